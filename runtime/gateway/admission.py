@@ -123,10 +123,7 @@ class Admission:
 
     @property
     def queued(self) -> Counter[tuple[str, str]]:
-        """Waiting requests by (server, full adapter name), counted on all servers that may answer.
-
-        The version is chosen before a request waits, so that its user stays on it.
-        """
+        """Waiting requests by (server, full adapter name), on every server that may answer."""
         targets = (ticket.target for queue in self.queues.values() for ticket in queue)
         return Counter((server, target.adapter) for target in targets for server in target.servers)
 

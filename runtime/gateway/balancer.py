@@ -99,10 +99,7 @@ class LoadBalancer:
         return server
 
     def acquire_free(self, target: RouteTarget, now: float) -> str | None:
-        """Return a server and count the request on the server; None: every server is busy.
-
-        Empty: there is no server, and to wait would not help.
-        """
+        """Return a server with the request counted; None: all are busy; empty: there is none."""
         servers, adapter = target.servers, target.adapter
         if not servers:
             return ""

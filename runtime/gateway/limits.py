@@ -112,10 +112,7 @@ class MemoryBudget:
 
 @dataclass(slots=True)
 class RetryBudget:
-    """Requests of a gateway process that are on their second or third server.
-
-    The bound keeps servers in trouble from getting more load for it.
-    """
+    """Requests on their second or third server: few, to bring servers in trouble little load."""
 
     _in_flight: Mapping[str, int]
     """All requests, by server."""

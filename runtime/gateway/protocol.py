@@ -130,10 +130,7 @@ def not_running(name: str) -> Note:
 def lagging(
     name: str, config: GatewayConfig | EngineError | None, newest: RoutingTable
 ) -> Iterator[Note]:
-    """Yield the note that a gateway's table differs from the newest known table.
-
-    `config` is the gateway's answer, or the reason of no answer; None: the gateway does not run.
-    """
+    """Yield the note that a gateway's table differs from the newest; `config` None: not running."""
     match config:
         case None:
             if newest.aliases:

@@ -208,10 +208,7 @@ class ProxyRequest:
         self._finish(status, judges=True)
 
     def on_client_disconnect(self) -> None:
-        """Finish because the client has left.
-
-        Many clients leave at an error in the stream, which then is the server's.
-        """
+        """Finish: the client has left, perhaps at an error in the stream, which is the server's."""
         stream = self._stream
         if stream is not None and stream.failed:
             self.on_upstream_abort(stream.failed)

@@ -187,12 +187,9 @@ class Credentials:
     """Digest of the table that knows the key; the table itself must not be kept alive."""
 
     def authenticate(self, table: RouteTable, operator: bytes) -> Principal:
-        """Set and return the principal: the client whose key the request shows, or the operator.
+        """Set and return the principal that the request's only key shows, or raise 401.
 
         `operator` is the SHA-256 of the operator's secret; empty: there is none.
-
-        Raises:
-            ApiError: 401, also where the request shows more than one key.
         """
         if self.table_digest == table.digest:
             return self.principal

@@ -22,10 +22,7 @@ _UNFINISHED: Final = b'"finish_reason":null'
 
 
 class OutputCollector:
-    """Finish reason and text of a stream, collected while the stream passes.
-
-    Text is kept only where a format is `expected`, and no more than can be judged.
-    """
+    """Finish reason of a stream, and its text where a format is `expected` and can be judged."""
 
     def __init__(self, expected: ResponseFormat | None) -> None:
         self._expected = expected

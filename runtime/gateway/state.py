@@ -33,12 +33,7 @@ class ActiveTable:
         self._one_at_a_time = asyncio.Lock()
 
     async def apply(self, table: RouteTable) -> None:
-        """Serve a table from now on; the table being served, again, is fine.
-
-        Raises:
-            StaleTableError: `table` is older than the table being served, or differs from it under
-                the same revision.
-        """
+        """Serve a table newer than the served table or equal, else raise `StaleTableError`."""
         async with self._one_at_a_time:
             revision, digest = self.routes.revision, self.routes.digest
             if table.revision < revision:

@@ -212,10 +212,7 @@ def _require_successor(before: RoutingTable, table: RoutingTable) -> None:
 
 
 def _keep_previous(state_dir: Path) -> None:
-    """Give the file a second name, which takes no room on a full disk.
-
-    A file system without hard links keeps no previous table; routes are written all the same.
-    """
+    """Give the file a second name, where links are possible; on a full disk too."""
     scratch = state_dir / f".{PREVIOUS_FILE}"
     with suppress(OSError):
         scratch.unlink(missing_ok=True)

@@ -176,10 +176,7 @@ def fault_of(
 
 
 async def still_runs(state_dir: Path, name: str) -> bool:
-    """Return whether a gateway that took no connection still answers clients after `END_S`.
-
-    False at once where its process has ended or does not answer clients yet.
-    """
+    """Return whether a gateway that took no connection still answers clients after `END_S`."""
     clock = asyncio.get_running_loop().time
     deadline = clock() + END_S
     while find_ready(state_dir, name) is not None:

@@ -65,10 +65,7 @@ class UsageReader:
         return sorted(self._folder.rglob(LOG_PATTERN))
 
     def rows(self, since: datetime, alias: str = "") -> Iterator[dict[str, Any]]:
-        """Yield the rows of an alias, or of every alias, from a moment on; copies included.
-
-        A file that cannot be read is named in `missing` from then on.
-        """
+        """Yield an alias's rows, or all, from a moment on, with copies; note files in `missing`."""
         # Most lines are another client's: to search for the name is ten times faster than to parse.
         needle = f'"alias":"{alias}"'.encode() if alias else b""
         moment = since.isoformat(timespec="seconds")[:19]

@@ -60,12 +60,9 @@ def segments(state_dir: Path) -> Iterator[Segment]:
 
 
 def gateway_segments(gateway_dir: Path) -> Iterator[Segment]:
-    """Yield the segments of a gateway that hold a row.
+    """Yield the segments of a gateway that hold a row; raises `OSError`.
 
     All files are inspected before the first segment is given, again after a rotation.
-
-    Raises:
-        OSError: a file cannot be read.
     """
     paths: list[Path] = []
     inspected: list[Segment] = []

@@ -220,10 +220,7 @@ def _remember_splits(folder: Path, table: RoutingTable, counts: _Counts) -> None
 def _observed_shares(
     folder: Path, table: RoutingTable, counts: _Counts
 ) -> tuple[ObservedShare, ...]:
-    """Return the requests of all versions since their split began.
-
-    An Envoy that was started since then has counted from its start on.
-    """
+    """Return the requests of all versions since their split began, or since Envoy's later start."""
     saved = _saved_splits(folder)
     shares = []
     for alias, entry in _split_aliases(table):

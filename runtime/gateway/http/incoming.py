@@ -259,10 +259,7 @@ class RepeatedHead(Generic[Meaning]):
 
 
 def repeated_head(data: bytes, meaning: Meaning) -> RepeatedHead[Meaning] | None:
-    """Return the head at the start of `data`, which was parsed; None: the head cannot be split.
-
-    A head can be split where its length is given once and the header's name stands nowhere else.
-    """
+    """Return the head at the start of parsed `data`; None: its length is not given exactly once."""
     head = data[: data.find(_HEAD_END) + len(_HEAD_END)]
     length = _LENGTH.search(head)
     if length is None or head.lower().count(b"content-length") != 1:

@@ -63,11 +63,7 @@ class ConnectionPool:
         return connection
 
     async def get(self, url: str, path: str, timeout_s: float) -> tuple[int, bytes]:
-        """Send a GET request of the gateway's own on a new connection; return status and body.
-
-        Raises:
-            OSError, TimeoutError: no complete response came in time.
-        """
+        """Send a GET request on a new connection; return status and body; raises as `connect`."""
         server = messages.origin(url)
         async with asyncio.timeout(timeout_s):
             connection = await self.connect(server)
