@@ -17,10 +17,6 @@ def rendered(template: str, **values: Any) -> str:
     Values are escaped in `.html.j2` and `.svg.j2`. Other templates escape nothing themselves:
     Markdown calls `prose`; notices are plain text; scaffolds take names that are checked before.
 
-    Args:
-        template: File name inside `plans/templates`.
-        values: Values by the name that the template uses.
-
     Raises:
         jinja2.UndefinedError: the template uses a name without a value.
     """

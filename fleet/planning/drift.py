@@ -45,11 +45,9 @@ class DriftCause:
     """Resource, host, gateway or stored copy that the event happened to."""
     remedy: DriftAction
     summary: str
-    """A sentence."""
     addresses: tuple[Address, ...]
     """Resources that differ, sorted; a subject that differs itself is among them."""
     command: str
-    """Command that helps."""
 
     @property
     def id(self) -> str:

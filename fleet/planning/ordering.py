@@ -1,4 +1,4 @@
-"""Ordering: the steps of a plan, make before break, as a graph.
+"""Order the steps of a plan, make before break, as a graph.
 
     start -> load -> smoke -> set route -> drain -> unload -> stop
 
@@ -43,15 +43,7 @@ _RANK = {verb: index for index, verb in enumerate(TIMES)}
 def order(
     changes: Iterable[Change], desired: State, live: State, diversion: Diversion, rules: StepRules
 ) -> tuple[Step, ...]:
-    """Return the steps that carry out `changes`, each after those it needs.
-
-    Args:
-        changes: What `diff(desired, live)` returned.
-        desired: The state to reach.
-        live: The state to start from.
-        diversion: What `reroute` returned for the same.
-        rules: What else the order depends on.
-    """
+    """Return the steps that carry out `diff(desired, live)`, in an order that their needs allow."""
     graph = _Graph(desired, live, diversion, rules)
     listed = tuple(changes)
     graph.routes(listed, rules.renames)
@@ -129,7 +121,7 @@ class _Graph:
                 self.lasting.add(former)
 
     def _meanwhile(self) -> None:
-        """Divert routes, and bring each back even where its goal is what it was."""
+        """Divert routes, and bring every route back, also where the goal is the route before."""
         for alias, route in self.diversion.meanwhile.items():
             before = self.live_routes[alias]
             self._add("divert", SetRoute(route), route.address, before, GATEWAY)
@@ -189,7 +181,7 @@ class _Graph:
         return alias in self.lasting and (server in self.rules.tight or gone)
 
     def load(self, adapter: LoadedAdapter) -> None:
-        """Load a version and try it."""
+        """Load a version, and ask the smoke test."""
         name, server = adapter.adapter, adapter.server
         load = self._add("load", LoadAdapter(adapter), adapter.address, None, server)
         self.ready[name, server] = load
@@ -208,7 +200,7 @@ class _Graph:
             self.ready[name, server] = smoke
 
     def reload(self) -> None:
-        """Load again what a restarting server held and keeps."""
+        """Load again the versions that a restarting server held and keeps."""
         if self.diversion.restarting:
             for address, adapter in self.desired.adapters().items():
                 again = address in self.live.resources and f"load {address}" not in self.steps
@@ -216,7 +208,7 @@ class _Graph:
                     self.load(adapter)
 
     def link(self) -> None:
-        """Let routes wait for what they name, and servers for what uses them."""
+        """Let routes wait for the versions that they name, and servers for their users."""
         for step in self.moved.values():
             operation = self.steps[step].operation
             if isinstance(operation, SetRoute):
@@ -239,8 +231,8 @@ class _Graph:
                     self.needs[load].add(stop)
 
     def _leaving(self) -> dict[str, set[str]]:
-        """Return, by restarting server, the route steps after which it may stop."""
-        found: dict[str, set[str]] = defaultdict(set)
+        """Return by restarting server the steps of routes after which the server may stop."""
+        steps_by_server: dict[str, set[str]] = defaultdict(set)
         for alias, route in self.live_routes.items():
             if alias in self.diversion.meanwhile:
                 step = f"divert {route.address}"
@@ -250,8 +242,8 @@ class _Graph:
                 continue
             for share in route.shares:
                 for server in self.diversion.restarting.intersection(share.servers):
-                    found[server].add(step)
-        return found
+                    steps_by_server[server].add(step)
+        return steps_by_server
 
     def sorted(self) -> tuple[Step, ...]:
         """Return the steps in an order that `needs` allows, the same for the same steps."""

@@ -45,15 +45,10 @@ def load(text: str) -> State:
             server has flags of a later format.
     """
     document, later = read(text, FORMAT, VERSION, MAKE)
-    beside = {
-        name: field
-        for name, field in document.items()
-        if name not in ("format", "format_version", "resources")
-    }
+    beside = {name: document[name] for name in document.keys() - {"format", "format_version"}}
     try:
-        listed = decode(
-            tuple[Resource, ...], document.get("resources", []), "resources", lenient=later
-        )
+        plain_resources = beside.pop("resources", [])
+        listed = decode(tuple[Resource, ...], plain_resources, "resources", lenient=later)
         resources = {resource.address: resource for resource in listed}
         if len(resources) != len(listed):
             raise MalformedError("resources: the same address twice")  # noqa: TRY301 (one exit)

@@ -34,9 +34,7 @@ class ExplainInput:
 def explain(inputs: ExplainInput, name: str) -> dict[Address, list[Fact]]:
     """Return by address the facts about the resources that a name means.
 
-    Args:
-        inputs: Declared, wanted and live state, and the plan.
-        name: An address or a shorter name of resources; see `names_of`.
+    A name is an address or a shorter form; see `names_of`.
 
     Raises:
         FleetError: FC5011, there is no such resource, neither wanted nor live.
@@ -47,8 +45,10 @@ def explain(inputs: ExplainInput, name: str) -> dict[Address, list[Fact]]:
 def find(inputs: ExplainInput, name: str) -> list[Address]:
     """Return the addresses that a name means; raises FC5011 when there is none."""
     known = {**inputs.live.resources, **inputs.desired.resources}
-    found = [address for address, resource in sorted(known.items()) if name in names_of(resource)]
-    if not found:
+    addresses = [
+        address for address, resource in sorted(known.items()) if name in names_of(resource)
+    ]
+    if not addresses:
         words = [word for address in sorted(known) for word in (address, name_in_address(address))]
         near = did_you_mean(name, words)
         raise FleetError(
@@ -60,7 +60,7 @@ def find(inputs: ExplainInput, name: str) -> list[Address]:
                 command="fleetctl status",
             )
         )
-    return found
+    return addresses
 
 
 def _one(inputs: ExplainInput, address: Address) -> list[Fact]:
@@ -220,7 +220,7 @@ def _others(servers: list[str]) -> str:
 
 def _change(inputs: ExplainInput, address: Address) -> Iterator[Fact]:
     for change in inputs.plan.changes:
-        if change.address == address or (change.before and change.before.address == address):
+        if address in (change.address, *(there.address for there in change.resources)):
             to = "" if change.address == address else f" to {change.address}"
             yield "Change", f"{SYMBOLS[change.action]} {verb(change)}{to}: {change.why}"
             return

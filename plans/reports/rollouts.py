@@ -21,14 +21,7 @@ QUIET = (Phase.COMPLETE, Phase.FIRST)
 def document(
     fleet: FleetSpec, wanted: Mapping[str, AliasTarget], history: History, routes: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Return the rollouts of all aliases, by alias.
-
-    Args:
-        fleet: The declarations.
-        wanted: Target by alias.
-        history: The ledger, folded.
-        routes: Live routes by alias.
-    """
+    """Return the rollouts of all aliases, by alias; targets and live routes are given by alias."""
     return [_one(fleet, target, history, routes) for _, target in sorted(wanted.items())]
 
 
@@ -116,31 +109,21 @@ def active(rollouts: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 def render_list(rollouts: Iterable[Mapping[str, Any]]) -> str:
     """Return a line for every rollout, and the condition that a rollout waits for."""
-    found = list(rollouts)
-    if not found:
+    listed = list(rollouts)
+    if not listed:
         return "No rollout is under way.\n"
-    rows = [
-        (
-            rollout["alias"],
-            rollout["version"],
-            f"{rollout['percent']} %",
-            rollout["phase"],
-            _verdicts(rollout),
-        )
-        for rollout in found
-    ]
-    head = ("Alias", "Version", "Share", "Phase", "Gates")
-    heading, *table = aligned([head, *rows])
+    rows = [("Alias", "Version", "Share", "Phase", "Gates")]
+    for rollout in listed:
+        verdicts = ", ".join(f"{gate['gate']} {gate['status']}" for gate in rollout["gates"])
+        cells = (rollout["alias"], rollout["version"], f"{rollout['percent']} %", rollout["phase"])
+        rows.append((*cells, verdicts or "-"))
+    heading, *table = aligned(rows)
     lines = [heading]
-    for line, rollout in zip(table, found, strict=True):
+    for line, rollout in zip(table, listed, strict=True):
         lines.append(line)
         if condition := _waits(rollout):
             lines.append(f"  {condition}")
     return "\n".join(lines) + "\n"
-
-
-def _verdicts(rollout: Mapping[str, Any]) -> str:
-    return ", ".join(f"{gate['gate']} {gate['status']}" for gate in rollout["gates"]) or "-"
 
 
 def _waits(rollout: Mapping[str, Any]) -> str:
