@@ -54,7 +54,7 @@ def _sentence(hint: str, command: str) -> str:
 
 
 def _wrap(text: str) -> list[str]:
-    once = _TWO_STOPS.sub(".", text)  # what is quoted may have ended in one itself
+    once = _TWO_STOPS.sub(".", text)  # quoted text may end in a stop of its own
     return fill(once, WIDTH, break_long_words=False, break_on_hyphens=False).splitlines()
 
 

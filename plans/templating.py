@@ -1,6 +1,6 @@
-"""Render the templates of `plans/templates` with Jinja: the one environment of all pages and files.
+"""Render the templates of `plans/templates` with Jinja: the environment of all pages and files.
 
-Jinja is slow to import: modules that render text for a terminal leave this one alone.
+Jinja is slow to import: modules that render text for a terminal do not import this module.
 """
 
 from functools import cache

@@ -262,7 +262,7 @@ def _route(fleet: FleetSpec, wanted: AliasTarget, bindings: Mapping[str, tuple[s
 
 
 def _keys(fleet: FleetSpec, live: State) -> Iterator[Key]:
-    """Yield declared keys; one whose secret cannot be read here stays as it is live."""
+    """Yield declared keys; a key whose secret is not readable here stays as the live key."""
     for client in fleet.clients.values():
         for declared in client.keys:
             key = Key(client.name, declared.name, declared.reference, declared.fingerprint)

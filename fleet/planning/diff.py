@@ -15,8 +15,8 @@ from fleet.traffic import LimitPolicy, ShadowPolicy, TimeoutPolicy, TrafficPolic
 def diff(desired: State, live: State) -> tuple[Change, ...]:
     """Return the changes from the live to the desired state, sorted by address.
 
-    Pure and total; `diff(state, state)` is empty. What `live` does not know is left alone.
-    An adapter that leaves one server and appears on another is one move. The reasons are those
+    Pure and total; `diff(state, state)` is empty. Resources unknown in `live` are left alone.
+    An adapter that leaves a server and appears on another is a single move. The reasons are those
     that the two states alone can tell; `fleet.planning.reasons` knows more.
     """
     return tuple(sorted(_paired(_changes(desired, live)), key=_by_address))

@@ -4,8 +4,8 @@ Repair and advance need no review: established resources that are missing are pu
 were, and rollouts that are due move to their next stage. Nothing is removed, restarted or newly
 deployed.
 
-Best effort plans around aliases that find no place, which stay as they are live: a version of one
-client that fits nowhere is no reason to keep another client's rollout waiting.
+Best effort plans around aliases that find no place, which stay as they are live: a version that
+fits nowhere is no reason to keep the rollouts of other clients waiting.
 """
 
 from collections.abc import Collection, Iterable, Mapping

@@ -2,8 +2,8 @@
 
     start -> load -> smoke -> set route -> drain -> unload -> stop
 
-No step unloads a version while a route sends traffic to it on that server. Steps of one server
-form a lane, routes and keys another; `needs` links what must wait across lanes.
+No step unloads a version while a route sends traffic to it on that server. Steps of a server
+form a lane, routes and keys another; `needs` links steps that must wait across lanes.
 """
 
 from collections import defaultdict

@@ -41,7 +41,7 @@ def make_plan(
 
     Args:
         fleet: The declarations.
-        live: What was observed; what it does not know is left alone.
+        live: The observed state; resources that it does not know are left alone.
         history: The ledger, folded.
         now: The time, with its zone; only the decisions about rollouts depend on it.
         search: How hard to look for places, and how much may move that need not.

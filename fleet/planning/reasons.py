@@ -106,7 +106,7 @@ class _Reasons:
         """Return why a version leaves a server for another; empty: it does not."""
         return self.placement.forced.get(adapter) or self.placement.optional.get(adapter) or ""
 
-    def _deleted(  # noqa: PLR0911 (one line for each cause)
+    def _deleted(  # noqa: PLR0911 (a line for every cause)
         self, adapter: LoadedAdapter, alias: str, version: str
     ) -> tuple[Reason, str]:
         if alias in self.former and alias not in self.fleet.adapters:

@@ -86,7 +86,7 @@ def require_known_targets(criteria: Sequence[TargetPattern], fleet: FleetSpec, p
 def select(plan: Plan, criteria: Sequence[TargetPattern]) -> Plan:
     """Return the part of a plan that meets any criterion, with an id of its own.
 
-    Without criteria the plan itself. What is left out stands in `held`, and slots are
+    Without criteria the plan itself. The changes left out are counted in `held`, and slots are
     counted anew; `cost_after` is None when a server's change was left out.
     """
     if not criteria:
@@ -163,7 +163,9 @@ def _closure(plan: Plan, wanted: set[Address]) -> tuple[set[Address], set[str]]:
         chosen.update(needed)
         pending += [owners[steps[name].address] for name in needed if steps[name].address in owners]
         pending += _shaken(changes[address], plan)
-    for name in owned[None]:  # such as a test of what is loaded: it goes with what it needs
+    for name in owned[
+        None
+    ]:  # such as a smoke test of a loaded version: with the steps that it needs
         if steps[name].needs and chosen.issuperset(steps[name].needs):
             chosen.add(name)
     return kept, chosen

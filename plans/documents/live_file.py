@@ -1,6 +1,6 @@
 """Write and read the live-state file: the observed state, for `fleetctl plan --live FILE`.
 
-With such a file a plan is made without the fleet: in a test, in CI, for a what-if. The file
+With such a file a plan is made without the fleet: in a test, in CI, for a supposed fleet. The file
 holds no secret: keys are references and fingerprints, URLs have no user and password.
 
 Additions raise the minor version, as in the plan file.

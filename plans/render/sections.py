@@ -1,8 +1,8 @@
 """Word the small sections of a plan: capacity, the banner of a what-if, limits of other gateways.
 
-Capacity: what fills a server, its busiest hour, and which versions move.
+Capacity: the parts of a server's memory, the busiest hour, and the versions that move.
 What-if: a plan of a changed fleet, marked so that no reader takes it for a plan to carry out.
-Gateway limits: what Envoy or LiteLLM cannot do of what the declarations ask for.
+Gateway limits: parts of the declarations that Envoy or LiteLLM cannot keep.
 """
 
 import html

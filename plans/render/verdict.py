@@ -105,7 +105,7 @@ def _care(plan: Plan) -> Iterator[str]:
         yield f"no adapter slot is free during the apply: {listed(crowded, 4)}"
     if plan.warnings:
         yield counted(len(plan.warnings), "warning")
-    # A key that is not readable here is no risk: apply reads it, or leaves the live one.
+    # A key that is not readable here is no risk: apply reads the key, or leaves the live key.
     if silent := [
         note.subject or note.text for note in plan.unknown if kind_of_address(note.subject) != "key"
     ]:

@@ -79,7 +79,7 @@ def fault(
 
 
 def _text(audience: Audience, facts: Mapping[str, Any], template: str) -> str:
-    # `from` is a word of Jinja's own, so the facts stand under one name.
+    # `from` is a word of Jinja's own, so the facts stand under a single name.
     if not template:
         return rendered(f"notice_{audience}.txt.j2", it=facts).strip()
     try:

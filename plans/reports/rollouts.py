@@ -64,7 +64,10 @@ def _is_kept_out(fleet: FleetSpec, target: AliasTarget, history: History) -> boo
     """Return whether the version, or its bytes under another name, wait for `release`."""
     facts = fleet.versions.get(target.target)
     digest = facts.digest if facts else ""
-    stopped = target.phase in (Phase.HELD, Phase.ROLLED_BACK)  # with all traffic it was put there
+    stopped = target.phase in (
+        Phase.HELD,
+        Phase.ROLLED_BACK,
+    )  # a version with all traffic was put there
     named = stopped or target.target in kept_out(history, target.alias)
     return named and is_out(history, fleet.versions, target.alias, target.target, digest)
 

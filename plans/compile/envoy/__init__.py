@@ -43,7 +43,7 @@ def files(routing: Routing, place: RoutePlace, *, served: Sequence[Json] = ()) -
     flight is cut.
 
     Raises:
-        ConfigError: the servers of one version cannot be replicas of one another in Envoy.
+        ConfigError: the servers of a version cannot be replicas in Envoy.
     """
     resources = clusters(routing)
     names = {cluster["name"] for cluster in resources}

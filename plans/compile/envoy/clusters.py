@@ -70,7 +70,7 @@ def clusters(routing: Routing) -> list[Json]:
     """Return the clusters that the routes name, sorted.
 
     Raises:
-        ConfigError: the servers of one version differ in scheme or path.
+        ConfigError: the servers of a version differ in scheme or path.
     """
     sets = {
         routing.reachable(share.servers)

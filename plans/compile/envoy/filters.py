@@ -71,7 +71,7 @@ def filters() -> list[Json]:
                 mutations={"request_mutations": [{"append": header(messages.ASKED, _LISTED)}]},
             )
         ),
-        # It has the route looked up again, which is how a client's list of models is found.
+        # The route is looked up again, so that a client's list of models is found.
         extension(
             "fleetctl.client",
             _STATE,
