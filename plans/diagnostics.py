@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from textwrap import fill
+from textwrap import wrap
 from types import MappingProxyType
 from typing import Any
 
@@ -20,6 +20,7 @@ _MAX_LINE = 160
 RED, YELLOW, BOLD = "31", "33", "1"
 """ANSI codes."""
 _TWO_STOPS = re.compile(r"(?<!\.)\.\.(?!\.|/)(?=\s|$)")
+"""A stop after quoted text that ends in a stop of its own."""
 _TABS = str.maketrans("\t", " ")
 
 
@@ -41,7 +42,8 @@ def _block(diagnostic: Diagnostic, paint: Paint) -> str:
     lines += [f"  {label} {place}" for label, place in diagnostic.also]
     if diagnostic.detail or diagnostic.hint:
         hint = _sentence(diagnostic.hint, diagnostic.command)
-        lines += ["", *_wrap(f"{diagnostic.detail} {hint}".strip())]
+        text = _TWO_STOPS.sub(".", f"{diagnostic.detail} {hint}".strip())
+        lines += ["", *wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False)]
     if diagnostic.command:
         lines += ["", f"    {diagnostic.command}"]
     return "\n".join(lines) + "\n"
@@ -51,11 +53,6 @@ def _sentence(hint: str, command: str) -> str:
     """Return a hint as a sentence; the sentence ends with a colon where a command follows."""
     end = "" if not hint or hint.endswith((".", ":", "?", "!")) else ":" if command else "."
     return hint[:1].upper() + hint[1:] + end
-
-
-def _wrap(text: str) -> list[str]:
-    once = _TWO_STOPS.sub(".", text)  # quoted text may end in a stop of its own
-    return fill(once, WIDTH, break_long_words=False, break_on_hyphens=False).splitlines()
 
 
 def _quote(diagnostic: Diagnostic, paint: Paint, tone: str) -> list[str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from fleet.names import Address, adapter_address, name_in_address, server_address
 from fleet.placement import PlacementResult
 from fleet.plan import Action, Change
-from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, Share, State
+from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, Share, State, servers_in
 from fleet.rollouts import AliasTarget, Phase, RolloutTargets
 from fleet.spec import AdapterSpec, FleetSpec, LatencyClass
 from fleet.traffic import UNLIMITED, USUAL_TIMEOUTS, USUAL_TURNS, ShadowPolicy, TrafficPolicy
@@ -58,7 +58,7 @@ def reroute(changes: Iterable[Change], desired: State, live: State) -> Diversion
         if not reloads and not any(server in restarting for _, server in serving):
             continue
         goal = goals.get(alias)
-        if not reloads and goal != route and not _uses(goal, late):
+        if not reloads and goal != route and not (goal and late.intersection(servers_in(goal))):
             first.add(alias)
             continue
         between = _between(route, restarting, wrong)
@@ -80,17 +80,10 @@ def _between(route: Route, restarting: frozenset[str], wrong: frozenset[tuple[st
     return replace(route, shares=tuple(shares))
 
 
-def _uses(route: Route | None, servers: frozenset[str]) -> bool:
-    return route is not None and any(
-        not servers.isdisjoint(share.servers) for share in route.shares
-    )
-
-
 def _on_reused_devices(changes: Iterable[Change], live: State) -> frozenset[str]:
     """Return servers that start on devices of other servers: they may have to wait."""
-    taken = {
-        (server.host, device) for server in live.servers().values() for device in server.devices
-    }
+    running = live.servers().values()
+    taken = {(server.host, device) for server in running for device in server.devices}
     return frozenset(
         change.after.name
         for change in changes
@@ -172,12 +165,9 @@ def unmanaged(fleet: FleetSpec, targets: RolloutTargets, live: State) -> Iterato
     reach those.
     """
     resident = {adapter for target in targets.wanted.values() for adapter, _ in target.shares}
-    foreign = {
-        server.name
-        for server in live.servers().values()
-        if server.host not in fleet.hosts or fleet.hosts[server.host].engine == "attach"
-    }
-    gone = {server.name for server in live.servers().values() if server.host not in fleet.hosts}
+    hosts = {name: fleet.hosts.get(server.host) for name, server in live.servers().items()}
+    gone = {server for server, host in hosts.items() if host is None}
+    foreign = {server for server, host in hosts.items() if host is None or host.engine == "attach"}
     for address, resource in live.resources.items():
         match resource:
             case Server() if resource.name in foreign:

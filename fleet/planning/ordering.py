@@ -12,27 +12,13 @@ from dataclasses import replace
 
 import networkx as nx
 
+from fleet import steps
 from fleet.names import Address, alias_of, route_address, server_address, step_id, step_parts
 from fleet.plan import Change
 from fleet.planning.desired import Diversion
 from fleet.planning.plan_input import StepRules
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State
-from fleet.steps import (
-    DRAIN_S,
-    TIMES,
-    DeleteKey,
-    DeleteRoute,
-    Drain,
-    LoadAdapter,
-    Operation,
-    SetKey,
-    SetRoute,
-    SmokeTest,
-    StartServer,
-    Step,
-    StopServer,
-    UnloadAdapter,
-)
+from fleet.steps import TIMES, Operation, Step
 
 GATEWAY = "gateway"
 """The lane of routes and keys."""
@@ -87,7 +73,7 @@ class _Graph:
         self, verb: str, operation: Operation, address: Address, before: Resource | None, lane: str
     ) -> str:
         usual, limit = TIMES[verb]
-        if isinstance(operation, SmokeTest):
+        if isinstance(operation, steps.SmokeTest):
             usual, limit = usual * len(operation.inputs), limit * len(operation.inputs)
         name = step_id(verb, address)
         self.steps[name] = Step(name, operation, address, before, (), lane, usual, limit)
@@ -102,13 +88,13 @@ class _Graph:
                 case before, Route() as route:
                     now = meanwhile.get(route.alias, before)
                     self.moved[route.alias] = self._add(
-                        "set", SetRoute(route), route.address, now, GATEWAY
+                        "set", steps.SetRoute(route), route.address, now, GATEWAY
                     )
                     self.lasting.add(route.alias)
                 case Route() as route, None:
                     now = meanwhile.get(route.alias, route)
                     self.moved[route.alias] = self._add(
-                        "delete", DeleteRoute(now), route.address, now, GATEWAY
+                        "delete", steps.DeleteRoute(now), route.address, now, GATEWAY
                     )
                 case _:
                     pass
@@ -124,19 +110,21 @@ class _Graph:
         """Divert routes, and bring every route back, also where the goal is the route before."""
         for alias, route in self.diversion.meanwhile.items():
             before = self.live_routes[alias]
-            self._add("divert", SetRoute(route), route.address, before, GATEWAY)
+            self._add("divert", steps.SetRoute(route), route.address, before, GATEWAY)
             goal = self.desired.resources.get(route.address)
             if isinstance(goal, Route):
-                self.moved[alias] = self._add("set", SetRoute(goal), goal.address, route, GATEWAY)
+                self.moved[alias] = self._add(
+                    "set", steps.SetRoute(goal), goal.address, route, GATEWAY
+                )
 
     def keys(self, changes: Iterable[Change]) -> None:
         """Make the steps of keys, which wait for nothing."""
         for change in changes:
             match change.before, change.after:
                 case before, Key() as key:
-                    self._add("set", SetKey(key), key.address, before, GATEWAY)
+                    self._add("set", steps.SetKey(key), key.address, before, GATEWAY)
                 case Key() as key, None:
-                    self._add("delete", DeleteKey(key), key.address, key, GATEWAY)
+                    self._add("delete", steps.DeleteKey(key), key.address, key, GATEWAY)
                 case _:
                     pass
 
@@ -145,12 +133,14 @@ class _Graph:
         for change in changes:
             if isinstance(change.after, Server):
                 server = change.after
-                start = self._add("start", StartServer(server), server.address, None, server.name)
+                start = self._add(
+                    "start", steps.StartServer(server), server.address, None, server.name
+                )
                 for device in _devices(server):
                     self.starts[device].append(start)
             if isinstance(change.before, Server):
                 server = change.before
-                self._add("stop", StopServer(server), server.address, server, server.name)
+                self._add("stop", steps.StopServer(server), server.address, server, server.name)
 
     def unload(self, adapter: LoadedAdapter) -> None:
         """Drain and unload, once no route sends traffic there.
@@ -160,8 +150,10 @@ class _Graph:
         name, server, alias = adapter.adapter, adapter.server, alias_of(adapter.adapter)
         if server in self.diversion.restarting:
             return
-        drain = self._add("drain", Drain(adapter, DRAIN_S), adapter.address, adapter, server)
-        unload = self._add("unload", UnloadAdapter(adapter), adapter.address, adapter, server)
+        drain = self._add(
+            "drain", steps.Drain(adapter, steps.DRAIN_S), adapter.address, adapter, server
+        )
+        unload = self._add("unload", steps.UnloadAdapter(adapter), adapter.address, adapter, server)
         self.needs[unload].add(drain)
         self.unloads[server].add(unload)
         if adapter.address in self.desired.resources:
@@ -183,7 +175,7 @@ class _Graph:
     def load(self, adapter: LoadedAdapter) -> None:
         """Load a version, and ask the smoke test."""
         name, server = adapter.adapter, adapter.server
-        load = self._add("load", LoadAdapter(adapter), adapter.address, None, server)
+        load = self._add("load", steps.LoadAdapter(adapter), adapter.address, None, server)
         self.ready[name, server] = load
         start = f"start {server_address(server)}"
         if start in self.steps:
@@ -194,7 +186,7 @@ class _Graph:
             self.needs[load] |= self.early[server]
         self.loads[self.rules.limited.get(server, "")].append(load)
         if inputs := self.rules.smoke.get(name, ()):
-            operation = SmokeTest(adapter, inputs)
+            operation = steps.SmokeTest(adapter, inputs)
             smoke = self._add("smoke", operation, adapter.address, adapter, server)
             self.needs[smoke].add(load)
             self.ready[name, server] = smoke
@@ -211,7 +203,7 @@ class _Graph:
         """Let routes wait for the versions that they name, and servers for their users."""
         for step in self.moved.values():
             operation = self.steps[step].operation
-            if isinstance(operation, SetRoute):
+            if isinstance(operation, steps.SetRoute):
                 pairs = ((share.adapter, server) for share in operation.route.shares
                          for server in share.servers)  # fmt: skip
                 self.needs[step] |= {self.ready[pair] for pair in pairs if pair in self.ready}
@@ -250,15 +242,13 @@ class _Graph:
         graph: nx.DiGraph[str] = nx.DiGraph()
         graph.add_nodes_from(self.steps)
         graph.add_edges_from((need, step) for step, needs in self.needs.items() for need in needs)
-        ordered = nx.lexicographical_topological_sort(graph, key=_by_verb)
+        ordered = nx.lexicographical_topological_sort(
+            graph, key=lambda step: (_RANK[step_parts(step)[0]], step)
+        )
         return tuple(
             replace(self.steps[name], needs=tuple(sorted(self.needs.get(name, ()))))
             for name in ordered
         )
-
-
-def _by_verb(step: str) -> tuple[int, str]:
-    return (_RANK[step_parts(step)[0]], step)
 
 
 def _devices(server: Server) -> set[tuple[str, str]]:

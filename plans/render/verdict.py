@@ -22,9 +22,6 @@ class ReviewLevel(StrEnum):
     DANGER = "needs a decision"
 
 
-LIGHTS = {ReviewLevel.SAFE: "🟢", ReviewLevel.CARE: "🟡", ReviewLevel.DANGER: "🔴"}
-
-
 @dataclass(frozen=True, slots=True)
 class Review:
     """A level and its reasons; reasons of the worst level come first."""
@@ -35,7 +32,9 @@ class Review:
     @property
     def light(self) -> str:
         """Return the coloured circle."""
-        return LIGHTS[self.level]
+        return {ReviewLevel.SAFE: "🟢", ReviewLevel.CARE: "🟡", ReviewLevel.DANGER: "🔴"}[
+            self.level
+        ]
 
 
 def judge(plan: Plan) -> Review:

@@ -75,19 +75,19 @@ def _is_kept_out(fleet: FleetSpec, target: AliasTarget, history: History) -> boo
 def _paused_until(target: AliasTarget, marks: Mapping[MarkKind, RolloutMark]) -> str | None:
     """Return the end of a pause; None: no pause, or a hold beside the pause."""
     pause = marks.get("pause") if target.phase is Phase.PAUSED and "hold" not in marks else None
-    return iso(pause.until) if pause is not None and pause.until is not None else None
+    return iso(pause.until) if pause and pause.until else None
 
 
 def _gate(gate: GateDue, evidence: GateEvidence | None) -> dict[str, Any]:
-    known = evidence is not None and gate.status != "no evidence"
+    known = evidence if gate.status != "no evidence" else None
     return {
         "gate": gate.gate,
         "metric": gate.metric,
         "limit": gate.threshold,
         "status": gate.status,
-        "reason": evidence.finding.reason if evidence and known else "",
-        "power": evidence.finding.power if evidence and known else "",
-        "entry": evidence.seq if evidence and known else None,
+        "reason": known.finding.reason if known else "",
+        "power": known.finding.power if known else "",
+        "entry": known.seq if known else None,
     }
 
 
