@@ -91,12 +91,17 @@ class Change:
     before: Resource | None
     after: Resource | None
     reason: Reason
-    why: str
-    """One sentence for the reader."""
+    why: str = ""
+    """A sentence for the reader; decisions depend on `reason` alone."""
     origin: str = ""
     """`file:line:col` that asks for it; empty when nothing in the files does."""
     details: tuple[tuple[str, str, str], ...] = ()
     """Fields that differ: name, before, after."""
+
+    @property
+    def resources(self) -> tuple[Resource, ...]:
+        """The resource before and after the change, where there is a resource."""
+        return tuple(resource for resource in (self.before, self.after) if resource is not None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,9 @@ Types of `ApplyEvent` and their fields, besides those that every event has:
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 from fleet.names import Address
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server
@@ -126,6 +126,11 @@ class Step:
     """Steps of one lane run one after another: a server's name, or `gateway`."""
     estimate_s: float
     timeout_s: int
+
+    @property
+    def resource(self) -> Resource:
+        """Resource of the operation: the first field of every operation."""
+        return cast("Resource", getattr(self.operation, fields(self.operation)[0].name))
 
 
 VERSION = 1

@@ -1,7 +1,7 @@
 """Find drift: differences from the state that applies and rollbacks established, by cause.
 
-Declarations that are not applied yet are no drift. A dead server is one cause, however many
-adapters went with it.
+Declarations that are not applied yet are no drift. A dead server is a single cause, with all
+adapters of the server.
 """
 
 from collections import defaultdict
@@ -45,11 +45,9 @@ class DriftCause:
     """Resource, host, gateway or stored copy that the event happened to."""
     remedy: DriftAction
     summary: str
-    """A sentence."""
     addresses: tuple[Address, ...]
     """Resources that differ, sorted; a subject that differs itself is among them."""
     command: str
-    """Command that helps."""
 
     @property
     def id(self) -> str:

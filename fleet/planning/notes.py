@@ -4,14 +4,7 @@ from collections.abc import Container, Iterable, Iterator
 from datetime import UTC
 
 from fleet.flag_formats import outdated
-from fleet.names import (
-    Address,
-    adapter_address,
-    alias_of,
-    key_address,
-    server_address,
-    version_of,
-)
+from fleet.names import Address, adapter_address, alias_of, key_address, server_address, version_of
 from fleet.placement import late, placement_accounts
 from fleet.plan import Change, PlanNote, Reason
 from fleet.planning.desired import is_ours_by_name, unmanaged, waits
@@ -134,7 +127,7 @@ def _unmanaged(plan_input: PlanInput) -> Iterator[str]:
     """Yield live resources that are neither declared nor ours, and stay."""
     for resource in unmanaged(plan_input.fleet, plan_input.targets, plan_input.live):
         match resource:
-            case LoadedAdapter() if is_ours_by_name(plan_input.fleet, resource.adapter):
+            case LoadedAdapter() if is_ours_by_name(plan_input.fleet, resource):
                 yield (
                     f"{resource.address} is not in the ledger, and no route names it; it stays. "
                     "If it is ours: fleetctl adopt"

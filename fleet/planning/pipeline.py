@@ -1,4 +1,4 @@
-"""Pipeline: from what is declared, live and past to a plan. Pure, and the same every time.
+"""Make a plan from the declared, live and past state. Pure, and the same every time.
 
     rollouts -> place -> diff -> order
 
@@ -37,11 +37,11 @@ SHOWN = 5
 def make_plan(
     fleet: FleetSpec, live: State, history: History, now: datetime, search: SearchLimits = USUAL
 ) -> Plan:
-    """Decide what to change: rollouts -> place -> diff -> order.
+    """Return the plan for the declarations: rollouts -> place -> diff -> order.
 
     Args:
         fleet: The declarations.
-        live: What was observed; what it does not know is left alone.
+        live: The observed state; resources that it does not know are left alone.
         history: The ledger, folded.
         now: The time, with its zone; only the decisions about rollouts depend on it.
         search: How hard to look for places, and how much may move that need not.
@@ -70,7 +70,7 @@ def _described(
     steps: tuple[Step, ...],
     interrupted: frozenset[str],
 ) -> Plan:
-    """Put a plan together with what the changes mean for clients, gates, costs and gateways."""
+    """Return a plan with the meaning of the changes for clients, gates, costs and gateways."""
     fleet, live, desired = plan_input.fleet, plan_input.live, plan_input.desired
     targets = plan_input.targets.wanted.values()
     forecasts = [

@@ -16,7 +16,7 @@ _VERSION = re.compile(r"([0-9]+)\.([0-9]+)")
 
 
 def write(document: Mapping[str, Any]) -> str:
-    """Return `document` as JSON with sorted keys, LF, and a line for each entry of a section."""
+    """Return a document as JSON with sorted keys, LF, and a line for every entry of a section."""
     return _write(document, "", EXPANDED) + "\n"
 
 
@@ -36,7 +36,7 @@ def _write(value: Any, indent: str, levels: int) -> str:
 
 
 def read(text: str, name: str, version: tuple[int, int], command: str) -> tuple[Any, bool]:
-    """Return the document in `text`, and whether a later minor version wrote it.
+    """Return the document in a text, and whether a later minor version wrote the document.
 
     Args:
         text: The file's content.

@@ -1,6 +1,6 @@
 """Write and read the live-state file: the observed state, for `fleetctl plan --live FILE`.
 
-With such a file a plan is made without the fleet: in a test, in CI, for a what-if. The file
+With such a file a plan is made without the fleet: in a test, in CI, for a supposed fleet. The file
 holds no secret: keys are references and fingerprints, URLs have no user and password.
 
 Additions raise the minor version, as in the plan file.
@@ -45,15 +45,10 @@ def load(text: str) -> State:
             server has flags of a later format.
     """
     document, later = read(text, FORMAT, VERSION, MAKE)
-    beside = {
-        name: field
-        for name, field in document.items()
-        if name not in ("format", "format_version", "resources")
-    }
+    beside = {name: document[name] for name in document.keys() - {"format", "format_version"}}
     try:
-        listed = decode(
-            tuple[Resource, ...], document.get("resources", []), "resources", lenient=later
-        )
+        plain_resources = beside.pop("resources", [])
+        listed = decode(tuple[Resource, ...], plain_resources, "resources", lenient=later)
         resources = {resource.address: resource for resource in listed}
         if len(resources) != len(listed):
             raise MalformedError("resources: the same address twice")  # noqa: TRY301 (one exit)

@@ -51,7 +51,6 @@ class Envelope:
     commit: str = ""
     """Git commit of the declarations; empty when unknown, `-dirty` appended when edited."""
     version: str = ""
-    """Version of fleetctl."""
 
 
 def dump(plan: Plan, envelope: Envelope | None = None) -> str:

@@ -144,10 +144,7 @@ class Drawing:
 def drawing_of(fleet: FleetSpec, placement: PlacementResult, silent: Iterable[str] = ()) -> Drawing:
     """Return the drawing of a placement.
 
-    Args:
-        fleet: The declarations.
-        placement: Placement of the fleet.
-        silent: Servers that did not answer; the drawing names them, since their devices are taken.
+    `silent` servers did not answer; the drawing names them, since their devices are taken.
     """
     accounts = placement_accounts(fleet, placement)
     asked = sorted(silent)

@@ -7,7 +7,7 @@ from fleet.errors import FleetError, did_you_mean, problem
 from fleet.names import Address, adapter_address, name_in_address
 from fleet.placement import PlacementResult, placement_accounts, weigh
 from fleet.plan import Plan
-from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State
+from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State, servers_in
 from fleet.rollouts import RolloutTargets
 from fleet.spec import AdapterSpec, FleetSpec
 from plans.amounts import counted, duration, listed, size
@@ -34,9 +34,7 @@ class ExplainInput:
 def explain(inputs: ExplainInput, name: str) -> dict[Address, list[Fact]]:
     """Return by address the facts about the resources that a name means.
 
-    Args:
-        inputs: Declared, wanted and live state, and the plan.
-        name: An address or a shorter name of resources; see `names_of`.
+    A name is an address or a shorter form; see `names_of`.
 
     Raises:
         FleetError: FC5011, there is no such resource, neither wanted nor live.
@@ -47,8 +45,10 @@ def explain(inputs: ExplainInput, name: str) -> dict[Address, list[Fact]]:
 def find(inputs: ExplainInput, name: str) -> list[Address]:
     """Return the addresses that a name means; raises FC5011 when there is none."""
     known = {**inputs.live.resources, **inputs.desired.resources}
-    found = [address for address, resource in sorted(known.items()) if name in names_of(resource)]
-    if not found:
+    addresses = [
+        address for address, resource in sorted(known.items()) if name in names_of(resource)
+    ]
+    if not addresses:
         words = [word for address in sorted(known) for word in (address, name_in_address(address))]
         near = did_you_mean(name, words)
         raise FleetError(
@@ -60,7 +60,7 @@ def find(inputs: ExplainInput, name: str) -> list[Address]:
                 command="fleetctl status",
             )
         )
-    return found
+    return addresses
 
 
 def _one(inputs: ExplainInput, address: Address) -> list[Fact]:
@@ -138,11 +138,10 @@ def _origin(inputs: ExplainInput, resource: Resource) -> str:
         case Key():
             return fleet.origin("clients", resource.client, "keys", resource.name)
         case LoadedAdapter() | Route():
-            declared = _declared(inputs, resource)
-            if declared is None:
+            if (declared := _declared(inputs, resource)) is None:
                 return ""
-            path = ("clients", declared.name.client, "adapters", declared.name.task)
-            return fleet.origin(*path, "version")
+            name = declared.name
+            return fleet.origin("clients", name.client, "adapters", name.task, "version")
 
 
 def _presence(inputs: ExplainInput, address: Address, live: Resource | None) -> str:
@@ -157,9 +156,8 @@ def _presence(inputs: ExplainInput, address: Address, live: Resource | None) -> 
         case LoadedAdapter():
             return f"loaded from {'the locked bytes' if live.digest else 'another path'}"
         case Route():
-            return ", ".join(
-                f"{share.percent} % {short_version(share.adapter)}" for share in live.shares
-            )
+            shares = ((share.percent, short_version(share.adapter)) for share in live.shares)
+            return ", ".join(f"{percent} % {version}" for percent, version in shares)
         case Key():
             return f"issued, fingerprint {live.fingerprint or 'unknown'}"
 
@@ -200,15 +198,8 @@ def _figures(inputs: ExplainInput, resource: Resource) -> Iterator[Fact]:
             resource.server in placement.servers
             and resource.server in placement.bindings.get(resource.adapter, ())
         ):
-            weighed = weigh(
-                inputs.fleet,
-                inputs.wanted,
-                inputs.live,
-                placement,
-                resource.adapter,
-                resource.server,
-            )
-            declared = _declared(inputs, resource)
+            declared, pair = _declared(inputs, resource), (resource.adapter, resource.server)
+            weighed = weigh(inputs.fleet, inputs.wanted, inputs.live, placement, *pair)
             yield from adapter_facts(resource.adapter, declared, weighed, placement)
         case _:
             pass
@@ -220,7 +211,7 @@ def _others(servers: list[str]) -> str:
 
 def _change(inputs: ExplainInput, address: Address) -> Iterator[Fact]:
     for change in inputs.plan.changes:
-        if change.address == address or (change.before and change.before.address == address):
+        if address in (change.address, *(there.address for there in change.resources)):
             to = "" if change.address == address else f" to {change.address}"
             yield "Change", f"{SYMBOLS[change.action]} {verb(change)}{to}: {change.why}"
             return
@@ -231,15 +222,11 @@ def _dependants(inputs: ExplainInput, resource: Resource) -> Iterator[Fact]:
     state = inputs.desired if resource.address in inputs.desired.resources else inputs.live
     match resource:
         case Server():
-            held = [
-                adapter for adapter in state.adapters().values() if adapter.server == resource.name
-            ]
-            aliases = {
-                route.alias
-                for route in state.routes().values()
-                if any(resource.name in share.servers for share in route.shares)
-            }
-            yield "Holds", f"{counted(len(held), 'adapter')}: {listed(e.adapter for e in held)}"
+            there = state.adapters().values()
+            held = [adapter.adapter for adapter in there if adapter.server == resource.name]
+            routes = state.routes().values()
+            aliases = {route.alias for route in routes if resource.name in servers_in(route)}
+            yield "Holds", f"{counted(len(held), 'adapter')}: {listed(held)}"
             yield "Serves", listed(sorted(aliases)) or "no alias"
         case LoadedAdapter():
             users = [
@@ -257,7 +244,8 @@ def _dependants(inputs: ExplainInput, resource: Resource) -> Iterator[Fact]:
             )
             yield "Rests on", listed(adapters)
         case Key():
-            aliases = {e.alias for e in state.routes().values() if e.client == resource.client}
+            routes = state.routes().values()
+            aliases = {route.alias for route in routes if route.client == resource.client}
             yield "Opens", listed(sorted(aliases)) or "nothing yet"
 
 

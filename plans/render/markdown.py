@@ -146,7 +146,7 @@ def _changes(plan: Plan, level: int) -> Iterator[str]:
 
 
 def _change(change: Change, plan: Plan) -> Iterator[str]:
-    # GitHub colours a line of a diff by its first character, and knows `!` where we say `~`.
+    # GitHub colours a line of a diff by the first character, and knows `!`, not `~`.
     symbol = SYMBOLS[change.action].replace("~", "!")
     yield f"{symbol.ljust(3)} {verb(change)} {change.address}"
     yield f"      {change.why}" + (f" [{change.origin}]" if change.origin else "")

@@ -86,16 +86,13 @@ def _started(data: Mapping[str, Any]) -> str:
 
 
 def _rolled_back(data: Mapping[str, Any]) -> str:
-    reason = f": {data['reason']}" if data.get("reason") else ""
     held = f", {data['adapter']} held" if data.get("adapter") else ""
     which = "forward" if data.get("forward") else "back"
-    return f"rolled {data.get('alias')} {which} to {data.get('to')}{held}{reason}"
+    return f"rolled {data.get('alias')} {which} to {data.get('to')}{held}{_why(data)}"
 
 
 def _released(data: Mapping[str, Any]) -> str:
-    what = data.get("adapter") or "all versions"
-    reason = f": {data['reason']}" if data.get("reason") else ""
-    return f"released {what} of {data.get('alias')}{reason}"
+    return f"released {data.get('adapter') or 'all versions'} of {data.get('alias')}{_why(data)}"
 
 
 def _evaluated(data: Mapping[str, Any]) -> str:

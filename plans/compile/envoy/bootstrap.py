@@ -5,9 +5,8 @@ from typing import Any, Final
 
 from plans.compile.envoy.filters import early_mutations, filters
 from plans.compile.envoy.logs import access_logs
-from plans.compile.envoy.messages import Json, address, extension, seconds
+from plans.compile.envoy.messages import Json, RoutePlace, address, extension, seconds
 from plans.compile.envoy.refusals import local_replies
-from plans.compile.envoy.routing import RoutePlace
 
 BOOTSTRAP_FILE: Final = "envoy.json"
 CLUSTERS_FILE: Final = "clusters.json"
@@ -22,39 +21,30 @@ _CLIENT_IDLE_S: Final = 75.0
 _READ_S: Final = 300.0
 """Upper bound of the time to read a request. Unit: seconds."""
 _PRIVATE: Final = 0o600
-_LIMITS: Final = {
-    "re2.max_program_size.error_level": 4096,
-    "re2.max_program_size.warn_level": 4096,
-}
+_LIMITS: Final = {"re2.max_program_size.error_level": 4096, "re2.max_program_size.warn_level": 4096}
 """Upper bound of a regular expression's size: the expression of headers to remove is long."""
 
 
 def bootstrap(
     place: RoutePlace, routes: Json | None = None, clusters: Sequence[Json] | None = None
 ) -> Json:
-    """Return the document that Envoy is started with.
-
-    Args:
-        place: Address and folder of the Envoy.
-        routes: Routes to put into the document; None: Envoy follows a file.
-        clusters: Clusters to put into the document; None: Envoy follows a file.
-    """
+    """Return the document to start Envoy with; Envoy follows files for missing parts."""
     served: Json = (
         {"route_config": _bare(routes)}
         if routes is not None
         else {"rds": {"route_config_name": "fleetctl", "config_source": _file(place, ROUTES_FILE)}}
     )
-    made: Json = {
+    document: Json = {
         "node": {"id": place.name, "cluster": "fleetctl"},
         "admin": {"address": {"pipe": {"path": place.admin, "mode": _PRIVATE}}},
         "layered_runtime": {"layers": [{"name": "fleetctl", "static_layer": _LIMITS}]},
         "static_resources": {"listeners": [_listener(place, served)]},
     }
     if clusters is None:
-        made["dynamic_resources"] = {"cds_config": _file(place, CLUSTERS_FILE)}
+        document["dynamic_resources"] = {"cds_config": _file(place, CLUSTERS_FILE)}
     else:
-        made["static_resources"]["clusters"] = [_bare(cluster) for cluster in clusters]
-    return made
+        document["static_resources"]["clusters"] = [_bare(cluster) for cluster in clusters]
+    return document
 
 
 def _bare(message: Json) -> Json:
