@@ -42,27 +42,16 @@ def untouched(
     fleet: FleetSpec, impacts: Iterable[Impact], changes: Iterable[Change]
 ) -> tuple[str, ...]:
     """Return the clients without a change, sorted."""
-    touched = {impact.client for impact in impacts}
-    touched |= {
-        resource.client
-        for change in changes
-        if isinstance(resource := change.after or change.before, Key)
-    }
+    keys = (key for change in changes for key in change.resources if isinstance(key, Key))
+    touched = {owned.client for owned in (*impacts, *keys)}
     return tuple(name for name in sorted(fleet.clients) if name not in touched)
 
 
 def price_per_hour(fleet: FleetSpec, state: State, unknown: Iterable[str] = ()) -> float | None:
     """Return the price of the devices in use, an hour; None where a device has no price."""
-    devices = {
-        (host.name, device.name): device.price_per_hour
-        for host in fleet.hosts.values()
-        for device in host.devices
-    }
-    attached = {
-        attached.name: attached.price_per_hour
-        for host in fleet.hosts.values()
-        for attached in host.attached
-    }
+    hosts = fleet.hosts.values()
+    devices = {(h.name, device.name): device.price_per_hour for h in hosts for device in h.devices}
+    attached = {server.name: server.price_per_hour for h in hosts for server in h.attached}
     silent = {
         server_name(base, host, device): (host, device)
         for host, device in devices
@@ -71,8 +60,7 @@ def price_per_hour(fleet: FleetSpec, state: State, unknown: Iterable[str] = ()) 
     used: set[tuple[str, str]] = set()
     total = 0.0
     for server in state.servers().values():
-        if server.name in attached:
-            total += attached[server.name]
+        total += attached.get(server.name, 0.0)
         used |= {(server.host, device) for device in server.devices}
     for name in unknown:
         total += attached.get(name, 0.0)
@@ -119,8 +107,7 @@ def _impact(
     summary = "; ".join(part for part in parts if part)
     if not summary:
         return None
-    declared = fleet.adapters.get(alias)
-    client = fleet.clients.get(client_of(alias))
+    declared, client = fleet.adapters.get(alias), fleet.clients.get(client_of(alias))
     command, class_, seconds = _back_out(alias, route, before, after)
     return Impact(
         client=client_of(alias),
@@ -137,7 +124,6 @@ def _impact(
 
 
 def _shares_text(route: Change | None, old: Mapping[str, int], new: Mapping[str, int]) -> str:
-    """Return the shares of a changed route, such as `2.1.0 100 % -> 90 %, 2.2.0 0 % -> 10 %`."""
     if route is None:
         return ""
     if route.after is None:

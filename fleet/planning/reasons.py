@@ -165,7 +165,6 @@ class _Reasons:
 
 
 def _shifted(change: Change, phase: Phase, why: str) -> tuple[Reason, str]:
-    """Explain a changed route by its shares, before and after."""
     before, after = change.before, change.after
     if not isinstance(before, Route) or not isinstance(after, Route):
         return change.reason, why

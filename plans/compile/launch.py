@@ -28,7 +28,6 @@ def as_shell(launches: Sequence[LaunchCommand]) -> str:
 
 
 def _flag_lines(launch: LaunchCommand) -> list[list[str]]:
-    """Return the arguments in lines: a flag with its values a line."""
     lines: list[list[str]] = [[]]
     for argument in launch.arguments:
         if argument.startswith("--"):

@@ -217,8 +217,7 @@ def _groups(here: list[ServerAccount]) -> list[tuple[list[str], list[ServerAccou
         joined = [group for group in groups if set(group[0]) & set(account.devices)]
         names = sorted({*account.devices, *(name for group in joined for name in group[0])})
         servers = [*(server for group in joined for server in group[1]), account]
-        groups = [group for group in groups if group not in joined]
-        groups.append((names, servers))
+        groups = [*(group for group in groups if group not in joined), (names, servers)]
     return sorted(groups, key=lambda group: (group[0], group[1][0].server))
 
 

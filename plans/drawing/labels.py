@@ -221,6 +221,5 @@ def _hours(panel: ServerPanel) -> Iterator[str]:
 
 
 def _mark(rest: float, nothing: str) -> str:
-    """Return the character of a bar in a line of the chart."""
     eighth = max(min(ceil(rest * 8 - 1e-9), 8), 0)
     return _EIGHTHS[eighth] if eighth else nothing

@@ -181,7 +181,6 @@ def _why_here(inputs: ExplainInput, resource: Resource) -> Iterator[Fact]:
 
 
 def _figures(inputs: ExplainInput, resource: Resource) -> Iterator[Fact]:
-    """Yield the figures of a server, or of an adapter on its server."""
     if inputs.placement is None or inputs.wanted is None:
         return
     placement = inputs.placement

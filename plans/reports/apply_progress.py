@@ -33,7 +33,6 @@ def line(event: ApplyEvent) -> str:
 
 
 def _begun(data: Data) -> str:
-    """Return a mark for steps that take long; empty for all others."""
     return " …" if step_parts(data["step"])[0] in ("start", "stop", "drain") else ""
 
 

@@ -10,6 +10,7 @@ from fleet.evals import EvalRecord, EvalRun, QualityDrift, Sample, spelled_as_ut
 from plans.amounts import iso
 from plans.tables import aligned
 
+_OF_A_RUN = ("alias", "adapter", "digest", "purpose", "golden", "golden_digest")
 _COLUMNS = (
     "RUN", "FINISHED", "ADAPTER", "PURPOSE", "ITEMS", "ACCURACY", "FORMAT", "HALLUCINATED", "",
 )  # fmt: skip
@@ -79,12 +80,7 @@ def page(run: EvalRun, most: int | None) -> dict[str, Any]:
     wrong = [s for s in run.samples if s.error or min(s.scores.values(), default=0) < 1]
     return {
         "run": run.id,
-        "alias": run.alias,
-        "adapter": run.adapter,
-        "digest": run.digest,
-        "purpose": run.purpose,
-        "golden": run.golden,
-        "golden_digest": run.golden_digest,
+        **{name: getattr(run, name) for name in _OF_A_RUN},
         "engine": run.engine_version,
         "fingerprints": list(run.fingerprints),
         "decoding": run.spec.decoding(),

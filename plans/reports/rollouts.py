@@ -98,11 +98,9 @@ def _of_soak(target: AliasTarget, found: GateEvidence) -> bool:
 
 def _soaked(fleet: FleetSpec, found: GateEvidence) -> dict[str, Any]:
     """Return a gate after the cut-over, which may take the traffic back but stops no stage."""
-    gate = fleet.gates.get(found.gate)
-    limit = gate.limit if gate else ""
-    verdict = found.finding.verdict.value
-    due = GateDue(found.alias, found.gate, found.finding.metric, limit, verdict)
-    return _gate(due, found)
+    gate, finding = fleet.gates.get(found.gate), found.finding
+    limit, verdict = gate.limit if gate else "", finding.verdict.value
+    return _gate(GateDue(found.alias, found.gate, finding.metric, limit, verdict), found)
 
 
 def active(rollouts: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

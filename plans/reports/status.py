@@ -184,7 +184,6 @@ def _upkeep_lines(
 
 
 def _drill_line(drill: Mapping[str, Any]) -> str:
-    """Return the line of a rollback drill that is due or has failed."""
     if drill["turn"] == "failed":
         what = f"FAILED at {drill['tried']}: a rollback would not succeed"
     else:
@@ -221,7 +220,7 @@ def _alias_lines(aliases: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def _share(version: Mapping[str, Any]) -> str:
-    """Return a version's text share, with the observed share."""
+    """Return the declared share of a version, with the observed share."""
     text = f"{version['version']} {version['percent']} %"
     if version["requests"] is None:
         return text

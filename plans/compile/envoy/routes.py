@@ -179,7 +179,6 @@ def _elsewhere() -> list[Json]:
 
 
 def _listing(client: str, own: Sequence[str]) -> dict[str, list[Json]]:
-    """Return the answers to a client that lists its models."""
     cards = {
         alias: {"id": alias, "object": "model", "created": 0, "owned_by": client} for alias in own
     }
