@@ -112,6 +112,11 @@ Operation = (
 )
 
 
+def resource_of(operation: Operation) -> Resource:
+    """Return the resource of an operation: the first field of every operation."""
+    return cast("Resource", getattr(operation, fields(operation)[0].name))
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One operation, after those it needs, valid while the live resource is `before`."""
@@ -126,11 +131,6 @@ class Step:
     """Steps of one lane run one after another: a server's name, or `gateway`."""
     estimate_s: float
     timeout_s: int
-
-    @property
-    def resource(self) -> Resource:
-        """Resource of the operation: the first field of every operation."""
-        return cast("Resource", getattr(self.operation, fields(self.operation)[0].name))
 
 
 VERSION = 1

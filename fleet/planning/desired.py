@@ -169,26 +169,18 @@ def unmanaged(fleet: FleetSpec, targets: RolloutTargets, live: State) -> Iterato
     gone = {server for server, host in hosts.items() if host is None}
     foreign = {server for server, host in hosts.items() if host is None or host.engine == "attach"}
     for address, resource in live.resources.items():
+        ours = address in targets.owned
         match resource:
-            case Server() if resource.name in foreign:
-                yield resource
-            case LoadedAdapter() if resource.server in gone:
-                yield resource
-            case _ if address in targets.owned:
-                pass
-            case LoadedAdapter() if resource.adapter not in resident:
-                yield resource
-            case Route() if resource.alias not in fleet.adapters:
-                yield resource
-            case Key() if not _declared(fleet, resource):
-                yield resource
-            case _:
-                pass
-
-
-def is_ours_by_name(fleet: FleetSpec, adapter: LoadedAdapter) -> bool:
-    """Say whether a loaded adapter has the name of a version of a declared alias."""
-    return adapter.parts is not None and adapter.parts.alias in fleet.adapters
+            case Server():
+                stays = resource.name in foreign
+            case LoadedAdapter():
+                stays = resource.server in gone or not (ours or resource.adapter in resident)
+            case Route():
+                stays = not (ours or resource.alias in fleet.adapters)
+            case Key():
+                stays = not (ours or _declared(fleet, resource))
+        if stays:
+            yield resource
 
 
 def _declared(fleet: FleetSpec, key: Key) -> bool:
@@ -221,7 +213,13 @@ def _routes(
                 policy = traffic_policy_of(fleet, alias, where)
                 yield from _as_it_is(replace(before, policy=policy), live)
         elif target.shares:
-            yield _route(fleet, target, placement.bindings)
+            shares = tuple(
+                Share(adapter, percent, placement.bindings[adapter])
+                for adapter, percent in target.shares
+                if placement.bindings.get(adapter)
+            )
+            policy = traffic_policy_of(fleet, alias, placement.bindings)
+            yield Route(alias, shares, target.salt, policy)
 
 
 def waits(wanted: AliasTarget, bindings: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
@@ -239,16 +237,6 @@ def _as_it_is(route: Route, live: State) -> Iterator[Resource]:
             for address in (adapter_address(share.adapter, server), server_address(server)):
                 if address in live.resources:
                     yield live.resources[address]
-
-
-def _route(fleet: FleetSpec, wanted: AliasTarget, bindings: Mapping[str, tuple[str, ...]]) -> Route:
-    shares = tuple(
-        Share(adapter, percent, bindings[adapter])
-        for adapter, percent in wanted.shares
-        if bindings.get(adapter)
-    )
-    policy = traffic_policy_of(fleet, wanted.alias, bindings)
-    return Route(wanted.alias, shares, wanted.salt, policy)
 
 
 def _keys(fleet: FleetSpec, live: State) -> Iterator[Key]:

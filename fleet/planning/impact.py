@@ -43,7 +43,7 @@ def untouched(
 ) -> tuple[str, ...]:
     """Return the clients without a change, sorted."""
     keys = (key for change in changes for key in change.resources if isinstance(key, Key))
-    touched = {owned.client for owned in (*impacts, *keys)}
+    touched = {impact.client for impact in impacts} | {key.client for key in keys}
     return tuple(name for name in sorted(fleet.clients) if name not in touched)
 
 

@@ -7,7 +7,7 @@ from fleet.flag_formats import outdated
 from fleet.names import Address, adapter_address, alias_of, key_address, server_address, version_of
 from fleet.placement import late, placement_accounts
 from fleet.plan import Change, PlanNote, Reason
-from fleet.planning.desired import is_ours_by_name, unmanaged, waits
+from fleet.planning.desired import unmanaged, waits
 from fleet.planning.plan_input import PlanInput
 from fleet.resources import FULL, Key, LoadedAdapter, Route, Server
 from fleet.rollouts import RolloutTargets
@@ -121,9 +121,10 @@ def coarse_shares(fleet: FleetSpec, targets: RolloutTargets) -> Iterator[PlanNot
 
 def _unmanaged(plan_input: PlanInput) -> Iterator[str]:
     """Yield live resources that are neither declared nor ours, and stay."""
-    for resource in unmanaged(plan_input.fleet, plan_input.targets, plan_input.live):
+    fleet = plan_input.fleet
+    for resource in unmanaged(fleet, plan_input.targets, plan_input.live):
         match resource:
-            case LoadedAdapter() if is_ours_by_name(plan_input.fleet, resource):
+            case LoadedAdapter(parts=name) if name and name.alias in fleet.adapters:
                 yield (
                     f"{resource.address} is not in the ledger, and no route names it; it stays. "
                     "If it is ours: fleetctl adopt"

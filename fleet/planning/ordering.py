@@ -13,11 +13,11 @@ from dataclasses import replace
 import networkx as nx
 
 from fleet import steps
-from fleet.names import Address, alias_of, route_address, server_address, step_id, step_parts
+from fleet.names import alias_of, route_address, server_address, step_id, step_parts
 from fleet.plan import Change
 from fleet.planning.desired import Diversion
 from fleet.planning.plan_input import StepRules
-from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State
+from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State, servers_in
 from fleet.steps import TIMES, Operation, Step
 
 GATEWAY = "gateway"
@@ -69,33 +69,33 @@ class _Graph:
         self.loads: dict[str, list[str]] = defaultdict(list)
         """By host that declares its memory: loads there."""
 
-    def _add(
-        self, verb: str, operation: Operation, address: Address, before: Resource | None, lane: str
-    ) -> str:
+    def _add(self, verb: str, operation: Operation, before: Resource | None) -> str:
+        resource = steps.resource_of(operation)
+        lane = GATEWAY if isinstance(resource, Route | Key) else servers_in(resource)[0]
         usual, limit = TIMES[verb]
         if isinstance(operation, steps.SmokeTest):
             usual, limit = usual * len(operation.inputs), limit * len(operation.inputs)
-        name = step_id(verb, address)
-        self.steps[name] = Step(name, operation, address, before, (), lane, usual, limit)
+        name = step_id(verb, resource.address)
+        self.steps[name] = Step(name, operation, resource.address, before, (), lane, usual, limit)
         return name
 
     def routes(self, changes: Iterable[Change], renames: Mapping[str, str]) -> None:
-        """Make the steps of routes."""
+        """Make the steps of routes; diverted routes come back, also where they do not change."""
         meanwhile = self.diversion.meanwhile
-        self._meanwhile()
+        for alias, route in meanwhile.items():
+            self._add("divert", steps.SetRoute(route), self.live_routes[alias])
+            goal = self.desired.resources.get(route.address)
+            if isinstance(goal, Route):
+                self.moved[alias] = self._add("set", steps.SetRoute(goal), route)
         for change in changes:
             match change.before, change.after:
                 case before, Route() as route:
                     now = meanwhile.get(route.alias, before)
-                    self.moved[route.alias] = self._add(
-                        "set", steps.SetRoute(route), route.address, now, GATEWAY
-                    )
+                    self.moved[route.alias] = self._add("set", steps.SetRoute(route), now)
                     self.lasting.add(route.alias)
                 case Route() as route, None:
                     now = meanwhile.get(route.alias, route)
-                    self.moved[route.alias] = self._add(
-                        "delete", steps.DeleteRoute(now), route.address, now, GATEWAY
-                    )
+                    self.moved[route.alias] = self._add("delete", steps.DeleteRoute(now), now)
                 case _:
                     pass
         for alias in meanwhile:
@@ -106,25 +106,14 @@ class _Graph:
                 self.needs[self.moved[former]].add(self.moved[alias])
                 self.lasting.add(former)
 
-    def _meanwhile(self) -> None:
-        """Divert routes, and bring every route back, also where the goal is the route before."""
-        for alias, route in self.diversion.meanwhile.items():
-            before = self.live_routes[alias]
-            self._add("divert", steps.SetRoute(route), route.address, before, GATEWAY)
-            goal = self.desired.resources.get(route.address)
-            if isinstance(goal, Route):
-                self.moved[alias] = self._add(
-                    "set", steps.SetRoute(goal), goal.address, route, GATEWAY
-                )
-
     def keys(self, changes: Iterable[Change]) -> None:
         """Make the steps of keys, which wait for nothing."""
         for change in changes:
             match change.before, change.after:
                 case before, Key() as key:
-                    self._add("set", steps.SetKey(key), key.address, before, GATEWAY)
+                    self._add("set", steps.SetKey(key), before)
                 case Key() as key, None:
-                    self._add("delete", steps.DeleteKey(key), key.address, key, GATEWAY)
+                    self._add("delete", steps.DeleteKey(key), key)
                 case _:
                     pass
 
@@ -132,15 +121,11 @@ class _Graph:
         """Make the steps that start and stop servers."""
         for change in changes:
             if isinstance(change.after, Server):
-                server = change.after
-                start = self._add(
-                    "start", steps.StartServer(server), server.address, None, server.name
-                )
-                for device in _devices(server):
+                start = self._add("start", steps.StartServer(change.after), None)
+                for device in _devices(change.after):
                     self.starts[device].append(start)
             if isinstance(change.before, Server):
-                server = change.before
-                self._add("stop", steps.StopServer(server), server.address, server, server.name)
+                self._add("stop", steps.StopServer(change.before), change.before)
 
     def unload(self, adapter: LoadedAdapter) -> None:
         """Drain and unload, once no route sends traffic there.
@@ -150,10 +135,8 @@ class _Graph:
         name, server, alias = adapter.adapter, adapter.server, alias_of(adapter.adapter)
         if server in self.diversion.restarting:
             return
-        drain = self._add(
-            "drain", steps.Drain(adapter, steps.DRAIN_S), adapter.address, adapter, server
-        )
-        unload = self._add("unload", steps.UnloadAdapter(adapter), adapter.address, adapter, server)
+        drain = self._add("drain", steps.Drain(adapter, steps.DRAIN_S), adapter)
+        unload = self._add("unload", steps.UnloadAdapter(adapter), adapter)
         self.needs[unload].add(drain)
         self.unloads[server].add(unload)
         if adapter.address in self.desired.resources:
@@ -175,7 +158,7 @@ class _Graph:
     def load(self, adapter: LoadedAdapter) -> None:
         """Load a version, and ask the smoke test."""
         name, server = adapter.adapter, adapter.server
-        load = self._add("load", steps.LoadAdapter(adapter), adapter.address, None, server)
+        load = self._add("load", steps.LoadAdapter(adapter), None)
         self.ready[name, server] = load
         start = f"start {server_address(server)}"
         if start in self.steps:
@@ -186,8 +169,7 @@ class _Graph:
             self.needs[load] |= self.early[server]
         self.loads[self.rules.limited.get(server, "")].append(load)
         if inputs := self.rules.smoke.get(name, ()):
-            operation = steps.SmokeTest(adapter, inputs)
-            smoke = self._add("smoke", operation, adapter.address, adapter, server)
+            smoke = self._add("smoke", steps.SmokeTest(adapter, inputs), adapter)
             self.needs[smoke].add(load)
             self.ready[name, server] = smoke
 

@@ -15,7 +15,7 @@ from fleet.names import Address
 from fleet.plan import Action, Change, DeviceUse, Plan, PlanNote
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, client_in, servers_in
 from fleet.spec import FleetSpec
-from fleet.steps import Step
+from fleet.steps import Step, resource_of
 
 Field = Literal["client", "adapter", "server"]
 
@@ -97,7 +97,7 @@ def select(plan: Plan, criteria: Sequence[TargetPattern]) -> Plan:
     if not dropped:
         return plan
     subjects = [part for change in changes for part in change.resources]
-    subjects += [step.resource for step in plan.steps if step.id in steps]
+    subjects += [resource_of(step.operation) for step in plan.steps if step.id in steps]
     aliases = {alias for subject in subjects for alias in _aliases(subject)}
     impacts = tuple(impact for impact in plan.impacts if impact.alias in aliases)
     touched = {impact.client for impact in impacts} | {*map(client_in, subjects)}
@@ -122,7 +122,7 @@ def _wanted(plan: Plan, criteria: Sequence[TargetPattern]) -> set[Address]:
     """Return the changes that meet a criterion, or stop a server of a resource that does."""
     lanes: dict[str, list[Resource]] = defaultdict(list)
     for step in plan.steps:
-        lanes[step.lane].append(step.resource)
+        lanes[step.lane].append(resource_of(step.operation))
     addresses = set()
     for change in plan.changes:
         subjects = list(change.resources)
