@@ -147,7 +147,10 @@ def _closure(plan: Plan, wanted: set[Address]) -> tuple[set[Address], set[str]]:
     """Return addresses of changes and ids of steps, grown until neither needs anything outside."""
     steps = {step.id: step for step in plan.steps}
     changes = {change.address: change for change in plan.changes}
-    owners = _owners(plan)
+    owners = {change.address: change.address for change in plan.changes}
+    for change in plan.changes:
+        for resource in change.resources:
+            owners.setdefault(resource.address, change.address)
     owned: dict[Address | None, list[str]] = defaultdict(list)
     for step in plan.steps:
         owned[owners.get(step.address)].append(step.id)
@@ -169,15 +172,6 @@ def _closure(plan: Plan, wanted: set[Address]) -> tuple[set[Address], set[str]]:
         if steps[name].needs and chosen.issuperset(steps[name].needs):
             chosen.add(name)
     return kept, chosen
-
-
-def _owners(plan: Plan) -> dict[Address, Address]:
-    """Return the addresses of changes by the addresses of their resources, before and after."""
-    owners = {change.address: change.address for change in plan.changes}
-    for change in plan.changes:
-        for resource in change.resources:
-            owners.setdefault(resource.address, change.address)
-    return owners
 
 
 def _shaken(change: Change, plan: Plan) -> list[Address]:
