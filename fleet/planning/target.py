@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, cast, get_args
 
 from fleet.encoding import plan_id
-from fleet.errors import FleetError, did_you_mean, problem
+from fleet.errors import FleetError, did_you_mean
 from fleet.names import Address
 from fleet.plan import Action, Change, DeviceUse, Plan, PlanNote
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, client_in, servers_in
@@ -43,13 +43,11 @@ def parse_criteria(texts: Iterable[str]) -> tuple[TargetPattern, ...]:
         field, separator, value = text.partition("=")
         if field not in get_args(Field) or not separator or not value:
             near = did_you_mean(field, get_args(Field))
-            raise FleetError(
-                problem(
-                    "FC5010",
-                    "Selection is not of the form field=value",
-                    f"`{text}` selects nothing; the fields are client, adapter and server.",
-                    hint=near or "write client=NAME, adapter=ALIAS or server=NAME",
-                )
+            raise FleetError.of(
+                "FC5010",
+                "Selection is not of the form field=value",
+                f"`{text}` selects nothing; the fields are client, adapter and server.",
+                hint=near or "write client=NAME, adapter=ALIAS or server=NAME",
             )
         patterns.append(TargetPattern(cast("Field", field), value))
     return tuple(sorted(set(patterns)))
@@ -72,14 +70,12 @@ def require_known_targets(criteria: Sequence[TargetPattern], fleet: FleetSpec, p
         known["server"] |= {*servers_in(resource)}
     for criterion in criteria:
         if criterion.value not in known[criterion.field]:
-            raise FleetError(
-                problem(
-                    "FC5013",
-                    "Selection names nothing",
-                    f"There is no {criterion.field} `{criterion.value}` in fleet {fleet.name}, "
-                    "neither declared nor in the plan.",
-                    hint=did_you_mean(criterion.value, sorted(known[criterion.field])),
-                )
+            raise FleetError.of(
+                "FC5013",
+                "Selection names nothing",
+                f"There is no {criterion.field} `{criterion.value}` in fleet {fleet.name}, "
+                "neither declared nor in the plan.",
+                hint=did_you_mean(criterion.value, sorted(known[criterion.field])),
             )
 
 
