@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from fleet.history import GateEvidence, History, MarkKind, RolloutMark, is_out, kept_out
-from fleet.plan import GateDue, PlanNote
+from fleet.plan import NO_EVIDENCE, GateDue, PlanNote
 from fleet.resources import FULL
 from fleet.rollouts import AliasTarget, Phase
 from fleet.spec import FleetSpec
@@ -79,7 +79,7 @@ def _paused_until(target: AliasTarget, marks: Mapping[MarkKind, RolloutMark]) ->
 
 
 def _gate(gate: GateDue, evidence: GateEvidence | None) -> dict[str, Any]:
-    known = evidence if gate.status != "no evidence" else None
+    known = evidence if gate.status != NO_EVIDENCE else None
     return {
         "gate": gate.gate,
         "metric": gate.metric,
