@@ -190,7 +190,6 @@ def _panel(panel: ServerPanel, boxes: tuple[DeviceBox, ...]) -> Iterator[str]:
 
 
 def _slots(panel: ServerPanel) -> Iterator[str]:
-    """Draw slots as cells of equal width, with the names of adapters."""
     if not panel.blocks:
         return
     cells = [block_label(block) for block in panel.pinned]

@@ -166,14 +166,15 @@ def _why_here(inputs: ExplainInput, resource: Resource) -> Iterator[Fact]:
     declared = _declared(inputs, resource)
     base = declared.name.base if declared else ""
     able = [server.name for server in inputs.desired.servers().values() if server.base == base]
+    others = f"{counted(len(able), 'server')} of its base"
     if declared and declared.pin:
         yield "Why here", f"it is pinned to {declared.pin}"
     elif len(able) == 1:
         yield "Why here", f"{able[0]} is the only server of base {base}"
     elif resource.address in inputs.live.resources:
-        yield "Why here", f"it is loaded here already; staying costs nothing ({_others(able)})"
+        yield "Why here", f"it is loaded here already; staying costs nothing ({others})"
     else:
-        yield "Why here", f"chosen among {_others(able)} for room and evenness"
+        yield "Why here", f"chosen among {others} for room and evenness"
     if declared and declared.replicas > 1:
         yield "Replicas", f"{declared.replicas} wanted, each on another server"
 
@@ -200,10 +201,6 @@ def _figures(inputs: ExplainInput, resource: Resource) -> Iterator[Fact]:
             yield from adapter_facts(resource.adapter, declared, weighed, placement)
         case _:
             pass
-
-
-def _others(servers: list[str]) -> str:
-    return f"{counted(len(servers), 'server')} of its base"
 
 
 def _change(inputs: ExplainInput, address: Address) -> Iterator[Fact]:

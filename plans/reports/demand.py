@@ -1,9 +1,9 @@
 """Report demand by the hour of the day: a chart for every base, and for its aliases."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fleet.capacity import HOURS, hourly_rpm, peak_hour
+from fleet.capacity import hourly_rpm, peak_hour
 from fleet.spec import AdapterSpec, FleetSpec
 from plans.amounts import and_more, counted
 from plans.documents.document import write
@@ -81,11 +81,6 @@ def _line(name: str, rpm: tuple[float, ...], width: int, source: str) -> str:
     hour = peak_hour(rpm)
     largest = rpm[hour]
     at = f"{hour:02}:00" if largest else "never"
-    return f"{name:{width}}  {largest:8.5g}  {at:5}  {''.join(_bars(rpm))}  {source}".rstrip()
-
-
-def _bars(rpm: tuple[float, ...]) -> Iterator[str]:
-    largest = max(rpm)
-    for hour in range(HOURS):
-        share = rpm[hour] / largest if largest else 0.0
-        yield _BARS[round(share * (len(_BARS) - 1))] if share else "·"
+    top = len(_BARS) - 1
+    bars = "".join(_BARS[round(rate / largest * top)] if rate else "·" for rate in rpm)
+    return f"{name:{width}}  {largest:8.5g}  {at:5}  {bars}  {source}".rstrip()
