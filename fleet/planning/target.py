@@ -238,7 +238,7 @@ def _aliases(resource: Resource) -> tuple[str, ...]:
         case Route():
             return (resource.alias,)
         case LoadedAdapter():
-            return (resource.parts.alias,) if resource.parts else ()
+            return (parts.alias,) if (parts := resource.parts) else ()
         case Server() | Key():
             return ()
 

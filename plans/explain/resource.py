@@ -84,7 +84,7 @@ def _one(inputs: ExplainInput, address: Address) -> list[Fact]:
 def _declared(inputs: ExplainInput, resource: LoadedAdapter | Route) -> AdapterSpec | None:
     if isinstance(resource, Route):
         return inputs.fleet.adapters.get(resource.alias)
-    return inputs.fleet.adapters.get(resource.parts.alias) if resource.parts else None
+    return inputs.fleet.adapters.get(parts.alias) if (parts := resource.parts) else None
 
 
 def _rollout(inputs: ExplainInput, route: Route) -> Iterator[Fact]:
