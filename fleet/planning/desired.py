@@ -16,8 +16,8 @@ from fleet.placement import PlacementResult
 from fleet.plan import Action, Change
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, Share, State, servers_in
 from fleet.rollouts import AliasTarget, Phase, RolloutTargets
-from fleet.spec import AdapterSpec, FleetSpec, LatencyClass
-from fleet.traffic import UNLIMITED, USUAL_TIMEOUTS, USUAL_TURNS, ShadowPolicy, TrafficPolicy
+from fleet.spec import FleetSpec, LatencyClass
+from fleet.traffic import UNLIMITED, USUAL_TIMEOUTS, USUAL_TURNS, TrafficPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +114,8 @@ def traffic_policy_of(
     limits = client.limits if client else UNLIMITED
     limited = (limits, adapter.limits) != (UNLIMITED, UNLIMITED)
     prioritized = base is not None and _BY_PRIORITY in base.extra
+    shadow = adapter.shadow
+    servers = bindings.get(shadow.adapter, ()) if shadow else ()
     turns = TURNS[adapter.latency] * (tier.weight if tier else 1)
     policy = TrafficPolicy(
         sticky=adapter.sticky,
@@ -126,15 +128,9 @@ def traffic_policy_of(
         server_in_flight=base.max_in_flight if base else None,
         turns=turns if prioritized or turns != USUAL_TURNS else None,
         prioritized=prioritized,
-        shadow=_shadow(adapter, bindings),
+        shadow=replace(shadow, servers=servers) if shadow and servers else None,
     )
     return None if policy == TrafficPolicy() else policy
-
-
-def _shadow(adapter: AdapterSpec, bindings: Mapping[str, tuple[str, ...]]) -> ShadowPolicy | None:
-    shadow = adapter.shadow
-    servers = bindings.get(shadow.adapter, ()) if shadow else ()
-    return replace(shadow, servers=servers) if shadow and servers else None
 
 
 def desired_state_of(

@@ -22,7 +22,7 @@ from fleet.planning.drift import DriftAction, DriftCause
 from fleet.planning.ordering import order
 from fleet.planning.plan_input import StepRules
 from fleet.resources import LoadedAdapter, Route, State
-from fleet.rollouts import RolloutTargets, decide_rollouts
+from fleet.rollouts import decide_rollouts
 from fleet.spec import FleetSpec
 
 
@@ -111,7 +111,9 @@ def best_effort(
             for adapter in cause.adapters:
                 left.setdefault(alias_of(adapter), f"no place for {adapter}: {cause.text}")
         if number >= ROUNDS:
-            left = {**dict.fromkeys(_unloaded(targets), "it waits for the others"), **left}
+            for alias, target in targets.wanted.items():
+                if not targets.loaded.keys() >= {adapter for adapter, _ in target.shares}:
+                    left.setdefault(alias, "it waits for the others")
     return None
 
 
@@ -122,20 +124,11 @@ def _without(
     theirs = {
         address
         for address, resource in {**history.established, **live.resources}.items()
-        if isinstance(resource, LoadedAdapter | Route) and _alias(resource) in left
+        if (isinstance(resource, Route) and resource.alias in left)
+        or (isinstance(resource, LoadedAdapter) and alias_of(resource.adapter) in left)
     }
     kept = {
         resource: known for resource, known in history.established.items() if resource not in theirs
     }
     past = replace(history, owned=history.owned - theirs, established=kept)
     return BestEffort(replace(fleet, adapters=adapters), past, dict(sorted(left.items())))
-
-
-def _alias(resource: LoadedAdapter | Route) -> str:
-    return resource.alias if isinstance(resource, Route) else alias_of(resource.adapter)
-
-
-def _unloaded(targets: RolloutTargets) -> Iterable[str]:
-    for alias, target in targets.wanted.items():
-        if any(adapter not in targets.loaded for adapter, _ in target.shares):
-            yield alias

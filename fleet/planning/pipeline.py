@@ -11,7 +11,7 @@ from datetime import datetime
 
 from fleet.capacity import without_demand
 from fleet.encoding import plan_id
-from fleet.errors import PlacementError, problem
+from fleet.errors import PlacementError
 from fleet.history import History
 from fleet.placement import SearchLimits, Violation, place, verify_placement, verify_steps
 from fleet.plan import Change, Plan, PlanNote
@@ -116,13 +116,11 @@ def _refuse(violations: Sequence[Violation]) -> None:
         return
     texts = [violation.text for violation in violations]
     more = f"; and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
-    raise PlacementError(
-        problem(
-            "FC2090",
-            "A placement failed its own check",
-            f"{'; '.join(texts[:SHOWN])}{more}. This is a mistake in fleetctl, not in the "
-            "declarations; nothing was planned, and nothing has changed.",
-            hint="please report it with the declarations and the live state",
-            command="fleetctl plan --save-live live.json",
-        )
+    raise PlacementError.of(
+        "FC2090",
+        "A placement failed its own check",
+        f"{'; '.join(texts[:SHOWN])}{more}. This is a mistake in fleetctl, not in the "
+        "declarations; nothing was planned, and nothing has changed.",
+        hint="please report it with the declarations and the live state",
+        command="fleetctl plan --save-live live.json",
     )

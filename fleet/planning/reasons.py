@@ -123,12 +123,18 @@ class _Reasons:
             return Reason.RETENTION_ENDED, f"{version} was replaced and its retention is over"
         return Reason.REMOVED, f"no route of `{alias}` names {version}"
 
-    def _route(self, change: Change, route: Route) -> tuple[Reason, str]:
+    def _route(  # noqa: PLR0911 (a line for every cause)
+        self, change: Change, route: Route
+    ) -> tuple[Reason, str]:
         alias = route.alias
         wanted = self.targets.wanted.get(alias)
         match change.action:
+            case Action.CREATE if former := self.fleet.renames.get(alias):
+                return Reason.RENAMED, f"`{former}` is now called `{alias}`"
+            case Action.CREATE if route.address in self.history.owned:
+                return Reason.MISSING, "the gateways' table has lost it"
             case Action.CREATE:
-                return self._new_route(route, wanted.why if wanted else "")
+                return Reason.DECLARED, wanted.why if wanted else ""
             case Action.DELETE if alias in self.former:
                 return Reason.RENAMED, "the alias has a new name"
             case Action.DELETE:
@@ -143,14 +149,6 @@ class _Reasons:
         rollout = self.fleet.rollouts[self.fleet.adapters[wanted.alias].rollout]
         staged = wanted.phase is Phase.STARTED and dict(wanted.shares)[wanted.target] < FULL
         return "; no gates: it goes up by time alone" if staged and not rollout.gates else ""
-
-    def _new_route(self, route: Route, why: str) -> tuple[Reason, str]:
-        former = self.fleet.renames.get(route.alias)
-        if former:
-            return Reason.RENAMED, f"`{former}` is now called `{route.alias}`"
-        if route.address in self.history.owned:
-            return Reason.MISSING, "the gateways' table has lost it"
-        return Reason.DECLARED, why
 
     def _key(self, change: Change, key: Key) -> tuple[Reason, str]:
         match change.action:

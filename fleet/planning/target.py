@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, cast, get_args
 
 from fleet.encoding import plan_id
-from fleet.errors import FleetError, did_you_mean, problem
+from fleet.errors import FleetError, did_you_mean
 from fleet.names import Address
 from fleet.plan import Action, Change, DeviceUse, Plan, PlanNote
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, client_in, servers_in
@@ -43,13 +43,11 @@ def parse_criteria(texts: Iterable[str]) -> tuple[TargetPattern, ...]:
         field, separator, value = text.partition("=")
         if field not in get_args(Field) or not separator or not value:
             near = did_you_mean(field, get_args(Field))
-            raise FleetError(
-                problem(
-                    "FC5010",
-                    "Selection is not of the form field=value",
-                    f"`{text}` selects nothing; the fields are client, adapter and server.",
-                    hint=near or "write client=NAME, adapter=ALIAS or server=NAME",
-                )
+            raise FleetError.of(
+                "FC5010",
+                "Selection is not of the form field=value",
+                f"`{text}` selects nothing; the fields are client, adapter and server.",
+                hint=near or "write client=NAME, adapter=ALIAS or server=NAME",
             )
         patterns.append(TargetPattern(cast("Field", field), value))
     return tuple(sorted(set(patterns)))
@@ -72,14 +70,12 @@ def require_known_targets(criteria: Sequence[TargetPattern], fleet: FleetSpec, p
         known["server"] |= {*servers_in(resource)}
     for criterion in criteria:
         if criterion.value not in known[criterion.field]:
-            raise FleetError(
-                problem(
-                    "FC5013",
-                    "Selection names nothing",
-                    f"There is no {criterion.field} `{criterion.value}` in fleet {fleet.name}, "
-                    "neither declared nor in the plan.",
-                    hint=did_you_mean(criterion.value, sorted(known[criterion.field])),
-                )
+            raise FleetError.of(
+                "FC5013",
+                "Selection names nothing",
+                f"There is no {criterion.field} `{criterion.value}` in fleet {fleet.name}, "
+                "neither declared nor in the plan.",
+                hint=did_you_mean(criterion.value, sorted(known[criterion.field])),
             )
 
 
@@ -147,7 +143,10 @@ def _closure(plan: Plan, wanted: set[Address]) -> tuple[set[Address], set[str]]:
     """Return addresses of changes and ids of steps, grown until neither needs anything outside."""
     steps = {step.id: step for step in plan.steps}
     changes = {change.address: change for change in plan.changes}
-    owners = _owners(plan)
+    owners = {change.address: change.address for change in plan.changes}
+    for change in plan.changes:
+        for resource in change.resources:
+            owners.setdefault(resource.address, change.address)
     owned: dict[Address | None, list[str]] = defaultdict(list)
     for step in plan.steps:
         owned[owners.get(step.address)].append(step.id)
@@ -169,15 +168,6 @@ def _closure(plan: Plan, wanted: set[Address]) -> tuple[set[Address], set[str]]:
         if steps[name].needs and chosen.issuperset(steps[name].needs):
             chosen.add(name)
     return kept, chosen
-
-
-def _owners(plan: Plan) -> dict[Address, Address]:
-    """Return the addresses of changes by the addresses of their resources, before and after."""
-    owners = {change.address: change.address for change in plan.changes}
-    for change in plan.changes:
-        for resource in change.resources:
-            owners.setdefault(resource.address, change.address)
-    return owners
 
 
 def _shaken(change: Change, plan: Plan) -> list[Address]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from fleet.decoding import MalformedError, decode
 from fleet.encoding import plain
-from fleet.errors import FleetError, newer_server, problem
+from fleet.errors import FleetError, newer_server
 from fleet.flag_formats import FORMATS, format_of
 from fleet.resources import LoadedAdapter, Resource, Server, State
 from plans.documents.document import read, write
@@ -55,14 +55,12 @@ def load(text: str) -> State:
         state = decode(State, {"resources": {}, **beside}, "live", lenient=later)
         _require_servers(listed, state.unknown_servers)
     except MalformedError as error:
-        raise FleetError(
-            problem(
-                "FC5006",
-                "Live-state file has a wrong field",
-                f"At {error}. A plan made from it would be made from a guess.",
-                hint="compare with the fields that fleetctl writes",
-                command=MAKE,
-            )
+        raise FleetError.of(
+            "FC5006",
+            "Live-state file has a wrong field",
+            f"At {error}. A plan made from it would be made from a guess.",
+            hint="compare with the fields that fleetctl writes",
+            command=MAKE,
         ) from None
     for resource in listed:
         if isinstance(resource, Server) and format_of(resource.digest) > max(FORMATS):

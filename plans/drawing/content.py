@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from fleet.capacity import NO_REQUEST_MIX, largest_batch, request_mix_of
-from fleet.errors import FleetError, did_you_mean, problem
+from fleet.errors import FleetError, did_you_mean
 from fleet.hardware import DeviceSpec, HostSpec
 from fleet.names import AdapterName
 from fleet.placement import AdapterAccount, PlacementResult, ServerAccount, placement_accounts
@@ -165,14 +165,12 @@ def around_server(drawing: Drawing, server: str) -> Drawing:
     )
     if not rows:
         names = [panel.server for panel in drawing.panels]
-        raise FleetError(
-            problem(
-                "FC5011",
-                "No such resource",
-                f"`{server}` is no server that fleet {drawing.fleet} should have.",
-                hint=did_you_mean(server, names) or "without --server all are drawn",
-                command="fleetctl draw",
-            )
+        raise FleetError.of(
+            "FC5011",
+            "No such resource",
+            f"`{server}` is no server that fleet {drawing.fleet} should have.",
+            hint=did_you_mean(server, names) or "without --server all are drawn",
+            command="fleetctl draw",
         )
     return replace(drawing, rows=rows)
 

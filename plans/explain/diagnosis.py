@@ -99,18 +99,15 @@ def _remedies(diagnosis: Diagnosis) -> Iterator[str]:
         return
     yield f"What helps, cheapest first (each planned with; {tried}):"
     for number, remedy in enumerate(diagnosis.remedies[:SHOWN], 1):
-        yield f"  {number}. {remedy.text}: {_price(remedy)}{_effects(remedy)}."
+        added = remedy.added_per_hour
+        price = "price not known" if added is None else f"{added:+.2f} per hour"
+        yield f"  {number}. {remedy.text}: {price}{_effects(remedy)}."
         yield f"     {remedy.edit}" + (f" [{remedy.place}]" if remedy.place else "")
         if remedy.what_if:
             changes = " ".join(f"--what-if '{change}'" for change in remedy.what_if)
             yield f"     fleetctl plan {changes}"
     if rest := and_more(diagnosis.remedies, SHOWN):
         yield f"  … {rest}: fleetctl diagnose --format json"
-
-
-def _price(remedy: Advice) -> str:
-    added = remedy.added_per_hour
-    return "price not known" if added is None else f"{added:+.2f} per hour"
 
 
 def _effects(remedy: Advice) -> str:

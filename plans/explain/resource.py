@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from fleet.errors import FleetError, did_you_mean, problem
+from fleet.errors import FleetError, did_you_mean
 from fleet.names import Address, adapter_address, name_in_address
 from fleet.placement import PlacementResult, placement_accounts, weigh
 from fleet.plan import Plan
@@ -51,14 +51,12 @@ def find(inputs: ExplainInput, name: str) -> list[Address]:
     if not addresses:
         words = [word for address in sorted(known) for word in (address, name_in_address(address))]
         near = did_you_mean(name, words)
-        raise FleetError(
-            problem(
-                "FC5011",
-                "No such resource",
-                f"`{name}` is neither wanted nor live in fleet {inputs.fleet.name}.",
-                hint=near or "name it as the plan does, such as route/acme-support",
-                command="fleetctl status",
-            )
+        raise FleetError.of(
+            "FC5011",
+            "No such resource",
+            f"`{name}` is neither wanted nor live in fleet {inputs.fleet.name}.",
+            hint=near or "name it as the plan does, such as route/acme-support",
+            command="fleetctl status",
         )
     return addresses
 

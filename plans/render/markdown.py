@@ -38,15 +38,17 @@ def _comment(plan: Plan, level: int) -> str:
     if not plan.changes:
         blocks = [[*head, f"### No changes · `{plan.fleet}`", as_declared(plan)]]
     else:
-        blocks = [[*head, *_headline(plan)]]
-        if level < HEADLINE:
-            blocks += [[*_clients(plan)]]
-        if level < IMPACT:
-            blocks += [[*_facts(plan)]]
-        blocks += [[*_changes(plan, level)]]
+        blocks = [
+            [*head, *_headline(plan)],
+            [*_clients(plan)] if level < HEADLINE else [],
+            [*_facts(plan)] if level < IMPACT else [],
+            [*_changes(plan, level)],
+        ]
     blocks += [[*_notes(plan, level)]]
     if plan.changes:
-        blocks += [[*_foot(plan, level)]]
+        steps = f"{counted(len(plan.steps), 'step')}, {about(critical_path(plan))}"
+        size = " Details left out by size." if level > GROUPED else ""
+        blocks += [[f"Apply: {steps}.{size}"]]
     return "\n\n".join("\n".join(block).strip("\n") for block in blocks if block) + "\n"
 
 
@@ -173,8 +175,3 @@ def _notes(plan: Plan, level: int) -> Iterator[str]:
         yield ""
         yield "</details>"
         yield ""
-
-
-def _foot(plan: Plan, level: int) -> Iterator[str]:
-    steps = f"{counted(len(plan.steps), 'step')}, {about(critical_path(plan))}"
-    yield f"Apply: {steps}." + (" Details left out by size." if level > GROUPED else "")

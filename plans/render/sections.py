@@ -18,10 +18,7 @@ from plans.redact import prose
 WHAT_IF_FORMAT = "fleetctl-what-if"
 """Field `format` of a supposed plan as JSON; `fleetctl apply` refuses such a file."""
 _UNFIT: Final = "Nothing here can be applied."
-GATEWAY_NAMES: Final[dict[GatewayTarget, str]] = {
-    GatewayTarget.ENVOY: "Envoy",
-    GatewayTarget.LITELLM: "LiteLLM",
-}
+GATEWAY_NAMES: Final = {GatewayTarget.ENVOY: "Envoy", GatewayTarget.LITELLM: "LiteLLM"}
 
 _SILENT_ALIASES: Final = 3
 """Upper bound of aliases without demand that a line names; JSON has all."""

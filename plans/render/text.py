@@ -9,13 +9,7 @@ from plans.render.verdict import Review, ReviewLevel, judge
 from plans.tables import WIDE_GAP, Paint, aligned, painter
 from plans.wording import SYMBOLS, cost, critical_path, differences, ordered, tally, verb
 
-_COLOURS = {
-    Action.CREATE: "32",
-    Action.DELETE: "31",
-    Action.UPDATE: "33",
-    Action.REPLACE: "35",
-    Action.MOVE: "36",
-}
+_COLOURS = dict(zip(Action, ("32", "31", "33", "35", "36"), strict=True))
 _LEVEL_COLOURS = {ReviewLevel.SAFE: "32", ReviewLevel.CARE: "33", ReviewLevel.DANGER: "31"}
 
 

@@ -151,8 +151,11 @@ class _Report:
             self._tell(entry, f"{to} has all requests, {seconds}")
         else:
             self._end = "rolled back"
-            why = f": {self._why(event.gate)}" if event.gate else ""
-            self._tell(entry, f"{to} has all requests again, {seconds}{why}")
+            gate = event.gate or ""
+            reason = self._failed.get(gate)
+            why = f"{gate}: {reason}" if reason else f"gate {gate} failed"
+            because = f": {why}" if gate else ""
+            self._tell(entry, f"{to} has all requests again, {seconds}{because}")
 
     def _judged(self, event: history.GateJudged, entry: Entry) -> None:
         finding, name = event.finding, event.gate
@@ -170,11 +173,6 @@ class _Report:
         if before is None or before["verdict"] != finding["verdict"]:
             because = f", {reason}" if reason else ""
             self._tell(entry, f"gate {name}: {finding['verdict']}{because}")
-
-    def _why(self, gate: str) -> str:
-        """Return the reason of a gate that took the traffic back, in the words of its verdict."""
-        reason = self._failed.get(gate)
-        return f"{gate}: {reason}" if reason else f"gate {gate} failed"
 
     def asked(self) -> list[dict[str, Any]]:
         """Return the evaluations behind the latest verdicts; gates score differently."""

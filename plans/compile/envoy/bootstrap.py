@@ -1,7 +1,7 @@
 """Build the bootstrap document: the address that Envoy listens on, and the files to follow."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from plans.compile.envoy.filters import early_mutations, filters
 from plans.compile.envoy.logs import access_logs
@@ -62,27 +62,24 @@ def _file(place: RoutePlace, name: str) -> Json:
 
 def _listener(place: RoutePlace, routes: Json) -> Json:
     host, _, port = place.listen.rpartition(":")
-    fields: dict[str, Any] = {
-        "stat_prefix": "clients",
-        **routes,
-        "http_filters": filters(),
-        "early_header_mutation_extensions": early_mutations(),
-        "access_log": access_logs(place.folder),
-        "local_reply_config": local_replies(),
-        "server_name": "fleetctl",
-        "use_remote_address": True,
-        "skip_xff_append": True,
-        "always_set_request_id_in_response": True,
-        "max_request_headers_kb": _MAX_HEAD_KIB,
-        "request_headers_timeout": seconds(_READ_S),
-        "request_timeout": seconds(_READ_S),
-        "stream_idle_timeout": seconds(_READ_S),
-        "common_http_protocol_options": {"idle_timeout": seconds(_CLIENT_IDLE_S)},
-    }
     connection = extension(
         "envoy.filters.network.http_connection_manager",
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        **fields,
+        stat_prefix="clients",
+        **routes,
+        http_filters=filters(),
+        early_header_mutation_extensions=early_mutations(),
+        access_log=access_logs(place.folder),
+        local_reply_config=local_replies(),
+        server_name="fleetctl",
+        use_remote_address=True,
+        skip_xff_append=True,
+        always_set_request_id_in_response=True,
+        max_request_headers_kb=_MAX_HEAD_KIB,
+        request_headers_timeout=seconds(_READ_S),
+        request_timeout=seconds(_READ_S),
+        stream_idle_timeout=seconds(_READ_S),
+        common_http_protocol_options={"idle_timeout": seconds(_CLIENT_IDLE_S)},
     )
     return {
         "name": "clients",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final, Self
 
-from fleet.errors import ConfigError, problem
+from fleet.errors import ConfigError
 from plans.compile.envoy.messages import (
     NAMESPACE,
     Json,
@@ -151,15 +151,13 @@ _EJECTED: Final[Json] = {
 def _common(routing: Routing, servers: Sequence[str]) -> _Url:
     urls = {server: _Url.of(routing.servers[server]) for server in servers}
     if len({(url.scheme, url.path) for url in urls.values()}) > 1:
-        raise ConfigError(
-            problem(
-                "FC6050",
-                "Envoy cannot serve these servers as replicas",
-                "One alias is answered by servers whose URLs differ in scheme or path: "
-                f"{', '.join(f'`{server}` {routing.servers[server]}' for server in servers)}.",
-                hint="Give them URLs that differ in host and port only, or use fleetctl's own "
-                "gateway, which can serve them.",
-            )
+        raise ConfigError.of(
+            "FC6050",
+            "Envoy cannot serve these servers as replicas",
+            "One alias is answered by servers whose URLs differ in scheme or path: "
+            f"{', '.join(f'`{server}` {routing.servers[server]}' for server in servers)}.",
+            hint="Give them URLs that differ in host and port only, or use fleetctl's own "
+            "gateway, which can serve them.",
         )
     return next(iter(urls.values()))
 
@@ -173,7 +171,6 @@ def _endpoint(server: str, url: _Url) -> Json:
 
 def _is_address(host: str) -> bool:
     try:
-        ip_address(host)
+        return bool(ip_address(host))
     except ValueError:
         return False
-    return True

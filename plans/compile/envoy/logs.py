@@ -46,17 +46,13 @@ def access_logs(folder: str) -> list[Json]:
         path=f"{folder}/{ROWS}",
         log_format={"json_format": _ROW},
     )
-    served = extension(
+    served = _stats(
         "fleetctl.metrics",
-        "envoy.extensions.access_loggers.stats.v3.Config",
-        stats_scope={"prefix": "fleetctl"},
         counters=[_counter("requests", status="%RESPONSE_CODE%")],
         histograms=[_histogram("request_microseconds", _LATENCY, "Microseconds")],
     )
-    counted = extension(
+    counted = _stats(
         "fleetctl.token_metrics",
-        "envoy.extensions.access_loggers.stats.v3.Config",
-        stats_scope={"prefix": "fleetctl"},
         counters=[_counter("input_tokens", _INPUT), _counter("output_tokens", _OUTPUT)],
         histograms=[_histogram("first_byte_microseconds", _FIRST_BYTE, "Microseconds")],
     )
@@ -78,12 +74,13 @@ def in_flight_log() -> Json:
     tags = {"server": _SERVER, "version": f"%REQ({messages.VERSION})%"}
     stat = {"name": IN_FLIGHT, "tags": [{"name": n, "value_format": v} for n, v in tags.items()]}
     paired = {"add_log_type": "UpstreamPoolReady", "sub_log_type": "UpstreamEnd"}
-    return extension(
-        "fleetctl.in_flight",
-        "envoy.extensions.access_loggers.stats.v3.Config",
-        stats_scope={"prefix": "fleetctl"},
-        gauges=[{"stat": stat, "value_fixed": 1, "add_subtract": paired}],
-    )
+    gauge = {"stat": stat, "value_fixed": 1, "add_subtract": paired}
+    return _stats("fleetctl.in_flight", gauges=[gauge])
+
+
+def _stats(name: str, **fields: list[Json]) -> Json:
+    kind = "envoy.extensions.access_loggers.stats.v3.Config"
+    return extension(name, kind, stats_scope={"prefix": "fleetctl"}, **fields)
 
 
 _SERVED: Final[Json] = {"safe_regex": {"regex": f"({SERVED})(\\?.*)?"}}

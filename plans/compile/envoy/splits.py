@@ -81,8 +81,11 @@ def _split(routing: Routing, route: Route) -> Json:
         split["typed_per_filter_config"] = _chosen(taking[0])
     else:
         action["weighted_clusters"] = {"clusters": [_weighted(routing, share) for share in taking]}
-        policies = [
-            _hash_policy(name, f"{route.alias}/{route.salt}/") for name in _sticky_headers(route)
+        salt = f"{route.alias}/{route.salt}/".replace("\\", "\\\\")
+        salted = {"pattern": {"regex": "^"}, "substitution": salt}
+        policies = [  # the first header given counts
+            {"header": {"header_name": name, "regex_rewrite": salted}, "terminal": True}
+            for name in _sticky_headers(route)
         ]
         if policies:
             action["weighted_clusters"]["use_hash_policy"] = True
@@ -108,12 +111,6 @@ def _sticky_headers(route: Route) -> tuple[str, ...]:
             return (messages.CLIENT,)
         case Sticky.REQUEST:
             return ()
-
-
-def _hash_policy(name: str, salt: str) -> Json:
-    """Return the assignment by a header, salted with the rollout; the first header given counts."""
-    rewritten = {"pattern": {"regex": "^"}, "substitution": salt.replace("\\", "\\\\")}
-    return {"header": {"header_name": name, "regex_rewrite": rewritten}, "terminal": True}
 
 
 def _weighted(routing: Routing, share: Share) -> Json:
