@@ -1,4 +1,4 @@
-"""Changes a declared fleet by what-if texts, and the live state to fit."""
+"""Changes a declared fleet by texts such as `client acme x3`, and the live state with the fleet."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -13,13 +13,13 @@ NamedChange = Callable[[FleetSpec, Named], FleetSpec]
 
 
 def what_if(fleet: FleetSpec, changes: Sequence[str]) -> FleetSpec:
-    """Return the fleet with the changes made, one after the other.
+    """Return the fleet with the changes made, in their order.
 
-    What a change takes along (a pin to a host that is gone) stands in the fleet's warnings.
+    Side effects of a change (a pin to a host that is gone is dropped) are warnings of the fleet.
 
     Args:
         fleet: The declared fleet.
-        changes: Each of a form in `EXAMPLES`; the case of letters does not matter.
+        changes: Texts of the forms in `EXAMPLES`; the case of letters does not matter.
 
     Raises:
         FleetError: FC6040, a change is of no known form; FC6041, it names nothing in the
@@ -38,7 +38,10 @@ def what_if(fleet: FleetSpec, changes: Sequence[str]) -> FleetSpec:
 
 
 def what_if_live(fleet: FleetSpec, live: State) -> State:
-    """Return the live state without what is on hosts or devices that the changed fleet lacks."""
+    """Return the live state without the servers on hosts or devices that the changed fleet lacks.
+
+    The versions on those servers are left out too.
+    """
     devices = {name: {device.name for device in host.devices} for name, host in fleet.hosts.items()}
     gone = {
         resource.name

@@ -12,7 +12,7 @@ from fleet.what_if.edits import (
     impossible,
     known,
     names,
-    told,
+    with_warnings,
     without,
 )
 
@@ -20,14 +20,14 @@ from fleet.what_if.edits import (
 def more_devices(fleet: FleetSpec, named: Named) -> FleetSpec:
     """Add devices on copies of the first host that has such a device.
 
-    A kind that no host has is taken from its data sheet, one on each copy, at a given price.
+    A kind that no host has is taken from its data sheet, 1 device on a copy, at the given price.
     """
     host, model, size = _model(fleet, named["kind"], named["price"])
     count, hosts = int(named["count"]), dict(fleet.hosts)
     for first in range(0, count, size):
         devices = tuple(
-            replace(model, name=f"gpu{each}", port=host.devices[0].port + each)
-            for each in range(min(size, count - first))
+            replace(model, name=f"gpu{index}", port=host.devices[0].port + index)
+            for index in range(min(size, count - first))
         )
         name = next(text for text in names(f"{host.name}_more") if text not in hosts)
         hosts[name] = replace(host, name=name, devices=devices, reserved_for=())
@@ -47,43 +47,38 @@ def _model(fleet: FleetSpec, kind: str, price: str | None) -> tuple[HostSpec, De
         device = DeviceSpec("gpu0", kind, sheet.memory_bytes, float(price), 0, vllm=vllm)
         return hosts[0], device, 1
     kind = known("kind of device", kind, sorted({*declared}))
-    host = next(own_host for own_host in hosts if any(its.kind == kind for its in own_host.devices))
-    found = [own_device for own_device in host.devices if own_device.kind == kind]
-    cost = found[0].price_per_hour if price is None else float(price)
-    return host, replace(found[0], price_per_hour=cost, state="active"), len(found)
+    host, alike = next(
+        (host, alike)
+        for host in hosts
+        if (alike := [device for device in host.devices if device.kind == kind])
+    )
+    cost = alike[0].price_per_hour if price is None else float(price)
+    return host, replace(alike[0], price_per_hour=cost, state="active"), len(alike)
 
 
 def fewer_devices(fleet: FleetSpec, named: Named) -> FleetSpec:
     """Take devices away, the last of the last host first."""
-    kind, count = _kind(fleet, named["kind"]), int(named["count"])
-    found = [
-        (host, device.name)
-        for host, its in sorted(fleet.hosts.items())
-        for device in its.devices
+    kind, count = known("kind of device", named["kind"], sorted(_kinds(fleet))), int(named["count"])
+    alike = [
+        (name, device.name)
+        for name, host in sorted(fleet.hosts.items())
+        for device in host.devices
         if device.kind == kind
     ]
-    if count > len(found):
-        detail = f"The fleet has {len(found)} of `{kind}`, so {count} cannot go."
-        raise impossible(detail, f"Write `gpu {kind} -{len(found)}` at most.")
-    gone = found[len(found) - count :]
-    hosts = {
-        name: replace(
-            host,
-            devices=tuple(
-                own_device for own_device in host.devices if (name, own_device.name) not in gone
-            ),
-        )
-        for name, host in fleet.hosts.items()
-    }
-    fleet = told(replace(fleet, hosts=by_name(hosts)), *(f"{a}/{b} is gone" for a, b in gone))
+    if count > len(alike):
+        detail = f"The fleet has {len(alike)} of `{kind}`, so {count} cannot go."
+        raise impossible(detail, f"Write `gpu {kind} -{len(alike)}` at most.")
+    gone = alike[len(alike) - count :]
+    hosts = {}
+    for name, host in fleet.hosts.items():
+        left = tuple(device for device in host.devices if (name, device.name) not in gone)
+        hosts[name] = replace(host, devices=left)
+    lines = (f"{host}/{device} is gone" for host, device in gone)
+    fleet = with_warnings(replace(fleet, hosts=by_name(hosts)), *lines)
     for name, host in hosts.items():
         if not host.devices and not host.attached:
             fleet = _without_host(fleet, name)
     return fleet
-
-
-def _kind(fleet: FleetSpec, name: str) -> str:
-    return known("kind of device", name, sorted(_kinds(fleet)))
 
 
 def _kinds(fleet: FleetSpec) -> set[str]:
@@ -96,22 +91,12 @@ def host_gone(fleet: FleetSpec, named: Named) -> FleetSpec:
 
 
 def _without_host(fleet: FleetSpec, name: str) -> FleetSpec:
-    host: HostSpec = fleet.hosts[name]
-    holders = {name, *(server.name for server in host.attached)}
+    holders = {name, *(server.name for server in fleet.hosts[name].attached)}
     pinned = [adapter for adapter in fleet.adapters.values() if adapter.pin in holders]
-    freed = {loaded_adapter.alias: replace(loaded_adapter, pin=None) for loaded_adapter in pinned}
-    fleet = replace(
-        fleet,
-        hosts=without(fleet.hosts, name),
-        adapters=by_name({**fleet.adapters, **freed}),
-    )
-    return told(
-        fleet,
-        *(
-            f"{loaded_adapter.alias} is pinned to {loaded_adapter.pin} no more"
-            for loaded_adapter in pinned
-        ),
-    )
+    freed = {adapter.alias: replace(adapter, pin=None) for adapter in pinned}
+    hosts, adapters = without(fleet.hosts, name), by_name({**fleet.adapters, **freed})
+    lines = (f"{adapter.alias} is pinned to {adapter.pin} no more" for adapter in pinned)
+    return with_warnings(replace(fleet, hosts=hosts, adapters=adapters), *lines)
 
 
 def base(fleet: FleetSpec, named: Named) -> FleetSpec:
@@ -132,7 +117,7 @@ def base(fleet: FleetSpec, named: Named) -> FleetSpec:
 
 
 def rank_of(number: int) -> int:
-    """Return a rank that was asked for.
+    """Return a rank, if vLLM serves the rank.
 
     Raises:
         FleetError: FC6042, vLLM serves no such rank.

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import cycle
 
-from fleet.names import AdapterName
 from fleet.spec import AdapterSpec, DemandSpec, FleetSpec
 from fleet.what_if.edits import Named, by_name, impossible, known, names, without
 from fleet.what_if.machines import rank_of
@@ -13,13 +12,8 @@ from fleet.what_if.machines import rank_of
 def client_gone(fleet: FleetSpec, named: Named) -> FleetSpec:
     """Take a client away with its adapters."""
     name = known("client", named["name"], [*fleet.clients])
-    return replace(
-        fleet,
-        clients=without(fleet.clients, name),
-        adapters=by_name(
-            {key: adapter for key, adapter in fleet.adapters.items() if adapter.name.client != name}
-        ),
-    )
+    left = {key: spec for key, spec in fleet.adapters.items() if spec.name.client != name}
+    return replace(fleet, clients=without(fleet.clients, name), adapters=by_name(left))
 
 
 def client_demand(fleet: FleetSpec, named: Named) -> FleetSpec:
@@ -55,30 +49,22 @@ def _scaled(demand: DemandSpec, factor: float) -> DemandSpec:
 
 
 def more_clients(fleet: FleetSpec, named: Named) -> FleetSpec:
-    """Copy the declared clients in turn, so that the newcomers are as these are on average."""
+    """Copy the declared clients in turn, so that the new clients are as these are on average."""
     its: dict[str, list[AdapterSpec]] = {}
     for adapter in fleet.adapters.values():
         its.setdefault(adapter.name.client, []).append(adapter)
     if not its:
         raise impossible("No client has an adapter to copy.", "Declare one client at least.")
     clients, adapters = dict(fleet.clients), dict(fleet.adapters)
-    versions, fresh = (
-        dict(fleet.versions),
-        {loaded_adapter: names(loaded_adapter) for loaded_adapter in its},
-    )
+    versions, free_names = dict(fleet.versions), {client: names(client) for client in its}
     for model, _ in zip(cycle(sorted(its)), range(int(named["count"])), strict=False):
-        client = next(name for name in fresh[model] if name not in clients)
+        client = next(name for name in free_names[model] if name not in clients)
         clients[client] = replace(fleet.clients[model], name=client, keys=())
-        for loaded_adapter in its[model]:
-            name = AdapterName(
-                client,
-                loaded_adapter.name.task,
-                loaded_adapter.name.base,
-                loaded_adapter.name.version,
-            )
-            adapters[name.alias] = replace(loaded_adapter, name=name, pin=None, apart=())
-            if str(loaded_adapter.name) in versions:
-                versions[str(name)] = versions[str(loaded_adapter.name)]
+        for adapter in its[model]:
+            name = replace(adapter.name, client=client)
+            adapters[name.alias] = replace(adapter, name=name, pin=None, apart=())
+            if str(adapter.name) in versions:
+                versions[str(name)] = versions[str(adapter.name)]
     return replace(
         fleet,
         clients=by_name(clients),
@@ -98,13 +84,13 @@ def adapter_gone(fleet: FleetSpec, named: Named) -> FleetSpec:
 
 
 def adapter_replicas(fleet: FleetSpec, named: Named) -> FleetSpec:
-    """Change on how many servers an adapter is."""
+    """Change the number of replicas of an adapter."""
     adapter = replace(_adapter(fleet, named), replicas=int(named["number"]))
     return replace(fleet, adapters=by_name({**fleet.adapters, adapter.alias: adapter}))
 
 
 def adapter_rank(fleet: FleetSpec, named: Named) -> FleetSpec:
-    """Change the rank of the wanted version; its bytes grow with it."""
+    """Change the rank of the declared version; its bytes grow with the rank."""
     adapter, rank = _adapter(fleet, named), rank_of(int(named["number"]))
     facts = fleet.versions.get(str(adapter.name))
     if facts is None:

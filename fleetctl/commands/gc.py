@@ -9,7 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from fleet.errors import FleetError
-    from fleet.maintenance import KeptAnswers, RetainedVersions, RetentionDecision
+    from fleet.maintenance import RetainedVersions, RetentionDecision
     from runtime.workspace import Workspace
 
 
@@ -85,7 +85,7 @@ async def _judge(workspace: "Workspace") -> "RetainedVersions":
     return retained(workspace.fleet(), live, history, workspace.now(), copies=present, busy=busy)
 
 
-def _answers(workspace: "Workspace") -> "tuple[KeptAnswers, ...]":
+def _answers(workspace: "Workspace") -> "tuple[RetentionDecision, ...]":
     """Decide which evaluations keep their answers."""
     from fleet.maintenance import kept_answers
     from runtime.evals.store import EvalStore
@@ -111,7 +111,7 @@ def _unsure(doubts: "tuple[str, ...]") -> "FleetError":
 
 
 def _delete(
-    workspace: "Workspace", seen: "RetainedVersions", old: "tuple[KeptAnswers, ...]"
+    workspace: "Workspace", seen: "RetainedVersions", old: "tuple[RetentionDecision, ...]"
 ) -> None:
     """Delete under the lease what a second look still finds unneeded."""
     import asyncio
@@ -143,7 +143,7 @@ def _delete(
 
 
 def _sizes(
-    workspace: "Workspace", found: "RetainedVersions", answers: "tuple[KeptAnswers, ...]"
+    workspace: "Workspace", found: "RetainedVersions", answers: "tuple[RetentionDecision, ...]"
 ) -> dict[str, int]:
     from fleet.names import AdapterName
     from runtime.evals.store import EvalStore
@@ -164,7 +164,7 @@ def _sizes(
 
 def _tell(
     found: "RetainedVersions",
-    answers: "tuple[KeptAnswers, ...]",
+    answers: "tuple[RetentionDecision, ...]",
     sizes: dict[str, int],
     *,
     all_of_it: bool,
@@ -181,7 +181,7 @@ def _tell(
 
 
 def _tell_answers(
-    answers: "tuple[KeptAnswers, ...]", sizes: dict[str, int], *, all_of_it: bool
+    answers: "tuple[RetentionDecision, ...]", sizes: dict[str, int], *, all_of_it: bool
 ) -> None:
     """Tell of each reason how many evaluations there are: there may be thousands."""
     from plans.amounts import counted
@@ -201,12 +201,12 @@ def _kib(size: int) -> str:
 
 
 def _all(
-    found: "RetainedVersions", answers: "tuple[KeptAnswers, ...]"
-) -> "list[RetentionDecision | KeptAnswers]":
+    found: "RetainedVersions", answers: "tuple[RetentionDecision, ...]"
+) -> "list[RetentionDecision]":
     return [*found.versions, *found.copies, *answers]
 
 
-def _counted(found: "RetainedVersions", answers: "tuple[KeptAnswers, ...]") -> str:
+def _counted(found: "RetainedVersions", answers: "tuple[RetentionDecision, ...]") -> str:
     from plans.amounts import counted
 
     versions = sum(not each.needed for each in found.versions)
@@ -221,12 +221,12 @@ def _counted(found: "RetainedVersions", answers: "tuple[KeptAnswers, ...]") -> s
 
 def _document(
     found: "RetainedVersions",
-    answers: "tuple[KeptAnswers, ...]",
+    answers: "tuple[RetentionDecision, ...]",
     sizes: dict[str, int],
     *,
     deleted: bool,
 ) -> dict[str, Any]:
-    def plain(each: "RetentionDecision | KeptAnswers") -> dict[str, Any]:
+    def plain(each: "RetentionDecision") -> dict[str, Any]:
         return {**asdict(each), "bytes": sizes[each.name]}
 
     return {
