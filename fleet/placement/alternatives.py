@@ -41,7 +41,7 @@ class Alternative:
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """A version's place beside the other places that it could have."""
+    """The place of a version beside its other possible places."""
 
     account: ServerAccount
     """Its server as placed."""

@@ -21,7 +21,7 @@ class Limit(StrEnum):
     TENSOR_PARALLEL = "tensor parallel"
     RANK = "rank"
     LATENCY = "latency"
-    """Even an idle server, as it was measured, answers later than a tier promises."""
+    """Even an idle server, as measured, answers later than a tier promises."""
     THROUGHPUT = "throughput"
     SLOTS = "slots"
     HOST_MEMORY = "host memory"
@@ -75,7 +75,7 @@ class Attempt:
 
     adapter: str
     kind: str
-    """Such as `h100_80g`, with the number of devices before it where there are several."""
+    """Kind of device, such as `h100_80g`."""
     obstacle: Obstacle | None
     """None: alone the version fits."""
 

@@ -139,7 +139,7 @@ def _emptied(state: PlacementState, draft: ServerDraft, most: int, pool: ServerP
 def _target(
     state: PlacementState, source: ServerDraft, item: Item, pool: ServerPool
 ) -> ServerDraft | None:
-    """Return an open server that takes a version as it is, the fullest first."""
+    """Return the fullest open server that takes a version without a restart."""
     fitting = (
         draft
         for draft in pool.bearing(item)

@@ -1,7 +1,7 @@
 """Devices: the servers on devices and hosts, with the bytes and loads that they take there."""
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -69,7 +69,7 @@ class Devices:
         )
 
     def free(self, draft: ServerDraft) -> int:
-        """Return the bytes that a server may take on each of its devices."""
+        """Return the bytes that a server may take on a device."""
         if draft.device is None:
             return 0
         usable = int(draft.device.memory_bytes * USABLE)
@@ -87,7 +87,7 @@ class Devices:
         )
 
     def taken(self, draft: ServerDraft) -> int:
-        """Return the bytes that a server takes on each of its devices."""
+        """Return the bytes that a server takes on a device."""
         assert draft.device is not None
         if draft.shared:
             return int(draft.device.memory_bytes * USABLE) // draft.parts
@@ -181,6 +181,12 @@ class Devices:
 
         None: the host has the memory, is not limited, or lists the version already.
 
+        vLLM keeps every listed adapter in main memory, as many as `max_cpu_loras`, once for every
+        device of the server. A server that stops, or starts with other flags, counts as the larger
+        of its bytes before and after, and so does a server whose largest adapter is unloaded: vLLM
+        forgets only its name. Only unused servers are counted as gone, see
+        `fleet.planning.ordering`. A host that has too much listed already may keep that.
+
         Args:
             draft: The server that takes the version.
             item: The version.
@@ -192,14 +198,20 @@ class Devices:
         if item.adapter in draft.names and slots <= draft.slots:
             return None
         others = [server for server in self.on_host[draft.host] if server is not draft]
-        return _host_shortage(
-            host.name,
-            host.memory_bytes,
-            (draft.name, self.listed_bytes(draft, item, slots)),
-            self.listed_now.get(host.name, {}),
-            {server.name: self.listed_bytes(server) for server in others},
-            {server.name for server in others if server.residents},
-        )
+        now = self.listed_now.get(host.name, {})
+        most = {server.name: self.listed_bytes(server) for server in others}
+        after = {server.name: most[server.name] for server in others if server.residents}
+        rest = sum(after.values())
+        after[draft.name] = most[draft.name] = own = self.listed_bytes(draft, item, slots)
+        ending = {
+            name: taken - after.get(name, 0)
+            for name in {*now, *most}
+            if (taken := max(now.get(name, 0), most.get(name, 0))) > after.get(name, 0)
+        }
+        need = own + rest + sum(ending.values())
+        if need <= max(host.memory_bytes, sum(now.values())):
+            return None
+        return _host_memory(host.name, host.memory_bytes, own, rest, ending)
 
     def waits_for(self, name: str, host: HostSpec, devices: tuple[DeviceSpec, ...]) -> bool:
         """Say whether a server cannot be opened on devices before another server has gone.
@@ -226,44 +238,20 @@ SHOWN = 2
 """Upper bound of the servers that a sentence names."""
 
 
-def _host_shortage(
-    host: str,
-    declared: int,
-    taker: tuple[str, int],
-    now: Mapping[str, int],
-    others: Mapping[str, int],
-    used: Collection[str],
-) -> Obstacle | None:
-    """Return the obstacle of a host without memory for listed adapters at some step of an apply.
-
-    vLLM keeps every listed adapter in main memory, as many as `max_cpu_loras`, once for every
-    device of the server. A server that stops, or starts with other flags, counts as the larger of
-    its bytes before and after, and so does a server whose largest adapter is unloaded: vLLM forgets
-    only its name. Only unused servers are counted as gone, see `fleet.planning.ordering`. A host
-    that has too much listed already may keep that.
+def _host_memory(
+    host: str, declared: int, own: int, rest: int, ending: Mapping[str, int]
+) -> Obstacle:
+    """Return the obstacle of a host that declares too little memory, in bytes.
 
     Args:
         host: Its name.
-        declared: Bytes of memory that the host declares for listed adapters.
-        taker: The server that takes a further version, and the bytes that it then lists.
-        now: By server of the host: bytes that the server may list now.
-        others: By other server of the host: bytes that the server may list at most.
-        used: Those of the other servers that hold a version in the end.
+        declared: Memory for listed adapters.
+        own: Need of the server that takes a further version.
+        rest: Need of the other servers, in the end.
+        ending: Further need of servers until they have stopped or started again.
     """
-    name, own = taker
-    after = {server: taken for server, taken in others.items() if server in used}
-    rest = sum(after.values())
-    after[name] = own
-    most = {**others, name: own}
-    ending = {
-        server: taken - after.get(server, 0)
-        for server in {*now, *most}
-        if (taken := max(now.get(server, 0), most.get(server, 0))) > after.get(server, 0)
-    }
     until = sum(ending.values())
     need = own + rest + until
-    if need <= max(declared, sum(now.values())):
-        return None
     parts = [f"{size(own)} for a server that lists it"]
     if rest:
         parts.append(f"{size(rest)} for its other servers")

@@ -31,11 +31,11 @@ def fill(state: PlacementState, among: Iterable[Item] | None = None) -> None:
 
 def spare(state: PlacementState) -> None:
     """Use slots that were kept for canaries, where nothing else is left."""
-
-    def shape_of(draft: ServerDraft, item: Item) -> SlotShape | None:
-        return None if draft.fixed else _shape(state, draft, item, (0,))
-
-    _place_all(state, shape_of, "takes a slot kept spare for canaries")
+    _place_all(
+        state,
+        lambda draft, item: None if draft.fixed else _shape(state, draft, item, (0,)),
+        "takes a slot kept spare for canaries",
+    )
 
 
 def restart(state: PlacementState) -> None:
@@ -105,7 +105,7 @@ def _best(
     shape_of: ShapeOf,
     useless: set[str],
 ) -> tuple[ServerDraft, SlotShape] | None:
-    """Return the server that a version fits best, with the slots and rank it then has.
+    """Return the server that a version fits best, with its slots and rank then.
 
     Servers of the lowest sufficient rank come first, so that no slot is wider than necessary;
     among them the server whose load is most unlike the version's, so that peaks do not meet.
@@ -215,7 +215,7 @@ def bind_if_it_fits(
 def server_types_for(
     state: PlacementState, base: BaseSpec, rank: int, hosts: frozenset[str]
 ) -> list[ServerType]:
-    """Return the types of server of a base that hold at least one version of `rank`.
+    """Return the types of server of a base that hold a version of `rank`.
 
     With the free places of every type, those on devices that are divided already first.
     """

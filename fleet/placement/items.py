@@ -104,7 +104,7 @@ ACTIVE_UNIT = 1_000_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ItemLoad:
-    """Load of an alias on a server that serves it, by hour, UTC."""
+    """Load of an alias on a server, by hour, UTC."""
 
     tokens: Ints
     """In `RATE_UNIT`ths of a decode-equivalent token per second, shape `(24,)`."""
@@ -124,10 +124,10 @@ class Item:
     client: str
     base: str
     rank: int
-    """0 where it is not known; such a version stays where it is."""
+    """0 where not known; such a version stays where it is."""
     replicas: int
     prior: tuple[str, ...]
-    """Servers that its route names or that hold it, in order of preference."""
+    """Servers in the route or with the version loaded, in order of preference."""
     load: ItemLoad
     """Load on a server; versions of an alias on a server share the load."""
     pin: str | None = None
@@ -210,7 +210,7 @@ def items_of(
 
 
 def _serving(alias: AliasTarget, targets: RolloutTargets) -> int:
-    """Return the number of servers that serve an alias by its live route, or else that hold it."""
+    """Return the number of servers in an alias's live route, else of those with its versions."""
     names = [name for name, _ in alias.shares]
     routed = max((len(targets.routed.get(name, ())) for name in names), default=0)
     return routed or max((len(targets.loaded.get(name, ())) for name in names), default=0)

@@ -8,7 +8,7 @@ from fleet.placement.state import PlacementState, by_name
 
 
 def keep(state: PlacementState) -> None:
-    """Bind every version where it is, as far as rules, slots and rank still allow.
+    """Bind every version to its present servers, as far as rules, slots and rank still allow.
 
     Load does not count here: a server that carries too much is relieved afterwards.
     """
@@ -38,7 +38,7 @@ def keep(state: PlacementState) -> None:
 
 
 def _reopen(state: PlacementState, name: str, item: Item) -> ServerDraft | None:
-    """Put back a server that is gone, where its device still takes it."""
+    """Open a server that is gone again, where its device is still free for a server."""
     if name not in state.places:
         return None
     base, host, device = state.places[name]

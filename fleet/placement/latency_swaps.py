@@ -92,7 +92,7 @@ class LatencyRisk:
         return np.asarray(np.maximum((part - CALM) / (LATE - CALM), 0) * DANGER).astype(np.int64)
 
     def bears(self, server: int, tokens: Ints, active: Ints) -> bool:
-        """Say whether a server may carry this load by hour, or it is no more than its load now."""
+        """Say whether a server may carry this load by hour, or carries as much now."""
         return self._taken(server, tokens, active) <= max(
             FULL, self._taken(server, self.tokens[server], self.active[server])
         )
@@ -106,7 +106,7 @@ class LatencyRisk:
         return np.flatnonzero(self.draft_of == server)
 
     def here(self) -> Ints:
-        """Return the danger of every item where it is."""
+        """Return the danger of every item on its server."""
         return np.asarray(self.danger[np.arange(len(self.items)), self.draft_of])
 
 
@@ -156,7 +156,7 @@ Going = tuple[Item, ServerDraft, ServerDraft]
 
 
 def keep_promises(state: PlacementState) -> None:
-    """Exchange newly placed versions of each base between its servers, for fewer late answers."""
+    """Exchange newly placed versions between servers of a base, for fewer late answers."""
     for group in state.open_groups():
         new = any(draft.is_movable(item) for draft in group for item in draft.residents.values())
         risk = latency_risk_of(state.hardware, group) if new and len(group) > 1 else None

@@ -224,7 +224,7 @@ def _note_stopping(fleet: FleetSpec, server: Server, hardware: Devices) -> None:
 
 
 def _resize(draft: ServerDraft, flags: ServerFlags, hardware: Devices) -> None:
-    """Start a server that restarts anyway with the slots it had, if they still fit."""
+    """Give a server that restarts anyway its former slots, if they still fit."""
     slots = draft.base.slots or flags.max_loras
     rank = draft.base.max_lora_rank or flags.max_lora_rank
     if least_bytes(hardware.shape(draft, slots, rank)) <= hardware.free(draft):

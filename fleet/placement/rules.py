@@ -19,12 +19,12 @@ CLOSED: Mapping[DeviceState, Limit] = {"cordoned": Limit.CORDONED, "draining": L
 
 
 def takes(state: PlacementState, draft: ServerDraft, item: Item) -> bool:
-    """Say whether rules let a version onto a server that it was not on before."""
+    """Say whether rules let a version onto a server that is new to the version."""
     return not draft.closed and allows(state, draft, item)
 
 
 def allows(state: PlacementState, draft: ServerDraft, item: Item) -> bool:
-    """Say whether rules let a version onto a server, or let it stay there if it is closed."""
+    """Say whether rules let a version onto a server, or let the version stay on a closed server."""
     return next(broken_rules(state, draft, item), None) is None
 
 
@@ -67,7 +67,7 @@ def is_open_to(
 def replica_rules(
     item: Item, taken: set[DeviceId], host: str, device_ids: frozenset[DeviceId]
 ) -> Iterator[Limit]:
-    """Yield the rules that keep a version off devices, as other devices have replicas of it."""
+    """Yield the rules that keep a version off devices because of its other replicas."""
     if not taken.isdisjoint(device_ids):
         yield Limit.REPLICAS
     elif item.spread == "host" and any(device_id[0] == host for device_id in taken):
@@ -75,7 +75,7 @@ def replica_rules(
 
 
 def anti_affinity_of(items: Mapping[str, Item]) -> dict[str, frozenset[str]]:
-    """Return, by alias, the aliases that it must not share a server with, either way round."""
+    """Return the aliases that must not share a server with an alias, by alias, either way round."""
     clients: dict[str, set[str]] = {}
     for item in items.values():
         clients.setdefault(item.client, set()).add(item.alias)

@@ -1,4 +1,4 @@
-"""Server table: what a new server of each type carries, and what no placement undercuts."""
+"""Server table: loads that new servers carry by type, and the lower bound of the price."""
 
 from collections.abc import Iterable, Sequence
 from itertools import product
@@ -15,9 +15,9 @@ from fleet.placement.state import PlacementState
 from fleet.vllm import rank_bucket
 
 MOST_SLOTS = 128
-"""Upper bound of the versions that a new server is looked at with."""
+"""Upper bound of the versions on a new server in the table."""
 UNLIMITED = 1 << 40
-"""Stands for a throughput that is not known, in `RATE_UNIT`ths of a token per second."""
+"""Load in place of an unknown throughput, in `RATE_UNIT`ths of a token per second."""
 
 
 def server_table(
@@ -28,52 +28,51 @@ def server_table(
     busiest: Sequence[float],
     spare: int | None = None,
 ) -> Ints:
-    """Return what a server carries in any hour, by type, rank and number of versions.
+    """Return the load that a server carries in any hour, by type, rank and number of versions.
 
     0: as many versions find no room. The unit is that of loads.
 
     Args:
         state: With the fleet and its mix of requests.
-        base: What the servers serve.
+        base: The base of the servers.
         server_types: Their types.
         ranks: Their `max_lora_rank`, ascending.
-        busiest: By number of versions: how many of them are active at a time, from 1 on.
+        busiest: By number of versions, from 1 on: the number that is active at a time.
         spare: Slots that stay free; None: as many as the declarations keep for canaries.
     """
     mix = state.hardware.request_mixes.get(base.name, NO_REQUEST_MIX)
+    utilization, profiles = state.fleet.policy.utilization, state.fleet.profiles
     most = min(MOST_SLOTS, len(busiest))
     table = np.zeros((len(server_types), len(ranks), most + 1), dtype=np.int64)
-    for (place, server_type), (width, rank) in product(enumerate(server_types), enumerate(ranks)):
-        for count in range(1, most + 1):
+    for (row, server_type), (width, rank) in product(enumerate(server_types), enumerate(ranks)):
+        for count, active in enumerate(busiest[:most], 1):
             shape = shape_for(state.fleet, base, server_type, rank, count, spare)
             if shape is None:
                 break
-            policy = state.fleet.policy
-            found = throughput_of(shape, mix, state.fleet.profiles, policy.utilization)
-            carried = found.at(busiest[count - 1]) * RATE_UNIT
-            table[place, width, count] = int(carried) if np.isfinite(carried) else UNLIMITED
+            load = throughput_of(shape, mix, profiles, utilization).at(active) * RATE_UNIT
+            table[row, width, count] = int(load) if np.isfinite(load) else UNLIMITED
     return table
 
 
 def rank_bucket_of(base: BaseSpec, item: Item) -> int:
-    """Return `--max-lora-rank` of a server that is opened for a version; 0 where none will do."""
+    """Return `--max-lora-rank` of a new server for a version; 0 where no rank will do."""
     bucket = base.max_lora_rank or rank_bucket(item.rank) or 0
     return bucket if bucket >= item.rank else 0
 
 
 def prices(given: Iterable[float]) -> Ints:
-    """Return prices as the packer's integers; where nothing costs anything, servers count."""
-    found = np.array([round(price * PRICE_UNIT) for price in given], dtype=np.int64)
-    return found if found.any() else np.ones(len(found), dtype=np.int64)
+    """Return prices as the packer's integers; where all are 0, the number of servers counts."""
+    units = np.array([round(price * PRICE_UNIT) for price in given], dtype=np.int64)
+    return units if units.any() else np.ones(len(units), dtype=np.int64)
 
 
 def lower_bound(state: PlacementState) -> float:
     """Return an hourly price that no placement undercuts.
 
-    Each base is priced on its own, as if every kind of device were there without end, no rule
-    held and no two adapters ever slowed each other down; what is on servers of others is free.
-    Where a base was bought for in one piece, what the packer proved counts if it is more. Its
-    servers keep their canary slots free and carry the busiest adapters they might be given.
+    A base is priced on its own, as if every kind of device were there without end, no rule
+    held and no two adapters ever slowed each other down; versions on attached servers are free.
+    Where a base was bought for in a single order, the packer's proof counts if it is more. Servers
+    of that proof keep their canary slots free and carry the busiest adapters they might be given.
     """
     total = 0.0
     for name, base in state.fleet.bases.items():
@@ -82,19 +81,17 @@ def lower_bound(state: PlacementState) -> float:
             for item in state.items.values()
             if item.base == name and item.rank and rank_bucket_of(base, item)
         ]
-        bought = [item for item in items if _on_devices(state, item)]
+        bought = [
+            item
+            for item in items
+            if (on := state.bound[item.adapter])
+            and all(name in state.drafts and state.drafts[name].devices for name in on)
+        ]
         server_types = every_server_type(state.fleet, base)
         if bought and server_types:
             proved = state.floors.get(name, 0) / PRICE_UNIT
             total += max(_bound(state, bought, server_types), proved)
     return round(total, 6)
-
-
-def _on_devices(state: PlacementState, item: Item) -> bool:
-    return all(
-        name in state.drafts and bool(state.drafts[name].devices)
-        for name in state.bound[item.adapter]
-    ) and bool(state.bound[item.adapter])
 
 
 def _bound(state: PlacementState, items: list[Item], server_types: list[ServerType]) -> float:
@@ -110,7 +107,7 @@ def _bound(state: PlacementState, items: list[Item], server_types: list[ServerTy
     table = np.maximum(server_table(state, base, server_types, ranks, alone, spare=0), 0)
     names = {name: index for index, name in enumerate(sorted({item.alias for item in copies}))}
     instance = Instance(
-        # As few copies as are declared: what is divided further still adds up to the same.
+        # As few copies as are declared: the parts of a load that is divided further add up to it.
         np.array(
             [item.load.tokens * item.replicas // max(least[item.alias], 1) for item in copies],
             dtype=np.int64,

@@ -19,7 +19,7 @@ ServerTypeKey = tuple[float, str, int, str, int, int]
 """Price, kind, memory and vLLM of the device; devices of a server; servers of a device."""
 
 HostDevices = tuple[HostSpec, tuple[DeviceSpec, ...]]
-"""A host, and the devices on it where a server can be opened."""
+"""A host, and some of its devices where a server can be opened."""
 
 
 @dataclass(slots=True)

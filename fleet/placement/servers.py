@@ -77,11 +77,11 @@ class ServerDraft:
 
     @property
     def shared(self) -> bool:
-        """True when the memory is a part of the devices', and the KV cache takes the rest of it."""
+        """True when the KV cache takes the rest of the server's part of its devices."""
         return self.base.kv_cache_bytes is None and self.parts > 1
 
     def is_movable(self, item: Item) -> bool:
-        """Say whether a version is new where it stands, and may be elsewhere as well."""
+        """Say whether a version is new on the server, and may move."""
         alone = self.aliases[item.alias] == 1
         return not item.prior and item.pin is None and alone and item.adapter not in self.held
 

@@ -17,13 +17,13 @@ from fleet.spec import FleetSpec
 
 @dataclass(frozen=True, slots=True)
 class SearchLimits:
-    """Effort of a search, and the number of optional moves that it may make."""
+    """Effort of a search, and its limit of optional moves."""
 
     effort: Effort = "fast"
     max_moves: int = 0
     """Optional moves: of versions that could stay where they are."""
     repack: bool = False
-    """Place everything as if nothing were running; each difference is then an optional move."""
+    """Place everything as if nothing were running; every difference is then an optional move."""
 
 
 @dataclass(slots=True, eq=False)
@@ -79,7 +79,7 @@ class PlacementState:
         return groups.values()
 
     def has_room_for(self, draft: ServerDraft, item: Item) -> bool:
-        """Say whether a server, as it is, has a slot and its host the memory for a version."""
+        """Say whether a server has a slot for a version, and its host the memory."""
         spare = 0 if draft.fixed else self.fleet.policy.canary_slots
         return draft.has_slot_for(item, spare) and not self.hardware.host_shortage(
             draft, item, draft.slots

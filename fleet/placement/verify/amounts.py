@@ -182,7 +182,7 @@ def ports(view: PlacementView) -> Iterator[Violation]:
 
 
 def loads(view: PlacementView) -> Iterator[Violation]:
-    """Find hours in which a server has more load than it may carry."""
+    """Find hours in which the load of a server is above its limit."""
     for name, account in view.accounts.items():
         hours = zip(account.load, account.limit, account.active, strict=True)
         for hour, (load, limit, active) in enumerate(hours):

@@ -118,7 +118,7 @@ class _Replay:
             yield Violation(Constraint.PORT, server.name, "", on_port, 1, text)
 
     def _loaded(self, name: str, step: Step) -> Iterator[Violation]:
-        """Find a server that lists more versions than it has slots or places for."""
+        """Find a server that lists more versions than its slots or `max_cpu_loras`."""
         server = self.servers.get(name)
         if server is None:
             if name not in self.live.unknown_servers:
