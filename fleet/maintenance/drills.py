@@ -46,9 +46,8 @@ class DrillRecord:
 
     def may_begin(self, now: datetime) -> bool:
         """Say whether the drill is to be carried out now."""
-        paused = (
-            self.turn is DrillDue.FAILED and self.tried is not None and now - self.tried < RETRY
-        )
+        recent = self.tried is not None and now - self.tried < RETRY
+        paused = self.turn is DrillDue.FAILED and recent
         return self.turn is not DrillDue.FRESH and not self.waits and not paused
 
 
@@ -61,12 +60,8 @@ def due_drills(
 ) -> tuple[DrillRecord, ...]:
     """Return the drills of every alias whose rollout declares `drill`, the most urgent first.
 
-    Args:
-        fleet: The declarations.
-        entries: The ledger, oldest first.
-        since: By alias: time from which there is a version to go back to, where that is known.
-        waits: By alias: the reason that prevents a drill now.
-        now: The time.
+    By alias, `since` is the time from which there is a version to go back to, where that is known,
+    and `waits` the reason that prevents a drill now. Entries are sorted, the oldest first.
     """
     entries = [entry for entry in entries if entry.kind == "drilled"]
     last = last_drills(entries)

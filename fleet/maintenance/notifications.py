@@ -49,10 +49,8 @@ def undecided_rollouts(
                 if (mark.mark, mark.adapter) == ("extend", target.target)
             ]
             since = max([stage.since.isoformat() if stage else "", *extensions])
-            facts = _facts(alias, target.target, now) | {
-                "percent": percent,
-                "reason": target.held or target.why,
-            }
+            facts = _facts(alias, target.target, now)
+            facts |= {"percent": percent, "reason": target.held or target.why}
             yield Notification("undecided", alias, f"{target.target} {percent} {since}", facts)
 
 
@@ -61,12 +59,9 @@ def drifted(
     past: Mapping[str, Sequence[EvalRecord]],
     now: datetime,
 ) -> Iterator[Notification]:
-    """Yield the drifts of quality.
+    """Yield the drifts of quality: alias, version, and the finding of the rule.
 
-    Args:
-        alarms: Alias, version, and the finding of the rule.
-        past: By alias: all evaluations, oldest first.
-        now: The time.
+    `past` has all evaluations by alias, the oldest first.
     """
     for alias, adapter, drift in alarms:
         facts = _facts(alias, adapter, now)
@@ -168,14 +163,7 @@ def _facts(alias: str, adapter: str, now: datetime) -> dict[str, Any]:
 
 
 def is_due(entries: Iterable[Entry], notification: Notification, to: str, now: datetime) -> bool:
-    """Say whether a notification is still to be sent to a recipient.
-
-    Args:
-        entries: The ledger, oldest first.
-        notification: The notification.
-        to: The recipient's name, as `notified` entries have it.
-        now: The time.
-    """
+    """Say whether a notification is still to be sent to a recipient, by the ledger's entries."""
     about = (notification.event, notification.alias, notification.key, to)
     for entry in reversed([entry for entry in entries if entry.kind == "notified"]):
         data = entry.data

@@ -50,14 +50,10 @@ def kept_answers(
     now: datetime,
     keep: timedelta,
 ) -> tuple[RetentionDecision, ...]:
-    """Decide which answers may be deleted.
+    """Decide which answers may be deleted: not those younger than `keep`.
 
-    Args:
-        stored: By run: the time at which its file was written.
-        entries: The ledger.
-        locked: Full names of the versions in the library.
-        now: The time.
-        keep: Time that all answers stay.
+    `stored` has, by run, the time at which its file was written, and `locked` the full names of
+    the versions in the library.
     """
     past = eval_records(entries)
     known = {record.run: record.at for runs in past.values() for record in runs}
@@ -113,13 +109,9 @@ def retained(
 ) -> RetainedVersions:
     """Decide which versions and copies may be deleted.
 
-    Args:
-        fleet: The declarations; `versions` are those of the lock.
-        live: The observed state. Where a server or the routes are unknown, everything is needed.
-        history: The ledger, folded.
-        now: The time; replaced versions stay for as long as their rollout retains them.
-        copies: Digests of the copies that servers load from.
-        busy: Requests in flight by full name.
+    Where a server or the routes are unknown, everything is needed. Replaced versions stay for as
+    long as their rollout retains them. `copies` are digests of the copies that servers load from,
+    `busy` the requests in flight by full name.
     """
     unknown = _unknown(live)
     uses = _uses(live, history, busy)
@@ -213,8 +205,12 @@ def _of_alias(
     earlier = 0
     for named in ordered:
         name = str(named)
-        found[name] = _own_reason(declared, named) or _resting(name, history, retain, now)
-        if named.version >= declared.version or earlier >= keep:
+        if named.version >= declared.version:
+            is_declared = named == declared.name
+            found[name] = "it is declared" if is_declared else f"not older than {declared.version}"
+            continue
+        found[name] = _resting(name, history, retain, now)
+        if earlier >= keep:
             continue
         counts = f"one of {keep} earlier versions" if name in proven else ""
         found[name] = found[name] or counts or f"not {keep} newer ones have proven themselves"
@@ -237,12 +233,6 @@ def _proven(
         if not is_out(history, known, declared.alias, name, known[name].digest)
     )
     return good & history.answered_all or good
-
-
-def _own_reason(declared: AdapterSpec, name: AdapterName) -> str:
-    if name == declared.name:
-        return "it is declared"
-    return f"not older than {declared.version}" if name.version >= declared.version else ""
 
 
 def _resting(name: str, history: History, retain: timedelta, now: datetime) -> str:

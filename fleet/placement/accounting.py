@@ -62,11 +62,8 @@ def residents_of(
 def replica_load(adapter: AdapterSpec | None, replicas: int) -> Load:
     """Return the load of a replica of an adapter: the gateway spreads requests evenly.
 
-    All versions together, so that a rollout may go to its end, or back, without a move.
-
-    Args:
-        adapter: None: not declared, and so without load.
-        replicas: Servers that hold it; where that is less than declared, the rest is awaited.
+    All versions together, so that a rollout may go to its end, or back, without a move. Where
+    there are fewer `replicas` than declared, the rest is awaited. No adapter: not declared.
     """
     demand = adapter.demand if adapter else None
     if adapter is None or demand is None:
@@ -109,19 +106,22 @@ class Accounting:
     def server(
         self, server: Server, residents: tuple[AdapterAccount, ...], crowd: int
     ) -> ServerAccount:
-        """Return the account of a server.
-
-        Args:
-            server: With its flags, or an attached server.
-            residents: The versions on the server, by name.
-            crowd: Servers that share its fullest device, itself included.
-        """
+        """Return the account of a server; `crowd` servers, itself included, share its device."""
         theirs, flags = self.attached.get(server.name), server.flags
         size = theirs or flags
         shape = self.shape(server, crowd)
         load = summed(residents)
-        rate = self.throughput(shape)
-        memory = memory_of(shape) if shape else None
+        rate, memory = Throughput(inf, 0.0, "unknown"), None
+        per_slot = per_token = None
+        if shape:
+            mix = self.request_mixes.get(shape.base.name, NO_REQUEST_MIX)
+            policy = self.fleet.policy
+            rate = throughput_of(shape, mix, self.fleet.profiles, policy.utilization)
+            memory = memory_of(shape)
+            if shape.base.kv_cache_bytes is None and memory.kv and memory.kv_tokens:
+                per_token = memory.kv / memory.kv_tokens
+                if memory.slots is not None and shape.slots:
+                    per_slot = int(memory.slots / shape.slots / per_token)
         steps, prompt = self._seconds(shape, load) if shape else ((), 0.0)
         return ServerAccount(
             server=server.name,
@@ -142,8 +142,8 @@ class Accounting:
             kv_bytes=memory.kv if memory else None,
             reserve_bytes=memory.reserve if memory else None,
             kv_tokens=int(memory.kv_tokens) if memory and memory.kv_tokens is not None else None,
-            kv_tokens_per_slot=_kv_tokens_per_slot(shape),
-            inflation=_inflation(shape, residents),
+            kv_tokens_per_slot=per_slot,
+            inflation=_inflation(shape, residents, per_token),
             price_per_hour=theirs.price_per_hour if theirs else self._price(server),
             basis=rate.basis,
             memory_basis=memory.basis if memory else "unknown",
@@ -166,13 +166,6 @@ class Accounting:
             base, device, flags.tensor_parallel, parts, flags.max_loras, flags.max_lora_rank,
             shared=parts > 1 and share is not None,
         )  # fmt: skip
-
-    def throughput(self, shape: ServerShape | None) -> Throughput:
-        """Return the load that a server of that shape carries."""
-        if shape is None:
-            return Throughput(inf, 0.0, "unknown")
-        mix = self.request_mixes.get(shape.base.name, NO_REQUEST_MIX)
-        return throughput_of(shape, mix, self.fleet.profiles, self.fleet.policy.utilization)
 
     def _seconds(self, shape: ServerShape, load: Load) -> tuple[tuple[float, ...], float]:
         """Return the expected seconds of a step by hour, and those of a prompt's token.
@@ -208,29 +201,14 @@ def summed(residents: Iterable[AdapterAccount]) -> Load:
     )
 
 
-def _displaced(shape: ServerShape) -> float | None:
-    """Return the bytes, on a device, of a token of KV cache whose place slots take.
-
-    None where slots take no such place: the size of the KV cache is declared, or not known.
-    """
-    memory = memory_of(shape)
-    if shape.base.kv_cache_bytes is not None or not memory.kv or not memory.kv_tokens:
-        return None
-    return memory.kv / memory.kv_tokens
-
-
-def _kv_tokens_per_slot(shape: ServerShape | None) -> int | None:
-    per_token = _displaced(shape) if shape else None
-    pool = memory_of(shape).slots if shape else None
-    if shape is None or per_token is None or pool is None or not shape.slots:
-        return None
-    return int(pool / shape.slots / per_token)
-
-
 def _inflation(
-    shape: ServerShape | None, residents: tuple[AdapterAccount, ...]
+    shape: ServerShape | None, residents: tuple[AdapterAccount, ...], per_token: float | None
 ) -> RankInflation | None:
-    """Return the cost of the largest residents, where the others would do with a smaller rank."""
+    """Return the cost of the largest residents, where the others would do with a smaller rank.
+
+    `per_token` are the bytes, on a device, of a token of KV cache whose place slots take; None
+    where slots take no such place: the size of the KV cache is declared, or not known.
+    """
     if shape is None or shape.base.max_lora_rank is not None:
         return None
     buckets = {item.adapter: rank_bucket(item.rank) or 0 for item in residents}
@@ -241,7 +219,6 @@ def _inflation(
     large, small = memory_of(shape).slots, memory_of(replace(shape, rank=without)).slots
     if large is None or small is None:
         return None
-    per_token = _displaced(shape)
     return RankInflation(
         adapters=owners,
         rank=shape.rank,

@@ -85,13 +85,8 @@ def weigh(
     return Weighed(account, without, tuple(sorted(found, key=_best_first)))
 
 
-def _best_first(alternative: Alternative) -> tuple[bool, float, float, str]:
-    return (
-        bool(alternative.obstacles),
-        alternative.added_per_hour,
-        alternative.peak,
-        alternative.server,
-    )
+def _best_first(other: Alternative) -> tuple[bool, float, float, str]:
+    return bool(other.obstacles), other.added_per_hour, other.peak, other.server
 
 
 class _Scale:

@@ -17,8 +17,13 @@ from fleet.packing import Instance, pack
 from fleet.placement.fill import bind_if_it_fits, fill, hosts_for, server_types_for
 from fleet.placement.items import ACTIVE_UNIT, Item
 from fleet.placement.rules import replica_rules, server_rules
-from fleet.placement.server_table import prices, rank_bucket_of, server_table
-from fleet.placement.server_types import ServerType, every_server_type
+from fleet.placement.server_types import (
+    ServerType,
+    every_server_type,
+    prices,
+    rank_bucket_of,
+    server_table,
+)
 from fleet.placement.servers import ServerDraft
 from fleet.placement.state import PlacementState, SearchLimits
 from fleet.vllm import RANKS, rank_bucket
@@ -37,10 +42,7 @@ class ServerOrder:
 def buy(state: PlacementState, search: SearchLimits, first_group: int = 0) -> None:
     """Open servers until every version has its replicas, or no device is left that helps.
 
-    Args:
-        state: The state of the search.
-        search: Effort of the packer.
-        first_group: Index of the order that buys first, and so chooses first.
+    The order with the index `first_group` buys first, and so chooses first.
     """
     while True:
         choices = [

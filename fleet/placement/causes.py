@@ -5,8 +5,6 @@ from enum import StrEnum
 
 from fleet.vllm import GIB
 
-MIB = 1 << 20
-
 
 class Limit(StrEnum):
     """Kinds of obstacles, in the order in which a cause is named."""
@@ -102,4 +100,4 @@ class TotalNeed:
 
 def size(amount: int) -> str:
     """Return bytes as `512 MiB` or `8.3 GiB`."""
-    return f"{amount / MIB:.0f} MiB" if abs(amount) < GIB else f"{amount / GIB:.1f} GiB"
+    return f"{amount / (1 << 20):.0f} MiB" if abs(amount) < GIB else f"{amount / GIB:.1f} GiB"

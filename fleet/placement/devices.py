@@ -82,9 +82,8 @@ class Devices:
             ):
                 return 0  # a server there takes all
             taken = max(taken, sum(self.taken(draft) for draft in others))
-        return (
-            min(usable // draft.parts, usable - taken) if draft.shared else max(usable - taken, 0)
-        )
+        rest = usable - taken
+        return min(usable // draft.parts, rest) if draft.shared else max(rest, 0)
 
     def taken(self, draft: ServerDraft) -> int:
         """Return the bytes that a server takes on a device."""
@@ -125,10 +124,7 @@ class Devices:
     ) -> Ints:
         """Return the part of a server's limit that its load takes, by hour, in millionths.
 
-        Args:
-            draft: The server.
-            item: A further version on the server.
-            shape: Other slots and rank than its present ones.
+        With a further `item`, and with the slots and rank of a `shape`, if given.
         """
         rate = self.throughput(draft, *(shape or (draft.slots, draft.rank)))
         more = draft.added_load(item) if item is not None else NOTHING
@@ -158,12 +154,8 @@ class Devices:
     def listed_bytes(self, draft: ServerDraft, item: Item | None = None, slots: int = 0) -> int:
         """Return the bytes of its host's memory for all versions that a server may list.
 
-        A version of unknown size counts as 0 bytes.
-
-        Args:
-            draft: The server.
-            item: A further version on the server.
-            slots: Its slots then, where it may still choose.
+        With a further `item`, and with `slots` where the server may still choose, if given. A
+        version of unknown size counts as 0 bytes.
         """
         larger = slots > draft.slots or (item is not None and item.rank > draft.rank)
         starts = not draft.fixed or larger
@@ -179,18 +171,14 @@ class Devices:
     def host_shortage(self, draft: ServerDraft, item: Item, slots: int) -> Obstacle | None:
         """Return the obstacle of a host without memory for a further version, at any step.
 
-        None: the host has the memory, is not limited, or lists the version already.
+        None: the host has the memory, is not limited, or lists the version already. The server
+        that takes the version then has `slots`.
 
         vLLM keeps every listed adapter in main memory, as many as `max_cpu_loras`, once for every
         device of the server. A server that stops, or starts with other flags, counts as the larger
         of its bytes before and after, and so does a server whose largest adapter is unloaded: vLLM
         forgets only its name. Only unused servers are counted as gone, see
         `fleet.planning.ordering`. A host that has too much listed already may keep that.
-
-        Args:
-            draft: The server that takes the version.
-            item: The version.
-            slots: The server's slots then.
         """
         host = self.fleet.hosts.get(draft.host)
         if host is None or host.memory_bytes is None or not draft.devices:
@@ -243,12 +231,8 @@ def _host_memory(
 ) -> Obstacle:
     """Return the obstacle of a host that declares too little memory, in bytes.
 
-    Args:
-        host: Its name.
-        declared: Memory for listed adapters.
-        own: Need of the server that takes a further version.
-        rest: Need of the other servers, in the end.
-        ending: Further need of servers until they have stopped or started again.
+    It needs `own` for the server that takes a further version, `rest` for the other servers in the
+    end, and the bytes of `ending` servers until those have stopped or started again.
     """
     until = sum(ending.values())
     need = own + rest + until

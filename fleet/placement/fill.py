@@ -10,7 +10,7 @@ from fleet.names import server_name
 from fleet.placement.items import Item
 from fleet.placement.latency_slo import too_slow
 from fleet.placement.rules import CLOSED, allows, is_open_to, takes
-from fleet.placement.server_types import HostDevices, ServerType, ServerTypeKey, server_types_on
+from fleet.placement.server_types import ServerType, ServerTypeKey, server_types_on
 from fleet.placement.servers import ServerDraft, SlotShape
 from fleet.placement.state import PlacementState, by_name, hardest_first
 from fleet.vllm import RANKS, rank_bucket
@@ -19,12 +19,7 @@ ShapeOf = Callable[[ServerDraft, Item], SlotShape | None]
 
 
 def fill(state: PlacementState, among: Iterable[Item] | None = None) -> None:
-    """Use free slots of open servers, canary slots left free.
-
-    Args:
-        state: The state of the search.
-        among: The versions to place; None: all that lack a place.
-    """
+    """Use free slots of open servers, canary slots left free, for all versions or some."""
     spares = (state.fleet.policy.canary_slots,)
     _place_all(state, lambda draft, item: _shape(state, draft, item, spares), "", among)
 
@@ -63,12 +58,8 @@ def _shape(
 ) -> SlotShape | None:
     """Return the slots and rank with which a server takes a version; None: it does not.
 
-    Args:
-        state: The state of the search.
-        draft: The server.
-        item: The version.
-        spares: Numbers of slots to leave free, the best number first.
-        keeps: Whether a running server keeps its slots and rank.
+    `spares` are the numbers of slots to leave free, the best first. A running server keeps its
+    slots and rank, unless `keeps` is False.
     """
     for spare in spares:
         if not (draft.fixed and keeps):
@@ -136,9 +127,8 @@ def _take(draft: ServerDraft, item: Item, shape: SlotShape) -> None:
         draft.fixed = False
         draft.names = set(draft.residents)
         draft.most_listed = None
-        draft.changed = (
-            f"`{item.adapter}` of rank {item.rank} finds no room, and the server has {had}"
-        )
+        lacks = f"`{item.adapter}` of rank {item.rank} finds no room"
+        draft.changed = f"{lacks}, and the server has {had}"
     draft.slots, draft.rank = shape
 
 
@@ -220,28 +210,20 @@ def server_types_for(
     With the free places of every type, those on devices that are divided already first.
     """
     found: dict[ServerTypeKey, ServerType] = {}
-    for server_type, place in _places(state, base, rank, hosts):
-        found.setdefault(server_type.label, server_type).places.append(place)
+    for host_name in sorted(hosts):
+        host = state.fleet.hosts[host_name]
+        usable = [device for device in host.devices if device.state not in CLOSED]
+        for server_type, devices in server_types_on(state.fleet, base, rank, usable):
+            name = server_name(base.name, host_name, devices[0].name)
+            free = all(_is_free(state, base, host, device, server_type.parts) for device in devices)
+            if free and not state.hardware.waits_for(name, host, devices):
+                found.setdefault(server_type.label, server_type).places.append((host, devices))
     on_device = state.hardware.on_device
     for server_type in found.values():
         server_type.places.sort(
             key=lambda place: not any(on_device[place[0].name, device.name] for device in place[1])
         )
     return [found[label] for label in sorted(found)]
-
-
-def _places(
-    state: PlacementState, base: BaseSpec, rank: int, hosts: frozenset[str]
-) -> Iterator[tuple[ServerType, HostDevices]]:
-    for host_name, host in sorted(state.fleet.hosts.items()):
-        if host_name not in hosts:
-            continue
-        usable = [device for device in host.devices if device.state not in CLOSED]
-        for server_type, devices in server_types_on(state.fleet, base, rank, usable):
-            name = server_name(base.name, host_name, devices[0].name)
-            free = all(_is_free(state, base, host, device, server_type.parts) for device in devices)
-            if free and not state.hardware.waits_for(name, host, devices):
-                yield server_type, (host, devices)
 
 
 def _is_free(
@@ -263,9 +245,8 @@ def hosts_for(state: PlacementState, item: Item) -> Iterator[str]:
     """Yield the hosts with devices on which rules let a further replica of a version."""
     base = state.fleet.bases[item.base]
     number = base.tensor_parallel or 1
-    taken = (
-        {device_id[0] for device_id in state.device_ids(item)} if item.spread == "host" else set()
-    )
+    devices = state.device_ids(item) if item.spread == "host" else ()
+    taken = {host for host, _ in devices}
     for name, host in sorted(state.fleet.hosts.items()):
         is_open = name not in taken and is_open_to(host, item.pin, item.avoid, item.groups)
         if is_open and any(

@@ -68,12 +68,8 @@ def replicas_for(
     carries the load and is no waste, so that a small change of demand moves nothing. The further
     numbers are for a search that finds no place, or a cheaper place.
 
-    Args:
-        declared: The adapter.
-        load: Load of all its replicas together.
-        places: The places that a replica may have.
-        now: Replicas that have its traffic.
-        slack: Load that running servers may have, as a multiple of that of new servers.
+    The `load` is that of all replicas together, `now` the number of replicas with traffic, `slack`
+    the load that running servers may have, as a multiple of that of new servers.
     """
     limits = places.limits
     least, peak, most = max(declared.replicas, 1), max(load.tokens), len(limits)
@@ -97,7 +93,6 @@ def replicas_for(
 Ints = NDArray[np.int64]
 RATE_UNIT = 10
 """Loads are decode-equivalent tokens per second times this, as integers: sums are exact."""
-Places = Callable[[AdapterSpec, str, int], ReplicaSteps]
 ACTIVE_UNIT = 1_000_000
 """Concurrencies are times this, as integers."""
 
@@ -157,19 +152,15 @@ class Item:
 def items_of(
     fleet: FleetSpec,
     targets: RolloutTargets,
-    places: Places,
+    places: Callable[[AdapterSpec, str, int], ReplicaSteps],
     unplaced: dict[str, str],
     failed: Mapping[str, int],
 ) -> Iterator[Item]:
     """Yield the versions to place; a version that cannot be loaded goes into `unplaced`.
 
-    Args:
-        fleet: The declarations.
-        targets: The versions that every alias should have.
-        places: Return the places that an adapter of a base and rank could have; empty where there
-            is no place, or nothing is known.
-        unplaced: By version that cannot be loaded: the reason; filled here.
-        failed: By alias: count of the numbers of replicas that were tried and found no place.
+    `places` returns the places that an adapter of a base and rank could have; empty where there
+    is no place, or nothing is known. `failed` counts, by alias, the numbers of replicas that were
+    tried and found no place.
     """
     slack = (1 + 1 / fleet.policy.utilization) / 2
     for target in targets.wanted.values():

@@ -94,12 +94,7 @@ def late(fleet: FleetSpec, accounts: Iterable[ServerAccount]) -> Diagnostic | No
             for answer in answers_of(fleet, accounts)
             if answer.late and (answer.declared or measured(answer.basis))
         ),
-        key=lambda answer: (
-            not answer.declared,
-            -answer.seconds / answer.promised_s,
-            answer.adapter,
-            answer.server,
-        ),
+        key=lambda own: (not own.declared, -own.seconds / own.promised_s, own.adapter, own.server),
     )
     if not answers:
         return None
@@ -107,11 +102,9 @@ def late(fleet: FleetSpec, accounts: Iterable[ServerAccount]) -> Diagnostic | No
     more = f"; and {len(answers) - SHOWN} more" if len(answers) > SHOWN else ""
     hint = "promise more time (`slo` of the tier), ask for fewer tokens, or use a faster device"
     command = f"fleetctl explain adapter/{answers[0].adapter}@{answers[0].server}"
-    for answer in answers:
-        if not measured(answer.basis):
-            hint = f"measure first, this is an estimate; then {hint}"
-            command = f"fleetctl calibrate {answer.server}"
-            break
+    if estimated := [answer.server for answer in answers if not measured(answer.basis)]:
+        hint = f"measure first, this is an estimate; then {hint}"
+        command = f"fleetctl calibrate {estimated[0]}"
     return Diagnostic(
         "FC2011",
         "Answers come later than promised",

@@ -113,11 +113,12 @@ class LatencyRisk:
 def latency_risk_of(hardware: Devices, drafts: Sequence[ServerDraft]) -> LatencyRisk | None:
     """Return the risk on a base's servers; None where their speed is not known."""
     profiles = hardware.fleet.profiles
-    found = [
-        speed_of(profiles, draft.base, draft.devices[0], len(draft.devices), draft.rank)[0]
+    speeds = [
+        speed
         for draft in drafts
+        for device, number in [(draft.devices[0], len(draft.devices))]
+        if (speed := speed_of(profiles, draft.base, device, number, draft.rank)[0]) is not None
     ]
-    speeds = [speed for speed in found if speed is not None]
     limits = [hardware.throughput(draft, draft.slots, draft.rank).limit for draft in drafts]
     if len(speeds) < len(drafts) or not all(0 < limit < inf for limit in limits):
         return None
@@ -151,37 +152,33 @@ LOOKED_AT = 6
 """Upper bound of the exchanges that are tried for a version, and of the free slots."""
 REASON = "what it promises is kept more surely here than elsewhere"
 
-Going = tuple[Item, ServerDraft, ServerDraft]
-"""An item, its server, and its next server."""
-
 
 def keep_promises(state: PlacementState) -> None:
-    """Exchange newly placed versions between servers of a base, for fewer late answers."""
+    """Exchange newly placed versions between servers of a base, for fewer late answers.
+
+    The version in the greatest danger gets a better place first, again and again.
+    """
     for group in state.open_groups():
         new = any(draft.is_movable(item) for draft in group for item in draft.residents.values())
         risk = latency_risk_of(state.hardware, group) if new and len(group) > 1 else None
-        if risk is not None:
-            _settle(state, risk)
-
-
-def _settle(state: PlacementState, risk: LatencyRisk) -> None:
-    """Look for a better place for the version in the greatest danger, again and again."""
-    waiting = risk.movable.copy()
-    for _ in range(WORK // len(risk.items)):
-        here = np.where(waiting, risk.here(), 0)
-        item = int(here.argmax())
-        if not here[item]:
-            return
-        waiting[item] = any(_tried(state, risk, item, *change) for change in _promising(risk, item))
+        if risk is None:
+            continue
+        waiting = risk.movable.copy()
+        for _ in range(WORK // len(risk.items)):
+            here = np.where(waiting, risk.here(), 0)
+            item = int(here.argmax())
+            if not here[item]:
+                break
+            changes = _promising(risk, item)
+            waiting[item] = any(_tried(state, risk, item, *change) for change in changes)
 
 
 def _promising(risk: LatencyRisk, item: int) -> Iterator[tuple[int, int | None]]:
     """Yield servers to go to, with an item that comes instead, or None; the best first."""
     at, there = int(risk.draft_of[item]), risk.danger[item]
     wide = risk.width >= risk.rank[item]
-    able = (
-        risk.movable & (risk.draft_of != at) & wide[risk.draft_of] & (risk.rank <= risk.width[at])
-    )
+    able = risk.movable & (risk.draft_of != at) & (risk.rank <= risk.width[at])
+    able &= wide[risk.draft_of]
     gain = there[at] - there[risk.draft_of] + risk.here() - risk.danger[:, at]
     gain = np.where(able, gain, 0)
     for other in np.argsort(-gain, kind="stable")[:LOOKED_AT].tolist():
@@ -200,10 +197,10 @@ def _tried(
     at = int(risk.draft_of[item])
     if not _lowers(risk, item, server, other):
         return False
-    going = [(risk.items[item], risk.drafts[at], risk.drafts[server])]
+    moves = [(risk.items[item], risk.drafts[at], risk.drafts[server])]
     if other is not None:
-        going.append((risk.items[other], risk.drafts[server], risk.drafts[at]))
-    if not _exchanged(state, going):
+        moves.append((risk.items[other], risk.drafts[server], risk.drafts[at]))
+    if not _exchanged(state, moves):
         return False
     risk.draft_of[item] = server
     if other is not None:
@@ -235,20 +232,20 @@ def _lowers(risk: LatencyRisk, item: int, server: int, other: int | None) -> boo
     return after < before
 
 
-def _exchanged(state: PlacementState, going: list[Going]) -> bool:
-    """Move items where rules and slots allow; else leave all as it is and say so."""
-    reasons = [state.why.get(adapter_address(item.adapter, at.name), "") for item, at, _ in going]
-    for item, source, _ in going:
+def _exchanged(state: PlacementState, moves: list[tuple[Item, ServerDraft, ServerDraft]]) -> bool:
+    """Move items to their next servers where rules and slots allow all moves; say so."""
+    reasons = [state.why.get(adapter_address(item.adapter, at.name), "") for item, at, _ in moves]
+    for item, source, _ in moves:
         state.release(item, source)
     placed: list[tuple[Item, ServerDraft]] = []
-    for item, _, target in going:
+    for item, _, target in moves:
         if state.has_room_for(target, item) and allows(state, target, item):
             state.bind(item, target, REASON)
             placed.append((item, target))
-    if len(placed) == len(going):
+    if len(placed) == len(moves):
         return True
     for item, target in placed:
         state.release(item, target)
-    for (item, source, _), reason in zip(going, reasons, strict=True):
+    for (item, source, _), reason in zip(moves, reasons, strict=True):
         state.bind(item, source, reason)
     return False

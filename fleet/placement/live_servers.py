@@ -19,8 +19,6 @@ from fleet.rollouts import RolloutTargets
 from fleet.spec import AdapterSpec, FleetSpec, Spread
 from fleet.vllm import flag_drift, host_bytes, known_flags, parts_of, rank_bucket
 
-Places = Mapping[str, tuple[str, HostSpec, DeviceSpec]]
-"""By name that a server would get: its base, host and first device."""
 DRAINING = "is draining"
 
 
@@ -29,11 +27,7 @@ def placement_state_of(
 ) -> PlacementState:
     """Return the state with everything that is live, and nothing placed.
 
-    Args:
-        fleet: The declarations.
-        targets: The versions that every alias should have.
-        live: The observed state.
-        failed: By alias: count of the numbers of replicas that were tried and found no place.
+    `failed` counts, by alias, the numbers of replicas that were tried and found no place.
     """
     hardware = Devices(fleet)
     places = {
@@ -64,19 +58,28 @@ def placement_state_of(
 
     versions = items_of(fleet, targets, limits, unplaced, failed or {})
     items = {item.adapter: item for item in sorted(versions, key=lambda item: item.adapter)}
-    drafts = _open_live(fleet, targets, live, places, hardware)
+    drafts = _open_live(fleet, targets, live, hardware)
+    for name in sorted(live.unknown_servers):
+        if name in places:
+            base, host, device = places[name]
+            whole = replace(fleet.bases[base], kv_cache_bytes=None)
+            hardware.put(ServerDraft(name, whole, host.name, (device,), device.port))
+    for draft in drafts.values():
+        if draft.changed and draft.live and (flags := draft.live.flags):
+            # A server that restarts anyway keeps its former slots, if they still fit.
+            slots = draft.base.slots or flags.max_loras
+            rank = draft.base.max_lora_rank or flags.max_lora_rank
+            if least_bytes(hardware.shape(draft, slots, rank)) <= hardware.free(draft):
+                draft.slots, draft.rank = slots, rank
     return PlacementState(
         fleet, targets, live, items, hardware, drafts, places, unplaced, anti_affinity_of(items)
     )  # fmt: skip
 
 
 def _open_live(
-    fleet: FleetSpec, targets: RolloutTargets, live: State, places: Places, hardware: Devices
+    fleet: FleetSpec, targets: RolloutTargets, live: State, hardware: Devices
 ) -> dict[str, ServerDraft]:
-    """Return the servers that exist and may go on, by name, with their devices' memory taken.
-
-    Servers that do not answer take their device and are not returned.
-    """
+    """Return the servers that exist and may go on, by name, with their devices' memory taken."""
     attached = {
         server.name: (host, server) for host in fleet.hosts.values() for server in host.attached
     }
@@ -101,14 +104,6 @@ def _open_live(
             if draft.fixed:
                 draft.names |= held[name]
                 draft.cached |= held[name] & cached
-    for name in sorted(live.unknown_servers):
-        if name in places:
-            base, host, device = places[name]
-            whole = replace(fleet.bases[base], kv_cache_bytes=None)
-            hardware.put(ServerDraft(name, whole, host.name, (device,), device.port))
-    for draft in drafts.values():
-        if draft.changed and draft.live and draft.live.flags:
-            _resize(draft, draft.live.flags, hardware)
     used = {*drafts, *(name for name, versions in held.items() if versions)}
     hardware.listed_now = _listed(fleet, targets, live, used)
     return drafts
@@ -221,14 +216,6 @@ def _note_stopping(fleet: FleetSpec, server: Server, hardware: Devices) -> None:
     )
     for device in devices:
         hardware.stopping[server.host, device.name] = draft
-
-
-def _resize(draft: ServerDraft, flags: ServerFlags, hardware: Devices) -> None:
-    """Give a server that restarts anyway its former slots, if they still fit."""
-    slots = draft.base.slots or flags.max_loras
-    rank = draft.base.max_lora_rank or flags.max_lora_rank
-    if least_bytes(hardware.shape(draft, slots, rank)) <= hardware.free(draft):
-        draft.slots, draft.rank = slots, rank
 
 
 def _undeclared(server: Server) -> BaseSpec:

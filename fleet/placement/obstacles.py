@@ -148,9 +148,8 @@ def _load(
     if int(used[hour]) <= FULL:
         return
     need = float(draft.tokens[hour] + draft.added_load(item).tokens[hour]) / RATE_UNIT
-    have = (
-        need * FULL / int(used[hour]) if state.hardware.throughput(draft, *shape).limit > 0 else 0.0
-    )
+    limit = state.hardware.throughput(draft, *shape).limit
+    have = need * FULL / int(used[hour]) if limit > 0 else 0.0
     busiest = sorted(
         {other.alias: other for other in (*draft.residents.values(), item)}.values(),
         key=lambda other: (-int(other.load.tokens[hour]), other.alias),

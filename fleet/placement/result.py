@@ -10,7 +10,7 @@ from fleet.names import Address, adapter_address
 from fleet.placement.consolidate import cost
 from fleet.placement.devices import Devices
 from fleet.placement.items import slots_for_cached
-from fleet.placement.server_table import lower_bound
+from fleet.placement.server_types import lower_bound
 from fleet.placement.servers import FULL, ServerDraft, percent
 from fleet.placement.state import PlacementState
 from fleet.plan import DeviceUse
@@ -23,11 +23,7 @@ def _device_use(
 ) -> DeviceUse:
     """Return a server's slots, memory and load before, during and after the apply.
 
-    Args:
-        draft: The packed server.
-        loaded: Versions that the server lists now.
-        foreign: Those of them that are not ours and stay.
-        hardware: The devices of the fleet.
+    It lists the `loaded` versions now, of which the `foreign` ones are not ours and stay.
     """
     after = during = frozenset(draft.residents)
     if draft.live is not None and draft.fixed:
@@ -92,10 +88,8 @@ def _warnings(state: PlacementState, uses: tuple[DeviceUse, ...]) -> Iterator[st
         yield f"no LoRA slot is left for a canary during the apply on {_some(short)}"
     unknown = [f"`{use.server}`" for use in uses if use.devices and use.slot_bytes is None]
     if unknown:
-        yield (
-            f"memory of {_some(unknown)} is not budgeted: the base's shape or architecture "
-            "is unknown"
-        )
+        why = "the base's shape or architecture is unknown"
+        yield f"memory of {_some(unknown)} is not budgeted: {why}"
     over = []
     for name, draft in sorted(state.drafts.items()):
         used = state.hardware.used(draft)
@@ -147,7 +141,7 @@ class PlacementResult:
     """`optimal`: the price is the bound."""
 
 
-def server_of(draft: ServerDraft) -> Server:
+def _server(draft: ServerDraft) -> Server:
     """Return the server of a draft: the live server where its flags stay."""
     if draft.live is not None and (not draft.devices or draft.fixed):
         return draft.live
@@ -194,7 +188,7 @@ def _servers(state: PlacementState) -> dict[str, Server]:
     servers: dict[str, Server] = {}
     for name, draft in sorted(state.drafts.items()):
         if draft.residents or not draft.devices:
-            servers[name] = server_of(draft)
+            servers[name] = _server(draft)
             if draft.live is not None and draft.changed and not draft.fixed:
                 state.opened[name] = draft.changed
         elif _foreign(state, draft) and draft.live is not None:

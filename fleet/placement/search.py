@@ -1,7 +1,5 @@
 """Search: keep what is valid, fill open servers, buy missing ones, and improve if asked to.
 
-    open_live -> keep -> relieve -> fill -> buy -> level -> keep_promises -> (consolidate) -> result
-
 Nothing moves without need. Work grows with versions plus servers, not with their product.
 
 `attempt` places everything once. A greedy choice may take the only place that another version
@@ -126,9 +124,8 @@ def _once(
     place_first(state, first)
     for item in state.missing():
         if item.rank == 0:
-            state.unplaced[item.adapter] = (
-                "it is not in fleet.lock, so it can only stay where it is"
-            )
+            why = "it is not in fleet.lock, so it can only stay where it is"
+            state.unplaced[item.adapter] = why
     fill(state)
     buy(state, search, first_group)
     spare(state)

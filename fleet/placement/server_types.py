@@ -1,25 +1,28 @@
-"""Server types: the ways in which declared devices can hold servers of a base."""
+"""Server types: the ways in which devices can hold servers of a base, with loads and prices."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from math import inf
+
+import numpy as np
 
 from fleet.capacity import NO_REQUEST_MIX, ServerShape, least_bytes, throughput_of
 from fleet.hardware import BaseSpec, DeviceSpec, HostSpec
+from fleet.packing import PRICE_UNIT, Instance
+from fleet.packing import lower_bound as price_bound
 from fleet.placement.devices import Devices
-from fleet.placement.items import NOWHERE, ReplicaSlot, ReplicaSteps
+from fleet.placement.items import NOWHERE, RATE_UNIT, Ints, Item, ReplicaSlot, ReplicaSteps
+from fleet.placement.state import PlacementState
 from fleet.spec import FleetSpec
-from fleet.vllm import PARTS, slots_bucket
+from fleet.vllm import PARTS, rank_bucket, slots_bucket
 
 TENSOR_PARALLEL_SIZES = (1, 2, 4, 8)
 """Numbers of devices that a server may stand on."""
 
 ServerTypeKey = tuple[float, str, int, str, int, int]
 """Price, kind, memory and vLLM of the device; devices of a server; servers of a device."""
-
-HostDevices = tuple[HostSpec, tuple[DeviceSpec, ...]]
-"""A host, and some of its devices where a server can be opened."""
 
 
 @dataclass(slots=True)
@@ -32,7 +35,7 @@ class ServerType:
     parts: int
     price: float
     """Price of a server an hour."""
-    places: list[HostDevices] = field(default_factory=list)
+    places: list[tuple[HostSpec, tuple[DeviceSpec, ...]]] = field(default_factory=list)
     """Free places, those on devices that are divided already first."""
 
     @property
@@ -129,15 +132,8 @@ def limits_of(
 ) -> ReplicaSteps:
     """Return the places of an adapter's replicas on these hosts, on devices that are not draining.
 
-    No place where attached servers could hold the adapter, or a throughput is not known.
-
-    Args:
-        fleet: The declarations.
-        base: The adapter's base.
-        rank: The adapter's rank.
-        hardware: With the mix of requests of the fleet's adapters.
-        hosts: Hosts that rules allow.
-        apart: Whether replicas share no host.
+    No place where attached servers could hold the adapter, or a throughput is not known. `apart`
+    says that replicas share no host.
     """
     mix = hardware.request_mixes.get(base.name, NO_REQUEST_MIX)
     limits: dict[tuple[str, int, str, int, int], float | None] = {}
@@ -160,3 +156,99 @@ def limits_of(
     if any(slot.limit == inf for slot in slots) or any(its.base == base.name for its in attached):
         return NOWHERE
     return ReplicaSteps.of(slots)
+
+
+MOST_SLOTS = 128
+"""Upper bound of the versions on a new server in the table."""
+UNLIMITED = 1 << 40
+"""Load in place of an unknown throughput, in `RATE_UNIT`ths of a token per second."""
+
+
+def server_table(
+    state: PlacementState,
+    base: BaseSpec,
+    server_types: Sequence[ServerType],
+    ranks: Sequence[int],
+    busiest: Sequence[float],
+    spare: int | None = None,
+) -> Ints:
+    """Return the load that a server carries in any hour, by type, rank and number of versions.
+
+    0: as many versions find no room. The unit is that of loads. `busiest` has, by number of
+    versions from 1 on, the number that is active at a time; `spare` slots stay free, by default
+    those for canaries.
+    """
+    mix = state.hardware.request_mixes.get(base.name, NO_REQUEST_MIX)
+    utilization, profiles = state.fleet.policy.utilization, state.fleet.profiles
+    most = min(MOST_SLOTS, len(busiest))
+    table = np.zeros((len(server_types), len(ranks), most + 1), dtype=np.int64)
+    for (row, server_type), (width, rank) in product(enumerate(server_types), enumerate(ranks)):
+        for count, active in enumerate(busiest[:most], 1):
+            shape = shape_for(state.fleet, base, server_type, rank, count, spare)
+            if shape is None:
+                break
+            load = throughput_of(shape, mix, profiles, utilization).at(active) * RATE_UNIT
+            table[row, width, count] = int(load) if np.isfinite(load) else UNLIMITED
+    return table
+
+
+def rank_bucket_of(base: BaseSpec, item: Item) -> int:
+    """Return `--max-lora-rank` of a new server for a version; 0 where no rank will do."""
+    bucket = base.max_lora_rank or rank_bucket(item.rank) or 0
+    return bucket if bucket >= item.rank else 0
+
+
+def prices(given: Iterable[float]) -> Ints:
+    """Return prices as the packer's integers; where all are 0, the number of servers counts."""
+    units = np.array([round(price * PRICE_UNIT) for price in given], dtype=np.int64)
+    return units if units.any() else np.ones(len(units), dtype=np.int64)
+
+
+def lower_bound(state: PlacementState) -> float:
+    """Return an hourly price that no placement undercuts.
+
+    A base is priced on its own, as if every kind of device were there without end, no rule
+    held and no two adapters ever slowed each other down; versions on attached servers are free.
+    Where a base was bought for in a single order, the packer's proof counts if it is more. Servers
+    of that proof keep their canary slots free and carry the busiest adapters they might be given.
+    """
+    total = 0.0
+    for name, base in state.fleet.bases.items():
+        bought = [
+            item
+            for item in state.items.values()
+            if item.base == name and item.rank and rank_bucket_of(base, item)
+            if (on := state.bound[item.adapter])
+            if all(server in state.drafts and state.drafts[server].devices for server in on)
+        ]
+        server_types = every_server_type(state.fleet, base)
+        if bought and server_types:
+            proved = state.floors.get(name, 0) / PRICE_UNIT
+            total += max(_bound(state, bought, server_types), proved)
+    return round(total, 6)
+
+
+def _bound(state: PlacementState, items: list[Item], server_types: list[ServerType]) -> float:
+    base = state.fleet.bases[items[0].base]
+    price = prices([server_type.price for server_type in server_types])
+    if not any(server_type.price for server_type in server_types):
+        return 0.0
+    ranks = sorted({rank_bucket_of(base, item) for item in items})
+    aliases = {item.alias: item for item in items}.values()  # versions of an alias share its load
+    least = {alias.alias: state.fleet.adapters[alias.alias].replicas for alias in aliases}
+    copies = [alias for alias in aliases for _ in range(min(least[alias.alias], alias.replicas))]
+    alone = [0.0] * len(copies)
+    table = np.maximum(server_table(state, base, server_types, ranks, alone, spare=0), 0)
+    names = {name: index for index, name in enumerate(sorted({item.alias for item in copies}))}
+    instance = Instance(
+        # As few copies as are declared: the parts of a load that is divided further add up to it.
+        np.array(
+            [item.load.tokens * item.replicas // max(least[item.alias], 1) for item in copies],
+            dtype=np.int64,
+        ),
+        np.array([ranks.index(rank_bucket_of(base, item)) for item in copies], dtype=np.int64),
+        np.array([names[item.alias] for item in copies], dtype=np.int64),
+        table,
+        price,
+    )
+    return price_bound(instance) / PRICE_UNIT

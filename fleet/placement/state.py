@@ -37,6 +37,7 @@ class PlacementState:
     hardware: Devices
     drafts: dict[str, ServerDraft]
     places: Mapping[str, tuple[str, HostSpec, DeviceSpec]]
+    """By name that a server would get: its base, host and first device."""
     unplaced: dict[str, str]
     anti_affinity: Mapping[str, frozenset[str]]
     """By alias: aliases that must not share a server with the alias."""

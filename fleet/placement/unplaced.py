@@ -33,10 +33,8 @@ def obstacles_of(state: PlacementState, item: Item) -> tuple[Obstacle, ...]:
         text = f"nothing declared can hold base `{item.base}`"
         return (Obstacle(Limit.REPLICAS, "", text, item.replicas, 0),)
     first: dict[Limit, Obstacle] = {}
-    for obstacle in by_kinds[min(by_kinds)]:
-        known = first.get(obstacle.limit)
-        if known is None or obstacle.need - obstacle.have < known.need - known.have:
-            first[obstacle.limit] = obstacle
+    for obstacle in sorted(by_kinds[min(by_kinds)], key=lambda found: found.need - found.have):
+        first.setdefault(obstacle.limit, obstacle)
     return tuple(first[limit] for limit in sorted(first, key=_ORDER.__getitem__))
 
 
@@ -49,33 +47,21 @@ def causes_of(state: PlacementState, failed: Sequence[Item]) -> tuple[PlacementC
         for obstacle in obstacles:
             kept_out[item.base, obstacle.limit].append((item, obstacle))
         primary.add((item.base, obstacles[0].limit))
-    causes = [
-        _cause(state, base, limit, pairs, primary=(base, limit) in primary)
-        for (base, limit), pairs in kept_out.items()
-    ]
+    causes = []
+    for (base, limit), pairs in kept_out.items():
+        item, worst = max(pairs, key=lambda pair: pair[1].need - pair[1].have)
+        need, have, text = worst.need, worst.have, worst.text
+        if limit in (Limit.REPLICAS, Limit.HOSTS):
+            need, have = item.replicas, _spots(state, item)
+            kind = "hosts" if limit is Limit.HOSTS else "devices"
+            replicas = "replica" if need == 1 else "replicas"
+            text = f"it wants {need} {replicas} on distinct {kind}, and {have} may hold one"
+        names = tuple(sorted({item.adapter for item, _ in pairs}))
+        first = (base, limit) in primary
+        causes.append(PlacementCause(limit, base, names, first, text, need, have, worst.hour))
     return tuple(
         sorted(causes, key=lambda cause: (not cause.primary, cause.base, _ORDER[cause.limit]))
     )
-
-
-def _cause(
-    state: PlacementState,
-    base: str,
-    limit: Limit,
-    pairs: list[tuple[Item, Obstacle]],
-    *,
-    primary: bool,
-) -> PlacementCause:
-    """Return the cause that a limit is for versions of a base."""
-    item, worst = max(pairs, key=lambda pair: pair[1].need - pair[1].have)
-    need, have, text = worst.need, worst.have, worst.text
-    if limit in (Limit.REPLICAS, Limit.HOSTS):
-        need, have = item.replicas, _spots(state, item)
-        kind = "hosts" if limit is Limit.HOSTS else "devices"
-        replicas = "replica" if need == 1 else "replicas"
-        text = f"it wants {need} {replicas} on distinct {kind}, and {have} may hold one"
-    names = tuple(sorted({item.adapter for item, _ in pairs}))
-    return PlacementCause(limit, base, names, primary, text, need, have, worst.hour)
 
 
 def _spots(state: PlacementState, item: Item) -> int:
@@ -116,8 +102,8 @@ def _lack(obstacle: Obstacle) -> tuple[int, float]:
 
 
 def totals_of(state: PlacementState, bases: Sequence[str]) -> tuple[TotalNeed, ...]:
-    """Return the load of all versions of a base together, beside that which its servers carry."""
-    return tuple(_total(state, base) for base in sorted(set(bases)))
+    """Return, by base, the load of all versions together, beside that which its servers carry."""
+    return tuple(_total(state, base) for base in bases)
 
 
 def _total(state: PlacementState, base: str) -> TotalNeed:
@@ -148,8 +134,6 @@ def _total(state: PlacementState, base: str) -> TotalNeed:
     )
 
 
-COMMAND = "fleetctl diagnose"
-"""Command that tries changes and prints those that help."""
 SHOWN = 3
 """Upper bound of the versions that an error names."""
 
@@ -166,7 +150,7 @@ def diagnose(failed: Sequence[Item], state: PlacementState) -> Iterator[Diagnost
                 error.detail.format_map(facts),
                 place=_declared_at(state.fleet, cause),
                 hint=f"{error.hint.format_map(facts)} What helps",
-                command=COMMAND,
+                command="fleetctl diagnose",
             )
 
 

@@ -87,15 +87,7 @@ USUAL = SearchLimits()
 def diagnose(
     fleet: FleetSpec, live: State, history: History, now: datetime, *, search: SearchLimits = USUAL
 ) -> Diagnosis:
-    """Return the causes for which a fleet does not fit, and advice tried with the real planner.
-
-    Args:
-        fleet: The declarations.
-        live: The observed state.
-        history: The ledger, folded.
-        now: The time, with its zone.
-        search: Effort of the search for places.
-    """
+    """Return the causes for which a fleet does not fit, and advice tried with the real planner."""
     fleet = with_engines(fleet, live)
     targets = decide_rollouts(fleet, live, history, now)
     try:
@@ -108,12 +100,10 @@ def diagnose(
     causes = causes_of(state, failed)
     causes = (*_causes_of_need(fleet, targets, search, state, causes), *causes)
     bases = sorted({item.base for item in failed})
-    of_bases = ([item for item in failed if item.base == base] for base in bases)
-    alone = [
-        item
-        for items in of_bases
-        for item in sorted(items[:MOST_VERSIONS], key=lambda item: item.adapter)
-    ]
+    alone = []
+    for base in bases:
+        versions = [item for item in failed if item.base == base][:MOST_VERSIONS]
+        alone += sorted(versions, key=lambda item: item.adapter)
     running = live.servers()
     before = cost(state) + sum(
         server.price_per_hour

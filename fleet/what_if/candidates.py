@@ -39,6 +39,17 @@ def aliases_of(fleet: FleetSpec, cause: PlacementCause) -> list[AdapterSpec]:
     return [fleet.adapters[name] for name in names if name in fleet.adapters]
 
 
+def with_another(
+    fleet: FleetSpec, cause: PlacementCause, field: str, value: str
+) -> tuple[list[AdapterSpec], ...]:
+    """Return the unplaced adapters, and all of their base, with another value of a field."""
+    of_base = [adapter for adapter in fleet.adapters.values() if adapter.name.base == cause.base]
+    return tuple(
+        [adapter for adapter in adapters if getattr(adapter, field) != value]
+        for adapters in (aliases_of(fleet, cause), of_base)
+    )
+
+
 def path_of(adapter: AdapterSpec) -> tuple[str, ...]:
     """Return where an adapter is declared."""
     return ("clients", adapter.name.client, "adapters", adapter.name.task)
@@ -62,17 +73,22 @@ def with_changed(adapters: Iterable[AdapterSpec]) -> SpecChange:
     return lambda fleet: replace(fleet, adapters={**fleet.adapters, **changed})
 
 
-def with_host(host: HostSpec, **fields: object) -> SpecChange:
-    """Return the change that gives a host these fields."""
-    changed = replace(host, **fields)  # type: ignore[arg-type]
-    return lambda fleet: replace(fleet, hosts={**fleet.hosts, host.name: changed})
+def with_fields(kind: str, spec: Any, **fields: object) -> SpecChange:
+    """Return the change that gives a host of `hosts`, or a base of `bases`, these fields."""
+    changed = {spec.name: replace(spec, **fields)}
+
+    def change(fleet: FleetSpec) -> FleetSpec:
+        specs: dict[str, Any] = {kind: {**getattr(fleet, kind), **changed}}
+        return replace(fleet, **specs)
+
+    return change
 
 
 def with_member(host: HostSpec, kind: str, member: Any, **fields: object) -> SpecChange:
     """Return the change that gives a host's device or attached server these fields."""
     changed = replace(member, **fields)
     members = (changed if other is member else other for other in getattr(host, kind))
-    return with_host(host, **{kind: tuple(members)})
+    return with_fields("hosts", host, **{kind: tuple(members)})
 
 
 def base_flag(base: BaseSpec, flag: str, value: int, now: object, hint: str = "") -> Candidate:
@@ -106,12 +122,6 @@ def new_kinds(
         for figure, kind in sheets
         if figure > least and kind not in declared
     )
-
-
-def with_base(base: BaseSpec, **fields: object) -> SpecChange:
-    """Return the change that gives a base these fields."""
-    changed = replace(base, **fields)  # type: ignore[arg-type]
-    return lambda fleet: replace(fleet, bases={**fleet.bases, base.name: changed})
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,9 +64,8 @@ def not_understood(text: str) -> FleetError:
     words = text.lower().split()
     first = words[0] if words else ""
     forms = [example for example in EXAMPLES if example.split()[0] == first]
-    near = (
-        "" if forms else did_you_mean(first, sorted({example.split()[0] for example in EXAMPLES}))
-    )
+    firsts = sorted({example.split()[0] for example in EXAMPLES})
+    near = "" if forms else did_you_mean(first, firsts)
     shown = ", ".join(f"`{form}`" for form in forms or EXAMPLES)
     return FleetError(
         problem(

@@ -16,9 +16,9 @@ from fleet.what_if.candidates import (
     new_kinds,
     path_of,
     with_adapters,
-    with_base,
+    with_another,
     with_changed,
-    with_host,
+    with_fields,
     with_member,
 )
 
@@ -54,13 +54,7 @@ def slots(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
 
 def _cached(fleet: FleetSpec, cause: PlacementCause) -> Candidates:
     """Let the adapters of a base wait in host memory: the unplaced adapters, then all."""
-    unplaced, every = (
-        [adapter for adapter in adapters if adapter.residency == "pinned"]
-        for adapters in (
-            aliases_of(fleet, cause),
-            [adapter for adapter in fleet.adapters.values() if adapter.name.base == cause.base],
-        )
-    )
+    unplaced, every = with_another(fleet, cause, "residency", "cached")
     return tuple(
         Candidate(
             f"residency cached for {which}",
@@ -174,7 +168,7 @@ def memory(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
                 f"max_model_len {shorter} on base {base.name}",
                 f"`max_model_len: {shorter}` (now {length})",
                 ("bases", base.name, "max_model_len"),
-                with_base(base, max_model_len=shorter, min_kv_tokens=least),
+                with_fields("bases", base, max_model_len=shorter, min_kv_tokens=least),
             )
             for shorter in (length // 2, length // 4, length // 8, length // 16)
             for least in [min(base.min_kv_tokens, shorter)]
@@ -212,7 +206,7 @@ def memory_of_hosts(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candida
                     f"memory {_gib(more)} on host {host.name}",
                     f"`memory: {_gib(more)}` (now {_gib(now)}), if the host has it",
                     ("hosts", host.name, "memory"),
-                    with_host(host, memory_bytes=more),
+                    with_fields("hosts", host, memory_bytes=more),
                 )
                 for more in (_whole(now + lack), _whole(now + 2 * lack), _whole(now + 8 * lack))
             )
@@ -226,9 +220,7 @@ def _whole(amount: int) -> int:
 
 
 def _gib(amount: int) -> str:
-    if amount % GIB == 0:
-        return f"{amount // GIB}GiB"
-    return f"{-(-amount // (GIB >> 10))}MiB"
+    return f"{amount // GIB}GiB" if amount % GIB == 0 else f"{-(-amount // (GIB >> 10))}MiB"
 
 
 def latency(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:

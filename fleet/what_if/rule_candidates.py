@@ -11,7 +11,8 @@ from fleet.what_if.candidates import (
     listed,
     path_of,
     with_adapters,
-    with_host,
+    with_another,
+    with_fields,
     with_member,
 )
 from fleet.what_if.room_candidates import (
@@ -107,11 +108,6 @@ def _spread(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
 
 def _isolation(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
     """Yield adapters that let others onto their servers: the unplaced adapters, then all."""
-    of_base = [spec for spec in fleet.adapters.values() if spec.name.base == cause.base]
-    groups = (
-        [adapter for adapter in adapters if adapter.isolation != "shared"]
-        for adapters in (aliases_of(fleet, cause), of_base)
-    )
     yield tuple(
         Candidate(
             f"isolation shared for {listed(adapters)}",
@@ -119,7 +115,7 @@ def _isolation(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
             (*path_of(adapters[0]), "isolation"),
             with_adapters(adapters, isolation="shared"),
         )
-        for adapters in groups
+        for adapters in with_another(fleet, cause, "isolation", "shared")
         if adapters
     )
 
@@ -134,7 +130,7 @@ def _reserved(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
                     f"host {host.name} open to {', '.join(tiers)}",
                     f"add {', '.join(tiers)} to `reserved_for` ({', '.join(host.reserved_for)})",
                     ("hosts", host.name, "reserved_for"),
-                    with_host(host, reserved_for=(*host.reserved_for, *tiers)),
+                    with_fields("hosts", host, reserved_for=(*host.reserved_for, *tiers)),
                 ),
             )
 

@@ -4,12 +4,10 @@ from collections.abc import Iterator
 
 from fleet.capacity import prompt_seconds, speed_of, step_seconds
 from fleet.names import alias_of, base_of, server_name
+from fleet.placement.verify.amounts import SLACK
 from fleet.placement.verify.view import Constraint, PlacementView, Violation
 from fleet.spec import AdapterSpec
 from fleet.vllm import rank_bucket
-
-SLACK = 1e-6
-"""Relative error that products of real numbers may have."""
 
 
 def replicas(view: PlacementView) -> Iterator[Violation]:
