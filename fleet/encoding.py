@@ -7,13 +7,14 @@ plain form back.
 import hashlib
 import json
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import field, fields, is_dataclass
+from datetime import datetime
 from enum import Enum
 from functools import cache
 from types import MappingProxyType
 from typing import Any, cast
 
-from fleet.plan import Plan
+from fleet.plan import Plan, PlanNote
 from fleet.resources import Key, LoadedAdapter, Route, Server
 from fleet.steps import (
     DeleteKey,
@@ -32,7 +33,7 @@ from fleet.traffic import LimitPolicy, TimeoutPolicy, TrafficPolicy
 KINDS: Mapping[str, type] = MappingProxyType(
     {"server": Server, "adapter": LoadedAdapter, "route": Route, "key": Key}
 )
-"""Tag of each kind of resource, in its field `kind`."""
+"""Kinds of resources by tag; a plain resource has the tag in its field `kind`."""
 
 VERBS: Mapping[str, type] = MappingProxyType(
     {
@@ -48,7 +49,7 @@ VERBS: Mapping[str, type] = MappingProxyType(
         "unload": UnloadAdapter,
     }
 )
-"""Tag of each operation, in its field `verb`."""
+"""Operations by tag; a plain operation has the tag in its field `verb`."""
 
 DECISIONS = ("fleet", "changes", "steps", "capacity", "impacts", "gates", "held", "warnings")
 """Fields of a plan that its id covers."""
@@ -73,18 +74,24 @@ SPARSE: Mapping[type, tuple[str, ...]] = MappingProxyType(
         LimitPolicy: tuple(known.name for known in fields(LimitPolicy)),
     }
 )
-"""Fields that are left out where they have their default."""
+"""Fields of these types that are left out where they have their default; see `optional`."""
 
 _TAGS = {
     **{made: ("kind", tag) for tag, made in KINDS.items()},
     **{made: ("verb", tag) for tag, made in VERBS.items()},
 }
 
+_OPTIONAL = "optional"
 _AS_IS = frozenset({type(None), bool, int, float, str})
 
 
+def optional(default: Any = None) -> Any:
+    """Return a dataclass field that is left out of the plain form where it has its default."""
+    return field(default=default, metadata={_OPTIONAL: True})
+
+
 def plain(value: Any) -> Any:
-    """Encode a value as what JSON can hold; resources and operations carry their tag.
+    """Encode a value as plain JSON; resources and operations carry their tag.
 
     Raises:
         TypeError: a part of the value is of no known type.
@@ -105,12 +112,20 @@ def plain(value: Any) -> Any:
 
 
 @cache
-def _encoder(made: Any) -> Callable[[Any], dict[str, Any]]:
+def _encoder(made: Any) -> Callable[[Any], str | dict[str, Any]]:
+    if made is PlanNote:
+        return str
+    if made is datetime:
+        return datetime.isoformat
     if not is_dataclass(made):
         raise TypeError(f"a plan cannot hold a {made.__name__}")
     left_out = SPARSE.get(cast("type", made), ())
-    sparse = tuple((known.name, known.default) for known in fields(made) if known.name in left_out)
-    names = tuple(known.name for known in fields(made) if known.name not in left_out)
+    sparse = tuple(
+        (known.name, known.default)
+        for known in fields(made)
+        if known.name in left_out or _OPTIONAL in known.metadata
+    )
+    names = tuple(known.name for known in fields(made) if (known.name, known.default) not in sparse)
     tag = _TAGS.get(cast("type", made))
 
     def encode(value: Any) -> dict[str, Any]:

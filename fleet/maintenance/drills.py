@@ -4,12 +4,12 @@ Only an alias that declares `drill` is practised. A drill that something prevent
 way, a closed change window, no version to go back to) stays due.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from fleet.history import Entry
+from fleet.history import Drilled, DrillRefused, Entry
 from fleet.spec import FleetSpec
 
 LATE = 0.1
@@ -53,7 +53,7 @@ class DrillRecord:
 
 def due_drills(
     fleet: FleetSpec,
-    entries: Iterable[Entry],
+    entries: Sequence[Entry],
     since: Mapping[str, datetime],
     waits: Mapping[str, str],
     now: datetime,
@@ -63,9 +63,9 @@ def due_drills(
     By alias, `since` is the time from which there is a version to go back to, where that is known,
     and `waits` the reason that prevents a drill now. Entries are sorted, the oldest first.
     """
-    entries = [entry for entry in entries if entry.kind == "drilled"]
+    drills = ((entry.event, entry.time) for entry in entries)
+    tried = {event.alias: at for event, at in drills if isinstance(event, Drilled | DrillRefused)}
     last = last_drills(entries)
-    tried = {str(entry.data["alias"]): entry.time for entry in entries}
     records = []
     for alias, adapter in fleet.adapters.items():
         if every := fleet.rollouts[adapter.rollout].drill:
@@ -85,9 +85,9 @@ def due_drills(
 def last_drills(entries: Iterable[Entry]) -> dict[str, datetime]:
     """Return the time of the last successful drill, by alias."""
     return {
-        str(entry.data["alias"]): entry.time
+        entry.event.alias: entry.time
         for entry in entries
-        if entry.kind == "drilled" and entry.data.get("complete")
+        if isinstance(entry.event, Drilled) and entry.event.complete
     }
 
 

@@ -16,7 +16,7 @@ from itertools import groupby
 
 from fleet.decoding import operation_result
 from fleet.evals import AFTER_TRAINING, EvalRecord, eval_records
-from fleet.history import Entry, History, is_out
+from fleet.history import Entry, GateJudged, History, is_out
 from fleet.names import AdapterName
 from fleet.resources import LoadedAdapter, State
 from fleet.spec import LEAST_KEPT, AdapterSpec, FleetSpec
@@ -59,10 +59,10 @@ def kept_answers(
     known = {record.run: record.at for runs in past.values() for record in runs}
     uses = {run: why for runs in past.values() for run, why in _compared(runs, locked)}
     uses |= {
-        str(run): f"a verdict on {entry.data['adapter']} is computed from it"
-        for entry in entries
-        if entry.kind == "gate_judged" and entry.data["adapter"] in locked
-        for run in entry.data.get("runs", ())
+        run: f"a verdict on {event.adapter} is computed from it"
+        for event in (entry.event for entry in entries)
+        if isinstance(event, GateJudged) and event.adapter in locked
+        for run in event.runs
     }
 
     def why(run: str, at: datetime) -> str:

@@ -179,11 +179,12 @@ class Accounting:
         )  # fmt: skip
         if speed is None:
             return (), 0.0
+        servers = shape.servers_per_device
         steps = tuple(
-            shape.parts * step_under_load(speed, tokens * shape.parts, active)
+            servers * step_under_load(speed, tokens * servers, active)
             for tokens, active in zip(load.tokens, load.concurrency, strict=True)
         )
-        return steps, shape.parts * prompt_seconds(speed)
+        return steps, servers * prompt_seconds(speed)
 
     def _price(self, server: Server) -> float:
         devices = (self.devices.get((server.host, device)) for device in server.devices)

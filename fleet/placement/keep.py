@@ -44,9 +44,8 @@ def _reopen(state: PlacementState, name: str, item: Item) -> ServerDraft | None:
     base, host, device = state.places[name]
     if base != item.base or device.state in CLOSED or state.fleet.bases[base].tensor_parallel:
         return None
-    if Limit.PIN in server_rules(item, host, name):
-        return None
-    if state.hardware.waits_for(name, host, (device,)):
+    waits = state.hardware.waits_for(name, host, (device,))
+    if waits or Limit.PIN in server_rules(item, host, name):
         return None
     draft = state.open(base, host, (device,))
     shapes = (

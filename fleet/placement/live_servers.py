@@ -17,7 +17,7 @@ from fleet.placement.state import PlacementState
 from fleet.resources import Server, ServerFlags, State
 from fleet.rollouts import RolloutTargets
 from fleet.spec import AdapterSpec, FleetSpec, Spread
-from fleet.vllm import flag_drift, host_bytes, known_flags, parts_of, rank_bucket
+from fleet.vllm import flag_drift, host_bytes, known_flags, rank_bucket, servers_per_device_of
 
 DRAINING = "is draining"
 
@@ -167,8 +167,8 @@ def _managed(fleet: FleetSpec, server: Server, hardware: Devices) -> ServerDraft
     base = fleet.bases.get(server.base)
     if base is None:
         draft = ServerDraft(
-            server.name, _undeclared(server), server.host, devices, server.port,
-            parts=parts_of(server.flags) if server.flags else 1, fixed=True, live=server,
+            server.name, _undeclared(server), server.host, devices, server.port, fixed=True,
+            parts=servers_per_device_of(server.flags) if server.flags else 1, live=server,
         )  # fmt: skip
         hardware.put(draft)
         return draft
@@ -183,7 +183,7 @@ def _managed(fleet: FleetSpec, server: Server, hardware: Devices) -> ServerDraft
         live=replace(server, flags=flags) if flags else server,
     )  # fmt: skip
     if flags is not None:
-        draft.parts = parts_of(flags)
+        draft.parts = servers_per_device_of(flags)
         if not _suits(base, devices, flags):
             draft.closed, draft.leaving = True, draft.leaving or "is not what it was started for"
         if draft.fixed:

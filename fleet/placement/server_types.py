@@ -16,7 +16,7 @@ from fleet.placement.devices import Devices
 from fleet.placement.items import NOWHERE, RATE_UNIT, Ints, Item, ReplicaSlot, ReplicaSteps
 from fleet.placement.state import PlacementState
 from fleet.spec import FleetSpec
-from fleet.vllm import PARTS, rank_bucket, slots_bucket
+from fleet.vllm import SERVERS_PER_DEVICE, rank_bucket, slots_bucket
 
 TENSOR_PARALLEL_SIZES = (1, 2, 4, 8)
 """Numbers of devices that a server may stand on."""
@@ -85,7 +85,7 @@ def server_types_on(
         if heads % number:
             continue
         fits = False
-        for parts in PARTS if shareable and number == 1 else (1,):
+        for parts in SERVERS_PER_DEVICE if shareable and number == 1 else (1,):
             for group in groups.values():
                 price = sum(device.price_per_hour for device in group[:number]) / parts
                 server_type = ServerType(group[0], number, parts, price)

@@ -92,11 +92,9 @@ def diagnose(
     targets = decide_rollouts(fleet, live, history, now)
     try:
         placement = place(fleet, targets, live, search)
-    except PlacementError:
-        pass
-    else:
         return Diagnosis(fleet.name, fits=True, tightest=tightest(fleet, placement))
-    state, failed = attempt(fleet, targets, live, search)
+    except PlacementError:
+        state, failed = attempt(fleet, targets, live, search)
     causes = causes_of(state, failed)
     causes = (*_causes_of_need(fleet, targets, search, state, causes), *causes)
     bases = sorted({item.base for item in failed})

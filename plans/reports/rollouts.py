@@ -5,11 +5,12 @@ from datetime import datetime
 from typing import Any
 
 from fleet.history import GateEvidence, History, MarkKind, RolloutMark, is_out, kept_out
-from fleet.plan import GateDue
+from fleet.plan import GateDue, PlanNote
 from fleet.resources import FULL
 from fleet.rollouts import AliasTarget, Phase
 from fleet.spec import FleetSpec
 from plans.amounts import iso
+from plans.explain.rollout import mark_document
 from plans.tables import aligned
 from plans.wording import short_version
 
@@ -62,17 +63,7 @@ def _one(
             *(_gate(gate, evidence.get(gate.gate)) for gate in target.gates),
             *(_soaked(fleet, found) for found in evidence.values() if _of_soak(target, found)),
         ],
-        "marks": [
-            {
-                "mark": mark.mark,
-                "by": mark.by,
-                "at": iso(mark.at),
-                "until": iso(mark.until) if mark.until else None,
-                "void": iso(mark.void) if mark.void else None,
-                "reason": mark.reason,
-            }
-            for mark in marks.values()
-        ],
+        "marks": [{"mark": mark.mark, **mark_document(mark)} for mark in marks.values()],
     }
 
 
@@ -153,7 +144,7 @@ def _verdicts(rollout: Mapping[str, Any]) -> str:
 
 
 def _waits(rollout: Mapping[str, Any]) -> str:
-    return str(rollout["waits_for"]).removeprefix(f"{rollout['alias']}: ") or str(rollout["next"])
+    return PlanNote.of(rollout["waits_for"]).text or str(rollout["next"])
 
 
 def render_one(rollout: Mapping[str, Any], now: datetime) -> str:

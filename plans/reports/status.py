@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from fleet.history import Entry, History
+from fleet.history import ApplyFinished, ApplyStarted, Entry, History
+from fleet.names import kind_of_address, name_in_address
 from fleet.resources import LoadedAdapter, Route, State
 from plans.amounts import iso
 from plans.explain.rollout import rollout_document, rollout_lines
@@ -112,7 +113,7 @@ def _servers(live: State, history: History) -> list[dict[str, Any]]:
     for adapter in live.adapters().values():
         held[adapter.server] = held.get(adapter.server, 0) + 1
     known = {server.name for server in live.servers().values()} | set(live.unknown_servers)
-    known |= {address.partition("/")[2] for address in history.owned if address[:7] == "server/"}
+    known |= {name_in_address(a) for a in history.owned if kind_of_address(a) == "server"}
     known |= {
         resource.server
         for resource in history.established.values()
@@ -141,19 +142,20 @@ def _last_apply(entries: Iterable[Entry]) -> dict[str, Any] | None:
     last: dict[str, Any] | None = None
     for entry in entries:
         when = iso(entry.time)
-        if entry.kind == "apply_started":
+        event = entry.event
+        if isinstance(event, ApplyStarted):
             last = {
-                "plan_id": entry.data.get("plan_id"),
-                "trigger": entry.data.get("trigger"),
-                "commit": entry.data.get("commit"),
+                "plan_id": event.plan_id,
+                "trigger": event.trigger,
+                "commit": event.commit,
                 "by": entry.by,
                 "run": entry.run,
                 "started": when,
                 "finished": None,
                 "result": "unfinished",
             }
-        elif entry.kind == "apply_finished" and last and last["run"] == entry.run:
-            last |= {"finished": when, "result": entry.data.get("result")}
+        elif isinstance(event, ApplyFinished) and last and last["run"] == entry.run:
+            last |= {"finished": when, "result": event.result}
     return last
 
 
