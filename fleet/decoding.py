@@ -20,7 +20,7 @@ Reader = Callable[[Any, bool], Any]
 """From a JSON value, and whether unknown fields are ignored, to a value of the fleet."""
 
 Decoded = TypeVar("Decoded")
-_TAGGED = {made: tag for table in (KINDS, VERBS) for tag, made in table.items()}
+_TAGGED = {kind: tag for table in (KINDS, VERBS) for tag, kind in table.items()}
 _WRITTEN = {
     kind: {field.name for field in fields(kind)} - {*SPARSE.get(kind, ())}
     for kind in KINDS.values()
@@ -40,11 +40,11 @@ class _UnfitError(Exception):
         self.path: list[str] = []
 
 
-def decode(wanted: type[Decoded], value: Any, where: str, *, lenient: bool = False) -> Decoded:
-    """Decode a value of plain JSON as a `wanted`.
+def decode(target: type[Decoded], value: Any, where: str, *, lenient: bool = False) -> Decoded:
+    """Decode a value of plain JSON as a `target`.
 
     Args:
-        wanted: A dataclass of the fleet, or the type of a field of such a dataclass.
+        target: A dataclass of the fleet, or the type of a field of such a dataclass.
         value: What `json.loads` returned.
         where: Path of the value in its file, for errors.
         lenient: Ignore unknown fields, as a reader of a later minor version must.
@@ -53,7 +53,7 @@ def decode(wanted: type[Decoded], value: Any, where: str, *, lenient: bool = Fal
         MalformedError: a field is missing, unknown or of another type.
     """
     try:
-        return cast("Decoded", _reader(cast("Hashable", wanted))(value, lenient))
+        return cast("Decoded", _reader(cast("Hashable", target))(value, lenient))
     except _UnfitError as error:
         raise MalformedError(f"{where}{''.join(reversed(error.path))}: {error}") from None
 
@@ -81,31 +81,31 @@ def _note(value: Any, lenient: bool) -> PlanNote:  # noqa: FBT001 (a Reader)
     return PlanNote.of(_scalar(str)(value, lenient))
 
 
-def _scalar(wanted: Any) -> Reader:
-    accepted = (int, float) if wanted is float else wanted
+def _scalar(target: Any) -> Reader:
+    accepted = (int, float) if target is float else target
 
     def read(value: Any, _lenient: bool) -> Any:  # noqa: FBT001 (a Reader)
-        if type(value) is wanted:
+        if type(value) is target:
             return value
-        if isinstance(value, bool) != (wanted is bool) or not isinstance(value, accepted):
-            raise _UnfitError(f"expected {_called(wanted)}, found {value!r:.60}")
+        if isinstance(value, bool) != (target is bool) or not isinstance(value, accepted):
+            raise _UnfitError(f"expected {_called(target)}, found {value!r:.60}")
         return value
 
     return read
 
 
-def _called(wanted: Any) -> str:
+def _called(target: Any) -> str:
     return {str: "text", int: "a whole number", float: "a number", bool: "true or false"}.get(
-        wanted, "null"
+        target, "null"
     )
 
 
-def _enumeration(wanted: type[StrEnum]) -> Reader:
+def _enumeration(target: type[StrEnum]) -> Reader:
     def read(value: Any, _lenient: bool) -> StrEnum:  # noqa: FBT001 (a Reader)
         try:
-            return wanted(value)
+            return target(value)
         except ValueError:
-            raise _UnfitError(f"expected one of {', '.join(wanted)}, found {value!r:.60}") from None
+            raise _UnfitError(f"expected one of {', '.join(target)}, found {value!r:.60}") from None
 
     return read
 
@@ -182,16 +182,16 @@ def _tagged(readers: Mapping[str, Reader]) -> Reader:
 
 
 @cache
-def _record(wanted: type) -> Reader:
-    hints = get_type_hints(wanted)
-    readers = [(field.name, _reader(hints[field.name])) for field in fields(wanted)]
+def _record(target: type) -> Reader:
+    hints = get_type_hints(target)
+    readers = [(field.name, _reader(hints[field.name])) for field in fields(target)]
     needed = {
         field.name
-        for field in fields(wanted)
+        for field in fields(target)
         if field.default is MISSING and field.default_factory is MISSING
     }
-    tag = _TAGGED.get(wanted)
-    label = "kind" if wanted in KINDS.values() else "verb" if tag else ""
+    tag = _TAGGED.get(target)
+    label = "kind" if target in KINDS.values() else "verb" if tag else ""
     allowed = {name for name, _ in readers} | ({label} - {""})
 
     def read(value: Any, lenient: bool) -> Any:  # noqa: FBT001 (a Reader)
@@ -203,7 +203,7 @@ def _record(wanted: type) -> Reader:
             raise _UnfitError(f"unknown field `{min(value.keys() - allowed)}`")
         if label and value.get(label, tag) != tag:
             raise _UnfitError(f"expected a resource or operation of kind `{tag}`")
-        return wanted(**_fields(readers, value, lenient=lenient))
+        return target(**_fields(readers, value, lenient=lenient))
 
     return read
 

@@ -68,16 +68,16 @@ out, so that the same fleet in another order has the same plan."""
 SPARSE: Mapping[type, tuple[str, ...]] = MappingProxyType(
     {
         Route: ("policy",),
-        TrafficPolicy: tuple(known.name for known in fields(TrafficPolicy)),
-        TimeoutPolicy: tuple(known.name for known in fields(TimeoutPolicy)),
-        LimitPolicy: tuple(known.name for known in fields(LimitPolicy)),
+        TrafficPolicy: tuple(field.name for field in fields(TrafficPolicy)),
+        TimeoutPolicy: tuple(field.name for field in fields(TimeoutPolicy)),
+        LimitPolicy: tuple(field.name for field in fields(LimitPolicy)),
     }
 )
 """Fields that are left out where they have their default."""
 
 _TAGS = {
-    **{made: ("kind", tag) for tag, made in KINDS.items()},
-    **{made: ("verb", tag) for tag, made in VERBS.items()},
+    **{kind: ("kind", tag) for tag, kind in KINDS.items()},
+    **{kind: ("verb", tag) for tag, kind in VERBS.items()},
 }
 
 _AS_IS = frozenset({type(None), bool, int, float, str})
@@ -105,15 +105,15 @@ def plain(value: Any) -> Any:
 
 
 @cache
-def _encoder(made: Any) -> Callable[[Any], str | dict[str, Any]]:
-    if made is PlanNote:
+def _encoder(kind: Any) -> Callable[[Any], str | dict[str, Any]]:
+    if kind is PlanNote:
         return str
-    if not is_dataclass(made):
-        raise TypeError(f"a plan cannot hold a {made.__name__}")
-    left_out = SPARSE.get(cast("type", made), ())
-    sparse = tuple((known.name, known.default) for known in fields(made) if known.name in left_out)
-    names = tuple(known.name for known in fields(made) if known.name not in left_out)
-    tag = _TAGS.get(cast("type", made))
+    if not is_dataclass(kind):
+        raise TypeError(f"a plan cannot hold a {kind.__name__}")
+    left_out = SPARSE.get(cast("type", kind), ())
+    sparse = tuple((field.name, field.default) for field in fields(kind) if field.name in left_out)
+    names = tuple(field.name for field in fields(kind) if field.name not in left_out)
+    tag = _TAGS.get(cast("type", kind))
 
     def encode(value: Any) -> dict[str, Any]:
         document = {name: plain(getattr(value, name)) for name in names}
