@@ -163,13 +163,12 @@ def read_fleet(
     if len(shapes) != 1 or min(catalog.price) < 1:
         raise table_file.error("Tables differ in shape, or a cost is not above 0.")
     ranks = next(iter(shapes))[0]
-    items = enumerate(_entry(document, "items", list, items_file))
-    return tuple(
-        _replica(item, index, len(bases), ranks, items_file) for index, item in items
-    ), catalog
+    items = _entry(document, "items", list, items_file)
+    replicas = (_replica(*item, len(bases), ranks, items_file) for item in enumerate(items))
+    return tuple(replicas), catalog
 
 
-def _replica(item: Any, index: int, bases: int, ranks: int, source: _InstanceFile) -> Replica:
+def _replica(index: int, item: Any, bases: int, ranks: int, source: _InstanceFile) -> Replica:
     match item:
         case [int(adapter), int(base), int(rank), [*loads]] if (
             0 <= base < bases
