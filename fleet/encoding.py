@@ -7,7 +7,8 @@ plain form back.
 import hashlib
 import json
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import field, fields, is_dataclass
+from datetime import datetime
 from enum import Enum
 from functools import cache
 from types import MappingProxyType
@@ -73,14 +74,20 @@ SPARSE: Mapping[type, tuple[str, ...]] = MappingProxyType(
         LimitPolicy: tuple(field.name for field in fields(LimitPolicy)),
     }
 )
-"""Fields that are left out where they have their default."""
+"""Fields of these types that are left out where they have their default; see `optional`."""
 
 _TAGS = {
     **{kind: ("kind", tag) for tag, kind in KINDS.items()},
     **{kind: ("verb", tag) for tag, kind in VERBS.items()},
 }
 
+_OPTIONAL = "optional"
 _AS_IS = frozenset({type(None), bool, int, float, str})
+
+
+def optional(default: Any = None) -> Any:
+    """Return a dataclass field that is left out of the plain form where it has its default."""
+    return field(default=default, metadata={_OPTIONAL: True})
 
 
 def plain(value: Any) -> Any:
@@ -108,11 +115,17 @@ def plain(value: Any) -> Any:
 def _encoder(kind: Any) -> Callable[[Any], str | dict[str, Any]]:
     if kind is PlanNote:
         return str
+    if kind is datetime:
+        return datetime.isoformat
     if not is_dataclass(kind):
         raise TypeError(f"a plan cannot hold a {kind.__name__}")
     left_out = SPARSE.get(cast("type", kind), ())
-    sparse = tuple((field.name, field.default) for field in fields(kind) if field.name in left_out)
-    names = tuple(field.name for field in fields(kind) if field.name not in left_out)
+    sparse = tuple(
+        (field.name, field.default)
+        for field in fields(kind)
+        if field.name in left_out or _OPTIONAL in field.metadata
+    )
+    names = tuple(field.name for field in fields(kind) if (field.name, field.default) not in sparse)
     tag = _TAGS.get(cast("type", kind))
 
     def encode(value: Any) -> dict[str, Any]:

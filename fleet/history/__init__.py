@@ -5,6 +5,17 @@ evidence still gives its verdict, and which deployments a version had. A rollbac
 above this package. Pure.
 """
 
+from fleet.history.apply_events import (
+    Adopted,
+    ApplyFinished,
+    ApplyStarted,
+    Collected,
+    Document,
+    Noted,
+    StepFailed,
+    StepFinished,
+    StepStarted,
+)
 from fleet.history.blocks import (
     FallbackCheck,
     FallbackObjection,
@@ -22,9 +33,30 @@ from fleet.history.blocks import (
     taken_out,
 )
 from fleet.history.deployments import carried_out, deployments_of
+from fleet.history.doubts import Doubts, clock_behind, find_doubts, tampered_evidence, tampering
 from fleet.history.entry import Entry
+from fleet.history.events import LedgerEvent, UnknownEvent, data_of, event_of
 from fleet.history.evidence_check import EvidenceCheck, check_evidence, judge_again
 from fleet.history.fold import fold_entries, settled
+from fleet.history.rollout_events import (
+    Drilled,
+    DrillRefused,
+    DrillStarted,
+    DrillUndone,
+    EvalFinished,
+    GateJudged,
+    JudgeCompared,
+    Notified,
+    Released,
+    RetrainClaimed,
+    RetrainFinished,
+    RetrainReleased,
+    RetrainStarted,
+    RollbackChecked,
+    RolledBack,
+    RolloutMarked,
+    SmokeCounts,
+)
 from fleet.history.values import (
     LIMITS,
     SKEW,
@@ -42,23 +74,56 @@ from fleet.history.values import (
 __all__ = [
     "LIMITS",
     "SKEW",
+    "Adopted",
+    "ApplyFinished",
+    "ApplyStarted",
     "Claim",
+    "Collected",
+    "Document",
+    "Doubts",
+    "DrillRefused",
+    "DrillStarted",
+    "DrillUndone",
+    "Drilled",
     "Entry",
+    "EvalFinished",
     "EvidenceCheck",
     "FallbackCheck",
     "FallbackObjection",
     "GateEvidence",
+    "GateJudged",
     "History",
+    "JudgeCompared",
+    "LedgerEvent",
     "MarkKind",
+    "Noted",
+    "Notified",
+    "Released",
+    "RetrainClaimed",
+    "RetrainFinished",
+    "RetrainReleased",
+    "RetrainStarted",
+    "RollbackChecked",
     "RollbackHold",
+    "RolledBack",
     "RolloutMark",
+    "RolloutMarked",
     "RolloutStage",
+    "SmokeCounts",
+    "StepFailed",
+    "StepFinished",
+    "StepStarted",
+    "UnknownEvent",
     "accepted",
     "carried_out",
     "check_evidence",
+    "clock_behind",
+    "data_of",
     "deployments_of",
+    "event_of",
     "fallback_check",
     "fallen",
+    "find_doubts",
     "fold_entries",
     "is_out",
     "is_way_back",
@@ -73,4 +138,6 @@ __all__ = [
     "same_bytes",
     "settled",
     "taken_out",
+    "tampered_evidence",
+    "tampering",
 ]

@@ -65,11 +65,12 @@ def add(workspace: "Workspace", path: Path, name: str, form: str) -> None:
     from runtime.library.add import add as add_version
     from runtime.library.inspect import require_folder
     from runtime.project.known_base import known_base
+    from runtime.project.load import library_folder
 
     parsed = _parsed(name)
     require_folder(path)
     base = known_base(workspace.root, workspace.environment, workspace.variables, parsed.base)
-    done = add_version(path, parsed, base, workspace.library, workspace.root)
+    done = add_version(path, parsed, base, library_folder(workspace.root), workspace.root)
     if done.warnings:
         click.echo(render_text(done.warnings, colour=sys.stderr.isatty()), err=True)
     if done.left_out:
@@ -181,11 +182,14 @@ def verify(workspace: "Workspace", names: tuple[str, ...], form: str) -> None:
     from plans.reports.versions import render_checks
     from runtime.library.verify import verify as verify_versions
     from runtime.project.facts import read_lock
+    from runtime.project.load import library_folder
 
     lock = read_lock(workspace.root)
     for name in names:
         _locked(name, list(lock.adapters))
-    found = verify_versions(workspace.library, lock, names, workspace.state_dir / "store")
+    found = verify_versions(
+        library_folder(workspace.root), lock, names, workspace.state_dir / "store"
+    )
     rows = [
         {
             "adapter": each.name,
@@ -227,8 +231,9 @@ def _locked(name: str, known: list[str]) -> None:
 def _catalogue(workspace: "Workspace") -> "tuple[CatalogVersion, ...]":
     from runtime.library.catalog import catalogue
     from runtime.project.facts import read_lock
+    from runtime.project.load import library_folder
 
-    return catalogue(workspace.library, read_lock(workspace.root))
+    return catalogue(library_folder(workspace.root), read_lock(workspace.root))
 
 
 def _find(workspace: "Workspace", name: str) -> "CatalogVersion":

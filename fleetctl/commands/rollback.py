@@ -123,8 +123,11 @@ async def _back(
 ) -> int:
     """Roll back, say so, and only then tell others, which may take its time."""
     from runtime.operations.rollback import notify_rollback, roll_back
+    from runtime.rollback.rollback import RollbackRequest
 
-    result = await roll_back(workspace, alias, to, reason=reason, forward=forward, smoke=smoke)
+    result = await roll_back(
+        workspace, RollbackRequest(alias, to, reason, forward=forward), smoke=smoke
+    )
     _tell(result, form)
     for line in await notify_rollback(workspace, result):
         click.echo(f"Warning: {line}", err=True)

@@ -219,15 +219,15 @@ def abort(workspace: "Workspace", alias: str, reason: str, form: str) -> None:
     found = _mark(workspace, alias, "abort", reason, form, "gets no more traffic")
     if not found["percent"]:
         return
-    sys.exit(asyncio.run(_taken_back(workspace, alias, reason, found["adapter"], form)))
+    sys.exit(asyncio.run(_back(workspace, alias, reason, found["adapter"], form)))
 
 
-async def _taken_back(
-    workspace: "Workspace", alias: str, reason: str, adapter: str, form: str
-) -> int:
+async def _back(workspace: "Workspace", alias: str, reason: str, adapter: str, form: str) -> int:
     from runtime.operations.rollback import notify_rollback, roll_back
+    from runtime.rollback.rollback import RollbackRequest
 
-    result = await roll_back(workspace, alias, reason=reason or "aborted", only=adapter)
+    request = RollbackRequest(alias, reason=reason or "aborted", only=adapter)
+    result = await roll_back(workspace, request)
     for line in (*result.warnings, *result.failures):
         click.echo(f"Warning: {line}", err=True)
     click.echo(result.sentence, err=form == "json")

@@ -9,7 +9,15 @@ from typing import Any, Final
 
 from fleet.config import format_duration
 from fleet.errors import FleetError, LockHeldError
-from fleet.history import Entry, History, fallback_check, fold_entries, loaded_digests, settled
+from fleet.history import (
+    DrillRefused,
+    Entry,
+    History,
+    fallback_check,
+    fold_entries,
+    loaded_digests,
+    settled,
+)
 from fleet.maintenance import DrillRecord, due_drills, failed_drill, last_drills
 from fleet.resources import State
 from fleet.rollouts import Phase, closed_until, decide_rollouts
@@ -106,7 +114,7 @@ async def aliases_to_drill(
         longest: Time since the last successful drill after which an alias is due; None: all are.
         declared: Take the interval from each alias's rollout; without an interval none is due.
     """
-    table = await _read_table(workspace)
+    table = await read_routing_table(workspace)
     often = _declared(workspace) if declared else dict.fromkeys(table.aliases, longest)
     entries = workspace.ledger().read()
     last, past = last_drills(entries), fold_entries(entries)
@@ -138,7 +146,8 @@ def _declared(workspace: Workspace) -> dict[str, timedelta | None]:
     }
 
 
-async def _read_table(workspace: Workspace) -> RoutingTable:
+async def read_routing_table(workspace: Workspace) -> RoutingTable:
+    """Return the newest routing table."""
     gateways = LocalGateways(workspace.state_dir, envoys=workspace.envoys())
     try:
         table, _ = await gateways.read_table()
@@ -155,7 +164,7 @@ async def drill_records(
     if not _declared(workspace):
         return ()
     try:
-        table = await _read_table(workspace)
+        table = await read_routing_table(workspace)
     except FleetError:  # `observe` reports the same; without routes nothing is drilled
         return ()
     history = settled(fold_entries(entries), live)
@@ -211,8 +220,7 @@ async def drill_next_due(workspace: Workspace, live: State) -> None:
         return
     except FleetError as error:
         why = error.diagnostics[0]
-        nobody = {"target": "", "live": False, "complete": False, "reason": why.detail}
-        workspace.ledger().append("drilled", [{"alias": record.alias, **nobody}])
+        workspace.ledger().append([DrillRefused(record.alias, why.detail)])
         await _report_failed(workspace, record, "", [f"{why.summary}: {why.detail}"])
         return
     for line in result.warnings:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from fleet.history import settled
+from fleet.history import Noted, settled
 from fleet.names import alias_of
 from fleet.plan import Plan
 from fleet.planning import DriftAction, DriftCause, classify_drift, repair
@@ -13,6 +13,7 @@ from fleet.resources import LoadedAdapter, State
 from runtime.library.served_copies import damaged, repair_copies
 from runtime.messages import EmitMessage, Message
 from runtime.project.facts import read_lock
+from runtime.project.load import library_folder
 from runtime.workspace import Workspace
 
 FIRST_S: Final = 2.0
@@ -106,11 +107,15 @@ def _repair_copies(workspace: Workspace, live: State) -> dict[str, str]:
     # Under the lease: an apply that runs makes copies itself.
     with ledger.lease(f"{workspace.by} (run {workspace.run}, reconcile)") as lease:
         results = repair_copies(
-            wrong, live.adapters().values(), read_lock(workspace.root), workspace.library, store
+            wrong,
+            live.adapters().values(),
+            read_lock(workspace.root),
+            library_folder(workspace.root),
+            store,
         )
-        notes = [{"text": copy.text} for copy in results if copy.repaired]
+        notes = [Noted(copy.text) for copy in results if copy.repaired]
         if notes:
-            ledger.append("note", notes, lease.token)
+            ledger.append(notes, lease.token)
     for copy in results:
         workspace.emit(Message(f"{copy.text[:1].upper()}{copy.text[1:]}."))
         if copy.repaired:

@@ -6,15 +6,21 @@ gateways, write it down, and only then test and report. What is down does not st
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
-from types import MappingProxyType
 from typing import Any
 
-from fleet.history import FallbackObjection, nothing_known
+from fleet.history import (
+    FallbackObjection,
+    LedgerEvent,
+    RollbackChecked,
+    RolledBack,
+    SmokeCounts,
+    nothing_known,
+)
 from fleet.resources import FULL
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.table import AliasEntry, RoutingTable, ShareEntry
@@ -37,7 +43,6 @@ from runtime.smoke import SmokeResult, smoke_test
 
 PING = "Hello"
 """What is asked where no known input is recorded: any answer at all will do."""
-NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,16 +98,32 @@ class RollbackResult:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class RollbackRequest:
+    """The alias to roll back, where to, and what the ledger keeps of the reason."""
+
+    alias: str
+    """Such as `acme-support`."""
+    to: str | None = None
+    """Version such as `2.1.0`; None: the newest proven version before the one that answers now."""
+    reason: str = ""
+    cause: str = ""
+    """Decider, such as `gate errors`; empty: the author of the run."""
+    only: str = ""
+    """Full name of the version that is to stay out; empty: all newer versions."""
+    forward: bool = False
+    """Whether `to` may be newer than the version that answers now."""
+    gate: str | None = None
+    """The gate whose verdict decided; None: a person decided."""
+    digest: str | None = None
+    """Digest of the bytes that failed the gate."""
+
+
 async def rollback(
-    alias: str,
-    to: str | None,
+    request: RollbackRequest,
     gateways: LocalGateways,
     outbox: LedgerOutbox,
     *,
-    reason: str = "",
-    only: str = "",
-    forward: bool = False,
-    facts: Mapping[str, Any] = NOTHING,
     doubts: FallbackObjection = nothing_known,
     inputs: Callable[[], Sequence[str]] = tuple,
     turn: AbstractAsyncContextManager[Any] | None = None,
@@ -111,23 +132,18 @@ async def rollback(
     """Give all of an alias's traffic to an earlier resident version.
 
     Args:
-        alias: What clients call, such as `acme-support`.
-        to: The version, such as `2.1.0`; None: the newest proven one before the one
-            that answers now.
+        request: The alias, the version and the reason.
         gateways: Where the table is read and published.
-        outbox: Writes it down, after the flip; what fails there is a warning.
-        reason: For the ledger.
-        only: Full name of the version that is to stay out; empty: all that are newer.
-        forward: Whether `to` may be newer than what answers now.
-        facts: More for the ledger's entry, such as the gate that failed; plain values.
-        doubts: Gives what speaks against versions; asked once, and only where it matters.
-        inputs: Gives the inputs of the smoke test; asked after the flip. None known: `PING`.
+        outbox: Writes the ledger's entry, after the flip; a failure is a warning.
+        doubts: Gives the objections to versions; called once, and only where they matter.
+        inputs: Gives the inputs of the smoke test, after the flip; none: `PING`.
         turn: Held while the table is written, where several aliases go back at once.
         seconds: Clock for the durations.
 
     Raises:
         FleetError: no such alias, or no such version is resident; nothing was changed.
     """
+    alias, to, forward = request.alias, request.to, request.forward
     doubts = cache(doubts)
     decided, began = datetime.now(UTC).isoformat(timespec="milliseconds"), seconds()
 
@@ -154,37 +170,39 @@ async def rollback(
     remarks = tuple(
         without_gates(before, target, doubts) if forward else against(before, target, to, doubts)
     )
-    newer = tuple(name for name in newer_than(before, target) if only in ("", name))
-    record = {
-        **facts,
-        **({"forward": True} if forward else {}),
-        "alias": alias,
-        "to": target.adapter,
-        "before": {share.adapter: share.percent for share in before.shares},
-        "reason": reason,
-        "revision": flip.table.revision,
-        "decided": decided,
-        "seconds": round(took, 3),
-        "acknowledged": list(flip.published.acknowledged),
-        "failures": list(flip.failures),
-    }
-    entries = [{**record, "adapter": name} for name in newer] or [record]
+    newer = tuple(name for name in newer_than(before, target) if request.only in ("", name))
+    record = RolledBack(
+        alias,
+        target.adapter,
+        {share.adapter: share.percent for share in before.shares},
+        request.reason,
+        flip.table.revision,
+        decided,
+        round(took, 3),
+        flip.published.acknowledged,
+        flip.failures,
+        forward=forward,
+        cause=request.cause or None,
+        gate=request.gate,
+        digest=request.digest,
+    )
+    events = [replace(record, adapter=name) for name in newer] or [record]
     risk = "until it is, plan and status take the route for changed by hand"
-    unrecorded = await record_or_warn(outbox, "rolled_back", entries, "the rollback", risk)
+    unrecorded = await record_or_warn(outbox, events, "the rollback", risk)
     asked = tuple(await asyncio.to_thread(inputs)) or (PING,)
     smoke = await smoke_test(target.adapter, addresses(flip.table, target), asked, seconds)
     again = _further(alias, flip.table.aliases[alias], target, to) if flip.unchanged else []
     smoke_ok = round(seconds() - began, 3) if smoke.passed == smoke.total else None
-    times = {
-        "alias": alias,
-        "to": target.adapter,
-        "decided": decided,
-        "all_gateways_s": round(took, 3),
-        "smoke_ok_s": smoke_ok,
-        "smoke": plain_smoke(smoke),
-        "failures": list(flip.failures),
-    }
-    untimed = await record_or_warn(outbox, "rollback_checked", [times], "its smoke test")
+    checked = RollbackChecked(
+        alias,
+        target.adapter,
+        decided,
+        round(took, 3),
+        smoke_ok,
+        smoke_counts(smoke),
+        flip.failures,
+    )
+    untimed = await record_or_warn(outbox, [checked], "its smoke test")
     return RollbackResult(
         alias=alias,
         target=target.adapter,
@@ -196,7 +214,7 @@ async def rollback(
         acknowledged=flip.published.acknowledged,
         smoke=smoke,
         smoke_ok_s=smoke_ok,
-        reason=reason,
+        reason=request.reason,
         warnings=tuple(
             dict.fromkeys(
                 (
@@ -264,16 +282,16 @@ def passed_over(entry: AliasEntry, target: ShareEntry, gone: Collection[str]) ->
             )
 
 
-def plain_smoke(smoke: SmokeResult) -> dict[str, Any]:
-    """Return what the ledger keeps of a smoke test; no client's text is in it."""
-    return {"passed": smoke.passed, "total": smoke.total, "telling": smoke.telling}
+def smoke_counts(smoke: SmokeResult) -> SmokeCounts:
+    """Return the figures of a smoke test for the ledger."""
+    return SmokeCounts(smoke.passed, smoke.total, smoke.telling)
 
 
 async def record_or_warn(
-    outbox: LedgerOutbox, kind: str, records: Sequence[dict[str, Any]], what: str, risk: str = ""
+    outbox: LedgerOutbox, events: Sequence[LedgerEvent], what: str, risk: str = ""
 ) -> list[str]:
     """Append to the ledger; a dead home is a warning, for the traffic is back already."""
-    why = await asyncio.to_thread(outbox.append, kind, records)
+    why = await asyncio.to_thread(outbox.append, events)
     if not why:
         return []
     return [f"{what} could not be recorded ({why})" + (f"; {risk}" if risk else "")]

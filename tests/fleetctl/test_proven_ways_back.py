@@ -9,12 +9,14 @@ import pytest
 
 from fleet.encoding import plain
 from fleet.errors import FleetError
+from fleet.history import event_of
 from fleet.resources import Route, Share
 from fleetctl.wiring import open_workspace
 from runtime.fake_vllm.weights import FakeWeights
 from runtime.ledger import open_ledger
 from runtime.operations.drills import aliases_to_drill, drill_one
 from runtime.operations.rollback import roll_back
+from runtime.rollback.rollback import RollbackRequest
 from runtime.workspace import Workspace
 from tests.runtime.gateway.stage import NEW, OLD, Stage, alias, stage, table
 
@@ -42,7 +44,10 @@ async def halfway(root: Path) -> AsyncIterator[tuple[Stage, Workspace]]:
         )
         ledger = open_ledger(workspace.state_dir, run="r", by="ana", clock=workspace.now)
         ledger.append(
-            "adopted", [{"address": each.address, "resource": plain(each)} for each in routes]
+            [
+                event_of("adopted", {"address": each.address, "resource": plain(each)})
+                for each in routes
+            ]
         )
         workspace.history()  # leaves a copy
         yield ours, workspace
@@ -59,7 +64,7 @@ def test_a_version_given_up_half_way_is_passed_over(tmp_path: Path, *, away: boo
             drilled = await drill_one(workspace, ALIAS, None, ("Hi",), live=False)
             assert (drilled.target, drilled.complete) == (OLDER, True)
             assert WHY in drilled.warnings
-            result = await roll_back(workspace, ALIAS, smoke=("Hi",))
+            result = await roll_back(workspace, RollbackRequest(ALIAS), smoke=("Hi",))
             assert (result.target, result.complete) == (OLDER, True)
             told = "\n".join(result.warnings)
             assert WHY in result.warnings
@@ -72,7 +77,7 @@ def test_a_version_given_up_half_way_is_passed_over(tmp_path: Path, *, away: boo
 def test_one_that_is_named_is_taken_with_a_warning(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with halfway(tmp_path) as (_, workspace):
-            result = await roll_back(workspace, ALIAS, "2.1.0", smoke=("Hi",))
+            result = await roll_back(workspace, RollbackRequest(ALIAS, "2.1.0"), smoke=("Hi",))
             assert (result.target, result.complete) == (OLD, True)
             assert result.warnings == ("2.1.0 was named, though it never had all traffic",)
 
@@ -85,7 +90,7 @@ def test_where_neither_ledger_nor_copy_answers_the_version_before_is_taken(tmp_p
             for name in ("ledger.jsonl", "ledger-as-last-read.jsonl"):
                 (workspace.state_dir / name).unlink()
                 (workspace.state_dir / name).mkdir()
-            result = await roll_back(workspace, ALIAS, smoke=("Hi",))
+            result = await roll_back(workspace, RollbackRequest(ALIAS), smoke=("Hi",))
             assert (result.target, result.complete) == (OLD, True)
             assert result.warnings[0].startswith("neither the ledger nor its copy here can be read")
 
@@ -98,10 +103,12 @@ def test_what_was_written_a_moment_ago_speaks_against_a_version_without_the_ledg
     async def scenario() -> None:
         async with halfway(tmp_path) as (_, workspace):
             held = [{"alias": ALIAS, "adapter": OLDER, "to": NEW, "reason": ""}]
-            workspace.ledger().append("rolled_back", held)  # nobody reads the ledger after it
+            workspace.ledger().append(
+                [event_of("rolled_back", record) for record in held]
+            )  # nobody reads the ledger after it
             (workspace.state_dir / "ledger.jsonl").unlink()
             with pytest.raises(FleetError, match=r"2\.0\.0: it was rolled back"):
-                await roll_back(workspace, ALIAS, smoke=("Hi",))
+                await roll_back(workspace, RollbackRequest(ALIAS), smoke=("Hi",))
 
     asyncio.run(scenario())
 
@@ -111,7 +118,7 @@ def test_no_drill_is_due_where_nothing_before_has_proven_itself(tmp_path: Path) 
         async with halfway(tmp_path) as (_, workspace):
             assert await aliases_to_drill(workspace, None, declared=False) == ([ALIAS], [])
             held = [{"alias": ALIAS, "adapter": OLDER, "to": NEW, "reason": ""}]
-            workspace.ledger().append("rolled_back", held)
+            workspace.ledger().append([event_of("rolled_back", record) for record in held])
             assert await aliases_to_drill(workspace, None, declared=False) == ([], [ALIAS])
 
     asyncio.run(scenario())

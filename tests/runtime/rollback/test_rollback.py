@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fleet.errors import FleetError, LockHeldError, problem
-from fleet.history import Entry, FallbackCheck, fallback_check, fold_entries
+from fleet.history import Entry, FallbackCheck, StepStarted, fallback_check, fold_entries
 from fleet.spec import GatewaySpec
 from plans.reports.history import render_text
 from runtime.gateway.control import LocalGateways
@@ -18,7 +18,7 @@ from runtime.gateway.table import AliasEntry, RoutingTable
 from runtime.ledger import open_ledger
 from runtime.ledger.outbox import LedgerOutbox
 from runtime.ledger.protocol import Ledger
-from runtime.rollback.rollback import RollbackResult, rollback
+from runtime.rollback.rollback import RollbackRequest, RollbackResult, rollback
 from runtime.smoke import recorded_inputs
 from tests.runtime.gateway.stage import MAIN, NEW, OLD, Stage, alias, chat, raw_server, stage, table
 
@@ -36,11 +36,9 @@ def scribe(state: Path) -> LedgerOutbox:  # waits as long as a busy disk takes
 
 
 async def back(ours: Stage, to: str | None = None, **more: Any) -> RollbackResult:
-    given: dict[str, Any] = {
-        "gateways": ours.gateways,
-        "outbox": scribe(ours.state),
-    } | more
-    return await rollback("acme-support", to, **given)
+    words = {key: more.pop(key) for key in ("reason", "forward") if key in more}
+    given: dict[str, Any] = {"gateways": ours.gateways, "outbox": scribe(ours.state)} | more
+    return await rollback(RollbackRequest("acme-support", to, **words), **given)
 
 
 @pytest.mark.parametrize("new", [10, 50, 100])
@@ -60,10 +58,10 @@ def test_all_traffic_is_back_on_the_version_before(tmp_path: Path, new: int) -> 
             (hold,) = past.holds["acme-support"].values()
             assert (hold.adapter, hold.reason, hold.by) == (NEW, "wrong refunds", "tester")
             done, checked = ledger(ours.state).read()
-            assert (done.kind, checked.kind) == ("rolled_back", "rollback_checked")
-            assert done.data["decided"] == checked.data["decided"] == result.decided
-            assert checked.data["smoke"] == {"passed": 1, "total": 1, "telling": 1}
-            assert checked.data["smoke_ok_s"] >= checked.data["all_gateways_s"] > 0
+            assert (done.event.kind, checked.event.kind) == ("rolled_back", "rollback_checked")
+            assert done.document()["decided"] == checked.document()["decided"] == result.decided
+            assert checked.document()["smoke"] == {"passed": 1, "total": 1, "telling": 1}
+            assert checked.document()["smoke_ok_s"] >= checked.document()["all_gateways_s"] > 0
 
     asyncio.run(scenario())
 
@@ -120,7 +118,7 @@ def test_a_newer_version_is_given_all_traffic_only_on_purpose(tmp_path: Path) ->
                 await back(ours, "2.2.0")
             assert (await ours.send(chat())).version == OLD
             forward = await back(ours, "2.2.0", forward=True)
-            assert ledger(ours.state).read()[-2].data["forward"] is True
+            assert ledger(ours.state).read()[-2].document()["forward"] is True
             assert (forward.target, forward.held, forward.before) == (
                 NEW,
                 (),
@@ -156,7 +154,7 @@ def test_what_cannot_be_done_is_refused_and_changes_nothing(tmp_path: Path, case
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl", new=10) as ours:
             with pytest.raises(FleetError) as caught:
-                await rollback(name, to, ours.gateways, scribe(ours.state))
+                await rollback(RollbackRequest(name, to), ours.gateways, scribe(ours.state))
             (shown,) = caught.value.diagnostics
             assert said in f"{shown.detail} {shown.hint}"
             assert (await ours.gateways.read_table())[0] == table(ours.servers, new=10)
@@ -174,7 +172,7 @@ def test_a_dead_replica_and_a_gateway_that_is_down_do_not_stop_it(tmp_path: Path
             assert (result.smoke.passed, result.smoke.total) == (1, 1)
             assert ["cannot be reached" in each for each in result.warnings] == [True]
         gateways = LocalGateways(ours.state, {"main": MAIN})
-        down = await rollback("acme-support", "2.2.0", gateways, scribe(ours.state), forward=True)
+        down = await back(ours, "2.2.0", forward=True, gateways=gateways)
         await gateways.close()
         assert not down.complete  # no server is left to answer the smoke test
         assert down.acknowledged == ()
@@ -238,7 +236,7 @@ def test_a_table_written_meanwhile_is_read_again_and_kept(tmp_path: Path) -> Non
             meddled = Meddled(ours.state, {"main": MAIN})
             meddled.meddling = 3
             mine = scribe(ours.state)
-            result = await rollback("acme-support", None, meddled, mine)
+            result = await rollback(RollbackRequest("acme-support"), meddled, mine)
             await meddled.close()
             assert (result.complete, result.revision) == (True, 5)
             now, _ = await ours.gateways.read_table()
@@ -263,8 +261,8 @@ def test_the_lease_s_token_stays_so_that_a_late_writer_stays_out(tmp_path: Path)
 def test_known_inputs_come_from_the_last_plan_that_tested_the_alias() -> None:
     def entry(seq: int, name: str, *inputs: str) -> Entry:
         operation = {"verb": "smoke", "adapter": {"adapter": name}, "inputs": list(inputs)}
-        when = NOON + timedelta(seconds=seq)
-        return Entry(seq, when, "step_started", "r", "b", 1, {"operation": operation}, "", "")
+        event = StepStarted(operation=operation)
+        return Entry(seq, NOON + timedelta(seconds=seq), event, "r", "b", 1, "", "")
 
     entries = [
         entry(1, OLD, "a"),
