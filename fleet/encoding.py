@@ -86,7 +86,7 @@ _AS_IS = frozenset({type(None), bool, int, float, str})
 
 
 def optional(default: Any = None) -> Any:
-    """Return a dataclass field that is left out of the plain form where it has its default."""
+    """Return a dataclass field that the plain form leaves out where the value is the default."""
     return field(default=default, metadata={_OPTIONAL: True})
 
 

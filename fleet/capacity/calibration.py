@@ -164,7 +164,8 @@ def fit(
         speed = _two_lines(plain, adapted, prompt_weight, spread)
     else:
         speed = _one_line(every, adapted, prompt_weight, spread)
-    return speed, error_of(speed, adapted or every)
+    steps = ((step_seconds(speed, p.batch, p.active), p.step_s) for p in adapted or every)
+    return speed, max(abs(predicted / step_s - 1) for predicted, step_s in steps)
 
 
 def _two_lines(
@@ -192,26 +193,17 @@ def _one_line(
 ) -> Speed:
     level = len(adapted) < len(every)  # the base alone was measured: LoRA's own cost shows
     speed = Speed(0.0, 0.0, 1.0, spread, prompt_weight)
+    actives = {point.active for point in adapted}
     for _ in range(_ROUNDS):
+        slowed = {active: speed.lora_factor * crowding(speed, active) for active in actives}
         step, request = _line(
-            [(point.batch, point.step_s / _slowdown(speed, point)) for point in every]
+            [(point.batch, point.step_s / slowed.get(point.active, 1.0)) for point in every]
         )
         speed = replace(speed, step_s=step, request_s=request)
         if adapted:
             factor, more = _lora(speed, adapted, spread)
             speed = replace(speed, lora_factor=factor if level else 1.0, spread=more)
     return speed
-
-
-def error_of(speed: Speed, points: Iterable[Point]) -> float:
-    """Return the largest relative error of the law over the points."""
-    return max(
-        abs(step_seconds(speed, point.batch, point.active) / point.step_s - 1) for point in points
-    )
-
-
-def _slowdown(speed: Speed, point: Point) -> float:
-    return speed.lora_factor * crowding(speed, point.active) if point.active > 0 else 1.0
 
 
 def _lora(speed: Speed, points: Sequence[Point], spread: float) -> tuple[float, float]:

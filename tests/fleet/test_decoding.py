@@ -1,4 +1,4 @@
-"""What `fleet.encoding` wrote is read back; what is missing or of another type is refused."""
+"""The plain form of `fleet.encoding` is read back; a field missing or of another type is refused."""
 
 from typing import Any
 
