@@ -1,4 +1,4 @@
-"""The plain form of `fleet.encoding` is read back; a field missing or of another type is refused."""
+"""The plain form of `fleet.encoding` is read back; missing and mistyped fields are refused."""
 
 from typing import Any
 
