@@ -90,11 +90,17 @@ class Change:
     before: Resource | None
     after: Resource | None
     reason: Reason
-    why: str
+    why: str = ""
+    """A sentence for the reader; decisions depend on `reason` alone."""
     origin: str = ""
     """`file:line:col` of the declaration behind the change; empty: no declaration."""
     details: tuple[tuple[str, str, str], ...] = ()
     """Fields that differ: name, before, after."""
+
+    @property
+    def resources(self) -> tuple[Resource, ...]:
+        """The resource before and after the change, where there is a resource."""
+        return tuple(resource for resource in (self.before, self.after) if resource is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,16 +149,20 @@ class Impact:
     """Whether requests will fail for a while, as in a restart without a replica."""
 
 
+NO_EVIDENCE = "no evidence"
+"""Status of a gate that has not run."""
+
+
 @dataclass(frozen=True, slots=True)
 class GateDue:
-    """A gate that guards a rollout in this plan, with its state."""
+    """A gate that guards a rollout in a plan, with the gate's evidence."""
 
     alias: str
     gate: str
     metric: str
     threshold: str
     status: str
-    """`no evidence` until the gate has run; then its verdict, or the person of an override."""
+    """`NO_EVIDENCE` until the gate has run; then the verdict, or the words of an acceptance."""
     detail: str = ""
     power: str = ""
     """Chance that the gate decides, and ways to raise the chance; empty: unknown."""

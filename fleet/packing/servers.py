@@ -171,14 +171,12 @@ def pack(instance: Instance, effort: Effort, seed: int) -> tuple[Packing, int]:
 def _proved(instance: Instance, packing: Packing, floor: int) -> tuple[Packing, int]:
     while packing.price(instance) > floor and is_small(instance, packing):
         floor, better = cheaper(instance, packing, floor)
-        if better is None or not _is_valid(instance, better):
+        if better is None:
+            break
+        servers = enumerate(better.gpus.tolist())
+        if not all(
+            instance.fits(gpu, (better.assignment == at).nonzero()[0]) for at, gpu in servers
+        ):
             break
         packing = better
     return packing, floor
-
-
-def _is_valid(instance: Instance, packing: Packing) -> bool:
-    return all(
-        instance.fits(gpu, (packing.assignment == server).nonzero()[0])
-        for server, gpu in enumerate(packing.gpus.tolist())
-    )
