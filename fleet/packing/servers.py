@@ -173,10 +173,8 @@ def _proved(instance: Instance, packing: Packing, floor: int) -> tuple[Packing, 
         floor, better = cheaper(instance, packing, floor)
         if better is None:
             break
-        servers = enumerate(better.gpus.tolist())
-        if not all(
-            instance.fits(gpu, (better.assignment == at).nonzero()[0]) for at, gpu in servers
-        ):
+        items = (np.flatnonzero(better.assignment == at) for at in range(len(better.gpus)))
+        if not all(map(instance.fits, better.gpus.tolist(), items)):
             break
         packing = better
     return packing, floor
