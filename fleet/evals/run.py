@@ -33,7 +33,7 @@ class EvalSpec:
     """How a golden set is asked. Two runs compare only where `decoding` is the same."""
 
     engine: str = NATIVE
-    """A key of `runtime.evals.ENGINES`."""
+    """A key of `runtime.evals.engines.ENGINES`."""
     samples: int = 1
     """Answers to an item; 2 or more make sense only above temperature 0."""
     temperature: float = 0.0

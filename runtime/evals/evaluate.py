@@ -16,11 +16,10 @@ from fleet.evals import (
     run_faults,
     spelled_as_utf8,
 )
-from runtime.evals.context import EvalContext
+from runtime.evals.context import EngineJob, EvalContext, ReportProgress, report_nothing
 from runtime.evals.engines import engine_named
 from runtime.evals.judge import pairwise
-from runtime.evals.probe import probe
-from runtime.evals.protocol import ReportProgress, report_nothing
+from runtime.evals.target import probe
 
 
 async def evaluate(
@@ -36,7 +35,7 @@ async def evaluate(
 ) -> EvalRun:
     """Evaluate a version on a golden set and store the run.
 
-    Returns a run that may not count: see `fleet.evals.summary.faults`.
+    Returns a run that may not count: see `fleet.evals.run_faults`.
 
     Args:
         target: The version, and the server or gateway that answers.
@@ -53,32 +52,37 @@ async def evaluate(
         EvalError: no server answers under the name, or the engine failed as a whole.
     """
     if not beside and any(map(in_pairs, golden.items)):
-        raise _alone(golden)
-    engine = engine_named(spec.engine, context)
+        detail = f"`{golden.file}` has items on which a judge says which of two answers is better."
+        hint = (
+            "A gate asks them, when a new version is tried. To evaluate one version, use another "
+            "set."
+        )
+        summary = "The golden set compares two versions"
+        raise EvalError(problem("FC4512", summary, detail, hint=hint))
+    engine = engine_named(spec.engine)
     if not target.fixed:
         target = context.resolve_target(target)
     started = context.now()
     before = await probe(target)
-    found = context.store.cached(target, golden, spec, before.fingerprint) if reuse else None
-    if found is not None:
+    cached = context.store.cached(target, golden, spec, before.fingerprint) if reuse else None
+    if cached is not None:
         again = replace(
-            found, id=context.new_id(), purpose=purpose, alias=target.alias, cached=True
+            cached, id=context.new_id(), purpose=purpose, alias=target.alias, cached=True
         )
         context.store.save(again)
         return again
     with TemporaryDirectory(prefix="fleetctl-eval-") as folder:
-        got = await engine.run(target, golden, spec, Path(folder), report)
+        job = EngineJob(target, golden, spec, context, Path(folder), report)
+        answers = await engine(job)
     after = await probe(target)
     if before != after:
-        raise EvalError(
-            problem(
-                "FC4502",
-                "The engine changed during the evaluation",
-                f"`{target.model}` was answered by {before.fingerprint or 'one engine'} at first "
-                f"and by {after.fingerprint or 'another'} at the end; the scores prove nothing.",
-                hint="Run it again when the server is settled.",
-            )
+        detail = (
+            f"`{target.model}` was answered by {before.fingerprint or 'one engine'} at first "
+            f"and by {after.fingerprint or 'another'} at the end; the scores prove nothing."
         )
+        hint = "Run it again when the server is settled."
+        summary = "The engine changed during the evaluation"
+        raise EvalError(problem("FC4502", summary, detail, hint=hint))
     samples = tuple(
         replace(sample, error=spelled_as_utf8(sample.error))
         if sample.error
@@ -86,9 +90,9 @@ async def evaluate(
             sample,
             model=spelled_as_utf8(sample.model or before.model),
             fingerprint=spelled_as_utf8(sample.fingerprint or before.fingerprint),
-            note=spelled_as_utf8(sample.note),  # may be told in the ledger, as the answer is not
+            note=spelled_as_utf8(sample.note),  # the ledger may hold notes, but never answers
         )
-        for sample in got.samples
+        for sample in answers.samples
     )
     run = EvalRun(
         id=context.new_id(),
@@ -101,7 +105,7 @@ async def evaluate(
         items=tuple(item.id for item in golden.items),
         must_pass=golden.must_pass,
         spec=spec,
-        engine_version=got.version,
+        engine_version=answers.version,
         samples=samples,
         started=started,
         finished=context.now(),
@@ -121,66 +125,46 @@ async def evaluate_pair(
     purpose: Purpose = "gate",
     report: ReportProgress = report_nothing,
 ) -> tuple[EvalRun, EvalRun]:
-    """Evaluate two versions on one golden set; stable's answers may be those of an earlier run.
+    """Evaluate two versions on a golden set; stable's answers may be those of an earlier run.
 
     Raises:
         EvalError: FC4503 with every reason why the pair proves nothing. Never a verdict.
     """
-    totals = [0, 0]
+    done_before = 0
 
-    def share(arm: int) -> ReportProgress:
-        def told(done: int, total: int) -> None:
-            totals[arm] = done
-            report(sum(totals), 2 * total)
-
-        return told
+    def report_both(done: int, total: int) -> None:
+        report(done_before + done, 2 * total)
 
     first = await evaluate(
-        stable, golden, spec, context, purpose=purpose, reuse=True, beside=True, report=share(0)
+        stable, golden, spec, context, purpose=purpose, reuse=True, beside=True, report=report_both
     )
+    done_before = 0 if first.cached else len(golden.items) * spec.samples
     second = await evaluate(
-        canary, golden, spec, context, purpose=purpose, beside=True, report=share(1)
+        canary, golden, spec, context, purpose=purpose, beside=True, report=report_both
     )
-    wrong = pair_faults(first, second)
-    if wrong:
+    if wrong := pair_faults(first, second):
         raise proves_nothing(f"`{stable.adapter}` beside `{canary.adapter}`", wrong)
     if any(map(in_pairs, golden.items)):
         return await pairwise(first, second, golden, spec, context)
     return first, second
 
 
-def _alone(golden: GoldenSet) -> EvalError:
-    return EvalError(
-        problem(
-            "FC4512",
-            "The golden set compares two versions",
-            f"`{golden.file}` has items on which a judge says which of two answers is better.",
-            hint="A gate asks them, when a new version is tried. To evaluate one version, use "
-            "another set.",
-        )
-    )
-
-
 def required(run: EvalRun) -> EvalRun:
-    """Return the run if it counts.
+    """Return a run that counts.
 
     Raises:
         EvalError: FC4503, the run does not count.
     """
-    wrong = run_faults(run)
-    if wrong:
+    if wrong := run_faults(run):
         raise proves_nothing(f"`{run.adapter}`", wrong)
     return run
 
 
-def proves_nothing(what: str, reasons: tuple[str, ...]) -> EvalError:
+def proves_nothing(subject: str, reasons: tuple[str, ...]) -> EvalError:
     """Return the error of a run that does not count."""
-    return EvalError(
-        problem(
-            "FC4503",
-            "The evaluation does not count",
-            f"{what}: {'; '.join(reasons)}.",
-            hint="It is neither a pass nor a failure. See to the cause and run it again; "
-            "`max_missing` allows for items that stay unanswered.",
-        )
+    hint = (
+        "It is neither a pass nor a failure. See to the cause and run it again; "
+        "`max_missing` allows for items that stay unanswered."
     )
+    detail = f"{subject}: {'; '.join(reasons)}."
+    return EvalError(problem("FC4503", "The evaluation does not count", detail, hint=hint))
