@@ -16,15 +16,9 @@ _STEP = "  "
 def add_entry(text: str, file: str, path: tuple[str, ...], entry: str) -> str | None:
     """Return the text with an entry added at the end of the map at `path`.
 
-    Args:
-        text: The file's text.
-        file: Its name, for errors.
-        path: Keys that lead to the map; those that are missing, or empty, are added.
-        entry: The entry as YAML, one key with its value, not indented; ends with a newline.
-
-    Returns:
-        None where the map is written in a single line (`{a: …}`), in which an entry of several
-        lines has no place.
+    `entry` is YAML, a key with its value, not indented, with a newline at the end. Missing keys of
+    `path` are added. None: the map is written in a single line (`{a: …}`), in which an entry of
+    several lines has no place.
 
     Raises:
         ConfigError: the text cannot be read.
@@ -112,16 +106,9 @@ def _is_comment_below(line: str, column: int) -> bool:
 
 
 def set_value(text: str, file: str, path: tuple[str, ...], value: str) -> str | None:
-    """Return the text with the scalar at `path` replaced, every other byte kept.
+    """Return the text with the scalar at `path` replaced by a value in double quotes.
 
-    Args:
-        text: The file's text.
-        file: Its name, for errors.
-        path: Keys that lead to the scalar.
-        value: The new value, a text; written in double quotes.
-
-    Returns:
-        None where there is no plain or quoted scalar at `path`.
+    None: there is no plain or quoted scalar at `path`.
 
     Raises:
         ConfigError: the text cannot be read.

@@ -66,11 +66,6 @@ class LockedBase(_Document):
     max_position_embeddings: int
     weight_bytes: int
 
-    @classmethod
-    def of(cls, shape: BaseShape) -> Self:
-        """Return the entry that holds `shape`."""
-        return cls.model_validate(asdict(shape))
-
     @property
     def shape(self) -> BaseShape:
         """Return the dimensions."""
@@ -97,7 +92,8 @@ class Lock(_Document):
 
     def with_base(self, name: str, shape: BaseShape) -> Self:
         """Return this lock with a base added or replaced."""
-        return self.model_copy(update={"bases": {**self.bases, name: LockedBase.of(shape)}})
+        entry = LockedBase.model_validate(asdict(shape))
+        return self.model_copy(update={"bases": {**self.bases, name: entry}})
 
 
 def parse_lock(text: str, file: str = LOCK_FILE) -> Lock:
@@ -158,12 +154,9 @@ _REQUIRED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_s
 
 
 def base_shape(config: Mapping[str, Any], weight_bytes: int) -> BaseShape:
-    """Return the dimensions that a base's config.json gives.
+    """Return the dimensions that a base's config.json gives; `weight_bytes` are of all tensors.
 
-    Args:
-        config: The parsed config.json; a multi-modal one keeps the text model's
-            dimensions under `text_config`.
-        weight_bytes: Sum of the sizes of all tensors.
+    A multi-modal config.json keeps the text model's dimensions under `text_config`.
 
     Raises:
         ConfigError: a dimension is missing or no number.

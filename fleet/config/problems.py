@@ -6,7 +6,7 @@ from typing import Literal
 
 from fleet.config.merge import Path, Tree, quoting
 from fleet.config.scalars.texts import version_hint
-from fleet.errors import Diagnostic
+from fleet.errors import Diagnostic, Position
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,20 +31,15 @@ def diagnostics(findings: Iterable[Problem], tree: Tree) -> tuple[Diagnostic, ..
 
     A line that holds a secret is never quoted.
     """
-    found = list(findings)
+    problems = list(findings)
     secret = {
         (place.file, place.line)
-        for problem in found
+        for problem in problems
         if problem.code == "FC1110" and (place := tree.place(problem.path))
     }
-    made = [_diagnostic(problem, tree, secret) for problem in found]
-    return tuple(sorted(made, key=_by_place))
-
-
-def _by_place(diagnostic: Diagnostic) -> tuple[str, int, int, str, str]:
-    place = diagnostic.place
-    spot = (place.file, place.line, place.column) if place else ("", 0, 0)
-    return (*spot, diagnostic.code, diagnostic.detail)
+    shown = [_diagnostic(problem, tree, secret) for problem in problems]
+    nowhere = Position("", 0, 0)
+    return tuple(sorted(shown, key=lambda made: (made.place or nowhere, made.code, made.detail)))
 
 
 def _diagnostic(problem: Problem, tree: Tree, secret: set[tuple[str, int]]) -> Diagnostic:

@@ -42,5 +42,3 @@ class Metric:
     """Return the fault of an item's expectation and options; empty: none."""
     options: frozenset[str] = frozenset()
     needs_expected: bool = True
-    source: bool = False
-    """Whether the answer is compared with the source text instead of the expectation."""

@@ -52,11 +52,7 @@ class GoldenSet:
 
 
 def read_golden_set(content: bytes, file: str) -> GoldenSet:
-    """Read a golden set; blank lines do not count.
-
-    Args:
-        content: The file's bytes, UTF-8, with or without a byte order mark.
-        file: Its name, for errors.
+    """Read a golden set: UTF-8, with or without a byte order mark; blank lines do not count.
 
     Raises:
         ConfigError: with every bad line and its place; also when there is no item at all.

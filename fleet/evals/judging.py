@@ -94,10 +94,8 @@ def agreement(pairs: Sequence[tuple[bool, bool | None]]) -> Agreement:
 def objection(entries: Iterable[Entry], judge: JudgeSettings | None, client: str) -> str:
     """Return why a judge decides no gate of a client; empty: the judge may decide.
 
-    Args:
-        entries: The ledger, oldest first; the last comparison of this judge counts.
-        judge: The declared judge; another model, or another URL, is another judge.
-        client: The client whose answers are judged.
+    The last comparison of this judge in the ledger counts; another model, or another URL, is
+    another judge.
     """
     if judge is None:
         return "no judge is declared (evals: {judge: {url: ..., model: ...}})"
@@ -201,10 +199,7 @@ def in_pairs(item: GoldenItem) -> bool:
 def scored(item: GoldenItem, sample: Sample, judged: Mapping[str, Scored]) -> Sample:
     """Score a sample on every measure of its item.
 
-    Args:
-        item: The question.
-        sample: The answer, not scored yet.
-        judged: The judge's scores by measure; a measure without verdict stays unscored.
+    `judged` are the judge's scores by measure; a measure without verdict stays unscored.
     """
     answer = Answer(sample.answer, sample.finish, sample.output_tokens)
     found = {

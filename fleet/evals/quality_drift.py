@@ -73,13 +73,7 @@ def judge_anchor(
 
     `serving`: more answers changed than noise explains, or more than `MARGIN` of them are worse, on
     balance, and surely so: changes both ways are noise, changes in a single direction are not.
-
-    Args:
-        changed: Items whose score differs.
-        worse: Changed items whose score is lower now.
-        n: Items compared.
-        floor: Changed items when the same version was asked twice; None: never measured.
-        measure: The scored measure.
+    `floor` has the changed items when the same version was asked twice; None: never measured.
     """
     base = max(floor.share, 1 / (floor.n + 2)) if floor else 1 / (n + 2)
     counts = {"changed": changed, "worse": worse, "n": n, "floor": base}

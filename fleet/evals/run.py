@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Literal
 
@@ -13,7 +13,6 @@ Purpose = Literal["gate", "anchor", "rolling", "smoke", "aa"]
 """Why a run is made. `aa`: stable against itself, for the noise floor."""
 
 NATIVE = "native"
-"""The engine of our own."""
 FAKE = "+fake"
 """Suffix of the version and the fingerprint of the fake engine, scripted or not."""
 
@@ -39,11 +38,9 @@ class EvalSpec:
     temperature: float = 0.0
     seed: int = 0
     concurrency: int = 4
-    """Requests under way at the same time."""
     max_missing: int = 0
     """Items without an answer that a run may have; they count as wrong in both arms."""
     timeout_s: float = 60.0
-    """Upper bound of the time of an answer, in seconds."""
     judge: JudgeSettings | None = None
     command: tuple[str, ...] = ()
     """The program of the engine `command`; never started through a shell."""
@@ -65,18 +62,12 @@ class EvalSpec:
 
 
 def eval_spec_of(policy: EvalPolicy) -> EvalSpec:
-    """Return how a fleet declares that golden sets are asked."""
+    """Return the declared settings of evaluations; fields of the same name have the same value."""
     judge = policy.judge
+    names = {field.name for field in fields(EvalSpec)} - {"seed", "judge"}
     return EvalSpec(
-        engine=policy.engine,
-        samples=policy.samples,
-        temperature=policy.temperature,
-        concurrency=policy.concurrency,
-        max_missing=policy.max_missing,
-        timeout_s=policy.timeout_s,
         judge=JudgeSettings(judge.url, judge.model, judge.key or "") if judge else None,
-        command=policy.command,
-        pause_above=policy.pause_above,
+        **{name: getattr(policy, name) for name in names},
     )
 
 

@@ -37,16 +37,8 @@ async def evaluate(
 
     Returns a run that may not count: see `fleet.evals.run_faults`.
 
-    Args:
-        target: The version, and the server or gateway that answers.
-        golden: The golden set.
-        spec: Engine, decoding and limits.
-        context: Store, clock and ids.
-        purpose: Recorded with the run.
-        reuse: Whether answers of an earlier run of the same bytes, set, decoding and engine are
-            taken.
-        beside: Whether another version is asked the same, so that answers can be compared.
-        report: Takes the progress.
+    `reuse`: answers of an earlier run of the same bytes, set, decoding and engine are taken.
+    `beside`: another version is asked the same, so that answers can be compared.
 
     Raises:
         EvalError: no server answers under the name, or the engine failed as a whole.

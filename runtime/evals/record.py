@@ -36,12 +36,8 @@ def record(
     Made-up answers, of the fake engine, are kept in the ledger alone: a library outlives the
     trial. They are compared with other made-up answers alone.
 
-    Args:
-        run: The run, which is recorded also where it does not count.
-        store: Holds the run's answers.
-        ledger: The ledger.
-        library: Holds the version's folder; a folder with other bytes is left alone.
-        serving: Identity of the engine and flags that answered, for later comparisons.
+    A run that does not count is recorded too. A folder of the version with other bytes is left
+    alone. `serving` is the identity of the engine and flags that answered.
     """
     compared: dict[str, Any] = {}
     past = [

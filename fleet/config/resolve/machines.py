@@ -71,13 +71,8 @@ def host(name: str, declared: Host) -> HostSpec:
     attached = tuple(
         AttachedServerSpec(
             server,
-            its.url,
-            its.base,
-            its.max_loras,
-            its.max_lora_rank,
-            its.price_per_hour,
-            _stricter(declared.state, its.state),
-            declared.vllm or "",
+            vllm=declared.vllm or "",
+            **{**dict(its), "state": _stricter(declared.state, its.state)},
         )
         for server, its in sorted(declared.servers.items())
     )
@@ -101,19 +96,13 @@ def _stricter(whole: DeviceState, own: DeviceState) -> DeviceState:
 
 def rollout(name: str, declared: Rollout, facts: ProjectFacts) -> RolloutPolicy:
     """Resolve a rollout."""
-    closed = {*declared.no_promote}
+    shared = dict(declared)
+    zone, closed = shared.pop("timezone"), {*shared.pop("no_promote")}
     return RolloutPolicy(
         name,
-        declared.weights,
-        declared.bake,
-        declared.retain,
-        _once(declared.gates),
-        max_bake=declared.max_bake,
         no_promote=tuple(sorted(closed, key=lambda part: (part.begins, part.ends, part.text))),
-        offsets=facts.zones.get(declared.timezone) or (0,),
-        when_unsure=declared.when_unsure,
-        low_traffic=declared.low_traffic,
-        drill=declared.drill,
+        offsets=facts.zones.get(zone) or (0,),
+        **{**shared, "gates": _once(declared.gates)},
     )
 
 
@@ -138,12 +127,4 @@ def _once(gates: tuple[str, ...]) -> tuple[str, ...]:
 
 def override(name: str, declared: Override) -> OverrideSpec:
     """Resolve an override."""
-    return OverrideSpec(
-        name,
-        declared.accept,
-        declared.alias,
-        _once(declared.gates),
-        declared.reason,
-        declared.by,
-        declared.until,
-    )
+    return OverrideSpec(name, **{**dict(declared), "gates": _once(declared.gates)})

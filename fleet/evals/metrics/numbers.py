@@ -99,6 +99,4 @@ def _grounded_fault(_: Any, options: Options) -> str:
 
 
 NUMERIC = Metric(_numeric, _numeric_fault, frozenset({"relative", "absolute", "take"}))
-GROUNDED_NUMBERS = Metric(
-    _grounded, _grounded_fault, frozenset({"allow"}), needs_expected=False, source=True
-)
+GROUNDED_NUMBERS = Metric(_grounded, _grounded_fault, frozenset({"allow"}), needs_expected=False)

@@ -19,8 +19,6 @@ from runtime.evals.context import EngineAnswers, EngineJob
 from runtime.evals.engines.tool_process import refuse_headers, run_tool, tool_failed
 from runtime.evals.judge import judge_client
 
-PLACES = ("url", "model", "golden", "samples", "temperature", "seed", "concurrency")
-
 
 async def run_command(job: EngineJob) -> EngineAnswers:
     """Start the program in the project, read its samples, score the samples without scores."""
@@ -63,7 +61,7 @@ def fill_command(spec: EvalSpec, target: EvalTarget, golden: Path) -> list[str]:
     if unknown or not spec.command:
         what = f"`{{{unknown[0]}}}` is no placeholder" if unknown else "none is declared"
         detail = f"The engine `command` starts what `evals.command` says, and {what}."
-        hint = f"It may name {', '.join(f'{{{place}}}' for place in PLACES)}."
+        hint = f"It may name {', '.join(f'{{{place}}}' for place in values)}."
         raise EvalError(problem("FC4523", "No eval command to start", detail, hint=hint))
     return [part.format(**values) for part in spec.command]
 

@@ -57,13 +57,10 @@ class Backpressure:
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Prepare.
+        """Take a client of the server, not of a gateway before the server.
 
-        Args:
-            server: Client of the server, not of a gateway before the server.
-            max_waiting: Upper bound of the requests that may wait on the server.
-            pause: Waits the given number of seconds.
-            clock: Seconds that never run backwards.
+        `max_waiting` is the upper bound of the requests that may wait on the server; `clock`
+        returns seconds that never run backwards.
         """
         self._server, self._max_waiting = server, max_waiting
         self._pause, self._clock = pause, clock
