@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 
 from fleet.codes import diagnostic
 from fleet.errors import ConfigError, Position, did_you_mean
@@ -22,11 +22,7 @@ FORMAT = 1
 """Newest format of a lock that this release reads and writes."""
 
 
-_FullName = Annotated[
-    str,
-    PlainValidator(lambda value: str(AdapterName.parse(str(value)))),
-    WithJsonSchema({"type": "string"}),
-]
+_FullName = Annotated[str, PlainValidator(lambda value: str(AdapterName.parse(str(value))))]
 
 
 class _Document(BaseModel):

@@ -4,8 +4,14 @@ Layer 4, beside `config` and `rollouts`; records come from `history`. `runtime/e
 models; `fleet.gates` judges one version against another from the scores made here. Pure.
 """
 
-from fleet.evals.answer import Scored
-from fleet.evals.golden_item import ACCURACY, GROUNDED, MUST_PASS, GoldenItem, GoldenItemError
+from fleet.evals.golden_item import (
+    ACCURACY,
+    GROUNDED,
+    JUDGE,
+    MUST_PASS,
+    GoldenItem,
+    GoldenItemError,
+)
 from fleet.evals.golden_set import GoldenSet, read_golden_set, scored_by, with_format
 from fleet.evals.imported import (
     inspect_samples,
@@ -23,7 +29,7 @@ from fleet.evals.judging import (
     scored,
     to_judge,
 )
-from fleet.evals.metrics import JUDGE
+from fleet.evals.metrics import Scored
 from fleet.evals.quality_drift import DriftStatus, QualityDrift
 from fleet.evals.records import (
     AFTER_TRAINING,

@@ -1,15 +1,6 @@
 """Reads golden sets: the questions that judge every version of a task, as lines of JSON objects.
 
-    {"id": "t-1", "input": "No rush. ...", "expected": "queue=shipping"}
-    {"id": "t-2", "messages": [...], "expected": {"qty": 5}, "metric": {"json_fields": {}},
-     "format": {"json_schema": {"schema": {...}}}, "context": "...", "tags": ["must_pass"]}
-
-`input` is a single user message, `messages` a whole conversation, `prompt` raw text for the
-completions endpoint. `metric` (default `exact`) scores accuracy, `format` scores the form,
-`grounding` scores whether the answer invents; its default is `grounded_numbers` where an item has a
-`context`, which answers are compared with and which is never sent. A first line
-`{"defaults": {...}}` gives `metric`, `format`, `grounding`, `max_tokens` and `system` to all items
-that state no others.
+`docs/evals.md` lists the keys of an item. An item's context is compared with and never sent.
 """
 
 import hashlib
@@ -22,13 +13,13 @@ from fleet.errors import ConfigError, Diagnostic, Position, did_you_mean
 from fleet.evals.golden_item import (
     ACCURACY,
     FORMAT,
+    METRICS,
     MUST_PASS,
     GoldenItem,
     GoldenItemError,
     ItemCheck,
     golden_item,
 )
-from fleet.evals.metrics import METRICS
 from fleet.response_format import ResponseFormat
 from fleet.rollout_policy import BY_FORM
 

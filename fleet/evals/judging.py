@@ -1,18 +1,7 @@
 """Decides whether a judge model may decide gates, by its agreement with people's labels.
 
-A file of labels holds one JSON object a line:
-
-    {"id": "l-1", "input": "...", "expected": "...", "answer": "...", "label": "yes"}
-    {"id": "l-2", "input": "...", "context": "...", "answer": "...", "label": "no",
-     "measure": "grounded", "question": "..."}
-
-`label` is a person's answer to the judge's question, `yes` or `no`; `measure` is `accuracy`
-(default) or `grounded`. With `other`, a second answer, `yes` says that `answer` is better and `no`
-that `other` is: the judge's task on items with `{"judge": {"pairwise": true}}`. All other keys are
-those of a golden set.
-
-A judge without labels for a client, or with too little agreement, is advisory: its scores are
-shown, and no gate is decided by them.
+`docs/evals.md` has the form of a file of labels. A judge without labels for a client, or with too
+little agreement, is advisory: its scores are shown, and no gate is decided by them.
 """
 
 import json
@@ -21,16 +10,16 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from fleet.errors import ConfigError, Diagnostic, Position
-from fleet.evals.answer import Answer, Scored
 from fleet.evals.golden_item import (
     ACCURACY,
     GROUNDED,
+    JUDGE,
     PAIRWISE,
     GoldenItem,
     GoldenItemError,
     golden_item,
 )
-from fleet.evals.metrics import JUDGE
+from fleet.evals.metrics import Answer, Scored
 from fleet.evals.run import JudgeSettings, Sample
 from fleet.history import Entry, JudgeCompared
 

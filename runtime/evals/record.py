@@ -25,6 +25,7 @@ from runtime.files import PUBLIC, replace_file
 from runtime.ledger.protocol import Ledger
 from runtime.library.layout import EVALS, folder_digest, version_folder
 
+_FIGURES = ("n", "correct", "accuracy", "format", "hallucination_rate")
 THE_FIRST = "; later runs are held against this one"
 
 
@@ -111,11 +112,8 @@ def _compared_with(run: EvalRun, past: Sequence[EvalRecord]) -> EvalRecord | Non
 def _intact(first: EvalRecord, run: EvalRun, store: EvalStore, library: Path) -> EvalRun | None:
     """Return a run with the digest in the ledger, from the store or from the library."""
     places = [store.path(first.run)]
-    try:
-        folder = version_folder(library, AdapterName.parse(run.adapter)) / EVALS
-        places.append(folder / f"{Path(run.golden).stem}.after_training.jsonl")
-    except ValueError:
-        pass
+    if folder := _version_folder(run, library):
+        places.append(folder / EVALS / f"{Path(run.golden).stem}.after_training.jsonl")
     for place in places:
         try:
             content = place.read_bytes()
@@ -126,6 +124,13 @@ def _intact(first: EvalRecord, run: EvalRun, store: EvalStore, library: Path) ->
     return None
 
 
+def _version_folder(run: EvalRun, library: Path) -> Path | None:
+    try:
+        return version_folder(library, AdapterName.parse(run.adapter))
+    except ValueError:  # a base answered
+        return None
+
+
 def beside_the_version(
     run: EvalRun, store: EvalStore, library: Path, *, after_training: bool = False
 ) -> None:
@@ -133,11 +138,8 @@ def beside_the_version(
 
     With `after_training` under a name that nothing overwrites, and with every answer.
     """
-    try:
-        folder = version_folder(library, AdapterName.parse(run.adapter))
-    except ValueError:
-        return
-    if not folder.is_dir() or (run.digest and folder_digest(folder) != run.digest):
+    folder = _version_folder(run, library)
+    if not folder or not folder.is_dir() or (run.digest and folder_digest(folder) != run.digest):
         return
     name = f"{Path(run.golden).stem}.{'after_training' if after_training else run.purpose}"
     target = folder / EVALS / f"{name}.json"
@@ -147,10 +149,7 @@ def beside_the_version(
     low, high = wilson(float(figures["correct"]), float(figures["n"]))
     page = {
         "metric": "accuracy",
-        **{
-            key: figures[key]
-            for key in ("n", "correct", "accuracy", "format", "hallucination_rate")
-        },
+        **{key: figures[key] for key in _FIGURES},
         "accuracy_95_percent": [round(low, 4), round(high, 4)],
         "golden": run.golden,
         "golden_sha256": run.golden_digest,

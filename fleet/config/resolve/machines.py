@@ -23,24 +23,20 @@ def gateway(name: str, declared: Gateway) -> GatewaySpec:
 
 def base(name: str, declared: Base, facts: ProjectFacts) -> BaseSpec:
     """Resolve a base."""
+    shared = dict(declared)
+    kv_cache, slots, flags = (shared.pop(key) for key in ("kv_cache", "max_loras", "flags"))
     return BaseSpec(
         name=name,
-        model=declared.model,
-        dtype=declared.dtype,
-        max_model_len=declared.max_model_len,
-        kv_cache_bytes=declared.kv_cache,
-        min_kv_tokens=declared.min_kv_tokens,
-        slots=declared.max_loras,
-        max_lora_rank=declared.max_lora_rank,
-        extra=tuple(sorted(_flag(flag, value) for flag, value in declared.flags.items())),
+        kv_cache_bytes=kv_cache,
+        slots=slots,
+        extra=tuple(sorted(_flag(flag, value) for flag, value in flags.items())),
         shape=facts.shape(name),
-        tensor_parallel=declared.tensor_parallel,
         reserves=tuple(
             (its.kind, its.tensor_parallel, its.vllm, its.reserve_bytes)
             for its in facts.profiles
             if its.base == name and its.reserve_bytes is not None
         ),
-        max_in_flight=declared.max_in_flight,
+        **shared,
     )
 
 

@@ -4,7 +4,7 @@ import math
 import re
 from typing import Any
 
-from fleet.evals.answer import Answer, Metric, Options, Scored
+from fleet.evals.metrics import Answer, Metric, Options, Scored
 
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:[.,]\d+)*(?:[eE][-+]?\d+)?")
 _POINT = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?")

@@ -4,7 +4,7 @@ import json
 import re
 from typing import Any
 
-from fleet.evals.answer import Answer, Metric, Options, Scored
+from fleet.evals.metrics import Answer, Metric, Options, Scored
 from fleet.evals.metrics.texts import fault, normalised
 from fleet.response_format import FormatKind, ResponseFormat, check_format, flaw
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from fleet.evals.answer import Answer, Metric, Options, Scored
+from fleet.evals.metrics import Answer, Metric, Options, Scored
 from fleet.response_format import FormatKind, ResponseFormat, check_format, flaw
 
 NORMALISERS: Mapping[str, Callable[[str], str]] = MappingProxyType(

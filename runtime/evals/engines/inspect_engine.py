@@ -24,6 +24,8 @@ BRIDGE = Path(__file__).with_name("inspect_bridge.py")
 ROLES = {"system", "user", "assistant"}
 SCORED = ("contains", "exact", "numeric")
 """Metrics that inspect-ai has too."""
+SPEC = ("samples", "temperature", "seed", "concurrency", "timeout_s")
+"""Settings that the bridge takes."""
 
 
 async def run_inspect(job: EngineJob) -> EngineAnswers:
@@ -87,11 +89,7 @@ def _document(target: EvalTarget, golden: GoldenSet, spec: EvalSpec, logs: Path)
         "model": target.model,
         "key": key,
         "headers": {PURPOSE_HEADER: "eval", **others},
-        "samples": spec.samples,
-        "temperature": spec.temperature,
-        "seed": spec.seed,
-        "concurrency": spec.concurrency,
-        "timeout_s": spec.timeout_s,
+        **{name: getattr(spec, name) for name in SPEC},
         "log_dir": str(logs),
         "tasks": [
             {

@@ -5,6 +5,7 @@ import hashlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 from fleet.errors import (
@@ -110,31 +111,28 @@ async def run_native(job: EngineJob) -> EngineAnswers:
         JsonClient(target.server or target.url) as server,
         judge_client(spec, job.context.secret) if judged else nullcontext() as judge,
     ):
-        run = _Run(job, client, judge, Backpressure(server, spec.pause_above))
+        room = asyncio.Semaphore(spec.concurrency)
+        run = _Run(job, client, judge, Backpressure(server, spec.pause_above), room)
         turns = await all_of(run.turn(item, k) for item in items for k in range(spec.samples))
     return EngineAnswers(tuple(sample for turn in turns for sample in turn), VERSION)
 
 
+@dataclass
 class _Run:
     """The clients and the progress that the turns of a run share."""
 
-    def __init__(
-        self,
-        job: EngineJob,
-        client: JsonClient,
-        judge: JudgeClient | None,
-        backpressure: Backpressure,
-    ) -> None:
-        self._job, self._client, self._judge = job, client, judge
-        self._backpressure = backpressure
-        self._room = asyncio.Semaphore(job.spec.concurrency)
-        self._done = 0
+    job: EngineJob
+    client: JsonClient
+    judge: JudgeClient | None
+    backpressure: Backpressure
+    room: asyncio.Semaphore
+    done: int = 0
 
     async def turn(self, item: GoldenItem, number: int) -> list[Sample]:
         """Ask an item once, and a `must_pass` item that failed some times more."""
-        spec = self._job.spec
-        async with self._room:
-            await self._backpressure.wait()
+        spec = self.job.spec
+        async with self.room:
+            await self.backpressure.wait()
             samples = [await self._sample(item, number)]
             if MUST_PASS in item.tags and spec.samples == 1:
                 for again in range(RETRIES):
@@ -142,13 +140,13 @@ class _Run:
                         break
                     later = spec.samples + number * RETRIES + again
                     samples.append(await self._sample(item, later, retry=True))
-            self._done += 1
-            self._job.report(self._done, self._job.total)
+            self.done += 1
+            self.job.report(self.done, self.job.total)
             return samples
 
     async def _sample(self, item: GoldenItem, number: int, *, retry: bool = False) -> Sample:
         began = time.monotonic()
-        path, body = request(item, number, self._job.target, self._job.spec)
+        path, body = request(item, number, self.job.target, self.job.spec)
         try:
             reply = await self._ask(path, body)
             answer, finish = parse_answer(reply)
@@ -167,14 +165,14 @@ class _Run:
             fingerprint=str(reply.get("system_fingerprint") or ""),
             retry=retry,
         )
-        judged = await self._judge.scores(item, answer) if self._judge else {}
+        judged = await self.judge.scores(item, answer) if self.judge else {}
         return scored(item, sample, judged)
 
     async def _ask(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Return the reply; ask again while the server is busy or the connection breaks."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                reply = await self._client.post(path, body)
+                reply = await self.client.post(path, body)
             except (EngineRejectedError, EngineUnreachableError) as error:
                 busy = not isinstance(error, EngineRejectedError) or error.status in BUSY
                 if not busy or attempt == ATTEMPTS:
