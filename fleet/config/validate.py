@@ -114,20 +114,23 @@ def _finding(error: ErrorDetails) -> Problem:
     return _value_finding(error, path)
 
 
+_MAP = ("a map", "Write a map: `{key: value}`, or keys on indented lines below.")
+_NUMBER = ("a whole number", "")
 _EXPECTED = {
-    "dict_type": "a map",
-    "model_type": "a map",
-    "string_type": "text",
-    "tuple_type": "a list",
-    "bool_type": "`true` or `false`",
-    "int_parsing": "a whole number",
-    "int_from_float": "a whole number",
-    "int_type": "a whole number",
-    "float_parsing": "a number",
-    "float_type": "a number",
-    "string_too_short": "text that is not empty",
-    "string_too_long": "text of at most 4096 characters",
+    "dict_type": _MAP,
+    "model_type": _MAP,
+    "string_type": ("text", ""),
+    "tuple_type": ("a list", "Write a list: `[first, second]`."),
+    "bool_type": ("`true` or `false`", ""),
+    "int_parsing": _NUMBER,
+    "int_from_float": _NUMBER,
+    "int_type": _NUMBER,
+    "float_parsing": ("a number", ""),
+    "float_type": ("a number", ""),
+    "string_too_short": ("text that is not empty", ""),
+    "string_too_long": ("text of at most 4096 characters", ""),
 }
+"""Wording of the right kind of value, and the remedy, by the type of pydantic's error."""
 
 
 def _value_finding(error: ErrorDetails, path: Path) -> Problem:
@@ -148,21 +151,13 @@ def _value_finding(error: ErrorDetails, path: Path) -> Problem:
     if bounds:
         detail = f"{name} is {written}; it must be {' and '.join(bounds)}."
         return Problem("FC1111", path, detail, hint="Correct the number.")
-    expected = _EXPECTED.get(kind, "")
+    expected, remedy = _EXPECTED.get(kind, ("", ""))
     fault = f" must be {expected}, not {written}" if expected else f": {error['msg']}"
-    return Problem("FC1101", path, f"{name}{fault}.", hint=_remedy(kind, given))
-
-
-def _remedy(kind: str, given: Any) -> str:
     if given is None:
-        return "Give it a value, or delete the line."
-    if kind == "string_type" and isinstance(given, bool | int | float):
-        return f'Quote it: `"{shown(given).strip("`")}"`.'
-    if kind == "tuple_type":
-        return "Write a list: `[first, second]`."
-    if kind in {"dict_type", "model_type"}:
-        return "Write a map: `{key: value}`, or keys on indented lines below."
-    return "Correct the value."
+        remedy = "Give it a value, or delete the line."
+    elif kind == "string_type" and isinstance(given, bool | int | float):
+        remedy = f'Quote it: `"{shown(given).strip("`")}"`.'
+    return Problem("FC1101", path, f"{name}{fault}.", hint=remedy or "Correct the value.")
 
 
 def _written(value: Any) -> str:

@@ -47,13 +47,15 @@ from fleet.evals.run import (
     EvalRun,
     EvalSpec,
     EvalTarget,
-    JudgeSettings,
     Purpose,
     Sample,
     cache_key,
     eval_spec_of,
+    lines_of,
+    run_of,
+    sample_of,
+    spelled_as_utf8,
 )
-from fleet.evals.run_file import lines_of, run_of, sample_of, spelled_as_utf8
 from fleet.evals.schedule import ServedVersion, answering, due_evaluations, served_versions
 from fleet.evals.summary import (
     changed_answers,
@@ -79,7 +81,6 @@ __all__ = [
     "GoldenItem",
     "GoldenItemError",
     "GoldenSet",
-    "JudgeSettings",
     "LabelledAnswer",
     "Purpose",
     "QualityDrift",

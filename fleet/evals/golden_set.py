@@ -87,13 +87,10 @@ def _with_checks(
 def scored_by(golden: GoldenSet, score: str, form: ResponseFormat | None = None) -> GoldenSet:
     """Return the set with every answer scored by a given metric; the result counts as another set.
 
-    Args:
-        golden: The set.
-        score: The metric's name.
-        form: What the adapter declares, which `declared_format` asks of every answer.
+    `form` is the adapter's format, which the metric `declared_format` asks of every answer.
 
     Raises:
-        ItemError: there is no such metric, or it cannot score an item.
+        GoldenItemError: there is no such metric, or the metric cannot score an item.
     """
     if score == BY_FORM and form is None:
         hint = "Add one, such as `format: json`."

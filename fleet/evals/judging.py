@@ -20,8 +20,9 @@ from fleet.evals.golden_item import (
     golden_item,
 )
 from fleet.evals.metrics import Answer, Scored
-from fleet.evals.run import JudgeSettings, Sample
+from fleet.evals.run import Sample
 from fleet.history import Entry, JudgeCompared
+from fleet.spec import JudgeSpec
 
 LEAST_KAPPA = 0.6
 """Lower bound of the agreement beyond chance of a judge that decides; called substantial.
@@ -80,7 +81,7 @@ def agreement(pairs: Sequence[tuple[bool, bool | None]]) -> Agreement:
     return Agreement(n, agreed, unparsable, (agreed / n - chance) / (1 - chance))
 
 
-def objection(entries: Iterable[Entry], judge: JudgeSettings | None, client: str) -> str:
+def objection(entries: Iterable[Entry], judge: JudgeSpec | None, client: str) -> str:
     """Return why a judge decides no gate of a client; empty: the judge may decide.
 
     The last comparison of this judge in the ledger counts; another model, or another URL, is

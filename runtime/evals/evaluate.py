@@ -1,10 +1,12 @@
 """Evaluate a version or a pair: request answers, score and store them, check that they count."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 
-from fleet.errors import EvalError, problem
+from fleet.errors import EvalError, did_you_mean, problem
 from fleet.evals import (
     EvalRun,
     EvalSpec,
@@ -16,10 +18,23 @@ from fleet.evals import (
     run_faults,
     spelled_as_utf8,
 )
-from runtime.evals.context import EngineJob, EvalContext, ReportProgress, report_nothing
-from runtime.evals.engines import engine_named
+from runtime.evals.context import EngineJob, EvalContext, EvalEngine, ReportProgress, report_nothing
+from runtime.evals.engines.command import run_command
+from runtime.evals.engines.inspect_engine import run_inspect
+from runtime.evals.engines.lm_eval import run_lm_eval
+from runtime.evals.engines.native import run_native
 from runtime.evals.judge import pairwise
 from runtime.evals.target import probe
+
+ENGINES: Mapping[str, EvalEngine] = MappingProxyType(
+    {
+        "native": run_native,
+        "inspect": run_inspect,
+        "lm_eval": run_lm_eval,
+        "command": run_command,
+    }
+)
+"""Eval engines by the name that a project declares."""
 
 
 async def evaluate(
@@ -41,7 +56,7 @@ async def evaluate(
     `beside`: another version is asked the same, so that answers can be compared.
 
     Raises:
-        EvalError: no server answers under the name, or the engine failed as a whole.
+        EvalError: no server answers under the name, or the engine is unknown or failed as a whole.
     """
     if not beside and any(map(in_pairs, golden.items)):
         detail = f"`{golden.file}` has items on which a judge says which of two answers is better."
@@ -51,7 +66,11 @@ async def evaluate(
         )
         summary = "The golden set compares two versions"
         raise EvalError(problem("FC4512", summary, detail, hint=hint))
-    engine = engine_named(spec.engine)
+    if spec.engine not in ENGINES:
+        known = sorted(ENGINES)
+        detail = f"`{spec.engine}` is none of {', '.join(known)}."
+        hint = did_you_mean(spec.engine, known)
+        raise EvalError(problem("FC4506", "No such eval engine", detail, hint=hint))
     if not target.fixed:
         target = context.resolve_target(target)
     started = context.now()
@@ -65,7 +84,7 @@ async def evaluate(
         return again
     with TemporaryDirectory(prefix="fleetctl-eval-") as folder:
         job = EngineJob(target, golden, spec, context, Path(folder), report)
-        answers = await engine(job)
+        answers = await ENGINES[spec.engine](job)
     after = await probe(target)
     if before != after:
         detail = (
@@ -113,8 +132,6 @@ async def evaluate_pair(
     golden: GoldenSet,
     spec: EvalSpec,
     context: EvalContext,
-    *,
-    purpose: Purpose = "gate",
     report: ReportProgress = report_nothing,
 ) -> tuple[EvalRun, EvalRun]:
     """Evaluate two versions on a golden set; stable's answers may be those of an earlier run.
@@ -128,12 +145,10 @@ async def evaluate_pair(
         report(done_before + done, 2 * total)
 
     first = await evaluate(
-        stable, golden, spec, context, purpose=purpose, reuse=True, beside=True, report=report_both
+        stable, golden, spec, context, reuse=True, beside=True, report=report_both
     )
     done_before = 0 if first.cached else len(golden.items) * spec.samples
-    second = await evaluate(
-        canary, golden, spec, context, purpose=purpose, beside=True, report=report_both
-    )
+    second = await evaluate(canary, golden, spec, context, beside=True, report=report_both)
     if wrong := pair_faults(first, second):
         raise proves_nothing(f"`{stable.adapter}` beside `{canary.adapter}`", wrong)
     if any(map(in_pairs, golden.items)):

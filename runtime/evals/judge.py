@@ -19,13 +19,13 @@ from fleet.evals import (
     EvalSpec,
     GoldenItem,
     GoldenSet,
-    JudgeSettings,
     LabelledAnswer,
     Sample,
     Scored,
     in_pairs,
     to_judge,
 )
+from fleet.spec import JudgeSpec
 from runtime.evals.context import EvalContext, ReportProgress, report_nothing
 from runtime.json_client import JsonClient
 
@@ -45,7 +45,7 @@ _VERDICT = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
 class JudgeClient:
     """Requests the judge's verdicts on answers, `concurrency` at a time."""
 
-    def __init__(self, client: JsonClient, judge: JudgeSettings, concurrency: int) -> None:
+    def __init__(self, client: JsonClient, judge: JudgeSpec, concurrency: int) -> None:
         self._client, self._judge = client, judge
         self._room = asyncio.Semaphore(concurrency)
 
@@ -148,7 +148,7 @@ def _shown(item: GoldenItem, answers: Mapping[str, str], *, expected: bool) -> s
     return "\n\n".join(f"<{name}>\n{text}\n</{name}>" for name, text in texts.items())
 
 
-def _failed(judge: JudgeSettings, detail: str) -> EvalError:
+def _failed(judge: JudgeSpec, detail: str) -> EvalError:
     hint = "Without it nothing is passed. Start it, or score these items with a metric."
     where = f"`{judge.model}` at {judge.url}: {detail}"
     return EvalError(problem("FC4510", "The judge gives no verdict", where, hint=hint))

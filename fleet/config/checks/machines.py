@@ -3,8 +3,8 @@
 from collections.abc import Collection, Iterator
 
 from fleet.codes import nearest
+from fleet.config.checks import ProjectFacts
 from fleet.config.checks.references import DeclaredNames, reference
-from fleet.config.facts import ProjectFacts
 from fleet.config.merge import Path
 from fleet.config.problems import Problem
 from fleet.config.schema.fleet import Declarations

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from fleet.config.checks import ProjectFacts
 from fleet.config.checks.clients import check_clients, check_keys
 from fleet.config.checks.machines import check_bases, check_hosts, check_kinds
 from fleet.config.checks.references import DeclaredNames, reference
 from fleet.config.checks.rollouts import check_evals, check_rollouts
-from fleet.config.facts import ProjectFacts
 from fleet.config.merge import Tree
 from fleet.config.problems import Problem
 from fleet.config.resolve import clients

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from fleet.config.checks import ProjectFacts
 from fleet.config.checks.references import DeclaredAdapter, adapters_of
-from fleet.config.facts import ProjectFacts
 from fleet.config.schema.clients import Client, Demand, Tier
 from fleet.config.schema.fleet import Declarations
 from fleet.config.schema.traffic import Limits, Notify, Shadow

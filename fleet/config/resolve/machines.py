@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
+from fleet.config.checks import ProjectFacts
 from fleet.config.checks.machines import ports_of
-from fleet.config.facts import ProjectFacts
 from fleet.config.schema.machines import Base, Gateway, Host
 from fleet.config.schema.rollouts import Gate, Override, Rollout
 from fleet.hardware import AttachedServerSpec, BaseSpec, DeviceSpec, DeviceState, HostSpec
