@@ -101,25 +101,15 @@ def parse_lock(text: str, file: str = LOCK_FILE) -> Lock:
     try:
         return Lock.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place, path = first["loc"], ".".join(map(str, first["loc"]))
+        first = error.errors(include_url=False)[0]
+        place, path, written = first["loc"], ".".join(map(str, first["loc"])), first["input"]
         detail = f"`{file}`{f' at `{path}`' if path else ''}: {first['msg']}."
         hint = "Restore it from version control; `fleetctl adapter add` writes it anew."
-        if newer := _newer(text):
-            place = ("format",)
-            detail = f"`{file}` has format {newer}, and this fleetctl reads format {FORMAT}."
+        if place == ("format",) and type(written) is int and written > FORMAT:
+            detail = f"`{file}` has format {written}, and this fleetctl reads format {FORMAT}."
             hint = "Upgrade fleetctl here to the release that wrote the lock, or a later one."
         where = Position(file, _line_of(text, place), 1)
         raise ConfigError(diagnostic("FC1217", detail, where, hint=hint)) from None
-
-
-def _newer(text: str) -> int:
-    """Return the format of a lock of a later release; 0: a known format, or no lock."""
-    try:
-        written = json.loads(text)["format"]
-    except (ValueError, KeyError, TypeError):
-        return 0
-    return written if type(written) is int and written > FORMAT else 0
 
 
 def _line_of(text: str, path: tuple[int | str, ...]) -> int:

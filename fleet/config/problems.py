@@ -11,10 +11,7 @@ from fleet.errors import Diagnostic, Position
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A problem at a path of the declarations, before its place is looked up.
-
-    `at` says what the place points to: the value, or the key itself.
-    """
+    """A problem at a path of the declarations, before its place is looked up."""
 
     code: str
     path: Path
@@ -22,6 +19,7 @@ class Problem:
     hint: str = ""
     command: str = ""
     at: Literal["key", "value"] = "value"
+    """The target of the place: the value, or the key itself."""
     also: tuple[tuple[str, Path], ...] = ()
     severity: Literal["error", "warning"] = "error"
 
@@ -46,17 +44,16 @@ def _diagnostic(problem: Problem, tree: Tree, secret: set[tuple[str, int]]) -> D
     detail, hint = problem.detail, problem.hint
     place = tree.place(problem.path, of_key=problem.at == "key")
     if problem.code == "FC1103":  # the number as written can only be read from the source
-        number = float(detail)
         line = tree.sources.line(place) if place else ""
         written = line[place.column - 1 :].split(" #")[0].rstrip(" ,}") if place else detail
-        reads = int(number) if "." not in detail else detail
+        reads = detail if "." in detail else int(float(detail))
         detail = f"You wrote {written}, YAML reads it as the number {reads}; quote it."
         hint = version_hint(written)
     also = tuple(
         (label, spot) for label, path in problem.also if (spot := tree.place(path, of_key=True))
     )
-    made = quoting(
+    result = quoting(
         tree.sources, problem.code, detail, place,
         hint=hint, command=problem.command, also=also, severity=problem.severity,
     )  # fmt: skip
-    return replace(made, source="") if place and (place.file, place.line) in secret else made
+    return replace(result, source="") if place and (place.file, place.line) in secret else result

@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Mapping
-from types import UnionType
+from itertools import takewhile
+from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -34,15 +35,15 @@ def check_shape(value: Mapping[str, Any]) -> tuple[Declarations | None, list[Pro
         except ValidationError as error:
             details = error.errors(include_url=False)
             if not findings:  # problems of later rounds are caused by leaving out
-                findings = [_finding(detail) for detail in details if not _is_extra(detail)]
+                findings = [
+                    _finding(detail) for detail in details
+                    if detail["type"] != "extra_forbidden"
+                    or not str(detail["loc"][-1]).startswith("x-")
+                ]  # fmt: skip
             for detail in details:
                 remaining = _without(remaining, _prune(detail))
             remaining.setdefault("fleet", "unnamed")
     return None, findings
-
-
-def _is_extra(error: ErrorDetails) -> bool:
-    return error["type"] == "extra_forbidden" and str(error["loc"][-1]).startswith("x-")
 
 
 def _prune(error: ErrorDetails) -> Path:
@@ -50,8 +51,7 @@ def _prune(error: ErrorDetails) -> Path:
     path = _plain(error["loc"])
     if error["type"] == "missing":
         return path[:-1]
-    numbers = [position for position, step in enumerate(path) if isinstance(step, int)]
-    return path[: numbers[0]] if numbers else path
+    return tuple(takewhile(lambda step: not isinstance(step, int), path))
 
 
 def _plain(loc: Path) -> Path:
@@ -63,12 +63,10 @@ def _without(value: dict[str, Any], path: Path) -> dict[str, Any]:
     if not path or path[0] not in value:
         return value
     key = str(path[0])
-    copy = dict(value)
-    if len(path) > 1 and isinstance(copy[key], dict):
-        copy[key] = _without(copy[key], path[1:])
-    else:
-        del copy[key]
-    return copy
+    inner = value[key]
+    if len(path) > 1 and isinstance(inner, dict):
+        return {**value, key: _without(inner, path[1:])}
+    return {name: item for name, item in value.items() if name != key}
 
 
 def model_at(path: Path) -> type[BaseModel] | None:
@@ -81,9 +79,7 @@ def model_at(path: Path) -> type[BaseModel] | None:
         elif get_origin(annotation) in {dict, tuple}:
             annotation = get_args(annotation)[-1 if get_origin(annotation) is dict else 0]
         if get_origin(annotation) in {Union, UnionType}:
-            annotation = next(
-                (argument for argument in get_args(annotation) if argument is not type(None)), None
-            )
+            annotation = next((arg for arg in get_args(annotation) if arg is not NoneType), None)
     return _model(annotation)
 
 
@@ -143,12 +139,8 @@ def _value_finding(error: ErrorDetails, path: Path) -> Problem:
         near = nearest(str(given), tuple(choices))
         hint = near or f"Write one of: {', '.join(choices)}."
         return Problem("FC1112", path, f"{name} cannot be {written}.", hint=hint)
-    bounds = [
-        f"{words} {context[bound]:g}"
-        for bound, words in (("ge", "at least"), ("le", "at most"))
-        if bound in context
-    ]
-    if bounds:
+    limits = {"ge": "at least", "le": "at most"}
+    if bounds := [f"{limits[bound]} {context[bound]:g}" for bound in limits if bound in context]:
         detail = f"{name} is {written}; it must be {' and '.join(bounds)}."
         return Problem("FC1111", path, detail, hint="Correct the number.")
     expected, remedy = _EXPECTED.get(kind, ("", ""))

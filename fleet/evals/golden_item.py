@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 from fleet.errors import did_you_mean
@@ -11,22 +10,20 @@ from fleet.evals.metrics.numbers import GROUNDED_NUMBERS, NUMERIC
 from fleet.evals.metrics.structure import DECLARED_FORMAT, JSON_FIELDS, JSON_SCHEMA, LABEL
 from fleet.evals.metrics.texts import CONTAINS, EXACT, FINISH, LENGTH_RATIO, REFUSAL, REGEX
 
-METRICS: Mapping[str, Metric] = MappingProxyType(
-    {
-        "exact": EXACT,
-        "contains": CONTAINS,
-        "regex": REGEX,
-        "numeric": NUMERIC,
-        "label": LABEL,
-        "json_schema": JSON_SCHEMA,
-        "json_fields": JSON_FIELDS,
-        "finish": FINISH,
-        "length_ratio": LENGTH_RATIO,
-        "refusal": REFUSAL,
-        "grounded_numbers": GROUNDED_NUMBERS,
-        "declared_format": DECLARED_FORMAT,
-    }
-)
+METRICS: Mapping[str, Metric] = {
+    "exact": EXACT,
+    "contains": CONTAINS,
+    "regex": REGEX,
+    "numeric": NUMERIC,
+    "label": LABEL,
+    "json_schema": JSON_SCHEMA,
+    "json_fields": JSON_FIELDS,
+    "finish": FINISH,
+    "length_ratio": LENGTH_RATIO,
+    "refusal": REFUSAL,
+    "grounded_numbers": GROUNDED_NUMBERS,
+    "declared_format": DECLARED_FORMAT,
+}
 
 JUDGE = "judge"
 """Name of the metric that a model at another endpoint scores; options: `question`."""

@@ -131,38 +131,38 @@ def _refusal(
     return ConfigError(diagnostic)
 
 
+@dataclass(slots=True)
 class _Lines:
-    """Makes items of lines; keeps the defaults, the ids and the questions of earlier lines."""
+    """Makes items of lines; keeps the defaults, and the lines of ids and questions so far."""
 
-    def __init__(self) -> None:
-        self._ids: dict[str, int] = {}
-        self._asked: dict[str, int] = {}
-        self._defaults: Mapping[str, Any] = {}
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    ids: dict[str, int] = field(default_factory=dict)
+    asked: dict[str, int] = field(default_factory=dict)
 
     def item(self, place: Position, raw: bytes, *, first: bool) -> GoldenItem | None:
         """Return the item of a line; None: the line holds the defaults."""
         document = _document(raw, place)
         if set(document) == {"defaults"}:
             given = document["defaults"]
-            if not first or self._defaults:
+            if not first or self.defaults:
                 raise _refusal("FC1303", "`defaults` stands on the first line, once.", place)
             if not isinstance(given, dict) or set(given) - DEFAULTS:
                 detail = f"`defaults` may hold {', '.join(sorted(DEFAULTS))}."
                 raise _refusal("FC1303", detail, place)
-            self._defaults = given
+            self.defaults = given
             return None
         line = raw.decode("utf-8")
         try:
-            item = golden_item({**self._defaults, **document})
+            item = golden_item({**self.defaults, **document})
         except GoldenItemError as error:
             name = str(document.get("id", ""))
             detail = f"{f'`{name}`: ' if name else ''}{error}."
             raise _refusal("FC1303", detail, place, line, error.hint) from None
         asked = json.dumps({**document, "id": "", "tags": []}, sort_keys=True)
-        earlier = self._ids.setdefault(item.id, place.line)
+        earlier = self.ids.setdefault(item.id, place.line)
         detail = f"`{item.id}` is the id of another item; ids pair the answers of two versions."
         if earlier == place.line:
-            earlier = self._asked.setdefault(asked, place.line)
+            earlier = self.asked.setdefault(asked, place.line)
             detail = (
                 f"`{item.id}` asks and expects what another item does. It is no further evidence: "
                 "its answers are the other's."

@@ -120,26 +120,26 @@ def read_labels(content: bytes, file: str) -> tuple[LabelledAnswer, ...]:
     Raises:
         ConfigError: with every bad line and its place; also when there is none at all.
     """
-    found: list[LabelledAnswer] = []
+    labels: list[LabelledAnswer] = []
     wrong: list[Diagnostic] = []
     seen: set[str] = set()
     for number, line in enumerate(content.decode("utf-8", "replace").splitlines(), 1):
         if not line.strip():
             continue
         try:
-            made = _labelled(line)
-            if made.item.id in seen:
-                raise GoldenItemError(f"`{made.item.id}` stands twice")  # noqa: TRY301 (one text for all)
+            label = _labelled(line)
+            if label.item.id in seen:
+                raise GoldenItemError(f"`{label.item.id}` stands twice")  # noqa: TRY301 (one text for all)
         except (GoldenItemError, json.JSONDecodeError, RecursionError) as error:
             wrong.append(_wrong(str(error), file, number, line))
             continue
-        seen.add(made.item.id)
-        found.append(made)
-    if not found and not wrong:
+        seen.add(label.item.id)
+        labels.append(label)
+    if not labels and not wrong:
         wrong.append(_wrong("the file holds no labelled answer", file, 1, ""))
     if wrong:
         raise ConfigError(*wrong)
-    return tuple(found)
+    return tuple(labels)
 
 
 def _labelled(line: str) -> LabelledAnswer:
@@ -192,15 +192,15 @@ def scored(item: GoldenItem, sample: Sample, judged: Mapping[str, Scored]) -> Sa
     `judged` are the judge's scores by measure; a measure without verdict stays unscored.
     """
     answer = Answer(sample.answer, sample.finish, sample.output_tokens)
-    found = {
+    scores = {
         measure: item.score(measure, answer)
         for measure, check in item.checks.items()
         if check.metric != JUDGE
     } | dict(judged)
     if in_pairs(item):  # until both versions have answered
         answered = bool(sample.answer.strip())
-        found[ACCURACY] = Scored(float(answered), "" if answered else "an empty answer")
-    notes = [f"{measure}: {given.note}" for measure, given in found.items() if given.note]
+        scores[ACCURACY] = Scored(float(answered), "" if answered else "an empty answer")
+    notes = [f"{measure}: {given.note}" for measure, given in scores.items() if given.note]
     notes += [
         f"{measure}: the judge said neither YES nor NO"
         for measure in to_judge(item)
@@ -209,8 +209,8 @@ def scored(item: GoldenItem, sample: Sample, judged: Mapping[str, Scored]) -> Sa
     classified = item.checks[ACCURACY].metric == "label"
     return replace(
         sample,
-        scores={measure: given.score for measure, given in found.items()},
+        scores={measure: given.score for measure, given in scores.items()},
         note="; ".join(notes),
-        label=found[ACCURACY].label if ACCURACY in found else "",
+        label=scores[ACCURACY].label if ACCURACY in scores else "",
         expected_label=str(item.expected) if classified else "",
     )

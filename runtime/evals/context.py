@@ -12,9 +12,8 @@ ReportProgress = Callable[[int, int], None]
 """Takes the number of answers so far and the number of all; must not block."""
 
 
-def report_nothing(done: int, total: int) -> None:
+def report_nothing(_done: int, _total: int) -> None:
     """Report nothing: the default."""
-    del done, total
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import MappingProxyType
 
 from fleet.errors import EvalError, did_you_mean, problem
 from fleet.evals import (
@@ -26,14 +25,12 @@ from runtime.evals.engines.native import run_native
 from runtime.evals.judge import pairwise
 from runtime.evals.target import probe
 
-ENGINES: Mapping[str, EvalEngine] = MappingProxyType(
-    {
-        "native": run_native,
-        "inspect": run_inspect,
-        "lm_eval": run_lm_eval,
-        "command": run_command,
-    }
-)
+ENGINES: Mapping[str, EvalEngine] = {
+    "native": run_native,
+    "inspect": run_inspect,
+    "lm_eval": run_lm_eval,
+    "command": run_command,
+}
 """Eval engines by the name that a project declares."""
 
 

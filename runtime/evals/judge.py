@@ -92,12 +92,12 @@ class JudgeClient:
         except EngineError as error:
             raise _failed(self._judge, error.diagnostics[0].detail) from None
         try:
-            model, said = reply["model"], reply["choices"][0]["message"]["content"]
+            model, verdict = reply["model"], reply["choices"][0]["message"]["content"]
         except (KeyError, IndexError, TypeError):
             raise _failed(self._judge, "It answers in another form.") from None
         if model != self._judge.model:
             raise _failed(self._judge, f"`{model}` answered in its place.")
-        return str(said or "")
+        return str(verdict or "")
 
 
 @asynccontextmanager
@@ -247,6 +247,6 @@ def _scored(
         note = "" if score else "accuracy: the other version's answer is better"
         scores = {**sample.scores, ACCURACY: score or 0.0}
         samples.append(sample if score is None else replace(sample, scores=scores, note=note))
-    made = replace(run, id=context.new_id(), samples=tuple(samples), cached=True)
-    context.store.save(made)
-    return made
+    scored_run = replace(run, id=context.new_id(), samples=tuple(samples), cached=True)
+    context.store.save(scored_run)
+    return scored_run

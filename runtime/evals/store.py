@@ -89,11 +89,11 @@ class EvalStore:
             return None
         key = cache_key(target, golden.digest, spec.decoding(), fingerprint)
         try:
-            found = self.read((self.folder / _CACHE / key).read_text(encoding="utf-8"))
+            run = self.read((self.folder / _CACHE / key).read_text(encoding="utf-8"))
         except (OSError, EvalError):
             return None
-        same = (found.adapter, found.digest) == (target.adapter, target.digest)
-        return found if same and not run_faults(found) else None
+        same = (run.adapter, run.digest) == (target.adapter, target.digest)
+        return run if same and not run_faults(run) else None
 
     def stored(self) -> dict[str, datetime]:
         """Return the times at which the files of runs were written, by run; no file is read."""
@@ -116,5 +116,5 @@ class EvalStore:
 
     def runs(self) -> Iterator[EvalRun]:
         """Yield every run that can be read, oldest first."""
-        found = (self.found(path.stem) for path in self.folder.glob("*.jsonl"))
-        yield from sorted(filter(None, found), key=lambda run: (run.finished, run.id))
+        runs = (self.found(path.stem) for path in self.folder.glob("*.jsonl"))
+        yield from sorted(filter(None, runs), key=lambda run: (run.finished, run.id))

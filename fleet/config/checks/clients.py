@@ -1,7 +1,4 @@
-"""Checks clients and adapters: versions, ranks, renames, demand, keys, smoke tests, formats.
-
-A secret tells which client calls, so two keys with the same secret are refused.
-"""
+"""Checks clients and adapters: versions, ranks, renames, demand, keys, smoke tests, formats."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace

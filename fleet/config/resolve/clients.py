@@ -61,8 +61,8 @@ def client(name: str, declared: Client, given: Declarations, facts: ProjectFacts
     usual = tiers(given).get(named, Tier())
     allowed = limits(declared.limits, usual.limits)
     billed = usual.bill_evals if declared.bill_evals is None else declared.bill_evals
-    told = notify(declared.notify)
-    return ClientSpec(name, named, declared.monthly_fee, keys, allowed, told, billed)
+    notices = notify(declared.notify)
+    return ClientSpec(name, named, declared.monthly_fee, keys, allowed, notices, billed)
 
 
 def notify(declared: Notify | None) -> NotifySpec | None:
