@@ -4,43 +4,74 @@ Bytes that a gate or a person took out stay out, under any version number, until
 or overrides them.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType
 
 from fleet.gates import Verdict
-from fleet.history.values import GateEvidence, History, RollbackHold, RolloutMark
+from fleet.history.values import Block, BlockKind, GateEvidence, History
 from fleet.names import Address, adapter_address, route_address
 from fleet.resources import LoadedAdapter, Resource, Route
 from fleet.rollout_policy import OverrideSpec
 from fleet.spec import AdapterFacts
 
-
-def kept_out(history: History, alias: str) -> frozenset[str]:
-    """Return the names under which bytes were taken out: rolled back, failed by a gate, aborted.
-
-    What stays out until it is released are the bytes, see `is_out`.
-    """
-    return frozenset(name for name, _ in _out(history, alias))
+OUT = (BlockKind.HELD, BlockKind.ABORTED, BlockKind.REJECTED)
+"""Kinds of blocks that only a release or an override ends."""
 
 
-def is_out(
-    history: History, versions: Mapping[str, AdapterFacts], alias: str, adapter: str, digest: str
-) -> bool:
-    """Say whether a version's bytes were taken out, under its name or another, and not released.
+def blocks_of(history: History, alias: str) -> tuple[Block, ...]:
+    """Return all blocks of an alias's versions; the only statement of what blocks a version."""
+    marks, rejected = history.marks.get(alias, ()), history.rejected.get(alias, {})
+    return (
+        *history.holds.get(alias, {}).values(),
+        *(
+            Block(BlockKind.ABORTED, mark.adapter, mark.at, mark.by, mark.reason, "", mark.digest)
+            for mark in marks
+            if mark.mark == "abort"
+        ),
+        *(
+            Block(
+                BlockKind.REJECTED,
+                item.adapter,
+                item.at,
+                reason=item.finding.reason,
+                gate=item.gate,
+                digest=digest,
+            )
+            for digest, item in rejected.items()
+        ),
+        *history.fell.get(alias, {}).values(),
+    )
+
+
+def blocks_on(
+    history: History,
+    versions: Mapping[str, AdapterFacts],
+    alias: str,
+    adapter: str,
+    digest: str,
+    kinds: Collection[BlockKind] = OUT,
+) -> tuple[Block, ...]:
+    """Return the blocks on a version's bytes, under its name or another, oldest first.
 
     Args:
         history: The ledger, folded.
-        versions: Those in the lock, for what the ledger does not say the digest of.
-        alias: Whom the version would serve.
-        adapter: Its full name.
-        digest: Of its bytes; empty: not known, and its name decides.
+        versions: Versions in the lock, for bytes without a digest in the ledger.
+        alias: Alias that the version would serve.
+        adapter: Full name of the version.
+        digest: Digest of the bytes; empty: not known, and the name decides.
+        kinds: Kinds of blocks to return.
     """
-    return any(
-        _same(name == adapter, its or _locked(versions, name), digest)
-        for name, its in _out(history, alias)
-    )
+    found = [
+        block
+        for block in blocks_of(history, alias)
+        if block.kind in kinds
+        and _same(
+            block.adapter == adapter, block.digest or _locked(versions, block.adapter), digest
+        )
+    ]
+    return tuple(sorted(found, key=lambda block: block.at))
 
 
 def is_way_back(
@@ -48,41 +79,16 @@ def is_way_back(
 ) -> bool:
     """Say whether an alias's traffic may fall back on a version.
 
-    It had all of it once, and its bytes, as the lock has them, are not kept out.
+    The version had all of the traffic once, and its bytes, as the lock has them, are not blocked.
     """
-    known = adapter in history.answered_all
-    return known and not is_out(history, versions, alias, adapter, _locked(versions, adapter))
+    if adapter not in history.answered_all:
+        return False
+    return not blocks_on(history, versions, alias, adapter, _locked(versions, adapter))
 
 
-def taken_out(
-    history: History, versions: Mapping[str, AdapterFacts], alias: str, adapter: str, digest: str
-) -> tuple[RollbackHold | RolloutMark, ...]:
-    """Return the holds and aborts of an alias's versions with these bytes, oldest first.
-
-    The arguments are those of `is_out`.
-    """
-    ended = [mark for mark in history.marks.get(alias, ()) if mark.mark == "abort"]
-    out: list[RollbackHold | RolloutMark] = [*history.holds.get(alias, {}).values(), *ended]
-    found = [
-        block
-        for block in out
-        if _same(block.adapter == adapter, block.digest or _locked(versions, block.adapter), digest)
-    ]
-    return tuple(sorted(found, key=lambda block: block.at))
-
-
-def fallen(
-    history: History, versions: Mapping[str, AdapterFacts], alias: str, adapter: str, digest: str
-) -> frozenset[str]:
-    """Return the names under which these bytes lost their traffic before they were through.
-
-    The arguments are those of `is_out`.
-    """
-    return frozenset(
-        name
-        for name, its in history.fell.get(alias, {}).items()
-        if _same(name == adapter, its or _locked(versions, name), digest)
-    )
+def kept_out(history: History, alias: str) -> frozenset[str]:
+    """Return the names of the versions that only a release or an override lets in."""
+    return frozenset(block.adapter for block in blocks_of(history, alias) if block.kind in OUT)
 
 
 def same_bytes(
@@ -90,24 +96,15 @@ def same_bytes(
 ) -> frozenset[str]:
     """Return a version and all blocked versions with the same bytes.
 
-    Empty where neither it nor its bytes are kept out or given up. `versions`: those in the lock.
+    Empty where neither the version nor its bytes are blocked. `versions`: those in the lock.
     """
-    gone = [*_out(history, alias), *history.fell.get(alias, {}).items()]
-    known = {name: digest or _locked(versions, name) for name, digest in gone}
+    known = {
+        block.adapter: block.digest or _locked(versions, block.adapter)
+        for block in blocks_of(history, alias)
+    }
     its = known.get(adapter) or _locked(versions, adapter)
     same = {name for name, digest in known.items() if name == adapter or (its and digest == its)}
     return frozenset({*same, adapter}) if same else frozenset()
-
-
-def _out(history: History, alias: str) -> list[tuple[str, str]]:
-    """Return all that was taken out: full name, and digest of its bytes where the ledger says."""
-    holds, marks = history.holds.get(alias, {}).values(), history.marks.get(alias, ())
-    failed = history.rejected.get(alias, {}).items()
-    return [
-        *((hold.adapter, hold.digest) for hold in holds),
-        *((mark.adapter, mark.digest) for mark in marks if mark.mark == "abort"),
-        *((item.adapter, digest) for digest, item in failed),
-    ]
 
 
 def _same(named: bool, out: str, digest: str) -> bool:  # noqa: FBT001 (a comparison's result)
@@ -127,8 +124,9 @@ def loaded_bytes(
     shares = route.shares if isinstance(route, Route) else ()
     servers = [name for share in shares if share.adapter == adapter for name in share.servers]
     found = [established.get(adapter_address(adapter, server)) for server in servers]
-    digests = (block.digest for block in found if isinstance(block, LoadedAdapter) and block.digest)
-    return next(digests, "")
+    return next(
+        (item.digest for item in found if isinstance(item, LoadedAdapter) and item.digest), ""
+    )
 
 
 def rejection(
@@ -159,12 +157,8 @@ def rejection(
     ]
     kept = history.rejected.get(alias, {}).get(digest)
     found += [kept] if kept else []
-    open_ones = [
-        block
-        for block in sorted(found, key=lambda each: each.seq)
-        if not accepted(overrides, alias, digest, block.gate, now)
-    ]
-    return open_ones[0] if open_ones else None
+    found.sort(key=lambda item: item.seq)
+    return next((e for e in found if not accepted(overrides, alias, digest, e.gate, now)), None)
 
 
 def accepted(
@@ -226,18 +220,20 @@ def fallback_check(
             another name.
         names: Their full names.
     """
-    held = history.holds.get(alias, {})
-    ended = {mark.adapter for mark in history.marks.get(alias, ()) if mark.mark == "abort"}
+    held, known = history.holds.get(alias, {}), blocks_of(history, alias)
     begun = not history.answered_all.isdisjoint(names)
     unfit = {}
     for name in names:
-        if name in held:
+        named = {block.kind for block in known if block.adapter == name}
+        same = blocks_on(history, {}, alias, name, digests.get(name, ""))
+        other = next((block for block in same if block.kind is not BlockKind.REJECTED), None)
+        if BlockKind.HELD in named:
             unfit[name] = ROLLED_BACK
-        elif name in ended:
+        elif BlockKind.ABORTED in named:
             unfit[name] = ABORTED
-        elif same := taken_out(history, {}, alias, name, digests.get(name, "")):
-            unfit[name] = TWIN.format(same[0].adapter.rpartition("-v")[2])
-        elif is_out(history, {}, alias, name, digests.get(name, "")):
+        elif other:
+            unfit[name] = TWIN.format(other.adapter.rpartition("-v")[2])
+        elif same:
             unfit[name] = FAILED
         elif begun and name not in history.answered_all:
             unfit[name] = UNPROVEN

@@ -38,7 +38,14 @@ from fleet.history.rollout_events import (
     RolledBack,
     RolloutMarked,
 )
-from fleet.history.values import History, RollbackHold, RolloutStage, UnfinishedStep, latest_time
+from fleet.history.values import (
+    Block,
+    BlockKind,
+    History,
+    RolloutStage,
+    UnfinishedStep,
+    latest_time,
+)
 from fleet.names import Address, address_parts, name_in_address, route_address, server_of_address
 from fleet.resources import FULL, Key, LoadedAdapter, Resource, Route, Server, State
 
@@ -77,7 +84,7 @@ class _Past:
     seq: int = 0
     as_of: datetime | None = None
     stages: dict[str, RolloutStage] = field(default_factory=dict)
-    holds: dict[str, dict[str, RollbackHold]] = field(default_factory=dict)
+    holds: dict[str, dict[str, Block]] = field(default_factory=dict)
     cutovers: dict[str, datetime] = field(default_factory=dict)
     answered_all: set[str] = field(default_factory=set)
     boots: dict[str, str] = field(default_factory=dict)
@@ -248,16 +255,23 @@ class _Past:
         if stage is None or (stage.adapter, stage.percent) != (top.adapter, top.percent):
             self.trials.superseded(route.alias, top.adapter)
             if stage is not None and stage.adapter == top.adapter and not top.percent:
-                self.trials.fell(route.alias, top.adapter, loaded_bytes(known, route, top.adapter))
+                digest = loaded_bytes(known, route, top.adapter)
+                lost = Block(BlockKind.ROLLED_BACK, top.adapter, when, digest=digest)
+                self.trials.fallen.setdefault(route.alias, {})[top.adapter] = lost
             self.stages[route.alias] = RolloutStage(top.adapter, top.percent, when)
 
     def _rolled_back(self, event: RolledBack, entry: Entry) -> None:
         route = self.established.get(route_address(event.alias))
         holds = self.holds.setdefault(event.alias, {})
         if event.adapter:
-            digest = loaded_bytes(self.established, route, event.adapter)
-            holds[event.adapter] = RollbackHold(
-                event.adapter, entry.time, entry.by, event.reason, event.gate or "", digest
+            holds[event.adapter] = Block(
+                BlockKind.HELD,
+                event.adapter,
+                entry.time,
+                entry.by,
+                event.reason,
+                event.gate or "",
+                loaded_bytes(self.established, route, event.adapter),
             )
         holds.pop(event.to, None)
         if isinstance(route, Route):

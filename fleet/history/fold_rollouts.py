@@ -12,6 +12,7 @@ from fleet.history.entry import Entry
 from fleet.history.rollout_events import EvalFinished, GateJudged, RetrainClaimed, RolloutMarked
 from fleet.history.values import (
     MARK_KINDS,
+    Block,
     Claim,
     EvalRunRecord,
     GateEvidence,
@@ -38,8 +39,8 @@ class RolloutsFold:
     evals: dict[str, dict[tuple[str, str], EvalRunRecord]] = field(default_factory=dict)
     """By alias, then by adapter and purpose."""
     freed: dict[str, frozenset[str]] = field(default_factory=dict)
-    fallen: dict[str, dict[str, str]] = field(default_factory=dict)
-    """By alias, then by adapter: the digest of its bytes; empty: the lock says which they are."""
+    fallen: dict[str, dict[str, Block]] = field(default_factory=dict)
+    """By alias, then by adapter."""
 
     @classmethod
     def of(
@@ -50,7 +51,7 @@ class RolloutsFold:
         claims: Mapping[str, Claim],
         evals: Mapping[str, tuple[EvalRunRecord, ...]],
         freed: Mapping[str, frozenset[str]],
-        fallen: Mapping[str, Mapping[str, str]],
+        fallen: Mapping[str, Mapping[str, Block]],
     ) -> "RolloutsFold":
         """Go on from what `fields` returned."""
         return cls(
@@ -78,7 +79,7 @@ class RolloutsFold:
         dict[str, Claim],
         dict[str, tuple[EvalRunRecord, ...]],
         dict[str, frozenset[str]],
-        dict[str, dict[str, str]],
+        dict[str, dict[str, Block]],
     ]:
         """Return what a history holds of them, in its order, from evidence on."""
         return (
@@ -187,14 +188,10 @@ class RolloutsFold:
         """
         self.freed[alias] = self.freed.get(alias, frozenset()) - {adapter}
         self.fallen[alias] = {
-            key: each
-            for key, each in self.fallen.get(alias, {}).items()
-            if key != adapter and not (each and each == digest)
+            name: block
+            for name, block in self.fallen.get(alias, {}).items()
+            if name != adapter and not (digest and block.digest == digest)
         }
-
-    def fell(self, alias: str, adapter: str, digest: str) -> None:
-        """Note that a version on its way has lost all of its traffic; `digest` as of `serves`."""
-        self.fallen[alias] = {**self.fallen.get(alias, {}), adapter: digest}
 
     def _began_anew(self, alias: str, adapter: str, when: datetime) -> None:
         """Note that what was said of a version's stage was said of another engine or golden set."""

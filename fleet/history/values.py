@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, Literal, get_args
 
@@ -148,18 +149,33 @@ class RolloutStage:
         return 0 < self.percent < FULL and shares.get(self.adapter) == self.percent
 
 
-@dataclass(frozen=True, slots=True)
-class RollbackHold:
-    """A version kept out of an alias's traffic after a rollback, until released."""
+class BlockKind(StrEnum):
+    """The cause of a block."""
 
+    REJECTED = "rejected"
+    """A gate failed the bytes."""
+    ABORTED = "aborted"
+    """A person ended the rollout."""
+    HELD = "held"
+    """A rollback took the traffic back, by a person or by the verdict of a gate."""
+    ROLLED_BACK = "rolled back"
+    """The version lost all of its traffic while it was the newest: no gate passed it in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A cause that keeps the bytes of a version from serving an alias, until released."""
+
+    kind: BlockKind
     adapter: str
+    """Full name of the version at the time; the same bytes are blocked under every name."""
     at: datetime
-    by: str
-    reason: str
+    by: str = ""
+    reason: str = ""
     gate: str = ""
-    """The gate whose verdict did it; empty: a person."""
+    """The gate whose verdict decided; empty: a person decided."""
     digest: str = ""
-    """Of its bytes, as they were loaded then; empty: the lock says which they are."""
+    """Digest of the bytes at the time; empty: the lock has the digest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,10 +196,8 @@ class History:
     """Number of ledger entries read."""
     stages: Mapping[str, RolloutStage] = field(default_factory=lambda: MappingProxyType({}))
     """By alias: the newest version's latest stage."""
-    holds: Mapping[str, Mapping[str, RollbackHold]] = field(
-        default_factory=lambda: MappingProxyType({})
-    )
-    """By alias, then by full adapter name."""
+    holds: Mapping[str, Mapping[str, Block]] = field(default_factory=lambda: MappingProxyType({}))
+    """By alias, then by full adapter name: blocks of the kind `held`."""
     cutovers: Mapping[str, datetime] = field(default_factory=lambda: MappingProxyType({}))
     """By full adapter name: since when it has had no share after being replaced."""
     answered_all: frozenset[str] = frozenset()
@@ -218,10 +232,9 @@ class History:
     """By alias: the latest evaluation of each version and purpose, oldest first."""
     released: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
     """By alias: versions that were kept out, were released, and have had no traffic since."""
-    fell: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: MappingProxyType({}))
-    """By alias: versions that lost all of their traffic while they were the newest, until they are
-    released or their bytes serve again, whatever is declared in between; with the digest of those
-    bytes, empty where the lock says which they are.
+    fell: Mapping[str, Mapping[str, Block]] = field(default_factory=lambda: MappingProxyType({}))
+    """By alias, then by full adapter name: blocks of the kind `rolled back`, until the bytes are
+    released or serve again.
     """
     as_of: datetime | None = None
     """The latest time that an entry bears, by the clock of whoever wrote it, since a person last

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from fleet.history import GateEvidence, RollbackHold, RolloutMark
+from fleet.history import Block, BlockKind, GateEvidence, RolloutMark
 from fleet.names import version_of
 from fleet.rollouts.evidence import NONE, GateResult
 
@@ -13,7 +13,7 @@ def time(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%d %H:%M UTC")
 
 
-def rolled_back(alias: str, hold: RollbackHold) -> str:
+def rolled_back(alias: str, hold: Block) -> str:
     """Say that a version was rolled back, and how the version may come again."""
     reason = f" ({hold.reason})" if hold.reason else ""
     return (
@@ -67,20 +67,20 @@ def aborted(alias: str, target: str, mark: RolloutMark) -> str:
     )
 
 
-def same_bytes(alias: str, target: str, out: RollbackHold | RolloutMark) -> str:
+def same_bytes(alias: str, target: str, block: Block) -> str:
     """Say that a version has the bytes of a version that was taken out."""
     return (
-        f"{alias}: {version_of(target)} {taken_out(out)}, and gets no traffic. To roll it out "
+        f"{alias}: {version_of(target)} {taken_out(block)}, and gets no traffic. To roll it out "
         f"again: fleetctl release {alias}"
     )
 
 
-def taken_out(out: RollbackHold | RolloutMark) -> str:
+def taken_out(block: Block) -> str:
     """Say which version the bytes are from, and by whom, when and why they were taken out."""
-    reason = f" ({out.reason})" if out.reason else ""
-    how = "rolled back" if isinstance(out, RollbackHold) else "aborted"
-    who = f"{how} by {out.by} at {time(out.at)}{reason}"
-    return f"has the bytes of {version_of(out.adapter)}, which was {who}"
+    reason = f" ({block.reason})" if block.reason else ""
+    how = "aborted" if block.kind is BlockKind.ABORTED else "rolled back"
+    cause = f"{how} by {block.by} at {time(block.at)}{reason}"
+    return f"has the bytes of {version_of(block.adapter)}, which was {cause}"
 
 
 def given_up(alias: str, target: str) -> str:

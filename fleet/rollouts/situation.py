@@ -7,17 +7,17 @@ from functools import cached_property
 
 from fleet.capacity import hourly_rpm
 from fleet.history import (
+    Block,
+    BlockKind,
     GateEvidence,
     History,
     MarkKind,
-    RollbackHold,
     RolloutMark,
     RolloutStage,
     accepted,
-    fallen,
+    blocks_on,
     is_way_back,
     rejection,
-    taken_out,
 )
 from fleet.names import AdapterName
 from fleet.resources import FULL, Route
@@ -91,7 +91,7 @@ class Situation:
         return facts.digest if facts else ""
 
     @cached_property
-    def holds(self) -> Mapping[str, RollbackHold]:
+    def holds(self) -> Mapping[str, Block]:
         """Versions that stay out; without the target where its bytes are others or let in again.
 
         It is an override that lets in what a gate has taken out.
@@ -110,7 +110,7 @@ class Situation:
         )
 
     @cached_property
-    def twin(self) -> RollbackHold | RolloutMark | None:
+    def twin(self) -> Block | None:
         """What keeps the target's bytes out under another name, of the version taken out first.
 
         A version that answers all requests was put there, and is nobody's way past a hold.
@@ -121,12 +121,16 @@ class Situation:
         return next((each for each in found if not self._lifted(each)), None)
 
     @cached_property
-    def _out(self) -> tuple[RollbackHold | RolloutMark, ...]:
-        return taken_out(self.history, self.fleet.versions, self.alias, self.target, self.digest)
+    def _out(self) -> tuple[Block, ...]:
+        return self._blocks(BlockKind.HELD, BlockKind.ABORTED)
 
-    def _lifted(self, out: RollbackHold | RolloutMark) -> bool:
-        """Say whether an override accepts what a gate took out; never a person's block."""
-        return isinstance(out, RollbackHold) and bool(out.gate) and bool(self.accepts(out.gate))
+    def _blocks(self, *kinds: BlockKind) -> tuple[Block, ...]:
+        known = self.fleet.versions
+        return blocks_on(self.history, known, self.alias, self.target, self.digest, kinds)
+
+    def _lifted(self, block: Block) -> bool:
+        """Say whether an override accepts the bytes that a gate blocked; never a person's block."""
+        return bool(block.gate) and bool(self.accepts(block.gate))
 
     def accepts(self, gate: str) -> str:
         """Return the person who answers for the target whatever a gate says; empty: none."""
@@ -158,8 +162,7 @@ class Situation:
         Such bytes wait for `release`, whatever was declared since and under whichever name. An
         override answers for them where it accepts each gate that has not passed.
         """
-        known = self.fleet.versions
-        fell = fallen(self.history, known, self.alias, self.target, self.digest)
+        fell = {block.adapter for block in self._blocks(BlockKind.ROLLED_BACK)}
         if self.stage is not None and self.stage.percent:  # let in under this name
             fell &= {self.target}
         lifted = self.target in self.history.holds.get(self.alias, {})  # by its gate's override

@@ -12,15 +12,15 @@ from datetime import datetime
 
 from fleet.gates import Verdict
 from fleet.history import (
+    BlockKind,
     GateEvidence,
     History,
-    RollbackHold,
     RolloutStage,
     accepted,
+    blocks_on,
     is_way_back,
     other_engine,
     rejection,
-    taken_out,
 )
 from fleet.names import server_address
 from fleet.resources import FULL, Route, Server, State
@@ -156,10 +156,12 @@ def _is_out(
 
     What answers all requests was put there, whatever was said of the same bytes before.
     """
-    found = taken_out(history, fleet.versions, alias, name, digest)
-    own = [trial for trial in found if trial.adapter == name or percent < FULL]
-    gates = [each.gate if isinstance(each, RollbackHold) else "" for each in own]
-    return any(not (gate and accepted(fleet.overrides, alias, digest, gate, now)) for gate in gates)
+    kinds = (BlockKind.HELD, BlockKind.ABORTED)
+    return any(
+        not (block.gate and accepted(fleet.overrides, alias, digest, block.gate, now))
+        for block in blocks_on(history, fleet.versions, alias, name, digest, kinds)
+        if block.adapter == name or percent < FULL
+    )
 
 
 def _is_altered(live: State, name: str, facts: AdapterFacts) -> bool:
