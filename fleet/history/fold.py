@@ -108,22 +108,14 @@ class _Past:
             dict.fromkeys(sorted(history.owned)),
             dict(history.unfinished),
             dict(history.established),
-            trials=RolloutsFold.of(
-                history.evidence,
-                history.rejected,
-                history.marks,
-                history.claims,
-                history.evals,
-                history.released,
-                history.fell,
-            ),
+            trials=RolloutsFold.of(history),
         )
         for address in {*past.owned, *past.established}:
             past._list(Address(address))
         return past
 
     def history(self) -> History:
-        return History(
+        bare = History(
             self.seq,
             self.stages,
             {alias: hold for alias, hold in self.holds.items() if hold},
@@ -133,9 +125,9 @@ class _Past:
             frozenset(self.owned),
             self.unfinished,
             self.established,
-            *self.trials.fields(),
             as_of=self.as_of,
         )
+        return self.trials.completed(bare)
 
     def take(self, entry: Entry) -> None:  # noqa: C901, PLR0912 (a case a kind)
         """Add an entry."""

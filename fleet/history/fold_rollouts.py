@@ -3,7 +3,7 @@
 Folded beside routes and steps; all of it stays when a route does not change.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -16,6 +16,7 @@ from fleet.history.values import (
     Claim,
     EvalRunRecord,
     GateEvidence,
+    History,
     RolloutMark,
     RolloutStage,
     by_server,
@@ -43,57 +44,39 @@ class RolloutsFold:
     """By alias, then by adapter."""
 
     @classmethod
-    def of(
-        cls,
-        evidence: Mapping[str, tuple[GateEvidence, ...]],
-        rejected: Mapping[str, Mapping[str, GateEvidence]],
-        marks: Mapping[str, tuple[RolloutMark, ...]],
-        claims: Mapping[str, Claim],
-        evals: Mapping[str, tuple[EvalRunRecord, ...]],
-        freed: Mapping[str, frozenset[str]],
-        fallen: Mapping[str, Mapping[str, Block]],
-    ) -> "RolloutsFold":
-        """Go on from what `fields` returned."""
+    def of(cls, history: History) -> "RolloutsFold":
+        """Return the fold that goes on from a history."""
         return cls(
-            {alias: {item.gate: item for item in found} for alias, found in evidence.items()},
-            {alias: dict(found) for alias, found in rejected.items()},
+            {a: {item.gate: item for item in found} for a, found in history.evidence.items()},
+            {alias: dict(found) for alias, found in history.rejected.items()},
             {
-                alias: {(item.mark, item.adapter): item for item in found}
-                for alias, found in marks.items()
+                alias: {(mark.mark, mark.adapter): mark for mark in marks}
+                for alias, marks in history.marks.items()
             },
-            dict(claims),
+            dict(history.claims),
             {
-                alias: {(item.adapter, item.purpose): item for item in found}
-                for alias, found in evals.items()
+                alias: {(run.adapter, run.purpose): run for run in runs}
+                for alias, runs in history.evals.items()
             },
-            dict(freed),
-            {alias: dict(found) for alias, found in fallen.items()},
+            dict(history.released),
+            {alias: dict(found) for alias, found in history.fell.items()},
         )
 
-    def fields(
-        self,
-    ) -> tuple[
-        dict[str, tuple[GateEvidence, ...]],
-        dict[str, dict[str, GateEvidence]],
-        dict[str, tuple[RolloutMark, ...]],
-        dict[str, Claim],
-        dict[str, tuple[EvalRunRecord, ...]],
-        dict[str, frozenset[str]],
-        dict[str, dict[str, Block]],
-    ]:
-        """Return what a history holds of them, in its order, from evidence on."""
-        return (
-            {
-                alias: tuple(each for _, each in sorted(found.items()))
+    def completed(self, history: History) -> History:
+        """Return a history with the evidence, marks, claims and evaluations of this fold."""
+        return replace(
+            history,
+            evidence={
+                alias: tuple(item for _, item in sorted(found.items()))
                 for alias, found in self.evidence.items()
                 if found
             },
-            {alias: found for alias, found in self.rejected.items() if found},
-            {alias: tuple(found.values()) for alias, found in self.marks.items() if found},
-            self.claims,
-            {alias: tuple(found.values()) for alias, found in self.evals.items()},
-            {alias: found for alias, found in self.freed.items() if found},
-            {alias: found for alias, found in self.fallen.items() if found},
+            rejected={alias: found for alias, found in self.rejected.items() if found},
+            marks={alias: tuple(found.values()) for alias, found in self.marks.items() if found},
+            claims=self.claims,
+            evals={alias: tuple(found.values()) for alias, found in self.evals.items()},
+            released={alias: found for alias, found in self.freed.items() if found},
+            fell={alias: found for alias, found in self.fallen.items() if found},
         )
 
     def judged(self, event: GateJudged, entry: Entry) -> bool:
