@@ -16,16 +16,3 @@ from fleet.rollouts.forecast import forecast_rollouts
 from fleet.rollouts.guards import closed_until
 from fleet.rollouts.targets import AliasTarget, Phase, RolloutTargets
 from fleet.rollouts.trials import GateTrial, due_gates, engine_digest
-
-__all__ = [
-    "AliasTarget",
-    "GateTrial",
-    "Phase",
-    "RolloutTargets",
-    "closed_until",
-    "decide_rollouts",
-    "due_gates",
-    "engine_digest",
-    "forecast_rollouts",
-    "golden_of",
-]
