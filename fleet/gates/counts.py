@@ -31,7 +31,7 @@ BAD: Mapping[str, str] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Requests of one side in one window, and how many of them were bad, by kind.
+    """The requests of a side in a window, and the number of bad requests by kind.
 
     Kinds: `errors format truncated slow_first_token slow_token slow_total`, and
     `late:<gate>` for those beyond a gate's own limit. Whether a request failed is always known;
@@ -45,9 +45,9 @@ class Tally:
     users: Mapping[str, Clustered] | None = None
     """By kind: the same by user; None: no request of the stage names one."""
     arrived: int | None = None
-    """Draws of the split: new users, and requests that name nobody; None: as `requests`."""
+    """Draws of the split: new users, and requests without a user; None: as `requests`."""
     unnamed: int = 0
-    """Requests that name nobody although the split goes by user; each counts by itself."""
+    """Requests without a user although the split goes by user; every such request is a unit."""
 
     def total(self, kind: str) -> int:
         """Return the requests among which a kind was counted."""
@@ -108,7 +108,7 @@ def counts_of(
 
 
 def _pooled(made: Mapping[str, float | tuple[float, ...]]) -> dict[str, float | tuple[float, ...]]:
-    """Add the old version's counts to the new one's, save for the split."""
+    """Add the old version's counts to the new version's, save for the split."""
     found = dict(made)
     for name, value in made.items():
         other = made.get(f"{name}_stable")

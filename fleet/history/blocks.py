@@ -1,4 +1,4 @@
-"""Decides what keeps a version from serving, and which versions a rollback may fall back on.
+"""Lists the blocks that keep a version from serving, and judges versions as a fallback.
 
 Bytes that a gate or a person took out stay out, under any version number, until a person releases
 or overrides them.
@@ -184,7 +184,7 @@ TWIN = "it has the bytes of {}, which was taken out"
 
 @dataclass(frozen=True, slots=True)
 class FallbackCheck:
-    """What the ledger says against versions; empty where it does not answer."""
+    """The objections of the ledger to versions; empty where it does not answer."""
 
     held: frozenset[str] = frozenset()
     """Full names of those that were rolled back and not released."""
@@ -197,7 +197,7 @@ class FallbackCheck:
 
 
 FallbackObjection = Callable[[tuple[str, ...]], FallbackCheck]
-"""Asks what speaks against versions, by full names."""
+"""Returns the objections to versions, by full names."""
 
 
 def nothing_known(names: tuple[str, ...]) -> FallbackCheck:  # noqa: ARG001 (an `FallbackObjection`)
@@ -250,7 +250,7 @@ def rejected_by_gates(
     names: Iterable[str],
     now: datetime,
 ) -> dict[str, str]:
-    """Return the gate that failed each version without an acceptance or release, by full name.
+    """Return the gates that failed versions without an acceptance or release, by full name.
 
     Args:
         history: The ledger, folded.
@@ -273,7 +273,7 @@ def rejected_by_gates(
 
 
 def loaded_digests(history: History) -> dict[str, str]:
-    """Return the digest of each version that an apply has loaded, by full name."""
+    """Return the digests of the versions that an apply has loaded, by full name."""
     return {
         resource.adapter: resource.digest
         for resource in history.established.values()

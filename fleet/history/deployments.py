@@ -19,7 +19,7 @@ from fleet.names import AdapterName, adapter_of_address, server_of_address
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """One thing that happened to a version."""
+    """An event in the life of a version."""
 
     time: datetime
     by: str
@@ -28,7 +28,7 @@ class Deployment:
 
 
 def deployments_of(entries: Iterable[Entry], name: AdapterName) -> Iterator[Deployment]:
-    """Yield what happened to a version, oldest first; a share only when it changed."""
+    """Yield the deployments of a version, oldest first; a share only when it changed."""
     begun: dict[str, Document] = {}
     share: int | None = None
     for entry in entries:
@@ -63,7 +63,7 @@ def deployments_of(entries: Iterable[Entry], name: AdapterName) -> Iterator[Depl
 
 
 def carried_out(entries: Iterable[Entry], plan_id: str) -> datetime | None:
-    """Return when a plan was carried out to its end, if another one has begun since.
+    """Return the end of a plan's apply, if an apply of another plan has begun since.
 
     Such a plan may match what is live by chance: it was reviewed for another moment.
     """

@@ -16,7 +16,7 @@ class Entry:
     time: datetime
     event: LedgerEvent
     run: str
-    """Id of the run that wrote it."""
+    """Id of the author's run."""
     by: str
     token: int
     previous: str

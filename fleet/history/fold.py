@@ -228,7 +228,7 @@ class _Past:
                 self._own(address)
 
     def _routed(self, route: Route, when: datetime) -> None:
-        """Note a route's stage, and which versions lost their share with it."""
+        """Note a route's stage, and the versions that lost their share with the route."""
         known = self.established
         before, known[route.address] = known.get(route.address), route
         shares, top = {share.adapter: share.percent for share in route.shares}, route.shares[0]

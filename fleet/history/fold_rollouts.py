@@ -24,7 +24,7 @@ from fleet.history.values import (
 )
 
 _OF_A_STAGE = ("approve", "advance", "extend")
-"""What is said of one stage and what was found in it."""
+"""Marks that hold for a single stage."""
 
 
 @dataclass(slots=True)
@@ -137,15 +137,15 @@ class RolloutsFold:
         )
 
     def superseded(self, alias: str, adapter: str) -> None:
-        """Forget what was said of the stages of all versions but the one now rolled out."""
+        """Forget the marks on stages of all versions but the version that is rolled out now."""
         for word, owner in tuple(self.marks.get(alias, ())):
             if word in _OF_A_STAGE and owner != adapter:
                 del self.marks[alias][word, owner]
 
     def released(self, alias: str, adapter: str, held: Iterable[str]) -> None:
-        """Forget what kept a version out (empty: every version): it is judged anew.
+        """Forget the blocks of a version (empty: of every version), which is judged anew.
 
-        That it was is remembered until it serves. `held`: versions that were rolled back.
+        The release is remembered until the version serves. `held`: versions that were rolled back.
         """
         failed = {item.adapter for item in self.rejected.get(alias, {}).values()}
         aborted = {mark.adapter for mark in self.marks.get(alias, {}).values()
@@ -177,7 +177,7 @@ class RolloutsFold:
         }
 
     def _began_anew(self, alias: str, adapter: str, when: datetime) -> None:
-        """Note that what was said of a version's stage was said of another engine or golden set."""
+        """Note that the marks on a version's stage are of another engine or golden set."""
         self.marks[alias] = {
             key: replace(mark, void=mark.void or when)
             if mark.adapter == adapter and mark.mark in _OF_A_STAGE

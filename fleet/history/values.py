@@ -36,20 +36,20 @@ def other_engine(known: str, now: str) -> bool:
 
 
 def by_server(engine: str) -> dict[str, str]:
-    """Return the digest of each server of `fleet.rollouts.trials.engine_of`."""
+    """Return the digests of `fleet.rollouts.trials.engine_of` by server."""
     parted = (part.rpartition("=") for part in engine.split())
     return {server: digest for server, _, digest in parted}
 
 
 @dataclass(frozen=True, slots=True)
 class GateEvidence:
-    """One judged gate, and what exactly was judged."""
+    """A judged gate, and the bytes and engine that were judged."""
 
     alias: str
     adapter: str
     """Full name of the new version."""
     stable: str
-    """Full name of the version it was compared with."""
+    """Full name of the version to compare with."""
     percent: int
     """The new version's share at the time; 0: before it got traffic."""
     gate: str
@@ -65,7 +65,7 @@ class GateEvidence:
     """Number of the ledger entry."""
 
     def answers(self, gate: GateSpec) -> bool:
-        """Say whether the gate is declared as it was when this was found: its metric and limits."""
+        """Say whether metric and limits of the declared gate are those of this evidence."""
         least, floor = float(gate.min_requests), gate.floor or 0.0
         now = (gate.margin, gate.tolerate, gate.false_alarm, least, floor)
         then = self.finding.parameters
@@ -75,7 +75,7 @@ class GateEvidence:
 
 @dataclass(frozen=True, slots=True)
 class RolloutMark:
-    """What a person said of a rollout: it holds for the stage in which it was said.
+    """A mark of a person on a rollout; the mark holds for the stage of that time.
 
     A hold lasts until `resume`, a pause until its time or `resume`, an abort until `release`.
     """
@@ -94,20 +94,20 @@ class RolloutMark:
     digest: str = ""
     """Of the version's bytes, as the lock had them then; empty: it still says which they are."""
     void: datetime | None = None
-    """Since when it counts no more, for its stage began anew: engine, base, golden set or bytes
-    had changed; None: it counts.
+    """Time from which the mark no longer counts: engine, base, golden set or bytes had changed, and
+    the stage began anew; None: the mark counts.
     """
     seq: int = 0
     """Number of the ledger entry."""
 
     def lasts(self, now: datetime) -> bool:
-        """Say whether it has not ended by itself."""
+        """Say whether the mark has not ended by itself."""
         return self.until is None or now < self.until
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Somebody retrains an alias, and nobody else should."""
+    """A claim on the retraining of an alias, which keeps other people from the same work."""
 
     by: str
     until: datetime
@@ -141,11 +141,11 @@ class RolloutStage:
 
     @property
     def since(self) -> datetime:
-        """From when on evidence counts, and from when on it bakes."""
+        """Begin of the bake, from which evidence counts."""
         return self.restarted or self.entered
 
     def is_half_way(self, shares: Mapping[str, int]) -> bool:
-        """Say whether the version still has this stage's share, and it is neither none nor all."""
+        """Say whether the version still has the share of this stage, above 0 % and below 100 %."""
         return 0 < self.percent < FULL and shares.get(self.adapter) == self.percent
 
 
@@ -159,7 +159,7 @@ class BlockKind(StrEnum):
     HELD = "held"
     """A rollback took the traffic back, by a person or by the verdict of a gate."""
     ROLLED_BACK = "rolled back"
-    """The version lost all of its traffic while it was the newest: no gate passed it in time."""
+    """The newest version lost all of its traffic: its gates did not pass in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +180,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class UnfinishedStep:
-    """A step that was started and of which nobody wrote down how it ended."""
+    """A started step without a recorded end."""
 
     step: str
     address: Address
@@ -190,7 +190,7 @@ class UnfinishedStep:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The past of a fleet, as far as planning needs it; empty for a new fleet."""
+    """The past of a fleet for planning; empty for a new fleet."""
 
     seq: int = 0
     """Number of ledger entries read."""
@@ -201,8 +201,8 @@ class History:
     cutovers: Mapping[str, datetime] = field(default_factory=lambda: MappingProxyType({}))
     """By full adapter name: since when it has had no share after being replaced."""
     answered_all: frozenset[str] = frozenset()
-    """Full adapter names that once had all of an alias's traffic, or stood behind the newest one
-    when the ledger first saw its route: a rollout given up half-way is nothing to fall back on.
+    """Full names of versions that once had all of an alias's traffic, or stood behind the newest
+    version on the first recorded route: a version given up half-way is no fallback.
     """
     boots: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """By server: the boot id seen by the last apply."""
@@ -211,11 +211,11 @@ class History:
     unfinished: Mapping[str, UnfinishedStep] = field(default_factory=lambda: MappingProxyType({}))
     """By step id: steps that a run began before it died."""
     established: Mapping[Address, Resource] = field(default_factory=lambda: MappingProxyType({}))
-    """What applies and rollbacks left behind, by address."""
+    """Resources as applies and rollbacks left them, by address."""
     evidence: Mapping[str, tuple[GateEvidence, ...]] = field(
         default_factory=lambda: MappingProxyType({})
     )
-    """By alias: each gate's latest evidence on the version judged last, by gate."""
+    """By alias: the latest evidence of every gate on the version judged last, by gate."""
     rejected: Mapping[str, Mapping[str, GateEvidence]] = field(
         default_factory=lambda: MappingProxyType({})
     )
@@ -223,9 +223,9 @@ class History:
     marks: Mapping[str, tuple[RolloutMark, ...]] = field(
         default_factory=lambda: MappingProxyType({})
     )
-    """By alias: what people said of its rollout, oldest first."""
+    """By alias: marks of people on its rollout, oldest first."""
     claims: Mapping[str, Claim] = field(default_factory=lambda: MappingProxyType({}))
-    """By alias: who is retraining it."""
+    """By alias: the claim on its retraining."""
     evals: Mapping[str, tuple[EvalRunRecord, ...]] = field(
         default_factory=lambda: MappingProxyType({})
     )
@@ -237,8 +237,8 @@ class History:
     released or serve again.
     """
     as_of: datetime | None = None
-    """The latest time that an entry bears, by the clock of whoever wrote it, since a person last
-    released or adopted something, who answers for the clock; None: there is no entry.
+    """The latest time of an entry, by the clock of its author, since the last release or adoption,
+    by which a person answers for the clock; None: there is no entry.
     """
 
 

@@ -1,4 +1,4 @@
-"""Indexes the live state as rollouts and placement ask for it."""
+"""Indexes the live state for rollouts and placement."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,12 +11,12 @@ from fleet.spec import FleetSpec
 
 
 def loaded_on(live: State) -> dict[str, tuple[str, ...]]:
-    """Return the servers that list each version, by full name, sorted."""
+    """Return the sorted servers that list a version, by full name of the version."""
     return _grouped((adapter.adapter, adapter.server) for adapter in live.adapters().values())
 
 
 def routed_to(routes: Mapping[str, Route]) -> dict[str, tuple[str, ...]]:
-    """Return the servers that live routes name for each version, by full name, sorted."""
+    """Return the sorted servers of a version on live routes, by full name of the version."""
     return _grouped(
         (share.adapter, server)
         for route in routes.values()

@@ -1,4 +1,4 @@
-"""Words what a plan says of a version that does not move on."""
+"""Words the messages of a plan about a version that does not move on."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -76,7 +76,7 @@ def same_bytes(alias: str, target: str, block: Block) -> str:
 
 
 def taken_out(block: Block) -> str:
-    """Say which version the bytes are from, and by whom, when and why they were taken out."""
+    """Name the blocked version with the same bytes, and the block's author, time and reason."""
     reason = f" ({block.reason})" if block.reason else ""
     how = "aborted" if block.kind is BlockKind.ABORTED else "rolled back"
     cause = f"{how} by {block.by} at {time(block.at)}{reason}"
@@ -102,7 +102,7 @@ def void(mark: RolloutMark) -> str:
 
 
 def halted(at: str, mark: RolloutMark) -> str:
-    """Say by whom a rollout is halted, and until when; `at` begins the sentence."""
+    """Name the author and the end of a halt; `at` begins the sentence."""
     reason = f" ({mark.reason})" if mark.reason else ""
     if mark.until is not None:
         return f"{at}: paused by {mark.by} until {time(mark.until)}{reason}, then it goes on"

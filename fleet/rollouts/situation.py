@@ -1,4 +1,4 @@
-"""Gathers all that a decision about one alias needs: candidate, stable version, stage, blocks."""
+"""Gathers the facts for the decision about an alias: candidate, stable version, stage, blocks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -45,7 +45,7 @@ class Situation:
 
     @property
     def alias(self) -> str:
-        """What the client calls."""
+        """Name that the client calls."""
         return self.adapter.alias
 
     @cached_property
@@ -111,9 +111,9 @@ class Situation:
 
     @cached_property
     def twin(self) -> Block | None:
-        """What keeps the target's bytes out under another name, of the version taken out first.
+        """The oldest block on the target's bytes under another name.
 
-        A version that answers all requests was put there, and is nobody's way past a hold.
+        A version that answers all requests was put there on purpose, and is no way past a hold.
         """
         if self.percent == FULL:
             return None
@@ -133,13 +133,13 @@ class Situation:
         return bool(block.gate) and bool(self.accepts(block.gate))
 
     def accepts(self, gate: str) -> str:
-        """Return the person who answers for the target whatever a gate says; empty: none."""
+        """Return the override that accepts the target in spite of a gate; empty: none."""
         return accepted(self.fleet.overrides, self.alias, self.digest, gate, self.now)
 
     def mark(self, word: MarkKind) -> RolloutMark | None:
-        """Return what a person said of the target's bytes, if it was this.
+        """Return a person's mark on the target's bytes.
 
-        A hold and a pause are of whatever has its name: nobody goes on by a change of bytes.
+        Holds and pauses are of the name: a change of bytes does not end them.
         """
         marks = self.history.marks.get(self.alias, ())
         found = next((e for e in marks if (e.mark, e.adapter) == (word, self.target)), None)
@@ -157,7 +157,7 @@ class Situation:
 
     @property
     def given_up(self) -> bool:
-        """Whether its gates could not tell in time, it lost its traffic, and nobody answers for it.
+        """Whether gates could not tell in time, traffic was lost, and no override accepts this.
 
         Such bytes wait for `release`, whatever was declared since and under whichever name. An
         override answers for them where it accepts each gate that has not passed.
@@ -184,7 +184,7 @@ class Situation:
 
     @property
     def void(self) -> RolloutMark | None:
-        """What a person let this stage do, before it began anew; said again since, it counts."""
+        """The approval or advance from before this stage began anew; a newer mark counts."""
         said = (self._of_stage("approve"), self._of_stage("advance"))
         return next((mark for mark in said if mark is not None and mark.void), None)
 
@@ -213,9 +213,9 @@ class Situation:
 
     @cached_property
     def judged(self) -> tuple[GateResult, ...]:
-        """The gates of the rollout, with what is known now.
+        """The gates of the rollout, with the evidence that counts now.
 
-        Where there is no other version, a golden set says what it said beside the last one.
+        Without another version, the verdict of a golden set beside the last version stays.
         """
         evidence = {
             item.gate: item
@@ -232,7 +232,7 @@ class Situation:
 
     @property
     def first_weight(self) -> int:
-        """The share to begin with, larger where too few requests are declared to judge it by."""
+        """The first share, larger where too few requests are declared for a verdict."""
         rollout = self.rollout
         weight, larger = rollout.weights[0], rollout.low_traffic
         if larger is None or self.adapter.demand is None:

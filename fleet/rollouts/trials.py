@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from fleet.gates import Verdict
 from fleet.history import (
     BlockKind,
     GateEvidence,
@@ -19,12 +18,12 @@ from fleet.history import (
     accepted,
     blocks_on,
     is_way_back,
-    other_engine,
     rejection,
 )
 from fleet.names import server_address
 from fleet.resources import FULL, Route, Server, State
 from fleet.rollout_policy import GateSpec
+from fleet.rollouts.evidence import is_answered
 from fleet.spec import AdapterFacts, AdapterSpec, FleetSpec
 from fleet.traffic import Sticky
 
@@ -34,7 +33,7 @@ ALTERED = "altered"
 
 @dataclass(frozen=True, slots=True)
 class GateTrial:
-    """One version on its way, and the version it is compared with."""
+    """A version on its way, and the version to compare with."""
 
     alias: str
     adapter: str
@@ -59,13 +58,13 @@ class GateTrial:
     accepted: frozenset[str] = frozenset()
     """Gates whose verdict people have overridden; they are asked and stop nothing."""
     sticky: Sticky = Sticky.REQUEST
-    """What the split keeps on one version."""
+    """The unit that the split keeps on a version."""
 
 
 def due_gates(
     fleet: FleetSpec, live: State, history: History, now: datetime
 ) -> tuple[GateTrial, ...]:
-    """Return what is being tried, by alias; nothing while the routes are not known.
+    """Return the trials, by alias; nothing while the routes are not known.
 
     A version of which a server holds other bytes than the lock pins is not tried: whatever was
     found would be about something else. Beside a version that is altered so, a failure counts and
@@ -106,10 +105,11 @@ def _trial(
     if percent == FULL and not _may_return(route, stable, history):
         return None
     servers, others = _on(live, name), _on(live, stable)
+    base = engine_of(live, servers, _routed(route, name))
     digests = {
         "adapter": facts.digest,
         "stable": ALTERED if altered else other.digest if other else "",
-        "base": engine_of(live, servers, _routed(route, name)),
+        "base": base,
     }
     digests = {key: digest for key, digest in digests.items() if digest}
     gates = [fleet.gates[gate] for gate in fleet.rollouts[adapter.rollout].gates]
@@ -129,7 +129,7 @@ def _trial(
             for gate in gates
             if gate.offline and declared and not (rejected or altered)
             if servers and percent < FULL
-            if not _holds(known.get(gate.name), name, stable, digests | _golden(fleet, alias, gate))
+            if not is_answered(fleet, adapter, stable, known.get(gate.name), gate, base)
         ),
         tuple(gate for gate in gates if not gate.offline and percent and not rejected),
         digests,
@@ -204,7 +204,7 @@ def _on(live: State, name: str) -> tuple[str, ...]:
 
 
 def engine_of(live: State, servers: tuple[str, ...], routed: Iterable[str]) -> str:
-    """Return what stands for the engines that serve a version: `server=digest`, by server.
+    """Return a text for the engines that serve a version: `server=digest`, by server.
 
     Empty where nobody knows about a server that is `routed` to, besides those that list it.
     """
@@ -215,7 +215,7 @@ def engine_of(live: State, servers: tuple[str, ...], routed: Iterable[str]) -> s
 
 
 def engine_digest(live: State, server: str) -> str:
-    """Return what stands for a server: engine version, flags, files of the base.
+    """Return a text for a server: engine version, flags, files of the base.
 
     Sixteen hex digits; empty where it is not there. Of an attached one the version is known.
     """
@@ -224,28 +224,3 @@ def engine_digest(live: State, server: str) -> str:
         return ""
     seen = live.versions.get(server, ""), found.digest or "", live.bases.get(server, "")
     return hashlib.sha256(repr(seen).encode()).hexdigest()[:16]
-
-
-def golden_of(fleet: FleetSpec, alias: str, gate: GateSpec) -> str:
-    """Return the path of the golden set that a gate is judged on; empty: none is declared."""
-    return gate.golden or fleet.adapters[alias].golden or ""
-
-
-def _golden(fleet: FleetSpec, alias: str, gate: GateSpec) -> dict[str, str]:
-    facts = fleet.golden.get(golden_of(fleet, alias, gate))
-    terms = gate.terms_for(fleet.adapters[alias].format)
-    return {"terms": terms} | ({"golden": facts.digest} if facts else {})
-
-
-def _holds(
-    known: GateEvidence | None, adapter: str, stable: str, digests: Mapping[str, str]
-) -> bool:
-    """Say whether evidence is about what is tried now, and a run stands behind it."""
-    if known is None or (known.adapter, known.stable) != (adapter, stable):
-        return False
-    ran = known.finding.verdict is not Verdict.INCONCLUSIVE or known.finding.counts.get("items")
-    same = all(
-        known.digests.get(key, digest) == digest for key, digest in digests.items() if key != "base"
-    )
-    engines = known.digests.get("base", ""), digests.get("base", "")
-    return bool(ran) and same and not other_engine(*engines)

@@ -120,7 +120,7 @@ class FileLedger:
 
     @contextmanager
     def lease(self, holder: str, ttl_s: int = 60) -> Iterator["FileLease"]:
-        """Take the lease for `ttl_s` seconds at a time, and give it back at the end.
+        """Take the lease for `ttl_s` seconds at a time, and return the lease at the end.
 
         Raises:
             LockHeldError: FC5104, it names the holder and when its lease ends.
