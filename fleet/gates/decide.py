@@ -138,9 +138,9 @@ def _power(rule: str, counts: Series, limits: Limits) -> str:
 def _users(counts: Series) -> str:
     """Return the number of users behind the requests, and of requests without a user, as text."""
     unnamed = counts.get("unnamed", 0)
-    nobody = f"{unnamed:g} requests name no user and count one by one" if unnamed else ""
+    without = f"{unnamed:g} requests name no user and count one by one" if unnamed else ""
     if not by_user(counts):
-        return f", {nobody}" if nobody else ""
+        return f", {without}" if without else ""
     other = f" and {counts['units_stable']:g}" if "units_stable" in counts else ""
     users = f", of {counts['units']:g}{other} users"
-    return f"{users} ({nobody})" if nobody else users
+    return f"{users} ({without})" if without else users

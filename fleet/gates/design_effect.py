@@ -148,7 +148,7 @@ def series(
     found = [window.get(kind, Clustered()) for window in windows]
     mark = f"{prefix}_" if prefix else ""
     for name in BY_WINDOW:
-        yield f"{mark}{name}{suffix}", tuple(float(getattr(each, name)) for each in found)
+        yield f"{mark}{name}{suffix}", tuple(float(getattr(sums, name)) for sums in found)
     total = sum(found, start=Clustered())
     for name in SUMS:
         yield f"{mark}{name}{suffix}", float(getattr(total, name))

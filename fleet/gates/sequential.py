@@ -20,7 +20,7 @@ LARGEST_RATIO = 50.0
 def ratios(tolerated: float) -> tuple[float, ...]:
     """Return the grid of alternatives above the tolerated ratio, ascending."""
     step = math.log(LARGEST_RATIO / tolerated) / GRID
-    return tuple(tolerated * math.exp(step * each) for each in range(1, GRID + 1))
+    return tuple(tolerated * math.exp(step * power) for power in range(1, GRID + 1))
 
 
 class EProcess:

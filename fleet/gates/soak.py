@@ -119,10 +119,10 @@ def blameless(
     kind = BAD.get(gate.metric) or late(gate.name)
     limit = finding.parameters["limit"]
     bad = {
-        each.start
-        for each in around
-        if each.canary.bad.get(kind, 0) >= LEAST_BAD
-        and each.canary.bad[kind] > limit * each.canary.total(kind)
+        window.start
+        for window in around
+        if window.canary.bad.get(kind, 0) >= LEAST_BAD
+        and window.canary.bad[kind] > limit * window.canary.total(kind)
     }
     return tuple(window for window in windows if window.start not in bad)
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Any, Self
 
 Counts = Mapping[str, float | Sequence[float]]
@@ -38,7 +37,7 @@ class Finding:
     value: float | None
     """The p-value of an offline gate, the e-value of a live gate."""
     counts: Counts
-    parameters: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    parameters: Mapping[str, float] = field(default_factory=dict)
     """The limits and constants that the rule used."""
     reason: str = ""
     """A sentence for people."""
@@ -71,7 +70,7 @@ class Finding:
                 str(name): tuple(map(float, value)) if isinstance(value, list) else float(value)
                 for name, value in known["counts"].items()
             }
-            parameters = {str(name): float(each) for name, each in known["parameters"].items()}
+            parameters = {str(name): float(value) for name, value in known["parameters"].items()}
             verdict = Verdict(known["verdict"])
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not a finding: {error}") from error

@@ -30,7 +30,7 @@ from fleet.history.blocks import (
     rejection,
     same_bytes,
 )
-from fleet.history.deployments import carried_out, deployments_of
+from fleet.history.deployments import carried_out, deployments_of, tried_versions
 from fleet.history.doubts import Doubts, clock_behind, find_doubts, tampered_evidence, tampering
 from fleet.history.entry import Entry
 from fleet.history.events import LedgerEvent, UnknownEvent, data_of, event_of

@@ -7,7 +7,6 @@ or overrides them.
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from types import MappingProxyType
 
 from fleet.gates import Verdict
 from fleet.history.values import Block, BlockKind, GateEvidence, History
@@ -142,7 +141,7 @@ def rejection(
     Args:
         history: The ledger, folded.
         overrides: Those declared, expired ones too.
-        alias: Whom the version would serve.
+        alias: Alias that the version would serve.
         adapter: Its full name.
         digest: Of its bytes; the same bytes under another name are rejected too.
         now: The time; an override ends with its last day.
@@ -188,11 +187,11 @@ class FallbackCheck:
 
     held: frozenset[str] = frozenset()
     """Full names of those that were rolled back and not released."""
-    unfit: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    unfit: Mapping[str, str] = field(default_factory=dict)
     """Reasons against an unasked fallback to a version, by full name of the version."""
     served: frozenset[str] = frozenset()
     """Full names of those that had traffic when the ledger last heard of the route."""
-    rejected: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    rejected: Mapping[str, str] = field(default_factory=dict)
     """Which gate keeps them out, by full name; see `rejected_by_gates`."""
 
 
@@ -215,7 +214,7 @@ def fallback_check(
 
     Args:
         history: The ledger, folded.
-        alias: Whom they serve.
+        alias: Alias that the versions serve.
         digests: Of their bytes, as far as known; bytes that were taken out are no better under
             another name.
         names: Their full names.
@@ -255,7 +254,7 @@ def rejected_by_gates(
     Args:
         history: The ledger, folded.
         overrides: Those declared.
-        alias: Whom the versions serve.
+        alias: Alias that the versions serve.
         digests: Of their bytes, as far as known.
         names: Their full names.
         now: The time.
@@ -266,9 +265,9 @@ def rejected_by_gates(
         for name in names
     }
     return {
-        name: f"gate {each.gate} failed it (#{each.seq}): {each.finding.reason}"
-        for name, each in by.items()
-        if each is not None
+        name: f"gate {item.gate} failed it (#{item.seq}): {item.finding.reason}"
+        for name, item in by.items()
+        if item is not None
     }
 
 

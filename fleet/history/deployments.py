@@ -13,7 +13,7 @@ from fleet.history.apply_events import (
     StepStarted,
 )
 from fleet.history.entry import Entry
-from fleet.history.rollout_events import RolledBack
+from fleet.history.rollout_events import GateJudged, RolledBack, RolloutMarked
 from fleet.names import AdapterName, adapter_of_address, server_of_address
 
 
@@ -60,6 +60,16 @@ def deployments_of(entries: Iterable[Entry], name: AdapterName) -> Iterator[Depl
         loaded = _loaded(operation, name)
         if loaded:
             yield Deployment(entry.time, entry.by, loaded)
+
+
+def tried_versions(entries: Iterable[Entry], alias: str) -> list[str]:
+    """Return the full names of the versions in verdicts, marks and rollbacks of an alias."""
+    return [
+        event.adapter
+        for event in (entry.event for entry in entries)
+        if isinstance(event, GateJudged | RolledBack | RolloutMarked)
+        if event.alias == alias and event.adapter
+    ]
 
 
 def carried_out(entries: Iterable[Entry], plan_id: str) -> datetime | None:

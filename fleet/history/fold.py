@@ -67,13 +67,13 @@ def settled(history: History, live: State) -> History:
     One whose effect is there finished when it was started; the others never happened.
     """
     past = _Past.of(history)
-    for step, each in history.unfinished.items():
-        if not live.knows(each.address):
+    for name, step in history.unfinished.items():
+        if not live.knows(step.address):
             continue
-        del past.unfinished[step]
-        changes, after = operation_result(each.operation)
-        if changes and live.resources.get(each.address) == after:
-            past.became(each.address, after, each.started)
+        del past.unfinished[name]
+        changes, after = operation_result(step.operation)
+        if changes and live.resources.get(step.address) == after:
+            past.became(step.address, after, step.started)
     return past.history()
 
 

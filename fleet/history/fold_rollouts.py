@@ -151,9 +151,9 @@ class RolloutsFold:
         aborted = {mark.adapter for mark in self.marks.get(alias, {}).values()
                    if mark.mark == "abort"}  # fmt: skip
         fallen = self.fallen.get(alias, {})
-        freed = {each for each in {*held, *failed, *aborted, *fallen} if adapter in ("", each)}
+        freed = {name for name in {*held, *failed, *aborted, *fallen} if adapter in ("", name)}
         self.freed[alias] = self.freed.get(alias, frozenset()) | freed
-        self.fallen[alias] = {key: each for key, each in fallen.items() if key not in freed}
+        self.fallen[alias] = {name: block for name, block in fallen.items() if name not in freed}
         bad = self.rejected.get(alias, {}).items()
         self.rejected[alias] = {key: e for key, e in bad if adapter not in ("", e.adapter)}
         self.evidence[alias] = {

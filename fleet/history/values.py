@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Final, Literal, get_args
 
 from fleet.gates import Finding
@@ -69,7 +68,7 @@ class GateEvidence:
         least, floor = float(gate.min_requests), gate.floor or 0.0
         now = (gate.margin, gate.tolerate, gate.false_alarm, least, floor)
         then = self.finding.parameters
-        same = all(then.get(name, each) == each for name, each in zip(LIMITS, now, strict=True))
+        same = all(then.get(name, limit) == limit for name, limit in zip(LIMITS, now, strict=True))
         return same and self.finding.metric == gate.metric
 
 
@@ -194,45 +193,37 @@ class History:
 
     seq: int = 0
     """Number of ledger entries read."""
-    stages: Mapping[str, RolloutStage] = field(default_factory=lambda: MappingProxyType({}))
+    stages: Mapping[str, RolloutStage] = field(default_factory=dict)
     """By alias: the newest version's latest stage."""
-    holds: Mapping[str, Mapping[str, Block]] = field(default_factory=lambda: MappingProxyType({}))
+    holds: Mapping[str, Mapping[str, Block]] = field(default_factory=dict)
     """By alias, then by full adapter name: blocks of the kind `held`."""
-    cutovers: Mapping[str, datetime] = field(default_factory=lambda: MappingProxyType({}))
+    cutovers: Mapping[str, datetime] = field(default_factory=dict)
     """By full adapter name: since when it has had no share after being replaced."""
     answered_all: frozenset[str] = frozenset()
     """Full names of versions that once had all of an alias's traffic, or stood behind the newest
     version on the first recorded route: a version given up half-way is no fallback.
     """
-    boots: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    boots: Mapping[str, str] = field(default_factory=dict)
     """By server: the boot id seen by the last apply."""
     owned: frozenset[str] = frozenset()
     """Addresses that fleetctl created or adopted; others on a server are never removed."""
-    unfinished: Mapping[str, UnfinishedStep] = field(default_factory=lambda: MappingProxyType({}))
+    unfinished: Mapping[str, UnfinishedStep] = field(default_factory=dict)
     """By step id: steps that a run began before it died."""
-    established: Mapping[Address, Resource] = field(default_factory=lambda: MappingProxyType({}))
+    established: Mapping[Address, Resource] = field(default_factory=dict)
     """Resources as applies and rollbacks left them, by address."""
-    evidence: Mapping[str, tuple[GateEvidence, ...]] = field(
-        default_factory=lambda: MappingProxyType({})
-    )
+    evidence: Mapping[str, tuple[GateEvidence, ...]] = field(default_factory=dict)
     """By alias: the latest evidence of every gate on the version judged last, by gate."""
-    rejected: Mapping[str, Mapping[str, GateEvidence]] = field(
-        default_factory=lambda: MappingProxyType({})
-    )
+    rejected: Mapping[str, Mapping[str, GateEvidence]] = field(default_factory=dict)
     """By alias, then by digest: bytes that a gate has failed, until released or overridden."""
-    marks: Mapping[str, tuple[RolloutMark, ...]] = field(
-        default_factory=lambda: MappingProxyType({})
-    )
+    marks: Mapping[str, tuple[RolloutMark, ...]] = field(default_factory=dict)
     """By alias: marks of people on its rollout, oldest first."""
-    claims: Mapping[str, Claim] = field(default_factory=lambda: MappingProxyType({}))
+    claims: Mapping[str, Claim] = field(default_factory=dict)
     """By alias: the claim on its retraining."""
-    evals: Mapping[str, tuple[EvalRunRecord, ...]] = field(
-        default_factory=lambda: MappingProxyType({})
-    )
+    evals: Mapping[str, tuple[EvalRunRecord, ...]] = field(default_factory=dict)
     """By alias: the latest evaluation of each version and purpose, oldest first."""
-    released: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
+    released: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """By alias: versions that were kept out, were released, and have had no traffic since."""
-    fell: Mapping[str, Mapping[str, Block]] = field(default_factory=lambda: MappingProxyType({}))
+    fell: Mapping[str, Mapping[str, Block]] = field(default_factory=dict)
     """By alias, then by full adapter name: blocks of the kind `rolled back`, until the bytes are
     released or serve again.
     """

@@ -131,9 +131,9 @@ def _changed(
     )
     if other_engine(found.digests.get("base", ""), base):
         return "another engine, base or flags"
-    for key, each, what in now:
-        if each and found.digests.get(key, each) != each:
-            return what
+    for key, digest_now, change in now:
+        if digest_now and found.digests.get(key, digest_now) != digest_now:
+            return change
     return ""
 
 

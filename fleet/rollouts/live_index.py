@@ -90,7 +90,7 @@ def route_of(fleet: FleetSpec, alias: str, routes: Mapping[str, Route]) -> Route
         for share in old.shares
     )
     known = tuple(share for share in shares if share.adapter in fleet.versions and share.percent)
-    complete = sum(each.percent for each in known) == FULL
+    complete = sum(share.percent for share in known) == FULL
     return Route(alias, known, old.salt) if complete else None
 
 
@@ -127,8 +127,8 @@ def resident_versions(live: State, history: History) -> dict[str, tuple[str, ...
             continue
         found[parsed.alias].append(parsed)
     return {
-        alias: tuple(str(version) for version in sorted(each, key=_by_version, reverse=True))
-        for alias, each in found.items()
+        alias: tuple(str(version) for version in sorted(versions, key=_by_version, reverse=True))
+        for alias, versions in found.items()
     }
 
 

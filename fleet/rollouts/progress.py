@@ -262,9 +262,9 @@ def _asked(judged: GateResult) -> bool:
 
 def _approved(it: Situation, judged: GateResult) -> bool:
     """Say whether a person let this stage go on, or all stages whatever a golden set said."""
-    if it.allowed("approve") and not judged.void:  # nobody has looked at what serves now
+    if it.allowed("approve") and not judged.void:  # no person has looked at the bytes of now
         return True
-    marks = [each for each in (it.mark("approve"), it.mark("advance")) if each]
+    marks = [mark for mark in (it.mark("approve"), it.mark("advance")) if mark]
     known = judged.evidence
     asked = known is not None and any(known.seq < mark.seq for mark in marks)
     return judged.gate.offline and asked

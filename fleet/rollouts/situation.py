@@ -100,7 +100,7 @@ class Situation:
         own = found.get(self.target)
         if own is None or (own in self._out and not self._lifted(own)):
             return found
-        return {name: each for name, each in found.items() if name != self.target}
+        return {name: block for name, block in found.items() if name != self.target}
 
     @cached_property
     def rejection(self) -> GateEvidence | None:
@@ -118,7 +118,7 @@ class Situation:
         if self.percent == FULL:
             return None
         found = (block for block in self._out if block.adapter != self.target)
-        return next((each for each in found if not self._lifted(each)), None)
+        return next((block for block in found if not self._lifted(block)), None)
 
     @cached_property
     def _out(self) -> tuple[Block, ...]:
@@ -152,7 +152,7 @@ class Situation:
     def released(self) -> bool:
         """Whether the target's bytes were kept out, let in again, and have had no traffic since."""
         let_in, versions = self.history.released.get(self.alias, ()), self.fleet.versions
-        same = (versions[each].digest == self.digest for each in let_in if each in versions)
+        same = (versions[name].digest == self.digest for name in let_in if name in versions)
         return self.target in let_in or (bool(self.digest) and any(same))
 
     @property
@@ -201,14 +201,14 @@ class Situation:
         requests; empty when there is none.
         """
         rest = [share for share in self.route.shares if share.adapter != self.target]
-        others = [each for each in rest if each.adapter not in self.holds] or rest
+        others = [share for share in rest if share.adapter not in self.holds] or rest
         serving = [other.adapter for other in others if other.percent > 0]
         staged = self.latest.adapter if self.latest else ""
-        settled = [each for each in serving if each != staged]
+        settled = [name for name in serving if name != staged]
         if settled or serving:
             return (settled or serving)[-1]
         known = self.fleet.versions
-        names = (each.adapter for each in rest)
+        names = (share.adapter for share in rest)
         return next((e for e in names if is_way_back(self.history, known, self.alias, e)), "")
 
     @cached_property

@@ -173,7 +173,7 @@ def _is_altered(live: State, name: str, facts: AdapterFacts) -> bool:
 def _candidate(declared: str, shares: Mapping[str, int], stage: RolloutStage | None) -> str:
     """Return the version that is half-way up, though the file asks for another; else the declared.
 
-    Until the file is applied it has its traffic, and somebody must watch it. What the file asks
+    Until the file is applied it has its traffic, and its gates must be judged. What the file asks
     for instead is no candidate meanwhile: beside a canary the old version would be judged.
     """
     return stage.adapter if stage is not None and stage.is_half_way(shares) else declared
@@ -184,7 +184,7 @@ def _stable(fleet: FleetSpec, route: Route, target: str, history: History) -> st
     others = [share for share in route.shares if share.adapter != target]
     serving = [other.adapter for other in others if other.percent]
     resident = (other.adapter for other in others if other.servers)
-    back = (each for each in resident if is_way_back(history, fleet.versions, route.alias, each))
+    back = (name for name in resident if is_way_back(history, fleet.versions, route.alias, name))
     return serving[-1] if serving else next(back, "")
 
 
@@ -206,12 +206,12 @@ def _on(live: State, name: str) -> tuple[str, ...]:
 def engine_of(live: State, servers: tuple[str, ...], routed: Iterable[str]) -> str:
     """Return a text for the engines that serve a version: `server=digest`, by server.
 
-    Empty where nobody knows about a server that is `routed` to, besides those that list it.
+    Empty where a server of `routed` is unknown. `routed`: servers on the route.
     """
     if live.unknown_servers.keys() & set(routed):
         return ""
     seen = ((server, engine_digest(live, server)) for server in servers)
-    return " ".join(f"{each}={digest}" for each, digest in seen if digest)
+    return " ".join(f"{server}={digest}" for server, digest in seen if digest)
 
 
 def engine_digest(live: State, server: str) -> str:

@@ -99,11 +99,11 @@ def entries(content: bytes, home: str) -> Iterator[Entry]:
     """
     previous = ""
     for number, text in enumerate(content.split(b"\n")[:-1], start=1):
-        each = entry(text, number, home)
-        if each.seq != number or each.previous != previous:
+        made = entry(text, number, home)
+        if made.seq != number or made.previous != previous:
             raise broken(home, number, "does not follow the line before it")
-        previous = each.hash
-        yield each
+        previous = made.hash
+        yield made
 
 
 def broken(home: str, number: int, what: str) -> FleetError:

@@ -3,7 +3,7 @@
 Nothing is planned from it: it is older than the ledger. It tells a gate since when a stage
 lasts and what has failed already, which is enough to take traffic away, and to no more.
 
-Whoever lost the ledger has it in the copy: while the home is empty nothing is written to it, and
+A lost ledger is in the copy: while the home is empty nothing is written to it, and
 a copy in whose place another history comes is moved aside.
 """
 
@@ -97,7 +97,7 @@ class LedgerReplica:
             if new and (new[0].seq, new[0].previous) == (tail.seq + 1, tail.hash):
                 if tail.seq:
                     os.truncate(self.path, tail.whole)  # a torn last line goes
-                # Not flushed: the ledger is, and whoever loses both has lost a disk.
+                # Not flushed: the ledger is, and only a lost disk loses both.
                 add_lines(self.path, _lines(new), durable=False)
 
     def save(self, entries: Sequence[Entry], before: "Tail") -> None:
@@ -150,7 +150,7 @@ class LedgerReplica:
     def lacking(self, entries: Sequence[Entry]) -> dict[Path, int]:
         """Return the copies moved aside of which the ledger lacks entries, with how many they hold.
 
-        Whoever knows why, and wants no more of one, deletes it.
+        A person who knows the cause may delete a copy.
         """
         aside = sorted(self._folder.glob(self.path.with_suffix(".*.jsonl").name))
         tails = {path: _tail(path) for path in aside}
