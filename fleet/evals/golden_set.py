@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fleet.codes import diagnostic
-from fleet.errors import ConfigError, Position, did_you_mean
+from fleet.errors import ConfigError, Diagnostic, Position, did_you_mean
 from fleet.evals.golden_item import (
     ACCURACY,
     FORMAT,
