@@ -1,10 +1,11 @@
-"""Envoys as gateways: what is rendered for them, from what."""
+"""Gateways by name; files of gateways that are Envoys."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fleet.errors import FleetError, did_you_mean, problem
 from fleet.spec import GatewaySpec
 from plans.compile.envoy import files
 from plans.compile.envoy.bootstrap import ADMIN_SOCKET
@@ -15,11 +16,11 @@ from runtime.secrets import read_secret
 
 
 def envoys_of(root: Path, seen_at: str | None = None) -> Envoys:
-    """Return how the files of Envoys are made for a project.
+    """Return the renderer of Envoy files, and the reader of secrets, of a project.
 
     Args:
         root: The project's folder, where secrets are read from.
-        seen_at: The folder as Envoy sees it, where that is another one.
+        seen_at: The folder as Envoy sees it, if another path.
     """
     return Envoys(partial(_rendered, seen_at), partial(read_secret, root))
 
@@ -39,11 +40,29 @@ def _rendered(
 
 
 def routing_of(table: RoutingTable, keys: Iterable[tuple[str, str]] = ()) -> Routing:
-    """Return a routing table in the form that it is rendered from."""
+    """Return a routing table in the form of the renderers."""
     return Routing(
         table.revision,
         table.digest,
         table.servers,
         {alias: entry.route(alias) for alias, entry in table.aliases.items()},
         tuple(Credential(client, secret) for client, secret in keys),
+    )
+
+
+def named_gateway(known: Mapping[str, GatewaySpec], name: str) -> GatewaySpec:
+    """Return the gateway of a name.
+
+    Raises:
+        FleetError: FC6010, there is none.
+    """
+    if name in known:
+        return known[name]
+    raise FleetError(
+        problem(
+            "FC6010",
+            "No such gateway",
+            f"`{name}` is not declared. There are: {', '.join(sorted(known))}.",
+            hint=did_you_mean(name, sorted(known)),
+        )
     )

@@ -48,11 +48,7 @@ def _entries(page: str) -> dict[str, list[tuple[str, str]]]:
             title, advice = line[3:], ""
         elif line.startswith("| FC"):
             code, summary = (cell.strip() for cell in line.strip("|").split("|", 1))
-            entries[code] = [
-                ("meaning", summary),
-                ("part", title),
-                ("what helps", advice),
-            ]
+            entries[code] = [("meaning", summary), ("part", title), ("what helps", advice)]
         elif title and line and not line.startswith("|"):
             advice = f"{advice} {line}".strip()
     return entries

@@ -1,54 +1,47 @@
 """`fleetctl server`: list, stop and read the logs of servers that fleetctl started."""
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fleetctl import completion
+from fleetctl.options import Group, Workspace, format_option
+from fleetctl.output import print_result
 
 if TYPE_CHECKING:
     from runtime.engines.launch_records import LaunchRecords
-    from runtime.workspace import Workspace
 
 
-@click.group(
-    name="server",
-    no_args_is_help=True,
-    epilog="""\b
-Examples:
-  fleetctl server list
-  fleetctl server logs tiny-laptop-cpu0 --lines 50
-  fleetctl server stop --all
-""",
-)
+@click.group(cls=Group)
 def command() -> None:
     """List, stop and read the logs of servers that fleetctl started on this machine.
 
     Needs the state folder alone: declarations may be broken or missing.
+
+    Examples:
+      fleetctl server list
+      fleetctl server logs tiny-laptop-cpu0 --lines 50
+      fleetctl server stop --all
     """
 
 
-def _records(workspace: "Workspace") -> "LaunchRecords":
+def _records(workspace: Workspace) -> "LaunchRecords":
     from runtime.engines.launch_records import LaunchRecords
 
     return LaunchRecords(workspace.state_dir / "servers")
 
 
-@command.command(
-    "list",
-    epilog="""\b
-Examples:
-  fleetctl server list
-  fleetctl server list --format json
-""",
-)
-@click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
+@command.command("list")
+@format_option
 @click.pass_obj
-def list_servers(workspace: "Workspace", form: str) -> None:
-    """List the servers that were started here."""
-    import json
+def list_servers(workspace: Workspace, form: str) -> None:
+    """List the servers that were started here.
 
+    Examples:
+      fleetctl server list
+      fleetctl server list --format json
+    """
     rows = [
         {
             "server": record.name,
@@ -59,25 +52,19 @@ def list_servers(workspace: "Workspace", form: str) -> None:
         }
         for record in _records(workspace).all()
     ]
-    if form == "json":
-        click.echo(json.dumps(rows, indent=2))
-        return
-    if not rows:
-        click.echo("No server was started from this folder.", err=True)
-    width = max((len(str(row["server"])) for row in rows), default=0)
-    for row in rows:
-        pid = f"pid {row['pid']}" if row["pid"] else "-"
-        click.echo(f"{row['server']!s:{width}}  {row['state']:7}  {pid:11}  {row['url']}")
+    print_result(form, rows, _table, "No server was started from this folder.")
 
 
-@command.command(
-    "stop",
-    epilog="""\b
-Examples:
-  fleetctl server stop tiny-laptop-cpu0
-  fleetctl server stop --all
-""",
-)
+def _table(rows: list[dict[str, Any]]) -> str:
+    width = max(len(row["server"]) for row in rows)
+    pids = [f"pid {row['pid']}" if row["pid"] else "-" for row in rows]
+    return "".join(
+        f"{row['server']:{width}}  {row['state']:7}  {pid:11}  {row['url']}\n"
+        for row, pid in zip(rows, pids, strict=True)
+    )
+
+
+@command.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=completion.started_servers)
 @click.option("--all", "everything", is_flag=True, help="Stop every server that was started here.")
 @click.option(
@@ -85,16 +72,17 @@ Examples:
     "timeout_s",
     type=click.FloatRange(min=0),
     default=40.0,
-    show_default=True,
     help="Seconds to let running requests finish before the processes are killed.",
 )
 @click.pass_obj
-def stop(
-    workspace: "Workspace", names: tuple[str, ...], everything: bool, timeout_s: float
-) -> None:
+def stop(workspace: Workspace, names: tuple[str, ...], everything: bool, timeout_s: float) -> None:
     """Stop servers and all their processes, after their running requests.
 
     Routes stay: clients of these servers get errors until the next apply.
+
+    Examples:
+      fleetctl server stop tiny-laptop-cpu0
+      fleetctl server stop --all
     """
     import asyncio
 
@@ -126,20 +114,18 @@ def stop(
         click.echo(f"stopped {name}", err=True)
 
 
-@command.command(
-    "logs",
-    epilog="""\b
-Examples:
-  fleetctl server logs tiny-laptop-cpu0 --lines 50
-  fleetctl server logs tiny-laptop-cpu0 --previous
-""",
-)
+@command.command()
 @click.argument("name", shell_complete=completion.started_servers)
 @click.option("--lines", type=click.IntRange(min=1), help="Number of last lines to print.")
 @click.option("--previous", is_flag=True, help="Print the log of the launch before.")
 @click.pass_obj
-def logs(workspace: "Workspace", name: str, lines: int | None, previous: bool) -> None:
-    """Print a server's log, which is kept after the server has ended."""
+def logs(workspace: Workspace, name: str, lines: int | None, previous: bool) -> None:
+    """Print a server's log, which is kept after the server has ended.
+
+    Examples:
+      fleetctl server logs tiny-laptop-cpu0 --lines 50
+      fleetctl server logs tiny-laptop-cpu0 --previous
+    """
     from fleet.errors import EngineError, problem
 
     path = _records(workspace).log(name)

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable
 
 from fleet.errors import EngineError, problem
-from runtime.calibrate.target import CalibrationTarget
+from runtime.calibrate.measure import CalibrationTarget
 from runtime.engines.vllm_metrics import ServerMetrics
 
 
@@ -11,7 +11,7 @@ def require_idle(target: CalibrationTarget, in_flight: int | None) -> None:
     """Refuse a server that has requests of clients.
 
     Raises:
-        EngineError: requests run or wait on it.
+        EngineError: requests run or wait.
     """
     if in_flight:
         many = f"{in_flight} request{'s' if in_flight > 1 else ''}"
@@ -19,10 +19,10 @@ def require_idle(target: CalibrationTarget, in_flight: int | None) -> None:
 
 
 def require_adapters(target: CalibrationTarget, listed: Collection[str]) -> None:
-    """Refuse a server on which nothing about LoRA can be measured.
+    """Refuse a server on which LoRA cannot be measured.
 
     Raises:
-        EngineError: it lists no adapter, or has no slot for one.
+        EngineError: the server lists no adapter, or has no slot.
     """
     if listed and target.usable_slots > 0:
         return
@@ -66,14 +66,14 @@ def foreign_traffic(
     *,
     force: bool,
 ) -> tuple[str, ...]:
-    """Return a note where requests of clients ran meanwhile, by the server's own counters.
+    """Return a note if requests of clients ran meanwhile, by the server's own counters.
 
     Args:
         target: The server.
-        before: Its figures when the measurement began.
-        after: Those of now, while none of our own requests is at work.
-        sent: Our own requests since then, all of them answered.
-        force: Whether that is fine.
+        before: The server's figures at the beginning of the measurement.
+        after: The figures now, while no request of the calibration runs.
+        sent: Requests of the calibration since then, all of them answered.
+        force: Note requests of clients instead of refusing them.
 
     Raises:
         EngineError: requests of clients ran, and `force` is not given.

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
+from itertools import count
 from typing import Any
 from uuid import uuid4
 
@@ -31,7 +32,7 @@ _USUAL_LENGTH = 6
 
 
 def answer(digest: str, prompt: str, max_tokens: int, *, ignore_eos: bool) -> tuple[list[str], str]:
-    """Return the tokens of an answer and why it ended (`stop` or `length`).
+    """Return the tokens of an answer and the reason of its end (`stop` or `length`).
 
     The first word depends on the bytes alone, so that a reader can tell two versions apart.
     """
@@ -45,7 +46,7 @@ def answer(digest: str, prompt: str, max_tokens: int, *, ignore_eos: bool) -> tu
 def count_tokens(text: str) -> int:
     """Return the length of a text in made-up tokens.
 
-    One for each token of an answer, and one for about four characters of anything else.
+    A word of an answer is a token; of other text, about four characters are.
     """
     own = _TOKEN.findall(text)
     return len(own) - (sum(map(len, own)) - len(text)) // 4
@@ -54,10 +55,8 @@ def count_tokens(text: str) -> int:
 def _words(digest: str, prompt: str) -> Iterator[str]:
     stamp = hashlib.sha256(digest.encode()).hexdigest()[:4]
     yield f"{_pick(digest)}-{stamp}"
-    index = 0
-    while True:
+    for index in count():
         yield _pick(f"{digest}\n{prompt}\n{index}")
-        index += 1
 
 
 def _pick(text: str) -> str:
@@ -69,7 +68,7 @@ _DEFAULT_COMPLETION_TOKENS = 16
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One request, resolved: who answers, with which tokens."""
+    """A resolved request: the model and the tokens of the answer."""
 
     id: str
     chat: bool
@@ -83,13 +82,8 @@ class Generation:
     continuous_usage: bool
     """Whether every event of a stream carries the counts so far."""
 
-    @property
-    def usage(self) -> dict[str, int]:
-        """Token counts as vLLM reports them."""
-        return self.usage_after(len(self.tokens))
-
     def usage_after(self, made: int) -> dict[str, int]:
-        """Token counts once so many tokens are generated."""
+        """Return the token counts after a number of generated tokens."""
         return {
             "prompt_tokens": self.prompt_tokens,
             "total_tokens": self.prompt_tokens + made,
@@ -97,7 +91,7 @@ class Generation:
         }
 
     def envelope(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
-        """Return what every document of this answer begins with."""
+        """Return the common beginning of all documents of this answer."""
         return {
             "id": self.id,
             "object": kind,
@@ -118,8 +112,7 @@ async def generate(server: FakeModelServer, body: dict[str, Any], *, chat: bool)
         raise RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, message, "InternalServerError")
     made = _resolve(server, body, chat=chat)
     if body.get("stream"):
-        media = "text/event-stream"
-        return StreamingResponse(_events(server, made), media_type=media)
+        return StreamingResponse(_events(server, made), media_type="text/event-stream")
     async for _ in _paced(server, made):
         pass
     text = "".join(made.tokens)
@@ -133,7 +126,7 @@ async def generate(server: FakeModelServer, body: dict[str, Any], *, chat: bool)
     kind = "chat.completion" if chat else "text_completion"
     return JSONResponse(
         made.envelope(kind, [choice])
-        | {"system_fingerprint": made.fingerprint, "usage": made.usage}
+        | {"system_fingerprint": made.fingerprint, "usage": made.usage_after(len(made.tokens))}
     )
 
 
@@ -156,6 +149,7 @@ def _resolve(server: FakeModelServer, body: dict[str, Any], *, chat: bool) -> Ge
     most = min(room, asked or (room if chat else _DEFAULT_COMPLETION_TOKENS))
     tokens, reason = answer(digest, prompt, most, ignore_eos=bool(body.get("ignore_eos")))
     options = body.get("stream_options") or {}
+    include_usage = bool(options.get("include_usage"))
     return Generation(
         id=f"{'chatcmpl' if chat else 'cmpl'}-{uuid4().hex[:16]}",
         chat=chat,
@@ -165,10 +159,8 @@ def _resolve(server: FakeModelServer, body: dict[str, Any], *, chat: bool) -> Ge
         prompt_tokens=prompt_tokens,
         created=int(time.time()),
         fingerprint=(server.config.fingerprint or "vllm-0.32.0-tp1-fa4e0000") + FAKE,
-        include_usage=bool(options.get("include_usage")),
-        continuous_usage=bool(
-            options.get("include_usage") and options.get("continuous_usage_stats")
-        ),
+        include_usage=include_usage,
+        continuous_usage=include_usage and bool(options.get("continuous_usage_stats")),
     )
 
 
@@ -202,7 +194,7 @@ def missing_field(name: str, given: int) -> RefusedError:
 
 
 async def _paced(server: FakeModelServer, made: Generation) -> AsyncIterator[str]:
-    """Give the tokens at the configured pace, and count the request while it runs."""
+    """Yield the tokens at the configured pace, and count the request while running."""
     await server.run(made.model)
     finished = "abort"
     try:
@@ -241,6 +233,9 @@ async def _events(server: FakeModelServer, made: Generation) -> AsyncIterator[st
     yield event(number, "", made.finish_reason)
     if made.include_usage:
         last = made.envelope(kind, [])
-        last |= {"usage": made.usage, "system_fingerprint": made.fingerprint}
+        last |= {
+            "usage": made.usage_after(len(made.tokens)),
+            "system_fingerprint": made.fingerprint,
+        }
         yield f"data: {json.dumps(last)}\n\n"
     yield "data: [DONE]\n\n"

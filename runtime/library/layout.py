@@ -14,7 +14,7 @@ SERVED_FILES = (CONFIG, WEIGHTS)
 TRAINING = "training.json"
 EVALS = "evals"
 RECORDS = (TRAINING, EVALS, "README.md")
-"""What a version's folder may hold besides: how it was made, and how good it is."""
+"""Further content of a version's folder: the training record and the results."""
 
 
 def base_folder(library: Path, base: str) -> Path:
@@ -51,8 +51,8 @@ def file_digest(path: Path) -> str:
 def folder_digest(folder: Path) -> str:
     """Return the digest of an adapter version: 64 hex digits.
 
-    SHA-256 over one line `<sha256>  <file name>` per served file, in sorted order: the
-    format of `sha256sum`, so that anybody can check it.
+    SHA-256 over a line `<sha256>  <file name>` per served file, in sorted order: the format of
+    `sha256sum`, so that the digest can be checked without fleetctl.
 
     Raises:
         LibraryError: a served file is missing or cannot be read.

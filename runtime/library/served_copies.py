@@ -1,9 +1,8 @@
 """Content-addressed, read-only copies that servers load from.
 
-A server re-reads an evicted adapter from its folder, and a changed or deleted folder can
-change answers or kill it. So a server never sees the library itself: the server gets a
-copy whose path is its digest and whose files are read-only. Damaged copies are repaired from the
-library.
+A server re-reads an evicted adapter from its folder, and a changed or deleted folder can change
+answers or kill the server. So a server never sees the library itself: the server gets a copy whose
+path is its digest and whose files are read-only. Damaged copies are repaired from the library.
 """
 
 import os
@@ -30,11 +29,11 @@ def publish(version: Path, digest: str, store: Path) -> Path:
 
     Args:
         version: The version's folder in the library; may be gone while a good copy exists.
-        digest: What the lock pins; 64 hex digits.
+        digest: The pinned digest; 64 hex digits.
         store: Folder of all copies.
 
     Raises:
-        LibraryError: the bytes are not those that the lock pins, or cannot be copied.
+        LibraryError: the bytes are not those of the lock, or cannot be copied.
     """
     target = store / digest
     if not wrong_with(target, digest):
@@ -55,7 +54,7 @@ def publish(version: Path, digest: str, store: Path) -> Path:
 
 
 def wrong_with(copy: Path, digest: str) -> str:
-    """Say what is wrong with a copy, as the end of a sentence; nothing if it is as it should be."""
+    """Return the fault of a copy, as the end of a sentence; empty if the copy is good."""
     if not copy.is_dir():
         return "is gone"
     try:
@@ -66,10 +65,10 @@ def wrong_with(copy: Path, digest: str) -> str:
 
 
 def damaged(adapters: Iterable[LoadedAdapter], store: Path) -> dict[str, str]:
-    """Hash the copies that loaded adapters were loaded from; changes nothing.
+    """Hash the copies of loaded adapters; return the faults by digest. Changes nothing.
 
-    Returns what is wrong, by digest. A copy that is not here counts only where the server
-    names this very folder: it may see its own under another path.
+    A missing copy counts only if a server names this very folder: another server may see its own
+    store under another path.
     """
     here: dict[str, bool] = {}
     for adapter in adapters:
@@ -85,10 +84,10 @@ def damaged(adapters: Iterable[LoadedAdapter], store: Path) -> dict[str, str]:
 def _repair(target: Path, version: Path, digest: str) -> None:
     """Put the library's bytes in the place of a copy's, file by file.
 
-    Also while servers list the copy: one may read it again at any moment, so the right bytes
+    Also while servers list the copy: a server may read it again at any moment, so the right bytes
     are better than the wrong ones at every moment. Files are replaced, not the folder, because
-    a folder cannot be replaced in one step, and one that is missing for a moment can end a
-    server. What was mapped into memory from the old file stays as it was.
+    a folder cannot be replaced in a single step, and a folder that is missing for a moment can end
+    a server. Memory that was mapped from the old file stays as it was.
     """
     with locked_folder(target.parent):  # keeps other repairs out, of other processes too
         if not wrong_with(target, digest):  # repaired by another load meanwhile
@@ -136,14 +135,14 @@ def _expect(folder: Path, digest: str, remedy: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class RepairResult:
-    """What became of one damaged copy."""
+    """The result of the repair of a damaged copy."""
 
     digest: str
     repaired: bool
     text: str
-    """What was done, or why nothing could be; without the full stop."""
+    """The repair, or the reason why there was none; without the full stop."""
     left: str
-    """What a person has to see to; without the full stop, empty if nothing was done."""
+    """Work left for a person; without the full stop, empty without a repair."""
 
 
 def repair_copies(
@@ -153,12 +152,12 @@ def repair_copies(
     library: Path,
     store: Path,
 ) -> tuple[RepairResult, ...]:
-    """Put the library's bytes in the place of damaged copies, where they are those of the lock.
+    """Replace damaged copies by the library's bytes, if these are the bytes of the lock.
 
     Args:
-        wrong: By digest: what is wrong with the copy, as `damaged` says it.
-        adapters: What servers list.
-        lock: What is pinned; it names the versions that a copy can be made from.
+        wrong: The faults of copies by digest, from `damaged`.
+        adapters: The adapters that servers list.
+        lock: Names the versions that a copy can be made from.
         library: The library's folder.
         store: Folder of the copies.
     """
