@@ -113,14 +113,9 @@ def for_litellm(workspace: Workspace, out: Path | None) -> Compiled:
     out.mkdir(parents=True, exist_ok=True)
     path = out / COMPILED_FILE
     if path.exists() and not is_compiled(path):
-        raise FleetError(
-            problem(
-                "FC5021",
-                "File cannot be written",
-                f"`{path}` exists, and `fleetctl compile` did not write it.",
-                hint="Name another folder with --out, or move the file away.",
-            )
-        )
+        detail = f"`{path}` exists, and `fleetctl compile` did not write it."
+        hint = "Name another folder with --out, or move the file away."
+        raise FleetError(problem("FC5021", "File cannot be written", detail, hint=hint))
     replace_file(path, (COMPILED_LINE + text).encode())
     start = f"revision {routing.revision} is written; start it: litellm --config {path}"
     return "", (start, *notes)
@@ -160,14 +155,12 @@ async def _table(workspace: Workspace) -> RoutingTable:
     finally:
         await gateways.close()
     if table.revision == 0:
+        detail = (
+            "Another gateway gets the routes that fleetctl's own serve, and no apply has "
+            "written any."
+        )
         raise FleetError(
-            problem(
-                "FC6052",
-                "There are no routes yet",
-                "Another gateway gets the routes that fleetctl's own serve, and no apply has "
-                "written any.",
-                command="fleetctl apply --auto",
-            )
+            problem("FC6052", "There are no routes yet", detail, command="fleetctl apply --auto")
         )
     return table
 

@@ -58,11 +58,6 @@ def named_gateway(known: Mapping[str, GatewaySpec], name: str) -> GatewaySpec:
     """
     if name in known:
         return known[name]
-    raise FleetError(
-        problem(
-            "FC6010",
-            "No such gateway",
-            f"`{name}` is not declared. There are: {', '.join(sorted(known))}.",
-            hint=did_you_mean(name, sorted(known)),
-        )
-    )
+    detail = f"`{name}` is not declared. There are: {', '.join(sorted(known))}."
+    hint = did_you_mean(name, sorted(known))
+    raise FleetError(problem("FC6010", "No such gateway", detail, hint=hint))

@@ -1,4 +1,4 @@
-"""Reads what options name: live states, saved plans, durations."""
+"""Reads live states, saved plans and durations that options name."""
 
 from datetime import timedelta
 from pathlib import Path

@@ -13,7 +13,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "scaffold": "Write a new fleet, client or adapter declaration.",
         "validate": "Check the declarations; report every problem with its place.",
         "fmt": "Put the declarations into canonical form.",
-        "config": "Show resolved values and the file of each value.",
+        "config": "Show resolved values and their files.",
         "schema": "Print the JSON Schema of the declarations.",
     },
     "Library": {
@@ -22,7 +22,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "gc": "Delete unused adapter versions, served copies and old answers.",
     },
     "Plan and apply": {
-        "plan": "Show what would change. Changes nothing.",
+        "plan": "Show the changes that are due. Changes nothing.",
         "explain": "Explain a resource's place and values, or an error code.",
         "show": "Render a saved plan.",
         "graph": "Print the steps of a plan as a graph.",
@@ -68,8 +68,8 @@ SHARED_MODULES: Mapping[str, tuple[str, ...]] = {
     "clients": ("key", "usage"),
     "sizing": ("demand", "pack"),
 }
-"""Modules with several commands, each a function of the command's name. A command that is not
-listed is the function `command` of the module of its name."""
+"""Modules with several commands; there, a command is the function of its name. A command without an
+entry is the function `command` of the module of its name."""
 
 _MODULES = {name: module for module, names in SHARED_MODULES.items() for name in names}
 

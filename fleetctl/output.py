@@ -39,7 +39,7 @@ def print_result(
 
 
 def print_lines(lines: Iterable[str], prefix: str = "Warning") -> None:
-    """Print lines to standard error, each behind a prefix."""
+    """Print lines to standard error, behind a prefix."""
     for line in lines:
         click.echo(f"{prefix}: {line}", err=True)
 

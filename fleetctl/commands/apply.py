@@ -114,7 +114,7 @@ def _confirm(plan: "Plan", *, whole: bool) -> None:
 @format_option
 @click.pass_obj
 def reconcile(workspace: Workspace, *, once: bool, interval: str | None, form: Form) -> None:
-    """Run one reconcile round (--once) or repeat (--interval).
+    """Run a reconcile round (--once), or repeat rounds (--interval).
 
     A round rolls back versions that fail a gate, restores missing resources and damaged copies,
     and promotes rollouts whose gates pass. A round removes, restarts and deploys nothing.

@@ -127,24 +127,17 @@ def _target(
     if server is None:
         why = state.unknown_servers.get(name, "no server of this name was seen").rstrip(".")
         hint = did_you_mean(name, sorted(state.servers()))
+        detail = f"`{name}` cannot be measured: {why}."
+        hint = hint or "Start it with the fleet, or see which servers there are."
         raise EngineError(
-            problem(
-                "FC4060",
-                "No such server runs",
-                f"`{name}` cannot be measured: {why}.",
-                hint=hint or "Start it with the fleet, or see which servers there are.",
-                command="fleetctl status",
-            )
+            problem("FC4060", "No such server runs", detail, hint=hint, command="fleetctl status")
         )
     host = fleet.hosts[server.host]
     if host.engine == "fake" and kept:
+        detail = f"`{name}` runs on the fake engine, and plans would rely on its speed."
+        hint = "Measure a real server, or pass --out FILE to see what would be written."
         raise EngineError(
-            problem(
-                "FC4065",
-                "A fake server has no speed of its own",
-                f"`{name}` runs on the fake engine, and plans would rely on its speed.",
-                hint="Measure a real server, or pass --out FILE to see what would be written.",
-            )
+            problem("FC4065", "A fake server has no speed of its own", detail, hint=hint)
         )
     device = next((device for device in host.devices if device.name in server.devices), None)
     flags = server.flags

@@ -1,4 +1,4 @@
-"""`fleetctl key`, `usage`: API keys of clients, and the requests that clients made."""
+"""`fleetctl key`, `usage`: API keys and requests of clients."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -88,7 +88,7 @@ def _create(workspace: Workspace, name: str, declared: "ClientKey") -> None:
 
 @click.group(cls=Group)
 def usage() -> None:
-    """Summarise, list and compact the usage logs of gateways, a row for each request.
+    """Summarise, list and compact the usage logs of gateways; a row is a request.
 
     Needs DuckDB: pip install 'fleetctl[dashboard]'.
 

@@ -124,7 +124,7 @@ def fmt(workspace: Workspace, paths: tuple[Path, ...], *, check: bool, diff: boo
 
 @click.group(cls=Group)
 def config() -> None:
-    """Show resolved values and the file of each value.
+    """Show resolved values and their files.
 
     Examples:
       fleetctl config show --origin clients.acme

@@ -159,13 +159,9 @@ def show_evidence(workspace: Workspace, number: int, form: str) -> None:
 
     entry = next((entry for entry in workspace.ledger().read() if entry.seq == number), None)
     if entry is None or entry.kind != "gate_judged":
+        detail = f"Entry {number} of the ledger is no verdict of a gate."
         raise FleetError(
-            problem(
-                "FC5131",
-                "No such evidence",
-                f"Entry {number} of the ledger is no verdict of a gate.",
-                command="fleetctl evidence list",
-            )
+            problem("FC5131", "No such evidence", detail, command="fleetctl evidence list")
         )
     if form == "json":
         click.echo(json.dumps(document(entry), sort_keys=True, indent=2))

@@ -133,7 +133,7 @@ def draw(
 @live_option
 @click.pass_obj
 def diagnose(workspace: Workspace, form: str, live_file: Path | None) -> None:
-    """Show why the fleet does not fit, and plan with each change that might help.
+    """Show why the fleet does not fit, and plan with every change that might help.
 
     Changes nothing. Exits 0 if the fleet fits, else 1.
 
@@ -150,6 +150,6 @@ def diagnose(workspace: Workspace, form: str, live_file: Path | None) -> None:
 
     live = live_state(workspace, live_file)
     with waiting("Planning with changes that might help…"):
-        found = diagnose_fleet(workspace, workspace.fleet(), live, SearchLimits())
-    click.echo(render_json(found) if form == "json" else render_text(found), nl=False)
-    sys.exit(0 if found.fits else 1)
+        diagnosis = diagnose_fleet(workspace, workspace.fleet(), live, SearchLimits())
+    click.echo(render_json(diagnosis) if form == "json" else render_text(diagnosis), nl=False)
+    sys.exit(0 if diagnosis.fits else 1)

@@ -70,7 +70,7 @@ def plan(
     every: bool,
     **limits: Any,
 ) -> None:
-    """Show what would change. Changes nothing.
+    """Show the changes that are due. Changes nothing.
 
     Examples:
       fleetctl plan
@@ -134,8 +134,8 @@ def _criteria(texts: Sequence[str]) -> "tuple[TargetPattern, ...]":
     try:
         return parse_criteria(texts)
     except FleetError as error:
-        problems = (f"{found.detail} {capitalized(found.hint)}" for found in error.diagnostics)
-        raise click.UsageError(f"--select: {' '.join(problems)}") from None
+        texts = [f"{problem.detail} {capitalized(problem.hint)}" for problem in error.diagnostics]
+        raise click.UsageError(f"--select: {' '.join(texts)}") from None
 
 
 def _plan_changed(
@@ -159,8 +159,8 @@ def _plan_changed(
     except PlacementError as error:
         click.echo(f"What if: {'; '.join(changes)}. Then the fleet does not fit.", err=True)
         with waiting("Planning with changes that might help…"):
-            found = diagnose_fleet(workspace, fleet, then, search, changes)
-        click.echo(render_json(found) if form == "json" else render_text(found), nl=False)
+            diagnosis = diagnose_fleet(workspace, fleet, then, search, changes)
+        click.echo(render_json(diagnosis) if form == "json" else render_text(diagnosis), nl=False)
         sys.exit(error.exit_code)
 
 
@@ -174,7 +174,7 @@ def _rendered(plan: "Plan", form: str, *, every: bool) -> str:
 
 
 def _save(workspace: Workspace, plan: "Plan", out: Path) -> None:
-    """Write the plan file and print the command that applies it."""
+    """Write the plan file and print its apply command."""
     from fleet import __version__
     from plans.documents.plan_file import Envelope, dump
     from runtime.files import write_text

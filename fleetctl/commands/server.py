@@ -134,12 +134,10 @@ def logs(workspace: Workspace, name: str, lines: int | None, previous: bool) -> 
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
+        detail = f"There is no log at {path}."
         raise EngineError(
             problem(
-                "FC4021",
-                "No such server was started here",
-                f"There is no log at {path}.",
-                command="fleetctl server list",
+                "FC4021", "No such server was started here", detail, command="fleetctl server list"
             )
         ) from None
     if lines is not None:

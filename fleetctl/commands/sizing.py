@@ -36,7 +36,7 @@ def demand() -> None:
 @format_option
 @click.pass_obj
 def show_demand(workspace: Workspace, form: str, *, every: bool) -> None:
-    """Draw the requests of each adapter and base over 24 hours, in UTC.
+    """Draw the requests of adapters and bases over 24 hours, in UTC.
 
     With daylight saving, an hour counts as busy if busy in summer or in winter.
 

@@ -134,10 +134,10 @@ def _lock(fleet_size: SyntheticSize, clients: Iterable[SyntheticClient]) -> str:
         "adapters": entries,
     }
     parts = ['  "format": 1']
-    for section, found in sections.items():
+    for section, rows_by_name in sections.items():
         rows = ",\n".join(
             f"    {json.dumps(name)}: {json.dumps(entry, sort_keys=True)}"
-            for name, entry in sorted(found.items())
+            for name, entry in sorted(rows_by_name.items())
         )
         parts.append(f'  "{section}": {{\n{rows}\n  }}')
     return "{\n" + ",\n".join(parts) + "\n}\n"

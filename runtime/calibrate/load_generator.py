@@ -84,19 +84,17 @@ class LoadGenerator:
         }
         answer = await http.post("/v1/completions", body, timeout_s=DEADLINE_S)
         try:
-            made = int(answer["usage"]["completion_tokens"])
+            counted = int(answer["usage"]["completion_tokens"])
         except (KeyError, TypeError, ValueError):
-            made = -1
-        if made != tokens:
+            counted = -1
+        if counted != tokens:
+            detail = (
+                f"{self._peer} was asked for {tokens} tokens of `{model}` and gave "
+                f"{'no count' if counted < 0 else counted}; its speed is unknown."
+            )
+            hint = "Check that it is a vLLM server and takes `ignore_eos`."
             raise EngineRejectedError(
-                HTTPStatus.OK,
-                problem(
-                    "FC4004",
-                    "Answer not understood",
-                    f"{self._peer} was asked for {tokens} tokens of `{model}` and gave "
-                    f"{'none that it counted' if made < 0 else made}; its speed cannot be told.",
-                    hint="Check that it is a vLLM server and takes `ignore_eos`.",
-                ),
+                HTTPStatus.OK, problem("FC4004", "Answer not understood", detail, hint=hint)
             )
 
     def _prompt(self, length: int) -> list[int]:

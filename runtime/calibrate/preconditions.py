@@ -90,11 +90,6 @@ def foreign_traffic(
 
 
 def _busy(what: str) -> EngineError:
-    return EngineError(
-        problem(
-            "FC4061",
-            "The server is in use",
-            f"{what} Measuring would slow them down, and they would spoil the measurement.",
-            hint="Take a quiet hour, or say --force; the profile then says so.",
-        )
-    )
+    detail = f"{what} Measuring would slow them down, and they would spoil the measurement."
+    hint = "Take a quiet hour, or say --force; the profile then says so."
+    return EngineError(problem("FC4061", "The server is in use", detail, hint=hint))

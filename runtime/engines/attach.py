@@ -35,15 +35,12 @@ def path_there(paths: tuple[tuple[str, str], ...], here: str) -> str:
         stem = prefix.rstrip("/")
         if here == stem or here.startswith(f"{stem}/"):
             return target.rstrip("/") + here[len(stem) :]
-    raise EngineError(
-        problem(
-            "FC4009",
-            "A path is not visible to the servers",
-            f"`{here}` is under none of the mapped paths: "
-            f"{', '.join(f'`{prefix}`' for prefix, _ in paths)}.",
-            hint="Add its folder under `paths` of the host, as in `{/here: /there}`.",
-        )
+    detail = (
+        f"`{here}` is under none of the mapped paths: "
+        f"{', '.join(f'`{prefix}`' for prefix, _ in paths)}."
     )
+    hint = "Add its folder under `paths` of the host, as in `{/here: /there}`."
+    raise EngineError(problem("FC4009", "A path is not visible to the servers", detail, hint=hint))
 
 
 class AttachEngine:

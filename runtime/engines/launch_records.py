@@ -1,4 +1,4 @@
-"""Launch records: servers that fleetctl started on this machine, found again by later commands."""
+"""Launch records: how later commands recognise the servers that fleetctl started here."""
 
 import json
 import os
@@ -106,10 +106,10 @@ class LaunchRecord(BaseModel):
     def processes(self) -> tuple[int, ...]:
         """Return all processes that still run, the main process first."""
         leader = self.leader()
-        found = {*marked_by(MARK, self.launch)}
+        pids = {*marked_by(MARK, self.launch)}
         if leader or (self.pid and start_mark(self.pid) is None):
-            found |= {*in_session(leader or self.pid)}
-        return (*((leader,) if leader else ()), *sorted(found - {leader}))
+            pids |= {*in_session(leader or self.pid)}
+        return (*((leader,) if leader else ()), *sorted(pids - {leader}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,7 @@ class LaunchRecords:
 
     def _carried(self) -> dict[str, LaunchRecord]:
         """Return the records that running processes carry, by name."""
-        found = {}
+        records = {}
         for pid in marked_by(HOME, str(self.folder.resolve())):
             with suppress(ValidationError, ProcessLookupError):
                 if os.getsid(pid) != pid:  # a worker
@@ -165,8 +165,8 @@ class LaunchRecords:
                 record = _parsed(environment(pid).get(COPY, ""), f"{COPY} of process {pid}")
                 # A server that may have answered must not count as starting.
                 update = {"pid": pid, "process_start": start_mark(pid) or "", "ready": True}
-                found[record.name] = record.model_copy(update=update)
-        return found
+                records[record.name] = record.model_copy(update=update)
+        return records
 
     def write(self, record: LaunchRecord) -> None:
         """Write a record; complete or not at all, also after a power failure."""

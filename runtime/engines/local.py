@@ -116,14 +116,14 @@ class LocalEngine:
             )
         record = self._records.read(server.name)
         if record is not None and record.leader() is not None:
-            wanted = server.digest or server.flags.digest
-            if record.digest != wanted:
+            declared = server.digest or server.flags.digest
+            if record.digest != declared:
                 raise EngineError(
                     problem(
                         "FC4016",
                         "A server runs with other flags",
                         f"`{server.name}` runs with flags {record.digest}, wanted are "
-                        f"{wanted}. vLLM changes no flag while it runs.",
+                        f"{declared}. vLLM changes no flag while it runs.",
                         hint="Stop it first; it is started again by the next apply.",
                         command=f"fleetctl server stop {server.name}",
                     )
@@ -209,13 +209,11 @@ class LocalEngine:
             )
         except OSError as error:
             self._records.forget(server.name)
+            detail = f"`{arguments[0]}` for `{server.name}`: {error.strerror}."
+            hint = "Set `python` of the host to an interpreter that has vLLM."
             raise EngineError(
                 problem(
-                    "FC4018",
-                    "A server cannot be started",
-                    f"`{arguments[0]}` for `{server.name}`: {error.strerror}.",
-                    hint="Set `python` of the host to an interpreter that has vLLM.",
-                    command="make vllm",
+                    "FC4018", "A server cannot be started", detail, hint=hint, command="make vllm"
                 )
             ) from None
         self._children[server.name] = child

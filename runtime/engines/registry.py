@@ -62,14 +62,10 @@ def make_engine(
 def _interpreter(host: HostSpec, root: Path) -> str:
     """Return the interpreter that has vLLM; links stay, because they name the environment."""
     if not host.python:
+        detail = f"Host `{host.name}` says not which interpreter has vLLM."
+        hint = "Set `python` of the host, such as `.venv-vllm/bin/python`."
         raise EngineError(
-            problem(
-                "FC4018",
-                "A server cannot be started",
-                f"Host `{host.name}` says not which interpreter has vLLM.",
-                hint="Set `python` of the host, such as `.venv-vllm/bin/python`.",
-                command="make vllm",
-            )
+            problem("FC4018", "A server cannot be started", detail, hint=hint, command="make vllm")
         )
     if os.sep not in host.python:
         return host.python

@@ -109,15 +109,12 @@ async def end(
         for pid in left:
             send(pid, signal.SIGKILL)
         if not await _gone(left, _KILL_TIMEOUT_S):
-            raise EngineTimedOutError(
-                problem(
-                    "FC4013",
-                    "A server does not end",
-                    f"Processes {', '.join(map(str, left))} of server `{record.name}` survive "
-                    "SIGKILL, so its memory and port are not free.",
-                    hint="Look for a hung driver or disk on this machine (`dmesg`).",
-                )
+            detail = (
+                f"Processes {', '.join(map(str, left))} of server `{record.name}` survive "
+                "SIGKILL, so its memory and port are not free."
             )
+            hint = "Look for a hung driver or disk on this machine (`dmesg`)."
+            raise EngineTimedOutError(problem("FC4013", "A server does not end", detail, hint=hint))
     records.forget(record.name)
 
 

@@ -84,14 +84,10 @@ async def list_models(http: JsonClient, timeout_s: float = OBSERVE_DEADLINE_S) -
     try:
         return _listing(document["data"])
     except (KeyError, TypeError, AttributeError):
+        detail = f"{http.peer} answered GET /v1/models with an unknown document."
+        hint = "Check that the address is that of a vLLM server."
         raise EngineRejectedError(
-            HTTPStatus.OK,
-            problem(
-                "FC4004",
-                "Answer not understood",
-                f"{http.peer} answered GET /v1/models with an unknown document.",
-                hint="Check that the address is that of a vLLM server.",
-            ),
+            HTTPStatus.OK, problem("FC4004", "Answer not understood", detail, hint=hint)
         ) from None
 
 
@@ -133,27 +129,23 @@ async def load_adapter(http: JsonClient, adapter: str, path: str) -> None:
             return
         raise EngineRejectedError(error.status, _load_problem(adapter, path, error)) from None
     if not await _is_listed(http, adapter, path):
+        detail = f"{http.peer} accepted `{adapter}` and does not list it."
         raise EngineRejectedError(
-            HTTPStatus.CONFLICT,
-            problem(
-                "FC4006",
-                "A change did not take effect",
-                f"{http.peer} accepted `{adapter}` and does not list it.",
-            ),
+            HTTPStatus.CONFLICT, problem("FC4006", "A change did not take effect", detail)
         )
 
 
 async def _is_listed(http: JsonClient, adapter: str, path: str) -> bool:
-    found = (await list_models(http)).adapters.get(adapter)
-    if found is None:
+    listed = (await list_models(http)).adapters.get(adapter)
+    if listed is None:
         return False
-    if found != path:
+    if listed != path:
         raise EngineRejectedError(
             HTTPStatus.CONFLICT,
             problem(
                 "FC4005",
                 "The name is taken by other bytes",
-                f"{http.peer} lists `{adapter}` from `{found}`, not from `{path}`. A name never "
+                f"{http.peer} lists `{adapter}` from `{listed}`, not from `{path}`. A name never "
                 "changes its bytes in place, because clients would get mixed answers.",
                 hint="Plan again: the plan de-routes and unloads it first.",
                 command="fleetctl plan",
@@ -192,14 +184,11 @@ async def unload_adapter(http: JsonClient, adapter: str) -> None:
         if error.status != HTTPStatus.NOT_FOUND:
             raise
     if adapter in (await list_models(http)).adapters:
+        detail = f"{http.peer} was told to unload `{adapter}` and lists it still."
+        hint = "Check that the server allows runtime updates of adapters."
         raise EngineRejectedError(
             HTTPStatus.CONFLICT,
-            problem(
-                "FC4006",
-                "A change did not take effect",
-                f"{http.peer} was told to unload `{adapter}` and lists it still.",
-                hint="Check that the server allows runtime updates of adapters.",
-            ),
+            problem("FC4006", "A change did not take effect", detail, hint=hint),
         )
 
 

@@ -82,12 +82,13 @@ class Generation:
     continuous_usage: bool
     """Whether every event of a stream carries the counts so far."""
 
-    def usage_after(self, made: int) -> dict[str, int]:
-        """Return the token counts after a number of generated tokens."""
+    def usage(self, generated: int | None = None) -> dict[str, int]:
+        """Return the token counts after a number of generated tokens; None: after all."""
+        count = len(self.tokens) if generated is None else generated
         return {
             "prompt_tokens": self.prompt_tokens,
-            "total_tokens": self.prompt_tokens + made,
-            "completion_tokens": made,
+            "total_tokens": self.prompt_tokens + count,
+            "completion_tokens": count,
         }
 
     def envelope(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
@@ -110,23 +111,23 @@ async def generate(server: FakeModelServer, body: dict[str, Any], *, chat: bool)
     if server.draining:
         message = "The server is shutting down."
         raise RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, message, "InternalServerError")
-    made = _resolve(server, body, chat=chat)
+    generation = _resolve(server, body, chat=chat)
     if body.get("stream"):
-        return StreamingResponse(_events(server, made), media_type="text/event-stream")
-    async for _ in _paced(server, made):
+        return StreamingResponse(_events(server, generation), media_type="text/event-stream")
+    async for _ in _paced(server, generation):
         pass
-    text = "".join(made.tokens)
+    text = "".join(generation.tokens)
     choice: dict[str, Any] = {
         "index": 0,
         "logprobs": None,
-        "finish_reason": made.finish_reason,
+        "finish_reason": generation.finish_reason,
         "stop_reason": None,
     }
     choice |= {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
     kind = "chat.completion" if chat else "text_completion"
     return JSONResponse(
-        made.envelope(kind, [choice])
-        | {"system_fingerprint": made.fingerprint, "usage": made.usage_after(len(made.tokens))}
+        generation.envelope(kind, [choice])
+        | {"system_fingerprint": generation.fingerprint, "usage": generation.usage()}
     )
 
 
@@ -193,49 +194,49 @@ def missing_field(name: str, given: int) -> RefusedError:
     return RefusedError(HTTPStatus.BAD_REQUEST, message, "Bad Request", f"body.{name}")
 
 
-async def _paced(server: FakeModelServer, made: Generation) -> AsyncIterator[str]:
+async def _paced(server: FakeModelServer, generation: Generation) -> AsyncIterator[str]:
     """Yield the tokens at the configured pace, and count the request while running."""
-    await server.run(made.model)
+    await server.run(generation.model)
     finished = "abort"
     try:
-        for token in made.tokens:
+        for token in generation.tokens:
             if server.config.token_seconds:
                 await asyncio.sleep(server.config.token_seconds)
             yield token
-        finished = made.finish_reason
+        finished = generation.finish_reason
     finally:
-        server.finish(made.model)
+        server.finish(generation.model)
         server.counts[f"finished {finished}"] += 1
-        server.counts["prompt tokens"] += made.prompt_tokens
-        server.counts["generated tokens"] += len(made.tokens)
+        server.counts["prompt tokens"] += generation.prompt_tokens
+        server.counts["generated tokens"] += len(generation.tokens)
 
 
-async def _events(server: FakeModelServer, made: Generation) -> AsyncIterator[str]:
-    kind = "chat.completion.chunk" if made.chat else "text_completion"
+async def _events(server: FakeModelServer, generation: Generation) -> AsyncIterator[str]:
+    kind = "chat.completion.chunk" if generation.chat else "text_completion"
 
-    def event(made_so_far: int, content: str, reason: str | None = None, role: str = "") -> str:
+    def event(number_so_far: int, content: str, reason: str | None = None, role: str = "") -> str:
         choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": reason}
-        if made.chat:
+        if generation.chat:
             choice["delta"] = ({"role": role} if role else {}) | {"content": content}
         else:
             choice["text"] = content
-        document = made.envelope(kind, [choice])
-        if made.continuous_usage:
-            document["usage"] = made.usage_after(made_so_far)
+        document = generation.envelope(kind, [choice])
+        if generation.continuous_usage:
+            document["usage"] = generation.usage(number_so_far)
         return f"data: {json.dumps(document)}\n\n"
 
-    if made.chat:
+    if generation.chat:
         yield event(0, "", role="assistant")
     number = 0
-    async for token in _paced(server, made):
+    async for token in _paced(server, generation):
         number += 1
         yield event(number, token)
-    yield event(number, "", made.finish_reason)
-    if made.include_usage:
-        last = made.envelope(kind, [])
+    yield event(number, "", generation.finish_reason)
+    if generation.include_usage:
+        last = generation.envelope(kind, [])
         last |= {
-            "usage": made.usage_after(len(made.tokens)),
-            "system_fingerprint": made.fingerprint,
+            "usage": generation.usage(),
+            "system_fingerprint": generation.fingerprint,
         }
         yield f"data: {json.dumps(last)}\n\n"
     yield "data: [DONE]\n\n"

@@ -1,4 +1,4 @@
-"""Reads an adapter as far as needed to refuse what vLLM refuses."""
+"""Reads an adapter as far as needed for the refusals of vLLM."""
 
 import hashlib
 import json

@@ -136,13 +136,13 @@ def _into_library(source: Path, target: Path, name: AdapterName, facts: AdapterF
                 elif (source / record).is_file():
                     copy_file(source / record, scratch / record, 0o644)
         copied = True
-    found = folder_digest(target)
-    if found != facts.digest:
+    digest = folder_digest(target)
+    if digest != facts.digest:
         if copied:
             detail = f"`{source}` changed while it was being copied. Nothing is pinned."
             shutil.rmtree(target)
             raise LibraryError(problem("FC3003", "Adapter cannot be copied", detail))
-        raise _exists(name, found, facts, f"`{target}` holds")
+        raise _exists(name, digest, facts, f"`{target}` holds")
     for file in SERVED_FILES:
         (target / file).chmod(READ_ONLY_FILE)
     return copied

@@ -63,27 +63,27 @@ def _inspect(
 ) -> tuple[AdapterFacts, tuple[Diagnostic, ...]]:
     require_folder(folder)
     config = read_config(folder)
-    found = list(check_config(config, *base_names))
+    diagnostics = list(check_config(config, *base_names))
     try:
         weights = read_header(folder / WEIGHTS)
     except LibraryError as error:
-        raise LibraryError(*_errors(found), *error.diagnostics) from None
-    found += check_tensors(config, weights.tensors, weights.data_size, base)
-    if not _errors(found):
-        found += check_values(folder / WEIGHTS, weights)
-    if _errors(found):
-        raise LibraryError(*_errors(found))
+        raise LibraryError(*_errors(diagnostics), *error.diagnostics) from None
+    diagnostics += check_tensors(config, weights.tensors, weights.data_size, base)
+    if not _errors(diagnostics):
+        diagnostics += check_values(folder / WEIGHTS, weights)
+    if _errors(diagnostics):
+        raise LibraryError(*_errors(diagnostics))
     facts = AdapterFacts(
         digest=folder_digest(folder),
         rank=served_rank(config),
         bytes=(folder / WEIGHTS).stat().st_size,
         modules=adapted_modules(weights.tensors),
     )
-    return facts, tuple(found)
+    return facts, tuple(diagnostics)
 
 
-def _errors(found: list[Diagnostic]) -> list[Diagnostic]:
-    return [diagnostic for diagnostic in found if diagnostic.severity == "error"]
+def _errors(diagnostics: list[Diagnostic]) -> list[Diagnostic]:
+    return [diagnostic for diagnostic in diagnostics if diagnostic.severity == "error"]
 
 
 def require_folder(folder: Path) -> None:

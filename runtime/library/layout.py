@@ -30,7 +30,7 @@ def version_folder(library: Path, name: AdapterName) -> Path:
 def versions(library: Path) -> Iterator[tuple[str, str, Version, Path]]:
     """Yield client, task, version and folder of every version in the library, sorted."""
     root = library / "adapters"
-    found: list[tuple[str, str, Version, Path]] = []
+    folders: list[tuple[str, str, Version, Path]] = []
     for folder in root.glob("*/*-v*"):
         task, _, text = folder.name.rpartition("-v")
         try:
@@ -38,8 +38,8 @@ def versions(library: Path) -> Iterator[tuple[str, str, Version, Path]]:
         except ValueError:
             continue
         if folder.is_dir() and is_id(task) and is_id(folder.parent.name):
-            found.append((folder.parent.name, task, version, folder))
-    yield from sorted(found)
+            folders.append((folder.parent.name, task, version, folder))
+    yield from sorted(folders)
 
 
 def file_digest(path: Path) -> str:

@@ -22,10 +22,10 @@ from runtime.library.layout import SERVED_FILES, folder_digest, version_folder
 
 
 def publish(version: Path, digest: str, store: Path) -> Path:
-    """Return the read-only copy of an adapter version, made or repaired where need be.
+    """Return the read-only copy of an adapter version, made or repaired if needed.
 
-    The copy, which is what a server reads, is hashed again each time: a load is where a
-    changed byte must be caught. Atomic: a copy is complete or absent.
+    The copy is hashed again at every load, because a load must notice a changed byte. Atomic: a
+    copy is complete or absent.
 
     Args:
         version: The version's folder in the library; may be gone while a good copy exists.
@@ -75,10 +75,10 @@ def damaged(adapters: Iterable[LoadedAdapter], store: Path) -> dict[str, str]:
         if adapter.digest:
             named = Path(adapter.path).resolve() == (store / adapter.digest).resolve()
             here[adapter.digest] = here.get(adapter.digest, False) or named
-    wanted = sorted(digest for digest in here if here[digest] or (store / digest).is_dir())
+    digests = sorted(digest for digest in here if here[digest] or (store / digest).is_dir())
     with ThreadPoolExecutor(max_workers=min(32, (os.cpu_count() or 1) + 4)) as pool:
-        found = list(pool.map(lambda digest: wrong_with(store / digest, digest), wanted))
-    return {digest: text for digest, text in zip(wanted, found, strict=True) if text}
+        faults = list(pool.map(lambda digest: wrong_with(store / digest, digest), digests))
+    return {digest: fault for digest, fault in zip(digests, faults, strict=True) if fault}
 
 
 def _repair(target: Path, version: Path, digest: str) -> None:
