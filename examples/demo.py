@@ -232,14 +232,14 @@ def copy_example(name: str) -> Path:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on right now, below those that kernels give out."""
+    """Return a port without a listener right now, below those that kernels give out."""
     while taken(port := random.randrange(10_000, 30_000)):
         pass
     return port
 
 
 def taken(port: int) -> bool:
-    """Say whether somebody listens on a port of this machine."""
+    """Say whether a port of this machine has a listener."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -95,19 +95,19 @@ SUMMARIES: Mapping[str, str] = MappingProxyType(
         "FC1262": "Kind of device is not known",
     }
 )
-"""The summary of each code; a code is never given another meaning."""
+"""Summary by code; a code never changes its meaning."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """The text of each file read, to quote from; by the name that places use."""
+    """Text of the files read, by the name in their positions, to quote from."""
 
     texts: Mapping[str, str] = field(default_factory=dict)
     _lines: dict[str, list[str]] = field(default_factory=dict, repr=False, compare=False)
-    """Lines of the files quoted so far: a large file may have thousands of problems."""
+    """Lines by file, split once: a large file may have thousands of problems."""
 
     def line(self, place: Position) -> str:
-        """Return the line at `place`; empty when the file is not among the sources."""
+        """Return the line at `place`; empty where the file is not among the sources."""
         lines = self._lines.get(place.file)
         if lines is None:
             lines = self._lines[place.file] = self.texts.get(place.file, "").split("\n")
@@ -126,7 +126,7 @@ def diagnostic(
     also: tuple[tuple[str, Position], ...] = (),
     severity: Literal["error", "warning"] = "error",
 ) -> Diagnostic:
-    """Return the diagnostic of a code listed here."""
+    """Return the diagnostic of a code in `SUMMARIES`."""
     return Diagnostic(
         code,
         SUMMARIES[code],

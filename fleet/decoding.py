@@ -13,6 +13,7 @@ from types import NoneType, UnionType
 from typing import Any, NewType, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from fleet.encoding import KINDS, SPARSE, VERBS
+from fleet.plan import PlanNote
 from fleet.resources import Resource
 
 Reader = Callable[[Any, bool], Any]
@@ -28,15 +29,14 @@ _WRITTEN = {
 
 
 class MalformedError(ValueError):
-    """A file does not hold what its format says; the message begins with the path inside it."""
+    """A file that breaks its format; the message begins with the path inside the file."""
 
 
 class _UnfitError(Exception):
-    """A part of a value is refused; containers put their steps of the path before it."""
+    """A refused part of a value; containers put their steps of the path before the message."""
 
-    def __init__(self, why: str) -> None:
-        super().__init__(why)
-        self.why = why
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
         self.path: list[str] = []
 
 
@@ -44,7 +44,7 @@ def decode(wanted: type[Decoded], value: Any, where: str, *, lenient: bool = Fal
     """Decode a value of plain JSON as a `wanted`.
 
     Args:
-        wanted: A dataclass of the fleet, or any type one of their fields has.
+        wanted: A dataclass of the fleet, or the type of a field of such a dataclass.
         value: What `json.loads` returned.
         where: Path of the value in its file, for errors.
         lenient: Ignore unknown fields, as a reader of a later minor version must.
@@ -55,7 +55,7 @@ def decode(wanted: type[Decoded], value: Any, where: str, *, lenient: bool = Fal
     try:
         return cast("Decoded", _reader(cast("Hashable", wanted))(value, lenient))
     except _UnfitError as error:
-        raise MalformedError(f"{where}{''.join(reversed(error.path))}: {error.why}") from None
+        raise MalformedError(f"{where}{''.join(reversed(error.path))}: {error}") from None
 
 
 @cache
@@ -70,9 +70,15 @@ def _reader(hint: Any) -> Reader:  # noqa: PLR0911 (one line for each form of ty
         return _mapping(_reader(get_args(hint)[1]))
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return _enumeration(hint)
+    if hint is PlanNote:
+        return _note
     if is_dataclass(hint):
         return _record(cast("type", hint))
     return _scalar(hint)
+
+
+def _note(value: Any, lenient: bool) -> PlanNote:  # noqa: FBT001 (a Reader)
+    return PlanNote.of(_scalar(str)(value, lenient))
 
 
 def _scalar(wanted: Any) -> Reader:

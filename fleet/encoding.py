@@ -13,7 +13,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any, cast
 
-from fleet.plan import Plan
+from fleet.plan import Plan, PlanNote
 from fleet.resources import Key, LoadedAdapter, Route, Server
 from fleet.steps import (
     DeleteKey,
@@ -32,7 +32,7 @@ from fleet.traffic import LimitPolicy, TimeoutPolicy, TrafficPolicy
 KINDS: Mapping[str, type] = MappingProxyType(
     {"server": Server, "adapter": LoadedAdapter, "route": Route, "key": Key}
 )
-"""Tag of each kind of resource, in its field `kind`."""
+"""Kinds of resources by tag; a plain resource has the tag in its field `kind`."""
 
 VERBS: Mapping[str, type] = MappingProxyType(
     {
@@ -48,7 +48,7 @@ VERBS: Mapping[str, type] = MappingProxyType(
         "unload": UnloadAdapter,
     }
 )
-"""Tag of each operation, in its field `verb`."""
+"""Operations by tag; a plain operation has the tag in its field `verb`."""
 
 DECISIONS = ("fleet", "changes", "steps", "capacity", "impacts", "gates", "held", "warnings")
 """Fields of a plan that its id covers."""
@@ -84,7 +84,7 @@ _AS_IS = frozenset({type(None), bool, int, float, str})
 
 
 def plain(value: Any) -> Any:
-    """Encode a value as what JSON can hold; resources and operations carry their tag.
+    """Encode a value as plain JSON; resources and operations carry their tag.
 
     Raises:
         TypeError: a part of the value is of no known type.
@@ -105,7 +105,9 @@ def plain(value: Any) -> Any:
 
 
 @cache
-def _encoder(made: Any) -> Callable[[Any], dict[str, Any]]:
+def _encoder(made: Any) -> Callable[[Any], str | dict[str, Any]]:
+    if made is PlanNote:
+        return str
     if not is_dataclass(made):
         raise TypeError(f"a plan cannot hold a {made.__name__}")
     left_out = SPARSE.get(cast("type", made), ())

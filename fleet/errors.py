@@ -19,10 +19,10 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One problem, as shown to a person.
+    """A problem, as users read it.
 
-    `summary` is the same sentence each time the problem occurs; `detail` tells of this
-    case; `hint` is a remedy in words, `command` one to paste.
+    `summary` is the same for all problems of a code; `detail` tells of this case; `hint` is a
+    remedy in words, `command` a remedy to paste.
     """
 
     code: str
@@ -37,17 +37,17 @@ class Diagnostic:
     hint: str = ""
     command: str = ""
     also: tuple[tuple[str, Position], ...] = ()
-    """Further places, each with its label, such as ("first defined at", …)."""
+    """Further places with their labels, such as ("first defined at", …)."""
     severity: Literal["error", "warning"] = "error"
 
 
 class FleetError(Exception):
-    """Whatever fleetctl refuses or fails at, with everything a reader needs to go on."""
+    """Base of all errors that fleetctl shows to users, with their diagnostics."""
 
     exit_code = 1
 
     def __init__(self, *diagnostics: Diagnostic) -> None:
-        """Keep the diagnostics; there is at least one."""
+        """Keep the diagnostics: 1 or more."""
         super().__init__(
             "; ".join(f"{diagnostic.summary}: {diagnostic.detail}" for diagnostic in diagnostics)
         )
@@ -63,7 +63,7 @@ class PlacementError(FleetError):
 
 
 class StalePlanError(FleetError):
-    """What the plan was made from has changed since."""
+    """Declarations or live state changed after the plan was made."""
 
     exit_code = 5
 
@@ -82,8 +82,12 @@ class EvalError(FleetError):
     """An evaluation could not be made, or proves nothing; never a verdict on a version."""
 
 
+class NewerFormatError(FleetError):
+    """A file of a later release, in a format that this release does not read."""
+
+
 class EngineError(FleetError):
-    """A serving engine did not do what was asked."""
+    """A serving engine did not carry out a call."""
 
 
 class EngineUnreachableError(EngineError):
@@ -116,3 +120,42 @@ def did_you_mean(word: str, choices: Sequence[str]) -> str:
 
     near = get_close_matches(word, choices, n=1, cutoff=0.6)
     return f"did you mean `{near[0]}`?" if near else ""
+
+
+def require_known(found: object, newest: int, file: str) -> None:
+    """Refuse a file of a later format: acting on half of a file is unsafe.
+
+    A file without a format is of format 1 and is written so. An addition that earlier releases
+    read past needs no new format. The reader of a kind of file states the rule of its own format.
+
+    Args:
+        found: Format that the file gives; None: format 1.
+        newest: Newest format that this release reads.
+        file: Name or path, with the line number where a line has the format.
+
+    Raises:
+        NewerFormatError: FC5007.
+    """
+    if type(found) is int and found > newest:
+        raise NewerFormatError(
+            Diagnostic(
+                "FC5007",
+                "File was written by a newer fleetctl",
+                f"`{file}` has format {found}, and this fleetctl reads up to format {newest}. "
+                "Acting on half of a file is unsafe, so nothing was read or changed.",
+                hint="Upgrade fleetctl here to the release that wrote the file, or a later one.",
+            )
+        )
+
+
+def newer_server(name: str, version: int, newest: int) -> EngineError:
+    """Return the error of a server whose flags are of a later format than this release knows."""
+    return EngineError(
+        Diagnostic(
+            "FC4023",
+            "A server was started by a newer fleetctl",
+            f"The flags of `{name}` are of format {version}, and this fleetctl knows up to format "
+            f"{newest}. What it cannot compare it leaves alone.",
+            hint="Upgrade fleetctl here to the release that started the server, or a later one.",
+        )
+    )

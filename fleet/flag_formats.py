@@ -1,12 +1,12 @@
 """Hashes the flags of a server, in the format that a known digest is written in.
 
-A digest says its own format: format 1 is twelve hex digits alone, a later format puts its number
+A digest names its format: format 1 is twelve hex digits alone, a later format puts its number
 and a point before the digits. A running server is compared in the format of its own digest, so
-that a release that hashes otherwise replaces no server.
+that a release with another hash replaces no server.
 
 How a later release adds format N:
-- put into `FORMATS` a function from the flags to what is hashed of them;
-- let the functions of the formats before leave out what format N adds, where that has its default;
+- put into `FORMATS` a function from all flags to the hashed flags;
+- let the functions of earlier formats leave out a flag of format N that has its default;
 - start a server with a new default flag only where its digest is of format N or later.
 """
 
@@ -17,10 +17,10 @@ from types import MappingProxyType
 from typing import Any
 
 Hashed = Callable[[Mapping[str, Any]], Mapping[str, Any]]
-"""From all flags, by the names of their fields, to what a format hashes of them."""
+"""Function from all flags, by the names of their fields, to the flags that a format hashes."""
 
 FORMATS: Mapping[int, Hashed] = MappingProxyType({1: dict})
-"""Each format that this release knows; a format never changes."""
+"""Formats that this release knows; a format never changes."""
 
 
 def digest_of(
@@ -31,9 +31,9 @@ def digest_of(
     """Return the digest of a server's flags.
 
     Args:
-        flags: By the names of their fields.
+        flags: Flags by the names of their fields.
         version: Format of the digest; None: the newest.
-        formats: Those that are known.
+        formats: Known formats.
 
     Returns:
         Empty where the format is not known.
@@ -53,17 +53,18 @@ def format_of(digest: str | None) -> int:
 
 
 def differing(
-    wished: Mapping[str, Any],
+    desired: Mapping[str, Any],
     running: Mapping[str, Any],
     version: int,
     formats: Mapping[int, Hashed] = FORMATS,
 ) -> tuple[str, ...]:
-    """Return the names under which two sets of flags differ in a format, in their order.
+    """Return the names of the flags that differ in a format, in their order.
 
-    What only a later format adds is no difference. In a format that is not known, nothing is.
+    A flag that only a later format adds is no difference. In an unknown format no flag differs.
     """
-    hashed = formats.get(version, _nothing)
-    left, right = hashed(wished), hashed(running)
+    if version not in formats:
+        return ()
+    left, right = formats[version](desired), formats[version](running)
     absent = object()
     return tuple(
         name
@@ -75,11 +76,11 @@ def differing(
 def outdated(
     digests: Mapping[str, str | None], formats: Mapping[int, Hashed] = FORMATS
 ) -> tuple[str, ...]:
-    """Return a note for each server whose flags are of an earlier format than the newest.
+    """Return notes on servers whose flags are of an earlier format than the newest.
 
     Args:
-        digests: Server to the digest of its flags; None: started by others.
-        formats: Those that are known.
+        digests: Digest of the flags by server; None: a server that others started.
+        formats: Known formats.
     """
     newest = max(formats)
     return tuple(
@@ -88,8 +89,3 @@ def outdated(
         for name, digest in sorted(digests.items())
         if digest is not None and (found := format_of(digest)) < newest
     )
-
-
-def _nothing(_: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what is compared in a format that is not known."""
-    return {}

@@ -1,4 +1,4 @@
-"""Makes names, addresses and step ids, and takes them apart: the only place for either.
+"""Makes names, addresses and step ids, and takes them apart: the only place for both.
 
     id        client, task, base, tier, host, device or key: `llama3_8b`
     alias     CLIENT-TASK                      adapter   CLIENT-TASK-BASE-v1.2.3
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import NewType, Self
 
 Address = NewType("Address", str)
-"""Where a resource is named: `server/…`, `adapter/…@…`, `route/…`, `key/…/…`."""
+"""Name of a resource with its kind: `server/…`, `adapter/…@…`, `route/…`, `key/…/…`."""
 
 ID_PATTERN = r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*"
 VERSION_PATTERN = r"(?:0|[1-9][0-9]*)\.(?:0|[1-9][0-9]*)\.(?:0|[1-9][0-9]*)"
@@ -71,7 +71,7 @@ class Version:
 
 @dataclass(frozen=True, slots=True, order=True)
 class AdapterName:
-    """The full name of one immutable adapter version; also its served model name."""
+    """The full name of an immutable adapter version; also its served model name."""
 
     client: str
     task: str
@@ -93,12 +93,12 @@ class AdapterName:
 
     @property
     def alias(self) -> str:
-        """The name a client calls: `acme-support`."""
+        """The name that the client calls: `acme-support`."""
         return f"{self.client}-{self.task}"
 
     @property
     def dns(self) -> str:
-        """The same name as a DNS label, for systems that forbid dots and underscores.
+        """The name as a DNS label, for systems that forbid dots and underscores.
 
         Reversible by `from_dns`: ids hold no hyphens, no double and no outer underscores.
         """
@@ -142,15 +142,6 @@ def alias_of(adapter: str) -> str:
     return "-".join(adapter.split("-", 2)[:2])
 
 
-def base_of(adapter: str) -> str:
-    """Return the base of an adapter version.
-
-    Raises:
-        IndexError: `adapter` has fewer than three parts.
-    """
-    return adapter.split("-", 3)[2]
-
-
 def version_of(adapter: str) -> str:
     """Return the number of an adapter version, such as `2.1.0`."""
     return adapter.rpartition("-v")[2]
@@ -164,16 +155,6 @@ def server_name(base: str, host: str, device: str) -> str:
 def base_of_server(server: str) -> str:
     """Return the base in the name of a managed server."""
     return server.partition("-")[0]
-
-
-def stands_on_host(server: str, host: str) -> bool:
-    """Say whether the name of a managed server holds the name of a host."""
-    return f"-{host}-" in f"{server}-"
-
-
-def stands_on_device(server: str, host: str, device: str) -> bool:
-    """Say whether the name of a managed server ends with a host and a device."""
-    return server.endswith(f"-{host}-{device}")
 
 
 def server_address(server: str) -> Address:

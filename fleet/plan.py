@@ -1,5 +1,6 @@
 """Defines the plan: changes, steps, and what they mean for each client. Data only."""
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -171,9 +172,34 @@ class Move:
     """What forces it, or what it saves."""
 
 
+_LINE = re.compile(r"(routes and keys|[^\s:]+): (.+)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanNote:
+    """A remark of a plan for the reader; no decision depends on the text.
+
+    The plan's id covers notes as lines, and the plan file holds them so: `str` and `of` alone know
+    the form, `SUBJECT: TEXT`.
+    """
+
+    text: str
+    subject: str = ""
+    """An alias, an address or `routes and keys`; empty: the plan as a whole."""
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.text}" if self.subject else self.text
+
+    @classmethod
+    def of(cls, line: str) -> "PlanNote":
+        """Return the note of a line; `str` of the note is the line again."""
+        found = _LINE.fullmatch(line)
+        return cls(found[2], found[1]) if found else cls(line)
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A complete, reviewable and executable description of one change.
+    """A complete, reviewable and executable description of a change of the fleet.
 
     `id` hashes the decisions (changes, steps, capacity, impacts, gates, held, warnings),
     never times or measurements.
@@ -181,29 +207,29 @@ class Plan:
 
     id: str
     fleet: str
-    changes: tuple[Change, ...]
-    steps: tuple[Step, ...]
-    capacity: tuple[DeviceUse, ...]
-    impacts: tuple[Impact, ...]
-    gates: tuple[GateDue, ...]
-    held: tuple[str, ...]
-    """What the declarations ask for and the plan does not do, with the reason."""
-    unknown: tuple[str, ...]
-    """What could not be observed and is therefore left alone."""
-    warnings: tuple[str, ...]
-    cost_before: float | None
-    cost_after: float | None
+    changes: tuple[Change, ...] = ()
+    steps: tuple[Step, ...] = ()
+    capacity: tuple[DeviceUse, ...] = ()
+    impacts: tuple[Impact, ...] = ()
+    gates: tuple[GateDue, ...] = ()
+    held: tuple[PlanNote, ...] = ()
+    """Parts of the declarations that the plan does not carry out, with the reason; by alias."""
+    unknown: tuple[PlanNote, ...] = ()
+    """Resources that could not be observed and are therefore left alone; by address."""
+    warnings: tuple[PlanNote, ...] = ()
+    cost_before: float | None = None
+    cost_after: float | None = None
     """Currency units per hour of the devices in use; None: a price is not declared."""
-    unchanged: int
-    untouched_clients: tuple[str, ...]
-    ledger_seq: int
+    unchanged: int = 0
+    untouched_clients: tuple[str, ...] = ()
+    ledger_seq: int = 0
     cost_bound: float | None = None
     """No placement of these versions costs less an hour; None where a price is not declared."""
     moves: tuple[Move, ...] = ()
     """Sorted by adapter."""
     without_demand: tuple[str, ...] = ()
-    """Aliases whose demand nobody declared: they are placed as if idle."""
-    outlook: tuple[str, ...] = ()
-    """How each rollout with gates is likely to end, if the new version is no worse."""
+    """Aliases without declared demand: they are placed as if idle."""
+    outlook: tuple[PlanNote, ...] = ()
+    """Likely end of the rollouts with gates, if the new version is no worse; by alias."""
     translations: tuple[GatewayLimits, ...] = ()
     """What gateways that are not fleetctl's own do not keep."""

@@ -24,6 +24,7 @@ from plans.compile.envoy.routing import RoutePlace, Routing
 from plans.compile.launch import LAUNCH_FORMATS
 from plans.render.sections import limits_sentences
 from runtime.files import replace_file
+from runtime.gateway.control import LocalGateways
 from runtime.gateway.envoy.admin import EnvoyClient
 from runtime.gateway.envoy.files import command_line
 from runtime.gateway.state_dir import known_gateways
@@ -149,7 +150,8 @@ async def _write(
 
 
 async def _table(workspace: Workspace) -> RoutingTable:
-    gateways = workspace.gateways()
+    declared, envoys = workspace.fleet().gateways, workspace.envoys()
+    gateways = LocalGateways(workspace.state_dir, declared, envoys)
     try:
         table, _ = await gateways.read_table()
     finally:

@@ -2,15 +2,20 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from fleet.errors import EngineError, FleetError, problem
 from fleet.names import Address, adapter_address
 from fleet.resources import Resource, State
+from fleet.spec import FleetSpec
 from runtime.engines.launch_records import LaunchRecords
-from runtime.engines.protocol import Observer
+from runtime.engines.protocol import Engine, Observer
+from runtime.engines.registry import make_engine
 from runtime.gateway.control import LocalGateways
+from runtime.gateway.envoy.admin import Envoys
 from runtime.gateway.protocol import TableReader
 from runtime.gateway.table import RoutingTable, ShareEntry
 from runtime.json_client import JsonClient
@@ -97,6 +102,32 @@ async def _listed(url: str) -> frozenset[str] | None:
         return frozenset(str(model["id"]) for model in shown["data"])
     except (EngineError, KeyError, TypeError):
         return None
+
+
+class FleetConnections(NamedTuple):
+    """Connections to the engines of a fleet, by host, and to its gateways."""
+
+    engines: dict[str, Engine]
+    gateways: LocalGateways
+
+    async def observe(self) -> State:
+        """Observe all; as the function `observe`."""
+        return await observe(self.engines, self.gateways)
+
+
+@asynccontextmanager
+async def connect(
+    fleet: FleetSpec, root: Path, state_dir: Path, envoys: Envoys
+) -> AsyncIterator[FleetConnections]:
+    """Give connections to the engines and gateways of a fleet; they are closed at the end."""
+    engines = {
+        name: make_engine(host, root, state_dir, fleet.name) for name, host in fleet.hosts.items()
+    }
+    gateways = LocalGateways(state_dir, fleet.gateways, envoys)
+    try:
+        yield FleetConnections(engines, gateways)
+    finally:
+        await asyncio.gather(*(engine.close() for engine in engines.values()), gateways.close())
 
 
 async def observe(engines: Mapping[str, Observer], gateways: TableReader) -> State:

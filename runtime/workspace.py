@@ -1,4 +1,4 @@
-"""The project of one call: its folders, clock, ledger, engines and gateways, opened on demand.
+"""The project of a call: its folders, clock, ledger, engines and gateways, opened on demand.
 
 Plans nothing. `runtime.operations` takes a workspace and does the work of a command. What makes
 texts and what prints them is handed in, so that nothing here imports `plans` or `fleetctl`.
@@ -8,8 +8,8 @@ import asyncio
 import getpass
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -31,9 +31,10 @@ from runtime.ledger.replica import LedgerReplica
 from runtime.messages import Audience, EmitMessage, Message
 
 if TYPE_CHECKING:  # a rollback works while declarations cannot be read or engines be imported
-    from runtime.engines.protocol import Engine
+    from contextlib import AbstractAsyncContextManager
+
     from runtime.gateway.envoy.admin import Envoys
-    from runtime.gateway.protocol import Gateways
+    from runtime.observe import FleetConnections
 
 RenderNotice = Callable[[NotifyEvent, Audience, Mapping[str, Any], str], Mapping[str, Any]]
 """Makes the document of a notice; the last argument is the project's own template, or empty."""
@@ -71,10 +72,10 @@ class Workspace:
 
     @cached_property
     def _fleet(self) -> FleetSpec:
-        from runtime.project.load import load_fleet  # noqa: PLC0415 (a rollback needs no fleet)
-
         if self.given is not None:
             return self.given
+        from runtime.project.load import load_fleet  # noqa: PLC0415 (a rollback needs no fleet)
+
         return load_fleet(self.root, self.environment, self.variables, self.state_dir)
 
     def fleet(self) -> FleetSpec:
@@ -83,10 +84,11 @@ class Workspace:
 
     @cached_property
     def _ledger(self) -> FallbackLedger:
-        found = open_ledger(self.state_dir, run=self.run, by=self.by, clock=self.now)
-        return FallbackLedger(found, self.replica, self.hung)
+        replica = self.replica
+        home = open_ledger(self.state_dir, run=self.run, by=self.by, clock=self.now)
+        return FallbackLedger(home, replica, self.hung)
 
-    @property
+    @cached_property
     def replica(self) -> LedgerReplica:
         """The ledger as last read or written here."""
         return LedgerReplica(self.state_dir, lambda line: self.emit(Message(line, "warning")))
@@ -97,7 +99,8 @@ class Workspace:
         Raises:
             FleetError: the home cannot be read, and no entry is known here.
         """
-        return last_known(self.ledger, self.replica, self.queue)
+        queue, replica = self.queue, self.replica
+        return last_known(self.ledger, replica, queue)
 
     def _deliver(self, ledger: Ledger) -> None:
         """Write entries into the ledger that a rollback had to leave queued."""
@@ -134,47 +137,20 @@ class Workspace:
         """Return the ledger folded into the facts that planning needs."""
         return fold_entries(self.ledger().read())
 
-    @property
-    def library(self) -> Path:
-        """The adapter library's folder."""
-        from runtime.project.load import library_folder  # noqa: PLC0415 (as for `_fleet`)
-
-        return library_folder(self.root)
-
-    def engines(self) -> "dict[str, Engine]":
-        """Return an engine for each declared host, by host name."""
-        from runtime.engines.registry import make_engine  # noqa: PLC0415 (most need no engine)
-
-        return {
-            name: make_engine(host, self.root, self.state_dir, self.fleet().name)
-            for name, host in self.fleet().hosts.items()
-        }
-
-    def gateways(self) -> "Gateways":
-        """Return all gateways of the fleet as one."""
-        from runtime.gateway.control import LocalGateways  # noqa: PLC0415 (starlette, uvicorn)
-
-        return LocalGateways(self.state_dir, self.fleet().gateways, self.envoys())
-
     def envoys(self) -> "Envoys":
         """Return how the files of gateways that are Envoys are made."""
         return self.make_envoys(self.root)
 
-    @asynccontextmanager
-    async def connected(self) -> "AsyncIterator[tuple[dict[str, Engine], Gateways]]":
-        """Give engines and gateways, and release their connections at the end."""
-        engines, gateways = self.engines(), self.gateways()
-        try:
-            yield engines, gateways
-        finally:
-            await asyncio.gather(*(engine.close() for engine in engines.values()), gateways.close())
+    def connected(self) -> "AbstractAsyncContextManager[FleetConnections]":
+        """Connect to engines and gateways; their connections are released at the end."""
+        from runtime.observe import connect  # noqa: PLC0415 (starlette, uvicorn)
+
+        return connect(self.fleet(), self.root, self.state_dir, self.envoys())
 
     async def observe_now(self) -> State:
         """Ask every server and gateway for its state."""
-        from runtime.observe import observe  # noqa: PLC0415 (as for `gateways`)
-
-        async with self.connected() as (engines, gateways):
-            return await observe(engines, gateways)
+        async with self.connected() as connections:
+            return await connections.observe()
 
     def observe(self) -> State:
         """Ask every server and gateway for its state (for synchronous callers)."""

@@ -14,7 +14,7 @@ Law:
 """
 
 from collections.abc import Iterable
-from math import exp, inf, pow  # noqa: A004 (of floats only, so that the type is float)
+from math import inf, pow  # noqa: A004 (of floats only, so that the type is float)
 
 from fleet.hardware import Speed
 
@@ -26,7 +26,7 @@ On larger cards its default is 1024; the law is seldom calibrated that far, so w
 
 
 def step_seconds(speed: Speed, batch: float, active: float) -> float:
-    """Return the seconds of one decoding step.
+    """Return the seconds of a decoding step.
 
     Args:
         speed: The server's constants.
@@ -40,14 +40,14 @@ def step_seconds(speed: Speed, batch: float, active: float) -> float:
 
 
 def crowding(speed: Speed, active: float) -> float:
-    """Return the factor by which `active` different adapters stretch a step of one."""
+    """Return the factor by which `active` different adapters stretch a step of a single adapter."""
     return 1 + speed.spread * max(active - 1, 0.0)
 
 
 def batch_of_step(speed: Speed, active: float, step_s: float) -> float:
-    """Return the batch whose step takes `step_s` seconds; negative where an empty one takes more.
+    """Return the batch whose step takes `step_s` seconds: the inverse of `step_seconds`.
 
-    Infinite where requests add nothing. The inverse of `step_seconds`.
+    Negative where an empty step takes more. Infinite where requests add nothing.
     """
     step, request = speed.adapted if active > 0 else (speed.step_s, speed.request_s)
     spare = step_s / (crowding(speed, active) if active > 0 else 1.0) - step
@@ -62,7 +62,7 @@ def tokens_per_second(speed: Speed, batch: float, active: float) -> float:
 
 
 def largest_batch(kv_tokens: float, mean_context: float, max_num_seqs: int = MAX_NUM_SEQS) -> int:
-    """Return how many requests decode at once before the KV cache or the engine's limit binds.
+    """Return the number of requests that decode at once before KV cache or engine are full.
 
     Args:
         kv_tokens: Tokens that the KV cache holds.
@@ -73,18 +73,19 @@ def largest_batch(kv_tokens: float, mean_context: float, max_num_seqs: int = MAX
 
 
 def prompt_seconds(speed: Speed) -> float:
-    """Return the seconds that a token of a prompt adds to a step, with one adapter active.
+    """Return the seconds that a token of a prompt adds to a step with a single active adapter.
 
-    `Speed.prompt_weight` compares it with the cheapest decoded token, one of the largest batch.
+    `Speed.prompt_weight` compares them with the cheapest decoded token: a token of the largest
+    batch.
     """
     return speed.prompt_weight * step_seconds(speed, MAX_NUM_SEQS, 1) / MAX_NUM_SEQS
 
 
 def step_under_load(speed: Speed, tokens_per_s: float, active: float) -> float:
-    """Return the seconds of a step while a server decodes so many tokens a second.
+    """Return the seconds of a step while a server decodes `tokens_per_s` tokens a second.
 
-    The batch settles where it decodes as fast as is asked; infinite where it cannot, however
-    large it gets.
+    The batch settles where it decodes as fast as tokens are asked for; infinite where no batch
+    is fast enough.
     """
     step, request = (constant * crowding(speed, active) for constant in speed.adapted)
     spare = 1 - tokens_per_s * request
@@ -124,28 +125,10 @@ def expected_active(shares: Iterable[float], batch: float) -> float:
     """Return the number of different adapters to be expected in a batch.
 
     Args:
-        shares: Each adapter's share of the traffic; they add up to 1 or less.
+        shares: Shares of the adapters in the traffic; they add up to 1 or less.
         batch: Requests in the batch.
 
     Source:
         Independent draws: adapter i is absent from all of them with `(1 - p_i) ** batch`.
     """
     return sum(1 - pow(1 - share, batch) for share in shares)
-
-
-def expected_busy(rates: Iterable[float], seconds: float) -> float:
-    """Return the number of different adapters to be expected with a request in flight.
-
-    A server whose slots are fewer lets adapters wait for one another: keep it under `max_loras`.
-
-    Args:
-        rates: Each adapter's requests per second.
-        seconds: How long a request stays.
-
-    Source:
-        Poisson arrivals: an adapter is idle with `exp(-rate * seconds)`. On the 119 published
-        runs that met their demand, more than `max_loras` catches 51 of the 52 whose median time
-        to first token was over 1 s, with 11 false alarms of 67; 0.9 of them misses none (Agulló
-        et al. 2025, arXiv:2508.08343).
-    """
-    return sum(1 - exp(-rate * seconds) for rate in rates)

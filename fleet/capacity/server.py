@@ -1,9 +1,6 @@
-"""Computes what one server holds and carries: its memory by part, and its throughput.
+"""Computes the memory of a server by part, and its throughput: law, not search."""
 
-The figures are law, not search: placement, checks and `explain` all ask here.
-"""
-
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import inf
@@ -12,7 +9,7 @@ from fleet.capacity.calibration import speed_of
 from fleet.capacity.decode_law import MAX_NUM_SEQS, batch_of_step, capacity, step_within
 from fleet.hardware import BaseShape, BaseSpec, DeviceSpec, Profile, is_cpu
 from fleet.resources import ServerFlags
-from fleet.spec import AdapterSpec
+from fleet.spec import AdapterSpec, DemandSpec
 from fleet.vllm import (
     USABLE,
     assumption,
@@ -20,9 +17,9 @@ from fleet.vllm import (
     kv_bytes_per_token,
     least_kv_bytes,
     lora_dtype,
-    parts_of,
     pool_bytes,
     reserve_bytes,
+    servers_per_device_of,
     slot_bytes,
     weight_bytes,
 )
@@ -30,27 +27,26 @@ from fleet.vllm import (
 USUAL_PROMPT_WEIGHT = 0.3
 """Cost of a prompt token in decoded tokens, for loads that must not depend on the device.
 
-Prompts are computed many tokens at a time, so a token of them costs a fraction of a decoded
-one: between a fifth and two fifths by the estimates for common GPUs.
+Prompts are computed many tokens at a time: a fifth to two fifths by the estimates for common GPUs.
 """
 
 LEAST_BATCH = 8
-"""A promised latency that would allow fewer requests at a time counts as out of reach here."""
+"""Lower bound of the batch that a promised latency must allow; below, the promise is left out."""
 
 LIST_CONTEXT = 64
-"""Mean contexts are rounded up to this, so that one edited adapter does not change a server."""
+"""Unit to which mean contexts are rounded up, in tokens: an edited adapter changes no server."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerShape:
-    """How one server is cut: what it runs, on which kind of device, with which flags."""
+    """A server without its name: base, kind and number of devices, flags."""
 
     base: BaseSpec
     device: DeviceSpec
-    """One of its devices; all are alike."""
+    """The first of its devices; all are alike."""
     tensor_parallel: int
-    parts: int
-    """Servers among which each device's time is divided."""
+    servers_per_device: int
+    """Servers among which a device's time is divided."""
     slots: int
     rank: int
     shared: bool
@@ -58,28 +54,28 @@ class ServerShape:
 
     @property
     def memory_share(self) -> float:
-        """Part of each device's memory that the server may take."""
-        return round(USABLE / self.parts, 3) if self.shared else USABLE
+        """Part of a device's memory that the server may take."""
+        return round(USABLE / self.servers_per_device, 3) if self.shared else USABLE
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceMemory:
-    """Bytes of one server on each of its devices; None: not known."""
+    """Bytes of a server on a device; None: not known."""
 
     weights: int | None
     slots: int | None
     reserve: int
     kv: int | None
-    """What is left for the KV cache, or what is declared for it."""
+    """Bytes left for the KV cache, or declared for it."""
     kv_tokens: float | None
     """Tokens that the KV cache of all devices together holds."""
     basis: str
-    """How good the figures are: `calibrated`, `uncalibrated`, `uncalibrated (…)`, or `unknown`."""
+    """Quality of the figures: `calibrated`, `uncalibrated`, `uncalibrated (…)` or `unknown`."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class LatencyTarget:
-    """When a tier promises the answers of a latency class, and how long they are on average."""
+    """A tier's promise for a latency class, with the mean length of prompts and answers."""
 
     slo_s: float
     """Promised p95 of a whole answer, in seconds."""
@@ -89,23 +85,23 @@ class LatencyTarget:
 
 @dataclass(frozen=True, slots=True)
 class RequestMix:
-    """How the adapters of one base are asked, on average."""
+    """Mean requests to the adapters of a base."""
 
     context: int
     """Tokens that a request keeps in the KV cache on average over its life."""
-    dues: tuple[LatencyTarget, ...]
-    """What tiers promise, the shortest time first; what is only usual of a class binds nobody."""
+    targets: tuple[LatencyTarget, ...]
+    """Promises of tiers, the shortest time first; the usual times of classes are no promises."""
 
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """What one server carries: `limit / (1 + spread * (active - 1))` tokens a second."""
+    """Tokens a second of a server: `limit / (1 + spread * (active - 1))`."""
 
     limit: float
-    """Decode-equivalent tokens per second while one adapter is active; infinite: not known."""
+    """Decode-equivalent tokens per second with a single active adapter; infinite: not known."""
     spread: float
     basis: str
-    """How good the figure is: `uncalibrated`, `calibrated, …` or `unknown`."""
+    """Quality of the figure: `uncalibrated`, `calibrated, …` or `unknown`."""
 
     def at(self, active: float) -> float:
         """Return tokens per second while `active` different adapters are in the batch."""
@@ -113,132 +109,122 @@ class Throughput:
 
 
 def request_mix_of(adapters: Iterable[AdapterSpec]) -> Mapping[str, RequestMix]:
-    """Return the habits of every base's adapters, by base, from declared or observed demand."""
-    groups: dict[str, list[AdapterSpec]] = {}
+    """Return the request mix by base, sorted, from declared or observed demand."""
+    groups: dict[str, list[tuple[AdapterSpec, DemandSpec]]] = {}
     for adapter in adapters:
         if adapter.demand is not None:
-            groups.setdefault(adapter.name.base, []).append(adapter)
-    return {base: _habits(its) for base, its in sorted(groups.items())}
+            groups.setdefault(adapter.name.base, []).append((adapter, adapter.demand))
+    return {base: _request_mix(group) for base, group in sorted(groups.items())}
 
 
-def _habits(adapters: Iterable[AdapterSpec]) -> RequestMix:
-    every: list[tuple[int, int]] = []
-    promised: dict[float, list[tuple[int, int]]] = {}
-    for adapter in adapters:
-        if adapter.demand is not None:
-            asked = (adapter.demand.prompt_tokens, adapter.demand.output_tokens)
-            every.append(asked)
-            if adapter.promised:
-                promised.setdefault(adapter.slo_s, []).append(asked)
+def _request_mix(group: Sequence[tuple[AdapterSpec, DemandSpec]]) -> RequestMix:
+    promised: dict[float, list[DemandSpec]] = {}
+    for adapter, demand in group:
+        if adapter.promised:
+            promised.setdefault(adapter.slo_s, []).append(demand)
     # A request holds its prompt all the time, and half of its answer on average.
-    mean = sum(prompt + output / 2 for prompt, output in every) / len(every)
+    mean = sum(demand.prompt_tokens + demand.output_tokens / 2 for _, demand in group) / len(group)
     context = -int(-mean // LIST_CONTEXT) * LIST_CONTEXT
-    dues = (
+    targets = (
         LatencyTarget(
-            slo,
-            sum(prompt for prompt, _ in asked) / len(asked),
-            sum(output for _, output in asked) / len(asked),
+            slo_s,
+            sum(demand.prompt_tokens for demand in demands) / len(demands),
+            sum(demand.output_tokens for demand in demands) / len(demands),
         )
-        for slo, asked in promised.items()
+        for slo_s, demands in promised.items()
     )
-    return RequestMix(max(context, LIST_CONTEXT), tuple(sorted(dues)))
+    return RequestMix(max(context, LIST_CONTEXT), tuple(sorted(targets)))
 
 
 NO_REQUEST_MIX = RequestMix(512, ())
-"""Of a base for whose adapters no demand is known."""
+"""Request mix of a base without any known demand."""
 
 
 @lru_cache(maxsize=65536)
 def memory_of(shape: ServerShape) -> DeviceMemory:
     """Return a server's memory by part."""
-    base, device, cards = shape.base, shape.device, shape.tensor_parallel
-    measured = base.reserve(device.kind, cards, device.vllm)
+    base, device, devices = shape.base, shape.device, shape.tensor_parallel
+    measured = base.reserve(device.kind, devices, device.vllm)
     reserve = reserve_bytes(device, measured and measured[0])
     if base.shape is None:
         return DeviceMemory(None, None, reserve, base.kv_cache_bytes, None, "unknown")
-    weights = weight_bytes(base.shape, cards)
+    weights = weight_bytes(base.shape, devices)
     vllm = device.vllm or (measured[1] if measured else "")
     pool = _pool(base.shape, shape, vllm)
     kv = base.kv_cache_bytes
     if kv is None and pool is not None:
         kv = int(device.memory_bytes * shape.memory_share) - weights - pool - reserve
-    per_token = kv_bytes_per_token(base, cards)
-    tokens = None if kv is None else max(kv, 0) / per_token
-    return DeviceMemory(
-        weights, pool, reserve, kv, tokens, _basis(pool, vllm, measured=measured is not None)
-    )
+    tokens = None if kv is None else max(kv, 0) / kv_bytes_per_token(base, devices)
+    basis = _basis(pool, vllm, measured=measured is not None)
+    return DeviceMemory(weights, pool, reserve, kv, tokens, basis)
 
 
 def _basis(pool: int | None, vllm: str, *, measured: bool) -> str:
     """Say how good a server's figures are: as good as the worst of their parts.
 
-    Where nothing is known of the engine, `uncalibrated` says enough.
+    `uncalibrated` alone stands for an engine of an unknown version too.
     """
     if pool is None:
         return "unknown"
-    doubt = assumption(vllm) if vllm else ""
-    if doubt:
+    if vllm and (doubt := assumption(vllm)):
         return f"uncalibrated ({doubt})"
     return "calibrated" if measured else "uncalibrated"
 
 
-def _pool(of: BaseShape, shape: ServerShape, vllm: str) -> int | None:
-    """Return what a server's slots take of each device; None: unknown architecture."""
-    base, cards, sharded = shape.base, shape.tensor_parallel, fully_sharded(shape.base)
-    dtype = lora_dtype(base)
+def _pool(base_shape: BaseShape, shape: ServerShape, vllm: str) -> int | None:
+    """Return the bytes of a server's slots on a device; None: unknown architecture."""
+    dtype, sharded = lora_dtype(shape.base), fully_sharded(shape.base)
     if not is_cpu(shape.device.kind):
         return pool_bytes(
-            of, shape.slots, shape.rank, dtype, cards, fully_sharded=sharded, vllm=vllm
-        )
-    slot = slot_bytes(of, shape.rank, dtype, cards, fully_sharded=sharded, vllm=vllm)
+            base_shape, shape.slots, shape.rank, dtype, shape.tensor_parallel,
+            fully_sharded=sharded, vllm=vllm,
+        )  # fmt: skip
+    slot = slot_bytes(
+        base_shape, shape.rank, dtype, shape.tensor_parallel, fully_sharded=sharded, vllm=vllm
+    )
     return None if slot is None else slot * shape.slots
 
 
 @lru_cache(maxsize=65536)
 def least_bytes(shape: ServerShape) -> int:
-    """Return the least bytes a server needs on each device; what is unknown counts as nothing."""
-    found = memory_of(shape)
+    """Return the least bytes that a server needs on a device; an unknown part counts as 0."""
+    memory = memory_of(shape)
     least = least_kv_bytes(shape.base, shape.tensor_parallel)
-    return (found.weights or 0) + (found.slots or 0) + found.reserve + least
+    return (memory.weights or 0) + (memory.slots or 0) + memory.reserve + least
 
 
 @lru_cache(maxsize=65536)
 def throughput_of(
-    shape: ServerShape, habits: RequestMix, profiles: tuple[Profile, ...], utilization: float
+    shape: ServerShape, request_mix: RequestMix, profiles: tuple[Profile, ...], utilization: float
 ) -> Throughput:
-    """Return what a server carries, of which it may take the part `utilization`.
+    """Return the throughput of a server, of which load may take the part `utilization`.
 
-    The batch is the largest that the KV cache, the engine and those promised latencies allow
-    that the device can keep at all; servers that share a device take turns on it.
+    The batch is the largest that the KV cache, the engine and the promised latencies allow. A
+    promise that the device cannot keep at all is left out. Servers that share a device take turns.
     """
     speed, basis = speed_of(
-        profiles,
-        shape.base,
-        shape.device,
-        shape.tensor_parallel,
-        shape.rank,
+        profiles, shape.base, shape.device, shape.tensor_parallel, shape.rank,
         vllm=shape.device.vllm,
-    )
+    )  # fmt: skip
     tokens = memory_of(shape).kv_tokens
     if speed is None or tokens is None:
         return Throughput(inf, 0.0, "unknown")
-    batches = [
-        batch_of_step(
-            speed, 1, step_within(speed, due.prompt_tokens, due.output_tokens, due.slo_s / parts)
-        )
-        for due in habits.dues
-        for parts in [shape.parts]
-    ]
-    kept = min([size for size in batches if size >= LEAST_BATCH], default=MAX_NUM_SEQS)
+    servers = shape.servers_per_device
+    steps = (
+        step_within(speed, target.prompt_tokens, target.output_tokens, target.slo_s / servers)
+        for target in request_mix.targets
+    )
+    batches = (batch_of_step(speed, 1, step) for step in steps)
+    kept = min((size for size in batches if size >= LEAST_BATCH), default=MAX_NUM_SEQS)
     batch = int(min(kept, MAX_NUM_SEQS))
-    best = capacity(speed, tokens, habits.context, batch, 1) / shape.parts
+    best = capacity(speed, tokens, request_mix.context, batch, 1) / servers
     return Throughput(utilization * best, speed.spread, basis)
 
 
 def shape_of(base: BaseSpec, device: DeviceSpec, flags: ServerFlags) -> ServerShape:
-    """Return how a server with these flags is cut, alone on its devices."""
-    parts = parts_of(flags)
+    """Return the shape of a server with these flags, alone on its devices."""
+    servers = servers_per_device_of(flags)
     return ServerShape(
-        base, device, flags.tensor_parallel, parts, flags.max_loras, flags.max_lora_rank,
-        shared=parts > 1,
+        base, device, flags.tensor_parallel, servers, flags.max_loras, flags.max_lora_rank,
+        shared=servers > 1,
     )  # fmt: skip

@@ -22,6 +22,7 @@ from fleet.history.blocks import (
     taken_out,
 )
 from fleet.history.deployments import carried_out, deployments_of
+from fleet.history.doubts import Doubts, clock_behind, find_doubts, tampered_evidence, tampering
 from fleet.history.entry import Entry
 from fleet.history.evidence_check import EvidenceCheck, check_evidence, judge_again
 from fleet.history.fold import fold_entries, settled
@@ -43,6 +44,7 @@ __all__ = [
     "LIMITS",
     "SKEW",
     "Claim",
+    "Doubts",
     "Entry",
     "EvidenceCheck",
     "FallbackCheck",
@@ -56,9 +58,11 @@ __all__ = [
     "accepted",
     "carried_out",
     "check_evidence",
+    "clock_behind",
     "deployments_of",
     "fallback_check",
     "fallen",
+    "find_doubts",
     "fold_entries",
     "is_out",
     "is_way_back",
@@ -73,4 +77,6 @@ __all__ = [
     "same_bytes",
     "settled",
     "taken_out",
+    "tampered_evidence",
+    "tampering",
 ]

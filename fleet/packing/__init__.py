@@ -20,28 +20,3 @@ from fleet.packing.servers import (
 from fleet.packing.setups import SetupInstance, pack_setups
 from fleet.packing.solver import available
 from fleet.packing.vectors import pack_vectors
-
-__all__ = [
-    "PRICE_UNIT",
-    "BinPacking",
-    "Catalog",
-    "Effort",
-    "Instance",
-    "PackedServer",
-    "Packing",
-    "Replica",
-    "ServerPacking",
-    "SetupInstance",
-    "VectorInstance",
-    "aggregate_bound",
-    "available",
-    "instances_of",
-    "lower_bound",
-    "pack",
-    "pack_servers",
-    "pack_setups",
-    "pack_vectors",
-    "read_fleet",
-    "read_setups",
-    "read_vectors",
-]

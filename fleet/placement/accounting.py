@@ -184,15 +184,15 @@ class Accounting:
         if speed is None:
             return ()
         hours = zip(load.tokens, load.concurrency, strict=True)
+        servers = shape.servers_per_device
         return tuple(
-            shape.parts * step_under_load(speed, tokens * shape.parts, active)
-            for tokens, active in hours
+            servers * step_under_load(speed, tokens * servers, active) for tokens, active in hours
         )
 
     def _prompts(self, shape: ServerShape) -> float:
         """Return the seconds in which a token of a prompt is read; 0: not known."""
         speed = self._speed(shape)
-        return shape.parts * prompt_seconds(speed) if speed is not None else 0.0
+        return shape.servers_per_device * prompt_seconds(speed) if speed is not None else 0.0
 
     def _speed(self, shape: ServerShape) -> Speed | None:
         device = shape.device

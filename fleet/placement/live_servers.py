@@ -11,7 +11,7 @@ from fleet.placement.servers import ServerDraft
 from fleet.resources import Server, ServerFlags, State
 from fleet.rollouts import RolloutTargets
 from fleet.spec import FleetSpec
-from fleet.vllm import flag_drift, host_bytes, known_flags, parts_of
+from fleet.vllm import flag_drift, host_bytes, known_flags, servers_per_device_of
 
 Places = Mapping[str, tuple[str, HostSpec, DeviceSpec]]
 """By name that a server would get: its base, host and first device."""
@@ -132,7 +132,7 @@ def _managed(fleet: FleetSpec, server: Server, hardware: Devices) -> ServerDraft
         )
         draft.fixed = True
         if server.flags is not None:
-            draft.parts = parts_of(server.flags)
+            draft.parts = servers_per_device_of(server.flags)
         hardware.put(draft)
         return draft
     if base.tensor_parallel not in (None, len(declared_devices)):
@@ -148,7 +148,7 @@ def _managed(fleet: FleetSpec, server: Server, hardware: Devices) -> ServerDraft
         "is draining" if "draining" in states else "",
     )
     if flags is not None:
-        draft.parts = parts_of(flags)
+        draft.parts = servers_per_device_of(flags)
         if not _suits(base, declared_devices, flags):
             draft.closed, draft.leaving = True, draft.leaving or "is not what it was started for"
     hardware.put(draft)

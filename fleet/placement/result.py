@@ -173,7 +173,8 @@ def server_of(draft: ServerDraft) -> Server:
         return draft.live
     flags = flags_for(
         draft.base, draft.slots, draft.rank,
-        tensor_parallel=len(draft.devices) or 1, parts=draft.parts, listed=len(draft.names),
+        tensor_parallel=len(draft.devices) or 1, servers_per_device=draft.parts,
+        listed=len(draft.names),
     )  # fmt: skip
     devices = tuple(device.name for device in draft.devices)
     return Server(draft.name, draft.base.name, draft.host, devices, draft.port, flags.digest, flags)

@@ -10,7 +10,7 @@ from fleet.hardware import BaseSpec, DeviceSpec, HostSpec
 from fleet.placement.devices import Devices
 from fleet.placement.items import NOWHERE, ReplicaSlot, ReplicaSteps
 from fleet.spec import FleetSpec
-from fleet.vllm import PARTS, slots_bucket
+from fleet.vllm import SERVERS_PER_DEVICE, slots_bucket
 
 TENSOR_PARALLEL_SIZES = (1, 2, 4, 8)
 """Numbers of devices that a server may stand on."""
@@ -86,7 +86,7 @@ def server_types_on(
 
 def _parts(fleet: FleetSpec, base: BaseSpec, tensor_parallel: int) -> tuple[int, ...]:
     shareable = fleet.policy.share_devices and base.kv_cache_bytes is None and tensor_parallel == 1
-    return PARTS if shareable else (1,)
+    return SERVERS_PER_DEVICE if shareable else (1,)
 
 
 def _alike(devices: list[DeviceSpec]) -> list[list[DeviceSpec]]:

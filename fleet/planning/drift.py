@@ -1,4 +1,4 @@
-"""Drift: what left the state that applies and rollbacks established, grouped by cause.
+"""Find drift: differences from the state that applies and rollbacks established, by cause.
 
 Declarations that are not applied yet are no drift. A dead server is one cause, however many
 adapters went with it.
@@ -9,46 +9,47 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from functools import partial
 from types import MappingProxyType
 from typing import TypeVar
 
 from fleet.history import History
-from fleet.names import Address, server_address
+from fleet.names import Address, kind_of_address, server_address
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State
 
 Kind = TypeVar("Kind", bound=Resource)
 
-_HEAL = "fleetctl reconcile --once"
-_PLAN = "fleetctl plan"
-_ADOPT = "fleetctl adopt"
 _STATUS = "fleetctl status"
-_ENDED = "the server has ended"
 
 
 class DriftAction(StrEnum):
-    """What to do about a cause."""
+    """Action against a cause."""
 
     HEAL = "heal"
-    """`reconcile` puts back what is missing; it adds and never removes."""
+    """`reconcile` puts missing resources back, and never removes any."""
     PLAN = "plan"
     """A person has to look at a plan."""
     ALERT = "alert"
     """A person has to look at the fleet."""
 
 
+_USUAL = {DriftAction.HEAL: "fleetctl reconcile --once", DriftAction.PLAN: "fleetctl plan"}
+"""Command that helps, where a cause names no other."""
+
+
 @dataclass(frozen=True, slots=True)
 class DriftCause:
-    """An event, and everything that is not as it was because of the event."""
+    """An event, and the resources that differ because of the event."""
 
     subject: Address
-    """What the event happened to."""
+    """Resource, host, gateway or stored copy that the event happened to."""
     remedy: DriftAction
     summary: str
-    """One sentence."""
+    """A sentence."""
     addresses: tuple[Address, ...]
-    """What differs, sorted; a subject that differs itself is among them."""
+    """Resources that differ, sorted; a subject that differs itself is among them."""
     command: str
-    """What helps."""
+    """Command that helps."""
 
     @property
     def id(self) -> str:
@@ -62,13 +63,13 @@ def classify_drift(
     """Return the causes of all drift, the ones to be looked at first, then by subject.
 
     Args:
-        history: With what was established; `settled` by the same live state.
-        live: What was observed now. What it does not know is an alert, never missing.
-        damaged: By digest: what is wrong with the copy that servers load from.
+        history: The ledger, folded; `settled` by the same live state.
+        live: The observed state. Resources that it does not know are an alert, never missing.
+        damaged: By digest: the damage of the copy that servers load from.
     """
     order = {DriftAction.ALERT: 0, DriftAction.PLAN: 1, DriftAction.HEAL: 2}
     found = [
-        *_hosts(tuple(_servers(history, live)), history),
+        *_hosts(tuple(_servers(history, live)), history, live),
         *_copies(history, live, damaged),
         *_lost(live),
         *_routes(history, live),
@@ -80,18 +81,27 @@ def classify_drift(
 def without_ignored(causes: Iterable[DriftCause], globs: Iterable[str]) -> tuple[DriftCause, ...]:
     """Leave out addresses that match a glob, and causes of which nothing is left."""
     patterns = tuple(globs)
-    kept = (
-        replace(
-            cause,
-            addresses=tuple(
-                address
-                for address in cause.addresses
-                if not any(fnmatchcase(address, pattern) for pattern in patterns)
-            ),
-        )
-        for cause in causes
-    )
-    return tuple(resource for resource in kept if resource.addresses)
+
+    def counts(address: Address) -> bool:
+        return not any(fnmatchcase(address, pattern) for pattern in patterns)
+
+    kept = (replace(cause, addresses=tuple(filter(counts, cause.addresses))) for cause in causes)
+    return tuple(cause for cause in kept if cause.addresses)
+
+
+def _cause(
+    remedy: DriftAction,
+    subject: Address,
+    summary: str,
+    addresses: Iterable[Address] = (),
+    command: str = "",
+) -> DriftCause:
+    """Return a cause; without addresses the subject alone differs."""
+    differ = tuple(addresses) or (subject,)
+    return DriftCause(subject, remedy, summary, differ, command or _USUAL[remedy])
+
+
+_heal, _plan, _alert = (partial(_cause, remedy) for remedy in DriftAction)
 
 
 def _servers(history: History, live: State) -> Iterator[DriftCause]:
@@ -102,109 +112,109 @@ def _servers(history: History, live: State) -> Iterator[DriftCause]:
             missing[adapter.server].append(adapter.address)
         elif isinstance(now, LoadedAdapter) and now.digest != adapter.digest:
             text = f"other bytes answer under this name, from {now.path or 'another path'}"
-            yield DriftCause(adapter.address, DriftAction.ALERT, text, (adapter.address,), _PLAN)
+            yield _alert(adapter.address, text, command=_USUAL[DriftAction.PLAN])
     known = {server.name for server in _kind(history, Server)}
-    for name in sorted(known | missing.keys() | set(live.servers()) | set(live.unknown_servers)):
+    for name in sorted({*known, *missing, *live.servers(), *live.unknown_servers}):
         yield from _server(name, tuple(sorted(missing.get(name, ()))), history, live)
-    for address, now in live.resources.items():
-        if isinstance(now, LoadedAdapter) and address not in history.owned:
+    for address in live.adapters():
+        if address not in history.owned:
             text = "not loaded by fleetctl; it is left alone and takes a slot"
-            yield DriftCause(address, DriftAction.ALERT, text, (address,), _adopt(address))
+            yield _alert(address, text, command=_adopt(address))
 
 
 def _server(
     name: str, missing: tuple[Address, ...], history: History, live: State
 ) -> Iterator[DriftCause]:
-    """Return the cause of what is wrong with a server."""
+    """Yield the causes of a server that is not as established."""
     address = server_address(name)
     was, now = history.established.get(address), live.resources.get(address)
-    lost = f"; {_number(len(missing), 'adapter')} gone with it" if missing else ""
+    adapters = _number(len(missing), "adapter")
+    lost = f"; {adapters} gone with it" if missing else ""
     if name in live.unknown_servers:
         text = f"does not answer: {live.unknown_servers[name]}"
-        yield DriftCause(address, DriftAction.ALERT, text, (address,), _STATUS)
+        yield _alert(address, text, command=_STATUS)
     elif isinstance(was, Server) and now is None:
-        remedy = DriftAction.HEAL if was.flags else DriftAction.PLAN
-        command = _HEAL if was.flags else _PLAN
-        yield DriftCause(address, remedy, f"{_ENDED}{lost}", (address, *missing), command)
+        put_back = _heal if was.flags else _plan
+        yield put_back(address, f"the server has ended{lost}", (address, *missing))
     elif isinstance(was, Server) and now != was:
         text = f"runs with other flags or elsewhere than established{lost}"
-        yield DriftCause(address, DriftAction.PLAN, text, (address, *missing), _PLAN)
+        yield _plan(address, text, (address, *missing))
     elif missing and now is None:
         text = f"the server is gone{lost}, and the ledger does not know how to start it"
-        yield DriftCause(address, DriftAction.PLAN, text, missing, _PLAN)
+        yield _plan(address, text, missing)
     elif missing:
         before, boot = history.boots.get(name), live.boots.get(name)
-        again = before is not None and boot is not None and before != boot
-        what = "the server was restarted" if again else "adapters were unloaded by others"
-        text = f"{what}; {_number(len(missing), 'adapter')} missing"
-        yield DriftCause(address, DriftAction.HEAL, text, missing, _HEAL)
+        restarted = before is not None and boot is not None and before != boot
+        event = "the server was restarted" if restarted else "adapters were unloaded by others"
+        yield _heal(address, f"{event}; {adapters} missing", missing)
     if was is None and isinstance(now, Server) and now.digest is not None:
         text = "started by fleetctl, and the ledger does not know it"
-        yield DriftCause(address, DriftAction.ALERT, text, (address,), _ADOPT)
+        yield _alert(address, text, command="fleetctl adopt")
 
 
-def _hosts(causes: tuple[DriftCause, ...], history: History) -> Iterator[DriftCause]:
+def _hosts(causes: tuple[DriftCause, ...], history: History, live: State) -> Iterator[DriftCause]:
     """Merge the causes of all servers of a host, where they have ended together."""
     hosts: dict[str, list[Address]] = defaultdict(list)
     for server in _kind(history, Server):
         hosts[server.host].append(server.address)
-    ended = {cause.subject: cause for cause in causes if cause.summary.startswith(_ENDED)}
+    ended = {
+        cause.subject: cause
+        for cause in causes
+        if live.knows(cause.subject) and cause.subject not in live.resources
+    }
     whole = {
         host: sorted(servers)
         for host, servers in hosts.items()
         if len(servers) > 1 and ended.keys() >= set(servers)
     }
     merged = {server for servers in whole.values() for server in servers}
-    yield from (
-        cause for cause in causes if cause.subject not in merged or cause.subject not in ended
-    )
+    yield from (cause for cause in causes if cause.subject not in merged)
     for host, servers in whole.items():
         addresses = sorted({address for server in servers for address in ended[server].addresses})
-        lost = len(addresses) - len(servers)
-        text = f"all {len(servers)} servers have ended; {_number(lost, 'adapter')} gone with them"
+        lost = _number(len(addresses) - len(servers), "adapter")
+        text = f"all {len(servers)} servers have ended; {lost} gone with them"
         remedy = max(ended[server].remedy for server in servers)
-        yield DriftCause(Address(f"host/{host}"), remedy, text, tuple(addresses), _HEAL)
+        command = _USUAL[DriftAction.HEAL]
+        yield _cause(remedy, Address(f"host/{host}"), text, addresses, command)
 
 
 def _copies(history: History, live: State, damaged: Mapping[str, str]) -> Iterator[DriftCause]:
-    """Return one cause per damaged copy, however many servers hold what it should be."""
+    """Yield a cause for every damaged copy, however many servers hold the version."""
     users: dict[str, list[LoadedAdapter]] = defaultdict(list)
     for address, adapter in live.adapters().items():
         digest = adapter.digest or ""
         if digest in damaged and address in history.owned:
             users[digest].append(adapter)
-    for digest, held in users.items():
-        names = ", ".join(sorted({note.adapter for note in held}))
+    for digest, adapters in users.items():
+        names = ", ".join(sorted({adapter.adapter for adapter in adapters}))
         text = (
             f"the served copy of {names} {damaged[digest]}; a server that reads it again "
             "gives other answers, or ends"
         )
-        addresses = tuple(note.address for note in held)
-        yield DriftCause(Address(f"store/{digest[:12]}"), DriftAction.ALERT, text, addresses, _HEAL)
+        addresses = [adapter.address for adapter in adapters]
+        subject = Address(f"store/{digest[:12]}")
+        yield _alert(subject, text, addresses, _USUAL[DriftAction.HEAL])
 
 
 def _lost(live: State) -> Iterator[DriftCause]:
-    """Yield what a server lists and yet does not answer with; what it does not list is missing."""
+    """Yield the adapters that a server lists and yet does not answer with."""
     for address in live.lost:
         if address in live.resources:
             text = "the server lists it and answers a gateway's requests for it with 404"
-            yield DriftCause(address, DriftAction.ALERT, text, (address,), _STATUS)
+            yield _alert(address, text, command=_STATUS)
 
 
 def _gateways(history: History, live: State) -> Iterator[DriftCause]:
     """Yield gateways that do not serve as declared, once there is something to serve."""
-    if not _kind(history, Route):
-        return
-    for name, fault in live.gateways.items():
-        address = Address(f"gateway/{name}")
-        yield DriftCause(address, DriftAction.ALERT, fault.what, (address,), fault.command)
+    if _kind(history, Route):
+        for name, fault in live.gateways.items():
+            yield _alert(Address(f"gateway/{name}"), fault.what, command=fault.command)
 
 
 def _routes(history: History, live: State) -> Iterator[DriftCause]:
     if live.routes_unknown:
-        address = Address("route/*")
         text = f"routes and keys cannot be read: {live.routes_unknown}"
-        yield DriftCause(address, DriftAction.ALERT, text, (address,), _STATUS)
+        yield _alert(Address("route/*"), text, command=_STATUS)
         return
     kept: list[Route | Key] = [*_kind(history, Route), *_kind(history, Key)]
     gone = tuple(
@@ -213,30 +223,27 @@ def _routes(history: History, live: State) -> Iterator[DriftCause]:
     if gone:
         verb = "is" if len(gone) == 1 else "are"
         text = f"{len(gone)} of {len(kept)} routes and keys {verb} gone from the routing table"
-        subject = gone[0] if len(gone) == 1 else Address("routes")
-        yield DriftCause(subject, DriftAction.HEAL, text, gone, _HEAL)
+        yield _heal(gone[0] if len(gone) == 1 else Address("routes"), text, gone)
     for resource in kept:
         now = live.resources.get(resource.address)
         if now is None or now == resource:
             continue
         if isinstance(resource, Route):
             text = "the route was changed by hand; it stays as it is until it is released"
-            command = f"fleetctl release {resource.alias}"
-            yield DriftCause(resource.address, DriftAction.PLAN, text, (resource.address,), command)
+            yield _plan(resource.address, text, command=f"fleetctl release {resource.alias}")
         else:
             text = "another secret opens this client's models"
-            yield DriftCause(resource.address, DriftAction.ALERT, text, (resource.address,), _PLAN)
+            yield _alert(resource.address, text, command=_USUAL[DriftAction.PLAN])
     for address, extra in live.resources.items():
         if isinstance(extra, Route | Key) and address not in history.owned:
-            what = "route" if isinstance(extra, Route) else "key"
-            text = f"a {what} that fleetctl did not make"
-            yield DriftCause(address, DriftAction.ALERT, text, (address,), _adopt(address))
+            text = f"a {kind_of_address(address)} that fleetctl did not make"
+            yield _alert(address, text, command=_adopt(address))
 
 
 def _adopt(address: Address) -> str:
-    """Return the command that takes on one resource; others may have named it, so quoted."""
+    """Return the command that adopts a resource; names come from outside, so quoted."""
     quoted = address.replace("'", "'\"'\"'")
-    return f"{_ADOPT} '{quoted}'"
+    return f"fleetctl adopt '{quoted}'"
 
 
 def _number(count: int, noun: str) -> str:

@@ -53,7 +53,7 @@ def repair(
     back = {change.address: history.established[change.address] for change in changes}
     desired = replace(live, resources=dict(sorted({**live.resources, **back}.items())))
     steps = order(changes, desired, live, reroute(changes, desired, live), StepRules(smoke))
-    made = replace(_empty(fleet, history.seq), changes=changes, steps=steps)
+    made = replace(Plan("", fleet, ledger_seq=history.seq), changes=changes, steps=steps)
     return replace(made, id=plan_id(made))
 
 
@@ -75,33 +75,13 @@ def advances(plan: Plan, without: Collection[str] = ()) -> Plan:
     done = {step.address for step in steps}
     aliases = {address.partition("/")[2] for address in done}
     made = replace(
-        _empty(plan.fleet, plan.ledger_seq),
+        Plan("", plan.fleet, ledger_seq=plan.ledger_seq),
         changes=tuple(change for address, change in routes.items() if address in done),
         steps=steps,
         impacts=tuple(impact for impact in plan.impacts if impact.alias in aliases),
         gates=tuple(gate for gate in plan.gates if gate.alias in aliases),
     )
     return replace(made, id=plan_id(made))
-
-
-def _empty(fleet: str, seq: int) -> Plan:
-    return Plan(
-        id="",
-        fleet=fleet,
-        changes=(),
-        steps=(),
-        capacity=(),
-        impacts=(),
-        gates=(),
-        held=(),
-        unknown=(),
-        warnings=(),
-        cost_before=None,
-        cost_after=None,
-        unchanged=0,
-        untouched_clients=(),
-        ledger_seq=seq,
-    )
 
 
 ROUNDS = 8

@@ -1,13 +1,19 @@
-"""Notes: what a plan says beside its changes: held back, unknown, warned of."""
+"""Collect the notes of a plan: parts held back, resources not observed, warnings."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Iterator
 from datetime import UTC
 
 from fleet.flag_formats import outdated
-from fleet.names import adapter_address, alias_of, version_of
+from fleet.names import (
+    Address,
+    adapter_address,
+    alias_of,
+    key_address,
+    server_address,
+    version_of,
+)
 from fleet.placement import late, placement_accounts
-from fleet.plan import Change, Reason
+from fleet.plan import Change, PlanNote, Reason
 from fleet.planning.desired import is_ours_by_name, unmanaged, waits
 from fleet.planning.plan_input import PlanInput
 from fleet.resources import FULL, Key, LoadedAdapter, Route, Server
@@ -23,59 +29,27 @@ SHOWN = 5
 """Upper bound of the aliases that a note names."""
 
 
-@dataclass(frozen=True, slots=True)
-class Notes:
-    """Sentences for the reader of a plan."""
-
-    held: tuple[str, ...]
-    """What the declarations ask for and the plan does not do."""
-    unknown: tuple[str, ...]
-    """What could not be observed."""
-    warnings: tuple[str, ...]
-    """What the reader should know besides."""
-
-
-def notes_of(plan_input: PlanInput, changes: tuple[Change, ...]) -> Notes:
-    """Collect the notes of a plan, in the order in which the reader sees them."""
-    fleet = plan_input.fleet
-    return Notes(
-        held=(*_held(plan_input), *_other_bytes(plan_input, changes)),
-        unknown=tuple(_unknown(plan_input)),
-        warnings=(
-            *fleet.warnings,
-            *plan_input.placement.warnings,
-            *disagreements(fleet, plan_input.live),
-            *outdated(_unchanged_servers(plan_input)),
-            *coarse_shares(fleet, plan_input.targets),
-            *_unmanaged(plan_input),
-            *_late(plan_input),
-            *_without_smoke(fleet, changes),
-            *_unreadable_keys(changes),
-            *_ended_overrides(plan_input),
-        ),
-    )
-
-
-def _held(plan_input: PlanInput) -> Iterator[str]:
-    """Yield what is declared and not done, by alias."""
+def held_back(plan_input: PlanInput, changes: Iterable[Change]) -> Iterator[PlanNote]:
+    """Yield the parts of the declarations that the plan does not carry out, with the reason."""
     live, placement = plan_input.live, plan_input.placement
     if live.routes_unknown:
-        yield f"routes could not be read ({live.routes_unknown}): no version and no route moves"
+        yield PlanNote(
+            f"routes could not be read ({live.routes_unknown}): no version and no route moves"
+        )
     for alias, target in plan_input.targets.wanted.items():
         if target.held:
-            yield target.held
+            yield PlanNote.of(target.held)
         waiting = waits(target, placement.bindings)
         for adapter, _ in target.shares:
-            reason = placement.unplaced.get(adapter)
-            if reason:
+            if reason := placement.unplaced.get(adapter):
                 route = "; its route stays as it is" if adapter in waiting else ""
-                yield f"{alias}: {adapter} is not loaded: {reason}{route}"
+                yield PlanNote(f"{adapter} is not loaded: {reason}{route}", alias)
+    yield from _other_bytes(plan_input, {change.address for change in changes})
 
 
-def _other_bytes(plan_input: PlanInput, changes: tuple[Change, ...]) -> Iterator[str]:
+def _other_bytes(plan_input: PlanInput, changed: Container[Address]) -> Iterator[PlanNote]:
     """Yield the versions that go on answering with other bytes than the lock pins."""
     live, known = plan_input.live, plan_input.live.adapters()
-    changed = {change.address for change in changes}
     for alias, route in live.routes().items():
         for share in route.shares:
             pinned = plan_input.fleet.versions.get(share.adapter)
@@ -84,24 +58,47 @@ def _other_bytes(plan_input: PlanInput, changes: tuple[Change, ...]) -> Iterator
                 if loaded is None or pinned is None or loaded.address in changed:
                     continue
                 if loaded.digest != pinned.digest:
-                    yield (
-                        f"{alias}: {share.adapter} on {server} has other bytes than the lock pins, "
-                        f"and {share.percent} % of the requests go there until it can be loaded "
-                        "again"
+                    yield PlanNote(
+                        f"{share.adapter} on {server} has other bytes than the lock pins, and "
+                        f"{share.percent} % of the requests go there until it can be loaded again",
+                        alias,
                     )
 
 
-def _unknown(plan_input: PlanInput) -> Iterator[str]:
-    """Yield what could not be observed."""
+def not_observed(plan_input: PlanInput) -> Iterator[PlanNote]:
+    """Yield the resources that could not be observed, with the reason."""
     live = plan_input.live
     for server, reason in sorted(live.unknown_servers.items()):
-        yield f"server/{server}: {reason}"
+        yield PlanNote(reason, server_address(server))
     if live.routes_unknown:
-        yield f"routes and keys: {live.routes_unknown}"
+        yield PlanNote(live.routes_unknown, "routes and keys")
     for client in plan_input.fleet.clients.values():
         for key in client.keys:
             if key.fingerprint is None:
-                yield f"key/{client.name}/{key.name}: {key.reference} is not readable here"
+                yield PlanNote(
+                    f"{key.reference} is not readable here", key_address(client.name, key.name)
+                )
+
+
+def warnings_of(plan_input: PlanInput, changes: Iterable[Change]) -> Iterator[PlanNote]:
+    """Yield the warnings of a plan, in reading order."""
+    fleet, live = plan_input.fleet, plan_input.live
+    for lines in (
+        fleet.warnings,
+        plan_input.placement.warnings,
+        disagreements(fleet, live),
+        outdated(_unchanged_servers(plan_input)),
+    ):
+        yield from map(PlanNote.of, lines)
+    yield from coarse_shares(fleet, plan_input.targets)
+    for warnings in (
+        _unmanaged(plan_input),
+        _late(plan_input),
+        _without_smoke(fleet, changes),
+        _unreadable_keys(changes),
+        _ended_overrides(plan_input),
+    ):
+        yield from map(PlanNote, warnings)
 
 
 def _unchanged_servers(plan_input: PlanInput) -> dict[str, str | None]:
@@ -114,23 +111,23 @@ def _unchanged_servers(plan_input: PlanInput) -> dict[str, str | None]:
     }
 
 
-def coarse_shares(fleet: FleetSpec, targets: RolloutTargets) -> Iterator[str]:
-    """Yield the shares that few keys, all requests of a key on one version, cannot add up to."""
+def coarse_shares(fleet: FleetSpec, targets: RolloutTargets) -> Iterator[PlanNote]:
+    """Yield the shares that the keys of a client are too few to add up to."""
     for alias, target in targets.wanted.items():
         adapter, percent = fleet.adapters.get(alias), dict(target.shares).get(target.target, 0)
         if adapter is None or adapter.sticky is not Sticky.KEY or not 0 < percent < FULL:
             continue
         client = fleet.clients[adapter.name.client]
         keys = len(client.keys)
-        if percent * keys >= SOME_KEYS:
-            continue
-        none = round(100 * (1 - percent / FULL) ** keys)
-        count = "1 key" if keys == 1 else f"{keys} keys"
-        yield (
-            f"{alias}: `sticky: key` keeps all requests with one API key on one version, and "
-            f"`{client.name}` has {count}: with a chance of {none} % none of them are answered "
-            f"by {version_of(target.target)}, which is to have {percent} %"
-        )
+        if percent * keys < SOME_KEYS:
+            none = round(100 * (1 - percent / FULL) ** keys)
+            count = "1 key" if keys == 1 else f"{keys} keys"
+            yield PlanNote(
+                "`sticky: key` keeps all requests with one API key on one version, and "
+                f"`{client.name}` has {count}: with a chance of {none} % none of them are answered "
+                f"by {version_of(target.target)}, which is to have {percent} %",
+                alias,
+            )
 
 
 def _unmanaged(plan_input: PlanInput) -> Iterator[str]:
@@ -153,22 +150,22 @@ def _unmanaged(plan_input: PlanInput) -> Iterator[str]:
 def _late(plan_input: PlanInput) -> Iterator[str]:
     """Yield the aliases whose answers come later than promised, by the law of throughput."""
     accounts = placement_accounts(plan_input.fleet, plan_input.placement)
-    found = late(plan_input.fleet, accounts.values())
-    if found is not None:
+    if found := late(plan_input.fleet, accounts.values()):
         text = f"{found.code} {found.summary}: {found.detail}"
         yield f"{text}. To do: {found.hint}: {found.command}"
 
 
 def _without_smoke(fleet: FleetSpec, changes: Iterable[Change]) -> Iterator[str]:
-    """Yield the aliases whose new versions are asked nothing first."""
+    """Yield the aliases whose new versions get traffic without a smoke test."""
     new = {
-        alias
+        alias_of(change.after.adapter)
         for change in changes
         if isinstance(change.after, LoadedAdapter)
         and change.reason in {Reason.ROLLOUT_STARTED, Reason.DECLARED}
-        and (alias := alias_of(change.after.adapter)) in fleet.adapters
     }
-    untested = sorted(alias for alias in new if not fleet.adapters[alias].smoke)
+    untested = sorted(
+        alias for alias in new & fleet.adapters.keys() if not fleet.adapters[alias].smoke
+    )
     if untested:
         names = ", ".join(f"`{alias}`" for alias in untested[:SHOWN])
         rest = len(untested) - SHOWN
@@ -180,10 +177,8 @@ def _without_smoke(fleet: FleetSpec, changes: Iterable[Change]) -> Iterator[str]
 
 
 def _unreadable_keys(changes: Iterable[Change]) -> Iterator[str]:
-    """Yield how many keys are due whose secrets are not here, and have to be where apply runs."""
-    keys = [change.after for change in changes if isinstance(change.after, Key)]
-    count = sum(not key.fingerprint for key in keys)
-    if count:
+    """Yield the number of changed keys whose secrets are not readable here."""
+    if count := sum(isinstance(c.after, Key) and not c.after.fingerprint for c in changes):
         which = "1 key is" if count == 1 else f"{count} keys are"
         yield (
             f"{which} not readable here and must be where apply runs "

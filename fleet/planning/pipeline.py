@@ -13,25 +13,18 @@ from fleet.capacity import without_demand
 from fleet.encoding import plan_id
 from fleet.errors import PlacementError, problem
 from fleet.history import History
-from fleet.placement import (
-    PlacementResult,
-    SearchLimits,
-    Violation,
-    place,
-    verify_placement,
-    verify_steps,
-)
-from fleet.plan import Change, Plan
+from fleet.placement import SearchLimits, Violation, place, verify_placement, verify_steps
+from fleet.plan import Change, Plan, PlanNote
 from fleet.planning.desired import desired_state_of, reroute
 from fleet.planning.diff import diff
 from fleet.planning.gateway_limits import translations
 from fleet.planning.impact import cost_bound, impacts_of, moves_of, price_per_hour, untouched
-from fleet.planning.notes import notes_of
+from fleet.planning.notes import held_back, not_observed, warnings_of
 from fleet.planning.ordering import order
 from fleet.planning.plan_input import PlanInput
 from fleet.planning.reasons import reasons_of
 from fleet.resources import State
-from fleet.rollouts import RolloutTargets, decide_rollouts, forecast_rollouts
+from fleet.rollouts import decide_rollouts, forecast_rollouts
 from fleet.spec import FleetSpec
 from fleet.steps import Step
 from fleet.vllm import with_engines
@@ -54,18 +47,21 @@ def make_plan(
         search: How hard to look for places, and how much may move that need not.
 
     Raises:
-        PlacementError: The fleet does not fit on the declared hardware.
+        PlacementError: The fleet does not fit on the declared hardware. FC2090: the placement or
+            the order of the steps fails its check, which is a mistake of fleetctl.
     """
     fleet = with_engines(fleet, live)
     targets = decide_rollouts(fleet, live, history, now)
-    placement = checked(fleet, targets, live, place(fleet, targets, live, search))
+    placement = place(fleet, targets, live, search)
+    _refuse(verify_placement(fleet, targets, live, placement))
     desired = desired_state_of(fleet, targets, placement, live)
     plan_input = PlanInput(fleet, live, history, now, targets, placement, desired)
     changes = reasons_of(diff(desired, live), plan_input)
     diversion = reroute(changes, desired, live)
     steps = order(changes, desired, live, diversion, plan_input.step_rules)
     plan = _described(plan_input, changes, steps, diversion.interrupted)
-    return checked_steps(replace(plan, id=plan_id(plan)), fleet, live)
+    _refuse(verify_steps(plan, fleet, live))
+    return replace(plan, id=plan_id(plan))
 
 
 def _described(
@@ -81,7 +77,6 @@ def _described(
         forecast_rollouts(fleet, target, plan_input.history) for target in targets if target.gates
     ]
     impacts = impacts_of(changes, fleet, interrupted)
-    notes = notes_of(plan_input, changes)
     cost = price_per_hour(fleet, desired, live.unknown_servers)
     policies = {alias: route.policy for alias, route in desired.routes().items()}
     return Plan(
@@ -92,9 +87,9 @@ def _described(
         capacity=plan_input.placement.capacity,
         impacts=impacts,
         gates=tuple(gate for forecast in forecasts for gate in forecast.gates),
-        held=notes.held,
-        unknown=notes.unknown,
-        warnings=notes.warnings,
+        held=tuple(held_back(plan_input, changes)),
+        unknown=tuple(not_observed(plan_input)),
+        warnings=tuple(warnings_of(plan_input, changes)),
         cost_before=price_per_hour(fleet, live, live.unknown_servers),
         cost_after=cost,
         unchanged=len(desired.resources) - sum(change.after is not None for change in changes),
@@ -103,7 +98,7 @@ def _described(
         cost_bound=cost_bound(plan_input.placement, cost),
         moves=tuple(moves_of(plan_input.placement, live)),
         without_demand=without_demand(fleet.adapters.values()),
-        outlook=tuple(forecast.outlook for forecast in forecasts if forecast.outlook),
+        outlook=tuple(PlanNote.of(forecast.outlook) for forecast in forecasts if forecast.outlook),
         translations=translations(fleet.gateways.values(), fleet.compiled_for, policies),
     )
 
@@ -115,30 +110,8 @@ def desired_state(fleet: FleetSpec, live: State, history: History, now: datetime
     return desired_state_of(fleet, targets, place(fleet, targets, live), live)
 
 
-def checked(
-    fleet: FleetSpec, targets: RolloutTargets, live: State, placement: PlacementResult
-) -> PlacementResult:
-    """Return a placement that keeps every rule.
-
-    Raises:
-        PlacementError: FC2090: the search has made a mistake, which is ours and not the reader's.
-    """
-    _refuse(verify_placement(fleet, targets, live, placement))
-    return placement
-
-
-def checked_steps(plan: Plan, fleet: FleetSpec, live: State) -> Plan:
-    """Return a plan whose steps, in their order, never ask for more than servers have.
-
-    Raises:
-        PlacementError: FC2090, as in `checked`.
-    """
-    _refuse(verify_steps(plan, fleet, live))
-    return plan
-
-
 def _refuse(violations: Sequence[Violation]) -> None:
-    """Raise an error that names violations, where there are any."""
+    """Raise FC2090 where violations were found."""
     if not violations:
         return
     texts = [violation.text for violation in violations]

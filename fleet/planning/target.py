@@ -12,7 +12,7 @@ from typing import Literal, cast, get_args
 from fleet.encoding import plan_id
 from fleet.errors import FleetError, did_you_mean, problem
 from fleet.names import AdapterName, Address
-from fleet.plan import Action, Change, DeviceUse, Plan
+from fleet.plan import Action, Change, DeviceUse, Plan, PlanNote
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server
 from fleet.steps import (
     DeleteKey,
@@ -93,7 +93,7 @@ def select(plan: Plan, criteria: Sequence[TargetPattern]) -> Plan:
         capacity=tuple(_recounted(use, changes, dropped) for use in plan.capacity),
         impacts=impacts,
         gates=tuple(gate for gate in plan.gates if gate.alias in aliases),
-        outlook=tuple(note for note in plan.outlook if note.partition(":")[0] in aliases),
+        outlook=tuple(note for note in plan.outlook if note.subject in aliases),
         held=(*plan.held, _left_out(criteria, dropped)),
         translations=tuple(limits.only(aliases) for limits in plan.translations),
         cost_after=None if any(map(_is_server, dropped)) else plan.cost_after,
@@ -215,11 +215,11 @@ def _is_server(change: Change) -> bool:
     return isinstance(change.after or change.before, Server)
 
 
-def _left_out(criteria: Sequence[TargetPattern], dropped: Sequence[Change]) -> str:
+def _left_out(criteria: Sequence[TargetPattern], dropped: Sequence[Change]) -> PlanNote:
     counts = Counter(_client(_parts(change)[-1]) or "no client" for change in dropped)
     whose = ", ".join(f"{client} ({counts[client]})" for client in sorted(counts))
     noun = "change" if len(dropped) == 1 else "changes"
-    return (
+    return PlanNote(
         f"Only {' or '.join(map(str, criteria))} was selected: "
         f"{len(dropped)} {noun} left out, of {whose}."
     )

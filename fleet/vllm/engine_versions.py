@@ -1,4 +1,4 @@
-"""Decides which vLLM each device runs, as declared or as its servers answered. Pure."""
+"""Decides which version of vLLM a device runs: as declared, else as its servers answered."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -11,24 +11,23 @@ from fleet.vllm.lora_slots import release
 
 
 def with_engines(fleet: FleetSpec, live: State) -> FleetSpec:
-    """Return the fleet with the version of vLLM on every device and server where it is known.
+    """Return the fleet with the known versions of vLLM on devices and servers.
 
-    What a host declares holds for it; else the newest that a server of it answered, since all are
-    started with one interpreter. A server that others run has its own. Idempotent.
+    A declared version holds for the host; else the newest version that a server of the host
+    answered, because all are started with the same interpreter. An attached server has the
+    version that the server itself answered. Idempotent.
     """
-    if not live.versions:
-        return fleet
-    heard = _heard(live)
-    hosts = {name: _host(host, heard.get(name, {})) for name, host in fleet.hosts.items()}
+    answered = _answered(live)
+    hosts = {name: _host(host, answered.get(name, {})) for name, host in fleet.hosts.items()}
     return fleet if hosts == fleet.hosts else replace(fleet, hosts=hosts)
 
 
 def disagreements(fleet: FleetSpec, live: State) -> Iterator[str]:
-    """Say which hosts run another minor release of vLLM than they declare."""
-    heard = _heard(live)
+    """Yield a sentence for every host that runs another minor release of vLLM than declared."""
+    answered = _answered(live)
     for name, host in fleet.hosts.items():
         declared = next((device.vllm for device in host.devices if device.vllm), "")
-        seen = sorted({*heard.get(name, {}).values()})
+        seen = sorted({*answered.get(name, {}).values()})
         other = [version for version in seen if release(version) != release(declared)]
         if declared and other:
             yield (
@@ -37,26 +36,24 @@ def disagreements(fleet: FleetSpec, live: State) -> Iterator[str]:
             )
 
 
-def _heard(live: State) -> dict[str, dict[str, str]]:
+def _answered(live: State) -> dict[str, dict[str, str]]:
     """Return the versions that servers answered, by host and server."""
-    found: dict[str, dict[str, str]] = defaultdict(dict)
+    versions: dict[str, dict[str, str]] = defaultdict(dict)
     for name, server in live.servers().items():
         if live.versions.get(name):
-            found[server.host][name] = live.versions[name]
-    return found
+            versions[server.host][name] = live.versions[name]
+    return versions
 
 
-def _host(host: HostSpec, heard: dict[str, str]) -> HostSpec:
-    if not heard:
+def _host(host: HostSpec, versions: dict[str, str]) -> HostSpec:
+    if not versions:
         return host
-    newest = max(heard.values(), key=lambda version: (release(version), version))
+    newest = max(versions.values(), key=lambda version: (release(version), version))
     return replace(
         host,
-        devices=tuple(
-            device if device.vllm else replace(device, vllm=newest) for device in host.devices
-        ),
+        devices=tuple(replace(device, vllm=device.vllm or newest) for device in host.devices),
         attached=tuple(
-            replace(server, vllm=server.vllm or heard.get(server.name, ""))
+            replace(server, vllm=server.vllm or versions.get(server.name, ""))
             for server in host.attached
         ),
     )

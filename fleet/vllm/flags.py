@@ -1,7 +1,15 @@
-"""Chooses the flags of managed servers: chosen once, kept as long as they suffice."""
+"""Chooses the flags of managed servers, and lists the flags that a declaration may not set.
 
+Flags are chosen once and kept as long as they suffice. A reserved flag counts under all spellings
+that vLLM reads as the flag: underscores for hyphens, a `--no-` before the name, a short form or
+alias, and any beginning of the name, which Python's argparse completes.
+"""
+
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
+from itertools import product
+from types import MappingProxyType
 
 from fleet.flag_formats import FORMATS, Hashed, differing, format_of
 from fleet.hardware import BaseSpec
@@ -16,11 +24,11 @@ def cpu_loras_for(slots: int, listed: int) -> int:
     """Return `--max-cpu-loras`: twice the slots, or more where more versions are listed."""
     if listed <= 2 * slots:
         return 2 * slots
-    return next((rung for rung in CPU_LORAS if rung >= listed), listed)
+    return next((value for value in CPU_LORAS if value >= listed), listed)
 
 
-PARTS = (1, 2, 3)
-"""Numbers of servers that one device may be divided among."""
+SERVERS_PER_DEVICE = (1, 2, 3)
+"""Numbers of servers that the planner divides a device among."""
 
 
 def flags_for(
@@ -29,20 +37,20 @@ def flags_for(
     rank: int,
     *,
     tensor_parallel: int = 1,
-    parts: int = 1,
+    servers_per_device: int = 1,
     listed: int = 0,
 ) -> ServerFlags:
     """Return the flags that a managed server of `base` starts with.
 
     Args:
-        base: What it serves.
+        base: Base that the server runs.
         slots: `--max-loras`.
         rank: `--max-lora-rank`.
-        tensor_parallel: Devices that it stands on.
-        parts: Servers among which each device is divided.
-        listed: Versions that it must be able to list at a time.
+        tensor_parallel: Number of its devices.
+        servers_per_device: Servers among which a device is divided.
+        listed: Versions that the server must be able to list at a time.
     """
-    share = USABLE if parts == 1 else round(USABLE / parts, 3)
+    share = USABLE if servers_per_device == 1 else round(USABLE / servers_per_device, 3)
     return ServerFlags(
         model=base.model,
         served_name=base.name,
@@ -66,31 +74,31 @@ def flag_drift(
 ) -> str:
     """Say which flags of a live server are not as declared; empty when all may stay.
 
-    What the planner chose earlier may stay whatever it would choose today, and so may what a
-    later format of flags would add.
+    A flag that the planner chose earlier may stay, whatever the planner would choose today. A flag
+    that only a later format adds may stay too.
 
     Args:
-        base: As declared.
-        flags: Those of the server; None: unknown.
-        digest: The digest that the server shows, whose format decides what is compared.
-        formats: Those that are known.
+        base: Declared base.
+        flags: Flags of the server; None: unknown.
+        digest: Digest that the server shows; flags are compared in its format.
+        formats: Known formats.
     """
     if flags is None:
         return "its flags are unknown"
-    wished = flags_for(
+    desired = flags_for(
         base, base.slots or flags.max_loras, base.max_lora_rank or flags.max_lora_rank,
         tensor_parallel=base.tensor_parallel or flags.tensor_parallel,
     )  # fmt: skip
-    if flags.max_cpu_loras >= wished.max_loras:
-        wished = replace(wished, max_cpu_loras=flags.max_cpu_loras)
-    if None not in (flags.memory_share, wished.memory_share):
-        wished = replace(wished, memory_share=flags.memory_share)
-    names = differing(asdict(wished), asdict(flags), format_of(digest), formats)
+    if flags.max_cpu_loras >= desired.max_loras:
+        desired = replace(desired, max_cpu_loras=flags.max_cpu_loras)
+    if None not in (flags.memory_share, desired.memory_share):
+        desired = replace(desired, memory_share=flags.memory_share)
+    names = differing(asdict(desired), asdict(flags), format_of(digest), formats)
     return f"declared otherwise: {', '.join(names)}" if names else ""
 
 
 def known_flags(base: BaseSpec, server: Server) -> ServerFlags | None:
-    """Return a live server's flags: as observed, or found by their digest among our choices."""
+    """Return a live server's flags: observed, or found by digest among the planner's choices."""
     if server.flags is not None or server.digest is None:
         return server.flags
     known = server.digest
@@ -100,19 +108,94 @@ def known_flags(base: BaseSpec, server: Server) -> ServerFlags | None:
 
 
 def _choices(base: BaseSpec, server: Server) -> Iterator[ServerFlags]:
-    """Yield what the planner may have started a server with, the likely ones first."""
-    cards = max(len(server.devices), 1)
-    for listed in (0, *CPU_LORAS):
-        for parts in PARTS:
-            for slots in (base.slots,) if base.slots else SLOTS:
-                for rank in (base.max_lora_rank,) if base.max_lora_rank else RANKS:
-                    yield flags_for(
-                        base, slots, rank, tensor_parallel=cards, parts=parts, listed=listed
-                    )
+    """Yield flags that the planner may have started a server with, the likely ones first."""
+    every_slots = (base.slots,) if base.slots else SLOTS
+    ranks = (base.max_lora_rank,) if base.max_lora_rank else RANKS
+    for listed, servers, slots, rank in product(
+        (0, *CPU_LORAS), SERVERS_PER_DEVICE, every_slots, ranks
+    ):
+        yield flags_for(
+            base, slots, rank, tensor_parallel=max(len(server.devices), 1),
+            servers_per_device=servers, listed=listed,
+        )  # fmt: skip
 
 
-def parts_of(flags: ServerFlags) -> int:
-    """Return the number of servers that share a device, from a server's share."""
-    if flags.memory_share is None:
-        return 1
-    return max(round(USABLE / flags.memory_share), 1)
+def servers_per_device_of(flags: ServerFlags) -> int:
+    """Return the number of servers that share a device, from a server's share of its memory."""
+    return 1 if flags.memory_share is None else max(round(USABLE / flags.memory_share), 1)
+
+
+RESERVED: Mapping[str, str] = MappingProxyType(
+    {
+        "api-key": "clients' keys are checked by the gateway",
+        "dtype": "set `dtype`",
+        "enable-lora": "it is always on",
+        "fingerprint-mode": "it stamps the digest of the flags",
+        "fingerprint-value": "it stamps the digest of the flags",
+        "gpu-memory-utilization": "the planner sets it; see `kv_cache` and the device's `memory`",
+        "host": "set `address` on the host",
+        "kv-cache-memory-bytes": "set `kv_cache`",
+        "lora-modules": "adapters are loaded by `apply`",
+        "max-cpu-loras": "the planner sets it",
+        "max-lora-rank": "set `max_lora_rank`",
+        "max-loras": "set `max_loras`",
+        "max-model-len": "set `max_model_len`",
+        "middleware": "it would run code on the requests of every client of the server",
+        "model": "set `model`",
+        "port": "set `port` on the host or device",
+        "served-model-name": "it is the base's name",
+        "shutdown-timeout": "running requests get a fixed time before a server stops",
+        "tensor-parallel-size": "set `tensor_parallel`",
+        "uds": "servers listen on the host's `address` and `port`",
+    }
+)
+"""Reason why a declaration may not set a reserved flag, by the flag's long name."""
+
+ALIASES: Mapping[str, str] = MappingProxyType(
+    {"device-memory-utilization": "gpu-memory-utilization", "tp": "tensor-parallel-size"}
+)
+"""Other names that vLLM gives to reserved flags, without dashes; add those of new releases."""
+
+
+def long_name(flag: str) -> str:
+    """Return the name of a flag as fleetctl writes names: without leading dashes, with hyphens."""
+    return flag.replace("_", "-").lstrip("-")
+
+
+def why_reserved(flag: str, value: str = "") -> str:
+    """Return why a flag may not be declared with this value; empty: the flag may.
+
+    Args:
+        flag: Name as declared or as written on a command line.
+        value: Declared value; a further flag among its words counts as well.
+    """
+    if reason := _why(long_name(flag)):
+        return reason
+    for word in words_of(value):
+        name = word.partition("=")[0]
+        is_flag = name.startswith("--") or name[1:] in ALIASES
+        if is_flag and (reason := _why(long_name(name))):
+            return f"its value holds `{name}`; {reason}"
+    return ""
+
+
+def words_of(value: str) -> tuple[str, ...]:
+    """Return the arguments that a flag's value becomes.
+
+    Raises:
+        ValueError: a quote is left open.
+    """
+    return tuple(shlex.split(value))
+
+
+def _why(name: str) -> str:
+    """Return why the flag of this long name is reserved; empty: not reserved."""
+    name = name.removeprefix("no-")
+    if name in RESERVED:
+        return RESERVED[name]
+    read_as = ALIASES.get(name) or next(
+        (known for known in (*RESERVED, *ALIASES) if name and known.startswith(name)), ""
+    )
+    if not read_as:
+        return ""
+    return f"vLLM may read it as `{read_as}`; {RESERVED[ALIASES.get(read_as, read_as)]}"

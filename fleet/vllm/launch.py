@@ -1,7 +1,7 @@
 """Builds the command line and the environment that start a server of the plan.
 
-All that a server is started with is decided by its flags, so that their digest, stamped on the
-server as a served name and as its fingerprint, tells later whether the flags still hold.
+The flags decide everything that a server is started with. Their digest is stamped on the server as
+a served name and as its fingerprint, and tells later whether the flags still hold.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from fleet.errors import ConfigError, problem
 from fleet.hardware import HostSpec
 from fleet.resources import Server, ServerFlags
-from fleet.vllm.reserved_flags import long_name, why_reserved, words_of
+from fleet.vllm.flags import long_name, why_reserved, words_of
 
 VLLM_MODULE = "vllm.entrypoints.openai.api_server"
-"""Started with `python -m`; the `vllm` command of the CPU build does not run."""
+"""Module started with `python -m`; the `vllm` command of the CPU build does not run."""
 
 FAKE_MODULE = "runtime.fake_vllm.server"
 CPU = "cpu"
@@ -33,7 +33,7 @@ FORBIDDEN_ENVIRONMENT = (
     "PYTHONHOME",
     "VIRTUAL_ENV",
 )
-"""Variables a server must not inherit: they open it up or change what it imports."""
+"""Variables that a server must not inherit: they open the server up or change its imports."""
 
 FORBIDDEN_PREFIXES = ("RAY_",)
 
@@ -51,21 +51,21 @@ def command_line(
     """Return the argument vector that starts a server.
 
     Args:
-        flags: What the planner chose and the declarations ask for.
+        flags: Chosen and declared flags.
         python: Interpreter that has vLLM.
-        host: Address to listen on. vLLM's own key guards only some of its paths, so it
-            must not be reachable by clients.
+        host: Address to listen on. vLLM's own key guards only some of its paths, so clients must
+            not reach the address.
         port: Port to listen on.
         digest: The flags' digest, to be stamped on the server.
-        kind: Profile of its devices; `cpu` needs switches of its own.
-        module: What to run; the fake server takes the same flags.
+        kind: Kind of its devices; `cpu` needs switches of its own.
+        module: Module to run; the fake server takes the same flags.
 
     Raises:
         ConfigError: `flags.extra` sets a flag that fleetctl owns.
     """
     extra = _extra(flags)
     stamp = f"{ALIAS_PREFIX}{digest}"
-    made: dict[str, tuple[str, ...]] = {
+    arguments: dict[str, tuple[str, ...]] = {
         "model": (flags.model,),
         "served-model-name": (flags.served_name, stamp),
         "host": (host,),
@@ -82,26 +82,26 @@ def command_line(
         "disable-uvicorn-access-log": (),  # the gateway writes one line per request already
     }
     if flags.max_model_len is not None:
-        made["max-model-len"] = (str(flags.max_model_len),)
+        arguments["max-model-len"] = (str(flags.max_model_len),)
     if flags.tensor_parallel > 1:
-        made["tensor-parallel-size"] = (str(flags.tensor_parallel),)
+        arguments["tensor-parallel-size"] = (str(flags.tensor_parallel),)
     if flags.memory_share is not None:
-        made["gpu-memory-utilization"] = (f"{flags.memory_share:g}",)
+        arguments["gpu-memory-utilization"] = (f"{flags.memory_share:g}",)
     if flags.kv_cache_bytes is not None:
-        made["kv-cache-memory-bytes"] = (str(flags.kv_cache_bytes),)
+        arguments["kv-cache-memory-bytes"] = (str(flags.kv_cache_bytes),)
     if kind == CPU:  # a LoRA forces eager mode there anyway; one process less to start
-        made["enforce-eager"] = ()
+        arguments["enforce-eager"] = ()
         if flags.tensor_parallel == 1:
-            made["distributed-executor-backend"] = ("uni",)
+            arguments["distributed-executor-backend"] = ("uni",)
     if "data-parallel-size" in extra:  # adapters are listed per API process
-        made["api-server-count"] = ("1",)
-    made |= extra
-    arguments = [part for name, values in made.items() for part in (f"--{name}", *values)]
-    return (python, "-m", module, *arguments)
+        arguments["api-server-count"] = ("1",)
+    arguments |= extra
+    words = (word for name, values in arguments.items() for word in (f"--{name}", *values))
+    return (python, "-m", module, *words)
 
 
 def _extra(flags: ServerFlags) -> dict[str, tuple[str, ...]]:
-    found = {}
+    arguments = {}
     for declared, value in flags.extra:
         if reason := why_reserved(declared, value):
             raise ConfigError(
@@ -112,33 +112,33 @@ def _extra(flags: ServerFlags) -> dict[str, tuple[str, ...]]:
                     hint="Remove it from the base's `flags`.",
                 )
             )
-        found[long_name(declared)] = words_of(value)
-    return found
+        arguments[long_name(declared)] = words_of(value)
+    return arguments
 
 
 def environment(kind: str = "", devices: Sequence[int] = ()) -> dict[str, str]:
     """Return the variables that a server needs beside the inherited ones.
 
     Args:
-        kind: Profile of its devices.
-        devices: Indices of its GPUs on the host; empty: all it sees.
+        kind: Kind of its devices.
+        devices: Indices of its GPUs on the host; empty: all visible GPUs.
     """
-    made = {
+    variables = {
         "HF_HUB_OFFLINE": "1",
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_PLUGINS": "",
     }
     if kind == CPU:
-        made |= {
+        variables |= {
             "OMP_NUM_THREADS": "1",
             "VLLM_CPU_CI_ENV": "1",
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
             "VLLM_LOGGING_LEVEL": "WARNING",
         }
     elif devices:
-        made["CUDA_VISIBLE_DEVICES"] = ",".join(str(device) for device in devices)
-    return made
+        variables["CUDA_VISIBLE_DEVICES"] = ",".join(str(device) for device in devices)
+    return variables
 
 
 def inherited(variables: Mapping[str, str]) -> dict[str, str]:
@@ -152,7 +152,7 @@ def inherited(variables: Mapping[str, str]) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class LaunchCommand:
-    """One server, ready to be started by hand or by a supervisor."""
+    """A server, ready to be started by hand or by a supervisor."""
 
     server: Server
     arguments: tuple[str, ...]
@@ -162,33 +162,26 @@ class LaunchCommand:
 def launch_of(
     server: Server, host: HostSpec, *, python: str, model: str = ""
 ) -> LaunchCommand | None:
-    """Return how a server of the plan is started on its host.
+    """Return the command that starts a server of the plan on its host.
 
     Args:
         server: The server, with its flags.
         host: Its host; a fake host runs the fake server with the same flags.
-        python: Interpreter to start, as the host sees it.
-        model: Path of the base, where it differs from the declared one.
+        python: Path of the interpreter on the host.
+        model: Path of the base, where the path differs from the declared path.
 
     Returns:
-        None for an attached server: somebody else starts it.
+        None for an attached server, which fleetctl does not start.
     """
     if server.flags is None or host.engine == "attach":
         return None
     kinds = {device.name: device.kind for device in host.devices}
     gpus = [name for name, kind in kinds.items() if kind != CPU]
-    kind = (
-        CPU if server.devices and {kinds.get(device) for device in server.devices} == {CPU} else ""
-    )
-    flags = replace(server.flags, model=model or server.flags.model)
+    kind = CPU if {kinds.get(device) for device in server.devices} == {CPU} else ""
     arguments = command_line(
-        flags,
-        python,
-        host.address,
-        server.port,
-        server.digest or server.flags.digest,
-        kind=kind,
+        replace(server.flags, model=model or server.flags.model), python, host.address,
+        server.port, server.digest or server.flags.digest, kind=kind,
         module=FAKE_MODULE if host.engine == "fake" else VLLM_MODULE,
-    )
+    )  # fmt: skip
     indices = [gpus.index(device) for device in server.devices if device in gpus]
     return LaunchCommand(server, arguments, environment(kind, indices))

@@ -1,4 +1,4 @@
-"""Predicts the memory that a server reserves for LoRA slots on each of its devices when it starts.
+"""Predicts the memory that a starting server reserves for LoRA slots on a device.
 
 Table keyed by architecture and vLLM release; per module, the shapes of its stacked tensors.
 
@@ -6,11 +6,11 @@ Law of a device, checked against 84 published start-ups of two models on one H10
 
     usable = weights + taken(max_loras * slots of max_lora_rank) + KV cache + reserve
 
-The bytes of the tensors alone are up to 1.35 % under what a server tells that it took for weights
-and slots, and the KV cache that they leave up to 9 % (0.4 GiB) off. All of that is the allocator's
-(`taken`): with it the two are within 0.02 % and 0.11 %, whatever the size of the cache. The reserve
-is one figure for a model and its settings, whatever the slots; only a running server can tell it,
-so a measured one holds for any other number of slots and rank, and a guessed one is a guess.
+The bytes of the tensors alone are up to 1.35 % under the figure that a server prints for weights
+and slots, and the KV cache that they leave up to 9 % (0.4 GiB) off. The allocator takes all of that
+(`taken`): with `taken`, both are within 0.02 % and 0.11 %, at every size of the cache. The reserve
+depends on a model and its settings, and not on the slots. Only a running server can tell the
+reserve; a measured reserve holds for any other number of slots and rank.
 
 Law of PyTorch's caching allocator, for the bytes that a list of tensors takes (within 0.11 % of the
 KV cache of all 73 published start-ups that print one):
@@ -20,10 +20,11 @@ KV cache of all 73 published start-ups that print one):
 Source:
     PyTorch's `c10/cuda/CUDACachingAllocator`, without `expandable_segments` (vLLM's default):
     512 byte units; up to 1 MiB from segments of 2 MiB; under 10 MiB from segments of 20 MiB; above
-    from one of its own, in steps of 2 MiB. The smallest free block that fits is cut, unless what
-    would be left is of no use; a segment stays for as long as one tensor is in it.
+    from a segment of its own, in steps of 2 MiB. The smallest free block that fits is cut, unless
+    the rest would be too small; a segment stays while a tensor is in it.
 """
 
+import re
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -45,19 +46,19 @@ _STEP = 2 * _MIB
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Bytes of one device."""
+    """Bytes that tensors take of a device."""
 
     allocated: int
-    """Of the blocks that hold tensors: what `torch.cuda.memory_allocated` tells."""
+    """Bytes of the blocks that hold tensors, as `torch.cuda.memory_allocated` tells."""
     reserved: int
-    """Of the segments they lie in: what nobody else can have."""
+    """Bytes of the segments of these blocks, which no other process can have."""
 
 
 def taken(sizes: Iterable[int]) -> Taken:
     """Return the bytes that tensors take of an empty device.
 
     Args:
-        sizes: Bytes of each tensor, in the order in which they are made; all of them stay.
+        sizes: Bytes of the tensors, in the order in which they are made; all of them stay.
     """
     free: tuple[list[int], list[int]] = ([], [])
     allocated = reserved = 0
@@ -86,26 +87,17 @@ def _segment(wanted: int) -> int:
 
 
 DTYPE_BYTES: Mapping[str, int] = MappingProxyType(
-    {
-        "float32": 4,
-        "float": 4,
-        "float16": 2,
-        "half": 2,
-        "bfloat16": 2,
-        "fp8": 1,
-        "fp8_e4m3": 1,
-        "fp8_e5m2": 1,
-        "fp8_inc": 1,
-    }
+    {"float32": 4, "float": 4, "fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1, "fp8_inc": 1}
 )
-"""Bytes per value; `auto` follows the weights, which are 16 bit in all models we know.
+"""Bytes per value of a dtype that has not 16 bit; `auto` follows the weights, which have 16 bit in
+all models we know.
 
 `fp8` is for the KV cache alone (`--kv-cache-dtype`). Quantised weights need no entry: their size
 is read from the files, and a LoRA slot beside them keeps 16 bit.
 """
 
 OLDEST, NEWEST = (0, 12), (0, 32)
-"""The vLLM releases between which the layers are known; of an unknown one the newest is assumed."""
+"""The vLLM releases between which the layers are known; an unknown release counts as the newest."""
 
 EXTRA_VOCABULARY = 256
 """Tokens that adapters could add (`lora_extra_vocab_size`) before `OLDEST`, where a class has
@@ -125,30 +117,30 @@ VOCABULARY_SLOTS: Mapping[str, tuple[int, int] | None] = MappingProxyType(
         "Phi3ForCausalLM": (0, 0),
     }
 )
-"""Since which vLLM a class reserves LoRA slots for embedding and output layer; None: it does not.
+"""The vLLM release since which a class reserves LoRA slots for embedding and output layer.
 
-It follows the class, not the adapter, and not `tie_word_embeddings` (Phi-3 is a Llama there).
-Read in the wheels 0.12 to 0.32, and counted in a running 0.32 for all but the mixtures. A class
-that is not listed here is unknown: no figure is given for its slots.
+None: never. The class decides, not the adapter, and not `tie_word_embeddings` (Phi-3 is a Llama
+there). Read in the wheels 0.12 to 0.32, and counted in a running 0.32 for all but the mixtures.
+The slots of a class outside the table are unknown.
 """
 
 _UNSPLIT = ("Phi3ForCausalLM",)
-"""Classes whose files hold query, key and value as one matrix, and gate and up as another.
+"""Classes whose files join query, key and value to a matrix, and gate and up to another.
 
-Their adapters have one `A` for all parts, where others have one for each.
+Their adapters have a common `A` for the joined matrices, where others have an `A` per matrix.
 """
 
 _EXPERTS = ("MixtralForCausalLM", "Qwen3MoeForCausalLM")
-"""Mixtures of experts: the shape does not say how many, so their slots are unknown too."""
+"""Mixtures of experts: the shape does not tell the number, so their slots are unknown too."""
 
 
 def release(vllm: str) -> tuple[int, int]:
-    """Return major and minor of a vLLM version such as `0.32.0`; `NEWEST` where it has none."""
+    """Return major and minor of a vLLM version such as `0.32.0`; `NEWEST` without a release."""
     return _numbers(vllm) or NEWEST
 
 
 def assumption(vllm: str) -> str:
-    """Say what is assumed of a vLLM version's layers; empty where they are known."""
+    """Return the assumption about a vLLM version's layers; empty where they are known."""
     numbers = _numbers(vllm)
     if numbers is None:
         return f"the layers of vLLM {_shown(NEWEST)} assumed"
@@ -160,10 +152,8 @@ def assumption(vllm: str) -> str:
 
 def _numbers(vllm: str) -> tuple[int, int] | None:
     """Read a version; a development build, `0.1.dev6216+g1125ba0`, has no release."""
-    parts = vllm.split(".")
-    if len(parts) < 2 or not (parts[0].isdecimal() and parts[1].isdecimal()):  # noqa: PLR2004
-        return None
-    return None if parts[2:] and parts[2].startswith("dev") else (int(parts[0]), int(parts[1]))
+    match = re.match(r"([0-9]+)\.([0-9]+)(?![^.])(?!\.dev)", vllm)
+    return (int(match[1]), int(match[2])) if match else None
 
 
 def _shown(numbers: tuple[int, int]) -> str:
@@ -173,10 +163,10 @@ def _shown(numbers: tuple[int, int]) -> str:
 def slot_tensors(
     shape: BaseShape, tensor_parallel: int = 1, *, fully_sharded: bool = False, vllm: str = ""
 ) -> tuple[int, ...]:
-    """Return the parameters of each tensor of one LoRA slot on one device, per unit of rank.
+    """Return the parameters of the tensors of a LoRA slot on a device, per unit of rank.
 
-    In the order in which vLLM makes them, for every module that can carry a LoRA, whatever the
-    adapters target. Empty where the architecture is not in `VOCABULARY_SLOTS`.
+    In the order in which vLLM makes them, for every module that can carry a LoRA, also modules
+    that no adapter targets. Empty where the architecture is not in `VOCABULARY_SLOTS`.
 
     Source:
         vLLM 0.32 LoRA layers (`qkv`, `o`, `gate_up`, `down`, embedding, output layer); their sum
@@ -207,10 +197,10 @@ def slot_bytes(
     fully_sharded: bool = False,
     vllm: str = "",
 ) -> int | None:
-    """Return the bytes of one slot's tensors, per device, of a server of `max_lora_rank`.
+    """Return the bytes of a slot's tensors, per device, of a server of `max_lora_rank`.
 
-    A server reserves `max_loras` of them when it starts. `dtype` is the adapters' (`lora_dtype`),
-    which quantisation of the base does not change. None: unknown architecture.
+    A starting server reserves `max_loras` slots. `dtype` is the adapters' (`lora_dtype`), which
+    quantisation of the base does not change. None: unknown architecture.
     """
     tensors = slot_tensors(shape, tensor_parallel, fully_sharded=fully_sharded, vllm=vllm)
     if not tensors:
@@ -231,15 +221,15 @@ def pool_bytes(
 ) -> int | None:
     """Return the bytes of all slots on a device: the segments that hold their tensors.
 
-    Up to 9 % more than the tensors (`slot_bytes`), by the sizes that happen to fit badly. None:
-    unknown architecture.
+    Up to 9 % more than the tensors (`slot_bytes`), where sizes fit badly. None: unknown
+    architecture.
     """
     tensors = slot_tensors(shape, tensor_parallel, fully_sharded=fully_sharded, vllm=vllm)
     if not tensors:
         return None
     unit = max_loras * dtype_bytes(dtype)
     sizes = [tensor * max_lora_rank * unit for tensor in tensors]
-    return taken([*sizes, *(each * unit for each in _extra(shape, vllm))]).reserved
+    return taken([*sizes, *(extra * unit for extra in _extra(shape, vllm))]).reserved
 
 
 def _extra(shape: BaseShape, vllm: str) -> tuple[int, ...]:
@@ -250,10 +240,10 @@ def _extra(shape: BaseShape, vllm: str) -> tuple[int, ...]:
 
 
 def key_value_width(shape: BaseShape, tensor_parallel: int) -> int:
-    """Return the values of a token's keys on one device, which holds at least one head."""
+    """Return the values of a token's keys on a device, which holds at least 1 head."""
     return max(shape.num_key_value_heads // tensor_parallel, 1) * shape.head_dim
 
 
 def dtype_bytes(dtype: str) -> int:
-    """Return bytes per value of a vLLM dtype; 2 for `auto` and unheard-of ones."""
+    """Return bytes per value of a vLLM dtype; 2 for `auto` and unknown ones."""
     return DTYPE_BYTES.get(dtype, 2)

@@ -1,8 +1,8 @@
-"""Computes the memory of one server from first principles: weights, LoRA slots, KV cache, reserve.
+"""Computes the memory of a server from first principles: weights, LoRA slots, KV cache, reserve.
 
-All sizes are bytes of one device; with tensor parallelism each device holds its part. Nothing
-here is calibrated: `reserve_bytes` stands for what only a running server can tell, and a command
-that shows these figures says so.
+All sizes are bytes of a single device; with tensor parallelism a device holds its part. No figure
+here is calibrated: `reserve_bytes` stands for the part that only a running server can tell, and a
+command that shows these figures says so.
 
     usable = weights + LoRA slots (`fleet.vllm.lora_slots`) + KV cache + reserve
 """
@@ -24,21 +24,21 @@ USABLE = 0.92
 
 def rank_bucket(rank: int) -> int | None:
     """Return the least `--max-lora-rank` that holds `rank`; None above the largest."""
-    return next((rung for rung in RANKS if rung >= rank), None)
+    return next((value for value in RANKS if value >= rank), None)
 
 
 def slots_bucket(slots: int) -> int | None:
-    """Return the least `--max-loras` on the planner's ladder; None above the largest."""
-    return next((rung for rung in SLOTS if rung >= slots), None)
+    """Return the least `--max-loras` of the planner that holds `slots`; None above the largest."""
+    return next((value for value in SLOTS if value >= slots), None)
 
 
 def lora_dtype(base: BaseSpec) -> str:
-    """Return the dtype of a server's LoRA slots: `lora-dtype` where declared, else its own."""
+    """Return the dtype of a server's LoRA slots: `lora-dtype` where declared, else the base's."""
     return _dtype(base, "lora-dtype")
 
 
 def kv_dtype(base: BaseSpec) -> str:
-    """Return the dtype of a server's KV cache: `kv-cache-dtype` where declared, else its own."""
+    """Return the dtype of a server's KV cache: `kv-cache-dtype` where declared, else the base's."""
     return _dtype(base, "kv-cache-dtype")
 
 
@@ -54,23 +54,21 @@ def _dtype(base: BaseSpec, flag: str) -> str:
 
 def _flag(base: BaseSpec, wanted: str) -> str | None:
     """Return a declared flag's value; empty: a bare switch; None: not declared."""
-    for name, value in base.extra:
-        if name.lstrip("-").replace("_", "-") == wanted:
-            return value
-    return None
+    found = (value for name, value in base.extra if name.lstrip("-").replace("_", "-") == wanted)
+    return next(found, None)
 
 
 def weight_bytes(shape: BaseShape, tensor_parallel: int = 1) -> int:
-    """Return the bytes of weights on one device.
+    """Return the bytes of weights on a device.
 
     The files' own sum, so right for quantised bases as well. Tensor parallelism divides the
-    linear layers and the vocabulary; the norms, which it does not, are under 0.01 %.
+    linear layers and the vocabulary, and not the norms, which are under 0.01 %.
     """
     return -(-shape.weight_bytes // tensor_parallel)
 
 
 def kv_bytes_per_token(base: BaseSpec | BaseShape, tensor_parallel: int = 1) -> int:
-    """Return the KV cache of one token on one device, in bytes; 0 where the shape is unknown.
+    """Return the KV cache of a token on a device, in bytes; 0 where the shape is unknown.
 
     For full attention in every layer: models with a sliding window or compressed attention need
     less. A device holds at least one key-value head. A bare shape stands for a 16 bit cache.
@@ -83,11 +81,11 @@ def kv_bytes_per_token(base: BaseSpec | BaseShape, tensor_parallel: int = 1) -> 
 
 
 def reserve_bytes(device: DeviceSpec, measured: int | None = None) -> int:
-    """Return what activations, graphs and the runtime may take on one device, in bytes.
+    """Return the bytes of a device that activations, graphs and the runtime may take.
 
     Args:
-        device: The card.
-        measured: What a calibration found (`Profile.reserve_bytes`); used as it is.
+        device: The device.
+        measured: Figure of a calibration (`Profile.reserve_bytes`), returned as given.
 
     Source:
         2 GiB on 24 GB cards, 4 to 5 GiB on 64 to 80 GB cards, about 1 GiB for a CPU process,
@@ -106,7 +104,7 @@ def host_bytes(max_cpu_loras: int, largest_file: int, tensor_parallel: int = 1) 
     """Return the host memory that a server's adapters may take, in bytes.
 
     vLLM keeps every listed adapter in host memory, once per worker process, in the adapter's own
-    rank and modules (its file's size is the measure: 65,536 bytes counted for a 69,048 byte file).
+    rank and modules. The file's size is the measure: 65,536 bytes counted for a 69,048 byte file.
     """
     return max_cpu_loras * largest_file * tensor_parallel
 
@@ -114,8 +112,8 @@ def host_bytes(max_cpu_loras: int, largest_file: int, tensor_parallel: int = 1) 
 def least_kv_bytes(base: BaseSpec, tensor_parallel: int = 1) -> int:
     """Return the smallest KV cache, per device, that a server of `base` may have, in bytes.
 
-    The declared size where there is one (it is per device in vLLM too); else one request of full
-    length, or the declared least number of tokens if that is more. 0 where the shape is unknown.
+    The declared size, which is per device in vLLM too; else a request of full length, or the
+    declared least number of tokens where that is more. 0 where the shape is unknown.
     """
     if base.kv_cache_bytes is not None:
         return base.kv_cache_bytes

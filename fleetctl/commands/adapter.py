@@ -54,11 +54,12 @@ def add_version(workspace: Workspace, path: Path, name: str, form: str) -> None:
     from runtime.library.add import add
     from runtime.library.inspect import require_folder
     from runtime.project.known_base import known_base
+    from runtime.project.load import library_folder
 
     parsed = _parsed(name)
     require_folder(path)
     base = known_base(workspace.root, workspace.environment, workspace.variables, parsed.base)
-    added = add(path, parsed, base, workspace.library, workspace.root)
+    added = add(path, parsed, base, library_folder(workspace.root), workspace.root)
     facts = added.facts
     if added.warnings:
         print_diagnostics(added.warnings)
@@ -161,11 +162,13 @@ def verify_versions(workspace: Workspace, names: tuple[str, ...], form: str) -> 
     from plans.reports.versions import render_checks
     from runtime.library.catalog import verify
     from runtime.project.facts import read_lock
+    from runtime.project.load import library_folder
 
     lock = read_lock(workspace.root)
     for name in names:
         _require_known(name, list(lock.adapters))
-    checks = verify(workspace.library, lock, names, workspace.state_dir / "store")
+    library, store = library_folder(workspace.root), workspace.state_dir / "store"
+    checks = verify(library, lock, names, store)
     rows = [
         {
             "adapter": check.name,
@@ -205,8 +208,9 @@ def _require_known(name: str, known: list[str]) -> None:
 def _catalogue(workspace: Workspace) -> "tuple[CatalogVersion, ...]":
     from runtime.library.catalog import catalogue
     from runtime.project.facts import read_lock
+    from runtime.project.load import library_folder
 
-    return catalogue(workspace.library, read_lock(workspace.root))
+    return catalogue(library_folder(workspace.root), read_lock(workspace.root))
 
 
 def _row(version: "CatalogVersion") -> dict[str, Any]:

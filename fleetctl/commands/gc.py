@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from fleet.errors import FleetError
-    from fleet.maintenance import KeptAnswers, RetainedVersions, RetentionDecision
+    from runtime.operations.collect import Garbage
     from runtime.workspace import Workspace
 
 
@@ -34,206 +33,79 @@ def command(workspace: "Workspace", *, dry_run: bool, yes: bool, form: str) -> N
     least 3 earlier versions for a rollback. Nothing is unloaded, and nothing is deleted while
     a server does not answer.
     """
-    import asyncio
+    from runtime.operations.collect import delete_garbage, find_garbage, garbage_sizes
 
     if not (dry_run or yes) and (form == "json" or not sys.stdin.isatty()):
         raise click.UsageError(
             "Not a terminal: pass --yes to delete without confirmation, or --dry-run."
         )
-    found, answers = asyncio.run(_judge(workspace)), _answers(workspace)
-    sizes = _sizes(workspace, found, answers)
-    due = [each for each in _all(found, answers) if not each.needed]
+    garbage = find_garbage(workspace)
+    sizes, due = garbage_sizes(workspace, garbage), garbage.due
     if form == "text":
-        _tell(found, answers, sizes, all_of_it=dry_run)
+        _print(garbage, sizes, all_of_it=dry_run)
     if not dry_run and due:
-        if not yes and not click.confirm(f"Delete {_counted(found, answers)} for ever?", err=True):
+        if not yes and not click.confirm(f"Delete {_counted(garbage)} for ever?", err=True):
             click.echo("Nothing was deleted.", err=True)
             return
-        _delete(workspace, found, answers)
+        delete_garbage(workspace, garbage)
     if form == "json":
-        click.echo(json.dumps(_document(found, answers, sizes, deleted=not dry_run), indent=2))
+        click.echo(json.dumps(_document(garbage, sizes, deleted=not dry_run), indent=2))
     elif not dry_run and due:
-        freed = sum(sizes[each.name] for each in due)
-        click.echo(f"Deleted {_counted(found, answers)}, {freed / 2**20:.1f} MiB.")
-        if any(not each.needed for each in found.versions):
+        freed = sum(sizes[decision.name] for decision in due)
+        click.echo(f"Deleted {_counted(garbage)}, {freed / 2**20:.1f} MiB.")
+        if any(not version.needed for version in garbage.versions):
             click.echo("fleet.lock has changed: commit it.", err=True)
 
 
-async def _judge(workspace: "Workspace") -> "RetainedVersions":
-    """Observe and decide.
-
-    Raises:
-        FleetError: FC4022, something is not known.
-    """
-    from fleet.maintenance import retained
-    from runtime.gateway.control import LocalGateways
-    from runtime.library.delete import copies
-    from runtime.observe import doubts, in_flight, observe
-
-    gateways = LocalGateways(workspace.state_dir, workspace.fleet().gateways, workspace.envoys())
-    try:
-        async with workspace.connected() as (engines, _):
-            live = await observe(engines, gateways)
-        unsure = await doubts(live, gateways, workspace.state_dir, workspace.fleet().hosts)
-        if unsure:
-            raise _unsure(unsure)
-        busy = await in_flight(gateways)
-    finally:
-        await gateways.close()
-    present = copies(workspace.state_dir / "store")
-    history = workspace.history()
-    return retained(workspace.fleet(), live, history, workspace.now(), copies=present, busy=busy)
-
-
-def _answers(workspace: "Workspace") -> "tuple[KeptAnswers, ...]":
-    """Decide which evaluations keep their answers."""
-    from fleet.maintenance import kept_answers
-    from runtime.evals.store import EvalStore
-
-    fleet, stored = workspace.fleet(), EvalStore(workspace.state_dir / "evals").stored()
-    entries = workspace.ledger().read() if stored else []
-    return kept_answers(stored, entries, fleet.versions, workspace.now(), fleet.evals.keep)
-
-
-def _unsure(doubts: "tuple[str, ...]") -> "FleetError":
-    from fleet.errors import EngineError, problem
-
-    return EngineError(
-        problem(
-            "FC4022",
-            "Not everything is known, so nothing is deleted",
-            " ".join(f"{each}." for each in doubts),
-            hint="A deleted folder can end a server for every client. Restart or stop the "
-            "servers that do not answer, then run the command again.",
-            command="fleetctl status",
-        )
-    )
-
-
-def _delete(
-    workspace: "Workspace", seen: "RetainedVersions", old: "tuple[KeptAnswers, ...]"
-) -> None:
-    """Delete under the lease what a second look still finds unneeded."""
-    import asyncio
-
-    from fleet.names import AdapterName
-    from runtime.evals.store import EvalStore
-    from runtime.library.delete import clear, remove_copy, remove_version
-
-    store, ledger = workspace.state_dir / "store", workspace.ledger()
-    agreed = {each.name for each in _all(seen, old) if not each.needed}
-    with ledger.lease(f"{workspace.by} (run {workspace.run}, gc)") as lease:
-        now = asyncio.run(_judge(workspace))
-        versions = [each.name for each in now.versions if not each.needed and each.name in agreed]
-        copies = [each.name for each in now.copies if not each.needed and each.name in agreed]
-        runs = [
-            each.name for each in _answers(workspace) if not each.needed and each.name in agreed
-        ]
-        record = {"versions": versions, "copies": copies, "evaluations": runs}
-        ledger.append("collected", [record], lease.token)
-        EvalStore(workspace.state_dir / "evals").remove(runs)
-        clear([store, *(workspace.library / "adapters").glob("*")])
-        for digest in copies:  # copies first: from them servers load
-            remove_copy(store, digest)
-            lease.renew()
-        for name in versions:
-            remove_version(workspace.library, workspace.root, AdapterName.parse(name))
-            click.echo(f"Deleted {name}.", err=True)
-            lease.renew()
-
-
-def _sizes(
-    workspace: "Workspace", found: "RetainedVersions", answers: "tuple[KeptAnswers, ...]"
-) -> dict[str, int]:
-    from fleet.names import AdapterName
-    from runtime.evals.store import EvalStore
-    from runtime.library.delete import size
-    from runtime.library.layout import version_folder
-
-    library, store = workspace.library, workspace.state_dir / "store"
-    kept = EvalStore(workspace.state_dir / "evals")
-    return {
-        **{
-            each.name: size(version_folder(library, AdapterName.parse(each.name)))
-            for each in found.versions
-        },
-        **{each.name: size(store / each.name) for each in found.copies},
-        **{each.name: kept.size(each.name) for each in answers},
-    }
-
-
-def _tell(
-    found: "RetainedVersions",
-    answers: "tuple[KeptAnswers, ...]",
-    sizes: dict[str, int],
-    *,
-    all_of_it: bool,
-) -> None:
-    for title, group in (("version", found.versions), ("served copy", found.copies)):
-        for each in group:
-            if all_of_it or not each.needed:
-                word = "stays" if each.needed else "goes "
-                name = each.name[:12] if title == "served copy" else each.name
-                click.echo(f"{word}  {title} {name}  {_kib(sizes[each.name])}  {each.why}")
-    _tell_answers(answers, sizes, all_of_it=all_of_it)
-    if all(each.needed for each in _all(found, answers)):
+def _print(garbage: "Garbage", sizes: dict[str, int], *, all_of_it: bool) -> None:
+    for title, group in (("version", garbage.versions), ("served copy", garbage.copies)):
+        for decision in group:
+            if all_of_it or not decision.needed:
+                name = decision.name[:12] if title == "served copy" else decision.name
+                _print_line(decision.needed, f"{title} {name}", sizes[decision.name], decision.why)
+    _print_answers(garbage, sizes, all_of_it=all_of_it)
+    if not garbage.due:
         click.echo("Nothing to delete.", err=True)
 
 
-def _tell_answers(
-    answers: "tuple[KeptAnswers, ...]", sizes: dict[str, int], *, all_of_it: bool
-) -> None:
-    """Tell of each reason how many evaluations there are: there may be thousands."""
+def _print_answers(garbage: "Garbage", sizes: dict[str, int], *, all_of_it: bool) -> None:
+    """Print the number of evaluations by reason: there may be thousands."""
     from plans.amounts import counted
 
     groups: dict[tuple[bool, str], list[str]] = {}
-    for each in answers:
-        groups.setdefault((each.needed, each.why), []).append(each.name)
+    for run in garbage.answers:
+        groups.setdefault((run.needed, run.why), []).append(run.name)
     for (needed, why), names in groups.items():
         if all_of_it or not needed:
-            word, size = "stays" if needed else "goes ", sum(sizes[each] for each in names)
-            told = f"answers of {counted(len(names), 'evaluation')}"
-            click.echo(f"{word}  {told}  {_kib(size)}  {why}")
+            size = sum(sizes[name] for name in names)
+            _print_line(needed, f"answers of {counted(len(names), 'evaluation')}", size, why)
 
 
-def _kib(size: int) -> str:
-    return f"{size / 1024:8.0f} KiB"
+def _print_line(needed: bool, subject: str, size: int, why: str) -> None:
+    click.echo(f"{'stays' if needed else 'goes '}  {subject}  {size / 1024:8.0f} KiB  {why}")
 
 
-def _all(
-    found: "RetainedVersions", answers: "tuple[KeptAnswers, ...]"
-) -> "list[RetentionDecision | KeptAnswers]":
-    return [*found.versions, *found.copies, *answers]
-
-
-def _counted(found: "RetainedVersions", answers: "tuple[KeptAnswers, ...]") -> str:
+def _counted(garbage: "Garbage") -> str:
     from plans.amounts import counted
 
-    versions = sum(not each.needed for each in found.versions)
-    copies = sum(not each.needed for each in found.copies)
+    versions, copies, runs = (
+        sum(not decision.needed for decision in group)
+        for group in (garbage.versions, garbage.copies, garbage.answers)
+    )
     served = "served copy" if copies == 1 else "served copies"
-    runs = sum(not each.needed for each in answers)
-    also = f" and the answers of {counted(runs, 'evaluation')}" if runs else ""
+    answers = f"the answers of {counted(runs, 'evaluation')}" if runs else ""
     if not versions and not copies:
-        return also.removeprefix(" and ")
-    return f"{counted(versions, 'version')} and {copies} {served}{also}"
+        return answers
+    return f"{counted(versions, 'version')} and {copies} {served}{answers and f' and {answers}'}"
 
 
-def _document(
-    found: "RetainedVersions",
-    answers: "tuple[KeptAnswers, ...]",
-    sizes: dict[str, int],
-    *,
-    deleted: bool,
-) -> dict[str, Any]:
-    def plain(each: "RetentionDecision | KeptAnswers") -> dict[str, Any]:
-        return {**asdict(each), "bytes": sizes[each.name]}
-
-    return {
-        "format": "fleetctl-gc",
-        "format_version": "1.0",
-        "deleted": deleted,
-        "versions": [plain(each) for each in found.versions],
-        "copies": [plain(each) for each in found.copies],
-        "evaluations": [plain(each) for each in answers],
+def _document(garbage: "Garbage", sizes: dict[str, int], *, deleted: bool) -> dict[str, Any]:
+    rows = {
+        key: [{**asdict(decision), "bytes": sizes[decision.name]} for decision in group]
+        for key, group in (
+            ("versions", garbage.versions),
+            ("copies", garbage.copies),
+            ("evaluations", garbage.answers),
+        )
     }
+    return {"format": "fleetctl-gc", "format_version": "1.0", "deleted": deleted, **rows}

@@ -113,8 +113,10 @@ async def _roll_back(
 ) -> int:
     """Roll back and print the result; only then send notices, which may take long."""
     from runtime.operations.rollback import notify_rollback, roll_back
+    from runtime.rollback.rollback import RollbackRequest
 
-    result = await roll_back(workspace, alias, to, reason=reason, forward=forward, smoke=smoke)
+    request = RollbackRequest(alias, to, reason, forward=forward)
+    result = await roll_back(workspace, request, smoke=smoke)
     _print(result, form)
     print_lines(await notify_rollback(workspace, result))
     return 0 if result.complete else 1

@@ -216,8 +216,10 @@ async def _roll_back(
     workspace: Workspace, alias: str, reason: str | None, adapter: str, form: str
 ) -> int:
     from runtime.operations.rollback import notify_rollback, roll_back
+    from runtime.rollback.rollback import RollbackRequest
 
-    result = await roll_back(workspace, alias, reason=reason or "aborted", only=adapter)
+    request = RollbackRequest(alias, reason=reason or "aborted", only=adapter)
+    result = await roll_back(workspace, request)
     print_lines((*result.warnings, *result.failures))
     click.echo(result.sentence, err=form == "json")
     print_lines(await notify_rollback(workspace, result))

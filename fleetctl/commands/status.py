@@ -1,7 +1,6 @@
 """`fleetctl status`: show which versions serve which aliases right now."""
 
 import json
-from collections import Counter
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -9,10 +8,6 @@ import click
 from fleetctl import completion
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from fleet.resources import State
-    from runtime.gateway.protocol import GatewayStatus
     from runtime.workspace import Workspace
 
 
@@ -38,58 +33,23 @@ def command(workspace: "Workspace", *, client: str | None, form: Literal["json",
     Beside each declared share stands the share of requests since the split last changed.
     Changes nothing. Without a readable ledger, stages and holds come from its local copy.
     """
-    import asyncio
-
-    from fleet.errors import FleetError, did_you_mean, problem
-    from fleet.history import fold_entries, settled
     from plans.reports.evals import drift_row
     from plans.reports.status import render_text, status
-    from runtime.operations.drills import drill_document, drill_records
-    from runtime.operations.eval_jobs import drift_alarms
-    from runtime.operations.retrain import URGENT, retraining_documents
+    from runtime.operations.drills import drill_document
+    from runtime.operations.status import observe_status
 
-    fleet = workspace.fleet()
-    if client is not None and client not in fleet.clients:
-        near = did_you_mean(client, sorted(fleet.clients))
-        raise FleetError(
-            problem("FC5122", "No such client", f"`{client}` is not declared.", hint=near)
-        )
-    live, counts = asyncio.run(_look(workspace))
-    known = workspace.last_known()
-    past = settled(fold_entries(known.entries), live)
-    why = known.away.diagnostics[0].detail if known.away is not None else ""
-    document = status(fleet.name, live, past, known.entries, client, counts, why)
-    document["retraining"] = [
-        row
-        for row in ([] if why else retraining_documents(workspace))
-        if row["turn"] in URGENT and client in {None, row["alias"].partition("-")[0]}
-    ]
-    document["drift"] = [
-        drift_row(alias, adapter, drift)
-        for alias, adapter, drift in ([] if why else drift_alarms(workspace, live))
-        if client in {None, alias.partition("-")[0]}
-    ]
-    drills = () if why else asyncio.run(drill_records(workspace, live, known.entries))
-    document["drills"] = [
-        drill_document(record)
-        for record in drills
-        if client in {None, record.alias.partition("-")[0]}
-    ]
+    seen = observe_status(workspace, client)
+    document = status(
+        workspace.fleet().name,
+        seen.live,
+        seen.history,
+        seen.entries,
+        client,
+        seen.requests,
+        seen.ledger_problem,
+    )
+    document["retraining"] = seen.retraining
+    document["drift"] = [drift_row(*alarm) for alarm in seen.drift]
+    document["drills"] = [drill_document(record) for record in seen.drills]
     shown = json.dumps(document, indent=2) + "\n" if form == "json" else render_text(document)
     click.echo(shown, nl=False)
-
-
-async def _look(workspace: "Workspace") -> "tuple[State, Counter[tuple[str, str]]]":
-    """Return what is there, and the requests for each version of aliases that have several."""
-    from runtime.observe import observe
-
-    async with workspace.connected() as (engines, gateways):
-        return await observe(engines, gateways), counted(await gateways.statuses())
-
-
-def counted(statuses: "Iterable[GatewayStatus]") -> Counter[tuple[str, str]]:
-    """Return the requests by alias and version that all gateways saw since the split changed."""
-    found: Counter[tuple[str, str]] = Counter()
-    for share in (each for status in statuses for each in status.shares):
-        found[share.alias, share.adapter] += share.requests
-    return found

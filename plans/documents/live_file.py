@@ -12,8 +12,7 @@ from typing import Any
 
 from fleet.decoding import MalformedError, decode
 from fleet.encoding import plain
-from fleet.errors import FleetError, problem
-from fleet.file_formats import newer_server
+from fleet.errors import FleetError, newer_server, problem
 from fleet.flag_formats import FORMATS, format_of
 from fleet.resources import LoadedAdapter, Resource, Server, State
 from plans.documents.document import read, write

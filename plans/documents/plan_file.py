@@ -35,6 +35,8 @@ BESIDE = (
     "translations",
 )
 """Fields of a plan that are observations: shown, and not part of the id."""
+REQUIRED = BESIDE[: BESIDE.index("cost_bound")]
+"""Observations that every release has written."""
 SPARSE = ("translations",)
 """Observations that are left out where they are empty."""
 
@@ -137,9 +139,10 @@ def _merged(decided: Mapping[str, Any], observed: Mapping[str, Any]) -> dict[str
         ):
             raise MalformedError(f"observations.{section}: not one object for each entry")
         both[section] = [{**value, **entry} for entry, value in zip(entries, values, strict=True)]
-    missing = [name for name in DECISIONS if name not in decided]
-    if missing:
+    if missing := [name for name in DECISIONS if name not in decided]:
         raise MalformedError(f"decisions: `{missing[0]}` is missing")
+    if missing := [name for name in REQUIRED if name not in observed]:
+        raise MalformedError(f"plan: `{min(missing)}` is missing")
     return both
 
 

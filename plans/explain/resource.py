@@ -102,9 +102,8 @@ def _held(inputs: ExplainInput, resource: Resource) -> Iterator[Fact]:
     """Yield the parts of a route's declaration that are held back, and until when."""
     if isinstance(resource, Route):
         for note in inputs.plan.held:
-            alias, _, text = note.partition(": ")
-            if alias == resource.alias:
-                yield "Held back", text
+            if note.subject == resource.alias:
+                yield "Held back", note.text
 
 
 def _what(inputs: ExplainInput, resource: Resource) -> Iterator[Fact]:

@@ -24,10 +24,9 @@ def rollout_facts(plan: Plan, wanted: RolloutTargets | None, route: Route) -> It
             yield "Gate", f"{gate.gate} ({limit(gate)}): {evidence(gate)}"
             if gate.power:
                 yield "", gate.power
-    for line in plan.outlook:
-        alias, _, text = line.partition(": ")
-        if alias == route.alias:
-            yield "Outlook", text
+    for note in plan.outlook:
+        if note.subject == route.alias:
+            yield "Outlook", note.text
 
 
 def rollout_document(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from fleet.plan import Change, DeviceUse, Impact, Plan
 from plans.amounts import counted, duration, listed
-from plans.wording import client_of, servers_of, tally
+from plans.wording import client_of, kind_of, servers_of, tally
 
 MANY = 50
 """Upper bound of changes that are listed; more are counted by client and by server."""
@@ -139,7 +139,7 @@ def by_server(changes: Iterable[Change]) -> list[tuple[str, str]]:
     """Return the counts of changes by server, those of adapters on the server among them."""
     found: dict[str, list[Change]] = defaultdict(list)
     for change in changes:
-        if not change.address.startswith("route/"):
+        if kind_of(change) != "route":
             for server in servers_of(change):
                 found[server].append(change)
     return _merged([(server, tally(found[server])) for server in sorted(found)], "server")
@@ -174,7 +174,7 @@ def capacity_rows(plan: Plan) -> tuple[DeviceUse, ...]:
     changed = {
         name
         for change in plan.changes
-        if change.address.startswith(("server/", "adapter/"))
+        if kind_of(change) in ("server", "adapter")
         for name in servers_of(change)
     }
     return tuple(

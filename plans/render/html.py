@@ -40,7 +40,7 @@ def render(plan: Plan) -> str:
         "plan.html.j2",
         plan=plan,
         verdict=judge(plan),
-        nothing=nothing_to_do(plan) if not plan.changes else "",
+        nothing="" if plan.changes else nothing_to_do(plan),
         tally=tally(plan.changes),
         impacts=impact_rows(plan),
         untouched=untouched(plan),

@@ -25,7 +25,7 @@ from plans.render.sections import (
     moves,
     undeclared_demand,
 )
-from plans.render.text import evidence, limit, nothing_to_do
+from plans.render.text import as_declared, evidence, limit
 from plans.render.verdict import judge
 from plans.wording import SYMBOLS, cost, critical_path, differences, ordered, tally, verb
 
@@ -51,8 +51,7 @@ def render(plan: Plan) -> str:
 def _comment(plan: Plan, level: int) -> str:
     head = [f"<!-- fleetctl:plan fleet={plan.fleet} v=1 -->"]
     if not plan.changes:
-        rest = nothing_to_do(plan).removeprefix("No changes. ")
-        blocks = [[*head, f"### No changes · `{plan.fleet}`", rest]]
+        blocks = [[*head, f"### No changes · `{plan.fleet}`", as_declared(plan)]]
     else:
         blocks = [[*head, *_headline(plan)]]
         if level < HEADLINE:
@@ -146,7 +145,7 @@ def _facts(plan: Plan) -> Iterator[str]:
             ),
         )
         powers = [f"{gate.alias} {gate.gate}: {gate.power}" for gate in plan.gates if gate.power]
-        for line in (*powers, *plan.outlook):
+        for line in (*powers, *map(str, plan.outlook)):
             yield f"- {prose(line)}."
     if line := cost(plan):
         yield ""
@@ -186,16 +185,16 @@ def _change(change: Change, plan: Plan) -> Iterator[str]:
 
 
 def _notes(plan: Plan, level: int) -> Iterator[str]:
-    for title, lines in (
+    for title, notes in (
         ("⚠️ Warnings", plan.warnings),
         ("Held back", plan.held),
         ("Not known here", plan.unknown),
     ):
-        if lines and level >= COUNTED:
-            yield f"{title}: {len(lines)}.  "
-        elif lines:
+        if notes and level >= COUNTED:
+            yield f"{title}: {len(notes)}.  "
+        elif notes:
             yield f"**{title}**"
-            yield from (f"- {prose(line)}" for line in lines)
+            yield from (f"- {prose(str(note))}" for note in notes)
             yield ""
     for limits in plan.translations if level < COUNTED else ():
         title = f"{prose(limits_heading(limits))}: {counted(len(limits.lost), 'thing')}"

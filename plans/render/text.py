@@ -64,10 +64,15 @@ def render(plan: Plan, *, colour: bool = False, every: bool = False) -> str:
 
 def nothing_to_do(plan: Plan) -> str:
     """Return the line for a plan without changes."""
+    return f"No changes. {as_declared(plan)}"
+
+
+def as_declared(plan: Plan) -> str:
+    """Return the number of resources that are as declared, as a sentence."""
     same = counted(plan.unchanged, "resource")
     if plan.unknown or plan.held:
-        return f"No changes. {same} {'is' if plan.unchanged == 1 else 'are'} as declared."
-    return f"No changes. The live fleet matches its declaration ({same})."
+        return f"{same} {'is' if plan.unchanged == 1 else 'are'} as declared."
+    return f"The live fleet matches its declaration ({same})."
 
 
 class _Paint:

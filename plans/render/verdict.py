@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from fleet.names import kind_of_address, name_in_address
 from fleet.plan import Action, Change, Impact, Plan
 from plans.amounts import counted, listed
 from plans.wording import kind_of
@@ -74,7 +75,7 @@ def _danger(plan: Plan) -> Iterator[str]:
 
 def _care(plan: Plan) -> Iterator[str]:
     ending = [
-        change.address.partition("/")[2]
+        name_in_address(change.address)
         for change in plan.changes
         if kind_of(change) == "route" and change.action is Action.DELETE
     ]
@@ -105,8 +106,10 @@ def _care(plan: Plan) -> Iterator[str]:
     if plan.warnings:
         yield counted(len(plan.warnings), "warning")
     # A key that is not readable here is no risk: apply reads it, or leaves the live one.
-    if silent := [note for note in plan.unknown if not note.startswith("key/")]:
-        yield f"not observed: {listed((note.partition(':')[0] for note in silent), 4)}"
+    if silent := [
+        note.subject or note.text for note in plan.unknown if kind_of_address(note.subject) != "key"
+    ]:
+        yield f"not observed: {listed(silent, 4)}"
 
 
 def _safe(plan: Plan) -> Iterator[str]:

@@ -41,7 +41,7 @@ def line(event: ApplyEvent) -> str:
 
 def _begun(data: Data) -> str:
     """Return a mark for steps that take long; empty for all others."""
-    return " …" if data["step"].partition(" ")[0] in ("start", "stop", "drain") else ""
+    return " …" if step_parts(data["step"])[0] in ("start", "stop", "drain") else ""
 
 
 def _done(data: Data) -> str:

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from fleet.history import GateEvidence, History, MarkKind, RolloutMark, is_out, kept_out
-from fleet.plan import GateDue
+from fleet.plan import GateDue, PlanNote
 from fleet.resources import FULL
 from fleet.rollouts import AliasTarget, Phase
 from fleet.spec import FleetSpec
@@ -153,7 +153,7 @@ def _verdicts(rollout: Mapping[str, Any]) -> str:
 
 
 def _waits(rollout: Mapping[str, Any]) -> str:
-    return str(rollout["waits_for"]).removeprefix(f"{rollout['alias']}: ") or str(rollout["next"])
+    return PlanNote.of(rollout["waits_for"]).text or str(rollout["next"])
 
 
 def render_one(rollout: Mapping[str, Any], now: datetime) -> str:

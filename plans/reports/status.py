@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Any
 
 from fleet.history import Entry, History
+from fleet.names import kind_of_address, name_in_address
 from fleet.resources import LoadedAdapter, Route, State
 from plans.amounts import iso
 from plans.explain.rollout import rollout_document, rollout_lines
@@ -112,7 +113,7 @@ def _servers(live: State, history: History) -> list[dict[str, Any]]:
     for adapter in live.adapters().values():
         held[adapter.server] = held.get(adapter.server, 0) + 1
     known = {server.name for server in live.servers().values()} | set(live.unknown_servers)
-    known |= {address.partition("/")[2] for address in history.owned if address[:7] == "server/"}
+    known |= {name_in_address(a) for a in history.owned if kind_of_address(a) == "server"}
     known |= {
         resource.server
         for resource in history.established.values()

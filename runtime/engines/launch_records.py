@@ -10,7 +10,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fleet.file_formats import newer_server, require_known
+from fleet.errors import newer_server, require_known
 from fleet.flag_formats import FORMATS, format_of
 from fleet.resources import Server, ServerFlags
 from runtime.files import replace_file

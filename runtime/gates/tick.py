@@ -1,14 +1,21 @@
-"""One tick: judges live gates at once, runs evaluations beside, records findings in the ledger."""
+"""Judges at a tick: live gates at once, golden sets beside; records findings in the ledger."""
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from fleet.errors import Diagnostic, FleetError, problem
-from fleet.history import Entry, EvidenceCheck, GateEvidence, History, check_evidence
+from fleet.history import (
+    Doubts,
+    Entry,
+    GateEvidence,
+    History,
+    find_doubts,
+    fold_entries,
+    settled,
+)
 from fleet.resources import FULL, State
 from fleet.rollouts import GateTrial, due_gates
 from fleet.spec import FleetSpec
@@ -28,67 +35,27 @@ AT_ONCE = 2
 
 @dataclass(frozen=True, slots=True)
 class TickContext:
-    """The facts of one tick."""
+    """The facts of a tick."""
 
     fleet: FleetSpec
     live: State
     history: History
+    """The ledger, folded, without evidence that was tampered with."""
     entries: Sequence[Entry]
     state_dir: Path
     now: datetime
-    behind: FleetError | None = None
-    """Why nothing may pass: this clock is behind the ledger."""
-    tampered: Mapping[str, EvidenceCheck] = field(default_factory=dict)
-    """By alias: the verdict that was tampered with; `history` is without it."""
-    anew: frozenset[str] = frozenset()
-    """Aliases that were released from such a verdict and are not judged anew yet."""
-
-    def may_pass(self, alias: str) -> bool:
-        """Say whether anything but a failure of this alias is to be believed and written down."""
-        return self.behind is None and alias not in self.tampered
-
-    @property
-    def trials(self) -> tuple[GateTrial, ...]:
-        """What is being tried."""
-        return due_gates(self.fleet, self.live, self.history, self.now)
+    trials: tuple[GateTrial, ...]
+    doubts: Doubts = field(default_factory=Doubts)
 
 
-def unsound(
-    entries: Iterable[Entry], history: History, of: Collection[str] | None = None
-) -> dict[str, EvidenceCheck]:
-    """Return, by alias, a verdict that counts now and does not follow from its own counts.
-
-    Those that are over are for `fleetctl evidence verify`: a long past must not slow a tick.
-    `of`: these aliases; None: all.
-    """
-    whose = {evidence.seq: alias for alias, found in history.evidence.items() for evidence in found}
-    for alias, rejected in history.rejected.items():
-        whose |= {evidence.seq: alias for evidence in rejected.values()}
-    whose = {seq: alias for seq, alias in whose.items() if of is None or alias in of}
-    found = check_evidence(entry for entry in entries if entry.seq in whose)
-    return {whose[check.seq]: check for check in found if check.differs}
-
-
-def trusted(history: History, tampered: Mapping[str, EvidenceCheck]) -> History:
-    """Return the history without what gates said of these aliases, so that they are asked anew."""
-    if not tampered:
-        return history
-    evidence = {key: records for key, records in history.evidence.items() if key not in tampered}
-    rejected = {key: record for key, record in history.rejected.items() if key not in tampered}
-    return replace(history, evidence=evidence, rejected=rejected)
-
-
-def tampering(alias: str, found: EvidenceCheck) -> Diagnostic:
-    """Return FC5130, which names the ledger's entry."""
-    return problem(
-        "FC5130",
-        "Evidence was tampered with",
-        f"Ledger entry {found.seq}, gate {found.gate} of {found.adapter}: {found.differs}. "
-        f"`{alias}` does not move on while this stands. Its live gates are asked all the same "
-        "and take traffic back.",
-        hint="Find out who wrote it. To judge the version anew, release it.",
-        command="fleetctl evidence verify",
-    )
+def tick_context(
+    fleet: FleetSpec, live: State, entries: Sequence[Entry], state_dir: Path, now: datetime
+) -> TickContext:
+    """Return the facts of a tick, and the trials that follow from these facts."""
+    history = settled(fold_entries(entries), live)
+    doubts, trusted = find_doubts(fleet, entries, history, now)
+    trials = due_gates(fleet, live, trusted, now)
+    return TickContext(fleet, live, trusted, entries, state_dir, now, trials, doubts)
 
 
 async def gather_usage(context: TickContext, clock: Callable[[], datetime]) -> tuple[str, ...]:
@@ -97,31 +64,33 @@ async def gather_usage(context: TickContext, clock: Callable[[], datetime]) -> t
     Returns:
         Why requests may be lacking, a sentence for each gateway; see `sync_usage`.
     """
-    starts = [
-        began(trial, context.entries) for trial in context.trials if trial.live and trial.since
-    ]
-    if not starts:
+    tried = [trial for trial in context.trials if trial.live and trial.since]
+    if not tried:
         return ()
+    start = min(began(trial, context.entries) for trial in tried)
     sources = usage_sources(context.state_dir, context.fleet.gateways)
-    return await sync_usage(sources, min(starts) - BEFORE, clock)
+    return await sync_usage(sources, start - BEFORE, clock)
 
 
 def judge_live(context: TickContext, missing: tuple[str, ...] = ()) -> list[JudgedGate]:
     """Judge every live gate of every trial; takes as long as reading the usage logs does.
 
     Args:
-        context: What is looked at.
-        missing: What `gather_usage` returned.
+        context: The facts of the tick.
+        missing: Result of `gather_usage`.
     """
+    watched = [trial for trial in context.trials if trial.live]
+    if not watched:
+        return []
     found: list[JudgedGate] = []
     usage = UsageReader(context.state_dir / GATEWAYS, missing)
-    for trial in context.trials:
+    for trial in watched:
         rollout = context.fleet.rollouts[context.fleet.adapters[trial.alias].rollout]
         try:
             found += judge_traffic(
                 trial, rollout, context.live, context.entries, usage, context.now
             )
-        except Exception as error:  # noqa: BLE001 (nobody else's rollout must go unwatched)
+        except Exception as error:  # noqa: BLE001 (the other rollouts must be watched all the same)
             found += [nothing(trial, gate, unexpected(error)) for gate in trial.live]
     return found
 
@@ -131,33 +100,31 @@ def write_down(
     judged: Iterable[JudgedGate],
     append: Callable[[str, list[dict[str, Any]]], object],
 ) -> list[RecordedGate]:
-    """Append what tells more than the ledger knows."""
+    """Append the findings that tell more than the ledger knows."""
     known = {
         (evidence.alias, evidence.gate): evidence
         for found in context.history.evidence.values()
         for evidence in found
     }
-    told = [RecordedGate(gate, _new(context, gate, known)) for gate in judged]
+    written = [RecordedGate(gate, _is_new(context, gate, known)) for gate in judged]
     records = [
-        recorded.judged.data(recorded.judged.trial.since or context.now)
-        for recorded in told
-        if recorded.recorded
+        gate.judged.data(gate.judged.trial.since or context.now)
+        for gate in written
+        if gate.recorded
     ]
     if records:
         append("gate_judged", records)
-    return told
+    return written
 
 
-def _new(
+def _is_new(
     context: TickContext, judged: JudgedGate, known: dict[tuple[str, str], GateEvidence]
 ) -> bool:
     trial = judged.trial
     rollout = context.fleet.rollouts[context.fleet.adapters[trial.alias].rollout]
-    lasts = rollout.retain if trial.percent == FULL else rollout.bake
-    every = lasts / WINDOWS_A_BAKE
-    return worth_recording(
-        judged, known.get((trial.alias, judged.finding.gate)), context.now, every
-    )
+    every = (rollout.retain if trial.percent == FULL else rollout.bake) / WINDOWS_A_BAKE
+    last = known.get((trial.alias, judged.finding.gate))
+    return worth_recording(judged, last, context.now, every)
 
 
 @dataclass(slots=True)
@@ -171,20 +138,25 @@ class Evaluations:
     def start(
         self,
         context: TickContext,
-        evals: EvalContext,
+        make_evals: Callable[[], EvalContext],
         report: Callable[[GateTrial], ReportProgress],
-    ) -> tuple[GateTrial, ...]:
-        """Start what is lacking; return the trials that are begun now."""
-        begun = []
-        for trial in context.trials:
-            key = (trial.alias, trial.adapter)
-            if trial.offline and key not in self.running and context.may_pass(trial.alias):
-                work = self._one(trial, context, evals, report(trial))
-                self.running[key] = asyncio.create_task(work)
-                begun.append(trial)
-        return tuple(begun)
+    ) -> list[GateTrial]:
+        """Start the evaluations that are lacking; return the trials that are begun now."""
+        begun = [
+            trial
+            for trial in context.trials
+            if trial.offline
+            and (trial.alias, trial.adapter) not in self.running
+            and context.doubts.may_pass(trial.alias)
+        ]
+        if begun:
+            evals = make_evals()
+            for trial in begun:
+                work = self._evaluate(trial, context, evals, report(trial))
+                self.running[trial.alias, trial.adapter] = asyncio.create_task(work)
+        return begun
 
-    async def _one(
+    async def _evaluate(
         self, trial: GateTrial, context: TickContext, evals: EvalContext, report: ReportProgress
     ) -> OfflineResult:
         async with self.room:
@@ -193,10 +165,10 @@ class Evaluations:
     async def finished(
         self, until: asyncio.Event | None = None
     ) -> list[tuple[tuple[str, str], OfflineResult]]:
-        """Return what has ended and is not `taken` yet; once all has ended, or `until` is set.
+        """Return the results that are not `taken` yet; with `until`: once all have ended.
 
-        It is given again until it is taken, so that nobody is asked in vain where it cannot be
-        written down.
+        A result is returned again until it is taken: where a result cannot be written down, the
+        evaluation is not made a second time. Once `until` is set the others are given up.
         """
         if until is not None and self.running:
             stopped = asyncio.create_task(until.wait())
@@ -213,11 +185,11 @@ class Evaluations:
         return [(key, task.result()) for key, task in done.items() if key in self.running]
 
     def taken(self, key: tuple[str, str]) -> None:
-        """Forget an evaluation that has ended, for it is written down."""
+        """Forget an evaluation that has ended and is written down."""
         del self.running[key]
 
     async def stop(self) -> None:
-        """Give up what is under way; the next run begins it anew."""
+        """Give up evaluations that are under way; the next run begins them anew."""
         for task in self.running.values():
             task.cancel()
         await asyncio.gather(*self.running.values(), return_exceptions=True)

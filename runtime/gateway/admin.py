@@ -22,7 +22,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fleet.file_formats import NewerFormatError
+from fleet.errors import NewerFormatError
 from runtime.gateway.auth import digest
 from runtime.gateway.balancer import counts_document
 from runtime.gateway.metrics import CONTENT_TYPE, exposition

@@ -12,9 +12,9 @@ from fleet.errors import (
     EngineTimedOutError,
     EngineUnreachableError,
     FleetError,
+    NewerFormatError,
     problem,
 )
-from fleet.file_formats import NewerFormatError
 from fleet.resources import GatewayFault
 from fleet.spec import GatewaySpec
 from runtime.gateway import supervisor

@@ -13,8 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
-from fleet.errors import FleetError, problem
-from fleet.file_formats import NewerFormatError
+from fleet.errors import FleetError, NewerFormatError, problem
 from fleet.spec import GatewaySpec
 from runtime.gateway.admin import Admin
 from runtime.gateway.admin_socket import AdminServer, is_url, socket_path

@@ -18,8 +18,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from fleet.errors import FleetError, LockHeldError, StalePlanError, problem
-from fleet.file_formats import NewerFormatError
+from fleet.errors import FleetError, LockHeldError, NewerFormatError, StalePlanError, problem
 from fleet.names import is_id
 from fleet.spec import GatewaySpec
 from runtime.files import PRIVATE_FOLDER, locked_file, replace_file

@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 import msgspec
 from pydantic import BaseModel
 
-from fleet.file_formats import require_known
+from fleet.errors import require_known
 from fleet.names import AdapterName, is_id
 from fleet.response_format import flaw
 from fleet.traffic import UNLIMITED, USUAL_TIMEOUTS, TrafficPolicy

@@ -11,8 +11,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from fleet.errors import FleetError, problem
-from fleet.file_formats import require_known
+from fleet.errors import FleetError, problem, require_known
 from fleet.history import Entry
 
 FORMAT = 1
@@ -76,7 +75,8 @@ def entry(text: bytes, number: int, home: str) -> Entry:
     """
     try:
         found = json.loads(text)
-        require_known(found.get("format"), FORMAT, f"{home}:{number}" if number else home)
+        if found.get("format") is not None:
+            require_known(found["format"], FORMAT, f"{home}:{number}" if number else home)
         made = Entry(
             found["seq"],
             datetime.fromisoformat(found["time"]),

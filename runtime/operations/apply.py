@@ -23,6 +23,7 @@ from runtime.library.served_copies import publish
 from runtime.messages import Message
 from runtime.operations.planning import plan_fleet
 from runtime.project.git import commit_of
+from runtime.project.load import library_folder
 from runtime.secrets import read_secret
 from runtime.workspace import Workspace
 
@@ -120,7 +121,7 @@ def _execution_context(
 
 
 def _publish(workspace: Workspace, adapter: str, digest: str) -> Path:
-    folder = version_folder(workspace.library, AdapterName.parse(adapter))
+    folder = version_folder(library_folder(workspace.root), AdapterName.parse(adapter))
     return publish(folder, digest, workspace.state_dir / "store")
 
 

@@ -106,7 +106,7 @@ async def aliases_to_drill(
         longest: Time since the last successful drill after which an alias is due; None: all are.
         declared: Take the interval from each alias's rollout; without an interval none is due.
     """
-    table = await _read_table(workspace)
+    table = await read_routing_table(workspace)
     often = _declared(workspace) if declared else dict.fromkeys(table.aliases, longest)
     entries = workspace.ledger().read()
     last, past = last_drills(entries), fold_entries(entries)
@@ -138,7 +138,8 @@ def _declared(workspace: Workspace) -> dict[str, timedelta | None]:
     }
 
 
-async def _read_table(workspace: Workspace) -> RoutingTable:
+async def read_routing_table(workspace: Workspace) -> RoutingTable:
+    """Return the newest routing table."""
     gateways = LocalGateways(workspace.state_dir, envoys=workspace.envoys())
     try:
         table, _ = await gateways.read_table()
@@ -155,7 +156,7 @@ async def drill_records(
     if not _declared(workspace):
         return ()
     try:
-        table = await _read_table(workspace)
+        table = await read_routing_table(workspace)
     except FleetError:  # `observe` reports the same; without routes nothing is drilled
         return ()
     history = settled(fold_entries(entries), live)

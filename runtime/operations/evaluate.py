@@ -24,6 +24,7 @@ from runtime.operations.eval_jobs import (
     read_evals,
     read_set,
 )
+from runtime.project.load import library_folder
 from runtime.workspace import Workspace
 
 SILENT_S: Final = 2.0
@@ -123,7 +124,7 @@ def import_results(
         path, source, alias=alias, adapter=name, digest=digest, purpose=purpose, context=context,
         chosen=chosen,
     )  # fmt: skip
-    return record(run, context.store, workspace.ledger(), workspace.library)
+    return record(run, context.store, workspace.ledger(), library_folder(workspace.root))
 
 
 async def _run(
@@ -150,7 +151,9 @@ async def _run(
         run = await evaluate(
             job.target, golden, spec, context, purpose=purpose, report=progress(purpose)
         )
-        return record(run, context.store, workspace.ledger(), workspace.library, job.serving)
+        return record(
+            run, context.store, workspace.ledger(), library_folder(workspace.root), job.serving
+        )
 
     first = await once(job.purpose)
     if job.purpose != "anchor" or not first["summary"]["valid"] or known is not None:

@@ -2,43 +2,42 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
-from fleet.errors import Diagnostic, FleetError
+from fleet.errors import FleetError
+from fleet.history import Doubts
 from fleet.rollouts import GateTrial
 from runtime.gates.evidence import JudgedGate
-from runtime.gates.tick import TickContext
 from runtime.ledger.outbox import LedgerOutbox
 from runtime.messages import FailureMessage, Message
 from runtime.operations.rollback import notify_rollback, roll_back
-from runtime.rollback.rollback import RollbackResult
+from runtime.rollback.rollback import RollbackRequest, RollbackResult
 from runtime.workspace import Workspace
 
 FAILED: Final = 3
 """Exit code: a gate failed, and the version was rolled back or got no traffic."""
-_AWAY: Final = ", by what was last read of the ledger, which cannot be read now"
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class JudgingRound:
-    """The result of a tick."""
+    """The result of a tick so far."""
 
-    code: int = 0
+    failed: tuple[str, ...] = ()
+    """Aliases whose new version failed."""
     moved: bool = False
     """Whether traffic was moved, so that the live state observed before is out of date."""
-    failed: list[str] = field(default_factory=list)
-    """Aliases whose new version failed."""
     stuck: bool = False
-    """Whether one of them could not be rolled back."""
+    """Whether a version that failed could not be rolled back."""
     away: FleetError | None = None
     """Why the ledger could not be read, so that nothing but rollbacks was done."""
-    behind: FleetError | None = None
-    """Why no gate may pass: the clock here is behind the ledger."""
-    tampered: dict[str, Diagnostic] = field(default_factory=dict)
-    """By alias that may not move on: the evidence that was tampered with."""
-    anew: frozenset[str] = frozenset()
-    """Aliases that were released from such evidence, and wait to be judged."""
+    doubts: Doubts = field(default_factory=Doubts)
+    """Why no gate may pass, or not those of some aliases."""
+
+    @property
+    def code(self) -> int:
+        """Exit code of the tick."""
+        return FAILED if self.failed else 0
 
     @property
     def why_away(self) -> str:
@@ -53,21 +52,21 @@ class _Failure(NamedTuple):
 
 
 async def roll_back_rejected(
-    workspace: Workspace, context: TickContext, done: JudgingRound
-) -> None:
+    workspace: Workspace, trials: Iterable[GateTrial], done: JudgingRound
+) -> JudgingRound:
     """Roll back the versions that a killed run judged and left with traffic."""
     failures = [
         _Failure(trial, trial.rejected.gate, trial.rejected.finding.reason)
-        for trial in context.trials
+        for trial in trials
         if trial.rejected and trial.percent
     ]
-    await _roll_back_all(workspace, failures, done)
+    return await _roll_back_all(workspace, failures, done) if failures else done
 
 
 async def roll_back_failed(
     workspace: Workspace, judged: Iterable[JudgedGate], done: JudgingRound
-) -> None:
-    """Roll back the versions that failed now, each alias once; without traffic only a line."""
+) -> JudgingRound:
+    """Roll back the versions that failed now, an alias once; without traffic only a line."""
     out: dict[str, _Failure] = {}
     for gate in judged:
         trial, finding = gate.trial, gate.finding
@@ -76,68 +75,62 @@ async def roll_back_failed(
         if trial.percent:
             out[trial.alias] = _Failure(trial, finding.gate, finding.reason)
         else:
-            done.failed.append(trial.alias)
-            done.code = FAILED
+            done = replace(done, failed=(*done.failed, trial.alias))
             workspace.emit(Message(f"{trial.alias}: {trial.adapter} gets no traffic."))
-    await _roll_back_all(workspace, list(out.values()), done)
+    return await _roll_back_all(workspace, list(out.values()), done) if out else done
 
 
 async def _roll_back_all(
     workspace: Workspace, failures: Sequence[_Failure], done: JudgingRound
-) -> None:
+) -> JudgingRound:
     """Roll versions back; then notify.
 
     One table is written at a time. No flip waits for the smoke test of another alias or a webhook.
     """
-    if not failures:
-        return
-    done.code = FAILED
-    done.failed += [failure.trial.alias for failure in failures]
     outbox, turn = workspace.outbox(down=done.why_away), asyncio.Lock()
-    back = await asyncio.gather(
-        *(_roll_back_one(workspace, failure, outbox, turn, done) for failure in failures)
+    requests = [_request(failure, done) for failure in failures]
+    results = await asyncio.gather(
+        *(_roll_back_one(workspace, request, outbox, turn) for request in requests)
     )
     warnings = await asyncio.gather(
         *(
-            notify_rollback(workspace, result, _cause(failure.gate, done), outbox)
-            for result, failure in zip(back, failures, strict=True)
+            notify_rollback(workspace, result, request.cause, outbox)
+            for result, request in zip(results, requests, strict=True)
             if result is not None
         )
     )
     for line in (line for lines in warnings for line in lines):
         workspace.emit(Message(line, "warning"))
+    return replace(
+        done,
+        failed=(*done.failed, *(request.alias for request in requests)),
+        moved=done.moved or any(results),
+        stuck=done.stuck or not all(results),
+    )
 
 
-def _cause(gate: str, done: JudgingRound) -> str:
-    return f"gate {gate}{_AWAY if done.away else ''}"
+def _request(failure: _Failure, done: JudgingRound) -> RollbackRequest:
+    trial, gate, reason = failure
+    away = ", by what was last read of the ledger, which cannot be read now" if done.away else ""
+    return RollbackRequest(
+        trial.alias,
+        trial.stable,
+        reason=f"{gate}: {reason}",
+        cause=f"gate {gate}{away}",
+        only=trial.adapter,
+        facts={"gate": gate, "digest": trial.digests["adapter"]},
+    )
 
 
 async def _roll_back_one(
-    workspace: Workspace,
-    failure: _Failure,
-    outbox: LedgerOutbox,
-    turn: asyncio.Lock,
-    done: JudgingRound,
+    workspace: Workspace, request: RollbackRequest, outbox: LedgerOutbox, turn: asyncio.Lock
 ) -> RollbackResult | None:
-    """Roll one version back and report; None where that is not possible."""
-    trial, gate, reason = failure
+    """Roll a version back and report; None where that is not possible."""
     try:
-        result = await roll_back(
-            workspace,
-            trial.alias,
-            trial.stable,
-            reason=f"{gate}: {reason}",
-            cause=_cause(gate, done),
-            only=trial.adapter,
-            facts={"gate": gate, "digest": trial.digests["adapter"]},
-            outbox=outbox,
-            turn=turn,
-        )
+        result = await roll_back(workspace, request, outbox=outbox, turn=turn)
     except FleetError as error:  # the other rollbacks do not wait; the next tick retries
-        done.stuck = True
         workspace.emit(FailureMessage(error.diagnostics))
         return None
-    done.moved = True
     for line in result.warnings:
         workspace.emit(Message(line, "warning"))
     for line in result.failures:

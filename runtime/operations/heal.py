@@ -13,6 +13,7 @@ from fleet.resources import LoadedAdapter, State
 from runtime.library.served_copies import damaged, repair_copies
 from runtime.messages import EmitMessage, Message
 from runtime.project.facts import read_lock
+from runtime.project.load import library_folder
 from runtime.workspace import Workspace
 
 FIRST_S: Final = 2.0
@@ -106,7 +107,11 @@ def _repair_copies(workspace: Workspace, live: State) -> dict[str, str]:
     # Under the lease: an apply that runs makes copies itself.
     with ledger.lease(f"{workspace.by} (run {workspace.run}, reconcile)") as lease:
         results = repair_copies(
-            wrong, live.adapters().values(), read_lock(workspace.root), workspace.library, store
+            wrong,
+            live.adapters().values(),
+            read_lock(workspace.root),
+            library_folder(workspace.root),
+            store,
         )
         notes = [{"text": copy.text} for copy in results if copy.repaired]
         if notes:

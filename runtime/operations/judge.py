@@ -1,26 +1,30 @@
 """Judge the gates of running rollouts at one tick, record the verdicts, roll back failures."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from fleet.resources import State
 from fleet.rollouts import GateTrial
 from runtime.gates.evidence import JudgedGate
+from runtime.gates.offline import OfflineResult
 from runtime.gates.tick import (
     Evaluations,
     TickContext,
     gather_usage,
     judge_live,
-    tampering,
+    tick_context,
     write_down,
 )
 from runtime.gateway.control import LocalGateways
+from runtime.ledger.fallback import LedgerSnapshot
 from runtime.ledger.protocol import unanswered
 from runtime.messages import EmitMessage, Message
 from runtime.operations.eval_context import eval_context
 from runtime.operations.gate_failures import JudgingRound, roll_back_failed, roll_back_rejected
-from runtime.operations.trust import report_doubts, report_ledger_away, tick_context
+from runtime.operations.trust import report_doubts, report_ledger_away
 from runtime.rollback.drill import undo, unfinished
 from runtime.workspace import Workspace
 
@@ -48,69 +52,72 @@ async def judge_round(
     Raises:
         FleetError: the ledger cannot be read, and never was.
     """
-    done = JudgingRound()
-    known = await asyncio.to_thread(workspace.last_known)
-    done.away = known.away
-    context = await asyncio.to_thread(tick_context, workspace, live, known.entries)
-    _note_doubts(context, done)
-    report_doubts(workspace, context)
-    if done.away is not None or done.behind is not None:
-        await _judge_traffic(workspace, context, done)
-        await _take_evaluations(workspace, live, evaluations, done)
-        if known.away is not None:
-            await report_ledger_away(workspace, known, done.why_away, context)
+    known, context = await _read_facts(workspace, live)
+    done = JudgingRound(away=known.away, doubts=context.doubts)
+    report_doubts(workspace.emit, context.doubts)
+    goes_on = known.away is None and context.doubts.behind is None
+    if goes_on and any(unfinished(context.entries)):
+        await _undo_drills(workspace)
+        done = replace(done, moved=True)
+    done = await roll_back_rejected(workspace, context.trials, done)
+    missing = await gather_usage(context, workspace.now)
+    judged = await asyncio.to_thread(judge_live, context, missing)
+    if judged:
+        done = await _act_on(workspace, context, judged, done)
+    ended = await evaluations.finished()
+    for key, result in ended:
+        done = await _take_evaluation(workspace, live, evaluations, done, key, result)
+    if known.away is not None:
+        await report_ledger_away(workspace, known, done.why_away, context.trials)
+    if not goes_on:
         return done
-    if await _undo_drills(workspace, context):
-        done.moved = True
-    await _judge_traffic(workspace, context, done)
-    await _take_evaluations(workspace, live, evaluations, done)
-    context = await asyncio.to_thread(tick_context, workspace, live)  # with the new verdicts
-    _note_doubts(context, done)
-    begun = evaluations.start(
-        context, eval_context(workspace), lambda trial: _progress(workspace.emit, trial)
-    )
-    for trial in begun:
-        workspace.emit(Message(f"Evaluates {trial.adapter} beside {trial.stable}."))
+    if judged or ended or done.moved:  # the ledger has new verdicts
+        known, context = await _read_facts(workspace, live)
+        if known.away is not None:
+            raise known.away
+        done = replace(done, doubts=done.doubts.then(context.doubts))
+    _start_evaluations(workspace, context, evaluations)
     if until is not None:
-        await _take_evaluations(workspace, live, evaluations, done, until)
+        for key, result in await evaluations.finished(until):
+            done = await _take_evaluation(workspace, live, evaluations, done, key, result)
     return done
 
 
-def _note_doubts(context: TickContext, done: JudgingRound) -> None:
-    """Keep the doubts of a context, which hold rollouts back."""
-    done.behind, done.anew = done.behind or context.behind, context.anew
-    for alias, check in context.tampered.items():
-        done.tampered[alias] = tampering(alias, check)
+async def _read_facts(workspace: Workspace, live: State) -> tuple[LedgerSnapshot, TickContext]:
+    fleet, now = workspace.fleet(), workspace.now()
+    known = await asyncio.to_thread(workspace.last_known)
+    context = await asyncio.to_thread(
+        tick_context, fleet, live, known.entries, workspace.state_dir, now
+    )
+    return known, context
 
 
-async def _judge_traffic(workspace: Workspace, context: TickContext, done: JudgingRound) -> None:
-    """Judge live gates; roll back versions that failed, now or before a run was killed."""
-    await roll_back_rejected(workspace, context, done)
-    missing = await gather_usage(context, workspace.now)
-    judged = await asyncio.to_thread(judge_live, context, missing)
-    await _act_on(workspace, context, judged, done)
+def _start_evaluations(
+    workspace: Workspace, context: TickContext, evaluations: Evaluations
+) -> None:
+    make_evals, report = partial(eval_context, workspace), partial(_progress, workspace.emit)
+    for trial in evaluations.start(context, make_evals, report):
+        workspace.emit(Message(f"Evaluates {trial.adapter} beside {trial.stable}."))
 
 
-async def _take_evaluations(
+async def _take_evaluation(
     workspace: Workspace,
     live: State,
     evaluations: Evaluations,
     done: JudgingRound,
-    until: asyncio.Event | None = None,
-) -> None:
-    """Record the results of evaluations and act on them; without the ledger they are queued."""
-    for key, result in await evaluations.finished(until):
-        known = await asyncio.to_thread(workspace.last_known)
-        done.away = done.away or known.away
-        context = await asyncio.to_thread(tick_context, workspace, live, known.entries)
-        _note_doubts(context, done)
-        if done.behind is not None:  # the result waits for the clock
-            continue
-        outbox = workspace.outbox(VERDICT_S, done.why_away)
-        if result.entries:
-            await asyncio.to_thread(outbox.append, "eval_finished", list(result.entries))
-        evaluations.taken(key)
-        await _act_on(workspace, context, result.judged, done, evaluated=True)
+    key: tuple[str, str],
+    result: OfflineResult,
+) -> JudgingRound:
+    """Record the result of an evaluation and act on it; without the ledger it is queued."""
+    known, context = await _read_facts(workspace, live)
+    done = replace(done, away=done.away or known.away, doubts=done.doubts.then(context.doubts))
+    if done.doubts.behind is not None:  # the result waits for the clock
+        return done
+    outbox = workspace.outbox(VERDICT_S, done.why_away)
+    if result.entries:
+        await asyncio.to_thread(outbox.append, "eval_finished", list(result.entries))
+    evaluations.taken(key)
+    return await _act_on(workspace, context, result.judged, done, evaluated=True)
 
 
 async def _act_on(
@@ -120,7 +127,7 @@ async def _act_on(
     done: JudgingRound,
     *,
     evaluated: bool = False,
-) -> None:
+) -> JudgingRound:
     """Record verdicts and roll back failures, also while the ledger hangs.
 
     Verdicts that were `evaluated` are about versions and bytes, whatever the ledger says now.
@@ -132,24 +139,28 @@ async def _act_on(
     outbox, queued = workspace.outbox(VERDICT_S, done.why_away), ""
     sure = evaluated or done.away is None  # a pass on traffic needs the ledger
     judged = [
-        gate for gate in judged if gate.failed or (sure and context.may_pass(gate.trial.alias))
+        gate
+        for gate in judged
+        if gate.failed or (sure and context.doubts.may_pass(gate.trial.alias))
     ]
 
     def append(kind: str, records: list[dict[str, Any]]) -> None:
         nonlocal queued
         queued = outbox.append(kind, records)
 
-    written = await asyncio.to_thread(write_down, context, judged, append)
-    _report(workspace.emit, (verdict.judged for verdict in written if verdict.recorded))
-    await roll_back_failed(workspace, judged, done)
+    for gate in await asyncio.to_thread(write_down, context, judged, append):
+        finding, trial = gate.judged.finding, gate.judged.trial
+        if gate.recorded:
+            text = f"{finding.verdict} {finding.gate} of {trial.adapter} at {trial.percent} %"
+            workspace.emit(Message(f"{text}: {finding.reason}"))
+    done = await roll_back_failed(workspace, judged, done)
     if queued and done.away is None:
         raise unanswered(f"verdicts could not be written down: {queued}")
+    return done
 
 
-async def _undo_drills(workspace: Workspace, context: TickContext) -> bool:
+async def _undo_drills(workspace: Workspace) -> None:
     """Restore routes that a killed live drill has left turned."""
-    if not list(unfinished(context.entries)):
-        return False
     ledger = workspace.ledger()
     gateways = LocalGateways(workspace.state_dir, envoys=workspace.envoys())
     try:
@@ -161,14 +172,6 @@ async def _undo_drills(workspace: Workspace, context: TickContext) -> bool:
                 await undo(drill, gateways, workspace.ledger)
     finally:
         await gateways.close()
-    return True
-
-
-def _report(emit: EmitMessage, judged: Iterable[JudgedGate]) -> None:
-    for gate in judged:
-        finding = gate.finding
-        text = f"{finding.verdict} {finding.gate} of {gate.trial.adapter}"
-        emit(Message(f"{text} at {gate.trial.percent} %: {finding.reason}"))
 
 
 def _progress(emit: EmitMessage, trial: GateTrial) -> Callable[[int, int], None]:

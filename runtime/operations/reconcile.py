@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from fleet.errors import FleetError, PlacementError
+from fleet.history import tampering
 from fleet.plan import Plan
 from fleet.planning import advances, repair
 from fleet.resources import State
@@ -80,7 +81,7 @@ class Reconciler:
             refused = error
         if judged.stuck:
             workspace.emit(Message("A version that failed still serves: see above."))
-        refused = refused or judged.behind
+        refused = refused or judged.doubts.behind
         if judged.away is not None:  # healing and promoting are journaled, and planned by the past
             raise judged.away
         if judged.moved:
@@ -92,7 +93,7 @@ class Reconciler:
             return code or judged.code
         if not valid:
             return judged.code or 1
-        without = {*judged.tampered, *judged.anew}
+        without = {*judged.doubts.tampered, *judged.doubts.anew}
         onward, code = await self._promote(workspace, live, stop, without, again=healed)
         if not healed and not onward:
             nothing = "Nothing else" if left else "Nothing"
@@ -100,8 +101,8 @@ class Reconciler:
             code = code or await self._publish_routes(workspace, live, stop)
             await drill_next_due(workspace, live)
         await notify_all_open(workspace, live)
-        if judged.tampered:
-            raise FleetError(*judged.tampered.values())
+        if tampered := judged.doubts.tampered:
+            raise FleetError(*(tampering(alias, check) for alias, check in tampered.items()))
         return code or judged.code
 
     async def _publish_routes(self, workspace: Workspace, live: State, stop: asyncio.Event) -> int:

@@ -14,6 +14,7 @@ from fleet.names import AdapterName, Version
 from runtime.files import read_text, write_text
 from runtime.project.facts import read_lock
 from runtime.project.known_base import known_base
+from runtime.project.load import library_folder
 from runtime.training import Training, claim, prolonged, release, train, unfinished, went_on
 from runtime.training_process import one_training
 from runtime.workspace import Workspace
@@ -132,7 +133,7 @@ async def _trained(
         base = known_base(workspace.root, workspace.environment, workspace.variables, name.base)
         longer = asyncio.create_task(prolonged(take, lasts.total_seconds() / 3))
         try:
-            added = await train(training, ledger, base, workspace.library, report)
+            added = await train(training, ledger, base, library_folder(workspace.root), report)
         finally:
             longer.cancel()
             await asyncio.wait([longer])

@@ -5,7 +5,7 @@ neither planning nor evaluations, gates, applies or reports.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any, Final
@@ -14,6 +14,7 @@ from fleet.errors import FleetError
 from fleet.history import (
     Entry,
     FallbackCheck,
+    clock_behind,
     fallback_check,
     fold_entries,
     loaded_digests,
@@ -22,11 +23,10 @@ from fleet.history import (
 from fleet.rollout_policy import OverrideSpec
 from runtime.deadline import call_with_timeout
 from runtime.gateway.control import LocalGateways
-from runtime.ledger.clock import behind
 from runtime.ledger.outbox import LedgerOutbox, queued
 from runtime.operations.notify import UNSENT, notify, recipients
 from runtime.rollback.publish import short
-from runtime.rollback.rollback import RollbackResult, rollback
+from runtime.rollback.rollback import RollbackRequest, RollbackResult, rollback
 from runtime.smoke import recorded_inputs
 from runtime.workspace import Workspace
 
@@ -38,14 +38,8 @@ REPLICA_S: Final = 0.3
 
 async def roll_back(
     workspace: Workspace,
-    alias: str,
-    to: str | None = None,
+    request: RollbackRequest,
     *,
-    reason: str = "",
-    cause: str = "",
-    only: str = "",
-    forward: bool = False,
-    facts: Mapping[str, Any] | None = None,
     smoke: Sequence[str] = (),
     outbox: LedgerOutbox | None = None,
     turn: asyncio.Lock | None = None,
@@ -54,13 +48,7 @@ async def roll_back(
 
     Args:
         workspace: The project; its state folder is enough.
-        alias: Alias to roll back.
-        to: The version; None: the version before.
-        reason: For ledger and notices.
-        cause: Decider, such as `gate errors`; empty: the author of this run.
-        only: Full name of the version to take traffic from; empty: all newer versions.
-        forward: Whether `to` may be newer than the version that answers now.
-        facts: More for the ledger's entry.
+        request: The alias, the version and the reason.
         smoke: Inputs of the smoke test; empty: those recorded or declared.
         outbox: Writes the entry; None: the outbox of the workspace.
         turn: Held while the table is written, where several aliases are rolled back at once.
@@ -69,18 +57,13 @@ async def roll_back(
         FleetError: no such alias, or no such version is resident; nothing was changed.
     """
     gateways = LocalGateways(workspace.state_dir, envoys=workspace.envoys())
-    outbox = outbox or workspace.outbox()
+    outbox, alias = outbox or workspace.outbox(), request.alias
     notes: list[str] = []
     try:
         result = await rollback(
-            alias,
-            to,
+            replace(request, cause=request.cause or workspace.by),
             gateways,
             outbox,
-            reason=reason,
-            only=only,
-            forward=forward,
-            facts={**(facts or {}), "cause": cause or workspace.by},
             doubts=lambda names: check_fallbacks(workspace, outbox, alias, names, notes.append),
             inputs=lambda: smoke_inputs(workspace, outbox, alias, smoke, notes.append),
             turn=turn,
@@ -155,7 +138,7 @@ def smoke_inputs(
     """
     none: list[Entry] = []
     entries = outbox.read(none, lambda ledger: ledger.read())
-    late = behind(entries, workspace.now())
+    late = clock_behind(entries, workspace.now())
     if late is not None:
         note(f"{late.diagnostics[0].summary}: {late.diagnostics[0].detail}")
     found = tuple(given) or recorded_inputs(entries, alias)

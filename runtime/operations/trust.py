@@ -1,52 +1,17 @@
 """Say which evidence may be used: the ledger unreadable, the clock behind it, verdicts tampered."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from fleet.errors import FleetError
-from fleet.history import Entry, EvidenceCheck, fold_entries, settled
+from fleet.history import Doubts, clock_behind, fold_entries, tampered_evidence, tampering
 from fleet.maintenance import ledger_away
 from fleet.plan import Plan
-from fleet.resources import Route, State
-from fleet.spec import FleetSpec
-from runtime.gates.tick import TickContext, tampering, trusted, unsound
-from runtime.ledger.clock import behind
+from fleet.resources import Route
+from fleet.rollouts import GateTrial
 from runtime.ledger.fallback import LedgerSnapshot
-from runtime.messages import Message
+from runtime.messages import EmitMessage, Message
 from runtime.operations.notifications import notify_once
 from runtime.workspace import Workspace
-
-
-def tick_context(
-    workspace: Workspace, live: State, known: Sequence[Entry] | None = None
-) -> TickContext:
-    """Return what a tick judges by; `known` entries None: the ledger is read."""
-    entries = workspace.ledger().read() if known is None else known
-    history = settled(fold_entries(entries), live)
-    now, found, fleet = workspace.now(), unsound(entries, history), workspace.fleet()
-    freed = {str(entry.data["alias"]): entry.seq for entry in entries if entry.kind == "released"}
-    return TickContext(
-        fleet,
-        live,
-        trusted(history, found),
-        entries,
-        workspace.state_dir,
-        now,
-        behind(entries, now),
-        {alias: check for alias, check in found.items() if check.seq > freed.get(alias, 0)},
-        frozenset(
-            alias
-            for alias, check in found.items()
-            if check.seq < freed.get(alias, 0) and _judges(fleet, alias, check)
-        ),
-    )
-
-
-def _judges(fleet: FleetSpec, alias: str, found: EvidenceCheck) -> bool:
-    """Say whether the declared version is judged by the gate of a verdict."""
-    declared = fleet.adapters.get(alias)
-    if declared is None or str(declared.name) != found.adapter:
-        return False
-    return found.gate in fleet.rollouts[declared.rollout].gates
 
 
 def require_trusted(workspace: Workspace, plan: Plan) -> None:
@@ -62,10 +27,10 @@ def require_trusted(workspace: Workspace, plan: Plan) -> None:
     if not up:
         return
     entries = workspace.ledger().read()
-    late = behind(entries, workspace.now())
+    late = clock_behind(entries, workspace.now())
     if late is not None:
         raise late
-    found = unsound(entries, fold_entries(entries), up)
+    found = tampered_evidence(entries, fold_entries(entries), up)
     if found:
         raise FleetError(*(tampering(alias, check) for alias, check in sorted(found.items())))
 
@@ -82,28 +47,28 @@ def rising(plan: Plan) -> frozenset[str]:
     )
 
 
-def report_doubts(workspace: Workspace, context: TickContext) -> None:
+def report_doubts(emit: EmitMessage, doubts: Doubts) -> None:
     """Emit which evidence is not used, and which rollouts stay."""
-    if context.behind is not None:
-        workspace.emit(
+    if doubts.behind is not None:
+        emit(
             Message(
                 "THE CLOCK IS BEHIND THE LEDGER. Live gates are judged by it and take traffic "
                 "back. Nothing passes, and no rollout moves on."
             )
         )
-    for alias, check in context.tampered.items():
-        workspace.emit(
+    for alias, check in doubts.tampered.items():
+        emit(
             Message(
                 f"EVIDENCE OF {alias} WAS TAMPERED WITH (ledger entry {check.seq}). Its live gates "
                 "are judged without it and take traffic back. It does not move on."
             )
         )
-    for alias in sorted(context.anew):
-        workspace.emit(Message(f"{alias}: was released, and is judged anew before it moves on."))
+    for alias in sorted(doubts.anew):
+        emit(Message(f"{alias}: was released, and is judged anew before it moves on."))
 
 
 async def report_ledger_away(
-    workspace: Workspace, known: LedgerSnapshot, why: str, context: TickContext
+    workspace: Workspace, known: LedgerSnapshot, why: str, trials: Iterable[GateTrial]
 ) -> None:
     """Emit by which entries gates judge and which rollouts stay; notify operators once."""
     count, last = len(known.entries), known.entries[-1].time
@@ -114,7 +79,7 @@ async def report_ledger_away(
             "nothing is healed, and no golden set is asked."
         )
     )
-    for trial in (trial for trial in context.trials if trial.offline):
+    for trial in (trial for trial in trials if trial.offline):
         gates = ", ".join(gate.name for gate in trial.offline)
         workspace.emit(
             Message(

@@ -8,10 +8,9 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
-from types import MappingProxyType
 from typing import Any
 
 from fleet.history import FallbackObjection, nothing_known
@@ -37,7 +36,6 @@ from runtime.smoke import SmokeResult, smoke_test
 
 PING = "Hello"
 """What is asked where no known input is recorded: any answer at all will do."""
-NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,16 +91,30 @@ class RollbackResult:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class RollbackRequest:
+    """The alias to roll back, where to, and what the ledger keeps of the reason."""
+
+    alias: str
+    """Such as `acme-support`."""
+    to: str | None = None
+    """Version such as `2.1.0`; None: the newest proven version before the one that answers now."""
+    reason: str = ""
+    cause: str = ""
+    """Decider, such as `gate errors`; empty: the author of the run."""
+    only: str = ""
+    """Full name of the version that is to stay out; empty: all newer versions."""
+    forward: bool = False
+    """Whether `to` may be newer than the version that answers now."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """More for the ledger's entry, such as the gate that failed; plain values."""
+
+
 async def rollback(
-    alias: str,
-    to: str | None,
+    request: RollbackRequest,
     gateways: LocalGateways,
     outbox: LedgerOutbox,
     *,
-    reason: str = "",
-    only: str = "",
-    forward: bool = False,
-    facts: Mapping[str, Any] = NOTHING,
     doubts: FallbackObjection = nothing_known,
     inputs: Callable[[], Sequence[str]] = tuple,
     turn: AbstractAsyncContextManager[Any] | None = None,
@@ -111,23 +123,18 @@ async def rollback(
     """Give all of an alias's traffic to an earlier resident version.
 
     Args:
-        alias: What clients call, such as `acme-support`.
-        to: The version, such as `2.1.0`; None: the newest proven one before the one
-            that answers now.
+        request: The alias, the version and the reason.
         gateways: Where the table is read and published.
-        outbox: Writes it down, after the flip; what fails there is a warning.
-        reason: For the ledger.
-        only: Full name of the version that is to stay out; empty: all that are newer.
-        forward: Whether `to` may be newer than what answers now.
-        facts: More for the ledger's entry, such as the gate that failed; plain values.
-        doubts: Gives what speaks against versions; asked once, and only where it matters.
-        inputs: Gives the inputs of the smoke test; asked after the flip. None known: `PING`.
+        outbox: Writes the ledger's entry, after the flip; a failure is a warning.
+        doubts: Gives the objections to versions; called once, and only where they matter.
+        inputs: Gives the inputs of the smoke test, after the flip; none: `PING`.
         turn: Held while the table is written, where several aliases go back at once.
         seconds: Clock for the durations.
 
     Raises:
         FleetError: no such alias, or no such version is resident; nothing was changed.
     """
+    alias, to, forward = request.alias, request.to, request.forward
     doubts = cache(doubts)
     decided, began = datetime.now(UTC).isoformat(timespec="milliseconds"), seconds()
 
@@ -154,14 +161,15 @@ async def rollback(
     remarks = tuple(
         without_gates(before, target, doubts) if forward else against(before, target, to, doubts)
     )
-    newer = tuple(name for name in newer_than(before, target) if only in ("", name))
+    newer = tuple(name for name in newer_than(before, target) if request.only in ("", name))
     record = {
-        **facts,
+        **request.facts,
+        **({"cause": request.cause} if request.cause else {}),
         **({"forward": True} if forward else {}),
         "alias": alias,
         "to": target.adapter,
         "before": {share.adapter: share.percent for share in before.shares},
-        "reason": reason,
+        "reason": request.reason,
         "revision": flip.table.revision,
         "decided": decided,
         "seconds": round(took, 3),
@@ -196,7 +204,7 @@ async def rollback(
         acknowledged=flip.published.acknowledged,
         smoke=smoke,
         smoke_ok_s=smoke_ok,
-        reason=reason,
+        reason=request.reason,
         warnings=tuple(
             dict.fromkeys(
                 (

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from fleet.errors import ConfigError
 from fleet.resources import ServerFlags
+from fleet.vllm.flags import ALIASES, RESERVED, why_reserved
 from fleet.vllm.launch import command_line
-from fleet.vllm.reserved_flags import ALIASES, RESERVED, why_reserved
 from runtime.project.load import load_project
 from tests.broken.project import FLEET, valid, write
 

@@ -52,15 +52,14 @@ def test_nobody_waits_for_a_version_that_cannot_be_rolled_back(
     async def scenario() -> tuple[gate_failures.JudgingRound, RoutingTable]:
         gateways = LocalGateways(workspace.state_dir)
         await gateways.publish(table)
-        done = gate_failures.JudgingRound()
-        await gate_failures.roll_back_failed(workspace, both, done)
+        done = await gate_failures.roll_back_failed(workspace, both, gate_failures.JudgingRound())
         now, _ = await gateways.read_table()
         await gateways.close()
         return done, now
 
     done, now = asyncio.run(scenario())
     assert (done.stuck, done.moved, done.code) == (True, True, gate_failures.FAILED)
-    assert done.failed == ["acme-support", "birch-faq"]
+    assert done.failed == ("acme-support", "birch-faq")
     shares = {
         name: {each.adapter: each.percent for each in entry.shares}
         for name, entry in now.aliases.items()
@@ -107,13 +106,12 @@ def test_nobody_s_traffic_waits_for_a_webhook_or_for_another_s_smoke_test(tmp_pa
             )
         )
         await gateways.close()
-        done = gate_failures.JudgingRound()
-        await gate_failures.roll_back_failed(workspace, [failed(*each) for each in names], done)
-        return done
+        both = [failed(*each) for each in names]
+        return await gate_failures.roll_back_failed(workspace, both, gate_failures.JudgingRound())
 
     with webhook(arrived) as hook:
         done = asyncio.run(scenario(hook.url))
-    assert (done.stuck, done.failed) == (False, ["acme-support", "birch-faq"])
+    assert (done.stuck, done.failed) == (False, ("acme-support", "birch-faq"))
     assert seen == [{"acme-support", "birch-faq"}] * 2
     told = [each.data["alias"] for each in workspace.ledger().read() if each.kind == "notified"]
     assert sorted(told) == ["acme-support", "birch-faq"]
@@ -138,7 +136,10 @@ def test_what_was_evaluated_while_the_ledger_went_away_is_not_asked_again(tmp_pa
         evaluations.running["acme-support", NEW] = asyncio.ensure_future(work)
         aside = home.rename(tmp_path / "aside")
         home.mkdir()
-        await judge._take_evaluations(workspace, State({}), evaluations, done)
+        for key, result in await evaluations.finished():
+            done = await judge._take_evaluation(
+                workspace, State({}), evaluations, done, key, result
+            )
         home.rmdir()
         aside.rename(home)
         return evaluations, done

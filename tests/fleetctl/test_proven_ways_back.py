@@ -15,6 +15,7 @@ from runtime.fake_vllm.weights import FakeWeights
 from runtime.ledger import open_ledger
 from runtime.operations.drills import aliases_to_drill, drill_one
 from runtime.operations.rollback import roll_back
+from runtime.rollback.rollback import RollbackRequest
 from runtime.workspace import Workspace
 from tests.runtime.gateway.stage import NEW, OLD, Stage, alias, stage, table
 
@@ -59,7 +60,7 @@ def test_a_version_given_up_half_way_is_passed_over(tmp_path: Path, *, away: boo
             drilled = await drill_one(workspace, ALIAS, None, ("Hi",), live=False)
             assert (drilled.target, drilled.complete) == (OLDER, True)
             assert WHY in drilled.warnings
-            result = await roll_back(workspace, ALIAS, smoke=("Hi",))
+            result = await roll_back(workspace, RollbackRequest(ALIAS), smoke=("Hi",))
             assert (result.target, result.complete) == (OLDER, True)
             told = "\n".join(result.warnings)
             assert WHY in result.warnings
@@ -72,7 +73,7 @@ def test_a_version_given_up_half_way_is_passed_over(tmp_path: Path, *, away: boo
 def test_one_that_is_named_is_taken_with_a_warning(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with halfway(tmp_path) as (_, workspace):
-            result = await roll_back(workspace, ALIAS, "2.1.0", smoke=("Hi",))
+            result = await roll_back(workspace, RollbackRequest(ALIAS, "2.1.0"), smoke=("Hi",))
             assert (result.target, result.complete) == (OLD, True)
             assert result.warnings == ("2.1.0 was named, though it never had all traffic",)
 
@@ -85,7 +86,7 @@ def test_where_neither_ledger_nor_copy_answers_the_version_before_is_taken(tmp_p
             for name in ("ledger.jsonl", "ledger-as-last-read.jsonl"):
                 (workspace.state_dir / name).unlink()
                 (workspace.state_dir / name).mkdir()
-            result = await roll_back(workspace, ALIAS, smoke=("Hi",))
+            result = await roll_back(workspace, RollbackRequest(ALIAS), smoke=("Hi",))
             assert (result.target, result.complete) == (OLD, True)
             assert result.warnings[0].startswith("neither the ledger nor its copy here can be read")
 
@@ -101,7 +102,7 @@ def test_what_was_written_a_moment_ago_speaks_against_a_version_without_the_ledg
             workspace.ledger().append("rolled_back", held)  # nobody reads the ledger after it
             (workspace.state_dir / "ledger.jsonl").unlink()
             with pytest.raises(FleetError, match=r"2\.0\.0: it was rolled back"):
-                await roll_back(workspace, ALIAS, smoke=("Hi",))
+                await roll_back(workspace, RollbackRequest(ALIAS), smoke=("Hi",))
 
     asyncio.run(scenario())
 

@@ -23,6 +23,7 @@ from runtime.gateway.state_dir import read_table
 from runtime.gateway.table import AliasEntry
 from runtime.ledger import open_ledger
 from runtime.operations.rollback import roll_back
+from runtime.rollback.rollback import RollbackRequest
 from runtime.workspace import Workspace
 from tests.fleet.rollouts.gate_trials import ALIAS, NEW, NEXT, OLD
 from tests.fleet.rollouts.rollout_laws import Tick, out_of
@@ -149,7 +150,7 @@ async def flips_or_says_why(workspace: Workspace, world: World, *, known: bool) 
         if each.percent or (each.adapter in proven and bytes_of(each.adapter) not in out)
     ]
     try:
-        done = await roll_back(workspace, ALIAS, smoke=("Hi",))
+        done = await roll_back(workspace, RollbackRequest(ALIAS), smoke=("Hi",))
     except FleetError as error:
         code = error.diagnostics[0].code
         assert (code, fit) == ("FC6025" if shares[newest + 1 :] else "FC6022", [])

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from fleetctl.wiring import open_workspace
-from runtime.gates.tick import judge_live, write_down
-from runtime.operations.trust import tick_context
+from runtime.gates.tick import judge_live, tick_context, write_down
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project
 
@@ -93,7 +92,8 @@ def judged_and_killed(project: Project) -> list[str]:
 
     async def scenario() -> list[str]:
         workspace = open_workspace(project.root, "fake", {}, project.root / ".fleetctl")
-        scene = tick_context(workspace, await workspace.observe_now())
+        live, entries = await workspace.observe_now(), workspace.ledger().read()
+        scene = tick_context(workspace.fleet(), live, entries, workspace.state_dir, workspace.now())
         told = write_down(scene, judge_live(scene), workspace.ledger().append)
         return [each.judged.finding.verdict for each in told if each.recorded]
 

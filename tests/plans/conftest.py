@@ -102,9 +102,6 @@ def _canary() -> Plan:
         gates=(
             GateDue("acme-support", "accuracy", "accuracy_drop", "at most 3 pp", "no evidence"),
         ),
-        held=(),
-        unknown=(),
-        warnings=(),
         cost_before=0.0,
         cost_after=0.0,
         unchanged=11,

@@ -11,8 +11,14 @@ from typing import Any
 import pytest
 
 from fleet.config.lockfile import Lock, lock_text, parse_lock
-from fleet.errors import ConfigError, EngineRejectedError, FleetError
-from fleet.file_formats import NewerFormatError, newer_server, require_known
+from fleet.errors import (
+    ConfigError,
+    EngineRejectedError,
+    FleetError,
+    NewerFormatError,
+    newer_server,
+    require_known,
+)
 from fleet.resources import Server, ServerFlags, State
 from plans.documents import live_file
 from runtime.engines.launch_records import RECORD, LaunchRecord, LaunchRecords

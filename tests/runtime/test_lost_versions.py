@@ -15,7 +15,7 @@ from runtime.ledger.outbox import LedgerOutbox
 from runtime.ledger.protocol import Ledger
 from runtime.observe import lost
 from runtime.rollback.drill import drill
-from runtime.rollback.rollback import rollback
+from runtime.rollback.rollback import RollbackRequest, rollback
 from tests.runtime.gateway.stage import NEW, OLD, Stage, alias, stage, table
 
 OLDER = "acme-support-tiny-v2.0.0"
@@ -50,7 +50,9 @@ def test_a_version_that_its_server_has_lost_is_passed_over_for_one_that_is_there
             memory.listed[OLDER] = "/store/older"
             memory.cached[OLDER] = FakeWeights("/store/older", OLDER)
             del memory.listed[OLD]
-            result = await rollback("acme-support", None, ours.gateways, scribe(ours.state))
+            result = await rollback(
+                RollbackRequest("acme-support"), ours.gateways, scribe(ours.state)
+            )
             assert (result.target, result.complete, result.next) == (OLDER, True, "")
             assert "s1 no longer holds 2.1.0: fleetctl reconcile --once" in result.warnings[0]
 
@@ -63,7 +65,9 @@ def test_nobody_is_sent_to_a_version_that_no_server_holds(tmp_path: Path, to: st
         async with three_versions(tmp_path / ".fleetctl") as ours:
             del ours.replicas["s1"].memory.listed[OLD]
             with pytest.raises(FleetError, match="answered by nobody") as refused:
-                await rollback("acme-support", to, ours.gateways, scribe(ours.state))
+                await rollback(
+                    RollbackRequest("acme-support", to), ours.gateways, scribe(ours.state)
+                )
             assert refused.value.diagnostics[0].command == "fleetctl reconcile --once"
             assert (await ours.gateways.read_table())[0].revision == 2
             found = await drill("acme-support", to, ours.gateways, scribe(ours.state))
@@ -81,7 +85,9 @@ def test_a_server_that_does_not_answer_has_lost_nothing(tmp_path: Path) -> None:
             await ours.replicas["s1"].stop()
             seen, _ = await ours.gateways.read_table()
             assert await lost(seen, seen.aliases["acme-support"].shares) == frozenset()
-            result = await rollback("acme-support", None, ours.gateways, scribe(ours.state))
+            result = await rollback(
+                RollbackRequest("acme-support"), ours.gateways, scribe(ours.state)
+            )
             assert (result.target, result.complete) == (OLD, False)
             assert result.next == "fleetctl reconcile --once"
 

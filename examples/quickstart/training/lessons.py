@@ -64,8 +64,8 @@ def batches(
     """Yield inputs and labels; only answer tokens carry a label.
 
     Pools of examples are sorted by length, so that a batch carries almost no padding. The raw
-    tokenizer is used and its padding switched off: whoever padded with it before would otherwise
-    shift every label, silently.
+    tokenizer is used and its padding switched off: padding left on by an earlier call would shift
+    every label, silently.
     """
     raw = tokenizer.backend_tokenizer
     raw.no_padding()

@@ -1,13 +1,14 @@
 """Figures that others published, and what our laws say in their place."""
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from math import exp
 from pathlib import Path
 
 from fleet.capacity.calibration import Point
-from fleet.capacity.decode_law import expected_active, expected_busy
+from fleet.capacity.decode_law import expected_active
 from fleet.hardware import BaseShape
 from fleet.vllm.lora_slots import pool_bytes, slot_bytes, slot_tensors, taken
 from fleet.vllm.memory import GIB, kv_bytes_per_token, weight_bytes
@@ -148,6 +149,24 @@ def series() -> list[Series]:
         Series(model, tokens, *zip(*pairs, strict=True))
         for (model, tokens), pairs in groups.items()
     ]
+
+
+def expected_busy(rates: Iterable[float], seconds: float) -> float:
+    """Return the number of different adapters to be expected with a request in flight.
+
+    A server whose slots are fewer lets adapters wait for one another: keep it under `max_loras`.
+
+    Args:
+        rates: Each adapter's requests per second.
+        seconds: How long a request stays.
+
+    Source:
+        Poisson arrivals: an adapter is idle with `exp(-rate * seconds)`. On the 119 published
+        runs that met their demand, more than `max_loras` catches 51 of the 52 whose median time
+        to first token was over 1 s, with 11 false alarms of 67; 0.9 of them misses none (Agulló
+        et al. 2025, arXiv:2508.08343).
+    """
+    return sum(1 - exp(-rate * seconds) for rate in rates)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ from fleet.capacity.decode_law import (
     batch_of_step,
     capacity,
     expected_active,
-    expected_busy,
     largest_batch,
     prompt_seconds,
     step_seconds,
@@ -23,7 +22,7 @@ from fleet.capacity.decode_law import (
 )
 from fleet.capacity.estimate import _from_sheet, estimate_speed, lora_factor, parameters
 from fleet.hardware import SHEETS, Sheet, Speed
-from tests.fleet.capacity.published import LLAMA_31_8B, QWEN25_7B, series
+from tests.fleet.capacity.published import LLAMA_31_8B, QWEN25_7B, expected_busy, series
 from tests.fleet.planning.builders import TINY, base
 
 SPEED = Speed(step_s=0.010, request_s=0.0001, lora_factor=2.0, spread=0.01, prompt_weight=0.1)

@@ -251,7 +251,7 @@ def test_an_overload_that_nothing_can_relieve_is_left_and_told() -> None:
     fleet_ = declared(many(4, 400), [rack("rack1", 1)])
     made = plan(grown(fleet_, 700), applied(fleet_))
     assert made.changes == ()
-    assert any("more load than the declared 70 %" in each for each in made.warnings)
+    assert any("more load than the declared 70 %" in note.text for note in made.warnings)
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def planned(of: FleetSpec, live: State | None = None) -> Plan:
 
 
 def told(plan: Plan) -> list[str]:
-    return [each for each in plan.warnings if each.startswith("FC2011")]
+    return [note.text for note in plan.warnings if note.text.startswith("FC2011")]
 
 
 def test_an_estimate_warns_and_says_to_measure() -> None:

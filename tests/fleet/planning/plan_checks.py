@@ -47,7 +47,7 @@ def check_bytes(world: World, plan: Plan) -> None:
         if isinstance(there, LoadedAdapter) and there.server not in world.silent:
             altered = f"{there.adapter} on {there.server} has other bytes than the lock pins"
             right = there.digest == digest_of(there.adapter)
-            assert right or any(altered in each for each in plan.held)
+            assert right or any(altered in note.text for note in plan.held)
 
 
 def check_ways_back(before: Mapping[Address, Resource], past: History, world: World) -> None:
@@ -79,5 +79,5 @@ def others(plan: Plan, alias: str) -> dict[str, object]:
         "steps": [(each.id, plain(each.operation)) for each in plan.steps if theirs(each.address)],
         "impacts": [each for each in plan.impacts if each.alias != alias],
         "gates": [each for each in plan.gates if each.alias != alias],
-        "held": [each for each in plan.held if not each.startswith(f"{alias}:")],
+        "held": [note for note in plan.held if note.subject != alias],
     }

@@ -16,7 +16,7 @@ def warned(sticky: Sticky, keys: int) -> str:
     acme = tuple(ClientKey(f"k{n}", f"env:K{n}", "f" * 12) for n in range(keys))
     what = fleet(adapter(NEW, sticky=sticky), known=[OLD], keys={"acme": acme})
     live = state(route("acme-support", (OLD, 100, "s")))
-    return "".join(coarse_shares(what, decide_rollouts(what, live, history(), NOON)))
+    return "".join(map(str, coarse_shares(what, decide_rollouts(what, live, history(), NOON))))
 
 
 @pytest.mark.parametrize(

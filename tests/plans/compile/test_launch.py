@@ -9,8 +9,8 @@ import pytest
 from fleet.errors import ConfigError
 from fleet.hardware import DeviceSpec, HostSpec
 from fleet.resources import Server, ServerFlags
+from fleet.vllm.flags import ALIASES, RESERVED
 from fleet.vllm.launch import LaunchCommand, command_line, environment, inherited, launch_of
-from fleet.vllm.reserved_flags import ALIASES, RESERVED
 from plans.compile.launch import LAUNCH_FORMATS, as_json, as_shell, as_systemd
 from runtime.fake_vllm.flags import FakeConfig, parse_flags
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fleet.encoding import MEASURED, VERBS, decisions, plan_id
 from fleet.errors import FleetError
-from fleet.plan import Impact, Plan
+from fleet.plan import Impact, Plan, PlanNote
 from fleet.steps import Operation, Step
 from plans.documents.plan_file import Envelope, dump, load, load_with_envelope
 
@@ -41,6 +41,8 @@ def values(hint: Any) -> st.SearchStrategy[Any]:  # noqa: PLR0911 (one for each 
         if rest == [Ellipsis]:
             return st.lists(values(first), max_size=2).map(tuple)
         return st.tuples(*(values(each) for each in (first, *rest)))
+    if hint is PlanNote:
+        return st.text().map(PlanNote.of)
     if get_origin(hint) in (Union, UnionType):
         return st.one_of([values(each) for each in get_args(hint)])
     if is_dataclass(hint):

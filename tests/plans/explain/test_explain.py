@@ -5,7 +5,7 @@ import pytest
 
 from fleet.errors import FleetError
 from fleet.names import AdapterName
-from fleet.plan import Plan
+from fleet.plan import Plan, PlanNote
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State
 from fleet.rollout_policy import RolloutPolicy
 from fleet.spec import AdapterFacts, AdapterSpec, ClientKey, ClientSpec, FleetSpec
@@ -119,7 +119,10 @@ def test_a_wrong_name_is_an_error_with_the_nearest_right_one(
 
 
 def test_a_route_says_what_is_held_back_and_only_its_own(scene: ExplainInput) -> None:
-    held = ("acme-support: 2.2.0 stays at 10 %, baking until noon", "acme-other: not this")
+    held = (
+        PlanNote("2.2.0 stays at 10 %, baking until noon", "acme-support"),
+        PlanNote("not this", "acme-other"),
+    )
     waiting = replace(scene, plan=replace(scene.plan, held=held))
     text = explain(waiting, "route/acme-support")
     assert "  Held back  2.2.0 stays at 10 %, baking until noon\n" in text

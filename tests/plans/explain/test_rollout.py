@@ -6,7 +6,7 @@ import pytest
 
 from fleet.encoding import plan_id
 from fleet.history.values import History
-from fleet.plan import Plan
+from fleet.plan import Plan, PlanNote
 from fleet.planning.pipeline import make_plan
 from fleet.resources import Route
 from fleet.rollouts.decide import decide_rollouts
@@ -72,7 +72,8 @@ def test_explain_says_the_phase_the_gates_and_the_outlook() -> None:
     before = past(10, evidence("accuracy"), evidence("errors", UNSURE))
     what, now = declared(), NOON + DAY
     made = decide_rollouts(what, there, before, now)
-    plan = replace(make_plan(what, there, before, now), outlook=(f"{ALIAS}: well", "other: no"))
+    outlook = (PlanNote("well", ALIAS), PlanNote("no", "other"))
+    plan = replace(make_plan(what, there, before, now), outlook=outlook)
     facts = list(rollout_facts(plan, made, live))
     assert facts[:3] == [
         ("Rollout", "2.2.0 is extended"),
@@ -92,7 +93,7 @@ def told() -> Plan:
     return replace(
         made,
         gates=(first, replace(second, power="seldom tells")),
-        outlook=(f"{ALIAS}: mostly held",),
+        outlook=(PlanNote("mostly held", ALIAS),),
     )
 
 

@@ -9,7 +9,7 @@ from itertools import product
 import pytest
 
 from fleet.names import Address
-from fleet.plan import Action, Change, Plan, Reason
+from fleet.plan import Action, Change, Plan, PlanNote, Reason
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, Share
 from plans.redact import prose, scrubbed
 from plans.render import RENDERERS, markdown, text
@@ -73,7 +73,7 @@ def test_no_changes_is_one_line(converged: Plan) -> None:
 
 
 def test_no_changes_with_something_unknown_does_not_claim_that_all_is_well(converged: Plan) -> None:
-    shown = text.render(replace(converged, unknown=("server/a: no answer in 3 s",)))
+    shown = text.render(replace(converged, unknown=(PlanNote("no answer in 3 s", "server/a"),)))
     assert shown.startswith("No changes. ")
     assert "matches" not in shown
     assert "server/a: no answer in 3 s" in shown
@@ -114,7 +114,7 @@ def test_the_comment_stays_within_its_limit_and_whole(
 
 
 def test_a_comment_that_cannot_hold_the_details_says_so(canary: Plan) -> None:
-    warnings = tuple(f"{number}: {'why ' * 50}" for number in range(1000))
+    warnings = tuple(PlanNote(f"{number}: {'why ' * 50}") for number in range(1000))
     shown = markdown.render(replace(canary, warnings=warnings))
     assert len(shown.encode()) <= markdown.LIMIT
     assert "Details left out by size." in shown
@@ -149,7 +149,8 @@ def test_a_comment_shows_no_place_of_any_machine(canary: Plan) -> None:
         "see /home/ana/fleet/.fleetctl/log and ~/x/y or C:\\Users\\ana"
     )
     change = replace(canary.changes[0], why=told, details=(("path", "/opt/a/b", "/opt/c/d"),))
-    plan = replace(canary, changes=(change,), unknown=(told,), warnings=(told,), held=(told,))
+    notes = (PlanNote(told),)
+    plan = replace(canary, changes=(change,), unknown=notes, warnings=notes, held=notes)
     shown = markdown.render(plan)
     for word in ("hunter2", "10.0.0.5", "/home", "ana/", ".fleetctl", "/opt", "Users", "~/x"):
         assert word not in shown
@@ -201,9 +202,10 @@ def test_the_page_escapes_what_comes_from_outside_and_is_well_formed(canary: Pla
         HOSTILE,
         details=((HOSTILE, HOSTILE, HOSTILE),),
     )
+    hostile = (PlanNote(HOSTILE),)
     impact = replace(canary.impacts[0], summary=HOSTILE, back_out=HOSTILE)
     shown = RENDERERS["html"](
-        replace(canary, changes=(rogue,), impacts=(impact,), warnings=(HOSTILE,), held=(HOSTILE,))
+        replace(canary, changes=(rogue,), impacts=(impact,), warnings=hostile, held=hostile)
     )
     tags = _Tags()
     tags.feed(shown)

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from fleet.plan import Action, Change, Plan, Reason
+from fleet.plan import Action, Change, Plan, PlanNote, Reason
 from fleet.resources import Server
 from plans.render.verdict import ReviewLevel, judge
 
@@ -40,6 +40,6 @@ def test_a_restart_needs_a_decision_and_the_worst_reason_comes_first(canary: Pla
     restart = Change(
         server.address, Action.REPLACE, server, server, Reason.FLAGS_CHANGED, "Flags differ."
     )
-    verdict = judge(replace(canary, changes=(*canary.changes, restart), warnings=("w",)))
+    verdict = judge(replace(canary, changes=(*canary.changes, restart), warnings=(PlanNote("w"),)))
     assert verdict.level is ReviewLevel.DANGER
     assert verdict.reasons == ("1 server to restart", "1 warning")

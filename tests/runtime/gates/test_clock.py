@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from fleet.gates.verdict import Verdict
+from fleet.history.doubts import clock_behind
 from fleet.history.entry import Entry
 from runtime.gates.evidence import JudgedGate
 from runtime.gates.live import judge_traffic
-from runtime.ledger.clock import behind
 from runtime.usage.log import UsageLog
 from runtime.usage.read import UsageReader
 from tests.fleet.planning.builders import loaded, state
@@ -26,12 +26,12 @@ LAST = Entry(7, NOON, "apply_finished", "r", "ci", 1, {}, "", "")
 
 @pytest.mark.parametrize("ahead", [-30, 0, 3600])
 def test_clocks_of_two_machines_may_differ_a_little(ahead: int) -> None:
-    assert behind([LAST], NOON + timedelta(seconds=ahead)) is None
-    assert behind([], NOON) is None
+    assert clock_behind([LAST], NOON + timedelta(seconds=ahead)) is None
+    assert clock_behind([], NOON) is None
 
 
 def test_a_clock_that_is_far_behind_is_refused_with_both_times() -> None:
-    error = behind([LAST], NOON - timedelta(hours=1))
+    error = clock_behind([LAST], NOON - timedelta(hours=1))
     assert error is not None
     (shown,) = error.diagnostics
     assert shown.summary == "The clock is behind the ledger"
@@ -46,7 +46,7 @@ def test_what_is_written_by_a_clock_that_is_behind_does_not_set_it(kind: str, ho
     early = NOON - timedelta(hours=1)
     data = {"alias": "a", "address": "key/a/b", "resource": {"kind": "key"}}
     later = [Entry(8, early, kind, "r", "me", 1, data, "", ""), replace(LAST, seq=9, time=early)]
-    error = behind([LAST, *later], early)
+    error = clock_behind([LAST, *later], early)
     assert (error is not None) == bool(hours)
     assert error is None or "entry 7 by ci" in error.diagnostics[0].detail
 

@@ -8,8 +8,7 @@ from fleet.resources import State
 from fleet.rollouts.trials import GateTrial
 from runtime.evals.context import EvalContext
 from runtime.evals.protocol import ReportProgress, report_nothing
-from runtime.gates.tick import Evaluations, TickContext
-from tests.fleet.planning.builders import history
+from runtime.gates.tick import Evaluations, TickContext, tick_context
 from tests.fleet.rollouts.test_trials import declared, live
 from tests.runtime.gates.test_evidence import golden_set, office
 from tests.runtime.gateway.stage import raw_server
@@ -18,7 +17,7 @@ NOON = datetime(2031, 5, 1, 12, tzinfo=UTC)
 
 
 def scene(root: Path, seen: State) -> TickContext:
-    return TickContext(declared(), seen, history(), (), root, NOON)
+    return tick_context(declared(), seen, (), root, NOON)
 
 
 def untold(trial: GateTrial) -> ReportProgress:
@@ -27,7 +26,7 @@ def untold(trial: GateTrial) -> ReportProgress:
 
 
 def begun(evaluations: Evaluations, what: TickContext, where: EvalContext) -> int:
-    return len(evaluations.start(what, where, untold))
+    return len(evaluations.start(what, lambda: where, untold))
 
 
 def test_an_evaluation_is_begun_once_and_given_up_when_told_to_stop(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from runtime.ledger import open_ledger
 from runtime.ledger.outbox import LedgerOutbox
-from runtime.rollback.rollback import rollback
+from runtime.rollback.rollback import RollbackRequest, rollback
 from tests.runtime.gateway.live import CORVID, DATES, TEXTS, Served, in_front
 from tests.runtime.gateway.stage import ACME, CHAT, NEW, OLD, TEXT, Stage, chat
 
@@ -141,7 +141,7 @@ def test_a_rollback_is_measured_and_smoke_tested(
         body = chat(text=TEXTS[0], temperature=0, max_tokens=24)
         assert (await ours.send(body)).version == NEW
         result = await rollback(
-            "acme-support", None, ours.gateways,
+            RollbackRequest("acme-support"), ours.gateways,
             LedgerOutbox(lambda: open_ledger(state, "r", "tester", lambda: datetime.now(UTC))),
             inputs=lambda: TEXTS,
         )  # fmt: skip

@@ -14,7 +14,7 @@ from runtime.ledger.outbox import LedgerOutbox
 from runtime.ledger.protocol import Ledger
 from runtime.rollback.drill import DrillResult, drill, undo, unfinished
 from runtime.rollback.publish import flipped
-from runtime.rollback.rollback import rollback
+from runtime.rollback.rollback import RollbackRequest, rollback
 from tests.runtime.gateway.stage import NEW, OLD, OTHERS, Stage, chat, stage
 
 NOON = datetime(2031, 5, 1, 12, tzinfo=UTC)
@@ -117,7 +117,7 @@ def test_a_killed_live_drill_is_put_right_and_never_undoes_what_came_after(tmp_p
             assert now.aliases == before.aliases
             assert list(unfinished(ledger(ours.state).read())) == []
             ledger(ours.state).append("drill_started", [begun])
-            await rollback("acme-support", None, ours.gateways, scribe(ours.state))
+            await rollback(RollbackRequest("acme-support"), ours.gateways, scribe(ours.state))
             assert list(unfinished(ledger(ours.state).read())) == []
 
     asyncio.run(scenario())

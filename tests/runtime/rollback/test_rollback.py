@@ -18,7 +18,7 @@ from runtime.gateway.table import AliasEntry, RoutingTable
 from runtime.ledger import open_ledger
 from runtime.ledger.outbox import LedgerOutbox
 from runtime.ledger.protocol import Ledger
-from runtime.rollback.rollback import RollbackResult, rollback
+from runtime.rollback.rollback import RollbackRequest, RollbackResult, rollback
 from runtime.smoke import recorded_inputs
 from tests.runtime.gateway.stage import MAIN, NEW, OLD, Stage, alias, chat, raw_server, stage, table
 
@@ -36,11 +36,9 @@ def scribe(state: Path) -> LedgerOutbox:  # waits as long as a busy disk takes
 
 
 async def back(ours: Stage, to: str | None = None, **more: Any) -> RollbackResult:
-    given: dict[str, Any] = {
-        "gateways": ours.gateways,
-        "outbox": scribe(ours.state),
-    } | more
-    return await rollback("acme-support", to, **given)
+    words = {key: more.pop(key) for key in ("reason", "forward") if key in more}
+    given: dict[str, Any] = {"gateways": ours.gateways, "outbox": scribe(ours.state)} | more
+    return await rollback(RollbackRequest("acme-support", to, **words), **given)
 
 
 @pytest.mark.parametrize("new", [10, 50, 100])
@@ -156,7 +154,7 @@ def test_what_cannot_be_done_is_refused_and_changes_nothing(tmp_path: Path, case
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl", new=10) as ours:
             with pytest.raises(FleetError) as caught:
-                await rollback(name, to, ours.gateways, scribe(ours.state))
+                await rollback(RollbackRequest(name, to), ours.gateways, scribe(ours.state))
             (shown,) = caught.value.diagnostics
             assert said in f"{shown.detail} {shown.hint}"
             assert (await ours.gateways.read_table())[0] == table(ours.servers, new=10)
@@ -174,7 +172,7 @@ def test_a_dead_replica_and_a_gateway_that_is_down_do_not_stop_it(tmp_path: Path
             assert (result.smoke.passed, result.smoke.total) == (1, 1)
             assert ["cannot be reached" in each for each in result.warnings] == [True]
         gateways = LocalGateways(ours.state, {"main": MAIN})
-        down = await rollback("acme-support", "2.2.0", gateways, scribe(ours.state), forward=True)
+        down = await back(ours, "2.2.0", forward=True, gateways=gateways)
         await gateways.close()
         assert not down.complete  # no server is left to answer the smoke test
         assert down.acknowledged == ()
@@ -238,7 +236,7 @@ def test_a_table_written_meanwhile_is_read_again_and_kept(tmp_path: Path) -> Non
             meddled = Meddled(ours.state, {"main": MAIN})
             meddled.meddling = 3
             mine = scribe(ours.state)
-            result = await rollback("acme-support", None, meddled, mine)
+            result = await rollback(RollbackRequest("acme-support"), meddled, mine)
             await meddled.close()
             assert (result.complete, result.revision) == (True, 5)
             now, _ = await ours.gateways.read_table()

@@ -1,6 +1,7 @@
 """Checks the tensors of an adapter from the header alone: names, types, shapes, ranks, gaps."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -8,34 +9,28 @@ from typing import Any
 
 from fleet.errors import Diagnostic, problem
 from fleet.hardware import BaseShape
-from fleet.vllm.adapter_check.config import rank_of
+from fleet.vllm.adapter_config import rank_of
 
 DTYPES = {"F16": 2, "BF16": 2, "F32": 4}
 """Tensor types that may hold LoRA weights, with bytes per element."""
 
 MOST = 8
-"""Problems of one kind that are shown; a wrong base would repeat one for every tensor."""
+"""Upper bound of the shown problems of a kind; a wrong base would repeat a problem per tensor."""
 
 _TENSOR = re.compile(
     r"base_model\.model\.model\.layers\.(?P<layer>0|[1-9][0-9]{0,4})\."
     r"(?P<block>self_attn|mlp)\.(?P<module>\w+)\.lora_(?P<side>[AB])\.weight",
     re.ASCII,
 )
-_BLOCKS = {
-    "q_proj": "self_attn",
-    "k_proj": "self_attn",
-    "v_proj": "self_attn",
-    "o_proj": "self_attn",
-    "gate_proj": "mlp",
-    "up_proj": "mlp",
-    "down_proj": "mlp",
-}
+_BLOCKS = dict.fromkeys(("q_proj", "k_proj", "v_proj", "o_proj"), "self_attn") | dict.fromkeys(
+    ("gate_proj", "up_proj", "down_proj"), "mlp"
+)
 _EXPECTED = "expected base_model.model.model.layers.<n>.self_attn.q_proj.lora_A.weight"
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One entry of a safetensors header; offsets are bytes into the data part."""
+    """An entry of a safetensors header; offsets are bytes into the data part."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -44,7 +39,7 @@ class Tensor:
 
 
 def module_shapes(base: BaseShape) -> dict[str, tuple[int, int]]:
-    """Return `(d_in, d_out)` of each linear module of one layer of `base`.
+    """Return `(d_in, d_out)` of the linear modules of a layer of `base`, by module.
 
     Source:
         The modules of Llama, which Mistral, Qwen2, Qwen3 and Gemma share.
@@ -75,7 +70,7 @@ def check_tensors(
     """Check the tensors of `adapter_model.safetensors`.
 
     Args:
-        config: The adapter's configuration; may be wrong in any way.
+        config: The adapter's configuration, which may be wrong in any way.
         tensors: The file's header.
         size: Bytes of the file's data part.
         base: The base's dimensions.
@@ -99,15 +94,15 @@ def check_tensors(
 
 def _few(found: Iterable[Diagnostic]) -> Iterator[Diagnostic]:
     """Yield the first problems of every code, and the number of further ones."""
-    counts: dict[str, list[Diagnostic]] = {}
-    for tensor in found:
-        alike = counts.setdefault(tensor.code, [])
-        alike.append(tensor)
-        if len(alike) <= MOST:
-            yield tensor
-    for code, alike in counts.items():
-        if len(alike) > MOST:
-            yield problem(code, alike[0].summary, f"And {len(alike) - MOST} more of this kind.")
+    counts: Counter[tuple[str, str]] = Counter()
+    for diagnostic in found:
+        kind = diagnostic.code, diagnostic.summary
+        counts[kind] += 1
+        if counts[kind] <= MOST:
+            yield diagnostic
+    for (code, summary), count in counts.items():
+        if count > MOST:
+            yield problem(code, summary, f"And {count - MOST} more of this kind.")
 
 
 def _unknown(name: str) -> Diagnostic:
@@ -124,7 +119,7 @@ def _unknown(name: str) -> Diagnostic:
 
 
 def _layout(tensors: Mapping[str, Tensor], size: int) -> Iterator[Diagnostic]:
-    """Yield tensors whose bytes cannot be what the header says."""
+    """Yield problems of tensors whose bytes contradict the header."""
     position = 0
     for name, tensor in sorted(tensors.items(), key=lambda item: (item[1].begin, item[1].end)):
         width = DTYPES.get(tensor.dtype)
@@ -148,7 +143,7 @@ def _pairs(
     config: Mapping[str, Any],
     base: BaseShape,
 ) -> Iterator[Diagnostic]:
-    """Yield pairs that do not fit the base, or not the configuration."""
+    """Yield problems of pairs that do not fit the base, or not the configuration."""
     shapes = module_shapes(base)
     for (module, layer), sides in sorted(pairs.items()):
         where = f"`{module}` of layer {layer}"
@@ -190,9 +185,10 @@ def _completeness(
     config: Mapping[str, Any],
     base: BaseShape,
 ) -> Iterator[Diagnostic]:
-    """Yield modules that are adapted in some layers only, unless the config asks for it."""
+    """Yield problems of modules that only some layers adapt, unless the configuration says so."""
     layers = _layers(config, base)
-    for module in sorted({module for module, _ in pairs}):
+    adapted = {module for module, _ in pairs}
+    for module in sorted(adapted):
         missing = sorted(layers - {layer for other, layer in pairs if other == module})
         if missing:
             shown = ", ".join(map(str, missing[:MOST])) + (", …" if missing[MOST:] else "")
@@ -201,19 +197,12 @@ def _completeness(
                 "A server accepts that and serves the rest."
             )
             yield problem("FC3129", "Layers missing", detail)
-    there = {module for module, _ in pairs}
-    for name in _targets(config):
-        if name.rpartition(".")[2] not in there:
-            detail = f"`target_modules` names `{name}`, and the file holds nothing for it."
-            yield problem("FC3130", "Declared module has no tensors", detail)
-
-
-def _targets(config: Mapping[str, Any]) -> list[str]:
-    """Return the modules that the configuration names; none where it gives a pattern."""
     declared = config.get("target_modules")
-    if not isinstance(declared, list):
-        return []
-    return sorted({module for module in declared if isinstance(module, str)})
+    if isinstance(declared, list):  # and no pattern
+        for name in sorted({module for module in declared if isinstance(module, str)}):
+            if name.rpartition(".")[2] not in adapted:
+                detail = f"`target_modules` names `{name}`, and the file holds nothing for it."
+                yield problem("FC3130", "Declared module has no tensors", detail)
 
 
 def _layers(config: Mapping[str, Any], base: BaseShape) -> set[int]:
@@ -221,9 +210,9 @@ def _layers(config: Mapping[str, Any], base: BaseShape) -> set[int]:
     match config.get("layers_to_transform"):
         case bool() | None:
             return set(range(base.num_hidden_layers))
-        case int(layer):
-            return {layer}
+        case int(only):
+            return {only}
         case list(layers):
-            return {layer_number for layer_number in layers if type(layer_number) is int}
+            return {layer for layer in layers if type(layer) is int}
         case _:
             return set()

@@ -1,4 +1,9 @@
-"""Checks an adapter's configuration for what a multi-LoRA server refuses or ignores."""
+"""Checks an adapter's configuration for settings that a multi-LoRA server refuses or ignores.
+
+vLLM answers 200 to many adapters that it then serves as the base, in part, or with NaN that leaks
+into other clients' answers. A load that vLLM refuses can still evict a good adapter. So this module
+and `adapter_tensors` decide from the headers of the two files, before a server is asked.
+"""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -10,10 +15,10 @@ MAX_RANK = 512
 """The highest `--max-lora-rank` that vLLM takes."""
 
 PLAIN_STARTS = {"gaussian", "orthogonal", "eva", "mica", "lora_ga"}
-"""Values of `init_lora_weights` that leave the base as it is. Source: vLLM 0.32, PEFTHelper."""
+"""Values of `init_lora_weights` that leave the base unchanged. Source: vLLM 0.32, PEFTHelper."""
 
 MAX_SCALE = 1e6
-"""A `lora_alpha` above it is a mistake."""
+"""Upper bound of a `lora_alpha` that is no mistake."""
 
 UNSERVED = {
     "use_dora": "DoRA: merge it into a base of its own, or retrain as plain LoRA.",
@@ -34,7 +39,7 @@ def check_config(config: Mapping[str, Any], *bases: str) -> Iterator[Diagnostic]
 
     Args:
         config: Any JSON object.
-        bases: What the base is called: its id, its path, names that mean the same.
+        bases: Names of the base: its id, its path, other names of the same base.
     """
     kind = config.get("peft_type")
     if kind != "LORA":
@@ -59,15 +64,14 @@ def check_config(config: Mapping[str, Any], *bases: str) -> Iterator[Diagnostic]
 def served_rank(config: Mapping[str, Any]) -> int:
     """Return the rank that a server's slots must have, of a configuration without errors.
 
-    It is the largest number in the configuration: a server refuses by that, whatever the
-    tensors are.
+    The largest rank in the configuration, by which a server refuses, not that of the tensors.
     """
     ranks: list[int] = [config["r"], *pattern(config, "rank_pattern").values()]
     return max(ranks)
 
 
 def pattern(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """Return `rank_pattern` or `alpha_pattern`; empty where it is missing or malformed."""
+    """Return `rank_pattern` or `alpha_pattern`; empty where missing or malformed."""
     found = config.get(key)
     return found if isinstance(found, dict) else {}
 
@@ -118,9 +122,8 @@ def _unserved(config: Mapping[str, Any]) -> Iterator[Diagnostic]:
         detail = "Train with `bias: none` and without `lora_bias`."
         yield problem("FC3107", "Biases are not served", detail)
     start = config.get("init_lora_weights", True)
-    if not isinstance(start, bool) and not (
-        isinstance(start, str) and start.lower() in PLAIN_STARTS
-    ):
+    plain = start.lower() in PLAIN_STARTS if isinstance(start, str) else isinstance(start, bool)
+    if not plain:
         detail = (
             f"`init_lora_weights` is {_shown(start)}: such a start moves part of the base into "
             "the adapter, and the shared base still has it. Convert the adapter when saving."
@@ -139,10 +142,11 @@ def _patterns(config: Mapping[str, Any]) -> Iterator[Diagnostic]:
         for name, value in given.items():
             if _KEY.fullmatch(name) is None:
                 detail = f"`{key}` names `{name}`; only plain module names can be checked."
-                yield problem("FC3109", "Pattern not understood", detail)
             elif not fits(value) or (key == "rank_pattern" and value > MAX_RANK):
                 detail = f"`{key}` gives `{name}` {_shown(value)}."
-                yield problem("FC3109", "Pattern not understood", detail)
+            else:
+                continue
+            yield problem("FC3109", "Pattern not understood", detail)
         detail = (
             f"`{key}` gives modules their own values. vLLM 0.32 keeps to that; an older server "
             "may scale them wrongly without a word."

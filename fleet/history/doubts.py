@@ -1,0 +1,124 @@
+"""Finds what of the ledger must not be used now: a clock that is behind it, forged verdicts."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from fleet.errors import Diagnostic, FleetError, problem
+from fleet.history.entry import Entry
+from fleet.history.evidence_check import EvidenceCheck, check_evidence
+from fleet.history.values import SKEW, History, latest_time
+from fleet.spec import FleetSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Doubts:
+    """The doubts about clock and evidence that keep rollouts from going on."""
+
+    behind: FleetError | None = None
+    """FC5108; None: the clock is not behind the ledger."""
+    tampered: Mapping[str, EvidenceCheck] = field(default_factory=dict)
+    """By alias: the verdict that was tampered with, and not released since."""
+    anew: frozenset[str] = frozenset()
+    """Aliases that were released from such a verdict and are not judged anew yet."""
+
+    def may_pass(self, alias: str) -> bool:
+        """Say whether verdicts other than a failure of this alias count."""
+        return self.behind is None and alias not in self.tampered
+
+    def then(self, later: "Doubts") -> "Doubts":
+        """Return these doubts with those of a later reading, which tells who waits to be judged."""
+        return Doubts(self.behind or later.behind, {**self.tampered, **later.tampered}, later.anew)
+
+
+def find_doubts(
+    fleet: FleetSpec, entries: Sequence[Entry], history: History, now: datetime
+) -> tuple[Doubts, History]:
+    """Return the doubts, and the history without the verdicts of aliases that were tampered with.
+
+    Args:
+        fleet: Tells which gates judge the declared versions.
+        entries: The ledger.
+        history: The ledger, folded.
+        now: The time here.
+    """
+    late, found = clock_behind(entries, now), tampered_evidence(entries, history)
+    if not found:
+        return Doubts(late), history
+    freed = {str(entry.data["alias"]): entry.seq for entry in entries if entry.kind == "released"}
+    anew = {
+        alias
+        for alias, check in found.items()
+        if check.seq < freed.get(alias, 0) and _judges(fleet, alias, check)
+    }
+    left = {alias: check for alias, check in found.items() if check.seq > freed.get(alias, 0)}
+    trusted = replace(
+        history,
+        evidence={key: items for key, items in history.evidence.items() if key not in found},
+        rejected={key: items for key, items in history.rejected.items() if key not in found},
+    )
+    return Doubts(late, left, frozenset(anew)), trusted
+
+
+def _judges(fleet: FleetSpec, alias: str, check: EvidenceCheck) -> bool:
+    """Say whether the declared version is judged by the gate of a verdict."""
+    declared = fleet.adapters.get(alias)
+    if declared is None or str(declared.name) != check.adapter:
+        return False
+    return check.gate in fleet.rollouts[declared.rollout].gates
+
+
+def tampered_evidence(
+    entries: Iterable[Entry], history: History, of: Collection[str] | None = None
+) -> dict[str, EvidenceCheck]:
+    """Return by alias a verdict that counts now and does not follow from its own counts.
+
+    Verdicts that are over are for `fleetctl evidence verify`: a long past must not slow a tick.
+    `of`: these aliases; None: all.
+    """
+    aliases = {item.seq: alias for alias, found in history.evidence.items() for item in found}
+    for alias, rejected in history.rejected.items():
+        aliases |= {item.seq: alias for item in rejected.values()}
+    aliases = {seq: alias for seq, alias in aliases.items() if of is None or alias in of}
+    checks = check_evidence(entry for entry in entries if entry.seq in aliases)
+    return {aliases[check.seq]: check for check in checks if check.differs}
+
+
+def tampering(alias: str, check: EvidenceCheck) -> Diagnostic:
+    """Return FC5130, which names the ledger's entry."""
+    return problem(
+        "FC5130",
+        "Evidence was tampered with",
+        f"Ledger entry {check.seq}, gate {check.gate} of {check.adapter}: {check.differs}. "
+        f"`{alias}` does not move on while this stands. Its live gates are asked all the same "
+        "and take traffic back.",
+        hint="Find out who wrote it. To judge the version anew, release it.",
+        command="fleetctl evidence verify",
+    )
+
+
+def clock_behind(entries: Sequence[Entry], now: datetime) -> FleetError | None:
+    """Return FC5108 where the clock here is behind the ledger; None: the clock is not behind.
+
+    Requests and stages would lie in the future, and bakes end when they should not.
+    """
+    so_far: datetime | None = None
+    ahead: Entry | None = None
+    for entry in entries:
+        before, so_far = so_far, latest_time(so_far, entry.time, entry.kind)
+        ahead = entry if so_far == entry.time != before else ahead
+    if ahead is None or ahead.time - now <= SKEW:
+        return None
+    late = (ahead.time - now).total_seconds()
+    return FleetError(
+        problem(
+            "FC5108",
+            "The clock is behind the ledger",
+            f"It is {now:%Y-%m-%d %H:%M:%S} UTC here, and the ledger's entry {ahead.seq} by "
+            f"{ahead.by} is of {ahead.time:%Y-%m-%d %H:%M:%S}, {late:,.0f} s later. Live gates "
+            "take traffic back; nothing passes by this clock, and no rollout moves on.",
+            hint="Set the clock of this machine. If it was the one that wrote the entry which was "
+            "wrong, and this one is right, say so by releasing what is to go on.",
+            command="fleetctl release ALIAS --reason TEXT",
+        )
+    )

@@ -1,0 +1,121 @@
+"""Collect garbage: adapter versions, served copies and answers of evaluations without a use."""
+
+import asyncio
+from dataclasses import dataclass
+
+from fleet.errors import EngineError, problem
+from fleet.maintenance import (
+    KeptAnswers,
+    RetainedVersions,
+    RetentionDecision,
+    kept_answers,
+    retained,
+)
+from fleet.names import AdapterName
+from runtime.evals.store import EvalStore
+from runtime.gateway.control import LocalGateways
+from runtime.library.delete import clear, copies, remove_copy, remove_version, size
+from runtime.library.layout import version_folder
+from runtime.messages import Message
+from runtime.observe import doubts, in_flight, observe
+from runtime.project.load import library_folder
+from runtime.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Garbage:
+    """The retention decisions of a project."""
+
+    versions: tuple[RetentionDecision, ...]
+    copies: tuple[RetentionDecision, ...]
+    answers: tuple[KeptAnswers, ...]
+
+    @property
+    def all(self) -> tuple[RetentionDecision | KeptAnswers, ...]:
+        """Every decision."""
+        return (*self.versions, *self.copies, *self.answers)
+
+    @property
+    def due(self) -> list[RetentionDecision | KeptAnswers]:
+        """Decisions to delete."""
+        return [decision for decision in self.all if not decision.needed]
+
+
+def find_garbage(workspace: Workspace) -> Garbage:
+    """Observe the fleet and decide which versions, copies and answers are needed.
+
+    Raises:
+        EngineError: FC4022, a server or a gateway does not answer.
+    """
+    fleet, stored = workspace.fleet(), EvalStore(workspace.state_dir / "evals").stored()
+    found = asyncio.run(_retained(workspace))
+    entries = workspace.ledger().read() if stored else []
+    answers = kept_answers(stored, entries, fleet.versions, workspace.now(), fleet.evals.keep)
+    return Garbage(found.versions, found.copies, answers)
+
+
+async def _retained(workspace: Workspace) -> RetainedVersions:
+    fleet = workspace.fleet()
+    gateways = LocalGateways(workspace.state_dir, fleet.gateways, workspace.envoys())
+    try:
+        async with workspace.connected() as (engines, _):
+            live = await observe(engines, gateways)
+        unsure = await doubts(live, gateways, workspace.state_dir, fleet.hosts)
+        if unsure:
+            raise EngineError(
+                problem(
+                    "FC4022",
+                    "Not everything is known, so nothing is deleted",
+                    " ".join(f"{reason}." for reason in unsure),
+                    hint="A deleted folder can end a server for every client. Restart or stop the "
+                    "servers that do not answer, then run the command again.",
+                    command="fleetctl status",
+                )
+            )
+        busy = await in_flight(gateways)
+    finally:
+        await gateways.close()
+    present = copies(workspace.state_dir / "store")
+    return retained(fleet, live, workspace.history(), workspace.now(), copies=present, busy=busy)
+
+
+def garbage_sizes(workspace: Workspace, garbage: Garbage) -> dict[str, int]:
+    """Return the bytes on disk by name of a version, digest of a copy, id of an evaluation."""
+    library, store = library_folder(workspace.root), workspace.state_dir / "store"
+    evals = EvalStore(workspace.state_dir / "evals")
+    return {
+        **{
+            version.name: size(version_folder(library, AdapterName.parse(version.name)))
+            for version in garbage.versions
+        },
+        **{copy.name: size(store / copy.name) for copy in garbage.copies},
+        **{run.name: evals.size(run.name) for run in garbage.answers},
+    }
+
+
+def delete_garbage(workspace: Workspace, agreed: Garbage) -> None:
+    """Delete, under the lease, the agreed garbage that a second observation finds unneeded too.
+
+    Raises:
+        FleetError: FC4022, as of `find_garbage`; another run holds the lease; a folder or the
+            lock cannot be written.
+    """
+    store, ledger = workspace.state_dir / "store", workspace.ledger()
+    names = {decision.name for decision in agreed.due}
+    with ledger.lease(f"{workspace.by} (run {workspace.run}, gc)") as lease:
+        now = find_garbage(workspace)
+        versions, copies, runs = (
+            [decision.name for decision in group if not decision.needed and decision.name in names]
+            for group in (now.versions, now.copies, now.answers)
+        )
+        record = {"versions": versions, "copies": copies, "evaluations": runs}
+        ledger.append("collected", [record], lease.token)
+        EvalStore(workspace.state_dir / "evals").remove(runs)
+        clear([store, *(library_folder(workspace.root) / "adapters").glob("*")])
+        for digest in copies:  # copies first: from them servers load
+            remove_copy(store, digest)
+            lease.renew()
+        for name in versions:
+            remove_version(library_folder(workspace.root), workspace.root, AdapterName.parse(name))
+            workspace.emit(Message(f"Deleted {name}."))
+            lease.renew()

@@ -1,0 +1,102 @@
+"""Release versions that are kept out of an alias's traffic, or accept its route as live."""
+
+import asyncio
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from fleet.encoding import plain
+from fleet.errors import FleetError, did_you_mean, problem
+from fleet.history import (
+    clock_behind,
+    fold_entries,
+    kept_out,
+    same_bytes,
+    tampered_evidence,
+)
+from fleet.names import alias_of, route_address
+from fleet.spec import AdapterFacts
+from runtime.operations.drills import read_routing_table
+from runtime.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The versions that were released, or the route that was accepted."""
+
+    versions: tuple[str, ...] = ()
+    """Full names of the released versions, sorted."""
+    route_accepted: bool = False
+    """Whether the live route was accepted in place of a version."""
+    nothing: bool = False
+    """Whether nothing was kept out and the route is as applied: nothing was written."""
+
+
+def release_versions(workspace: Workspace, alias: str, version: str | None, reason: str) -> Release:
+    """Lift all that keeps versions of an alias out, and accept its live route. Moves no traffic.
+
+    Args:
+        workspace: The project.
+        alias: Alias of the versions.
+        version: The version to release, such as `2.2.0`; None: every version that is kept out.
+        reason: For the ledger.
+
+    Raises:
+        FleetError: FC5123, no such alias; FC5124, the version is not held.
+    """
+    table = asyncio.run(read_routing_table(workspace))
+    entries = workspace.ledger().read()
+    history = fold_entries(entries)
+    holds = kept_out(history, alias) | history.fell.get(alias, {}).keys()
+    entry = table.aliases.get(alias)
+    tampered = alias in tampered_evidence(entries, history, {alias})
+    # A release vouches for the clock here.
+    late = clock_behind(entries, workspace.now()) is not None
+    if entry is None and not (holds or tampered):
+        raise FleetError(
+            problem(
+                "FC5123",
+                "No such alias",
+                f"`{alias}` has neither a route nor a hold.",
+                hint=did_you_mean(alias, sorted(table.aliases)),
+                command="fleetctl status",
+            )
+        )
+    versions = _locked(workspace, alias) if version else {}
+    known = {_number(name): name for name in (*versions, *holds)}
+    named = same_bytes(history, versions, alias, known[version]) if version in known else set()
+    named |= {known[version]} & holds if version in known else set()  # one that was given up
+    if version is not None and not named:
+        raise _not_held(alias, version, holds)
+    route = entry.route(alias) if entry else None
+    if not (holds or tampered or late) and history.established.get(route_address(alias)) == route:
+        return Release(nothing=True)
+    record = {"alias": alias, "reason": reason, "route": plain(route)}
+    records = [record | {"adapter": name} for name in sorted(named)]
+    workspace.ledger().append("released", records or [record | {"adapter": None}])
+    freed = tuple(sorted(named or holds))
+    return Release(freed, route_accepted=not freed)
+
+
+def _number(name: str) -> str:
+    return name.rpartition("-v")[2]
+
+
+def _not_held(alias: str, version: str, holds: Collection[str]) -> FleetError:
+    held = ", ".join(sorted(map(_number, holds)))
+    return FleetError(
+        problem(
+            "FC5124",
+            "The version is not held",
+            f"{version} of `{alias}` is not held; held are {held or 'none'}.",
+            command="fleetctl status",
+        )
+    )
+
+
+def _locked(workspace: Workspace, alias: str) -> Mapping[str, AdapterFacts]:
+    """Return the alias's versions in the lock; none where the declarations cannot be read."""
+    try:
+        found = workspace.fleet().versions
+    except (FleetError, OSError):
+        return {}
+    return {name: facts for name, facts in found.items() if alias_of(name) == alias}

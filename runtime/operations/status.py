@@ -1,0 +1,77 @@
+"""Observe a project for `fleetctl status`: live state, ledger, requests, and work that is due."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fleet.errors import FleetError, did_you_mean, problem
+from fleet.evals import QualityDrift
+from fleet.history import Entry, History, fold_entries, settled
+from fleet.maintenance import DrillRecord
+from fleet.resources import State
+from runtime.operations.drills import drill_records
+from runtime.operations.eval_jobs import drift_alarms
+from runtime.operations.retrain import URGENT, retraining_documents
+from runtime.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class FleetStatus:
+    """The live state, the ledger, and work that is due; without a readable ledger no work."""
+
+    live: State
+    history: History
+    entries: Sequence[Entry]
+    requests: Counter[tuple[str, str]]
+    """By alias and version, over all gateways, since the split last changed."""
+    ledger_problem: str = ""
+    """Why `history` and `entries` are of the ledger's copy here; empty: they are the ledger's."""
+    retraining: Sequence[dict[str, Any]] = ()
+    drift: Sequence[tuple[str, str, QualityDrift]] = ()
+    """Alias, version and finding of a drift rule."""
+    drills: Sequence[DrillRecord] = ()
+
+
+def observe_status(workspace: Workspace, client: str | None) -> FleetStatus:
+    """Observe the fleet, and list the work that is due for the aliases of `client`, or for all.
+
+    Raises:
+        FleetError: FC5122, the client is not declared; the ledger cannot be read, and never was.
+    """
+    declared = workspace.fleet().clients
+    if client is not None and client not in declared:
+        near = did_you_mean(client, sorted(declared))
+        raise FleetError(
+            problem("FC5122", "No such client", f"`{client}` is not declared.", hint=near)
+        )
+    return asyncio.run(_observe(workspace, client))
+
+
+async def _observe(workspace: Workspace, client: str | None) -> FleetStatus:
+    async with workspace.connected() as connections:
+        live, statuses = await connections.observe(), await connections.gateways.statuses()
+    requests: Counter[tuple[str, str]] = Counter()
+    for share in (share for status in statuses for share in status.shares):
+        requests[share.alias, share.adapter] += share.requests
+    known = workspace.last_known()
+    history = settled(fold_entries(known.entries), live)
+    if known.away is not None:
+        why = known.away.diagnostics[0].detail
+        return FleetStatus(live, history, known.entries, requests, why)
+
+    def is_shown(alias: str) -> bool:
+        return client in {None, alias.partition("-")[0]}
+
+    due = (row for row in retraining_documents(workspace) if row["turn"] in URGENT)
+    drills = await drill_records(workspace, live, known.entries)
+    return FleetStatus(
+        live,
+        history,
+        known.entries,
+        requests,
+        retraining=[row for row in due if is_shown(row["alias"])],
+        drift=[alarm for alarm in drift_alarms(workspace, live) if is_shown(alarm[0])],
+        drills=[record for record in drills if is_shown(record.alias)],
+    )
