@@ -66,6 +66,8 @@ SHARED_MODULES: Mapping[str, tuple[str, ...]] = {
     "apply": ("apply", "reconcile"),
     "ledger": ("history", "drift", "evidence"),
     "clients": ("key", "usage"),
+    "live": ("status", "adopt", "server"),
+    "rollback": ("rollback", "release"),
     "sizing": ("demand", "pack"),
 }
 """Modules with several commands; there, a command is the function of its name. A command without an

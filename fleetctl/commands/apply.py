@@ -86,7 +86,7 @@ def _print_nothing_to_do(workspace: Workspace, plan: "Plan", form: Form) -> None
 
     if form == "text":
         click.echo(nothing_to_do(plan), err=True)
-        print_lines(plan.held, "Held back")
+        print_lines(map(str, plan.held), "Held back")
         return
     result = {"result": "converged", "exit_code": 0, "done": 0, "seconds": 0.0}
     _progress_printer(workspace, plan.id, form)(ApplyEvent("run_complete", result))

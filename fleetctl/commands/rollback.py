@@ -1,4 +1,4 @@
-"""`fleetctl rollback`: give an alias's traffic to its previous version, now."""
+"""`fleetctl rollback`, `release`: go back to the previous version; lift the block that follows."""
 
 import json
 import sys
@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from fleetctl import completion
-from fleetctl.options import Command, Workspace, choice_option
+from fleetctl.options import Command, Workspace, choice_option, format_option
 from fleetctl.output import print_diagnostics, print_lines
 
 if TYPE_CHECKING:
     from runtime.rollback.drill import DrillResult
-    from runtime.rollback.rollback import RollbackResult
+    from runtime.rollback.rollback import RollbackRequest, RollbackResult
 
 DECLARED = "declared"
 """Value of `--due` without a duration."""
@@ -55,7 +55,7 @@ DECLARED = "declared"
 )
 @choice_option("text", "json", help="json: one document; of several drills, one per line.")
 @click.pass_obj
-def command(
+def rollback(
     workspace: Workspace,
     *,
     alias: str | None,
@@ -86,6 +86,8 @@ def command(
     """
     import asyncio
 
+    from runtime.rollback.rollback import RollbackRequest
+
     if not drill and (live or every or due is not None or times > 1):
         raise click.UsageError("--live, --times, --all and --due need --drill.")
     if forward and (drill or not to or not reason):
@@ -97,25 +99,17 @@ def command(
     elif drill:
         work = _drill(workspace, alias, to, smoke, form, times, live=live)
     else:
-        work = _roll_back(workspace, alias, to, smoke, form, reason=reason or "", forward=forward)
+        request = RollbackRequest(alias, to, reason or "", forward=forward)
+        work = _roll_back(workspace, request, smoke, form)
     sys.exit(asyncio.run(work))
 
 
 async def _roll_back(
-    workspace: Workspace,
-    alias: str,
-    to: str | None,
-    smoke: Sequence[str],
-    form: str,
-    *,
-    reason: str,
-    forward: bool,
+    workspace: Workspace, request: "RollbackRequest", smoke: Sequence[str], form: str
 ) -> int:
     """Roll back and print the result; only then send notices, which may take long."""
     from runtime.operations.rollback import notify_rollback, roll_back
-    from runtime.rollback.rollback import RollbackRequest
 
-    request = RollbackRequest(alias, to, reason, forward=forward)
     result = await roll_back(workspace, request, smoke=smoke)
     _print(result, form)
     print_lines(await notify_rollback(workspace, result))
@@ -188,3 +182,45 @@ def _print(result: "RollbackResult | DrillResult", form: str, indent: int | None
     click.echo(result.sentence)
     if result.next:
         click.echo(f"Next: {result.next}", err=True)
+
+
+@click.command(cls=Command)
+@click.argument("alias", shell_complete=completion.aliases)
+@click.option(
+    "--version",
+    metavar="VERSION",
+    shell_complete=completion.numbers,
+    help="Only this version (default: every held version).",
+)
+@click.option("--reason", metavar="TEXT", help="Reason for the ledger.")
+@format_option
+@click.pass_obj
+def release(
+    workspace: Workspace, *, alias: str, version: str | None, reason: str | None, form: str
+) -> None:
+    """Clear the quarantine of ALIAS: the next plan may roll the version out, from its first stage.
+
+    Lifts rollbacks, failed or forged verdicts, aborts and inconclusive ends, also of the same
+    bytes under another version. Accepts a route changed by hand. Moves no traffic.
+
+    Examples:
+      fleetctl release acme-support
+      fleetctl release acme-support --format json
+      fleetctl release acme-support --version 2.2.0 --reason "labels fixed"
+    """
+    from runtime.operations.release import release_versions
+
+    released = release_versions(workspace, alias, version, reason or "")
+    if released.nothing:
+        click.echo(f"{alias}: nothing is held, and its route is as applied.", err=True)
+    else:
+        numbers = sorted(name.rpartition("-v")[2] for name in released.versions)
+        freed = ", ".join(numbers) or "the route as it is now"
+        click.echo(f"{alias}: {freed} released; to go on: fleetctl plan", err=True)
+    if form == "json":
+        document = {
+            "alias": alias,
+            "released": list(released.versions),
+            "route_accepted": released.route_accepted,
+        }
+        click.echo(json.dumps(document, indent=2))

@@ -1,4 +1,4 @@
-"""`fleetctl server`: list, stop and read the logs of servers that fleetctl started."""
+"""`fleetctl status`, `adopt`, `server`: the live fleet, and the servers that run here."""
 
 import sys
 from typing import TYPE_CHECKING, Any
@@ -6,15 +6,85 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fleetctl import completion
-from fleetctl.options import Group, Workspace, format_option
+from fleetctl.options import Command, Group, Workspace, format_option
 from fleetctl.output import print_result
 
 if TYPE_CHECKING:
     from runtime.engines.launch_records import LaunchRecords
 
 
+@click.command(cls=Command)
+@click.option(
+    "--client",
+    metavar="CLIENT",
+    shell_complete=completion.clients,
+    help="Only this client's aliases.",
+)
+@format_option
+@click.pass_obj
+def status(workspace: Workspace, *, client: str | None, form: str) -> None:
+    """Show aliases with versions and shares, holds, servers, drift, and work that is due.
+
+    Beside each declared share stands the share of requests since the split last changed.
+    Changes nothing. Without a readable ledger, stages and holds come from its local copy.
+
+    Examples:
+      fleetctl status
+      fleetctl status --client acme
+      fleetctl status --format json
+    """
+    from plans.reports import status
+    from plans.reports.evals import drift_row
+    from runtime.operations.drills import drill_document
+    from runtime.operations.status import observe_status
+
+    seen = observe_status(workspace, client)
+    document = status.status(
+        workspace.fleet().name,
+        seen.live,
+        seen.history,
+        seen.entries,
+        client,
+        seen.requests,
+        seen.ledger_problem,
+    )
+    document["retraining"] = seen.retraining
+    document["drift"] = [drift_row(*alarm) for alarm in seen.drift]
+    document["drills"] = [drill_document(record) for record in seen.drills]
+    print_result(form, document, status.render_text)
+
+
+@click.command(cls=Command)
+@click.argument("globs", nargs=-1, metavar="[ADDRESS-GLOB]...")
+@click.option("--dry-run", is_flag=True, help="Show what would be adopted; write nothing.")
+@format_option
+@click.pass_obj
+def adopt(workspace: Workspace, *, globs: tuple[str, ...], dry_run: bool, form: str) -> None:
+    """Write live resources into the ledger as if fleetctl had made them. Changes nothing live.
+
+    Without arguments: servers that fleetctl starts, and declared adapters, routes and keys.
+    With ADDRESS-GLOB: every match; the next plan may then remove undeclared resources.
+
+    Examples:
+      fleetctl adopt --dry-run --format json
+      fleetctl adopt
+      fleetctl adopt 'adapter/*@llama_a'
+    """
+    from plans.amounts import counted
+    from runtime.operations.adopt import adopt, to_adopt
+
+    live = workspace.observe()
+    addresses = to_adopt(workspace, live, globs)
+    document = {"adopted": list(addresses), "dry_run": dry_run}
+    print_result(form, document, lambda _: "".join(f"{address}\n" for address in addresses))
+    if not dry_run:
+        adopt(workspace, live, addresses)
+    verb = "would be adopted" if dry_run else "adopted"
+    click.echo(f"{counted(len(addresses), 'resource')} {verb}.", err=True)
+
+
 @click.group(cls=Group)
-def command() -> None:
+def server() -> None:
     """List, stop and read the logs of servers that fleetctl started on this machine.
 
     Needs the state folder alone: declarations may be broken or missing.
@@ -32,7 +102,7 @@ def _records(workspace: Workspace) -> "LaunchRecords":
     return LaunchRecords(workspace.state_dir / "servers")
 
 
-@command.command("list")
+@server.command("list")
 @format_option
 @click.pass_obj
 def list_servers(workspace: Workspace, form: str) -> None:
@@ -64,7 +134,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
     )
 
 
-@command.command()
+@server.command("stop")
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=completion.started_servers)
 @click.option("--all", "everything", is_flag=True, help="Stop every server that was started here.")
 @click.option(
@@ -75,7 +145,9 @@ def _table(rows: list[dict[str, Any]]) -> str:
     help="Seconds to let running requests finish before the processes are killed.",
 )
 @click.pass_obj
-def stop(workspace: Workspace, names: tuple[str, ...], everything: bool, timeout_s: float) -> None:
+def stop_servers(
+    workspace: Workspace, names: tuple[str, ...], everything: bool, timeout_s: float
+) -> None:
     """Stop servers and all their processes, after their running requests.
 
     Routes stay: clients of these servers get errors until the next apply.
@@ -114,12 +186,12 @@ def stop(workspace: Workspace, names: tuple[str, ...], everything: bool, timeout
         click.echo(f"stopped {name}", err=True)
 
 
-@command.command()
+@server.command("logs")
 @click.argument("name", shell_complete=completion.started_servers)
 @click.option("--lines", type=click.IntRange(min=1), help="Number of last lines to print.")
 @click.option("--previous", is_flag=True, help="Print the log of the launch before.")
 @click.pass_obj
-def logs(workspace: Workspace, name: str, lines: int | None, previous: bool) -> None:
+def print_log(workspace: Workspace, name: str, lines: int | None, previous: bool) -> None:
     """Print a server's log, which is kept after the server has ended.
 
     Examples:
