@@ -155,10 +155,11 @@ def show_evidence(workspace: Workspace, number: int, form: str) -> None:
       fleetctl evidence show 42 --format json
     """
     from fleet.errors import FleetError, problem
+    from fleet.history import GateJudged
     from plans.reports.evidence import document, render_one
 
     entry = next((entry for entry in workspace.ledger().read() if entry.seq == number), None)
-    if entry is None or entry.kind != "gate_judged":
+    if entry is None or not isinstance(entry.event, GateJudged):
         detail = f"Entry {number} of the ledger is no verdict of a gate."
         raise FleetError(
             problem("FC5131", "No such evidence", detail, command="fleetctl evidence list")
@@ -166,7 +167,7 @@ def show_evidence(workspace: Workspace, number: int, form: str) -> None:
     if form == "json":
         click.echo(json.dumps(document(entry), sort_keys=True, indent=2))
     else:
-        click.echo(render_one(entry), nl=False)
+        click.echo(render_one(entry, entry.event), nl=False)
 
 
 @evidence.command("verify")

@@ -4,13 +4,10 @@ Records that several lanes write at the same moment share one flush.
 """
 
 import asyncio
-from typing import Any
 
 from fleet.errors import FleetError, problem
+from fleet.history import LedgerEvent
 from runtime.ledger.protocol import Ledger
-
-Record = tuple[str, dict[str, Any]]
-"""Kind and data of a ledger entry."""
 
 
 class Journal:
@@ -19,25 +16,25 @@ class Journal:
     def __init__(self, ledger: Ledger, token: int) -> None:
         """Prepare; nothing is written."""
         self._ledger, self._token = ledger, token
-        self._waiting: list[Record] = []
+        self._waiting: list[LedgerEvent] = []
         self._next: asyncio.Task[None] | None = None
         self._last: asyncio.Task[None] | None = None
 
-    async def write(self, *records: Record) -> None:
-        """Append records; durable when this returns, with all that was added before.
+    async def write(self, *events: LedgerEvent) -> None:
+        """Append events; durable when this returns, with all that was added before.
 
         Raises:
             LockHeldError: the lease was lost.
             FleetError: FC5106, the ledger cannot be written; or its chain is broken.
         """
-        self._waiting += records
+        self._waiting += events
         if self._next is None:
             self._next = self._last = asyncio.create_task(self._flush_after(self._last))
         await asyncio.shield(self._next)
 
-    def add(self, *records: Record) -> None:
-        """Append records with the next that are written; `close` writes the last ones."""
-        self._waiting += records
+    def add(self, *events: LedgerEvent) -> None:
+        """Append events with the next that are written; `close` writes the last ones."""
+        self._waiting += events
 
     async def close(self) -> None:
         """Make everything durable."""
@@ -51,7 +48,7 @@ class Journal:
         if not batch:
             return
         try:
-            await asyncio.to_thread(self._ledger.append_all, batch, self._token)
+            await asyncio.to_thread(self._ledger.append, batch, self._token)
         except OSError as error:
             raise FleetError(
                 problem(

@@ -8,11 +8,12 @@ from dataclasses import replace
 from typing import TypeVar
 
 from fleet.errors import Diagnostic, EngineError, FleetError, LockHeldError, StalePlanError, problem
+from fleet.history import StepStarted
 from fleet.names import Address
 from fleet.resources import Key, Resource
 from fleet.steps import DeleteKey, DeleteRoute, SetKey, SetRoute, Step
 from runtime.execute.context import ExecutionContext
-from runtime.execute.journal import Journal, Record
+from runtime.execute.journal import Journal
 from runtime.execute.live_view import LiveView
 from runtime.execute.outcome import StepOutcome, StepResult
 from runtime.execute.preconditions import StepState, describe, step_state
@@ -34,7 +35,7 @@ class RouteWriter:
         view: LiveView,
         journal: Journal,
         token: int,
-        started: Callable[[Step], Record],
+        started: Callable[[Step], StepStarted],
     ) -> None:
         """Prepare; nothing is read or written.
 

@@ -4,7 +4,6 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from fleet.errors import ConfigError, Diagnostic, EngineError, EvalError, problem
 from fleet.evals import (
@@ -25,6 +24,7 @@ from fleet.evals import (
     to_judge,
 )
 from fleet.gates import Finding, judge_paired
+from fleet.history import EvalFinished
 from fleet.resources import State
 from fleet.response_format import ResponseFormat
 from fleet.rollout_policy import GateSpec
@@ -33,7 +33,7 @@ from fleet.spec import FleetSpec
 from runtime.evals.context import EvalContext
 from runtime.evals.evaluate import evaluate_pair
 from runtime.evals.protocol import ReportProgress, report_nothing
-from runtime.evals.record import entry_of
+from runtime.evals.record import eval_event
 from runtime.gates.evidence import JudgedGate
 
 SHOWN = 3
@@ -47,8 +47,8 @@ class OfflineResult:
     """What came of the evaluations of one trial."""
 
     judged: tuple[JudgedGate, ...]
-    entries: tuple[dict[str, Any], ...]
-    """Data of `eval_finished` entries."""
+    events: tuple[EvalFinished, ...]
+    """Evaluations for the ledger."""
 
 
 async def judge_golden(
@@ -78,7 +78,7 @@ async def judge_golden(
             parts.append(OfflineResult(tuple(unjudged(trial, gate, why) for gate in gates), ()))
     return OfflineResult(
         tuple(judged for part in parts for judged in part.judged),
-        tuple(entry for part in parts for entry in part.entries),
+        tuple(event for part in parts for event in part.events),
     )
 
 
@@ -118,8 +118,8 @@ async def _group(
         )
         for gate in gates
     )
-    entries = tuple(entry_of(run, evals.store, run.serving) for run in (stable, canary))
-    return OfflineResult((*made, *advisory), entries)
+    events = tuple(eval_event(run, evals.store, run.serving) for run in (stable, canary))
+    return OfflineResult((*made, *advisory), events)
 
 
 def unexpected(error: BaseException) -> str:

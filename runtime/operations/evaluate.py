@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from fleet.errors import FleetError, did_you_mean, problem
 from fleet.evals import EvalRecord, EvalSpec, Purpose, floor, with_format
+from fleet.history import data_of
 from fleet.names import AdapterName
 from runtime.evals.evaluate import evaluate, proves_nothing
 from runtime.evals.import_results import import_run
@@ -124,7 +125,8 @@ def import_results(
         path, source, alias=alias, adapter=name, digest=digest, purpose=purpose, context=context,
         chosen=chosen,
     )  # fmt: skip
-    return record(run, context.store, workspace.ledger(), library_folder(workspace.root))
+    library = library_folder(workspace.root)
+    return data_of(record(run, context.store, workspace.ledger(), library))
 
 
 async def _run(
@@ -151,9 +153,8 @@ async def _run(
         run = await evaluate(
             job.target, golden, spec, context, purpose=purpose, report=progress(purpose)
         )
-        return record(
-            run, context.store, workspace.ledger(), library_folder(workspace.root), job.serving
-        )
+        library = library_folder(workspace.root)
+        return data_of(record(run, context.store, workspace.ledger(), library, job.serving))
 
     first = await once(job.purpose)
     if job.purpose != "anchor" or not first["summary"]["valid"] or known is not None:

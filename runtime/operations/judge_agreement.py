@@ -8,6 +8,7 @@ from typing import Any
 
 from fleet.errors import FleetError, did_you_mean, problem
 from fleet.evals import agreement, eval_spec_of, read_labels
+from fleet.history import JudgeCompared, data_of
 from runtime.evals.judge import judge_labels
 from runtime.messages import EmitMessage, Message
 from runtime.operations.eval_context import eval_context
@@ -34,17 +35,21 @@ def compare_judge(workspace: Workspace, path: Path, client: str, *, quiet: bool)
     pairs = list(zip(labels, answers, strict=True))
     found = agreement([(label.right, answer) for label, answer in pairs])
     assert spec.judge is not None, "it was asked"
-    entry = {
-        "client": client, "url": spec.judge.url, "model": spec.judge.model,
-        "labels": str(path), "labels_sha256": hashlib.sha256(content).hexdigest(), **found.plain(),
-    }  # fmt: skip
-    workspace.ledger().append("judge_compared", [entry])
+    event = JudgeCompared(
+        client,
+        spec.judge.url,
+        spec.judge.model,
+        str(path),
+        hashlib.sha256(content).hexdigest(),
+        **found.plain(),
+    )
+    workspace.ledger().append([event])
     differs = [
         {"id": label.item.id, "label": _word(label.right), "judge": _word(answer)}
         for label, answer in pairs
         if answer is not label.right
     ]
-    return {**entry, "decides": not found.objection, "differs": differs}
+    return {**data_of(event), "decides": not found.objection, "differs": differs}
 
 
 def _word(answer: bool | None) -> str:  # noqa: FBT001 (a judge's answer)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 
 from fleet.evals import DriftStatus, eval_records
-from fleet.history import Entry, fold_entries, settled
+from fleet.history import Entry, Notified, fold_entries, settled
 from fleet.maintenance import (
     Notification,
     drifted,
@@ -42,12 +42,11 @@ async def notify_once(
     open_ = [(found, to) for found, to in open_ if to]
     if known is None:
         known = await asyncio.to_thread(workspace.ledger().read) if open_ else []
-    notified = [entry for entry in known if entry.kind == "notified"]  # few of many
+    notified = [entry for entry in known if isinstance(entry.event, Notified)]  # few of many
     for found, to in open_:
         left = [reader for reader in to if is_due(notified, found, reader.name, workspace.now())]
-        about = {"key": found.key}
         warnings += await notify(
-            workspace, outbox, found.event, found.alias, left, found.facts, about
+            workspace, outbox, found.event, found.alias, left, found.facts, key=found.key
         )
     return warnings
 

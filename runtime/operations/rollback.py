@@ -172,9 +172,9 @@ async def notify_rollback(
     except (FleetError, OSError):
         why = "nobody was notified: the declarations, which say whom, cannot be read"
         return [f"{why}; the next reconcile that can does"]
-    facts, about = _facts(result, cause or workspace.by), {"decided": result.decided}
+    facts, box = _facts(result, cause or workspace.by), outbox or workspace.outbox()
     warnings = await notify(
-        workspace, outbox or workspace.outbox(), "rolled_back", result.alias, to, facts, about
+        workspace, box, "rolled_back", result.alias, to, facts, decided=result.decided
     )
     return [
         f"{line}; reconcile tries again in an hour" if UNSENT in line else line for line in warnings
