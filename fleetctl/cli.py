@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from fleet.errors import FleetError, problem
+from fleet.errors import FleetError
 from fleetctl import __version__
 from fleetctl.lazy_group import LazyGroup
 from fleetctl.options import FOLDER
@@ -87,7 +87,7 @@ def _file_error(error: OSError) -> FleetError:
     path = f"`{error.filename}`: " if error.filename else ""
     detail = f"{path}{error.strerror or error}."
     hint = "Check permissions and free space, then run the command again."
-    return FleetError(problem("FC1015", "A file cannot be read or written", detail, hint=hint))
+    return FleetError.of("FC1015", "A file cannot be read or written", detail, hint=hint)
 
 
 def main(arguments: list[str] | None = None) -> Any:

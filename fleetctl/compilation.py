@@ -10,7 +10,6 @@ from fleet.errors import (
     EngineUnreachableError,
     FleetError,
     did_you_mean,
-    problem,
 )
 from fleet.plan import GatewayTarget
 from fleet.planning import lost
@@ -53,7 +52,7 @@ def servers(workspace: Workspace, form: str, hosts: tuple[str, ...]) -> str:
             known = sorted(fleet.hosts)
             near = did_you_mean(name, known) or f"There are: {', '.join(known)}."
             detail = f"No host is called `{name}`."
-            raise FleetError(problem("FC5011", "No such resource", detail, hint=near))
+            raise FleetError.of("FC5011", "No such resource", detail, hint=near)
     launches = []
     for server in desired_servers(workspace):
         host = fleet.hosts.get(server.host)
@@ -116,7 +115,7 @@ def for_litellm(workspace: Workspace, out: Path | None) -> Compiled:
     if path.exists() and not is_compiled(path):
         detail = f"`{path}` exists, and `fleetctl compile` did not write it."
         hint = "Name another folder with --out, or move the file away."
-        raise FleetError(problem("FC5021", "File cannot be written", detail, hint=hint))
+        raise FleetError.of("FC5021", "File cannot be written", detail, hint=hint)
     replace_file(path, (COMPILED_LINE + text).encode())
     start = f"revision {routing.revision} is written; start it: litellm --config {path}"
     return "", (start, *notes)
@@ -161,8 +160,8 @@ async def _table(workspace: Workspace) -> RoutingTable:
             "Another gateway gets the routes that fleetctl's own serve, and no apply has "
             "written any."
         )
-        raise FleetError(
-            problem("FC6052", "There are no routes yet", detail, command="fleetctl apply --auto")
+        raise FleetError.of(
+            "FC6052", "There are no routes yet", detail, command="fleetctl apply --auto"
         )
     return table
 

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fleet.errors import FleetError, did_you_mean, problem
+from fleet.errors import FleetError, did_you_mean
 from fleet.spec import GatewaySpec
 from plans.compile.envoy import files
 from plans.compile.envoy.bootstrap import ADMIN_SOCKET
@@ -60,4 +60,4 @@ def named_gateway(known: Mapping[str, GatewaySpec], name: str) -> GatewaySpec:
         return known[name]
     detail = f"`{name}` is not declared. There are: {', '.join(sorted(known))}."
     hint = did_you_mean(name, sorted(known))
-    raise FleetError(problem("FC6010", "No such gateway", detail, hint=hint))
+    raise FleetError.of("FC6010", "No such gateway", detail, hint=hint)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from fleet.config import add_entry, json_schema
-from fleet.errors import ConfigError, Diagnostic, FleetError, Position, problem
+from fleet.errors import ConfigError, Diagnostic, FleetError, Position
 from fleet.names import AdapterName
 from plans.compile.scaffold import SCHEMA_FILE, adapter_text, client_text, fleet_text
 from runtime.files import write_text
@@ -61,11 +61,11 @@ def new_adapter(workspace: Workspace, name: AdapterName) -> tuple[Path, bool]:
     there, declared = tree.place(task, of_key=True), tree.place(client, of_key=True)
     if there is not None and tree.get(".".join(task)):
         detail = f"`{name.alias}` is declared at {there}; a new version is an edit of that entry."
-        raise FleetError(problem("FC6031", "Already declared", detail))
+        raise FleetError.of("FC6031", "Already declared", detail)
     if declared is None or not tree.get(".".join(client)):
         detail = f"No client is called `{name.client}`."
         command = f"fleetctl scaffold client {name.client}"
-        raise FleetError(problem("FC6032", "No such client", detail, command=command))
+        raise FleetError.of("FC6032", "No such client", detail, command=command)
     spot = tree.place((*client, "adapters"), of_key=True) or declared
     entry = adapter_text(name.task, name.base, str(name.version))
     path = workspace.root / spot.file
@@ -80,7 +80,7 @@ def _with_entry(texts: Mapping[str, str], spot: Position, client: str, entry: st
             f"The adapters of `{client}` at {spot} are written in a form that lines cannot be "
             f"added to. Write them on lines of their own, and add:\n\n{entry}"
         )
-        raise FleetError(problem("FC6033", "No place for the entry", detail))
+        raise FleetError.of("FC6033", "No place for the entry", detail)
     return text
 
 
@@ -160,9 +160,9 @@ def make_folder(folder: Path) -> None:
 def _unwritable(path: Path, error: OSError) -> FleetError:
     detail = f"{path}: {error.strerror or error}."
     hint = "choose a folder that exists and that you may write to"
-    return FleetError(problem("FC5021", "File cannot be written", detail, hint=hint))
+    return FleetError.of("FC5021", "File cannot be written", detail, hint=hint)
 
 
 def _exists(path: Path) -> FleetError:
     detail = f"`{path}` exists, and a scaffold never overwrites."
-    return FleetError(problem("FC6030", "File exists", detail))
+    return FleetError.of("FC6030", "File exists", detail)

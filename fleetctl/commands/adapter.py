@@ -194,15 +194,13 @@ def _parsed(name: str) -> "AdapterName":
 
 
 def _require_known(name: str, known: list[str]) -> None:
-    from fleet.errors import LibraryError, did_you_mean, problem
+    from fleet.errors import LibraryError, did_you_mean
 
     if name not in known:
         hint = did_you_mean(name, known)
         detail = f"`{name}` is not in fleet.lock."
         command_line = "fleetctl adapter list"
-        raise LibraryError(
-            problem("FC3016", "No such version", detail, hint=hint, command=command_line)
-        )
+        raise LibraryError.of("FC3016", "No such version", detail, hint=hint, command=command_line)
 
 
 def _catalogue(workspace: Workspace) -> "tuple[CatalogVersion, ...]":

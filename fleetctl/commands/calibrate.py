@@ -117,7 +117,7 @@ def _target(
     Raises:
         EngineError: the server does not run, is a fake server, or its kind or flags are unknown.
     """
-    from fleet.errors import EngineError, did_you_mean, problem
+    from fleet.errors import EngineError, did_you_mean
     from runtime.calibrate import CalibrationTarget
 
     fleet = workspace.fleet()
@@ -129,16 +129,14 @@ def _target(
         hint = did_you_mean(name, sorted(state.servers()))
         detail = f"`{name}` cannot be measured: {why}."
         hint = hint or "Start it with the fleet, or see which servers there are."
-        raise EngineError(
-            problem("FC4060", "No such server runs", detail, hint=hint, command="fleetctl status")
+        raise EngineError.of(
+            "FC4060", "No such server runs", detail, hint=hint, command="fleetctl status"
         )
     host = fleet.hosts[server.host]
     if host.engine == "fake" and kept:
         detail = f"`{name}` runs on the fake engine, and plans would rely on its speed."
         hint = "Measure a real server, or pass --out FILE to see what would be written."
-        raise EngineError(
-            problem("FC4065", "A fake server has no speed of its own", detail, hint=hint)
-        )
+        raise EngineError.of("FC4065", "A fake server has no speed of its own", detail, hint=hint)
     device = next((device for device in host.devices if device.name in server.devices), None)
     flags = server.flags
     limits = flags or next((attached for attached in host.attached if attached.name == name), None)
@@ -146,16 +144,14 @@ def _target(
         kind = device.kind
     if kind is None or limits is None:
         unknown = "kind of device is" if kind is None else "flags are"
-        raise EngineError(
-            problem(
-                "FC4064",
-                "Too little is known of a server",
-                f"The {unknown} not known of `{name}`, and a profile needs both.",
-                hint="Pass --kind, such as `--kind h100_80g`."
-                if kind is None
-                else "Bring it back to its declared flags first.",
-                command="fleetctl plan" if kind else "",
-            )
+        raise EngineError.of(
+            "FC4064",
+            "Too little is known of a server",
+            f"The {unknown} not known of `{name}`, and a profile needs both.",
+            hint="Pass --kind, such as `--kind h100_80g`."
+            if kind is None
+            else "Bring it back to its declared flags first.",
+            command="fleetctl plan" if kind else "",
         )
     return CalibrationTarget(
         server=name,

@@ -42,7 +42,7 @@ def create_keys(workspace: Workspace, name: str | None, *, every: bool) -> None:
       fleetctl key create acme/prod
       fleetctl key create --all
     """
-    from fleet.errors import FleetError, did_you_mean, problem
+    from fleet.errors import FleetError, did_you_mean
 
     if (name is None) != every:
         raise click.UsageError("Name one CLIENT/KEY, or pass --all.")
@@ -59,15 +59,13 @@ def create_keys(workspace: Workspace, name: str | None, *, every: bool) -> None:
     elif name in declared:
         _create(workspace, name, declared[name])
     else:
-        raise FleetError(
-            problem(
-                "FC6012",
-                "No such key is declared",
-                f"`{name}` is not declared. A key is declared with its client: "
-                '`keys: {prod: "file:.fleetctl/keys/acme-prod"}`.',
-                hint=did_you_mean(name, sorted(declared)),
-                command="fleetctl validate",
-            )
+        raise FleetError.of(
+            "FC6012",
+            "No such key is declared",
+            f"`{name}` is not declared. A key is declared with its client: "
+            '`keys: {prod: "file:.fleetctl/keys/acme-prod"}`.',
+            hint=did_you_mean(name, sorted(declared)),
+            command="fleetctl validate",
         )
 
 

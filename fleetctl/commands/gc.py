@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.option(
-    "--dry-run", is_flag=True, help="Show what would be deleted, and why the rest is kept."
+    "--dry-run", is_flag=True, help="Show deletions with reasons, and reasons to keep the rest."
 )
 @click.option("--yes", is_flag=True, help="Delete without confirmation.")
 @format_option

@@ -154,16 +154,14 @@ def show_evidence(workspace: Workspace, number: int, form: str) -> None:
       fleetctl evidence show 42
       fleetctl evidence show 42 --format json
     """
-    from fleet.errors import FleetError, problem
+    from fleet.errors import FleetError
     from fleet.history import GateJudged
     from plans.reports.evidence import document, render_one
 
     entry = next((entry for entry in workspace.ledger().read() if entry.seq == number), None)
     if entry is None or not isinstance(entry.event, GateJudged):
         detail = f"Entry {number} of the ledger is no verdict of a gate."
-        raise FleetError(
-            problem("FC5131", "No such evidence", detail, command="fleetctl evidence list")
-        )
+        raise FleetError.of("FC5131", "No such evidence", detail, command="fleetctl evidence list")
     if form == "json":
         click.echo(json.dumps(document(entry), sort_keys=True, indent=2))
     else:

@@ -56,7 +56,7 @@ def status(workspace: Workspace, *, client: str | None, form: str) -> None:
 
 @click.command(cls=Command)
 @click.argument("globs", nargs=-1, metavar="[ADDRESS-GLOB]...")
-@click.option("--dry-run", is_flag=True, help="Show what would be adopted; write nothing.")
+@click.option("--dry-run", is_flag=True, help="Show the resources; write nothing.")
 @format_option
 @click.pass_obj
 def adopt(workspace: Workspace, *, globs: tuple[str, ...], dry_run: bool, form: str) -> None:
@@ -158,7 +158,7 @@ def stop_servers(
     """
     import asyncio
 
-    from fleet.errors import EngineError, did_you_mean, problem
+    from fleet.errors import EngineError, did_you_mean
     from runtime.engines.supervisor import end
 
     if bool(names) == everything:
@@ -167,14 +167,12 @@ def stop_servers(
     known = {record.name: record for record in records.all()}
     for name in names:
         if name not in known:
-            raise EngineError(
-                problem(
-                    "FC4021",
-                    "No such server was started here",
-                    f"There is no record of `{name}` in {records.folder}.",
-                    hint=did_you_mean(name, sorted(known)),
-                    command="fleetctl server list",
-                )
+            raise EngineError.of(
+                "FC4021",
+                "No such server was started here",
+                f"There is no record of `{name}` in {records.folder}.",
+                hint=did_you_mean(name, sorted(known)),
+                command="fleetctl server list",
             )
     chosen = sorted(known) if everything else sorted(set(names))
 
@@ -198,7 +196,7 @@ def print_log(workspace: Workspace, name: str, lines: int | None, previous: bool
       fleetctl server logs tiny-laptop-cpu0 --lines 50
       fleetctl server logs tiny-laptop-cpu0 --previous
     """
-    from fleet.errors import EngineError, problem
+    from fleet.errors import EngineError
 
     path = _records(workspace).log(name)
     if previous:
@@ -207,10 +205,8 @@ def print_log(workspace: Workspace, name: str, lines: int | None, previous: bool
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         detail = f"There is no log at {path}."
-        raise EngineError(
-            problem(
-                "FC4021", "No such server was started here", detail, command="fleetctl server list"
-            )
+        raise EngineError.of(
+            "FC4021", "No such server was started here", detail, command="fleetctl server list"
         ) from None
     if lines is not None:
         text = "".join(f"{line}\n" for line in text.splitlines()[-lines:])

@@ -81,7 +81,7 @@ def plan(
       fleetctl plan --repack --effort balanced
       fleetctl plan --what-if 'gpu h100_80g +1' --what-if 'client acme x3'
 
-    What --what-if takes (a name may be shortened as long as it is the only one):
+    Changes of --what-if (a name may be shortened while unique):
       gpu KIND +N [at PRICE] | gpu KIND -N | host NAME gone
       client NAME xFACTOR | client NAME gone | clients +N
       adapter ALIAS xFACTOR | adapter ALIAS rank N | adapter ALIAS replicas N

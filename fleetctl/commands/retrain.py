@@ -184,10 +184,10 @@ def _version(text: str | None) -> "Version | None":
 
 
 def _require_declared(workspace: Workspace, alias: str) -> None:
-    from fleet.errors import FleetError, did_you_mean, problem
+    from fleet.errors import FleetError, did_you_mean
 
     adapters = workspace.fleet().adapters
     if alias not in adapters:
         near = did_you_mean(alias, sorted(adapters))
         detail = f"`{alias}` is not declared."
-        raise FleetError(problem("FC5123", "No such alias", detail, hint=near))
+        raise FleetError.of("FC5123", "No such alias", detail, hint=near)

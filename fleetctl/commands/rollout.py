@@ -160,21 +160,19 @@ def extend(workspace: Workspace, alias: str, reason: str | None, form: str) -> N
     Examples:
       fleetctl rollout extend acme-support
     """
-    from fleet.errors import FleetError, problem
+    from fleet.errors import FleetError
     from plans.reports.rollouts import document
     from runtime.operations.rollouts import rollout_document
 
     rollout = rollout_document(workspace, document, alias)
     if not rollout["percent"]:
-        raise FleetError(
-            problem(
-                "FC5137",
-                "There is no stage to extend",
-                f"{rollout['version']} of `{alias}` has no traffic yet, and a golden set says the "
-                "same tomorrow.",
-                hint="Start the rollout regardless, or abort it:",
-                command=f"fleetctl rollout approve {alias}",
-            )
+        raise FleetError.of(
+            "FC5137",
+            "There is no stage to extend",
+            f"{rollout['version']} of `{alias}` has no traffic yet, and a golden set says the "
+            "same tomorrow.",
+            hint="Start the rollout regardless, or abort it:",
+            command=f"fleetctl rollout approve {alias}",
         )
     _mark(workspace, alias, "extend", reason, form, "has as much time again")
 

@@ -130,7 +130,7 @@ def synthetic(folder: Path, **size: Any) -> None:
       fleetctl -C big plan
     """
     from fleet.config import json_schema
-    from fleet.errors import FleetError, problem
+    from fleet.errors import FleetError
     from fleetctl.scaffolding import write_files
     from fleetctl.synthetic import synthesise
     from fleetctl.synthetic.population import SyntheticSize
@@ -138,7 +138,7 @@ def synthetic(folder: Path, **size: Any) -> None:
 
     if folder.is_dir() and any(folder.iterdir()):
         detail = f"`{folder}` holds files already, and a scaffold never overwrites."
-        raise FleetError(problem("FC6030", "File exists", detail))
+        raise FleetError.of("FC6030", "File exists", detail)
     texts, warning = synthesise(SyntheticSize(**size))
     written = write_files(folder, {**texts, SCHEMA_FILE: json_schema()})
     click.echo(f"Wrote {len(written)} files into {folder}", err=True)

@@ -1,4 +1,4 @@
-"""`fleetctl demand`, `pack`: what adapters ask for by hour; packings of files."""
+"""`fleetctl demand`, `pack`: requests of adapters by hour; packings of files."""
 
 import json
 import time
@@ -72,7 +72,7 @@ def record_demand(workspace: Workspace, days: int, folder: Path | None) -> None:
       fleetctl demand record --from /srv/logs/gateways
     """
     from fleet.capacity import DEMAND_FILE, carried_on, record_demand, recorded_demand_text
-    from fleet.errors import FleetError, problem
+    from fleet.errors import FleetError
     from plans.amounts import counted
     from runtime.project.facts import read_recording
     from runtime.project.load import declared_aliases
@@ -92,7 +92,7 @@ def record_demand(workspace: Workspace, days: int, folder: Path | None) -> None:
         if reader.damaged:
             detail += f" {counted(reader.damaged, 'line')} there cannot be read."
         hint = "Send requests to a gateway (fleetctl gateway start), or name a folder with --from."
-        raise FleetError(problem("FC6043", "No usage to record", detail, hint=hint))
+        raise FleetError.of("FC6043", "No usage to record", detail, hint=hint)
     recording = carried_on(recorded, before, known)
     write_text(workspace.root / DEMAND_FILE, recorded_demand_text(recording))
     _print_recording(recording, reader.damaged)

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable
 
-from fleet.errors import EngineError, problem
+from fleet.errors import EngineError
 from runtime.calibrate.measure import CalibrationTarget
 from runtime.engines.vllm_metrics import ServerMetrics
 
@@ -26,15 +26,11 @@ def require_adapters(target: CalibrationTarget, listed: Collection[str]) -> None
     """
     if listed and target.usable_slots > 0:
         return
-    what = "has no LoRA slot that requests may use" if listed else "lists no adapter"
-    raise EngineError(
-        problem(
-            "FC4062",
-            "Nothing to measure LoRA with",
-            f"Server `{target.server}` {what}, so what LoRA costs on it cannot be measured.",
-            hint="Load at least one adapter, better as many as it has slots.",
-            command="fleetctl apply --auto",
-        )
+    fault = "has no LoRA slot that requests may use" if listed else "lists no adapter"
+    detail = f"Server `{target.server}` {fault}, so the cost of LoRA cannot be measured."
+    hint = "Load at least one adapter, better as many as it has slots."
+    raise EngineError.of(
+        "FC4062", "Nothing to measure LoRA with", detail, hint=hint, command="fleetctl apply --auto"
     )
 
 
@@ -46,15 +42,13 @@ def require_times(target: CalibrationTarget, steps: Iterable[float]) -> None:
     """
     if all(step > 0 for step in steps):
         return
-    raise EngineError(
-        problem(
-            "FC4066",
-            "Too noisy to measure",
-            f"Server `{target.server}`: a batch of long answers took no longer than one of short "
-            "ones, so other work on the machine took more time than the answers; nothing is kept.",
-            hint="Measure in a quieter hour, with longer answers (--tokens) and more rounds.",
-            command=f"fleetctl calibrate {target.server} --tokens 400 --rounds 10",
-        )
+    raise EngineError.of(
+        "FC4066",
+        "Too noisy to measure",
+        f"Server `{target.server}`: a batch of long answers took no longer than one of short "
+        "ones, so other work on the machine took more time than the answers; nothing is kept.",
+        hint="Measure in a quieter hour, with longer answers (--tokens) and more rounds.",
+        command=f"fleetctl calibrate {target.server} --tokens 400 --rounds 10",
     )
 
 
@@ -83,13 +77,13 @@ def foreign_traffic(
     others = after.finished - before.finished - sent + (after.in_flight or 0)
     if others <= 0:
         return ()
-    what = f"{others} request{'s' if others > 1 else ''} of clients ran during the measurement"
+    text = f"{others} request{'s' if others > 1 else ''} of clients ran during the measurement"
     if not force:
-        raise _busy(f"Server `{target.server}`: {what}.")
-    return (f"{what}; the figures are too slow by what they took.",)
+        raise _busy(f"Server `{target.server}`: {text}.")
+    return (f"{text}; the figures are too slow by their time.",)
 
 
-def _busy(what: str) -> EngineError:
-    detail = f"{what} Measuring would slow them down, and they would spoil the measurement."
+def _busy(text: str) -> EngineError:
+    detail = f"{text} Measuring would slow them down, and they would spoil the measurement."
     hint = "Take a quiet hour, or say --force; the profile then says so."
-    return EngineError(problem("FC4061", "The server is in use", detail, hint=hint))
+    return EngineError.of("FC4061", "The server is in use", detail, hint=hint)

@@ -39,8 +39,8 @@ from runtime.calibrate.preconditions import (
     require_idle,
     require_times,
 )
-from runtime.engines.vllm_api import observe_server
-from runtime.engines.vllm_metrics import ServerMetrics, read_metrics
+from runtime.engines.vllm_api import observe_server, read_metrics
+from runtime.engines.vllm_metrics import ServerMetrics
 from runtime.json_client import JsonClient
 
 FOLDER = "calibration"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from fleet.errors import EngineError, problem
+from fleet.errors import EngineError
 from fleet.hardware import HostSpec
 from fleet.resources import Server, State
 from runtime.engines.observation import StateBuilder, observe_servers
@@ -40,7 +40,7 @@ def path_there(paths: tuple[tuple[str, str], ...], here: str) -> str:
         f"{', '.join(f'`{prefix}`' for prefix, _ in paths)}."
     )
     hint = "Add its folder under `paths` of the host, as in `{/here: /there}`."
-    raise EngineError(problem("FC4009", "A path is not visible to the servers", detail, hint=hint))
+    raise EngineError.of("FC4009", "A path is not visible to the servers", detail, hint=hint)
 
 
 class AttachEngine:
@@ -107,24 +107,18 @@ class AttachEngine:
 
     def _client(self, server: str) -> JsonClient:
         if server not in self._clients:
-            raise EngineError(
-                problem(
-                    "FC4014",
-                    "No such server on this host",
-                    f"Host `{self._host.name}` has no server `{server}`.",
-                    hint="Plan again; the declarations have changed since.",
-                    command="fleetctl plan",
-                )
+            detail = f"Host `{self._host.name}` has no server `{server}`."
+            hint = "Plan again; the declarations have changed since."
+            raise EngineError.of(
+                "FC4014", "No such server on this host", detail, hint=hint, command="fleetctl plan"
             )
         return self._clients[server]
 
     def _refuse(self, verb: str, server: str) -> NoReturn:
-        raise EngineError(
-            problem(
-                "FC4010",
-                "An attached server has another operator",
-                f"Server `{server}` of host `{self._host.name}` cannot be {verb} by fleetctl.",
-                hint="Do it where it runs; `fleetctl compile` prints suitable flags.",
-                command="fleetctl compile",
-            )
+        raise EngineError.of(
+            "FC4010",
+            "An attached server has another operator",
+            f"Server `{server}` of host `{self._host.name}` cannot be {verb} by fleetctl.",
+            hint="Do it where it runs; `fleetctl compile` prints suitable flags.",
+            command="fleetctl compile",
         )

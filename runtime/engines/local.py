@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
-from fleet.errors import EngineError, EngineTimedOutError, EngineUnreachableError, problem
+from fleet.errors import EngineError, EngineTimedOutError, EngineUnreachableError
 from fleet.hardware import HostSpec
 from fleet.resources import Server, ServerFlags, State
 from runtime.engines.launch_records import LaunchRecord, LaunchRecords
@@ -111,22 +111,20 @@ class LocalEngine:
             EngineTimedOutError: no answer in time; the server is left running.
         """
         if server.flags is None:
-            raise EngineError(
-                problem("FC4015", "A server without flags", f"`{server.name}` has no flags.")
+            raise EngineError.of(
+                "FC4015", "A server without flags", f"`{server.name}` has no flags."
             )
         record = self._records.read(server.name)
         if record is not None and record.leader() is not None:
             declared = server.digest or server.flags.digest
             if record.digest != declared:
-                raise EngineError(
-                    problem(
-                        "FC4016",
-                        "A server runs with other flags",
-                        f"`{server.name}` runs with flags {record.digest}, wanted are "
-                        f"{declared}. vLLM changes no flag while it runs.",
-                        hint="Stop it first; it is started again by the next apply.",
-                        command=f"fleetctl server stop {server.name}",
-                    )
+                raise EngineError.of(
+                    "FC4016",
+                    "A server runs with other flags",
+                    f"`{server.name}` runs with flags {record.digest}, wanted are "
+                    f"{declared}. vLLM changes no flag while it runs.",
+                    hint="Stop it first; it is started again by the next apply.",
+                    command=f"fleetctl server stop {server.name}",
                 )
         else:
             if record is not None:
@@ -181,14 +179,12 @@ class LocalEngine:
     def _running(self, server: str) -> JsonClient:
         record = self._records.read(server)
         if record is None or record.leader() is None:
-            raise EngineUnreachableError(
-                problem(
-                    "FC4017",
-                    "The server does not run",
-                    f"`{server}` was not started here or has ended.",
-                    hint="Apply starts it; its log says why it ended.",
-                    command=f"fleetctl server logs {server}",
-                )
+            raise EngineUnreachableError.of(
+                "FC4017",
+                "The server does not run",
+                f"`{server}` was not started here or has ended.",
+                hint="Apply starts it; its log says why it ended.",
+                command=f"fleetctl server logs {server}",
             )
         return self._client(record)
 
@@ -211,10 +207,8 @@ class LocalEngine:
             self._records.forget(server.name)
             detail = f"`{arguments[0]}` for `{server.name}`: {error.strerror}."
             hint = "Set `python` of the host to an interpreter that has vLLM."
-            raise EngineError(
-                problem(
-                    "FC4018", "A server cannot be started", detail, hint=hint, command="make vllm"
-                )
+            raise EngineError.of(
+                "FC4018", "A server cannot be started", detail, hint=hint, command="make vllm"
             ) from None
         self._children[server.name] = child
         process = {"pid": child.pid, "process_start": start_mark(child.pid) or ""}
@@ -231,24 +225,20 @@ class LocalEngine:
             if record.leader() is None:
                 log = self._records.log(record.name)
                 lines = last_log_lines(log) or "It wrote nothing."
-                raise EngineError(
-                    problem(
-                        "FC4012",
-                        "A server ended while it started",
-                        f"`{record.name}` ended. The end of its log:\n\n{lines}",
-                        hint=f"The whole log is {log}.",
-                        command=f"fleetctl server logs {record.name}",
-                    )
+                raise EngineError.of(
+                    "FC4012",
+                    "A server ended while it started",
+                    f"`{record.name}` ended. The end of its log:\n\n{lines}",
+                    hint=f"The whole log is {log}.",
+                    command=f"fleetctl server logs {record.name}",
                 )
             if waited > self.start_timeout_s:
-                raise EngineTimedOutError(
-                    problem(
-                        "FC4019",
-                        "A server does not become ready",
-                        f"`{record.name}` runs and does not answer after {waited:.0f} s.",
-                        hint="Its log says what it does; it is left running.",
-                        command=f"fleetctl server logs {record.name}",
-                    )
+                raise EngineTimedOutError.of(
+                    "FC4019",
+                    "A server does not become ready",
+                    f"`{record.name}` runs and does not answer after {waited:.0f} s.",
+                    hint="The log shows the reason; the server is left running.",
+                    command=f"fleetctl server logs {record.name}",
                 )
             if clock() - reported >= _PROGRESS_EVERY_S:
                 reported = clock()

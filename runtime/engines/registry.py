@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import runtime
-from fleet.errors import EngineError, problem
+from fleet.errors import EngineError
 from fleet.hardware import HostSpec
 from fleet.resources import Server
 from fleet.vllm import inherited, launch_of
@@ -64,8 +64,8 @@ def _interpreter(host: HostSpec, root: Path) -> str:
     if not host.python:
         detail = f"Host `{host.name}` says not which interpreter has vLLM."
         hint = "Set `python` of the host, such as `.venv-vllm/bin/python`."
-        raise EngineError(
-            problem("FC4018", "A server cannot be started", detail, hint=hint, command="make vllm")
+        raise EngineError.of(
+            "FC4018", "A server cannot be started", detail, hint=hint, command="make vllm"
         )
     if os.sep not in host.python:
         return host.python

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fleet.errors import EngineError, EngineTimedOutError, problem
+from fleet.errors import EngineError, EngineTimedOutError
 from fleet.resources import Server
 from runtime.engines.launch_records import LaunchRecord, LaunchRecords
 from runtime.processes import command_line, listening, send, start_mark
@@ -33,18 +33,16 @@ async def refuse_taken_port(server: Server, address: str, grace_s: float) -> Non
             continue
         pids = listening(server.port)
         processes = "; ".join(f"process {pid}, `{command_line(pid):.120}`" for pid in pids)
-        raise EngineError(
-            problem(
-                "FC4011",
-                "A port is taken",
-                f"Something else listens on {address}:{server.port}, where `{server.name}` would"
-                f"{f': {processes}' if processes else ''}. It may be a server of another project.",
-                hint="End that process, or declare another `port` for the host."
-                if pids
-                else f"Find it with `lsof -i :{server.port}` and end it, or declare another "
-                "`port` for the host.",
-                command=f"kill {' '.join(map(str, pids))}" if pids else "",
-            )
+        raise EngineError.of(
+            "FC4011",
+            "A port is taken",
+            f"Something else listens on {address}:{server.port}, where `{server.name}` would"
+            f"{f': {processes}' if processes else ''}. It may be a server of another project.",
+            hint="End that process, or declare another `port` for the host."
+            if pids
+            else f"Find it with `lsof -i :{server.port}` and end it, or declare another "
+            "`port` for the host.",
+            command=f"kill {' '.join(map(str, pids))}" if pids else "",
         )
 
 
@@ -114,7 +112,7 @@ async def end(
                 "SIGKILL, so its memory and port are not free."
             )
             hint = "Look for a hung driver or disk on this machine (`dmesg`)."
-            raise EngineTimedOutError(problem("FC4013", "A server does not end", detail, hint=hint))
+            raise EngineTimedOutError.of("FC4013", "A server does not end", detail, hint=hint)
     records.forget(record.name)
 
 

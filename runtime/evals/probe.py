@@ -44,7 +44,7 @@ async def probe(target: EvalTarget) -> EngineProbe:
         raise EvalError(
             problem(
                 "FC4501",
-                "Nobody answers under this name",
+                "No model answers under this name",
                 f"`{target.model}` cannot be evaluated: {error.diagnostics[0].detail}",
                 hint="An evaluation asks a version that is loaded and ready.",
                 command="fleetctl status",

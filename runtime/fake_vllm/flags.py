@@ -1,4 +1,4 @@
-"""The command line of the fake server: vLLM's own flags; what vLLM does not know is refused."""
+"""The command line of the fake server: the flags of vLLM; other flags are refused."""
 
 import argparse
 from collections.abc import Sequence

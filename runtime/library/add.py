@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from fleet.config import LOCK_FILE, Lock, LockedAdapter, lock_text, parse_lock
-from fleet.errors import Diagnostic, LibraryError, problem
+from fleet.errors import Diagnostic, LibraryError
 from fleet.hardware import BaseShape
 from fleet.names import AdapterName, Version
 from fleet.spec import AdapterFacts
@@ -80,7 +80,7 @@ def add(
             copied = _into_library(source, target, name, facts)
         except OSError as error:
             detail = f"`{error.filename or target}`: {error.strerror or error}."
-            raise LibraryError(problem("FC3003", "Adapter cannot be copied", detail)) from error
+            raise LibraryError.of("FC3003", "Adapter cannot be copied", detail) from error
         if str(name) not in lock.adapters or copied:
             outcome = "added" if copied else "locked"
         entry = LockedAdapter(**asdict(facts), base=base.name)
@@ -103,8 +103,8 @@ def _refuse_other(lock: Lock, name: AdapterName, facts: AdapterFacts) -> None:
                 f"`{other}` has this version's place in the library already; a version belongs "
                 "to one base."
             )
-            raise LibraryError(
-                problem("FC3012", "Version exists for another base", detail, command=_next(name))
+            raise LibraryError.of(
+                "FC3012", "Version exists for another base", detail, command=_next(name)
             )
 
 
@@ -120,7 +120,7 @@ def _refuse_changed_base(lock: Lock, base: KnownBase) -> None:
             f"`{base.name}` is not what its adapters were checked against: {shown}. Give the new "
             "base a name of its own."
         )
-        raise LibraryError(problem("FC3013", "Base differs from the lock", detail))
+        raise LibraryError.of("FC3013", "Base differs from the lock", detail)
 
 
 def _into_library(source: Path, target: Path, name: AdapterName, facts: AdapterFacts) -> bool:
@@ -141,7 +141,7 @@ def _into_library(source: Path, target: Path, name: AdapterName, facts: AdapterF
         if copied:
             detail = f"`{source}` changed while it was being copied. Nothing is pinned."
             shutil.rmtree(target)
-            raise LibraryError(problem("FC3003", "Adapter cannot be copied", detail))
+            raise LibraryError.of("FC3003", "Adapter cannot be copied", detail)
         raise _exists(name, digest, facts, f"`{target}` holds")
     for file in SERVED_FILES:
         (target / file).chmod(READ_ONLY_FILE)
@@ -153,9 +153,7 @@ def _exists(name: AdapterName, digest: str, facts: AdapterFacts, where: str) -> 
         f"{where} digest {digest[:12]} for `{name}`, and this adapter has {facts.digest[:12]}. A "
         "version that was added never changes: clients may be served by it."
     )
-    return LibraryError(
-        problem("FC3011", "Version exists with other bytes", detail, command=_next(name))
-    )
+    return LibraryError.of("FC3011", "Version exists with other bytes", detail, command=_next(name))
 
 
 def _next(name: AdapterName) -> str:
@@ -192,4 +190,4 @@ def update_lock(root: Path, change: Callable[[Lock], Lock]) -> None:
 
 
 def _lock_failed(path: Path, reason: str | None) -> LibraryError:
-    return LibraryError(problem("FC3019", "Lock cannot be read or written", f"`{path}`: {reason}."))
+    return LibraryError.of("FC3019", "Lock cannot be read or written", f"`{path}`: {reason}.")

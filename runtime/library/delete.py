@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from fleet.config import Lock
-from fleet.errors import LibraryError, problem
+from fleet.errors import LibraryError
 from fleet.names import AdapterName
 from runtime.files import FOLDER
 from runtime.library.add import update_lock
@@ -95,4 +95,4 @@ def _delete(folder: Path | None) -> None:
 def _failed(folder: Path, error: OSError) -> LibraryError:
     detail = f"`{error.filename or folder}`: {error.strerror or error}."
     hint = "See to its permissions and run the command again; it goes on from there."
-    return LibraryError(problem("FC3020", "A folder cannot be deleted", detail, hint=hint))
+    return LibraryError.of("FC3020", "A folder cannot be deleted", detail, hint=hint)

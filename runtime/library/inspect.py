@@ -55,7 +55,7 @@ def inspect(
         return _inspect(folder, base, base_names)
     except OSError as error:
         detail = f"`{error.filename or folder}`: {error.strerror or error}."
-        raise LibraryError(problem("FC3118", "Adapter cannot be read", detail)) from error
+        raise LibraryError.of("FC3118", "Adapter cannot be read", detail) from error
 
 
 def _inspect(
@@ -96,7 +96,7 @@ def require_folder(folder: Path) -> None:
         state = "is a file" if folder.exists() else "does not exist"
         hint = "Name the folder that holds the adapter's two files."
         detail = f"`{folder}` {state}."
-        raise LibraryError(problem("FC3111", "No adapter here", detail, hint=hint))
+        raise LibraryError.of("FC3111", "No adapter here", detail, hint=hint)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -107,13 +107,13 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / CONFIG
     if not path.is_file():
-        raise LibraryError(problem("FC3111", "No adapter here", f"`{folder}` holds no `{CONFIG}`."))
+        raise LibraryError.of("FC3111", "No adapter here", f"`{folder}` holds no `{CONFIG}`.")
     try:
         config = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise LibraryError(problem("FC3112", "Not JSON", f"`{path}`: {error}.")) from error
+        raise LibraryError.of("FC3112", "Not JSON", f"`{path}`: {error}.") from error
     if not isinstance(config, dict):
-        raise LibraryError(problem("FC3112", "Not JSON", f"`{path}` is not a JSON object."))
+        raise LibraryError.of("FC3112", "Not JSON", f"`{path}` is not a JSON object.")
     return config
 
 
@@ -132,14 +132,14 @@ def read_header(path: Path) -> AdapterWeights:
         if len(prefix) < _PREFIX or length > min(MAX_HEADER, size - _PREFIX):
             claim = f" and a header length of {length}" if len(prefix) == _PREFIX else ""
             detail = f"`{path}` has {size} bytes{claim}."
-            raise LibraryError(problem("FC3114", "Not a safetensors file, or truncated", detail))
+            raise LibraryError.of("FC3114", "Not a safetensors file, or truncated", detail)
         raw = stream.read(length)
     try:
         header = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)
         tensors = dict(_entries(header))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         detail = f"`{path}`: the header is no list of tensors."
-        raise LibraryError(problem("FC3115", "Header not readable", detail)) from None
+        raise LibraryError.of("FC3115", "Header not readable", detail) from None
     return AdapterWeights(tensors, _PREFIX + length, size - _PREFIX - length)
 
 
@@ -148,7 +148,7 @@ def _missing(path: Path) -> LibraryError:
     also = f" `{pickled[0].name}` is a pickle, which can run code when read." if pickled else ""
     detail = f"`{path.parent}` holds no `{path.name}`.{also}"
     hint = "Save the adapter with `safe_serialization=True`."
-    return LibraryError(problem("FC3113", "No safetensors file", detail, hint=hint))
+    return LibraryError.of("FC3113", "No safetensors file", detail, hint=hint)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from fleet.errors import LibraryError, problem
+from fleet.errors import LibraryError
 from fleet.names import AdapterName, Version, is_id
 
 CONFIG = "adapter_config.json"
@@ -64,7 +64,5 @@ def folder_digest(folder: Path) -> str:
         except OSError as error:
             detail = f"`{folder / name}`: {error.strerror or error}."
             hint = f"A version's folder holds {' and '.join(SERVED_FILES)}."
-            raise LibraryError(problem("FC3001", "Adapter file missing", detail, hint=hint)) from (
-                error
-            )
+            raise LibraryError.of("FC3001", "Adapter file missing", detail, hint=hint) from (error)
     return hashlib.sha256("".join(lines).encode()).hexdigest()

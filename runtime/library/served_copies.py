@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.config import Lock
-from fleet.errors import LibraryError, problem
+from fleet.errors import LibraryError
 from fleet.names import AdapterName
 from fleet.resources import LoadedAdapter
 from runtime.files import FOLDER, READ_ONLY_FOLDER, copy_file, locked_folder, moved_into_place
@@ -48,8 +48,8 @@ def publish(version: Path, digest: str, store: Path) -> Path:
                 scratch.chmod(READ_ONLY_FOLDER)
     except OSError as error:
         detail = f"`{error.filename or target}`: {error.strerror or error}."
-        raise LibraryError(problem("FC3003", "Adapter cannot be copied", detail)) from error
-    _expect(target, digest, "It was changed just now; see who writes to the store.")
+        raise LibraryError.of("FC3003", "Adapter cannot be copied", detail) from error
+    _expect(target, digest, "It was changed just now: find the program that writes to the store.")
     return target
 
 
@@ -93,15 +93,13 @@ def _repair(target: Path, version: Path, digest: str) -> None:
         if not wrong_with(target, digest):  # repaired by another load meanwhile
             return
         if wrong_with(version, digest):
-            raise LibraryError(
-                problem(
-                    "FC3002",
-                    "Adapter bytes are not those of the lock",
-                    f"The copy that servers load from, `{target}`, is damaged, and it cannot be "
-                    f"repaired: `{version}` {wrong_with(version, digest)}.",
-                    hint="Restore the version in the library; the copy is then made anew from it.",
-                    command="fleetctl adapter verify",
-                )
+            raise LibraryError.of(
+                "FC3002",
+                "Adapter bytes are not those of the lock",
+                f"The copy that servers load from, `{target}`, is damaged, and it cannot be "
+                f"repaired: `{version}` {wrong_with(version, digest)}.",
+                hint="Restore the version in the library; the copy is then made anew from it.",
+                command="fleetctl adapter verify",
             )
         with tempfile.TemporaryDirectory(prefix=".incoming-", dir=target.parent) as folder:
             scratch = Path(folder)
@@ -123,13 +121,11 @@ def _copy(version: Path, scratch: Path, digest: str) -> None:
 def _expect(folder: Path, digest: str, remedy: str) -> None:
     found = folder_digest(folder)
     if found != digest:
-        raise LibraryError(
-            problem(
-                "FC3002",
-                "Adapter bytes are not those of the lock",
-                f"`{folder}` has digest {found[:12]}, the lock pins {digest[:12]}. {remedy}",
-                command="fleetctl adapter verify",
-            )
+        raise LibraryError.of(
+            "FC3002",
+            "Adapter bytes are not those of the lock",
+            f"`{folder}` has digest {found[:12]}, the lock pins {digest[:12]}. {remedy}",
+            command="fleetctl adapter verify",
         )
 
 
@@ -192,8 +188,8 @@ def _repair_copy(
             continue
         text = f"repaired the served copy of {name} from the library; found: it {wrong}"
         left = (
-            f"{', '.join(servers)}: what read the copy meanwhile holds those bytes until it is "
-            "restarted, a moment without answers for its clients: `fleetctl server stop NAME`, "
+            f"{', '.join(servers)}: servers that read the copy meanwhile hold those bytes until a "
+            "restart, a moment without answers for their clients: `fleetctl server stop NAME`, "
             "`fleetctl reconcile --once`"
         )
         return RepairResult(digest, repaired=True, text=text, left=left)
