@@ -1,7 +1,7 @@
-"""Names that a shell completes: aliases, versions, clients, keys, servers, gateways, addresses.
+"""Names that a shell completes: aliases, versions, clients, servers, gateways, addresses.
 
-Read from files alone: `fleet.lock`, the routing table's file, the launch records, and for keys
-the declarations. A file that is missing or broken completes to nothing. Nothing is written.
+Read from files alone: `fleet.lock`, the routing table's file, the launch records. A file that is
+missing or broken completes to nothing. Nothing is written.
 """
 
 import json
@@ -18,8 +18,8 @@ from fleet.names import AdapterName
 Completion = Callable[[click.Context, click.Parameter, str], list[str]]
 
 
-def _completion(names: Callable[[click.Context], Iterable[str]]) -> Completion:
-    """Return a click `shell_complete` callback from a function that returns all names."""
+def completion(names: Callable[[click.Context], Iterable[str]]) -> Completion:
+    """Make a click `shell_complete` callback of a function that returns all names."""
 
     def complete(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
         with suppress(FleetError, OSError, ValueError, RecursionError):
@@ -30,7 +30,7 @@ def _completion(names: Callable[[click.Context], Iterable[str]]) -> Completion:
 
 
 def _aliases(ctx: click.Context) -> list[str]:
-    return [*(adapter.alias for adapter in _adapters(ctx)), *_map(_table(ctx).get("aliases"))]
+    return [*(adapter.alias for adapter in _adapters(ctx)), *as_map(_table(ctx).get("aliases"))]
 
 
 def _versions(ctx: click.Context) -> list[str]:
@@ -42,36 +42,38 @@ def _clients(ctx: click.Context) -> list[str]:
 
 
 def _servers(ctx: click.Context) -> list[str]:
-    return [*_map(_table(ctx).get("servers")), *_started_servers(ctx)]
+    return [*as_map(_table(ctx).get("servers")), *_started_servers(ctx)]
 
 
 def _started_servers(ctx: click.Context) -> list[str]:
-    return [path.parent.name for path in (_state_dir(ctx) / "servers").glob("*/launch.json")]
+    return [path.parent.name for path in (state_dir_of(ctx) / "servers").glob("*/launch.json")]
 
 
-aliases = _completion(_aliases)
+aliases = completion(_aliases)
 """Aliases of the lock and of the routing table."""
-versions = _completion(_versions)
+versions = completion(_versions)
 """Full names of the adapter versions in the lock."""
-targets = _completion(lambda ctx: [*_aliases(ctx), *_versions(ctx)])
+targets = completion(lambda ctx: [*_aliases(ctx), *_versions(ctx)])
 """Aliases and full names of versions."""
-clients = _completion(_clients)
+clients = completion(_clients)
 """Clients that have an adapter in the lock."""
-clients_and_aliases = _completion(
+clients_and_aliases = completion(
     lambda ctx: [*_clients(ctx), *(adapter.alias for adapter in _adapters(ctx))]
 )
 """Clients and aliases of the lock."""
-servers = _completion(_servers)
+servers = completion(_servers)
 """Servers of the routing table, and servers that were started from this state folder."""
-started_servers = _completion(_started_servers)
+started_servers = completion(_started_servers)
 """Servers that were started from this state folder."""
-gateways = _completion(
-    lambda ctx: [path.parent.name for path in (_state_dir(ctx) / "gateways").glob("*/gateway.json")]
+gateways = completion(
+    lambda ctx: [
+        path.parent.name for path in (state_dir_of(ctx) / "gateways").glob("*/gateway.json")
+    ]
 )
 """Gateways that this state folder knows."""
 
 
-@_completion
+@completion
 def numbers(ctx: click.Context) -> Iterable[str]:
     """Return the version numbers of the alias that stands before in the command, such as 2.1.0.
 
@@ -82,24 +84,7 @@ def numbers(ctx: click.Context) -> Iterable[str]:
     return [str(adapter.version) for adapter in _adapters(ctx) if adapter.alias in chosen]
 
 
-@_completion
-def keys(ctx: click.Context) -> Iterable[str]:
-    """Return the declared API keys as CLIENT/KEY."""
-    from runtime.project import load, parse_cache  # noqa: PLC0415 (only keys need declarations)
-
-    options = ctx.find_root().params
-    variables = dict(text.partition("=")[::2] for text in options["variables"])
-    texts = load.read_files(options["root"], options["environment"])
-    cache = parse_cache.ParseCache(_state_dir(ctx) / "cache")
-    declared = load.read_tree(texts, options["environment"], variables, cache).value.get("clients")
-    return [
-        f"{client}/{key}"
-        for client, entry in _map(declared).items()
-        for key in _map(_map(entry).get("keys"))
-    ]
-
-
-@_completion
+@completion
 def addresses(ctx: click.Context) -> Iterable[str]:
     """Return aliases, versions, and addresses of clients, keys, routes and servers."""
     table = _table(ctx)
@@ -107,13 +92,14 @@ def addresses(ctx: click.Context) -> Iterable[str]:
         *_aliases(ctx),
         *(f"adapter/{version}" for version in _versions(ctx)),
         *(f"client/{client}" for client in _clients(ctx)),
-        *(f"key/{name}" for name in _map(table.get("keys"))),
-        *(f"route/{name}" for name in _map(table.get("aliases"))),
+        *(f"key/{name}" for name in as_map(table.get("keys"))),
+        *(f"route/{name}" for name in as_map(table.get("aliases"))),
         *(f"server/{name}" for name in _servers(ctx)),
     ]
 
 
-def _state_dir(ctx: click.Context) -> Path:
+def state_dir_of(ctx: click.Context) -> Path:
+    """Return the state folder that the global options name."""
     options = ctx.find_root().params
     folder: Path = options["state_dir"] or options["root"] / ".fleetctl"
     return folder
@@ -121,22 +107,23 @@ def _state_dir(ctx: click.Context) -> Path:
 
 def _adapters(ctx: click.Context) -> list[AdapterName]:
     adapters = []
-    for name in _map(_document(ctx.find_root().params["root"] / "fleet.lock").get("adapters")):
+    for name in as_map(_document(ctx.find_root().params["root"] / "fleet.lock").get("adapters")):
         with suppress(ValueError):
             adapters.append(AdapterName.parse(name))
     return adapters
 
 
 def _table(ctx: click.Context) -> dict[str, Any]:
-    return _document(_state_dir(ctx) / "routes.json")
+    return _document(state_dir_of(ctx) / "routes.json")
 
 
 def _document(path: Path) -> dict[str, Any]:
     """Read a JSON file; empty where the file is missing, broken or no map."""
     with suppress(OSError, ValueError, RecursionError):
-        return _map(json.loads(path.read_bytes()))
+        return as_map(json.loads(path.read_bytes()))
     return {}
 
 
-def _map(value: object) -> dict[str, Any]:
+def as_map(value: object) -> dict[str, Any]:
+    """Return a JSON value if it is a map, else an empty map."""
     return value if isinstance(value, dict) else {}

@@ -1,6 +1,6 @@
 """`fleetctl key`, `usage`: API keys and requests of clients."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -26,8 +26,25 @@ def key() -> None:
     """
 
 
+@completion.completion
+def _declared_keys(ctx: click.Context) -> Iterable[str]:
+    """Return the declared API keys as CLIENT/KEY."""
+    from runtime.project import load, parse_cache
+
+    options = ctx.find_root().params
+    variables = dict(text.partition("=")[::2] for text in options["variables"])
+    texts = load.read_files(options["root"], options["environment"])
+    cache = parse_cache.ParseCache(completion.state_dir_of(ctx) / "cache")
+    declared = load.read_tree(texts, options["environment"], variables, cache).value.get("clients")
+    return [
+        f"{client}/{key}"
+        for client, entry in completion.as_map(declared).items()
+        for key in completion.as_map(completion.as_map(entry).get("keys"))
+    ]
+
+
 @key.command("create")
-@click.argument("name", metavar="[CLIENT/KEY]", required=False, shell_complete=completion.keys)
+@click.argument("name", metavar="[CLIENT/KEY]", required=False, shell_complete=_declared_keys)
 @click.option(
     "--all", "every", is_flag=True, help="Create every declared `file:` key that has no file."
 )
