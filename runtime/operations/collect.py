@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from fleet.errors import EngineError, problem
 from fleet.history import Collected
 from fleet.maintenance import (
-    KeptAnswers,
     RetainedVersions,
     RetentionDecision,
     kept_answers,
@@ -29,15 +28,15 @@ class Garbage:
 
     versions: tuple[RetentionDecision, ...]
     copies: tuple[RetentionDecision, ...]
-    answers: tuple[KeptAnswers, ...]
+    answers: tuple[RetentionDecision, ...]
 
     @property
-    def all(self) -> tuple[RetentionDecision | KeptAnswers, ...]:
+    def all(self) -> tuple[RetentionDecision, ...]:
         """Every decision."""
         return (*self.versions, *self.copies, *self.answers)
 
     @property
-    def due(self) -> list[RetentionDecision | KeptAnswers]:
+    def due(self) -> list[RetentionDecision]:
         """Decisions to delete."""
         return [decision for decision in self.all if not decision.needed]
 
