@@ -15,6 +15,7 @@ import pytest
 
 from fleet.codes import SUMMARIES
 from fleet.errors import FleetError
+from fleet.evals.golden_set import _SUMMARIES as GOLDEN_SUMMARIES
 from fleetctl.error_codes import CATALOGUE, explain_code
 
 REPOSITORY = Path(__file__).parent.parent
@@ -62,7 +63,8 @@ SECTIONS = {
 
 def spoken() -> Iterator[tuple[str, str]]:
     """Yield code and constant summary of each diagnostic that the source makes."""
-    yield from SUMMARIES.items()
+    tables = {**SUMMARIES, **GOLDEN_SUMMARIES}
+    yield from tables.items()
     for package in ("fleet", "plans", "runtime", "fleetctl"):
         for path in sorted((REPOSITORY / package).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -71,7 +73,7 @@ def spoken() -> Iterator[tuple[str, str]]:
                         isinstance(code, ast.Constant)
                         and CODE.fullmatch(str(code.value))
                         and isinstance(summary, ast.Constant)
-                        and code.value not in SUMMARIES
+                        and code.value not in tables
                     ):
                         yield str(code.value), str(summary.value)
 

@@ -1,12 +1,13 @@
 """Make the context of evaluations: store, clock, secrets, and how versions are asked."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from uuid import uuid4
 
-from fleet.evals import EvalTarget, eval_spec_of, objection
-from runtime.evals.context import EvalContext, direct_target
+from fleet.evals import eval_spec_of, objection
+from runtime.evals.context import EvalContext
 from runtime.evals.store import EvalStore
-from runtime.evals.via_gateway import through_gateway
+from runtime.evals.target import through_gateway
 from runtime.secrets import read_secret
 from runtime.workspace import Workspace
 
@@ -22,18 +23,18 @@ def eval_context(workspace: Workspace, through: str = "") -> EvalContext:
         FleetError: requests go through a gateway, and there is none or no secret of its operator.
     """
     fleet = workspace.fleet()
-    way: Callable[[EvalTarget], EvalTarget] = direct_target
-    if (through or fleet.evals.through) == "gateway":
-        way = through_gateway(fleet.gateways.values(), workspace.state_dir)
-    return EvalContext(
+    context = EvalContext(
         EvalStore(workspace.state_dir / "evals"),
         workspace.now,
         lambda: uuid4().hex[:12],
         workspace.root,
         lambda reference: read_secret(workspace.root, reference),
         judge_objection=_judge_objections(workspace),
-        resolve_target=way,
     )
+    if (through or fleet.evals.through) == "server":
+        return context
+    way = through_gateway(fleet.gateways.values(), workspace.state_dir)
+    return replace(context, resolve_target=way)
 
 
 def _judge_objections(workspace: Workspace) -> Callable[[str], str]:
