@@ -65,7 +65,7 @@ async def judge_golden(
     groups: dict[tuple[str, int, str], list[GateSpec]] = defaultdict(list)
     form = fleet.adapters[trial.alias].format
     for gate in trial.offline:
-        path = golden_of(fleet, trial.alias, gate)
+        path = golden_of(fleet.adapters[trial.alias], gate)
         groups[path, gate.samples, gate.score or ""].append(gate)
     how = eval_spec_of(fleet.evals)
     parts = []

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from fleet.errors import FleetError, did_you_mean, problem
-from fleet.history import Entry, GateJudged, History, RolledBack, RolloutMarked, data_of, settled
+from fleet.history import Entry, History, RolloutMarked, data_of, settled, tried_versions
 from fleet.resources import FULL
 from fleet.rollouts import AliasTarget, decide_rollouts
 from fleet.spec import FleetSpec
@@ -186,13 +186,11 @@ def _require_loaded(workspace: Workspace, alias: str, found: Mapping[str, Any]) 
 
 def last_tried(entries: Sequence[Entry], alias: str, version: str | None) -> str:
     """Return the full name of the version tried last, or of the one given."""
-    named = [
-        event.adapter
-        for event in (entry.event for entry in entries)
-        if isinstance(event, GateJudged | RolledBack | RolloutMarked)
-        if event.alias == alias and event.adapter
+    fitting = [
+        name
+        for name in tried_versions(entries, alias)
+        if version in (None, name.rpartition("-v")[2])
     ]
-    fitting = [name for name in named if version in (None, name.rpartition("-v")[2])]
     if not fitting:
         which = f"{version} of `{alias}`" if version else f"`{alias}`"
         raise FleetError(
