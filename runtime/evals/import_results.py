@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fleet.errors import EvalError
+from fleet.errors import EvalError, problem
 from fleet.evals import (
     EvalRun,
     EvalSpec,
@@ -92,9 +92,6 @@ def _not_results(path: Path, source: str, why: str) -> EvalError:
         "Of lm-eval it takes the file samples_*.jsonl of `--log_samples`, of inspect-ai a log, "
         "`.eval` or `.json`. Nothing was taken over."
     )
-    return EvalError.of(
-        "FC4540",
-        "Not the results of a finished evaluation",
-        f"`{path}` as of {source}: {why}.",
-        hint=hint,
-    )
+    detail = f"`{path}` as of {source}: {why}."
+    fault = problem("FC4540", "Not the results of a finished evaluation", detail, hint=hint)
+    return EvalError(fault)

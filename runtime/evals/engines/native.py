@@ -13,6 +13,7 @@ from fleet.errors import (
     EngineRejectedError,
     EngineUnreachableError,
     EvalError,
+    problem,
 )
 from fleet.evals import (
     ACCURACY,
@@ -97,7 +98,8 @@ class Backpressure:
         )
         hint = "Run it again in a quieter hour, or raise `evals.pause_above`; clients then wait "
         hint += "longer."
-        return EvalError.of("FC4509", "The server is too busy to be evaluated", detail, hint=hint)
+        fault = problem("FC4509", "The server is too busy to be evaluated", detail, hint=hint)
+        return EvalError(fault)
 
 
 async def run_native(job: EngineJob) -> EngineAnswers:

@@ -5,7 +5,7 @@ import os
 import signal
 from asyncio.subprocess import PIPE
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fleet.errors import EvalError, problem
@@ -51,9 +51,8 @@ def interpreter(engine: str, root: Path) -> Path:
             return place.absolute()
     detail = f"`{engine}` lives in an environment of its own, and `{places[0]}` is not there."
     hint = f"Make it, or name another interpreter with {variable}."
-    raise EvalError.of(
-        "FC4520", "The eval engine is not installed", detail, hint=hint, command="make engines"
-    )
+    fault = problem("FC4520", "The eval engine is not installed", detail, hint=hint)
+    raise EvalError(replace(fault, command="make engines"))
 
 
 async def run_tool(
