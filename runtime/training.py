@@ -87,7 +87,7 @@ def _refuse_others(found: Claim | None, alias: str, by: str) -> None:
     raise FleetError(
         problem(
             "FC6710",
-            "Somebody else is retraining it",
+            "Another person is retraining it",
             f"`{alias}` is claimed by {found.by} until {found.until:%Y-%m-%d %H:%M} UTC{why}.",
             hint="Talk to them; two trainings of one adapter waste one. The claim ends by itself.",
             command=f"fleetctl retrain release {alias} --force --reason TEXT",
