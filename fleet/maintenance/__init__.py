@@ -23,26 +23,3 @@ from fleet.maintenance.retention import (
     retained,
 )
 from fleet.maintenance.retraining import due_retrainings, next_version, standing_claim
-
-__all__ = [
-    "OF_A_CLIENT",
-    "DrillRecord",
-    "Notification",
-    "RetainedVersions",
-    "RetentionDecision",
-    "drifted",
-    "due_drills",
-    "due_retrainings",
-    "failed_drill",
-    "failed_gates",
-    "is_due",
-    "kept_answers",
-    "last_drills",
-    "ledger_away",
-    "next_version",
-    "overdue_retrainings",
-    "retained",
-    "rollbacks",
-    "standing_claim",
-    "undecided_rollouts",
-]

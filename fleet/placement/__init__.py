@@ -16,33 +16,3 @@ from fleet.placement.servers import DeviceId
 from fleet.placement.state import PlacementState, SearchLimits
 from fleet.placement.unplaced import causes_of, totals_of, trials_of
 from fleet.placement.verify import Violation, verify_placement, verify_steps
-
-__all__ = [
-    "AdapterAccount",
-    "Alternative",
-    "Attempt",
-    "DeviceId",
-    "LatencyAnswer",
-    "Limit",
-    "PlacementCause",
-    "PlacementResult",
-    "PlacementState",
-    "SearchLimits",
-    "ServerAccount",
-    "TotalNeed",
-    "Violation",
-    "Weighed",
-    "answer_of",
-    "attempt",
-    "causes_of",
-    "cost",
-    "late",
-    "place",
-    "placement_accounts",
-    "slowest",
-    "totals_of",
-    "trials_of",
-    "verify_placement",
-    "verify_steps",
-    "weigh",
-]

@@ -6,23 +6,3 @@ from fleet.planning.gateway_limits import lost
 from fleet.planning.modes import BestEffort, advances, best_effort, repair
 from fleet.planning.pipeline import USUAL, desired_state, make_plan
 from fleet.planning.target import TargetPattern, parse_criteria, require_known_targets, select
-
-__all__ = [
-    "USUAL",
-    "BestEffort",
-    "DriftAction",
-    "DriftCause",
-    "TargetPattern",
-    "advances",
-    "best_effort",
-    "classify_drift",
-    "desired_state",
-    "desired_state_of",
-    "lost",
-    "make_plan",
-    "parse_criteria",
-    "repair",
-    "require_known_targets",
-    "select",
-    "without_ignored",
-]

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from fleet.errors import ConfigError, problem
+from fleet.errors import ConfigError
 from fleet.hardware import HostSpec
 from fleet.resources import Server, ServerFlags
 from fleet.vllm.flags import long_name, why_reserved
@@ -105,13 +105,11 @@ def _extra(flags: ServerFlags) -> dict[str, tuple[str, ...]]:
     arguments = {}
     for declared, value in flags.extra:
         if reason := why_reserved(declared, value):
-            raise ConfigError(
-                problem(
-                    "FC4008",
-                    "A flag belongs to fleetctl",
-                    f"`{declared}` of base `{flags.served_name}` may not be declared: {reason}.",
-                    hint="Remove it from the base's `flags`.",
-                )
+            raise ConfigError.of(
+                "FC4008",
+                "A flag belongs to fleetctl",
+                f"`{declared}` of base `{flags.served_name}` may not be declared: {reason}.",
+                hint="Remove it from the base's `flags`.",
             )
         arguments[long_name(declared)] = tuple(shlex.split(value))
     return arguments

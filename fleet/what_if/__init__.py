@@ -7,5 +7,3 @@ Pure.
 from fleet.what_if.advisor import diagnose
 from fleet.what_if.candidates import Advice, Diagnosis
 from fleet.what_if.changes import what_if, what_if_live
-
-__all__ = ["Advice", "Diagnosis", "diagnose", "what_if", "what_if_live"]

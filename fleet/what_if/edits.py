@@ -6,7 +6,7 @@ from itertools import count
 from types import MappingProxyType
 from typing import TypeVar
 
-from fleet.errors import FleetError, did_you_mean, problem
+from fleet.errors import FleetError, did_you_mean
 from fleet.spec import FleetSpec
 
 T = TypeVar("T")
@@ -67,13 +67,11 @@ def not_understood(text: str) -> FleetError:
     firsts = sorted({example.split()[0] for example in EXAMPLES})
     near = "" if forms else did_you_mean(first, firsts)
     shown = ", ".join(f"`{form}`" for form in forms or EXAMPLES)
-    return FleetError(
-        problem(
-            "FC6040",
-            "What-if not understood",
-            f"`{text}` is no change that can be tried{f'; {near}' if near else '.'}",
-            hint=f"Write such as {shown}.",
-        )
+    return FleetError.of(
+        "FC6040",
+        "What-if not understood",
+        f"`{text}` is no change that can be tried{f'; {near}' if near else '.'}",
+        hint=f"Write such as {shown}.",
     )
 
 
@@ -89,16 +87,14 @@ def known(kind: str, name: str, names: Sequence[str]) -> str:
         return (exact or begin)[0]
     several = f"`{name}` may be {' or '.join(f'`{choice}`' for choice in begin[:4])}."
     declared = f"Declared: {', '.join(sorted(names)[:8])}." if names else ""
-    raise FleetError(
-        problem(
-            "FC6041",
-            "What-if names nothing in the fleet",
-            several if begin else f"No {kind} is called `{name}`.",
-            hint=did_you_mean(name, sorted(names)) or declared,
-        )
+    raise FleetError.of(
+        "FC6041",
+        "What-if names nothing in the fleet",
+        several if begin else f"No {kind} is called `{name}`.",
+        hint=did_you_mean(name, sorted(names)) or declared,
     )
 
 
 def impossible(detail: str, hint: str) -> FleetError:
     """Return the error for a change that is understood and cannot be made."""
-    return FleetError(problem("FC6042", "What-if cannot be tried", detail, hint=hint))
+    return FleetError.of("FC6042", "What-if cannot be tried", detail, hint=hint)

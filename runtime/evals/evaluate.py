@@ -67,7 +67,7 @@ async def evaluate(
         known = sorted(ENGINES)
         detail = f"`{spec.engine}` is none of {', '.join(known)}."
         hint = did_you_mean(spec.engine, known)
-        raise EvalError(problem("FC4506", "No such eval engine", detail, hint=hint))
+        raise EvalError.of("FC4506", "No such eval engine", detail, hint=hint)
     if not target.fixed:
         target = context.resolve_target(target)
     started = context.now()
@@ -171,4 +171,4 @@ def proves_nothing(subject: str, reasons: tuple[str, ...]) -> EvalError:
         "`max_missing` allows for items that stay unanswered."
     )
     detail = f"{subject}: {'; '.join(reasons)}."
-    return EvalError(problem("FC4503", "The evaluation does not count", detail, hint=hint))
+    return EvalError.of("FC4503", "The evaluation does not count", detail, hint=hint)

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from fleet.errors import EngineError, EvalError, problem
+from fleet.errors import EngineError, EvalError
 from fleet.evals import (
     ACCURACY,
     GROUNDED,
@@ -112,7 +112,7 @@ async def judge_client(
     if spec.judge is None:
         detail = "Items of the golden set are scored by `judge`, and there is no judge to ask."
         hint = "Declare one: evals: {judge: {url: http://host:8000, model: NAME}}."
-        raise EvalError(problem("FC4511", "No judge is declared", detail, hint=hint))
+        raise EvalError.of("FC4511", "No judge is declared", detail, hint=hint)
     judge = spec.judge
     key = secret(judge.key) if judge.key else None
     if judge.key and not key:
@@ -151,7 +151,7 @@ def _shown(item: GoldenItem, answers: Mapping[str, str], *, expected: bool) -> s
 def _failed(judge: JudgeSpec, detail: str) -> EvalError:
     hint = "Without it nothing is passed. Start it, or score these items with a metric."
     where = f"`{judge.model}` at {judge.url}: {detail}"
-    return EvalError(problem("FC4510", "The judge gives no verdict", where, hint=hint))
+    return EvalError.of("FC4510", "The judge gives no verdict", where, hint=hint)
 
 
 async def all_of(coroutines: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:

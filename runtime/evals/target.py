@@ -72,7 +72,7 @@ def through_gateway(
     if not ours:
         detail = "Evaluations are to go through a gateway, and none of fleetctl's own is declared."
         hint = "Declare one under `gateways`, or ask the servers: `--through server`."
-        raise EvalError(problem("FC4534", "No gateway to ask through", detail, hint=hint))
+        raise EvalError.of("FC4534", "No gateway to ask through", detail, hint=hint)
     secret = operator_secret(state_dir, ours[0])
     host, _, port = ours[0].listen.rpartition(":")
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1", "[::]": "[::1]", "": "127.0.0.1"}  # noqa: S104 (to be asked)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from fleet.errors import FleetError, did_you_mean, problem
+from fleet.errors import FleetError, did_you_mean
 from runtime.ledger.file import FileLedger
 from runtime.ledger.protocol import Lease, Ledger
 
@@ -28,13 +28,11 @@ def open_ledger(
     """
     scheme = address.partition(":")[0] if address else "file"
     if scheme != "file":
-        raise FleetError(
-            problem(
-                "FC5101",
-                "No such home for a ledger",
-                f"`{address}` has the scheme `{scheme}`; there are file.",
-                hint=did_you_mean(scheme, ["file"]),
-            )
+        raise FleetError.of(
+            "FC5101",
+            "No such home for a ledger",
+            f"`{address}` has the scheme `{scheme}`; there are file.",
+            hint=did_you_mean(scheme, ["file"]),
         )
     folder = Path(address.removeprefix("file:").removeprefix("//")) if address else state_dir
     return FileLedger(folder, run=run, by=by, clock=clock)

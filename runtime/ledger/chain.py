@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from fleet.errors import FleetError, problem, require_known
+from fleet.errors import FleetError, require_known
 from fleet.history import Entry, LedgerEvent, data_of, event_of
 
 FORMAT = 1
@@ -108,14 +108,12 @@ def entries(content: bytes, home: str) -> Iterator[Entry]:
 
 def broken(home: str, number: int, what: str) -> FleetError:
     """Return the error that names the line."""
-    return FleetError(
-        problem(
-            "FC5102",
-            "The ledger was tampered with",
-            f"Line {number} of `{home}` {what}. The chain of hashes ends there, so nothing "
-            "after it can be trusted: nothing is planned from it. A rollback still works.",
-            hint="Put back the file from a backup. Without one, move it away and rebuild the "
-            "ledger from what is live.",
-            command="fleetctl adopt",
-        )
+    return FleetError.of(
+        "FC5102",
+        "The ledger was tampered with",
+        f"Line {number} of `{home}` {what}. The chain of hashes ends there, so nothing "
+        "after it can be trusted: nothing is planned from it. A rollback still works.",
+        hint="Put back the file from a backup. Without one, move it away and rebuild the "
+        "ledger from what is live.",
+        command="fleetctl adopt",
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Final
 
-from fleet.errors import FleetError, problem
+from fleet.errors import FleetError
 from fleet.history import Entry, LedgerEvent
 from runtime.deadline import call_with_timeout
 from runtime.ledger.outbox import queued
@@ -159,12 +159,10 @@ def _gone(mirror: LedgerReplica, home: Ledger) -> FleetError:
         what = f"entries were read from it before; the copy of them, `{mirror.path}`, is damaged"
         hint = "Bring back the disk or the file. Without either, rebuild it from what is live."
         command = "fleetctl adopt"
-    return FleetError(
-        problem(
-            "FC5109",
-            "The ledger is gone",
-            f"Its home is empty, and {what}. Nothing is written to it; a rollback is queued.",
-            hint=hint,
-            command=command,
-        )
+    return FleetError.of(
+        "FC5109",
+        "The ledger is gone",
+        f"Its home is empty, and {what}. Nothing is written to it; a rollback is queued.",
+        hint=hint,
+        command=command,
     )

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
-from fleet.errors import FleetError, LockHeldError, problem
+from fleet.errors import FleetError, LockHeldError
 from runtime.files import replace_file
 from runtime.processes import start_mark
 
@@ -54,14 +54,12 @@ def read(folder: Path) -> LeaseRecord | None:
     except FileNotFoundError:
         return None
     except (ValueError, TypeError):
-        raise FleetError(
-            problem(
-                "FC5103",
-                "The lease's file is damaged",
-                f"`{path}` cannot be read, so it is unknown who may change the fleet.",
-                hint="See that no apply is running, then remove the file; tokens go on from "
-                "the ledger's.",
-            )
+        raise FleetError.of(
+            "FC5103",
+            "The lease's file is damaged",
+            f"`{path}` cannot be read, so it is unknown who may change the fleet.",
+            hint="See that no apply is running, then remove the file; tokens go on from "
+            "the ledger's.",
         ) from None
 
 
@@ -82,25 +80,21 @@ def this_machine() -> str:
 def held(record: LeaseRecord, now: datetime) -> LockHeldError:
     """Return the error that names the holder and the end of its lease."""
     rest = max(0, round((datetime.fromisoformat(record.expires) - now).total_seconds()))
-    return LockHeldError(
-        problem(
-            "FC5104",
-            "The fleet is locked",
-            f"{record.holder} is changing it; its lease {record.token} ends in {rest} s unless it "
-            "is renewed.",
-            hint="Wait for it. Planning, `status` and `rollback` work meanwhile.",
-        )
+    return LockHeldError.of(
+        "FC5104",
+        "The fleet is locked",
+        f"{record.holder} is changing it; its lease {record.token} ends in {rest} s unless it "
+        "is renewed.",
+        hint="Wait for it. Planning, `status` and `rollback` work meanwhile.",
     )
 
 
 def lost(token: int, newest: int) -> LockHeldError:
     """Return the error of a run whose lease has been taken over."""
-    return LockHeldError(
-        problem(
-            "FC5105",
-            "The lease was lost",
-            f"This run holds lease {token}, and lease {newest} has been given out since: another "
-            "run may be changing the fleet. Nothing more is done.",
-            hint="Wait for the other run, then plan again.",
-        )
+    return LockHeldError.of(
+        "FC5105",
+        "The lease was lost",
+        f"This run holds lease {token}, and lease {newest} has been given out since: another "
+        "run may be changing the fleet. Nothing more is done.",
+        hint="Wait for the other run, then plan again.",
     )

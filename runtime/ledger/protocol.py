@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
-from fleet.errors import FleetError, problem
+from fleet.errors import FleetError
 from fleet.history import Entry, LedgerEvent
 
 
@@ -59,12 +59,10 @@ class Ledger(Protocol):
 
 def unanswered(why: str) -> FleetError:
     """Return the error; `why` is a sentence without its full stop."""
-    return FleetError(
-        problem(
-            "FC5107",
-            "The ledger's home does not answer",
-            f"{why[:1].upper()}{why[1:]}.",
-            hint="Another process may hold its lock and have stopped, or its disk is away. A "
-            "rollback works meanwhile.",
-        )
+    return FleetError.of(
+        "FC5107",
+        "The ledger's home does not answer",
+        f"{why[:1].upper()}{why[1:]}.",
+        hint="Another process may hold its lock and have stopped, or its disk is away. A "
+        "rollback works meanwhile.",
     )

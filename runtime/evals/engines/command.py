@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
 
-from fleet.errors import EvalError, problem
+from fleet.errors import EvalError
 from fleet.evals import EvalSpec, EvalTarget, GoldenSet, Sample, sample_of, scored, to_judge
 from runtime.evals.context import EngineAnswers, EngineJob
 from runtime.evals.engines.tool_process import refuse_headers, run_tool, tool_failed
@@ -62,7 +62,7 @@ def fill_command(spec: EvalSpec, target: EvalTarget, golden: Path) -> list[str]:
         what = f"`{{{unknown[0]}}}` is no placeholder" if unknown else "none is declared"
         detail = f"The engine `command` starts what `evals.command` says, and {what}."
         hint = f"It may name {', '.join(f'{{{place}}}' for place in values)}."
-        raise EvalError(problem("FC4523", "No eval command to start", detail, hint=hint))
+        raise EvalError.of("FC4523", "No eval command to start", detail, hint=hint)
     return [part.format(**values) for part in spec.command]
 
 

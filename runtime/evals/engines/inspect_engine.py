@@ -5,7 +5,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from fleet.errors import EvalError, problem
+from fleet.errors import EvalError
 from fleet.evals import (
     ACCURACY,
     EvalSpec,
@@ -75,7 +75,7 @@ def refuse_other_metrics(engine: str, golden: GoldenSet, scored: tuple[str, ...]
 def cannot_score(detail: str) -> EvalError:
     """Return the error of items that an engine cannot score."""
     hint = "Use `--engine native`, which scores everything a golden set may ask."
-    return EvalError(problem("FC4522", "The engine cannot score this item", detail, hint=hint))
+    return EvalError.of("FC4522", "The engine cannot score this item", detail, hint=hint)
 
 
 def _document(target: EvalTarget, golden: GoldenSet, spec: EvalSpec, logs: Path) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def refuse_headers(engine: str, target: EvalTarget) -> None:
         headers = ", ".join(sorted(target.headers))
         detail = f"`{target.url}` wants {headers}, which `{engine}` does not send."
         hint = "Use `--engine native`, or ask the server itself: `--through server`."
-        raise EvalError(problem("FC4535", "The engine cannot ask there", detail, hint=hint))
+        raise EvalError.of("FC4535", "The engine cannot ask there", detail, hint=hint)
 
 
 def tool_failed(program: str, why: str, tail: str = "") -> EvalError:
@@ -106,4 +106,4 @@ def tool_failed(program: str, why: str, tail: str = "") -> EvalError:
     last = "\n".join(tail.strip().splitlines()[-12:])
     detail = f"`{Path(program).name}` {why}." + (f" It said at last:\n{last}" if last else "")
     hint = "Nothing was judged. Run the program by hand to see what it lacks."
-    return EvalError(problem("FC4521", "The eval program gave no result", detail, hint=hint))
+    return EvalError.of("FC4521", "The eval program gave no result", detail, hint=hint)
