@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -52,6 +52,13 @@ class FleetError(Exception):
             "; ".join(f"{diagnostic.summary}: {diagnostic.detail}" for diagnostic in diagnostics)
         )
         self.diagnostics: tuple[Diagnostic, ...] = diagnostics
+
+    @classmethod
+    def of(
+        cls, code: str, summary: str, detail: str = "", *, hint: str = "", command: str = ""
+    ) -> Self:
+        """Return an error with a single diagnostic, which has no place in a file."""
+        return cls(problem(code, summary, detail, hint=hint, command=command))
 
 
 class ConfigError(FleetError):

@@ -1,7 +1,7 @@
 """JSON over HTTP for the control plane; the only home of httpx.
 
-Whatever goes wrong comes out as an `EngineError` with a diagnostic, never as the HTTP
-library's own error. Requests of clients never pass here.
+Every failure is an `EngineError` with a diagnostic, never the HTTP library's own error. Requests of
+clients never pass here.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ def _no_tls() -> ssl.SSLContext:
 
 
 class JsonClient:
-    """One peer: a server or a gateway.
+    """Client of a server or a gateway.
 
     Reads (`get`) are repeated on a broken connection, within their deadline. Nothing else
     is: whether to repeat a call that has effects is the caller's decision.
@@ -63,7 +63,6 @@ class JsonClient:
         self.url = url.rstrip("/")
         self.peer = peer or (f"`{socket}`" if socket else f"`{self.url}`")
         self._timeout_s = timeout_s
-        limits = httpx.Limits(max_connections=_CONNECTIONS)
         transport: httpx.AsyncBaseTransport
         if app is not None:
             transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
@@ -71,7 +70,7 @@ class JsonClient:
             transport = httpx.AsyncHTTPTransport(
                 verify=_tls() if self.url.startswith("https:") else _no_tls(),
                 uds=str(socket) if socket else None,
-                limits=limits,
+                limits=httpx.Limits(max_connections=_CONNECTIONS),
                 trust_env=False,
             )
         self._http = httpx.AsyncClient(
@@ -102,7 +101,7 @@ class JsonClient:
         return response.text
 
     async def get_bytes(self, path: str, *, timeout_s: float | None = None) -> bytes:
-        """Return what is at `path`, byte for byte; otherwise as `get`."""
+        """Return the bytes at `path`; otherwise as `get`."""
         response = await self._call("GET", path, None, timeout_s, READ_ATTEMPTS)
         return response.content
 
@@ -141,13 +140,11 @@ class JsonClient:
             async with asyncio.timeout(limit):
                 response = await self._attempts(method, path, body, attempts)
         except TimeoutError:
-            raise EngineTimedOutError(
-                problem(
-                    "FC4002",
-                    "No answer in time",
-                    f"{self.peer} did not answer {method} {path} within {limit:g} s.",
-                    hint="Look at the server's log and load; running the command again is safe.",
-                )
+            raise EngineTimedOutError.of(
+                "FC4002",
+                "No answer in time",
+                f"{self.peer} did not answer {method} {path} within {limit:g} s.",
+                hint="Look at the server's log and load; running the command again is safe.",
             ) from None
         if not response.is_success:
             raise EngineRejectedError(
@@ -169,14 +166,12 @@ class JsonClient:
                 if attempt < attempts and isinstance(error, httpx.TransportError):
                     await asyncio.sleep(_BACKOFF_S * 2 ** (attempt - 1))
                     continue
-                raise EngineUnreachableError(
-                    problem(
-                        "FC4001",
-                        "No connection",
-                        f"{self.peer} cannot be reached for {method} {path}: "
-                        f"{str(error) or type(error).__name__}.",
-                        hint="Check that it runs and that its address is right.",
-                    )
+                raise EngineUnreachableError.of(
+                    "FC4001",
+                    "No connection",
+                    f"{self.peer} cannot be reached for {method} {path}: "
+                    f"{str(error) or type(error).__name__}.",
+                    hint="Check that it runs and that its address is right.",
                 ) from None
         raise AssertionError("attempts is 1 or more")
 
@@ -201,7 +196,7 @@ class JsonClient:
 
 
 def _message(response: httpx.Response) -> str:
-    """Return the part of an error answer that a person wants to read."""
+    """Return the message of an error answer."""
     text = response.text.strip()
     try:
         document = json.loads(text)

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from fleet.errors import EngineError, FleetError, problem
+from fleet.errors import EngineError, FleetError
 from fleet.names import Address, adapter_address
 from fleet.resources import Resource, State
 from fleet.spec import FleetSpec
@@ -181,8 +181,8 @@ def merge(*states: State) -> State:
     for state in states:
         twice = sorted(resources.keys() & state.resources.keys())
         if twice:
-            raise FleetError(
-                problem("FC4020", "A name occurs on two hosts", f"`{twice[0]}` is on two hosts.")
+            raise FleetError.of(
+                "FC4020", "A name occurs on two hosts", f"`{twice[0]}` is on two hosts."
             )
         resources |= state.resources
     return State(

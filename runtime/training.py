@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from fleet.errors import FleetError, problem
+from fleet.errors import FleetError
 from fleet.history import Claim, Entry, fold_entries
 from fleet.maintenance import standing_claim
 from fleet.names import AdapterName
@@ -79,14 +79,12 @@ def _refuse_others(found: Claim | None, alias: str, by: str) -> None:
     if found is None or found.by == by:
         return
     why = f": {found.reason}" if found.reason else ""
-    raise FleetError(
-        problem(
-            "FC6710",
-            "Somebody else is retraining it",
-            f"`{alias}` is claimed by {found.by} until {found.until:%Y-%m-%d %H:%M} UTC{why}.",
-            hint="Talk to them; two trainings of one adapter waste one. The claim ends by itself.",
-            command=f"fleetctl retrain release {alias} --force --reason TEXT",
-        )
+    raise FleetError.of(
+        "FC6710",
+        "Somebody else is retraining it",
+        f"`{alias}` is claimed by {found.by} until {found.until:%Y-%m-%d %H:%M} UTC{why}.",
+        hint="Talk to them; two trainings of one adapter waste one. The claim ends by itself.",
+        command=f"fleetctl retrain release {alias} --force --reason TEXT",
     )
 
 
@@ -140,13 +138,11 @@ class Training:
         except ValueError as error:
             unknown = [str(error)]
         if unknown:
-            raise FleetError(
-                problem(
-                    "FC6711",
-                    "The training command cannot be filled in",
-                    f"`{{{unknown[0]}}}` is no placeholder of `retrain`.",
-                    hint=f"It may name {', '.join(f'{{{place}}}' for place in PLACES)}.",
-                )
+            raise FleetError.of(
+                "FC6711",
+                "The training command cannot be filled in",
+                f"`{{{unknown[0]}}}` is no placeholder of `retrain`.",
+                hint=f"It may name {', '.join(f'{{{place}}}' for place in PLACES)}.",
             )
         return [part.format(**values) for part in self.command]
 
@@ -203,12 +199,10 @@ async def _run(
 
 
 def _failed(training: Training, why: str) -> FleetError:
-    return FleetError(
-        problem(
-            "FC6712",
-            "The training gave no adapter",
-            f"`{training.command[0]}` for `{training.name}` {why}.",
-            hint="Nothing was added. See what it printed above, then run the command again.",
-            command=f"fleetctl retrain run {training.name.alias}",
-        )
+    return FleetError.of(
+        "FC6712",
+        "The training gave no adapter",
+        f"`{training.command[0]}` for `{training.name}` {why}.",
+        hint="Nothing was added. See what it printed above, then run the command again.",
+        command=f"fleetctl retrain run {training.name.alias}",
     )

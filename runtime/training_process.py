@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from fleet.errors import FleetError, problem
+from fleet.errors import FleetError
 from runtime.files import locked_file
 
 CHUNK = 65536
@@ -37,15 +37,13 @@ def one_training(folder: Path, alias: str) -> Iterator[int]:
 
 
 def _runs(alias: str, pid: str) -> FleetError:
-    return FleetError(
-        problem(
-            "FC6715",
-            "A training of it runs here",
-            f"`{alias}` is being trained on this machine"
-            + (f", by process {pid}." if pid else ", and the trainer is about to start."),
-            hint="Wait for it. If whoever began it is gone, end it, and run this again.",
-            command=f"kill -- -{pid}" if pid else f"fleetctl retrain run {alias}",
-        )
+    return FleetError.of(
+        "FC6715",
+        "A training of it runs here",
+        f"`{alias}` is being trained on this machine"
+        + (f", by process {pid}." if pid else ", and the trainer is about to start."),
+        hint="Wait for it. If whoever began it is gone, end it, and run this again.",
+        command=f"kill -- -{pid}" if pid else f"fleetctl retrain run {alias}",
     )
 
 

@@ -110,15 +110,13 @@ def clock_behind(entries: Sequence[Entry], now: datetime) -> FleetError | None:
     if ahead is None or ahead.time - now <= SKEW:
         return None
     late = (ahead.time - now).total_seconds()
-    return FleetError(
-        problem(
-            "FC5108",
-            "The clock is behind the ledger",
-            f"It is {now:%Y-%m-%d %H:%M:%S} UTC here, and the ledger's entry {ahead.seq} by "
-            f"{ahead.by} is of {ahead.time:%Y-%m-%d %H:%M:%S}, {late:,.0f} s later. Live gates "
-            "take traffic back; nothing passes by this clock, and no rollout moves on.",
-            hint="Set the clock of this machine. If it was the one that wrote the entry which was "
-            "wrong, and this one is right, say so by releasing what is to go on.",
-            command="fleetctl release ALIAS --reason TEXT",
-        )
+    return FleetError.of(
+        "FC5108",
+        "The clock is behind the ledger",
+        f"It is {now:%Y-%m-%d %H:%M:%S} UTC here, and the ledger's entry {ahead.seq} by "
+        f"{ahead.by} is of {ahead.time:%Y-%m-%d %H:%M:%S}, {late:,.0f} s later. Live gates "
+        "take traffic back; nothing passes by this clock, and no rollout moves on.",
+        hint="Set the clock of this machine. If it was the one that wrote the entry which was "
+        "wrong, and this one is right, say so by releasing what is to go on.",
+        command="fleetctl release ALIAS --reason TEXT",
     )

@@ -93,9 +93,9 @@ def run(
     import asyncio
 
     from plans.reports.evals import drift_table, table
-    from runtime.operations.eval_jobs import read_evals, spec_for
-    from runtime.operations.evaluate import choose_jobs, run_all
-    from runtime.operations.notifications import notify_of_drift
+    from runtime.operations.eval_jobs import choose_jobs, read_evals, spec_for
+    from runtime.operations.evaluate import run_all
+    from runtime.operations.notifications import notify_all_open
 
     if bool(names) + every + due_only != 1:
         raise click.UsageError("Name aliases or versions, or pass --all or --due.")
@@ -117,7 +117,7 @@ def run(
     aliases = {each.target.alias: each.target.adapter for each in todo}
     drifted = _drifts(past, aliases) if due_only else []
     if due_only:
-        asyncio.run(notify_of_drift(workspace, workspace.observe()))
+        asyncio.run(notify_all_open(workspace, workspace.observe(), "drifted"))
     if form == "json":
         document = {"evaluations": done, "drift": drifted, "failed": failed, "notes": notes}
         click.echo(json.dumps(document, indent=2))
@@ -292,7 +292,7 @@ def judge(workspace: "Workspace", path: Path, client: str, form: str) -> None:
     {"id": "l-1", "input": "...", "expected": "...", "answer": "...", "label": "yes"}.
     """
     from plans.reports.evals import judge_text
-    from runtime.operations.judge_agreement import compare_judge
+    from runtime.operations.evaluate import compare_judge
 
     found = compare_judge(workspace, path, client, quiet=form == "json")
     shown = json.dumps(found, indent=2) + "\n" if form == "json" else judge_text(found)

@@ -10,24 +10,22 @@ from fleet.encoding import plain
 from fleet.errors import EngineUnreachableError, FleetError, LockHeldError, StalePlanError
 from fleet.plan import Plan
 from fleet.steps import ApplyEvent, Drain, Emit, SmokeTest, Step
-from runtime.execute.context import ExecutionContext
-from runtime.execute.journal import Journal, Record
+from runtime.execute.context import ExecutionContext, Journal, Record
 from runtime.execute.live_view import LiveView
-from runtime.execute.outcome import StepOutcome, StepResult
-from runtime.execute.preconditions import StepState, step_state
+from runtime.execute.outcome import StepOutcome, StepResult, StepState, step_state
 from runtime.execute.routes import RouteWriter, stale
 from runtime.execute.steps import perform, server_of
 
 GATEWAY = "gateway"
-"""The lane whose ready steps are done as one."""
+"""The lane whose ready steps are done together."""
 
 _REST = 4
-"""Batches of routes leave this many times their own duration between them, so that a large
-table is not written for each route alone."""
+"""Pause between batches of routes, in durations of the last batch: a large table is not written for
+every route alone."""
 
 
 class Scheduler:
-    """Runs the steps of one plan. `results` fills while steps end."""
+    """Runs the steps of a plan. `results` fills while steps end."""
 
     def __init__(
         self,
@@ -47,14 +45,13 @@ class Scheduler:
         self.routes = RouteWriter(context, view, journal, token, self._started)
         self.results: dict[str, StepResult] = {}
         self.running: dict[str, float] = {}
-        """Step ids under way, and since when."""
+        """By id of a step under way: when the step began."""
         self.lost: LockHeldError | None = None
         """Why the lease was lost."""
         self._waits = {step.id: len(set(step.needs)) for step in plan.steps}
         self._after: dict[str, list[Step]] = defaultdict(list)
         self._ready: dict[str, deque[Step]] = defaultdict(deque)
         self._lanes: set[str] = set()
-        """Lanes that are worked on."""
         self._idle: dict[str, None] = {}
         """Lanes that have work and wait for a place, in order."""
         self._group: asyncio.TaskGroup | None = None
@@ -152,7 +149,7 @@ class Scheduler:
         live = await self._view.resource(server_of(step), step.address)
         match step_state(step, live):
             case StepState.STALE:
-                return StepResult(StepOutcome.STALE, diagnostics=(stale(step, live),))
+                return stale(step, live)
             case StepState.SATISFIED:
                 return StepResult(StepOutcome.ADOPTED)
             case StepState.DUE:
@@ -186,17 +183,16 @@ class Scheduler:
             self._emit("step_begin", step)
 
     def _finish(self, step: Step, result: StepResult) -> None:
-        """Journal how a step ended and queue the steps that waited for it."""
+        """Journal a step's result and queue the steps that waited for the step."""
         seconds = self._now() - self.running.pop(step.id)
-        result = replace(result, seconds=seconds)
-        self.results[step.id] = result
+        self.results[step.id] = result = replace(result, seconds=seconds)
         if self.lost is None:
             self._journal.add(*self._ended(step, result))
         match result.verdict:
             case StepOutcome.DONE | StepOutcome.ADOPTED:
-                told = {"warnings": [diagnostic.detail for diagnostic in result.diagnostics]}
+                warnings = [diagnostic.detail for diagnostic in result.diagnostics]
                 how = result.verdict.value
-                self._emit("step_done", step, how=how, seconds=seconds, **told)
+                self._emit("step_done", step, how=how, seconds=seconds, warnings=warnings)
                 for dependent in self._after[step.id]:
                     self._waits[dependent.id] -= 1
                     if not self._waits[dependent.id] and dependent.id not in self.results:
@@ -244,8 +240,8 @@ class Scheduler:
                 return [("step_finished", data)]
             case StepOutcome.FAILED | StepOutcome.STALE:
                 first = result.diagnostics[0]
-                told = {"summary": first.summary, "detail": first.detail, "code": first.code}
-                data = {**named, **told, "stale": result.verdict is StepOutcome.STALE}
-                return [("step_failed", {**data, "unsure": result.unsure})]
+                named |= {"summary": first.summary, "detail": first.detail, "code": first.code}
+                stale_now = result.verdict is StepOutcome.STALE
+                return [("step_failed", {**named, "stale": stale_now, "unsure": result.unsure})]
             case StepOutcome.BLOCKED | StepOutcome.NOT_RUN:
                 return []

@@ -1,4 +1,4 @@
-"""The effect of each step on a server, and the smoke test of a freshly loaded version."""
+"""Performs steps on servers, and smoke-tests a freshly loaded version."""
 
 import asyncio
 from collections.abc import Callable
@@ -134,59 +134,55 @@ async def perform(
 
     Raises:
         EngineError, LibraryError: it failed; when it timed out it may have taken effect.
-        StalePlanError: a route sends traffic to what was to be unloaded.
+        StalePlanError: a route sends traffic to a version that was to be unloaded.
     """
     try:
         async with asyncio.timeout(step.timeout_s):
-            return await _perform(step, context, view, routes, now)
+            match step.operation:
+                case StartServer(server=server):
+                    await view.engine_of(server.name).start(server)
+                    view.record_own_change(server.name, server.address, server)
+                    seen = await view.refresh(server.name)
+                    await routes.repeat(always=False)
+                    return StepResult(StepOutcome.DONE, boot=seen.boots.get(server.name, ""))
+                case StopServer(server=server):
+                    await view.engine_of(server.name).stop(server.name)
+                    view.record_own_change(server.name, server.address, None)
+                case LoadAdapter(adapter=adapter):
+                    await _load(adapter, context, view)
+                case SmokeTest(adapter=adapter, inputs=inputs):
+                    warnings = await try_version(adapter, inputs, view)
+                    return StepResult(StepOutcome.DONE, diagnostics=warnings)
+                case Drain(adapter=adapter, deadline_s=deadline_s):
+                    await _refuse_if_served(adapter, view)
+                    await _drain(adapter, context, deadline_s, now)
+                case UnloadAdapter(adapter=adapter):
+                    await _refuse_if_served(adapter, view)
+                    await view.engine_of(adapter.server).unload(adapter.server, adapter.adapter)
+                    view.record_own_change(adapter.server, adapter.address, None)
+                case SetRoute() | DeleteRoute() | SetKey() | DeleteKey():
+                    raise AssertionError("routes and keys are written in batches")
+            return StepResult(StepOutcome.DONE)
     except TimeoutError:
-        raise EngineTimedOutError(
-            problem(
-                "FC5112",
-                "A step took too long",
-                f"`{step.id}` was not done after {step.timeout_s} s. It may still be going on.",
-                hint="Running the command again is safe: it looks first.",
-            )
+        raise EngineTimedOutError.of(
+            "FC5112",
+            "A step took too long",
+            f"`{step.id}` was not done after {step.timeout_s} s. It may still be going on.",
+            hint="Running the command again is safe: it looks first.",
         ) from None
 
 
-async def _perform(
-    step: Step,
-    context: ExecutionContext,
-    view: LiveView,
-    routes: RouteWriter,
-    now: Callable[[], float],
-) -> StepResult:
-    match step.operation:
-        case StartServer(server=server):
-            await view.engine_of(server.name).start(server)
-            view.record_own_change(server.name, server.address, server)
-            seen = await view.refresh(server.name)
-            await routes.readdress()
-            return StepResult(StepOutcome.DONE, boot=seen.boots.get(server.name, ""))
-        case StopServer(server=server):
-            await view.engine_of(server.name).stop(server.name)
-            view.record_own_change(server.name, server.address, None)
-        case LoadAdapter(adapter=adapter):
-            if adapter.digest is None:
-                raise _no_digest(adapter)
-            source = await asyncio.to_thread(context.publish, adapter.adapter, adapter.digest)
-            engine = view.engine_of(adapter.server)
-            await engine.load(adapter.server, adapter.adapter, str(source))
-            view.record_own_change(adapter.server, adapter.address, adapter)
-        case SmokeTest(adapter=adapter, inputs=inputs):
-            warnings = await try_version(adapter, inputs, view)
-            return StepResult(StepOutcome.DONE, diagnostics=warnings)
-        case Drain(adapter=adapter, deadline_s=deadline_s):
-            await _refuse_if_served(adapter, view)
-            await _drain(adapter, context, deadline_s, now)
-        case UnloadAdapter(adapter=adapter):
-            await _refuse_if_served(adapter, view)
-            await view.engine_of(adapter.server).unload(adapter.server, adapter.adapter)
-            view.record_own_change(adapter.server, adapter.address, None)
-        case SetRoute() | DeleteRoute() | SetKey() | DeleteKey():
-            raise AssertionError("routes and keys are written in batches")
-    return StepResult(StepOutcome.DONE)
+async def _load(adapter: LoadedAdapter, context: ExecutionContext, view: LiveView) -> None:
+    if adapter.digest is None:
+        raise EngineError.of(
+            "FC5116",
+            "Adapter without a digest",
+            f"The plan does not say which bytes `{adapter.adapter}` has.",
+            command="fleetctl adapter verify",
+        )
+    source = await asyncio.to_thread(context.publish, adapter.adapter, adapter.digest)
+    await view.engine_of(adapter.server).load(adapter.server, adapter.adapter, str(source))
+    view.record_own_change(adapter.server, adapter.address, adapter)
 
 
 async def _drain(
@@ -195,14 +191,12 @@ async def _drain(
     end = now() + deadline_s
     while count := await context.gateways.in_flight(adapter.server, adapter.adapter):
         if now() >= end:
-            raise EngineTimedOutError(
-                problem(
-                    "FC5114",
-                    "Requests are still running",
-                    f"`{adapter.adapter}` on `{adapter.server}` still answers {count} requests "
-                    f"after {deadline_s} s, so it stays loaded.",
-                    hint="No new ones arrive; apply again when they have ended.",
-                )
+            raise EngineTimedOutError.of(
+                "FC5114",
+                "Requests are still running",
+                f"`{adapter.adapter}` on `{adapter.server}` still answers {count} requests "
+                f"after {deadline_s} s, so it stays loaded.",
+                hint="No new ones arrive; apply again when they have ended.",
             )
         await asyncio.sleep(context.timings.drain_poll)
 
@@ -211,24 +205,11 @@ async def _refuse_if_served(adapter: LoadedAdapter, view: LiveView) -> None:
     """Refuse where the table routes to the version again: a rollback may have come in between."""
     alias = (await view.served()).get((adapter.adapter, adapter.server))
     if alias is not None:
-        raise StalePlanError(
-            problem(
-                "FC5115",
-                "A version is in use again",
-                f"The route of `{alias}` sends traffic to `{adapter.adapter}` on "
-                f"`{adapter.server}`, so it is not unloaded.",
-                hint="Somebody rolled back, perhaps. Plan again.",
-                command="fleetctl plan",
-            )
+        raise StalePlanError.of(
+            "FC5115",
+            "A version is in use again",
+            f"The route of `{alias}` sends traffic to `{adapter.adapter}` on "
+            f"`{adapter.server}`, so it is not unloaded.",
+            hint="It was rolled back, perhaps. Plan again.",
+            command="fleetctl plan",
         )
-
-
-def _no_digest(adapter: LoadedAdapter) -> EngineError:
-    return EngineError(
-        problem(
-            "FC5116",
-            "Adapter without a digest",
-            f"The plan does not say which bytes `{adapter.adapter}` has.",
-            command="fleetctl adapter verify",
-        )
-    )

@@ -1,21 +1,22 @@
-"""What the ledger records of a judged gate, when to record it, and whether samples changed."""
+"""Records judged gates in the ledger, and checks the files of evaluations against it."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from fleet.gates import Finding, Verdict
+from fleet.gates import Finding, Verdict, judge_live, judge_paired
 from fleet.history import LIMITS, Entry, GateEvidence, other_engine
+from fleet.rollout_policy import GateSpec
 from fleet.rollouts import GateTrial
 from runtime.evals.store import EvalStore
 
 
 @dataclass(frozen=True, slots=True)
 class JudgedGate:
-    """One gate, judged now."""
+    """A gate, judged now."""
 
     trial: GateTrial
     finding: Finding
@@ -23,7 +24,7 @@ class JudgedGate:
     fingerprint: str = ""
     """Of the engine that answered an evaluation."""
     runs: tuple[str, ...] = ()
-    """Ids of the evaluations behind it, stable's first."""
+    """Ids of the evaluations, stable's first."""
     problem: str = ""
     """Why nothing could be judged; empty where counts stand behind the finding."""
 
@@ -50,18 +51,25 @@ class JudgedGate:
         }
 
 
+def unjudged(trial: GateTrial, gate: GateSpec, why: str) -> JudgedGate:
+    """Return a finding without a single count: inconclusive, for the reason given."""
+    finding = judge_paired(gate, (), ()) if gate.offline else judge_live(gate, ())
+    return JudgedGate(trial, replace(finding, reason=why), {}, problem=why)
+
+
 @dataclass(frozen=True, slots=True)
 class RecordedGate:
-    """A gate that was judged, for people, and whether it was written down."""
+    """A gate that was judged, for people."""
 
     judged: JudgedGate
     recorded: bool
+    """Whether the finding was written down."""
 
 
 def worth_recording(
     new: JudgedGate, known: GateEvidence | None, now: datetime, every: timedelta
 ) -> bool:
-    """Say whether a finding tells more than the latest one in the ledger.
+    """Say whether a finding tells more than the latest finding in the ledger.
 
     A new verdict always does; the same verdict on more requests does from time to time, or the
     ledger would grow with every tick of every rollout.
@@ -89,7 +97,7 @@ def _terms(finding: Finding) -> tuple[str | float | None, ...]:
 
 
 def changed_runs(entries: Iterable[Entry], state_dir: Path) -> Iterator[tuple[str, str]]:
-    """Yield each evaluation whose file is not as the ledger says, and what is wrong with it.
+    """Yield the evaluations whose file is not as the ledger says, and the reason.
 
     A file that is gone is no proof of anything: the counts stand in the ledger.
     """

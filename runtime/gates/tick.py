@@ -21,8 +21,8 @@ from fleet.rollouts import GateTrial, due_gates
 from fleet.spec import FleetSpec
 from runtime.evals.context import EvalContext
 from runtime.evals.protocol import ReportProgress
-from runtime.gates.evidence import JudgedGate, RecordedGate, worth_recording
-from runtime.gates.live import BEFORE, WINDOWS_A_BAKE, began, judge_traffic, nothing
+from runtime.gates.evidence import JudgedGate, RecordedGate, unjudged, worth_recording
+from runtime.gates.live import BEFORE, WINDOWS_A_BAKE, began, judge_traffic
 from runtime.gates.offline import OfflineResult, judge_golden, unexpected
 from runtime.gateway.client import usage_sources
 from runtime.usage.read import UsageReader
@@ -91,7 +91,7 @@ def judge_live(context: TickContext, missing: tuple[str, ...] = ()) -> list[Judg
                 trial, rollout, context.live, context.entries, usage, context.now
             )
         except Exception as error:  # noqa: BLE001 (the other rollouts must be watched all the same)
-            found += [nothing(trial, gate, unexpected(error)) for gate in trial.live]
+            found += [unjudged(trial, gate, unexpected(error)) for gate in trial.live]
     return found
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
-from fleet.errors import EngineError, problem
+from fleet.errors import EngineError
 from fleet.maintenance import (
     KeptAnswers,
     RetainedVersions,
@@ -62,15 +62,13 @@ async def _retained(workspace: Workspace) -> RetainedVersions:
             live = await observe(engines, gateways)
         unsure = await doubts(live, gateways, workspace.state_dir, fleet.hosts)
         if unsure:
-            raise EngineError(
-                problem(
-                    "FC4022",
-                    "Not everything is known, so nothing is deleted",
-                    " ".join(f"{reason}." for reason in unsure),
-                    hint="A deleted folder can end a server for every client. Restart or stop the "
-                    "servers that do not answer, then run the command again.",
-                    command="fleetctl status",
-                )
+            raise EngineError.of(
+                "FC4022",
+                "Not everything is known, so nothing is deleted",
+                " ".join(f"{reason}." for reason in unsure),
+                hint="A deleted folder can end a server for every client. Restart or stop the "
+                "servers that do not answer, then run the command again.",
+                command="fleetctl status",
             )
         busy = await in_flight(gateways)
     finally:

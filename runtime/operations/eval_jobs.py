@@ -1,11 +1,12 @@
 """Choose the evaluations of a project: named, all, due, or at a URL."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fleet.errors import EvalError, FleetError, did_you_mean, problem
+from fleet.errors import EvalError, FleetError, did_you_mean
 from fleet.evals import (
     DriftStatus,
     EvalRecord,
@@ -32,7 +33,7 @@ from runtime.workspace import Workspace
 
 @dataclass(frozen=True, slots=True)
 class EvalJob:
-    """One evaluation to make."""
+    """An evaluation to make."""
 
     target: EvalTarget
     golden: str
@@ -40,6 +41,34 @@ class EvalJob:
     purpose: Purpose
     serving: str
     """Engine and flags of the server that answers."""
+
+
+def choose_jobs(
+    workspace: Workspace,
+    names: tuple[str, ...],
+    asked: Any,
+    place: tuple[str, str | None] | None,
+    *,
+    due_only: bool,
+) -> tuple[list[EvalJob], list[str]]:
+    """Return the evaluations to make, and notes about those that cannot be made.
+
+    Args:
+        workspace: The project.
+        names: Aliases or versions; none: every alias with a golden set.
+        asked: `version`, `golden` and `purpose` of the command line.
+        place: A URL, and its key's reference; None: the fleet's servers.
+        due_only: Whether to return the evaluations that are due.
+    """
+    if place is not None:
+        golden, purpose = asked["golden"], asked["purpose"]
+        return [_job_at_url(workspace, name, place, golden, purpose) for name in names], []
+    live = workspace.observe()
+    if due_only:
+        return _jobs_due(workspace, live)
+    if names:
+        return list(_jobs_of(workspace, live, names, **asked)), []
+    return _all_jobs(workspace, live, **asked)
 
 
 def read_set(root: Path, path: str) -> GoldenSet:
@@ -54,11 +83,11 @@ def read_set(root: Path, path: str) -> GoldenSet:
     except OSError as error:
         detail = f"`{path}` cannot be read: {error.strerror}."
         hint = "Paths are relative to the project."
-        raise FleetError(problem("FC6702", "No such golden set", detail, hint=hint)) from None
+        raise FleetError.of("FC6702", "No such golden set", detail, hint=hint) from None
     return read_golden_set(content, path)
 
 
-def jobs_of(
+def _jobs_of(
     workspace: Workspace,
     live: State,
     names: Sequence[str],
@@ -67,7 +96,7 @@ def jobs_of(
     golden: str | None,
     purpose: Purpose | None,
 ) -> Iterator[EvalJob]:
-    """Yield an evaluation for each alias or version.
+    """Yield the evaluations of aliases or versions.
 
     Raises:
         FleetError: an unknown name, no golden set, or a version that no server holds.
@@ -79,41 +108,33 @@ def jobs_of(
         declared = fleet.adapters.get(alias)
         path = golden or (declared.golden if declared else None)
         if path is None:
-            raise FleetError(
-                problem(
-                    "FC6701",
-                    "No golden set",
-                    f"`{alias}` declares none.",
-                    hint="Declare `golden: golden/FILE.jsonl` on the adapter, or give --golden.",
-                )
+            raise FleetError.of(
+                "FC6701",
+                "No golden set",
+                f"`{alias}` declares none.",
+                hint="Declare `golden: golden/FILE.jsonl` on the adapter, or give --golden.",
             )
         why = purpose or _purpose(path, declared.golden if declared else None, declared)
         found = at.get(adapter)
         if found is None:
             raise _not_served(adapter, at)
-        yield EvalJob(target_of(workspace, found), path, why, found.engine)
+        yield EvalJob(_target_of(workspace, found), path, why, found.engine)
 
 
-def all_jobs(workspace: Workspace, live: State, **asked: Any) -> tuple[list[EvalJob], list[str]]:
-    """Return an evaluation for each alias with a golden set, and a note for each that cannot be.
-
-    Args:
-        workspace: The project.
-        live: What was observed.
-        asked: As for `jobs_of`.
-    """
+def _all_jobs(workspace: Workspace, live: State, **asked: Any) -> tuple[list[EvalJob], list[str]]:
+    """Return evaluations of all aliases with a golden set, and notes about those that cannot be."""
     found: list[EvalJob] = []
     notes: list[str] = []
     for name, adapter in workspace.fleet().adapters.items():
         if adapter.golden or asked.get("golden"):
             try:
-                found += jobs_of(workspace, live, [name], **asked)
+                found += _jobs_of(workspace, live, [name], **asked)
             except FleetError as error:
                 notes.append(error.diagnostics[0].detail)
     return found, notes
 
 
-def job_at_url(
+def _job_at_url(
     workspace: Workspace,
     name: str,
     place: tuple[str, str | None],
@@ -131,9 +152,7 @@ def job_at_url(
         secret = read_secret(workspace.root, key)
         if not secret:
             detail = f"`{key}` cannot be read here."
-            raise FleetError(
-                problem("FC6703", "No API key", detail, hint="Write env:NAME or file:path.")
-            )
+            raise FleetError.of("FC6703", "No API key", detail, hint="Write env:NAME or file:path.")
         headers = {"Authorization": f"Bearer {secret}"}
     locked = workspace.fleet().versions.get(name)
     try:
@@ -145,15 +164,10 @@ def job_at_url(
     return EvalJob(target, golden, purpose or "smoke", url)
 
 
-def drift_alarms(workspace: Workspace, live: State) -> list[tuple[str, str, QualityDrift]]:
-    """Return the quality drift of serving versions: alias, version, finding of the rule."""
-    return drift_standings(read_evals(workspace), live, {DriftStatus.SERVING, DriftStatus.RETRAIN})
-
-
 def drift_standings(
     past: Mapping[str, Sequence[EvalRecord]], live: State, wanted: Collection[DriftStatus]
 ) -> list[tuple[str, str, QualityDrift]]:
-    """Return the findings of the drift rules on serving versions, of the wanted kinds."""
+    """Return alias, version and finding of drift rules on serving versions, of wanted kinds."""
     return [
         (alias, adapter, drift)
         for alias, adapter in sorted(answering(live).items())
@@ -162,16 +176,15 @@ def drift_standings(
     ]
 
 
-def target_of(workspace: Workspace, found: ServedVersion) -> EvalTarget:
-    """Return the target of requests; the digest is that of the loaded bytes, else the lock's."""
+def _target_of(workspace: Workspace, found: ServedVersion) -> EvalTarget:
     locked = workspace.fleet().versions.get(found.adapter)
     digest = found.digest or (locked.digest if locked else "")
     alias = AdapterName.parse(found.adapter).alias
     return EvalTarget(found.url, found.adapter, found.adapter, digest, alias)
 
 
-def jobs_due(workspace: Workspace, live: State) -> tuple[list[EvalJob], list[str]]:
-    """Return the evaluations due now, and a note for each version that cannot be asked."""
+def _jobs_due(workspace: Workspace, live: State) -> tuple[list[EvalJob], list[str]]:
+    """Return the evaluations due now, and notes about versions that no reachable server holds."""
     fleet = workspace.fleet()
     at, heads = served_versions(live), answering(live)
     serving = {
@@ -187,12 +200,12 @@ def jobs_due(workspace: Workspace, live: State) -> tuple[list[EvalJob], list[str
         if where is None:
             notes.append(f"{due.adapter} is due ({due.reason}), and no reachable server holds it")
             continue
-        found.append(EvalJob(target_of(workspace, where), due.golden, due.purpose, where.engine))
+        found.append(EvalJob(_target_of(workspace, where), due.golden, due.purpose, where.engine))
     return found, notes
 
 
 def spec_for(workspace: Workspace, changes: Mapping[str, Any]) -> EvalSpec:
-    """Return how the fleet declares that sets are asked, with the changes of a command line."""
+    """Return the declared way of asking sets, with the changes of a command line."""
     given = {key: value for key, value in changes.items() if value is not None}
     return replace(eval_spec_of(workspace.fleet().evals), **given)
 
@@ -207,21 +220,14 @@ def _chosen(
 ) -> tuple[str, str]:
     """Return alias and full version name of a name from the command line."""
     fleet = workspace.fleet()
-    try:
-        parsed = AdapterName.parse(name)
-    except ValueError:
-        parsed = None
-    if parsed is not None:
-        return parsed.alias, name
+    with suppress(ValueError):
+        return AdapterName.parse(name).alias, name
     if name not in fleet.adapters:
-        known = sorted(fleet.adapters)
-        raise FleetError(
-            problem(
-                "FC5123",
-                "No such alias",
-                f"`{name}` is neither declared nor the full name of a version.",
-                hint=did_you_mean(name, known),
-            )
+        raise FleetError.of(
+            "FC5123",
+            "No such alias",
+            f"`{name}` is neither declared nor the full name of a version.",
+            hint=did_you_mean(name, sorted(fleet.adapters)),
         )
     declared = fleet.adapters[name].name
     if version is not None:
@@ -239,12 +245,10 @@ def _not_served(adapter: str, at: Mapping[str, ServedVersion]) -> EvalError:
     near = did_you_mean(adapter, sorted(at))
     held = [name for name in sorted(at) if name.rpartition("-v")[0] == adapter.rpartition("-v")[0]]
     also = f" Loaded of this adapter: {', '.join(held)}." if held else ""
-    return EvalError(
-        problem(
-            "FC4507",
-            "The version is not loaded",
-            f"No reachable server holds `{adapter}`, so nothing can be asked of it.{also}",
-            hint=near or "Declare it and apply: it is loaded before it gets any traffic.",
-            command="fleetctl status",
-        )
+    return EvalError.of(
+        "FC4507",
+        "The version is not loaded",
+        f"No reachable server holds `{adapter}`, so nothing can be asked of it.{also}",
+        hint=near or "Declare it and apply: it is loaded before it gets any traffic.",
+        command="fleetctl status",
     )

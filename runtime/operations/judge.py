@@ -1,13 +1,14 @@
-"""Judge the gates of running rollouts at one tick, record the verdicts, roll back failures."""
+"""Judge the gates of running rollouts at a tick, record the verdicts, roll back failures."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
 from fleet.resources import State
 from fleet.rollouts import GateTrial
+from runtime.evals.protocol import ReportProgress
 from runtime.gates.evidence import JudgedGate
 from runtime.gates.offline import OfflineResult
 from runtime.gates.tick import (
@@ -21,8 +22,8 @@ from runtime.gates.tick import (
 from runtime.gateway.control import LocalGateways
 from runtime.ledger.fallback import LedgerSnapshot
 from runtime.ledger.protocol import unanswered
-from runtime.messages import EmitMessage, Message
-from runtime.operations.eval_context import eval_context
+from runtime.messages import Message, report_quarters
+from runtime.operations.evaluate import eval_context
 from runtime.operations.gate_failures import JudgingRound, roll_back_failed, roll_back_rejected
 from runtime.operations.trust import report_doubts, report_ledger_away
 from runtime.rollback.drill import undo, unfinished
@@ -95,8 +96,10 @@ async def _read_facts(workspace: Workspace, live: State) -> tuple[LedgerSnapshot
 def _start_evaluations(
     workspace: Workspace, context: TickContext, evaluations: Evaluations
 ) -> None:
-    make_evals, report = partial(eval_context, workspace), partial(_progress, workspace.emit)
-    for trial in evaluations.start(context, make_evals, report):
+    def report(trial: GateTrial) -> ReportProgress:
+        return report_quarters(workspace.emit, f"{trial.adapter}: ", "answers")
+
+    for trial in evaluations.start(context, partial(eval_context, workspace), report):
         workspace.emit(Message(f"Evaluates {trial.adapter} beside {trial.stable}."))
 
 
@@ -172,16 +175,3 @@ async def _undo_drills(workspace: Workspace) -> None:
                 await undo(drill, gateways, workspace.ledger)
     finally:
         await gateways.close()
-
-
-def _progress(emit: EmitMessage, trial: GateTrial) -> Callable[[int, int], None]:
-    last = 0
-
-    def progress(done: int, total: int) -> None:
-        nonlocal last
-        step = done * 4 // total
-        if step > last:
-            last = step
-            emit(Message(f"  {trial.adapter}: {done} of {total} answers"))
-
-    return progress

@@ -57,7 +57,7 @@ async def notify(
     facts: Mapping[str, Any],
     about: Mapping[str, Any],
 ) -> list[str]:
-    """Post one event to its recipients; return a warning for each notice that was not delivered.
+    """Post an event to recipients; return warnings about notices that were not delivered.
 
     Args:
         workspace: The project.
@@ -68,8 +68,8 @@ async def notify(
         facts: For the notices.
         about: More for the ledger's entries.
     """
-    whole = {"fleet": workspace.fleet().name, **facts}
-    posted = await asyncio.gather(*(_post(workspace, event, reader, whole) for reader in to))
+    facts = {"fleet": workspace.fleet().name, **facts}
+    posted = await asyncio.gather(*(_post(workspace, event, reader, facts) for reader in to))
     warnings = [line for _, problems in posted for line in problems]
     if posted:
         entries = [{"alias": alias, "event": event, **about, **record} for record, _ in posted]
@@ -80,9 +80,8 @@ async def notify(
 async def _post(
     workspace: Workspace, event: NotifyEvent, recipient: Recipient, facts: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return the ledger's record of one notice, and warnings."""
-    warnings = []
-    name, to = recipient.name, recipient.to
+    """Return the ledger's record of a notice, and warnings."""
+    name, to, warnings = recipient.name, recipient.to, list[str]()
     try:
         own = (workspace.root / to.template).read_text(encoding="utf-8") if to.template else ""
         body = workspace.render_notice(event, recipient.audience, facts, own)
@@ -97,7 +96,7 @@ async def _post(
 
 
 async def deliver(url: str, document: Mapping[str, Any], timeout_s: float = DELIVER_S) -> str:
-    """Post a document as JSON, once; return why it was not taken, empty when it was.
+    """Post a document as JSON, once; return why the document was not taken; empty: it was taken.
 
     The caller waits at most a second more than `timeout_s`, and so does the end of the program:
     a resolver of names that hangs does so in a thread that is left behind. The reason never holds

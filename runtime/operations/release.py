@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from fleet.encoding import plain
-from fleet.errors import FleetError, did_you_mean, problem
+from fleet.errors import FleetError, did_you_mean
 from fleet.history import (
     clock_behind,
     fold_entries,
@@ -52,14 +52,12 @@ def release_versions(workspace: Workspace, alias: str, version: str | None, reas
     # A release vouches for the clock here.
     late = clock_behind(entries, workspace.now()) is not None
     if entry is None and not (holds or tampered):
-        raise FleetError(
-            problem(
-                "FC5123",
-                "No such alias",
-                f"`{alias}` has neither a route nor a hold.",
-                hint=did_you_mean(alias, sorted(table.aliases)),
-                command="fleetctl status",
-            )
+        raise FleetError.of(
+            "FC5123",
+            "No such alias",
+            f"`{alias}` has neither a route nor a hold.",
+            hint=did_you_mean(alias, sorted(table.aliases)),
+            command="fleetctl status",
         )
     versions = _locked(workspace, alias) if version else {}
     known = {_number(name): name for name in (*versions, *holds)}
@@ -83,13 +81,11 @@ def _number(name: str) -> str:
 
 def _not_held(alias: str, version: str, holds: Collection[str]) -> FleetError:
     held = ", ".join(sorted(map(_number, holds)))
-    return FleetError(
-        problem(
-            "FC5124",
-            "The version is not held",
-            f"{version} of `{alias}` is not held; held are {held or 'none'}.",
-            command="fleetctl status",
-        )
+    return FleetError.of(
+        "FC5124",
+        "The version is not held",
+        f"{version} of `{alias}` is not held; held are {held or 'none'}.",
+        command="fleetctl status",
     )
 
 

@@ -170,7 +170,7 @@ async def notify_rollback(
     try:
         to = recipients(await asyncio.to_thread(workspace.fleet), result.alias, "rolled_back")
     except (FleetError, OSError):
-        why = "nobody was notified: the declarations, which say whom, cannot be read"
+        why = "no notice was sent: the declarations, which name the recipients, cannot be read"
         return [f"{why}; the next reconcile that can does"]
     facts, about = _facts(result, cause or workspace.by), {"decided": result.decided}
     warnings = await notify(

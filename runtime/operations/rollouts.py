@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from fleet.errors import FleetError, did_you_mean, problem
+from fleet.errors import FleetError, did_you_mean
 from fleet.history import Entry, History, settled
 from fleet.resources import FULL
 from fleet.rollouts import AliasTarget, decide_rollouts
@@ -49,14 +49,12 @@ def rollout_document(workspace: Workspace, describe: Describe, alias: str) -> Ma
     found = {rollout["alias"]: rollout for rollout in rollout_documents(workspace, describe)}
     if alias not in found:
         near = did_you_mean(alias, sorted(found))
-        raise FleetError(
-            problem(
-                "FC5132",
-                "No such rollout",
-                f"`{alias}` is not declared.",
-                hint=near,
-                command="fleetctl rollout list --all",
-            )
+        raise FleetError.of(
+            "FC5132",
+            "No such rollout",
+            f"`{alias}` is not declared.",
+            hint=near,
+            command="fleetctl rollout list --all",
         )
     return found[alias]
 
@@ -77,14 +75,12 @@ def pause_rollout(
     now = workspace.now()
     until = now + length if length is not None else end
     if until is None or until <= now:
-        raise FleetError(
-            problem(
-                "FC5136",
-                "The pause would be over already",
-                f"It is {now:%Y-%m-%d %H:%M} UTC, and the pause of `{alias}` would end before.",
-                hint="Give a time ahead; one without a zone is UTC.",
-                command=f"fleetctl rollout pause {alias} --for 4h",
-            )
+        raise FleetError.of(
+            "FC5136",
+            "The pause would be over already",
+            f"It is {now:%Y-%m-%d %H:%M} UTC, and the pause of `{alias}` would end before.",
+            hint="Give a time ahead; one without a zone is UTC.",
+            command=f"fleetctl rollout pause {alias} --for 4h",
         )
     then = (
         f"stays where it is until {until.astimezone(UTC):%Y-%m-%d %H:%M} UTC and then goes on by "
@@ -126,24 +122,19 @@ def mark_rollout(
         found |= {"percent": found["shares"][version], "phase": "waiting"}
     soaks = word == "abort" and found["phase"] == "soaking"
     if found["percent"] == FULL and not soaks:
-        raise FleetError(
-            problem(
-                "FC5133",
-                "The rollout is complete",
-                f"{found['version']} answers all requests of `{alias}`; there is no stage to "
-                f"{word}.",
-                hint="To go back to the version before:",
-                command=f"fleetctl rollback {alias}",
-            )
+        raise FleetError.of(
+            "FC5133",
+            "The rollout is complete",
+            f"{found['version']} answers all requests of `{alias}`; there is no stage to {word}.",
+            hint="To go back to the version before:",
+            command=f"fleetctl rollback {alias}",
         )
     if not found["released"]:
-        raise FleetError(
-            problem(
-                "FC5135",
-                "The version is kept out",
-                f"{found['waits_for'] or found['next']}.",
-                command=f"fleetctl release {alias}",
-            )
+        raise FleetError.of(
+            "FC5135",
+            "The version is kept out",
+            f"{found['waits_for'] or found['next']}.",
+            command=f"fleetctl release {alias}",
         )
     if word in ONWARD:
         _require_loaded(workspace, alias, found)
@@ -173,15 +164,13 @@ def _require_loaded(workspace: Workspace, alias: str, found: Mapping[str, Any]) 
     loaded = {adapter.adapter for adapter in live.adapters().values()}
     if found["adapter"] in loaded or live.unknown_servers:
         return
-    raise FleetError(
-        problem(
-            "FC5152",
-            "The version of the rollout is not loaded",
-            f"No server holds {found['version']} of `{alias}`, so nobody has seen an answer of it.",
-            hint="Load it first, which gives it no traffic that its gates do not allow; then say "
-            "it again.",
-            command="fleetctl apply",
-        )
+    raise FleetError.of(
+        "FC5152",
+        "The version of the rollout is not loaded",
+        f"No server holds {found['version']} of `{alias}`, so nobody has seen an answer of it.",
+        hint="Load it first, which gives it no traffic that its gates do not allow; then say "
+        "it again.",
+        command="fleetctl apply",
     )
 
 
@@ -196,12 +185,10 @@ def last_tried(entries: Sequence[Entry], alias: str, version: str | None) -> str
     fitting = [name for name in named if version in (None, name.rpartition("-v")[2])]
     if not fitting:
         which = f"{version} of `{alias}`" if version else f"`{alias}`"
-        raise FleetError(
-            problem(
-                "FC5134",
-                "Nothing to report",
-                f"The ledger knows of no rollout of {which}.",
-                command="fleetctl evidence list",
-            )
+        raise FleetError.of(
+            "FC5134",
+            "Nothing to report",
+            f"The ledger knows of no rollout of {which}.",
+            command="fleetctl evidence list",
         )
     return fitting[-1]

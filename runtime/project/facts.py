@@ -1,7 +1,8 @@
-"""Facts from outside the declarations: lock, secrets' fingerprints, bases, time zones."""
+"""Reads facts from outside the declarations: lock, fingerprints, bases, time zones, commit."""
 
 import hashlib
 import json
+import subprocess
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -245,3 +246,25 @@ def tensor_bytes(path: Path) -> int:
     if header > min(_MAX_HEADER, size - 8):
         raise ValueError(f"{path.name} is not a whole safetensors file")
     return size - 8 - header
+
+
+def commit_of(root: Path) -> str:
+    """Return the short hash of the commit checked out in `root`, for the record.
+
+    `-dirty` is appended when files below `root` differ from it. Empty where there is no git
+    or no commit: a plan does not need one.
+    """
+    commit = _git(root, "rev-parse", "--short=12", "HEAD")
+    if not commit:
+        return ""
+    return f"{commit}-dirty" if _git(root, "status", "--porcelain", "--", ".") else commit
+
+
+def _git(root: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=root, capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

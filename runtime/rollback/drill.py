@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from fleet.errors import FleetError, problem
+from fleet.errors import FleetError
 from fleet.history import Entry, FallbackObjection, nothing_known
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.table import RoutingTable, ShareEntry
@@ -36,7 +36,7 @@ from runtime.smoke import SmokeResult, smoke_test
 
 @dataclass(frozen=True, slots=True)
 class DrillResult:
-    """What a drill found. Durations are seconds."""
+    """The result of a drill. Durations are seconds."""
 
     alias: str
     target: str
@@ -64,7 +64,7 @@ class DrillResult:
 
     @property
     def sentence(self) -> str:
-        """The whole outcome in one line."""
+        """The outcome as a sentence."""
         moved = "and back" if self.live else "no traffic moved"
         count = len(self.acknowledged)
         asked = f"{count} acknowledged" if count else "no gateway is running"
@@ -90,12 +90,12 @@ async def drill(
     """Exercise the rollback of an alias; the traffic is afterwards as it was.
 
     Args:
-        alias: What clients call.
-        to: The version to go back to; None: the one that a rollback would choose.
+        alias: The alias.
+        to: The version to go back to; None: the version that a rollback would choose.
         gateways: Where the table is read and published.
-        outbox: Writes it down; a live drill without a ledger is refused.
+        outbox: Writes the ledger's entries; a live drill without a ledger is refused.
         live: Flip for a moment, and back.
-        doubts: Gives what speaks against versions; asked once, and only where it matters.
+        doubts: Gives the objections to versions; called once, and only where they matter.
         inputs: Of the smoke test. None: `PING`.
         seconds: Clock for the durations.
 
@@ -108,7 +108,14 @@ async def drill(
     gone = await lost(table, entry.shares)
     target = choose_target(alias, entry, to, doubts, forward=not live, lost=gone)
     if live and sum(share.percent > 0 for share in entry.shares) > 1:
-        raise _under_way(alias)
+        raise FleetError.of(
+            "FC6023",
+            "A live drill would disturb a rollout",
+            f"Two versions share the traffic of `{alias}`; flipping it would change what its "
+            "gates measure.",
+            hint="A dry drill proves the same and moves no traffic.",
+            command=f"fleetctl rollback {alias} --drill",
+        )
     smoke = await smoke_test(target.adapter, addresses(table, target), inputs or (PING,), seconds)
     begun = {"alias": alias, "target": target.adapter}
     writes: list[tuple[Written, float]] = []
@@ -159,7 +166,7 @@ async def _there_and_back(
     gateways: LocalGateways,
     seconds: Callable[[], float],
 ) -> list[tuple[Written, float]]:
-    """Return both writes and how long each took."""
+    """Flip the route and restore it; return both writes and their durations in seconds."""
     writes: list[tuple[Written, float]] = []
     began = seconds()
     try:
@@ -202,7 +209,7 @@ def unfinished(entries: Iterable[Entry]) -> Iterator[Mapping[str, Any]]:
 async def undo(
     begun: Mapping[str, Any], gateways: LocalGateways, ledger: Callable[[], Ledger]
 ) -> None:
-    """Put a route back as it was before a live drill that was killed.
+    """Restore a route as it was before a live drill that was killed.
 
     Only while the route is as that drill left it. The caller holds the lease, so that no
     drill that still runs is taken for a dead one.
@@ -214,16 +221,3 @@ async def undo(
     target = next(share for share in shares if share.adapter == begun["target"])
     await write(gateways, lambda table: _restored(table, begun["alias"], target, shares))
     ledger().append("drill_undone", [{"alias": begun["alias"], "target": begun["target"]}])
-
-
-def _under_way(alias: str) -> FleetError:
-    return FleetError(
-        problem(
-            "FC6023",
-            "A live drill would disturb a rollout",
-            f"Two versions share the traffic of `{alias}`; flipping it would change what its "
-            "gates measure.",
-            hint="A dry drill proves the same and moves nobody.",
-            command=f"fleetctl rollback {alias} --drill",
-        )
-    )
