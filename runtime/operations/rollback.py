@@ -5,10 +5,11 @@ neither planning nor evaluations, gates, applies or reports.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from fleet.errors import FleetError
 from fleet.history import (
@@ -80,21 +81,26 @@ def check_fallbacks(
     names: tuple[str, ...],
     note: Callable[[str], object] = str,
 ) -> FallbackCheck:
-    """Return the objections of the ledger to versions, or where it hangs of its copy here.
+    """Return the objections of the ledger to versions, or of its copy here where the ledger hangs.
 
     None where neither answers: an emergency waits for no ledger. `note` gets the source of the
     objections where the source is not the ledger.
     """
 
     def checked(entries: Iterable[Entry]) -> FallbackCheck:
-        past = fold_entries(entries)
-        digests = loaded_digests(past)
-        found = fallback_check(past, alias, digests, names)
-        by_gates = rejected_by_gates(past, (), alias, digests, names, workspace.now())
+        history, overrides = fold_entries(entries), tuple[OverrideSpec, ...]()
+        digests = loaded_digests(history)
+
+        def rejected() -> Mapping[str, str]:
+            now = workspace.now()
+            return rejected_by_gates(history, overrides, alias, digests, names, now)
+
+        by_gates = rejected()
         if by_gates:  # only then do the declarations matter, which may be broken
-            overrides = declared_overrides(workspace)
-            by_gates = rejected_by_gates(past, overrides, alias, digests, names, workspace.now())
-        return replace(found, rejected=by_gates)
+            with suppress(FleetError, OSError):
+                overrides = workspace.fleet().overrides
+            by_gates = rejected()
+        return replace(fallback_check(history, alias, digests, names), rejected=by_gates)
 
     def copied() -> tuple[FallbackCheck, datetime | None]:
         kept, last = workspace.replica.about(alias)
@@ -115,14 +121,6 @@ def check_fallbacks(
         "before is not known"
     )
     return known
-
-
-def declared_overrides(workspace: Workspace) -> tuple[OverrideSpec, ...]:
-    """Return the overrides; none where the declarations cannot be read."""
-    try:
-        return workspace.fleet().overrides
-    except (FleetError, OSError):
-        return ()
 
 
 def smoke_inputs(
@@ -156,38 +154,31 @@ async def notify_rollback(
     cause: str = "",
     outbox: LedgerOutbox | None = None,
 ) -> list[str]:
-    """Notify client and operators, where that is declared; undelivered notices are posted later.
+    """Notify client and operators of a rollback, where that is declared; return warnings.
+
+    A notice that is not delivered is posted later.
 
     Args:
         workspace: The project.
-        result: Of `roll_back`.
+        result: The rollback.
         cause: Decider; empty: the author of this run.
-        outbox: Writes down the deliveries; None: the outbox of the workspace.
-
-    Returns:
-        A warning for each notice that was not delivered.
+        outbox: Writes the deliveries; None: the outbox of the workspace.
     """
     try:
         to = recipients(await asyncio.to_thread(workspace.fleet), result.alias, "rolled_back")
     except (FleetError, OSError):
         why = "no notice was sent: the declarations, which name the recipients, cannot be read"
         return [f"{why}; the next reconcile that can does"]
-    facts, about = _facts(result, cause or workspace.by), {"decided": result.decided}
-    warnings = await notify(
-        workspace, outbox or workspace.outbox(), "rolled_back", result.alias, to, facts, about
-    )
-    return [
-        f"{line}; reconcile tries again in an hour" if UNSENT in line else line for line in warnings
-    ]
-
-
-def _facts(result: RollbackResult, cause: str) -> dict[str, Any]:
-
     before = ", ".join(f"{short(name)} at {share} %" for name, share in result.before if share)
-    return {
+    facts = {
         **asdict(result),
         "from": ", ".join(short(name) for name in result.held) or before,
         "to": short(result.target),
-        "cause": cause,
+        "cause": cause or workspace.by,
         "complete": result.complete,
     }
+    outbox, about = outbox or workspace.outbox(), {"decided": result.decided}
+    warnings = await notify(workspace, outbox, "rolled_back", result.alias, to, facts, about)
+    return [
+        f"{line}; reconcile tries again in an hour" if UNSENT in line else line for line in warnings
+    ]
