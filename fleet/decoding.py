@@ -6,6 +6,7 @@ the file. A lenient reader ignores unknown fields: a later release may have adde
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from datetime import datetime
 from enum import StrEnum
 from functools import cache
 from itertools import cycle
@@ -60,6 +61,8 @@ def decode(wanted: type[Decoded], value: Any, where: str, *, lenient: bool = Fal
 
 @cache
 def _reader(hint: Any) -> Reader:  # noqa: PLR0911 (one line for each form of type)
+    if hint in (Mapping[str, Any], datetime):
+        return _date if hint is datetime else _document
     if isinstance(hint, NewType):
         return _reader(hint.__supertype__)
     if get_origin(hint) in (Union, UnionType):
@@ -92,6 +95,19 @@ def _scalar(wanted: Any) -> Reader:
         return value
 
     return read
+
+
+def _document(value: Any, _lenient: bool) -> Any:  # noqa: FBT001 (a Reader)
+    if not isinstance(value, dict):
+        raise _UnfitError(f"expected an object, found {value!r:.60}")
+    return value
+
+
+def _date(value: Any, _lenient: bool) -> datetime:  # noqa: FBT001 (a Reader)
+    try:
+        return datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise _UnfitError(f"expected a time, found {value!r:.60}") from None
 
 
 def _called(wanted: Any) -> str:

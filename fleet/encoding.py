@@ -7,7 +7,8 @@ plain form back.
 import hashlib
 import json
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import field, fields, is_dataclass
+from datetime import datetime
 from enum import Enum
 from functools import cache
 from types import MappingProxyType
@@ -73,14 +74,20 @@ SPARSE: Mapping[type, tuple[str, ...]] = MappingProxyType(
         LimitPolicy: tuple(known.name for known in fields(LimitPolicy)),
     }
 )
-"""Fields that are left out where they have their default."""
+"""Fields of these types that are left out where they have their default; see `optional`."""
 
 _TAGS = {
     **{made: ("kind", tag) for tag, made in KINDS.items()},
     **{made: ("verb", tag) for tag, made in VERBS.items()},
 }
 
+_OPTIONAL = "optional"
 _AS_IS = frozenset({type(None), bool, int, float, str})
+
+
+def optional(default: Any = None) -> Any:
+    """Return a dataclass field that is left out of the plain form where it has its default."""
+    return field(default=default, metadata={_OPTIONAL: True})
 
 
 def plain(value: Any) -> Any:
@@ -108,11 +115,17 @@ def plain(value: Any) -> Any:
 def _encoder(made: Any) -> Callable[[Any], str | dict[str, Any]]:
     if made is PlanNote:
         return str
+    if made is datetime:
+        return datetime.isoformat
     if not is_dataclass(made):
         raise TypeError(f"a plan cannot hold a {made.__name__}")
     left_out = SPARSE.get(cast("type", made), ())
-    sparse = tuple((known.name, known.default) for known in fields(made) if known.name in left_out)
-    names = tuple(known.name for known in fields(made) if known.name not in left_out)
+    sparse = tuple(
+        (known.name, known.default)
+        for known in fields(made)
+        if known.name in left_out or _OPTIONAL in known.metadata
+    )
+    names = tuple(known.name for known in fields(made) if (known.name, known.default) not in sparse)
     tag = _TAGS.get(cast("type", made))
 
     def encode(value: Any) -> dict[str, Any]:

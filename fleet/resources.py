@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 from fleet.flag_formats import digest_of, format_of
 from fleet.names import (
+    AdapterName,
     Address,
     adapter_address,
     address_parts,
@@ -89,6 +90,14 @@ class LoadedAdapter:
         """Return `adapter/<name>@<server>`."""
         return adapter_address(self.adapter, self.server)
 
+    @property
+    def parts(self) -> AdapterName | None:
+        """Parts of the full name; None: an adapter of others, whose name has no parts."""
+        try:
+            return AdapterName.parse(self.adapter)
+        except ValueError:
+            return None
+
 
 FULL = 100
 """All of an alias's traffic, in percent."""
@@ -153,6 +162,30 @@ class Key:
 
 
 Resource = Server | LoadedAdapter | Route | Key
+
+
+def client_in(resource: Resource) -> str:
+    """Return the client of a resource; empty for a server or an adapter of others."""
+    match resource:
+        case Route() | Key():
+            return resource.client
+        case LoadedAdapter():
+            return resource.parts.client if resource.parts else ""
+        case Server():
+            return ""
+
+
+def servers_in(resource: Resource) -> tuple[str, ...]:
+    """Return the servers that a resource names; none for a key."""
+    match resource:
+        case Server():
+            return (resource.name,)
+        case LoadedAdapter():
+            return (resource.server,)
+        case Route():
+            return tuple(server for share in resource.shares for server in share.servers)
+        case Key():
+            return ()
 
 
 @dataclass(frozen=True, slots=True)

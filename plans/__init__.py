@@ -1,17 +1,15 @@
 """Show values: turn a plan and other values into text, Markdown, HTML, JSON and graphs; pure."""
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from plans.render import RENDERERS
-
-__all__ = ["RENDERERS"]
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
 
 
-def __getattr__(name: str) -> Any:
-    """Return `RENDERERS`, imported on first use; `import plans` alone stays cheap."""
-    if name != "RENDERERS":
-        raise AttributeError(f"module 'plans' has no attribute {name!r}")
-    from plans.render import RENDERERS  # noqa: PLC0415
+def lazily(module: str, function: str) -> Callable[[Any], str]:
+    """Return a renderer that imports its module when called: Jinja is slow to import."""
 
-    return RENDERERS
+    def render(value: Any) -> str:
+        text: str = getattr(import_module(module), function)(value)
+        return text
+
+    return render

@@ -6,42 +6,21 @@ from collections.abc import Iterable
 
 from fleet.names import AdapterName, kind_of_address
 from fleet.plan import Action, Change, Plan
-from fleet.resources import Key, LoadedAdapter, Resource, Route, Server
+from fleet.resources import Server, client_in, servers_in
 from fleet.steps import LoadAdapter
-from plans.amounts import (
-    counted,
-)
+from plans.amounts import counted
 
-SYMBOLS = {
-    Action.CREATE: "+",
-    Action.DELETE: "-",
-    Action.UPDATE: "~",
-    Action.REPLACE: "-/+",
-    Action.MOVE: ">",
-}
+SYMBOLS = dict(zip(Action, ("+", "-", "~", "-/+", ">"), strict=True))
 KIND_ORDER = ("server", "adapter", "route", "key")
-
 _VERBS = {
-    ("server", Action.CREATE): "start",
-    ("server", Action.DELETE): "stop",
-    ("server", Action.UPDATE): "change",
-    ("server", Action.REPLACE): "restart",
-    ("server", Action.MOVE): "move",
-    ("adapter", Action.CREATE): "load",
-    ("adapter", Action.DELETE): "unload",
-    ("adapter", Action.UPDATE): "reload",
-    ("adapter", Action.REPLACE): "reload",
-    ("adapter", Action.MOVE): "move",
-    ("route", Action.CREATE): "create",
-    ("route", Action.DELETE): "delete",
-    ("route", Action.UPDATE): "shift",
-    ("route", Action.REPLACE): "replace",
-    ("route", Action.MOVE): "rename",
-    ("key", Action.CREATE): "issue",
-    ("key", Action.DELETE): "revoke",
-    ("key", Action.UPDATE): "rotate",
-    ("key", Action.REPLACE): "rotate",
-    ("key", Action.MOVE): "rename",
+    (kind, action): verb
+    for kind, verbs in {
+        "server": ("start", "stop", "change", "restart", "move"),
+        "adapter": ("load", "unload", "reload", "reload", "move"),
+        "route": ("create", "delete", "shift", "replace", "rename"),
+        "key": ("issue", "revoke", "rotate", "rotate", "rename"),
+    }.items()
+    for action, verb in zip(Action, verbs, strict=True)
 }
 _NOTHING = ("", "none")
 _HEX = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
@@ -97,35 +76,13 @@ def differences(change: Change, plan: Plan) -> list[str]:
 def client_of(change: Change) -> str:
     """Return the client of a change; empty for a server or an unmanaged adapter."""
     resource = change.after or change.before
-    match resource:
-        case Route() | Key():
-            return resource.client
-        case LoadedAdapter():
-            try:
-                return AdapterName.parse(resource.adapter).client
-            except ValueError:
-                return ""
-        case Server() | None:
-            return ""
+    return client_in(resource) if resource else ""
 
 
 def servers_of(change: Change) -> tuple[str, ...]:
     """Return the servers of a change, sorted; none for a key."""
-    return tuple(
-        sorted({name for resource in (change.before, change.after) for name in _on(resource)})
-    )
-
-
-def _on(resource: Resource | None) -> tuple[str, ...]:
-    match resource:
-        case Server():
-            return (resource.name,)
-        case LoadedAdapter():
-            return (resource.server,)
-        case Route():
-            return tuple(name for share in resource.shares for name in share.servers)
-        case Key() | None:
-            return ()
+    resources = [resource for resource in (change.before, change.after) if resource]
+    return tuple(sorted({server for resource in resources for server in servers_in(resource)}))
 
 
 def cost(plan: Plan) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fleet.errors import EngineError, EngineUnreachableError
-from fleet.history import Entry
+from fleet.history import Entry, StepStarted
 from fleet.names import AdapterName
 from runtime.json_client import JsonClient
 
@@ -177,23 +177,18 @@ def recorded_inputs(entries: Iterable[Entry], alias: str) -> tuple[str, ...]:
     They stand in the smoke steps of the plans that the ledger holds; empty if there are none.
     """
     for entry in reversed(list(entries)):
-        found = _inputs(entry.data, alias)
-        if found:
-            return found
+        match entry.event:
+            case StepStarted(
+                operation={
+                    "verb": "smoke",
+                    "adapter": {"adapter": str(name)},
+                    "inputs": [_, *_] as inputs,
+                }
+            ) if _alias(name) == alias:
+                return tuple(inputs)
+            case _:
+                pass
     return ()
-
-
-def _inputs(value: Any, alias: str) -> tuple[str, ...]:
-    match value:
-        case {"verb": "smoke", "adapter": {"adapter": str(name)}, "inputs": [_, *_] as inputs}:
-            return tuple(inputs) if _alias(name) == alias else ()
-        case Mapping():
-            inside = iter(value.values())
-        case list() | tuple():
-            inside = iter(value)
-        case _:
-            return ()
-    return next((found for part in inside if (found := _inputs(part, alias))), ())
 
 
 def _alias(adapter: str) -> str:

@@ -15,7 +15,15 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from fleet.errors import FleetError
-from fleet.history import Claim, Entry, fold_entries
+from fleet.history import (
+    Claim,
+    Entry,
+    RetrainClaimed,
+    RetrainFinished,
+    RetrainReleased,
+    RetrainStarted,
+    fold_entries,
+)
 from fleet.maintenance import standing_claim
 from fleet.names import AdapterName
 from runtime.ledger.protocol import Ledger
@@ -37,8 +45,8 @@ def claim(
         FleetError: FC6710, another person holds the claim; the error names the person and the end.
     """
     _refuse_others(standing_claim(fold_entries(ledger.read()).claims, alias, now), alias, by)
-    until = (now + lasts).isoformat(timespec="seconds")
-    ledger.append("retrain_claimed", [{"alias": alias, "by": by, "until": until, "reason": reason}])
+    until = (now + lasts).replace(microsecond=0)
+    ledger.append([RetrainClaimed(alias, by, until, reason)])
     found = fold_entries(ledger.read()).claims[alias]
     _refuse_others(found, alias, by)
     return found
@@ -68,10 +76,7 @@ def release(
         return None
     if not force:
         _refuse_others(found, alias, by)
-    ledger.append(
-        "retrain_released",
-        [{"alias": alias, "by": by, "until": found.until.isoformat(), "reason": reason}],
-    )
+    ledger.append([RetrainReleased(alias, by, found.until, reason)])
     return found
 
 
@@ -92,18 +97,19 @@ def unfinished(entries: Sequence[Entry], alias: str) -> str | None:
     """Return the version whose training was begun and not ended, if there is one."""
     found: str | None = None
     for entry in entries:
-        if str(entry.data.get("alias", "")) == alias:
-            if entry.kind == "retrain_started":
-                found = str(entry.data["adapter"])
-            elif entry.kind == "retrain_finished":
+        match entry.event:
+            case RetrainStarted(alias=its, adapter=adapter) if its == alias:
+                found = adapter
+            case RetrainFinished(alias=its) if its == alias:
                 found = None
+            case _:
+                pass
     return found
 
 
 def went_on(ledger: Ledger, name: AdapterName, digest: str) -> None:
     """Write down that a training had ended when the run that began it was interrupted."""
-    record = {"alias": name.alias, "adapter": str(name), "digest": digest, "seconds": None}
-    ledger.append("retrain_finished", [record])
+    ledger.append([RetrainFinished(name.alias, str(name), digest)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,10 +169,7 @@ async def train(
     """
     name = str(training.name)
     began = seconds()
-    ledger.append(
-        "retrain_started",
-        [{"alias": training.name.alias, "adapter": name, "command": list(training.command)}],
-    )
+    ledger.append([RetrainStarted(training.name.alias, name, tuple(training.command))])
     shutil.rmtree(training.folder, ignore_errors=True)
     training.folder.mkdir(parents=True)
     await _run(training, tell, seconds)
@@ -176,13 +179,8 @@ async def train(
     added = await asyncio.to_thread(
         add, training.folder, training.name, base, library, training.root
     )
-    record = {
-        "alias": training.name.alias,
-        "adapter": name,
-        "digest": added.facts.digest,
-        "seconds": round(seconds() - began, 1),
-    }
-    ledger.append("retrain_finished", [record])
+    took = round(seconds() - began, 1)
+    ledger.append([RetrainFinished(training.name.alias, name, added.facts.digest, took)])
     shutil.rmtree(training.folder, ignore_errors=True)
     return added
 

@@ -32,7 +32,7 @@ from fleet.evals.golden_item import (
 )
 from fleet.evals.metrics import JUDGE
 from fleet.evals.run import JudgeSettings, Sample
-from fleet.history import Entry
+from fleet.history import Entry, JudgeCompared
 
 LEAST_KAPPA = 0.6
 """Agreement beyond chance from which a judge decides; usually called substantial.
@@ -102,15 +102,12 @@ def objection(entries: Iterable[Entry], judge: JudgeSettings | None, client: str
     """
     if judge is None:
         return "no judge is declared (evals: {judge: {url: ..., model: ...}})"
-    found: Mapping[str, Any] | None = None
-    for entry in entries:
-        data = entry.data
-        about = (data.get("client"), data.get("url"), data.get("model"))
-        if entry.kind == "judge_compared" and about == (client, judge.url, judge.model):
-            found = data
-    if found is None:
+    about, why = (client, judge.url, judge.model), None
+    for event in (entry.event for entry in entries):
+        if isinstance(event, JudgeCompared) and about == (event.client, event.url, event.model):
+            why = event.objection
+    if why is None:
         return f"`{judge.model}` was never compared with people's labels for {client}"
-    why = str(found.get("objection", ""))
     return f"`{judge.model}` is advisory for {client}: {why}" if why else ""
 
 

@@ -15,7 +15,7 @@ from fleet.evals.quality_drift import (
     judge_rolling,
     ratchet,
 )
-from fleet.history import Entry
+from fleet.history import Entry, EvalFinished
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +69,14 @@ def eval_records(entries: Iterable[Entry]) -> dict[str, list[EvalRecord]]:
     """
     found: dict[str, list[EvalRecord]] = defaultdict(list)
     for entry in entries:
-        if entry.kind == "eval_finished":
-            data = entry.data
-            run, alias, adapter = str(data["run"]), str(data["alias"]), str(data["adapter"])
-            purpose, sha = str(data["purpose"]), str(data.get("samples_sha256", ""))
-            found[alias].append(
-                EvalRecord(run, alias, adapter, purpose, data["summary"], entry.time, sha)
-            )
+        match entry.event:
+            case EvalFinished(run=run, alias=alias, adapter=adapter, purpose=purpose) as event:
+                summary, sha = event.summary, event.samples_sha256
+                found[alias].append(
+                    EvalRecord(run, alias, adapter, purpose, summary, entry.time, sha)
+                )
+            case _:
+                pass
     return {alias: [record for record in runs if not record.made_up] or runs
             for alias, runs in found.items()}  # fmt: skip
 

@@ -1,11 +1,19 @@
 """List the deployments of an adapter version: person, server, share of traffic."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
+from fleet.history.apply_events import (
+    Adopted,
+    ApplyFinished,
+    ApplyStarted,
+    Document,
+    StepFinished,
+    StepStarted,
+)
 from fleet.history.entry import Entry
+from fleet.history.rollout_events import RolledBack
 from fleet.names import AdapterName, adapter_of_address, server_of_address
 
 
@@ -21,27 +29,26 @@ class Deployment:
 
 def deployments_of(entries: Iterable[Entry], name: AdapterName) -> Iterator[Deployment]:
     """Yield what happened to a version, oldest first; a share only when it changed."""
-    begun: dict[str, Mapping[str, Any]] = {}
+    begun: dict[str, Document] = {}
     share: int | None = None
     for entry in entries:
-        data = entry.data
-        match entry.kind:
-            case "step_started":
-                begun[data["step"]] = data["operation"]
+        match entry.event:
+            case StepStarted() as event:
+                begun[event.step] = event.operation
                 continue
-            case "step_finished":
-                operation = begun.pop(data["step"], data.get("operation", {}))
-            case "rolled_back" if data["alias"] == name.alias:
-                if data["to"] == str(name):
+            case StepFinished() as event:
+                operation = begun.pop(event.step, event.operation or {})
+            case RolledBack(alias=name.alias) as event:
+                if event.to == str(name):
                     yield Deployment(entry.time, entry.by, "rolled back to")
                     share = 100
                 elif share:
-                    reason = f": {data['reason']}" if data.get("reason") else ""
+                    reason = f": {event.reason}" if event.reason else ""
                     yield Deployment(entry.time, entry.by, f"rolled back{reason}")
                     share = 0
                 continue
-            case "adopted" if adapter_of_address(str(data["address"])) == str(name):
-                server = server_of_address(str(data["address"]))
+            case Adopted(address=address) if adapter_of_address(address) == str(name):
+                server = server_of_address(address)
                 yield Deployment(entry.time, entry.by, f"found on {server} and adopted")
                 continue
             case _:
@@ -63,18 +70,18 @@ def carried_out(entries: Iterable[Entry], plan_id: str) -> datetime | None:
     ended: datetime | None = None
     since = False
     for entry in entries:
-        match entry.kind:
-            case "apply_finished" if entry.data["plan_id"] == plan_id:
-                ended = entry.time if entry.data["result"] == "converged" else None
+        match entry.event:
+            case ApplyFinished(plan_id=plan, result=result) if plan == plan_id:
+                ended = entry.time if result == "converged" else None
                 since = False
-            case "apply_started" if ended is not None:
-                since = since or entry.data["plan_id"] != plan_id
+            case ApplyStarted(plan_id=plan) if ended is not None:
+                since = since or plan != plan_id
             case _:
                 pass
     return ended if since else None
 
 
-def _share(operation: Mapping[str, Any], name: AdapterName) -> int | None:
+def _share(operation: Document, name: AdapterName) -> int | None:
     """Return a version's percentage on its alias's route; None: about something else."""
     route = operation.get("route", {})
     if operation.get("verb") == "delete_route" and route.get("alias") == name.alias:
@@ -84,7 +91,7 @@ def _share(operation: Mapping[str, Any], name: AdapterName) -> int | None:
     return next((int(s["percent"]) for s in route["shares"] if s["adapter"] == str(name)), 0)
 
 
-def _loaded(operation: Mapping[str, Any], name: AdapterName) -> str:
+def _loaded(operation: Document, name: AdapterName) -> str:
     adapter = operation.get("adapter", {})
     words = {"load": "loaded on", "unload": "unloaded from"}.get(operation.get("verb", ""))
     if words is None or adapter.get("adapter") != str(name):

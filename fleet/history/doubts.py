@@ -7,6 +7,7 @@ from datetime import datetime
 from fleet.errors import Diagnostic, FleetError, problem
 from fleet.history.entry import Entry
 from fleet.history.evidence_check import EvidenceCheck, check_evidence
+from fleet.history.rollout_events import Released
 from fleet.history.values import SKEW, History, latest_time
 from fleet.spec import FleetSpec
 
@@ -45,7 +46,9 @@ def find_doubts(
     late, found = clock_behind(entries, now), tampered_evidence(entries, history)
     if not found:
         return Doubts(late), history
-    freed = {str(entry.data["alias"]): entry.seq for entry in entries if entry.kind == "released"}
+    freed = {
+        event.alias: entry.seq for entry in entries if isinstance(event := entry.event, Released)
+    }
     anew = {
         alias
         for alias, check in found.items()
@@ -105,7 +108,7 @@ def clock_behind(entries: Sequence[Entry], now: datetime) -> FleetError | None:
     so_far: datetime | None = None
     ahead: Entry | None = None
     for entry in entries:
-        before, so_far = so_far, latest_time(so_far, entry.time, entry.kind)
+        before, so_far = so_far, latest_time(so_far, entry)
         ahead = entry if so_far == entry.time != before else ahead
     if ahead is None or ahead.time - now <= SKEW:
         return None

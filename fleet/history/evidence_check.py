@@ -1,12 +1,12 @@
 """Checks that each recorded verdict follows from the counts recorded with the verdict."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from fleet.gates import Finding, recheck_verdict
 from fleet.history.entry import Entry
+from fleet.history.rollout_events import GateJudged
 
 CLOSE = 1e-9
 """Relative difference below which two computed figures are the same."""
@@ -30,17 +30,15 @@ class EvidenceCheck:
 
 
 def check_evidence(entries: Iterable[Entry]) -> Iterator[EvidenceCheck]:
-    """Judge every `gate_judged` entry again from its own counts and limits."""
+    """Judge every verdict of the ledger again from its own counts and limits."""
     for entry in entries:
-        if entry.kind == "gate_judged":
-            yield check_one(entry.seq, entry.data)
+        if isinstance(entry.event, GateJudged):
+            yield check_one(entry.seq, entry.event)
 
 
-def check_one(seq: int, data: Mapping[str, Any]) -> EvidenceCheck:
-    """Judge one entry's data again."""
-    document = data.get("finding")
-    document = document if isinstance(document, Mapping) else {}
-    alias, adapter, gate = (str(data.get(key, "")) for key in ("alias", "adapter", "gate"))
+def check_one(seq: int, event: GateJudged) -> EvidenceCheck:
+    """Judge a verdict again."""
+    document, alias, adapter, gate = event.finding, event.alias, event.adapter, event.gate
     recorded = str(document.get("verdict", ""))
     try:
         claimed, again = Finding.of(document), recheck_verdict(document)

@@ -1,26 +1,56 @@
-"""Folds ledger entries, in order, into a `History`. `entry.py` lists the kinds of entries."""
+"""Folds ledger entries, in order, into a `History`. `events.py` defines the events."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import assert_never
 
 from fleet.decoding import operation_result, resource_of_plain
+from fleet.history.apply_events import (
+    Adopted,
+    ApplyFinished,
+    ApplyStarted,
+    Collected,
+    Noted,
+    StepFailed,
+    StepFinished,
+    StepStarted,
+)
 from fleet.history.blocks import loaded_bytes
 from fleet.history.entry import Entry
+from fleet.history.events import UnknownEvent
 from fleet.history.fold_rollouts import RolloutsFold
+from fleet.history.rollout_events import (
+    Drilled,
+    DrillRefused,
+    DrillStarted,
+    DrillUndone,
+    EvalFinished,
+    GateJudged,
+    JudgeCompared,
+    Notified,
+    Released,
+    RetrainClaimed,
+    RetrainFinished,
+    RetrainReleased,
+    RetrainStarted,
+    RollbackChecked,
+    RolledBack,
+    RolloutMarked,
+)
 from fleet.history.values import History, RollbackHold, RolloutStage, UnfinishedStep, latest_time
 from fleet.names import Address, address_parts, name_in_address, route_address, server_of_address
 from fleet.resources import FULL, Key, LoadedAdapter, Resource, Route, Server, State
 
 
 def fold_entries(entries: Iterable[Entry]) -> History:
-    """Return what the entries, oldest first, amount to; unknown kinds are passed over."""
-    past, said = _Past(), set[str]()
+    """Return the history that entries, oldest first, amount to; unknown kinds are passed over."""
+    past, taken = _Past(), set[str]()
     for entry in entries:
-        late = str(entry.data.get("entry_id", ""))  # of what was queued while the home hung, and
-        past.take(replace(entry, kind="note", data={}) if late in said else entry)  # written twice
-        said |= {late} if late else set()
+        if entry.event.entry_id in taken:  # queued while the home hung, which wrote it after all
+            entry = replace(entry, event=Noted())  # noqa: PLW2901 (its time counts)
+        past.take(entry)
+        taken |= {entry.event.entry_id} if entry.event.entry_id else set()
     return past.history()
 
 
@@ -100,75 +130,83 @@ class _Past:
             as_of=self.as_of,
         )
 
-    def take(self, entry: Entry) -> None:
+    def take(self, entry: Entry) -> None:  # noqa: C901, PLR0912 (a case a kind)
         """Add an entry."""
-        self.seq, self.as_of = entry.seq, latest_time(self.as_of, entry.time, entry.kind)
-        data = entry.data
-        match entry.kind:
-            case "step_started":
-                self._started(entry)
-            case "step_finished":
-                self._finished(entry)
-            case "step_failed" | "note" if not data.get("unsure"):
-                self.unfinished.pop(str(data.get("step")), None)
-            case "apply_finished":
-                self.boots |= data.get("boots", {})
-                for address in data.get("gone", ()):
+        self.seq, self.as_of = entry.seq, latest_time(self.as_of, entry)
+        match entry.event:
+            case StepStarted() as event:
+                self._started(event, entry.time)
+            case StepFinished() as event:
+                self._finished(event, entry.time)
+            case StepFailed(unsure=False, step=step) | Noted(step=str(step)):
+                self.unfinished.pop(step, None)
+            case ApplyFinished(boots=boots, gone=gone):
+                self.boots |= boots
+                for address in gone:
                     self._gone(Address(address))
-            case "rolled_back":
-                self._rolled_back(entry)
-            case "released":
-                self._released(entry)
-            case "adopted":
-                self.became(
-                    Address(data["address"]), resource_of_plain(data["resource"]), entry.time
-                )
-                self._booted(data)
-            case _:
-                self._tried(entry)
-
-    def _tried(self, entry: Entry) -> None:
-        """Add an entry about a rollout or a training, which changes no resource."""
-        alias = str(entry.data.get("alias"))
-        stage = self.stages.get(alias)
-        its = stage if stage and stage.adapter == entry.data.get("adapter") else None
-        at = (its.entered, its.percent) if its else (None, None)
-        match entry.kind:
-            case "gate_judged" if self.trials.judged(entry) and its:
-                self.stages[alias] = replace(its, restarted=entry.time)
-            case "rollout_marked":
-                self.trials.marked(entry, *at)
-            case "eval_finished":
-                self.trials.evaluated(entry)
-            case "retrain_claimed":
-                self.trials.claimed(entry)
-            case "retrain_released":
-                self.trials.unclaimed(entry)
-            case _:
+            case RolledBack() as event:
+                self._rolled_back(event, entry)
+            case Released() as event:
+                self._released(event, entry.time)
+            case Adopted() as event:
+                resource = resource_of_plain(event.resource)
+                self.became(Address(event.address), resource, entry.time)
+                self._booted(event)
+            case GateJudged() as event:
+                stage = self._stage(event)
+                if self.trials.judged(event, entry) and stage:
+                    self.stages[event.alias] = replace(stage, restarted=entry.time)
+            case RolloutMarked() as event:
+                self.trials.marked(event, entry, self._stage(event))
+            case EvalFinished() as event:
+                self.trials.evaluated(event, entry.time)
+            case RetrainClaimed() as event:
+                self.trials.claimed(event, entry)
+            case RetrainReleased(alias=alias):
+                self.trials.claims.pop(alias, None)
+            case (
+                ApplyStarted()
+                | StepFailed()
+                | RollbackChecked()
+                | Notified()
+                | DrillStarted()
+                | Drilled()
+                | DrillRefused()
+                | DrillUndone()
+                | Collected()
+                | Noted()
+                | JudgeCompared()
+                | RetrainStarted()
+                | RetrainFinished()
+                | UnknownEvent()
+            ):
                 pass
+            case event:
+                assert_never(event)
 
-    def _started(self, entry: Entry) -> None:
-        data = entry.data
-        address = Address(data["address"])
-        step = UnfinishedStep(data["step"], address, data["operation"], entry.time)
-        self.unfinished[step.step] = step
-        changes, after = operation_result(step.operation)
+    def _stage(self, event: GateJudged | RolloutMarked) -> RolloutStage | None:
+        """Return the current stage of the version of an event."""
+        stage = self.stages.get(event.alias)
+        return stage if stage and stage.adapter == event.adapter else None
+
+    def _started(self, event: StepStarted, time: datetime) -> None:
+        address = Address(event.address)
+        self.unfinished[event.step] = UnfinishedStep(event.step, address, event.operation, time)
+        changes, after = operation_result(event.operation)
         if changes and after is not None:  # whatever comes of it, it is ours
             self._own(address)
 
-    def _finished(self, entry: Entry) -> None:
-        data = entry.data
-        begun = self.unfinished.pop(data["step"], None)
-        operation = begun.operation if begun else data.get("operation", {})
-        changes, after = operation_result(operation)
+    def _finished(self, event: StepFinished, time: datetime) -> None:
+        begun = self.unfinished.pop(event.step, None)
+        changes, after = operation_result(begun.operation if begun else event.operation or {})
         if changes:
-            when = begun.started if begun and data["how"] == "recovered" else entry.time
-            self.became(Address(data["address"]), after, when)
-        self._booted(data)
+            when = begun.started if begun and event.how == "recovered" else time
+            self.became(Address(event.address), after, when)
+        self._booted(event)
 
-    def _booted(self, data: Mapping[str, Any]) -> None:
-        if data.get("boot"):
-            self.boots[name_in_address(data["address"])] = data["boot"]
+    def _booted(self, event: StepFinished | Adopted) -> None:
+        if event.boot:
+            self.boots[name_in_address(Address(event.address))] = event.boot
 
     def became(self, address: Address, after: Resource | None, when: datetime) -> None:
         """Note a resource as of `when`; None: the resource is gone."""
@@ -213,32 +251,33 @@ class _Past:
                 self.trials.fell(route.alias, top.adapter, loaded_bytes(known, route, top.adapter))
             self.stages[route.alias] = RolloutStage(top.adapter, top.percent, when)
 
-    def _rolled_back(self, entry: Entry) -> None:
-        data, alias = entry.data, str(entry.data["alias"])
-        route = self.established.get(route_address(alias))
-        if held := data.get("adapter"):
-            said = str(data.get("reason", "")), str(data.get("gate") or "")
-            digest = loaded_bytes(self.established, route, held)
-            self.holds.setdefault(alias, {})[held] = RollbackHold(
-                held, entry.time, entry.by, *said, digest
+    def _rolled_back(self, event: RolledBack, entry: Entry) -> None:
+        route = self.established.get(route_address(event.alias))
+        holds = self.holds.setdefault(event.alias, {})
+        if event.adapter:
+            digest = loaded_bytes(self.established, route, event.adapter)
+            holds[event.adapter] = RollbackHold(
+                event.adapter, entry.time, entry.by, event.reason, event.gate or "", digest
             )
-        self.holds.get(alias, {}).pop(str(data["to"]), None)
+        holds.pop(event.to, None)
         if isinstance(route, Route):
-            shares = (replace(e, percent=FULL * (e.adapter == data["to"])) for e in route.shares)
+            shares = (
+                replace(share, percent=FULL * (share.adapter == event.to)) for share in route.shares
+            )
             self._routed(replace(route, shares=tuple(shares)), entry.time)
 
-    def _released(self, entry: Entry) -> None:
+    def _released(self, event: Released, time: datetime) -> None:
         """Forget holds; the route that is live now is where the rollout goes on from."""
-        data, alias = entry.data, str(entry.data["alias"])
-        self.trials.released(alias, str(data.get("adapter") or ""), self.holds.get(alias, ()))
-        if data.get("adapter"):
-            self.holds.get(alias, {}).pop(data["adapter"], None)
+        alias = event.alias
+        self.trials.released(alias, event.adapter or "", self.holds.get(alias, ()))
+        if event.adapter:
+            self.holds.get(alias, {}).pop(event.adapter, None)
         else:
             self.holds.pop(alias, None)
-        route = resource_of_plain(data["route"]) if data.get("route") else None
+        route = resource_of_plain(event.route) if event.route else None
         if isinstance(route, Route):
             self.stages.pop(alias, None)
-            self._routed(route, entry.time)
+            self._routed(route, time)
 
     def _own(self, address: Address) -> None:
         self.owned[address] = None

@@ -9,12 +9,14 @@ from datetime import datetime
 
 from fleet.gates import Finding, Verdict
 from fleet.history.entry import Entry
+from fleet.history.rollout_events import EvalFinished, GateJudged, RetrainClaimed, RolloutMarked
 from fleet.history.values import (
     MARK_KINDS,
     Claim,
     EvalRunRecord,
     GateEvidence,
     RolloutMark,
+    RolloutStage,
     by_server,
     other_engine,
 )
@@ -93,20 +95,19 @@ class RolloutsFold:
             {alias: found for alias, found in self.fallen.items() if found},
         )
 
-    def judged(self, entry: Entry) -> bool:
+    def judged(self, event: GateJudged, entry: Entry) -> bool:
         """Take a judged gate; say whether it shows that what serves has changed meanwhile."""
-        data = entry.data
-        alias = str(data["alias"])
+        alias = event.alias
         made = GateEvidence(
             alias,
-            str(data["adapter"]),
-            str(data["stable"]),
-            int(data["percent"]),
-            str(data["gate"]),
-            Finding.of(data["finding"]),
-            {str(key): str(each) for key, each in data["digests"].items() if each},
-            str(data.get("fingerprint") or ""),
-            datetime.fromisoformat(data["since"]),
+            event.adapter,
+            event.stable,
+            event.percent,
+            event.gate,
+            Finding.of(event.finding),
+            {key: digest for key, digest in event.digests.items() if digest},
+            event.fingerprint,
+            event.since or entry.time,
             entry.time,
             entry.seq,
         )
@@ -125,32 +126,29 @@ class RolloutsFold:
         self._began_anew(alias, made.adapter, entry.time)
         return True
 
-    def marked(self, entry: Entry, since: datetime | None, percent: int | None) -> None:
-        """Take what a person said, in the stage that was entered at `since` with `percent`.
+    def marked(self, event: RolloutMarked, entry: Entry, stage: RolloutStage | None) -> None:
+        """Take a person's mark in the version's stage; None: the version has no stage yet.
 
-        Words that are not known are passed over, like kinds of entries.
+        Marks that are not known are passed over, like kinds of entries.
         """
-        data = entry.data
-        alias, word, adapter = str(data["alias"]), data["mark"], str(data.get("adapter") or "")
-        if word not in MARK_KINDS:
+        if event.mark not in MARK_KINDS:
             return
-        marks = self.marks.setdefault(alias, {})
-        if word == "resume":
+        marks, adapter = self.marks.setdefault(event.alias, {}), event.adapter
+        if event.mark == "resume":
             for kind in ("hold", "pause"):
                 marks.pop((kind, adapter), None)
             return
-        until = data.get("until")
-        marks.pop((word, adapter), None)  # the latest stands last
-        marks[word, adapter] = RolloutMark(
-            word,
+        marks.pop((event.mark, adapter), None)  # the latest stands last
+        marks[event.mark, adapter] = RolloutMark(
+            event.mark,
             adapter,
-            since,
-            str(data.get("reason") or ""),
+            stage.entered if stage else None,
+            event.reason,
             entry.by,
             entry.time,
-            percent,
-            datetime.fromisoformat(until) if until else None,
-            str(data.get("digest") or ""),
+            stage.percent if stage else None,
+            event.until,
+            event.digest or "",
             seq=entry.seq,
         )
 
@@ -207,29 +205,26 @@ class RolloutsFold:
             for key, mark in self.marks.get(alias, {}).items()
         }
 
-    def claimed(self, entry: Entry) -> None:
-        """Take a claim; while somebody else's runs, a later one is none."""
-        data = entry.data
-        alias, until = str(data["alias"]), datetime.fromisoformat(data["until"])
-        by = str(data.get("by") or entry.by)
-        held = self.claims.get(alias)
-        if held is None or held.by == by or held.until <= entry.time:
-            self.claims[alias] = Claim(by, until, str(data.get("reason", "")), entry.time)
+    def claimed(self, event: RetrainClaimed, entry: Entry) -> None:
+        """Take a claim, unless another author's claim runs; without an end it is over."""
+        by, until = event.by or entry.by, event.until or entry.time
+        known = self.claims.get(event.alias)
+        if known is None or known.by == by or known.until <= entry.time:
+            self.claims[event.alias] = Claim(by, until, event.reason, entry.time)
 
-    def unclaimed(self, entry: Entry) -> None:
-        """Take back a claim."""
-        self.claims.pop(str(entry.data["alias"]), None)
-
-    def evaluated(self, entry: Entry) -> None:
+    def evaluated(self, event: EvalFinished, time: datetime) -> None:
         """Take a finished evaluation; the latest of a version and purpose stays."""
-        data = entry.data
-        made = EvalRunRecord(
-            str(data["run"]), str(data["adapter"]), str(data["purpose"]), data["summary"],
-            str(data["samples_sha256"]), str(data["path"]), entry.time,
-        )  # fmt: skip
-        runs = self.evals.setdefault(str(data["alias"]), {})
-        runs.pop((made.adapter, made.purpose), None)
-        runs[made.adapter, made.purpose] = made
+        runs = self.evals.setdefault(event.alias, {})
+        runs.pop((event.adapter, event.purpose), None)
+        runs[event.adapter, event.purpose] = EvalRunRecord(
+            event.run,
+            event.adapter,
+            event.purpose,
+            event.summary,
+            event.samples_sha256,
+            event.path,
+            time,
+        )
 
 
 def _outdates(new: GateEvidence, old: GateEvidence) -> bool:

@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import Any, Final, Literal, get_args
+from typing import Final, Literal, get_args
 
 from fleet.gates import Finding
+from fleet.history.apply_events import Adopted, Document
+from fleet.history.entry import Entry
+from fleet.history.rollout_events import Released
 from fleet.names import Address
 from fleet.resources import FULL, Resource
 from fleet.rollout_policy import GateSpec
@@ -119,7 +122,7 @@ class EvalRunRecord:
     adapter: str
     purpose: str
     """`gate`, `anchor`, `rolling`, `smoke` or `aa`."""
-    summary: Mapping[str, Any]
+    summary: Document
     samples_sha256: str
     path: str
     at: datetime
@@ -165,8 +168,7 @@ class UnfinishedStep:
 
     step: str
     address: Address
-    operation: Mapping[str, Any]
-    """In plain form."""
+    operation: Document
     started: datetime
 
 
@@ -227,14 +229,14 @@ class History:
     """
 
 
-def latest_time(before: datetime | None, time: datetime, kind: str) -> datetime:
-    """Return the latest time so far, see `History.as_of`, with an entry of that time and kind.
+def latest_time(before: datetime | None, entry: Entry) -> datetime:
+    """Return the latest time so far, see `History.as_of`, with an entry.
 
     What is written by a clock that is behind does not set it right, so a later entry alone is no
     proof that an earlier one was ahead of its time.
     """
-    vouched = kind in ("released", "adopted")
-    return time if before is None or vouched else max(before, time)
+    vouched = isinstance(entry.event, Released | Adopted)
+    return entry.time if before is None or vouched else max(before, entry.time)
 
 
 SKEW: Final = timedelta(minutes=1)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from fleet.history import Entry
+from fleet.history import Drilled, DrillRefused, Entry
 from fleet.spec import FleetSpec
 
 LATE = 0.1
@@ -71,9 +71,13 @@ def due_drills(
         waits: By alias: what prevents a drill now.
         now: The time.
     """
-    entries = [entry for entry in entries if entry.kind == "drilled"]
+    entries = list(entries)
     good = last_drills(entries)
-    tried = {str(entry.data["alias"]): entry.time for entry in entries}
+    tried = {
+        entry.event.alias: entry.time
+        for entry in entries
+        if isinstance(entry.event, Drilled | DrillRefused)
+    }
     found = [
         _drill(alias, every, good.get(alias), tried.get(alias), since, waits, now)
         for alias, adapter in fleet.adapters.items()
@@ -85,9 +89,9 @@ def due_drills(
 def last_drills(entries: Iterable[Entry]) -> dict[str, datetime]:
     """Return the time of the last successful drill, by alias."""
     return {
-        str(entry.data["alias"]): entry.time
+        entry.event.alias: entry.time
         for entry in entries
-        if entry.kind == "drilled" and entry.data.get("complete")
+        if isinstance(entry.event, Drilled) and entry.event.complete
     }
 
 

@@ -6,13 +6,13 @@ tried again, an hour later at the earliest.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from fleet.evals import DriftStatus, EvalRecord, QualityDrift
 from fleet.evals import drift_since as lasting_since
-from fleet.history import Entry, History
+from fleet.history import Entry, History, Notified, RollbackChecked, RolledBack
 from fleet.maintenance.retraining import Retraining, RetrainingDue
 from fleet.names import version_of
 from fleet.rollouts import AliasTarget, Phase
@@ -108,38 +108,38 @@ def rollbacks(entries: Iterable[Entry], now: datetime) -> Iterator[Notification]
     """
     made: dict[str, dict[str, Any]] = {}
     for entry in entries:
-        data = entry.data
-        if entry.kind not in ("rolled_back", "rollback_checked") or now - entry.time > AGAIN_FOR:
+        event = entry.event
+        if not isinstance(event, RolledBack | RollbackChecked) or now - entry.time > AGAIN_FOR:
             continue
-        key = f"{data.get('alias')} {data.get('decided')}"
-        if entry.kind == "rolled_back":
-            facts = made.setdefault(key, _of_rollback(data, entry.by))
-            facts["held"] += [data["adapter"]] if data.get("adapter") else []
+        key = f"{event.alias} {event.decided}"
+        if isinstance(event, RolledBack):
+            facts = made.setdefault(key, _of_rollback(event, entry.by))
+            facts["held"] += [event.adapter] if event.adapter else []
         elif key in made:
-            smoke = {"failures": [], "warnings": [], "seconds": 0.0, **data.get("smoke", {})}
-            good = data.get("smoke_ok_s") is not None and not made[key]["failures"]
-            made[key] |= {"smoke": smoke, "smoke_ok_s": data.get("smoke_ok_s"), "complete": good}
+            smoke = {"failures": [], "warnings": [], "seconds": 0.0, **asdict(event.smoke)}
+            good = event.smoke_ok_s is not None and not made[key]["failures"]
+            made[key] |= {"smoke": smoke, "smoke_ok_s": event.smoke_ok_s, "complete": good}
     for facts in made.values():
         was = ", ".join(f"{version_of(name)} at {part} %" for name, part in facts["before"] if part)
         facts["from"] = ", ".join(map(version_of, facts["held"])) or was
         yield Notification("rolled_back", facts["alias"], facts["decided"], facts)
 
 
-def _of_rollback(data: Mapping[str, Any], by: str) -> dict[str, Any]:
-    target, nothing = str(data["to"]), {"passed": 0, "total": 0, "telling": None, "seconds": 0.0}
+def _of_rollback(event: RolledBack, by: str) -> dict[str, Any]:
+    nothing = {"passed": 0, "total": 0, "telling": None, "seconds": 0.0}
     return {
-        "alias": str(data["alias"]),
-        "target": target,
-        "to": version_of(target),
-        "before": [[name, part] for name, part in data.get("before", {}).items()],
+        "alias": event.alias,
+        "target": event.to,
+        "to": version_of(event.to),
+        "before": [[name, part] for name, part in event.before.items()],
         "held": [],
-        "revision": data.get("revision"),
-        "decided": str(data.get("decided", "")),
-        "seconds": data.get("seconds", 0.0),
-        "acknowledged": list(data.get("acknowledged", ())),
-        "failures": list(data.get("failures", ())),
-        "reason": str(data.get("reason", "")),
-        "cause": str(data.get("cause") or by),
+        "revision": event.revision,
+        "decided": event.decided,
+        "seconds": event.seconds,
+        "acknowledged": list(event.acknowledged),
+        "failures": list(event.failures),
+        "reason": event.reason,
+        "cause": event.cause or by,
         "smoke": {**nothing, "failures": [], "warnings": []},
         "smoke_ok_s": None,
         "warnings": [],
@@ -178,18 +178,14 @@ def is_due(entries: Iterable[Entry], notification: Notification, to: str, now: d
         now: The time.
     """
     about = (notification.event, notification.alias, notification.key, to)
-    told = [
-        entry
+    notices = [
+        (event.delivered, entry.time)
         for entry in entries
-        if entry.kind == "notified"
-        and about == (*map(entry.data.get, ("event", "alias")), _key(entry), entry.data.get("to"))
+        if isinstance(event := entry.event, Notified)
+        and about == (event.event, event.alias, event.key or event.decided, event.to)
     ]
-    return not told or (not told[-1].data.get("delivered") and now - told[-1].time >= AGAIN)
-
-
-def _key(entry: Entry) -> Any:
-    """Return the key of a notification; the first of a rollback has the time of the decision."""
-    return entry.data.get("key") or entry.data.get("decided")
+    delivered, time = notices[-1] if notices else (False, now - AGAIN)
+    return not delivered and now - time >= AGAIN
 
 
 OF_A_CLIENT: Mapping[NotifyEvent, tuple[str, ...]] = {

@@ -16,7 +16,7 @@ from itertools import groupby
 
 from fleet.decoding import operation_result
 from fleet.evals import AFTER_TRAINING, EvalRecord, eval_records
-from fleet.history import Entry, History, is_out
+from fleet.history import Entry, GateJudged, History, is_out
 from fleet.names import AdapterName
 from fleet.resources import LoadedAdapter, State
 from fleet.spec import LEAST_KEPT, AdapterSpec, FleetSpec
@@ -72,10 +72,10 @@ def kept_answers(
 
 def _behind_verdicts(entries: Iterable[Entry], locked: Collection[str]) -> dict[str, str]:
     return {
-        str(run): f"a verdict on {entry.data['adapter']} is computed from it"
-        for entry in entries
-        if entry.kind == "gate_judged" and entry.data["adapter"] in locked
-        for run in entry.data.get("runs", ())
+        run: f"a verdict on {event.adapter} is computed from it"
+        for event in (entry.event for entry in entries)
+        if isinstance(event, GateJudged) and event.adapter in locked
+        for run in event.runs
     }
 
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from fleet.evals import DriftStatus, EvalRecord, drifts
-from fleet.history import Claim, Entry
+from fleet.history import Adopted, Claim, Entry, RetrainFinished, StepFinished
 from fleet.names import AdapterName, Version, adapter_of_address, alias_parts
 from fleet.spec import FleetSpec
 
@@ -73,13 +73,14 @@ def trained(entries: Iterable[Entry]) -> dict[str, datetime]:
     known: dict[str, datetime] = {}
     loaded: dict[str, datetime] = {}
     for entry in entries:
-        data = entry.data
-        if entry.kind == "retrain_finished":
-            known[str(data["adapter"])] = entry.time
-        elif entry.kind in {"step_finished", "adopted"} and (
-            adapter := adapter_of_address(str(data.get("address", "")))
-        ):
-            loaded.setdefault(adapter, entry.time)
+        match entry.event:
+            case RetrainFinished(adapter=adapter):
+                known[adapter] = entry.time
+            case StepFinished(address=address) | Adopted(address=address):
+                if adapter := adapter_of_address(address):
+                    loaded.setdefault(adapter, entry.time)
+            case _:
+                pass
     return {**loaded, **known}
 
 

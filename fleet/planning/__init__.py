@@ -3,10 +3,9 @@
 from fleet.planning.desired import desired_state_of
 from fleet.planning.drift import DriftAction, DriftCause, classify_drift, without_ignored
 from fleet.planning.gateway_limits import lost
-from fleet.planning.known_targets import require_known_targets
 from fleet.planning.modes import BestEffort, advances, best_effort, repair
 from fleet.planning.pipeline import USUAL, desired_state, make_plan
-from fleet.planning.target import TargetPattern, parse_criteria, select
+from fleet.planning.target import TargetPattern, parse_criteria, require_known_targets, select
 
 __all__ = [
     "USUAL",

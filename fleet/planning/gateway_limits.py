@@ -1,4 +1,4 @@
-"""Gateway limits: declarations that another gateway than fleetctl's own does not keep."""
+"""List the declarations that other gateways than fleetctl's own do not keep."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -106,96 +106,69 @@ _LITELLM: Final = (
     GatewayLimit("a new configuration is taken when LiteLLM is restarted only"),
     GatewayLimit("usage rows and metrics are LiteLLM's own, and show the alias, not the version"),
 )
-_EVERY: Final[frozenset[GatewayTarget]] = frozenset(GatewayTarget)
-_ENVOY_ONLY: Final[frozenset[GatewayTarget]] = frozenset({GatewayTarget.ENVOY})
-_LITELLM_ONLY: Final[frozenset[GatewayTarget]] = frozenset({GatewayTarget.LITELLM})
+_ENVOY_ONLY: Final = frozenset({GatewayTarget.ENVOY})
+_LITELLM_ONLY: Final = frozenset({GatewayTarget.LITELLM})
 _USUAL: Final = TrafficPolicy()
 
 
 @dataclass(frozen=True, slots=True)
-class _Declared:
-    """A declaration about traffic, and the gateways that do not keep it."""
+class _Unkept:
+    """A kind of declaration about traffic that some gateways do not keep."""
 
-    what: str
-    why: str
-    """Why an Envoy does not keep it."""
-    targets: frozenset[GatewayTarget]
-    """Gateways that do not keep it."""
+    declaration: str
     declares: Callable[[TrafficPolicy], bool]
+    targets: frozenset[GatewayTarget] = frozenset(GatewayTarget)
+    """Gateways that do not keep the declaration."""
+    why: str = ""
+    """Reason why an Envoy does not keep the declaration."""
 
 
-def _limited(name: str) -> Callable[[TrafficPolicy], bool]:
-    """Return whether a policy has this limit, of the alias or of its client."""
+def _limits(name: str) -> Callable[[TrafficPolicy], bool]:
+    """Return whether a policy has a limit, of the alias or of its client."""
     return lambda policy: any(
         getattr(limits, name) is not None for limits in (policy.limits, policy.client_limits)
     )
 
 
-_POLICIES: Final = (
-    _Declared(
+def _sets(name: str) -> Callable[[TrafficPolicy], bool]:
+    """Return whether a field of a policy differs from the default."""
+    return lambda policy: getattr(policy, name) != getattr(_USUAL, name)
+
+
+_UNKEPT: Final = (
+    _Unkept(
         "limits of requests at a time",
-        "Envoy counts them for each set of servers, not for a client, and would have to ask each "
-        "server how it is once for every client.",
-        _EVERY,
-        _limited("concurrency"),
+        _limits("concurrency"),
+        why="Envoy counts them for each set of servers, not for a client, and would have to ask "
+        "each server how it is once for every client.",
     ),
-    _Declared(
-        "limits of requests a minute",
-        "",
-        _LITELLM_ONLY,
-        _limited("requests_per_minute"),
-    ),
-    _Declared(
+    _Unkept("limits of requests a minute", _limits("requests_per_minute"), _LITELLM_ONLY),
+    _Unkept(
         "the even spread of requests a minute",
-        "A whole minute's worth may be asked at once, and a new revision begins it anew.",
+        _limits("requests_per_minute"),
         _ENVOY_ONLY,
-        _limited("requests_per_minute"),
+        "A whole minute's worth may be asked at once, and a new revision begins it anew.",
     ),
-    _Declared(
+    _Unkept(
         "limits of tokens a minute",
-        "Charging what an answer took needs a rate limit service beside Envoy.",
-        _EVERY,
-        _limited("tokens_per_minute"),
+        _limits("tokens_per_minute"),
+        why="Charging what an answer took needs a rate limit service beside Envoy.",
     ),
-    _Declared(
-        "time-outs of the first byte",
-        "",
-        _EVERY,
-        lambda policy: policy.timeouts.first_byte_s is not None,
-    ),
-    _Declared(
+    _Unkept("time-outs of the first byte", lambda policy: policy.timeouts.first_byte_s is not None),
+    _Unkept(
         "time-outs",
-        "",
-        _LITELLM_ONLY,
         lambda policy: (policy.timeouts.idle_s, policy.timeouts.total_s) != (None, None),
-    ),
-    _Declared(
-        "what keeps a user on one version",
-        "",
         _LITELLM_ONLY,
-        lambda policy: policy.sticky is not _USUAL.sticky,
     ),
-    _Declared(
-        "formats (answers are not judged)", "", _EVERY, lambda policy: policy.format is not None
-    ),
-    _Declared(
-        "the most requests at a time at a server",
-        "",
-        _EVERY,
-        lambda policy: policy.server_in_flight is not None,
-    ),
-    _Declared(
-        "the most answers to one request",
-        "",
-        _LITELLM_ONLY,
-        lambda policy: policy.choices != _USUAL.choices,
-    ),
-    _Declared(
+    _Unkept("what keeps a user on one version", _sets("sticky"), _LITELLM_ONLY),
+    _Unkept("formats (answers are not judged)", _sets("format")),
+    _Unkept("the most requests at a time at a server", _sets("server_in_flight")),
+    _Unkept("the most answers to one request", _sets("choices"), _LITELLM_ONLY),
+    _Unkept(
         "shadow traffic",
-        "Envoy copies a request as it goes to the server, with the name of the version that "
+        _sets("shadow"),
+        why="Envoy copies a request as it goes to the server, with the name of the version that "
         "answers in it.",
-        _EVERY,
-        lambda policy: policy.shadow is not None,
     ),
 )
 
@@ -203,7 +176,7 @@ _POLICIES: Final = (
 def translations(
     gateways: Iterable[GatewaySpec], compiled_for: Iterable[CompiledFor], policies: Policies
 ) -> tuple[GatewayLimits, ...]:
-    """Return what is lost, by kind of gateway that is declared or compiled for.
+    """Return the limits by kind of gateway that is declared or compiled for.
 
     Args:
         gateways: As declared.
@@ -212,28 +185,23 @@ def translations(
     """
     envoys = tuple(sorted(gateway.name for gateway in gateways if gateway.kind == "envoy"))
     targets = {GatewayTarget.ENVOY: envoys} if envoys else {}
-    targets |= {
-        target: () for target in sorted(map(GatewayTarget, compiled_for)) if target not in targets
-    }
+    for target in sorted(map(GatewayTarget, compiled_for)):
+        targets.setdefault(target, ())
     return tuple(
         GatewayLimits(target, names, lost(target, policies)) for target, names in targets.items()
     )
 
 
 def lost(target: GatewayTarget, policies: Policies) -> tuple[GatewayLimit, ...]:
-    """Return what such a gateway does not keep, what holds for every alias first."""
-    always = _ENVOY if target is GatewayTarget.ENVOY else _LITELLM
-    return always + tuple(
-        GatewayLimit(
-            f"not kept: {policy.what}",
-            policy.why if target is GatewayTarget.ENVOY else "",
-            declaring,
-        )
-        for policy in _POLICIES
-        if target in policy.targets
-        and (
-            declaring := tuple(
-                a for a in sorted(policies) if policy.declares(policies[a] or _USUAL)
-            )
-        )
+    """Return the limits of a kind of gateway, those of every alias first."""
+    is_envoy = target is GatewayTarget.ENVOY
+    declaring = (
+        (unkept, tuple(a for a in sorted(policies) if unkept.declares(policies[a] or _USUAL)))
+        for unkept in _UNKEPT
+        if target in unkept.targets
+    )
+    return (_ENVOY if is_envoy else _LITELLM) + tuple(
+        GatewayLimit(f"not kept: {unkept.declaration}", unkept.why if is_envoy else "", aliases)
+        for unkept, aliases in declaring
+        if aliases
     )

@@ -1,4 +1,4 @@
-"""Target: the part of a plan that is about some clients, adapters or servers, kept whole.
+"""Select the part of a plan that concerns some clients, adapters or servers, kept whole.
 
 A selected change brings everything that it rests on: the steps that its steps need, the
 changes that these steps belong to, and, where a server restarts, all that the server holds.
@@ -11,9 +11,10 @@ from typing import Literal, cast, get_args
 
 from fleet.encoding import plan_id
 from fleet.errors import FleetError, did_you_mean, problem
-from fleet.names import AdapterName, Address
+from fleet.names import Address
 from fleet.plan import Action, Change, DeviceUse, Plan, PlanNote
-from fleet.resources import Key, LoadedAdapter, Resource, Route, Server
+from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, client_in, servers_in
+from fleet.spec import FleetSpec
 from fleet.steps import (
     DeleteKey,
     DeleteRoute,
@@ -67,8 +68,36 @@ def parse_criteria(texts: Iterable[str]) -> tuple[TargetPattern, ...]:
     return tuple(sorted(set(found)))
 
 
+def require_known_targets(wanted: Sequence[TargetPattern], fleet: FleetSpec, plan: Plan) -> None:
+    """Refuse criteria that name nothing in the fleet or the plan: a typing error is no empty plan.
+
+    Raises:
+        FleetError: FC5013, a criterion has an unknown name.
+    """
+    resources = [part for change in plan.changes for part in _parts(change)]
+    known: dict[Field, set[str]] = {
+        "client": {*fleet.clients, *map(client_in, resources)},
+        "adapter": {*fleet.adapters, *fleet.versions},
+        "server": {use.server for use in plan.capacity},
+    }
+    for resource in resources:
+        known["adapter"] |= {*_aliases(resource), *_adapters(resource)}
+        known["server"] |= {*servers_in(resource)}
+    for criterion in wanted:
+        if criterion.value not in known[criterion.field]:
+            raise FleetError(
+                problem(
+                    "FC5013",
+                    "Selection names nothing",
+                    f"There is no {criterion.field} `{criterion.value}` in fleet {fleet.name}, "
+                    "neither declared nor in the plan.",
+                    hint=did_you_mean(criterion.value, sorted(known[criterion.field])),
+                )
+            )
+
+
 def select(plan: Plan, criteria: Sequence[TargetPattern]) -> Plan:
-    """Return the part of `plan` that meets any criterion, with an id of its own.
+    """Return the part of a plan that meets any criterion, with an id of its own.
 
     Without criteria the plan itself. What is left out stands in `held`, and slots are
     counted anew; `cost_after` is None when a server's change was left out.
@@ -84,7 +113,7 @@ def select(plan: Plan, criteria: Sequence[TargetPattern]) -> Plan:
     subjects += [_subject(step.operation) for step in plan.steps if step.id in steps]
     aliases = {alias for subject in subjects for alias in _aliases(subject)}
     impacts = tuple(impact for impact in plan.impacts if impact.alias in aliases)
-    touched = {impact.client for impact in impacts} | {_client(subject) for subject in subjects}
+    touched = {impact.client for impact in impacts} | {client_in(subject) for subject in subjects}
     spared = {impact.client for impact in plan.impacts} - touched
     selected = replace(
         plan,
@@ -103,7 +132,7 @@ def select(plan: Plan, criteria: Sequence[TargetPattern]) -> Plan:
 
 
 def _wanted(plan: Plan, criteria: Sequence[TargetPattern]) -> set[Address]:
-    """Return the changes that are about what is asked for, or that stop a server under it."""
+    """Return the changes that meet a criterion, or stop a server of a resource that does."""
     lanes: dict[str, list[Resource]] = defaultdict(list)
     for step in plan.steps:
         lanes[step.lane].append(_subject(step.operation))
@@ -111,7 +140,7 @@ def _wanted(plan: Plan, criteria: Sequence[TargetPattern]) -> set[Address]:
     for change in plan.changes:
         subjects = list(_parts(change))
         if _is_server(change) and change.action is not Action.CREATE:
-            subjects += [resource for name in _servers(subjects[0]) for resource in lanes[name]]
+            subjects += [resource for name in servers_in(subjects[0]) for resource in lanes[name]]
         if any(_meets(subject, criterion) for subject in subjects for criterion in criteria):
             wanted.add(change.address)
     return wanted
@@ -120,15 +149,15 @@ def _wanted(plan: Plan, criteria: Sequence[TargetPattern]) -> set[Address]:
 def _meets(resource: Resource, criterion: TargetPattern) -> bool:
     match criterion.field:
         case "client":
-            return _client(resource) == criterion.value
+            return client_in(resource) == criterion.value
         case "adapter":
             return criterion.value in {*_aliases(resource), *_adapters(resource)}
         case "server":
-            return criterion.value in _servers(resource)
+            return criterion.value in servers_in(resource)
 
 
 def _closure(plan: Plan, wanted: set[Address]) -> tuple[set[Address], set[str]]:
-    """Grow addresses of changes and ids of steps until neither needs anything outside."""
+    """Return addresses of changes and ids of steps, grown until neither needs anything outside."""
     steps = {step.id: step for step in plan.steps}
     changes = {change.address: change for change in plan.changes}
     owners = _owners(plan)
@@ -154,7 +183,7 @@ def _closure(plan: Plan, wanted: set[Address]) -> tuple[set[Address], set[str]]:
 
 
 def _owners(plan: Plan) -> dict[Address, Address]:
-    """Map each address that a change is about, before or after, to the change's own."""
+    """Return the addresses of changes by the addresses of their resources, before and after."""
     found = {change.address: change.address for change in plan.changes}
     for change in plan.changes:
         for resource in _parts(change):
@@ -166,11 +195,11 @@ def _shaken(change: Change, plan: Plan) -> list[Address]:
     """Return the changes that cannot be left out when `change` stops a server."""
     if not _is_server(change) or change.action is Action.CREATE:
         return []
-    stopped = {name for part in _parts(change) for name in _servers(part)}
+    stopped = {name for part in _parts(change) for name in servers_in(part)}
     return [
         change.address
         for change in plan.changes
-        if any(stopped.intersection(_servers(part)) for part in _parts(change))
+        if any(stopped.intersection(servers_in(part)) for part in _parts(change))
     ]
 
 
@@ -197,7 +226,7 @@ def _recounted(use: DeviceUse, kept: Sequence[Change], dropped: Sequence[Change]
 
 
 def _traffic(server: str, changes: Iterable[Change]) -> tuple[int, int]:
-    """Count the adapters that arrive on a server and those that leave it."""
+    """Return the numbers of adapters that arrive on a server and that leave the server."""
     arriving = leaving = 0
     for change in changes:
         before, after = _held_on(change.before), _held_on(change.after)
@@ -216,7 +245,7 @@ def _is_server(change: Change) -> bool:
 
 
 def _left_out(criteria: Sequence[TargetPattern], dropped: Sequence[Change]) -> PlanNote:
-    counts = Counter(_client(_parts(change)[-1]) or "no client" for change in dropped)
+    counts = Counter(client_in(_parts(change)[-1]) or "no client" for change in dropped)
     whose = ", ".join(f"{client} ({counts[client]})" for client in sorted(counts))
     noun = "change" if len(dropped) == 1 else "changes"
     return PlanNote(
@@ -241,31 +270,12 @@ def _subject(operation: Operation) -> Resource:
             return operation.key
 
 
-def _names(adapter: str) -> tuple[str, str]:
-    """Return the client and alias of a full adapter name, or nothing for another name."""
-    try:
-        name = AdapterName.parse(adapter)
-    except ValueError:
-        return "", ""
-    return name.client, name.alias
-
-
-def _client(resource: Resource) -> str:
-    match resource:
-        case Route() | Key():
-            return resource.client
-        case LoadedAdapter():
-            return _names(resource.adapter)[0]
-        case Server():
-            return ""
-
-
 def _aliases(resource: Resource) -> tuple[str, ...]:
     match resource:
         case Route():
             return (resource.alias,)
         case LoadedAdapter():
-            return (_names(resource.adapter)[1],)
+            return (resource.parts.alias,) if resource.parts else ()
         case Server() | Key():
             return ()
 
@@ -277,16 +287,4 @@ def _adapters(resource: Resource) -> tuple[str, ...]:
         case LoadedAdapter():
             return (resource.adapter,)
         case Server() | Key():
-            return ()
-
-
-def _servers(resource: Resource) -> tuple[str, ...]:
-    match resource:
-        case Server():
-            return (resource.name,)
-        case LoadedAdapter():
-            return (resource.server,)
-        case Route():
-            return tuple(name for share in resource.shares for name in share.servers)
-        case Key():
             return ()

@@ -84,10 +84,12 @@ Examples:
 def show(workspace: "Workspace", number: int, form: str) -> None:
     """Show one verdict in full: figures, limits, counts, bytes."""
     from fleet.errors import FleetError, problem
+    from fleet.history import GateJudged
     from plans.reports.evidence import document, render_one
 
-    found = [each for each in workspace.ledger().read() if each.seq == number]
-    if not found or found[0].kind != "gate_judged":
+    found = [entry for entry in workspace.ledger().read() if entry.seq == number]
+    event = found[0].event if found else None
+    if not isinstance(event, GateJudged):
         raise FleetError(
             problem(
                 "FC5131",
@@ -99,7 +101,7 @@ def show(workspace: "Workspace", number: int, form: str) -> None:
     if form == "json":
         click.echo(json.dumps(document(found[0]), sort_keys=True, indent=2))
     else:
-        click.echo(render_one(found[0]), nl=False)
+        click.echo(render_one(found[0], event), nl=False)
 
 
 @command.command(

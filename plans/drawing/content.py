@@ -164,7 +164,7 @@ def around_server(drawing: Drawing, server: str) -> Drawing:
     rows = tuple(
         replace(row, groups=groups, idle=(), silent=())
         for row in drawing.rows
-        if (groups := tuple(p for p in row.groups if any(t.server == server for t in p.panels)))
+        if (groups := tuple(g for g in row.groups if any(p.server == server for p in g.panels)))
     )
     if not rows:
         names = [panel.server for panel in drawing.panels]
@@ -192,26 +192,24 @@ def _row(
     used = {name for account in here for name in account.devices}
     uses = {use.server: use.slots_after for use in placement.capacity}
     contexts = {base: mix.context for base, mix in request_mix_of(fleet.adapters.values()).items()}
-
-    def panel(account: ServerAccount) -> ServerPanel:
-        return _panel(fleet, account, contexts, uses.get(account.server, 0))
-
     groups = tuple(
         DeviceGroup(
             tuple(_box(devices[name], group) for name in names if name in devices),
-            tuple(panel(account) for account in group),
+            tuple(_panel(fleet, a, contexts, uses.get(a.server, 0)) for a in group),
         )
         for names, group in _groups(here)
     )
     attached = {server.name for server in host.attached}
-    waiting = {
-        name for name in devices for server in silent if server.endswith(f"-{host.name}-{name}")
+    used |= {
+        name
+        for name in devices
+        if any(server.endswith(f"-{host.name}-{name}") for server in silent)
     }
     return HostRow(
         host.name,
         groups,
-        tuple(name for name in devices if name not in used | waiting),
-        tuple(server for server in silent if server in attached or f"-{host.name}-" in server),
+        tuple(name for name in devices if name not in used),
+        tuple(s for s in silent if s in attached or f"-{host.name}-" in s),
     )
 
 
@@ -245,7 +243,7 @@ def _box(device: DeviceSpec, group: list[ServerAccount]) -> DeviceBox:
             parts.append(Part("unknown", account.server, max(rest, 0)))
     return DeviceBox(
         device.name, device.kind, device.memory_bytes, device.price_per_hour, tuple(parts)
-    )  # fmt: skip
+    )
 
 
 def _panel(
@@ -253,7 +251,6 @@ def _panel(
 ) -> ServerPanel:
     limit = fleet.policy.utilization
     known = account.basis != "unknown"
-    blocks = tuple(_block(resident) for resident in account.residents)
     more = max(taken - account.pinned, 0)
     shared = min(more, account.cached)
     others = ("shared",) * shared + ("not ours",) * (more - shared)
@@ -262,7 +259,7 @@ def _panel(
         base=account.base,
         slots=account.slots,
         rank=account.rank,
-        blocks=blocks,
+        blocks=tuple(_block(resident) for resident in account.residents),
         others=others + ("kept by vLLM",) * account.kept,
         hours=tuple(account.utilization(hour) * limit for hour in range(24)) if known else (),
         worst_hour=account.worst_hour,
@@ -277,4 +274,4 @@ def _block(resident: AdapterAccount) -> Block:
     name = AdapterName.parse(resident.adapter)
     return Block(
         resident.adapter, name.alias, name.client, str(name.version), resident.rank, resident.cached
-    )  # fmt: skip
+    )

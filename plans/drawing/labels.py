@@ -1,4 +1,4 @@
-"""Word a drawing, in text and in pictures alike, and draw it in characters.
+"""Word a drawing, for text and pictures alike, and draw the text in characters.
 
 The text is 100 columns wide at most and readable without colour.
 """
@@ -7,21 +7,18 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from math import ceil
 from textwrap import wrap
-from types import MappingProxyType
 
 from fleet.capacity import HOURS
 from plans.amounts import counted, listed, percent, size
 from plans.drawing.content import Block, DeviceBox, Drawing, HostRow, PartName, ServerPanel
 
-PART_NAMES: Mapping[PartName, str] = MappingProxyType(
-    {
-        "base": "base",
-        "slots": "LoRA slots",
-        "kv": "KV cache",
-        "reserve": "reserve",
-        "unknown": "not known",
-    }
-)
+PART_NAMES: Mapping[PartName, str] = {
+    "base": "base",
+    "slots": "LoRA slots",
+    "kv": "KV cache",
+    "reserve": "reserve",
+    "unknown": "not known",
+}
 
 
 def headline(drawing: Drawing) -> str:
@@ -103,8 +100,8 @@ def host_notes(row: HostRow) -> Iterator[str]:
     if row.idle:
         yield f"idle: {listed(row.idle, 8)}"
     if row.silent:
-        one = len(row.silent) == 1
-        verbs = "does not answer and keeps its place" if one else "do not answer and keep theirs"
+        single = len(row.silent) == 1
+        verbs = "does not answer and keeps its place" if single else "do not answer and keep theirs"
         yield f"{listed(row.silent, 4)} {verbs}"
 
 
@@ -123,12 +120,11 @@ _BARS = 2
 def render(drawing: Drawing) -> str:
     """Return the drawing."""
     largest = max((box.memory_bytes for box in drawing.boxes), default=1)
-    inks = "   ".join(f"{_INK[name]} {word}" for name, word in PART_NAMES.items())
+    names = {part.name for box in drawing.boxes for part in box.parts}
+    inks = [f"{_INK[n]} {w}" for n, w in PART_NAMES.items() if n in names or n != "unknown"]
     lines = _wrapped(f"Fleet {drawing.fleet}: {headline(drawing)}", "")
-    if any(part.name == "unknown" for box in drawing.boxes for part in box.parts):
-        lines += ["", f"{inks}   {_FREE} free"]
-    elif drawing.boxes:
-        lines += ["", f"{inks.rpartition('   ')[0]}   {_FREE} free"]
+    if drawing.boxes:
+        lines += ["", "   ".join([*inks, f"{_FREE} free"])]
     for row in drawing.rows:
         lines += ["", f"Host {row.host}"]
         for group in row.groups:
@@ -142,9 +138,8 @@ def render(drawing: Drawing) -> str:
 
 def _wrapped(text: str, indent: str) -> list[str]:
     return wrap(
-        text, WIDTH, initial_indent=indent, subsequent_indent=f"{indent}  ",
-        break_on_hyphens=False,
-    )  # fmt: skip
+        text, WIDTH, initial_indent=indent, subsequent_indent=f"{indent}  ", break_on_hyphens=False
+    )
 
 
 def _box(box: DeviceBox, largest: int) -> Iterator[str]:
@@ -190,8 +185,7 @@ def _panel(panel: ServerPanel, boxes: tuple[DeviceBox, ...]) -> Iterator[str]:
     yield from _wrapped(requests_label(panel), "    ")
     yield f"    {slots_label(panel)}:" if panel.blocks else f"    {slots_label(panel)}"
     yield from _slots(panel)
-    if waiting_label(panel):
-        yield from _wrapped(waiting_label(panel), "    ")
+    yield from _wrapped(waiting_label(panel), "    ")
     yield from _hours(panel)
 
 

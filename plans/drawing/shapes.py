@@ -61,17 +61,21 @@ class Stroke:
 Shape = Rect | TextLabel | Area | Stroke
 
 
-def fits(text: str, width: float, size: float = 11) -> bool:
-    """Return whether a line of text has room."""
-    return len(text) * size * GLYPH <= width
-
-
 def first_fitting(texts: Iterable[str], width: float, size: float = 11) -> str:
-    """Return the first text that has room; empty where no text has."""
-    return next((text for text in texts if fits(text, width, size)), "")
+    """Return the first text that has room in a line; empty where no text has."""
+    return next((text for text in texts if len(text) * size * GLYPH <= width), "")
 
 
-def lines(text: str, width: float, size: float = 11) -> list[str]:
-    """Break text into lines that have room; a word longer than that stays whole."""
+def paragraph(
+    marks: list[Shape], text: str, x: float, y: float, width: float,
+    leading: int = 15, look: str = "small", size: float = 11,
+) -> float:  # fmt: skip
+    """Add a text in lines below a base line; return the base line of the last line.
+
+    A word longer than a line stays whole.
+    """
     room = max(int(width / (size * GLYPH)), 8)
-    return wrap(text, room, break_long_words=False, break_on_hyphens=False)
+    for line in wrap(text, room, break_long_words=False, break_on_hyphens=False):
+        y += leading
+        marks.append(TextLabel(x, y, line, look))
+    return y

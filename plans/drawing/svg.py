@@ -1,11 +1,41 @@
-"""Render a drawing as SVG, and as an HTML page: no script, no outside asset, light and dark."""
+"""Render a drawing as SVG, and as an HTML page: no script, no outside asset, light and dark.
+
+Hosts are rows, devices are boxes in proportion to their memory. Unit: pixels.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from plans.drawing.content import Drawing
-from plans.drawing.labels import headline, load_label, requests_label, slots_label
-from plans.drawing.layout import WIDTH, arrange
+from plans.amounts import size
+from plans.drawing.content import DeviceBox, DeviceGroup, Drawing, HostRow, Part
+from plans.drawing.labels import (
+    PART_NAMES,
+    device_label,
+    headline,
+    host_notes,
+    load_label,
+    requests_label,
+    slots_label,
+)
+from plans.drawing.server_panel import Palette, draw_server
+from plans.drawing.shapes import Area, Rect, Shape, TextLabel, first_fitting, paragraph
 from plans.templating import rendered
+
+WIDTH = 1000
+MARGIN = 20
+GAP = 24
+BAR = 28
+"""Height of a device."""
+ZOOM = 16
+"""Height between a device and its servers."""
+BESIDE = 3
+"""Upper bound of servers in a line below their devices."""
+MOST_CLIENTS = 40
+"""Upper bound of clients that the legend names."""
+GOLDEN_ANGLE = 137.508
+"""Degrees between the hues of two clients; neighbours in the legend differ."""
 
 
 def svg(drawing: Drawing) -> str:
@@ -31,3 +61,137 @@ def html(drawing: Drawing) -> str:
             for panel in drawing.panels
         ],
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Shapes and the height of the page."""
+
+    height: float
+    marks: tuple[Shape, ...]
+
+
+def arrange(drawing: Drawing) -> Picture:
+    """Return the shapes of a drawing."""
+    canvas = _Canvas(drawing)
+    y = MARGIN + 18.0
+    canvas.marks.append(TextLabel(MARGIN, y, f"Fleet {drawing.fleet}", "heading"))
+    y = paragraph(canvas.marks, headline(drawing), MARGIN, y, WIDTH - 2 * MARGIN, 20, "lead", 13)
+    y = canvas.legend(y + 14)
+    for row in drawing.rows:
+        y = canvas.row(row, y + 30)
+    return Picture(round(y + MARGIN, 1), tuple(canvas.marks))
+
+
+class _Canvas:
+    """Draw the legend, then host after host at a common scale; methods return the lower end."""
+
+    def __init__(self, drawing: Drawing) -> None:
+        """Choose the columns: two, or a single column where devices are shared."""
+        self.drawing = drawing
+        alone = all(len(group.panels) == 1 for group in drawing.groups)
+        several = any(len(row.groups) > 1 for row in drawing.rows)
+        self.columns = 2 if alone and several else 1
+        self.width = (WIDTH - 2 * MARGIN - GAP * (self.columns - 1)) / self.columns
+        self.largest = max((box.memory_bytes for box in drawing.boxes), default=1)
+        self.palette: Palette = {
+            name: round(index * GOLDEN_ANGLE % 360, 1) for index, name in enumerate(drawing.clients)
+        }
+        self.marks: list[Shape] = []
+
+    def legend(self, y: float) -> float:
+        """Draw the legends of memory and of clients."""
+        boxes, clients = self.drawing.boxes, self.drawing.clients
+        names = {part.name for box in boxes for part in box.parts}
+        shown: list[tuple[str, str, float | None]] = [
+            (word, f"part {name}", None) for name, word in PART_NAMES.items() if name in names
+        ]
+        if boxes:
+            shown.append(("free", "part free", None))
+        shown += [(client, "block", self.palette[client]) for client in clients[:MOST_CLIENTS]]
+        if len(clients) > MOST_CLIENTS:
+            shown.append((f"and {len(clients) - MOST_CLIENTS} clients more", "", None))
+        x = float(MARGIN)
+        for text, look, hue in shown:
+            width = 18 + len(text) * 7 + 14
+            if x + width > WIDTH - MARGIN:
+                x, y = float(MARGIN), y + 20
+            if look:
+                self.marks.append(Rect(x, y, 12, 12, look, hue=hue))
+            self.marks.append(TextLabel(x + 18, y + 10, text, "small"))
+            x += width
+        return y + 12
+
+    def row(self, row: HostRow, y: float) -> float:
+        """Draw a host."""
+        self.marks.append(TextLabel(MARGIN, y, f"Host {row.host}", "title"))
+        y += 12
+        for first in range(0, len(row.groups), self.columns):
+            ends = [y]
+            for index, group in enumerate(row.groups[first : first + self.columns]):
+                x = MARGIN + index * (self.width + GAP)
+                top = y
+                for box in group.boxes:
+                    top = self.box(box, x, top)
+                ends.append(self.servers(group, x, top))
+            y = max(ends) + 12
+        for text in host_notes(row):
+            y = paragraph(self.marks, text, MARGIN, y, WIDTH - 2 * MARGIN, 16, size=12)
+        return y
+
+    def box(self, box: DeviceBox, x: float, y: float) -> float:
+        """Draw a device with its parts."""
+        text = f"{box.device}  {device_label(box)}, {size(box.free_bytes)} free"
+        self.marks.append(TextLabel(x, y + 14, text, "small"))
+        y += 20
+        title = f"{box.device}: {size(box.free_bytes)} free of {size(box.memory_bytes)}"
+        data = (("device", box.device), ("bytes", str(box.memory_bytes)))
+        wide = round(self._wide(box.memory_bytes), 2)
+        self.marks.append(Rect(x, y, wide, BAR, "part free", title, data))
+        for part, left, width in self._parts(box, x):
+            name = PART_NAMES[part.name]
+            filled = f"{name} {size(part.bytes)}"
+            of = (("part", part.name), ("of", part.server), ("on", box.device))
+            self.marks.append(
+                Rect(
+                    round(left, 2), y, round(width, 2), BAR, f"part {part.name}",
+                    f"{part.server}: {filled}", (*of, ("bytes", str(part.bytes))),
+                )
+            )  # fmt: skip
+            if shown := first_fitting((filled, name), width - 8):
+                self.marks.append(TextLabel(left + 5, y + 18, shown, "in"))
+        return y + BAR
+
+    def servers(self, group: DeviceGroup, x: float, y: float) -> float:
+        """Draw the servers of a group below the devices."""
+        across = min(len(group.panels), BESIDE)
+        width = (self.width - GAP * (across - 1)) / across
+        slots = self._slots(group.boxes[-1], x) if group.boxes else {}
+        for first in range(0, len(group.panels), across):
+            top, ends = y + ZOOM, [y]
+            for index, panel in enumerate(group.panels[first : first + across]):
+                left = x + index * (width + GAP)
+                if panel.server in slots and first == 0:
+                    low, high = slots[panel.server]
+                    points = ((low, y), (high, y), (left + width, top), (left, top))
+                    self.marks.append(Area(points, "zoom"))
+                ends.append(draw_server(panel, group, self.palette, self.marks, left, top, width))
+            y = max(ends)
+        return y
+
+    def _wide(self, amount: int) -> float:
+        return self.width * amount / self.largest
+
+    def _parts(self, box: DeviceBox, x: float) -> Iterator[tuple[Part, float, float]]:
+        for part in box.parts:
+            width = self._wide(part.bytes)
+            yield part, x, width
+            x += width
+
+    def _slots(self, box: DeviceBox, x: float) -> Mapping[str, tuple[float, float]]:
+        """Return left and right end of a device's slots, by server."""
+        return {
+            part.server: (left, left + width)
+            for part, left, width in self._parts(box, x)
+            if part.name == "slots"
+        }

@@ -1,9 +1,10 @@
-"""Render explanations: text and JSON."""
+"""Render explanations, as text and JSON, and list the names of the resource that they are about."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from fleet.names import Address
+from fleet.names import Address, alias_parts, name_in_address
+from fleet.resources import Key, LoadedAdapter, Resource, Route, Server
 
 FORMAT = "fleetctl-explanation"
 
@@ -12,17 +13,14 @@ Fact = tuple[str, str]
 
 
 def render_text(explained: Mapping[Address, Sequence[Fact]]) -> str:
-    """Return a paragraph for each resource, a line for each fact."""
+    """Return a paragraph for every resource, a line for every fact."""
     return "\n".join(_one(address, facts) for address, facts in explained.items())
 
 
 def render_json(explained: Mapping[Address, Sequence[Fact]]) -> str:
     """Return the facts as a JSON document; a fact without a label belongs to the fact before."""
     resources = [
-        {
-            "address": address,
-            "facts": [{"label": label, "text": text} for label, text in facts],
-        }
+        {"address": address, "facts": [{"label": label, "text": text} for label, text in facts]}
         for address, facts in explained.items()
     ]
     document = {"format": FORMAT, "format_version": "1.0", "resources": resources}
@@ -32,3 +30,48 @@ def render_json(explained: Mapping[Address, Sequence[Fact]]) -> str:
 def _one(address: Address, facts: Sequence[Fact]) -> str:
     width = max(len(label) for label, _ in facts)
     return "\n".join([address, *(f"  {a.ljust(width)}  {b}" for a, b in facts)]) + "\n"
+
+
+def names_of(resource: Resource) -> frozenset[str]:
+    """Return all names that mean a resource, the address among them.
+
+    A server: `server/S`, `S`, `host/device`, `host/H`, `base/B`. An adapter: `adapter/N@S`, `N@S`,
+    `adapter/N`, `N`, and the same with `ALIAS@VERSION` in the place of its full name `N`; of a
+    server, `ALIAS@S`; all versions of an alias, `adapter/ALIAS`. A route: `route/ALIAS`, `ALIAS`,
+    `CLIENT/TASK`. A key: `key/CLIENT/NAME`, `CLIENT/NAME`. All that a client has of routes and
+    keys: `client/CLIENT`.
+    """
+    return frozenset(_names(resource))
+
+
+def _names(resource: Resource) -> Iterator[str]:
+    address = resource.address
+    yield from (address, name_in_address(address))
+    match resource:
+        case Server():
+            yield from (f"{resource.host}/{device}" for device in resource.devices)
+            yield from (f"host/{resource.host}", f"base/{resource.base}")
+        case LoadedAdapter():
+            yield from (resource.adapter, f"adapter/{resource.adapter}")
+            yield from _by_alias(resource)
+        case Route():
+            client, task = alias_parts(resource.alias)
+            yield from (f"{client}/{task}", f"client/{client}")
+        case Key():
+            yield f"client/{resource.client}"
+
+
+def _by_alias(resource: LoadedAdapter) -> Iterator[str]:
+    name = resource.parts
+    if name is None:
+        return
+    yield f"adapter/{name.alias}"
+    for short_name in (
+        f"{name.alias}@{resource.server}",
+        *(
+            f"{name.alias}@{version}{where}"
+            for version in (name.version, f"v{name.version}")
+            for where in ("", f"@{resource.server}")
+        ),
+    ):
+        yield from (short_name, f"adapter/{short_name}")

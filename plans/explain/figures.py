@@ -36,18 +36,11 @@ def server_facts(account: ServerAccount) -> Iterator[Fact]:
     if inflation is not None:
         names = listed(inflation.adapters, 3)
         pronoun = "it" if len(inflation.adapters) == 1 else "them"
-        freed = (
-            f"; moving {pronoun} frees {inflation.kv_tokens:,} KV tokens"
-            if inflation.kv_tokens
-            else ""
-        )
-        yield (
-            "Rank",
-            (
-                f"rank {inflation.rank} of {names} raises {counted(inflation.slots, 'other slot')} "
-                f"from rank {inflation.without}: {size(inflation.bytes)} in all{freed}"
-            ),
-        )
+        tokens = inflation.kv_tokens
+        freed = f"; moving {pronoun} frees {tokens:,} KV tokens" if tokens else ""
+        raised = f"rank {inflation.rank} of {names} raises {counted(inflation.slots, 'other slot')}"
+        cost = f"{size(inflation.bytes)} in all{freed}"
+        yield "Rank", f"{raised} from rank {inflation.without}: {cost}"
     if account.kv_tokens is not None:
         given = account.kv_tokens_per_slot
         slots = f"; its slots take the place of {given * account.slots:,}" if given else ""
@@ -130,7 +123,7 @@ def _asks(own: AdapterAccount) -> str:
 def _answers(found: LatencyAnswer | None) -> str:
     """Return the response time in the worst hour with requests for the version."""
     if found is None:
-        return "nobody asks it"
+        return "no request asks for it"
     if not isfinite(found.seconds):
         return f"late: at {found.hour:02}:00 UTC its server is asked for more than it can decode"
     took = f"{found.tokens} tokens take {found.seconds:.2g} s at {found.hour:02}:00 UTC"

@@ -4,15 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fleet.errors import FleetError, did_you_mean, problem
-from fleet.names import AdapterName, Address, adapter_address
+from fleet.names import Address, adapter_address, name_in_address
 from fleet.placement import PlacementResult, placement_accounts, weigh
 from fleet.plan import Plan
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State
 from fleet.rollouts import RolloutTargets
 from fleet.spec import AdapterSpec, FleetSpec
 from plans.amounts import counted, duration, listed, size
-from plans.explain.addresses import names_of
-from plans.explain.explanation import Fact
+from plans.explain.explanation import Fact, names_of
 from plans.explain.figures import adapter_facts, host_memory, server_facts
 from plans.explain.rollout import rollout_facts
 from plans.render.sections import memory
@@ -33,7 +32,7 @@ class ExplainInput:
 
 
 def explain(inputs: ExplainInput, name: str) -> dict[Address, list[Fact]]:
-    """Return by address the facts about each resource that `name` means.
+    """Return by address the facts about the resources that a name means.
 
     Args:
         inputs: Declared, wanted and live state, and the plan.
@@ -46,11 +45,11 @@ def explain(inputs: ExplainInput, name: str) -> dict[Address, list[Fact]]:
 
 
 def find(inputs: ExplainInput, name: str) -> list[Address]:
-    """Return the addresses that `name` means; raises FC5011 when there is none."""
+    """Return the addresses that a name means; raises FC5011 when there is none."""
     known = {**inputs.live.resources, **inputs.desired.resources}
     found = [address for address, resource in sorted(known.items()) if name in names_of(resource)]
     if not found:
-        words = [word for address in sorted(known) for word in (address, address.partition("/")[2])]
+        words = [word for address in sorted(known) for word in (address, name_in_address(address))]
         near = did_you_mean(name, words)
         raise FleetError(
             problem(
@@ -78,12 +77,7 @@ def _one(inputs: ExplainInput, address: Address) -> list[Fact]:
         *_why_here(inputs, resource),
         *_figures(inputs, resource),
         *_change(inputs, address),
-        *(
-            rollout_facts(inputs.plan, inputs.wanted, resource)
-            if isinstance(resource, Route)
-            else ()
-        ),
-        *_held(inputs, resource),
+        *(_rollout(inputs, resource) if isinstance(resource, Route) else ()),
         *_dependants(inputs, resource),
         *_steps(inputs, address),
     ]
@@ -92,18 +86,15 @@ def _one(inputs: ExplainInput, address: Address) -> list[Fact]:
 def _declared(inputs: ExplainInput, resource: LoadedAdapter | Route) -> AdapterSpec | None:
     if isinstance(resource, Route):
         return inputs.fleet.adapters.get(resource.alias)
-    try:
-        return inputs.fleet.adapters.get(AdapterName.parse(resource.adapter).alias)
-    except ValueError:
-        return None
+    return inputs.fleet.adapters.get(resource.parts.alias) if resource.parts else None
 
 
-def _held(inputs: ExplainInput, resource: Resource) -> Iterator[Fact]:
-    """Yield the parts of a route's declaration that are held back, and until when."""
-    if isinstance(resource, Route):
-        for note in inputs.plan.held:
-            if note.subject == resource.alias:
-                yield "Held back", note.text
+def _rollout(inputs: ExplainInput, route: Route) -> Iterator[Fact]:
+    """Yield the facts of a route's rollout, and the parts that are held back, until when."""
+    yield from rollout_facts(inputs.plan, inputs.wanted, route)
+    for note in inputs.plan.held:
+        if note.subject == route.alias:
+            yield "Held back", note.text
 
 
 def _what(inputs: ExplainInput, resource: Resource) -> Iterator[Fact]:
@@ -114,13 +105,9 @@ def _what(inputs: ExplainInput, resource: Resource) -> Iterator[Fact]:
             yield "What", f"vLLM server with base {resource.base} on {where or resource.host}"
             if resource.flags is not None:
                 flags = resource.flags
-                yield (
-                    "Flags",
-                    (
-                        f"max_loras {flags.max_loras}, max_lora_rank {flags.max_lora_rank}, "
-                        f"max_cpu_loras {flags.max_cpu_loras}, digest {flags.digest}"
-                    ),
-                )
+                sizes = f"max_loras {flags.max_loras}, max_lora_rank {flags.max_lora_rank}"
+                more = f"max_cpu_loras {flags.max_cpu_loras}, digest {flags.digest}"
+                yield "Flags", f"{sizes}, {more}"
             for use in inputs.plan.capacity:
                 if use.server == resource.name:
                     yield "Memory", memory(use)
@@ -128,27 +115,16 @@ def _what(inputs: ExplainInput, resource: Resource) -> Iterator[Fact]:
             declared = _declared(inputs, resource)
             of = f" of {declared.alias}" if declared else ""
             yield "What", f"version {short_version(resource.adapter)}{of} on {resource.server}"
-            facts = fleet.versions.get(resource.adapter)
-            if facts is not None:
-                yield (
-                    "Locked",
-                    (
-                        f"sha256 {facts.digest[:12]}, rank {facts.rank}, {size(facts.bytes)}, "
-                        f"modules {listed(facts.modules)}"
-                    ),
-                )
+            if facts := fleet.versions.get(resource.adapter):
+                pinned = f"sha256 {facts.digest[:12]}, rank {facts.rank}, {size(facts.bytes)}"
+                yield "Locked", f"{pinned}, modules {listed(facts.modules)}"
         case Route():
             client = fleet.clients.get(resource.client)
             tier = f" ({client.tier})" if client else ""
             yield "What", f"what client {resource.client}{tier} reaches as {resource.alias}"
             for share in resource.shares:
-                yield (
-                    "Share",
-                    (
-                        f"{share.percent} % {short_version(share.adapter)} "
-                        f"on {listed(share.servers)}"
-                    ),
-                )
+                version = short_version(share.adapter)
+                yield "Share", f"{share.percent} % {version} on {listed(share.servers)}"
         case Key():
             yield "What", f"API key of client {resource.client}, kept at {resource.reference}"
             yield "Secret", f"fingerprint {resource.fingerprint or 'not readable here'}"
@@ -244,14 +220,9 @@ def _others(servers: list[str]) -> str:
 
 def _change(inputs: ExplainInput, address: Address) -> Iterator[Fact]:
     for change in inputs.plan.changes:
-        if change.address == address:
-            yield "Change", f"{SYMBOLS[change.action]} {verb(change)}: {change.why}"
-            return
-        if change.before is not None and change.before.address == address:
-            yield (
-                "Change",
-                f"{SYMBOLS[change.action]} {verb(change)} to {change.address}: {change.why}",
-            )
+        if change.address == address or (change.before and change.before.address == address):
+            to = "" if change.address == address else f" to {change.address}"
+            yield "Change", f"{SYMBOLS[change.action]} {verb(change)}{to}: {change.why}"
             return
     yield "Change", "none"
 
@@ -269,7 +240,7 @@ def _dependants(inputs: ExplainInput, resource: Resource) -> Iterator[Fact]:
                 if any(resource.name in share.servers for share in route.shares)
             }
             yield "Holds", f"{counted(len(held), 'adapter')}: {listed(e.adapter for e in held)}"
-            yield "Serves", listed(sorted(aliases)) or "nobody"
+            yield "Serves", listed(sorted(aliases)) or "no alias"
         case LoadedAdapter():
             users = [
                 f"{route.alias} ({share.percent} %)"
@@ -279,14 +250,12 @@ def _dependants(inputs: ExplainInput, resource: Resource) -> Iterator[Fact]:
             ]
             yield "Used by", listed(users) or "no route"
         case Route():
-            yield (
-                "Rests on",
-                listed(
-                    adapter_address(share.adapter, server)
-                    for share in resource.shares
-                    for server in share.servers
-                ),
+            adapters = (
+                adapter_address(share.adapter, server)
+                for share in resource.shares
+                for server in share.servers
             )
+            yield "Rests on", listed(adapters)
         case Key():
             aliases = {e.alias for e in state.routes().values() if e.client == resource.client}
             yield "Opens", listed(sorted(aliases)) or "nothing yet"

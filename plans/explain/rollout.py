@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fleet.gates import MISSING, Verdict, recheck_verdict
-from fleet.history import History
+from fleet.history import History, RolloutMark
 from fleet.plan import Plan
 from fleet.resources import Route
 from fleet.rollouts import Phase, RolloutTargets
@@ -62,17 +62,20 @@ def rollout_document(
             for digest, rejection in sorted(history.rejected.get(route.alias, {}).items())
         ],
         "marks": [
-            {
-                "mark": mark.mark,
-                "adapter": mark.adapter,
-                "by": mark.by,
-                "at": iso(mark.at),
-                "until": iso(mark.until) if mark.until else None,
-                "void": iso(mark.void) if mark.void else None,
-                "reason": mark.reason,
-            }
+            {"mark": mark.mark, "adapter": mark.adapter, **mark_document(mark)}
             for mark in history.marks.get(route.alias, ())
         ],
+    }
+
+
+def mark_document(mark: RolloutMark) -> dict[str, Any]:
+    """Return author, times and reason of a mark on a rollout."""
+    return {
+        "by": mark.by,
+        "at": iso(mark.at),
+        "until": iso(mark.until) if mark.until else None,
+        "void": iso(mark.void) if mark.void else None,
+        "reason": mark.reason,
     }
 
 

@@ -79,9 +79,7 @@ def _alike(rows: list[ImpactRow]) -> list[ImpactRow]:
 
 def commands(plan: Plan) -> list[str]:
     """Return the commands for the way back; with `ALIAS` where several aliases share a command."""
-    usual = [
-        impact for impact in plan.impacts if impact.back_out and impact.back_out_class != "none"
-    ]
+    usual = [i for i in plan.impacts if i.back_out and i.back_out_class != "none"]
     if len(usual) > 1:
         return sorted({impact.back_out.replace(impact.alias, "ALIAS") for impact in usual})
     return [impact.back_out for impact in usual]
@@ -128,24 +126,22 @@ def by_client(changes: Iterable[Change]) -> list[tuple[str, str]]:
 
     Many clients with the same counts share a row.
     """
-    found: dict[str, list[Change]] = defaultdict(list)
-    for change in changes:
-        if client := client_of(change):
-            found[client].append(change)
-    return _merged([(client, tally(found[client])) for client in sorted(found)], "client")
+    return _counts(((client_of(change), change) for change in changes), "client")
 
 
 def by_server(changes: Iterable[Change]) -> list[tuple[str, str]]:
     """Return the counts of changes by server, those of adapters on the server among them."""
+    moved = (change for change in changes if kind_of(change) != "route")
+    return _counts(
+        ((server, change) for change in moved for server in servers_of(change)), "server"
+    )
+
+
+def _counts(pairs: Iterable[tuple[str, Change]], noun: str) -> list[tuple[str, str]]:
     found: dict[str, list[Change]] = defaultdict(list)
-    for change in changes:
-        if kind_of(change) != "route":
-            for server in servers_of(change):
-                found[server].append(change)
-    return _merged([(server, tally(found[server])) for server in sorted(found)], "server")
-
-
-def _merged(rows: list[tuple[str, str]], noun: str) -> list[tuple[str, str]]:
+    for name, change in pairs:
+        found[name].append(change)
+    rows = [(name, tally(found[name])) for name in sorted(found) if name]
     if len(rows) <= FEW:
         return rows
     alike: dict[str, list[str]] = defaultdict(list)

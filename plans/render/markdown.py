@@ -9,22 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from fleet.plan import Change, Plan
 from plans.amounts import about, capitalized, counted
 from plans.redact import command, fenced, prose
-from plans.render.detail_levels import (
-    MANY,
-    by_client,
-    by_server,
-    capacity_rows,
-    impact_rows,
-    untouched,
-)
-from plans.render.sections import (
-    busiest_hour,
-    limits_heading,
-    limits_lines,
-    memory,
-    moves,
-    undeclared_demand,
-)
+from plans.render import detail_levels, sections
 from plans.render.text import as_declared, evidence, limit
 from plans.render.verdict import judge
 from plans.wording import SYMBOLS, cost, critical_path, differences, ordered, tally, verb
@@ -40,7 +25,7 @@ headline alone."""
 
 def render(plan: Plan) -> str:
     """Return the comment, at the finest level of detail that fits into `LIMIT` bytes."""
-    finest = EACH if len(plan.changes) <= MANY else GROUPED
+    finest = EACH if len(plan.changes) <= detail_levels.MANY else GROUPED
     for level in range(finest, HEADLINE):
         text = _comment(plan, level)
         if len(text.encode()) <= LIMIT:
@@ -82,7 +67,7 @@ def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str
 
 
 def _clients(plan: Plan) -> Iterator[str]:
-    rows = impact_rows(plan)
+    rows = detail_levels.impact_rows(plan)
     if rows:
         yield from _table(
             ("Client (tier)", "What changes", "Requests moved", "Way back"),
@@ -97,42 +82,26 @@ def _clients(plan: Plan) -> Iterator[str]:
             ),
         )
         yield ""
-    if line := untouched(plan):
+    if line := detail_levels.untouched(plan):
         yield f"> {capitalized(line)}."
 
 
 def _facts(plan: Plan) -> Iterator[str]:
-    names = [
-        name
-        for name, there in (
-            ("Capacity", capacity_rows(plan)),
-            ("gates", plan.gates),
-            ("cost", cost(plan)),
-        )
-        if there
-    ]
+    capacity, price = detail_levels.capacity_rows(plan), cost(plan)
+    there = {"Capacity": capacity, "gates": plan.gates, "cost": price}
+    names = [name for name, found in there.items() if found]
     if not names:
         return
-    title = " · ".join(names)
-    yield f"<details><summary>{capitalized(title)}</summary>"
-    if capacity_rows(plan):
+    yield f"<details><summary>{capitalized(' · '.join(names))}</summary>"
+    if capacity:
         yield ""
         yield from _table(
-            ("Server", "Slots before", "during", "after", "of", "Busiest hour", "Memory"),
-            (
-                (
-                    f"`{use.server}`",
-                    *(str(n) for n in (use.slots_before, use.slots_during, use.slots_after)),
-                    str(use.slots),
-                    prose(busiest_hour(use)),
-                    prose(memory(use)),
-                )
-                for use in capacity_rows(plan)
-            ),
+            ("Server", *sections.CAPACITY_TITLES),
+            ((f"`{use.server}`", *map(prose, sections.capacity_cells(use))) for use in capacity),
         )
-        if line := undeclared_demand(plan):
+        if line := sections.undeclared_demand(plan):
             yield f"{prose(line)}."
-    for line in moves(plan):
+    for line in sections.moves(plan):
         yield ""
         yield prose(line)
     if plan.gates:
@@ -147,9 +116,9 @@ def _facts(plan: Plan) -> Iterator[str]:
         powers = [f"{gate.alias} {gate.gate}: {gate.power}" for gate in plan.gates if gate.power]
         for line in (*powers, *map(str, plan.outlook)):
             yield f"- {prose(line)}."
-    if line := cost(plan):
+    if price:
         yield ""
-        yield f"Cost: {prose(line)}."
+        yield f"Cost: {prose(price)}."
     yield ""
     yield "</details>"
 
@@ -166,8 +135,8 @@ def _changes(plan: Plan, level: int) -> Iterator[str]:
         yield from fenced(lines, "diff")
     else:
         for heading, rows in (
-            ("Client", by_client(plan.changes)),
-            ("Server", by_server(plan.changes)),
+            ("Client", detail_levels.by_client(plan.changes)),
+            ("Server", detail_levels.by_server(plan.changes)),
         ):
             if rows:
                 yield from _table((heading, "Changes"), ((prose(a), prose(b)) for a, b in rows))
@@ -197,10 +166,10 @@ def _notes(plan: Plan, level: int) -> Iterator[str]:
             yield from (f"- {prose(str(note))}" for note in notes)
             yield ""
     for limits in plan.translations if level < COUNTED else ():
-        title = f"{prose(limits_heading(limits))}: {counted(len(limits.lost), 'thing')}"
+        title = f"{prose(sections.limits_heading(limits))}: {counted(len(limits.lost), 'thing')}"
         yield f"<details><summary>{title}</summary>"
         yield ""
-        yield from (f"- {prose(line)}" for line in limits_lines(limits))
+        yield from (f"- {prose(line)}" for line in sections.limits_lines(limits))
         yield ""
         yield "</details>"
         yield ""

@@ -16,7 +16,8 @@ from plans.documents.document import write
 from plans.redact import prose
 
 WHAT_IF_FORMAT = "fleetctl-what-if"
-"""Field `format` of a what-if as JSON; `fleetctl apply` refuses it."""
+"""Field `format` of a what-if as JSON; `fleetctl apply` refuses such a file."""
+_UNFIT: Final = "Nothing here can be applied."
 GATEWAY_NAMES: Final[dict[GatewayTarget, str]] = {
     GatewayTarget.ENVOY: "Envoy",
     GatewayTarget.LITELLM: "LiteLLM",
@@ -25,7 +26,7 @@ GATEWAY_NAMES: Final[dict[GatewayTarget, str]] = {
 _SILENT_ALIASES: Final = 3
 """Upper bound of aliases without demand that a line names; JSON has all."""
 _MOVES: Final = 10
-"""Upper bound of moves of one kind that are listed; the plan file has all."""
+"""Upper bound of moves that are listed, forced or not; the plan file has all."""
 _LIMITED_ALIASES: Final = 6
 """Upper bound of aliases that a line of a gateway limit names; the plan file has all."""
 
@@ -48,6 +49,15 @@ def busiest_hour(use: DeviceUse) -> str:
     return f"{percent(top)} at {use.load.index(top):02}:00 UTC" if top else "idle"
 
 
+CAPACITY_TITLES: Final = ("Slots before", "during", "after", "of", "Busiest hour", "Memory")
+
+
+def capacity_cells(use: DeviceUse) -> tuple[str, ...]:
+    """Return the cells of a server under `CAPACITY_TITLES`."""
+    slots = (use.slots_before, use.slots_during, use.slots_after, use.slots)
+    return (*map(str, slots), busiest_hour(use), memory(use))
+
+
 def moves(plan: Plan) -> Iterator[str]:
     """Yield the versions that leave a server for another, and why."""
     for forced, title in ((True, "Must move"), (False, "Moves to save")):
@@ -60,7 +70,7 @@ def moves(plan: Plan) -> Iterator[str]:
 
 
 def memory(use: DeviceUse) -> str:
-    """Return what fills a server's memory: weights, slots, KV cache, reserve, of how much."""
+    """Return the parts of a server's memory, such as weights and KV cache, and the total."""
     parts = {
         "weights": use.weights_bytes,
         "slots": use.slot_bytes,
@@ -82,9 +92,8 @@ def compared_cost(changed: Plan, declared: Plan | None) -> str:
         changed: The plan of the changed fleet.
         declared: The plan of the fleet as declared; None: the fleet does not fit.
     """
-    if declared is None:
-        return f"It would cost {_cost(changed)}; without that the fleet does not fit."
-    return f"It would cost {_cost(changed)}; without that it costs {_cost(declared)}."
+    without = "the fleet does not fit" if declared is None else f"it costs {_cost(declared)}"
+    return f"It would cost {_cost(changed)}; without that {without}."
 
 
 def _cost(plan: Plan) -> str:
@@ -95,7 +104,7 @@ def _cost(plan: Plan) -> str:
 
 
 def marked_what_if(text: str, form: str, changes: Sequence[str], beside: str) -> str:
-    """Return a rendered plan with the banner of a what-if on top.
+    """Return a rendered plan with the banner of a what-if.
 
     Args:
         text: The plan as its renderer returned it.
@@ -104,7 +113,7 @@ def marked_what_if(text: str, form: str, changes: Sequence[str], beside: str) ->
         beside: The sentence of `compared_cost`.
     """
     supposed = "; ".join(" ".join(change.split()) for change in changes)
-    banner = f"What if: {supposed}. Nothing here can be applied. {beside}"
+    banner = f"What if: {supposed}. {_UNFIT} {beside}"
     match form:
         case "json":
             more = {"format": WHAT_IF_FORMAT, "what_if": list(changes), "beside": beside}
@@ -112,10 +121,7 @@ def marked_what_if(text: str, form: str, changes: Sequence[str], beside: str) ->
         case "md":
             body = text.replace("<!-- fleetctl:plan ", "<!-- fleetctl:what-if ", 1)
             first, _, rest = body.partition("\n")
-            return (
-                f"{first}\n> **What if:** {prose(supposed)}. Nothing here can be applied. "
-                f"{prose(beside)}\n\n{rest}"
-            )
+            return f"{first}\n> **What if:** {prose(supposed)}. {_UNFIT} {prose(beside)}\n\n{rest}"
         case "html":
             note = f'<p class="verdict care"><strong>{html.escape(banner)}</strong></p>'
             return text.replace("<main>", f"<main>\n{note}", 1)
@@ -126,13 +132,13 @@ def marked_what_if(text: str, form: str, changes: Sequence[str], beside: str) ->
 
 
 def limits_heading(limits: GatewayLimits) -> str:
-    """Return the heading over the limits of one gateway program: its name and the gateways."""
+    """Return the heading over the limits of a gateway program: name and gateways."""
     gateways = f"gateway {listed(limits.gateways)}" if limits.gateways else "which is compiled for"
     return f"Lost in translation to {GATEWAY_NAMES[limits.target]}, {gateways}"
 
 
 def limits_lines(limits: GatewayLimits) -> list[str]:
-    """Return the limits of one gateway program, a short line for every limit."""
+    """Return the limits of a gateway program, a short line for every limit."""
     return [_limit_line(limit) for limit in limits.lost]
 
 

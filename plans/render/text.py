@@ -4,24 +4,7 @@ from collections.abc import Iterator
 
 from fleet.plan import Action, Change, GateDue, Plan
 from plans.amounts import about, capitalized, counted
-from plans.render.detail_levels import (
-    MANY,
-    by_client,
-    by_server,
-    capacity_rows,
-    commands,
-    idle_servers,
-    impact_rows,
-    untouched,
-)
-from plans.render.sections import (
-    busiest_hour,
-    limits_heading,
-    limits_lines,
-    memory,
-    moves,
-    undeclared_demand,
-)
+from plans.render import detail_levels, sections
 from plans.render.verdict import Review, ReviewLevel, judge
 from plans.tables import WIDE_GAP, aligned
 from plans.wording import SYMBOLS, cost, critical_path, differences, ordered, tally, verb
@@ -46,20 +29,20 @@ def render(plan: Plan, *, colour: bool = False, every: bool = False) -> str:
     """
     paint = _Paint(colour)
     if not plan.changes:
-        sections = [[nothing_to_do(plan)], *_notes(plan)]
-        return "\n\n".join("\n".join(section) for section in sections) + "\n"
-    sections = [
+        blocks = [[nothing_to_do(plan)], *_notes(plan)]
+        return "\n\n".join(map("\n".join, blocks)) + "\n"
+    blocks = [
         [_headline(plan, judge(plan), paint)],
         [*_clients(plan)],
         [*_capacity(plan)],
-        [*moves(plan)],
+        [*sections.moves(plan)],
         [*_gates(plan)],
         [f"Cost: {line}." for line in [cost(plan)] if line],
-        [*_changes(plan, paint, every=every or len(plan.changes) <= MANY)],
+        [*_changes(plan, paint, every=every or len(plan.changes) <= detail_levels.MANY)],
         *_notes(plan),
         [f"Apply: {counted(len(plan.steps), 'step')}, {about(critical_path(plan))}."],
     ]
-    return "\n\n".join("\n".join(section) for section in sections if section) + "\n"
+    return "\n\n".join(map("\n".join, filter(None, blocks))) + "\n"
 
 
 def nothing_to_do(plan: Plan) -> str:
@@ -93,37 +76,25 @@ def _headline(plan: Plan, verdict: Review, paint: _Paint) -> str:
 
 
 def _clients(plan: Plan) -> Iterator[str]:
-    rows = impact_rows(plan)
+    rows = detail_levels.impact_rows(plan)
     if rows:
         table = [("Client", "", "What changes", "Requests moved", "Way back")]
         table += [(row.who, row.tier, row.what, row.share, row.back) for row in rows]
         yield from aligned(table, gap=WIDE_GAP)
-        yield from (f"Way back: {back}" for back in commands(plan))
-    if line := untouched(plan):
+        yield from (f"Way back: {back}" for back in detail_levels.commands(plan))
+    if line := detail_levels.untouched(plan):
         yield f"{capitalized(line)}."
 
 
 def _capacity(plan: Plan) -> Iterator[str]:
-    uses = capacity_rows(plan)
+    uses = detail_levels.capacity_rows(plan)
     if not uses:
         return
-    table = [("Capacity", "Slots before", "during", "after", "of", "Busiest hour", "Memory")]
-    table += [
-        (
-            use.server,
-            str(use.slots_before),
-            str(use.slots_during),
-            str(use.slots_after),
-            str(use.slots),
-            busiest_hour(use),
-            memory(use),
-        )
-        for use in uses
-    ]
-    yield from aligned(table, gap=WIDE_GAP)
-    if line := idle_servers(plan):
+    rows = ((use.server, *sections.capacity_cells(use)) for use in uses)
+    yield from aligned([("Capacity", *sections.CAPACITY_TITLES), *rows], gap=WIDE_GAP)
+    if line := detail_levels.idle_servers(plan):
         yield f"{line}."
-    if line := undeclared_demand(plan):
+    if line := sections.undeclared_demand(plan):
         yield f"{line}."
 
 
@@ -158,9 +129,9 @@ def _changes(plan: Plan, paint: _Paint, *, every: bool) -> Iterator[str]:
         for change in ordered(plan.changes):
             yield from _change(change, plan, paint)
         return
-    if rows := by_client(plan.changes):
+    if rows := detail_levels.by_client(plan.changes):
         yield from aligned([("By client", ""), *rows], indent="  ", gap=WIDE_GAP)
-    if rows := by_server(plan.changes):
+    if rows := detail_levels.by_server(plan.changes):
         yield from aligned([("By server", ""), *rows], indent="  ", gap=WIDE_GAP)
     yield "  `fleetctl show PLAN --all` lists each change."
 
@@ -174,12 +145,15 @@ def _change(change: Change, plan: Plan, paint: _Paint) -> Iterator[str]:
 
 
 def _notes(plan: Plan) -> Iterator[list[str]]:
-    for title, lines in (
+    for title, notes in (
         ("Warnings", plan.warnings),
         ("Held back", plan.held),
         ("Not known here", plan.unknown),
     ):
-        if lines:
-            yield [f"{title}:", *(f"  {line}" for line in lines)]
+        if notes:
+            yield [f"{title}:", *(f"  {note}" for note in notes)]
     for limits in plan.translations:
-        yield [f"{limits_heading(limits)}:", *(f"  {line}" for line in limits_lines(limits))]
+        yield [
+            f"{sections.limits_heading(limits)}:",
+            *(f"  {line}" for line in sections.limits_lines(limits)),
+        ]

@@ -7,7 +7,18 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from fleet.history import Entry
+from fleet.history import (
+    Adopted,
+    Entry,
+    EvalFinished,
+    GateJudged,
+    Released,
+    RollbackChecked,
+    RolledBack,
+    RolloutMarked,
+    StepFinished,
+    StepStarted,
+)
 from fleet.resources import FULL
 from plans.amounts import date_time
 from plans.explain.rollout import client_reason
@@ -15,8 +26,6 @@ from plans.redact import prose, scrubbed
 from plans.templating import rendered
 from plans.wording import short_version
 
-EVENTS = ("gate_judged", "eval_finished", "rolled_back", "rollback_checked", "rollout_marked",
-          "released")  # fmt: skip
 METRICS: Mapping[str, str] = {
     "accuracy_drop": "right answers on the golden set, against the version before",
     "hallucination_rise": "answers that invent something, against the version before",
@@ -87,54 +96,40 @@ class _Report:
         self._beside = ""
         """Newest other version with a share; empty where that version is older."""
 
-    def take(self, entry: Entry) -> None:
+    def take(self, entry: Entry) -> None:  # noqa: C901, PLR0912 (a case a kind)
         """Add an entry."""
-        data = entry.data
-        if data.get("address") == f"route/{self.alias}":
-            self._route(entry)
-        if data.get("alias") != self.alias or entry.kind not in EVENTS:
-            return
-        version = short_version(self.adapter)
-        match entry.kind:
-            case "gate_judged" if data["adapter"] == self.adapter:
-                self._judged(entry)
-            case "eval_finished" if data["purpose"] == "gate":
-                summary = data["summary"]
-                self._runs[data["run"]] = {
-                    "version": short_version(data["adapter"]), "questions": summary["n"],
-                    "accuracy": summary["accuracy"], "at": _time(entry.time),
+        route, version = f"route/{self.alias}", short_version(self.adapter)
+        match entry.event:
+            case StepStarted(address=address) as event if address == route:
+                self._begun[event.step] = event.operation
+            case StepFinished(address=address) as event if address == route:
+                operation = self._begun.pop(event.step, event.operation or {})
+                self._shares(entry, operation.get("route") or {})
+            case Adopted(address=address, resource=resource) if address == route:
+                self._shares(entry, resource)
+            case GateJudged(alias=self.alias, adapter=self.adapter) as event:
+                self._judged(event, entry)
+            case EvalFinished(alias=self.alias, purpose="gate") as event:
+                self._runs[event.run] = {
+                    "version": short_version(event.adapter), "questions": event.summary["n"],
+                    "accuracy": event.summary["accuracy"], "at": _time(entry.time),
                 }  # fmt: skip
-            case "rolled_back":
-                self._flipped(entry)
-            case "rollback_checked" if self._end == "rolled back" and data["smoke_ok_s"]:
-                smoke = data["smoke"]
-                self._tell(entry, f"smoke test passed, {smoke['passed']} of {smoke['total']}")
-            case "rollout_marked" if data.get("adapter") == self.adapter:
-                until = _until(data)
-                self._tell(entry, f"{version} was {MARKS.get(data['mark'], data['mark'])}{until}")
-            case "released":
-                self._released(entry)
+            case RolledBack(alias=self.alias) as event:
+                self._flipped(event, entry)
+            case RollbackChecked(alias=self.alias, smoke_ok_s=seconds, smoke=smoke):
+                if self._end == "rolled back" and seconds:
+                    self._tell(entry, f"smoke test passed, {smoke.passed} of {smoke.total}")
+            case RolloutMarked(alias=self.alias, adapter=self.adapter) as event:
+                until = f" until {_time(event.until)}" if event.until else ""
+                self._tell(entry, f"{version} was {MARKS.get(event.mark, event.mark)}{until}")
+            case Released(alias=self.alias, adapter=adapter) as event:
+                if adapter in (None, self.adapter) and self._end == "rolled back":
+                    self._end = ""
+                    self._tell(entry, f"{version} may be tried again")
+                if event.route:
+                    self._shares(entry, event.route)
             case _:
                 pass
-
-    def _released(self, entry: Entry) -> None:
-        if entry.data.get("adapter") in (None, self.adapter) and self._end == "rolled back":
-            self._end = ""
-            self._tell(entry, f"{short_version(self.adapter)} may be tried again")
-        if entry.data.get("route"):
-            self._shares(entry, entry.data["route"])
-
-    def _route(self, entry: Entry) -> None:
-        """Add an entry about the route: a start holds the route, a finish does not."""
-        data = entry.data
-        if entry.kind == "step_started":
-            self._begun[data["step"]] = data["operation"]
-        if entry.kind == "adopted":
-            self._shares(entry, data["resource"])
-        if entry.kind != "step_finished":
-            return
-        operation = self._begun.pop(data["step"], data.get("operation") or {})
-        self._shares(entry, operation.get("route") or {})
 
     def _shares(self, entry: Entry, route: Mapping[str, Any]) -> None:
         """Add the shares of a route, newest version first."""
@@ -155,38 +150,36 @@ class _Report:
             self._end = f"replaced by {new[0]}" if new else "rolled back"
         self._tell(entry, f"{short_version(self.adapter)} answers {share} % of the requests")
 
-    def _flipped(self, entry: Entry) -> None:
+    def _flipped(self, event: RolledBack, entry: Entry) -> None:
         """Add a rollback or its undoing: all requests go to a single version."""
-        data, had = entry.data, self.share
-        to = short_version(data["to"])
-        back, seconds = data["to"] == self.adapter, f"{data['seconds']:.2f} s"
+        had, to = self.share, short_version(event.to)
+        back, seconds = event.to == self.adapter, f"{event.seconds:.2f} s"
         if had == (FULL if back else 0):  # nothing changes for this version
             return
         self.share, self._full, self._beside = (FULL, True, "") if back else (0, False, "")
         if back:
             self._end = "serves again" if self._end else ""
             self._tell(entry, f"{to} has all requests{' again' if self._end else ''}, {seconds}")
-        elif data.get("forward"):
+        elif event.forward:
             self._end = f"replaced by {to}"
             self._tell(entry, f"{to} has all requests, {seconds}")
         else:
             self._end = "rolled back"
-            why = f": {self._why(data['gate'])}" if data.get("gate") else ""
+            why = f": {self._why(event.gate)}" if event.gate else ""
             self._tell(entry, f"{to} has all requests again, {seconds}{why}")
 
-    def _judged(self, entry: Entry) -> None:
-        data, finding = entry.data, entry.data["finding"]
-        self.before = self.before or short_version(data["stable"])
-        name = data["gate"]
+    def _judged(self, event: GateJudged, entry: Entry) -> None:
+        finding, name = event.finding, event.gate
+        self.before = self.before or short_version(event.stable)
         before, reason = self.gates.get(name), client_reason(finding)
         if finding["verdict"] == "FAIL":
             self._failed[name] = reason
         self.gates[name] = {
             "gate": scrubbed(name), "about": METRICS.get(finding["metric"], finding["metric"]),
             "verdict": finding["verdict"], "reason": scrubbed(reason),
-            "entry": entry.seq, "share": data["percent"], "at": _time(entry.time),
+            "entry": entry.seq, "share": event.percent, "at": _time(entry.time),
         }  # fmt: skip
-        self._behind[name] = [str(run) for run in data.get("runs", ())]
+        self._behind[name] = list(event.runs)
         self.proof = {"entry": entry.seq, "hash": entry.hash}
         if before is None or before["verdict"] != finding["verdict"]:
             because = f", {reason}" if reason else ""
@@ -232,10 +225,6 @@ def render_markdown(report: Mapping[str, Any]) -> str:
 def render_html(report: Mapping[str, Any]) -> str:
     """Return the report as an HTML file without scripts or outside assets."""
     return rendered("rollout.html.j2", report=report)
-
-
-def _until(data: Mapping[str, Any]) -> str:
-    return f" until {_time(datetime.fromisoformat(data['until']))}" if data.get("until") else ""
 
 
 def _time(moment: datetime) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fleet.history import Entry, EvidenceCheck
+from fleet.history import Entry, EvidenceCheck, GateJudged
 from plans.amounts import date_time, iso_millis
 from plans.tables import aligned
 
@@ -15,9 +15,9 @@ def chosen(
     found = [
         entry
         for entry in entries
-        if entry.kind == "gate_judged"
-        and alias in ("", entry.data["alias"], entry.data["adapter"])
-        and verdict in ("", entry.data["finding"]["verdict"])
+        if isinstance(event := entry.event, GateJudged)
+        and alias in ("", event.alias, event.adapter)
+        and verdict in ("", event.finding["verdict"])
     ]
     return tuple(found if limit is None else found[-limit:] if limit else ())
 
@@ -30,7 +30,7 @@ def document(entry: Entry) -> dict[str, Any]:
         "by": entry.by,
         "run": entry.run,
         "hash": entry.hash,
-        **entry.data,
+        **entry.document(),
     }
 
 
@@ -40,13 +40,14 @@ def render_list(entries: Iterable[Entry]) -> str:
         (
             f"{entry.seq}",
             date_time(entry.time),
-            str(entry.data["adapter"]),
-            f"{entry.data['percent']} %",
-            str(entry.data["gate"]),
-            str(entry.data["finding"]["verdict"]),
-            str(entry.data["finding"]["reason"]),
+            event.adapter,
+            f"{event.percent} %",
+            event.gate,
+            str(event.finding["verdict"]),
+            str(event.finding["reason"]),
         )
         for entry in entries
+        if isinstance(event := entry.event, GateJudged)
     ]
     if not rows:
         return "No gate has been judged yet.\n"
@@ -54,27 +55,27 @@ def render_list(entries: Iterable[Entry]) -> str:
     return "\n".join(aligned([head, *rows])) + "\n"
 
 
-def render_one(entry: Entry) -> str:
+def render_one(entry: Entry, event: GateJudged) -> str:
     """Return a verdict in full."""
-    data, finding = entry.data, entry.data["finding"]
+    finding, since = event.finding, event.since or entry.time
     lines = [
         f"Entry {entry.seq} of {date_time(entry.time)} UTC, by {entry.by}, run {entry.run}",
-        f"Gate {data['gate']} ({finding['metric']}): {finding['verdict']}",
+        f"Gate {event.gate} ({finding['metric']}): {finding['verdict']}",
         f"  {finding['reason']}",
         *([f"  {finding['power']}"] if finding["power"] else []),
-        f"Version {data['adapter']} at {data['percent']} %, beside {data['stable']}",
-        f"Counted since {data['since']}",
+        f"Version {event.adapter} at {event.percent} %, beside {event.stable}",
+        f"Counted since {since.isoformat()}",
         f"Rule {finding['rule']}: {_figures(finding)}",
         "Limits: " + _pairs(finding["parameters"]),
         "Counts:",
         *(f"  {name}: {_counts(value)}" for name, value in sorted(finding["counts"].items())),
         "Bytes:",
-        *(f"  {name}: {value}" for name, value in sorted(data["digests"].items())),
+        *(f"  {name}: {value}" for name, value in sorted(event.digests.items())),
     ]
-    if data.get("fingerprint"):
-        lines.append(f"  engine: {data['fingerprint']}")
-    if data.get("runs"):
-        lines.append(f"Evaluations: {', '.join(data['runs'])}")
+    if event.fingerprint:
+        lines.append(f"  engine: {event.fingerprint}")
+    if event.runs:
+        lines.append(f"Evaluations: {', '.join(event.runs)}")
     lines.append(f"Hash {entry.hash}")
     return "\n".join(lines) + "\n"
 

@@ -1,14 +1,42 @@
 """Report the ledger: a line for every entry."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
+from typing import assert_never
 
-from fleet.history import Entry
+from fleet.history import (
+    Adopted,
+    ApplyFinished,
+    ApplyStarted,
+    Collected,
+    Drilled,
+    DrillRefused,
+    DrillStarted,
+    DrillUndone,
+    Entry,
+    EvalFinished,
+    GateJudged,
+    JudgeCompared,
+    Noted,
+    Notified,
+    Released,
+    RetrainClaimed,
+    RetrainFinished,
+    RetrainReleased,
+    RetrainStarted,
+    RollbackChecked,
+    RolledBack,
+    RolloutMarked,
+    StepFailed,
+    StepFinished,
+    StepStarted,
+    UnknownEvent,
+)
 from plans.amounts import counted, date_time, iso_millis
 
-STEPS = frozenset({"step_started", "step_finished", "step_failed"})
-"""Kinds of entries that are left out unless `steps` asks for them."""
+STEPS = (StepStarted, StepFinished, StepFailed)
+"""Events that are left out unless `steps` asks for them."""
+_NAMED = ("alias", "plan_id", "adapter", "address")
 
 
 def chosen(
@@ -25,14 +53,16 @@ def chosen(
     found = [
         entry
         for entry in entries
-        if (steps or entry.kind not in STEPS) and (not about or _is_about(entry, about))
+        if (steps or not isinstance(entry.event, STEPS)) and (not about or _is_about(entry, about))
     ]
     return tuple(found if limit is None else found[-limit:] if limit else ())
 
 
 def _is_about(entry: Entry, about: str) -> bool:
-    named = (entry.run, *(str(entry.data.get(key, "")) for key in ("alias", "plan_id", "adapter")))
-    return about in named or about in str(entry.data.get("address", ""))
+    event = entry.event
+    known = event.data if isinstance(event, UnknownEvent) else {}
+    *named, address = (str(known.get(name, getattr(event, name, ""))) for name in _NAMED)
+    return about in (entry.run, *named) or about in address
 
 
 def render_text(entries: Iterable[Entry], about: str = "") -> str:
@@ -53,11 +83,11 @@ def render_json(entries: Iterable[Entry]) -> str:
             {
                 "seq": entry.seq,
                 "time": iso_millis(entry.time),
-                "kind": entry.kind,
+                "kind": entry.event.kind,
                 "run": entry.run,
                 "by": entry.by,
                 "token": entry.token,
-                "data": entry.data,
+                "data": entry.document(),
                 "hash": entry.hash,
             },
             sort_keys=True,
@@ -68,116 +98,92 @@ def render_json(entries: Iterable[Entry]) -> str:
     )
 
 
-def _say(entry: Entry) -> str:
-    say = _SAYINGS.get(entry.kind)
-    return say(entry.data) if say else entry.kind
+def _say(entry: Entry) -> str:  # noqa: C901, PLR0911, PLR0912 (a case a kind)
+    match entry.event:
+        case ApplyStarted() as event:
+            commit = f", commit {event.commit}" if event.commit else ""
+            steps = counted(event.steps, "step")
+            return f"{event.trigger} of plan {event.plan_id}, {steps}{commit}"
+        case ApplyFinished() as event:
+            shown = ", ".join(f"{count} {name}" for name, count in event.counts.items() if count)
+            return f"ended {event.plan_id}: {event.result}" + (f" ({shown})" if shown else "")
+        case StepStarted(step=step):
+            return f"  begins  {step}"
+        case StepFinished(how=how, step=step):
+            return f"  {how}  {step}"
+        case StepFailed(step=step, detail=detail):
+            return f"  FAILED  {step}: {detail}"
+        case RolledBack() as event:
+            held = f", {event.adapter} held" if event.adapter else ""
+            which = "forward" if event.forward else "back"
+            return f"rolled {event.alias} {which} to {event.to}{held}{_because(event.reason)}"
+        case RollbackChecked() as event:
+            return _checked(event)
+        case Released() as event:
+            name = event.adapter or "all versions"
+            return f"released {name} of {event.alias}{_because(event.reason)}"
+        case Adopted(address=address):
+            return f"adopted {address}"
+        case EvalFinished(adapter=adapter, purpose=purpose, summary=summary):
+            valid, accuracy = summary.get("valid"), summary.get("accuracy")
+            shown = f"accuracy {accuracy:.1%}" if valid else "does not count"
+            return f"evaluated {adapter} ({purpose}): {shown}"
+        case JudgeCompared() as event:
+            may = event.objection or "it may decide"
+            return f"compared the judge {event.model} with labels of {event.client}: {may}"
+        case RetrainClaimed(alias=alias, reason=reason):
+            return f"claimed {alias} for retraining{_because(reason)}"
+        case RetrainReleased(alias=alias, reason=reason):
+            return f"released the claim on {alias}{_because(reason)}"
+        case RetrainStarted(adapter=adapter):
+            return f"began to train {adapter}"
+        case RetrainFinished(adapter=adapter):
+            return f"trained {adapter}"
+        case GateJudged(finding=finding) as event:
+            where = f"{event.adapter} at {event.percent} %"
+            verdict = f"{finding.get('verdict')} {event.gate}"
+            return f"{verdict} of {where}: {finding.get('reason')}"
+        case RolloutMarked() as event:
+            until = f" until {event.until.isoformat()}" if event.until else ""
+            return f"{event.mark} {event.adapter}{until}{_because(event.reason)}"
+        case Notified() as event:
+            how = "told" if event.delivered else f"NOT told ({event.detail})"
+            occasion = event.event.replace("_", " ")
+            return f"{event.to} {how}: {event.alias or 'the fleet'}, {occasion}"
+        case DrillStarted(alias=alias):
+            return f"begins a live drill of {alias}"
+        case Drilled() as event:
+            drill = "live drill" if event.live else "drill"
+            how = f"{event.seconds} s" if event.complete else "FAILED"
+            return f"{drill} of {event.alias} to {event.target}: {how}"
+        case DrillRefused(alias=alias):
+            return f"drill of {alias} to : FAILED"
+        case DrillUndone(alias=alias):
+            return f"undid a killed drill of {alias}"
+        case Collected() as event:
+            answers = len(event.evaluations)
+            also = f" and the answers of {counted(answers, 'evaluation')}" if answers else ""
+            copies = f"{len(event.copies)} served copies"
+            return f"deletes {counted(len(event.versions), 'version')} and {copies}{also}"
+        case Noted(text=text):
+            return f"note: {text}"
+        case UnknownEvent(kind=kind):
+            return kind
+        case event:
+            assert_never(event)
 
 
-def _finished(data: Mapping[str, Any]) -> str:
-    counts = data.get("counts", {})
-    shown = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-    return f"ended {data.get('plan_id')}: {data.get('result')}" + (f" ({shown})" if shown else "")
+def _because(reason: str) -> str:
+    return f": {reason}" if reason else ""
 
 
-def _started(data: Mapping[str, Any]) -> str:
-    commit = f", commit {data['commit']}" if data.get("commit") else ""
-    steps = counted(int(data.get("steps", 0)), "step")
-    return f"{data.get('trigger')} of plan {data.get('plan_id')}, {steps}{commit}"
-
-
-def _rolled_back(data: Mapping[str, Any]) -> str:
-    reason = f": {data['reason']}" if data.get("reason") else ""
-    held = f", {data['adapter']} held" if data.get("adapter") else ""
-    which = "forward" if data.get("forward") else "back"
-    return f"rolled {data.get('alias')} {which} to {data.get('to')}{held}{reason}"
-
-
-def _released(data: Mapping[str, Any]) -> str:
-    what = data.get("adapter") or "all versions"
-    reason = f": {data['reason']}" if data.get("reason") else ""
-    return f"released {what} of {data.get('alias')}{reason}"
-
-
-def _evaluated(data: Mapping[str, Any]) -> str:
-    summary = data.get("summary", {})
-    accuracy = summary.get("accuracy")
-    shown = "does not count" if not summary.get("valid") else f"accuracy {accuracy:.1%}"
-    return f"evaluated {data.get('adapter')} ({data.get('purpose')}): {shown}"
-
-
-def _why(data: Mapping[str, Any]) -> str:
-    return f": {data['reason']}" if data.get("reason") else ""
-
-
-def _marked(data: Mapping[str, Any]) -> str:
-    until = f" until {data['until']}" if data.get("until") else ""
-    return f"{data.get('mark')} {data.get('adapter')}{until}{_why(data)}"
-
-
-def _judged(data: Mapping[str, Any]) -> str:
-    finding = data.get("finding", {})
-    where = f"{data.get('adapter')} at {data.get('percent')} %"
-    return f"{finding.get('verdict')} {data.get('gate')} of {where}: {finding.get('reason')}"
-
-
-def _checked(data: Mapping[str, Any]) -> str:
-    smoke, seconds = data.get("smoke", {}), data.get("smoke_ok_s")
-    tested = f"{smoke.get('passed')} of {smoke.get('total')}"
+def _checked(event: RollbackChecked) -> str:
+    smoke, seconds, missed = event.smoke, event.smoke_ok_s, len(event.failures)
     after = f"after {seconds} s" if seconds is not None else "NOT passed"
-    missed = len(data.get("failures", ()))
     which = (
         f"{counted(missed, 'gateway')} did NOT take it, the others" if missed else "all gateways"
     )
     return (
-        f"{data.get('alias')}: {which} after {data.get('all_gateways_s')} s, smoke test "
-        f"{after} ({tested})"
+        f"{event.alias}: {which} after {event.all_gateways_s} s, smoke test {after} "
+        f"({smoke.passed} of {smoke.total})"
     )
-
-
-def _notified(data: Mapping[str, Any]) -> str:
-    how = "told" if data.get("delivered") else f"NOT told ({data.get('detail')})"
-    event = str(data.get("event", "")).replace("_", " ")
-    return f"{data.get('to')} {how}: {data.get('alias') or 'the fleet'}, {event}"
-
-
-def _drilled(data: Mapping[str, Any]) -> str:
-    kind = "live drill" if data.get("live") else "drill"
-    how = f"{data.get('seconds')} s" if data.get("complete") else "FAILED"
-    return f"{kind} of {data.get('alias')} to {data.get('target')}: {how}"
-
-
-def _collected(data: Mapping[str, Any]) -> str:
-    versions, copies = len(data.get("versions", ())), len(data.get("copies", ()))
-    answers = len(data.get("evaluations", ()))
-    also = f" and the answers of {counted(answers, 'evaluation')}" if answers else ""
-    return f"deletes {counted(versions, 'version')} and {copies} served copies{also}"
-
-
-_SAYINGS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
-    "apply_started": _started,
-    "apply_finished": _finished,
-    "step_started": lambda data: f"  begins  {data.get('step')}",
-    "step_finished": lambda data: f"  {data.get('how')}  {data.get('step')}",
-    "step_failed": lambda data: f"  FAILED  {data.get('step')}: {data.get('detail')}",
-    "rolled_back": _rolled_back,
-    "released": _released,
-    "adopted": lambda data: f"adopted {data.get('address')}",
-    "eval_finished": _evaluated,
-    "judge_compared": lambda data: (
-        f"compared the judge {data.get('model')} with labels of {data.get('client')}: "
-        + (str(data.get("objection")) or "it may decide")
-    ),
-    "retrain_claimed": lambda data: f"claimed {data.get('alias')} for retraining{_why(data)}",
-    "retrain_released": lambda data: f"released the claim on {data.get('alias')}{_why(data)}",
-    "retrain_started": lambda data: f"began to train {data.get('adapter')}",
-    "retrain_finished": lambda data: f"trained {data.get('adapter')}",
-    "gate_judged": _judged,
-    "rollout_marked": _marked,
-    "rollback_checked": _checked,
-    "notified": _notified,
-    "drill_started": lambda data: f"begins a live drill of {data.get('alias')}",
-    "drilled": _drilled,
-    "drill_undone": lambda data: f"undid a killed drill of {data.get('alias')}",
-    "collected": _collected,
-    "note": lambda data: f"note: {data.get('text')}",
-}

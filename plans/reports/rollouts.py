@@ -10,6 +10,7 @@ from fleet.resources import FULL
 from fleet.rollouts import AliasTarget, Phase
 from fleet.spec import FleetSpec
 from plans.amounts import iso
+from plans.explain.rollout import mark_document
 from plans.tables import aligned
 from plans.wording import short_version
 
@@ -62,17 +63,7 @@ def _one(
             *(_gate(gate, evidence.get(gate.gate)) for gate in target.gates),
             *(_soaked(fleet, found) for found in evidence.values() if _of_soak(target, found)),
         ],
-        "marks": [
-            {
-                "mark": mark.mark,
-                "by": mark.by,
-                "at": iso(mark.at),
-                "until": iso(mark.until) if mark.until else None,
-                "void": iso(mark.void) if mark.void else None,
-                "reason": mark.reason,
-            }
-            for mark in marks.values()
-        ],
+        "marks": [{"mark": mark.mark, **mark_document(mark)} for mark in marks.values()],
     }
 
 

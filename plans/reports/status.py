@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from fleet.history import Entry, History
+from fleet.history import ApplyFinished, ApplyStarted, Entry, History
 from fleet.names import kind_of_address, name_in_address
 from fleet.resources import LoadedAdapter, Route, State
 from plans.amounts import iso
@@ -142,19 +142,20 @@ def _last_apply(entries: Iterable[Entry]) -> dict[str, Any] | None:
     last: dict[str, Any] | None = None
     for entry in entries:
         when = iso(entry.time)
-        if entry.kind == "apply_started":
+        event = entry.event
+        if isinstance(event, ApplyStarted):
             last = {
-                "plan_id": entry.data.get("plan_id"),
-                "trigger": entry.data.get("trigger"),
-                "commit": entry.data.get("commit"),
+                "plan_id": event.plan_id,
+                "trigger": event.trigger,
+                "commit": event.commit,
                 "by": entry.by,
                 "run": entry.run,
                 "started": when,
                 "finished": None,
                 "result": "unfinished",
             }
-        elif entry.kind == "apply_finished" and last and last["run"] == entry.run:
-            last |= {"finished": when, "result": entry.data.get("result")}
+        elif isinstance(event, ApplyFinished) and last and last["run"] == entry.run:
+            last |= {"finished": when, "result": event.result}
     return last
 
 

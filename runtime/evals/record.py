@@ -18,6 +18,7 @@ from fleet.evals import (
     summarize,
 )
 from fleet.gates import wilson
+from fleet.history import Document, EvalFinished
 from fleet.names import AdapterName
 from runtime.evals.store import EvalStore
 from runtime.files import PUBLIC, replace_file
@@ -29,8 +30,8 @@ THE_FIRST = "; later runs are held against this one"
 
 def record(
     run: EvalRun, store: EvalStore, ledger: Ledger, library: Path, serving: str = ""
-) -> dict[str, Any]:
-    """Append `eval_finished` and keep the result beside the version; return the entry's data.
+) -> EvalFinished:
+    """Append `eval_finished` and keep the result beside the version; return the event.
 
     Made-up answers, of the fake engine, are kept nowhere but in the ledger: a library outlives
     the trial. They are compared with their like alone.
@@ -42,38 +43,40 @@ def record(
         library: Holds the version's folder; one with other bytes is left alone.
         serving: Which engine with which flags answered, for the next to compare with.
     """
-    entry = entry_of(run, store, serving)
-    told: dict[str, Any] = entry["summary"]
+    compared: dict[str, Any] = {}
     past = _past(run, ledger)
     first = _compared_with(run, past)
     before = _intact(first, run, store, library) if first else None
     if before is not None and before.spec.decoding() != run.spec.decoding():
-        told["not_compared"] = f"it was asked in another way than {before.id}{THE_FIRST}"
+        compared["not_compared"] = f"it was asked in another way than {before.id}{THE_FIRST}"
     elif before is not None:
-        told |= {"compared": changed_answers(before, run), "compared_with": before.id}
+        compared = {"compared": changed_answers(before, run), "compared_with": before.id}
     elif first is not None:
-        told["not_compared"] = f"the answers of {first.run} are gone or were changed"
+        compared["not_compared"] = f"the answers of {first.run} are gone or were changed"
     elif run.purpose == "anchor" and (old := first_result(past, run.adapter, run.golden)):
-        told["not_compared"] = f"{run.golden} was changed since {old.run}{THE_FIRST}"
-    ledger.append("eval_finished", [entry])
-    if told["valid"] and not run.made_up:
+        compared["not_compared"] = f"{run.golden} was changed since {old.run}{THE_FIRST}"
+    event = eval_event(run, store, serving, compared)
+    ledger.append([event])
+    if event.summary["valid"] and not run.made_up:
         beside_the_version(run, store, library)
         if run.purpose == "anchor" and (first is None or before is not None):
             beside_the_version(before or run, store, library, after_training=True)
-    return entry
+    return event
 
 
-def entry_of(run: EvalRun, store: EvalStore, serving: str = "") -> dict[str, Any]:
-    """Return what the ledger keeps of a run, the data of `eval_finished`."""
-    return {
-        "run": run.id,
-        "alias": run.alias,
-        "adapter": run.adapter,
-        "purpose": run.purpose,
-        "summary": _told(run, serving),
-        "samples_sha256": store.digest(run.id),
-        "path": str(store.path(run.id).relative_to(store.folder.parent)),
-    }
+def eval_event(
+    run: EvalRun, store: EvalStore, serving: str = "", compared: Document | None = None
+) -> EvalFinished:
+    """Return the event of a run for the ledger; `compared` is more of its summary."""
+    return EvalFinished(
+        run.id,
+        run.alias,
+        run.adapter,
+        run.purpose,
+        {**_told(run, serving), **(compared or {})},
+        store.digest(run.id),
+        str(store.path(run.id).relative_to(store.folder.parent)),
+    )
 
 
 def _told(run: EvalRun, serving: str) -> dict[str, Any]:

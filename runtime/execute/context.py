@@ -4,15 +4,12 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from fleet.errors import FleetError
+from fleet.history import LedgerEvent
 from runtime.engines.protocol import Engine
 from runtime.gateway.protocol import Gateways
 from runtime.ledger.protocol import Ledger
-
-Record = tuple[str, dict[str, Any]]
-"""Kind and data of a ledger entry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,43 +53,43 @@ class ExecutionContext:
 
 
 class Journal:
-    """Appends the records of a run in the order of the calls, under its lease's token.
+    """Appends the events of a run in the order of the calls, under its lease's token.
 
-    A step is journaled before its effect. Records that several lanes write at the same moment share
+    A step is journaled before its effect. Events that several lanes write at the same moment share
     a flush.
     """
 
     def __init__(self, ledger: Ledger, token: int) -> None:
         self._ledger, self._token = ledger, token
-        self._waiting: list[Record] = []
+        self._waiting: list[LedgerEvent] = []
         self._next: asyncio.Task[None] | None = None
         self._last: asyncio.Task[None] | None = None
 
-    async def write(self, *records: Record) -> None:
-        """Append records; durable when this returns, with all that was added before.
+    async def write(self, *events: LedgerEvent) -> None:
+        """Append events; durable when this returns, with all that was added before.
 
         Raises:
             LockHeldError: the lease was lost.
             FleetError: FC5106, the ledger cannot be written; or its chain is broken.
         """
-        self._waiting += records
+        self._waiting += events
         if self._next is None:
             self._next = self._last = asyncio.create_task(self._flush_after(self._last))
         await asyncio.shield(self._next)
 
-    def add(self, *records: Record) -> None:
-        """Append records with the next `write`."""
-        self._waiting += records
+    def add(self, *events: LedgerEvent) -> None:
+        """Append events with the next `write`."""
+        self._waiting += events
 
     async def _flush_after(self, previous: asyncio.Task[None] | None) -> None:
         if previous is not None:
             await asyncio.wait([previous])
-        self._next = None  # later records go with the following flush
+        self._next = None  # later events go with the following flush
         batch, self._waiting = self._waiting, []
         if not batch:
             return
         try:
-            await asyncio.to_thread(self._ledger.append_all, batch, self._token)
+            await asyncio.to_thread(self._ledger.append, batch, self._token)
         except OSError as error:
             raise FleetError.of(
                 "FC5106",

@@ -7,9 +7,10 @@ from contextlib import suppress
 from dataclasses import replace
 
 from fleet.errors import EngineError, FleetError, LockHeldError, StalePlanError, problem
+from fleet.history import StepStarted
 from fleet.resources import Key, Resource
 from fleet.steps import DeleteKey, DeleteRoute, SetKey, SetRoute, Step
-from runtime.execute.context import ExecutionContext, Journal, Record
+from runtime.execute.context import ExecutionContext, Journal
 from runtime.execute.live_view import LiveView
 from runtime.execute.outcome import StepOutcome, StepResult, StepState, describe, step_state
 from runtime.gateway.table import AliasEntry, KeyEntry, RoutingTable
@@ -28,7 +29,7 @@ class RouteWriter:
         view: LiveView,
         journal: Journal,
         token: int,
-        started: Callable[[Step], Record],
+        started: Callable[[Step], StepStarted],
     ) -> None:
         """Prepare; nothing is read or written.
 

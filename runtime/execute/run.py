@@ -7,12 +7,21 @@ from typing import Any
 
 from fleet.decoding import operation_result
 from fleet.errors import FleetError, LockHeldError
-from fleet.history import History, fold_entries, settled
+from fleet.history import (
+    ApplyFinished,
+    ApplyStarted,
+    History,
+    LedgerEvent,
+    Noted,
+    StepFinished,
+    fold_entries,
+    settled,
+)
 from fleet.names import Address
 from fleet.plan import Action, Plan
 from fleet.resources import State
 from fleet.steps import ApplyEvent, Emit, StartServer, StopServer
-from runtime.execute.context import ExecutionContext, Journal, Record
+from runtime.execute.context import ExecutionContext, Journal
 from runtime.execute.live_view import LiveView
 from runtime.execute.outcome import ApplyOutcome, StepOutcome, StepResult, describe
 from runtime.execute.scheduler import Scheduler
@@ -20,14 +29,14 @@ from runtime.ledger.protocol import Lease
 from runtime.observe import observe
 
 
-def recovered(history: History, live: State) -> list[tuple[str, str, Record]]:
-    """Return the unfinished steps that can be decided: id, how each ended, and its record.
+def recovered(history: History, live: State) -> list[tuple[str, str, LedgerEvent]]:
+    """Return the unfinished steps that can be decided: id, how each ended, and its event.
 
     `done`: the effect is there, so the step counts as finished. `undone`: the effect is not there,
     so the step never happened, and the plan brings it again if it is still wanted.
     """
     undecided = settled(history, live).unfinished
-    found: list[tuple[str, str, Record]] = []
+    found: list[tuple[str, str, LedgerEvent]] = []
     for step, begun in history.unfinished.items():
         if step in undecided:
             continue
@@ -35,11 +44,10 @@ def recovered(history: History, live: State) -> list[tuple[str, str, Record]]:
         if changes and live.resources.get(begun.address) == after:
             server = begun.address.removeprefix("server/")
             boot = live.boots.get(server, "") if after is not None else ""
-            data = {"step": step, "address": begun.address, "how": "recovered", "boot": boot}
-            found.append((step, "done", ("step_finished", data)))
+            found.append((step, "done", StepFinished(step, begun.address, "recovered", boot)))
         else:
             text = "begun by an earlier run, without effect"
-            found.append((step, "undone", ("note", {"step": step, "text": text})))
+            found.append((step, "undone", Noted(text, step)))
     return found
 
 
@@ -117,10 +125,10 @@ async def execute(
             plan, context, view, journal, token=lease.token, stop=stop, emit=emit, now=now
         )
         await _recover(context, scheduler, view, journal, emit)
-        facts = {"steps": len(plan.steps), "trigger": trigger}
-        about = {"plan_id": plan.id, "fleet": plan.fleet, "commit": context.commit}
-        await journal.write(("apply_started", {**about, **facts}))
-        emit(ApplyEvent("plan_started", {"changes": len(plan.changes), **facts}))
+        steps, commit = len(plan.steps), context.commit
+        await journal.write(ApplyStarted(plan.id, plan.fleet, commit, trigger, steps))
+        facts = {"changes": len(plan.changes), "steps": steps, "trigger": trigger}
+        emit(ApplyEvent("plan_started", facts))
         beside = (
             _renew_lease(lease, context, scheduler, emit),
             _report_interrupt(stop, scheduler, emit),
@@ -149,7 +157,7 @@ async def _recover(
     live = await observe(context.engines, context.gateways)
     view.learn_hosts(live)
     found = recovered(history, live)
-    await journal.write(*(record for _, _, record in found))
+    await journal.write(*(event for _, _, event in found))
     for step, how, _ in found:
         emit(ApplyEvent("recovered", {"step": step, "how": how}))
     if live.notes and not live.routes_unknown:
@@ -194,9 +202,9 @@ async def _verified(
         gone: tuple[str, ...] = ()
         if due == 0:
             gone = forgotten(fold_entries(await asyncio.to_thread(context.ledger.read)), live)
-        data = {"plan_id": plan.id, "result": outcome.result, "counts": outcome.counts}
-        data |= {"boots": dict(live.boots), "gone": list(gone)}
-        await journal.write(("apply_finished", data))
+        await journal.write(
+            ApplyFinished(plan.id, outcome.result, outcome.counts, live.boots, gone)
+        )
     facts = {"converged": not missing, "remaining": list(missing), "due": due}
     scheduler.emit(ApplyEvent("verified", {**facts, "notes": list(outcome.notes)}))
     return outcome

@@ -8,9 +8,10 @@ from typing import Any
 
 from fleet.encoding import plain
 from fleet.errors import EngineUnreachableError, FleetError, LockHeldError, StalePlanError
+from fleet.history import LedgerEvent, StepFailed, StepFinished, StepStarted
 from fleet.plan import Plan
 from fleet.steps import ApplyEvent, Drain, Emit, SmokeTest, Step
-from runtime.execute.context import ExecutionContext, Journal, Record
+from runtime.execute.context import ExecutionContext, Journal
 from runtime.execute.live_view import LiveView
 from runtime.execute.outcome import StepOutcome, StepResult, StepState, step_state
 from runtime.execute.routes import RouteWriter, stale
@@ -224,24 +225,27 @@ class Scheduler:
         data["n"], data["of"] = len(self.results), len(self.plan.steps)
         self.emit(ApplyEvent(kind, {"step": step.id, **data}))
 
-    def _named(self, step: Step) -> dict[str, object]:
-        return {"plan_id": self.plan.id, "step": step.id, "address": step.address}
+    def _started(self, step: Step) -> StepStarted:
+        return StepStarted(self.plan.id, step.id, step.address, plain(step.operation))
 
-    def _started(self, step: Step) -> Record:
-        return "step_started", {**self._named(step), "operation": plain(step.operation)}
-
-    def _ended(self, step: Step, result: StepResult) -> list[Record]:
-        named = self._named(step)
-        match result.verdict:
+    def _ended(self, step: Step, result: StepResult) -> list[LedgerEvent]:
+        verdict = result.verdict
+        match verdict:
             case StepOutcome.DONE | StepOutcome.ADOPTED:
-                data = {**named, "how": result.verdict.value, "boot": result.boot}
-                if result.verdict is StepOutcome.ADOPTED:
-                    data["operation"] = plain(step.operation)
-                return [("step_finished", data)]
+                operation = plain(step.operation) if verdict is StepOutcome.ADOPTED else None
+                return [
+                    StepFinished(
+                        step.id, step.address, verdict.value, result.boot, self.plan.id, operation
+                    )
+                ]
             case StepOutcome.FAILED | StepOutcome.STALE:
                 first = result.diagnostics[0]
-                named |= {"summary": first.summary, "detail": first.detail, "code": first.code}
-                stale_now = result.verdict is StepOutcome.STALE
-                return [("step_failed", {**named, "stale": stale_now, "unsure": result.unsure})]
+                stale_now = verdict is StepOutcome.STALE
+                return [
+                    StepFailed(
+                        self.plan.id, step.id, step.address, first.code, first.summary,
+                        first.detail, stale=stale_now, unsure=result.unsure,
+                    )
+                ]  # fmt: skip
             case StepOutcome.BLOCKED | StepOutcome.NOT_RUN:
                 return []

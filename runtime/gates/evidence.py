@@ -5,10 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from fleet.gates import Finding, Verdict, judge_live, judge_paired
-from fleet.history import LIMITS, Entry, GateEvidence, other_engine
+from fleet.history import LIMITS, Entry, EvalFinished, GateEvidence, GateJudged, other_engine
 from fleet.rollout_policy import GateSpec
 from fleet.rollouts import GateTrial
 from runtime.evals.store import EvalStore
@@ -34,21 +33,21 @@ class JudgedGate:
         overridden = self.finding.gate in self.trial.accepted
         return self.finding.verdict is Verdict.FAIL and not overridden
 
-    def data(self, since: datetime) -> dict[str, Any]:
-        """Return the data of a `gate_judged` entry; `since`: from when on requests counted."""
+    def event(self, since: datetime) -> GateJudged:
+        """Return the event for the ledger; `since`: from when on requests counted."""
         trial = self.trial
-        return {
-            "alias": trial.alias,
-            "adapter": trial.adapter,
-            "stable": trial.stable,
-            "percent": trial.percent,
-            "gate": self.finding.gate,
-            "finding": self.finding.plain(),
-            "digests": {**trial.digests, **self.digests},
-            "fingerprint": self.fingerprint,
-            "since": since.isoformat(),
-            "runs": list(self.runs),
-        }
+        return GateJudged(
+            trial.alias,
+            trial.adapter,
+            trial.stable,
+            trial.percent,
+            self.finding.gate,
+            self.finding.plain(),
+            {**trial.digests, **self.digests},
+            self.fingerprint,
+            since,
+            self.runs,
+        )
 
 
 def unjudged(trial: GateTrial, gate: GateSpec, why: str) -> JudgedGate:
@@ -102,12 +101,13 @@ def changed_runs(entries: Iterable[Entry], state_dir: Path) -> Iterator[tuple[st
     A file that is gone is no proof of anything: the counts stand in the ledger.
     """
     for entry in entries:
-        if entry.kind != "eval_finished":
+        event = entry.event
+        if not isinstance(event, EvalFinished):
             continue
-        path = EvalStore(state_dir / "evals").path(str(entry.data["run"]))
+        path = EvalStore(state_dir / "evals").path(event.run)
         try:
             found = hashlib.sha256(path.read_bytes()).hexdigest()
         except OSError:
             continue
-        if found != entry.data["samples_sha256"]:
-            yield str(entry.data["run"]), f"`{path}` was changed after it was written"
+        if found != event.samples_sha256:
+            yield event.run, f"`{path}` was changed after it was written"

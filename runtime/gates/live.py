@@ -25,7 +25,7 @@ from fleet.gates import (
     soaking,
     spared,
 )
-from fleet.history import SKEW, Entry
+from fleet.history import SKEW, Entry, GateJudged, Released, RolledBack, StepStarted
 from fleet.names import route_address
 from fleet.resources import FULL, Route, State
 from fleet.rollout_policy import GateSpec, RolloutPolicy
@@ -107,23 +107,24 @@ def began(trial: GateTrial, entries: Iterable[Entry]) -> datetime:
     for entry in entries:
         if _ends(entry, trial):
             stages.clear()
-        elif entry.kind == "gate_judged" and entry.data["percent"]:
-            about = entry.data["alias"], entry.data["adapter"], entry.data["stable"]
+        elif isinstance(event := entry.event, GateJudged) and event.percent:
+            about = event.alias, event.adapter, event.stable
             if about == (trial.alias, trial.adapter, trial.stable):
-                stages.append(datetime.fromisoformat(entry.data["since"]))
+                stages.append(event.since or entry.time)
     return min([*stages, *([trial.since] if trial.since else [])])
 
 
 def _ends(entry: Entry, trial: GateTrial) -> bool:
     """Say whether an entry ends an attempt with the new version."""
-    data, alias = entry.data, trial.alias
-    match entry.kind:
-        case "rolled_back":
-            return bool(data["alias"] == alias and data["to"] != trial.adapter)
-        case "released":
-            return data["alias"] == alias and data["adapter"] in (None, trial.adapter)
-        case "step_started" if data["address"] == route_address(alias):
-            _, route = operation_result(data["operation"])
+    match entry.event:
+        case RolledBack(alias=trial.alias, to=to):
+            return to != trial.adapter
+        case Released(alias=trial.alias, adapter=adapter):
+            return adapter in (None, trial.adapter)
+        case StepStarted(address=address, operation=operation) if address == route_address(
+            trial.alias
+        ):
+            _, route = operation_result(operation)
             shares = route.shares if isinstance(route, Route) else ()
             return not any(share.adapter == trial.adapter and share.percent for share in shares)
         case _:

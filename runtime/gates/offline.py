@@ -4,7 +4,6 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from fleet.errors import ConfigError, Diagnostic, EngineError, EvalError
 from fleet.evals import (
@@ -24,6 +23,7 @@ from fleet.evals import (
     to_judge,
 )
 from fleet.gates import Finding, judge_paired
+from fleet.history import EvalFinished
 from fleet.resources import State
 from fleet.response_format import ResponseFormat
 from fleet.rollout_policy import GateSpec
@@ -32,7 +32,7 @@ from fleet.spec import FleetSpec
 from runtime.evals.context import EvalContext
 from runtime.evals.evaluate import evaluate_pair
 from runtime.evals.protocol import ReportProgress, report_nothing
-from runtime.evals.record import entry_of
+from runtime.evals.record import eval_event
 from runtime.gates.evidence import JudgedGate, unjudged
 
 SHOWN = 3
@@ -46,8 +46,8 @@ class OfflineResult:
     """Findings and evaluations of a trial."""
 
     judged: tuple[JudgedGate, ...] = ()
-    entries: tuple[dict[str, Any], ...] = ()
-    """Data of `eval_finished` entries."""
+    events: tuple[EvalFinished, ...] = ()
+    """Evaluations for the ledger."""
 
 
 async def judge_golden(
@@ -72,7 +72,7 @@ async def judge_golden(
             more = await _judge_group(trial, fleet, live, evals, key, gates, report)
         except Exception as error:  # noqa: BLE001 (the other rollouts must not wait for this one)
             more = OfflineResult(tuple(unjudged(trial, gate, unexpected(error)) for gate in gates))
-        result = OfflineResult(result.judged + more.judged, result.entries + more.entries)
+        result = OfflineResult(result.judged + more.judged, result.events + more.events)
     return result
 
 
@@ -112,8 +112,8 @@ async def _judge_group(
         )
         for gate in gates
     )
-    entries = tuple(entry_of(run, evals.store, run.serving) for run in (stable, canary))
-    return OfflineResult((*made, *advisory), entries)
+    events = tuple(eval_event(run, evals.store, run.serving) for run in (stable, canary))
+    return OfflineResult((*made, *advisory), events)
 
 
 def unexpected(error: BaseException) -> str:

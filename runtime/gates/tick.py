@@ -12,6 +12,7 @@ from fleet.history import (
     Entry,
     GateEvidence,
     History,
+    LedgerEvent,
     find_doubts,
     fold_entries,
     settled,
@@ -98,7 +99,7 @@ def judge_live(context: TickContext, missing: tuple[str, ...] = ()) -> list[Judg
 def write_down(
     context: TickContext,
     judged: Iterable[JudgedGate],
-    append: Callable[[str, list[dict[str, Any]]], object],
+    append: Callable[[Sequence[LedgerEvent]], object],
 ) -> list[RecordedGate]:
     """Append the findings that tell more than the ledger knows."""
     known = {
@@ -107,13 +108,13 @@ def write_down(
         for evidence in found
     }
     written = [RecordedGate(gate, _is_new(context, gate, known)) for gate in judged]
-    records = [
-        gate.judged.data(gate.judged.trial.since or context.now)
+    events = [
+        gate.judged.event(gate.judged.trial.since or context.now)
         for gate in written
         if gate.recorded
     ]
-    if records:
-        append("gate_judged", records)
+    if events:
+        append(events)
     return written
 
 

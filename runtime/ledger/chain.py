@@ -7,12 +7,11 @@ not pass over is written with a later `format`, which refuses that release by na
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
 
 from fleet.errors import FleetError, problem, require_known
-from fleet.history import Entry
+from fleet.history import Entry, LedgerEvent, data_of, event_of
 
 FORMAT = 1
 """Newest format of a line that this release reads."""
@@ -22,31 +21,27 @@ def line(
     seq: int,
     *,
     time: datetime,
-    kind: str,
+    event: LedgerEvent,
     run: str,
     by: str,
     token: int,
-    data: Mapping[str, Any],
     previous: str,
-    form: int | None = None,
 ) -> tuple[bytes, str]:
-    """Return an entry as one line with its newline, and its hash.
+    """Return the line of an entry with its newline, and the hash of the line.
 
-    The hash is the SHA-256 of the line as it would stand without it, so that checking costs
-    no second encoding. `form` is the line's format where it is written down.
+    The hash is the SHA-256 of the line without the hash, so that checking costs no second encoding.
     """
     body = json.dumps(
         {
             "by": by,
-            "data": data,
-            "kind": kind,
+            "data": data_of(event),
+            "kind": event.kind,
             "previous": previous,
             "run": run,
             "seq": seq,
             "time": time.astimezone(UTC).isoformat(timespec="milliseconds"),
             "token": token,
-        }
-        | ({} if form is None else {"format": form}),
+        },
         sort_keys=True,
         separators=(",", ":"),
         ensure_ascii=False,
@@ -80,14 +75,13 @@ def entry(text: bytes, number: int, home: str) -> Entry:
         made = Entry(
             found["seq"],
             datetime.fromisoformat(found["time"]),
-            found["kind"],
+            event_of(found["kind"], found["data"]),
             found["run"],
             found["by"],
             found["token"],
-            found["data"],
             found["previous"],
             found["hash"],
-            found.get("format"),
+            text,
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         raise broken(home, number, "is not a ledger entry") from None

@@ -10,10 +10,10 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
-from typing import Any, Final
+from typing import Final
 
 from fleet.errors import FleetError, problem
-from fleet.history import Entry
+from fleet.history import Entry, LedgerEvent
 from runtime.deadline import call_with_timeout
 from runtime.ledger.outbox import queued
 from runtime.ledger.protocol import Lease, Ledger, unanswered
@@ -59,18 +59,14 @@ class FallbackLedger:
                 self._mirror.save(found, before)
         return found
 
-    def append(self, kind: str, records: Sequence[dict[str, Any]], token: int = 0) -> int:
-        """Append one entry per record.
+    def append(self, events: Sequence[LedgerEvent], token: int = 0) -> int:
+        """Append an entry for every event.
 
         Raises:
             FleetError: FC5109, the home is empty and was not.
         """
-        return self.append_all([(kind, record) for record in records], token)
-
-    def append_all(self, records: Sequence[tuple[str, dict[str, Any]]], token: int = 0) -> int:
-        """Append entries of several kinds at once; otherwise as `append`."""
         self._require_home()
-        seq = self._home.append_all(records, token)
+        seq = self._home.append(events, token)
         with suppress(FleetError, OSError):  # without a copy everything works while the home does
             self._mirror.follow(self._home.newest)
         return seq

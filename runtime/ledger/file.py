@@ -13,9 +13,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-from fleet.history import Entry
+from fleet.history import Entry, LedgerEvent, Noted
 from runtime.files import locked_file
 from runtime.ledger import chain
 from runtime.ledger import lease as leases
@@ -73,37 +72,29 @@ class FileLedger:
             found.append(each)
         return found[::-1]
 
-    def append(self, kind: str, records: Sequence[dict[str, Any]], token: int = 0) -> int:
-        """Append one entry per record with one flush; durable when this returns."""
-        return self.append_all([(kind, record) for record in records], token)
-
-    def append_all(self, records: Sequence[tuple[str, dict[str, Any]]], token: int = 0) -> int:
-        """Append entries of several kinds with one flush; otherwise as `append`.
+    def append(self, events: Sequence[LedgerEvent], token: int = 0) -> int:
+        """Append an entry for every event with a single flush; durable when this returns.
 
         Raises:
-            LockHeldError: `token` is older than the newest lease's. 0 is never too old: it is
-                an emergency's.
+            LockHeldError: `token` is older than the newest lease's. 0, of an emergency, is never
+                too old.
             FleetError: FC5102, the last line was changed.
         """
         with self._locked():
             if token:
                 self._fence(token)
             seq, previous, dropped = self._tail()
-            written: list[tuple[str, dict[str, Any]]] = list(records)
-            if dropped:
-                note = f"a torn last line of {dropped} bytes was dropped"
-                written.insert(0, ("note", {"text": note}))
+            torn = f"a torn last line of {dropped} bytes was dropped"
             lines, now = [], self._clock()
-            for kind, data in written:
+            for event in [*([Noted(torn)] if dropped else []), *events]:
                 seq += 1
                 line, previous = chain.line(
                     seq,
                     time=now,
-                    kind=kind,
+                    event=event,
                     run=self._run,
                     by=self._by,
                     token=token,
-                    data=data,
                     previous=previous,
                 )
                 lines.append(line)

@@ -9,13 +9,14 @@ time and the author of the run that said it.
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import uuid4
 
 from fleet.errors import FleetError
-from fleet.history import Entry
+from fleet.history import Entry, LedgerEvent, data_of, event_of
 from runtime.deadline import LIMIT_S, call_with_timeout
 from runtime.files import replace_file, try_lock
 from runtime.ledger.protocol import Ledger, unanswered
@@ -24,7 +25,6 @@ Found = TypeVar("Found")
 
 FOLDER = "queued"
 READ_S = 2.0
-_MARK = "entry_id"
 _LOCK = ".lock"
 
 
@@ -68,7 +68,7 @@ class LedgerOutbox:
         except (FleetError, OSError):
             return otherwise
 
-    def append_or_raise(self, kind: str, records: Sequence[dict[str, Any]]) -> None:
+    def append_or_raise(self, events: Sequence[LedgerEvent]) -> None:
         """Append, or raise.
 
         Raises:
@@ -76,21 +76,22 @@ class LedgerOutbox:
             OSError: it cannot be written.
         """
         try:
-            call_with_timeout(lambda: self._ledger().append(kind, records), self._limit_s)
+            call_with_timeout(lambda: self._ledger().append(events), self._limit_s)
         except TimeoutError as error:
             raise unanswered(str(error)) from None
 
-    def append(self, kind: str, records: Sequence[dict[str, Any]]) -> str:
+    def append(self, events: Sequence[LedgerEvent]) -> str:
         """Append, or queue; return why the entries are not in the ledger, empty when they are.
 
-        The same id is in what was queued and in what a hung home may still write later.
+        The events are of a single kind. A queued entry has the id that a hung home may write later.
         """
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        marked = [{**record, _MARK: uuid4().hex} for record in records] if self._queue else records
+        if self._queue:
+            events = [replace(event, entry_id=uuid4().hex) for event in events]
         why = self._down
         if not why:
             try:
-                call_with_timeout(lambda: self._ledger().append(kind, marked), self._limit_s)
+                call_with_timeout(lambda: self._ledger().append(events), self._limit_s)
             except TimeoutError as error:
                 why = self._down = str(error)
             except (FleetError, OSError) as error:
@@ -100,7 +101,8 @@ class LedgerOutbox:
         if self._queue is None:
             return why
         late = {"time": now, "by": self._by, "run": self._run}
-        document = {"kind": kind, "records": [{**record, "queued": late} for record in marked]}
+        records = [data_of(replace(event, queued=late)) for event in events]
+        document = {"kind": events[0].kind, "records": records}
         try:
             self._queue.mkdir(mode=0o700, parents=True, exist_ok=True)
             name = f"{now.replace(':', '')}-{uuid4().hex[:8]}.json"
@@ -124,12 +126,11 @@ def deliver(queue: Path, ledger: Ledger) -> int:
     count = 0
     with try_lock(queue / _LOCK) as ours:
         waiting = _waiting(queue) if ours else []
-        known = {str(entry.data.get(_MARK, "")) for entry in ledger.read()} if waiting else set()
+        known = {entry.event.entry_id for entry in ledger.read()} if waiting else set()
         for path in waiting:
-            document = json.loads(path.read_bytes())
-            new = [record for record in document["records"] if record[_MARK] not in known]
+            new = [event for event in _events(path) if event.entry_id not in known]
             if new:
-                ledger.append(document["kind"], new)
+                ledger.append(new)
             path.unlink()
             count += len(new)
     return count
@@ -139,17 +140,20 @@ def _waiting(queue: Path) -> list[Path]:
     return sorted(queue.glob("[!.]*.json"))
 
 
+def _events(path: Path) -> list[LedgerEvent]:
+    document = json.loads(path.read_bytes())
+    return [event_of(document["kind"], record) for record in document["records"]]
+
+
 def queued(queue: Path, after: Sequence[Entry]) -> Iterator[Entry]:
     """Yield what is queued as entries that would follow `after`, without a hash of their own.
 
     What stands there already, for a home that hung wrote it after all, is passed over.
     """
-    known = {str(entry.data.get(_MARK, "")) for entry in after}
-    seq = len(after)
-    for path in _waiting(queue):
-        document = json.loads(path.read_bytes())
-        for data in document["records"]:
-            if data[_MARK] not in known:
-                seq, late = seq + 1, data["queued"]
-                time = datetime.fromisoformat(late["time"])
-                yield Entry(seq, time, document["kind"], late["run"], late["by"], 0, data, "", "")
+    known = {entry.event.entry_id for entry in after}
+    waiting = (event for path in _waiting(queue) for event in _events(path))
+    new = (event for event in waiting if event.entry_id not in known)
+    for seq, event in enumerate(new, len(after) + 1):
+        late = event.queued or {}
+        time = datetime.fromisoformat(late["time"])
+        yield Entry(seq, time, event, late["run"], late["by"], 0, "", "")

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from fleet.errors import FleetError, problem
-from fleet.history import Entry
+from fleet.history import Entry, LedgerEvent
 
 
 class Lease(Protocol):
@@ -36,16 +36,12 @@ class Ledger(Protocol):
         """
         ...
 
-    def append(self, kind: str, records: Sequence[dict[str, Any]], token: int = 0) -> int:
-        """Append one entry per record, durable when this returns; return the last seq.
+    def append(self, events: Sequence[LedgerEvent], token: int = 0) -> int:
+        """Append an entry for every event, durable when this returns; return the last seq.
 
         Raises:
             LockHeldError: `token` is older than the newest lease's.
         """
-        ...
-
-    def append_all(self, records: Sequence[tuple[str, dict[str, Any]]], token: int = 0) -> int:
-        """Append entries of several kinds at once; otherwise as `append`."""
         ...
 
     def is_empty(self) -> bool:

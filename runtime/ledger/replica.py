@@ -98,7 +98,7 @@ class LedgerReplica:
                 if tail.seq:
                     os.truncate(self.path, tail.whole)  # a torn last line goes
                 # Not flushed: the ledger is, and whoever loses both has lost a disk.
-                add_lines(self.path, b"".join(map(_line, new)), durable=False)
+                add_lines(self.path, _lines(new), durable=False)
 
     def save(self, entries: Sequence[Entry], before: "Tail") -> None:
         """Take over what was read, unless another process does so now.
@@ -123,11 +123,11 @@ class LedgerReplica:
             tail = self.tail()
             if tail.is_in(entries):
                 os.truncate(self.path, tail.whole)  # a torn last line goes
-                add_lines(self.path, b"".join(map(_line, entries[tail.seq :])))
+                add_lines(self.path, _lines(entries[tail.seq :]))
             elif tail == before:
                 if not self.is_empty():
                     self.set_aside(f"{len(entries):,} entries that do not begin with them")
-                replace_file(self.path, b"".join(map(_line, entries)))
+                replace_file(self.path, _lines(entries))
 
     def set_aside(self, instead: str) -> None:
         """Give the copy another name, so that nothing of it is lost, and tell it.
@@ -199,16 +199,5 @@ def _lines_with(content: bytes, sought: bytes) -> Iterator[tuple[int, int]]:
         place = content.find(sought, end)
 
 
-def _line(entry: Entry) -> bytes:
-    made, _ = chain.line(
-        entry.seq,
-        time=entry.time,
-        kind=entry.kind,
-        run=entry.run,
-        by=entry.by,
-        token=entry.token,
-        data=entry.data,
-        previous=entry.previous,
-        form=entry.format,
-    )
-    return made
+def _lines(entries: Sequence[Entry]) -> bytes:
+    return b"".join(entry.line + b"\n" for entry in entries)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from fleet.encoding import plain
-from fleet.history import History, settled
+from fleet.history import Adopted, History, settled
 from fleet.names import Address, address_parts, alias_of
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State
 from fleet.spec import FleetSpec
@@ -57,11 +57,11 @@ def adopt(workspace: Workspace, live: State, resources: Mapping[Address, Resourc
         workspace.replica.set_aside("what is live")
     if not resources:
         return
-    records = []
+    events = []
     for address, resource in resources.items():
         kind, name = address_parts(address)
         boot = live.boots.get(name, "") if kind == "server" else ""
-        records.append({"address": address, "resource": plain(resource), "boot": boot})
+        events.append(Adopted(address, plain(resource), boot))
     ledger = workspace.ledger()
     with ledger.lease(f"{workspace.by} (run {workspace.run}, adopt)") as lease:
-        ledger.append("adopted", records, lease.token)
+        ledger.append(events, lease.token)

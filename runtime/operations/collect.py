@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass
 
 from fleet.errors import EngineError
+from fleet.history import Collected
 from fleet.maintenance import (
     KeptAnswers,
     RetainedVersions,
@@ -106,8 +107,8 @@ def delete_garbage(workspace: Workspace, agreed: Garbage) -> None:
             [decision.name for decision in group if not decision.needed and decision.name in names]
             for group in (now.versions, now.copies, now.answers)
         )
-        record = {"versions": versions, "copies": copies, "evaluations": runs}
-        ledger.append("collected", [record], lease.token)
+        event = Collected(tuple(versions), tuple(copies), tuple(runs))
+        ledger.append([event], lease.token)
         EvalStore(workspace.state_dir / "evals").remove(runs)
         clear([store, *(library_folder(workspace.root) / "adapters").glob("*")])
         for digest in copies:  # copies first: from them servers load

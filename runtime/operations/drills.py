@@ -9,7 +9,15 @@ from typing import Any, Final
 
 from fleet.config import format_duration
 from fleet.errors import FleetError, LockHeldError
-from fleet.history import Entry, History, fallback_check, fold_entries, loaded_digests, settled
+from fleet.history import (
+    DrillRefused,
+    Entry,
+    History,
+    fallback_check,
+    fold_entries,
+    loaded_digests,
+    settled,
+)
 from fleet.maintenance import DrillRecord, due_drills, failed_drill, last_drills
 from fleet.resources import State
 from fleet.rollouts import Phase, closed_until, decide_rollouts
@@ -205,8 +213,7 @@ async def drill_next_due(workspace: Workspace, live: State) -> None:
         return
     except FleetError as error:
         why = error.diagnostics[0]
-        entry = {"alias": record.alias, "target": "", "live": False, "complete": False}
-        workspace.ledger().append("drilled", [{**entry, "reason": why.detail}])
+        workspace.ledger().append([DrillRefused(record.alias, why.detail)])
         await _report_failed(workspace, record, "", [f"{why.summary}: {why.detail}"])
         return
     for line in result.warnings:

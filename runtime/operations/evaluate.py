@@ -21,6 +21,7 @@ from fleet.evals import (
     read_labels,
     with_format,
 )
+from fleet.history import JudgeCompared, data_of
 from fleet.names import AdapterName
 from runtime.evals.context import EvalContext, direct_target
 from runtime.evals.evaluate import evaluate, proves_nothing
@@ -141,7 +142,8 @@ def import_results(
         path, source, alias=alias, adapter=name, digest=digest, purpose=purpose, context=context,
         chosen=chosen,
     )  # fmt: skip
-    return record(run, context.store, workspace.ledger(), library_folder(workspace.root))
+    library = library_folder(workspace.root)
+    return data_of(record(run, context.store, workspace.ledger(), library))
 
 
 async def _run(
@@ -168,9 +170,8 @@ async def _run(
         run = await evaluate(
             job.target, golden, spec, context, purpose=purpose, report=progress(purpose)
         )
-        return record(
-            run, context.store, workspace.ledger(), library_folder(workspace.root), job.serving
-        )
+        library = library_folder(workspace.root)
+        return data_of(record(run, context.store, workspace.ledger(), library, job.serving))
 
     first = await once(job.purpose)
     if job.purpose != "anchor" or not first["summary"]["valid"] or known is not None:
@@ -215,17 +216,17 @@ def compare_judge(workspace: Workspace, path: Path, client: str, *, quiet: bool)
     pairs = list(zip(labels, answers, strict=True))
     found = agreement([(label.right, answer) for label, answer in pairs])
     assert spec.judge is not None, "it was asked"
-    entry = {
-        "client": client, "url": spec.judge.url, "model": spec.judge.model,
-        "labels": str(path), "labels_sha256": hashlib.sha256(content).hexdigest(), **found.plain(),
-    }  # fmt: skip
-    workspace.ledger().append("judge_compared", [entry])
+    digest = hashlib.sha256(content).hexdigest()
+    event = JudgeCompared(
+        client, spec.judge.url, spec.judge.model, str(path), digest, **found.plain()
+    )
+    workspace.ledger().append([event])
     differs = [
         {"id": label.item.id, "label": _word(label.right), "judge": _word(answer)}
         for label, answer in pairs
         if answer is not label.right
     ]
-    return {**entry, "decides": not found.objection, "differs": differs}
+    return {**data_of(event), "decides": not found.objection, "differs": differs}
 
 
 def _word(answer: bool | None) -> str:  # noqa: FBT001 (a judge's answer)

@@ -118,7 +118,8 @@ def _request(failure: _Failure, done: JudgingRound) -> RollbackRequest:
         reason=f"{gate}: {reason}",
         cause=f"gate {gate}{away}",
         only=trial.adapter,
-        facts={"gate": gate, "digest": trial.digests["adapter"]},
+        gate=gate,
+        digest=trial.digests["adapter"],
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from fleet.history import settled
+from fleet.history import Noted, settled
 from fleet.names import alias_of
 from fleet.plan import Plan
 from fleet.planning import DriftAction, DriftCause, classify_drift, repair
@@ -112,9 +112,9 @@ def _repair_copies(workspace: Workspace, live: State) -> dict[str, str]:
     with ledger.lease(f"{workspace.by} (run {workspace.run}, reconcile)") as lease:
         lock, library = read_lock(workspace.root), library_folder(workspace.root)
         results = repair_copies(wrong, adapters, lock, library, store)
-        notes = [{"text": copy.text} for copy in results if copy.repaired]
+        notes = [Noted(copy.text) for copy in results if copy.repaired]
         if notes:
-            ledger.append("note", notes, lease.token)
+            ledger.append(notes, lease.token)
     for copy in results:
         workspace.emit(Message(f"{copy.text[:1].upper()}{copy.text[1:]}."))
         if copy.repaired:

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
+from fleet.history import LedgerEvent
 from fleet.resources import State
 from fleet.rollouts import GateTrial
 from runtime.evals.protocol import ReportProgress
@@ -117,8 +118,8 @@ async def _take_evaluation(
     if done.doubts.behind is not None:  # the result waits for the clock
         return done
     outbox = workspace.outbox(VERDICT_S, done.why_away)
-    if result.entries:
-        await asyncio.to_thread(outbox.append, "eval_finished", list(result.entries))
+    if result.events:
+        await asyncio.to_thread(outbox.append, result.events)
     evaluations.taken(key)
     return await _act_on(workspace, context, result.judged, done, evaluated=True)
 
@@ -147,9 +148,9 @@ async def _act_on(
         if gate.failed or (sure and context.doubts.may_pass(gate.trial.alias))
     ]
 
-    def append(kind: str, records: list[dict[str, Any]]) -> None:
+    def append(events: Sequence[LedgerEvent]) -> None:
         nonlocal queued
-        queued = outbox.append(kind, records)
+        queued = outbox.append(events)
 
     for gate in await asyncio.to_thread(write_down, context, judged, append):
         finding, trial = gate.judged.finding, gate.judged.trial
@@ -170,7 +171,7 @@ async def _undo_drills(workspace: Workspace) -> None:
         # Under the lease, which a drill that still runs holds.
         with ledger.lease(f"{workspace.by} (run {workspace.run}, reconcile)"):
             for drill in unfinished(ledger.read()):
-                text = f"Undoes a live drill of {drill['alias']} that was killed."
+                text = f"Undoes a live drill of {drill.alias} that was killed."
                 workspace.emit(Message(text))
                 await undo(drill, gateways, workspace.ledger)
     finally:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 
 from fleet.evals import DriftStatus, eval_records
-from fleet.history import Entry, fold_entries, settled
+from fleet.history import Entry, Notified, fold_entries, settled
 from fleet.maintenance import (
     Notification,
     drifted,
@@ -46,12 +46,11 @@ async def notify_once(
     ]
     if known is None:
         known = await asyncio.to_thread(workspace.ledger().read) if addressed else []
-    notified = [entry for entry in known if entry.kind == "notified"]  # few of many
+    notified = [entry for entry in known if isinstance(entry.event, Notified)]  # few of many
     for event, to in addressed:
         left = [reader for reader in to if is_due(notified, event, reader.name, workspace.now())]
-        key = {"key": event.key}
         warnings += await notify(
-            workspace, outbox, event.event, event.alias, left, event.facts, key
+            workspace, outbox, event.event, event.alias, left, event.facts, key=event.key
         )
     return warnings
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from fleet.errors import EngineRejectedError, EngineTimedOutError, EngineUnreachableError
+from fleet.history import Notified
 from fleet.spec import FleetSpec, NotifyEvent, NotifySpec
 from runtime.deadline import call_with_timeout
 from runtime.json_client import JsonClient
@@ -55,7 +56,9 @@ async def notify(
     alias: str,
     to: Iterable[Recipient],
     facts: Mapping[str, Any],
-    about: Mapping[str, Any],
+    *,
+    key: str | None = None,
+    decided: str | None = None,
 ) -> list[str]:
     """Post an event to recipients; return warnings about notices that were not delivered.
 
@@ -66,21 +69,25 @@ async def notify(
         alias: Alias that the event is about.
         to: From `recipients`.
         facts: For the notices.
-        about: More for the ledger's entries.
+        key: Key of the notification, for the ledger.
+        decided: Time of the decision for a rollback, which stands for its key.
     """
     facts = {"fleet": workspace.fleet().name, **facts}
     posted = await asyncio.gather(*(_post(workspace, event, reader, facts) for reader in to))
-    warnings = [line for _, problems in posted for line in problems]
+    warnings = [line for _, _, problems in posted for line in problems]
     if posted:
-        entries = [{"alias": alias, "event": event, **about, **record} for record, _ in posted]
-        warnings += await record_or_warn(outbox, "notified", entries, "the notices")
+        events = [
+            Notified(alias, event, name, not detail, detail, key, decided)
+            for name, detail, _ in posted
+        ]
+        warnings += await record_or_warn(outbox, events, "the notices")
     return warnings
 
 
 async def _post(
     workspace: Workspace, event: NotifyEvent, recipient: Recipient, facts: Mapping[str, Any]
-) -> tuple[dict[str, Any], list[str]]:
-    """Return the ledger's record of a notice, and warnings."""
+) -> tuple[str, str, list[str]]:
+    """Return the recipient's name, the reason why the notice was not delivered, and warnings."""
     name, to, warnings = recipient.name, recipient.to, list[str]()
     try:
         own = (workspace.root / to.template).read_text(encoding="utf-8") if to.template else ""
@@ -92,7 +99,7 @@ async def _post(
     detail = await deliver(url, body) if url else f"`{to.webhook}` is not readable here"
     if detail:
         warnings.append(f"the notice to {name} {UNSENT}: {detail}")
-    return {"to": name, "delivered": not detail, "detail": detail}, warnings
+    return name, detail, warnings
 
 
 async def deliver(url: str, document: Mapping[str, Any], timeout_s: float = DELIVER_S) -> str:

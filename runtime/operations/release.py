@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fleet.encoding import plain
 from fleet.errors import FleetError, did_you_mean
 from fleet.history import (
+    Released,
     clock_behind,
     fold_entries,
     kept_out,
@@ -68,9 +69,8 @@ def release_versions(workspace: Workspace, alias: str, version: str | None, reas
     route = entry.route(alias) if entry else None
     if not (holds or tampered or late) and history.established.get(route_address(alias)) == route:
         return Release(nothing=True)
-    record = {"alias": alias, "reason": reason, "route": plain(route)}
-    records = [record | {"adapter": name} for name in sorted(named)]
-    workspace.ledger().append("released", records or [record | {"adapter": None}])
+    event = Released(alias, reason, plain(route))
+    workspace.ledger().append([replace(event, adapter=name) for name in sorted(named)] or [event])
     freed = tuple(sorted(named or holds))
     return Release(freed, route_accepted=not freed)
 

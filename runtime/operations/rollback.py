@@ -177,8 +177,8 @@ async def notify_rollback(
         "cause": cause or workspace.by,
         "complete": result.complete,
     }
-    outbox, about = outbox or workspace.outbox(), {"decided": result.decided}
-    warnings = await notify(workspace, outbox, "rolled_back", result.alias, to, facts, about)
+    outbox, decided, alias = outbox or workspace.outbox(), result.decided, result.alias
+    warnings = await notify(workspace, outbox, "rolled_back", alias, to, facts, decided=decided)
     return [
         f"{line}; reconcile tries again in an hour" if UNSENT in line else line for line in warnings
     ]

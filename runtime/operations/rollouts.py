@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from fleet.errors import FleetError, did_you_mean
-from fleet.history import Entry, History, settled
+from fleet.history import Entry, GateJudged, History, RolledBack, RolloutMarked, data_of, settled
 from fleet.resources import FULL
 from fleet.rollouts import AliasTarget, decide_rollouts
 from fleet.spec import FleetSpec
@@ -27,7 +27,7 @@ class MarkedRollout:
     rollout: Mapping[str, Any]
     """Document of the rollout before the mark."""
     record: Mapping[str, Any]
-    """The ledger's entry."""
+    """Data of the ledger's entry."""
     lines: tuple[str, ...]
     """What follows from the mark."""
 
@@ -138,11 +138,10 @@ def mark_rollout(
         )
     if word in ONWARD:
         _require_loaded(workspace, alias, found)
-    record = {"alias": alias, "adapter": found["adapter"], "mark": word, "reason": reason}
-    record |= {"until": until.isoformat()} if until else {}
     facts = workspace.fleet().versions.get(found["adapter"])
-    record |= {"digest": facts.digest} if facts else {}
-    workspace.ledger().append("rollout_marked", [record])
+    digest = facts.digest if facts else None
+    event = RolloutMarked(alias, found["adapter"], word, reason, until, digest)
+    workspace.ledger().append([event])
     lines = [f"{alias}: {found['version']} {then}."]
     if found["phase"] == "doubted" and word in ONWARD:
         lines.append(f"Not while it is doubted: {found['waits_for']}.")
@@ -151,7 +150,7 @@ def mark_rollout(
         lines.append(f"Not while it stands still: {found['waits_for']}; {resume}")
     if word == "pause" and any(mark["mark"] == "hold" for mark in found["marks"]):
         lines.append(f"{alias}: it is held as well, which lasts until it is resumed.")
-    return MarkedRollout(found, record, tuple(lines))
+    return MarkedRollout(found, data_of(event), tuple(lines))
 
 
 def _require_loaded(workspace: Workspace, alias: str, found: Mapping[str, Any]) -> None:
@@ -177,10 +176,10 @@ def _require_loaded(workspace: Workspace, alias: str, found: Mapping[str, Any]) 
 def last_tried(entries: Sequence[Entry], alias: str, version: str | None) -> str:
     """Return the full name of the version tried last, or of the one given."""
     named = [
-        str(entry.data["adapter"])
-        for entry in entries
-        if entry.data.get("alias") == alias and entry.data.get("adapter")
-        if entry.kind in ("gate_judged", "rolled_back", "rollout_marked")
+        event.adapter
+        for event in (entry.event for entry in entries)
+        if isinstance(event, GateJudged | RolledBack | RolloutMarked)
+        if event.alias == alias and event.adapter
     ]
     fitting = [name for name in named if version in (None, name.rpartition("-v")[2])]
     if not fitting:

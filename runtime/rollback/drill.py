@@ -8,13 +8,21 @@ reconcile restores the routes of a live drill that was killed.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
 
 from fleet.errors import FleetError
-from fleet.history import Entry, FallbackObjection, nothing_known
+from fleet.history import (
+    Drilled,
+    DrillRefused,
+    DrillStarted,
+    DrillUndone,
+    Entry,
+    FallbackObjection,
+    RolledBack,
+    nothing_known,
+)
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.table import RoutingTable, ShareEntry
 from runtime.ledger.outbox import LedgerOutbox
@@ -30,7 +38,7 @@ from runtime.rollback.publish import (
     with_shares,
     write,
 )
-from runtime.rollback.rollback import PING, against, passed_over, plain_smoke, record_or_warn
+from runtime.rollback.rollback import PING, against, passed_over, record_or_warn, smoke_counts
 from runtime.smoke import SmokeResult, smoke_test
 
 
@@ -117,16 +125,14 @@ async def drill(
             command=f"fleetctl rollback {alias} --drill",
         )
     smoke = await smoke_test(target.adapter, addresses(table, target), inputs or (PING,), seconds)
-    begun = {"alias": alias, "target": target.adapter}
     writes: list[tuple[Written, float]] = []
     if not live:
         began = seconds()
         writes.append((await write(gateways, _again), seconds() - began))
     elif smoke.passed == smoke.total:
-        before = [share.model_dump(mode="json") for share in entry.shares]
-        await asyncio.to_thread(
-            outbox.append_or_raise, "drill_started", [{**begun, "shares": before}]
-        )
+        before = tuple(share.model_dump(mode="json") for share in entry.shares)
+        begun = DrillStarted(alias, target.adapter, before)
+        await asyncio.to_thread(outbox.append_or_raise, [begun])
         writes = await _there_and_back(alias, entry.shares, target, gateways, seconds)
     remarks = (*against(entry, target, to, doubts), *passed_over(entry, target, gone))
     failures = tuple(failure for written, _ in writes for failure in written.failures)
@@ -146,16 +152,17 @@ async def drill(
         warnings=tuple(dict.fromkeys((*remarks, *notes, *smoke.warnings))),
         failures=failures,
     )
-    record = {
-        **begun,
-        "live": live,
-        "complete": result.complete,
-        "seconds": round(result.seconds, 3),
-        "back_s": None if result.back_s is None else round(result.back_s, 3),
-        "acknowledged": list(result.acknowledged),
-        "smoke": plain_smoke(smoke),
-    }
-    unrecorded = await record_or_warn(outbox, "drilled", [record], "the drill")
+    drilled = Drilled(
+        alias,
+        target.adapter,
+        live,
+        result.complete,
+        seconds=round(result.seconds, 3),
+        back_s=None if result.back_s is None else round(result.back_s, 3),
+        acknowledged=result.acknowledged,
+        smoke=smoke_counts(smoke),
+    )
+    unrecorded = await record_or_warn(outbox, [drilled], "the drill")
     return replace(result, warnings=(*result.warnings, *unrecorded))
 
 
@@ -192,23 +199,21 @@ def _again(table: RoutingTable) -> RoutingTable:
     return table.model_copy(update={"revision": table.revision + 1})
 
 
-def unfinished(entries: Iterable[Entry]) -> Iterator[Mapping[str, Any]]:
-    """Yield the data of `drill_started` of live drills without a recorded end."""
-    begun: dict[str, Mapping[str, Any]] = {}
+def unfinished(entries: Iterable[Entry]) -> Iterator[DrillStarted]:
+    """Yield the begins of live drills without a recorded end."""
+    begun: dict[str, DrillStarted] = {}
     for entry in entries:
-        match entry.kind:
-            case "drill_started":
-                begun[entry.data["alias"]] = entry.data
-            case "drilled" | "drill_undone" | "rolled_back":
-                begun.pop(entry.data["alias"], None)
+        match entry.event:
+            case DrillStarted() as event:
+                begun[event.alias] = event
+            case Drilled() | DrillRefused() | DrillUndone() | RolledBack() as event:
+                begun.pop(event.alias, None)
             case _:
                 pass
     yield from begun.values()
 
 
-async def undo(
-    begun: Mapping[str, Any], gateways: LocalGateways, ledger: Callable[[], Ledger]
-) -> None:
+async def undo(begun: DrillStarted, gateways: LocalGateways, ledger: Callable[[], Ledger]) -> None:
     """Restore a route as it was before a live drill that was killed.
 
     Only while the route is as that drill left it. The caller holds the lease, so that no
@@ -217,7 +222,7 @@ async def undo(
     Raises:
         FleetError: the table cannot be read or written.
     """
-    shares = tuple(ShareEntry.model_validate(share) for share in begun["shares"])
-    target = next(share for share in shares if share.adapter == begun["target"])
-    await write(gateways, lambda table: _restored(table, begun["alias"], target, shares))
-    ledger().append("drill_undone", [{"alias": begun["alias"], "target": begun["target"]}])
+    shares = tuple(ShareEntry.model_validate(share) for share in begun.shares)
+    target = next(share for share in shares if share.adapter == begun.target)
+    await write(gateways, lambda table: _restored(table, begun.alias, target, shares))
+    ledger().append([DrillUndone(begun.alias, begun.target)])

@@ -6,14 +6,21 @@ gateways, record, and only then test and report. A dead ledger or gateway does n
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-from fleet.history import FallbackObjection, nothing_known
+from fleet.history import (
+    FallbackObjection,
+    LedgerEvent,
+    RollbackChecked,
+    RolledBack,
+    SmokeCounts,
+    nothing_known,
+)
 from fleet.resources import FULL
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.table import AliasEntry, RoutingTable, ShareEntry
@@ -107,8 +114,10 @@ class RollbackRequest:
     """Full name of the version that is to stay out; empty: all newer versions."""
     forward: bool = False
     """Whether `to` may be newer than the version that answers now."""
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    """More for the ledger's entry, such as the gate that failed; plain values."""
+    gate: str | None = None
+    """The gate whose verdict decided; None: a person decided."""
+    digest: str | None = None
+    """Digest of the bytes that failed the gate."""
 
 
 async def rollback(
@@ -161,34 +170,32 @@ async def rollback(
         without_gates(before, target, doubts) if forward else against(before, target, to, doubts)
     )
     newer = tuple(name for name in newer_than(before, target) if request.only in ("", name))
-    record = {
-        **request.facts,
-        **({"cause": request.cause} if request.cause else {}),
-        **({"forward": True} if forward else {}),
-        "alias": alias,
-        "to": target.adapter,
-        "before": {share.adapter: share.percent for share in before.shares},
-        "reason": request.reason,
-        "revision": flip.table.revision,
-        "decided": decided,
-        "seconds": round(took, 3),
-        "acknowledged": list(flip.published.acknowledged),
-        "failures": list(flip.failures),
-    }
-    entries = [{**record, "adapter": name} for name in newer] or [record]
+    record = RolledBack(
+        alias,
+        target.adapter,
+        {share.adapter: share.percent for share in before.shares},
+        request.reason,
+        flip.table.revision,
+        decided,
+        round(took, 3),
+        flip.published.acknowledged,
+        flip.failures,
+        forward=forward,
+        cause=request.cause or None,
+        gate=request.gate,
+        digest=request.digest,
+    )
+    events = [replace(record, adapter=name) for name in newer] or [record]
     risk = "until it is, plan and status take the route for changed by hand"
-    unrecorded = await record_or_warn(outbox, "rolled_back", entries, "the rollback", risk)
+    unrecorded = await record_or_warn(outbox, events, "the rollback", risk)
     asked = tuple(await asyncio.to_thread(inputs)) or (PING,)
     smoke = await smoke_test(target.adapter, addresses(flip.table, target), asked, seconds)
     again = _further(alias, flip.table.aliases[alias], target, to) if flip.unchanged else []
     smoke_ok = round(seconds() - began, 3) if smoke.passed == smoke.total else None
-    times = {
-        **{key: record[key] for key in ("alias", "to", "decided", "failures")},
-        "all_gateways_s": record["seconds"],
-        "smoke_ok_s": smoke_ok,
-        "smoke": plain_smoke(smoke),
-    }
-    untimed = await record_or_warn(outbox, "rollback_checked", [times], "its smoke test")
+    checked = RollbackChecked(
+        alias, target.adapter, decided, round(took, 3), smoke_ok, smoke_counts(smoke), flip.failures
+    )
+    untimed = await record_or_warn(outbox, [checked], "its smoke test")
     published = flip.published
     warnings = (
         *(*remarks, *passed_over(before, target, gone), *flip.notes, *again),
@@ -260,16 +267,16 @@ def passed_over(entry: AliasEntry, target: ShareEntry, gone: Collection[str]) ->
             )
 
 
-def plain_smoke(smoke: SmokeResult) -> dict[str, Any]:
-    """Return a smoke test as the ledger keeps it, without any client's text."""
-    return {"passed": smoke.passed, "total": smoke.total, "telling": smoke.telling}
+def smoke_counts(smoke: SmokeResult) -> SmokeCounts:
+    """Return the figures of a smoke test for the ledger."""
+    return SmokeCounts(smoke.passed, smoke.total, smoke.telling)
 
 
 async def record_or_warn(
-    outbox: LedgerOutbox, kind: str, records: Sequence[dict[str, Any]], what: str, risk: str = ""
+    outbox: LedgerOutbox, events: Sequence[LedgerEvent], what: str, risk: str = ""
 ) -> list[str]:
     """Append to the ledger; a dead home is a warning, for the traffic is back already."""
-    why = await asyncio.to_thread(outbox.append, kind, records)
+    why = await asyncio.to_thread(outbox.append, events)
     if not why:
         return []
     return [f"{what} could not be recorded ({why})" + (f"; {risk}" if risk else "")]

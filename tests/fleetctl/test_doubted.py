@@ -11,6 +11,7 @@ import pytest
 from fleet.gates.counts import Tally, Window
 from fleet.gates.live import judge_live
 from fleet.gates.verdict import Finding, Verdict
+from fleet.history import event_of
 from fleetctl.wiring import open_workspace
 from runtime.ledger.file import FileLedger
 from runtime.workspace import Workspace
@@ -74,7 +75,7 @@ def written(project: Project, kind: str, record: dict[str, Any], ahead: float = 
     """Append what somebody wrote whose clock is `ahead`, in hours."""
     time = datetime.now(UTC) + timedelta(hours=ahead)
     ledger = FileLedger(project.root / ".fleetctl", run="r", by="mallory", clock=lambda: time)
-    ledger.append(kind, [record])
+    ledger.append([event_of(kind, record)])
 
 
 def refused(project: Project) -> tuple[Done, str]:

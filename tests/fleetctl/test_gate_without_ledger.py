@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from fleet.history import LedgerEvent, Noted, event_of
 from runtime.gateway.state_dir import read_table
 from runtime.ledger.file import FileLedger
 from runtime.ledger.replica import MIRROR_FILE
@@ -23,6 +23,7 @@ from tests.fleetctl.project_on_disk import Project
 
 OLD, NEW = "acme-support-tiny-v2.1.0", "acme-support-tiny-v2.2.0"
 LOUD = "THE LEDGER CANNOT BE READ"
+GLOBE = {"alias": "globe-language"}
 GATES = "\ngates: {form: {metric: format_drop, max: 30pp, min_requests: 5}}\n"
 
 
@@ -43,8 +44,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     line = "        golden: golden/support"
     shown = shown.replace(line, f'        format: {{regex: "{word}.*"}}\n{line}')
     acme.write_text(shown.replace('"2.1.0"', '"2.2.0"'), encoding="utf-8")
-    done = call(made, "apply", "--auto", "--yes")
-    assert done.returncode == 0, done.stderr
+    assert (done := call(made, "apply", "--auto", "--yes")).returncode == 0, done.stderr
     for number in range(60):
         ask(made, number)
     yield made
@@ -258,16 +258,16 @@ def test_a_lost_ledger_comes_back_from_the_copy_with_what_was_queued(project: Pr
     assert [each.name for each in state(project).glob("ledger-as-last-read*l")] == [MIRROR_FILE]
 
 
-def written(project: Project, kind: str, *records: dict[str, Any], ahead: float = 0) -> None:
-    time = datetime.now(UTC) + timedelta(hours=ahead)  # by the clock of whoever wrote it
-    FileLedger(state(project), run="r", by="mallory", clock=lambda: time).append(kind, records)
+def written(project: Project, *events: LedgerEvent, ahead: float = 0) -> None:
+    time = datetime.now(UTC) + timedelta(hours=ahead)  # by the clock of its author
+    FileLedger(state(project), run="r", by="mallory", clock=lambda: time).append(events)
 
 
 def test_one_fast_clock_switches_off_no_gate(project: Project) -> None:
     tried_again(project)
     for number in range(60):
         ask(project, number)
-    written(project, "note", {"text": "of tomorrow"}, ahead=5)
+    written(project, Noted("of tomorrow"), ahead=5)
     done = call(project, "reconcile", "--once")
     assert (done.returncode, shares(project)) == (1, {NEW: 0, OLD: 100}), done.stderr
     assert "THE CLOCK IS BEHIND THE LEDGER" in done.stderr
@@ -275,17 +275,17 @@ def test_one_fast_clock_switches_off_no_gate(project: Project) -> None:
     assert "by mallory is of" in " ".join(done.stderr.split())
     assert kinds(project)[-3:] == ["gate_judged", "rolled_back", "rollback_checked"]
     tried_again(project)
-    written(project, "note", {"text": "of tomorrow"}, ahead=5)
+    written(project, Noted("of tomorrow"), ahead=5)
     unsure = call(project, "reconcile", "--once")
     assert (unsure.returncode, kinds(project)[-1]) == (1, "note"), "only a failure is written down"
     assert call(project, "release", "acme-support").returncode == 0  # who answers for the clock
 
 
 def test_a_forged_verdict_holds_up_its_own_alias_and_saves_nobody(project: Project) -> None:
-    lines = (state(project) / "ledger.jsonl").read_text(encoding="utf-8").splitlines()
-    true = [each for each in map(json.loads, lines) if each["kind"] == "gate_judged"][-1]["data"]
+    lines = map(json.loads, (state(project) / "ledger.jsonl").read_bytes().splitlines())
+    *_, true = (line["data"] for line in lines if line["kind"] == "gate_judged")
     forged = {**true, "finding": {**true["finding"], "verdict": "PASS"}, "entry_id": ""}
-    written(project, "gate_judged", forged, {**forged, "alias": "globe-language"})
+    written(project, *(event_of("gate_judged", forged | more) for more in ({}, GLOBE)))
     for number in range(60):
         ask(project, number)
     done = call(project, "reconcile", "--once")

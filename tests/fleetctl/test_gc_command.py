@@ -10,7 +10,7 @@ import pytest
 
 from fleet.config.lockfile import parse_lock
 from fleet.evals.run import EvalRun, EvalSpec, Purpose, Sample
-from runtime.evals.record import entry_of
+from runtime.evals.record import eval_event
 from runtime.evals.store import EvalStore
 from runtime.ledger import open_ledger
 from tests.fleetctl.in_process import call
@@ -123,7 +123,7 @@ def test_old_answers_go_and_what_is_compared_or_judged_by_them_stays(project: Pr
             samples=(Sample("a", scores={"accuracy": 1.0}, model="birch-units-tiny-v1.0.0"),),
         )  # fmt: skip
         store.save(made)
-        ledger.append("eval_finished", [entry_of(made, store)])
+        ledger.append([eval_event(made, store)])
     store.path("stray").write_bytes(store.path("third").read_bytes())
     found = collected(project, "--dry-run")
     assert {name for name, each in found.items() if not each["needed"]} == {"second", "third"}

@@ -73,7 +73,9 @@ def compare(project: Project, path: Path, *more: str) -> Done:
 def gate(project: Project) -> dict[str, Any]:
     call(project, "reconcile", "--once")
     entries = open_workspace(project.root, "fake", {}, project.root / ".fleetctl").ledger().read()
-    found: dict[str, Any] = [e.data for e in entries if e.kind == "gate_judged"][-1]["finding"]
+    found: dict[str, Any] = [e.document() for e in entries if e.event.kind == "gate_judged"][-1][
+        "finding"
+    ]
     return found
 
 

@@ -10,6 +10,7 @@ from fleet.gates.counts import Tally, Window
 from fleet.gates.live import judge_live
 from fleet.gates.offline import judge_paired
 from fleet.gates.verdict import Verdict
+from fleet.history import EvalFinished, event_of
 from fleet.resources import State
 from fleetctl.wiring import open_workspace
 from runtime.gates.evidence import JudgedGate
@@ -67,7 +68,9 @@ def test_nobody_waits_for_a_version_that_cannot_be_rolled_back(
     assert shares["acme-support"] == {NEW: 100, OLD: 0}  # better a bad answer than none
     assert shares["birch-faq"] == {LATER: 0, EARLIER: 100}
     rolled = [
-        each.data["alias"] for each in workspace.ledger().read() if each.kind == "rolled_back"
+        each.document()["alias"]
+        for each in workspace.ledger().read()
+        if each.event.kind == "rolled_back"
     ]
     assert rolled == ["birch-faq"]
     said = capsys.readouterr().err
@@ -113,19 +116,22 @@ def test_nobody_s_traffic_waits_for_a_webhook_or_for_another_s_smoke_test(tmp_pa
         done = asyncio.run(scenario(hook.url))
     assert (done.stuck, done.failed) == (False, ("acme-support", "birch-faq"))
     assert seen == [{"acme-support", "birch-faq"}] * 2
-    told = [each.data["alias"] for each in workspace.ledger().read() if each.kind == "notified"]
+    told = [
+        each.document()["alias"]
+        for each in workspace.ledger().read()
+        if each.event.kind == "notified"
+    ]
     assert sorted(told) == ["acme-support", "birch-faq"]
 
 
 def test_what_was_evaluated_while_the_ledger_went_away_is_not_asked_again(tmp_path: Path) -> None:
     """It is queued, with its PASS, and raises nobody before it is in the ledger."""
     workspace = open_workspace(tmp_path, None, {}, tmp_path / ".fleetctl", given=declared())
-    workspace.ledger().append("note", [{"text": "the first entry"}])
+    workspace.ledger().append([event_of("note", {"text": "the first entry"})])
     tried = trial(0, "s1", alias="acme-support", adapter=NEW, stable=OLD)
     found = judge_paired(ACCURACY, [1.0] * 300, [1.0] * 300, must_pass_failed=())
     assert found.verdict is Verdict.PASS
-    run = {"run": "r1", "alias": "acme-support", "adapter": NEW, "purpose": "gate",
-           "summary": {}, "samples_sha256": "", "path": ""}  # fmt: skip
+    run = EvalFinished("r1", "acme-support", NEW, "gate")
     ended = OfflineResult((JudgedGate(tried, found, {}),), (run,))
     home = workspace.state_dir / "ledger.jsonl"
 
@@ -147,7 +153,9 @@ def test_what_was_evaluated_while_the_ledger_went_away_is_not_asked_again(tmp_pa
     evaluations, done = asyncio.run(scenario())
     assert evaluations.running == {}
     assert done.away is not None
-    kinds = [each.kind for each in workspace.ledger().read()]  # which writes down what is queued
+    kinds = [
+        each.event.kind for each in workspace.ledger().read()
+    ]  # which writes down what is queued
     assert kinds == ["note", "eval_finished", "gate_judged"]
     (evidence,) = workspace.history().evidence["acme-support"]
     assert (evidence.gate, evidence.finding.verdict) == ("accuracy", Verdict.PASS)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from fleet.history import event_of
 from fleetctl.wiring import open_workspace
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project
@@ -142,7 +143,7 @@ def test_drift_and_an_overdue_retraining_are_told_and_again_only_if_undelivered(
 
     entries = [evaluated("anchor", 900, "g0")]
     entries += [evaluated("rolling", 700, f"g{week}") for week in range(1, 5)]
-    workspace.ledger().append("eval_finished", entries)
+    workspace.ledger().append([event_of("eval_finished", record) for record in entries])
     hook.status = 503
     done = call(project, "reconcile", "--once")
     assert done.stderr.count("was not delivered: refused with status 503") == 2

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from fleet.history.entry import Entry
+from fleet.history.events import event_of
 from fleet.maintenance.drills import RETRY, DrillDue, due_drills
 from fleet.resources import Route, State
 from fleet.rollout_policy import ChangeWindow, RolloutPolicy
@@ -31,7 +32,7 @@ CLOSED = (ChangeWindow(0, 7 * 1440 - 1, "all week"),)
 
 def drilled(ago: timedelta, *, complete: bool = True, alias: str = ALIAS) -> Entry:
     data = {"alias": alias, "target": OLD, "complete": complete}
-    return Entry(1, NOON - ago, "drilled", "r", "me", 0, data, "", "")
+    return Entry(1, NOON - ago, event_of("drilled", data), "r", "me", 0, "", "")
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,9 @@ async def on_stage(
 
 
 def told(workspace: Workspace) -> list[dict[str, Any]]:
-    return [dict(each.data) for each in workspace.ledger().read() if each.kind == "drilled"]
+    return [
+        dict(each.document()) for each in workspace.ledger().read() if each.event.kind == "drilled"
+    ]
 
 
 def test_one_that_is_due_is_carried_out_once_and_moves_nobody(

@@ -9,6 +9,7 @@ import pytest
 
 from fleet.encoding import plain
 from fleet.errors import FleetError
+from fleet.history import event_of
 from fleet.resources import Route, Share
 from fleetctl.wiring import open_workspace
 from runtime.fake_vllm.weights import FakeWeights
@@ -43,7 +44,10 @@ async def halfway(root: Path) -> AsyncIterator[tuple[Stage, Workspace]]:
         )
         ledger = open_ledger(workspace.state_dir, run="r", by="ana", clock=workspace.now)
         ledger.append(
-            "adopted", [{"address": each.address, "resource": plain(each)} for each in routes]
+            [
+                event_of("adopted", {"address": each.address, "resource": plain(each)})
+                for each in routes
+            ]
         )
         workspace.history()  # leaves a copy
         yield ours, workspace
@@ -99,7 +103,9 @@ def test_what_was_written_a_moment_ago_speaks_against_a_version_without_the_ledg
     async def scenario() -> None:
         async with halfway(tmp_path) as (_, workspace):
             held = [{"alias": ALIAS, "adapter": OLDER, "to": NEW, "reason": ""}]
-            workspace.ledger().append("rolled_back", held)  # nobody reads the ledger after it
+            workspace.ledger().append(
+                [event_of("rolled_back", record) for record in held]
+            )  # nobody reads the ledger after it
             (workspace.state_dir / "ledger.jsonl").unlink()
             with pytest.raises(FleetError, match=r"2\.0\.0: it was rolled back"):
                 await roll_back(workspace, RollbackRequest(ALIAS), smoke=("Hi",))
@@ -112,7 +118,7 @@ def test_no_drill_is_due_where_nothing_before_has_proven_itself(tmp_path: Path) 
         async with halfway(tmp_path) as (_, workspace):
             assert await aliases_to_drill(workspace, None, declared=False) == ([ALIAS], [])
             held = [{"alias": ALIAS, "adapter": OLDER, "to": NEW, "reason": ""}]
-            workspace.ledger().append("rolled_back", held)
+            workspace.ledger().append([event_of("rolled_back", record) for record in held])
             assert await aliases_to_drill(workspace, None, declared=False) == ([], [ALIAS])
 
     asyncio.run(scenario())

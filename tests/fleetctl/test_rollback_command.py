@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from fleet.encoding import plain
 from fleet.errors import ConfigError
+from fleet.history import event_of
 from fleet.steps import SetRoute
 from fleetctl.cli import main_group
 from fleetctl.wiring import open_workspace
@@ -206,7 +207,7 @@ def test_a_live_drill_that_was_killed_is_undone_by_the_next_reconcile(project: P
     (old,) = (each for each in shares if each.adapter == OLD)
     begun = {"alias": "acme-support", "target": OLD}
     plain = [each.model_dump(mode="json") for each in shares]
-    workspace.ledger().append("drill_started", [{**begun, "shares": plain}])
+    workspace.ledger().append([event_of("drill_started", {**begun, "shares": plain})])
 
     async def flip_and_die() -> None:
         gateways = LocalGateways(workspace.state_dir)
@@ -255,7 +256,7 @@ def test_one_that_gates_could_not_judge_in_time_is_released_by_its_version(
     for percent in (10, 0):  # what an apply writes down that gives a version up
         made = route("acme-support", (NEW, percent, "a"), (OLD, 100 - percent, "a"))
         step = {"step": f"set {made.address}", "address": made.address, "how": "adopted"}
-        ledger.append("step_finished", [{**step, "operation": plain(SetRoute(made))}])
+        ledger.append([event_of("step_finished", {**step, "operation": plain(SetRoute(made))})])
     release = ("release", "acme-support", "--format", "json", "--version")
     assert "2.1.0 of `acme-support` is not held; held are 2.2.0." in (
         call(project, *release, "2.1.0").stderr

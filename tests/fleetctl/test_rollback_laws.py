@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from fleet.encoding import plain
 from fleet.errors import FleetError
+from fleet.history import Adopted
 from fleet.resources import LoadedAdapter
 from fleetctl.wiring import open_workspace
 from runtime.fake_vllm.weights import FakeWeights
@@ -102,9 +103,9 @@ async def arranged(ours: Stage, root: Path, world: World, damage: str) -> Worksp
     await ours.publish(table(ours.servers, revision=2).model_copy(update={"aliases": aliases}))
     workspace = open_workspace(root, None, {}, root / ".fleetctl")
     there = (LoadedAdapter(name, "s", bytes_of(name)) for name in NAMES)
-    loaded = [("adopted", {"address": e.address, "resource": plain(e)}) for e in there]
+    loaded = [Adopted(each.address, plain(each)) for each in there]
     ledger = open_ledger(workspace.state_dir, run="r", by="ana", clock=workspace.now)
-    ledger.append_all([*loaded, *((each.kind, dict(each.data)) for each in world.entries)])
+    ledger.append([*loaded, *(each.event for each in world.entries)])
     (root / "fleet.yaml").write_text("no: [fleet", encoding="utf-8")  # what nobody could plan by
     (workspace.state_dir / "evals").write_text("no folder", encoding="utf-8")
     home = workspace.state_dir / "ledger.jsonl"

@@ -19,6 +19,7 @@ from fleet.errors import (
     newer_server,
     require_known,
 )
+from fleet.history import Noted
 from fleet.resources import Server, ServerFlags, State
 from plans.documents import live_file
 from runtime.engines.launch_records import RECORD, LaunchRecord, LaunchRecords
@@ -72,24 +73,24 @@ def test_what_is_no_later_format_is_for_the_reader_of_the_file(found: object) ->
 
 def test_a_ledger_with_a_later_entry_is_neither_read_nor_added_to(tmp_path: Path) -> None:
     path = tmp_path / LEDGER_FILE
-    ledger(tmp_path).append("note", [{"text": "one"}])
+    ledger(tmp_path).append([Noted("one")])
     assert b"format" not in path.read_bytes()
     path.write_bytes(path.read_bytes() + written(path.read_bytes(), 2))
     before = path.read_bytes()
     assert "Upgrade" in refused(ledger(tmp_path).read, f"{path}:2")
-    refused(lambda: ledger(tmp_path).append("note", [{"text": "two"}]), f"{path}:2")
+    refused(lambda: ledger(tmp_path).append([Noted("two")]), f"{path}:2")
     refused(lambda: ledger(tmp_path).newest(1), str(path))
     assert path.read_bytes() == before
 
 
 def test_a_ledger_that_says_format_1_is_read_and_copied_as_it_is(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    ledger(home).append("note", [{"text": "one"}])
+    ledger(home).append([Noted("one")])
     path = home / LEDGER_FILE
     path.write_bytes(path.read_bytes() + written(path.read_bytes(), 1))
     mirrored = FallbackLedger(ledger(home), LedgerReplica(tmp_path), [])
     assert [each.seq for each in mirrored.read()] == [1, 2]
-    assert mirrored.append("note", [{"text": "three"}]) == 3
+    assert mirrored.append([Noted("three")]) == 3
     assert [each.seq for each in mirrored.read()] == [1, 2, 3]
     assert (tmp_path / MIRROR_FILE).read_bytes() == path.read_bytes()
 

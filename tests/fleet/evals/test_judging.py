@@ -9,6 +9,7 @@ from fleet.errors import ConfigError
 from fleet.evals.judging import agreement, in_pairs, objection, read_labels
 from fleet.evals.run import JudgeSettings
 from fleet.history.entry import Entry
+from fleet.history.events import event_of
 
 YES, NO, NEITHER = True, False, None
 
@@ -44,7 +45,9 @@ def test_agreement_beyond_chance(
 
 def compared(client: str = "acme", model: str = "critic", why: str = "") -> Entry:
     data: dict[str, Any] = {"client": client, "url": "http://j", "model": model, "objection": why}
-    return Entry(1, datetime(2031, 5, 1, tzinfo=UTC), "judge_compared", "r", "m", 0, data, "", "")
+    return Entry(
+        1, datetime(2031, 5, 1, tzinfo=UTC), event_of("judge_compared", data), "r", "m", 0, "", ""
+    )
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from fleet.evals.quality_drift import (
 from fleet.evals.records import drifts, eval_records
 from fleet.evals.schedule import due_evaluations
 from fleet.history.entry import Entry
+from fleet.history.events import event_of
 from fleet.names import AdapterName
 from fleet.spec import AdapterSpec
 
@@ -136,7 +137,7 @@ def entry(number: int, purpose: str, at: datetime, name: str = NAME, **summary: 
             "golden_digest": f"g{summary.pop('golden', 0)}", **summary,
         },
     }  # fmt: skip
-    return Entry(number, at, "eval_finished", "run", "me", 0, data, "", "")
+    return Entry(number, at, event_of("eval_finished", data), "run", "me", 0, "", "")
 
 
 def scored(good: float, n: int = 200) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from fleet.gates.live import judge_live, judge_rise
 from fleet.gates.soak import judge_soaking, soaking
 from fleet.gates.verdict import Verdict
 from fleet.history.evidence_check import check_one
+from fleet.history.rollout_events import GateJudged
 from fleet.rollout_policy import GateSpec
 from tests.fleet.gates.test_windows import NEW, OLD, counted, row
 from tests.fleet.gates.users import ERRORS, LIMITS, Crowd, by_request, stages, verdicts
@@ -157,5 +158,5 @@ def test_every_verdict_by_user_follows_from_its_counts(asked: list[dict[str, Any
             judge_live(gate, found),
             judge_soaking(soaking(gate), found, found),
         ):
-            data = {"gate": gate.name, "finding": json.loads(json.dumps(finding.plain()))}
-            assert check_one(1, data).differs == ""
+            document = json.loads(json.dumps(finding.plain()))
+            assert check_one(1, GateJudged(gate=gate.name, finding=document)).differs == ""

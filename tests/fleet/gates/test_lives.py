@@ -20,6 +20,7 @@ from fleet.gates.soak import judge_soaking, soaking
 from fleet.gates.verdict import Finding, Verdict
 from fleet.gates.windows import UsageRow, arms, baseline, count_windows
 from fleet.history.entry import Entry
+from fleet.history.events import event_of
 from fleet.history.fold import fold_entries
 from fleet.resources import Route, Share
 from fleet.rollout_policy import GateSpec, RolloutPolicy
@@ -86,7 +87,7 @@ class Life:
 
     def write(self, kind: str, **data: object) -> None:
         seq = len(self.entries) + 1
-        self.entries.append(Entry(seq, self.now, kind, "run", "ana", 1, data, "", ""))
+        self.entries.append(Entry(seq, self.now, event_of(kind, data), "run", "ana", 1, "", ""))
 
     def windows(
         self, gate: GateSpec, start: datetime, end: datetime, percent: int | None = None

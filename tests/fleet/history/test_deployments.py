@@ -6,6 +6,7 @@ import pytest
 from fleet.encoding import plain
 from fleet.history.deployments import carried_out, deployments_of
 from fleet.history.entry import Entry
+from fleet.history.events import event_of
 from fleet.names import AdapterName
 from fleet.resources import LoadedAdapter, Route, Share
 from fleet.steps import DeleteRoute, LoadAdapter, SetRoute, UnloadAdapter
@@ -17,7 +18,7 @@ START = datetime(2026, 3, 2, 9, tzinfo=UTC)
 
 def ledger(*records: tuple[str, dict[str, Any]]) -> list[Entry]:
     return [
-        Entry(n, START + timedelta(hours=n), kind, "run", "ana", 1, data, "", "")
+        Entry(n, START + timedelta(hours=n), event_of(kind, data), "run", "ana", 1, "", "")
         for n, (kind, data) in enumerate(records)
     ]
 

@@ -9,7 +9,9 @@ import pytest
 from fleet.gates.counts import Tally, Window
 from fleet.gates.live import judge_live
 from fleet.gates.offline import judge_paired
+from fleet.history.events import event_of
 from fleet.history.evidence_check import check_one
+from fleet.history.rollout_events import GateJudged
 from fleet.rollout_policy import GateSpec
 
 NOON = datetime(2031, 5, 1, 12, tzinfo=UTC)
@@ -29,9 +31,15 @@ def live() -> dict[str, Any]:
     return {"alias": "a", "adapter": "b", "gate": "errors", "finding": found.plain()}
 
 
+def read(data: dict[str, Any]) -> GateJudged:
+    event = event_of("gate_judged", data)
+    assert isinstance(event, GateJudged)
+    return event
+
+
 @pytest.mark.parametrize("made", [offline, live])
 def test_what_was_judged_follows_from_its_counts(made: Callable[[], dict[str, Any]]) -> None:
-    found = check_one(7, made())
+    found = check_one(7, read(made()))
     assert (found.differs, found.recorded, found.computed) == ("", "FAIL", "FAIL")
 
 
@@ -52,15 +60,15 @@ def test_what_was_changed_shows(made: Callable[[], dict[str, Any]], case: str) -
     changes, said = CHANGES[case]
     document = made()
     document["finding"] |= changes
-    assert said in check_one(7, document).differs
+    assert said in check_one(7, read(document)).differs
 
 
 def test_kinder_counts_give_another_verdict() -> None:
     document = offline()
     document["finding"]["counts"]["worse"] = 0.0
     document["finding"]["counts"]["good"] = 200.0
-    assert check_one(7, document).differs == "its counts give PASS, not FAIL"
+    assert check_one(7, read(document)).differs == "its counts give PASS, not FAIL"
 
 
 def test_an_entry_without_a_finding_is_no_evidence() -> None:
-    assert "cannot be judged again" in check_one(7, {"alias": "a"}).differs
+    assert "cannot be judged again" in check_one(7, GateJudged("a")).differs

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from fleet.decoding import resource_of_plain
 from fleet.encoding import plain
 from fleet.history.entry import Entry
+from fleet.history.events import event_of
 from fleet.history.fold import fold_entries, settled
 from fleet.history.values import History, RolloutStage
 from fleet.resources import Key, LoadedAdapter, Resource, Server, ServerFlags
@@ -36,7 +37,9 @@ class Tape:
     def add(self, kind: str, **data: Any) -> "Tape":
         seq = len(self.entries) + 1
         time = NOON + (seq - 1) * HOUR
-        self.entries.append(Entry(seq, time, kind, "run", "anna", 1, data, "", f"hash{seq}"))
+        self.entries.append(
+            Entry(seq, time, event_of(kind, data), "run", "anna", 1, "", f"hash{seq}")
+        )
         return self
 
     def began(self, step: str, operation: Operation) -> "Tape":

@@ -11,6 +11,7 @@ from fleet.encoding import plain
 from fleet.gates.verdict import Finding, Verdict
 from fleet.history.blocks import rejection
 from fleet.history.entry import Entry
+from fleet.history.events import event_of
 from fleet.history.fold import fold_entries, settled
 from fleet.history.values import Claim, History, MarkKind, RolloutStage
 from fleet.steps import SetRoute
@@ -32,7 +33,9 @@ class Tape:
     def add(self, kind: str, **data: Any) -> "Tape":
         seq = len(self.entries) + 1
         time = NOON + (seq - 1) * HOUR
-        self.entries.append(Entry(seq, time, kind, "run", "ana", 1, data, "", f"hash{seq}"))
+        self.entries.append(
+            Entry(seq, time, event_of(kind, data), "run", "ana", 1, "", f"hash{seq}")
+        )
         return self
 
     def routed(self, **shares: int) -> "Tape":

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from fleet.history.entry import Entry
+from fleet.history.events import event_of
 from fleet.maintenance.retention import UNRECORDED, kept_answers
 
 NOON = datetime(2031, 5, 1, 12, tzinfo=UTC)
@@ -14,7 +15,7 @@ NAME = "acme-support-tiny-v2.1.0"
 
 
 def entry(kind: str, ago: timedelta, **data: Any) -> Entry:
-    return Entry(1, NOON - ago, kind, "r", "me", 0, data, "", "")
+    return Entry(1, NOON - ago, event_of(kind, data), "r", "me", 0, "", "")
 
 
 def run(name: str, purpose: str, ago: int = 100, adapter: str = NAME, **more: Any) -> Entry:
@@ -52,7 +53,9 @@ def needed(entries: list[Entry], *stored: str, age: timedelta = KEEP * 2) -> set
     ],
 )  # fmt: skip
 def test_what_stays(entries: list[Entry], kept: set[str]) -> None:
-    names = {str(each.data["run"]) for each in entries if each.kind == "eval_finished"} - {"x"}
+    names = {
+        str(each.document()["run"]) for each in entries if each.event.kind == "eval_finished"
+    } - {"x"}
     assert needed(entries, *names) == kept
 
 

@@ -9,6 +9,7 @@ import pytest
 from fleet.evals.quality_drift import DriftStatus
 from fleet.evals.records import EvalRecord, drifts
 from fleet.history.entry import Entry
+from fleet.history.events import event_of
 from fleet.maintenance.notifications import (
     AGAIN,
     AGAIN_FOR,
@@ -32,7 +33,7 @@ HELD = Notification("undecided", "acme-support", "v2 10", {})
 def told(ago: timedelta, **more: Any) -> Entry:
     data = {"alias": "acme-support", "event": "undecided", "key": "v2 10", "to": "operators"}
     whole = data | {"delivered": True} | more
-    return Entry(1, NOON - ago, "notified", "r", "me", 0, whole, "", "")
+    return Entry(1, NOON - ago, event_of("notified", whole), "r", "me", 0, "", "")
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,9 @@ def rolled_back(decided: str, ago: timedelta) -> list[Entry]:
     checked = {"alias": "acme-support", "to": old, "decided": decided, "smoke_ok_s": 0.5,
                "smoke": smoke}  # fmt: skip
     kinds = ("rolled_back", made), ("rollback_checked", checked)
-    return [Entry(1, NOON - ago, kind, "r", "me", 0, data, "", "") for kind, data in kinds]
+    return [
+        Entry(1, NOON - ago, event_of(kind, data), "r", "me", 0, "", "") for kind, data in kinds
+    ]
 
 
 def test_whom_the_notice_of_a_rollback_did_not_reach_is_told_later() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from fleet.evals.records import EvalRecord
 from fleet.history.entry import Entry
+from fleet.history.events import event_of
 from fleet.history.fold import fold_entries
 from fleet.maintenance.retraining import (
     RetrainingDue,
@@ -37,7 +38,7 @@ def fleet(every: timedelta | None) -> FleetSpec:
 
 
 def entry(number: int, kind: str, at: datetime, **data: Any) -> Entry:
-    return Entry(number, at, kind, "run", "me", 0, data, "", "")
+    return Entry(number, at, event_of(kind, data), "run", "me", 0, "", "")
 
 
 def loaded(ago: timedelta) -> Entry:

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from fleet.encoding import plain
 from fleet.history.entry import Entry
+from fleet.history.events import event_of
 from fleet.history.fold import fold_entries
 from fleet.history.values import History
 from fleet.names import Address, alias_of, route_address
@@ -119,7 +120,7 @@ class World:
 
     def _append(self, kind: str, data: Mapping[str, object]) -> None:
         self.entries.append(
-            Entry(len(self.entries) + 1, self.now, kind, "run", "test", 1, data, "", "")
+            Entry(len(self.entries) + 1, self.now, event_of(kind, data), "run", "test", 1, "", "")
         )
 
     def _record(self, kind: str, step: Step) -> None:

@@ -70,14 +70,14 @@ class Tick:
         """Say whether a person let it go on who knew what serves now, or nothing was measured."""
         facts, judged = self.world.facts, False
         for each in self.world.entries:
-            if each.data.get("adapter") != self.target:
+            if each.document().get("adapter") != self.target:
                 continue
-            if each.kind == "gate_judged" and each.data["gate"] == gate:
+            if each.event.kind == "gate_judged" and each.document()["gate"] == gate:
                 judged = True
-            about = each.data.get("about", {})
+            about = self.world.said_of.get(each.seq, {})
             known = all(about.get(key, its) == its for key, its in facts.items()
                         if gate == "accuracy" or key != "golden")  # fmt: skip
-            if each.data.get("mark") == "approve" and (known or not judged):
+            if each.document().get("mark") == "approve" and (known or not judged):
                 return True
         return False
 
@@ -157,10 +157,10 @@ def an_abort_lasts_until_it_is_released(tick: Tick) -> None:
     """I6: whatever is declared, said of other versions and found in between."""
     out: set[str] = set()
     for each in tick.world.entries:
-        if each.kind == "released":
+        if each.event.kind == "released":
             out.clear()
-        elif each.kind == "rollout_marked" and each.data["mark"] == "abort":
-            out.add(each.data["digest"])
+        elif each.event.kind == "rollout_marked" and each.document()["mark"] == "abort":
+            out.add(each.document()["digest"])
     assert tick.world.digest not in out or tick.after <= tick.before
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from fleet.encoding import plain
 from fleet.gates.verdict import Verdict
 from fleet.history.entry import Entry
+from fleet.history.events import event_of
 from fleet.history.fold import fold_entries
 from fleet.history.values import History
 from fleet.resources import Route, Server, Share, State
@@ -64,6 +65,8 @@ class World:
     """Bytes that lost their traffic, until they are released or begin again."""
     live: Route = field(default_factory=lambda: route(ALIAS, (OLD, 100, "s")))
     entries: list[Entry] = field(default_factory=list)
+    said_of: dict[int, dict[str, str]] = field(default_factory=dict)
+    """By the number of a mark: what a verdict was about then."""
 
     def __post_init__(self) -> None:
         self.routed(self.live)
@@ -109,7 +112,7 @@ class World:
 
     def write(self, kind: str, **data: Any) -> None:
         seq = len(self.entries) + 1
-        self.entries.append(Entry(seq, self.now, kind, "run", "ana", 1, data, "", ""))
+        self.entries.append(Entry(seq, self.now, event_of(kind, data), "run", "ana", 1, "", ""))
 
     def routed(self, made: Route) -> None:
         step = {"step": f"set {made.address}", "address": made.address}
@@ -135,7 +138,8 @@ class World:
 
     def say(self, word: str, **more: Any) -> None:
         said = {"alias": ALIAS, "adapter": self.target, "mark": word, "reason": ""}
-        self.write("rollout_marked", **said, **more, digest=self.digest, about=self.facts)
+        self.write("rollout_marked", **said, **more, digest=self.digest)
+        self.said_of[len(self.entries)] = self.facts
 
     def roll_back(self) -> None:
         """Give all to the version before, as `fleetctl rollback` does, and keep the other out."""

@@ -9,6 +9,7 @@ import pytest
 from fleet.encoding import plain
 from fleet.gates.verdict import Verdict
 from fleet.history.entry import Entry
+from fleet.history.events import event_of
 from fleet.history.fold import fold_entries
 from fleet.history.values import History
 from fleet.resources import LoadedAdapter
@@ -44,7 +45,7 @@ class Past:
 
     def write(self, kind: str, **data: Any) -> None:
         seq = len(self.entries) + 1
-        self.entries.append(Entry(seq, NOON, kind, "run", "ana", 1, data, "", ""))
+        self.entries.append(Entry(seq, NOON, event_of(kind, data), "run", "ana", 1, "", ""))
 
     def step(self, operation: Any) -> None:
         step = {"step": f"{len(self.entries)}", "address": f"route/{ALIAS}"}

@@ -9,6 +9,7 @@ from fleet.gates.live import judge_live
 from fleet.gates.offline import judge_paired
 from fleet.gates.verdict import Verdict
 from fleet.history.entry import Entry
+from fleet.history.events import event_of
 from fleet.history.fold import fold_entries
 from fleet.resources import Route
 from fleet.rollout_policy import UNITS, GateSpec
@@ -22,7 +23,16 @@ NASTY = "<script>alert(1)</script> | @everyone http://10.0.0.7:8000/x /srv/store
 
 def entries(*records: tuple[str, dict[str, Any]]) -> list[Entry]:
     return [
-        Entry(seq, NOON + timedelta(seconds=seq), kind, "run", "eve@host7", 1, data, "", f"h{seq}")
+        Entry(
+            seq,
+            NOON + timedelta(seconds=seq),
+            event_of(kind, data),
+            "run",
+            "eve@host7",
+            1,
+            "",
+            f"h{seq}",
+        )
         for seq, (kind, data) in enumerate(records, 1)
     ]
 

@@ -14,7 +14,7 @@ from fleet.evals.records import drifts, eval_records
 from fleet.evals.run import EvalSpec, EvalTarget, Purpose
 from runtime.evals.context import EvalContext
 from runtime.evals.evaluate import evaluate
-from runtime.evals.record import entry_of, record
+from runtime.evals.record import eval_event, record
 from runtime.ledger.file import FileLedger
 from runtime.library.layout import folder_digest
 from tests.runtime.evals.scripted import NOON, STABLE, Peer, eval_context, peer, simple
@@ -48,9 +48,8 @@ class Desk:
         run = asyncio.run(
             evaluate(target, simple(items), spec or EvalSpec(), self.context, purpose=purpose)
         )
-        entry = record(run, self.context.store, self.ledger, self.library, "0.32.0 abc")
-        summary: dict[str, Any] = entry["summary"]
-        return summary
+        event = record(run, self.context.store, self.ledger, self.library, "0.32.0 abc")
+        return dict(event.summary)
 
     def standings(self) -> list[tuple[str, str]]:
         past = eval_records(self.ledger.read())["acme-support"]
@@ -107,7 +106,7 @@ def test_the_run_that_let_a_version_in_is_its_result_after_training(desk: Desk) 
     with peer(answers(0)) as server:
         target = EvalTarget(server.url, STABLE, STABLE, folder_digest(desk.version), "acme-support")
         run = asyncio.run(evaluate(target, simple(40), EvalSpec(), desk.context))
-        desk.ledger.append("eval_finished", [entry_of(run, desk.context.store)])
+        desk.ledger.append([eval_event(run, desk.context.store)])
         server.say = answers(20)
         assert desk.evaluate(server)["compared_with"] == run.id
         assert desk.evaluate(server, "aa")["compared"]["accuracy"]["changed"] == 0

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fleet.errors import EngineRejectedError, LockHeldError, StalePlanError, problem
+from fleet.history import LedgerEvent
 from fleet.history.fold import fold_entries, settled
 from fleet.history.values import History
 from fleet.names import Address
@@ -188,10 +189,10 @@ class TrappedLedger(FileLedger):
 
     trap: Trap
 
-    def append_all(self, records: Sequence[tuple[str, dict[str, Any]]], token: int = 0) -> int:
-        names = ", ".join(f"{kind} {data.get('step', '')}" for kind, data in records)
+    def append(self, events: Sequence[LedgerEvent], token: int = 0) -> int:
+        names = ", ".join(f"{event.kind} {getattr(event, 'step', '')}" for event in events)
         self.trap(f"before append {names}")
-        last = super().append_all(records, token)
+        last = super().append(events, token)
         self.trap(f"after append {names}")
         return last
 

@@ -29,4 +29,6 @@ def verdicts(outcome: ApplyOutcome) -> dict[str, str]:
 
 
 def kinds(bench: Bench, step: str) -> list[str]:
-    return [each.kind for each in bench.ledger().read() if each.data.get("step") == step]
+    return [
+        each.event.kind for each in bench.ledger().read() if each.document().get("step") == step
+    ]

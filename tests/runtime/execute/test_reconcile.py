@@ -143,10 +143,10 @@ def test_status_and_history_tell_what_happened(bench: Bench) -> None:
     assert [each["alias"] for each in mine["aliases"]] == ["birch-faq"]
     assert not {"servers", "last_apply", "notes"} & mine.keys()
     told = chosen(entries, limit=None, steps=False)
-    assert [each.kind for each in told] == ["apply_started", "apply_finished"] * 2
+    assert [each.event.kind for each in told] == ["apply_started", "apply_finished"] * 2
     assert chosen(entries, limit=1, steps=False) == told[-1:]
     about = chosen(entries, limit=None, steps=True, about="birch-faq")
-    assert {each.kind for each in about} == {"step_started", "step_finished"}
+    assert {each.event.kind for each in about} == {"step_started", "step_finished"}
     assert "ended" in render_text(told)
     assert render_json(told).count("\n") == 4
     assert render_text(()) == "Nothing has been done yet.\n"
@@ -155,7 +155,7 @@ def test_status_and_history_tell_what_happened(bench: Bench) -> None:
 def test_an_apply_that_was_killed_shows_as_unfinished(bench: Bench) -> None:
     asyncio.run(bench.apply(declared(OLD)))
     entries = bench.ledger().read()
-    cut = [each for each in entries if each.kind != "apply_finished"]
+    cut = [each for each in entries if each.event.kind != "apply_finished"]
     live = replace(asyncio.run(bench.observe()), routes_unknown="down")
     document = status("test", live, bench.history(), cut, None)
     assert document["last_apply"]["result"] == "unfinished"

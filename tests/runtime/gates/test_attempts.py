@@ -7,6 +7,7 @@ import pytest
 
 from fleet.encoding import plain
 from fleet.history.entry import Entry
+from fleet.history.events import event_of
 from runtime.gates.live import began
 from tests.fleet.planning.builders import route
 from tests.runtime.gates.test_evidence import trial
@@ -48,7 +49,7 @@ def test_a_rollout_began_with_its_latest_attempt(
 ) -> None:
     told = (judged(JANUARY), *between, judged(MARCH, 50))
     entries = [
-        Entry(number, JANUARY, kind, "r", "ci", 1, data, "", "")
+        Entry(number, JANUARY, event_of(kind, data), "r", "ci", 1, "", "")
         for number, (kind, data) in enumerate(told, 1)
     ]
     tried = trial(50, "s1", since=MARCH)
@@ -59,5 +60,5 @@ def test_a_rollout_began_with_its_latest_attempt(
 def test_what_was_found_without_traffic_or_beside_another_version_is_no_beginning(
     found: tuple[str, dict[str, Any]],
 ) -> None:
-    entry = Entry(1, JANUARY, found[0], "r", "ci", 1, found[1], "", "")
+    entry = Entry(1, JANUARY, event_of(found[0], found[1]), "r", "ci", 1, "", "")
     assert began(trial(50, "s1", since=MARCH), [entry]) == MARCH

@@ -12,6 +12,7 @@ import pytest
 from fleet.gates.verdict import Verdict
 from fleet.history.doubts import clock_behind
 from fleet.history.entry import Entry
+from fleet.history.events import event_of
 from runtime.gates.evidence import JudgedGate
 from runtime.gates.live import judge_traffic
 from runtime.usage.log import UsageLog
@@ -21,7 +22,7 @@ from tests.runtime.gates.test_evidence import PACE, logged, row, trial
 from tests.runtime.gateway.stage import NEW, OLD
 
 NOON = datetime(2031, 5, 1, 12, tzinfo=UTC)
-LAST = Entry(7, NOON, "apply_finished", "r", "ci", 1, {}, "", "")
+LAST = Entry(7, NOON, event_of("apply_finished", {}), "r", "ci", 1, "", "")
 
 
 @pytest.mark.parametrize("ahead", [-30, 0, 3600])
@@ -45,7 +46,10 @@ def test_a_clock_that_is_far_behind_is_refused_with_both_times() -> None:
 def test_what_is_written_by_a_clock_that_is_behind_does_not_set_it(kind: str, hours: int) -> None:
     early = NOON - timedelta(hours=1)
     data = {"alias": "a", "address": "key/a/b", "resource": {"kind": "key"}}
-    later = [Entry(8, early, kind, "r", "me", 1, data, "", ""), replace(LAST, seq=9, time=early)]
+    later = [
+        Entry(8, early, event_of(kind, data), "r", "me", 1, "", ""),
+        replace(LAST, seq=9, time=early),
+    ]
     error = clock_behind([LAST, *later], early)
     assert (error is not None) == bool(hours)
     assert error is None or "entry 7 by ci" in error.diagnostics[0].detail

@@ -75,8 +75,8 @@ def test_both_versions_are_asked_and_judged_pair_by_pair(tmp_path: Path) -> None
             found = await judged(tmp_path, ours.url)
             (one,) = found.judged
             assert (one.finding.verdict, one.finding.counts["items"]) == (Verdict.PASS, 40)
-            assert {each["adapter"] for each in found.entries} == {OLD, NEW}
-            assert one.runs == tuple(each["run"] for each in found.entries)
+            assert {each.adapter for each in found.events} == {OLD, NEW}
+            assert one.runs == tuple(each.run for each in found.events)
             again = await judged(tmp_path, ours.url)
             assert again.judged[0].finding == one.finding
 
@@ -223,7 +223,7 @@ def test_live_gates_count_the_requests_of_the_stage_and_of_no_one_else(tmp_path:
     live = state(loaded(NEW, "s1"), loaded(OLD, "s1"))
     end = NOON + timedelta(minutes=5)
     (one,) = judge_traffic(trial(50, "s1"), PACE, live, (), UsageReader(tmp_path), end)
-    assert (one.finding.verdict, one.data(NOON)["since"]) == (Verdict.FAIL, NOON.isoformat())
+    assert (one.finding.verdict, one.event(NOON).since) == (Verdict.FAIL, NOON)
     assert sum(one.finding.counts["bad"]) == 12  # type: ignore[arg-type]
 
 

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fleet.errors import FleetError, LockHeldError
+from fleet.history import Noted, Released, RolledBack
 from runtime.ledger import open_ledger
 from runtime.ledger.file import LEDGER_FILE, FileLedger
 
@@ -32,25 +33,25 @@ def lines(folder: Path) -> list[bytes]:
 
 def append_many(folder: Path, name: str) -> None:
     for number in range(25):
-        ledger(folder).append("note", [{"text": f"{name} {number}"}, {"text": "second"}])
+        ledger(folder).append([Noted(f"{name} {number}"), Noted("second")])
 
 
 def test_what_is_appended_is_read_back_in_order(tmp_path: Path) -> None:
     mine = ledger(tmp_path)
     assert mine.read() == []
-    assert mine.append("note", [{"text": "one"}, {"text": "zwei ü €"}]) == 2
-    assert mine.append_all([("released", {"alias": "acme-support"}), ("note", {})]) == 4
+    assert mine.append([Noted("one"), Noted("zwei ü €")]) == 2
+    assert mine.append([Released("acme-support"), Noted()]) == 4
     entries = ledger(tmp_path).read()
-    assert [(each.seq, each.kind) for each in entries] == [
+    assert [(each.seq, each.event.kind) for each in entries] == [
         (1, "note"), (2, "note"), (3, "released"), (4, "note")]  # fmt: skip
-    assert entries[1].data == {"text": "zwei ü €"}
+    assert entries[1].document() == {"text": "zwei ü €"}
     assert entries[2].previous == entries[1].hash
     assert entries[0].time == NOON
     assert [each.seq for each in mine.read(after=3)] == [4]
 
 
 def test_an_empty_append_writes_nothing(tmp_path: Path) -> None:
-    assert ledger(tmp_path).append("note", []) == 0
+    assert ledger(tmp_path).append([]) == 0
     assert ledger(tmp_path).read() == []
 
 
@@ -68,22 +69,22 @@ def test_processes_and_threads_that_append_at_the_same_time_lose_nothing(tmp_pat
         worker.join()
     entries = ledger(tmp_path).read()
     assert [each.seq for each in entries] == list(range(1, 201))
-    texts = [each.data["text"] for each in entries[::2]]
+    texts = [each.document()["text"] for each in entries[::2]]
     for name in ("p0", "p1", "t0", "t1"):
         mine = [each for each in texts if each.startswith(name)]
         assert mine == [f"{name} {number}" for number in range(25)]
-    assert {each.data["text"] for each in entries[1::2]} == {"second"}
+    assert {each.document()["text"] for each in entries[1::2]} == {"second"}
 
 
 def test_a_torn_last_line_is_no_entry_and_is_dropped_by_the_next_append(tmp_path: Path) -> None:
-    ledger(tmp_path).append("note", [{"text": "one"}, {"text": "two"}])
+    ledger(tmp_path).append([Noted("one"), Noted("two")])
     whole = (tmp_path / LEDGER_FILE).read_bytes()
     last = lines(tmp_path)[-1]
     for cut in range(1, len(last)):
         (tmp_path / LEDGER_FILE).write_bytes(whole[:-cut])
-        assert [each.data["text"] for each in ledger(tmp_path).read()] == ["one"]
-        assert ledger(tmp_path).append("note", [{"text": "three"}]) == 3
-        texts = [each.data["text"] for each in ledger(tmp_path).read()]
+        assert [each.document()["text"] for each in ledger(tmp_path).read()] == ["one"]
+        assert ledger(tmp_path).append([Noted("three")]) == 3
+        texts = [each.document()["text"] for each in ledger(tmp_path).read()]
         torn = f"a torn last line of {len(last) - cut} bytes was dropped"
         assert texts == ["one", torn, "three"] if cut < len(last) else ["one", "three"]
 
@@ -91,7 +92,7 @@ def test_a_torn_last_line_is_no_entry_and_is_dropped_by_the_next_append(tmp_path
 def test_a_first_line_that_is_torn_leaves_an_empty_ledger(tmp_path: Path) -> None:
     (tmp_path / LEDGER_FILE).write_bytes(b'{"by":"x"')
     assert ledger(tmp_path).read() == []
-    assert ledger(tmp_path).append("note", [{"text": "one"}]) == 2
+    assert ledger(tmp_path).append([Noted("one")]) == 2
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -100,7 +101,13 @@ def test_any_changed_byte_is_noticed_and_its_line_named(
     tmp_path: Path, place: int, byte: int
 ) -> None:
     (tmp_path / LEDGER_FILE).unlink(missing_ok=True)
-    ledger(tmp_path).append("note", [{"text": "one"}, {"text": "two"}, {"text": "three"}])
+    ledger(tmp_path).append(
+        [
+            Noted("one"),
+            Noted("two"),
+            Noted("three"),
+        ]
+    )
     content = bytearray((tmp_path / LEDGER_FILE).read_bytes())
     place %= len(content) - 1  # without the last newline the last line is torn, not changed
     if content[place] == byte:
@@ -116,7 +123,7 @@ def test_any_changed_byte_is_noticed_and_its_line_named(
 
 @pytest.mark.parametrize("name", ["removed", "swapped", "doubled"])
 def test_lines_that_are_removed_swapped_or_doubled_are_noticed(tmp_path: Path, name: str) -> None:
-    ledger(tmp_path).append("note", [{"text": each} for each in ("one", "two", "three")])
+    ledger(tmp_path).append([Noted(each) for each in ("one", "two", "three")])
     first, second, third = lines(tmp_path)
     forged = {
         "removed": [first, third],
@@ -129,12 +136,12 @@ def test_lines_that_are_removed_swapped_or_doubled_are_noticed(tmp_path: Path, n
 
 
 def test_nothing_is_appended_to_a_ledger_whose_last_line_was_changed(tmp_path: Path) -> None:
-    ledger(tmp_path).append("note", [{"text": "one"}, {"text": "two"}])
+    ledger(tmp_path).append([Noted("one"), Noted("two")])
     path = tmp_path / LEDGER_FILE
     path.write_bytes(path.read_bytes().replace(b'"two"', b'"2"'))
     before = path.read_bytes()
     with pytest.raises(FleetError, match=r"Line 2 .* was changed"):
-        ledger(tmp_path).append("note", [{"text": "three"}])
+        ledger(tmp_path).append([Noted("three")])
     assert path.read_bytes() == before
 
 
@@ -145,7 +152,7 @@ def test_the_lease_has_one_holder_and_its_token_grows(tmp_path: Path) -> None:
             ledger(tmp_path).lease("ben"),
         ):
             raise AssertionError("two holders")
-        assert ledger(tmp_path).append("note", [{}], first.token) == 1
+        assert ledger(tmp_path).append([Noted()], first.token) == 1
     with ledger(tmp_path).lease("ben") as second:
         assert (first.token, second.token) == (1, 2)
 
@@ -161,25 +168,25 @@ def test_an_expired_lease_is_taken_over_and_its_late_writer_is_refused(tmp_path:
             raise AssertionError("two holders")
         now += timedelta(seconds=1)
         with mine.lease("ben") as ben:
-            assert mine.append("note", [{"text": "ben"}], ben.token) == 1
+            assert mine.append([Noted("ben")], ben.token) == 1
             with pytest.raises(LockHeldError, match="lease 1, and lease 2"):
-                mine.append("note", [{"text": "anna"}], anna.token)
+                mine.append([Noted("anna")], anna.token)
             with pytest.raises(LockHeldError):
                 anna.renew()
-    assert [each.data["text"] for each in mine.read()] == ["ben"]
+    assert [each.document()["text"] for each in mine.read()] == ["ben"]
     with mine.lease("anna"):
         assert json.loads((tmp_path / "lease.json").read_text())["token"] == 3
 
 
 def test_an_emergency_needs_no_lease(tmp_path: Path) -> None:
     with ledger(tmp_path).lease("anna"):
-        assert ledger(tmp_path).append("rolled_back", [{"alias": "a"}]) == 1
+        assert ledger(tmp_path).append([RolledBack("a")]) == 1
 
 
 def test_a_lost_lease_file_does_not_bring_old_tokens_back(tmp_path: Path) -> None:
     for _ in range(3):
         with ledger(tmp_path).lease("anna") as lease:
-            ledger(tmp_path).append("note", [{}], lease.token)
+            ledger(tmp_path).append([Noted()], lease.token)
     (tmp_path / "lease.json").unlink()
     with ledger(tmp_path).lease("ben") as lease:
         assert lease.token == 4
@@ -221,5 +228,5 @@ def test_an_address_of_an_unknown_home_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FleetError, match="`s3`"):
         open_ledger(tmp_path, "run", "me", lambda: NOON, address="s3://bucket")
     other = open_ledger(tmp_path, "run", "me", lambda: NOON, address=f"file:{tmp_path}/other")
-    other.append("note", [{}])
+    other.append([Noted()])
     assert (tmp_path / "other" / LEDGER_FILE).is_file()

@@ -20,6 +20,7 @@ from fleet.gates.live import judge_live
 from fleet.gates.offline import judge_paired
 from fleet.gates.soak import judge_soaking, soaking
 from fleet.gates.verdict import Finding, Verdict
+from fleet.history import LedgerEvent, Released, event_of
 from fleet.history.evidence_check import check_evidence
 from fleet.rollout_policy import UNITS, GateSpec
 from runtime.ledger import chain
@@ -32,11 +33,17 @@ NOON = datetime(2031, 5, 1, 12, tzinfo=UTC)
 KINDS = ("changed", "removed", "moved", "doubled", "forged")
 
 
-def chained(records: Sequence[tuple[str, Mapping[str, Any]]]) -> list[bytes]:
+def chained(events: Sequence[LedgerEvent]) -> list[bytes]:
     lines, previous = [], ""
-    for seq, (kind, data) in enumerate(records, 1):
+    for seq, event in enumerate(events, 1):
         text, previous = chain.line(
-            seq, time=NOON, kind=kind, run="r", by="ana", token=1, data=data, previous=previous
+            seq,
+            time=NOON,
+            event=event,
+            run="r",
+            by="ana",
+            token=1,
+            previous=previous,
         )
         lines.append(text)
     return lines
@@ -47,7 +54,7 @@ def of_a_story(story: list[tuple[str, Any]]) -> list[bytes]:
     for kind, what in story:
         happen(world, kind, what)
         world.tick()
-    return chained([(each.kind, each.data) for each in world.entries])
+    return chained([each.event for each in world.entries])
 
 
 @drawn
@@ -64,8 +71,8 @@ def test_whatever_is_done_to_an_entry_within_a_ledger_is_found(
         case "changed":  # and chained anew as far as its own hash goes
             old = chain.entry(lines[at][:-1], at + 1, "here")
             damaged[at] = chain.line(
-                old.seq, time=old.time, kind=old.kind, run=old.run, by="eve", token=1,
-                data=old.data, previous=old.previous,
+                old.seq, time=old.time, event=old.event, run=old.run, by="eve", token=1,
+                previous=old.previous,
             )[0]  # fmt: skip
         case "removed":
             del damaged[at]
@@ -76,8 +83,8 @@ def test_whatever_is_done_to_an_entry_within_a_ledger_is_found(
         case _:
             before = chain.entry(lines[at][:-1], at + 1, "here")
             forged = chain.line(
-                before.seq + 1, time=NOON, kind="released", run="r", by="eve", token=1,
-                data={"alias": "acme-support"}, previous=before.hash,
+                before.seq + 1, time=NOON, event=Released("acme-support"), run="r", by="eve",
+                token=1, previous=before.hash,
             )[0]  # fmt: skip
             damaged.insert(at + 1, forged)
     with pytest.raises(FleetError) as found:
@@ -136,7 +143,7 @@ def findings(draw: st.DrawFn) -> Finding:
 
 def differs(finding: Mapping[str, Any]) -> str:
     data = {"alias": "a", "adapter": "v", "gate": "g", "finding": finding}
-    (text,) = chained([("gate_judged", data)])
+    (text,) = chained([event_of("gate_judged", data)])
     (found,) = check_evidence(chain.entries(text, "here"))
     return found.differs
 
@@ -218,7 +225,7 @@ class Writers:
             return
         with nullcontext() if newest else pytest.raises(LockHeldError):
             if what == "append":
-                self.ledger.append("note", [{}], lease.token)
+                self.ledger.append([event_of("note", {})], lease.token)
                 self.written.append(lease.token)
             else:
                 lease.renew()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fleet.errors import FleetError, problem
+from fleet.history import event_of
 from runtime.ledger import open_ledger
 from runtime.ledger.outbox import LedgerOutbox, deliver
 from runtime.ledger.protocol import Ledger
@@ -41,11 +42,11 @@ def hung(state: Path) -> Iterator[None]:
 def test_a_ledger_that_hangs_is_waited_for_once(tmp_path: Path) -> None:
     mine = scribe(tmp_path)
     with hung(tmp_path):
-        assert "no answer within 1 s; it is queued" in mine.append("rolled_back", [BACK])
+        assert "no answer within 1 s; it is queued" in mine.append([event_of("rolled_back", BACK)])
         assert mine.read("nothing", lambda _: "asked again") == "nothing"
-        assert "it is queued" in mine.append("rollback_checked", [BACK])
+        assert "it is queued" in mine.append([event_of("rollback_checked", BACK)])
         with pytest.raises(FleetError, match="does not answer"):
-            mine.append_or_raise("drill_started", [BACK])
+            mine.append_or_raise([event_of("drill_started", BACK)])
 
 
 def test_what_was_queued_is_written_once_with_who_said_it_and_when(tmp_path: Path) -> None:
@@ -53,13 +54,19 @@ def test_what_was_queued_is_written_once_with_who_said_it_and_when(tmp_path: Pat
         raise FleetError(problem("X", "The ledger's home is down", "no route to host"))
 
     away = LedgerOutbox(dead, tmp_path / "queued", by="ann", run="r7")
-    assert "home is down" in away.append("rolled_back", [BACK, BACK])
-    assert "home is down" in away.append("rollback_checked", [BACK])
+    assert "home is down" in away.append(
+        [event_of("rolled_back", BACK), event_of("rolled_back", BACK)]
+    )
+    assert "home is down" in away.append([event_of("rollback_checked", BACK)])
     assert deliver(tmp_path / "queued", ledger(tmp_path)) == 3
     assert deliver(tmp_path / "queued", ledger(tmp_path)) == 0
     entries = ledger(tmp_path).read()
-    assert [each.kind for each in entries] == ["rolled_back", "rolled_back", "rollback_checked"]
-    late = entries[0].data["queued"]
+    assert [each.event.kind for each in entries] == [
+        "rolled_back",
+        "rolled_back",
+        "rollback_checked",
+    ]
+    late = entries[0].document()["queued"]
     assert (late["by"], late["run"]) == ("ann", "r7")
     assert datetime.fromisoformat(late["time"]).tzinfo is UTC
 
@@ -67,11 +74,11 @@ def test_what_was_queued_is_written_once_with_who_said_it_and_when(tmp_path: Pat
 def test_what_the_hung_home_wrote_after_all_is_not_written_again(tmp_path: Path) -> None:
     mine = scribe(tmp_path)
     with hung(tmp_path):
-        assert mine.append("rolled_back", [BACK])
+        assert mine.append([event_of("rolled_back", BACK)])
     while not ledger(tmp_path).read():  # the thread that was left behind has the lock now
         os.sched_yield()
     assert deliver(tmp_path / "queued", ledger(tmp_path)) == 0
-    assert [each.kind for each in ledger(tmp_path).read()] == ["rolled_back"]
+    assert [each.event.kind for each in ledger(tmp_path).read()] == ["rolled_back"]
     assert not list((tmp_path / "queued").glob("*.json"))
 
 
@@ -79,7 +86,7 @@ def test_a_ledger_that_still_does_not_take_it_leaves_it_queued(tmp_path: Path) -
     def dead() -> Ledger:
         raise OSError("no route to host")
 
-    LedgerOutbox(dead, tmp_path / "queued").append("rolled_back", [BACK])
+    LedgerOutbox(dead, tmp_path / "queued").append([event_of("rolled_back", BACK)])
     (tmp_path / "ledger.jsonl").write_text("not a ledger\n", encoding="utf-8")
     with pytest.raises(FleetError):
         deliver(tmp_path / "queued", ledger(tmp_path))
@@ -93,7 +100,7 @@ def test_nobody_waits_for_ever_for_a_lock_whose_holder_has_stopped(
     monkeypatch.setattr("runtime.ledger.file.LOCK_S", 0.05)
     with hung(tmp_path):
         take = ledger(tmp_path).lease("me").__enter__
-        for call in (take, lambda: scribe(tmp_path).append_or_raise("note", [])):
+        for call in (take, lambda: scribe(tmp_path).append_or_raise([])):
             with pytest.raises(FleetError, match="does not answer"):
                 call()
     with ledger(tmp_path).lease("me") as lease:
@@ -102,5 +109,5 @@ def test_nobody_waits_for_ever_for_a_lock_whose_holder_has_stopped(
 
 def test_without_a_queue_the_reason_says_what_is_lost(tmp_path: Path) -> None:
     with hung(tmp_path):
-        told = LedgerOutbox(lambda: ledger(tmp_path)).append("rolled_back", [BACK])
+        told = LedgerOutbox(lambda: ledger(tmp_path)).append([event_of("rolled_back", BACK)])
     assert told == "no answer within 1 s"

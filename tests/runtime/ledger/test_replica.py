@@ -11,6 +11,7 @@ from threading import Thread, active_count
 import pytest
 
 from fleet.errors import FleetError
+from fleet.history import Noted, Released
 from runtime.files import try_lock
 from runtime.ledger.fallback import FallbackLedger, LedgerSnapshot, last_known
 from runtime.ledger.file import LEDGER_FILE, FileLedger
@@ -33,7 +34,7 @@ def known(folder: Path, read_s: float = 60.0) -> LedgerSnapshot:
 
 
 def noted(folder: Path, *texts: str) -> None:
-    ledger(folder).append("note", [{"text": each} for each in texts])
+    ledger(folder).append([Noted(each) for each in texts])
     ledger(folder).read()
 
 
@@ -90,12 +91,11 @@ def test_a_ledger_that_was_lost_is_not_begun_anew_but_put_back_from_the_copy(
         emptied()
         for call in (
             ledger(tmp_path).read,
-            lambda: ledger(tmp_path).append("note", [{}]),
-            lambda: ledger(tmp_path).append_all([("note", {})]),
+            lambda: ledger(tmp_path).append([Noted()]),
             lambda: deliver(tmp_path / "queued", ledger(tmp_path)),
         ):
             if not (tmp_path / "queued").exists():
-                assert "The ledger is gone" in outbox.append("released", [{"alias": "a"}])
+                assert "The ledger is gone" in outbox.append([Released("a")])
             with pytest.raises(FleetError) as caught:
                 call()
             (shown,) = caught.value.diagnostics
@@ -105,7 +105,7 @@ def test_a_ledger_that_was_lost_is_not_begun_anew_but_put_back_from_the_copy(
         assert not path.exists() or path.read_bytes() == b"torn"
     assert subprocess.run(shlex.split(shown.command), check=False).returncode == 0
     assert [deliver(tmp_path / "queued", ledger(tmp_path)) for _ in range(2)] == [1, 0]
-    assert [each.kind for each in ledger(tmp_path).read()] == ["note", "note", "released"]
+    assert [each.event.kind for each in ledger(tmp_path).read()] == ["note", "note", "released"]
     assert is_a_copy(tmp_path)
 
 
@@ -125,7 +125,7 @@ def test_a_copy_is_moved_aside_for_another_history_and_that_is_said_once(tmp_pat
         assert aside.read_bytes() == copies[-1]
         assert is_a_copy(tmp_path)
         told.clear()
-        mine.append("note", [{"text": "another"}])
+        mine.append([Noted("another")])
         mine.read()
         assert told == []
         copies.append(path.read_bytes())
@@ -158,7 +158,7 @@ def test_what_is_known_of_a_home_that_is_away(
     found = known(tmp_path, read_s)
     assert found.away is not None
     assert found.away.diagnostics[0].code == code
-    assert [each.data["text"] for each in found.entries] == ["one", "two"]
+    assert [each.document()["text"] for each in found.entries] == ["one", "two"]
     (tmp_path / MIRROR_FILE).write_text("nonsense\n", encoding="utf-8")
     with pytest.raises(FleetError, match="is damaged" if instead is None else "does not answer"):
         known(tmp_path, read_s)
@@ -181,7 +181,7 @@ def test_a_home_that_hangs_is_not_asked_again_until_it_has_answered(tmp_path: Pa
     hung[0].join()
     path.unlink()
     path.write_bytes(content)
-    assert [each.data["text"] for each in ledger(tmp_path, hung=hung).read()] == ["one"]
+    assert [each.document()["text"] for each in ledger(tmp_path, hung=hung).read()] == ["one"]
 
 
 def test_a_new_fleet_has_no_ledger_and_misses_none(tmp_path: Path) -> None:
@@ -194,12 +194,12 @@ def test_what_is_queued_follows_what_was_read_and_is_there_once(tmp_path: Path) 
     outbox = LedgerOutbox(
         lambda: ledger(tmp_path), tmp_path / "queued", "ben", "r7", down="it is away"
     )
-    assert outbox.append("released", [{"alias": "acme-support"}]).startswith("it is away; it is q")
+    assert outbox.append([Released("acme-support")]).startswith("it is away; it is q")
     path = tmp_path / "home" / LEDGER_FILE
     aside = path.rename(tmp_path / "aside")
     last = known(tmp_path).entries[-1]
-    assert (last.seq, last.kind, last.by, last.run) == (2, "released", "ben", "r7")
-    assert last.data["alias"] == "acme-support"
+    assert (last.seq, last.event.kind, last.by, last.run) == (2, "released", "ben", "r7")
+    assert last.document()["alias"] == "acme-support"
     aside.rename(path)
     waiting = next((tmp_path / "queued").glob("*.json"))
     kept = waiting.read_bytes()
@@ -207,28 +207,28 @@ def test_what_is_queued_follows_what_was_read_and_is_there_once(tmp_path: Path) 
     ledger(tmp_path).read()
     waiting.write_bytes(kept)  # as if the run had been killed before it was removed
     path.unlink()
-    assert [each.kind for each in known(tmp_path).entries] == ["note", "released"]
+    assert [each.event.kind for each in known(tmp_path).entries] == ["note", "released"]
 
 
 def test_what_is_written_here_is_in_the_copy_at_once(tmp_path: Path) -> None:
     mine, other = ledger(tmp_path), ledger(tmp_path)
-    mine.append("note", [{"text": "one"}])
-    other.append_all([("note", {"text": "two ü"}), ("note", {"text": "three"})])
+    mine.append([Noted("one")])
+    other.append([Noted("two ü"), Noted("three")])
     assert is_a_copy(tmp_path)
-    home(tmp_path).append("note", [{"text": "from another machine"}])
+    home(tmp_path).append([Noted("from another machine")])
     path = tmp_path / MIRROR_FILE
     path.write_bytes(path.read_bytes() + b'{"torn')
-    mine.append("note", [{"text": "four"}])
+    mine.append([Noted("four")])
     assert is_a_copy(tmp_path)
     path.write_bytes(b"nonsense\n")
-    mine.append("note", [{"text": "five"}])
+    mine.append([Noted("five")])
     assert path.read_bytes() == b"nonsense\n", "what is damaged waits until all is read"
     mine.read()
     assert is_a_copy(tmp_path)
     with try_lock(tmp_path / "ledger-as-last-read.lock"):
-        mine.append("note", [{"text": "while another process writes it"}])
+        mine.append([Noted("while another process writes it")])
     assert not is_a_copy(tmp_path)
-    mine.append("note", [{"text": "six"}])
+    mine.append([Noted("six")])
     assert is_a_copy(tmp_path)
 
 
@@ -238,7 +238,7 @@ def test_a_ledger_is_read_from_its_end_as_far_as_is_asked(
 ) -> None:
     mine = home(tmp_path)
     for length in lengths:
-        mine.append("note", [{"text": "ü" * length}])
+        mine.append([Noted("ü" * length)])
     everything = mine.read()
     path = tmp_path / "home" / LEDGER_FILE
     path.write_bytes(path.read_bytes() + b'{"seq": 99, "torn')

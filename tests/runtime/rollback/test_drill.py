@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fleet.errors import FleetError, problem
+from fleet.history import event_of
 from fleet.maintenance.drills import last_drills
 from runtime.ledger import open_ledger
 from runtime.ledger.outbox import LedgerOutbox
@@ -34,7 +35,7 @@ async def drilled(ours: Stage, *, live: bool = False, **more: Any) -> DrillResul
 
 
 def kinds(state: Path) -> list[str]:
-    return [each.kind for each in ledger(state).read()]
+    return [each.event.kind for each in ledger(state).read()]
 
 
 @pytest.mark.parametrize("new", [10, 100])
@@ -49,7 +50,7 @@ def test_a_dry_drill_moves_nobody_and_proves_the_way_back(tmp_path: Path, new: i
             after, _ = await ours.gateways.read_table()
             assert after == before.model_copy(update={"revision": 2})
             (entry,) = ledger(ours.state).read()
-            assert entry.data["complete"] is True
+            assert entry.document()["complete"] is True
             assert last_drills([entry]) == {"acme-support": NOON}
 
     asyncio.run(scenario())
@@ -109,14 +110,14 @@ def test_a_killed_live_drill_is_put_right_and_never_undoes_what_came_after(tmp_p
                 "target": OLD,
                 "shares": [each.model_dump(mode="json") for each in entry.shares],
             }
-            ledger(ours.state).append("drill_started", [begun])
+            ledger(ours.state).append([event_of("drill_started", begun)])
             await ours.gateways.publish(flipped(before, "acme-support", entry.shares[1]))
             (left,) = unfinished(ledger(ours.state).read())
             await undo(left, ours.gateways, lambda: ledger(ours.state))
             now, _ = await ours.gateways.read_table()
             assert now.aliases == before.aliases
             assert list(unfinished(ledger(ours.state).read())) == []
-            ledger(ours.state).append("drill_started", [begun])
+            ledger(ours.state).append([event_of("drill_started", begun)])
             await rollback(RollbackRequest("acme-support"), ours.gateways, scribe(ours.state))
             assert list(unfinished(ledger(ours.state).read())) == []
 

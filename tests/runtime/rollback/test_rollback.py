@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fleet.errors import FleetError, LockHeldError, problem
-from fleet.history import Entry, FallbackCheck, fallback_check, fold_entries
+from fleet.history import Entry, FallbackCheck, StepStarted, fallback_check, fold_entries
 from fleet.spec import GatewaySpec
 from plans.reports.history import render_text
 from runtime.gateway.control import LocalGateways
@@ -58,10 +58,10 @@ def test_all_traffic_is_back_on_the_version_before(tmp_path: Path, new: int) -> 
             (hold,) = past.holds["acme-support"].values()
             assert (hold.adapter, hold.reason, hold.by) == (NEW, "wrong refunds", "tester")
             done, checked = ledger(ours.state).read()
-            assert (done.kind, checked.kind) == ("rolled_back", "rollback_checked")
-            assert done.data["decided"] == checked.data["decided"] == result.decided
-            assert checked.data["smoke"] == {"passed": 1, "total": 1, "telling": 1}
-            assert checked.data["smoke_ok_s"] >= checked.data["all_gateways_s"] > 0
+            assert (done.event.kind, checked.event.kind) == ("rolled_back", "rollback_checked")
+            assert done.document()["decided"] == checked.document()["decided"] == result.decided
+            assert checked.document()["smoke"] == {"passed": 1, "total": 1, "telling": 1}
+            assert checked.document()["smoke_ok_s"] >= checked.document()["all_gateways_s"] > 0
 
     asyncio.run(scenario())
 
@@ -118,7 +118,7 @@ def test_a_newer_version_is_given_all_traffic_only_on_purpose(tmp_path: Path) ->
                 await back(ours, "2.2.0")
             assert (await ours.send(chat())).version == OLD
             forward = await back(ours, "2.2.0", forward=True)
-            assert ledger(ours.state).read()[-2].data["forward"] is True
+            assert ledger(ours.state).read()[-2].document()["forward"] is True
             assert (forward.target, forward.held, forward.before) == (
                 NEW,
                 (),
@@ -261,8 +261,8 @@ def test_the_lease_s_token_stays_so_that_a_late_writer_stays_out(tmp_path: Path)
 def test_known_inputs_come_from_the_last_plan_that_tested_the_alias() -> None:
     def entry(seq: int, name: str, *inputs: str) -> Entry:
         operation = {"verb": "smoke", "adapter": {"adapter": name}, "inputs": list(inputs)}
-        when = NOON + timedelta(seconds=seq)
-        return Entry(seq, when, "step_started", "r", "b", 1, {"operation": operation}, "", "")
+        event = StepStarted(operation=operation)
+        return Entry(seq, NOON + timedelta(seconds=seq), event, "r", "b", 1, "", "")
 
     entries = [
         entry(1, OLD, "a"),

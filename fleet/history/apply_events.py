@@ -1,0 +1,121 @@
+"""Defines the events of applies: steps, adopted resources, deleted files, notes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeAlias
+
+from fleet.encoding import optional
+
+Document: TypeAlias = Mapping[str, Any]
+"""A value in plain form, kept as it was written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventFields:
+    """The fields that an entry of any kind may have."""
+
+    entry_id: str | None = optional()
+    """Id from the outbox: a second entry with the id repeats the first and counts as a note."""
+    queued: Mapping[str, str] | None = optional()
+    """Time, author and run of an entry that waited for its home; None: the entry did not wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyStarted(EventFields):
+    """The begin of an apply."""
+
+    kind: ClassVar[str] = "apply_started"
+    plan_id: str = ""
+    fleet: str = ""
+    commit: str = ""
+    trigger: str = ""
+    """`apply` or `reconcile`."""
+    steps: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StepStarted(EventFields):
+    """The begin of a step."""
+
+    kind: ClassVar[str] = "step_started"
+    plan_id: str = ""
+    step: str = ""
+    address: str = ""
+    operation: Document = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StepFinished(EventFields):
+    """The success of a step."""
+
+    kind: ClassVar[str] = "step_finished"
+    step: str = ""
+    address: str = ""
+    how: str = ""
+    """`done`, `adopted` or `recovered`."""
+    boot: str = ""
+    plan_id: str | None = optional()
+    """None: recovered by a later run."""
+    operation: Document | None = optional()  # noqa: RUF009 (a field)
+    """The operation of an adopted step, which never started; None: `StepStarted` has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepFailed(EventFields):
+    """The failure of a step."""
+
+    kind: ClassVar[str] = "step_failed"
+    plan_id: str = ""
+    step: str = ""
+    address: str = ""
+    code: str = ""
+    summary: str = ""
+    detail: str = ""
+    stale: bool = False
+    unsure: bool = False
+    """Whether the step may have had its effect."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyFinished(EventFields):
+    """The end of an apply."""
+
+    kind: ClassVar[str] = "apply_finished"
+    plan_id: str = ""
+    result: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """Number of steps by outcome."""
+    boots: Mapping[str, str] = field(default_factory=dict)
+    """Boot id by server."""
+    gone: tuple[str, ...] = ()
+    """Addresses that are not live and that no declaration asks for any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted(EventFields):
+    """A live resource that fleetctl owns from then on."""
+
+    kind: ClassVar[str] = "adopted"
+    address: str = ""
+    resource: Document = field(default_factory=dict)
+    boot: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Collected(EventFields):
+    """The ids that a garbage collection is about to delete."""
+
+    kind: ClassVar[str] = "collected"
+    versions: tuple[str, ...] = ()
+    copies: tuple[str, ...] = ()
+    evaluations: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Noted(EventFields):
+    """A note for people."""
+
+    kind: ClassVar[str] = "note"
+    text: str = ""
+    step: str | None = optional()
+    """Id of a step that started and had no effect."""

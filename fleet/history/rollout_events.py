@@ -1,0 +1,254 @@
+"""Defines the events of rollouts: verdicts, marks, rollbacks, drills, notices, retrainings."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import ClassVar
+
+from fleet.encoding import optional
+from fleet.history.apply_events import Document, EventFields
+
+
+@dataclass(frozen=True, slots=True)
+class SmokeCounts:
+    """The figures of a smoke test; no text of a client is in them."""
+
+    passed: int = 0
+    total: int = 0
+    telling: int | None = None
+    """Answers that differ from the base's; None: not compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class RolledBack(EventFields):
+    """A rollback, or a rollback undone (`forward`); an entry for every version held by it."""
+
+    kind: ClassVar[str] = "rolled_back"
+    alias: str = ""
+    to: str = ""
+    """Full name of the version with all traffic from then on."""
+    before: Mapping[str, int] = field(default_factory=dict)
+    """Percentage by version."""
+    reason: str = ""
+    revision: int | None = None
+    """Revision of the routing table."""
+    decided: str = ""
+    """Time of the decision, ISO 8601, as `RollbackChecked` repeats it."""
+    seconds: float = 0.0
+    acknowledged: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
+    adapter: str | None = optional()
+    """Full name of the version that is held; None: no version is."""
+    forward: bool = optional(default=False)
+    cause: str | None = optional()
+    """Decider; None: the author of the entry."""
+    gate: str | None = optional()
+    """The gate whose verdict decided; None: a person decided."""
+    digest: str | None = optional()
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackChecked(EventFields):
+    """The smoke test after a rollback."""
+
+    kind: ClassVar[str] = "rollback_checked"
+    alias: str = ""
+    to: str = ""
+    decided: str = ""
+    all_gateways_s: float | None = None
+    """Seconds from the decision to the last acknowledgement."""
+    smoke_ok_s: float | None = None
+    """Seconds from the decision to the end of the smoke test; None: the test did not pass."""
+    smoke: SmokeCounts = SmokeCounts()
+    failures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Notified(EventFields):
+    """A notice to a recipient, delivered or not."""
+
+    kind: ClassVar[str] = "notified"
+    alias: str = ""
+    event: str = ""
+    to: str = ""
+    """`operators`, or `client NAME`."""
+    delivered: bool = False
+    detail: str = ""
+    key: str | None = optional()
+    """Key of the notification; None: the notice of a rollback that `decided` names."""
+    decided: str | None = optional()
+
+
+@dataclass(frozen=True, slots=True)
+class DrillStarted(EventFields):
+    """The begin of a live drill."""
+
+    kind: ClassVar[str] = "drill_started"
+    alias: str = ""
+    target: str = ""
+    shares: tuple[Document, ...] = ()
+    """The shares to restore, as in the routing table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drilled(EventFields):
+    """The end of a drill."""
+
+    kind: ClassVar[str] = "drilled"
+    alias: str = ""
+    target: str = ""
+    live: bool = False
+    complete: bool = False
+    """Whether a rollback would have succeeded."""
+    seconds: float = 0.0
+    back_s: float | None = None
+    """Seconds of the way back; None: no traffic moved."""
+    acknowledged: tuple[str, ...] = ()
+    smoke: SmokeCounts = SmokeCounts()
+
+
+@dataclass(frozen=True, slots=True)
+class DrillRefused(EventFields):
+    """A drill that could not begin; its entry is of the kind `drilled`, with a `reason`."""
+
+    kind: ClassVar[str] = "drilled"
+    alias: str = ""
+    reason: str = ""
+    target: str = ""
+    live: bool = False
+    complete: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DrillUndone(EventFields):
+    """The end of a killed live drill: the route is as before."""
+
+    kind: ClassVar[str] = "drill_undone"
+    alias: str = ""
+    target: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Released(EventFields):
+    """A release of versions that were kept out."""
+
+    kind: ClassVar[str] = "released"
+    alias: str = ""
+    reason: str = ""
+    route: Document | None = None
+    """The live route, from which the rollout goes on; None: no route."""
+    adapter: str | None = None
+    """Full name of the version; None: every version."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateJudged(EventFields):
+    """A verdict of a gate."""
+
+    kind: ClassVar[str] = "gate_judged"
+    alias: str = ""
+    adapter: str = ""
+    stable: str = ""
+    percent: int = 0
+    gate: str = ""
+    finding: Document = field(default_factory=dict)
+    """`fleet.gates.Finding` as written, which `evidence_check` judges again."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """Of `adapter`, `stable`, `base`, `golden`."""
+    fingerprint: str = ""
+    since: datetime | None = None
+    """Entry of the stage; None: the time of the ledger's entry."""
+    runs: tuple[str, ...] = ()
+    """Ids of the evaluations behind the verdict, stable's first."""
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutMarked(EventFields):
+    """A mark of a person on a rollout."""
+
+    kind: ClassVar[str] = "rollout_marked"
+    alias: str = ""
+    adapter: str = ""
+    mark: str = ""
+    """A `MarkKind`, or a mark of a later release."""
+    reason: str = ""
+    until: datetime | None = optional()  # noqa: RUF009 (a field)
+    """End of a pause."""
+    digest: str | None = optional()
+
+
+@dataclass(frozen=True, slots=True)
+class EvalFinished(EventFields):
+    """An evaluation; its answers are in a file."""
+
+    kind: ClassVar[str] = "eval_finished"
+    run: str = ""
+    alias: str = ""
+    adapter: str = ""
+    purpose: str = ""
+    """`gate`, `anchor`, `rolling`, `smoke` or `aa`."""
+    summary: Document = field(default_factory=dict)
+    samples_sha256: str = ""
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeCompared(EventFields):
+    """A comparison of a judge with the labels of people."""
+
+    kind: ClassVar[str] = "judge_compared"
+    client: str = ""
+    url: str = ""
+    model: str = ""
+    labels: str = ""
+    labels_sha256: str = ""
+    n: int = 0
+    agreed: int = 0
+    unparsable: int = 0
+    kappa: float | None = None
+    objection: str = ""
+    """Why the judge decides no gate; empty: the judge may decide."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetrainClaimed(EventFields):
+    """A claim on the retraining of an alias."""
+
+    kind: ClassVar[str] = "retrain_claimed"
+    alias: str = ""
+    by: str = ""
+    until: datetime | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RetrainReleased(EventFields):
+    """The end of a claim."""
+
+    kind: ClassVar[str] = "retrain_released"
+    alias: str = ""
+    by: str = ""
+    until: datetime | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RetrainStarted(EventFields):
+    """The begin of a training."""
+
+    kind: ClassVar[str] = "retrain_started"
+    alias: str = ""
+    adapter: str = ""
+    command: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RetrainFinished(EventFields):
+    """A trained version in the library."""
+
+    kind: ClassVar[str] = "retrain_finished"
+    alias: str = ""
+    adapter: str = ""
+    digest: str = ""
+    seconds: float | None = None
+    """Duration of the training; None: its run was interrupted."""
