@@ -90,20 +90,17 @@ class JsonClient:
             EngineUnreachableError: no answer, in time (`EngineTimedOutError`) or at all.
             EngineRejectedError: an answer that is not a success or not JSON.
         """
-        response = await self._call("GET", path, None, timeout_s, attempts)
-        return self._document(response)
+        return self._document(await self._call("GET", path, None, timeout_s, attempts))
 
     async def get_text(
         self, path: str, *, timeout_s: float | None = None, attempts: int = READ_ATTEMPTS
     ) -> str:
         """Return the text at `path`; otherwise as `get`."""
-        response = await self._call("GET", path, None, timeout_s, attempts)
-        return response.text
+        return (await self._call("GET", path, None, timeout_s, attempts)).text
 
     async def get_bytes(self, path: str, *, timeout_s: float | None = None) -> bytes:
         """Return the bytes at `path`; otherwise as `get`."""
-        response = await self._call("GET", path, None, timeout_s, READ_ATTEMPTS)
-        return response.content
+        return (await self._call("GET", path, None, timeout_s, READ_ATTEMPTS)).content
 
     async def post(self, path: str, body: Any = None, *, timeout_s: float | None = None) -> Any:
         """Send a document once; return the answer, decoded if it is JSON, else its text.
@@ -117,10 +114,6 @@ class JsonClient:
     async def put(self, path: str, body: Any = None, *, timeout_s: float | None = None) -> Any:
         """Send a document once with PUT; otherwise as `post`."""
         return self._any(await self._call("PUT", path, body, timeout_s, 1))
-
-    async def delete(self, path: str, *, timeout_s: float | None = None) -> Any:
-        """Send a DELETE once; otherwise as `post`."""
-        return self._any(await self._call("DELETE", path, None, timeout_s, 1))
 
     async def close(self) -> None:
         """Close the connections."""

@@ -52,7 +52,7 @@ def recovered(history: History, live: State) -> list[tuple[str, str, LedgerEvent
 
 
 def unconverged(plan: Plan, live: State) -> tuple[Address, ...]:
-    """Return the addresses that a plan changes and that are not as it would leave them."""
+    """Return the addresses of a plan's changes that have not taken effect."""
     found = {
         change.address
         for change in plan.changes
@@ -77,7 +77,7 @@ def forgotten(history: History, live: State) -> tuple[Address, ...]:
 
 
 def moved_since(plan: Plan, live: State) -> tuple[str, ...]:
-    """Return, as lines, the changes whose resource is neither as before nor as after it."""
+    """Return, as lines, the changes whose resource is neither as before nor as after the change."""
     return tuple(
         f"{change.address}: {describe(before)} in the plan, {describe(now)} now"
         for change in plan.changes
@@ -174,21 +174,21 @@ async def _verified(
     replan: Callable[[State], Plan] | None,
 ) -> ApplyOutcome:
     """Observe again, compare with the plan, and close the journal."""
-    plan, context, lost = scheduler.plan, scheduler.context, scheduler.lost
+    plan, context = scheduler.plan, scheduler.context
     not_run = StepResult(StepOutcome.NOT_RUN)
     results = {step.id: scheduler.results.get(step.id, not_run) for step in plan.steps}
     live = await observe(context.engines, context.gateways)
     missing = unconverged(plan, live)
     due: int | None = None
-    if lost is None:
+    if scheduler.lost is None:
         await journal.write()  # replanning reads the ledger
-    if replan is not None and not missing and lost is None:
+    if replan is not None and not missing and scheduler.lost is None:
         with suppress(FleetError):  # a fleet that no longer fits is the next plan's to say
             due = len((await asyncio.to_thread(replan, live)).changes)
     outcome = ApplyOutcome(
         results=results,
         interrupted=stop.is_set() and not_run in results.values(),
-        lost=lost.diagnostics[0] if lost else None,
+        lost=scheduler.lost.diagnostics[0] if scheduler.lost else None,
         unconverged=missing,
         due=due,
         seconds=seconds,
@@ -198,7 +198,7 @@ async def _verified(
             *(["routes and keys"] if live.routes_unknown else ()),
         ),
     )
-    if lost is None:
+    if scheduler.lost is None:
         gone: tuple[str, ...] = ()
         if due == 0:
             gone = forgotten(fold_entries(await asyncio.to_thread(context.ledger.read)), live)

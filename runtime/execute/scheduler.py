@@ -10,6 +10,7 @@ from fleet.encoding import plain
 from fleet.errors import EngineUnreachableError, FleetError, LockHeldError, StalePlanError
 from fleet.history import LedgerEvent, StepFailed, StepFinished, StepStarted
 from fleet.plan import Plan
+from fleet.resources import State
 from fleet.steps import ApplyEvent, Drain, Emit, SmokeTest, Step
 from runtime.execute.context import ExecutionContext, Journal
 from runtime.execute.live_view import LiveView
@@ -164,10 +165,10 @@ class Scheduler:
             return failed
         server = server_of(step)
         try:
-            seen = await self._view.refresh(server)
+            seen: State | None = await self._view.refresh(server)
         except FleetError:
-            return replace(failed, unsure=True)
-        if not seen.knows(step.address):
+            seen = None
+        if seen is None or not seen.knows(step.address):
             return replace(failed, unsure=True)
         if step_state(step, seen.resources.get(step.address)) is StepState.SATISFIED:
             return StepResult(StepOutcome.DONE, boot=seen.boots.get(server, ""))
@@ -185,31 +186,37 @@ class Scheduler:
 
     def _finish(self, step: Step, result: StepResult) -> None:
         """Journal a step's result and queue the steps that waited for the step."""
-        seconds = self._now() - self.running.pop(step.id)
+        seconds, verdict = self._now() - self.running.pop(step.id), result.verdict
         self.results[step.id] = result = replace(result, seconds=seconds)
-        if self.lost is None:
-            self._journal.add(*self._ended(step, result))
-        match result.verdict:
+        match verdict:
             case StepOutcome.DONE | StepOutcome.ADOPTED:
+                how, boot = verdict.value, result.boot
+                made = plain(step.operation) if verdict is StepOutcome.ADOPTED else None
+                self._record(StepFinished(step.id, step.address, how, boot, self.plan.id, made))
                 warnings = [diagnostic.detail for diagnostic in result.diagnostics]
-                how = result.verdict.value
                 self._emit("step_done", step, how=how, seconds=seconds, warnings=warnings)
                 for dependent in self._after[step.id]:
                     self._waits[dependent.id] -= 1
                     if not self._waits[dependent.id] and dependent.id not in self.results:
                         self._queue(dependent)
-            case StepOutcome.FAILED:
-                first = result.diagnostics[0]
-                self._emit(
-                    "step_failed", step, seconds=seconds, summary=first.summary, detail=first.detail
-                )
-                self._block(step)
-            case StepOutcome.STALE:
-                self._emit("step_stale", step, detail=result.diagnostics[0].detail)
+            case StepOutcome.FAILED | StepOutcome.STALE:
+                first, is_stale = result.diagnostics[0], verdict is StepOutcome.STALE
+                why = first.code, first.summary, first.detail
+                place = self.plan.id, step.id, step.address
+                self._record(StepFailed(*place, *why, stale=is_stale, unsure=result.unsure))
+                if is_stale:
+                    self._emit("step_stale", step, detail=first.detail)
+                else:
+                    facts = {"summary": first.summary, "detail": first.detail}
+                    self._emit("step_failed", step, seconds=seconds, **facts)
                 self._block(step)
             case StepOutcome.BLOCKED | StepOutcome.NOT_RUN:
                 del self.results[step.id]
         self._launch()
+
+    def _record(self, event: LedgerEvent) -> None:
+        if self.lost is None:
+            self._journal.add(event)
 
     def _block(self, cause: Step) -> None:
         """Mark every step that needs `cause`, directly or not, as blocked."""
@@ -227,25 +234,3 @@ class Scheduler:
 
     def _started(self, step: Step) -> StepStarted:
         return StepStarted(self.plan.id, step.id, step.address, plain(step.operation))
-
-    def _ended(self, step: Step, result: StepResult) -> list[LedgerEvent]:
-        verdict = result.verdict
-        match verdict:
-            case StepOutcome.DONE | StepOutcome.ADOPTED:
-                operation = plain(step.operation) if verdict is StepOutcome.ADOPTED else None
-                return [
-                    StepFinished(
-                        step.id, step.address, verdict.value, result.boot, self.plan.id, operation
-                    )
-                ]
-            case StepOutcome.FAILED | StepOutcome.STALE:
-                first = result.diagnostics[0]
-                stale_now = verdict is StepOutcome.STALE
-                return [
-                    StepFailed(
-                        self.plan.id, step.id, step.address, first.code, first.summary,
-                        first.detail, stale=stale_now, unsure=result.unsure,
-                    )
-                ]  # fmt: skip
-            case StepOutcome.BLOCKED | StepOutcome.NOT_RUN:
-                return []

@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Literal
 
-from fleet.errors import Diagnostic, EngineError, EngineTimedOutError, StalePlanError, problem
-from fleet.names import server_address
+from fleet.errors import Diagnostic, EngineError, EngineTimedOutError, StalePlanError
+from fleet.names import address_parts, server_address, server_of_address
 from fleet.resources import LoadedAdapter, Server
 from fleet.steps import (
     DeleteKey,
@@ -30,7 +32,7 @@ from runtime.smoke import MOST_INPUTS
 async def try_version(
     adapter: LoadedAdapter, inputs: tuple[str, ...], view: LiveView
 ) -> tuple[Diagnostic, ...]:
-    """Request answers of a version, and of its base until one differs.
+    """Request answers of a version, and of its base until two answers differ.
 
     Returns:
         Warnings, of what the test cannot show.
@@ -45,8 +47,15 @@ async def try_version(
     for text in asked:
         answer = await engine.complete(adapter.server, adapter.adapter, text)
         if answer.model != adapter.adapter or not answer.text.strip():
-            what = "nothing" if not answer.text.strip() else f"in the name of `{answer.model}`"
-            raise EngineError(_bad_answer(adapter, text, what))
+            fault = "nothing" if not answer.text.strip() else f"in the name of `{answer.model}`"
+            raise EngineError.of(
+                "FC5113",
+                "A smoke test failed",
+                f"`{adapter.adapter}` on `{adapter.server}` was asked {text!r:.80} and answered "
+                f"{fault}. No client's request has reached it.",
+                hint="Look at the version's evals; the route stays as it is.",
+                command=f"fleetctl adapter show {adapter.adapter}",
+            )
         if not tells and compared:
             other = await _base_answer(engine, adapter.server, base, text)
             compared = other is not None
@@ -74,50 +83,26 @@ async def _base_name(adapter: LoadedAdapter, view: LiveView) -> str:
 
 async def _base_answer(engine: Engine, server: str, base: str, text: str) -> str | None:
     """Return the base's answer; None: the base cannot be asked."""
-    if not base:
-        return None
-    try:
-        return (await engine.complete(server, base, text)).text.strip() or None
-    except EngineError:
-        return None
+    with suppress(EngineError):
+        return (await engine.complete(server, base, text)).text.strip() or None if base else None
+    return None
 
 
-def _bad_answer(adapter: LoadedAdapter, text: str, what: str) -> Diagnostic:
-    return problem(
-        "FC5113",
-        "A smoke test failed",
-        f"`{adapter.adapter}` on `{adapter.server}` was asked {text!r:.80} and answered {what}. "
-        "No client's request has reached it.",
-        hint="Look at the version's evals; the route stays as it is.",
-        command=f"fleetctl adapter show {adapter.adapter}",
-    )
-
-
-def _same_as_base(detail: str, severity: str) -> Diagnostic:
+def _same_as_base(detail: str, severity: Literal["warning", "error"]) -> Diagnostic:
     return Diagnostic(
         "FC5151",
         "No input tells the adapter from its base",
         detail,
         hint="Add an input to `smoke` of the adapter that its training has taught it to answer "
         "differently from the base; if none is, the adapter has no effect.",
-        severity="warning" if severity == "warning" else "error",
+        severity=severity,
     )
 
 
 def server_of(step: Step) -> str:
     """Return the server that a step works on; empty for routes and keys."""
-    match step.operation:
-        case StartServer(server=server) | StopServer(server=server):
-            return server.name
-        case (
-            LoadAdapter(adapter=adapter)
-            | SmokeTest(adapter=adapter)
-            | Drain(adapter=adapter)
-            | UnloadAdapter(adapter=adapter)
-        ):
-            return adapter.server
-        case SetRoute() | DeleteRoute() | SetKey() | DeleteKey():
-            return ""
+    kind, name = address_parts(step.address)
+    return name if kind == "server" else server_of_address(step.address)
 
 
 async def perform(

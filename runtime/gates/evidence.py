@@ -1,4 +1,4 @@
-"""Records judged gates in the ledger, and checks the files of evaluations against it."""
+"""Records judged gates in the ledger, and checks the files of evaluations against the ledger."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping

@@ -146,7 +146,7 @@ class _Stage:
     alone: bool = field(kw_only=True)
     """Whether no other alias shares a server with the new version."""
     split: bool = field(kw_only=True)
-    """Whether the share is the same in the whole stage, so that it can be checked."""
+    """Whether the share is the same in the whole stage, so that requests can prove it."""
     usage: UsageReader = field(kw_only=True)
 
     @cached_property

@@ -60,7 +60,7 @@ def tick_context(
 
 
 async def gather_usage(context: TickContext, clock: Callable[[], datetime]) -> tuple[str, ...]:
-    """Copy what gateways on other machines have written since the earliest rollout under way.
+    """Copy the usage rows of gateways on other machines since the earliest rollout under way.
 
     Returns:
         Why requests may be lacking, a sentence for each gateway; see `sync_usage`.

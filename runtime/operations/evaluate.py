@@ -153,7 +153,7 @@ async def _run(
     progress: Callable[[Purpose], Callable[[int, int], None]],
     through: str = "",
 ) -> list[dict[str, Any]]:
-    """Make an evaluation, record it and return the ledger's entries.
+    """Make and record an evaluation; return the ledger's entries.
 
     The first anchor run of a version is made twice: the number of answers that differ then is the
     noise floor of later runs.

@@ -112,7 +112,7 @@ async def _take_evaluation(
     key: tuple[str, str],
     result: OfflineResult,
 ) -> JudgingRound:
-    """Record the result of an evaluation and act on it; without the ledger it is queued."""
+    """Record the result of an evaluation and act on the result; without the ledger it is queued."""
     known, context = await _read_facts(workspace, live)
     done = replace(done, away=done.away or known.away, doubts=done.doubts.then(context.doubts))
     if done.doubts.behind is not None:  # the result waits for the clock

@@ -62,15 +62,8 @@ async def notify(
 ) -> list[str]:
     """Post an event to recipients; return warnings about notices that were not delivered.
 
-    Args:
-        workspace: The project.
-        outbox: Writes down the deliveries.
-        event: What happened.
-        alias: Alias that the event is about.
-        to: From `recipients`.
-        facts: For the notices.
-        key: Key of the notification, for the ledger.
-        decided: Time of the decision for a rollback, which stands for its key.
+    `facts` are for the notices. `key` names the notification in the ledger; of a rollback the time
+    of the decision does, `decided`.
     """
     facts = {"fleet": workspace.fleet().name, **facts}
     posted = await asyncio.gather(*(_post(workspace, event, reader, facts) for reader in to))

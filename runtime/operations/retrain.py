@@ -8,7 +8,7 @@ from typing import Any, Final
 from fleet.config import set_value
 from fleet.errors import FleetError
 from fleet.evals import eval_records
-from fleet.history import Claim, fold_entries
+from fleet.history import Claim, RetrainFinished, fold_entries
 from fleet.maintenance import due_retrainings, next_version
 from fleet.names import AdapterName, Version
 from fleet.spec import AdapterSpec
@@ -16,8 +16,15 @@ from runtime.files import read_text, write_text
 from runtime.project.facts import read_lock
 from runtime.project.known_base import known_base
 from runtime.project.load import library_folder
-from runtime.training import Training, claim, prolonged, release, train, unfinished, went_on
-from runtime.training_process import one_training
+from runtime.training import (
+    Training,
+    claim,
+    one_training,
+    prolonged,
+    release,
+    train,
+    unfinished,
+)
 from runtime.workspace import Workspace
 
 URGENT: Final = frozenset({"overdue", "due", "ad hoc"})
@@ -122,7 +129,8 @@ async def _train(
     command = " ".join(training.filled())
     take()
     if locked is not None:
-        went_on(ledger, name, locked.digest)
+        # The run before was interrupted once the version was in the library.
+        ledger.append([RetrainFinished(name.alias, str(name), locked.digest)])
         return name, locked.digest
     report(f"training {name}: {command}")
     base = known_base(workspace.root, workspace.environment, workspace.variables, name.base)

@@ -1,4 +1,4 @@
-"""Rollouts as people steer them: the state of an alias, a person's mark on a rollout."""
+"""Show the rollouts of aliases, and write down a person's marks on rollouts."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from fleet.spec import FleetSpec
 from runtime.workspace import Workspace
 
 ONWARD: Final = ("approve", "advance", "extend")
-"""Marks that a hold or a pause comes before."""
+"""Marks that wait for the end of a hold or a pause."""
 Describe = Callable[
     [FleetSpec, Mapping[str, AliasTarget], History, Mapping[str, Any]], list[dict[str, Any]]
 ]
@@ -29,7 +29,7 @@ class MarkedRollout:
     record: Mapping[str, Any]
     """Data of the ledger's entry."""
     lines: tuple[str, ...]
-    """What follows from the mark."""
+    """Consequences of the mark, a sentence a line."""
 
 
 def rollout_documents(workspace: Workspace, describe: Describe) -> list[dict[str, Any]]:
@@ -41,7 +41,7 @@ def rollout_documents(workspace: Workspace, describe: Describe) -> list[dict[str
 
 
 def rollout_document(workspace: Workspace, describe: Describe, alias: str) -> Mapping[str, Any]:
-    """Return the state of one alias's rollout.
+    """Return the state of an alias's rollout.
 
     Raises:
         FleetError: FC5132, the alias is not declared.
@@ -67,7 +67,7 @@ def pause_rollout(
     end: datetime | None,
     reason: str,
 ) -> MarkedRollout:
-    """Write down that no stage goes up for a while; one of `length` and `end` is given.
+    """Pause a rollout: no stage goes up for a `length` of time, or until an `end`.
 
     Raises:
         FleetError: FC5136, the pause would be over already.
@@ -98,7 +98,7 @@ def mark_rollout(
     then: str,
     until: datetime | None = None,
 ) -> MarkedRollout:
-    """Write down a person's mark on the declared version; return it with what follows.
+    """Write down a person's mark on the declared version; return the mark and its consequences.
 
     An abort is of the version that is half-way, also where the file asks for another by now.
 
@@ -108,7 +108,7 @@ def mark_rollout(
         alias: Alias of the rollout.
         word: The mark, such as `hold`.
         reason: For the ledger.
-        then: Sentence about the version that follows the mark.
+        then: The consequence for the version, as a sentence without its subject.
         until: End of a pause.
 
     Raises:
@@ -166,7 +166,7 @@ def _require_loaded(workspace: Workspace, alias: str, found: Mapping[str, Any]) 
     raise FleetError.of(
         "FC5152",
         "The version of the rollout is not loaded",
-        f"No server holds {found['version']} of `{alias}`, so nobody has seen an answer of it.",
+        f"No server holds {found['version']} of `{alias}`, so no answer of it has been read.",
         hint="Load it first, which gives it no traffic that its gates do not allow; then say "
         "it again.",
         command="fleetctl apply",
@@ -174,7 +174,7 @@ def _require_loaded(workspace: Workspace, alias: str, found: Mapping[str, Any]) 
 
 
 def last_tried(entries: Sequence[Entry], alias: str, version: str | None) -> str:
-    """Return the full name of the version tried last, or of the one given."""
+    """Return the full name of the version tried last, or of the given version."""
     named = [
         event.adapter
         for event in (entry.event for entry in entries)

@@ -30,7 +30,7 @@ class ParseCache:
         self._misses = 0
 
     def parse(self, text: str, file: str) -> Parsed:
-        """Parse a file, or take it from the cache; as `fleet.config.parse`."""
+        """Parse a file as `fleet.config.parse`, or take the result from the cache."""
         if self._known is None:
             self._known = self._read()
         key = hashlib.sha256(text.encode()).hexdigest()

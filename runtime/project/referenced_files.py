@@ -50,7 +50,7 @@ def _golden(root: Path, project: Project) -> Iterator[Diagnostic]:
 
 
 def _scores(path: str, golden: GoldenSet, project: Project) -> Iterator[Diagnostic]:
-    """Yield the gates whose `score` is no metric, or no metric of what this set expects."""
+    """Yield the gates whose `score` is no metric, or no metric of the expectations of this set."""
     fleet = project.fleet
     asked = {
         (name, score, adapter.format if score == BY_FORM else None)

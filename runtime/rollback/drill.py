@@ -173,7 +173,7 @@ async def _there_and_back(
     gateways: LocalGateways,
     seconds: Callable[[], float],
 ) -> list[tuple[Written, float]]:
-    """Flip the route and restore it; return both writes and their durations in seconds."""
+    """Flip and restore the route; return both writes and their durations in seconds."""
     writes: list[tuple[Written, float]] = []
     began = seconds()
     try:
@@ -214,7 +214,7 @@ def unfinished(entries: Iterable[Entry]) -> Iterator[DrillStarted]:
 
 
 async def undo(begun: DrillStarted, gateways: LocalGateways, ledger: Callable[[], Ledger]) -> None:
-    """Restore a route as it was before a live drill that was killed.
+    """Restore the route from before a live drill that was killed.
 
     Only while the route is as that drill left it. The caller holds the lease, so that no
     drill that still runs is taken for a dead one.

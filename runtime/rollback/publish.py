@@ -15,7 +15,7 @@ from runtime.gateway.protocol import Published
 from runtime.gateway.table import AliasEntry, RoutingTable, ShareEntry
 
 ATTEMPTS = 5
-"""Upper bound of the attempts to write the table, where others write it at the same moment."""
+"""Upper bound of the attempts to write the table, where others write at the same moment."""
 SHOW_S = 0.5
 """Upper bound of the wait for the table of a gateway before the others are given the new table."""
 

@@ -101,7 +101,7 @@ class RollbackResult:
 
 @dataclass(frozen=True, slots=True)
 class RollbackRequest:
-    """The alias to roll back, where to, and what the ledger keeps of the reason."""
+    """The alias to roll back, the version, and the reason for the ledger."""
 
     alias: str
     """Such as `acme-support`."""

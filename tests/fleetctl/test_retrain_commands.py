@@ -190,7 +190,7 @@ def test_a_claim_is_prolonged_while_it_trains_whatever_stands_against_it() -> No
     def take() -> Claim:
         taken.append(1)
         if len(taken) < 3:
-            raise FleetError(problem("FC6710", "Somebody else is retraining it", "It is claimed."))
+            raise FleetError(problem("FC6710", "Another person is retraining it", "It is claimed."))
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
