@@ -141,19 +141,15 @@ async def _routes(gateways: TableReader) -> State:
         table, notes = await gateways.read_table()
         missing, faults = await asyncio.gather(gateways.missing(), gateways.faults())
     except EngineError as error:
-        return State(
-            routes_unknown="; ".join(diagnostic.detail for diagnostic in error.diagnostics)
-        )
-    lost = tuple(adapter_address(*pair) for pair in missing)
+        return State(routes_unknown="; ".join(problem.detail for problem in error.diagnostics))
     notes = tuple(note for note in notes if note.answers or note.gateway not in faults)
-    found: list[Resource] = [entry.route(alias) for alias, entry in table.aliases.items()]
-    found += [entry.key() for entry in table.keys.values()]
-    resources = {resource.address: resource for resource in found}
+    resources: list[Resource] = [entry.route(alias) for alias, entry in table.aliases.items()]
+    resources += [entry.key() for entry in table.keys.values()]
     return State(
-        resources=resources,
+        resources={resource.address: resource for resource in resources},
         notes=tuple(map(str, notes)),
         behind=any(note.runs for note in notes),
-        lost=lost,
+        lost=tuple(adapter_address(*pair) for pair in missing),
         gateways=faults,
     )
 
@@ -172,20 +168,16 @@ def merge(*states: State) -> State:
                 "FC4020", "A name occurs on two hosts", f"`{twice[0]}` is on two hosts."
             )
         resources |= state.resources
+    joined = {
+        field: dict(sorted(pair for state in states for pair in getattr(state, field).items()))
+        for field in ("unknown_servers", "boots", "urls", "versions", "bases")
+    }
     return State(
         resources=dict(sorted(resources.items())),
-        unknown_servers=_joined(state.unknown_servers for state in states),
         routes_unknown="; ".join(state.routes_unknown for state in states if state.routes_unknown),
-        boots=_joined(state.boots for state in states),
-        urls=_joined(state.urls for state in states),
-        versions=_joined(state.versions for state in states),
-        bases=_joined(state.bases for state in states),
         lost=tuple(sorted({address for state in states for address in state.lost})),
         notes=tuple(note for state in states for note in state.notes),
         behind=any(state.behind for state in states),
         gateways={name: gateway for state in states for name, gateway in state.gateways.items()},
+        **joined,
     )
-
-
-def _joined(parts: Iterable[Mapping[str, str]]) -> dict[str, str]:
-    return dict(sorted(pair for part in parts for pair in part.items()))

@@ -1,7 +1,7 @@
 """Live gates: counts the usage rows of a stage in windows and judges them."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import takewhile
@@ -67,17 +67,21 @@ def judge_traffic(
     if trial.since is None:
         why = "the ledger does not say since when this stage lasts: fleetctl adopt"
         return [unjudged(trial, gate, why) for gate in trial.live]
-    near = frozenset(trial.servers)
     alone = not any(
-        adapter.server in near and adapter.adapter not in (trial.adapter, trial.stable)
+        adapter.server in trial.servers and adapter.adapter not in (trial.adapter, trial.stable)
         for adapter in live.adapters().values()
     )
-    length = min(HOUR, max(LEAST_WINDOW, rollout.bake / WINDOWS_A_BAKE))
     early = _before_the_future(trial.since, entries, now)
-    first = min(began(trial, entries), early or now, now)
-    since, split = early or trial.since, early is None
     stage = _Stage(
-        trial, since, first, now, length, _serving(live), alone=alone, split=split, usage=usage
+        trial,
+        since=early or trial.since,
+        began=min(began(trial, entries), early or now, now),
+        now=now,
+        length=min(HOUR, max(LEAST_WINDOW, rollout.bake / WINDOWS_A_BAKE)),
+        serving=_serving(live),
+        alone=alone,
+        split=early is None,
+        usage=usage,
     )
     found = [JudgedGate(trial, stage.judge(gate), {}) for gate in stage.gates]
     if early is None:
@@ -143,11 +147,11 @@ class _Stage:
     length: timedelta
     serving: Mapping[str, str]
     """By alias: the version that answers, or answers beside what the alias tries itself."""
-    alone: bool = field(kw_only=True)
+    alone: bool
     """Whether no other alias shares a server with the new version."""
-    split: bool = field(kw_only=True)
+    split: bool
     """Whether the share is the same in the whole stage, so that requests can prove it."""
-    usage: UsageReader = field(kw_only=True)
+    usage: UsageReader
 
     @cached_property
     def gates(self) -> tuple[GateSpec, ...]:
