@@ -25,7 +25,7 @@ class Timings:
     refresh: float = 5.0
     """Upper bound of the age of a host's picture when a step is checked."""
     lanes: int = 8
-    """Servers that are worked on at the same time."""
+    """Upper bound of the servers that are worked on at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,6 @@ class ExecutionContext:
     secret: Callable[[str], str | None]
     """Gives the secret behind `env:NAME` or `file:path`; None where it cannot be read."""
     holder: str
-    """Holder of the lease."""
     hosts: Mapping[str, str] = field(default_factory=dict)
     """Host by server, for servers that are declared and may not answer."""
     commit: str = ""

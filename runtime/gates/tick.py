@@ -76,9 +76,7 @@ async def gather_usage(context: TickContext, clock: Callable[[], datetime]) -> t
 def judge_live(context: TickContext, missing: tuple[str, ...] = ()) -> list[JudgedGate]:
     """Judge every live gate of every trial; takes as long as reading the usage logs does.
 
-    Args:
-        context: The facts of the tick.
-        missing: Result of `gather_usage`.
+    `missing`: the result of `gather_usage`.
     """
     watched = [trial for trial in context.trials if trial.live]
     if not watched:

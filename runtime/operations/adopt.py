@@ -12,13 +12,9 @@ from runtime.workspace import Workspace
 
 
 def to_adopt(workspace: Workspace, live: State, globs: Sequence[str]) -> dict[Address, Resource]:
-    """Return the live resources that an adoption writes down.
+    """Return the live resources that an adoption of these patterns of addresses writes down.
 
-    Args:
-        workspace: The project.
-        live: The live state.
-        globs: Patterns of addresses; none: servers that fleetctl starts, and declared adapters,
-            routes and keys.
+    Without a pattern: servers that fleetctl starts, and declared adapters, routes and keys.
     """
     history = History() if workspace.is_ledger_lost() else workspace.history()
     known = settled(history, live).established

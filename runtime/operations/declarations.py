@@ -43,10 +43,6 @@ class LastValid:
 def with_valid_files(workspace: Workspace, error: ConfigError) -> Workspace:
     """Return a workspace whose fleet is declared by the files without an error.
 
-    Args:
-        workspace: The project.
-        error: The errors of all files.
-
     Raises:
         ConfigError: `error` itself, where a problem is in `fleet.yaml` or in no file.
     """

@@ -109,10 +109,8 @@ async def aliases_to_drill(
 ) -> tuple[list[str], list[str]]:
     """Return the aliases that are due for a drill, and those without a version to go back to.
 
-    Args:
-        workspace: The project.
-        longest: Time since the last successful drill after which an alias is due; None: all are.
-        declared: Take the interval from each alias's rollout; without an interval none is due.
+    `longest`: time since the last successful drill after which an alias is due; None: all are.
+    `declared`: the interval is that of the alias's rollout; without an interval none is due.
     """
     table = await read_routing_table(workspace)
     intervals = _declared(workspace) if declared else dict.fromkeys(table.aliases, longest)

@@ -58,7 +58,7 @@ def choose_jobs(
         names: Aliases or versions; none: every alias with a golden set.
         asked: `version`, `golden` and `purpose` of the command line.
         place: A URL, and its key's reference; None: the fleet's servers.
-        due_only: Whether to return the evaluations that are due.
+        due_only: Whether to return the evaluations that are due, in place of `names`.
 
     Raises:
         FleetError: an unknown name, no golden set, a version that no server holds, or a key that

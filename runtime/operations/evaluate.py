@@ -42,11 +42,9 @@ SILENT_S: Final = 2.0
 
 
 def eval_context(workspace: Workspace, through: str = "") -> EvalContext:
-    """Return store, clock and secrets of this project's evaluations, and how versions are asked.
+    """Return store, clock and secrets of this project's evaluations, and the way to versions.
 
-    Args:
-        workspace: The project.
-        through: `server` or `gateway`; empty: as declared.
+    `through`: `server` or `gateway`; empty: as declared.
 
     Raises:
         FleetError: requests go through a gateway, and there is none or no secret of its operator.

@@ -32,11 +32,8 @@ async def notify_once(
 ) -> list[str]:
     """Notify recipients that have not been notified; return warnings.
 
-    Args:
-        workspace: The project.
-        notifications: Events that people have to know of.
-        known: Known entries of the ledger; None: the ledger is read.
-        down: Why the ledger's home is known to be away; empty: the home is there.
+    `known`: entries of the ledger; None: the ledger is read. `down`: why the ledger's home is known
+    to be away; empty: the home is there.
     """
     outbox, fleet, warnings = workspace.outbox(down=down), workspace.fleet(), list[str]()
     addressed = [

@@ -35,11 +35,7 @@ class Release:
 def release_versions(workspace: Workspace, alias: str, version: str | None, reason: str) -> Release:
     """Lift all that keeps versions of an alias out, and accept its live route. Moves no traffic.
 
-    Args:
-        workspace: The project.
-        alias: Alias of the versions.
-        version: The version to release, such as `2.2.0`; None: every version that is kept out.
-        reason: For the ledger.
+    `version`: such as `2.2.0`; None: every version that is kept out.
 
     Raises:
         FleetError: FC5123, no such alias; FC5124, the version is not held.

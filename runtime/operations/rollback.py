@@ -45,10 +45,10 @@ async def roll_back(
     outbox: LedgerOutbox | None = None,
     turn: asyncio.Lock | None = None,
 ) -> RollbackResult:
-    """Roll an alias back; `notify_rollback` notifies of it.
+    """Roll an alias back; the state folder of the project is enough. `notify_rollback` notifies.
 
     Args:
-        workspace: The project; its state folder is enough.
+        workspace: The project.
         request: The alias, the version and the reason.
         smoke: Inputs of the smoke test; empty: those recorded or declared.
         outbox: Writes the entry; None: the outbox of the workspace.
@@ -156,13 +156,8 @@ async def notify_rollback(
 ) -> list[str]:
     """Notify client and operators of a rollback, where that is declared; return warnings.
 
-    A notice that is not delivered is posted later.
-
-    Args:
-        workspace: The project.
-        result: The rollback.
-        cause: Decider; empty: the author of this run.
-        outbox: Writes the deliveries; None: the outbox of the workspace.
+    A notice that is not delivered is posted later. `cause`: the decider; empty: the author of this
+    run. `outbox`: writes the deliveries; None: the outbox of the workspace.
     """
     try:
         to = recipients(await asyncio.to_thread(workspace.fleet), result.alias, "rolled_back")

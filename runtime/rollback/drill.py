@@ -100,7 +100,7 @@ async def drill(
     Args:
         alias: The alias.
         to: The version to go back to; None: the version that a rollback would choose.
-        gateways: Where the table is read and published.
+        gateways: Read and publish the table.
         outbox: Writes the ledger's entries; a live drill without a ledger is refused.
         live: Flip for a moment, and back.
         doubts: Gives the objections to versions; called once, and only where they matter.

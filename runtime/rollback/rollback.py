@@ -104,7 +104,6 @@ class RollbackRequest:
     """The alias to roll back, the version, and the reason for the ledger."""
 
     alias: str
-    """Such as `acme-support`."""
     to: str | None = None
     """Version such as `2.1.0`; None: the newest proven version before the one that answers now."""
     reason: str = ""
