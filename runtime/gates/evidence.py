@@ -56,15 +56,6 @@ def unjudged(trial: GateTrial, gate: GateSpec, why: str) -> JudgedGate:
     return JudgedGate(trial, replace(finding, reason=why), {}, problem=why)
 
 
-@dataclass(frozen=True, slots=True)
-class RecordedGate:
-    """A gate that was judged, for people."""
-
-    judged: JudgedGate
-    recorded: bool
-    """Whether the finding was written down."""
-
-
 def worth_recording(
     new: JudgedGate, known: GateEvidence | None, now: datetime, every: timedelta
 ) -> bool:

@@ -32,14 +32,10 @@ class Garbage:
     answers: tuple[KeptAnswers, ...]
 
     @property
-    def all(self) -> tuple[RetentionDecision | KeptAnswers, ...]:
-        """Every decision."""
-        return (*self.versions, *self.copies, *self.answers)
-
-    @property
     def due(self) -> list[RetentionDecision | KeptAnswers]:
         """Decisions to delete."""
-        return [decision for decision in self.all if not decision.needed]
+        decisions = (*self.versions, *self.copies, *self.answers)
+        return [decision for decision in decisions if not decision.needed]
 
 
 def find_garbage(workspace: Workspace) -> Garbage:

@@ -153,10 +153,9 @@ async def _act_on(
         queued = outbox.append(events)
 
     for gate in await asyncio.to_thread(write_down, context, judged, append):
-        finding, trial = gate.judged.finding, gate.judged.trial
-        if gate.recorded:
-            text = f"{finding.verdict} {finding.gate} of {trial.adapter} at {trial.percent} %"
-            workspace.emit(Message(f"{text}: {finding.reason}"))
+        finding, trial = gate.finding, gate.trial
+        text = f"{finding.verdict} {finding.gate} of {trial.adapter} at {trial.percent} %"
+        workspace.emit(Message(f"{text}: {finding.reason}"))
     done = await roll_back_failed(workspace, judged, done)
     if queued and done.away is None:
         raise unanswered(f"verdicts could not be written down: {queued}")

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 
 from fleet.errors import FleetError
 from fleet.history import (
@@ -125,32 +125,35 @@ async def drill(
             command=f"fleetctl rollback {alias} --drill",
         )
     smoke = await smoke_test(target.adapter, addresses(table, target), inputs or (PING,), seconds)
-    writes: list[tuple[Written, float]] = []
+    writes: list[Written] = []
     if not live:
-        began = seconds()
-        writes.append((await write(gateways, _again), seconds() - began))
+        writes.append(await write(gateways, _again, seconds))
     elif smoke.passed == smoke.total:
         before = tuple(share.model_dump(mode="json") for share in entry.shares)
         begun = DrillStarted(alias, target.adapter, before)
         await asyncio.to_thread(outbox.append_or_raise, [begun])
-        writes = await _there_and_back(alias, entry.shares, target, gateways, seconds)
-    remarks = (*against(entry, target, to, doubts), *passed_over(entry, target, gone))
-    failures = tuple(failure for written, _ in writes for failure in written.failures)
+        try:
+            writes.append(
+                await write(gateways, partial(flipped, alias=alias, target=target), seconds)
+            )
+        finally:  # also after Ctrl-C and after a gateway that failed
+            back = partial(_restored, alias=alias, target=target, shares=entry.shares)
+            writes.append(await write(gateways, back, seconds))
     notes = [
-        note
-        for written, _ in writes
-        for note in (*written.notes, *map(str, written.published.notes))
+        *(*against(entry, target, to, doubts), *passed_over(entry, target, gone)),
+        *(note for written in writes for note in written.notes),
+        *(str(note) for written in writes for note in written.published.notes),
     ]
     result = DrillResult(
         alias,
         target.adapter,
         live,
-        seconds=writes[0][1] if writes else 0.0,
-        back_s=writes[1][1] if len(writes) > 1 else None,
-        acknowledged=writes[0][0].published.acknowledged if writes else (),
+        seconds=writes[0].seconds if writes else 0.0,
+        back_s=writes[1].seconds if len(writes) > 1 else None,
+        acknowledged=writes[0].published.acknowledged if writes else (),
         smoke=smoke,
-        warnings=tuple(dict.fromkeys((*remarks, *notes, *smoke.warnings))),
-        failures=failures,
+        warnings=tuple(dict.fromkeys((*notes, *smoke.warnings))),
+        failures=tuple(failure for written in writes for failure in written.failures),
     )
     drilled = Drilled(
         alias,
@@ -164,26 +167,6 @@ async def drill(
     )
     unrecorded = await record_or_warn(outbox, [drilled], "the drill")
     return replace(result, warnings=(*result.warnings, *unrecorded))
-
-
-async def _there_and_back(
-    alias: str,
-    shares: tuple[ShareEntry, ...],
-    target: ShareEntry,
-    gateways: LocalGateways,
-    seconds: Callable[[], float],
-) -> list[tuple[Written, float]]:
-    """Flip and restore the route; return both writes and their durations in seconds."""
-    writes: list[tuple[Written, float]] = []
-    began = seconds()
-    try:
-        there = await write(gateways, lambda table: flipped(table, alias, target))
-        writes.append((there, seconds() - began))
-    finally:  # also after Ctrl-C and after a gateway that failed
-        began = seconds()
-        back = await write(gateways, lambda table: _restored(table, alias, target, shares))
-        writes.append((back, seconds() - began))
-    return writes
 
 
 def _restored(

@@ -3,8 +3,9 @@
 The flip needs the routing table and nothing else. Rollback and drill are made of flips.
 """
 
+import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from fleet.errors import FleetError, StalePlanError, did_you_mean
 from fleet.history import FallbackObjection, nothing_known
@@ -23,14 +24,17 @@ Change = Callable[[RoutingTable], RoutingTable]
 """Makes the next revision of a table; returns the very same table where nothing is to be done."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Written:
     """A table that was published, and the table before."""
 
     before: RoutingTable
     table: RoutingTable
     published: Published
-    notes: list[str] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
+    """From reading the table."""
+    seconds: float = 0.0
+    """From the first reading to the last acknowledgement."""
 
     @property
     def unchanged(self) -> bool:
@@ -48,12 +52,15 @@ class Written:
         )
 
 
-async def write(gateways: LocalGateways, change: Change) -> Written:
+async def write(
+    gateways: LocalGateways, change: Change, clock: Callable[[], float] = time.monotonic
+) -> Written:
     """Read, change and publish the table; again when another run wrote in between.
 
     Raises:
         FleetError: what `change` refuses, or that the table cannot be read or written.
     """
+    began = clock()
     for attempt in range(1, ATTEMPTS + 1):
         table, notes = await gateways.read_table(SHOW_S)
         changed = change(table)
@@ -63,7 +70,7 @@ async def write(gateways: LocalGateways, change: Change) -> Written:
             if attempt == ATTEMPTS:
                 raise
             continue
-        return Written(table, changed, published, [str(note) for note in notes])
+        return Written(table, changed, published, tuple(map(str, notes)), clock() - began)
     raise AssertionError("ATTEMPTS is 1 or more")
 
 
