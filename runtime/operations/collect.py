@@ -34,8 +34,8 @@ class Garbage:
     @property
     def due(self) -> list[RetentionDecision | KeptAnswers]:
         """Decisions to delete."""
-        decisions = (*self.versions, *self.copies, *self.answers)
-        return [decision for decision in decisions if not decision.needed]
+        decisions: list[RetentionDecision | KeptAnswers] = [*self.versions, *self.copies]
+        return [decision for decision in (*decisions, *self.answers) if not decision.needed]
 
 
 def find_garbage(workspace: Workspace) -> Garbage:
