@@ -26,6 +26,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup vllm engines litellm second-python demo canary smollm2 lint lock clean fuzz
 .PHONY: test test-fast test-long real bench bench-fairness bench-gates bench-gateway bench-help bench-house
 .PHONY: bench-paths bench-peers bench-physics bench-placement bench-rollback
+.PHONY: proof-canary proof-slots proof-tests proof-training
 .SUFFIXES:
 
 help: ## List the targets
@@ -62,14 +63,14 @@ smollm2: setup vllm ## Convert SmolLM2 and train its adapters (once, about 10 mi
 	done
 
 test: lint real ## Check lint, types, import rules; run the tests, on the real vLLM too (WORKERS=2 at once)
-	$(PYTEST) -m 'not long'
+	$(PYTEST) -m 'not long and not proof'
 
 # One worker: a vLLM under load wants both cores, and its stories wait for answers.
 test-long: setup real ## Run the tests that take longest: stories on a real vLLM, all drawn inputs
-	FLEETCTL_LONG=1 $(PYTEST) -n 1 -m 'long or drawn'
+	FLEETCTL_LONG=1 $(PYTEST) -n 1 -m '(long or drawn) and not proof'
 
 test-fast: setup ## Run the tests that need neither vLLM nor LiteLLM
-	$(PYTEST) -m 'not live and not slow and not long'
+	$(PYTEST) -m 'not live and not slow and not long and not proof'
 
 # What cannot be installed is left out, loudly; FLEETCTL_REQUIRE_LIVE=1 fails the tests of it.
 real: setup
@@ -119,6 +120,20 @@ bench-physics: setup ## Print our laws of memory and throughput beside published
 
 bench-rollback: setup vllm ## Measure 50 rollback drills under load, on a real vLLM
 	$(PY) examples/canary/play.py --drills
+
+PROOF := $(PY) -m tests.bench.proof
+
+proof-canary: setup vllm ## Play `make canary` and keep what it prints in docs/proof
+	$(PROOF) canary $(PY) examples/canary/play.py
+
+proof-slots: setup vllm ## Compare slot bytes of eight model classes with a real vLLM; kept in docs/proof
+	$(PROOF) slots $(PYTEST) -n 0 -m proof tests/fleet/vllm/test_slots_on_vllm.py -v
+
+proof-tests: setup real ## Run `make test` five times, twice of them beside a load; times kept in docs/proof
+	$(PROOF) tests $(PY) -m tests.bench.repeat
+
+proof-training: setup vllm ## Train an example adapter again and score it on a real vLLM; kept in docs/proof
+	$(PROOF) training $(PYTEST) -n 0 -m proof tests/examples/test_training.py -v
 
 lock: .venv/.uv ## Recompile requirements.lock from pyproject.toml (UPGRADE=--upgrade for new versions)
 	env -u UV_FIND_LINKS $(UV) pip compile pyproject.toml --quiet --universal --python-version 3.11 \

@@ -57,7 +57,7 @@ class FleetError(Exception):
     def of(
         cls, code: str, summary: str, detail: str = "", *, hint: str = "", command: str = ""
     ) -> Self:
-        """Return an error with a single diagnostic, which has no place in a file."""
+        """Return the error of a single diagnostic that has no place in a file."""
         return cls(problem(code, summary, detail, hint=hint, command=command))
 
 

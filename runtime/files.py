@@ -135,6 +135,18 @@ def try_lock(path: Path) -> Iterator[bool]:
         yield is_locked
 
 
+def is_locked(path: Path) -> bool:
+    """Return whether a process holds the lock of a file; False where the file is not there."""
+    try:
+        with path.open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 @contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
     """Lock a folder while the block runs; for files that are replaced and not rewritten."""

@@ -65,7 +65,7 @@ async def smoke_test(
         return SmokeResult(0, len(asked), took, reasons)
     compared = [answers.telling for answers in answered if answers.telling is not None]
     some = any(compared)
-    faults = [fault for answers in answered for fault in answers.told(adapter, elsewhere=some)]
+    faults = [fault for answers in answered for fault in answers.faults_of(adapter, elsewhere=some)]
     failures = tuple(text for text in faults if text)
     telling = min(compared, default=None)
     doubts = () if failures or telling else (_doubt(adapter, telling, len(asked)),)
@@ -80,7 +80,7 @@ class _SmokeAnswers:
     """By input: the fault of the answer; empty: none."""
     telling: int | None
 
-    def told(self, adapter: str, *, elsewhere: bool) -> Iterable[str]:
+    def faults_of(self, adapter: str, *, elsewhere: bool) -> Iterable[str]:
         """Return the faults by input; `elsewhere`: another server tells version and base apart."""
         if self.telling == 0 and elsewhere:
             like = f"{self.url} answers like the base, under the name {adapter}; others do not"

@@ -1,4 +1,7 @@
-"""Adds an entry to a YAML file; the rest of the text stays as it is, byte for byte."""
+"""Adds an entry or sets a value in a YAML file; every other byte of the text stays.
+
+A result is read back, and returned only where it means the wanted values.
+"""
 
 import json
 from copy import deepcopy
@@ -20,14 +23,13 @@ def add_entry(text: str, file: str, path: tuple[str, ...], entry: str) -> str | 
         entry: The entry as YAML, one key with its value, not indented; ends with a newline.
 
     Returns:
-        None where the map is written in one line (`{a: …}`), so that an entry of several lines
-        has no place in it. What is returned has been read back and means what it should.
+        None where the map is written in a single line (`{a: …}`), in which an entry of several
+        lines has no place.
 
     Raises:
         ConfigError: the text cannot be read.
     """
-    wanted = deepcopy(parse(text, file).value)
-    inner = wanted
+    inner = wanted = deepcopy(parse(text, file).value)
     for step in path:
         if inner.get(step) is None:
             inner[step] = {}
@@ -35,45 +37,51 @@ def add_entry(text: str, file: str, path: tuple[str, ...], entry: str) -> str | 
         if not isinstance(inner, dict):
             return None
     inner.update(parse(entry, file).value)
-    made = _splice(text, compose(text), path, entry)
+    return _meaning(wanted, _with_entry(text, path, entry), file)
+
+
+def _meaning(wanted: Any, edited: str | None, file: str) -> str | None:
+    """Return an edited text that means the wanted values, else None."""
     try:
-        return made if made is not None and parse(made, file).value == wanted else None
+        return edited if edited is not None and parse(edited, file).value == wanted else None
     except ConfigError:
         return None
 
 
-def _splice(text: str, root: Any, path: tuple[str, ...], entry: str) -> str | None:
-    parent, node = None, root
+def _with_entry(text: str, path: tuple[str, ...], entry: str) -> str | None:
+    parent, node = None, compose(text)
     for depth, step in enumerate(path):
-        found = next((pair for pair in node.value if pair[0].value == step), None)
-        if found is None:
+        pair = next((pair for pair in node.value if pair[0].value == step), None)
+        if pair is None:
             entry = _nested(path[depth:], entry)
             break
-        parent, node = found
+        parent, node = pair
         if _is_empty(node):
             entry = _nested(path[depth + 1 :], entry)
             break
-    if parent is not None and _is_empty(node):
-        return _fill(text, parent, node, entry)
+    if parent is not None and _is_empty(node):  # nothing, or `{}`: a block below its key
+        if node.id == "mapping":
+            text = text[: node.start_mark.index].rstrip(" ") + text[node.end_mark.index :]
+        return _insert(text, parent.end_mark.line + 1, parent.start_mark.column + len(_STEP), entry)
     if node.id != "mapping" or node.flow_style:
         return None
     column = node.value[0][0].start_mark.column
     lines = text.splitlines(keepends=True)
-    at = _end_line(*node.value[-1])
-    while at < len(lines) and _is_comment_below(lines[at], column):
-        at += 1
-    return _join(lines[:at], _indented(entry, column, text), lines[at:], text)
+    line = _end_line(*node.value[-1])
+    while line < len(lines) and _is_comment_below(lines[line], column):
+        line += 1
+    return _insert(text, line, column, entry)
 
 
-def _fill(text: str, key: Any, node: Any, entry: str) -> str:
-    """Replace nothing, or `{}`, by a block below its key."""
-    start, end = node.start_mark.index, node.end_mark.index
-    if node.id == "mapping":
-        text = text[:start].rstrip(" ") + text[end:]
+def _insert(text: str, line: int, column: int, entry: str) -> str:
+    """Return the text with an entry before a line, counted from 0, indented to a column."""
+    newline = "\r\n" if "\r\n" in text else "\n"
     lines = text.splitlines(keepends=True)
-    at = key.end_mark.line + 1
-    column = key.start_mark.column + len(_STEP)
-    return _join(lines[:at], _indented(entry, column, text), lines[at:], text)
+    before, after = lines[:line], lines[line:]
+    if before and not before[-1].endswith("\n"):
+        before[-1] += newline
+    new = [f"{' ' * column}{own}{newline}" if own else newline for own in entry.splitlines()]
+    return "".join([*before, *new, *after])
 
 
 def _is_empty(node: Any) -> bool:
@@ -84,17 +92,6 @@ def _nested(path: tuple[str, ...], entry: str) -> str:
     for step in reversed(path):
         entry = f"{step}:\n" + "".join(f"{_STEP}{line}" for line in entry.splitlines(keepends=True))
     return entry
-
-
-def _indented(entry: str, column: int, text: str) -> list[str]:
-    newline = "\r\n" if "\r\n" in text else "\n"
-    return [f"{' ' * column}{line}{newline}" if line else newline for line in entry.splitlines()]
-
-
-def _join(before: list[str], new: list[str], after: list[str], text: str) -> str:
-    if before and not before[-1].endswith("\n"):
-        before[-1] += "\r\n" if "\r\n" in text else "\n"
-    return "".join([*before, *new, *after])
 
 
 def _end_line(key: Any, value: Any) -> int:
@@ -121,11 +118,10 @@ def set_value(text: str, file: str, path: tuple[str, ...], value: str) -> str | 
         text: The file's text.
         file: Its name, for errors.
         path: Keys that lead to the scalar.
-        value: The new one, a text; it is written in double quotes.
+        value: The new value, a text; written in double quotes.
 
     Returns:
-        None where there is no plain or quoted scalar at `path`. What is returned has been read
-        back and means what it should.
+        None where there is no plain or quoted scalar at `path`.
 
     Raises:
         ConfigError: the text cannot be read.
@@ -137,14 +133,11 @@ def set_value(text: str, file: str, path: tuple[str, ...], value: str) -> str | 
         node = next((pair for key, pair in pairs if key.value == step), None)
         if node is None:
             return None
-    for step in path[:-1]:
-        inner = inner[step]
     if node.id != "scalar" or node.style in {"|", ">"}:
         return None
+    for step in path[:-1]:
+        inner = inner[step]
     inner[path[-1]] = value
     start, end = node.start_mark.index, node.end_mark.index
-    made = f"{text[:start]}{json.dumps(value, ensure_ascii=False)}{text[end:]}"
-    try:
-        return made if parse(made, file).value == wanted else None
-    except ConfigError:
-        return None
+    quoted = json.dumps(value, ensure_ascii=False)
+    return _meaning(wanted, f"{text[:start]}{quoted}{text[end:]}", file)

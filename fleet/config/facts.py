@@ -11,13 +11,13 @@ from fleet.rollout_policy import GoldenFacts
 
 @dataclass(frozen=True, slots=True)
 class ProjectFacts:
-    """What resolving needs to know from outside the declarations."""
+    """The facts from outside the declarations."""
 
     lock: Lock = field(default_factory=Lock)
     zones: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """Known time zones, with the minutes east of UTC that each has in the course of a year.
+    """Known time zones, with all minutes east of UTC in the course of a year.
 
-    Those of zones that no adapter names may be left out. Empty: unknown, and not checked.
+    The minutes of zones that no adapter names may be left out. Empty: unknown, and not checked.
     """
     fingerprints: Mapping[str, str | None] = field(default_factory=dict)
     """Secret reference to fingerprint; None: not readable here."""
@@ -31,7 +31,6 @@ class ProjectFacts:
     """Recorded demand by alias."""
     profiles: tuple[Profile, ...] = ()
     """Measured speeds of servers."""
-
     golden: Mapping[str, GoldenFacts] = field(default_factory=dict)
     """Size and digest of the golden sets, by path."""
 

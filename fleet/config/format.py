@@ -1,7 +1,7 @@
 """Formats a file: key order, quotes and spacing; comments keep their keys.
 
-Works on the lines and spans of the text, so that the rest stays as it is. The result is read back:
-a result that means something else or lacks a comment is thrown away, and the text stays unchanged.
+Works on the lines and spans of the text, so that the rest stays as it is. The result is read back.
+Where the result means something else or lacks a comment, the text stays unchanged.
 """
 
 import re
@@ -13,7 +13,7 @@ from fleet.config.yaml import compose, parse
 from fleet.errors import ConfigError
 
 Path = tuple[str, ...]
-Splice = tuple[int, int, str]
+Replacement = tuple[int, int, str]
 
 
 def format_text(text: str, file: str) -> str:
@@ -47,8 +47,8 @@ def _scalars(node: Any) -> Iterator[Any]:
     if node.id == "scalar":
         yield node
     for child in node.value if node.id != "scalar" else ():
-        for each in child if isinstance(child, tuple) else (child,):
-            yield from _scalars(each)
+        for inner in child if isinstance(child, tuple) else (child,):
+            yield from _scalars(inner)
 
 
 def _guarded(root: Any) -> list[tuple[int, int]]:
@@ -62,27 +62,22 @@ def _comment_columns(text: str, guarded: list[tuple[int, int]]) -> Iterator[tupl
     start, end = next(spans)
     offset = 0
     for line in text.split("\n"):
-        found = -1
+        column = -1
         for match in re.finditer(r"(?:^|(?<=\s))#", line):
             at = offset + match.start()
             while end <= at:
                 start, end = next(spans)
             if at < start:
-                found = match.start()
+                column = match.start()
                 break
-        yield line, found
+        yield line, column
         offset += len(line) + 1
 
 
 def _respace(text: str) -> str:
     """Put quotes, colons, flow collections, comments and line ends into canonical form."""
-    root = compose(text)
-    splices = sorted(_splices(root, text))
-    pieces, last = [], 0
-    for start, end, new in splices:
-        pieces += [text[last:start], new]
-        last = end
-    text = "".join([*pieces, text[last:]])
+    for start, end, new in sorted(_replacements(compose(text), text), reverse=True):
+        text = text[:start] + new + text[end:]
     guarded = _guarded(compose(text))
     lines, offset = [], 0
     for line, at in _comment_columns(text, guarded):
@@ -95,7 +90,7 @@ def _respace(text: str) -> str:
     return "\n".join(lines)
 
 
-def _splices(node: Any, text: str) -> Iterator[Splice]:
+def _replacements(node: Any, text: str) -> Iterator[Replacement]:
     start, end = node.start_mark.index, node.end_mark.index
     if node.id == "scalar":
         yield from _changed(start, end, _requoted(node, text), text)
@@ -107,14 +102,14 @@ def _splices(node: Any, text: str) -> Iterator[Splice]:
             gap = key.end_mark.index, value.start_mark.index
             if re.fullmatch(r"[ ]*:[ ]+", text[slice(*gap)]):
                 yield from _changed(*gap, ": ", text)
-            yield from _splices(key, text)
-            yield from _splices(value, text)
+            yield from _replacements(key, text)
+            yield from _replacements(value, text)
     else:
         for item in node.value:
-            yield from _splices(item, text)
+            yield from _replacements(item, text)
 
 
-def _changed(start: int, end: int, new: str | None, text: str) -> Iterator[Splice]:
+def _changed(start: int, end: int, new: str | None, text: str) -> Iterator[Replacement]:
     if new is not None and new != text[start:end]:
         yield start, end, new
 
@@ -129,23 +124,22 @@ def _requoted(node: Any, text: str) -> str:
 def _flow(node: Any, text: str) -> str | None:
     """Return a flow collection on a single line; None: more than plain nodes."""
     if node.id == "scalar":
-        raw = _requoted(node, text)
-        return raw or None
-    parts: list[str] = []
+        return _requoted(node, text) or None
+    entries: list[str] = []
     for child in node.value:
-        shown = [_flow(each, text) for each in (child if isinstance(child, tuple) else (child,))]
-        if None in shown:
+        nodes = child if isinstance(child, tuple) else (child,)
+        shown = [line for inner in nodes if (line := _flow(inner, text)) is not None]
+        if len(shown) < len(nodes):
             return None
-        parts.append(": ".join(line for line in shown if line is not None))
+        entries.append(": ".join(shown))
     opened, closed = "{}" if node.id == "mapping" else "[]"
-    return f"{opened}{', '.join(parts)}{closed}"
+    return f"{opened}{', '.join(entries)}{closed}"
 
 
 def _reorder(text: str) -> str:
     """Put the keys of every block map with a model into the model's order."""
-    root = compose(text)
     lines = text.rstrip("\n").split("\n")
-    done = _ordered(root, lines, 0, len(lines), ())
+    done = _ordered(compose(text), lines, 0, len(lines), ())
     return "\n".join(done).strip("\n") + "\n"
 
 
@@ -155,31 +149,29 @@ def _ordered(node: Any, lines: list[str], start: int, end: int, path: Path) -> l
     if any(lines[mark.line][: mark.column].strip() for mark in keys) or not keys:
         return lines[start:end]
     begins = [_lead(lines, mark.line, start, mark.column) for mark in keys]
-    header = _header(lines, begins[0], keys[0].line) if not path else 0
-    top = lines[start : begins[0] + header]
-    begins[0] += header
+    footer: list[str] = []
     if not path:
+        begins[0] += _header(lines, begins[0], keys[0].line)
         last = _lead(lines, end, keys[-1].line + 1, keys[-1].column)
         footer = [line for line in lines[last:end] if line.strip()]
         end = last
-    else:
-        footer = []
+    found = lines[start : begins[0]]
     blocks: list[tuple[int, bool, list[str]]] = []
     model = model_at(path)
     order = {name: position for position, name in enumerate(model.model_fields)} if model else {}
     for position, (key, value) in enumerate(node.value):
         stop = begins[position + 1] if position + 1 < len(begins) else end
         first = keys[position].line
-        lead = lines[begins[position] : first]
         body = lines[first:stop]
         if value.id == "mapping" and not value.flow_style and value.start_mark.line > first:
             inner = _ordered(value, lines, first + 1, stop, (*path, key.value))
             body = [lines[first], *inner]
-        body = _squeezed(body)
-        blocks.append((order.get(key.value, len(order)), len(body) > 1, [*lead, *body]))
+        while len(body) > 1 and not body[-1].strip():  # the next key brings its own blank lines
+            del body[-1]
+        block = [*lines[begins[position] : first], *body]
+        blocks.append((order.get(key.value, len(order)), len(body) > 1, block))
     if order:
         blocks.sort(key=lambda block: block[0])
-    found = list(top)
     apart = False
     for position, (_, long, block) in enumerate(blocks):
         while not block[0].strip() and (position == 0 or not path):
@@ -211,10 +203,3 @@ def _header(lines: list[str], first: int, line: int) -> int:
     if line > first and lines[first].startswith(("# yaml-language-server", "#!")):
         return 1
     return 0
-
-
-def _squeezed(block: list[str]) -> list[str]:
-    """Return the lines without blank ones at the end; the next key brings its own."""
-    while len(block) > 1 and not block[-1].strip():
-        block = block[:-1]
-    return block

@@ -1,7 +1,7 @@
 """Reads and writes the lock: the facts of every adapter version and base, pinned by digest.
 
-A lock without `format` is of format 1; format 1 is written as `1`. Every reader knows every field,
-so whatever is added needs the next format. A lock of a later format is refused.
+A lock without `format` is of format 1; format 1 is written as `1`. A reader refuses unknown fields,
+so a further field needs the next format. A lock of a later format is refused.
 """
 
 import json
@@ -22,11 +22,11 @@ FORMAT = 1
 """Newest format of a lock that this release reads and writes."""
 
 
-def _full_name(value: object) -> str:
-    return str(AdapterName.parse(str(value)))
-
-
-_FullName = Annotated[str, PlainValidator(_full_name), WithJsonSchema({"type": "string"})]
+_FullName = Annotated[
+    str,
+    PlainValidator(lambda value: str(AdapterName.parse(str(value)))),
+    WithJsonSchema({"type": "string"}),
+]
 
 
 class _Document(BaseModel):
@@ -34,7 +34,7 @@ class _Document(BaseModel):
 
 
 class LockedAdapter(_Document):
-    """One immutable adapter version."""
+    """An immutable adapter version."""
 
     digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     """SHA-256 over the served files, 64 hex digits."""
@@ -44,7 +44,7 @@ class LockedAdapter(_Document):
     modules: tuple[str, ...]
     """Adapted modules, such as `q_proj`, sorted."""
     base: str
-    """The base it was trained on."""
+    """The base that the adapter was trained on."""
 
     @property
     def facts(self) -> AdapterFacts:
@@ -110,33 +110,28 @@ def parse_lock(text: str, file: str = LOCK_FILE) -> Lock:
         return Lock.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        place, path = first["loc"], ".".join(str(each) for each in first["loc"])
+        place, path = first["loc"], ".".join(map(str, first["loc"]))
         detail = f"`{file}`{f' at `{path}`' if path else ''}: {first['msg']}."
         hint = "Restore it from version control; `fleetctl adapter add` writes it anew."
         if newer := _newer(text):
             place = ("format",)
             detail = f"`{file}` has format {newer}, and this fleetctl reads format {FORMAT}."
             hint = "Upgrade fleetctl here to the release that wrote the lock, or a later one."
-        raise ConfigError(
-            diagnostic(
-                "FC1217",
-                detail,
-                Position(file, _line_of(text, place), 1),
-                hint=hint,
-            )
-        ) from None
+        where = Position(file, _line_of(text, place), 1)
+        raise ConfigError(diagnostic("FC1217", detail, where, hint=hint)) from None
 
 
 def _newer(text: str) -> int:
     """Return the format of a lock of a later release; 0: a known format, or no lock."""
     try:
-        found = json.loads(text)["format"]
+        written = json.loads(text)["format"]
     except (ValueError, KeyError, TypeError):
         return 0
-    return found if type(found) is int and found > FORMAT else 0
+    return written if type(written) is int and written > FORMAT else 0
 
 
 def _line_of(text: str, path: tuple[int | str, ...]) -> int:
+    """Return the line, from 1, of the last key of `path` that the text holds."""
     for step in reversed(path):
         position = text.find(json.dumps(step)) if isinstance(step, str) else -1
         if position >= 0:
@@ -147,18 +142,19 @@ def _line_of(text: str, path: tuple[int | str, ...]) -> int:
 def lock_text(lock: Lock) -> str:
     """Return the lock as sorted JSON, a base or an adapter a line, so that git merges lines."""
     document = lock.model_dump(mode="json")
-    parts = [f'  "format": {document["format"]}']
+    sections = [f'  "format": {document["format"]}']
     for section in ("bases", "adapters"):
         entries = [
             f"    {json.dumps(name)}: {json.dumps(entry, sort_keys=True)}"
             for name, entry in sorted(document[section].items())
         ]
         body = "{\n" + ",\n".join(entries) + "\n  }" if entries else "{}"
-        parts.append(f'  "{section}": {body}')
-    return "{\n" + ",\n".join(parts) + "\n}\n"
+        sections.append(f'  "{section}": {body}')
+    return "{\n" + ",\n".join(sections) + "\n}\n"
 
 
-_REQUIRED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+_REQUIRED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size",
+             "intermediate_size")  # fmt: skip
 
 
 def base_shape(config: Mapping[str, Any], weight_bytes: int) -> BaseShape:
@@ -178,24 +174,19 @@ def base_shape(config: Mapping[str, Any], weight_bytes: int) -> BaseShape:
     """
     inner = config.get("text_config")
     merged = {**config, **inner} if isinstance(inner, Mapping) else dict(config)
-    for name in (*_REQUIRED, "intermediate_size"):
+    for name in _REQUIRED:
         value = merged.get(name)
         if type(value) is not int or value < 1:
             near = did_you_mean(name, sorted(map(str, config)))
-            raise ConfigError(
-                diagnostic("FC1219", f"Its config.json gives no whole number `{name}`.", hint=near)
-            )
+            detail = f"Its config.json gives no whole number `{name}`."
+            raise ConfigError(diagnostic("FC1219", detail, hint=near))
     heads, hidden = merged["num_attention_heads"], merged["hidden_size"]
     architectures = merged.get("architectures")
     return BaseShape(
+        **{name: merged[name] for name in _REQUIRED},
         architecture=str(architectures[0]) if architectures else str(merged.get("model_type", "")),
-        hidden_size=hidden,
-        intermediate_size=merged["intermediate_size"],
-        num_hidden_layers=merged["num_hidden_layers"],
-        num_attention_heads=heads,
         num_key_value_heads=merged.get("num_key_value_heads") or heads,
         head_dim=merged.get("head_dim") or hidden // heads,
-        vocab_size=merged["vocab_size"],
         max_position_embeddings=merged.get("max_position_embeddings") or 0,
         weight_bytes=weight_bytes,
     )

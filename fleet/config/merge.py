@@ -1,6 +1,6 @@
-"""Merges files into one tree: directories, overlays and `${…}` placeholders.
+"""Merges files into a tree: directories, overlays and `${…}` placeholders.
 
-Every value keeps the place it comes from, through all three.
+Every value keeps its place in the files, through all three.
 """
 
 import re
@@ -13,11 +13,27 @@ from fleet.config.yaml import Marks, Parsed, unmark
 from fleet.errors import ConfigError, Diagnostic, Position
 
 Path = tuple[str | int, ...]
-
+"""Keys and positions that lead to a value of the declarations."""
 COMPILED_FILE: Final = "config.yaml"
 """Name of the file that `fleetctl compile` may write among the declarations, for LiteLLM."""
 COMPILED_LINE: Final = "# Compiled by fleetctl, which declares nothing by a file that begins so.\n"
 """First line of a compiled file. A file that begins with this line holds no declarations."""
+
+
+def value_at(value: Any, path: Path) -> Any:
+    """Return the value at a path of maps; None: there is no value."""
+    for step in path:
+        value = value.get(step) if isinstance(value, dict) else None
+    return value
+
+
+def quoting(
+    sources: Sources, code: str, detail: str, place: Position | None, **more: Any
+) -> Diagnostic:
+    """Return a diagnostic with the line at its place."""
+    line = sources.line(place) if place else ""
+    width = scalar_width(line, place.column) if place else 1
+    return diagnostic(code, detail, place, source=line, width=width, **more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +76,9 @@ class Tree(Mapping[str, str]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
-    def diagnostic(self, code: str, path: Path, detail: str, **more: Any) -> Diagnostic:
+    def diagnostic(self, code: str, path: Path, detail: str, *, hint: str = "") -> Diagnostic:
         """Return a diagnostic at the place of `path`, with the line of the file."""
-        place = self.place(path, of_key=more.pop("of_key", False))
-        line = self.sources.line(place) if place else ""
-        width = scalar_width(line, place.column) if place else 1
-        return diagnostic(code, detail, place, source=line, width=width, **more)
+        return quoting(self.sources, code, detail, self.place(path), hint=hint)
 
 
 def _first(node: Marks) -> int | None:
@@ -92,7 +105,8 @@ def merge_files(files: Mapping[str, Parsed], sources: Sources) -> Tree:
     value: dict[str, Any] = {}
     marks: dict[str, Any] = {}
     spread: set[str] = set()  # sections that come from several files
-    twice: list[tuple[Path, Position, Position]] = []
+    twice: list[Diagnostic] = []
+
     for file in sorted(files):
         parsed = files[file]
         for section, content in parsed.value.items():
@@ -114,14 +128,20 @@ def merge_files(files: Mapping[str, Parsed], sources: Sources) -> Tree:
                     if first is place:
                         value[section][name] = item
                     else:
-                        at = (unmark(place[0], file), unmark(first[0], first[2]))
-                        twice.append(((section, name), *at))
+                        twice.append(_twice(f"{section}.{name}", place, first, sources))
             else:
-                first = marks[section]
-                twice.append(((section,), unmark(entry[0], file), unmark(first[0], first[2])))
+                twice.append(_twice(section, [*entry[:2], file], marks[section], sources))
     if twice:
-        raise ConfigError(*(_twice(*key, sources) for key in twice))
+        raise ConfigError(*twice)
     return Tree(value, marks, sources)
+
+
+def _twice(name: str, second: list[Any], first: list[Any], sources: Sources) -> Diagnostic:
+    detail = f"`{name}` is declared in two files; neither of them wins."
+    also = (("first given at", unmark(first[0], first[2])),)
+    hint = "Delete one, or move both parts into one file."
+    place = unmark(second[0], second[2])
+    return quoting(sources, "FC1002", detail, place, also=also, hint=hint)
 
 
 def _own(entry: list[Any]) -> dict[str, Any]:
@@ -129,79 +149,50 @@ def _own(entry: list[Any]) -> dict[str, Any]:
     return {name: [*item, entry[2]] for name, item in entry[1].items()}
 
 
-def _twice(path: Path, second: Position, first: Position, sources: Sources) -> Diagnostic:
-    name = ".".join(map(str, path))
-    line = sources.line(second)
-    return diagnostic(
-        "FC1002",
-        f"`{name}` is declared in two files; neither of them wins.",
-        second,
-        source=line,
-        width=scalar_width(line, second.column),
-        also=(("first given at", first),),
-        hint="Delete one, or move both parts into one file.",
-    )
-
-
 def overlay(tree: Tree, parsed: Parsed, file: str) -> Tree:
     """Lay an environment's file over the tree: maps merge, the rest replaces, null deletes.
 
     Raises:
-        ConfigError: a null deletes what is not there.
+        ConfigError: a null deletes a key that is not there.
     """
-    layer = _Layer(file)
-    value, marks = layer.lay((tree.value, tree.marks), (parsed.value, parsed.marks))
-    if layer.lost:
-        raise ConfigError(
-            *(_lost(tree, unmark(entry[0], file), path) for path, entry in layer.lost)
-        )
-    return Tree(value, marks, tree.sources)
+    lost: list[Diagnostic] = []
+    merged = _lay(Parsed(tree.value, tree.marks), parsed, file, (), lost, tree)
+    if lost:
+        raise ConfigError(*lost)
+    return Tree(merged.value, merged.marks, tree.sources)
 
 
-class _Layer:
-    """Lays one file over maps and remembers what it deletes in vain."""
-
-    def __init__(self, file: str) -> None:
-        self.file = file
-        self.lost: list[tuple[Path, Any]] = []
-
-    def lay(
-        self, below: tuple[dict[str, Any], Marks], above: tuple[dict[str, Any], Marks], *path: str
-    ) -> tuple[dict[str, Any], Marks]:
-        """Merge values and marks of both maps; what changes is copied."""
-        value, marks = dict(below[0]), dict(below[1])
-        for key, new in above[0].items():
-            entry = above[1][key]
-            if new is None:
-                if key not in value:
-                    self.lost.append(((*path, key), entry))
-                value.pop(key, None)
-                marks.pop(key, None)
-            elif isinstance(new, dict) and isinstance(value.get(key), dict):
-                old = marks[key]
-                lower = (value[key], old[1])
-                value[key], child = self.lay(lower, (new, entry[1]), *path, key)
-                marks[key] = [old[0], child, *old[2:]]
-            else:
-                value[key] = _without_nulls(new)
-                marks[key] = [entry[0], entry[1], self.file]
-        return value, marks
-
-
-def _lost(tree: Tree, place: Position, path: Path) -> Diagnostic:
-    around: Any = tree.value
-    for step in path[:-1]:
-        around = around.get(step) if isinstance(around, dict) else None
-    choices = sorted(around) if isinstance(around, dict) else []
-    line = tree.sources.line(place)
-    return diagnostic(
-        "FC1023",
-        f"`{'.'.join(map(str, path))}: null` deletes a key that no file gives.",
-        place,
-        source=line,
-        width=scalar_width(line, place.column),
-        hint=nearest(str(path[-1]), tuple(choices)) or "Delete the line.",
-    )
+def _lay(
+    below: Parsed,
+    above: Parsed,
+    file: str,
+    path: tuple[str, ...],
+    lost: list[Diagnostic],
+    tree: Tree,
+) -> Parsed:
+    """Merge values and marks of both maps; `lost` takes deletions of keys that are not there."""
+    value, marks = dict(below.value), dict(below.marks)
+    for key, new in above.value.items():
+        entry = above.marks[key]
+        if new is None:
+            if key not in value:
+                around = value_at(tree.value, path)
+                choices = tuple(sorted(around)) if isinstance(around, dict) else ()
+                dotted, place = ".".join((*path, key)), unmark(entry[0], file)
+                detail = f"`{dotted}: null` deletes a key that no file gives."
+                hint = nearest(key, choices) or "Delete the line."
+                lost.append(quoting(tree.sources, "FC1023", detail, place, hint=hint))
+            value.pop(key, None)
+            marks.pop(key, None)
+        elif isinstance(new, dict) and isinstance(value.get(key), dict):
+            old = marks[key]
+            lower, upper = Parsed(value[key], old[1]), Parsed(new, entry[1])
+            child = _lay(lower, upper, file, (*path, key), lost, tree)
+            value[key], marks[key] = child.value, [old[0], child.marks, *old[2:]]
+        else:
+            value[key] = _without_nulls(new)
+            marks[key] = [entry[0], entry[1], file]
+    return Parsed(value, marks)
 
 
 def _without_nulls(value: Any) -> Any:
@@ -229,17 +220,18 @@ def substitute(
     problems: list[Diagnostic] = []
 
     def fill(text: str, number: int) -> str:
-        def one(match: re.Match[str]) -> str:
+        def value_of(match: re.Match[str]) -> str:
             if match.group() == "$${":
                 return "${"
             name = _NAME.fullmatch(match[1]) if match[2] else None
             values = variables if name and name[1] == "var." else environment
             if name and name[2] in values:
                 return values[name[2]]
-            problems.append(_unfilled(match, name, unmark(number, file), variables, sources))
+            code, detail, hint = _unfilled(match.group(), name, variables)
+            problems.append(quoting(sources, code, detail, unmark(number, file), hint=hint))
             return match.group()
 
-        return _PLACEHOLDER.sub(one, text)
+        return _PLACEHOLDER.sub(value_of, text)
 
     def walk(value: Any, marks: Marks) -> Any:
         match value:
@@ -259,23 +251,15 @@ def substitute(
 
 
 def _unfilled(
-    match: re.Match[str],
-    name: re.Match[str] | None,
-    place: Position,
-    variables: Mapping[str, str],
-    sources: Sources,
-) -> Diagnostic:
-    line = sources.line(place)
-    width = scalar_width(line, place.column)
+    text: str, name: re.Match[str] | None, variables: Mapping[str, str]
+) -> tuple[str, str, str]:
+    """Return code, detail and hint of a placeholder without a value."""
     if name is None:
-        detail = f"`{match.group()[:40]}` is neither `${{var.NAME}}` nor `${{env:NAME}}`."
-        hint = "To write `${` itself, double the dollar sign: `$${`."
-        return diagnostic("FC1022", detail, place, source=line, width=width, hint=hint)
+        detail = f"`{text[:40]}` is neither `${{var.NAME}}` nor `${{env:NAME}}`."
+        return "FC1022", detail, "To write `${` itself, double the dollar sign: `$${`."
     if name[1] == "var.":
         near = nearest(name[2], tuple(sorted(variables)))
-        detail = f"`{name[2]}` has no value in this run."
         hint = near or f"Give it with `--var {name[2]}=VALUE`."
-        return diagnostic("FC1020", detail, place, source=line, width=width, hint=hint)
-    detail = f"The environment holds no `{name[2]}`."
+        return "FC1020", f"`{name[2]}` has no value in this run.", hint
     hint = f"Set it: `export {name[2]}=VALUE`."
-    return diagnostic("FC1021", detail, place, source=line, width=width, hint=hint)
+    return "FC1021", f"The environment holds no `{name[2]}`.", hint

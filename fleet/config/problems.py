@@ -1,10 +1,10 @@
-"""Defines `Problem`, a mistake in a declaration, and makes a diagnostic of each."""
+"""Defines `Problem`, a mistake in a declaration, and makes diagnostics of problems."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from fleet.config.merge import Tree
+from fleet.config.merge import Path, Tree, quoting
 from fleet.config.scalars.texts import version_hint
 from fleet.errors import Diagnostic
 
@@ -17,12 +17,12 @@ class Problem:
     """
 
     code: str
-    path: tuple[str | int, ...]
+    path: Path
     detail: str
     hint: str = ""
     command: str = ""
     at: Literal["key", "value"] = "value"
-    also: tuple[tuple[str, tuple[str | int, ...]], ...] = ()
+    also: tuple[tuple[str, Path], ...] = ()
     severity: Literal["error", "warning"] = "error"
 
 
@@ -60,16 +60,8 @@ def _diagnostic(problem: Problem, tree: Tree, secret: set[tuple[str, int]]) -> D
     also = tuple(
         (label, spot) for label, path in problem.also if (spot := tree.place(path, of_key=True))
     )
-    made = tree.diagnostic(
-        problem.code,
-        problem.path,
-        detail,
-        of_key=problem.at == "key",
-        hint=hint,
-        command=problem.command,
-        also=also,
-        severity=problem.severity,
-    )
-    if place and (place.file, place.line) in secret:
-        return replace(made, source="")
-    return made
+    made = quoting(
+        tree.sources, problem.code, detail, place,
+        hint=hint, command=problem.command, also=also, severity=problem.severity,
+    )  # fmt: skip
+    return replace(made, source="") if place and (place.file, place.line) in secret else made

@@ -1,26 +1,17 @@
 """Checks `required_version` of `fleet.yaml`: which releases of fleetctl may read a fleet. Pure."""
 
 import re
-from dataclasses import dataclass
 
 KEY = "required_version"
 PATTERN = r"(==|!=|<=|>=|~=|<|>)\s*([0-9]+(?:\.[0-9]+){0,3})"
-"""One condition of a requirement: an operator, and a version of numbers alone."""
+"""A condition of a requirement: an operator, and a version of numbers alone."""
 
 _CONDITION = re.compile(PATTERN)
 _VERSION = re.compile(r"v?([0-9]+(?:\.[0-9]+)*)[._-]?((?:a|b|rc|c|alpha|beta|pre|dev)[0-9.]*)?")
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """One condition that a release has to keep."""
-
-    operator: str
-    release: tuple[int, ...]
-
-
-def conditions(requirement: str) -> tuple[Condition, ...]:
-    """Return the conditions of a requirement such as `>=0.1,<2`.
+def conditions(requirement: str) -> list[tuple[str, tuple[int, ...]]]:
+    """Return operators and versions of a requirement such as `>=0.1,<2`.
 
     Raises:
         ValueError: the requirement is malformed; the text names the part.
@@ -33,15 +24,15 @@ def conditions(requirement: str) -> tuple[Condition, ...]:
         release = tuple(int(number) for number in match[2].split("."))
         if match[1] == "~=" and len(release) == 1:
             raise ValueError(f"`{part.strip()}` needs a version of two numbers or more")
-        found.append(Condition(match[1], release))
-    return tuple(found)
+        found.append((match[1], release))
+    return found
 
 
 def allows(requirement: str, running: str) -> bool:
     """Say whether a release keeps every condition of a requirement.
 
-    Numbers that are not written are 0. A release before a final one, such as `2.0rc1`, counts as
-    earlier than it, and no condition `<2` lets it in.
+    Numbers that are not written are 0. A release before a final release, such as `2.0rc1`, counts
+    as earlier than 2.0, and the condition `<2` refuses it.
 
     Args:
         requirement: Such as `>=0.1,<2`.
@@ -57,7 +48,7 @@ def allows(requirement: str, running: str) -> bool:
     if match is None:
         raise ValueError(f"`{running[:40]}` is not a version")
     release, final = tuple(int(number) for number in match[1].split(".")), match[2] is None
-    return all(_keeps(condition, release, final=final) for condition in conditions(requirement))
+    return all(_keeps(*condition, release, final=final) for condition in conditions(requirement))
 
 
 def refusal(requirement: object, running: str) -> str:
@@ -80,12 +71,11 @@ def refusal(requirement: object, running: str) -> str:
     )
 
 
-def _keeps(condition: Condition, release: tuple[int, ...], *, final: bool) -> bool:
-    width = max(len(condition.release), len(release))
-    bound = (*condition.release, *[0] * (width - len(condition.release)))
-    here = (*release, *[0] * (width - len(release)))
+def _keeps(operator: str, bound: tuple[int, ...], release: tuple[int, ...], *, final: bool) -> bool:
+    kept = len(bound) - 1  # numbers of `~=` that stay
+    width = max(len(bound), len(release))
+    bound, here = ((*numbers, *[0] * (width - len(numbers))) for numbers in (bound, release))
     same, at_least = here == bound and final, (here, final) >= (bound, True)
-    kept = len(condition.release) - 1  # numbers of `~=` that stay
     return {
         "==": same,
         "!=": not same,
@@ -94,4 +84,4 @@ def _keeps(condition: Condition, release: tuple[int, ...], *, final: bool) -> bo
         ">": here > bound,
         "<": here < bound,
         "~=": at_least and here[:kept] == bound[:kept],
-    }[condition.operator]
+    }[operator]

@@ -1,5 +1,6 @@
 """Validates a tree against the models: keys and types, all problems at once."""
 
+import re
 from collections.abc import Mapping
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
@@ -8,10 +9,11 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from fleet.codes import SUMMARIES, nearest
+from fleet.config.merge import Path
 from fleet.config.problems import Problem
+from fleet.config.scalars.quantities import shown
 from fleet.config.schema.fleet import Declarations
 
-Path = tuple[str | int, ...]
 _KEY = "[key]"
 _ROUNDS = 8
 
@@ -19,10 +21,10 @@ _ROUNDS = 8
 def check_shape(value: Mapping[str, Any]) -> tuple[Declarations | None, list[Problem]]:
     """Validate the merged values.
 
-    What is wrong is reported and left out, so that the rest can be checked further.
+    Wrong values are reported and left out, so that the rest can be checked further.
 
     Returns:
-        The declarations without what is wrong (None when too little is left), findings.
+        The declarations without wrong values (None when too little is left), and the problems.
     """
     findings: list[Problem] = []
     remaining = dict(value)
@@ -31,9 +33,8 @@ def check_shape(value: Mapping[str, Any]) -> tuple[Declarations | None, list[Pro
             return Declarations.model_validate(remaining), findings
         except ValidationError as error:
             details = error.errors(include_url=False)
-            rest = [detail for detail in details if not _is_extra(detail)]
-            if not findings:  # later rounds show only what leaving out has caused
-                findings = [_finding(step) for step in rest]
+            if not findings:  # problems of later rounds are caused by leaving out
+                findings = [_finding(detail) for detail in details if not _is_extra(detail)]
             for detail in details:
                 remaining = _without(remaining, _prune(detail))
             remaining.setdefault("fleet", "unnamed")
@@ -74,8 +75,8 @@ def model_at(path: Path) -> type[BaseModel] | None:
     """Return the model of the map at `path`; None where names are free or there is no map."""
     annotation: Any = Declarations
     for step in path:
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            field = annotation.model_fields.get(str(step))
+        if model := _model(annotation):
+            field = model.model_fields.get(str(step))
             annotation = field.annotation if field else None
         elif get_origin(annotation) in {dict, tuple}:
             annotation = get_args(annotation)[-1 if get_origin(annotation) is dict else 0]
@@ -83,9 +84,12 @@ def model_at(path: Path) -> type[BaseModel] | None:
             annotation = next(
                 (argument for argument in get_args(annotation) if argument is not type(None)), None
             )
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return None
+    return _model(annotation)
+
+
+def _model(annotation: Any) -> type[BaseModel] | None:
+    fits = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return annotation if fits else None
 
 
 def _finding(error: ErrorDetails) -> Problem:
@@ -129,32 +133,31 @@ _EXPECTED = {
 def _value_finding(error: ErrorDetails, path: Path) -> Problem:
     kind, given = error["type"], error["input"]
     context = error.get("ctx", {})
-    shown = _shown(given)
+    written = _written(given)
     name = f"`{'.'.join(map(str, path))}`"
     if kind == "literal_error":
-        choices = [piece.strip("' ") for piece in str(context["expected"]).split(" or ")]
-        choices = [piece.strip("' ") for part in choices for piece in part.split(",")]
+        choices = [choice.strip("' ") for choice in re.split(" or |,", str(context["expected"]))]
         near = nearest(str(given), tuple(choices))
         hint = near or f"Write one of: {', '.join(choices)}."
-        return Problem("FC1112", path, f"{name} cannot be {shown}.", hint=hint)
+        return Problem("FC1112", path, f"{name} cannot be {written}.", hint=hint)
     bounds = [
         f"{words} {context[bound]:g}"
         for bound, words in (("ge", "at least"), ("le", "at most"))
         if bound in context
     ]
     if bounds:
-        detail = f"{name} is {shown}; it must be {' and '.join(bounds)}."
+        detail = f"{name} is {written}; it must be {' and '.join(bounds)}."
         return Problem("FC1111", path, detail, hint="Correct the number.")
     expected = _EXPECTED.get(kind, "")
-    detail = f"{name} must be {expected}, not {shown}." if expected else f"{name}: {error['msg']}."
-    return Problem("FC1101", path, detail, hint=_remedy(kind, given))
+    fault = f" must be {expected}, not {written}" if expected else f": {error['msg']}"
+    return Problem("FC1101", path, f"{name}{fault}.", hint=_remedy(kind, given))
 
 
 def _remedy(kind: str, given: Any) -> str:
     if given is None:
         return "Give it a value, or delete the line."
     if kind == "string_type" and isinstance(given, bool | int | float):
-        return f'Quote it: `"{_shown(given).strip("`")}"`.'
+        return f'Quote it: `"{shown(given).strip("`")}"`.'
     if kind == "tuple_type":
         return "Write a list: `[first, second]`."
     if kind in {"dict_type", "model_type"}:
@@ -162,17 +165,7 @@ def _remedy(kind: str, given: Any) -> str:
     return "Correct the value."
 
 
-def _shown(value: Any) -> str:
-    match value:
-        case None:
-            return "empty"
-        case bool():
-            return f"`{str(value).lower()}`"
-        case dict():
-            return "a map"
-        case list():
-            return "a list"
-        case str() if len(value) > 40:  # noqa: PLR2004 (a line's worth)
-            return f"`{value[:37]}…`"
-        case _:
-            return f"`{value}`"
+def _written(value: Any) -> str:
+    if value is None:
+        return "empty"
+    return f"`{shown(value)}`" if isinstance(value, bool) else shown(value)

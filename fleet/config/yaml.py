@@ -20,9 +20,9 @@ from fleet.config.yaml_errors import explain, quoting
 from fleet.errors import ConfigError, Diagnostic, Position
 
 Marks = Any
-"""Places beside values. A scalar has one number; a list has a list of marks; a map has a
+"""Places beside values. A scalar has a number, see `mark`; a list has a list of marks; a map has a
 dict of `[mark of the key, marks of the value]`. A third item is the name of the file, where
-it differs from that of the map around it. See `mark`."""
+the file differs from that of the map around it."""
 
 _COLUMNS = 1 << 20
 MAX_BYTES = 32 << 20
@@ -32,7 +32,7 @@ MAX_NODES = 3_000_000
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """One file: its sections, and where each key and scalar stands."""
+    """The sections of a file, and the places of all keys and scalars."""
 
     value: dict[str, Any]
     marks: Marks
@@ -61,9 +61,8 @@ def parse(text: str, file: str) -> Parsed:
     text = text.removeprefix("\ufeff")
     if len(text) > MAX_BYTES:
         detail = f"`{file}` has {len(text)} characters; the limit is {MAX_BYTES}."
-        raise ConfigError(
-            diagnostic("FC1013", detail, Position(file, 1, 1), hint="One file per client is usual.")
-        )
+        hint = "One file per client is usual."
+        raise ConfigError(diagnostic("FC1013", detail, Position(file, 1, 1), hint=hint))
     try:
         return parse_fast(text, file)
     except (_UnusualError, ConfigError, FastYAMLError, RecursionError):
@@ -71,7 +70,7 @@ def parse(text: str, file: str) -> Parsed:
 
 
 class _RefusedError(Exception):
-    """ruamel.yaml reads it and a declaration must not hold it; has a YAML error's fields."""
+    """YAML that ruamel.yaml reads and a declaration must not hold; has a YAML error's fields."""
 
     def __init__(self, problem: str, mark: Any, note: str = "") -> None:
         super().__init__(problem)
@@ -162,10 +161,9 @@ def _fast_scalar(node: Any) -> Any:
 def parse_slow(text: str, file: str) -> Parsed:
     """Read a file through ruamel.yaml, whose judgement is final."""
     if directive := re.match(r"(?:[ ]*(?:#.*)?\r?\n)*%", text):
-        line = directive.group().count("\n") + 1
-        raise ConfigError(
-            quoting(text, Position(file, line, 1), "FC1014", "Directives (`%…`) have no use here.")
-        )
+        place = Position(file, directive.group().count("\n") + 1, 1)
+        detail = "Directives (`%…`) have no use here."
+        raise ConfigError(quoting(text, place, "FC1014", detail))
     from ruamel.yaml import YAML  # noqa: PLC0415 (25 ms, and rarely needed)
     from ruamel.yaml.error import YAMLError  # noqa: PLC0415
 
@@ -197,8 +195,7 @@ def _slow_scalar(constructor: Any) -> Callable[[Any], Any]:
         try:
             return constructor.construct_object(node)
         except (ValueError, TypeError, KeyError, IndexError):
-            kind = node.tag.rpartition(":")[2]
-            problem = f"`{node.value[:40]}` is not a {kind}"
+            problem = f"`{node.value[:40]}` is not a {node.tag.rpartition(':')[2]}"
             raise _RefusedError(problem, node.start_mark) from None
 
     return scalar
@@ -259,17 +256,16 @@ class _Builder:
         return value, marks
 
     def _bad_key(self, node: Any) -> None:
-        place = Position(self.file, node.start_mark.line + 1, node.start_mark.column + 1)
         shown = node.value if isinstance(node.value, str) else "…"
         detail = f"YAML reads the key `{shown}` as something other than text."
         hint = f'Quote it: `"{shown}"`.' if shown != "…" else "A key is a single word."
+        place = Position(self.file, node.start_mark.line + 1, node.start_mark.column + 1)
         self.problems.append(quoting(self.text, place, "FC1008", detail, hint=hint))
 
     def _twice(self, key: str, second: int, first: int) -> None:
-        place, before = unmark(second, self.file), unmark(first, self.file)
         detail = f"`{key}` stands twice in the same map; only one of them could take effect."
-        also = (("first given at", before),)
-        hint = "Delete or rename one of them."
+        also = (("first given at", unmark(first, self.file)),)
+        hint, place = "Delete or rename one of them.", unmark(second, self.file)
         self.problems.append(quoting(self.text, place, "FC1002", detail, hint=hint, also=also))
 
 
@@ -278,14 +274,9 @@ _COLLECTION_TAGS = {"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
 
 def _build(node: Any, scalar: Callable[[Any], Any], file: str, text: str) -> Parsed:
     if node is None or (node.id == "scalar" and node.value == "" and not node.style):
-        raise ConfigError(
-            diagnostic(
-                "FC1005",
-                f"`{file}` declares nothing.",
-                Position(file, 1, 1),
-                hint="Delete the file, or start it with a section such as `clients:`.",
-            )
-        )
+        detail = f"`{file}` declares nothing."
+        hint = "Delete the file, or start it with a section such as `clients:`."
+        raise ConfigError(diagnostic("FC1005", detail, Position(file, 1, 1), hint=hint))
     if node.id != "mapping":
         place = Position(file, node.start_mark.line + 1, node.start_mark.column + 1)
         kind = "a list" if node.id == "sequence" else "a single value"

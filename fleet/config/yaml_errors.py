@@ -17,7 +17,7 @@ def quoting(
 
 
 def explain(error: Exception, text: str, file: str) -> Diagnostic:
-    """Return the diagnostic of a YAML library's error, whichever fields it has."""
+    """Return the diagnostic of an error of either YAML library."""
     position = getattr(error, "position", None)
     if position is not None:
         before = text[:position]
@@ -27,8 +27,7 @@ def explain(error: Exception, text: str, file: str) -> Diagnostic:
         return quoting(text, place, "FC1001", detail, hint=hint)
     spot = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     problem = str(getattr(error, "problem", None) or "this is not YAML")
-    context = getattr(error, "context", None)
-    start = getattr(error, "context_mark", None)
+    context, start = getattr(error, "context", None), getattr(error, "context_mark", None)
     if spot is None:
         return diagnostic("FC1001", f"{problem}.", Position(file, 1, 1))
     place = Position(file, spot.line + 1, spot.column + 1)
@@ -43,16 +42,17 @@ def explain(error: Exception, text: str, file: str) -> Diagnostic:
         return quoting(text, place, "FC1012", detail, hint="Delete the `---` line.", wide=False)
     also = (("began at", Position(file, start.line + 1, start.column + 1)),) if start else ()
     detail = f"{problem[:1].upper()}{problem[1:]}{f' {context}' if context else ''}."
-    return quoting(text, place, "FC1001", detail, hint=_remedy(problem), also=also, wide=False)
+    hint = next(remedy for part, remedy in _REMEDIES.items() if part in problem)
+    return quoting(text, place, "FC1001", detail, hint=hint, also=also, wide=False)
 
 
-def _remedy(problem: str) -> str:
-    if "mapping values are not allowed" in problem:
-        return "Quote a value that holds `: `, or check the indentation of this line."
-    if "cannot start any token" in problem:
-        return "Quote the value."
-    if "undefined alias" in problem:
-        return "Quote a value that begins with `*`."
-    if "end of stream" in problem or "stream end" in problem:
-        return "Close the quote or bracket that is open."
-    return "Check the indentation, and that each quote and bracket is closed."
+_REMEDIES = {
+    "mapping values are not allowed": "Quote a value that holds `: `, or check the indentation of "
+    "this line.",
+    "cannot start any token": "Quote the value.",
+    "undefined alias": "Quote a value that begins with `*`.",
+    "end of stream": "Close the quote or bracket that is open.",
+    "stream end": "Close the quote or bracket that is open.",
+    "": "Check the indentation, and that each quote and bracket is closed.",
+}
+"""Remedies by a part of the library's text; the first that fits holds."""

@@ -1,4 +1,4 @@
-"""Decides what an evaluation is worth: golden sets, scores, whether a run counts, what is due.
+"""Judges evaluations: golden sets, scores, whether a run counts, quality drift, due evaluations.
 
 Layer 4, beside `config` and `rollouts`; records come from `history`. `runtime/evals` asks the
 models; `fleet.gates` judges one version against another from the scores made here. Pure.

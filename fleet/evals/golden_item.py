@@ -1,4 +1,4 @@
-"""Reads one golden item: the question, what is expected, how the answer is scored."""
+"""Reads a golden item: the question, the expectation, the metrics that score the answer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from fleet.evals.metrics import JUDGE, METRICS
 USUAL_MAX_TOKENS = 256
 ACCURACY, FORMAT, GROUNDED = "accuracy", "format", "grounded"
 MEASURES = (ACCURACY, FORMAT, GROUNDED)
-"""What an item may be scored on; each from 0 to 1, more is better."""
+"""Properties that an item's answer may be scored on, from 0 to 1; more is better."""
 PAIRWISE = "pairwise"
-"""Option of `judge`: it is asked which of two versions' answers is better."""
+"""Option of `judge`: the judge says which of two versions' answers is better."""
 MUST_PASS = "must_pass"  # noqa: S105 (a tag)
-"""Tag of an item that a version must answer well whatever the averages say."""
+"""Tag of an item that a version must answer well, good averages or not."""
 KEYS = frozenset(
     {
         "id", "input", "messages", "prompt", "system", "expected", "metric", "format",
@@ -25,17 +25,16 @@ KEYS = frozenset(
 
 
 class GoldenItemError(ValueError):
-    """What is wrong with one item, in words; the reader of the file adds the place."""
+    """The fault of an item, a sentence without full stop; the reader of the file adds the place."""
 
     def __init__(self, text: str, hint: str = "") -> None:
-        """Keep the sentence, without its full stop, and a hint."""
         super().__init__(text)
         self.hint = hint
 
 
 @dataclass(frozen=True, slots=True)
 class ItemCheck:
-    """How one measure of an item is scored."""
+    """The metric of a measure of an item."""
 
     metric: str
     """A key of `METRICS`, or `judge`."""
@@ -44,7 +43,7 @@ class ItemCheck:
 
 @dataclass(frozen=True, slots=True)
 class GoldenItem:
-    """One golden question."""
+    """A golden question."""
 
     id: str
     messages: tuple[Mapping[str, Any], ...]
@@ -78,13 +77,13 @@ def golden_item(document: Mapping[str, Any]) -> GoldenItem:
     """Make an item of a decoded line.
 
     Raises:
-        ItemError: it lacks something, or cannot be scored as it says.
+        GoldenItemError: the item lacks a value, or cannot be scored as it says.
     """
     unknown = sorted(set(document) - KEYS)
     if unknown:
         raise GoldenItemError(f"unknown key `{unknown[0]}`", did_you_mean(unknown[0], sorted(KEYS)))
-    named = document.get("id")
-    if not isinstance(named, str) or not named.strip():
+    item_id = document.get("id")
+    if not isinstance(item_id, str) or not item_id.strip():
         raise GoldenItemError("`id` is missing or not a text")
     messages, prompt = _asked(document)
     tags = document.get("tags", [])
@@ -100,7 +99,7 @@ def golden_item(document: Mapping[str, Any]) -> GoldenItem:
     if type(longest) is not int or longest < 1:
         raise GoldenItemError("`max_tokens` is a whole number of 1 or more")
     return GoldenItem(
-        named, messages, prompt, document.get("expected"), checks,
+        item_id, messages, prompt, document.get("expected"), checks,
         context, tuple(tags), longest,
     )  # fmt: skip
 
@@ -127,12 +126,9 @@ def _asked(document: Mapping[str, Any]) -> tuple[tuple[Mapping[str, Any], ...], 
 def _conversation(asked: Any) -> tuple[Mapping[str, Any], ...]:
     if not isinstance(asked, list) or not asked:
         raise GoldenItemError("`messages` is a list with at least one message")
-    for key in asked:
-        if not (
-            isinstance(key, dict)
-            and isinstance(key.get("role"), str)
-            and isinstance(key.get("content"), str)
-        ):
+    for message in asked:
+        given = message if isinstance(message, dict) else {}
+        if not all(isinstance(given.get(key), str) for key in ("role", "content")):
             raise GoldenItemError("each message has a `role` and a `content`, both texts")
     return tuple(asked)
 
@@ -144,24 +140,20 @@ def _checks(document: Mapping[str, Any], context: str) -> dict[str, ItemCheck]:
         GROUNDED: document.get("grounding", "grounded_numbers" if context else None),
     }
     expected = document.get("expected")
-    return {
-        measure: _check(measure, given, expected)
-        for measure, given in asked.items()
-        if given is not None
-    }
+    given = {measure: metric for measure, metric in asked.items() if metric is not None}
+    return {measure: _check(measure, metric, expected) for measure, metric in given.items()}
 
 
 def _check(measure: str, given: Any, expected: Any) -> ItemCheck:
     match given:
         case str(name):
             options: Any = {}
-        case {**one} if len(one) == 1:
-            [(key, options)] = one.items()
+        case {**entries} if len(entries) == 1:
+            [(key, options)] = entries.items()
             name = str(key)
         case _:
-            raise GoldenItemError(
-                f"{measure} is scored by a metric's name, or by {{NAME: {{options}}}}"
-            )
+            text = f"{measure} is scored by a metric's name, or by {{NAME: {{options}}}}"
+            raise GoldenItemError(text)
     if name == JUDGE:
         return _judged(measure, options)
     if name not in METRICS:
@@ -172,8 +164,7 @@ def _check(measure: str, given: Any, expected: Any) -> ItemCheck:
         raise GoldenItemError(f"the options of `{name}` are {allowed}")
     if metric.needs_expected and expected is None:
         raise GoldenItemError(f"`expected` is missing; `{name}` compares with it")
-    wrong = metric.fault(expected, options)
-    if wrong:
+    if wrong := metric.fault(expected, options):
         raise GoldenItemError(f"`{name}`: {wrong}")
     return ItemCheck(name, options)
 
@@ -186,7 +177,6 @@ def _judged(measure: str, options: Any) -> ItemCheck:
     if not isinstance(options.get(PAIRWISE, False), bool):
         raise GoldenItemError(f"`{PAIRWISE}` is true or false")
     if options.get(PAIRWISE) and measure != ACCURACY:
-        raise GoldenItemError(
-            f"`{PAIRWISE}` tells which answer is better, which is {ACCURACY} alone"
-        )
+        text = f"`{PAIRWISE}` tells which answer is better, which is {ACCURACY} alone"
+        raise GoldenItemError(text)
     return ItemCheck(JUDGE, options)

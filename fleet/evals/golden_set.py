@@ -1,19 +1,20 @@
-"""Reads golden sets: the questions that judge every version of a task, one JSON object a line.
+"""Reads golden sets: the questions that judge every version of a task, as lines of JSON objects.
 
     {"id": "t-1", "input": "No rush. ...", "expected": "queue=shipping"}
     {"id": "t-2", "messages": [...], "expected": {"qty": 5}, "metric": {"json_fields": {}},
      "format": {"json_schema": {"schema": {...}}}, "context": "...", "tags": ["must_pass"]}
 
-`input` is one user message, `messages` a whole conversation, `prompt` raw text for the
+`input` is a single user message, `messages` a whole conversation, `prompt` raw text for the
 completions endpoint. `metric` (default `exact`) scores accuracy, `format` scores the form,
-`grounding` scores whether the answer invents; it is `grounded_numbers` where an item has a
-`context`, which is compared with and never sent. A first line `{"defaults": {...}}` gives
-`metric`, `format`, `grounding`, `max_tokens` and `system` to all items that say nothing else.
+`grounding` scores whether the answer invents; its default is `grounded_numbers` where an item has a
+`context`, which answers are compared with and which is never sent. A first line
+`{"defaults": {...}}` gives `metric`, `format`, `grounding`, `max_tokens` and `system` to all items
+that state no others.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -60,14 +61,25 @@ def read_golden_set(content: bytes, file: str) -> GoldenSet:
     Raises:
         ConfigError: with every bad line and its place; also when there is no item at all.
     """
-    reading = _Reading(file)
-    found = list(reading.items(content))
-    if not found and not reading.problems:
-        reading.refuse(1, "FC1301", "No golden items", "The file holds no item to ask.")
-    if reading.problems:
-        raise ConfigError(*reading.problems)
+    items: dict[str, GoldenItem] = {}
+    problems: list[Diagnostic] = []
+    lines = _Lines()
+    for number, raw in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+        if not raw.strip():
+            continue
+        try:
+            item = lines.item(Position(file, number, 1), raw, first=not items and not problems)
+        except ConfigError as error:
+            problems += error.diagnostics
+            continue
+        if item is not None:
+            items[item.id] = item
+    if not items and not problems:
+        raise _refusal("FC1301", "The file holds no item to ask.", Position(file, 1, 1))
+    if problems:
+        raise ConfigError(*problems)
     digest = hashlib.sha256(content).hexdigest()
-    return GoldenSet(file, digest, tuple(found), {item.id: item for item in found})
+    return GoldenSet(file, digest, tuple(items.values()), items)
 
 
 def with_format(golden: GoldenSet, wanted: ResponseFormat | None) -> GoldenSet:
@@ -75,10 +87,13 @@ def with_format(golden: GoldenSet, wanted: ResponseFormat | None) -> GoldenSet:
     if wanted is None:
         return golden
     check = ItemCheck(BY_FORM, {"format": wanted})
-    items = tuple(
-        item if FORMAT in item.checks else replace(item, checks={**item.checks, FORMAT: check})
-        for item in golden.items
-    )
+    return _with_checks(golden, lambda checks: {**checks, FORMAT: checks.get(FORMAT, check)})
+
+
+def _with_checks(
+    golden: GoldenSet, change: Callable[[Mapping[str, ItemCheck]], Mapping[str, ItemCheck]]
+) -> GoldenSet:
+    items = tuple(replace(item, checks=change(item.checks)) for item in golden.items)
     return replace(golden, items=items, by_id={item.id: item for item in items})
 
 
@@ -94,9 +109,8 @@ def scored_by(golden: GoldenSet, score: str, form: ResponseFormat | None = None)
         ItemError: there is no such metric, or it cannot score an item.
     """
     if score == BY_FORM and form is None:
-        raise GoldenItemError(
-            "the adapter declares no `format`", "Add one, such as `format: json`."
-        )
+        hint = "Add one, such as `format: json`."
+        raise GoldenItemError("the adapter declares no `format`", hint)
     if score not in METRICS:
         hint = did_you_mean(score, sorted(METRICS)) or f"There are {', '.join(METRICS)}."
         raise GoldenItemError(f"there is no metric `{score}`", hint)
@@ -110,127 +124,92 @@ def scored_by(golden: GoldenSet, score: str, form: ResponseFormat | None = None)
                 f"`{score}` cannot score `{item.id}` of {golden.file}: {wrong}",
                 "Without `score` each item is scored by the metric it names.",
             )
-    items = tuple(
-        replace(item, checks={**item.checks, ACCURACY: ItemCheck(score, options)})
-        for item in golden.items
-    )
     asked = f"{golden.digest} {score}{f' {form}' if options else ''}"
     digest = hashlib.sha256(asked.encode()).hexdigest()
-    return replace(golden, digest=digest, items=items, by_id={item.id: item for item in items})
+    check = ItemCheck(score, options)
+    return replace(_with_checks(golden, lambda checks: {**checks, ACCURACY: check}), digest=digest)
 
 
-class _Reading:
-    """Goes through the lines and keeps what is wrong with them."""
+_SUMMARIES = {
+    "FC1301": "No golden items",
+    "FC1302": "Golden line is not JSON",
+    "FC1303": "Golden item is wrong",
+    "FC1304": "Golden item given twice",
+}
 
-    def __init__(self, file: str) -> None:
-        self.file = file
-        self.problems: list[Diagnostic] = []
-        self._seen: dict[str, int] = {}
+
+def _refusal(
+    code: str, detail: str, place: Position, source: str = "", hint: str = "", first: int = 0
+) -> ConfigError:
+    """Return the error of a line; `first` is an earlier line that holds the same item."""
+    also = (("first given at", Position(place.file, first, 1)),) if first else ()
+    diagnostic = Diagnostic(code, _SUMMARIES[code], detail, place, source, hint=hint, also=also)
+    return ConfigError(diagnostic)
+
+
+class _Lines:
+    """Makes items of lines; keeps the defaults, the ids and the questions of earlier lines."""
+
+    def __init__(self) -> None:
+        self._ids: dict[str, int] = {}
         self._asked: dict[str, int] = {}
         self._defaults: Mapping[str, Any] = {}
 
-    def items(self, content: bytes) -> Iterator[GoldenItem]:
-        for number, raw in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
-            if not raw.strip():
-                continue
-            document = self._document(number, raw)
-            if document is None:
-                continue
-            if set(document) == {"defaults"}:
-                self._take_defaults(number, document["defaults"])
-                continue
-            made = self._item(number, document, raw)
-            if made is not None:
-                yield made
-
-    def _document(self, number: int, raw: bytes) -> dict[str, Any] | None:
-        try:
-            text = raw.decode("utf-8")
-        except UnicodeDecodeError as error:
-            summary = "Golden line is not JSON"
-            self.refuse(number, "FC1302", summary, f"Not UTF-8: {error.reason}.", error.start + 1)
-            return None
-        try:
-            document = json.loads(text, object_pairs_hook=_pairs, parse_constant=_constant)
-        except json.JSONDecodeError as error:
-            detail = f"{error.msg}."
-            self.refuse(number, "FC1302", "Golden line is not JSON", detail, error.colno, text)
-            return None
-        except (ValueError, RecursionError) as error:
-            detail = f"{str(error) or 'Too deeply nested'}."
-            self.refuse(number, "FC1302", "Golden line is not JSON", detail, 1, text)
-            return None
-        if not isinstance(document, dict):
-            detail = "An item is a JSON object with `id`, `input` and `expected`."
-            self.refuse(number, "FC1302", "Golden line is not JSON", detail, 1, text)
-            return None
-        try:
-            json.dumps(document, ensure_ascii=False).encode()
-        except UnicodeEncodeError:
-            detail = "A text in it holds half a character, which nobody can be asked."
-            self.refuse(number, "FC1302", "Golden line is not JSON", detail, 1, text)
-            return None
-        return document
-
-    def _take_defaults(self, number: int, given: Any) -> None:
-        if self._seen or self._defaults or self.problems:
-            detail = "`defaults` stands on the first line, once."
-            self.refuse(number, "FC1303", "Golden item is wrong", detail)
-        elif not isinstance(given, dict) or set(given) - DEFAULTS:
-            detail = f"`defaults` may hold {', '.join(sorted(DEFAULTS))}."
-            self.refuse(number, "FC1303", "Golden item is wrong", detail)
-        else:
+    def item(self, place: Position, raw: bytes, *, first: bool) -> GoldenItem | None:
+        """Return the item of a line; None: the line holds the defaults."""
+        document = _document(raw, place)
+        if set(document) == {"defaults"}:
+            given = document["defaults"]
+            if not first or self._defaults:
+                raise _refusal("FC1303", "`defaults` stands on the first line, once.", place)
+            if not isinstance(given, dict) or set(given) - DEFAULTS:
+                detail = f"`defaults` may hold {', '.join(sorted(DEFAULTS))}."
+                raise _refusal("FC1303", detail, place)
             self._defaults = given
-
-    def _item(self, number: int, document: dict[str, Any], raw: bytes) -> GoldenItem | None:
+            return None
         line = raw.decode("utf-8")
         try:
-            made = golden_item({**self._defaults, **document})
+            item = golden_item({**self._defaults, **document})
         except GoldenItemError as error:
-            named = str(document.get("id", ""))
-            detail = f"{f'`{named}`: ' if named else ''}{error}."
-            summary = "Golden item is wrong"
-            self.refuse(number, "FC1303", summary, detail, 1, line, error.hint)
-            return None
-        if made.id in self._seen:
-            detail = f"`{made.id}` is the id of another item; ids pair the answers of two versions."
-            self._twice(number, self._seen[made.id], detail, line)
-            return None
-        self._seen[made.id] = number
+            name = str(document.get("id", ""))
+            detail = f"{f'`{name}`: ' if name else ''}{error}."
+            raise _refusal("FC1303", detail, place, line, error.hint) from None
         asked = json.dumps({**document, "id": "", "tags": []}, sort_keys=True)
-        first = self._asked.setdefault(asked, number)
-        if first != number:
+        earlier = self._ids.setdefault(item.id, place.line)
+        detail = f"`{item.id}` is the id of another item; ids pair the answers of two versions."
+        if earlier == place.line:
+            earlier = self._asked.setdefault(asked, place.line)
             detail = (
-                f"`{made.id}` asks and expects what another item does. It is no further evidence: "
+                f"`{item.id}` asks and expects what another item does. It is no further evidence: "
                 "its answers are the other's."
             )
-            self._twice(number, first, detail, line)
-            return None
-        return made
+        if earlier != place.line:
+            raise _refusal("FC1304", detail, place, line, "Delete one of them.", earlier)
+        return item
 
-    def _twice(self, number: int, first: int, detail: str, line: str) -> None:
-        """Note an item that stands there already."""
-        self.problems.append(
-            Diagnostic(
-                "FC1304", "Golden item given twice", detail, Position(self.file, number, 1),
-                line, also=(("first given at", Position(self.file, first, 1)),),
-                hint="Delete one of them.",
-            )
-        )  # fmt: skip
 
-    def refuse(
-        self,
-        line: int,
-        code: str,
-        summary: str,
-        detail: str,
-        column: int = 1,
-        source: str = "",
-        hint: str = "",
-    ) -> None:
-        """Note a problem with its place."""
-        place = Position(self.file, line, column)
-        self.problems.append(Diagnostic(code, summary, detail, place, source, hint=hint))
+def _document(raw: bytes, place: Position) -> dict[str, Any]:
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        where = replace(place, column=error.start + 1)
+        raise _refusal("FC1302", f"Not UTF-8: {error.reason}.", where) from None
+    try:
+        document = json.loads(text, object_pairs_hook=_pairs, parse_constant=_constant)
+    except json.JSONDecodeError as error:
+        where = replace(place, column=error.colno)
+        raise _refusal("FC1302", f"{error.msg}.", where, text) from None
+    except (ValueError, RecursionError) as error:
+        raise _refusal("FC1302", f"{str(error) or 'Too deeply nested'}.", place, text) from None
+    if not isinstance(document, dict):
+        detail = "An item is a JSON object with `id`, `input` and `expected`."
+        raise _refusal("FC1302", detail, place, text)
+    try:
+        json.dumps(document, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        detail = "A text in it holds half a character, which no model can be asked."
+        raise _refusal("FC1302", detail, place, text) from None
+    return document
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

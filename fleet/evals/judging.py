@@ -7,9 +7,9 @@ A file of labels holds one JSON object a line:
      "measure": "grounded", "question": "..."}
 
 `label` is a person's answer to the judge's question, `yes` or `no`; `measure` is `accuracy`
-(default) or `grounded`. With `other`, a second answer, `yes` says that `answer` is the better one
-and `no` that `other` is: what a judge does on items with `{"judge": {"pairwise": true}}`. All other
-keys are those of a golden set.
+(default) or `grounded`. With `other`, a second answer, `yes` says that `answer` is better and `no`
+that `other` is: the judge's task on items with `{"judge": {"pairwise": true}}`. All other keys are
+those of a golden set.
 
 A judge without labels for a client, or with too little agreement, is advisory: its scores are
 shown, and no gate is decided by them.
@@ -17,7 +17,7 @@ shown, and no gate is decided by them.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from fleet.errors import ConfigError, Diagnostic, Position
@@ -35,7 +35,7 @@ from fleet.evals.run import JudgeSettings, Sample
 from fleet.history import Entry, JudgeCompared
 
 LEAST_KAPPA = 0.6
-"""Agreement beyond chance from which a judge decides; usually called substantial.
+"""Lower bound of the agreement beyond chance of a judge that decides; called substantial.
 
 Source:
     Landis and Koch 1977, Biometrics 33: 0.61 to 0.80 substantial.
@@ -45,15 +45,15 @@ LEAST_LABELS = 50
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How a judge's words compare with people's labels."""
+    """The agreement of a judge's verdicts with people's labels."""
 
     n: int
     """Labelled answers."""
     agreed: int
     unparsable: int
-    """Answers to which it said neither YES nor NO; they count as disagreement."""
+    """Answers to which the judge said neither YES nor NO; counted as disagreement."""
     kappa: float | None
-    """Cohen's kappa, -1 to 1; None: all labels are the same, and nothing is to be told apart."""
+    """Cohen's kappa, -1 to 1; None: all labels are the same, which tells nothing."""
 
     @property
     def objection(self) -> str:
@@ -69,18 +69,17 @@ class Agreement:
     def plain(self) -> dict[str, Any]:
         """Return the agreement as the ledger keeps the figures."""
         kappa = None if self.kappa is None else round(self.kappa, 4)
-        counts = {"n": self.n, "agreed": self.agreed, "unparsable": self.unparsable}
-        return {**counts, "kappa": kappa, "objection": self.objection}
+        return {**asdict(self), "kappa": kappa, "objection": self.objection}
 
 
 def agreement(pairs: Sequence[tuple[bool, bool | None]]) -> Agreement:
-    """Compare labels with the judge's of the same answers; None: neither YES nor NO.
+    """Compare labels with the judge's verdicts on the same answers; None: neither YES nor NO.
 
     Source:
         Cohen 1960, Educational and Psychological Measurement 20: (po - pe) / (1 - pe).
     """
     n = len(pairs)
-    # What cannot be read is the opposite of the label: the worst that it can have meant.
+    # An unreadable verdict counts as the opposite of the label: the worst possible meaning.
     both = [(label, (not label) if said is None else said) for label, said in pairs]
     agreed = sum(label == said for label, said in both)
     unparsable = sum(said is None for _, said in pairs)
@@ -97,8 +96,8 @@ def objection(entries: Iterable[Entry], judge: JudgeSettings | None, client: str
 
     Args:
         entries: The ledger, oldest first; the last comparison of this judge counts.
-        judge: Who is asked; another model, or another place, is another judge.
-        client: Whose answers are judged.
+        judge: The declared judge; another model, or another URL, is another judge.
+        client: The client whose answers are judged.
     """
     if judge is None:
         return "no judge is declared (evals: {judge: {url: ..., model: ...}})"
@@ -117,14 +116,14 @@ _LABELS: Mapping[Any, bool] = {"yes": True, "no": False, True: True, False: Fals
 
 @dataclass(frozen=True, slots=True)
 class LabelledAnswer:
-    """An answer, and what a person says of it."""
+    """An answer with a person's label."""
 
     item: GoldenItem
-    """Scored by the judge on one measure."""
+    """Scored by the judge on a single measure."""
     answer: str
     right: bool
     other: str | None = None
-    """The answer that it is compared with; None: it is judged by itself."""
+    """The answer to compare with; None: the answer is judged by itself."""
 
 
 def read_labels(content: bytes, file: str) -> tuple[LabelledAnswer, ...]:
@@ -167,20 +166,18 @@ def _labelled(line: str) -> LabelledAnswer:
     measure = document.get("measure", ACCURACY)
     if measure not in {ACCURACY, GROUNDED}:
         raise GoldenItemError(f"`measure` is `{ACCURACY}` or `{GROUNDED}`")
-    question = document.get("question")
-    other_answer = document.get("other")
-    if not isinstance(other_answer, str | None):
+    other = document.get("other")
+    if not isinstance(other, str | None):
         raise GoldenItemError("`other` is not a text")
-    options = {"question": question} if question is not None else {}
-    judged = {JUDGE: options | ({PAIRWISE: True} if other_answer is not None else {})}
-    rest = {key: value for key, value in document.items() if key not in _OWN}
-    asked = {"accuracy": "metric", "grounded": "grounding"}[measure]
+    options = {"question": document["question"]} if document.get("question") is not None else {}
+    judged = {JUDGE: options | ({PAIRWISE: True} if other is not None else {})}
     # The other measure is not judged: labels are given for a single measure.
-    other: dict[str, Any] = (
-        {"metric": {"finish": {}}} if measure == GROUNDED else {"grounding": None}
-    )
-    made = golden_item({**rest, **other, asked: judged})
-    return LabelledAnswer(made, answer, _LABELS[label], other_answer)
+    metrics: dict[str, dict[str, Any]] = {
+        ACCURACY: {"metric": judged, "grounding": None},
+        GROUNDED: {"metric": {"finish": {}}, "grounding": judged},
+    }
+    rest = {key: value for key, value in document.items() if key not in _OWN}
+    return LabelledAnswer(golden_item({**rest, **metrics[measure]}), answer, _LABELS[label], other)
 
 
 def _wrong(detail: str, file: str, line: int, source: str) -> Diagnostic:
@@ -189,12 +186,14 @@ def _wrong(detail: str, file: str, line: int, source: str) -> Diagnostic:
 
 def to_judge(item: GoldenItem) -> tuple[str, ...]:
     """Return the measures of an item that a judge model scores, answer by answer."""
-    judged = (each for each, check in item.checks.items() if check.metric == JUDGE)
-    return tuple(measure for measure in judged if not (measure == ACCURACY and in_pairs(item)))
+    return tuple(
+        measure for measure, check in item.checks.items()
+        if check.metric == JUDGE and not (measure == ACCURACY and in_pairs(item))
+    )  # fmt: skip
 
 
 def in_pairs(item: GoldenItem) -> bool:
-    """Say whether a judge is asked which of two versions' answers is better."""
+    """Say whether a judge compares the answers of two versions."""
     check = item.checks[ACCURACY]
     return check.metric == JUDGE and bool(check.options.get(PAIRWISE))
 
@@ -204,30 +203,29 @@ def scored(item: GoldenItem, sample: Sample, judged: Mapping[str, Scored]) -> Sa
 
     Args:
         item: The question.
-        sample: Its answer, not scored yet.
-        judged: What a judge said, by measure; what it did not say stays unscored.
+        sample: The answer, not scored yet.
+        judged: The judge's scores by measure; a measure without verdict stays unscored.
     """
     answer = Answer(sample.answer, sample.finish, sample.output_tokens)
     found = {
         measure: item.score(measure, answer)
-        for measure in item.checks
-        if item.checks[measure].metric != JUDGE
-    }
-    found |= judged
+        for measure, check in item.checks.items()
+        if check.metric != JUDGE
+    } | dict(judged)
     if in_pairs(item):  # until both versions have answered
-        given = bool(sample.answer.strip())
-        found[ACCURACY] = Scored(float(given), "" if given else "an empty answer")
-    notes = [f"{measure}: {each.note}" for measure, each in found.items() if each.note]
+        answered = bool(sample.answer.strip())
+        found[ACCURACY] = Scored(float(answered), "" if answered else "an empty answer")
+    notes = [f"{measure}: {given.note}" for measure, given in found.items() if given.note]
     notes += [
         f"{measure}: the judge said neither YES nor NO"
         for measure in to_judge(item)
         if measure not in judged
     ]
-    accuracy = item.checks[ACCURACY]
+    classified = item.checks[ACCURACY].metric == "label"
     return replace(
         sample,
-        scores={measure: each.score for measure, each in found.items()},
+        scores={measure: given.score for measure, given in found.items()},
         note="; ".join(notes),
         label=found[ACCURACY].label if ACCURACY in found else "",
-        expected_label=str(item.expected) if accuracy.metric == "label" else "",
+        expected_label=str(item.expected) if classified else "",
     )

@@ -1,8 +1,8 @@
 """Decides whether a version answers as well as after its training.
 
-Two sets see two things. The **anchor** set is frozen: its answers change only when serving
-does (another engine, a quantisation, a wrong load). The **rolling** set is fresh: its scores
-fall when the world moves away from what the version was trained on.
+The **anchor** set is frozen: its answers change only when serving does (another engine, a
+quantisation, a wrong load). The **rolling** set is fresh: its scores fall when the world moves away
+from the training data.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,22 +15,22 @@ from fleet.gates import mcnemar, newcombe, upper_tail
 MARGIN = 0.03
 """The drop under the baseline that matters, as a share."""
 FLOOR_TIMES = 3.0
-"""How many times the noise floor a share of changed answers is no finding yet."""
+"""Multiple of the noise floor up to which a share of changed answers is no finding."""
 SIGNIFICANT = 0.01
-"""Of the binomial test on changed answers, and of McNemar's on those that are worse."""
+"""Level of the binomial test on changed answers, and of McNemar's test on worse answers."""
 WEEKS = 4
 """Fresh sets that are pooled."""
 RETRAIN_CONFIDENCE = 0.9975
-"""Of the lower bound of the pooled drop, at each weekly look.
+"""Confidence of the lower bound of the pooled drop, at every weekly look.
 
 A bound of 95 % at each of 52 looks asks for a needless retraining in up to half of all healthy
-years, most with small weekly sets; this one does so in at most 8 %. `tests/fleet/evals/test_drift`
-simulates both and prints the table of the README.
+years, most with small weekly sets; this bound does so in at most 8 %.
+`tests/fleet/evals/test_quality_drift.py` simulates both and prints a table.
 """
 
 
 class DriftStatus(StrEnum):
-    """What a drift rule says. Too little data is UNKNOWN, never STEADY."""
+    """The verdict of a drift rule. Too little data is UNKNOWN, never STEADY."""
 
     STEADY = "steady"
     WATCH = "watch"
@@ -42,7 +42,7 @@ class DriftStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class QualityLevel:
-    """How good answers were: the sum of the scores of so many items."""
+    """The quality of answers: the sum of the scores of `n` items."""
 
     good: float
     n: int
@@ -55,12 +55,12 @@ class QualityLevel:
 
 @dataclass(frozen=True, slots=True)
 class QualityDrift:
-    """What one rule says, with the counts it is computed from."""
+    """The verdict of a rule, with the counts that the verdict is computed from."""
 
     rule: str
     """`anchor`, `rolling` or `ratchet`."""
     measure: str
-    """`accuracy`, `format` or `grounded`; 1 less it is the hallucination rate."""
+    """`accuracy`, `format` or `grounded`; the hallucination rate is 1 less the grounded share."""
     standing: DriftStatus
     reason: str
     counts: Mapping[str, float]
@@ -69,35 +69,31 @@ class QualityDrift:
 def judge_anchor(
     changed: int, worse: int, n: int, floor: QualityLevel | None, *, measure: str = "accuracy"
 ) -> QualityDrift:
-    """Judge how many answers to the frozen set are scored otherwise than after training.
+    """Judge the answers to the frozen set that are scored otherwise than after training.
 
-    `serving`: more changed than noise explains, or more than `MARGIN` of them are worse, on
-    balance, and surely so: what changes both ways is noise, what changes one way is not.
+    `serving`: more answers changed than noise explains, or more than `MARGIN` of them are worse, on
+    balance, and surely so: changes both ways are noise, changes in a single direction are not.
 
     Args:
         changed: Items whose score differs.
-        worse: Those of them that are worse now.
+        worse: Changed items whose score is lower now.
         n: Items compared.
         floor: Changed items when the same version was asked twice; None: never measured.
-        measure: What was scored.
+        measure: The scored measure.
     """
     base = max(floor.share, 1 / (floor.n + 2)) if floor else 1 / (n + 2)
     counts = {"changed": changed, "worse": worse, "n": n, "floor": base}
-    if not n:
-        return QualityDrift(
-            "anchor", measure, DriftStatus.UNKNOWN, "nothing to compare with", counts
-        )
     told = f"{changed} of {n} answers changed, {worse} for the worse"
     usual = f"{FLOOR_TIMES:g} x the noise floor of {base:.1%}"
-    if upper_tail(changed, n, min(1.0, FLOOR_TIMES * base)) < SIGNIFICANT:
-        return QualityDrift(
-            "anchor", measure, DriftStatus.SERVING, f"{told}: more than {usual}", counts
-        )
-    sure = mcnemar(worse, changed - worse) < SIGNIFICANT
-    if sure and 2 * worse - changed > MARGIN * n:
+    standing, reason = DriftStatus.STEADY, f"{told}: within {usual}"
+    if not n:
+        standing, reason = DriftStatus.UNKNOWN, "nothing to compare with"
+    elif upper_tail(changed, n, min(1.0, FLOOR_TIMES * base)) < SIGNIFICANT:
+        standing, reason = DriftStatus.SERVING, f"{told}: more than {usual}"
+    elif mcnemar(worse, changed - worse) < SIGNIFICANT and 2 * worse - changed > MARGIN * n:
+        standing = DriftStatus.SERVING
         reason = f"{told}: surely worse, and by more than {100 * MARGIN:g} points"
-        return QualityDrift("anchor", measure, DriftStatus.SERVING, reason, counts)
-    return QualityDrift("anchor", measure, DriftStatus.STEADY, f"{told}: within {usual}", counts)
+    return QualityDrift("anchor", measure, standing, reason, counts)
 
 
 def judge_rolling(
@@ -109,17 +105,16 @@ def judge_rolling(
 ) -> QualityDrift:
     """Judge the fresh sets, oldest first, against the result after training.
 
-    `retrain`: the pooled drop of the last four is above 3 points, and surely above 0; or, however
-    few they are, surely above 3 points, which needs no waiting. `watch`: the last two are each
-    more than 3 points under the baseline; advisory, it cries wolf.
+    `retrain`: the pooled drop of the last four sets is above 3 points, and surely above 0; or the
+    drop of fewer sets is surely above 3 points, which needs no waiting. `watch`: both of the last
+    two sets are more than 3 points under the baseline; advisory, with many false alarms.
     """
     recent = weeks[-WEEKS:]
     pooled = QualityLevel(sum(run.good for run in recent), sum(run.n for run in recent))
     if baseline is None or not baseline.n or not pooled.n:
         lacks = "fresh set" if baseline else "result after training on its own golden set"
-        return QualityDrift(
-            "rolling", measure, DriftStatus.UNKNOWN, f"no {lacks} was evaluated", {}
-        )
+        reason = f"no {lacks} was evaluated"
+        return QualityDrift("rolling", measure, DriftStatus.UNKNOWN, reason, {})
     drop, z = baseline.share - pooled.share, NormalDist().inv_cdf(confidence)
     lower = newcombe(baseline.good, baseline.n, pooled.good, pooled.n, z)[0]
     counts = {
@@ -130,18 +125,16 @@ def judge_rolling(
         f"{pooled.share:.1%} on {len(recent)} fresh sets ({pooled.n} items), "
         f"{baseline.share:.1%} after training"
     )
+    standing, reason = DriftStatus.STEADY, told
     if len(recent) >= WEEKS and drop > MARGIN and lower > 0:
+        standing = DriftStatus.RETRAIN
         reason = f"{told}: surely worse, and by more than {100 * MARGIN:g} points"
-        return QualityDrift("rolling", measure, DriftStatus.RETRAIN, reason, counts)
-    if lower > MARGIN:
+    elif lower > MARGIN:
+        standing = DriftStatus.RETRAIN
         reason = f"{told}: surely worse by more than {100 * MARGIN:g} points"
-        return QualityDrift("rolling", measure, DriftStatus.RETRAIN, reason, counts)
-    low = [baseline.share - run.share > MARGIN for run in recent[-2:]]
-    if len(low) > 1 and all(low):
-        return QualityDrift(
-            "rolling", measure, DriftStatus.WATCH, f"{told}: two low sets in a row", counts
-        )
-    return QualityDrift("rolling", measure, DriftStatus.STEADY, told, counts)
+    elif len(recent) > 1 and all(baseline.share - run.share > MARGIN for run in recent[-2:]):
+        standing, reason = DriftStatus.WATCH, f"{told}: two low sets in a row"
+    return QualityDrift("rolling", measure, standing, reason, counts)
 
 
 def ratchet(
@@ -149,15 +142,15 @@ def ratchet(
 ) -> QualityDrift:
     """Judge a new version's result after training against the best result of earlier versions.
 
-    Against the best and not the last: 3 points a release would be a slide nobody sees.
+    Against the best and not the last: 3 points a release would be a slide that no rule sees.
     """
     counts = {"good": new.good, "n": new.n}
     if mark is None or not mark.n or not new.n:
-        return QualityDrift(
-            "ratchet", measure, DriftStatus.UNKNOWN, "no earlier version was evaluated", counts
-        )
+        reason = "no earlier version was evaluated"
+        return QualityDrift("ratchet", measure, DriftStatus.UNKNOWN, reason, counts)
     counts |= {"mark_good": mark.good, "mark_n": mark.n}
-    told = f"{new.share:.1%} after training, and the best version so far had {mark.share:.1%}"
+    reason = f"{new.share:.1%} after training, and the best version so far had {mark.share:.1%}"
+    standing = DriftStatus.STEADY
     if mark.share - new.share > MARGIN:
-        return QualityDrift("ratchet", measure, DriftStatus.WATCH, f"{told}: a slide", counts)
-    return QualityDrift("ratchet", measure, DriftStatus.STEADY, told, counts)
+        standing, reason = DriftStatus.WATCH, f"{reason}: a slide"
+    return QualityDrift("ratchet", measure, standing, reason, counts)

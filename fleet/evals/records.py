@@ -20,7 +20,7 @@ from fleet.history import Entry, EvalFinished
 
 @dataclass(frozen=True, slots=True)
 class EvalRecord:
-    """One evaluation as the ledger keeps it."""
+    """An evaluation as kept in the ledger."""
 
     run: str
     alias: str
@@ -29,7 +29,7 @@ class EvalRecord:
     summary: Mapping[str, Any]
     at: datetime
     samples_sha256: str = ""
-    """Of the file with its answers."""
+    """Digest of the file with the answers."""
 
     @property
     def valid(self) -> bool:
@@ -48,73 +48,68 @@ class EvalRecord:
 
     def compared(self, measure: str) -> Mapping[str, int] | None:
         """Return how the answers differ from those after training; None: not compared."""
-        found: Mapping[str, int] | None = self.summary.get("compared", {}).get(measure)
-        return found
+        compared: Mapping[str, int] | None = self.summary.get("compared", {}).get(measure)
+        return compared
 
     @property
     def golden(self) -> str:
-        """Path of the set that was asked; of an old entry without a path, the digest."""
+        """Path of the golden set; of an old entry without a path, the digest."""
         return str(self.summary.get("golden") or self.golden_digest)
 
     @property
     def golden_digest(self) -> str:
-        """Of the set that was asked."""
+        """Digest of the golden set."""
         return str(self.summary.get("golden_digest", ""))
 
 
 def eval_records(entries: Iterable[Entry]) -> dict[str, list[EvalRecord]]:
     """Return every evaluation by alias, oldest first.
 
-    What the fake engine answered counts for as long as no real engine has answered for the alias.
+    Answers of the fake engine count for as long as no real engine has answered for the alias.
     """
-    found: dict[str, list[EvalRecord]] = defaultdict(list)
+    by_alias: dict[str, list[EvalRecord]] = defaultdict(list)
     for entry in entries:
-        match entry.event:
-            case EvalFinished(run=run, alias=alias, adapter=adapter, purpose=purpose) as event:
-                summary, sha = event.summary, event.samples_sha256
-                found[alias].append(
-                    EvalRecord(run, alias, adapter, purpose, summary, entry.time, sha)
-                )
-            case _:
-                pass
+        event = entry.event
+        if isinstance(event, EvalFinished):
+            record = EvalRecord(
+                event.run, event.alias, event.adapter, event.purpose, event.summary, entry.time,
+                event.samples_sha256,
+            )  # fmt: skip
+            by_alias[event.alias].append(record)
     return {alias: [record for record in runs if not record.made_up] or runs
-            for alias, runs in found.items()}  # fmt: skip
+            for alias, runs in by_alias.items()}  # fmt: skip
 
 
 AFTER_TRAINING = frozenset({"anchor", "gate"})
-"""Purposes of runs that may be a version's result after training: the first one is."""
+"""Purposes of runs that may be a version's result after training: the first such run is."""
 
 
 def baseline(
     past: Sequence[EvalRecord], adapter: str, golden_digest: str, decoding: Mapping[str, Any]
 ) -> EvalRecord | None:
-    """Return a version's result after training: its first valid run on the set.
+    """Return a version's result after training: the first valid run on the set.
 
-    That is the one which let it into traffic, or the first scheduled one. One that was asked in
-    the same way goes before the others, with which nothing compares.
+    That is the run which let the version into traffic, or the first scheduled run. A run with the
+    same decoding goes before the others, which cannot be compared.
     """
-    found = [
-        result for result in _results(past, adapter) if result.golden_digest == golden_digest
-    ]  # fmt: skip
-    alike = [record for record in found if record.summary.get("decoding") == decoding]
-    return next(iter(alike or found), None)
+    results = [run for run in _results(past, adapter) if run.golden_digest == golden_digest]
+    alike = [run for run in results if run.summary.get("decoding") == decoding]
+    return next(iter(alike or results), None)
 
 
 def first_result(past: Sequence[EvalRecord], adapter: str, golden: str) -> EvalRecord | None:
-    """Return a version's first result on the set at a path, whatever the set held then."""
-    return next((result for result in _results(past, adapter) if result.golden == golden), None)
+    """Return a version's first result on the set at a path, equal content or not."""
+    return next((run for run in _results(past, adapter) if run.golden == golden), None)
 
 
 def _results(past: Sequence[EvalRecord], adapter: str) -> Iterator[EvalRecord]:
-    for record in past:
-        if record.valid and record.purpose in AFTER_TRAINING and record.adapter == adapter:
-            yield record
+    return (record for record in _valid(past, adapter) if record.purpose in AFTER_TRAINING)
 
 
 def _own_set(past: Sequence[EvalRecord], adapter: str) -> str | None:
     """Return the path of the alias' own set, which anchor runs ask: a gate may ask another.
 
-    Before the first of them it is the only one that the version was asked; None: not known.
+    Before the first anchor run: the only set that the version was asked. None: not known.
     """
     anchors = [record.golden for record in past if record.valid and record.purpose == "anchor"]
     asked = {result.golden for result in _results(past, adapter)}
@@ -125,49 +120,47 @@ def latest_anchor(
     past: Sequence[EvalRecord], adapter: str, golden_digest: str
 ) -> EvalRecord | None:
     """Return a version's last valid anchor run on the set."""
-    for record in reversed(past):
-        if record.valid and (record.purpose, record.adapter) == ("anchor", adapter):
-            return record if record.golden_digest == golden_digest else None
-    return None
+    anchors = [record for record in _valid(past, adapter) if record.purpose == "anchor"]
+    return anchors[-1] if anchors and anchors[-1].golden_digest == golden_digest else None
 
 
 def floor(past: Sequence[EvalRecord], adapter: str, measure: str = ACCURACY) -> QualityLevel | None:
     """Return the noise floor: changed answers when a version was asked the same again."""
-    runs = [
-        record
-        for record in past
-        if record.valid and (record.purpose, record.adapter) == ("aa", adapter)
-    ]
-    counts = [found for run in runs if (found := run.compared(measure))]
-    if not counts:
-        return None
-    return QualityLevel(sum(each["changed"] for each in counts), sum(each["n"] for each in counts))
+    runs = (record for record in _valid(past, adapter) if record.purpose == "aa")
+    counts = [compared for run in runs if (compared := run.compared(measure))]
+    changed, n = (sum(compared[key] for compared in counts) for key in ("changed", "n"))
+    return QualityLevel(changed, n) if counts else None
+
+
+def _valid(past: Sequence[EvalRecord], adapter: str) -> list[EvalRecord]:
+    return [record for record in past if record.valid and record.adapter == adapter]
 
 
 def drifts(past: Sequence[EvalRecord], adapter: str) -> tuple[QualityDrift, ...]:
     """Judge a version's evaluations by every rule that has a result."""
-    return tuple(found for measure in MEASURES for found in _drifts(past, adapter, measure))
+    return tuple(drift for measure in MEASURES for drift in _drifts(past, adapter, measure))
 
 
 def drift_since(past: Sequence[EvalRecord], adapter: str, drift: QualityDrift) -> str:
-    """Return the evaluation from which on a rule has said this without a break, by its id."""
+    """Return the id of the evaluation since which a rule has had this verdict without a break."""
     alike, first = (drift.rule, drift.measure, drift.standing), ""
     for end in range(len(past), 0, -1):
         last = past[end - 1]
         if not last.valid or last.adapter != adapter:
             continue
-        said = drifts(past[:end], adapter)
-        if not any(alike == (record.rule, record.measure, record.standing) for record in said):
+        verdicts = drifts(past[:end], adapter)
+        if alike not in {(other.rule, other.measure, other.standing) for other in verdicts}:
             break
         first = last.run
     return first
 
 
 def _drifts(past: Sequence[EvalRecord], adapter: str, measure: str) -> Iterator[QualityDrift]:
-    mine = [record for record in past if record.valid and record.adapter == adapter]
+    mine = _valid(past, adapter)
     anchors = [record for record in mine if record.purpose == "anchor"]
     own = _own_set(past, adapter)
     first = first_result(mine, adapter, own) if own is not None else None
+    now = first.level(measure) if first else None
     compared = anchors[-1].compared(measure) if anchors else None
     if compared:
         noise = floor(past, adapter, measure)
@@ -177,21 +170,19 @@ def _drifts(past: Sequence[EvalRecord], adapter: str, measure: str) -> Iterator[
     elif anchors and measure == ACCURACY and anchors[-1].summary.get("not_compared"):
         reason = str(anchors[-1].summary["not_compared"])
         yield QualityDrift("anchor", measure, DriftStatus.UNKNOWN, reason, {})
-    weeks = _fresh(mine, measure)
-    if weeks:
-        yield judge_rolling(first.level(measure) if first else None, weeks, measure=measure)
-    now = first.level(measure) if first else None
+    if weeks := _fresh(mine, measure):
+        yield judge_rolling(now, weeks, measure=measure)
     if first is not None and now is not None:
         earlier = [
             record for record in past
             if record.valid and record.purpose in AFTER_TRAINING and record.golden == own
             and record.adapter != adapter and record.at < first.at
         ]  # fmt: skip
-        marks = [
-            level
-            for record in _firsts(earlier, first.golden_digest)
-            if (level := record.level(measure))
-        ]
+        alike = [record for record in earlier if record.golden_digest == first.golden_digest]
+        firsts: dict[str, EvalRecord] = {}
+        for record in alike:
+            firsts.setdefault(record.adapter, record)
+        marks = [level for record in firsts.values() if (level := record.level(measure))]
         best = max(marks, key=lambda mark: mark.share, default=None)
         if best is not None:
             yield ratchet(best, now, measure=measure)
@@ -204,7 +195,7 @@ def _drifts(past: Sequence[EvalRecord], adapter: str, measure: str) -> Iterator[
 
 
 def _fresh(mine: Sequence[EvalRecord], measure: str) -> list[QualityLevel]:
-    """Return the rolling results, the first of every set: a set asked again is not fresh."""
+    """Return the rolling results, the last of every set: a set asked again counts once."""
     latest: dict[str, QualityLevel] = {}
     for record in mine:
         level = record.level(measure)
@@ -212,11 +203,3 @@ def _fresh(mine: Sequence[EvalRecord], measure: str) -> list[QualityLevel]:
             latest.pop(record.golden_digest, None)
             latest[record.golden_digest] = level
     return list(latest.values())
-
-
-def _firsts(earlier: Sequence[EvalRecord], golden_digest: str) -> Iterator[EvalRecord]:
-    seen = set()
-    for record in earlier:
-        if record.golden_digest == golden_digest and record.adapter not in seen:
-            seen.add(record.adapter)
-            yield record

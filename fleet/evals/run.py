@@ -1,4 +1,4 @@
-"""Defines a run of a golden set against one served name: what was asked how, and each answer."""
+"""Defines a run of a golden set against a served name: the settings, and all answers."""
 
 import hashlib
 import json
@@ -15,17 +15,17 @@ Purpose = Literal["gate", "anchor", "rolling", "smoke", "aa"]
 NATIVE = "native"
 """The engine of our own."""
 FAKE = "+fake"
-"""How version and fingerprint of the fake engine end, whatever it is told to say."""
+"""Suffix of the version and the fingerprint of the fake engine, scripted or not."""
 
 
 @dataclass(frozen=True, slots=True)
 class JudgeSettings:
-    """An OpenAI-compatible endpoint whose model scores what code cannot."""
+    """An OpenAI-compatible endpoint whose model scores answers which code cannot score."""
 
     url: str
     model: str
     key: str = ""
-    """Reference of its API key, `env:NAME` or `file:path`; never the key."""
+    """Reference of the endpoint's API key, `env:NAME` or `file:path`; never the key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class EvalSpec:
     engine: str = NATIVE
     """A key of `runtime.evals.ENGINES`."""
     samples: int = 1
-    """Answers to each item; more than one makes sense only above temperature 0."""
+    """Answers to an item; 2 or more make sense only above temperature 0."""
     temperature: float = 0.0
     seed: int = 0
     concurrency: int = 4
@@ -43,12 +43,12 @@ class EvalSpec:
     max_missing: int = 0
     """Items without an answer that a run may have; they count as wrong in both arms."""
     timeout_s: float = 60.0
-    """For one answer."""
+    """Upper bound of the time of an answer, in seconds."""
     judge: JudgeSettings | None = None
     command: tuple[str, ...] = ()
-    """What the `command` engine starts; never through a shell."""
+    """The program of the engine `command`; never started through a shell."""
     pause_above: int = 4
-    """Requests waiting on a server above which it is asked nothing more for now."""
+    """Upper bound of the requests waiting on a server; the run pauses above the bound."""
 
     @property
     def reusable(self) -> bool:
@@ -82,37 +82,37 @@ def eval_spec_of(policy: EvalPolicy) -> EvalSpec:
 
 @dataclass(frozen=True, slots=True)
 class EvalTarget:
-    """What is asked: a served name behind a URL, and the bytes it should be."""
+    """A served name behind a URL, and the bytes that should answer."""
 
     url: str
-    """Of a server, or of a gateway."""
+    """URL of a server, or of a gateway."""
     model: str
     """The name that requests carry."""
     adapter: str
     """Full name of the version that must answer; the base's name where it is the base."""
     digest: str
-    """Of the version's served files."""
+    """Digest of the version's served files."""
     alias: str = ""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Sent with each request, such as a key; never written down."""
+    """Headers of every request, such as a key; never written down."""
     server: str = ""
     """URL of a server that answers in the end, whose queue is watched; empty: `url` is one."""
     serving: str = ""
-    """Stands for the engine behind it: `fleet.rollouts.engine_digest`; empty: not known."""
+    """Digest of the engine behind the URL: `fleet.rollouts.engine_digest`; empty: not known."""
     fixed: bool = False
     """Whether a person named the URL, so that no other way is taken."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One answer to one item."""
+    """An answer to an item."""
 
     item: str
     sample: int = 0
-    """Which of the answers to this item, from 0; a repetition of a `must_pass` item goes on."""
+    """Number of the answer to this item, from 0; repetitions of a `must_pass` item count on."""
     answer: str = ""
     scores: Mapping[str, float] = field(default_factory=dict)
-    """By measure, 0 to 1; lacks what could not be scored."""
+    """Scores by measure, 0 to 1; measures that could not be scored are left out."""
     note: str = ""
     """Why a score is not 1."""
     label: str = ""
@@ -124,7 +124,7 @@ class Sample:
     model: str = ""
     """The name that answered, as the server says."""
     fingerprint: str = ""
-    """Of the engine, as the server says."""
+    """Fingerprint of the engine, as the server says."""
     retry: bool = False
     """A repetition of a `must_pass` item that failed; in no average."""
     error: str = ""
@@ -153,7 +153,7 @@ class EvalRun:
     cached: bool = False
     """Whether the answers are those of an earlier run of the same bytes."""
     serving: str = ""
-    """Of the engine that answered, as in `EvalTarget`: a fingerprint may cover its flags alone."""
+    """Digest of the engine, as in `EvalTarget`: a fingerprint may cover the flags alone."""
 
     @property
     def made_up(self) -> bool:

@@ -1,4 +1,4 @@
-"""Writes and reads a run as lines of JSON: a head with what was asked how, then a line an answer.
+"""Writes and reads a run as lines of JSON: a head with the settings, then a line an answer.
 
 The `command` engine reads the same lines: a program prints sample lines, no head needed.
 
@@ -7,7 +7,7 @@ The `command` engine reads the same lines: a program prints sample lines, no hea
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, asdict, fields
+from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any
 
@@ -21,37 +21,22 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "output_tokens": (int, type(None)), "seconds": (int, float, type(None)), "model": (str,),
     "fingerprint": (str,), "retry": (bool,), "error": (str,),
 }  # fmt: skip
+_USUAL = {**asdict(Sample("")), "item": None}
+"""Default of every field; a line leaves out fields with their default, but never `item`."""
 _LINE_ENDS = "\x85\u2028\u2029"
 """Characters that JSON leaves as they are, and at which a text parts into lines."""
 
 
 def lines_of(run: EvalRun) -> Iterable[str]:
     """Yield a run's lines, without newlines."""
-    head = {
-        field.name: getattr(run, field.name)
-        for field in fields(run)
-        if field.name not in {"samples", "spec", "started", "finished"}
-    }
-    head |= {
-        "spec": asdict(run.spec),
-        "started": run.started.isoformat(),
-        "finished": run.finished.isoformat(),
-    }
+    head = {field.name: getattr(run, field.name) for field in fields(run)}
+    for name in ("samples", "spec", "started", "finished"):
+        del head[name]
+    started, finished = run.started.isoformat(), run.finished.isoformat()
+    head |= {"spec": asdict(run.spec), "started": started, "finished": finished}
     yield _line({"eval_run": VERSION, **head})
-    for sample in run.samples:
-        yield sample_line(sample)
-
-
-def sample_line(sample: Sample) -> str:
-    """Return an answer as a line of JSON; fields with their default are left out."""
-    plain = asdict(sample)
-    usual = {
-        field.name: field.default if field.default is not MISSING else {}
-        for field in fields(sample)
-        if field.name != "item"
-    }
-    told = {key: value for key, value in plain.items() if key == "item" or value != usual[key]}
-    return _line(told)
+    for sample in map(asdict, run.samples):
+        yield _line({key: sample[key] for key in sample if sample[key] != _USUAL[key]})
 
 
 def _line(document: Mapping[str, Any]) -> str:
@@ -63,7 +48,7 @@ def _line(document: Mapping[str, Any]) -> str:
 
 
 def spelled_as_utf8(text: str) -> str:
-    """Return a text that UTF-8 can hold: half a character of it, as models say it, is spelled."""
+    """Return a text that UTF-8 can hold: half a character, as models may say, is spelled out."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -71,7 +56,7 @@ def run_of(lines: Iterable[str]) -> EvalRun:
     """Read the lines that `lines_of` wrote.
 
     Raises:
-        ValueError: it is something else; the text says what, with its line.
+        ValueError: the lines are of another form; the text names the line.
     """
     rest = iter(lines)
     head = _object(next(rest, ""), 1)
@@ -94,7 +79,7 @@ def sample_of(line: str, number: int) -> Sample:
     """Read a sample line.
 
     Raises:
-        ValueError: it is none; the text names its line.
+        ValueError: the line is no sample; the text names the line.
     """
     document = _object(line, number)
     if not isinstance(document.get("item"), str):

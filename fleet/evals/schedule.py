@@ -12,7 +12,7 @@ from fleet.spec import AdapterSpec
 
 @dataclass(frozen=True, slots=True)
 class DueEvaluation:
-    """An evaluation that should be made now."""
+    """An evaluation that is due."""
 
     alias: str
     adapter: str
@@ -32,26 +32,21 @@ def due_evaluations(
     """Yield the evaluations that are due, by alias.
 
     Args:
-        serving: By alias: its declaration, the version that answers most of it, and what tells
-            its engine and flags from others.
+        serving: By alias: the declaration, the version with the largest share, and the identity
+            of its engine and flags.
         past: By alias: all evaluations.
-        every: Time between two of a kind.
+        every: Time between two evaluations of a kind.
         now: The time.
     """
+    purposes: tuple[Purpose, ...] = ("anchor", "rolling")
     for alias, (declared, adapter, engine) in sorted(serving.items()):
-        asked: tuple[tuple[Purpose, str | None], ...] = (
-            ("anchor", declared.golden),
-            ("rolling", declared.rolling),
-        )
-        for purpose, golden in asked:
-            if golden is None:
-                continue
+        for purpose, golden in zip(purposes, (declared.golden, declared.rolling), strict=True):
             runs = [
                 record for record in past.get(alias, ())
                 if record.valid and record.purpose == purpose and record.adapter == adapter
             ]  # fmt: skip
             reason = _reason(runs, engine if purpose == "anchor" else "", every, now)
-            if reason:
+            if golden is not None and reason:
                 yield DueEvaluation(alias, adapter, purpose, golden, reason)
 
 
@@ -75,28 +70,28 @@ class ServedVersion:
     server: str
     url: str
     digest: str
-    """Of the bytes that were loaded; empty where their path does not tell."""
+    """Digest of the loaded bytes; empty where their path does not tell."""
     engine: str
     """Version of the engine and digest of the server's flags."""
 
 
 def served_versions(live: State) -> Mapping[str, ServedVersion]:
-    """Return by full name every version that some reachable server lists, the first by name."""
+    """Return the versions that reachable servers list, by full name: the first server by name."""
     servers = live.servers()
-    found: dict[str, ServedVersion] = {}
+    served: dict[str, ServedVersion] = {}
     for adapter in live.adapters().values():
         url = live.urls.get(adapter.server)
-        if url and adapter.adapter not in found:
+        if url and adapter.adapter not in served:
             flags = servers[adapter.server].digest if adapter.server in servers else None
             engine = f"{live.versions.get(adapter.server, 'engine')} {flags or ''}".strip()
-            found[adapter.adapter] = ServedVersion(
+            served[adapter.adapter] = ServedVersion(
                 adapter.adapter, adapter.server, url, adapter.digest or "", engine
             )
-    return found
+    return served
 
 
 def answering(live: State) -> Mapping[str, str]:
-    """Return by alias the version with the largest share; of equal shares the older version."""
+    """Return the version with the largest share, by alias; of equal shares the older version."""
     return {
         alias: max(reversed(route.shares), key=lambda share: share.percent).adapter
         for alias, route in live.routes().items()

@@ -1,20 +1,18 @@
-"""Decides whether a run counts, and computes its scores: of each item, averages, pairs.
+"""Decides whether a run counts, and computes its scores: by item, averages, pairs.
 
 A run that does not count proves nothing, for or against a version. A run counts when every item
-has its answers, up to the declared number of missing ones, when the version that was asked
-for gave all of them, and when one engine did.
+has its answers, up to the declared number of missing answers, and when all answers come from the
+wanted version and from a single engine.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 from fleet.evals.golden_item import ACCURACY, FORMAT, GROUNDED, MEASURES
 from fleet.evals.run import EvalRun, Sample
-
-HALLUCINATION = "hallucination_rate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +21,7 @@ class Pair:
 
     items: tuple[str, ...]
     stable: tuple[float, ...]
-    """Mean score of each item, 0 to 1; missing in either arm counts as 0 in both."""
+    """Mean score by item, 0 to 1; missing in either arm counts as 0 in both."""
     canary: tuple[float, ...]
     missing: int
 
@@ -43,18 +41,14 @@ def counted(run: EvalRun) -> list[Sample]:
 
 def run_faults(run: EvalRun) -> tuple[str, ...]:
     """Return why a run does not count; empty: the run counts."""
-    found: list[str] = []
     lacking = missing(run)
-    if not run.items:
-        found.append("the golden set is empty")
+    found = [] if run.items else ["the golden set is empty"]
     if len(lacking) > run.spec.max_missing:
-        why = next(
-            (sample.error or sample.note for sample in run.samples if sample.item == lacking[0]),
-            "not answered",
-        )
+        item = lacking[0]
+        reasons = (sample.error or sample.note for sample in run.samples if sample.item == item)
         found.append(
             f"{len(lacking)} of {len(run.items)} items have no scored answer, "
-            f"{run.spec.max_missing} may; {lacking[0]}: {why}"
+            f"{run.spec.max_missing} may; {item}: {next(reasons, 'not answered')}"
         )
     elif len(lacking) == len(run.items):
         found.append("no item has a scored answer")
@@ -71,8 +65,8 @@ def run_faults(run: EvalRun) -> tuple[str, ...]:
 
 def pair_faults(stable: EvalRun, canary: EvalRun) -> tuple[str, ...]:
     """Return why two runs cannot be compared, with the faults of both."""
-    found = [f"stable: {fault}" for fault in run_faults(stable)]
-    found += [f"canary: {fault}" for fault in run_faults(canary)]
+    arms = {"stable": stable, "canary": canary}
+    found = [f"{arm}: {fault}" for arm, run in arms.items() for fault in run_faults(run)]
     if stable.golden_digest != canary.golden_digest:
         found.append("the two runs are of different golden sets")
     if stable.spec.decoding() != canary.spec.decoding():
@@ -95,16 +89,14 @@ def vector(run: EvalRun, measure: str = ACCURACY) -> dict[str, float]:
 
 
 def paired_scores(stable: EvalRun, canary: EvalRun, measure: str = ACCURACY) -> Pair:
-    """Pair two runs item by item; items that neither is scored on are left out."""
+    """Pair two runs item by item; items without a score in both runs are left out."""
     left, right = vector(stable, measure), vector(canary, measure)
     items = tuple(item for item in stable.items if item in left or item in right)
-    whole = {item for item in items if item in left and item in right}
-    return Pair(
-        items,
-        tuple(left[item] if item in whole else 0.0 for item in items),
-        tuple(right[item] if item in whole else 0.0 for item in items),
-        len(items) - len(whole),
+    both = left.keys() & right.keys()
+    first, second = (
+        tuple(scores[item] if item in both else 0.0 for item in items) for scores in (left, right)
     )
+    return Pair(items, first, second, sum(item not in both for item in items))
 
 
 def changed_answers(before: EvalRun, after: EvalRun) -> dict[str, dict[str, int]]:
@@ -125,8 +117,8 @@ def changed_answers(before: EvalRun, after: EvalRun) -> dict[str, dict[str, int]
 def must_pass_failed(run: EvalRun) -> tuple[str, ...]:
     """Return the `must_pass` items that were answered, and not rightly enough.
 
-    Asked once: none of the answers is right, repetitions included, so that a flicker fails
-    nobody. Asked several times: not more than half of those answers are.
+    Asked once: none of the answers is right, repetitions included, so that a single flicker fails
+    no version. Asked several times: at most half of those answers are right.
     """
     right: dict[str, list[bool]] = defaultdict(list)
     for sample in run.samples:
@@ -134,8 +126,8 @@ def must_pass_failed(run: EvalRun) -> tuple[str, ...]:
             right[sample.item].append(sample.scores[ACCURACY] >= 1.0)
     return tuple(
         item_id for item_id in run.must_pass
-        if (said := right.get(item_id))
-        and (2 * sum(said) <= len(said) if run.spec.samples > 1 else not any(said))
+        if (verdicts := right.get(item_id))
+        and (2 * sum(verdicts) <= len(verdicts) if run.spec.samples > 1 else not any(verdicts))
     )  # fmt: skip
 
 
@@ -145,42 +137,29 @@ def summarize(run: EvalRun) -> dict[str, Any]:
     Averages are shares from 0 to 1 over items; a missing item counts as 0.
     """
     vectors = {measure: vector(run, measure) for measure in MEASURES}
-    lacking = missing(run)
-    right = vectors[ACCURACY]
-    figures: dict[str, Any] = {
+    right, grounded = vectors[ACCURACY], vectors[GROUNDED]
+    answers = counted(run)
+    tokens = [answer.output_tokens for answer in answers if answer.output_tokens is not None]
+    f1 = macro_f1(answers)
+    return {
         "n": len(run.items),
         "scored": len(right),
-        "missing": len(lacking),
+        "missing": len(missing(run)),
         "accuracy": _rounded(sum(right.values()) / len(run.items)) if right else None,
-        "correct": sum(verdicts == 1.0 for verdicts in right.values()),
-        "format": _mean(vectors[FORMAT]),
-        HALLUCINATION: None,
+        "correct": sum(score == 1.0 for score in right.values()),
+        "format": _mean(vectors[FORMAT].values()),
+        "hallucination_rate": _rounded(1.0 - fmean(grounded.values())) if grounded else None,
         "levels": {
-            each: {"good": _rounded(sum(scores.values())), "n": len(scores)}
-            for each, scores in vectors.items()
+            measure: {"good": _rounded(sum(scores.values())), "n": len(scores)}
+            for measure, scores in vectors.items()
             if scores
         },
         "must_pass_failed": list(must_pass_failed(run)),
         "valid": not run_faults(run),
         "faults": list(run_faults(run)),
-    }
-    if vectors[GROUNDED]:
-        figures[HALLUCINATION] = _rounded(1.0 - fmean(vectors[GROUNDED].values()))
-    figures |= _tokens(counted(run))
-    f1 = macro_f1(counted(run))
-    return figures | ({"macro_f1": f1} if f1 is not None else {})
-
-
-def _tokens(samples: Sequence[Sample]) -> dict[str, Any]:
-    tokens = [sample.output_tokens for sample in samples if sample.output_tokens is not None]
-    return {"output_tokens": sum(tokens), "tokens_per_answer": _mean(dict(enumerate(tokens)))}
-
-
-def length_ratio(stable: EvalRun, canary: EvalRun) -> float | None:
-    """Return how many times as many tokens the canary's answers have; None: not known."""
-    before = _tokens(counted(stable))["tokens_per_answer"]
-    after = _tokens(counted(canary))["tokens_per_answer"]
-    return after / before if before and after else None
+        "output_tokens": sum(tokens),
+        "tokens_per_answer": _mean(tokens),
+    } | ({"macro_f1": f1} if f1 is not None else {})
 
 
 def macro_f1(samples: Sequence[Sample]) -> float | None:
@@ -192,16 +171,16 @@ def macro_f1(samples: Sequence[Sample]) -> float | None:
     pairs = [(sample.expected_label, sample.label) for sample in samples if sample.expected_label]
     if not pairs:
         return None
-    scores = {}
+    scores = []
     for name in {wanted for wanted, _ in pairs}:
-        hits = sum(wanted == said == name for wanted, said in pairs)
-        misses = sum((wanted == name) != (said == name) for wanted, said in pairs)
-        scores[name] = 2 * hits / (2 * hits + misses)
+        hits = sum(wanted == named == name for wanted, named in pairs)
+        misses = sum((wanted == name) != (named == name) for wanted, named in pairs)
+        scores.append(2 * hits / (2 * hits + misses))
     return _mean(scores)
 
 
-def _mean(values: Mapping[Any, float]) -> float | None:
-    return _rounded(fmean(values.values())) if values else None
+def _mean(values: Collection[float]) -> float | None:
+    return _rounded(fmean(values)) if values else None
 
 
 def _rounded(value: float) -> float:

@@ -27,8 +27,8 @@ from runtime.calibrate.preconditions import (
     require_times,
 )
 from runtime.calibrate.target import CalibrationTarget
-from runtime.engines.vllm_api import observe_server
-from runtime.engines.vllm_metrics import ServerMetrics, read_metrics
+from runtime.engines.vllm_api import observe_server, read_metrics
+from runtime.engines.vllm_metrics import ServerMetrics
 from runtime.json_client import JsonClient
 
 MOST_ROUNDS = 3

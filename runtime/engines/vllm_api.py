@@ -10,8 +10,8 @@ from typing import Any
 from fleet.errors import Diagnostic, EngineError, EngineRejectedError, problem
 from fleet.resources import LoadedAdapter
 from runtime.engines.protocol import Completion
-from runtime.engines.vllm_metrics import read_metrics
-from runtime.json_client import JsonClient
+from runtime.engines.vllm_metrics import ServerMetrics, parse_metrics
+from runtime.json_client import READ_ATTEMPTS, JsonClient
 
 ALIAS_PREFIX = "fleetctl-"
 """Beginning of the served name that carries the digest of a managed server's flags."""
@@ -70,6 +70,17 @@ async def observe_server(http: JsonClient) -> ServerSnapshot:
     """
     listing, version, boot = await asyncio.gather(list_models(http), _version(http), _boot(http))
     return ServerSnapshot(listing, version, boot)
+
+
+async def read_metrics(
+    http: JsonClient, timeout_s: float | None = None, attempts: int = READ_ATTEMPTS
+) -> ServerMetrics:
+    """Return the figures of a server; those of a server whose metrics are closed are all None."""
+    try:
+        text = await http.get_text("/metrics", timeout_s=timeout_s, attempts=attempts)
+    except EngineError:
+        return ServerMetrics()
+    return parse_metrics(text)
 
 
 async def list_models(http: JsonClient, timeout_s: float = OBSERVE_DEADLINE_S) -> ListedModels:

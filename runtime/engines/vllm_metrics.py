@@ -1,12 +1,9 @@
-"""The one reader of vLLM's `/metrics`."""
+"""The parser of vLLM's `/metrics`; a gateway uses the parser too, and loads no httpx for it."""
 
 import math
 import re
 from collections import defaultdict
 from dataclasses import dataclass
-
-from fleet.errors import EngineError
-from runtime.json_client import READ_ATTEMPTS, JsonClient
 
 _SERIES = re.compile(
     r"^(process_start_time_seconds|vllm:(?:num_requests_running|num_requests_waiting"
@@ -40,17 +37,6 @@ class ServerMetrics:
     def in_flight(self) -> int | None:
         """Requests that run or wait right now."""
         return None if self.running is None else self.running + (self.waiting or 0)
-
-
-async def read_metrics(
-    http: JsonClient, timeout_s: float | None = None, attempts: int = READ_ATTEMPTS
-) -> ServerMetrics:
-    """Return the figures of a server; those of a server whose metrics are closed are all None."""
-    try:
-        text = await http.get_text("/metrics", timeout_s=timeout_s, attempts=attempts)
-    except EngineError:
-        return ServerMetrics()
-    return parse_metrics(text)
 
 
 def parse_metrics(text: str) -> ServerMetrics:

@@ -7,7 +7,7 @@ from pathlib import Path
 from fleet.errors import EvalError, problem
 from fleet.evals import EvalTarget
 from fleet.spec import GatewaySpec
-from runtime.gateway.operator_secret import operator_secret
+from runtime.gateway.state_dir import operator_secret
 
 VERSION_HEADER = "X-Fleetctl-Version"
 

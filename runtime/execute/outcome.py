@@ -76,7 +76,7 @@ def describe(resource: Resource | None) -> str:
         case None:
             return "nothing"
         case Server():
-            return f"a server with flags {resource.digest or 'of somebody else'}"
+            return f"a server with flags {resource.digest or 'not of fleetctl'}"
         case LoadedAdapter():
             held = resource.digest[:12] if resource.digest else resource.path or "another path"
             return f"an adapter loaded from {held}"

@@ -5,10 +5,11 @@ One call writes a row and counts it, so that log and counters cannot differ.
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
+from itertools import accumulate
 from typing import Final
 
 import msgspec
@@ -26,34 +27,44 @@ BOUNDS_S: Final = (
 """Upper bounds of the buckets of a histogram, seconds; one more bucket holds the rest."""
 _ERRORS_FROM: Final = int(HTTPStatus.BAD_REQUEST)
 _ROW: Final = msgspec.json.Encoder()
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+_HELP: Final = {
+    "fleetctl_requests_total": ("counter", "Requests, by status as sent to the client."),
+    "fleetctl_input_tokens_total": ("counter", "Prompt tokens as the servers reported them."),
+    "fleetctl_output_tokens_total": ("counter", "Generated tokens, of aborted streams too."),
+    "fleetctl_request_seconds": ("histogram", "From the request's head to the answer's end."),
+    "fleetctl_first_byte_seconds": ("histogram", "From the request's head to the first byte."),
+    "fleetctl_in_flight": ("gauge", "Requests in flight, by server and version."),
+    "fleetctl_waiting": ("gauge", "Requests that wait for their turn."),
+    "fleetctl_target_percent": ("gauge", "Share that a version should have, while there are two."),
+    "fleetctl_split_requests": ("gauge", "Requests of a version since the split last changed."),
+    "fleetctl_server_up": ("gauge", "1 for a server that is asked like any other, 0 if it rests."),
+    "fleetctl_other_requests_total": ("counter", "Requests of no client, by purpose and status."),
+}
 
 
+@dataclass(slots=True)
 class Histogram:
     """Counts per bucket, and their sum."""
 
-    __slots__ = ("counts", "total")
-
-    def __init__(self) -> None:
-        self.counts = [0] * (len(BOUNDS_S) + 1)
-        self.total = 0.0
+    counts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_S) + 1))
+    total: float = 0.0
 
     def add(self, seconds: float) -> None:
-        """Count one value."""
+        """Count a value."""
         self.counts[bisect_left(BOUNDS_S, seconds)] += 1
         self.total += seconds
 
 
+@dataclass(slots=True)
 class Series:
-    """What is counted for one client, alias and version."""
+    """The counts of a client, alias and version."""
 
-    __slots__ = ("first_byte", "input_tokens", "latency", "output_tokens", "statuses")
-
-    def __init__(self) -> None:
-        self.statuses: Counter[int] = Counter()
-        self.input_tokens = 0
-        self.output_tokens = 0
-        self.latency = Histogram()
-        self.first_byte = Histogram()
+    statuses: Counter[int] = field(default_factory=Counter)
+    input_tokens: int = 0
+    output_tokens: int = 0
+    latency: Histogram = field(default_factory=Histogram)
+    first_byte: Histogram = field(default_factory=Histogram)
 
 
 @dataclass(slots=True)
@@ -65,7 +76,7 @@ class UsageCounters:
     """Requests that no client made, by purpose and status; no series counts them."""
 
     def count(self, row: UsageRow) -> None:
-        """Count one row."""
+        """Count a row."""
         if row.purpose != LIVE:
             self.others[row.purpose, row.status] += 1
             return
@@ -81,33 +92,26 @@ class UsageCounters:
         series.output_tokens += row.output_tokens or 0
 
 
+@dataclass(slots=True)
 class UsageWriter:
-    """The rows of one gateway process, each written and counted once.
+    """The rows of a gateway process, every row written and counted once.
 
     Batching writes the rows of one turn of the event loop by one system call, before anything of
     that turn is sent.
     """
 
-    __slots__ = ("_counters", "_log", "_schedule_flush", "pending")
-
-    def __init__(self, log: UsageLog, counters: UsageCounters) -> None:
-        """Begin without batching."""
-        self._log = log
-        self._counters = counters
-        self._schedule_flush: Callable[[], None] | None = None
-        self.pending: list[UsageRow] = []
-        """Rows of this turn of the event loop, not written yet."""
+    _log: UsageLog
+    _counters: UsageCounters
+    _schedule_flush: Callable[[], None] | None = None
+    pending: list[UsageRow] = field(default_factory=list)
+    """Rows of this turn of the event loop, not written yet."""
 
     def start_batching(self, schedule_flush: Callable[[], None]) -> None:
         """Keep rows until `flush`, which `schedule_flush` brings about in the same turn."""
         self._schedule_flush = schedule_flush
 
     def add(self, row: UsageRow) -> None:
-        """Take a complete row.
-
-        Raises:
-            ApiError: 503, the log could not take it; the request must not be answered.
-        """
+        """Take a complete row; as `flush` where rows are not batched."""
         if self._schedule_flush is None:
             self._write([row])
             return
@@ -126,11 +130,7 @@ class UsageWriter:
             self._write(rows)
 
     def stop_batching(self) -> None:
-        """Write the pending rows, and later rows at once.
-
-        Raises:
-            ApiError: as `flush`.
-        """
+        """Write the pending rows, as `flush`, and later rows at once."""
         self._schedule_flush = None
         self.flush()
 
@@ -145,30 +145,29 @@ class UsageWriter:
             self._counters.count(row)
 
 
+@dataclass(slots=True)
 class ObservedSplit:
-    """Requests per version since the split of an alias last changed."""
+    """Requests per version since the split of an alias last changed, from the counters."""
 
-    def __init__(self, counters: UsageCounters) -> None:
-        """Begin; counts come from the counters, so that the two cannot differ."""
-        self._counters = counters
-        self._began: dict[str, tuple[datetime, Counter[str]]] = {}
-        """By alias: when its split began, and the counts of that moment."""
+    _counters: UsageCounters
+    _began: dict[str, tuple[datetime, Counter[str]]] = field(default_factory=dict)
+    """By alias: the begin of its split, and the counts of that moment."""
 
     def restart(self, before: RouteTable, after: RouteTable) -> None:
         """Begin again for every alias whose split differs between two tables."""
         now = datetime.now(UTC)
-        changed = set()
-        for alias, route in after.all():
-            old = before.routes.get(alias)
-            if old is None or old.split != route.split:
-                changed.add(alias)
+        changed = {
+            alias
+            for alias, route in after.routes.items()
+            if alias not in before.routes or before.routes[alias].split != route.split
+        }
         counts = self._counts(changed)
         began = {alias: start for alias, start in self._began.items() if alias in after.routes}
         self._began = began | {alias: (now, counts.get(alias, Counter())) for alias in changed}
 
     def document(self, table: RouteTable) -> list[dict[str, object]]:
-        """Return each version's percent and requests, of aliases with more than one version."""
-        routes = {alias: route for alias, route in table.all() if len(route.arms) > 1}
+        """Return percent and requests of all versions of aliases that have several versions."""
+        routes = {alias: route for alias, route in table.routes.items() if len(route.arms) > 1}
         counts = self._counts(set(routes))
         rows: list[dict[str, object]] = []
         for alias in sorted(routes):
@@ -193,3 +192,69 @@ class ObservedSplit:
             if alias in aliases:
                 counts.setdefault(alias, Counter())[version] += series.statuses.total()
         return counts
+
+
+def exposition(
+    counters: UsageCounters,
+    in_flight: Mapping[tuple[str, str], int],
+    split: list[dict[str, object]],
+    servers: Mapping[str, bool],
+    waiting: int,
+) -> str:
+    """Return the counters as Prometheus reads them.
+
+    Args:
+        counters: Counters of the gateway process.
+        in_flight: Requests in flight by server and version.
+        split: As `ObservedSplit.document` has it.
+        servers: Whether servers are up, by name.
+        waiting: Requests that wait for their turn.
+    """
+    samples: dict[str, list[str]] = {name: [] for name in _HELP}
+
+    def add(family: str, labels: str, value: object) -> None:
+        samples[family].append(f"{family}{{{labels}}} {value!r}")
+
+    for (client, alias, version), series in sorted(counters.series.items()):
+        labels = _labels(client=client, alias=alias, version=version)
+        for status, count in sorted(series.statuses.items()):
+            add("fleetctl_requests_total", f'{labels},status="{status}"', count)
+        add("fleetctl_input_tokens_total", labels, series.input_tokens)
+        add("fleetctl_output_tokens_total", labels, series.output_tokens)
+        for family, histogram in (
+            ("fleetctl_request_seconds", series.latency),
+            ("fleetctl_first_byte_seconds", series.first_byte),
+        ):
+            samples[family] += _histogram(family, labels, histogram)
+    for (server, adapter), count in sorted(in_flight.items()):
+        add("fleetctl_in_flight", _labels(server=server, adapter=adapter), count)
+    samples["fleetctl_waiting"].append(f"fleetctl_waiting {waiting}")
+    for share in split:
+        labels = _labels(alias=str(share["alias"]), adapter=str(share["adapter"]))
+        add("fleetctl_target_percent", labels, share["percent"])
+        add("fleetctl_split_requests", labels, share["requests"])
+    for server, is_up in sorted(servers.items()):
+        add("fleetctl_server_up", _labels(server=server), int(is_up))
+    for (purpose, status), count in sorted(counters.others.items()):
+        add("fleetctl_other_requests_total", f'purpose="{purpose}",status="{status}"', count)
+    lines: list[str] = []
+    for family, (kind, text) in _HELP.items():
+        lines += [f"# HELP {family} {text}", f"# TYPE {family} {kind}", *samples[family]]
+    return "\n".join(lines) + "\n"
+
+
+def _histogram(family: str, labels: str, histogram: Histogram) -> Iterator[str]:
+    """Yield the samples of a histogram, buckets cumulated."""
+    cumulated = [*accumulate(histogram.counts)]
+    for bound, count in zip((*BOUNDS_S, "+Inf"), cumulated, strict=True):
+        yield f'{family}_bucket{{{labels},le="{bound}"}} {count}'
+    yield f"{family}_sum{{{labels}}} {histogram.total!r}"
+    yield f"{family}_count{{{labels}}} {cumulated[-1]}"
+
+
+def _labels(**labels: str) -> str:
+    return ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

@@ -8,7 +8,7 @@ import asyncio
 import json
 import os
 import re
-from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -23,17 +23,17 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fleet.errors import NewerFormatError
-from runtime.gateway.auth import digest
+from runtime.gateway.accounting import CONTENT_TYPE, exposition
 from runtime.gateway.balancer import counts_document
-from runtime.gateway.metrics import CONTENT_TYPE, exposition
+from runtime.gateway.routing import digest
 from runtime.gateway.state import GatewayState, StaleTableError
 from runtime.gateway.table_loader import InvalidTableError, parse_routes
-from runtime.usage.segments import USAGE_PATH, Segment, gateway_segments
+from runtime.usage.segments import USAGE_PATH, gateway_segments
 
 MAX_TABLE: Final = 256 * 2**20
 """Upper bound of a table, in bytes: tens of thousands of aliases."""
 MAX_USAGE_PART: Final = 2**20
-"""Upper bound of usage rows in one answer, in bytes; a larger answer would hold up requests."""
+"""Upper bound of usage rows in an answer, in bytes; a larger answer would hold up requests."""
 _HEALTH: Final = "/-/healthz"
 _READY: Final = "/-/readyz"
 _OFFSET: Final = re.compile(r"[0-9]{1,18}")
@@ -42,15 +42,12 @@ _OPEN: Final = frozenset({_HEALTH, _READY})
 
 
 class Admin:
-    """Shows and accepts routing tables, shows requests in flight, metrics and the usage log."""
+    """Shows and accepts routing tables, shows requests in flight, metrics and the usage log.
+
+    `secret` is the operator's; empty where the socket is the owner's alone.
+    """
 
     def __init__(self, state: GatewayState, secret: str = "") -> None:
-        """Prepare; `application` makes what is served.
-
-        Args:
-            state: State that all requests of this process share.
-            secret: The operator's secret; empty where the socket is the owner's alone.
-        """
         self._state = state
         self._active = state.active
         self._folder = state.log.folder
@@ -99,26 +96,25 @@ class Admin:
 
     async def _get_in_flight(self, _: Request) -> Response:
         state = self._state
-        document: Mapping[str, Any] = {
-            "in_flight": state.in_flight.document(),
-            "waiting": state.admission.waiting,
-            "queued": counts_document(state.admission.queued),
-            "room": state.limiter.document(),
-        }
-        return JSONResponse(document)
+        return JSONResponse(
+            {
+                "in_flight": counts_document(state.in_flight.versions),
+                "waiting": state.admission.waiting,
+                "queued": counts_document(state.admission.queued),
+                "room": state.limiter.document(),
+            }
+        )
 
     async def _get_shares(self, _: Request) -> Response:
         return JSONResponse({"shares": self._state.split.document(self._active.routes)})
 
     async def _get_metrics(self, _: Request) -> Response:
-        state = self._state
-        now = asyncio.get_running_loop().time()
-        urls = self._active.routes.urls
+        state, now = self._state, asyncio.get_running_loop().time()
         text = exposition(
             state.counters,
-            state.in_flight.document(),
+            state.in_flight.versions,
             state.split.document(self._active.routes),
-            {name: state.balancer.health(name, now) == "up" for name in urls},
+            {s: state.balancer.health(s, now) == "up" for s in self._active.routes.urls},
             state.admission.waiting,
         )
         return Response(text.encode(), headers={"Content-Type": CONTENT_TYPE})
@@ -147,20 +143,19 @@ class Admin:
         return Response(rows, media_type="application/x-ndjson")
 
 
+@dataclass(frozen=True, slots=True)
 class _SecretGuard:
-    """Answers 401 to a request without the operator's secret."""
+    """Answers 401 to a request without the secret; `secret` is the SHA-256."""
 
-    def __init__(self, app: ASGIApp, secret: bytes) -> None:
-        """Guard an application; `secret` is the SHA-256 of the operator's secret."""
-        self._app, self._secret = app, secret
+    app: ASGIApp
+    secret: bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or refuse it."""
-        given = next((v for name, v in scope["headers"] if name == b"authorization"), b"")
-        scheme, _, shown = given.decode("utf-8", "surrogateescape").partition(" ")
-        is_operator = scheme.lower() == "bearer" and digest(shown.strip()) == self._secret
+        header = next((v for name, v in scope["headers"] if name == b"authorization"), b"")
+        scheme, _, shown = header.decode("utf-8", "surrogateescape").partition(" ")
+        is_operator = scheme.lower() == "bearer" and digest(shown.strip()) == self.secret
         if is_operator or scope["path"] in _OPEN:
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
         answer = _error(HTTPStatus.UNAUTHORIZED, "Show the operator's secret.")
         answer.headers["WWW-Authenticate"] = "Bearer"
@@ -179,12 +174,11 @@ async def _read_body(request: Request) -> bytes | None:
 
 
 def _list_segments(folder: Path) -> list[dict[str, Any]]:
-    return [_describe(segment) for segment in gateway_segments(folder)]
-
-
-def _describe(segment: Segment) -> dict[str, Any]:
-    written = datetime.fromtimestamp(segment.path.stat().st_mtime, UTC)
-    return {"key": segment.key, "size": segment.end, "written": written.isoformat()}
+    files = []
+    for segment in gateway_segments(folder):
+        written = datetime.fromtimestamp(segment.path.stat().st_mtime, UTC)
+        files.append({"key": segment.key, "size": segment.end, "written": written.isoformat()})
+    return files
 
 
 def _read_segment(folder: Path, key: str, start: int) -> bytes | None:

@@ -5,6 +5,7 @@ is too long for the kernel, a link in `/tmp` leads to the folder; every caller m
 """
 
 import asyncio
+import errno
 import hashlib
 import os
 import socket
@@ -18,7 +19,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from fleet.errors import EngineError, FleetError, problem
+from fleet.errors import EngineError, FleetError
 from fleet.spec import GatewaySpec
 from runtime.files import PRIVATE, PRIVATE_FOLDER
 from runtime.gateway.state_dir import gateway_dir
@@ -26,13 +27,11 @@ from runtime.gateway.state_dir import gateway_dir
 MAX_SOCKET_PATH: Final = 103
 """Upper bound of a Unix socket's path, in bytes: 107 on Linux, 103 on macOS."""
 KEEP_ALIVE_S: Final = 75
-"""Seconds that an idle connection stays open."""
 CLOSE_S: Final = 2.0
 """Upper bound in seconds of waiting for running calls when the server closes."""
 _BACKLOG: Final = 128
-_ANOTHER_LISTENS: Final = "another process listens there"
 _LINKS = Path("/tmp") / f"fleetctl-{os.getuid()}"  # noqa: S108 (checked to be private)
-"""Folder of links to folders whose path is too long, each named by a hash of its target."""
+"""Folder of links to folders whose path is too long, named by hashes of their targets."""
 
 
 def is_url(admin: str) -> bool:
@@ -86,28 +85,25 @@ def _hash(path: Path) -> str:
 
 
 def _require_private(folder: Path) -> None:
-    found = folder.lstat()
-    is_open = bool(stat.S_IMODE(found.st_mode) & 0o077)
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or is_open:
-        raise EngineError(
-            problem(
-                "FC6001",
-                "The folder of the admin socket is not private",
-                f"`{folder}` must be a folder of yours with mode 0700: whoever opens the "
-                "socket decides where clients' requests go.",
-                hint="Remove it, or declare a short `admin` path on the gateway.",
-            )
+    status = folder.lstat()
+    is_open = bool(stat.S_IMODE(status.st_mode) & 0o077)
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or is_open:
+        raise EngineError.of(
+            "FC6001",
+            "The folder of the admin socket is not private",
+            f"`{folder}` must be a folder of yours with mode 0700: a user who opens the "
+            "socket decides where clients' requests go.",
+            hint="Remove it, or declare a short `admin` path on the gateway.",
         )
 
 
 class AdminServer:
-    """Serves an application on one socket, in the running event loop.
+    """The HTTP server of an application on a socket, in the running event loop.
 
     uvicorn parses and writes HTTP; its process, its signal handlers and its log are left out.
     """
 
     def __init__(self, app: ASGIApp) -> None:
-        """Prepare; no socket is opened."""
         self._config = uvicorn.Config(
             app,
             http=HttpToolsProtocol,
@@ -198,14 +194,14 @@ def _bind(path: Path) -> socket.socket:
 def _file_id(path: Path) -> tuple[int, int] | None:
     """Return the device and inode of a file; None: there is no file."""
     try:
-        found = path.lstat()
+        status = path.lstat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def _remove_dead(path: Path) -> str | None:
-    """Remove a socket on which no process listens; return what else is in the way, if anything."""
+    """Remove a socket on which no process listens; return the obstacle if another is there."""
     dead = _file_id(path)
     if dead is None:
         return None
@@ -213,15 +209,11 @@ def _remove_dead(path: Path) -> str | None:
         return "a file that is no socket is in its place"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
-        try:
-            probe.connect(os.fspath(path))
-        except ConnectionRefusedError:
-            pass
-        except OSError as error:
-            full = isinstance(error, BlockingIOError)
-            return _ANOTHER_LISTENS if full else str(error.strerror)
-        else:
-            return _ANOTHER_LISTENS
+        error = probe.connect_ex(os.fspath(path))
+    if error in {0, errno.EAGAIN}:  # the second: too many callers wait there
+        return "another process listens there"
+    if error != errno.ECONNREFUSED:
+        return os.strerror(error)
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     path.rename(aside)
     if _file_id(aside) != dead:  # another gateway has bound the path since: it gets the name back
@@ -232,11 +224,9 @@ def _remove_dead(path: Path) -> str | None:
 
 
 def _cannot_listen(address: str, why: str) -> FleetError:
-    return FleetError(
-        problem(
-            "FC6007",
-            "The gateway cannot listen",
-            f"Its admin socket `{address}`: {why}.",
-            hint="End what is there, or declare another `admin` on the gateway.",
-        )
+    return FleetError.of(
+        "FC6007",
+        "The gateway cannot listen",
+        f"Its admin socket `{address}`: {why}.",
+        hint="End what is there, or declare another `admin` on the gateway.",
     )

@@ -1,95 +1,127 @@
-"""Whether a request may begin now, waits for its turn, or is refused.
+"""Admission of requests: a request begins now, waits for its turn, or is refused.
 
-A request without limits comes here only while servers are busy or another request waits.
+A request without limits comes here only while servers are busy or another request waits. Shadow
+requests are copies for a version whose answers no client gets; none waits.
 """
 
 import itertools
 import math
+import secrets
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 from fleet.traffic import QUEUE_S, USUAL_TURNS, TrafficPolicy
 from runtime.gateway import errors
 from runtime.gateway.balancer import InFlight, LoadBalancer
-from runtime.gateway.limits import RateLimiter
+from runtime.gateway.body import RequestBody
+from runtime.gateway.limits import UNCOUNTED_BYTES, MemoryBudget, RateLimiter
 from runtime.gateway.routing import DEFAULT_DEADLINES, RouteTarget
 
 MAX_WAITING: Final = 1000
-"""Upper bound of the waiting requests of one client; one more gets 429 at once."""
+"""Upper bound of the waiting requests of a client; the next request gets 429 at once."""
 
 
+@dataclass(slots=True)
 class FairQueue:
     """Turns between names that send again and again, on a clock that moves as turns are taken.
 
     A turn begins where the last turn of the same name ended, or where the clock stood when the
     request came, and is the shorter the more turns a name has in a row. The earliest turn is next:
-    a name with a thousand waiting requests delays a name with a single one by one turn.
+    a name with a thousand waiting requests delays a name with a single request by one turn.
 
     Source:
         Goyal, Vin and Cheng 1996, Start-time Fair Queueing, section 2.
     """
 
-    __slots__ = ("_ends", "now")
-
-    def __init__(self) -> None:
-        """Begin before the first turn."""
-        self.now = 0.0
-        self._ends: dict[str, float] = {}
+    now: float = 0.0
+    _ends: dict[str, float] = field(default_factory=dict)
 
     def start(self, name: str, since: float) -> float:
-        """Return when the next turn of a name begins; the clock said `since` as its request came.
+        """Return the begin of a name's next turn; the clock said `since` as the request came.
 
         Computed when needed: a request that left the queue has taken no turn.
         """
         return max(since, self._ends.get(name, 0.0))
 
     def count_turn(self, name: str, since: float, in_a_row: int) -> None:
-        """Count a turn of a name that has so many turns where others have one."""
+        """Count a turn of a name that has `in_a_row` turns where other names have a single turn."""
         start = self.start(name, since)
         self.now = max(self.now, start)
         self._ends[name] = start + 1 / in_a_row
 
 
+@dataclass(slots=True, eq=False)
 class Ticket:
-    """One request's claim to be at work, from `Admission.request` until it is released."""
+    """The claim of a request to be at work, from `Admission.request` until its release."""
 
-    __slots__ = ("arrived", "is_granted", "max_wait_s", "number", "proceed", "target")
-
-    def __init__(self, target: RouteTarget) -> None:
-        """Prepare a claim for the version that answers."""
-        self.target = target
-        self.is_granted = False
-        self.proceed: Callable[[], None] | None = None
-        """Called when the turn has come; None: the request waits no longer."""
-        self.arrived = (0.0, 0.0)
-        """When it came, on the clock between clients and on the clock within its client."""
-        self.number = 0
-        """Its rank in the order of arrival."""
-        self.max_wait_s = QUEUE_S
-        """Longest wait for the turn."""
+    target: RouteTarget
+    is_granted: bool = False
+    proceed: Callable[[], None] | None = None
+    """Called when the turn has come; None: the request waits no longer."""
+    arrived: tuple[float, float] = (0.0, 0.0)
+    """Time of arrival, on the clock between clients and on the clock within the client."""
+    number: int = 0
+    max_wait_s: float = QUEUE_S
 
 
+class ShadowSample(NamedTuple):
+    """A request that is to be copied, kept until its copy begins."""
+
+    target: RouteTarget
+    body: RequestBody
+    held: int
+    """Bytes that count for the sample, in the name of the client."""
+
+    def drop(self, memory: MemoryBudget) -> None:
+        """Release the memory of the sample."""
+        if self.held:
+            memory.release(self.target.client, self.held)
+
+
+def sample_shadow(
+    memory: MemoryBudget, target: RouteTarget, body: RequestBody, size: int
+) -> ShadowSample | None:
+    """Return the sample of a request that is to be copied; None: the request is not copied.
+
+    Args:
+        memory: Budget of shadow requests; a request for which it has no room is not copied.
+        target: The version that would get the copy.
+        body: Body of the request; its bytes stay in memory for the copy.
+        size: Size of the body in bytes.
+    """
+    shadow = target.policy.shadow
+    if shadow is None or secrets.randbelow(100) >= shadow.percent:
+        return None
+    if size <= UNCOUNTED_BYTES:
+        return ShadowSample(target, body, 0)
+    try:
+        memory.acquire(target.client, size)
+    except errors.ApiError:
+        return None
+    return ShadowSample(target, body, size)
+
+
+@dataclass(slots=True)
 class Admission:
-    """The limits of one gateway process, and the requests that wait."""
+    """The limits of a gateway process, and the requests that wait."""
 
-    def __init__(self, in_flight: InFlight, balancer: LoadBalancer) -> None:
-        """Begin with no request at work."""
-        self._in_flight = in_flight
-        self._balancer = balancer
-        self._clients: dict[str, RateLimiter] = {}
-        self._aliases: dict[str, RateLimiter] = {}
-        self.queues: dict[tuple[str, str], OrderedDict[Ticket, None]] = {}
-        """Waiting requests by alias and version, in the order of their arrival."""
-        self._waiting: Counter[str] = Counter()
-        """By client."""
-        self._numbers = itertools.count()
-        self._turns = FairQueue()
-        """Between clients."""
-        self._own_turns: defaultdict[str, FairQueue] = defaultdict(FairQueue)
-        """By client, between its aliases."""
-        self._shadows: Counter[str] = Counter()
-        """Shadow requests at work, by alias."""
+    _in_flight: InFlight
+    _balancer: LoadBalancer
+    _clients: dict[str, RateLimiter] = field(default_factory=dict)
+    _aliases: dict[str, RateLimiter] = field(default_factory=dict)
+    queues: dict[tuple[str, str], OrderedDict[Ticket, None]] = field(default_factory=dict)
+    """Waiting requests by alias and version, in the order of their arrival."""
+    _waiting: Counter[str] = field(default_factory=Counter)
+    """By client."""
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+    _turns: FairQueue = field(default_factory=FairQueue)
+    """Between clients."""
+    _own_turns: defaultdict[str, FairQueue] = field(default_factory=lambda: defaultdict(FairQueue))
+    """By client, between its aliases."""
+    _shadows: Counter[str] = field(default_factory=Counter)
+    """Shadow requests at work, by alias."""
 
     @property
     def waiting(self) -> int:
@@ -98,7 +130,7 @@ class Admission:
 
     @property
     def queued(self) -> Counter[tuple[str, str]]:
-        """Waiting requests by (server, full adapter name), for each server that may answer.
+        """Waiting requests by (server, full adapter name), counted on all servers that may answer.
 
         The version is chosen before a request waits, so that its user stays on it.
         """
@@ -113,7 +145,8 @@ class Admission:
         """
         target = ticket.target
         policy = target.policy
-        client, alias = self._limiters(target, now)
+        client = self._clients.setdefault(target.client, RateLimiter(now, now))
+        alias = self._aliases.setdefault(target.alias, RateLimiter(now, now))
         limiters = ((client, policy.client_limits), (alias, policy.limits))
         wait_s = max(limiter.wait_s(limits, policy.gateways, now) for limiter, limits in limiters)
         if wait_s > 0:
@@ -140,9 +173,7 @@ class Admission:
     def release(self, ticket: Ticket, tokens: int = 0) -> None:
         """Give a turn back, or leave the queue; the next request proceeds.
 
-        Args:
-            ticket: The claim.
-            tokens: Of prompt and answer.
+        `tokens` are those of prompt and answer.
         """
         if not ticket.is_granted:
             self._leave_queue(ticket)
@@ -172,7 +203,7 @@ class Admission:
                 ticket.proceed()
 
     def begin_shadow(self, target: RouteTarget) -> bool:
-        """Say whether a shadow request may begin, and count it; under load none may."""
+        """Return whether a shadow request may begin, and count the request; under load none may."""
         shadow, alias = target.policy.shadow, target.alias
         if shadow is None or self.queues or self._shadows[alias] >= shadow.concurrency:
             return False
@@ -187,20 +218,11 @@ class Admission:
         return True
 
     def end_shadow(self, alias: str) -> None:
-        """Count one shadow request less."""
+        """Count a shadow request no longer."""
         self._shadows[alias] -= 1
 
-    def _limiters(self, target: RouteTarget, now: float) -> tuple[RateLimiter, RateLimiter]:
-        client = self._clients.get(target.client)
-        if client is None:
-            client = self._clients[target.client] = RateLimiter(now)
-        alias = self._aliases.get(target.alias)
-        if alias is None:
-            alias = self._aliases[target.alias] = RateLimiter(now)
-        return client, alias
-
     def _is_allowed(self, target: RouteTarget) -> bool:
-        """Say whether the limits of alias and client allow one more request at work."""
+        """Return whether the limits of alias and client allow another request at work."""
         policy = target.policy
         client, alias = self._clients[target.client], self._aliases[target.alias]
         return client.allows_another(
@@ -244,7 +266,6 @@ class Admission:
 
 
 def _max_wait_s(policy: TrafficPolicy, *, for_server: bool) -> float:
-    """Return the longest wait: as declared, else for a server as long as for its first byte."""
     usual = QUEUE_S
     if for_server:
         usual = policy.timeouts.first_byte_s or DEFAULT_DEADLINES.first_byte_s

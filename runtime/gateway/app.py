@@ -1,5 +1,6 @@
 """The endpoints that the gateway answers itself: models, health and readiness."""
 
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, NamedTuple
 from urllib.parse import unquote
@@ -7,9 +8,9 @@ from urllib.parse import unquote
 import msgspec
 
 from runtime.gateway import errors
-from runtime.gateway.auth import Credentials
 from runtime.gateway.endpoints import MESSAGES, PATHS
 from runtime.gateway.errors import ApiError
+from runtime.gateway.routing import Credentials
 from runtime.gateway.state import GatewayState
 
 _MODELS: Final = "/v1/models"
@@ -27,33 +28,23 @@ class LocalResponse(NamedTuple):
 
 
 def error_response(error: ApiError, path: str, request_id: str = "") -> LocalResponse:
-    """Return the response to a client that gets an error, as the API of `path` has it.
+    """Return the response of an error in the shape of the API that `path` belongs to.
 
-    Args:
-        error: The error.
-        path: That the client asked for.
-        request_id: Of the usage row; empty: there is none.
+    `request_id` is that of the usage row; empty: there is no row.
     """
     body = error.anthropic_body if path == MESSAGES else error.body
     numbered = {"x-request-id": request_id} if request_id else {}
     return LocalResponse(error.status, error.headers | numbered, body)
 
 
+@dataclass(frozen=True, slots=True)
 class GatewayApp:
     """The gateway's own endpoints. Nothing here waits, and nothing here knows a socket."""
 
-    def __init__(self, state: GatewayState) -> None:
-        """Wire up; `state` is what all requests share."""
-        self.state = state
+    state: GatewayState
 
     def respond(self, method: str, path: str, credentials: Credentials) -> LocalResponse:
-        """Return the response to a request that is for no server.
-
-        Args:
-            method: In capitals.
-            path: As sent, without its query.
-            credentials: Of the request.
-        """
+        """Return the response to a request that is for no server; `path` is without its query."""
         try:
             return self._respond(method, path, credentials)
         except ApiError as error:
@@ -72,7 +63,7 @@ class GatewayApp:
             return _json({"ready": True})
         routes = self.state.active.routes
         client = credentials.authenticate(routes, b"").client
-        aliases = routes.aliases_of(client)
+        aliases = routes.aliases_by_client.get(client, ())
         if path == _MODELS:
             cards = [self._card(alias, client) for alias in aliases]
             return _json({"object": "list", "data": cards})
@@ -86,7 +77,7 @@ class GatewayApp:
 
 
 def _model(path: str) -> str:
-    """Return the model that a path names, empty if it names none."""
+    """Return the model that a path names; empty: the path names no model."""
     before, _, name = path.rpartition("/")
     return unquote(name) if before == _MODELS else ""
 

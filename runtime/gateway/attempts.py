@@ -1,64 +1,45 @@
-"""The servers that are tried for one request, until a server responds."""
+"""The servers that are tried for a request, until a server responds."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
-from runtime.gateway import endpoints, errors
+from runtime.gateway import errors
 from runtime.gateway.balancer import MAX_ATTEMPTS
+from runtime.gateway.endpoints import NOT_SERVED
 from runtime.gateway.routing import RouteTarget
 from runtime.gateway.state import GatewayState
 
-RETRY_AFTER_S: Final = 2
-"""Seconds that a client is told to wait where no server can answer."""
 _SERVER_ERROR: Final = int(HTTPStatus.INTERNAL_SERVER_ERROR)
 _NOT_BEGUN: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 """Statuses of a server that has not begun to work on a request."""
 
 
+@dataclass(slots=True)
 class UpstreamAttempts:
-    """The servers that were tried for one request, and the server that has it now.
+    """The servers that were tried for a request, and the server that has the request now.
 
     Another server is tried only where the last server was not reached, had not begun (429, 503) or
     lacks the version. The retry budget bounds the last two.
     """
 
-    __slots__ = (
-        "_has_resent", "_is_retry", "_is_shadow", "_now", "_state", "_target", "_tried", "_urls",
-        "retries", "server", "url",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        state: GatewayState,
-        target: RouteTarget,
-        urls: Mapping[str, str],
-        now: float,
-        *,
-        is_shadow: bool = False,
-    ) -> None:
-        """Begin with no server.
-
-        Args:
-            state: Of the gateway.
-            target: The version that answers, and its servers.
-            urls: Server to URL, of the table that the request began with. The table itself would
-                stay in memory for as long as the request.
-            now: The event loop's time, seconds.
-            is_shadow: Whether it is a shadow request.
-        """
-        self._state, self._target, self._urls, self._now = state, target, urls, now
-        self._is_shadow = is_shadow
-        self._is_retry = False
-        """Whether the request counts towards the retry budget."""
-        self._has_resent = False
-        self._tried: tuple[str, ...] = ()
-        self.server = ""
-        """The server that has the request; empty: none has."""
-        self.url = ""
-        """Base URL of `server`."""
-        self.retries = 0
-        """How often a server was tried before, as the usage row has it."""
+    _state: GatewayState
+    _target: RouteTarget
+    _urls: Mapping[str, str]
+    """Servers of the table that the request began with; the table itself would stay in memory for
+    as long as the request."""
+    _now: float
+    """The event loop's time, seconds."""
+    _is_shadow: bool = False
+    _is_retry: bool = False
+    """Whether the request counts towards the retry budget."""
+    has_resent: bool = False
+    _tried: tuple[str, ...] = ()
+    server: str = ""
+    """The server that has the request; empty: none has."""
+    url: str = ""
+    retries: int = 0
 
     def acquire_free(self) -> bool:
         """Choose a server below its limit; return whether there is one, or none at all."""
@@ -70,22 +51,18 @@ class UpstreamAttempts:
         return True
 
     def acquire(self) -> None:
-        """Choose a server, busy or not, and count the request on it."""
+        """Choose a server, busy or not, and count the request on the server."""
         balancer = self._state.balancer
         server = balancer.acquire(self._target, self._tried, self._now, is_shadow=self._is_shadow)
         if server:
             self.server, self.url = server, self._urls[server]
 
     def next_url(self) -> str:
-        """Return the base URL of the server to send the request to; the request counts on it.
-
-        Raises:
-            ApiError: 503, all that hold the version were tried.
-        """
+        """Return the base URL of the next server, on which the request counts, or refuse (503)."""
         if not self.server:
             self.acquire()
         if not self.server:
-            raise errors.no_server(RETRY_AFTER_S)
+            raise errors.no_server()
         return self.url
 
     def on_unreachable(self, now: float) -> None:
@@ -97,21 +74,21 @@ class UpstreamAttempts:
         self._pass_over(now)
 
     def should_retry(self, status: int) -> bool:
-        """Say whether, after an answer of this status, another server is to be tried."""
+        """Return whether, after an answer of this status, another server is to be tried."""
         if status not in _NOT_BEGUN or len(self._tried) + 1 >= MAX_ATTEMPTS:
             return False
         tried = (*self._tried, self.server)
         return any(server not in tried for server in self._target.servers) and self._may_retry()
 
     def should_resend(self) -> bool:
-        """Say whether the same server is to get the request again, once, on another connection.
+        """Return whether the same server is to get the request again, once, on a new connection.
 
         The last connection had been kept open and ended before a byte of the answer: most likely
         the server closed it just when the request was on its way, and may have read the request.
         """
-        if self._has_resent or not self._may_retry():
+        if self.has_resent or not self._may_retry():
             return False
-        self._has_resent = True
+        self.has_resent = True
         self.retries += 1
         return True
 
@@ -128,40 +105,37 @@ class UpstreamAttempts:
             ApiError: 404, the server does not serve the path, nor would another. 503, the retry
                 budget is used up.
         """
-        if body == endpoints.NOT_SERVED:
+        if body == NOT_SERVED:
             raise errors.not_served()
         self._state.balancer.record_missing(self.server, self._target.adapter, now)
         may_retry = self._may_retry()
         self._pass_over(now)
         if not may_retry:
-            raise errors.no_server(RETRY_AFTER_S)
+            raise errors.no_server()
 
     def finish(self, status: int | None) -> None:
         """Count the request no longer on its server, and no longer as a retry.
 
-        Args:
-            status: Of the response, held for or against the server; None: of no response.
+        `status` is held for or against the server; None: the server gave no response.
         """
         if self.server:
             server, self.server, self.url = self.server, "", ""
             balancer, adapter = self._state.balancer, self._target.adapter
-            if status is None:
-                pass
-            elif status >= _SERVER_ERROR:
+            if status is not None and status >= _SERVER_ERROR:
                 balancer.record_error(server, self._now)
-            else:
+            elif status is not None:
                 balancer.record_success(server, adapter)
-            balancer.release(server, adapter, is_shadow=self._is_shadow)
+            self._state.in_flight.remove(server, adapter, is_shadow=self._is_shadow)
         if self._is_retry:
             self._is_retry = False
             self._state.retry_budget.release()
 
     def for_shadow(self, target: RouteTarget) -> "UpstreamAttempts":
         """Return the attempts of a shadow request, on the table that this request began with."""
-        return UpstreamAttempts(self._state, target, self._urls, self._now, is_shadow=True)
+        return UpstreamAttempts(self._state, target, self._urls, self._now, _is_shadow=True)
 
     def _may_retry(self) -> bool:
-        """Say whether the retry budget allows a retry; permission holds for later attempts too."""
+        """Return whether the retry budget allows a retry, and from then on all of the request's."""
         self._is_retry = self._is_retry or self._state.retry_budget.acquire()
         return self._is_retry
 
@@ -170,6 +144,6 @@ class UpstreamAttempts:
         self._tried = (*self._tried, self.server)
         self.retries += 1
         server, self.server, self.url = self.server, "", ""
-        self._state.balancer.release(server, self._target.adapter, is_shadow=self._is_shadow)
+        self._state.in_flight.remove(server, self._target.adapter, is_shadow=self._is_shadow)
         if self._state.admission.queues:
             self._state.admission.serve_waiting()

@@ -1,4 +1,4 @@
-"""Which server gets a request: the least busy of those that work and hold the version."""
+"""The choice of a request's server: the least busy of those that work and hold the version."""
 
 import time
 from collections import Counter
@@ -10,22 +10,22 @@ from runtime.gateway.concurrency import ConcurrencyLimiter
 from runtime.gateway.routing import RouteTarget
 
 FIRST_EJECTION_S: Final = 1.0
-"""How long a server that failed is chosen last; twice as long each time that it fails again."""
+"""Time for which a server that failed is chosen last; doubles with every further failure."""
 MAX_EJECTION_S: Final = 30.0
 MISSING_S: Final = 10.0
-"""How long a server that answered 404 for a version is chosen last for it."""
+"""Time for which a server that answered 404 for a version is chosen last for the version."""
 SHOWN_MISSING_S: Final = 30.0
-"""How long after its last 404 a version is shown as missing: longer than `MISSING_S`, so that
+"""Time after its last 404 for which a version is shown as missing: longer than `MISSING_S`, so that
 it shows under little traffic too. Another load may have brought it back with no request since."""
 MAX_CONSECUTIVE_ERRORS: Final = 3
 """Answers of 500 or above in a row after which a server is ejected."""
 MAX_ATTEMPTS: Final = 3
-"""Upper bound of the servers that are tried for one request."""
+"""Upper bound of the servers that are tried for a request."""
 
 
 @dataclass(slots=True)
 class InFlight:
-    """Requests in flight per server and version in one gateway process.
+    """Requests in flight per server and version in a gateway process.
 
     A request counts from the choice of its server on, whatever table is swapped in meanwhile. A
     request that waits for its turn has a version and no server: `Admission.queued` counts it. A
@@ -40,12 +40,12 @@ class InFlight:
     """Shadow requests by server: they take no client's place."""
 
     def add(self, server: str, adapter: str, *, is_shadow: bool = False) -> None:
-        """Count one request until `remove` is called with the same arguments."""
+        """Count a request until `remove` is called with the same arguments."""
         self.versions[server, adapter] += 1
         (self.shadows if is_shadow else self.servers)[server] += 1
 
     def remove(self, server: str, adapter: str, *, is_shadow: bool = False) -> None:
-        """Count one request less."""
+        """Count a request no longer."""
         (self.shadows if is_shadow else self.servers)[server] -= 1
         self.versions[server, adapter] -= 1
         if not self.versions[server, adapter]:  # versions come and go for years
@@ -54,10 +54,6 @@ class InFlight:
     def on(self, server: str) -> int:
         """Return the requests on a server, shadow requests included."""
         return self.servers[server] + self.shadows[server]
-
-    def document(self) -> list[dict[str, object]]:
-        """Return the counts as `GET /-/inflight` shows them; what is idle is left out."""
-        return counts_document(self.versions)
 
 
 def counts_document(versions: Mapping[tuple[str, str], int]) -> list[dict[str, object]]:
@@ -68,43 +64,37 @@ def counts_document(versions: Mapping[tuple[str, str], int]) -> list[dict[str, o
     ]
 
 
+@dataclass(slots=True)
 class _Failures:
-    """The failures of one server that has not worked since."""
+    """The failures of a server that has not worked since: errors and ejections in a row."""
 
-    __slots__ = ("ejected_until", "ejections", "errors")
-
-    def __init__(self, now: float) -> None:
-        self.errors = 0
-        """Errors in a row."""
-        self.ejections = 0
-        """Ejections in a row."""
-        self.ejected_until = now
+    ejected_until: float
+    errors: int = 0
+    ejections: int = 0
 
 
+@dataclass(slots=True)
 class LoadBalancer:
-    """The servers as one gateway process sees them; a server that works leaves no trace."""
+    """The servers as a gateway process sees them, in good health at first.
 
-    def __init__(
-        self,
-        in_flight: InFlight,
-        limiter: ConcurrencyLimiter,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """Begin with every server in good health; `clock` is the event loop's."""
-        self._in_flight = in_flight
-        self._limiter = limiter
-        self._clock = clock
-        self._failures: dict[str, _Failures] = {}
-        self._down: set[str] = set()
-        """Servers that did not pass their last health check."""
-        self._missing: dict[tuple[str, str], tuple[float, float]] = {}
-        """(server, full adapter name): missing since, and chosen last until."""
-        self._turn = 0
+    A server that works leaves no trace.
+    """
+
+    _in_flight: InFlight
+    _limiter: ConcurrencyLimiter
+    _clock: Callable[[], float] = time.monotonic
+    """The event loop's."""
+    _failures: dict[str, _Failures] = field(default_factory=dict)
+    _down: set[str] = field(default_factory=set)
+    """Servers that did not pass their last health check."""
+    _missing: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
+    """(server, full adapter name): missing since, and chosen last until."""
+    _turn: int = 0
 
     def acquire(
         self, target: RouteTarget, tried: Sequence[str], now: float, *, is_shadow: bool = False
     ) -> str:
-        """Choose a server and count the request on it; empty: none is left that was not tried."""
+        """Return a server and count the request on the server; empty: all have been tried."""
         limit = target.policy.server_in_flight
         server = self.choose(target.servers, target.adapter, tried, now, limit)
         if server:
@@ -112,7 +102,7 @@ class LoadBalancer:
         return server
 
     def acquire_free(self, target: RouteTarget, now: float) -> str | None:
-        """Choose a server and count the request on it; None: every server is busy.
+        """Return a server and count the request on the server; None: every server is busy.
 
         Empty: there is no server, and to wait would not help.
         """
@@ -126,10 +116,6 @@ class LoadBalancer:
         in_flight.versions[server, adapter] += 1
         in_flight.servers[server] += 1
         return server
-
-    def release(self, server: str, adapter: str, *, is_shadow: bool = False) -> None:
-        """Count a request no longer on its server."""
-        self._in_flight.remove(server, adapter, is_shadow=is_shadow)
 
     def choose(
         self,
@@ -168,7 +154,7 @@ class LoadBalancer:
         return min(turned, key=preference)
 
     def has_capacity(self, servers: Sequence[str], adapter: str, limit: int | None) -> bool:
-        """Say whether one of the servers that would be chosen is below its limit.
+        """Return whether any of the servers that would be chosen is below its limit.
 
         True where there is no server: to wait would not help. A server that seems down counts only
         where there is no other.
@@ -198,7 +184,7 @@ class LoadBalancer:
             self.eject(server, now)
 
     def record_success(self, server: str, adapter: str) -> None:
-        """Forget the failures of a server that has answered as it should."""
+        """Forget the failures of a server that has answered properly."""
         if self._failures:
             self._failures.pop(server, None)
         if self._missing:

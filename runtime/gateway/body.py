@@ -1,8 +1,7 @@
 """The body of a request: parsed, checked, and written anew for a server.
 
 Only the top level is decoded, and written anew: whatever trick spells `model` twice, nested or
-escaped, the server gets one `model`, the gateway's. Values are passed on byte for
-byte.
+escaped, the server gets a single `model`, the gateway's. Values are passed on byte for byte.
 """
 
 import re
@@ -11,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from runtime.gateway.endpoints import COUNTED, ONE, RESPONSES, TEXT, check_fields, check_headers
+from runtime.gateway.endpoints import COUNTED, PLAIN_TYPES, RESPONSES, check_headers
 from runtime.gateway.errors import invalid, no_such_model
 
 DROPPED: Final = frozenset(
@@ -46,8 +45,6 @@ _TOP: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TEXT: Final = msgspec.json.Decoder(str)
 _YES: Final = msgspec.Raw(b"true")
 _NO: Final = msgspec.Raw(b"false")
-_CHECKED: Final = frozenset({TEXT, RESPONSES})
-"""Paths whose bodies are always checked."""
 _COUNTS: Final = {"include_usage": _YES, "continuous_usage_stats": _YES}
 _CLEAR: Final = frozenset({b"true", b"false", b"null"})
 _LAX: Final = msgspec.json.Decoder(int | float | str)
@@ -55,25 +52,23 @@ _SWITCHES: Final = {
     **dict.fromkeys((1, "1", "true", "t", "yes", "y", "on"), _YES),
     **dict.fromkeys((0, "0", "false", "f", "no", "n", "off"), _NO),
 }
-"""What vLLM also reads as true and false; texts in any case."""
-_PLAIN: Final = frozenset({"", "application/json"})
-"""Content types that need no look at their parameters."""
+"""Other spellings of true and false that vLLM reads; texts in any case."""
 _START: Final = re.compile(r"[ \t\r\n]*\{[ \t\r\n]*")
 _MEMBER: Final = re.compile(r'("(?:[^"\\]|\\.)*")[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
 _END: Final = re.compile(r"[ \t\r\n]*(?:,[ \t\r\n]*|\}[ \t\r\n]*)")
 
 
 class RequestBody(msgspec.Struct, frozen=True):
-    """A body as the client sent it, top level decoded."""
+    """A body as sent by the client, top level decoded."""
 
     fields: dict[str, msgspec.Raw]
     model: str
     stream: bool = False
     """Whether the client asks for a stream of events."""
     user: str | None = None
-    """User that the client names; None: it names none."""
+    """User that the client names; None: no name."""
     session: str | None = None
-    """Session that the client names; None or empty: it names none."""
+    """Session that the client names; None or empty: no name."""
 
     @property
     def wants_last_usage(self) -> bool:
@@ -89,26 +84,13 @@ class RequestBody(msgspec.Struct, frozen=True):
         options = _object(self.fields.get("stream_options"))
         return options is not None and _truthy(options.get(name))
 
-    def check(self, path: str, max_answers: int) -> None:
-        """Check the fields that no client may use on a path, as `check_fields` does.
-
-        Raises:
-            ApiError: 400.
-        """
-        number = self.fields.get("n")
-        if path in _CHECKED or (number is not None and number not in ONE):
-            check_fields(path, self.fields, max_answers)
-
     def for_server(
         self, path: str, adapter: msgspec.Raw, client: msgspec.Raw, priority: int | None = None
     ) -> bytes:
         """Return the body that the server gets.
 
-        Args:
-            path: One of the paths of `endpoints`.
-            adapter: Full name of the version that answers, as JSON.
-            client: Owner of the request, as JSON; prompts cached for one client serve no other.
-            priority: For servers that look at priorities, the lower the sooner.
+        `adapter` and `client` are the version that answers and the owner of the request, as JSON;
+        prompts cached for one client serve no other. Of priorities, the lower the sooner.
         """
         sent = self.fields.copy()
         for name in DROPPED.intersection(sent):
@@ -128,18 +110,13 @@ class RequestBody(msgspec.Struct, frozen=True):
 
 
 def parse_body(raw: bytes, content_type: str = "", encoding: str = "") -> RequestBody:
-    """Decode a body.
-
-    Args:
-        raw: The body, whole.
-        content_type: The header of that name, empty if it was not given.
-        encoding: The header Content-Encoding, empty if it was not given.
+    """Return a whole body, decoded; headers that were not given are empty.
 
     Raises:
-        ApiError: 400, it is not one JSON object in UTF-8 with unique names and a model that is
-            text, or asks for what no client may have. 404, the model's name is empty.
+        ApiError: 400, the body is not one JSON object in UTF-8 with unique names and a model that
+            is text, or asks for what no client may have. 404, the model's name is empty.
     """
-    if encoding or content_type not in _PLAIN:
+    if encoding or content_type not in PLAIN_TYPES:
         check_headers(content_type, encoding)
     try:
         fields = _TOP.decode(raw)
@@ -182,19 +159,15 @@ def _user(fields: dict[str, msgspec.Raw]) -> str | None:
 
 
 def _switch(raw: msgspec.Raw) -> msgspec.Raw:
-    """Return `stream` as `true` or `false`, which have one reading.
-
-    Raises:
-        ApiError: 400, vLLM reads neither true nor false in it.
-    """
+    """Return `stream` as `true` or `false`; refuse (400) a value that vLLM reads as neither."""
     try:
         value = _LAX.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
         value = ""
-    read = _SWITCHES.get(value.lower() if isinstance(value, str) else value)
-    if read is None:
+    switch = _SWITCHES.get(value.lower() if isinstance(value, str) else value)
+    if switch is None:
         raise invalid("`stream` is neither true nor false.", "stream")
-    return read
+    return switch
 
 
 def _text(raw: msgspec.Raw) -> str | None:
@@ -219,12 +192,12 @@ def _given(raw: msgspec.Raw | None) -> bool:
 
 
 def _truthy(raw: msgspec.Raw | None) -> bool:
-    """Say whether vLLM may read the value as true, as it reads `1`, `"true"` and `"yes"`."""
+    """Return whether vLLM may read the value as true, such as `1`, `"true"` and `"yes"`."""
     return _given(raw) and raw is not None and bytes(raw) not in {b"0", b'""', b'"false"'}
 
 
 def _is_plain(raw: bytes, fields: dict[str, msgspec.Raw]) -> bool:
-    """Say whether a body plainly has every name once, as most do.
+    """Return whether a body plainly has every name once, as most bodies do.
 
     Put together again in one of the two usual ways to write JSON, its members are the whole body:
     nothing else is in it.
@@ -238,9 +211,9 @@ def _is_plain(raw: bytes, fields: dict[str, msgspec.Raw]) -> bool:
     if len(text) > _USUAL_LENGTH or not text.isascii() or '"' in text or "\\" in text:
         return False
     start = len(names[0]) + 4
-    made = _frame(names, spaced=raw[start : start + 1] == b" ").copy()
-    made[1::2] = fields.values()
-    return b"".join(made) == raw
+    members = _frame(names, spaced=raw[start : start + 1] == b" ").copy()
+    members[1::2] = fields.values()
+    return b"".join(members) == raw
 
 
 _USUAL_NAMES: Final = 64
@@ -250,16 +223,16 @@ _USUAL_LENGTH: Final = 1024
 
 @lru_cache(maxsize=1024)
 def _frame(names: tuple[str, ...], *, spaced: bool) -> list[bytes | msgspec.Raw]:
-    """Return what stands around the values of these members, with a place for each value."""
+    """Return the bytes around the values of these members, with places for the values."""
     comma, colon = (b", ", b": ") if spaced else (b",", b":")
-    made: list[bytes | msgspec.Raw] = []
+    frame: list[bytes | msgspec.Raw] = []
     for place, name in enumerate(names):
-        made += [b'%b"%b"%b' % (comma if place else b"{", name.encode(), colon), b""]
-    return [*made, b"}"]
+        frame += [b'%b"%b"%b' % (comma if place else b"{", name.encode(), colon), b""]
+    return [*frame, b"}"]
 
 
 def _unique(text: str, fields: dict[str, msgspec.Raw]) -> bool:
-    """Say whether every name stands once at the top level.
+    """Return whether every name stands once at the top level.
 
     The decoder keeps the last of equal names. So the check walks over the text, past each name and
     its kept value: where another value stands, the name was given twice.

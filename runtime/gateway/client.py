@@ -1,7 +1,8 @@
-"""Connections to gateways: the client of our own admin API, and which client a gateway gets."""
+"""Connections to gateways: the client of our own admin API, and the choice of a client."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,6 @@ from typing import Any
 from fleet.spec import GatewaySpec
 from runtime.gateway.admin_socket import is_url, reachable_path, socket_path
 from runtime.gateway.envoy.admin import EnvoyClient, Envoys
-from runtime.gateway.operator_secret import operator_secret
 from runtime.gateway.protocol import (
     ACKNOWLEDGE_S,
     READ_S,
@@ -19,18 +19,17 @@ from runtime.gateway.protocol import (
     ObservedShare,
     OnServer,
 )
-from runtime.gateway.state_dir import gateway_dir, known_gateways, remember
+from runtime.gateway.state_dir import gateway_dir, known_gateways, operator_secret, remember
 from runtime.gateway.table import RoutingTable
 from runtime.json_client import JsonClient
 from runtime.usage.sync import UsageSource
 
 
+@dataclass(frozen=True, slots=True)
 class AdminClient:
-    """One gateway of ours; keeps the contract of `runtime.gateway.protocol.GatewayClient`."""
+    """A gateway of ours; keeps the contract of `runtime.gateway.protocol.GatewayClient`."""
 
-    def __init__(self, http: JsonClient) -> None:
-        """Prepare; nothing is sent."""
-        self._http = http
+    _http: JsonClient
 
     async def config(self, timeout_s: float = READ_S) -> GatewayConfig:
         """Return which table the gateway serves, and how servers answer."""
@@ -46,7 +45,7 @@ class AdminClient:
         return GatewayLoad(_by_server(shown["in_flight"]), queued, shown["waiting"])
 
     async def shares(self) -> tuple[ObservedShare, ...]:
-        """Return the split of aliases that have more than one version."""
+        """Return the split of aliases that have several versions."""
         shown = await self._http.get("/-/shares", timeout_s=READ_S, attempts=1)
         return tuple(ObservedShare(**share) for share in shown["shares"])
 
@@ -66,12 +65,7 @@ class AdminClient:
 
 
 def connect(state_dir: Path, gateway: GatewaySpec, envoys: Envoys | None = None) -> GatewayClient:
-    """Return the client of a gateway; nothing is sent.
-
-    Args:
-        state_dir: The fleet's state folder.
-        gateway: As declared.
-        envoys: How the files of Envoys are made; None: no gateway is one.
+    """Return the client of a gateway; nothing is sent. `envoys` None: no gateway is an Envoy.
 
     Raises:
         FleetError: the operator's secret cannot be read here.
@@ -91,23 +85,17 @@ def connect(state_dir: Path, gateway: GatewaySpec, envoys: Envoys | None = None)
 def usage_sources(state_dir: Path, gateways: Mapping[str, GatewaySpec]) -> list[UsageSource]:
     """Return the gateways whose usage log lies on another machine.
 
-    A gateway that is reached over a socket is on this machine.
-
-    Args:
-        state_dir: The fleet's state folder.
-        gateways: As declared; empty: those that `state_dir` remembers.
+    A gateway that is reached over a socket is on this machine. `gateways` empty: those that the
+    state folder remembers.
     """
+    why = "it is an Envoy on another machine, which shows no usage"
     known = dict(gateways) or known_gateways(state_dir)
     return [
         UsageSource(
             name,
             connect=partial(_over_tcp, state_dir, gateway, "it"),
             prepare_folder=partial(_prepare_folder, state_dir, gateway),
-            unavailable=(
-                "it is an Envoy on another machine, which shows no usage"
-                if gateway.kind == "envoy"
-                else ""
-            ),
+            unavailable=why if gateway.kind == "envoy" else "",
         )
         for name, gateway in sorted(known.items())
         if is_url(gateway.admin)
@@ -125,7 +113,7 @@ def _prepare_folder(state_dir: Path, gateway: GatewaySpec) -> Path:
 
 
 def _by_server(counts: Iterable[Mapping[str, Any]]) -> Counter[OnServer]:
-    found: Counter[OnServer] = Counter()
+    total: Counter[OnServer] = Counter()
     for count in counts:
-        found[count["server"], count["adapter"]] += count["count"]
-    return found
+        total[count["server"], count["adapter"]] += count["count"]
+    return total

@@ -1,117 +1,99 @@
-"""How many requests each server gets at a time: an adaptive limit, from the load that it reports.
+"""Adaptive limits of the requests in flight on servers, from the load that servers report.
 
-Requests that wait inside a server wait in the order of their arrival, behind whichever client sent
-most. So they wait in the gateway, where clients take turns, and a server gets what it runs and a
-few more, which keep it busy. The right number depends on the server's flags, its memory and the
-lengths of the requests of this moment: so a server with much to do is asked for its load again and
-again.
+Requests that wait inside a server wait in the order of their arrival, behind the client that sent
+most. So requests wait in the gateway, where clients take turns, and a server gets as many as the
+server runs and a few more, which keep it busy. The right number depends on the server's flags,
+memory and the lengths of the requests of this moment: so a busy server is probed again and again.
 """
 
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from dataclasses import dataclass, field
+from typing import Final
 
 FIRST_LIMIT: Final = 16
-"""Limit of a server that has not reported its load yet, and lower bound while none waits in it."""
+"""Limit of a server before its first load report, and lower bound while none waits inside."""
 SILENT_LIMIT: Final = 256
 """Limit of a server that reports no load: the fewest requests that vLLM runs on a GPU."""
 PROBE_TIMEOUT_S: Final = 2.0
 """Longest wait for a load report; until then the earlier report holds."""
-_PROBE_PART: Final = 2
-"""A server is asked for its load from `FIRST_LIMIT` divided by this on, requests in flight."""
+_PROBE_FROM: Final = FIRST_LIMIT // 2
+"""Requests in flight from which on a server is probed."""
 _MIN_SPARE: Final = 4
 _SPARE_PART: Final = 4
 """Requests beside those that run: one for every 4 that run, at least 4. They keep a server busy
 while the next request is on its way."""
 _REFRESH_S: Final = 1.0
-"""Age of a load report at which the next one is asked for."""
+"""Age of a load report at which the next report is requested."""
 _VALID_S: Final = 2.0
 """Longest time that a load report counts."""
 _CAUTIOUS_S: Final = 10.0
 """Time after requests waited inside a server in which its limit grows by small steps only."""
 _SILENT_S: Final = 10.0
-"""Time for which `SILENT_LIMIT` holds before the server is asked again."""
+"""Time for which `SILENT_LIMIT` holds before the next probe."""
 
 
-class ServerLoad(NamedTuple):
-    """Requests inside a server, from all gateways and other clients."""
-
-    running: int
-    waiting: int
-
-
+@dataclass(slots=True)
 class _ServerLimit:
-    """The limit of one server, and what it rests on."""
+    """The limit of a server, and the last load report; times on the limiter's clock."""
 
-    __slots__ = ("cautious_until", "has_reported", "limit", "peak", "running", "valid_until")
-
-    def __init__(self) -> None:
-        self.limit = FIRST_LIMIT
-        """Requests of this gateway that the server gets."""
-        self.peak = 0
-        """Most requests of this gateway in flight since the last report."""
-        self.running = 0
-        """Requests that the server ran at its last report."""
-        self.has_reported = False
-        self.cautious_until = 0.0
-        """End of the time in which the limit grows by small steps only."""
-        self.valid_until = 0.0
-        """End of the time in which `limit` holds."""
+    limit: int = FIRST_LIMIT
+    """Requests of this gateway that the server gets."""
+    peak: int = 0
+    """Most requests of this gateway in flight since the last report."""
+    running: int = 0
+    """Requests that the server ran at its last report."""
+    has_reported: bool = False
+    cautious_until: float = 0.0
+    """End of the time in which the limit grows by small steps only."""
+    valid_until: float = 0.0
+    """End of the time in which `limit` holds."""
 
 
+@dataclass(slots=True)
 class ConcurrencyLimiter:
-    """The limits of all servers, in one gateway process."""
+    """The limits of all servers in a gateway process."""
 
-    def __init__(
-        self, in_flight: Counter[str], clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        """Begin without a load report.
-
-        Args:
-            in_flight: Requests of clients in flight, by server.
-            clock: Seconds; only differences count.
-        """
-        self._in_flight = in_flight
-        self._clock = clock
-        self._limits: dict[str, _ServerLimit] = {}
-        self.probe: Callable[[str], None] = _no_probe
-        """Asks a server for its load, unless a question is on its way; ends in `record_load` or
-        `record_no_load`."""
+    _in_flight: Counter[str]
+    """Requests of clients, by server."""
+    _clock: Callable[[], float] = time.monotonic
+    _limits: dict[str, _ServerLimit] = field(default_factory=dict)
+    probe: Callable[[str], None] = field(default=lambda _: None)
+    """Asks a server for its load, unless a probe is on its way; ends in `record_load` or
+    `record_no_load`."""
 
     def allows(self, server: str, declared: int | None = None) -> bool:
-        """Say whether a server may get one more request.
+        """Return whether a server may get another request.
 
-        Args:
-            server: Its name.
-            declared: Upper bound that the operator declared; None: as many as the server runs.
+        `declared` is the operator's upper bound; None: as many as the server runs.
         """
         busy = self._in_flight.get(server, 0)
         if declared is not None:
             return busy < declared
-        found = self._limits.get(server)
-        if found is None:
-            if busy < FIRST_LIMIT // _PROBE_PART:
+        limit = self._limits.get(server)
+        if limit is None:
+            if busy < _PROBE_FROM:
                 return True
-            found = self._limits[server] = _ServerLimit()
-        if busy > found.peak:  # noqa: PLR1730 (a call less for each request)
-            found.peak = busy
+            limit = self._limits[server] = _ServerLimit()
+        if busy > limit.peak:  # noqa: PLR1730 (a call less for each request)
+            limit.peak = busy
         now = self._clock()
-        if now >= found.valid_until:
-            if busy >= FIRST_LIMIT // _PROBE_PART:
+        if now >= limit.valid_until:
+            if busy >= _PROBE_FROM:
                 self.probe(server)
             return busy < FIRST_LIMIT
-        if busy >= found.limit:
+        if busy >= limit.limit:
             self.probe(server)
             return False
-        is_old = now >= found.valid_until - (_VALID_S - _REFRESH_S)
-        if is_old and busy >= FIRST_LIMIT // _PROBE_PART:
-            found.valid_until = now + PROBE_TIMEOUT_S + _VALID_S
+        is_old = now >= limit.valid_until - (_VALID_S - _REFRESH_S)
+        if is_old and busy >= _PROBE_FROM:
+            limit.valid_until = now + PROBE_TIMEOUT_S + _VALID_S
             self.probe(server)
         return True
 
-    def record_load(self, server: str, load: ServerLoad) -> None:
-        """Set a server's limit from its load report.
+    def record_load(self, server: str, running: int, waiting: int) -> None:
+        """Set a server's limit from its load report, which counts all its clients' requests.
 
         With `peak` of our requests in flight since the last report, `spare` = max(4, running / 4)
         and `share` = ours / (running + waiting):
@@ -125,58 +107,53 @@ class ConcurrencyLimiter:
         taking in what waits, which is no reason for caution.
         """
         now, ours = self._clock(), self._in_flight[server]
-        found = self._limits.setdefault(server, _ServerLimit())
-        peak, found.peak = max(ours, found.peak), ours
-        running, waiting = load
+        limit = self._limits.setdefault(server, _ServerLimit())
+        peak, limit.peak = max(ours, limit.peak), ours
         spare = max(_MIN_SPARE, running // _SPARE_PART)
-        if waiting and running <= found.running:
-            found.cautious_until = now + _CAUTIOUS_S
-        found.running = running
-        if now >= found.cautious_until and waiting:
-            found.limit = max(FIRST_LIMIT, ours + spare - waiting)
-        elif now >= found.cautious_until:
+        if waiting and running <= limit.running:
+            limit.cautious_until = now + _CAUTIOUS_S
+        limit.running = running
+        if now >= limit.cautious_until and waiting:
+            limit.limit = max(FIRST_LIMIT, ours + spare - waiting)
+        elif now >= limit.cautious_until:
             on_their_way = max(0, peak - running)
             growth = max(spare, min(peak, running - on_their_way))
-            found.limit = max(FIRST_LIMIT, peak + growth)
+            limit.limit = max(FIRST_LIMIT, peak + growth)
         elif waiting <= spare:
-            found.limit = max(_MIN_SPARE, ours + spare - waiting)
+            limit.limit = max(_MIN_SPARE, ours + spare - waiting)
         else:
             share = min(1.0, ours / (running + waiting))
-            found.limit = max(_MIN_SPARE, ours - round((waiting - spare) * share))
-        found.has_reported = True
-        found.valid_until = now + _VALID_S
+            limit.limit = max(_MIN_SPARE, ours - round((waiting - spare) * share))
+        limit.has_reported = True
+        limit.valid_until = now + _VALID_S
 
     def record_no_load(self, server: str, *, answered: bool) -> None:
-        """Note that a server reported no load: it was not reached in time, or `answered` without.
+        """Note that a server reported no load: not reached in time, or `answered` without.
 
         The last report holds on where there is one and the server only was not reached.
         """
         now = self._clock()
-        found = self._limits.setdefault(server, _ServerLimit())
-        if answered or not found.has_reported:
-            found.has_reported, found.limit = False, SILENT_LIMIT
-            found.valid_until = now + _SILENT_S
+        limit = self._limits.setdefault(server, _ServerLimit())
+        if answered or not limit.has_reported:
+            limit.has_reported, limit.limit = False, SILENT_LIMIT
+            limit.valid_until = now + _SILENT_S
         else:
-            found.valid_until = now + _VALID_S
+            limit.valid_until = now + _VALID_S
 
     def is_cautious(self, server: str) -> bool:
-        """Say whether requests waited inside a server a moment ago."""
-        found = self._limits.get(server)
-        return found is not None and self._clock() < found.cautious_until
+        """Return whether requests waited inside a server a moment ago."""
+        limit = self._limits.get(server)
+        return limit is not None and self._clock() < limit.cautious_until
 
     def document(self) -> dict[str, int]:
         """Return the limits of busy servers, as `GET /-/inflight` shows them under `room`."""
         now = self._clock()
         return {
-            name: found.limit
-            for name, found in sorted(self._limits.items())
-            if now < found.valid_until
+            name: limit.limit
+            for name, limit in sorted(self._limits.items())
+            if now < limit.valid_until
         }
 
     def forget(self, server: str) -> None:
         """Drop the limit of a server that has left the table."""
         self._limits.pop(server, None)
-
-
-def _no_probe(_: str) -> None:
-    """Ask no server."""

@@ -1,4 +1,4 @@
-"""All gateways of a fleet as one: publish a table, wait for every acknowledgement."""
+"""All gateways of a fleet together: publish a table, wait for every acknowledgement."""
 
 import asyncio
 from collections import Counter
@@ -36,13 +36,12 @@ from runtime.gateway.protocol import (
 from runtime.gateway.state_dir import known_gateways, read_table, save_table
 from runtime.gateway.table import RoutingTable
 from runtime.gateway.table_loader import InvalidTableError, build_routes
-from runtime.gateway.unreachable import still_runs, unreachable_error
 
 _Answer = TypeVar("_Answer")
 
 
 class LocalGateways:
-    """The gateways that a state folder or the declarations name.
+    """The declared gateways; where none is declared, those that the state folder remembers.
 
     Keeps the contract of `runtime.gateway.protocol.Gateways`.
     """
@@ -53,13 +52,6 @@ class LocalGateways:
         gateways: Mapping[str, GatewaySpec] | None = None,
         envoys: Envoys | None = None,
     ) -> None:
-        """Prepare; nothing is sent.
-
-        Args:
-            state_dir: The fleet's state folder, which holds the table's file.
-            gateways: As declared; None or empty: those that `state_dir` remembers.
-            envoys: How the files of Envoys are made.
-        """
         self._state_dir = state_dir
         self._gateways = dict(gateways) if gateways else known_gateways(state_dir)
         self._envoys = envoys
@@ -101,7 +93,7 @@ class LocalGateways:
         return newest, tuple(notes)
 
     async def publish(self, table: RoutingTable) -> tuple[Note, ...]:
-        """Write the table durably and hand it to every gateway; return notes.
+        """Write the table durably and hand the table to every gateway; return notes.
 
         Raises:
             StalePlanError: another run has written this revision or a later one.
@@ -115,7 +107,7 @@ class LocalGateways:
         return done.notes
 
     async def publish_and_report(self, table: RoutingTable, *, urgent: bool = False) -> Published:
-        """Publish as `publish` does, and return each gateway's answer instead of raising.
+        """Publish as `publish` does, and return the gateways' answers instead of raising.
 
         `urgent`: gateways are to serve the table although its file cannot be written.
 
@@ -161,7 +153,7 @@ class LocalGateways:
     async def all_in_flight(self) -> Counter[OnServer]:
         """Return the requests that run or wait by server and version, over all gateways.
 
-        A request that waits counts on each server that may get it.
+        A request that waits counts on every server that may get the request.
 
         Raises:
             EngineError: a running gateway does not answer.
@@ -225,7 +217,7 @@ class LocalGateways:
     async def _config(
         self, name: str, within_s: float = READ_S
     ) -> GatewayConfig | EngineError | None:
-        """Return what a gateway serves, why it does not answer, or None: it does not run."""
+        """Return a gateway's answer, or the reason of no answer; None: the gateway does not run."""
         try:
             return await self._call(name, lambda client: client.config(within_s))
         except EngineError as error:
@@ -265,18 +257,19 @@ class LocalGateways:
         gateway = self._gateways[name]
         if is_url(gateway.admin):  # over TCP nothing proves that the gateway does not run
             return error
-        return await unreachable_error(self._state_dir, gateway, error)
+        return await supervisor.unreachable_error(self._state_dir, gateway, error)
 
     async def _call(
         self, name: str, call: Callable[[GatewayClient], Awaitable[_Answer]]
     ) -> _Answer:
-        """Call a gateway, and once more where the gateway goes on: it was started anew."""
+        """Call a gateway, and again where the gateway goes on: the process was started anew."""
         try:
             return await call(self._client(name))
         except EngineTimedOutError:
             raise
         except EngineUnreachableError:
-            if is_url(self._gateways[name].admin) or not await still_runs(self._state_dir, name):
+            is_remote = is_url(self._gateways[name].admin)
+            if is_remote or not await supervisor.still_runs(self._state_dir, name):
                 raise
             return await call(self._client(name))
 
@@ -287,11 +280,6 @@ class LocalGateways:
 
 
 def _require_servable(table: RoutingTable) -> None:
-    """Refuse a table that no gateway would serve.
-
-    Raises:
-        EngineRejectedError: FC6006, what is wrong with the table.
-    """
     try:
         build_routes(table)
     except InvalidTableError as error:

@@ -1,4 +1,4 @@
-"""The paths that servers answer with an adapter, and what no client may ask for on them."""
+"""The paths that servers answer with an adapter, and the checks of requests on them."""
 
 import re
 from collections.abc import Mapping
@@ -21,21 +21,22 @@ TYPED: Final = frozenset({RESPONSES, MESSAGES})
 """Paths whose streams consist of typed events, with the token counts at the end."""
 
 PRIORITY: Final = "X-Vllm-Priority"
-"""Header with the priority of a request, the lower the sooner. A body of messages has no field for
-it."""
+"""Header with the priority of a request, the lower the sooner; a body of messages has no field."""
 NOT_SERVED: Final = b'{"detail":"Not Found"}'
-"""Body of a server's 404 for a path that it does not serve, as opposed to a missing model."""
+"""Body of a server's 404 for a path that the server does not serve; a missing model has another."""
 
+PLAIN_TYPES: Final = frozenset({"", "application/json"})
+"""Content types that need no look at their parameters."""
 _JSON: Final = frozenset({"application/json", "application/octet-stream"})
-ONE: Final = (msgspec.Raw(b"1"), msgspec.Raw(b"null"))
-"""Values of `n` that ask for one answer."""
+_ONE: Final = (msgspec.Raw(b"1"), msgspec.Raw(b"null"))
+"""Values of `n` that ask for a single answer."""
 _MANY: Final = 1e9
 _NUMBER: Final = msgspec.json.Decoder(int | float | str)
 _PROMPTS: Final = re.compile(rb'\[[ \t\r\n]*["\[]')
 """Start of a list of prompts; a list of numbers is a prompt itself."""
 _OFF: Final = frozenset({b"null", b"false", b'""'})
 _STORED: Final = ("previous_response_id", "conversation", "background")
-"""Fields that read or leave a conversation on the server, where other clients could find it."""
+"""Fields that read or leave a conversation on the server, open to other clients."""
 _OWN_TOOLS: Final = frozenset({"function", "custom"})
 """Types of tools that the client runs itself; the server would run the others."""
 _LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
@@ -49,18 +50,9 @@ _TOOLS: Final = msgspec.json.Decoder(list[_Tool])
 
 
 def check_fields(path: str, fields: Mapping[str, msgspec.Raw], max_answers: int) -> None:
-    """Check the fields that no client may use on a path.
-
-    Args:
-        path: One of `PATHS`.
-        fields: The body's top level.
-        max_answers: Upper bound of the answers to one request.
-
-    Raises:
-        ApiError: 400.
-    """
+    """Refuse (400) a body that asks for more than `max_answers`, or for fields of no client."""
     number = fields.get("n")
-    if path == TEXT or (number is not None and number not in ONE):
+    if path == TEXT or (number is not None and number not in _ONE):
         prompts, answers_each = answers(path, fields)
         if prompts * answers_each > max_answers:
             raise invalid(f"At most {max_answers} answers are given to one request.", "n")
@@ -73,21 +65,17 @@ def check_fields(path: str, fields: Mapping[str, msgspec.Raw], max_answers: int)
 
 
 def answers(path: str, fields: Mapping[str, msgspec.Raw]) -> tuple[int, int]:
-    """Return how many prompts a body has, and how many answers to every prompt."""
+    """Return the number of a body's prompts, and of answers to every prompt."""
     raw = fields.get("n")
-    answers_each = 1 if raw is None or raw in ONE else _number(raw)
+    answers_each = 1 if raw is None or raw in _ONE else _number(raw)
     return _prompts(fields) if path == TEXT else 1, answers_each
 
 
 def check_headers(content_type: str, encoding: str) -> None:
-    """Check that a body is JSON in UTF-8 by its headers; empty: the header was not given.
-
-    Raises:
-        ApiError: 400.
-    """
+    """Refuse (400) a body that is no JSON in UTF-8 by its headers; empty: not given."""
     if encoding and encoding.lower() != "identity":
         raise invalid("Send the request body without Content-Encoding.")
-    if content_type in {"", "application/json"}:
+    if content_type in PLAIN_TYPES:
         return
     kind, *parameters = (part.strip().lower() for part in content_type.split(";"))
     charsets = {part.partition("=")[2].strip('"') for part in parameters if "charset" in part}
@@ -96,11 +84,7 @@ def check_headers(content_type: str, encoding: str) -> None:
 
 
 def _number(raw: msgspec.Raw) -> int:
-    """Return `n` as vLLM reads it, texts included; vLLM never reads a larger number.
-
-    Raises:
-        ApiError: 400, it is no number.
-    """
+    """Return `n`, at least as large as in vLLM's reading; refuse (400) any other value."""
     try:
         return max(1, int(min(float(_NUMBER.decode(raw)), _MANY)))
     except (msgspec.DecodeError, ValueError, OverflowError):
@@ -108,7 +92,7 @@ def _number(raw: msgspec.Raw) -> int:
 
 
 def _prompts(fields: Mapping[str, msgspec.Raw]) -> int:
-    """Return how many prompts there are: a list of numbers is one."""
+    """Return the number of prompts: a list of numbers is a single prompt."""
     raw = fields.get("prompt")
     if raw is None or _PROMPTS.match(memoryview(raw)) is None:
         return 1

@@ -3,12 +3,12 @@
 import sys
 import traceback
 from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 
 import msgspec
 
-_API_ERROR: Final = "api_error"
 _ANTHROPIC_TYPES: Final = {
     HTTPStatus.BAD_REQUEST: "invalid_request_error",
     HTTPStatus.UNAUTHORIZED: "authentication_error",
@@ -19,226 +19,172 @@ _ANTHROPIC_TYPES: Final = {
     HTTPStatus.SERVICE_UNAVAILABLE: "overloaded_error",
     HTTPStatus.GATEWAY_TIMEOUT: "timeout_error",
 }
+"""Types of Anthropic's API; `api_error` for any other status."""
 
 
 class ApiError(Exception):
     """An error answer that the gateway gives instead of a server.
 
     Texts are constant: an error repeats nothing of the request, so that no error shows whether a
-    name exists at another client.
+    name exists at another client. `same_everywhere`: the bytes are the same on every path, namely
+    OpenAI's shape, which a `type` beside `error` makes one of Anthropic's too.
     """
 
     def __init__(
         self,
         status: HTTPStatus,
         message: str,
-        kind: str,
         *,
         code: str | None = None,
         parameter: str | None = None,
         retry_after_s: int | None = None,
+        same_everywhere: bool = False,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
-        self.kind = kind
         self.code = code
         self.parameter = parameter
         self.retry_after_s = retry_after_s
-
-    @property
-    def document(self) -> dict[str, object]:
-        """The error as a document of OpenAI's API."""
-        return {
-            "error": {
-                "message": self.message,
-                "type": self.kind,
-                "param": self.parameter,
-                "code": self.code,
-            }
-        }
+        self._same_everywhere = same_everywhere
 
     @property
     def body(self) -> bytes:
         """The error as JSON of OpenAI's API."""
-        return msgspec.json.encode(self.document)
+        kind = "invalid_request_error"
+        if self.status is HTTPStatus.TOO_MANY_REQUESTS:
+            kind = "rate_limit_error"
+        elif self.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            kind = "server_error"
+        error = {
+            "message": self.message,
+            "type": kind,
+            "param": self.parameter,
+            "code": self.code,
+        }
+        marked = {"type": "error"} if self._same_everywhere else {}
+        return msgspec.json.encode({**marked, "error": error})
 
     @property
     def anthropic_body(self) -> bytes:
         """The error as JSON of Anthropic's API, which `/v1/messages` belongs to."""
-        kind = _ANTHROPIC_TYPES.get(self.status, _API_ERROR)
-        return msgspec.json.encode(
-            {"type": "error", "error": {"type": kind, "message": self.message}}
-        )
+        if self._same_everywhere:
+            return self.body
+        error = {"type": _ANTHROPIC_TYPES.get(self.status, "api_error"), "message": self.message}
+        return msgspec.json.encode({"type": "error", "error": error})
 
     @property
     def headers(self) -> dict[str, str]:
         """The headers of the answer."""
-        found = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json"}
         if self.retry_after_s is not None:
-            found["Retry-After"] = str(self.retry_after_s)
+            headers["Retry-After"] = str(self.retry_after_s)
         if self.status is HTTPStatus.UNAUTHORIZED:
-            found["WWW-Authenticate"] = "Bearer"
-        return found
-
-
-class _SameOnEveryPathError(ApiError):
-    """An error that has the same bytes on every path.
-
-    The shape is OpenAI's; a `type` beside `error` makes the same document one of Anthropic's.
-    """
-
-    @property
-    def document(self) -> dict[str, object]:
-        return {"type": "error", **super().document}
-
-    @property
-    def anthropic_body(self) -> bytes:
-        return self.body
+            headers["WWW-Authenticate"] = "Bearer"
+        return headers
 
 
 def invalid(message: str, parameter: str | None = None) -> ApiError:
     """Return 400: the request is wrong; `parameter` names the field."""
-    kind = "invalid_request_error"
-    return ApiError(HTTPStatus.BAD_REQUEST, message, kind, parameter=parameter)
-
-
-def unauthorized() -> ApiError:
-    """Return 401, the same for no key, a revoked key and an unknown key."""
-    return ApiError(
-        HTTPStatus.UNAUTHORIZED,
-        "Incorrect or missing API key. Send it once, as `Authorization: Bearer KEY` or "
-        "`x-api-key: KEY`.",
-        "invalid_request_error",
-        code="invalid_api_key",
-    )
-
-
-def no_such_model() -> ApiError:
-    """Return 404, the same for an unknown model, another client's and the name of a version."""
-    return _SameOnEveryPathError(
-        HTTPStatus.NOT_FOUND,
-        "The model does not exist or you do not have access to it. GET /v1/models lists yours.",
-        "invalid_request_error",
-        code="model_not_found",
-        parameter="model",
-    )
-
-
-def no_such_path() -> ApiError:
-    """Return 404: the gateway does not serve the path."""
-    kind = "invalid_request_error"
-    return ApiError(HTTPStatus.NOT_FOUND, "No such path.", kind, code="unknown_url")
-
-
-def not_served() -> ApiError:
-    """Return 404: the base of this model does not serve the path."""
-    kind = "invalid_request_error"
-    message = "This model does not answer on this path."
-    return ApiError(HTTPStatus.NOT_FOUND, message, kind, code="unknown_url")
-
-
-def wrong_method() -> ApiError:
-    """Return 405: the path takes another method."""
-    message = "This path does not take this method."
-    return ApiError(HTTPStatus.METHOD_NOT_ALLOWED, message, "invalid_request_error")
+    return ApiError(HTTPStatus.BAD_REQUEST, message, parameter=parameter)
 
 
 def too_large(limit: int) -> ApiError:
     """Return 413: the body has more than `limit` bytes."""
     message = f"The request body is larger than {limit} bytes."
-    return ApiError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message, "invalid_request_error")
+    return ApiError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
+
+
+def too_many(retry_after_s: int) -> ApiError:
+    """Return 429: a limit is reached; the answer does not say which limit."""
+    message = "Too many requests at the moment. Please retry after the time given."
+    code, wait_s = "rate_limit_exceeded", max(1, retry_after_s)
+    return ApiError(HTTPStatus.TOO_MANY_REQUESTS, message, code=code, retry_after_s=wait_s)
 
 
 def head_too_large(limit: int) -> ApiError:
     """Return 431: request line and headers have more than `limit` bytes."""
     message = f"The request's headers are larger than {limit} bytes."
-    status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-    return ApiError(status, message, "invalid_request_error")
-
-
-def unclear_length() -> ApiError:
-    """Return 400: two readers could see the request end at different places."""
-    return invalid("The request does not say clearly where it ends.")
-
-
-def no_server(retry_after_s: int) -> ApiError:
-    """Return 503: no server that holds the version took the request, and none has worked on it."""
-    message = "No server can answer for this model right now. Please retry."
-    return _retry(message, "unavailable", retry_after_s)
-
-
-def no_memory() -> ApiError:
-    """Return 503: bodies of requests fill their memory budget."""
-    return _retry("Too many large requests at the moment. Please retry.", "overloaded", 1)
-
-
-def no_connection() -> ApiError:
-    """Return 503: the limit on open files leaves no room for another connection."""
-    return _retry("Too many connections are open. Please retry.", "unavailable", 2)
+    return ApiError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, message)
 
 
 def _retry(message: str, code: str, retry_after_s: int) -> ApiError:
+    message = f"{message} Please retry."
     status = HTTPStatus.SERVICE_UNAVAILABLE
-    return ApiError(status, message, "server_error", code=code, retry_after_s=retry_after_s)
+    return ApiError(status, message, code=code, retry_after_s=retry_after_s)
 
 
-def usage_log_down() -> ApiError:
-    """Return 503: the usage log cannot be written, and a request without a row gets no answer."""
-    message = "The gateway cannot keep its records right now. Please retry."
-    return _retry(message, "unavailable", 2)
-
-
-def not_ready() -> ApiError:
-    """Return 503: the gateway has no routing table yet, or is about to stop."""
-    message = "The gateway is not ready."
-    return ApiError(HTTPStatus.SERVICE_UNAVAILABLE, message, "server_error", code="unready")
-
-
-def too_many(retry_after_s: int) -> ApiError:
-    """Return 429: a limit is reached; the answer does not say which limit."""
-    return ApiError(
-        HTTPStatus.TOO_MANY_REQUESTS,
-        "Too many requests at the moment. Please retry after the time given.",
-        "rate_limit_error",
-        code="rate_limit_exceeded",
-        retry_after_s=max(1, retry_after_s),
-    )
-
-
-def timed_out() -> ApiError:
-    """Return 504: the server took the request, may work on it, and did not answer in time."""
-    message = "The server did not answer in time."
-    return ApiError(HTTPStatus.GATEWAY_TIMEOUT, message, "server_error", code="timeout")
-
-
-def broke_off() -> ApiError:
-    """Return 502: the server took the request, may have worked on it, and broke off."""
-    message = "The server broke off before it answered."
-    return ApiError(HTTPStatus.BAD_GATEWAY, message, "server_error", code="bad_gateway")
-
-
-def defect() -> ApiError:
-    """Return 500: a defect of the gateway; the log of the process has the traceback."""
-    message = "The gateway failed on this request."
-    return ApiError(HTTPStatus.INTERNAL_SERVER_ERROR, message, "server_error")
+unclear_length: Final = partial(invalid, "The request does not say clearly where it ends.")
+"""400: two readers could see the request end at different places."""
+unauthorized: Final = partial(
+    ApiError,
+    HTTPStatus.UNAUTHORIZED,
+    "Incorrect or missing API key. Send it once, as `Authorization: Bearer KEY` or "
+    "`x-api-key: KEY`.",
+    code="invalid_api_key",
+)
+"""401, the same for no key, a revoked key and an unknown key."""
+no_such_model: Final = partial(
+    ApiError,
+    HTTPStatus.NOT_FOUND,
+    "The model does not exist or you do not have access to it. GET /v1/models lists yours.",
+    code="model_not_found",
+    parameter="model",
+    same_everywhere=True,
+)
+"""404, the same for an unknown model, another client's and the name of a version."""
+no_such_path: Final = partial(ApiError, HTTPStatus.NOT_FOUND, "No such path.", code="unknown_url")
+"""404: the gateway does not serve the path."""
+not_served: Final = partial(
+    ApiError, HTTPStatus.NOT_FOUND, "This model does not answer on this path.", code="unknown_url"
+)
+"""404: the base of the model does not serve the path."""
+wrong_method: Final = partial(
+    ApiError, HTTPStatus.METHOD_NOT_ALLOWED, "This path does not take this method."
+)
+"""405: the path takes another method."""
+broke_off: Final = partial(
+    ApiError,
+    HTTPStatus.BAD_GATEWAY,
+    "The server broke off before it answered.",
+    code="bad_gateway",
+)
+"""502: the server took the request, may have worked on it, and broke off."""
+no_server: Final = partial(
+    _retry, "No server can answer for this model right now.", "unavailable", 2
+)
+"""503: no server that holds the version took the request, and none has worked on it."""
+no_memory: Final = partial(_retry, "Too many large requests at the moment.", "overloaded", 1)
+"""503: bodies of requests fill their memory budget."""
+no_connection: Final = partial(_retry, "Too many connections are open.", "unavailable", 2)
+"""503: the limit on open files leaves no room for another connection."""
+usage_log_down: Final = partial(
+    _retry, "The gateway cannot keep its records right now.", "unavailable", 2
+)
+"""503: the usage log cannot be written, and a request without a row gets no answer."""
+not_ready: Final = partial(
+    ApiError, HTTPStatus.SERVICE_UNAVAILABLE, "The gateway is not ready.", code="unready"
+)
+"""503: the gateway has no routing table yet, or is about to stop."""
+timed_out: Final = partial(
+    ApiError, HTTPStatus.GATEWAY_TIMEOUT, "The server did not answer in time.", code="timeout"
+)
+"""504: the server took the request, may work on it, and did not answer in time."""
 
 
 def as_api_error(error: Exception) -> ApiError:
-    """Return an error as the client sees it; a defect of the gateway is logged and becomes 500."""
+    """Return the error for the client; a defect of the gateway is logged and becomes 500."""
     if isinstance(error, ApiError):
         return error
     log_exception(error)
-    return defect()
+    return ApiError(HTTPStatus.INTERNAL_SERVER_ERROR, "The gateway failed on this request.")
 
 
 def log_exception(error: BaseException) -> None:
-    """Write the traceback of an error to the log of the process."""
-    log_line("".join(traceback.format_exception(error)))
+    """Write the traceback of an error to the log of the process.
 
-
-def log_line(text: str) -> None:
-    """Write a text to the log of the process; a full disk, where the log may lie, is no error."""
+    A full disk, where the log may lie, is no error.
+    """
     with suppress(OSError, ValueError):
-        sys.stderr.write(text if text.endswith("\n") else f"{text}\n")
+        sys.stderr.write("".join(traceback.format_exception(error)))
         sys.stderr.flush()

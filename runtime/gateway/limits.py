@@ -1,4 +1,4 @@
-"""Limits that one gateway process keeps: rates of clients and aliases, memory, retries.
+"""Limits that a gateway process keeps: rates of clients and aliases, memory, retries.
 
 Counts live here and not in a routing table: a new table forgets no client's requests.
 """
@@ -6,15 +6,16 @@ Counts live here and not in a routing table: a new table forgets no client's req
 import math
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from fleet.traffic import LimitPolicy
 from runtime.gateway import errors
 
 BURST_S: Final = 10.0
-"""Time whose share of `requests_per_minute` may come at once, seconds; one request at least."""
+"""Time whose share of `requests_per_minute` may come at once, seconds; at least 1 request."""
 REQUEST_BYTES: Final = 256 * 2**20
-"""Upper bound of the bytes of request bodies in one gateway process; half of it for one client."""
+"""Upper bound of the bytes of request bodies in a gateway process; half of it for each client."""
 SHADOW_BYTES: Final = 64 * 2**20
 """Upper bound of the bytes of bodies kept for shadow requests, beside `REQUEST_BYTES`."""
 UNCOUNTED_BYTES: Final = 64 * 1024
@@ -28,33 +29,26 @@ MIN_RETRIES: Final = 3
 _MINUTE: Final = 60.0
 
 
+@dataclass(slots=True)
 class RateLimiter:
-    """What one client, or one alias, has used of its declared limits.
+    """The use that a client, or an alias, has made of its declared limits.
 
     Requests per minute follow GCRA: evenly spaced, with a burst of `BURST_S`. Tokens are charged
     when an answer is complete; below zero the next requests wait until the level is positive.
+    Times are the event loop's, in seconds. `gateways` is the number of gateways that share the
+    limits; this gateway allows its part.
     """
 
-    __slots__ = ("_earliest_s", "_level", "_refilled_s", "running")
-
-    def __init__(self, now: float) -> None:
-        """Begin with nothing used; `now` is the event loop's time, seconds."""
-        self.running = 0
-        """Requests at work."""
-        self._earliest_s = now
-        """Time of the next request if requests came evenly, seconds."""
-        self._level: float | None = None
-        """Tokens left; negative after an answer that took more. None: all."""
-        self._refilled_s = now
+    _earliest_s: float
+    """Time of the next request if requests came evenly; at first now, as the next field."""
+    _refilled_s: float
+    running: int = 0
+    """Requests at work."""
+    _level: float | None = None
+    """Tokens left; negative after an answer that took more. None: all."""
 
     def wait_s(self, limits: LimitPolicy, gateways: int, now: float) -> float:
-        """Return the seconds until the rates allow another request; 0 where they do.
-
-        Args:
-            limits: As declared.
-            gateways: Gateways that share the limits; this one allows its part.
-            now: The event loop's time, seconds.
-        """
+        """Return the seconds until the rates allow another request; 0 where they do."""
         wait_s = 0.0
         if limits.requests_per_minute is not None:
             interval_s = _MINUTE * gateways / limits.requests_per_minute
@@ -73,7 +67,7 @@ class RateLimiter:
         return max(wait_s, 0.0)
 
     def count_request(self, limits: LimitPolicy, gateways: int, now: float) -> None:
-        """Count one request towards `requests_per_minute`."""
+        """Count a request towards `requests_per_minute`."""
         if limits.requests_per_minute is not None:
             interval_s = _MINUTE * gateways / limits.requests_per_minute
             self._earliest_s = max(self._earliest_s, now) + interval_s
@@ -84,24 +78,21 @@ class RateLimiter:
             self._level -= tokens
 
     def allows_another(self, limits: LimitPolicy, gateways: int) -> bool:
-        """Say whether `concurrency` allows one more request at work."""
+        """Return whether `concurrency` allows another request at work."""
         return limits.concurrency is None or self.running < math.ceil(limits.concurrency / gateways)
 
 
+@dataclass(slots=True)
 class MemoryBudget:
-    """Bytes that one gateway process holds, by client.
+    """Bytes that a gateway process holds, by client.
 
     Request bodies count from their heads to the ends of their answers, and answers count while
     their clients do not read them (`UNREAD`). Bodies of shadow requests have a budget of their own.
     """
 
-    __slots__ = ("_by_client", "_max_bytes", "_total")
-
-    def __init__(self, max_bytes: int) -> None:
-        """Begin with nothing held."""
-        self._max_bytes = max_bytes
-        self._total = 0
-        self._by_client: Counter[str] = Counter()
+    _max_bytes: int
+    _total: int = 0
+    _by_client: Counter[str] = field(default_factory=Counter)
 
     def acquire(self, client: str, size: int) -> None:
         """Count bytes for a client.
@@ -123,18 +114,16 @@ class MemoryBudget:
             del self._by_client[client]
 
 
+@dataclass(slots=True)
 class HeldBytes:
-    """Bytes of a `MemoryBudget` that one holder has."""
+    """Bytes of a `MemoryBudget` that a single holder has, on the account of a client."""
 
-    __slots__ = ("_budget", "_client", "_size")
-
-    def __init__(self, budget: MemoryBudget, client: str) -> None:
-        """Begin with none; `client` is the account that they count for."""
-        self._budget, self._client = budget, client
-        self._size = 0
+    _budget: MemoryBudget
+    _client: str
+    _size: int = 0
 
     def set(self, size: int) -> None:
-        """Hold so many bytes from now on.
+        """Set the number of bytes that are held.
 
         Raises:
             ApiError: as `MemoryBudget.acquire`; none are held then.
@@ -147,27 +136,25 @@ class HeldBytes:
             self._size = size
 
 
+@dataclass(slots=True)
 class RetryBudget:
-    """Requests of one gateway process that are on their second or third server.
+    """Requests of a gateway process that are on their second or third server.
 
     The bound keeps servers in trouble from getting more load for it.
     """
 
-    __slots__ = ("_in_flight", "running")
-
-    def __init__(self, in_flight: Mapping[str, int]) -> None:
-        """Begin with none; `in_flight` counts requests by server."""
-        self._in_flight = in_flight
-        self.running = 0
-        """Requests that were tried again and have not ended."""
+    _in_flight: Mapping[str, int]
+    """All requests, by server."""
+    running: int = 0
+    """Requests that were tried again and have not ended."""
 
     def acquire(self) -> bool:
-        """Say whether one more request may be tried again, and count it."""
+        """Return whether another request may be tried again, and count the request if so."""
         if self.running >= max(MIN_RETRIES, int(RETRY_SHARE * sum(self._in_flight.values()))):
             return False
         self.running += 1
         return True
 
     def release(self) -> None:
-        """Count one request less."""
+        """Count a request that was tried again no longer."""
         self.running -= 1

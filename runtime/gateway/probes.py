@@ -1,14 +1,15 @@
-"""Questions to servers in the background: whether they are healthy, and how busy they are."""
+"""Probes of servers in the background: whether servers are healthy, and how busy they are."""
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
 
+from runtime.engines.vllm_metrics import parse_metrics
 from runtime.gateway.balancer import LoadBalancer
-from runtime.gateway.concurrency import PROBE_TIMEOUT_S, ConcurrencyLimiter, ServerLoad
+from runtime.gateway.concurrency import PROBE_TIMEOUT_S, ConcurrencyLimiter
 
 HEALTH_EVERY_S: Final = 2.0
 """Interval of the health checks of a server."""
@@ -18,14 +19,11 @@ MIN_GAP_S: Final = 0.05
 CAUTIOUS_GAP_S: Final = 0.2
 """Least time where requests waited inside the server: its limit changes by little then."""
 LOAD_PATH: Final = "/metrics/?name[]=vllm:num_requests_running&name[]=vllm:num_requests_waiting"
-"""The slash at the end makes vLLM leave out all other metrics."""
-_SAMPLE: Final = re.compile(
-    rb"^vllm:num_requests_(running|waiting)(?:\{[^\n]*\})? ([0-9.e+]+)$", re.MULTILINE
-)
+"""The slash after `metrics` makes vLLM leave out all other metrics."""
 Urls = Callable[[], Mapping[str, str]]
-"""Returns each server's base URL by its name, of the table being served."""
+"""Returns the servers' base URLs by name, of the table being served."""
 Get = Callable[[str, str, float], Awaitable[tuple[int, bytes]]]
-"""Sends a GET request (base URL, path, seconds that it may take); returns status and body.
+"""Sends a GET request (base URL, path, timeout in seconds); returns status and body.
 
 Raises OSError, TimeoutError where no complete response came in time.
 """
@@ -47,36 +45,16 @@ async def _check(server: str, url: str, get: Get, balancer: LoadBalancer) -> Non
     balancer.record_health(server, healthy=is_healthy)
 
 
-def parse_load(page: bytes) -> ServerLoad | None:
-    """Return the load in a page of metrics, of all engines behind it; None: it has none."""
-    load = {b"running": 0.0, b"waiting": 0.0}
-    samples = _SAMPLE.findall(page)
-    for name, value in samples:
-        load[name] += float(value)
-    if {name for name, _ in samples} != load.keys():
-        return None
-    return ServerLoad(int(load[b"running"]), int(load[b"waiting"]))
-
-
+@dataclass(slots=True)
 class LoadProbes:
-    """The load probes of one gateway process; at most one for a server at a time."""
+    """The load probes of a gateway process; for a server a single probe at a time."""
 
-    def __init__(
-        self, urls: Urls, get: Get, limiter: ConcurrencyLimiter, on_report: Callable[[], None]
-    ) -> None:
-        """Wire up.
-
-        Args:
-            urls: Gives the servers.
-            get: Sends requests.
-            limiter: Takes the reports.
-            on_report: Called when a waiting request may be able to proceed.
-        """
-        self._urls = urls
-        self._get = get
-        self._limiter = limiter
-        self._on_report = on_report
-        self._running: dict[str, asyncio.Task[None]] = {}
+    _urls: Urls
+    _get: Get
+    _limiter: ConcurrencyLimiter
+    _on_report: Callable[[], None]
+    """Called when a waiting request may be able to proceed."""
+    _running: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
     def start(self, server: str) -> None:
         """Ask a server for its load in a task of its own, unless a probe is on its way."""
@@ -107,8 +85,8 @@ class LoadProbes:
         except (OSError, TimeoutError):
             self._limiter.record_no_load(server, answered=False)
             return
-        load = parse_load(page) if status == HTTPStatus.OK else None
-        if load is None:
+        load = parse_metrics(page.decode(errors="replace"))
+        if status != HTTPStatus.OK or load.running is None or load.waiting is None:
             self._limiter.record_no_load(server, answered=True)
         else:
-            self._limiter.record_load(server, load)
+            self._limiter.record_load(server, load.running, load.waiting)

@@ -1,45 +1,46 @@
-"""One gateway as a process: `python -m runtime.gateway.process --state-dir … --name …`."""
+"""The process of a gateway: `python -m runtime.gateway.process --state-dir … --name …`."""
 
 import argparse
 import asyncio
-import fcntl
 import gc
 import json
 import os
 import signal
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
-from fleet.errors import FleetError, NewerFormatError, problem
+from fleet.errors import FleetError, NewerFormatError
 from fleet.spec import GatewaySpec
+from runtime.files import PRIVATE_FOLDER, locked_file
 from runtime.gateway.admin import Admin
 from runtime.gateway.admin_socket import AdminServer, is_url, socket_path
 from runtime.gateway.app import GatewayApp
-from runtime.gateway.auth import digest
 from runtime.gateway.http.server import HttpServer, raise_file_limit
-from runtime.gateway.operator_secret import operator_secret
 from runtime.gateway.probes import LoadProbes, check_health
+from runtime.gateway.routing import digest
 from runtime.gateway.state import ActiveTable, GatewayState
-from runtime.gateway.state_dir import gateway_dir, read_previous_table, read_table
+from runtime.gateway.state_dir import (
+    gateway_dir,
+    operator_secret,
+    read_previous_table,
+    read_table,
+)
 from runtime.gateway.supervisor import LOCK
 from runtime.gateway.table_loader import InvalidTableError, build_routes
 from runtime.processes import start_mark
 from runtime.usage.log import USAGE_FILE, UsageLog, keep_synced
 
-_LOCK_ATTEMPTS = 20
-_LOCK_PAUSE_S = 0.01
+_LOCK_S = 0.2
+"""Upper bound in seconds of the wait for the lock, which a process that only looks holds too."""
 _SWITCH_S = 0.001
-"""How long a thread that builds a table may keep the event loop waiting."""
+"""Upper bound in seconds for which a thread that builds a table keeps the event loop waiting."""
 
 
 @asynccontextmanager
 async def serving(
-    state_dir: Path,
-    gateway: GatewaySpec,
-    hurry: asyncio.Event | None = None,
+    state_dir: Path, gateway: GatewaySpec, hurry: asyncio.Event | None = None
 ) -> AsyncIterator[str]:
     """Serve while the block runs; yield the URL for clients (port 0 is a free port).
 
@@ -49,15 +50,14 @@ async def serving(
     published meanwhile arrives one way or the other.
 
     Raises:
-        FleetError: it runs already, cannot listen, or the table is not to be served.
+        FleetError: the gateway runs already, cannot listen, or must not serve the table.
     """
-    place = gateway_dir(state_dir, gateway.name)
-    place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _sole(place, gateway) as record, UsageLog(place / USAGE_FILE) as log:
+    folder = gateway_dir(state_dir, gateway.name)
+    folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+    with _locked(folder, gateway) as record, UsageLog(folder / USAGE_FILE) as log:
         secret = operator_secret(state_dir, gateway)
         state = GatewayState(log, digest(secret))
-        shown = secret if is_url(gateway.admin) else ""
-        admin = AdminServer(Admin(state, shown).application())
+        admin = AdminServer(Admin(state, secret if is_url(gateway.admin) else "").application())
         server = HttpServer(GatewayApp(state))
         get, balancer = server.pool.get, state.balancer
         probes = LoadProbes(state.urls, get, state.limiter, state.admission.serve_waiting)
@@ -90,14 +90,14 @@ async def _load(active: ActiveTable, state_dir: Path) -> None:
         table = read_previous_table(state_dir)
         if table is None:
             raise
-        found = error.diagnostics[0]
+        damage = error.diagnostics[0]
         again = (
-            found.hint
+            damage.hint
             if isinstance(error, NewerFormatError)
             else "The next change of routes writes it anew; what is due: fleetctl plan"
         )
         sys.stderr.write(
-            f"{found.detail} Served is the table before it, revision "
+            f"{damage.detail} Served is the table before it, revision "
             f"{table.revision}: keys that were revoked since then open it, and rollouts are where "
             f"they were. {again}\n"
         )
@@ -106,8 +106,8 @@ async def _load(active: ActiveTable, state_dir: Path) -> None:
     try:
         await active.apply(await asyncio.to_thread(build_routes, table))
     except InvalidTableError as error:
-        raise FleetError(
-            problem("FC6006", "The routing table is not to be served", f"{error}.")
+        raise FleetError.of(
+            "FC6006", "The routing table is not to be served", f"{error}."
         ) from None
 
 
@@ -116,58 +116,41 @@ async def _listen(server: HttpServer, gateway: GatewaySpec) -> str:
     try:
         bound = await server.open(host.strip("[]"), int(port))
     except OSError as error:
-        raise FleetError(
-            problem(
-                "FC6007",
-                "The gateway cannot listen",
-                f"`{gateway.listen}`: {error.strerror or error}.",
-                hint="Free the port, or declare another `listen` on the gateway.",
-            )
+        raise FleetError.of(
+            "FC6007",
+            "The gateway cannot listen",
+            f"`{gateway.listen}`: {error.strerror or error}.",
+            hint="Free the port, or declare another `listen` on the gateway.",
         ) from None
     return f"http://{host}:{bound}"
 
 
 @contextmanager
-def _sole(place: Path, gateway: GatewaySpec) -> Iterator[Callable[[str], None]]:
+def _locked(folder: Path, gateway: GatewaySpec) -> Iterator[Callable[[str], None]]:
     """Hold the gateway's lock: the gateway runs for as long as the lock is held.
 
-    Yields the function that records, beside the process, the URL at which it is ready.
+    Yields the function that records, beside the process, the URL at which the gateway is ready.
     """
-    handle = os.open(place / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    pid = os.getpid()
+    with ExitStack() as stack:
+        try:
+            handle = stack.enter_context(locked_file(folder / LOCK, timeout_s=_LOCK_S))
+        except BlockingIOError:
+            raise FleetError.of(
+                "FC6008",
+                "The gateway runs already",
+                f"Gateway `{gateway.name}` of this state folder has a process.",
+                command="fleetctl gateway status",
+            ) from None
+        pid = os.getpid()
 
-    def record(url: str) -> None:
-        document = {"pid": pid, "process_start": start_mark(pid), "url": url}
-        document["admin"] = gateway.admin
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps(document).encode(), 0)
+        def record(url: str) -> None:
+            document = {"pid": pid, "process_start": start_mark(pid), "url": url}
+            document["admin"] = gateway.admin
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, json.dumps(document).encode(), 0)
 
-    try:
-        if not _locked(handle):
-            raise FleetError(
-                problem(
-                    "FC6008",
-                    "The gateway runs already",
-                    f"Gateway `{gateway.name}` of this state folder has a process.",
-                    command="fleetctl gateway status",
-                )
-            )
         record("")
         yield record
-    finally:
-        os.close(handle)
-
-
-def _locked(handle: int) -> bool:
-    """Take the lock; a process that only looks at it holds it for a moment too."""
-    for _ in range(_LOCK_ATTEMPTS):
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(_LOCK_PAUSE_S)
-        else:
-            return True
-    return False
 
 
 async def serve_until_signal(state_dir: Path, gateway: GatewaySpec) -> None:
@@ -200,7 +183,7 @@ def tune() -> None:
 
 
 def run(state_dir: Path, gateway: GatewaySpec) -> None:
-    """Serve in this process until a signal stops it.
+    """Serve in this process until a signal.
 
     Raises:
         FleetError: as `serving`.
@@ -219,13 +202,14 @@ def _main() -> None:
     parser.add_argument("--listen", required=True)
     parser.add_argument("--admin", default="")
     parser.add_argument("--secret", default="", help="reference, such as `env:NAME`")
-    given = parser.parse_args()
+    args = parser.parse_args()
     try:
-        gateway = GatewaySpec(given.name, given.listen, given.admin, given.secret)
-        run(given.state_dir, gateway)
+        run(args.state_dir, GatewaySpec(args.name, args.listen, args.admin, args.secret))
     except FleetError as error:
-        for found in error.diagnostics:
-            sys.stderr.write(f"Error: {found.summary}: {found.detail} {found.hint}\n")
+        for diagnostic in error.diagnostics:
+            sys.stderr.write(
+                f"Error: {diagnostic.summary}: {diagnostic.detail} {diagnostic.hint}\n"
+            )
         sys.exit(1)
 
 

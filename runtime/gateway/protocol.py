@@ -1,4 +1,4 @@
-"""What apply, rollback, drain and observe need from gateways, and the values that they get."""
+"""The protocols of gateways for apply, rollback, drain and observe, and their values."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ from fleet.resources import GatewayFault
 from runtime.gateway.table import RoutingTable
 
 READ_S = 2.0
-"""Upper bound in seconds of one reading from a gateway's admin side."""
+"""Upper bound in seconds of a reading from a gateway's admin side."""
 ACKNOWLEDGE_S = 15.0
 """Upper bound in seconds from handing a table to a gateway until the gateway serves the table."""
 
@@ -37,14 +37,14 @@ class GatewayLoad:
     in_flight: Counter[OnServer]
     """Requests that were sent to a server."""
     queued: Counter[OnServer] = field(default_factory=Counter)
-    """Requests that wait, counted for each server that may get them."""
+    """Requests that wait, counted on every server that may get them."""
     waiting: int = 0
-    """Requests that wait, each counted once."""
+    """Requests that wait, counted once."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObservedShare:
-    """A version's share of an alias: as wanted, and as requests were split."""
+    """A version's share of an alias: as declared, and as requests were split."""
 
     alias: str
     adapter: str
@@ -56,7 +56,7 @@ class ObservedShare:
 
 @dataclass(frozen=True, slots=True)
 class GatewayStatus:
-    """What a gateway shows; fields are None where the gateway does not run or does not answer."""
+    """The status of a gateway; fields are None: the gateway does not run or does not answer."""
 
     name: str
     revision: int | None = None
@@ -77,8 +77,7 @@ class Note:
     """A remark about a gateway, or about the routing table."""
 
     what: str
-    """Predicate of the gateway, such as `lags behind`; a whole sentence where it is of the table.
-    """
+    """Predicate of the gateway, such as `lags behind`; about the table: a whole sentence."""
     gateway: str = ""
     """Name of the gateway; empty: the note is about the table."""
     runs: bool = True
@@ -86,7 +85,6 @@ class Note:
     """Whether the gateway shows its table."""
 
     def __str__(self) -> str:
-        """Return the note as text."""
         return f"gateway {self.gateway} {self.what}" if self.gateway else self.what
 
 
@@ -107,9 +105,16 @@ class Published:
 
     @property
     def notes(self) -> tuple[Note, ...]:
-        """Return the notes on gateways that do not run and on a file that was not written."""
-        absent = tuple(not_running(name) for name in self.absent)
-        return (*absent, _only_served(self.unwritten)) if self.unwritten else absent
+        """The notes on gateways that do not run and on a file that was not written."""
+        notes = tuple(not_running(name) for name in self.absent)
+        if not self.unwritten:
+            return notes
+        only_served = Note(
+            f"the routes are served and could not be written to their file ({self.unwritten}): a "
+            "gateway that starts anew goes back to the ones before. Once that is mended: fleetctl "
+            "reconcile --once"
+        )
+        return (*notes, only_served)
 
 
 def not_running(name: str) -> Note:
@@ -126,12 +131,9 @@ def not_running(name: str) -> Note:
 def lagging(
     name: str, config: GatewayConfig | EngineError | None, newest: RoutingTable
 ) -> Iterator[Note]:
-    """Yield the note on how a gateway's table differs from the newest, if it does.
+    """Yield the note that a gateway's table differs from the newest known table.
 
-    Args:
-        name: Name of the gateway.
-        config: What the gateway serves, why it does not answer, or None: it does not run.
-        newest: The newest table that is known.
+    `config` is the gateway's answer, or the reason of no answer; None: the gateway does not run.
     """
     match config:
         case None:
@@ -140,16 +142,14 @@ def lagging(
         case EngineError():
             why = f"does not answer: {config.diagnostics[0].detail}"
             yield Note(why, name, answers=False)
-        case GatewayConfig(revision=revision, digest=digest):
-            if digest == newest.digest:
-                return
-            what = f"lags behind: it serves revision {revision}, the newest is {newest.revision}"
-            if revision == newest.revision:
-                what = (
-                    "serves another table than the file holds, both of revision "
-                    f"{revision}: the file was changed by hand"
-                )
-            yield Note(what, name)
+        case GatewayConfig(digest=newest.digest):
+            return
+        case GatewayConfig(revision=newest.revision):
+            what = "serves another table than the file holds, both of revision"
+            yield Note(f"{what} {config.revision}: the file was changed by hand", name)
+        case GatewayConfig():
+            what = f"lags behind: it serves revision {config.revision}"
+            yield Note(f"{what}, the newest is {newest.revision}", name)
 
 
 def address_unknown(server: str) -> Note:
@@ -157,15 +157,8 @@ def address_unknown(server: str) -> Note:
     return Note(f"the routes say no address of server {server}: what is sent to it fails")
 
 
-def _only_served(why: str) -> Note:
-    return Note(
-        f"the routes are served and could not be written to their file ({why}): a gateway that "
-        "starts anew goes back to the ones before. Once that is mended: fleetctl reconcile --once"
-    )
-
-
 class GatewayClient(Protocol):
-    """One gateway's admin side. One implementation per kind of gateway.
+    """A gateway's admin side; every kind of gateway has an implementation.
 
     Raises from every method:
         EngineUnreachableError: no connection, or no answer in time (`EngineTimedOutError`).
@@ -181,7 +174,7 @@ class GatewayClient(Protocol):
         ...
 
     async def shares(self) -> tuple[ObservedShare, ...]:
-        """Return the split of aliases that have more than one version."""
+        """Return the split of aliases that have several versions."""
         ...
 
     async def table(self) -> RoutingTable:
@@ -201,39 +194,9 @@ class TableReader(Protocol):
     """The methods of `Gateways` that change nothing."""
 
     async def read_table(self) -> tuple[RoutingTable, tuple[Note, ...]]:
-        """Return the newest table, and notes; see `Gateways.read_table`."""
-        ...
-
-    async def missing(self) -> tuple[tuple[str, str], ...]:
-        """Return the versions that servers said not to hold; see `Gateways.missing`."""
-        ...
-
-    async def faults(self) -> Mapping[str, GatewayFault]:
-        """Return faults of gateways by name; see `Gateways.faults`."""
-        ...
-
-    async def close(self) -> None:
-        """Release connections."""
-        ...
-
-
-class Gateways(Protocol):
-    """All gateways of a fleet as one."""
-
-    async def read_table(self) -> tuple[RoutingTable, tuple[Note, ...]]:
         """Return the newest table that a gateway or the table file holds, and notes.
 
         A gateway that does not answer or lags behind is a note, not an error.
-        """
-        ...
-
-    async def publish(self, table: RoutingTable) -> tuple[Note, ...]:
-        """Write the table durably, hand it to every gateway, wait for all acknowledgements.
-
-        Returns notes, such as that no gateway runs: a gateway reads the file when it starts.
-
-        Raises:
-            EngineError: a running gateway refuses the table or does not answer.
         """
         ...
 
@@ -245,10 +208,6 @@ class Gateways(Protocol):
         """
         ...
 
-    async def statuses(self) -> tuple[GatewayStatus, ...]:
-        """Return the status of every gateway, by name."""
-        ...
-
     async def faults(self) -> Mapping[str, GatewayFault]:
         """Return by name the gateways that are down, frozen, or run otherwise than declared.
 
@@ -256,10 +215,28 @@ class Gateways(Protocol):
         """
         ...
 
-    async def in_flight(self, server: str, adapter: str) -> int:
-        """Return the requests for a version on a server that have not ended, over all gateways."""
-        ...
-
     async def close(self) -> None:
         """Release connections."""
+        ...
+
+
+class Gateways(TableReader, Protocol):
+    """All gateways of a fleet together."""
+
+    async def publish(self, table: RoutingTable) -> tuple[Note, ...]:
+        """Write the table durably, hand the table to every gateway, wait for acknowledgements.
+
+        Returns notes, such as that no gateway runs: a gateway reads the file when it starts.
+
+        Raises:
+            EngineError: a running gateway refuses the table or does not answer.
+        """
+        ...
+
+    async def statuses(self) -> tuple[GatewayStatus, ...]:
+        """Return the status of every gateway, by name."""
+        ...
+
+    async def in_flight(self, server: str, adapter: str) -> int:
+        """Return the requests for a version on a server that have not ended, over all gateways."""
         ...

@@ -1,16 +1,16 @@
-"""One request for an adapter's answer, from its head to the last byte of the response.
+"""A request for an adapter's answer, from its head to the last byte of the response.
 
 The connections call, in this order:
 
     admit            the head is there
     hold             for each part of the body that comes in
     route            the body is complete; `must_wait`: then `wait` for the turn
-                     (the servers to send it to are the business of `UpstreamAttempts`)
+                     (`UpstreamAttempts` finds the servers)
     on_head          the head of the response is there
     on_response      the response is complete; of a stream `on_chunk` for each part, then `on_end`
 
-`on_error`, `on_upstream_abort` and `on_client_disconnect` end it early. Exactly one usage row is
-written, before the client has its last byte. Nothing here knows a socket.
+`on_error`, `on_upstream_abort` and `on_client_disconnect` end the request early. Exactly one usage
+row is written, before the client has its last byte. Nothing here knows a socket.
 """
 
 from collections.abc import Callable
@@ -18,19 +18,18 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
-from runtime.gateway.admission import Ticket
+from runtime.gateway.admission import ShadowSample, Ticket, sample_shadow
 from runtime.gateway.attempts import UpstreamAttempts
-from runtime.gateway.auth import OPERATOR_PURPOSES, Credentials
 from runtime.gateway.body import parse_body
+from runtime.gateway.endpoints import check_fields
 from runtime.gateway.limits import UNCOUNTED_BYTES
 from runtime.gateway.responses import ResponseFacts, inspect_response
-from runtime.gateway.routing import Principal, RouteTarget, unit
-from runtime.gateway.shadow import ShadowSample, sample
-from runtime.gateway.sse_typed import EventStream, event_stream, unrequested_stream
+from runtime.gateway.routing import OPERATOR_PURPOSES, Credentials, Principal, RouteTarget, unit
+from runtime.gateway.sse import CompletionsStream
+from runtime.gateway.sse_typed import EventStream, event_stream
 from runtime.gateway.state import GatewayState
-from runtime.usage.row import UsageRecorder
+from runtime.usage.row import CLIENT_LEFT, UsageRecorder
 
-CLIENT_LEFT: Final = 499
 SHADOW: Final = "shadow"
 """Purpose of a shadow request in its usage row."""
 _EVENT_STREAM: Final = "text/event-stream"
@@ -44,97 +43,68 @@ _OK: Final = int(HTTPStatus.OK)
 
 @dataclass(slots=True)
 class RequestMeta:
-    """Headers that decide how a request is routed; empty: not given."""
+    """Headers that decide how a request is routed; empty: not given.
+
+    `purpose` and `version` (X-Fleetctl-...) count where the operator sends them.
+    """
 
     content_type: str = ""
     encoding: str = ""
-    """Content-Encoding."""
     session: str = ""
-    """X-Session-Id."""
     purpose: str = ""
-    """X-Fleetctl-Purpose; only the operator's counts."""
     version: str = ""
-    """X-Fleetctl-Version; only the operator's counts."""
 
 
+@dataclass(slots=True)
 class ProxyRequest:
-    """The state of one request; a server gets `body` and `priority`, `target` answers."""
+    """The state of a request; a server gets `body` and `priority`, `target` answers."""
 
-    __slots__ = (
-        "_attempts", "_credentials", "_held", "_is_shadow", "_principal", "_record", "_size",
-        "_state", "_stream", "_ticket", "body", "is_stream", "must_wait", "path", "priority",
-        "request_id", "shadow", "target",
-    )  # fmt: skip
-
-    def __init__(
-        self, state: GatewayState, path: str, credentials: Credentials, record: UsageRecorder
-    ) -> None:
-        """Begin; the usage row is due from here on.
-
-        Args:
-            state: Of the gateway.
-            path: One of `endpoints.PATHS`.
-            credentials: Of the request.
-            record: Of the usage row.
-        """
-        self._state, self._record, self._credentials = state, record, credentials
-        self._principal = _UNKNOWN
-        self._size = self._held = 0
-        self._is_shadow = False
-        self._ticket: Ticket | None = None
-        self._stream: EventStream | None = None
-        self.shadow: ShadowSample | None = None
-        """The copy that is to begin once a server has the request."""
-        self._attempts: UpstreamAttempts | None = None
-        self.target = _NO_TARGET
-        """The version that answers."""
-        self.path = path
-        self.body = b""
-        self.is_stream = False
-        self.must_wait = False
-        """Whether the request waits for its turn before a server may get it."""
-        self.priority: int | None = None
-        self.request_id: str = record.row.request_id
+    _state: GatewayState
+    path: str
+    """One of `endpoints.PATHS`."""
+    _credentials: Credentials
+    record: UsageRecorder
+    _principal: Principal = _UNKNOWN
+    _size: int = 0
+    _held: int = 0
+    _is_shadow: bool = False
+    _ticket: Ticket | None = None
+    _stream: EventStream | None = None
+    shadow: ShadowSample | None = None
+    """The copy that is to begin once a server has the request."""
+    _attempts: UpstreamAttempts | None = None
+    target: RouteTarget = _NO_TARGET
+    body: bytes = b""
+    is_stream: bool = False
+    must_wait: bool = False
+    """Whether the request waits for its turn before a server may get it."""
+    priority: int | None = None
 
     def admit(self) -> None:
-        """Find out which client sent the request.
-
-        Raises:
-            ApiError: 401.
-        """
+        """Find out which client sent the request, or refuse the request (401)."""
         state, credentials = self._state, self._credentials
         if credentials.table_digest != state.active.routes.digest:
             credentials.authenticate(state.active.routes, state.operator)
         self._principal = credentials.principal
-        self._record.row.client = self._principal.client
+        self.record.row.client = self._principal.client
 
     def hold(self, size: int) -> None:
-        """Count more bytes of the body as held in memory, until the request has ended.
-
-        Raises:
-            ApiError: 503, the memory budget is used up.
-        """
+        """Count more bytes of the body as held until the end, or refuse them (503)."""
         self._size += size
         if self._size > UNCOUNTED_BYTES:
             self._state.request_memory.acquire(self._principal.client, self._size - self._held)
             self._held = self._size
 
     def route(self, raw: bytes, now: float, meta: RequestMeta) -> UpstreamAttempts:
-        """Decide which version answers, by the table of this moment.
+        """Decide which version answers, by the table of this moment; return what finds servers.
 
-        Args:
-            raw: The body, whole.
-            now: The event loop's time, seconds.
-            meta: Headers of the request.
-
-        Returns:
-            What finds servers for the request.
+        `raw` is the whole body, `now` the event loop's time in seconds.
 
         Raises:
             ApiError: 400, 404 for a model that is not this client's, or 429.
         """
         body = parse_body(raw, meta.content_type, meta.encoding)
-        state, principal, row = self._state, self._principal, self._record.row
+        state, principal, row = self._state, self._principal, self.record.row
         routes = state.active.routes
         row.revision, row.stream = routes.revision, body.stream
         if principal.is_operator:
@@ -145,7 +115,7 @@ class ProxyRequest:
         if user:
             row.unit = unit(route.key, user, state.operator)
         self.target, self.priority = target, target.priority
-        body.check(self.path, target.policy.choices)
+        check_fields(self.path, body.fields, target.policy.choices)
         self.body = body.for_server(self.path, *target.json_names, target.priority)
         if body.stream:
             self._stream = event_stream(self.path, body, target.policy.format)
@@ -153,18 +123,14 @@ class ProxyRequest:
         if principal.is_operator:
             return attempts
         if route.shadow is not None:
-            self.shadow = sample(state, route.shadow, body, len(raw))
+            self.shadow = sample_shadow(state.shadow_memory, route.shadow, body, len(raw))
         if target.is_limited or state.admission.queues or not attempts.acquire_free():
             self._ticket = Ticket(target)
             self.must_wait = not state.admission.request(self._ticket, now)
         return attempts
 
     def wait(self, proceed: Callable[[], None]) -> float:
-        """Wait for the turn; `proceed` is called when it has come.
-
-        Returns:
-            Longest wait, seconds; after it the client gets `errors.too_many`.
-        """
+        """Have `proceed` called when the turn has come; return the longest wait in seconds."""
         ticket, attempts = self._ticket, self._attempts
         assert ticket is not None and attempts is not None, "the request has been routed"  # noqa: PT018
 
@@ -177,16 +143,19 @@ class ProxyRequest:
         return ticket.max_wait_s
 
     def start_shadow(self) -> "tuple[ProxyRequest, UpstreamAttempts] | None":
-        """Return the shadow of this request, once, if it has one and there is room for it."""
+        """Return the shadow of this request, once; None: there is none, or no room for a shadow."""
         shadow, self.shadow = self.shadow, None
-        original = self._attempts
-        if shadow is None or original is None or not shadow.begin(self._state):
+        original, state = self._attempts, self._state
+        if shadow is None or original is None:
             return None
-        record = self._record.aside(SHADOW)
+        if not state.admission.begin_shadow(shadow.target):
+            shadow.drop(state.shadow_memory)
+            return None
+        record = self.record.aside(SHADOW)
         row, target = record.row, shadow.target
         row.client, row.alias, row.version = target.client, target.alias, target.adapter
-        row.stream = self._record.row.stream
-        copy = ProxyRequest(self._state, self.path, self._credentials, record)
+        row.stream = self.record.row.stream
+        copy = ProxyRequest(state, self.path, self._credentials, record)
         return copy, copy.become_shadow(self._principal, shadow, original)
 
     def become_shadow(
@@ -204,31 +173,31 @@ class ProxyRequest:
         return attempts
 
     def on_head(self, content_type: str) -> None:
-        """Note the server's head, which says whether the response is a stream."""
-        row, attempts = self._record.row, self._attempts
+        """Take the server's head, which says whether the response is a stream."""
+        row, attempts = self.record.row, self._attempts
         assert attempts is not None, "a server has responded"
         row.server, row.retries = attempts.server, attempts.retries
         self.is_stream = content_type.partition(";")[0].strip().lower() == _EVENT_STREAM
-        if self.is_stream and self._stream is None:  # which the client has not asked for
-            self._stream = unrequested_stream()
+        if self.is_stream and self._stream is None:  # not requested: all of it is passed on
+            self._stream = CompletionsStream(keeps_last=True, keeps_all=True)
 
     def on_response(self, status: int, body: bytes) -> None:
         """Take the server's complete response; the client may have it once this returns."""
         self._finish(status, judges=True, response=body)
 
     def on_chunk(self, status: int, chunk: bytes) -> bytes:
-        """Return what the client gets now of a part of a stream."""
+        """Return the bytes of a part of a stream that the client gets now."""
         stream = self._stream
         assert stream is not None, "the response is a stream"
-        self._record.first_byte()
+        self.record.first_byte()
         passed = stream.feed(chunk)
         if stream.is_done:  # for most clients the last that they read
             self._note(stream.result())
-            self._record.write(stream.failed or status)
+            self.record.write(stream.failed or status)
         return passed
 
     def on_end(self, status: int) -> bytes:
-        """Finish a stream that has ended as it should; return what the client lacks."""
+        """Finish a stream that has ended properly; return the bytes that the client lacks."""
         stream = self._stream
         assert stream is not None, "the response is a stream"
         rest = stream.end()
@@ -238,7 +207,7 @@ class ProxyRequest:
     def on_error(self, status: int) -> None:
         """Finish with an error of the gateway's own."""
         if self._attempts is not None:
-            self._record.row.retries = self._attempts.retries
+            self.record.row.retries = self._attempts.retries
         self._finish(status, judges=status in _SERVERS_FAULT)
 
     def on_upstream_abort(self, status: int = HTTPStatus.BAD_GATEWAY) -> None:
@@ -248,7 +217,7 @@ class ProxyRequest:
     def on_client_disconnect(self) -> None:
         """Finish because the client has left.
 
-        Many leave at an error in the stream, which then is the server's.
+        Many clients leave at an error in the stream, which then is the server's.
         """
         stream = self._stream
         if stream is not None and stream.failed:
@@ -257,7 +226,7 @@ class ProxyRequest:
             self._finish(CLIENT_LEFT)
 
     def _note(self, facts: ResponseFacts) -> None:
-        record = self._record
+        record = self.record
         record.tokens, record.row.finish = facts.tokens, facts.finish
         record.row.format_ok, record.row.counted = facts.format_ok, facts.counted
 
@@ -265,11 +234,11 @@ class ProxyRequest:
         """Release all that the request holds and write its row, unless that is done.
 
         Args:
-            status: Of the row.
+            status: Status of the row.
             judges: Whether the status is held for or against the server.
             response: The complete response, which begins and ends now; None: there is none.
         """
-        state, record, attempts = self._state, self._record, self._attempts
+        state, record, attempts = self._state, self.record, self._attempts
         if attempts is not None:
             attempts.finish(status if judges else None)
         if response is not None:
@@ -284,7 +253,7 @@ class ProxyRequest:
             memory.release(self._principal.client, self._held)
             self._held = 0
         if self.shadow is not None:
-            self.shadow.drop(state)
+            self.shadow.drop(state.shadow_memory)
             self.shadow = None
         ticket, self._ticket = self._ticket, None
         if ticket is not None:

@@ -37,7 +37,7 @@ class UsageCounts(msgspec.Struct):
     output_tokens: int | None = None
     cache_read_input_tokens: int | None = None
     cache_creation_input_tokens: int | None = None
-    """Of messages, whose `input_tokens` leave out what the cache had of the prompt."""
+    """Of messages, whose `input_tokens` leave out the cached part of the prompt."""
 
     def tokens(self) -> Tokens:
         """Return the counts as completions name them."""
@@ -49,20 +49,20 @@ class UsageCounts(msgspec.Struct):
 
 
 class MessageText(msgspec.Struct):
-    """The text of a message, or what a stream adds to it."""
+    """The text of a message, or the text that a stream adds to a message."""
 
     content: msgspec.Raw = msgspec.Raw()
-    """Text or null; undecoded, since most responses need no look at it."""
+    """Text or null; undecoded, since of most responses no text is read."""
 
 
 class ChoiceEnd(msgspec.Struct):
-    """Why one of the answers in a response ended."""
+    """The finish reason of an answer in a response."""
 
     finish_reason: str | None = None
 
 
 class AnswerChoice(ChoiceEnd):
-    """One of the answers in a response, with its text."""
+    """An answer in a response, with its text."""
 
     index: int = 0
     message: MessageText | None = None
@@ -112,35 +112,33 @@ _USAGE: Final = msgspec.json.Decoder(UsageCounts | None)
 _CHOICES: Final = msgspec.json.Decoder(list[AnswerChoice])
 _PARTS: Final = msgspec.json.Decoder(list[_TextPart])
 _TEXT: Final = msgspec.json.Decoder(str)
-_BROKEN: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+BROKEN: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class ResponseFacts(msgspec.Struct):
-    """What a response says of itself; None: it does not say, or no format is declared."""
+    """The facts that a response states of itself; None: not stated, or no format is declared."""
 
     tokens: Tokens
     finish: str | None = None
     """`stop`, `length`, `tool_calls` …; of several answers the first reason that is not `stop`."""
     format_ok: bool | None = None
     counted: str | None = None
-    """How tokens were counted that the server did not report, as a usage row has it."""
+    """As `UsageRow.counted`."""
 
 
 def inspect_response(body: bytes, expected: ResponseFormat | None) -> ResponseFacts:
-    """Read a whole JSON response.
+    """Return the facts of a whole JSON response.
 
-    Args:
-        body: As the server sent it.
-        expected: The format that its text must have; None: any.
+    `expected` is the format that the text must have; None: any.
     """
     finish: str | None = None
     try:
         summary = _SUMMARY.decode(body)
         usage, finish = summary.usage, finish_of(summary)
-    except _BROKEN:
+    except BROKEN:
         try:
             usage = _USAGE_ONLY.decode(body).usage
-        except _BROKEN:
+        except BROKEN:
             usage = None
     facts = ResponseFacts(usage.tokens() if usage else Tokens(), finish)
     if expected is not None:
@@ -149,29 +147,25 @@ def inspect_response(body: bytes, expected: ResponseFormat | None) -> ResponseFa
 
 
 def parse_usage(raw: bytes) -> Tokens:
-    """Return the token counts in a value of `usage`; empty where it has none."""
+    """Return the token counts in a value of `usage`; empty where the value has none."""
     try:
-        found = _USAGE.decode(raw)
-    except _BROKEN:
-        found = None
-    return found.tokens() if found else Tokens()
+        usage = _USAGE.decode(raw)
+    except BROKEN:
+        usage = None
+    return usage.tokens() if usage else Tokens()
 
 
 def error_status(raw: bytes | msgspec.Raw) -> int:
-    """Return the HTTP status of an error that comes as an event of a stream.
+    """Return the HTTP status of `error` in an event of a stream.
 
-    Args:
-        raw: The value of `error`.
-
-    Returns:
-        Its code where that is the status of an HTTP error; 400 where its type is
-        `invalid_request_error`; else 502. 0: `raw` is null or empty, there is no error.
+    That is its code where the code is the status of an HTTP error; 400 where its type is
+    `invalid_request_error`; else 502. 0: `raw` is null or empty, there is no error.
     """
     if not memoryview(raw) or bytes(raw) == _NULL:
         return 0
     try:
         error = _ERROR_EVENT.decode(raw)
-    except _BROKEN:
+    except BROKEN:
         return _FAILED
     if isinstance(error.code, int) and error.code in _ERRORS:
         return error.code
@@ -179,10 +173,10 @@ def error_status(raw: bytes | msgspec.Raw) -> int:
 
 
 def parse_choices(raw: bytes | msgspec.Raw) -> list[AnswerChoice]:
-    """Return the value of `choices` in an event; empty where it has another shape."""
+    """Return the value of `choices` in an event; empty where the value has another shape."""
     try:
         return _CHOICES.decode(raw)
-    except _BROKEN:
+    except BROKEN:
         return []
 
 
@@ -193,28 +187,28 @@ def first_unusual(reasons: Iterator[str | None]) -> str | None:
 
 
 def finish_reason(reason: str | None) -> str | None:
-    """Return a reason of messages or responses as chat completions name it."""
+    """Return a reason of messages or responses in the words of chat completions."""
     return _REASONS.get(reason, reason) if reason else None
 
 
 def parse_text(raw: msgspec.Raw) -> str | None:
-    """Return a text; None for null, an empty value and whatever is no text."""
+    """Return a text; None for null, an empty value and any other type."""
     if not memoryview(raw) or raw == _NULL:
         return None
     try:
         return _TEXT.decode(raw)
-    except _BROKEN:
+    except BROKEN:
         return None
 
 
 def judge_format(expected: ResponseFormat, texts: list[str]) -> bool | None:
-    """Say whether all texts have a format; None where there is no text, or one is too long."""
-    found = [check_format(expected, text) if len(text) <= MAX_TEXT else None for text in texts]
-    return None if not found or None in found else all(found)
+    """Return whether all texts have a format; None: there is no text, or a text is too long."""
+    checks = [check_format(expected, text) if len(text) <= MAX_TEXT else None for text in texts]
+    return None if not checks or None in checks else all(checks)
 
 
 def finish_of(reply: ResponseSummary) -> str | None:
-    """Return why a response of any shape ended, as chat completions name it."""
+    """Return the finish reason of a response of any shape in the words of chat completions."""
     if reply.choices:
         if len(reply.choices) == 1:
             return reply.choices[0].finish_reason
@@ -229,7 +223,7 @@ def finish_of(reply: ResponseSummary) -> str | None:
 def _texts(body: bytes) -> list[str]:
     try:
         reply = _TEXTS.decode(body)
-    except _BROKEN:
+    except BROKEN:
         return []
     if reply.choices:
         raws = (
@@ -239,7 +233,7 @@ def _texts(body: bytes) -> list[str]:
     raw = reply.content if memoryview(reply.content) else reply.output
     try:
         parts = _PARTS.decode(raw) if memoryview(raw) else []
-    except _BROKEN:
+    except BROKEN:
         return []
     text = "".join(part.text + "".join(inner.text for inner in part.content) for part in parts)
     return [text] if text else []

@@ -1,9 +1,9 @@
-"""Which client a key belongs to, and which version answers: pure look-ups in one routing table."""
+"""Clients of keys and versions of aliases: pure look-ups in a routing table."""
 
 import hashlib
 import secrets
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 import msgspec
@@ -16,6 +16,8 @@ BUCKETS: Final = 2**64
 DEFAULT_POLICY: Final = TrafficPolicy()
 # Python 3.11 takes ten times as long for a member of an enumeration as for a name.
 _SESSION, _USER, _KEY = Sticky.SESSION, Sticky.USER, Sticky.KEY
+OPERATOR_PURPOSES: Final = ("eval", "smoke", "shadow")
+"""Purposes that the operator may name; the first is the default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +31,16 @@ class Principal:
     """Whether any alias may be asked for, in no client's name."""
 
 
+OPERATOR: Final = Principal("", b"", is_operator=True)
+
+
 class Deadlines(NamedTuple):
-    """How long an answer may take, seconds."""
+    """Upper bounds of an answer's times, seconds."""
 
     first_byte_s: float = 600.0
-    """Until its body begins; an answer that is no stream is complete by then."""
+    """Until the body begins; an answer that is no stream is complete by then."""
     idle_s: float = 60.0
-    """Longest pause inside a stream."""
     total_s: float = 3600.0
-    """Until it ends."""
 
 
 DEFAULT_DEADLINES: Final = Deadlines()
@@ -45,7 +48,7 @@ DEFAULT_DEADLINES: Final = Deadlines()
 
 @dataclass(frozen=True, slots=True)
 class RouteTarget:
-    """A version that requests go to, and what holds for them; made with the table."""
+    """A version that requests go to, and the policy for them; made with the table."""
 
     client: str
     alias: str
@@ -65,7 +68,7 @@ class RouteTarget:
 
 @dataclass(frozen=True, slots=True)
 class SplitArm:
-    """One version of an alias, and the users that it owns."""
+    """A version of an alias, and the users that the version owns."""
 
     below: int
     """First bucket that belongs to the next arm, of 2**64."""
@@ -75,7 +78,7 @@ class SplitArm:
 
 @dataclass(frozen=True, slots=True)
 class AliasRoute:
-    """One alias, ready for requests."""
+    """An alias, ready for requests."""
 
     client: str
     sticky: Sticky
@@ -84,7 +87,6 @@ class AliasRoute:
     arms: tuple[SplitArm, ...]
     """Newest version first."""
     shadow: RouteTarget | None
-    """The version that gets shadow requests."""
 
     def choose(self, sticky_id: bytes) -> RouteTarget:
         """Return the version that answers.
@@ -102,7 +104,7 @@ class AliasRoute:
 
     @property
     def split(self) -> tuple[object, ...]:
-        """What differs when other users get other versions."""
+        """The part of the route that differs when other users get other versions."""
         return self.key, tuple((arm.target.adapter, arm.below) for arm in self.arms)
 
     def version(self, name: str) -> RouteTarget | None:
@@ -119,13 +121,13 @@ class Decision(NamedTuple):
     route: AliasRoute
     target: RouteTarget
     user: bytes = b""
-    """The user or session that the split keeps on one version; empty: the request names none, or
+    """The user or session that the split keeps on a version; empty: the request names none, or
     the split goes by key or by request."""
 
 
 @dataclass(frozen=True, slots=True)
 class RouteTable:
-    """One revision, ready for requests. Immutable: a new revision is a new object."""
+    """A revision, ready for requests. Immutable: a new revision is a new object."""
 
     revision: int
     digest: str
@@ -138,20 +140,12 @@ class RouteTable:
     routes: Mapping[str, AliasRoute]
     """By alias, of all clients."""
     aliases_by_client: Mapping[str, tuple[str, ...]]
-    """Client to the aliases that it owns, sorted."""
-
-    def aliases_of(self, client: str) -> tuple[str, ...]:
-        """Return the aliases that a client owns, sorted."""
-        return self.aliases_by_client.get(client, ())
+    """Client to the client's own aliases, sorted."""
 
     def find(self, client: str, alias: str) -> AliasRoute | None:
         """Return a client's own alias, or None: no such alias, or another client's."""
         route = self.routes.get(alias)
         return route if route is not None and route.client == client else None
-
-    def all(self) -> Iterable[tuple[str, AliasRoute]]:
-        """Return every alias with its route."""
-        return self.routes.items()
 
     def decide(
         self, principal: Principal, body: RequestBody, session: str, version: str = ""
@@ -159,8 +153,8 @@ class RouteTable:
         """Return the alias that a request names and the version that answers.
 
         Args:
-            principal: Who sent it. The operator may ask for any alias and name a version of it.
-            body: Of the request.
+            principal: Sender. The operator may ask for any alias and name a version of it.
+            body: Body of the request.
             session: The header X-Session-Id, empty if it was not given.
             version: Such as `2.2.0`; only the operator's counts.
 
@@ -188,16 +182,56 @@ class RouteTable:
         return Decision(route, route.choose(user or secrets.token_bytes(16)), user)
 
 
+@dataclass(slots=True)
+class Credentials:
+    """The keys in the head of a request, and their principal for as long as a table holds.
+
+    Heads repeat on a connection, and with them the key: one hash for a table is enough.
+    """
+
+    values: list[str] = field(default_factory=list)
+    """Values of all headers `Authorization`, and of `x-api-key` as bearer tokens."""
+    principal: Principal = OPERATOR
+    """Counts only for the table of `table_digest`."""
+    table_digest: str = ""
+    """Digest of the table that knows the key; the table itself must not be kept alive."""
+
+    def authenticate(self, table: RouteTable, operator: bytes) -> Principal:
+        """Set and return the principal: the client whose key the request shows, or the operator.
+
+        `operator` is the SHA-256 of the operator's secret; empty: there is none.
+
+        Raises:
+            ApiError: 401, also where the request shows more than one key.
+        """
+        if self.table_digest == table.digest:
+            return self.principal
+        scheme, _, secret = self.values[0].partition(" ") if len(self.values) == 1 else ("",) * 3
+        shown = digest(secret.strip())
+        principal = table.principals.get(shown)
+        if principal is None and operator and shown == operator:
+            principal = OPERATOR
+        if principal is None or scheme.lower() != "bearer":
+            raise errors.unauthorized()
+        self.principal, self.table_digest = principal, table.digest
+        return principal
+
+
+def digest(secret: str) -> bytes:
+    """Return the SHA-256 of a secret."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
+
+
 def bucket(key: bytes, sticky_id: bytes) -> int:
     """Return the bucket of a sticky id, 0 up to 2**64; uniform, and unrelated between keys."""
     return int.from_bytes(hashlib.blake2b(sticky_id, digest_size=8, key=key).digest(), "big")
 
 
 def unit(key: bytes, sticky_id: bytes, secret: bytes) -> str:
-    """Return what stands for a user in usage rows: 16 hex digits, the same in one rollout only.
+    """Return a user's pseudonym in usage rows: 16 hex digits, the same in a single rollout only.
 
     Args:
-        key: Of the alias's rollout, 64 bytes.
+        key: Hash key of the alias's rollout, 64 bytes.
         sticky_id: The user's own id.
         secret: At most 64 bytes; needed to guess an id and compare.
     """

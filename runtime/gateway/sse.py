@@ -11,6 +11,7 @@ import msgspec
 
 from fleet.response_format import MAX_TEXT, ResponseFormat
 from runtime.gateway.responses import (
+    BROKEN,
     ResponseFacts,
     error_status,
     first_unusual,
@@ -30,15 +31,14 @@ _UNFINISHED: Final = b'"finish_reason":null'
 
 
 class OutputCollector:
-    """Finish reason and text of one stream, collected while it passes.
+    """Finish reason and text of a stream, collected while the stream passes.
 
-    Text is kept only where a format is expected, and no more than can be judged.
+    Text is kept only where a format is `expected`, and no more than can be judged.
     """
 
     __slots__ = ("_expected", "_finish", "_length", "_texts", "collects_text")
 
     def __init__(self, expected: ResponseFormat | None) -> None:
-        """Begin; `expected` is the format that the text must have, None: any."""
         self._expected = expected
         self._finish: dict[int, str] = {}
         """By number of the answer."""
@@ -48,7 +48,7 @@ class OutputCollector:
         """Whether every event has to be read, and not only the last ones."""
 
     def observe(self, raw: msgspec.Raw | None) -> None:
-        """Read the value of `choices` of one event."""
+        """Read the value of `choices` of an event."""
         for choice in parse_choices(raw if raw is not None else _NO_CHOICES):
             if choice.finish_reason:
                 self.note_finish(choice.finish_reason, choice.index)
@@ -58,7 +58,7 @@ class OutputCollector:
                     self.add(text, choice.index)
 
     def add(self, text: str, index: int = 0) -> None:
-        """Collect a piece of the text of one answer."""
+        """Collect a piece of the text of an answer."""
         self._length += len(text)
         self._texts.setdefault(index, []).append(text)
         if self._length > MAX_TEXT * max(1, len(self._texts)):
@@ -66,12 +66,12 @@ class OutputCollector:
             self.collects_text = False
 
     def note_finish(self, reason: str | None, index: int = 0) -> None:
-        """Note why one answer ended."""
+        """Note the finish reason of an answer; None: the answer has not ended."""
         if reason:
             self._finish[index] = reason
 
     def result(self, tokens: Tokens, *, complete: bool) -> ResponseFacts:
-        """Return all that is known; a text that is not `complete` is not judged."""
+        """Return all known facts; a text that is not `complete` is not judged."""
         facts = ResponseFacts(tokens)
         if self._finish:
             facts.finish = first_unusual(iter(self._finish.values()))
@@ -82,9 +82,13 @@ class OutputCollector:
 
 
 class CompletionsStream:
-    """One stream of completions; bytes in as they arrive, bytes out for the client.
+    """A stream of completions; bytes in as they arrive, bytes out for the client.
 
     The unit is a line: no text of a model can make a line, for JSON escapes line ends.
+
+    `keeps_last`: the client gets the event that holds only the counts; `keeps_all`: the client gets
+    the counts in every event. `expected` is the format that the text must have; None: any.
+    `answers` are the number of prompts, and of answers to every prompt.
     """
 
     __slots__ = (
@@ -100,25 +104,15 @@ class CompletionsStream:
         expected: ResponseFormat | None = None,
         answers: tuple[int, int] = (1, 1),
     ) -> None:
-        """Begin.
-
-        Args:
-            keeps_last: Whether the client gets the event that holds only the counts.
-            keeps_all: Whether the client gets the counts in every event.
-            expected: The format that the text must have; None: any.
-            answers: Number of prompts, and of answers to every prompt.
-        """
-        self._keeps_last = keeps_last
-        self._keeps_all = keeps_all
+        self._keeps_last, self._keeps_all = keeps_last, keeps_all
         self._rest = b""
         self._skips_blank = False
         """Whether the line before belonged to an event that was taken out."""
         self._output = OutputCollector(expected)
         self.is_done = False
-        """Whether the event has come that most clients take for the end."""
         self._has_answer = False
         self.failed = 0
-        """Status of its error event; 502 where it ended without an answer; 0: neither."""
+        """Status of its error event; 502: the stream ended without an answer; 0: neither."""
         self.usage = b""
         """The newest counts, a JSON value."""
         self._is_single = answers == (1, 1)
@@ -127,20 +121,20 @@ class CompletionsStream:
         """Newest counts of every answer, where there are several: only the last event has a sum."""
 
     def feed(self, chunk: bytes) -> bytes:
-        """Return what the client gets of the lines that are complete."""
+        """Return the part of the complete lines that the client gets."""
         head, found, rest = (self._rest + chunk if self._rest else chunk).rpartition(b"\n")
         self._rest = rest
         return b"".join([self._line(line + b"\n") for line in head.split(b"\n")]) if found else b""
 
     def end(self) -> bytes:
-        """Return what the client gets of a last line that never ended."""
+        """Return the part of a last line without an end that the client gets."""
         rest, self._rest = self._rest, b""
         passed = self._line(rest)
         self._check_answer()
         return passed
 
     def result(self) -> ResponseFacts:
-        """Return what the stream has said so far."""
+        """Return the facts that the stream has stated so far."""
         tokens = self._sum() if self._by_answer else parse_usage(self.usage)
         return self._output.result(tokens, complete=self.is_done)
 
@@ -173,7 +167,6 @@ class CompletionsStream:
         return line
 
     def _check_answer(self) -> None:
-        """Note a stream that has ended without an answer."""
         if not self._has_answer and not self.failed:
             self.failed = HTTPStatus.BAD_GATEWAY
 
@@ -214,5 +207,5 @@ class CompletionsStream:
 def _decoded(line: bytes) -> dict[str, msgspec.Raw]:
     try:
         return _EVENT.decode(line[len(_DATA) :])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except BROKEN:
         return {}

@@ -1,4 +1,4 @@
-"""Streams of typed events, as `/v1/responses` and `/v1/messages` have them: passed on unchanged."""
+"""Streams of typed events of `/v1/responses` and `/v1/messages`, which are passed on unchanged."""
 
 from http import HTTPStatus
 from typing import Final
@@ -9,6 +9,7 @@ from fleet.response_format import ResponseFormat
 from runtime.gateway.body import RequestBody
 from runtime.gateway.endpoints import TYPED, answers
 from runtime.gateway.responses import (
+    BROKEN,
     ResponseFacts,
     ResponseSummary,
     UsageCounts,
@@ -21,7 +22,6 @@ from runtime.gateway.sse import CompletionsStream, OutputCollector
 from runtime.usage.row import BY_PIECES, Tokens
 
 _DATA: Final = b"data:"
-_SIGNATURE: Final = "signature_delta"
 _FAILED: Final = frozenset({"response.failed", "error"})
 _LAST: Final = _FAILED | {"message_stop", "response.completed", "response.incomplete"}
 
@@ -31,7 +31,7 @@ class _StartedMessage(msgspec.Struct):
 
 
 class _Delta(msgspec.Struct):
-    """What `delta` is in messages; in responses it is the text itself."""
+    """The value of `delta` in messages; in responses the value is the text itself."""
 
     text: msgspec.Raw = msgspec.Raw()
     stop_reason: str | None = None
@@ -49,32 +49,29 @@ class _TypedEvent(msgspec.Struct):
 
 _EVENT: Final = msgspec.json.Decoder(_TypedEvent)
 _DELTA: Final = msgspec.json.Decoder(_Delta)
-_BROKEN: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class TypedStream:
-    """One stream of typed events; the server reports its token counts at the end.
+    """A stream of typed events; the server reports its token counts at the end.
 
     A stream that ends before has at least as many tokens as pieces of text, reasoning and
-    arguments of tools: each piece is a token or more. The row says so (`counted: pieces`).
+    arguments of tools: a piece is a token or more. The row says so (`counted: pieces`).
     """
 
     __slots__ = ("_has_answer", "_output", "_pieces", "_rest", "_tokens", "failed", "is_done")
 
     def __init__(self, expected: ResponseFormat | None = None) -> None:
-        """Begin; `expected` is the format that the text must have, None: any."""
         self._output = OutputCollector(expected)
         self._rest = b""
         self._tokens = Tokens()
         self._pieces = 0
         self._has_answer = False
         self.is_done = False
-        """Whether the last event has come."""
         self.failed = 0
-        """Status of its error event; 502 where it ended without an answer; 0: neither."""
+        """Status of its error event; 502: the stream ended without an answer; 0: neither."""
 
     def feed(self, chunk: bytes) -> bytes:
-        """Return the chunk; the lines that are complete have been read."""
+        """Return the chunk; the complete lines have been read."""
         head, found, self._rest = (self._rest + chunk if self._rest else chunk).rpartition(b"\n")
         if found:
             for line in head.split(b"\n"):
@@ -89,7 +86,7 @@ class TypedStream:
         return b""
 
     def result(self) -> ResponseFacts:
-        """Return what the stream has said so far."""
+        """Return the facts that the stream has stated so far."""
         facts = self._output.result(self._tokens, complete=self.is_done)
         if self._pieces and not self._tokens.completion_tokens:
             facts.tokens = Tokens(self._tokens.prompt_tokens, self._pieces)
@@ -99,7 +96,7 @@ class TypedStream:
     def _read(self, line: bytes) -> None:
         try:
             event = _EVENT.decode(line)
-        except _BROKEN:
+        except BROKEN:
             return
         if event.type.endswith("delta"):
             self._read_delta(event)
@@ -123,13 +120,13 @@ class TypedStream:
         if text is None:
             try:
                 delta = _DELTA.decode(event.delta)
-            except _BROKEN:
+            except BROKEN:
                 return
             self._output.note_finish(finish_reason(delta.stop_reason))
             if delta.stop_reason and event.usage is not None:
                 self._tokens = event.usage.tokens()
                 return
-            if delta.type == _SIGNATURE:  # of the server's making: no token stands for it
+            if delta.type == "signature_delta":  # made by the server: no token stands for it
                 return
             text = parse_text(delta.text)
         self._pieces += 1
@@ -143,10 +140,7 @@ EventStream = CompletionsStream | TypedStream
 def event_stream(path: str, body: RequestBody, expected: ResponseFormat | None) -> EventStream:
     """Return the reader of the stream that a request asks for.
 
-    Args:
-        path: One of `endpoints.PATHS`.
-        body: Of the request.
-        expected: The format that the text must have; None: any.
+    `expected` is the format that the text must have; None: any.
     """
     if path in TYPED:
         return TypedStream(expected)
@@ -156,8 +150,3 @@ def event_stream(path: str, body: RequestBody, expected: ResponseFormat | None) 
         expected=expected,
         answers=answers(path, body.fields),
     )
-
-
-def unrequested_stream() -> EventStream:
-    """Return the reader of a stream that the request did not ask for: all of it is passed on."""
-    return CompletionsStream(keeps_last=True, keeps_all=True)

@@ -1,4 +1,4 @@
-"""The shared state of one gateway process: the table being served, counters, limits, the log."""
+"""The shared state of a gateway process: the table being served, counters, limits, the log."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -20,14 +20,16 @@ class StaleTableError(ValueError):
 
 
 class ActiveTable:
-    """The newest revision, swapped whole. A request keeps the table that it began with."""
+    """The newest revision, swapped whole, at first an empty table, which no key opens.
 
-    def __init__(self) -> None:
-        """Begin with an empty table, which no key opens."""
+    A request keeps the table that it began with. `on_change` is called with the old and the new
+    table, in another thread.
+    """
+
+    def __init__(self, on_change: Callable[[RouteTable, RouteTable], None]) -> None:
         self.routes: RouteTable = build_routes(RoutingTable(revision=0))
         self.loaded_at = datetime.now(UTC)
-        self.on_change: Callable[[RouteTable, RouteTable], None] = _no_change
-        """Called with the old and the new table, in another thread."""
+        self._on_change = on_change
         self._one_at_a_time = asyncio.Lock()
 
     async def apply(self, table: RouteTable) -> None:
@@ -56,10 +58,10 @@ class ActiveTable:
 
         The list makes this the last place which holds the table.
         """
-        self.on_change(before.pop(), table)
+        self._on_change(before.pop(), table)
 
     def document(self) -> dict[str, object]:
-        """Return what acknowledges a revision, as `GET /-/config` shows it."""
+        """Return the acknowledgement of a revision, as `GET /-/config` shows the revision."""
         return {
             "revision": self.routes.revision,
             "digest": self.routes.digest,
@@ -68,7 +70,10 @@ class ActiveTable:
 
 
 class GatewayState:
-    """The shared state of one gateway process; made once, before the first request."""
+    """The shared state of a gateway process; made once, before the first request.
+
+    `operator` is the SHA-256 of the operator's secret; empty: there is none.
+    """
 
     __slots__ = (
         "active", "admission", "balancer", "counters", "in_flight", "limiter", "log", "operator",
@@ -76,16 +81,9 @@ class GatewayState:
     )  # fmt: skip
 
     def __init__(self, log: UsageLog, operator: bytes = b"") -> None:
-        """Begin without a table and without a request.
-
-        Args:
-            log: Where usage rows go.
-            operator: SHA-256 of the operator's secret; empty: there is none.
-        """
         self.log = log
         self.operator = operator
-        self.active = ActiveTable()
-        self.active.on_change = self._on_change
+        self.active = ActiveTable(self._on_change)
         self.ready = asyncio.Event()
         """Set while clients are answered."""
         self.counters = UsageCounters()
@@ -100,7 +98,7 @@ class GatewayState:
         self.retry_budget = RetryBudget(self.in_flight.servers)
 
     def urls(self) -> Mapping[str, str]:
-        """Return each server's base URL by its name, of the table being served."""
+        """Return the servers' base URLs by name, of the table being served."""
         return self.active.routes.urls
 
     @property
@@ -113,14 +111,10 @@ class GatewayState:
         self.split.restart(before, after)
         pairs = {
             (server, arm.target.adapter)
-            for _, route in after.all()
+            for route in after.routes.values()
             for arm in route.arms
             for server in arm.target.servers
         }
         self.balancer.retain(after.urls.keys(), pairs)
         for server in before.urls.keys() - after.urls.keys():
             self.limiter.forget(server)
-
-
-def _no_change(_: RouteTable, __: RouteTable) -> None:
-    """Do nothing with a change."""

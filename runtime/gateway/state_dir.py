@@ -2,6 +2,7 @@
 
 routes.json              the routing table, for all gateways of this machine
 routes.previous.json     the table before it
+operator.secret          opens admin sides over TCP, and calls any alias for evaluation
 gateways/<name>/         gateway.json, admin.sock, run.lock, usage.jsonl, log
 
 The table's file holds the table's digest and then its canonical document. The file before it is
@@ -10,6 +11,8 @@ kept: a gateway starts from that one where the newest is torn or was changed by 
 
 import hashlib
 import json
+import os
+import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
@@ -18,18 +21,20 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from fleet.errors import FleetError, LockHeldError, NewerFormatError, StalePlanError, problem
+from fleet.errors import FleetError, LockHeldError, NewerFormatError, StalePlanError
 from fleet.names import is_id
 from fleet.spec import GatewaySpec
 from runtime.files import PRIVATE_FOLDER, locked_file, replace_file
 from runtime.gateway.table import RoutingTable
 from runtime.gateway.table_loader import require_format
+from runtime.secrets import make_key, read_secret, write_secret
 from runtime.usage.segments import GATEWAYS
 
 DEFAULT_GATEWAY: Final = GatewaySpec(name="main", listen="127.0.0.1:8080", admin="")
 """The gateway of a state folder that knows no other."""
 TABLE_FILE: Final = "routes.json"
 PREVIOUS_FILE: Final = "routes.previous.json"
+SECRET_FILE: Final = "operator.secret"  # noqa: S105 (a file name)
 _LOCK_FILE: Final = "routes.lock"
 _GATEWAY_FILE: Final = "gateway.json"
 _DIGEST_KEY: Final = b'{"digest":"'
@@ -37,8 +42,42 @@ _DIGEST_LENGTH: Final = 64
 
 
 def gateway_dir(state_dir: Path, name: str) -> Path:
-    """Return the folder of one gateway."""
+    """Return the folder of a gateway."""
     return state_dir / GATEWAYS / name
+
+
+def operator_secret(state_dir: Path, gateway: GatewaySpec) -> str:
+    """Return a gateway's secret: the declared secret, else the state folder's, made if need be.
+
+    Raises:
+        FleetError: FC6015, the secret cannot be read here.
+    """
+    secret = (
+        read_secret(state_dir.resolve().parent, gateway.secret)
+        if gateway.secret
+        else _read_or_make_secret(state_dir / SECRET_FILE)
+    )
+    if not secret:  # an empty secret would open the admin side to every caller
+        raise FleetError.of(
+            "FC6015",
+            "The operator's secret cannot be read",
+            f"`{gateway.secret or state_dir / SECRET_FILE}` of gateway `{gateway.name}` is "
+            "empty or not readable here. It opens the gateway's admin side, so that only "
+            "the operator decides where requests go.",
+            hint="Put it there, or delete it and the gateway's `secret`: one is made then.",
+        )
+    return secret
+
+
+def _read_or_make_secret(path: Path) -> str:
+    """Return the secret in a file; a file that is not there is made, whole or not at all."""
+    if not path.is_file():
+        scratch = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+        write_secret(make_key(), scratch)
+        with suppress(FileExistsError):  # another process has just made it
+            path.hardlink_to(scratch)
+        scratch.unlink()
+    return path.read_text(encoding="utf-8").strip()
 
 
 def remember(state_dir: Path, gateways: Mapping[str, GatewaySpec]) -> None:
@@ -105,7 +144,7 @@ def read_previous_table(state_dir: Path) -> RoutingTable | None:
 
 
 def write_table(state_dir: Path, table: RoutingTable) -> None:
-    """Replace the table in the file by a newer one; to write the same table again is fine.
+    """Replace the table in the file by a newer table; to write the same table again is fine.
 
     A damaged file is renamed: what is written came from a running gateway then.
 
@@ -148,15 +187,13 @@ def _read_table_file(path: Path) -> RoutingTable | None:
 
 
 def _damaged(detail: str) -> FleetError:
-    return FleetError(
-        problem(
-            "FC6002",
-            "The routing table's file is damaged",
-            detail,
-            hint="With a gateway running, the next change of routes writes it anew from "
-            "there; one that starts begins with the table before it, if there was one. Without "
-            "any, move it away: routes are then made anew.",
-        )
+    return FleetError.of(
+        "FC6002",
+        "The routing table's file is damaged",
+        detail,
+        hint="With a gateway running, the next change of routes writes it anew from "
+        "there; one that starts begins with the table before it, if there was one. Without "
+        "any, move it away: routes are then made anew.",
     )
 
 
@@ -173,24 +210,20 @@ def _read_or_rename_damaged(state_dir: Path) -> RoutingTable | None:
 
 def _require_successor(before: RoutingTable, table: RoutingTable) -> None:
     if table.token < before.token:
-        raise LockHeldError(
-            problem(
-                "FC6003",
-                "A newer run holds the fleet",
-                f"Routes were last written under lease {before.token}; this run holds lease "
-                f"{table.token}, which has expired.",
-                hint="Wait for the other run, then plan again.",
-            )
+        raise LockHeldError.of(
+            "FC6003",
+            "A newer run holds the fleet",
+            f"Routes were last written under lease {before.token}; this run holds lease "
+            f"{table.token}, which has expired.",
+            hint="Wait for the other run, then plan again.",
         )
     if table.revision <= before.revision:
-        raise StalePlanError(
-            problem(
-                "FC6004",
-                "The routing table has changed meanwhile",
-                f"Revision {before.revision} was written by another run; this one wanted to write "
-                f"revision {table.revision}.",
-                hint="Nothing was changed. Run the command again.",
-            )
+        raise StalePlanError.of(
+            "FC6004",
+            "The routing table has changed meanwhile",
+            f"Revision {before.revision} was written by another run; this one wanted to write "
+            f"revision {table.revision}.",
+            hint="Nothing was changed. Run the command again.",
         )
 
 

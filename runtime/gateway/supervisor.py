@@ -1,6 +1,11 @@
-"""Gateway processes of this machine: start, find, stop, and compare with their declarations."""
+"""Gateway processes of this machine: start, find, stop, and compare with their declarations.
 
-import fcntl
+A gateway that runs although its admin socket takes no connection has acknowledged nothing. The lock
+tells that a gateway of ours runs; the port for clients tells that an Envoy runs, which a supervisor
+outside fleetctl starts.
+"""
+
+import asyncio
 import json
 import os
 import signal
@@ -12,13 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from fleet.errors import EngineError, FleetError, problem
+from fleet.errors import EngineError, EngineUnreachableError, FleetError
 from fleet.resources import GatewayFault
 from fleet.spec import GatewaySpec
+from runtime.files import is_locked
 from runtime.gateway.admin_socket import is_url, socket_path
 from runtime.gateway.http.timeouts import GRACE_S
 from runtime.gateway.state_dir import gateway_dir, known_gateways, remember
 from runtime.processes import send, start_mark
+from runtime.usage.log import USAGE_FILE
 
 LOCK: Final = "run.lock"
 """File in the gateway's folder that the gateway's process keeps locked, with its record."""
@@ -26,7 +33,10 @@ START_S: Final = 20.0
 """Upper bound in seconds from spawning a process until the process is ready."""
 _KILL_S: Final = 5.0
 """Seconds that a process has beyond its grace period, and again after SIGKILL."""
+END_S = 2.0
+"""Upper bound in seconds from the end of a gateway's admin socket to the end of its process."""
 _POLL_S: Final = 0.02
+_CONNECT_S: Final = 1.0
 _LOG_LINES: Final = 15
 
 
@@ -46,22 +56,23 @@ def find_process(state_dir: Path, name: str) -> GatewayProcess | None:
 
     The lock decides: the kernel releases it with the process, however the process ends. The start
     mark guards against a record that the process has not replaced yet.
-
-    Args:
-        state_dir: The fleet's state folder.
-        name: Name of the gateway.
     """
-    try:
-        handle = os.open(_lock_path(state_dir, name), os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
+    path = _lock_path(state_dir, name)
+    if not is_locked(path):
         return None
     try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        with os.fdopen(handle, encoding="utf-8") as stream:
-            return _parse_record(stream.read())
-    os.close(handle)
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if start_mark(record["pid"]) == record["process_start"]:
+            return GatewayProcess(record["pid"], record["url"], record.get("admin"))
+    except (ValueError, KeyError):
+        pass
     return None
+
+
+def find_ready(state_dir: Path, name: str) -> GatewayProcess | None:
+    """Return the process of a gateway that answers clients; None: there is none yet."""
+    running = find_process(state_dir, name)
+    return running if running is not None and running.url else None
 
 
 def start(state_dir: Path, gateway: GatewaySpec) -> GatewayProcess:
@@ -69,15 +80,10 @@ def start(state_dir: Path, gateway: GatewaySpec) -> GatewayProcess:
 
     A gateway that runs already is left as it is.
 
-    Args:
-        state_dir: The fleet's state folder.
-        gateway: As declared.
-
     Raises:
         FleetError: FC6009, the process exited or was not ready in time, with the end of its log.
     """
-    running = find_process(state_dir, gateway.name)
-    if running is not None and running.url:
+    if (running := find_ready(state_dir, gateway.name)) is not None:
         return running
     remember(state_dir, {gateway.name: gateway})
     command = [sys.executable, "-m", "runtime.gateway.process", "--state-dir", str(state_dir)]
@@ -94,26 +100,27 @@ def start(state_dir: Path, gateway: GatewaySpec) -> GatewayProcess:
             start_new_session=True,
             env=os.environ | {"PYTHONPATH": _import_path()},
         )
-    _wait(lambda: process.poll() is not None or _is_ready(state_dir, gateway.name), START_S)
-    started = find_process(state_dir, gateway.name)
-    if started is not None and started.url:
+
+    def has_settled() -> bool:
+        return process.poll() is not None or find_ready(state_dir, gateway.name) is not None
+
+    _wait(has_settled, START_S)
+    if (started := find_ready(state_dir, gateway.name)) is not None:
         return started
     send(process.pid, signal.SIGTERM)
     output = log.read_bytes()[log_start:].decode(errors="replace")
-    raise FleetError(
-        problem(
-            "FC6009",
-            "The gateway did not start",
-            "\n".join([f"The end of `{log}`:", *output.splitlines()[-_LOG_LINES:]]),
-            hint="Is its port taken? `fleetctl gateway run` shows the error directly.",
-        )
+    raise FleetError.of(
+        "FC6009",
+        "The gateway did not start",
+        "\n".join([f"The end of `{log}`:", *output.splitlines()[-_LOG_LINES:]]),
+        hint="Is its port taken? `fleetctl gateway run` shows the error directly.",
     )
 
 
 def stop(state_dir: Path, name: str) -> bool:
     """Stop a gateway after its requests have ended; return whether the gateway ran.
 
-    After the grace period the process is killed, and requests that still run are cut.
+    After the grace period the process is killed, and the requests at work are cut.
     """
     running = find_process(state_dir, name)
     if running is None:
@@ -148,12 +155,7 @@ def deviations(running: GatewayProcess, declared: GatewaySpec | None) -> Iterato
 
 
 def deviating(state_dir: Path, gateways: Mapping[str, GatewaySpec]) -> dict[str, GatewayFault]:
-    """Return by name the faults of processes of this machine that are not as declared.
-
-    Args:
-        state_dir: The fleet's state folder.
-        gateways: As declared.
-    """
+    """Return by name the faults of processes of this machine that are not as declared."""
     faults = {}
     for name in sorted({*known_gateways(state_dir), *gateways}):
         running = find_process(state_dir, name)
@@ -170,10 +172,7 @@ def fault_of(
 ) -> GatewayFault | None:
     """Return the fault of a gateway that does not show its table; None: the gateway never ran.
 
-    Args:
-        state_dir: The fleet's state folder.
-        gateway: As declared.
-        error: Why the gateway does not answer; None: no process listens on its socket.
+    `error` says why the gateway does not answer; None: no process listens on its socket.
     """
     if error is not None:
         why = error.diagnostics[0].detail.rstrip(".")
@@ -185,23 +184,79 @@ def fault_of(
     return GatewayFault(text, f"fleetctl gateway {verb} {gateway.name}")
 
 
+async def still_runs(state_dir: Path, name: str) -> bool:
+    """Return whether a gateway that took no connection still answers clients after `END_S`.
+
+    False at once where its process has ended or does not answer clients yet.
+    """
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + END_S
+    while find_ready(state_dir, name) is not None:
+        if clock() > deadline:
+            return True
+        await asyncio.sleep(_POLL_S)
+    return False
+
+
+async def unreachable_error(
+    state_dir: Path, gateway: GatewaySpec, error: EngineError
+) -> EngineUnreachableError | None:
+    """Return the error FC6016: a gateway runs and its admin socket takes no connection.
+
+    None: the gateway does not run, or answers no client yet and reads the table's file after its
+    socket is open. `error` says why there was no connection.
+    """
+    path, name = socket_path(state_dir, gateway), gateway.name
+    gone = "" if path.exists() else f" The file `{path}` is gone."
+    running = find_ready(state_dir, name)
+    if gateway.kind == "envoy":
+        if find_process(state_dir, name) or not await _serves_clients(state_dir, gateway):
+            return None
+        runs = (
+            f"Something takes clients' connections on `{gateway.listen}`: if it is that Envoy, it "
+            "follows the files in its folder, and which routes it has cannot be told."
+        )
+        hint = (
+            f"Where it is not to run any more, end what listens on `{gateway.listen}`, or take "
+            f"`{name}` out of the declarations: one that does not run holds nothing up. Else "
+            "restart it by its own means; it then reads the newest routes:"
+        )
+        command = f"fleetctl gateway run {name}"
+    elif running is None:
+        return None
+    else:
+        runs = (
+            f"Process {running.pid} of gateway `{name}` answers clients with the routes that it "
+            "had."
+        )
+        hint = "Restart it; it then reads the newest routes:"
+        command = f"fleetctl gateway stop {name} && fleetctl gateway start {name}"
+    return EngineUnreachableError.of(
+        "FC6016",
+        "A gateway runs and cannot be reached",
+        f"{error.diagnostics[0].detail}{gone} {runs}",
+        hint=hint,
+        command=command,
+    )
+
+
+async def _serves_clients(state_dir: Path, gateway: GatewaySpec) -> bool:
+    """Return whether an Envoy that has answered here takes connections of clients."""
+    host, _, port = gateway.listen.rpartition(":")
+    has_answered = (gateway_dir(state_dir, gateway.name) / USAGE_FILE).exists()
+    if not has_answered or port == "0":  # only its admin side knows which port was free
+        return False
+    try:
+        async with asyncio.timeout(_CONNECT_S):
+            _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True
+
+
 def _lock_path(state_dir: Path, name: str) -> Path:
     return gateway_dir(state_dir, name) / LOCK
-
-
-def _parse_record(text: str) -> GatewayProcess | None:
-    try:
-        record = json.loads(text)
-        if start_mark(record["pid"]) == record["process_start"]:
-            return GatewayProcess(record["pid"], record["url"], record.get("admin"))
-    except (ValueError, KeyError):
-        pass
-    return None
-
-
-def _is_ready(state_dir: Path, name: str) -> bool:
-    running = find_process(state_dir, name)
-    return running is not None and bool(running.url)
 
 
 def _import_path() -> str:

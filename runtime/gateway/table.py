@@ -26,7 +26,7 @@ class _TableModel(BaseModel):
 
 
 class ShareEntry(_TableModel):
-    """One version of an alias."""
+    """A version of an alias."""
 
     adapter: str
     percent: int
@@ -40,11 +40,11 @@ class AliasEntry(_TableModel):
     salt: str
     shares: tuple[ShareEntry, ...]
     policy: TrafficPolicy | None = None
-    """What holds for its requests; None: the default policy."""
+    """The policy for its requests; None: the default policy."""
 
     @field_serializer("policy")
     def _differing(self, policy: TrafficPolicy | None) -> dict[str, Any] | None:
-        """Write what differs from the default; the rest, for thousands of aliases, is megabytes."""
+        """Write the fields that differ from the default; all, of many aliases, are megabytes."""
         if policy is None:
             return None
         document: dict[str, Any] = _POLICY.dump_python(policy, mode="json", exclude_defaults=True)
@@ -81,7 +81,7 @@ class KeyEntry(_TableModel):
 
     @property
     def fingerprint(self) -> str:
-        """What plan and ledger may show of a secret: twelve hex digits of the hash of its hash."""
+        """The hash of the secret's hash, 12 hex digits, which plan and ledger may show."""
         return hashlib.sha256(self.sha256.encode()).hexdigest()[:12]
 
     def key(self) -> Key:
@@ -119,7 +119,7 @@ def pieces(
 
 
 class RoutingTable(_TableModel):
-    """Everything a gateway needs, as one revision."""
+    """A revision of all that a gateway needs."""
 
     format: Literal[1] = Field(default=1, exclude=True)
     """Not written for format 1."""

@@ -38,7 +38,7 @@ from runtime.gateway.routing import (
 from runtime.gateway.table import FORMAT, AliasEntry, KeyEntry, RoutingTable, pieces
 
 _WORK_S: Final = 0.0005
-"""How long the thread works before it rests."""
+"""Time for which the thread works before a rest."""
 _REST_S: Final = 0.0003
 _ALL: Final = 100
 """Percent."""
@@ -77,11 +77,7 @@ _TABLE_FORMAT: Final = msgspec.json.Decoder(_TableFormat)
 
 
 def require_format(raw: bytes, file: str) -> None:
-    """Refuse a document that declares to be a table of a later format, whatever else is in it.
-
-    Args:
-        raw: The document.
-        file: Path of the document, for the message.
+    """Refuse a document that declares a later format of tables; `file` is for the message.
 
     Raises:
         NewerFormatError: FC5007.
@@ -94,8 +90,8 @@ def parse_routes(raw: bytes) -> RouteTable:
     """Read the routing table in a JSON document, in small pieces.
 
     Raises:
-        ValidationError: it is no routing table; says what is wrong with it.
-        InvalidTableError: it must not be served.
+        ValidationError: the document is no routing table; the text names the faults.
+        InvalidTableError: the table must not be served.
         NewerFormatError: FC5007, the table is of a later format.
     """
     gc.disable()  # what is built here stays, and looking for garbage in it stops all threads
@@ -108,7 +104,7 @@ def parse_routes(raw: bytes) -> RouteTable:
 
 
 def build_routes(table: RoutingTable) -> RouteTable:
-    """Check a table and make it ready for requests.
+    """Check a table and make the table ready for requests.
 
     Raises:
         InvalidTableError: an alias would reach another client's adapter, two clients have one key,
@@ -146,7 +142,7 @@ def _build(
     entries: Iterable[tuple[str, AliasEntry]],
     keys: Iterable[tuple[str, KeyEntry]],
 ) -> RouteTable:
-    """Build a table from entries that come one by one, sorted by name; none is kept."""
+    """Build a table from entries that come singly, sorted by name; none is kept."""
     for server, url in servers.items():
         if _URL.fullmatch(url) is None:
             raise InvalidTableError(f"server `{server}` has no valid URL")
@@ -163,7 +159,10 @@ def _build(
 
     def key_members() -> Iterator[tuple[str, KeyEntry]]:
         for name, key in keys:
-            _check_key(name, key)
+            if name != f"{key.client}/{key.name}" or not is_id(key.client):
+                raise InvalidTableError(f"key `{name}` is not named after its client and name")
+            if _SHA256.fullmatch(key.sha256) is None:
+                raise InvalidTableError(f"key `{name}` holds no SHA-256")
             secret = bytes.fromhex(key.sha256)
             principal = principals.setdefault(secret, Principal(key.client, secret))
             if principal.client != key.client:
@@ -240,10 +239,3 @@ def _target(
 
 def _json(name: str) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode(name))
-
-
-def _check_key(name: str, key: KeyEntry) -> None:
-    if name != f"{key.client}/{key.name}" or not is_id(key.client):
-        raise InvalidTableError(f"key `{name}` is not named after its client and name")
-    if _SHA256.fullmatch(key.sha256) is None:
-        raise InvalidTableError(f"key `{name}` holds no SHA-256")

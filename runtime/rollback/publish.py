@@ -269,7 +269,7 @@ def lost_by_its_servers(alias: str, target: ShareEntry) -> FleetError:
     return FleetError.of(
         "FC6021",
         "The version is not resident",
-        f"`{alias}` would be answered by nobody: {', '.join(target.servers)} no longer holds "
+        f"`{alias}` would be left without answers: {', '.join(target.servers)} no longer holds "
         f"{short(target.adapter)}, and no other version before is there. Nothing was changed.",
         hint="This loads again what servers have lost; then roll back.",
         command="fleetctl reconcile --once",

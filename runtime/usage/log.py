@@ -29,14 +29,16 @@ _TRIAL_BYTES: Final = 4096
 
 
 class UsageLog:
-    """Appends rows to a file; each append is one write, so that a killed process loses no row."""
+    """Appends rows to a file; an append is one write, so that a killed process loses no row.
+
+    A line that a power failure left incomplete is cut off first.
+    """
 
     def __init__(self, path: Path, rotate_bytes: int = ROTATE_BYTES) -> None:
-        """Open the file and cut off a line that a power failure left incomplete."""
         self._path = path
         self._rotate_bytes = rotate_bytes
         self._file = _open(path)
-        self._size = self._seen_size = _cut_incomplete_line(self._file)
+        self._size = self._seen_size = cut_incomplete_line(self._file)
         """`_seen_size`: bytes in the file when it last had its name."""
         self._has_warned = False
         self.is_refusing = False
@@ -50,7 +52,7 @@ class UsageLog:
         return self._path.parent
 
     def append(self, row: bytes) -> None:
-        """Write one row, given without its line end; the kernel has it when this returns.
+        """Write a row, given without its line end; the kernel has the row on return.
 
         Raises:
             OSError: the row could not be written whole (the disk is full); no part of it stays.
@@ -110,7 +112,7 @@ class UsageLog:
             return
         _warn("The usage log's file was removed; another one has been begun.")
         os.close(self._file)
-        self._file, self._size = fresh, _cut_incomplete_line(fresh)
+        self._file, self._size = fresh, cut_incomplete_line(fresh)
         self._seen_size, self._has_warned = self._size, False
         if lost:
             with suppress(OSError):
@@ -164,7 +166,7 @@ async def keep_synced(log: UsageLog) -> None:
         try:
             # In a thread: the disk may take seconds. Shielded: a cancellation before the thread
             # begins would leave the file open.
-            await asyncio.shield(loop.run_in_executor(None, _sync_data_and_close, file))
+            await asyncio.shield(loop.run_in_executor(None, _sync_and_close, file))
         except OSError as error:
             if not has_warned:
                 _warn(f"The usage log cannot be written through to the disk: {error}")
@@ -178,16 +180,11 @@ def _warn(text: str) -> None:
         sys.stderr.flush()
 
 
-def _sync_data_and_close(file: int) -> None:
+def _sync_and_close(file: int) -> None:
     try:
         os.fdatasync(file)
     finally:
         os.close(file)
-
-
-def _sync_and_close(file: int) -> None:
-    os.fsync(file)
-    os.close(file)
 
 
 def _open(path: Path) -> int:
@@ -195,10 +192,10 @@ def _open(path: Path) -> int:
 
 
 def _rename_and_open(path: Path, renamed: Path) -> int:
-    """Rename a file and return the descriptor of a new one under the old name.
+    """Rename a file and return the descriptor of a new file under the old name.
 
     Raises:
-        OSError: no file can be made or renamed; the old one has its name still.
+        OSError: no file can be made or renamed; the old file has its name still.
     """
     scratch = path.with_name(f".{path.name}.next")
     fresh = _open(scratch)
@@ -215,7 +212,7 @@ def _rename_and_open(path: Path, renamed: Path) -> int:
     return fresh
 
 
-def _cut_incomplete_line(file: int) -> int:
+def cut_incomplete_line(file: int) -> int:
     """Cut off an incomplete last line; return the size in bytes that stays."""
     size = os.fstat(file).st_size
     start = max(0, size - _TAIL_BYTES)

@@ -1,9 +1,9 @@
-"""Usage as Parquet, and queries over it together with what is not compacted yet.
+"""Usage as Parquet, and queries over the Parquet files and the rows that are not compacted yet.
 
-DuckDB reads and writes; it is an optional extra. Logs are never changed: a part is written beside
-them, then the mark up to which a log has been compacted. A run that dies in between writes the same
-part again; a row that is found twice counts once, by its request's id. Rows of an Envoy are kept
-with the fields of `UsageRow`.
+DuckDB, an optional extra, reads and writes. Logs are never changed: a part is written beside them,
+then the mark up to which a log has been compacted. A run that dies in between writes the same part
+again; a row that is found twice counts once, by its request's id. Rows of an Envoy are kept with
+the fields of `UsageRow`.
 """
 
 import json
@@ -15,10 +15,9 @@ from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Final, get_args, get_type_hints
 
-from fleet.errors import FleetError, problem
+from fleet.errors import FleetError
 from runtime.files import PRIVATE, PRIVATE_FOLDER, put_in_place, replace_file
-from runtime.usage.envoy import translate_lines
-from runtime.usage.row import LIVE, UsageRow
+from runtime.usage.row import LIVE, UsageRow, translate_lines
 from runtime.usage.segments import segments
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ FROM selected GROUP BY ALL ORDER BY ALL
 
 @dataclass(slots=True)
 class Compaction:
-    """What one compaction has written."""
+    """The rows and parts that a compaction has written."""
 
     rows: int = 0
     parts: int = 0
@@ -85,7 +84,7 @@ class UsageFilter:
 
 
 def compact(state_dir: Path) -> Compaction:
-    """Write what was logged since the last compaction as Parquet into the folder `usage`.
+    """Write the rows since the last compaction as Parquet into the folder `usage`.
 
     Raises:
         FleetError: DuckDB is not installed.
@@ -132,7 +131,7 @@ def last_rows(state_dir: Path, usage_filter: UsageFilter, count: int) -> list[di
 
 
 def _query(state_dir: Path, usage_filter: UsageFilter, query: str) -> list[dict[str, Any]]:
-    """Return the result of a query over the relation `selected`, which has each row once."""
+    """Return the result of a query over the relation `selected`, which has every row once."""
     folder = state_dir / FOLDER
     with _database() as database, tempfile.TemporaryDirectory() as scratch:
         marks = _read_marks(folder)
@@ -207,13 +206,11 @@ def _database() -> "Iterator[DuckDBPyConnection]":
     try:
         import duckdb  # noqa: PLC0415 (an optional extra)
     except ImportError:
-        raise FleetError(
-            problem(
-                "FC6060",
-                "DuckDB is not installed",
-                "Usage is written and read as Parquet by DuckDB, which comes with an extra.",
-                command="pip install 'fleetctl[dashboard]'",
-            )
+        raise FleetError.of(
+            "FC6060",
+            "DuckDB is not installed",
+            "Usage is written and read as Parquet by DuckDB, which comes with an extra.",
+            command="pip install 'fleetctl[dashboard]'",
         ) from None
     with duckdb.connect() as database:
         database.execute("SET TimeZone = 'UTC'")

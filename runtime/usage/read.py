@@ -7,6 +7,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -15,16 +16,15 @@ from typing import Any, Final
 import msgspec
 
 from fleet.capacity import RecordedRequest
-from runtime.usage.envoy import to_usage_row, translate_lines
 from runtime.usage.log import LOG_PATTERN
-from runtime.usage.row import LIVE
+from runtime.usage.row import LIVE, to_usage_row, translate_lines
 
 COPY_PREFIX: Final = "copy-of-usage-"
 """Begins the names of copies from gateways on other machines. A copy reaches back no further than
 rollouts need, so sums of usage and demand leave copies out."""
 COPY_PATTERN: Final = f"{COPY_PREFIX}*.jsonl"
 _MAX_LISTINGS: Final = 10
-"""Upper bound of folder listings in one reading; a rotation makes another one necessary, and a
+"""Upper bound of folder listings in a reading; a rotation makes another listing necessary, and a
 gateway rotates every 200,000 requests."""
 _NUMBERS: Final = ("first_token_s", "first_byte_s", "output_tokens")
 _Identity = tuple[int, int]
@@ -49,20 +49,15 @@ class _DemandRow(msgspec.Struct):
 _DEMAND_ROW: Final = msgspec.json.Decoder(_DemandRow)
 
 
+@dataclass(slots=True)
 class UsageReader:
     """Reads the usage logs below a folder, rotated files included, in no order."""
 
-    def __init__(self, folder: Path, missing: tuple[str, ...] = ()) -> None:
-        """Prepare; no file is opened.
-
-        Args:
-            folder: Holds the folders of gateways, at any depth.
-            missing: Which rows may be lacking and why, see `runtime.usage.sync`.
-        """
-        self._folder = folder
-        self.missing = missing
-        self.damaged = 0
-        """Lines of the last reading that are no row; the last line of a running gateway may be."""
+    _folder: Path
+    missing: tuple[str, ...] = ()
+    """Which rows may be lacking and why, see `runtime.usage.sync`."""
+    damaged: int = 0
+    """Lines of the last reading that are no row; the last line of a running gateway may be."""
 
     @property
     def paths(self) -> list[Path]:
@@ -88,7 +83,7 @@ class UsageReader:
                 yield row
 
     def requests(self) -> Iterator[RecordedRequest]:
-        """Yield each request of a client that was given a version; copies are left out.
+        """Yield the requests of clients that were given a version; copies are left out.
 
         Raises:
             OSError: a file cannot be read.
@@ -115,12 +110,12 @@ class UsageReader:
     def _lines(
         self, patterns: Sequence[str], since: float = 0.0, *, strict: bool = False
     ) -> Iterator[bytes]:
-        """Yield the lines of each file that was written since, each file once.
+        """Yield the lines of the files that were written since, every file once.
 
         The folder is listed until every file was read, for a gateway may rotate its log meanwhile.
 
         Args:
-            patterns: Of file names.
+            patterns: Patterns of file names.
             since: Seconds since 1970.
             strict: Whether to raise where a file cannot be read.
         """
@@ -151,17 +146,16 @@ class UsageReader:
     ) -> Iterator[tuple[Path, _Identity]]:
         for path in sorted(path for pattern in patterns for path in self._folder.rglob(pattern)):
             try:
-                found = path.stat()
+                status = path.stat()
             except FileNotFoundError:  # renamed meanwhile
                 yield path, _VANISHED
-                continue
             except OSError as error:
                 if strict:
                     raise
                 self._add_missing(f"in {path}", error.strerror or str(error))
-                continue
-            if found.st_mtime >= since:
-                yield path, _identity(found)
+            else:
+                if status.st_mtime >= since:
+                    yield path, _identity(status)
 
     def _add_missing(self, where: str, why: str) -> None:
         text = f"requests {where} are lacking: {why}"
@@ -173,20 +167,16 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     try:
         row = to_usage_row(json.loads(line))
         time = datetime.fromisoformat(row["time"])
-        numbers = [row[name] for name in _NUMBERS if row.get(name) is not None]
+        numbers = [row["latency_s"], *(row[n] for n in _NUMBERS if row.get(n) is not None)]
         is_sound = (
             time.tzinfo is not None
             and type(row["status"]) is int
-            and all(map(_is_finite, (row["latency_s"], *numbers)))
+            and all(type(n) in {int, float} and math.isfinite(n) for n in numbers)
         )
     except (ValueError, KeyError, TypeError, OverflowError):
         return None
     return row if is_sound else None
 
 
-def _is_finite(value: Any) -> bool:
-    return type(value) in {int, float} and math.isfinite(value)
-
-
-def _identity(found: os.stat_result) -> _Identity:
-    return found.st_dev, found.st_ino
+def _identity(status: os.stat_result) -> _Identity:
+    return status.st_dev, status.st_ino

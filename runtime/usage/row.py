@@ -1,22 +1,30 @@
-"""The usage row of one request, from the request's head to the end of its answer."""
+"""The usage row of a request, written by a gateway or translated from a row of an Envoy."""
 
+import json
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Final
+from http import HTTPStatus
+from typing import Any, Final
 
 import msgspec
 
 LIVE: Final = "live"
 """Purpose of a client's request."""
+CLIENT_LEFT: Final = 499
+"""Status of a request whose client left."""
 BY_PIECES: Final = "pieces"
 """Value of `UsageRow.counted`: the output tokens are a lower bound."""
+_MARK_OF_ENVOY: Final = b'"latency_us":'
+"""In every line that an Envoy wrote, and in no line of a gateway: quotes in a value are escaped."""
+_SERVER_ABORT_FLAGS: Final = frozenset({"UC", "UR", "UPE", "UMSDR", "SI"})
+"""Envoy's response flags for a server that broke off or fell silent."""
 
 
 class UsageRow(msgspec.Struct, omit_defaults=False):
-    """One request. Times are UTC, durations seconds."""
+    """A request in the usage log. Times are UTC, durations seconds."""
 
     time: str
     request_id: str
@@ -54,7 +62,7 @@ class UsageRow(msgspec.Struct, omit_defaults=False):
     """Number of retries: servers tried in vain before the last, plus repeats on a new connection
     to the same server because the kept one had closed."""
     unit: str | None = None
-    """Stands for the user or session that the split keeps on one version, so that users can be
+    """Pseudonym of the user or session that the split keeps on a version, so that users can be
     counted: 16 hex digits, a hash keyed with the operator's secret, different for each alias and
     rollout. None: the request names no user, or the split goes by key or by request."""
     counted: str | None = None
@@ -78,26 +86,19 @@ class Tokens(msgspec.Struct):
         return (self.prompt_tokens or 0) + (self.completion_tokens or 0)
 
 
-class _RequestIds:
-    """Unguessable ids, drawn from the system many at a time."""
-
-    def __init__(self) -> None:
-        self._drawn: list[str] = []
-
-    def next(self) -> str:
-        """Return 32 hex digits."""
-        if not self._drawn:
-            drawn = secrets.token_hex(_ID_BYTES * _IDS_AT_ONCE)
-            step = 2 * _ID_BYTES
-            self._drawn = [drawn[at : at + step] for at in range(0, len(drawn), step)]
-        return self._drawn.pop()
-
-
 _ID_BYTES: Final = 16
 _IDS_AT_ONCE: Final = 256
-_REQUEST_IDS: Final = _RequestIds()
+_request_ids: Final[list[str]] = []
+"""Unguessable ids of 32 hex digits, drawn from the system many at a time."""
 _NO_TOKENS: Final = Tokens()
 _MICROSECONDS: Final = 1_000_000
+
+
+def _next_request_id() -> str:
+    if not _request_ids:
+        drawn, step = secrets.token_hex(_ID_BYTES * _IDS_AT_ONCE), 2 * _ID_BYTES
+        _request_ids.extend(drawn[at : at + step] for at in range(0, len(drawn), step))
+    return _request_ids.pop()
 
 
 @lru_cache(maxsize=1)
@@ -120,30 +121,25 @@ def _whole_microseconds(seconds: float) -> float:
 
 
 class UsageRecorder:
-    """Fills the usage row of one request and hands it over once."""
+    """Fills the usage row of a request and hands the complete row to `add` once.
+
+    The clock of the row starts with the recorder.
+    """
 
     __slots__ = ("_add", "_began", "is_closed", "row", "tokens")
 
     def __init__(self, add: Callable[[UsageRow], None], path: str, revision: int) -> None:
-        """Begin the row and start its clock.
-
-        Args:
-            add: Takes the complete row.
-            path: Path of the request.
-            revision: Revision of the routing table.
-        """
         self._add = add
         self._began = time.monotonic()
         self.is_closed = False
-        """Whether the row was handed over."""
         self.tokens = _NO_TOKENS
-        self.row = UsageRow(_now(), _REQUEST_IDS.next(), path=path, revision=revision)
+        self.row = UsageRow(_now(), _next_request_id(), path=path, revision=revision)
 
     def aside(self, purpose: str) -> "UsageRecorder":
-        """Return a recorder for a second request beside this one, which is no client's."""
-        made = UsageRecorder(self._add, self.row.path, self.row.revision)
-        made.row.purpose = purpose
-        return made
+        """Return a recorder for a second request beside the first, which is no client's."""
+        recorder = UsageRecorder(self._add, self.row.path, self.row.revision)
+        recorder.row.purpose = purpose
+        return recorder
 
     def first_byte(self) -> None:
         """Note that the server has begun to answer."""
@@ -151,11 +147,11 @@ class UsageRecorder:
             self.row.first_byte_s = _whole_microseconds(time.monotonic() - self._began)
 
     def write(self, status: int) -> None:
-        """Complete the row and hand it over, unless that was done.
+        """Complete the row and hand the row over, unless that was done.
 
         Raises:
-            Exception: whatever `add` raises where the log cannot take the row; the request must
-                not be answered then.
+            Exception: as `add`, where the log cannot take the row; the request must not be
+                answered then.
         """
         if self.is_closed:
             return
@@ -165,3 +161,46 @@ class UsageRecorder:
         row.latency_s = _whole_microseconds(time.monotonic() - self._began)
         row.input_tokens, row.output_tokens = tokens.prompt_tokens, tokens.completion_tokens
         self._add(row)
+
+
+def to_usage_row(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row with the fields of `UsageRow`; a row of a gateway comes back as it is.
+
+    Raises:
+        KeyError, TypeError, ValueError: `row` is no usage row.
+    """
+    if "latency_us" not in row:
+        return row
+    latency_us, first_byte_us = row["latency_us"], row.get("first_byte_us")
+    return {
+        **row,
+        **{name: row.get(name) or "" for name in ("client", "alias", "version", "server", "path")},
+        "latency_s": row["duration_ms"] / 1e3 if latency_us is None else latency_us / 1e6,
+        "first_byte_s": None if first_byte_us is None else first_byte_us / 1e6,
+        "status": _status(row),
+        "stream": row.get("stream") == "true",
+        "purpose": LIVE,
+    }
+
+
+def translate_lines(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the lines of a usage log with the fields of `UsageRow`; damaged lines as they are."""
+    for line in lines:
+        if _MARK_OF_ENVOY not in line:
+            yield line
+            continue
+        try:
+            row = to_usage_row(json.loads(line))
+        except (KeyError, TypeError, ValueError):
+            yield line
+        else:
+            yield json.dumps(row).encode() + b"\n"
+
+
+def _status(row: Mapping[str, Any]) -> int:
+    status, flags = int(row["status"]), set(str(row.get("flags") or "").split(","))
+    if "DC" in flags:  # Envoy's flag for a client that left
+        return CLIENT_LEFT
+    if status < HTTPStatus.BAD_REQUEST and flags & _SERVER_ABORT_FLAGS:
+        return HTTPStatus.BAD_GATEWAY
+    return status

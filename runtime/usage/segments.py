@@ -22,7 +22,7 @@ _TAIL_BYTES: Final = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One file of one gateway's usage log."""
+    """A file of a gateway's usage log."""
 
     path: Path
     gateway: str
@@ -69,18 +69,18 @@ def segments(state_dir: Path) -> Iterator[Segment]:
 
 
 def gateway_segments(gateway_dir: Path) -> Iterator[Segment]:
-    """Yield the segments of one gateway that hold a row.
+    """Yield the segments of a gateway that hold a row.
 
     All files are inspected before the first segment is given, again after a rotation.
 
     Raises:
         OSError: a file cannot be read.
     """
-    names: list[Path] = []
-    found: list[Segment] = []
-    while (now := sorted(gateway_dir.glob(LOG_PATTERN))) != names:
-        names, found = now, [*_inspect(now)]
-    yield from found
+    paths: list[Path] = []
+    inspected: list[Segment] = []
+    while (now := sorted(gateway_dir.glob(LOG_PATTERN))) != paths:
+        paths, inspected = now, [*_inspect(now)]
+    yield from inspected
 
 
 def _inspect(paths: Iterable[Path]) -> Iterator[Segment]:

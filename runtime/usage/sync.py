@@ -17,11 +17,12 @@ from typing import Any, Final
 from fleet.errors import EngineError, FleetError
 from runtime.files import locked_file
 from runtime.json_client import JsonClient
+from runtime.usage.log import cut_incomplete_line
 from runtime.usage.read import COPY_PREFIX
 from runtime.usage.segments import USAGE_PATH, gateway_segments
 
 MAX_SECONDS: Final = 20.0
-"""Upper bound of the seconds that one run copies from one gateway; the next run goes on."""
+"""Upper bound of the seconds that a run copies from a gateway; the next run goes on."""
 MAX_SKEW: Final = timedelta(seconds=30)
 """Upper bound of the difference of clocks; beyond it rows would count in the wrong windows."""
 _MIB: Final = 2**20
@@ -46,7 +47,7 @@ async def sync_usage(
     clock: Callable[[], datetime],
     seconds: Callable[[], float] = time.monotonic,
 ) -> tuple[str, ...]:
-    """Copy what gateways on other machines have logged; return why requests may be lacking.
+    """Copy the usage logs of gateways on other machines; return why requests may be lacking.
 
     Args:
         sources: The gateways.
@@ -55,7 +56,7 @@ async def sync_usage(
         seconds: Clock for the time that copying takes.
 
     Returns:
-        A sentence for each gateway that could not be copied whole.
+        A sentence for every gateway that could not be copied whole.
     """
     gateways = [*sources]
     reasons = await asyncio.gather(
@@ -74,7 +75,7 @@ async def _sync_gateway(
     clock: Callable[[], datetime],
     seconds: Callable[[], float],
 ) -> str:
-    """Copy from one gateway; return why requests are lacking, empty: none are."""
+    """Copy the usage log of a gateway; return why requests are lacking, empty: none are."""
     if source.unavailable:
         return source.unavailable
     try:
@@ -105,7 +106,7 @@ async def _copy_segments(
     since: datetime,
     seconds: Callable[[], float],
 ) -> int:
-    """Copy what is new; return how many bytes are left to copy."""
+    """Copy the new rows; return the number of bytes that are left to copy."""
     deadline, left = seconds() + MAX_SECONDS, 0
     keys_here = {segment.key for segment in gateway_segments(folder)}
     for file in listing["files"]:
@@ -139,9 +140,4 @@ def _open_copy(path: Path) -> Iterator[tuple[int, int]]:
         BlockingIOError: another run writes the copy.
     """
     with locked_file(path, timeout_s=0, flags=os.O_APPEND) as copy:
-        size = os.fstat(copy).st_size
-        tail = os.pread(copy, _MIB, max(0, size - _MIB))
-        if tail and not tail.endswith(b"\n"):
-            size += tail.rfind(b"\n") + 1 - len(tail)
-            os.ftruncate(copy, size)
-        yield copy, size
+        yield copy, cut_incomplete_line(copy)

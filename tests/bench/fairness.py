@@ -21,8 +21,8 @@ from pathlib import Path
 import aiohttp
 
 from fleet.traffic import TrafficPolicy
+from runtime.engines.vllm_metrics import parse_metrics
 from runtime.gateway.control import LocalGateways
-from runtime.gateway.probes import parse_load
 from runtime.gateway.process import serving
 from tests.runtime.gateway.live import CORVID, Served, routes, running
 from tests.runtime.gateway.stage import ACME, CHAT, MAIN, chat
@@ -82,8 +82,7 @@ class Fleet:
         return sum(float(each) for each in _MADE.findall(await self.page()))
 
     async def is_idle(self) -> bool:
-        load = parse_load((await self.page()).encode())
-        return load is not None and not load.running + load.waiting
+        return parse_metrics(await self.page()).in_flight == 0
 
 
 async def play(fleet: Fleet, size: int, tokens: int) -> str:
@@ -101,8 +100,8 @@ async def play(fleet: Fleet, size: int, tokens: int) -> str:
             waits.append(f"none in {PATIENCE_S:.0f}")
         await asyncio.sleep(0.5)
     rate = (await fleet.made() - before) / (time.perf_counter() - began)
-    load = parse_load((await fleet.page()).encode())
-    seen = f"{load.running} run, {load.waiting} wait" if load else "nothing is told"
+    load = parse_metrics(await fleet.page())
+    seen = f"{load.running} run, {load.waiting} wait"
     for each in tasks:
         each.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -27,7 +27,7 @@ CASES = [
         "",
         "FC1004",
         f"{F}:7:3",
-        "Path of its weights",
+        "Path of the weights",
     ),
     Case("no listen", F, 'listen: "127.0.0.1:8080"', "", "FC1004", f"{F}:25:3", "`listen`"),
     # --- values

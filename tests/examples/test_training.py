@@ -106,7 +106,7 @@ def test_there_are_six_good_adapters_of_three_clients_and_they_fit_a_repository(
 
 
 @pytest.mark.live
-@pytest.mark.long
+@pytest.mark.proof
 def test_an_adapter_trained_again_is_as_accurate_within_two_points(
     tmp_path: Path, vllm_python: Path
 ) -> None:

@@ -6,12 +6,19 @@ A secret tells which client calls, so two keys with the same secret are refused.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from fleet.codes import nearest
-from fleet.config.checks.references import DeclaredNames, Path, check_places, reference
+from fleet.config.checks.references import (
+    DeclaredAdapter,
+    DeclaredNames,
+    adapters_of,
+    check_places,
+    check_zone,
+    reference,
+)
 from fleet.config.facts import ProjectFacts
 from fleet.config.lockfile import Lock
+from fleet.config.merge import Path
 from fleet.config.problems import Problem
-from fleet.config.schema.clients import Adapter, Demand
+from fleet.config.schema.clients import Adapter
 from fleet.config.schema.fleet import Declarations
 from fleet.names import AdapterName, Version, is_id
 from fleet.response_format import FormatKind, flaw
@@ -19,38 +26,30 @@ from fleet.response_format import FormatKind, flaw
 
 def check_keys(given: Declarations, fingerprints: Mapping[str, str | None]) -> Iterator[Problem]:
     """Yield keys that share a secret; `fingerprints` are by reference, None: not readable."""
-    seen: dict[str, tuple[str | int, ...]] = {}
+    seen: dict[str, Path] = {}
     for client_name, client in sorted(given.clients.items()):
         for key, secret in sorted(client.keys.items()):
             path = ("clients", client_name, "keys", key)
-            identity = fingerprints.get(secret) or secret
-            if identity in seen:
-                other = seen[identity]
+            other = seen.setdefault(fingerprints.get(secret) or secret, path)
+            if other != path:
                 detail = (
                     f"`{client_name}/{key}` and `{other[1]}/{other[3]}` have the same secret, so "
                     "a gateway cannot tell who calls."
                 )
-                yield Problem(
-                    "FC1213",
-                    path,
-                    detail,
-                    hint="Give each key its own secret.",
-                    command=f"fleetctl key create {client_name}/{key}",
-                    also=(("the other key at", other),),
-                )
-            else:
-                seen[identity] = path
+                hint = "Give each key its own secret."
+                command = f"fleetctl key create {client_name}/{key}"
+                also = (("the other key at", other),)
+                yield Problem("FC1213", path, detail, hint=hint, command=command, also=also)
 
 
 FEWEST, MOST = 5, 10
-"""Inputs of a smoke test. 8 that all must pass catch a version that breaks 30 % of its answers
-with 94 %; more prove little more, and the test must be over in seconds.
+"""Inputs of a smoke test. 8 inputs that all must pass catch a version that breaks 30 % of its
+answers with 94 %; more inputs prove little more, and the test must be over in seconds.
 """
 
 
-def check_smoke(at: Path, adapter: Adapter) -> Iterator[Problem]:
-    """Check an adapter's smoke test; a missing smoke test is for `lint`."""
-    inputs = adapter.smoke
+def _smoke(at: Path, inputs: Sequence[str]) -> Iterator[Problem]:
+    """Check the inputs of a smoke test; a missing smoke test is for `lint`."""
     for position, text in enumerate(inputs):
         if text in inputs[:position]:
             detail = f"It is asked already: input {inputs.index(text) + 1} of {len(inputs)}."
@@ -65,7 +64,7 @@ def check_smoke(at: Path, adapter: Adapter) -> Iterator[Problem]:
         yield Problem("FC1231", (*at, "smoke"), detail, hint=hint)
 
 
-def check_traffic(at: Path, adapter: Adapter, facts: ProjectFacts) -> Iterator[Problem]:
+def _traffic(at: Path, adapter: Adapter, facts: ProjectFacts) -> Iterator[Problem]:
     """Check an adapter's format and shadow."""
     wanted = adapter.format
     if wanted is not None and wanted.kind is FormatKind.SCHEMA and wanted.text in facts.schemas:
@@ -96,28 +95,27 @@ def check_clients(
     """Check clients and adapters."""
     former: dict[str, Path] = {}
     unlocked: list[AdapterName] = []
-    unrecorded: list[tuple[str, Path]] = []
-    lock, aliases = facts.lock, {*names.aliases}
+    unrecorded: list[DeclaredAdapter] = []
     for client_name, client in given.clients.items():
-        path: Path = ("clients", client_name)
-        yield from reference("FC1201", "tier", client.tier, names.tiers, (*path, "tier"))
-        for task, adapter in client.adapters.items():
-            at = (*path, "adapters", task)
-            yield from _adapter(at, adapter, names, facts)
-            yield from check_traffic(at, adapter, facts)
-            yield from check_smoke(at, adapter)
-            name = AdapterName(client_name, task, adapter.base, Version.parse(adapter.version))
-            if str(name) in lock.adapters:
-                yield from _rank(given, lock, name)
-            elif name.base in names.bases:
-                unlocked.append(name)
-            if adapter.formerly:
-                yield from _rename((*at, "formerly"), adapter.formerly, aliases, former)
-            if adapter.demand and adapter.demand.observed and name.alias not in facts.observed:
-                unrecorded.append((name.alias, (*at, "demand", "observed")))
-    if unlocked:
-        yield from _unlocked(unlocked, lock)
-    yield from _unrecorded(given, unrecorded)
+        path = ("clients", client_name, "tier")
+        yield from reference("FC1201", "tier", client.tier, names.tiers, path)
+    for adapter in adapters_of(given):
+        at, alias, declared = adapter.path, adapter.alias, adapter.declared
+        yield from _adapter(at, declared, names, facts)
+        yield from _traffic(at, declared, facts)
+        yield from _smoke(at, declared.smoke)
+        version = Version.parse(declared.version)
+        name = AdapterName(adapter.client, str(at[-1]), declared.base, version)
+        if str(name) in facts.lock.adapters:
+            yield from _rank(given, facts.lock, name)
+        elif name.base in names.bases:
+            unlocked.append(name)
+        if declared.formerly:
+            yield from _rename((*at, "formerly"), declared.formerly, names.aliases, former)
+        if declared.demand and declared.demand.observed and alias not in facts.observed:
+            unrecorded.append(adapter)
+    yield from _unlocked(unlocked, facts.lock)
+    yield from _unrecorded(unrecorded)
     yield from check_places(given, names)
 
 
@@ -127,47 +125,39 @@ def _adapter(
     yield from reference("FC1202", "base", adapter.base, names.bases, (*at, "base"))
     yield from reference("FC1203", "rollout", adapter.rollout, names.rollouts, (*at, "rollout"))
     yield from reference("FC1205", "host", adapter.pin, names.holders, (*at, "pin"))
-    if adapter.demand:
-        yield from _demand((*at, "demand"), adapter.demand, names, facts)
     for key, file in (("golden", adapter.golden), ("rolling", adapter.rolling)):
         if file in facts.absent:
             detail = f"`{file}` does not exist in the project."
             hint = "Add the file, or correct the path; versions are compared on it."
             yield Problem("FC1216", (*at, key), detail, hint=hint)
-
-
-def _demand(
-    at: Path, demand: Demand, names: DeclaredNames, facts: ProjectFacts
-) -> Iterator[Problem]:
-    if facts.zones and demand.timezone not in facts.zones:
-        hint = nearest(demand.timezone, tuple(sorted(facts.zones)))
-        detail = f"`{demand.timezone}` is not in the time zone database."
-        hint = hint or "Write such as `Europe/Paris`."
-        yield Problem("FC1206", (*at, "timezone"), detail, hint=hint)
-    if demand.peak_rpm is None and not demand.observed and not names.writes(*at, "peak_rpm"):
-        detail = f"`{'.'.join(map(str, at))}` has no `peak_rpm`."
+    demand, path = adapter.demand, (*at, "demand")
+    if demand is None:
+        return
+    yield from check_zone(demand.timezone, facts, (*path, "timezone"))
+    if demand.peak_rpm is None and not demand.observed and "peak_rpm" not in names.written(*path):
+        detail = f"`{'.'.join(map(str, path))}` has no `peak_rpm`."
         hint = "Add `peak_rpm: 30`, requests per minute in the busiest hour, or `observed: true`."
-        yield Problem("FC1004", at, detail, hint=hint, at="key")
+        yield Problem("FC1004", path, detail, hint=hint, at="key")
 
 
-def _unrecorded(given: Declarations, missing: Sequence[tuple[str, Path]]) -> Iterator[Problem]:
+def _unrecorded(adapters: Sequence[DeclaredAdapter]) -> Iterator[Problem]:
     """Name adapters whose `observed` demand was never recorded; a declared demand holds then."""
+    command = "fleetctl demand record"
     waiting = []
-    for alias, path in missing:
-        _, client, _, task, *_ = path
-        demand = given.clients[str(client)].adapters[str(task)].demand
-        if demand and demand.peak_rpm is not None:
-            waiting.append((alias, path))
+    for adapter in adapters:
+        if adapter.declared.demand and adapter.declared.demand.peak_rpm is not None:
+            waiting.append(adapter)
             continue
-        detail = f"No demand of `{alias}` was recorded, and none is declared in its place."
+        detail = f"No demand of `{adapter.alias}` was recorded, and none is declared in its place."
         hint = "Record it while a gateway runs, or give `peak_rpm` until then."
-        yield Problem("FC1226", path, detail, hint=hint, command="fleetctl demand record")
+        path = (*adapter.path, "demand", "observed")
+        yield Problem("FC1226", path, detail, hint=hint, command=command)
     if waiting:
-        aliases = ", ".join(alias for alias, _ in waiting[:3]) + (", …" if waiting[3:] else "")
+        aliases = ", ".join([adapter.alias for adapter in waiting[:3]] + ["…"] * bool(waiting[3:]))
         which = "1 adapter" if len(waiting) == 1 else f"{len(waiting)} adapters"
         detail = f"No demand of {which} was recorded yet; the declared one holds ({aliases})."
-        command = "fleetctl demand record"
-        yield Problem("FC1226", waiting[0][1], detail, command=command, severity="warning")
+        path = (*waiting[0].path, "demand", "observed")
+        yield Problem("FC1226", path, detail, command=command, severity="warning")
 
 
 def _unlocked(names: Sequence[AdapterName], lock: Lock) -> Iterator[Problem]:
@@ -175,7 +165,7 @@ def _unlocked(names: Sequence[AdapterName], lock: Lock) -> Iterator[Problem]:
     for locked in sorted(map(AdapterName.parse, lock.adapters)):
         versions.setdefault(locked.alias, []).append(str(locked))
     for name in names:
-        known = versions.get(name.alias, [])
+        known = versions.get(name.alias)
         near = f"In the lock: {', '.join(known[-4:])}." if known else ""
         detail = f"`{name}` was never added to the library: its bytes are not pinned."
         path = ("clients", name.client, "adapters", name.task, "version")
@@ -198,7 +188,7 @@ def _rank(given: Declarations, lock: Lock, name: AdapterName) -> Iterator[Proble
 
 
 def _rename(
-    path: Path, alias: str, aliases: set[str], former: dict[str, Path]
+    path: Path, alias: str, aliases: Sequence[str], former: dict[str, Path]
 ) -> Iterator[Problem]:
     parts = alias.split("-")
     first = former.setdefault(alias, path)

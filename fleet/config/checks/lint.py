@@ -1,4 +1,4 @@
-"""Warns of declarations that are well-formed and do not do what their author expects.
+"""Warns of well-formed declarations that do not have the effect that their author expects.
 
 For `fleetctl validate` alone. A plan says the same of the versions that the plan is about.
 """
@@ -7,51 +7,44 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from fleet.config.checks.clients import FEWEST, MOST
-from fleet.config.checks.references import Path
+from fleet.config.checks.references import DeclaredAdapter, adapters_of
+from fleet.config.merge import Path
 from fleet.config.problems import Problem
-from fleet.config.schema.clients import Adapter
 from fleet.config.schema.fleet import Declarations
 from fleet.config.schema.rollouts import Gate
-from fleet.names import alias_name
 from fleet.rollout_policy import OFFLINE, RISES
 
-STANDARD = "standard"
 _READ_ALONG = {"format_drop": "the form", "truncation_rise": "the end"}
-"""What of the answers only fleetctl's own gateway writes down."""
-_Adapters = Sequence[tuple[Path, str, Adapter]]
-"""Place, alias and declaration."""
+"""Properties of answers that only fleetctl's own gateway writes down, by metric."""
 
 
 def lint(given: Declarations) -> Iterator[Problem]:
     """Yield warnings; several of the same kind become one, at the first place."""
-    adapters = [
-        (("clients", client, "adapters", task), alias_name(client, task), adapter)
-        for client, declared in given.clients.items()
-        for task, adapter in declared.adapters.items()
-    ]
+    adapters = [*adapters_of(given)]
     yield from _smoke(adapters)
-    asked: dict[str, list[tuple[Path, str, Adapter]]] = defaultdict(list)
-    for one in adapters:
-        asked[one[2].rollout or given.defaults.rollout or STANDARD].append(one)
-    judged: dict[str, list[tuple[Path, str, Adapter]]] = defaultdict(list)
-    for name, users in asked.items():
+    by_rollout: dict[str, list[DeclaredAdapter]] = defaultdict(list)
+    for adapter in adapters:
+        by_rollout[adapter.declared.rollout or given.defaults.rollout].append(adapter)
+    by_gate: dict[str, list[DeclaredAdapter]] = defaultdict(list)
+    for name, users in by_rollout.items():
         gates = given.rollouts[name].gates if name in given.rollouts else ()
         if not gates:
             yield _unjudged(given, name, users)
-        for own_gate in gates:
-            judged[own_gate] += users
+        for gate_name in gates:
+            by_gate[gate_name] += users
     for name, gate in given.gates.items():
-        at: Path = ("gates", name)
         if not any(name in rollout.gates for rollout in given.rollouts.values()):
             detail = f"No rollout asks `{name}`, so it stops no version."
             hint = f"Add it to the `gates` of a rollout: `gates: [{name}]`."
-            yield Problem("FC1248", at, detail, hint=hint, at="key", severity="warning")
-        elif judged[name]:
-            yield from _blind(given, name, gate, judged[name])
+            yield Problem(
+                "FC1248", ("gates", name), detail, hint=hint, at="key", severity="warning"
+            )
+        elif by_gate[name]:
+            yield from _blind(given, name, gate, by_gate[name])
 
 
-def _smoke(adapters: _Adapters) -> Iterator[Problem]:
-    none = [adapter for adapter in adapters if not adapter[2].smoke]
+def _smoke(adapters: Sequence[DeclaredAdapter]) -> Iterator[Problem]:
+    none = [adapter for adapter in adapters if not adapter.declared.smoke]
     if none:
         detail = (
             f"Versions of {_named(none)} get traffic, also after a rollback, without known inputs "
@@ -61,42 +54,40 @@ def _smoke(adapters: _Adapters) -> Iterator[Problem]:
             f"Add `smoke: [..., ...]` with {FEWEST} to {MOST} known inputs, at least one of which "
             "the base answers differently."
         )
-        yield Problem("FC1232", none[0][0], detail, hint=hint, at="key", severity="warning")
-    for at, alias, declared in adapters:
-        if len(declared.smoke) > MOST:
-            detail = (
-                f"`{alias}` has {len(declared.smoke)} inputs, of which the first {MOST} are asked."
-            )
+        yield Problem("FC1232", none[0].path, detail, hint=hint, at="key", severity="warning")
+    for adapter in adapters:
+        inputs, path = len(adapter.declared.smoke), (*adapter.path, "smoke", MOST)
+        if inputs > MOST:
+            detail = f"`{adapter.alias}` has {inputs} inputs, of which the first {MOST} are asked."
             hint = "Put the ones that tell most first, and delete the others."
-            yield Problem("FC1233", (*at, "smoke", MOST), detail, hint=hint, severity="warning")
+            yield Problem("FC1233", path, detail, hint=hint, severity="warning")
 
 
-def _unjudged(given: Declarations, name: str, users: _Adapters) -> Problem:
+def _unjudged(given: Declarations, name: str, users: Sequence[DeclaredAdapter]) -> Problem:
     asks = f"`gates: [{', '.join([*given.gates][:4]) or 'errors'}]`"
+    at, hint = users[0].path, f"Declare `rollouts: {{{name}: {{{asks[1:-1]}}}}}`"
     if name in given.rollouts:
-        at: Path = ("rollouts", name)
-        hint = f"Add {asks} to it"
-    else:
-        at = users[0][0]
-        hint = f"Declare `rollouts: {{{name}: {{{asks[1:-1]}}}}}`"
+        at, hint = ("rollouts", name), f"Add {asks} to it"
     if not given.gates:
         hint += ", and `gates: {errors: {metric: error_rate_rise, max: 2pp}}`"
     detail = f"New versions of {_named(users)} take over by time alone: `{name}` asks no gate."
     return Problem("FC1246", at, detail, hint=f"{hint}.", at="key", severity="warning")
 
 
-def _blind(given: Declarations, name: str, gate: Gate, users: _Adapters) -> Iterator[Problem]:
+def _blind(
+    given: Declarations, name: str, gate: Gate, users: Sequence[DeclaredAdapter]
+) -> Iterator[Problem]:
     """Yield why a gate can pass no version, of any adapter or of some."""
     at: Path = ("gates", name)
-    said = _READ_ALONG.get(gate.metric)
+    only_own = _READ_ALONG.get(gate.metric)
     if gate.metric in OFFLINE:
         why, lack = "is judged on a golden set, of which there is none", "golden"
         hint = "Add `golden: golden/FILE.jsonl` to the adapter, or to the gate."
     elif not given.gateways:
         why, lack = "is judged on the requests that gateways write down, and none is declared", ""
         hint = 'Add `gateways: {main: {listen: "127.0.0.1:8080"}}`.'
-    elif said and all(gateway.kind == "envoy" for gateway in given.gateways.values()):
-        why, lack = f"needs to know {said} of answers, which no Envoy writes down", ""
+    elif only_own and all(gateway.kind == "envoy" for gateway in given.gateways.values()):
+        why, lack = f"needs to know {only_own} of answers, which no Envoy writes down", ""
         hint = "Declare a gateway of fleetctl's own, or leave the gate out."
     elif gate.metric == "format_drop":
         why, lack = "counts answers without the declared form, of which there is none", "format"
@@ -110,18 +101,17 @@ def _blind(given: Declarations, name: str, gate: Gate, users: _Adapters) -> Iter
     if not blind or (lack == "golden" and gate.golden is not None):
         return
     detail = f"`{name}` {why}; no version of {_named(blind)} can pass it."
-    where, also = (blind[0][0], (("asked by", at),)) if lack else (at, ())
+    where, also = (blind[0].path, (("asked by", at),)) if lack else (at, ())
     yield Problem("FC1247", where, detail, hint=hint, at="key", also=also, severity="warning")
 
 
-def _lacks(given: Declarations, user: tuple[Path, str, Adapter], what: str) -> bool:
+def _lacks(given: Declarations, user: DeclaredAdapter, lack: str) -> bool:
     """Say whether an adapter has no golden set, no format, or a split with nothing to split."""
-    at, _, adapter = user
-    if what == "keys":
-        return adapter.sticky == "key" and len(given.clients[str(at[1])].keys) < 2  # noqa: PLR2004 (one for each version)
-    return getattr(adapter, what) is None
+    if lack == "keys":
+        return user.declared.sticky == "key" and len(given.clients[user.client].keys) < 2  # noqa: PLR2004 (one for each version)
+    return getattr(user.declared, lack) is None
 
 
-def _named(users: _Adapters) -> str:
-    first, more = f"`{users[0][1]}`", len(users) - 1
+def _named(users: Sequence[DeclaredAdapter]) -> str:
+    first, more = f"`{users[0].alias}`", len(users) - 1
     return f"{first} and {more} more" if more else first

@@ -1,50 +1,44 @@
 """Checks bases, hosts and gateways: engines, ports, flags, and whether a base can be sharded."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 
 from fleet.codes import nearest
-from fleet.config.checks.references import DeclaredNames, Path, reference
+from fleet.config.checks.references import DeclaredNames, reference
+from fleet.config.facts import ProjectFacts
+from fleet.config.merge import Path
 from fleet.config.problems import Problem
 from fleet.config.schema.fleet import Declarations
-from fleet.config.schema.machines import Base, Gateway, Host
+from fleet.config.schema.machines import Gateway, Host
 from fleet.hardware import SHEETS, BaseShape, sheet_of
 from fleet.names import by_number
 from fleet.vllm import why_reserved
 
 
-def check_bases(given: Declarations, shapes: Mapping[str, BaseShape]) -> Iterator[Problem]:
-    """Check bases; `shapes` are their dimensions where known."""
+def check_bases(given: Declarations, facts: ProjectFacts) -> Iterator[Problem]:
+    """Check bases."""
     for name, base in given.bases.items():
         for flag, value in base.flags.items():
-            reserved = why_reserved(flag, str(value))
-            if reserved:
+            if reserved := why_reserved(flag, str(value)):
                 path: Path = ("bases", name, "flags", flag)
                 detail = f"`{flag}` is not free to choose: {reserved}."
                 yield Problem("FC1215", path, detail, hint="Delete the flag.", at="key")
-        if name in shapes:
-            yield from _width(name, base, shapes[name])
-
-
-def _width(name: str, base: Base, shape: BaseShape) -> Iterator[Problem]:
-    """Say that a base cannot be split over that number of devices."""
-    width = base.tensor_parallel or 1
-    if splits(shape, width):
-        return
-    fitting = [parts for parts in range(1, 65) if splits(shape, parts)]
-    detail = (
-        f"The {shape.num_attention_heads} attention heads, {shape.num_key_value_heads} key heads "
-        f"and the inner size of {shape.intermediate_size} of `{name}` cannot be divided among "
-        f"{width} devices."
-    )
-    hint = f"Choose one of {', '.join(map(str, fitting))}."
-    yield Problem("FC1220", ("bases", name, "tensor_parallel"), detail, hint=hint)
+        shape, width = facts.shape(name), base.tensor_parallel or 1
+        if shape and not splits(shape, width):
+            fitting = [parts for parts in range(1, 65) if splits(shape, parts)]
+            detail = (
+                f"The {shape.num_attention_heads} attention heads, {shape.num_key_value_heads} key "
+                f"heads and the inner size of {shape.intermediate_size} of `{name}` cannot be "
+                f"divided among {width} devices."
+            )
+            hint = f"Choose one of {', '.join(map(str, fitting))}."
+            yield Problem("FC1220", ("bases", name, "tensor_parallel"), detail, hint=hint)
 
 
 def splits(shape: BaseShape, width: int) -> bool:
     """Say whether a base can be divided among `width` devices.
 
-    Each gets whole attention heads and an equal part of the inner layer. With fewer key and
-    value heads than devices, each head is kept on several, and the devices must be a multiple
+    A device gets whole attention heads and an equal part of the inner layer. With fewer key and
+    value heads than devices, a head is kept on several devices, and the devices must be a multiple
     of the heads.
     """
     few, many = sorted((shape.num_key_value_heads, width))
@@ -61,7 +55,7 @@ def check_hosts(given: Declarations, names: DeclaredNames) -> Iterator[Problem]:
     servers: dict[str, Path] = {}
     for name, host in given.hosts.items():
         path: Path = ("hosts", name)
-        yield from _engine(path, host, _written(names, name))
+        yield from _engine(path, host, names)
         yield from _reserved((*path, "reserved_for"), host, given, names)
         for device, port in ports_of(host).items():
             own = host.devices[device].port is not None
@@ -73,57 +67,49 @@ def check_hosts(given: Declarations, names: DeclaredNames) -> Iterator[Problem]:
                 yield from _port(ports, (host.address, port), at)
         for server, attached in host.servers.items():
             at = (*path, "servers", server)
-            base = (*at, "base")
-            yield from reference("FC1202", "base", attached.base, names.bases, base)
-            if server in servers:
+            yield from reference("FC1202", "base", attached.base, names.bases, (*at, "base"))
+            first = servers.setdefault(server, at)
+            if first != at:
                 detail = f"Two servers are called `{server}`; addresses name servers alone."
-                also = (("first given at", servers[server]),)
+                also = (("first given at", first),)
                 hint = "Rename one of them."
                 yield Problem("FC1002", at, detail, hint=hint, at="key", also=also)
-            servers.setdefault(server, at)
             yield from _port(ports, (attached.url, 0), (*at, "url"))
     for name, gateway in given.gateways.items():
         address, _, port_text = gateway.listen.rpartition(":")
-        listen: Path = ("gateways", name, "listen")
-        yield from _port(ports, (address, int(port_text)), listen)
+        yield from _port(ports, (address, int(port_text)), ("gateways", name, "listen"))
         yield from _envoy(("gateways", name), gateway)
 
 
 def ports_of(host: Host) -> dict[str, int]:
     """Return ports by device: declared, or the host's port plus the position.
 
-    Places are counted in the order of the names, `gpu2` before `gpu10`: it is the same however
-    the devices are listed, and a device that is added behind the others moves no port.
+    Positions follow the order of the names, `gpu2` before `gpu10`: the order in the file means
+    nothing, and a device that is added behind the others moves no port.
     """
     return {
-        device: host.devices[device].port or host.port + place
-        for place, device in enumerate(sorted(host.devices, key=by_number))
+        device: host.devices[device].port or host.port + position
+        for position, device in enumerate(sorted(host.devices, key=by_number))
     }
 
 
 def check_kinds(given: Declarations, measured: Collection[str]) -> Iterator[Problem]:
-    """Yield kinds of device without a known speed.
-
-    Args:
-        given: The declarations.
-        measured: Kinds of which there is a profile.
-    """
-    told = {*measured}
+    """Yield kinds of device without a known speed; `measured` have a profile."""
+    known = {*measured}
     for name, host in given.hosts.items():
         for device, its in host.devices.items():
-            if its.kind in told or sheet_of(its.kind) is not None:
+            if its.kind in known or sheet_of(its.kind) is not None:
                 continue
-            told.add(its.kind)
+            known.add(its.kind)
+            path = ("hosts", name, "devices", device, "kind")
             detail = (
                 f"Nothing is known of the speed of `{its.kind}`, so servers on it are planned "
                 "without a limit of throughput."
             )
-            known = ", ".join(SHEETS)
-            hint = f"{nearest(its.kind, tuple(SHEETS))} Known are {known}; others are measured."
-            yield Problem(
-                "FC1262", ("hosts", name, "devices", device, "kind"), detail, hint=hint.strip(),
-                command="fleetctl calibrate SERVER", severity="warning",
-            )  # fmt: skip
+            hint = nearest(its.kind, tuple(SHEETS))
+            hint = f"{hint} Known are {', '.join(SHEETS)}; others are measured.".strip()
+            command = "fleetctl calibrate SERVER"
+            yield Problem("FC1262", path, detail, hint=hint, command=command, severity="warning")
 
 
 def _envoy(path: Path, gateway: Gateway) -> Iterator[Problem]:
@@ -138,8 +124,7 @@ def _envoy(path: Path, gateway: Gateway) -> Iterator[Problem]:
         f"Gateway `{path[1]}` is an Envoy: it assigns users to versions by another hash, keeps "
         "API keys in clear in its files, and writes bodies anew."
     )
-    command = "fleetctl plan"
-    hint = "The plan lists all that is lost in translation."
+    hint, command = "The plan lists all that is lost in translation.", "fleetctl plan"
     yield Problem("FC1260", path, detail, hint=hint, command=command, at="key", severity="warning")
 
 
@@ -158,38 +143,30 @@ def _port(
         yield Problem("FC1207", path, detail, hint="Choose another port.", also=also)
 
 
-def _written(names: DeclaredNames, host: str) -> Mapping[str, object]:
-    """Return a host as the file states it, malformed parts included."""
-    hosts = names.value.get("hosts")
-    its = hosts.get(host) if isinstance(hosts, dict) else None
-    return its if isinstance(its, dict) else {}
+_KEYS = {
+    "local": (("devices", "python"), ("servers", "paths")),
+    "fake": (("devices",), ("servers", "paths")),
+    "attach": (("servers",), ("devices",)),
+}
+"""Keys that a host needs and keys that a host must not have, by engine."""
+_EXAMPLES = {
+    "devices": "`devices: {gpu0: {kind: h100_80g, memory: 80GiB}}`",
+    "python": "`python: .venv-vllm/bin/python`",
+    "servers": "`servers: {a: {url: …, base: …, max_loras: 16, max_lora_rank: 64}}`",
+}
 
 
-def _engine(path: Path, host: Host, written: Mapping[str, object]) -> Iterator[Problem]:
-    unfit = {
-        "local": ("servers", "paths"),
-        "fake": ("servers", "paths"),
-        "attach": ("devices",),
-    }[host.engine]
+def _engine(path: Path, host: Host, names: DeclaredNames) -> Iterator[Problem]:
+    needed, unfit = _KEYS[host.engine]
     for key in unfit:
         if getattr(host, key):
             detail = f"A host of engine `{host.engine}` has no {key}."
             hint = "Delete it, or change `engine`."
             yield Problem("FC1208", (*path, key), detail, hint=hint, at="key")
-    needed = {
-        "local": ("devices", "python"),
-        "fake": ("devices",),
-        "attach": ("servers",),
-    }[host.engine]
-    examples = {
-        "devices": "`devices: {gpu0: {kind: h100_80g, memory: 80GiB}}`",
-        "python": "`python: .venv-vllm/bin/python`",
-        "servers": "`servers: {a: {url: …, base: …, max_loras: 16, max_lora_rank: 64}}`",
-    }
     for key in needed:
-        if not getattr(host, key) and not written.get(key):  # what is malformed is told already
+        if not getattr(host, key) and not names.written(*path, key):  # malformed: reported already
             detail = f"A host of engine `{host.engine}` needs `{key}`, and `{path[1]}` has none."
-            yield Problem("FC1209", path, detail, hint=f"Add {examples[key]}.", at="key")
+            yield Problem("FC1209", path, detail, hint=f"Add {_EXAMPLES[key]}.", at="key")
 
 
 def _reserved(

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from fleet.codes import nearest
+from fleet.config.facts import ProjectFacts
+from fleet.config.merge import Path, value_at
 from fleet.config.problems import Problem
 from fleet.config.schema.clients import Adapter
 from fleet.config.schema.fleet import Declarations
 from fleet.names import alias_name
-
-Path = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class DeclaredNames:
     clients: Sequence[str]
     aliases: Sequence[str]
     value: Mapping[str, Any]
-    """The merged values as written, with what is malformed."""
+    """The merged values as written, malformed values included."""
 
     @classmethod
     def of(cls, value: Mapping[str, Any], given: Declarations) -> Self:
@@ -48,14 +48,9 @@ class DeclaredNames:
             value,
         )
 
-    def writes(self, *path: str | int) -> bool:
-        """Say whether there is a value at `path`, well-formed or not."""
-        found: Any = self.value
-        for step in path:
-            if not isinstance(found, dict) or step not in found:
-                return False
-            found = found[step]
-        return True
+    def written(self, *path: str | int) -> Any:
+        """Return the value at `path` as written, well-formed or not; None: there is no value."""
+        return value_at(self.value, path)
 
 
 def aliases_of(clients: Any) -> Iterator[str]:
@@ -78,72 +73,79 @@ def reference(
     yield Problem(code, path, f"No {kind} is called `{name}`.", hint=hint)
 
 
+def check_zone(zone: str, facts: ProjectFacts, path: Path) -> Iterator[Problem]:
+    """Yield a problem where a time zone is not in the database."""
+    if facts.zones and zone not in facts.zones:
+        hint = nearest(zone, tuple(sorted(facts.zones))) or "Write such as `Europe/Paris`."
+        detail = f"`{zone}` is not in the time zone database."
+        yield Problem("FC1206", path, detail, hint=hint)
+
+
 @dataclass(frozen=True, slots=True)
-class _Preference:
-    """An adapter with who it is."""
+class DeclaredAdapter:
+    """An adapter as declared, with its client, its tier and its place in the files."""
 
     client: str
     tier: str
     alias: str
     path: Path
-    adapter: Adapter
+    declared: Adapter
+
+
+def adapters_of(given: Declarations) -> Iterator[DeclaredAdapter]:
+    """Yield the declared adapters."""
+    for name, client in given.clients.items():
+        tier = client.tier or given.defaults.tier
+        for task, adapter in client.adapters.items():
+            path = ("clients", name, "adapters", task)
+            yield DeclaredAdapter(name, tier, alias_name(name, task), path, adapter)
 
 
 def check_places(given: Declarations, names: DeclaredNames) -> Iterator[Problem]:
-    """Yield wishes that name nothing, or that no placement can meet."""
-    wishes = {
-        alias_name(name, task): _Preference(
-            name,
-            client.tier or given.defaults.tier,
-            alias_name(name, task),
-            ("clients", name, "adapters", task),
-            adapter,
-        )
-        for name, client in given.clients.items()
-        for task, adapter in client.adapters.items()
-    }
+    """Yield preferences that name nothing, or that no placement can meet."""
     homes = {server: host for host, its in given.hosts.items() for server in its.servers}
     known = frozenset({*names.aliases, *names.clients})
-    pinned: dict[str, list[_Preference]] = {}
-    for wish in wishes.values():
-        if wish.adapter.pin in homes:
-            pinned.setdefault(str(wish.adapter.pin), []).append(wish)
-    for wish in wishes.values():
-        if wish.adapter.avoid:
-            yield from _avoid(wish, given, names, homes)
-        if wish.adapter.apart:
-            yield from _apart(wish, known, pinned.get(wish.adapter.pin or "", ()))
-        if wish.adapter.pin:
-            yield from _reserved(wish, wish.adapter.pin, given, homes)
+    pinned: dict[str, list[DeclaredAdapter]] = {}
+    for adapter in adapters_of(given):
+        if adapter.declared.pin in homes:
+            pinned.setdefault(str(adapter.declared.pin), []).append(adapter)
+    for adapter in adapters_of(given):
+        yield from _avoid(adapter, given, names, homes)
+        yield from _apart(adapter, known, pinned.get(adapter.declared.pin or "", ()))
+        yield from _reserved(adapter, given, homes)
 
 
 def _avoid(
-    wish: _Preference, given: Declarations, names: DeclaredNames, homes: Mapping[str, str]
+    adapter: DeclaredAdapter, given: Declarations, names: DeclaredNames, homes: Mapping[str, str]
 ) -> Iterator[Problem]:
-    avoid, pin = wish.adapter.avoid, wish.adapter.pin
+    avoid, pin = adapter.declared.avoid, adapter.declared.pin
+    path = (*adapter.path, "avoid")
     for position, name in enumerate(avoid):
-        yield from reference("FC1205", "host", name, names.holders, (*wish.path, "avoid", position))
+        yield from reference("FC1205", "host", name, names.holders, (*path, position))
     if pin and {pin, homes.get(pin, pin)} & {*avoid}:
-        detail = f"`{wish.alias}` is pinned to `{pin}` and avoids it as well."
-        also = (("pinned at", (*wish.path, "pin")),)
+        detail = f"`{adapter.alias}` is pinned to `{pin}` and avoids it as well."
+        also = (("pinned at", (*adapter.path, "pin")),)
         hint = "Delete one of the two."
-        yield Problem("FC1225", (*wish.path, "avoid"), detail, hint=hint, at="key", also=also)
-    elif given.hosts and all(
-        host in avoid or (its.servers and {*its.servers} <= {*avoid})
-        for host, its in given.hosts.items()
+        yield Problem("FC1225", path, detail, hint=hint, at="key", also=also)
+    elif (
+        avoid
+        and given.hosts
+        and all(
+            host in avoid or (its.servers and {*its.servers} <= {*avoid})
+            for host, its in given.hosts.items()
+        )
     ):
-        detail = f"`{wish.alias}` avoids every host."
-        hint = "Leave it one at least."
-        yield Problem("FC1225", (*wish.path, "avoid"), detail, hint=hint, at="key")
+        detail = f"`{adapter.alias}` avoids every host."
+        yield Problem("FC1225", path, detail, hint="Leave it one at least.", at="key")
 
 
 def _apart(
-    wish: _Preference, known: frozenset[str], beside: Sequence[_Preference]
+    adapter: DeclaredAdapter, known: frozenset[str], beside: Sequence[DeclaredAdapter]
 ) -> Iterator[Problem]:
     """Check the `apart` of an adapter; `beside` are pinned to the same server."""
-    for position, name in enumerate(wish.adapter.apart):
-        path = (*wish.path, "apart", position)
-        if name == wish.alias:
+    for position, name in enumerate(adapter.declared.apart):
+        path = (*adapter.path, "apart", position)
+        if name == adapter.alias:
             detail = f"`{name}` cannot be kept apart from itself."
             hint = "Delete it; replicas never share a server anyway, see `spread`."
             yield Problem("FC1224", path, detail, hint=hint)
@@ -153,10 +155,10 @@ def _apart(
             detail = f"No adapter and no client is called `{name}`."
             yield Problem("FC1223", path, detail, hint=hint)
         for other in beside:
-            if name in {other.alias, other.client} and other.alias != wish.alias:
+            if name in {other.alias, other.client} and other.alias != adapter.alias:
                 detail = (
-                    f"`{wish.alias}` is kept apart from `{other.alias}`, and both are pinned "
-                    f"to server `{wish.adapter.pin}`."
+                    f"`{adapter.alias}` is kept apart from `{other.alias}`, and both are pinned "
+                    f"to server `{adapter.declared.pin}`."
                 )
                 also = (("the other pin at", (*other.path, "pin")),)
                 hint = "Pin one of them elsewhere."
@@ -165,15 +167,16 @@ def _apart(
 
 
 def _reserved(
-    wish: _Preference, pin: str, given: Declarations, homes: Mapping[str, str]
+    adapter: DeclaredAdapter, given: Declarations, homes: Mapping[str, str]
 ) -> Iterator[Problem]:
+    pin = adapter.declared.pin or ""
     name = homes.get(pin, pin)
     host = given.hosts.get(name)
-    if host and host.reserved_for and not {wish.client, wish.tier} & {*host.reserved_for}:
+    if host and host.reserved_for and not {adapter.client, adapter.tier} & {*host.reserved_for}:
         detail = (
-            f"`{wish.alias}` is pinned to `{pin}`, which is reserved for "
+            f"`{adapter.alias}` is pinned to `{pin}`, which is reserved for "
             f"{' and '.join(f'`{client}`' for client in host.reserved_for)}."
         )
         also = (("reserved at", ("hosts", name, "reserved_for")),)
-        hint = f"Add `{wish.client}` to `reserved_for`, or pin it elsewhere."
-        yield Problem("FC1225", (*wish.path, "pin"), detail, hint=hint, also=also)
+        hint = f"Add `{adapter.client}` to `reserved_for`, or pin it elsewhere."
+        yield Problem("FC1225", (*adapter.path, "pin"), detail, hint=hint, also=also)

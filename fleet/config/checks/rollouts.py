@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from fleet.codes import nearest
-from fleet.config.checks.references import DeclaredNames, Path, aliases_of, reference
+from fleet.config.checks.references import DeclaredNames, check_zone, reference
 from fleet.config.facts import ProjectFacts
+from fleet.config.merge import Path
 from fleet.config.problems import Problem
 from fleet.config.schema.fleet import Declarations
 from fleet.config.schema.rollouts import Gate, Override, Rollout
@@ -12,13 +12,18 @@ from fleet.resources import FULL
 from fleet.rollout_policy import ABSOLUTE, BY_FORM, OFFLINE, RATIOS, UNITS
 
 COUNTED = ("native", "inspect")
-"""Engines that can ask through a gateway; the others have no way to show a version's header."""
+"""Engines that can ask through a gateway; the others cannot send the header of a version."""
 
 
 def check_evals(given: Declarations) -> Iterator[Problem]:
     """Check that evaluations can be asked, and billed, as declared."""
     if given.evals.through == "server":
-        yield from _unbilled(given)
+        for section, declared in (("tiers", given.tiers), ("clients", given.clients)):
+            for name, payer in declared.items():
+                if payer.bill_evals:
+                    detail = "Evaluations go to the servers directly, where no client is billed."
+                    hint = "Write `evals: {through: gateway}`, or leave `bill_evals` out."
+                    yield Problem("FC1253", (section, name, "bill_evals"), detail, hint=hint)
         return
     own = [name for name, gateway in given.gateways.items() if gateway.kind == "fleetctl"]
     at: Path = ("evals", "through")
@@ -33,15 +38,6 @@ def check_evals(given: Declarations) -> Iterator[Problem]:
         yield Problem("FC1252", at, detail, hint=hint)
 
 
-def _unbilled(given: Declarations) -> Iterator[Problem]:
-    asked: list[Path] = [("tiers", name) for name, tier in given.tiers.items() if tier.bill_evals]
-    asked += [("clients", name) for name, client in given.clients.items() if client.bill_evals]
-    for path in asked:
-        detail = "Evaluations go to the servers directly, where nobody counts for whom they are."
-        hint = "Write `evals: {through: gateway}`, or leave `bill_evals` out."
-        yield Problem("FC1253", (*path, "bill_evals"), detail, hint=hint)
-
-
 _GOLDEN = ("golden", "score", "samples", "floor")
 _LIVE = ("tolerate", "min_requests", "false_alarm")
 
@@ -54,9 +50,8 @@ def check_rollouts(
         yield from _rollout(("rollouts", name), rollout, names, facts)
     for name, gate in given.gates.items():
         yield from _gate(("gates", name), gate, facts)
-    aliases = sorted(aliases_of(names.value.get("clients")))
     for name, override in given.overrides.items():
-        yield from _override(("overrides", name), override, aliases, names, facts)
+        yield from _override(("overrides", name), override, names, facts)
 
 
 def _rollout(
@@ -76,34 +71,29 @@ def _rollout(
             yield Problem("FC1115", (*at, position), detail, hint=hint)
     if rollout.max_bake is not None and rollout.max_bake < rollout.bake:
         detail = "A stage could never last as long as it has to: `max_bake` is below `bake`."
-        yield Problem(
-            "FC1240", (*path, "max_bake"), detail, hint="Give at least the time of `bake`."
-        )
+        hint = "Give at least the time of `bake`."
+        yield Problem("FC1240", (*path, "max_bake"), detail, hint=hint)
     low = rollout.low_traffic
     if low is not None and weights and low < weights[0]:
         detail = f"{low} % is less than the first stage ({weights[0]} %), which is too little."
         yield Problem("FC1240", (*path, "low_traffic"), detail, hint="Give a larger share.")
-    if facts.zones and rollout.timezone not in facts.zones:
-        hint = nearest(rollout.timezone, tuple(sorted(facts.zones)))
-        detail = f"`{rollout.timezone}` is not in the time zone database."
-        hint = hint or "Write such as `Europe/Paris`."
-        yield Problem("FC1206", (*path, "timezone"), detail, hint=hint)
+    yield from check_zone(rollout.timezone, facts, (*path, "timezone"))
 
 
 def _gate(path: Path, gate: Gate, facts: ProjectFacts) -> Iterator[Problem]:
     allowed = UNITS[gate.metric]
     number, unit = gate.max
+    share = unit in ("pp", "%")
+    detail, hint = "", f"Write such as `{3 if share else 500}{unit}`."
     if unit not in allowed:
-        units = " or ".join(allowed)
-        detail = f"`{gate.metric}` is limited in {units}, not in {unit}."
+        detail = f"`{gate.metric}` is limited in {' or '.join(allowed)}, not in {unit}."
         hint = f"Write such as `{number:g}{allowed[0]}`."
-        yield Problem("FC1214", (*path, "max"), detail, hint=hint)
     elif gate.metric in RATIOS and number < 1:
         detail = f"{number:g}x asks a new version to be faster than the one it replaces."
-        yield Problem("FC1214", (*path, "max"), detail, hint="Write such as `1.5x`.")
-    elif number == 0 or (unit in ("pp", "%") and number >= FULL):
+        hint = "Write such as `1.5x`."
+    elif number == 0 or (share and number >= FULL):
         detail = f"No measurement can show that `{gate.metric}` keeps {number:g}{unit}."
-        hint = f"Write such as `3{unit}`." if unit in ("pp", "%") else f"Write such as `500{unit}`."
+    if detail:
         yield Problem("FC1214", (*path, "max"), detail, hint=hint)
     offline = gate.metric in OFFLINE
     fixed = ("tolerate",) if gate.metric in ABSOLUTE else ()
@@ -125,9 +115,9 @@ def _gate(path: Path, gate: Gate, facts: ProjectFacts) -> Iterator[Problem]:
 
 
 def _override(
-    path: Path, override: Override, aliases: list[str], names: DeclaredNames, facts: ProjectFacts
+    path: Path, override: Override, names: DeclaredNames, facts: ProjectFacts
 ) -> Iterator[Problem]:
-    yield from reference("FC1223", "alias", override.alias, aliases, (*path, "alias"))
+    yield from reference("FC1223", "alias", override.alias, names.aliases, (*path, "alias"))
     for position, gate in enumerate(override.gates):
         yield from reference("FC1204", "gate", gate, names.gates, (*path, "gates", position))
     locked = (

@@ -1,39 +1,37 @@
 """Resolves declarations to a `FleetSpec`: defaults and tiers merged, every reference checked."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from fleet.config.checks import check
-from fleet.config.checks.references import DeclaredNames
+from fleet.config.checks.clients import check_clients, check_keys
+from fleet.config.checks.machines import check_bases, check_hosts, check_kinds
+from fleet.config.checks.references import DeclaredNames, reference
+from fleet.config.checks.rollouts import check_evals, check_rollouts
 from fleet.config.facts import ProjectFacts
 from fleet.config.merge import Tree
-from fleet.config.problems import Problem, diagnostics
+from fleet.config.problems import Problem
 from fleet.config.resolve import clients
-from fleet.config.resolve.machines import base, gate, gateway, host, override
-from fleet.config.resolve.machines import rollouts as rollouts_of_rollouts
+from fleet.config.resolve.machines import base, gate, gateway, host, override, rollout
 from fleet.config.schema.fleet import Declarations
-from fleet.config.schema.rollouts import Evals
+from fleet.config.schema.rollouts import Evals, Rollout
 from fleet.spec import EvalPolicy, FleetSpec, JudgeSpec, PlacementPolicy
-
-__all__ = ["ProjectFacts", "diagnostics", "resolve_fleet"]
 
 
 def resolve_fleet(
     given: Declarations, tree: Tree, facts: ProjectFacts
 ) -> tuple[FleetSpec, list[Problem]]:
-    """Merge defaults and check what the declarations mean together.
+    """Merge defaults and check that the declarations fit together.
 
     Args:
         given: The declarations, of the right shape.
-        tree: The values and places that they come from.
-        facts: What is known from outside.
+        tree: The values and places of the declarations.
+        facts: The facts from outside the files.
 
     Returns:
-        The fleet, and all findings; with an error among them the fleet is not to be used.
+        The fleet, and all problems; with an error among them the fleet is not to be used.
     """
-    names = DeclaredNames.of(tree.value, given)
-    findings = list(check(given, names, facts))
+    findings = list(_check(given, DeclaredNames.of(tree.value, given), facts))
     fleet = FleetSpec(
         name=given.fleet,
         clients=_sorted(
@@ -43,7 +41,10 @@ def resolve_fleet(
         bases=_sorted((n, base(n, declared, facts)) for n, declared in given.bases.items()),
         hosts=_sorted((n, host(n, declared)) for n, declared in given.hosts.items()),
         adapters=_sorted(clients.adapters(given, facts)),
-        rollouts=_sorted(rollouts_of_rollouts(given, facts)),
+        rollouts=_sorted(
+            (n, rollout(n, declared, facts))
+            for n, declared in {"standard": Rollout(), **given.rollouts}.items()
+        ),
         gates=_sorted((n, gate(n, declared)) for n, declared in given.gates.items()),
         gateways=_sorted((n, gateway(n, declared)) for n, declared in given.gateways.items()),
         keep_versions=given.defaults.keep_versions,
@@ -66,6 +67,19 @@ def resolve_fleet(
         compiled_for=tuple(sorted({*given.compiled_for})),
     )
     return fleet, findings
+
+
+def _check(given: Declarations, names: DeclaredNames, facts: ProjectFacts) -> Iterator[Problem]:
+    yield from reference("FC1201", "tier", given.defaults.tier, names.tiers, ("defaults", "tier"))
+    default = ("defaults", "rollout")
+    yield from reference("FC1203", "rollout", given.defaults.rollout, names.rollouts, default)
+    yield from check_rollouts(given, names, facts)
+    yield from check_bases(given, facts)
+    yield from check_hosts(given, names)
+    yield from check_kinds(given, {profile.kind for profile in facts.profiles})
+    yield from check_clients(given, names, facts)
+    yield from check_evals(given)
+    yield from check_keys(given, facts.fingerprints)
 
 
 def _sorted(items: Iterable[tuple[str, Any]]) -> Mapping[str, Any]:

@@ -1,9 +1,11 @@
-"""Resolves tiers, clients and adapters to what the planner reads."""
+"""Resolves tiers, clients and adapters to values of the planner."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
+from fleet.config.checks.references import DeclaredAdapter, adapters_of
 from fleet.config.facts import ProjectFacts
-from fleet.config.schema.clients import Adapter, Client, Demand, Tier
+from fleet.config.schema.clients import Client, Demand, Tier
 from fleet.config.schema.fleet import Declarations
 from fleet.config.schema.traffic import Limits, Notify, Shadow
 from fleet.names import AdapterName, Version, alias_name
@@ -34,11 +36,8 @@ def tiers(given: Declarations) -> dict[str, Tier]:
 
 def tier(name: str, declared: Tier) -> TierSpec:
     """Resolve a tier."""
-    promised: tuple[tuple[LatencyClass, float | None], ...] = (
-        ("classification", declared.slo.classification),
-        ("long_generation", declared.slo.long_generation),
-        ("short_generation", declared.slo.short_generation),
-    )
+    times = declared.timeouts
+    promised = {latency: getattr(declared.slo, latency) for latency in sorted(USUAL_SLO_S)}
     return TierSpec(
         name,
         declared.replicas,
@@ -46,10 +45,8 @@ def tier(name: str, declared: Tier) -> TierSpec:
         declared.spread,
         declared.isolation,
         declared.residency,
-        tuple((latency, seconds) for latency, seconds in promised if seconds is not None),
-        TimeoutPolicy(
-            declared.timeouts.first_byte, declared.timeouts.idle, declared.timeouts.total
-        ),
+        tuple((latency, seconds) for latency, seconds in promised.items() if seconds is not None),
+        TimeoutPolicy(times.first_byte, times.idle, times.total),
         declared.weight,
     )
 
@@ -69,42 +66,35 @@ def client(name: str, declared: Client, given: Declarations, facts: ProjectFacts
 
 
 def notify(declared: Notify | None) -> NotifySpec | None:
-    """Resolve where notices go, and of which events; which is listed first means nothing."""
+    """Resolve the receiver and the events of notices; the order of the events means nothing."""
     events = tuple(sorted({*declared.events})) if declared else ()
     return NotifySpec(declared.webhook, declared.template, events) if declared else None
 
 
-def limits(own: Limits, usual: Limits | None = None) -> LimitPolicy:
+def limits(own: Limits, usual: Limits = Limits()) -> LimitPolicy:  # noqa: B008 (frozen)
     """Resolve limits; a limit that is not declared is taken from `usual`."""
-    first, then = own, usual or Limits()
     return LimitPolicy(
-        first.concurrency or then.concurrency,
-        first.requests_per_minute or then.requests_per_minute,
-        first.tokens_per_minute or then.tokens_per_minute,
-        first.queue or then.queue,
+        own.concurrency or usual.concurrency,
+        own.requests_per_minute or usual.requests_per_minute,
+        own.tokens_per_minute or usual.tokens_per_minute,
+        own.queue or usual.queue,
     )
 
 
 def adapters(given: Declarations, facts: ProjectFacts) -> Iterator[tuple[str, AdapterSpec]]:
     """Yield every adapter by its alias."""
     known = {name: tier(name, declared) for name, declared in tiers(given).items()}
-    for owner, its in given.clients.items():
-        named = its.tier or given.defaults.tier
-        promised = known.get(named) or TierSpec(named, 1, None)
-        for task, adapter in its.adapters.items():
-            made = _adapter(owner, task, adapter, promised, given, facts)
-            yield made.alias, made
+    for adapter in adapters_of(given):
+        tier_spec = known.get(adapter.tier) or TierSpec(adapter.tier, 1, None)
+        yield adapter.alias, _adapter(adapter, tier_spec, given, facts)
 
 
 def _adapter(
-    owner: str,
-    task: str,
-    declared: Adapter,
-    promised: TierSpec,
-    given: Declarations,
-    facts: ProjectFacts,
+    adapter: DeclaredAdapter, promised: TierSpec, given: Declarations, facts: ProjectFacts
 ) -> AdapterSpec:
-    name = AdapterName(owner, task, declared.base, Version.parse(declared.version))
+    declared = adapter.declared
+    version = Version.parse(declared.version)
+    name = AdapterName(adapter.client, str(adapter.path[-1]), declared.base, version)
     latency = declared.latency or given.defaults.latency
     return AdapterSpec(
         name=name,
@@ -121,7 +111,7 @@ def _adapter(
         slo_s=dict(promised.slo_s).get(latency, USUAL_SLO_S[latency]),
         promised=latency in dict(promised.slo_s),
         avoid=tuple(sorted({*declared.avoid})),
-        apart=tuple(sorted(_apart(name, declared, given))),
+        apart=tuple(sorted(_apart(adapter, given))),
         spread=declared.spread or promised.spread,
         isolation=declared.isolation or promised.isolation,
         residency=declared.residency or promised.residency,
@@ -134,7 +124,7 @@ def _adapter(
 
 
 def _format(given: ResponseFormat | None, facts: ProjectFacts) -> ResponseFormat | None:
-    """Put the text of a schema in the place of its file's name."""
+    """Replace the file name of a schema by the schema's text."""
     if given is None or given.kind is not FormatKind.SCHEMA:
         return given
     return ResponseFormat(FormatKind.SCHEMA, facts.schemas.get(given.text) or "true")
@@ -143,16 +133,17 @@ def _format(given: ResponseFormat | None, facts: ProjectFacts) -> ResponseFormat
 def _shadow(name: AdapterName, given: Shadow | None) -> ShadowPolicy | None:
     if given is None:
         return None
-    copy = AdapterName(name.client, name.task, name.base, Version.parse(given.version))
+    copy = replace(name, version=Version.parse(given.version))
     return ShadowPolicy(str(copy), (), given.percent, given.concurrency)
 
 
-def _apart(name: AdapterName, declared: Adapter, given: Declarations) -> set[str]:
+def _apart(adapter: DeclaredAdapter, given: Declarations) -> set[str]:
     """Return the clients and aliases that an adapter is kept apart from."""
-    others = {*declared.apart} - {name.client}
-    if name.client in declared.apart:
-        others |= {alias_name(name.client, task) for task in given.clients[name.client].adapters}
-    return others - {name.alias}
+    others = {*adapter.declared.apart} - {adapter.client}
+    if adapter.client in adapter.declared.apart:
+        tasks = given.clients[adapter.client].adapters
+        others |= {alias_name(adapter.client, task) for task in tasks}
+    return others - {adapter.alias}
 
 
 def _demand(declared: Demand, facts: ProjectFacts, alias: str) -> DemandSpec:
@@ -174,7 +165,6 @@ def _demand(declared: Demand, facts: ProjectFacts, alias: str) -> DemandSpec:
 
 def renames(given: Declarations) -> Iterator[tuple[str, str]]:
     """Yield the renamed aliases with their former names."""
-    for owner, its in given.clients.items():
-        for task, adapter in its.adapters.items():
-            if adapter.formerly:
-                yield alias_name(owner, task), adapter.formerly
+    for adapter in adapters_of(given):
+        if adapter.declared.formerly:
+            yield adapter.alias, adapter.declared.formerly

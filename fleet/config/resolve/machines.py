@@ -1,16 +1,14 @@
-"""Resolves bases, hosts, gateways, rollouts, gates and overrides to what the planner reads."""
+"""Resolves bases, hosts, gateways, rollouts, gates and overrides to values of the planner."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
-from fleet import rollout_policy
 from fleet.config.checks.machines import ports_of
 from fleet.config.facts import ProjectFacts
-from fleet.config.schema.fleet import Declarations
 from fleet.config.schema.machines import Base, Gateway, Host
 from fleet.config.schema.rollouts import Gate, Override, Rollout
 from fleet.hardware import AttachedServerSpec, BaseSpec, DeviceSpec, DeviceState, HostSpec
 from fleet.names import by_number
+from fleet.rollout_policy import GateSpec, OverrideSpec, RolloutPolicy
 from fleet.spec import GatewaySpec
 
 _STRICTNESS = ("active", "cordoned", "draining")
@@ -53,9 +51,9 @@ def _flag(name: str, value: str | float | bool) -> tuple[str, str]:  # noqa: FBT
 
 
 def host(name: str, declared: Host) -> HostSpec:
-    """Resolve a host; its state holds for every device that declares nothing stricter.
+    """Resolve a host; the host's state holds for every device that declares no stricter state.
 
-    Devices are in the order of their names: neighbours among them share a server of several.
+    Devices are in the order of their names: neighbours share a server of several devices.
     """
     ports = ports_of(declared)
     devices = tuple(
@@ -101,35 +99,27 @@ def _stricter(whole: DeviceState, own: DeviceState) -> DeviceState:
     return max(whole, own, key=_STRICTNESS.index)
 
 
-def rollouts(
-    given: Declarations, facts: ProjectFacts
-) -> Iterator[tuple[str, rollout_policy.RolloutPolicy]]:
-    """Yield the rollouts by name, with the undeclared `standard`."""
-    for name, rollout in {"standard": Rollout(), **given.rollouts}.items():
-        closed = sorted({*rollout.no_promote}, key=lambda its: (its.begins, its.ends, its.text))
-        yield (
-            name,
-            rollout_policy.RolloutPolicy(
-                name,
-                rollout.weights,
-                rollout.bake,
-                rollout.retain,
-                _once(rollout.gates),
-                max_bake=rollout.max_bake,
-                no_promote=tuple(closed),
-                offsets=facts.zones.get(rollout.timezone) or (0,),
-                when_unsure=rollout.when_unsure,
-                low_traffic=rollout.low_traffic,
-                drill=rollout.drill,
-            ),
-        )
-
-
-def gate(name: str, declared: Gate) -> rollout_policy.GateSpec:
-    """Resolve a gate."""
-    usual = rollout_policy.GateSpec(
-        name, declared.metric, declared.max.number, declared.max.unit, declared.golden
+def rollout(name: str, declared: Rollout, facts: ProjectFacts) -> RolloutPolicy:
+    """Resolve a rollout."""
+    closed = {*declared.no_promote}
+    return RolloutPolicy(
+        name,
+        declared.weights,
+        declared.bake,
+        declared.retain,
+        _once(declared.gates),
+        max_bake=declared.max_bake,
+        no_promote=tuple(sorted(closed, key=lambda part: (part.begins, part.ends, part.text))),
+        offsets=facts.zones.get(declared.timezone) or (0,),
+        when_unsure=declared.when_unsure,
+        low_traffic=declared.low_traffic,
+        drill=declared.drill,
     )
+
+
+def gate(name: str, declared: Gate) -> GateSpec:
+    """Resolve a gate."""
+    usual = GateSpec(name, declared.metric, declared.max.number, declared.max.unit, declared.golden)
     return replace(
         usual,
         score=declared.score,
@@ -146,9 +136,9 @@ def _once(gates: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted({*gates}))
 
 
-def override(name: str, declared: Override) -> rollout_policy.OverrideSpec:
+def override(name: str, declared: Override) -> OverrideSpec:
     """Resolve an override."""
-    return rollout_policy.OverrideSpec(
+    return OverrideSpec(
         name,
         declared.accept,
         declared.alias,

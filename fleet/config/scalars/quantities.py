@@ -1,12 +1,13 @@
 """Reads quantities: durations, delays, sizes, percents, thresholds, windows of hours, counts.
 
-Also what all scalar types share: their errors, how values are shown, the schema of texts.
+All scalar types share the errors, the wording of values and the schema of texts made here.
 """
 
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from functools import lru_cache
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -41,6 +42,26 @@ def text_schema(pattern: str, **more: Any) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "pattern": f"^(?:{pattern})$", **more})
 
 
+Value = TypeVar("Value")
+
+
+def cached(read: Callable[[Any], Value]) -> Callable[[Any], Value]:
+    """Return a reader that reads equal texts a single time: a large fleet repeats its texts."""
+    read_text = lru_cache(maxsize=4096)(read)
+    return lambda value: read_text(value) if isinstance(value, str) else read(value)
+
+
+def _with_unit(
+    value: Any, pattern: re.Pattern[str], code: str, otherwise: str, hint: str
+) -> re.Match[str]:
+    """Return the number and the unit of a value; `otherwise` says why a text has neither."""
+    match = pattern.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        why = otherwise if isinstance(value, str) else "has no unit"
+        raise wrong(code, f"{shown(value)} {why}.", hint)
+    return match
+
+
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _BYTES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40} | {
     "KB": 10**3,
@@ -59,31 +80,21 @@ MAX_DURATION = timedelta(days=3660)
 LAST_HOUR = 24
 
 
-@lru_cache(maxsize=4096)
-def parse_duration(value: str) -> timedelta:
+@cached
+def parse_duration(value: Any) -> timedelta:
     """Read `90s`, `30m`, `24h`, `7d` or `2w`.
 
     Raises:
         PydanticCustomError: another form, or more than ten years.
     """
-    match = _DURATION.fullmatch(value)
-    if match is None:
-        raise wrong("FC1105", f"{shown(value)} is not a duration.", _DURATION_HINT)
-    duration = timedelta(seconds=float(match[1]) * _SECONDS[match[2]])
-    if duration > MAX_DURATION:
-        raise wrong("FC1105", f"{shown(value)} is more than ten years.", _DURATION_HINT)
-    return duration
-
-
-_DURATION_HINT = "Write a number with a unit: `90s`, `30m`, `24h`, `7d` or `2w`."
-
-
-def _duration(value: Any) -> timedelta:
     if isinstance(value, timedelta):
         return value
-    if not isinstance(value, str):
-        raise wrong("FC1105", f"{shown(value)} has no unit.", _DURATION_HINT)
-    return parse_duration(value)
+    hint = "Write a number with a unit: `90s`, `30m`, `24h`, `7d` or `2w`."
+    match = _with_unit(value, _DURATION, "FC1105", "is not a duration", hint)
+    duration = timedelta(seconds=float(match[1]) * _SECONDS[match[2]])
+    if duration > MAX_DURATION:
+        raise wrong("FC1105", f"{shown(value)} is more than ten years.", hint)
+    return duration
 
 
 def format_duration(value: timedelta) -> str:
@@ -97,44 +108,25 @@ def format_duration(value: timedelta) -> str:
 
 def _delay(value: Any) -> float:
     """Read `500ms` or `2s` as seconds."""
-    match = _DELAY.fullmatch(value) if isinstance(value, str) else None
     hint = "Write a number with a unit: `500ms`, `2s`."
-    if match is None:
-        because = "is not a time for an answer" if isinstance(value, str) else "has no unit"
-        raise wrong("FC1105", f"{shown(value)} {because}.", hint)
+    match = _with_unit(value, _DELAY, "FC1105", "is not a time for an answer", hint)
     seconds = float(match[1]) / (1000 if match[2] == "ms" else 1)
     if seconds <= 0:
         raise wrong("FC1105", f"{shown(value)} can never be kept.", hint)
     return seconds
 
 
-def _format_delay(value: float) -> str:
-    return f"{value:g}s" if value >= 1 else f"{value * 1000:g}ms"
-
-
-@lru_cache(maxsize=4096)
-def parse_size(value: str) -> int:
+@cached
+def parse_size(value: Any) -> int:
     """Read `80GiB`, `64MiB` or `24GB` as bytes.
 
     Raises:
         PydanticCustomError: another form.
     """
-    match = _SIZE.fullmatch(value)
-    if match is None:
-        hint = "Write a number with a unit: `80GiB`, `64MiB`, `24GB`."
-        raise wrong("FC1106", f"{shown(value)} is not a size.", hint)
-    return int(float(match[1]) * _BYTES[match[2]]) if "." in match[1] else _whole_size(match)
-
-
-def _whole_size(match: re.Match[str]) -> int:
-    return int(match[1]) * _BYTES[match[2]]
-
-
-def _size(value: Any) -> int:
-    if not isinstance(value, str):
-        hint = "Write a number with a unit: `80GiB`, `64MiB`, `24GB`."
-        raise wrong("FC1106", f"{shown(value)} has no unit.", hint)
-    return parse_size(value)
+    hint = "Write a number with a unit: `80GiB`, `64MiB`, `24GB`."
+    match = _with_unit(value, _SIZE, "FC1106", "is not a size", hint)
+    number = float(match[1]) if "." in match[1] else int(match[1])
+    return int(number * _BYTES[match[2]])
 
 
 def _percent(value: Any) -> int:
@@ -161,29 +153,15 @@ def _threshold(value: Any) -> Threshold:
     return Threshold(float(match[1]), match[2])
 
 
-def _format_threshold(value: Threshold) -> str:
-    return f"{value.number:g}{value.unit}"
-
-
-@lru_cache(maxsize=1024)
-def _parse_hours(value: str) -> tuple[int, int]:
-    match = _HOURS.fullmatch(value)
+@cached
+def _hours(value: Any) -> tuple[int, int]:
+    match = _HOURS.fullmatch(value) if isinstance(value, str) else None
     first, last = (int(match[1]), int(match[2])) if match else (0, 0)
     if first == last or first >= LAST_HOUR or last > LAST_HOUR:
         hint = 'Write full hours, from and to: `"09-18"`; `"22-04"` spans midnight.'
+        hint = hint if isinstance(value, str) else 'Quote it: `"09-18"`.'
         raise wrong("FC1109", f"{shown(value)} is not a window of hours.", hint)
     return first, last
-
-
-def _hours(value: Any) -> tuple[int, int]:
-    if not isinstance(value, str):
-        hint = 'Quote it: `"09-18"`.'
-        raise wrong("FC1109", f"{shown(value)} is not a window of hours.", hint)
-    return _parse_hours(value)
-
-
-def _format_hours(value: tuple[int, int]) -> str:
-    return f"{value[0]:02}-{value[1]:02}"
 
 
 def _no_boolean(value: Any) -> Any:
@@ -192,21 +170,19 @@ def _no_boolean(value: Any) -> Any:
     return value
 
 
-_as_duration = PlainSerializer(format_duration, return_type=str)
-
 Duration = Annotated[
     timedelta,
-    PlainValidator(_duration),
-    _as_duration,
+    PlainValidator(parse_duration),
+    PlainSerializer(format_duration, return_type=str),
     text_schema(_DURATION.pattern, examples=["24h"]),
 ]
 Delay = Annotated[
     float,
     PlainValidator(_delay),
-    PlainSerializer(_format_delay, return_type=str),
+    PlainSerializer(lambda s: f"{s:g}s" if s >= 1 else f"{s * 1000:g}ms", return_type=str),
     text_schema(_DELAY.pattern, examples=["500ms", "2s"]),
 ]
-Size = Annotated[int, PlainValidator(_size), text_schema(_SIZE.pattern, examples=["80GiB"])]
+Size = Annotated[int, PlainValidator(parse_size), text_schema(_SIZE.pattern, examples=["80GiB"])]
 
 
 def _percentage(least: int) -> WithJsonSchema:
@@ -227,13 +203,13 @@ Share = Annotated[int, PlainValidator(_share), _percentage(1)]
 Limit = Annotated[
     Threshold,
     PlainValidator(_threshold),
-    PlainSerializer(_format_threshold, return_type=str),
+    PlainSerializer(lambda limit: f"{limit.number:g}{limit.unit}", return_type=str),
     text_schema(_THRESHOLD.pattern, examples=["3pp"]),
 ]
 Hours = Annotated[
     tuple[int, int],
     PlainValidator(_hours),
-    PlainSerializer(_format_hours, return_type=str),
+    PlainSerializer(lambda hours: f"{hours[0]:02}-{hours[1]:02}", return_type=str),
     text_schema(_HOURS.pattern, examples=["09-18"]),
 ]
 Count = Annotated[int, Field(ge=1, le=2**31), BeforeValidator(_no_boolean)]

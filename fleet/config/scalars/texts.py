@@ -3,13 +3,12 @@
 import re
 import shlex
 from datetime import date
-from functools import lru_cache
 from typing import Annotated, Any
 
 from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from fleet.config.required_version import PATTERN, conditions
-from fleet.config.scalars.quantities import MAX_PORT, shown, text_schema, wrong
+from fleet.config.scalars.quantities import MAX_PORT, cached, shown, text_schema, wrong
 from fleet.names import ID_PATTERN, VERSION_PATTERN, is_id, suggest_id
 from fleet.rollout_policy import ChangeWindow
 
@@ -21,27 +20,24 @@ _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{12,64})")
 
 
-@lru_cache(maxsize=256)
-def _parse_window(value: str) -> ChangeWindow:
+@cached
+def _window(value: Any) -> ChangeWindow:
+    value = str(value)
     match = _WINDOW.fullmatch(value)
-    spots = [
+    begins, ends = [
         DAYS.index(day.lower()) * DAY_MINUTES + int(hour) * 60 + int(minute)
         for day, hour, minute in (match.groups()[:3], match.groups()[3:])
     ] if match else [0, 0]  # fmt: skip
-    if spots[0] == spots[1]:
+    if begins == ends:
         hint = 'Write days and times, from and to: `"Fri 16:00-Mon 08:00"`.'
         raise wrong("FC1142", f"{shown(value)} is not a part of the week.", hint)
-    day, next_day = (each // DAY_MINUTES for each in (spots[0], spots[0] + DAY_MINUTES))
-    if spots[1] < spots[0] and spots[1] // DAY_MINUTES == day:  # who wants that writes two parts
-        meant = f"{value.rpartition('-')[0]}-{DAYS[next_day % len(DAYS)].capitalize()} "
-        meant += value.rpartition(" ")[2]
+    day = begins // DAY_MINUTES
+    if ends < begins and ends // DAY_MINUTES == day:  # almost a week is written as two parts
+        tomorrow = DAYS[(day + 1) % len(DAYS)].capitalize()
+        meant = f"{value.rpartition('-')[0]}-{tomorrow} {value.rpartition(' ')[2]}"
         hint = f'It would last almost the whole week. Over midnight: `"{meant}"`.'
         raise wrong("FC1142", f"{shown(value)} ends before it begins.", hint)
-    return ChangeWindow(spots[0], spots[1], value)
-
-
-def _window(value: Any) -> ChangeWindow:
-    return _parse_window(value if isinstance(value, str) else str(value))
+    return ChangeWindow(begins, ends, value)
 
 
 def _day(value: Any) -> date:
@@ -95,7 +91,7 @@ def _semver(value: Any) -> str:
 
 
 def version_hint(value: str) -> str:
-    """Return how to write the version that was probably meant."""
+    """Return the right form of the version that was probably meant."""
     numbers = re.fullmatch(r"v?([0-9]{1,9})(?:\.([0-9]{1,9}))?(?:\.([0-9]{1,9}))?", value)
     if numbers is None:
         return 'Write it as `"1.2.3"`, without suffixes.'
@@ -156,7 +152,7 @@ def _webhook(value: Any) -> str:
         return value
     hint = (
         "Write `https://host/path`, or where it is kept, `env:NAME` or `file:path`, as it must be "
-        "when whoever knows the address may use it."
+        "when knowing the address is enough to use it."
     )
     raise wrong("FC1113", f"{shown(value)} is not the URL of a webhook.", hint)
 

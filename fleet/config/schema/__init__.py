@@ -1,4 +1,4 @@
-"""Declares what may stand in the YAML files, as models, and writes their JSON Schema for editors.
+"""Declares the sections of the YAML files as models, and writes their JSON Schema for editors.
 
 The docstrings of the models are the texts of the schema.
 """
@@ -6,43 +6,11 @@ The docstrings of the models are the texts of the schema.
 import json
 from typing import Any
 
-from fleet.config.schema.clients import Adapter, Client, Demand, Slo, Tier
-from fleet.config.schema.fleet import Declarations, Defaults, Placement
-from fleet.config.schema.machines import AttachedServer, Base, Device, Gateway, Host
-from fleet.config.schema.rollouts import Evals, Gate, JudgeModel, Override, Rollout
-from fleet.config.schema.section import Section
-from fleet.config.schema.traffic import ClientNotify, Limits, Notify, Shadow, Timeouts
-
-__all__ = [
-    "Adapter",
-    "AttachedServer",
-    "Base",
-    "Client",
-    "ClientNotify",
-    "Declarations",
-    "Defaults",
-    "Demand",
-    "Device",
-    "Evals",
-    "Gate",
-    "Gateway",
-    "Host",
-    "JudgeModel",
-    "Limits",
-    "Notify",
-    "Override",
-    "Placement",
-    "Rollout",
-    "Section",
-    "Shadow",
-    "Slo",
-    "Tier",
-    "Timeouts",
-]
+from fleet.config.schema.fleet import Declarations
 
 
 def json_schema() -> str:
-    """Return the schema that each single file must obey, as JSON text.
+    """Return the JSON Schema that every file must obey, as text.
 
     Nothing is required at the top level, since a fleet is spread over files; `x-` keys
     are allowed in every map, and so are `${…}` placeholders in every value.
@@ -62,7 +30,7 @@ _SCALARS = {"string", "integer", "number", "boolean"}
 
 
 def _allow_placeholders(properties: dict[str, Any]) -> None:
-    """Let every scalar property also be text with a placeholder in it."""
+    """Let every scalar property also be text with a placeholder."""
     for name, entry in properties.items():
         scalar = entry.get("type") in _SCALARS
         constrained = set(entry) & {"pattern", "enum", "minimum", "maximum", "const"}

@@ -11,7 +11,7 @@ from fleet.spec import LEAST_KEPT, CompiledFor
 
 
 class Defaults(Section):
-    """What holds where a client or adapter says nothing else."""
+    """The settings of clients and adapters that declare no others."""
 
     tier: Id = "standard"
     """Tier of clients. A tier `standard` exists even when none is declared."""
@@ -20,20 +20,20 @@ class Defaults(Section):
     latency: Latency = "short_generation"
     """Latency class of adapters."""
     keep_versions: Kept = LEAST_KEPT
-    """Earlier versions of each adapter that stay in the library. Least: 3."""
+    """Earlier versions of an adapter that stay in the library. Least: 3."""
     retrain: tuple[Word, ...] = ()
     """The command that trains a new version, see `retrain` of an adapter."""
 
 
 class Placement(Section):
-    """What holds for every placement of adapters on servers."""
+    """The settings of every placement of adapters on servers."""
 
     utilization: Share = 70
     """Part of a server's throughput that its busiest hour may take. Unit: percent."""
     canary_slots: Spare = 2
-    """LoRA slots kept free on each server, so that a new version needs no restart."""
+    """LoRA slots kept free on every server, so that a new version needs no restart."""
     share_devices: Switch = False
-    """Whether servers of several bases may share one device."""
+    """Whether servers of several bases may share a device."""
 
 
 class Declarations(Section):
@@ -50,9 +50,9 @@ class Declarations(Section):
     library: Word = "models"
     """Folder of base models and adapter versions, relative to the project."""
     defaults: Defaults = Defaults()
-    """What holds where nothing else is said."""
+    """Settings of clients and adapters that declare no others."""
     placement: Placement = Placement()
-    """How full servers may get, and what they share."""
+    """Upper bounds of the load of servers, and whether servers share devices."""
     evals: Evals = Evals()
     """How golden sets are asked, and how often."""
     tiers: dict[Id, Tier] = {}
@@ -70,7 +70,7 @@ class Declarations(Section):
     gates: dict[Id, Gate] = {}
     """Conditions that rollouts ask for, by name."""
     notify: Notify | None = None
-    """Where operators are told what happens by itself."""
+    """Where operators are notified of events that no operator started."""
     overrides: dict[Id, Override] = {}
     """Versions that people accept although a gate rejects them, by name."""
     clients: dict[Id, Client] = {}

@@ -1,4 +1,4 @@
-"""Declares what adapters are served with: bases, hosts with their devices, gateways."""
+"""Declares the machinery that serves adapters: bases, hosts with their devices, gateways."""
 
 from typing import Annotated, Literal
 
@@ -15,10 +15,10 @@ Flag = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$")]
 
 
 class Base(Section):
-    """A base model; a server has one of them in memory and serves many adapters on it."""
+    """A base model; a server has a single base in memory and serves many adapters on the base."""
 
     model: Word
-    """Path of its weights as its servers see it; relative paths start at the project."""
+    """Path of the weights as the servers see the path; relative paths start at the project."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     """Type of the weights in memory."""
     max_model_len: Count | None = None
@@ -28,18 +28,18 @@ class Base(Section):
     min_kv_tokens: Count = 4096
     """Least size of the KV cache that a placement must leave. Unit: tokens."""
     max_loras: Count | None = None
-    """LoRA slots of each server. Default: chosen from the adapters placed on it."""
+    """LoRA slots of a server. Default: chosen from the adapters placed on the server."""
     max_lora_rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512] | None = None
-    """Largest adapter rank of each server. Default: chosen from the adapters."""
+    """Largest adapter rank of a server. Default: chosen from the adapters."""
     tensor_parallel: Width | None = None
-    """Devices that each server spreads the base over. Default: the fewest that hold it."""
+    """Devices that a server spreads the base over. Default: the fewest that hold the base."""
     max_in_flight: Count | None = None
-    """Requests that a gateway keeps at work on each server at a time.
+    """Requests that a gateway keeps at work on a server at a time.
 
-    More than that wait in the gateway, where clients take turns: by the `weight` of their tier,
+    Further requests wait in the gateway, where clients take turns: by the `weight` of their tier,
     and short answers before long ones. Default: as many as the server says it runs (`/metrics`
-    of vLLM) and a quarter more, at least four; 256 where it does not say. A number so large that it
-    is never reached leaves it to the servers' own queue, first come, first served.
+    of vLLM) and a quarter more, at least four; 256 where the server does not say. A number that is
+    never reached leaves requests to the servers' own queue, first come, first served.
     """
     flags: dict[Flag, FlagValue] = {}
     """Further vLLM flags without dashes, such as `enable-prefix-caching: true`."""
@@ -53,42 +53,42 @@ class Device(Section):
     memory: Size
     """Memory that a server may use, such as `80GiB`."""
     price_per_hour: Amount = 0.0
-    """Cost while in use, in any one currency."""
+    """Cost an hour while in use, in the currency of all prices."""
     port: Port | None = None
     """Port of its server. Default: the host's port plus the device's place among their names.
 
-    Names are in the order in which people count, `gpu2` before `gpu10`.
+    Numbers in names are compared as numbers: `gpu2` stands before `gpu10`.
     """
     state: DeviceState = "active"
-    """Whether it takes servers and adapters; the host's `state` holds where it is stricter."""
+    """Whether the device takes servers and adapters; a stricter `state` of the host wins."""
 
 
 class AttachedServer(Section):
-    """A vLLM server that someone else starts and stops."""
+    """A vLLM server that fleetctl neither starts nor stops."""
 
     url: Url
-    """Where it answers, such as `http://10.0.0.5:8000`."""
+    """URL at which the server answers, such as `http://10.0.0.5:8000`."""
     base: Id
-    """The base it serves."""
+    """The base that the server serves."""
     max_loras: Count
-    """LoRA slots it was started with."""
+    """LoRA slots that the server was started with."""
     max_lora_rank: Count
-    """Largest adapter rank it was started with."""
+    """Largest adapter rank that the server was started with."""
     price_per_hour: Amount = 0.0
-    """Cost, in the currency of the other prices."""
+    """Cost an hour, in the currency of all prices."""
     state: DeviceState = "active"
-    """Whether it takes adapters; the host's `state` holds where it is stricter."""
+    """Whether the server takes adapters; a stricter `state` of the host wins."""
 
 
 class Host(Section):
-    """A machine whose devices run servers, or a group of servers run by someone else."""
+    """A machine whose devices run servers, or a group of attached servers."""
 
     engine: Literal["local", "attach", "fake"] = "local"
-    """`local`: fleetctl starts vLLM. `attach`: someone else does. `fake`: answers made up."""
+    """`local`: fleetctl starts vLLM. `attach`: attached servers. `fake`: answers made up."""
     python: Word | None = None
     """Interpreter that has vLLM (engine `local`); relative to the project."""
     address: Word = "127.0.0.1"
-    """Where its servers listen."""
+    """Address that the host's servers listen on."""
     port: Port = 8100
     """Port of the first device's server; each further device, by name, counts up."""
     devices: dict[Id, Device] = {}
@@ -96,21 +96,21 @@ class Host(Section):
     servers: dict[Id, AttachedServer] = {}
     """Servers by name (engine `attach`)."""
     paths: dict[Word, Word] = {}
-    """Folders here to the same folders as the servers see them (engine `attach`)."""
+    """Folders of this machine to the same folders as the servers see them (engine `attach`)."""
     state: DeviceState = "active"
-    """`active`; `cordoned`: takes nothing new; `draining`: what is there leaves."""
+    """`active`; `cordoned`: takes nothing new; `draining`: adapters and servers leave."""
     reserved_for: tuple[Id, ...] = ()
-    """Tiers and clients whose adapters alone may be placed here. Default: everyone's."""
+    """Tiers and clients whose adapters alone may be placed here. Default: all."""
     memory: Size | None = None
     """Main memory that the adapters its servers list may take together, such as `256GiB`.
 
-    Each server keeps up to `max_cpu_loras` adapters there, once for each of its devices. Default:
-    not limited.
+    A server keeps up to `max_cpu_loras` adapters in main memory, once for each device of the
+    server. Default: not limited.
     """
     vllm: Release | None = None
-    """Version of vLLM that its servers run, such as `0.32.0`; what slots take depends on it.
+    """Version of vLLM that the host's servers run, such as `0.32.0`; slots take memory by version.
 
-    Default: what a running server of the host tells.
+    Default: the version that a running server of the host tells.
     """
 
 
@@ -120,12 +120,12 @@ class Gateway(Section):
     listen: Listen
     """Host and port for clients, such as `127.0.0.1:8080`."""
     admin: Word | None = None
-    """Socket path or URL of its admin side. Default: a socket in the state folder."""
+    """Socket path or URL of the admin side. Default: a socket in the state folder."""
     secret: SecretRef | None = None
     """The operator's secret: opens the admin side over TCP, and calls any alias for evaluation.
 
-    Default: one that fleetctl makes and keeps in the state folder.
+    Default: a secret that fleetctl makes and keeps in the state folder.
     """
     kind: GatewayKind = "fleetctl"
-    """`fleetctl`: fleetctl's own process. `envoy`: an Envoy on this machine, which somebody else
+    """`fleetctl`: fleetctl's own process. `envoy`: an Envoy on this machine, which the operator
     starts, and which follows the files that `apply` and `rollback` write for it."""

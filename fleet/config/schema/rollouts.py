@@ -1,4 +1,4 @@
-"""Declares how new versions take over, and how golden sets are asked: rollouts, gates, evals."""
+"""Declares how new versions take over, and how versions are evaluated: rollouts, gates, evals."""
 
 from datetime import timedelta
 from typing import Literal
@@ -19,25 +19,25 @@ from fleet.rollout_policy import Metric
 
 
 class JudgeModel(Section):
-    """A model at an OpenAI-compatible endpoint that scores what code cannot."""
+    """A model at an OpenAI-compatible endpoint that scores answers which code cannot score."""
 
     url: Url
-    """Where it listens, without `/v1`."""
+    """URL of the endpoint, without `/v1`."""
     model: Word
-    """The name it is served under; another one that answers in its place is an error."""
+    """The served name; an answer under another name is an error."""
     key: SecretRef | None = None
-    """Its API key, `env:NAME` or `file:path`."""
+    """The endpoint's API key, `env:NAME` or `file:path`."""
 
 
 class Evals(Section):
-    """How golden sets are asked, and how often each adapter is."""
+    """How versions are evaluated on golden sets, and how often."""
 
     every: Duration = timedelta(days=7)
     """Time between two scheduled evaluations of an adapter (`fleetctl eval run --due`)."""
     engine: Literal["native", "inspect", "lm_eval", "command"] = "native"
-    """What asks and scores."""
+    """The engine that asks the items and scores the answers."""
     samples: Count = 1
-    """Answers to each item; more than one needs a temperature above 0."""
+    """Answers to a golden item; 2 or more need a temperature above 0."""
     temperature: Amount = 0.0
     """Of the sampling; 0 is greedy."""
     concurrency: Count = 4
@@ -45,57 +45,57 @@ class Evals(Section):
     max_missing: Spare = 0
     """Items without an answer that an evaluation may have; they count as wrong."""
     timeout: Delay = 60.0
-    """For one answer."""
+    """Upper bound of the time of an answer."""
     judge: JudgeModel | None = None
-    """Who scores the items whose metric is `judge`."""
+    """The model that scores the items whose metric is `judge`."""
     through: Literal["server", "gateway"] = "server"
-    """Whom questions are sent to.
+    """The receiver of the questions.
 
-    `server`: a server that holds the version, which needs no gateway and is logged nowhere.
-    `gateway`: with the operator's secret; each question has a row in the usage log with the
-    purpose `eval`, counts for no limit and no live gate, and is billed where the tier or the
+    `server`: a server that holds the version; no gateway is needed and no usage is logged.
+    `gateway`: a gateway, with the operator's secret; each question has a row in the usage log with
+    the purpose `eval`, counts for no limit and no live gate, and is billed where the tier or the
     client says so (`bill_evals`).
     """
     keep: Duration = timedelta(days=90)
     """How long the answers of an evaluation stay; `fleetctl gc` deletes older ones.
 
-    Longer stay those that a verdict on a version of the library was computed from, and those
-    that later ones are compared with. What the ledger says of an evaluation stays for ever.
+    Answers stay longer that a verdict on a version of the library was computed from, and answers
+    that later answers are compared with. The ledger's figures of an evaluation stay for ever.
     """
     pause_above: Spare = 4
-    """Requests waiting on a server above which it is asked nothing more until they are served."""
+    """Upper bound of the requests waiting on a server; an evaluation pauses above the bound."""
     command: tuple[Word, ...] = ()
-    """What the `command` engine starts, as a list; it prints samples as JSON lines."""
+    """The program of the engine `command`, as a list; the program prints samples as JSON lines."""
 
 
 class Rollout(Section):
     """The pace at which a new version takes over a client's traffic.
 
-    A version moves to the next weight when it has baked at this one and every gate
-    passes. It drops to 0 percent the moment one gate fails.
+    A version moves to the next weight when the version has baked at this weight and every gate
+    passes. The version drops to 0 percent the moment a gate fails.
     """
 
     weights: tuple[Percent, ...] = (10, 50, 100)
-    """Share of requests at each stage, ascending, ending at 100. Unit: percent."""
+    """Share of requests by stage, ascending, ending at 100. Unit: percent."""
     bake: Duration = timedelta(hours=24)
-    """Least time at each stage before the next, such as `24h`. Usual: 24 to 48 hours."""
+    """Least time at a stage before the next, such as `24h`. Usual: 24 to 48 hours."""
     max_bake: Duration | None = None
-    """How long a stage may wait for a verdict before people decide. Default: twice `bake`."""
+    """Longest wait of a stage for a verdict before people decide. Default: twice `bake`."""
     retain: Duration = timedelta(days=7)
     """How long the replaced version stays loaded after the cut-over."""
     gates: tuple[Id, ...] = ()
-    """Gates that a version must pass at each stage."""
+    """Gates that a version must pass at every stage."""
     no_promote: tuple[Part, ...] = ()
     """Parts of the week in which no version gets more traffic: `"Fri 16:00-Mon 08:00"`."""
     timezone: Word = "UTC"
     """Time zone of `no_promote`, such as `Europe/Paris`.
 
-    Around a change of the clock a part of the week holds by both.
+    Around a change of the clock a part of the week holds by both clocks.
     """
     when_unsure: Literal["hold", "roll_back"] = "hold"
-    """What follows when `max_bake` is over and a gate cannot tell."""
+    """The decision when `max_bake` is over and a gate is inconclusive."""
     low_traffic: Share | None = None
-    """First weight where the declared demand is too small to judge the usual one."""
+    """First weight where the declared demand is too small to judge at the usual first weight."""
     drill: Duration | None = None
     """How often `reconcile` practises a rollback, such as `30d`; default: never.
 
@@ -104,16 +104,16 @@ class Rollout(Section):
 
 
 class Gate(Section):
-    """A condition that a new version must meet before it takes more traffic.
+    """A condition that a new version must meet before the version takes more traffic.
 
-    What it says is PASS, FAIL or INCONCLUSIVE; missing data is never a PASS.
+    A gate's verdict is PASS, FAIL or INCONCLUSIVE; missing data is never a PASS.
     """
 
     metric: Metric
-    """What is compared.
+    """The compared figure.
 
     On a golden set, before any traffic: `accuracy_drop`, `hallucination_rise`. On live
-    requests against the version it replaces: `error_rate_rise`, `format_drop`,
+    requests against the replaced version: `error_rate_rise`, `format_drop`,
     `truncation_rise`, and the 95th percentiles `p95_ratio` (whole answers),
     `first_token_ratio`, `token_time_ratio`; `neighbour_ratio` compares other adapters on its
     servers with those elsewhere. Against a fixed limit: `error_rate`, `p95_latency`, and
@@ -124,34 +124,34 @@ class Gate(Section):
     golden: Word | None = None
     """Golden set of this gate, relative to the project. Default: the adapter's."""
     score: Word | None = None
-    """Metric that scores every answer, such as `exact`. Default: what each item says.
+    """Metric that scores every answer, such as `exact`. Default: the metric of each item.
 
-    `declared_format`: whether it has the form that the adapter's `format` asks for.
+    `declared_format`: whether an answer has the form that the adapter's `format` asks for.
     """
     samples: Count | None = None
-    """Answers asked for each golden item; more of them make a small set say more. Default: 1."""
+    """Answers asked for a golden item; several make a small set more conclusive. Default: 1."""
     floor: Percent | None = None
-    """Least part of golden items answered well, whatever the old version reached."""
+    """Lower bound of the share of golden items answered well, independent of the old version."""
     tolerate: Limit | None = None
-    """How many times the old version's rate is no finding yet. Default: `1.25x`."""
+    """Multiple of the old version's rate that is no finding yet. Default: `1.25x`."""
     min_requests: Count | None = None
-    """Requests of the new version below which nothing passes. Default: 50; 500 are better."""
+    """Requests of the new version below which no version passes. Default: 50; 500 are better."""
     false_alarm: Share | None = None
     """Chance that a healthy version is ever failed by this gate. Default: `1%`."""
 
 
 class Override(Section):
-    """A person's acceptance of one version that gates reject, until a day."""
+    """A person's acceptance of a version that gates reject, until a day."""
 
     accept: Digest
-    """Digest of the accepted bytes, as the plan shows it."""
+    """Digest of the accepted bytes, as the plan shows the digest."""
     alias: Word
-    """The alias it holds for, such as `acme-support`."""
+    """The alias of the accepted version, such as `acme-support`."""
     gates: tuple[Id, ...] = ()
     """Gates whose verdict no longer counts. Default: all."""
     reason: Word
     """Why this version is good enough."""
     by: Word
-    """Who answers for it."""
+    """The person responsible for the acceptance."""
     until: Day
-    """The last day on which it holds (UTC), such as `2026-12-01`."""
+    """The last day (UTC) of the acceptance, such as `2026-12-01`."""

@@ -1,4 +1,4 @@
-"""Declares the base class of every map of the YAML files, and the words that only files use."""
+"""Declares the base class of every map of the YAML files, and literals of several sections."""
 
 from typing import Literal
 

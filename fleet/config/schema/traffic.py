@@ -1,4 +1,4 @@
-"""Declares how requests are treated, and who is notified: limits, deadlines, shadows, formats."""
+"""Declares the treatment of requests, and notices: limits, deadlines, shadows, formats."""
 
 from typing import Annotated, Any
 
@@ -13,39 +13,39 @@ from fleet.spec import NOTIFY_EVENTS, USUAL_FOR_CLIENTS, ClientEvent, NotifyEven
 
 
 class Notify(Section):
-    """Where notices go, and of which events.
+    """The receiver of notices, and the events.
 
     `rolled_back`, by an operator or a gate. `gate_failed`: a version was stopped before it got
     traffic. `undecided`: a rollout waits for people. `drifted`: a scheduled evaluation is worse
-    than after training. `drill_failed`. `retraining_overdue`. `ledger_away`: the ledger cannot be
-    read, so that gates only take traffic back; a client is not told.
+    than the result after training. `drill_failed`. `retraining_overdue`. `ledger_away`: the ledger
+    cannot be read, so that gates only take traffic back; a client is not told.
 
     A notice is posted as JSON with the sentence under `text`, which chat systems show, and the
-    facts beside it. What lasts is told once. A notice that cannot be delivered stops nothing.
+    facts beside it. A lasting event is told once. A notice that cannot be delivered stops nothing.
     """
 
     webhook: Webhook
-    """Its URL, or where the URL is kept: `env:NAME`, `file:path`."""
+    """URL of the receiver, or where the URL is kept: `env:NAME`, `file:path`."""
     template: Word | None = None
-    """A Jinja template of the text, relative to the project. Default: one that comes along.
+    """A Jinja template of the text, relative to the project. Default: a template of fleetctl's own.
 
     The facts are under `it`, such as `it.event` and `it.alias`. `fleetctl validate` tries it.
     """
     events: tuple[NotifyEvent, ...] = NOTIFY_EVENTS
-    """What is told. Default: everything."""
+    """Events of which notices are sent. Default: all."""
 
 
 class ClientNotify(Notify):
-    """Where a client is told, and of what; it sees nothing of servers, people and other clients."""
+    """The receiver of a client's notices, which name no server, no person and no other client."""
 
     events: tuple[ClientEvent, ...] = USUAL_FOR_CLIENTS
-    """What is told. Default: `rolled_back`."""
+    """Events of which notices are sent. Default: `rolled_back`."""
 
 
 class Limits(Section):
-    """How much may be asked; beyond it clients are told when to come back (429).
+    """Upper bounds of requests; above a bound a client gets a 429 with the time to come back.
 
-    With several gateways, each allows its part.
+    With several gateways, each gateway allows its part.
     """
 
     concurrency: Count | None = None
@@ -53,34 +53,34 @@ class Limits(Section):
     requests_per_minute: Count | None = None
     """Requests per minute, spread evenly: at most ten seconds' worth at once. Default: no limit."""
     tokens_per_minute: Count | None = None
-    """Tokens per minute, of prompts and answers, charged after each answer. Default: no limit."""
+    """Tokens per minute, of prompts and answers, charged after an answer. Default: no limit."""
     queue: Delay | None = None
-    """How long a request waits for its turn before it is refused.
+    """Longest wait of a request for its turn; then the request is refused.
 
     Default: `1s` where `concurrency` is used up, the tier's `first_byte` where servers are busy.
     """
 
 
 class Timeouts(Section):
-    """How long answers may take."""
+    """Upper bounds of the time of answers."""
 
     first_byte: Delay | None = None
-    """Until an answer begins; of one that is no stream, until it is there. Default: `600s`."""
+    """Longest time until an answer begins, or a whole answer without stream. Default: `600s`."""
     idle: Delay | None = None
     """Longest pause inside a stream. Default: `60s`."""
     total: Delay | None = None
-    """Longest that a whole answer may take. Default: `3600s`."""
+    """Longest time of a whole answer. Default: `3600s`."""
 
 
 class Shadow(Section):
     """A version that gets copies of live requests; its answers are thrown away, never billed."""
 
     version: Semver
-    """The version, quoted. It is loaded if it is not, and gets no traffic of clients."""
+    """The version, quoted. The version is loaded where needed, and gets no traffic of clients."""
     percent: Percent = 100
     """Share of the requests that are copied."""
     concurrency: Count = 2
-    """Copies at work at the same time in each gateway; beyond it none are made."""
+    """Copies at work at the same time in a gateway; above this number no copies are made."""
 
 
 _HINT = (

@@ -1,4 +1,4 @@
-"""Lists the metrics: each scores one answer from 0 to 1, without any model."""
+"""Lists the metrics, which score an answer from 0 to 1 without any model."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -26,6 +26,4 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
 )
 
 JUDGE = "judge"
-"""Scored by a model at another endpoint instead of by code; options: `question`."""
-
-__all__ = ["JUDGE", "METRICS", "Metric"]
+"""Name of the metric that a model at another endpoint scores; options: `question`."""

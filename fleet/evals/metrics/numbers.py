@@ -18,19 +18,18 @@ SHOWN = 3
 def numbers(text: str) -> list[float]:
     """Return the numbers of a text in their order.
 
-    Thousands may be parted by commas, `1,234.5`; a comma that cannot part thousands is the
-    decimal one, as in `3,5` and `1.234,50`; of `1,2,3` each is a number.
+    Commas may separate thousands, `1,234.5`; a comma that cannot separate thousands is the decimal
+    comma, as in `3,5` and `1.234,50`; `1,2,3` are three numbers.
     """
-    runs = (match_.group() for match_ in _NUMBER.finditer(text.replace(_MINUS, "-")))
-    return [value for run in runs for value in _values(run)]
-
-
-def _values(run: str) -> list[float]:
-    if _POINT.fullmatch(run):
-        return [float(run.replace(",", ""))]
-    if _COMMA.fullmatch(run):
-        return [float(run.replace(".", "").replace(",", "."))]
-    return [float(found.group()) for part in run.split(",") if (found := _POINT.match(part))]
+    values: list[float] = []
+    for run in _NUMBER.findall(text.replace(_MINUS, "-")):
+        if _POINT.fullmatch(run):
+            values.append(float(run.replace(",", "")))
+        elif _COMMA.fullmatch(run):
+            values.append(float(run.replace(".", "").replace(",", ".")))
+        else:
+            values += [float(part.group()) for part in map(_POINT.match, run.split(",")) if part]
+    return values
 
 
 def _numeric(answer: Answer, expected: Any, options: Options, _: str) -> Scored:
@@ -38,10 +37,8 @@ def _numeric(answer: Answer, expected: Any, options: Options, _: str) -> Scored:
     if not found:
         return Scored(0.0, "no number in the answer")
     said = found[0] if options.get("take", "last") == "first" else found[-1]
-    right = math.isclose(
-        said, float(expected), rel_tol=options.get("relative", 0.0),
-        abs_tol=options.get("absolute", 1e-9),
-    )  # fmt: skip
+    relative, absolute = options.get("relative", 0.0), options.get("absolute", 1e-9)
+    right = math.isclose(said, float(expected), rel_tol=relative, abs_tol=absolute)
     return Scored(1.0) if right else Scored(0.0, f"said {said:g}")
 
 
@@ -50,11 +47,8 @@ def _numeric_fault(expected: Any, options: Options) -> str:
         return "`expected` is a number"
     if options.get("take", "last") not in ("first", "last"):
         return "`take` is `first` or `last`"
-    tolerances = (options.get("relative", 0.0), options.get("absolute", 0.0))
-    if not all(
-        _is_number(tolerance) and not isinstance(tolerance, str) and tolerance >= 0
-        for tolerance in tolerances
-    ):
+    tolerances = [options.get(key, 0.0) for key in ("relative", "absolute")]
+    if not _are_numbers(tolerances) or min(tolerances) < 0:
         return "`relative` and `absolute` are tolerances of 0 or more"
     return ""
 
@@ -67,18 +61,23 @@ def _is_number(given: Any) -> bool:
         return False
 
 
+def _are_numbers(given: Any) -> bool:
+    return isinstance(given, list) and all(
+        _is_number(number) and not isinstance(number, str) for number in given
+    )
+
+
 def claims(text: str) -> list[str]:
     """Return the claims that a source can prove: quotations, dates, and other numbers."""
-    found = [match_.group(1).strip() for match_ in _QUOTE.finditer(text)]
-    dates = [match_.group() for match_ in _DATE.finditer(text)]
+    quotations = [quotation.strip() for quotation in _QUOTE.findall(text)]
     rest = _DATE.sub(" ", text).replace(_MINUS, "-")
-    return found + dates + [match_.group() for match_ in _NUMBER.finditer(rest)]
+    return quotations + _DATE.findall(text) + _NUMBER.findall(rest)
 
 
 def _grounded(answer: Answer, _: Any, options: Options, source: str) -> Scored:
     """Score 0 where a number, date or quotation of the answer is not in the source.
 
-    A cheap sign of hallucination: it misses invented words, and marks a sum as invented.
+    A cheap sign of hallucination that misses invented words, and marks a sum as invented.
     """
     known = set(numbers(source)) | {float(option) for option in options.get("allow", ())}
     plain = " ".join(source.casefold().split())
@@ -96,11 +95,7 @@ def _known(claim: str, known: set[float], plain: str) -> bool:
 
 
 def _grounded_fault(_: Any, options: Options) -> str:
-    allowed = options.get("allow", [])
-    fine = isinstance(allowed, list) and all(
-        _is_number(number) and not isinstance(number, str) for number in allowed
-    )
-    return "" if fine else "`allow` is a list of numbers"
+    return "" if _are_numbers(options.get("allow", [])) else "`allow` is a list of numbers"
 
 
 NUMERIC = Metric(_numeric, _numeric_fault, frozenset({"relative", "absolute", "take"}))

@@ -13,10 +13,10 @@ SHOWN = 80
 
 def _label(answer: Answer, expected: Any, options: Options, _: str) -> Scored:
     """Recognise the class that the answer names; an answer with two classes names none."""
-    found = recognised(answer.text, options.get("labels", [expected]), options)
-    if found == expected:
-        return Scored(1.0, label=found)
-    return Scored(0.0, f"said {found!r}" if found else "names no class, or several", found)
+    named = recognised(answer.text, options.get("labels", [expected]), options)
+    if named == expected:
+        return Scored(1.0, label=named)
+    return Scored(0.0, f"said {named!r}" if named else "names no class, or several", named)
 
 
 def recognised(text: str, labels: list[str], options: Options) -> str:
@@ -25,11 +25,10 @@ def recognised(text: str, labels: list[str], options: Options) -> str:
     plain = {normalised(label, options): label for label in labels}
     if said in plain:
         return plain[said]
-    # The longest first: who says "bug report" does not say "bug".
-    names = "|".join(re.escape(each) for each in sorted(plain, key=len, reverse=True) if each)
-    named = (
-        {plain[name] for name in re.findall(rf"(?<!\w)(?:{names})(?!\w)", said)} if names else set()
-    )
+    # The longest first: the answer "bug report" does not name "bug".
+    names = "|".join(map(re.escape, sorted(filter(None, plain), key=len, reverse=True)))
+    matches = re.findall(rf"(?<!\w)(?:{names})(?!\w)", said) if names else []
+    named = {plain[name] for name in matches}
     return named.pop() if len(named) == 1 else ""
 
 
@@ -49,8 +48,7 @@ def _json_schema(answer: Answer, expected: Any, options: Options, _: str) -> Sco
 
 def _declared(answer: Answer, _: Any, options: Options, __: str) -> Scored:
     """Score the form that the adapter declares, as the gateway does on live answers."""
-    wanted: ResponseFormat = options["format"]
-    return _formed(answer.text, wanted, wanted.shown)
+    return _formed(answer.text, options["format"], options["format"].shown)
 
 
 def _formed(text: str, wanted: ResponseFormat, shown: str) -> Scored:
@@ -88,13 +86,12 @@ def _json_fields(answer: Answer, expected: Any, options: Options, _: str) -> Sco
     names = options.get("fields") or list(wanted)
     wanted = {name: wanted[name] for name in names if name in wanted}
     given = {name: said[name] for name in said if not options.get("fields") or name in names}
-    right = sum(_same(given[name], wanted[name], options) for name in wanted if name in given)
-    precision, recall = right / max(1, len(given)), right / max(1, len(wanted))
+    right = {
+        name for name in wanted.keys() & given.keys() if _same(given[name], wanted[name], options)
+    }
+    precision, recall = len(right) / max(1, len(given)), len(right) / max(1, len(wanted))
     f1 = 2 * precision * recall / (precision + recall) if right else 0.0
-    wrong = sorted(
-        name for name in {*wanted, *given}
-        if name not in wanted or name not in given or not _same(given[name], wanted[name], options)
-    )  # fmt: skip
+    wrong = sorted({*wanted, *given} - right)
     score = float(not wrong) if options.get("all") else f1
     note = f"wrong fields: {', '.join(wrong)}"[:SHOWN] if wrong else ""
     return Scored(score, note, parts={"precision": precision, "recall": recall})
@@ -108,9 +105,8 @@ def _same(said: Any, wanted: Any, options: Options) -> bool:
             _same(said[name], wanted[name], options) for name in wanted
         )
     if isinstance(said, list) and isinstance(wanted, list):
-        return len(said) == len(wanted) and all(
-            _same(one, other, options) for one, other in zip(said, wanted, strict=True)
-        )
+        pairs = zip(said, wanted, strict=False)
+        return len(said) == len(wanted) and all(_same(*pair, options) for pair in pairs)
     if isinstance(said, bool) or isinstance(wanted, bool):
         return said is wanted
     return bool(said == wanted)

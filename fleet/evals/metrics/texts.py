@@ -48,8 +48,8 @@ REFUSALS = (
 )
 """Beginnings of a refusal, in English; an item may name others with `patterns`.
 
-Matched in linear time, wherever in the answer and in either case; a typographic apostrophe counts
-as a plain one.
+Matched in linear time, anywhere in the answer and in either case; a typographic apostrophe counts
+as a plain apostrophe.
 """
 _APOSTROPHES = str.maketrans("\u2019\u2018\u02bc", "'''")
 
@@ -75,15 +75,17 @@ def _regex(answer: Answer, expected: Any, options: Options, _: str) -> Scored:
 
 
 def _pattern(expected: Any, options: Options) -> ResponseFormat:
-    """Return the pattern as a format: matched in linear time, whatever the answer is."""
+    """Return the pattern as a format, which is matched in linear time."""
     pattern = str(options.get("pattern", expected))
-    return (
-        _anywhere(pattern) if options.get("anywhere") else ResponseFormat(FormatKind.REGEX, pattern)
-    )
+    return _anywhere(pattern) if options.get("anywhere") else _exactly(pattern)
+
+
+def _exactly(pattern: str) -> ResponseFormat:
+    return ResponseFormat(FormatKind.REGEX, pattern)
 
 
 def _anywhere(pattern: str) -> ResponseFormat:
-    return ResponseFormat(FormatKind.REGEX, rf"[\s\S]*(?:{pattern})[\s\S]*")
+    return _exactly(rf"[\s\S]*(?:{pattern})[\s\S]*")
 
 
 def _finish(answer: Answer, _: Any, options: Options, __: str) -> Scored:
@@ -132,19 +134,22 @@ def _regex_fault(expected: Any, options: Options) -> str:
     pattern = options.get("pattern", expected)
     if not isinstance(pattern, str):
         return "it needs a pattern, as `expected` or as option `pattern`"
-    wrong = flaw(ResponseFormat(FormatKind.REGEX, pattern)) or flaw(_pattern(expected, options))
-    if wrong:
-        return f"{pattern!r} is not a regular expression: {wrong.removesuffix('.')}"
-    return fault(options)
+    wrong = flaw(_exactly(pattern)) or flaw(_pattern(expected, options))
+    return _no_pattern(pattern, wrong) if wrong else fault(options)
 
 
-def _pattern_fault(patterns: Any) -> str:
+def _no_pattern(pattern: Any, wrong: str) -> str:
+    return f"{pattern!r} is not a regular expression: {wrong.removesuffix('.')}"
+
+
+def _refusal_fault(_: Any, options: Options) -> str:
+    patterns = options.get("patterns", REFUSALS)
     if not isinstance(patterns, list | tuple):
         return "`patterns` is a list of regular expressions"
     for pattern in patterns:
         wrong = flaw(_refusing(pattern)) if isinstance(pattern, str) else "it is not a text"
         if wrong:
-            return f"{pattern!r} is not a regular expression: {wrong.removesuffix('.')}"
+            return _no_pattern(pattern, wrong)
     return ""
 
 
@@ -158,10 +163,6 @@ def _ratio_fault(expected: Any, options: Options) -> str:
 def _finish_fault(_: Any, options: Options) -> str:
     allowed = options.get("allowed", ["stop"])
     return "" if isinstance(allowed, list) and allowed else "`allowed` is a list such as [stop]"
-
-
-def _refusal_fault(_: Any, options: Options) -> str:
-    return _pattern_fault(options.get("patterns", REFUSALS))
 
 
 _NORMALISE = frozenset({"normalise"})

@@ -25,7 +25,7 @@ from fleet.evals import (
     Sample,
     scored,
 )
-from runtime.engines.vllm_metrics import read_metrics
+from runtime.engines.vllm_api import read_metrics
 from runtime.evals.context import EvalContext
 from runtime.evals.judge import JudgeClient, judge_client
 from runtime.evals.probe import client_for

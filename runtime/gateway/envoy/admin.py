@@ -3,7 +3,7 @@
 import asyncio
 import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,10 +32,10 @@ Render = Callable[
     Mapping[str, str],
 ]
 """Renders files by name from a gateway, its folder, its admin socket, a table, the table's keys,
-and clusters that stay for one more revision."""
+and clusters that stay for another revision."""
 
 SHARES_FILE: Final = "shares.json"
-"""For each alias with a split: the split, since when, and the counters at its start."""
+"""By alias with a split: the split, the time of its start, and the counters at its start."""
 _Counts = Mapping[str, Mapping[str, int]]
 """Requests by alias and version."""
 
@@ -48,11 +48,9 @@ _STATS: Final = "|".join(
     re.escape(name)
     for name in (_WARMING, *(f"{kind}.{part}" for kind in (_CLUSTERS, _ROUTES) for part in _PARTS))
 )
-_IN_FLIGHT_FILTER: Final = "^fleetctl[.]in_flight"
 _IN_FLIGHT: Final = re.compile(
     r'^envoy_fleetctl_in_flight\{server="([^"]*)",version="([^"]*)"\} (\d+)$', re.MULTILINE
 )
-_REQUESTS_FILTER: Final = "^fleetctl[.]requests"
 _REQUESTS: Final = re.compile(
     r'^envoy_fleetctl_requests\{.*?alias="([^"]*)",version="([^"]*)".*?\} (\d+)$', re.MULTILINE
 )
@@ -60,23 +58,17 @@ _REQUESTS: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Envoys:
-    """How the files of Envoys are made."""
+    """The functions that make the files of Envoys."""
 
     render: Render
     secret: files.Secret
 
 
 class EnvoyClient:
-    """One Envoy of this machine; keeps the contract of `runtime.gateway.protocol.GatewayClient`."""
+    """An Envoy of this machine; keeps the contract of `runtime.gateway.protocol.GatewayClient`."""
 
     def __init__(self, gateway: GatewaySpec, folder: Path, socket: Path, envoys: Envoys) -> None:
-        """Prepare; no file is written, nothing is sent.
-
-        Args:
-            gateway: As declared.
-            folder: Folder of the Envoy's files.
-            socket: Path of the Envoy's admin socket, however long.
-            envoys: How the files are made.
+        """Prepare; `socket` is the path of the admin socket, however long.
 
         Raises:
             EngineError: as `runtime.gateway.admin_socket.short_path`.
@@ -94,12 +86,11 @@ class EnvoyClient:
 
     async def load(self) -> GatewayLoad:
         """Return the requests in flight; Envoy lets no request wait."""
-        text = await self._metrics(_IN_FLIGHT_FILTER, READ_S)
-        found = _IN_FLIGHT.findall(text)
-        return GatewayLoad(Counter({(server, name): int(count) for server, name, count in found}))
+        counts = _IN_FLIGHT.findall(await self._metrics("^fleetctl[.]in_flight", READ_S))
+        return GatewayLoad(Counter({(server, name): int(count) for server, name, count in counts}))
 
     async def shares(self) -> tuple[ObservedShare, ...]:
-        """Return the split of aliases that have more than one version."""
+        """Return the split of aliases that have several versions."""
         table = files.written_table(self._folder)
         counts = await self._count_requests(READ_S)
         return _observed_shares(self._folder, table, counts) if table else ()
@@ -169,7 +160,6 @@ class EnvoyClient:
     async def _wait_for(
         self, kind: str, version: str, before: Mapping[str, str], timeout_s: float
     ) -> None:
-        """Wait until Envoy serves a version of its clusters or routes."""
         refusals = [f"{kind}.{part}" for part in _PARTS[1:]]
         try:
             async with asyncio.timeout(timeout_s):
@@ -182,33 +172,29 @@ class EnvoyClient:
                     if stats.get(f"{kind}.version_text") == version and is_settled:
                         return
                     if any(stats.get(name, "0") != before.get(name, "0") for name in refusals):
-                        raise self._refused()
+                        refused = problem(
+                            "FC6053",
+                            "Envoy refuses its files",
+                            f"{self._peer} refuses the files in `{self._folder}` and serves what "
+                            "it had.",
+                            hint="Its log says why. Is it a version that fleetctl was tested with?",
+                        )
+                        raise EngineRejectedError(HTTPStatus.BAD_REQUEST, refused)
                     await asyncio.sleep(_POLL_S)
         except TimeoutError:
-            raise EngineTimedOutError(
-                problem(
-                    "FC4002",
-                    "No answer in time",
-                    f"{self._peer} did not take revision {version.partition('-')[0]} within "
-                    f"{timeout_s:g} s.",
-                    hint="Does it follow the files in this folder? Running the command again is "
-                    "safe.",
-                )
+            raise EngineTimedOutError.of(
+                "FC4002",
+                "No answer in time",
+                f"{self._peer} did not take revision {version.partition('-')[0]} within "
+                f"{timeout_s:g} s.",
+                hint="Does it follow the files in this folder? Running the command again is safe.",
             ) from None
 
-    def _refused(self) -> EngineRejectedError:
-        detail = f"{self._peer} refuses the files in `{self._folder}` and serves what it had."
-        hint = "Its log says why. Is it a version that fleetctl was tested with?"
-        return EngineRejectedError(
-            HTTPStatus.BAD_REQUEST, problem("FC6053", "Envoy refuses its files", detail, hint=hint)
-        )
-
     async def _count_requests(self, timeout_s: float | None = None) -> _Counts:
-        """Return what Envoy counted since it started."""
-        counts: dict[str, Counter[str]] = {}
-        text = await self._metrics(_REQUESTS_FILTER, timeout_s)
+        counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        text = await self._metrics("^fleetctl[.]requests", timeout_s)
         for alias, version, count in _REQUESTS.findall(text):
-            counts.setdefault(alias, Counter())[version] += int(count)
+            counts[alias][version] += int(count)
         return counts
 
     async def _metrics(self, name_filter: str, timeout_s: float | None) -> str:
@@ -223,7 +209,7 @@ class EnvoyClient:
 
 
 def _remember_splits(folder: Path, table: RoutingTable, counts: _Counts) -> None:
-    """Save the counters of each alias whose split has changed."""
+    """Save the counters of the aliases whose split has changed."""
     saved, now = _saved_splits(folder), datetime.now(UTC).isoformat(timespec="seconds")
     splits = {}
     for alias, entry in _split_aliases(table):
@@ -238,7 +224,7 @@ def _remember_splits(folder: Path, table: RoutingTable, counts: _Counts) -> None
 def _observed_shares(
     folder: Path, table: RoutingTable, counts: _Counts
 ) -> tuple[ObservedShare, ...]:
-    """Return the requests of each version since its split began.
+    """Return the requests of all versions since their split began.
 
     An Envoy that was started since then has counted from its start on.
     """
@@ -250,21 +236,19 @@ def _observed_shares(
         if any(now.get(version, 0) < count for version, count in before.items()):
             before = {}
         for share in entry.shares:
-            requests = now.get(share.adapter, 0) - before.get(share.adapter, 0)
-            shares.append(
-                ObservedShare(alias, share.adapter, share.percent, requests, start["since"])
-            )
+            name = share.adapter
+            requests = now.get(name, 0) - before.get(name, 0)
+            shares.append(ObservedShare(alias, name, share.percent, requests, start["since"]))
     return tuple(shares)
 
 
 def _split_aliases(table: RoutingTable) -> list[tuple[str, AliasEntry]]:
-    return [
-        (alias, entry) for alias, entry in sorted(table.aliases.items()) if len(entry.shares) > 1
-    ]
+    aliases = sorted(table.aliases.items())
+    return [(alias, entry) for alias, entry in aliases if len(entry.shares) > 1]
 
 
 def _saved_splits(folder: Path) -> dict[str, Any]:
-    """Return what was saved; empty where nothing was, or where the file cannot be read."""
+    """Return the saved splits; empty: none were saved, or the file cannot be read."""
     try:
         return dict(json.loads((folder / SHARES_FILE).read_bytes()))
     except (OSError, ValueError):

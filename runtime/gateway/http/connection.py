@@ -11,18 +11,21 @@ from runtime.gateway.http import messages, timeouts
 from runtime.gateway.http.connection_limit import ConnectionLimit, Slot
 from runtime.gateway.http.incoming import IncomingRequest
 from runtime.gateway.http.pool import ConnectionPool
-from runtime.gateway.http.proxy import Proxy
+from runtime.gateway.http.proxy import Proxy, ResponseSink
 from runtime.gateway.http.request_reader import RequestReader
 from runtime.gateway.limits import UNREAD, HeldBytes
 
 MAX_UNREAD: Final = 256 * 1024
 """Bytes of a response that wait for the client before the server is read no further."""
 MAX_PIPELINED: Final = 64 * 1024
-"""Bytes of requests that a client may send ahead before it is read no further."""
+"""Bytes of requests sent ahead by a client before the client is read no further."""
 
 
-class ClientConnection(asyncio.Protocol):
-    """One connection of one client."""
+class ClientConnection(asyncio.Protocol, ResponseSink):
+    """A connection of a client; adds itself to `connections` for as long as it is open."""
+
+    _transport: asyncio.Transport
+    """Set before any other call; a connection without a slot gets none."""
 
     def __init__(
         self,
@@ -31,17 +34,11 @@ class ClientConnection(asyncio.Protocol):
         connections: "set[ClientConnection]",
         limit: ConnectionLimit,
     ) -> None:
-        """Prepare; the event loop accepts."""
-        self._app = app
-        self._pool = pool
-        self._loop = pool.loop
-        self._batch = pool.batch
-        self._connections = connections
-        self._limit = limit
+        self._app, self._connections, self._limit = app, connections, limit
+        self._pool, self._loop, self._batch = pool, pool.loop, pool.batch
         self._slot: Slot | None = None
         self._is_authenticated = False
         """Whether a response has gone out for a key that exists."""
-        self._transport: asyncio.Transport | None = None
         self._reader = RequestReader(app.state, pool.loop, self.on_request, self._send_continue)
         self._waiting: deque[IncomingRequest] = deque()
         self._pipelined_bytes = 0
@@ -55,11 +52,10 @@ class ClientConnection(asyncio.Protocol):
     # ------------------------------------------------------- called by the event loop
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport, if the connection gets a slot."""
-        to = cast("asyncio.Transport", transport)  # uvloop's is none by name
-        self._slot = self._limit.acquire(self.evict, to)
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by name
+        self._slot = self._limit.acquire(self.evict, self._transport)
         if self._slot is not None:
-            self._transport = to
-            to.set_write_buffer_limits(high=MAX_UNREAD)
+            self._transport.set_write_buffer_limits(high=MAX_UNREAD)
             self._connections.add(self)
 
     def data_received(self, data: bytes) -> None:
@@ -68,14 +64,14 @@ class ClientConnection(asyncio.Protocol):
             return
         self._last_active_at = self._loop.time()
         self._reader.feed(data)
-        if self._waiting and self._transport is not None:
+        if self._waiting:
             self._pipelined_bytes += len(data)
             if self._pipelined_bytes > MAX_PIPELINED and not self._is_reading_paused:
                 self._is_reading_paused = True
                 self._transport.pause_reading()
 
     def connection_lost(self, _: Exception | None) -> None:
-        """End what ran for the client, and keep no body: cyclic garbage is seldom collected."""
+        """End the client's requests, and keep no body: cyclic garbage is seldom collected."""
         self._connections.discard(self)
         self._unread.set(0)
         slot, self._slot = self._slot, None
@@ -89,11 +85,10 @@ class ClientConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Read the server no further; end the connection where too many clients do not read."""
         self._is_writing_paused = True
-        if self._transport is not None:
-            try:
-                self._unread.set(self._transport.get_write_buffer_size())
-            except ApiError:
-                self._transport.abort()
+        try:
+            self._unread.set(self._transport.get_write_buffer_size())
+        except ApiError:
+            self._transport.abort()
         if self._proxy is not None:
             self._proxy.pause(paused=True)
 
@@ -111,7 +106,7 @@ class ClientConnection(asyncio.Protocol):
         return self._served is None and not self._waiting
 
     def on_request(self, request: IncomingRequest) -> None:
-        """Serve a request, after those that came before it."""
+        """Serve a request, after the requests before."""
         if self._served is not None or self._waiting or self._is_writing_paused:
             self._waiting.append(request)
             self._advance()
@@ -123,22 +118,21 @@ class ClientConnection(asyncio.Protocol):
             self._advance()
 
     def _send_continue(self) -> None:
-        """Send `100 Continue` to a client that waits for it, if it is the request's turn."""
+        """Send `100 Continue` to a client that waits for the line, if the request is next."""
         reading = self._reader.reading
-        is_due = reading is not None and reading.expects_continue and not reading.is_ignored
-        if reading is not None and is_due and self._is_free:
+        if reading and reading.expects_continue and not reading.is_ignored and self._is_free:
             reading.expects_continue = False
             self.send(messages.CONTINUE)
 
     def _advance(self) -> None:
-        """Serve what waits, in a loop: responses that are ready at once must not nest."""
+        """Serve the waiting requests, in a loop: responses that are ready at once must not nest."""
         if self._is_advancing:
             return
         self._is_advancing = True
         while self._served is None and self._waiting and not self._is_writing_paused:
             self._serve(self._waiting.popleft())
         self._is_advancing = False
-        if not self._waiting and self._transport is not None:
+        if not self._waiting:
             self._pipelined_bytes = 0
             if self._is_reading_paused:
                 self._is_reading_paused = False
@@ -172,30 +166,28 @@ class ClientConnection(asyncio.Protocol):
         refusal = as_api_error(error)
         served, request_id = self._served, ""
         if served is not None and served.proxied is not None:
-            request_id = served.proxied.request_id
+            request_id = served.proxied.record.row.request_id
             served.proxied.on_error(refusal.status)
         self.respond(error_response(refusal, served.head.path if served else "", request_id))
 
     # ------------------------------------------------------- responses
     def send(self, data: bytes) -> None:
         """Send bytes, if the usage rows of this turn can be written."""
-        if self._transport is not None:
-            self._batch.add(self._transport, data, b"")
+        self._batch.add(self._transport, data, b"")
 
     def respond(self, response: LocalResponse) -> None:
         """Send a response of the gateway's own; the request is over."""
         status, headers, body = response
         is_head = self._served is not None and self._served.head.method == "HEAD"
         head = messages.response_head(status, headers, len(body), closing=self._is_last)
-        if self._transport is not None:
-            self._batch.add(self._transport, head if is_head else head + body)
+        self._batch.add(self._transport, head if is_head else head + body)
         self.finish()
 
     def relay(self, start: bytes, request_id: str, body: bytes) -> None:
         """Send a server's complete response, its head from `relayed_start`; the request is over."""
         served, is_last = self._served, self._is_last
         self._set_idle()
-        if self._transport is not None and served is not None:
+        if served is not None:
             number, close = request_id.encode("ascii"), messages.CLOSE if is_last else b""
             data = messages.RELAYED % (start, number, len(body), close, body)
             self._batch.add(self._transport, data, messages.unrecorded(served.head.path))
@@ -228,12 +220,11 @@ class ClientConnection(asyncio.Protocol):
             self._slot.mark_idle()
 
     def abort(self) -> None:
-        """End the connection in the middle of a response, and what runs for it."""
+        """End the connection in the middle of a response, and the request at work."""
         proxy, self._proxy, self._served = self._proxy, None, None
         if proxy is not None:
             proxy.cancel()
-        if self._transport is not None:
-            self._transport.abort()
+        self._transport.abort()
 
     @property
     def _is_last(self) -> bool:
@@ -244,7 +235,7 @@ class ClientConnection(asyncio.Protocol):
         # Closing a socket with unread bytes in it would take back what was sent.
         has_unread = self._reader.is_closed or self._reader.reading is not None
         self._drop()
-        if self._transport is None or self._transport.is_closing():
+        if self._transport.is_closing():
             return
         self._batch.flush()
         if has_unread:
@@ -271,7 +262,7 @@ class ClientConnection(asyncio.Protocol):
 
     def sweep(self, now: float) -> None:
         """End a connection on which nothing has come for too long."""
-        unsent = self._transport is not None and self._transport.get_write_buffer_size()
+        unsent = self._transport.get_write_buffer_size()
         allowed = timeouts.CLIENT_UNREAD_S if unsent else timeouts.CLIENT_IDLE_S
         is_idle = self._is_free and now - self._last_active_at > allowed
         reading = self._reader.reading
@@ -283,14 +274,14 @@ class ClientConnection(asyncio.Protocol):
             self._slot.mark_idle_again()
 
     def evict(self) -> bool:
-        """End for another client's connection, unless a request is at work; say whether it has.
+        """End for another client's connection, unless a request is at work; return whether so.
 
         A body on its way is work once its key is known, and so is a response until it is sent. A
         head on its way is none, nor is a response to a request without a valid key.
         """
         reading = self._reader.reading
         is_read = reading is not None and reading.proxied is not None and not reading.is_ignored
-        if self._proxy is not None or is_read or self._transport is None:
+        if self._proxy is not None or is_read:
             return False
         self._batch.flush()  # what was answered in this turn
         if self._is_authenticated and self._transport.get_write_buffer_size():

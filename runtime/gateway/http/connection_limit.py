@@ -1,4 +1,4 @@
-"""An upper bound of clients' connections, and which of them ends for a new one.
+"""An upper bound of clients' connections, and the choice of the connection that ends for another.
 
 A connection without a request at work is evicted: the longest idle connection of the address with
 most idle connections. So connections on which nothing comes keep no client out, and an address
@@ -9,6 +9,7 @@ import asyncio
 import ipaddress
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import cast
 
 from runtime.gateway import errors
@@ -16,21 +17,17 @@ from runtime.gateway.app import error_response
 from runtime.gateway.http import messages
 
 _IPV6_NETWORK = 64
-"""Bits of an IPv6 address that are the same for all addresses of one customer."""
+"""Bits of an IPv6 address that are the same for all addresses of a customer."""
 
 
+@dataclass(slots=True, eq=False)
 class Slot:
-    """The place of one connection under the limit."""
+    """The place of a connection under the limit."""
 
-    __slots__ = ("_limit", "_source", "evict")
-
-    def __init__(
-        self, limit: "ConnectionLimit", source: "_Source", evict: Callable[[], bool]
-    ) -> None:
-        """Begin idle; `ConnectionLimit` makes slots."""
-        self._limit, self._source = limit, source
-        self.evict = evict
-        """Ends the connection unless a request is at work; says whether it has ended."""
+    _limit: "ConnectionLimit"
+    _source: "_Source"
+    evict: Callable[[], bool]
+    """Ends the connection unless a request is at work; returns whether it has ended."""
 
     def mark_busy(self) -> None:
         """Note that a request is at work."""
@@ -54,43 +51,35 @@ class Slot:
         self._limit.release(self, self._source)
 
 
+@dataclass(slots=True, eq=False)
 class _Source:
-    """The connections from one address."""
+    """The connections from an address."""
 
-    __slots__ = ("address", "idle", "rank", "slots")
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-        self.slots: set[Slot] = set()
-        self.idle: OrderedDict[Slot, None] = OrderedDict()
-        """Longest idle first; the first is found at once, whatever was removed before it."""
-        self.rank = 0
-        """Upper bound of the idle connections since the last `ConnectionLimit.rank`."""
+    address: str
+    slots: set[Slot] = field(default_factory=set)
+    idle: OrderedDict[Slot, None] = field(default_factory=OrderedDict)
+    """Longest idle first; the first is found at once, whatever was removed before it."""
+    rank: int = 0
+    """Upper bound of the idle connections since the last `ConnectionLimit.rank`."""
 
 
+@dataclass(slots=True)
 class ConnectionLimit:
-    """The connections of clients of one gateway process.
+    """The connections of clients of a gateway process.
 
     A request moves its own slot only. Addresses are sorted where a connection has to end, in few
     steps whatever their number.
     """
 
-    def __init__(self, max_connections: int) -> None:
-        """Begin without a connection."""
-        self._max = max_connections
-        self._count = 0
-        self._sources: dict[str, _Source] = {}
-        self._ranks: dict[int, OrderedDict[_Source, None]] = {}
+    _max: int
+    _count: int = 0
+    _sources: dict[str, _Source] = field(default_factory=dict)
+    _ranks: dict[int, OrderedDict[_Source, None]] = field(default_factory=dict)
 
     def acquire(self, evict: Callable[[], bool], transport: asyncio.Transport) -> Slot | None:
-        """Give a connection a slot, if need be that of an evicted connection.
+        """Return a slot for a new connection, if need be that of an evicted connection.
 
-        Args:
-            evict: Ends the new connection unless a request is at work; says whether it has ended.
-            transport: Of the new connection.
-
-        Returns:
-            None: all other connections are at work; the client has got 503.
+        None: all other connections are at work; the client has got 503. `evict` as of `Slot`.
         """
         if self._count >= self._max and not self._evict():
             rejected = RejectedConnection()
@@ -128,7 +117,7 @@ class ConnectionLimit:
             self._ranks.setdefault(now, OrderedDict())[source] = None
 
     def _evict(self) -> bool:
-        """End one idle connection; say whether there was one."""
+        """End an idle connection; return whether there was any."""
         while self._ranks:
             source = next(iter(self._ranks[max(self._ranks)]))
             if len(source.idle) < source.rank:
@@ -154,7 +143,7 @@ class RejectedConnection(asyncio.Protocol):
 
 
 def address_of(transport: asyncio.BaseTransport) -> str:
-    """Return where a connection comes from: an IPv4 address, or the network of an IPv6 one."""
+    """Return the origin of a connection: an IPv4 address, or the network of an IPv6 address."""
     peer = cast("tuple[str, int] | None", transport.get_extra_info("peername"))
     if not peer:  # it has ended already
         return ""

@@ -1,21 +1,22 @@
-"""An incoming request: its head, its body as far as it has come, and heads that repeat.
+"""An incoming request: its head, its body as far as received, and heads that repeat.
 
-Clients and servers send the same head again on a connection, save for the length of the body. What
-the parser made of a head holds for the next head that differs in those digits only
+Clients and servers send the same head again on a connection, save for the length of the body. The
+parser's result for a head holds for the next head that differs in those digits only
 (`RepeatedHead`); any other head goes to the parser.
 """
 
 import re
+from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
 import httptools
 
 from runtime.gateway import errors
-from runtime.gateway.auth import Credentials
 from runtime.gateway.endpoints import PATHS
 from runtime.gateway.errors import ApiError
 from runtime.gateway.limits import UNCOUNTED_BYTES
 from runtime.gateway.request import ProxyRequest, RequestMeta
+from runtime.gateway.routing import Credentials
 from runtime.gateway.state import GatewayState
 from runtime.usage.row import UsageRecorder
 
@@ -26,45 +27,38 @@ MAX_BODY: Final = 16 * 2**20
 MAX_IGNORED: Final = 65_536
 """Largest body that is read though its request is refused, bytes; above, the connection ends."""
 _MAX_OVERHEAD: Final = 16
-"""Upper bound of chunk heads in an upload, bytes for each byte of the body: honest clients stay
-below six."""
+"""Upper bound of chunk heads in an upload, bytes per byte of the body: honest clients stay below 6.
+"""
 Meaning = TypeVar("Meaning")
 _HEAD_END: Final = b"\r\n\r\n"
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: ?([0-9]{1,8})\r\n", re.IGNORECASE)
-_LENGTH_NAME: Final = b"content-length"
 _MAX_DIGITS: Final = 8
 """Upper bound of the digits of a length."""
 
 
+@dataclass(slots=True)
 class RequestHead:
-    """The head of one request. It grows while it is parsed, and is constant once `complete`d."""
+    """The head of a request. It grows while being parsed, and is constant once `complete`d."""
 
-    __slots__ = (
-        "_is_upgrade", "credentials", "expects_continue", "is_complete", "is_for_server",
-        "is_http10", "keeps_alive", "length", "meta", "method", "path", "size", "transfer", "url",
-    )  # fmt: skip
-
-    def __init__(self) -> None:
-        """Begin with nothing."""
-        self.url = b""
-        self.method = ""
-        self.path = ""
-        self.credentials = Credentials()
-        self.meta = RequestMeta()
-        self.length: bytes | None = None
-        self.transfer: bytes | None = None
-        self.expects_continue = False
-        """Whether the client waits for `100 Continue`."""
-        self.keeps_alive = False
-        """Whether the connection may serve another request after this one."""
-        self.is_http10 = False
-        """Whether the client knows no chunks."""
-        self.is_complete = False
-        self.size = 0
-        """Bytes of its headers, trailers included."""
-        self._is_upgrade = False
-        self.is_for_server = False
-        """Whether a server is to answer, if the request may be answered at all."""
+    url: bytes = b""
+    method: str = ""
+    path: str = ""
+    credentials: Credentials = field(default_factory=Credentials)
+    meta: RequestMeta = field(default_factory=RequestMeta)
+    length: bytes | None = None
+    transfer: bytes | None = None
+    expects_continue: bool = False
+    """Whether the client waits for `100 Continue`."""
+    keeps_alive: bool = False
+    """Whether the connection may serve another request afterwards."""
+    is_http10: bool = False
+    """Whether the client knows no chunks."""
+    is_complete: bool = False
+    size: int = 0
+    """Bytes of its headers, trailers included."""
+    _is_upgrade: bool = False
+    is_for_server: bool = False
+    """Whether a server is to answer, if the request may be answered at all."""
 
     def add_header(self, name: bytes, value: bytes) -> None:
         """Keep a header that matters; trailers do not."""
@@ -75,7 +69,8 @@ class RequestHead:
             case b"authorization":
                 self.credentials.values.append(value.decode("utf-8", "surrogateescape"))
             case b"x-api-key":
-                self.credentials.add_api_key(value.decode("utf-8", "surrogateescape"))
+                key = value.decode("utf-8", "surrogateescape")
+                self.credentials.values.append(f"Bearer {key}")
             case b"content-length":
                 self.length = value
             case b"transfer-encoding":
@@ -101,7 +96,7 @@ class RequestHead:
                 pass
 
     def complete(self, parser: httptools.HttpRequestParser) -> None:
-        """Take what the parser knows once it has seen the end of the head."""
+        """Take the parser's findings at the end of the head."""
         self.is_complete = True
         self._is_upgrade = parser.should_upgrade()
         self.method = parser.get_method().decode("ascii")
@@ -113,7 +108,7 @@ class RequestHead:
         self.is_for_server = self.method == "POST" and self.path in PATHS
 
     def flaw(self) -> ApiError | None:
-        """Return why nothing after the head can be trusted to be a request; None: it can."""
+        """Return the error after which no bytes can be trusted to be a request; None: no error."""
         if self.size + len(self.url) > MAX_HEAD:
             return errors.head_too_large(MAX_HEAD)
         if self.transfer is not None and (
@@ -137,32 +132,28 @@ class RequestHead:
         )
 
 
+@dataclass(slots=True)
 class IncomingRequest:
-    """What has come in of one request, and its error if it is refused already."""
+    """The received part of a request, and its error if the request is refused already."""
 
-    __slots__ = (
-        "_length", "_parts", "_received", "_size", "body", "error", "expects_continue", "head",
-        "is_complete", "keeps_alive", "proxied",
-    )  # fmt: skip
-
-    def __init__(self, head: RequestHead) -> None:
-        """Begin; the head may still grow."""
-        self.head = head
-        self.keeps_alive = self.expects_continue = self.is_complete = False
-        self.proxied: ProxyRequest | None = None
-        """The request, if it is for a server."""
-        self.error: ApiError | None = None
-        self.body = b""
-        """The body, once the request is complete."""
-        self._parts: list[bytes] = []
-        self._length = self._size = self._received = 0
+    head: RequestHead
+    keeps_alive: bool = False
+    expects_continue: bool = False
+    is_complete: bool = False
+    proxied: ProxyRequest | None = None
+    """The request for a server; None: for the gateway itself."""
+    error: ApiError | None = None
+    body: bytes = b""
+    """The body, once the request is complete."""
+    _parts: list[bytes] = field(default_factory=list)
+    _length: int = 0
+    _size: int = 0
+    _received: int = 0
 
     def start(self, length: int, state: GatewayState) -> None:
         """Find out which client sent the request, before its body is read.
 
-        Args:
-            length: Of the body in bytes; 0 where the head does not say.
-            state: Of the gateway.
+        `length` is that of the body in bytes; 0 where the head does not say.
         """
         head, self._length = self.head, length
         self.keeps_alive, self.expects_continue = head.keeps_alive, head.expects_continue
@@ -189,7 +180,7 @@ class IncomingRequest:
             self._hold(len(body))
 
     def finish(self) -> None:
-        """Put the body together, as far as it came."""
+        """Join the received parts of the body."""
         self.is_complete = True
         self.body = b"".join(self._parts)
         self._parts.clear()
@@ -253,15 +244,13 @@ class IncomingRequest:
                 self.refuse(error)
 
 
+@dataclass(slots=True)
 class RepeatedHead(Generic[Meaning]):
-    """A head, split around the digits of its length, and what it means but for these."""
+    """A head, split around the digits of its length, and its meaning but for the digits."""
 
-    __slots__ = ("_after", "_before", "meaning")
-
-    def __init__(self, before: bytes, after: bytes, meaning: Meaning) -> None:
-        self._before = before
-        self._after = after
-        self.meaning = meaning
+    _before: bytes
+    _after: bytes
+    meaning: Meaning
 
     def split(self, data: bytes) -> tuple[int, bytes] | None:
         """Return the length and the rest of data that begins with this head, else None."""
@@ -276,15 +265,15 @@ class RepeatedHead(Generic[Meaning]):
 
 
 def repeated_head(data: bytes, meaning: Meaning) -> RepeatedHead[Meaning] | None:
-    """Return the head at the start of `data`, which was parsed; None if it cannot be split.
+    """Return the head at the start of `data`, which was parsed; None: the head cannot be split.
 
-    It can where its length is given once and the header's name stands nowhere else.
+    A head can be split where its length is given once and the header's name stands nowhere else.
     """
     head = data[: data.find(_HEAD_END) + len(_HEAD_END)]
-    found = _LENGTH.search(head)
-    if found is None or head.lower().count(_LENGTH_NAME) != 1:
+    length = _LENGTH.search(head)
+    if length is None or head.lower().count(b"content-length") != 1:
         return None
-    return RepeatedHead(head[: found.start(1)], head[found.end(1) :], meaning)
+    return RepeatedHead(head[: length.start(1)], head[length.end(1) :], meaning)
 
 
 def _path(url: bytes) -> str:

@@ -34,10 +34,7 @@ class Origin:
         self.host_header = parts.netloc.rpartition("@")[2]
 
 
-@lru_cache(maxsize=4096)
-def origin(url: str) -> Origin:
-    """Return a base URL, split."""
-    return Origin(url)
+origin: Final = lru_cache(maxsize=4096)(Origin)
 
 
 @lru_cache(maxsize=4096)

@@ -21,11 +21,10 @@ class ConnectionPool:
     """All servers' connections."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, usage: UsageWriter) -> None:
-        """Begin empty; the rows of `usage` are written before what they are about is sent."""
         self.loop = loop
         self.batch = WriteBatch(loop, usage)
         self.on_close: dict[object, Callable[[], None]] = {}
-        """Called when the pool closes: what ends requests that no client's connection ends."""
+        """Called when the pool closes: the ends of requests that no client's connection ends."""
         self._origins: dict[Origin, OriginPool] = {}
         self._tls: ssl.SSLContext | None = None
         self._timer = loop.call_later(_SWEEP_S, self._sweep)
@@ -71,10 +70,7 @@ class ConnectionPool:
         return connection
 
     async def get(self, url: str, path: str, timeout_s: float) -> tuple[int, bytes]:
-        """Send a GET request of the gateway's own on a connection of its own.
-
-        Returns:
-            Status and body.
+        """Send a GET request of the gateway's own on a new connection; return status and body.
 
         Raises:
             OSError, TimeoutError: no complete response came in time.
@@ -91,7 +87,7 @@ class ConnectionPool:
                 connection.abandon()
 
     def close(self) -> None:
-        """End all connections, and what no client's connection ends."""
+        """End all connections, and the requests that no client's connection ends."""
         self._timer.cancel()
         for end in [*self.on_close.values()]:
             end()
@@ -116,7 +112,6 @@ class _Fetch:
     """Collects the response to a request of the gateway's own. Keeps `ResponseReceiver`."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin before the response."""
         self.result: asyncio.Future[tuple[int, bytes]] = loop.create_future()
         self._status = 0
         self._parts: list[bytes] = []

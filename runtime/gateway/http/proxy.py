@@ -1,9 +1,9 @@
-"""One request between a client's connection and a server's."""
+"""A request between a client's connection and a server's."""
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Protocol
 
 from runtime.gateway import errors
 from runtime.gateway.app import LocalResponse, error_response
@@ -15,98 +15,64 @@ from runtime.gateway.http.upstream import UpstreamConnection
 from runtime.gateway.request import ProxyRequest
 
 
-class ResponseSink(Protocol):
-    """What gets the response to a request."""
+class ResponseSink:
+    """The receiver of the response to a request; drops the response unless a method is replaced."""
 
     def send(self, data: bytes) -> None:
         """Send bytes of a stream."""
 
-    def respond(self, response: LocalResponse) -> None:
+    def respond(self, response: LocalResponse) -> None:  # noqa: ARG002 (dropped)
         """Send a response of the gateway's own; the request is over."""
+        self.finish()
 
-    def relay(self, start: bytes, request_id: str, body: bytes) -> None:
+    def relay(self, start: bytes, request_id: str, body: bytes) -> None:  # noqa: ARG002 (dropped)
         """Send a server's complete response, its head from `relayed_start`; the request is over."""
+        self.finish()
 
-    def start_stream(self, status: int, headers: dict[str, str]) -> bool:
+    def start_stream(self, status: int, headers: dict[str, str]) -> bool:  # noqa: ARG002 (dropped)
         """Send the head of a stream; return whether its parts are to be chunks."""
-        ...
+        return False
 
     def finish(self) -> None:
         """Note that the stream is complete; the request is over."""
 
     def abort(self) -> None:
         """End the connection in the middle of the response; the request is over."""
+        self.finish()
 
 
-class NullClient:
-    """The client of a shadow request: drops the response. Keeps `ResponseSink`."""
+@dataclass(slots=True)
+class NullClient(ResponseSink):
+    """The client of a shadow request; `on_end` is called when the request is over."""
 
-    __slots__ = ("_on_end",)
-
-    def __init__(self, on_end: Callable[[], None]) -> None:
-        """Prepare; `on_end` is called when the request is over."""
-        self._on_end = on_end
-
-    def send(self, data: bytes) -> None:
-        """Drop the bytes."""
-
-    def respond(self, response: LocalResponse) -> None:  # noqa: ARG002 (a ResponseSink)
-        """Drop the response."""
-        self._on_end()
-
-    def relay(self, start: bytes, request_id: str, body: bytes) -> None:  # noqa: ARG002
-        """Drop the response."""
-        self._on_end()
-
-    def start_stream(self, status: int, headers: dict[str, str]) -> bool:  # noqa: ARG002
-        """Drop the head."""
-        return False
+    _on_end: Callable[[], None]
 
     def finish(self) -> None:
         """Note that the request is over."""
         self._on_end()
 
-    def abort(self) -> None:
-        """Note that the request is over."""
-        self._on_end()
 
-
+@dataclass(slots=True, eq=False)
 class Proxy:
-    """Sends a request to servers until one responds, and passes the response on."""
+    """Sends a routed request to servers until a server responds, and passes the response on."""
 
-    __slots__ = (
-        "_attempts", "_client", "_connecting", "_connection", "_content_type", "_has_resent",
-        "_has_started", "_head", "_is_chunked", "_loop", "_parts", "_pool", "_request", "_server",
-        "_status", "_timer",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        client: ResponseSink,
-        pool: ConnectionPool,
-        request: ProxyRequest,
-        attempts: UpstreamAttempts,
-    ) -> None:
-        """Begin with a request that has been routed; `attempts` finds servers for it."""
-        self._client = client
-        self._attempts = attempts
-        self._pool = pool
-        self._loop = pool.loop
-        self._request = request
-        self._server: messages.Origin | None = None
-        self._connection: UpstreamConnection | None = None
-        self._connecting: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        """Ends the wait for the request's turn."""
-        self._head = b""
-        """Of the request to `_server`."""
-        self._has_resent = False
-        self._has_started = False
-        """Whether the client has the head of a stream."""
-        self._is_chunked = True
-        self._status = 0
-        self._content_type = ""
-        self._parts: list[bytes] = []
+    _client: ResponseSink
+    _pool: ConnectionPool
+    _request: ProxyRequest
+    _attempts: UpstreamAttempts
+    _server: messages.Origin | None = None
+    _connection: UpstreamConnection | None = None
+    _connecting: asyncio.Task[None] | None = None
+    _timer: asyncio.TimerHandle | None = None
+    """Ends the wait for the request's turn."""
+    _head: bytes = b""
+    """Of the request to `_server`."""
+    _has_started: bool = False
+    """Whether the client has the head of a stream."""
+    _is_chunked: bool = True
+    _status: int = 0
+    _content_type: str = ""
+    _parts: list[bytes] = field(default_factory=list)
 
     def start(self) -> None:
         """Send the request to a server once its turn has come."""
@@ -114,7 +80,7 @@ class Proxy:
             self.send()
             return
         max_wait_s = self._request.wait(self._on_turn)
-        self._timer = self._loop.call_later(max_wait_s, self._refuse, errors.too_many(1))
+        self._timer = self._pool.loop.call_later(max_wait_s, self._refuse, errors.too_many(1))
 
     def _on_turn(self) -> None:
         self._stop_timer()
@@ -126,12 +92,12 @@ class Proxy:
             attempts, request = self._attempts, self._request
             server = self._server = messages.origin(attempts.url or attempts.next_url())
             start = messages.request_start(server, request.path, request.priority)
-            number = request.request_id.encode("ascii")
+            number = request.record.row.request_id.encode("ascii")
             self._head = messages.REQUEST_HEAD % (start, len(request.body), number)
             deadlines = request.target.deadlines
             self._connection = self._pool.send(server, self, self._head, request.body, deadlines)
             if self._connection is None:
-                self._connecting = self._loop.create_task(self._connect(server))
+                self._connecting = self._pool.loop.create_task(self._connect(server))
             elif request.shadow is not None:
                 self._send_shadow()
         except Exception as error:  # noqa: BLE001 (the last net)
@@ -156,7 +122,7 @@ class Proxy:
             request.on_head(content_type)
             request.on_response(status, body)
             start = messages.relayed_start(status, content_type, request.target.adapter)
-            self._client.relay(start, request.request_id, body)
+            self._client.relay(start, request.record.row.request_id, body)
         except Exception as error:  # noqa: BLE001 (the last net)
             self._refuse(error)
 
@@ -168,7 +134,7 @@ class Proxy:
                 return
             if self._attempts.should_retry(status):
                 self._let_go()
-                self._attempts.on_overloaded(status, self._loop.time())
+                self._attempts.on_overloaded(status, self._pool.loop.time())
                 self.send()
                 return
             self._request.on_head(content_type)
@@ -176,7 +142,7 @@ class Proxy:
                 headers = {
                     "Content-Type": content_type,
                     "x-fleetctl-version": self._request.target.adapter,
-                    "x-request-id": self._request.request_id,
+                    "x-request-id": self._request.record.row.request_id,
                 }
                 self._is_chunked = self._client.start_stream(status, headers)
                 self._has_started = True
@@ -197,14 +163,14 @@ class Proxy:
             self._refuse(error)
 
     def on_end(self) -> None:
-        """Write the usage row, then send what the client lacks."""
+        """Write the usage row, then send the bytes that the client lacks."""
         self._connection = None
         try:
             if not self._has_started:
                 body = b"".join(self._parts)
                 if self._status == HTTPStatus.NOT_FOUND:
                     self._parts.clear()
-                    self._attempts.on_not_found(body, self._loop.time())
+                    self._attempts.on_not_found(body, self._pool.loop.time())
                     self.send()
                 else:
                     self.on_response(self._status, self._content_type, body)
@@ -218,11 +184,10 @@ class Proxy:
             self._refuse(error)
 
     def on_disconnect(self, *, stale: bool) -> None:
-        """Send the request again where the server most likely has not seen it, else an error."""
+        """Send a request that the server most likely has not read again, else an error."""
         self._connection = None
         if stale and self._server is not None and self._attempts.should_resend():
-            self._has_resent = True
-            self._connecting = self._loop.create_task(self._connect(self._server))
+            self._connecting = self._pool.loop.create_task(self._connect(self._server))
         else:
             self._refuse(errors.broke_off())
 
@@ -237,10 +202,10 @@ class Proxy:
             connection = await self._pool.connect(server)
         except (OSError, TimeoutError):
             self._connecting = None
-            if self._has_resent:  # the server may have had the request, and crashed
+            if self._attempts.has_resent:  # the server may have had the request, and crashed
                 self._refuse(errors.broke_off())
                 return
-            self._attempts.on_unreachable(self._loop.time())
+            self._attempts.on_unreachable(self._pool.loop.time())
             self.send()
         except Exception as error:  # noqa: BLE001 (the last net)
             self._connecting = None
@@ -253,9 +218,21 @@ class Proxy:
                 self._send_shadow()
 
     def _send_shadow(self) -> None:
-        shadow = self._request.start_shadow()
-        if shadow is not None:
-            _send_shadow(self._pool, *shadow)
+        """Send the shadow of the request, which the pool ends where the pool closes before."""
+        shadow, pool = self._request.start_shadow(), self._pool
+        if shadow is None:
+            return
+
+        def on_end() -> None:
+            pool.on_close.pop(proxy, None)
+
+        def cancel() -> None:
+            on_end()
+            proxy.cancel()
+
+        proxy = Proxy(NullClient(on_end), pool, *shadow)
+        pool.on_close[proxy] = cancel
+        proxy.send()
 
     def _refuse(self, error: Exception) -> None:
         self._let_go()
@@ -265,8 +242,8 @@ class Proxy:
             self._client.abort()
         else:
             self._request.on_error(refusal.status)
-            path, request_id = self._request.path, self._request.request_id
-            self._client.respond(error_response(refusal, path, request_id))
+            row = self._request.record.row
+            self._client.respond(error_response(refusal, row.path, row.request_id))
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -281,18 +258,3 @@ class Proxy:
         if self._connection is not None:
             self._connection.abandon()
             self._connection = None
-
-
-def _send_shadow(pool: ConnectionPool, request: ProxyRequest, attempts: UpstreamAttempts) -> None:
-    """Send a shadow request, which the pool ends if it closes before."""
-
-    def on_end() -> None:
-        pool.on_close.pop(proxy, None)
-
-    def cancel() -> None:
-        on_end()
-        proxy.cancel()
-
-    proxy = Proxy(NullClient(on_end), pool, request, attempts)
-    pool.on_close[proxy] = cancel
-    proxy.send()

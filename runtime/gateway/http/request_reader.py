@@ -1,4 +1,4 @@
-"""Requests from the bytes of one client's connection."""
+"""Requests from the bytes of a client's connection."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,7 +17,11 @@ from runtime.gateway.state import GatewayState
 
 
 class RequestReader:
-    """The parser of one connection; httptools calls its methods `on_...`."""
+    """The parser of a connection; httptools calls its methods `on_...`.
+
+    `on_request` takes a request that is complete, or need not be; `on_head` is called when the head
+    of `reading` is complete.
+    """
 
     def __init__(
         self,
@@ -26,18 +30,8 @@ class RequestReader:
         on_request: Callable[[IncomingRequest], None],
         on_head: Callable[[], None],
     ) -> None:
-        """Begin before the first byte.
-
-        Args:
-            state: Of the gateway.
-            loop: Gives the time.
-            on_request: Takes a request that is complete, or need not be.
-            on_head: Called when the head of `reading` is complete.
-        """
-        self._state = state
-        self._on_request = on_request
-        self._on_head = on_head
-        self._loop = loop
+        self._state, self._loop = state, loop
+        self._on_request, self._on_head = on_request, on_head
         self._parser = httptools.HttpRequestParser(self)
         self._repeated: RepeatedHead[RequestHead] | None = None
         self._new_head: RequestHead | None = None
@@ -130,7 +124,7 @@ class RequestReader:
             self.began_at = self._loop.time()
 
     def on_url(self, url: bytes) -> None:
-        """Take the request's target, in one piece or several."""
+        """Take the request's target, or a piece of the target."""
         if self.reading is not None:
             self.reading.head.url += url
 
@@ -177,7 +171,7 @@ class RequestReader:
             self._on_request(request)
 
     def _cut_short(self) -> None:
-        """Answer a request before it has come in if the rest of it does not matter."""
+        """Answer an incomplete request if its rest does not matter."""
         if self.reading is not None and self.reading.is_complete:
             self.is_closed = True
             self._complete()

@@ -18,10 +18,9 @@ RESERVED_FILES: Final = 64
 
 
 class HttpServer:
-    """Serves clients on one address."""
+    """Serves clients on an address; made in a running event loop, `open` begins."""
 
     def __init__(self, app: GatewayApp) -> None:
-        """Prepare in a running event loop; `open` begins."""
         self._app = app
         self._loop = asyncio.get_running_loop()
         self._connections: set[ClientConnection] = set()
@@ -47,10 +46,9 @@ class HttpServer:
         return int(self._listening.sockets[0].getsockname()[1])
 
     async def close(self, hurry: asyncio.Event) -> None:
-        """Take no more requests, let running ones finish for `GRACE_S`, end the rest.
+        """Take no more requests, let running requests finish for `GRACE_S`, end the rest.
 
-        Args:
-            hurry: Once it is set, the rest is ended at once.
+        Once `hurry` is set, the rest is ended at once.
         """
         if self._listening is None:
             self.pool.close()
@@ -79,19 +77,17 @@ class HttpServer:
 
 
 def raise_file_limit() -> None:
-    """Raise the process's limit on open files to what the system allows."""
+    """Raise the process's limit on open files as far as the system allows."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
+    with suppress(ValueError, OSError):  # macOS allows less than it says
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    except (ValueError, OSError):  # macOS allows less than it says
-        return
 
 
 def max_clients() -> int:
-    """Return how many connections of clients the limit on open files leaves room for.
+    """Return the number of clients' connections for which the limit on open files leaves room.
 
-    Each may need a connection to a server too. Without a bound, clients use up the file
-    descriptors, and neither servers nor the admin side can be reached any more.
+    A connection may need another to a server. Without a bound, clients use up the file descriptors,
+    and neither servers nor the admin side can be reached any more.
     """
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:

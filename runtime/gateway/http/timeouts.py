@@ -1,10 +1,10 @@
-"""How long connections wait, seconds."""
+"""Times for which connections wait, seconds."""
 
 from typing import Final
 
 STALE_S: Final = 0.25
-"""Longest time in which a connection that the server had closed already shows it. A server that
-closes later may have worked on the request, which then is not sent again."""
+"""Longest time until a connection shows that the server had closed the connection already. A server
+that closes later may have worked on the request, which then is not sent again."""
 CONNECT_S: Final = 2.0
 """For a server to take a connection."""
 POOL_IDLE_S: Final = 3.0

@@ -1,9 +1,9 @@
 """Connections to servers, kept open between requests."""
 
 import asyncio
-from enum import Enum, auto
+from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Final, NamedTuple, Protocol, cast
+from typing import Final, Protocol, cast
 
 import httptools
 
@@ -15,17 +15,13 @@ from runtime.gateway.routing import DEFAULT_DEADLINES, Deadlines
 _JSON: Final = "application/json"
 _FINAL_FROM: Final = 200
 """Lowest status of a response that does not only announce another."""
-
-
-class ResponseMeta(NamedTuple):
-    """What the head of a complete response says."""
-
-    status: int
-    content_type: str
+_AWAITED, _BEGUN, _HAS_HEAD, _COMPLETE = range(4)
+"""Stages of the response to the newest request. Python 3.11 takes ten times as long for a member of
+an enumeration as for a name."""
 
 
 class ResponseReceiver(Protocol):
-    """What waits for the response to a request.
+    """The receiver of the response to a request.
 
     `on_response`, `on_end`, `on_timeout` and `on_disconnect` are the last calls of a request.
     """
@@ -53,33 +49,17 @@ class ResponseReceiver(Protocol):
         """
 
 
-class _ResponseStage(Enum):
-    """How far the response to the newest request has come."""
-
-    AWAITED = auto()
-    BEGUN = auto()
-    HAS_HEAD = auto()
-    COMPLETE = auto()
-
-
-# Python 3.11 takes ten times as long for a member of an enumeration as for a name.
-_AWAITED, _BEGUN, _HAS_HEAD, _COMPLETE = _ResponseStage
-
-
+@dataclass(slots=True)
 class OriginPool:
-    """The connections to one server."""
+    """The connections to a server."""
 
-    __slots__ = ("connecting", "connections", "idle", "repeated")
-
-    def __init__(self) -> None:
-        """Begin without a connection."""
-        self.connecting = 0
-        """Connections that are being made."""
-        self.connections: set[UpstreamConnection] = set()
-        self.idle: list[UpstreamConnection] = []
-        """Those that wait for a request, the last used at the end."""
-        self.repeated: RepeatedHead[ResponseMeta] | None = None
-        """The head of the newest complete response."""
+    connecting: int = 0
+    """Connections that are being made."""
+    connections: "set[UpstreamConnection]" = field(default_factory=set)
+    idle: "list[UpstreamConnection]" = field(default_factory=list)
+    """Connections that wait for a request, the last used at the end."""
+    repeated: RepeatedHead[tuple[int, str]] | None = None
+    """The head of the newest complete response; its meaning is status and content type."""
 
     def pop(self, now: float) -> "UpstreamConnection | None":
         """Return an open connection that was used a moment ago, or None."""
@@ -99,16 +79,15 @@ class OriginPool:
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """One connection to one server; one request at a time."""
+    """A connection to a server, for a single request at a time."""
+
+    _transport: asyncio.Transport
+    """Set before any other call."""
 
     def __init__(
         self, pool: OriginPool, loop: asyncio.AbstractEventLoop, batch: WriteBatch
     ) -> None:
-        """Prepare; the event loop connects."""
-        self._pool = pool
-        self._loop = loop
-        self._batch = batch
-        self._transport: asyncio.Transport | None = None
+        self._pool, self._loop, self._batch = pool, loop, batch
         self._parser = httptools.HttpResponseParser(self)
         self._receiver: ResponseReceiver | None = None
         self._was_used = False
@@ -123,13 +102,12 @@ class UpstreamConnection(asyncio.Protocol):
     @property
     def is_open(self) -> bool:
         """Whether a request can be sent."""
-        return self._transport is not None and not self._transport.is_closing()
+        return not self._transport.is_closing()
 
     def send(
         self, receiver: ResponseReceiver, head: bytes, body: bytes, deadlines: Deadlines
     ) -> None:
         """Send a request, whose response goes to `receiver` within `deadlines`."""
-        assert self._transport is not None, "the connection has been made"
         self._receiver = receiver
         self._deadlines = deadlines
         self._stage = _AWAITED
@@ -148,7 +126,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def pause(self, *, paused: bool) -> None:
         """Read no further, or go on."""
-        if paused != self._is_paused and self._transport is not None and self.is_open:
+        if paused != self._is_paused and self.is_open:
             self._is_paused = paused
             if paused:
                 self._transport.pause_reading()
@@ -168,7 +146,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._receiver is None:  # no request is on its way
             self._close()
             return
-        is_first = self._stage is _AWAITED
+        is_first = self._stage == _AWAITED
         if is_first and self._read_repeated(data):
             return
         try:
@@ -176,7 +154,7 @@ class UpstreamConnection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._disconnect(stale=False)
             return
-        if self._stage is _COMPLETE:
+        if self._stage == _COMPLETE:
             if is_first and self._keeps_alive:
                 self._remember_head(data)
             self._end()
@@ -184,15 +162,15 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """End the response, which may be its regular end."""
         self._pool.forget(self)
-        if self._stage is _HAS_HEAD and self._is_until_close and error is None:
+        if self._stage == _HAS_HEAD and self._is_until_close and error is None:
             self._end()
         else:
             is_fresh = self._loop.time() - self._sent_at < STALE_S
-            self._disconnect(stale=self._was_used and self._stage is _AWAITED and is_fresh)
+            self._disconnect(stale=self._was_used and self._stage == _AWAITED and is_fresh)
 
     # ------------------------------------------------------- without the parser
     def _read_repeated(self, data: bytes) -> bool:
-        """Take a complete response whose head the parser has seen before; say whether it is one."""
+        """Take a complete response with a head that was parsed before; return whether it is so."""
         repeated = self._pool.repeated
         split = repeated.split(data) if repeated is not None else None
         if repeated is None or split is None or len(split[1]) != split[0]:
@@ -207,22 +185,20 @@ class UpstreamConnection(asyncio.Protocol):
     def _remember_head(self, data: bytes) -> None:
         status = self._parser.get_status_code()
         if status == HTTPStatus.OK and self._content_type == _JSON:
-            self._pool.repeated = repeated_head(data, ResponseMeta(status, self._content_type))
+            self._pool.repeated = repeated_head(data, (status, self._content_type))
 
     # ------------------------------------------------------- called by the parser
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header that matters."""
-        match name.lower():
-            case b"content-type":
-                self._content_type = value.decode("latin-1")
-            case b"content-length" | b"transfer-encoding":
-                self._is_until_close = False
-            case _:
-                pass
+        lowered = name.lower()
+        if lowered == b"content-type":
+            self._content_type = value.decode("latin-1")
+        elif lowered in {b"content-length", b"transfer-encoding"}:
+            self._is_until_close = False
 
     def on_message_begin(self) -> None:
         """Begin a response; a second response was not asked for."""
-        if self._stage is _COMPLETE:
+        if self._stage == _COMPLETE:
             self._keeps_alive = False
             return
         self._stage = _BEGUN
@@ -230,9 +206,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._content_type = _JSON
 
     def on_headers_complete(self) -> None:
-        """Pass the head on, unless it only announces another."""
+        """Pass the head on, unless the head only announces another."""
         status = self._parser.get_status_code()
-        if status < _FINAL_FROM or self._stage is _COMPLETE:
+        if status < _FINAL_FROM or self._stage == _COMPLETE:
             return
         self._stage = _HAS_HEAD
         self._keeps_alive = self._parser.should_keep_alive() and not self._is_until_close
@@ -242,12 +218,12 @@ class UpstreamConnection(asyncio.Protocol):
     def on_body(self, data: bytes) -> None:
         """Pass a part of the body on."""
         self._has_chunk = True
-        if self._receiver is not None and self._stage is not _COMPLETE:
+        if self._receiver is not None and self._stage != _COMPLETE:
             self._receiver.on_chunk(data)
 
     def on_message_complete(self) -> None:
         """Note the end, which is passed on once all that has come is parsed."""
-        if self._stage is _HAS_HEAD:
+        if self._stage == _HAS_HEAD:
             self._stage = _COMPLETE
 
     # ------------------------------------------------------- the end of a response
@@ -269,7 +245,7 @@ class UpstreamConnection(asyncio.Protocol):
             receiver.on_disconnect(stale=stale)
 
     def _close(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
+        if self.is_open:
             self._transport.abort()
 
     def sweep(self, now: float) -> None:

@@ -1,33 +1,33 @@
 """Writes to connections, put together until the end of a turn of the event loop."""
 
 import asyncio
+from dataclasses import dataclass, field
 from typing import Final
 
 from runtime.gateway.accounting import UsageWriter
 from runtime.gateway.errors import ApiError, log_exception
 
 MAX_BATCH: Final = 64 * 1024
-"""Upper bound of the bytes that one turn collects for a connection: a connection whose other side
+"""Upper bound of the bytes that a turn collects for a connection: a connection whose other side
 reads slowly has to show before there are more."""
 
 
+@dataclass(slots=True)
 class WriteBatch:
-    """What one turn of the event loop sends, sent together at its end.
+    """The writes of a turn of the event loop, sent together at its end.
 
-    A sleeping process on the other side is woken once for all of it: to wake it costs more than
-    to send. The usage rows of the turn are written before anything is sent.
+    A sleeping process on the other side is woken once for all writes: to wake a process costs more
+    than to send. The rows of `usage` in this turn are written before anything is sent.
     """
 
-    __slots__ = ("_is_scheduled", "_loop", "_newest_size", "_pending", "_usage")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, usage: UsageWriter) -> None:
-        """Begin empty; `usage` has the rows that are written before anything is sent."""
-        self._loop = loop
-        self._usage = usage
-        self._pending: list[tuple[asyncio.Transport, list[bytes], bytes | None]] = []
-        self._newest_size = 0
-        """Bytes of the newest entry of `_pending`."""
-        self._is_scheduled = False
+    _loop: asyncio.AbstractEventLoop
+    _usage: UsageWriter
+    _pending: list[tuple[asyncio.Transport, list[bytes], bytes | None]] = field(
+        default_factory=list
+    )
+    _newest_size: int = 0
+    """Bytes of the newest entry of `_pending`."""
+    _is_scheduled: bool = False
 
     def schedule_flush(self) -> None:
         """Call `flush` at the end of this turn."""
@@ -40,26 +40,17 @@ class WriteBatch:
     ) -> None:
         """Send bytes at the end of this turn, many at once, unless the connection is closing.
 
-        Args:
-            transport: The connection.
-            data: What is sent.
-            otherwise: What is sent instead, before the connection is closed, where the rows of
-                this turn cannot be written; empty: the connection is aborted. None: `data` needs
-                no row.
+        Where the rows of this turn cannot be written, `otherwise` is sent instead, before the
+        connection is closed; empty: the connection is aborted. None: `data` needs no row.
         """
         pending = self._pending
         if not pending and not self._is_scheduled:
             self._is_scheduled = True
             self._loop.call_soon(self.flush)
         size = len(data)
-        newest = pending[-1] if pending else None
-        if (
-            newest is not None
-            and newest[0] is transport
-            and newest[2] == otherwise
-            and size <= MAX_BATCH
-        ):
-            newest[1].append(data)  # joined when sent: joined now, the cost would be quadratic
+        to, parts, instead = pending[-1] if pending else (None, [], None)
+        if to is transport and instead == otherwise and size <= MAX_BATCH:
+            parts.append(data)  # joined when sent: joined now, the cost would be quadratic
             size += self._newest_size
         else:
             pending.append((transport, [data], otherwise))
@@ -87,7 +78,7 @@ class WriteBatch:
 
 
 def _send_unrecorded(pending: list[tuple[asyncio.Transport, list[bytes], bytes | None]]) -> None:
-    """Send what needs no row; the other connections get an error, and end."""
+    """Send the writes that need no row; the other connections get an error, and end."""
     for transport, parts, otherwise in pending:
         if otherwise == b"":
             transport.abort()

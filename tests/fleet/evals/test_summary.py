@@ -10,7 +10,6 @@ from fleet.evals.run import EvalRun, EvalSpec, JudgeSettings, Sample
 from fleet.evals.run_file import lines_of, run_of
 from fleet.evals.summary import (
     changed_answers,
-    length_ratio,
     macro_f1,
     pair_faults,
     paired_scores,
@@ -91,13 +90,6 @@ def test_macro_f1_over_classes() -> None:
     samples = [Sample("i0", expected_label=wanted, label=said) for wanted, said in pairs]
     assert macro_f1(samples) == pytest.approx((2 / 3 + 2 / 3 + 0) / 3, abs=1e-4)
     assert macro_f1(WHOLE) is None
-
-
-def test_longer_answers_are_told() -> None:
-    short = [replace(each, output_tokens=10) for each in WHOLE]
-    long = [replace(each, output_tokens=25) for each in WHOLE]
-    assert length_ratio(run(*short), run(*long)) == 2.5
-    assert length_ratio(run(*short), run(*WHOLE)) is None
 
 
 def test_a_run_reads_back_from_its_lines() -> None:

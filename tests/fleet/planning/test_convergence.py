@@ -188,7 +188,7 @@ def with_adapters(declared: FleetSpec, adapters: Mapping[str, object]) -> FleetS
 
 
 @drawn
-@settings(max_examples=examples(80, 250), suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(80, 160), suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(events, max_size=14), st.booleans(), st.sampled_from((None, 1, 2, 3, 4)))
 def test_every_plan_is_safe_step_by_step_and_ends_where_nothing_is_left_to_do(
     happenings: list[Event],
@@ -228,7 +228,7 @@ def test_every_plan_is_safe_step_by_step_and_ends_where_nothing_is_left_to_do(
 
 
 @drawn
-@settings(max_examples=examples(20, 60), suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(20, 40), suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(events, max_size=10), st.lists(declares, max_size=3), aliases, small)
 def test_a_rollback_of_one_alias_leaves_what_is_due_for_all_others_as_it_is(
     happenings: list[Event], due: list[Declare], alias: str, days: int

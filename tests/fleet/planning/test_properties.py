@@ -107,7 +107,7 @@ def fleets(draw: st.DrawFn) -> FleetSpec:
 
 EXAMPLES = int(os.environ.get("FLEETCTL_EXAMPLES", "0"))
 usual = settings(
-    max_examples=EXAMPLES or examples(15, 40),
+    max_examples=EXAMPLES or examples(15, 25),
     derandomize=not EXAMPLES,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
@@ -123,7 +123,7 @@ def planned(of: FleetSpec, live: State | None = None) -> Plan:
 
 
 @drawn
-@settings(parent=usual, max_examples=EXAMPLES or examples(30, 80))
+@settings(parent=usual, max_examples=EXAMPLES or examples(30, 50))
 @given(st.lists(fleets(), min_size=1, max_size=3))
 def test_every_placement_and_the_way_to_it_pass_their_checks(declared: list[FleetSpec]) -> None:
     world = World(NOON)

@@ -16,7 +16,7 @@ from tests.fleet.rollouts.rollout_world import HOUR, World, happen
 
 @drawn
 @given(st.lists(st.integers(1, 40), min_size=12, max_size=40))
-@settings(max_examples=examples(10, 30))
+@settings(max_examples=examples(10, 20))
 def test_a_healthy_version_is_through_in_time_however_irregular_the_ticks(
     waits: list[int],
 ) -> None:

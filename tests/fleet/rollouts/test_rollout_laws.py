@@ -57,7 +57,7 @@ def play(
 
 @drawn
 @given(story=stories, when_unsure=st.sampled_from(["hold", "roll_back"]))
-@settings(max_examples=examples(60, 200))
+@settings(max_examples=examples(60, 120))
 def test_every_law_holds_in_every_story(
     story: list[tuple[str, Any]], when_unsure: WhenUnsure
 ) -> None:

@@ -56,10 +56,19 @@ def configuration(architecture: str, model_type: str) -> dict[str, Any]:
 
 
 @pytest.mark.live
-@pytest.mark.long
-def test_eight_classes_hold_exactly_what_the_formula_says(vllm_python: Path) -> None:
+@pytest.mark.parametrize(
+    "classes",
+    [
+        pytest.param(("LlamaForCausalLM", "Phi3ForCausalLM"), marks=pytest.mark.long, id="two"),
+        pytest.param(tuple(CLASSES), marks=pytest.mark.proof, id="eight"),
+    ],
+)
+def test_model_classes_hold_exactly_the_bytes_of_the_formula(
+    classes: tuple[str, ...], vllm_python: Path
+) -> None:
     cases = [
-        {"config": configuration(*each), "slots": SLOTS, "rank": RANK} for each in CLASSES.items()
+        {"config": configuration(name, CLASSES[name]), "slots": SLOTS, "rank": RANK}
+        for name in classes
     ]
     done = subprocess.run(
         [vllm_python, Path(__file__).with_name("count_slots.py")],
@@ -80,8 +89,8 @@ def test_eight_classes_hold_exactly_what_the_formula_says(vllm_python: Path) -> 
         },
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    counted = dict(zip(CLASSES, json.loads(done.stdout.splitlines()[-1]), strict=True))
-    formula = {each: SLOTS * (slot_bytes(shape(each), RANK) or 0) for each in CLASSES}
+    counted = dict(zip(classes, json.loads(done.stdout.splitlines()[-1]), strict=True))
+    formula = {name: SLOTS * (slot_bytes(shape(name), RANK) or 0) for name in classes}
     assert formula == counted
 
 

@@ -75,6 +75,7 @@ def test_a_server_that_clients_use_is_left_alone(project: Project) -> None:
     assert not [*project.root.glob("calibration/*")]
 
 
+@pytest.mark.parametrize("applied", ["fake"], indirect=True)
 def test_a_client_that_comes_meanwhile_ends_the_measurement_and_nothing_is_kept(
     project: Project,
 ) -> None:
@@ -99,6 +100,7 @@ def test_a_client_that_comes_meanwhile_ends_the_measurement_and_nothing_is_kept(
     assert not [*project.root.glob("calibration/*")]
 
 
+@pytest.mark.parametrize("applied", ["fake"], indirect=True)
 def test_with_force_it_is_measured_and_the_profile_says_that_clients_were_there(
     project: Project,
 ) -> None:

@@ -225,7 +225,7 @@ def test_a_version_that_keeps_its_server_busy_is_caught_by_its_times_and_by_its_
             two_vllm(vllm_python, tmp_path) as urls,
             fleet(tmp_path / ".fleetctl", urls) as ours,
         ):
-            ours.rounds = 160
+            ours.rounds, ours.at_once = 160, 4
             found = await ours.judged(pressed(ours))
             said = {name: (each.verdict, each.reason) for name, each in found.items()}
             failed = {name for name, (verdict, _) in said.items() if verdict is Verdict.FAIL}

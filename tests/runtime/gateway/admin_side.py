@@ -1,4 +1,4 @@
-"""What a gateway's admin side answers in a test."""
+"""The answers of a gateway's admin side in a test."""
 
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,12 @@ def admin_of(state: Path) -> JsonClient:
 
 
 async def ask_admin(state: Path, path: str) -> Any:
-    """Return what the admin side answers, from JSON."""
+    """Return the admin side's answer, from JSON."""
     async with admin_of(state) as client:
         return await client.get(path)
 
 
 async def metrics_of(state: Path) -> str:
-    """Return what the gateway shows to Prometheus."""
+    """Return the gateway's metrics for Prometheus."""
     async with admin_of(state) as client:
         return await client.get_text("/metrics")

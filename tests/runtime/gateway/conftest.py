@@ -37,7 +37,7 @@ def front(request: pytest.FixtureRequest, serving_loop: None) -> Front:  # noqa:
 
 @pytest.fixture
 def traced() -> Iterator[None]:
-    """Count what is kept; a process that serves hardly looks for garbage in cycles."""
+    """Count the memory that is kept; a process that serves hardly looks for garbage in cycles."""
     gc.collect()
     gc.disable()
     tracemalloc.start()

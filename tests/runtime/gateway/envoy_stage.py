@@ -1,4 +1,4 @@
-"""A real Envoy as a gateway in front of fake servers, for one test."""
+"""A real Envoy as a gateway in front of fake servers, for a single test."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ ENVOY = GatewaySpec("main", "127.0.0.1:0", "", kind="envoy")
 
 @dataclass
 class EnvoyStage(Stage):
-    """What a test of an Envoy works with."""
+    """The parts of a test of an Envoy."""
 
     process: asyncio.subprocess.Process
     admin: aiohttp.ClientSession
@@ -43,12 +43,12 @@ class EnvoyStage(Stage):
         return self.state / "gateways/main"
 
     async def ask(self, path: str) -> str:
-        """Return what Envoy's own admin side says."""
+        """Return the answer of Envoy's own admin side."""
         async with self.admin.get(f"http://envoy{path}") as reply:
             return await reply.text()
 
     async def shown(self) -> dict[str, bytes]:
-        """Return what operators are shown of all that happened; it is stopped for that."""
+        """Return all that operators are shown; it is stopped for that."""
         metrics = (await self.ask("/stats/prometheus")).encode()
         rows = json.dumps(await self.ended()).encode()
         log = (self.folder / "envoy.log").read_bytes()
@@ -62,7 +62,7 @@ class EnvoyStage(Stage):
 
 
 def gateways_of(state: Path, gateway: GatewaySpec = ENVOY) -> LocalGateways:
-    """Return the one gateway, with secrets that no environment holds."""
+    """Return the only gateway, with secrets that no environment holds."""
     return LocalGateways(
         state, {"main": gateway}, replace(envoys_of(state.parent), secret=SECRETS.get)
     )

@@ -1,4 +1,4 @@
-"""What stands in front of the fake servers in a test: our gateway, or a real Envoy."""
+"""The fronts of the fake servers in a test: our gateway, or a real Envoy."""
 
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ _UNREADABLE = {Outcome.REFUSED, Outcome.UNCLEAR, Outcome.TOO_LARGE}
 
 @dataclass(frozen=True)
 class Front:
-    """One of them, by its name."""
+    """A front, by its name."""
 
     name: str
 
@@ -34,7 +34,7 @@ class Front:
     def stage(
         self, project: Path, **how: Any
     ) -> AbstractAsyncContextManager[Stage] | AbstractAsyncContextManager[EnvoyStage]:
-        """Run it before fake servers; arguments as of `stage`."""
+        """Run the front before fake servers; arguments as of `stage`."""
         if self.is_envoy:
             return envoy_stage(project, **how)
         return stage(project / ".fleetctl", **how)
@@ -44,7 +44,7 @@ class Front:
         return probe.outcome is Outcome.SERVED or (self.is_envoy and probe.name in TOLERATED)
 
     def is_as_expected(self, probe: Probe, answer: Answer) -> bool:
-        """Say whether a probe got what it should; Envoy may refuse in its own way or hang up."""
+        """Return whether a probe got the expected answer; Envoy may refuse otherwise or hang up."""
         if self.is_envoy and probe.name in TOLERATED:
             return answer.count == 1
         if self.is_envoy and probe.outcome in _UNREADABLE:

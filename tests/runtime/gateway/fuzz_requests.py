@@ -66,7 +66,7 @@ _NUMBERS = [
 
 @st.composite
 def _many(draw: st.DrawFn) -> str:
-    """What completions are asked for, which may be many answers."""
+    """Prompts and numbers of completions, which may ask for many answers."""
     blanks, count = draw(st.sampled_from(["", " " * 99])), draw(st.integers(1, 20))
     prompts = ",".join([draw(st.sampled_from(['"hi"', "[1,2]", "7"]))] * count)
     return f',"n":{draw(st.sampled_from(_NUMBERS))},"prompt":[{blanks}{prompts}]'
@@ -157,7 +157,7 @@ def _chunked(draw: st.DrawFn, body: bytes) -> bytes:
 
 @st.composite
 def requests(draw: st.DrawFn) -> bytes:
-    """One request; without more headers and with a plain body, most are answered."""
+    """A request; without more headers and with a plain body, most are answered."""
     body = draw(bodies())
     method = draw(st.sampled_from(["POST"] * 40 + ["GET", "HEAD", "PUT", "POST\t", "post", "PRI"]))
     version = draw(st.sampled_from(["HTTP/1.1"] * 20 + ["HTTP/1.0", "HTTP/2.0", "HTTP/1.1 "]))
@@ -205,11 +205,11 @@ def _damage(draw: st.DrawFn, request: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Sent:
-    """What one connection sends."""
+    """The bytes that a connection sends."""
 
     data: bytes
     cuts: tuple[int, ...]
-    """Where it is cut into parts that are sent one by one."""
+    """Places at which the bytes are cut into parts that are sent singly."""
 
     def parts(self) -> list[bytes]:
         places = [0, *self.cuts, len(self.data)]
@@ -218,7 +218,7 @@ class Sent:
 
 @st.composite
 def sent(draw: st.DrawFn) -> Sent:
-    """One to three requests one after the other, some of them damaged, in one to four parts."""
+    """1 to 3 requests in a row, some of them damaged, in 1 to 4 parts."""
     made = []
     for _ in range(draw(st.sampled_from([1, 1, 1, 2, 3]))):
         request = draw(requests())
@@ -233,7 +233,7 @@ def sent(draw: st.DrawFn) -> Sent:
 
 
 def drawn(number: int) -> list[bytes]:
-    """Return what so many connections send, the same each time."""
+    """Return the bytes that `number` connections send, the same on every call."""
     found: list[bytes] = []
 
     @settings(

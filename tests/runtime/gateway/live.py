@@ -1,4 +1,4 @@
-"""A real vLLM with the quickstart fleet's adapters, for tests of the gateway in front of it."""
+"""A real vLLM with the quickstart fleet's adapters, for tests of a gateway in front of vLLM."""
 
 import asyncio
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ class Served:
 
 @pytest.fixture(scope="session")
 def vllm(vllm_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """One vLLM with three adapters of two clients, for all tests here."""
+    """A vLLM with three adapters of two clients, for all tests here."""
     root, few = tmp_path_factory.mktemp("vllm"), (("max-num-seqs", str(AT_ONCE)),)
     with running(vllm_python, root, kv_cache_bytes=64 << 20, extra=few) as served:
         yield served

@@ -1,4 +1,4 @@
-"""Bodies, paths and keys that a client may try in order to reach what is not its own."""
+"""Bodies, paths and keys that a client may try in order to reach other clients' data."""
 
 import gzip
 
@@ -88,7 +88,7 @@ CONVERSATIONS: dict[str, bytes] = {
     "tools called almost like own ones": b'"tools":[{"type":"functions"}]',
     "tools of no kind": b'"tools":[{"type":""}]',
 }
-"""Members of a body that ask for a conversation that the server keeps, or for what it runs."""
+"""Members of a body that ask for conversations kept by the server, or for tools of the server."""
 OWN_TOOLS = (
     b'"tools":[{"type":"function","name":"f","description":"say \\"type\\":\\"mcp\\"","parameters":'
     b'{"type":"object","properties":{"type":{"type":"string"},"a":{"type":["null","integer"]}}}},'

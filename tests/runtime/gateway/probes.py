@@ -1,4 +1,4 @@
-"""What a client may try, as data: replayed on our gateway, and through any other proxy.
+"""Probes that a client may try, as data: replayed on our gateway, and through any other proxy.
 
 Every probe is one request of client `acme` against the table of `stage.table`: what it may reach
 are the versions of `acme-support`, and nothing with `globex` in it may come back.
@@ -26,11 +26,11 @@ JSON: Final[Headers] = (("Content-Type", "application/json"),)
 OWN: Final = body(b'"model":"acme-support"')
 OWN_EVERYWHERE: Final = body(b'"model":"acme-support","prompt":"hi","input":"hi"')
 FORBIDDEN: Final = (b"globex", ACME.encode(), GLOBEX.encode())
-"""What no answer, log line or metric may hold: the other client's name, and secrets."""
+"""Texts that no answer, log line or metric may hold: the other client's name, and secrets."""
 
 
 class Outcome(Enum):
-    """What becomes of a probe. One that is not served reaches no server."""
+    """The outcome of a probe. One that is not served reaches no server."""
 
     SERVED = "by a version of its own alias"
     LISTED = "by the gateway itself, its own aliases only"
@@ -66,10 +66,10 @@ class Probe:
     is_framed: bool = False
     """Whether headers and body say by themselves where the request ends."""
     whole: bytes = b""
-    """The request as bytes, for what cannot be said with the rest."""
+    """The request as bytes, where the other fields cannot express the request."""
 
     def wire(self, host: str = "gateway") -> bytes:
-        """Return the request as it stands on the wire."""
+        """Return the bytes of the request on the wire."""
         if self.whole:
             return self.whole
         head = [f"{self.method} {self.path} HTTP/1.1", f"Host: {host}"]

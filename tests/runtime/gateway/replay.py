@@ -1,4 +1,4 @@
-"""Sending a probe as the bytes that it is, and reading all that comes back."""
+"""Sending the bytes of a probe, and reading the whole answer."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ ANSWER_S = 60.0
 
 @dataclass
 class Answer:
-    """An answer, parsed, beside the bytes that it came as."""
+    """An answer, parsed, beside its bytes."""
 
     raw: bytes = b""
     status: int = 0
@@ -38,7 +38,7 @@ class Answer:
 
 
 async def replay(host: str, port: int, request: bytes) -> Answer:
-    """Send one request; read its answer, and where that ends the connection all up to its end.
+    """Send a request; read its answer, and where that ends the connection all up to its end.
 
     Raises:
         TimeoutError: no whole answer came in time.

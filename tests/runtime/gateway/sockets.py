@@ -40,7 +40,7 @@ async def connected(ours: Stage, source: str = "127.0.0.1") -> AsyncIterator[Con
 
 
 async def answered(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    """Read one answer that says its length."""
+    """Read an answer that says its length."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
     length = int(head.partition("content-length:")[2].partition("\r\n")[0])
     return int(head.split()[1]), await reader.readexactly(length)
@@ -62,7 +62,7 @@ Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter, int], Awaitable[N
 
 @asynccontextmanager
 async def scripted(script: Script) -> AsyncIterator[str]:
-    """Run a server that plays `script` on each connection, which it is given the number of."""
+    """Run a server that plays `script` on every connection, with the number of the connection."""
     count = 0
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -83,7 +83,7 @@ async def scripted(script: Script) -> AsyncIterator[str]:
 
 
 async def asked(reader: asyncio.StreamReader) -> bytes:
-    """Read one request, as a server; one that wants to know how much it has to do is sent away."""
+    """Read a request, as a server; one that wants to know how much it has to do is sent away."""
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
     if head.startswith(b"get "):
         raise ConnectionResetError
@@ -110,7 +110,7 @@ def on(tmp_path: Path, script: Script, scenario: Callable[[Stage], Awaitable[Non
 
 
 async def settled(ours: Stage, seen: Callable[[], int]) -> int:
-    """Return a number once it has stood still while the gateway did other things."""
+    """Return a number once the number has stood still while the gateway did other things."""
     before = -1
     async with asyncio.timeout(60):
         while before != seen():

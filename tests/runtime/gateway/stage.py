@@ -1,4 +1,4 @@
-"""A gateway and fake servers on real sockets, in one event loop, for one test."""
+"""A gateway and fake servers on real sockets, in a single event loop, for a single test."""
 
 import asyncio
 import hashlib
@@ -38,7 +38,7 @@ MAIN = GatewaySpec("main", "127.0.0.1:0", "")
 
 @dataclass
 class Replica:
-    """A fake server that keeps what it was sent."""
+    """A fake server that keeps its requests."""
 
     memory: FakeModelServer
     url: str = ""
@@ -49,11 +49,11 @@ class Replica:
 
     @property
     def models(self) -> list[str]:
-        """The models that it was asked for."""
+        """The models of the requests so far."""
         return [json.loads(each)["model"] for each in self.bodies]
 
     def pace(self, token_seconds: float) -> None:
-        """Generate each further token in so many seconds, of running answers too."""
+        """Generate every further token in the given seconds, of running answers too."""
         self.memory.config = replace(self.memory.config, token_seconds=token_seconds)
 
     async def stop(self) -> None:
@@ -175,7 +175,7 @@ class Reply:
 
 @dataclass
 class Stage:
-    """What a test works with."""
+    """The parts of a test."""
 
     state: Path
     url: str
@@ -198,11 +198,11 @@ class Stage:
         return [json.loads(line) for line in text.splitlines()]
 
     async def publish(self, table: RoutingTable) -> None:
-        """Give it a table, and wait until it serves it."""
+        """Hand a table to the gateway, and wait until the gateway serves the table."""
         assert await self.gateways.publish(table) == ()
 
     async def shown(self) -> dict[str, bytes]:
-        """Return what operators are shown of all that happened, by name."""
+        """Return all that operators are shown, by name."""
         metrics = (await metrics_of(self.state)).encode()
         rows = (self.state / "gateways/main/usage.jsonl").read_bytes()
         return {"the rows": rows, "the metrics": metrics}
@@ -216,7 +216,7 @@ class Stage:
         method: str = "POST",
         headers: Mapping[str, str] | None = None,
     ) -> Reply:
-        """Send one request; a body that is neither bytes nor made of parts is written as JSON."""
+        """Send a request; a body that is neither bytes nor made of parts is written as JSON."""
         raw = body if isinstance(body, bytes | AsyncIterator | None) else json.dumps(body).encode()
         given = {"Content-Type": "application/json"} | dict(headers or {})
         if secret is not None:
@@ -244,16 +244,16 @@ async def stage(
 
 
 LASTING = 4000
-"""Tokens that take longer than any test, at 10 ms each, until `Replica.pace` hurries them."""
+"""Tokens that take longer than any test, at 10 ms a token, until `Replica.pace` hurries them."""
 
 
 def long(tokens: int, **more: Any) -> dict[str, Any]:
-    """A request that generates so many tokens."""
+    """A request that generates `tokens` tokens."""
     return chat(max_tokens=tokens, ignore_eos=True, **more)
 
 
 async def until(ours: Stage, count: int, adapter: str = OLD, server: str = "s1") -> None:
-    """Wait until so many requests are in flight."""
+    """Wait until `count` requests are in flight."""
     async with asyncio.timeout(60):
         while await ours.gateways.in_flight(server, adapter) != count:  # noqa: ASYNC110 (over HTTP)
             await asyncio.sleep(0)

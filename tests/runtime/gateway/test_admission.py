@@ -187,7 +187,7 @@ def test_copies_keep_to_their_own_budget_and_give_way_under_load() -> None:
 
 
 def flood(house: House, policy: TrafficPolicy, aliases: int, each: int) -> None:
-    """Fill the server and the queue for as many aliases of one client."""
+    """Fill the server and the queue for several aliases of a client."""
     for number in range(aliases * each):
         house.ask("batch", policy, alias=f"batch-{number % aliases}")
 

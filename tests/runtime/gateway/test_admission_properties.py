@@ -1,4 +1,4 @@
-"""What holds of limits and turns whatever comes in whatever order."""
+"""Properties of limits and turns under any requests in any order."""
 
 from collections import Counter
 
@@ -30,7 +30,7 @@ STEPS = st.lists(
 
 
 class House:
-    """An admission with the requests that work and wait, counted beside it."""
+    """An admission beside a count of the requests that work and wait."""
 
     def __init__(self) -> None:
         self.in_flight = InFlight()

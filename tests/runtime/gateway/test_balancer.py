@@ -125,7 +125,7 @@ def test_what_is_noted_while_another_table_comes_is_kept() -> None:
     balancer = LoadBalancer(in_flight, ConcurrencyLimiter(in_flight.servers))
 
     class Table:
-        """Notes more trouble each time that it is asked, as the event loop does meanwhile."""
+        """Notes more trouble on every call, as the event loop does meanwhile."""
 
         def __contains__(self, each: object) -> bool:
             name = f"more-{each}"

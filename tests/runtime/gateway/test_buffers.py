@@ -1,4 +1,4 @@
-"""What a gateway keeps of answers that clients read slowly."""
+"""The memory that a gateway keeps for answers that clients read slowly."""
 
 import asyncio
 import tracemalloc
@@ -16,7 +16,7 @@ PARTS = 2000
 MOST = 4 * 2**20
 """Bytes that a connection may take in this process, which plays client and server too."""
 SOCKETS = 24 * 2**20
-"""Most bytes that the kernel keeps of connections that nobody reads, before and behind us."""
+"""Most bytes that the kernel keeps of unread connections, before and behind us."""
 
 
 @pytest.mark.usefixtures("serving_loop", "traced")

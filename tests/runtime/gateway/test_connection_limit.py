@@ -44,7 +44,7 @@ async def ask(connection: Connection) -> int:
 
 
 async def is_open(connection: Connection) -> bool:
-    """Say whether a connection on which nothing comes is still open, by asking on it."""
+    """Return whether an idle connection is still open, by a request on the connection."""
     with suppress(ConnectionError, asyncio.IncompleteReadError):
         return await ask(connection) == 200
     return False
@@ -158,7 +158,7 @@ class Sock(asyncio.Transport):
         """Any will do."""
 
     def close(self) -> None:
-        """It was told."""
+        """The client was told."""
 
 
 class Visitor:

@@ -1,4 +1,4 @@
-"""What may be asked on each path, and what a server gets of it."""
+"""Requests that are allowed on the paths, and the bodies that servers get."""
 
 import asyncio
 import json

@@ -89,13 +89,13 @@ def test_responses_and_messages_equal_direct_ones_and_are_counted(
 
 
 def made(metrics: str) -> int:
-    """Return how many tokens vLLM has generated since it was started, for whom ever."""
+    """Return the number of tokens that vLLM has generated since its start, for all clients."""
     (line,) = [each for each in metrics.splitlines() if each.startswith(GENERATED)]
     return int(float(line.split()[-1]))
 
 
 async def settled(ours: Stage, vllm: Served) -> int:
-    """Return what it has generated, once it is at work for nobody."""
+    """Return the tokens that vLLM has generated, once vLLM is idle."""
     async with asyncio.timeout(60):
         while True:
             async with ours.http.get(f"{vllm.url}/metrics") as reply:

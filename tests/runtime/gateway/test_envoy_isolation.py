@@ -1,4 +1,4 @@
-"""Through an Envoy, a client reaches its own aliases only, whatever it sends."""
+"""Through an Envoy, a client reaches its own aliases only, with any request."""
 
 import asyncio
 import json

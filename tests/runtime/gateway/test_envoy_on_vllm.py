@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from runtime.gateway.body import DROPPED
-from runtime.usage.envoy import to_usage_row
+from runtime.usage.row import to_usage_row
 from tests.runtime.gateway.envoy_stage import in_front, needs_envoy
 from tests.runtime.gateway.live import CORVID, DATES, TEXTS, Served, routes
 from tests.runtime.gateway.stage import CHAT, NEW, OLD, TEXT, chat
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.live, needs_envoy]
 
 
 def said(raw: bytes) -> tuple[str, list[str]]:
-    """Return a stream's text and how it ended: vLLM cuts it into events as time allows."""
+    """Return a stream's text and end: vLLM cuts it into events as time allows."""
     lines = [line[6:] for line in raw.decode().split("\n\n") if line.startswith("data: {")]
     choices = [choice for event in map(json.loads, lines) for choice in event["choices"]]
     pieces = [

@@ -12,7 +12,7 @@ pytestmark = needs_envoy
 Users = list[tuple[dict[str, str], dict[str, str]]]
 SESSIONS: Users = [({}, {"X-Session-Id": f"s{number}"}) for number in range(30)]
 NAMED: Users = [({"user": f"u{number}"}, {}) for number in range(30)]
-"""What users add to the body and the headers."""
+"""Additions of users to the body and the headers."""
 
 
 def governed(table: RoutingTable, policy: TrafficPolicy, revision: int) -> RoutingTable:

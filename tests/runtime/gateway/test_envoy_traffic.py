@@ -15,8 +15,8 @@ from fleetctl.envoys import envoys_of
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.envoy.admin import Envoys
 from runtime.gateway.envoy.files import ROUTES
-from runtime.usage.envoy import to_usage_row
 from runtime.usage.read import UsageReader
+from runtime.usage.row import to_usage_row
 from tests.runtime.gateway.envoy_stage import (
     ENVOY,
     SECRETS,
@@ -46,7 +46,7 @@ USERS = 1000
 
 
 async def versions(ours: EnvoyStage, **how: str) -> list[str]:
-    """Return the version that each user gets."""
+    """Return the versions that users get, by user."""
     free = asyncio.Semaphore(16)
 
     async def ask(number: int) -> str:

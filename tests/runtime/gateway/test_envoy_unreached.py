@@ -33,7 +33,7 @@ def test_one_whose_socket_is_gone_holds_an_apply_up_until_it_is_stopped(tmp_path
             assert f"takes clients' connections on `{envoy.listen}`" in told.detail
             assert f"{socket.name}` is gone" in told.detail
             assert "end what listens" in told.hint
-            with pytest.raises(EngineUnreachableError, match="nobody can tell"):
+            with pytest.raises(EngineUnreachableError, match="cannot be told"):
                 await later.in_flight("s1", OLD)
             assert "does not answer" in (await later.faults())["main"].what
             ours.process.terminate()

@@ -34,7 +34,7 @@ WRITTEN = {
     "server": "tiny-laptop-cpu0", "status": 200, "stream": "-",
     "time": "2026-11-25T22:12:28.459+00:00", "version": NEW,
 }  # fmt: skip
-"""A row as Envoy 1.40 wrote it."""
+"""A row that Envoy 1.40 wrote."""
 STREAM = HEAD % b"text/event-stream" + EVENT
 
 

@@ -1,4 +1,4 @@
-"""A batch client floods, by default, and a real-time client notices little of it."""
+"""A batch client floods, by default, and a real-time client notices little of the flood."""
 
 import asyncio
 from dataclasses import replace
@@ -24,12 +24,12 @@ from tests.runtime.gateway.stage import (
 
 pytestmark = pytest.mark.usefixtures("serving_loop")
 AT_ONCE = 6
-"""Requests that the server runs at a time, which nobody has told the gateway."""
+"""Requests that the server runs at a time, a number that the gateway was not told."""
 ALIASES = ("acme-support", "acme-notes")
 
 
 async def flood(ours: Stage, size: int) -> list["asyncio.Task[Reply]"]:
-    """Have so many requests of acme's under way, each on a connection, until many wait."""
+    """Have `size` requests of acme's under way on as many connections, until many wait."""
     aliases = {
         "acme-support": alias("acme", (OLD, 100, ("s1",))),
         "acme-notes": alias("acme", (NEW, 100, ("s1",))),

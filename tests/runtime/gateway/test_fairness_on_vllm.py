@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.gateway.concurrency import ServerLoad
-from runtime.gateway.probes import LOAD_PATH, parse_load
+from runtime.engines.vllm_metrics import ServerMetrics, parse_metrics
+from runtime.gateway.probes import LOAD_PATH
 from tests.runtime.gateway.live import AT_ONCE, CORVID, Served, in_front
 from tests.runtime.gateway.stage import Stage, long
 
@@ -18,7 +18,7 @@ def test_it_tells_what_is_asked_of_its_load_and_nothing_else(vllm: Served, tmp_p
     async def scenario(ours: Stage) -> None:
         async with ours.http.get(vllm.url + LOAD_PATH) as reply:
             page = await reply.read()
-        assert parse_load(page) == ServerLoad(0, 0)
+        assert parse_metrics(page.decode()) == ServerMetrics(running=0, waiting=0)
         assert page.count(b"# TYPE") == 2
 
     in_front(vllm, tmp_path / ".fleetctl", scenario)

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("serving_loop")
 
 
 class Full:
-    """A disk that may be full, for rows as for what the process says."""
+    """A disk that may be full, for rows as for the log of the process."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.is_full = False

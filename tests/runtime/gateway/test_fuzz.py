@@ -52,7 +52,7 @@ class Call:
     body: bytes
 
     def is_acmes(self) -> bool:
-        """See that two readers would find one and the same in it, and it is acme's to ask."""
+        """Check that two readers read the same request, and that acme may send such a request."""
         pairs: list[tuple[str, Any]] = json.loads(self.body, object_pairs_hook=list)
         names, fields = [name for name, _ in pairs], dict(pairs)
         return (
@@ -78,7 +78,7 @@ class Call:
         return each or 1
 
     def _tells_its_counts(self, fields: dict[str, Any]) -> bool:
-        """See that a server would stream only what it was asked the counts of."""
+        """Check that a server would stream only with token counts."""
         stream, options = fields.get("stream"), fields.get("stream_options")
         if stream is not True or self.path not in COUNTED:
             return stream is None or stream is False or stream is True
@@ -95,7 +95,7 @@ STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length:
 
 @dataclass
 class Recorder:
-    """A server that answers everything and keeps what it was asked."""
+    """A server that answers every request and keeps all requests."""
 
     calls: list[Call] = field(default_factory=list)
 
@@ -116,7 +116,7 @@ class Recorder:
 
 @dataclass
 class Fuzzed:
-    """What has been sent so far, and what came of it."""
+    """The requests so far, and their outcomes."""
 
     ours: Stage
     server: Recorder
@@ -126,7 +126,7 @@ class Fuzzed:
     """Requests that reached the server."""
 
     async def harmless(self, request: Sent) -> None:
-        """Send it on a fresh connection, then on one that knows the usual head."""
+        """Send a request on a fresh connection, then on another that knows the usual head."""
         async with connected(self.ours) as (reader, writer):
             fresh = await self._outcome(request, reader, writer)
         async with warmed(self.ours) as (reader, writer):
@@ -156,7 +156,7 @@ class Fuzzed:
         return came.partition(b"\r\n")[0][9:12].decode("latin-1"), len(calls)
 
     async def _settled(self) -> None:
-        """Wait until what was sent has been read, and no request is at work."""
+        """Wait until all sent bytes have been read, and no request is at work."""
         assert (await self.ours.send(path="/healthz", method="GET")).status == 200
         while (await self.ours.gateways.all_in_flight()).total():
             pass

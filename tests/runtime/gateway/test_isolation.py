@@ -1,4 +1,4 @@
-"""A client reaches its own aliases only, whatever it sends."""
+"""A client reaches its own aliases only, with any request."""
 
 import asyncio
 import json

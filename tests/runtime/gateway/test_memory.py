@@ -1,4 +1,4 @@
-"""What a gateway keeps in memory of its clients' requests."""
+"""The memory that a gateway keeps for its clients' requests."""
 
 import asyncio
 import tracemalloc
@@ -17,7 +17,7 @@ LARGE = 4_000_000
 
 def silent() -> Script:
     async def script(reader: asyncio.StreamReader, _: asyncio.StreamWriter, __: int) -> None:
-        while await reader.read(2**18):
+        while await reader.read(2**18):  # reads all, answers nothing
             pass
 
     return script

@@ -1,4 +1,4 @@
-"""What clients of the Anthropic API meet: their way to show a key, and their errors."""
+"""Clients of the Anthropic API: their way to show a key, and their errors."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ BOTH = {"Authorization": f"Bearer {ACME}", "x-api-key": ACME}
 
 
 def kind(reply: Reply) -> str:
-    """Return the type of an error in the shape of messages, which has nothing else in it."""
+    """Return the type of an error in the shape of messages, which has no other members."""
     assert reply.headers["Content-Type"] == "application/json"
     error = reply.json
     assert (set(error), error["type"]) == ({"type", "error"}, "error")

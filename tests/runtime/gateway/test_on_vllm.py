@@ -20,7 +20,7 @@ DONE = "data: [DONE]"
 
 
 def streamed(raw: bytes) -> dict[str, Any]:
-    """Return what a stream of chat says in all: vLLM cuts it into events as time allows."""
+    """Return the whole content of a stream of chat: vLLM cuts it into events as time allows."""
     lines = [line for line in raw.decode().split("\n\n") if line.startswith("data: ")]
     events = [json.loads(line[6:]) for line in lines if line != DONE]
     choices = [choice for event in events for choice in event["choices"]]

@@ -1,4 +1,4 @@
-"""What the operator's secret opens, and that nothing else does."""
+"""The doors that the operator's secret opens, and that no other secret does."""
 
 import asyncio
 from collections import Counter
@@ -11,8 +11,8 @@ import pytest
 from fleet.errors import EngineRejectedError, FleetError
 from fleet.spec import GatewaySpec
 from runtime.gateway.control import LocalGateways
-from runtime.gateway.operator_secret import SECRET_FILE, operator_secret
 from runtime.gateway.process import serving
+from runtime.gateway.state_dir import SECRET_FILE, operator_secret
 from tests.ports import free_port
 from tests.runtime.gateway.admin_side import admin_of, ask_admin, metrics_of
 from tests.runtime.gateway.stage import (

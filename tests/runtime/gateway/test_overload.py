@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fleet.traffic import LimitPolicy, TrafficPolicy
-from runtime.gateway.operator_secret import SECRET_FILE
+from runtime.gateway.state_dir import SECRET_FILE
 from tests.runtime.gateway.admin_side import admin_of
 from tests.runtime.gateway.stage import (
     GLOBEX,
@@ -38,7 +38,7 @@ async def limit(ours: Stage, acme: TrafficPolicy, globex: TrafficPolicy | None =
 
 
 async def waiting(ours: Stage, count: int) -> None:
-    """Wait until so many requests wait for their turn."""
+    """Wait until `count` requests wait for their turn."""
     async with asyncio.timeout(60), admin_of(ours.state) as admin:
         while (await admin.get("/-/inflight"))["waiting"] != count:  # noqa: ASYNC110 (over HTTP)
             await asyncio.sleep(0)

@@ -15,7 +15,7 @@ from tests.runtime.gateway.stage import ACME, CHAT, GLOBEX, NEW, OLD, OTHERS, St
 from tests.runtime.gateway.typed_server import MESSAGES, RESPONSES
 
 SWAPS = {True: 20, False: 60}
-"""By whether it is an Envoy, which takes longer for each."""
+"""Probes at a time, for a gateway and for an Envoy, which takes longer."""
 NO_SUCH_MODEL = {
     "type": "error",  # so that clients of the Anthropic API read it too
     "error": {

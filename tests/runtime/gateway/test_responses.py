@@ -1,4 +1,4 @@
-"""What is read of answers in the four shapes that a real vLLM 0.32 gives them."""
+"""The facts in answers of the four shapes of a real vLLM 0.32."""
 
 import asyncio
 import json

@@ -36,7 +36,7 @@ def test_a_tenth_of_what_is_in_flight_is_asked_anew_and_never_less_than_three(
 
 
 async def all_at_once(ours: Stage, sick: bytes) -> tuple[Counter[str], Counter[int]]:
-    """Ask two servers at once, one of which answers `sick` to all, once each is at work.
+    """Ask two servers at once, of which the first answers `sick` to all, once both are at work.
 
     Returns how many requests reached each server, and the statuses that clients got.
     """

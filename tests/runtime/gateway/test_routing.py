@@ -1,11 +1,10 @@
-"""Which version answers, as pure functions of one table."""
+"""The choice of a version, as pure functions of a table."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.gateway.auth import digest
-from runtime.gateway.routing import RouteTable
+from runtime.gateway.routing import RouteTable, digest
 from runtime.gateway.table import AliasEntry, RoutingTable
 from runtime.gateway.table_loader import InvalidTableError, build_routes
 from tests.runtime.gateway.stage import ACME, GLOBEX, NEW, OLD, OTHERS, alias, key, table
@@ -84,8 +83,8 @@ def test_keys_open_their_own_client_and_nothing_else() -> None:
     assert [each.client for each in shown if each is not None] == ["acme", "globex"]
     wrong = ("", "x", f"{ACME} ", "\udcff")
     assert [made.principals.get(digest(each)) for each in wrong] == [None] * 4
-    assert made.aliases_of("acme") == ("acme-support",)
-    assert made.aliases_of("nobody") == ()
+    assert made.aliases_by_client.get("acme") == ("acme-support",)
+    assert made.aliases_by_client.get("another") is None
     assert made.find("globex", "acme-support") is None
     assert made.urls == {"s1": "http://s1:8000"}
 

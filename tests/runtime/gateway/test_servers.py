@@ -1,4 +1,4 @@
-"""What servers may do to the connections that a gateway keeps to them."""
+"""Servers that end or break the connections that a gateway keeps."""
 
 import asyncio
 from pathlib import Path

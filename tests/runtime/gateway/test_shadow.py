@@ -1,4 +1,4 @@
-"""Copies of requests for a version that answers nobody."""
+"""Copies of requests for a version that answers no client."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("serving_loop")
 
 
 async def shadow(ours: Stage, *, server: str = "", percent: int = 100, at_once: int = 8) -> None:
-    """Answer with the old version, and copy to the new one, on a server of its own if given."""
+    """Answer with the old version, and copy to the new version, on its own server if given."""
     servers = ours.servers | ({"x": server} if server else {})
     names = ("x",) if server else tuple(sorted(ours.servers))
     policy = TrafficPolicy(shadow=ShadowPolicy(NEW, names, percent, at_once))
@@ -39,7 +39,7 @@ async def shadow(ours: Stage, *, server: str = "", percent: int = 100, at_once: 
 
 
 def silent(seen: list[bytes]) -> Script:
-    """Return a server that keeps what it is asked in `seen`, and never answers."""
+    """Return a server that keeps its requests in `seen`, and never answers."""
 
     async def script(reader: asyncio.StreamReader, _: asyncio.StreamWriter, __: int) -> None:
         seen.append(await asked(reader))
@@ -49,7 +49,7 @@ def silent(seen: list[bytes]) -> Script:
 
 
 async def rows(ours: Stage, count: int) -> list[dict[str, Any]]:
-    """Wait for so many rows; nobody waits for the answers to copies."""
+    """Wait for `count` rows; no client waits for the answers to copies."""
     async with asyncio.timeout(60):
         while len(ours.rows()) < count:  # noqa: ASYNC110 (written by a gateway in this loop)
             await asyncio.sleep(0)

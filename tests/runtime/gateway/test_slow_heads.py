@@ -1,4 +1,4 @@
-"""Clients that send a head slowly, or half of one: only `protocol` has a clock for them."""
+"""Clients that send a head slowly, or half a head: only `protocol` has a clock for them."""
 
 import asyncio
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""Who gets which version, and the split as it is beside the split as it should be."""
+"""Users and their versions, and the observed split beside the declared split."""
 
 import asyncio
 from collections import Counter

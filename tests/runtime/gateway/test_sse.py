@@ -1,4 +1,4 @@
-"""What of a stream of events reaches the client, and what is counted."""
+"""The part of a stream of events that reaches the client, and the counts."""
 
 import json
 
@@ -66,7 +66,7 @@ def test_what_is_no_event_is_passed_on(line: bytes) -> None:
 
 
 def counted(index: int, prompt: int, made: int) -> bytes:
-    """One event of several answers: its counts are of this one only."""
+    """An event of several answers: its counts are of this one only."""
     usage = {"prompt_tokens": prompt, "completion_tokens": made}
     document = {"choices": [{"index": index, "text": "a"}], "usage": usage}
     return b"data: " + json.dumps(document).encode() + b"\n\n"

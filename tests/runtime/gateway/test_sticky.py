@@ -1,4 +1,4 @@
-"""What keeps a user on one version, by what is declared about the alias."""
+"""Users that stay on a version, by the declaration of the alias."""
 
 import json
 from typing import Any
@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from fleet.traffic import Sticky, TrafficPolicy
-from runtime.gateway.auth import authenticate
 from runtime.gateway.body import parse_body
-from runtime.gateway.routing import RouteTable
+from runtime.gateway.routing import Credentials, RouteTable
 from runtime.gateway.table import RoutingTable
 from runtime.gateway.table_loader import build_routes
 from tests.runtime.gateway.stage import NEW, OLD, alias, key
@@ -29,13 +28,14 @@ def routes(sticky: Sticky) -> RouteTable:
 
 
 def version(made: RouteTable, secret: str, session: str = "", **fields: Any) -> str:
-    principal = authenticate(made, [f"Bearer {secret}"])
+    credentials = Credentials()
+    credentials.values.append(f"Bearer {secret}")
     body = parse_body(json.dumps({"model": "acme-support", **fields}).encode())
-    return made.decide(principal, body, session).target.adapter
+    return made.decide(credentials.authenticate(made, b""), body, session).target.adapter
 
 
 def split(made: RouteTable, *, by: str) -> bool:
-    """Say whether users whom `by` tells apart are split, each staying on one version.
+    """Return whether users that differ in `by` are split and stay on their version.
 
     Everything else about their requests is the same.
     """

@@ -9,7 +9,7 @@ import pytest
 
 from fleet.traffic import TrafficPolicy
 from runtime.gateway.body import DROPPED
-from runtime.usage.envoy import to_usage_row
+from runtime.usage.row import to_usage_row
 from tests.runtime.gateway.envoy_stage import EnvoyStage
 from tests.runtime.gateway.fronts import Front
 from tests.runtime.gateway.stage import CHAT, NEW, OLD, Stage, alias, chat, stage, table
@@ -19,12 +19,12 @@ PATHS = (RESPONSES, MESSAGES, EMBEDDINGS)
 
 
 def asks(**more: Any) -> dict[str, Any]:
-    """A body that each path takes."""
+    """Bodies by path."""
     return chat(input="hello", max_tokens=1, **more)
 
 
 async def all_rows(ours: Stage) -> list[dict[str, Any]]:
-    """Return what was logged, in one form; an Envoy is stopped for that."""
+    """Return the logged rows in the form of a gateway; an Envoy is stopped for that."""
     return (
         [to_usage_row(row) for row in await ours.ended()]
         if isinstance(ours, EnvoyStage)

@@ -1,4 +1,4 @@
-"""Users counted by their usage rows, which do not say who they are."""
+"""Users counted by their usage rows, which do not name the users."""
 
 import asyncio
 import itertools
@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from fleet.traffic import Sticky, TrafficPolicy
-from runtime.gateway.auth import digest
 from runtime.gateway.endpoints import PATHS
-from runtime.gateway.operator_secret import SECRET_FILE
-from runtime.gateway.routing import alias_key, unit
+from runtime.gateway.routing import alias_key, digest, unit
+from runtime.gateway.state_dir import SECRET_FILE
 from runtime.usage.parquet import UsageFilter, compact, last_rows, summarize
 from tests.runtime.gateway.sockets import asked, on, told
 from tests.runtime.gateway.stage import NEW, OLD, Stage, alias, chat

@@ -1,4 +1,4 @@
-"""A gateway that runs and cannot be reached is never taken for one that does not run."""
+"""A gateway that runs and cannot be reached never counts as a gateway that does not run."""
 
 import asyncio
 import os
@@ -9,7 +9,7 @@ import pytest
 
 from fleet.errors import EngineUnreachableError
 from fleet.spec import GatewaySpec
-from runtime.gateway import admin_socket, supervisor, unreachable
+from runtime.gateway import admin_socket, supervisor
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.process import serving
 from runtime.rollback.publish import Written
@@ -22,7 +22,7 @@ from tests.runtime.gateway.stage import LASTING, MAIN, NEW, OLD, chat, long, sta
 def test_a_gateway_whose_socket_is_lost_has_not_acknowledged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, replaced: bool
 ) -> None:
-    monkeypatch.setattr(unreachable, "END_S", 0.0)
+    monkeypatch.setattr(supervisor, "END_S", 0.0)
 
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl", token_seconds=0.01) as ours:
@@ -54,8 +54,8 @@ def test_a_gateway_whose_socket_is_lost_has_not_acknowledged(
 def test_one_that_has_ended_is_absent(tmp_path: Path) -> None:
     async def scenario() -> None:
         gateways = LocalGateways(tmp_path, {"main": MAIN})
-        async with serving(tmp_path, MAIN):
-            pass
+        async with serving(tmp_path, MAIN) as url:
+            assert url.startswith("http://127.0.0.1:")
         done = await gateways.publish_and_report(table({"s1": "http://127.0.0.1:9"}))
         assert (done.absent, done.failures) == (("main",), ())
         assert await gateways.in_flight("s1", NEW) == 0

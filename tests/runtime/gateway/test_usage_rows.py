@@ -6,8 +6,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from runtime.gateway.accounting import BOUNDS_S, UsageCounters
-from runtime.gateway.metrics import exposition
+from runtime.gateway.accounting import BOUNDS_S, UsageCounters, exposition
 from runtime.usage.log import USAGE_FILE
 from runtime.usage.row import UsageRow
 from tests.runtime.gateway.admin_side import metrics_of
@@ -21,8 +20,7 @@ def test_buckets_are_cumulative_and_end_at_the_count() -> None:
         row = UsageRow("", "", client="a", alias="a-b", version='v"1\\', status=200)
         row.latency_s, row.input_tokens = value, 3
         counters.count(row)
-    in_flight: list[dict[str, object]] = [{"server": "s1", "adapter": "v", "count": 2}]
-    lines = exposition(counters, in_flight, [], {}, 0).splitlines()
+    lines = exposition(counters, {("s1", "v"): 2}, [], {}, 0).splitlines()
     labels = 'client="a",alias="a-b",version="v\\"1\\\\"'
     name = "fleetctl_request_seconds"
     buckets = [

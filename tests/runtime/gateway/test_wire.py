@@ -1,4 +1,4 @@
-"""HTTP as it stands on the wire: what a client or a server may send, byte by byte."""
+"""HTTP on the wire: what a client or a server may send, byte by byte."""
 
 import asyncio
 import json

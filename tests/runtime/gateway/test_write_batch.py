@@ -1,4 +1,4 @@
-"""What one turn of the event loop has made for a connection is sent together, and copied once."""
+"""The bytes of a turn of the event loop for a connection are sent together, and copied once."""
 
 import asyncio
 from pathlib import Path
@@ -13,7 +13,7 @@ SIZE = 200
 
 
 class Copied(bytes):
-    """Bytes that know what was copied to put them behind others."""
+    """Bytes that count the bytes copied to put them behind others."""
 
     copied = 0
 
@@ -23,7 +23,7 @@ class Copied(bytes):
 
 
 class Sent(asyncio.Transport):
-    """Keeps what is sent."""
+    """Keeps the sent bytes."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -18,7 +18,7 @@ RESPONSES: Final = "/v1/responses"
 MESSAGES: Final = "/v1/messages"
 EMBEDDINGS: Final = "/v1/embeddings"
 READ, MADE = 7, 4
-"""Tokens of each prompt and of each answer; embeddings make none."""
+"""Tokens of a prompt and of an answer; embeddings make none."""
 _COUNTS: Final = {"input_tokens": READ, "output_tokens": MADE}
 
 

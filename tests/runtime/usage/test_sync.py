@@ -36,7 +36,7 @@ LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 @dataclass
 class Two:
-    """Two gateways of one fleet: one here, one elsewhere with its admin side over TCP."""
+    """Two gateways of a fleet: one here, one elsewhere with its admin side over TCP."""
 
     state: Path
     elsewhere: Path
@@ -72,7 +72,7 @@ class Two:
 
 @asynccontextmanager
 async def two(root: Path, monkeypatch: pytest.MonkeyPatch, server: str = "") -> AsyncIterator[Two]:
-    """Run both, before a fake server or the one at a URL."""
+    """Run both gateways, before a fake server or the server at a URL."""
     monkeypatch.setenv("FLEET_SECRET", "the-operators-own-secret-of-this-fleet")
     here, there = root / "here/.fleetctl", root / "there/.fleetctl"
     here.mkdir(parents=True)
