@@ -37,13 +37,14 @@ def command(
     Lifts rollbacks, failed or forged verdicts, aborts and inconclusive ends, also of the same
     bytes under another version. Accepts a route changed by hand. Moves no traffic.
     """
+    from fleet.names import version_of
     from runtime.operations.release import release_versions
 
     released = release_versions(workspace, alias, version, reason)
     if released.nothing:
         click.echo(f"{alias}: nothing is held, and its route is as applied.", err=True)
     else:
-        numbers = sorted(name.rpartition("-v")[2] for name in released.versions)
+        numbers = sorted(map(version_of, released.versions))
         freed = ", ".join(numbers) or "the route as it is now"
         click.echo(f"{alias}: {freed} released; to go on: fleetctl plan", err=True)
     if form == "json":

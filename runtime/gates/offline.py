@@ -24,6 +24,7 @@ from fleet.evals import (
 )
 from fleet.gates import Finding, judge_paired
 from fleet.history import EvalFinished
+from fleet.names import client_of
 from fleet.resources import State
 from fleet.response_format import ResponseFormat
 from fleet.rollout_policy import GateSpec
@@ -140,7 +141,7 @@ def _by_judge(
     judged = {measure for item in golden.items for measure in to_judge(item)}
     judged |= {ACCURACY} if any(map(in_pairs, golden.items)) else set()
     theirs = [gate for gate in gates if _measure(gate) in judged]
-    why = evals.judge_objection(trial.alias.partition("-")[0]) if theirs else ""
+    why = evals.judge_objection(client_of(trial.alias)) if theirs else ""
     if not why:
         return list(gates), ()
     reason = f"a judge scores its answers, and {why}: fleetctl eval judge LABELS --client NAME"

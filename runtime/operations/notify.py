@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from fleet.errors import EngineRejectedError, EngineTimedOutError, EngineUnreachableError
 from fleet.history import Notified
+from fleet.names import client_of
 from fleet.spec import FleetSpec, NotifyEvent, NotifySpec
 from runtime.deadline import call_with_timeout
 from runtime.json_client import JsonClient
@@ -40,7 +41,7 @@ class Recipient:
 
 def recipients(fleet: FleetSpec, alias: str, event: NotifyEvent) -> list[Recipient]:
     """Return the recipients of an event: operators first, then the alias's own client."""
-    client = fleet.clients.get(alias.partition("-")[0])
+    client = fleet.clients.get(client_of(alias))
     found: list[Recipient] = []
     if fleet.notify and event in fleet.notify.events:
         found.append(Recipient("operators", "operators", fleet.notify))

@@ -1,7 +1,7 @@
 """Release versions that are kept out of an alias's traffic, or accept its route as live."""
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from fleet.encoding import plain
@@ -14,7 +14,7 @@ from fleet.history import (
     same_bytes,
     tampered_evidence,
 )
-from fleet.names import alias_of, route_address
+from fleet.names import alias_of, route_address, version_of
 from fleet.spec import AdapterFacts
 from runtime.operations.drills import read_routing_table
 from runtime.workspace import Workspace
@@ -57,11 +57,17 @@ def release_versions(workspace: Workspace, alias: str, version: str | None, reas
             command="fleetctl status",
         )
     versions = _locked(workspace, alias) if version else {}
-    known = {_number(name): name for name in (*versions, *holds)}
+    known = {version_of(name): name for name in (*versions, *holds)}
     named = same_bytes(history, versions, alias, known[version]) if version in known else set()
     named |= {known[version]} & holds if version in known else set()  # one that was given up
     if version is not None and not named:
-        raise _not_held(alias, version, holds)
+        held = ", ".join(sorted(map(version_of, holds)))
+        raise FleetError.of(
+            "FC5124",
+            "The version is not held",
+            f"{version} of `{alias}` is not held; held are {held or 'none'}.",
+            command="fleetctl status",
+        )
     route = entry.route(alias) if entry else None
     if not (holds or tampered or late) and history.established.get(route_address(alias)) == route:
         return Release(nothing=True)
@@ -69,20 +75,6 @@ def release_versions(workspace: Workspace, alias: str, version: str | None, reas
     workspace.ledger().append([replace(event, adapter=name) for name in sorted(named)] or [event])
     freed = tuple(sorted(named or holds))
     return Release(freed, route_accepted=not freed)
-
-
-def _number(name: str) -> str:
-    return name.rpartition("-v")[2]
-
-
-def _not_held(alias: str, version: str, holds: Collection[str]) -> FleetError:
-    held = ", ".join(sorted(map(_number, holds)))
-    return FleetError.of(
-        "FC5124",
-        "The version is not held",
-        f"{version} of `{alias}` is not held; held are {held or 'none'}.",
-        command="fleetctl status",
-    )
 
 
 def _locked(workspace: Workspace, alias: str) -> Mapping[str, AdapterFacts]:

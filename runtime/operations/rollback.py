@@ -21,12 +21,12 @@ from fleet.history import (
     loaded_digests,
     rejected_by_gates,
 )
+from fleet.names import version_of
 from fleet.rollout_policy import OverrideSpec
 from runtime.deadline import call_with_timeout
 from runtime.gateway.control import LocalGateways
 from runtime.ledger.outbox import LedgerOutbox, queued
 from runtime.operations.notify import UNSENT, notify, recipients
-from runtime.rollback.publish import short
 from runtime.rollback.rollback import RollbackRequest, RollbackResult, rollback
 from runtime.smoke import recorded_inputs
 from runtime.workspace import Workspace
@@ -164,11 +164,11 @@ async def notify_rollback(
     except (FleetError, OSError):
         why = "no notice was sent: the declarations, which name the recipients, cannot be read"
         return [f"{why}; the next reconcile that can does"]
-    before = ", ".join(f"{short(name)} at {share} %" for name, share in result.before if share)
+    before = ", ".join(f"{version_of(name)} at {share} %" for name, share in result.before if share)
     facts = {
         **asdict(result),
-        "from": ", ".join(short(name) for name in result.held) or before,
-        "to": short(result.target),
+        "from": ", ".join(version_of(name) for name in result.held) or before,
+        "to": version_of(result.target),
         "cause": cause or workspace.by,
         "complete": result.complete,
     }

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from fleet.errors import FleetError, did_you_mean
 from fleet.history import Entry, GateJudged, History, RolledBack, RolloutMarked, data_of, settled
+from fleet.names import version_of
 from fleet.resources import FULL
 from fleet.rollouts import AliasTarget, decide_rollouts
 from fleet.spec import FleetSpec
@@ -117,7 +118,7 @@ def mark_rollout(
     """
     found = rollout_document(workspace, describe, alias)
     if word == "abort" and found["half_way"]:
-        version = found["half_way"].rpartition("-v")[2]
+        version = version_of(found["half_way"])
         found = {**found, "adapter": found["half_way"], "version": version, "released": True}
         found |= {"percent": found["shares"][version], "phase": "waiting"}
     soaks = word == "abort" and found["phase"] == "soaking"
@@ -181,7 +182,7 @@ def last_tried(entries: Sequence[Entry], alias: str, version: str | None) -> str
         if isinstance(event, GateJudged | RolledBack | RolloutMarked)
         if event.alias == alias and event.adapter
     ]
-    fitting = [name for name in named if version in (None, name.rpartition("-v")[2])]
+    fitting = [name for name in named if version in (None, version_of(name))]
     if not fitting:
         which = f"{version} of `{alias}`" if version else f"`{alias}`"
         raise FleetError.of(

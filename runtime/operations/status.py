@@ -10,6 +10,7 @@ from fleet.errors import FleetError, did_you_mean
 from fleet.evals import DriftStatus, QualityDrift, eval_records
 from fleet.history import Entry, History, fold_entries, settled
 from fleet.maintenance import DrillRecord
+from fleet.names import client_of
 from fleet.resources import State
 from runtime.operations.drills import drill_records
 from runtime.operations.eval_jobs import drift_standings
@@ -63,7 +64,7 @@ async def _observe(workspace: Workspace, client: str | None) -> FleetStatus:
         return FleetStatus(live, history, known.entries, requests, why)
 
     def is_shown(alias: str) -> bool:
-        return client in {None, alias.partition("-")[0]}
+        return client in {None, client_of(alias)}
 
     past = eval_records(known.entries)
     due = (row for row in retraining_documents(workspace) if row["turn"] in URGENT)

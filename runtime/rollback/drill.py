@@ -23,6 +23,7 @@ from fleet.history import (
     RolledBack,
     nothing_known,
 )
+from fleet.names import version_of
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.table import RoutingTable, ShareEntry
 from runtime.ledger.outbox import LedgerOutbox
@@ -34,7 +35,6 @@ from runtime.rollback.publish import (
     choose_target,
     entry_of,
     flipped,
-    short,
     with_shares,
     write,
 )
@@ -77,9 +77,9 @@ class DrillResult:
         count = len(self.acknowledged)
         asked = f"{count} acknowledged" if count else "no gateway is running"
         if self.smoke.passed != self.smoke.total:
-            return f"{self.alias} could NOT go back to {short(self.target)}: {self.smoke.sentence}"
+            return f"{self.alias} could NOT go back to {version_of(self.target)}: {self.smoke.sentence}"
         return (
-            f"{self.alias} could go back to {short(self.target)} in {self.seconds:.2f} s "
+            f"{self.alias} could go back to {version_of(self.target)} in {self.seconds:.2f} s "
             f"({asked}, {moved}), {self.smoke.sentence}"
         )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from fleet.errors import FleetError, StalePlanError, did_you_mean
 from fleet.history import FallbackObjection, nothing_known
-from fleet.names import AdapterName
+from fleet.names import version_of
 from fleet.resources import FULL
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.protocol import Published
@@ -72,11 +72,6 @@ async def write(
             continue
         return Written(table, changed, published, tuple(map(str, notes)), clock() - began)
     raise AssertionError("ATTEMPTS is 1 or more")
-
-
-def short(adapter: str) -> str:
-    """Return the version alone, `2.1.0`, of a full adapter name."""
-    return str(AdapterName.parse(adapter).version)
 
 
 def entry_of(table: RoutingTable, alias: str) -> AliasEntry:
@@ -149,12 +144,12 @@ def choose_target(
     older = [share for share in older if share.percent or share.adapter != entry.shadow]
     stable = [share for share in older if share.percent and share.adapter not in lost]
     if not older:
-        others = [short(share.adapter) for share in resident if share.adapter != now.adapter]
+        others = [version_of(share.adapter) for share in resident if share.adapter != now.adapter]
         newer = f" Newer ones are resident: {', '.join(others)}." if others else ""
         raise FleetError.of(
             "FC6022",
             "No earlier version is resident",
-            f"`{alias}` is answered by {short(now.adapter)}, the oldest that is loaded.{newer}",
+            f"`{alias}` is answered by {version_of(now.adapter)}, the oldest that is loaded.{newer}",
             hint="Declare an earlier version and apply: it is loaded and tested first.",
             command="fleetctl status",
         )
@@ -165,14 +160,16 @@ def choose_target(
     there = [share for share in good if share.adapter not in lost]
     found = there or [share for share in good if share.percent] or good or stable
     if not found:
-        against = "; ".join(f"{short(share.adapter)}: {unfit[share.adapter]}" for share in older)
+        against = "; ".join(
+            f"{version_of(share.adapter)}: {unfit[share.adapter]}" for share in older
+        )
         raise FleetError.of(
             "FC6025",
             "No earlier version has proven itself",
             f"What is resident of `{alias}` is nothing to fall back on: {against}. Nothing was "
             "changed.",
             hint="One that is named gets all traffic in spite of that.",
-            command=f"fleetctl rollback {alias} --to {short(older[0].adapter)}",
+            command=f"fleetctl rollback {alias} --to {version_of(older[0].adapter)}",
         )
     return found[0]
 
@@ -181,9 +178,9 @@ def _named(alias: str, entry: AliasEntry, to: str, *, forward: bool) -> ShareEnt
     """Return the version `to`; as `choose_target`."""
     newest = newest_serving(entry)
     resident = [share for share in entry.shares if share.servers]
-    found = [share for share in resident if to in (short(share.adapter), share.adapter)]
+    found = [share for share in resident if to in (version_of(share.adapter), share.adapter)]
     if not found:
-        listed = ", ".join(f"{short(share.adapter)} ({share.percent} %)" for share in resident)
+        listed = ", ".join(f"{version_of(share.adapter)} ({share.percent} %)" for share in resident)
         raise FleetError.of(
             "FC6021",
             "The version is not resident",
@@ -196,8 +193,8 @@ def _named(alias: str, entry: AliasEntry, to: str, *, forward: bool) -> ShareEnt
         raise FleetError.of(
             "FC6024",
             "That is not back",
-            f"`{alias}` is answered by {short(now.adapter)} ({now.percent} %). "
-            f"{short(share.adapter)} is no older: it would get all traffic at once, without stage "
+            f"`{alias}` is answered by {version_of(now.adapter)} ({now.percent} %). "
+            f"{version_of(share.adapter)} is no older: it would get all traffic at once, without stage "
             "or gate.",
             hint="Released, it begins at its first stage with the next plan. To undo a mistaken "
             "rollback now: --forward and --reason.",
@@ -220,7 +217,7 @@ def refuse_rejected(
         raise FleetError.of(
             "FC6026",
             "A gate rejects that version",
-            f"{short(target.adapter)} of `{alias}` gets no traffic: {why}. Nothing was changed.",
+            f"{version_of(target.adapter)} of `{alias}` gets no traffic: {why}. Nothing was changed.",
             hint="Declare an override in fleet.yaml that accepts its bytes, or lift the "
             "quarantine; then say it again.",
             command=f"fleetctl release {alias}",
@@ -270,7 +267,7 @@ def lost_by_its_servers(alias: str, target: ShareEntry) -> FleetError:
         "FC6021",
         "The version is not resident",
         f"`{alias}` would be left without answers: {', '.join(target.servers)} no longer holds "
-        f"{short(target.adapter)}, and no other version before is there. Nothing was changed.",
+        f"{version_of(target.adapter)}, and no other version before is there. Nothing was changed.",
         hint="This loads again what servers have lost; then roll back.",
         command="fleetctl reconcile --once",
     )

@@ -21,6 +21,7 @@ from fleet.history import (
     SmokeCounts,
     nothing_known,
 )
+from fleet.names import version_of
 from fleet.resources import FULL
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.table import AliasEntry, RoutingTable, ShareEntry
@@ -37,7 +38,6 @@ from runtime.rollback.publish import (
     newer_than,
     newest_serving,
     refuse_rejected,
-    short,
     write,
 )
 from runtime.smoke import SmokeResult, smoke_test
@@ -94,7 +94,7 @@ class RollbackResult:
             asked = f"{count} of {count + not_back} gateways acknowledged"
         where = "back" if count or not not_back else "NOT yet back"
         return (
-            f"{self.alias} {where} on {short(self.target)} in {self.seconds:.2f} s ({asked}), "
+            f"{self.alias} {where} on {version_of(self.target)} in {self.seconds:.2f} s ({asked}), "
             f"{self.smoke.sentence}"
         )
 
@@ -223,8 +223,8 @@ def _further(alias: str, entry: AliasEntry, target: ShareEntry, to: str | None) 
     older = [share for share in entry.shares[place + 1 :] if share.servers]
     if to is not None or not older:
         return []
-    further = f"fleetctl rollback {alias} --to {short(older[0].adapter)}"
-    return [f"it was back on {short(target.adapter)} already; to go further back: {further}"]
+    further = f"fleetctl rollback {alias} --to {version_of(older[0].adapter)}"
+    return [f"it was back on {version_of(target.adapter)} already; to go further back: {further}"]
 
 
 def against(
@@ -239,7 +239,7 @@ def against(
     unfit = doubts(names_of(entry)).unfit if asked else {}
     for share in asked:
         if share.adapter in unfit:
-            why, name = unfit[share.adapter], short(share.adapter)
+            why, name = unfit[share.adapter], version_of(share.adapter)
             yield f"{name} was named, though {why}" if to else f"{name} was passed over: {why}"
 
 
@@ -249,7 +249,7 @@ def without_gates(
     """Yield a warning where a version skips stages and gates, and no rollback is undone by that."""
     had = next(share for share in entry.shares if share.adapter == target.adapter).percent
     if had < FULL and target.adapter not in doubts(names_of(entry)).held:
-        name = short(target.adapter)
+        name = version_of(target.adapter)
         yield f"{name} went past stages and gates: no rollback of it is known that this undoes"
 
 
@@ -261,7 +261,7 @@ def passed_over(entry: AliasEntry, target: ShareEntry, gone: Collection[str]) ->
         if share.adapter in gone:
             where = ", ".join(share.servers)
             yield (
-                f"{where} no longer holds {short(share.adapter)}: fleetctl reconcile --once loads "
+                f"{where} no longer holds {version_of(share.adapter)}: fleetctl reconcile --once loads "
                 "it again"
             )
 
