@@ -73,13 +73,13 @@ class DrillResult:
     @property
     def sentence(self) -> str:
         """The outcome as a sentence."""
-        moved = "and back" if self.live else "no traffic moved"
+        moved, version = "and back" if self.live else "no traffic moved", version_of(self.target)
         count = len(self.acknowledged)
         asked = f"{count} acknowledged" if count else "no gateway is running"
         if self.smoke.passed != self.smoke.total:
-            return f"{self.alias} could NOT go back to {version_of(self.target)}: {self.smoke.sentence}"
+            return f"{self.alias} could NOT go back to {version}: {self.smoke.sentence}"
         return (
-            f"{self.alias} could go back to {version_of(self.target)} in {self.seconds:.2f} s "
+            f"{self.alias} could go back to {version} in {self.seconds:.2f} s "
             f"({asked}, {moved}), {self.smoke.sentence}"
         )
 

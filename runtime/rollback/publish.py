@@ -146,10 +146,11 @@ def choose_target(
     if not older:
         others = [version_of(share.adapter) for share in resident if share.adapter != now.adapter]
         newer = f" Newer ones are resident: {', '.join(others)}." if others else ""
+        version = version_of(now.adapter)
         raise FleetError.of(
             "FC6022",
             "No earlier version is resident",
-            f"`{alias}` is answered by {version_of(now.adapter)}, the oldest that is loaded.{newer}",
+            f"`{alias}` is answered by {version}, the oldest that is loaded.{newer}",
             hint="Declare an earlier version and apply: it is loaded and tested first.",
             command="fleetctl status",
         )
@@ -160,9 +161,8 @@ def choose_target(
     there = [share for share in good if share.adapter not in lost]
     found = there or [share for share in good if share.percent] or good or stable
     if not found:
-        against = "; ".join(
-            f"{version_of(share.adapter)}: {unfit[share.adapter]}" for share in older
-        )
+        names = [share.adapter for share in older]
+        against = "; ".join(f"{version_of(name)}: {unfit[name]}" for name in names)
         raise FleetError.of(
             "FC6025",
             "No earlier version has proven itself",
@@ -194,8 +194,8 @@ def _named(alias: str, entry: AliasEntry, to: str, *, forward: bool) -> ShareEnt
             "FC6024",
             "That is not back",
             f"`{alias}` is answered by {version_of(now.adapter)} ({now.percent} %). "
-            f"{version_of(share.adapter)} is no older: it would get all traffic at once, without stage "
-            "or gate.",
+            f"{version_of(share.adapter)} is no older: it would get all traffic at once, without "
+            "stage or gate.",
             hint="Released, it begins at its first stage with the next plan. To undo a mistaken "
             "rollback now: --forward and --reason.",
             command=f"fleetctl release {alias}",
@@ -217,7 +217,8 @@ def refuse_rejected(
         raise FleetError.of(
             "FC6026",
             "A gate rejects that version",
-            f"{version_of(target.adapter)} of `{alias}` gets no traffic: {why}. Nothing was changed.",
+            f"{version_of(target.adapter)} of `{alias}` gets no traffic: {why}. Nothing was "
+            "changed.",
             hint="Declare an override in fleet.yaml that accepts its bytes, or lift the "
             "quarantine; then say it again.",
             command=f"fleetctl release {alias}",

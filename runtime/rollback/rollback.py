@@ -259,11 +259,8 @@ def passed_over(entry: AliasEntry, target: ShareEntry, gone: Collection[str]) ->
         if share.adapter == target.adapter:
             return
         if share.adapter in gone:
-            where = ", ".join(share.servers)
-            yield (
-                f"{where} no longer holds {version_of(share.adapter)}: fleetctl reconcile --once loads "
-                "it again"
-            )
+            where, version = ", ".join(share.servers), version_of(share.adapter)
+            yield f"{where} no longer holds {version}: fleetctl reconcile --once loads it again"
 
 
 def smoke_counts(smoke: SmokeResult) -> SmokeCounts:
