@@ -161,8 +161,8 @@ def choose_target(
     there = [share for share in good if share.adapter not in lost]
     found = there or [share for share in good if share.percent] or good or stable
     if not found:
-        names = [share.adapter for share in older]
-        against = "; ".join(f"{version_of(name)}: {unfit[name]}" for name in names)
+        unproven = [share.adapter for share in older]
+        against = "; ".join(f"{version_of(name)}: {unfit[name]}" for name in unproven)
         raise FleetError.of(
             "FC6025",
             "No earlier version has proven itself",
