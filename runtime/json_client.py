@@ -54,7 +54,7 @@ class JsonClient:
 
         Args:
             url: Base URL. With `socket`, only its path matters.
-            peer: What error texts call the other side; default: the URL.
+            peer: Name of the other side in error texts; default: the URL.
             socket: Unix socket to connect to instead of the URL's host.
             app: ASGI application to call in the process instead of connecting (tests).
             timeout_s: Deadline of a call, all attempts together, unless the call names one.

@@ -174,7 +174,7 @@ def _fault(reply: Any, adapter: str, text: str) -> str:
 def recorded_inputs(entries: Iterable[Entry], alias: str) -> tuple[str, ...]:
     """Return the inputs with which a version of `alias` was last smoke-tested.
 
-    They stand in the smoke steps of the plans that the ledger holds; empty if there are none.
+    The inputs stand in the smoke steps of the plans that the ledger holds; empty: there are none.
     """
     for entry in reversed(list(entries)):
         match entry.event:

@@ -233,7 +233,7 @@ async def _renew_lease(
             emit(ApplyEvent("lock_lost", {"detail": error.diagnostics[0].detail}))
             return
         except (FleetError, OSError):
-            continue  # until it expires there is time to try again
+            continue  # until the lease expires there is time to try again
 
 
 async def _report_interrupt(stop: asyncio.Event, scheduler: Scheduler, emit: Emit) -> None:

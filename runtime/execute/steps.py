@@ -115,10 +115,10 @@ async def perform(
     """Perform a step within its time and record its effect in the view.
 
     Returns:
-        That it is done, with the boot id of a server that was started, or with warnings.
+        The result `done`, with the boot id of a server that was started, or with warnings.
 
     Raises:
-        EngineError, LibraryError: it failed; when it timed out it may have taken effect.
+        EngineError, LibraryError: the step failed; after a timeout it may have taken effect.
         StalePlanError: a route sends traffic to a version that was to be unloaded.
     """
     try:

@@ -76,9 +76,9 @@ def worth_recording(
     engine, found_by = about_now.pop("base", ""), known.digests.get("base", "")
     another = other_engine(found_by, engine) or bool(engine and not found_by)
     if another or any(known.digests.get(key) != digest for key, digest in about_now.items()):
-        return True  # what is not written down would be asked again at each tick
+        return True  # an unrecorded finding would be asked for at every tick
     if (known.since, *_terms(known.finding)) != (trial.since or known.since, *_terms(finding)):
-        return True  # until it is, nothing is known under the limit that is declared now
+        return True  # until then nothing is known under the declared limit
     return known.finding.counts != finding.counts and now - known.at >= every
 
 

@@ -53,7 +53,7 @@ def judge_traffic(
 
     Args:
         trial: The version on trial.
-        rollout: Its pace; windows are an hour long, or a part of a short bake.
+        rollout: The pace; windows are an hour long, or a part of a short bake.
         live: The live state, with the aliases that share a server with the new version.
         entries: The ledger, with the begin of the rollout.
         usage: The usage logs of the gateways.
@@ -160,7 +160,7 @@ class _Stage:
         return tuple(soaking(gate) if soaks else gate for gate in self.trial.live)
 
     def judge(self, gate: GateSpec) -> Finding:
-        # `missing` is asked for last: what cannot be read is found out by reading.
+        # `missing` is read last: reading finds the files that cannot be read.
         if gate.metric == AROUND:
             around = () if self.alone else self.around
             return judge_live(gate, around, alone=self.alone, missing=self.usage.missing)

@@ -172,7 +172,7 @@ class Evaluations:
         done = {key: task for key, task in self.running.items() if task.done()}
         for key, task in done.items():
             if task.cancelled() or task.exception() is not None:
-                del self.running[key]  # the next round begins it anew
+                del self.running[key]  # the next round begins the evaluation anew
         return [(key, task.result()) for key, task in done.items() if key in self.running]
 
     def taken(self, key: tuple[str, str]) -> None:

@@ -53,7 +53,7 @@ async def drill_one(
             call_with_timeout(lambda: stack.enter_context(workspace.ledger().lease(holder)))
         except LockHeldError:
             raise
-        except (FleetError, OSError) as error:  # among them that it does not answer in time
+        except (FleetError, OSError) as error:  # also where the home does not answer in time
             workspace.emit(Message(f"no lease: {error}", "warning"))
         try:
             return await drill(

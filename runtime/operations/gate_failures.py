@@ -93,7 +93,7 @@ async def _roll_back_all(
 ) -> JudgingRound:
     """Roll versions back; then notify.
 
-    One table is written at a time. No flip waits for the smoke test of another alias or a webhook.
+    Tables are written one after another. No flip waits for the smoke test of another alias or a webhook.
     """
     outbox, turn = workspace.outbox(down=done.why_away), asyncio.Lock()
     results = await asyncio.gather(

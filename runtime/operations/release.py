@@ -59,7 +59,7 @@ def release_versions(workspace: Workspace, alias: str, version: str | None, reas
     versions = _locked(workspace, alias) if version else {}
     known = {version_of(name): name for name in (*versions, *holds)}
     named = same_bytes(history, versions, alias, known[version]) if version in known else set()
-    named |= {known[version]} & holds if version in known else set()  # one that was given up
+    named |= {known[version]} & holds if version in known else set()  # given up
     if version is not None and not named:
         held = ", ".join(sorted(map(version_of, holds)))
         raise FleetError.of(

@@ -232,7 +232,7 @@ def against(
 ) -> Iterator[str]:
     """Yield the objections to versions that were passed over, or to the version that was named."""
     now, chosen = newest_serving(entry), names_of(entry).index(target.adapter)
-    if entry.shares[chosen].percent or chosen <= now:  # it answers already, or nothing was chosen
+    if entry.shares[chosen].percent or chosen <= now:  # the target answers already
         return
     between = [share for share in entry.shares[now + 1 : chosen] if share.servers]
     asked = [target] if to is not None else between
