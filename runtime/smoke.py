@@ -8,7 +8,7 @@ from typing import Any
 
 from fleet.errors import EngineError, EngineUnreachableError
 from fleet.history import Entry, StepStarted
-from fleet.names import AdapterName
+from fleet.names import alias_of
 from runtime.json_client import JsonClient
 
 ANSWER_S = 10.0
@@ -129,11 +129,11 @@ async def _base(client: JsonClient, inputs: Sequence[str]) -> list[Any]:
 
 
 async def _all(client: JsonClient, model: str, inputs: Sequence[str]) -> list[Any]:
-    return await asyncio.gather(*(_one(client, model, text) for text in inputs))
+    return await asyncio.gather(*(_ask(client, model, text) for text in inputs))
 
 
-async def _one(client: JsonClient, model: str, text: str) -> Any:
-    """Return the reply, or the error instead; asked again when it is no good."""
+async def _ask(client: JsonClient, model: str, text: str) -> Any:
+    """Return the reply or the error; a bad answer is asked for again."""
     body = {
         "model": model,
         "messages": [{"role": "user", "content": text}],
@@ -144,11 +144,9 @@ async def _one(client: JsonClient, model: str, text: str) -> Any:
     for _ in range(TRIES):
         try:
             reply = await client.post("/v1/chat/completions", body)
-        except EngineUnreachableError as error:
-            return error
         except EngineError as error:
             reply = error
-        if _content(reply):
+        if isinstance(reply, EngineUnreachableError) or _content(reply):
             break
     return reply
 
@@ -184,15 +182,8 @@ def recorded_inputs(entries: Iterable[Entry], alias: str) -> tuple[str, ...]:
                     "adapter": {"adapter": str(name)},
                     "inputs": [_, *_] as inputs,
                 }
-            ) if _alias(name) == alias:
+            ) if alias_of(name) == alias:
                 return tuple(inputs)
             case _:
                 pass
     return ()
-
-
-def _alias(adapter: str) -> str:
-    try:
-        return AdapterName.parse(adapter).alias
-    except ValueError:
-        return ""

@@ -91,9 +91,9 @@ def _request(trial: GateTrial, finding: Finding, gate: str, done: JudgingRound) 
 async def _roll_back_all(
     workspace: Workspace, requests: Sequence[RollbackRequest], done: JudgingRound
 ) -> JudgingRound:
-    """Roll versions back; then notify.
+    """Roll versions back, a table at a time; then notify.
 
-    Tables are written one after another. No flip waits for the smoke test of another alias or a webhook.
+    No flip waits for the smoke test of another alias or for a webhook.
     """
     outbox, turn = workspace.outbox(down=done.why_away), asyncio.Lock()
     results = await asyncio.gather(
