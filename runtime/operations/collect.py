@@ -14,11 +14,10 @@ from fleet.maintenance import (
 )
 from fleet.names import AdapterName
 from runtime.evals.store import EvalStore
-from runtime.gateway.control import LocalGateways
 from runtime.library.delete import clear, copies, remove_copy, remove_version, size
 from runtime.library.layout import version_folder
 from runtime.messages import Message
-from runtime.observe import doubts, in_flight, observe
+from runtime.observe import doubts, in_flight
 from runtime.project.load import library_folder
 from runtime.workspace import Workspace
 
@@ -53,10 +52,8 @@ def find_garbage(workspace: Workspace) -> Garbage:
 
 async def _retained(workspace: Workspace) -> RetainedVersions:
     fleet = workspace.fleet()
-    gateways = LocalGateways(workspace.state_dir, fleet.gateways, workspace.envoys())
-    try:
-        async with workspace.connected() as (engines, _):
-            live = await observe(engines, gateways)
+    async with workspace.connected() as connections:
+        live, gateways = await connections.observe(), connections.gateways
         unsure = await doubts(live, gateways, workspace.state_dir, fleet.hosts)
         if unsure:
             raise EngineError.of(
@@ -68,10 +65,9 @@ async def _retained(workspace: Workspace) -> RetainedVersions:
                 command="fleetctl status",
             )
         busy = await in_flight(gateways)
-    finally:
-        await gateways.close()
     present = copies(workspace.state_dir / "store")
-    return retained(fleet, live, workspace.history(), workspace.now(), copies=present, busy=busy)
+    history, now = workspace.history(), workspace.now()
+    return retained(fleet, live, history, now, copies=present, busy=busy)
 
 
 def garbage_sizes(workspace: Workspace, garbage: Garbage) -> dict[str, int]:
