@@ -142,6 +142,11 @@ def alias_of(adapter: str) -> str:
     return "-".join(adapter.split("-", 2)[:2])
 
 
+def base_of(adapter: str) -> str:
+    """Return the base of an adapter version."""
+    return adapter.split("-", 3)[2]
+
+
 def version_of(adapter: str) -> str:
     """Return the number of an adapter version, such as `2.1.0`."""
     return adapter.rpartition("-v")[2]

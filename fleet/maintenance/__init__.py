@@ -1,4 +1,4 @@
-"""Decides what is due beside a plan: retraining, drills, deletions, notifications.
+"""Decides retrainings, drills, deletions and notifications that are due beside a plan.
 
 Layer 7, beside `what_if`, above planning. Callers hand in entries, live state and time. Pure.
 """
@@ -17,7 +17,6 @@ from fleet.maintenance.notifications import (
     undecided_rollouts,
 )
 from fleet.maintenance.retention import (
-    KeptAnswers,
     RetainedVersions,
     RetentionDecision,
     kept_answers,
@@ -28,7 +27,6 @@ from fleet.maintenance.retraining import due_retrainings, next_version, standing
 __all__ = [
     "OF_A_CLIENT",
     "DrillRecord",
-    "KeptAnswers",
     "Notification",
     "RetainedVersions",
     "RetentionDecision",

@@ -1,10 +1,10 @@
 """Decides which rollback drills are due, as often as declared.
 
-Only an alias that declares `drill` is practised. What prevents a drill (a rollout under way, a
-closed change window, no version to go back to) is said, and does not count as a drill.
+Only an alias that declares `drill` is practised. A drill that something prevents (a rollout under
+way, a closed change window, no version to go back to) stays due.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -15,75 +15,71 @@ from fleet.spec import FleetSpec
 LATE = 0.1
 """Part of the interval after which a drill that is due is overdue."""
 RETRY = timedelta(hours=1)
-"""How long after a drill that failed the next one is tried, at the earliest."""
+"""Least time between a drill that failed and the next drill."""
 
 
 class DrillDue(StrEnum):
-    """Whether a rollback should be practised."""
+    """Whether a rollback should be practised, the most urgent value first."""
 
-    FRESH = "fresh"
-    DUE = "due"
-    OVERDUE = "overdue"
     FAILED = "failed"
-    """The last one failed: a rollback would not succeed."""
+    """The last drill failed: a rollback would not succeed."""
+    OVERDUE = "overdue"
+    DUE = "due"
+    FRESH = "fresh"
 
 
 @dataclass(frozen=True, slots=True)
 class DrillRecord:
-    """One alias's turn."""
+    """Drills of an alias: the last ones, and whether another is due."""
 
     alias: str
     every: timedelta
     last: datetime | None
-    """When one last succeeded; None: none ever did."""
+    """Time of the last drill that succeeded; None: no drill has."""
     tried: datetime | None
-    """When one was last tried."""
+    """Time of the last drill."""
     due: datetime | None
-    """Since or from when on one is due; None: nobody knows since when there is a way back."""
+    """Time from which a drill is due; None: it is not known since when there is a way back."""
     turn: DrillDue
     waits: str
-    """What prevents one now, as a sentence without its full stop; empty: nothing does."""
+    """Reason that prevents a drill now, without its full stop; empty: no reason."""
 
     def may_begin(self, now: datetime) -> bool:
         """Say whether the drill is to be carried out now."""
-        paused = (
-            self.turn is DrillDue.FAILED and self.tried is not None and now - self.tried < RETRY
-        )
+        recent = self.tried is not None and now - self.tried < RETRY
+        paused = self.turn is DrillDue.FAILED and recent
         return self.turn is not DrillDue.FRESH and not self.waits and not paused
-
-
-_URGENCY = (DrillDue.FAILED, DrillDue.OVERDUE, DrillDue.DUE, DrillDue.FRESH)
 
 
 def due_drills(
     fleet: FleetSpec,
-    entries: Iterable[Entry],
+    entries: Sequence[Entry],
     since: Mapping[str, datetime],
     waits: Mapping[str, str],
     now: datetime,
 ) -> tuple[DrillRecord, ...]:
-    """Return the turn of every alias whose rollout declares `drill`, the most urgent first.
+    """Return the drills of every alias whose rollout declares `drill`, the most urgent first.
 
-    Args:
-        fleet: The declarations.
-        entries: The ledger, oldest first.
-        since: By alias: since when there is a version to go back to, where that is known.
-        waits: By alias: what prevents a drill now.
-        now: The time.
+    By alias, `since` is the time from which there is a version to go back to, where that is known,
+    and `waits` the reason that prevents a drill now. Entries are sorted, the oldest first.
     """
-    entries = list(entries)
-    good = last_drills(entries)
-    tried = {
-        entry.event.alias: entry.time
-        for entry in entries
-        if isinstance(entry.event, Drilled | DrillRefused)
-    }
-    found = [
-        _drill(alias, every, good.get(alias), tried.get(alias), since, waits, now)
-        for alias, adapter in fleet.adapters.items()
-        if (every := fleet.rollouts[adapter.rollout].drill)
-    ]
-    return tuple(sorted(found, key=lambda drill: (_URGENCY.index(drill.turn), _age(drill))))
+    drills = ((entry.event, entry.time) for entry in entries)
+    tried = {event.alias: at for event, at in drills if isinstance(event, Drilled | DrillRefused)}
+    last = last_drills(entries)
+    records = []
+    for alias, adapter in fleet.adapters.items():
+        if every := fleet.rollouts[adapter.rollout].drill:
+            due = last[alias] + every if alias in last else since.get(alias)
+            if tried.get(alias) != last.get(alias):
+                turn = DrillDue.FAILED
+            elif due is not None and now < due:
+                turn = DrillDue.FRESH
+            else:
+                late = due is not None and now - due > every * LATE
+                turn = DrillDue.OVERDUE if late else DrillDue.DUE
+            times = (last.get(alias), tried.get(alias), due)
+            records.append(DrillRecord(alias, every, *times, turn, waits.get(alias, "")))
+    return tuple(sorted(records, key=_urgency))
 
 
 def last_drills(entries: Iterable[Entry]) -> dict[str, datetime]:
@@ -95,25 +91,7 @@ def last_drills(entries: Iterable[Entry]) -> dict[str, datetime]:
     }
 
 
-def _drill(
-    alias: str,
-    every: timedelta,
-    last: datetime | None,
-    tried: datetime | None,
-    since: Mapping[str, datetime],
-    waits: Mapping[str, str],
-    now: datetime,
-) -> DrillRecord:
-    due = last + every if last else since.get(alias)
-    if tried is not None and tried != last:
-        turn = DrillDue.FAILED
-    elif due is not None and now < due:
-        turn = DrillDue.FRESH
-    else:
-        turn = DrillDue.OVERDUE if due is not None and now - due > every * LATE else DrillDue.DUE
-    return DrillRecord(alias, every, last, tried, due, turn, waits.get(alias, ""))
-
-
-def _age(drill: DrillRecord) -> tuple[bool, float, str]:
-    """Return the key that sorts drills by how long they wait."""
-    return drill.due is None, drill.due.timestamp() if drill.due else 0.0, drill.alias
+def _urgency(record: DrillRecord) -> tuple[int, bool, float, str]:
+    """Return the key that sorts records by kind, and then by the time since when they are due."""
+    since = record.due.timestamp() if record.due else 0.0
+    return list(DrillDue).index(record.turn), record.due is None, since, record.alias

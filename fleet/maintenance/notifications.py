@@ -1,8 +1,8 @@
-"""Decides which events people are notified of, once an event.
+"""Decides which events people are notified of, a single time for an event.
 
 An event that lasts (a rollout that waits for people, a drift, an overdue retraining) is notified
-once; an event that ends and comes again is another one. A notification that was not delivered is
-tried again, an hour later at the earliest.
+once; an event that ends and comes again is another event. A notification that was not delivered
+is tried again, an hour later at the earliest.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,8 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from fleet.evals import DriftStatus, EvalRecord, QualityDrift
-from fleet.evals import drift_since as lasting_since
+from fleet.evals import DriftStatus, EvalRecord, QualityDrift, drift_since
 from fleet.history import Entry, History, Notified, RollbackChecked, RolledBack
 from fleet.maintenance.retraining import Retraining, RetrainingDue
 from fleet.names import version_of
@@ -19,39 +18,39 @@ from fleet.rollouts import AliasTarget, Phase
 from fleet.spec import FleetSpec, NotifyEvent
 
 AGAIN = timedelta(hours=1)
-"""Least time between two attempts to deliver the same notice."""
+"""Least time between two attempts to deliver the same notification."""
 AGAIN_FOR = timedelta(days=1)
-"""How long whom the notice of a rollback did not reach is tried again."""
+"""Time from a rollback during which its undelivered notification is tried again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """Something that people are told once."""
+    """An event that people are notified of a single time."""
 
     event: NotifyEvent
     alias: str
     key: str
-    """What makes it this one; an occasion with another key is told anew."""
+    """Identity of the event; an event with another key is notified anew."""
     facts: Mapping[str, Any]
-    """For operators, in plain form; a client sees those of `fleet.events.OF_A_CLIENT`."""
+    """For operators, in plain form; a client sees those of `OF_A_CLIENT`."""
 
 
 def undecided_rollouts(
     wanted: Mapping[str, AliasTarget], history: History, now: datetime
 ) -> Iterator[Notification]:
-    """Yield rollouts in which no gate will tell any more, so that a person decides."""
+    """Yield rollouts in which no gate will give a verdict any more, so that a person decides."""
     for alias, target in sorted(wanted.items()):
         if target.phase is Phase.UNDECIDED:
             percent = dict(target.shares).get(target.target, 0)
             stage = history.stages.get(alias)
-            since = stage.since.isoformat() if stage else ""
-            marks = history.marks.get(alias, ())
-            longer = [m.at for m in marks if (m.mark, m.adapter) == ("extend", target.target)]
-            since = max(since, *(at.isoformat() for at in longer)) if longer else since
-            facts = _facts(alias, target.target, now) | {
-                "percent": percent,
-                "reason": target.held or target.why,
-            }
+            extensions = [
+                mark.at.isoformat()
+                for mark in history.marks.get(alias, ())
+                if (mark.mark, mark.adapter) == ("extend", target.target)
+            ]
+            since = max([stage.since.isoformat() if stage else "", *extensions])
+            facts = _facts(alias, target.target, now)
+            facts |= {"percent": percent, "reason": target.held or target.why}
             yield Notification("undecided", alias, f"{target.target} {percent} {since}", facts)
 
 
@@ -60,51 +59,46 @@ def drifted(
     past: Mapping[str, Sequence[EvalRecord]],
     now: datetime,
 ) -> Iterator[Notification]:
-    """Yield the drifts of quality.
+    """Yield the drifts of quality: alias, version, and the finding of the rule.
 
-    Args:
-        alarms: Alias, version, and what the rule says of it.
-        past: By alias: all evaluations, oldest first.
-        now: The time.
+    `past` has all evaluations by alias, the oldest first.
     """
-    for alias, adapter, each in alarms:
+    for alias, adapter, drift in alarms:
         facts = _facts(alias, adapter, now)
-        facts |= {"measure": each.measure, "rule": each.rule, "standing": each.standing.value}
-        facts |= {"reason": each.reason, "retrain": each.standing is DriftStatus.RETRAIN}
-        begun = lasting_since(past.get(alias, ()), adapter, each)
-        key = f"{adapter} {each.rule} {each.measure} {each.standing.value} {begun}"
+        facts |= {"measure": drift.measure, "rule": drift.rule, "standing": drift.standing.value}
+        facts |= {"reason": drift.reason, "retrain": drift.standing is DriftStatus.RETRAIN}
+        since = drift_since(past.get(alias, ()), adapter, drift)
+        key = f"{adapter} {drift.rule} {drift.measure} {drift.standing.value} {since}"
         yield Notification("drifted", alias, key, facts)
 
 
-def overdue_retrainings(turns: Iterable[Retraining], now: datetime) -> Iterator[Notification]:
+def overdue_retrainings(retrainings: Iterable[Retraining], now: datetime) -> Iterator[Notification]:
     """Yield the retrainings that should have been done."""
-    for turn in turns:
-        if turn.turn is RetrainingDue.OVERDUE:
-            until = turn.next.isoformat() if turn.next else ""
-            facts = _facts(turn.alias, turn.adapter, now)
-            facts |= {"reason": turn.reason, "due": until}
-            facts |= {"claimed_by": turn.claim.by if turn.claim else ""}
-            yield Notification("retraining_overdue", turn.alias, f"{turn.adapter} {until}", facts)
+    for due in retrainings:
+        if due.turn is RetrainingDue.OVERDUE:
+            until = due.next.isoformat() if due.next else ""
+            facts = _facts(due.alias, due.adapter, now) | {"reason": due.reason, "due": until}
+            facts |= {"claimed_by": due.claim.by if due.claim else ""}
+            yield Notification("retraining_overdue", due.alias, f"{due.adapter} {until}", facts)
 
 
 def failed_gates(fleet: FleetSpec, history: History, now: datetime) -> Iterator[Notification]:
     """Yield declared versions that a gate has stopped before they got any traffic."""
-    for alias, found in sorted(history.rejected.items()):
+    for alias, rejections in sorted(history.rejected.items()):
         declared = fleet.adapters.get(alias)
-        for item in found.values():
-            if item.percent or declared is None or item.adapter != str(declared.name):
+        for rejection in rejections.values():
+            adapter, gate = rejection.adapter, rejection.gate
+            if rejection.percent or declared is None or adapter != str(declared.name):
                 continue
-            facts = _facts(alias, item.adapter, now) | {"stable": version_of(item.stable)}
-            facts |= {"gate": item.gate, "reason": item.finding.reason}
-            yield Notification(
-                "gate_failed", alias, f"{item.adapter} {item.gate} {item.seq}", facts
-            )
+            facts = _facts(alias, adapter, now) | {"stable": version_of(rejection.stable)}
+            facts |= {"gate": gate, "reason": rejection.finding.reason}
+            yield Notification("gate_failed", alias, f"{adapter} {gate} {rejection.seq}", facts)
 
 
 def rollbacks(entries: Iterable[Entry], now: datetime) -> Iterator[Notification]:
     """Yield the rollbacks of the last day, for recipients without a delivered notification.
 
-    What the ledger does not keep of one (what exactly the smoke test said) is not told.
+    The ledger keeps no answers of a smoke test, so the notification has none.
     """
     made: dict[str, dict[str, Any]] = {}
     for entry in entries:
@@ -156,8 +150,8 @@ def failed_drill(
 
 
 def ledger_away(entries: Sequence[Entry], why: str, now: datetime) -> Notification:
-    """Return the event that the ledger cannot be read; `entries` are the known ones."""
-    read = [entry for entry in entries if entry.hash]  # what is queued has none yet
+    """Return the event that the ledger cannot be read, after its known `entries`."""
+    read = [entry for entry in entries if entry.hash]  # a queued entry has no hash yet
     as_of = read[-1].time.isoformat(timespec="seconds") if read else ""
     facts = _facts("", "", now) | {"reason": why, "as_of": as_of}
     return Notification("ledger_away", "", f"after {len(read)}", facts)
@@ -169,22 +163,14 @@ def _facts(alias: str, adapter: str, now: datetime) -> dict[str, Any]:
 
 
 def is_due(entries: Iterable[Entry], notification: Notification, to: str, now: datetime) -> bool:
-    """Say whether a reader is still to be told of an occasion.
-
-    Args:
-        entries: The ledger, oldest first.
-        notification: The occasion.
-        to: Who, as `notified` entries name them.
-        now: The time.
-    """
+    """Say whether a notification is still to be sent to a recipient, by the ledger's entries."""
     about = (notification.event, notification.alias, notification.key, to)
-    notices = [
-        (event.delivered, entry.time)
-        for entry in entries
-        if isinstance(event := entry.event, Notified)
-        and about == (event.event, event.alias, event.key or event.decided, event.to)
-    ]
-    delivered, time = notices[-1] if notices else (False, now - AGAIN)
+    delivered, time = False, now - AGAIN
+    for entry in entries:
+        if isinstance(event := entry.event, Notified) and (
+            about == (event.event, event.alias, event.key or event.decided, event.to)
+        ):
+            delivered, time = event.delivered, entry.time
     return not delivered and now - time >= AGAIN
 
 

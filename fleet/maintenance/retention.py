@@ -1,15 +1,15 @@
 """Decides which versions, served copies and eval answers may be deleted, and why others stay.
 
 A file is deleted last. Before that a version is out of every route, answers no request, is
-listed by no server, and will be loaded by no plan: what a plan unloads is still kept here.
+listed by no server, and will be loaded by no plan: a version that a plan unloads is still kept.
 
-A verdict is recomputed from the counts in the ledger, for ever. The answers behind the counts,
-which people read and `fleetctl evidence verify` compares with their digest, stay as long as the
-version is in the library.
+The counts in the ledger, from which a verdict is recomputed, stay for ever. The answers behind the
+counts, which people read and `fleetctl evidence verify` compares with their digest, stay as long
+as the version is in the library.
 """
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -22,17 +22,25 @@ from fleet.resources import LoadedAdapter, State
 from fleet.spec import LEAST_KEPT, AdapterSpec, FleetSpec
 
 UNRECORDED = timedelta(days=1)
-"""How long an evaluation that no entry names may be under way, or wait for its gate."""
+"""Upper bound of the time that an evaluation without an entry runs, or waits for its gate."""
 
 
 @dataclass(frozen=True, slots=True)
-class KeptAnswers:
-    """The answers of one evaluation, and what is to become of them."""
+class RetentionDecision:
+    """A version of the library, a served copy, or answers of an evaluation: kept or deleted."""
 
     name: str
-    """Id of the run."""
+    """Full name of a version; digest of a copy; id of a run."""
     needed: bool
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class RetainedVersions:
+    """Versions in the library and copies in the store, sorted."""
+
+    versions: tuple[RetentionDecision, ...]
+    copies: tuple[RetentionDecision, ...]
 
 
 def kept_answers(
@@ -41,45 +49,38 @@ def kept_answers(
     locked: Collection[str],
     now: datetime,
     keep: timedelta,
-) -> tuple[KeptAnswers, ...]:
-    """Decide which answers may be deleted.
+) -> tuple[RetentionDecision, ...]:
+    """Decide which answers may be deleted: not those younger than `keep`.
 
-    Args:
-        stored: By run: when its file was written.
-        entries: The ledger.
-        locked: Full names of the versions in the library.
-        now: The time.
-        keep: How long all answers stay.
+    `stored` has, by run, the time at which its file was written, and `locked` the full names of
+    the versions in the library.
     """
     past = eval_records(entries)
     known = {record.run: record.at for runs in past.values() for record in runs}
-    behind = _behind_verdicts(entries, locked)
-    marks = {run: why for runs in past.values() for run, why in _marks(runs, locked)}
-
-    def why(run: str, at: datetime) -> str:
-        if run not in known:
-            return "no entry names it yet" if now - at < UNRECORDED else ""
-        if now - known[run] < keep:
-            return f"younger than {keep.days} days"
-        return behind.get(run) or marks.get(run) or ""
-
-    found = ((run, why(run, at)) for run, at in sorted(stored.items()))
-    return tuple(
-        KeptAnswers(run, bool(text), text or "nothing is judged or compared by it any more")
-        for run, text in found
-    )
-
-
-def _behind_verdicts(entries: Iterable[Entry], locked: Collection[str]) -> dict[str, str]:
-    return {
+    uses = {run: why for runs in past.values() for run, why in _compared(runs, locked)}
+    uses |= {
         run: f"a verdict on {event.adapter} is computed from it"
         for event in (entry.event for entry in entries)
         if isinstance(event, GateJudged) and event.adapter in locked
         for run in event.runs
     }
 
+    def why(run: str, at: datetime) -> str:
+        if run not in known:
+            return "no entry names it yet" if now - at < UNRECORDED else ""
+        return f"younger than {keep.days} days" if now - known[run] < keep else uses.get(run, "")
 
-def _marks(runs: Sequence[EvalRecord], locked: Collection[str]) -> Iterable[tuple[str, str]]:
+    return tuple(
+        _decision(run, why(run, at), "nothing is judged or compared by it any more")
+        for run, at in sorted(stored.items())
+    )
+
+
+def _decision(name: str, why: str, otherwise: str) -> RetentionDecision:
+    return RetentionDecision(name, bool(why), why or otherwise)
+
+
+def _compared(runs: Sequence[EvalRecord], locked: Collection[str]) -> Iterable[tuple[str, str]]:
     """Yield the runs that later evaluations of an alias are compared with, and why they stay."""
     latest: dict[str, str] = {}
     first: dict[tuple[str, str, str], EvalRecord] = {}
@@ -97,24 +98,6 @@ def _marks(runs: Sequence[EvalRecord], locked: Collection[str]) -> Iterable[tupl
         yield record.run, f"what {record.adapter} answered after its training"
 
 
-@dataclass(frozen=True, slots=True)
-class RetentionDecision:
-    """One version of the library or one served copy, and what is to become of it."""
-
-    name: str
-    """Full name of a version; digest of a copy."""
-    needed: bool
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class RetainedVersions:
-    """What stands in the library and in the store, sorted, each with its reason."""
-
-    versions: tuple[RetentionDecision, ...]
-    copies: tuple[RetentionDecision, ...]
-
-
 def retained(
     fleet: FleetSpec,
     live: State,
@@ -126,23 +109,23 @@ def retained(
 ) -> RetainedVersions:
     """Decide which versions and copies may be deleted.
 
-    Args:
-        fleet: What is declared; `versions` are those of the lock.
-        live: What was observed. Where a server or the routes are unknown, everything is needed.
-        history: The ledger, folded.
-        now: The time; replaced versions stay for as long as their rollout retains them.
-        copies: Digests of the copies that servers load from.
-        busy: Requests in flight by full name.
+    Where a server or the routes are unknown, everything is needed. Replaced versions stay for as
+    long as their rollout retains them. `copies` are digests of the copies that servers load from,
+    `busy` the requests in flight by full name.
     """
     unknown = _unknown(live)
     uses = _uses(live, history, busy)
     serving = {s.adapter for route in live.routes().values() for s in route.shares if s.percent}
-    versions = tuple(
-        RetentionDecision(name, bool(why), why or "older than the earlier versions that are kept")
-        for names in _by_alias(fleet)
-        for name, own in _of_alias(fleet, names, history, now, serving).items()
-        for why in [unknown or _use(uses, name, fleet.versions[name].digest) or own]
-    )
+    names = sorted(map(AdapterName.parse, fleet.versions))
+    versions = [
+        _decision(
+            name,
+            unknown or _use(uses, name, fleet.versions[name].digest) or own,
+            "older than the earlier versions that are kept",
+        )
+        for _, group in groupby(names, key=lambda name: name.alias)
+        for name, own in _of_alias(fleet, [*group], history, now, serving).items()
+    ]
     wanted = {
         facts.digest: f"{name} is declared"
         for adapter in fleet.adapters.values()
@@ -151,17 +134,20 @@ def retained(
     return RetainedVersions(
         tuple(sorted(versions, key=lambda version: version.name)),
         tuple(
-            RetentionDecision(digest, bool(why), why or "no server lists it and none will load it")
+            _decision(
+                digest,
+                unknown or uses.get(digest) or wanted.get(digest, ""),
+                "no server lists it and none will load it",
+            )
             for digest in sorted(copies)
-            for why in [unknown or uses.get(digest) or wanted.get(digest) or ""]
         ),
     )
 
 
 def _unknown(live: State) -> str:
     if live.unknown_servers:
-        return f"nobody knows what {', '.join(sorted(live.unknown_servers))} holds"
-    return "nobody knows what the routes are" if live.routes_unknown else ""
+        return f"the versions on {', '.join(sorted(live.unknown_servers))} are not known"
+    return "the routes are not known" if live.routes_unknown else ""
 
 
 def _uses(live: State, history: History, busy: Mapping[str, int]) -> dict[str, str]:
@@ -178,12 +164,13 @@ def _uses(live: State, history: History, busy: Mapping[str, int]) -> dict[str, s
         found |= _both(adapter, f"{adapter.server} lists it; an apply unloads what is not wanted")
     for alias, route in live.routes().items():
         found |= {share.adapter: f"the route of {alias} names it" for share in route.shares}
-    answering = "{} requests are in flight"
-    return found | {name: answering.format(count) for name, count in busy.items() if count}
+    return found | {
+        name: f"{count} requests are in flight" for name, count in busy.items() if count
+    }
 
 
 def _both(adapter: LoadedAdapter, why: str) -> dict[str, str]:
-    # What was loaded from elsewhere, such as the library itself, is known by its path's end.
+    # A version that was loaded from elsewhere, such as the library, is known by its path's end.
     end = adapter.path.rstrip("/").split("/")[-2:]
     return {text: why for text in (adapter.adapter, adapter.digest, end[-1], "/".join(end)) if text}
 
@@ -195,12 +182,6 @@ def _use(uses: Mapping[str, str], name: str, digest: str) -> str:
     return uses.get(name) or uses.get(digest) or uses.get(folder) or ""
 
 
-def _by_alias(fleet: FleetSpec) -> Iterator[list[AdapterName]]:
-    names = sorted(map(AdapterName.parse, fleet.versions))
-    for _, group in groupby(names, key=lambda name: name.alias):
-        yield list(group)
-
-
 def _of_alias(
     fleet: FleetSpec,
     names: list[AdapterName],
@@ -210,8 +191,8 @@ def _of_alias(
 ) -> dict[str, str]:
     """Return why versions of an alias are kept, newest first; empty: may be deleted.
 
-    Earlier versions are those before the declared one that do not answer: while a rollout is
-    under way, what it may be taken back to has as many before it as it had.
+    Earlier versions are those before the declared version that do not answer: while a rollout is
+    under way, the version that it may be taken back to keeps as many versions before it.
     """
     declared = fleet.adapters.get(names[0].alias)
     ordered = sorted(names, key=lambda named: (named.version, named.base), reverse=True)
@@ -224,8 +205,12 @@ def _of_alias(
     earlier = 0
     for named in ordered:
         name = str(named)
-        found[name] = _own_reason(declared, named) or _resting(name, history, retain, now)
-        if named.version >= declared.version or earlier >= keep:
+        if named.version >= declared.version:
+            is_declared = named == declared.name
+            found[name] = "it is declared" if is_declared else f"not older than {declared.version}"
+            continue
+        found[name] = _resting(name, history, retain, now)
+        if earlier >= keep:
             continue
         counts = f"one of {keep} earlier versions" if name in proven else ""
         found[name] = found[name] or counts or f"not {keep} newer ones have proven themselves"
@@ -236,26 +221,18 @@ def _of_alias(
 def _proven(
     fleet: FleetSpec, declared: AdapterSpec, ordered: list[AdapterName], history: History
 ) -> frozenset[str]:
-    """Return the earlier versions that count as something to go back to.
+    """Return the earlier versions that a rollback may go back to.
 
-    Those that once had all traffic and were not taken out. Where the ledger knows none such,
-    for it was begun later, all that were not taken out.
+    Those are the versions that once had all traffic and are not blocked. Where the ledger, begun
+    later, has no such version, they are all that are not blocked.
     """
     known = fleet.versions
     good = frozenset(
         name
-        for named in ordered
-        if named.version < declared.version
-        for name in [str(named)]
+        for name in (str(named) for named in ordered if named.version < declared.version)
         if not is_out(history, known, declared.alias, name, known[name].digest)
     )
     return good & history.answered_all or good
-
-
-def _own_reason(declared: AdapterSpec, name: AdapterName) -> str:
-    if name == declared.name:
-        return "it is declared"
-    return f"not older than {declared.version}" if name.version >= declared.version else ""
 
 
 def _resting(name: str, history: History, retain: timedelta, now: datetime) -> str:

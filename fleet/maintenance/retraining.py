@@ -1,7 +1,7 @@
 """Decides which aliases are due for retraining, and which claim on a retraining stands."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -16,40 +16,30 @@ LONGEST_LEAD = timedelta(days=7)
 
 
 class RetrainingDue(StrEnum):
-    """Whether an adapter should be retrained."""
+    """Whether an adapter should be retrained, the most urgent value first."""
 
-    FRESH = "fresh"
-    DUE = "due"
     OVERDUE = "overdue"
     AD_HOC = "ad hoc"
-    """Outside the cadence: its accuracy has drifted, or somebody claimed it."""
-    NO_CADENCE = "no cadence"
+    """Outside the cadence: the accuracy has drifted, or a person has claimed the retraining."""
+    DUE = "due"
     UNKNOWN = "unknown"
-    """There is a cadence, and nothing in the ledger tells when the version was made."""
-
-
-_URGENCY = (
-    RetrainingDue.OVERDUE,
-    RetrainingDue.AD_HOC,
-    RetrainingDue.DUE,
-    RetrainingDue.UNKNOWN,
-    RetrainingDue.FRESH,
-    RetrainingDue.NO_CADENCE,
-)
+    """There is a cadence, and the ledger has no time of the training or the first load."""
+    FRESH = "fresh"
+    NO_CADENCE = "no cadence"
 
 
 @dataclass(frozen=True, slots=True)
 class Retraining:
-    """One alias's turn."""
+    """An alias's declared version, and whether a newer version is due."""
 
     alias: str
     adapter: str
     turn: RetrainingDue
     reason: str
     trained: datetime | None
-    """When the version was trained, or first loaded where that is all that is known."""
+    """Time of the training; where that is not known, of the first load."""
     next: datetime | None
-    """When the next retraining should be done."""
+    """Time by which the next retraining should be done."""
     claim: Claim | None
 
 
@@ -60,12 +50,23 @@ def due_retrainings(
     claims: Mapping[str, Claim],
     now: datetime,
 ) -> tuple[Retraining, ...]:
-    """Return every alias's turn, the most urgent first."""
-    made = trained(entries)
-    found = [
-        _turn(fleet, alias, made, past.get(alias, ()), claims, now) for alias in fleet.adapters
-    ]
-    return tuple(sorted(found, key=lambda turn: (_URGENCY.index(turn.turn), turn.alias)))
+    """Return the retraining of every alias, the most urgent first."""
+    times, urgency, found = trained(entries), list(RetrainingDue), []
+    for alias, adapter in fleet.adapters.items():
+        name = str(adapter.name)
+        claim = standing_claim(claims, alias, now)
+        since = times.get(name)
+        tier = fleet.tiers.get(adapter.tier)
+        every = tier.retrain_every if tier else None
+        until = since + every if since and every else None
+        turn, reason = _cadence(every, until, now)
+        for drift in drifts(past.get(alias, ()), name):
+            if drift.standing is DriftStatus.RETRAIN and turn is not RetrainingDue.OVERDUE:
+                turn, reason = RetrainingDue.AD_HOC, drift.reason
+        if claim and urgency.index(turn) >= urgency.index(RetrainingDue.UNKNOWN):
+            turn, reason = RetrainingDue.AD_HOC, claim.reason or "claimed"
+        found.append(Retraining(alias, name, turn, reason, since, until, claim))
+    return tuple(sorted(found, key=lambda due: (urgency.index(due.turn), due.alias)))
 
 
 def trained(entries: Iterable[Entry]) -> dict[str, datetime]:
@@ -82,30 +83,6 @@ def trained(entries: Iterable[Entry]) -> dict[str, datetime]:
             case _:
                 pass
     return {**loaded, **known}
-
-
-def _turn(
-    fleet: FleetSpec,
-    alias: str,
-    made: Mapping[str, datetime],
-    past: Sequence[EvalRecord],
-    claims: Mapping[str, Claim],
-    now: datetime,
-) -> Retraining:
-    adapter = fleet.adapters[alias]
-    name = str(adapter.name)
-    claim = standing_claim(claims, alias, now)
-    since = made.get(name)
-    tier = fleet.tiers.get(adapter.tier)
-    every = tier.retrain_every if tier else None
-    until = since + every if since and every else None
-    turn, reason = _cadence(every, until, now)
-    for drift in drifts(past, name):
-        if drift.standing is DriftStatus.RETRAIN and turn is not RetrainingDue.OVERDUE:
-            turn, reason = RetrainingDue.AD_HOC, drift.reason
-    if claim and turn in {RetrainingDue.FRESH, RetrainingDue.NO_CADENCE, RetrainingDue.UNKNOWN}:
-        turn, reason = RetrainingDue.AD_HOC, claim.reason or "claimed"
-    return Retraining(alias, name, turn, reason, since, until, claim)
 
 
 def _cadence(
@@ -136,4 +113,4 @@ def next_version(alias: str, base: str, known: Iterable[str]) -> AdapterName:
     if not versions:
         return AdapterName(client, task, base, Version(1, 0, 0))
     last = max(versions)
-    return AdapterName(client, task, base, Version(last.major, last.minor, last.patch + 1))
+    return AdapterName(client, task, base, replace(last, patch=last.patch + 1))

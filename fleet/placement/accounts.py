@@ -1,4 +1,4 @@
-"""Accounts: what each server of a placement holds, carries and costs, adapter by adapter. Data.
+"""Accounts: versions, memory, load and price of every server of a placement. Data.
 
 Bytes are per device of a server; loads are decode-equivalent tokens per second.
 """
@@ -25,7 +25,7 @@ class AdapterAccount:
 
 @dataclass(frozen=True, slots=True)
 class RankInflation:
-    """What the largest ranks of a server cost all its slots."""
+    """Bytes that the largest ranks of a server cost in all its slots."""
 
     adapters: tuple[str, ...]
     """Those whose rank alone asks for the server's `max_lora_rank`, sorted."""
@@ -41,7 +41,7 @@ class RankInflation:
 
 @dataclass(frozen=True, slots=True)
 class ServerAccount:
-    """A server with all that is on it. `limit` and `load` are in decode-equivalent tokens/s."""
+    """A server with its versions; `limit` and `load` are in decode-equivalent tokens/s."""
 
     server: str
     base: str
@@ -52,7 +52,7 @@ class ServerAccount:
     slots: int
     """`max_loras`."""
     kept: int
-    """Slots that stay empty: vLLM's CPU build computes base requests with the last one."""
+    """Slots that stay empty: vLLM's CPU build computes base requests with the last slot."""
     rank: int
     """`max_lora_rank`."""
     residents: tuple[AdapterAccount, ...]
@@ -62,7 +62,7 @@ class ServerAccount:
     active: tuple[float, ...]
     """Expected different adapters in the running batch, by hour."""
     limit: tuple[float, ...]
-    """What the server may carry by hour, utilisation included; infinite: not known."""
+    """Load that the server may carry by hour, utilisation included; infinite: not known."""
     total_bytes: int | None
     weights_bytes: int | None
     slot_bytes: int | None
@@ -72,7 +72,7 @@ class ServerAccount:
     kv_tokens: int | None
     """Tokens that the KV cache of all devices together holds."""
     kv_tokens_per_slot: int | None
-    """Tokens of KV cache that one slot takes the place of."""
+    """Tokens of KV cache whose place a slot takes."""
     inflation: RankInflation | None
     """None where ranks are even, or sizes not known."""
     price_per_hour: float
@@ -103,7 +103,7 @@ class ServerAccount:
     def worst_hour(self) -> int:
         """The hour of the highest utilisation; of those equal to a tenth of a percent, the first.
 
-        The plan's figures are rounded so, and a reader of both is to find one hour.
+        The plan's figures are rounded so, and both name the same hour.
         """
         return max(range(HOURS), key=lambda hour: (round(self.part(hour), 3), -hour))
 

@@ -1,4 +1,4 @@
-"""Alternatives: where else an adapter version could be, what that costs, and what forbids it."""
+"""Alternatives: the other places of an adapter version, with their cost and obstacles."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -31,31 +31,29 @@ class Alternative:
 
     server: str
     new: bool
-    """Whether the server would have to be started for it."""
+    """Whether the server would have to be started for the version."""
     added_per_hour: float
     peak: float
     """Utilisation of the server in its worst hour, with the version."""
     obstacles: tuple[str, ...]
-    """What forbids it, a sentence each; empty: it could be there."""
+    """Sentences; empty: the version could be there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """A version's place beside the others it could have."""
+    """The place of a version beside its other possible places."""
 
     account: ServerAccount
     """Its server as placed."""
     without: ServerAccount
-    """The same server without it."""
+    """The same server without the version."""
     alternatives: tuple[Alternative, ...]
-    """Possible ones first; then the cheapest, the quietest, by name."""
+    """Possible places first; then the cheapest, the quietest, by name."""
 
     @property
     def runner_up(self) -> Alternative | None:
         """The best other place; None where there is none."""
-        return next(
-            (alternative for alternative in self.alternatives if not alternative.obstacles), None
-        )
+        return next((other for other in self.alternatives if not other.obstacles), None)
 
 
 def weigh(
@@ -68,34 +66,31 @@ def weigh(
 ) -> Weighed:
     """Compare a version's server with every other server of its base, and with a new server.
 
-    The others are taken as placed: with their flags, and with all that is on them.
+    The other servers are taken as placed: with their flags and versions.
     """
     scale = _Scale(fleet, targets, live, placement)
-    there = placement.servers[server]
+    there, bindings = placement.servers[server], placement.bindings
     found = [
         scale.tried(adapter, server, other, new=False)
         for name, other in sorted(placement.servers.items())
-        if other.base == there.base and name not in placement.bindings[adapter]
+        if other.base == there.base and name not in bindings[adapter]
     ]
     fresh = [scale.tried(adapter, server, other, new=True) for other in scale.unused(there)]
     found += sorted(fresh, key=_best_first)[:1]
-    account = scale.account({there.name: there}, placement.bindings, there)
-    rest = tuple(version for version in placement.bindings[adapter] if version != server)
-    less = scale.account({there.name: there}, {**placement.bindings, adapter: rest}, there)
-    return Weighed(account, less, tuple(sorted(found, key=_best_first)))
-
-
-def _best_first(alternative: Alternative) -> tuple[bool, float, float, str]:
-    return (
-        bool(alternative.obstacles),
-        alternative.added_per_hour,
-        alternative.peak,
-        alternative.server,
+    rest = tuple(name for name in bindings[adapter] if name != server)
+    account, without = (
+        scale.view({there.name: there}, bound, there).accounts[server]
+        for bound in (bindings, {**bindings, adapter: rest})
     )
+    return Weighed(account, without, tuple(sorted(found, key=_best_first)))
+
+
+def _best_first(other: Alternative) -> tuple[bool, float, float, str]:
+    return bool(other.obstacles), other.added_per_hour, other.peak, other.server
 
 
 class _Scale:
-    """Compares servers, one at a time, with a version moved there."""
+    """Compares servers with a version moved there."""
 
     def __init__(
         self, fleet: FleetSpec, targets: RolloutTargets, live: State, placement: PlacementResult
@@ -114,49 +109,36 @@ class _Scale:
     def view(
         self, servers: Mapping[str, Server], bindings: Mapping[str, tuple[str, ...]], at: Server
     ) -> PlacementView:
-        """Return the view of a server, with the versions that concern that server alone."""
-        names = {name for name, bound in bindings.items() if at.name in bound}
-        some = {name: bindings[name] for name in sorted(names)}
-        return PlacementView(self.fleet, self.targets, self.live, servers, some, {})
-
-    def account(
-        self, servers: Mapping[str, Server], bindings: Mapping[str, tuple[str, ...]], at: Server
-    ) -> ServerAccount:
-        """Return the account of a server, its neighbours on the device counted."""
-        return self.view(self._beside(servers, at), bindings, at).accounts[at.name]
-
-    def _beside(self, servers: Mapping[str, Server], at: Server) -> dict[str, Server]:
-        """Add the servers on the same devices."""
+        """Return the view of a server and its neighbours on the devices, with its versions."""
         near = {
             name: server
             for name, server in self.placement.servers.items()
             if server.host == at.host and set(server.devices) & set(at.devices)
         }
-        return {**near, **servers}
+        own = {name: bound for name, bound in sorted(bindings.items()) if at.name in bound}
+        return PlacementView(self.fleet, self.targets, self.live, {**near, **servers}, own, {})
 
     def tried(self, adapter: str, source: str, target: Server, *, new: bool) -> Alternative:
-        """Return what moving a version from one server to another would mean."""
-        kept = tuple(version for version in self.placement.bindings[adapter] if version != source)
-        bound = (*kept, target.name)
+        """Return the alternative of a version moved from a server to another server."""
+        placed = self.placement
+        kept = tuple(name for name in placed.bindings[adapter] if name != source)
         names = {*self.on.get(target.name, ()), adapter}
-        bindings = {name: self.placement.bindings[name] for name in names} | {adapter: bound}
-        replicas = {
-            name: self.placement.servers[name] for name in kept if name in self.placement.servers
-        }
-        servers = self._beside({**replicas, target.name: target}, target)
-        view = self.view(servers, bindings, target)
-        device_ids = {f"{target.host}/{device}" for device in target.devices}
-        about = {target.name, *device_ids}
+        bindings = {name: placed.bindings[name] for name in names}
+        bindings[adapter] = (*kept, target.name)
+        replicas = {name: placed.servers[name] for name in kept if name in placed.servers}
+        view = self.view({**replicas, target.name: target}, bindings, target)
+        about = {target.name, *(f"{target.host}/{device}" for device in target.devices)}
         broken = [
             violation
             for check in _CHECKS
             for violation in check(view)
             if violation.server in about or violation.adapter == adapter
         ]
-        price = view.accounts[target.name].price_per_hour if new else 0.0
         broken += self._listed(bindings, target)
         texts = tuple(dict.fromkeys(violation.text for violation in broken))
-        return Alternative(target.name, new, price, view.accounts[target.name].peak, texts)
+        account = view.accounts[target.name]
+        price = account.price_per_hour if new else 0.0
+        return Alternative(target.name, new, price, account.peak, texts)
 
     def _listed(
         self, bindings: Mapping[str, tuple[str, ...]], target: Server
@@ -165,25 +147,20 @@ class _Scale:
         host = self.fleet.hosts.get(target.host)
         if host is None or host.memory_bytes is None:
             return
-        ours, now = self.placement.servers, self.live.servers()
-        every = {**now, **ours, target.name: target}
+        ours = self.placement.servers
+        every = {**self.live.servers(), **ours, target.name: target}
         near = {name: server for name, server in every.items() if server.host == host.name}
-        held = {
-            name: servers
-            for name, servers in self.targets.loaded.items()
-            if any(server in near and server not in ours for server in servers)
-        }
         names = {name for other in near for name in self.on.get(other, ())}
-        bound = {name: self.placement.bindings[name] for name in names}
-        bound.update(bindings)
-        for name, servers in held.items():
-            bound[name] = tuple(sorted({*bound.get(name, ()), *servers}))
+        bound = {name: self.placement.bindings[name] for name in names} | dict(bindings)
+        for name, servers in self.targets.loaded.items():
+            if any(server in near and server not in ours for server in servers):
+                bound[name] = tuple(sorted({*bound.get(name, ()), *servers}))
         yield from amounts.host_memory(
             PlacementView(self.fleet, self.targets, self.live, near, bound, {})
         )
 
     def unused(self, like: Server) -> Iterator[Server]:
-        """Yield servers like `like` on unused devices; the first of each kind and host."""
+        """Yield servers like `like` on unused devices; the first of a kind on a host."""
         if like.flags is None:
             return
         for _, host in sorted(self.fleet.hosts.items()):

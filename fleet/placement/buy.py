@@ -1,9 +1,9 @@
 """Buy: open the cheapest servers that hold the versions without a place.
 
-For each base, and each set of hosts that its versions may be on, the packer chooses how many
-servers of which type, as if there were enough devices of each; then the servers are opened on
+Versions of a base that may be on the same hosts are an order. The packer chooses the number of
+servers of every type for an order, as if there were enough devices; then the servers are opened on
 real devices as far as there are any. Versions left over go round again without the types that
-ran out. Prices come first; the group with the fewest types to choose from buys first.
+ran out. Prices come first; the order with the fewest types to choose from buys first.
 """
 
 from collections import Counter
@@ -12,12 +12,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from fleet.hardware import BaseSpec
+from fleet.names import server_name
 from fleet.packing import Instance, pack
-from fleet.placement.fill import fill
-from fleet.placement.free_devices import hosts_for, server_types_for
-from fleet.placement.items import ACTIVE_UNIT, Ints, Item
-from fleet.placement.server_table import prices, rank_bucket_of, server_table
-from fleet.placement.server_types import ServerType, every_server_type
+from fleet.placement.fill import bind_if_it_fits, fill, hosts_for, server_types_for
+from fleet.placement.items import ACTIVE_UNIT, Item
+from fleet.placement.rules import replica_rules, server_rules
+from fleet.placement.server_types import (
+    ServerType,
+    every_server_type,
+    prices,
+    rank_bucket_of,
+    server_table,
+)
 from fleet.placement.servers import ServerDraft
 from fleet.placement.state import PlacementState, SearchLimits
 from fleet.vllm import RANKS, rank_bucket
@@ -25,7 +31,7 @@ from fleet.vllm import RANKS, rank_bucket
 
 @dataclass(frozen=True, slots=True)
 class ServerOrder:
-    """Versions of a base that may be packed together."""
+    """Versions of a base that may be packed together: on the same hosts, of an isolation group."""
 
     base: BaseSpec
     hosts: frozenset[str]
@@ -36,10 +42,7 @@ class ServerOrder:
 def buy(state: PlacementState, search: SearchLimits, first_group: int = 0) -> None:
     """Open servers until every version has its replicas, or no device is left that helps.
 
-    Args:
-        state: Everything.
-        search: How hard to look.
-        first_group: Index of the group that buys first, and so chooses first.
+    The order with the index `first_group` buys first, and so chooses first.
     """
     while True:
         choices = [
@@ -56,21 +59,21 @@ def buy(state: PlacementState, search: SearchLimits, first_group: int = 0) -> No
             several = bases[order.base.name] > 1
             if several:
                 fill(state, order.items)  # another order may have opened servers with free slots
-            found = _open_order(state, order, search)
-            while found:
-                opened += found
-                found = _open_order(state, order, search) if several else []
+            while new := _open_order(state, order, search):
+                opened += new
+                if not several:
+                    break
         _undivide(state, opened)
         if not opened:
             return
 
 
 def _orders(state: PlacementState) -> list[ServerOrder]:
-    """Group the missing versions by base, allowed hosts and isolation group."""
+    """Return the missing versions by base, allowed hosts and isolation group."""
     grouped: dict[tuple[str, tuple[str, ...], str], list[Item]] = {}
     open_to: dict[tuple[frozenset[str], frozenset[str], str | None], tuple[str, ...]] = {}
     for item in state.missing():
-        if item.rank == 0 or state.waits(item):
+        if item.rank == 0 or state.silent_servers(item):
             continue
         if item.spread == "host":
             hosts = tuple(hosts_for(state, item))
@@ -100,29 +103,24 @@ def _open_order(
     """Pack an order and open its servers on devices; return those servers."""
     server_types = _server_types(state, order)
     ranks = sorted({rank_bucket_of(order.base, item) for item in order.items})
-    if (
-        not server_types
-        or ranks[0] == 0
-        or not any(missing_replicas(state, item) for item in order.items)
-    ):
+    copies = [item for item in order.items for _ in range(state.missing_replicas(item))]
+    if not server_types or ranks[0] == 0 or not copies:
         return []
-    copies = [item for item in order.items for _ in range(missing_replicas(state, item))]
-    # Concurrency is bounded by that of the busiest versions, as many as there are, so that the
-    # figure depends on their number alone and holds for whichever they are.
+    # Concurrency is bounded by that of the busiest versions, so that the figure depends on the
+    # number of versions alone and holds for any of them.
     crowd = np.sort(np.array([item.load.active for item in copies]), axis=0)[::-1].cumsum(axis=0)
     busiest = (crowd.max(axis=1) / ACTIVE_UNIT).tolist()
     table = server_table(state, order.base, server_types, ranks, busiest)
-    fitting = [i for i, item in enumerate(copies) if _alone(table, ranks, order.base, item)]
-    copies = [copies[index] for index in fitting]
+    widths = {item: ranks.index(rank_bucket_of(order.base, item)) for item in order.items}
+    alone = table[:, :, 1].max(axis=0)  # by rank: the most that a server of one version carries
+    copies = [item for item in copies if max(item.peak, 1) <= alone[widths[item]]]
     if not copies:
         return []
     names = {name: index for index, name in enumerate(sorted({item.adapter for item in copies}))}
     instance = Instance(
         # A version without load counts a little, so that it too stays out of full servers.
         np.maximum(np.array([item.load.tokens for item in copies], dtype=np.int64), 1),
-        np.array(
-            [ranks.index(rank_bucket_of(order.base, item)) for item in copies], dtype=np.int64
-        ),
+        np.array([widths[item] for item in copies], dtype=np.int64),
         np.array([names[item.adapter] for item in copies], dtype=np.int64),
         table,
         prices([server_type.price for server_type in server_types]),
@@ -145,37 +143,31 @@ def _is_free(
 ) -> bool:
     """Say whether all versions of a base are in the order, with every type of server to choose."""
     mine = [item for item in state.items.values() if item.base == order.base.name]
+    if copies != sum(item.replicas for item in mine) or any(item.others for item in mine):
+        return False
     every = {server_type.label for server_type in every_server_type(state.fleet, order.base)}
-    whole = copies == sum(item.replicas for item in mine)
-    return (
-        whole and not any(item.others for item in mine) and every <= {k.label for k in server_types}
-    )
-
-
-def missing_replicas(state: PlacementState, item: Item) -> int:
-    """Return the number of replicas of a version that are still without a place."""
-    return item.replicas - len(state.bound[item.adapter])
-
-
-def _alone(table: Ints, ranks: list[int], base: BaseSpec, item: Item) -> bool:
-    limit = int(table[:, ranks.index(rank_bucket_of(base, item)), 1].max())
-    return max(item.peak, 1) <= limit
+    return every <= {server_type.label for server_type in server_types}
 
 
 def _open_server(
     state: PlacementState, order: ServerOrder, server_type: ServerType, members: list[Item]
 ) -> ServerDraft | None:
-    """Open a server on the place that suits its versions best; None where none is left."""
-    found = _best_place(state, order, server_type, members)
-    if found is None:
+    """Open a server on the place that suits its versions best; None where no place is left."""
+    index = _best_place(state, order, server_type, members)
+    if index is None:
         return None
-    host, devices = server_type.places.pop(found)
+    host, devices = server_type.places.pop(index)
     draft = state.open(order.base.name, host, devices, server_type.parts)
-    taken = [item for item in members if _bind_if_it_fits(state, draft, item)]
-    if not taken:
+    where = ", ".join(f"`{host.name}/{device.name}`" for device in devices)
+    why = f"new server on {where}, the cheapest that holds it"
+    canaries = state.fleet.policy.canary_slots
+    for item in members:
+        if state.missing_replicas(item) > 0:
+            spares = [spare for spare in (canaries, 0) if spare or not draft.residents]
+            bind_if_it_fits(state, draft, item, spares, why)
+    if not draft.residents:
         state.close(draft)
         return None
-    where = ", ".join(f"`{host.name}/{device.name}`" for device in devices)
     state.opened[draft.name] = f"{where} is the cheapest that holds what is placed on it"
     return draft
 
@@ -187,14 +179,13 @@ def _best_place(
     prior = {name for item in members for name in item.prior}
     best, chosen = (0, 0), None
     for index, (host, devices) in enumerate(server_type.places):
-        name = f"{order.base.name}-{host.name}-{devices[0].name}"
+        name = server_name(order.base.name, host.name, devices[0].name)
         if name in state.drafts:
             continue
         device_ids = frozenset((host.name, device.name) for device in devices)
         admitted = sum(
-            item.pin in (None, host.name, name)
-            and name not in item.avoid
-            and state.apart(item, host.name, device_ids)
+            not any(server_rules(item, host, name))
+            and not any(replica_rules(item, state.device_ids(item), host.name, device_ids))
             for item in members
         )
         score = (admitted, sum(name in item.prior for item in members) if prior else 0)
@@ -203,22 +194,6 @@ def _best_place(
         if best[0] == len(members) and name not in prior and not prior:
             break
     return chosen
-
-
-def _bind_if_it_fits(state: PlacementState, draft: ServerDraft, item: Item) -> bool:
-    """Bind a version to a new server where rules, slots and load allow."""
-    if not state.allows(draft, item) or missing_replicas(state, item) < 1:
-        return False
-    for kept in (state.fleet.policy.canary_slots, 0):
-        if kept == 0 and draft.residents:
-            return False
-        shape = state.hardware.shape_with(draft, item, kept)
-        if shape is not None and state.hardware.carries(draft, item, shape):
-            draft.slots, draft.rank = shape
-            places = ", ".join(f"`{draft.host}/{device.name}`" for device in draft.devices)
-            state.bind(item, draft, f"new server on {places}, the cheapest that holds it")
-            return True
-    return False
 
 
 def _undivide(state: PlacementState, opened: list[ServerDraft]) -> None:

@@ -1,11 +1,9 @@
-"""Causes: why versions do not fit, as values: obstacles, and the causes they add up to."""
+"""Causes: the obstacles of versions that do not fit, and the causes they add up to. Data."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 from fleet.vllm import GIB
-
-MIB = 1 << 20
 
 
 class Limit(StrEnum):
@@ -21,13 +19,13 @@ class Limit(StrEnum):
     TENSOR_PARALLEL = "tensor parallel"
     RANK = "rank"
     LATENCY = "latency"
-    """Even an idle server, as it was measured, answers later than a tier promises."""
+    """Even an idle server, as measured, answers later than a tier promises."""
     THROUGHPUT = "throughput"
     SLOTS = "slots"
     HOST_MEMORY = "host memory"
-    """A host has no main memory left for what its servers list."""
+    """A host has no main memory left for the adapters that its servers list."""
     DEVICES = "devices"
-    """A device would hold it, and others have it."""
+    """A device would hold the version, and other servers have the device."""
     HOSTS = "hosts"
     """Replicas that share no host, on too few hosts."""
     REPLICAS = "replicas"
@@ -35,10 +33,6 @@ class Limit(StrEnum):
     KV_CACHE = "KV cache"
     """Weights and slots fit, and the least KV cache does not."""
     MEMORY = "memory"
-
-
-RULES = frozenset(list(Limit)[:7])
-"""Limits that are declared rules, and not amounts that hardware lacks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +53,7 @@ class Obstacle:
 
 @dataclass(frozen=True, slots=True)
 class PlacementCause:
-    """A limit that keeps versions of a base out, over all places where nothing else does."""
+    """A limit that keeps versions of a base out of all places without another obstacle."""
 
     limit: Limit
     base: str
@@ -79,31 +73,31 @@ class Attempt:
 
     adapter: str
     kind: str
-    """Such as `h100_80g`, with the number of devices before it where there are several."""
+    """Kind of device, such as `h100_80g`."""
     obstacle: Obstacle | None
-    """None: alone it fits."""
+    """None: alone the version fits."""
 
 
 @dataclass(frozen=True, slots=True)
 class TotalNeed:
-    """Load of all versions of a base together, and what its servers carry."""
+    """Load of all versions of a base together, beside the load that its servers carry."""
 
     base: str
     replicas: int
     placed: int
     slots: int
-    """Of the servers there would be."""
+    """Slots of the servers with versions."""
     tokens: float
-    """Asked for in the worst hour, decode-equivalent tokens per second."""
+    """Load in the worst hour, decode-equivalent tokens per second."""
     carried: float
-    """What those servers may carry; infinite: not known."""
+    """Load that those servers may carry; infinite: not known."""
     hour: int
     devices: int
-    """In use by its servers."""
+    """Devices in use by the base's servers."""
     usable: int
-    """Devices that could hold a server of it, in use by whomever."""
+    """Devices that could hold a server of the base, whether in use or not."""
 
 
 def size(amount: int) -> str:
     """Return bytes as `512 MiB` or `8.3 GiB`."""
-    return f"{amount / MIB:.0f} MiB" if abs(amount) < GIB else f"{amount / GIB:.1f} GiB"
+    return f"{amount / (1 << 20):.0f} MiB" if abs(amount) < GIB else f"{amount / GIB:.1f} GiB"

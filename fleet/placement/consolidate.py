@@ -11,8 +11,10 @@ from fleet.placement.buy import buy
 from fleet.placement.fill import fill, spare
 from fleet.placement.items import ACTIVE_UNIT, RATE_UNIT, Item
 from fleet.placement.keep import close_empty
+from fleet.placement.live_servers import placement_state_of
+from fleet.placement.rules import allows, takes
 from fleet.placement.servers import FULL, ServerDraft
-from fleet.placement.state import PlacementState, SearchLimits, by_name, placement_state_of
+from fleet.placement.state import PlacementState, SearchLimits, by_name, hardest_first
 
 ROUNDING = 1e-9
 """Upper bound of the rounding error of a rough look at loads, as a part; an exact look follows."""
@@ -25,7 +27,10 @@ def consolidate(state: PlacementState, max_moves: int) -> None:
     is then free, or its price is 0 for all.
     """
     left = max_moves
-    pools = _pools(state)
+    groups: dict[str, list[ServerDraft]] = defaultdict(list)
+    for draft in by_name(state.drafts.values()):
+        groups[draft.base.name].append(draft)
+    pools = {name: _pool(state, drafts) for name, drafts in groups.items()}
     while left > 0:
         for draft in _worth_most(state):
             moves = _emptied(state, draft, left, pools[draft.base.name])
@@ -37,7 +42,7 @@ def consolidate(state: PlacementState, max_moves: int) -> None:
 
 
 def cost(state: PlacementState) -> float:
-    """Return what the devices in use cost an hour, those that hold nothing left out."""
+    """Return the price of the devices in use, an hour; devices without versions are left out."""
     used = {
         (draft.host, device.name): device.price_per_hour
         for draft in state.drafts.values()
@@ -48,27 +53,27 @@ def cost(state: PlacementState) -> float:
 
 
 def _worth_most(state: PlacementState) -> list[ServerDraft]:
-    """Return the servers that may be emptied, best price for each moved version first."""
+    """Return the servers that may be emptied, best price of a moved version first."""
     found = []
-    for draft in by_name(state.drafts.values()):
-        movable = [item for item in draft.residents.values() if item.pin is None]
+    for draft in state.drafts.values():
+        items = draft.residents.values()
         alone = not any(other.residents for other in state.hardware.others(draft))
-        if draft.devices and alone and movable and len(movable) == len(draft.residents):
+        if draft.devices and alone and items and all(item.pin is None for item in items):
             price = sum(device.price_per_hour for device in draft.devices)
-            found.append((-price / len(movable), len(movable), draft.name, draft))
-    return [draft for *_, draft in sorted(found, key=lambda row: row[:3])]
+            found.append((-price / len(items), len(items), draft.name))
+    return [state.drafts[name] for *_, name in sorted(found)]
 
 
 @dataclass(slots=True)
 class ServerPool:
-    """The servers of a base, and what they may carry, which stays while they fill up."""
+    """Servers of a base with the loads that they may carry, which stay while they fill up."""
 
     drafts: list[ServerDraft]
     limit: NDArray[np.float64]
-    """Of each server, tokens a second in `RATE_UNIT`ths."""
+    """By server: tokens per second in `RATE_UNIT`ths."""
     spread: NDArray[np.float64]
     stuck: set[tuple[str, str]] = field(default_factory=set)
-    """Versions that no server takes, with where they are. Room only shrinks, so that lasts until
+    """Versions that no server takes, with their servers. Room only shrinks, so that lasts until
     a replica moves."""
 
     def drop(self, draft: ServerDraft) -> None:
@@ -78,7 +83,7 @@ class ServerPool:
         self.drafts = [other for other in self.drafts if other is not draft]
 
     def bearing(self, item: Item) -> list[ServerDraft]:
-        """Return the servers whose load allows one more version, the fullest first."""
+        """Return the servers whose load allows a further version, the fullest first."""
         crowd = 1 + self.spread[:, None] * np.maximum(
             (np.array([draft.active for draft in self.drafts]) + item.load.active) / ACTIVE_UNIT
             - 1,
@@ -86,32 +91,23 @@ class ServerPool:
         )
         tokens = np.array([draft.tokens for draft in self.drafts]) + item.load.tokens
         bears = (tokens * crowd).max(axis=1) <= self.limit * (1 + ROUNDING)
-        found = [
+        bearing = (
             draft
             for draft, light in zip(self.drafts, bears.tolist(), strict=True)
             if light or item.alias in draft.aliases
-        ]
-        return sorted(found, key=lambda draft: (len(draft.residents), draft.name), reverse=True)
-
-
-def _pools(state: PlacementState) -> dict[str, ServerPool]:
-    pools: dict[str, list[ServerDraft]] = {}
-    for draft in by_name(state.drafts.values()):
-        pools.setdefault(draft.base.name, []).append(draft)
-    return {name: _pool(state, drafts) for name, drafts in pools.items()}
+        )
+        return sorted(bearing, key=lambda draft: (len(draft.residents), draft.name), reverse=True)
 
 
 def _pool(state: PlacementState, drafts: list[ServerDraft]) -> ServerPool:
-    found = [state.hardware.throughput(draft, draft.slots, draft.rank) for draft in drafts]
-    limit = np.array([max(throughput.limit, 0.0) for throughput in found]) * RATE_UNIT
-    return ServerPool(drafts, limit, np.array([throughput.spread for throughput in found]))
+    rates = [state.hardware.throughput(draft, draft.slots, draft.rank) for draft in drafts]
+    limit = np.array([max(rate.limit, 0.0) for rate in rates]) * RATE_UNIT
+    return ServerPool(drafts, limit, np.array([rate.spread for rate in rates]))
 
 
 def _emptied(state: PlacementState, draft: ServerDraft, most: int, pool: ServerPool) -> int:
     """Move every version off a server; return the number of moves, 0 where it does not work."""
-    items = sorted(
-        draft.residents.values(), key=lambda item: (-item.rank, -item.peak, item.adapter)
-    )
+    items = sorted(draft.residents.values(), key=hardest_first)
     kept = [item for item in items if item.prior]
     if len(kept) > most or (items[0].adapter, draft.name) in pool.stuck:
         return 0
@@ -143,16 +139,15 @@ def _emptied(state: PlacementState, draft: ServerDraft, most: int, pool: ServerP
 def _target(
     state: PlacementState, source: ServerDraft, item: Item, pool: ServerPool
 ) -> ServerDraft | None:
-    """Return an open server that takes a version as it is, the fullest first."""
+    """Return the fullest open server that takes a version without a restart."""
     fitting = (
         draft
         for draft in pool.bearing(item)
         if draft is not source
-        and not draft.closed
         and (draft.residents or not draft.devices)
         and item.rank <= draft.rank
         and draft.has_slot_for(item)
-        and state.allows(draft, item)
+        and takes(state, draft, item)
         and state.hardware.carries(draft, item, (draft.slots, draft.rank))
     )
     return next(fitting, None)
@@ -161,7 +156,7 @@ def _target(
 def repacked(state: PlacementState, search: SearchLimits) -> PlacementState:
     """Place everything afresh; return that state where it is cheaper, else the given state.
 
-    What is on servers that do not answer stays, and so do servers that others run.
+    Versions on servers that do not answer stay, and so do attached servers.
     """
     fresh = placement_state_of(state.fleet, state.targets, state.live)
     for draft in by_name(fresh.drafts.values()):
@@ -187,7 +182,7 @@ def repacked(state: PlacementState, search: SearchLimits) -> PlacementState:
 
 
 def _reuse(fresh: PlacementState, state: PlacementState) -> None:
-    """Keep running servers as they are where they hold what is placed on them now."""
+    """Keep running servers as they are where they hold the versions placed on them now."""
     for name, draft in fresh.drafts.items():
         before = state.drafts.get(name)
         if before is None or before.live is None or not before.fixed or not draft.devices:
@@ -208,18 +203,16 @@ TRIES = 4
 """Upper bound of the moves that are tried for a server, on average."""
 GAIN = 20_000
 """Lower bound of the improvement of the higher of two peaks, in millionths of a server."""
+WATCHED = 8
+"""Upper bound of the versions of a server, and of the quieter servers, that are tried at once."""
 
 
 def level(state: PlacementState) -> None:
-    """Move newly placed versions from the busiest servers to quieter ones of the same base.
+    """Move newly placed versions from the busiest servers to quieter servers of the same base.
 
     Kept versions stay, flags stay, and no server is opened; so neither cost nor moves grow.
     """
-    groups: dict[str, list[ServerDraft]] = defaultdict(list)
-    for draft in by_name(state.drafts.values()):
-        if draft.devices and not draft.closed and draft.residents:
-            groups[draft.base.name].append(draft)
-    for group in groups.values():
+    for group in state.open_groups():
         peaks = {draft.name: _peak(state, draft) for draft in group}
         settled: set[str] = set()
         for _ in range(TRIES * len(group)):
@@ -237,28 +230,27 @@ def level(state: PlacementState) -> None:
 def _relieved(
     state: PlacementState, busiest: ServerDraft, group: list[ServerDraft], peaks: dict[str, int]
 ) -> bool:
-    """Move the version whose move lowers the higher of two peaks most; say whether any did."""
-    quiet = sorted(group, key=lambda draft: (peaks[draft.name], draft.name))[:8]
-    best: tuple[int, str, str] | None = None
+    """Move the version whose move lowers the higher of two peaks most; say whether a move did."""
+    most = peaks[busiest.name] - GAIN
+    quiet = sorted(group, key=lambda draft: (peaks[draft.name], draft.name))[:WATCHED]
+    quiet = [draft for draft in quiet if draft is not busiest and peaks[draft.name] < most]
     hour = int(state.hardware.used(busiest).argmax())
     movable = [
         item
-        for name, item in sorted(busiest.residents.items())
-        if not item.prior and busiest.aliases[item.alias] == 1 and int(item.load.tokens[hour]) > 0
-        and item.pin is None and name not in busiest.held
-    ]  # fmt: skip
+        for item in busiest.residents.values()
+        if busiest.is_movable(item) and int(item.load.tokens[hour]) > 0
+    ]
     movable.sort(key=lambda item: (-int(item.load.tokens[hour]), item.adapter))
-    for item in movable[:8]:
-        before = peaks[busiest.name]
-        for other in quiet:
-            if other is busiest or peaks[other.name] >= before - GAIN:
-                continue
-            after = int(state.hardware.used(other, item).max())
-            fits = item.rank <= other.rank and other.has_slot_for(item, _kept(state, other))
-            fits = fits and not state.hardware.host_shortage(other, item, other.slots)
-            if after < before - GAIN and fits and _admitted(state, busiest, other, item):
-                found = (after, item.adapter, other.name)
-                best = found if best is None or found < best else best
+    moves = (
+        (after, item.adapter, other.name)
+        for item in movable[:WATCHED]
+        for other in quiet
+        if (after := int(state.hardware.used(other, item).max())) < most
+        and item.rank <= other.rank
+        and state.has_room_for(other, item)
+        and _admitted(state, busiest, other, item)
+    )
+    best = min(moves, default=None)
     if best is None:
         return False
     item, other = state.items[best[1]], state.drafts[best[2]]
@@ -269,10 +261,6 @@ def _relieved(
     return True
 
 
-def _kept(state: PlacementState, draft: ServerDraft) -> int:
-    return 0 if draft.fixed else state.fleet.policy.canary_slots
-
-
 def _peak(state: PlacementState, draft: ServerDraft) -> int:
     return int(state.hardware.used(draft).max())
 
@@ -280,6 +268,6 @@ def _peak(state: PlacementState, draft: ServerDraft) -> int:
 def _admitted(state: PlacementState, source: ServerDraft, other: ServerDraft, item: Item) -> bool:
     """Say whether rules let a version change over, its replica on `source` left out."""
     state.bound[item.adapter].remove(source.name)
-    allowed = state.allows(other, item)
+    allowed = allows(state, other, item)
     state.bound[item.adapter].append(source.name)
     return allowed

@@ -1,4 +1,4 @@
-"""Devices: which servers are on them, and what those hold and carry."""
+"""Devices: the servers on devices and hosts, with the bytes and loads that they take there."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ from fleet.capacity import (
     throughput_of,
 )
 from fleet.hardware import DeviceSpec, HostSpec
-from fleet.placement.host_memory import HostShortage, host_shortage
+from fleet.placement.causes import Limit, Obstacle, size
 from fleet.placement.items import ACTIVE_UNIT, NOTHING, RATE_UNIT, Ints, Item
-from fleet.placement.servers import FULL, PORT_STRIDE, DeviceId, ServerDraft, _takes_all
+from fleet.placement.servers import FULL, PORT_STRIDE, DeviceId, ServerDraft, SlotShape, percent
 from fleet.spec import FleetSpec
 from fleet.vllm import USABLE, cpu_loras_for, host_bytes, rank_bucket, slots_bucket
 
@@ -31,11 +31,10 @@ class Devices:
         self.fleet = fleet
         self.on_device: dict[DeviceId, list[ServerDraft]] = defaultdict(list)
         self.on_host: dict[str, list[ServerDraft]] = defaultdict(list)
-        """By host."""
         self.stopping: dict[DeviceId, ServerDraft] = {}
         """Servers that stop in the end, and until then hold versions in use."""
         self.listed_now: Mapping[str, dict[str, int]] = {}
-        """By host that declares its memory: what each server that runs there may list now."""
+        """By host that declares its memory, and server: bytes that the server may list now."""
         self.request_mixes: Mapping[str, RequestMix] = request_mix_of(fleet.adapters.values())
 
     def put(self, draft: ServerDraft) -> None:
@@ -52,10 +51,12 @@ class Devices:
 
     def others(self, draft: ServerDraft) -> list[ServerDraft]:
         """Return the other servers on a server's devices."""
-        found = (
-            other for device_id in sorted(draft.device_ids) for other in self.on_device[device_id]
-        )
-        return [other for other in found if other is not draft]
+        return [
+            other
+            for device_id in sorted(draft.device_ids)
+            for other in self.on_device[device_id]
+            if other is not draft
+        ]
 
     def shape(self, draft: ServerDraft, slots: int, rank: int) -> ServerShape:
         """Return the shape of a managed server with these slots."""
@@ -68,31 +69,33 @@ class Devices:
         )
 
     def free(self, draft: ServerDraft) -> int:
-        """Return the bytes that a server may take on each of its devices."""
+        """Return the bytes that a server may take on a device."""
         if draft.device is None:
             return 0
         usable = int(draft.device.memory_bytes * USABLE)
         taken = 0
         for device_id in draft.device_ids:
             others = [other for other in self.on_device[device_id] if other is not draft]
-            if others and any(_takes_all(draft) for draft in (draft, *others)):
-                return 0
+            if others and any(
+                server.base.kv_cache_bytes is None and server.parts == 1
+                for server in (draft, *others)
+            ):
+                return 0  # a server there takes all
             taken = max(taken, sum(self.taken(draft) for draft in others))
-        return (
-            min(usable // draft.parts, usable - taken) if draft.shared else max(usable - taken, 0)
-        )
+        rest = usable - taken
+        return min(usable // draft.parts, rest) if draft.shared else max(rest, 0)
 
     def taken(self, draft: ServerDraft) -> int:
-        """Return the bytes that a server takes on each of its devices."""
+        """Return the bytes that a server takes on a device."""
         assert draft.device is not None
         if draft.shared:
             return int(draft.device.memory_bytes * USABLE) // draft.parts
         return least_bytes(self.shape(draft, draft.slots, draft.rank))
 
-    def shape_with(self, draft: ServerDraft, item: Item, spare: int) -> tuple[int, int] | None:
-        """Return the slots and rank with which a server holds one more item; None: it cannot.
+    def shape_with(self, draft: ServerDraft, item: Item, spare: int) -> SlotShape | None:
+        """Return the slots and rank with which a server holds a further item; None: it cannot.
 
-        Slots and rank go up in buckets; declared ones are taken as they are.
+        Slots and rank go up in buckets; declared values are taken as they are.
         """
         base = draft.base
         bucket = base.max_lora_rank or rank_bucket(item.rank)
@@ -106,7 +109,7 @@ class Devices:
         return slots, wider
 
     def throughput(self, draft: ServerDraft, slots: int, rank: int) -> Throughput:
-        """Return what a server carries at the declared utilization; attached ones: unknown."""
+        """Return the load that a server carries at the declared utilization; attached: unknown."""
         if draft.device is None:
             return Throughput(float("inf"), 0.0, "unknown")
         return throughput_of(
@@ -117,45 +120,42 @@ class Devices:
         )
 
     def used(
-        self, draft: ServerDraft, item: Item | None = None, shape: tuple[int, int] | None = None
+        self, draft: ServerDraft, item: Item | None = None, shape: SlotShape | None = None
     ) -> Ints:
-        """Return the part of what a server may carry that is taken, by hour, in millionths.
+        """Return the part of a server's limit that its load takes, by hour, in millionths.
 
-        Args:
-            draft: The server.
-            item: One more version on it.
-            shape: Other slots and rank than its present ones.
+        With a further `item`, and with the slots and rank of a `shape`, if given.
         """
-        found = self.throughput(draft, *(shape or (draft.slots, draft.rank)))
+        rate = self.throughput(draft, *(shape or (draft.slots, draft.rank)))
         more = draft.added_load(item) if item is not None else NOTHING
         tokens, active = draft.tokens + more.tokens, draft.active + more.active
-        if not np.isfinite(found.limit):
+        if not np.isfinite(rate.limit):
             return np.zeros(HOURS, dtype=np.int64)
-        if found.limit <= 0:
+        if rate.limit <= 0:
             return np.where(tokens > 0, np.int64(10**9), np.int64(0))
-        crowd = 1 + found.spread * np.maximum(active / ACTIVE_UNIT - 1, 0)
-        return np.ceil(tokens * crowd / (RATE_UNIT * found.limit) * 1e6).astype(np.int64)
+        crowd = 1 + rate.spread * np.maximum(active / ACTIVE_UNIT - 1, 0)
+        return np.ceil(tokens * crowd / (RATE_UNIT * rate.limit) * 1e6).astype(np.int64)
 
-    def carries(self, draft: ServerDraft, item: Item, shape: tuple[int, int]) -> bool:
-        """Say whether a server carries one more item, its neighbours too, and its host lists it."""
-        if int(self.used(draft, item, shape).max()) > FULL or self.host_shortage(
-            draft, item, shape[0]
-        ):
+    def peak_percent(self, used: Ints) -> str:
+        """Return the largest part of `used`, of all that a server could carry, as `62 %`."""
+        return percent(int(used.max()) * self.fleet.policy.utilization / FULL)
+
+    def carries(self, draft: ServerDraft, item: Item, shape: SlotShape) -> bool:
+        """Say whether a server, its neighbours and its host's memory carry a further item."""
+        if int(self.used(draft, item, shape).max()) > FULL:
             return False
-        if draft.base.kv_cache_bytes is None:
-            return True
-        return all(int(self.used(other).max()) <= FULL or not other.residents
-                   for other in self.others(draft))  # fmt: skip
+        if self.host_shortage(draft, item, shape[0]):
+            return False
+        return draft.base.kv_cache_bytes is None or all(
+            int(self.used(other).max()) <= FULL or not other.residents
+            for other in self.others(draft)
+        )
 
     def listed_bytes(self, draft: ServerDraft, item: Item | None = None, slots: int = 0) -> int:
-        """Return the bytes of its host's memory that all takes which a server may list.
+        """Return the bytes of its host's memory for all versions that a server may list.
 
-        A version whose size is not known counts as nothing.
-
-        Args:
-            draft: The server.
-            item: One more version on it.
-            slots: Those that it then has, where it may still choose.
+        With a further `item`, and with `slots` where the server may still choose, if given. A
+        version of unknown size counts as 0 bytes.
         """
         larger = slots > draft.slots or (item is not None and item.rank > draft.rank)
         starts = not draft.fixed or larger
@@ -168,15 +168,17 @@ class Devices:
         sizes = (versions[name].bytes for name in names if name in versions)
         return host_bytes(most, max(sizes, default=0), len(draft.devices))
 
-    def host_shortage(self, draft: ServerDraft, item: Item, slots: int) -> HostShortage | None:
-        """Return what a host lacks for one more version listed, at any step of the apply.
+    def host_shortage(self, draft: ServerDraft, item: Item, slots: int) -> Obstacle | None:
+        """Return the obstacle of a host without memory for a further version, at any step.
 
-        None: the host lacks nothing, is not limited, or lists the version already.
+        None: the host has the memory, is not limited, or lists the version already. The server
+        that takes the version then has `slots`.
 
-        Args:
-            draft: The server that takes the version.
-            item: The version.
-            slots: The server's, then.
+        vLLM keeps every listed adapter in main memory, as many as `max_cpu_loras`, once for every
+        device of the server. A server that stops, or starts with other flags, counts as the larger
+        of its bytes before and after, and so does a server whose largest adapter is unloaded: vLLM
+        forgets only its name. Only unused servers are counted as gone, see
+        `fleet.planning.ordering`. A host that has too much listed already may keep that.
         """
         host = self.fleet.hosts.get(draft.host)
         if host is None or host.memory_bytes is None or not draft.devices:
@@ -184,25 +186,31 @@ class Devices:
         if item.adapter in draft.names and slots <= draft.slots:
             return None
         others = [server for server in self.on_host[draft.host] if server is not draft]
-        return host_shortage(
-            host.name,
-            host.memory_bytes,
-            (draft.name, self.listed_bytes(draft, item, slots)),
-            self.listed_now.get(host.name, {}),
-            {server.name: self.listed_bytes(server) for server in others},
-            {server.name for server in others if server.residents},
-        )
+        now = self.listed_now.get(host.name, {})
+        most = {server.name: self.listed_bytes(server) for server in others}
+        after = {server.name: most[server.name] for server in others if server.residents}
+        rest = sum(after.values())
+        after[draft.name] = most[draft.name] = own = self.listed_bytes(draft, item, slots)
+        ending = {
+            name: taken - after.get(name, 0)
+            for name in {*now, *most}
+            if (taken := max(now.get(name, 0), most.get(name, 0))) > after.get(name, 0)
+        }
+        need = own + rest + sum(ending.values())
+        if need <= max(host.memory_bytes, sum(now.values())):
+            return None
+        return _host_memory(host.name, host.memory_bytes, own, rest, ending)
 
     def waits_for(self, name: str, host: HostSpec, devices: tuple[DeviceSpec, ...]) -> bool:
-        """Say whether a server cannot be opened on devices before another one has gone.
+        """Say whether a server cannot be opened on devices before another server has gone.
 
-        One of the same name takes over from it: that is a restart.
+        A server of the same name takes over: that is a restart.
         """
         there = (self.stopping.get((host.name, device.name)) for device in devices)
         return any(draft is not None and draft.name != name for draft in there)
 
     def port(self, name: str, host: HostSpec, device: DeviceSpec) -> int:
-        """Return the device's port, or one above it where another server has that one."""
+        """Return the device's port, or a higher port where another server has that port."""
         there = [draft for card in host.devices for draft in self.on_device[host.name, card.name]]
         there += [draft for draft in self.stopping.values() if draft.host == host.name]
         taken = {draft.port for draft in there if draft.name != name} | {
@@ -212,3 +220,32 @@ class Devices:
         while port in taken:
             port += PORT_STRIDE
         return port
+
+
+SHOWN = 2
+"""Upper bound of the servers that a sentence names."""
+
+
+def _host_memory(
+    host: str, declared: int, own: int, rest: int, ending: Mapping[str, int]
+) -> Obstacle:
+    """Return the obstacle of a host that declares too little memory, in bytes.
+
+    It needs `own` for the server that takes a further version, `rest` for the other servers in the
+    end, and the bytes of `ending` servers until those have stopped or started again.
+    """
+    until = sum(ending.values())
+    need = own + rest + until
+    parts = [f"{size(own)} for a server that lists it"]
+    if rest:
+        parts.append(f"{size(rest)} for its other servers")
+    if ending:
+        named = ", ".join(f"`{server}`" for server in sorted(ending)[:SHOWN])
+        named += f" and {more} more" if (more := len(ending) - SHOWN) > 0 else ""
+        have = "has" if len(ending) == 1 else "have"
+        parts.append(f"{size(until)} until {named} {have} stopped or started again")
+    text = (
+        f"host `{host}` declares {size(declared)} of memory for listed adapters, and "
+        f"needs {' and '.join(parts)}: {size(need - declared)} short"
+    )
+    return Obstacle(Limit.HOST_MEMORY, host, text, need, declared)

@@ -1,47 +1,36 @@
 """Fill: put versions on the open servers that suit them best; hard ones before all others."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from fleet.placement.free_devices import hosts_for, server_types_for
+from fleet.hardware import BaseSpec, DeviceSpec, HostSpec
+from fleet.names import server_name
 from fleet.placement.items import Item
-from fleet.placement.servers import FULL, ServerDraft, percent
+from fleet.placement.latency_slo import too_slow
+from fleet.placement.rules import CLOSED, allows, is_open_to, takes
+from fleet.placement.server_types import ServerType, ServerTypeKey, server_types_on
+from fleet.placement.servers import ServerDraft, SlotShape
 from fleet.placement.state import PlacementState, by_name, hardest_first
 from fleet.vllm import RANKS, rank_bucket
 
-SlotShape = tuple[int, int]
-Works = Callable[[ServerDraft, Item], SlotShape | None]
+ShapeOf = Callable[[ServerDraft, Item], SlotShape | None]
 
 
 def fill(state: PlacementState, among: Iterable[Item] | None = None) -> None:
-    """Use free slots of open servers, canary slots left free.
-
-    Args:
-        state: Everything.
-        among: The versions to place; None: all that lack a place.
-    """
-    spare = state.fleet.policy.canary_slots
-
-    def works(draft: ServerDraft, item: Item) -> SlotShape | None:
-        if draft.fixed:
-            fits = item.rank <= draft.rank and draft.has_slot_for(item)
-            return _carried(state, draft, item, (draft.slots, draft.rank) if fits else None)
-        return _carried(state, draft, item, state.hardware.shape_with(draft, item, spare))
-
-    _place_all(state, works, "room", among)
+    """Use free slots of open servers, canary slots left free, for all versions or some."""
+    spares = (state.fleet.policy.canary_slots,)
+    _place_all(state, lambda draft, item: _shape(state, draft, item, spares), "", among)
 
 
 def spare(state: PlacementState) -> None:
     """Use slots that were kept for canaries, where nothing else is left."""
-
-    def works(draft: ServerDraft, item: Item) -> SlotShape | None:
-        if draft.fixed:
-            return None
-        return _carried(state, draft, item, state.hardware.shape_with(draft, item, 0))
-
-    _place_all(state, works, "takes a slot kept spare for canaries")
+    _place_all(
+        state,
+        lambda draft, item: None if draft.fixed else _shape(state, draft, item, (0,)),
+        "takes a slot kept spare for canaries",
+    )
 
 
 def restart(state: PlacementState) -> None:
@@ -49,52 +38,73 @@ def restart(state: PlacementState) -> None:
 
     While a server of its base is silent, nothing is restarted for a version.
     """
-    canaries = state.fleet.policy.canary_slots
+    spares = (state.fleet.policy.canary_slots, 0)
 
-    def works(draft: ServerDraft, item: Item) -> SlotShape | None:
-        if not draft.devices or state.waits(item):
+    def shape_of(draft: ServerDraft, item: Item) -> SlotShape | None:
+        if not draft.devices or state.silent_servers(item):
             return None
-        for kept in (canaries, 0):
-            shape = _carried(state, draft, item, state.hardware.shape_with(draft, item, kept))
-            if shape is not None:
-                return shape
-        return None
+        return _shape(state, draft, item, spares, keeps=False)
 
-    _place_all(state, works, "the server restarts with more room")
+    _place_all(state, shape_of, "the server restarts with more room")
+
+
+def _shape(
+    state: PlacementState,
+    draft: ServerDraft,
+    item: Item,
+    spares: Sequence[int],
+    *,
+    keeps: bool = True,
+) -> SlotShape | None:
+    """Return the slots and rank with which a server takes a version; None: it does not.
+
+    `spares` are the numbers of slots to leave free, the best first. A running server keeps its
+    slots and rank, unless `keeps` is False.
+    """
+    for spare in spares:
+        if not (draft.fixed and keeps):
+            shape = state.hardware.shape_with(draft, item, spare)
+        else:
+            fits = item.rank <= draft.rank and draft.has_slot_for(item)
+            shape = (draft.slots, draft.rank) if fits else None
+        if shape is not None and state.hardware.carries(draft, item, shape):
+            return shape
+    return None
 
 
 def _place_all(
-    state: PlacementState, works: Works, why: str, among: Iterable[Item] | None = None
+    state: PlacementState, shape_of: ShapeOf, why: str, among: Iterable[Item] | None = None
 ) -> None:
-    pools: dict[str, list[ServerDraft]] = {}
+    pools: dict[str, list[ServerDraft]] = defaultdict(list)
     for draft in state.drafts.values():
-        pools.setdefault(draft.base.name, []).append(draft)
-    useless: dict[tuple[str, int], set[str]] = {}
+        pools[draft.base.name].append(draft)
+    useless: dict[tuple[str, int], set[str]] = defaultdict(set)
     for item in state.missing() if among is None else sorted(among, key=hardest_first):
-        pool = pools.get(item.base, [])
-        while pool and len(state.bound[item.adapter]) < item.replicas:
-            hopeless = useless.setdefault((item.base, item.rank), set())
-            found = _best(state, pool, item, works, hopeless)
-            if found is None:
+        while state.missing_replicas(item) > 0:
+            best = _best(state, pools[item.base], item, shape_of, useless[item.base, item.rank])
+            if best is None:
                 break
-            draft, shape = found
+            draft, shape = best
             _take(draft, item, shape)
-            state.bind(item, draft, _reason(state, draft) if why == "room" else why)
+            state.bind(item, draft, why or _reason(state, draft))
 
 
 def _best(
-    state: PlacementState, pool: list[ServerDraft], item: Item, works: Works, useless: set[str]
+    state: PlacementState,
+    pool: list[ServerDraft],
+    item: Item,
+    shape_of: ShapeOf,
+    useless: set[str],
 ) -> tuple[ServerDraft, SlotShape] | None:
-    """Return the server that a version fits best, with the slots and rank it then has.
+    """Return the server that a version fits best, with its slots and rank then.
 
-    Servers of the lowest sufficient rank come first, so that no slot is wider than it must be;
-    among them the one whose load is most unlike the version's, so that peaks do not meet.
+    Servers of the lowest sufficient rank come first, so that no slot is wider than necessary;
+    among them the server whose load is most unlike the version's, so that peaks do not meet.
     """
-    ranked = sorted(pool, key=lambda draft: _order(draft, item))
-    for draft in ranked:
-        if draft.closed or draft.name in useless or not state.allows(draft, item):
+    for draft in sorted(pool, key=lambda draft: _order(draft, item)):
+        if draft.name in useless or not takes(state, draft, item):
             continue
-        shape = works(draft, item)
+        shape = shape_of(draft, item)
         if shape is not None:
             return draft, shape
         if not item.peak and not item.cached:
@@ -110,12 +120,6 @@ def _order(draft: ServerDraft, item: Item) -> tuple[bool, int, float, str]:
     return (draft.rank < item.rank, draft.rank, round(alike, 6), draft.name)
 
 
-def _carried(
-    state: PlacementState, draft: ServerDraft, item: Item, shape: SlotShape | None
-) -> SlotShape | None:
-    return shape if shape is not None and state.hardware.carries(draft, item, shape) else None
-
-
 def _take(draft: ServerDraft, item: Item, shape: SlotShape) -> None:
     """Give a server its slots and rank; a running server restarts for new ones."""
     if draft.fixed and shape != (draft.slots, draft.rank):
@@ -123,9 +127,8 @@ def _take(draft: ServerDraft, item: Item, shape: SlotShape) -> None:
         draft.fixed = False
         draft.names = set(draft.residents)
         draft.most_listed = None
-        draft.changed = (
-            f"`{item.adapter}` of rank {item.rank} finds no room, and the server has {had}"
-        )
+        lacks = f"`{item.adapter}` of rank {item.rank} finds no room"
+        draft.changed = f"{lacks}, and the server has {had}"
     draft.slots, draft.rank = shape
 
 
@@ -133,17 +136,17 @@ def _reason(state: PlacementState, draft: ServerDraft) -> str:
     used = state.hardware.used(draft)
     if not np.any(used):
         return "first server with a free slot"
-    hour = int(used.argmax())
-    part = int(used.max()) * state.fleet.policy.utilization / FULL
-    return f"has a free slot; its worst hour is {hour:02}:00 UTC, {percent(part)} of its throughput"
+    hour, part = int(used.argmax()), state.hardware.peak_percent(used)
+    return f"has a free slot; its worst hour is {hour:02}:00 UTC, {part} of its throughput"
 
 
 WATCHED = 500
 """Upper bound of the versions that are counted by the hosts they could go to."""
+ELSEWHERE = "elsewhere, another version would find no place"
 
 
 def place_first(state: PlacementState, names: tuple[str, ...]) -> None:
-    """Place versions one by one: on open servers, else where the fewest other versions could go.
+    """Place versions in this order: on open servers, else where the fewest others could go.
 
     Of places that are wanted alike the cheapest is taken.
     """
@@ -154,21 +157,18 @@ def place_first(state: PlacementState, names: tuple[str, ...]) -> None:
     )
     for name in names:
         item = state.items.get(name)
-        while item is not None and len(state.bound[name]) < item.replicas:
+        while item is not None and state.missing_replicas(item) > 0:
             if not (_joined(state, item, wanted) or _opened(state, item, wanted)):
                 break
 
 
 def _joined(state: PlacementState, item: Item, wanted: Counter[str]) -> bool:
-    """Put a version on an open server; say whether one had a slot."""
-    for draft in sorted(by_name(state.drafts.values()), key=lambda draft: wanted[draft.host]):
-        if (
-            draft.base.name == item.base
-            and not draft.closed
-            and _bind_if_it_fits(state, draft, item)
-        ):
-            return True
-    return False
+    """Put a version on an open server; say whether a server had a slot."""
+    return any(
+        bind_if_it_fits(state, draft, item, (state.fleet.policy.canary_slots, 0), ELSEWHERE)
+        for draft in sorted(by_name(state.drafts.values()), key=lambda draft: wanted[draft.host])
+        if draft.base.name == item.base and not draft.closed
+    )
 
 
 def _opened(state: PlacementState, item: Item, wanted: Counter[str]) -> bool:
@@ -183,25 +183,73 @@ def _opened(state: PlacementState, item: Item, wanted: Counter[str]) -> bool:
     ]
     for *_, parts, host, devices in sorted(places, key=lambda place: place[:3]):
         draft = state.open(item.base, host, devices, parts)
-        if _bind_if_it_fits(state, draft, item):
-            state.opened[draft.name] = "elsewhere, another version would find no place"
+        if bind_if_it_fits(state, draft, item, (state.fleet.policy.canary_slots, 0), ELSEWHERE):
+            state.opened[draft.name] = ELSEWHERE
             return True
         state.close(draft)
     return False
 
 
-def _bind_if_it_fits(state: PlacementState, draft: ServerDraft, item: Item) -> bool:
-    """Bind a version where rules, slots and load allow."""
-    if not state.allows(draft, item):
+def bind_if_it_fits(
+    state: PlacementState, draft: ServerDraft, item: Item, spares: Sequence[int], why: str
+) -> bool:
+    """Bind a version to a server where rules, slots and load allow; say whether they did."""
+    shape = _shape(state, draft, item, spares) if allows(state, draft, item) else None
+    if shape is None:
         return False
-    for kept in (state.fleet.policy.canary_slots, 0):
-        if draft.fixed:
-            fits = item.rank <= draft.rank and draft.has_slot_for(item)
-            shape = (draft.slots, draft.rank) if fits else None
-        else:
-            shape = state.hardware.shape_with(draft, item, kept)
-        if shape is not None and state.hardware.carries(draft, item, shape):
-            draft.slots, draft.rank = shape
-            state.bind(item, draft, "elsewhere, another version would find no place")
-            return True
-    return False
+    draft.slots, draft.rank = shape
+    state.bind(item, draft, why)
+    return True
+
+
+def server_types_for(
+    state: PlacementState, base: BaseSpec, rank: int, hosts: frozenset[str]
+) -> list[ServerType]:
+    """Return the types of server of a base that hold a version of `rank`.
+
+    With the free places of every type, those on devices that are divided already first.
+    """
+    found: dict[ServerTypeKey, ServerType] = {}
+    for host_name in sorted(hosts):
+        host = state.fleet.hosts[host_name]
+        usable = [device for device in host.devices if device.state not in CLOSED]
+        for server_type, devices in server_types_on(state.fleet, base, rank, usable):
+            name = server_name(base.name, host_name, devices[0].name)
+            free = all(_is_free(state, base, host, device, server_type.parts) for device in devices)
+            if free and not state.hardware.waits_for(name, host, devices):
+                found.setdefault(server_type.label, server_type).places.append((host, devices))
+    on_device = state.hardware.on_device
+    for server_type in found.values():
+        server_type.places.sort(
+            key=lambda place: not any(on_device[place[0].name, device.name] for device in place[1])
+        )
+    return [found[label] for label in sorted(found)]
+
+
+def _is_free(
+    state: PlacementState, base: BaseSpec, host: HostSpec, device: DeviceSpec, parts: int
+) -> bool:
+    """Say whether another server may be opened on a device."""
+    name = server_name(base.name, host.name, device.name)
+    if name in state.drafts or name in state.live.unknown_servers:
+        return False
+    there = state.hardware.on_device[host.name, device.name]
+    if base.kv_cache_bytes is not None:
+        return all(draft.base.kv_cache_bytes is not None or draft.parts > 1 for draft in there)
+    if parts == 1:
+        return not there
+    return len(there) < parts and all(draft.parts == parts for draft in there)
+
+
+def hosts_for(state: PlacementState, item: Item) -> Iterator[str]:
+    """Yield the hosts with devices on which rules let a further replica of a version."""
+    base = state.fleet.bases[item.base]
+    number = base.tensor_parallel or 1
+    devices = state.device_ids(item) if item.spread == "host" else ()
+    taken = {host for host, _ in devices}
+    for name, host in sorted(state.fleet.hosts.items()):
+        is_open = name not in taken and is_open_to(host, item.pin, item.avoid, item.groups)
+        if is_open and any(
+            not too_slow(state.fleet, item, base, (device,) * number) for device in host.devices
+        ):
+            yield name

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fleet.capacity import HOURS, USUAL_PROMPT_WEIGHT, Load, load_of
-from fleet.hardware import HostSpec
-from fleet.names import alias_of
+from fleet.names import base_of
 from fleet.rollouts import AliasTarget, RolloutTargets
 from fleet.spec import AdapterSpec, FleetSpec, Spread
 
@@ -25,7 +24,7 @@ class ReplicaSlot:
     limit: float
     """Tokens per second that the best server there may carry."""
     price: float
-    """Of that server, an hour."""
+    """Price of that server, an hour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,25 +32,25 @@ class ReplicaSteps:
     """Places of a replica, the strongest first, prepared for thousands of questions."""
 
     limits: tuple[float, ...]
-    """Of each place."""
+    """Limit of every place."""
     steps: tuple[tuple[float, float], ...]
-    """Each limit once, above 0 and falling, with the least price of a token per second there or at
-    a stronger place."""
+    """Distinct limits above 0, falling, with the least price of a token per second there or at a
+    stronger place."""
 
     @classmethod
     def of(cls, places: Iterable[ReplicaSlot]) -> Self:
         """Sort places; no place: nowhere."""
-        found = sorted(places, key=lambda place: (-place.limit, place.price))
+        strongest = sorted(places, key=lambda place: (-place.limit, place.price))
         steps: dict[float, float] = {}
         least = inf
-        for slot in found:
+        for slot in strongest:
             if slot.limit > 0:
                 least = min(least, slot.price / slot.limit)
                 steps[slot.limit] = least
-        return cls(tuple(slot.limit for slot in found), tuple(steps.items()))
+        return cls(tuple(slot.limit for slot in strongest), tuple(steps.items()))
 
     def price(self, part: float) -> float:
-        """Return the least that a token per second costs where such a part of a load fits."""
+        """Return the least price of a token per second where such a part of a load fits."""
         return min((price for limit, price in self.steps if limit >= part > 0), default=inf)
 
 
@@ -61,20 +60,16 @@ NOWHERE = ReplicaSteps((), ())
 def replicas_for(
     declared: AdapterSpec, load: Load, places: ReplicaSteps, now: int = 0, slack: float = 1.0
 ) -> list[int]:
-    """Return how many servers may hold an adapter, the best number first.
+    """Return the numbers of servers that may hold an adapter, the best number first.
 
-    As many as declared, or more where they cannot carry it. Parts of a load take a slot each,
-    and what they add up to stays the same: so the fewest, unless weaker servers carry more for
-    their price. Those there are stay while they carry the load and are no waste, so that a small
-    change of demand moves nothing. The others are for a search that finds no place, or a
-    cheaper one.
+    The best number is the declared number of replicas, or more where those cannot carry the load.
+    Every part of a load takes a slot, and the parts add up to the same load: so the fewest are
+    best, unless weaker servers carry more for their price. The present number stays while it
+    carries the load and is no waste, so that a small change of demand moves nothing. The further
+    numbers are for a search that finds no place, or a cheaper place.
 
-    Args:
-        declared: The adapter.
-        load: What all its replicas are asked together.
-        places: One for each place that a replica may have.
-        now: Replicas that have its traffic.
-        slack: What running servers may be asked for, as a multiple of what new ones may.
+    The `load` is that of all replicas together, `now` the number of replicas with traffic, `slack`
+    the load that running servers may have, as a multiple of that of new servers.
     """
     limits = places.limits
     least, peak, most = max(declared.replicas, 1), max(load.tokens), len(limits)
@@ -85,27 +80,26 @@ def replicas_for(
         max(least, most),  # too few all the same
     )
     weaker = [bucket for bucket, _ in places.steps if bucket < peak / fewest]
-    found = [fewest, *(min(ceil(peak / limit), most) for limit in weaker)]
+    counts = [fewest, *(min(ceil(peak / limit), most) for limit in weaker)]
     if weaker:
-        found.sort(key=lambda count: (places.price(peak / count), count))
+        counts.sort(key=lambda count: (places.price(peak / count), count))
     keeps = fewest < now <= most and peak > WASTEFUL * limits[-1] * (now - 1)
     bears = least <= now < fewest and peak <= slack * limits[now - 1] * now
     if keeps or bears or now == fewest:
-        found.insert(0, now)
-    return list(dict.fromkeys(found))
+        counts.insert(0, now)
+    return list(dict.fromkeys(counts))
 
 
 Ints = NDArray[np.int64]
 RATE_UNIT = 10
 """Loads are decode-equivalent tokens per second times this, as integers: sums are exact."""
-Places = Callable[[AdapterSpec, str, int], ReplicaSteps]
 ACTIVE_UNIT = 1_000_000
 """Concurrencies are times this, as integers."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ItemLoad:
-    """Load of an alias on each server that serves it, by hour, UTC."""
+    """Load of an alias on a server, by hour, UTC."""
 
     tokens: Ints
     """In `RATE_UNIT`ths of a decode-equivalent token per second, shape `(24,)`."""
@@ -125,81 +119,64 @@ class Item:
     client: str
     base: str
     rank: int
-    """0 where it is not known; such a version stays where it is."""
+    """0 where not known; such a version stays where it is."""
     replicas: int
     prior: tuple[str, ...]
-    """Servers that its route names or that hold it, in order of preference."""
+    """Servers in the route or with the version loaded, in order of preference."""
     load: ItemLoad
-    """Load on each of its servers; versions of an alias on one server share it."""
+    """Load on a server; versions of an alias on a server share the load."""
     pin: str | None = None
     avoid: frozenset[str] = frozenset()
     apart: frozenset[str] = frozenset()
-    """Aliases and clients that it never shares a server with."""
+    """Aliases and clients that never share a server with the version."""
     isolation_group: str = ""
-    """Adapters of this group alone may share its servers; empty: the shared group."""
+    """Group whose versions alone may share servers with the version; empty: the shared group."""
     groups: frozenset[str] = frozenset()
-    """Its client and tier, for which hosts may be reserved."""
+    """Client and tier of the version, for which hosts may be reserved."""
     spread: Spread = "device"
     cached: bool = False
-    """It waits in host memory for a LoRA slot and has none of its own."""
+    """True where the version waits in host memory for a LoRA slot and has none of its own."""
     others: int = 0
     """Other numbers of replicas that may be tried."""
     answer: int = 0
-    """Tokens of its usual answer; 0 where no demand is known."""
+    """Tokens of the usual answer; 0 where no demand is known."""
     promised_s: float = 0.0
-    """Seconds within which 95 % of its answers are due."""
+    """Seconds within which 95 % of the answers are due."""
 
     @property
     def peak(self) -> int:
         """Load of the busiest hour."""
         return int(self.load.tokens.max())
 
-    def may_be_on(self, host: HostSpec) -> bool:
-        """Say whether a host may hold the version, by reservation and `avoid`."""
-        return host_allows(host, self.groups, self.avoid)
-
-
-def host_allows(host: HostSpec, groups: frozenset[str], avoid: frozenset[str]) -> bool:
-    """Say whether a host is open to a client and tier, and not avoided."""
-    reserved = host.reserved_for and groups.isdisjoint(host.reserved_for)
-    return not reserved and host.name not in avoid
-
-
-def pinned_to(pin: str | None, host: str) -> bool:
-    """Say whether a pin, of a host or of a server, lets an adapter onto a host."""
-    return pin is None or pin == host or f"-{host}-" in pin
-
 
 def items_of(
     fleet: FleetSpec,
     targets: RolloutTargets,
-    places: Places,
+    places: Callable[[AdapterSpec, str, int], ReplicaSteps],
     unplaced: dict[str, str],
     failed: Mapping[str, int],
 ) -> Iterator[Item]:
     """Yield the versions to place; a version that cannot be loaded goes into `unplaced`.
 
-    Args:
-        fleet: The declarations.
-        targets: The versions that every alias should have.
-        places: Where an adapter of a base and rank could be; empty where that is nowhere, or
-            nothing is known.
-        unplaced: Takes what is not placed, with the reason.
-        failed: By alias, how many numbers of replicas were tried and found no place.
+    `places` returns the places that an adapter of a base and rank could have; empty where there
+    is no place, or nothing is known. `failed` counts, by alias, the numbers of replicas that were
+    tried and found no place.
     """
     slack = (1 + 1 / fleet.policy.utilization) / 2
     for target in targets.wanted.values():
         declared = fleet.adapters[target.alias]
         replicas, replica_load, others = 0, NOTHING, 0
+        client, tier = declared.name.client, declared.tier
+        groups = {"shared": "", "tier": f"tier {tier}", "client": f"client {client}"}
         for adapter, _ in target.shares:
             facts = fleet.versions.get(adapter)
             loaded = targets.loaded.get(adapter, ())
             prior = tuple(dict.fromkeys((*targets.routed.get(adapter, ()), *loaded)))
-            base = adapter.split("-", 3)[2]
+            base = base_of(adapter)
             if replicas == 0:
                 load = load_of(declared.demand, USUAL_PROMPT_WEIGHT, declared.slo_s)
-                found = places(declared, base, facts.rank if facts else 0)
-                choices = replicas_for(declared, load, found, _serving(target, targets), slack)
+                limits = places(declared, base, facts.rank if facts else 0)
+                choices = replicas_for(declared, load, limits, _serving(target, targets), slack)
                 others = len(choices) - 1
                 replicas = choices[min(failed.get(target.alias, 0), others)]
                 replica_load = _replica_load(load, replicas)
@@ -214,54 +191,24 @@ def items_of(
                     continue
                 copies = min(copies, len(prior))
             yield Item(
-                adapter, target.alias, declared.name.client, base, facts.rank if facts else 0,
+                adapter, target.alias, client, base, facts.rank if facts else 0,
                 copies, prior, replica_load, declared.pin, frozenset(declared.avoid),
-                frozenset(declared.apart), _isolation_group(declared),
-                frozenset((declared.name.client, declared.tier)), declared.spread,
+                frozenset(declared.apart), groups[declared.isolation],
+                frozenset((client, tier)), declared.spread,
                 declared.residency == "cached", others,
                 declared.demand.output_tokens if declared.demand else 0, declared.slo_s,
             )  # fmt: skip
 
 
 def _serving(alias: AliasTarget, targets: RolloutTargets) -> int:
-    """Return the number of servers that serve an alias by its live route, or else that hold it."""
+    """Return the number of servers in an alias's live route, else of those with its versions."""
     names = [name for name, _ in alias.shares]
     routed = max((len(targets.routed.get(name, ())) for name in names), default=0)
     return routed or max((len(targets.loaded.get(name, ())) for name in names), default=0)
 
 
-def conflicts(items: Mapping[str, Item]) -> dict[str, frozenset[str]]:
-    """Return, by alias, the aliases that it must not share a server with, either way round."""
-    clients: dict[str, set[str]] = {}
-    for item in items.values():
-        clients.setdefault(item.client, set()).add(item.alias)
-    found: dict[str, set[str]] = {}
-    for item in items.values():
-        for other in item.apart:
-            for alias in clients.get(other, {other}) - {item.alias}:
-                found.setdefault(item.alias, set()).add(alias)
-                found.setdefault(alias, set()).add(item.alias)
-    return {alias: frozenset(others) for alias, others in found.items()}
-
-
-def alias_conflict(conflicts: Mapping[str, frozenset[str]], item: Item, names: set[str]) -> bool:
-    """Say whether any of the versions in `names` must stay apart from an item."""
-    others = conflicts.get(item.alias, frozenset())
-    return bool(others) and any(alias_of(name) in others for name in names)
-
-
-def _isolation_group(declared: AdapterSpec) -> str:
-    match declared.isolation:
-        case "shared":
-            return ""
-        case "tier":
-            return f"tier {declared.tier}"
-        case "client":
-            return f"client {declared.name.client}"
-
-
 def _replica_load(load: Load, replicas: int) -> ItemLoad:
-    """Return the load of one replica: the gateway spreads requests evenly."""
+    """Return the load of a replica: the gateway spreads requests evenly."""
     if not max(load.tokens):
         return NOTHING
     tokens = np.array(load.tokens) * RATE_UNIT / replicas
@@ -278,8 +225,8 @@ CERTAINTY = 2.33
 def slots_for_cached(waiting: list[Item]) -> int:
     """Return the slots that adapters without slots of their own share.
 
-    The number that is active at a time is a sum of independent events; its mean and variance
-    add up, and a normal bound of `CERTAINTY` deviations covers the busiest hour.
+    The number of adapters that are active at a time is a sum of independent events; its mean and
+    variance add up, and a normal bound of `CERTAINTY` deviations covers the busiest hour.
     """
     if not waiting:
         return 0

@@ -1,16 +1,16 @@
 """Keep: bind versions to the servers they are on, as far as valid, and relieve overload."""
 
-import numpy as np
-
-from fleet.placement.items import Ints, Item
-from fleet.placement.servers import FULL, ServerDraft, percent
+from fleet.placement.causes import Limit
+from fleet.placement.items import Item
+from fleet.placement.rules import CLOSED, allows, server_rules
+from fleet.placement.servers import FULL, ServerDraft, SlotShape
 from fleet.placement.state import PlacementState, by_name
 
 
 def keep(state: PlacementState) -> None:
-    """Bind every version where it is, as far as rules, slots and rank still allow.
+    """Bind every version to its present servers, as far as rules, slots and rank still allow.
 
-    Load is not asked here: a server that carries too much is relieved afterwards.
+    Load does not count here: a server that carries too much is relieved afterwards.
     """
     spare = state.fleet.policy.canary_slots
     for item in state.items.values():
@@ -23,9 +23,13 @@ def keep(state: PlacementState) -> None:
             draft = state.drafts.get(name) or _reopen(state, name, item)
             if draft is None or draft.base.name != item.base:
                 continue
-            if _leaves(draft, state, item) or not state.allows(draft, item):
+            if draft.leaving:
+                where = f"{draft.host}/{draft.devices[0].name}" if draft.devices else name
+                state.forced.setdefault(item.adapter, f"`{where}` {draft.leaving}")
                 continue
-            shape: tuple[int, int] | None = (draft.slots, draft.rank)
+            if not allows(state, draft, item):
+                continue
+            shape: SlotShape | None = (draft.slots, draft.rank)
             if item.rank > draft.rank or not draft.has_slot_for(item):
                 shape = None if draft.fixed else state.hardware.shape_with(draft, item, spare)
             if shape is not None and not state.hardware.host_shortage(draft, item, shape[0]):
@@ -33,29 +37,22 @@ def keep(state: PlacementState) -> None:
                 state.bind(item, draft, "")
 
 
-def _leaves(draft: ServerDraft, state: PlacementState, item: Item) -> bool:
-    """Say whether a version must leave because of its server's device, and note why."""
-    if not draft.leaving:
-        return False
-    where = f"{draft.host}/{draft.devices[0].name}" if draft.devices else draft.name
-    state.forced.setdefault(item.adapter, f"`{where}` {draft.leaving}")
-    return True
-
-
 def _reopen(state: PlacementState, name: str, item: Item) -> ServerDraft | None:
-    """Put back a server that is gone, where its device still takes it."""
-    base, host, device = state.places.get(name, ("", None, None))
-    if host is None or device is None or base != item.base or device.state != "active":
+    """Open a server that is gone again, where its device is still free for a server."""
+    if name not in state.places:
         return None
-    if item.pin not in (None, name, host.name) or state.fleet.bases[base].tensor_parallel:
+    base, host, device = state.places[name]
+    if base != item.base or device.state in CLOSED or state.fleet.bases[base].tensor_parallel:
         return None
-    if state.hardware.waits_for(name, host, (device,)):
+    waits = state.hardware.waits_for(name, host, (device,))
+    if waits or Limit.PIN in server_rules(item, host, name):
         return None
     draft = state.open(base, host, (device,))
-    spare = state.fleet.policy.canary_slots
-    shape = state.hardware.shape_with(draft, item, spare) or state.hardware.shape_with(
-        draft, item, 0
+    shapes = (
+        state.hardware.shape_with(draft, item, spare)
+        for spare in (state.fleet.policy.canary_slots, 0)
     )
+    shape = next(filter(None, shapes), None)
     if shape is None:
         state.close(draft)
         return None
@@ -67,9 +64,9 @@ def _reopen(state: PlacementState, name: str, item: Item) -> ServerDraft | None:
 def relieve(state: PlacementState) -> None:
     """Take versions off overloaded servers, as few as possible; they look for another place.
 
-    A running server is relieved only where it carries more than half-way between what a new
-    placement may take and everything: a small change of demand moves nothing. One that is gone
-    and starts again may take what a new one may.
+    A running server is relieved only where it carries more than half-way between the load that a
+    new placement may take and all that it could carry: a small change of demand moves nothing. A
+    server that is gone and starts again may take as much as a new server.
     """
     slack = int(FULL * (1 + state.fleet.policy.utilization) / 2 / state.fleet.policy.utilization)
     for draft in by_name(state.drafts.values()):
@@ -84,7 +81,7 @@ def relieve(state: PlacementState) -> None:
             state.relieved[item.adapter] = draft.name
             state.forced[item.adapter] = (
                 f"`{draft.name}` is overloaded at {hour:02}:00 UTC, "
-                f"{_percent(state, used)} of its throughput"
+                f"{state.hardware.peak_percent(used)} of its throughput"
             )
             used = state.hardware.used(draft)
 
@@ -97,29 +94,23 @@ def put_back(state: PlacementState) -> None:
             continue
         if not draft.live or state.hardware.host_shortage(draft, item, draft.slots):
             continue
-        if item.rank <= draft.rank and state.allows(draft, item):
+        if item.rank <= draft.rank and allows(state, draft, item):
             state.bind(item, draft, "")
             del state.forced[item.adapter]
 
 
-def _percent(state: PlacementState, used: Ints) -> str:
-    return percent(int(used.max()) * state.fleet.policy.utilization / FULL)
-
-
 def _heaviest(draft: ServerDraft, hour: int) -> Item | None:
     """Return the version whose leaving relieves an hour most; None where none does."""
-    movable = [
+    movable = (
         item
         for _, item in sorted(draft.residents.items())
         if item.pin is None and draft.aliases[item.alias] == 1 and int(item.load.tokens[hour]) > 0
-    ]
-    if not movable:
-        return None
-    return movable[int(np.argmax([int(item.load.tokens[hour]) for item in movable]))]
+    )
+    return max(movable, key=lambda item: int(item.load.tokens[hour]), default=None)
 
 
 def close_empty(state: PlacementState) -> None:
-    """Give back the devices of servers that hold nothing and whose base needs no room."""
+    """Give back the devices of empty servers whose base needs no room."""
     needed = {item.base for item in state.missing()}
     for name, draft in list(state.drafts.items()):
         idle = not draft.held and not draft.names

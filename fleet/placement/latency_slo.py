@@ -8,7 +8,7 @@ even while idle. Late answers warn where the promise is declared or the speed me
 - Under load the planner already fills servers by their deadlines.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import inf, isfinite
@@ -19,7 +19,9 @@ from fleet.hardware import BaseSpec, DeviceSpec, Profile
 from fleet.names import alias_of
 from fleet.placement.accounts import AdapterAccount, ServerAccount
 from fleet.placement.causes import Limit, Obstacle
+from fleet.placement.items import Item
 from fleet.spec import AdapterSpec, FleetSpec
+from fleet.vllm import rank_bucket
 
 SHOWN = 3
 """Upper bound of the answers that a warning names."""
@@ -27,7 +29,7 @@ SHOWN = 3
 
 @dataclass(frozen=True, slots=True)
 class LatencyAnswer:
-    """How long an adapter's answers take in the worst hour of those in which it is asked."""
+    """Time of an adapter's answers in the slowest hour of those with requests."""
 
     adapter: str
     server: str
@@ -38,19 +40,19 @@ class LatencyAnswer:
     """Infinite: its server is asked for more than it can decode."""
     promised_s: float
     declared: bool
-    """Whether a tier declares it; else it is the usual p95 of the latency class."""
+    """Whether a tier declares the promise; else it is the usual p95 of the latency class."""
     basis: str
 
     @property
     def late(self) -> bool:
-        """Whether it takes longer than promised."""
+        """Whether the answers take longer than promised."""
         return self.seconds > self.promised_s
 
 
 def answer_of(
     own: AdapterAccount, declared: AdapterSpec | None, account: ServerAccount
 ) -> LatencyAnswer | None:
-    """Return how long an adapter's answers take on its server; None: not known, or not asked.
+    """Return the time of an adapter's answers on its server; None: not known, or no requests.
 
     As in `fleet.capacity.decode_law.step_within`: the step under way, the prompt, a step a token.
     """
@@ -72,12 +74,12 @@ def answer_of(
 
 
 def answers_of(fleet: FleetSpec, accounts: Iterable[ServerAccount]) -> Iterator[LatencyAnswer]:
-    """Yield how long the answers of every adapter take, by server and name."""
+    """Yield the time of every adapter's answers, by server and name."""
     for account in accounts:
         for own in account.residents:
-            found = answer_of(own, fleet.adapters.get(alias_of(own.adapter)), account)
-            if found is not None:
-                yield found
+            answer = answer_of(own, fleet.adapters.get(alias_of(own.adapter)), account)
+            if answer is not None:
+                yield answer
 
 
 def late(fleet: FleetSpec, accounts: Iterable[ServerAccount]) -> Diagnostic | None:
@@ -86,21 +88,23 @@ def late(fleet: FleetSpec, accounts: Iterable[ServerAccount]) -> Diagnostic | No
     Answers that are neither declared nor measured are left to `explain`: a warning in every plan
     is no warning.
     """
-    answers = answers_of(fleet, accounts)
-    late_answers = (
-        answer for answer in answers if answer.late and (answer.declared or measured(answer.basis))
+    answers = sorted(
+        (
+            answer
+            for answer in answers_of(fleet, accounts)
+            if answer.late and (answer.declared or measured(answer.basis))
+        ),
+        key=lambda own: (not own.declared, -own.seconds / own.promised_s, own.adapter, own.server),
     )
-    found = sorted(late_answers, key=_worst_first)
-    if not found:
+    if not answers:
         return None
-    texts = "; ".join(_text_of(answer) for answer in found[:SHOWN])
-    more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    ways = "promise more time (`slo` of the tier), ask for fewer tokens, or use a faster device"
-    hint, command = ways, f"fleetctl explain adapter/{found[0].adapter}@{found[0].server}"
-    guessed = next((answer.server for answer in found if not measured(answer.basis)), None)
-    if guessed is not None:
-        hint = f"measure first, this is an estimate; then {ways}"
-        command = f"fleetctl calibrate {guessed}"
+    texts = "; ".join(_text_of(answer) for answer in answers[:SHOWN])
+    more = f"; and {len(answers) - SHOWN} more" if len(answers) > SHOWN else ""
+    hint = "promise more time (`slo` of the tier), ask for fewer tokens, or use a faster device"
+    command = f"fleetctl explain adapter/{answers[0].adapter}@{answers[0].server}"
+    if estimated := [answer.server for answer in answers if not measured(answer.basis)]:
+        hint = f"measure first, this is an estimate; then {hint}"
+        command = f"fleetctl calibrate {estimated[0]}"
     return Diagnostic(
         "FC2011",
         "Answers come later than promised",
@@ -108,15 +112,6 @@ def late(fleet: FleetSpec, accounts: Iterable[ServerAccount]) -> Diagnostic | No
         hint=hint,
         command=command,
         severity="warning",
-    )
-
-
-def _worst_first(latency_answer: LatencyAnswer) -> tuple[bool, float, str, str]:
-    return (
-        not latency_answer.declared,
-        -latency_answer.seconds / latency_answer.promised_s,
-        latency_answer.adapter,
-        latency_answer.server,
     )
 
 
@@ -139,25 +134,17 @@ def measured(basis: str) -> bool:
 
 
 def too_slow(
-    fleet: FleetSpec,
-    adapter: AdapterSpec | None,
-    base: BaseSpec,
-    device: DeviceSpec,
-    tensor_parallel: int,
-    rank: int,
+    fleet: FleetSpec, item: Item, base: BaseSpec, devices: Sequence[DeviceSpec]
 ) -> Obstacle | None:
-    """Return what keeps an adapter off a kind of server: even idle, it misses a declared p95.
+    """Return the obstacle of a server on these devices that misses a declared p95 even idle.
 
-    Args:
-        fleet: With the measurements.
-        adapter: None: not declared.
-        base: What the server serves.
-        device: One of its devices.
-        tensor_parallel: Number of its devices.
-        rank: The least `max_lora_rank` that a server for the adapter may have.
+    None: no p95 is declared, nothing was measured, or the server is not ours.
     """
-    if adapter is None or adapter.demand is None or not adapter.promised:
+    adapter = fleet.adapters.get(item.alias)
+    if adapter is None or adapter.demand is None or not adapter.promised or not devices:
         return None
+    device, tensor_parallel = devices[0], len(devices)
+    rank = base.max_lora_rank or rank_bucket(item.rank) or 0
     step, prompt = idle_speed(fleet.profiles, base, device.kind, device.vllm, tensor_parallel, rank)
     seconds = adapter.demand.output_tokens * step + adapter.demand.prompt_tokens * prompt
     if seconds <= adapter.slo_s:
@@ -180,7 +167,7 @@ def idle_speed(
     tensor_parallel: int,
     rank: int,
 ) -> tuple[float, float]:
-    """Return the seconds of a step, and of a prompt's token, for one request alone.
+    """Return the seconds of a step, and of a prompt's token, for a request alone.
 
     0 where they were not measured.
     """
@@ -192,7 +179,7 @@ def idle_speed(
 
 
 def slowest(fleet: FleetSpec, accounts: Mapping[str, ServerAccount]) -> LatencyAnswer | None:
-    """Return the answer that takes the largest part of what is promised."""
+    """Return the answer that takes the largest part of its promised time."""
     return max(
         answers_of(fleet, accounts.values()),
         key=lambda answer: (

@@ -1,11 +1,10 @@
 """Latency swaps: versions with promised latencies change places, for fewer late answers.
 
-An answer of few tokens feels every slow step, a long one only their mean. So versions that are
+An answer of few tokens feels every slow step, a long answer only their mean. So versions that are
 new where they stand change places, or move into free slots, until fewer promises are in danger:
 no server is opened or restarted, and nothing that runs already moves.
 """
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -18,8 +17,9 @@ from fleet.hardware import Speed
 from fleet.names import adapter_address
 from fleet.placement.devices import Devices
 from fleet.placement.items import ACTIVE_UNIT, RATE_UNIT, Ints, Item
+from fleet.placement.rules import allows
 from fleet.placement.servers import FULL, ServerDraft
-from fleet.placement.state import PlacementState, by_name
+from fleet.placement.state import PlacementState
 
 Floats = NDArray[np.float64]
 
@@ -29,11 +29,11 @@ PATIENCE = 3.0
 """Multiple of an idle server's time within which a promise counts as kept that even an idle server
 breaks."""
 CALM, LATE = 0.6, 0.8
-"""Parts of the promised time that the expected one may take, scatter included: up to the first a
+"""Parts of the promised time that the expected time may take, scatter included: up to the first a
 promise is safe, from the second on it counts as broken. Of the simulated day of `tests/bench/peers`
 7 % of the promises between 0.5 and 0.65, and 35 % of those above, are broken."""
 DANGER = 1_000
-"""What a broken promise counts."""
+"""Danger of a broken promise; 0 is that of a safe promise."""
 
 
 @dataclass(slots=True, eq=False)
@@ -43,39 +43,39 @@ class LatencyRisk:
     items: Sequence[Item]
     drafts: Sequence[ServerDraft]
     draft_of: Ints
-    """Index of the server that each item is on."""
+    """By item: the index of its server."""
     movable: NDArray[np.bool_]
-    """Whether an item is new where it stands, and may be elsewhere as well."""
+    """By item: whether it is new where it stands, and may be elsewhere as well."""
     speeds: Sequence[Speed]
     limit: Floats
-    """What each server may carry while one adapter is active, in `RATE_UNIT`ths."""
+    """By server: the load that it may carry while a single adapter is active, in `RATE_UNIT`ths."""
     rank: Ints
-    """Of each item."""
+    """By item."""
     width: Ints
-    """`max_lora_rank` of each server."""
+    """By server: `max_lora_rank`."""
     length: Floats
-    """Steps of each item's usual answer."""
+    """By item: steps of its usual answer."""
     promised: Floats
-    """Seconds."""
+    """By item: seconds."""
     day: Ints
-    """Index into `hours` of the hours in which each item is asked."""
+    """By item: index into `hours` of the hours in which it has load."""
     hours: NDArray[np.bool_]
     """Distinct sets of hours, shape `(sets, 24)`."""
     tokens: Ints
-    """Of each server, shape `(servers, 24)`."""
+    """By server, shape `(servers, 24)`."""
     active: Ints
     danger: Ints
-    """Of each item on each server as it is loaded now: 0, safe, to `DANGER`."""
+    """By item and server, as the server is loaded now: 0, safe, to `DANGER`."""
 
     def look(self, server: int) -> None:
-        """Take over what a server carries now."""
+        """Update the load of a server, and the danger of all items on the server."""
         draft = self.drafts[server]
         self.tokens[server], self.active[server] = draft.tokens, draft.active
         every = np.arange(len(self.items))
         self.danger[:, server] = self.at(server, every, draft.tokens, draft.active)
 
     def at(self, server: int, indexes: Ints, tokens: Ints, active: Ints) -> Ints:
-        """Return the danger of some items on a server that carries so much in each hour.
+        """Return the danger of some items on a server with this load by hour.
 
         A step as in `fleet.capacity.step_under_load`; servers that share a device take turns
         on it. The scatter of an answer's time falls with the root of its steps.
@@ -92,7 +92,7 @@ class LatencyRisk:
         return np.asarray(np.maximum((part - CALM) / (LATE - CALM), 0) * DANGER).astype(np.int64)
 
     def bears(self, server: int, tokens: Ints, active: Ints) -> bool:
-        """Say whether a server carries so much in each hour, or no more than it does now."""
+        """Say whether a server may carry this load by hour, or carries as much now."""
         return self._taken(server, tokens, active) <= max(
             FULL, self._taken(server, self.tokens[server], self.active[server])
         )
@@ -106,18 +106,19 @@ class LatencyRisk:
         return np.flatnonzero(self.draft_of == server)
 
     def here(self) -> Ints:
-        """Return the danger of each item where it is."""
+        """Return the danger of every item on its server."""
         return np.asarray(self.danger[np.arange(len(self.items)), self.draft_of])
 
 
 def latency_risk_of(hardware: Devices, drafts: Sequence[ServerDraft]) -> LatencyRisk | None:
     """Return the risk on a base's servers; None where their speed is not known."""
     profiles = hardware.fleet.profiles
-    found = [
-        speed_of(profiles, draft.base, draft.devices[0], len(draft.devices), draft.rank)[0]
+    speeds = [
+        speed
         for draft in drafts
+        for device, number in [(draft.devices[0], len(draft.devices))]
+        if (speed := speed_of(profiles, draft.base, device, number, draft.rank)[0]) is not None
     ]
-    speeds = [speed for speed in found if speed is not None]
     limits = [hardware.throughput(draft, draft.slots, draft.rank).limit for draft in drafts]
     if len(speeds) < len(drafts) or not all(0 < limit < inf for limit in limits):
         return None
@@ -129,7 +130,7 @@ def latency_risk_of(hardware: Devices, drafts: Sequence[ServerDraft]) -> Latency
     risk = LatencyRisk(
         items, drafts,
         np.array([place for place, _ in pairs], dtype=np.int64),
-        np.array([is_movable(drafts[place], item) for place, item in pairs]),
+        np.array([drafts[place].is_movable(item) for place, item in pairs]),
         speeds, np.array(limits) * RATE_UNIT,
         np.array([item.rank for item in items], dtype=np.int64),
         np.array([draft.rank for draft in drafts], dtype=np.int64),
@@ -145,53 +146,39 @@ def latency_risk_of(hardware: Devices, drafts: Sequence[ServerDraft]) -> Latency
     return risk
 
 
-def is_movable(draft: ServerDraft, item: Item) -> bool:
-    """Say whether a version is new where it stands, and may be elsewhere as well."""
-    alone = draft.aliases[item.alias] == 1
-    return not item.prior and item.pin is None and alone and item.adapter not in draft.held
-
-
 WORK = 300_000
-"""Versions of a base times exchanges that are looked for, after which the search gives up."""
+"""Upper bound of the versions of a base times the exchanges that are tried."""
 LOOKED_AT = 6
-"""Promising exchanges that are tried for one version, and as many free slots."""
+"""Upper bound of the exchanges that are tried for a version, and of the free slots."""
 REASON = "what it promises is kept more surely here than elsewhere"
-
-Going = tuple[Item, ServerDraft, ServerDraft]
-"""An item, its server, and its next server."""
 
 
 def keep_promises(state: PlacementState) -> None:
-    """Exchange newly placed versions of each base between its servers, for fewer late answers."""
-    groups: dict[str, list[ServerDraft]] = defaultdict(list)
-    for draft in by_name(state.drafts.values()):
-        if draft.devices and not draft.closed and draft.residents:
-            groups[draft.base.name].append(draft)
-    for group in groups.values():
-        new = any(is_movable(draft, item) for draft in group for item in draft.residents.values())
+    """Exchange newly placed versions between servers of a base, for fewer late answers.
+
+    The version in the greatest danger gets a better place first, again and again.
+    """
+    for group in state.open_groups():
+        new = any(draft.is_movable(item) for draft in group for item in draft.residents.values())
         risk = latency_risk_of(state.hardware, group) if new and len(group) > 1 else None
-        if risk is not None:
-            _settle(state, risk)
-
-
-def _settle(state: PlacementState, risk: LatencyRisk) -> None:
-    """Look for a better place for the version in the greatest danger, again and again."""
-    waiting = risk.movable.copy()
-    for _ in range(WORK // len(risk.items)):
-        here = np.where(waiting, risk.here(), 0)
-        item = int(here.argmax())
-        if not here[item]:
-            return
-        waiting[item] = any(_tried(state, risk, item, *change) for change in _promising(risk, item))
+        if risk is None:
+            continue
+        waiting = risk.movable.copy()
+        for _ in range(WORK // len(risk.items)):
+            here = np.where(waiting, risk.here(), 0)
+            item = int(here.argmax())
+            if not here[item]:
+                break
+            changes = _promising(risk, item)
+            waiting[item] = any(_tried(state, risk, item, *change) for change in changes)
 
 
 def _promising(risk: LatencyRisk, item: int) -> Iterator[tuple[int, int | None]]:
-    """Yield servers to go to, each with an item that comes instead, or None; best ones first."""
+    """Yield servers to go to, with an item that comes instead, or None; the best first."""
     at, there = int(risk.draft_of[item]), risk.danger[item]
     wide = risk.width >= risk.rank[item]
-    able = (
-        risk.movable & (risk.draft_of != at) & wide[risk.draft_of] & (risk.rank <= risk.width[at])
-    )
+    able = risk.movable & (risk.draft_of != at) & (risk.rank <= risk.width[at])
+    able &= wide[risk.draft_of]
     gain = there[at] - there[risk.draft_of] + risk.here() - risk.danger[:, at]
     gain = np.where(able, gain, 0)
     for other in np.argsort(-gain, kind="stable")[:LOOKED_AT].tolist():
@@ -210,10 +197,10 @@ def _tried(
     at = int(risk.draft_of[item])
     if not _lowers(risk, item, server, other):
         return False
-    going = [(risk.items[item], risk.drafts[at], risk.drafts[server])]
+    moves = [(risk.items[item], risk.drafts[at], risk.drafts[server])]
     if other is not None:
-        going.append((risk.items[other], risk.drafts[server], risk.drafts[at]))
-    if not _exchanged(state, going):
+        moves.append((risk.items[other], risk.drafts[server], risk.drafts[at]))
+    if not _exchanged(state, moves):
         return False
     risk.draft_of[item] = server
     if other is not None:
@@ -224,7 +211,7 @@ def _tried(
 
 
 def _lowers(risk: LatencyRisk, item: int, server: int, other: int | None) -> bool:
-    """Say whether both servers carry what they then have, in less danger altogether."""
+    """Say whether both servers carry their loads after an exchange, in less danger altogether."""
     at, comes = int(risk.draft_of[item]), [] if other is None else [other]
     before = after = 0
     for place, gone, new in ((at, [item], comes), (server, comes, [item])):
@@ -245,24 +232,20 @@ def _lowers(risk: LatencyRisk, item: int, server: int, other: int | None) -> boo
     return after < before
 
 
-def _exchanged(state: PlacementState, going: list[Going]) -> bool:
-    """Move items where rules and slots allow; else leave all as it is and say so."""
-    reasons = [state.why.get(adapter_address(item.adapter, at.name), "") for item, at, _ in going]
-    for item, source, _ in going:
+def _exchanged(state: PlacementState, moves: list[tuple[Item, ServerDraft, ServerDraft]]) -> bool:
+    """Move items to their next servers where rules and slots allow all moves; say so."""
+    reasons = [state.why.get(adapter_address(item.adapter, at.name), "") for item, at, _ in moves]
+    for item, source, _ in moves:
         state.release(item, source)
     placed: list[tuple[Item, ServerDraft]] = []
-    for item, _, target in going:
-        kept = 0 if target.fixed else state.fleet.policy.canary_slots
-        fits = target.has_slot_for(item, kept) and not state.hardware.host_shortage(
-            target, item, target.slots
-        )
-        if fits and state.allows(target, item):
+    for item, _, target in moves:
+        if state.has_room_for(target, item) and allows(state, target, item):
             state.bind(item, target, REASON)
             placed.append((item, target))
-    if len(placed) == len(going):
+    if len(placed) == len(moves):
         return True
     for item, target in placed:
         state.release(item, target)
-    for (item, source, _), reason in zip(going, reasons, strict=True):
+    for (item, source, _), reason in zip(moves, reasons, strict=True):
         state.bind(item, source, reason)
     return False

@@ -1,33 +1,94 @@
-"""Live servers: the servers that run now, as drafts to start from."""
+"""Live servers: the state that a search starts from, with the servers that run now as drafts."""
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from functools import cache
 
 from fleet.capacity import least_bytes, shape_of
 from fleet.hardware import AttachedServerSpec, BaseSpec, DeviceSpec, HostSpec
+from fleet.names import server_name
 from fleet.placement.devices import Devices
+from fleet.placement.items import NOWHERE, ReplicaSteps, items_of
+from fleet.placement.rules import CLOSED, anti_affinity_of, is_open_to
+from fleet.placement.server_types import limits_of
 from fleet.placement.servers import ServerDraft
+from fleet.placement.state import PlacementState
 from fleet.resources import Server, ServerFlags, State
 from fleet.rollouts import RolloutTargets
-from fleet.spec import FleetSpec
-from fleet.vllm import flag_drift, host_bytes, known_flags, servers_per_device_of
+from fleet.spec import AdapterSpec, FleetSpec, Spread
+from fleet.vllm import flag_drift, host_bytes, known_flags, rank_bucket, servers_per_device_of
 
-Places = Mapping[str, tuple[str, HostSpec, DeviceSpec]]
-"""By name that a server would get: its base, host and first device."""
+DRAINING = "is draining"
 
 
-def open_live(
-    fleet: FleetSpec, targets: RolloutTargets, live: State, places: Places, hardware: Devices
-) -> dict[str, ServerDraft]:
-    """Return the servers that exist and may go on, by name, with their devices' memory taken.
+def placement_state_of(
+    fleet: FleetSpec, targets: RolloutTargets, live: State, failed: Mapping[str, int] | None = None
+) -> PlacementState:
+    """Return the state with everything that is live, and nothing placed.
 
-    Servers that do not answer take their device and are not returned.
+    `failed` counts, by alias, the numbers of replicas that were tried and found no place.
     """
+    hardware = Devices(fleet)
+    places = {
+        server_name(base, host.name, device.name): (base, host, device)
+        for base in sorted(fleet.bases)
+        for host in fleet.hosts.values()
+        for device in host.devices
+    }
+    unplaced: dict[str, str] = {}
+
+    @cache
+    def carried(base: str, bucket: int, hosts: tuple[str, ...], spread: Spread) -> ReplicaSteps:
+        there = [fleet.hosts[host] for host in hosts]
+        return limits_of(fleet, fleet.bases[base], bucket, hardware, there, apart=spread == "host")
+
+    @cache
+    def hosts_of(pin: str | None, avoid: frozenset[str], groups: frozenset[str]) -> tuple[str, ...]:
+        hosts = sorted(fleet.hosts.items())
+        return tuple(name for name, host in hosts if is_open_to(host, pin, avoid, groups))
+
+    def limits(declared: AdapterSpec, base: str, rank: int) -> ReplicaSteps:
+        bucket = rank_bucket(rank)
+        if base not in fleet.bases or bucket is None:
+            return NOWHERE
+        groups = frozenset((declared.name.client, declared.tier))
+        hosts = hosts_of(declared.pin, frozenset(declared.avoid), groups)
+        return carried(base, bucket, hosts, declared.spread)
+
+    versions = items_of(fleet, targets, limits, unplaced, failed or {})
+    items = {item.adapter: item for item in sorted(versions, key=lambda item: item.adapter)}
+    drafts = _open_live(fleet, targets, live, hardware)
+    for name in sorted(live.unknown_servers):
+        if name in places:
+            base, host, device = places[name]
+            whole = replace(fleet.bases[base], kv_cache_bytes=None)
+            hardware.put(ServerDraft(name, whole, host.name, (device,), device.port))
+    for draft in drafts.values():
+        if draft.changed and draft.live and (flags := draft.live.flags):
+            # A server that restarts anyway keeps its former slots, if they still fit.
+            slots = draft.base.slots or flags.max_loras
+            rank = draft.base.max_lora_rank or flags.max_lora_rank
+            if least_bytes(hardware.shape(draft, slots, rank)) <= hardware.free(draft):
+                draft.slots, draft.rank = slots, rank
+    return PlacementState(
+        fleet, targets, live, items, hardware, drafts, places, unplaced, anti_affinity_of(items)
+    )  # fmt: skip
+
+
+def _open_live(
+    fleet: FleetSpec, targets: RolloutTargets, live: State, hardware: Devices
+) -> dict[str, ServerDraft]:
+    """Return the servers that exist and may go on, by name, with their devices' memory taken."""
     attached = {
         server.name: (host, server) for host in fleet.hosts.values() for server in host.attached
     }
-    cached = _cached(fleet, targets)
+    cached = {
+        adapter
+        for target in targets.wanted.values()
+        if fleet.adapters[target.alias].residency == "cached"
+        for adapter, _ in target.shares
+    }
     held = _held(targets)
     drafts: dict[str, ServerDraft] = {}
     for name, server in live.servers().items():
@@ -36,47 +97,16 @@ def open_live(
         else:
             draft = _managed(fleet, server, hardware)
             if draft is None and held[name]:
-                _goes(fleet, server, hardware)
+                _note_stopping(fleet, server, hardware)
         if draft is not None:
             drafts[name] = draft
             draft.held = frozenset(held[name])
             if draft.fixed:
                 draft.names |= held[name]
                 draft.cached |= held[name] & cached
-    for name in sorted(live.unknown_servers):
-        if name in places:
-            base, host, device = places[name]
-            whole = replace(fleet.bases[base], kv_cache_bytes=None)
-            hardware.put(ServerDraft(name, whole, host.name, (device,), device.port))
-    for draft in drafts.values():
-        if draft.changed and draft.live and draft.live.flags:
-            _resize(draft, draft.live.flags, hardware)
-    used = {*drafts, *(name for name, its in held.items() if its)}
+    used = {*drafts, *(name for name, versions in held.items() if versions)}
     hardware.listed_now = _listed(fleet, targets, live, used)
     return drafts
-
-
-def _listed(
-    fleet: FleetSpec, targets: RolloutTargets, live: State, used: Collection[str]
-) -> dict[str, dict[str, int]]:
-    """Return what servers may list now, in bytes, by host that declares its memory.
-
-    Those that are of no use any more are left out: they stop before anything is loaded.
-    """
-    limited = {name for name, host in fleet.hosts.items() if host.memory_bytes is not None}
-    found: dict[str, dict[str, int]] = {name: {} for name in sorted(limited)}
-    largest: dict[str, int] = defaultdict(int)
-    for adapter, servers in targets.loaded.items() if limited else ():
-        facts = fleet.versions.get(adapter)
-        for server_name in servers if facts else ():
-            largest[server_name] = max(largest[server_name], facts.bytes if facts else 0)
-    for name, server in live.servers().items() if limited else ():
-        base = fleet.bases.get(server.base)
-        flags = known_flags(base, server) if base else server.flags
-        if name in used and server.host in limited and server.devices and flags is not None:
-            its = host_bytes(flags.max_cpu_loras, largest[name], flags.tensor_parallel)
-            found[server.host][name] = its
-    return found
 
 
 def _held(targets: RolloutTargets) -> dict[str, set[str]]:
@@ -89,14 +119,30 @@ def _held(targets: RolloutTargets) -> dict[str, set[str]]:
     return held
 
 
-def _cached(fleet: FleetSpec, targets: RolloutTargets) -> frozenset[str]:
-    """Return the versions that take no LoRA slot of their own."""
-    return frozenset(
-        adapter
-        for target in targets.wanted.values()
-        if fleet.adapters[target.alias].residency == "cached"
-        for adapter, _ in target.shares
-    )
+def _listed(
+    fleet: FleetSpec, targets: RolloutTargets, live: State, used: Collection[str]
+) -> dict[str, dict[str, int]]:
+    """Return the bytes that servers may list now, by host that declares its memory.
+
+    Servers besides the `used` ones are left out: they stop before anything is loaded.
+    """
+    found: dict[str, dict[str, int]] = {
+        name: {} for name, host in sorted(fleet.hosts.items()) if host.memory_bytes is not None
+    }
+    if not found:
+        return found
+    largest: dict[str, int] = defaultdict(int)
+    for adapter, servers in targets.loaded.items():
+        if facts := fleet.versions.get(adapter):
+            for name in servers:
+                largest[name] = max(largest[name], facts.bytes)
+    for name, server in live.servers().items():
+        base = fleet.bases.get(server.base)
+        flags = known_flags(base, server) if base else server.flags
+        if name in used and server.host in found and server.devices and flags is not None:
+            copies = flags.tensor_parallel
+            found[server.host][name] = host_bytes(flags.max_cpu_loras, largest[name], copies)
+    return found
 
 
 def _attached(
@@ -107,92 +153,69 @@ def _attached(
         return None
     return ServerDraft(
         server.name, base, host.name, (), server.port, declared.max_loras,
-        declared.max_lora_rank, fixed=True, live=server,
-        closed=declared.state != "active",
-        leaving="is draining" if declared.state == "draining" else "",
+        declared.max_lora_rank, fixed=True, live=server, closed=declared.state in CLOSED,
+        leaving=DRAINING if declared.state == "draining" else "",
     )  # fmt: skip
 
 
 def _managed(fleet: FleetSpec, server: Server, hardware: Devices) -> ServerDraft | None:
     """Return a draft of a managed server; None where its device is no longer declared."""
-    host = fleet.hosts.get(server.host)
-    devices = {device.name: device for device in host.devices} if host else {}
-    if not server.devices or any(device not in devices for device in server.devices):
+    declared = _devices(fleet, server)
+    if not server.devices or any(name not in declared for name in server.devices):
         return None
-    declared_devices = tuple(devices[device] for device in server.devices)
+    devices = tuple(declared[name] for name in server.devices)
     base = fleet.bases.get(server.base)
     if base is None:
         draft = ServerDraft(
-            server.name,
-            _undeclared(server),
-            server.host,
-            declared_devices,
-            server.port,
-            live=server,
-        )
-        draft.fixed = True
-        if server.flags is not None:
-            draft.parts = servers_per_device_of(server.flags)
+            server.name, _undeclared(server), server.host, devices, server.port, fixed=True,
+            parts=servers_per_device_of(server.flags) if server.flags else 1, live=server,
+        )  # fmt: skip
         hardware.put(draft)
         return draft
-    if base.tensor_parallel not in (None, len(declared_devices)):
+    if base.tensor_parallel not in (None, len(devices)):
         return None  # a server on other devices takes its place
     flags = known_flags(base, server)
     changed = flag_drift(base, flags, server.digest)
+    states = {device.state for device in devices}
     draft = ServerDraft(
-        server.name, base, server.host, declared_devices, server.port, live=server, changed=changed
-    )
-    states = {device.state for device in declared_devices}
-    draft.closed, draft.leaving = (
-        states != {"active"},
-        "is draining" if "draining" in states else "",
-    )
+        server.name, base, server.host, devices, server.port, fixed=not changed, changed=changed,
+        closed=not states.isdisjoint(CLOSED), leaving=DRAINING if "draining" in states else "",
+        live=replace(server, flags=flags) if flags else server,
+    )  # fmt: skip
     if flags is not None:
         draft.parts = servers_per_device_of(flags)
-        if not _suits(base, declared_devices, flags):
+        if not _suits(base, devices, flags):
             draft.closed, draft.leaving = True, draft.leaving or "is not what it was started for"
-    hardware.put(draft)
-    draft.fixed = not changed
-    if flags is not None:
-        draft.live = replace(server, flags=flags)
         if draft.fixed:
             draft.slots, draft.rank = flags.max_loras, flags.max_lora_rank
             draft.most_listed = flags.max_cpu_loras
+    hardware.put(draft)
     return draft
 
 
-def _suits(base: BaseSpec, declared_devices: tuple[DeviceSpec, ...], flags: ServerFlags) -> bool:
-    """Say whether a running server would start again on its devices as they are declared."""
-    if len({(device.kind, device.memory_bytes) for device in declared_devices}) > 1:
-        return False
-    shape = shape_of(base, declared_devices[0], flags)
-    return least_bytes(shape) <= int(declared_devices[0].memory_bytes * shape.memory_share)
-
-
-def _goes(fleet: FleetSpec, server: Server, hardware: Devices) -> None:
-    """Note a server that another one replaces, on those of its devices that are declared."""
+def _devices(fleet: FleetSpec, server: Server) -> dict[str, DeviceSpec]:
+    """Return the devices of a server that are declared, by name, in the order of the host."""
     host = fleet.hosts.get(server.host)
-    declared_devices = (
-        tuple(device for device in host.devices if device.name in server.devices) if host else ()
+    devices = host.devices if host else ()
+    return {device.name: device for device in devices if device.name in server.devices}
+
+
+def _suits(base: BaseSpec, devices: tuple[DeviceSpec, ...], flags: ServerFlags) -> bool:
+    """Say whether a running server would start again on its devices as they are declared."""
+    if len({(device.kind, device.memory_bytes) for device in devices}) > 1:
+        return False
+    shape = shape_of(base, devices[0], flags)
+    return least_bytes(shape) <= int(devices[0].memory_bytes * shape.memory_share)
+
+
+def _note_stopping(fleet: FleetSpec, server: Server, hardware: Devices) -> None:
+    """Note a server that another server replaces, on those of its devices that are declared."""
+    devices = tuple(_devices(fleet, server).values())
+    draft = ServerDraft(
+        server.name, _undeclared(server), server.host, devices, server.port, live=server
     )
-    for device in declared_devices:
-        draft = ServerDraft(
-            server.name,
-            _undeclared(server),
-            server.host,
-            declared_devices,
-            server.port,
-            live=server,
-        )
+    for device in devices:
         hardware.stopping[server.host, device.name] = draft
-
-
-def _resize(draft: ServerDraft, flags: ServerFlags, hardware: Devices) -> None:
-    """Start a server that restarts anyway with the slots it had, if they still fit."""
-    slots = draft.base.slots or flags.max_loras
-    rank = draft.base.max_lora_rank or flags.max_lora_rank
-    if least_bytes(hardware.shape(draft, slots, rank)) <= hardware.free(draft):
-        draft.slots, draft.rank = slots, rank
 
 
 def _undeclared(server: Server) -> BaseSpec:

@@ -1,7 +1,5 @@
 """Search: keep what is valid, fill open servers, buy missing ones, and improve if asked to.
 
-    open_live -> keep -> relieve -> fill -> buy -> level -> keep_promises -> (consolidate) -> result
-
 Nothing moves without need. Work grows with versions plus servers, not with their product.
 
 `attempt` places everything once. A greedy choice may take the only place that another version
@@ -20,45 +18,46 @@ from fleet.errors import PlacementError
 from fleet.placement.buy import buy
 from fleet.placement.consolidate import consolidate, cost, level, repacked
 from fleet.placement.fill import fill, place_first, restart, spare
-from fleet.placement.infeasible import diagnose
 from fleet.placement.items import Item
 from fleet.placement.keep import close_empty, keep, put_back, relieve
 from fleet.placement.latency_swaps import keep_promises
+from fleet.placement.live_servers import placement_state_of
 from fleet.placement.result import PlacementResult, result
-from fleet.placement.state import PlacementState, SearchLimits, placement_state_of, silent_servers
+from fleet.placement.state import PlacementState, SearchLimits
+from fleet.placement.unplaced import diagnose
 from fleet.resources import State
 from fleet.rollouts import RolloutTargets
 from fleet.spec import FleetSpec
 
 TRIES = 24
-"""Upper bound of the attempts beside the first."""
+"""Upper bound of the attempts besides the first."""
 OTHERS = 400
-"""Upper bound of the versions placed in looking for a cheaper way, summed over the ways."""
+"""Upper bound of the versions placed in the search for a cheaper way, summed over the ways."""
 ROOMIER = 0.85
-"""Part of the declared utilization that servers are asked for where that is no dearer."""
+"""Part of the declared utilization up to which servers are filled where that is no dearer."""
 MOST_OTHERS = 6
-"""Upper bound of the ways that are looked for."""
+"""Upper bound of the other ways that are tried."""
 WORK = 4_000
-"""Versions placed in all attempts, after which no further attempt begins."""
+"""Upper bound of the versions placed in all attempts, roughly."""
 
 
 def attempt(
     fleet: FleetSpec, targets: RolloutTargets, live: State, search: SearchLimits
 ) -> tuple[PlacementState, list[Item]]:
-    """Place what can be placed; return the state, and the versions that find no place.
+    """Place all versions that can be placed; return the state, and the versions without a place.
 
-    Versions that wait for a silent server are not among them. Where no attempt places everything,
-    the state is that of the first.
+    Versions that wait for a silent server are not among the latter. Where no attempt places
+    everything, the state is that of the first attempt.
     """
-    state, failed = _once(fleet, targets, live, search, (), {})
     numbers: dict[str, int] = {}
+    state, failed = _once(fleet, targets, live, search, numbers)
     lacking, size = failed, max(len(state.items), 1)
     if not failed:
         return _cheapest(state, search, min(OTHERS // size, MOST_OTHERS)), []
     while others := {item.alias for item in lacking if numbers.get(item.alias, 0) < item.others}:
         for alias in sorted(others):
             numbers[alias] = numbers.get(alias, 0) + 1
-        other, lacking = _once(fleet, targets, live, search, (), numbers)
+        other, lacking = _once(fleet, targets, live, search, numbers)
         if not lacking:
             return other, []
     first: tuple[str, ...] = ()
@@ -71,7 +70,7 @@ def attempt(
         if first in tried:
             break
         tried.add(first)
-        other, lacking = _once(fleet, targets, live, search, first, numbers)
+        other, lacking = _once(fleet, targets, live, search, numbers, first)
         if not lacking:
             return other, []
     return state, failed
@@ -80,41 +79,32 @@ def attempt(
 def _cheapest(state: PlacementState, search: SearchLimits, tries: int) -> PlacementState:
     """Return the cheapest of some other ways to place a small fleet, or the given state.
 
-    The groups buy in another order, as one may have taken what another one needs more; or an
-    adapter that is new has another number of replicas.
+    The orders buy in another sequence, as an order may have taken devices that another order needs
+    more; or an adapter that is new has another number of replicas.
     """
     if not tries or not state.groups:
         return state
-    several = sorted({
-        item.alias for item in state.items.values() if item.others and not item.prior
-    })  # fmt: skip
-    turns: list[tuple[int, dict[str, int]]] = [
-        (first_group, {}) for first_group in range(1, state.groups)
-    ]
-    for first_group, numbers in (turns + [(0, {alias: 1}) for alias in several])[: tries - 1]:
-        other, lacking = _once(
-            state.fleet, state.targets, state.live, search, (), numbers, first_group=first_group
-        )
+    several = {item.alias for item in state.items.values() if item.others and not item.prior}
+    ways: list[tuple[int, dict[str, int]]] = [(group, {}) for group in range(1, state.groups)]
+    ways += [(0, {alias: 1}) for alias in sorted(several)]
+    targets, live = state.targets, state.live
+    for first_group, numbers in ways[: tries - 1]:
+        other, lacking = _once(state.fleet, targets, live, search, numbers, (), first_group)
         if not lacking and cost(other) < cost(state):
             state = other
-    return _roomier(state, search)
-
-
-def _roomier(state: PlacementState, search: SearchLimits) -> PlacementState:
-    """Return a placement that leaves more room on each server, where that costs nothing.
-
-    Only the first one of a fleet: what runs would have to move.
-    """
+    # More room on every server, where that costs nothing and no running version has to move.
     if any(draft.live for draft in state.drafts.values()):
         return state
-    fleet = state.fleet
-    policy = replace(fleet.policy, utilization=ROOMIER * fleet.policy.utilization)
-    roomy = replace(fleet, policy=policy)
-    other, lacking = _once(roomy, state.targets, state.live, search, (), {})
-    if lacking or cost(other) > cost(state):
-        return state
-    other.fleet = other.hardware.fleet = fleet
-    return other
+    policy = state.fleet.policy
+    roomier = replace(policy, utilization=ROOMIER * policy.utilization)
+    other, lacking = _once(replace(state.fleet, policy=roomier), targets, live, search, {})
+    return state if lacking or cost(other) > cost(state) else _declared(other, state.fleet)
+
+
+def _declared(state: PlacementState, fleet: FleetSpec) -> PlacementState:
+    """Return a state that was placed under another policy, with the declared fleet."""
+    state.fleet = state.hardware.fleet = fleet
+    return state
 
 
 def _once(
@@ -122,8 +112,8 @@ def _once(
     targets: RolloutTargets,
     live: State,
     search: SearchLimits,
-    first: tuple[str, ...],
     numbers: Mapping[str, int],
+    first: tuple[str, ...] = (),
     first_group: int = 0,
 ) -> tuple[PlacementState, list[Item]]:
     """Place the versions named in `first`, and then all others."""
@@ -134,16 +124,14 @@ def _once(
     place_first(state, first)
     for item in state.missing():
         if item.rank == 0:
-            state.unplaced[item.adapter] = (
-                "it is not in fleet.lock, so it can only stay where it is"
-            )
+            why = "it is not in fleet.lock, so it can only stay where it is"
+            state.unplaced[item.adapter] = why
     fill(state)
     buy(state, search, first_group)
     spare(state)
     restart(state)
     put_back(state)
-    failed = [item for item in state.missing() if not silent_servers(fleet, live, item)]
-    return state, failed
+    return state, [item for item in state.missing() if not state.silent_servers(item)]
 
 
 USUAL = SearchLimits()
@@ -152,7 +140,7 @@ USUAL = SearchLimits()
 def place(
     fleet: FleetSpec, targets: RolloutTargets, live: State, search: SearchLimits = USUAL
 ) -> PlacementResult:
-    """Decide where every wanted version goes.
+    """Return the servers of a fleet, and the versions on them.
 
     Invariants: a version that is loaded in a valid place stays there unless `search` asks for
     more; no server gets more versions than slots, more load in any hour than it may carry, nor
@@ -160,17 +148,21 @@ def place(
     nothing changes. The order of declarations does not matter.
 
     Raises:
-        PlacementError: FC2001 to FC2006, each naming the constraint that binds.
+        PlacementError: FC2001 to FC2010, naming the limit that leaves no place.
     """
     state, failed = attempt(fleet, targets, live, search)
     if failed:
         raise PlacementError(*diagnose(failed, state))
     if fleet.policy.share_devices and any(draft.live is None for draft in state.drafts.values()):
-        state = _cheaper_whole(state, search)
+        # A part of a device is bought at its part of the price, and the rest may find no taker.
+        undivided = replace(fleet, policy=replace(fleet.policy, share_devices=False))
+        whole, failed = attempt(undivided, targets, live, search)
+        if not failed and cost(whole) < cost(state):
+            state = _declared(whole, fleet)
     for item in state.missing():
-        silent = silent_servers(fleet, live, item)
         state.unplaced[item.adapter] = (
-            f"{', '.join(silent)} does not answer, and no other server of `{item.base}` has room"
+            f"{', '.join(state.silent_servers(item))} does not answer, and no other server of "
+            f"`{item.base}` has room"
         )
     level(state)
     keep_promises(state)
@@ -179,17 +171,3 @@ def place(
     elif search.max_moves:
         consolidate(state, search.max_moves)
     return result(state)
-
-
-def _cheaper_whole(state: PlacementState, search: SearchLimits) -> PlacementState:
-    """Return the state without further divided devices, where that is cheaper.
-
-    A part of a device is bought at its part of the price, and the rest may find no taker.
-    """
-    fleet = state.fleet
-    undivided = replace(fleet, policy=replace(fleet.policy, share_devices=False))
-    whole, failed = attempt(undivided, state.targets, state.live, search)
-    if failed or cost(whole) >= cost(state):
-        return state
-    whole.fleet = whole.hardware.fleet = fleet
-    return whole

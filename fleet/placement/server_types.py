@@ -1,25 +1,28 @@
-"""Server types: the ways in which declared devices can hold servers of a base."""
+"""Server types: the ways in which devices can hold servers of a base, with loads and prices."""
 
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from itertools import product
 from math import inf
+
+import numpy as np
 
 from fleet.capacity import NO_REQUEST_MIX, ServerShape, least_bytes, throughput_of
 from fleet.hardware import BaseSpec, DeviceSpec, HostSpec
+from fleet.packing import PRICE_UNIT, Instance
+from fleet.packing import lower_bound as price_bound
 from fleet.placement.devices import Devices
-from fleet.placement.items import NOWHERE, ReplicaSlot, ReplicaSteps
+from fleet.placement.items import NOWHERE, RATE_UNIT, Ints, Item, ReplicaSlot, ReplicaSteps
+from fleet.placement.state import PlacementState
 from fleet.spec import FleetSpec
-from fleet.vllm import SERVERS_PER_DEVICE, slots_bucket
+from fleet.vllm import SERVERS_PER_DEVICE, rank_bucket, slots_bucket
 
 TENSOR_PARALLEL_SIZES = (1, 2, 4, 8)
 """Numbers of devices that a server may stand on."""
 
 ServerTypeKey = tuple[float, str, int, str, int, int]
 """Price, kind, memory and vLLM of the device; devices of a server; servers of a device."""
-
-HostDevices = tuple[HostSpec, tuple[DeviceSpec, ...]]
-"""A host, and the devices on it where a server can be opened."""
 
 
 @dataclass(slots=True)
@@ -31,16 +34,29 @@ class ServerType:
     tensor_parallel: int
     parts: int
     price: float
-    """Of one server an hour."""
-    places: list[HostDevices] = field(default_factory=list)
-    """Free ones, those on devices that are divided already first."""
+    """Price of a server an hour."""
+    places: list[tuple[HostSpec, tuple[DeviceSpec, ...]]] = field(default_factory=list)
+    """Free places, those on devices that are divided already first."""
 
     @property
     def label(self) -> ServerTypeKey:
         """Order of types: cheap ones first."""
+        return (self.price, *self.kind)
+
+    @property
+    def kind(self) -> tuple[str, int, str, int, int]:
+        """The label without the price; servers of a kind carry the same load."""
         device = self.device
-        its = device.kind, device.memory_bytes, device.vllm
-        return (self.price, *its, self.tensor_parallel, self.parts)
+        return device.kind, device.memory_bytes, device.vllm, self.tensor_parallel, self.parts
+
+    def shape(self, base: BaseSpec, slots: int, rank: int) -> ServerShape | None:
+        """Return the shape of a server with these slots; None: the memory does not hold them."""
+        shared = self.parts > 1
+        shape = ServerShape(
+            base, self.device, self.tensor_parallel, self.parts, slots, rank, shared=shared
+        )
+        fits = least_bytes(shape) <= int(self.device.memory_bytes * shape.memory_share)
+        return shape if fits else None
 
 
 def every_server_type(fleet: FleetSpec, base: BaseSpec) -> list[ServerType]:
@@ -55,47 +71,32 @@ def every_server_type(fleet: FleetSpec, base: BaseSpec) -> list[ServerType]:
 def server_types_on(
     fleet: FleetSpec, base: BaseSpec, rank: int, usable: list[DeviceSpec]
 ) -> Iterator[tuple[ServerType, tuple[DeviceSpec, ...]]]:
-    """Yield the types, with devices of a host, in which a server of a base has memory for one slot.
+    """Yield the types, with devices of a host, in which a server of a base has a slot at least.
 
     More devices for a server than it needs only cost more.
     """
-    slots = base.slots or 1
-    for tensor_parallel in (
-        (base.tensor_parallel,) if base.tensor_parallel else TENSOR_PARALLEL_SIZES
-    ):
-        if base.shape is not None and base.shape.num_attention_heads % tensor_parallel:
+    groups: dict[tuple[str, int, str, float], list[DeviceSpec]] = defaultdict(list)
+    for device in usable:
+        alike = device.kind, device.memory_bytes, device.vllm, device.price_per_hour
+        groups[alike].append(device)
+    heads = base.shape.num_attention_heads if base.shape else 0
+    shareable = fleet.policy.share_devices and base.kv_cache_bytes is None
+    for number in (base.tensor_parallel,) if base.tensor_parallel else TENSOR_PARALLEL_SIZES:
+        if heads % number:
             continue
         fits = False
-        for parts in _parts(fleet, base, tensor_parallel):
-            for group in _alike(usable):
-                if len(group) < tensor_parallel:
-                    continue
-                shape = ServerShape(
-                    base, group[0], tensor_parallel, parts, slots, rank, shared=parts > 1
-                )
-                if least_bytes(shape) > int(group[0].memory_bytes * shape.memory_share):
+        for parts in SERVERS_PER_DEVICE if shareable and number == 1 else (1,):
+            for group in groups.values():
+                price = sum(device.price_per_hour for device in group[:number]) / parts
+                server_type = ServerType(group[0], number, parts, price)
+                if len(group) < number or not server_type.shape(base, base.slots or 1, rank):
                     continue
                 fits = True
-                price = sum(device.price_per_hour for device in group[:tensor_parallel]) / parts
-                for first in range(0, len(group) - tensor_parallel + 1, tensor_parallel):
-                    devices = tuple(group[first : first + tensor_parallel])
-                    yield ServerType(devices[0], tensor_parallel, parts, price), devices
+                for first in range(0, len(group) - number + 1, number):
+                    devices = tuple(group[first : first + number])
+                    yield ServerType(devices[0], number, parts, price), devices
         if fits:
             return
-
-
-def _parts(fleet: FleetSpec, base: BaseSpec, tensor_parallel: int) -> tuple[int, ...]:
-    shareable = fleet.policy.share_devices and base.kv_cache_bytes is None and tensor_parallel == 1
-    return SERVERS_PER_DEVICE if shareable else (1,)
-
-
-def _alike(devices: list[DeviceSpec]) -> list[list[DeviceSpec]]:
-    """Return the devices of each kind, neighbours side by side."""
-    groups: dict[tuple[str, int, str, float], list[DeviceSpec]] = {}
-    for device in devices:
-        its = device.kind, device.memory_bytes, device.vllm, device.price_per_hour
-        groups.setdefault(its, []).append(device)
-    return list(groups.values())
 
 
 def shape_for(
@@ -108,25 +109,14 @@ def shape_for(
 ) -> ServerShape | None:
     """Return the shape of a server for `count` versions; None where they do not fit.
 
-    Canary slots are kept free, except where not even one version would then find room.
+    Canary slots are kept free, except where not a single version would then find room.
     """
     blocked = 1 if server_type.device.kind.startswith("cpu") else 0
     spare = fleet.policy.canary_slots if spare is None else spare
     for kept in (spare, 0) if count == 1 else (spare,):
         needed = count + blocked + kept
         slots = base.slots or slots_bucket(needed) or 0
-        if slots < needed:
-            continue
-        shape = ServerShape(
-            base,
-            server_type.device,
-            server_type.tensor_parallel,
-            server_type.parts,
-            slots,
-            rank,
-            server_type.parts > 1,
-        )
-        if least_bytes(shape) <= int(server_type.device.memory_bytes * shape.memory_share):
+        if slots >= needed and (shape := server_type.shape(base, slots, rank)):
             return shape
     return None
 
@@ -140,57 +130,125 @@ def limits_of(
     *,
     apart: bool,
 ) -> ReplicaSteps:
-    """Return where servers could be opened on these hosts.
+    """Return the places of an adapter's replicas on these hosts, on devices that are not draining.
 
-    One for each place that a replica may have, on devices that are not draining; none where
-    something else than our own devices could hold it, or a throughput is not known.
-
-    Args:
-        fleet: The declarations.
-        base: What the servers serve.
-        rank: Of the adapter.
-        hardware: With the mix of requests of the fleet's adapters.
-        hosts: Where it may be.
-        apart: Whether its replicas share no host.
+    No place where attached servers could hold the adapter, or a throughput is not known. `apart`
+    says that replicas share no host.
     """
     mix = hardware.request_mixes.get(base.name, NO_REQUEST_MIX)
-    found: list[ReplicaSlot] = []
-
-    @cache
-    def carried(
-        server_type: str, memory: int, vllm: str, tensor_parallel: int, parts: int
-    ) -> float | None:
-        """Return what a server carries; thousands of devices are of a few kinds."""
-        one = alike[server_type, memory, vllm, tensor_parallel, parts]
-        shape = shape_for(fleet, base, one, base.max_lora_rank or rank, 1)
-        if shape is None:
-            return None
-        return throughput_of(shape, mix, fleet.profiles, fleet.policy.utilization).limit
-
-    alike: dict[tuple[str, int, str, int, int], ServerType] = {}
+    limits: dict[tuple[str, int, str, int, int], float | None] = {}
+    slots: list[ReplicaSlot] = []
     for host in hosts:
         best: dict[str, ReplicaSlot] = {}
         usable = [device for device in host.devices if device.state != "draining"]
         for server_type, devices in server_types_on(fleet, base, 1, usable):
-            device = server_type.device
-            its = (
-                device.kind,
-                device.memory_bytes,
-                device.vllm,
-                server_type.tensor_parallel,
-                server_type.parts,
-            )
-            alike.setdefault(its, server_type)
-            limit = carried(*its)
-            if limit is not None:
-                here = best.setdefault(devices[0].name, ReplicaSlot(0.0, 0.0))
-                best[devices[0].name] = max(here, ReplicaSlot(limit, server_type.price))
-        found += [max(best.values())] if apart and best else list(best.values())
-    unknown = any(slot.limit == inf for slot in found) or _attached(fleet, base)
-    return NOWHERE if unknown else ReplicaSteps.of(found)
+            kind, name = server_type.kind, devices[0].name
+            if kind not in limits:  # thousands of devices are of a few kinds
+                shape = shape_for(fleet, base, server_type, base.max_lora_rank or rank, 1)
+                policy = fleet.policy
+                rate = shape and throughput_of(shape, mix, fleet.profiles, policy.utilization)
+                limits[kind] = rate.limit if rate else None
+            if (limit := limits[kind]) is not None:
+                slot = ReplicaSlot(limit, server_type.price)
+                best[name] = max(best.get(name, ReplicaSlot(0.0, 0.0)), slot)
+        slots += [max(best.values())] if apart and best else list(best.values())
+    attached = (server for host in fleet.hosts.values() for server in host.attached)
+    if any(slot.limit == inf for slot in slots) or any(its.base == base.name for its in attached):
+        return NOWHERE
+    return ReplicaSteps.of(slots)
 
 
-def _attached(fleet: FleetSpec, base: BaseSpec) -> bool:
-    return any(
-        attached.base == base.name for host in fleet.hosts.values() for attached in host.attached
+MOST_SLOTS = 128
+"""Upper bound of the versions on a new server in the table."""
+UNLIMITED = 1 << 40
+"""Load in place of an unknown throughput, in `RATE_UNIT`ths of a token per second."""
+
+
+def server_table(
+    state: PlacementState,
+    base: BaseSpec,
+    server_types: Sequence[ServerType],
+    ranks: Sequence[int],
+    busiest: Sequence[float],
+    spare: int | None = None,
+) -> Ints:
+    """Return the load that a server carries in any hour, by type, rank and number of versions.
+
+    0: as many versions find no room. The unit is that of loads. `busiest` has, by number of
+    versions from 1 on, the number that is active at a time; `spare` slots stay free, by default
+    those for canaries.
+    """
+    mix = state.hardware.request_mixes.get(base.name, NO_REQUEST_MIX)
+    utilization, profiles = state.fleet.policy.utilization, state.fleet.profiles
+    most = min(MOST_SLOTS, len(busiest))
+    table = np.zeros((len(server_types), len(ranks), most + 1), dtype=np.int64)
+    for (row, server_type), (width, rank) in product(enumerate(server_types), enumerate(ranks)):
+        for count, active in enumerate(busiest[:most], 1):
+            shape = shape_for(state.fleet, base, server_type, rank, count, spare)
+            if shape is None:
+                break
+            load = throughput_of(shape, mix, profiles, utilization).at(active) * RATE_UNIT
+            table[row, width, count] = int(load) if np.isfinite(load) else UNLIMITED
+    return table
+
+
+def rank_bucket_of(base: BaseSpec, item: Item) -> int:
+    """Return `--max-lora-rank` of a new server for a version; 0 where no rank will do."""
+    bucket = base.max_lora_rank or rank_bucket(item.rank) or 0
+    return bucket if bucket >= item.rank else 0
+
+
+def prices(given: Iterable[float]) -> Ints:
+    """Return prices as the packer's integers; where all are 0, the number of servers counts."""
+    units = np.array([round(price * PRICE_UNIT) for price in given], dtype=np.int64)
+    return units if units.any() else np.ones(len(units), dtype=np.int64)
+
+
+def lower_bound(state: PlacementState) -> float:
+    """Return an hourly price that no placement undercuts.
+
+    A base is priced on its own, as if every kind of device were there without end, no rule
+    held and no two adapters ever slowed each other down; versions on attached servers are free.
+    Where a base was bought for in a single order, the packer's proof counts if it is more. Servers
+    of that proof keep their canary slots free and carry the busiest adapters they might be given.
+    """
+    total = 0.0
+    for name, base in state.fleet.bases.items():
+        bought = [
+            item
+            for item in state.items.values()
+            if item.base == name and item.rank and rank_bucket_of(base, item)
+            if (on := state.bound[item.adapter])
+            if all(server in state.drafts and state.drafts[server].devices for server in on)
+        ]
+        server_types = every_server_type(state.fleet, base)
+        if bought and server_types:
+            proved = state.floors.get(name, 0) / PRICE_UNIT
+            total += max(_bound(state, bought, server_types), proved)
+    return round(total, 6)
+
+
+def _bound(state: PlacementState, items: list[Item], server_types: list[ServerType]) -> float:
+    base = state.fleet.bases[items[0].base]
+    price = prices([server_type.price for server_type in server_types])
+    if not any(server_type.price for server_type in server_types):
+        return 0.0
+    ranks = sorted({rank_bucket_of(base, item) for item in items})
+    aliases = {item.alias: item for item in items}.values()  # versions of an alias share its load
+    least = {alias.alias: state.fleet.adapters[alias.alias].replicas for alias in aliases}
+    copies = [alias for alias in aliases for _ in range(min(least[alias.alias], alias.replicas))]
+    alone = [0.0] * len(copies)
+    table = np.maximum(server_table(state, base, server_types, ranks, alone, spare=0), 0)
+    names = {name: index for index, name in enumerate(sorted({item.alias for item in copies}))}
+    instance = Instance(
+        # As few copies as are declared: the parts of a load that is divided further add up to it.
+        np.array(
+            [item.load.tokens * item.replicas // max(least[item.alias], 1) for item in copies],
+            dtype=np.int64,
+        ),
+        np.array([ranks.index(rank_bucket_of(base, item)) for item in copies], dtype=np.int64),
+        np.array([names[item.alias] for item in copies], dtype=np.int64),
+        table,
+        price,
     )
+    return price_bound(instance) / PRICE_UNIT

@@ -1,4 +1,4 @@
-"""Server drafts: servers as they are filled: versions, slots, load and memory."""
+"""Server drafts: servers during a search, with versions, slots and load."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -15,11 +15,13 @@ PORT_STRIDE = 100
 
 DeviceId = tuple[str, str]
 """Host and device; on an attached server, its name stands for the device."""
+SlotShape = tuple[int, int]
+"""Slots and rank of a server."""
 
 
 @dataclass(slots=True, eq=False)
 class ServerDraft:
-    """A server as it is filled."""
+    """A server during a search."""
 
     name: str
     base: BaseSpec
@@ -30,24 +32,24 @@ class ServerDraft:
     slots: int = 0
     rank: int = 0
     parts: int = 1
-    """Servers among which its devices are divided; 1 where it takes them whole."""
+    """Servers among which the devices are divided; 1: the server takes them whole."""
     most_listed: int | None = None
-    """`max_cpu_loras` of a running server; None: chosen from what it holds."""
+    """`max_cpu_loras` of a running server; None: chosen by the versions placed here."""
     fixed: bool = False
     """True while slots and rank are those of a running server and stay."""
     closed: bool = False
-    """Takes nothing new: its device is cordoned or draining."""
+    """True if no new version comes here, such as on a cordoned or draining device."""
     leaving: str = ""
-    """Why what is here leaves, such as `is draining`; empty when it may stay."""
+    """Why versions leave, such as `is draining`; empty when they may stay."""
     live: Server | None = None
     held: frozenset[str] = frozenset()
-    """What a live server lists now and cannot let go before other things are loaded."""
+    """Versions that a live server lists now and cannot unload before others are loaded."""
     names: set[str] = field(default_factory=set)
     """Versions that are listed at some time of the apply."""
     residents: dict[str, Item] = field(default_factory=dict)
     """Versions that are placed here."""
     cached: set[str] = field(default_factory=set)
-    """Of `names`: those that take no slot of their own."""
+    """Versions of `names` that take no slot of their own."""
     isolation_group: str | None = None
     """Isolation group of the versions here; None: no version is here yet."""
     aliases: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -59,7 +61,7 @@ class ServerDraft:
 
     @property
     def device(self) -> DeviceSpec | None:
-        """Its first device; all are alike."""
+        """The first device; all are alike."""
         return self.devices[0] if self.devices else None
 
     @property
@@ -75,15 +77,20 @@ class ServerDraft:
 
     @property
     def shared(self) -> bool:
-        """True when its memory is a part of the devices and its KV cache what that leaves."""
+        """True when the KV cache takes the rest of the server's part of its devices."""
         return self.base.kv_cache_bytes is None and self.parts > 1
 
+    def is_movable(self, item: Item) -> bool:
+        """Say whether a version is new on the server, and may move."""
+        alone = self.aliases[item.alias] == 1
+        return not item.prior and item.pin is None and alone and item.adapter not in self.held
+
     def added_load(self, item: Item) -> ItemLoad:
-        """Return what an item adds: nothing where another version of its alias is here."""
+        """Return the load that an item adds, 0 where another version of its alias is here."""
         return NOTHING if item.alias in self.aliases else item.load
 
     def slots_needed(self, item: Item | None = None) -> int:
-        """Return the slots that all versions here take, with one more item."""
+        """Return the slots that all versions here take, with a further item."""
         names = len(self.names) - len(self.cached & self.names)
         waiting = [item for item in self.residents.values() if item.cached] if self.cached else []
         if item is not None and item.adapter not in self.names:
@@ -115,7 +122,7 @@ class ServerDraft:
         self.aliases[item.alias] += 1
 
     def remove(self, item: Item) -> None:
-        """Take a placed version away; what a live server lists stays listed for the apply."""
+        """Take a placed version away; a live server's versions stay listed for the apply."""
         del self.residents[item.adapter]
         if not self.residents:
             self.isolation_group = None
@@ -130,13 +137,9 @@ class ServerDraft:
 
 
 FULL = 1_000_000
-"""All of what a server may carry, in millionths."""
+"""The limit of a server's load, in millionths of the limit."""
 
 
 def percent(part: float) -> str:
     """Return a part of 1 as `62 %`."""
     return f"{100 * part:.0f} %"
-
-
-def _takes_all(draft: ServerDraft) -> bool:
-    return draft.base.kv_cache_bytes is None and draft.parts == 1

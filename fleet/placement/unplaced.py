@@ -1,92 +1,78 @@
-"""Unplaced: from the obstacles at all places to the causes, with numbers."""
+"""Unplaced: sums the obstacles at all places up to causes, and causes to errors."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from fleet.capacity import HOURS
+from fleet.errors import Diagnostic, Position
+from fleet.names import alias_of, server_name
 from fleet.placement.causes import Attempt, Limit, Obstacle, PlacementCause, TotalNeed
 from fleet.placement.items import RATE_UNIT, Item
-from fleet.placement.rules import alone_on, places_of
+from fleet.placement.obstacles import alone_on, places_of
+from fleet.placement.rules import CLOSED, server_rules
 from fleet.placement.server_types import every_server_type
 from fleet.placement.state import PlacementState
+from fleet.spec import FleetSpec
 
 _ORDER = {limit: index for index, limit in enumerate(Limit)}
 
 
 def obstacles_of(state: PlacementState, item: Item) -> tuple[Obstacle, ...]:
-    """Return what keeps a version out, the obstacle to look at first in front.
+    """Return the obstacles of a version, the obstacle to look at first in front.
 
-    A place with one kind of obstacle shows a limit that is alone to blame there: without it the
-    version would have a place. Where no place has less than two, those of the place with the
-    fewest are named together.
+    At a place with a single kind of obstacle, that limit alone is to blame: without it the version
+    would have a place. Where every place has several kinds, those of the places with the fewest
+    kinds are named together. Of a kind, the obstacle that lacks the least counts.
     """
-    places = [found for _, found in places_of(state, item) if found]
-    if not places:
+    by_kinds: dict[int, list[Obstacle]] = defaultdict(list)
+    for obstacles in places_of(state, item):
+        by_kinds[len({obstacle.limit for obstacle in obstacles})] += obstacles
+    by_kinds.pop(0, None)
+    if not by_kinds:
         text = f"nothing declared can hold base `{item.base}`"
         return (Obstacle(Limit.REPLICAS, "", text, item.replicas, 0),)
-    single = [found for found in places if len({obstacle.limit for obstacle in found}) == 1]
-    if not single and places:
-        fewest = min(len({obstacle.limit for obstacle in found}) for found in places)
-        single = [
-            found for found in places if len({obstacle.limit for obstacle in found}) == fewest
-        ]
     first: dict[Limit, Obstacle] = {}
-    for found in single:
-        for obstacle in found:
-            known = first.get(obstacle.limit)
-            if known is None or obstacle.need - obstacle.have < known.need - known.have:
-                first[obstacle.limit] = obstacle
+    for obstacle in sorted(by_kinds[min(by_kinds)], key=lambda found: found.need - found.have):
+        first.setdefault(obstacle.limit, obstacle)
     return tuple(first[limit] for limit in sorted(first, key=_ORDER.__getitem__))
 
 
 def causes_of(state: PlacementState, failed: Sequence[Item]) -> tuple[PlacementCause, ...]:
-    """Return the causes by base, the cause to look at first in front; a limit once a base."""
-    found: dict[tuple[str, Limit], list[tuple[Item, Obstacle]]] = defaultdict(list)
+    """Return the causes, the cause to look at first in front; a limit once a base."""
+    kept_out: dict[tuple[str, Limit], list[tuple[Item, Obstacle]]] = defaultdict(list)
     primary: set[tuple[str, Limit]] = set()
     for item in sorted(failed, key=lambda item: item.adapter):
         obstacles = obstacles_of(state, item)
         for obstacle in obstacles:
-            found[item.base, obstacle.limit].append((item, obstacle))
-        if obstacles:
-            primary.add((item.base, obstacles[0].limit))
-    causes = [
-        _cause(state, base, limit, told, primary=(base, limit) in primary)
-        for (base, limit), told in found.items()
-    ]
+            kept_out[item.base, obstacle.limit].append((item, obstacle))
+        primary.add((item.base, obstacles[0].limit))
+    causes = []
+    for (base, limit), pairs in kept_out.items():
+        item, worst = max(pairs, key=lambda pair: pair[1].need - pair[1].have)
+        need, have, text = worst.need, worst.have, worst.text
+        if limit in (Limit.REPLICAS, Limit.HOSTS):
+            need, have = item.replicas, _spots(state, item)
+            kind = "hosts" if limit is Limit.HOSTS else "devices"
+            replicas = "replica" if need == 1 else "replicas"
+            text = f"it wants {need} {replicas} on distinct {kind}, and {have} may hold one"
+        names = tuple(sorted({item.adapter for item, _ in pairs}))
+        first = (base, limit) in primary
+        causes.append(PlacementCause(limit, base, names, first, text, need, have, worst.hour))
     return tuple(
         sorted(causes, key=lambda cause: (not cause.primary, cause.base, _ORDER[cause.limit]))
     )
 
 
-def _cause(
-    state: PlacementState,
-    base: str,
-    limit: Limit,
-    told: list[tuple[Item, Obstacle]],
-    *,
-    primary: bool,
-) -> PlacementCause:
-    """Return what a limit does to versions of a base as a cause."""
-    item, worst = max(told, key=lambda pair: pair[1].need - pair[1].have)
-    need, have, text = worst.need, worst.have, worst.text
-    if limit in (Limit.REPLICAS, Limit.HOSTS):
-        have = _spots(state, item)
-        what = "hosts" if limit is Limit.HOSTS else "devices"
-        wanted = "replica" if item.replicas == 1 else "replicas"
-        text = f"it wants {item.replicas} {wanted} on distinct {what}, and {have:.0f} may hold one"
-        need = item.replicas
-    names = tuple(sorted({pair.adapter for pair, _ in told}))
-    return PlacementCause(limit, base, names, primary, text, need, have, worst.hour)
-
-
 def _spots(state: PlacementState, item: Item) -> int:
-    """Return the devices, or hosts where replicas share none, that may hold a version."""
+    """Return the number of devices, or hosts if replicas share none, that may hold a version."""
     places = {
         (host.name, device.name)
         for host in state.fleet.hosts.values()
-        if item.may_be_on(host) and item.pin in (None, host.name)
         for device in host.devices
-        if device.state == "active" and alone_on(state, item, host, device) is None
+        if device.state not in CLOSED
+        and not any(server_rules(item, host, server_name(item.base, host.name, device.name)))
+        and alone_on(state, item, host, device) is None
     }
     places |= {
         (draft.host, draft.name)
@@ -98,21 +84,17 @@ def _spots(state: PlacementState, item: Item) -> int:
 
 def trials_of(state: PlacementState, items: Sequence[Item]) -> tuple[Attempt, ...]:
     """Try versions alone on an empty server of every kind of device, on the best host."""
-    return tuple(found for item in items for found in _trials(state, item))
-
-
-def _trials(state: PlacementState, item: Item) -> Iterator[Attempt]:
-    best: dict[str, Obstacle | None] = {}
-    for _, host in sorted(state.fleet.hosts.items()):
-        for device in host.devices:
-            if best.get(device.kind, "untried") is None:
-                continue
-            found = alone_on(state, item, host, device)
-            known = best.get(device.kind)
-            if known is None or found is None or _lack(found) < _lack(known):
-                best[device.kind] = found
-    for kind, obstacle in sorted(best.items()):
-        yield Attempt(item.adapter, kind, obstacle)
+    attempts: list[Attempt] = []
+    for item in items:
+        best: dict[str, Obstacle | None] = {}
+        for _, host in sorted(state.fleet.hosts.items()):
+            for device in host.devices:
+                if best.get(device.kind, "untried") is not None:
+                    obstacle, known = alone_on(state, item, host, device), best.get(device.kind)
+                    if known is None or obstacle is None or _lack(obstacle) < _lack(known):
+                        best[device.kind] = obstacle
+        attempts += (Attempt(item.adapter, kind, found) for kind, found in sorted(best.items()))
+    return tuple(attempts)
 
 
 def _lack(obstacle: Obstacle) -> tuple[int, float]:
@@ -120,8 +102,8 @@ def _lack(obstacle: Obstacle) -> tuple[int, float]:
 
 
 def totals_of(state: PlacementState, bases: Sequence[str]) -> tuple[TotalNeed, ...]:
-    """Return the load of all versions of a base together, and what its servers carry."""
-    return tuple(_total(state, base) for base in sorted(set(bases)))
+    """Return, by base, the load of all versions together, beside that which its servers carry."""
+    return tuple(_total(state, base) for base in bases)
 
 
 def _total(state: PlacementState, base: str) -> TotalNeed:
@@ -150,3 +132,148 @@ def _total(state: PlacementState, base: str) -> TotalNeed:
             for device in host.devices
         ),
     )
+
+
+SHOWN = 3
+"""Upper bound of the versions that an error names."""
+
+
+def diagnose(failed: Sequence[Item], state: PlacementState) -> Iterator[Diagnostic]:
+    """Yield a diagnostic for every cause that is to be looked at first, by base."""
+    for cause in causes_of(state, failed):
+        if cause.primary:
+            facts = _facts(cause, state.fleet)
+            error = next(error for error in _ERRORS if cause.limit in error.limits)
+            yield Diagnostic(
+                error.code,
+                error.summary,
+                error.detail.format_map(facts),
+                place=_declared_at(state.fleet, cause),
+                hint=f"{error.hint.format_map(facts)} What helps",
+                command="fleetctl diagnose",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _ErrorText:
+    """Text of an error; `_facts` has the words in braces."""
+
+    limits: tuple[Limit, ...]
+    code: str
+    summary: str
+    detail: str
+    hint: str
+
+
+def _facts(cause: PlacementCause, fleet: FleetSpec) -> dict[str, str]:
+    """Return the words in braces of an error's text."""
+    names = ", ".join(f"`{adapter}`" for adapter in cause.adapters[:SHOWN])
+    rest = len(cause.adapters) - SHOWN
+    slots = fleet.bases[cause.base].slots
+    return {
+        "names": f"{names} and {rest} more" if rest > 0 else names,
+        "base": cause.base,
+        "find": "finds" if len(cause.adapters) == 1 else "find",
+        "text": cause.text,
+        "sentence": f"{cause.text[:1].upper()}{cause.text[1:]}.",
+        "need": f"{cause.need:.0f}",
+        "lack": f"{int(cause.need - cause.have)}",
+        "rule": cause.limit.value,
+        "utilization": f"{fleet.policy.utilization:.0%}",
+        "raise_slots": f"raise `max_loras` of base `{cause.base}` (now {slots}), " if slots else "",
+    }
+
+
+def _declared_at(fleet: FleetSpec, cause: PlacementCause) -> Position | None:
+    client, _, task = alias_of(cause.adapters[0]).partition("-")
+    file, _, numbers = fleet.origin("clients", client, "adapters", task).partition(":")
+    line, _, column = numbers.partition(":")
+    return Position(file, int(line), int(column)) if column.isdigit() else None
+
+
+_ERRORS = (
+    _ErrorText(
+        (Limit.SLOTS,),
+        "FC2001",
+        "Fleet does not fit: no free LoRA slot",
+        "{names} of base `{base}` {find} no server with a free slot. {sentence}",
+        "{raise_slots}declare another device for `{base}`, lower replicas, or retire versions.",
+    ),
+    _ErrorText(
+        (Limit.TENSOR_PARALLEL, Limit.KV_CACHE, Limit.MEMORY),
+        "FC2002",
+        "Base fits on no device",
+        "No server of base `{base}` can be opened for {names}. {sentence}",
+        "declare a larger device or a smaller `kv_cache` or `max_model_len`; bases share a device "
+        "only where each declares its `kv_cache`, or `placement.share_devices` is on.",
+    ),
+    _ErrorText(
+        (Limit.HOSTS, Limit.REPLICAS),
+        "FC2003",
+        "Not enough devices for the replicas",
+        "{names}: {text}.",
+        "declare {lack} more, or lower its replicas.",
+    ),
+    _ErrorText(
+        (Limit.PIN,),
+        "FC2004",
+        "Adapter does not fit where it is pinned",
+        "{names} would fit elsewhere: {text}, where it does not.",
+        "pin it elsewhere, remove the pin, or give that place more room.",
+    ),
+    _ErrorText(
+        (Limit.RANK,),
+        "FC2005",
+        "Adapter rank above the limit",
+        "{names} has rank {need}: {text}. vLLM refuses an adapter above that.",
+        "raise `max_lora_rank` of base `{base}`, which restarts its servers, or train a smaller "
+        "adapter.",
+    ),
+    _ErrorText(
+        (Limit.THROUGHPUT,),
+        "FC2006",
+        "Fleet does not fit: no throughput left",
+        "{names} of base `{base}` finds no server that carries its load. {sentence} At most "
+        "{utilization} of a server's throughput may be asked in any hour.",
+        "declare another device for `{base}`, move batch windows out of that hour, or raise "
+        "`placement.utilization`.",
+    ),
+    _ErrorText(
+        (Limit.DEVICES,),
+        "FC2007",
+        "Fleet does not fit: no free device",
+        "{names} of base `{base}`: every device that would do is in use. {sentence}",
+        "declare another device.",
+    ),
+    _ErrorText(
+        (
+            Limit.RESERVED,
+            Limit.CORDONED,
+            Limit.DRAINING,
+            Limit.ISOLATION,
+            Limit.APART,
+            Limit.AVOID,
+        ),
+        "FC2008",
+        "A rule leaves an adapter no place",
+        "{names} would fit but for a rule ({rule}): {text}.",
+        "loosen the rule, or declare a device that it does not concern.",
+    ),
+    _ErrorText(
+        (Limit.HOST_MEMORY,),
+        "FC2009",
+        "Fleet does not fit: no main memory left on a host",
+        "{names} of base `{base}` cannot be listed. {sentence} A server keeps up to "
+        "`max_cpu_loras` adapters in its host's memory, once for each device, and what an apply "
+        "replaces is there until it has stopped.",
+        "declare more `memory` on the host if it has it, another host, or a smaller `max_loras` on "
+        "base `{base}`; or let what goes go first, with a plan of its own.",
+    ),
+    _ErrorText(
+        (Limit.LATENCY,),
+        "FC2010",
+        "No device keeps a promised latency",
+        "{names} of base `{base}` would be late everywhere. {sentence}",
+        "promise more time (`slo` of the tier), ask for fewer tokens, or declare a faster device.",
+    ),
+)

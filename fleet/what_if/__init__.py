@@ -1,7 +1,7 @@
-"""Plans a fleet with something changed, never to be applied; advises what would make a fleet fit.
+"""Plans a changed fleet, never to be applied; advises changes with which a fleet fits.
 
-Layer 7, beside `maintenance`, above planning: every advice is a list of what-if texts, planned with
-before it is given. Pure.
+Layer 7, beside `maintenance`, above planning: every advice was planned with before it is given.
+Pure.
 """
 
 from fleet.what_if.advisor import diagnose

@@ -1,9 +1,10 @@
 """Defines candidates, advice and diagnosis: changes to try, and their results. Data only."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-from fleet.hardware import BaseSpec, HostSpec
+from fleet.hardware import SHEETS, BaseSpec, HostSpec
 from fleet.names import alias_of
 from fleet.placement import Attempt, PlacementCause, TotalNeed
 from fleet.spec import AdapterSpec, FleetSpec
@@ -13,29 +14,40 @@ SpecChange = Callable[[FleetSpec], FleetSpec]
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One change to be tried."""
+    """A change to be tried."""
 
     text: str
     edit: str
     path: tuple[str, ...]
-    """Dotted path of what is edited, for its place in the files."""
+    """Dotted path of the edited field, for its place in the files."""
     change: SpecChange | None = None
     """None: made by `what_if`."""
     what_if: tuple[str, ...] = ()
     devices: int = 0
     """Devices that are bought."""
     priced: bool = True
-    """False where what it costs is not known."""
+    """False where the price is not known."""
 
 
 Candidates = tuple[Candidate, ...]
-"""Ever larger changes of one kind: the first that works is enough."""
+"""Ever larger changes of the same kind: the first that works is enough."""
 
 
 def aliases_of(fleet: FleetSpec, cause: PlacementCause) -> list[AdapterSpec]:
     """Return the adapters that a cause keeps out, by alias."""
     names = sorted({alias_of(adapter) for adapter in cause.adapters})
     return [fleet.adapters[name] for name in names if name in fleet.adapters]
+
+
+def with_another(
+    fleet: FleetSpec, cause: PlacementCause, field: str, value: str
+) -> tuple[list[AdapterSpec], ...]:
+    """Return the unplaced adapters, and all of their base, with another value of a field."""
+    of_base = [adapter for adapter in fleet.adapters.values() if adapter.name.base == cause.base]
+    return tuple(
+        [adapter for adapter in adapters if getattr(adapter, field) != value]
+        for adapters in (aliases_of(fleet, cause), of_base)
+    )
 
 
 def path_of(adapter: AdapterSpec) -> tuple[str, ...]:
@@ -52,57 +64,103 @@ def listed(adapters: Sequence[AdapterSpec], shown: int = 3) -> str:
 
 def with_adapters(adapters: Sequence[AdapterSpec], **fields: object) -> SpecChange:
     """Return the change that gives adapters these fields."""
-    changed = {adapter.alias: replace(adapter, **fields) for adapter in adapters}  # type: ignore[arg-type]
+    return with_changed(replace(adapter, **fields) for adapter in adapters)  # type: ignore[arg-type]
+
+
+def with_changed(adapters: Iterable[AdapterSpec]) -> SpecChange:
+    """Return the change that replaces the adapters of the same aliases."""
+    changed = {adapter.alias: adapter for adapter in adapters}
     return lambda fleet: replace(fleet, adapters={**fleet.adapters, **changed})
 
 
-def with_host(host: HostSpec) -> SpecChange:
-    """Return the change that replaces the host of the same name."""
-    return lambda fleet: replace(fleet, hosts={**fleet.hosts, host.name: host})
+def with_fields(kind: str, spec: Any, **fields: object) -> SpecChange:
+    """Return the change that gives a host of `hosts`, or a base of `bases`, these fields."""
+    changed = {spec.name: replace(spec, **fields)}
+
+    def change(fleet: FleetSpec) -> FleetSpec:
+        specs: dict[str, Any] = {kind: {**getattr(fleet, kind), **changed}}
+        return replace(fleet, **specs)
+
+    return change
 
 
-def with_base(base: BaseSpec) -> SpecChange:
-    """Return the change that replaces the base of the same name."""
-    return lambda fleet: replace(fleet, bases={**fleet.bases, base.name: base})
+def with_member(host: HostSpec, kind: str, member: Any, **fields: object) -> SpecChange:
+    """Return the change that gives a host's device or attached server these fields."""
+    changed = replace(member, **fields)
+    members = (changed if other is member else other for other in getattr(host, kind))
+    return with_fields("hosts", host, **{kind: tuple(members)})
+
+
+def base_flag(base: BaseSpec, flag: str, value: int, now: object, hint: str = "") -> Candidate:
+    """Return the candidate that starts servers of a base with another value of a flag."""
+    return Candidate(
+        f"{flag} {value} on base {base.name}",
+        f"`{flag}: {value}` (now {now}){hint}",
+        ("bases", base.name, flag),
+        what_if=(f"base {base.name} {flag} {value}",),
+    )
+
+
+def new_kinds(
+    fleet: FleetSpec, field: str, least: float, adjective: str, hint: str = ""
+) -> Candidates:
+    """Return a device of every undeclared kind whose data sheet exceeds `least`, smallest first.
+
+    Their prices are unknown.
+    """
+    declared = {device.kind for host in fleet.hosts.values() for device in host.devices}
+    sheets = sorted((getattr(sheet, field), kind) for kind, sheet in SHEETS.items())
+    return tuple(
+        Candidate(
+            f"a {adjective} device, such as 1 {kind}",
+            f"declare a device of kind `{kind}` with its price{hint}",
+            ("hosts",),
+            what_if=(f"gpu {kind} +1 at 0",),
+            devices=1,
+            priced=False,
+        )
+        for figure, kind in sheets
+        if figure > least and kind not in declared
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """One change with which the fleet fits, found by planning with it."""
+    """A change with which the fleet was planned and fits."""
 
     text: str
     """Such as `1 more h100_80g`."""
     what_if: tuple[str, ...]
-    """Changes for `fleetctl plan --what-if`; empty where none says it."""
+    """Changes for `fleetctl plan --what-if`; empty where no what-if text says the change."""
     edit: str
-    """What to write in the declarations."""
+    """Text to write in the declarations."""
     place: str
     """`file:line:col` where; empty: nothing there yet."""
     added_per_hour: float | None
-    """Beyond what is placed already; None where a price is not declared."""
+    """Price beyond that of the placed servers; None where a price is not declared."""
     restarts: int
     """Servers that are restarted."""
     moves: int
     """Versions that leave a server they are on."""
     devices: int = 0
-    """Devices to be bought for it."""
+    """Devices to be bought."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tightest:
-    """What a fleet that fits runs out of first."""
+    """The server that has the least left of a resource, in a fleet that fits."""
 
     server: str
     resource: str
     """`throughput`, `slots` or `latency`."""
     used: float
-    """Part of what it may take, 1 being all."""
+    """Used part of the resource; 1 is all that the server may use."""
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """Whether a fleet fits; why not, and what would help, the cheapest first."""
+    """Causes for which a fleet does not fit, and advice, the cheapest first."""
 
     fleet: str
     fits: bool
@@ -113,6 +171,6 @@ class Diagnosis:
     totals: tuple[TotalNeed, ...] = ()
     remedies: tuple[Advice, ...] = ()
     tried: int = 0
-    """Changes that were planned with, those that do not help included."""
+    """Number of changes that were planned with, those that do not help included."""
     tightest: tuple[Tightest, ...] = ()
     """By resource, the fullest first."""

@@ -1,4 +1,4 @@
-"""Changes a declared fleet by what-if texts, and the live state to fit."""
+"""Changes a declared fleet by texts such as `client acme x3`, and the live state with the fleet."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -6,20 +6,15 @@ from dataclasses import replace
 
 from fleet.resources import LoadedAdapter, Server, State
 from fleet.spec import FleetSpec
-from fleet.what_if import machines, tenants
+from fleet.what_if import declarations
 from fleet.what_if.edits import Named, impossible, not_understood
-
-NamedChange = Callable[[FleetSpec, Named], FleetSpec]
 
 
 def what_if(fleet: FleetSpec, changes: Sequence[str]) -> FleetSpec:
-    """Return the fleet with the changes made, one after the other.
+    """Return the fleet with the changes made, in their order.
 
-    What a change takes along (a pin to a host that is gone) stands in the fleet's warnings.
-
-    Args:
-        fleet: The declared fleet.
-        changes: Each of a form in `EXAMPLES`; the case of letters does not matter.
+    The texts are of the forms in `EXAMPLES`; the case of letters does not matter. Side effects of
+    a change (a pin to a host that is gone is dropped) are warnings of the fleet.
 
     Raises:
         FleetError: FC6040, a change is of no known form; FC6041, it names nothing in the
@@ -28,8 +23,7 @@ def what_if(fleet: FleetSpec, changes: Sequence[str]) -> FleetSpec:
     for text in changes:
         words = " ".join(text.lower().split())
         for pattern, change in _FORMS:
-            match = pattern.fullmatch(words)
-            if match:
+            if match := re.fullmatch(pattern, words):
                 fleet = change(fleet, match.groupdict())
                 break
         else:
@@ -38,20 +32,16 @@ def what_if(fleet: FleetSpec, changes: Sequence[str]) -> FleetSpec:
 
 
 def what_if_live(fleet: FleetSpec, live: State) -> State:
-    """Return the live state without what is on hosts or devices that the changed fleet lacks."""
-    devices = {name: {device.name for device in host.devices} for name, host in fleet.hosts.items()}
-    gone = {
-        resource.name
-        for resource in live.resources.values()
-        if isinstance(resource, Server)
-        and (
-            resource.host not in devices
-            or (
-                fleet.hosts[resource.host].engine != "attach"
-                and {*resource.devices} - devices[resource.host]
-            )
-        )
-    }
+    """Return the live state without the servers on hosts or devices that the changed fleet lacks.
+
+    The versions on those servers are left out too.
+    """
+    gone = set()
+    for name, server in live.servers().items():
+        host = fleet.hosts.get(server.host)
+        devices = {device.name for device in host.devices} if host else set()
+        if host is None or (host.engine != "attach" and {*server.devices} - devices):
+            gone.add(name)
     kept = {
         address: resource
         for address, resource in live.resources.items()
@@ -77,22 +67,19 @@ _NUMBER = r"(?P<number>[1-9][0-9]{0,3})"
 _FACTOR = r"x ?(?P<factor>[0-9]{1,4}(?:\.[0-9]{1,4})?)"
 _FIELD = r"(?P<field>max_loras|max_lora_rank|tensor_parallel)"
 _NAME = r"(?P<name>[a-z0-9_-]+)"
-_FORMS: tuple[tuple[re.Pattern[str], NamedChange], ...] = tuple(
-    (re.compile(pattern), change)
-    for pattern, change in (
-        (rf"gpu (?P<kind>\S+) \+ ?{_COUNT}(?: at (?P<price>[0-9]{{1,6}}(?:\.[0-9]{{1,4}})?))?",
-         machines.more_devices),
-        (rf"gpu (?P<kind>\S+) - ?{_COUNT}", machines.fewer_devices),
-        (rf"host {_NAME} gone", machines.host_gone),
-        (rf"client {_NAME} gone", tenants.client_gone),
-        (rf"client {_NAME} {_FACTOR}", tenants.client_demand),
-        (rf"clients \+ ?{_COUNT}", tenants.more_clients),
-        (rf"adapter {_NAME} gone", tenants.adapter_gone),
-        (rf"adapter {_NAME} {_FACTOR}", tenants.adapter_demand),
-        (rf"adapter {_NAME} rank {_NUMBER}", tenants.adapter_rank),
-        (rf"adapter {_NAME} replicas {_NUMBER}", tenants.adapter_replicas),
-        (rf"base {_NAME} {_FIELD} {_NUMBER}", machines.base),
-        (rf"utili[sz]ation {_NUMBER} ?%", _utilization),
-        (r"canary_slots (?P<number>[0-9]{1,4})", _canary_slots),
-    )
-)  # fmt: skip
+_PRICE = r"(?P<price>[0-9]{1,6}(?:\.[0-9]{1,4})?)"
+_FORMS: tuple[tuple[str, Callable[[FleetSpec, Named], FleetSpec]], ...] = (
+    (rf"gpu (?P<kind>\S+) \+ ?{_COUNT}(?: at {_PRICE})?", declarations.more_devices),
+    (rf"gpu (?P<kind>\S+) - ?{_COUNT}", declarations.fewer_devices),
+    (rf"host {_NAME} gone", declarations.host_gone),
+    (rf"client {_NAME} gone", declarations.client_gone),
+    (rf"client {_NAME} {_FACTOR}", declarations.client_demand),
+    (rf"clients \+ ?{_COUNT}", declarations.more_clients),
+    (rf"adapter {_NAME} gone", declarations.adapter_gone),
+    (rf"adapter {_NAME} {_FACTOR}", declarations.adapter_demand),
+    (rf"adapter {_NAME} rank {_NUMBER}", declarations.adapter_rank),
+    (rf"adapter {_NAME} replicas {_NUMBER}", declarations.adapter_replicas),
+    (rf"base {_NAME} {_FIELD} {_NUMBER}", declarations.base),
+    (rf"utili[sz]ation {_NUMBER} ?%", _utilization),
+    (r"canary_slots (?P<number>[0-9]{1,4})", _canary_slots),
+)

@@ -1,7 +1,8 @@
-"""Edits parts of a `FleetSpec`, and refuses what-if texts of the wrong form."""
+"""Edits parts of a `FleetSpec`, and refuses changes that cannot be made."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -23,7 +24,7 @@ def without(items: Mapping[str, T], name: str) -> Mapping[str, T]:
     return MappingProxyType({key: item for key, item in items.items() if key != name})
 
 
-def told(fleet: FleetSpec, *lines: str) -> FleetSpec:
+def with_warnings(fleet: FleetSpec, *lines: str) -> FleetSpec:
     """Return the fleet with the side effects of a change among its warnings."""
     return replace(fleet, warnings=(*fleet.warnings, *(f"what if: {line}" for line in lines)))
 
@@ -31,10 +32,7 @@ def told(fleet: FleetSpec, *lines: str) -> FleetSpec:
 def names(first: str) -> Iterator[str]:
     """Yield a name and its numbered variants, without end."""
     yield first
-    number = 2
-    while True:
-        yield f"{first}_{number}"
-        number += 1
+    yield from (f"{first}_{number}" for number in count(2))
 
 
 EXAMPLES = (
@@ -55,20 +53,19 @@ EXAMPLES = (
     "utilization 80%",
     "canary_slots 1",
 )
-"""One of each form."""
+"""An example of every form."""
 
 Named = Mapping[str, str]
 """The parts of a change's text, by name."""
 
 
 def not_understood(text: str) -> FleetError:
-    """Return the error for a text that is of no known form, with examples of the nearest."""
+    """Return the error for a text that is of no known form, with examples of the nearest form."""
     words = text.lower().split()
     first = words[0] if words else ""
     forms = [example for example in EXAMPLES if example.split()[0] == first]
-    near = (
-        "" if forms else did_you_mean(first, sorted({example.split()[0] for example in EXAMPLES}))
-    )
+    firsts = sorted({example.split()[0] for example in EXAMPLES})
+    near = "" if forms else did_you_mean(first, firsts)
     shown = ", ".join(f"`{form}`" for form in forms or EXAMPLES)
     return FleetError(
         problem(

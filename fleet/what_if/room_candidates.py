@@ -1,88 +1,70 @@
-"""Proposes changes where slots, ranks, memory, throughput or host memory are short."""
+"""Proposes changes where slots, ranks, memory, throughput, host memory or latency are short."""
 
 from collections.abc import Iterator
 from dataclasses import replace
 
-from fleet.hardware import SHEETS, AttachedServerSpec, HostSpec
+from fleet.hardware import sheet_of
 from fleet.placement import PlacementCause
 from fleet.spec import FleetSpec
 from fleet.vllm import GIB, SLOTS, rank_bucket
 from fleet.what_if.candidates import (
     Candidate,
     Candidates,
-    SpecChange,
     aliases_of,
+    base_flag,
     listed,
+    new_kinds,
     path_of,
     with_adapters,
-    with_base,
-    with_host,
+    with_another,
+    with_changed,
+    with_fields,
+    with_member,
 )
 
 POINTS = (5, 10, 15, 20)
-"""Added to `placement.utilization`, up to 95 %."""
+"""Added to `placement.utilization`, in percent points."""
+MOST_UTILIZATION = 95
+"""Upper bound of a proposed `placement.utilization`, in percent; the rest is for the unforeseen."""
 
 
 def slots(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
     """Yield more slots, cached residency, fewer replicas, shared devices."""
     base = fleet.bases[cause.base]
-    if base.slots is not None:
-        yield tuple(
-            Candidate(
-                f"max_loras {slots} on base {base.name}",
-                f"`max_loras: {slots}` (now {base.slots})",
-                ("bases", base.name, "max_loras"),
-                what_if=(f"base {base.name} max_loras {slots}",),
-            )
-            for slots in (base.slots + 1, 2 * base.slots, 4 * base.slots, 8 * base.slots)
-        )
+    if (now := base.slots) is not None:
+        more = (now + 1, 2 * now, 4 * now, 8 * now)
+        yield tuple(base_flag(base, "max_loras", slots, now) for slots in more)
     for host in fleet.hosts.values():
-        for theirs in host.attached:
-            if theirs.base == base.name:
-                yield _attached(host, theirs)
+        for server in host.attached:
+            if server.base == base.name:
+                yield tuple(
+                    Candidate(
+                        f"max_loras {slots} on server {server.name}",
+                        f"its owner restarts `{server.name}` with `--max-loras {slots}`, and you "
+                        "declare it",
+                        ("hosts", host.name, "servers", server.name, "max_loras"),
+                        with_member(host, "attached", server, max_loras=slots),
+                    )
+                    for slots in (server.max_loras + 1, 2 * server.max_loras, 4 * server.max_loras)
+                )
     yield _cached(fleet, cause)
     yield from replicas(fleet, cause)
     yield from _shared(fleet)
 
 
-def _attached(host: HostSpec, theirs: AttachedServerSpec) -> Candidates:
-    def more(slots: int) -> SpecChange:
-        changed = tuple(
-            replace(server, max_loras=slots) if server is theirs else server
-            for server in host.attached
-        )
-        return with_host(replace(host, attached=changed))
-
+def _cached(fleet: FleetSpec, cause: PlacementCause) -> Candidates:
+    """Let the adapters of a base wait in host memory: the unplaced adapters, then all."""
+    unplaced, every = with_another(fleet, cause, "residency", "cached")
     return tuple(
         Candidate(
-            f"max_loras {slots} on server {theirs.name}",
-            f"its owner restarts `{theirs.name}` with `--max-loras {slots}`, and you declare it",
-            ("hosts", host.name, "servers", theirs.name, "max_loras"),
-            more(slots),
+            f"residency cached for {which}",
+            "`residency: cached`: it may wait a moment for a slot",
+            path_of(adapters[0]),
+            with_adapters(adapters, residency="cached"),
         )
-        for slots in (theirs.max_loras + 1, 2 * theirs.max_loras, 4 * theirs.max_loras)
+        for which, adapters in ((listed(unplaced), unplaced), (f"all on {cause.base}", every))
+        if adapters
     )
-
-
-def _cached(fleet: FleetSpec, cause: PlacementCause) -> Candidates:
-    """Let the adapters of a base wait in host memory: those left out, then all."""
-    lacking = [
-        loaded_adapter
-        for loaded_adapter in aliases_of(fleet, cause)
-        if loaded_adapter.residency == "pinned"
-    ]
-    every = [
-        adapter
-        for adapter in fleet.adapters.values()
-        if adapter.name.base == cause.base and adapter.residency == "pinned"
-    ]
-    few = f"residency cached for {listed(lacking)}"
-    return tuple(
-        Candidate(text, "`residency: cached`: it may wait a moment for a slot", path_of(some[0]),
-                  with_adapters(some, residency="cached"))
-        for text, some in ((few, lacking), (f"residency cached for all on {cause.base}", every))
-        if some
-    )  # fmt: skip
 
 
 def replicas(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
@@ -101,7 +83,7 @@ def replicas(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
             ),
         )
         for count in range(most - 1, 0, -1)
-    )  # fmt: skip
+    )
 
 
 def _shared(fleet: FleetSpec) -> Iterator[Candidates]:
@@ -118,32 +100,25 @@ def _shared(fleet: FleetSpec) -> Iterator[Candidates]:
 
 
 def rank(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
-    """Yield a larger rank of the servers, and a smaller one of the adapters."""
+    """Yield a larger rank of the servers, and a smaller rank of the adapters."""
     base, limit = fleet.bases[cause.base], int(cause.have)
     wider = rank_bucket(int(cause.need))
     if base.max_lora_rank is not None and wider is not None and wider > base.max_lora_rank:
+        yield (base_flag(base, "max_lora_rank", wider, base.max_lora_rank),)
+    high = [
+        adapter
+        for adapter in aliases_of(fleet, cause)
+        if (facts := fleet.versions.get(str(adapter.name))) and facts.rank > limit
+    ]
+    if limit > 0 and high:
         yield (
             Candidate(
-                f"max_lora_rank {wider} on base {base.name}",
-                f"`max_lora_rank: {wider}` (now {base.max_lora_rank})",
-                ("bases", base.name, "max_lora_rank"),
-                what_if=(f"base {base.name} max_lora_rank {wider}",),
+                f"rank {limit} for {listed(high)}",
+                f"train it again with rank {limit} at most",
+                path_of(high[0]),
+                what_if=tuple(f"adapter {adapter.alias} rank {limit}" for adapter in high),
             ),
         )
-    if limit > 0:
-        names = [
-            adapter for adapter in aliases_of(fleet, cause) if str(adapter.name) in fleet.versions
-        ]
-        high = [name for name in names if fleet.versions[str(name.name)].rank > limit]
-        if high:
-            yield (
-                Candidate(
-                    f"rank {limit} for {listed(high)}",
-                    f"train it again with rank {limit} at most",
-                    path_of(high[0]),
-                    what_if=tuple(f"adapter {adapter.alias} rank {limit}" for adapter in high),
-                ),
-            )
 
 
 def throughput(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
@@ -157,7 +132,7 @@ def throughput(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
             what_if=(f"utilization {now + points}%",),
         )
         for points in POINTS
-        if now + points <= 95  # noqa: PLR2004 (what is left for the unforeseen)
+        if now + points <= MOST_UTILIZATION
     )
     yield from _batches(fleet, cause)
     yield from _shared(fleet)
@@ -171,22 +146,20 @@ def _batches(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
             continue
         first, last = demand.batch
         length = (last - first) % 24 or 24
+        starts = sorted(set(range(0, 24, max(length, 2))) - {first})
         yield tuple(
             Candidate(
-                f"batch window of {adapter.alias} at {start:02}-{(start + length) % 24:02}",
-                f'`batch: "{start:02}-{(start + length) % 24:02}"` (now {first:02}-{last:02}, '
-                f"{demand.timezone})",
+                f"batch window of {adapter.alias} at {start:02}-{end:02}",
+                f'`batch: "{start:02}-{end:02}"` (now {first:02}-{last:02}, {demand.timezone})',
                 (*path_of(adapter), "demand", "batch"),
-                with_adapters(
-                    [adapter], demand=replace(demand, batch=(start, (start + length) % 24))
-                ),
+                with_adapters([adapter], demand=replace(demand, batch=(start, end))),
             )
-            for start in sorted(set(range(0, 24, max(length, 2))) - {first})
+            for start, end in ((start, (start + length) % 24) for start in starts)
         )
 
 
 def memory(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
-    """Yield shorter contexts, other numbers of devices, shared devices."""
+    """Yield shorter contexts, other numbers of devices, shared and larger devices."""
     base = fleet.bases[cause.base]
     length = base.max_model_len or (base.shape.max_position_embeddings if base.shape else 0)
     if length and base.kv_cache_bytes is None:
@@ -195,7 +168,7 @@ def memory(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
                 f"max_model_len {shorter} on base {base.name}",
                 f"`max_model_len: {shorter}` (now {length})",
                 ("bases", base.name, "max_model_len"),
-                with_base(replace(base, max_model_len=shorter, min_kv_tokens=least)),
+                with_fields("bases", base, max_model_len=shorter, min_kv_tokens=least),
             )
             for shorter in (length // 2, length // 4, length // 8, length // 16)
             for least in [min(base.min_kv_tokens, shorter)]
@@ -203,71 +176,37 @@ def memory(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
         )
     yield from cards(fleet, cause)
     yield from _shared(fleet)
-    yield _larger(fleet)
-
-
-def _larger(fleet: FleetSpec) -> Candidates:
-    """Propose a larger GPU of the known data sheets, the smallest first; prices are unknown."""
-    declared = [device for host in fleet.hosts.values() for device in host.devices]
-    kinds = {adapter.kind for adapter in declared}
-    most = max((adapter.memory_bytes for adapter in declared), default=0)
-    known = sorted((sheet.memory_bytes, kind) for kind, sheet in SHEETS.items())
-    return tuple(
-        Candidate(
-            f"a larger device, such as 1 {kind}",
-            f"declare a device of kind `{kind}` with its price",
-            ("hosts",),
-            what_if=(f"gpu {kind} +1 at 0",),
-            devices=1,
-            priced=False,
-        )
-        for memory, kind in known
-        if memory > most and kind not in kinds
-    )
+    declared = (device for host in fleet.hosts.values() for device in host.devices)
+    most = max((device.memory_bytes for device in declared), default=0)
+    yield new_kinds(fleet, "memory_bytes", most, "larger")
 
 
 def cards(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
-    """Let servers of a base stand on another number of devices than declared."""
+    """Yield other numbers of devices for the servers of a base than declared."""
     base = fleet.bases[cause.base]
-    if base.tensor_parallel is not None:
-        yield tuple(
-            Candidate(
-                f"tensor_parallel {cards} on base {base.name}",
-                f"`tensor_parallel: {cards}` (now {base.tensor_parallel})",
-                ("bases", base.name, "tensor_parallel"),
-                with_base(replace(base, tensor_parallel=cards)),
-                (f"base {base.name} tensor_parallel {cards}",),
-            )
-            for cards in (1, 2, 4, 8)
-            if cards != base.tensor_parallel
-        )
+    if (now := base.tensor_parallel) is not None:
+        numbers = (cards for cards in (1, 2, 4, 8) if cards != now)
+        yield tuple(base_flag(base, "tensor_parallel", cards, now) for cards in numbers)
 
 
 def memory_of_hosts(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
     """Yield fewer slots of servers, more memory of hosts, fewer replicas."""
     base = fleet.bases[cause.base]
-    fewer = [each for each in reversed(SLOTS) if base.slots is None or each < base.slots]
     yield tuple(
-        Candidate(
-            f"max_loras {slots} on base {base.name}",
-            f"`max_loras: {slots}` ({'now ' + str(base.slots) if base.slots else 'now chosen'}): "
-            f"a server then lists {2 * slots} adapters",
-            ("bases", base.name, "max_loras"),
-            with_base(replace(base, slots=slots)),
-            (f"base {base.name} max_loras {slots}",),
-        )
-        for slots in fewer
-    )
+        base_flag(base, "max_loras", slots, base.slots or "chosen",
+                  f": a server then lists {2 * slots} adapters")
+        for slots in reversed(SLOTS)
+        if base.slots is None or slots < base.slots
+    )  # fmt: skip
     for host in fleet.hosts.values():
-        if host.memory_bytes is not None:
-            now = host.memory_bytes
+        if (now := host.memory_bytes) is not None:
             lack = max(int(cause.need) - int(cause.have), 1)
             yield tuple(
                 Candidate(
                     f"memory {_gib(more)} on host {host.name}",
                     f"`memory: {_gib(more)}` (now {_gib(now)}), if the host has it",
                     ("hosts", host.name, "memory"),
-                    with_host(replace(host, memory_bytes=more)),
+                    with_fields("hosts", host, memory_bytes=more),
                 )
                 for more in (_whole(now + lack), _whole(now + 2 * lack), _whole(now + 8 * lack))
             )
@@ -281,6 +220,44 @@ def _whole(amount: int) -> int:
 
 
 def _gib(amount: int) -> str:
-    if amount % GIB == 0:
-        return f"{amount // GIB}GiB"
-    return f"{-(-amount // (GIB >> 10))}MiB"
+    return f"{amount // GIB}GiB" if amount % GIB == 0 else f"{-(-amount // (GIB >> 10))}MiB"
+
+
+def latency(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
+    """Yield a longer time, shorter answers, and a kind of device that is faster by data sheet."""
+    late = aliases_of(fleet, cause)
+    if late:
+        tiers = sorted({adapter.tier for adapter in late})
+        longer = (float(f"{cause.need * times:.2g}") for times in (1.05, 1.5, 3))  # two digits
+        yield tuple(
+            Candidate(
+                f"slo {seconds:g} s for {listed(late)}",
+                f"`slo: {{{late[0].latency}: {seconds:g}s}}` of tier {', '.join(tiers)} (now "
+                f"{cause.have:g} s)",
+                ("tiers", tiers[0], "slo"),
+                with_adapters(late, slo_s=seconds),
+            )
+            for seconds in longer
+        )
+        demands = [(adapter, adapter.demand) for adapter in late if adapter.demand]
+        most = max((demand.output_tokens for _, demand in demands), default=0)
+        lengths = (int(part * most * cause.have / cause.need) for part in (0.9, 0.5, 0.25))
+        yield tuple(
+            Candidate(
+                f"at most {tokens} tokens an answer of {listed(late)}",
+                f"`output_tokens: {tokens}` of its demand, if answers are that short",
+                (*path_of(late[0]), "demand"),
+                with_changed(
+                    replace(adapter, demand=replace(demand, output_tokens=tokens))
+                    for adapter, demand in demands
+                    if demand.output_tokens > tokens
+                ),
+            )
+            for tokens in lengths
+            if tokens
+        )
+    kinds = {device.kind for host in fleet.hosts.values() for device in host.devices}
+    sheets = [sheet for sheet in map(sheet_of, sorted(kinds)) if sheet is not None]
+    best = max((sheet.bandwidth for sheet in sheets), default=0.0)
+    measured = "; whether it keeps the promise is known once it is measured"
+    yield new_kinds(fleet, "bandwidth", best, "faster", measured)

@@ -1,11 +1,9 @@
 """Proposes to drop the rule that leaves no place, and orders candidates from small to large."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 
 from fleet.placement import Limit, PlacementCause
 from fleet.spec import AdapterSpec, FleetSpec
-from fleet.what_if import latency_candidates
 from fleet.what_if.candidates import (
     Candidate,
     Candidates,
@@ -13,10 +11,13 @@ from fleet.what_if.candidates import (
     listed,
     path_of,
     with_adapters,
-    with_host,
+    with_another,
+    with_fields,
+    with_member,
 )
 from fleet.what_if.room_candidates import (
     cards,
+    latency,
     memory,
     memory_of_hosts,
     rank,
@@ -25,34 +26,73 @@ from fleet.what_if.room_candidates import (
     throughput,
 )
 
+Maker = Callable[[FleetSpec, PlacementCause], Iterator[Candidates]]
 
-def pin(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
-    """Yield the fleet without the pins."""
+MORE = (1, 2, 4)
+"""Further devices of a kind."""
+
+
+def candidates_of(fleet: FleetSpec, causes: Sequence[PlacementCause]) -> Iterator[Candidates]:
+    """Yield the candidates that may help against these causes."""
+    for kind in sorted({device.kind for host in fleet.hosts.values() for device in host.devices}):
+        yield tuple(
+            Candidate(
+                f"{count} more {kind}",
+                f"declare {count} more device{'s' if count > 1 else ''} of kind `{kind}`",
+                ("hosts",),
+                what_if=(f"gpu {kind} +{count}",),
+                devices=count,
+            )
+            for count in MORE
+        )
+    seen: set[tuple[str, ...]] = set()
+    for cause in causes:
+        for candidates in _MAKERS[cause.limit](fleet, cause):
+            by_text = {candidate.text: candidate for candidate in candidates}
+            if by_text and tuple(by_text) not in seen:
+                seen.add(tuple(by_text))
+                yield tuple(by_text.values())
+
+
+def _pin(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
     pinned = [adapter for adapter in aliases_of(fleet, cause) if adapter.pin is not None]
-    yield from _without(pinned, "pin", pin=None)
+    return _without(pinned, "pin", None)
 
 
-def avoid(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
-    """Yield the removal of `avoid`."""
-    yield from _without([e for e in aliases_of(fleet, cause) if e.avoid], "avoid", avoid=())
+def _avoid(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
+    return _without([adapter for adapter in aliases_of(fleet, cause) if adapter.avoid], "avoid", ())
 
 
-def apart(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
+def _apart(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
     """Yield the removal of `apart`, from either side."""
-    ours = aliases_of(fleet, cause)
-    names = {loaded_adapter.alias for loaded_adapter in ours} | {
-        loaded_adapter.name.client for loaded_adapter in ours
-    }
-    asking = [
-        adapter
-        for adapter in fleet.adapters.values()
-        if adapter.apart and (adapter in ours or names.intersection(adapter.apart))
-    ]
-    yield from _without(asking, "apart", apart=())
+    unplaced = aliases_of(fleet, cause)
+    names = {name for adapter in unplaced for name in (adapter.alias, adapter.name.client)}
+    return _without(
+        [
+            adapter
+            for adapter in fleet.adapters.values()
+            if adapter.apart and (adapter in unplaced or names.intersection(adapter.apart))
+        ],
+        "apart",
+        (),
+    )
 
 
-def hosts(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
-    """Yield replicas that may share a host, and fewer of them."""
+def _without(adapters: Sequence[AdapterSpec], rule: str, none: object) -> Iterator[Candidates]:
+    """Yield the removal of a rule from the adapters that declare the rule."""
+    if adapters:
+        yield (
+            Candidate(
+                f"no {rule} for {listed(adapters)}",
+                f"remove `{rule}`",
+                (*path_of(adapters[0]), rule),
+                with_adapters(adapters, **{rule: none}),
+            ),
+        )
+
+
+def _spread(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
+    """Yield replicas that may share a host, and fewer replicas."""
     spread = [adapter for adapter in aliases_of(fleet, cause) if adapter.spread == "host"]
     if spread:
         yield (
@@ -66,138 +106,70 @@ def hosts(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
     yield from replicas(fleet, cause)
 
 
-def isolation(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
-    """Yield adapters that let others onto their servers: those left out, then all."""
-    ours = aliases_of(fleet, cause)
-    alone = [loaded_adapter for loaded_adapter in ours if loaded_adapter.isolation != "shared"]
-    every = [
-        adapter
-        for adapter in fleet.adapters.values()
-        if adapter.name.base == cause.base and adapter.isolation != "shared"
-    ]
+def _isolation(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
+    """Yield adapters that let others onto their servers: the unplaced adapters, then all."""
     yield tuple(
         Candidate(
-            f"isolation shared for {listed(some)}",
+            f"isolation shared for {listed(adapters)}",
             "`isolation: shared`: others may then be on the same server",
-            (*path_of(some[0]), "isolation"),
-            with_adapters(some, isolation="shared"),
+            (*path_of(adapters[0]), "isolation"),
+            with_adapters(adapters, isolation="shared"),
         )
-        for some in (alone, every)
-        if some
+        for adapters in with_another(fleet, cause, "isolation", "shared")
+        if adapters
     )
 
 
-def reserved(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
+def _reserved(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
     """Yield reserved hosts, opened to the tiers of the unplaced versions."""
-    ours = aliases_of(fleet, cause)
+    tiers = sorted({adapter.tier for adapter in aliases_of(fleet, cause)})
     for host in fleet.hosts.values():
         if host.reserved_for:
-            groups = sorted({adapter.tier for adapter in ours})
-            wider = replace(host, reserved_for=(*host.reserved_for, *groups))
             yield (
                 Candidate(
-                    f"host {host.name} open to {', '.join(groups)}",
-                    f"add {', '.join(groups)} to `reserved_for` ({', '.join(host.reserved_for)})",
+                    f"host {host.name} open to {', '.join(tiers)}",
+                    f"add {', '.join(tiers)} to `reserved_for` ({', '.join(host.reserved_for)})",
                     ("hosts", host.name, "reserved_for"),
-                    with_host(wider),
+                    with_fields("hosts", host, reserved_for=(*host.reserved_for, *tiers)),
                 ),
             )
 
 
-def closed(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
+def _closed(fleet: FleetSpec, _: PlacementCause) -> Iterator[Candidates]:
     """Yield cordoned and draining devices and servers, made active."""
-    del cause
     for host in fleet.hosts.values():
-        for device in host.devices:
-            if device.state != "active":
-                changed = tuple(
-                    replace(own_device, state="active") if own_device is device else own_device
-                    for own_device in host.devices
-                )
-                yield (
-                    Candidate(
-                        f"{host.name}/{device.name} active again",
-                        f"`state: active` (now {device.state})",
-                        ("hosts", host.name, "devices", device.name, "state"),
-                        with_host(replace(host, devices=changed)),
-                    ),
-                )
-        for theirs in host.attached:
-            if theirs.state != "active":
-                servers = tuple(
-                    replace(server, state="active") if server is theirs else server
-                    for server in host.attached
-                )
-                yield (
-                    Candidate(
-                        f"server {theirs.name} active again",
-                        f"`state: active` (now {theirs.state})",
-                        ("hosts", host.name, "servers", theirs.name, "state"),
-                        with_host(replace(host, attached=servers)),
-                    ),
-                )
+        for kind, key, prefix in (
+            ("devices", "devices", f"{host.name}/"),
+            ("attached", "servers", "server "),
+        ):
+            for member in getattr(host, kind):
+                if member.state != "active":
+                    yield (
+                        Candidate(
+                            f"{prefix}{member.name} active again",
+                            f"`state: active` (now {member.state})",
+                            ("hosts", host.name, key, member.name, "state"),
+                            with_member(host, kind, member, state="active"),
+                        ),
+                    )
 
 
-def _without(asking: Sequence[AdapterSpec], field: str, **fields: object) -> Iterator[Candidates]:
-    """Yield the removal of a rule from the adapters that declare the rule."""
-    if asking:
-        yield (
-            Candidate(
-                f"no {field} for {listed(asking)}",
-                f"remove `{field}`",
-                (*path_of(asking[0]), field),
-                with_adapters(asking, **fields),
-            ),
-        )
-
-
-MORE = (1, 2, 4)
-"""Further devices of a kind."""
-
-
-def candidates_of(fleet: FleetSpec, causes: Sequence[PlacementCause]) -> Iterator[Candidates]:
-    """Yield the candidates that may help against these causes."""
-    yield from _devices(fleet)
-    seen: set[tuple[str, ...]] = set()
-    for cause in causes:
-        for rungs in _MAKERS[cause.limit](fleet, cause):
-            once = {rung.text: rung for rung in rungs}
-            if once and tuple(once) not in seen:
-                seen.add(tuple(once))
-                yield tuple(once.values())
-
-
-def _devices(fleet: FleetSpec) -> Iterator[Candidates]:
-    kinds = {device.kind for host in fleet.hosts.values() for device in host.devices}
-    for kind in sorted(kinds):
-        yield tuple(
-            Candidate(
-                f"{count} more {kind}",
-                f"declare {count} more device{'s' if count > 1 else ''} of kind `{kind}`",
-                ("hosts",),
-                what_if=(f"gpu {kind} +{count}",),
-                devices=count,
-            )
-            for count in MORE
-        )
-
-
-_MAKERS: Mapping[Limit, Callable[[FleetSpec, PlacementCause], Iterator[Candidates]]] = {
-    Limit.PIN: pin,
-    Limit.RESERVED: reserved,
-    Limit.CORDONED: closed,
-    Limit.DRAINING: closed,
-    Limit.ISOLATION: isolation,
-    Limit.APART: apart,
-    Limit.AVOID: avoid,
+_MAKERS: Mapping[Limit, Maker] = {
+    Limit.PIN: _pin,
+    Limit.RESERVED: _reserved,
+    Limit.CORDONED: _closed,
+    Limit.DRAINING: _closed,
+    Limit.ISOLATION: _isolation,
+    Limit.APART: _apart,
+    Limit.AVOID: _avoid,
     Limit.TENSOR_PARALLEL: cards,
     Limit.RANK: rank,
-    Limit.LATENCY: latency_candidates.latency,
+    Limit.LATENCY: latency,
     Limit.THROUGHPUT: throughput,
     Limit.SLOTS: slots,
     Limit.HOST_MEMORY: memory_of_hosts,
     Limit.DEVICES: memory,
-    Limit.HOSTS: hosts,
+    Limit.HOSTS: _spread,
     Limit.REPLICAS: replicas,
     Limit.KV_CACHE: memory,
     Limit.MEMORY: memory,

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from fleet.errors import EngineError
 from fleet.history import Collected
 from fleet.maintenance import (
-    KeptAnswers,
     RetainedVersions,
     RetentionDecision,
     kept_answers,
@@ -28,13 +27,13 @@ class Garbage:
 
     versions: tuple[RetentionDecision, ...]
     copies: tuple[RetentionDecision, ...]
-    answers: tuple[KeptAnswers, ...]
+    answers: tuple[RetentionDecision, ...]
 
     @property
-    def due(self) -> list[RetentionDecision | KeptAnswers]:
+    def due(self) -> list[RetentionDecision]:
         """Decisions to delete."""
-        decisions: list[RetentionDecision | KeptAnswers] = [*self.versions, *self.copies]
-        return [decision for decision in (*decisions, *self.answers) if not decision.needed]
+        decisions = (*self.versions, *self.copies, *self.answers)
+        return [decision for decision in decisions if not decision.needed]
 
 
 def find_garbage(workspace: Workspace) -> Garbage:

@@ -1,10 +1,9 @@
-"""Checks of what servers and devices hold and carry: flags, slots, memory, ports, load."""
+"""Amounts, checked again: flags, slots, memory, ports and load of servers and devices."""
 
 from collections import defaultdict
 from collections.abc import Iterator
 from math import ceil, sqrt
 
-from fleet.capacity import HOURS
 from fleet.placement.accounts import AdapterAccount, ServerAccount
 from fleet.placement.verify.view import Constraint, PlacementView, Violation
 from fleet.resources import Server
@@ -21,39 +20,29 @@ def flags(view: PlacementView) -> Iterator[Violation]:
     """Find servers whose flags contradict their base, their devices or their host."""
     live = view.live.servers()
     for name, server in view.servers.items():
-        base, found = view.fleet.bases.get(server.base), server.flags
-        if found is None or base is None or not server.devices:
+        base, has = view.fleet.bases.get(server.base), server.flags
+        if has is None or base is None or not server.devices:
             continue
         known = [view.device(server.host, device) for device in server.devices]
-        if view.host(server) is None or None in known:
+        if None in known:
             continue  # on its way out: nothing is placed on it, see `servers`
         kinds = {device.kind for device in known if device is not None}
-        runs = live.get(name) == server  # whatever its devices are called today
-        for what, is_so in (
-            (
-                f"tensor_parallel {found.tensor_parallel} on {len(server.devices)} devices",
-                found.tensor_parallel != len(set(server.devices)),
-            ),
-            (f"devices of kinds {', '.join(sorted(kinds))}", len(kinds) > 1 and not runs),
-            (
-                f"tensor_parallel {found.tensor_parallel}, declared {base.tensor_parallel}",
-                base.tensor_parallel not in (None, found.tensor_parallel),
-            ),
-            (
-                f"max_loras {found.max_loras}, declared {base.slots}",
-                base.slots not in (None, found.max_loras),
-            ),
-            (
-                f"max_lora_rank {found.max_lora_rank}, declared {base.max_lora_rank}",
-                base.max_lora_rank not in (None, found.max_lora_rank),
-            ),
-            (
-                "another digest than that of its flags",
-                server.digest not in (None, found.digest_like(server.digest)),
-            ),
+        faults = []
+        if has.tensor_parallel != len(set(server.devices)):
+            faults.append(f"tensor_parallel {has.tensor_parallel} on {len(server.devices)} devices")
+        if len(kinds) > 1 and live.get(name) != server:  # a running server keeps its devices
+            faults.append(f"devices of kinds {', '.join(sorted(kinds))}")
+        for flag, own, declared in (
+            ("tensor_parallel", has.tensor_parallel, base.tensor_parallel),
+            ("max_loras", has.max_loras, base.slots),
+            ("max_lora_rank", has.max_lora_rank, base.max_lora_rank),
         ):
-            if is_so:
-                yield Violation(Constraint.FLAGS, name, "", 1, 0, f"`{name}` has {what}")
+            if declared not in (None, own):
+                faults.append(f"{flag} {own}, declared {declared}")
+        if server.digest not in (None, has.digest_like(server.digest)):
+            faults.append("another digest than that of its flags")
+        for fault in faults:
+            yield Violation(Constraint.FLAGS, name, "", 1, 0, f"`{name}` has {fault}")
 
 
 def ranks(view: PlacementView) -> Iterator[Violation]:
@@ -83,10 +72,10 @@ def slots(view: PlacementView) -> Iterator[Violation]:
             text = f"`{name}` has {account.slots} slots for {', '.join(parts)}"
             yield Violation(Constraint.SLOTS, name, "", needed, account.slots, text)
         listed = len(account.residents) + foreign
-        found = view.servers[name].flags
-        if found is not None and listed > found.max_cpu_loras:
-            text = f"`{name}` lists {listed} versions with max_cpu_loras {found.max_cpu_loras}"
-            yield Violation(Constraint.CPU_CACHE, name, "", listed, found.max_cpu_loras, text)
+        flags = view.servers[name].flags
+        if flags is not None and listed > flags.max_cpu_loras:
+            text = f"`{name}` lists {listed} versions with max_cpu_loras {flags.max_cpu_loras}"
+            yield Violation(Constraint.CPU_CACHE, name, "", listed, flags.max_cpu_loras, text)
 
 
 def slots_for(waiting: list[AdapterAccount]) -> int:
@@ -94,17 +83,20 @@ def slots_for(waiting: list[AdapterAccount]) -> int:
 
     The number active at a time is a sum of independent events: mean plus `QUANTILE` deviations.
     """
-    most = 0
-    for hour in range(HOURS):
-        busy = [item.load.concurrency[hour] for item in waiting]
-        bound = sum(busy) + QUANTILE * sqrt(sum(share * (1 - share) for share in busy))
-        most = max(most, ceil(bound - SLACK))
-    return max(min(most, len(waiting)), 1) if waiting else 0
+    most = 1.0
+    for busy in zip(*(item.load.concurrency for item in waiting), strict=True):
+        deviation = sqrt(sum(share * (1 - share) for share in busy))
+        most = max(most, sum(busy) + QUANTILE * deviation - SLACK)
+    return min(ceil(most), len(waiting))
 
 
 def memory(view: PlacementView) -> Iterator[Violation]:
     """Find devices whose servers need more bytes, or larger shares, than there are."""
-    for (host, device), servers in sorted(view.on_device.items()):
+    on_device: dict[tuple[str, str], list[Server]] = defaultdict(list)
+    for _, server in sorted(view.servers.items()):
+        for device in server.devices:
+            on_device[server.host, device].append(server)
+    for (host, device), servers in sorted(on_device.items()):
         declared = view.device(host, device)
         if declared is None:
             continue
@@ -115,42 +107,33 @@ def memory(view: PlacementView) -> Iterator[Violation]:
             listed = ", ".join(f"`{name}` {_gib(need)}" for name, need in needs.items())
             text = f"`{address}` has {_gib(total)}, and its servers need {_gib(taken)}: {listed}"
             yield Violation(Constraint.MEMORY, address, "", taken, total, text)
-        for server in servers:
-            share = server.flags.memory_share if server.flags else None
-            if share is not None and needs[server.name] > share * total:
+        shares = {
+            server.name: server.flags.memory_share if server.flags else None for server in servers
+        }
+        for name, share in shares.items():
+            if share is not None and needs[name] > share * total:
                 own = int(share * total)
                 text = (
-                    f"`{server.name}` needs {_gib(needs[server.name])}, and its share {share:g} of "
+                    f"`{name}` needs {_gib(needs[name])}, and its share {share:g} of "
                     f"`{address}` is {_gib(own)}"
                 )
-                yield Violation(Constraint.MEMORY, server.name, "", needs[server.name], own, text)
-        yield from _shares(view, address, servers, needs, total)
-
-
-def _shares(
-    view: PlacementView, address: str, servers: list[Server], needs: dict[str, int], total: int
-) -> Iterator[Violation]:
-    """Find shares of a device that add up to more than it; bytes count as the share they are."""
-    shares = [
-        needs[server.name] / total
-        if server.flags is None or server.flags.memory_share is None
-        else server.flags.memory_share
-        for server in servers
-    ]
-    if sum(shares) > 1 + SLACK:
-        text = f"servers on `{address}` take {sum(shares):.2f} of its memory"
-        yield Violation(Constraint.SHARES, address, "", sum(shares), 1, text)
-    shared = [
-        server for server in servers if server.flags and server.flags.memory_share is not None
-    ]
-    if shared and len(servers) > 1 and not view.fleet.policy.share_devices:
-        names = ", ".join(f"`{server.name}`" for server in servers)
-        text = f"{names} share `{address}`, and devices are not to be divided"
-        yield Violation(Constraint.SHARES, address, "", len(servers), 1, text)
+                yield Violation(Constraint.MEMORY, name, "", needs[name], own, text)
+        # Bytes count as the share of the device that they are.
+        part = sum(
+            needs[name] / total if share is None else share for name, share in shares.items()
+        )
+        if part > 1 + SLACK:
+            text = f"servers on `{address}` take {part:.2f} of its memory"
+            yield Violation(Constraint.SHARES, address, "", part, 1, text)
+        divided = len(servers) > 1 and any(share is not None for share in shares.values())
+        if divided and not view.fleet.policy.share_devices:
+            names = ", ".join(f"`{name}`" for name in shares)
+            text = f"{names} share `{address}`, and devices are not to be divided"
+            yield Violation(Constraint.SHARES, address, "", len(servers), 1, text)
 
 
 def least_bytes(view: PlacementView, account: ServerAccount) -> int:
-    """Return what a server needs on each device; what is not known counts as nothing."""
+    """Return the bytes that a server needs on a device; unknown parts count as 0."""
     flags = view.servers[account.server].flags
     base = view.fleet.bases.get(account.base)
     if base is None or flags is None:
@@ -161,32 +144,34 @@ def least_bytes(view: PlacementView, account: ServerAccount) -> int:
 
 
 def host_memory(view: PlacementView) -> Iterator[Violation]:
-    """Find hosts whose servers may list more than the memory that they declare for it."""
-    taken: dict[str, dict[str, int]] = defaultdict(dict)
-    hosts = view.fleet.hosts
-    for name, server in view.servers.items():
-        limited = server.host in hosts and hosts[server.host].memory_bytes is not None
-        if limited and server.flags is not None and server.devices:
-            held = {*(item.adapter for item in view.accounts[name].residents)}
-            held |= view.foreign.get(name, frozenset())
-            known = [found.bytes for one in held if (found := view.fleet.versions.get(one))]
+    """Find hosts whose servers may list more versions than fit in the declared memory."""
+    declared = {
+        name: host.memory_bytes
+        for name, host in sorted(view.fleet.hosts.items())
+        if host.memory_bytes is not None
+    }
+    taken: dict[str, dict[str, int]] = {name: {} for name in declared}
+    for name, server in sorted(view.servers.items()):
+        if server.host in declared and server.flags is not None and server.devices:
+            listed = {item.adapter for item in view.accounts[name].residents}
+            listed |= view.foreign.get(name, frozenset())
+            versions = view.fleet.versions
+            largest = max((versions[own].bytes for own in listed if own in versions), default=0)
             copies = server.flags.max_cpu_loras * server.flags.tensor_parallel
-            taken[server.host][name] = copies * max(known, default=0)
-    for host, needs in sorted(taken.items()):
-        declared = view.fleet.hosts.get(host)
-        total = sum(needs.values())
-        if declared and declared.memory_bytes is not None and total > declared.memory_bytes:
-            listed = ", ".join(f"`{name}` {_gib(need)}" for name, need in sorted(needs.items()))
+            taken[server.host][name] = copies * largest
+    for host, limit in declared.items():
+        total = sum(taken[host].values())
+        if total > limit:
+            texts = ", ".join(f"`{name}` {_gib(need)}" for name, need in taken[host].items())
             text = (
-                f"host `{host}` declares {_gib(declared.memory_bytes)} for listed adapters, and "
-                f"its servers may list {_gib(total)}: {listed}"
+                f"host `{host}` declares {_gib(limit)} for listed adapters, and "
+                f"its servers may list {_gib(total)}: {texts}"
             )
-            limit = declared.memory_bytes
             yield Violation(Constraint.HOST_MEMORY, host, "", total, limit, text)
 
 
 def ports(view: PlacementView) -> Iterator[Violation]:
-    """Find servers of one host on one port."""
+    """Find servers of a host on the same port."""
     taken: dict[tuple[str, int], str] = {}
     for name, server in sorted(view.servers.items()):
         if server.devices:
@@ -197,19 +182,16 @@ def ports(view: PlacementView) -> Iterator[Violation]:
 
 
 def loads(view: PlacementView) -> Iterator[Violation]:
-    """Find hours in which a server is asked for more than it may carry."""
+    """Find hours in which the load of a server is above its limit."""
     for name, account in view.accounts.items():
-        over: dict[int, float] = defaultdict(float)
-        for hour in range(HOURS):
-            if account.load[hour] > account.limit[hour] * (1 + SLACK):
-                over[hour] = account.load[hour]
-        for hour, load in over.items():
-            limit = account.limit[hour]
-            text = (
-                f"`{name}` is asked for {load:.0f} tokens/s at {hour:02d}:00 UTC, and may carry "
-                f"{limit:.0f} with {account.active[hour]:.1f} adapters active"
-            )
-            yield Violation(Constraint.LOAD, name, "", load, limit, text, hour)
+        hours = zip(account.load, account.limit, account.active, strict=True)
+        for hour, (load, limit, active) in enumerate(hours):
+            if load > limit * (1 + SLACK):
+                text = (
+                    f"`{name}` is asked for {load:.0f} tokens/s at {hour:02d}:00 UTC, and may "
+                    f"carry {limit:.0f} with {active:.1f} adapters active"
+                )
+                yield Violation(Constraint.LOAD, name, "", load, limit, text, hour)
 
 
 def _gib(amount: int) -> str:

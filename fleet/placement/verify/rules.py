@@ -3,23 +3,26 @@
 from collections.abc import Iterator
 
 from fleet.capacity import prompt_seconds, speed_of, step_seconds
-from fleet.names import alias_of
+from fleet.names import alias_of, base_of, server_name
+from fleet.placement.verify.amounts import SLACK
 from fleet.placement.verify.view import Constraint, PlacementView, Violation
-from fleet.resources import Server
 from fleet.spec import AdapterSpec
 from fleet.vllm import rank_bucket
-
-SLACK = 1e-6
-"""Relative error that products of real numbers may have."""
 
 
 def replicas(view: PlacementView) -> Iterator[Violation]:
     """Find versions on fewer or more servers than wanted, and versions that are not wanted."""
     asked: dict[str, int] = {}
     for target in view.targets.wanted.values():
-        declared = view.fleet.adapters[target.alias]
+        wanted = max(view.fleet.adapters[target.alias].replicas, 1)
         for name, _ in target.shares:
-            asked[name] = _asked(view, declared, name)
+            asked[name] = wanted
+            if name not in view.fleet.versions or base_of(name) not in view.fleet.bases:
+                # A version that cannot be loaded stays where it is.
+                prior = {
+                    *view.targets.routed.get(name, ()), *view.targets.loaded.get(name, ())
+                }  # fmt: skip
+                asked[name] = min(wanted, len(prior))
     for name in sorted({*asked, *view.bindings}):
         servers = view.bindings.get(name, ())
         count, want = len(set(servers)), asked.get(name, 0)
@@ -31,74 +34,56 @@ def replicas(view: PlacementView) -> Iterator[Violation]:
             want = max(want, count)  # as many as it takes to carry the load
         if count > want or (count < want and name not in view.unplaced):
             text = f"`{name}` is on {count} servers, and should be on {want}"
-            amount, limit = (count, want) if count > want else (want, count)
+            limit, amount = sorted((count, want))
             yield Violation(Constraint.REPLICAS, "", name, amount, limit, text)
-
-
-def _asked(view: PlacementView, declared: AdapterSpec, name: str) -> int:
-    """Return the replicas of a version; one that cannot be loaded stays where it is."""
-    base = name.split("-", 3)[2]
-    if name in view.fleet.versions and base in view.fleet.bases:
-        return max(declared.replicas, 1)
-    wanted = view.targets
-    prior = {*wanted.routed.get(name, ()), *wanted.loaded.get(name, ())}
-    return min(max(declared.replicas, 1), len(prior))
 
 
 def servers(view: PlacementView) -> Iterator[Violation]:
     """Find versions on servers that are not there, of another base, or silent and new to them."""
     for name, bound in view.bindings.items():
-        base = name.split("-", 3)[2]
-        for server_name in bound:
-            server = view.servers.get(server_name)
-            if server_name in view.live.unknown_servers:
-                if not view.was_there(name, server_name):
-                    text = f"`{name}` comes to `{server_name}`, which does not answer"
-                    yield _broken(Constraint.SILENT, server_name, name, text)
+        for on in bound:
+            server = view.servers.get(on)
+            if on in view.live.unknown_servers:
+                if not view.was_there(name, on):
+                    text = f"`{name}` comes to `{on}`, which does not answer"
+                    yield _broken(Constraint.SILENT, on, name, text)
             elif server is None:
-                text = f"`{name}` is bound to `{server_name}`, which is not among the servers"
-                yield _broken(Constraint.SERVER, server_name, name, text)
-            elif server.base != base:
-                text = f"`{name}` is on `{server_name}`, whose base is `{server.base}`"
-                yield _broken(Constraint.SERVER, server_name, name, text)
+                text = f"`{name}` is bound to `{on}`, which is not among the servers"
+                yield _broken(Constraint.SERVER, on, name, text)
+            elif server.base != base_of(name):
+                text = f"`{name}` is on `{on}`, whose base is `{server.base}`"
+                yield _broken(Constraint.SERVER, on, name, text)
 
 
 def silence(view: PlacementView) -> Iterator[Violation]:
-    """Find servers that are decided about although they, or others on their device, are silent."""
+    """Find silent servers that are changed, and servers started on their devices."""
     live = view.live.servers()
     for name, server in view.servers.items():
         if name in view.live.unknown_servers:
             text = f"`{name}` does not answer, and is placed as if it did"
             yield _broken(Constraint.SILENT, name, "", text)
-        if name in live:
-            continue
-        for device in server.devices:
-            there = [f"{base}-{server.host}-{device}" for base in sorted(view.fleet.bases)]
-            for other in there:
+        for device in server.devices if name not in live else ():
+            for base in sorted(view.fleet.bases):
+                other = server_name(base, server.host, device)
                 if other in view.live.unknown_servers and other != name:
                     text = f"`{name}` is started on the device of `{other}`, which does not answer"
                     yield _broken(Constraint.SILENT, name, "", text)
 
 
 def promises(view: PlacementView) -> Iterator[Violation]:
-    """Find versions that come to a server too slow for what their tier promises."""
+    """Find versions that come to a server too slow for the promised latency of their tier."""
     for name, account in view.accounts.items():
         shape = view.accounting.shape(view.servers[name], 1)
-        for resident in account.residents if shape else ():
+        for resident in account.residents:
             version = resident.adapter
             declared = view.declared(version)
-            if declared is None or not declared.promised or declared.demand is None:
+            if not shape or not declared or not declared.promised or declared.demand is None:
                 continue
-            assert shape is not None
             rank = shape.base.max_lora_rank or rank_bucket(resident.rank) or 0
             speed, basis = speed_of(
-                view.fleet.profiles,
-                shape.base,
-                shape.device,
-                shape.tensor_parallel,
-                rank,
+                view.fleet.profiles, shape.base, shape.device, shape.tensor_parallel, rank,
                 vllm=shape.device.vllm,
-            )
+            )  # fmt: skip
             if speed is None or not basis.startswith("calibrated"):
                 continue
             seconds = declared.demand.output_tokens * step_seconds(speed, 1, 1)
@@ -113,60 +98,53 @@ def promises(view: PlacementView) -> Iterator[Violation]:
 
 
 def spread(view: PlacementView) -> Iterator[Violation]:
-    """Find replicas on one device, or on one host where they should not be."""
+    """Find replicas on the same device, or on the same host where they should share none."""
     for name, bound in view.bindings.items():
-        if len(bound) < 2:  # noqa: PLR2004 (a single one is apart from all others)
-            continue
         declared = view.declared(name)
         by_host = declared is not None and declared.spread == "host"
         taken: dict[tuple[str, ...], str] = {}
-        for server_name in bound:
-            if server_name not in view.homes:
+        for on in bound if len(bound) > 1 else ():
+            server = view.servers.get(on)
+            if server is None:
                 continue
-            host, *devices = view.homes[server_name]
-            places = [(host,)] if by_host else [(host, device) for device in devices]
+            devices = server.devices or (on,)  # an attached server stands for its devices
+            places = [(server.host,)] if by_host else [(server.host, part) for part in devices]
             for place in places:
-                other = taken.setdefault(place, server_name)
-                if other != server_name:
-                    where = f"host `{host}`" if by_host else f"device `{'/'.join(place)}`"
-                    text = f"`{name}` has two replicas on {where}: `{other}` and `{server_name}`"
-                    yield _broken(Constraint.SPREAD, server_name, name, text)
+                other = taken.setdefault(place, on)
+                if other != on:
+                    where = f"{'host' if by_host else 'device'} `{'/'.join(place)}`"
+                    text = f"`{name}` has two replicas on {where}: `{other}` and `{on}`"
+                    yield _broken(Constraint.SPREAD, on, name, text)
                     break
 
 
 def choices(view: PlacementView) -> Iterator[Violation]:
-    """Find versions where they are pinned away from, unwanted, or newly come to a closed place."""
+    """Find versions that break a pin, avoidance or reservation, or are new to a closed server."""
     for name, bound in view.bindings.items():
         declared = view.declared(name)
-        for server_name in bound:
-            server = view.servers.get(server_name)
+        for on in bound:
+            server = view.servers.get(on)
             if server is None or declared is None:
                 continue
-            yield from _choice(view, declared, name, server)
-
-
-def _choice(
-    view: PlacementView, declared: AdapterSpec, name: str, server: Server
-) -> Iterator[Violation]:
-    here = {server.name, server.host}
-    if declared.pin is not None and declared.pin not in here:
-        text = f"`{name}` is pinned to `{declared.pin}`, and is on `{server.name}`"
-        yield _broken(Constraint.PIN, server.name, name, text)
-    for place in sorted(here.intersection(declared.avoid)):
-        text = f"`{name}` avoids `{place}`, and is on `{server.name}`"
-        yield _broken(Constraint.AVOID, server.name, name, text)
-    host = view.host(server)
-    reserved = host.reserved_for if host else ()
-    if reserved and not {declared.tier, declared.name.client}.intersection(reserved):
-        text = (
-            f"host `{server.host}` is reserved for {', '.join(reserved)}, and `{name}` of "
-            f"{declared.name.client} ({declared.tier}) is on `{server.name}`"
-        )
-        yield _broken(Constraint.RESERVED, server.name, name, text)
-    closed = view.closed(server)
-    if closed and not view.was_there(name, server.name):
-        text = f"`{name}` comes to `{server.name}`, where nothing new may come: {closed}"
-        yield _broken(Constraint.CORDONED, server.name, name, text)
+            here = {on, server.host}
+            if declared.pin is not None and declared.pin not in here:
+                text = f"`{name}` is pinned to `{declared.pin}`, and is on `{on}`"
+                yield _broken(Constraint.PIN, on, name, text)
+            for place in sorted(here.intersection(declared.avoid)):
+                text = f"`{name}` avoids `{place}`, and is on `{on}`"
+                yield _broken(Constraint.AVOID, on, name, text)
+            host = view.fleet.hosts.get(server.host)
+            reserved = host.reserved_for if host else ()
+            if reserved and not {declared.tier, declared.name.client}.intersection(reserved):
+                text = (
+                    f"host `{server.host}` is reserved for {', '.join(reserved)}, and `{name}` of "
+                    f"{declared.name.client} ({declared.tier}) is on `{on}`"
+                )
+                yield _broken(Constraint.RESERVED, on, name, text)
+            closed = view.closed(server)
+            if closed and not view.was_there(name, on):
+                text = f"`{name}` comes to `{on}`, where nothing new may come: {closed}"
+                yield _broken(Constraint.CORDONED, on, name, text)
 
 
 def company(view: PlacementView) -> Iterator[Violation]:
@@ -177,42 +155,33 @@ def company(view: PlacementView) -> Iterator[Violation]:
         names = [item.adapter for item in residents]
         known = [(name, found) for name in names if (found := view.declared(name)) is not None]
         for name, declared in known:
-            if declared.apart:
-                yield from _apart(declared, name, server, names)
-            if declared.isolation != "shared":
-                yield from _isolated(declared, name, server, known)
+            apart = [
+                other
+                for other in (names if declared.apart else ())
+                if alias_of(other) != declared.alias
+                and {alias_of(other), other.partition("-")[0]}.intersection(declared.apart)
+            ]
+            if apart:
+                text = f"`{name}` stays apart from `{apart[0]}`, and both are on `{server}`"
+                yield _broken(Constraint.APART, server, name, text, len(apart))
+            shared = declared.isolation == "shared"
+            others = ((other, _group(declared, spec)) for other, spec in known if not shared)
+            strangers = [other for other, group in others if group != _group(declared, declared)]
+            if strangers:
+                text = (
+                    f"`{name}` shares a server with its own {declared.isolation} only, and "
+                    f"`{strangers[0]}` is on `{server}` too"
+                )
+                yield _broken(Constraint.ISOLATION, server, name, text, len(strangers))
 
 
-def _apart(declared: AdapterSpec, name: str, server: str, names: list[str]) -> Iterator[Violation]:
-    apart = set(declared.apart)
-    beside = [
-        name
-        for name in names
-        if alias_of(name) != declared.alias
-        and apart.intersection((alias_of(name), name.partition("-")[0]))
-    ]
-    if beside:
-        text = f"`{name}` stays apart from `{beside[0]}`, and both are on `{server}`"
-        yield _broken(Constraint.APART, server, name, text, len(beside))
-
-
-def _isolated(
-    declared: AdapterSpec, name: str, server: str, known: list[tuple[str, AdapterSpec]]
-) -> Iterator[Violation]:
-    def group(of: AdapterSpec) -> str:
-        return of.tier if declared.isolation == "tier" else of.name.client
-
-    beside = [other_name for other_name, other in known if group(other) != group(declared)]
-    if beside:
-        text = (
-            f"`{name}` shares a server with its own {declared.isolation} only, and `{beside[0]}` "
-            f"is on `{server}` too"
-        )
-        yield _broken(Constraint.ISOLATION, server, name, text, len(beside))
+def _group(declared: AdapterSpec, other: AdapterSpec) -> str:
+    """Return the group of another adapter by the isolation of an adapter."""
+    return other.tier if declared.isolation == "tier" else other.name.client
 
 
 def _broken(
     constraint: Constraint, server: str, adapter: str, text: str, amount: int = 1
 ) -> Violation:
-    """Return a finding about something of which there should be none."""
+    """Return a violation of a rule, with a limit of 0."""
     return Violation(constraint, server, adapter, amount, 0, text)

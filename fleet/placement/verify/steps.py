@@ -31,13 +31,13 @@ from fleet.steps import (
 
 
 def verify_steps(plan: Plan, fleet: FleetSpec, live: State) -> tuple[Violation, ...]:
-    """Return what is broken after any of a plan's steps, in their order; empty: nothing is.
+    """Return the violations after any of a plan's steps, in their order; empty: none.
 
-    Aliases that the plan itself says are interrupted may name what is gone for a while. What
-    was too much before the first step is no finding until a step adds to it.
+    The routes of aliases that the plan itself calls interrupted may name versions that are gone
+    for a while. An amount that was too large before the first step may stay, and not grow.
     """
     replay = _Replay(plan, fleet, live)
-    return tuple(found for step in plan.steps for found in replay.after(step))
+    return tuple(violation for step in plan.steps for violation in replay.after(step))
 
 
 class _Replay:
@@ -61,7 +61,7 @@ class _Replay:
         self.interrupted = {impact.alias for impact in plan.impacts if impact.interrupted}
 
     def after(self, step: Step) -> Iterator[Violation]:
-        """Carry out a step, and yield what is broken then."""
+        """Carry out a step, and yield the violations then."""
         match step.operation:
             case StartServer(server):
                 self.servers[server.name] = server
@@ -72,8 +72,7 @@ class _Replay:
             case StopServer(server):
                 self.servers.pop(server.name, None)
                 self.at[server.host].discard(server.name)
-                gone = self.listed.pop(server.name, set())
-                for adapter in sorted(gone):
+                for adapter in sorted(self.listed.pop(server.name, set())):
                     yield from self._still_routed(adapter, server.name, step)
             case LoadAdapter(adapter):
                 before = len(self.listed[adapter.server])
@@ -92,43 +91,34 @@ class _Replay:
                 pass
 
     def _started(self, server: Server, step: Step) -> Iterator[Violation]:
-        """Find devices whose servers, the new one among them, do not fit together."""
+        """Find devices whose servers, the new server among them, do not fit together."""
         beside = [self.servers[name] for name in sorted(self.at[server.host])]
         for device in server.devices:
             declared = self.accounting.devices.get((server.host, device))
-            here = [neighbour for neighbour in beside if device in neighbour.devices]
             if declared is None:
                 continue
-            needs = [self._least(neighbour) for neighbour in here]
-            shares = [
-                neighbour.flags.memory_share
-                if neighbour.flags and neighbour.flags.memory_share
-                else need / total
-                for neighbour, need in zip(here, needs, strict=True)
-                for total in [declared.memory_bytes]
-            ]
+            limit, need, part = declared.memory_bytes, 0, 0.0
+            here = [neighbour for neighbour in beside if device in neighbour.devices]
+            for neighbour in here:
+                shape = self.accounting.shape(neighbour, 1)
+                own = least_bytes(shape) if shape else 0
+                share = neighbour.flags.memory_share if neighbour.flags else None
+                need, part = need + own, part + (share or own / limit)
             names = ", ".join(f"`{neighbour.name}`" for neighbour in here)
             address, at = f"{server.host}/{device}", f"after `{step.id}`"
-            if sum(needs) > declared.memory_bytes:
+            if need > limit:
                 text = f"{at}, {names} do not fit together in the memory of `{address}`"
-                limit = declared.memory_bytes
-                yield Violation(Constraint.MEMORY, address, "", sum(needs), limit, text)
-            elif sum(shares) > 1 + SLACK:
-                text = f"{at}, {names} take {sum(shares):.2f} of the memory of `{address}`"
-                yield Violation(Constraint.SHARES, address, "", sum(shares), 1, text)
-        on_port = [
-            neighbour for neighbour in beside if neighbour.devices and neighbour.port == server.port
-        ]
-        if len(on_port) > 1:
+                yield Violation(Constraint.MEMORY, address, "", need, limit, text)
+            elif part > 1 + SLACK:
+                text = f"{at}, {names} take {part:.2f} of the memory of `{address}`"
+                yield Violation(Constraint.SHARES, address, "", part, 1, text)
+        on_port = sum(own.port == server.port for own in beside if own.devices)
+        if on_port > 1:
             text = f"after `{step.id}`, two servers are on port {server.port} of `{server.host}`"
-            yield Violation(Constraint.PORT, server.name, "", len(on_port), 1, text)
-
-    def _least(self, server: Server) -> int:
-        shape = self.accounting.shape(server, 1)
-        return least_bytes(shape) if shape else 0
+            yield Violation(Constraint.PORT, server.name, "", on_port, 1, text)
 
     def _loaded(self, name: str, step: Step) -> Iterator[Violation]:
-        """Find a server that lists more than it has slots or places for."""
+        """Find a server that lists more versions than its slots or `max_cpu_loras`."""
         server = self.servers.get(name)
         if server is None:
             if name not in self.live.unknown_servers:
@@ -137,7 +127,8 @@ class _Replay:
             return
         account = self.accounting.server(server, (), 1)
         listed = self.listed[name]
-        pinned = sum(not self._cached(change) for change in listed) + account.kept
+        declared = (self.fleet.adapters.get(alias_of(adapter)) for adapter in listed)
+        pinned = sum(not (own and own.residency == "cached") for own in declared) + account.kept
         if 0 < account.slots < pinned:
             text = f"after `{step.id}`, `{name}` has {account.slots} slots for {pinned} versions"
             yield Violation(Constraint.SLOTS, name, "", pinned, account.slots, text)
@@ -145,29 +136,24 @@ class _Replay:
         if len(listed) > most:
             text = f"after `{step.id}`, `{name}` lists {len(listed)} with max_cpu_loras {most}"
             yield Violation(Constraint.CPU_CACHE, name, "", len(listed), most, text)
-
-        yield from self._host(server.host, step)
+        host = self.fleet.hosts.get(server.host)
+        if host is None or host.memory_bytes is None:
+            return
+        taken = self._host_bytes(host.name)
+        if taken > max(host.memory_bytes, self.before[host.name]):
+            text = (
+                f"after `{step.id}`, the servers of host `{host.name}` may list {taken} bytes of "
+                f"versions, and it declares {host.memory_bytes}"
+            )
+            yield Violation(Constraint.HOST_MEMORY, host.name, "", taken, host.memory_bytes, text)
 
     def _list(self, adapter: str, server: str) -> None:
         self.listed[server].add(adapter)
         facts = self.fleet.versions.get(adapter)
         self.largest[server] = max(self.largest[server], facts.bytes if facts else 0)
 
-    def _host(self, name: str, step: Step) -> Iterator[Violation]:
-        """Find a host whose servers may list more than it has memory for, and than they did."""
-        host = self.fleet.hosts.get(name)
-        if host is None or host.memory_bytes is None:
-            return
-        taken = self._host_bytes(name)
-        if taken > max(host.memory_bytes, self.before[name]):
-            text = (
-                f"after `{step.id}`, the servers of host `{name}` may list {taken} bytes of "
-                f"versions, and it declares {host.memory_bytes}"
-            )
-            yield Violation(Constraint.HOST_MEMORY, name, "", taken, host.memory_bytes, text)
-
     def _host_bytes(self, name: str) -> int:
-        """Return what the servers of a host may list, once for each of their devices."""
+        """Return the bytes that the servers of a host may list, once for every device."""
         return sum(
             neighbour.flags.max_cpu_loras
             * neighbour.flags.tensor_parallel
@@ -176,12 +162,8 @@ class _Replay:
             if neighbour.devices and neighbour.flags
         )
 
-    def _cached(self, adapter: str) -> bool:
-        declared = self.fleet.adapters.get(alias_of(adapter))
-        return declared is not None and declared.residency == "cached"
-
     def _still_routed(self, adapter: str, server: str, step: Step) -> Iterator[Violation]:
-        """Find a route that sends traffic to what has just gone."""
+        """Find a route that sends traffic to a version that has just gone."""
         alias = alias_of(adapter)
         route = self.routes.get(alias)
         shares = route.shares if route is not None else ()
@@ -193,7 +175,7 @@ class _Replay:
             yield Violation(Constraint.ROUTE, server, adapter, 1, 0, text)
 
     def _dangling(self, route: Route, step: Step) -> Iterator[Violation]:
-        """Find what a new route sends traffic to and is not loaded."""
+        """Find versions that a new route sends traffic to and that are not loaded."""
         for share in route.shares:
             for server in share.servers if share.percent else ():
                 silent = server in self.live.unknown_servers
