@@ -150,7 +150,7 @@ class _Stage:
     alone: bool
     """Whether no other alias shares a server with the new version."""
     split: bool
-    """Whether the share is the same in the whole stage, so that requests can prove it."""
+    """Whether the share is the same in the whole stage, so that requests can prove the share."""
     usage: UsageReader
 
     @cached_property
