@@ -28,7 +28,7 @@ def command(workspace: "Workspace", *, globs: tuple[str, ...], dry_run: bool, fo
     With ADDRESS-GLOB: every match; the next plan may then remove undeclared resources.
     """
     from plans.amounts import counted
-    from runtime.operations.adopt import adopt, to_adopt
+    from runtime.operations.release import adopt, to_adopt
 
     live = workspace.observe()
     found = to_adopt(workspace, live, globs)
