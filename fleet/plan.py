@@ -91,12 +91,17 @@ class Change:
     before: Resource | None
     after: Resource | None
     reason: Reason
-    why: str
-    """One sentence for the reader."""
+    why: str = ""
+    """A sentence for the reader; decisions depend on `reason` alone."""
     origin: str = ""
     """`file:line:col` that asks for it; empty when nothing in the files does."""
     details: tuple[tuple[str, str, str], ...] = ()
     """Fields that differ: name, before, after."""
+
+    @property
+    def resources(self) -> tuple[Resource, ...]:
+        """The resource before and after the change, where there is a resource."""
+        return tuple(resource for resource in (self.before, self.after) if resource is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,16 +150,20 @@ class Impact:
     """True when requests will fail for a while, as in a restart without a replica."""
 
 
+NO_EVIDENCE = "no evidence"
+"""Status of a gate that has not run."""
+
+
 @dataclass(frozen=True, slots=True)
 class GateDue:
-    """A gate that guards a rollout in this plan, and what is known about it."""
+    """A gate that guards a rollout in a plan, with the gate's evidence."""
 
     alias: str
     gate: str
     metric: str
     threshold: str
     status: str
-    """`no evidence` until the gate has run; then its verdict, or who accepts the version."""
+    """`NO_EVIDENCE` until the gate has run; then the verdict, or the words of an acceptance."""
     detail: str = ""
     """What the gate found, in its own sentence."""
     power: str = ""

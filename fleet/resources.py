@@ -170,7 +170,7 @@ def client_in(resource: Resource) -> str:
         case Route() | Key():
             return resource.client
         case LoadedAdapter():
-            return resource.parts.client if resource.parts else ""
+            return parts.client if (parts := resource.parts) else ""
         case Server():
             return ""
 

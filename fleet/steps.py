@@ -18,9 +18,9 @@ Types of `ApplyEvent` and their fields, besides those that every event has:
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 from fleet.names import Address
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server
@@ -110,6 +110,11 @@ Operation = (
     | Drain
     | UnloadAdapter
 )
+
+
+def resource_of(operation: Operation) -> Resource:
+    """Return the resource of an operation: the first field of every operation."""
+    return cast("Resource", getattr(operation, fields(operation)[0].name))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,8 @@ from fleet.spec import GatewaySpec
 from fleet.vllm import launch_of
 from fleetctl.envoys import envoys_of, routing_of
 from plans.compile import litellm
-from plans.compile.envoy import whole
+from plans.compile.envoy import RoutePlace, Routing, whole
 from plans.compile.envoy.bootstrap import ADMIN_SOCKET, BOOTSTRAP_FILE
-from plans.compile.envoy.routing import RoutePlace, Routing
 from plans.compile.launch import LAUNCH_FORMATS
 from plans.render.sections import limits_sentences
 from runtime.files import replace_file

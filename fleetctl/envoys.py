@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from fleet.spec import GatewaySpec
-from plans.compile.envoy import files
+from plans.compile.envoy import Credential, RoutePlace, Routing, files
 from plans.compile.envoy.bootstrap import ADMIN_SOCKET
-from plans.compile.envoy.routing import Credential, RoutePlace, Routing
 from runtime.gateway.envoy.admin import Envoys
 from runtime.gateway.table import RoutingTable
 from runtime.secrets import read_secret

@@ -3,12 +3,13 @@
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from textwrap import fill
+from textwrap import wrap
 from types import MappingProxyType
 from typing import Any
 
-from fleet.errors import Diagnostic
+from fleet.errors import Diagnostic, Position
 from plans.amounts import and_more
+from plans.tables import Paint, painter
 
 SHOWN = 50
 """Upper bound of problems that are shown as text; the other formats hold all."""
@@ -16,32 +17,33 @@ WIDTH = 100
 """Upper bound of a line of prose. Unit: characters."""
 _MAX_LINE = 160
 """Upper bound of a quoted line of YAML. Unit: characters."""
+RED, YELLOW, BOLD = "31", "33", "1"
+"""ANSI codes."""
 _TWO_STOPS = re.compile(r"(?<!\.)\.\.(?!\.|/)(?=\s|$)")
+"""A stop after quoted text that ends in a stop of its own."""
 _TABS = str.maketrans("\t", " ")
 
 
 def render_text(diagnostics: Sequence[Diagnostic], colour: bool = False) -> str:  # noqa: FBT001, FBT002 (a rendering's only option)
     """Return the text for a terminal, a blank line between problems."""
-    paint = _paint if colour else _plain
+    paint = painter(colour=colour)
     blocks = [_block(diagnostic, paint) for diagnostic in diagnostics[:SHOWN]]
     if rest := and_more(diagnostics, SHOWN):
         blocks.append(f"… {rest}. `fleetctl validate --format json` lists all.\n")
     return "\n".join(blocks)
 
 
-def _block(diagnostic: Diagnostic, paint: Callable[[str, str], str]) -> str:
-    tone = "red" if diagnostic.severity == "error" else "yellow"
-    title = "Error" if diagnostic.severity == "error" else "Warning"
-    lines = [f"{paint(f'{title}:', tone)} {paint(diagnostic.summary, 'bold')} [{diagnostic.code}]"]
+def _block(diagnostic: Diagnostic, paint: Paint) -> str:
+    title, tone = ("Error", RED) if diagnostic.severity == "error" else ("Warning", YELLOW)
+    lines = [f"{paint(tone, f'{title}:')} {paint(BOLD, diagnostic.summary)} [{diagnostic.code}]"]
     if diagnostic.place:
         lines.append(f"  at {diagnostic.place}")
         lines += _quote(diagnostic, paint, tone)
     lines += [f"  {label} {place}" for label, place in diagnostic.also]
     if diagnostic.detail or diagnostic.hint:
-        lines += [
-            "",
-            *_wrap(f"{diagnostic.detail} {_sentence(diagnostic.hint, diagnostic.command)}".strip()),
-        ]
+        hint = _sentence(diagnostic.hint, diagnostic.command)
+        text = _TWO_STOPS.sub(".", f"{diagnostic.detail} {hint}".strip())
+        lines += ["", *wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False)]
     if diagnostic.command:
         lines += ["", f"    {diagnostic.command}"]
     return "\n".join(lines) + "\n"
@@ -53,12 +55,7 @@ def _sentence(hint: str, command: str) -> str:
     return hint[:1].upper() + hint[1:] + end
 
 
-def _wrap(text: str) -> list[str]:
-    once = _TWO_STOPS.sub(".", text)  # what is quoted may have ended in one itself
-    return fill(once, WIDTH, break_long_words=False, break_on_hyphens=False).splitlines()
-
-
-def _quote(diagnostic: Diagnostic, paint: Callable[[str, str], str], tone: str) -> list[str]:
+def _quote(diagnostic: Diagnostic, paint: Paint, tone: str) -> list[str]:
     """Return the line of the problem and the caret below; a long line is cut around the column."""
     if not diagnostic.source.strip() or diagnostic.place is None:
         return []
@@ -71,18 +68,7 @@ def _quote(diagnostic: Diagnostic, paint: Callable[[str, str], str], tone: str) 
     width = max(1, min(diagnostic.width, len(line) - (column - start)))
     gutter = str(diagnostic.place.line)
     carets = " " * (column - start) + "^" * width
-    return [f"  {gutter} | {line}", f"  {' ' * len(gutter)} | {paint(carets, tone)}"]
-
-
-_CODES = {"red": "31", "yellow": "33", "bold": "1"}
-
-
-def _paint(text: str, tone: str) -> str:
-    return f"\033[{_CODES[tone]}m{text}\033[0m"
-
-
-def _plain(text: str, _tone: str) -> str:
-    return text
+    return [f"  {gutter} | {line}", f"  {' ' * len(gutter)} | {paint(tone, carets)}"]
 
 
 def render_json(diagnostics: Sequence[Diagnostic]) -> str:
@@ -91,26 +77,17 @@ def render_json(diagnostics: Sequence[Diagnostic]) -> str:
 
 
 def _object(diagnostic: Diagnostic) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "code": diagnostic.code,
-        "severity": diagnostic.severity,
-        "summary": diagnostic.summary,
-        "detail": diagnostic.detail,
-        "hint": diagnostic.hint,
-        "command": diagnostic.command,
-    }
+    names = ("code", "severity", "summary", "detail", "hint", "command")
+    found: dict[str, Any] = {name: getattr(diagnostic, name) for name in names}
     if diagnostic.place:
-        found |= {
-            "file": diagnostic.place.file,
-            "line": diagnostic.place.line,
-            "column": diagnostic.place.column,
-        }
+        found |= _place(diagnostic.place)
         found |= {"width": diagnostic.width, "source": diagnostic.source}
-    found["also"] = [
-        {"label": label, "file": place.file, "line": place.line, "column": place.column}
-        for label, place in diagnostic.also
-    ]
+    found["also"] = [{"label": label, **_place(place)} for label, place in diagnostic.also]
     return found
+
+
+def _place(place: Position) -> dict[str, Any]:
+    return {"file": place.file, "line": place.line, "column": place.column}
 
 
 def render_github(diagnostics: Sequence[Diagnostic]) -> str:
@@ -125,13 +102,10 @@ def render_github(diagnostics: Sequence[Diagnostic]) -> str:
 def _annotation(diagnostic: Diagnostic) -> str:
     properties = {"title": f"{diagnostic.summary} [{diagnostic.code}]"}
     if diagnostic.place:
-        properties = {
-            "file": diagnostic.place.file,
-            "line": str(diagnostic.place.line),
-            "col": str(diagnostic.place.column),
-            "endColumn": str(diagnostic.place.column + diagnostic.width),
-            **properties,
-        }
+        place = diagnostic.place
+        end = place.column + diagnostic.width
+        where = {"file": place.file, "line": place.line, "col": place.column, "endColumn": end}
+        properties = {name: str(value) for name, value in where.items()} | properties
     shown = ",".join(f"{name}={_escape(value, ':,')}" for name, value in properties.items())
     return f"::{diagnostic.severity} {shown}::{_escape(_message(diagnostic), '')}\n"
 
@@ -195,11 +169,6 @@ def _location(file: str, line: int, column: int, width: int) -> dict[str, Any]:
 
 
 RENDERERS: Mapping[str, Callable[[Sequence[Diagnostic]], str]] = MappingProxyType(
-    {
-        "text": render_text,
-        "json": render_json,
-        "github": render_github,
-        "sarif": render_sarif,
-    }
+    {"text": render_text, "json": render_json, "github": render_github, "sarif": render_sarif}
 )
 """Renderer by format name; the names are those of `fleetctl validate --format`."""

@@ -1,6 +1,6 @@
-"""Render the templates of `plans/templates` with Jinja: the one environment of all pages and files.
+"""Render the templates of `plans/templates` with Jinja: the environment of all pages and files.
 
-Jinja is slow to import: modules that render text for a terminal leave this one alone.
+Jinja is slow to import: modules that render text for a terminal do not import this module.
 """
 
 from functools import cache
@@ -16,10 +16,6 @@ def rendered(template: str, **values: Any) -> str:
 
     Values are escaped in `.html.j2` and `.svg.j2`. Other templates escape nothing themselves:
     Markdown calls `prose`; notices are plain text; scaffolds take names that are checked before.
-
-    Args:
-        template: File name inside `plans/templates`.
-        values: Values by the name that the template uses.
 
     Raises:
         jinja2.UndefinedError: the template uses a name without a value.

@@ -75,14 +75,12 @@ def differences(change: Change, plan: Plan) -> list[str]:
 
 def client_of(change: Change) -> str:
     """Return the client of a change; empty for a server or an unmanaged adapter."""
-    resource = change.after or change.before
-    return client_in(resource) if resource else ""
+    return client_in(change.resources[-1]) if change.resources else ""
 
 
 def servers_of(change: Change) -> tuple[str, ...]:
     """Return the servers of a change, sorted; none for a key."""
-    resources = [resource for resource in (change.before, change.after) if resource]
-    return tuple(sorted({server for resource in resources for server in servers_in(resource)}))
+    return tuple(sorted({name for resource in change.resources for name in servers_in(resource)}))
 
 
 def cost(plan: Plan) -> str:

@@ -5,12 +5,12 @@ Layer 4, beside `evals` and `rollouts`. Callers hand in the texts of the files a
 from here, not from the modules inside.
 """
 
+from fleet.config.checks import ProjectFacts
 from fleet.config.checks.lint import lint
 from fleet.config.checks.machines import splits
 from fleet.config.checks.references import aliases_of
 from fleet.config.edit import add_entry, set_value
 from fleet.config.effective import effective_settings
-from fleet.config.facts import ProjectFacts
 from fleet.config.format import format_text
 from fleet.config.lockfile import LOCK_FILE, Lock, LockedAdapter, base_shape, lock_text, parse_lock
 from fleet.config.merge import COMPILED_FILE, COMPILED_LINE, Tree, merge_files, overlay, substitute

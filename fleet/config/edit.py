@@ -4,7 +4,9 @@ A result is read back, and returned only where it means the wanted values.
 """
 
 import json
+import re
 from copy import deepcopy
+from textwrap import indent
 from typing import Any
 
 from fleet.config.yaml import compose, parse
@@ -16,20 +18,14 @@ _STEP = "  "
 def add_entry(text: str, file: str, path: tuple[str, ...], entry: str) -> str | None:
     """Return the text with an entry added at the end of the map at `path`.
 
-    Args:
-        text: The file's text.
-        file: Its name, for errors.
-        path: Keys that lead to the map; those that are missing, or empty, are added.
-        entry: The entry as YAML, one key with its value, not indented; ends with a newline.
-
-    Returns:
-        None where the map is written in a single line (`{a: …}`), in which an entry of several
-        lines has no place.
+    `entry` is YAML, a key with its value, not indented, with a newline at the end. Missing keys of
+    `path` are added. None: the map is written in a single line (`{a: …}`), in which an entry of
+    several lines has no place.
 
     Raises:
         ConfigError: the text cannot be read.
     """
-    inner = wanted = deepcopy(parse(text, file).value)
+    inner = intended = deepcopy(parse(text, file).value)
     for step in path:
         if inner.get(step) is None:
             inner[step] = {}
@@ -37,13 +33,13 @@ def add_entry(text: str, file: str, path: tuple[str, ...], entry: str) -> str | 
         if not isinstance(inner, dict):
             return None
     inner.update(parse(entry, file).value)
-    return _meaning(wanted, _with_entry(text, path, entry), file)
+    return _meaning(intended, _with_entry(text, path, entry), file)
 
 
-def _meaning(wanted: Any, edited: str | None, file: str) -> str | None:
-    """Return an edited text that means the wanted values, else None."""
+def _meaning(intended: Any, edited: str | None, file: str) -> str | None:
+    """Return an edited text that means the intended values, else None."""
     try:
-        return edited if edited is not None and parse(edited, file).value == wanted else None
+        return edited if edited is not None and parse(edited, file).value == intended else None
     except ConfigError:
         return None
 
@@ -68,7 +64,8 @@ def _with_entry(text: str, path: tuple[str, ...], entry: str) -> str | None:
     column = node.value[0][0].start_mark.column
     lines = text.splitlines(keepends=True)
     line = _end_line(*node.value[-1])
-    while line < len(lines) and _is_comment_below(lines[line], column):
+    belongs = re.compile(rf" {{{column + 1},}}#")  # a comment that is indented below the entry
+    while line < len(lines) and belongs.match(lines[line]):
         line += 1
     return _insert(text, line, column, entry)
 
@@ -90,7 +87,7 @@ def _is_empty(node: Any) -> bool:
 
 def _nested(path: tuple[str, ...], entry: str) -> str:
     for step in reversed(path):
-        entry = f"{step}:\n" + "".join(f"{_STEP}{line}" for line in entry.splitlines(keepends=True))
+        entry = f"{step}:\n{indent(entry, _STEP)}"
     return entry
 
 
@@ -105,29 +102,16 @@ def _end_line(key: Any, value: Any) -> int:
     return int(mark.line) if block_text and mark.column == 0 else int(mark.line) + 1
 
 
-def _is_comment_below(line: str, column: int) -> bool:
-    """Say whether a line is a comment that belongs to the entry above."""
-    stripped = line.lstrip(" ")
-    return stripped.startswith("#") and len(line) - len(stripped) > column
-
-
 def set_value(text: str, file: str, path: tuple[str, ...], value: str) -> str | None:
-    """Return the text with the scalar at `path` replaced, every other byte kept.
+    """Return the text with the scalar at `path` replaced by a value in double quotes.
 
-    Args:
-        text: The file's text.
-        file: Its name, for errors.
-        path: Keys that lead to the scalar.
-        value: The new value, a text; written in double quotes.
-
-    Returns:
-        None where there is no plain or quoted scalar at `path`.
+    None: there is no plain or quoted scalar at `path`.
 
     Raises:
         ConfigError: the text cannot be read.
     """
-    wanted = deepcopy(parse(text, file).value)
-    node, inner = compose(text), wanted
+    intended = deepcopy(parse(text, file).value)
+    node, inner = compose(text), intended
     for step in path:
         pairs = node.value if node.id == "mapping" else ()
         node = next((pair for key, pair in pairs if key.value == step), None)
@@ -140,4 +124,4 @@ def set_value(text: str, file: str, path: tuple[str, ...], value: str) -> str | 
     inner[path[-1]] = value
     start, end = node.start_mark.index, node.end_mark.index
     quoted = json.dumps(value, ensure_ascii=False)
-    return _meaning(wanted, f"{text[:start]}{quoted}{text[end:]}", file)
+    return _meaning(intended, f"{text[:start]}{quoted}{text[end:]}", file)

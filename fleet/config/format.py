@@ -39,8 +39,7 @@ def format_text(text: str, file: str) -> str:
 
 def comment_lines(text: str) -> list[str]:
     """Return all comments of a text, in order."""
-    guarded = _guarded(compose(text))
-    return [line[at:].rstrip() for line, at in _comment_columns(text, guarded) if at >= 0]
+    return [line[at:].rstrip() for line, at, _ in _lines(text) if at >= 0]
 
 
 def _scalars(node: Any) -> Iterator[Any]:
@@ -51,14 +50,13 @@ def _scalars(node: Any) -> Iterator[Any]:
             yield from _scalars(inner)
 
 
-def _guarded(root: Any) -> list[tuple[int, int]]:
-    """Return the spans of all scalars, in order; the inside of a scalar is never layout."""
-    return sorted({(scalar.start_mark.index, scalar.end_mark.index) for scalar in _scalars(root)})
+def _lines(text: str) -> Iterator[tuple[str, int, bool]]:
+    """Yield the lines with the column of their comment, or -1, and whether a scalar spans the end.
 
-
-def _comment_columns(text: str, guarded: list[tuple[int, int]]) -> Iterator[tuple[str, int]]:
-    """Yield the lines with the column of their comment, or -1."""
-    spans = iter([*guarded, (len(text) + 1, len(text) + 1)])
+    The inside of a scalar is never layout.
+    """
+    scalars = {(node.start_mark.index, node.end_mark.index) for node in _scalars(compose(text))}
+    spans = iter([*sorted(scalars), (len(text) + 1, len(text) + 1)])
     start, end = next(spans)
     offset = 0
     for line in text.split("\n"):
@@ -70,23 +68,22 @@ def _comment_columns(text: str, guarded: list[tuple[int, int]]) -> Iterator[tupl
             if at < start:
                 column = match.start()
                 break
-        yield line, column
-        offset += len(line) + 1
+        offset += len(line)
+        while end <= offset:
+            start, end = next(spans)
+        yield line, column, start < offset
+        offset += 1
 
 
 def _respace(text: str) -> str:
     """Put quotes, colons, flow collections, comments and line ends into canonical form."""
     for start, end, new in sorted(_replacements(compose(text), text), reverse=True):
         text = text[:start] + new + text[end:]
-    guarded = _guarded(compose(text))
-    lines, offset = [], 0
-    for line, at in _comment_columns(text, guarded):
-        end = offset + len(line)
-        inside = any(start < end < stop for start, stop in guarded)
+    lines = []
+    for line, at, inside in _lines(text):
         if at > 0 and line[:at].strip():
             line = f"{line[:at].rstrip()}  {line[at:]}"  # noqa: PLW2901 (the line, respaced)
         lines.append(line if inside else line.rstrip())
-        offset = end + 1
     return "\n".join(lines)
 
 
@@ -155,7 +152,7 @@ def _ordered(node: Any, lines: list[str], start: int, end: int, path: Path) -> l
         last = _lead(lines, end, keys[-1].line + 1, keys[-1].column)
         footer = [line for line in lines[last:end] if line.strip()]
         end = last
-    found = lines[start : begins[0]]
+    ordered = lines[start : begins[0]]
     blocks: list[tuple[int, bool, list[str]]] = []
     model = model_at(path)
     order = {name: position for position, name in enumerate(model.model_fields)} if model else {}
@@ -177,10 +174,10 @@ def _ordered(node: Any, lines: list[str], start: int, end: int, path: Path) -> l
         while not block[0].strip() and (position == 0 or not path):
             del block[0]
         if not path and position and (apart or long or block[0].startswith("#")):
-            found.append("")
-        found += block
+            ordered.append("")
+        ordered += block
         apart = long
-    return [*found, *([""] if footer else []), *footer]
+    return [*ordered, *([""] if footer else []), *footer]
 
 
 def _lead(lines: list[str], line: int, floor: int, column: int) -> int:

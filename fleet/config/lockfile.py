@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 
 from fleet.codes import diagnostic
 from fleet.errors import ConfigError, Position, did_you_mean
@@ -22,11 +22,7 @@ FORMAT = 1
 """Newest format of a lock that this release reads and writes."""
 
 
-_FullName = Annotated[
-    str,
-    PlainValidator(lambda value: str(AdapterName.parse(str(value)))),
-    WithJsonSchema({"type": "string"}),
-]
+_FullName = Annotated[str, PlainValidator(lambda value: str(AdapterName.parse(str(value))))]
 
 
 class _Document(BaseModel):
@@ -66,11 +62,6 @@ class LockedBase(_Document):
     max_position_embeddings: int
     weight_bytes: int
 
-    @classmethod
-    def of(cls, shape: BaseShape) -> Self:
-        """Return the entry that holds `shape`."""
-        return cls.model_validate(asdict(shape))
-
     @property
     def shape(self) -> BaseShape:
         """Return the dimensions."""
@@ -97,7 +88,8 @@ class Lock(_Document):
 
     def with_base(self, name: str, shape: BaseShape) -> Self:
         """Return this lock with a base added or replaced."""
-        return self.model_copy(update={"bases": {**self.bases, name: LockedBase.of(shape)}})
+        entry = LockedBase.model_validate(asdict(shape))
+        return self.model_copy(update={"bases": {**self.bases, name: entry}})
 
 
 def parse_lock(text: str, file: str = LOCK_FILE) -> Lock:
@@ -109,25 +101,15 @@ def parse_lock(text: str, file: str = LOCK_FILE) -> Lock:
     try:
         return Lock.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place, path = first["loc"], ".".join(map(str, first["loc"]))
+        first = error.errors(include_url=False)[0]
+        place, path, written = first["loc"], ".".join(map(str, first["loc"])), first["input"]
         detail = f"`{file}`{f' at `{path}`' if path else ''}: {first['msg']}."
         hint = "Restore it from version control; `fleetctl adapter add` writes it anew."
-        if newer := _newer(text):
-            place = ("format",)
-            detail = f"`{file}` has format {newer}, and this fleetctl reads format {FORMAT}."
+        if place == ("format",) and type(written) is int and written > FORMAT:
+            detail = f"`{file}` has format {written}, and this fleetctl reads format {FORMAT}."
             hint = "Upgrade fleetctl here to the release that wrote the lock, or a later one."
         where = Position(file, _line_of(text, place), 1)
         raise ConfigError(diagnostic("FC1217", detail, where, hint=hint)) from None
-
-
-def _newer(text: str) -> int:
-    """Return the format of a lock of a later release; 0: a known format, or no lock."""
-    try:
-        written = json.loads(text)["format"]
-    except (ValueError, KeyError, TypeError):
-        return 0
-    return written if type(written) is int and written > FORMAT else 0
 
 
 def _line_of(text: str, path: tuple[int | str, ...]) -> int:
@@ -158,12 +140,9 @@ _REQUIRED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_s
 
 
 def base_shape(config: Mapping[str, Any], weight_bytes: int) -> BaseShape:
-    """Return the dimensions that a base's config.json gives.
+    """Return the dimensions that a base's config.json gives; `weight_bytes` are of all tensors.
 
-    Args:
-        config: The parsed config.json; a multi-modal one keeps the text model's
-            dimensions under `text_config`.
-        weight_bytes: Sum of the sizes of all tensors.
+    A multi-modal config.json keeps the text model's dimensions under `text_config`.
 
     Raises:
         ConfigError: a dimension is missing or no number.

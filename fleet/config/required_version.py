@@ -34,10 +34,6 @@ def allows(requirement: str, running: str) -> bool:
     Numbers that are not written are 0. A release before a final release, such as `2.0rc1`, counts
     as earlier than 2.0, and the condition `<2` refuses it.
 
-    Args:
-        requirement: Such as `>=0.1,<2`.
-        running: Version of the release.
-
     Raises:
         ValueError: the requirement or the version is malformed.
 
@@ -54,11 +50,8 @@ def allows(requirement: str, running: str) -> bool:
 def refusal(requirement: object, running: str) -> str:
     """Return why a release must not read a fleet; empty: the release may.
 
-    Of a malformed requirement nothing is said here: it is reported with the other values.
-
-    Args:
-        requirement: As declared; None: any release may.
-        running: Version of the release.
+    `requirement` is as declared; None: any release may. A malformed requirement is reported with
+    the other values, not here.
     """
     try:
         if not isinstance(requirement, str) or allows(requirement, running):

@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Mapping
-from types import UnionType
+from itertools import takewhile
+from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -34,15 +35,15 @@ def check_shape(value: Mapping[str, Any]) -> tuple[Declarations | None, list[Pro
         except ValidationError as error:
             details = error.errors(include_url=False)
             if not findings:  # problems of later rounds are caused by leaving out
-                findings = [_finding(detail) for detail in details if not _is_extra(detail)]
+                findings = [
+                    _finding(detail) for detail in details
+                    if detail["type"] != "extra_forbidden"
+                    or not str(detail["loc"][-1]).startswith("x-")
+                ]  # fmt: skip
             for detail in details:
                 remaining = _without(remaining, _prune(detail))
             remaining.setdefault("fleet", "unnamed")
     return None, findings
-
-
-def _is_extra(error: ErrorDetails) -> bool:
-    return error["type"] == "extra_forbidden" and str(error["loc"][-1]).startswith("x-")
 
 
 def _prune(error: ErrorDetails) -> Path:
@@ -50,8 +51,7 @@ def _prune(error: ErrorDetails) -> Path:
     path = _plain(error["loc"])
     if error["type"] == "missing":
         return path[:-1]
-    numbers = [position for position, step in enumerate(path) if isinstance(step, int)]
-    return path[: numbers[0]] if numbers else path
+    return tuple(takewhile(lambda step: not isinstance(step, int), path))
 
 
 def _plain(loc: Path) -> Path:
@@ -63,12 +63,10 @@ def _without(value: dict[str, Any], path: Path) -> dict[str, Any]:
     if not path or path[0] not in value:
         return value
     key = str(path[0])
-    copy = dict(value)
-    if len(path) > 1 and isinstance(copy[key], dict):
-        copy[key] = _without(copy[key], path[1:])
-    else:
-        del copy[key]
-    return copy
+    inner = value[key]
+    if len(path) > 1 and isinstance(inner, dict):
+        return {**value, key: _without(inner, path[1:])}
+    return {name: item for name, item in value.items() if name != key}
 
 
 def model_at(path: Path) -> type[BaseModel] | None:
@@ -81,9 +79,7 @@ def model_at(path: Path) -> type[BaseModel] | None:
         elif get_origin(annotation) in {dict, tuple}:
             annotation = get_args(annotation)[-1 if get_origin(annotation) is dict else 0]
         if get_origin(annotation) in {Union, UnionType}:
-            annotation = next(
-                (argument for argument in get_args(annotation) if argument is not type(None)), None
-            )
+            annotation = next((arg for arg in get_args(annotation) if arg is not NoneType), None)
     return _model(annotation)
 
 
@@ -114,20 +110,23 @@ def _finding(error: ErrorDetails) -> Problem:
     return _value_finding(error, path)
 
 
+_MAP = ("a map", "Write a map: `{key: value}`, or keys on indented lines below.")
+_NUMBER = ("a whole number", "")
 _EXPECTED = {
-    "dict_type": "a map",
-    "model_type": "a map",
-    "string_type": "text",
-    "tuple_type": "a list",
-    "bool_type": "`true` or `false`",
-    "int_parsing": "a whole number",
-    "int_from_float": "a whole number",
-    "int_type": "a whole number",
-    "float_parsing": "a number",
-    "float_type": "a number",
-    "string_too_short": "text that is not empty",
-    "string_too_long": "text of at most 4096 characters",
+    "dict_type": _MAP,
+    "model_type": _MAP,
+    "string_type": ("text", ""),
+    "tuple_type": ("a list", "Write a list: `[first, second]`."),
+    "bool_type": ("`true` or `false`", ""),
+    "int_parsing": _NUMBER,
+    "int_from_float": _NUMBER,
+    "int_type": _NUMBER,
+    "float_parsing": ("a number", ""),
+    "float_type": ("a number", ""),
+    "string_too_short": ("text that is not empty", ""),
+    "string_too_long": ("text of at most 4096 characters", ""),
 }
+"""Wording of the right kind of value, and the remedy, by the type of pydantic's error."""
 
 
 def _value_finding(error: ErrorDetails, path: Path) -> Problem:
@@ -140,29 +139,17 @@ def _value_finding(error: ErrorDetails, path: Path) -> Problem:
         near = nearest(str(given), tuple(choices))
         hint = near or f"Write one of: {', '.join(choices)}."
         return Problem("FC1112", path, f"{name} cannot be {written}.", hint=hint)
-    bounds = [
-        f"{words} {context[bound]:g}"
-        for bound, words in (("ge", "at least"), ("le", "at most"))
-        if bound in context
-    ]
-    if bounds:
+    limits = {"ge": "at least", "le": "at most"}
+    if bounds := [f"{limits[bound]} {context[bound]:g}" for bound in limits if bound in context]:
         detail = f"{name} is {written}; it must be {' and '.join(bounds)}."
         return Problem("FC1111", path, detail, hint="Correct the number.")
-    expected = _EXPECTED.get(kind, "")
+    expected, remedy = _EXPECTED.get(kind, ("", ""))
     fault = f" must be {expected}, not {written}" if expected else f": {error['msg']}"
-    return Problem("FC1101", path, f"{name}{fault}.", hint=_remedy(kind, given))
-
-
-def _remedy(kind: str, given: Any) -> str:
     if given is None:
-        return "Give it a value, or delete the line."
-    if kind == "string_type" and isinstance(given, bool | int | float):
-        return f'Quote it: `"{shown(given).strip("`")}"`.'
-    if kind == "tuple_type":
-        return "Write a list: `[first, second]`."
-    if kind in {"dict_type", "model_type"}:
-        return "Write a map: `{key: value}`, or keys on indented lines below."
-    return "Correct the value."
+        remedy = "Give it a value, or delete the line."
+    elif kind == "string_type" and isinstance(given, bool | int | float):
+        remedy = f'Quote it: `"{shown(given).strip("`")}"`.'
+    return Problem("FC1101", path, f"{name}{fault}.", hint=remedy or "Correct the value.")
 
 
 def _written(value: Any) -> str:

@@ -20,9 +20,9 @@ from fleet.config.yaml_errors import explain, quoting
 from fleet.errors import ConfigError, Diagnostic, Position
 
 Marks = Any
-"""Places beside values. A scalar has a number, see `mark`; a list has a list of marks; a map has a
-dict of `[mark of the key, marks of the value]`. A third item is the name of the file, where
-the file differs from that of the map around it."""
+"""Places beside values. A scalar has a number, see `unmark`; a list has a list of marks; a map has
+a dict of `[mark of the key, marks of the value]`. A third item is the name of the file, where the
+file differs from that of the map around it."""
 
 _COLUMNS = 1 << 20
 MAX_BYTES = 32 << 20
@@ -38,22 +38,15 @@ class Parsed:
     marks: Marks
 
 
-def mark(line: int, column: int) -> int:
-    """Return line and column (both from 1) as a single number."""
-    return line * _COLUMNS + column
-
-
 def unmark(number: int, file: str) -> Position:
-    """Return the place that `mark` encoded."""
+    """Return the place that a mark stands for: line * _COLUMNS + column, both from 1."""
     return Position(file, *divmod(number, _COLUMNS))
 
 
 def parse(text: str, file: str) -> Parsed:
     """Parse the text of a file.
 
-    Args:
-        text: The file's text; a byte order mark at its start is ignored.
-        file: Its name, for places.
+    A byte order mark at the start of the text is ignored.
 
     Raises:
         ConfigError: not YAML, a key given twice, no map, or a feature that is not supported.

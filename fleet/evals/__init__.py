@@ -4,8 +4,14 @@ Layer 4, beside `config` and `rollouts`; records come from `history`. `runtime/e
 models; `fleet.gates` judges one version against another from the scores made here. Pure.
 """
 
-from fleet.evals.answer import Scored
-from fleet.evals.golden_item import ACCURACY, GROUNDED, MUST_PASS, GoldenItem, GoldenItemError
+from fleet.evals.golden_item import (
+    ACCURACY,
+    GROUNDED,
+    JUDGE,
+    MUST_PASS,
+    GoldenItem,
+    GoldenItemError,
+)
 from fleet.evals.golden_set import GoldenSet, read_golden_set, scored_by, with_format
 from fleet.evals.imported import (
     inspect_samples,
@@ -23,7 +29,7 @@ from fleet.evals.judging import (
     scored,
     to_judge,
 )
-from fleet.evals.metrics import JUDGE
+from fleet.evals.metrics import Scored
 from fleet.evals.quality_drift import DriftStatus, QualityDrift
 from fleet.evals.records import (
     AFTER_TRAINING,
@@ -41,13 +47,15 @@ from fleet.evals.run import (
     EvalRun,
     EvalSpec,
     EvalTarget,
-    JudgeSettings,
     Purpose,
     Sample,
     cache_key,
     eval_spec_of,
+    lines_of,
+    run_of,
+    sample_of,
+    spelled_as_utf8,
 )
-from fleet.evals.run_file import lines_of, run_of, sample_of, spelled_as_utf8
 from fleet.evals.schedule import ServedVersion, answering, due_evaluations, served_versions
 from fleet.evals.summary import (
     changed_answers,
@@ -73,7 +81,6 @@ __all__ = [
     "GoldenItem",
     "GoldenItemError",
     "GoldenSet",
-    "JudgeSettings",
     "LabelledAnswer",
     "Purpose",
     "QualityDrift",

@@ -5,9 +5,28 @@ from dataclasses import dataclass
 from typing import Any
 
 from fleet.errors import did_you_mean
-from fleet.evals.answer import Answer, Scored
-from fleet.evals.metrics import JUDGE, METRICS
+from fleet.evals.metrics import Answer, Metric, Scored
+from fleet.evals.metrics.numbers import GROUNDED_NUMBERS, NUMERIC
+from fleet.evals.metrics.structure import DECLARED_FORMAT, JSON_FIELDS, JSON_SCHEMA, LABEL
+from fleet.evals.metrics.texts import CONTAINS, EXACT, FINISH, LENGTH_RATIO, REFUSAL, REGEX
 
+METRICS: Mapping[str, Metric] = {
+    "exact": EXACT,
+    "contains": CONTAINS,
+    "regex": REGEX,
+    "numeric": NUMERIC,
+    "label": LABEL,
+    "json_schema": JSON_SCHEMA,
+    "json_fields": JSON_FIELDS,
+    "finish": FINISH,
+    "length_ratio": LENGTH_RATIO,
+    "refusal": REFUSAL,
+    "grounded_numbers": GROUNDED_NUMBERS,
+    "declared_format": DECLARED_FORMAT,
+}
+
+JUDGE = "judge"
+"""Name of the metric that a model at another endpoint scores; options: `question`."""
 USUAL_MAX_TOKENS = 256
 ACCURACY, FORMAT, GROUNDED = "accuracy", "format", "grounded"
 MEASURES = (ACCURACY, FORMAT, GROUNDED)

@@ -1,15 +1,6 @@
 """Reads golden sets: the questions that judge every version of a task, as lines of JSON objects.
 
-    {"id": "t-1", "input": "No rush. ...", "expected": "queue=shipping"}
-    {"id": "t-2", "messages": [...], "expected": {"qty": 5}, "metric": {"json_fields": {}},
-     "format": {"json_schema": {"schema": {...}}}, "context": "...", "tags": ["must_pass"]}
-
-`input` is a single user message, `messages` a whole conversation, `prompt` raw text for the
-completions endpoint. `metric` (default `exact`) scores accuracy, `format` scores the form,
-`grounding` scores whether the answer invents; its default is `grounded_numbers` where an item has a
-`context`, which answers are compared with and which is never sent. A first line
-`{"defaults": {...}}` gives `metric`, `format`, `grounding`, `max_tokens` and `system` to all items
-that state no others.
+`docs/evals.md` lists the keys of an item. An item's context is compared with and never sent.
 """
 
 import hashlib
@@ -22,13 +13,13 @@ from fleet.errors import ConfigError, Diagnostic, Position, did_you_mean
 from fleet.evals.golden_item import (
     ACCURACY,
     FORMAT,
+    METRICS,
     MUST_PASS,
     GoldenItem,
     GoldenItemError,
     ItemCheck,
     golden_item,
 )
-from fleet.evals.metrics import METRICS
 from fleet.response_format import ResponseFormat
 from fleet.rollout_policy import BY_FORM
 
@@ -52,11 +43,7 @@ class GoldenSet:
 
 
 def read_golden_set(content: bytes, file: str) -> GoldenSet:
-    """Read a golden set; blank lines do not count.
-
-    Args:
-        content: The file's bytes, UTF-8, with or without a byte order mark.
-        file: Its name, for errors.
+    """Read a golden set: UTF-8, with or without a byte order mark; blank lines do not count.
 
     Raises:
         ConfigError: with every bad line and its place; also when there is no item at all.
@@ -100,13 +87,10 @@ def _with_checks(
 def scored_by(golden: GoldenSet, score: str, form: ResponseFormat | None = None) -> GoldenSet:
     """Return the set with every answer scored by a given metric; the result counts as another set.
 
-    Args:
-        golden: The set.
-        score: The metric's name.
-        form: What the adapter declares, which `declared_format` asks of every answer.
+    `form` is the adapter's format, which the metric `declared_format` asks of every answer.
 
     Raises:
-        ItemError: there is no such metric, or it cannot score an item.
+        GoldenItemError: there is no such metric, or the metric cannot score an item.
     """
     if score == BY_FORM and form is None:
         hint = "Add one, such as `format: json`."
@@ -147,38 +131,38 @@ def _refusal(
     return ConfigError(diagnostic)
 
 
+@dataclass(slots=True)
 class _Lines:
-    """Makes items of lines; keeps the defaults, the ids and the questions of earlier lines."""
+    """Makes items of lines; keeps the defaults, and the lines of ids and questions so far."""
 
-    def __init__(self) -> None:
-        self._ids: dict[str, int] = {}
-        self._asked: dict[str, int] = {}
-        self._defaults: Mapping[str, Any] = {}
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    ids: dict[str, int] = field(default_factory=dict)
+    asked: dict[str, int] = field(default_factory=dict)
 
     def item(self, place: Position, raw: bytes, *, first: bool) -> GoldenItem | None:
         """Return the item of a line; None: the line holds the defaults."""
         document = _document(raw, place)
         if set(document) == {"defaults"}:
             given = document["defaults"]
-            if not first or self._defaults:
+            if not first or self.defaults:
                 raise _refusal("FC1303", "`defaults` stands on the first line, once.", place)
             if not isinstance(given, dict) or set(given) - DEFAULTS:
                 detail = f"`defaults` may hold {', '.join(sorted(DEFAULTS))}."
                 raise _refusal("FC1303", detail, place)
-            self._defaults = given
+            self.defaults = given
             return None
         line = raw.decode("utf-8")
         try:
-            item = golden_item({**self._defaults, **document})
+            item = golden_item({**self.defaults, **document})
         except GoldenItemError as error:
             name = str(document.get("id", ""))
             detail = f"{f'`{name}`: ' if name else ''}{error}."
             raise _refusal("FC1303", detail, place, line, error.hint) from None
         asked = json.dumps({**document, "id": "", "tags": []}, sort_keys=True)
-        earlier = self._ids.setdefault(item.id, place.line)
+        earlier = self.ids.setdefault(item.id, place.line)
         detail = f"`{item.id}` is the id of another item; ids pair the answers of two versions."
         if earlier == place.line:
-            earlier = self._asked.setdefault(asked, place.line)
+            earlier = self.asked.setdefault(asked, place.line)
             detail = (
                 f"`{item.id}` asks and expects what another item does. It is no further evidence: "
                 "its answers are the other's."

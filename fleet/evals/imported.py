@@ -85,16 +85,13 @@ def _graded(value: Any) -> float | None:
 def lm_eval_samples(
     lines: Iterable[str], metrics: Sequence[str] = (), chosen: str = ""
 ) -> tuple[Sample, ...]:
-    """Return the samples of lm-eval's file of samples.
+    """Return the samples of the lines that lm-eval's `--log_samples` wrote.
 
     Only generated answers count. Log likelihoods are refused: asking for them can kill a server
     with LoRA, and they tell nothing of the answers to clients.
 
-    Args:
-        lines: Lines of the file that `--log_samples` wrote.
-        metrics: Metrics that are the accuracy; the first that a line has counts. Default: the
-            first metric that the line names.
-        chosen: Name of a filter of lm-eval, where the file has answers of several filters.
+    The accuracy is the first of `metrics` that a line has; default: the first metric that the line
+    names. `chosen` is a filter of lm-eval, where the file has answers of several filters.
 
     Raises:
         ValueError: a line is no sample, several filters and none is chosen, or the chosen filter

@@ -1,18 +1,7 @@
 """Decides whether a judge model may decide gates, by its agreement with people's labels.
 
-A file of labels holds one JSON object a line:
-
-    {"id": "l-1", "input": "...", "expected": "...", "answer": "...", "label": "yes"}
-    {"id": "l-2", "input": "...", "context": "...", "answer": "...", "label": "no",
-     "measure": "grounded", "question": "..."}
-
-`label` is a person's answer to the judge's question, `yes` or `no`; `measure` is `accuracy`
-(default) or `grounded`. With `other`, a second answer, `yes` says that `answer` is better and `no`
-that `other` is: the judge's task on items with `{"judge": {"pairwise": true}}`. All other keys are
-those of a golden set.
-
-A judge without labels for a client, or with too little agreement, is advisory: its scores are
-shown, and no gate is decided by them.
+`docs/evals.md` has the form of a file of labels. A judge without labels for a client, or with too
+little agreement, is advisory: its scores are shown, and no gate is decided by them.
 """
 
 import json
@@ -21,18 +10,19 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from fleet.errors import ConfigError, Diagnostic, Position
-from fleet.evals.answer import Answer, Scored
 from fleet.evals.golden_item import (
     ACCURACY,
     GROUNDED,
+    JUDGE,
     PAIRWISE,
     GoldenItem,
     GoldenItemError,
     golden_item,
 )
-from fleet.evals.metrics import JUDGE
-from fleet.evals.run import JudgeSettings, Sample
+from fleet.evals.metrics import Answer, Scored
+from fleet.evals.run import Sample
 from fleet.history import Entry, JudgeCompared
+from fleet.spec import JudgeSpec
 
 LEAST_KAPPA = 0.6
 """Lower bound of the agreement beyond chance of a judge that decides; called substantial.
@@ -91,13 +81,11 @@ def agreement(pairs: Sequence[tuple[bool, bool | None]]) -> Agreement:
     return Agreement(n, agreed, unparsable, (agreed / n - chance) / (1 - chance))
 
 
-def objection(entries: Iterable[Entry], judge: JudgeSettings | None, client: str) -> str:
+def objection(entries: Iterable[Entry], judge: JudgeSpec | None, client: str) -> str:
     """Return why a judge decides no gate of a client; empty: the judge may decide.
 
-    Args:
-        entries: The ledger, oldest first; the last comparison of this judge counts.
-        judge: The declared judge; another model, or another URL, is another judge.
-        client: The client whose answers are judged.
+    The last comparison of this judge in the ledger counts; another model, or another URL, is
+    another judge.
     """
     if judge is None:
         return "no judge is declared (evals: {judge: {url: ..., model: ...}})"
@@ -132,26 +120,26 @@ def read_labels(content: bytes, file: str) -> tuple[LabelledAnswer, ...]:
     Raises:
         ConfigError: with every bad line and its place; also when there is none at all.
     """
-    found: list[LabelledAnswer] = []
+    labels: list[LabelledAnswer] = []
     wrong: list[Diagnostic] = []
     seen: set[str] = set()
     for number, line in enumerate(content.decode("utf-8", "replace").splitlines(), 1):
         if not line.strip():
             continue
         try:
-            made = _labelled(line)
-            if made.item.id in seen:
-                raise GoldenItemError(f"`{made.item.id}` stands twice")  # noqa: TRY301 (one text for all)
+            label = _labelled(line)
+            if label.item.id in seen:
+                raise GoldenItemError(f"`{label.item.id}` stands twice")  # noqa: TRY301 (one text for all)
         except (GoldenItemError, json.JSONDecodeError, RecursionError) as error:
             wrong.append(_wrong(str(error), file, number, line))
             continue
-        seen.add(made.item.id)
-        found.append(made)
-    if not found and not wrong:
+        seen.add(label.item.id)
+        labels.append(label)
+    if not labels and not wrong:
         wrong.append(_wrong("the file holds no labelled answer", file, 1, ""))
     if wrong:
         raise ConfigError(*wrong)
-    return tuple(found)
+    return tuple(labels)
 
 
 def _labelled(line: str) -> LabelledAnswer:
@@ -201,21 +189,18 @@ def in_pairs(item: GoldenItem) -> bool:
 def scored(item: GoldenItem, sample: Sample, judged: Mapping[str, Scored]) -> Sample:
     """Score a sample on every measure of its item.
 
-    Args:
-        item: The question.
-        sample: The answer, not scored yet.
-        judged: The judge's scores by measure; a measure without verdict stays unscored.
+    `judged` are the judge's scores by measure; a measure without verdict stays unscored.
     """
     answer = Answer(sample.answer, sample.finish, sample.output_tokens)
-    found = {
+    scores = {
         measure: item.score(measure, answer)
         for measure, check in item.checks.items()
         if check.metric != JUDGE
     } | dict(judged)
     if in_pairs(item):  # until both versions have answered
         answered = bool(sample.answer.strip())
-        found[ACCURACY] = Scored(float(answered), "" if answered else "an empty answer")
-    notes = [f"{measure}: {given.note}" for measure, given in found.items() if given.note]
+        scores[ACCURACY] = Scored(float(answered), "" if answered else "an empty answer")
+    notes = [f"{measure}: {given.note}" for measure, given in scores.items() if given.note]
     notes += [
         f"{measure}: the judge said neither YES nor NO"
         for measure in to_judge(item)
@@ -224,8 +209,8 @@ def scored(item: GoldenItem, sample: Sample, judged: Mapping[str, Scored]) -> Sa
     classified = item.checks[ACCURACY].metric == "label"
     return replace(
         sample,
-        scores={measure: given.score for measure, given in found.items()},
+        scores={measure: given.score for measure, given in scores.items()},
         note="; ".join(notes),
-        label=found[ACCURACY].label if ACCURACY in found else "",
+        label=scores[ACCURACY].label if ACCURACY in scores else "",
         expected_label=str(item.expected) if classified else "",
     )

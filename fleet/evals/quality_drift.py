@@ -25,7 +25,7 @@ RETRAIN_CONFIDENCE = 0.9975
 
 A bound of 95 % at each of 52 looks asks for a needless retraining in up to half of all healthy
 years, most with small weekly sets; this bound does so in at most 8 %.
-`tests/fleet/evals/test_quality_drift.py` simulates both and prints a table.
+`tests/fleet/evals/test_quality_drift.py` simulates both and prints the table of `docs/evals.md`.
 """
 
 
@@ -73,26 +73,20 @@ def judge_anchor(
 
     `serving`: more answers changed than noise explains, or more than `MARGIN` of them are worse, on
     balance, and surely so: changes both ways are noise, changes in a single direction are not.
-
-    Args:
-        changed: Items whose score differs.
-        worse: Changed items whose score is lower now.
-        n: Items compared.
-        floor: Changed items when the same version was asked twice; None: never measured.
-        measure: The scored measure.
+    `floor` has the changed items when the same version was asked twice; None: never measured.
     """
     base = max(floor.share, 1 / (floor.n + 2)) if floor else 1 / (n + 2)
     counts = {"changed": changed, "worse": worse, "n": n, "floor": base}
-    told = f"{changed} of {n} answers changed, {worse} for the worse"
+    outcome = f"{changed} of {n} answers changed, {worse} for the worse"
     usual = f"{FLOOR_TIMES:g} x the noise floor of {base:.1%}"
-    standing, reason = DriftStatus.STEADY, f"{told}: within {usual}"
+    standing, reason = DriftStatus.STEADY, f"{outcome}: within {usual}"
     if not n:
         standing, reason = DriftStatus.UNKNOWN, "nothing to compare with"
     elif upper_tail(changed, n, min(1.0, FLOOR_TIMES * base)) < SIGNIFICANT:
-        standing, reason = DriftStatus.SERVING, f"{told}: more than {usual}"
+        standing, reason = DriftStatus.SERVING, f"{outcome}: more than {usual}"
     elif mcnemar(worse, changed - worse) < SIGNIFICANT and 2 * worse - changed > MARGIN * n:
         standing = DriftStatus.SERVING
-        reason = f"{told}: surely worse, and by more than {100 * MARGIN:g} points"
+        reason = f"{outcome}: surely worse, and by more than {100 * MARGIN:g} points"
     return QualityDrift("anchor", measure, standing, reason, counts)
 
 
@@ -121,19 +115,19 @@ def judge_rolling(
         "baseline_good": baseline.good, "baseline_n": baseline.n, "good": pooled.good,
         "n": pooled.n, "sets": len(recent), "drop": drop, "lower": lower,
     }  # fmt: skip
-    told = (
+    outcome = (
         f"{pooled.share:.1%} on {len(recent)} fresh sets ({pooled.n} items), "
         f"{baseline.share:.1%} after training"
     )
-    standing, reason = DriftStatus.STEADY, told
+    standing, reason = DriftStatus.STEADY, outcome
     if len(recent) >= WEEKS and drop > MARGIN and lower > 0:
         standing = DriftStatus.RETRAIN
-        reason = f"{told}: surely worse, and by more than {100 * MARGIN:g} points"
+        reason = f"{outcome}: surely worse, and by more than {100 * MARGIN:g} points"
     elif lower > MARGIN:
         standing = DriftStatus.RETRAIN
-        reason = f"{told}: surely worse by more than {100 * MARGIN:g} points"
+        reason = f"{outcome}: surely worse by more than {100 * MARGIN:g} points"
     elif len(recent) > 1 and all(baseline.share - run.share > MARGIN for run in recent[-2:]):
-        standing, reason = DriftStatus.WATCH, f"{told}: two low sets in a row"
+        standing, reason = DriftStatus.WATCH, f"{outcome}: two low sets in a row"
     return QualityDrift("rolling", measure, standing, reason, counts)
 
 

@@ -43,8 +43,8 @@ class EvalRecord:
 
     def level(self, measure: str = ACCURACY) -> QualityLevel | None:
         """Return the level of the answers on a measure; None: the measure was not scored."""
-        found = self.summary.get("levels", {}).get(measure)
-        return QualityLevel(float(found["good"]), int(found["n"])) if found and found["n"] else None
+        level = self.summary.get("levels", {}).get(measure)
+        return QualityLevel(float(level["good"]), int(level["n"])) if level and level["n"] else None
 
     def compared(self, measure: str) -> Mapping[str, int] | None:
         """Return how the answers differ from those after training; None: not compared."""

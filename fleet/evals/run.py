@@ -1,31 +1,27 @@
-"""Defines a run of a golden set against a served name: the settings, and all answers."""
+"""Defines a run of a golden set against a served name, and writes and reads runs as JSON lines.
+
+The first line is the head with the settings; every further line is an answer. The engine `command`
+reads the same lines: a program prints answers, no head needed.
+
+    {"item": "t-1", "answer": "queue=shipping", "scores": {"accuracy": 1}, "finish": "stop"}
+"""
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from fleet.spec import EvalPolicy
+from fleet.evals.golden_item import MEASURES
+from fleet.spec import EvalPolicy, JudgeSpec
 
 Purpose = Literal["gate", "anchor", "rolling", "smoke", "aa"]
 """Why a run is made. `aa`: stable against itself, for the noise floor."""
 
 NATIVE = "native"
-"""The engine of our own."""
 FAKE = "+fake"
 """Suffix of the version and the fingerprint of the fake engine, scripted or not."""
-
-
-@dataclass(frozen=True, slots=True)
-class JudgeSettings:
-    """An OpenAI-compatible endpoint whose model scores answers which code cannot score."""
-
-    url: str
-    model: str
-    key: str = ""
-    """Reference of the endpoint's API key, `env:NAME` or `file:path`; never the key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +29,16 @@ class EvalSpec:
     """How a golden set is asked. Two runs compare only where `decoding` is the same."""
 
     engine: str = NATIVE
-    """A key of `runtime.evals.ENGINES`."""
+    """A key of `runtime.evals.evaluate.ENGINES`."""
     samples: int = 1
     """Answers to an item; 2 or more make sense only above temperature 0."""
     temperature: float = 0.0
     seed: int = 0
     concurrency: int = 4
-    """Requests under way at the same time."""
     max_missing: int = 0
     """Items without an answer that a run may have; they count as wrong in both arms."""
     timeout_s: float = 60.0
-    """Upper bound of the time of an answer, in seconds."""
-    judge: JudgeSettings | None = None
+    judge: JudgeSpec | None = None
     command: tuple[str, ...] = ()
     """The program of the engine `command`; never started through a shell."""
     pause_above: int = 4
@@ -65,19 +59,10 @@ class EvalSpec:
 
 
 def eval_spec_of(policy: EvalPolicy) -> EvalSpec:
-    """Return how a fleet declares that golden sets are asked."""
-    judge = policy.judge
-    return EvalSpec(
-        engine=policy.engine,
-        samples=policy.samples,
-        temperature=policy.temperature,
-        concurrency=policy.concurrency,
-        max_missing=policy.max_missing,
-        timeout_s=policy.timeout_s,
-        judge=JudgeSettings(judge.url, judge.model, judge.key or "") if judge else None,
-        command=policy.command,
-        pause_above=policy.pause_above,
-    )
+    """Return the declared settings of evaluations; fields of the same name have the same value."""
+    judge = policy.judge and replace(policy.judge, key=policy.judge.key or "")
+    names = {field.name for field in fields(EvalSpec)} - {"seed", "judge"}
+    return EvalSpec(judge=judge, **{name: getattr(policy, name) for name in names})
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,3 +163,96 @@ def cache_key(
     whole: dict[str, Any] = {"adapter": target.digest, "serving": target.serving}
     whole |= {"golden": golden_digest, "fingerprint": fingerprint, "decoding": dict(decoding)}
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
+VERSION = 1
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "item": (str,), "sample": (int,), "answer": (str,), "scores": (dict,), "note": (str,),
+    "label": (str,), "expected_label": (str,), "finish": (str,),
+    "output_tokens": (int, type(None)), "seconds": (int, float, type(None)), "model": (str,),
+    "fingerprint": (str,), "retry": (bool,), "error": (str,),
+}  # fmt: skip
+_USUAL = {**asdict(Sample("")), "item": None}
+"""Default of every field; a line leaves out fields with their default, but never `item`."""
+_LINE_ENDS = "\x85\u2028\u2029"
+"""Characters that JSON leaves as they are, and at which a text parts into lines."""
+
+
+def lines_of(run: EvalRun) -> Iterable[str]:
+    """Yield a run's lines, without newlines."""
+    head = {field.name: getattr(run, field.name) for field in fields(run)}
+    for name in ("samples", "spec", "started", "finished"):
+        del head[name]
+    started, finished = run.started.isoformat(), run.finished.isoformat()
+    head |= {"spec": asdict(run.spec), "started": started, "finished": finished}
+    yield _line({"eval_run": VERSION, **head})
+    for sample in map(asdict, run.samples):
+        yield _line({key: sample[key] for key in sample if sample[key] != _USUAL[key]})
+
+
+def _line(document: Mapping[str, Any]) -> str:
+    """Return a document as a single line; JSON reads back what `spelled_as_utf8` spells."""
+    text = json.dumps(document, ensure_ascii=False)
+    for line_end in _LINE_ENDS:
+        text = text.replace(line_end, f"\\u{ord(line_end):04x}")
+    return spelled_as_utf8(text)
+
+
+def spelled_as_utf8(text: str) -> str:
+    """Return a text that UTF-8 can hold: half a character, as models may say, is spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def run_of(lines: Iterable[str]) -> EvalRun:
+    """Read the lines that `lines_of` wrote.
+
+    Raises:
+        ValueError: the lines are of another form; the text names the line.
+    """
+    rest = iter(lines)
+    head = _object(next(rest, ""), 1)
+    if head.pop("eval_run", None) != VERSION:
+        raise ValueError("line 1 is not the head of an evaluation of this version")
+    try:
+        spec = dict(head.pop("spec"))
+        judge = spec.pop("judge", None)
+        spec["command"] = tuple(spec.get("command", ()))
+        whole = EvalSpec(**spec, judge=JudgeSpec(**judge) if judge else None)
+        head |= {name: datetime.fromisoformat(head[name]) for name in ("started", "finished")}
+        head |= {name: tuple(head[name]) for name in ("items", "must_pass")}
+        samples = tuple(sample_of(line, number) for number, line in enumerate(rest, 2))
+        return EvalRun(**head, spec=whole, samples=samples)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the head of an evaluation lacks or has too much: {error}") from None
+
+
+def sample_of(line: str, number: int) -> Sample:
+    """Read a sample line.
+
+    Raises:
+        ValueError: the line is no sample; the text names the line.
+    """
+    document = _object(line, number)
+    if not isinstance(document.get("item"), str):
+        raise ValueError(f"line {number} has no `item`")  # noqa: TRY004 (of the file, not the code)
+    for key, value in document.items():
+        if key not in _TYPES:
+            raise ValueError(f"line {number}: unknown key `{key}`")
+        if not isinstance(value, _TYPES[key]) or (isinstance(value, bool) and key != "retry"):
+            raise ValueError(f"line {number}: `{key}` is {value!r}")
+    for measure, score in document.get("scores", {}).items():
+        if measure not in MEASURES:
+            raise ValueError(f"line {number}: scores are {', '.join(MEASURES)}, not `{measure}`")
+        if type(score) not in {int, float} or not 0 <= score <= 1:
+            raise ValueError(f"line {number}: a score is a number from 0 to 1, not {score!r}")
+    return Sample(**document)
+
+
+def _object(line: str, number: int) -> dict[str, Any]:
+    try:
+        document = json.loads(line)
+    except (ValueError, RecursionError):
+        raise ValueError(f"line {number} is not JSON: {line[:80]!r}") from None
+    if not isinstance(document, dict):
+        raise ValueError(f"line {number} is not a JSON object")  # noqa: TRY004 (of the file)
+    return document

@@ -29,14 +29,10 @@ def due_evaluations(
     every: timedelta,
     now: datetime,
 ) -> Iterator[DueEvaluation]:
-    """Yield the evaluations that are due, by alias.
+    """Yield the evaluations that are due; `every` is the time between two of a purpose.
 
-    Args:
-        serving: By alias: the declaration, the version with the largest share, and the identity
-            of its engine and flags.
-        past: By alias: all evaluations.
-        every: Time between two evaluations of a kind.
-        now: The time.
+    `serving` has by alias: the declaration, the version with the largest share, and the identity of
+    its engine and flags. `past` has all evaluations by alias.
     """
     purposes: tuple[Purpose, ...] = ("anchor", "rolling")
     for alias, (declared, adapter, engine) in sorted(serving.items()):

@@ -42,41 +42,39 @@ def counted(run: EvalRun) -> list[Sample]:
 def run_faults(run: EvalRun) -> tuple[str, ...]:
     """Return why a run does not count; empty: the run counts."""
     lacking = missing(run)
-    found = [] if run.items else ["the golden set is empty"]
+    faults = [] if run.items else ["the golden set is empty"]
     if len(lacking) > run.spec.max_missing:
         item = lacking[0]
         reasons = (sample.error or sample.note for sample in run.samples if sample.item == item)
-        found.append(
+        faults.append(
             f"{len(lacking)} of {len(run.items)} items have no scored answer, "
             f"{run.spec.max_missing} may; {item}: {next(reasons, 'not answered')}"
         )
     elif len(lacking) == len(run.items):
-        found.append("no item has a scored answer")
-    unasked = [item_id for item_id in run.must_pass if item_id in lacking]
-    if unasked:
-        found.append(f"`{unasked[0]}` must pass and has no scored answer")
-    strangers = [model for model in run.models if model != run.adapter]
-    if strangers:
-        found.append(f"answers came from `{strangers[0]}` instead of `{run.adapter}`")
+        faults.append("no item has a scored answer")
+    if unasked := [item for item in run.must_pass if item in lacking]:
+        faults.append(f"`{unasked[0]}` must pass and has no scored answer")
+    if strangers := [model for model in run.models if model != run.adapter]:
+        faults.append(f"answers came from `{strangers[0]}` instead of `{run.adapter}`")
     if len(run.fingerprints) > 1:
-        found.append(f"several engines answered: {', '.join(run.fingerprints)}")
-    return tuple(found)
+        faults.append(f"several engines answered: {', '.join(run.fingerprints)}")
+    return tuple(faults)
 
 
 def pair_faults(stable: EvalRun, canary: EvalRun) -> tuple[str, ...]:
     """Return why two runs cannot be compared, with the faults of both."""
     arms = {"stable": stable, "canary": canary}
-    found = [f"{arm}: {fault}" for arm, run in arms.items() for fault in run_faults(run)]
+    faults = [f"{arm}: {fault}" for arm, run in arms.items() for fault in run_faults(run)]
     if stable.golden_digest != canary.golden_digest:
-        found.append("the two runs are of different golden sets")
+        faults.append("the two runs are of different golden sets")
     if stable.spec.decoding() != canary.spec.decoding():
-        found.append("the two runs asked in different ways")
+        faults.append("the two runs asked in different ways")
     prints = {*stable.fingerprints, *canary.fingerprints}
-    if not found and len(prints) > 1:
-        found.append(f"the two runs were answered by different engines: {', '.join(prints)}")
-    elif not found and stable.serving and canary.serving and stable.serving != canary.serving:
-        found.append("the engine, its version or its flags differ between the two runs")
-    return tuple(found)
+    if not faults and len(prints) > 1:
+        faults.append(f"the two runs were answered by different engines: {', '.join(prints)}")
+    elif not faults and stable.serving and canary.serving and stable.serving != canary.serving:
+        faults.append("the engine, its version or its flags differ between the two runs")
+    return tuple(faults)
 
 
 def vector(run: EvalRun, measure: str = ACCURACY) -> dict[str, float]:
@@ -89,7 +87,7 @@ def vector(run: EvalRun, measure: str = ACCURACY) -> dict[str, float]:
 
 
 def paired_scores(stable: EvalRun, canary: EvalRun, measure: str = ACCURACY) -> Pair:
-    """Pair two runs item by item; items without a score in both runs are left out."""
+    """Pair two runs item by item; items that neither run scores are left out."""
     left, right = vector(stable, measure), vector(canary, measure)
     items = tuple(item for item in stable.items if item in left or item in right)
     both = left.keys() & right.keys()
@@ -101,17 +99,16 @@ def paired_scores(stable: EvalRun, canary: EvalRun, measure: str = ACCURACY) -> 
 
 def changed_answers(before: EvalRun, after: EvalRun) -> dict[str, dict[str, int]]:
     """Count, by measure, the items whose score differs between two runs of the same set."""
-    found = {}
-    for measure in MEASURES:
-        pair = paired_scores(before, after, measure)
-        both = list(zip(pair.stable, pair.canary, strict=True))
-        if both:
-            found[measure] = {
-                "n": len(both),
-                "changed": sum(old != new for old, new in both),
-                "worse": sum(old > new for old, new in both),
-            }
-    return found
+    pairs = {measure: paired_scores(before, after, measure) for measure in MEASURES}
+    scores = {name: [*zip(p.stable, p.canary, strict=True)] for name, p in pairs.items() if p.items}
+    return {
+        measure: {
+            "n": len(both),
+            "changed": sum(old != new for old, new in both),
+            "worse": sum(old > new for old, new in both),
+        }
+        for measure, both in scores.items()
+    }
 
 
 def must_pass_failed(run: EvalRun) -> tuple[str, ...]:
@@ -125,8 +122,8 @@ def must_pass_failed(run: EvalRun) -> tuple[str, ...]:
         if ACCURACY in sample.scores and not (sample.retry and run.spec.samples > 1):
             right[sample.item].append(sample.scores[ACCURACY] >= 1.0)
     return tuple(
-        item_id for item_id in run.must_pass
-        if (verdicts := right.get(item_id))
+        item for item in run.must_pass
+        if (verdicts := right.get(item))
         and (2 * sum(verdicts) <= len(verdicts) if run.spec.samples > 1 else not any(verdicts))
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Planning: from what is declared, live and past to a plan; and to what drifted. Pure."""
+"""Planning: from the declared, live and past state to a plan, and to drift. Pure."""
 
 from fleet.planning.desired import desired_state_of
 from fleet.planning.drift import DriftAction, DriftCause, classify_drift, without_ignored

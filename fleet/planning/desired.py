@@ -1,4 +1,4 @@
-"""Desired: the state with all that should exist, so that a plain comparison says what to do.
+"""Build the desired state: all that should exist, so that a plain comparison finds the changes.
 
 Resources that fleetctl does not manage (an adapter loaded by hand, an attached server) are part of
 the desired state as they are live.
@@ -11,19 +11,18 @@ server out meanwhile. Where nothing else serves, the alias is interrupted.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from fleet.hardware import BaseSpec
-from fleet.names import AdapterName, Address, adapter_address, server_address
+from fleet.names import Address, adapter_address, name_in_address, server_address
 from fleet.placement import PlacementResult
 from fleet.plan import Action, Change
-from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, Share, State
+from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, Share, State, servers_in
 from fleet.rollouts import AliasTarget, Phase, RolloutTargets
-from fleet.spec import AdapterSpec, FleetSpec, LatencyClass
-from fleet.traffic import UNLIMITED, USUAL_TIMEOUTS, USUAL_TURNS, ShadowPolicy, TrafficPolicy
+from fleet.spec import FleetSpec, LatencyClass
+from fleet.traffic import UNLIMITED, USUAL_TIMEOUTS, USUAL_TURNS, TrafficPolicy
 
 
 @dataclass(frozen=True, slots=True)
 class Diversion:
-    """What happens to routes before servers restart."""
+    """Routes and aliases before and during the restart of servers."""
 
     meanwhile: Mapping[str, Route]
     """By alias: the route while servers restart or versions are reloaded."""
@@ -39,7 +38,7 @@ def reroute(changes: Iterable[Change], desired: State, live: State) -> Diversion
     """Decide for every live route how the alias is served during the restarts in `changes`."""
     listed = tuple(changes)
     restarting = frozenset(
-        change.address.partition("/")[2] for change in listed if change.action is Action.REPLACE
+        name_in_address(change.address) for change in listed if change.action is Action.REPLACE
     )
     wrong = frozenset(
         (change.before.adapter, change.before.server)
@@ -59,7 +58,7 @@ def reroute(changes: Iterable[Change], desired: State, live: State) -> Diversion
         if not reloads and not any(server in restarting for _, server in serving):
             continue
         goal = goals.get(alias)
-        if not reloads and goal != route and not _uses(goal, late):
+        if not reloads and goal != route and not (goal and late.intersection(servers_in(goal))):
             first.add(alias)
             continue
         between = _between(route, restarting, wrong)
@@ -71,29 +70,20 @@ def reroute(changes: Iterable[Change], desired: State, live: State) -> Diversion
 
 
 def _between(route: Route, restarting: frozenset[str], wrong: frozenset[tuple[str, str]]) -> Route:
-    """Leave out what cannot serve; a restarting server stays where it is the only one."""
-    shares = []
-    for share in route.shares:
+    """Leave out servers that cannot serve; a restarting server stays where no other is left."""
+    shares = list(route.shares)
+    for index, share in enumerate(shares):
         if share.percent:
             good = tuple(server for server in share.servers if (share.adapter, server) not in wrong)
             stay = tuple(server for server in good if server not in restarting)
-            shares.append(replace(share, servers=stay or good))
-        else:
-            shares.append(share)
+            shares[index] = replace(share, servers=stay or good)
     return replace(route, shares=tuple(shares))
 
 
-def _uses(route: Route | None, servers: frozenset[str]) -> bool:
-    return route is not None and any(
-        not servers.isdisjoint(share.servers) for share in route.shares
-    )
-
-
 def _on_reused_devices(changes: Iterable[Change], live: State) -> frozenset[str]:
-    """Return servers that start where another one is or was: they may have to wait."""
-    taken = {
-        (server.host, device) for server in live.servers().values() for device in server.devices
-    }
+    """Return servers that start on devices of other servers: they may have to wait."""
+    running = live.servers().values()
+    taken = {(server.host, device) for server in running for device in server.devices}
     return frozenset(
         change.after.name
         for change in changes
@@ -116,19 +106,18 @@ def traffic_policy_of(
 ) -> TrafficPolicy | None:
     """Return the policy of a declared alias; None where all of it is as by default.
 
-    Args:
-        fleet: The declarations.
-        alias: One of its aliases.
-        bindings: By full adapter name: servers that hold it.
+    `bindings` are the servers that hold a version, by full adapter name.
     """
     adapter = fleet.adapters[alias]
     client, tier = fleet.clients.get(adapter.name.client), fleet.tiers.get(adapter.tier)
     base = fleet.bases.get(adapter.name.base)
     limits = client.limits if client else UNLIMITED
     limited = (limits, adapter.limits) != (UNLIMITED, UNLIMITED)
-    prioritized = base is not None and _prioritizes(base)
+    prioritized = base is not None and _BY_PRIORITY in base.extra
+    shadow = adapter.shadow
+    servers = bindings.get(shadow.adapter, ()) if shadow else ()
     turns = TURNS[adapter.latency] * (tier.weight if tier else 1)
-    made = TrafficPolicy(
+    policy = TrafficPolicy(
         sticky=adapter.sticky,
         format=adapter.format,
         limits=adapter.limits,
@@ -139,28 +128,16 @@ def traffic_policy_of(
         server_in_flight=base.max_in_flight if base else None,
         turns=turns if prioritized or turns != USUAL_TURNS else None,
         prioritized=prioritized,
-        shadow=_shadow(adapter, bindings),
+        shadow=replace(shadow, servers=servers) if shadow and servers else None,
     )
-    return None if made == TrafficPolicy() else made
-
-
-def _prioritizes(base: BaseSpec) -> bool:
-    return _BY_PRIORITY in base.extra
-
-
-def _shadow(adapter: AdapterSpec, bindings: Mapping[str, tuple[str, ...]]) -> ShadowPolicy | None:
-    wanted = adapter.shadow
-    servers = bindings.get(wanted.adapter, ()) if wanted else ()
-    if wanted is None or not servers:
-        return None
-    return replace(wanted, servers=servers)
+    return None if policy == TrafficPolicy() else policy
 
 
 def desired_state_of(
     fleet: FleetSpec, targets: RolloutTargets, placement: PlacementResult, live: State
 ) -> State:
     """Put rollouts and placement together into a complete state, sorted by address."""
-    found: dict[Address, Resource] = {
+    resources: dict[Address, Resource] = {
         server.address: server for server in placement.servers.values()
     }
     for resource in (
@@ -169,9 +146,9 @@ def desired_state_of(
         *_keys(fleet, live),
         *unmanaged(fleet, targets, live),
     ):
-        found.setdefault(resource.address, resource)
+        resources.setdefault(resource.address, resource)
     return State(
-        resources=dict(sorted(found.items())),
+        resources=dict(sorted(resources.items())),
         unknown_servers=live.unknown_servers,
         routes_unknown=live.routes_unknown,
     )
@@ -184,36 +161,22 @@ def unmanaged(fleet: FleetSpec, targets: RolloutTargets, live: State) -> Iterato
     reach those.
     """
     resident = {adapter for target in targets.wanted.values() for adapter, _ in target.shares}
-    foreign = {
-        server.name
-        for server in live.servers().values()
-        if server.host not in fleet.hosts or fleet.hosts[server.host].engine == "attach"
-    }
-    gone = {server.name for server in live.servers().values() if server.host not in fleet.hosts}
+    hosts = {name: fleet.hosts.get(server.host) for name, server in live.servers().items()}
+    gone = {server for server, host in hosts.items() if host is None}
+    foreign = {server for server, host in hosts.items() if host is None or host.engine == "attach"}
     for address, resource in live.resources.items():
+        ours = address in targets.owned
         match resource:
-            case Server() if resource.name in foreign:
-                yield resource
-            case LoadedAdapter() if resource.server in gone:
-                yield resource
-            case _ if address in targets.owned:
-                pass
-            case LoadedAdapter() if resource.adapter not in resident:
-                yield resource
-            case Route() if resource.alias not in fleet.adapters:
-                yield resource
-            case Key() if not _declared(fleet, resource):
-                yield resource
-            case _:
-                pass
-
-
-def is_ours_by_name(fleet: FleetSpec, adapter: str) -> bool:
-    """Say whether a loaded name is one of a declared alias."""
-    try:
-        return AdapterName.parse(adapter).alias in fleet.adapters
-    except ValueError:
-        return False
+            case Server():
+                stays = resource.name in foreign
+            case LoadedAdapter():
+                stays = resource.server in gone or not (ours or resource.adapter in resident)
+            case Route():
+                stays = not (ours or resource.alias in fleet.adapters)
+            case Key():
+                stays = not (ours or _declared(fleet, resource))
+        if stays:
+            yield resource
 
 
 def _declared(fleet: FleetSpec, key: Key) -> bool:
@@ -246,7 +209,13 @@ def _routes(
                 policy = traffic_policy_of(fleet, alias, where)
                 yield from _as_it_is(replace(before, policy=policy), live)
         elif target.shares:
-            yield _route(fleet, target, placement.bindings)
+            shares = tuple(
+                Share(adapter, percent, placement.bindings[adapter])
+                for adapter, percent in target.shares
+                if placement.bindings.get(adapter)
+            )
+            policy = traffic_policy_of(fleet, alias, placement.bindings)
+            yield Route(alias, shares, target.salt, policy)
 
 
 def waits(wanted: AliasTarget, bindings: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
@@ -257,7 +226,7 @@ def waits(wanted: AliasTarget, bindings: Mapping[str, tuple[str, ...]]) -> tuple
 
 
 def _as_it_is(route: Route, live: State) -> Iterator[Resource]:
-    """Yield a route whose versions must wait, and all that it needs to go on."""
+    """Yield a route whose versions must wait, and all resources that the route needs to go on."""
     yield route
     for share in route.shares:
         for server in share.servers:
@@ -266,18 +235,8 @@ def _as_it_is(route: Route, live: State) -> Iterator[Resource]:
                     yield live.resources[address]
 
 
-def _route(fleet: FleetSpec, wanted: AliasTarget, bindings: Mapping[str, tuple[str, ...]]) -> Route:
-    shares = tuple(
-        Share(adapter, percent, bindings[adapter])
-        for adapter, percent in wanted.shares
-        if bindings.get(adapter)
-    )
-    policy = traffic_policy_of(fleet, wanted.alias, bindings)
-    return Route(wanted.alias, shares, wanted.salt, policy)
-
-
 def _keys(fleet: FleetSpec, live: State) -> Iterator[Key]:
-    """Yield declared keys; one whose secret cannot be read here stays as it is live."""
+    """Yield declared keys; a key whose secret is not readable here stays as the live key."""
     for client in fleet.clients.values():
         for declared in client.keys:
             key = Key(client.name, declared.name, declared.reference, declared.fingerprint)

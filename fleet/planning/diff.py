@@ -1,4 +1,4 @@
-"""Diff: what must change to turn the live state into the desired one. Keyed equality."""
+"""Compare the live state with the desired state, by keyed equality."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -13,10 +13,10 @@ from fleet.traffic import LimitPolicy, ShadowPolicy, TimeoutPolicy, TrafficPolic
 
 
 def diff(desired: State, live: State) -> tuple[Change, ...]:
-    """Compare two states and return what must change, sorted by address.
+    """Return the changes from the live to the desired state, sorted by address.
 
-    Pure and total; `diff(state, state)` is empty. What `live` does not know is left alone.
-    An adapter that leaves one server and appears on another is one move. The reasons are those
+    Pure and total; `diff(state, state)` is empty. Resources unknown in `live` are left alone.
+    An adapter that leaves a server and appears on another is a single move. The reasons are those
     that the two states alone can tell; `fleet.planning.reasons` knows more.
     """
     return tuple(sorted(_paired(_changes(desired, live)), key=_by_address))
@@ -30,11 +30,9 @@ def _changes(desired: State, live: State) -> Iterator[Change]:
             case None, after:
                 policy = after.policy if isinstance(after, Route) else None
                 details = tuple(differences(None, policy))
-                yield Change(
-                    address, Action.CREATE, None, after, Reason.DECLARED, "", details=details
-                )
+                yield Change(address, Action.CREATE, None, after, Reason.DECLARED, details=details)
             case before, None:
-                yield Change(address, Action.DELETE, before, None, Reason.REMOVED, "")
+                yield Change(address, Action.DELETE, before, None, Reason.REMOVED)
             case Server() as before, after if before != after:
                 yield _differing(Action.REPLACE, Reason.FLAGS_CHANGED, before, after)
             case LoadedAdapter() as before, after if before != after:
@@ -49,11 +47,11 @@ def _changes(desired: State, live: State) -> Iterator[Change]:
 
 def _differing(action: Action, reason: Reason, before: Resource, after: Resource) -> Change:
     details = tuple(_details(before, after))
-    return Change(before.address, action, before, after, reason, "", details=details)
+    return Change(before.address, action, before, after, reason, details=details)
 
 
 def _paired(changes: Iterable[Change]) -> Iterator[Change]:
-    """Turn a delete here and a create there of the same adapter into one move."""
+    """Turn a delete here and a create there of the same adapter into a move."""
     gone: dict[str, list[Change]] = defaultdict(list)
     rest: list[Change] = []
     for change in sorted(changes, key=_by_address):
@@ -79,7 +77,7 @@ def _by_address(change: Change) -> Address:
 
 
 def _details(before: Resource, after: Resource) -> Iterator[tuple[str, str, str]]:
-    """Yield the fields that differ between two resources of one kind: name, before, after."""
+    """Yield the fields that differ between two resources of the same kind: name, before, after."""
     match before, after:
         case Server(), Server():
             yield from _server_details(before, after)
@@ -102,11 +100,11 @@ def _server_details(before: Server, after: Server) -> Iterator[tuple[str, str, s
     from deepdiff import DeepDiff  # noqa: PLC0415 (0.2 s, and servers seldom change)
 
     old, new = _plain(before), _plain(after)
-    found = DeepDiff(old, new, view="tree", ignore_type_in_groups=[(tuple, list)])
+    difference = DeepDiff(old, new, view="tree", ignore_type_in_groups=[(tuple, list)])
     lines = {
-        ".".join(str(key) for key in device.path(output_format="list")): (device.t1, device.t2)
-        for group in found.values()
-        for device in group
+        ".".join(map(str, field.path(output_format="list"))): (field.t1, field.t2)
+        for group in difference.values()
+        for field in group
     }
     for name, (was, is_) in sorted(lines.items()):
         yield name, _shown(was), _shown(is_)
@@ -148,7 +146,7 @@ def _percent(share: Share | None) -> str:
 def differences(
     before: TrafficPolicy | None, after: TrafficPolicy | None
 ) -> Iterator[tuple[str, str, str]]:
-    """Yield what differs between two policies: name, before, after; empty is the default."""
+    """Yield the fields that differ between two policies: name, before, after."""
     was, will = _lines(before or TrafficPolicy()), _lines(after or TrafficPolicy())
     for name in dict.fromkeys((*will, *was)):
         if was.get(name) != will.get(name):
@@ -156,29 +154,28 @@ def differences(
 
 
 def _lines(policy: TrafficPolicy) -> dict[str, str]:
-    """Return what is not the default, in words, by the name that the declarations use."""
-    found: dict[str, str] = {}
+    """Return the fields that differ from the default, in words, by their names in declarations."""
+    lines: dict[str, str] = {}
     for field in fields(TrafficPolicy):
         value = getattr(policy, field.name)
         if value == field.default:
             continue
         match value:
             case LimitPolicy() | TimeoutPolicy():
+                section = _NAMES.get(field.name, field.name)
                 for limit in fields(value):
-                    if (of := getattr(value, limit.name)) != limit.default:
-                        found[f"{_NAMES.get(field.name, field.name)}.{_name(limit.name)}"] = _text(
-                            limit.name, of
-                        )
+                    if (amount := getattr(value, limit.name)) != limit.default:
+                        lines[f"{section}.{_name(limit.name)}"] = _text(limit.name, amount)
             case ShadowPolicy():
-                found["shadow"] = (
+                lines["shadow"] = (
                     f"{value.percent} % to {value.adapter} on {', '.join(value.servers)}, "
                     f"{value.concurrency} at a time"
                 )
             case ResponseFormat():
-                found["format"] = value.shown
+                lines["format"] = value.shown
             case _:
-                found[_name(field.name)] = _text(field.name, value)
-    return found
+                lines[_name(field.name)] = _text(field.name, value)
+    return lines
 
 
 _NAMES = {"client_limits": "client's limits"}

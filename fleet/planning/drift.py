@@ -1,7 +1,7 @@
 """Find drift: differences from the state that applies and rollbacks established, by cause.
 
-Declarations that are not applied yet are no drift. A dead server is one cause, however many
-adapters went with it.
+Declarations that are not applied yet are no drift. A dead server is a single cause, with all
+adapters of the server.
 """
 
 from collections import defaultdict
@@ -45,11 +45,9 @@ class DriftCause:
     """Resource, host, gateway or stored copy that the event happened to."""
     remedy: DriftAction
     summary: str
-    """A sentence."""
     addresses: tuple[Address, ...]
     """Resources that differ, sorted; a subject that differs itself is among them."""
     command: str
-    """Command that helps."""
 
     @property
     def id(self) -> str:
@@ -125,7 +123,6 @@ def _servers(history: History, live: State) -> Iterator[DriftCause]:
 def _server(
     name: str, missing: tuple[Address, ...], history: History, live: State
 ) -> Iterator[DriftCause]:
-    """Yield the causes of a server that is not as established."""
     address = server_address(name)
     was, now = history.established.get(address), live.resources.get(address)
     adapters = _number(len(missing), "adapter")
@@ -154,28 +151,25 @@ def _server(
 
 def _hosts(causes: tuple[DriftCause, ...], history: History, live: State) -> Iterator[DriftCause]:
     """Merge the causes of all servers of a host, where they have ended together."""
-    hosts: dict[str, list[Address]] = defaultdict(list)
+    hosts: dict[str, set[Address]] = defaultdict(set)
     for server in _kind(history, Server):
-        hosts[server.host].append(server.address)
+        hosts[server.host].add(server.address)
     ended = {
         cause.subject: cause
         for cause in causes
         if live.knows(cause.subject) and cause.subject not in live.resources
     }
-    whole = {
-        host: sorted(servers)
-        for host, servers in hosts.items()
-        if len(servers) > 1 and ended.keys() >= set(servers)
-    }
-    merged = {server for servers in whole.values() for server in servers}
+    merged: set[Address] = set()
+    for host, servers in hosts.items():
+        if len(servers) > 1 and servers <= ended.keys():
+            merged |= servers
+            addresses = sorted({differs for name in servers for differs in ended[name].addresses})
+            lost = _number(len(addresses) - len(servers), "adapter")
+            text = f"all {len(servers)} servers have ended; {lost} gone with them"
+            remedy = max(ended[server].remedy for server in servers)
+            command = _USUAL[DriftAction.HEAL]
+            yield _cause(remedy, Address(f"host/{host}"), text, addresses, command)
     yield from (cause for cause in causes if cause.subject not in merged)
-    for host, servers in whole.items():
-        addresses = sorted({address for server in servers for address in ended[server].addresses})
-        lost = _number(len(addresses) - len(servers), "adapter")
-        text = f"all {len(servers)} servers have ended; {lost} gone with them"
-        remedy = max(ended[server].remedy for server in servers)
-        command = _USUAL[DriftAction.HEAL]
-        yield _cause(remedy, Address(f"host/{host}"), text, addresses, command)
 
 
 def _copies(history: History, live: State, damaged: Mapping[str, str]) -> Iterator[DriftCause]:
@@ -247,7 +241,6 @@ def _adopt(address: Address) -> str:
 
 
 def _number(count: int, noun: str) -> str:
-    """Return `1 adapter is`, `2 adapters are`."""
     return f"{count} {noun} is" if count == 1 else f"{count} {noun}s are"
 
 

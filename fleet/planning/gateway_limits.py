@@ -34,9 +34,7 @@ _ENVOY: Final = (
         "Numbers pass through a double. A body that is no JSON object or has a name twice is 404 "
         "instead of 400.",
     ),
-    GatewayLimit(
-        "fields that no client may set are overwritten with null or 0 instead of dropped",
-    ),
+    GatewayLimit("fields that no client may set are overwritten with null or 0 instead of dropped"),
     GatewayLimit(
         "one completion may have many prompts",
         "They do not count as answers to one request; only `n` does.",
@@ -176,13 +174,7 @@ _UNKEPT: Final = (
 def translations(
     gateways: Iterable[GatewaySpec], compiled_for: Iterable[CompiledFor], policies: Policies
 ) -> tuple[GatewayLimits, ...]:
-    """Return the limits by kind of gateway that is declared or compiled for.
-
-    Args:
-        gateways: As declared.
-        compiled_for: Kinds that the routes are compiled for besides.
-        policies: Of every alias that is served.
-    """
+    """Return the limits for the served aliases, by kind of gateway declared or compiled for."""
     envoys = tuple(sorted(gateway.name for gateway in gateways if gateway.kind == "envoy"))
     targets = {GatewayTarget.ENVOY: envoys} if envoys else {}
     for target in sorted(map(GatewayTarget, compiled_for)):

@@ -1,26 +1,26 @@
-"""Impact: what a plan means for each client, how to get back, and what it costs."""
+"""Work out the impact of a plan: changes for clients, ways back, costs and moves."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from fleet.names import alias_of, client_of, server_name, version_of
 from fleet.placement import PlacementResult
 from fleet.plan import Action, Change, Impact, Move, Reason
 from fleet.planning.diff import differences
-from fleet.resources import Key, LoadedAdapter, Route, Share, State
+from fleet.resources import Key, LoadedAdapter, Route, State
 from fleet.spec import FleetSpec
 
 SWITCH_S = 1.0
 """Usual seconds until all gateways have a route: the back-out where the old version is loaded."""
 
 RELOAD_S = 10.0
-"""Usual seconds to load a version and switch to it."""
+"""Usual seconds to load a version and switch the route to the version."""
 
 
 def impacts_of(
     changes: Iterable[Change], fleet: FleetSpec, interrupted: frozenset[str]
 ) -> tuple[Impact, ...]:
-    """Return what changes for aliases, sorted by alias; aliases untouched are left out."""
+    """Return the impacts by alias, sorted; aliases untouched are left out."""
     routes: dict[str, Change] = {}
     adapters: dict[str, list[Change]] = defaultdict(list)
     for change in changes:
@@ -42,27 +42,16 @@ def untouched(
     fleet: FleetSpec, impacts: Iterable[Impact], changes: Iterable[Change]
 ) -> tuple[str, ...]:
     """Return the clients without a change, sorted."""
-    touched = {impact.client for impact in impacts}
-    touched |= {
-        resource.client
-        for change in changes
-        if isinstance(resource := change.after or change.before, Key)
-    }
+    keys = (key for change in changes for key in change.resources if isinstance(key, Key))
+    touched = {impact.client for impact in impacts} | {key.client for key in keys}
     return tuple(name for name in sorted(fleet.clients) if name not in touched)
 
 
 def price_per_hour(fleet: FleetSpec, state: State, unknown: Iterable[str] = ()) -> float | None:
-    """Return what the devices in use cost an hour; None where one of them has no price."""
-    devices = {
-        (host.name, device.name): device.price_per_hour
-        for host in fleet.hosts.values()
-        for device in host.devices
-    }
-    attached = {
-        attached.name: attached.price_per_hour
-        for host in fleet.hosts.values()
-        for attached in host.attached
-    }
+    """Return the price of the devices in use, an hour; None where a device has no price."""
+    hosts = fleet.hosts.values()
+    devices = {(h.name, device.name): device.price_per_hour for h in hosts for device in h.devices}
+    attached = {server.name: server.price_per_hour for h in hosts for server in h.attached}
     silent = {
         server_name(base, host, device): (host, device)
         for host, device in devices
@@ -71,8 +60,7 @@ def price_per_hour(fleet: FleetSpec, state: State, unknown: Iterable[str] = ()) 
     used: set[tuple[str, str]] = set()
     total = 0.0
     for server in state.servers().values():
-        if server.name in attached:
-            total += attached[server.name]
+        total += attached.get(server.name, 0.0)
         used |= {(server.host, device) for device in server.devices}
     for name in unknown:
         total += attached.get(name, 0.0)
@@ -109,7 +97,8 @@ def _impact(
 ) -> Impact | None:
     before = route.before if route is not None and isinstance(route.before, Route) else None
     after = route.after if route is not None and isinstance(route.after, Route) else None
-    parts = [_shares_text(route, before, after), *_adapter_text(adapters)]
+    old, new = _percents(before), _percents(after)
+    parts = [_shares_text(route, old, new), *_adapter_text(adapters)]
     if before is not None and after is not None:
         changed = differences(before.policy, after.policy)
         parts += [f"{name} {was} -> {now}" for name, was, now in changed]
@@ -118,15 +107,14 @@ def _impact(
     summary = "; ".join(part for part in parts if part)
     if not summary:
         return None
-    declared = fleet.adapters.get(alias)
-    client = fleet.clients.get(client_of(alias))
+    declared, client = fleet.adapters.get(alias), fleet.clients.get(client_of(alias))
     command, class_, seconds = _back_out(alias, route, before, after)
     return Impact(
         client=client_of(alias),
         tier=client.tier if client else "",
         alias=alias,
         summary=summary,
-        share_moved=_moved(route, before, after),
+        share_moved=_moved(old, new) if route else 0,
         peak_rpm=declared.demand.peak_rpm if declared and declared.demand else None,
         back_out=command,
         back_out_class=class_,
@@ -135,33 +123,28 @@ def _impact(
     )
 
 
-def _shares_text(route: Change | None, before: Route | None, after: Route | None) -> str:
+def _shares_text(route: Change | None, old: Mapping[str, int], new: Mapping[str, int]) -> str:
     if route is None:
         return ""
-    old = {share.adapter: share.percent for share in before.shares} if before else {}
-    new = {share.adapter: share.percent for share in after.shares} if after else {}
-    if after is None:
+    if route.after is None:
         return "is served no longer"
-    if before is None:
+    if route.before is None:
         return ", ".join(
             f"{version_of(version)} {new[version]} %" for version in new if new[version]
         )
-    moved = [
+    return ", ".join(
         f"{version_of(version)} {old.get(version, 0)} % -> {new.get(version, 0)} %"
         for version in (*(version for version in old if version not in new), *new)
         if old.get(version, 0) != new.get(version, 0)
-    ]
-    return ", ".join(moved)
+    )
 
 
 def _adapter_text(adapters: list[Change]) -> Iterator[str]:
     for change in adapters:
         match change.before, change.after:
-            case LoadedAdapter() as before, LoadedAdapter() as after if (
-                change.action is Action.MOVE
-            ):
-                version = version_of(after.adapter)
-                yield f"{version} moves from {before.server} to {after.server}, same weights"
+            case LoadedAdapter() as was, LoadedAdapter() as now if change.action is Action.MOVE:
+                version = version_of(now.adapter)
+                yield f"{version} moves from {was.server} to {now.server}, same weights"
             case LoadedAdapter() as before, None if change.reason is Reason.RETENTION_ENDED:
                 yield f"{version_of(before.adapter)} is unloaded: no warm way back to it any more"
             case None, LoadedAdapter() as after if change.reason is Reason.MISSING:
@@ -170,14 +153,10 @@ def _adapter_text(adapters: list[Change]) -> Iterator[str]:
                 pass
 
 
-def _moved(route: Change | None, before: Route | None, after: Route | None) -> int:
+def _moved(old: Mapping[str, int], new: Mapping[str, int]) -> int:
     """Return the percent of requests that another version answers than now, or none did."""
-    if route is None:
-        return 0
-    old = {share.adapter: share.percent for share in before.shares} if before else {}
-    new = {share.adapter: share.percent for share in after.shares} if after else {}
     gained = sum(max(new[version] - old.get(version, 0), 0) for version in new)
-    return gained if after else sum(old.values())
+    return gained if new else sum(old.values())
 
 
 def _back_out(
@@ -186,22 +165,21 @@ def _back_out(
     """Return the command that undoes the change, its class, and about how many seconds."""
     if route is None or (before is None and after is not None):
         return "nothing to go back to", "none", None
-    if before and after and _percents(before) == _percents(after):
+    old, new = _percents(before), _percents(after)
+    if before and after and _answering(old) == _answering(new):
         return "no answer changes", "none", None
-    former = max(before.shares, key=_percent, default=None) if before else None
-    if after is None or former is None:
+    if after is None or not old:
         return "declare it again and apply", "cold", RELOAD_S
     command = f"fleetctl rollback {alias}"
-    loaded = {share.adapter for share in after.shares}
-    if former.adapter in loaded:
+    if max(old, key=old.__getitem__) in new:
         return command, "warm", SWITCH_S
     return command, "cold", RELOAD_S
 
 
-def _percents(route: Route) -> dict[str, int]:
-    """Return the versions that answer, with their share."""
-    return {share.adapter: share.percent for share in route.shares if share.percent}
+def _answering(percents: Mapping[str, int]) -> dict[str, int]:
+    return {version: percent for version, percent in percents.items() if percent}
 
 
-def _percent(share: Share) -> int:
-    return share.percent
+def _percents(route: Route | None) -> dict[str, int]:
+    """Return the shares of a route in percent, by version; empty without a route."""
+    return {share.adapter: share.percent for share in route.shares} if route else {}

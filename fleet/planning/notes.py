@@ -4,17 +4,10 @@ from collections.abc import Container, Iterable, Iterator
 from datetime import UTC
 
 from fleet.flag_formats import outdated
-from fleet.names import (
-    Address,
-    adapter_address,
-    alias_of,
-    key_address,
-    server_address,
-    version_of,
-)
+from fleet.names import Address, adapter_address, alias_of, key_address, server_address, version_of
 from fleet.placement import late, placement_accounts
 from fleet.plan import Change, PlanNote, Reason
-from fleet.planning.desired import is_ours_by_name, unmanaged, waits
+from fleet.planning.desired import unmanaged, waits
 from fleet.planning.plan_input import PlanInput
 from fleet.resources import FULL, Key, LoadedAdapter, Route, Server
 from fleet.rollouts import RolloutTargets
@@ -103,12 +96,8 @@ def warnings_of(plan_input: PlanInput, changes: Iterable[Change]) -> Iterator[Pl
 
 def _unchanged_servers(plan_input: PlanInput) -> dict[str, str | None]:
     """Return the digests of the servers that go on running as they are, by address."""
-    live = plan_input.live.servers()
-    return {
-        server.address: server.digest
-        for name, server in plan_input.placement.servers.items()
-        if live.get(name) == server
-    }
+    live, servers = plan_input.live.servers(), plan_input.placement.servers
+    return {s.address: s.digest for name, s in servers.items() if live.get(name) == s}
 
 
 def coarse_shares(fleet: FleetSpec, targets: RolloutTargets) -> Iterator[PlanNote]:
@@ -132,9 +121,10 @@ def coarse_shares(fleet: FleetSpec, targets: RolloutTargets) -> Iterator[PlanNot
 
 def _unmanaged(plan_input: PlanInput) -> Iterator[str]:
     """Yield live resources that are neither declared nor ours, and stay."""
-    for resource in unmanaged(plan_input.fleet, plan_input.targets, plan_input.live):
+    fleet = plan_input.fleet
+    for resource in unmanaged(fleet, plan_input.targets, plan_input.live):
         match resource:
-            case LoadedAdapter() if is_ours_by_name(plan_input.fleet, resource.adapter):
+            case LoadedAdapter(parts=name) if name and name.alias in fleet.adapters:
                 yield (
                     f"{resource.address} is not in the ledger, and no route names it; it stays. "
                     "If it is ours: fleetctl adopt"
@@ -156,7 +146,6 @@ def _late(plan_input: PlanInput) -> Iterator[str]:
 
 
 def _without_smoke(fleet: FleetSpec, changes: Iterable[Change]) -> Iterator[str]:
-    """Yield the aliases whose new versions get traffic without a smoke test."""
     new = {
         alias_of(change.after.adapter)
         for change in changes
@@ -167,9 +156,9 @@ def _without_smoke(fleet: FleetSpec, changes: Iterable[Change]) -> Iterator[str]
         alias for alias in new & fleet.adapters.keys() if not fleet.adapters[alias].smoke
     )
     if untested:
-        names = ", ".join(f"`{alias}`" for alias in untested[:SHOWN])
-        rest = len(untested) - SHOWN
-        named = f"{names} and {rest} more" if rest > 0 else names
+        named = ", ".join(f"`{alias}`" for alias in untested[:SHOWN])
+        if len(untested) > SHOWN:
+            named += f" and {len(untested) - SHOWN} more"
         yield (
             f"versions of {named} get traffic without a smoke test: declare 5 to 10 known "
             "inputs as `smoke`"
@@ -177,7 +166,6 @@ def _without_smoke(fleet: FleetSpec, changes: Iterable[Change]) -> Iterator[str]
 
 
 def _unreadable_keys(changes: Iterable[Change]) -> Iterator[str]:
-    """Yield the number of changed keys whose secrets are not readable here."""
     if count := sum(isinstance(c.after, Key) and not c.after.fingerprint for c in changes):
         which = "1 key is" if count == 1 else f"{count} keys are"
         yield (
@@ -187,7 +175,6 @@ def _unreadable_keys(changes: Iterable[Change]) -> Iterator[str]:
 
 
 def _ended_overrides(plan_input: PlanInput) -> Iterator[str]:
-    """Yield the overrides that have ended; their gates count again."""
     today = plan_input.now.astimezone(UTC).date()
     for override in plan_input.fleet.overrides:
         if today > override.until:

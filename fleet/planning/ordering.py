@@ -1,9 +1,9 @@
-"""Ordering: the steps of a plan, make before break, as a graph.
+"""Order the steps of a plan, make before break, as a graph.
 
     start -> load -> smoke -> set route -> drain -> unload -> stop
 
-No step unloads a version while a route sends traffic to it on that server. Steps of one server
-form a lane, routes and keys another; `needs` links what must wait across lanes.
+No step unloads a version while a route sends traffic to it on that server. Steps of a server
+form a lane, routes and keys another; `needs` links steps that must wait across lanes.
 """
 
 from collections import defaultdict
@@ -12,27 +12,13 @@ from dataclasses import replace
 
 import networkx as nx
 
-from fleet.names import Address, alias_of, route_address, server_address, step_id, step_parts
+from fleet import steps
+from fleet.names import alias_of, route_address, server_address, step_id, step_parts
 from fleet.plan import Change
 from fleet.planning.desired import Diversion
 from fleet.planning.plan_input import StepRules
-from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State
-from fleet.steps import (
-    DRAIN_S,
-    TIMES,
-    DeleteKey,
-    DeleteRoute,
-    Drain,
-    LoadAdapter,
-    Operation,
-    SetKey,
-    SetRoute,
-    SmokeTest,
-    StartServer,
-    Step,
-    StopServer,
-    UnloadAdapter,
-)
+from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State, servers_in
+from fleet.steps import TIMES, Operation, Step
 
 GATEWAY = "gateway"
 """The lane of routes and keys."""
@@ -43,15 +29,7 @@ _RANK = {verb: index for index, verb in enumerate(TIMES)}
 def order(
     changes: Iterable[Change], desired: State, live: State, diversion: Diversion, rules: StepRules
 ) -> tuple[Step, ...]:
-    """Return the steps that carry out `changes`, each after those it needs.
-
-    Args:
-        changes: What `diff(desired, live)` returned.
-        desired: The state to reach.
-        live: The state to start from.
-        diversion: What `reroute` returned for the same.
-        rules: What else the order depends on.
-    """
+    """Return the steps that carry out `diff(desired, live)`, in an order that their needs allow."""
     graph = _Graph(desired, live, diversion, rules)
     listed = tuple(changes)
     graph.routes(listed, rules.renames)
@@ -91,33 +69,33 @@ class _Graph:
         self.loads: dict[str, list[str]] = defaultdict(list)
         """By host that declares its memory: loads there."""
 
-    def _add(
-        self, verb: str, operation: Operation, address: Address, before: Resource | None, lane: str
-    ) -> str:
+    def _add(self, verb: str, operation: Operation, before: Resource | None) -> str:
+        resource = steps.resource_of(operation)
+        lane = GATEWAY if isinstance(resource, Route | Key) else servers_in(resource)[0]
         usual, limit = TIMES[verb]
-        if isinstance(operation, SmokeTest):
+        if isinstance(operation, steps.SmokeTest):
             usual, limit = usual * len(operation.inputs), limit * len(operation.inputs)
-        name = step_id(verb, address)
-        self.steps[name] = Step(name, operation, address, before, (), lane, usual, limit)
+        name = step_id(verb, resource.address)
+        self.steps[name] = Step(name, operation, resource.address, before, (), lane, usual, limit)
         return name
 
     def routes(self, changes: Iterable[Change], renames: Mapping[str, str]) -> None:
-        """Make the steps of routes."""
+        """Make the steps of routes; diverted routes come back, also where they do not change."""
         meanwhile = self.diversion.meanwhile
-        self._meanwhile()
+        for alias, route in meanwhile.items():
+            self._add("divert", steps.SetRoute(route), self.live_routes[alias])
+            goal = self.desired.resources.get(route.address)
+            if isinstance(goal, Route):
+                self.moved[alias] = self._add("set", steps.SetRoute(goal), route)
         for change in changes:
             match change.before, change.after:
                 case before, Route() as route:
                     now = meanwhile.get(route.alias, before)
-                    self.moved[route.alias] = self._add(
-                        "set", SetRoute(route), route.address, now, GATEWAY
-                    )
+                    self.moved[route.alias] = self._add("set", steps.SetRoute(route), now)
                     self.lasting.add(route.alias)
                 case Route() as route, None:
                     now = meanwhile.get(route.alias, route)
-                    self.moved[route.alias] = self._add(
-                        "delete", DeleteRoute(now), route.address, now, GATEWAY
-                    )
+                    self.moved[route.alias] = self._add("delete", steps.DeleteRoute(now), now)
                 case _:
                     pass
         for alias in meanwhile:
@@ -128,23 +106,14 @@ class _Graph:
                 self.needs[self.moved[former]].add(self.moved[alias])
                 self.lasting.add(former)
 
-    def _meanwhile(self) -> None:
-        """Divert routes, and bring each back even where its goal is what it was."""
-        for alias, route in self.diversion.meanwhile.items():
-            before = self.live_routes[alias]
-            self._add("divert", SetRoute(route), route.address, before, GATEWAY)
-            goal = self.desired.resources.get(route.address)
-            if isinstance(goal, Route):
-                self.moved[alias] = self._add("set", SetRoute(goal), goal.address, route, GATEWAY)
-
     def keys(self, changes: Iterable[Change]) -> None:
         """Make the steps of keys, which wait for nothing."""
         for change in changes:
             match change.before, change.after:
                 case before, Key() as key:
-                    self._add("set", SetKey(key), key.address, before, GATEWAY)
+                    self._add("set", steps.SetKey(key), before)
                 case Key() as key, None:
-                    self._add("delete", DeleteKey(key), key.address, key, GATEWAY)
+                    self._add("delete", steps.DeleteKey(key), key)
                 case _:
                     pass
 
@@ -152,13 +121,11 @@ class _Graph:
         """Make the steps that start and stop servers."""
         for change in changes:
             if isinstance(change.after, Server):
-                server = change.after
-                start = self._add("start", StartServer(server), server.address, None, server.name)
-                for device in _devices(server):
+                start = self._add("start", steps.StartServer(change.after), None)
+                for device in _devices(change.after):
                     self.starts[device].append(start)
             if isinstance(change.before, Server):
-                server = change.before
-                self._add("stop", StopServer(server), server.address, server, server.name)
+                self._add("stop", steps.StopServer(change.before), change.before)
 
     def unload(self, adapter: LoadedAdapter) -> None:
         """Drain and unload, once no route sends traffic there.
@@ -168,8 +135,8 @@ class _Graph:
         name, server, alias = adapter.adapter, adapter.server, alias_of(adapter.adapter)
         if server in self.diversion.restarting:
             return
-        drain = self._add("drain", Drain(adapter, DRAIN_S), adapter.address, adapter, server)
-        unload = self._add("unload", UnloadAdapter(adapter), adapter.address, adapter, server)
+        drain = self._add("drain", steps.Drain(adapter, steps.DRAIN_S), adapter)
+        unload = self._add("unload", steps.UnloadAdapter(adapter), adapter)
         self.needs[unload].add(drain)
         self.unloads[server].add(unload)
         if adapter.address in self.desired.resources:
@@ -189,9 +156,9 @@ class _Graph:
         return alias in self.lasting and (server in self.rules.tight or gone)
 
     def load(self, adapter: LoadedAdapter) -> None:
-        """Load a version and try it."""
+        """Load a version, and ask the smoke test."""
         name, server = adapter.adapter, adapter.server
-        load = self._add("load", LoadAdapter(adapter), adapter.address, None, server)
+        load = self._add("load", steps.LoadAdapter(adapter), None)
         self.ready[name, server] = load
         start = f"start {server_address(server)}"
         if start in self.steps:
@@ -202,13 +169,12 @@ class _Graph:
             self.needs[load] |= self.early[server]
         self.loads[self.rules.limited.get(server, "")].append(load)
         if inputs := self.rules.smoke.get(name, ()):
-            operation = SmokeTest(adapter, inputs)
-            smoke = self._add("smoke", operation, adapter.address, adapter, server)
+            smoke = self._add("smoke", steps.SmokeTest(adapter, inputs), adapter)
             self.needs[smoke].add(load)
             self.ready[name, server] = smoke
 
     def reload(self) -> None:
-        """Load again what a restarting server held and keeps."""
+        """Load again the versions that a restarting server held and keeps."""
         if self.diversion.restarting:
             for address, adapter in self.desired.adapters().items():
                 again = address in self.live.resources and f"load {address}" not in self.steps
@@ -216,10 +182,10 @@ class _Graph:
                     self.load(adapter)
 
     def link(self) -> None:
-        """Let routes wait for what they name, and servers for what uses them."""
+        """Let routes wait for the versions that they name, and servers for their users."""
         for step in self.moved.values():
             operation = self.steps[step].operation
-            if isinstance(operation, SetRoute):
+            if isinstance(operation, steps.SetRoute):
                 pairs = ((share.adapter, server) for share in operation.route.shares
                          for server in share.servers)  # fmt: skip
                 self.needs[step] |= {self.ready[pair] for pair in pairs if pair in self.ready}
@@ -239,8 +205,8 @@ class _Graph:
                     self.needs[load].add(stop)
 
     def _leaving(self) -> dict[str, set[str]]:
-        """Return, by restarting server, the route steps after which it may stop."""
-        found: dict[str, set[str]] = defaultdict(set)
+        """Return by restarting server the steps of routes after which the server may stop."""
+        steps_by_server: dict[str, set[str]] = defaultdict(set)
         for alias, route in self.live_routes.items():
             if alias in self.diversion.meanwhile:
                 step = f"divert {route.address}"
@@ -250,23 +216,21 @@ class _Graph:
                 continue
             for share in route.shares:
                 for server in self.diversion.restarting.intersection(share.servers):
-                    found[server].add(step)
-        return found
+                    steps_by_server[server].add(step)
+        return steps_by_server
 
     def sorted(self) -> tuple[Step, ...]:
         """Return the steps in an order that `needs` allows, the same for the same steps."""
         graph: nx.DiGraph[str] = nx.DiGraph()
         graph.add_nodes_from(self.steps)
         graph.add_edges_from((need, step) for step, needs in self.needs.items() for need in needs)
-        ordered = nx.lexicographical_topological_sort(graph, key=_by_verb)
+        ordered = nx.lexicographical_topological_sort(
+            graph, key=lambda step: (_RANK[step_parts(step)[0]], step)
+        )
         return tuple(
             replace(self.steps[name], needs=tuple(sorted(self.needs.get(name, ()))))
             for name in ordered
         )
-
-
-def _by_verb(step: str) -> tuple[int, str]:
-    return (_RANK[step_parts(step)[0]], step)
 
 
 def _devices(server: Server) -> set[tuple[str, str]]:

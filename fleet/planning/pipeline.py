@@ -1,4 +1,4 @@
-"""Pipeline: from what is declared, live and past to a plan. Pure, and the same every time.
+"""Make a plan from the declared, live and past state. Pure, and the same every time.
 
     rollouts -> place -> diff -> order
 
@@ -11,7 +11,7 @@ from datetime import datetime
 
 from fleet.capacity import without_demand
 from fleet.encoding import plan_id
-from fleet.errors import PlacementError, problem
+from fleet.errors import PlacementError
 from fleet.history import History
 from fleet.placement import SearchLimits, Violation, place, verify_placement, verify_steps
 from fleet.plan import Change, Plan, PlanNote
@@ -37,11 +37,11 @@ SHOWN = 5
 def make_plan(
     fleet: FleetSpec, live: State, history: History, now: datetime, search: SearchLimits = USUAL
 ) -> Plan:
-    """Decide what to change: rollouts -> place -> diff -> order.
+    """Return the plan for the declarations: rollouts -> place -> diff -> order.
 
     Args:
         fleet: The declarations.
-        live: What was observed; what it does not know is left alone.
+        live: The observed state; resources that it does not know are left alone.
         history: The ledger, folded.
         now: The time, with its zone; only the decisions about rollouts depend on it.
         search: How hard to look for places, and how much may move that need not.
@@ -70,7 +70,7 @@ def _described(
     steps: tuple[Step, ...],
     interrupted: frozenset[str],
 ) -> Plan:
-    """Put a plan together with what the changes mean for clients, gates, costs and gateways."""
+    """Return a plan with the meaning of the changes for clients, gates, costs and gateways."""
     fleet, live, desired = plan_input.fleet, plan_input.live, plan_input.desired
     targets = plan_input.targets.wanted.values()
     forecasts = [
@@ -116,13 +116,11 @@ def _refuse(violations: Sequence[Violation]) -> None:
         return
     texts = [violation.text for violation in violations]
     more = f"; and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
-    raise PlacementError(
-        problem(
-            "FC2090",
-            "A placement failed its own check",
-            f"{'; '.join(texts[:SHOWN])}{more}. This is a mistake in fleetctl, not in the "
-            "declarations; nothing was planned, and nothing has changed.",
-            hint="please report it with the declarations and the live state",
-            command="fleetctl plan --save-live live.json",
-        )
+    raise PlacementError.of(
+        "FC2090",
+        "A placement failed its own check",
+        f"{'; '.join(texts[:SHOWN])}{more}. This is a mistake in fleetctl, not in the "
+        "declarations; nothing was planned, and nothing has changed.",
+        hint="please report it with the declarations and the live state",
+        command="fleetctl plan --save-live live.json",
     )

@@ -1,4 +1,4 @@
-"""Plan input: what a plan starts from, and what its first stages decided."""
+"""Hold the input of a plan, and the results of its first stages."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from fleet.spec import FleetSpec
 
 @dataclass(frozen=True, slots=True)
 class StepRules:
-    """What the order of steps depends on, beside the two states."""
+    """Rules for the order of steps, beside the two states."""
 
     smoke: Mapping[str, tuple[str, ...]]
     """By full adapter name: inputs to ask after a load; missing or empty: none."""
@@ -22,7 +22,7 @@ class StepRules:
     limited: Mapping[str, str] = field(default_factory=dict)
     """Server to host, where a load must wait until unused servers have stopped."""
     renames: Mapping[str, str] = field(default_factory=dict)
-    """Alias to the alias that it was formerly known by."""
+    """Alias to the former alias."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class PlanInput:
     """The arguments of `make_plan`, and the results of its first stages."""
 
     fleet: FleetSpec
-    """The declarations, with the engine that each server runs."""
+    """The declarations, with the engines that servers run."""
     live: State
     history: History
     now: datetime
@@ -43,7 +43,7 @@ class PlanInput:
 
     @property
     def step_rules(self) -> StepRules:
-        """What the order of steps depends on."""
+        """Rules for the order of steps."""
         fleet, servers = self.fleet, self.placement.servers
         smoke = {
             version: fleet.adapters[target.alias].smoke

@@ -1,4 +1,4 @@
-"""Reasons: why each change is due, in one sentence, and the line that asks for it."""
+"""Give every change its reason: from a closed list, with a sentence and the declaring line."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -17,7 +17,7 @@ def reasons_of(changes: Iterable[Change], plan_input: PlanInput) -> tuple[Change
 
 
 class _Reasons:
-    """Explains changes from what the plan was decided by."""
+    """Explain changes from the input and the first stages of the plan."""
 
     def __init__(self, plan_input: PlanInput) -> None:
         self.fleet, self.live, self.history = plan_input.fleet, plan_input.live, plan_input.history
@@ -56,8 +56,7 @@ class _Reasons:
         why = self.placement.server_why.get(server.name, "")
         match change.action:
             case Action.CREATE:
-                known = server.address in self.history.owned or server.name in self.history.boots
-                if known:
+                if server.address in self.history.owned or server.name in self.history.boots:
                     return Reason.MISSING, "it was started before and is gone"
                 return Reason.DECLARED, f"base `{server.base}` needs it: {why}"
             case Action.DELETE:
@@ -83,10 +82,7 @@ class _Reasons:
                 why = self.placement.why.get(adapter.address, "its old place is no longer valid")
                 return Reason.REPLICA_MOVED, why
             case Action.UPDATE | Action.REPLACE:
-                return (
-                    Reason.WRONG_SOURCE,
-                    "it is loaded from other bytes than fleet.lock pins",
-                )
+                return Reason.WRONG_SOURCE, "it is loaded from other bytes than fleet.lock pins"
 
     def _created(self, adapter: LoadedAdapter, alias: str, version: str) -> tuple[Reason, str]:
         name, server = adapter.adapter, adapter.server
@@ -96,20 +92,21 @@ class _Reasons:
             why = "its server is gone" if gone else "the server was restarted and has lost it"
             return Reason.MISSING, why
         where = self.placement.why.get(adapter.address, "")
-        moved = self.placement.forced.get(name) or self.placement.optional.get(name)
+        moved = self._moved(name)
         if moved and self.targets.loaded.get(name):
             return Reason.REPLICA_MOVED, f"{moved}; {where}" if where else moved
         if alias in self.fleet.renames:
             return Reason.RENAMED, f"`{self.fleet.renames[alias]}` is now called `{alias}`"
         wanted = self.targets.wanted[alias]
-        begun = (
-            Phase.STARTED, Phase.EVALUATING, Phase.UNDECIDED, Phase.PAUSED, Phase.DOUBTED,
-        )  # fmt: skip
-        if wanted.phase in begun and name == wanted.target:
+        if wanted.phase in _BEGUN and name == wanted.target:
             return Reason.ROLLOUT_STARTED, f"{version} is declared; {where}"
         return Reason.DECLARED, where
 
-    def _deleted(  # noqa: PLR0911 (one line for each cause)
+    def _moved(self, adapter: str) -> str:
+        """Return why a version leaves a server for another; empty: it does not."""
+        return self.placement.forced.get(adapter) or self.placement.optional.get(adapter) or ""
+
+    def _deleted(  # noqa: PLR0911 (a line for every cause)
         self, adapter: LoadedAdapter, alias: str, version: str
     ) -> tuple[Reason, str]:
         if alias in self.former and alias not in self.fleet.adapters:
@@ -117,23 +114,27 @@ class _Reasons:
         if alias not in self.fleet.adapters:
             return Reason.REMOVED, f"`{alias}` is no longer declared"
         if adapter.adapter in self.resident:
-            placement, name = self.placement, adapter.adapter
-            moved = placement.forced.get(name) or placement.optional.get(name)
-            if not moved:
-                return Reason.DECLARED, "it has more replicas than it needs"
-            return Reason.REPLICA_MOVED, moved
+            if moved := self._moved(adapter.adapter):
+                return Reason.REPLICA_MOVED, moved
+            return Reason.DECLARED, "it has more replicas than it needs"
         if adapter.adapter in self.history.holds.get(alias, {}):
             return Reason.RETENTION_ENDED, f"{version} was rolled back and its retention is over"
         if adapter.adapter in self.history.cutovers:
             return Reason.RETENTION_ENDED, f"{version} was replaced and its retention is over"
         return Reason.REMOVED, f"no route of `{alias}` names {version}"
 
-    def _route(self, change: Change, route: Route) -> tuple[Reason, str]:
+    def _route(  # noqa: PLR0911 (a line for every cause)
+        self, change: Change, route: Route
+    ) -> tuple[Reason, str]:
         alias = route.alias
         wanted = self.targets.wanted.get(alias)
         match change.action:
+            case Action.CREATE if former := self.fleet.renames.get(alias):
+                return Reason.RENAMED, f"`{former}` is now called `{alias}`"
+            case Action.CREATE if route.address in self.history.owned:
+                return Reason.MISSING, "the gateways' table has lost it"
             case Action.CREATE:
-                return self._new_route(route, wanted.why if wanted else "")
+                return Reason.DECLARED, wanted.why if wanted else ""
             case Action.DELETE if alias in self.former:
                 return Reason.RENAMED, "the alias has a new name"
             case Action.DELETE:
@@ -141,23 +142,13 @@ class _Reasons:
             case Action.UPDATE | Action.REPLACE | Action.MOVE:
                 if wanted is None:
                     return change.reason, ""
-                return _moved(change, wanted.phase, wanted.why + self._ungated(wanted))
+                return _shifted(change, wanted.phase, wanted.why + self._ungated(wanted))
 
     def _ungated(self, wanted: AliasTarget) -> str:
         """Return a remark where no gate judges a version that goes up by time."""
         rollout = self.fleet.rollouts[self.fleet.adapters[wanted.alias].rollout]
         staged = wanted.phase is Phase.STARTED and dict(wanted.shares)[wanted.target] < FULL
-        if not staged or rollout.gates:
-            return ""
-        return "; no gates: it goes up by time alone"
-
-    def _new_route(self, route: Route, why: str) -> tuple[Reason, str]:
-        former = self.fleet.renames.get(route.alias)
-        if former:
-            return Reason.RENAMED, f"`{former}` is now called `{route.alias}`"
-        if route.address in self.history.owned:
-            return Reason.MISSING, "the gateways' table has lost it"
-        return Reason.DECLARED, why
+        return "; no gates: it goes up by time alone" if staged and not rollout.gates else ""
 
     def _key(self, change: Change, key: Key) -> tuple[Reason, str]:
         match change.action:
@@ -171,8 +162,7 @@ class _Reasons:
                 return Reason.ROTATED, "its secret or its reference changed"
 
 
-def _moved(change: Change, phase: Phase, why: str) -> tuple[Reason, str]:
-    """Explain a changed route by what its shares do."""
+def _shifted(change: Change, phase: Phase, why: str) -> tuple[Reason, str]:
     before, after = change.before, change.after
     if not isinstance(before, Route) or not isinstance(after, Route):
         return change.reason, why
@@ -191,6 +181,7 @@ def _moved(change: Change, phase: Phase, why: str) -> tuple[Reason, str]:
     return Reason.REPLICA_MOVED, "the servers that hold its versions change"
 
 
+_BEGUN = (Phase.STARTED, Phase.EVALUATING, Phase.UNDECIDED, Phase.PAUSED, Phase.DOUBTED)
 _PHASES = {
     Phase.STARTED: Reason.ROLLOUT_STARTED,
     Phase.ADVANCED: Reason.ROLLOUT_ADVANCED,

@@ -10,25 +10,12 @@ from dataclasses import dataclass, replace
 from typing import Literal, cast, get_args
 
 from fleet.encoding import plan_id
-from fleet.errors import FleetError, did_you_mean, problem
+from fleet.errors import FleetError, did_you_mean
 from fleet.names import Address
 from fleet.plan import Action, Change, DeviceUse, Plan, PlanNote
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, client_in, servers_in
 from fleet.spec import FleetSpec
-from fleet.steps import (
-    DeleteKey,
-    DeleteRoute,
-    Drain,
-    LoadAdapter,
-    Operation,
-    SetKey,
-    SetRoute,
-    SmokeTest,
-    StartServer,
-    Step,
-    StopServer,
-    UnloadAdapter,
-)
+from fleet.steps import Step, resource_of
 
 Field = Literal["client", "adapter", "server"]
 
@@ -51,30 +38,28 @@ def parse_criteria(texts: Iterable[str]) -> tuple[TargetPattern, ...]:
     Raises:
         FleetError: FC5010, a text is of another form.
     """
-    found = []
+    patterns = []
     for text in texts:
         field, separator, value = text.partition("=")
         if field not in get_args(Field) or not separator or not value:
             near = did_you_mean(field, get_args(Field))
-            raise FleetError(
-                problem(
-                    "FC5010",
-                    "Selection is not of the form field=value",
-                    f"`{text}` selects nothing; the fields are client, adapter and server.",
-                    hint=near or "write client=NAME, adapter=ALIAS or server=NAME",
-                )
+            raise FleetError.of(
+                "FC5010",
+                "Selection is not of the form field=value",
+                f"`{text}` selects nothing; the fields are client, adapter and server.",
+                hint=near or "write client=NAME, adapter=ALIAS or server=NAME",
             )
-        found.append(TargetPattern(cast("Field", field), value))
-    return tuple(sorted(set(found)))
+        patterns.append(TargetPattern(cast("Field", field), value))
+    return tuple(sorted(set(patterns)))
 
 
-def require_known_targets(wanted: Sequence[TargetPattern], fleet: FleetSpec, plan: Plan) -> None:
+def require_known_targets(criteria: Sequence[TargetPattern], fleet: FleetSpec, plan: Plan) -> None:
     """Refuse criteria that name nothing in the fleet or the plan: a typing error is no empty plan.
 
     Raises:
         FleetError: FC5013, a criterion has an unknown name.
     """
-    resources = [part for change in plan.changes for part in _parts(change)]
+    resources = [part for change in plan.changes for part in change.resources]
     known: dict[Field, set[str]] = {
         "client": {*fleet.clients, *map(client_in, resources)},
         "adapter": {*fleet.adapters, *fleet.versions},
@@ -83,23 +68,21 @@ def require_known_targets(wanted: Sequence[TargetPattern], fleet: FleetSpec, pla
     for resource in resources:
         known["adapter"] |= {*_aliases(resource), *_adapters(resource)}
         known["server"] |= {*servers_in(resource)}
-    for criterion in wanted:
+    for criterion in criteria:
         if criterion.value not in known[criterion.field]:
-            raise FleetError(
-                problem(
-                    "FC5013",
-                    "Selection names nothing",
-                    f"There is no {criterion.field} `{criterion.value}` in fleet {fleet.name}, "
-                    "neither declared nor in the plan.",
-                    hint=did_you_mean(criterion.value, sorted(known[criterion.field])),
-                )
+            raise FleetError.of(
+                "FC5013",
+                "Selection names nothing",
+                f"There is no {criterion.field} `{criterion.value}` in fleet {fleet.name}, "
+                "neither declared nor in the plan.",
+                hint=did_you_mean(criterion.value, sorted(known[criterion.field])),
             )
 
 
 def select(plan: Plan, criteria: Sequence[TargetPattern]) -> Plan:
     """Return the part of a plan that meets any criterion, with an id of its own.
 
-    Without criteria the plan itself. What is left out stands in `held`, and slots are
+    Without criteria the plan itself. The changes left out are counted in `held`, and slots are
     counted anew; `cost_after` is None when a server's change was left out.
     """
     if not criteria:
@@ -109,11 +92,11 @@ def select(plan: Plan, criteria: Sequence[TargetPattern]) -> Plan:
     dropped = tuple(change for change in plan.changes if change.address not in kept)
     if not dropped:
         return plan
-    subjects = [part for change in changes for part in _parts(change)]
-    subjects += [_subject(step.operation) for step in plan.steps if step.id in steps]
+    subjects = [part for change in changes for part in change.resources]
+    subjects += [resource_of(step.operation) for step in plan.steps if step.id in steps]
     aliases = {alias for subject in subjects for alias in _aliases(subject)}
     impacts = tuple(impact for impact in plan.impacts if impact.alias in aliases)
-    touched = {impact.client for impact in impacts} | {client_in(subject) for subject in subjects}
+    touched = {impact.client for impact in impacts} | {*map(client_in, subjects)}
     spared = {impact.client for impact in plan.impacts} - touched
     selected = replace(
         plan,
@@ -135,15 +118,15 @@ def _wanted(plan: Plan, criteria: Sequence[TargetPattern]) -> set[Address]:
     """Return the changes that meet a criterion, or stop a server of a resource that does."""
     lanes: dict[str, list[Resource]] = defaultdict(list)
     for step in plan.steps:
-        lanes[step.lane].append(_subject(step.operation))
-    wanted = set()
+        lanes[step.lane].append(resource_of(step.operation))
+    addresses = set()
     for change in plan.changes:
-        subjects = list(_parts(change))
+        subjects = list(change.resources)
         if _is_server(change) and change.action is not Action.CREATE:
             subjects += [resource for name in servers_in(subjects[0]) for resource in lanes[name]]
         if any(_meets(subject, criterion) for subject in subjects for criterion in criteria):
-            wanted.add(change.address)
-    return wanted
+            addresses.add(change.address)
+    return addresses
 
 
 def _meets(resource: Resource, criterion: TargetPattern) -> bool:
@@ -160,7 +143,10 @@ def _closure(plan: Plan, wanted: set[Address]) -> tuple[set[Address], set[str]]:
     """Return addresses of changes and ids of steps, grown until neither needs anything outside."""
     steps = {step.id: step for step in plan.steps}
     changes = {change.address: change for change in plan.changes}
-    owners = _owners(plan)
+    owners = {change.address: change.address for change in plan.changes}
+    for change in plan.changes:
+        for resource in change.resources:
+            owners.setdefault(resource.address, change.address)
     owned: dict[Address | None, list[str]] = defaultdict(list)
     for step in plan.steps:
         owned[owners.get(step.address)].append(step.id)
@@ -176,30 +162,23 @@ def _closure(plan: Plan, wanted: set[Address]) -> tuple[set[Address], set[str]]:
         chosen.update(needed)
         pending += [owners[steps[name].address] for name in needed if steps[name].address in owners]
         pending += _shaken(changes[address], plan)
-    for name in owned[None]:  # such as a test of what is loaded: it goes with what it needs
+    for name in owned[
+        None
+    ]:  # such as a smoke test of a loaded version: with the steps that it needs
         if steps[name].needs and chosen.issuperset(steps[name].needs):
             chosen.add(name)
     return kept, chosen
-
-
-def _owners(plan: Plan) -> dict[Address, Address]:
-    """Return the addresses of changes by the addresses of their resources, before and after."""
-    found = {change.address: change.address for change in plan.changes}
-    for change in plan.changes:
-        for resource in _parts(change):
-            found.setdefault(resource.address, change.address)
-    return found
 
 
 def _shaken(change: Change, plan: Plan) -> list[Address]:
     """Return the changes that cannot be left out when `change` stops a server."""
     if not _is_server(change) or change.action is Action.CREATE:
         return []
-    stopped = {name for part in _parts(change) for name in servers_in(part)}
+    stopped = {name for part in change.resources for name in servers_in(part)}
     return [
         change.address
         for change in plan.changes
-        if any(stopped.intersection(servers_in(part)) for part in _parts(change))
+        if any(stopped.intersection(servers_in(part)) for part in change.resources)
     ]
 
 
@@ -245,7 +224,7 @@ def _is_server(change: Change) -> bool:
 
 
 def _left_out(criteria: Sequence[TargetPattern], dropped: Sequence[Change]) -> PlanNote:
-    counts = Counter(client_in(_parts(change)[-1]) or "no client" for change in dropped)
+    counts = Counter(client_in(change.resources[-1]) or "no client" for change in dropped)
     whose = ", ".join(f"{client} ({counts[client]})" for client in sorted(counts))
     noun = "change" if len(dropped) == 1 else "changes"
     return PlanNote(
@@ -254,28 +233,12 @@ def _left_out(criteria: Sequence[TargetPattern], dropped: Sequence[Change]) -> P
     )
 
 
-def _parts(change: Change) -> tuple[Resource, ...]:
-    return tuple(resource for resource in (change.before, change.after) if resource is not None)
-
-
-def _subject(operation: Operation) -> Resource:
-    match operation:
-        case StartServer() | StopServer():
-            return operation.server
-        case LoadAdapter() | SmokeTest() | Drain() | UnloadAdapter():
-            return operation.adapter
-        case SetRoute() | DeleteRoute():
-            return operation.route
-        case SetKey() | DeleteKey():
-            return operation.key
-
-
 def _aliases(resource: Resource) -> tuple[str, ...]:
     match resource:
         case Route():
             return (resource.alias,)
         case LoadedAdapter():
-            return (resource.parts.alias,) if resource.parts else ()
+            return (parts.alias,) if (parts := resource.parts) else ()
         case Server() | Key():
             return ()
 

@@ -5,11 +5,9 @@ from dataclasses import dataclass
 
 from fleet.gates import Verdict
 from fleet.history import GateEvidence, RolloutStage, other_engine
-from fleet.plan import GateDue
+from fleet.plan import NO_EVIDENCE, GateDue
 from fleet.rollout_policy import GateSpec, RolloutPolicy
 from fleet.spec import AdapterSpec, FleetSpec
-
-NONE = "no evidence"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +33,7 @@ class GateResult:
         """What is known, in a word or two; the numbers stand elsewhere."""
         if self.accepted:
             return self.accepted
-        return self.evidence.finding.verdict.value if self.evidence else NONE
+        return self.evidence.finding.verdict.value if self.evidence else NO_EVIDENCE
 
     @property
     def detail(self) -> str:

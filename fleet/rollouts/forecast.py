@@ -14,6 +14,7 @@ from fleet.gates import (
     BAD,
     Counts,
     Usual,
+    Verdict,
     catching,
     certifiable,
     harm,
@@ -27,7 +28,7 @@ from fleet.gates import (
 )
 from fleet.history import History
 from fleet.names import version_of
-from fleet.plan import GateDue
+from fleet.plan import NO_EVIDENCE, GateDue
 from fleet.resources import FULL
 from fleet.rollout_policy import RATIOS, RISES, GateSpec, RolloutPolicy
 from fleet.rollouts.evidence import golden_of
@@ -71,7 +72,8 @@ def forecast_rollouts(fleet: FleetSpec, wanted: AliasTarget, history: History) -
         its = _Gate(fleet, adapter, rollout, gate, share, usual)
         differ = _discordance(counts)
         chance, mistaken = its.offline(differ) if gate.offline else (its.live(), 0.0)
-        sure = (due.status == "PASS" and gate.offline) or due.status.startswith("accepted")
+        accepted = due.status not in (NO_EVIDENCE, *Verdict)
+        sure = accepted or (due.status == Verdict.PASS and gate.offline)
         if not sure:
             promoted, failed = promoted * chance, 1 - (1 - failed) * (1 - mistaken)
             text = its.golden_text(differ) if gate.offline else its.live_text()

@@ -5,7 +5,8 @@ from datetime import datetime
 
 from fleet.history import GateEvidence, RollbackHold, RolloutMark
 from fleet.names import version_of
-from fleet.rollouts.evidence import NONE, GateResult
+from fleet.plan import NO_EVIDENCE
+from fleet.rollouts.evidence import GateResult
 
 
 def time(moment: datetime) -> str:
@@ -112,13 +113,15 @@ def halted(at: str, mark: RolloutMark) -> str:
 def open_gates(judged: Iterable[GateResult]) -> str:
     """Say which gates do not let a version go on, and why."""
     found = [result for result in judged if not result.passed]
-    bare = [result.gate.name for result in found if result.status == NONE and not result.void]
-    said = [f"{NONE} for gate {', '.join(bare)}"] if bare else []
-    said += [f"{NONE} for gate {e.gate.name}, which was {e.detail}" for e in found if e.void]
+    bare = [
+        result.gate.name for result in found if result.status == NO_EVIDENCE and not result.void
+    ]
+    said = [f"{NO_EVIDENCE} for gate {', '.join(bare)}"] if bare else []
+    said += [f"{NO_EVIDENCE} for gate {e.gate.name}, which was {e.detail}" for e in found if e.void]
     said += [
         f"gate {result.gate.name} is {result.status} ({result.detail})"
         for result in found
-        if result.status != NONE
+        if result.status != NO_EVIDENCE
     ]
     return "; ".join(said)
 

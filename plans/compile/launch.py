@@ -4,29 +4,11 @@ import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
 
-from fleet.vllm import (
-    FORBIDDEN_ENVIRONMENT,
-    SHUTDOWN_TIMEOUT_S,
-    LaunchCommand,
-    command_line,
-    environment,
-    launch_of,
-)
-
-__all__ = [
-    "LAUNCH_FORMATS",
-    "as_json",
-    "as_shell",
-    "as_systemd",
-    "command_line",
-    "environment",
-    "launch_of",
-]
+from fleet.vllm import FORBIDDEN_ENVIRONMENT, SHUTDOWN_TIMEOUT_S, LaunchCommand
 
 _STOP_MARGIN_S = 10
-"""Seconds that systemd waits beyond vLLM's own shutdown timeout before it kills."""
+"""Seconds beyond vLLM's own shutdown timeout, until systemd kills."""
 
 
 def as_shell(launches: Sequence[LaunchCommand]) -> str:
@@ -46,7 +28,6 @@ def as_shell(launches: Sequence[LaunchCommand]) -> str:
 
 
 def _flag_lines(launch: LaunchCommand) -> list[list[str]]:
-    """Return the arguments in lines: a flag with its values a line."""
     lines: list[list[str]] = [[]]
     for argument in launch.arguments:
         if argument.startswith("--"):
@@ -57,7 +38,7 @@ def _flag_lines(launch: LaunchCommand) -> list[list[str]]:
 
 def as_json(launches: Sequence[LaunchCommand]) -> str:
     """Return the servers as JSON: name, digest, argument vector and environment."""
-    documents: list[dict[str, Any]] = [
+    documents = [
         {
             "server": launch.server.name,
             "host": launch.server.host,
@@ -78,13 +59,9 @@ def as_systemd(launches: Sequence[LaunchCommand]) -> str:
 
 
 def _unit(launch: LaunchCommand) -> str:
-    words = " \\\n  ".join(
-        " ".join(_systemd(part) for part in line) for line in _flag_lines(launch)
-    )
-    variables = "\n".join(
-        f"Environment={_systemd(f'{key}={value}')}"
-        for key, value in sorted(launch.environment.items())
-    )
+    words = " \\\n  ".join(" ".join(map(_systemd, line)) for line in _flag_lines(launch))
+    pairs = sorted(launch.environment.items())
+    variables = "\n".join(f"Environment={_systemd(f'{key}={value}')}" for key, value in pairs)
     return (
         f"# fleetctl-{launch.server.name}.service\n"
         "[Unit]\n"
@@ -104,9 +81,7 @@ def _unit(launch: LaunchCommand) -> str:
 
 def _systemd(word: str) -> str:
     escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
-    plain = escaped and all(
-        character.isalnum() or character in "-_./:,=+@" for character in escaped
-    )
+    plain = escaped and all(char.isalnum() or char in "-_./:,=+@" for char in escaped)
     return escaped if plain else f'"{escaped}"'
 
 

@@ -11,11 +11,7 @@ def config(routes: Mapping[str, Route], servers: Mapping[str, str]) -> str:
     """Return LiteLLM's `config.yaml`, written as JSON, which is YAML too.
 
     A version's share is spread evenly over the servers of the version. Versions without a share
-    are left out.
-
-    Args:
-        routes: Route by alias.
-        servers: Base URL by server.
+    are left out. `servers` are base URLs by server.
     """
     document = {
         "model_list": [
@@ -30,7 +26,7 @@ def config(routes: Mapping[str, Route], servers: Mapping[str, str]) -> str:
 
 
 def _deployments(route: Route, servers: Mapping[str, str]) -> list[dict[str, Any]]:
-    made = []
+    deployments = []
     for share in route.shares:
         held = sorted(server for server in share.servers if server in servers)
         for server in held if share.percent else ():
@@ -41,7 +37,7 @@ def _deployments(route: Route, servers: Mapping[str, str]) -> list[dict[str, Any
                 "weight": round(share.percent / len(held), 6),
             }
             name = {"id": f"{share.adapter}@{server}"}
-            made.append(
+            deployments.append(
                 {"model_name": route.alias, "litellm_params": parameters, "model_info": name}
             )
-    return made
+    return deployments

@@ -17,5 +17,5 @@ def client_text(name: str, tier: str | None) -> str:
 
 
 def adapter_text(task: str, base: str, version: str) -> str:
-    """Return the entry of one adapter, not indented; names are ids, the version a semver."""
+    """Return the entry of an adapter, not indented; names are ids, the version a semver."""
     return rendered("adapter.yaml.j2", task=task, base=base, version=version)

@@ -7,7 +7,7 @@ from math import isfinite
 from typing import Any, NoReturn
 
 from fleet.encoding import canonical_json
-from fleet.errors import FleetError, problem
+from fleet.errors import FleetError
 
 EXPANDED = 2
 """Upper bound of nesting that gets lines of their own; deeper values stand on the same line."""
@@ -16,7 +16,7 @@ _VERSION = re.compile(r"([0-9]+)\.([0-9]+)")
 
 
 def write(document: Mapping[str, Any]) -> str:
-    """Return `document` as JSON with sorted keys, LF, and a line for each entry of a section."""
+    """Return a document as JSON with sorted keys, LF, and a line for every entry of a section."""
     return _write(document, "", EXPANDED) + "\n"
 
 
@@ -36,7 +36,7 @@ def _write(value: Any, indent: str, levels: int) -> str:
 
 
 def read(text: str, name: str, version: tuple[int, int], command: str) -> tuple[Any, bool]:
-    """Return the document in `text`, and whether a later minor version wrote it.
+    """Return the document in a text, and whether a later minor version wrote the document.
 
     Args:
         text: The file's content.
@@ -52,41 +52,35 @@ def read(text: str, name: str, version: tuple[int, int], command: str) -> tuple[
         if "\\u" in text:
             canonical_json(document).encode()  # an escape can make half a character
     except (ValueError, RecursionError) as error:
-        raise FleetError(
-            problem(
-                "FC5001",
-                "File is damaged",
-                f"This is not whole JSON: {_reason(error)}. It may have been cut off or edited.",
-                hint="make it again",
-                command=command,
-            )
+        raise FleetError.of(
+            "FC5001",
+            "File is damaged",
+            f"This is not whole JSON: {_reason(error)}. It may have been cut off or edited.",
+            hint="make it again",
+            command=command,
         ) from None
     if not isinstance(document, dict) or document.get("format") != name:
         found = document.get("format") if isinstance(document, dict) else None
-        raise FleetError(
-            problem(
-                "FC5002",
-                "File is of another kind",
-                f"Its field `format` should say `{name}` and "
-                + (f"says {found!r:.60}." if found else "is missing."),
-                hint="give the file that this command writes",
-                command=command,
-            )
+        raise FleetError.of(
+            "FC5002",
+            "File is of another kind",
+            f"Its field `format` should say `{name}` and "
+            + (f"says {found!r:.60}." if found else "is missing."),
+            hint="give the file that this command writes",
+            command=command,
         )
     match = _VERSION.fullmatch(str(document.get("format_version")))
     if match is None or int(match[1]) != version[0]:
         newer = match is not None and int(match[1]) > version[0]
         upgrade = "upgrade fleetctl here to the release that wrote it"
-        raise FleetError(
-            problem(
-                "FC5003",
-                "File has a format version that this fleetctl does not read",
-                f"This `{name}` file says {document.get('format_version')!r:.40}; "
-                f"this fleetctl reads {version[0]}.x. Acting on half of a file is unsafe.",
-                hint=f"{upgrade if newer else 'use the fleetctl that wrote it'}, or make the file "
-                "again",
-                command=command,
-            )
+        raise FleetError.of(
+            "FC5003",
+            "File has a format version that this fleetctl does not read",
+            f"This `{name}` file says {document.get('format_version')!r:.40}; "
+            f"this fleetctl reads {version[0]}.x. Acting on half of a file is unsafe.",
+            hint=f"{upgrade if newer else 'use the fleetctl that wrote it'}, or make the file "
+            "again",
+            command=command,
         )
     return document, int(match[2]) > version[1]
 

@@ -1,6 +1,6 @@
 """Write and read the live-state file: the observed state, for `fleetctl plan --live FILE`.
 
-With such a file a plan is made without the fleet: in a test, in CI, for a what-if. The file
+With such a file a plan is made without the fleet: in a test, in CI, for a supposed fleet. The file
 holds no secret: keys are references and fingerprints, URLs have no user and password.
 
 Additions raise the minor version, as in the plan file.
@@ -12,7 +12,7 @@ from typing import Any
 
 from fleet.decoding import MalformedError, decode
 from fleet.encoding import plain
-from fleet.errors import FleetError, newer_server, problem
+from fleet.errors import FleetError, newer_server
 from fleet.flag_formats import FORMATS, format_of
 from fleet.resources import LoadedAdapter, Resource, Server, State
 from plans.documents.document import read, write
@@ -45,29 +45,22 @@ def load(text: str) -> State:
             server has flags of a later format.
     """
     document, later = read(text, FORMAT, VERSION, MAKE)
-    beside = {
-        name: field
-        for name, field in document.items()
-        if name not in ("format", "format_version", "resources")
-    }
+    beside = {name: document[name] for name in document.keys() - {"format", "format_version"}}
     try:
-        listed = decode(
-            tuple[Resource, ...], document.get("resources", []), "resources", lenient=later
-        )
+        plain_resources = beside.pop("resources", [])
+        listed = decode(tuple[Resource, ...], plain_resources, "resources", lenient=later)
         resources = {resource.address: resource for resource in listed}
         if len(resources) != len(listed):
             raise MalformedError("resources: the same address twice")  # noqa: TRY301 (one exit)
         state = decode(State, {"resources": {}, **beside}, "live", lenient=later)
         _require_servers(listed, state.unknown_servers)
     except MalformedError as error:
-        raise FleetError(
-            problem(
-                "FC5006",
-                "Live-state file has a wrong field",
-                f"At {error}. A plan made from it would be made from a guess.",
-                hint="compare with the fields that fleetctl writes",
-                command=MAKE,
-            )
+        raise FleetError.of(
+            "FC5006",
+            "Live-state file has a wrong field",
+            f"At {error}. A plan made from it would be made from a guess.",
+            hint="compare with the fields that fleetctl writes",
+            command=MAKE,
         ) from None
     for resource in listed:
         if isinstance(resource, Server) and format_of(resource.digest) > max(FORMATS):

@@ -11,7 +11,7 @@ from typing import Any
 
 from fleet.decoding import MalformedError, decode
 from fleet.encoding import DECISIONS, MEASURED, decisions, identify, plain
-from fleet.errors import FleetError, problem
+from fleet.errors import FleetError
 from fleet.plan import Plan
 from plans.documents.document import read, write
 
@@ -51,7 +51,6 @@ class Envelope:
     commit: str = ""
     """Git commit of the declarations; empty when unknown, `-dirty` appended when edited."""
     version: str = ""
-    """Version of fleetctl."""
 
 
 def dump(plan: Plan, envelope: Envelope | None = None) -> str:
@@ -97,16 +96,14 @@ def load_with_envelope(text: str) -> tuple[Plan, Envelope | None]:
     stated = document.get("plan_id")
     actual = identify(decided)
     if stated != actual:
-        raise FleetError(
-            problem(
-                "FC5005",
-                "Plan was changed after it was made",
-                f"The file calls itself plan `{stated!s:.40}`, and its decisions hash to "
-                f"`{actual}`. What was reviewed is not what it says now, so nothing will be done "
-                "with it.",
-                hint="plan again and have the new plan reviewed",
-                command=MAKE,
-            )
+        raise FleetError.of(
+            "FC5005",
+            "Plan was changed after it was made",
+            f"The file calls itself plan `{stated!s:.40}`, and its decisions hash to "
+            f"`{actual}`. What was reviewed is not what it says now, so nothing will be done "
+            "with it.",
+            hint="plan again and have the new plan reviewed",
+            command=MAKE,
         )
     try:
         merged = _merged(decided, _section(document, "observations"))
@@ -147,12 +144,10 @@ def _merged(decided: Mapping[str, Any], observed: Mapping[str, Any]) -> dict[str
 
 
 def _malformed(detail: str) -> FleetError:
-    return FleetError(
-        problem(
-            "FC5004",
-            "Plan file has a wrong field",
-            f"At {detail}. Such a plan cannot be carried out.",
-            hint="make it again",
-            command=MAKE,
-        )
+    return FleetError.of(
+        "FC5004",
+        "Plan file has a wrong field",
+        f"At {detail}. Such a plan cannot be carried out.",
+        hint="make it again",
+        command=MAKE,
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from fleet.capacity import NO_REQUEST_MIX, largest_batch, request_mix_of
-from fleet.errors import FleetError, did_you_mean, problem
+from fleet.errors import FleetError, did_you_mean
 from fleet.hardware import DeviceSpec, HostSpec
 from fleet.names import AdapterName
 from fleet.placement import AdapterAccount, PlacementResult, ServerAccount, placement_accounts
@@ -144,10 +144,7 @@ class Drawing:
 def drawing_of(fleet: FleetSpec, placement: PlacementResult, silent: Iterable[str] = ()) -> Drawing:
     """Return the drawing of a placement.
 
-    Args:
-        fleet: The declarations.
-        placement: Placement of the fleet.
-        silent: Servers that did not answer; the drawing names them, since their devices are taken.
+    `silent` servers did not answer; the drawing names them, since their devices are taken.
     """
     accounts = placement_accounts(fleet, placement)
     asked = sorted(silent)
@@ -168,14 +165,12 @@ def around_server(drawing: Drawing, server: str) -> Drawing:
     )
     if not rows:
         names = [panel.server for panel in drawing.panels]
-        raise FleetError(
-            problem(
-                "FC5011",
-                "No such resource",
-                f"`{server}` is no server that fleet {drawing.fleet} should have.",
-                hint=did_you_mean(server, names) or "without --server all are drawn",
-                command="fleetctl draw",
-            )
+        raise FleetError.of(
+            "FC5011",
+            "No such resource",
+            f"`{server}` is no server that fleet {drawing.fleet} should have.",
+            hint=did_you_mean(server, names) or "without --server all are drawn",
+            command="fleetctl draw",
         )
     return replace(drawing, rows=rows)
 
@@ -220,8 +215,7 @@ def _groups(here: list[ServerAccount]) -> list[tuple[list[str], list[ServerAccou
         joined = [group for group in groups if set(group[0]) & set(account.devices)]
         names = sorted({*account.devices, *(name for group in joined for name in group[0])})
         servers = [*(server for group in joined for server in group[1]), account]
-        groups = [group for group in groups if group not in joined]
-        groups.append((names, servers))
+        groups = [*(group for group in groups if group not in joined), (names, servers)]
     return sorted(groups, key=lambda group: (group[0], group[1][0].server))
 
 

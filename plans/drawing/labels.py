@@ -162,14 +162,14 @@ def columns(sizes: list[int], width: int) -> list[int]:
     Invariant: the sum is `width`, where that is at least the number of sizes above 0.
     """
     total = sum(sizes) or 1
-    found = [max(int(width * amount / total), 1) if amount > 0 else 0 for amount in sizes]
+    widths = [max(int(width * amount / total), 1) if amount > 0 else 0 for amount in sizes]
     rest = [width * amount / total - int(width * amount / total) for amount in sizes]
     for index in sorted(range(len(sizes)), key=lambda index: -rest[index]):
-        if sum(found) < width and sizes[index] > 0:
-            found[index] += 1
-    while sum(found) > width and max(found) > 1:
-        found[found.index(max(found))] -= 1
-    return found
+        if sum(widths) < width and sizes[index] > 0:
+            widths[index] += 1
+    while sum(widths) > width and max(widths) > 1:
+        widths[widths.index(max(widths))] -= 1
+    return widths
 
 
 def _panel(panel: ServerPanel, boxes: tuple[DeviceBox, ...]) -> Iterator[str]:
@@ -190,7 +190,6 @@ def _panel(panel: ServerPanel, boxes: tuple[DeviceBox, ...]) -> Iterator[str]:
 
 
 def _slots(panel: ServerPanel) -> Iterator[str]:
-    """Draw slots as cells of equal width, with the names of adapters."""
     if not panel.blocks:
         return
     cells = [block_label(block) for block in panel.pinned]
@@ -221,6 +220,5 @@ def _hours(panel: ServerPanel) -> Iterator[str]:
 
 
 def _mark(rest: float, nothing: str) -> str:
-    """Return the character of a bar in a line of the chart."""
     eighth = max(min(ceil(rest * 8 - 1e-9), 8), 0)
     return _EIGHTHS[eighth] if eighth else nothing

@@ -6,15 +6,8 @@ from math import ceil
 from fleet.capacity import HOURS
 from fleet.names import alias_parts
 from plans.amounts import percent
+from plans.drawing import labels
 from plans.drawing.content import Block, DeviceGroup, ServerPanel
-from plans.drawing.labels import (
-    block_label,
-    flags_label,
-    load_label,
-    requests_label,
-    slots_label,
-    waiting_label,
-)
 from plans.drawing.shapes import Rect, Shape, Stroke, TextLabel, first_fitting, paragraph
 
 Palette = Mapping[str, float]
@@ -38,10 +31,13 @@ def draw_server(
     over = f" over {across} devices" if across > 1 else ""
     y += 18
     marks.append(TextLabel(x + 6, y, panel.server + over, "name"))
-    for text in (f"{flags_label(panel)}; {slots_label(panel)}", requests_label(panel)):
+    for text in (
+        f"{labels.flags_label(panel)}; {labels.slots_label(panel)}",
+        labels.requests_label(panel),
+    ):
         y = paragraph(marks, text, x + 6, y, inside)
     y = _slots(panel, palette, marks, x + 6, y + 8, inside)
-    y = paragraph(marks, waiting_label(panel), x + 6, y, inside)
+    y = paragraph(marks, labels.waiting_label(panel), x + 6, y, inside)
     y = _day(panel, marks, x + 6, y + 10, inside) + 8
     marks.insert(frame, Rect(x, top, width, y - top, "server", data=(("server", panel.server),)))
     return y
@@ -78,7 +74,7 @@ def _cell(
     look = "block cached" if slot.cached else "block"
     data = (("adapter", slot.adapter), ("at", server))
     yield Rect(left, y, *size, look, title, data, palette[slot.client])
-    texts = (block_label(slot), slot.alias, alias_parts(slot.alias)[1])
+    texts = (labels.block_label(slot), slot.alias, alias_parts(slot.alias)[1])
     if name := first_fitting(texts, width - 10):
         yield TextLabel(round(x + 4, 2), y + 13.5, name, "in")
 
@@ -103,4 +99,4 @@ def _day(panel: ServerPanel, marks: list[Shape], x: float, y: float, width: floa
         marks.append(Stroke(x, at, x + wide, at, "limit"))
         marks.append(TextLabel(x, at - 3, f"limit {percent(panel.limit)}", "tiny"))
         y = floor + 12
-    return paragraph(marks, load_label(panel), x, y, width)
+    return paragraph(marks, labels.load_label(panel), x, y, width)

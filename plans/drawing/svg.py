@@ -9,16 +9,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from plans.amounts import size
+from plans.drawing import labels
 from plans.drawing.content import DeviceBox, DeviceGroup, Drawing, HostRow, Part
-from plans.drawing.labels import (
-    PART_NAMES,
-    device_label,
-    headline,
-    host_notes,
-    load_label,
-    requests_label,
-    slots_label,
-)
 from plans.drawing.server_panel import Palette, draw_server
 from plans.drawing.shapes import Area, Rect, Shape, TextLabel, first_fitting, paragraph
 from plans.templating import rendered
@@ -43,7 +35,7 @@ def svg(drawing: Drawing) -> str:
     return rendered(
         "drawing.svg.j2",
         title=f"Fleet {drawing.fleet}: what fills each device, and who is where",
-        description=headline(drawing),
+        description=labels.headline(drawing),
         width=WIDTH,
         picture=arrange(drawing),
     )
@@ -54,10 +46,15 @@ def html(drawing: Drawing) -> str:
     return rendered(
         "drawing.html.j2",
         drawing=drawing,
-        headline=headline(drawing),
+        headline=labels.headline(drawing),
         picture=Markup(svg(drawing)),  # noqa: S704 (our own template, which has escaped it)
         rows=[
-            (panel, slots_label(panel), requests_label(panel), load_label(panel))
+            (
+                panel,
+                labels.slots_label(panel),
+                labels.requests_label(panel),
+                labels.load_label(panel),
+            )
             for panel in drawing.panels
         ],
     )
@@ -76,7 +73,9 @@ def arrange(drawing: Drawing) -> Picture:
     canvas = _Canvas(drawing)
     y = MARGIN + 18.0
     canvas.marks.append(TextLabel(MARGIN, y, f"Fleet {drawing.fleet}", "heading"))
-    y = paragraph(canvas.marks, headline(drawing), MARGIN, y, WIDTH - 2 * MARGIN, 20, "lead", 13)
+    y = paragraph(
+        canvas.marks, labels.headline(drawing), MARGIN, y, WIDTH - 2 * MARGIN, 20, "lead", 13
+    )
     y = canvas.legend(y + 14)
     for row in drawing.rows:
         y = canvas.row(row, y + 30)
@@ -104,7 +103,9 @@ class _Canvas:
         boxes, clients = self.drawing.boxes, self.drawing.clients
         names = {part.name for box in boxes for part in box.parts}
         shown: list[tuple[str, str, float | None]] = [
-            (word, f"part {name}", None) for name, word in PART_NAMES.items() if name in names
+            (word, f"part {name}", None)
+            for name, word in labels.PART_NAMES.items()
+            if name in names
         ]
         if boxes:
             shown.append(("free", "part free", None))
@@ -135,13 +136,13 @@ class _Canvas:
                     top = self.box(box, x, top)
                 ends.append(self.servers(group, x, top))
             y = max(ends) + 12
-        for text in host_notes(row):
+        for text in labels.host_notes(row):
             y = paragraph(self.marks, text, MARGIN, y, WIDTH - 2 * MARGIN, 16, size=12)
         return y
 
     def box(self, box: DeviceBox, x: float, y: float) -> float:
         """Draw a device with its parts."""
-        text = f"{box.device}  {device_label(box)}, {size(box.free_bytes)} free"
+        text = f"{box.device}  {labels.device_label(box)}, {size(box.free_bytes)} free"
         self.marks.append(TextLabel(x, y + 14, text, "small"))
         y += 20
         title = f"{box.device}: {size(box.free_bytes)} free of {size(box.memory_bytes)}"
@@ -149,7 +150,7 @@ class _Canvas:
         wide = round(self._wide(box.memory_bytes), 2)
         self.marks.append(Rect(x, y, wide, BAR, "part free", title, data))
         for part, left, width in self._parts(box, x):
-            name = PART_NAMES[part.name]
+            name = labels.PART_NAMES[part.name]
             filled = f"{name} {size(part.bytes)}"
             of = (("part", part.name), ("of", part.server), ("on", box.device))
             self.marks.append(

@@ -1,1 +1,1 @@
-"""Explain a resource, a rollout or a placement that fails: facts, each with a label."""
+"""Explain a resource, a rollout or a placement that fails: labelled facts."""

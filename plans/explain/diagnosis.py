@@ -6,7 +6,6 @@ from dataclasses import asdict
 from math import isfinite
 from typing import Any
 
-from fleet.placement import Attempt, TotalNeed
 from fleet.what_if import Advice, Diagnosis
 from plans.amounts import and_more, counted, listed, percent
 from plans.tables import WIDE_GAP, aligned
@@ -19,14 +18,9 @@ def render_text(diagnosis: Diagnosis) -> str:
     """Return a diagnosis as text."""
     if diagnosis.fits:
         return "\n".join(_fitting(diagnosis)) + "\n"
-    sections = [
-        [*_headline(diagnosis)],
-        [*_causes(diagnosis)],
-        [*_totals(diagnosis.totals)],
-        [*_trials(diagnosis.trials)],
-        [*_remedies(diagnosis)],
-    ]
-    return "\n\n".join("\n".join(section) for section in sections if section) + "\n"
+    parts = (_headline, _causes, _totals, _trials, _remedies)
+    sections = ("\n".join(part(diagnosis)) for part in parts)
+    return "\n\n".join(filter(None, sections)) + "\n"
 
 
 def render_json(diagnosis: Diagnosis) -> str:
@@ -67,11 +61,11 @@ def _causes(diagnosis: Diagnosis) -> Iterator[str]:
         yield f"  {also}{cause.limit.value} (base {cause.base}): {cause.text}{whom}"
 
 
-def _totals(totals: tuple[TotalNeed, ...]) -> Iterator[str]:
-    if not totals:
+def _totals(diagnosis: Diagnosis) -> Iterator[str]:
+    if not diagnosis.totals:
         return
     rows = [("All together", "Replicas", "Slots", "Devices", "Tokens/s in the worst hour")]
-    for total in totals:
+    for total in diagnosis.totals:
         carried = f"{total.carried:.0f}" if isfinite(total.carried) else "not known"
         rows.append(
             (
@@ -85,20 +79,16 @@ def _totals(totals: tuple[TotalNeed, ...]) -> Iterator[str]:
     yield from aligned(rows, gap=WIDE_GAP)
 
 
-def _trials(trials: tuple[Attempt, ...]) -> Iterator[str]:
-    if not any(trial.obstacle for trial in trials):
+def _trials(diagnosis: Diagnosis) -> Iterator[str]:
+    if not any(trial.obstacle for trial in diagnosis.trials):
         return
     yield "Alone on the best empty device of each kind:"
-    rows = [
-        (
-            trial.adapter,
-            trial.kind,
-            "fits"
-            if trial.obstacle is None
-            else f"{trial.obstacle.limit.value}: {trial.obstacle.text}",
+    rows = []
+    for trial in diagnosis.trials:
+        why = trial.obstacle
+        rows.append(
+            (trial.adapter, trial.kind, f"{why.limit.value}: {why.text}" if why else "fits")
         )
-        for trial in trials
-    ]
     yield from aligned(rows, indent="  ", gap=WIDE_GAP)
 
 
@@ -109,18 +99,15 @@ def _remedies(diagnosis: Diagnosis) -> Iterator[str]:
         return
     yield f"What helps, cheapest first (each planned with; {tried}):"
     for number, remedy in enumerate(diagnosis.remedies[:SHOWN], 1):
-        yield f"  {number}. {remedy.text}: {_price(remedy)}{_effects(remedy)}."
+        added = remedy.added_per_hour
+        price = "price not known" if added is None else f"{added:+.2f} per hour"
+        yield f"  {number}. {remedy.text}: {price}{_effects(remedy)}."
         yield f"     {remedy.edit}" + (f" [{remedy.place}]" if remedy.place else "")
         if remedy.what_if:
             changes = " ".join(f"--what-if '{change}'" for change in remedy.what_if)
             yield f"     fleetctl plan {changes}"
     if rest := and_more(diagnosis.remedies, SHOWN):
         yield f"  … {rest}: fleetctl diagnose --format json"
-
-
-def _price(remedy: Advice) -> str:
-    added = remedy.added_per_hour
-    return "price not known" if added is None else f"{added:+.2f} per hour"
 
 
 def _effects(remedy: Advice) -> str:

@@ -53,25 +53,15 @@ def _names(resource: Resource) -> Iterator[str]:
             yield from (f"host/{resource.host}", f"base/{resource.base}")
         case LoadedAdapter():
             yield from (resource.adapter, f"adapter/{resource.adapter}")
-            yield from _by_alias(resource)
+            if name := resource.parts:
+                short_names = [f"{name.alias}@{resource.server}"]
+                for version in (name.version, f"v{name.version}"):
+                    short_name = f"{name.alias}@{version}"
+                    short_names += [short_name, f"{short_name}@{resource.server}"]
+                yield from (f"adapter/{name.alias}", *short_names)
+                yield from (f"adapter/{short_name}" for short_name in short_names)
         case Route():
             client, task = alias_parts(resource.alias)
             yield from (f"{client}/{task}", f"client/{client}")
         case Key():
             yield f"client/{resource.client}"
-
-
-def _by_alias(resource: LoadedAdapter) -> Iterator[str]:
-    name = resource.parts
-    if name is None:
-        return
-    yield f"adapter/{name.alias}"
-    for short_name in (
-        f"{name.alias}@{resource.server}",
-        *(
-            f"{name.alias}@{version}{where}"
-            for version in (name.version, f"v{name.version}")
-            for where in ("", f"@{resource.server}")
-        ),
-    ):
-        yield from (short_name, f"adapter/{short_name}")

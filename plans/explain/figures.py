@@ -75,11 +75,7 @@ def host_memory(
     account: ServerAccount, flags: ServerFlags, versions: Versions, declared: int | None
 ) -> str:
     """Return the host memory that a server's listed versions take at most, of the declared."""
-    sizes = [
-        versions[resident.adapter].bytes
-        for resident in account.residents
-        if resident.adapter in versions
-    ]
+    sizes = [versions[r.adapter].bytes for r in account.residents if r.adapter in versions]
     if not sizes:
         return "nothing is listed whose size is known"
     cards = flags.tensor_parallel
@@ -94,9 +90,7 @@ def adapter_facts(
     adapter: str, declared: AdapterSpec | None, weighed: Weighed, placement: PlacementResult
 ) -> Iterator[Fact]:
     """Yield a version's load, response time, binding limit, move and runner-up server."""
-    own = next(
-        (resident for resident in weighed.account.residents if resident.adapter == adapter), None
-    )
+    own = next((r for r in weighed.account.residents if r.adapter == adapter), None)
     if own is not None:
         yield "Asks", _asks(own)
         if declared is not None and declared.demand is not None and weighed.account.step_s:

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from fleet.errors import FleetError, did_you_mean, problem
+from fleet.errors import FleetError, did_you_mean
 from fleet.names import Address, adapter_address, name_in_address
 from fleet.placement import PlacementResult, placement_accounts, weigh
 from fleet.plan import Plan
-from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State
+from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State, servers_in
 from fleet.rollouts import RolloutTargets
 from fleet.spec import AdapterSpec, FleetSpec
 from plans.amounts import counted, duration, listed, size
@@ -34,9 +34,7 @@ class ExplainInput:
 def explain(inputs: ExplainInput, name: str) -> dict[Address, list[Fact]]:
     """Return by address the facts about the resources that a name means.
 
-    Args:
-        inputs: Declared, wanted and live state, and the plan.
-        name: An address or a shorter name of resources; see `names_of`.
+    A name is an address or a shorter form; see `names_of`.
 
     Raises:
         FleetError: FC5011, there is no such resource, neither wanted nor live.
@@ -47,20 +45,20 @@ def explain(inputs: ExplainInput, name: str) -> dict[Address, list[Fact]]:
 def find(inputs: ExplainInput, name: str) -> list[Address]:
     """Return the addresses that a name means; raises FC5011 when there is none."""
     known = {**inputs.live.resources, **inputs.desired.resources}
-    found = [address for address, resource in sorted(known.items()) if name in names_of(resource)]
-    if not found:
+    addresses = [
+        address for address, resource in sorted(known.items()) if name in names_of(resource)
+    ]
+    if not addresses:
         words = [word for address in sorted(known) for word in (address, name_in_address(address))]
         near = did_you_mean(name, words)
-        raise FleetError(
-            problem(
-                "FC5011",
-                "No such resource",
-                f"`{name}` is neither wanted nor live in fleet {inputs.fleet.name}.",
-                hint=near or "name it as the plan does, such as route/acme-support",
-                command="fleetctl status",
-            )
+        raise FleetError.of(
+            "FC5011",
+            "No such resource",
+            f"`{name}` is neither wanted nor live in fleet {inputs.fleet.name}.",
+            hint=near or "name it as the plan does, such as route/acme-support",
+            command="fleetctl status",
         )
-    return found
+    return addresses
 
 
 def _one(inputs: ExplainInput, address: Address) -> list[Fact]:
@@ -86,7 +84,7 @@ def _one(inputs: ExplainInput, address: Address) -> list[Fact]:
 def _declared(inputs: ExplainInput, resource: LoadedAdapter | Route) -> AdapterSpec | None:
     if isinstance(resource, Route):
         return inputs.fleet.adapters.get(resource.alias)
-    return inputs.fleet.adapters.get(resource.parts.alias) if resource.parts else None
+    return inputs.fleet.adapters.get(parts.alias) if (parts := resource.parts) else None
 
 
 def _rollout(inputs: ExplainInput, route: Route) -> Iterator[Fact]:
@@ -138,11 +136,10 @@ def _origin(inputs: ExplainInput, resource: Resource) -> str:
         case Key():
             return fleet.origin("clients", resource.client, "keys", resource.name)
         case LoadedAdapter() | Route():
-            declared = _declared(inputs, resource)
-            if declared is None:
+            if (declared := _declared(inputs, resource)) is None:
                 return ""
-            path = ("clients", declared.name.client, "adapters", declared.name.task)
-            return fleet.origin(*path, "version")
+            name = declared.name
+            return fleet.origin("clients", name.client, "adapters", name.task, "version")
 
 
 def _presence(inputs: ExplainInput, address: Address, live: Resource | None) -> str:
@@ -157,9 +154,8 @@ def _presence(inputs: ExplainInput, address: Address, live: Resource | None) -> 
         case LoadedAdapter():
             return f"loaded from {'the locked bytes' if live.digest else 'another path'}"
         case Route():
-            return ", ".join(
-                f"{share.percent} % {short_version(share.adapter)}" for share in live.shares
-            )
+            shares = ((share.percent, short_version(share.adapter)) for share in live.shares)
+            return ", ".join(f"{percent} % {version}" for percent, version in shares)
         case Key():
             return f"issued, fingerprint {live.fingerprint or 'unknown'}"
 
@@ -170,20 +166,20 @@ def _why_here(inputs: ExplainInput, resource: Resource) -> Iterator[Fact]:
     declared = _declared(inputs, resource)
     base = declared.name.base if declared else ""
     able = [server.name for server in inputs.desired.servers().values() if server.base == base]
+    others = f"{counted(len(able), 'server')} of its base"
     if declared and declared.pin:
         yield "Why here", f"it is pinned to {declared.pin}"
     elif len(able) == 1:
         yield "Why here", f"{able[0]} is the only server of base {base}"
     elif resource.address in inputs.live.resources:
-        yield "Why here", f"it is loaded here already; staying costs nothing ({_others(able)})"
+        yield "Why here", f"it is loaded here already; staying costs nothing ({others})"
     else:
-        yield "Why here", f"chosen among {_others(able)} for room and evenness"
+        yield "Why here", f"chosen among {others} for room and evenness"
     if declared and declared.replicas > 1:
         yield "Replicas", f"{declared.replicas} wanted, each on another server"
 
 
 def _figures(inputs: ExplainInput, resource: Resource) -> Iterator[Fact]:
-    """Yield the figures of a server, or of an adapter on its server."""
     if inputs.placement is None or inputs.wanted is None:
         return
     placement = inputs.placement
@@ -200,27 +196,16 @@ def _figures(inputs: ExplainInput, resource: Resource) -> Iterator[Fact]:
             resource.server in placement.servers
             and resource.server in placement.bindings.get(resource.adapter, ())
         ):
-            weighed = weigh(
-                inputs.fleet,
-                inputs.wanted,
-                inputs.live,
-                placement,
-                resource.adapter,
-                resource.server,
-            )
-            declared = _declared(inputs, resource)
+            declared, pair = _declared(inputs, resource), (resource.adapter, resource.server)
+            weighed = weigh(inputs.fleet, inputs.wanted, inputs.live, placement, *pair)
             yield from adapter_facts(resource.adapter, declared, weighed, placement)
         case _:
             pass
 
 
-def _others(servers: list[str]) -> str:
-    return f"{counted(len(servers), 'server')} of its base"
-
-
 def _change(inputs: ExplainInput, address: Address) -> Iterator[Fact]:
     for change in inputs.plan.changes:
-        if change.address == address or (change.before and change.before.address == address):
+        if address in (change.address, *(there.address for there in change.resources)):
             to = "" if change.address == address else f" to {change.address}"
             yield "Change", f"{SYMBOLS[change.action]} {verb(change)}{to}: {change.why}"
             return
@@ -231,15 +216,11 @@ def _dependants(inputs: ExplainInput, resource: Resource) -> Iterator[Fact]:
     state = inputs.desired if resource.address in inputs.desired.resources else inputs.live
     match resource:
         case Server():
-            held = [
-                adapter for adapter in state.adapters().values() if adapter.server == resource.name
-            ]
-            aliases = {
-                route.alias
-                for route in state.routes().values()
-                if any(resource.name in share.servers for share in route.shares)
-            }
-            yield "Holds", f"{counted(len(held), 'adapter')}: {listed(e.adapter for e in held)}"
+            there = state.adapters().values()
+            held = [adapter.adapter for adapter in there if adapter.server == resource.name]
+            routes = state.routes().values()
+            aliases = {route.alias for route in routes if resource.name in servers_in(route)}
+            yield "Holds", f"{counted(len(held), 'adapter')}: {listed(held)}"
             yield "Serves", listed(sorted(aliases)) or "no alias"
         case LoadedAdapter():
             users = [
@@ -257,7 +238,8 @@ def _dependants(inputs: ExplainInput, resource: Resource) -> Iterator[Fact]:
             )
             yield "Rests on", listed(adapters)
         case Key():
-            aliases = {e.alias for e in state.routes().values() if e.client == resource.client}
+            routes = state.routes().values()
+            aliases = {route.alias for route in routes if route.client == resource.client}
             yield "Opens", listed(sorted(aliases)) or "nothing yet"
 
 

@@ -53,13 +53,8 @@ def rollout_document(
             if judged.adapter == route.shares[0].adapter
         ],
         "rejected": [
-            {
-                "digest": digest,
-                "adapter": rejection.adapter,
-                "gate": rejection.gate,
-                "evidence": rejection.seq,
-            }
-            for digest, rejection in sorted(history.rejected.get(route.alias, {}).items())
+            {"digest": digest, "adapter": out.adapter, "gate": out.gate, "evidence": out.seq}
+            for digest, out in sorted(history.rejected.get(route.alias, {}).items())
         ],
         "marks": [
             {"mark": mark.mark, "adapter": mark.adapter, **mark_document(mark)}

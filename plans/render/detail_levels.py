@@ -138,10 +138,10 @@ def by_server(changes: Iterable[Change]) -> list[tuple[str, str]]:
 
 
 def _counts(pairs: Iterable[tuple[str, Change]], noun: str) -> list[tuple[str, str]]:
-    found: dict[str, list[Change]] = defaultdict(list)
+    changes: dict[str, list[Change]] = defaultdict(list)
     for name, change in pairs:
-        found[name].append(change)
-    rows = [(name, tally(found[name])) for name in sorted(found) if name]
+        changes[name].append(change)
+    rows = [(name, tally(changes[name])) for name in sorted(changes) if name]
     if len(rows) <= FEW:
         return rows
     alike: dict[str, list[str]] = defaultdict(list)

@@ -35,16 +35,8 @@ def mermaid(plan: Plan) -> str:
 
 def as_json(plan: Plan) -> str:
     """Return nodes with lane and seconds, and edges from needed to needing step."""
-    nodes = [
-        {
-            "id": step.id,
-            "address": step.address,
-            "lane": step.lane,
-            "estimate_s": step.estimate_s,
-            "needs": list(step.needs),
-        }
-        for step in plan.steps
-    ]
+    names = ("id", "address", "lane", "estimate_s", "needs")
+    nodes = [{name: getattr(step, name) for name in names} for step in plan.steps]
     return dumps({"plan_id": plan.id, "steps": nodes}, indent=2, sort_keys=True) + "\n"
 
 

@@ -38,15 +38,17 @@ def _comment(plan: Plan, level: int) -> str:
     if not plan.changes:
         blocks = [[*head, f"### No changes · `{plan.fleet}`", as_declared(plan)]]
     else:
-        blocks = [[*head, *_headline(plan)]]
-        if level < HEADLINE:
-            blocks += [[*_clients(plan)]]
-        if level < IMPACT:
-            blocks += [[*_facts(plan)]]
-        blocks += [[*_changes(plan, level)]]
+        blocks = [
+            [*head, *_headline(plan)],
+            [*_clients(plan)] if level < HEADLINE else [],
+            [*_facts(plan)] if level < IMPACT else [],
+            [*_changes(plan, level)],
+        ]
     blocks += [[*_notes(plan, level)]]
     if plan.changes:
-        blocks += [[*_foot(plan, level)]]
+        steps = f"{counted(len(plan.steps), 'step')}, {about(critical_path(plan))}"
+        size = " Details left out by size." if level > GROUPED else ""
+        blocks += [[f"Apply: {steps}.{size}"]]
     return "\n\n".join("\n".join(block).strip("\n") for block in blocks if block) + "\n"
 
 
@@ -146,7 +148,7 @@ def _changes(plan: Plan, level: int) -> Iterator[str]:
 
 
 def _change(change: Change, plan: Plan) -> Iterator[str]:
-    # GitHub colours a line of a diff by its first character, and knows `!` where we say `~`.
+    # GitHub colours a line of a diff by the first character, and knows `!`, not `~`.
     symbol = SYMBOLS[change.action].replace("~", "!")
     yield f"{symbol.ljust(3)} {verb(change)} {change.address}"
     yield f"      {change.why}" + (f" [{change.origin}]" if change.origin else "")
@@ -173,8 +175,3 @@ def _notes(plan: Plan, level: int) -> Iterator[str]:
         yield ""
         yield "</details>"
         yield ""
-
-
-def _foot(plan: Plan, level: int) -> Iterator[str]:
-    steps = f"{counted(len(plan.steps), 'step')}, {about(critical_path(plan))}"
-    yield f"Apply: {steps}." + (" Details left out by size." if level > GROUPED else "")

@@ -1,8 +1,8 @@
 """Word the small sections of a plan: capacity, the banner of a what-if, limits of other gateways.
 
-Capacity: what fills a server, its busiest hour, and which versions move.
+Capacity: the parts of a server's memory, the busiest hour, and the versions that move.
 What-if: a plan of a changed fleet, marked so that no reader takes it for a plan to carry out.
-Gateway limits: what Envoy or LiteLLM cannot do of what the declarations ask for.
+Gateway limits: parts of the declarations that Envoy or LiteLLM cannot keep.
 """
 
 import html
@@ -16,12 +16,9 @@ from plans.documents.document import write
 from plans.redact import prose
 
 WHAT_IF_FORMAT = "fleetctl-what-if"
-"""Field `format` of a what-if as JSON; `fleetctl apply` refuses such a file."""
+"""Field `format` of a supposed plan as JSON; `fleetctl apply` refuses such a file."""
 _UNFIT: Final = "Nothing here can be applied."
-GATEWAY_NAMES: Final[dict[GatewayTarget, str]] = {
-    GatewayTarget.ENVOY: "Envoy",
-    GatewayTarget.LITELLM: "LiteLLM",
-}
+GATEWAY_NAMES: Final = {GatewayTarget.ENVOY: "Envoy", GatewayTarget.LITELLM: "LiteLLM"}
 
 _SILENT_ALIASES: Final = 3
 """Upper bound of aliases without demand that a line names; JSON has all."""
@@ -86,12 +83,7 @@ def memory(use: DeviceUse) -> str:
 
 
 def compared_cost(changed: Plan, declared: Plan | None) -> str:
-    """Return the cost of the fleet with a supposed change, beside its cost without.
-
-    Args:
-        changed: The plan of the changed fleet.
-        declared: The plan of the fleet as declared; None: the fleet does not fit.
-    """
+    """Return the cost of a changed fleet beside the declared fleet; None: that does not fit."""
     without = "the fleet does not fit" if declared is None else f"it costs {_cost(declared)}"
     return f"It would cost {_cost(changed)}; without that {without}."
 
@@ -104,7 +96,7 @@ def _cost(plan: Plan) -> str:
 
 
 def marked_what_if(text: str, form: str, changes: Sequence[str], beside: str) -> str:
-    """Return a rendered plan with the banner of a what-if.
+    """Return a rendered plan under the banner of a supposed change.
 
     Args:
         text: The plan as its renderer returned it.

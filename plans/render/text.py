@@ -6,28 +6,16 @@ from fleet.plan import Action, Change, GateDue, Plan
 from plans.amounts import about, capitalized, counted
 from plans.render import detail_levels, sections
 from plans.render.verdict import Review, ReviewLevel, judge
-from plans.tables import WIDE_GAP, aligned
+from plans.tables import WIDE_GAP, Paint, aligned, painter
 from plans.wording import SYMBOLS, cost, critical_path, differences, ordered, tally, verb
 
-_COLOURS = {
-    Action.CREATE: "32",
-    Action.DELETE: "31",
-    Action.UPDATE: "33",
-    Action.REPLACE: "35",
-    Action.MOVE: "36",
-}
+_COLOURS = dict(zip(Action, ("32", "31", "33", "35", "36"), strict=True))
 _LEVEL_COLOURS = {ReviewLevel.SAFE: "32", ReviewLevel.CARE: "33", ReviewLevel.DANGER: "31"}
 
 
 def render(plan: Plan, *, colour: bool = False, every: bool = False) -> str:
-    """Return the plan as text.
-
-    Args:
-        plan: The plan.
-        colour: Mark symbols and the verdict with ANSI colours.
-        every: List all changes, beyond `MANY` too.
-    """
-    paint = _Paint(colour)
+    """Return the plan as text; `every` lists all changes, beyond `MANY` too."""
+    paint = painter(colour=colour)
     if not plan.changes:
         blocks = [[nothing_to_do(plan)], *_notes(plan)]
         return "\n\n".join(map("\n".join, blocks)) + "\n"
@@ -58,17 +46,7 @@ def as_declared(plan: Plan) -> str:
     return f"The live fleet matches its declaration ({same})."
 
 
-class _Paint:
-    """Put ANSI colour around text, or return the text unchanged."""
-
-    def __init__(self, wanted: bool) -> None:  # noqa: FBT001 (private)
-        self.wanted = wanted
-
-    def __call__(self, code: str, text: str) -> str:
-        return f"\x1b[{code}m{text}\x1b[0m" if self.wanted else text
-
-
-def _headline(plan: Plan, verdict: Review, paint: _Paint) -> str:
+def _headline(plan: Plan, verdict: Review, paint: Paint) -> str:
     level = paint(_LEVEL_COLOURS[verdict.level], verdict.level.value)
     return f"Plan {plan.id} for fleet {plan.fleet}: {level}\n" + "\n".join(
         f"  {reason}" for reason in verdict.reasons
@@ -121,7 +99,7 @@ def _gates(plan: Plan) -> Iterator[str]:
         yield from (f"{line}." for line in plan.outlook)
 
 
-def _changes(plan: Plan, paint: _Paint, *, every: bool) -> Iterator[str]:
+def _changes(plan: Plan, paint: Paint, *, every: bool) -> Iterator[str]:
     yield f"Changes: {tally(plan.changes)}." + (
         f" {plan.unchanged} unchanged." if plan.unchanged else ""
     )
@@ -136,7 +114,7 @@ def _changes(plan: Plan, paint: _Paint, *, every: bool) -> Iterator[str]:
     yield "  `fleetctl show PLAN --all` lists each change."
 
 
-def _change(change: Change, plan: Plan, paint: _Paint) -> Iterator[str]:
+def _change(change: Change, plan: Plan, paint: Paint) -> Iterator[str]:
     symbol = paint(_COLOURS[change.action], SYMBOLS[change.action].rjust(3))
     yield f"  {symbol} {verb(change).ljust(7)} {change.address}"
     asked = f" [{change.origin}]" if change.origin else ""

@@ -22,9 +22,6 @@ class ReviewLevel(StrEnum):
     DANGER = "needs a decision"
 
 
-LIGHTS = {ReviewLevel.SAFE: "🟢", ReviewLevel.CARE: "🟡", ReviewLevel.DANGER: "🔴"}
-
-
 @dataclass(frozen=True, slots=True)
 class Review:
     """A level and its reasons; reasons of the worst level come first."""
@@ -35,7 +32,9 @@ class Review:
     @property
     def light(self) -> str:
         """Return the coloured circle."""
-        return LIGHTS[self.level]
+        return {ReviewLevel.SAFE: "🟢", ReviewLevel.CARE: "🟡", ReviewLevel.DANGER: "🔴"}[
+            self.level
+        ]
 
 
 def judge(plan: Plan) -> Review:
@@ -105,7 +104,7 @@ def _care(plan: Plan) -> Iterator[str]:
         yield f"no adapter slot is free during the apply: {listed(crowded, 4)}"
     if plan.warnings:
         yield counted(len(plan.warnings), "warning")
-    # A key that is not readable here is no risk: apply reads it, or leaves the live one.
+    # A key that is not readable here is no risk: apply reads the key, or leaves the live key.
     if silent := [
         note.subject or note.text for note in plan.unknown if kind_of_address(note.subject) != "key"
     ]:

@@ -18,15 +18,8 @@ def record(event: ApplyEvent, seq: int, time: datetime, run: str, plan_id: str) 
     Every line has `v`, `seq` (from 1, without gaps), `ts`, `run`, `plan_id` and `type`, and the
     fields that `fleet.steps` lists.
     """
-    head = {
-        "v": VERSION,
-        "seq": seq,
-        "ts": iso_millis(time),
-        "run": run,
-        "plan_id": plan_id,
-        "type": event.type,
-    }
-    return canonical_json({**event.data, **head})
+    head = {"v": VERSION, "seq": seq, "ts": iso_millis(time), "run": run, "plan_id": plan_id}
+    return canonical_json({**event.data, **head, "type": event.type})
 
 
 def line(event: ApplyEvent) -> str:
@@ -40,7 +33,6 @@ def line(event: ApplyEvent) -> str:
 
 
 def _begun(data: Data) -> str:
-    """Return a mark for steps that take long; empty for all others."""
     return " …" if step_parts(data["step"])[0] in ("start", "stop", "drain") else ""
 
 
@@ -60,12 +52,7 @@ def _stopping(data: Data) -> str:
     return f"Stopping: {wait}. Again to stop at once; the next apply finds out."
 
 
-_VERBS = {
-    "set": "set",
-    "divert": "take traffic off",
-    "delete": "delete",
-    "smoke": "smoke-test",
-}
+_VERBS = {"divert": "take traffic off", "smoke": "smoke-test"}
 
 
 def _words(step: str) -> str:
@@ -78,30 +65,27 @@ def _words(step: str) -> str:
 
 def _summary(data: Data) -> str:
     parts = [f"{data['done']} done"]
-    parts += [
-        f"{data[name]} {label}"
-        for name, label in (
-            ("adopted", "were there already"),
-            ("failed", "failed"),
-            ("stale", "stale"),
-            ("blocked", "blocked"),
-            ("not_run", "not run"),
-        )
-        if data[name]
-    ]
-    endings = {
-        "converged": "The fleet is as planned.",
-        "half_way": "Stopped half-way. Running apply again is safe and goes on from here.",
-        "stale": "What the plan was made from has changed. Plan again.",
-        "interrupted": "Interrupted; the ledger is consistent. Running apply again goes on.",
-    }
+    parts += [f"{data[name]} {label}" for name, label in _COUNTS.items() if data[name]]
     unseen = f" Not seen: {', '.join(data['unseen'])}." if data["unseen"] else ""
     done = f"{', '.join(parts)} in {data['seconds']:.1f} s"
     if len(parts) == 1 and not data["done"]:
         done = "Nothing to do"
-    return f"{done}. {endings[data['result']]}{unseen}"
+    return f"{done}. {_ENDINGS[data['result']]}{unseen}"
 
 
+_COUNTS = {
+    "adopted": "were there already",
+    "failed": "failed",
+    "stale": "stale",
+    "blocked": "blocked",
+    "not_run": "not run",
+}
+_ENDINGS = {
+    "converged": "The fleet is as planned.",
+    "half_way": "Stopped half-way. Running apply again is safe and goes on from here.",
+    "stale": "What the plan was made from has changed. Plan again.",
+    "interrupted": "Interrupted; the ledger is consistent. Running apply again goes on.",
+}
 _STEP_WORDS: Mapping[str, Callable[[Data], str]] = {
     "step_begin": _begun,
     "step_done": _done,

@@ -7,18 +7,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from fleet.history import (
-    Adopted,
-    Entry,
-    EvalFinished,
-    GateJudged,
-    Released,
-    RollbackChecked,
-    RolledBack,
-    RolloutMarked,
-    StepFinished,
-    StepStarted,
-)
+from fleet import history
+from fleet.history import Entry
 from fleet.resources import FULL
 from plans.amounts import date_time
 from plans.explain.rollout import client_reason
@@ -49,11 +39,7 @@ MARKS: Mapping[str, str] = {
 def document(entries: Iterable[Entry], alias: str, adapter: str, now: datetime) -> dict[str, Any]:
     """Return the report of a version of an alias.
 
-    Args:
-        entries: Oldest first.
-        alias: The alias.
-        adapter: Full name of the version.
-        now: Time of the report.
+    Entries are given oldest first; `now` is the time of the report.
     """
     report = _Report(alias, adapter)
     for entry in entries:
@@ -64,7 +50,7 @@ def document(entries: Iterable[Entry], alias: str, adapter: str, now: datetime) 
         "alias": alias,
         "version": short_version(adapter),
         "made": _time(now),
-        "before": report.before,
+        "before": ", ".join(report.before),
         "outcome": report.outcome(),
         "share": report.share,
         "events": report.events,
@@ -79,7 +65,9 @@ class _Report:
 
     def __init__(self, alias: str, adapter: str) -> None:
         self.alias, self.adapter = alias, adapter
-        self.share, self.before = 0, ""
+        self.share = 0
+        self.before: tuple[str, ...] = ()
+        """Versions that answered before, newest first."""
         self.events: list[dict[str, str]] = []
         self.gates: dict[str, dict[str, Any]] = {}
         self.proof: dict[str, Any] = {}
@@ -100,29 +88,29 @@ class _Report:
         """Add an entry."""
         route, version = f"route/{self.alias}", short_version(self.adapter)
         match entry.event:
-            case StepStarted(address=address) as event if address == route:
+            case history.StepStarted(address=address) as event if address == route:
                 self._begun[event.step] = event.operation
-            case StepFinished(address=address) as event if address == route:
+            case history.StepFinished(address=address) as event if address == route:
                 operation = self._begun.pop(event.step, event.operation or {})
                 self._shares(entry, operation.get("route") or {})
-            case Adopted(address=address, resource=resource) if address == route:
+            case history.Adopted(address=address, resource=resource) if address == route:
                 self._shares(entry, resource)
-            case GateJudged(alias=self.alias, adapter=self.adapter) as event:
+            case history.GateJudged(alias=self.alias, adapter=self.adapter) as event:
                 self._judged(event, entry)
-            case EvalFinished(alias=self.alias, purpose="gate") as event:
+            case history.EvalFinished(alias=self.alias, purpose="gate") as event:
                 self._runs[event.run] = {
                     "version": short_version(event.adapter), "questions": event.summary["n"],
                     "accuracy": event.summary["accuracy"], "at": _time(entry.time),
                 }  # fmt: skip
-            case RolledBack(alias=self.alias) as event:
+            case history.RolledBack(alias=self.alias) as event:
                 self._flipped(event, entry)
-            case RollbackChecked(alias=self.alias, smoke_ok_s=seconds, smoke=smoke):
+            case history.RollbackChecked(alias=self.alias, smoke_ok_s=seconds, smoke=smoke):
                 if self._end == "rolled back" and seconds:
                     self._tell(entry, f"smoke test passed, {smoke.passed} of {smoke.total}")
-            case RolloutMarked(alias=self.alias, adapter=self.adapter) as event:
+            case history.RolloutMarked(alias=self.alias, adapter=self.adapter) as event:
                 until = f" until {_time(event.until)}" if event.until else ""
                 self._tell(entry, f"{version} was {MARKS.get(event.mark, event.mark)}{until}")
-            case Released(alias=self.alias, adapter=adapter) as event:
+            case history.Released(alias=self.alias, adapter=adapter) as event:
                 if adapter in (None, self.adapter) and self._end == "rolled back":
                     self._end = ""
                     self._tell(entry, f"{version} may be tried again")
@@ -133,14 +121,12 @@ class _Report:
 
     def _shares(self, entry: Entry, route: Mapping[str, Any]) -> None:
         """Add the shares of a route, newest version first."""
-        found = {part["adapter"]: part["percent"] for part in route.get("shares", ())}
-        others = [
-            short_version(name) for name, part in found.items() if part and name != self.adapter
-        ]
-        share, had = found.get(self.adapter, 0), self.share
+        parts = {part["adapter"]: part["percent"] for part in route.get("shares", ())}
+        share, had = parts.pop(self.adapter, 0), self.share
+        others = [short_version(name) for name, percent in parts.items() if percent]
         if share and not had:
-            self.before = self.before or ", ".join(others)
-        new = [version for version in others if version not in self.before.split(", ")]
+            self.before = self.before or tuple(others)
+        new = [version for version in others if version not in self.before]
         self._beside = new[0] if new else ""
         if share == had:
             return
@@ -150,7 +136,7 @@ class _Report:
             self._end = f"replaced by {new[0]}" if new else "rolled back"
         self._tell(entry, f"{short_version(self.adapter)} answers {share} % of the requests")
 
-    def _flipped(self, event: RolledBack, entry: Entry) -> None:
+    def _flipped(self, event: history.RolledBack, entry: Entry) -> None:
         """Add a rollback or its undoing: all requests go to a single version."""
         had, to = self.share, short_version(event.to)
         back, seconds = event.to == self.adapter, f"{event.seconds:.2f} s"
@@ -165,12 +151,15 @@ class _Report:
             self._tell(entry, f"{to} has all requests, {seconds}")
         else:
             self._end = "rolled back"
-            why = f": {self._why(event.gate)}" if event.gate else ""
-            self._tell(entry, f"{to} has all requests again, {seconds}{why}")
+            gate = event.gate or ""
+            reason = self._failed.get(gate)
+            why = f"{gate}: {reason}" if reason else f"gate {gate} failed"
+            because = f": {why}" if gate else ""
+            self._tell(entry, f"{to} has all requests again, {seconds}{because}")
 
-    def _judged(self, event: GateJudged, entry: Entry) -> None:
+    def _judged(self, event: history.GateJudged, entry: Entry) -> None:
         finding, name = event.finding, event.gate
-        self.before = self.before or short_version(event.stable)
+        self.before = self.before or (short_version(event.stable),)
         before, reason = self.gates.get(name), client_reason(finding)
         if finding["verdict"] == "FAIL":
             self._failed[name] = reason
@@ -184,11 +173,6 @@ class _Report:
         if before is None or before["verdict"] != finding["verdict"]:
             because = f", {reason}" if reason else ""
             self._tell(entry, f"gate {name}: {finding['verdict']}{because}")
-
-    def _why(self, gate: str) -> str:
-        """Return the reason of a gate that took the traffic back, in the words of its verdict."""
-        reason = self._failed.get(gate)
-        return f"{gate}: {reason}" if reason else f"gate {gate} failed"
 
     def asked(self) -> list[dict[str, Any]]:
         """Return the evaluations behind the latest verdicts; gates score differently."""

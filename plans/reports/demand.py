@@ -1,9 +1,9 @@
 """Report demand by the hour of the day: a chart for every base, and for its aliases."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fleet.capacity import HOURS, hourly_rpm, peak_hour
+from fleet.capacity import hourly_rpm, peak_hour
 from fleet.spec import AdapterSpec, FleetSpec
 from plans.amounts import and_more, counted
 from plans.documents.document import write
@@ -20,8 +20,7 @@ def render(fleet: FleetSpec, *, every: bool = False) -> str:
     lines = [f"{'Requests a minute':{width}}  {'peak':>8}  {'at':5}  {_LINES}  UTC"]
     for base, adapters in _by_base(fleet).items():
         hours = {adapter.alias: hourly_rpm(adapter.demand) for adapter in adapters}
-        total = tuple(map(sum, zip(*hours.values(), strict=True)))
-        lines.append(_line(f"base {base}", total, width, ""))
+        lines.append(_line(f"base {base}", _total(adapters), width, ""))
         known = [adapter for adapter in adapters if adapter.demand]
         known.sort(key=lambda adapter: (-max(hours[adapter.alias]), adapter.alias))
         shown = known if every else known[:FEW]
@@ -40,11 +39,11 @@ def render_json(fleet: FleetSpec) -> str:
     """Return the demand as JSON: requests per minute by hour of the day, UTC."""
     bases = {}
     for base, adapters in _by_base(fleet).items():
-        total = tuple(
-            map(sum, zip(*(hourly_rpm(adapter.demand) for adapter in adapters), strict=True))
-        )
-        silent = sum(adapter.demand is None for adapter in adapters)
-        bases[base] = {"adapters": len(adapters), "without_demand": silent, **_hours(total)}
+        counts = {
+            "adapters": len(adapters),
+            "without_demand": sum(adapter.demand is None for adapter in adapters),
+        }
+        bases[base] = {**counts, **_hours(_total(adapters))}
     aliases = {
         alias: {
             "base": adapter.name.base,
@@ -56,18 +55,20 @@ def render_json(fleet: FleetSpec) -> str:
     return write({"adapters": aliases, "bases": bases, "timezone": "UTC", "unit": "rpm"})
 
 
+def _total(adapters: Iterable[AdapterSpec]) -> tuple[float, ...]:
+    return tuple(map(sum, zip(*(hourly_rpm(a.demand) for a in adapters), strict=True)))
+
+
 def _hours(rpm: tuple[float, ...]) -> Mapping[str, Any]:
     hour = peak_hour(rpm)
     return {"rpm": list(rpm), "peak_hour": hour if rpm[hour] else None}
 
 
 def _by_base(fleet: FleetSpec) -> Mapping[str, list[AdapterSpec]]:
-    found: dict[str, list[AdapterSpec]] = {}
-    for adapter in sorted(
-        fleet.adapters.values(), key=lambda adapter: (adapter.name.base, adapter.alias)
-    ):
-        found.setdefault(adapter.name.base, []).append(adapter)
-    return found
+    bases: dict[str, list[AdapterSpec]] = {}
+    for adapter in sorted(fleet.adapters.values(), key=lambda a: (a.name.base, a.alias)):
+        bases.setdefault(adapter.name.base, []).append(adapter)
+    return bases
 
 
 def _source(adapter: AdapterSpec) -> str:
@@ -80,11 +81,6 @@ def _line(name: str, rpm: tuple[float, ...], width: int, source: str) -> str:
     hour = peak_hour(rpm)
     largest = rpm[hour]
     at = f"{hour:02}:00" if largest else "never"
-    return f"{name:{width}}  {largest:8.5g}  {at:5}  {''.join(_bars(rpm))}  {source}".rstrip()
-
-
-def _bars(rpm: tuple[float, ...]) -> Iterator[str]:
-    largest = max(rpm)
-    for hour in range(HOURS):
-        share = rpm[hour] / largest if largest else 0.0
-        yield _BARS[round(share * (len(_BARS) - 1))] if share else "·"
+    top = len(_BARS) - 1
+    bars = "".join(_BARS[round(rate / largest * top)] if rate else "·" for rate in rpm)
+    return f"{name:{width}}  {largest:8.5g}  {at:5}  {bars}  {source}".rstrip()

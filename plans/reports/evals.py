@@ -10,6 +10,7 @@ from fleet.evals import EvalRecord, EvalRun, QualityDrift, Sample, spelled_as_ut
 from plans.amounts import iso
 from plans.tables import aligned
 
+_OF_A_RUN = ("alias", "adapter", "digest", "purpose", "golden", "golden_digest")
 _COLUMNS = (
     "RUN", "FINISHED", "ADAPTER", "PURPOSE", "ITEMS", "ACCURACY", "FORMAT", "HALLUCINATED", "",
 )  # fmt: skip
@@ -69,34 +70,17 @@ def _cells(evaluation: Mapping[str, Any]) -> tuple[str, ...]:
 
 def drift_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the findings of drift rules, a line for every rule."""
-    cells = [
-        (row["adapter"], row["rule"], row["measure"], row["standing"], row["reason"])
-        for row in rows
-    ]
-    lines = aligned([("ADAPTER", "RULE", "MEASURE", "STANDING", ""), *cells])
-    return "\n".join(lines) + "\n"
+    columns = ("adapter", "rule", "measure", "standing", "reason")
+    cells = [[row[column] for column in columns] for row in rows]
+    return "\n".join(aligned([("ADAPTER", "RULE", "MEASURE", "STANDING", ""), *cells])) + "\n"
 
 
 def page(run: EvalRun, most: int | None) -> dict[str, Any]:
-    """Return a run as a document, with wrong answers.
-
-    Args:
-        run: The run, as kept.
-        most: Upper bound of wrong answers; None: all.
-    """
-    wrong = [
-        sample
-        for sample in run.samples
-        if sample.error or min(sample.scores.values(), default=0) < 1
-    ]
+    """Return a run as a document, with at most `most` wrong answers; None: all."""
+    wrong = [s for s in run.samples if s.error or min(s.scores.values(), default=0) < 1]
     return {
         "run": run.id,
-        "alias": run.alias,
-        "adapter": run.adapter,
-        "digest": run.digest,
-        "purpose": run.purpose,
-        "golden": run.golden,
-        "golden_digest": run.golden_digest,
+        **{name: getattr(run, name) for name in _OF_A_RUN},
         "engine": run.engine_version,
         "fingerprints": list(run.fingerprints),
         "decoding": run.spec.decoding(),
@@ -130,10 +114,9 @@ def page_text(document: Mapping[str, Any]) -> str:
         f"  items          {summary['n']}, {summary['missing']} missing",
         f"  accuracy       {share(summary['accuracy'])}",
     ]
-    if summary["format"] is not None:
-        lines.append(f"  format         {share(summary['format'])}")
-    if summary["hallucination_rate"] is not None:
-        lines.append(f"  hallucinated   {share(summary['hallucination_rate'])}")
+    for label, measure in (("format", "format"), ("hallucinated", "hallucination_rate")):
+        if summary[measure] is not None:
+            lines.append(f"  {label:14} {share(summary[measure])}")
     if summary.get("macro_f1") is not None:
         lines.append(f"  macro F1       {summary['macro_f1']:.3f}")
     lines += [f"  DOES NOT COUNT {fault}" for fault in summary["faults"]]
@@ -141,8 +124,7 @@ def page_text(document: Mapping[str, Any]) -> str:
     if document["wrong"]:
         shown, total = len(document["wrong"]), document["wrong_total"]
         lines += ["", f"Not right ({shown} of {total})"]
-        for answer in document["wrong"]:
-            lines += [f"  {answer['item']}: {answer['why']}"]
+        lines += [f"  {answer['item']}: {answer['why']}" for answer in document["wrong"]]
     return "\n".join(lines) + "\n"
 
 
@@ -151,23 +133,24 @@ def share(value: float | None) -> str:
     return "-" if value is None else f"{value:.1%}"
 
 
-def judge_text(found: Mapping[str, Any]) -> str:
+def judge_text(agreement: Mapping[str, Any]) -> str:
     """Return the agreement of a judge with labels of people as text."""
-    kappa = "-" if found["kappa"] is None else f"{found['kappa']:.2f}"
+    judge = f"{agreement['model']} at {agreement['url']}"
+    kappa = "-" if agreement["kappa"] is None else f"{agreement['kappa']:.2f}"
     lines = [
-        f"{found['model']} at {found['url']}, labels of {found['client']}: {found['labels']}",
+        f"{judge}, labels of {agreement['client']}: {agreement['labels']}",
         "",
-        f"  labels         {found['n']}",
-        f"  agreed         {found['agreed']}",
-        f"  neither        {found['unparsable']} (neither YES nor NO; counted as disagreement)",
+        f"  labels         {agreement['n']}",
+        f"  agreed         {agreement['agreed']}",
+        f"  neither        {agreement['unparsable']} (neither YES nor NO; counted as disagreement)",
         f"  kappa          {kappa}",
     ]
-    if found["differs"]:
-        lines += ["", f"Not as people say (the first of {len(found['differs'])})"]
+    if agreement["differs"]:
+        lines += ["", f"Not as people say (the first of {len(agreement['differs'])})"]
         lines += [
             f"  {label['id']}: {label['label']}, the judge says {label['judge']}"
-            for label in found["differs"][:10]
+            for label in agreement["differs"][:10]
         ]
-    decides = f"It may decide gates of {found['client']}."
-    why = f"It is advisory, and decides no gate of {found['client']}: {found['objection']}."
-    return "\n".join([*lines, "", decides if found["decides"] else why]) + "\n"
+    decides = f"It may decide gates of {agreement['client']}."
+    why = f"It is advisory, and decides no gate of {agreement['client']}: {agreement['objection']}."
+    return "\n".join([*lines, "", decides if agreement["decides"] else why]) + "\n"

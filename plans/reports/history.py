@@ -4,37 +4,11 @@ import json
 from collections.abc import Iterable
 from typing import assert_never
 
-from fleet.history import (
-    Adopted,
-    ApplyFinished,
-    ApplyStarted,
-    Collected,
-    Drilled,
-    DrillRefused,
-    DrillStarted,
-    DrillUndone,
-    Entry,
-    EvalFinished,
-    GateJudged,
-    JudgeCompared,
-    Noted,
-    Notified,
-    Released,
-    RetrainClaimed,
-    RetrainFinished,
-    RetrainReleased,
-    RetrainStarted,
-    RollbackChecked,
-    RolledBack,
-    RolloutMarked,
-    StepFailed,
-    StepFinished,
-    StepStarted,
-    UnknownEvent,
-)
+from fleet import history
+from fleet.history import Entry
 from plans.amounts import counted, date_time, iso_millis
 
-STEPS = (StepStarted, StepFinished, StepFailed)
+STEPS = (history.StepStarted, history.StepFinished, history.StepFailed)
 """Events that are left out unless `steps` asks for them."""
 _NAMED = ("alias", "plan_id", "adapter", "address")
 
@@ -60,7 +34,7 @@ def chosen(
 
 def _is_about(entry: Entry, about: str) -> bool:
     event = entry.event
-    known = event.data if isinstance(event, UnknownEvent) else {}
+    known = event.data if isinstance(event, history.UnknownEvent) else {}
     *named, address = (str(known.get(name, getattr(event, name, ""))) for name in _NAMED)
     return about in (entry.run, *named) or about in address
 
@@ -100,74 +74,74 @@ def render_json(entries: Iterable[Entry]) -> str:
 
 def _say(entry: Entry) -> str:  # noqa: C901, PLR0911, PLR0912 (a case a kind)
     match entry.event:
-        case ApplyStarted() as event:
+        case history.ApplyStarted() as event:
             commit = f", commit {event.commit}" if event.commit else ""
             steps = counted(event.steps, "step")
             return f"{event.trigger} of plan {event.plan_id}, {steps}{commit}"
-        case ApplyFinished() as event:
+        case history.ApplyFinished() as event:
             shown = ", ".join(f"{count} {name}" for name, count in event.counts.items() if count)
             return f"ended {event.plan_id}: {event.result}" + (f" ({shown})" if shown else "")
-        case StepStarted(step=step):
+        case history.StepStarted(step=step):
             return f"  begins  {step}"
-        case StepFinished(how=how, step=step):
+        case history.StepFinished(how=how, step=step):
             return f"  {how}  {step}"
-        case StepFailed(step=step, detail=detail):
+        case history.StepFailed(step=step, detail=detail):
             return f"  FAILED  {step}: {detail}"
-        case RolledBack() as event:
+        case history.RolledBack() as event:
             held = f", {event.adapter} held" if event.adapter else ""
             which = "forward" if event.forward else "back"
             return f"rolled {event.alias} {which} to {event.to}{held}{_because(event.reason)}"
-        case RollbackChecked() as event:
+        case history.RollbackChecked() as event:
             return _checked(event)
-        case Released() as event:
+        case history.Released() as event:
             name = event.adapter or "all versions"
             return f"released {name} of {event.alias}{_because(event.reason)}"
-        case Adopted(address=address):
+        case history.Adopted(address=address):
             return f"adopted {address}"
-        case EvalFinished(adapter=adapter, purpose=purpose, summary=summary):
+        case history.EvalFinished(adapter=adapter, purpose=purpose, summary=summary):
             valid, accuracy = summary.get("valid"), summary.get("accuracy")
             shown = f"accuracy {accuracy:.1%}" if valid else "does not count"
             return f"evaluated {adapter} ({purpose}): {shown}"
-        case JudgeCompared() as event:
+        case history.JudgeCompared() as event:
             may = event.objection or "it may decide"
             return f"compared the judge {event.model} with labels of {event.client}: {may}"
-        case RetrainClaimed(alias=alias, reason=reason):
+        case history.RetrainClaimed(alias=alias, reason=reason):
             return f"claimed {alias} for retraining{_because(reason)}"
-        case RetrainReleased(alias=alias, reason=reason):
+        case history.RetrainReleased(alias=alias, reason=reason):
             return f"released the claim on {alias}{_because(reason)}"
-        case RetrainStarted(adapter=adapter):
+        case history.RetrainStarted(adapter=adapter):
             return f"began to train {adapter}"
-        case RetrainFinished(adapter=adapter):
+        case history.RetrainFinished(adapter=adapter):
             return f"trained {adapter}"
-        case GateJudged(finding=finding) as event:
+        case history.GateJudged(finding=finding) as event:
             where = f"{event.adapter} at {event.percent} %"
             verdict = f"{finding.get('verdict')} {event.gate}"
             return f"{verdict} of {where}: {finding.get('reason')}"
-        case RolloutMarked() as event:
+        case history.RolloutMarked() as event:
             until = f" until {event.until.isoformat()}" if event.until else ""
             return f"{event.mark} {event.adapter}{until}{_because(event.reason)}"
-        case Notified() as event:
+        case history.Notified() as event:
             how = "told" if event.delivered else f"NOT told ({event.detail})"
             occasion = event.event.replace("_", " ")
             return f"{event.to} {how}: {event.alias or 'the fleet'}, {occasion}"
-        case DrillStarted(alias=alias):
+        case history.DrillStarted(alias=alias):
             return f"begins a live drill of {alias}"
-        case Drilled() as event:
+        case history.Drilled() as event:
             drill = "live drill" if event.live else "drill"
             how = f"{event.seconds} s" if event.complete else "FAILED"
             return f"{drill} of {event.alias} to {event.target}: {how}"
-        case DrillRefused(alias=alias):
+        case history.DrillRefused(alias=alias):
             return f"drill of {alias} to : FAILED"
-        case DrillUndone(alias=alias):
+        case history.DrillUndone(alias=alias):
             return f"undid a killed drill of {alias}"
-        case Collected() as event:
+        case history.Collected() as event:
             answers = len(event.evaluations)
             also = f" and the answers of {counted(answers, 'evaluation')}" if answers else ""
             copies = f"{len(event.copies)} served copies"
             return f"deletes {counted(len(event.versions), 'version')} and {copies}{also}"
-        case Noted(text=text):
+        case history.Noted(text=text):
             return f"note: {text}"
-        case UnknownEvent(kind=kind):
+        case history.UnknownEvent(kind=kind):
             return kind
         case event:
             assert_never(event)
@@ -177,7 +151,7 @@ def _because(reason: str) -> str:
     return f": {reason}" if reason else ""
 
 
-def _checked(event: RollbackChecked) -> str:
+def _checked(event: history.RollbackChecked) -> str:
     smoke, seconds, missed = event.smoke, event.smoke_ok_s, len(event.failures)
     after = f"after {seconds} s" if seconds is not None else "NOT passed"
     which = (

@@ -1,4 +1,4 @@
-"""Word notifications for operators and for a client, who get the facts of their own alias only."""
+"""Word notifications: for operators, and for a client with the facts of the client's alias only."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
@@ -45,11 +45,8 @@ def document(
 ) -> dict[str, Any]:
     """Return the document to post: the text and the facts that the audience may see.
 
-    Args:
-        event: The event.
-        audience: Readers of the notification.
-        facts: Facts, as in `SAMPLES`.
-        template: Source of a template of the project; empty: the template of fleetctl.
+    Facts are as in `SAMPLES`. A template is the source of a template of the project; empty: the
+    template of fleetctl.
 
     Raises:
         ValueError: the template cannot be rendered; the text says why.
@@ -82,7 +79,7 @@ def fault(
 
 
 def _text(audience: Audience, facts: Mapping[str, Any], template: str) -> str:
-    # `from` is a word of Jinja's own, so the facts stand under one name.
+    # `from` is a word of Jinja's own, so the facts stand under a single name.
     if not template:
         return rendered(f"notice_{audience}.txt.j2", it=facts).strip()
     try:

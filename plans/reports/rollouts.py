@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from fleet.history import GateEvidence, History, MarkKind, RolloutMark, is_out, kept_out
-from fleet.plan import GateDue, PlanNote
+from fleet.plan import NO_EVIDENCE, GateDue, PlanNote
 from fleet.resources import FULL
 from fleet.rollouts import AliasTarget, Phase
 from fleet.spec import FleetSpec
@@ -21,14 +21,7 @@ QUIET = (Phase.COMPLETE, Phase.FIRST)
 def document(
     fleet: FleetSpec, wanted: Mapping[str, AliasTarget], history: History, routes: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Return the rollouts of all aliases, by alias.
-
-    Args:
-        fleet: The declarations.
-        wanted: Target by alias.
-        history: The ledger, folded.
-        routes: Live routes by alias.
-    """
+    """Return the rollouts of all aliases, by alias; targets and live routes are given by alias."""
     return [_one(fleet, target, history, routes) for _, target in sorted(wanted.items())]
 
 
@@ -71,7 +64,10 @@ def _is_kept_out(fleet: FleetSpec, target: AliasTarget, history: History) -> boo
     """Return whether the version, or its bytes under another name, wait for `release`."""
     facts = fleet.versions.get(target.target)
     digest = facts.digest if facts else ""
-    stopped = target.phase in (Phase.HELD, Phase.ROLLED_BACK)  # with all traffic it was put there
+    stopped = target.phase in (
+        Phase.HELD,
+        Phase.ROLLED_BACK,
+    )  # a version with all traffic was put there
     named = stopped or target.target in kept_out(history, target.alias)
     return named and is_out(history, fleet.versions, target.alias, target.target, digest)
 
@@ -79,19 +75,19 @@ def _is_kept_out(fleet: FleetSpec, target: AliasTarget, history: History) -> boo
 def _paused_until(target: AliasTarget, marks: Mapping[MarkKind, RolloutMark]) -> str | None:
     """Return the end of a pause; None: no pause, or a hold beside the pause."""
     pause = marks.get("pause") if target.phase is Phase.PAUSED and "hold" not in marks else None
-    return iso(pause.until) if pause is not None and pause.until is not None else None
+    return iso(pause.until) if pause and pause.until else None
 
 
 def _gate(gate: GateDue, evidence: GateEvidence | None) -> dict[str, Any]:
-    known = evidence is not None and gate.status != "no evidence"
+    known = evidence if gate.status != NO_EVIDENCE else None
     return {
         "gate": gate.gate,
         "metric": gate.metric,
         "limit": gate.threshold,
         "status": gate.status,
-        "reason": evidence.finding.reason if evidence and known else "",
-        "power": evidence.finding.power if evidence and known else "",
-        "entry": evidence.seq if evidence and known else None,
+        "reason": known.finding.reason if known else "",
+        "power": known.finding.power if known else "",
+        "entry": known.seq if known else None,
     }
 
 
@@ -102,11 +98,9 @@ def _of_soak(target: AliasTarget, found: GateEvidence) -> bool:
 
 def _soaked(fleet: FleetSpec, found: GateEvidence) -> dict[str, Any]:
     """Return a gate after the cut-over, which may take the traffic back but stops no stage."""
-    gate = fleet.gates.get(found.gate)
-    limit = gate.limit if gate else ""
-    verdict = found.finding.verdict.value
-    due = GateDue(found.alias, found.gate, found.finding.metric, limit, verdict)
-    return _gate(due, found)
+    gate, finding = fleet.gates.get(found.gate), found.finding
+    limit, verdict = gate.limit if gate else "", finding.verdict.value
+    return _gate(GateDue(found.alias, found.gate, finding.metric, limit, verdict), found)
 
 
 def active(rollouts: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -116,31 +110,21 @@ def active(rollouts: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 def render_list(rollouts: Iterable[Mapping[str, Any]]) -> str:
     """Return a line for every rollout, and the condition that a rollout waits for."""
-    found = list(rollouts)
-    if not found:
+    listed = list(rollouts)
+    if not listed:
         return "No rollout is under way.\n"
-    rows = [
-        (
-            rollout["alias"],
-            rollout["version"],
-            f"{rollout['percent']} %",
-            rollout["phase"],
-            _verdicts(rollout),
-        )
-        for rollout in found
-    ]
-    head = ("Alias", "Version", "Share", "Phase", "Gates")
-    heading, *table = aligned([head, *rows])
+    rows = [("Alias", "Version", "Share", "Phase", "Gates")]
+    for rollout in listed:
+        verdicts = ", ".join(f"{gate['gate']} {gate['status']}" for gate in rollout["gates"])
+        cells = (rollout["alias"], rollout["version"], f"{rollout['percent']} %", rollout["phase"])
+        rows.append((*cells, verdicts or "-"))
+    heading, *table = aligned(rows)
     lines = [heading]
-    for line, rollout in zip(table, found, strict=True):
+    for line, rollout in zip(table, listed, strict=True):
         lines.append(line)
         if condition := _waits(rollout):
             lines.append(f"  {condition}")
     return "\n".join(lines) + "\n"
-
-
-def _verdicts(rollout: Mapping[str, Any]) -> str:
-    return ", ".join(f"{gate['gate']} {gate['status']}" for gate in rollout["gates"]) or "-"
 
 
 def _waits(rollout: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """Report the status: versions, shares and servers now, as a JSON document and as text."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -27,14 +28,9 @@ def status(
 ) -> dict[str, Any]:
     """Return the status as a document.
 
-    Args:
-        fleet: The fleet's name.
-        live: What was observed.
-        history: The ledger, folded.
-        entries: The ledger's entries, oldest first.
-        client: Only this client's aliases, and no servers; None: everything.
-        counts: Requests since the split last changed, of aliases with several versions.
-        away: Why the ledger cannot be read, so that `entries` are what is known of it.
+    With a client: the client's aliases alone, and no servers. `counts` are the requests since the
+    split last changed, of aliases with several versions. `away` says why the ledger cannot be
+    read; `entries`, oldest first, are then the part that is known.
     """
     as_of = iso(entries[-1].time) if away and entries else None
     document: dict[str, Any] = {
@@ -82,12 +78,7 @@ def _alias(route: Route, history: History, counts: Counts, *, client: bool) -> d
         ],
         "stage_since": iso(stage.entered) if stage else None,
         "held": [
-            {
-                "adapter": hold.adapter,
-                "by": hold.by,
-                "at": iso(hold.at),
-                "reason": hold.reason,
-            }
+            {"adapter": hold.adapter, "by": hold.by, "at": iso(hold.at), "reason": hold.reason}
             for _, hold in sorted(holds.items())
         ],
         **rollout_document(history, route, client=client),
@@ -96,32 +87,24 @@ def _alias(route: Route, history: History, counts: Counts, *, client: bool) -> d
 
 def _seen(route: Route, adapter: str, counts: Counts) -> dict[str, Any]:
     """Return a version's requests and observed percent; None where no gateway counts them."""
-    counted = [
-        counts[key] for share in route.shares if (key := (route.alias, share.adapter)) in counts
-    ]
-    if not counted:
-        return {"requests": None, "observed_percent": None}
-    requests, total = counts.get((route.alias, adapter), 0), sum(counted)
+    keys = [(route.alias, share.adapter) for share in route.shares]
+    known = [counts[key] for key in keys if key in counts]
+    requests, total = counts.get((route.alias, adapter), 0), sum(known)
     return {
-        "requests": requests,
+        "requests": requests if known else None,
         "observed_percent": round(100 * requests / total, 1) if total else None,
     }
 
 
 def _servers(live: State, history: History) -> list[dict[str, Any]]:
-    held: dict[str, int] = {}
-    for adapter in live.adapters().values():
-        held[adapter.server] = held.get(adapter.server, 0) + 1
-    known = {server.name for server in live.servers().values()} | set(live.unknown_servers)
+    held = Counter(adapter.server for adapter in live.adapters().values())
+    running, established = live.servers(), history.established.values()
+    known = {*running, *live.unknown_servers}
     known |= {name_in_address(a) for a in history.owned if kind_of_address(a) == "server"}
-    known |= {
-        resource.server
-        for resource in history.established.values()
-        if isinstance(resource, LoadedAdapter)
-    }
+    known |= {there.server for there in established if isinstance(there, LoadedAdapter)}
     rows = []
     for name in sorted(known):
-        up = live.servers().get(name)
+        up = running.get(name)
         state = "up" if up else "unknown" if name in live.unknown_servers else "down"
         rows.append(
             {
@@ -130,7 +113,7 @@ def _servers(live: State, history: History) -> list[dict[str, Any]]:
                 "base": up.base if up else None,
                 "url": live.urls.get(name),
                 "engine_version": live.versions.get(name),
-                "adapters": held.get(name, 0),
+                "adapters": held[name],
                 "detail": live.unknown_servers.get(name, ""),
             }
         )
@@ -202,7 +185,6 @@ def _upkeep_lines(
 
 
 def _drill_line(drill: Mapping[str, Any]) -> str:
-    """Return the line of a rollback drill that is due or has failed."""
     if drill["turn"] == "failed":
         what = f"FAILED at {drill['tried']}: a rollback would not succeed"
     else:
@@ -214,18 +196,19 @@ def _drill_line(drill: Mapping[str, Any]) -> str:
 
 
 def _alias_lines(aliases: Iterable[Mapping[str, Any]]) -> list[str]:
-    found = list(aliases)
-    width = max((len(alias["alias"]) for alias in found), default=0)
+    listed = list(aliases)
+    width = max((len(alias["alias"]) for alias in listed), default=0)
     lines = []
-    for alias in found:
-        serving = [one for one in alias["versions"] if one["percent"]]
-        resident = [one["version"] for one in alias["versions"] if not one["percent"]]
-        shares = ", ".join(_share(one) for one in serving)
+    for alias in listed:
+        versions = alias["versions"]
+        serving = [version for version in versions if version["percent"]]
+        resident = [version["version"] for version in versions if not version["percent"]]
+        shares = ", ".join(map(_share, serving))
         text = f"{alias['alias']:{width}}  {shares or 'nothing'}"
         if resident:
             text += f"  (kept loaded: {', '.join(resident)})"
-        if any(one["requests"] is not None for one in serving):
-            text += f"  of {sum(one['requests'] or 0 for one in alias['versions']):,} requests"
+        if any(version["requests"] is not None for version in serving):
+            text += f"  of {sum(version['requests'] or 0 for version in versions):,} requests"
         if len(serving) > 1 and alias["stage_since"]:
             text += f"  since {alias['stage_since']}"
         lines.append(text)
@@ -238,21 +221,21 @@ def _alias_lines(aliases: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def _share(version: Mapping[str, Any]) -> str:
-    """Return a version's wanted share, with the observed share."""
-    wanted = f"{version['version']} {version['percent']} %"
+    """Return the declared share of a version, with the observed share."""
+    text = f"{version['version']} {version['percent']} %"
     if version["requests"] is None:
-        return wanted
+        return text
     seen = version["observed_percent"]
-    return f"{wanted} ({'none seen' if seen is None else f'{seen:.1f} % seen'})"
+    return f"{text} ({'none seen' if seen is None else f'{seen:.1f} % seen'})"
 
 
 def _server_lines(servers: Iterable[Mapping[str, Any]]) -> list[str]:
-    found = list(servers)
-    width = max((len(server["server"]) for server in found), default=0)
+    listed = list(servers)
+    width = max((len(server["server"]) for server in listed), default=0)
     return [
         f"{server['server']:{width}}  {server['state']:7}  {server['adapters']:3} adapters  "
         f"{server['url'] or server['detail'] or '-'}"
-        for server in found
+        for server in listed
     ]
 
 

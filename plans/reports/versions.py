@@ -22,10 +22,9 @@ _STATES = {
 
 def render_versions(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the versions grouped by alias, oldest first."""
-    cells = [_version_cells(row) for row in rows]
-    heading, *table = aligned([_VERSION_COLUMNS, *cells], indent="  ", right=_NUMBERS)
-    lines = []
-    alias = ""
+    cells = [_VERSION_COLUMNS, *map(_version_cells, rows)]
+    heading, *table = aligned(cells, indent="  ", right=_NUMBERS)
+    lines, alias = [], ""
     for row, line in zip(rows, table, strict=True):
         own = f"{row['client']}-{row['task']}"
         if own != alias:
@@ -36,12 +35,7 @@ def render_versions(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _version_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    notes = {
-        (True, True): "",
-        (True, False): "not in the library here",
-        (False, True): "not in the lock",
-        (False, False): "",
-    }
+    notes = {(True, False): "not in the library here", (False, True): "not in the lock"}
     accuracy = row["accuracy"]
     return (
         row["version"],
@@ -50,7 +44,7 @@ def _version_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         file_size(row["bytes"]),
         "-" if accuracy is None else percent(accuracy, 1),
         (row["digest"] or "-")[:12],
-        notes[row["in_lock"], row["in_library"]],
+        notes.get((row["in_lock"], row["in_library"]), ""),
     )
 
 
@@ -72,12 +66,11 @@ def render_version(document: Mapping[str, Any]) -> str:
     for name, result in document["evals"].items():
         lines += [f"  {name}", *(f"  {line}" for line in _pairs(result))]
     lines += [] if document["evals"] else ["  no results in evals/"]
-    lines += ["", "Deployments"]
-    lines += [
+    deployments = [
         f"  {deployment['time']}  {deployment['what']}, by {deployment['by']}"
         for deployment in document["deployments"]
     ]
-    lines += [] if document["deployments"] else ["  none in the ledger"]
+    lines += ["", "Deployments", *(deployments or ["  none in the ledger"])]
     return "\n".join(lines) + "\n"
 
 
@@ -108,19 +101,18 @@ def _shown(value: Any) -> str:
 
 
 def render_checks(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the versions that are not as pinned, a line for every one, then the counts."""
+    """Return the versions that are not as pinned, a line for every version, then the counts."""
     lines = [
         f"{row['state']:8}  {row['adapter']}: {row['detail']}" for row in rows if row["detail"]
     ]
     counts = {state: sum(row["state"] == state for row in rows) for state in _STATES}
     shown = ", ".join(f"{count} {_STATES[state]}" for state, count in counts.items() if count)
-    return "\n".join([*lines, f"{shown or 'no versions'}"]) + "\n"
+    return "\n".join([*lines, shown or "no versions"]) + "\n"
 
 
 def render_retraining(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the retraining of adapters, a line for every adapter."""
-    table = aligned([_RETRAINING_COLUMNS, *(_retraining_cells(row) for row in rows)])
-    return "\n".join(table) + "\n"
+    return "\n".join(aligned([_RETRAINING_COLUMNS, *map(_retraining_cells, rows)])) + "\n"
 
 
 def _retraining_cells(row: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,42 +1,70 @@
-"""What evaluations need of the project: store, clock, ids, secrets and the judge's policy."""
+"""Defines the contract between evaluations, their engines and the project."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from fleet.evals import EvalTarget
+from fleet.evals import EvalSpec, EvalTarget, GoldenSet, Sample
 from runtime.evals.store import EvalStore
 
-
-def unknown_judge(client: str) -> str:
-    """Return why no judge decides a gate: the default."""
-    return f"nobody has compared it with people's labels for {client}"
+ReportProgress = Callable[[int, int], None]
+"""Takes the number of answers so far and the number of all; must not block."""
 
 
-def direct_target(target: EvalTarget) -> EvalTarget:
-    """Return the target as given: the server itself is asked."""
-    return target
-
-
-def no_secret(reference: str) -> str | None:
-    """Return None for every reference: no secret can be read."""
-    del reference
-    return None
+def report_nothing(_done: int, _total: int) -> None:
+    """Report nothing: the default."""
 
 
 @dataclass(frozen=True, slots=True)
 class EvalContext:
-    """Store, clock, ids, secrets and policies of one project's evaluations."""
+    """Store, clock, ids, secrets and policies of a project's evaluations."""
 
     store: EvalStore
     now: Callable[[], datetime]
     new_id: Callable[[], str]
     root: Path = Path()
-    """The project; the `command` engine runs here."""
-    secret: Callable[[str], str | None] = no_secret
-    """Return the secret behind a reference; None where it cannot be read."""
-    judge_objection: Callable[[str], str] = unknown_judge
-    """Return why the judge decides no gate of a client; empty: the judge decides."""
-    resolve_target: Callable[[EvalTarget], EvalTarget] = direct_target
+    """The project; the engine `command` runs here."""
+    secret: Callable[[str], str | None] = lambda _reference: None
+    """Return the secret behind a reference; None where the secret cannot be read."""
+    judge_objection: Callable[[str], str] = lambda client: (
+        f"it was never compared with people's labels for {client}"
+    )
+    """Return why the judge decides no gate of a client; empty: the judge may decide."""
+    resolve_target: Callable[[EvalTarget], EvalTarget] = lambda target: target
     """Return the target that requests go to, such as a gateway with the operator's secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineJob:
+    """The task of an engine: ask a golden set of a target, and score the answers."""
+
+    target: EvalTarget
+    golden: GoldenSet
+    spec: EvalSpec
+    context: EvalContext
+    folder: Path
+    """An empty folder for work files."""
+    report: ReportProgress
+
+    @property
+    def total(self) -> int:
+        """Number of the wanted answers."""
+        return len(self.golden.items) * self.spec.samples
+
+
+@dataclass(frozen=True, slots=True)
+class EngineAnswers:
+    """The samples of a run, and the engine that made them."""
+
+    samples: tuple[Sample, ...]
+    version: str
+    """Name and version of the engine, such as `inspect-ai 0.3.285`."""
+
+
+EvalEngine = Callable[[EngineJob], Awaitable[EngineAnswers]]
+"""Asks every item of a golden set and scores the answers.
+
+An engine never guesses: an item without an answer has a sample with its `error`, or no sample.
+Failures of the whole are `EvalError`s that name a remedy.
+"""

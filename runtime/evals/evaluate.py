@@ -1,10 +1,11 @@
 """Evaluate a version or a pair: request answers, score and store them, check that they count."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from fleet.errors import EvalError, problem
+from fleet.errors import EvalError, did_you_mean, problem
 from fleet.evals import (
     EvalRun,
     EvalSpec,
@@ -16,11 +17,21 @@ from fleet.evals import (
     run_faults,
     spelled_as_utf8,
 )
-from runtime.evals.context import EvalContext
-from runtime.evals.engines import engine_named
+from runtime.evals.context import EngineJob, EvalContext, EvalEngine, ReportProgress, report_nothing
+from runtime.evals.engines.command import run_command
+from runtime.evals.engines.inspect_engine import run_inspect
+from runtime.evals.engines.lm_eval import run_lm_eval
+from runtime.evals.engines.native import run_native
 from runtime.evals.judge import pairwise
-from runtime.evals.probe import probe
-from runtime.evals.protocol import ReportProgress, report_nothing
+from runtime.evals.target import probe
+
+ENGINES: Mapping[str, EvalEngine] = {
+    "native": run_native,
+    "inspect": run_inspect,
+    "lm_eval": run_lm_eval,
+    "command": run_command,
+}
+"""Eval engines by the name that a project declares."""
 
 
 async def evaluate(
@@ -36,49 +47,50 @@ async def evaluate(
 ) -> EvalRun:
     """Evaluate a version on a golden set and store the run.
 
-    Returns a run that may not count: see `fleet.evals.summary.faults`.
+    Returns a run that may not count: see `fleet.evals.run_faults`.
 
-    Args:
-        target: The version, and the server or gateway that answers.
-        golden: The golden set.
-        spec: Engine, decoding and limits.
-        context: Store, clock and ids.
-        purpose: Recorded with the run.
-        reuse: Whether answers of an earlier run of the same bytes, set, decoding and engine are
-            taken.
-        beside: Whether another version is asked the same, so that answers can be compared.
-        report: Takes the progress.
+    `reuse`: answers of an earlier run of the same bytes, set, decoding and engine are taken.
+    `beside`: another version is asked the same, so that answers can be compared.
 
     Raises:
-        EvalError: no server answers under the name, or the engine failed as a whole.
+        EvalError: no server answers under the name, or the engine is unknown or failed as a whole.
     """
     if not beside and any(map(in_pairs, golden.items)):
-        raise _alone(golden)
-    engine = engine_named(spec.engine, context)
+        detail = f"`{golden.file}` has items on which a judge says which of two answers is better."
+        hint = (
+            "A gate asks them, when a new version is tried. To evaluate one version, use another "
+            "set."
+        )
+        summary = "The golden set compares two versions"
+        raise EvalError(problem("FC4512", summary, detail, hint=hint))
+    if spec.engine not in ENGINES:
+        known = sorted(ENGINES)
+        detail = f"`{spec.engine}` is none of {', '.join(known)}."
+        hint = did_you_mean(spec.engine, known)
+        raise EvalError(problem("FC4506", "No such eval engine", detail, hint=hint))
     if not target.fixed:
         target = context.resolve_target(target)
     started = context.now()
     before = await probe(target)
-    found = context.store.cached(target, golden, spec, before.fingerprint) if reuse else None
-    if found is not None:
+    cached = context.store.cached(target, golden, spec, before.fingerprint) if reuse else None
+    if cached is not None:
         again = replace(
-            found, id=context.new_id(), purpose=purpose, alias=target.alias, cached=True
+            cached, id=context.new_id(), purpose=purpose, alias=target.alias, cached=True
         )
         context.store.save(again)
         return again
     with TemporaryDirectory(prefix="fleetctl-eval-") as folder:
-        got = await engine.run(target, golden, spec, Path(folder), report)
+        job = EngineJob(target, golden, spec, context, Path(folder), report)
+        answers = await ENGINES[spec.engine](job)
     after = await probe(target)
     if before != after:
-        raise EvalError(
-            problem(
-                "FC4502",
-                "The engine changed during the evaluation",
-                f"`{target.model}` was answered by {before.fingerprint or 'one engine'} at first "
-                f"and by {after.fingerprint or 'another'} at the end; the scores prove nothing.",
-                hint="Run it again when the server is settled.",
-            )
+        detail = (
+            f"`{target.model}` was answered by {before.fingerprint or 'one engine'} at first "
+            f"and by {after.fingerprint or 'another'} at the end; the scores prove nothing."
         )
+        hint = "Run it again when the server is settled."
+        summary = "The engine changed during the evaluation"
+        raise EvalError(problem("FC4502", summary, detail, hint=hint))
     samples = tuple(
         replace(sample, error=spelled_as_utf8(sample.error))
         if sample.error
@@ -86,9 +98,9 @@ async def evaluate(
             sample,
             model=spelled_as_utf8(sample.model or before.model),
             fingerprint=spelled_as_utf8(sample.fingerprint or before.fingerprint),
-            note=spelled_as_utf8(sample.note),  # may be told in the ledger, as the answer is not
+            note=spelled_as_utf8(sample.note),  # the ledger may hold notes, but never answers
         )
-        for sample in got.samples
+        for sample in answers.samples
     )
     run = EvalRun(
         id=context.new_id(),
@@ -101,7 +113,7 @@ async def evaluate(
         items=tuple(item.id for item in golden.items),
         must_pass=golden.must_pass,
         spec=spec,
-        engine_version=got.version,
+        engine_version=answers.version,
         samples=samples,
         started=started,
         finished=context.now(),
@@ -117,70 +129,46 @@ async def evaluate_pair(
     golden: GoldenSet,
     spec: EvalSpec,
     context: EvalContext,
-    *,
-    purpose: Purpose = "gate",
     report: ReportProgress = report_nothing,
 ) -> tuple[EvalRun, EvalRun]:
-    """Evaluate two versions on one golden set; stable's answers may be those of an earlier run.
+    """Evaluate two versions on a golden set; stable's answers may be those of an earlier run.
 
     Raises:
         EvalError: FC4503 with every reason why the pair proves nothing. Never a verdict.
     """
-    totals = [0, 0]
+    done_before = 0
 
-    def share(arm: int) -> ReportProgress:
-        def told(done: int, total: int) -> None:
-            totals[arm] = done
-            report(sum(totals), 2 * total)
-
-        return told
+    def report_both(done: int, total: int) -> None:
+        report(done_before + done, 2 * total)
 
     first = await evaluate(
-        stable, golden, spec, context, purpose=purpose, reuse=True, beside=True, report=share(0)
+        stable, golden, spec, context, reuse=True, beside=True, report=report_both
     )
-    second = await evaluate(
-        canary, golden, spec, context, purpose=purpose, beside=True, report=share(1)
-    )
-    wrong = pair_faults(first, second)
-    if wrong:
+    done_before = 0 if first.cached else len(golden.items) * spec.samples
+    second = await evaluate(canary, golden, spec, context, beside=True, report=report_both)
+    if wrong := pair_faults(first, second):
         raise proves_nothing(f"`{stable.adapter}` beside `{canary.adapter}`", wrong)
     if any(map(in_pairs, golden.items)):
         return await pairwise(first, second, golden, spec, context)
     return first, second
 
 
-def _alone(golden: GoldenSet) -> EvalError:
-    return EvalError(
-        problem(
-            "FC4512",
-            "The golden set compares two versions",
-            f"`{golden.file}` has items on which a judge says which of two answers is better.",
-            hint="A gate asks them, when a new version is tried. To evaluate one version, use "
-            "another set.",
-        )
-    )
-
-
 def required(run: EvalRun) -> EvalRun:
-    """Return the run if it counts.
+    """Return a run that counts.
 
     Raises:
         EvalError: FC4503, the run does not count.
     """
-    wrong = run_faults(run)
-    if wrong:
+    if wrong := run_faults(run):
         raise proves_nothing(f"`{run.adapter}`", wrong)
     return run
 
 
-def proves_nothing(what: str, reasons: tuple[str, ...]) -> EvalError:
+def proves_nothing(subject: str, reasons: tuple[str, ...]) -> EvalError:
     """Return the error of a run that does not count."""
-    return EvalError(
-        problem(
-            "FC4503",
-            "The evaluation does not count",
-            f"{what}: {'; '.join(reasons)}.",
-            hint="It is neither a pass nor a failure. See to the cause and run it again; "
-            "`max_missing` allows for items that stay unanswered.",
-        )
+    hint = (
+        "It is neither a pass nor a failure. See to the cause and run it again; "
+        "`max_missing` allows for items that stay unanswered."
     )
+    detail = f"{subject}: {'; '.join(reasons)}."
+    return EvalError(problem("FC4503", "The evaluation does not count", detail, hint=hint))

@@ -11,7 +11,6 @@ from fleet.evals import (
     EvalRun,
     EvalSpec,
     Purpose,
-    Sample,
     inspect_samples,
     inspect_version,
     lm_eval_samples,
@@ -27,11 +26,11 @@ def import_run(
     path: Path, source: str, *, alias: str, adapter: str, digest: str, purpose: Purpose,
     context: EvalContext, chosen: str = "",
 ) -> EvalRun:  # fmt: skip
-    """Read another tool's results and keep them as a run; `chosen` is one of lm-eval's filters.
+    """Read another tool's results and keep them as a run; `chosen` is a filter of lm-eval.
 
     Raises:
-        EvalError: FC4540 it is no such file, or it did not end well; FC4503 an item is not
-            scored, or another model answered.
+        EvalError: FC4540, the file has another form, or the tool did not end well; FC4503, an item
+            is not scored, or another model answered.
     """
     try:
         if source == "inspect":
@@ -60,7 +59,11 @@ def import_run(
         must_pass=(),
         spec=EvalSpec(engine=source, samples=max(sample.sample for sample in samples) + 1),
         engine_version=f"{version} (imported)",
-        samples=tuple(_named(sample, adapter) for sample in samples),
+        samples=tuple(
+            # The person who names the version is believed where the tool kept no name.
+            sample if sample.model or sample.error else replace(sample, model=adapter)
+            for sample in samples
+        ),
         started=context.now(),
         finished=context.now(),
     )
@@ -69,13 +72,11 @@ def import_run(
 
 
 def _log(path: Path, context: EvalContext) -> dict[str, Any]:
-    """Return a log; the packed form is unpacked by inspect-ai itself."""
+    """Return a log; inspect-ai itself unpacks the packed form."""
     if path.suffix != ".eval":
         document = json.loads(path.read_bytes())
     else:
-        python = interpreter(
-            "inspect-ai", ".venv-inspect", "FLEETCTL_INSPECT_PYTHON", context.root, "make engines"
-        )
+        python = interpreter("inspect-ai", context.root)
         command = [str(python), "-m", "inspect_ai", "log", "dump", str(path.absolute())]
         result = asyncio.run(run_tool(command, context.root))
         if result.code:
@@ -86,18 +87,10 @@ def _log(path: Path, context: EvalContext) -> dict[str, Any]:
     return document
 
 
-def _named(sample: Sample, adapter: str) -> Sample:
-    """Believe the person who names the version, where the tool kept no name."""
-    return sample if sample.model or sample.error else replace(sample, model=adapter)
-
-
 def _not_results(path: Path, source: str, why: str) -> EvalError:
-    return EvalError(
-        problem(
-            "FC4540",
-            "Not the results of a finished evaluation",
-            f"`{path}` as of {source}: {why}.",
-            hint="Of lm-eval it takes the file samples_*.jsonl of `--log_samples`, of inspect-ai a "
-            "log, `.eval` or `.json`. Nothing was taken over.",
-        )
+    hint = (
+        "Of lm-eval it takes the file samples_*.jsonl of `--log_samples`, of inspect-ai a log, "
+        "`.eval` or `.json`. Nothing was taken over."
     )
+    summary = "Not the results of a finished evaluation"
+    return EvalError(problem("FC4540", summary, f"`{path}` as of {source}: {why}.", hint=hint))

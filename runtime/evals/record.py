@@ -25,6 +25,7 @@ from runtime.files import PUBLIC, replace_file
 from runtime.ledger.protocol import Ledger
 from runtime.library.layout import EVALS, folder_digest, version_folder
 
+_FIGURES = ("n", "correct", "accuracy", "format", "hallucination_rate")
 THE_FIRST = "; later runs are held against this one"
 
 
@@ -33,18 +34,17 @@ def record(
 ) -> EvalFinished:
     """Append `eval_finished` and keep the result beside the version; return the event.
 
-    Made-up answers, of the fake engine, are kept nowhere but in the ledger: a library outlives
-    the trial. They are compared with their like alone.
+    Made-up answers, of the fake engine, are kept in the ledger alone: a library outlives the
+    trial. They are compared with other made-up answers alone.
 
-    Args:
-        run: What was found; it may be one that does not count, which is written down too.
-        store: Where its answers are.
-        ledger: Where it is written down.
-        library: Holds the version's folder; one with other bytes is left alone.
-        serving: Which engine with which flags answered, for the next to compare with.
+    A run that does not count is recorded too. A folder of the version with other bytes is left
+    alone. `serving` is the identity of the engine and flags that answered.
     """
     compared: dict[str, Any] = {}
-    past = _past(run, ledger)
+    past = [
+        entry for entry in eval_records(ledger.read()).get(run.alias, ())
+        if entry.made_up == run.made_up
+    ]  # fmt: skip
     first = _compared_with(run, past)
     before = _intact(first, run, store, library) if first else None
     if before is not None and before.spec.decoding() != run.spec.decoding():
@@ -73,13 +73,13 @@ def eval_event(
         run.alias,
         run.adapter,
         run.purpose,
-        {**_told(run, serving), **(compared or {})},
+        {**_summary(run, serving), **(compared or {})},
         store.digest(run.id),
         str(store.path(run.id).relative_to(store.folder.parent)),
     )
 
 
-def _told(run: EvalRun, serving: str) -> dict[str, Any]:
+def _summary(run: EvalRun, serving: str) -> dict[str, Any]:
     return summarize(run) | {
         "golden": run.golden,
         "golden_digest": run.golden_digest,
@@ -94,16 +94,11 @@ def _told(run: EvalRun, serving: str) -> dict[str, Any]:
     }
 
 
-def _past(run: EvalRun, ledger: Ledger) -> list[EvalRecord]:
-    past = eval_records(ledger.read()).get(run.alias, [])
-    return [entry for entry in past if entry.made_up == run.made_up]
-
-
 def _compared_with(run: EvalRun, past: Sequence[EvalRecord]) -> EvalRecord | None:
-    """Return what a run is held against: an anchor run its version's result after training.
+    """Return the record to compare a run with: of an anchor run, the result after training.
 
-    Stable against itself is held against the anchor run just before, so that what has drifted
-    since the training is not taken for noise.
+    Stable against itself is compared with the anchor run just before, so that drift since the
+    training is not taken for noise.
     """
     match run.purpose:
         case "anchor":
@@ -115,13 +110,10 @@ def _compared_with(run: EvalRun, past: Sequence[EvalRecord]) -> EvalRecord | Non
 
 
 def _intact(first: EvalRecord, run: EvalRun, store: EvalStore, library: Path) -> EvalRun | None:
-    """Return a run whose bytes are those in the ledger, from the store or from the library."""
+    """Return a run with the digest in the ledger, from the store or from the library."""
     places = [store.path(first.run)]
-    try:
-        folder = version_folder(library, AdapterName.parse(run.adapter)) / EVALS
-        places.append(folder / f"{Path(run.golden).stem}.after_training.jsonl")
-    except ValueError:
-        pass
+    if folder := _version_folder(run, library):
+        places.append(folder / EVALS / f"{Path(run.golden).stem}.after_training.jsonl")
     for place in places:
         try:
             content = place.read_bytes()
@@ -132,34 +124,38 @@ def _intact(first: EvalRecord, run: EvalRun, store: EvalStore, library: Path) ->
     return None
 
 
+def _version_folder(run: EvalRun, library: Path) -> Path | None:
+    try:
+        return version_folder(library, AdapterName.parse(run.adapter))
+    except ValueError:  # a base answered
+        return None
+
+
 def beside_the_version(
     run: EvalRun, store: EvalStore, library: Path, *, after_training: bool = False
 ) -> None:
-    """Keep a run's figures in `evals/` of its version, where the bytes are those that answered.
+    """Keep a run's figures in `evals/` of its version, where the version's bytes answered.
 
     With `after_training` under a name that nothing overwrites, and with every answer.
     """
-    try:
-        folder = version_folder(library, AdapterName.parse(run.adapter))
-    except ValueError:
-        return
-    if not folder.is_dir() or (run.digest and folder_digest(folder) != run.digest):
+    folder = _version_folder(run, library)
+    if not folder or not folder.is_dir() or (run.digest and folder_digest(folder) != run.digest):
         return
     name = f"{Path(run.golden).stem}.{'after_training' if after_training else run.purpose}"
     target = folder / EVALS / f"{name}.json"
     if after_training and target.exists():
         return
-    told = _told(run, "")
-    low, high = wilson(float(told["correct"]), float(told["n"]))
+    figures = _summary(run, "")
+    low, high = wilson(float(figures["correct"]), float(figures["n"]))
     page = {
         "metric": "accuracy",
-        **{key: told[key] for key in ("n", "correct", "accuracy", "format", "hallucination_rate")},
+        **{key: figures[key] for key in _FIGURES},
         "accuracy_95_percent": [round(low, 4), round(high, 4)],
         "golden": run.golden,
         "golden_sha256": run.golden_digest,
-        "evaluated_on": told["fingerprint"],
+        "evaluated_on": figures["fingerprint"],
         "engine": run.engine_version,
-        "decoding": told["decoding"],
+        "decoding": figures["decoding"],
         "run": run.id,
         "finished": run.finished.isoformat(timespec="seconds"),
     }

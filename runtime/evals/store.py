@@ -1,4 +1,4 @@
-"""Runs kept on disk: one file each, and an index of answers that may be used again."""
+"""Keep runs on disk: a file per run, and an index of answers that may be used again."""
 
 import hashlib
 from collections.abc import Collection, Iterator
@@ -24,12 +24,11 @@ _CACHE = "cache"
 class EvalStore:
     """The folder `evals` of the state folder.
 
-    <run id>.jsonl    a run: its head, then a line for each answer
+    <run id>.jsonl    a run: its head, then a line per answer
     cache/<key>       id of a run whose answers may be used again
     """
 
     def __init__(self, folder: Path) -> None:
-        """Prepare; nothing is read or written."""
         self.folder = folder
 
     def path(self, run: str) -> Path:
@@ -51,13 +50,13 @@ class EvalStore:
         return hashlib.sha256(self.path(run).read_bytes()).hexdigest()
 
     def named(self, beginning: str) -> str:
-        """Return the run whose id begins like that, where one alone does; else what was given."""
+        """Return the id that begins like that, where a single run does; else the beginning."""
         known = [path.stem for path in self.folder.glob("*.jsonl")]
         like = [run_id for run_id in known if beginning and run_id.startswith(beginning)]
         return like[0] if len(like) == 1 else beginning
 
     def found(self, run: str) -> EvalRun | None:
-        """Return a kept run, or nothing where it cannot be read."""
+        """Return a kept run; None: the run cannot be read."""
         try:
             return self.read(run)
         except (EvalError, OSError):
@@ -67,26 +66,20 @@ class EvalStore:
         """Return a kept run.
 
         Raises:
-            EvalError: FC4504 there is none, FC4505 its file is damaged.
+            EvalError: FC4504, there is no such run; FC4505, its file is damaged.
         """
         path = self.path(run)
         try:
-            text = path.read_text(encoding="utf-8")
+            return run_of(path.read_text(encoding="utf-8").splitlines())
         except (FileNotFoundError, NotADirectoryError):
-            known = [file.stem for file in self.folder.glob("*.jsonl")]
-            detail = f"There is no `{path}`."
-            hint = did_you_mean(run, known)
-            raise EvalError(
-                problem(
-                    "FC4504", "No such evaluation", detail, hint=hint, command="fleetctl eval list"
-                )
-            ) from None
-        except UnicodeDecodeError as error:
-            raise _damaged(path, str(error)) from None
-        try:
-            return run_of(text.splitlines())
-        except ValueError as error:
-            raise _damaged(path, str(error)) from None
+            hint = did_you_mean(run, [file.stem for file in self.folder.glob("*.jsonl")])
+            detail, command = f"There is no `{path}`.", "fleetctl eval list"
+            error = problem("FC4504", "No such evaluation", detail, hint=hint, command=command)
+        except ValueError as damage:
+            detail = f"`{path}`: {damage}."
+            hint = "Run the evaluation again; what the ledger says of it stays."
+            error = problem("FC4505", "An evaluation's file is damaged", detail, hint=hint)
+        raise EvalError(error)
 
     def cached(
         self, target: EvalTarget, golden: GoldenSet, spec: EvalSpec, fingerprint: str
@@ -96,14 +89,14 @@ class EvalStore:
             return None
         key = cache_key(target, golden.digest, spec.decoding(), fingerprint)
         try:
-            found = self.read((self.folder / _CACHE / key).read_text(encoding="utf-8"))
+            run = self.read((self.folder / _CACHE / key).read_text(encoding="utf-8"))
         except (OSError, EvalError):
             return None
-        same = (found.adapter, found.digest) == (target.adapter, target.digest)
-        return found if same and not run_faults(found) else None
+        same = (run.adapter, run.digest) == (target.adapter, target.digest)
+        return run if same and not run_faults(run) else None
 
     def stored(self) -> dict[str, datetime]:
-        """Return when each run's file was written, by run; files are not read."""
+        """Return the times at which the files of runs were written, by run; no file is read."""
         return {
             path.stem: datetime.fromtimestamp(path.stat().st_mtime, UTC)
             for path in self.folder.glob("*.jsonl")
@@ -114,7 +107,7 @@ class EvalStore:
         return self.path(run).stat().st_size
 
     def remove(self, runs: Collection[str]) -> None:
-        """Delete runs, first what says that their answers may be used again."""
+        """Delete runs, their entries in the index of answers first."""
         for key in (self.folder / _CACHE).glob("*"):
             if key.read_text(encoding="utf-8") in runs:
                 key.unlink(missing_ok=True)
@@ -123,16 +116,5 @@ class EvalStore:
 
     def runs(self) -> Iterator[EvalRun]:
         """Yield every run that can be read, oldest first."""
-        found = (self.found(path.stem) for path in self.folder.glob("*.jsonl"))
-        yield from sorted(filter(None, found), key=lambda run: (run.finished, run.id))
-
-
-def _damaged(path: Path, detail: str) -> EvalError:
-    return EvalError(
-        problem(
-            "FC4505",
-            "An evaluation's file is damaged",
-            f"`{path}`: {detail}.",
-            hint="Run the evaluation again; what the ledger says of it stays.",
-        )
-    )
+        runs = (self.found(path.stem) for path in self.folder.glob("*.jsonl"))
+        yield from sorted(filter(None, runs), key=lambda run: (run.finished, run.id))

@@ -30,9 +30,8 @@ from fleet.response_format import ResponseFormat
 from fleet.rollout_policy import GateSpec
 from fleet.rollouts import GateTrial, engine_digest, golden_of
 from fleet.spec import FleetSpec
-from runtime.evals.context import EvalContext
+from runtime.evals.context import EvalContext, ReportProgress, report_nothing
 from runtime.evals.evaluate import evaluate_pair
-from runtime.evals.protocol import ReportProgress, report_nothing
 from runtime.evals.record import eval_event
 from runtime.gates.evidence import JudgedGate, unjudged
 

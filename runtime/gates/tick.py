@@ -19,8 +19,7 @@ from fleet.history import (
 from fleet.resources import FULL, State
 from fleet.rollouts import GateTrial, due_gates
 from fleet.spec import FleetSpec
-from runtime.evals.context import EvalContext
-from runtime.evals.protocol import ReportProgress
+from runtime.evals.context import EvalContext, ReportProgress
 from runtime.gates.evidence import JudgedGate, unjudged, worth_recording
 from runtime.gates.live import BEFORE, WINDOWS_A_BAKE, began, judge_traffic
 from runtime.gates.offline import OfflineResult, judge_golden, unexpected

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -23,14 +24,13 @@ from fleet.evals import (
 )
 from fleet.history import JudgeCompared, data_of
 from fleet.names import AdapterName
-from runtime.evals.context import EvalContext, direct_target
+from runtime.evals.context import EvalContext, report_nothing
 from runtime.evals.evaluate import evaluate, proves_nothing
 from runtime.evals.import_results import import_run
 from runtime.evals.judge import judge_labels
-from runtime.evals.protocol import report_nothing
 from runtime.evals.record import record
 from runtime.evals.store import EvalStore
-from runtime.evals.via_gateway import through_gateway
+from runtime.evals.target import through_gateway
 from runtime.messages import FailureMessage, Message, report_quarters
 from runtime.operations.eval_jobs import EvalJob, read_evals, read_set
 from runtime.project.load import library_folder
@@ -50,23 +50,23 @@ def eval_context(workspace: Workspace, through: str = "") -> EvalContext:
         FleetError: requests go through a gateway, and there is none or no secret of its operator.
     """
     fleet = workspace.fleet()
-    is_direct = (through or fleet.evals.through) != "gateway"
 
     def judge_objection(client: str) -> str:
         judge = eval_spec_of(workspace.fleet().evals).judge
         return objection(workspace.ledger().read(), judge, client)
 
-    return EvalContext(
+    context = EvalContext(
         EvalStore(workspace.state_dir / "evals"),
         workspace.now,
         lambda: uuid4().hex[:12],
         workspace.root,
         partial(read_secret, workspace.root),
         judge_objection,
-        direct_target
-        if is_direct
-        else through_gateway(fleet.gateways.values(), workspace.state_dir),
     )
+    if (through or fleet.evals.through) == "server":
+        return context
+    resolve = through_gateway(fleet.gateways.values(), workspace.state_dir)
+    return replace(context, resolve_target=resolve)
 
 
 def evals_of(

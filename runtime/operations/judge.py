@@ -9,7 +9,7 @@ from typing import Final
 from fleet.history import LedgerEvent
 from fleet.resources import State
 from fleet.rollouts import GateTrial
-from runtime.evals.protocol import ReportProgress
+from runtime.evals.context import ReportProgress
 from runtime.gates.evidence import JudgedGate
 from runtime.gates.offline import OfflineResult
 from runtime.gates.tick import (

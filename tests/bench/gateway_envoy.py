@@ -10,9 +10,8 @@ from pathlib import Path
 import aiohttp
 
 from fleet.resources import Route, Share
-from plans.compile.envoy import files
+from plans.compile.envoy import Credential, RoutePlace, Routing, files
 from plans.compile.envoy.bootstrap import ADMIN_SOCKET, BOOTSTRAP_FILE, ROUTES_FILE
-from plans.compile.envoy.routing import Credential, RoutePlace, Routing
 from runtime.gateway.envoy import files as envoy_files
 from runtime.gateway.table import RoutingTable
 from tests.bench.gateway_candidates import (

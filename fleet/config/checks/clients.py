@@ -1,11 +1,9 @@
-"""Checks clients and adapters: versions, ranks, renames, demand, keys, smoke tests, formats.
-
-A secret tells which client calls, so two keys with the same secret are refused.
-"""
+"""Checks clients and adapters: versions, ranks, renames, demand, keys, smoke tests, formats."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from fleet.config.checks import ProjectFacts
 from fleet.config.checks.references import (
     DeclaredAdapter,
     DeclaredNames,
@@ -14,7 +12,6 @@ from fleet.config.checks.references import (
     check_zone,
     reference,
 )
-from fleet.config.facts import ProjectFacts
 from fleet.config.lockfile import Lock
 from fleet.config.merge import Path
 from fleet.config.problems import Problem

@@ -3,8 +3,8 @@
 from collections.abc import Collection, Iterator
 
 from fleet.codes import nearest
+from fleet.config.checks import ProjectFacts
 from fleet.config.checks.references import DeclaredNames, reference
-from fleet.config.facts import ProjectFacts
 from fleet.config.merge import Path
 from fleet.config.problems import Problem
 from fleet.config.schema.fleet import Declarations
@@ -78,7 +78,8 @@ def check_hosts(given: Declarations, names: DeclaredNames) -> Iterator[Problem]:
     for name, gateway in given.gateways.items():
         address, _, port_text = gateway.listen.rpartition(":")
         yield from _port(ports, (address, int(port_text)), ("gateways", name, "listen"))
-        yield from _envoy(("gateways", name), gateway)
+        if gateway.kind == "envoy":
+            yield from _envoy(("gateways", name), gateway)
 
 
 def ports_of(host: Host) -> dict[str, int]:
@@ -113,8 +114,6 @@ def check_kinds(given: Declarations, measured: Collection[str]) -> Iterator[Prob
 
 
 def _envoy(path: Path, gateway: Gateway) -> Iterator[Problem]:
-    if gateway.kind != "envoy":
-        return
     if "://" in (gateway.admin or ""):
         detail = "fleetctl writes an Envoy's files and asks it on a socket whether it serves them."
         hint = "Name a socket path, or leave `admin` out. For an Envoy elsewhere, compile."

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from fleet.codes import nearest
-from fleet.config.facts import ProjectFacts
+from fleet.config.checks import ProjectFacts
 from fleet.config.merge import Path, value_at
 from fleet.config.problems import Problem
 from fleet.config.schema.clients import Adapter

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
+from fleet.config.checks import ProjectFacts
 from fleet.config.checks.references import DeclaredNames, check_zone, reference
-from fleet.config.facts import ProjectFacts
 from fleet.config.merge import Path
 from fleet.config.problems import Problem
 from fleet.config.schema.fleet import Declarations

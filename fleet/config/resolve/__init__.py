@@ -1,14 +1,14 @@
 """Resolves declarations to a `FleetSpec`: defaults and tiers merged, every reference checked."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from fleet.config.checks import ProjectFacts
 from fleet.config.checks.clients import check_clients, check_keys
 from fleet.config.checks.machines import check_bases, check_hosts, check_kinds
 from fleet.config.checks.references import DeclaredNames, reference
 from fleet.config.checks.rollouts import check_evals, check_rollouts
-from fleet.config.facts import ProjectFacts
 from fleet.config.merge import Tree
 from fleet.config.problems import Problem
 from fleet.config.resolve import clients
@@ -21,12 +21,7 @@ from fleet.spec import EvalPolicy, FleetSpec, JudgeSpec, PlacementPolicy
 def resolve_fleet(
     given: Declarations, tree: Tree, facts: ProjectFacts
 ) -> tuple[FleetSpec, list[Problem]]:
-    """Merge defaults and check that the declarations fit together.
-
-    Args:
-        given: The declarations, of the right shape.
-        tree: The values and places of the declarations.
-        facts: The facts from outside the files.
+    """Merge defaults and check that the declarations, with their tree, fit together.
 
     Returns:
         The fleet, and all problems; with an error among them the fleet is not to be used.
@@ -34,19 +29,16 @@ def resolve_fleet(
     findings = list(_check(given, DeclaredNames.of(tree.value, given), facts))
     fleet = FleetSpec(
         name=given.fleet,
-        clients=_sorted(
-            (n, clients.client(n, client, given, facts)) for n, client in given.clients.items()
-        ),
-        tiers=_sorted((n, clients.tier(n, tier)) for n, tier in clients.tiers(given).items()),
-        bases=_sorted((n, base(n, declared, facts)) for n, declared in given.bases.items()),
-        hosts=_sorted((n, host(n, declared)) for n, declared in given.hosts.items()),
+        clients=_resolved(given.clients, lambda n, own: clients.client(n, own, given, facts)),
+        tiers=_resolved(clients.tiers(given), clients.tier),
+        bases=_resolved(given.bases, lambda n, own: base(n, own, facts)),
+        hosts=_resolved(given.hosts, host),
         adapters=_sorted(clients.adapters(given, facts)),
-        rollouts=_sorted(
-            (n, rollout(n, declared, facts))
-            for n, declared in {"standard": Rollout(), **given.rollouts}.items()
+        rollouts=_resolved(
+            {"standard": Rollout(), **given.rollouts}, lambda n, own: rollout(n, own, facts)
         ),
-        gates=_sorted((n, gate(n, declared)) for n, declared in given.gates.items()),
-        gateways=_sorted((n, gateway(n, declared)) for n, declared in given.gateways.items()),
+        gates=_resolved(given.gates, gate),
+        gateways=_resolved(given.gateways, gateway),
         keep_versions=given.defaults.keep_versions,
         versions=_sorted((name, entry.facts) for name, entry in facts.lock.adapters.items()),
         origins=tree,
@@ -62,7 +54,7 @@ def resolve_fleet(
         profiles=facts.profiles,
         notify=clients.notify(given.notify),
         golden=facts.golden,
-        overrides=tuple(override(n, declared) for n, declared in sorted(given.overrides.items())),
+        overrides=tuple(_resolved(given.overrides, override).values()),
         evals=_evals(given.evals),
         compiled_for=tuple(sorted({*given.compiled_for})),
     )
@@ -86,20 +78,11 @@ def _sorted(items: Iterable[tuple[str, Any]]) -> Mapping[str, Any]:
     return MappingProxyType(dict(sorted(items, key=lambda item: item[0])))
 
 
+def _resolved(section: Mapping[str, Any], resolve: Callable[[str, Any], Any]) -> Mapping[str, Any]:
+    return _sorted((name, resolve(name, declared)) for name, declared in section.items())
+
+
 def _evals(declared: Evals) -> EvalPolicy:
-    asked = declared.judge
-    judge = JudgeSpec(asked.url, asked.model, asked.key) if asked else None
-    return EvalPolicy(
-        declared.every,
-        declared.engine,
-        declared.samples,
-        declared.temperature,
-        declared.concurrency,
-        declared.max_missing,
-        declared.timeout,
-        judge,
-        declared.command,
-        declared.through,
-        declared.keep,
-        declared.pause_above,
-    )
+    shared = dict(declared)  # all but two fields have the same name
+    timeout_s, judge = shared.pop("timeout"), shared.pop("judge")
+    return EvalPolicy(**shared, timeout_s=timeout_s, judge=judge and JudgeSpec(**dict(judge)))

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from fleet.config.checks import ProjectFacts
 from fleet.config.checks.references import DeclaredAdapter, adapters_of
-from fleet.config.facts import ProjectFacts
 from fleet.config.schema.clients import Client, Demand, Tier
 from fleet.config.schema.fleet import Declarations
 from fleet.config.schema.traffic import Limits, Notify, Shadow
@@ -61,8 +61,8 @@ def client(name: str, declared: Client, given: Declarations, facts: ProjectFacts
     usual = tiers(given).get(named, Tier())
     allowed = limits(declared.limits, usual.limits)
     billed = usual.bill_evals if declared.bill_evals is None else declared.bill_evals
-    told = notify(declared.notify)
-    return ClientSpec(name, named, declared.monthly_fee, keys, allowed, told, billed)
+    notices = notify(declared.notify)
+    return ClientSpec(name, named, declared.monthly_fee, keys, allowed, notices, billed)
 
 
 def notify(declared: Notify | None) -> NotifySpec | None:
@@ -96,30 +96,25 @@ def _adapter(
     version = Version.parse(declared.version)
     name = AdapterName(adapter.client, str(adapter.path[-1]), declared.base, version)
     latency = declared.latency or given.defaults.latency
+    shared = ("pin", "golden", "rolling", "smoke", "choices")
+    of_tier = ("replicas", "spread", "isolation", "residency")
     return AdapterSpec(
         name=name,
         rollout=declared.rollout or given.defaults.rollout,
         demand=_demand(declared.demand, facts, name.alias) if declared.demand else None,
         latency=latency,
-        replicas=declared.replicas or promised.replicas,
-        pin=declared.pin,
-        golden=declared.golden,
-        rolling=declared.rolling,
         retrain=declared.retrain or given.defaults.retrain,
-        smoke=declared.smoke,
         tier=promised.name,
         slo_s=dict(promised.slo_s).get(latency, USUAL_SLO_S[latency]),
         promised=latency in dict(promised.slo_s),
         avoid=tuple(sorted({*declared.avoid})),
         apart=tuple(sorted(_apart(adapter, given))),
-        spread=declared.spread or promised.spread,
-        isolation=declared.isolation or promised.isolation,
-        residency=declared.residency or promised.residency,
         format=_format(declared.format, facts),
         sticky=Sticky(declared.sticky),
         limits=limits(declared.limits),
-        choices=declared.choices,
         shadow=_shadow(name, declared.shadow),
+        **{key: getattr(declared, key) for key in shared},
+        **{key: getattr(declared, key) or getattr(promised, key) for key in of_tier},
     )
 
 

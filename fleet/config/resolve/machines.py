@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
+from fleet.config.checks import ProjectFacts
 from fleet.config.checks.machines import ports_of
-from fleet.config.facts import ProjectFacts
 from fleet.config.schema.machines import Base, Gateway, Host
 from fleet.config.schema.rollouts import Gate, Override, Rollout
 from fleet.hardware import AttachedServerSpec, BaseSpec, DeviceSpec, DeviceState, HostSpec
@@ -23,24 +23,20 @@ def gateway(name: str, declared: Gateway) -> GatewaySpec:
 
 def base(name: str, declared: Base, facts: ProjectFacts) -> BaseSpec:
     """Resolve a base."""
+    shared = dict(declared)
+    kv_cache, slots, flags = (shared.pop(key) for key in ("kv_cache", "max_loras", "flags"))
     return BaseSpec(
         name=name,
-        model=declared.model,
-        dtype=declared.dtype,
-        max_model_len=declared.max_model_len,
-        kv_cache_bytes=declared.kv_cache,
-        min_kv_tokens=declared.min_kv_tokens,
-        slots=declared.max_loras,
-        max_lora_rank=declared.max_lora_rank,
-        extra=tuple(sorted(_flag(flag, value) for flag, value in declared.flags.items())),
+        kv_cache_bytes=kv_cache,
+        slots=slots,
+        extra=tuple(sorted(_flag(flag, value) for flag, value in flags.items())),
         shape=facts.shape(name),
-        tensor_parallel=declared.tensor_parallel,
         reserves=tuple(
             (its.kind, its.tensor_parallel, its.vllm, its.reserve_bytes)
             for its in facts.profiles
             if its.base == name and its.reserve_bytes is not None
         ),
-        max_in_flight=declared.max_in_flight,
+        **shared,
     )
 
 
@@ -71,13 +67,8 @@ def host(name: str, declared: Host) -> HostSpec:
     attached = tuple(
         AttachedServerSpec(
             server,
-            its.url,
-            its.base,
-            its.max_loras,
-            its.max_lora_rank,
-            its.price_per_hour,
-            _stricter(declared.state, its.state),
-            declared.vllm or "",
+            vllm=declared.vllm or "",
+            **{**dict(its), "state": _stricter(declared.state, its.state)},
         )
         for server, its in sorted(declared.servers.items())
     )
@@ -101,19 +92,13 @@ def _stricter(whole: DeviceState, own: DeviceState) -> DeviceState:
 
 def rollout(name: str, declared: Rollout, facts: ProjectFacts) -> RolloutPolicy:
     """Resolve a rollout."""
-    closed = {*declared.no_promote}
+    shared = dict(declared)
+    zone, closed = shared.pop("timezone"), {*shared.pop("no_promote")}
     return RolloutPolicy(
         name,
-        declared.weights,
-        declared.bake,
-        declared.retain,
-        _once(declared.gates),
-        max_bake=declared.max_bake,
         no_promote=tuple(sorted(closed, key=lambda part: (part.begins, part.ends, part.text))),
-        offsets=facts.zones.get(declared.timezone) or (0,),
-        when_unsure=declared.when_unsure,
-        low_traffic=declared.low_traffic,
-        drill=declared.drill,
+        offsets=facts.zones.get(zone) or (0,),
+        **{**shared, "gates": _once(declared.gates)},
     )
 
 
@@ -138,12 +123,4 @@ def _once(gates: tuple[str, ...]) -> tuple[str, ...]:
 
 def override(name: str, declared: Override) -> OverrideSpec:
     """Resolve an override."""
-    return OverrideSpec(
-        name,
-        declared.accept,
-        declared.alias,
-        _once(declared.gates),
-        declared.reason,
-        declared.by,
-        declared.until,
-    )
+    return OverrideSpec(name, **{**dict(declared), "gates": _once(declared.gates)})

@@ -1,5 +1,4 @@
-"""Reads the scalars of the declarations: durations, sizes, percents, hours, versions, secrets.
+"""Reads scalars: a type reads its YAML form, or raises an error that shows the right form.
 
-A type reads its YAML form a single time, at the edge, and raises an error that shows the right
-form. The error's type is a code of `fleet/codes.py`.
+The type of the error is a code of `fleet/codes.py`.
 """

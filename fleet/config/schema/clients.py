@@ -1,10 +1,12 @@
 """Declares clients, their adapters, and the tiers with their promises."""
 
+from typing import Literal
+
 from fleet.config.scalars.quantities import Amount, Count, Delay, Duration, Hours, Switch
 from fleet.config.scalars.texts import Id, SecretRef, Semver, Word
-from fleet.config.schema.section import Latency, Section, Stickiness
+from fleet.config.schema.section import Section
 from fleet.config.schema.traffic import ClientNotify, Format, Limits, Shadow, Timeouts
-from fleet.spec import Isolation, Residency, Spread
+from fleet.spec import Isolation, LatencyClass, Residency, Spread
 
 
 class Demand(Section):
@@ -53,7 +55,7 @@ class Adapter(Section):
 
     The answer to at least one input must differ from the base's, or a new version gets no traffic.
     """
-    latency: Latency | None = None
+    latency: LatencyClass | None = None
     """How fast answers are due (p95): classification 0.5 s, short 2 s, long 10 s.
 
     The tier may promise other times, see `slo`.
@@ -81,7 +83,7 @@ class Adapter(Section):
 
     `json`, `{json_schema: FILE}`, `{regex: PATTERN}` or `{labels: [A, B]}`.
     """
-    sticky: Stickiness = "session"
+    sticky: Literal["session", "user", "request", "key"] = "session"
     """The part of a request that keeps a user on the same version while traffic is split.
 
     `session`: the header X-Session-Id, else the user named in the body. `user`: the user named in

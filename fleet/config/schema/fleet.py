@@ -5,9 +5,9 @@ from fleet.config.scalars.texts import Id, Requirement, Word
 from fleet.config.schema.clients import Client, Tier
 from fleet.config.schema.machines import Base, Gateway, Host
 from fleet.config.schema.rollouts import Evals, Gate, Override, Rollout
-from fleet.config.schema.section import Latency, Section
+from fleet.config.schema.section import Section
 from fleet.config.schema.traffic import Notify
-from fleet.spec import LEAST_KEPT, CompiledFor
+from fleet.spec import LEAST_KEPT, CompiledFor, LatencyClass
 
 
 class Defaults(Section):
@@ -17,7 +17,7 @@ class Defaults(Section):
     """Tier of clients. A tier `standard` exists even when none is declared."""
     rollout: Id = "standard"
     """Rollout of adapters. `standard` exists even when none is declared."""
-    latency: Latency = "short_generation"
+    latency: LatencyClass = "short_generation"
     """Latency class of adapters."""
     keep_versions: Kept = LEAST_KEPT
     """Earlier versions of an adapter that stay in the library. Least: 3."""

@@ -100,10 +100,10 @@ def _format(value: Any) -> Form:
         raise wrong("FC1101", detail, _HINT)
     if kind == FormatKind.LABELS:
         return Form(FormatKind.LABELS, labels=tuple(sorted({*texts})))
-    made = Form(FormatKind(kind), str(given))
-    if kind == FormatKind.REGEX and (problem := flaw(made)):
+    form = Form(FormatKind(kind), str(given))
+    if kind == FormatKind.REGEX and (problem := flaw(form)):
         raise wrong("FC1229", problem, "Write it as for RE2: no look-around, no back references.")
-    return made
+    return form
 
 
 def _plain(value: Form) -> Any:

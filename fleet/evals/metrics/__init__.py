@@ -1,29 +1,44 @@
-"""Lists the metrics, which score an answer from 0 to 1 without any model."""
+"""Defines a metric, its input and its output: an answer, and a score without any model."""
 
-from collections.abc import Mapping
-from types import MappingProxyType
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from fleet.evals.answer import Metric
-from fleet.evals.metrics.numbers import GROUNDED_NUMBERS, NUMERIC
-from fleet.evals.metrics.structure import DECLARED_FORMAT, JSON_FIELDS, JSON_SCHEMA, LABEL
-from fleet.evals.metrics.texts import CONTAINS, EXACT, FINISH, LENGTH_RATIO, REFUSAL, REGEX
 
-METRICS: Mapping[str, Metric] = MappingProxyType(
-    {
-        "exact": EXACT,
-        "contains": CONTAINS,
-        "regex": REGEX,
-        "numeric": NUMERIC,
-        "label": LABEL,
-        "json_schema": JSON_SCHEMA,
-        "json_fields": JSON_FIELDS,
-        "finish": FINISH,
-        "length_ratio": LENGTH_RATIO,
-        "refusal": REFUSAL,
-        "grounded_numbers": GROUNDED_NUMBERS,
-        "declared_format": DECLARED_FORMAT,
-    }
-)
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer of a model."""
 
-JUDGE = "judge"
-"""Name of the metric that a model at another endpoint scores; options: `question`."""
+    text: str
+    finish: str = "stop"
+    """Reason of the end, as the server says: `stop`, `length`, ..."""
+    output_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A metric's score of an answer."""
+
+    score: float
+    """0 (wrong) to 1 (right)."""
+    note: str = ""
+    """Why the score is not 1, in a few words."""
+    label: str = ""
+    """The class that was recognised, where the metric recognises classes."""
+    parts: Mapping[str, float] = field(default_factory=dict)
+    """Further figures from 0 to 1, such as precision and recall."""
+
+
+Options = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A way to score an answer. Deterministic: the same answer gets the same score."""
+
+    score: Callable[[Answer, Any, Options, str], Scored]
+    """Takes the answer, the expectation, options, and the text that grounds the answer."""
+    fault: Callable[[Any, Options], str]
+    """Return the fault of an item's expectation and options; empty: none."""
+    options: frozenset[str] = frozenset()
+    needs_expected: bool = True

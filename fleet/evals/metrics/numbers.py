@@ -4,7 +4,7 @@ import math
 import re
 from typing import Any
 
-from fleet.evals.answer import Answer, Metric, Options, Scored
+from fleet.evals.metrics import Answer, Metric, Options, Scored
 
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:[.,]\d+)*(?:[eE][-+]?\d+)?")
 _POINT = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?")
@@ -36,10 +36,10 @@ def _numeric(answer: Answer, expected: Any, options: Options, _: str) -> Scored:
     found = numbers(answer.text)
     if not found:
         return Scored(0.0, "no number in the answer")
-    said = found[0] if options.get("take", "last") == "first" else found[-1]
+    actual = found[0] if options.get("take", "last") == "first" else found[-1]
     relative, absolute = options.get("relative", 0.0), options.get("absolute", 1e-9)
-    right = math.isclose(said, float(expected), rel_tol=relative, abs_tol=absolute)
-    return Scored(1.0) if right else Scored(0.0, f"said {said:g}")
+    right = math.isclose(actual, float(expected), rel_tol=relative, abs_tol=absolute)
+    return Scored(1.0) if right else Scored(0.0, f"said {actual:g}")
 
 
 def _numeric_fault(expected: Any, options: Options) -> str:
@@ -99,6 +99,4 @@ def _grounded_fault(_: Any, options: Options) -> str:
 
 
 NUMERIC = Metric(_numeric, _numeric_fault, frozenset({"relative", "absolute", "take"}))
-GROUNDED_NUMBERS = Metric(
-    _grounded, _grounded_fault, frozenset({"allow"}), needs_expected=False, source=True
-)
+GROUNDED_NUMBERS = Metric(_grounded, _grounded_fault, frozenset({"allow"}), needs_expected=False)

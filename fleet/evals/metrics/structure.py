@@ -4,7 +4,7 @@ import json
 import re
 from typing import Any
 
-from fleet.evals.answer import Answer, Metric, Options, Scored
+from fleet.evals.metrics import Answer, Metric, Options, Scored
 from fleet.evals.metrics.texts import fault, normalised
 from fleet.response_format import FormatKind, ResponseFormat, check_format, flaw
 
@@ -21,13 +21,13 @@ def _label(answer: Answer, expected: Any, options: Options, _: str) -> Scored:
 
 def recognised(text: str, labels: list[str], options: Options) -> str:
     """Return the class that a text is or names; empty: none or several."""
-    said = normalised(text, options)
+    actual = normalised(text, options)
     plain = {normalised(label, options): label for label in labels}
-    if said in plain:
-        return plain[said]
+    if actual in plain:
+        return plain[actual]
     # The longest first: the answer "bug report" does not name "bug".
     names = "|".join(map(re.escape, sorted(filter(None, plain), key=len, reverse=True)))
-    matches = re.findall(rf"(?<!\w)(?:{names})(?!\w)", said) if names else []
+    matches = re.findall(rf"(?<!\w)(?:{names})(?!\w)", actual) if names else []
     named = {plain[name] for name in matches}
     return named.pop() if len(named) == 1 else ""
 
@@ -77,39 +77,38 @@ def _declared_fault(_: Any, options: Options) -> str:
 def _json_fields(answer: Answer, expected: Any, options: Options, _: str) -> Scored:
     """Score an extraction by the F1 of its fields; `all: true` wants every field right."""
     try:
-        said = json.loads(answer.text)
+        actual = json.loads(answer.text)
     except (ValueError, RecursionError) as error:
         return Scored(0.0, f"not JSON: {str(error)[:SHOWN]}")
-    if not isinstance(said, dict):
+    if not isinstance(actual, dict):
         return Scored(0.0, "not a JSON object")
-    wanted = json.loads(expected) if isinstance(expected, str) else expected
-    names = options.get("fields") or list(wanted)
-    wanted = {name: wanted[name] for name in names if name in wanted}
-    given = {name: said[name] for name in said if not options.get("fields") or name in names}
-    right = {
-        name for name in wanted.keys() & given.keys() if _same(given[name], wanted[name], options)
-    }
-    precision, recall = len(right) / max(1, len(given)), len(right) / max(1, len(wanted))
+    reference = json.loads(expected) if isinstance(expected, str) else expected
+    names = options.get("fields") or list(reference)
+    reference = {name: reference[name] for name in names if name in reference}
+    given = {name: actual[name] for name in actual if not options.get("fields") or name in names}
+    both = reference.keys() & given.keys()
+    right = {name for name in both if _same(given[name], reference[name], options)}
+    precision, recall = len(right) / max(1, len(given)), len(right) / max(1, len(reference))
     f1 = 2 * precision * recall / (precision + recall) if right else 0.0
-    wrong = sorted({*wanted, *given} - right)
+    wrong = sorted({*reference, *given} - right)
     score = float(not wrong) if options.get("all") else f1
     note = f"wrong fields: {', '.join(wrong)}"[:SHOWN] if wrong else ""
     return Scored(score, note, parts={"precision": precision, "recall": recall})
 
 
-def _same(said: Any, wanted: Any, options: Options) -> bool:
-    if isinstance(said, str) and isinstance(wanted, str):
-        return normalised(said, options) == normalised(wanted, options)
-    if isinstance(said, dict) and isinstance(wanted, dict):
-        return said.keys() == wanted.keys() and all(
-            _same(said[name], wanted[name], options) for name in wanted
+def _same(actual: Any, reference: Any, options: Options) -> bool:
+    if isinstance(actual, str) and isinstance(reference, str):
+        return normalised(actual, options) == normalised(reference, options)
+    if isinstance(actual, dict) and isinstance(reference, dict):
+        return actual.keys() == reference.keys() and all(
+            _same(actual[name], reference[name], options) for name in reference
         )
-    if isinstance(said, list) and isinstance(wanted, list):
-        pairs = zip(said, wanted, strict=False)
-        return len(said) == len(wanted) and all(_same(*pair, options) for pair in pairs)
-    if isinstance(said, bool) or isinstance(wanted, bool):
-        return said is wanted
-    return bool(said == wanted)
+    if isinstance(actual, list) and isinstance(reference, list):
+        pairs = zip(actual, reference, strict=False)
+        return len(actual) == len(reference) and all(_same(*pair, options) for pair in pairs)
+    if isinstance(actual, bool) or isinstance(reference, bool):
+        return actual is reference
+    return bool(actual == reference)
 
 
 def _fields_fault(expected: Any, options: Options) -> str:

@@ -3,21 +3,18 @@
 import string
 import unicodedata
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any
 
-from fleet.evals.answer import Answer, Metric, Options, Scored
+from fleet.evals.metrics import Answer, Metric, Options, Scored
 from fleet.response_format import FormatKind, ResponseFormat, check_format, flaw
 
-NORMALISERS: Mapping[str, Callable[[str], str]] = MappingProxyType(
-    {
-        "strip": str.strip,
-        "casefold": str.casefold,
-        "whitespace": lambda text: " ".join(text.split()),
-        "unicode": lambda text: unicodedata.normalize("NFKC", text),
-        "punctuation": lambda text: text.translate(str.maketrans("", "", string.punctuation)),
-    }
-)
+NORMALISERS: Mapping[str, Callable[[str], str]] = {
+    "strip": str.strip,
+    "casefold": str.casefold,
+    "whitespace": lambda text: " ".join(text.split()),
+    "unicode": lambda text: unicodedata.normalize("NFKC", text),
+    "punctuation": lambda text: text.translate(str.maketrans("", "", string.punctuation)),
+}
 USUAL = ("strip",)
 
 
@@ -55,23 +52,23 @@ _APOSTROPHES = str.maketrans("\u2019\u2018\u02bc", "'''")
 
 
 def _exact(answer: Answer, expected: Any, options: Options, _: str) -> Scored:
-    said, wanted = normalised(answer.text, options), normalised(str(expected), options)
-    return _judged(said == wanted, f"said {said[:SHOWN]!r}")
+    actual, reference = normalised(answer.text, options), normalised(str(expected), options)
+    return _judged(actual == reference, f"said {actual[:SHOWN]!r}")
 
 
 def _contains(answer: Answer, expected: Any, options: Options, _: str) -> Scored:
-    said = normalised(answer.text, options)
-    wanted = [expected] if isinstance(expected, str) else list(expected)
-    missing = [text for text in wanted if normalised(text, options) not in said]
+    actual = normalised(answer.text, options)
+    texts = [expected] if isinstance(expected, str) else list(expected)
+    missing = [text for text in texts if normalised(text, options) not in actual]
     if options.get("any"):
-        return _judged(len(missing) < len(wanted), f"none of {wanted}")
+        return _judged(len(missing) < len(texts), f"none of {texts}")
     return _judged(not missing, f"lacks {missing}")
 
 
 def _regex(answer: Answer, expected: Any, options: Options, _: str) -> Scored:
-    said = normalised(answer.text, options)
-    right = bool(check_format(_pattern(expected, options), said))
-    return _judged(right, f"{said[:SHOWN]!r} does not match")
+    actual = normalised(answer.text, options)
+    right = bool(check_format(_pattern(expected, options), actual))
+    return _judged(right, f"{actual[:SHOWN]!r} does not match")
 
 
 def _pattern(expected: Any, options: Options) -> ResponseFormat:
@@ -105,8 +102,8 @@ def _refusal(answer: Answer, _: Any, options: Options, __: str) -> Scored:
     patterns = options.get("patterns", REFUSALS)
     text = answer.text.translate(_APOSTROPHES)
     refused = any(check_format(_refusing(pattern), text) for pattern in patterns)
-    wanted = bool(options.get("wanted", False))
-    return _judged(refused == wanted, "refused" if refused else "did not refuse")
+    expects_refusal = bool(options.get("wanted", False))
+    return _judged(refused == expects_refusal, "refused" if refused else "did not refuse")
 
 
 def _refusing(pattern: str) -> ResponseFormat:

@@ -17,9 +17,8 @@ from plans.compile.envoy.bootstrap import (
     bootstrap,
 )
 from plans.compile.envoy.clusters import clusters
-from plans.compile.envoy.messages import Json
+from plans.compile.envoy.messages import Credential, Json, RoutePlace, Routing
 from plans.compile.envoy.routes import route_configuration
-from plans.compile.envoy.routing import Credential, RoutePlace, Routing
 
 __all__ = [
     "ADMIN_SOCKET",
@@ -40,20 +39,17 @@ def files(routing: Routing, place: RoutePlace, *, served: Sequence[Json] = ()) -
     Servers come before the routes that name them, so that no request meets a route whose
     cluster is not there yet.
 
-    Args:
-        routing: What to serve.
-        place: Where Envoy listens and keeps its files.
-        served: Clusters that the routes served until now name. Those that `routing` does
-            not name stay for one more revision, so that no request in flight is cut.
+    Clusters that the routes `served` until now name stay for a revision more, so that no request in
+    flight is cut.
 
     Raises:
-        ConfigError: the servers of one version cannot be replicas of one another in Envoy.
+        ConfigError: the servers of a version cannot be replicas in Envoy.
     """
-    made = clusters(routing)
-    names = {cluster["name"] for cluster in made}
-    made += [cluster for cluster in served if cluster["name"] not in names]
+    resources = clusters(routing)
+    names = {cluster["name"] for cluster in resources}
+    resources += [cluster for cluster in served if cluster["name"] not in names]
     return {
-        CLUSTERS_FILE: _text({"version_info": routing.version, "resources": made}),
+        CLUSTERS_FILE: _text({"version_info": routing.version, "resources": resources}),
         ROUTES_FILE: _text(
             {"version_info": routing.version, "resources": [route_configuration(routing)]}
         ),

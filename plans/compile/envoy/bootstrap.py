@@ -1,13 +1,12 @@
 """Build the bootstrap document: the address that Envoy listens on, and the files to follow."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from plans.compile.envoy.filters import early_mutations, filters
 from plans.compile.envoy.logs import access_logs
-from plans.compile.envoy.messages import Json, address, extension, seconds
+from plans.compile.envoy.messages import Json, RoutePlace, address, extension, seconds
 from plans.compile.envoy.refusals import local_replies
-from plans.compile.envoy.routing import RoutePlace
 
 BOOTSTRAP_FILE: Final = "envoy.json"
 CLUSTERS_FILE: Final = "clusters.json"
@@ -22,39 +21,30 @@ _CLIENT_IDLE_S: Final = 75.0
 _READ_S: Final = 300.0
 """Upper bound of the time to read a request. Unit: seconds."""
 _PRIVATE: Final = 0o600
-_LIMITS: Final = {
-    "re2.max_program_size.error_level": 4096,
-    "re2.max_program_size.warn_level": 4096,
-}
+_LIMITS: Final = {"re2.max_program_size.error_level": 4096, "re2.max_program_size.warn_level": 4096}
 """Upper bound of a regular expression's size: the expression of headers to remove is long."""
 
 
 def bootstrap(
     place: RoutePlace, routes: Json | None = None, clusters: Sequence[Json] | None = None
 ) -> Json:
-    """Return the document that Envoy is started with.
-
-    Args:
-        place: Address and folder of the Envoy.
-        routes: Routes to put into the document; None: Envoy follows a file.
-        clusters: Clusters to put into the document; None: Envoy follows a file.
-    """
+    """Return the document to start Envoy with; Envoy follows files for missing parts."""
     served: Json = (
         {"route_config": _bare(routes)}
         if routes is not None
         else {"rds": {"route_config_name": "fleetctl", "config_source": _file(place, ROUTES_FILE)}}
     )
-    made: Json = {
+    document: Json = {
         "node": {"id": place.name, "cluster": "fleetctl"},
         "admin": {"address": {"pipe": {"path": place.admin, "mode": _PRIVATE}}},
         "layered_runtime": {"layers": [{"name": "fleetctl", "static_layer": _LIMITS}]},
         "static_resources": {"listeners": [_listener(place, served)]},
     }
     if clusters is None:
-        made["dynamic_resources"] = {"cds_config": _file(place, CLUSTERS_FILE)}
+        document["dynamic_resources"] = {"cds_config": _file(place, CLUSTERS_FILE)}
     else:
-        made["static_resources"]["clusters"] = [_bare(cluster) for cluster in clusters]
-    return made
+        document["static_resources"]["clusters"] = [_bare(cluster) for cluster in clusters]
+    return document
 
 
 def _bare(message: Json) -> Json:
@@ -72,27 +62,24 @@ def _file(place: RoutePlace, name: str) -> Json:
 
 def _listener(place: RoutePlace, routes: Json) -> Json:
     host, _, port = place.listen.rpartition(":")
-    fields: dict[str, Any] = {
-        "stat_prefix": "clients",
-        **routes,
-        "http_filters": filters(),
-        "early_header_mutation_extensions": early_mutations(),
-        "access_log": access_logs(place.folder),
-        "local_reply_config": local_replies(),
-        "server_name": "fleetctl",
-        "use_remote_address": True,
-        "skip_xff_append": True,
-        "always_set_request_id_in_response": True,
-        "max_request_headers_kb": _MAX_HEAD_KIB,
-        "request_headers_timeout": seconds(_READ_S),
-        "request_timeout": seconds(_READ_S),
-        "stream_idle_timeout": seconds(_READ_S),
-        "common_http_protocol_options": {"idle_timeout": seconds(_CLIENT_IDLE_S)},
-    }
     connection = extension(
         "envoy.filters.network.http_connection_manager",
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        **fields,
+        stat_prefix="clients",
+        **routes,
+        http_filters=filters(),
+        early_header_mutation_extensions=early_mutations(),
+        access_log=access_logs(place.folder),
+        local_reply_config=local_replies(),
+        server_name="fleetctl",
+        use_remote_address=True,
+        skip_xff_append=True,
+        always_set_request_id_in_response=True,
+        max_request_headers_kb=_MAX_HEAD_KIB,
+        request_headers_timeout=seconds(_READ_S),
+        request_timeout=seconds(_READ_S),
+        stream_idle_timeout=seconds(_READ_S),
+        common_http_protocol_options={"idle_timeout": seconds(_CLIENT_IDLE_S)},
     )
     return {
         "name": "clients",

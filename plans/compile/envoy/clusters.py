@@ -6,9 +6,16 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final, Self
 
-from fleet.errors import ConfigError, problem
-from plans.compile.envoy.messages import NAMESPACE, Json, address, extension, seconds, typed
-from plans.compile.envoy.routing import Routing
+from fleet.errors import ConfigError
+from plans.compile.envoy.messages import (
+    NAMESPACE,
+    Json,
+    Routing,
+    address,
+    extension,
+    seconds,
+    typed,
+)
 
 CONNECT_S: Final = 2.0
 """Upper bound of the time to connect to a server. Unit: seconds."""
@@ -63,7 +70,7 @@ def clusters(routing: Routing) -> list[Json]:
     """Return the clusters that the routes name, sorted.
 
     Raises:
-        ConfigError: the servers of one version differ in scheme or path.
+        ConfigError: the servers of a version differ in scheme or path.
     """
     sets = {
         routing.reachable(share.servers)
@@ -75,7 +82,7 @@ def clusters(routing: Routing) -> list[Json]:
 
 def _cluster(routing: Routing, servers: Sequence[str]) -> Json:
     urls = [_Url.of(routing.servers[server]) for server in servers]
-    made: Json = typed(
+    cluster: Json = typed(
         "envoy.config.cluster.v3.Cluster",
         name=cluster_name(servers),
         type="STATIC" if all(_is_address(url.host) for url in urls) else "STRICT_DNS",
@@ -95,19 +102,13 @@ def _cluster(routing: Routing, servers: Sequence[str]) -> Json:
         },
         load_assignment={
             "cluster_name": cluster_name(servers),
-            "endpoints": [
-                {
-                    "lb_endpoints": [
-                        _endpoint(*endpoint) for endpoint in zip(servers, urls, strict=True)
-                    ]
-                }
-            ],
+            "endpoints": [{"lb_endpoints": list(map(_endpoint, servers, urls))}],
         },
     )
     if not servers:
-        return made
+        return cluster
     common = _common(routing, servers)
-    made["health_checks"] = [
+    cluster["health_checks"] = [
         {
             "timeout": seconds(HEALTH_S),
             "interval": seconds(HEALTH_S),
@@ -118,15 +119,15 @@ def _cluster(routing: Routing, servers: Sequence[str]) -> Json:
             "http_health_check": {"path": f"{common.path}/health"},
         }
     ]
-    made["outlier_detection"] = _EJECTED
+    cluster["outlier_detection"] = _EJECTED
     if common.scheme == "https":
-        made["transport_socket"] = extension(
+        cluster["transport_socket"] = extension(
             "envoy.transport_sockets.tls",
             _TLS,
             auto_host_sni=True,
             common_tls_context={"validation_context": {"system_root_certs": {}}},
         )
-    return made
+    return cluster
 
 
 _UNLIMITED: Final[Json] = {
@@ -150,15 +151,13 @@ _EJECTED: Final[Json] = {
 def _common(routing: Routing, servers: Sequence[str]) -> _Url:
     urls = {server: _Url.of(routing.servers[server]) for server in servers}
     if len({(url.scheme, url.path) for url in urls.values()}) > 1:
-        raise ConfigError(
-            problem(
-                "FC6050",
-                "Envoy cannot serve these servers as replicas",
-                "One alias is answered by servers whose URLs differ in scheme or path: "
-                f"{', '.join(f'`{server}` {routing.servers[server]}' for server in servers)}.",
-                hint="Give them URLs that differ in host and port only, or use fleetctl's own "
-                "gateway, which can serve them.",
-            )
+        raise ConfigError.of(
+            "FC6050",
+            "Envoy cannot serve these servers as replicas",
+            "One alias is answered by servers whose URLs differ in scheme or path: "
+            f"{', '.join(f'`{server}` {routing.servers[server]}' for server in servers)}.",
+            hint="Give them URLs that differ in host and port only, or use fleetctl's own "
+            "gateway, which can serve them.",
         )
     return next(iter(urls.values()))
 
@@ -172,7 +171,6 @@ def _endpoint(server: str, url: _Url) -> Json:
 
 def _is_address(host: str) -> bool:
     try:
-        ip_address(host)
+        return bool(ip_address(host))
     except ValueError:
         return False
-    return True

@@ -69,7 +69,7 @@ STORED: Final = {
     "conversation": "x-fleetctl-conversation",
     "background": "x-fleetctl-background",
 }
-"""Field to header, for fields that read a conversation on the server or leave one behind."""
+"""Field to header, for fields that read or leave a conversation on the server."""
 
 _NULL: Final = (
     "kv_transfer_params",
@@ -106,7 +106,7 @@ class Endpoint:
     path: str
     """Regular expression of the whole path."""
     read: Mapping[str, str] = field(default_factory=dict)
-    """Header to the body's field that fills it, beside the headers of every path."""
+    """Header to the field of the body that fills the header, beside the headers of every path."""
     written: Json = field(default_factory=lambda: _USUAL)
     """Fields of the body that the server gets."""
     streamed: Json = field(default_factory=dict)
@@ -121,10 +121,7 @@ class Endpoint:
         name = f"fleetctl.rewriting.{self.name}"
         if not self.streamed:
             return {name: (self.written, None)}
-        return {
-            name: (self.written, False),
-            f"{name}.stream": (self.written | self.streamed, True),
-        }
+        return {name: (self.written, False), f"{name}.stream": (self.written | self.streamed, True)}
 
     @property
     def reading(self) -> str:

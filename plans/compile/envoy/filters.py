@@ -3,22 +3,10 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
+from plans.compile.envoy import messages
 from plans.compile.envoy.endpoints import ENDPOINTS, Endpoint, others
 from plans.compile.envoy.logs import in_flight_log
-from plans.compile.envoy.messages import (
-    ASKED,
-    CLIENT,
-    CLIENT_STATE,
-    NAMESPACE,
-    STREAM_STATE,
-    Json,
-    extension,
-    header,
-    is_like,
-    no,
-    state,
-    typed,
-)
+from plans.compile.envoy.messages import Json, extension, header, is_like, no, state, typed
 
 AUTHENTICATION: Final = "fleetctl.authentication"
 LIMITING: Final = "fleetctl.limits"
@@ -26,18 +14,20 @@ CHOOSING: Final = "fleetctl.version"
 LISTING_FILTER: Final = "fleetctl.listing"
 LISTING: Final = "models:"
 """Prefix of the route key where a client lists its models."""
-STICKY: Final = (
-    "x-fleetctl-session",
-    "x-fleetctl-session-id",
-    "x-fleetctl-user",
-    "x-fleetctl-safety-identifier",
-    "x-fleetctl-prompt-cache-key",
-    "x-fleetctl-user-id",
-)
-"""Headers that name a user; the first header that is given counts."""
+_USERS: Final = {
+    "x-fleetctl-session": "%REQ(x-session-id)%",
+    "x-fleetctl-session-id": "%REQUEST_BODY(session_id)%",
+    "x-fleetctl-user": "%REQUEST_BODY(user)%",
+    "x-fleetctl-safety-identifier": "%REQUEST_BODY(safety_identifier)%",
+    "x-fleetctl-prompt-cache-key": "%REQUEST_BODY(prompt_cache_key)%",
+    "x-fleetctl-user-id": "%REQUEST_BODY(metadata:user_id)%",
+}
+"""Headers that name a user, with their source; the first header that is given counts."""
+STICKY: Final = tuple(_USERS)
 STREAMED: Final = "x-fleetctl-stream"
 
-FORWARDING: Final[Json] = {"header": CLIENT, "hide_credentials": True}
+_LISTED: Final = f"{LISTING}%REQ({messages.CLIENT})%%PATH(NQ:PATH)%"
+FORWARDING: Final[Json] = {"header": messages.CLIENT, "hide_credentials": True}
 """Forwarding of a key: the client of the key goes on, the key is removed."""
 
 _HTTP: Final = "envoy.extensions.filters.http"
@@ -47,15 +37,7 @@ _TRANSFORM: Final = f"{_HTTP}.transform.v3.TransformConfig"
 _STATE: Final = f"{_HTTP}.set_filter_state.v3.Config"
 _MATCHING: Final = "envoy.extensions.common.matching.v3.ExtensionWithMatcher"
 _ROUTES_OWN: Final = "envoy.config.route.v3.FilterConfig"
-_READ: Final = {
-    STICKY[0]: "%REQ(x-session-id)%",
-    STICKY[1]: "%REQUEST_BODY(session_id)%",
-    STICKY[2]: "%REQUEST_BODY(user)%",
-    STICKY[3]: "%REQUEST_BODY(safety_identifier)%",
-    STICKY[4]: "%REQUEST_BODY(prompt_cache_key)%",
-    STICKY[5]: "%REQUEST_BODY(metadata:user_id)%",
-    STREAMED: "%REQUEST_BODY(stream)%",
-}
+_READ: Final = _USERS | {STREAMED: "%REQUEST_BODY(stream)%"}
 """Values by header that are read of every body."""
 _COUNTS: Final = (
     ("usage:prompt_tokens", "input_tokens"),
@@ -86,31 +68,25 @@ def filters() -> list[Json]:
             extension(
                 LISTING_FILTER,
                 f"{_HTTP}.header_mutation.v3.HeaderMutation",
-                mutations={
-                    "request_mutations": [
-                        {"append": header(ASKED, f"{LISTING}%REQ({CLIENT})%%PATH(NQ:PATH)%")}
-                    ]
-                },
+                mutations={"request_mutations": [{"append": header(messages.ASKED, _LISTED)}]},
             )
         ),
-        # It has the route looked up again, which is how a client's list of models is found.
+        # The route is looked up again, so that a client's list of models is found.
         extension(
             "fleetctl.client",
             _STATE,
-            on_request_headers=[state(CLIENT_STATE, f"%REQ({CLIENT})%")],
+            on_request_headers=[state(messages.CLIENT_STATE, f"%REQ({messages.CLIENT})%")],
             clear_route_cache=True,
         ),
         *(_off(_reading(endpoint)) for endpoint in ENDPOINTS),
         extension(
             "fleetctl.stream",
             _STATE,
-            on_request_headers=[state(STREAM_STATE, f"%REQ({STREAMED})%")],
+            on_request_headers=[state(messages.STREAM_STATE, f"%REQ({STREAMED})%")],
         ),
         extension(CHOOSING, _STATE),
         extension(
-            LIMITING,
-            f"{_HTTP}.local_ratelimit.v3.LocalRateLimit",
-            stat_prefix="fleetctl_limits",
+            LIMITING, f"{_HTTP}.local_ratelimit.v3.LocalRateLimit", stat_prefix="fleetctl_limits"
         ),
         *(_off(filter_) for endpoint in ENDPOINTS for filter_ in _rewriting(endpoint)),
         extension(
@@ -143,13 +119,13 @@ def filters() -> list[Json]:
 def engaged(endpoint: Endpoint) -> Json:
     """Return the configuration by which a route switches on the filters of an endpoint."""
     reading = _reading(endpoint)
-    found = {reading["name"]: reading["typed_config"]}
+    configurations = {reading["name"]: reading["typed_config"]}
     for filter_ in _rewriting(endpoint):
         config = filter_["typed_config"]
         if matcher := config.get("xds_matcher"):
             config = typed(f"{_MATCHING}PerRoute", xds_matcher=matcher)
-        found[filter_["name"]] = config
-    return {name: typed(_ROUTES_OWN, config=config) for name, config in found.items()}
+        configurations[filter_["name"]] = config
+    return {name: typed(_ROUTES_OWN, config=config) for name, config in configurations.items()}
 
 
 def early_mutations() -> list[Json]:
@@ -174,7 +150,7 @@ def _off(filter_: Json) -> Json:
 def _reading(endpoint: Endpoint) -> Json:
     """Return the filter that copies fields of a body into headers and looks up the route again."""
     fields = {name: f"%REQUEST_BODY({field})%" for name, field in endpoint.read.items()}
-    asked = {ASKED: f"%REQ({CLIENT})%/%REQUEST_BODY(model)%"}
+    asked = {messages.ASKED: f"%REQ({messages.CLIENT})%/%REQUEST_BODY(model)%"}
     mutations: list[dict[str, Any]] = [
         {"append": header(name, value)} for name, value in (asked | _READ | fields).items()
     ]
@@ -213,5 +189,5 @@ def _only(filter_: Json, *, streams: bool) -> Json:
 def _count(path: str, name: str) -> Json:
     return {
         "selectors": [{"key": key} for key in path.split(":")],
-        "on_present": {"metadata_namespace": NAMESPACE, "key": name, "type": "NUMBER"},
+        "on_present": {"metadata_namespace": messages.NAMESPACE, "key": name, "type": "NUMBER"},
     }

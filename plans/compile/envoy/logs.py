@@ -2,26 +2,19 @@
 
 from typing import Final
 
+from plans.compile.envoy import messages
 from plans.compile.envoy.endpoints import SERVED
-from plans.compile.envoy.messages import (
-    CLIENT_STATE,
-    NAMESPACE,
-    STREAM_STATE,
-    VERSION,
-    VERSION_STATE,
-    Json,
-    extension,
-)
+from plans.compile.envoy.messages import Json, extension
 
 ROWS: Final = "usage.jsonl"
 IN_FLIGHT: Final = "in_flight"
 
-_CLIENT: Final = f"%FILTER_STATE({CLIENT_STATE}:PLAIN)%"
-_ALIAS: Final = f"%METADATA(ROUTE:{NAMESPACE}:alias)%"
-_VERSION: Final = f"%FILTER_STATE({VERSION_STATE}:PLAIN)%"
-_SERVER: Final = f"%UPSTREAM_METADATA({NAMESPACE}:server)%"
-_INPUT: Final = f"%DYNAMIC_METADATA({NAMESPACE}:input_tokens)%"
-_OUTPUT: Final = f"%DYNAMIC_METADATA({NAMESPACE}:output_tokens)%"
+_CLIENT: Final = f"%FILTER_STATE({messages.CLIENT_STATE}:PLAIN)%"
+_ALIAS: Final = f"%METADATA(ROUTE:{messages.NAMESPACE}:alias)%"
+_VERSION: Final = f"%FILTER_STATE({messages.VERSION_STATE}:PLAIN)%"
+_SERVER: Final = f"%UPSTREAM_METADATA({messages.NAMESPACE}:server)%"
+_INPUT: Final = f"%DYNAMIC_METADATA({messages.NAMESPACE}:input_tokens)%"
+_OUTPUT: Final = f"%DYNAMIC_METADATA({messages.NAMESPACE}:output_tokens)%"
 _LATENCY: Final = "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%"
 _FIRST_BYTE: Final = "%COMMON_DURATION(DS_RX_BEG:US_RX_BEG:us)%"
 _ROW: Final[dict[str, str]] = {
@@ -32,14 +25,14 @@ _ROW: Final[dict[str, str]] = {
     "version": _VERSION,
     "server": _SERVER,
     "path": "%PATH(NQ:PATH)%",
-    "revision": f"%METADATA(VIRTUAL_HOST:{NAMESPACE}:revision)%",
+    "revision": f"%METADATA(VIRTUAL_HOST:{messages.NAMESPACE}:revision)%",
     "status": "%RESPONSE_CODE%",
     "latency_us": _LATENCY,
     "first_byte_us": _FIRST_BYTE,
     "duration_ms": "%DURATION%",
     "input_tokens": _INPUT,
     "output_tokens": _OUTPUT,
-    "stream": f"%FILTER_STATE({STREAM_STATE}:PLAIN)%",
+    "stream": f"%FILTER_STATE({messages.STREAM_STATE}:PLAIN)%",
     "flags": "%RESPONSE_FLAGS%",
 }
 """Fields of a row; Envoy has no fractions, so durations are microseconds."""
@@ -53,19 +46,13 @@ def access_logs(folder: str) -> list[Json]:
         path=f"{folder}/{ROWS}",
         log_format={"json_format": _ROW},
     )
-    served = extension(
+    served = _stats(
         "fleetctl.metrics",
-        "envoy.extensions.access_loggers.stats.v3.Config",
-        stats_scope={"prefix": "fleetctl"},
         counters=[_counter("requests", status="%RESPONSE_CODE%")],
-        histograms=[
-            _histogram("request_microseconds", _LATENCY, "Microseconds"),
-        ],
+        histograms=[_histogram("request_microseconds", _LATENCY, "Microseconds")],
     )
-    counted = extension(
+    counted = _stats(
         "fleetctl.token_metrics",
-        "envoy.extensions.access_loggers.stats.v3.Config",
-        stats_scope={"prefix": "fleetctl"},
         counters=[_counter("input_tokens", _INPUT), _counter("output_tokens", _OUTPUT)],
         histograms=[_histogram("first_byte_microseconds", _FIRST_BYTE, "Microseconds")],
     )
@@ -84,22 +71,23 @@ def in_flight_log() -> Json:
     ends. A drain waits for the gauge.
     """
     # Filter states are not seen there, the header that goes to the server is.
-    tags = {"server": _SERVER, "version": f"%REQ({VERSION})%"}
+    tags = {"server": _SERVER, "version": f"%REQ({messages.VERSION})%"}
     stat = {"name": IN_FLIGHT, "tags": [{"name": n, "value_format": v} for n, v in tags.items()]}
     paired = {"add_log_type": "UpstreamPoolReady", "sub_log_type": "UpstreamEnd"}
-    return extension(
-        "fleetctl.in_flight",
-        "envoy.extensions.access_loggers.stats.v3.Config",
-        stats_scope={"prefix": "fleetctl"},
-        gauges=[{"stat": stat, "value_fixed": 1, "add_subtract": paired}],
-    )
+    gauge = {"stat": stat, "value_fixed": 1, "add_subtract": paired}
+    return _stats("fleetctl.in_flight", gauges=[gauge])
+
+
+def _stats(name: str, **fields: list[Json]) -> Json:
+    kind = "envoy.extensions.access_loggers.stats.v3.Config"
+    return extension(name, kind, stats_scope={"prefix": "fleetctl"}, **fields)
 
 
 _SERVED: Final[Json] = {"safe_regex": {"regex": f"({SERVED})(\\?.*)?"}}
 _COUNTED: Final[Json] = {
     "metadata_filter": {
         "matcher": {
-            "filter": NAMESPACE,
+            "filter": messages.NAMESPACE,
             "path": [{"key": "output_tokens"}],
             "value": {"present_match": True},
         },

@@ -1,6 +1,10 @@
-"""Build the messages that all parts of an Envoy configuration share: values and header matchers."""
+"""Hold the shared parts of an Envoy configuration: input, names, messages, matchers."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
+
+from fleet.resources import Route
 
 Json = dict[str, Any]
 
@@ -12,7 +16,7 @@ CLIENT: Final = "x-fleetctl-client"
 ASKED: Final = "x-fleetctl-asked"
 """Header with client and alias of a request, the key of its route."""
 CLIENT_STATE: Final = "fleetctl.client"
-"""Filter state with the client, for the rows: the header is gone when they are written."""
+"""Filter state with the client, for the rows: the header is gone when rows are written."""
 STREAM_STATE: Final = "fleetctl.stream"
 """Filter state with the body's field `stream`."""
 VERSION_STATE: Final = "fleetctl.version"
@@ -21,6 +25,51 @@ VERSION: Final = "x-fleetctl-version"
 """Header with the version that answers; Envoy sets it on requests to servers and on answers."""
 NAMESPACE: Final = "fleetctl"
 """Namespace of the metadata that rows and metrics are made of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A client's API key. Envoy compares keys in clear, so the secret is needed."""
+
+    client: str
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """A revision of the routing table."""
+
+    revision: int
+    digest: str
+    """Digest of the routing table, 64 hex digits."""
+    servers: Mapping[str, str]
+    """Base URL by server."""
+    routes: Mapping[str, Route]
+    """Route by alias."""
+    credentials: tuple[Credential, ...]
+    """API keys; empty: every request is refused."""
+
+    @property
+    def version(self) -> str:
+        """Version that Envoy shows as served: revision and digest, `12-9f86…`."""
+        return f"{self.revision}-{self.digest}"
+
+    def reachable(self, servers: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the servers that have a URL, sorted."""
+        return tuple(sorted(server for server in servers if server in self.servers))
+
+
+@dataclass(frozen=True, slots=True)
+class RoutePlace:
+    """Address and folder of an Envoy."""
+
+    name: str
+    listen: str
+    """Address for clients, `host:port`."""
+    folder: str
+    """Folder of the documents and the rows, as a path on Envoy's host."""
+    admin: str
+    """Path of the admin socket, as a path on Envoy's host."""
 
 
 def typed(kind: str, **fields: Any) -> Json:
@@ -40,16 +89,13 @@ def state(name: str, value: str) -> Json:
 
 
 def seconds(amount: float) -> str:
-    """Return a duration as protobuf JSON writes it."""
+    """Return a duration in the form of protobuf JSON."""
     return f"{amount:g}s"
 
 
 def header(name: str, value: str) -> Json:
     """Return a header that replaces all of the same name; an empty value sets none."""
-    return {
-        "header": {"key": name, "value": value},
-        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-    }
+    return {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
 
 
 def address(host: str, port: int) -> Json:

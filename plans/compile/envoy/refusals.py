@@ -1,9 +1,11 @@
 """Word Envoy's refusals: OpenAI's error shape, the texts of fleetctl's gateway."""
 
 import json
+from collections.abc import Mapping
+from itertools import starmap
 from typing import Any, Final
 
-from plans.compile.envoy.messages import Json
+from plans.compile.envoy.messages import Json, header
 
 INVALID: Final = "invalid_request_error"
 
@@ -52,35 +54,33 @@ _UNCLEAR: Final = error("The request is not valid HTTP, or not valid JSON.")
 
 def answer(status: int, document: Json) -> Json:
     """Return the action of a route that answers without a server."""
+    body = json.dumps(document, separators=(",", ":"))  # the bytes of fleetctl's gateway
     return {
-        "direct_response": {"status": status, "body": {"inline_string": _compact(document)}},
-        "response_headers_to_add": [_JSON],
+        "direct_response": {"status": status, "body": {"inline_string": body}},
+        "response_headers_to_add": [header("content-type", "application/json")],
     }
-
-
-def _compact(document: Json) -> str:
-    """Return a document in the bytes of fleetctl's gateway."""
-    return json.dumps(document, separators=(",", ":"))
-
-
-_JSON: Final[Json] = {
-    "header": {"key": "content-type", "value": "application/json"},
-    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-}
 
 
 def local_replies() -> Json:
     """Return the bodies of the answers that Envoy's filters make."""
-    by_status: dict[int, Json] = {
-        401: _UNAUTHORIZED,
-        413: _TOO_LARGE,
-        429: _TOO_MANY,
-        431: _HEAD_TOO_LARGE,
-        502: _BROKEN,
-        503: _UNAVAILABLE,
-        504: _BROKEN,
-    }
-    return {"mappers": [_mapper(status, document) for status, document in by_status.items()]}
+    return {"mappers": list(starmap(_mapper, _BY_STATUS.items()))}
+
+
+_BY_STATUS: Final[Mapping[int, Json]] = {
+    401: _UNAUTHORIZED,
+    413: _TOO_LARGE,
+    429: _TOO_MANY,
+    431: _HEAD_TOO_LARGE,
+    502: _BROKEN,
+    503: _UNAVAILABLE,
+    504: _BROKEN,
+}
+_ADDED: Final = {
+    401: ("www-authenticate", "Bearer"),
+    429: ("retry-after", "1"),
+    503: ("retry-after", "2"),
+}
+"""Headers of answers, by status."""
 
 
 def _mapper(status: int, document: Json) -> Json:
@@ -89,12 +89,7 @@ def _mapper(status: int, document: Json) -> Json:
         "filter": {"status_code_filter": {"comparison": compared}},
         "body_format_override": {"json_format": document, "content_type": "application/json"},
     }
-    added = {
-        401: ("www-authenticate", "Bearer"),
-        429: ("retry-after", "1"),
-        503: ("retry-after", "2"),
-    }
-    if status in added:
-        name, value = added[status]
+    if status in _ADDED:
+        name, value = _ADDED[status]
         mapper["headers_to_add"] = [{"header": {"key": name, "value": value}}]
     return mapper

@@ -3,34 +3,10 @@
 from collections.abc import Sequence
 from typing import Final
 
-from plans.compile.envoy import refusals
-from plans.compile.envoy.endpoints import (
-    CHOICES,
-    ECHOED,
-    ENDPOINTS,
-    FOREIGN_TOOLS,
-    LOGPROBS,
-    READ,
-    STORED,
-    TOOLS,
-)
-from plans.compile.envoy.filters import (
-    AUTHENTICATION,
-    FORWARDING,
-    LIMITING,
-    LISTING,
-    LISTING_FILTER,
-    STICKY,
-    STREAMED,
-    engaged,
-)
+from plans.compile.envoy import endpoints, filters, messages, refusals
 from plans.compile.envoy.messages import (
-    ASKED,
-    CLIENT,
-    NAMESPACE,
-    VERSION,
-    VERSION_STATE,
     Json,
+    Routing,
     every,
     extension,
     header,
@@ -39,8 +15,7 @@ from plans.compile.envoy.messages import (
     is_other,
     typed,
 )
-from plans.compile.envoy.routing import Routing
-from plans.compile.envoy.splits import most_choices, rate_limits, routes_of_alias, up_to
+from plans.compile.envoy.splits import ANY_PATH, most_choices, rate_limits, routes_of_alias, up_to
 
 MODELS: Final = "/v1/models"
 _OFF: Final = typed("envoy.config.route.v3.FilterConfig", disabled=True)
@@ -63,7 +38,8 @@ def route_configuration(routing: Routing) -> Json:
         own.setdefault(route.client, []).append(alias)
     for client, aliases in own.items():
         answers |= _listing(client, aliases)
-    version = header(VERSION, f"%FILTER_STATE({VERSION_STATE}:PLAIN)%")
+    revision = {messages.NAMESPACE: {"revision": routing.revision}}
+    version = header(messages.VERSION, f"%FILTER_STATE({messages.VERSION_STATE}:PLAIN)%")
     return typed(
         "envoy.config.route.v3.RouteConfiguration",
         name="fleetctl",
@@ -73,7 +49,11 @@ def route_configuration(routing: Routing) -> Json:
             "x-session-id",
             "x-forwarded-proto",
             "x-envoy-external-address",
-            *_INTERNAL,
+            messages.CLIENT,
+            messages.ASKED,
+            *filters.STICKY,
+            filters.STREAMED,
+            *endpoints.READ,
         ],
         request_headers_to_add=[version],
         response_headers_to_add=[version],
@@ -81,7 +61,7 @@ def route_configuration(routing: Routing) -> Json:
             {
                 "name": "fleetctl",
                 "domains": ["*"],
-                "metadata": {"filter_metadata": {NAMESPACE: {"revision": routing.revision}}},
+                "metadata": {"filter_metadata": revision},
                 "matcher": _matcher(answers, most),
                 "retry_policy": _RETRIES,
                 "typed_per_filter_config": _for_all(routing),
@@ -99,10 +79,10 @@ def _for_all(routing: Routing) -> Json:
             for credential in routing.credentials
         ]
         kind = "envoy.extensions.filters.http.api_key_auth.v3.ApiKeyAuthPerRoute"
-        found[AUTHENTICATION] = typed(kind, credentials=keys, forwarding=FORWARDING)
+        found[filters.AUTHENTICATION] = typed(kind, credentials=keys, forwarding=filters.FORWARDING)
     allowed = rate_limits(routing.routes.values())
     if allowed is not None:
-        found[LIMITING] = allowed
+        found[filters.LIMITING] = allowed
     return found
 
 
@@ -120,7 +100,6 @@ _RETRIES: Final[Json] = {
 """Retries only where no server has worked on the request: not reached, or without the version."""
 
 
-_INTERNAL: Final = (CLIENT, ASKED, *STICKY, STREAMED, *READ)
 _FALSE: Final = "false"
 
 
@@ -132,26 +111,25 @@ def _matcher(answers: dict[str, list[Json]], most: int) -> Json:
     tree: Json = {"on_no_match": _routes(_elsewhere())}
     if answers:
         found = {name: _routes(routes) for name, routes in sorted(answers.items())}
-        named = header_input(ASKED)
+        named = header_input(messages.ASKED)
         tree["matcher_tree"] = {"input": named, "exact_match_map": {"map": found}}
     refused = [
-        (every(is_other(ECHOED, _FALSE), is_like(LOGPROBS)), refusals.ECHO),
-        *([(is_other(CHOICES, up_to(most)), refusals.CHOICES)] if most else []),
-        *((is_other(name, _FALSE), refusals.stored(field)) for field, name in STORED.items()),
-        (is_like(TOOLS, FOREIGN_TOOLS), refusals.TOOLS),
+        (every(is_other(endpoints.ECHOED, _FALSE), is_like(endpoints.LOGPROBS)), refusals.ECHO),
+        *([(is_other(endpoints.CHOICES, up_to(most)), refusals.CHOICES)] if most else []),
+        *(
+            (is_other(name, _FALSE), refusals.stored(field))
+            for field, name in endpoints.STORED.items()
+        ),
+        (is_like(endpoints.TOOLS, endpoints.FOREIGN_TOOLS), refusals.TOOLS),
     ]
-    return {
-        "matcher_list": {
-            "matchers": [
-                {
-                    "predicate": predicate,
-                    "on_match": _routes([{"match": {"prefix": "/"}, **refusals.answer(400, told)}]),
-                }
-                for predicate, told in refused
-            ]
-        },
-        "on_no_match": {"matcher": tree},
-    }
+    matchers = [
+        {
+            "predicate": predicate,
+            "on_match": _routes([{"match": ANY_PATH, **refusals.answer(400, refusal)}]),
+        }
+        for predicate, refusal in refused
+    ]
+    return {"matcher_list": {"matchers": matchers}, "on_no_match": {"matcher": tree}}
 
 
 def _routes(routes: list[Json]) -> Json:
@@ -169,47 +147,44 @@ def _elsewhere() -> list[Json]:
     post = [{"name": ":method", "string_match": {"exact": "POST"}}]
     get = [{"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}]
     models: Json = {"safe_regex": {"regex": f"{MODELS}(/[^/]*)?"}}
-    missing, wrong = (
-        refusals.answer(404, refusals.NO_SUCH_MODEL),
-        refusals.answer(405, refusals.WRONG_METHOD),
-    )
+    missing = refusals.answer(404, refusals.NO_SUCH_MODEL)
+    wrong = refusals.answer(405, refusals.WRONG_METHOD)
     healthy = refusals.answer(200, {"status": "ok"})
     asked = [
         [
             {
                 "match": {"safe_regex": {"regex": endpoint.path}, "headers": post},
                 **missing,
-                "typed_per_filter_config": engaged(endpoint),
+                "typed_per_filter_config": filters.engaged(endpoint),
             },
             {"match": {"safe_regex": {"regex": endpoint.path}}, **wrong},
         ]
-        for endpoint in ENDPOINTS
+        for endpoint in endpoints.ENDPOINTS
     ]
     return [
         *(route for routes in asked for route in routes),
         {
             "match": models | {"headers": get},
             **missing,
-            "typed_per_filter_config": {LISTING_FILTER: _ON},
+            "typed_per_filter_config": {filters.LISTING_FILTER: _ON},
         },
         {"match": models, **wrong},
         {
             "match": {"path": "/healthz", "headers": get},
             **healthy,
-            "typed_per_filter_config": {AUTHENTICATION: _OFF},
+            "typed_per_filter_config": {filters.AUTHENTICATION: _OFF},
         },
-        {"match": {"prefix": "/"}, **refusals.answer(404, refusals.NO_SUCH_PATH)},
+        {"match": ANY_PATH, **refusals.answer(404, refusals.NO_SUCH_PATH)},
     ]
 
 
 def _listing(client: str, own: Sequence[str]) -> dict[str, list[Json]]:
-    """Return the answers to a client that lists its models."""
     cards = {
         alias: {"id": alias, "object": "model", "created": 0, "owned_by": client} for alias in own
     }
     pages: dict[str, Json] = {f"{MODELS}/{alias}": card for alias, card in cards.items()}
     pages[MODELS] = {"object": "list", "data": list(cards.values())}
     return {
-        f"{LISTING}{client}{path}": [{"match": {"prefix": "/"}, **refusals.answer(200, page)}]
+        f"{filters.LISTING}{client}{path}": [{"match": ANY_PATH, **refusals.answer(200, page)}]
         for path, page in pages.items()
     }

@@ -5,31 +5,22 @@ from typing import Final
 
 from fleet.resources import Route, Share
 from fleet.traffic import Sticky, TrafficPolicy
-from plans.compile.envoy import refusals
+from plans.compile.envoy import messages, refusals
 from plans.compile.envoy.clusters import cluster_name, path_of
 from plans.compile.envoy.endpoints import CHOICES
 from plans.compile.envoy.filters import CHOOSING, STICKY
-from plans.compile.envoy.messages import (
-    CLIENT,
-    NAMESPACE,
-    VERSION_STATE,
-    Json,
-    seconds,
-    state,
-    typed,
-)
-from plans.compile.envoy.routing import Routing
+from plans.compile.envoy.messages import Json, Routing, seconds, state, typed
 
 _TOTAL_S: Final = 3600.0
 """Upper bound of a whole answer where the policy declares none. Unit: seconds."""
 _IDLE_S: Final = 600.0
-"""Upper bound of a server's silence while it generates, where the policy declares none. Unit:
+"""Upper bound of the silence of a generating server, where the policy declares none. Unit:
 seconds."""
 _MINUTE_S: Final = 60.0
 _NO_LIMIT: Final = 2**32 - 1
 """Tokens of the bucket for requests without a limit: the largest number that Envoy takes."""
 _ALWAYS: Final[Json] = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
-_ANY_PATH: Final[Json] = {"prefix": "/"}
+ANY_PATH: Final[Json] = {"prefix": "/"}
 """Match of a route that the lookup by client and alias has found already."""
 _FILTER_STATE: Final = "envoy.extensions.filters.http.set_filter_state.v3.Config"
 
@@ -37,16 +28,13 @@ _FILTER_STATE: Final = "envoy.extensions.filters.http.set_filter_state.v3.Config
 def routes_of_alias(routing: Routing, route: Route, most: int) -> list[Json]:
     """Return the routes of an alias.
 
-    Args:
-        routing: The revision to serve.
-        route: The alias.
-        most: Upper bound of answers to one request over all aliases; larger requests were
-            refused before.
+    `most` is the upper bound of answers to a request over all aliases; larger requests were refused
+    before.
 
     Raises:
         ConfigError: the alias's servers differ in scheme or path.
     """
-    split = {"match": _ANY_PATH, **_split(routing, route)}
+    split = {"match": ANY_PATH, **_split(routing, route)}
     allowed = most_choices(route)
     if allowed >= most:
         return [split]
@@ -56,11 +44,11 @@ def routes_of_alias(routing: Routing, route: Route, most: int) -> list[Json]:
         {"name": CHOICES, "present_match": True},
     ]
     refusal = refusals.answer(400, refusals.CHOICES)
-    return [{"match": _ANY_PATH | {"headers": above}, **refusal}, split]
+    return [{"match": ANY_PATH | {"headers": above}, **refusal}, split]
 
 
 def most_choices(route: Route) -> int:
-    """Return the upper bound of answers that one request to an alias may ask for."""
+    """Return the upper bound of answers to a request for an alias."""
     return _policy(route).choices
 
 
@@ -84,26 +72,32 @@ def _split(routing: Routing, route: Route) -> Json:
         "idle_timeout": seconds(timeouts.idle_s or _IDLE_S),
         "auto_host_rewrite": True,
     }
-    made: Json = {
+    split: Json = {
         "route": action,
-        "metadata": {"filter_metadata": {NAMESPACE: {"alias": route.alias}}},
+        "metadata": {"filter_metadata": {messages.NAMESPACE: {"alias": route.alias}}},
     }
     if len(taking) == 1:
-        action["cluster"] = _cluster(routing, taking[0])
-        made["typed_per_filter_config"] = _chosen(taking[0])
+        action["cluster"] = cluster_name(routing.reachable(taking[0].servers))
+        split["typed_per_filter_config"] = _chosen(taking[0])
     else:
         action["weighted_clusters"] = {"clusters": [_weighted(routing, share) for share in taking]}
-        policies = [
-            _hash_policy(name, f"{route.alias}/{route.salt}/") for name in _sticky_headers(route)
+        salt = f"{route.alias}/{route.salt}/".replace("\\", "\\\\")
+        salted = {"pattern": {"regex": "^"}, "substitution": salt}
+        policies = [  # the first header given counts
+            {"header": {"header_name": name, "regex_rewrite": salted}, "terminal": True}
+            for name in _sticky_headers(route)
         ]
         if policies:
             action["weighted_clusters"]["use_hash_policy"] = True
             action["hash_policy"] = policies
-    if descriptors := _descriptors(route):
+    if descriptors := [
+        {"actions": [{"generic_key": {"descriptor_key": key, "descriptor_value": value}}]}
+        for key, value, _ in _limits(route)
+    ]:
         action["rate_limits"] = descriptors
     if path:
         action["prefix_rewrite"] = f"{path}/"
-    return made
+    return split
 
 
 def _sticky_headers(route: Route) -> tuple[str, ...]:
@@ -114,24 +108,14 @@ def _sticky_headers(route: Route) -> tuple[str, ...]:
         case Sticky.USER:
             return STICKY[2:]
         case Sticky.KEY:
-            return (CLIENT,)
+            return (messages.CLIENT,)
         case Sticky.REQUEST:
             return ()
 
 
-def _hash_policy(name: str, salt: str) -> Json:
-    """Return the assignment by a header, salted with the rollout; the first header given counts."""
-    rewritten = {"pattern": {"regex": "^"}, "substitution": salt.replace("\\", "\\\\")}
-    return {"header": {"header_name": name, "regex_rewrite": rewritten}, "terminal": True}
-
-
-def _cluster(routing: Routing, share: Share) -> str:
-    return cluster_name(routing.reachable(share.servers))
-
-
 def _weighted(routing: Routing, share: Share) -> Json:
     return {
-        "name": _cluster(routing, share),
+        "name": cluster_name(routing.reachable(share.servers)),
         "weight": share.percent,
         "typed_per_filter_config": _chosen(share),
     }
@@ -139,7 +123,7 @@ def _weighted(routing: Routing, share: Share) -> Json:
 
 def _chosen(share: Share) -> Json:
     """Return the filter state that keeps the version for the body, the answer and the row."""
-    named = state(VERSION_STATE, share.adapter)
+    named = state(messages.VERSION_STATE, share.adapter)
     return {CHOOSING: typed(_FILTER_STATE, on_request_headers=[named])}
 
 
@@ -159,14 +143,6 @@ def rate_limits(routes: Iterable[Route]) -> Json | None:
             for (key, value), rate in sorted(limits.items())
         ],
     )
-
-
-def _descriptors(route: Route) -> list[Json]:
-    """Return the descriptors that count a request for an alias."""
-    return [
-        {"actions": [{"generic_key": {"descriptor_key": key, "descriptor_value": value}}]}
-        for key, value, _ in _limits(route)
-    ]
 
 
 def _limits(route: Route) -> Iterator[tuple[str, str, int]]:

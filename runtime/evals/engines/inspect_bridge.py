@@ -1,7 +1,7 @@
 """Run golden items through inspect-ai: `python inspect_bridge.py JOB`, in its environment.
 
 JOB is a JSON file: url, model, samples, temperature, seed, concurrency, timeout_s, log_dir and
-tasks, each with a `scorer` and `items` (id, messages, target, max_tokens). One log a task.
+tasks. A task has a `scorer`, `max_tokens` and `items` (id, messages, target), and makes a log.
 """
 
 import json
@@ -35,7 +35,7 @@ SCORERS = {
 
 
 def main(path: Path) -> None:
-    """Run every task; what went wrong stands in the logs, which the caller reads."""
+    """Run every task; failures stand in the logs, which the caller reads."""
     job = json.loads(path.read_text(encoding="utf-8"))
     model = get_model(
         f"openai-api/fleetctl/{job['model']}",
@@ -62,9 +62,7 @@ def main(path: Path) -> None:
 def _task(number: int, given: dict[str, Any], job: dict[str, Any]) -> Task:
     samples = [
         Sample(
-            input=[
-                ROLES[message["role"]](content=message["content"]) for message in item["messages"]
-            ],
+            input=[ROLES[text["role"]](content=text["content"]) for text in item["messages"]],
             target=item["target"],
             id=item["id"],
         )

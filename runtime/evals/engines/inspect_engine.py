@@ -1,8 +1,7 @@
-"""The engine `inspect`: inspect-ai asks and scores, in its own environment."""
+"""Runs the engine `inspect`: inspect-ai asks and scores, in its own environment."""
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,57 +16,40 @@ from fleet.evals import (
     inspect_samples,
     inspect_version,
 )
-from runtime.evals.context import EvalContext
+from runtime.evals.context import EngineAnswers, EngineJob
 from runtime.evals.engines.tool_process import interpreter, run_tool, tool_failed
-from runtime.evals.probe import PURPOSE_HEADER
-from runtime.evals.protocol import EngineAnswers, ReportProgress
+from runtime.evals.target import PURPOSE_HEADER
 
 BRIDGE = Path(__file__).with_name("inspect_bridge.py")
+ROLES = {"system", "user", "assistant"}
 SCORED = ("contains", "exact", "numeric")
 """Metrics that inspect-ai has too."""
-_INSTALL = "make engines"
+SPEC = ("samples", "temperature", "seed", "concurrency", "timeout_s")
+"""Settings that the bridge takes."""
 
 
-class InspectEngine:
-    """Keeps the contract of `runtime.evals.protocol.EvalEngine`."""
-
-    def __init__(self, context: EvalContext) -> None:
-        """Prepare; nothing is started."""
-        self._context = context
-
-    async def run(
-        self,
-        target: EvalTarget,
-        golden: GoldenSet,
-        spec: EvalSpec,
-        folder: Path,
-        report: ReportProgress,
-    ) -> EngineAnswers:
-        """Run the bridge, then believe its logs: their status, and each sample's score."""
-        python = interpreter(
-            "inspect-ai", ".venv-inspect", "FLEETCTL_INSPECT_PYTHON", self._context.root, _INSTALL
-        )
-        refuse_other_metrics("inspect", golden, SCORED)
-        total = len(golden.items) * spec.samples
-        report(0, total)
-        job = folder / "job.json"
-        job.write_text(json.dumps(_job(target, golden, spec, folder / "logs")), encoding="utf-8")
-        quiet = {"INSPECT_DISPLAY": "none", "INSPECT_LOG_LEVEL": "error"}
-        result = await run_tool([str(python), str(BRIDGE), str(job)], folder, quiet)
-        logs = sorted((folder / "logs").glob("*.json"))
-        if not logs:
-            raise tool_failed("inspect-ai", f"left no log (exit code {result.code})", result.errors)
-        samples: list[Sample] = []
-        version = "inspect-ai"
-        for log in logs:
-            try:
-                document = json.loads(log.read_bytes())
-                samples += inspect_samples(document)
-                version = inspect_version(document)
-            except ValueError as error:
-                raise tool_failed("inspect-ai", str(error), result.errors) from None
-        report(total, total)
-        return EngineAnswers(tuple(samples), version)
+async def run_inspect(job: EngineJob) -> EngineAnswers:
+    """Run the bridge, then believe its logs: their status, and every sample's score."""
+    python = interpreter("inspect-ai", job.context.root)
+    refuse_other_metrics("inspect", job.golden, SCORED)
+    job.report(0, job.total)
+    path, logs = job.folder / "job.json", job.folder / "logs"
+    path.write_text(json.dumps(_document(job.target, job.golden, job.spec, logs)), encoding="utf-8")
+    quiet = {"INSPECT_DISPLAY": "none", "INSPECT_LOG_LEVEL": "error"}
+    result = await run_tool([str(python), str(BRIDGE), str(path)], job.folder, quiet)
+    samples: list[Sample] = []
+    version = ""
+    for log in sorted(logs.glob("*.json")):
+        try:
+            document = json.loads(log.read_bytes())
+            samples += inspect_samples(document)
+            version = inspect_version(document)
+        except ValueError as error:
+            raise tool_failed("inspect-ai", str(error), result.errors) from None
+    if not version:
+        raise tool_failed("inspect-ai", f"left no log (exit code {result.code})", result.errors)
+    job.report(job.total, job.total)
+    return EngineAnswers(tuple(samples), version)
 
 
 def refuse_other_metrics(engine: str, golden: GoldenSet, scored: tuple[str, ...]) -> None:
@@ -84,43 +66,38 @@ def refuse_other_metrics(engine: str, golden: GoldenSet, scored: tuple[str, ...]
             why = f"is scored by `{metric}`, with options or not among {', '.join(scored)}"
         elif more:
             why = f"is scored on `{more[0]}` too"
-        elif item.prompt or any(
-            m["role"] not in {"system", "user", "assistant"} for m in item.messages
-        ):
+        elif item.prompt or {message["role"] for message in item.messages} - ROLES:
             why = "is not a conversation of system, user and assistant"
         if why:
-            raise EvalError(
-                problem(
-                    "FC4522",
-                    "The engine cannot score this item",
-                    f"`{item.id}` {why}, which `{engine}` does not do.",
-                    hint="Use `--engine native`, which scores everything a golden set may ask.",
-                )
-            )
+            raise cannot_score(f"`{item.id}` {why}, which `{engine}` does not do.")
 
 
-def _job(target: EvalTarget, golden: GoldenSet, spec: EvalSpec, logs: Path) -> dict[str, Any]:
+def cannot_score(detail: str) -> EvalError:
+    """Return the error of items that an engine cannot score."""
+    hint = "Use `--engine native`, which scores everything a golden set may ask."
+    return EvalError(problem("FC4522", "The engine cannot score this item", detail, hint=hint))
+
+
+def _document(target: EvalTarget, golden: GoldenSet, spec: EvalSpec, logs: Path) -> dict[str, Any]:
     grouped: dict[tuple[str, int], list[GoldenItem]] = defaultdict(list)
     for item in golden.items:
         grouped[item.checks[ACCURACY].metric, item.max_tokens].append(item)
-    key = target.headers.get("Authorization", "").removeprefix("Bearer ") or "none"
+    others = dict(target.headers)
+    key = others.pop("Authorization", "").removeprefix("Bearer ") or "none"
     return {
         "url": target.url,
         "model": target.model,
         "key": key,
-        "headers": {PURPOSE_HEADER: "eval", **_others(target.headers)},
-        "samples": spec.samples,
-        "temperature": spec.temperature,
-        "seed": spec.seed,
-        "concurrency": spec.concurrency,
-        "timeout_s": spec.timeout_s,
+        "headers": {PURPOSE_HEADER: "eval", **others},
+        **{name: getattr(spec, name) for name in SPEC},
         "log_dir": str(logs),
         "tasks": [
             {
                 "scorer": scorer,
                 "max_tokens": longest,
                 "items": [
-                    {"id": i.id, "messages": list(i.messages), "target": _target(i)} for i in items
+                    {"id": i.id, "messages": list(i.messages), "target": _expected(i)}
+                    for i in items
                 ],
             }
             for (scorer, longest), items in grouped.items()
@@ -128,11 +105,7 @@ def _job(target: EvalTarget, golden: GoldenSet, spec: EvalSpec, logs: Path) -> d
     }
 
 
-def _others(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in headers.items() if name != "Authorization"}
-
-
-def _target(item: GoldenItem) -> str | list[str]:
+def _expected(item: GoldenItem) -> str | list[str]:
     if isinstance(item.expected, list):
         return [str(text) for text in item.expected]
     return str(item.expected)

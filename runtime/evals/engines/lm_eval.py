@@ -1,4 +1,4 @@
-"""The engine `lm_eval`: lm-evaluation-harness asks and scores, in its own environment.
+"""Runs the engine `lm_eval`: lm-evaluation-harness asks and scores, in its own environment.
 
 Generation tasks only. Log likelihoods are never asked for: with LoRA they can kill a server.
 """
@@ -7,10 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fleet.errors import EvalError, problem
 from fleet.evals import EvalSpec, EvalTarget, GoldenSet, Sample, lm_eval_samples
-from runtime.evals.context import EvalContext
-from runtime.evals.engines.inspect_engine import refuse_other_metrics
+from runtime.evals.context import EngineAnswers, EngineJob
+from runtime.evals.engines.inspect_engine import cannot_score, refuse_other_metrics
 from runtime.evals.engines.tool_process import (
     ProcessResult,
     interpreter,
@@ -18,62 +17,38 @@ from runtime.evals.engines.tool_process import (
     run_tool,
     tool_failed,
 )
-from runtime.evals.protocol import EngineAnswers, ReportProgress
 
 TASK = "fleetctl_golden"
 GUARD = "= "
-"""Before each text: what reads its data set takes `2033-03-25` for a time, and says so."""
+"""Prefix of texts, without which the harness's reader takes `2033-03-25` for a time."""
 SCORED = ("exact",)
 """Metrics that lm-eval has too."""
-_INSTALL = "make engines"
 
 
-class LmEvalEngine:
-    """Keeps the contract of `runtime.evals.protocol.EvalEngine`."""
-
-    def __init__(self, context: EvalContext) -> None:
-        """Prepare; nothing is started."""
-        self._context = context
-
-    async def run(
-        self,
-        target: EvalTarget,
-        golden: GoldenSet,
-        spec: EvalSpec,
-        folder: Path,
-        report: ReportProgress,
-    ) -> EngineAnswers:
-        """Write a task, run the harness, then believe its file of samples."""
-        python = interpreter(
-            "lm-eval", ".venv-lmeval", "FLEETCTL_LMEVAL_PYTHON", self._context.root, _INSTALL
-        )
-        refuse_headers("lm_eval", target)
-        refuse_other_metrics("lm_eval", golden, SCORED)
-        _refuse_more(golden, spec)
-        report(0, len(golden.items))
-        _write_task(golden, spec, folder)
-        result = await run_tool(_command(python, target, spec, folder), folder, _offline(folder))
-        samples = _read(folder, result)
-        report(len(samples), len(golden.items))
-        return EngineAnswers(samples, _version(folder))
-
-
-def _refuse_more(golden: GoldenSet, spec: EvalSpec) -> None:
-    why = ""
+async def run_lm_eval(job: EngineJob) -> EngineAnswers:
+    """Write a task, run the harness, then believe its file of samples."""
+    target, golden, spec, folder = job.target, job.golden, job.spec, job.folder
+    python = interpreter("lm-eval", job.context.root)
+    refuse_headers("lm_eval", target)
+    refuse_other_metrics("lm_eval", golden, SCORED)
     if spec.samples > 1:
-        why = f"{spec.samples} answers to each item are asked for, and it gives one"
-    else:
-        talk = next((item for item in golden.items if len(item.messages) != 1), None)
-        why = f"`{talk.id}` has more than one message" if talk else ""
-    if why:
-        raise EvalError(
-            problem(
-                "FC4522",
-                "The engine cannot score this item",
-                f"`lm_eval`: {why}.",
-                hint="Use `--engine native`, which scores everything a golden set may ask.",
-            )
-        )
+        text = f"`lm_eval`: {spec.samples} answers to each item are asked for, and it gives one."
+        raise cannot_score(text)
+    for item in golden.items:
+        if len(item.messages) != 1:
+            raise cannot_score(f"`lm_eval`: `{item.id}` has more than one message.")
+    job.report(0, job.total)
+    _write_task(golden, spec, folder)
+    offline = {
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_OFFLINE": "1",
+        "HF_HOME": str(folder / "hf"),  # no cache of the user's
+        "OPENAI_API_KEY": "none",
+    }
+    result = await run_tool(_command(python, target, spec, folder), folder, offline)
+    samples = _read(folder, result)
+    job.report(len(samples), job.total)
+    return EngineAnswers(samples, _version(folder))
 
 
 def _write_task(golden: GoldenSet, spec: EvalSpec, folder: Path) -> None:
@@ -115,23 +90,13 @@ def _command(python: Path, target: EvalTarget, spec: EvalSpec, folder: Path) -> 
         "tokenizer_backend": "None",
         "timeout": int(spec.timeout_s),
     }
-    told = ",".join(f"{key}={value}" for key, value in arguments.items())
+    model_args = ",".join(f"{key}={value}" for key, value in arguments.items())
     return [
         str(python), "-m", "lm_eval", "run", "--model", "local-chat-completions",
-        "--model_args", told, "--tasks", TASK, "--include_path", str(folder / "tasks"),
+        "--model_args", model_args, "--tasks", TASK, "--include_path", str(folder / "tasks"),
         "--output_path", str(folder / "out"), "--log_samples", "--apply_chat_template",
         "--seed", str(spec.seed),
     ]  # fmt: skip
-
-
-def _offline(folder: Path) -> dict[str, str]:
-    """Let it fetch nothing, and keep its caches out of the user's."""
-    return {
-        "HF_HUB_OFFLINE": "1",
-        "HF_DATASETS_OFFLINE": "1",
-        "HF_HOME": str(folder / "hf"),
-        "OPENAI_API_KEY": "none",
-    }
 
 
 def _read(folder: Path, result: ProcessResult) -> tuple[Sample, ...]:
@@ -146,7 +111,6 @@ def _read(folder: Path, result: ProcessResult) -> tuple[Sample, ...]:
 
 def _version(folder: Path) -> str:
     for path in (folder / "out").rglob("results_*.json"):
-        found = json.loads(path.read_bytes()).get("lm_eval_version")
-        if found:
-            return f"lm-eval {found}"
+        if version := json.loads(path.read_bytes()).get("lm_eval_version"):
+            return f"lm-eval {version}"
     return "lm-eval"

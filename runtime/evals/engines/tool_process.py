@@ -1,4 +1,4 @@
-"""Programs of other environments: found, started, waited for, ended with this one."""
+"""Run programs of other environments; a program ends with this process."""
 
 import asyncio
 import os
@@ -12,8 +12,14 @@ from fleet.errors import EvalError, problem
 from fleet.evals import EvalTarget
 
 LONGEST_S = 6 * 3600.0
+"""Upper bound of the time of a program, in seconds."""
 _TAIL = 1500
 _REPOSITORY = Path(__file__).parents[3]
+_ENVIRONMENTS = {
+    "inspect-ai": (".venv-inspect", "FLEETCTL_INSPECT_PYTHON"),
+    "lm-eval": (".venv-lmeval", "FLEETCTL_LMEVAL_PYTHON"),
+}
+"""Folder of an engine's environment, and the variable that names another interpreter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,41 +32,33 @@ class ProcessResult:
     """The end of its standard error."""
 
 
-def interpreter(engine: str, folder: str, variable: str, root: Path, install: str) -> Path:
+def interpreter(engine: str, root: Path) -> Path:
     """Return the interpreter of an engine's own environment.
 
     Looked for in the environment variable, the project, the working folder, and beside the
     source of fleetctl, in this order.
 
     Raises:
-        EvalError: FC4520, no interpreter is there; the error says how to make one.
+        EvalError: FC4520, no interpreter is there; the error says how to make the environment.
     """
-    named = os.environ.get(variable)
-    places = [Path(named)] if named else []
-    if not named:
-        roots = (root, Path.cwd(), _REPOSITORY)
-        places = [base / folder / "bin" / "python" for base in roots]
+    folder, variable = _ENVIRONMENTS[engine]
+    roots = (root, Path.cwd(), _REPOSITORY)
+    places = [base / folder / "bin" / "python" for base in roots]
+    if named := os.environ.get(variable):
+        places = [Path(named)]
     for place in places:
         if place.is_file():
             return place.absolute()
-    raise EvalError(
-        problem(
-            "FC4520",
-            "The eval engine is not installed",
-            f"`{engine}` lives in an environment of its own, and `{places[0]}` is not there.",
-            hint=f"Make it, or name another interpreter with {variable}.",
-            command=install,
-        )
-    )
+    summary = "The eval engine is not installed"
+    detail = f"`{engine}` lives in an environment of its own, and `{places[0]}` is not there."
+    hint = f"Make it, or name another interpreter with {variable}."
+    raise EvalError(problem("FC4520", summary, detail, hint=hint, command="make engines"))
 
 
 async def run_tool(
-    command: Sequence[str],
-    cwd: Path,
-    variables: Mapping[str, str] | None = None,
-    timeout_s: float = LONGEST_S,
+    command: Sequence[str], cwd: Path, variables: Mapping[str, str] | None = None
 ) -> ProcessResult:
-    """Run a program to its end; the end of this process ends the program with all that it started.
+    """Run a program to its end; the end of this process ends the program and its children.
 
     Raises:
         EvalError: FC4521, the program cannot be started or does not end in time.
@@ -78,18 +76,16 @@ async def run_tool(
     except OSError as error:
         raise tool_failed(command[0], f"cannot be started: {error.strerror}") from None
     try:
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(LONGEST_S):
             output, errors = await process.communicate()
     except TimeoutError:
-        raise tool_failed(command[0], f"has not ended after {timeout_s:g} s") from None
+        raise tool_failed(command[0], f"has not ended after {LONGEST_S:g} s") from None
     finally:
         if process.returncode is None:
             os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
-    code = process.returncode or 0
-    return ProcessResult(
-        code, output.decode(errors="replace"), errors.decode(errors="replace")[-_TAIL:]
-    )
+    tail = errors.decode(errors="replace")[-_TAIL:]
+    return ProcessResult(process.returncode or 0, output.decode(errors="replace"), tail)
 
 
 def refuse_headers(engine: str, target: EvalTarget) -> None:
@@ -99,25 +95,15 @@ def refuse_headers(engine: str, target: EvalTarget) -> None:
         EvalError: FC4535.
     """
     if target.headers:
-        raise EvalError(
-            problem(
-                "FC4535",
-                "The engine cannot ask there",
-                f"`{target.url}` wants {', '.join(sorted(target.headers))}, which `{engine}` does "
-                "not send.",
-                hint="Use `--engine native`, or ask the server itself: `--through server`.",
-            )
-        )
+        headers = ", ".join(sorted(target.headers))
+        detail = f"`{target.url}` wants {headers}, which `{engine}` does not send."
+        hint = "Use `--engine native`, or ask the server itself: `--through server`."
+        raise EvalError(problem("FC4535", "The engine cannot ask there", detail, hint=hint))
 
 
 def tool_failed(program: str, why: str, tail: str = "") -> EvalError:
     """Return the error of a program that left no usable result."""
     last = "\n".join(tail.strip().splitlines()[-12:])
-    return EvalError(
-        problem(
-            "FC4521",
-            "The eval program gave no result",
-            f"`{Path(program).name}` {why}." + (f" It said at last:\n{last}" if last else ""),
-            hint="Nothing was judged. Run the program by hand to see what it lacks.",
-        )
-    )
+    detail = f"`{Path(program).name}` {why}." + (f" It said at last:\n{last}" if last else "")
+    hint = "Nothing was judged. Run the program by hand to see what it lacks."
+    return EvalError(problem("FC4521", "The eval program gave no result", detail, hint=hint))

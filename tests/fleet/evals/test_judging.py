@@ -7,9 +7,9 @@ import pytest
 
 from fleet.errors import ConfigError
 from fleet.evals.judging import agreement, in_pairs, objection, read_labels
-from fleet.evals.run import JudgeSettings
 from fleet.history.entry import Entry
 from fleet.history.events import event_of
+from fleet.spec import JudgeSpec
 
 YES, NO, NEITHER = True, False, None
 
@@ -64,7 +64,7 @@ def compared(client: str = "acme", model: str = "critic", why: str = "") -> Entr
 def test_the_last_comparison_of_this_judge_for_this_client_counts(
     entries: list[Entry], says: str
 ) -> None:
-    found = objection(entries, JudgeSettings("http://j", "critic"), "acme")
+    found = objection(entries, JudgeSpec("http://j", "critic", ""), "acme")
     assert says in found
     assert bool(found) is bool(says)
 

@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.evals.answer import Answer
-from fleet.evals.golden_item import golden_item
+from fleet.evals.golden_item import METRICS, golden_item
 from fleet.evals.golden_set import read_golden_set, with_format
-from fleet.evals.metrics import METRICS
+from fleet.evals.metrics import Answer
 from fleet.response_format import FormatKind, ResponseFormat
 from tests.drawn import drawn, examples
 

@@ -1,6 +1,6 @@
 """Drift rules: at their edges, and over simulated years.
 
-`python -m tests.fleet.evals.test_quality_drift` prints the table that the README quotes.
+`python -m tests.fleet.evals.test_quality_drift` prints the table that `docs/evals.md` quotes.
 """
 
 from collections.abc import Sequence

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from fleet.evals.run import EvalRun, EvalSpec, JudgeSettings, Sample
-from fleet.evals.run_file import lines_of, run_of
+from fleet.evals.run import EvalRun, EvalSpec, Sample, lines_of, run_of
 from fleet.evals.summary import (
     changed_answers,
     macro_f1,
@@ -15,6 +14,7 @@ from fleet.evals.summary import (
     paired_scores,
     summarize,
 )
+from fleet.spec import JudgeSpec
 
 NOON = datetime(2026, 11, 2, 12, tzinfo=UTC)
 
@@ -98,7 +98,7 @@ def test_a_run_reads_back_from_its_lines() -> None:
         Sample("i1", 3, "ü\n", {"grounded": 0.5}, "n", "l", "k", "length", 4, 0.1, "m", "e", True),
         Sample("i2", error="gone"),
         must_pass=("i1",),
-        spec=EvalSpec(judge=JudgeSettings("http://j", "m", "env:K"), command=("a", "{url}")),
+        spec=EvalSpec(judge=JudgeSpec("http://j", "m", "env:K"), command=("a", "{url}")),
     )  # fmt: skip
     assert run_of(list(lines_of(made))) == made
     with pytest.raises(ValueError, match="head of an evaluation"):

@@ -8,8 +8,9 @@ import pytest
 
 from fleet.errors import ConfigError, EvalError
 from fleet.evals.judging import read_labels
-from fleet.evals.run import EvalRun, EvalSpec, JudgeSettings
+from fleet.evals.run import EvalRun, EvalSpec
 from fleet.evals.summary import paired_scores
+from fleet.spec import JudgeSpec
 from runtime.evals.evaluate import evaluate, evaluate_pair
 from runtime.evals.judge import judge_labels
 from tests.runtime.evals.scripted import CANARY, STABLE, Peer, eval_context, golden, peer, target
@@ -31,7 +32,7 @@ def better(_: str, question: str, __: int) -> str:
 
 
 def pair(server: Peer, court: Peer, folder: Path) -> tuple[EvalRun, EvalRun]:
-    spec = EvalSpec(judge=JudgeSettings(court.url, "critic"))
+    spec = EvalSpec(judge=JudgeSpec(court.url, "critic", ""))
     both = target(server), target(server, CANARY)
     return asyncio.run(evaluate_pair(*both, golden(*PAIRS), spec, eval_context(folder)))
 
@@ -94,5 +95,5 @@ def test_labels_of_pairs_are_compared_in_both_orders(tmp_path: Path) -> None:
     line = b'{"id": "%s", "input": "q", "answer": "good", "other": "poor", "label": "yes"}\n'
     labels = read_labels(line % b"a" + (line % b"b").replace(b"good", b"so"), "l.jsonl")
     with peer(better) as court:
-        spec = EvalSpec(judge=JudgeSettings(court.url, "critic"))
+        spec = EvalSpec(judge=JudgeSpec(court.url, "critic", ""))
         assert asyncio.run(judge_labels(labels, spec, eval_context(tmp_path))) == [True, None]

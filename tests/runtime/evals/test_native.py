@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from fleet.errors import EvalError, FleetError
-from fleet.evals.run import EvalRun, EvalSpec, JudgeSettings
+from fleet.evals.run import EvalRun, EvalSpec
 from fleet.evals.summary import must_pass_failed, paired_scores, run_faults, summarize
+from fleet.spec import JudgeSpec
 from runtime.evals.evaluate import evaluate, evaluate_pair
 from tests.runtime.evals.scripted import (
     CANARY,
@@ -202,7 +203,7 @@ def test_a_judge_says_yes_or_no_and_anything_else_is_no_score(
     verdict: str, accuracy: float | None, missing: int, tmp_path: Path
 ) -> None:
     with peer(lambda *_: "in 4 days") as server, peer(lambda *_: verdict) as court:
-        spec = EvalSpec(judge=JudgeSettings(court.url, "critic", "env:JUDGE"))
+        spec = EvalSpec(judge=JudgeSpec(court.url, "critic", "env:JUDGE"))
         run = ask(server, tmp_path, golden(JUDGED), spec)
     found = summarize(run)
     assert (found["accuracy"], found["missing"]) == (accuracy, missing)
@@ -219,11 +220,11 @@ def test_without_a_judge_that_answers_nothing_is_scored(tmp_path: Path) -> None:
     with peer(right) as server:
         with peer(right) as gone:
             pass
-        spec = EvalSpec(judge=JudgeSettings(gone.url, "critic"))
+        spec = EvalSpec(judge=JudgeSpec(gone.url, "critic", ""))
         assert code(lambda: ask(server, tmp_path, golden(JUDGED), spec))[0] == "FC4510"
         with peer(lambda *_: "YES") as court:
             court.answers_as = "another"
-            spec = EvalSpec(judge=JudgeSettings(court.url, "critic"))
+            spec = EvalSpec(judge=JudgeSpec(court.url, "critic", ""))
             found = code(lambda: ask(server, tmp_path, golden(JUDGED), spec))
         assert found == ("FC4510", f"`critic` at {court.url}: `another` answered in its place.")
         assert code(lambda: ask(server, tmp_path, golden(JUDGED)))[0] == "FC4511"

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from fleet.resources import State
 from fleet.rollouts.trials import GateTrial
-from runtime.evals.context import EvalContext
-from runtime.evals.protocol import ReportProgress, report_nothing
+from runtime.evals.context import EvalContext, ReportProgress, report_nothing
 from runtime.gates.tick import Evaluations, TickContext, tick_context
 from tests.fleet.rollouts.test_trials import declared, live
 from tests.runtime.gates.test_evidence import golden_set, office

@@ -116,7 +116,7 @@ def test_a_version_that_is_not_loaded_or_unreachable_is_inconclusive(tmp_path: P
     async def scenario() -> None:
         async with replica(OLD) as ours:
             (absent,) = (await judged(tmp_path, ours.url)).judged
-            assert "Nobody answers under this name" in absent.problem
+            assert "No server answers under this name" in absent.problem
             (nowhere,) = (await judged(tmp_path, ours.url, trial(0))).judged
             assert "The version is not loaded" in nowhere.problem
         (down,) = (await judged(tmp_path, "http://127.0.0.1:9")).judged

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from fleet.errors import ConfigError
 from fleet.resources import Route, Share
+from plans.compile.envoy import Credential, RoutePlace, Routing
 from plans.compile.envoy import files as files_of_envoy
 from plans.compile.envoy import whole as whole_of_envoy
 from plans.compile.envoy.bootstrap import CLUSTERS_FILE, ROUTES_FILE
 from plans.compile.envoy.endpoints import KEPT, others
-from plans.compile.envoy.routing import Credential, RoutePlace, Routing
 from tests.runtime.gateway.envoy_stage import PROGRAM, needs_envoy
 
 OLD, NEW = "acme-support-tiny-v2.1.0", "acme-support-tiny-v2.2.0"
