@@ -17,16 +17,20 @@ from fleet.encoding import KINDS, SPARSE, VERBS
 from fleet.plan import PlanNote
 from fleet.resources import Resource
 
-Reader = Callable[[Any, bool], Any]
-"""From a JSON value, and whether unknown fields are ignored, to a value of the fleet."""
+Reader = Callable[[Any], Any]
+"""Function from a JSON value to a value of the fleet."""
 
 Decoded = TypeVar("Decoded")
-_TAGGED = {made: tag for table in (KINDS, VERBS) for tag, made in table.items()}
+_TAGGED = {kind: tag for table in (KINDS, VERBS) for tag, kind in table.items()}
 _WRITTEN = {
     kind: {field.name for field in fields(kind)} - {*SPARSE.get(kind, ())}
     for kind in KINDS.values()
 }
 """Fields that every release has written of a resource, whether or not they have their default."""
+_WRITES = {"start": "server", "load": "adapter", "set_route": "route", "set_key": "key"}
+"""Field of an operation with the resource that the operation writes, by verb."""
+_SCALARS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+"""Names of the scalar types in errors."""
 
 
 class MalformedError(ValueError):
@@ -41,11 +45,11 @@ class _UnfitError(Exception):
         self.path: list[str] = []
 
 
-def decode(wanted: type[Decoded], value: Any, where: str, *, lenient: bool = False) -> Decoded:
-    """Decode a value of plain JSON as a `wanted`.
+def decode(target: type[Decoded], value: Any, where: str, *, lenient: bool = False) -> Decoded:
+    """Decode a value of plain JSON as a `target`.
 
     Args:
-        wanted: A dataclass of the fleet, or the type of a field of such a dataclass.
+        target: A dataclass of the fleet, or the type of a field of such a dataclass.
         value: What `json.loads` returned.
         where: Path of the value in its file, for errors.
         lenient: Ignore unknown fields, as a reader of a later minor version must.
@@ -54,172 +58,149 @@ def decode(wanted: type[Decoded], value: Any, where: str, *, lenient: bool = Fal
         MalformedError: a field is missing, unknown or of another type.
     """
     try:
-        return cast("Decoded", _reader(cast("Hashable", wanted))(value, lenient))
+        return cast("Decoded", _reader(cast("Hashable", target), lenient=lenient)(value))
     except _UnfitError as error:
         raise MalformedError(f"{where}{''.join(reversed(error.path))}: {error}") from None
 
 
 @cache
-def _reader(hint: Any) -> Reader:  # noqa: PLR0911 (one line for each form of type)
+def _reader(hint: Any, *, lenient: bool) -> Reader:  # noqa: PLR0911 (a line per form of type)
+    arguments = get_args(hint)
     if hint in (Mapping[str, Any], datetime):
         return _date if hint is datetime else _document
     if isinstance(hint, NewType):
-        return _reader(hint.__supertype__)
+        return _reader(hint.__supertype__, lenient=lenient)
     if get_origin(hint) in (Union, UnionType):
-        return _union(get_args(hint))
+        return _union(arguments, lenient=lenient)
     if get_origin(hint) is tuple:
-        return _tuple(get_args(hint))
+        return _tuple(arguments, lenient=lenient)
     if get_origin(hint) is Mapping:
-        return _mapping(_reader(get_args(hint)[1]))
+        return _mapping(_reader(arguments[1], lenient=lenient))
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return _enumeration(hint)
     if hint is PlanNote:
-        return _note
-    if is_dataclass(hint):
-        return _record(cast("type", hint))
-    return _scalar(hint)
+        return lambda value: PlanNote.of(_scalar(str)(value))
+    return _record(hint, lenient=lenient) if is_dataclass(hint) else _scalar(hint)
 
 
-def _note(value: Any, lenient: bool) -> PlanNote:  # noqa: FBT001 (a Reader)
-    return PlanNote.of(_scalar(str)(value, lenient))
+def _scalar(target: Any) -> Reader:
+    accepted = (int, float) if target is float else target
 
-
-def _scalar(wanted: Any) -> Reader:
-    accepted = (int, float) if wanted is float else wanted
-
-    def read(value: Any, _lenient: bool) -> Any:  # noqa: FBT001 (a Reader)
-        if type(value) is wanted:
+    def read(value: Any) -> Any:
+        if type(value) is target:
             return value
-        if isinstance(value, bool) != (wanted is bool) or not isinstance(value, accepted):
-            raise _UnfitError(f"expected {_called(wanted)}, found {value!r:.60}")
+        if isinstance(value, bool) != (target is bool) or not isinstance(value, accepted):
+            raise _UnfitError(f"expected {_SCALARS.get(target, 'null')}, found {value!r:.60}")
         return value
 
     return read
 
 
-def _document(value: Any, _lenient: bool) -> Any:  # noqa: FBT001 (a Reader)
+def _document(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _UnfitError(f"expected an object, found {value!r:.60}")
     return value
 
 
-def _date(value: Any, _lenient: bool) -> datetime:  # noqa: FBT001 (a Reader)
+def _date(value: Any) -> datetime:
     try:
         return datetime.fromisoformat(value)
     except (TypeError, ValueError):
         raise _UnfitError(f"expected a time, found {value!r:.60}") from None
 
 
-def _called(wanted: Any) -> str:
-    return {str: "text", int: "a whole number", float: "a number", bool: "true or false"}.get(
-        wanted, "null"
-    )
-
-
-def _enumeration(wanted: type[StrEnum]) -> Reader:
-    def read(value: Any, _lenient: bool) -> StrEnum:  # noqa: FBT001 (a Reader)
+def _enumeration(target: type[StrEnum]) -> Reader:
+    def read(value: Any) -> StrEnum:
         try:
-            return wanted(value)
+            return target(value)
         except ValueError:
-            raise _UnfitError(f"expected one of {', '.join(wanted)}, found {value!r:.60}") from None
+            raise _UnfitError(f"expected one of {', '.join(target)}, found {value!r:.60}") from None
 
     return read
 
 
-def _tuple(arguments: tuple[Any, ...]) -> Reader:
+def _tuple(arguments: tuple[Any, ...], *, lenient: bool) -> Reader:
     endless = len(arguments) == 2 and arguments[1] is Ellipsis  # noqa: PLR2004 (X, ...)
-    readers = [_reader(hint) for hint in arguments if hint is not Ellipsis]
+    readers = [_reader(hint, lenient=lenient) for hint in arguments if hint is not Ellipsis]
 
-    def read(value: Any, lenient: bool) -> tuple[Any, ...]:  # noqa: FBT001 (a Reader)
+    def read(value: Any) -> tuple[Any, ...]:
         if not isinstance(value, list):
             raise _UnfitError(f"expected a list, found {value!r:.60}")
         if not endless and len(value) != len(readers):
             raise _UnfitError(f"expected {len(readers)} items, found {len(value)}")
-        found: list[Any] = []
+        items: list[Any] = []
         try:
             for reader, item in zip(cycle(readers), value, strict=False):
-                found.append(reader(item, lenient))
+                items.append(reader(item))
         except _UnfitError as error:
-            error.path.append(f"[{len(found)}]")
+            error.path.append(f"[{len(items)}]")
             raise
-        return tuple(found)
+        return tuple(items)
 
     return read
 
 
 def _mapping(reader: Reader) -> Reader:
-    def read(value: Any, lenient: bool) -> dict[str, Any]:  # noqa: FBT001 (a Reader)
-        if not isinstance(value, dict):
-            raise _UnfitError(f"expected an object, found {value!r:.60}")
-        return _fields([(key, reader) for key in sorted(value)], value, lenient=lenient)
+    def read(value: Any) -> dict[str, Any]:
+        return _fields([(key, reader) for key in sorted(_document(value))], value)
 
     return read
 
 
-def _fields(
-    readers: Iterable[tuple[str, Reader]], document: dict[str, Any], *, lenient: bool
-) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _fields(readers: Iterable[tuple[str, Reader]], document: dict[str, Any]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
     name = ""
     try:
         for name, reader in readers:
             if name in document:
-                found[name] = reader(document[name], lenient)
+                values[name] = reader(document[name])
     except _UnfitError as error:
         error.path.append(f".{name}")
         raise
-    return found
+    return values
 
 
-def _union(arguments: tuple[Any, ...]) -> Reader:
-    optional = NoneType in arguments
+def _union(arguments: tuple[Any, ...], *, lenient: bool) -> Reader:
     members = [hint for hint in arguments if hint is not NoneType]
-    if len(members) == 1:
-        choose: Reader = _reader(members[0])
-    else:
-        choose = _tagged({_TAGGED[member]: _record(member) for member in members})
+    only = _reader(members[0], lenient=lenient) if len(members) == 1 else None
+    readers = {} if only else {_TAGGED[kind]: _reader(kind, lenient=lenient) for kind in members}
 
-    def read(value: Any, lenient: bool) -> Any:  # noqa: FBT001 (a Reader)
-        return None if optional and value is None else choose(value, lenient)
-
-    return read
-
-
-def _tagged(readers: Mapping[str, Reader]) -> Reader:
-    def read(value: Any, lenient: bool) -> Any:  # noqa: FBT001 (a Reader)
+    def read(value: Any) -> Any:
+        if value is None and NoneType in arguments:
+            return None
+        if only is not None:
+            return only(value)
         tag = (value.get("kind") or value.get("verb")) if isinstance(value, dict) else None
         if not isinstance(tag, str) or tag not in readers:
-            raise _UnfitError(
-                f"expected `kind` or `verb` to be one of {', '.join(sorted(readers))}"
-            )
-        return readers[tag](value, lenient)
+            tags = ", ".join(sorted(readers))
+            raise _UnfitError(f"expected `kind` or `verb` to be one of {tags}")
+        return readers[tag](value)
 
     return read
 
 
-@cache
-def _record(wanted: type) -> Reader:
-    hints = get_type_hints(wanted)
-    readers = [(field.name, _reader(hints[field.name])) for field in fields(wanted)]
+def _record(target: Any, *, lenient: bool) -> Reader:
+    hints = get_type_hints(target)
+    readers = [
+        (field.name, _reader(hints[field.name], lenient=lenient)) for field in fields(target)
+    ]
     needed = {
         field.name
-        for field in fields(wanted)
+        for field in fields(target)
         if field.default is MISSING and field.default_factory is MISSING
     }
-    tag = _TAGGED.get(wanted)
-    label = "kind" if wanted in KINDS.values() else "verb" if tag else ""
+    tag = _TAGGED.get(target)
+    label = "kind" if target in KINDS.values() else "verb" if tag else ""
     allowed = {name for name, _ in readers} | ({label} - {""})
 
-    def read(value: Any, lenient: bool) -> Any:  # noqa: FBT001 (a Reader)
-        if not isinstance(value, dict):
-            raise _UnfitError(f"expected an object, found {value!r:.60}")
-        if not needed <= value.keys():
+    def read(value: Any) -> Any:
+        if not needed <= _document(value).keys():
             raise _UnfitError(f"`{min(needed - value.keys())}` is missing")
         if not lenient and not value.keys() <= allowed:
             raise _UnfitError(f"unknown field `{min(value.keys() - allowed)}`")
         if label and value.get(label, tag) != tag:
             raise _UnfitError(f"expected a resource or operation of kind `{tag}`")
-        return wanted(**_fields(readers, value, lenient=lenient))
+        return target(**_fields(readers, value))
 
     return read
 
@@ -244,16 +225,7 @@ def operation_result(operation: Mapping[str, Any]) -> tuple[bool, Resource | Non
 
     None is a resource that is gone. Draining and smoke tests change nothing.
     """
-    match operation.get("verb"):
-        case "start":
-            return True, resource_of_plain(operation["server"])
-        case "load":
-            return True, resource_of_plain(operation["adapter"])
-        case "set_route":
-            return True, resource_of_plain(operation["route"])
-        case "set_key":
-            return True, resource_of_plain(operation["key"])
-        case "stop" | "unload" | "delete_route" | "delete_key":
-            return True, None
-        case _:
-            return False, None
+    verb = operation.get("verb", "")
+    if field := _WRITES.get(verb):
+        return True, resource_of_plain(operation[field])
+    return verb in {"stop", "unload", "delete_route", "delete_key"}, None

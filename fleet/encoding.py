@@ -69,16 +69,16 @@ out, so that the same fleet in another order has the same plan."""
 SPARSE: Mapping[type, tuple[str, ...]] = MappingProxyType(
     {
         Route: ("policy",),
-        TrafficPolicy: tuple(known.name for known in fields(TrafficPolicy)),
-        TimeoutPolicy: tuple(known.name for known in fields(TimeoutPolicy)),
-        LimitPolicy: tuple(known.name for known in fields(LimitPolicy)),
+        TrafficPolicy: tuple(field.name for field in fields(TrafficPolicy)),
+        TimeoutPolicy: tuple(field.name for field in fields(TimeoutPolicy)),
+        LimitPolicy: tuple(field.name for field in fields(LimitPolicy)),
     }
 )
 """Fields of these types that are left out where they have their default; see `optional`."""
 
 _TAGS = {
-    **{made: ("kind", tag) for tag, made in KINDS.items()},
-    **{made: ("verb", tag) for tag, made in VERBS.items()},
+    **{kind: ("kind", tag) for tag, kind in KINDS.items()},
+    **{kind: ("verb", tag) for tag, kind in VERBS.items()},
 }
 
 _OPTIONAL = "optional"
@@ -86,7 +86,7 @@ _AS_IS = frozenset({type(None), bool, int, float, str})
 
 
 def optional(default: Any = None) -> Any:
-    """Return a dataclass field that is left out of the plain form where it has its default."""
+    """Return a dataclass field that the plain form leaves out where the value is the default."""
     return field(default=default, metadata={_OPTIONAL: True})
 
 
@@ -112,21 +112,21 @@ def plain(value: Any) -> Any:
 
 
 @cache
-def _encoder(made: Any) -> Callable[[Any], str | dict[str, Any]]:
-    if made is PlanNote:
+def _encoder(kind: Any) -> Callable[[Any], str | dict[str, Any]]:
+    if kind is PlanNote:
         return str
-    if made is datetime:
+    if kind is datetime:
         return datetime.isoformat
-    if not is_dataclass(made):
-        raise TypeError(f"a plan cannot hold a {made.__name__}")
-    left_out = SPARSE.get(cast("type", made), ())
+    if not is_dataclass(kind):
+        raise TypeError(f"a plan cannot hold a {kind.__name__}")
+    left_out = SPARSE.get(cast("type", kind), ())
     sparse = tuple(
-        (known.name, known.default)
-        for known in fields(made)
-        if known.name in left_out or _OPTIONAL in known.metadata
+        (field.name, field.default)
+        for field in fields(kind)
+        if field.name in left_out or _OPTIONAL in field.metadata
     )
-    names = tuple(known.name for known in fields(made) if (known.name, known.default) not in sparse)
-    tag = _TAGS.get(cast("type", made))
+    names = tuple(field.name for field in fields(kind) if (field.name, field.default) not in sparse)
+    tag = _TAGS.get(cast("type", kind))
 
     def encode(value: Any) -> dict[str, Any]:
         document = {name: plain(getattr(value, name)) for name in names}

@@ -19,7 +19,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """A problem, as users read it.
+    """A problem as shown to users.
 
     `summary` is the same for all problems of a code; `detail` tells of this case; `hint` is a
     remedy in words, `command` a remedy to paste.

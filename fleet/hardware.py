@@ -1,4 +1,4 @@
-"""Describes what serves: hosts, devices, attached servers, bases, known GPUs, measured profiles."""
+"""Describes hosts, devices, attached servers, bases, known GPUs and measured profiles."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,7 +29,6 @@ class BaseSpec:
 
     name: str
     model: str
-    """Path as its servers see it."""
     dtype: str
     max_model_len: int | None
     kv_cache_bytes: int | None
@@ -41,28 +40,24 @@ class BaseSpec:
     shape: BaseShape | None
     """None when neither the library nor the lock holds its config.json."""
     tensor_parallel: int | None = None
-    """Devices of each server; None: the fewest that hold it."""
+    """Devices per server; None: the fewest that hold the base."""
     max_in_flight: int | None = None
-    """Requests that a gateway keeps at work on each server."""
     reserves: tuple[tuple[str, int, str, int], ...] = ()
-    """Kind of device, devices per server, version of vLLM, and bytes per device that were
-    measured to go to what is neither weights nor slots nor KV cache."""
+    """Kind of device, devices per server, version of vLLM, and the measured reserve: bytes per
+    device that are neither weights nor slots nor KV cache."""
 
     def reserve(self, kind: str, devices: int, vllm: str = "") -> tuple[int, str] | None:
-        """Return the largest reserve that was measured of such servers, and with which vLLM.
+        """Return the largest measured reserve of such servers, and its version of vLLM.
 
-        Of the same minor release, where that is known. None: never measured.
+        Of the same minor release, where `vllm` is given. None: never measured.
         """
         found = (
-            (each, measured)
-            for *of, measured, each in self.reserves
-            if of == [kind, devices] and (not vllm or _minor(vllm) == _minor(measured))
+            (reserve, measured)
+            for *server, measured, reserve in self.reserves
+            if server == [kind, devices]
+            and (not vllm or vllm.split(".")[:2] == measured.split(".")[:2])
         )
         return max(found, default=None)
-
-
-def _minor(vllm: str) -> list[str]:
-    return vllm.split(".")[:2]
 
 
 GIB = 1 << 30
@@ -70,50 +65,47 @@ GIB = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """The constants of the throughput law of one base on one kind of device.
+    """The constants of the throughput law of a base on a kind of device.
 
-    A step that decodes one token for each of `batch` requests takes `step_s + request_s * batch`
-    where all ask the base, and with `active` different adapters among them
+    A step that decodes a token for `batch` requests takes `step_s + request_s * batch`
+    where all ask the base, and with `active` different adapters in the batch
     `(lora_factor * step_s + lora_request_s * batch) * (1 + spread * (active - 1))`.
     """
 
     step_s: float
     """Seconds of an empty step: reading all weights once, launching kernels."""
     request_s: float
-    """Seconds that each request of the batch adds: reading its KV cache."""
+    """Seconds that a request of the batch adds: reading its KV cache."""
     lora_factor: float
-    """What any LoRA at all multiplies an empty step by, 1 or more."""
+    """Factor of any LoRA at all on an empty step, 1 or more."""
     spread: float
-    """What each further adapter of the batch adds, as a part of the step."""
+    """Increase of the step by a further adapter in the batch, as a part of the step."""
     prompt_weight: float
     """Cost of a prompt token in decoded tokens."""
     lora_request_s: float | None = None
-    """Seconds that each request adds once adapters are asked; None: `lora_factor * request_s`.
+    """Seconds that a request adds where adapters are asked; None: `lora_factor * request_s`.
 
     On a processor LoRA costs by the request, on a card mostly by the step.
     """
 
     @property
     def adapted(self) -> tuple[float, float]:
-        """Seconds of an empty step, and those that each request adds, with one adapter active."""
+        """Seconds of an empty step, and those that a request adds, with a single active adapter."""
         request = self.lora_request_s
-        return (
-            self.lora_factor * self.step_s,
-            self.lora_factor * self.request_s if request is None else request,
-        )
+        if request is None:
+            request = self.lora_factor * self.request_s
+        return self.lora_factor * self.step_s, request
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A measurement of one server, as `fleetctl calibrate` writes it."""
+    """A measurement of a server, as `fleetctl calibrate` writes profiles."""
 
     base: str
     kind: str
-    """The device's kind, such as `h100_80g`."""
     tensor_parallel: int
     max_lora_rank: int
     vllm: str
-    """The engine's version, such as `0.32.0`."""
     dtype: str
     speed: Speed
     residual: float
@@ -124,14 +116,14 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """What the maker says of one kind of device. Peak figures; nobody reaches them."""
+    """The maker's data sheet of a kind of device: peak figures, never reached."""
 
     bandwidth: float
     """Bytes per second between the device and its memory."""
     flops: float
     """Dense 16 bit multiply-and-adds per second, counted as two operations."""
     memory_bytes: int
-    """Memory by name; what the driver reports is up to 1 % less."""
+    """Memory by name; the driver reports up to 1 % less."""
 
 
 SHEETS: Mapping[str, Sheet] = MappingProxyType(
@@ -152,7 +144,7 @@ SHEETS: Mapping[str, Sheet] = MappingProxyType(
         "cpu": Sheet(20e9, 0.1e12, 0),
     }
 )
-"""The kinds of device that fleetctl knows; others are planned without a limit of throughput.
+"""Data sheets of the known kinds of device; others are planned without a limit of throughput.
 
 Source:
     NVIDIA: Ampere GA102 and Ada whitepapers (3090, 4090: FP16 with FP32 accumulate, dense); data
@@ -164,7 +156,7 @@ Source:
 
 
 def sheet_of(kind: str) -> Sheet | None:
-    """Return the data sheet of a kind of device; None where it is not known."""
+    """Return the data sheet of a kind of device; None: unknown kind."""
     return SHEETS["cpu"] if is_cpu(kind) else SHEETS.get(kind)
 
 
@@ -174,28 +166,28 @@ def is_cpu(kind: str) -> bool:
 
 
 DeviceState = Literal["active", "cordoned", "draining"]
-"""`cordoned`: takes nothing new. `draining`: what is there leaves."""
+"""`cordoned`: takes no further adapters. `draining`: its adapters leave."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceSpec:
-    """One GPU (or the CPU) of a host."""
+    """A GPU (or the CPU) of a host."""
 
     name: str
     kind: str
-    """Profile, such as `h100_80g` or `cpu`."""
+    """Kind, such as `h100_80g` or `cpu`."""
     memory_bytes: int
     price_per_hour: float
     port: int
     """Port of a server started on this device."""
     state: DeviceState = "active"
     vllm: str = ""
-    """Version of the engine that runs on it, declared or observed; empty: not known."""
+    """Version of the device's engine, declared or observed; empty: unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class AttachedServerSpec:
-    """A server that someone else runs."""
+    """A server that is not started by fleetctl."""
 
     name: str
     url: str
@@ -205,23 +197,22 @@ class AttachedServerSpec:
     price_per_hour: float
     state: DeviceState = "active"
     vllm: str = ""
-    """Version of its engine; empty: not known."""
 
 
 @dataclass(frozen=True, slots=True)
 class HostSpec:
-    """A machine with devices, or a group of servers run by someone else."""
+    """A machine with devices, or a group of attached servers."""
 
     name: str
     engine: Literal["local", "attach", "fake"]
     devices: tuple[DeviceSpec, ...] = ()
     attached: tuple[AttachedServerSpec, ...] = ()
     python: str = ""
-    """Interpreter that has vLLM, for engine `local`; relative to the project."""
+    """Path of the interpreter that has vLLM, for engine `local`; relative to the project."""
     paths: tuple[tuple[str, str], ...] = ()
     """Prefix here to prefix on the server's host, longest first (engine `attach`)."""
     address: str = "127.0.0.1"
     reserved_for: tuple[str, ...] = ()
-    """Tiers and clients whose adapters alone may be placed here; empty: all."""
+    """Tiers and clients to whose adapters the host is reserved; empty: all."""
     memory_bytes: int | None = None
-    """Main memory for the adapters that its servers list; None: not limited."""
+    """Main memory for the listed adapters of its servers; None: not limited."""

@@ -1,4 +1,4 @@
-"""Defines the plan: changes, steps, and what they mean for each client. Data only."""
+"""Defines the plan: changes, steps, and their effects on clients. Data only."""
 
 import re
 from collections.abc import Collection
@@ -19,27 +19,26 @@ class GatewayTarget(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GatewayLimit:
-    """Something that is lost in translation."""
+    """A declared setting that another kind of gateway does not keep."""
 
     what: str
     """A few words, without a full stop."""
     detail: str = ""
-    """A sentence or more for whoever puts such a gateway in place."""
     aliases: tuple[str, ...] = ()
-    """Those that declare it, sorted; empty: it holds for every alias."""
+    """Aliases with this setting, sorted; empty: every alias."""
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayLimits:
-    """What is lost where one kind of gateway serves the routes."""
+    """Declared settings that a kind of gateway does not keep."""
 
     target: GatewayTarget
     gateways: tuple[str, ...]
-    """Declared gateways of this kind, sorted; empty: the routes are compiled for one elsewhere."""
+    """Declared gateways of this kind, sorted; empty: the routes are compiled for use elsewhere."""
     lost: tuple[GatewayLimit, ...]
 
     def only(self, aliases: Collection[str]) -> "GatewayLimits":
-        """Return the limits of these aliases and those of all aliases."""
+        """Return the limits of these aliases, and the limits of every alias."""
         kept = (
             (limit, tuple(alias for alias in limit.aliases if alias in aliases))
             for limit in self.lost
@@ -49,7 +48,7 @@ class GatewayLimits:
 
 
 class Action(StrEnum):
-    """What happens to a resource. The symbols are `+ - ~ -/+ >`."""
+    """The action on a resource. The symbols are `+ - ~ -/+ >`."""
 
     CREATE = "create"
     DELETE = "delete"
@@ -59,7 +58,7 @@ class Action(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a change is due; a closed list, one on every change."""
+    """The reason for a change: a closed list, a reason on every change."""
 
     DECLARED = "declared"
     """Newly declared, or its declaration changed."""
@@ -70,7 +69,7 @@ class Reason(StrEnum):
     ROLLED_BACK = "rolled_back"
     RETENTION_ENDED = "retention_ended"
     MISSING = "missing"
-    """fleetctl created it and it is gone, such as after a restart."""
+    """Created by fleetctl and gone, such as after a restart."""
     FLAGS_CHANGED = "flags_changed"
     WRONG_SOURCE = "wrong_source"
     """Loaded under the right name from other bytes."""
@@ -84,7 +83,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One resource that differs between the desired and the live state."""
+    """A resource that differs between the desired and the live state."""
 
     address: Address
     action: Action
@@ -94,7 +93,7 @@ class Change:
     why: str = ""
     """A sentence for the reader; decisions depend on `reason` alone."""
     origin: str = ""
-    """`file:line:col` that asks for it; empty when nothing in the files does."""
+    """`file:line:col` of the declaration behind the change; empty: no declaration."""
     details: tuple[tuple[str, str, str], ...] = ()
     """Fields that differ: name, before, after."""
 
@@ -106,9 +105,9 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class DeviceUse:
-    """Memory and slots of one server, before, during and after the apply.
+    """Memory and slots of a server, before, during and after the apply.
 
-    Bytes. None: unknown. `basis` says how good the throughput is, such as `uncalibrated`.
+    Bytes. None: unknown. `basis` is the quality of the throughput, such as `uncalibrated`.
     """
 
     server: str
@@ -125,14 +124,14 @@ class DeviceUse:
     slots_after: int
     basis: str
     load: tuple[float, ...] = ()
-    """Part of its throughput that is asked in each hour of the day, UTC; empty: not known."""
+    """Part of its throughput that is asked for, by hour of the day, UTC; empty: unknown."""
     memory_basis: str = ""
-    """How good the bytes are; empty in plans of older fleetctls, where `basis` was for both."""
+    """Quality of the bytes; empty in plans of older fleetctls, where `basis` was for both."""
 
 
 @dataclass(frozen=True, slots=True)
 class Impact:
-    """What changes for one alias of one client."""
+    """The effect of a plan on an alias of a client."""
 
     client: str
     tier: str
@@ -143,11 +142,11 @@ class Impact:
     """Percent of the alias's requests that will be answered differently."""
     peak_rpm: float | None
     back_out: str
-    """How to get back: a command, and the class `warm`, `cold` or `none`."""
     back_out_class: str
+    """`warm`, `cold` or `none`."""
     back_out_s: float | None
     interrupted: bool
-    """True when requests will fail for a while, as in a restart without a replica."""
+    """Whether requests will fail for a while, as in a restart without a replica."""
 
 
 NO_EVIDENCE = "no evidence"
@@ -165,20 +164,18 @@ class GateDue:
     status: str
     """`NO_EVIDENCE` until the gate has run; then the verdict, or the words of an acceptance."""
     detail: str = ""
-    """What the gate found, in its own sentence."""
     power: str = ""
-    """How likely it is to tell, and what would help; empty where that is not known."""
+    """Chance that the gate decides, and ways to raise the chance; empty: unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A version that leaves a server it is on, for another."""
+    """A version that leaves a server for another."""
 
     adapter: str
     forced: bool
-    """Whether it could not stay."""
     why: str
-    """What forces it, or what it saves."""
+    """Reason of a forced move, or the saving of another move."""
 
 
 _LINE = re.compile(r"(routes and keys|[^\s:]+): (.+)", re.DOTALL)
@@ -241,4 +238,4 @@ class Plan:
     outlook: tuple[PlanNote, ...] = ()
     """Likely end of the rollouts with gates, if the new version is no worse; by alias."""
     translations: tuple[GatewayLimits, ...] = ()
-    """What gateways that are not fleetctl's own do not keep."""
+    """Declared settings that other kinds of gateways do not keep."""

@@ -21,9 +21,9 @@ from fleet.traffic import TrafficPolicy
 
 @dataclass(frozen=True, slots=True)
 class ServerFlags:
-    """What a server is started with; vLLM changes none of these while it runs.
+    """The flags of a server; vLLM changes none of them while the server runs.
 
-    `model` is the base's path as the server's host sees it. Sizes are bytes.
+    `model` is the base's path on the server's host. Sizes are bytes.
     """
 
     model: str
@@ -42,10 +42,7 @@ class ServerFlags:
 
     @property
     def digest(self) -> str:
-        """Twelve hex digits over all flags; stamped on the server, to be read back.
-
-        Of the newest format; see `fleet.flag_formats`.
-        """
+        """Twelve hex digits over all flags in the newest format, stamped on the server."""
         return digest_of(asdict(self))
 
     def digest_like(self, known: str | None) -> str:
@@ -55,7 +52,7 @@ class ServerFlags:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One vLLM process with one base loaded on one or more devices of a host."""
+    """A vLLM process with a loaded base on devices of a host."""
 
     name: str
     base: str
@@ -63,9 +60,9 @@ class Server:
     devices: tuple[str, ...]
     port: int
     digest: str | None
-    """Digest of the flags; None on an attached server, whose flags are not ours."""
+    """Digest of the flags; None on an attached server, whose flags others choose."""
     flags: ServerFlags | None = field(default=None, compare=False)
-    """The flags themselves where known (the digest decides equality)."""
+    """The flags where known; the digest alone decides equality."""
 
     @property
     def address(self) -> Address:
@@ -83,7 +80,7 @@ class LoadedAdapter:
     digest: str | None
     """Digest of the served bytes, read from the content-addressed path; None: another path."""
     path: str = field(default="", compare=False)
-    """The path as the server shows it; empty in a desired state."""
+    """The path that the server shows; empty in a desired state."""
 
     @property
     def address(self) -> Address:
@@ -105,7 +102,7 @@ FULL = 100
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """The part of an alias's traffic that one version answers."""
+    """The part of an alias's traffic that a version answers."""
 
     adapter: str
     percent: int
@@ -115,18 +112,18 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """How the gateway resolves an alias to versions.
+    """An alias with its versions and their shares of the traffic.
 
-    Shares are ordered newest version first and add up to 100 percent. A version at 0
-    percent is resident and can be rolled back to.
+    Shares are ordered newest version first and add up to 100 percent. A version at 0 percent is
+    resident, so that a rollback to the version is a change of the route alone.
     """
 
     alias: str
     shares: tuple[Share, ...]
     salt: str
-    """Mixed into the hash that assigns users to versions; one per rollout."""
+    """Text in the hash that assigns users to versions; another text in every rollout."""
     policy: TrafficPolicy | None = None
-    """How its requests are treated; None: as by default."""
+    """Policy for its requests; None: the default."""
 
     @property
     def address(self) -> Address:
@@ -140,7 +137,7 @@ class Route:
 
     @property
     def shadow(self) -> str:
-        """The version that gets copies of its requests; empty: none does."""
+        """The version that gets copies of its requests; empty: no version."""
         return self.policy.shadow.adapter if self.policy and self.policy.shadow else ""
 
 
@@ -153,7 +150,7 @@ class Key:
     reference: str
     """Where the secret is kept: `env:NAME` or `file:path`."""
     fingerprint: str | None
-    """First twelve hex digits of the SHA-256 of the secret's SHA-256; None: not readable here."""
+    """First twelve hex digits of the SHA-256 of the secret's SHA-256; None: secret not readable."""
 
     @property
     def address(self) -> Address:
@@ -190,42 +187,38 @@ def servers_in(resource: Resource) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class GatewayFault:
-    """What is wrong with a gateway: it is down, frozen, or runs otherwise than declared."""
+    """A gateway that is down, is frozen, or runs otherwise than declared."""
 
     what: str
     """Such as `is not running and answers no client`."""
     command: str
-    """What helps."""
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Resources by address, and what could not be learned.
+    """Resources by address, and the parts of the fleet that could not be observed.
 
-    What is unknown is never created, changed or deleted.
+    An unknown resource is never created, changed or deleted.
     """
 
     resources: Mapping[Address, Resource] = field(default_factory=lambda: MappingProxyType({}))
     unknown_servers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Servers that did not answer, with the reason."""
     routes_unknown: str = ""
-    """Why routes and keys could not be read; empty when they were."""
+    """Reason why routes and keys could not be read; empty: they were read."""
     boots: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    """Server to an id of its current process: a new id means it was restarted."""
+    """Id of the current process by server: a new id means a restart."""
     urls: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    """Server to the base URL at which it was observed."""
     versions: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    """Server to the version of its engine, such as `0.32.0`."""
     bases: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    """Server to a digest of the base's files that it was started on; lacks attached ones."""
+    """Digest of the base's files at the start, by server; without attached servers."""
     lost: tuple[Address, ...] = ()
-    """Adapters that a gateway was told by their server not to be there, sorted."""
+    """Adapters that a gateway asked for and their server denied to hold, sorted."""
     notes: tuple[str, ...] = ()
-    """Observations for the reader, such as a gateway that lags behind."""
     gateways: Mapping[str, GatewayFault] = field(default_factory=lambda: MappingProxyType({}))
-    """By name, gateways of which clients do not get what is declared."""
+    """Faults by gateway, of gateways that do not serve as declared."""
     behind: bool = False
-    """Whether a gateway that runs may lack the newest table, or the table an address."""
+    """Whether a running gateway may lack the newest table, or the table an address."""
 
     def knows(self, address: Address) -> bool:
         """Say whether absence from `resources` means that the resource does not exist."""
@@ -239,25 +232,19 @@ class State:
     def servers(self) -> dict[str, Server]:
         """Return the servers by name, sorted."""
         found = (resource for resource in self.resources.values() if isinstance(resource, Server))
-        return {each.name: each for each in sorted(found, key=lambda each: each.name)}
+        return {server.name: server for server in sorted(found, key=lambda server: server.name)}
 
     def adapters(self) -> dict[Address, LoadedAdapter]:
         """Return the listed adapters by address, sorted."""
-        return {
-            address: resource
-            for address, resource in sorted(self.resources.items())
-            if isinstance(resource, LoadedAdapter)
-        }
+        found = sorted(self.resources.items())
+        return {address: item for address, item in found if isinstance(item, LoadedAdapter)}
 
     def routes(self) -> dict[str, Route]:
         """Return the routes by alias, sorted."""
         found = (resource for resource in self.resources.values() if isinstance(resource, Route))
-        return {each.alias: each for each in sorted(found, key=lambda each: each.alias)}
+        return {route.alias: route for route in sorted(found, key=lambda route: route.alias)}
 
     def keys(self) -> dict[Address, Key]:
         """Return the keys by address, sorted."""
-        return {
-            address: resource
-            for address, resource in sorted(self.resources.items())
-            if isinstance(resource, Key)
-        }
+        found = sorted(self.resources.items())
+        return {address: item for address, item in found if isinstance(item, Key)}

@@ -1,8 +1,8 @@
 """Checks whether an answer has the declared form. Pure.
 
 The check is the same in a gateway on live traffic and in an evaluation. Patterns and schemas are
-matched in linear time, so that no answer takes long; a schema that refers to another file or host
-is refused, so that nothing is fetched.
+matched in linear time, so that no answer takes long. A schema that refers to another file or host
+is refused, so that no check fetches files.
 """
 
 import json
@@ -13,13 +13,13 @@ from functools import lru_cache
 from typing import Any, NoReturn
 
 MAX_TEXT = 65_536
-"""Longest text that is checked, in characters; a longer one is judged by nobody."""
+"""Upper bound of a checked text, in characters; longer texts are not judged."""
 MAX_SCHEMA = 65_536
-"""Longest JSON Schema, in characters: it goes into every routing table."""
+"""Upper bound of a JSON Schema, in characters: the schema goes into every routing table."""
 
 
 class FormatKind(StrEnum):
-    """The forms that can be asked for."""
+    """The forms that can be declared."""
 
     JSON = "json"
     """A JSON object or array."""
@@ -28,12 +28,12 @@ class FormatKind(StrEnum):
     REGEX = "regex"
     """A text that a regular expression matches whole."""
     LABELS = "labels"
-    """One of a few words, exactly."""
+    """A word of a list, exactly."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseFormat:
-    """What form an answer must have; spaces and line ends around it never count."""
+    """The form that an answer must have; spaces and line ends around the answer never count."""
 
     kind: FormatKind
     text: str = ""
@@ -42,7 +42,7 @@ class ResponseFormat:
 
     @property
     def shown(self) -> str:
-        """The format as plans show it."""
+        """The text of the format in plans."""
         match self.kind:
             case FormatKind.JSON:
                 return "JSON"
@@ -54,47 +54,45 @@ class ResponseFormat:
                 return f"one of {', '.join(self.labels)}"
 
 
-def check_format(wanted: ResponseFormat, text: str) -> bool | None:
-    """Say whether an answer has the form that is wanted.
+def check_format(form: ResponseFormat, text: str) -> bool | None:
+    """Say whether an answer has the declared form.
 
     Args:
-        wanted: The form; `flaw` has found nothing wrong with it.
-        text: The answer, whole.
+        form: The form, without a `flaw`.
+        text: The whole answer.
 
     Returns:
-        None where the text is longer than `MAX_TEXT`: nothing is said of it.
+        None where the text is longer than `MAX_TEXT`: not judged.
     """
-    if len(text) > MAX_TEXT:
-        return None
-    return _checker(wanted)(text.strip())
+    return None if len(text) > MAX_TEXT else _checker(form)(text.strip())
 
 
-def flaw(wanted: ResponseFormat) -> str:
+def flaw(form: ResponseFormat) -> str:
     """Return the fault of a format itself, as a sentence; empty: no fault."""
-    if wanted.kind is FormatKind.LABELS and not wanted.labels:
+    if form.kind is FormatKind.LABELS and not form.labels:
         return "There is no label in it."
-    if len(wanted.text) > MAX_SCHEMA:
+    if len(form.text) > MAX_SCHEMA:
         return f"It has more than {MAX_SCHEMA} characters."
     try:
-        _checker(wanted)
+        _checker(form)
     except ValueError as error:
         return " ".join(str(error).split("\n\n")[0].split()).removesuffix(".") + "."
     return ""
 
 
 @lru_cache(maxsize=4096)
-def _checker(wanted: ResponseFormat) -> Callable[[str], bool]:
-    match wanted.kind:
+def _checker(form: ResponseFormat) -> Callable[[str], bool]:
+    match form.kind:
         case FormatKind.JSON:
             return lambda text: isinstance(_value(text), dict | list)
         case FormatKind.SCHEMA:
-            schema = _accepts(json.loads(wanted.text))
+            schema = _accepts(json.loads(form.text))
             return lambda text: (value := _value(text)) is not _NOTHING and schema(value)
         case FormatKind.REGEX:
-            _accepts({"type": "string", "pattern": wanted.text})  # before it stands in brackets
-            return _accepts({"type": "string", "pattern": f"^(?:{wanted.text})$"})
+            _accepts({"type": "string", "pattern": form.text})  # before it stands in brackets
+            return _accepts({"type": "string", "pattern": f"^(?:{form.text})$"})
         case FormatKind.LABELS:
-            return frozenset(wanted.labels).__contains__
+            return frozenset(form.labels).__contains__
 
 
 def _accepts(schema: Any) -> Callable[[Any], bool]:
@@ -102,13 +100,13 @@ def _accepts(schema: Any) -> Callable[[Any], bool]:
 
     if not isinstance(schema, dict | bool):
         raise ValueError("It is not a JSON Schema: an object is one")  # noqa: TRY004 (one kind)
-    made = jsonschema_rs.validator_for(
+    validator = jsonschema_rs.validator_for(
         schema, pattern_options=jsonschema_rs.RegexOptions(), retriever=_fetch_nothing
     )
 
     def accepts(value: Any) -> bool:
         try:
-            return bool(made.is_valid(value))
+            return bool(validator.is_valid(value))
         except (ValueError, RecursionError):  # half a character, or nested beyond reason
             return False
 

@@ -1,7 +1,7 @@
-"""Defines how a rollout is declared: gates and their metrics, weights, overrides."""
+"""Defines declared rollouts: gates and their metrics, weights, overrides."""
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Literal
 
@@ -21,22 +21,6 @@ Metric = Literal[
     "p95_latency",
     "baseline_ratio",
 ]
-UNITS: dict[str, tuple[str, ...]] = {
-    "accuracy_drop": ("pp",),
-    "hallucination_rise": ("pp",),
-    "error_rate_rise": ("pp",),
-    "format_drop": ("pp",),
-    "truncation_rise": ("pp",),
-    "p95_ratio": ("x",),
-    "first_token_ratio": ("x",),
-    "token_time_ratio": ("x",),
-    "neighbour_ratio": ("x",),
-    "error_rate": ("%",),
-    "p95_latency": ("ms", "s"),
-    "baseline_ratio": ("x",),
-}
-"""Units in which each metric's limit may be given."""
-
 BY_FORM = "declared_format"
 """Score of a gate by which an answer has the form that its adapter declares, or not."""
 OFFLINE = frozenset({"accuracy_drop", "hallucination_rise"})
@@ -47,11 +31,18 @@ RATIOS = frozenset({"p95_ratio", "first_token_ratio", "token_time_ratio", "neigh
 """Live metrics whose 95th percentile is compared with the old version's."""
 ABSOLUTE = frozenset({"error_rate", "p95_latency", "baseline_ratio"})
 """Live metrics that are compared with a fixed limit, or with the time before the rollout."""
+UNITS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(sorted(OFFLINE | RISES), ("pp",)),
+    **dict.fromkeys(sorted({*RATIOS, "baseline_ratio"}), ("x",)),
+    "error_rate": ("%",),
+    "p95_latency": ("ms", "s"),
+}
+"""Units of a limit, by metric."""
 
 
 @dataclass(frozen=True, slots=True)
 class GateSpec:
-    """A condition that a new version must meet before it takes more traffic."""
+    """A condition that a new version must meet before the version takes more traffic."""
 
     name: str
     metric: str
@@ -61,17 +52,16 @@ class GateSpec:
     golden: str | None = None
     """Golden set of this gate, relative to the project; None: the adapter's."""
     score: str | None = None
-    """Metric that scores every answer; None: what each item says."""
+    """Metric that scores every answer; None: the item's own metric."""
     samples: int = 1
-    """Answers asked for each item."""
     floor: float | None = None
-    """Least mean score, 0 to 1, whatever the old version reached."""
+    """Lower bound of the mean score, 0 to 1, independent of the old version."""
     tolerate: float = 1.25
-    """How many times the old version's rate is no finding yet."""
+    """Upper bound of the new version's rate that is no finding, in rates of the old version."""
     min_requests: int = 50
-    """Requests of the new version below which nothing passes."""
+    """Lower bound of the new version's requests for a PASS."""
     false_alarm: float = 0.01
-    """Most chance that a healthy version is ever failed by this gate, over the whole stage."""
+    """Upper bound of the chance that the gate fails a healthy version, over the whole stage."""
 
     @property
     def offline(self) -> bool:
@@ -85,12 +75,12 @@ class GateSpec:
 
     @property
     def terms(self) -> str:
-        """All that a verdict on a golden set depends on besides the answers, as one text."""
+        """The text of all settings that a verdict on a golden set depends on."""
         floor = "" if self.floor is None else f", at least {self.floor:g}"
         return f"{self.metric} {self.limit}, {self.samples} x {self.score or 'as set'}{floor}"
 
     def terms_for(self, form: ResponseFormat | None) -> str:
-        """Return the terms for an adapter that declares this form of its answers."""
+        """Return the terms for an adapter that declares this form."""
         if self.score != BY_FORM or form is None:
             return self.terms
         return f"{self.terms} {hashlib.sha256(repr(form).encode()).hexdigest()[:16]}"
@@ -108,36 +98,35 @@ class ChangeWindow:
     begins: int
     """Minutes since Monday 00:00, local time."""
     ends: int
-    """As `begins`, not included; before it: the window spans the end of the week."""
+    """As `begins`, not included; before `begins`: the window spans the end of the week."""
     text: str
-    """As declared."""
 
 
 @dataclass(frozen=True, slots=True)
 class RolloutPolicy:
-    """The pace at which a new version takes over."""
+    """The stages and gates by which a new version takes over."""
 
     name: str
     weights: tuple[int, ...]
     bake: timedelta
     retain: timedelta
-    """How long the replaced version stays loaded after the cut-over."""
+    """Time for which the replaced version stays loaded after the cut-over."""
     gates: tuple[str, ...]
     max_bake: timedelta | None = None
-    """How long a stage may go on without a verdict before people decide; None: twice `bake`."""
+    """Upper bound of a stage without a verdict, after which people decide; None: twice `bake`."""
     no_promote: tuple[ChangeWindow, ...] = ()
     offsets: tuple[int, ...] = (0,)
-    """Minutes east of UTC that the windows' time zone has in the course of a year."""
+    """Minutes east of UTC of the windows' time zone, in the course of a year."""
     when_unsure: Literal["hold", "roll_back"] = "hold"
-    """What follows when `max_bake` is over and a gate is still undecided."""
+    """Action when `max_bake` is over and a gate is still undecided."""
     low_traffic: int | None = None
-    """First weight where the declared traffic is too small for the usual one."""
+    """First weight where the declared traffic is too small for the usual weight."""
     drill: timedelta | None = None
-    """How often a rollback is practised."""
+    """Time between two practised rollbacks."""
 
     @property
     def longest_bake(self) -> timedelta:
-        """How long a stage may go on without a verdict."""
+        """Upper bound of a stage without a verdict."""
         return self.bake * 2 if self.max_bake is None else self.max_bake
 
 
@@ -154,22 +143,21 @@ class OverrideSpec:
     reason: str
     by: str
     until: date
-    """The last day on which it holds, UTC."""
+    """The last day of the override, UTC."""
 
 
 @dataclass(frozen=True, slots=True)
 class GoldenFacts:
-    """What is known of a golden set when a plan is made."""
+    """Digest and size of a golden set when a plan is made."""
 
     digest: str
     items: int
-    must_pass: int = field(default=0)
-    """Items that may never fail."""
+    must_pass: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointFaults:
-    """Bad requests among those that were recorded, by kind, and how many could be told."""
+    """Recorded bad requests by kind, and requests of which the kind is known (`told_…`)."""
 
     requests: int = 0
     errors: int = 0
@@ -179,10 +167,10 @@ class EndpointFaults:
     truncated: int = 0
 
     def seen(self, kind: str) -> tuple[int, int]:
-        """Return bad requests of a kind (`errors`, `format`, `truncated`), and those told."""
-        found = {
+        """Return the bad requests of a kind (`errors`, `format`, `truncated`), of how many."""
+        counts = {
             "errors": (self.errors, self.requests),
             "format": (self.format, self.told_format),
             "truncated": (self.truncated, self.told_finish),
         }
-        return found.get(kind, (0, 0))
+        return counts.get(kind, (0, 0))

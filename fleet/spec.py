@@ -24,19 +24,19 @@ from fleet.traffic import (
 ClientEvent = Literal[
     "rolled_back", "gate_failed", "undecided", "drifted", "drill_failed", "retraining_overdue"
 ]
-"""What is about one alias, so that its client may be told."""
+"""Events of a single alias, of which its client may be notified."""
 NotifyEvent = Literal[ClientEvent, "ledger_away"]
 NOTIFY_EVENTS: tuple[NotifyEvent, ...] = get_args(NotifyEvent)
 USUAL_FOR_CLIENTS: tuple[ClientEvent, ...] = ("rolled_back",)
-"""What a client is told where nothing else is declared: what changed who answers."""
+"""Default events for a client: those that changed the answering version."""
 
 LEAST_KEPT = 3
-"""Earlier versions of an adapter that stay in the library at the least."""
+"""Lower bound of the earlier versions of an adapter that stay in the library."""
 
 
 @dataclass(frozen=True, slots=True)
 class JudgeSpec:
-    """A model at an OpenAI-compatible endpoint that scores what code cannot."""
+    """A model at an OpenAI-compatible endpoint that scores answers where code cannot."""
 
     url: str
     model: str
@@ -46,7 +46,7 @@ class JudgeSpec:
 
 @dataclass(frozen=True, slots=True)
 class EvalPolicy:
-    """How golden sets are asked, and how often."""
+    """Settings of evaluations on golden sets."""
 
     every: timedelta = timedelta(days=7)
     engine: str = "native"
@@ -57,31 +57,28 @@ class EvalPolicy:
     timeout_s: float = 60.0
     judge: JudgeSpec | None = None
     command: tuple[str, ...] = ()
-    """What the `command` engine starts."""
     through: Literal["server", "gateway"] = "server"
-    """Whom questions are sent to."""
     keep: timedelta = timedelta(days=90)
-    """How long answers stay that nothing is compared with."""
+    """Time for which answers stay that no version is compared with."""
     pause_above: int = 4
-    """Requests waiting on a server above which nothing more is asked of it for now."""
+    """Upper bound of the requests that wait on a server; above, evaluations pause there."""
 
 
 LatencyClass = Literal["classification", "short_generation", "long_generation"]
 Spread = Literal["device", "host"]
-"""What replicas of an adapter never share."""
+"""Hardware that replicas of an adapter never share."""
 Isolation = Literal["shared", "tier", "client"]
-"""With whom an adapter may share a server: anyone, its own tier, its own client."""
+"""Adapters that may share a server with an adapter: all, its own tier's, its own client's."""
 Residency = Literal["pinned", "cached"]
-"""`pinned`: has a LoRA slot of its own. `cached`: waits in host memory for one."""
+"""`pinned`: has a LoRA slot of its own. `cached`: waits in host memory for a slot."""
 GatewayKind = Literal["fleetctl", "envoy"]
-
+"""`fleetctl`: a process of fleetctl. `envoy`: an Envoy that follows files of fleetctl."""
 CompiledFor = Literal["envoy", "litellm"]
-"""`fleetctl`: our own process. `envoy`: an Envoy that follows files we write."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterFacts:
-    """What the lock pins of one adapter version."""
+    """Facts of an adapter version in the lock."""
 
     digest: str
     """SHA-256, 64 hex digits, over the served files."""
@@ -103,18 +100,17 @@ class TierSpec:
     isolation: Isolation = "shared"
     residency: Residency = "pinned"
     slo_s: tuple[tuple[LatencyClass, float], ...] = ()
-    """Promised p95 by latency class, in seconds, where it is not the class's usual one."""
+    """Promised p95 by latency class, in seconds, where other than the class's usual time."""
     timeouts: TimeoutPolicy = USUAL_TIMEOUTS
     weight: int = 1
-    """Turns in a row that a client gets where requests wait."""
+    """Turns in a row of a client where requests wait."""
 
 
 @dataclass(frozen=True, slots=True)
 class DemandSpec:
-    """Declared load of one adapter."""
+    """Declared load of an adapter."""
 
     peak_rpm: float
-    """Requests per minute in the busiest hour."""
     hours: tuple[int, int] = (0, 24)
     """Business hours `[from, to)` in local time."""
     timezone: str = "UTC"
@@ -123,61 +119,58 @@ class DemandSpec:
     prompt_tokens: int = 256
     output_tokens: int = 128
     offsets: tuple[int, ...] = (0,)
-    """Minutes east of UTC that `timezone` has in the course of a year."""
+    """Minutes east of UTC of `timezone` in the course of a year."""
     observed: tuple[float, ...] | None = None
-    """Measured requests per minute in each hour of the day, UTC; replaces the declared hours."""
+    """Measured requests per minute by hour of the day, UTC; replaces the declared hours."""
     faults: EndpointFaults | None = None
-    """What was bad of the requests that were recorded; None: nothing was recorded."""
+    """Bad requests of the recording; None: no recording."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterSpec:
-    """What a client wants served under one alias."""
+    """An alias of a client with its declared version."""
 
     name: AdapterName
-    """The wanted version's full name."""
     rollout: str
     demand: DemandSpec | None
     latency: LatencyClass
     replicas: int
     pin: str | None
-    """Server or host that must hold it."""
+    """Server or host that must hold the adapter."""
     golden: str | None
     """Path of the golden set, relative to the project."""
     smoke: tuple[str, ...]
-    """Inputs of the smoke test."""
     tier: str = "standard"
     slo_s: float = 2.0
     """Promised p95 of an answer, in seconds."""
     promised: bool = False
-    """Whether its tier declares that p95; else it is the usual one of the latency class."""
+    """Whether its tier declares the p95; else `slo_s` is the usual time of the latency class."""
     avoid: tuple[str, ...] = ()
-    """Hosts and servers that must not hold it."""
+    """Hosts and servers that must not hold the adapter."""
     apart: tuple[str, ...] = ()
-    """Aliases and clients that it never shares a server with."""
+    """Aliases and clients that never share a server with the adapter."""
     spread: Spread = "device"
     isolation: Isolation = "shared"
     residency: Residency = "pinned"
     format: ResponseFormat | None = None
-    """What form its answers must have; a schema stands here in full."""
+    """Form that its answers must have, with a schema in full."""
     sticky: Sticky = Sticky.SESSION
     limits: LimitPolicy = UNLIMITED
     choices: int = CHOICES
     shadow: ShadowPolicy | None = None
-    """Its servers are known once it is placed."""
+    """Version that gets copies of requests, without its servers until placed."""
     rolling: str | None = None
-    """Path of the golden set of fresh questions, relative to the project."""
     retrain: tuple[str, ...] = ()
-    """The command that trains a new version; empty: none is declared."""
+    """Command that trains a new version; empty: not declared."""
 
     @property
     def alias(self) -> str:
-        """The name the client calls."""
+        """The name that the client calls."""
         return self.name.alias
 
     @property
     def version(self) -> Version:
-        """The wanted version."""
+        """The declared version."""
         return self.name.version
 
 
@@ -192,14 +185,13 @@ class ClientKey:
 
 @dataclass(frozen=True, slots=True)
 class NotifySpec:
-    """Where notices go."""
+    """Webhook and events of notifications."""
 
     webhook: str
-    """A URL, or where it is kept: `env:NAME`, `file:path`."""
+    """A URL, or the place of a URL: `env:NAME`, `file:path`."""
     template: str | None = None
     """Path of a Jinja template of the text, relative to the project."""
     events: tuple[NotifyEvent, ...] = NOTIFY_EVENTS
-    """What is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,10 +203,10 @@ class ClientSpec:
     monthly_fee: float | None
     keys: tuple[ClientKey, ...]
     limits: LimitPolicy = UNLIMITED
-    """Of all its adapters together; what it does not say, its tier does."""
+    """Limits of all its adapters together; the tier's where the client declares none."""
     notify: NotifySpec | None = None
     bill_evals: bool = False
-    """Whether it pays for evaluations; what its own tier says where it says nothing."""
+    """Whether the client pays for evaluations; the tier's setting where not declared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,25 +219,25 @@ class GatewaySpec:
     admin: str
     """Unix socket path or URL of its admin side."""
     secret: str = ""
-    """Reference of the operator's secret; empty: the one in the state folder."""
+    """Reference of the operator's secret; empty: the secret in the state folder."""
     kind: GatewayKind = "fleetctl"
 
 
 @dataclass(frozen=True, slots=True)
 class PlacementPolicy:
-    """What holds for every placement."""
+    """Settings of every placement."""
 
     utilization: float = 0.7
     """Part of a server's throughput that its worst hour may take."""
     canary_slots: int = 2
-    """Slots that a server is started with beyond what it holds, so a canary needs no restart."""
+    """Slots of a starting server beyond its adapters, so that a canary needs no restart."""
     share_devices: bool = False
-    """Whether servers of several bases may share one device."""
+    """Whether servers of several bases may share a device."""
 
 
 @dataclass(frozen=True, slots=True)
 class FleetSpec:
-    """Everything declared, in the form the planner reads. Mappings are sorted by name."""
+    """The declared fleet in the form for planning. Mappings are sorted by name."""
 
     name: str
     clients: Mapping[str, ClientSpec]
@@ -261,29 +253,23 @@ class FleetSpec:
     versions: Mapping[str, AdapterFacts] = field(default_factory=lambda: MappingProxyType({}))
     """Facts of every version in the lock, by full name."""
     origins: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    """Dotted path, such as `clients.acme.adapters.support.version`, to `file:line:col`."""
+    """`file:line:col` by dotted path, such as `clients.acme.adapters.support.version`."""
     renames: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    """Alias to the alias it was formerly known by."""
+    """Former alias by alias."""
     warnings: tuple[str, ...] = ()
     policy: PlacementPolicy = PlacementPolicy()
     profiles: tuple[Profile, ...] = ()
-    """Measured speeds of servers; what has none is estimated from first principles."""
+    """Measured speeds of servers; other servers are estimated from first principles."""
     golden: Mapping[str, GoldenFacts] = field(default_factory=lambda: MappingProxyType({}))
     """By path of the golden set, relative to the project."""
     notify: NotifySpec | None = None
-    """Where operators are told."""
     overrides: tuple[OverrideSpec, ...] = ()
     """Sorted by name; expired ones too."""
     compiled_for: tuple[CompiledFor, ...] = ()
     """Other gateways that the routes are compiled for."""
-
     evals: EvalPolicy = field(default_factory=EvalPolicy)
-    """How golden sets are asked, and how often."""
 
     def origin(self, *path: str) -> str:
         """Return the place that declares `path`, or of its nearest declared parent."""
-        for length in range(len(path), 0, -1):
-            found = self.origins.get(".".join(path[:length]))
-            if found:
-                return found
-        return ""
+        parents = (".".join(path[:length]) for length in range(len(path), 0, -1))
+        return next((self.origins[parent] for parent in parents if self.origins.get(parent)), "")

@@ -11,7 +11,7 @@ Types of `ApplyEvent` and their fields, besides those that every event has:
     step_done       step, how (done, adopted), seconds, warnings, n, of
     step_failed     step, seconds, summary, detail, n, of
     step_stale      step, detail, n, of
-    step_blocked    step, by (the step it waits for), n, of
+    step_blocked    step, by (the step before), n, of
     interrupted     running: steps that are being finished
     verified        converged, remaining (addresses), notes
     run_complete    result, exit_code, done, adopted, failed, stale, blocked, not_run, seconds
@@ -28,7 +28,7 @@ from fleet.resources import Key, LoadedAdapter, Resource, Route, Server
 
 @dataclass(frozen=True, slots=True)
 class StartServer:
-    """Start a server and wait until it answers."""
+    """Start a server and wait until the server answers."""
 
     server: Server
 
@@ -49,7 +49,7 @@ class LoadAdapter:
 
 @dataclass(frozen=True, slots=True)
 class SmokeTest:
-    """Ask a freshly loaded version a few known inputs before any client does."""
+    """Send a few known inputs to a freshly loaded version, before any client's request."""
 
     adapter: LoadedAdapter
     inputs: tuple[str, ...]
@@ -93,7 +93,7 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class UnloadAdapter:
-    """Unload a version and verify that the server no longer lists it."""
+    """Unload a version and verify that the server no longer lists the version."""
 
     adapter: LoadedAdapter
 
@@ -119,7 +119,7 @@ def resource_of(operation: Operation) -> Resource:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One operation, after those it needs, valid while the live resource is `before`."""
+    """An operation, after its needed steps, valid while the live resource is `before`."""
 
     id: str
     """`load adapter/x@y`: the operation's verb and the address; unique in a plan."""
@@ -128,28 +128,28 @@ class Step:
     before: Resource | None
     needs: tuple[str, ...]
     lane: str
-    """Steps of one lane run one after another: a server's name, or `gateway`."""
+    """A server's name, or `gateway`: the steps of a lane run in order."""
     estimate_s: float
     timeout_s: int
 
 
 VERSION = 1
-"""Of the event stream; additions keep it."""
+"""Version of the event stream; additions keep the version."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApplyEvent:
-    """One thing that happened; `data` is plain JSON."""
+    """An event of an apply; `data` is plain JSON."""
 
     type: str
     data: Mapping[str, Any]
 
 
 Emit = Callable[[ApplyEvent], None]
-"""Takes events in the order in which they happened; must not block."""
+"""Function that takes events in the order in which they happened; must not block."""
 
 DRAIN_S = 30
-"""How long requests in flight may take before their version is unloaded, in seconds."""
+"""Upper bound of the wait for requests in flight before their version is unloaded, in seconds."""
 
 TIMES: Mapping[str, tuple[float, int]] = MappingProxyType(
     {

@@ -1,7 +1,7 @@
-"""Defines how a gateway treats the requests for one alias: limits, deadlines, turns, shadow.
+"""Defines a gateway's policy for the requests of an alias: limits, deadlines, turns, shadow.
 
-Everything has a default, and a default leaves no trace in plans and routing tables: a fleet
-that declares no policy has routes without a policy.
+Every field has a default, and a default leaves no trace in plans and routing tables: a fleet
+without declared policies has routes without a policy.
 """
 
 from dataclasses import dataclass
@@ -10,40 +10,39 @@ from enum import StrEnum
 from fleet.response_format import ResponseFormat
 
 CHOICES = 16
-"""Most answers to one request (`n`) where nothing else is declared."""
+"""Default upper bound of the answers to a request (`n`)."""
 QUEUE_S = 1.0
-"""How long a request waits where its own limits are used up and nothing is declared, seconds."""
+"""Default wait of a request whose own limits are used up, in seconds."""
 USUAL_TURNS = 2
-"""Turns in a row of a client about whom nothing is declared."""
+"""Default turns in a row of a client."""
 
 
 class Sticky(StrEnum):
-    """What keeps a user on one version while traffic is split."""
+    """The key that keeps a user on the same version while traffic is split."""
 
     SESSION = "session"
     """The header X-Session-Id, else the user that the body names, else chance."""
     USER = "user"
     """The user that the body names, else chance."""
     REQUEST = "request"
-    """Nothing: each request is assigned by chance."""
+    """No key: every request is assigned by chance."""
     KEY = "key"
-    """The API key: everyone who shares it is on one version."""
+    """The API key: all users of a key are on the same version."""
 
 
 @dataclass(frozen=True, slots=True)
 class LimitPolicy:
-    """How much may be asked. None: no limit. Counted by each gateway for itself."""
+    """Limits of requests and tokens. None: no limit. Every gateway counts for itself."""
 
     concurrency: int | None = None
-    """Requests at work at the same time."""
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
-    """Prompt and answer together, charged when they are known: after the answer."""
+    """Prompt and answer together, charged after the answer, when they are known."""
     queue_s: float | None = None
-    """How long a request waits for its turn before it is refused, seconds.
+    """Upper bound of a request's wait for its turn before the refusal, in seconds.
 
-    None: `QUEUE_S` where limits of its own are used up, and for a server that is busy as long as an
-    answer may take to begin.
+    None: `QUEUE_S` where limits of its own are used up; for a busy server, as long as an answer
+    may take to begin.
     """
 
 
@@ -55,25 +54,22 @@ class ShadowPolicy:
     """A version that gets copies of requests; its answers are thrown away."""
 
     adapter: str
-    """Full name."""
     servers: tuple[str, ...]
-    """Servers that hold it, sorted."""
+    """Servers that hold the version, sorted."""
     percent: int
-    """Share of the requests that are copied."""
     concurrency: int
-    """Copies at work at the same time; beyond it there are none."""
+    """Upper bound of the copies at work at the same time; further requests are not copied."""
 
 
 @dataclass(frozen=True, slots=True)
 class TimeoutPolicy:
-    """How long answers may take, seconds. None: the gateway's own."""
+    """Upper bounds of the time of an answer, in seconds. None: the gateway's own."""
 
     first_byte_s: float | None = None
-    """Until a server begins its answer; of one that is no stream, until it is there."""
+    """Until a server begins a stream, or has sent another answer."""
     idle_s: float | None = None
-    """Longest pause inside a stream."""
+    """Pause inside a stream."""
     total_s: float | None = None
-    """Longest that a whole answer may take."""
 
 
 USUAL_TIMEOUTS = TimeoutPolicy()
@@ -81,27 +77,24 @@ USUAL_TIMEOUTS = TimeoutPolicy()
 
 @dataclass(frozen=True, slots=True)
 class TrafficPolicy:
-    """What holds for the requests for one alias."""
+    """Policy for the requests of an alias."""
 
     sticky: Sticky = Sticky.SESSION
     format: ResponseFormat | None = None
-    """What form its answers must have."""
     limits: LimitPolicy = UNLIMITED
-    """Of this alias."""
     client_limits: LimitPolicy = UNLIMITED
-    """Of its client, all aliases together."""
+    """Limits of its client, all aliases together."""
     gateways: int = 1
-    """Gateways that have the limits between them: each allows its part."""
+    """Gateways that share the limits: every gateway allows its part."""
     choices: int = CHOICES
-    """Most answers to one request (`n`)."""
     timeouts: TimeoutPolicy = USUAL_TIMEOUTS
     server_in_flight: int | None = None
-    """Requests that a gateway keeps at work on one server at a time; the rest wait in turn.
+    """Requests that a gateway keeps at work on a server at a time; the rest wait in turn.
 
-    None: as many as the server runs at a time, which it is asked.
+    None: the number that the server itself runs at a time.
     """
     turns: int | None = None
-    """Turns in a row that waiting requests get, beside those with 1. None: `USUAL_TURNS`."""
+    """Turns in a row of waiting requests, beside requests with 1. None: `USUAL_TURNS`."""
     prioritized: bool = False
-    """Whether its servers look at priorities: they are told these turns."""
+    """Whether its servers schedule by priority: the gateway sends the turns as priorities."""
     shadow: ShadowPolicy | None = None

@@ -1,4 +1,4 @@
-"""Estimates what one server holds and carries: memory, tokens per second, demand by hour.
+"""Estimates memory and throughput of servers, and the demand of adapters by hour.
 
 Layer 3, above `vllm`. Callers hand in bases, devices, flags and loads; placement, checks, forecasts
 and `explain` use the same law. Pure.

@@ -4,7 +4,7 @@ For a server, a measurement that matches its base and device is used, else the e
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fleet.capacity.decode_law import crowding, step_seconds
 from fleet.capacity.estimate import estimate_speed
@@ -12,7 +12,7 @@ from fleet.hardware import BaseSpec, DeviceSpec, Profile, Speed
 from fleet.vllm import release
 
 WORST_RESIDUAL = 0.10
-"""A profile whose law is off by more than this on its own points is not used."""
+"""Upper bound of the residual of a profile that is used: relative error on its own points."""
 
 
 def speed_of(
@@ -24,28 +24,28 @@ def speed_of(
     *,
     vllm: str = "",
 ) -> tuple[Speed | None, str]:
-    """Return a server's constants, and how good they are.
+    """Return a server's constants, and their basis.
 
     Args:
-        profiles: What was measured.
-        base: What the server runs.
-        device: One of its devices.
+        profiles: Measured profiles.
+        base: Base that the server runs.
+        device: The first of its devices; all are alike.
         tensor_parallel: Number of its devices.
-        max_lora_rank: The rank that it is started with.
-        vllm: Version of its engine where it is known.
+        max_lora_rank: Rank that the server is started with.
+        vllm: Version of its engine; empty: unknown.
 
     Returns:
-        The constants, None where nothing is known (no limit can be given); and the basis:
-        `calibrated, residual 3.1 %`, `uncalibrated`, `uncalibrated (…)` with what speaks against
-        the profile that there is, or `unknown`. Measured steps are made longer by their residual.
+        The constants, None where unknown (no limit can be given); and the basis:
+        `calibrated, residual 3.1 %`, `uncalibrated`, `uncalibrated (…)` with the reason that
+        rules a profile out, or `unknown`. Measured steps are made longer by their residual.
     """
-    held, reason = measured(profiles, base, device, tensor_parallel, vllm=vllm)
-    above = next((profile for profile in held if profile.max_lora_rank >= max_lora_rank), None)
+    fitting, reason = measured(profiles, base, device, tensor_parallel, vllm=vllm)
+    above = next((profile for profile in fitting if profile.max_lora_rank >= max_lora_rank), None)
     if above is not None:
-        below = [profile for profile in held if profile.max_lora_rank <= max_lora_rank]
+        below = [profile for profile in fitting if profile.max_lora_rank <= max_lora_rank]
         return _between((below or [above])[-1], above, max_lora_rank)
-    if held:
-        reason = f"measured at rank {held[-1].max_lora_rank}, here it is {max_lora_rank}"
+    if fitting:
+        reason = f"measured at rank {fitting[-1].max_lora_rank}, here it is {max_lora_rank}"
     guess = estimate_speed(base, device.kind, tensor_parallel, max_lora_rank)
     if guess is None:
         return None, "unknown"
@@ -60,34 +60,35 @@ def measured(
     *,
     vllm: str = "",
 ) -> tuple[tuple[Profile, ...], str]:
-    """Return the profiles that hold for such servers, by rank, one per rank, or why none does.
+    """Return the profiles that hold for such servers, a profile per rank, or the reason for none.
 
-    Where the engine's version is not known, the newest that was measured counts. The reason is
-    empty where there is no profile of this base on this kind of device at all.
+    Where the engine's version is unknown, the newest measured version counts. The reason is empty
+    where there is no profile of this base on this kind of device at all.
     """
     same = [
         profile for profile in profiles if (profile.base, profile.kind) == (base.name, device.kind)
     ]
     if not same:
         return (), ""
-    fitting = [each for each in same if each.tensor_parallel == tensor_parallel]
+    fitting = [profile for profile in same if profile.tensor_parallel == tensor_parallel]
     if not fitting:
         return (), f"measured on {same[0].tensor_parallel} devices per server, not on this many"
-    dtyped = [each for each in fitting if each.dtype == base.dtype]
+    dtyped = [profile for profile in fitting if profile.dtype == base.dtype]
     if not dtyped:
         return (), f"measured as {fitting[0].dtype}, here it is {base.dtype}"
-    wanted = release(vllm) if vllm else max(release(each.vllm) for each in dtyped)
-    current = [each for each in dtyped if release(each.vllm) == wanted]
+    current_release = release(vllm) if vllm else max(release(profile.vllm) for profile in dtyped)
+    current = [profile for profile in dtyped if release(profile.vllm) == current_release]
     if not current:
         return (), f"measured with vLLM {dtyped[0].vllm}, servers run {vllm}"
-    good = [each for each in current if each.residual <= WORST_RESIDUAL]
+    good = [profile for profile in current if profile.residual <= WORST_RESIDUAL]
     if not good:
-        least = 100 * min(each.residual for each in current)
-        limit = 100 * WORST_RESIDUAL
-        return (), f"the profile's residual is {least:.1f} %, more than {limit:.0f} %"
+        least = min(profile.residual for profile in current)
+        return (), f"the profile's residual is {least:.1%}, more than {WORST_RESIDUAL:.0%}".replace(
+            "%", " %"
+        )
     best = {
-        each.max_lora_rank: each
-        for each in sorted(good, key=lambda each: (-each.residual, each.vllm))
+        profile.max_lora_rank: profile
+        for profile in sorted(good, key=lambda profile: (-profile.residual, profile.vllm))
     }
     return tuple(best[rank] for rank in sorted(best)), ""
 
@@ -119,17 +120,17 @@ _ROUNDS = 200
 """Alternations of the fit; it settles to seven digits in fewer for any law-like points."""
 
 MOST_FACTOR = 1000.0
-"""The most that LoRA is taken to multiply an empty step by, where one seems to take no time."""
+"""Upper bound of LoRA's factor on an empty step, where empty steps seem to take no time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One measurement."""
+    """A measured decoding step."""
 
     batch: float
     """Requests that were decoded at a time."""
     active: float
-    """Different adapters among them, as `expected_active` counts; 0: the base alone."""
+    """Different adapters in the batch, as `expected_active` counts; 0: the base alone."""
     step_s: float
     """Mean seconds between two tokens of a request; more than 0."""
 
@@ -140,41 +141,41 @@ def fit(
     """Return the constants that fit the points best, and the largest relative error.
 
     The error is that over the points with adapters, as servers are planned for those; over all
-    where there are none.
+    points where no point has adapters. The law is a product of two lines, which are fitted in
+    turns.
 
     Args:
-        points: At least one. Points of the base alone at two or more batch sizes tell `step_s`
-            from `request_s`; without any, what LoRA costs cannot be told from the rest and
-            `lora_factor` is 1. Points of adapters at two or more batch sizes tell what LoRA
-            costs by the step from what it costs by the request.
-        prompt_weight: Passed on; decoding alone does not show it.
-        spread: Taken where all points have the same number of active adapters.
+        points: 1 or more. Points of the base alone at two or more batch sizes tell `step_s` from
+            `request_s`; without any, LoRA's cost cannot be told from the rest and `lora_factor`
+            is 1. Points of adapters at two or more batch sizes tell LoRA's cost by the step from
+            its cost by the request.
+        prompt_weight: Passed on; decoding alone does not show the weight.
+        spread: Used where all points have the same number of active adapters.
 
     Raises:
         ValueError: no points.
-
-    The law is a product of two lines, so each is fitted with the other held, in turns.
     """
     every = sorted(points, key=lambda point: (point.active, point.batch, point.step_s))
     if not every:
         raise ValueError("there is no point to fit")
-    adapted = [each for each in every if each.active > 0]
-    plain = [each for each in every if each.active <= 0]
-    if plain and len({each.batch for each in adapted}) > 1:
+    adapted = [point for point in every if point.active > 0]
+    plain = [point for point in every if point.active <= 0]
+    if plain and len({point.batch for point in adapted}) > 1:
         speed = _two_lines(plain, adapted, prompt_weight, spread)
     else:
         speed = _one_line(every, adapted, prompt_weight, spread)
-    return speed, error_of(speed, adapted or every)
+    steps = ((step_seconds(speed, p.batch, p.active), p.step_s) for p in adapted or every)
+    return speed, max(abs(predicted / step_s - 1) for predicted, step_s in steps)
 
 
 def _two_lines(
     plain: Sequence[Point], adapted: Sequence[Point], prompt_weight: float, spread: float
 ) -> Speed:
-    """Fit the base alone and the adapters each on its own: LoRA may cost by step or by request."""
+    """Fit base and adapters separately: LoRA may cost by step or by request."""
     step, request = _line([(point.batch, point.step_s) for point in plain])
     lora = _one_line(adapted, adapted, prompt_weight, spread)
     lora_step, lora_request = lora.step_s, lora.request_s
-    if lora_step < step:  # no LoRA makes a step shorter: all that it costs, it costs by request
+    if lora_step < step:  # LoRA makes no step shorter: its whole cost is by request
         lora_step = step
         took = [(point.batch, point.step_s / crowding(lora, point.active)) for point in adapted]
         squares = sum((batch / seconds) ** 2 for batch, seconds in took)
@@ -192,31 +193,21 @@ def _one_line(
 ) -> Speed:
     level = len(adapted) < len(every)  # the base alone was measured: LoRA's own cost shows
     speed = Speed(0.0, 0.0, 1.0, spread, prompt_weight)
+    actives = {point.active for point in adapted}
     for _ in range(_ROUNDS):
+        slowed = {active: speed.lora_factor * crowding(speed, active) for active in actives}
         step, request = _line(
-            [(point.batch, point.step_s / _slowdown(speed, point)) for point in every]
+            [(point.batch, point.step_s / slowed.get(point.active, 1.0)) for point in every]
         )
-        speed = Speed(step, request, speed.lora_factor, speed.spread, prompt_weight)
+        speed = replace(speed, step_s=step, request_s=request)
         if adapted:
             factor, more = _lora(speed, adapted, spread)
-            kept = factor if level else 1.0
-            speed = Speed(step, request, kept, more, prompt_weight)
+            speed = replace(speed, lora_factor=factor if level else 1.0, spread=more)
     return speed
 
 
-def error_of(speed: Speed, points: Iterable[Point]) -> float:
-    """Return the largest relative error of the law over the points."""
-    return max(
-        abs(step_seconds(speed, point.batch, point.active) / point.step_s - 1) for point in points
-    )
-
-
-def _slowdown(speed: Speed, point: Point) -> float:
-    return speed.lora_factor * crowding(speed, point.active) if point.active > 0 else 1.0
-
-
 def _lora(speed: Speed, points: Sequence[Point], spread: float) -> tuple[float, float]:
-    """Return factor and spread with the cost of the base held."""
+    """Return factor and spread while the cost of the base stays."""
     slowed = [
         (max(point.active - 1, 0.0), point.step_s / step_seconds(speed, point.batch, 0))
         for point in points

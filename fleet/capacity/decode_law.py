@@ -95,13 +95,13 @@ def step_under_load(speed: Speed, tokens_per_s: float, active: float) -> float:
 def step_within(speed: Speed, prompt_tokens: float, output_tokens: float, slo_s: float) -> float:
     """Return the seconds that a step may take for an answer to be done within `slo_s` seconds.
 
-    A prompt is computed many tokens at a time, so it takes the seconds of its arithmetic and not
-    a step for each of its tokens: a request waits for the step under way, its prompt is read in
-    the next one, which yields the first token, and each further token takes a step.
+    A prompt is computed many tokens at a time, so a prompt takes the seconds of its arithmetic and
+    not a step per token: a request waits for the current step, its prompt is read in the next
+    step, which yields the first token, and every further token takes a step.
 
         slo_s = (output_tokens + 1) * step + prompt_tokens * prompt_seconds
 
-    What other requests' prompts add is part of `step`: they are counted as load.
+    Other requests' prompts are part of `step`: they count as load.
 
     Returns:
         0 or less where the prompt alone takes longer.

@@ -1,4 +1,4 @@
-"""Computes the demand of an adapter version in each hour of the day, UTC."""
+"""Computes the demand of an adapter version by hour of the day, UTC."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ _DAY = HOURS * _MINUTES
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one adapter asks of its server, for each hour of the day, UTC."""
+    """Load of an adapter on its server, by hour of the day, UTC."""
 
     tokens: tuple[float, ...]
     """Decoded tokens per second; prompt tokens count at their weight."""
     concurrency: tuple[float, ...]
-    """Expected part of the time that at least one of its requests runs, 0 to 1."""
+    """Expected part of the time in which a request of the adapter runs, 0 to 1."""
 
     def __add__(self, other: "Load") -> "Load":
-        """Return the load of two adapters on one server.
+        """Return the load of two adapters on the same server.
 
-        The sum of the concurrencies is the expected number of different adapters in the
-        running batch, as the adapters' clients do not know of each other.
+        The sum of the concurrencies is the expected number of different adapters in the running
+        batch, as the adapters' clients are independent.
         """
         return Load(
             tuple(map(sum, zip(self.tokens, other.tokens, strict=True))),
@@ -34,23 +34,21 @@ class Load:
 
 
 IDLE = Load((0.0,) * HOURS, (0.0,) * HOURS)
-"""The load of an adapter that is not known to have any."""
+"""The load of an adapter without known demand."""
 
 
 def hourly_rpm(demand: DemandSpec | None) -> tuple[float, ...]:
-    """Return the requests per minute of each hour of the day, UTC.
+    """Return the requests per minute by hour of the day, UTC.
 
-    Inside the business hours and inside the batch window this is the peak rate, and outside
-    of them nothing: whoever declares hours says that traffic elsewhere is not worth a GPU,
-    and an invented share would be bought for every adapter. The adapter stays loaded all day
-    all the same, and what is not used of a server then answers the odd request.
+    The peak rate inside the business hours and inside the batch window, 0 outside: declared hours
+    say that traffic elsewhere is not worth a GPU. The adapter stays loaded all day, and free
+    capacity of its server answers the odd request.
 
-    Hours are local. Where clocks change in the course of the year, an hour counts if it is
-    busy under any of the year's offsets, so that a placement holds all year and no plan
-    appears because of a clock. An hour that is busy in part counts as busy, since a rate is
-    the same however long it lasts: time zones with half hours touch one more hour.
+    Hours are local. Where clocks change in the course of the year, an hour is busy that is busy
+    under any of the year's offsets, so that a placement holds all year and no plan appears because
+    of a clock. An hour that is busy in part is busy: time zones with half hours touch an hour more.
 
-    An observed day replaces all that is declared. Without any demand the day is idle.
+    An observed day replaces the declared hours. Without any demand the day is idle.
     """
     if demand is None:
         return IDLE.tokens
@@ -65,7 +63,7 @@ def hourly_rpm(demand: DemandSpec | None) -> tuple[float, ...]:
 
 @lru_cache(maxsize=4096)
 def _busy(window: tuple[int, int], offsets: tuple[int, ...]) -> tuple[bool, ...]:
-    """Return which hours, UTC, a local window touches under any of the offsets.
+    """Return whether a local window touches the hours of the day, UTC, under any of the offsets.
 
     Args:
         window: `[from, to)` in full hours; over midnight where `from` is not below `to`.
@@ -82,19 +80,18 @@ def _busy(window: tuple[int, int], offsets: tuple[int, ...]) -> tuple[bool, ...]
 
 
 def load_of(demand: DemandSpec | None, prompt_weight: float, slo_s: float) -> Load:
-    """Return what an adapter's demand asks of a server.
+    """Return the load of an adapter's demand on a server.
 
-    Tokens: each request costs its output tokens, and its prompt tokens at their weight.
+    Tokens: a request costs its output tokens, and its prompt tokens at their weight.
 
-    Concurrency: if requests arrive independently of each other at `rate` per second and each
-    runs for `slo_s` seconds on average, the number that run at a time is Poisson with mean
-    `rate * slo_s`, whatever the lengths of the single requests are (the M/G/infinity queue:
-    a batching server starts a request at once, so nobody waits for a free place). At least one
-    runs for the part `1 - exp(-rate * slo_s)` of the time. Answers are due within the SLO and
-    mostly come sooner, so the SLO stands in for the mean on the safe side.
+    Concurrency: if requests arrive independently at `rate` per second and run for `slo_s` seconds
+    on average, the number that run at a time is Poisson with mean `rate * slo_s`, whatever the
+    lengths of the single requests are (the M/G/infinity queue: a batching server starts a request
+    at once). Some request runs for the part `1 - exp(-rate * slo_s)` of the time. Answers are due
+    within the SLO and mostly come sooner, so the SLO stands in for the mean on the safe side.
 
     Args:
-        demand: None: not known, taken as none at all; see `without_demand`.
+        demand: None: unknown, taken as no demand at all; see `without_demand`.
         prompt_weight: Cost of a prompt token in decoded tokens, 0 or more.
         slo_s: Promised p95 of an answer, in seconds.
     """
@@ -103,14 +100,11 @@ def load_of(demand: DemandSpec | None, prompt_weight: float, slo_s: float) -> Lo
     cost = demand.output_tokens + prompt_weight * demand.prompt_tokens
     rates = [rpm / 60 for rpm in hourly_rpm(demand)]
     running = {rate: -expm1(-rate * slo_s) for rate in set(rates)}
-    return Load(
-        tuple(rate * cost for rate in rates),
-        tuple(running[rate] for rate in rates),
-    )
+    return Load(tuple(rate * cost for rate in rates), tuple(running[rate] for rate in rates))
 
 
 def without_demand(adapters: Iterable[AdapterSpec]) -> tuple[str, ...]:
-    """Return the aliases whose demand nobody declared, sorted; they are placed as idle."""
+    """Return the aliases without declared demand, sorted; they are placed as idle."""
     return tuple(sorted(adapter.alias for adapter in adapters if adapter.demand is None))
 
 

@@ -30,21 +30,21 @@ CPU_LAUNCH_S = 4.0e-3
 """The same on a CPU: a model of 4 tiny layers takes 3 ms per step (vLLM 0.32, two cores)."""
 
 ALL_REDUCE_S = 20e-6
-"""Seconds of one all-reduce of a few KiB among the devices of a server, two per layer.
+"""Seconds of an all-reduce of a few KiB among the devices of a server, two per layer.
 
 About 10 us with NVLink, 20 to 40 us over PCIe.
 """
 
 MEAN_CONTEXT = 512
-"""Tokens that a request is taken to hold in the KV cache while it decodes."""
+"""Assumed tokens of a decoding request in the KV cache."""
 
 LORA_FACTOR = 2.1
-"""What any LoRA multiplies a step by, up to the rank where `RANK_LEVEL` takes over.
+"""Factor of LoRA on a step, up to the rank where `RANK_LEVEL` takes over.
 
 vLLM V1 of 2025-05, rank 8, 300 slots: 17.1 -> 35.4 ms (Agulló et al. 2025); 1.5 with the V0
 engine (vLLM pull request 11267). From 0.15 on, kernels are specialised by the number of active
-adapters and the factor is smaller, by how much nobody has published for dense models: hence the
-larger one until it is measured.
+adapters and the factor is smaller; no figure is published for dense models, so the larger factor
+holds until measured.
 """
 
 RANK_LEVEL, RANK_POWER = 1.10, 1.1747
@@ -57,7 +57,7 @@ CPU_LORA_FACTOR, CPU_RANK_GROWTH = 3.4, 0.04
 """On a CPU, LoRA goes through a fallback of gathers: 3.4 at rank 16, 2.9 times that at rank 64."""
 
 SPREAD = 0.0125
-"""What each further active adapter adds to a step.
+"""Increase of a step by a further active adapter, as a part of the step.
 
 0.0091 to 0.0094 at 220 and 250 requests (44 points of Agulló et al.), more at small batches:
 with `LORA_FACTOR` this covers their fit over ranks 8 to 32 and up to 96 adapters within 3 %.
@@ -71,18 +71,18 @@ CPU_SPREAD = 0.014
 def estimate_speed(
     base: BaseSpec, kind: str, tensor_parallel: int, max_lora_rank: int
 ) -> Speed | None:
-    """Return the constants of a server nobody has measured; None where nothing is known.
+    """Return the constants of a server without a measurement; None where nothing is known.
 
     Args:
-        base: Its shape gives the bytes that a step reads and the sums that it does.
-        kind: Kind of its devices, one of `fleet.profiles.SHEETS`.
-        tensor_parallel: Number of its devices.
-        max_lora_rank: The server's; LoRA kernels compute on tensors padded to it.
+        base: Its shape gives the bytes that a step reads and the operations of a step.
+        kind: Kind of the server's devices, a key of `fleet.hardware.SHEETS`.
+        tensor_parallel: Number of the server's devices.
+        max_lora_rank: The server's; LoRA kernels compute on tensors padded to this rank.
 
     Law:
-        A step reads all weights once, and for each request its KV cache; the products of one
-        token with all weights are two operations per parameter. Both parts are added, though a
-        GPU overlaps them.
+        A step reads all weights once, and the KV caches of all requests; the products of a token
+        with all weights are two operations per parameter. Both parts are added, though a GPU
+        overlaps them.
     """
     sheet = sheet_of(kind)
     if sheet is None or base.shape is None:
@@ -91,16 +91,16 @@ def estimate_speed(
 
 
 def _from_sheet(
-    sheet: Sheet, base: BaseSpec, shape: BaseShape, cards: int, rank: int, *, cpu: bool
+    sheet: Sheet, base: BaseSpec, shape: BaseShape, devices: int, rank: int, *, cpu: bool
 ) -> Speed:
     bandwidth = sheet.bandwidth * REACHED_BANDWIDTH
     launch = CPU_LAUNCH_S if cpu else LAUNCH_S
-    if cards > 1:
+    if devices > 1:
         launch += 2 * shape.num_hidden_layers * ALL_REDUCE_S
-    step = launch + weight_bytes(shape, cards) / bandwidth
-    token = 2 * parameters(shape) / (sheet.flops * REACHED_FLOPS * cards)
-    request = MEAN_CONTEXT * kv_bytes_per_token(base, cards) / bandwidth + token
-    # The cheapest decoded token is one of the largest batch; against it a prompt weighs most.
+    step = launch + weight_bytes(shape, devices) / bandwidth
+    token = 2 * parameters(shape) / (sheet.flops * REACHED_FLOPS * devices)
+    request = MEAN_CONTEXT * kv_bytes_per_token(base, devices) / bandwidth + token
+    # The cheapest decoded token is a token of the largest batch; against it a prompt weighs most.
     decoded = step / MAX_NUM_SEQS + request
     return Speed(
         step_s=step,
@@ -112,16 +112,16 @@ def _from_sheet(
 
 
 def lora_factor(max_lora_rank: int, *, cpu: bool = False) -> float:
-    """Return what LoRA multiplies a step by on a server of this rank, unmeasured."""
+    """Return the estimated factor of LoRA on a step of a server of this rank."""
     if cpu:
         return CPU_LORA_FACTOR * max(1 + CPU_RANK_GROWTH * (max_lora_rank - 16), 1.0)
     return max(LORA_FACTOR, RANK_LEVEL + pow(max_lora_rank, RANK_POWER) / 100)
 
 
 def parameters(shape: BaseShape) -> int:
-    """Return the parameters that each token is multiplied with, embedding left out.
+    """Return the parameters that a token is multiplied with, embedding left out.
 
-    Of a mixture of experts, those of one expert per layer: the shape tells no more.
+    Of a mixture of experts, those of a single expert per layer: the shape tells no more.
     """
     heads = shape.num_attention_heads * shape.head_dim
     key_values = 2 * shape.num_key_value_heads * shape.head_dim

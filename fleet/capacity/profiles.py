@@ -9,14 +9,12 @@ from fleet.hardware import Profile
 
 PROFILE_FORMAT = 1
 """Version of the profile files that this fleetctl writes and reads."""
-
-
 FOR_PEOPLE = frozenset({"format", "points", "server", "measured", "notes"})
-"""Keys of a profile file that planning does not read: how and when it was measured."""
+"""Keys of a profile file that planning does not read: circumstances of the measurement."""
 
 
 class ProfileError(ValueError):
-    """A mapping is no profile; the text says why, in a sentence."""
+    """A mapping that is no profile; the message gives the reason, in a sentence."""
 
 
 def parse_profile(document: Mapping[str, Any]) -> Profile:
@@ -45,12 +43,6 @@ def parse_profile(document: Mapping[str, Any]) -> Profile:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise ProfileError(f"`{where}`: {first['msg']}.") from None
-    _check(profile)
-    return profile
-
-
-def _check(profile: Profile) -> None:
-    """Refuse what no measurement gives; infinities and not-a-numbers fail every comparison."""
     speed = profile.speed
     for name, value, least, most in (
         ("tensor_parallel", profile.tensor_parallel, 1, 1024),
@@ -64,5 +56,6 @@ def _check(profile: Profile) -> None:
         ("speed.prompt_weight", speed.prompt_weight, 0, 1e3),
         ("speed.lora_request_s", speed.lora_request_s or 0, 0, 1e3),
     ):
-        if not least <= value <= most:
+        if not least <= value <= most:  # refuses infinities and not-a-numbers too
             raise ProfileError(f"`{name}` is {value:g}; it must be from {least:g} to {most:g}.")
+    return profile

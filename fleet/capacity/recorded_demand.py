@@ -1,7 +1,7 @@
-"""Records the demand of each alias by hour of the day, from the usage rows of the gateways."""
+"""Records the demand of aliases by hour of the day, from the usage rows of the gateways."""
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
@@ -9,21 +9,21 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from fleet.capacity.demand import HOURS, IDLE
 from fleet.codes import diagnostic
 from fleet.errors import ConfigError, Position
 from fleet.rollout_policy import EndpointFaults
 
 DEMAND_FILE = "demand.json"
-"""The file's name, in the project."""
+"""Name of the file in the project."""
 FORMAT = 1
-_HOURS = 24
 _SECONDS = 3600
 _PERCENTILE = 95
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedRequest:
-    """One request as the usage log has it."""
+    """A request of the usage log."""
 
     time: float
     """Seconds since 1970, UTC."""
@@ -32,17 +32,17 @@ class RecordedRequest:
     output_tokens: int | None
     failed: bool = False
     format_ok: bool | None = None
-    """Whether the answer has its adapter's form; None: not told."""
+    """Whether the answer has the form that its adapter declares; None: not recorded."""
     cut_short: bool | None = None
-    """Whether the answer ended for its length; None: not told."""
+    """Whether the answer ended for its length; None: not recorded."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObservedDemand:
-    """What one alias was asked."""
+    """Recorded demand of an alias."""
 
     rpm: tuple[float, ...]
-    """Requests per minute in each hour of the day, UTC: the 95th percentile over the days."""
+    """Requests per minute by hour of the day, UTC: the 95th percentile over the days."""
     prompt_tokens: int | None
     """Mean per request, rounded up; None: no server reported any."""
     output_tokens: int | None
@@ -52,7 +52,7 @@ class ObservedDemand:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """What all aliases were asked between two full hours, UTC."""
+    """Recorded demand of all aliases between two full hours, UTC."""
 
     since: datetime
     until: datetime
@@ -61,70 +61,49 @@ class Recording:
 
     @property
     def hours(self) -> int:
-        """Return how many hours were recorded."""
+        """Return the number of recorded hours."""
         return int((self.until - self.since).total_seconds()) // _SECONDS
 
 
 def record_demand(requests: Iterable[RecordedRequest], days: int) -> Recording | None:
-    """Sum up the last `days` days of the requests; None if there are none.
+    """Sum up the last `days` days of the requests; None for no requests.
 
-    The days end with the hour of the newest request and not with the present: a gateway that
-    stands still says nothing about demand. They begin no earlier than the hour of the oldest
-    request, and an hour in between without a request counts as one with none.
+    The days end with the hour of the newest request and not with the present: a stopped gateway
+    says nothing about demand. They begin no earlier than the hour of the oldest request. An hour
+    in between without a request counts as 0.
 
-    The rate of an hour of the day is the 95th percentile (nearest rank) over its days: with up
-    to 20 days the busiest of them, with more all but the odd one. Means hide the busy days that
+    The rate of an hour of the day is the 95th percentile (nearest rank) over its days: with up to
+    20 days the busiest day, with more days all but the odd busy day. Means hide the busy days that
     a server must get through.
     """
-    counts: defaultdict[int, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
-    tokens: defaultdict[tuple[int, str], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
-    faults: defaultdict[tuple[int, str], list[int]] = defaultdict(
-        lambda: [0] * len(fields(EndpointFaults))
-    )
+    counts: defaultdict[tuple[int, str], int] = defaultdict(int)
+    sums: defaultdict[tuple[int, str], Counter[str]] = defaultdict(Counter)
     for request in requests:
         hour = int(request.time // _SECONDS)
-        counts[hour][request.alias] += 1
-        sums = tokens[hour // _HOURS, request.alias]
-        for position, number in ((0, request.prompt_tokens), (2, request.output_tokens)):
-            if number is not None:
-                sums[position] += number
-                sums[position + 1] += 1
-        for position, number in enumerate(_faults(request)):
-            faults[hour // _HOURS, request.alias][position] += number
+        counts[hour, request.alias] += 1
+        sums[hour // HOURS, request.alias].update(_figures(request))
     if not counts:
         return None
-    until = max(counts) + 1
-    since = max(min(counts), until - _HOURS * days)
-    aliases = sorted({alias for hour in range(since, until) for alias in counts.get(hour, ())})
-    days_of = range(since // _HOURS, (until - 1) // _HOURS + 1)
+    until = max(hour for hour, _ in counts) + 1
+    since = max(min(hour for hour, _ in counts), until - HOURS * days)
+    recorded = range(since, until)
+    recorded_days = range(since // HOURS, (until - 1) // HOURS + 1)
+    adapters = {}
+    for alias in sorted({alias for hour, alias in counts if hour in recorded}):
+        total = sum((sums[day, alias] for day in recorded_days), Counter[str]())
+        adapters[alias] = ObservedDemand(
+            tuple(
+                _rate([counts.get((at, alias), 0) for at in recorded if at % HOURS == hour])
+                for hour in range(HOURS)
+            ),
+            _mean(total["prompt_tokens"], total["prompts"]),
+            _mean(total["output_tokens"], total["outputs"]),
+            _faults(total),
+        )
     return Recording(
         datetime.fromtimestamp(since * _SECONDS, UTC),
         datetime.fromtimestamp(until * _SECONDS, UTC),
-        {
-            alias: ObservedDemand(
-                tuple(
-                    _rate(
-                        [
-                            counts[hour_of_day].get(alias, 0) if hour_of_day in counts else 0
-                            for hour_of_day in hours
-                        ]
-                    )
-                    for hour in range(_HOURS)
-                    for hours in [
-                        [
-                            hour_of_day
-                            for hour_of_day in range(since, until)
-                            if hour_of_day % _HOURS == hour
-                        ]
-                    ]
-                ),
-                *_means(tokens, alias, days_of),
-                EndpointFaults(
-                    *map(sum, zip(*(faults[day, alias] for day in days_of), strict=True))
-                ),
-            )
-            for alias in aliases
-        },
+        adapters,
     )
 
 
@@ -133,20 +112,13 @@ def carried_on(
 ) -> Recording:
     """Return the recording to keep, of the aliases that are still declared.
 
-    An alias that was recorded before and asked nothing since is idle. One that was never asked
-    is left out: its declared demand holds until it is.
+    An alias of an earlier recording without requests since is idle. An alias without any recorded
+    request is left out, so that its declared demand holds.
     """
-    idle = {alias: replace(demand, rpm=(0.0,) * _HOURS) for alias, demand in before.items()}
-    declared = {*known}
-    return Recording(
-        found.since,
-        found.until,
-        {
-            alias: each
-            for alias, each in sorted({**idle, **found.adapters}.items())
-            if alias in declared
-        },
-    )
+    idle = {alias: replace(demand, rpm=IDLE.tokens) for alias, demand in before.items()}
+    adapters = {**idle, **found.adapters}
+    kept = sorted({*known} & adapters.keys())
+    return replace(found, adapters={alias: adapters[alias] for alias in kept})
 
 
 def _rate(requests: list[int]) -> float:
@@ -157,29 +129,26 @@ def _rate(requests: list[int]) -> float:
     return round(sorted(requests)[rank - 1] / 60, 4)
 
 
-def _means(
-    tokens: Mapping[tuple[int, str], list[int]], alias: str, days: range
-) -> tuple[int | None, int | None]:
-    sums = [tokens[day, alias] for day in days if (day, alias) in tokens]
-    prompt, prompts, output, outputs = (sum(column) for column in zip(*sums, strict=True))
-    return (
-        max(1, -(-prompt // prompts)) if prompts else None,
-        max(1, -(-output // outputs)) if outputs else None,
-    )
+def _mean(tokens: int, requests: int) -> int | None:
+    return max(1, -(-tokens // requests)) if requests else None
 
 
-def _faults(request: RecordedRequest) -> tuple[int, ...]:
-    """Return what a request adds to the fields of `EndpointFaults`."""
+def _figures(request: RecordedRequest) -> dict[str, int]:
+    """Return the request's part in the sums: tokens, and the fields of `EndpointFaults`."""
     told = not request.failed and request.format_ok is not None
     ended = not request.failed and request.cut_short is not None
-    return (
-        1,
-        request.failed,
-        told,
-        told and not request.format_ok,
-        ended,
-        bool(ended and request.cut_short),
-    )
+    return {
+        "prompt_tokens": request.prompt_tokens or 0,
+        "prompts": request.prompt_tokens is not None,
+        "output_tokens": request.output_tokens or 0,
+        "outputs": request.output_tokens is not None,
+        "requests": 1,
+        "errors": request.failed,
+        "told_format": told,
+        "format": told and not request.format_ok,
+        "told_finish": ended,
+        "truncated": ended and bool(request.cut_short),
+    }
 
 
 class _Entry(BaseModel):
@@ -187,7 +156,7 @@ class _Entry(BaseModel):
 
     rpm: Annotated[
         tuple[Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)], ...],
-        Field(min_length=_HOURS, max_length=_HOURS),
+        Field(min_length=HOURS, max_length=HOURS),
     ]
     prompt_tokens: Annotated[int, Field(ge=1)] | None = None
     output_tokens: Annotated[int, Field(ge=1)] | None = None
@@ -204,7 +173,7 @@ class _File(BaseModel):
 
 
 def recorded_demand_text(recording: Recording) -> str:
-    """Return the text of `demand.json`: one line per alias, so that changes read well."""
+    """Return the text of `demand.json`: a line per alias, so that changes read well."""
     entries = [
         f"    {json.dumps(alias)}: "
         + json.dumps(
@@ -226,7 +195,7 @@ def parse_recorded_demand(text: str) -> Recording:
     """Read the text of `demand.json`.
 
     Raises:
-        ConfigError: it is no such file.
+        ConfigError: the text is no such file.
     """
     try:
         file = _File.model_validate_json(text)
@@ -247,15 +216,15 @@ def parse_recorded_demand(text: str) -> Recording:
                 adapter.rpm,
                 adapter.prompt_tokens,
                 adapter.output_tokens,
-                None if adapter.faults is None else _read(adapter.faults),
+                None if adapter.faults is None else _faults(adapter.faults),
             )
             for alias, adapter in sorted(file.adapters.items())
         },
     )
 
 
-def _read(counts: Mapping[str, int]) -> EndpointFaults:
-    """Return the faults of a file; kinds that are not known are of a later day."""
+def _faults(counts: Mapping[str, int]) -> EndpointFaults:
+    """Return the faults of the counts; kinds of a later release are ignored."""
     return EndpointFaults(
         **{field.name: counts.get(field.name, 0) for field in fields(EndpointFaults)}
     )

@@ -46,7 +46,6 @@ class ServerShape:
     """The first of its devices; all are alike."""
     tensor_parallel: int
     servers_per_device: int
-    """Servers among which a device's time is divided."""
     slots: int
     rank: int
     shared: bool
@@ -66,7 +65,7 @@ class DeviceMemory:
     slots: int | None
     reserve: int
     kv: int | None
-    """Bytes left for the KV cache, or declared for it."""
+    """Bytes of the KV cache: declared, or left by the other parts."""
     kv_tokens: float | None
     """Tokens that the KV cache of all devices together holds."""
     basis: str
@@ -78,7 +77,6 @@ class LatencyTarget:
     """A tier's promise for a latency class, with the mean length of prompts and answers."""
 
     slo_s: float
-    """Promised p95 of a whole answer, in seconds."""
     prompt_tokens: float
     output_tokens: float
 

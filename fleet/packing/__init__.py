@@ -5,8 +5,8 @@ random draws come from a seed, so that results repeat.
 """
 
 from fleet.packing.bounds import lower_bound
-from fleet.packing.instances import VectorInstance, read_fleet, read_setups, read_vectors
-from fleet.packing.problem import PRICE_UNIT, BinPacking, Effort, Instance, Packing
+from fleet.packing.instances import read_fleet, read_setups, read_vectors
+from fleet.packing.problem import PRICE_UNIT, BinPacking, Effort, Instance
 from fleet.packing.proofs import aggregate_bound
 from fleet.packing.servers import (
     Catalog,

@@ -7,9 +7,9 @@ import numpy as np
 from fleet.packing.problem import Instance, Ints
 
 DUALS = 200
-"""Dual prices of an item that are tried."""
+"""Number of dual prices of an item that are tried."""
 TRIALS = 32
-"""Greedy cliques tried, each with more randomness than the one before."""
+"""Number of greedy cliques that are tried, with growing randomness."""
 CLIQUE_ITEMS = 1_500
 """Upper bound of the items for which the table of clashing pairs is made."""
 
@@ -24,9 +24,9 @@ def lower_bound(instance: Instance) -> int:
     """Return a lower bound of the price of all servers, by linear duality.
 
     If an item costs `dual` and a unit of load in the busiest hour costs `unit`, and no server
-    carries more than its own price's worth, then all servers cost at least what all items
-    and loads are worth. Items of high rank need servers of that rank, so each rank and above
-    gives a bound of its own.
+    carries more than its own price's worth, then all servers cost at least the worth of all items
+    and loads. Items of high rank need servers of that rank, so every rank gives a bound: that of
+    the items of this rank and above.
     """
     best = 0.0
     counts = np.arange(instance.most + 1)
@@ -40,11 +40,11 @@ def lower_bound(instance: Instance) -> int:
             continue
         price = np.broadcast_to(instance.price[:, None], table.shape)[usable].astype(float)
         carried = table[usable].astype(float)
-        held = np.broadcast_to(counts[None, :], table.shape)[usable].astype(float)
+        items = np.broadcast_to(counts[None, :], table.shape)[usable].astype(float)
         if not (instance.loads[members].max(axis=1) > 0).all():
             number = 0  # an idle item may be on a server that carries nothing
-        for dual in np.linspace(0.0, float((price / held).min()), DUALS).tolist():
-            unit = float(((price - dual * held) / carried).min())
+        for dual in np.linspace(0.0, float((price / items).min()), DUALS).tolist():
+            unit = float(((price - dual * items) / carried).min())
             best = max(best, dual * number + unit * peak)
     usable_alone = (instance.capacity[:, int(instance.rank.min()), 1:] > 0).any(axis=1)
     if usable_alone.any():
@@ -67,7 +67,7 @@ def fewest_bins(sizes: Ints, capacity: Ints, *, seed: int = 0) -> int:
 
 
 def _rounded_sizes(column: Ints, limit: int) -> int:
-    """Return the best bound of one dimension over all thresholds."""
+    """Return the best bound of a dimension over all thresholds."""
     best = -(-int(column.sum()) // limit)
     if int(column.min()) < 0:
         return best
@@ -83,14 +83,13 @@ def _rounded_sizes(column: Ints, limit: int) -> int:
 
 
 def clique(sizes: Ints, capacity: Ints, *, seed: int = 0) -> list[int]:
-    """Return items of which no two fit into one bin, as many as a greedy search finds."""
+    """Return items of which no two fit into a bin, as many as a greedy search finds."""
     if not 0 < len(sizes) <= CLIQUE_ITEMS:
         return [0][: len(sizes)]
     clash = np.zeros((len(sizes), len(sizes)), dtype=bool)
     for column, limit in zip(sizes.T, capacity.tolist(), strict=True):
-        if int(column.min()) < 0:
-            continue  # a third item may make room for two that clash
-        clash |= column[:, None] + column[None, :] > limit
+        if int(column.min()) >= 0:  # else a third item may make room for two that clash
+            clash |= column[:, None] + column[None, :] > limit
     np.fill_diagonal(clash, val=False)
     degree = clash.sum(axis=1)
     rng = np.random.Generator(np.random.PCG64(seed))

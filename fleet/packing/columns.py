@@ -6,8 +6,6 @@ then fixed, a few at a time, and the program is solved again for the items that 
 after Wäscher and Gau 1996).
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from fleet.packing.patterns import Patterns, patterns
@@ -21,9 +19,9 @@ PER_BIN = 4
 DIVES = 8
 """Upper bound of the dives."""
 PRICED = 300
-"""Upper bound of the columns of one number of items added at a time."""
+"""Upper bound of the columns of the same number of items that are added at a time."""
 ROUNDS, ROUNDS_AFTER = 40, 3
-"""Upper bounds of the rounds of pricing: at the start, and after each fixing."""
+"""Upper bounds of the rounds of pricing: at the start, and after every fixing."""
 STALLED = 8
 """Rounds in a row without progress after which pricing ends, where not all sets are known."""
 PROGRESS = 1e-3
@@ -40,15 +38,6 @@ SCALE = 1 << 30
 """Units of dual value in the bound, which is counted in integers."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Cover:
-    """Packing of all items, and the lower bound proved on the way."""
-
-    assignment: Ints
-    bound: int
-    """Lower bound of the bins; as given where the sets were too many to prove more."""
-
-
 def is_worthwhile(items: int, bins: int) -> bool:
     """Say whether columns are worth pricing: with many items in a bin they are too many."""
     return 0 < items <= min(ITEMS, PER_BIN * bins)
@@ -56,12 +45,14 @@ def is_worthwhile(items: int, bins: int) -> bool:
 
 def cover(
     sizes: Ints, capacity: Ints, assignment: Ints, *, effort: int, bound: int, seed: int
-) -> Cover:
-    """Return the best packing of a few dives, or `assignment` where none is better.
+) -> tuple[Ints, int]:
+    """Return the best packing of a few dives, or `assignment`, and the proved lower bound.
+
+    The bound is as given where the sets were too many to prove more.
 
     Args:
-        sizes: Items, each within `capacity`.
-        capacity: Of every bin.
+        sizes: Items within `capacity`.
+        capacity: Capacity of every bin.
         assignment: A valid packing, bins counted from 0 without gaps; the first columns.
         effort: Items times the square of columns, of all dives but the first.
         bound: A lower bound of the number of bins, where the search ends.
@@ -85,14 +76,14 @@ def cover(
     better = assignment.copy()
     for bin_, members in enumerate(best):
         better[order[list(members)]] = bin_
-    return Cover(better, proved)
+    return better, proved
 
 
 def _bins(assignment: Ints) -> list[Column]:
-    held: list[list[int]] = [[] for _ in range(int(assignment.max(initial=-1)) + 1)]
+    bins: list[list[int]] = [[] for _ in range(int(assignment.max(initial=-1)) + 1)]
     for item, bin_ in enumerate(assignment.tolist()):
-        held[bin_].append(item)
-    return [tuple(items) for items in held]
+        bins[bin_].append(item)
+    return [tuple(items) for items in bins]
 
 
 def _priced(sets: Patterns, master: MasterProblem, rounds: int) -> tuple[Reals, Reals]:
@@ -138,10 +129,7 @@ def _dive(
 def _fix(
     columns: list[Column], values: Reals, noisy: Reals, uncovered: Mask, fixed: list[Column]
 ) -> bool:
-    """Make bins of whole columns, and of a few more; their items are covered.
-
-    Returns whether any was made.
-    """
+    """Make bins of whole columns, and of a few more, and say whether any bin was made."""
     more = max(1, int(FIXED * int(uncovered.sum())))
     whole = values >= WHOLE
     score = np.where(whole, 2.0 + noisy, np.where(values > PROGRESS, noisy, -1.0))

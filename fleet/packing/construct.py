@@ -1,4 +1,4 @@
-"""Construct a first packing greedily: items by size, each onto the server or bin that suits best.
+"""Construct a first packing greedily: items by size, onto the server or bin that suits best.
 
 Item-centric first-fit decreasing with cosine scores, after Panigrahy et al. 2011 and Mommessin,
 Erlebach and Shakhlevich 2024. `construct` fills servers of several types, `construct_bins` equal
@@ -44,7 +44,7 @@ def _filled(instance: Instance, gpu: int, by_total: int, growth: float) -> Packi
 
 
 def _fill(instance: Instance, gpu: int, order: Ints, growth: float) -> Packing:
-    """Open servers of one type, or of the cheapest that fits an item too large for that type."""
+    """Place items in an order; open servers of a type, or the cheapest for larger items."""
     items, hours = instance.loads.shape
     load = np.zeros((items, hours), dtype=np.int64)
     peak, rank, count, gpus = np.zeros((4, items), dtype=np.int64)
@@ -102,7 +102,7 @@ def downgraded(instance: Instance, packing: Packing) -> Packing:
 
 
 def construct_bins(sizes: Ints, capacity: Ints) -> Ints:
-    """Return the bin of each item in the best of several greedy packings.
+    """Return the bins of the items in the best of several greedy packings.
 
     Bins count from 0 without gaps. Every item has to fit an empty bin.
     """

@@ -1,9 +1,9 @@
 """Exchange a few servers for a cheaper mix of types that holds the same items, again and again.
 
-Two schedules share the loop. `improve` tries the cheaper mixes of a few servers until one of them
-holds. `squeeze`, for large instances, rearranges many servers at once; how much less capacity a
-cheaper mix may have grows with each success and shrinks with each failure: at first whole servers
-are left out, in the end one type is exchanged for a slightly cheaper one.
+Two schedules share the loop. `Thorough` tries the cheaper mixes of a few servers until a mix holds.
+`Coarse`, for large instances, rearranges many servers at once. The capacity that a cheaper mix may
+lack grows with successes and shrinks with failures: at first whole servers are left out, in the end
+a type is exchanged for a slightly cheaper type.
 """
 
 import numpy as np
@@ -19,57 +19,40 @@ OVERHEAD = 12
 """Cost of drawing servers and assigning their items, in moves."""
 
 ITEMS = 400
-"""About how many items `improve` rearranges at once, on the exchanged servers and some others."""
+"""Items that `Thorough` rearranges at once, about: on the exchanged servers and some others."""
 PATIENCE = 40
 """Moves without progress after which a mix is given up, at its first try."""
 TOP_MIXES = 1.0
-"""Mean of how far down the list of promising mixes a try goes."""
+"""Mean place of a tried mix in the list of promising mixes, from 0."""
 EMPTY_FIRST = 0.3
 """Share of draws of servers with room together; the other draws take any servers."""
 
 SQUEEZED_ITEMS = 1_000
-"""About how many items `squeeze` rearranges at once."""
+"""Items that `Coarse` rearranges at once, about."""
 SQUEEZED_MOVES = 200
-"""Upper bound of the moves for one mix."""
+"""Upper bound of the moves for a mix."""
 SQUEEZED_PATIENCE = 25
 """Moves without progress after which a mix is given up."""
 LOSS, LEAST_LOSS, MOST_LOSS = 0.04, 0.001, 0.2
 """Share of the servers' capacity that a cheaper mix may lack: at first, at least, at most."""
 SUCCESS, FAILURE = 1.6, 0.7
-"""Factor on that share after a mix that holds, and after one that does not."""
+"""Factors on that share after a mix that holds, and after a mix that does not."""
 EMPTIEST = 0.7
-"""Share of draws whose emptiest servers are exchanged; the other draws exchange any."""
+"""Share of draws whose emptiest servers are exchanged; the other draws exchange any servers."""
 
 
-def improve(instance: Instance, packing: Packing, moves: int, seed: int, floor: int) -> Packing:
-    """Search with the thorough schedule until the moves are used up or the price is at `floor`.
-
-    Args:
-        instance: Items and types of servers.
-        packing: A valid packing to start from.
-        moves: Budget of tabu moves.
-        seed: Seed of the random draws.
-        floor: A lower bound of the price.
-    """
-    return _exchanged(instance, packing, moves, floor, _Thorough(instance, seed))
-
-
-def squeeze(instance: Instance, packing: Packing, moves: int, seed: int, floor: int) -> Packing:
-    """Search as `improve` does, with the schedule for large instances."""
-    return _exchanged(instance, packing, moves, floor, _Coarse(instance, seed))
-
-
-class _Thorough:
-    """Tries promising mixes, and longer those that were tried before."""
+class Thorough:
+    """Schedule that tries promising mixes, and longer those that were tried before."""
 
     def __init__(self, instance: Instance, seed: int) -> None:
+        """Start with an empty memory of mixes."""
         self.instance = instance
         self.rng = Rng(np.random.PCG64(seed))
         self.tries: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
         self.again = 0
 
     def draw(self, full: Reals) -> tuple[Ints, int]:
-        """Draw servers to rearrange, and how many of them, from the last, to exchange."""
+        """Draw servers to rearrange; the number of them, from the last, that are exchanged."""
         rng, servers = self.rng, len(full)
         core = min(servers, 1 + int(rng.integers(CORE)))
         most = max(core, round(ITEMS * servers / len(self.instance.rank)))
@@ -81,9 +64,9 @@ class _Thorough:
         return rng.permutation(np.argsort(key, kind="stable")[:size]), core
 
     def mix(self, part: Instance, gpus: Ints, core: int, servers: Ints) -> Ints | None:
-        """Return a cheaper mix for the drawn servers; None: none is cheaper."""
+        """Return a cheaper mix for the drawn servers; None: no cheaper mix."""
         mixes = cheaper_mixes(part, gpus, core)
-        if not len(mixes):
+        if not mixes:
             return None
         mix = mixes[min(int(self.rng.exponential(TOP_MIXES)), len(mixes) - 1)]
         key = (tuple(servers.tolist()), tuple(mix.tolist()))
@@ -92,7 +75,7 @@ class _Thorough:
         return mix
 
     def limits(self, moves: int) -> tuple[int, int]:
-        """Return the moves for the mix, and how many of them may bring no progress."""
+        """Return the moves for the mix, and the moves without progress after which to give up."""
         return moves, PATIENCE * (1 + self.again)
 
     def tried(self, *, holds: bool) -> None:
@@ -101,12 +84,13 @@ class _Thorough:
             self.tries.clear()
 
 
-class _Coarse(_Thorough):
-    """Asks many servers at once to carry the same at a lower price."""
+class Coarse(Thorough):
+    """Schedule that asks many servers at once to carry the same at a lower price."""
 
     loss = LOSS
 
     def draw(self, full: Reals) -> tuple[Ints, int]:
+        """Draw servers to rearrange, as many as hold `SQUEEZED_ITEMS` items."""
         rng, servers = self.rng, len(full)
         core = min(servers, 1 + int(rng.integers(CORE)))
         size = max(core, round(SQUEEZED_ITEMS * servers / len(self.instance.rank)))
@@ -116,21 +100,32 @@ class _Coarse(_Thorough):
         return drawn, core
 
     def mix(self, part: Instance, gpus: Ints, core: int, servers: Ints) -> Ints | None:
+        """Return the cheapest mix with nearly the capacity of the drawn servers; None: no mix."""
         del servers
         return cheapest_mix(part, gpus, core, self.loss)
 
     def limits(self, moves: int) -> tuple[int, int]:
+        """Return the moves for the mix, and the moves without progress after which to give up."""
         return min(SQUEEZED_MOVES, moves), SQUEEZED_PATIENCE
 
     def tried(self, *, holds: bool) -> None:
-        self.loss = (
-            min(MOST_LOSS, self.loss * SUCCESS) if holds else max(LEAST_LOSS, self.loss * FAILURE)
-        )
+        """Raise or lower the capacity that the next mix may lack."""
+        loss = self.loss * (SUCCESS if holds else FAILURE)
+        self.loss = min(MOST_LOSS, max(LEAST_LOSS, loss))
 
 
-def _exchanged(
-    instance: Instance, packing: Packing, moves: int, floor: int, schedule: _Thorough
+def exchange(
+    instance: Instance, packing: Packing, moves: int, floor: int, schedule: Thorough
 ) -> Packing:
+    """Search until the moves are used up or the price is at `floor`.
+
+    Args:
+        instance: Items and types of servers.
+        packing: A valid packing to start from.
+        moves: Budget of tabu moves.
+        floor: A lower bound of the price.
+        schedule: Choice of servers, mixes and moves.
+    """
     full = _fullness(instance, packing)
     while moves > 0 and packing.price(instance) > floor:
         moves -= OVERHEAD
@@ -156,14 +151,14 @@ def _exchanged(
 
 
 def _fullness(instance: Instance, packing: Packing) -> Reals:
-    """Return the share of each server's capacity that its busiest hour takes."""
+    """Return the shares of the servers' capacity that their busiest hours take."""
     load, rank, count = packing.totals(instance)
     limit = instance.capacity[packing.gpus, rank, count]
     return np.asarray(load.max(axis=1) / np.maximum(limit, 1))
 
 
 def _index_in(servers: Ints, assignment: Ints) -> Ints:
-    """Return the index of each item's server among the drawn servers."""
+    """Return the items' servers as indices among the drawn servers."""
     order = np.argsort(servers)
     return order[np.searchsorted(servers, assignment, sorter=order)]
 

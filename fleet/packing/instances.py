@@ -80,7 +80,7 @@ def read_vectors(text: str, file: str) -> VectorInstance:
 
 
 def read_setups(text: str, file: str) -> SetupInstance:
-    """Read `items classes capacity bin_cost`, a line for each class, and a line for each item.
+    """Read `items classes capacity bin_cost`, the lines of the classes, and the lines of the items.
 
     A class is `cost weight items`, the cost with any sign; an item, class by class, is `weight`.
     Further numbers of a line are ignored.
@@ -131,17 +131,17 @@ def read_fleet(
     Raises:
         ConfigError: A text is malformed; with the file, and the line or the entry.
     """
-    ours, theirs = (
+    items_file, table_file = (
         _InstanceFile("FC2051", "Fleet or capacity file is malformed", file)
         for file in (fleet_file, capacity_file)
     )
-    wanted, offered = _json(fleet, ours), _json(capacity, theirs)
-    bases = _entry(wanted, "bases", list, ours)
-    gpus = _entry(offered, "gpus", dict, theirs)
-    tables = _entry(offered, "capacity_tenths", dict, theirs)
+    document, table = _json(fleet, items_file), _json(capacity, table_file)
+    bases = _entry(document, "bases", list, items_file)
+    gpus = _entry(table, "gpus", dict, table_file)
+    tables = _entry(table, "capacity_tenths", dict, table_file)
     for base in bases:
         if base not in tables or set(tables[base]) < set(gpus):
-            raise theirs.error(f"`capacity_tenths` lacks base `{base}` or a GPU of it.")
+            raise table_file.error(f"`capacity_tenths` lacks base `{base}` or a GPU of it.")
     try:
         catalog = Catalog(
             tuple(str(base) for base in bases),
@@ -156,18 +156,19 @@ def read_fleet(
             ),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise theirs.error(f"A cost or capacity is missing or no number: {error}") from None
+        raise table_file.error(f"A cost or capacity is missing or no number: {error}") from None
     shapes = {
-        (len(table), len(row)) for base in catalog.capacity for table in base for row in table
+        (len(by_rank), len(row)) for base in catalog.capacity for by_rank in base for row in by_rank
     }
     if len(shapes) != 1 or min(catalog.price) < 1:
-        raise theirs.error("Tables differ in shape, or a cost is not above 0.")
+        raise table_file.error("Tables differ in shape, or a cost is not above 0.")
     ranks = next(iter(shapes))[0]
-    items = enumerate(_entry(wanted, "items", list, ours))
-    return tuple(_replica(item, index, len(bases), ranks, ours) for index, item in items), catalog
+    items = _entry(document, "items", list, items_file)
+    replicas = (_replica(*item, len(bases), ranks, items_file) for item in enumerate(items))
+    return tuple(replicas), catalog
 
 
-def _replica(item: Any, index: int, bases: int, ranks: int, source: _InstanceFile) -> Replica:
+def _replica(index: int, item: Any, bases: int, ranks: int, source: _InstanceFile) -> Replica:
     match item:
         case [int(adapter), int(base), int(rank), [*loads]] if (
             0 <= base < bases

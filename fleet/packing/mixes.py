@@ -10,14 +10,14 @@ import numpy as np
 from fleet.packing.problem import Instance, Ints
 
 MIXES = 500
-"""Upper bound of the mixes of one size that are compared."""
+"""Upper bound of the compared mixes of a size."""
 HEADROOM = 0.97
 """Lower bound of a mix's estimated capacity, as a share of the load; mixes below are not tried."""
 
 
 @lru_cache(maxsize=64)
 def _multisets(types: int, size: int) -> Ints:
-    """Return all multisets of a size, one a row."""
+    """Return all multisets of a size, as rows."""
     rows = list(combinations_with_replacement(range(types), size))
     return np.array(rows, dtype=np.int64).reshape(len(rows), size)
 
@@ -38,7 +38,7 @@ def cheaper_mixes(instance: Instance, gpus: Ints, core: int) -> list[Ints]:
 
 
 def cheapest_mix(instance: Instance, gpus: Ints, core: int, loss: float) -> Ints | None:
-    """Return the cheapest types with nearly the capacity of some servers; None: none is cheaper.
+    """Return the cheapest types with nearly the capacity of some servers; None: no cheaper types.
 
     Only the last `core` types differ. Where every cheaper mix lacks more than a share `loss` of the
     servers' capacity, the mix that lacks least.
@@ -59,7 +59,7 @@ def cheapest_mix(instance: Instance, gpus: Ints, core: int, loss: float) -> Ints
 
 
 def _cheaper(instance: Instance, gpus: Ints, core: int) -> Iterator[Ints]:
-    """Yield mixes that cost less, one a row, those of one size together."""
+    """Yield arrays of mixes that cost less, as rows, an array per size."""
     stay, gone = gpus[: len(gpus) - core], gpus[len(gpus) - core :]
     budget = int(instance.price[gone].sum())
     copies = instance.copies()
@@ -81,7 +81,7 @@ def _high_rank(instance: Instance) -> int:
 
 
 def _by_value(instance: Instance, servers: int, rank: int) -> Ints:
-    """Return the types, those first whose capacity costs least."""
+    """Return the types, sorted by the price of a unit of capacity."""
     count = min(instance.most, max(1, len(instance.rank) // max(1, servers)))
     ratio = instance.price / np.maximum(instance.capacity[:, rank, count], 1)
     return np.lexsort((instance.price, ratio))
@@ -89,14 +89,14 @@ def _by_value(instance: Instance, servers: int, rank: int) -> Ints:
 
 @cache
 def _compared_types(types: int, size: int) -> int:
-    """Return of how many types all multisets of a size can be compared."""
+    """Return the number of types of which all multisets of a size can be compared."""
     while types > 1 and comb(types + size - 1, size) > MIXES:
         types -= 1
     return types
 
 
 def _estimated(instance: Instance, mixes: Ints, rank: int) -> Ints:
-    """Estimate the capacity of each mix at a highest rank, items shared out by capacity."""
+    """Estimate the capacities of mixes at a highest rank, items shared out by capacity."""
     number = len(instance.rank)
     count = np.full(mixes.shape, min(number // max(1, mixes.shape[1]), instance.most))
     for _ in range(2):

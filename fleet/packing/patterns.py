@@ -1,4 +1,4 @@
-"""Enumerate sets of items that fit into one bin: all of them where they are few, else the best.
+"""Enumerate sets of items that fit into a bin: all of them where they are few, else the best.
 
 Items are counted from the largest to the smallest, and a set grows by items after its last.
 """
@@ -17,20 +17,20 @@ MOST = 5_000_000
 """Upper bound of the sets that are written down; a number of items that makes more is left to
 `Patterns.above_one`, which grows the best sets."""
 CHUNK = 1 << 21
-"""Array elements compared in one operation."""
+"""Array elements compared in a single operation."""
 BEAM = 1_500
 """Upper bound of the sets that are grown further where not all are written down."""
 COMPARED = 10
 """Sets compared for a set that is returned."""
 TIMES = 4
-"""Upper bound of the returned sets that an item is in, of one number of items."""
+"""Upper bound of the returned sets with the same item, of the same number of items."""
 EPSILON = 1e-7
 """Lower bound of a dual value above 1 that is more than rounding."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Patterns:
-    """Sets of items that fit into one bin; one array a number of items, one set a row."""
+    """Sets of items that fit into a bin; an array per number of items, with a set per row."""
 
     sizes: Ints
     capacity: Ints
@@ -44,16 +44,16 @@ class Patterns:
         return Patterns(self.sizes, self.capacity, tuple(kept), self.complete)
 
     def worth_at_least(self, least: float, duals: Reals) -> "Patterns":
-        """Return the sets of one item, and those whose dual values sum up to `least` or more."""
+        """Return the sets of a single item, and those whose dual values sum to `least` or more."""
         kept = (level[_sums(level, duals) >= least] for level in self.levels[1:])
         return Patterns(self.sizes, self.capacity, (self.levels[0], *kept), complete=self.complete)
 
     def best(self, duals: Ints) -> int:
-        """Return the highest sum of dual values of one set, of those written down."""
+        """Return the highest sum of dual values of a set, of those written down."""
         return max(int(_sums(level, duals).max(initial=0)) for level in self.levels)
 
     def above_one(self, duals: Reals, most: int) -> list[tuple[int, ...]]:
-        """Return sets whose dual values exceed 1, at most so many of each number of items."""
+        """Return sets whose dual values exceed 1, at most `most` per number of items."""
         found: list[tuple[int, ...]] = []
         sums = np.zeros(0)
         for level in self.levels:
@@ -69,7 +69,7 @@ class Patterns:
         return found
 
     def _grown(self, level: Members, sums: Reals, duals: Reals) -> tuple[Members, Reals]:
-        """Add to each set the item of the highest dual value that fits, if any is above 0."""
+        """Return the sets, grown by the fitting item of the highest dual value above 0, if any."""
         left = self.capacity - self.sizes[level].sum(axis=1)
         useful = np.flatnonzero(duals > EPSILON)
         fits = np.ones((len(level), len(useful)), dtype=bool)
@@ -95,7 +95,7 @@ def _sums(level: Members, duals: Numbers) -> Reals:
 
 
 def _highest(sums: Reals, most: int) -> NDArray[np.intp]:
-    """Return where the highest sums are."""
+    """Return the indices of the highest sums."""
     if len(sums) > most:
         least = np.partition(sums, -most)[-most]
         high = np.flatnonzero(sums >= least)
@@ -143,7 +143,7 @@ def patterns(sizes: Ints, capacity: Ints, most: int = MOST) -> Patterns:
 def _grown_by_one(
     sizes: Ints, level: Members, left: Ints, most: int
 ) -> tuple[Members, Ints] | None:
-    """Return the sets with each later item that fits, and the room left; None for too many."""
+    """Return the sets grown by a fitting later item, and the room left; None for too many."""
     wider: list[Members] = [np.zeros((0, level.shape[1] + 1), dtype=np.int32)]
     room: list[Ints] = [left[:0]]
     found = 0

@@ -23,25 +23,25 @@ PRICE_UNIT = 10_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Instance:
-    """Items of one base and the types of servers that may hold them."""
+    """Items of a base and the types of servers that may hold them."""
 
     loads: Ints
-    """Load of each item in each hour, shape `(items, hours)`."""
+    """Loads of the items by hour, shape `(items, hours)`."""
     rank: Ints
-    """Index of each item's rank in the capacity table."""
+    """Rank of the items, as an index into the capacity table."""
     owner: Ints
-    """Adapter of each item; items of one owner are on different servers."""
+    """Adapter of the items; items of the same owner are on different servers."""
     capacity: Ints
     """Load that a server carries in any hour: `[type, highest rank index, number of items]`.
 
     More items than the last column are refused.
     """
     price: Ints
-    """Price of each type of server in `PRICE_UNIT`s."""
+    """Prices of the types of server in `PRICE_UNIT`s."""
 
     @property
     def most(self) -> int:
-        """Upper bound of the items on one server."""
+        """Upper bound of the items on a server."""
         return int(self.capacity.shape[2]) - 1
 
     @property
@@ -56,11 +56,11 @@ class Instance:
         )
 
     def copies(self) -> int:
-        """Return the largest number of items of one owner."""
+        """Return the largest number of items of the same owner."""
         return int(np.unique(self.owner, return_counts=True)[1].max(initial=0))
 
     def fits(self, gpu: int, items: Ints) -> bool:
-        """Say whether one server of a type holds these items."""
+        """Say whether a server of a type holds these items."""
         number = len(items)
         if number > self.most or len(np.unique(self.owner[items])) < number:
             return False
@@ -75,19 +75,19 @@ class Instance:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Packing:
-    """Servers of one instance."""
+    """Servers of an instance."""
 
     gpus: Ints
-    """Type of each server."""
+    """Types of the servers."""
     assignment: Ints
-    """Server of each item."""
+    """Servers of the items."""
 
     def price(self, instance: Instance) -> int:
         """Return the sum of the servers' prices."""
         return int(instance.price[self.gpus].sum())
 
     def totals(self, instance: Instance) -> tuple[Ints, Ints, Ints]:
-        """Return load by hour, highest rank and number of items of each server."""
+        """Return load by hour, highest rank and number of items of the servers."""
         servers = len(self.gpus)
         load = np.zeros((servers, instance.loads.shape[1]), dtype=np.int64)
         np.add.at(load, self.assignment, instance.loads)
@@ -101,7 +101,7 @@ class BinPacking:
     """Items in bins, and the cost of bins and set-ups; equal bins cost 1."""
 
     bins: tuple[tuple[int, ...], ...]
-    """Items of each bin."""
+    """Items of the bins."""
     cost: int
     bound: int
     """Lower bound of the cost."""
@@ -113,7 +113,7 @@ class BinPacking:
 
 
 def bins_of(assignment: Iterable[int], items: Iterable[int]) -> tuple[tuple[int, ...], ...]:
-    """Return the items of each bin, sorted, for the bin of each of the items."""
+    """Return the items of the bins, sorted, from the bins of the items."""
     bins: dict[int, list[int]] = {}
     for bin_, item in zip(assignment, items, strict=True):
         bins.setdefault(bin_, []).append(item)

@@ -1,12 +1,12 @@
-"""Prove with HiGHS that no cheaper or smaller packing exists, or find it: assignment programs.
+"""Prove with HiGHS that no cheaper or smaller packing exists, or find the packing.
 
 Capacity over the number of items is replaced by straight lines a little above the table, so the
 program of servers allows a little more than the table does: a price that the program rules out is
 ruled out by the table too, and a packing that the program finds has to be checked.
 """
 
-from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,18 +17,17 @@ from fleet.packing.solver import Program, SolverResult
 CELLS, NODES = 700, 400
 """Upper bounds for servers: items times servers, and branch-and-bound nodes."""
 BIN_CELLS, BIN_NODES = 1_300, 3_000
-"""Same for equal bins, nodes for one number of bins."""
+"""Same for equal bins, nodes for a given number of bins."""
 AGGREGATE_NODES = 200
 """Upper bound of the nodes for `aggregate_bound`."""
 TOLERANCE = 0.004
 """Upper bound of how far a line lies above the table, as a share."""
 
 Cells = dict[tuple[int, int], int]
-"""Variable of each item and bin: 1 where the item is in the bin."""
+"""Variables by item and bin: 1 where the item is in the bin."""
 
 
-@dataclass(frozen=True, slots=True)
-class CapacityLine:
+class CapacityLine(NamedTuple):
     """Capacity of a type at a highest rank, for a range of counts: `base + slope * count`."""
 
     gpu: int
@@ -41,9 +40,8 @@ class CapacityLine:
 
 def _lines(instance: Instance) -> list[CapacityLine]:
     """Return lines that together lie on or above the capacity table."""
-    ranks = np.unique(instance.rank).tolist()
-    types = range(len(instance.price))
-    return [line for gpu in types for rank in ranks for line in _lines_of(instance, gpu, rank)]
+    pairs = product(range(len(instance.price)), np.unique(instance.rank).tolist())
+    return [line for gpu, rank in pairs for line in _lines_of(instance, gpu, rank)]
 
 
 def _lines_of(instance: Instance, gpu: int, rank: int) -> list[CapacityLine]:
@@ -70,10 +68,10 @@ def _lines_of(instance: Instance, gpu: int, rank: int) -> list[CapacityLine]:
     return found
 
 
-def _count_in_range(program: Program, line: CapacityLine, servers: int, held: int) -> None:
-    """Add rows: the number of items is in the line's range for each server of the line."""
-    program.row([(held, 1.0), (servers, -float(line.most))], high=0.0)
-    program.row([(held, 1.0), (servers, -float(line.least))], low=0.0)
+def _count_in_range(program: Program, line: CapacityLine, servers: int, count: int) -> None:
+    """Add rows: the number of items is in the line's range for every server of the line."""
+    program.row([(count, 1.0), (servers, -float(line.most))], high=0.0)
+    program.row([(count, 1.0), (servers, -float(line.least))], low=0.0)
 
 
 def aggregate_bound(instance: Instance) -> int:
@@ -83,21 +81,21 @@ def aggregate_bound(instance: Instance) -> int:
     terms: list[tuple[CapacityLine, int, int]] = []
     for line in _lines(instance):
         servers = program.variable(cost=float(instance.price[line.gpu]) / step, upper=1e4)
-        held = program.variable(upper=1e6)
-        _count_in_range(program, line, servers, held)
-        terms.append((line, servers, held))
+        count = program.variable(upper=1e6)
+        _count_in_range(program, line, servers, count)
+        terms.append((line, servers, count))
     for rank in np.unique(instance.rank).tolist():
         members = instance.rank >= rank
         above = [term for term in terms if term[0].rank >= rank]
         low = float(members.sum())
         high = low if members.all() else float("inf")
         if (instance.loads[members].max(axis=1) > 0).all():
-            program.row([(held, 1.0) for _, _, held in above], low, high)
+            program.row([(count, 1.0) for _, _, count in above], low, high)
         peak = float(instance.loads[members].sum(axis=0).max())
         carried = [
             pair
-            for line, servers, held in above
-            for pair in ((servers, line.base), (held, line.slope))
+            for line, servers, count in above
+            for pair in ((servers, line.base), (count, line.slope))
         ]
         program.row([pair for pair in carried if pair[1]], low=peak)
         copies = instance.part(members.nonzero()[0]).copies()
@@ -107,7 +105,7 @@ def aggregate_bound(instance: Instance) -> int:
 
 
 def _most_servers(instance: Instance, budget: int) -> int:
-    """Return how many servers a budget buys at most, of types that hold anything."""
+    """Return the upper bound of the servers that a budget buys, of types that hold anything."""
     usable = (instance.capacity[:, int(instance.rank.min()), 1:] > 0).any(axis=1)
     return int(budget // int(instance.price[usable].min())) if usable.any() else 0
 
@@ -119,7 +117,7 @@ def is_small(instance: Instance, packing: Packing) -> bool:
 
 
 def cheaper(instance: Instance, packing: Packing, floor: int) -> tuple[int, Packing | None]:
-    """Look for a packing below this one's price; return a lower bound and the packing, if any."""
+    """Search for a cheaper packing; return a lower bound of the price, and the packing if any."""
     step, price = instance.price_step, packing.price(instance)
     servers = _most_servers(instance, price - step)
     if servers == 0:
@@ -165,11 +163,11 @@ def _program(
         number: list[tuple[int, float]] = []
         for line in shapes:
             used = program.variable(cost=float(price[line.gpu]))
-            held = program.variable(upper=float(line.most))
-            _count_in_range(program, line, used, held)
+            count = program.variable(upper=float(line.most))
+            _count_in_range(program, line, used, count)
             chosen.append((line, used))
-            limit += [(used, -line.base)] + ([(held, -line.slope)] if line.slope else [])
-            number.append((held, -1.0))
+            limit += [(used, -line.base)] + ([(count, -line.slope)] if line.slope else [])
+            number.append((count, -1.0))
         lines.append(chosen)
         program.row([(used, 1.0) for _, used in chosen], high=1.0)
         for item in items:
@@ -212,8 +210,7 @@ def fewer(sizes: Ints, capacity: Ints, bins: int) -> tuple[bool, Ints | None]:
     program = Program()
     cells: Cells = {}
     for place, item in enumerate([*apart, *rest.tolist()]):
-        own = place < len(apart)
-        reach = range(place, place + 1) if own else range(min(bins, place + 1))
+        reach = [place] if place < len(apart) else range(min(bins, place + 1))
         for bin_ in reach:
             cells[item, bin_] = program.variable()
         program.one_of([cells[item, bin_] for bin_ in reach])

@@ -1,4 +1,4 @@
-"""Pack adapters with hourly loads on the cheapest servers, each base on servers of its own."""
+"""Pack adapters with hourly loads on the cheapest servers, a base on servers of its own."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import numpy as np
 
 from fleet.packing.bounds import lower_bound
 from fleet.packing.construct import WHOLE, construct
-from fleet.packing.exchange import improve, squeeze
+from fleet.packing.exchange import Coarse, Thorough, exchange
 from fleet.packing.problem import Effort, Instance, Ints, Packing, Status
 from fleet.packing.proofs import aggregate_bound, cheaper, is_small
 from fleet.packing.solver import available
@@ -17,16 +17,16 @@ MOVES: dict[Effort, tuple[int, int]] = {
     "balanced": (400, 50_000),
     "proof": (400, 150_000),
 }
-"""Moves of the search for each server: the first, and a part of the second that falls with their
-number, to a half at `HALF` servers."""
+"""Moves of the search per server: the first number, and a part of the second that falls with the
+number of servers, to a half at `HALF` servers."""
 HALF = 20
 LEAST_MOVES = 400
 """Lower bound of the moves of the search."""
 FEW = 3_000
-"""Moves that are worth it however few the servers, at most `BY_ITEM` for each item."""
+"""Moves that pay for any number of servers, at most `BY_ITEM` per item."""
 BY_ITEM = 40
 PAIRED = 8
-"""Upper bound of the moves for each pair of items: more would only repeat exchanges."""
+"""Upper bound of the moves per pair of items: more would only repeat exchanges."""
 LARGE = 13_000
 """Moves that instances of more than `WHOLE` items are squeezed with: a part of these that grows
 with their servers, a half of it at `LARGE_HALF`. At effort `fast` nothing follows."""
@@ -35,31 +35,31 @@ LARGE_HALF = 100
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """One copy of an adapter, to be placed."""
+    """A copy of an adapter, to be placed."""
 
     adapter: int
     base: int
     rank: int
     """Index into the capacity table's ranks."""
     loads: tuple[int, ...]
-    """Load in each hour, in the capacity table's unit."""
+    """Loads by hour, in the capacity table's unit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """Types of servers: price, and capacity for each base."""
+    """Types of servers: price, and capacity by base."""
 
     bases: tuple[str, ...]
     gpus: tuple[str, ...]
     price: tuple[int, ...]
-    """Of each GPU type, dollars an hour times `PRICE_UNIT`."""
+    """Prices of the GPU types, dollars an hour times `PRICE_UNIT`."""
     capacity: tuple[tuple[tuple[tuple[int, ...], ...], ...], ...]
     """`[base][gpu][highest rank index][number of adapters]`."""
 
 
 @dataclass(frozen=True, slots=True)
 class PackedServer:
-    """A server and the replicas on it."""
+    """A server and its replicas."""
 
     base: str
     gpu: str
@@ -94,8 +94,8 @@ def pack_servers(
     Deterministic: shuffled replicas cost the same, because they are sorted first.
 
     Args:
-        replicas: Replicas of one adapter go to different servers.
-        catalog: As many servers of each type as wanted.
+        replicas: Replicas of the same adapter go to different servers.
+        catalog: Types of servers, without a limit of their number.
         effort: `fast`, `balanced`, or `proof`, which proves small instances with HiGHS where the
             extra `proof` is installed.
         seed: Another seed may find another packing.
@@ -110,15 +110,15 @@ def pack_servers(
         price += packing.price(instance)
         floor += low
         for server, gpu in enumerate(packing.gpus.tolist()):
-            held = tuple(sorted(members[packing.assignment == server].tolist()))
-            servers.append(PackedServer(catalog.bases[base], catalog.gpus[gpu], held))
+            items = tuple(sorted(members[packing.assignment == server].tolist()))
+            servers.append(PackedServer(catalog.bases[base], catalog.gpus[gpu], items))
     return ServerPacking(tuple(servers), price, floor)
 
 
 def instances_of(
     replicas: Sequence[Replica], catalog: Catalog
 ) -> Iterator[tuple[int, Ints, Instance]]:
-    """Yield the instance of each base that has replicas, with the base and the replicas' indices.
+    """Yield the instances of the bases with replicas, with the base and the replicas' indices.
 
     Raises:
         ValueError: A replica fits no GPU type even alone.
@@ -132,9 +132,9 @@ def instances_of(
         owners.setdefault(replicas[index].adapter, len(owners))
     for base in range(len(catalog.bases)):
         members = np.array([i for i in order if replicas[i].base == base], dtype=np.int64)
-        if not len(members):
-            continue
         chosen = [replicas[index] for index in members.tolist()]
+        if not chosen:
+            continue
         instance = Instance(
             np.array([replica.loads for replica in chosen], dtype=np.int64),
             np.array([replica.rank for replica in chosen], dtype=np.int64),
@@ -149,19 +149,20 @@ def instances_of(
 
 
 def pack(instance: Instance, effort: Effort, seed: int) -> tuple[Packing, int]:
-    """Pack the items of one base; return the packing and a lower bound of the price."""
+    """Pack the items of a base; return the packing and a lower bound of the price."""
     floor = lower_bound(instance)
     packing = construct(instance)
     by_server, more = MOVES[effort]
     servers, items = len(packing.gpus), len(instance.rank)
     if items > WHOLE:
         moves = servers * LARGE // (servers + LARGE_HALF)
-        packing = squeeze(instance, packing, moves, seed, floor)
+        packing = exchange(instance, packing, moves, floor, Coarse(instance, seed))
         if effort == "fast":
             return packing, floor
     least = max(LEAST_MOVES, min(FEW, BY_ITEM * items))
     moves = max(least, servers * by_server + servers * more // (servers + HALF))
-    packing = improve(instance, packing, min(moves, PAIRED * items**2), seed, floor)
+    moves = min(moves, PAIRED * items**2)
+    packing = exchange(instance, packing, moves, floor, Thorough(instance, seed))
     if effort == "proof" and packing.price(instance) > floor and available():
         return _proved(instance, packing, max(floor, aggregate_bound(instance)))
     return packing, floor
@@ -170,14 +171,10 @@ def pack(instance: Instance, effort: Effort, seed: int) -> tuple[Packing, int]:
 def _proved(instance: Instance, packing: Packing, floor: int) -> tuple[Packing, int]:
     while packing.price(instance) > floor and is_small(instance, packing):
         floor, better = cheaper(instance, packing, floor)
-        if better is None or not _is_valid(instance, better):
+        if better is None:
+            break
+        items = (np.flatnonzero(better.assignment == at) for at in range(len(better.gpus)))
+        if not all(map(instance.fits, better.gpus.tolist(), items)):
             break
         packing = better
     return packing, floor
-
-
-def _is_valid(instance: Instance, packing: Packing) -> bool:
-    return all(
-        instance.fits(gpu, (packing.assignment == server).nonzero()[0])
-        for server, gpu in enumerate(packing.gpus.tolist())
-    )

@@ -1,7 +1,7 @@
-"""Pack items with set-ups: each class of items takes room and costs once in each bin that holds it.
+"""Pack items with set-ups: a class of items takes room and costs once per bin with the class.
 
 Bin packing with set-up costs, for example base weights on a GPU, shared by the adapters of a base.
-The search ruins a few bins and recreates them, each item in the bin where cost and then free space
+The search ruins a few bins and recreates them, an item in the bin where cost and then free space
 are least (Schrimpf et al. 2000; Baldacci et al. 2025, arXiv:2509.10075, for problem and bounds).
 """
 
@@ -16,9 +16,9 @@ from fleet.packing.problem import BinPacking, Effort, Rng, bins_of
 MOVES: dict[Effort, int] = {"fast": 10_000, "balanced": 100_000, "proof": 400_000}
 """Items placed in all; about a quarter of a million a CPU second, fewer with many bins."""
 RUINED = 4
-"""Upper bound of the bins emptied at once, less one."""
+"""Upper bound of the bins emptied at once, less 1."""
 HEAT = 0.35
-"""Price of the worse packing that is accepted one time in e at the start, in bins."""
+"""Price of a worse packing that is accepted with chance 1/e at the start, in bins."""
 BLINK = 0.01
 """Share of fitting bins that are overlooked."""
 DRAWS = 4096
@@ -30,17 +30,17 @@ class SetupInstance:
     """Items with classes; every item fits an empty bin with its class's set-up."""
 
     capacity: int
-    """Of every bin."""
+    """Capacity of every bin."""
     bin_price: int
     """Cost of a bin itself, from 0."""
     setup: Sequence[int]
-    """Room that each class takes in a bin beside its items, once."""
+    """Room of the classes' set-ups in a bin, beside the items."""
     price: Sequence[int]
-    """Cost of each class in each bin that holds it, from 0."""
+    """Costs of the classes' set-ups in a bin, from 0."""
     sizes: Sequence[int]
-    """Size of each item, from 0."""
+    """Sizes of the items, from 0."""
     classes: Sequence[int]
-    """Class of each item, an index into `setup`."""
+    """Classes of the items, as indices into `setup`."""
 
     def part(self, items: Sequence[int]) -> "SetupInstance":
         """Return the instance of some items, in their order."""
@@ -48,17 +48,17 @@ class SetupInstance:
         return SetupInstance(self.capacity, self.bin_price, self.setup, self.price, sizes, classes)
 
     def cost(self, assignment: Sequence[int]) -> int:
-        """Return what bins and set-ups cost."""
+        """Return the cost of bins and set-ups."""
         pairs = set(zip(assignment, self.classes, strict=True))
         return self.bin_price * len(set(assignment)) + sum(
             self.price[class_] for _, class_ in pairs
         )
 
     def bound(self) -> int:
-        """Return a lower bound of the cost of one item or more: volume, and set-ups.
+        """Return a lower bound of the cost, from volume and set-ups, of 1 or more items.
 
         A class needs as many bins as its items fill without the room of its set-up, and as many as
-        it has items of class_ no two fit together; that many set-ups are paid, and take room.
+        its items of which no two fit together; that many set-ups are paid, and take room.
         """
         times = [0] * len(self.price)
         for class_ in sorted(set(self.classes)):
@@ -98,7 +98,7 @@ def pack_setups(
 
     Args:
         instance: Items, classes and bins.
-        effort: How many moves to search for: about 0.05, 0.5 and 2 CPU seconds for 100 items.
+        effort: Number of moves: about 0.05, 0.5 and 2 CPU seconds for 100 items.
         seed: Another seed may find another packing.
 
     Raises:
@@ -118,13 +118,13 @@ def pack_setups(
 
 @dataclass(slots=True, eq=False)
 class _Bin:
-    """Items in one bin, by class."""
+    """Items in a bin, by class."""
 
     free: int
-    held: dict[int, list[int]] = field(default_factory=dict)
+    items: dict[int, list[int]] = field(default_factory=dict)
 
     def copy(self) -> "_Bin":
-        return _Bin(self.free, {class_: items.copy() for class_, items in self.held.items()})
+        return _Bin(self.free, {class_: items.copy() for class_, items in self.items.items()})
 
 
 class _RuinAndRecreate:
@@ -147,7 +147,7 @@ class _RuinAndRecreate:
         return self.drawn.pop()
 
     def run(self, moves: int, floor: int) -> None:
-        """Ruin and recreate until so many items were placed."""
+        """Ruin and recreate until `moves` items were placed."""
         least, spent = sum(map(self._paid, self.bins)), 0
         heat = HEAT * max(1, self.instance.bin_price, *self.instance.price)
         while spent < moves and least > floor:
@@ -174,12 +174,12 @@ class _RuinAndRecreate:
 
     def _paid(self, bin_: _Bin) -> int:
         price = self.instance.price
-        used = self.instance.bin_price if bin_.held else 0
-        return used + sum(price[class_] for class_ in bin_.held)
+        used = self.instance.bin_price if bin_.items else 0
+        return used + sum(price[class_] for class_ in bin_.items)
 
     def _worth(self, bin_: _Bin) -> float:
         """Return the cost of a bin, less a little for the square of its free space."""
-        if not bin_.held:
+        if not bin_.items:
             return 0.0
         free = bin_.free / max(self.instance.capacity, 1)
         return self._paid(bin_) - max(self.instance.bin_price, 1) * free * free
@@ -187,7 +187,7 @@ class _RuinAndRecreate:
     def _assignment(self) -> list[int]:
         assignment = [0] * len(self.instance.sizes)
         for index, bin_ in enumerate(self.bins):
-            for items in bin_.held.values():
+            for items in bin_.items.values():
                 for item in items:
                     assignment[item] = index
         return assignment
@@ -198,8 +198,8 @@ class _RuinAndRecreate:
         return self.bins[index]
 
     def _ruined(self) -> list[int]:
-        """Empty a few bins, or take a class out of those that hold least of it."""
-        filled = [index for index, bin_ in enumerate(self.bins) if bin_.held]
+        """Empty a few bins, or take a class out of the bins with the fewest items of the class."""
+        filled = [index for index, bin_ in enumerate(self.bins) if bin_.items]
         number = 1 + int(self._draw() * RUINED)
         turn = self._draw()
         if turn < 0.4:  # noqa: PLR2004 (any bins)
@@ -208,9 +208,9 @@ class _RuinAndRecreate:
             return [item for index in chosen for item in self._emptied(index)]
         class_ = self.instance.classes[int(self._draw() * len(self.instance.classes))]
         holding = sorted(
-            (len(self.bins[index].held[class_]) + self._draw() * 3, index)
+            (len(self.bins[index].items[class_]) + self._draw() * 3, index)
             for index in filled
-            if class_ in self.bins[index].held
+            if class_ in self.bins[index].items
         )
         chosen = [index for _, index in holding[: number + 1]]
         if turn < 0.7:  # noqa: PLR2004 (bins of a class)
@@ -221,13 +221,13 @@ class _RuinAndRecreate:
 
     def _emptied(self, index: int) -> list[int]:
         bin_ = self._save(index)
-        gone = [item for items in bin_.held.values() for item in items]
+        gone = [item for items in bin_.items.values() for item in items]
         self.bins[index] = _Bin(self.instance.capacity)
         return gone
 
     def _without(self, index: int, class_: int) -> list[int]:
         bin_ = self._save(index)
-        gone = bin_.held.pop(class_)
+        gone = bin_.items.pop(class_)
         bin_.free += self.instance.setup[class_] + sum(self.instance.sizes[item] for item in gone)
         return gone
 
@@ -242,7 +242,7 @@ class _RuinAndRecreate:
         return [item for _, item in sorted((self._draw(), item) for item in gone)]
 
     def _recreate(self, order: Sequence[int], blink: float) -> None:
-        """Place each item in the bin that costs least, then leaves least room."""
+        """Place items in an order, in the bin that costs least, then leaves least room."""
         instance, bins = self.instance, self.bins
         for item in order:
             size, class_ = instance.sizes[item], instance.classes[item]
@@ -252,10 +252,10 @@ class _RuinAndRecreate:
                 left = bin_.free - size
                 if left < 0:
                     continue
-                if class_ in bin_.held:
+                if class_ in bin_.items:
                     found = (0, left)
                 elif bin_.free >= both:
-                    found = (paid if bin_.held else paid + instance.bin_price, bin_.free - both)
+                    found = (paid if bin_.items else paid + instance.bin_price, bin_.free - both)
                 else:
                     continue
                 if (found < best or (chosen < 0 and found <= best)) and (
@@ -269,5 +269,5 @@ class _RuinAndRecreate:
             elif chosen not in self.saved:
                 self.saved[chosen] = bins[chosen].copy()
             bin_ = bins[chosen]
-            bin_.free -= size if class_ in bin_.held else both
-            bin_.held.setdefault(class_, []).append(item)
+            bin_.free -= size if class_ in bin_.items else both
+            bin_.items.setdefault(class_, []).append(item)

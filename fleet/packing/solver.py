@@ -19,10 +19,10 @@ FEASIBLE = 2
 PRIMAL = 4
 """HiGHS's number of the primal simplex method: a basis stays feasible when columns are added."""
 PIVOTS = 20_000
-"""Upper bound of the simplex steps of one solution of `MasterProblem`: later columns are worse."""
+"""Upper bound of the simplex steps per solution of `MasterProblem`: later columns are worse."""
 
 Column = tuple[int, ...]
-"""Items of one bin."""
+"""Items of a bin."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,7 +34,7 @@ class SolverResult:
     bound: float
     """No solution has less; infinite when there is none."""
     values: Reals | None
-    """A solution, if one was found."""
+    """A solution, if found."""
 
     def chosen(self, variable: int) -> bool:
         """Say whether a binary variable is 1 in the solution."""
@@ -87,11 +87,11 @@ class Program:
         self.high.append(high)
 
     def one_of(self, variables: list[int]) -> None:
-        """Add a row: one of the binary variables is 1."""
+        """Add a row: exactly a single binary variable is 1."""
         self.row([(variable, 1.0) for variable in variables], 1.0, 1.0)
 
     def solve(self, nodes: int) -> SolverResult:
-        """Minimise within so many branch-and-bound nodes."""
+        """Minimise within `nodes` branch-and-bound nodes."""
         import highspy  # noqa: PLC0415 (optional, and slow to import)
 
         model = highspy.HighsLp()
@@ -122,7 +122,7 @@ class MasterProblem:
     """The restricted master problem of column generation: cover items by few columns."""
 
     def __init__(self, uncovered: Mask) -> None:
-        """Start without columns; only the uncovered items have to be in one."""
+        """Start without columns; only the uncovered items have to be in a column."""
         import highspy  # noqa: PLC0415 (optional, and slow to import)
 
         model = highspy.HighsLp()
@@ -140,7 +140,7 @@ class MasterProblem:
         self.columns: list[Column] = []
 
     def add(self, columns: list[Column]) -> int:
-        """Add the columns that are new; return how many were."""
+        """Add the columns that are new; return their number."""
         new = [column for column in dict.fromkeys(columns) if column not in self._known]
         if not new:
             return 0
@@ -156,7 +156,7 @@ class MasterProblem:
         return count
 
     def solve(self) -> tuple[Reals, Reals, float]:
-        """Return the value of each column, the dual value of each item, and the optimum."""
+        """Return the values of the columns, the dual values of the items, and the optimum."""
         self._solver.run()
         solution = self._solver.getSolution()
         optimum = float(self._solver.getInfo().objective_function_value)

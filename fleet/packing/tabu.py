@@ -17,18 +17,18 @@ from fleet.packing.problem import Instance, Ints, Rng
 
 Columns = NDArray[np.intp]
 Draw = tuple[float, float, float, slice]
-"""Chance of the bin, of its items and of the tenure, each below 1; the columns to compare."""
+"""Random numbers from 0 to 1 for the bin, its items and the tenure; the columns to compare."""
 TENURES = (8, 20, 60, 120)
 """Lower bounds of the moves for which an item may not return to a bin; the upper is double.
 
-`BinTabu` draws one for each call of `run`: which is best differs from instance to instance.
+`BinTabu` draws a tenure for every call of `run`: the best tenure differs by instance.
 """
 SERVER_TENURE = 12
 """Same for `ServerTabu`."""
 SAMPLE, SERVER_SAMPLE = 40_000, 24_000
-"""Array elements compared in one move. Items of the bin are left out where there would be more."""
+"""Array elements compared in a move. Items of the bin are left out where there would be more."""
 WINDOW = 500
-"""Upper bound of the columns that one move of `ServerTabu` compares with."""
+"""Upper bound of the columns that a move of `ServerTabu` compares with."""
 FAR = 1 << 60
 """Change of overload of an exchange that is forbidden."""
 TOO_MANY = -100_000
@@ -44,7 +44,7 @@ class _Tabu:
         items, dimensions = sizes.shape
         self.kind = np.int32 if large < NARROW else np.int64
         self.column = order[:items]
-        """Column of each item; the others are the bins' empty items."""
+        """Columns of the items; the others are the bins' empty items."""
         self.real = np.zeros(len(order), dtype=bool)
         self.real[self.column] = True
         self.width = np.zeros((dimensions, len(order)), dtype=self.kind)
@@ -69,36 +69,33 @@ class _Tabu:
 
     @property
     def assignment(self) -> Ints:
-        """Bin of each item."""
+        """Bins of the items."""
         return self.home[self.column]
-
-    def _inside(self, bin_: int) -> Columns:
-        return np.flatnonzero((self.home == bin_) & self.real)
 
     def _search(
         self, draws: Iterator[Draw], moves: int, patience: int, sample: int, tenure: int
     ) -> int:
-        """Move until so many moves bring no progress; return how many were made."""
+        """Move until `patience` moves bring no progress; return the number of moves."""
         total = int(self.over.sum())
-        made, last = 0, patience
-        while total > 0 and made < min(last, moves):
+        count, last = 0, patience
+        while total > 0 and count < min(last, moves):
             pick, turn, longer, among = next(draws)
-            made += 1
+            count += 1
             self.clock += 1
             full = self.over.nonzero()[0]
             source = int(full[int(pick * len(full))])
-            inside = self._inside(source)
+            inside = np.flatnonzero((self.home == source) & self.real)
             if len(inside) > sample:
                 last_ones = inside[len(inside) - int(turn * len(inside)) :]
                 inside = np.concatenate([last_ones, inside])[:sample]
             slack = total - self.best
             total += self._move(source, inside, among, slack, tenure + int(longer * tenure))
             if total < self.best:
-                self.best, last = total, made + patience
-        return made
+                self.best, last = total, count + patience
+        return count
 
     def _move(self, source: int, inside: Columns, among: slice, slack: int, tenure: int) -> int:
-        """Make the best exchange of one of the items with one of the columns; return the change."""
+        """Make the best exchange of an item with a column; return the change of overload."""
         home = self.home[among]
         weight = self.width[:, inside]
         here, there = self._limits(source, inside, among)
@@ -130,7 +127,7 @@ class _Tabu:
     def _limits(
         self, source: int, inside: Columns, among: slice
     ) -> tuple[Ints | None, Ints | None]:
-        """Return the limits of both bins after each exchange; None for 0."""
+        """Return the limits of both bins after the exchanges; None for 0."""
         del source, inside, among
         return None, None
 
@@ -179,7 +176,7 @@ class BinTabu(_Tabu):
         self._weigh(0)
 
     def run(self, moves: int, rng: Rng) -> int:
-        """Search for at most so many moves; return how many were made. See `done`."""
+        """Search for at most `moves` moves; return the number of moves. See `done`."""
         drawn = iter(rng.random(3 * moves).tolist())
         tenure = TENURES[int(rng.integers(len(TENURES)))]
         whole = slice(0, len(self.home))
@@ -218,7 +215,7 @@ class ServerTabu(_Tabu):
         self._weigh(np.array([self._limit(*pair) for pair in enumerate(inside)]))
 
     def _separate(self, owner: Ints) -> None:
-        """Note the replicas of each item, and the servers that hold one of them."""
+        """Note the replicas of the items, and the servers that hold them."""
         self.replicas: dict[int, list[int]] = {}
         self.met = np.zeros(self.tabu.shape, dtype=bool)
         _, inverse, times = np.unique(owner, return_inverse=True, return_counts=True)
@@ -231,7 +228,7 @@ class ServerTabu(_Tabu):
                 self.met[member, self.home[self.replicas[member]]] = True
 
     def run(self, moves: int, patience: int, rng: Rng) -> int:
-        """Search until so many moves bring no progress; return how many were made. See `done`."""
+        """Search until `patience` moves bring no progress; return the moves made. See `done`."""
         hours, columns = self.width.shape
         window = min(columns, WINDOW)
 
@@ -267,7 +264,7 @@ class ServerTabu(_Tabu):
             self.met[replica, target] = True
 
     def _limit(self, bin_: int, inside: Columns) -> int:
-        """Count a server's items and ranks again; return what the server may carry."""
+        """Count a server's items and ranks again; return the load that the server may carry."""
         ranks = self.rank[inside]
         top = int(ranks.max())
         self.count[bin_] = len(inside) - 1

@@ -1,10 +1,10 @@
-"""Run several tabu searches for equal bins side by side, each with random draws of its own.
+"""Run several tabu searches for equal bins side by side, with random draws of their own.
 
-As `tabu.BinTabu`, for small packings, where one move costs less than the calls that make it: all
-searches take a step together, in the same array operations. Each step picks an overfull bin in
-each search, and makes the best exchange of one of its items. Besides the overload itself its
-square roots are summed for a while: that empties small overloads and tolerates few large ones,
-without which tight packings are not found.
+As `tabu.BinTabu`, for small packings, where a move costs less than the calls that make the move:
+all searches take a step together, in the same array operations. A step picks an overfull bin in
+every search, and makes the best exchange of an item of the bin. In half of the runs the search
+lowers the sum of the overloads' square roots: that empties small overloads and tolerates few large
+ones, without which tight packings are not found.
 """
 
 import numpy as np
@@ -33,7 +33,7 @@ Where = NDArray[np.intp]
 
 
 def searches(sizes: Ints, bins: int) -> int:
-    """Return how many searches are worth running side by side; 1: use `BinTabu`."""
+    """Return the number of searches worth running side by side; 1: use `BinTabu`."""
     items, dimensions = sizes.shape
     step: int = dimensions * (items + bins) * max(1, items // max(1, bins))
     if int(np.abs(sizes).sum()) >= EXACT or step > SAMPLE:
@@ -42,12 +42,12 @@ def searches(sizes: Ints, bins: int) -> int:
 
 
 class ParallelTabu:
-    """Copies of a packing, each searched on its own way."""
+    """Copies of a packing, searched side by side."""
 
     def __init__(
         self, sizes: Ints, capacity: Ints, assignment: Ints, bins: int, number: int
     ) -> None:
-        """Take scaled sizes and an assignment to `bins` bins, the start of so many searches."""
+        """Take scaled sizes and an assignment to `bins` bins, the start of all searches."""
         self.items, self.dimensions = sizes.shape
         self.bins, self.number = bins, number
         kind = np.float32 if int(np.abs(sizes).sum()) < 1 << 24 else np.float64
@@ -67,7 +67,7 @@ class ParallelTabu:
 
     def _weigh(self) -> None:
         self.over = self._penalty(self.excess)
-        self.held = np.take_along_axis(self.over, self.home, axis=1)
+        self.over_home = np.take_along_axis(self.over, self.home, axis=1)
 
     def _penalty(self, excess: Floats) -> Floats:
         over = np.maximum(excess, 0)
@@ -82,7 +82,7 @@ class ParallelTabu:
         return self.home[int(free[0]), : self.items].copy() if len(free) else None
 
     def run(self, moves: int, rng: Rng) -> int:
-        """Search for about so many moves in all; return how many were made. See `solved`."""
+        """Search for about `moves` moves in all; return the number of moves. See `solved`."""
         rounds = -(-moves // self.number)
         least = np.array(TENURES)[rng.integers(len(TENURES), size=self.number)]
         self.root = bool(rng.integers(2))
@@ -105,7 +105,7 @@ class ParallelTabu:
         return rounds * self.number
 
     def _step(self, source: Where, slack: Floats, noise: Floats, tenure: Ints) -> None:
-        """Make the best exchange in each search."""
+        """Make the best exchange in every search."""
         search, item = (self.home[:, : self.items] == source[:, None]).nonzero()
         left = source[search]
         weight = self.width[:, item]
@@ -115,7 +115,7 @@ class ParallelTabu:
         there += weight[:, :, None]
         change += self._penalty(there)
         home = self.home[search]
-        change -= self.held[search]
+        change -= self.over_home[search]
         change -= self.over[search, left][:, None]
         banned = np.take_along_axis(self.tabu[search, :, item], home, axis=1) > self.clock
         banned |= self.tabu[search, left] > self.clock
@@ -154,4 +154,4 @@ class ParallelTabu:
         row, inside = ((here == source[:, None]) | (here == target[:, None])).nonzero()
         search, bins = search[row], here[row, inside]
         self.without[:, search, inside] = self.excess[:, search, bins] - width[:, inside]
-        self.held[search, inside] = self.over[search, bins]
+        self.over_home[search, inside] = self.over[search, bins]

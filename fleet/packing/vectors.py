@@ -1,7 +1,7 @@
 """Pack vectors into equal bins, as few as possible.
 
 The search empties a bin: its items go into the others, and the overload is repaired by tabu
-search. Large packings are searched in random chunks of bins, drawn anew in each round.
+search. Large packings are searched in random chunks of bins, drawn anew in every round.
 """
 
 from collections.abc import Sequence
@@ -22,23 +22,23 @@ MOVES: dict[Effort, int] = {"fast": 8_000, "balanced": 200_000, "proof": 500_000
 MANY = 5_000
 """Items times dimensions whose moves take twice as long, so that half as many are made."""
 BEFORE, AFTER_SUCCESS, AFTER_FAILURE = 10, 8, 2
-"""Moves made before columns are priced, and after, where they helped or not: all moves by these."""
+"""Divisors of all moves: for moves before columns are priced, and after, if they helped or not."""
 COLUMNS: dict[Effort, int] = {"balanced": 12 * 10**9, "proof": 250 * 10**9}
 """Work of the dives, see `cover`."""
 
 CHUNK, CHUNK_DIMENSIONS = 60, 12
-"""Bins searched together where items have more than so many dimensions; else eight times as many:
-one numpy pass stays short."""
+"""Bins searched together where items have more than `CHUNK_DIMENSIONS` dimensions; else eight times
+as many: a numpy pass stays short."""
 STEP = 250
-"""Moves drawn at a time, of each search."""
+"""Moves drawn at a time, per search."""
 ALONE = 500
-"""Moves of one search, before several go on side by side."""
+"""Moves of a single search, before several go on side by side."""
 OVERHEAD = 40
 """Cost of drawing a chunk, in moves."""
 EMPTY_FIRST = 0.7
 """Share of rounds in which bins with room are drawn together; the others draw any bins."""
 ROUND_MOVES = 6_000
-"""Moves spent on one chunk before the chunks are drawn anew."""
+"""Moves spent on a chunk before the chunks are drawn anew."""
 
 
 def pack_vectors(
@@ -57,9 +57,9 @@ def pack_vectors(
     sorted first.
 
     Args:
-        sizes: One row for each kind of item, integers. A negative size makes room for others.
-        capacity: Of every bin, one integer for each dimension.
-        demand: How often each row is to be packed; default once.
+        sizes: A row of integers for every kind of item. A negative size makes room for others.
+        capacity: Capacity of every bin, an integer per dimension.
+        demand: Number of items per row; default 1.
         effort: `fast`: about 1 CPU second for 500 items; `balanced`: about 5; `proof`: more.
             Where the extra `proof` is installed, HiGHS helps: `balanced` prices columns where
             bins hold few items, `proof` also decides small cases.
@@ -101,8 +101,9 @@ def _searched(
     assignment = _improved(sizes, capacity, assignment, moves // BEFORE, floor, seed)
     bins = _number(assignment)
     if bins > floor:
-        found = cover(sizes, capacity, assignment, effort=COLUMNS[effort], bound=floor, seed=seed)
-        assignment, floor = found.assignment, found.bound
+        assignment, floor = cover(
+            sizes, capacity, assignment, effort=COLUMNS[effort], bound=floor, seed=seed
+        )
     left = moves // (AFTER_SUCCESS if _number(assignment) < bins else AFTER_FAILURE)
     return _improved(sizes, capacity, assignment, left, floor, seed), floor
 
@@ -154,7 +155,7 @@ def _loads(sizes: Ints, assignment: Ints, bins: int) -> Ints:
 
 
 def _drawn(sizes: Ints, capacity: Ints, assignment: Ints, bins: int, rng: Rng) -> Ints:
-    """Draw bins together that have room, so that one of them may be emptied into the others."""
+    """Draw bins together that have room, so that a bin may be emptied into the others."""
     full = (_loads(sizes, assignment, bins) / np.maximum(capacity, 1)).max(axis=1)
     deviation = float(full.std()) if rng.random() < EMPTY_FIRST else 1e6
     return np.argsort(full + deviation * rng.random(bins), kind="stable")
@@ -182,13 +183,13 @@ def _chunk_searched(
 def _emptied(
     sizes: Ints, capacity: Ints, assignment: Ints, moves: int, bound: int, rng: Rng
 ) -> tuple[Ints, int]:
-    """Take bins away while that can be repaired; return the packing and the moves made."""
+    """Take bins away while that can be repaired; return the packing and the number of moves."""
     spent = 0
     bins = _number(assignment)
     while bins > max(bound, 1) and spent < moves:
         start = _spread(sizes, capacity, assignment, bins)
-        better, made = _repaired(sizes, capacity, start, bins - 1, moves - spent, rng)
-        spent += made
+        better, count = _repaired(sizes, capacity, start, bins - 1, moves - spent, rng)
+        spent += count
         if better is None:
             break
         bins -= 1
@@ -199,7 +200,7 @@ def _emptied(
 def _repaired(
     sizes: Ints, capacity: Ints, start: Ints, bins: int, moves: int, rng: Rng
 ) -> tuple[Ints | None, int]:
-    """Return a valid packing into `bins` bins, if found, and the moves made."""
+    """Return a valid packing into `bins` bins, if found, and the number of moves."""
     search = BinTabu(sizes, capacity, start, bins)
     number = searches(sizes, bins)
     alone = moves if number == 1 else min(ALONE, moves)

@@ -168,24 +168,18 @@ def why_reserved(flag: str, value: str = "") -> str:
     Args:
         flag: Name as declared or as written on a command line.
         value: Declared value; a further flag among its words counts as well.
+
+    Raises:
+        ValueError: a quote in the value is left open.
     """
     if reason := _why(long_name(flag)):
         return reason
-    for word in words_of(value):
+    for word in shlex.split(value):
         name = word.partition("=")[0]
         is_flag = name.startswith("--") or name[1:] in ALIASES
         if is_flag and (reason := _why(long_name(name))):
             return f"its value holds `{name}`; {reason}"
     return ""
-
-
-def words_of(value: str) -> tuple[str, ...]:
-    """Return the arguments that a flag's value becomes.
-
-    Raises:
-        ValueError: a quote is left open.
-    """
-    return tuple(shlex.split(value))
 
 
 def _why(name: str) -> str:

@@ -4,13 +4,14 @@ The flags decide everything that a server is started with. Their digest is stamp
 a served name and as its fingerprint, and tells later whether the flags still hold.
 """
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fleet.errors import ConfigError, problem
 from fleet.hardware import HostSpec
 from fleet.resources import Server, ServerFlags
-from fleet.vllm.flags import long_name, why_reserved, words_of
+from fleet.vllm.flags import long_name, why_reserved
 
 VLLM_MODULE = "vllm.entrypoints.openai.api_server"
 """Module started with `python -m`; the `vllm` command of the CPU build does not run."""
@@ -112,7 +113,7 @@ def _extra(flags: ServerFlags) -> dict[str, tuple[str, ...]]:
                     hint="Remove it from the base's `flags`.",
                 )
             )
-        arguments[long_name(declared)] = words_of(value)
+        arguments[long_name(declared)] = tuple(shlex.split(value))
     return arguments
 
 

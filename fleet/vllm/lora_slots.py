@@ -63,27 +63,27 @@ def taken(sizes: Iterable[int]) -> Taken:
     free: tuple[list[int], list[int]] = ([], [])
     allocated = reserved = 0
     for size in sizes:
-        wanted = max(-(-size // _UNIT) * _UNIT, _UNIT)
-        small = wanted <= _SMALL
+        needed = max(-(-size // _UNIT) * _UNIT, _UNIT)
+        small = needed <= _SMALL
         blocks = free[small]
-        at = bisect_left(blocks, wanted)
+        at = bisect_left(blocks, needed)
         if at < len(blocks):
             block = blocks.pop(at)
         else:
-            block = _segment(wanted)
+            block = _segment(needed)
             reserved += block
-        rest = block - wanted
+        rest = block - needed
         if rest >= _UNIT if small else rest > _SMALL:
             insort(blocks, rest)
-            block = wanted
+            block = needed
         allocated += block
     return Taken(allocated, reserved)
 
 
-def _segment(wanted: int) -> int:
-    if wanted <= _SMALL:
+def _segment(needed: int) -> int:
+    if needed <= _SMALL:
         return _SMALL_SEGMENT
-    return _LARGE_SEGMENT if wanted < _LARGE else -(-wanted // _STEP) * _STEP
+    return _LARGE_SEGMENT if needed < _LARGE else -(-needed // _STEP) * _STEP
 
 
 DTYPE_BYTES: Mapping[str, int] = MappingProxyType(

@@ -52,9 +52,9 @@ def _dtype(base: BaseSpec, flag: str) -> str:
     return base.dtype if declared == "auto" else declared
 
 
-def _flag(base: BaseSpec, wanted: str) -> str | None:
+def _flag(base: BaseSpec, flag: str) -> str | None:
     """Return a declared flag's value; empty: a bare switch; None: not declared."""
-    found = (value for name, value in base.extra if name.lstrip("-").replace("_", "-") == wanted)
+    found = (value for name, value in base.extra if name.lstrip("-").replace("_", "-") == flag)
     return next(found, None)
 
 

@@ -1,4 +1,4 @@
-"""What `fleet.encoding` wrote is read back; what is missing or of another type is refused."""
+"""The plain form of `fleet.encoding` is read back; missing and mistyped fields are refused."""
 
 from typing import Any
 

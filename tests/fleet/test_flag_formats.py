@@ -1,4 +1,4 @@
-"""A server keeps the flags that an earlier release started it with."""
+"""Servers keep the flags of an earlier release."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ FLAGS = ServerFlags("models/base/tiny", "tiny", 8, 16, 24, extra=(("seed", "1"),
 
 
 def with_a_default(flags: Mapping[str, Any]) -> dict[str, Any]:
-    """Hash a further flag, as a format 2 that starts servers with it would."""
+    """Hash a further flag, as a format 2 with this flag would."""
     return {**flags, "async-scheduling": True}
 
 

@@ -29,7 +29,7 @@ VALUES = st.sampled_from(["1", "", "0.5 --port 9", "x --uds=y", "a b", "-tp 2", 
 
 
 def problems_of(root: Path, flag: str, value: str = "x") -> list[tuple[str, str, str]]:
-    """Return code, place and detail of each problem of the project with this flag."""
+    """Return code, place and detail of the problems of the project with this flag."""
     declared = FLEET.replace("enable-prefix-caching: true", f'{flag}: "{value}"')
     write(root, valid() | {"fleet.yaml": declared})
     try:

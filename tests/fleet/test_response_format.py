@@ -51,7 +51,7 @@ def test_an_answer_has_its_form_or_not(
 
 
 def test_no_answer_makes_a_pattern_slow() -> None:
-    """A backtracking engine takes longer than the universe has lasted for this one."""
+    """A backtracking engine would take longer than the age of the universe."""
     assert check_format(ResponseFormat(FormatKind.REGEX, "(a+)+b"), "a" * 60_000) is False
 
 

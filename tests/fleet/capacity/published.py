@@ -1,4 +1,4 @@
-"""Figures that others published, and what our laws say in their place."""
+"""Published figures, and the figures of our laws in their place."""
 
 import csv
 from collections.abc import Callable, Iterable, Iterator
@@ -35,7 +35,7 @@ def rows(name: str) -> Iterator[dict[str, str]]:
 
 @dataclass(frozen=True, slots=True)
 class Startup:
-    """One start of a server, and what our law gives for it."""
+    """A start of a server, and the figures of our law."""
 
     model: str
     max_loras: int
@@ -67,7 +67,7 @@ class Startup:
 
 
 def weights(model: str) -> Iterator[int]:
-    """Bytes of a model's tensors in the order in which vLLM makes them, of 16 bit each."""
+    """Yield the bytes of a model's 16 bit tensors, in the order in which vLLM makes them."""
     shape, halves = SHAPES[model], 2
     hidden, inner = shape.hidden_size * halves, shape.intermediate_size
     rows = (shape.num_attention_heads + 2 * shape.num_key_value_heads) * shape.head_dim
@@ -114,7 +114,7 @@ def startups() -> tuple[Startup, ...]:
 
 
 def usable_bytes(model: str, law: Callable[[Startup], int]) -> float:
-    """What weights, slots and KV cache share on that card: the one figure that is fitted.
+    """Return the bytes of weights, slots and KV cache on that card: the single fitted figure.
 
     The middle of the range over the start-ups of a model; the rest is the reserve.
     """
@@ -128,7 +128,7 @@ def usable_bytes(model: str, law: Callable[[Startup], int]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One model at one output length: step times by number of adapters with traffic."""
+    """A model at an output length: step times by number of adapters with traffic."""
 
     model: str
     output_tokens: int
@@ -154,24 +154,24 @@ def series() -> list[Series]:
 def expected_busy(rates: Iterable[float], seconds: float) -> float:
     """Return the number of different adapters to be expected with a request in flight.
 
-    A server whose slots are fewer lets adapters wait for one another: keep it under `max_loras`.
+    Adapters wait for each other where this number is above `max_loras`.
 
     Args:
-        rates: Each adapter's requests per second.
-        seconds: How long a request stays.
+        rates: Requests per second of the adapters.
+        seconds: Seconds that a request stays.
 
     Source:
         Poisson arrivals: an adapter is idle with `exp(-rate * seconds)`. On the 119 published
         runs that met their demand, more than `max_loras` catches 51 of the 52 whose median time
-        to first token was over 1 s, with 11 false alarms of 67; 0.9 of them misses none (Agulló
-        et al. 2025, arXiv:2508.08343).
+        to first token was over 1 s, with 11 false alarms of 67; more than 0.9 * `max_loras`
+        misses none (Agulló et al. 2025, arXiv:2508.08343).
     """
     return sum(1 - exp(-rate * seconds) for rate in rates)
 
 
 @dataclass(frozen=True, slots=True)
 class Starvation:
-    """One run that met its demand: did its adapters wait, and would a rule have said so?"""
+    """A run that met its demand: whether its adapters waited, and the figures of the rule."""
 
     slow: bool
     busy: float

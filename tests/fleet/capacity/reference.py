@@ -1,4 +1,4 @@
-"""What reference hardware holds, by our laws: concurrency from the KV cache that is left."""
+"""Concurrency of reference hardware by our laws, from the KV cache that is left."""
 
 from dataclasses import dataclass
 
@@ -31,7 +31,7 @@ A100 = DeviceSpec("gpu0", "a100_80g", 80 * GIB, 1.8, 8100)
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """So many equal servers on one card, each with so many adapters of rank 16."""
+    """Equal servers on a card, with equal numbers of adapters of rank 16."""
 
     what: str
     device: DeviceSpec
@@ -47,10 +47,10 @@ class Setting:
 
     @property
     def slots(self) -> int:
-        """Slots of each server: its adapters and two canaries, up the planner's ladder."""
-        rung = slots_bucket(self.adapters + CANARIES)
-        assert rung is not None
-        return rung
+        """Slots of a server: its adapters and two canaries, rounded up as the planner does."""
+        slots = slots_bucket(self.adapters + CANARIES)
+        assert slots is not None
+        return slots
 
     @property
     def kv_tokens(self) -> int:
@@ -62,7 +62,7 @@ class Setting:
         return int(left // kv_bytes_per_token(self.base))
 
     def requests(self, context: int) -> int:
-        """Requests at a time that keep so many tokens each."""
+        """Return the requests at a time that keep `context` tokens."""
         return self.kv_tokens // context
 
 

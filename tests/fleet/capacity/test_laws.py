@@ -1,4 +1,4 @@
-"""The throughput law, its fit, and the estimate that stands in where nobody has measured."""
+"""The throughput law, its fit, and the estimate for servers without a measurement."""
 
 import math
 from dataclasses import replace

@@ -38,7 +38,7 @@ def test_an_a100_holds_a_70b_in_4_bit_with_14_adapters() -> None:
 
 
 def test_200_requests_of_a_70b_need_short_contexts_or_a_cache_in_8_bit() -> None:
-    """Each of its tokens takes 320 KiB: the 200 hold up to 413 tokens on average, not 512."""
+    """A token takes 320 KiB: the 200 hold up to 413 tokens on average, not 512."""
     assert setting("A100 80: 70B").requests(512) == 161
     assert setting("A100 80: 70B").requests(400) == 206
     assert setting("KV cache fp8").requests(512) == 322

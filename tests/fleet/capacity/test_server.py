@@ -1,4 +1,4 @@
-"""What one server holds and carries, by what is declared of its base and measured of its kind."""
+"""Memory and throughput of a server, from its declared base and measured kind of device."""
 
 from dataclasses import replace
 

@@ -39,7 +39,7 @@ def fewest_bins(sizes: Sequence[Sequence[int]], capacity: Sequence[int]) -> int:
 
 
 def holds(replicas: Sequence[Replica], catalog: Catalog, gpu: int, items: Sequence[int]) -> bool:
-    """Say whether one server of this type can hold these replicas of one base."""
+    """Say whether a server of this type can hold these replicas of the same base."""
     chosen = [replicas[item] for item in items]
     table = catalog.capacity[chosen[0].base][gpu][max(each.rank for each in chosen)]
     return (

@@ -22,7 +22,7 @@ def tiny(draw: st.DrawFn) -> Case:
 
 
 def paid(case: Case, groups: list[list[int]]) -> int | None:
-    """Return what a packing costs; None where a bin is too full."""
+    """Return the cost of a packing; None where a bin is too full."""
     sizes, classes, setup, price, bin_price = case
     total = 0
     for group in groups:

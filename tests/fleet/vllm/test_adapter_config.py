@@ -1,4 +1,4 @@
-"""Configurations that a server would refuse, ignore or serve wrongly, and those it serves."""
+"""Configurations that a server serves, and those that are refused, ignored or served wrongly."""
 
 from pathlib import Path
 from typing import Any

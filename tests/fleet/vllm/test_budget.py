@@ -1,4 +1,4 @@
-"""Slot memory against what a real vLLM 0.32 allocated, byte for byte."""
+"""Slot memory against the bytes that a real vLLM 0.32 allocated."""
 
 from dataclasses import replace
 

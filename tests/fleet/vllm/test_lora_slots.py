@@ -1,4 +1,4 @@
-"""What PyTorch's allocator takes of a card for tensors that stay."""
+"""Bytes that PyTorch's allocator takes of a card for tensors that stay."""
 
 import pytest
 from hypothesis import given

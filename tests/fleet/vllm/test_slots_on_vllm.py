@@ -1,4 +1,4 @@
-"""Slot bytes against what a real vLLM holds in its LoRA layers, class by class."""
+"""Slot bytes against the LoRA layers of a real vLLM, class by class."""
 
 import json
 import os
