@@ -19,8 +19,6 @@ from runtime.gateway.routing import RouteTable
 from runtime.usage.log import UsageLog
 from runtime.usage.row import LIVE, UsageRow
 
-Labels = tuple[str, str, str]
-"""Client, alias and version; what is not known is empty."""
 BOUNDS_S: Final = (
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
 )  # fmt: skip
@@ -71,7 +69,8 @@ class Series:
 class UsageCounters:
     """Requests, tokens and times since the gateway process started."""
 
-    series: dict[Labels, Series] = field(default_factory=dict)
+    series: dict[tuple[str, str, str], Series] = field(default_factory=dict)
+    """By client, alias and version; an unknown name is empty."""
     others: Counter[tuple[str, int]] = field(default_factory=Counter)
     """Requests that no client made, by purpose and status; no series counts them."""
 
@@ -120,11 +119,7 @@ class UsageWriter:
         self.pending.append(row)
 
     def flush(self) -> None:
-        """Write the pending rows.
-
-        Raises:
-            ApiError: 503, the log could not take them; none of their requests must be answered.
-        """
+        """Write the pending rows, or raise 503: then none of their requests must be answered."""
         if self.pending:
             rows, self.pending = self.pending, []
             self._write(rows)
@@ -163,7 +158,7 @@ class ObservedSplit:
         }
         counts = self._counts(changed)
         began = {alias: start for alias, start in self._began.items() if alias in after.routes}
-        self._began = began | {alias: (now, counts.get(alias, Counter())) for alias in changed}
+        self._began = began | {alias: (now, counts[alias]) for alias in changed}
 
     def document(self, table: RouteTable) -> list[dict[str, object]]:
         """Return percent and requests of all versions of aliases that have several versions."""
@@ -172,7 +167,7 @@ class ObservedSplit:
         rows: list[dict[str, object]] = []
         for alias in sorted(routes):
             since, before = self._began.get(alias, (datetime.now(UTC), Counter()))
-            now = counts.get(alias, Counter())
+            now = counts[alias]
             rows += [
                 {
                     "alias": alias,
@@ -186,11 +181,11 @@ class ObservedSplit:
         return rows
 
     def _counts(self, aliases: set[str]) -> dict[str, Counter[str]]:
-        counts: dict[str, Counter[str]] = {}
+        counts: dict[str, Counter[str]] = {alias: Counter() for alias in aliases}
         # A copy: the event loop may count meanwhile.
         for (_, alias, version), series in [*self._counters.series.items()]:
-            if alias in aliases:
-                counts.setdefault(alias, Counter())[version] += series.statuses.total()
+            if alias in counts:
+                counts[alias][version] += series.statuses.total()
         return counts
 
 
@@ -201,15 +196,7 @@ def exposition(
     servers: Mapping[str, bool],
     waiting: int,
 ) -> str:
-    """Return the counters as Prometheus reads them.
-
-    Args:
-        counters: Counters of the gateway process.
-        in_flight: Requests in flight by server and version.
-        split: As `ObservedSplit.document` has it.
-        servers: Whether servers are up, by name.
-        waiting: Requests that wait for their turn.
-    """
+    """Return the counters as Prometheus reads them; `split` as `ObservedSplit.document` has it."""
     samples: dict[str, list[str]] = {name: [] for name in _HELP}
 
     def add(family: str, labels: str, value: object) -> None:

@@ -41,17 +41,13 @@ _OPEN: Final = frozenset({_HEALTH, _READY})
 """Paths that need no secret."""
 
 
+@dataclass(frozen=True, slots=True)
 class Admin:
-    """Shows and accepts routing tables, shows requests in flight, metrics and the usage log.
+    """Shows and accepts routing tables, shows requests in flight, metrics and the usage log."""
 
-    `secret` is the operator's; empty where the socket is the owner's alone.
-    """
-
-    def __init__(self, state: GatewayState, secret: str = "") -> None:
-        self._state = state
-        self._active = state.active
-        self._folder = state.log.folder
-        self._secret = digest(secret) if secret else b""
+    _state: GatewayState
+    _secret: str = ""
+    """The operator's; empty where the socket is the owner's alone."""
 
     def application(self) -> ASGIApp:
         """Return the ASGI application."""
@@ -67,21 +63,21 @@ class Admin:
             Route(USAGE_PATH, self._list_usage),
             Route(USAGE_PATH + "/{key}", self._get_usage),
         ]
-        guard = Middleware(_SecretGuard, secret=self._secret)
+        guard = Middleware(_SecretGuard, secret=digest(self._secret))
         return Starlette(routes=routes, middleware=[guard] if self._secret else [])
 
     async def _get_config(self, _: Request) -> Response:
         state, now = self._state, asyncio.get_running_loop().time()
-        health = {name: state.balancer.health(name, now) for name in self._active.routes.urls}
+        health = {name: state.balancer.health(name, now) for name in self._state.active.routes.urls}
         servers = {"servers": health, "missing": state.balancer.missing(now)}
-        return JSONResponse(self._active.document() | servers)
+        return JSONResponse(self._state.active.document() | servers)
 
     async def _put_config(self, request: Request) -> Response:
         body = await _read_body(request)
         if body is None:
             return _error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"above {MAX_TABLE} bytes")
         try:
-            await self._active.apply(await asyncio.to_thread(parse_routes, body))
+            await self._state.active.apply(await asyncio.to_thread(parse_routes, body))
         except ValidationError as error:
             details = json.loads(error.json(include_input=False, include_url=False))
             return _error(HTTPStatus.BAD_REQUEST, f"not a routing table: {details}")
@@ -89,10 +85,10 @@ class Admin:
             return _error(HTTPStatus.BAD_REQUEST, str(error))
         except StaleTableError as error:
             return _error(HTTPStatus.CONFLICT, str(error))
-        return JSONResponse(self._active.document())
+        return JSONResponse(self._state.active.document())
 
     async def _get_table(self, _: Request) -> Response:
-        return Response(self._active.routes.text, media_type="application/json")
+        return Response(self._state.active.routes.text, media_type="application/json")
 
     async def _get_in_flight(self, _: Request) -> Response:
         state = self._state
@@ -106,15 +102,15 @@ class Admin:
         )
 
     async def _get_shares(self, _: Request) -> Response:
-        return JSONResponse({"shares": self._state.split.document(self._active.routes)})
+        return JSONResponse({"shares": self._state.split.document(self._state.active.routes)})
 
     async def _get_metrics(self, _: Request) -> Response:
         state, now = self._state, asyncio.get_running_loop().time()
         text = exposition(
             state.counters,
             state.in_flight.versions,
-            state.split.document(self._active.routes),
-            {s: state.balancer.health(s, now) == "up" for s in self._active.routes.urls},
+            state.split.document(self._state.active.routes),
+            {s: state.balancer.health(s, now) == "up" for s in self._state.active.routes.urls},
             state.admission.waiting,
         )
         return Response(text.encode(), headers={"Content-Type": CONTENT_TYPE})
@@ -128,7 +124,7 @@ class Admin:
         return JSONResponse({"ready": is_ready}, status)
 
     async def _list_usage(self, _: Request) -> Response:
-        files = await asyncio.to_thread(_list_segments, self._folder)
+        files = await asyncio.to_thread(_list_segments, self._state.log.folder)
         clock = datetime.now(UTC).isoformat(timespec="milliseconds")
         return JSONResponse({"time": clock, "files": files})
 
@@ -137,7 +133,7 @@ class Admin:
         if not _OFFSET.fullmatch(start):
             return _error(HTTPStatus.BAD_REQUEST, "`from` is a number of bytes, 0 or more.")
         key = request.path_params["key"]
-        rows = await asyncio.to_thread(_read_segment, self._folder, key, int(start))
+        rows = await asyncio.to_thread(_read_segment, self._state.log.folder, key, int(start))
         if rows is None:
             return _error(HTTPStatus.NOT_FOUND, "There is no such usage log.")
         return Response(rows, media_type="application/x-ndjson")

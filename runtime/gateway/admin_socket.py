@@ -40,10 +40,7 @@ def is_url(admin: str) -> bool:
 
 
 def socket_path(state_dir: Path, gateway: GatewaySpec) -> Path:
-    """Return the path of a gateway's admin socket, however long.
-
-    A declared relative path counts from the project, the folder above `state_dir`.
-    """
+    """Return the path of a gateway's admin socket; a relative path counts from the project."""
     state = state_dir.resolve()
     default = gateway_dir(state, gateway.name) / "admin.sock"
     return state.parent / gateway.admin if gateway.admin else default
@@ -67,13 +64,9 @@ def short_path(path: Path) -> Path:
 
 
 def reachable_path(path: Path) -> Path:
-    """Return the path at which a process may listen on a socket.
+    """Return the path at which a process may listen on a socket, as `short_path`.
 
-    That is `short_path`, or the file in `/tmp` that a gateway of an earlier version has bound
-    because of a path too long.
-
-    Raises:
-        EngineError: as `short_path`.
+    A gateway of an earlier version has bound a file in `/tmp` where the path is too long.
     """
     short = short_path(path)
     earlier = _LINKS / f"{_hash(path)}.sock"
@@ -98,10 +91,7 @@ def _require_private(folder: Path) -> None:
 
 
 class AdminServer:
-    """The HTTP server of an application on a socket, in the running event loop.
-
-    uvicorn parses and writes HTTP; its process, its signal handlers and its log are left out.
-    """
+    """The HTTP server of an application on a socket: uvicorn's protocol in the event loop."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._config = uvicorn.Config(
@@ -131,23 +121,16 @@ class AdminServer:
         try:
             path.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
             short = short_path(path)
-            obstacle = _remove_dead(short)
-            if obstacle is None:
-                bound = _bind(short)
-                self._path, self._file = path, _file_id(path)
+            _remove_dead(short)
+            bound = _bind(short)
         except OSError as error:
-            obstacle = error.strerror or str(error)
-        if obstacle is not None:
-            raise _cannot_listen(str(path), obstacle)
+            raise _cannot_listen(str(path), error) from None
+        self._path, self._file = path, _file_id(path)
         loop = asyncio.get_running_loop()
         self._listening = await loop.create_unix_server(self._protocol, sock=bound)
 
     async def open_tcp(self, url: str) -> None:
-        """Listen at the host and port of a URL.
-
-        Raises:
-            FleetError: FC6007, the port cannot be used.
-        """
+        """Listen at the host and port of a URL, or raise FC6007: the port cannot be used."""
         host, _, port = url.partition("://")[2].partition("/")[0].rpartition(":")
         loop = asyncio.get_running_loop()
         try:
@@ -155,13 +138,10 @@ class AdminServer:
                 self._protocol, host.strip("[]"), int(port), backlog=_BACKLOG
             )
         except OSError as error:
-            raise _cannot_listen(url, error.strerror or str(error)) from None
+            raise _cannot_listen(url, error) from None
 
     async def close(self) -> None:
-        """Stop listening, remove the socket's file unless another process has replaced the file.
-
-        Running calls are given `CLOSE_S` to end.
-        """
+        """Stop listening, remove the socket's file unless replaced, end calls after `CLOSE_S`."""
         if self._path is not None and _file_id(self._path) == self._file:
             self._path.unlink(missing_ok=True)
         if self._listening is not None:
@@ -200,33 +180,32 @@ def _file_id(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _remove_dead(path: Path) -> str | None:
-    """Remove a socket on which no process listens; return the obstacle if another is there."""
+def _remove_dead(path: Path) -> None:
+    """Remove a socket on which no process listens, or raise the obstacle as an `OSError`."""
     dead = _file_id(path)
     if dead is None:
-        return None
+        return
     if not stat.S_ISSOCK(path.lstat().st_mode):
-        return "a file that is no socket is in its place"
+        raise OSError("a file that is no socket is in its place")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         error = probe.connect_ex(os.fspath(path))
     if error in {0, errno.EAGAIN}:  # the second: too many callers wait there
-        return "another process listens there"
+        raise OSError("another process listens there")
     if error != errno.ECONNREFUSED:
-        return os.strerror(error)
+        raise OSError(error, os.strerror(error))
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     path.rename(aside)
     if _file_id(aside) != dead:  # another gateway has bound the path since: it gets the name back
         with suppress(FileExistsError):
             path.hardlink_to(aside)
     aside.unlink()
-    return None
 
 
-def _cannot_listen(address: str, why: str) -> FleetError:
+def _cannot_listen(address: str, error: OSError) -> FleetError:
     return FleetError.of(
         "FC6007",
         "The gateway cannot listen",
-        f"Its admin socket `{address}`: {why}.",
+        f"Its admin socket `{address}`: {error.strerror or error}.",
         hint="End what is there, or declare another `admin` on the gateway.",
     )

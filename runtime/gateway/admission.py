@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from fleet.traffic import QUEUE_S, USUAL_TURNS, TrafficPolicy
+from fleet.traffic import QUEUE_S, USUAL_TURNS
 from runtime.gateway import errors
 from runtime.gateway.balancer import InFlight, LoadBalancer
 from runtime.gateway.body import RequestBody
@@ -83,14 +83,7 @@ class ShadowSample(NamedTuple):
 def sample_shadow(
     memory: MemoryBudget, target: RouteTarget, body: RequestBody, size: int
 ) -> ShadowSample | None:
-    """Return the sample of a request that is to be copied; None: the request is not copied.
-
-    Args:
-        memory: Budget of shadow requests; a request for which it has no room is not copied.
-        target: The version that would get the copy.
-        body: Body of the request; its bytes stay in memory for the copy.
-        size: Size of the body in bytes.
-    """
+    """Return the sample of a request that is to be copied; None: not copied, or no memory."""
     shadow = target.policy.shadow
     if shadow is None or secrets.randbelow(100) >= shadow.percent:
         return None
@@ -130,10 +123,7 @@ class Admission:
 
     @property
     def queued(self) -> Counter[tuple[str, str]]:
-        """Waiting requests by (server, full adapter name), counted on all servers that may answer.
-
-        The version is chosen before a request waits, so that its user stays on it.
-        """
+        """Waiting requests by (server, full adapter name), on every server that may answer."""
         targets = (ticket.target for queue in self.queues.values() for ticket in queue)
         return Counter((server, target.adapter) for target in targets for server in target.servers)
 
@@ -163,7 +153,9 @@ class Admission:
         if is_ready:
             self._grant(ticket)
             return True
-        ticket.max_wait_s = _max_wait_s(policy, for_server=is_allowed)
+        first_byte_s = policy.timeouts.first_byte_s or DEFAULT_DEADLINES.first_byte_s
+        usual = first_byte_s if is_allowed else QUEUE_S  # for a server as long as for its answer
+        ticket.max_wait_s = policy.limits.queue_s or policy.client_limits.queue_s or usual
         if queue is None:
             queue = self.queues[target.alias, target.adapter] = OrderedDict()
         queue[ticket] = None
@@ -171,10 +163,7 @@ class Admission:
         return False
 
     def release(self, ticket: Ticket, tokens: int = 0) -> None:
-        """Give a turn back, or leave the queue; the next request proceeds.
-
-        `tokens` are those of prompt and answer.
-        """
+        """Give a turn back, or leave the queue; `tokens` are those of prompt and answer."""
         if not ticket.is_granted:
             self._leave_queue(ticket)
             return
@@ -263,10 +252,3 @@ class Admission:
         self._waiting[target.client] -= 1
         if not queue:
             del self.queues[name]
-
-
-def _max_wait_s(policy: TrafficPolicy, *, for_server: bool) -> float:
-    usual = QUEUE_S
-    if for_server:
-        usual = policy.timeouts.first_byte_s or DEFAULT_DEADLINES.first_byte_s
-    return policy.limits.queue_s or policy.client_limits.queue_s or usual

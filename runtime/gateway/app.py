@@ -28,10 +28,7 @@ class LocalResponse(NamedTuple):
 
 
 def error_response(error: ApiError, path: str, request_id: str = "") -> LocalResponse:
-    """Return the response of an error in the shape of the API that `path` belongs to.
-
-    `request_id` is that of the usage row; empty: there is no row.
-    """
+    """Return an error's response in the shape of `path`'s API; `request_id` empty: no row."""
     body = error.anthropic_body if path == MESSAGES else error.body
     numbered = {"x-request-id": request_id} if request_id else {}
     return LocalResponse(error.status, error.headers | numbered, body)

@@ -114,10 +114,7 @@ class UpstreamAttempts:
             raise errors.no_server()
 
     def finish(self, status: int | None) -> None:
-        """Count the request no longer on its server, and no longer as a retry.
-
-        `status` is held for or against the server; None: the server gave no response.
-        """
+        """Count the request no longer; `status` judges the server, None: there was no response."""
         if self.server:
             server, self.server, self.url = self.server, "", ""
             balancer, adapter = self._state.balancer, self._target.adapter

@@ -75,10 +75,7 @@ class _Failures:
 
 @dataclass(slots=True)
 class LoadBalancer:
-    """The servers as a gateway process sees them, in good health at first.
-
-    A server that works leaves no trace.
-    """
+    """The servers as a gateway process sees them; a server that works leaves no trace."""
 
     _in_flight: InFlight
     _limiter: ConcurrencyLimiter
@@ -102,10 +99,7 @@ class LoadBalancer:
         return server
 
     def acquire_free(self, target: RouteTarget, now: float) -> str | None:
-        """Return a server and count the request on the server; None: every server is busy.
-
-        Empty: there is no server, and to wait would not help.
-        """
+        """Return a server with the request counted; None: all are busy; empty: there is none."""
         servers, adapter = target.servers, target.adapter
         if not servers:
             return ""

@@ -38,8 +38,6 @@ DROPPED: Final = frozenset(
 
 USER_FIELDS: Final = ("user", "safety_identifier", "prompt_cache_key")
 """Fields that name a user of the client; the first that is given counts."""
-SESSION_FIELD: Final = "session_id"
-"""Field that names a session of the client."""
 
 _TOP: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TEXT: Final = msgspec.json.Decoder(str)
@@ -140,7 +138,7 @@ def parse_body(raw: bytes, content_type: str = "", encoding: str = "") -> Reques
     if stream is not None and bytes(stream) not in _CLEAR:
         fields["stream"] = _switch(stream)
         stream = fields["stream"]
-    session = fields.get(SESSION_FIELD)
+    session = fields.get("session_id")
     return RequestBody(
         fields, model, stream == _YES, _user(fields), None if session is None else _text(session)
     )

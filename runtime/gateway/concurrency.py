@@ -64,10 +64,7 @@ class ConcurrencyLimiter:
     `record_no_load`."""
 
     def allows(self, server: str, declared: int | None = None) -> bool:
-        """Return whether a server may get another request.
-
-        `declared` is the operator's upper bound; None: as many as the server runs.
-        """
+        """Return whether a server may get another request; `declared` None: no declared bound."""
         busy = self._in_flight.get(server, 0)
         if declared is not None:
             return busy < declared
@@ -128,10 +125,7 @@ class ConcurrencyLimiter:
         limit.valid_until = now + _VALID_S
 
     def record_no_load(self, server: str, *, answered: bool) -> None:
-        """Note that a server reported no load: not reached in time, or `answered` without.
-
-        The last report holds on where there is one and the server only was not reached.
-        """
+        """Note that a server reported no load; an earlier report holds unless `answered`."""
         now = self._clock()
         limit = self._limits.setdefault(server, _ServerLimit())
         if answered or not limit.has_reported:

@@ -38,13 +38,12 @@ from runtime.gateway.table import RoutingTable
 from runtime.gateway.table_loader import InvalidTableError, build_routes
 
 _Answer = TypeVar("_Answer")
+_Config = GatewayConfig | EngineError | None
+"""A gateway's answer, or the reason of no answer; None: the gateway does not run."""
 
 
 class LocalGateways:
-    """The declared gateways; where none is declared, those that the state folder remembers.
-
-    Keeps the contract of `runtime.gateway.protocol.Gateways`.
-    """
+    """The declared gateways, else the remembered; keeps the contract of `protocol.Gateways`."""
 
     def __init__(
         self,
@@ -93,14 +92,7 @@ class LocalGateways:
         return newest, tuple(notes)
 
     async def publish(self, table: RoutingTable) -> tuple[Note, ...]:
-        """Write the table durably and hand the table to every gateway; return notes.
-
-        Raises:
-            StalePlanError: another run has written this revision or a later one.
-            LockHeldError: the table was made under a lease that is no longer the newest.
-            EngineError: a running gateway refuses or does not answer; the file is written
-                and the others serve the table.
-        """
+        """Publish a table, as `Gateways.publish`."""
         done = await self.publish_and_report(table)
         for _, error in done.failures:
             raise error
@@ -143,20 +135,14 @@ class LocalGateways:
         )
 
     async def in_flight(self, server: str, adapter: str) -> int:
-        """Return the requests for a version on a server that run or wait, over all gateways.
-
-        Raises:
-            EngineError: a running gateway does not answer.
-        """
+        """Return the requests for a version on a server that run or wait, as `all_in_flight`."""
         return (await self.all_in_flight())[server, adapter]
 
     async def all_in_flight(self) -> Counter[OnServer]:
         """Return the requests that run or wait by server and version, over all gateways.
 
-        A request that waits counts on every server that may get the request.
-
-        Raises:
-            EngineError: a running gateway does not answer.
+        A request that waits counts on every server that may get the request. Raises `EngineError`
+        where a running gateway does not answer.
         """
         total: Counter[OnServer] = Counter()
         for load in await asyncio.gather(*(self._load(name) for name in self.names)):
@@ -208,16 +194,11 @@ class LocalGateways:
             missing=config.missing,
         )
 
-    async def _configs(
-        self, within_s: float = READ_S
-    ) -> dict[str, GatewayConfig | EngineError | None]:
+    async def _configs(self, within_s: float = READ_S) -> dict[str, _Config]:
         configs = await asyncio.gather(*(self._config(name, within_s) for name in self.names))
         return dict(zip(self.names, configs, strict=True))
 
-    async def _config(
-        self, name: str, within_s: float = READ_S
-    ) -> GatewayConfig | EngineError | None:
-        """Return a gateway's answer, or the reason of no answer; None: the gateway does not run."""
+    async def _config(self, name: str, within_s: float = READ_S) -> _Config:
         try:
             return await self._call(name, lambda client: client.config(within_s))
         except EngineError as error:

@@ -3,6 +3,7 @@
 import sys
 import traceback
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from typing import Final
@@ -22,6 +23,7 @@ _ANTHROPIC_TYPES: Final = {
 """Types of Anthropic's API; `api_error` for any other status."""
 
 
+@dataclass(eq=False)
 class ApiError(Exception):
     """An error answer that the gateway gives instead of a server.
 
@@ -30,23 +32,15 @@ class ApiError(Exception):
     OpenAI's shape, which a `type` beside `error` makes one of Anthropic's too.
     """
 
-    def __init__(
-        self,
-        status: HTTPStatus,
-        message: str,
-        *,
-        code: str | None = None,
-        parameter: str | None = None,
-        retry_after_s: int | None = None,
-        same_everywhere: bool = False,
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-        self.code = code
-        self.parameter = parameter
-        self.retry_after_s = retry_after_s
-        self._same_everywhere = same_everywhere
+    status: HTTPStatus
+    message: str
+    code: str | None = None
+    parameter: str | None = None
+    retry_after_s: int | None = None
+    same_everywhere: bool = False
+
+    def __str__(self) -> str:
+        return self.message
 
     @property
     def body(self) -> bytes:
@@ -62,13 +56,13 @@ class ApiError(Exception):
             "param": self.parameter,
             "code": self.code,
         }
-        marked = {"type": "error"} if self._same_everywhere else {}
+        marked = {"type": "error"} if self.same_everywhere else {}
         return msgspec.json.encode({**marked, "error": error})
 
     @property
     def anthropic_body(self) -> bytes:
         """The error as JSON of Anthropic's API, which `/v1/messages` belongs to."""
-        if self._same_everywhere:
+        if self.same_everywhere:
             return self.body
         error = {"type": _ANTHROPIC_TYPES.get(self.status, "api_error"), "message": self.message}
         return msgspec.json.encode({"type": "error", "error": error})
@@ -181,10 +175,7 @@ def as_api_error(error: Exception) -> ApiError:
 
 
 def log_exception(error: BaseException) -> None:
-    """Write the traceback of an error to the log of the process.
-
-    A full disk, where the log may lie, is no error.
-    """
+    """Write an error's traceback to the log of the process, whose disk may be full."""
     with suppress(OSError, ValueError):
         sys.stderr.write("".join(traceback.format_exception(error)))
         sys.stderr.flush()

@@ -95,11 +95,7 @@ class MemoryBudget:
     _by_client: Counter[str] = field(default_factory=Counter)
 
     def acquire(self, client: str, size: int) -> None:
-        """Count bytes for a client.
-
-        Raises:
-            ApiError: 503, the budget or the client's half of it is used up.
-        """
+        """Count bytes for a client, or raise 503: the budget or the client's half is used up."""
         limit = self._max_bytes
         if self._total + size > limit or self._by_client[client] + size > limit // 2:
             raise errors.no_memory()
@@ -115,33 +111,8 @@ class MemoryBudget:
 
 
 @dataclass(slots=True)
-class HeldBytes:
-    """Bytes of a `MemoryBudget` that a single holder has, on the account of a client."""
-
-    _budget: MemoryBudget
-    _client: str
-    _size: int = 0
-
-    def set(self, size: int) -> None:
-        """Set the number of bytes that are held.
-
-        Raises:
-            ApiError: as `MemoryBudget.acquire`; none are held then.
-        """
-        before, self._size = self._size, 0
-        if before:
-            self._budget.release(self._client, before)
-        if size:
-            self._budget.acquire(self._client, size)
-            self._size = size
-
-
-@dataclass(slots=True)
 class RetryBudget:
-    """Requests of a gateway process that are on their second or third server.
-
-    The bound keeps servers in trouble from getting more load for it.
-    """
+    """Requests on their second or third server: few, to bring servers in trouble little load."""
 
     _in_flight: Mapping[str, int]
     """All requests, by server."""

@@ -183,11 +183,7 @@ def tune() -> None:
 
 
 def run(state_dir: Path, gateway: GatewaySpec) -> None:
-    """Serve in this process until a signal.
-
-    Raises:
-        FleetError: as `serving`.
-    """
+    """Serve in this process until a signal; raises as `serving`."""
     import uvloop  # noqa: PLC0415 (not on Windows, and not when only imported)
 
     raise_file_limit()
@@ -206,11 +202,7 @@ def _main() -> None:
     try:
         run(args.state_dir, GatewaySpec(args.name, args.listen, args.admin, args.secret))
     except FleetError as error:
-        for diagnostic in error.diagnostics:
-            sys.stderr.write(
-                f"Error: {diagnostic.summary}: {diagnostic.detail} {diagnostic.hint}\n"
-            )
-        sys.exit(1)
+        sys.exit("\n".join(f"Error: {d.summary}: {d.detail} {d.hint}" for d in error.diagnostics))
 
 
 if __name__ == "__main__":

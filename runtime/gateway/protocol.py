@@ -67,9 +67,8 @@ class GatewayStatus:
     waiting: int = 0
     shares: tuple[ObservedShare, ...] = ()
     servers: tuple[tuple[str, str], ...] = ()
-    """Server and `up`, `resting` or `down`."""
+    """As `GatewayConfig.servers`, in pairs."""
     missing: tuple[tuple[str, str], ...] = ()
-    """(full adapter name, server): versions that a server should hold and said not to hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +130,7 @@ def not_running(name: str) -> Note:
 def lagging(
     name: str, config: GatewayConfig | EngineError | None, newest: RoutingTable
 ) -> Iterator[Note]:
-    """Yield the note that a gateway's table differs from the newest known table.
-
-    `config` is the gateway's answer, or the reason of no answer; None: the gateway does not run.
-    """
+    """Yield the note that a gateway's table differs from the newest; `config` None: not running."""
     match config:
         case None:
             if newest.aliases:
@@ -167,27 +163,21 @@ class GatewayClient(Protocol):
 
     async def config(self, timeout_s: float = READ_S) -> GatewayConfig:
         """Return which table the gateway serves."""
-        ...
 
     async def load(self) -> GatewayLoad:
         """Return the requests that have not ended."""
-        ...
 
     async def shares(self) -> tuple[ObservedShare, ...]:
         """Return the split of aliases that have several versions."""
-        ...
 
     async def table(self) -> RoutingTable:
         """Return the table that the gateway serves."""
-        ...
 
     async def serve(self, table: RoutingTable, timeout_s: float = ACKNOWLEDGE_S) -> tuple[int, str]:
         """Hand over a table; return revision and digest of the table that is served then."""
-        ...
 
     async def close(self) -> None:
         """Release connections."""
-        ...
 
 
 class TableReader(Protocol):
@@ -198,7 +188,6 @@ class TableReader(Protocol):
 
         A gateway that does not answer or lags behind is a note, not an error.
         """
-        ...
 
     async def missing(self) -> tuple[tuple[str, str], ...]:
         """Return (full adapter name, server) of versions that a server said not to hold, sorted.
@@ -206,18 +195,15 @@ class TableReader(Protocol):
         The routing table says that the server holds them. A gateway that does not answer adds
         nothing.
         """
-        ...
 
     async def faults(self) -> Mapping[str, GatewayFault]:
         """Return by name the gateways that are down, frozen, or run otherwise than declared.
 
         A gateway that never ran has no fault.
         """
-        ...
 
     async def close(self) -> None:
         """Release connections."""
-        ...
 
 
 class Gateways(TableReader, Protocol):
@@ -229,14 +215,14 @@ class Gateways(TableReader, Protocol):
         Returns notes, such as that no gateway runs: a gateway reads the file when it starts.
 
         Raises:
-            EngineError: a running gateway refuses the table or does not answer.
+            StalePlanError: another run has written this revision or a later one.
+            LockHeldError: the table was made under a lease that is no longer the newest.
+            EngineError: a running gateway refuses the table or does not answer; the file is
+                written and the others serve the table.
         """
-        ...
 
     async def statuses(self) -> tuple[GatewayStatus, ...]:
         """Return the status of every gateway, by name."""
-        ...
 
     async def in_flight(self, server: str, adapter: str) -> int:
         """Return the requests for a version on a server that have not ended, over all gateways."""
-        ...

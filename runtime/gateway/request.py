@@ -30,8 +30,6 @@ from runtime.gateway.sse_typed import EventStream, event_stream
 from runtime.gateway.state import GatewayState
 from runtime.usage.row import CLIENT_LEFT, UsageRecorder
 
-SHADOW: Final = "shadow"
-"""Purpose of a shadow request in its usage row."""
 _EVENT_STREAM: Final = "text/event-stream"
 _UNKNOWN: Final = Principal("", b"")
 _NO_TARGET: Final = RouteTarget("", "", "", ())
@@ -43,10 +41,7 @@ _OK: Final = int(HTTPStatus.OK)
 
 @dataclass(slots=True)
 class RequestMeta:
-    """Headers that decide how a request is routed; empty: not given.
-
-    `purpose` and `version` (X-Fleetctl-...) count where the operator sends them.
-    """
+    """Headers that decide how a request is routed; `purpose`, `version` count for the operator."""
 
     content_type: str = ""
     encoding: str = ""
@@ -61,7 +56,7 @@ class ProxyRequest:
 
     _state: GatewayState
     path: str
-    """One of `endpoints.PATHS`."""
+    """A path of `endpoints.PATHS`."""
     _credentials: Credentials
     record: UsageRecorder
     _principal: Principal = _UNKNOWN
@@ -77,7 +72,7 @@ class ProxyRequest:
     body: bytes = b""
     is_stream: bool = False
     must_wait: bool = False
-    """Whether the request waits for its turn before a server may get it."""
+    """Whether the request waits for its turn before a server may get the request."""
     priority: int | None = None
 
     def admit(self) -> None:
@@ -97,8 +92,6 @@ class ProxyRequest:
 
     def route(self, raw: bytes, now: float, meta: RequestMeta) -> UpstreamAttempts:
         """Decide which version answers, by the table of this moment; return what finds servers.
-
-        `raw` is the whole body, `now` the event loop's time in seconds.
 
         Raises:
             ApiError: 400, 404 for a model that is not this client's, or 429.
@@ -151,7 +144,7 @@ class ProxyRequest:
         if not state.admission.begin_shadow(shadow.target):
             shadow.drop(state.shadow_memory)
             return None
-        record = self.record.aside(SHADOW)
+        record = self.record.aside("shadow")
         row, target = record.row, shadow.target
         row.client, row.alias, row.version = target.client, target.alias, target.adapter
         row.stream = self.record.row.stream
@@ -215,10 +208,7 @@ class ProxyRequest:
         self._finish(status, judges=True)
 
     def on_client_disconnect(self) -> None:
-        """Finish because the client has left.
-
-        Many clients leave at an error in the stream, which then is the server's.
-        """
+        """Finish: the client has left, perhaps at an error in the stream, which is the server's."""
         stream = self._stream
         if stream is not None and stream.failed:
             self.on_upstream_abort(stream.failed)
@@ -233,10 +223,7 @@ class ProxyRequest:
     def _finish(self, status: int, *, judges: bool = False, response: bytes | None = None) -> None:
         """Release all that the request holds and write its row, unless that is done.
 
-        Args:
-            status: Status of the row.
-            judges: Whether the status is held for or against the server.
-            response: The complete response, which begins and ends now; None: there is none.
+        `judges`: the status is held for or against the server. `response` begins and ends now.
         """
         state, record, attempts = self._state, self.record, self._attempts
         if attempts is not None:

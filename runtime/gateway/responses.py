@@ -5,7 +5,7 @@ Reads the shapes in which vLLM responds: chat completions and completions (`choi
 """
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -95,7 +95,9 @@ class _Texts(msgspec.Struct):
     output: msgspec.Raw = msgspec.Raw()
 
 
-class _UsageOnly(msgspec.Struct):
+class UsageOnly(msgspec.Struct):
+    """A document of which the token counts alone are read."""
+
     usage: UsageCounts | None = None
 
 
@@ -107,12 +109,14 @@ class _TextPart(msgspec.Struct):
 _SUMMARY: Final = msgspec.json.Decoder(ResponseSummary)
 _TEXTS: Final = msgspec.json.Decoder(_Texts)
 _ERROR_EVENT: Final = msgspec.json.Decoder(_ErrorEvent)
-_USAGE_ONLY: Final = msgspec.json.Decoder(_UsageOnly)
+_USAGE_ONLY: Final = msgspec.json.Decoder(UsageOnly)
 _USAGE: Final = msgspec.json.Decoder(UsageCounts | None)
 _CHOICES: Final = msgspec.json.Decoder(list[AnswerChoice])
 _PARTS: Final = msgspec.json.Decoder(list[_TextPart])
 _TEXT: Final = msgspec.json.Decoder(str)
-BROKEN: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_BROKEN: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_Default = TypeVar("_Default")
+_Decoded = TypeVar("_Decoded")
 
 
 class ResponseFacts(msgspec.Struct):
@@ -127,31 +131,32 @@ class ResponseFacts(msgspec.Struct):
 
 
 def inspect_response(body: bytes, expected: ResponseFormat | None) -> ResponseFacts:
-    """Return the facts of a whole JSON response.
-
-    `expected` is the format that the text must have; None: any.
-    """
+    """Return the facts of a whole JSON response; `expected` None: text of any format."""
     finish: str | None = None
     try:
         summary = _SUMMARY.decode(body)
         usage, finish = summary.usage, finish_of(summary)
-    except BROKEN:
-        try:
-            usage = _USAGE_ONLY.decode(body).usage
-        except BROKEN:
-            usage = None
+    except _BROKEN:
+        usage = decoded(_USAGE_ONLY, body, UsageOnly()).usage
     facts = ResponseFacts(usage.tokens() if usage else Tokens(), finish)
     if expected is not None:
         facts.format_ok = judge_format(expected, _texts(body))
     return facts
 
 
+def decoded(
+    decoder: msgspec.json.Decoder[_Decoded], raw: bytes | msgspec.Raw, default: _Default
+) -> _Decoded | _Default:
+    """Return a decoded value; the default where the value is damaged or has another shape."""
+    try:
+        return decoder.decode(raw)
+    except _BROKEN:
+        return default
+
+
 def parse_usage(raw: bytes) -> Tokens:
     """Return the token counts in a value of `usage`; empty where the value has none."""
-    try:
-        usage = _USAGE.decode(raw)
-    except BROKEN:
-        usage = None
+    usage = decoded(_USAGE, raw, None)
     return usage.tokens() if usage else Tokens()
 
 
@@ -163,10 +168,7 @@ def error_status(raw: bytes | msgspec.Raw) -> int:
     """
     if not memoryview(raw) or bytes(raw) == _NULL:
         return 0
-    try:
-        error = _ERROR_EVENT.decode(raw)
-    except BROKEN:
-        return _FAILED
+    error = decoded(_ERROR_EVENT, raw, _ErrorEvent())
     if isinstance(error.code, int) and error.code in _ERRORS:
         return error.code
     return 400 if error.type == "invalid_request_error" else _FAILED
@@ -174,10 +176,7 @@ def error_status(raw: bytes | msgspec.Raw) -> int:
 
 def parse_choices(raw: bytes | msgspec.Raw) -> list[AnswerChoice]:
     """Return the value of `choices` in an event; empty where the value has another shape."""
-    try:
-        return _CHOICES.decode(raw)
-    except BROKEN:
-        return []
+    return decoded(_CHOICES, raw, [])
 
 
 def first_unusual(reasons: Iterator[str | None]) -> str | None:
@@ -195,10 +194,7 @@ def parse_text(raw: msgspec.Raw) -> str | None:
     """Return a text; None for null, an empty value and any other type."""
     if not memoryview(raw) or raw == _NULL:
         return None
-    try:
-        return _TEXT.decode(raw)
-    except BROKEN:
-        return None
+    return decoded(_TEXT, raw, None)
 
 
 def judge_format(expected: ResponseFormat, texts: list[str]) -> bool | None:
@@ -221,19 +217,13 @@ def finish_of(reply: ResponseSummary) -> str | None:
 
 
 def _texts(body: bytes) -> list[str]:
-    try:
-        reply = _TEXTS.decode(body)
-    except BROKEN:
-        return []
+    reply = decoded(_TEXTS, body, _Texts())
     if reply.choices:
         raws = (
             choice.message.content if choice.message else choice.text for choice in reply.choices
         )
         return [text for raw in raws if (text := parse_text(raw)) is not None]
     raw = reply.content if memoryview(reply.content) else reply.output
-    try:
-        parts = _PARTS.decode(raw) if memoryview(raw) else []
-    except BROKEN:
-        return []
+    parts = decoded(_PARTS, raw, []) if memoryview(raw) else []
     text = "".join(part.text + "".join(inner.text for inner in part.content) for part in parts)
     return [text] if text else []

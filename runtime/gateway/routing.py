@@ -97,10 +97,7 @@ class AliasRoute:
         if len(self.arms) == 1:
             return self.arms[0].target
         number = bucket(self.key, sticky_id)
-        for arm in self.arms[:-1]:
-            if number < arm.below:
-                return arm.target
-        return self.arms[-1].target
+        return next(arm.target for arm in self.arms if number < arm.below)
 
     @property
     def split(self) -> tuple[object, ...]:
@@ -150,16 +147,9 @@ class RouteTable:
     def decide(
         self, principal: Principal, body: RequestBody, session: str, version: str = ""
     ) -> Decision:
-        """Return the alias that a request names and the version that answers.
+        """Return the alias that a request names and the version that answers, or raise 404.
 
-        Args:
-            principal: Sender. The operator may ask for any alias and name a version of it.
-            body: Body of the request.
-            session: The header X-Session-Id, empty if it was not given.
-            version: Such as `2.2.0`; only the operator's counts.
-
-        Raises:
-            ApiError: 404, a model that is not this client's, or a version that is not there.
+        The operator may ask for any alias and name a version of it, such as `2.2.0`.
         """
         if principal.is_operator:
             route = self.routes.get(body.model)
@@ -197,12 +187,9 @@ class Credentials:
     """Digest of the table that knows the key; the table itself must not be kept alive."""
 
     def authenticate(self, table: RouteTable, operator: bytes) -> Principal:
-        """Set and return the principal: the client whose key the request shows, or the operator.
+        """Set and return the principal that the request's only key shows, or raise 401.
 
         `operator` is the SHA-256 of the operator's secret; empty: there is none.
-
-        Raises:
-            ApiError: 401, also where the request shows more than one key.
         """
         if self.table_digest == table.digest:
             return self.principal
@@ -230,10 +217,7 @@ def bucket(key: bytes, sticky_id: bytes) -> int:
 def unit(key: bytes, sticky_id: bytes, secret: bytes) -> str:
     """Return a user's pseudonym in usage rows: 16 hex digits, the same in a single rollout only.
 
-    Args:
-        key: Hash key of the alias's rollout, 64 bytes.
-        sticky_id: The user's own id.
-        secret: At most 64 bytes; needed to guess an id and compare.
+    `key` is the rollout's. `secret`, at most 64 bytes, keeps ids from being guessed and compared.
     """
     return hashlib.blake2b(key + sticky_id, digest_size=8, key=secret).hexdigest()
 

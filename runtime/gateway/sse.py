@@ -10,16 +10,7 @@ from typing import Final
 import msgspec
 
 from fleet.response_format import MAX_TEXT, ResponseFormat
-from runtime.gateway.responses import (
-    BROKEN,
-    ResponseFacts,
-    error_status,
-    first_unusual,
-    judge_format,
-    parse_choices,
-    parse_text,
-    parse_usage,
-)
+from runtime.gateway import responses
 from runtime.usage.row import Tokens
 
 _EVENT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -31,12 +22,7 @@ _UNFINISHED: Final = b'"finish_reason":null'
 
 
 class OutputCollector:
-    """Finish reason and text of a stream, collected while the stream passes.
-
-    Text is kept only where a format is `expected`, and no more than can be judged.
-    """
-
-    __slots__ = ("_expected", "_finish", "_length", "_texts", "collects_text")
+    """Finish reason of a stream, and its text where a format is `expected` and can be judged."""
 
     def __init__(self, expected: ResponseFormat | None) -> None:
         self._expected = expected
@@ -49,11 +35,11 @@ class OutputCollector:
 
     def observe(self, raw: msgspec.Raw | None) -> None:
         """Read the value of `choices` of an event."""
-        for choice in parse_choices(raw if raw is not None else _NO_CHOICES):
+        for choice in responses.parse_choices(raw if raw is not None else _NO_CHOICES):
             if choice.finish_reason:
                 self.note_finish(choice.finish_reason, choice.index)
             if self.collects_text:
-                text = parse_text(choice.delta.content if choice.delta else choice.text)
+                text = responses.parse_text(choice.delta.content if choice.delta else choice.text)
                 if text is not None:
                     self.add(text, choice.index)
 
@@ -70,14 +56,14 @@ class OutputCollector:
         if reason:
             self._finish[index] = reason
 
-    def result(self, tokens: Tokens, *, complete: bool) -> ResponseFacts:
+    def result(self, tokens: Tokens, *, complete: bool) -> responses.ResponseFacts:
         """Return all known facts; a text that is not `complete` is not judged."""
-        facts = ResponseFacts(tokens)
+        facts = responses.ResponseFacts(tokens)
         if self._finish:
-            facts.finish = first_unusual(iter(self._finish.values()))
+            facts.finish = responses.first_unusual(iter(self._finish.values()))
         if self.collects_text and self._expected is not None and complete:
             texts = ["".join(pieces) for pieces in self._texts.values()]
-            facts.format_ok = judge_format(self._expected, texts)
+            facts.format_ok = responses.judge_format(self._expected, texts)
         return facts
 
 
@@ -90,11 +76,6 @@ class CompletionsStream:
     the counts in every event. `expected` is the format that the text must have; None: any.
     `answers` are the number of prompts, and of answers to every prompt.
     """
-
-    __slots__ = (
-        "_answers_each", "_by_answer", "_has_answer", "_is_single", "_keeps_all", "_keeps_last",
-        "_output", "_rest", "_skips_blank", "failed", "is_done", "usage",
-    )  # fmt: skip
 
     def __init__(
         self,
@@ -133,14 +114,14 @@ class CompletionsStream:
         self._check_answer()
         return passed
 
-    def result(self) -> ResponseFacts:
+    def result(self) -> responses.ResponseFacts:
         """Return the facts that the stream has stated so far."""
-        tokens = self._sum() if self._by_answer else parse_usage(self.usage)
+        tokens = self._sum() if self._by_answer else responses.parse_usage(self.usage)
         return self._output.result(tokens, complete=self.is_done)
 
     def _sum(self) -> Tokens:
         """Return the counts over all answers so far; a prompt counts once."""
-        counts = {index: parse_usage(raw) for index, raw in self._by_answer.items()}
+        counts = {index: responses.parse_usage(raw) for index, raw in self._by_answer.items()}
         prompts = {
             index // self._answers_each: tokens.prompt_tokens or 0
             for index, tokens in counts.items()
@@ -161,7 +142,7 @@ class CompletionsStream:
             self.is_done = True
             self._check_answer()
         elif self._output.collects_text or _UNFINISHED not in line:
-            self._observe(_decoded(line))
+            self._observe(responses.decoded(_EVENT, line[len(_DATA) :], {}))
         else:
             self._has_answer = True
         return line
@@ -173,13 +154,13 @@ class CompletionsStream:
     def _observe(self, event: dict[str, msgspec.Raw]) -> None:
         """Read all of an event but its counts."""
         self._output.observe(event.get("choices"))
-        if "error" in event and (failed := error_status(event["error"])):
+        if "error" in event and (failed := responses.error_status(event["error"])):
             self.failed = failed
         elif not self._has_answer:  # an event without choices has the counts
             self._has_answer = event.get("choices") != msgspec.Raw(_NO_CHOICES)
 
     def _take_usage_out(self, line: bytes) -> bytes:
-        event = _decoded(line)
+        event = responses.decoded(_EVENT, line[len(_DATA) :], {})
         if self._output.collects_text or _UNFINISHED not in line:
             self._observe(event)
         else:
@@ -197,15 +178,8 @@ class CompletionsStream:
         return line if self._keeps_all else b"data: " + _ENCODE(event) + b"\n"
 
     def _note_by_answer(self, raw: msgspec.Raw | None) -> None:
-        choices = parse_choices(raw) if raw is not None else []
+        choices = responses.parse_choices(raw) if raw is not None else []
         if not choices:  # the last event, which has the sum
             self._by_answer.clear()
         for choice in choices:
             self._by_answer[choice.index] = self.usage
-
-
-def _decoded(line: bytes) -> dict[str, msgspec.Raw]:
-    try:
-        return _EVENT.decode(line[len(_DATA) :])
-    except BROKEN:
-        return {}

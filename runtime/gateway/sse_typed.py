@@ -6,28 +6,15 @@ from typing import Final
 import msgspec
 
 from fleet.response_format import ResponseFormat
+from runtime.gateway import responses
 from runtime.gateway.body import RequestBody
 from runtime.gateway.endpoints import TYPED, answers
-from runtime.gateway.responses import (
-    BROKEN,
-    ResponseFacts,
-    ResponseSummary,
-    UsageCounts,
-    error_status,
-    finish_of,
-    finish_reason,
-    parse_text,
-)
 from runtime.gateway.sse import CompletionsStream, OutputCollector
 from runtime.usage.row import BY_PIECES, Tokens
 
 _DATA: Final = b"data:"
 _FAILED: Final = frozenset({"response.failed", "error"})
 _LAST: Final = _FAILED | {"message_stop", "response.completed", "response.incomplete"}
-
-
-class _StartedMessage(msgspec.Struct):
-    usage: UsageCounts | None = None
 
 
 class _Delta(msgspec.Struct):
@@ -40,9 +27,9 @@ class _Delta(msgspec.Struct):
 
 class _TypedEvent(msgspec.Struct):
     type: str = ""
-    usage: UsageCounts | None = None
-    message: _StartedMessage | None = None
-    response: ResponseSummary | None = None
+    usage: responses.UsageCounts | None = None
+    message: responses.UsageOnly | None = None
+    response: responses.ResponseSummary | None = None
     delta: msgspec.Raw = msgspec.Raw()
     error: msgspec.Raw = msgspec.Raw()
 
@@ -57,8 +44,6 @@ class TypedStream:
     A stream that ends before has at least as many tokens as pieces of text, reasoning and
     arguments of tools: a piece is a token or more. The row says so (`counted: pieces`).
     """
-
-    __slots__ = ("_has_answer", "_output", "_pieces", "_rest", "_tokens", "failed", "is_done")
 
     def __init__(self, expected: ResponseFormat | None = None) -> None:
         self._output = OutputCollector(expected)
@@ -85,7 +70,7 @@ class TypedStream:
             self.failed = HTTPStatus.BAD_GATEWAY
         return b""
 
-    def result(self) -> ResponseFacts:
+    def result(self) -> responses.ResponseFacts:
         """Return the facts that the stream has stated so far."""
         facts = self._output.result(self._tokens, complete=self.is_done)
         if self._pieces and not self._tokens.completion_tokens:
@@ -94,15 +79,14 @@ class TypedStream:
         return facts
 
     def _read(self, line: bytes) -> None:
-        try:
-            event = _EVENT.decode(line)
-        except BROKEN:
+        event = responses.decoded(_EVENT, line, None)
+        if event is None:
             return
         if event.type.endswith("delta"):
             self._read_delta(event)
         elif event.message is not None and event.message.usage is not None:
             self._tokens = event.message.usage.tokens()
-        if status := error_status(event.error):
+        if status := responses.error_status(event.error):
             self.failed = status
         elif event.type in _FAILED:
             self.failed = HTTPStatus.BAD_GATEWAY
@@ -111,24 +95,23 @@ class TypedStream:
         if event.type in _LAST:
             self.is_done = True
             if event.response is not None:
-                self._output.note_finish(finish_of(event.response))
+                self._output.note_finish(responses.finish_of(event.response))
                 if event.response.usage is not None:
                     self._tokens = event.response.usage.tokens()
 
     def _read_delta(self, event: _TypedEvent) -> None:
-        text = parse_text(event.delta)
+        text = responses.parse_text(event.delta)
         if text is None:
-            try:
-                delta = _DELTA.decode(event.delta)
-            except BROKEN:
+            delta = responses.decoded(_DELTA, event.delta, None)
+            if delta is None:
                 return
-            self._output.note_finish(finish_reason(delta.stop_reason))
+            self._output.note_finish(responses.finish_reason(delta.stop_reason))
             if delta.stop_reason and event.usage is not None:
                 self._tokens = event.usage.tokens()
                 return
             if delta.type == "signature_delta":  # made by the server: no token stands for it
                 return
-            text = parse_text(delta.text)
+            text = responses.parse_text(delta.text)
         self._pieces += 1
         if text is not None and self._output.collects_text:
             self._output.add(text)
@@ -138,10 +121,7 @@ EventStream = CompletionsStream | TypedStream
 
 
 def event_stream(path: str, body: RequestBody, expected: ResponseFormat | None) -> EventStream:
-    """Return the reader of the stream that a request asks for.
-
-    `expected` is the format that the text must have; None: any.
-    """
+    """Return the reader of a request's stream; `expected` None: text of any format."""
     if path in TYPED:
         return TypedStream(expected)
     return CompletionsStream(

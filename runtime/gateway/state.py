@@ -33,12 +33,7 @@ class ActiveTable:
         self._one_at_a_time = asyncio.Lock()
 
     async def apply(self, table: RouteTable) -> None:
-        """Serve a table from now on; the table being served, again, is fine.
-
-        Raises:
-            StaleTableError: `table` is older than the table being served, or differs from it under
-                the same revision.
-        """
+        """Serve a table newer than the served table or equal, else raise `StaleTableError`."""
         async with self._one_at_a_time:
             revision, digest = self.routes.revision, self.routes.digest
             if table.revision < revision:
@@ -70,15 +65,7 @@ class ActiveTable:
 
 
 class GatewayState:
-    """The shared state of a gateway process; made once, before the first request.
-
-    `operator` is the SHA-256 of the operator's secret; empty: there is none.
-    """
-
-    __slots__ = (
-        "active", "admission", "balancer", "counters", "in_flight", "limiter", "log", "operator",
-        "ready", "request_memory", "retry_budget", "shadow_memory", "split", "usage",
-    )  # fmt: skip
+    """The shared state of a gateway process; `operator` is the SHA-256 of the operator's secret."""
 
     def __init__(self, log: UsageLog, operator: bytes = b"") -> None:
         self.log = log

@@ -47,11 +47,7 @@ def gateway_dir(state_dir: Path, name: str) -> Path:
 
 
 def operator_secret(state_dir: Path, gateway: GatewaySpec) -> str:
-    """Return a gateway's secret: the declared secret, else the state folder's, made if need be.
-
-    Raises:
-        FleetError: FC6015, the secret cannot be read here.
-    """
+    """Return a gateway's secret, declared or else made in the state folder, or raise FC6015."""
     secret = (
         read_secret(state_dir.resolve().parent, gateway.secret)
         if gateway.secret
@@ -81,11 +77,7 @@ def _read_or_make_secret(path: Path) -> str:
 
 
 def remember(state_dir: Path, gateways: Mapping[str, GatewaySpec]) -> None:
-    """Save the declarations of gateways, so that a rollback needs no declarations.
-
-    Raises:
-        OSError: a file cannot be written.
-    """
+    """Save the declarations of gateways, so that a rollback needs no declarations."""
     for name, gateway in gateways.items():
         path = gateway_dir(state_dir, name) / _GATEWAY_FILE
         text = json.dumps(asdict(gateway), indent=2, sort_keys=True) + "\n"
@@ -111,11 +103,7 @@ def known_gateways(state_dir: Path) -> dict[str, GatewaySpec]:
 def save_table(
     state_dir: Path, table: RoutingTable, gateways: Mapping[str, GatewaySpec]
 ) -> OSError | None:
-    """Write the table and remember the gateways; return why that failed, such as a full disk.
-
-    Raises:
-        StalePlanError, LockHeldError: as `write_table`.
-    """
+    """Write the table and remember the gateways, as `write_table`; return why the disk refused."""
     try:
         write_table(state_dir, table)
         remember(state_dir, gateways)
@@ -135,11 +123,7 @@ def read_table(state_dir: Path) -> RoutingTable | None:
 
 
 def read_previous_table(state_dir: Path) -> RoutingTable | None:
-    """Return the table before the newest, or None if there was none.
-
-    Raises:
-        FleetError: as `read_table`.
-    """
+    """Return the table before the newest, or None if there was none; raises as `read_table`."""
     return _read_table_file(state_dir / PREVIOUS_FILE)
 
 
@@ -228,10 +212,7 @@ def _require_successor(before: RoutingTable, table: RoutingTable) -> None:
 
 
 def _keep_previous(state_dir: Path) -> None:
-    """Give the file a second name, which takes no room on a full disk.
-
-    A file system without hard links keeps no previous table; routes are written all the same.
-    """
+    """Give the file a second name, where links are possible; on a full disk too."""
     scratch = state_dir / f".{PREVIOUS_FILE}"
     with suppress(OSError):
         scratch.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -60,12 +61,10 @@ def find_process(state_dir: Path, name: str) -> GatewayProcess | None:
     path = _lock_path(state_dir, name)
     if not is_locked(path):
         return None
-    try:
+    with suppress(ValueError, KeyError):
         record = json.loads(path.read_text(encoding="utf-8"))
         if start_mark(record["pid"]) == record["process_start"]:
             return GatewayProcess(record["pid"], record["url"], record.get("admin"))
-    except (ValueError, KeyError):
-        pass
     return None
 
 
@@ -89,6 +88,7 @@ def start(state_dir: Path, gateway: GatewaySpec) -> GatewayProcess:
     command = [sys.executable, "-m", "runtime.gateway.process", "--state-dir", str(state_dir)]
     command += ["--name", gateway.name, "--listen", gateway.listen, "--admin", gateway.admin]
     command += ["--secret", gateway.secret]
+    packages = (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", ""))
     log = gateway_dir(state_dir, gateway.name) / "log"
     with log.open("ab") as stream:
         log_start = stream.seek(0, os.SEEK_END)
@@ -98,7 +98,7 @@ def start(state_dir: Path, gateway: GatewaySpec) -> GatewayProcess:
             stdout=stream,
             stderr=stream,
             start_new_session=True,
-            env=os.environ | {"PYTHONPATH": _import_path()},
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, packages))},
         )
 
     def has_settled() -> bool:
@@ -118,10 +118,7 @@ def start(state_dir: Path, gateway: GatewaySpec) -> GatewayProcess:
 
 
 def stop(state_dir: Path, name: str) -> bool:
-    """Stop a gateway after its requests have ended; return whether the gateway ran.
-
-    After the grace period the process is killed, and the requests at work are cut.
-    """
+    """Stop a gateway, by force after the grace period; return whether the gateway ran."""
     running = find_process(state_dir, name)
     if running is None:
         return False
@@ -130,13 +127,6 @@ def stop(state_dir: Path, name: str) -> bool:
         send(running.pid, signal.SIGKILL)
         _wait(lambda: find_process(state_dir, name) is None, _KILL_S)
     return True
-
-
-def has_run(state_dir: Path, gateway: GatewaySpec) -> bool:
-    """Return whether a gateway was ever started here: its lock or its socket is there."""
-    return _lock_path(state_dir, gateway.name).exists() or (
-        not is_url(gateway.admin) and socket_path(state_dir, gateway).exists()
-    )
 
 
 def deviations(running: GatewayProcess, declared: GatewaySpec | None) -> Iterator[str]:
@@ -177,18 +167,16 @@ def fault_of(
     if error is not None:
         why = error.diagnostics[0].detail.rstrip(".")
         return GatewayFault(f"does not answer: {why}", "fleetctl gateway status")
-    if not has_run(state_dir, gateway):
-        return None
+    has_socket = not is_url(gateway.admin) and socket_path(state_dir, gateway).exists()
+    if not has_socket and not _lock_path(state_dir, gateway.name).exists():
+        return None  # it was never started here
     verb = "start" if gateway.kind == "fleetctl" else "run"
     text = "is not running and answers no client"
     return GatewayFault(text, f"fleetctl gateway {verb} {gateway.name}")
 
 
 async def still_runs(state_dir: Path, name: str) -> bool:
-    """Return whether a gateway that took no connection still answers clients after `END_S`.
-
-    False at once where its process has ended or does not answer clients yet.
-    """
+    """Return whether a gateway that took no connection still answers clients after `END_S`."""
     clock = asyncio.get_running_loop().time
     deadline = clock() + END_S
     while find_ready(state_dir, name) is not None:
@@ -257,12 +245,6 @@ async def _serves_clients(state_dir: Path, gateway: GatewaySpec) -> bool:
 
 def _lock_path(state_dir: Path, name: str) -> Path:
     return gateway_dir(state_dir, name) / LOCK
-
-
-def _import_path() -> str:
-    """Return the path with our packages, for an interpreter that starts in another folder."""
-    here = str(Path(__file__).parents[2])
-    return os.pathsep.join(path for path in (here, os.environ.get("PYTHONPATH", "")) if path)
 
 
 def _wait(condition: Callable[[], bool], seconds: float) -> bool:

@@ -23,18 +23,7 @@ from fleet.errors import require_known
 from fleet.names import AdapterName, is_id
 from fleet.response_format import flaw
 from fleet.traffic import UNLIMITED, USUAL_TIMEOUTS, TrafficPolicy
-from runtime.gateway.routing import (
-    BUCKETS,
-    DEFAULT_DEADLINES,
-    DEFAULT_POLICY,
-    AliasRoute,
-    Deadlines,
-    Principal,
-    RouteTable,
-    RouteTarget,
-    SplitArm,
-    alias_key,
-)
+from runtime.gateway import routing
 from runtime.gateway.table import FORMAT, AliasEntry, KeyEntry, RoutingTable, pieces
 
 _WORK_S: Final = 0.0005
@@ -77,16 +66,12 @@ _TABLE_FORMAT: Final = msgspec.json.Decoder(_TableFormat)
 
 
 def require_format(raw: bytes, file: str) -> None:
-    """Refuse a document that declares a later format of tables; `file` is for the message.
-
-    Raises:
-        NewerFormatError: FC5007.
-    """
+    """Refuse (FC5007) a document of a later format of tables; `file` is for the message."""
     with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         require_known(_TABLE_FORMAT.decode(raw).format, FORMAT, file)
 
 
-def parse_routes(raw: bytes) -> RouteTable:
+def parse_routes(raw: bytes) -> routing.RouteTable:
     """Read the routing table in a JSON document, in small pieces.
 
     Raises:
@@ -103,7 +88,7 @@ def parse_routes(raw: bytes) -> RouteTable:
         gc.enable()
 
 
-def build_routes(table: RoutingTable) -> RouteTable:
+def build_routes(table: RoutingTable) -> routing.RouteTable:
     """Check a table and make the table ready for requests.
 
     Raises:
@@ -114,7 +99,7 @@ def build_routes(table: RoutingTable) -> RouteTable:
     return _build(table.revision, table.token, table.servers, aliases, keys)
 
 
-def _parse(raw: bytes) -> RouteTable:
+def _parse(raw: bytes) -> routing.RouteTable:
     try:
         table = _RAW_TABLE.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -141,15 +126,15 @@ def _build(
     servers: Mapping[str, str],
     entries: Iterable[tuple[str, AliasEntry]],
     keys: Iterable[tuple[str, KeyEntry]],
-) -> RouteTable:
+) -> routing.RouteTable:
     """Build a table from entries that come singly, sorted by name; none is kept."""
     for server, url in servers.items():
         if _URL.fullmatch(url) is None:
             raise InvalidTableError(f"server `{server}` has no valid URL")
     urls = {server: url.rstrip("/") for server, url in servers.items()}
-    routes: dict[str, AliasRoute] = {}
+    routes: dict[str, routing.AliasRoute] = {}
     owned: dict[str, tuple[str, ...]] = {}
-    principals: dict[bytes, Principal] = {}
+    principals: dict[bytes, routing.Principal] = {}
 
     def alias_members() -> Iterator[tuple[str, AliasEntry]]:
         for name, entry in entries:
@@ -164,13 +149,13 @@ def _build(
             if _SHA256.fullmatch(key.sha256) is None:
                 raise InvalidTableError(f"key `{name}` holds no SHA-256")
             secret = bytes.fromhex(key.sha256)
-            principal = principals.setdefault(secret, Principal(key.client, secret))
+            principal = principals.setdefault(secret, routing.Principal(key.client, secret))
             if principal.client != key.client:
                 raise InvalidTableError(f"key `{name}` is the same as a key of another client")
             yield name, key
 
     text = "".join(pieces(revision, token, servers, alias_members(), key_members())).encode()
-    return RouteTable(
+    return routing.RouteTable(
         revision,
         hashlib.sha256(text).hexdigest(),
         text,
@@ -181,10 +166,10 @@ def _build(
     )
 
 
-def _alias_route(name: str, entry: AliasEntry, urls: Mapping[str, str]) -> AliasRoute:
+def _alias_route(name: str, entry: AliasEntry, urls: Mapping[str, str]) -> routing.AliasRoute:
     if name.partition("-")[0] != entry.client:
         raise InvalidTableError(f"alias `{name}` does not belong to client `{entry.client}`")
-    policy = entry.policy or DEFAULT_POLICY
+    policy = entry.policy or routing.DEFAULT_POLICY
     if policy.format is not None and (problem := flaw(policy.format)):
         raise InvalidTableError(f"the format of alias `{name}`: {problem}")
     target = partial(_target, name, entry.client, policy, urls)
@@ -193,13 +178,13 @@ def _alias_route(name: str, entry: AliasEntry, urls: Mapping[str, str]) -> Alias
         if share.percent < 0:
             raise InvalidTableError(f"alias `{name}` has a share below 0 percent")
         total += share.percent
-        below = BUCKETS * total // _ALL
-        arms.append(SplitArm(below, share.percent, target(share.adapter, share.servers)))
+        below = routing.BUCKETS * total // _ALL
+        arms.append(routing.SplitArm(below, share.percent, target(share.adapter, share.servers)))
     if total != _ALL:
         raise InvalidTableError(f"the shares of alias `{name}` add up to {total}, not to 100")
     shadow = target(policy.shadow.adapter, policy.shadow.servers) if policy.shadow else None
-    key = alias_key(name, entry.salt)
-    return AliasRoute(entry.client, policy.sticky, key, tuple(arms), shadow)
+    key = routing.alias_key(name, entry.salt)
+    return routing.AliasRoute(entry.client, policy.sticky, key, tuple(arms), shadow)
 
 
 def _target(
@@ -209,15 +194,15 @@ def _target(
     urls: Mapping[str, str],
     adapter: str,
     servers: Sequence[str],
-) -> RouteTarget:
+) -> routing.RouteTarget:
     try:
         owner = AdapterName.parse(adapter).client
     except ValueError as error:
         raise InvalidTableError(f"alias `{alias}`: {error}") from None
     if owner != client:
         raise InvalidTableError(f"alias `{alias}` names `{adapter}` of another client")
-    declared, default = policy.timeouts, DEFAULT_DEADLINES
-    return RouteTarget(
+    declared, default = policy.timeouts, routing.DEFAULT_DEADLINES
+    return routing.RouteTarget(
         client=client,
         alias=alias,
         adapter=adapter,
@@ -225,7 +210,7 @@ def _target(
         policy=policy,
         deadlines=default
         if declared == USUAL_TIMEOUTS
-        else Deadlines(
+        else routing.Deadlines(
             declared.first_byte_s or default.first_byte_s,
             declared.idle_s or default.idle_s,
             declared.total_s or default.total_s,

@@ -150,10 +150,7 @@ class UsageLog:
 
 
 async def keep_synced(log: UsageLog) -> None:
-    """Sync appended rows to the disk every `SYNC_EVERY_S`, until cancelled.
-
-    A log that refuses rows is tried until it takes them; a removed file is begun anew.
-    """
+    """Sync rows every `SYNC_EVERY_S` until cancelled; retry refused rows, renew a removed file."""
     has_warned, loop = False, asyncio.get_running_loop()
     while True:
         await asyncio.sleep(SYNC_EVERY_S)

@@ -86,9 +86,7 @@ class UsageFilter:
 def compact(state_dir: Path) -> Compaction:
     """Write the rows since the last compaction as Parquet into the folder `usage`.
 
-    Raises:
-        FleetError: DuckDB is not installed.
-        OSError: a file cannot be read or written.
+    Raises `FleetError` without DuckDB, `OSError` where a file cannot be read or written.
     """
     folder, compaction = state_dir / FOLDER, Compaction()
     folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
@@ -112,20 +110,13 @@ def summarize(state_dir: Path, usage_filter: UsageFilter) -> list[dict[str, Any]
 
     `recounted`: requests whose output tokens no server reported, see `UsageRow.counted`.
     `users`: users or sessions that requests name; each rollout of an alias counts them anew.
-    Times are seconds; percentiles are of the rows, not of buckets.
-
-    Raises:
-        FleetError, OSError: as `compact`.
+    Times are seconds; percentiles are of the rows, not of buckets. Raises as `compact`.
     """
     return _query(state_dir, usage_filter, _SUMMARY)
 
 
 def last_rows(state_dir: Path, usage_filter: UsageFilter, count: int) -> list[dict[str, Any]]:
-    """Return the last rows, oldest first.
-
-    Raises:
-        FleetError, OSError: as `compact`.
-    """
+    """Return the last rows, oldest first; raises as `compact`."""
     query = f"FROM (FROM selected ORDER BY time DESC, request_id LIMIT {count:d}) ORDER BY time"
     return _query(state_dir, usage_filter, query)
 

@@ -65,10 +65,7 @@ class UsageReader:
         return sorted(self._folder.rglob(LOG_PATTERN))
 
     def rows(self, since: datetime, alias: str = "") -> Iterator[dict[str, Any]]:
-        """Yield the rows of an alias, or of every alias, from a moment on; copies included.
-
-        A file that cannot be read is named in `missing` from then on.
-        """
+        """Yield an alias's rows, or all, from a moment on, with copies; note files in `missing`."""
         # Most lines are another client's: to search for the name is ten times faster than to parse.
         needle = f'"alias":"{alias}"'.encode() if alias else b""
         moment = since.isoformat(timespec="seconds")[:19]
@@ -83,11 +80,7 @@ class UsageReader:
                 yield row
 
     def requests(self) -> Iterator[RecordedRequest]:
-        """Yield the requests of clients that were given a version; copies are left out.
-
-        Raises:
-            OSError: a file cannot be read.
-        """
+        """Yield clients' requests that were given a version, without copies; raises `OSError`."""
         self.damaged = 0
         for line in translate_lines(self._lines((LOG_PATTERN,), strict=True)):
             try:
@@ -113,11 +106,6 @@ class UsageReader:
         """Yield the lines of the files that were written since, every file once.
 
         The folder is listed until every file was read, for a gateway may rotate its log meanwhile.
-
-        Args:
-            patterns: Patterns of file names.
-            since: Seconds since 1970.
-            strict: Whether to raise where a file cannot be read.
         """
         read: set[_Identity] = set()
         for _ in range(_MAX_LISTINGS):

@@ -111,20 +111,13 @@ def _format_time(milliseconds: int) -> str:
     return f"{_format_second(milliseconds // 1000)}.{milliseconds % 1000:03}+00:00"
 
 
-def _now() -> str:
-    return _format_time(int(time.time() * 1000))
-
-
 def _whole_microseconds(seconds: float) -> float:
     """Return whole microseconds as seconds; `round` takes five times as long."""
     return int(seconds * _MICROSECONDS) / _MICROSECONDS
 
 
 class UsageRecorder:
-    """Fills the usage row of a request and hands the complete row to `add` once.
-
-    The clock of the row starts with the recorder.
-    """
+    """Fills the usage row of a request, timed from here on, and hands the row to `add` once."""
 
     __slots__ = ("_add", "_began", "is_closed", "row", "tokens")
 
@@ -133,7 +126,8 @@ class UsageRecorder:
         self._began = time.monotonic()
         self.is_closed = False
         self.tokens = _NO_TOKENS
-        self.row = UsageRow(_now(), _next_request_id(), path=path, revision=revision)
+        began = _format_time(int(time.time() * 1000))
+        self.row = UsageRow(began, _next_request_id(), path=path, revision=revision)
 
     def aside(self, purpose: str) -> "UsageRecorder":
         """Return a recorder for a second request beside the first, which is no client's."""
@@ -147,12 +141,7 @@ class UsageRecorder:
             self.row.first_byte_s = _whole_microseconds(time.monotonic() - self._began)
 
     def write(self, status: int) -> None:
-        """Complete the row and hand the row over, unless that was done.
-
-        Raises:
-            Exception: as `add`, where the log cannot take the row; the request must not be
-                answered then.
-        """
+        """Complete the row and hand the row over, once; if `add` raises, no answer may go out."""
         if self.is_closed:
             return
         self.is_closed = True

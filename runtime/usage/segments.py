@@ -32,14 +32,9 @@ class Segment:
     """Bytes up to the end of the last whole row."""
 
     def read_rows(self, start: int, max_bytes: int | None = None) -> bytes:
-        """Return whole rows from an offset on, whatever name the file has by now.
+        """Return whole rows from offset `start` on, whatever name the file has by now.
 
-        Args:
-            start: Offset in bytes where a row begins.
-            max_bytes: Upper bound of the result, above the size of any row; None: no bound.
-
-        Raises:
-            OSError: the file cannot be read.
+        `max_bytes` is above the size of any row; None: no bound. Raises `OSError`.
         """
         if start >= self.end:
             return b""
@@ -58,23 +53,16 @@ class Segment:
 
 
 def segments(state_dir: Path) -> Iterator[Segment]:
-    """Yield the segments of all gateways of a state folder.
-
-    Raises:
-        OSError: a file cannot be read.
-    """
+    """Yield the segments of all gateways of a state folder, as `gateway_segments`."""
     folder = state_dir / GATEWAYS
     for gateway_dir in sorted(folder.iterdir()) if folder.is_dir() else ():
         yield from gateway_segments(gateway_dir)
 
 
 def gateway_segments(gateway_dir: Path) -> Iterator[Segment]:
-    """Yield the segments of a gateway that hold a row.
+    """Yield the segments of a gateway that hold a row; raises `OSError`.
 
     All files are inspected before the first segment is given, again after a rotation.
-
-    Raises:
-        OSError: a file cannot be read.
     """
     paths: list[Path] = []
     inspected: list[Segment] = []

@@ -7,8 +7,7 @@ where to go on: a run that is killed at any point loses nothing and copies nothi
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -49,14 +48,8 @@ async def sync_usage(
 ) -> tuple[str, ...]:
     """Copy the usage logs of gateways on other machines; return why requests may be lacking.
 
-    Args:
-        sources: The gateways.
-        since: Segments that were last written before are left out.
-        clock: The time here.
-        seconds: Clock for the time that copying takes.
-
-    Returns:
-        A sentence for every gateway that could not be copied whole.
+    Segments that were last written before `since` are left out. `clock` is the time here,
+    `seconds` the clock that bounds copying.
     """
     gateways = [*sources]
     reasons = await asyncio.gather(
@@ -115,8 +108,9 @@ async def _copy_segments(
             continue  # a gateway with a URL may run on this machine, too
         if not key.isalnum():
             raise ValueError(key)
-        with _open_copy(folder / f"{COPY_PREFIX}{key}.jsonl") as (copy, start):
-            copied = start
+        path = folder / f"{COPY_PREFIX}{key}.jsonl"
+        with locked_file(path, timeout_s=0, flags=os.O_APPEND) as copy:
+            copied = cut_incomplete_line(copy)
             while copied < size and seconds() < deadline:
                 rows = await client.get_bytes(f"{USAGE_PATH}/{key}?from={copied}")
                 if not rows:
@@ -130,14 +124,3 @@ async def _copy_segments(
 def _write_all(file: int, rows: bytes) -> None:
     while rows:
         rows = rows[os.write(file, rows) :]
-
-
-@contextmanager
-def _open_copy(path: Path) -> Iterator[tuple[int, int]]:
-    """Give a copy and its size, locked, without a broken row at its end.
-
-    Raises:
-        BlockingIOError: another run writes the copy.
-    """
-    with locked_file(path, timeout_s=0, flags=os.O_APPEND) as copy:
-        yield copy, cut_incomplete_line(copy)

@@ -68,11 +68,7 @@ class EnvoyClient:
     """An Envoy of this machine; keeps the contract of `runtime.gateway.protocol.GatewayClient`."""
 
     def __init__(self, gateway: GatewaySpec, folder: Path, socket: Path, envoys: Envoys) -> None:
-        """Prepare; `socket` is the path of the admin socket, however long.
-
-        Raises:
-            EngineError: as `runtime.gateway.admin_socket.short_path`.
-        """
+        """Prepare; the path `socket` may be long; raises as `admin_socket.short_path`."""
         self._gateway, self._folder, self._socket = gateway, folder, short_path(socket)
         self._envoys = envoys
         self._peer = f"Envoy `{gateway.name}`"
@@ -224,10 +220,7 @@ def _remember_splits(folder: Path, table: RoutingTable, counts: _Counts) -> None
 def _observed_shares(
     folder: Path, table: RoutingTable, counts: _Counts
 ) -> tuple[ObservedShare, ...]:
-    """Return the requests of all versions since their split began.
-
-    An Envoy that was started since then has counted from its start on.
-    """
+    """Return the requests of all versions since their split began, or since Envoy's later start."""
     saved = _saved_splits(folder)
     shares = []
     for alias, entry in _split_aliases(table):

@@ -13,7 +13,7 @@ from runtime.gateway.http.incoming import IncomingRequest
 from runtime.gateway.http.pool import ConnectionPool
 from runtime.gateway.http.proxy import Proxy, ResponseSink
 from runtime.gateway.http.request_reader import RequestReader
-from runtime.gateway.limits import UNREAD, HeldBytes
+from runtime.gateway.limits import UNREAD
 
 MAX_UNREAD: Final = 256 * 1024
 """Bytes of a response that wait for the client before the server is read no further."""
@@ -46,7 +46,8 @@ class ClientConnection(asyncio.Protocol, ResponseSink):
         self._proxy: Proxy | None = None
         self._is_advancing = self._is_draining = False
         self._is_reading_paused = self._is_writing_paused = False
-        self._unread = HeldBytes(app.state.request_memory, UNREAD)
+        self._unread = 0
+        """Bytes of responses that count in the memory budget, for the client does not read them."""
         self._last_active_at = pool.loop.time()
 
     # ------------------------------------------------------- called by the event loop
@@ -73,7 +74,7 @@ class ClientConnection(asyncio.Protocol, ResponseSink):
     def connection_lost(self, _: Exception | None) -> None:
         """End the client's requests, and keep no body: cyclic garbage is seldom collected."""
         self._connections.discard(self)
-        self._unread.set(0)
+        self._release_unread()
         slot, self._slot = self._slot, None
         if slot is not None:
             slot.release()
@@ -85,8 +86,10 @@ class ClientConnection(asyncio.Protocol, ResponseSink):
     def pause_writing(self) -> None:
         """Read the server no further; end the connection where too many clients do not read."""
         self._is_writing_paused = True
+        size = self._transport.get_write_buffer_size()
         try:
-            self._unread.set(self._transport.get_write_buffer_size())
+            self._app.state.request_memory.acquire(UNREAD, size)
+            self._unread += size
         except ApiError:
             self._transport.abort()
         if self._proxy is not None:
@@ -95,10 +98,14 @@ class ClientConnection(asyncio.Protocol, ResponseSink):
     def resume_writing(self) -> None:
         """Go on: the client has read."""
         self._is_writing_paused = False
-        self._unread.set(0)
+        self._release_unread()
         if self._proxy is not None:
             self._proxy.pause(paused=False)
         self._advance()
+
+    def _release_unread(self) -> None:
+        self._app.state.request_memory.release(UNREAD, self._unread)
+        self._unread = 0
 
     # ------------------------------------------------------- one request after the other
     @property

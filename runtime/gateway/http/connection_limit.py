@@ -77,10 +77,7 @@ class ConnectionLimit:
     _ranks: dict[int, OrderedDict[_Source, None]] = field(default_factory=dict)
 
     def acquire(self, evict: Callable[[], bool], transport: asyncio.Transport) -> Slot | None:
-        """Return a slot for a new connection, if need be that of an evicted connection.
-
-        None: all other connections are at work; the client has got 503. `evict` as of `Slot`.
-        """
+        """Return a slot, perhaps an evicted connection's; None: all are at work, 503 was sent."""
         if self._count >= self._max and not self._evict():
             rejected = RejectedConnection()
             transport.set_protocol(rejected)

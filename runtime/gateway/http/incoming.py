@@ -151,10 +151,7 @@ class IncomingRequest:
     _received: int = 0
 
     def start(self, length: int, state: GatewayState) -> None:
-        """Find out which client sent the request, before its body is read.
-
-        `length` is that of the body in bytes; 0 where the head does not say.
-        """
+        """Find out the client before the body is read; `length` 0: the head does not say."""
         head, self._length = self.head, length
         self.keeps_alive, self.expects_continue = head.keeps_alive, head.expects_continue
         if (flaw := head.flaw()) is not None:
@@ -169,10 +166,7 @@ class IncomingRequest:
             self.is_complete = True
 
     def arrive(self, body: bytes, state: GatewayState) -> None:
-        """Take a request whose head and body have come at once.
-
-        The head is for a server and has no flaw.
-        """
+        """Take a flawless request for a server whose head and body have come at once."""
         self.keeps_alive = self.is_complete = True
         self.body = body
         self._admit(state)
@@ -265,10 +259,7 @@ class RepeatedHead(Generic[Meaning]):
 
 
 def repeated_head(data: bytes, meaning: Meaning) -> RepeatedHead[Meaning] | None:
-    """Return the head at the start of `data`, which was parsed; None: the head cannot be split.
-
-    A head can be split where its length is given once and the header's name stands nowhere else.
-    """
+    """Return the head at the start of parsed `data`; None: its length is not given exactly once."""
     head = data[: data.find(_HEAD_END) + len(_HEAD_END)]
     length = _LENGTH.search(head)
     if length is None or head.lower().count(b"content-length") != 1:

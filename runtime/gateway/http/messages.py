@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import lru_cache
-from http import HTTPStatus
+from http.client import responses as phrases
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -22,8 +22,6 @@ body, `CLOSE` or nothing, and the body."""
 
 class Origin:
     """A server's base URL, split. `origin` gives one object for one URL, compared by identity."""
-
-    __slots__ = ("host", "host_header", "is_tls", "port", "prefix")
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -57,10 +55,7 @@ def get_request(server: Origin, path: str) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _status_line(status: int) -> bytes:
-    try:
-        phrase = HTTPStatus(status).phrase
-    except ValueError:
-        phrase = "Unknown"
+    phrase = phrases.get(status, "Unknown")
     return f"HTTP/1.1 {status} {phrase}\r\nServer: fleetctl\r\n".encode("ascii")
 
 

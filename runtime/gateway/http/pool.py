@@ -37,10 +37,7 @@ class ConnectionPool:
         body: bytes,
         deadlines: Deadlines,
     ) -> UpstreamConnection | None:
-        """Send a request on a connection that was used a moment ago; None: there is none.
-
-        The arguments after `server` are those of `UpstreamConnection.send`.
-        """
+        """Send a request on a connection that was used a moment ago; None: there is none."""
         origin = self._origins.get(server)
         connection = None if origin is None else origin.pop(self.loop.time())
         if connection is not None:
@@ -48,11 +45,7 @@ class ConnectionPool:
         return connection
 
     async def connect(self, server: Origin) -> UpstreamConnection:
-        """Return a new connection.
-
-        Raises:
-            OSError, TimeoutError: the server takes none.
-        """
+        """Return a new connection; raises `OSError`, `TimeoutError`: the server takes none."""
         origin = self._origins.setdefault(server, OriginPool())
         if server.is_tls and self._tls is None:
             self._tls = ssl.create_default_context()
@@ -70,11 +63,7 @@ class ConnectionPool:
         return connection
 
     async def get(self, url: str, path: str, timeout_s: float) -> tuple[int, bytes]:
-        """Send a GET request of the gateway's own on a new connection; return status and body.
-
-        Raises:
-            OSError, TimeoutError: no complete response came in time.
-        """
+        """Send a GET request on a new connection; return status and body; raises as `connect`."""
         server = messages.origin(url)
         async with asyncio.timeout(timeout_s):
             connection = await self.connect(server)

@@ -30,11 +30,7 @@ class HttpServer:
         self._timer: asyncio.TimerHandle | None = None
 
     async def open(self, host: str, port: int) -> int:
-        """Listen; return the port, a free one where 0 was asked for.
-
-        Raises:
-            OSError: the address cannot be had.
-        """
+        """Listen; return the port, a free port for 0; raises `OSError`: the address is taken."""
         limit = ConnectionLimit(max_clients())
 
         def accept() -> asyncio.Protocol:
@@ -46,10 +42,7 @@ class HttpServer:
         return int(self._listening.sockets[0].getsockname()[1])
 
     async def close(self, hurry: asyncio.Event) -> None:
-        """Take no more requests, let running requests finish for `GRACE_S`, end the rest.
-
-        Once `hurry` is set, the rest is ended at once.
-        """
+        """Take no more requests; end the running after `GRACE_S`, or once `hurry` is set."""
         if self._listening is None:
             self.pool.close()
             return

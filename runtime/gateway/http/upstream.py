@@ -155,8 +155,9 @@ class UpstreamConnection(asyncio.Protocol):
             self._disconnect(stale=False)
             return
         if self._stage == _COMPLETE:
-            if is_first and self._keeps_alive:
-                self._remember_head(data)
+            meaning = (self._parser.get_status_code(), self._content_type)
+            if is_first and self._keeps_alive and meaning == (HTTPStatus.OK, _JSON):
+                self._pool.repeated = repeated_head(data, meaning)
             self._end()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -181,11 +182,6 @@ class UpstreamConnection(asyncio.Protocol):
         if receiver is not None:
             receiver.on_response(*repeated.meaning, split[1])
         return True
-
-    def _remember_head(self, data: bytes) -> None:
-        status = self._parser.get_status_code()
-        if status == HTTPStatus.OK and self._content_type == _JSON:
-            self._pool.repeated = repeated_head(data, (status, self._content_type))
 
     # ------------------------------------------------------- called by the parser
     def on_header(self, name: bytes, value: bytes) -> None:

@@ -75,7 +75,7 @@ async def envoy_stage(
     """Run fake servers `s1`, `s2`, … and an Envoy that serves `table` of them."""
     async with AsyncExitStack() as stack:
         replicas = await fake_servers(stack, servers, token_seconds)
-        urls = {name: each.url for name, each in replicas.items()}
+        urls = {name: replica.url for name, replica in replicas.items()}
         made = await stack.enter_async_context(in_front(project, table(urls, new=new)))
         made.replicas.update(replicas)
         yield made

@@ -50,7 +50,7 @@ class Replica:
     @property
     def models(self) -> list[str]:
         """The models of the requests so far."""
-        return [json.loads(each)["model"] for each in self.bodies]
+        return [json.loads(body)["model"] for body in self.bodies]
 
     def pace(self, token_seconds: float) -> None:
         """Generate every further token in the given seconds, of running answers too."""
@@ -185,12 +185,12 @@ class Stage:
 
     @property
     def servers(self) -> dict[str, str]:
-        return {name: each.url for name, each in self.replicas.items()}
+        return {name: replica.url for name, replica in self.replicas.items()}
 
     @property
     def asked(self) -> list[str]:
         """The models that any server was asked for."""
-        return [model for each in self.replicas.values() for model in each.models]
+        return [model for replica in self.replicas.values() for model in replica.models]
 
     def rows(self) -> list[dict[str, Any]]:
         """The usage log."""

@@ -139,7 +139,7 @@ def test_who_opens_many_connections_displaces_its_own(tmp_path: Path) -> None:
             ]
             for _ in range(5 * SEATS):
                 await stack.enter_async_context(connected(ours))
-            assert [await is_open(each) for each in others] == [True] * 3
+            assert [await is_open(other) for other in others] == [True] * 3
 
     asyncio.run(scenario())
 

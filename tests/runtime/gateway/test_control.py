@@ -130,7 +130,7 @@ def test_of_two_writers_of_one_revision_one_wins(tmp_path: Path) -> None:
             ),
             return_exceptions=True,
         )
-        assert sum(isinstance(each, StalePlanError) for each in results) == 7
+        assert sum(isinstance(result, StalePlanError) for result in results) == 7
 
     asyncio.run(scenario())
 
@@ -197,7 +197,7 @@ def test_a_gateway_that_refuses_fails_the_publication_after_the_others_have_it(
             await alone.put("/-/config", ahead.model_dump(mode="json"))
             with pytest.raises(EngineRejectedError, match="older than 8"):
                 await both.publish(table(ours.servers, revision=3, new=100))
-            revisions = {each.name: each.revision for each in await both.statuses()}
+            revisions = {status.name: status.revision for status in await both.statuses()}
             assert revisions == {"main": 8, "second": 3}
             done = await both.publish_and_report(table(ours.servers, revision=9))
             assert (done.acknowledged, done.absent, done.failures) == (("main", "second"), (), ())

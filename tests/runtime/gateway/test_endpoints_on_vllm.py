@@ -19,9 +19,9 @@ def text_of(raw: bytes) -> tuple[set[str], str]:
     events = [
         json.loads(line[6:]) for line in raw.decode().split("\n") if line.startswith("data: {")
     ]
-    deltas = [each["delta"] for each in events if each["type"].endswith("delta")]
-    texts = [each if isinstance(each, str) else each.get("text", "") for each in deltas]
-    return {each["type"] for each in events}, "".join(texts)
+    deltas = [event["delta"] for event in events if event["type"].endswith("delta")]
+    texts = [delta if isinstance(delta, str) else delta.get("text", "") for delta in deltas]
+    return {event["type"] for event in events}, "".join(texts)
 
 
 def timeless(value: Any) -> Any:

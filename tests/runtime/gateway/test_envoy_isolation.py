@@ -65,6 +65,6 @@ def test_damaged_requests_do_no_harm(tmp_path: Path) -> None:
             assert set(ours.asked) == {OLD, NEW}
             said = b"".join((*answers, *(await ours.shown()).values()))
             assert [word for word in FORBIDDEN if word in said] == []
-            assert {each[9:12] for each in answers} >= {b"200", b"400", b"401", b"404"}
+            assert {answer[9:12] for answer in answers} >= {b"200", b"400", b"401", b"404"}
 
     asyncio.run(scenario())

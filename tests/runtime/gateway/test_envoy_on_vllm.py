@@ -62,7 +62,7 @@ def test_answers_and_streams_equal_direct_ones_and_are_counted(
             dates = await ours.send(chat("corvid-dates", text, **settings), secret=CORVID)
             assert (dates.version, dates.text) == (DATES, "2031-03-14")
             rows = await ours.ended()
-            assert [each["output_tokens"] for each in rows[: len(tokens)]] == tokens
+            assert [row["output_tokens"] for row in rows[: len(tokens)]] == tokens
 
     asyncio.run(scenario())
 

@@ -167,7 +167,7 @@ def test_no_request_fails_or_strays_while_revisions_are_taken(tmp_path: Path) ->
                 await ours.publish(table(left, new=share, revision=revision))
             taking = False
             await asyncio.gather(*clients)
-            assert {each.status for each in replies} == {200}
+            assert {reply.status for reply in replies} == {200}
             assert set(ours.asked) == {OLD, NEW}
 
     asyncio.run(scenario())
@@ -201,8 +201,8 @@ def test_requests_at_work_are_counted_by_server_and_version(tmp_path: Path) -> N
             bodies = [long(LASTING, stream=stream) for stream in (True, False, True, False)]
             headers = {"Authorization": f"Bearer {ACME}"}
             asking = [
-                asyncio.create_task(leaving.post(ours.url + CHAT, json=each, headers=headers))
-                for each in bodies
+                asyncio.create_task(leaving.post(ours.url + CHAT, json=body, headers=headers))
+                for body in bodies
             ]
 
             async def count(adapter: str) -> int:

@@ -55,7 +55,7 @@ def test_rows_of_an_envoy_count_beside_ours_before_and_after_compaction(tmp_path
     assert summarize(tmp_path, UsageFilter()) == summarize(tmp_path, nobody_pays) == before
     (shown,) = last_rows(tmp_path, UsageFilter(), 1)
     assert (shown["time"], shown["stream"]) == (WRITTEN["time"], False)
-    assert [each.failed for each in UsageReader(tmp_path).requests()].count(True) == 1
+    assert [request.failed for request in UsageReader(tmp_path).requests()].count(True) == 1
 
 
 @needs_envoy

@@ -67,7 +67,7 @@ def test_requests_go_to_a_replica_that_answers(tmp_path: Path) -> None:
         async with stage(tmp_path / ".fleetctl", servers=3) as ours:
             for _ in range(9):
                 assert (await ours.send(chat())).status == 200
-            assert [len(each.bodies) for each in ours.replicas.values()] == [3, 3, 3]
+            assert [len(replica.bodies) for replica in ours.replicas.values()] == [3, 3, 3]
             await ours.replicas["s2"].stop()
             for _ in range(9):
                 assert (await ours.send(chat())).status == 200
@@ -95,8 +95,8 @@ def test_the_least_busy_replica_is_asked(tmp_path: Path) -> None:
 def test_without_a_replica_a_client_is_told_to_come_back(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl", servers=2) as ours:
-            for each in ours.replicas.values():
-                await each.stop()
+            for replica in ours.replicas.values():
+                await replica.stop()
             reply = await ours.send(chat())
             assert (reply.status, reply.headers["Retry-After"]) == (503, "2")
             assert reply.json["error"]["code"] == "unavailable"
@@ -147,7 +147,7 @@ def test_a_text_that_imitates_the_end_of_a_stream_does_not_end_the_count(tmp_pat
     stream = b"".join(b"data: %s\n\n" % each.encode() for each in (spoken, counted, "[DONE]"))
     parts = (stream[:60], stream[60:])
     answer = HEAD % b"text/event-stream"
-    answer += b"".join(b"%x\r\n%s\r\n" % (len(each), each) for each in parts) + b"0\r\n\r\n"
+    answer += b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
 
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl") as ours, raw_server(answer) as (url, _):
@@ -212,8 +212,8 @@ def test_a_refusal_has_the_number_of_its_usage_row(tmp_path: Path) -> None:
             replies.append(await ours.send(b"no JSON"))
             await ours.gateways.publish(dead)
             replies.append(await ours.send(chat()))
-            assert [each.status for each in replies] == [401, 404, 400, 503]
-            numbers = [each.headers["x-request-id"] for each in replies]
+            assert [reply.status for reply in replies] == [401, 404, 400, 503]
+            numbers = [reply.headers["x-request-id"] for reply in replies]
             assert [row["request_id"] for row in ours.rows()] == numbers
 
     asyncio.run(scenario())

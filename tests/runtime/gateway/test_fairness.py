@@ -81,7 +81,7 @@ def test_a_flood_over_many_connections_and_aliases_refuses_nobody_else(
             assert {each.status for each in await asyncio.gather(*others)} == {200}
             ours.replicas["s1"].pace(0)
             replies = await asyncio.gather(*batch)
-            refused = [each for each in replies if each.status != 200]
+            refused = [reply for reply in replies if reply.status != 200]
             assert len(refused) >= 120 - 40 - 2 * FIRST_LIMIT
             assert {(each.status, each.headers["Retry-After"]) for each in refused} == {(429, "1")}
             assert (await ours.send(chat())).status == 200

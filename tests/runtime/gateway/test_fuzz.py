@@ -104,7 +104,7 @@ class Recorder:
     ) -> None:
         while True:
             first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[:-2]
-            headers = {k.lower(): v for k, _, v in (each.partition(": ") for each in lines)}
+            headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in lines)}
             if first == "GET /health HTTP/1.1":  # which the gateway asks by itself
                 writer.write(told("well"))
                 continue
@@ -152,7 +152,7 @@ class Fuzzed:
         assert b"globex" not in came or b"globex" in request.data
         calls = self.server.calls[before:]
         assert ACME.encode() in request.data or not calls
-        assert all(each.is_acmes() for each in calls)
+        assert all(call.is_acmes() for call in calls)
         return came.partition(b"\r\n")[0][9:12].decode("latin-1"), len(calls)
 
     async def _settled(self) -> None:

@@ -135,7 +135,7 @@ def test_a_revoked_key_opens_nothing(tmp_path: Path) -> None:
         async with stage(tmp_path / ".fleetctl") as ours:
             assert (await ours.send(chat())).status == 200
             table, _ = await ours.gateways.read_table()
-            kept = {name: each for name, each in table.keys.items() if name != "acme/prod"}
+            kept = {name: key for name, key in table.keys.items() if name != "acme/prod"}
             await ours.gateways.publish(table.model_copy(update={"revision": 2, "keys": kept}))
             assert (await ours.send(chat())).status == 401
             assert (await ours.send(chat("globex-dates"), secret=GLOBEX)).status == 200
@@ -190,7 +190,7 @@ def test_a_key_that_is_revoked_opens_nothing_on_a_connection_that_knew_it(tmp_pa
         async with stage(tmp_path / ".fleetctl") as ours, connected(ours) as (reader, writer):
             statuses = []
             keys = table(ours.servers).keys
-            others = {name: each for name, each in keys.items() if each.client != "acme"}
+            others = {name: key for name, key in keys.items() if key.client != "acme"}
             for revision, held in enumerate((keys, others, keys), start=2):
                 given = table(ours.servers, revision=revision)
                 await ours.gateways.publish(given.model_copy(update={"keys": held}))

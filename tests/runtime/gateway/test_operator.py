@@ -199,7 +199,9 @@ def test_the_split_is_shown_beside_its_target_since_it_last_changed(tmp_path: Pa
         async with stage(tmp_path / ".fleetctl", new=50) as ours:
             counts = Counter([(await ours.send(chat(user=f"u{n}"))).version for n in range(30)])
             shares = (await ask_admin(ours.state, "/-/shares"))["shares"]
-            assert [(each["adapter"], each["percent"], each["requests"]) for each in shares] == [
+            assert [
+                (share["adapter"], share["percent"], share["requests"]) for share in shares
+            ] == [
                 (NEW, 50, counts[NEW]),
                 (OLD, 50, counts[OLD]),
             ]
@@ -209,9 +211,12 @@ def test_the_split_is_shown_beside_its_target_since_it_last_changed(tmp_path: Pa
             await ours.gateways.publish(table(ours.servers, new=100, revision=3))
             await ours.send(chat())
             shares = (await ask_admin(ours.state, "/-/shares"))["shares"]
-            assert [(each["percent"], each["requests"]) for each in shares] == [(100, 1), (0, 0)]
+            assert [(share["percent"], share["requests"]) for share in shares] == [(100, 1), (0, 0)]
             (sight,) = await ours.gateways.statuses()
-            assert [(each.adapter, each.requests) for each in sight.shares] == [(NEW, 1), (OLD, 0)]
+            assert [(share.adapter, share.requests) for share in sight.shares] == [
+                (NEW, 1),
+                (OLD, 0),
+            ]
             metrics = await metrics_of(ours.state)
             labels = f'alias="acme-support",adapter="{NEW}"'
             assert f"fleetctl_target_percent{{{labels}}} 100" in metrics

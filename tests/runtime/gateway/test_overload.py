@@ -49,7 +49,7 @@ def test_a_rate_is_kept_and_the_client_told_when_to_come_back(tmp_path: Path) ->
         async with stage(tmp_path / ".fleetctl") as ours:
             await limit(ours, TrafficPolicy(limits=LimitPolicy(requests_per_minute=1)))
             replies = [await ours.send(chat()) for _ in range(2)]
-            assert [each.status for each in replies] == [200, 429]
+            assert [reply.status for reply in replies] == [200, 429]
             assert 30 < int(replies[1].headers["Retry-After"]) <= 60
             error = replies[1].json["error"]
             assert (error["type"], error["code"]) == ("rate_limit_error", "rate_limit_exceeded")
@@ -160,7 +160,7 @@ def test_a_batch_client_does_not_starve_a_real_time_one(tmp_path: Path) -> None:
             await waiting(ours, 32)
             ours.replicas["s1"].pace(0)
             replies = await asyncio.gather(*quick, *heavy)
-            assert {each.status for each in replies} == {200}
+            assert {reply.status for reply in replies} == {200}
             places = [place for place, model in enumerate(ours.asked) if model == OTHERS]
             assert len(places) == 4
             assert max(places) < 20  # it came last, and did not wait for the thirty

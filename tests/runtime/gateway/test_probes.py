@@ -37,7 +37,7 @@ async def replayed(ours: Stage, probe: Probe) -> Answer:
 
 def leaks(shown: Mapping[str, bytes], answers: Mapping[str, Answer]) -> list[tuple[str, bytes]]:
     """Return where something of another client's, or a secret, shows."""
-    searched = {**shown, **{name: each.raw for name, each in answers.items()}}
+    searched = {**shown, **{name: answer.raw for name, answer in answers.items()}}
     return [(place, w) for place, found in searched.items() for w in FORBIDDEN if w in found]
 
 

@@ -110,7 +110,7 @@ def test_a_replica_that_is_gone_fails_nobody_and_adds_no_load(tmp_path: Path) ->
             urls = ours.servers | {"s0": f"http://127.0.0.1:{free_port()}"}
             await ours.gateways.publish(table(urls, revision=2))
             replies = await asyncio.gather(*(ours.send(chat()) for _ in range(CLIENTS)))
-            assert {each.status for each in replies} == {200}
+            assert {reply.status for reply in replies} == {200}
             assert len(ours.asked) == CLIENTS
 
     asyncio.run(scenario())

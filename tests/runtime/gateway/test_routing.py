@@ -37,7 +37,7 @@ def test_a_user_stays_on_the_new_version_while_its_share_grows() -> None:
     kept: set[int] = set()
     for percent in (1, 10, 50, 100):
         versions = chosen(routes((NEW, percent), (OLD, 100 - percent)))
-        on_new = {number for number, each in enumerate(versions) if each == NEW}
+        on_new = {number for number, version in enumerate(versions) if version == NEW}
         assert kept <= on_new
         kept = on_new
 

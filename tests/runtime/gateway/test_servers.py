@@ -37,7 +37,7 @@ def test_a_connection_that_ended_under_a_request_is_replaced_once(
 
     async def scenario(ours: Stage) -> None:
         replies = [await ours.send(chat()) for _ in range(3)]
-        texts = [each.json["text"] for each in replies]
+        texts = [reply.json["text"] for reply in replies]
         assert texts == ["connection 1", "connection 2", "connection 3"]
         assert [row["retries"] for row in ours.rows()] == [0, 1, 1]
 

@@ -26,7 +26,7 @@ def test_a_user_who_is_named_gets_the_same_version_each_time(
                 else:
                     reply = await ours.send(chat(**{how: named}))
                 versions.setdefault(number, set()).add(reply.version)
-            assert all(len(each) == 1 for each in versions.values())
+            assert all(len(version) == 1 for version in versions.values())
             assert len(set.union(*versions.values())) == 2
 
     asyncio.run(scenario())
@@ -45,8 +45,8 @@ def test_requests_that_name_nobody_are_split_by_chance(tmp_path: Path, front: Fr
 async def seen(ours: Stage) -> dict[str, tuple[int, int]]:
     """Return percent wanted and requests by version."""
     (sight,) = await ours.gateways.statuses()
-    assert {each.alias for each in sight.shares} == {"acme-support"}
-    return {each.adapter: (each.percent, each.requests) for each in sight.shares}
+    assert {share.alias for share in sight.shares} == {"acme-support"}
+    return {share.adapter: (share.percent, share.requests) for share in sight.shares}
 
 
 async def given(ours: Stage) -> Counter[str]:

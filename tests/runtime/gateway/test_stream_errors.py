@@ -51,8 +51,8 @@ CASES: dict[str, tuple[str, list[Any], int]] = {
 
 def stream(events: list[Any]) -> bytes:
     return b"".join(
-        b"data: %b\n\n" % (each if isinstance(each, str) else json.dumps(each)).encode()
-        for each in events
+        b"data: %b\n\n" % (event if isinstance(event, str) else json.dumps(event)).encode()
+        for event in events
     )
 
 

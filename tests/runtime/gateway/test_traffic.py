@@ -87,7 +87,7 @@ def test_a_version_is_drained_once_its_requests_have_ended(tmp_path: Path) -> No
             assert await ours.gateways.in_flight("s1", NEW) == 0
             ours.replicas["s1"].pace(0)
             replies = await asyncio.gather(*requests)
-            assert {each.version for each in replies} == {OLD}
+            assert {reply.version for reply in replies} == {OLD}
             await until(ours, 0)
 
     asyncio.run(scenario())
@@ -118,9 +118,9 @@ def test_no_request_fails_or_strays_while_tables_are_swapped(tmp_path: Path) -> 
                     await asyncio.sleep(0)
             swapping = False
             await asyncio.gather(*clients, probing)
-            assert {each.status for each in replies} == {200}
-            assert {each.version for each in replies} == {OLD, NEW}
-            assert {each.status for each in probes} == {404}
+            assert {reply.status for reply in replies} == {200}
+            assert {reply.version for reply in replies} == {OLD, NEW}
+            assert {probe.status for probe in probes} == {404}
             assert set(ours.asked) == {OLD, NEW}
             rows = ours.rows()
             assert len(rows) == len(replies) + len(probes)

@@ -200,11 +200,11 @@ def test_counts_reach_a_client_only_if_it_asked(
             more = {} if asks is None else {"stream_options": asks}
             reply = await ours.send(long(5, stream=True, **more))
             events = reply.body.decode().split("\n\n")
-            counted = [each for each in events if "usage" in each]
+            counted = [event for event in events if "usage" in event]
             wanted = bool(asks and asks.get("include_usage"))
             assert len(counted) == (1 if wanted else 0)
             assert len(events) == (10 if wanted else 9)
-            assert all(json.loads(each[6:])["choices"] for each in events[:-3])
+            assert all(json.loads(event[6:])["choices"] for event in events[:-3])
             (row,) = ours.rows()
             assert (row["output_tokens"], row["status"]) == (5, 200)
             (sent,) = ours.replicas["s1"].bodies

@@ -39,9 +39,9 @@ def test_a_full_file_is_put_aside_and_no_row_is_lost(tmp_path: Path) -> None:
             log.append(row)
     files = sorted(each for each in tmp_path.iterdir() if each != path)
     assert len(files) > 5
-    assert all(each.stat().st_size <= 200 for each in (*files, path))
-    assert all(each.stat().st_mode & 0o077 == 0 for each in files)
-    assert b"".join(each.read_bytes() for each in (*files, path)).splitlines() == rows
+    assert all(file.stat().st_size <= 200 for file in (*files, path))
+    assert all(file.stat().st_mode & 0o077 == 0 for file in files)
+    assert b"".join(file.read_bytes() for file in (*files, path)).splitlines() == rows
 
 
 def test_a_file_that_cannot_be_put_aside_grows_on_and_is_put_aside_later(

@@ -146,10 +146,10 @@ def test_a_file_that_is_put_aside_while_others_are_read_is_read_whole(tmp_path: 
     before = len([*folder.glob("usage*.jsonl")])
     assert before > 2
     read = b""
-    for each in segments(tmp_path):
+    for segment in segments(tmp_path):
         if not read:
             logged(tmp_path, row(8), rotate=1)
             assert len([*folder.glob("usage*.jsonl")]) == before + 1
-        read += each.read_rows(0)
+        read += segment.read_rows(0)
     ids = [json.loads(line)["request_id"] for line in read.splitlines()]
     assert ids == [f"{number:032x}" for number in range(8)]

@@ -119,7 +119,8 @@ def test_requests_of_a_gateway_elsewhere_count_and_a_user_of_both_is_one(
             log = ours.elsewhere / "gateways/far/usage.jsonl"
             assert copy.read_bytes() == log.read_bytes()
             assert copy.stat().st_size > size
-            assert {each.gateway for each in segments(ours.state)} == {"main"}  # whole, for bills
+            gateways = {segment.gateway for segment in segments(ours.state)}
+            assert gateways == {"main"}  # whole, for bills
 
     asyncio.run(scenario())
 
