@@ -30,7 +30,7 @@ class DrillDue(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DrillRecord:
-    """Drills of an alias: the last ones, and whether another is due."""
+    """Drills of an alias: the last drills, and whether another is due."""
 
     alias: str
     every: timedelta

@@ -20,7 +20,7 @@ class AdapterAccount:
     cached: bool
     """Waits in host memory for a slot, and has none of its own."""
     load: Load
-    """The alias's load, divided by its replicas; versions of an alias on one server share it."""
+    """The alias's load, divided by its replicas; versions of an alias share it on a server."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,7 +112,7 @@ def _open_order(
     busiest = (crowd.max(axis=1) / ACTIVE_UNIT).tolist()
     table = server_table(state, order.base, server_types, ranks, busiest)
     widths = {item: ranks.index(rank_bucket_of(order.base, item)) for item in order.items}
-    alone = table[:, :, 1].max(axis=0)  # by rank: the most that a server of one version carries
+    alone = table[:, :, 1].max(axis=0)  # by rank: the largest load of a server with 1 version
     copies = [item for item in copies if max(item.peak, 1) <= alone[widths[item]]]
     if not copies:
         return []

@@ -236,16 +236,16 @@ def _host_memory(
     """
     until = sum(ending.values())
     need = own + rest + until
-    parts = [f"{size(own)} for a server that lists it"]
+    needs = [f"{size(own)} for a server that lists it"]
     if rest:
-        parts.append(f"{size(rest)} for its other servers")
+        needs.append(f"{size(rest)} for its other servers")
     if ending:
         named = ", ".join(f"`{server}`" for server in sorted(ending)[:SHOWN])
         named += f" and {more} more" if (more := len(ending) - SHOWN) > 0 else ""
         have = "has" if len(ending) == 1 else "have"
-        parts.append(f"{size(until)} until {named} {have} stopped or started again")
+        needs.append(f"{size(until)} until {named} {have} stopped or started again")
     text = (
         f"host `{host}` declares {size(declared)} of memory for listed adapters, and "
-        f"needs {' and '.join(parts)}: {size(need - declared)} short"
+        f"needs {' and '.join(needs)}: {size(need - declared)} short"
     )
     return Obstacle(Limit.HOST_MEMORY, host, text, need, declared)

@@ -1,4 +1,4 @@
-"""Fill: put versions on the open servers that suit them best; hard ones before all others."""
+"""Fill: put versions on the open servers that suit them best, the hardest first."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -121,7 +121,7 @@ def _order(draft: ServerDraft, item: Item) -> tuple[bool, int, float, str]:
 
 
 def _take(draft: ServerDraft, item: Item, shape: SlotShape) -> None:
-    """Give a server its slots and rank; a running server restarts for new ones."""
+    """Give a server its slots and rank; a running server restarts for new values."""
     if draft.fixed and shape != (draft.slots, draft.rank):
         had = f"{draft.slots} slots of rank {draft.rank}"
         draft.fixed = False

@@ -124,7 +124,7 @@ def _listed(
 ) -> dict[str, dict[str, int]]:
     """Return the bytes that servers may list now, by host that declares its memory.
 
-    Servers besides the `used` ones are left out: they stop before anything is loaded.
+    Servers that are not `used` are left out: they stop before anything is loaded.
     """
     found: dict[str, dict[str, int]] = {
         name: {} for name, host in sorted(fleet.hosts.items()) if host.memory_bytes is not None

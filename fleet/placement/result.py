@@ -23,7 +23,7 @@ def _device_use(
 ) -> DeviceUse:
     """Return a server's slots, memory and load before, during and after the apply.
 
-    It lists the `loaded` versions now, of which the `foreign` ones are not ours and stay.
+    The server lists the `loaded` versions now; those in `foreign` are not ours and stay.
     """
     after = during = frozenset(draft.residents)
     if draft.live is not None and draft.fixed:

@@ -1,4 +1,4 @@
-"""Search: keep what is valid, fill open servers, buy missing ones, and improve if asked to.
+"""Search: keep valid places, fill open servers, buy missing servers, and improve if asked to.
 
 Nothing moves without need. Work grows with versions plus servers, not with their product.
 
@@ -6,7 +6,7 @@ Nothing moves without need. Work grows with versions plus servers, not with thei
 could have had, so versions without a place are tried again, in this order:
 
 1. with the next number of replicas: servers that would carry large parts of a load may be taken,
-   and weaker ones free;
+   and weaker servers free;
 2. before all others, again and again: versions that are hard to place rise to the front (Joslin
    and Clements 1999, "squeaky wheel" optimisation).
 """

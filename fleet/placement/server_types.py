@@ -40,7 +40,7 @@ class ServerType:
 
     @property
     def label(self) -> ServerTypeKey:
-        """Order of types: cheap ones first."""
+        """Order of types: the cheapest first."""
         return (self.price, *self.kind)
 
     @property

@@ -66,13 +66,13 @@ class ServerDraft:
 
     @property
     def device_ids(self) -> frozenset[DeviceId]:
-        """The devices; replicas never share one."""
+        """The devices, which replicas never share."""
         names = tuple(device.name for device in self.devices) or (self.name,)
         return frozenset((self.host, name) for name in names)
 
     @property
     def blocked(self) -> int:
-        """Slots that stay empty: vLLM's CPU build computes base requests with the last one."""
+        """Slots that stay empty: vLLM's CPU build computes base requests with the last slot."""
         return 1 if self.devices and self.devices[0].kind.startswith("cpu") else 0
 
     @property

@@ -142,7 +142,7 @@ class PlacementState:
 
 
 def hardest_first(item: Item) -> tuple[bool, int, int, str]:
-    """Order items: pinned ones, then by rank and load, both falling, then by name."""
+    """Order items: pinned items first, then by rank and load, both falling, then by name."""
     return (item.pin is None, -item.rank, -item.peak, item.adapter)
 
 
