@@ -31,7 +31,7 @@ BAD: Mapping[str, str] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Requests of one side in one window, and how many of them were bad, by kind.
+    """The requests of a side in a window, and the number of bad requests by kind.
 
     Kinds: `errors format truncated slow_first_token slow_token slow_total`, and
     `late:<gate>` for those beyond a gate's own limit. Whether a request failed is always known;
@@ -39,15 +39,15 @@ class Tally:
     """
 
     requests: int = 0
-    bad: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
-    of: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    bad: Mapping[str, int] = field(default_factory=dict)
+    of: Mapping[str, int] = field(default_factory=dict)
     """By kind: requests that could be told to be good or bad; a kind left out was never told."""
     users: Mapping[str, Clustered] | None = None
     """By kind: the same by user; None: no request of the stage names one."""
     arrived: int | None = None
-    """Draws of the split: new users, and requests that name nobody; None: as `requests`."""
+    """Draws of the split: new users, and requests without a user; None: as `requests`."""
     unnamed: int = 0
-    """Requests that name nobody although the split goes by user; each counts by itself."""
+    """Requests without a user although the split goes by user; every such request is a unit."""
 
     def total(self, kind: str) -> int:
         """Return the requests among which a kind was counted."""
@@ -83,32 +83,32 @@ def counts_of(
     sides = ((canary, ""), (stable, "_stable"))
     made: dict[str, float | tuple[float, ...]] = {}
     for side, suffix in sides:
-        made[f"bad{suffix}"] = tuple(float(each.bad.get(kind, 0)) for each in side)
-        made[f"requests{suffix}"] = tuple(float(each.total(kind)) for each in side)
-        arrived = (each.requests if each.arrived is None else each.arrived for each in side)
+        made[f"bad{suffix}"] = tuple(float(tally.bad.get(kind, 0)) for tally in side)
+        made[f"requests{suffix}"] = tuple(float(tally.total(kind)) for tally in side)
+        arrived = (tally.requests if tally.arrived is None else tally.arrived for tally in side)
         made[f"split{suffix}"] = tuple(map(float, arrived))
     made["percent"] = tuple(
         float(-1 if window.percent is None else window.percent) for window in windows
     )
-    by_user = any(each.users is not None for each in (*canary, *stable))
+    by_user = any(tally.users is not None for tally in (*canary, *stable))
     kinds = [(kind, "")] if by_user else []
     if gate.metric in RATIOS:
         kinds += [(late(gate.name), "late")] if by_user else []
         for side, suffix in sides:
-            beyond = (each.bad.get(late(gate.name), 0) for each in side)
+            beyond = (tally.bad.get(late(gate.name), 0) for tally in side)
             made[f"late{suffix}"] = tuple(map(float, beyond))
-    for each, prefix in kinds:
+    for counted, prefix in kinds:
         for side, suffix in sides:
             users = [tally.users or {} for tally in side]
-            made.update(series(users, each, suffix, prefix))
-    unnamed = sum(each.unnamed for each in (*canary, *stable))
+            made.update(series(users, counted, suffix, prefix))
+    unnamed = sum(tally.unnamed for tally in (*canary, *stable))
     if by_user or unnamed:
         made["unnamed"] = float(unnamed)
     return _pooled(made) if gate.metric == "baseline_ratio" else made
 
 
 def _pooled(made: Mapping[str, float | tuple[float, ...]]) -> dict[str, float | tuple[float, ...]]:
-    """Add the old version's counts to the new one's, save for the split."""
+    """Add the old version's counts to the new version's, save for the split."""
     found = dict(made)
     for name, value in made.items():
         other = made.get(f"{name}_stable")

@@ -1,4 +1,4 @@
-"""Decides what live counts come to: FAIL at the first moment that shows harm, else now."""
+"""Decides the verdict of live counts: FAIL at the first moment that shows harm, else now."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ Moment = tuple[float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What the counts say now."""
+    """The figures of the counts so far."""
 
     rule: str
     estimate: float | None
@@ -37,9 +37,9 @@ class Estimate:
     independent: float
     """Requests of the new version, as many as they are worth where users ask again and again."""
     collapsed: bool = False
-    """Whether nearly every request of each user is bad, and the old version's are not."""
+    """Whether nearly all requests of nearly all users are bad, and the old version's are not."""
     worse: str = ""
-    """Said first where it is worse, of counts that decide then and not otherwise."""
+    """First words of the reason where the new version is worse, of counts that decide only then."""
 
 
 def by_user(counts: Series) -> bool:
@@ -97,7 +97,7 @@ def conclude(
 
 
 def _first_failure(moments: Iterator[Moment], alpha: float) -> tuple[float, bool]:
-    """Return the e-value at the first moment that shows it and True; else the last and False."""
+    """Return the e-value at the first moment that shows harm and True; else the last and False."""
     value = 1.0
     for value, bad, difference in moments:
         if value * alpha >= 1 and bad >= LEAST_BAD and difference >= LEAST_DIFFERENCE:
@@ -136,11 +136,11 @@ def _power(rule: str, counts: Series, limits: Limits) -> str:
 
 
 def _users(counts: Series) -> str:
-    """Say how many users are behind the requests, and of how many nobody knows."""
+    """Return the number of users behind the requests, and of requests without a user, as text."""
     unnamed = counts.get("unnamed", 0)
-    nobody = f"{unnamed:g} requests name no user and count one by one" if unnamed else ""
+    without = f"{unnamed:g} requests name no user and count one by one" if unnamed else ""
     if not by_user(counts):
-        return f", {nobody}" if nobody else ""
+        return f", {without}" if without else ""
     other = f" and {counts['units_stable']:g}" if "units_stable" in counts else ""
     users = f", of {counts['units']:g}{other} users"
-    return f"{users} ({nobody})" if nobody else users
+    return f"{users} ({without})" if without else users

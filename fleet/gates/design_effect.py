@@ -21,37 +21,37 @@ passes at the margin near 5 % in simulation, for 2 to 50 requests a user, alike 
 
 @dataclass(frozen=True, slots=True)
 class Clustered:
-    """One side's requests of one kind in a window, by user; sums over windows add up.
+    """The requests of a side, of a kind, in a window, by user; sums over windows add up.
 
-    The squares are of what each user has by the end of the window, less what it had before.
+    The squares are of a user's requests by the end of the window, less those before the window.
     """
 
     first: int = 0
     """Users whose first bad request lies here."""
     at_risk: int = 0
-    """Requests of users without a bad one before."""
+    """Requests of users without an earlier bad request."""
     units: int = 0
-    """Users seen for the first time; a request that names nobody is one."""
+    """Users seen for the first time; a request without a user is a unit."""
     squares: int = 0
-    """Of the requests of each user."""
+    """Sum of squares of a user's requests."""
     bad_squares: int = 0
-    """Of the bad requests of each user."""
+    """Sum of squares of a user's bad requests."""
     products: int = 0
-    """Bad requests times requests of each user."""
+    """Sum of a user's bad requests times the user's requests."""
 
     def __add__(self, other: Self) -> Self:
-        """Add up what two windows, or two sides, hold."""
+        """Return the sums of two windows, or of two sides."""
         pairs = zip(astuple(self), astuple(other), strict=True)
         return type(self)(*(mine + theirs for mine, theirs in pairs))
 
 
 SUMS = ("units", "squares", "bad_squares", "products")
-"""What a verdict keeps of a whole stage; the rest it keeps by window."""
+"""Counts that a verdict keeps of a whole stage; the others are kept by window."""
 BY_WINDOW = ("first", "at_risk")
 
 
 class Units:
-    """The users seen so far, one kind after another, in the order of their requests."""
+    """The users seen so far, kind after kind, in the order of their requests."""
 
     def __init__(self) -> None:
         """Begin without users."""
@@ -80,7 +80,7 @@ class Units:
 
 @dataclass(frozen=True, slots=True)
 class SideCounts:
-    """One side of a stage, all windows together."""
+    """A side of a stage, all windows together."""
 
     bad: float
     requests: float
@@ -115,7 +115,7 @@ class SideCounts:
 
 
 def design_effects(sides: Sequence[SideCounts]) -> tuple[float, ...]:
-    """Return by how much each side's requests are to be divided to count as independent; 1 or more.
+    """Return the divisors by which the requests of the sides count as independent; 1 or more.
 
     How alike a user's requests are is estimated from all sides together.
 
@@ -144,11 +144,11 @@ def design_effects(sides: Sequence[SideCounts]) -> tuple[float, ...]:
 def series(
     windows: Iterable[Mapping[str, Clustered]], kind: str, suffix: str = "", prefix: str = ""
 ) -> Iterator[tuple[str, float | tuple[float, ...]]]:
-    """Yield what a finding keeps of a kind by user."""
+    """Yield the counts by user that a finding keeps of a kind."""
     found = [window.get(kind, Clustered()) for window in windows]
     mark = f"{prefix}_" if prefix else ""
     for name in BY_WINDOW:
-        yield f"{mark}{name}{suffix}", tuple(float(getattr(each, name)) for each in found)
+        yield f"{mark}{name}{suffix}", tuple(float(getattr(sums, name)) for sums in found)
     total = sum(found, start=Clustered())
     for name in SUMS:
         yield f"{mark}{name}{suffix}", float(getattr(total, name))

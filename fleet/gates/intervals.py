@@ -4,13 +4,13 @@ import math
 from functools import lru_cache
 
 CONFIDENCE = 0.95
-"""Of every one-sided bound."""
+"""Confidence of every bound. Bounds are one-sided."""
 Z = 1.6448536269514722
 """Normal quantile of `CONFIDENCE`."""
 
 
 def wilson(bad: float, total: float, z: float = Z) -> tuple[float, float]:
-    """Return the lower and upper one-sided bound of a rate; (0, 1) without observations.
+    """Return the bounds of a rate, every side by itself; (0, 1) without observations.
 
     Source:
         Wilson 1927, JASA 22:209-212.
@@ -27,7 +27,7 @@ def wilson(bad: float, total: float, z: float = Z) -> tuple[float, float]:
 def newcombe(
     bad: float, total: float, bad_other: float, total_other: float, z: float = Z
 ) -> tuple[float, float]:
-    """Return the one-sided bounds of `bad/total - bad_other/total_other`.
+    """Return the bounds of `bad/total - bad_other/total_other`, every side by itself.
 
     Source:
         Newcombe 1998, Statistics in Medicine 17:873-890, method 10.
@@ -45,7 +45,7 @@ def newcombe(
 
 
 def bonett_price(worse: float, better: float, pairs: float, z: float = Z) -> tuple[float, float]:
-    """Return the one-sided bounds of the drop between paired yes-or-no scores.
+    """Return the bounds of the drop between paired yes-or-no scores, every side by itself.
 
     Args:
         worse: Pairs that only the old version got right.
@@ -63,7 +63,7 @@ def bonett_price(worse: float, better: float, pairs: float, z: float = Z) -> tup
 
 
 def mcnemar(worse: int, better: int) -> float:
-    """Return the one-sided exact p-value for `worse` exceeding `better` by chance.
+    """Return the exact p-value for `worse` exceeding `better` by chance, single-sided.
 
     Source:
         McNemar 1947, in its exact form: the upper tail of a binomial with probability 1/2.
@@ -107,7 +107,7 @@ def normal_cdf(value: float) -> float:
 
 @lru_cache(maxsize=4096)
 def t_quantile(degrees: int, confidence: float = CONFIDENCE) -> float:
-    """Return Student's t quantile, `confidence` above one half, by bisection.
+    """Return Student's t quantile, `confidence` above 0.5, by bisection.
 
     Raises:
         ValueError: fewer than one degree of freedom.

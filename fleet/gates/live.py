@@ -28,7 +28,7 @@ from fleet.rollout_policy import RATIOS, RISES, GateSpec
 BROKEN = 0.5
 """Share of bad requests above which an old version is nothing to compare with."""
 ALL, LEAST_USERS = 0.9, 2
-"""Share of bad requests, of so many users at least and each of them, that needs no test."""
+"""Share of bad requests, and least number of users with the share, that need no test."""
 LATE = 0.05
 """Part of the requests that may exceed a limit for the 95th percentile."""
 
@@ -135,14 +135,14 @@ def judge_ratio(gate: str, metric: str, counts: Series, limits: Limits) -> Findi
 
 
 def judge_rate(gate: str, metric: str, counts: Series, limits: Limits) -> Finding:
-    """Judge a rate against a fixed one: sequential test for FAIL, Wilson bound for PASS."""
+    """Judge a rate against a fixed limit: sequential test for FAIL, Wilson bound for PASS."""
     return judge_fixed(RATE, gate, metric, _rates(counts, limits["limit"]), counts, limits)
 
 
 def judge_fixed(
     rule: str, gate: str, metric: str, moments: Iterator[Moment], counts: Series, limits: Limits
 ) -> Finding:
-    """Judge a rate against a fixed one: FAIL by the moments of a test, PASS by a Wilson bound."""
+    """Judge a rate against a fixed limit: FAIL by the moments of a test, PASS by a Wilson bound."""
     side, limit = SideCounts.of(counts), limits["limit"]
     (effect,) = design_effects((side,))
     independent = side.requests / effect
@@ -174,7 +174,7 @@ def _collapsed(mine: SideCounts, other: SideCounts, least: float) -> bool:
 
 
 def _slow_or_late(counts: Series, tolerate: float) -> Iterator[Moment]:
-    """Yield the moments of two share tests as those of one, which the mean of e-values is."""
+    """Yield the moments of two share tests as a single test: a mean of e-values is an e-value."""
     late = requests = 0.0
     tests = (_shares(counts, tolerate), _shares(counts, tolerate, "late"))
     for slow, beyond, more, of in zip(*tests, counts["late"], counts["requests"], strict=True):

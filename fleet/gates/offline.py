@@ -10,7 +10,7 @@ from fleet.gates.verdict import Finding, Verdict, percent_text, points_text
 from fleet.rollout_policy import GateSpec
 
 SIGNIFICANT = 0.05
-"""Below this p-value a drop is one."""
+"""Upper bound of the p-value of a drop that counts."""
 LEAST_ITEMS = 20
 """Independent items below which nothing passes."""
 Z_FOUND = 0.8416212335729143
@@ -74,7 +74,7 @@ def _pairs(stable: Sequence[float], canary: Sequence[float]) -> dict[str, float]
 def _sums(
     stable: Sequence[float], canary: Sequence[float], names: Sequence[str]
 ) -> dict[str, float]:
-    """Add up what the cluster-robust variance of a mean is made of."""
+    """Return the sums behind the cluster-robust variance of a mean."""
     items = len(stable)
     drops = [old - new for old, new in zip(stable, canary, strict=True)]
     return {
@@ -103,7 +103,7 @@ class _Estimate:
     lower: float
     upper: float
     seen: float
-    """Upper bound of the drop by what was seen alone; nothing fails that is within the margin."""
+    """Upper bound of the drop by the seen items alone; nothing fails that is within the margin."""
     error: float
     """Standard error of the drop."""
     p_value: float

@@ -26,7 +26,7 @@ from fleet.rollout_policy import RATIOS, RISES, GateSpec
 USUAL_RATE = {"error_rate_rise": 0.01, "error_rate": 0.005, "format_drop": 0.03}
 """Rates of a healthy version where none was measured; other kinds: 3 %."""
 SPREAD = 0.6
-"""Standard deviation of the logarithm of a latency, as chat traffic shows it."""
+"""Standard deviation of the logarithm of a latency in chat traffic."""
 QUINTILES = (-1.2816, -0.5244, 0.0, 0.5244, 1.2816)
 """Middles of five equally likely parts of a normal distribution."""
 WIDTH = 6
@@ -67,7 +67,7 @@ def paired_power(
 
 
 def _binomial(trials: int, chance: float) -> Iterator[tuple[int, float]]:
-    """Yield the likely counts of a binomial distribution, each with its probability."""
+    """Yield the likely counts of a binomial distribution with their probabilities."""
     middle, deviation = trials * chance, math.sqrt(trials * chance * (1 - chance))
     first = max(0, math.floor(middle - WIDTH * deviation))
     last = min(trials, math.ceil(middle + WIDTH * deviation) + 1)
@@ -95,7 +95,7 @@ def _graded(items: int, noise: float, margin: float, drop: float) -> tuple[float
 
 
 def _half(squares: float, items: int) -> float:
-    """Return by how much the bound of a sum lies above it, as `offline.judge_graded` does."""
+    """Return the distance of the bound of a sum from the sum, as in `offline.judge_graded`."""
     return t_quantile(items - 1) * math.sqrt(squares * items / (items - 1))
 
 
@@ -141,22 +141,22 @@ def items_needed(discordance: float, samples: int, margin: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Usual:
-    """What is usual of an alias, by a gate's own count."""
+    """The usual rate of an alias, by the count of a gate."""
 
     rate: float
     """The bad part of the requests."""
     effect: float = 1.0
     """By how much requests are to be divided to count as independent, where users ask again."""
     requests: int = 0
-    """Requests that it was seen on; 0: it is assumed."""
+    """Requests behind the rate; 0: it is assumed."""
 
 
 LEAST_SEEN = 200
-"""Requests below which a rate is assumed rather than taken from what was seen."""
+"""Least number of requests of which a seen rate is used; below, the rate is assumed."""
 
 
 def seen(gate: GateSpec, counts: Mapping[str, Any]) -> Usual | None:
-    """Return what the counts of earlier evidence say of the old version; None: too little.
+    """Return the old version's rate by the counts of earlier evidence; None: too little.
 
     A version that has passed is as good as the old one, but only the old one was so before.
     """

@@ -1,4 +1,4 @@
-"""Compares the split as it was with the wanted one: a sample ratio mismatch voids evidence.
+"""Compares the seen split with the declared split: a sample ratio mismatch voids evidence.
 
 Each user, or each request where users are unknown, falls on a version by one draw of a keyed hash.
 Shares that the draws do not bear out mean that requests are missing or come from elsewhere.
@@ -12,7 +12,7 @@ from typing import Any
 from fleet.gates.intervals import normal_cdf
 
 MISMATCH = 0.001
-"""Chance that a correct split is ever called wrong in a stage, however often it is looked at."""
+"""Upper bound of the chance that a stage ever calls a correct split wrong, over all looks."""
 MATERIAL = 0.05
 """Of the smaller side, how much may be missing or too much: so little moves no bound further than
 its own uncertainty of 5 %, and a million requests would find a twentieth of that.
@@ -26,7 +26,7 @@ Draws = dict[float, tuple[float, float]]
 
 
 def mismatch(counts: Mapping[str, Any], limits: Mapping[str, float]) -> str:
-    """Say that the split is not the wanted one; empty: the sides can be compared.
+    """Say that the split differs from the declared split; empty: the sides can be compared.
 
     Args:
         counts: A finding's; `split` and `split_stable` are draws, `percent` what was wanted.

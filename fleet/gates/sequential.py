@@ -20,7 +20,7 @@ LARGEST_RATIO = 50.0
 def ratios(tolerated: float) -> tuple[float, ...]:
     """Return the grid of alternatives above the tolerated ratio, ascending."""
     step = math.log(LARGEST_RATIO / tolerated) / GRID
-    return tuple(tolerated * math.exp(step * each) for each in range(1, GRID + 1))
+    return tuple(tolerated * math.exp(step * power) for power in range(1, GRID + 1))
 
 
 class EProcess:
@@ -60,7 +60,7 @@ class EProcess:
 def share_test(
     windows: Iterable[tuple[float, float, float, float]], tolerated: float
 ) -> Iterator[float]:
-    """Yield the e-value after each window that the watched side has too many bad events.
+    """Yield the e-value after every window for too many bad events of the watched side.
 
     Args:
         windows: Bad events and requests of the watched side, then of the other.
@@ -76,7 +76,7 @@ def share_test(
 
 
 def rate_test(windows: Iterable[tuple[float, float]], limit: float) -> Iterator[float]:
-    """Yield the e-value after each window that a rate of bad requests exceeds `limit`.
+    """Yield the e-value after every window for a rate of bad requests above `limit`.
 
     Args:
         windows: Bad requests and all requests.

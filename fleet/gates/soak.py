@@ -24,7 +24,7 @@ BLOCK = 12
 """Windows after which another watch begins, so that a week of good hours hides no bad day."""
 SINCE = "rate_of_bad_since"
 LARGEST = 0.95
-"""Limit of a rate beyond which nothing can be told from it."""
+"""Upper bound of the limits of rates by which a soak can be judged."""
 
 
 def soaking(gate: GateSpec) -> GateSpec:
@@ -73,7 +73,7 @@ def judge_soaking(
 
 
 def judge_since(gate: str, metric: str, counts: Series, limits: Limits) -> Finding:
-    """Judge a rate against a fixed one, from the cut-over on and from each later block on.
+    """Judge a rate against a fixed limit, from the cut-over on and from every later block on.
 
     The watch that begins with block `j`, from 1, has the part `1 / (j (j + 1))` of the allowed
     false alarms; the parts add up to 1, however long the soak.
@@ -119,10 +119,10 @@ def blameless(
     kind = BAD.get(gate.metric) or late(gate.name)
     limit = finding.parameters["limit"]
     bad = {
-        each.start
-        for each in around
-        if each.canary.bad.get(kind, 0) >= LEAST_BAD
-        and each.canary.bad[kind] > limit * each.canary.total(kind)
+        window.start
+        for window in around
+        if window.canary.bad.get(kind, 0) >= LEAST_BAD
+        and window.canary.bad[kind] > limit * window.canary.total(kind)
     }
     return tuple(window for window in windows if window.start not in bad)
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Any, Self
 
 Counts = Mapping[str, float | Sequence[float]]
@@ -11,7 +10,7 @@ Counts = Mapping[str, float | Sequence[float]]
 
 
 class Verdict(StrEnum):
-    """What a gate says. Missing data is never a PASS and never a FAIL."""
+    """The conclusion of a gate. Missing data is never a PASS and never a FAIL."""
 
     PASS = "PASS"  # noqa: S105 (not a password)
     FAIL = "FAIL"
@@ -20,7 +19,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One judged gate, with everything needed to judge it again.
+    """A judged gate, with everything needed to judge the gate again.
 
     Rates and scores are fractions from 0 to 1, times seconds.
     """
@@ -34,16 +33,16 @@ class Finding:
     """How much worse the new version is, or its rate; None: no data."""
     lower: float | None
     upper: float | None
-    """One-sided 95 % bounds of the estimate."""
+    """The 95 % bounds of the estimate; one-sided."""
     value: float | None
-    """The p-value of an offline gate, the e-value of a live one."""
+    """The p-value of an offline gate, the e-value of a live gate."""
     counts: Counts
-    parameters: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    parameters: Mapping[str, float] = field(default_factory=dict)
     """The limits and constants that the rule used."""
     reason: str = ""
-    """One sentence for people."""
+    """A sentence for people."""
     power: str = ""
-    """What these counts could have shown; empty where that is not known."""
+    """Smallest harm that these counts could have shown; empty where that is not known."""
 
     def plain(self) -> dict[str, Any]:
         """Return the finding in plain form; `of` reads the form back."""
@@ -71,7 +70,7 @@ class Finding:
                 str(name): tuple(map(float, value)) if isinstance(value, list) else float(value)
                 for name, value in known["counts"].items()
             }
-            parameters = {str(name): float(each) for name, each in known["parameters"].items()}
+            parameters = {str(name): float(value) for name, value in known["parameters"].items()}
             verdict = Verdict(known["verdict"])
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not a finding: {error}") from error

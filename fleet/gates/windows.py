@@ -105,7 +105,7 @@ def count_windows(
         end: Now.
         length: Of a window.
         percent: The share that the new version should have; None: not to be checked.
-        sticky: What the split keeps on one version. By user and session, rows that name nobody
+        sticky: What the split keeps on one version. By user and session, rows without a user
             (`unit` is null) are told of; those that cannot say (no `unit`: an Envoy's), and all
             of them where it goes by key, are no independent draws of the split.
     """
@@ -114,7 +114,7 @@ def count_windows(
         lambda: {"canary": _Counting(units), "stable": _Counting(units)}
     )
     named, by_user = False, sticky in (Sticky.SESSION, Sticky.USER)
-    for moment, row in sorted(_within(rows, start, end), key=lambda each: each[0]):
+    for moment, row in sorted(_within(rows, start, end), key=lambda timed: timed[0]):
         where = side(row)
         if where is None or not _counts(row):
             continue
@@ -210,7 +210,7 @@ class _Counting:
         """Return the counts; kinds that were never told have a total of zero."""
         told = dict.fromkeys(("format", "truncated"), 0) | dict(self.of)
         told.pop(ERRORS, None)
-        bad = {kind: each for kind, each in self.bad.items() if each}
+        bad = {kind: count for kind, count in self.bad.items() if count}
         unnamed = self.unnamed if by_user or named else 0
         if not named:
             return Tally(self.requests, bad, told, arrived=self.arrived, unnamed=unnamed)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, TypeAlias
 from fleet.encoding import optional
 
 Document: TypeAlias = Mapping[str, Any]
-"""A value in plain form, kept as it was written."""
+"""A value in plain form, as written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

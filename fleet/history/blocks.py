@@ -1,46 +1,76 @@
-"""Decides what keeps a version from serving, and which versions a rollback may fall back on.
+"""Lists the blocks that keep a version from serving, and judges versions as a fallback.
 
 Bytes that a gate or a person took out stay out, under any version number, until a person releases
 or overrides them.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from types import MappingProxyType
 
 from fleet.gates import Verdict
-from fleet.history.values import GateEvidence, History, RollbackHold, RolloutMark
+from fleet.history.values import Block, BlockKind, GateEvidence, History
 from fleet.names import Address, adapter_address, route_address
 from fleet.resources import LoadedAdapter, Resource, Route
 from fleet.rollout_policy import OverrideSpec
 from fleet.spec import AdapterFacts
 
-
-def kept_out(history: History, alias: str) -> frozenset[str]:
-    """Return the names under which bytes were taken out: rolled back, failed by a gate, aborted.
-
-    What stays out until it is released are the bytes, see `is_out`.
-    """
-    return frozenset(name for name, _ in _out(history, alias))
+OUT = (BlockKind.HELD, BlockKind.ABORTED, BlockKind.REJECTED)
+"""Kinds of blocks that only a release or an override ends."""
 
 
-def is_out(
-    history: History, versions: Mapping[str, AdapterFacts], alias: str, adapter: str, digest: str
-) -> bool:
-    """Say whether a version's bytes were taken out, under its name or another, and not released.
+def blocks_of(history: History, alias: str) -> tuple[Block, ...]:
+    """Return all blocks of an alias's versions; the only statement of what blocks a version."""
+    marks, rejected = history.marks.get(alias, ()), history.rejected.get(alias, {})
+    return (
+        *history.holds.get(alias, {}).values(),
+        *(
+            Block(BlockKind.ABORTED, mark.adapter, mark.at, mark.by, mark.reason, "", mark.digest)
+            for mark in marks
+            if mark.mark == "abort"
+        ),
+        *(
+            Block(
+                BlockKind.REJECTED,
+                item.adapter,
+                item.at,
+                reason=item.finding.reason,
+                gate=item.gate,
+                digest=digest,
+            )
+            for digest, item in rejected.items()
+        ),
+        *history.fell.get(alias, {}).values(),
+    )
+
+
+def blocks_on(
+    history: History,
+    versions: Mapping[str, AdapterFacts],
+    alias: str,
+    adapter: str,
+    digest: str,
+    kinds: Collection[BlockKind] = OUT,
+) -> tuple[Block, ...]:
+    """Return the blocks on a version's bytes, under its name or another, oldest first.
 
     Args:
         history: The ledger, folded.
-        versions: Those in the lock, for what the ledger does not say the digest of.
-        alias: Whom the version would serve.
-        adapter: Its full name.
-        digest: Of its bytes; empty: not known, and its name decides.
+        versions: Versions in the lock, for bytes without a digest in the ledger.
+        alias: Alias that the version would serve.
+        adapter: Full name of the version.
+        digest: Digest of the bytes; empty: not known, and the name decides.
+        kinds: Kinds of blocks to return.
     """
-    return any(
-        _same(name == adapter, its or _locked(versions, name), digest)
-        for name, its in _out(history, alias)
-    )
+    found = [
+        block
+        for block in blocks_of(history, alias)
+        if block.kind in kinds
+        and _same(
+            block.adapter == adapter, block.digest or _locked(versions, block.adapter), digest
+        )
+    ]
+    return tuple(sorted(found, key=lambda block: block.at))
 
 
 def is_way_back(
@@ -48,41 +78,16 @@ def is_way_back(
 ) -> bool:
     """Say whether an alias's traffic may fall back on a version.
 
-    It had all of it once, and its bytes, as the lock has them, are not kept out.
+    The version had all of the traffic once, and its bytes, as the lock has them, are not blocked.
     """
-    known = adapter in history.answered_all
-    return known and not is_out(history, versions, alias, adapter, _locked(versions, adapter))
+    if adapter not in history.answered_all:
+        return False
+    return not blocks_on(history, versions, alias, adapter, _locked(versions, adapter))
 
 
-def taken_out(
-    history: History, versions: Mapping[str, AdapterFacts], alias: str, adapter: str, digest: str
-) -> tuple[RollbackHold | RolloutMark, ...]:
-    """Return the holds and aborts of an alias's versions with these bytes, oldest first.
-
-    The arguments are those of `is_out`.
-    """
-    ended = [mark for mark in history.marks.get(alias, ()) if mark.mark == "abort"]
-    out: list[RollbackHold | RolloutMark] = [*history.holds.get(alias, {}).values(), *ended]
-    found = [
-        block
-        for block in out
-        if _same(block.adapter == adapter, block.digest or _locked(versions, block.adapter), digest)
-    ]
-    return tuple(sorted(found, key=lambda block: block.at))
-
-
-def fallen(
-    history: History, versions: Mapping[str, AdapterFacts], alias: str, adapter: str, digest: str
-) -> frozenset[str]:
-    """Return the names under which these bytes lost their traffic before they were through.
-
-    The arguments are those of `is_out`.
-    """
-    return frozenset(
-        name
-        for name, its in history.fell.get(alias, {}).items()
-        if _same(name == adapter, its or _locked(versions, name), digest)
-    )
+def kept_out(history: History, alias: str) -> frozenset[str]:
+    """Return the names of the versions that only a release or an override lets in."""
+    return frozenset(block.adapter for block in blocks_of(history, alias) if block.kind in OUT)
 
 
 def same_bytes(
@@ -90,24 +95,15 @@ def same_bytes(
 ) -> frozenset[str]:
     """Return a version and all blocked versions with the same bytes.
 
-    Empty where neither it nor its bytes are kept out or given up. `versions`: those in the lock.
+    Empty where neither the version nor its bytes are blocked. `versions`: those in the lock.
     """
-    gone = [*_out(history, alias), *history.fell.get(alias, {}).items()]
-    known = {name: digest or _locked(versions, name) for name, digest in gone}
+    known = {
+        block.adapter: block.digest or _locked(versions, block.adapter)
+        for block in blocks_of(history, alias)
+    }
     its = known.get(adapter) or _locked(versions, adapter)
     same = {name for name, digest in known.items() if name == adapter or (its and digest == its)}
     return frozenset({*same, adapter}) if same else frozenset()
-
-
-def _out(history: History, alias: str) -> list[tuple[str, str]]:
-    """Return all that was taken out: full name, and digest of its bytes where the ledger says."""
-    holds, marks = history.holds.get(alias, {}).values(), history.marks.get(alias, ())
-    failed = history.rejected.get(alias, {}).items()
-    return [
-        *((hold.adapter, hold.digest) for hold in holds),
-        *((mark.adapter, mark.digest) for mark in marks if mark.mark == "abort"),
-        *((item.adapter, digest) for digest, item in failed),
-    ]
 
 
 def _same(named: bool, out: str, digest: str) -> bool:  # noqa: FBT001 (a comparison's result)
@@ -127,8 +123,9 @@ def loaded_bytes(
     shares = route.shares if isinstance(route, Route) else ()
     servers = [name for share in shares if share.adapter == adapter for name in share.servers]
     found = [established.get(adapter_address(adapter, server)) for server in servers]
-    digests = (block.digest for block in found if isinstance(block, LoadedAdapter) and block.digest)
-    return next(digests, "")
+    return next(
+        (item.digest for item in found if isinstance(item, LoadedAdapter) and item.digest), ""
+    )
 
 
 def rejection(
@@ -144,7 +141,7 @@ def rejection(
     Args:
         history: The ledger, folded.
         overrides: Those declared, expired ones too.
-        alias: Whom the version would serve.
+        alias: Alias that the version would serve.
         adapter: Its full name.
         digest: Of its bytes; the same bytes under another name are rejected too.
         now: The time; an override ends with its last day.
@@ -159,12 +156,8 @@ def rejection(
     ]
     kept = history.rejected.get(alias, {}).get(digest)
     found += [kept] if kept else []
-    open_ones = [
-        block
-        for block in sorted(found, key=lambda each: each.seq)
-        if not accepted(overrides, alias, digest, block.gate, now)
-    ]
-    return open_ones[0] if open_ones else None
+    found.sort(key=lambda item: item.seq)
+    return next((e for e in found if not accepted(overrides, alias, digest, e.gate, now)), None)
 
 
 def accepted(
@@ -190,20 +183,20 @@ TWIN = "it has the bytes of {}, which was taken out"
 
 @dataclass(frozen=True, slots=True)
 class FallbackCheck:
-    """What the ledger says against versions; empty where it does not answer."""
+    """The objections of the ledger to versions; empty where it does not answer."""
 
     held: frozenset[str] = frozenset()
     """Full names of those that were rolled back and not released."""
-    unfit: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    unfit: Mapping[str, str] = field(default_factory=dict)
     """Reasons against an unasked fallback to a version, by full name of the version."""
     served: frozenset[str] = frozenset()
     """Full names of those that had traffic when the ledger last heard of the route."""
-    rejected: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    rejected: Mapping[str, str] = field(default_factory=dict)
     """Which gate keeps them out, by full name; see `rejected_by_gates`."""
 
 
 FallbackObjection = Callable[[tuple[str, ...]], FallbackCheck]
-"""Asks what speaks against versions, by full names."""
+"""Returns the objections to versions, by full names."""
 
 
 def nothing_known(names: tuple[str, ...]) -> FallbackCheck:  # noqa: ARG001 (an `FallbackObjection`)
@@ -221,23 +214,25 @@ def fallback_check(
 
     Args:
         history: The ledger, folded.
-        alias: Whom they serve.
+        alias: Alias that the versions serve.
         digests: Of their bytes, as far as known; bytes that were taken out are no better under
             another name.
         names: Their full names.
     """
-    held = history.holds.get(alias, {})
-    ended = {mark.adapter for mark in history.marks.get(alias, ()) if mark.mark == "abort"}
+    held, known = history.holds.get(alias, {}), blocks_of(history, alias)
     begun = not history.answered_all.isdisjoint(names)
     unfit = {}
     for name in names:
-        if name in held:
+        named = {block.kind for block in known if block.adapter == name}
+        same = blocks_on(history, {}, alias, name, digests.get(name, ""))
+        other = next((block for block in same if block.kind is not BlockKind.REJECTED), None)
+        if BlockKind.HELD in named:
             unfit[name] = ROLLED_BACK
-        elif name in ended:
+        elif BlockKind.ABORTED in named:
             unfit[name] = ABORTED
-        elif same := taken_out(history, {}, alias, name, digests.get(name, "")):
-            unfit[name] = TWIN.format(same[0].adapter.rpartition("-v")[2])
-        elif is_out(history, {}, alias, name, digests.get(name, "")):
+        elif other:
+            unfit[name] = TWIN.format(other.adapter.rpartition("-v")[2])
+        elif same:
             unfit[name] = FAILED
         elif begun and name not in history.answered_all:
             unfit[name] = UNPROVEN
@@ -254,12 +249,12 @@ def rejected_by_gates(
     names: Iterable[str],
     now: datetime,
 ) -> dict[str, str]:
-    """Return the gate that failed each version without an acceptance or release, by full name.
+    """Return the gates that failed versions without an acceptance or release, by full name.
 
     Args:
         history: The ledger, folded.
         overrides: Those declared.
-        alias: Whom the versions serve.
+        alias: Alias that the versions serve.
         digests: Of their bytes, as far as known.
         names: Their full names.
         now: The time.
@@ -270,14 +265,14 @@ def rejected_by_gates(
         for name in names
     }
     return {
-        name: f"gate {each.gate} failed it (#{each.seq}): {each.finding.reason}"
-        for name, each in by.items()
-        if each is not None
+        name: f"gate {item.gate} failed it (#{item.seq}): {item.finding.reason}"
+        for name, item in by.items()
+        if item is not None
     }
 
 
 def loaded_digests(history: History) -> dict[str, str]:
-    """Return the digest of each version that an apply has loaded, by full name."""
+    """Return the digests of the versions that an apply has loaded, by full name."""
     return {
         resource.adapter: resource.digest
         for resource in history.established.values()

@@ -13,13 +13,13 @@ from fleet.history.apply_events import (
     StepStarted,
 )
 from fleet.history.entry import Entry
-from fleet.history.rollout_events import RolledBack
+from fleet.history.rollout_events import GateJudged, RolledBack, RolloutMarked
 from fleet.names import AdapterName, adapter_of_address, server_of_address
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """One thing that happened to a version."""
+    """An event in the life of a version."""
 
     time: datetime
     by: str
@@ -28,7 +28,7 @@ class Deployment:
 
 
 def deployments_of(entries: Iterable[Entry], name: AdapterName) -> Iterator[Deployment]:
-    """Yield what happened to a version, oldest first; a share only when it changed."""
+    """Yield the deployments of a version, oldest first; a share only when it changed."""
     begun: dict[str, Document] = {}
     share: int | None = None
     for entry in entries:
@@ -62,8 +62,18 @@ def deployments_of(entries: Iterable[Entry], name: AdapterName) -> Iterator[Depl
             yield Deployment(entry.time, entry.by, loaded)
 
 
+def tried_versions(entries: Iterable[Entry], alias: str) -> list[str]:
+    """Return the full names of the versions in verdicts, marks and rollbacks of an alias."""
+    return [
+        event.adapter
+        for event in (entry.event for entry in entries)
+        if isinstance(event, GateJudged | RolledBack | RolloutMarked)
+        if event.alias == alias and event.adapter
+    ]
+
+
 def carried_out(entries: Iterable[Entry], plan_id: str) -> datetime | None:
-    """Return when a plan was carried out to its end, if another one has begun since.
+    """Return the end of a plan's apply, if an apply of another plan has begun since.
 
     Such a plan may match what is live by chance: it was reviewed for another moment.
     """

@@ -1,4 +1,4 @@
-"""Finds the doubts about a ledger: a clock that is behind the ledger, forged verdicts."""
+"""Finds doubts about the ledger: a clock that is behind the ledger, forged verdicts."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,7 +28,7 @@ class Doubts:
         return self.behind is None and alias not in self.tampered
 
     def then(self, later: "Doubts") -> "Doubts":
-        """Return these doubts with the doubts of a later reading, whose `anew` counts."""
+        """Return these doubts with those of a later reading, whose `anew` counts."""
         return Doubts(self.behind or later.behind, {**self.tampered, **later.tampered}, later.anew)
 
 

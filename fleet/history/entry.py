@@ -1,4 +1,4 @@
-"""Defines an entry of the ledger: an event, and where and by whom it was written."""
+"""Defines an entry of the ledger: an event, its author, time and place in the chain."""
 
 import json
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class Entry:
     time: datetime
     event: LedgerEvent
     run: str
-    """Id of the run that wrote it."""
+    """Id of the author's run."""
     by: str
     token: int
     previous: str

@@ -1,4 +1,4 @@
-"""Checks that each recorded verdict follows from the counts recorded with the verdict."""
+"""Checks that recorded verdicts follow from the counts recorded with them."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -15,18 +15,18 @@ FIGURES = ("estimate", "lower", "upper", "value")
 
 @dataclass(frozen=True, slots=True)
 class EvidenceCheck:
-    """One judged gate of the ledger, judged again."""
+    """A recorded verdict, judged again."""
 
     seq: int
     alias: str
     adapter: str
     gate: str
     recorded: str
-    """The verdict as it stands in the ledger."""
+    """The verdict in the ledger."""
     computed: str
     """The verdict that follows from the counts; empty where none does."""
     differs: str
-    """What does not follow, as a sentence without its full stop; empty: all does."""
+    """The difference, as a sentence without its full stop; empty: the verdict follows."""
 
 
 def check_evidence(entries: Iterable[Entry]) -> Iterator[EvidenceCheck]:
@@ -49,7 +49,7 @@ def check_one(seq: int, event: GateJudged) -> EvidenceCheck:
 
 
 def judge_again(claimed: Finding, gate: str) -> str:
-    """Return what of a gate's finding does not follow from its counts; empty: all does."""
+    """Return the part of a gate's finding that its counts do not give; empty: no part."""
     try:
         return _difference(claimed, recheck_verdict(claimed.plain()), gate)
     except ValueError as error:

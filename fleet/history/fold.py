@@ -38,7 +38,14 @@ from fleet.history.rollout_events import (
     RolledBack,
     RolloutMarked,
 )
-from fleet.history.values import History, RollbackHold, RolloutStage, UnfinishedStep, latest_time
+from fleet.history.values import (
+    Block,
+    BlockKind,
+    History,
+    RolloutStage,
+    UnfinishedStep,
+    latest_time,
+)
 from fleet.names import Address, address_parts, name_in_address, route_address, server_of_address
 from fleet.resources import FULL, Key, LoadedAdapter, Resource, Route, Server, State
 
@@ -60,13 +67,13 @@ def settled(history: History, live: State) -> History:
     One whose effect is there finished when it was started; the others never happened.
     """
     past = _Past.of(history)
-    for step, each in history.unfinished.items():
-        if not live.knows(each.address):
+    for name, step in history.unfinished.items():
+        if not live.knows(step.address):
             continue
-        del past.unfinished[step]
-        changes, after = operation_result(each.operation)
-        if changes and live.resources.get(each.address) == after:
-            past.became(each.address, after, each.started)
+        del past.unfinished[name]
+        changes, after = operation_result(step.operation)
+        if changes and live.resources.get(step.address) == after:
+            past.became(step.address, after, step.started)
     return past.history()
 
 
@@ -77,7 +84,7 @@ class _Past:
     seq: int = 0
     as_of: datetime | None = None
     stages: dict[str, RolloutStage] = field(default_factory=dict)
-    holds: dict[str, dict[str, RollbackHold]] = field(default_factory=dict)
+    holds: dict[str, dict[str, Block]] = field(default_factory=dict)
     cutovers: dict[str, datetime] = field(default_factory=dict)
     answered_all: set[str] = field(default_factory=set)
     boots: dict[str, str] = field(default_factory=dict)
@@ -101,22 +108,14 @@ class _Past:
             dict.fromkeys(sorted(history.owned)),
             dict(history.unfinished),
             dict(history.established),
-            trials=RolloutsFold.of(
-                history.evidence,
-                history.rejected,
-                history.marks,
-                history.claims,
-                history.evals,
-                history.released,
-                history.fell,
-            ),
+            trials=RolloutsFold.of(history),
         )
         for address in {*past.owned, *past.established}:
             past._list(Address(address))
         return past
 
     def history(self) -> History:
-        return History(
+        bare = History(
             self.seq,
             self.stages,
             {alias: hold for alias, hold in self.holds.items() if hold},
@@ -126,9 +125,9 @@ class _Past:
             frozenset(self.owned),
             self.unfinished,
             self.established,
-            *self.trials.fields(),
             as_of=self.as_of,
         )
+        return self.trials.completed(bare)
 
     def take(self, entry: Entry) -> None:  # noqa: C901, PLR0912 (a case a kind)
         """Add an entry."""
@@ -229,7 +228,7 @@ class _Past:
                 self._own(address)
 
     def _routed(self, route: Route, when: datetime) -> None:
-        """Note a route's stage, and which versions lost their share with it."""
+        """Note a route's stage, and the versions that lost their share with the route."""
         known = self.established
         before, known[route.address] = known.get(route.address), route
         shares, top = {share.adapter: share.percent for share in route.shares}, route.shares[0]
@@ -248,16 +247,23 @@ class _Past:
         if stage is None or (stage.adapter, stage.percent) != (top.adapter, top.percent):
             self.trials.superseded(route.alias, top.adapter)
             if stage is not None and stage.adapter == top.adapter and not top.percent:
-                self.trials.fell(route.alias, top.adapter, loaded_bytes(known, route, top.adapter))
+                digest = loaded_bytes(known, route, top.adapter)
+                lost = Block(BlockKind.ROLLED_BACK, top.adapter, when, digest=digest)
+                self.trials.fallen.setdefault(route.alias, {})[top.adapter] = lost
             self.stages[route.alias] = RolloutStage(top.adapter, top.percent, when)
 
     def _rolled_back(self, event: RolledBack, entry: Entry) -> None:
         route = self.established.get(route_address(event.alias))
         holds = self.holds.setdefault(event.alias, {})
         if event.adapter:
-            digest = loaded_bytes(self.established, route, event.adapter)
-            holds[event.adapter] = RollbackHold(
-                event.adapter, entry.time, entry.by, event.reason, event.gate or "", digest
+            holds[event.adapter] = Block(
+                BlockKind.HELD,
+                event.adapter,
+                entry.time,
+                entry.by,
+                event.reason,
+                event.gate or "",
+                loaded_bytes(self.established, route, event.adapter),
             )
         holds.pop(event.to, None)
         if isinstance(route, Route):

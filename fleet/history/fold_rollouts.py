@@ -3,7 +3,7 @@
 Folded beside routes and steps; all of it stays when a route does not change.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -12,9 +12,11 @@ from fleet.history.entry import Entry
 from fleet.history.rollout_events import EvalFinished, GateJudged, RetrainClaimed, RolloutMarked
 from fleet.history.values import (
     MARK_KINDS,
+    Block,
     Claim,
     EvalRunRecord,
     GateEvidence,
+    History,
     RolloutMark,
     RolloutStage,
     by_server,
@@ -22,7 +24,7 @@ from fleet.history.values import (
 )
 
 _OF_A_STAGE = ("approve", "advance", "extend")
-"""What is said of one stage and what was found in it."""
+"""Marks that hold for a single stage."""
 
 
 @dataclass(slots=True)
@@ -38,61 +40,43 @@ class RolloutsFold:
     evals: dict[str, dict[tuple[str, str], EvalRunRecord]] = field(default_factory=dict)
     """By alias, then by adapter and purpose."""
     freed: dict[str, frozenset[str]] = field(default_factory=dict)
-    fallen: dict[str, dict[str, str]] = field(default_factory=dict)
-    """By alias, then by adapter: the digest of its bytes; empty: the lock says which they are."""
+    fallen: dict[str, dict[str, Block]] = field(default_factory=dict)
+    """By alias, then by adapter."""
 
     @classmethod
-    def of(
-        cls,
-        evidence: Mapping[str, tuple[GateEvidence, ...]],
-        rejected: Mapping[str, Mapping[str, GateEvidence]],
-        marks: Mapping[str, tuple[RolloutMark, ...]],
-        claims: Mapping[str, Claim],
-        evals: Mapping[str, tuple[EvalRunRecord, ...]],
-        freed: Mapping[str, frozenset[str]],
-        fallen: Mapping[str, Mapping[str, str]],
-    ) -> "RolloutsFold":
-        """Go on from what `fields` returned."""
+    def of(cls, history: History) -> "RolloutsFold":
+        """Return the fold that goes on from a history."""
         return cls(
-            {alias: {item.gate: item for item in found} for alias, found in evidence.items()},
-            {alias: dict(found) for alias, found in rejected.items()},
+            {a: {item.gate: item for item in found} for a, found in history.evidence.items()},
+            {alias: dict(found) for alias, found in history.rejected.items()},
             {
-                alias: {(item.mark, item.adapter): item for item in found}
-                for alias, found in marks.items()
+                alias: {(mark.mark, mark.adapter): mark for mark in marks}
+                for alias, marks in history.marks.items()
             },
-            dict(claims),
+            dict(history.claims),
             {
-                alias: {(item.adapter, item.purpose): item for item in found}
-                for alias, found in evals.items()
+                alias: {(run.adapter, run.purpose): run for run in runs}
+                for alias, runs in history.evals.items()
             },
-            dict(freed),
-            {alias: dict(found) for alias, found in fallen.items()},
+            dict(history.released),
+            {alias: dict(found) for alias, found in history.fell.items()},
         )
 
-    def fields(
-        self,
-    ) -> tuple[
-        dict[str, tuple[GateEvidence, ...]],
-        dict[str, dict[str, GateEvidence]],
-        dict[str, tuple[RolloutMark, ...]],
-        dict[str, Claim],
-        dict[str, tuple[EvalRunRecord, ...]],
-        dict[str, frozenset[str]],
-        dict[str, dict[str, str]],
-    ]:
-        """Return what a history holds of them, in its order, from evidence on."""
-        return (
-            {
-                alias: tuple(each for _, each in sorted(found.items()))
+    def completed(self, history: History) -> History:
+        """Return a history with the evidence, marks, claims and evaluations of this fold."""
+        return replace(
+            history,
+            evidence={
+                alias: tuple(item for _, item in sorted(found.items()))
                 for alias, found in self.evidence.items()
                 if found
             },
-            {alias: found for alias, found in self.rejected.items() if found},
-            {alias: tuple(found.values()) for alias, found in self.marks.items() if found},
-            self.claims,
-            {alias: tuple(found.values()) for alias, found in self.evals.items()},
-            {alias: found for alias, found in self.freed.items() if found},
-            {alias: found for alias, found in self.fallen.items() if found},
+            rejected={alias: found for alias, found in self.rejected.items() if found},
+            marks={alias: tuple(found.values()) for alias, found in self.marks.items() if found},
+            claims=self.claims,
+            evals={alias: tuple(found.values()) for alias, found in self.evals.items()},
+            released={alias: found for alias, found in self.freed.items() if found},
+            fell={alias: found for alias, found in self.fallen.items() if found},
         )
 
     def judged(self, event: GateJudged, entry: Entry) -> bool:
@@ -153,23 +137,23 @@ class RolloutsFold:
         )
 
     def superseded(self, alias: str, adapter: str) -> None:
-        """Forget what was said of the stages of all versions but the one now rolled out."""
+        """Forget the marks on stages of all versions but the version that is rolled out now."""
         for word, owner in tuple(self.marks.get(alias, ())):
             if word in _OF_A_STAGE and owner != adapter:
                 del self.marks[alias][word, owner]
 
     def released(self, alias: str, adapter: str, held: Iterable[str]) -> None:
-        """Forget what kept a version out (empty: every version): it is judged anew.
+        """Forget the blocks of a version (empty: of every version), which is judged anew.
 
-        That it was is remembered until it serves. `held`: versions that were rolled back.
+        The release is remembered until the version serves. `held`: versions that were rolled back.
         """
         failed = {item.adapter for item in self.rejected.get(alias, {}).values()}
         aborted = {mark.adapter for mark in self.marks.get(alias, {}).values()
                    if mark.mark == "abort"}  # fmt: skip
         fallen = self.fallen.get(alias, {})
-        freed = {each for each in {*held, *failed, *aborted, *fallen} if adapter in ("", each)}
+        freed = {name for name in {*held, *failed, *aborted, *fallen} if adapter in ("", name)}
         self.freed[alias] = self.freed.get(alias, frozenset()) | freed
-        self.fallen[alias] = {key: each for key, each in fallen.items() if key not in freed}
+        self.fallen[alias] = {name: block for name, block in fallen.items() if name not in freed}
         bad = self.rejected.get(alias, {}).items()
         self.rejected[alias] = {key: e for key, e in bad if adapter not in ("", e.adapter)}
         self.evidence[alias] = {
@@ -187,17 +171,13 @@ class RolloutsFold:
         """
         self.freed[alias] = self.freed.get(alias, frozenset()) - {adapter}
         self.fallen[alias] = {
-            key: each
-            for key, each in self.fallen.get(alias, {}).items()
-            if key != adapter and not (each and each == digest)
+            name: block
+            for name, block in self.fallen.get(alias, {}).items()
+            if name != adapter and not (digest and block.digest == digest)
         }
 
-    def fell(self, alias: str, adapter: str, digest: str) -> None:
-        """Note that a version on its way has lost all of its traffic; `digest` as of `serves`."""
-        self.fallen[alias] = {**self.fallen.get(alias, {}), adapter: digest}
-
     def _began_anew(self, alias: str, adapter: str, when: datetime) -> None:
-        """Note that what was said of a version's stage was said of another engine or golden set."""
+        """Note that the marks on a version's stage are of another engine or golden set."""
         self.marks[alias] = {
             key: replace(mark, void=mark.void or when)
             if mark.adapter == adapter and mark.mark in _OF_A_STAGE

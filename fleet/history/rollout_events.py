@@ -33,7 +33,7 @@ class RolledBack(EventFields):
     revision: int | None = None
     """Revision of the routing table."""
     decided: str = ""
-    """Time of the decision, ISO 8601, as `RollbackChecked` repeats it."""
+    """Time of the decision, ISO 8601; `RollbackChecked` repeats the time."""
     seconds: float = 0.0
     acknowledged: tuple[str, ...] = ()
     failures: tuple[str, ...] = ()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from types import MappingProxyType
+from enum import StrEnum
 from typing import Final, Literal, get_args
 
 from fleet.gates import Finding
@@ -35,20 +35,20 @@ def other_engine(known: str, now: str) -> bool:
 
 
 def by_server(engine: str) -> dict[str, str]:
-    """Return the digest of each server of `fleet.rollouts.trials.engine_of`."""
+    """Return the digests of `fleet.rollouts.trials.engine_of` by server."""
     parted = (part.rpartition("=") for part in engine.split())
     return {server: digest for server, _, digest in parted}
 
 
 @dataclass(frozen=True, slots=True)
 class GateEvidence:
-    """One judged gate, and what exactly was judged."""
+    """A judged gate, and the bytes and engine that were judged."""
 
     alias: str
     adapter: str
     """Full name of the new version."""
     stable: str
-    """Full name of the version it was compared with."""
+    """Full name of the version to compare with."""
     percent: int
     """The new version's share at the time; 0: before it got traffic."""
     gate: str
@@ -64,17 +64,17 @@ class GateEvidence:
     """Number of the ledger entry."""
 
     def answers(self, gate: GateSpec) -> bool:
-        """Say whether the gate is declared as it was when this was found: its metric and limits."""
+        """Say whether metric and limits of the declared gate are those of this evidence."""
         least, floor = float(gate.min_requests), gate.floor or 0.0
         now = (gate.margin, gate.tolerate, gate.false_alarm, least, floor)
         then = self.finding.parameters
-        same = all(then.get(name, each) == each for name, each in zip(LIMITS, now, strict=True))
+        same = all(then.get(name, limit) == limit for name, limit in zip(LIMITS, now, strict=True))
         return same and self.finding.metric == gate.metric
 
 
 @dataclass(frozen=True, slots=True)
 class RolloutMark:
-    """What a person said of a rollout: it holds for the stage in which it was said.
+    """A mark of a person on a rollout; the mark holds for the stage of that time.
 
     A hold lasts until `resume`, a pause until its time or `resume`, an abort until `release`.
     """
@@ -93,20 +93,20 @@ class RolloutMark:
     digest: str = ""
     """Of the version's bytes, as the lock had them then; empty: it still says which they are."""
     void: datetime | None = None
-    """Since when it counts no more, for its stage began anew: engine, base, golden set or bytes
-    had changed; None: it counts.
+    """Time from which the mark no longer counts: engine, base, golden set or bytes had changed, and
+    the stage began anew; None: the mark counts.
     """
     seq: int = 0
     """Number of the ledger entry."""
 
     def lasts(self, now: datetime) -> bool:
-        """Say whether it has not ended by itself."""
+        """Say whether the mark has not ended by itself."""
         return self.until is None or now < self.until
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Somebody retrains an alias, and nobody else should."""
+    """A claim on the retraining of an alias, which keeps other people from the same work."""
 
     by: str
     until: datetime
@@ -140,31 +140,46 @@ class RolloutStage:
 
     @property
     def since(self) -> datetime:
-        """From when on evidence counts, and from when on it bakes."""
+        """Begin of the bake, from which evidence counts."""
         return self.restarted or self.entered
 
     def is_half_way(self, shares: Mapping[str, int]) -> bool:
-        """Say whether the version still has this stage's share, and it is neither none nor all."""
+        """Say whether the version still has the share of this stage, above 0 % and below 100 %."""
         return 0 < self.percent < FULL and shares.get(self.adapter) == self.percent
 
 
-@dataclass(frozen=True, slots=True)
-class RollbackHold:
-    """A version kept out of an alias's traffic after a rollback, until released."""
+class BlockKind(StrEnum):
+    """The cause of a block."""
 
+    REJECTED = "rejected"
+    """A gate failed the bytes."""
+    ABORTED = "aborted"
+    """A person ended the rollout."""
+    HELD = "held"
+    """A rollback took the traffic back, by a person or by the verdict of a gate."""
+    ROLLED_BACK = "rolled back"
+    """The newest version lost all of its traffic: its gates did not pass in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A cause that keeps the bytes of a version from serving an alias, until released."""
+
+    kind: BlockKind
     adapter: str
+    """Full name of the version at the time; the same bytes are blocked under every name."""
     at: datetime
-    by: str
-    reason: str
+    by: str = ""
+    reason: str = ""
     gate: str = ""
-    """The gate whose verdict did it; empty: a person."""
+    """The gate whose verdict decided; empty: a person decided."""
     digest: str = ""
-    """Of its bytes, as they were loaded then; empty: the lock says which they are."""
+    """Digest of the bytes at the time; empty: the lock has the digest."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnfinishedStep:
-    """A step that was started and of which nobody wrote down how it ended."""
+    """A started step without a recorded end."""
 
     step: str
     address: Address
@@ -174,58 +189,47 @@ class UnfinishedStep:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The past of a fleet, as far as planning needs it; empty for a new fleet."""
+    """The past of a fleet for planning; empty for a new fleet."""
 
     seq: int = 0
     """Number of ledger entries read."""
-    stages: Mapping[str, RolloutStage] = field(default_factory=lambda: MappingProxyType({}))
+    stages: Mapping[str, RolloutStage] = field(default_factory=dict)
     """By alias: the newest version's latest stage."""
-    holds: Mapping[str, Mapping[str, RollbackHold]] = field(
-        default_factory=lambda: MappingProxyType({})
-    )
-    """By alias, then by full adapter name."""
-    cutovers: Mapping[str, datetime] = field(default_factory=lambda: MappingProxyType({}))
+    holds: Mapping[str, Mapping[str, Block]] = field(default_factory=dict)
+    """By alias, then by full adapter name: blocks of the kind `held`."""
+    cutovers: Mapping[str, datetime] = field(default_factory=dict)
     """By full adapter name: since when it has had no share after being replaced."""
     answered_all: frozenset[str] = frozenset()
-    """Full adapter names that once had all of an alias's traffic, or stood behind the newest one
-    when the ledger first saw its route: a rollout given up half-way is nothing to fall back on.
+    """Full names of versions that once had all of an alias's traffic, or stood behind the newest
+    version on the first recorded route: a version given up half-way is no fallback.
     """
-    boots: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    boots: Mapping[str, str] = field(default_factory=dict)
     """By server: the boot id seen by the last apply."""
     owned: frozenset[str] = frozenset()
     """Addresses that fleetctl created or adopted; others on a server are never removed."""
-    unfinished: Mapping[str, UnfinishedStep] = field(default_factory=lambda: MappingProxyType({}))
+    unfinished: Mapping[str, UnfinishedStep] = field(default_factory=dict)
     """By step id: steps that a run began before it died."""
-    established: Mapping[Address, Resource] = field(default_factory=lambda: MappingProxyType({}))
-    """What applies and rollbacks left behind, by address."""
-    evidence: Mapping[str, tuple[GateEvidence, ...]] = field(
-        default_factory=lambda: MappingProxyType({})
-    )
-    """By alias: each gate's latest evidence on the version judged last, by gate."""
-    rejected: Mapping[str, Mapping[str, GateEvidence]] = field(
-        default_factory=lambda: MappingProxyType({})
-    )
+    established: Mapping[Address, Resource] = field(default_factory=dict)
+    """Resources as applies and rollbacks left them, by address."""
+    evidence: Mapping[str, tuple[GateEvidence, ...]] = field(default_factory=dict)
+    """By alias: the latest evidence of every gate on the version judged last, by gate."""
+    rejected: Mapping[str, Mapping[str, GateEvidence]] = field(default_factory=dict)
     """By alias, then by digest: bytes that a gate has failed, until released or overridden."""
-    marks: Mapping[str, tuple[RolloutMark, ...]] = field(
-        default_factory=lambda: MappingProxyType({})
-    )
-    """By alias: what people said of its rollout, oldest first."""
-    claims: Mapping[str, Claim] = field(default_factory=lambda: MappingProxyType({}))
-    """By alias: who is retraining it."""
-    evals: Mapping[str, tuple[EvalRunRecord, ...]] = field(
-        default_factory=lambda: MappingProxyType({})
-    )
+    marks: Mapping[str, tuple[RolloutMark, ...]] = field(default_factory=dict)
+    """By alias: marks of people on its rollout, oldest first."""
+    claims: Mapping[str, Claim] = field(default_factory=dict)
+    """By alias: the claim on its retraining."""
+    evals: Mapping[str, tuple[EvalRunRecord, ...]] = field(default_factory=dict)
     """By alias: the latest evaluation of each version and purpose, oldest first."""
-    released: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
+    released: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """By alias: versions that were kept out, were released, and have had no traffic since."""
-    fell: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: MappingProxyType({}))
-    """By alias: versions that lost all of their traffic while they were the newest, until they are
-    released or their bytes serve again, whatever is declared in between; with the digest of those
-    bytes, empty where the lock says which they are.
+    fell: Mapping[str, Mapping[str, Block]] = field(default_factory=dict)
+    """By alias, then by full adapter name: blocks of the kind `rolled back`, until the bytes are
+    released or serve again.
     """
     as_of: datetime | None = None
-    """The latest time that an entry bears, by the clock of whoever wrote it, since a person last
-    released or adopted something, who answers for the clock; None: there is no entry.
+    """The latest time of an entry, by the clock of its author, since the last release or adoption,
+    by which a person answers for the clock; None: there is no entry.
     """
 
 

@@ -16,7 +16,7 @@ from itertools import groupby
 
 from fleet.decoding import operation_result
 from fleet.evals import AFTER_TRAINING, EvalRecord, eval_records
-from fleet.history import Entry, GateJudged, History, is_out
+from fleet.history import Entry, GateJudged, History, blocks_on
 from fleet.names import AdapterName
 from fleet.resources import LoadedAdapter, State
 from fleet.spec import LEAST_KEPT, AdapterSpec, FleetSpec
@@ -230,7 +230,7 @@ def _proven(
     good = frozenset(
         name
         for name in (str(named) for named in ordered if named.version < declared.version)
-        if not is_out(history, known, declared.alias, name, known[name].digest)
+        if not blocks_on(history, known, declared.alias, name, known[name].digest)
     )
     return good & history.answered_all or good
 

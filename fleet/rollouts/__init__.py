@@ -1,4 +1,4 @@
-"""Decides which versions an alias should have now, and with what share of its traffic.
+"""Decides the versions that an alias should have now, and their shares of its traffic.
 
 Layer 4, beside `config` and `evals`, above `history` and `gates`; the only decision that knows the
 time. A version is loaded and judged on golden sets, starts at the rollout's first weight, moves to
@@ -11,20 +11,8 @@ whatever intervals they are asked; a clock that goes back delays a rollout and d
 """
 
 from fleet.rollouts.decide import decide_rollouts
+from fleet.rollouts.evidence import golden_of
 from fleet.rollouts.forecast import forecast_rollouts
 from fleet.rollouts.guards import closed_until
 from fleet.rollouts.targets import AliasTarget, Phase, RolloutTargets
-from fleet.rollouts.trials import GateTrial, due_gates, engine_digest, golden_of
-
-__all__ = [
-    "AliasTarget",
-    "GateTrial",
-    "Phase",
-    "RolloutTargets",
-    "closed_until",
-    "decide_rollouts",
-    "due_gates",
-    "engine_digest",
-    "forecast_rollouts",
-    "golden_of",
-]
+from fleet.rollouts.trials import GateTrial, due_gates, engine_digest

@@ -36,24 +36,17 @@ def decide_rollouts(
     strange = _other_bytes(fleet, live) if history.evidence else frozenset()
     known = {**lost, **routes}
     loaded, routed = loaded_on(live), routed_to(routes)
-    wanted = {
-        alias: _frozen(adapter, resident.get(alias, ()), live.routes_unknown)
-        if live.routes_unknown
-        else _wanted(
-            fleet,
-            adapter,
-            _route(fleet, alias, known, live, history),
-            history,
-            now,
-            altered=strange,
-            base=engine_of(
-                live, loaded.get(str(adapter.name), ()), routed.get(str(adapter.name), ())
-            )
-            if alias in history.evidence
-            else "",
-        )
-        for alias, adapter in sorted(fleet.adapters.items())
-    }
+
+    def target(alias: str, adapter: AdapterSpec) -> AliasTarget:
+        if live.routes_unknown:
+            return _frozen(adapter, resident.get(alias, ()), live.routes_unknown)
+        route, name = _route(fleet, alias, known, live, history), str(adapter.name)
+        asked = alias in history.evidence
+        base = engine_of(live, loaded.get(name, ()), routed.get(name, ())) if asked else ""
+        made = decide_rollout(fleet, adapter, route, history, now, altered=strange, base=base)
+        return shadowed(fleet, adapter, made, route, history)
+
+    wanted = {alias: target(alias, adapter) for alias, adapter in sorted(fleet.adapters.items())}
     names = frozenset(adapter for target in wanted.values() for adapter, _ in target.shares)
     idle = frozenset(freeable(fleet, names, loaded, routes, history))
     return RolloutTargets(wanted, loaded, routed, idle, history.owned)
@@ -73,20 +66,6 @@ def _route(
     return route
 
 
-def _wanted(
-    fleet: FleetSpec,
-    adapter: AdapterSpec,
-    route: Route | None,
-    history: History,
-    now: datetime,
-    *,
-    altered: frozenset[str],
-    base: str,
-) -> AliasTarget:
-    decided = decide_rollout(fleet, adapter, route, history, now, altered=altered, base=base)
-    return shadowed(fleet, adapter, decided, route, history)
-
-
 def _other_bytes(fleet: FleetSpec, live: State) -> frozenset[str]:
     """Return the versions of which a server holds other bytes than the lock pins."""
     pinned: Mapping[str, str] = {name: version.digest for name, version in fleet.versions.items()}
@@ -99,5 +78,5 @@ def _other_bytes(fleet: FleetSpec, live: State) -> frozenset[str]:
 
 def _frozen(adapter: AdapterSpec, resident: tuple[str, ...], reason: str) -> AliasTarget:
     """Keep the loaded versions, and touch no route."""
-    shares = tuple((each, 0) for each in resident)
+    shares = tuple((name, 0) for name in resident)
     return AliasTarget(adapter.alias, str(adapter.name), shares, "", Phase.FROZEN, reason)

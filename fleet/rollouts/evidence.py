@@ -12,15 +12,15 @@ from fleet.spec import AdapterSpec, FleetSpec
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """A gate, and what is known of it now."""
+    """A gate with the evidence that counts now."""
 
     gate: GateSpec
     evidence: GateEvidence | None
     """None: there is none that is about this version, in this stage, as it is loaded now."""
     accepted: str = ""
-    """Who answers for the version whatever the gate says; empty: nobody."""
+    """The override that accepts the version in spite of the gate; empty: none."""
     void: str = ""
-    """With what other bytes, engine, golden set or limit it was judged; empty: with none."""
+    """The change since the gate was judged, such as `another golden set`; empty: none."""
 
     @property
     def passed(self) -> bool:
@@ -30,7 +30,7 @@ class GateResult:
 
     @property
     def status(self) -> str:
-        """What is known, in a word or two; the numbers stand elsewhere."""
+        """The verdict or the acceptance, in a word or two, without numbers."""
         if self.accepted:
             return self.accepted
         return self.evidence.finding.verdict.value if self.evidence else NO_EVIDENCE
@@ -85,9 +85,28 @@ def judged(
     )  # fmt: skip
     if not found.digests.get("adapter") or not (gate.offline or of_stage):
         return bare
-    if void := _changed(fleet, adapter, stable, found, gate, base):
-        return GateResult(gate, None, void=void)
-    return GateResult(gate, found)
+    void = _changed(fleet, adapter, stable, found, gate, base)
+    void = void or ("" if found.answers(gate) else "another limit")
+    return GateResult(gate, None, void=void) if void else GateResult(gate, found)
+
+
+def is_answered(
+    fleet: FleetSpec,
+    adapter: AdapterSpec,
+    stable: str,
+    found: GateEvidence | None,
+    gate: GateSpec,
+    base: str,
+) -> bool:
+    """Say whether an evaluation has answered a gate for the bytes, engine and golden set of now.
+
+    An evaluation without a scored item is repeated. The limit of the gate is not compared: the
+    answers do not depend on the limit. The arguments are those of `judged`.
+    """
+    if found is None or (found.adapter, found.stable) != (str(adapter.name), stable):
+        return False
+    ran = found.finding.verdict is not Verdict.INCONCLUSIVE or found.finding.counts.get("items")
+    return bool(ran) and not _changed(fleet, adapter, stable, found, gate, base)
 
 
 def _changed(
@@ -98,7 +117,7 @@ def _changed(
     gate: GateSpec,
     base: str,
 ) -> str:
-    """Say what has changed since a gate was judged; empty: nothing."""
+    """Return the change since a gate was judged; empty: none."""
 
     def digest(name: str) -> str:
         return fleet.versions[name].digest if name in fleet.versions else ""
@@ -112,10 +131,10 @@ def _changed(
     )
     if other_engine(found.digests.get("base", ""), base):
         return "another engine, base or flags"
-    for key, each, what in now:
-        if each and found.digests.get(key, each) != each:
-            return what
-    return "" if found.answers(gate) else "another limit"
+    for key, digest_now, change in now:
+        if digest_now and found.digests.get(key, digest_now) != digest_now:
+            return change
+    return ""
 
 
 def gates_of(fleet: FleetSpec, rollout: RolloutPolicy) -> tuple[GateSpec, ...]:

@@ -1,4 +1,4 @@
-"""Forecasts what the gates of a rollout are likely to say, before the rollout begins.
+"""Forecasts the verdicts of the gates of a rollout before the rollout begins.
 
 Estimates from the size of the golden sets, from what differed between versions before, and from
 the declared demand; for the reader alone, and outside of what a plan's id covers.
@@ -47,15 +47,15 @@ _STANDS_STILL = (Phase.UNDECIDED, Phase.PAUSED, Phase.DOUBTED)
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What is to be expected of one rollout."""
+    """The forecast of a rollout."""
 
     gates: tuple[GateDue, ...]
     outlook: str
-    """One sentence on the whole; empty where nothing can be said."""
+    """A sentence on the whole rollout; empty where nothing can be said."""
 
 
 def forecast_rollouts(fleet: FleetSpec, wanted: AliasTarget, history: History) -> Preview:
-    """Return the plan's gates of an alias with how likely each is to tell, and a summary."""
+    """Return the plan's gates of an alias with their power, and a summary."""
     if not wanted.gates or wanted.phase is Phase.ROLLED_BACK:
         return Preview(wanted.gates, "")
     adapter = fleet.adapters[wanted.alias]
@@ -91,7 +91,7 @@ def forecast_rollouts(fleet: FleetSpec, wanted: AliasTarget, history: History) -
 
 
 def _recorded(gate: GateSpec, adapter: AdapterSpec) -> Usual | None:
-    """Return what the recorded usage says of a gate's kind of bad requests; None: too little."""
+    """Return the recorded rate of a gate's kind of bad requests; None: too little."""
     demand, kind = adapter.demand, BAD.get(gate.metric)
     if kind is None or demand is None or demand.faults is None:
         return None
@@ -124,7 +124,7 @@ class _Gate:
     percent: int
     """The new version's share after this plan."""
     usual: Usual | None
-    """What was seen of the old version in the last rollout; None: too little."""
+    """Rates of the old version in the last rollout; None: too little."""
 
     @property
     def items(self) -> int:
@@ -133,7 +133,7 @@ class _Gate:
 
     @property
     def stages(self) -> tuple[int, ...]:
-        """The shares at which it will be judged on traffic."""
+        """The shares at which gates judge traffic."""
         begun = (self.percent,) if self.percent else ()
         ahead = (weight for weight in self.rollout.weights if self.percent < weight < FULL)
         return (*begun, *ahead)
@@ -145,7 +145,7 @@ class _Gate:
         return round(total * share / FULL), round(total * (1 - share / FULL))
 
     def offline(self, differ: float | None) -> tuple[float, float]:
-        """Return the chances that an unchanged version passes, and that it fails."""
+        """Return the chances that an unchanged version passes and fails."""
         known = USUAL_DISCORDANCE if differ is None else differ
         return paired_power(self.items, known, self.gate.samples, self.gate.margin, 0.0)
 
@@ -159,7 +159,7 @@ class _Gate:
         return chance
 
     def golden_text(self, differ: float | None) -> str:
-        """Say what the golden set can tell, and what would help."""
+        """Return the power of the golden set, and the advice to raise the power."""
         gate, items = self.gate, self.items
         if not items:
             path = golden_of(self.adapter, gate)
@@ -196,7 +196,7 @@ class _Gate:
         yield f"max: {math.ceil(margin * 100)}pp"
 
     def live_text(self) -> str:
-        """Say what the declared traffic can tell, and what would help."""
+        """Return the power of the declared traffic, and the advice to raise the power."""
         gate = self.gate
         if gate.metric == "neighbour_ratio" or not self.stages:
             return ""
@@ -218,7 +218,7 @@ class _Gate:
         return f"{text}. To be surer: {', or '.join(fixes)}" if fixes else text
 
     def _basis(self) -> str:
-        """Say what is taken as usual, and where it is from."""
+        """Return the usual rate and its source, as text."""
         known, bad = self.usual, "bad" if self.gate.metric in RISES else "beyond the limit"
         if known is None:
             return f"{percent_text(healthy_rate(self.gate))} {bad} (taken as usual)"
@@ -252,7 +252,7 @@ class _Gate:
 
 
 def _span(length: timedelta, gap: str = "") -> str:
-    """Return a time in the largest unit that counts it whole, hours at most: `48h`, `90m`."""
+    """Return a time as a whole number of its largest unit, hours at most: `48h`, `90m`."""
     seconds = length.total_seconds()
     for unit, whole in (("h", 3600), ("min" if gap else "m", 60)):
         if seconds % whole == 0:

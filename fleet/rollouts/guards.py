@@ -1,4 +1,4 @@
-"""Finds what must not raise a version's share: closed change windows, doubtful clocks and verdicts.
+"""Finds the guards that keep a share from rising: change windows, doubtful clocks and verdicts.
 
 Every plan passes these guards: with a clock that is behind, a bake, a pause or an override
 would end when it should not, and a verdict that does not follow from its counts is no verdict.
@@ -91,14 +91,14 @@ def shadowed(
     One that is no longer declared goes, unless it has ever served: then it stays as long as
     any version that was replaced.
     """
-    name = adapter.shadow.adapter if adapter.shadow else ""
+    shadow = adapter.shadow.adapter if adapter.shadow else ""
     before = route.shadow if route is not None else ""
-    gone = before if before != name else ""
+    gone = before if before != shadow else ""
     holds = history.holds.get(wanted.alias, {})
     served = gone in history.cutovers or gone in holds or gone == wanted.target
     shares = tuple(
-        (each, percent) for each, percent in wanted.shares if each != gone or percent or served
+        (name, percent) for name, percent in wanted.shares if name != gone or percent or served
     )
-    if name and shares and name in fleet.versions and name not in dict(shares):
-        shares = (*shares, (name, 0))
+    if shadow and shares and shadow in fleet.versions and shadow not in dict(shares):
+        shares = (*shares, (shadow, 0))
     return wanted if shares == wanted.shares else replace(wanted, shares=shares)

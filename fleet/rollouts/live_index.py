@@ -1,4 +1,4 @@
-"""Indexes the live state as rollouts and placement ask for it."""
+"""Indexes the live state for rollouts and placement."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,12 +11,12 @@ from fleet.spec import FleetSpec
 
 
 def loaded_on(live: State) -> dict[str, tuple[str, ...]]:
-    """Return the servers that list each version, by full name, sorted."""
+    """Return the sorted servers that list a version, by full name of the version."""
     return _grouped((adapter.adapter, adapter.server) for adapter in live.adapters().values())
 
 
 def routed_to(routes: Mapping[str, Route]) -> dict[str, tuple[str, ...]]:
-    """Return the servers that live routes name for each version, by full name, sorted."""
+    """Return the sorted servers of a version on live routes, by full name of the version."""
     return _grouped(
         (share.adapter, server)
         for route in routes.values()
@@ -90,7 +90,7 @@ def route_of(fleet: FleetSpec, alias: str, routes: Mapping[str, Route]) -> Route
         for share in old.shares
     )
     known = tuple(share for share in shares if share.adapter in fleet.versions and share.percent)
-    complete = sum(each.percent for each in known) == FULL
+    complete = sum(share.percent for share in known) == FULL
     return Route(alias, known, old.salt) if complete else None
 
 
@@ -127,8 +127,8 @@ def resident_versions(live: State, history: History) -> dict[str, tuple[str, ...
             continue
         found[parsed.alias].append(parsed)
     return {
-        alias: tuple(str(version) for version in sorted(each, key=_by_version, reverse=True))
-        for alias, each in found.items()
+        alias: tuple(str(version) for version in sorted(versions, key=_by_version, reverse=True))
+        for alias, versions in found.items()
     }
 
 

@@ -1,9 +1,9 @@
-"""Words what a plan says of a version that does not move on."""
+"""Words the messages of a plan about a version that does not move on."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from fleet.history import GateEvidence, RollbackHold, RolloutMark
+from fleet.history import Block, BlockKind, GateEvidence, RolloutMark
 from fleet.names import version_of
 from fleet.plan import NO_EVIDENCE
 from fleet.rollouts.evidence import GateResult
@@ -14,7 +14,7 @@ def time(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%d %H:%M UTC")
 
 
-def rolled_back(alias: str, hold: RollbackHold) -> str:
+def rolled_back(alias: str, hold: Block) -> str:
     """Say that a version was rolled back, and how the version may come again."""
     reason = f" ({hold.reason})" if hold.reason else ""
     return (
@@ -68,20 +68,20 @@ def aborted(alias: str, target: str, mark: RolloutMark) -> str:
     )
 
 
-def same_bytes(alias: str, target: str, out: RollbackHold | RolloutMark) -> str:
+def same_bytes(alias: str, target: str, block: Block) -> str:
     """Say that a version has the bytes of a version that was taken out."""
     return (
-        f"{alias}: {version_of(target)} {taken_out(out)}, and gets no traffic. To roll it out "
+        f"{alias}: {version_of(target)} {taken_out(block)}, and gets no traffic. To roll it out "
         f"again: fleetctl release {alias}"
     )
 
 
-def taken_out(out: RollbackHold | RolloutMark) -> str:
-    """Say which version the bytes are from, and by whom, when and why they were taken out."""
-    reason = f" ({out.reason})" if out.reason else ""
-    how = "rolled back" if isinstance(out, RollbackHold) else "aborted"
-    who = f"{how} by {out.by} at {time(out.at)}{reason}"
-    return f"has the bytes of {version_of(out.adapter)}, which was {who}"
+def taken_out(block: Block) -> str:
+    """Name the blocked version with the same bytes, and the block's author, time and reason."""
+    reason = f" ({block.reason})" if block.reason else ""
+    how = "aborted" if block.kind is BlockKind.ABORTED else "rolled back"
+    cause = f"{how} by {block.by} at {time(block.at)}{reason}"
+    return f"has the bytes of {version_of(block.adapter)}, which was {cause}"
 
 
 def given_up(alias: str, target: str) -> str:
@@ -103,7 +103,7 @@ def void(mark: RolloutMark) -> str:
 
 
 def halted(at: str, mark: RolloutMark) -> str:
-    """Say by whom a rollout is halted, and until when; `at` begins the sentence."""
+    """Name the author and the end of a halt; `at` begins the sentence."""
     reason = f" ({mark.reason})" if mark.reason else ""
     if mark.until is not None:
         return f"{at}: paused by {mark.by} until {time(mark.until)}{reason}, then it goes on"

@@ -1,4 +1,4 @@
-"""Decides the next shares of one alias, from live routes, evidence and marks."""
+"""Decides the next shares of an alias, from live routes, evidence and marks."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -132,7 +132,7 @@ def _declared_again(it: Situation) -> bool:
 
 
 def _beginning(it: Situation) -> AliasTarget:
-    """Give the target its first weight, or load the target and say what is awaited."""
+    """Give the target its first weight, or load the target and name the obstacle."""
     version, stable = version_of(it.target), it.stable
     weight = it.first_weight if stable else FULL
     others = dict.fromkeys(it.shares, 0)
@@ -161,7 +161,7 @@ def _beginning(it: Situation) -> AliasTarget:
 
 
 def _staged(it: Situation) -> AliasTarget:
-    """Move the target to the next weight, or say what is awaited."""
+    """Move the target to the next weight, or name the obstacle."""
     stage, percent, version = it.stage, it.percent, version_of(it.target)
     at = f"{it.alias}: {version} stays at {percent} %{_void(it)}"
     if stage is None:
@@ -262,9 +262,9 @@ def _asked(judged: GateResult) -> bool:
 
 def _approved(it: Situation, judged: GateResult) -> bool:
     """Say whether a person let this stage go on, or all stages whatever a golden set said."""
-    if it.allowed("approve") and not judged.void:  # nobody has looked at what serves now
+    if it.allowed("approve") and not judged.void:  # no person has looked at the bytes of now
         return True
-    marks = [each for each in (it.mark("approve"), it.mark("advance")) if each]
+    marks = [mark for mark in (it.mark("approve"), it.mark("advance")) if mark]
     known = judged.evidence
     asked = known is not None and any(known.seq < mark.seq for mark in marks)
     return judged.gate.offline and asked

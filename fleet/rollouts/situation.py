@@ -1,4 +1,4 @@
-"""Gathers all that a decision about one alias needs: candidate, stable version, stage, blocks."""
+"""Gathers the facts for the decision about an alias: candidate, stable version, stage, blocks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -7,17 +7,17 @@ from functools import cached_property
 
 from fleet.capacity import hourly_rpm
 from fleet.history import (
+    Block,
+    BlockKind,
     GateEvidence,
     History,
     MarkKind,
-    RollbackHold,
     RolloutMark,
     RolloutStage,
     accepted,
-    fallen,
+    blocks_on,
     is_way_back,
     rejection,
-    taken_out,
 )
 from fleet.names import AdapterName
 from fleet.resources import FULL, Route
@@ -45,7 +45,7 @@ class Situation:
 
     @property
     def alias(self) -> str:
-        """What the client calls."""
+        """Name that the client calls."""
         return self.adapter.alias
 
     @cached_property
@@ -91,7 +91,7 @@ class Situation:
         return facts.digest if facts else ""
 
     @cached_property
-    def holds(self) -> Mapping[str, RollbackHold]:
+    def holds(self) -> Mapping[str, Block]:
         """Versions that stay out; without the target where its bytes are others or let in again.
 
         It is an override that lets in what a gate has taken out.
@@ -100,7 +100,7 @@ class Situation:
         own = found.get(self.target)
         if own is None or (own in self._out and not self._lifted(own)):
             return found
-        return {name: each for name, each in found.items() if name != self.target}
+        return {name: block for name, block in found.items() if name != self.target}
 
     @cached_property
     def rejection(self) -> GateEvidence | None:
@@ -110,32 +110,36 @@ class Situation:
         )
 
     @cached_property
-    def twin(self) -> RollbackHold | RolloutMark | None:
-        """What keeps the target's bytes out under another name, of the version taken out first.
+    def twin(self) -> Block | None:
+        """The oldest block on the target's bytes under another name.
 
-        A version that answers all requests was put there, and is nobody's way past a hold.
+        A version that answers all requests was put there on purpose, and is no way past a hold.
         """
         if self.percent == FULL:
             return None
         found = (block for block in self._out if block.adapter != self.target)
-        return next((each for each in found if not self._lifted(each)), None)
+        return next((block for block in found if not self._lifted(block)), None)
 
     @cached_property
-    def _out(self) -> tuple[RollbackHold | RolloutMark, ...]:
-        return taken_out(self.history, self.fleet.versions, self.alias, self.target, self.digest)
+    def _out(self) -> tuple[Block, ...]:
+        return self._blocks(BlockKind.HELD, BlockKind.ABORTED)
 
-    def _lifted(self, out: RollbackHold | RolloutMark) -> bool:
-        """Say whether an override accepts what a gate took out; never a person's block."""
-        return isinstance(out, RollbackHold) and bool(out.gate) and bool(self.accepts(out.gate))
+    def _blocks(self, *kinds: BlockKind) -> tuple[Block, ...]:
+        known = self.fleet.versions
+        return blocks_on(self.history, known, self.alias, self.target, self.digest, kinds)
+
+    def _lifted(self, block: Block) -> bool:
+        """Say whether an override accepts the bytes that a gate blocked; never a person's block."""
+        return bool(block.gate) and bool(self.accepts(block.gate))
 
     def accepts(self, gate: str) -> str:
-        """Return the person who answers for the target whatever a gate says; empty: none."""
+        """Return the override that accepts the target in spite of a gate; empty: none."""
         return accepted(self.fleet.overrides, self.alias, self.digest, gate, self.now)
 
     def mark(self, word: MarkKind) -> RolloutMark | None:
-        """Return what a person said of the target's bytes, if it was this.
+        """Return a person's mark on the target's bytes.
 
-        A hold and a pause are of whatever has its name: nobody goes on by a change of bytes.
+        Holds and pauses are of the name: a change of bytes does not end them.
         """
         marks = self.history.marks.get(self.alias, ())
         found = next((e for e in marks if (e.mark, e.adapter) == (word, self.target)), None)
@@ -148,18 +152,17 @@ class Situation:
     def released(self) -> bool:
         """Whether the target's bytes were kept out, let in again, and have had no traffic since."""
         let_in, versions = self.history.released.get(self.alias, ()), self.fleet.versions
-        same = (versions[each].digest == self.digest for each in let_in if each in versions)
+        same = (versions[name].digest == self.digest for name in let_in if name in versions)
         return self.target in let_in or (bool(self.digest) and any(same))
 
     @property
     def given_up(self) -> bool:
-        """Whether its gates could not tell in time, it lost its traffic, and nobody answers for it.
+        """Whether gates could not tell in time, traffic was lost, and no override accepts this.
 
         Such bytes wait for `release`, whatever was declared since and under whichever name. An
         override answers for them where it accepts each gate that has not passed.
         """
-        known = self.fleet.versions
-        fell = fallen(self.history, known, self.alias, self.target, self.digest)
+        fell = {block.adapter for block in self._blocks(BlockKind.ROLLED_BACK)}
         if self.stage is not None and self.stage.percent:  # let in under this name
             fell &= {self.target}
         lifted = self.target in self.history.holds.get(self.alias, {})  # by its gate's override
@@ -181,7 +184,7 @@ class Situation:
 
     @property
     def void(self) -> RolloutMark | None:
-        """What a person let this stage do, before it began anew; said again since, it counts."""
+        """The approval or advance from before this stage began anew; a newer mark counts."""
         said = (self._of_stage("approve"), self._of_stage("advance"))
         return next((mark for mark in said if mark is not None and mark.void), None)
 
@@ -198,21 +201,21 @@ class Situation:
         requests; empty when there is none.
         """
         rest = [share for share in self.route.shares if share.adapter != self.target]
-        others = [each for each in rest if each.adapter not in self.holds] or rest
+        others = [share for share in rest if share.adapter not in self.holds] or rest
         serving = [other.adapter for other in others if other.percent > 0]
         staged = self.latest.adapter if self.latest else ""
-        settled = [each for each in serving if each != staged]
+        settled = [name for name in serving if name != staged]
         if settled or serving:
             return (settled or serving)[-1]
         known = self.fleet.versions
-        names = (each.adapter for each in rest)
+        names = (share.adapter for share in rest)
         return next((e for e in names if is_way_back(self.history, known, self.alias, e)), "")
 
     @cached_property
     def judged(self) -> tuple[GateResult, ...]:
-        """The gates of the rollout, with what is known now.
+        """The gates of the rollout, with the evidence that counts now.
 
-        Where there is no other version, a golden set says what it said beside the last one.
+        Without another version, the verdict of a golden set beside the last version stays.
         """
         evidence = {
             item.gate: item
@@ -229,7 +232,7 @@ class Situation:
 
     @property
     def first_weight(self) -> int:
-        """The share to begin with, larger where too few requests are declared to judge it by."""
+        """The first share, larger where too few requests are declared for a verdict."""
         rollout = self.rollout
         weight, larger = rollout.weights[0], rollout.low_traffic
         if larger is None or self.adapter.demand is None:

@@ -1,4 +1,4 @@
-"""Defines what an alias should have now, and the phase of its rollout."""
+"""Defines the versions that an alias should have now, and the phase of its rollout."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ class Phase(StrEnum):
     FIRST = "first"
     """There was no route: the wanted version takes all traffic."""
     EVALUATING = "evaluating"
-    """Loaded, without traffic, until its golden sets have passed and it may begin."""
+    """Loaded, without traffic, until its golden sets have passed."""
     STARTED = "started"
     ADVANCED = "advanced"
     WAITING = "waiting"
@@ -23,18 +23,18 @@ class Phase(StrEnum):
     UNDECIDED = "undecided"
     """No more time is given: a person decides."""
     PAUSED = "paused"
-    """A person keeps it where it is, until `resume` or a time; a gate that fails still takes its
+    """A person keeps the share, until `resume` or a time; a gate that fails still takes its
     traffic back.
     """
     DOUBTED = "doubted"
-    """The clock or a verdict is not to be believed, so it stays where it is; it may still fail."""
+    """The clock or a verdict is not to be believed, and the share stays; it may still fail."""
     RETURNED = "returned"
     """Another version's rollout is no longer declared: the one it began from has it all again."""
     SOAKING = "soaking"
-    """It has all traffic, and the version it replaced is kept loaded."""
+    """The version has all traffic, and the replaced version is kept loaded."""
     COMPLETE = "complete"
     ROLLED_BACK = "rolled_back"
-    """It loses the traffic that it has, now."""
+    """The version loses its traffic now."""
     HELD = "held"
     """The wanted version was rolled back and gets no traffic."""
     EDITED = "edited"
@@ -45,7 +45,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AliasTarget:
-    """What one alias should have now."""
+    """The versions and shares that an alias should have now."""
 
     alias: str
     target: str
@@ -56,13 +56,13 @@ class AliasTarget:
     phase: Phase
     why: str
     held: str = ""
-    """What is declared and not done, for the reader; empty when nothing is."""
+    """The declared change that is not made, for the reader; empty when nothing is."""
     gates: tuple[GateDue, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class RolloutTargets:
-    """What every alias should have now, by alias."""
+    """The target of every alias, by alias."""
 
     wanted: Mapping[str, AliasTarget]
     loaded: Mapping[str, tuple[str, ...]]

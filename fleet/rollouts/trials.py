@@ -10,21 +10,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from fleet.gates import Verdict
 from fleet.history import (
+    BlockKind,
     GateEvidence,
     History,
-    RollbackHold,
     RolloutStage,
     accepted,
+    blocks_on,
     is_way_back,
-    other_engine,
     rejection,
-    taken_out,
 )
 from fleet.names import server_address
 from fleet.resources import FULL, Route, Server, State
 from fleet.rollout_policy import GateSpec
+from fleet.rollouts.evidence import is_answered
 from fleet.spec import AdapterFacts, AdapterSpec, FleetSpec
 from fleet.traffic import Sticky
 
@@ -34,7 +33,7 @@ ALTERED = "altered"
 
 @dataclass(frozen=True, slots=True)
 class GateTrial:
-    """One version on its way, and the version it is compared with."""
+    """A version on its way, and the version to compare with."""
 
     alias: str
     adapter: str
@@ -59,13 +58,13 @@ class GateTrial:
     accepted: frozenset[str] = frozenset()
     """Gates whose verdict people have overridden; they are asked and stop nothing."""
     sticky: Sticky = Sticky.REQUEST
-    """What the split keeps on one version."""
+    """The unit that the split keeps on a version."""
 
 
 def due_gates(
     fleet: FleetSpec, live: State, history: History, now: datetime
 ) -> tuple[GateTrial, ...]:
-    """Return what is being tried, by alias; nothing while the routes are not known.
+    """Return the trials, by alias; nothing while the routes are not known.
 
     A version of which a server holds other bytes than the lock pins is not tried: whatever was
     found would be about something else. Beside a version that is altered so, a failure counts and
@@ -106,10 +105,11 @@ def _trial(
     if percent == FULL and not _may_return(route, stable, history):
         return None
     servers, others = _on(live, name), _on(live, stable)
+    base = engine_of(live, servers, _routed(route, name))
     digests = {
         "adapter": facts.digest,
         "stable": ALTERED if altered else other.digest if other else "",
-        "base": engine_of(live, servers, _routed(route, name)),
+        "base": base,
     }
     digests = {key: digest for key, digest in digests.items() if digest}
     gates = [fleet.gates[gate] for gate in fleet.rollouts[adapter.rollout].gates]
@@ -129,7 +129,7 @@ def _trial(
             for gate in gates
             if gate.offline and declared and not (rejected or altered)
             if servers and percent < FULL
-            if not _holds(known.get(gate.name), name, stable, digests | _golden(fleet, alias, gate))
+            if not is_answered(fleet, adapter, stable, known.get(gate.name), gate, base)
         ),
         tuple(gate for gate in gates if not gate.offline and percent and not rejected),
         digests,
@@ -156,10 +156,12 @@ def _is_out(
 
     What answers all requests was put there, whatever was said of the same bytes before.
     """
-    found = taken_out(history, fleet.versions, alias, name, digest)
-    own = [trial for trial in found if trial.adapter == name or percent < FULL]
-    gates = [each.gate if isinstance(each, RollbackHold) else "" for each in own]
-    return any(not (gate and accepted(fleet.overrides, alias, digest, gate, now)) for gate in gates)
+    kinds = (BlockKind.HELD, BlockKind.ABORTED)
+    return any(
+        not (block.gate and accepted(fleet.overrides, alias, digest, block.gate, now))
+        for block in blocks_on(history, fleet.versions, alias, name, digest, kinds)
+        if block.adapter == name or percent < FULL
+    )
 
 
 def _is_altered(live: State, name: str, facts: AdapterFacts) -> bool:
@@ -171,7 +173,7 @@ def _is_altered(live: State, name: str, facts: AdapterFacts) -> bool:
 def _candidate(declared: str, shares: Mapping[str, int], stage: RolloutStage | None) -> str:
     """Return the version that is half-way up, though the file asks for another; else the declared.
 
-    Until the file is applied it has its traffic, and somebody must watch it. What the file asks
+    Until the file is applied it has its traffic, and its gates must be judged. What the file asks
     for instead is no candidate meanwhile: beside a canary the old version would be judged.
     """
     return stage.adapter if stage is not None and stage.is_half_way(shares) else declared
@@ -182,7 +184,7 @@ def _stable(fleet: FleetSpec, route: Route, target: str, history: History) -> st
     others = [share for share in route.shares if share.adapter != target]
     serving = [other.adapter for other in others if other.percent]
     resident = (other.adapter for other in others if other.servers)
-    back = (each for each in resident if is_way_back(history, fleet.versions, route.alias, each))
+    back = (name for name in resident if is_way_back(history, fleet.versions, route.alias, name))
     return serving[-1] if serving else next(back, "")
 
 
@@ -202,18 +204,18 @@ def _on(live: State, name: str) -> tuple[str, ...]:
 
 
 def engine_of(live: State, servers: tuple[str, ...], routed: Iterable[str]) -> str:
-    """Return what stands for the engines that serve a version: `server=digest`, by server.
+    """Return a text for the engines that serve a version: `server=digest`, by server.
 
-    Empty where nobody knows about a server that is `routed` to, besides those that list it.
+    Empty where a server of `routed` is unknown. `routed`: servers on the route.
     """
     if live.unknown_servers.keys() & set(routed):
         return ""
     seen = ((server, engine_digest(live, server)) for server in servers)
-    return " ".join(f"{each}={digest}" for each, digest in seen if digest)
+    return " ".join(f"{server}={digest}" for server, digest in seen if digest)
 
 
 def engine_digest(live: State, server: str) -> str:
-    """Return what stands for a server: engine version, flags, files of the base.
+    """Return a text for a server: engine version, flags, files of the base.
 
     Sixteen hex digits; empty where it is not there. Of an attached one the version is known.
     """
@@ -222,28 +224,3 @@ def engine_digest(live: State, server: str) -> str:
         return ""
     seen = live.versions.get(server, ""), found.digest or "", live.bases.get(server, "")
     return hashlib.sha256(repr(seen).encode()).hexdigest()[:16]
-
-
-def golden_of(fleet: FleetSpec, alias: str, gate: GateSpec) -> str:
-    """Return the path of the golden set that a gate is judged on; empty: none is declared."""
-    return gate.golden or fleet.adapters[alias].golden or ""
-
-
-def _golden(fleet: FleetSpec, alias: str, gate: GateSpec) -> dict[str, str]:
-    facts = fleet.golden.get(golden_of(fleet, alias, gate))
-    terms = gate.terms_for(fleet.adapters[alias].format)
-    return {"terms": terms} | ({"golden": facts.digest} if facts else {})
-
-
-def _holds(
-    known: GateEvidence | None, adapter: str, stable: str, digests: Mapping[str, str]
-) -> bool:
-    """Say whether evidence is about what is tried now, and a run stands behind it."""
-    if known is None or (known.adapter, known.stable) != (adapter, stable):
-        return False
-    ran = known.finding.verdict is not Verdict.INCONCLUSIVE or known.finding.counts.get("items")
-    same = all(
-        known.digests.get(key, digest) == digest for key, digest in digests.items() if key != "base"
-    )
-    engines = known.digests.get("base", ""), digests.get("base", "")
-    return bool(ran) and same and not other_engine(*engines)

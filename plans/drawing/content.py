@@ -42,7 +42,7 @@ class DeviceBox:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class AdapterBlock:
     """An adapter version on a server."""
 
     adapter: str
@@ -63,7 +63,7 @@ class ServerPanel:
     slots: int
     """`max_loras`; 0: not known."""
     rank: int
-    blocks: tuple[Block, ...]
+    blocks: tuple[AdapterBlock, ...]
     others: tuple[str, ...]
     """Labels of slots without a pinned adapter, such as `shared`."""
     hours: tuple[float, ...]
@@ -82,7 +82,7 @@ class ServerPanel:
         return None if self.kv_tokens is None else largest_batch(self.kv_tokens, self.context)
 
     @property
-    def pinned(self) -> tuple[Block, ...]:
+    def pinned(self) -> tuple[AdapterBlock, ...]:
         """Adapters with a pinned slot."""
         return tuple(block for block in self.blocks if not block.cached)
 
@@ -264,8 +264,8 @@ def _panel(
     )
 
 
-def _block(resident: AdapterAccount) -> Block:
+def _block(resident: AdapterAccount) -> AdapterBlock:
     name = AdapterName.parse(resident.adapter)
-    return Block(
+    return AdapterBlock(
         resident.adapter, name.alias, name.client, str(name.version), resident.rank, resident.cached
     )

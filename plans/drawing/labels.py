@@ -10,7 +10,7 @@ from textwrap import wrap
 
 from fleet.capacity import HOURS
 from plans.amounts import counted, listed, percent, size
-from plans.drawing.content import Block, DeviceBox, Drawing, HostRow, PartName, ServerPanel
+from plans.drawing.content import AdapterBlock, DeviceBox, Drawing, HostRow, PartName, ServerPanel
 
 PART_NAMES: Mapping[PartName, str] = {
     "base": "base",
@@ -45,7 +45,7 @@ def device_label(box: DeviceBox) -> str:
     return f"{box.kind}, {size(box.memory_bytes)}{price}"
 
 
-def block_label(block: Block) -> str:
+def block_label(block: AdapterBlock) -> str:
     """Return alias and version of a block."""
     return f"{block.alias} {block.version}"
 

@@ -7,7 +7,7 @@ from fleet.capacity import HOURS
 from fleet.names import alias_parts
 from plans.amounts import percent
 from plans.drawing import labels
-from plans.drawing.content import Block, DeviceGroup, ServerPanel
+from plans.drawing.content import AdapterBlock, DeviceGroup, ServerPanel
 from plans.drawing.shapes import Rect, Shape, Stroke, TextLabel, first_fitting, paragraph
 
 Palette = Mapping[str, float]
@@ -47,7 +47,7 @@ def _slots(
     panel: ServerPanel, palette: Palette, marks: list[Shape], x: float, y: float, width: float
 ) -> float:
     """Add slots as cells of equal width in lines, then the adapters without a slot."""
-    slots: list[Block | str] = [*panel.pinned, *panel.others, *("",) * panel.empty]
+    slots: list[AdapterBlock | str] = [*panel.pinned, *panel.others, *("",) * panel.empty]
     for group in (slots, [block for block in panel.blocks if block.cached]):
         across = max(min(int(width // CELL), len(group)), 1)
         across = ceil(len(group) / max(ceil(len(group) / across), 1)) or 1
@@ -61,7 +61,7 @@ def _slots(
 
 
 def _cell(
-    server: str, palette: Palette, slot: Block | str, x: float, y: float, width: float
+    server: str, palette: Palette, slot: AdapterBlock | str, x: float, y: float, width: float
 ) -> Iterator[Shape]:
     left, size = round(x, 2), (round(width - 3, 2), CELL_HEIGHT - 3)
     if isinstance(slot, str):

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from fleet.history import GateEvidence, History, MarkKind, RolloutMark, is_out, kept_out
+from fleet.history import GateEvidence, History, MarkKind, RolloutMark, blocks_on, kept_out
 from fleet.plan import NO_EVIDENCE, GateDue, PlanNote
 from fleet.resources import FULL
 from fleet.rollouts import AliasTarget, Phase
@@ -69,7 +69,7 @@ def _is_kept_out(fleet: FleetSpec, target: AliasTarget, history: History) -> boo
         Phase.ROLLED_BACK,
     )  # a version with all traffic was put there
     named = stopped or target.target in kept_out(history, target.alias)
-    return named and is_out(history, fleet.versions, target.alias, target.target, digest)
+    return named and bool(blocks_on(history, fleet.versions, target.alias, target.target, digest))
 
 
 def _paused_until(target: AliasTarget, marks: Mapping[MarkKind, RolloutMark]) -> str | None:

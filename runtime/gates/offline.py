@@ -64,7 +64,7 @@ async def judge_golden(
     """
     groups: dict[tuple[str, int, str], list[GateSpec]] = defaultdict(list)
     for gate in trial.offline:
-        path = golden_of(fleet, trial.alias, gate)
+        path = golden_of(fleet.adapters[trial.alias], gate)
         groups[path, gate.samples, gate.score or ""].append(gate)
     result = OfflineResult()
     for key, gates in groups.items():

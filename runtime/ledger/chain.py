@@ -52,13 +52,13 @@ def line(
 
 
 def _body(text: bytes, stated: str) -> bytes:
-    """Return a line as it stood before its hash was put at its end."""
+    """Return a line without the hash at its end."""
     end = f',"hash":"{stated}"}}'.encode()
     return text.removesuffix(end) + b"}" if text.endswith(end) else b""
 
 
 def entry(text: bytes, number: int, home: str) -> Entry:
-    """Read one line, without its newline, and check its own hash.
+    """Read a line, without its newline, and check its own hash.
 
     Args:
         text: The line.
@@ -91,7 +91,7 @@ def entry(text: bytes, number: int, home: str) -> Entry:
 
 
 def entries(content: bytes, home: str) -> Iterator[Entry]:
-    """Yield the entries of whole lines, checked as one unbroken chain.
+    """Yield the entries of whole lines, checked as an unbroken chain.
 
     Raises:
         FleetError: FC5102, names the first line that does not belong; FC5007, the first line of
@@ -99,11 +99,11 @@ def entries(content: bytes, home: str) -> Iterator[Entry]:
     """
     previous = ""
     for number, text in enumerate(content.split(b"\n")[:-1], start=1):
-        each = entry(text, number, home)
-        if each.seq != number or each.previous != previous:
+        made = entry(text, number, home)
+        if made.seq != number or made.previous != previous:
             raise broken(home, number, "does not follow the line before it")
-        previous = each.hash
-        yield each
+        previous = made.hash
+        yield made
 
 
 def broken(home: str, number: int, what: str) -> FleetError:

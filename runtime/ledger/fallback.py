@@ -1,4 +1,4 @@
-"""The ledger of which a copy is kept, and what is known of it while its home cannot be read.
+"""A ledger with a copy, and the known entries while its home cannot be read.
 
 read --> home --in time--> entries --> mirror: what is new of them
            |
@@ -72,7 +72,7 @@ class FallbackLedger:
         return seq
 
     def newest(self, after: int) -> list[Entry]:
-        """Return the entries with `seq` above `after` without reading what is before them."""
+        """Return the entries with `seq` above `after` without reading the entries before them."""
         return self._home.newest(after)
 
     def is_empty(self) -> bool:
@@ -88,7 +88,7 @@ class FallbackLedger:
         return not self._mirror.is_empty() and self._home.is_empty()
 
     def _require_home(self) -> None:
-        """Refuse to take an empty home for a new one, where it has had entries.
+        """Refuse an empty home that has had entries.
 
         A new history would take the place of quarantine, stages and evidence without a word.
         """
@@ -102,17 +102,17 @@ class FallbackLedger:
 
 @dataclass(frozen=True, slots=True)
 class LedgerSnapshot:
-    """The ledger, or what is known of it."""
+    """The entries of the ledger, or the known entries."""
 
     entries: Sequence[Entry]
     away: FleetError | None = None
-    """Why its home could not be read, so that these are of the mirror and the queue; None: they
+    """Why the home could not be read, so that the entries are of the copy and the queue; None: they
     are the ledger's.
     """
 
 
 def last_known(ledger: Callable[[], Ledger], mirror: LedgerReplica, queue: Path) -> LedgerSnapshot:
-    """Read the ledger, or where that cannot be what was last read of it and is queued for it.
+    """Read the ledger, or where that fails its copy and the queue.
 
     Raises:
         FleetError: the home cannot be read, and nothing of it is known here.
@@ -133,7 +133,7 @@ def last_known(ledger: Callable[[], Ledger], mirror: LedgerReplica, queue: Path)
 
 
 def _or_none(mirror: LedgerReplica) -> list[Entry]:
-    """Return what the mirror holds; nothing where it was damaged."""
+    """Return the entries of the copy; none where the copy was damaged."""
     try:
         return mirror.read()
     except (FleetError, OSError):

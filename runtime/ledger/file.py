@@ -33,7 +33,7 @@ class FileLedger:
     """Keeps the contract of `runtime.ledger.protocol.Ledger`.
 
     Safe between processes and threads: each change happens under an exclusive lock on a file
-    of its own. Whoever dies while appending leaves a torn last line, which the next append
+    of its own. A process that dies while appending leaves a torn last line, which the next append
     drops; it was never acknowledged.
     """
 
@@ -66,10 +66,10 @@ class FileLedger:
         """
         found: list[Entry] = []
         for text in backwards(self._path):
-            each = chain.entry(text, 0, str(self._path))
-            if each.seq <= after:
+            entry = chain.entry(text, 0, str(self._path))
+            if entry.seq <= after:
                 break
-            found.append(each)
+            found.append(entry)
         return found[::-1]
 
     def append(self, events: Sequence[LedgerEvent], token: int = 0) -> int:
@@ -120,7 +120,7 @@ class FileLedger:
 
     @contextmanager
     def lease(self, holder: str, ttl_s: int = 60) -> Iterator["FileLease"]:
-        """Take the lease for `ttl_s` seconds at a time, and give it back at the end.
+        """Take the lease for `ttl_s` seconds at a time, and return the lease at the end.
 
         Raises:
             LockHeldError: FC5104, it names the holder and when its lease ends.

@@ -18,7 +18,7 @@ LEASE_FILE = "lease.json"
 
 @dataclass(frozen=True, slots=True)
 class LeaseRecord:
-    """Who may change the fleet, and until when."""
+    """The holder of the right to change the fleet, and its end."""
 
     token: int = 0
     """The newest fencing token ever given out."""
@@ -71,7 +71,7 @@ def write(folder: Path, record: LeaseRecord) -> None:
 
 
 def this_machine() -> str:
-    """Return what tells this machine's process numbers from those of others."""
+    """Return an id of this machine's boot and process namespace."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot}:{os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115 (not a path)

@@ -57,7 +57,7 @@ class LedgerOutbox:
     def read(
         self, otherwise: Found, ask: Callable[[Ledger], Found], limit_s: float = READ_S
     ) -> Found:
-        """Return what the ledger says, or `otherwise` where it does not answer in time.
+        """Return the answer of the ledger, or `otherwise` where the ledger does not answer in time.
 
         A long ledger takes time to be read, so that is no sign of a home that hangs.
         """
@@ -114,7 +114,7 @@ class LedgerOutbox:
 
 
 def deliver(queue: Path, ledger: Ledger) -> int:
-    """Write what is queued into the ledger, oldest first; return how many entries that were.
+    """Write the queued entries into the ledger, oldest first; return their number.
 
     Safe to repeat after a crash at any point, and beside another command that does the same.
 
@@ -146,7 +146,7 @@ def _events(path: Path) -> list[LedgerEvent]:
 
 
 def queued(queue: Path, after: Sequence[Entry]) -> Iterator[Entry]:
-    """Yield what is queued as entries that would follow `after`, without a hash of their own.
+    """Yield the queued entries as they would follow `after`, without a hash of their own.
 
     What stands there already, for a home that hung wrote it after all, is passed over.
     """

@@ -30,7 +30,7 @@ class Ledger(Protocol):
         ...
 
     def newest(self, after: int) -> list[Entry]:
-        """Return the entries with `seq` above `after` without reading what is before them.
+        """Return the entries with `seq` above `after` without reading the entries before them.
 
         Each is as it was written, and that they belong to one chain is for the caller to see.
         """

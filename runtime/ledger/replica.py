@@ -1,9 +1,9 @@
-"""A copy of the ledger as it was last read or written here, for while its home cannot be read.
+"""A copy of the ledger as last read or written here, for while its home cannot be read.
 
 Nothing is planned from it: it is older than the ledger. It tells a gate since when a stage
 lasts and what has failed already, which is enough to take traffic away, and to no more.
 
-Whoever lost the ledger has it in the copy: while the home is empty nothing is written to it, and
+A lost ledger is in the copy: while the home is empty nothing is written to it, and
 a copy in whose place another history comes is moved aside.
 """
 
@@ -78,7 +78,7 @@ class LedgerReplica:
             return chain.entry(content[start:end], number, str(self.path))  # names the line
 
     def follow(self, newest: Callable[[int], Sequence[Entry]]) -> None:
-        """Add what was just written to the ledger, unless another process does so now.
+        """Add the newest entries of the ledger, unless another process does so now.
 
         A copy that is damaged, or of which these are not the next, waits for `save`.
 
@@ -97,11 +97,11 @@ class LedgerReplica:
             if new and (new[0].seq, new[0].previous) == (tail.seq + 1, tail.hash):
                 if tail.seq:
                     os.truncate(self.path, tail.whole)  # a torn last line goes
-                # Not flushed: the ledger is, and whoever loses both has lost a disk.
+                # Not flushed: the ledger is, and only a lost disk loses both.
                 add_lines(self.path, _lines(new), durable=False)
 
     def save(self, entries: Sequence[Entry], before: "Tail") -> None:
-        """Take over what was read, unless another process does so now.
+        """Take over the entries that were read, unless another process does so now.
 
         What lacks entries of the copy, or has others, is a ledger that was begun anew or put
         back from a backup: it takes the copy's place, which is moved aside.
@@ -130,7 +130,7 @@ class LedgerReplica:
                 replace_file(self.path, _lines(entries))
 
     def set_aside(self, instead: str) -> None:
-        """Give the copy another name, so that nothing of it is lost, and tell it.
+        """Rename the copy, so that no entry is lost, and report the name.
 
         Args:
             instead: What the ledger has now.
@@ -150,7 +150,7 @@ class LedgerReplica:
     def lacking(self, entries: Sequence[Entry]) -> dict[Path, int]:
         """Return the copies moved aside of which the ledger lacks entries, with how many they hold.
 
-        Whoever knows why, and wants no more of one, deletes it.
+        A person who knows the cause may delete a copy.
         """
         aside = sorted(self._folder.glob(self.path.with_suffix(".*.jsonl").name))
         tails = {path: _tail(path) for path in aside}
@@ -159,7 +159,7 @@ class LedgerReplica:
         }
 
     def tail(self) -> "Tail":
-        """Return what the copy ends with."""
+        """Return the end of the copy."""
         return _tail(self.path)
 
 
@@ -168,16 +168,16 @@ class Tail:
     """The last whole line of a copy; zeros where there is none or it is damaged."""
 
     whole: int = 0
-    """Where it ends, in bytes."""
+    """End of the line, in bytes."""
     seq: int = 0
     hash: str = ""
 
     def is_in(self, entries: Sequence[Entry]) -> bool:
-        """Say whether what was read begins with the copy."""
+        """Say whether the entries begin with the copy."""
         return 0 < self.seq <= len(entries) and entries[self.seq - 1].hash == self.hash
 
     def is_last_of(self, entries: Sequence[Entry]) -> bool:
-        """Say whether what was read is the copy."""
+        """Say whether the entries are those of the copy."""
         return self.seq == len(entries) and self.is_in(entries)
 
 
@@ -191,7 +191,7 @@ def _tail(path: Path) -> Tail:
 
 
 def _lines_with(content: bytes, sought: bytes) -> Iterator[tuple[int, int]]:
-    """Yield where each line with these bytes begins and ends; splitting takes ten times as long."""
+    """Yield begin and end of the lines with these bytes; splitting takes ten times as long."""
     place = content.find(sought)
     while place >= 0:
         end = content.find(b"\n", place)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from fleet.errors import FleetError, did_you_mean
-from fleet.history import Entry, GateJudged, History, RolledBack, RolloutMarked, data_of, settled
+from fleet.history import Entry, History, RolloutMarked, data_of, settled, tried_versions
 from fleet.names import version_of
 from fleet.resources import FULL
 from fleet.rollouts import AliasTarget, decide_rollouts
@@ -176,13 +176,8 @@ def _require_loaded(workspace: Workspace, alias: str, found: Mapping[str, Any]) 
 
 def last_tried(entries: Sequence[Entry], alias: str, version: str | None) -> str:
     """Return the full name of the version tried last, or of the given version."""
-    named = [
-        event.adapter
-        for event in (entry.event for entry in entries)
-        if isinstance(event, GateJudged | RolledBack | RolloutMarked)
-        if event.alias == alias and event.adapter
-    ]
-    fitting = [name for name in named if version in (None, version_of(name))]
+    tried = tried_versions(entries, alias)
+    fitting = [name for name in tried if version in (None, version_of(name))]
     if not fitting:
         which = f"{version} of `{alias}`" if version else f"`{alias}`"
         raise FleetError.of(

@@ -56,8 +56,7 @@ def _scores(path: str, golden: GoldenSet, project: Project) -> Iterator[Diagnost
         (name, score, adapter.format if score == BY_FORM else None)
         for adapter in fleet.adapters.values()
         for name in fleet.rollouts[adapter.rollout].gates
-        if (score := fleet.gates[name].score)
-        and golden_of(fleet, adapter.alias, fleet.gates[name]) == path
+        if (score := fleet.gates[name].score) and golden_of(adapter, fleet.gates[name]) == path
     }
     for name, score, form in sorted(asked, key=repr):
         try:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from fleet.gates.verdict import Verdict
 from fleet.history.blocks import ABORTED, FAILED, ROLLED_BACK, UNPROVEN, fallback_check
 from fleet.history.blocks import rejected_by_gates as by_gates
-from fleet.history.values import RollbackHold
+from fleet.history.values import Block, BlockKind
 from fleet.rollout_policy import OverrideSpec
 from tests.fleet.planning.builders import NOON, digest_of, history
 from tests.fleet.rollouts.gate_trials import ALIAS, NEW, OLD, evidence, mark
@@ -18,7 +18,7 @@ def test_held_aborted_failed_and_given_up_versions_are_nothing_to_fall_back_on()
     failed = evidence("errors", Verdict.FAIL)
     proven = replace(history(), answered_all=frozenset({OLD, NEW, COPY}))
     assert fallback_check(proven, ALIAS, {}, names).unfit == {HALFWAY: UNPROVEN}
-    held = replace(proven, holds={ALIAS: {NEW: RollbackHold(NEW, NOON, "ana", "")}})
+    held = replace(proven, holds={ALIAS: {NEW: Block(BlockKind.HELD, NEW, NOON, "ana", "")}})
     found = fallback_check(held, ALIAS, {}, names)
     assert (found.held, found.unfit) == (frozenset({NEW}), {NEW: ROLLED_BACK, HALFWAY: UNPROVEN})
     aborted = replace(proven, marks={ALIAS: (mark("abort"), mark("hold", who=OLD))})
@@ -39,5 +39,5 @@ def test_held_aborted_failed_and_given_up_versions_are_nothing_to_fall_back_on()
 def test_a_ledger_that_began_after_all_versions_says_nothing_against_them() -> None:
     other = replace(history(), answered_all=frozenset({"globex-dates-tiny-v1.0.0"}))
     assert fallback_check(other, ALIAS, {}, (NEW, OLD)).unfit == {}
-    held = replace(other, holds={ALIAS: {NEW: RollbackHold(NEW, NOON, "ana", "")}})
+    held = replace(other, holds={ALIAS: {NEW: Block(BlockKind.HELD, NEW, NOON, "ana", "")}})
     assert fallback_check(held, ALIAS, {}, (NEW, OLD)).unfit == {NEW: ROLLED_BACK}

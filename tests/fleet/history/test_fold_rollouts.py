@@ -77,6 +77,14 @@ def gates(past: History) -> Mapping[str, Verdict]:
     return {each.gate: each.finding.verdict for each in past.evidence.get(ALIAS, ())}
 
 
+def fell(past: History) -> dict[str, dict[str, str]]:
+    """Return the digests of the blocks of the kind `rolled back`."""
+    return {
+        alias: {name: block.digest for name, block in blocks.items()}
+        for alias, blocks in past.fell.items()
+    }
+
+
 def test_the_latest_evidence_of_each_gate_is_kept() -> None:
     past = begun().judged("errors", FAIL).judged("accuracy").judged("errors").past
     assert gates(past) == {"accuracy": PASS, "errors": PASS}
@@ -170,7 +178,7 @@ def test_a_release_asks_failed_gates_again_and_keeps_what_passed() -> None:
 
 def test_a_fallen_version_begins_anew_when_released() -> None:
     tape = begun().routed(v1_1_0=0, v1_0_0=100)
-    assert tape.past.fell == {ALIAS: {NEW: ""}}
+    assert fell(tape.past) == {ALIAS: {NEW: ""}}
     tape.add("released", alias=ALIAS, adapter=None, route=None)
     assert tape.past.fell == {}
     assert tape.past.released == {ALIAS: {NEW}}
@@ -180,11 +188,11 @@ def test_a_fallen_version_begins_anew_when_released() -> None:
 def test_that_a_version_fell_is_remembered_whatever_is_rolled_out_in_between() -> None:
     other = "acme-support-tiny-v1.2.0"
     tape = begun().routed(v1_1_0=0, v1_0_0=100).routed(v1_2_0=10, v1_1_0=0, v1_0_0=90)
-    assert tape.past.fell == {ALIAS: {NEW: ""}}
+    assert fell(tape.past) == {ALIAS: {NEW: ""}}
     tape.routed(v1_2_0=0, v1_0_0=100)
-    assert tape.past.fell == {ALIAS: {NEW: "", other: ""}}
+    assert fell(tape.past) == {ALIAS: {NEW: "", other: ""}}
     assert settled(tape.past, state()) == tape.past
-    assert tape.routed(v1_1_0=10, v1_0_0=90).past.fell == {ALIAS: {other: ""}}
+    assert fell(tape.routed(v1_1_0=10, v1_0_0=90).past) == {ALIAS: {other: ""}}
     tape.add("released", alias=ALIAS, adapter=other, route=None)
     assert tape.past.fell == {}
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fleet.history.values import History, RollbackHold
+from fleet.history.values import Block, BlockKind, History
 from fleet.maintenance.retention import retained
 from fleet.resources import LoadedAdapter, State
 from tests.fleet.planning.builders import (
@@ -99,7 +99,7 @@ def test_a_replaced_version_stays_for_as_long_as_its_rollout_retains_it(
 
 
 def test_a_version_that_was_rolled_back_does_not_count_as_one_to_go_back_to() -> None:
-    past = history(holds=[RollbackHold(VERSIONS[4], NOON, "eve", "bad")])
+    past = history(holds=[Block(BlockKind.HELD, VERSIONS[4], NOON, "eve", "bad")])
     assert unneeded(past=past, copies=()) == {"0"}
 
 
@@ -131,7 +131,7 @@ def test_what_answers_while_another_is_rolled_out_has_three_before_it() -> None:
 
 
 def test_the_bytes_of_what_was_taken_out_are_no_better_under_another_name() -> None:
-    bad = RollbackHold(VERSIONS[4], NOON, "eve", "bad", digest=digest_of(VERSIONS[2]))
+    bad = Block(BlockKind.HELD, VERSIONS[4], NOON, "eve", "bad", digest=digest_of(VERSIONS[2]))
     past = history(holds=[bad])  # the bytes of 1.4.0 are others since, and 1.2.0 has the old ones
     assert unneeded(past=past, copies=()) == {"0"}
     why = {each.name: each.why for each in retained(FLEET, state(), past, NOON, copies=(),

@@ -12,7 +12,7 @@ from fleet.hardware import (
     DeviceState,
     HostSpec,
 )
-from fleet.history.values import History, RollbackHold, RolloutStage
+from fleet.history.values import Block, History, RolloutStage
 from fleet.names import AdapterName, Address
 from fleet.resources import LoadedAdapter, Resource, Route, Share, State
 from fleet.rollout_policy import GateSpec, RolloutPolicy
@@ -147,10 +147,10 @@ def history(
     *,
     owned: Iterable[str] = (),
     stages: Iterable[tuple[str, int, datetime]] = (),
-    holds: Iterable[RollbackHold] = (),
+    holds: Iterable[Block] = (),
     cutovers: Mapping[str, datetime] | None = None,
 ) -> History:
-    held: dict[str, dict[str, RollbackHold]] = {}
+    held: dict[str, dict[str, Block]] = {}
     for hold in holds:
         held.setdefault(AdapterName.parse(hold.adapter).alias, {})[hold.adapter] = hold
     return History(

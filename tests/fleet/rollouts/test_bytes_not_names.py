@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from fleet.history.blocks import FAILED, fallback_check, same_bytes
-from fleet.history.values import History, RollbackHold, RolloutMark
+from fleet.history.values import Block, BlockKind, History, RolloutMark
 from fleet.rollouts.targets import Phase
 from fleet.rollouts.trials import due_gates
 from plans.reports.rollouts import document
@@ -86,12 +86,12 @@ def test_a_person_may_let_given_up_bytes_begin_under_their_new_name() -> None:
     assert world.shares[TWIN] == 10
 
 
-HELD = RollbackHold(NEW, NOON, "ana", "wrong dates", "", BEFORE)
+HELD = Block(BlockKind.HELD, NEW, NOON, "ana", "wrong dates", "", BEFORE)
 NAME_ONLY = {
     "rolled back": past(None, holds={ALIAS: {NEW: HELD}}),
     "aborted": past(None, marks=[replace(mark("abort"), digest=BEFORE)]),
     "failed": past(None, rejected={ALIAS: {BEFORE: evidence("errors", FAIL, adapter=NEW)}}),
-    "given up": past(None, fell={ALIAS: {NEW: BEFORE}}),
+    "given up": past(None, fell={ALIAS: {NEW: replace(HELD, kind=BlockKind.ROLLED_BACK)}}),
 }
 
 
@@ -137,14 +137,14 @@ def test_nobody_falls_back_on_bytes_that_were_taken_out_under_another_name() -> 
     )
     assert dict(wanted(live, before, what=declared(NEXT)).shares)[NEW] == 100
     other = "acme-support-tiny-v2.0.0"
-    out = RollbackHold(other, NOON, "ana", "bad", digest=digest_of(NEW))
+    out = Block(BlockKind.HELD, other, NOON, "ana", "bad", digest=digest_of(NEW))
     held = replace(before, holds={ALIAS: {other: out}})
     assert dict(wanted(live, held, what=declared(NEXT)).shares) == {NEXT: 0, NEW: 0, OLD: 100}
 
 
 def test_a_rollback_passes_over_them_and_says_whose_they_are() -> None:
     digests = {name: digest_of(name) for name in (NEXT, NEW, OLD)}
-    out = RollbackHold(NEXT, NOON, "ana", "bad", digest=digest_of(NEW))
+    out = Block(BlockKind.HELD, NEXT, NOON, "ana", "bad", digest=digest_of(NEW))
     before: History = replace(
         history(holds=[out]), answered_all=frozenset({OLD, NEW}),
         rejected={ALIAS: {digest_of(OLD): evidence("errors", FAIL)}},

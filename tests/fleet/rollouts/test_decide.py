@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from fleet.history.values import History, RollbackHold
+from fleet.history.values import Block, BlockKind, History
 from fleet.names import route_address
 from fleet.resources import Route
 from fleet.rollout_policy import GateSpec, RolloutPolicy
@@ -15,7 +15,7 @@ from fleet.spec import FleetSpec
 from tests.fleet.planning.builders import DAY, NOON, STANDARD, adapter, fleet, history, route, state
 
 OLD, NEW, NEXT = (f"acme-support-tiny-v{each}" for each in ("2.1.0", "2.2.0", "2.3.0"))
-HOLD = RollbackHold(NEW, NOON, "ana", "wrong dates")
+HOLD = Block(BlockKind.HELD, NEW, NOON, "ana", "wrong dates")
 
 
 def paced(
@@ -46,7 +46,7 @@ def test_a_new_version_starts_at_the_first_weight() -> None:
 
 
 @pytest.mark.parametrize("holds", [(), (HOLD,)])
-def test_a_lost_route_goes_on_from_where_it_was(holds: tuple[RollbackHold, ...]) -> None:
+def test_a_lost_route_goes_on_from_where_it_was(holds: tuple[Block, ...]) -> None:
     known = replace(
         history(stages=[(NEW, 10, NOON)], holds=holds),
         established={route_address("acme-support"): shared(10, 90)},

@@ -5,7 +5,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from fleet.history.values import GateEvidence, RollbackHold, RolloutMark, RolloutStage
+from fleet.history.values import Block, BlockKind, GateEvidence, RolloutMark, RolloutStage
 from fleet.rollouts.targets import Phase
 from tests.fleet.planning.builders import DAY, NOON, digest_of, route
 from tests.fleet.rollouts.gate_trials import (
@@ -208,7 +208,7 @@ def test_an_override_accepts_one_digest_until_a_day(given: object, phase: Phase)
 def test_an_override_lifts_a_gates_hold_and_never_a_persons() -> None:
     what = declared(overrides=(override(),))
     for gate, phase in (("errors", Phase.STARTED), ("", Phase.HELD)):
-        hold = RollbackHold(NEW, NOON, "ana", "went wrong", gate)
+        hold = Block(BlockKind.HELD, NEW, NOON, "ana", "went wrong", gate)
         before = past(0, evidence("errors", FAIL), holds={ALIAS: {NEW: hold}})
         accepted = replace(what, rollouts={"standard": replace(GATED, gates=("errors",))})
         assert wanted(shared(0, 100), before, what=accepted).phase is phase
@@ -219,7 +219,9 @@ def test_an_undecided_rollout_may_be_declared_to_end_by_itself() -> None:
     late = NOON + 2 * DAY
     made = wanted(shared(10, 90), past(10, *UNDECIDED), late, what)
     assert (made.phase, made.shares) == (Phase.ROLLED_BACK, NONE)
-    fell = past(0, *UNDECIDED, entered=late, fell={ALIAS: {NEW: ""}})
+    fell = past(
+        0, *UNDECIDED, entered=late, fell={ALIAS: {NEW: Block(BlockKind.ROLLED_BACK, NEW, NOON)}}
+    )
     again = wanted(shared(0, 100), fell, late + DAY, what)
     assert (again.phase, again.shares) == (Phase.HELD, NONE)
     assert "could not tell in the time they had" in again.held

@@ -26,7 +26,7 @@ from fleet.gates.counts import Tally, Window
 from fleet.gates.live import judge_live
 from fleet.gates.soak import judge_soaking, soaking
 from fleet.gates.verdict import Verdict
-from fleet.history.values import RollbackHold
+from fleet.history.values import Block, BlockKind
 from fleet.maintenance.retention import retained
 from fleet.rollout_policy import UNITS, GateSpec
 from fleet.rollouts.targets import Phase
@@ -123,7 +123,7 @@ def test_three_earlier_versions_are_never_deleted(
     what = replace(fleet(adapter(names[declared_minor]), known=names), keep_versions=asked)
     answers = () if serving is None else (route(ALIAS, (names[serving], 100, "s")),)
     past = history(
-        holds=[RollbackHold(names[each], NOON, "ana", "") for each in sorted(rolled_back)],
+        holds=[Block(BlockKind.HELD, names[each], NOON, "ana", "") for each in sorted(rolled_back)],
         cutovers={names[each]: NOON - hours * HOUR for each, hours in replaced.items()},
     )
     past = replace(past, answered_all=frozenset(names[each] for each in answered))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from fleet.history.blocks import kept_out, same_bytes
-from fleet.history.values import History, RollbackHold
+from fleet.history.values import Block, BlockKind, History
 from fleet.rollouts.targets import Phase
 from fleet.rollouts.trials import due_gates
 from fleet.spec import FleetSpec
@@ -37,7 +37,7 @@ def renamed(*, pruned: bool = False, **fields: object) -> FleetSpec:
 
 
 def held(gate: str = "", digest: str = "", of: str = NEW) -> History:
-    made = RollbackHold(of, NOON, "ana", "wrong dates", gate, digest)
+    made = Block(BlockKind.HELD, of, NOON, "ana", "wrong dates", gate, digest)
     return past(None, holds={ALIAS: {of: made}})
 
 

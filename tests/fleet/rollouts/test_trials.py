@@ -9,7 +9,7 @@ import pytest
 
 from fleet.gates.offline import judge_paired
 from fleet.gates.verdict import Finding, Verdict
-from fleet.history.values import GateEvidence, History, RollbackHold, RolloutMark
+from fleet.history.values import Block, BlockKind, GateEvidence, History, RolloutMark
 from fleet.resources import Server, State
 from fleet.rollout_policy import GateSpec, GoldenFacts, OverrideSpec, RolloutPolicy
 from fleet.rollouts.trials import GateTrial, due_gates, engine_of
@@ -202,7 +202,7 @@ def test_bytes_that_failed_are_asked_nothing_until_somebody_accepts_them() -> No
 
 
 def test_what_a_person_took_out_is_not_tried() -> None:
-    held = history(holds=[RollbackHold(NEW, NOON, "eve", "bad")])
+    held = history(holds=[Block(BlockKind.HELD, NEW, NOON, "eve", "bad")])
     assert one(live(), held) is None
     mark = RolloutMark("abort", NEW, None, "", "eve", NOON)
     assert one(live(), replace(history(), marks={"acme-support": (mark,)})) is None

@@ -21,7 +21,7 @@ from fleet.rollouts.decide import decide_rollouts
 from fleet.spec import FleetSpec
 from plans.drawing import DRAWINGS
 from plans.drawing.content import (
-    Block,
+    AdapterBlock,
     DeviceBox,
     DeviceGroup,
     Drawing,
@@ -210,7 +210,8 @@ def test_idle_devices_and_silent_servers_are_named(tmp_path: Path) -> None:
 
 def by_hand(**changed: Any) -> Drawing:
     panel = ServerPanel(
-        "m-h-g0", "m", 4, 16, (Block("a-b-m-v1.0.0", "a-b", "a", "1.0.0", 8, cached=False),), (),
+        "m-h-g0", "m", 4, 16,
+        (AdapterBlock("a-b-m-v1.0.0", "a-b", "a", "1.0.0", 8, cached=False),), (),
         (0.2,) * 23 + (0.9,), 23, 0.7, 1000, 100, "uncalibrated",
     )  # fmt: skip
     panel = replace(panel, **changed)
