@@ -93,6 +93,10 @@ SUMMARIES: Mapping[str, str] = MappingProxyType(
         "FC1260": "A gateway is an Envoy",
         "FC1261": "An Envoy has its admin side on this machine",
         "FC1262": "Kind of device is not known",
+        "FC1301": "No golden items",
+        "FC1302": "Golden line is not JSON",
+        "FC1303": "Golden item is wrong",
+        "FC1304": "Golden item given twice",
     }
 )
 """Summary by code; a code never changes its meaning."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from fleet.codes import diagnostic
 from fleet.errors import ConfigError, Diagnostic, Position, did_you_mean
 from fleet.evals.golden_item import (
     ACCURACY,
@@ -114,21 +115,12 @@ def scored_by(golden: GoldenSet, score: str, form: ResponseFormat | None = None)
     return replace(_with_checks(golden, lambda checks: {**checks, ACCURACY: check}), digest=digest)
 
 
-_SUMMARIES = {
-    "FC1301": "No golden items",
-    "FC1302": "Golden line is not JSON",
-    "FC1303": "Golden item is wrong",
-    "FC1304": "Golden item given twice",
-}
-
-
 def _refusal(
     code: str, detail: str, place: Position, source: str = "", hint: str = "", first: int = 0
 ) -> ConfigError:
     """Return the error of a line; `first` is an earlier line that holds the same item."""
     also = (("first given at", Position(place.file, first, 1)),) if first else ()
-    diagnostic = Diagnostic(code, _SUMMARIES[code], detail, place, source, hint=hint, also=also)
-    return ConfigError(diagnostic)
+    return ConfigError(diagnostic(code, detail, place, source=source, hint=hint, also=also))
 
 
 @dataclass(slots=True)
