@@ -61,8 +61,8 @@ async def evaluate(
             "A gate asks them, when a new version is tried. To evaluate one version, use another "
             "set."
         )
-        summary = "The golden set compares two versions"
-        raise EvalError(problem("FC4512", summary, detail, hint=hint))
+        fault = problem("FC4512", "The golden set compares two versions", detail, hint=hint)
+        raise EvalError(fault)
     if spec.engine not in ENGINES:
         known = sorted(ENGINES)
         detail = f"`{spec.engine}` is none of {', '.join(known)}."
@@ -89,8 +89,8 @@ async def evaluate(
             f"and by {after.fingerprint or 'another'} at the end; the scores prove nothing."
         )
         hint = "Run it again when the server is settled."
-        summary = "The engine changed during the evaluation"
-        raise EvalError(problem("FC4502", summary, detail, hint=hint))
+        fault = problem("FC4502", "The engine changed during the evaluation", detail, hint=hint)
+        raise EvalError(fault)
     samples = tuple(
         replace(sample, error=spelled_as_utf8(sample.error))
         if sample.error

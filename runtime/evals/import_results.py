@@ -92,5 +92,6 @@ def _not_results(path: Path, source: str, why: str) -> EvalError:
         "Of lm-eval it takes the file samples_*.jsonl of `--log_samples`, of inspect-ai a log, "
         "`.eval` or `.json`. Nothing was taken over."
     )
-    summary = "Not the results of a finished evaluation"
-    return EvalError(problem("FC4540", summary, f"`{path}` as of {source}: {why}.", hint=hint))
+    detail = f"`{path}` as of {source}: {why}."
+    fault = problem("FC4540", "Not the results of a finished evaluation", detail, hint=hint)
+    return EvalError(fault)

@@ -49,8 +49,8 @@ async def probe(target: EvalTarget) -> EngineProbe:
     except EngineError as error:
         detail = f"`{target.model}` cannot be evaluated: {error.diagnostics[0].detail}"
         hint = "An evaluation asks a version that is loaded and ready."
-        summary, command = "No server answers under this name", "fleetctl status"
-        raise EvalError(problem("FC4501", summary, detail, hint=hint, command=command)) from None
+        fault = problem("FC4501", "No server answers under this name", detail, hint=hint)
+        raise EvalError(replace(fault, command="fleetctl status")) from None
     if not isinstance(reply, dict):
         reply = {}
     return EngineProbe(str(reply.get("model", "")), str(reply.get("system_fingerprint") or ""))

@@ -98,8 +98,8 @@ class Backpressure:
         )
         hint = "Run it again in a quieter hour, or raise `evals.pause_above`; clients then wait "
         hint += "longer."
-        summary = "The server is too busy to be evaluated"
-        return EvalError(problem("FC4509", summary, detail, hint=hint))
+        fault = problem("FC4509", "The server is too busy to be evaluated", detail, hint=hint)
+        return EvalError(fault)
 
 
 async def run_native(job: EngineJob) -> EngineAnswers:

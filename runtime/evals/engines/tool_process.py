@@ -5,7 +5,7 @@ import os
 import signal
 from asyncio.subprocess import PIPE
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fleet.errors import EvalError, problem
@@ -49,10 +49,10 @@ def interpreter(engine: str, root: Path) -> Path:
     for place in places:
         if place.is_file():
             return place.absolute()
-    summary = "The eval engine is not installed"
     detail = f"`{engine}` lives in an environment of its own, and `{places[0]}` is not there."
     hint = f"Make it, or name another interpreter with {variable}."
-    raise EvalError(problem("FC4520", summary, detail, hint=hint, command="make engines"))
+    fault = problem("FC4520", "The eval engine is not installed", detail, hint=hint)
+    raise EvalError(replace(fault, command="make engines"))
 
 
 async def run_tool(
