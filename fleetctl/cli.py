@@ -7,10 +7,11 @@ from typing import Any
 
 import click
 
-from fleet.errors import FleetError, problem
+from fleet.errors import FleetError
 from fleetctl import __version__
 from fleetctl.lazy_group import LazyGroup
-from plans.diagnostics import render_text
+from fleetctl.options import FOLDER
+from fleetctl.output import print_diagnostics
 
 USAGE_ERROR = 64
 """Exit code for wrong usage; click's own 2 means `changes are due` here."""
@@ -18,14 +19,14 @@ USAGE_ERROR = 64
 INTERRUPTED = 130
 
 GARBAGE_THRESHOLDS = (100_000, 50, 100)
-"""When to look for garbage in cycles, for `gc.set_threshold`. What a command reads and decides
-stays until its end, so looking finds next to nothing; at Python's usual thresholds it took a fifth
-of the time of planning 10,000 adapters."""
+"""Thresholds of the search for cyclic garbage, for `gc.set_threshold`. Values of a command stay
+until its end, so the search finds next to nothing; at Python's usual thresholds the search took a
+fifth of the time of planning 10,000 adapters."""
 
 
 @click.group(
     cls=LazyGroup,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
     epilog="""\b
 Start with:
   fleetctl scaffold fleet DIR
@@ -37,9 +38,9 @@ Start with:
     "-C",
     "--directory",
     "root",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     default=Path(),
-    help="Project folder, which holds fleet.yaml (default: this folder).",
+    help="Project folder, which holds fleet.yaml.",
 )
 @click.option("--env", "environment", help="Overlay to apply: env/NAME.yaml.")
 @click.option(
@@ -47,7 +48,7 @@ Start with:
 )
 @click.option(
     "--state-dir",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     help="Folder of ledger, routes and server records (default: .fleetctl in the project).",
 )
 @click.pass_context
@@ -81,12 +82,12 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _of_a_file(error: OSError) -> FleetError:
-    """Say what the system refused: a folder that is read-only, full, or not one at all."""
-    where = f"`{error.filename}`: " if error.filename else ""
-    detail = f"{where}{error.strerror or error}."
+def _file_error(error: OSError) -> FleetError:
+    """Return the problem of a call that the system refused: a read-only folder, a full disk."""
+    path = f"`{error.filename}`: " if error.filename else ""
+    detail = f"{path}{error.strerror or error}."
     hint = "Check permissions and free space, then run the command again."
-    return FleetError(problem("FC1015", "A file cannot be read or written", detail, hint=hint))
+    return FleetError.of("FC1015", "A file cannot be read or written", detail, hint=hint)
 
 
 def main(arguments: list[str] | None = None) -> Any:
@@ -107,7 +108,7 @@ def main(arguments: list[str] | None = None) -> Any:
         sys.stderr.close()
         sys.exit(0)
     except (FleetError, OSError) as failed:
-        shown = failed if isinstance(failed, FleetError) else _of_a_file(failed)
-        click.echo(render_text(shown.diagnostics, colour=sys.stderr.isatty()), err=True, nl=False)
+        shown = failed if isinstance(failed, FleetError) else _file_error(failed)
+        print_diagnostics(shown.diagnostics)
         sys.exit(shown.exit_code)
     sys.exit(code if isinstance(code, int) else 0)

@@ -1,8 +1,7 @@
-"""What `fleetctl compile` compiles: servers of the plan, or the routes for another gateway."""
+"""Compiles servers of the plan into start commands, and routes for other gateways."""
 
 import asyncio
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.config import COMPILED_FILE, COMPILED_LINE
@@ -11,13 +10,12 @@ from fleet.errors import (
     EngineUnreachableError,
     FleetError,
     did_you_mean,
-    problem,
 )
 from fleet.plan import GatewayTarget
 from fleet.planning import lost
 from fleet.spec import GatewaySpec
 from fleet.vllm import launch_of
-from fleetctl.envoys import envoys_of, routing_of
+from fleetctl.envoys import envoys_of, named_gateway, routing_of
 from plans.compile import litellm
 from plans.compile.envoy import RoutePlace, Routing, whole
 from plans.compile.envoy.bootstrap import ADMIN_SOCKET, BOOTSTRAP_FILE
@@ -34,16 +32,11 @@ from runtime.project.load import is_compiled
 from runtime.workspace import Workspace
 
 _ELSEWHERE = "/etc/envoy"
-"""Folder that a printed configuration names, for want of a real one."""
+"""Folder named in a configuration that is printed, not written."""
 
 
-@dataclass(frozen=True, slots=True)
-class Compiled:
-    """What came of it."""
-
-    text: str
-    """For standard output; empty where files were written."""
-    notes: tuple[str, ...]
+Compiled = tuple[str, tuple[str, ...]]
+"""Text for standard output, empty if files were written; notes for standard error."""
 
 
 def servers(workspace: Workspace, form: str, hosts: tuple[str, ...]) -> str:
@@ -58,8 +51,8 @@ def servers(workspace: Workspace, form: str, hosts: tuple[str, ...]) -> str:
             known = sorted(fleet.hosts)
             near = did_you_mean(name, known) or f"There are: {', '.join(known)}."
             detail = f"No host is called `{name}`."
-            raise FleetError(problem("FC5011", "No such resource", detail, hint=near))
-    made = []
+            raise FleetError.of("FC5011", "No such resource", detail, hint=near)
+    launches = []
     for server in desired_servers(workspace):
         host = fleet.hosts.get(server.host)
         if host is None or (hosts and host.name not in hosts):
@@ -72,8 +65,8 @@ def servers(workspace: Workspace, form: str, hosts: tuple[str, ...]) -> str:
             model=str(model) if model.is_dir() else "",
         )
         if launch is not None:
-            made.append(launch)
-    return LAUNCH_FORMATS[form](made)
+            launches.append(launch)
+    return LAUNCH_FORMATS[form](launches)
 
 
 def _interpreter(root: Path, declared: str) -> str:
@@ -92,15 +85,17 @@ def for_envoy(
         FleetError: there is no table yet, no such gateway, a key cannot be read, or the Envoy
             that runs on the folder refuses the files.
     """
-    chosen = _gateway(workspace, name)
+    gateway = _gateway(workspace, name)
     table = asyncio.run(_table(workspace))
     routing = routing_of(table)
     if out is None:
-        place = RoutePlace(chosen.name, chosen.listen, _ELSEWHERE, f"{_ELSEWHERE}/{ADMIN_SOCKET}")
-        without = "API keys are left out, so that it lets nobody in: write them with --out FOLDER."
-        return Compiled(whole(routing, place), (without, *_lost(GatewayTarget.ENVOY, routing)))
-    said = asyncio.run(_written(workspace, table, chosen, out.absolute(), seen_at))
-    return Compiled("", (said, *_lost(GatewayTarget.ENVOY, routing)))
+        place = RoutePlace(gateway.name, gateway.listen, _ELSEWHERE, f"{_ELSEWHERE}/{ADMIN_SOCKET}")
+        text = whole(routing, place)
+        note = "API keys are left out, so the Envoy admits no client: write them with --out FOLDER."
+    else:
+        text = ""
+        note = asyncio.run(_write(workspace, table, gateway, out.absolute(), seen_at))
+    return text, (note, *_lost(GatewayTarget.ENVOY, routing))
 
 
 def for_litellm(workspace: Workspace, out: Path | None) -> Compiled:
@@ -113,21 +108,16 @@ def for_litellm(workspace: Workspace, out: Path | None) -> Compiled:
     text = litellm.config(routing.routes, routing.servers)
     notes = _lost(GatewayTarget.LITELLM, routing)
     if out is None:
-        return Compiled(text, notes)
+        return text, notes
     out.mkdir(parents=True, exist_ok=True)
     path = out / COMPILED_FILE
     if path.exists() and not is_compiled(path):
-        raise FleetError(
-            problem(
-                "FC5021",
-                "File cannot be written",
-                f"`{path}` exists, and `fleetctl compile` did not write it.",
-                hint="Name another folder with --out, or move the file away.",
-            )
-        )
+        detail = f"`{path}` exists, and `fleetctl compile` did not write it."
+        hint = "Name another folder with --out, or move the file away."
+        raise FleetError.of("FC5021", "File cannot be written", detail, hint=hint)
     replace_file(path, (COMPILED_LINE + text).encode())
     start = f"revision {routing.revision} is written; start it: litellm --config {path}"
-    return Compiled("", (start, *notes))
+    return "", (start, *notes)
 
 
 def _lost(target: GatewayTarget, routing: Routing) -> tuple[str, ...]:
@@ -135,7 +125,7 @@ def _lost(target: GatewayTarget, routing: Routing) -> tuple[str, ...]:
     return tuple(limits_sentences(lost(target, policies)))
 
 
-async def _written(
+async def _write(
     workspace: Workspace,
     table: RoutingTable,
     gateway: GatewaySpec,
@@ -165,14 +155,12 @@ async def _table(workspace: Workspace) -> RoutingTable:
     finally:
         await gateways.close()
     if table.revision == 0:
-        raise FleetError(
-            problem(
-                "FC6052",
-                "There are no routes yet",
-                "Another gateway gets the routes that fleetctl's own serve, and no apply has "
-                "written any.",
-                command="fleetctl apply --auto",
-            )
+        detail = (
+            "Another gateway gets the routes that fleetctl's own serve, and no apply has "
+            "written any."
+        )
+        raise FleetError.of(
+            "FC6052", "There are no routes yet", detail, command="fleetctl apply --auto"
         )
     return table
 
@@ -182,13 +170,4 @@ def _gateway(workspace: Workspace, name: str | None) -> GatewaySpec:
     if name is None:
         envoys = [gateway for gateway in known.values() if gateway.kind == "envoy"]
         return envoys[0] if envoys else known[min(known)]
-    if name not in known:
-        raise FleetError(
-            problem(
-                "FC6010",
-                "No such gateway",
-                f"`{name}` is not declared. There are: {', '.join(sorted(known))}.",
-                hint=did_you_mean(name, sorted(known)),
-            )
-        )
-    return known[name]
+    return named_gateway(known, name)

@@ -1,13 +1,12 @@
-"""Names that a shell completes: aliases, versions, clients, keys, servers, gateways, addresses.
+"""Names that a shell completes: aliases, versions, clients, servers, gateways, addresses.
 
-Read from files alone: `fleet.lock`, the routing table's file, the launch records, and for keys
-the declarations. A file that is missing or broken completes to nothing. Nothing is written.
+Read from files alone: `fleet.lock`, the routing table's file, the launch records. A file that is
+missing or broken completes to nothing. Nothing is written.
 """
 
 import json
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -16,43 +15,67 @@ import click
 from fleet.errors import FleetError
 from fleet.names import AdapterName
 
-_Names = Callable[[click.Context], Iterable[str]]
-_Completion = Callable[[click.Context, click.Parameter, str], list[str]]
+Completion = Callable[[click.Context, click.Parameter, str], list[str]]
 
 
-def _completes(names: _Names) -> _Completion:
-    """Make a click `shell_complete` callback out of a function that returns all names."""
+def completion(names: Callable[[click.Context], Iterable[str]]) -> Completion:
+    """Make a click `shell_complete` callback of a function that returns all names."""
 
-    @wraps(names)
-    def beginning(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    def complete(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
         with suppress(FleetError, OSError, ValueError, RecursionError):
             return sorted({name for name in names(ctx) if name.startswith(incomplete)})
         return []
 
-    return beginning
+    return complete
 
 
-@_completes
-def aliases(ctx: click.Context) -> Iterable[str]:
-    """Return the aliases of the lock and of the routing table."""
-    return _aliases(ctx)
+def _aliases(ctx: click.Context) -> list[str]:
+    return [*(adapter.alias for adapter in _adapters(ctx)), *as_map(_table(ctx).get("aliases"))]
 
 
-@_completes
-def versions(ctx: click.Context) -> Iterable[str]:
-    """Return the full names of the adapter versions in the lock."""
-    return map(str, _adapters(ctx))
+def _versions(ctx: click.Context) -> list[str]:
+    return list(map(str, _adapters(ctx)))
 
 
-@_completes
-def targets(ctx: click.Context) -> Iterable[str]:
-    """Return aliases and full names of versions."""
-    return [*_aliases(ctx), *map(str, _adapters(ctx))]
+def _clients(ctx: click.Context) -> list[str]:
+    return [adapter.client for adapter in _adapters(ctx)]
 
 
-@_completes
+def _servers(ctx: click.Context) -> list[str]:
+    return [*as_map(_table(ctx).get("servers")), *_started_servers(ctx)]
+
+
+def _started_servers(ctx: click.Context) -> list[str]:
+    return [path.parent.name for path in (state_dir_of(ctx) / "servers").glob("*/launch.json")]
+
+
+aliases = completion(_aliases)
+"""Aliases of the lock and of the routing table."""
+versions = completion(_versions)
+"""Full names of the adapter versions in the lock."""
+targets = completion(lambda ctx: [*_aliases(ctx), *_versions(ctx)])
+"""Aliases and full names of versions."""
+clients = completion(_clients)
+"""Clients that have an adapter in the lock."""
+clients_and_aliases = completion(
+    lambda ctx: [*_clients(ctx), *(adapter.alias for adapter in _adapters(ctx))]
+)
+"""Clients and aliases of the lock."""
+servers = completion(_servers)
+"""Servers of the routing table, and servers that were started from this state folder."""
+started_servers = completion(_started_servers)
+"""Servers that were started from this state folder."""
+gateways = completion(
+    lambda ctx: [
+        path.parent.name for path in (state_dir_of(ctx) / "gateways").glob("*/gateway.json")
+    ]
+)
+"""Gateways that this state folder knows."""
+
+
+@completion
 def numbers(ctx: click.Context) -> Iterable[str]:
-    """Return the version numbers of the alias that the command names before, such as 2.1.0.
+    """Return the version numbers of the alias that stands before in the command, such as 2.1.0.
 
     click leaves the alias in `ctx.args` while the option before the completed word has no value.
     """
@@ -61,100 +84,46 @@ def numbers(ctx: click.Context) -> Iterable[str]:
     return [str(adapter.version) for adapter in _adapters(ctx) if adapter.alias in chosen]
 
 
-@_completes
-def clients(ctx: click.Context) -> Iterable[str]:
-    """Return the clients that have an adapter in the lock."""
-    return [adapter.client for adapter in _adapters(ctx)]
-
-
-@_completes
-def clients_and_aliases(ctx: click.Context) -> Iterable[str]:
-    """Return clients and aliases of the lock."""
-    return [name for adapter in _adapters(ctx) for name in (adapter.client, adapter.alias)]
-
-
-@_completes
-def keys(ctx: click.Context) -> Iterable[str]:
-    """Return the declared API keys as CLIENT/KEY."""
-    from runtime.project import load, parse_cache  # noqa: PLC0415 (only keys need declarations)
-
-    options = ctx.find_root().params
-    variables = dict(text.partition("=")[::2] for text in options["variables"])
-    texts = load.read_files(options["root"], options["environment"])
-    cache = parse_cache.ParseCache(_state_dir(ctx) / "cache")
-    declared = load.read_tree(texts, options["environment"], variables, cache).value.get("clients")
-    return [
-        f"{client}/{key}"
-        for client, entry in _map(declared).items()
-        for key in _map(_map(entry).get("keys"))
-    ]
-
-
-@_completes
-def servers(ctx: click.Context) -> Iterable[str]:
-    """Return the servers of the routing table and those that were started here."""
-    return [*_map(_table(ctx).get("servers")), *_started(ctx)]
-
-
-@_completes
-def started_servers(ctx: click.Context) -> Iterable[str]:
-    """Return the servers that were started from this state folder."""
-    return _started(ctx)
-
-
-@_completes
-def gateways(ctx: click.Context) -> Iterable[str]:
-    """Return the gateways that this state folder knows."""
-    return [path.parent.name for path in (_state_dir(ctx) / "gateways").glob("*/gateway.json")]
-
-
-@_completes
+@completion
 def addresses(ctx: click.Context) -> Iterable[str]:
     """Return aliases, versions, and addresses of clients, keys, routes and servers."""
     table = _table(ctx)
     return [
         *_aliases(ctx),
-        *(f"adapter/{adapter}" for adapter in _adapters(ctx)),
-        *(f"client/{adapter.client}" for adapter in _adapters(ctx)),
-        *(f"key/{name}" for name in _map(table.get("keys"))),
-        *(f"route/{name}" for name in _map(table.get("aliases"))),
-        *(f"server/{name}" for name in [*_map(table.get("servers")), *_started(ctx)]),
+        *(f"adapter/{version}" for version in _versions(ctx)),
+        *(f"client/{client}" for client in _clients(ctx)),
+        *(f"key/{name}" for name in as_map(table.get("keys"))),
+        *(f"route/{name}" for name in as_map(table.get("aliases"))),
+        *(f"server/{name}" for name in _servers(ctx)),
     ]
 
 
-def _state_dir(ctx: click.Context) -> Path:
+def state_dir_of(ctx: click.Context) -> Path:
+    """Return the state folder that the global options name."""
     options = ctx.find_root().params
     folder: Path = options["state_dir"] or options["root"] / ".fleetctl"
     return folder
 
 
-def _aliases(ctx: click.Context) -> list[str]:
-    locked = [adapter.alias for adapter in _adapters(ctx)]
-    return [*locked, *_map(_table(ctx).get("aliases"))]
-
-
 def _adapters(ctx: click.Context) -> list[AdapterName]:
-    found = []
-    for name in _map(_document(ctx.find_root().params["root"] / "fleet.lock").get("adapters")):
+    adapters = []
+    for name in as_map(_document(ctx.find_root().params["root"] / "fleet.lock").get("adapters")):
         with suppress(ValueError):
-            found.append(AdapterName.parse(name))
-    return found
+            adapters.append(AdapterName.parse(name))
+    return adapters
 
 
 def _table(ctx: click.Context) -> dict[str, Any]:
-    return _document(_state_dir(ctx) / "routes.json")
-
-
-def _started(ctx: click.Context) -> list[str]:
-    return [path.parent.name for path in (_state_dir(ctx) / "servers").glob("*/launch.json")]
+    return _document(state_dir_of(ctx) / "routes.json")
 
 
 def _document(path: Path) -> dict[str, Any]:
     """Read a JSON file; empty where the file is missing, broken or no map."""
     with suppress(OSError, ValueError, RecursionError):
-        return _map(json.loads(path.read_bytes()))
+        return as_map(json.loads(path.read_bytes()))
     return {}
 
 
-def _map(value: object) -> dict[str, Any]:
+def as_map(value: object) -> dict[str, Any]:
+    """Return a JSON value if it is a map, else an empty map."""
     return value if isinstance(value, dict) else {}

@@ -1,10 +1,11 @@
-"""Envoys as gateways: what is rendered for them, from what."""
+"""Gateways by name; files of gateways that are Envoys."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fleet.errors import FleetError, did_you_mean
 from fleet.spec import GatewaySpec
 from plans.compile.envoy import Credential, RoutePlace, Routing, files
 from plans.compile.envoy.bootstrap import ADMIN_SOCKET
@@ -14,11 +15,11 @@ from runtime.secrets import read_secret
 
 
 def envoys_of(root: Path, seen_at: str | None = None) -> Envoys:
-    """Return how the files of Envoys are made for a project.
+    """Return the renderer of Envoy files, and the reader of secrets, of a project.
 
     Args:
         root: The project's folder, where secrets are read from.
-        seen_at: The folder as Envoy sees it, where that is another one.
+        seen_at: The folder as Envoy sees it, if another path.
     """
     return Envoys(partial(_rendered, seen_at), partial(read_secret, root))
 
@@ -38,7 +39,7 @@ def _rendered(
 
 
 def routing_of(table: RoutingTable, keys: Iterable[tuple[str, str]] = ()) -> Routing:
-    """Return a routing table in the form that it is rendered from."""
+    """Return a routing table in the form of the renderers."""
     return Routing(
         table.revision,
         table.digest,
@@ -46,3 +47,16 @@ def routing_of(table: RoutingTable, keys: Iterable[tuple[str, str]] = ()) -> Rou
         {alias: entry.route(alias) for alias, entry in table.aliases.items()},
         tuple(Credential(client, secret) for client, secret in keys),
     )
+
+
+def named_gateway(known: Mapping[str, GatewaySpec], name: str) -> GatewaySpec:
+    """Return the gateway of a name.
+
+    Raises:
+        FleetError: FC6010, there is none.
+    """
+    if name in known:
+        return known[name]
+    detail = f"`{name}` is not declared. There are: {', '.join(sorted(known))}."
+    hint = did_you_mean(name, sorted(known))
+    raise FleetError.of("FC6010", "No such gateway", detail, hint=hint)

@@ -7,7 +7,7 @@ import re
 from functools import partial
 from pathlib import Path
 
-from fleet.errors import FleetError, problem
+from fleet.errors import FleetError
 from fleet.names import Address
 
 CATALOGUE = Path(__file__).with_name("CODES.md")
@@ -30,7 +30,7 @@ def explain_code(text: str) -> dict[Address, list[tuple[str, str]]]:
     if code not in entries:
         near = f"did you mean `{min(entries, key=partial(_distance, code))}`?"
         detail = f"`{code}` is not in the catalogue of {len(entries)} codes."
-        raise FleetError(problem("FC5012", "No such error code", detail, hint=near))
+        raise FleetError.of("FC5012", "No such error code", detail, hint=near)
     return {Address(code): entries[code]}
 
 
@@ -48,11 +48,7 @@ def _entries(page: str) -> dict[str, list[tuple[str, str]]]:
             title, advice = line[3:], ""
         elif line.startswith("| FC"):
             code, summary = (cell.strip() for cell in line.strip("|").split("|", 1))
-            entries[code] = [
-                ("meaning", summary),
-                ("part", title),
-                ("what helps", advice),
-            ]
+            entries[code] = [("meaning", summary), ("part", title), ("what helps", advice)]
         elif title and line and not line.startswith("|"):
             advice = f"{advice} {line}".strip()
     return entries

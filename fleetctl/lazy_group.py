@@ -1,4 +1,4 @@
-"""Command groups, and the click group that imports a command when it is called."""
+"""The table of commands, and the click group that imports a command when called."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -13,7 +13,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "scaffold": "Write a new fleet, client or adapter declaration.",
         "validate": "Check the declarations; report every problem with its place.",
         "fmt": "Put the declarations into canonical form.",
-        "config": "Show resolved values and the file that each comes from.",
+        "config": "Show resolved values and their files.",
         "schema": "Print the JSON Schema of the declarations.",
     },
     "Library": {
@@ -22,7 +22,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "gc": "Delete unused adapter versions, served copies and old answers.",
     },
     "Plan and apply": {
-        "plan": "Show what would change. Changes nothing.",
+        "plan": "Show the changes that are due. Changes nothing.",
         "explain": "Explain a resource's place and values, or an error code.",
         "show": "Render a saved plan.",
         "graph": "Print the steps of a plan as a graph.",
@@ -55,33 +55,50 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "pack": "Pack vectors into bins, or adapters onto servers, from files.",
     },
 }
-"""Commands with their one-line help, by the part of the work that they belong to."""
+"""Commands with a line of help, by part of the work."""
 
 COMMANDS = {name: text for group in GROUPS.values() for name, text in group.items()}
 
+SHARED_MODULES: Mapping[str, tuple[str, ...]] = {
+    "declarations": ("validate", "fmt", "config", "schema"),
+    "plan": ("plan", "show", "graph"),
+    "placement": ("explain", "draw", "diagnose"),
+    "apply": ("apply", "reconcile"),
+    "ledger": ("history", "drift", "evidence"),
+    "clients": ("key", "usage"),
+    "live": ("status", "adopt", "server"),
+    "rollback": ("rollback", "release"),
+    "sizing": ("demand", "pack"),
+}
+"""Modules with several commands; there, a command is the function of its name. A command without an
+entry is the function `command` of the module of its name."""
+
+_MODULES = {name: module for module, names in SHARED_MODULES.items() for name in names}
+
 
 class LazyGroup(click.Group):
-    """Imports a command when it is called, so that `--help` stays fast."""
+    """A group that imports a command when called, so that `--help` stays fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
         """Return the names of all commands."""
         return sorted(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """Import and return one command."""
+        """Import and return a command; None if there is none of the name."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"fleetctl.commands.{cmd_name}").command
+        module = import_module(f"fleetctl.commands.{_MODULES.get(cmd_name, cmd_name)}")
+        command: click.Command = getattr(module, cmd_name if cmd_name in _MODULES else "command")
         return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Complete commands, without importing any, and global options."""
-        found = [
+        commands = [
             CompletionItem(name, help=text)
             for name, text in COMMANDS.items()
             if name.startswith(incomplete)
         ]
-        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
+        return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the commands by group, without importing any."""

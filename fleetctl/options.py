@@ -1,45 +1,85 @@
-"""Options that several commands read in the same way."""
+"""Commands whose help texts hold examples, and the options that several commands share."""
 
+import inspect
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from functools import wraps
-from typing import Any, cast
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
-_SEARCH_OPTIONS = (
-    click.option(
+if TYPE_CHECKING:
+    import runtime.workspace
+
+Workspace: TypeAlias = "runtime.workspace.Workspace"
+"""Name for annotations: `--help` imports no workspace."""
+
+
+INPUT_FILE = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
+"""A file to read; `-` is standard input."""
+EXISTING_FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
+OUTPUT_FILE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+class Command(click.Command):
+    """A command; `Examples:` in the docstring of its function follow the options in `--help`."""
+
+    def __init__(self, name: str | None, help: str | None = None, **settings: Any) -> None:  # noqa: A002 (click's name)
+        text, title, rest = inspect.cleandoc(help or "").partition("\n\nExample")
+        # click keeps the lines of a paragraph that begins with `\b`.
+        epilog = f"{title}{rest}".replace("\n\n", "\n\n\b\n").strip("\n")
+        super().__init__(name, help=text, epilog=epilog, **settings)
+
+
+class Group(Command, click.Group):
+    """A command with subcommands."""
+
+    command_class = Command
+
+
+def choice_option(*formats: str, help: str | None = None) -> Callable[[Any], Any]:  # noqa: A002 (click's name)
+    """Return the option `--format`, with the first of its values as the default."""
+    values = click.Choice(sorted(formats))
+    return click.option("--format", "form", type=values, default=formats[0], help=help)
+
+
+format_option = choice_option("text", "json")
+out_option = click.option(
+    "--out",
+    type=OUTPUT_FILE,
+    help="Write to this file instead of standard output.",
+)
+live_option = click.option(
+    "--live",
+    "live_file",
+    type=INPUT_FILE,
+    help="Use this live-state file instead of observing the servers.",
+)
+
+
+def search_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add `--effort`, `--max-moves` and `--repack`, the fields of `SearchLimits`."""
+    effort = click.option(
         "--effort",
         type=click.Choice(["fast", "balanced", "proof"]),
         default="fast",
-        help="Search effort for the cheapest servers (default: fast). proof also tries to prove "
-        "that none are cheaper (needs the extra `proof`).",
-    ),
-    click.option(
+        help="Search effort for the cheapest servers. proof also tries to prove that none are "
+        "cheaper (needs the extra `proof`).",
+    )
+    max_moves = click.option(
         "--max-moves",
         type=click.IntRange(min=0),
         default=0,
         metavar="N",
-        help="Upper bound of adapters to move in order to empty servers (default: 0).",
-    ),
-    click.option(
+        help="Upper bound of adapters to move in order to empty servers.",
+    )
+    repack = click.option(
         "--repack",
         is_flag=True,
         help="Place everything anew if that is cheaper, regardless of moves.",
-    ),
-)
-
-
-def duration(_: click.Context, __: click.Parameter, value: str | None) -> timedelta | None:
-    """Read a duration such as `30s` (a click callback)."""
-    from fleet.config import parse_duration  # noqa: PLC0415 (keeps `--help` fast)
-
-    if value is None:
-        return None
-    try:
-        return parse_duration(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
+    )
+    return effort(max_moves(repack(command)))
 
 
 def moment(_: click.Context, __: click.Parameter, value: str | None) -> datetime | None:
@@ -47,23 +87,8 @@ def moment(_: click.Context, __: click.Parameter, value: str | None) -> datetime
     if value is None:
         return None
     try:
-        found = datetime.fromisoformat(value)
-        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+        time = datetime.fromisoformat(value)
+        return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         text = f"{value!r} is no time; write it as 2026-11-25T08:00Z."
         raise click.BadParameter(text) from None
-
-
-def search_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command `--effort`, `--max-moves` and `--repack`, which it gets as `search`."""
-
-    def searched(*arguments: Any, **options: Any) -> None:
-        from fleet.placement import SearchLimits  # noqa: PLC0415 (keeps `--help` fast)
-
-        search = SearchLimits(*(options.pop(name) for name in ("effort", "max_moves", "repack")))
-        command(*arguments, search=search, **options)
-
-    wrapped = cast("Callable[..., None]", wraps(command)(searched))
-    for option in reversed(_SEARCH_OPTIONS):
-        wrapped = option(wrapped)
-    return wrapped

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from fleet.config import add_entry, json_schema
-from fleet.errors import ConfigError, Diagnostic, FleetError, Position, problem
+from fleet.errors import ConfigError, Diagnostic, FleetError, Position
 from fleet.names import AdapterName
 from plans.compile.scaffold import SCHEMA_FILE, adapter_text, client_text, fleet_text
 from runtime.files import write_text
@@ -12,11 +12,11 @@ from runtime.project.load import load_project, read_files, read_tree
 from runtime.workspace import Workspace
 
 NOT_IN_LOCK = "FC1210"
-"""What a scaffolded adapter lacks until `fleetctl adapter add`."""
+"""Error code of an adapter without a version in the lock, until `fleetctl adapter add`."""
 
 
 def new_fleet(folder: Path, name: str, base: str, engine: str) -> list[Path]:
-    """Write a fleet into a folder, and return what was written.
+    """Write a fleet into a folder, and return the written files.
 
     Raises:
         FleetError: the folder holds a fleet, or cannot be written.
@@ -44,7 +44,7 @@ def new_client(workspace: Workspace, name: str, tier: str | None) -> Path:
     path = workspace.root / "clients" / f"{name}.yaml"
     if path.exists():
         raise _exists(path)
-    _kept_if_valid(workspace, path, lambda: client_text(name, tier))
+    _write_if_valid(workspace, path, lambda: client_text(name, tier))
     return path
 
 
@@ -61,34 +61,37 @@ def new_adapter(workspace: Workspace, name: AdapterName) -> tuple[Path, bool]:
     there, declared = tree.place(task, of_key=True), tree.place(client, of_key=True)
     if there is not None and tree.get(".".join(task)):
         detail = f"`{name.alias}` is declared at {there}; a new version is an edit of that entry."
-        raise FleetError(problem("FC6031", "Already declared", detail))
+        raise FleetError.of("FC6031", "Already declared", detail)
     if declared is None or not tree.get(".".join(client)):
         detail = f"No client is called `{name.client}`."
         command = f"fleetctl scaffold client {name.client}"
-        raise FleetError(problem("FC6032", "No such client", detail, command=command))
+        raise FleetError.of("FC6032", "No such client", detail, command=command)
     spot = tree.place((*client, "adapters"), of_key=True) or declared
     entry = adapter_text(name.task, name.base, str(name.version))
     path = workspace.root / spot.file
-    locked = _kept_if_valid(workspace, path, lambda: _spliced(texts, spot, name.client, entry))
+    locked = _write_if_valid(workspace, path, lambda: _with_entry(texts, spot, name.client, entry))
     return path, locked
 
 
-def _spliced(texts: Mapping[str, str], spot: Position, client: str, entry: str) -> str:
-    made = add_entry(texts[spot.file], spot.file, ("clients", client, "adapters"), entry)
-    if made is None:
+def _with_entry(texts: Mapping[str, str], spot: Position, client: str, entry: str) -> str:
+    text = add_entry(texts[spot.file], spot.file, ("clients", client, "adapters"), entry)
+    if text is None:
         detail = (
             f"The adapters of `{client}` at {spot} are written in a form that lines cannot be "
             f"added to. Write them on lines of their own, and add:\n\n{entry}"
         )
-        raise FleetError(problem("FC6033", "No place for the entry", detail))
-    return made
+        raise FleetError.of("FC6033", "No place for the entry", detail)
+    return text
 
 
-def _kept_if_valid(workspace: Workspace, path: Path, text: Callable[[], str]) -> bool:
-    """Write a file, and take that back if it makes something wrong; say if all is in the lock.
+def _write_if_valid(workspace: Workspace, path: Path, text: Callable[[], str]) -> bool:
+    """Write a file, or restore the file if declarations become invalid.
+
+    Returns:
+        Whether the lock has every new version.
 
     Raises:
-        ConfigError: with what is wrong, before or through it.
+        ConfigError: the declarations were invalid before, or would be with the file.
     """
     before = _problems(workspace)
     if _wrong(before):
@@ -107,7 +110,7 @@ def _kept_if_valid(workspace: Workspace, path: Path, text: Callable[[], str]) ->
 
 
 def _wrong(problems: Sequence[Diagnostic]) -> list[Diagnostic]:
-    return [found for found in problems if found.code != NOT_IN_LOCK]
+    return [problem for problem in problems if problem.code != NOT_IN_LOCK]
 
 
 def _problems(workspace: Workspace) -> tuple[Diagnostic, ...]:
@@ -143,10 +146,10 @@ def write_files(folder: Path, texts: Mapping[str, str]) -> list[Path]:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it.
+    """Make a folder and its parents.
 
     Raises:
-        FleetError: it cannot be made.
+        FleetError: the folder cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -157,9 +160,9 @@ def make_folder(folder: Path) -> None:
 def _unwritable(path: Path, error: OSError) -> FleetError:
     detail = f"{path}: {error.strerror or error}."
     hint = "choose a folder that exists and that you may write to"
-    return FleetError(problem("FC5021", "File cannot be written", detail, hint=hint))
+    return FleetError.of("FC5021", "File cannot be written", detail, hint=hint)
 
 
 def _exists(path: Path) -> FleetError:
     detail = f"`{path}` exists, and a scaffold never overwrites."
-    return FleetError(problem("FC6030", "File exists", detail))
+    return FleetError.of("FC6030", "File exists", detail)

@@ -1,4 +1,4 @@
-"""Open the workspace of a command: printing and rendering are handed in here."""
+"""Opens the workspace of a command, with printing and rendering."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,7 +27,7 @@ def open_workspace(
         environment: Name of the overlay; None: none.
         variables: Values of `${var.NAME}`.
         state_dir: Folder of ledger, routes and launch records.
-        given: Taken for the declared fleet; None: the files are read.
+        given: Fleet in the place of the declared fleet; None: read the files.
     """
     return Workspace(
         root, environment, variables, state_dir, print_message, _notice, _envoys, given=given

@@ -8,6 +8,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -65,8 +66,7 @@ def spoken() -> Iterator[tuple[str, str]]:
     for package in ("fleet", "plans", "runtime", "fleetctl"):
         for path in sorted((REPOSITORY / package).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.Call) and len(node.args) > 1:
-                    code, summary = node.args[:2]
+                for code, summary in pairwise(node.args if isinstance(node, ast.Call) else ()):
                     if (
                         isinstance(code, ast.Constant)
                         and CODE.fullmatch(str(code.value))

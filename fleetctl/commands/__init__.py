@@ -1,1 +1,1 @@
-"""One file per command; each defines `command`."""
+"""The commands; `fleetctl.lazy_group` lists their modules."""

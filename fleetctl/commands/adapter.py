@@ -8,43 +8,29 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fleetctl import completion
+from fleetctl.options import Group, Workspace, format_option
+from fleetctl.output import print_diagnostics, print_result
 
 if TYPE_CHECKING:
     from fleet.names import AdapterName
     from runtime.library.catalog import CatalogVersion
-    from runtime.workspace import Workspace
-
-_FORMAT = click.option(
-    "--format", "form", type=click.Choice(["json", "text"]), default="text", show_default=True
-)
 
 
-@click.group(
-    name="adapter",
-    no_args_is_help=True,
-    epilog="""\b
-Examples:
-  fleetctl adapter add out/checkpoint-600 --as acme-support-llama3_8b-v2.1.0
-  fleetctl adapter list acme
-  fleetctl adapter verify
-""",
-)
+@click.group(cls=Group)
 def command() -> None:
     """Add, list, show and verify adapter versions.
 
     A version is a folder in the library, `adapters/CLIENT/TASK-vX.Y.Z`. The file `fleet.lock`
     pins its bytes, which never change.
+
+    Examples:
+      fleetctl adapter add out/checkpoint-600 --as acme-support-llama3_8b-v2.1.0
+      fleetctl adapter list acme
+      fleetctl adapter verify
     """
 
 
-@command.command(
-    "add",
-    epilog="""\b
-Examples:
-  fleetctl adapter add out/checkpoint-600 --as acme-support-llama3_8b-v2.1.0
-  fleetctl adapter add models/adapters/acme/support-v2.1.0 --as acme-support-tiny-v2.1.0
-""",
-)
+@command.command("add")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option(
     "--as",
@@ -53,16 +39,19 @@ Examples:
     metavar="NAME",
     help="Name of the version: CLIENT-TASK-BASE-vX.Y.Z",
 )
-@_FORMAT
+@format_option
 @click.pass_obj
-def add(workspace: "Workspace", path: Path, name: str, form: str) -> None:
-    """Check an adapter, copy it into the library and pin its bytes in fleet.lock.
+def add_version(workspace: Workspace, path: Path, name: str, form: str) -> None:
+    """Check an adapter, copy its files into the library and pin their bytes in fleet.lock.
 
     PATH is a folder that PEFT saved, or the version's own place in the library. An adapter that
     a server would refuse, ignore or serve wrongly is refused, with the reason.
+
+    Examples:
+      fleetctl adapter add out/checkpoint-600 --as acme-support-llama3_8b-v2.1.0
+      fleetctl adapter add models/adapters/acme/support-v2.1.0 --as acme-support-tiny-v2.1.0
     """
-    from plans.diagnostics import render_text
-    from runtime.library.add import add as add_version
+    from runtime.library.add import add
     from runtime.library.inspect import require_folder
     from runtime.project.known_base import known_base
     from runtime.project.load import library_folder
@@ -70,140 +59,128 @@ def add(workspace: "Workspace", path: Path, name: str, form: str) -> None:
     parsed = _parsed(name)
     require_folder(path)
     base = known_base(workspace.root, workspace.environment, workspace.variables, parsed.base)
-    done = add_version(path, parsed, base, library_folder(workspace.root), workspace.root)
-    if done.warnings:
-        click.echo(render_text(done.warnings, colour=sys.stderr.isatty()), err=True)
-    if done.left_out:
-        click.echo(f"Left out, not part of a version: {', '.join(done.left_out)}", err=True)
-    if form == "json":
-        document = {
-            "adapter": name,
-            "outcome": done.outcome,
-            "folder": str(done.folder),
-            "digest": done.facts.digest,
-            "rank": done.facts.rank,
-            "bytes": done.facts.bytes,
-            "modules": list(done.facts.modules),
-        }
-        click.echo(json.dumps(document, indent=2))
-        return
-    words = {
-        "added": f"Added {name}: rank {done.facts.rank}, digest {done.facts.digest[:12]}.",
-        "locked": f"Pinned {name}: rank {done.facts.rank}, digest {done.facts.digest[:12]}.",
+    added = add(path, parsed, base, library_folder(workspace.root), workspace.root)
+    facts = added.facts
+    if added.warnings:
+        print_diagnostics(added.warnings)
+        click.echo(err=True)
+    if added.left_out:
+        click.echo(f"Left out, not part of a version: {', '.join(added.left_out)}", err=True)
+    texts = {
+        "added": f"Added {name}: rank {facts.rank}, digest {facts.digest[:12]}.",
+        "locked": f"Pinned {name}: rank {facts.rank}, digest {facts.digest[:12]}.",
         "present": f"{name} is there already, with the same bytes. Nothing to do.",
     }
-    click.echo(words[done.outcome], err=True)
+    if form == "text":
+        click.echo(texts[added.outcome], err=True)
+        return
+    document = {
+        "adapter": name,
+        "outcome": added.outcome,
+        "folder": str(added.folder),
+        "digest": facts.digest,
+        "rank": facts.rank,
+        "bytes": facts.bytes,
+        "modules": list(facts.modules),
+    }
+    click.echo(json.dumps(document, indent=2))
 
 
-@command.command(
-    "list",
-    epilog="""\b
-Examples:
-  fleetctl adapter list
-  fleetctl adapter list acme --format json
-""",
-)
+@command.command("list")
 @click.argument(
     "selection",
     required=False,
     metavar="[CLIENT|ALIAS]",
     shell_complete=completion.clients_and_aliases,
 )
-@_FORMAT
+@format_option
 @click.pass_obj
-def list_versions(workspace: "Workspace", selection: str | None, form: str) -> None:
-    """List the versions of lock and library, by client and task."""
+def list_versions(workspace: Workspace, selection: str | None, form: str) -> None:
+    """List the versions of lock and library, by client and task.
+
+    Examples:
+      fleetctl adapter list
+      fleetctl adapter list acme --format json
+    """
     from plans.reports.versions import render_versions
 
     rows = [
-        _row(each)
-        for each in _catalogue(workspace)
-        if selection in {None, each.client, f"{each.client}-{each.task}"}
+        _row(version)
+        for version in _catalogue(workspace)
+        if selection in {None, version.client, f"{version.client}-{version.task}"}
     ]
-    if form == "json":
-        click.echo(json.dumps(rows, indent=2))
-    elif rows:
-        click.echo(render_versions(rows), nl=False)
-    else:
-        what = f"No versions of `{selection}`." if selection else "No versions yet."
-        click.echo(f"{what} Add one: fleetctl adapter add PATH --as NAME", err=True)
-
-
-@command.command(
-    "show",
-    epilog="""\b
-Example:
-  fleetctl adapter show acme-support-tiny-v2.1.0
-""",
-)
-@click.argument("name", shell_complete=completion.versions)
-@_FORMAT
-@click.pass_obj
-def show(workspace: "Workspace", name: str, form: str) -> None:
-    """Show a version: bytes, training, scores and deployments."""
-    from fleet.history import deployments_of
-    from plans.reports.versions import render_version
-
-    entry = _find(workspace, name)
-    document = _row(entry) | {
-        "modules": list(entry.locked.modules) if entry.locked else [],
-        "folder": str(entry.folder),
-        "training": entry.training,
-        "evals": entry.evals,
-        "deployments": [
-            {"time": each.time.isoformat(timespec="seconds"), "by": each.by, "what": each.what}
-            for each in deployments_of(workspace.ledger().read(), _parsed(entry.name))
-        ]
-        if entry.locked
-        else [],
-    }
-    click.echo(
-        json.dumps(document, indent=2) + "\n" if form == "json" else render_version(document),
-        nl=False,
+    none = f"No versions of `{selection}`." if selection else "No versions yet."
+    print_result(
+        form, rows, render_versions, f"{none} Add one: fleetctl adapter add PATH --as NAME"
     )
 
 
-@command.command(
-    "verify",
-    epilog="""\b
-Examples:
-  fleetctl adapter verify
-  fleetctl adapter verify acme-support-tiny-v2.1.0
-""",
-)
-@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=completion.versions)
-@_FORMAT
+@command.command("show")
+@click.argument("name", shell_complete=completion.versions)
+@format_option
 @click.pass_obj
-def verify(workspace: "Workspace", names: tuple[str, ...], form: str) -> None:
+def show_version(workspace: Workspace, name: str, form: str) -> None:
+    """Show a version: bytes, training, scores and deployments.
+
+    Example:
+      fleetctl adapter show acme-support-tiny-v2.1.0
+    """
+    from fleet.history import deployments_of
+    from plans.reports.versions import render_version
+
+    versions = {version.name: version for version in _catalogue(workspace)}
+    _require_known(name, sorted(versions))
+    version = versions[name]
+    entries = workspace.ledger().read() if version.locked else ()
+    deployments = deployments_of(entries, _parsed(name)) if version.locked else ()
+    document = _row(version) | {
+        "modules": list(version.locked.modules) if version.locked else [],
+        "folder": str(version.folder),
+        "training": version.training,
+        "evals": version.evals,
+        "deployments": [
+            {"time": entry.time.isoformat(timespec="seconds"), "by": entry.by, "what": entry.what}
+            for entry in deployments
+        ],
+    }
+    print_result(form, document, render_version)
+
+
+@command.command("verify")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=completion.versions)
+@format_option
+@click.pass_obj
+def verify_versions(workspace: Workspace, names: tuple[str, ...], form: str) -> None:
     """Hash every version and compare with fleet.lock. Exit 1 on a difference.
 
     The copies that servers load from are checked too, a row for each copy.
+
+    Examples:
+      fleetctl adapter verify
+      fleetctl adapter verify acme-support-tiny-v2.1.0
     """
     from plans.reports.versions import render_checks
-    from runtime.library.verify import verify as verify_versions
+    from runtime.library.catalog import verify
     from runtime.project.facts import read_lock
     from runtime.project.load import library_folder
 
     lock = read_lock(workspace.root)
     for name in names:
-        _locked(name, list(lock.adapters))
-    found = verify_versions(
-        library_folder(workspace.root), lock, names, workspace.state_dir / "store"
-    )
+        _require_known(name, list(lock.adapters))
+    library, store = library_folder(workspace.root), workspace.state_dir / "store"
+    checks = verify(library, lock, names, store)
     rows = [
         {
-            "adapter": each.name,
-            "state": each.state,
-            "detail": each.detail,
-            "folder": str(each.folder),
-            "served_copy": each.served,
+            "adapter": check.name,
+            "state": check.state,
+            "detail": check.detail,
+            "folder": str(check.folder),
+            "served_copy": check.served,
         }
-        for each in found
+        for check in checks
     ]
-    click.echo(
-        json.dumps(rows, indent=2) + "\n" if form == "json" else render_checks(rows), nl=False
-    )
-    sys.exit(0 if all(each.fine for each in found) else 1)
+    print_result(form, rows, render_checks)
+    sys.exit(0 if all(check.fine for check in checks) else 1)
 
 
 def _parsed(name: str) -> "AdapterName":
@@ -216,19 +193,17 @@ def _parsed(name: str) -> "AdapterName":
         raise click.UsageError(f"{name!r}: {error}, {hint}.") from None
 
 
-def _locked(name: str, known: list[str]) -> None:
-    from fleet.errors import LibraryError, did_you_mean, problem
+def _require_known(name: str, known: list[str]) -> None:
+    from fleet.errors import LibraryError, did_you_mean
 
     if name not in known:
         hint = did_you_mean(name, known)
         detail = f"`{name}` is not in fleet.lock."
         command_line = "fleetctl adapter list"
-        raise LibraryError(
-            problem("FC3016", "No such version", detail, hint=hint, command=command_line)
-        )
+        raise LibraryError.of("FC3016", "No such version", detail, hint=hint, command=command_line)
 
 
-def _catalogue(workspace: "Workspace") -> "tuple[CatalogVersion, ...]":
+def _catalogue(workspace: Workspace) -> "tuple[CatalogVersion, ...]":
     from runtime.library.catalog import catalogue
     from runtime.project.facts import read_lock
     from runtime.project.load import library_folder
@@ -236,25 +211,18 @@ def _catalogue(workspace: "Workspace") -> "tuple[CatalogVersion, ...]":
     return catalogue(library_folder(workspace.root), read_lock(workspace.root))
 
 
-def _find(workspace: "Workspace", name: str) -> "CatalogVersion":
-    entries = {each.name: each for each in _catalogue(workspace)}
-    if name not in entries:
-        _locked(name, sorted(entries))
-    return entries[name]
-
-
-def _row(entry: "CatalogVersion") -> dict[str, Any]:
-    locked = entry.locked
+def _row(version: "CatalogVersion") -> dict[str, Any]:
+    locked = version.locked
     return {
-        "adapter": entry.name,
-        "client": entry.client,
-        "task": entry.task,
-        "version": str(entry.version),
-        "base": entry.base,
+        "adapter": version.name,
+        "client": version.client,
+        "task": version.task,
+        "version": str(version.version),
+        "base": version.base,
         "rank": locked.rank if locked else None,
         "bytes": locked.bytes if locked else None,
         "digest": locked.digest if locked else None,
-        "accuracy": entry.accuracy,
+        "accuracy": version.accuracy,
         "in_lock": locked is not None,
-        "in_library": entry.in_library,
+        "in_library": version.in_library,
     }

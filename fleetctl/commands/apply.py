@@ -1,4 +1,4 @@
-"""`fleetctl apply`: carry out a plan, step by step."""
+"""`fleetctl apply`, `reconcile`: carry out a plan; repair drift and promote rollouts."""
 
 import sys
 from pathlib import Path
@@ -6,59 +6,59 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fleetctl.options import INPUT_FILE, Command, Workspace, choice_option, format_option
+from fleetctl.output import Form, print_diagnostics, print_lines
+
 if TYPE_CHECKING:
     from fleet.plan import Plan
-    from fleetctl.output import Form
-    from runtime.workspace import Workspace
+    from fleet.steps import ApplyEvent, Emit
+    from runtime.execute.outcome import ApplyOutcome
+
+MAX_SHOWN = 5
+"""Upper bound of failures and warnings printed in full; every failure has had its line already."""
 
 
-@click.command(
-    epilog="""\b
-Examples:
-  fleetctl apply plan.json
-  fleetctl apply plan.json --yes
-  fleetctl apply --auto --yes --format json
-"""
-)
-@click.argument(
-    "file", required=False, type=click.Path(path_type=Path, dir_okay=False, allow_dash=True)
-)
+@click.command(cls=Command)
+@click.argument("file", required=False, type=INPUT_FILE)
 @click.option("--auto", is_flag=True, help="Plan now and apply that plan, instead of FILE.")
 @click.option("--yes", is_flag=True, help="Apply without confirmation.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["json", "text"]),
-    default="text",
-    help="text: progress on stderr. json: events on stdout, one per line.",
+@choice_option(
+    "text", "json", help="text: progress on stderr. json: events on stdout, one per line."
 )
 @click.pass_obj
-def command(
-    workspace: "Workspace", *, file: Path | None, auto: bool, yes: bool, form: "Form"
-) -> None:
+def apply(workspace: Workspace, *, file: Path | None, auto: bool, yes: bool, form: Form) -> None:
     """Carry out the plan in FILE, step by step, and verify the result.
 
     Steps whose precondition changed since the plan was made are skipped, and steps that depend
     on them; the others run. Running the command again is safe. Ctrl-C lets running steps
     finish, a second Ctrl-C stops at once.
+
+    Examples:
+      fleetctl apply plan.json
+      fleetctl apply plan.json --yes
+      fleetctl apply --auto --yes --format json
     """
     import asyncio
 
-    from runtime.operations.apply import report_changes_since
+    from fleetctl.inputs import saved_plan
+    from runtime.operations.apply import report_changes_since, require_applicable
     from runtime.operations.planning import plan_fleet
     from runtime.operations.trust import require_trusted
 
     if (file is None) != auto:
         raise click.UsageError("Name a plan file, or pass --auto.")
-    read = None if file is None else _read(workspace, file)
+    saved = None
+    if file is not None:
+        saved = saved_plan(file)
+        require_applicable(workspace, saved, file)
     if not yes and (form == "json" or not sys.stdin.isatty()):
         raise click.UsageError("Not a terminal: pass --yes to apply without confirmation.")
     live = workspace.observe()
-    plan = read or plan_fleet(workspace, live)
+    plan = saved or plan_fleet(workspace, live)
     require_trusted(workspace, plan)
     report_changes_since(workspace, plan, live)
     if not plan.steps and not live.notes:
-        _nothing(workspace, plan, form)
+        _print_nothing_to_do(workspace, plan, form)
         return
     if not yes:
         _confirm(plan, whole=auto)
@@ -68,42 +68,28 @@ def command(
         raise click.Abort from None
 
 
-async def _carry_out(workspace: "Workspace", plan: "Plan", form: "Form") -> int:
-    from fleetctl.output import print_outcome, progress_printer
+async def _carry_out(workspace: Workspace, plan: "Plan", form: Form) -> int:
     from runtime.operations.apply import execute_plan, stop_signals
 
-    emit = progress_printer(workspace, plan.id, form)
+    emit = _progress_printer(workspace, plan.id, form)
     with stop_signals() as stop:
         outcome = await execute_plan(workspace, plan, emit, stop=stop, trigger="apply")
     if form == "text":
-        print_outcome(outcome)
+        _print_outcome(outcome)
     return outcome.exit_code
 
 
-def _read(workspace: "Workspace", file: Path) -> "Plan":
-    from plans.documents.plan_file import load
-    from runtime.files import read_text
-    from runtime.operations.apply import require_applicable
-
-    plan = load(read_text(file))
-    require_applicable(workspace, plan, file)
-    return plan
-
-
-def _nothing(workspace: "Workspace", plan: "Plan", form: "Form") -> None:
-    """Report that no step is due, and what waits. Takes no lease and records nothing."""
+def _print_nothing_to_do(workspace: Workspace, plan: "Plan", form: Form) -> None:
+    """Report that no step is due, and changes held back. Takes no lease and records nothing."""
+    from fleet.steps import ApplyEvent
     from plans.render.text import nothing_to_do
 
     if form == "text":
         click.echo(nothing_to_do(plan), err=True)
-        for line in plan.held:
-            click.echo(f"Held back: {line}", err=True)
+        print_lines(map(str, plan.held), "Held back")
         return
-    from fleet.steps import ApplyEvent
-    from fleetctl.output import progress_printer
-
-    told = {"result": "converged", "exit_code": 0, "done": 0, "seconds": 0.0}
-    progress_printer(workspace, plan.id, form)(ApplyEvent("run_complete", told))
+    result = {"result": "converged", "exit_code": 0, "done": 0, "seconds": 0.0}
+    _progress_printer(workspace, plan.id, form)(ApplyEvent("run_complete", result))
 
 
 def _confirm(plan: "Plan", *, whole: bool) -> None:
@@ -116,3 +102,78 @@ def _confirm(plan: "Plan", *, whole: bool) -> None:
     if not click.confirm(f"Carry out plan {plan.id} ({len(plan.steps)} steps)?", err=True):
         click.echo("Nothing was done.", err=True)
         sys.exit(0)
+
+
+@click.command(cls=Command)
+@click.option("--once", is_flag=True, help="Run one round, for a scheduled job.")
+@click.option(
+    "--interval",
+    metavar="DURATION",
+    help="Repeat at this interval, such as 30s. Ctrl-C ends after the running round.",
+)
+@format_option
+@click.pass_obj
+def reconcile(workspace: Workspace, *, once: bool, interval: str | None, form: Form) -> None:
+    """Run a reconcile round (--once), or repeat rounds (--interval).
+
+    A round rolls back versions that fail a gate, restores missing resources and damaged copies,
+    and promotes rollouts whose gates pass. A round removes, restarts and deploys nothing.
+    Exit 3 after a rollback; 1 if declarations, ledger or placement kept a part from running.
+
+    Examples:
+      fleetctl reconcile --once
+      fleetctl reconcile --interval 30s
+    """
+    import asyncio
+
+    from fleetctl.inputs import duration
+    from runtime.operations.reconcile import Reconciler
+
+    if once == (interval is not None):
+        raise click.UsageError("Pass --once or --interval DURATION.")
+    pause = duration(interval, "--interval") if interval is not None else None
+
+    def progress(now: Workspace, plan_id: str) -> "Emit":
+        return _progress_printer(now, plan_id, form)
+
+    def report(outcome: "ApplyOutcome") -> None:
+        if form == "text":
+            _print_outcome(outcome)
+
+    try:
+        sys.exit(asyncio.run(Reconciler(progress, report).run(workspace, pause)))
+    except asyncio.CancelledError:
+        raise click.Abort from None
+
+
+def _progress_printer(workspace: Workspace, plan_id: str, form: Form) -> "Emit":
+    """Return a printer of events: lines to stderr, or JSON lines to stdout with gapless `seq`."""
+    from itertools import count
+
+    from plans.reports.apply_progress import line, record
+
+    numbers = count(1)
+
+    def emit(event: "ApplyEvent") -> None:
+        if form == "json":
+            seq = next(numbers)
+            click.echo(record(event, seq, workspace.now(), workspace.run, plan_id))
+        elif text := line(event):
+            click.echo(text, err=True)
+
+    return emit
+
+
+def _print_outcome(outcome: "ApplyOutcome") -> None:
+    """Print failures with their remedies, and addresses that are not as planned, to stderr."""
+    shown = [result.diagnostics for result in outcome.results.values() if result.diagnostics]
+    shown.sort(key=lambda diagnostics: diagnostics[0].severity)  # errors first
+    for diagnostics in shown[:MAX_SHOWN]:
+        print_diagnostics(diagnostics, before="\n")
+    if len(shown) > MAX_SHOWN:
+        click.echo(f"\n… and {len(shown) - MAX_SHOWN} more.", err=True)
+    if not any(diagnostics[0].severity == "error" for diagnostics in shown):
+        print_lines(outcome.unconverged, "Not as planned")
+    print_lines(outcome.notes, "Note")
+    if outcome.due:
+        click.echo(f"{outcome.due} further changes are due: fleetctl plan", err=True)

@@ -1,47 +1,31 @@
 """`fleetctl compile`: print start commands of servers, or routes for another gateway."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from fleetctl import completion
-
-if TYPE_CHECKING:
-    from runtime.workspace import Workspace
-
-FORMATS = ("json", "sh", "systemd")
-TARGETS = ("servers", "envoy", "litellm")
+from fleetctl.options import FOLDER, Command, Workspace
+from fleetctl.output import print_lines
 
 
-@click.command(
-    epilog="""\b
-Examples:
-  fleetctl compile
-  fleetctl compile --format systemd --host rack1
-  fleetctl compile --target envoy --out envoy
-  fleetctl compile --target envoy --out build --seen-at /etc/envoy
-  fleetctl compile --target envoy | less
-  fleetctl compile --target litellm --out litellm
-""",
-)
+@click.command(cls=Command)
 @click.option(
     "--target",
-    type=click.Choice(TARGETS),
+    type=click.Choice(["servers", "envoy", "litellm"]),
     default="servers",
-    show_default=True,
     help="Start commands of servers, or the configuration of another gateway.",
 )
 @click.option(
     "--format",
     "form",
-    type=click.Choice(FORMATS),
+    type=click.Choice(["json", "sh", "systemd"]),
     help="Format of the start commands (default: sh).",
 )
 @click.option("--host", "hosts", multiple=True, help="Only servers of this host; repeatable.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     help="Folder for the configuration, API keys included, readable by its owner only "
     "(default: print without keys).",
 )
@@ -52,12 +36,11 @@ Examples:
     help="Declared gateway whose address is used.",
 )
 @click.option(
-    "--seen-at",
-    help="Path of the folder inside the other gateway's container, such as /etc/envoy.",
+    "--seen-at", help="Path of the folder inside the other gateway's container, such as /etc/envoy."
 )
 @click.pass_obj
 def command(
-    workspace: "Workspace",
+    workspace: Workspace,
     target: str,
     form: str | None,
     hosts: tuple[str, ...],
@@ -70,6 +53,14 @@ def command(
     servers: command lines of the planned servers, for hosts where another program starts them.
     envoy, litellm: the configuration that serves the current routing table. Features that are
     lost in translation are printed on standard error.
+
+    Examples:
+      fleetctl compile
+      fleetctl compile --format systemd --host rack1
+      fleetctl compile --target envoy --out envoy
+      fleetctl compile --target envoy --out build --seen-at /etc/envoy
+      fleetctl compile --target envoy | less
+      fleetctl compile --target litellm --out litellm
     """
     from fleetctl import compilation
 
@@ -80,15 +71,13 @@ def command(
     _refuse(target, {"--format": form, "--host": hosts})
     if target == "litellm":
         _refuse(target, {"--gateway": name, "--seen-at": seen_at})
-        made = compilation.for_litellm(workspace, out)
+        text, notes = compilation.for_litellm(workspace, out)
     elif seen_at and out is None:
         raise click.UsageError("--seen-at needs --out.")
     else:
-        made = compilation.for_envoy(workspace, name, out, seen_at)
-    if out is None:
-        click.echo(made.text, nl=False)
-    for note in made.notes:
-        click.echo(f"Note: {note}", err=True)
+        text, notes = compilation.for_envoy(workspace, name, out, seen_at)
+    click.echo(text, nl=False)
+    print_lines(notes, "Note")
 
 
 def _refuse(target: str, given: dict[str, object]) -> None:

@@ -7,31 +7,30 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fleetctl.options import Command, Workspace, format_option
+
 if TYPE_CHECKING:
     from runtime.operations.collect import Garbage
-    from runtime.workspace import Workspace
 
 
-@click.command(
-    epilog="""\b
-Examples:
-  fleetctl gc --dry-run
-  fleetctl gc --yes
-  fleetctl gc --dry-run --format json
-"""
-)
+@click.command(cls=Command)
 @click.option(
-    "--dry-run", is_flag=True, help="Show what would be deleted, and why the rest is kept."
+    "--dry-run", is_flag=True, help="Show deletions with reasons, and reasons to keep the rest."
 )
 @click.option("--yes", is_flag=True, help="Delete without confirmation.")
-@click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
+@format_option
 @click.pass_obj
-def command(workspace: "Workspace", *, dry_run: bool, yes: bool, form: str) -> None:
+def command(workspace: Workspace, *, dry_run: bool, yes: bool, form: str) -> None:
     """Delete unused adapter versions, served copies and old evaluation answers.
 
     Kept are declared and newer versions, versions with traffic or loaded on a server, and at
     least 3 earlier versions for a rollback. Nothing is unloaded, and nothing is deleted while
     a server does not answer.
+
+    Examples:
+      fleetctl gc --dry-run
+      fleetctl gc --yes
+      fleetctl gc --dry-run --format json
     """
     from runtime.operations.collect import delete_garbage, find_garbage, garbage_sizes
 

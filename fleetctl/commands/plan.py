@@ -1,13 +1,22 @@
-"""`fleetctl plan`: show what would change. Changes nothing."""
+"""`fleetctl plan`, `show`, `graph`: make a plan, print it, draw its steps."""
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from fleetctl.options import search_options
+from fleetctl.options import (
+    INPUT_FILE,
+    OUTPUT_FILE,
+    Command,
+    Workspace,
+    choice_option,
+    live_option,
+    search_options,
+)
+from fleetctl.output import print_lines
 from plans.render import RENDERERS
 
 if TYPE_CHECKING:
@@ -16,52 +25,18 @@ if TYPE_CHECKING:
     from fleet.planning import TargetPattern
     from fleet.resources import State
     from fleet.spec import FleetSpec
-    from runtime.workspace import Workspace
+
+_plan_format = choice_option("text", *RENDERERS)
+_all_option = click.option("--all", "every", is_flag=True, help="List every change.")
 
 
-@click.command(
-    epilog="""\b
-Examples:
-  fleetctl plan
-  fleetctl plan --out plan.json
-  fleetctl plan --format md --select client=acme
-  fleetctl plan --detailed-exitcode
-  fleetctl plan --max-moves 20
-  fleetctl plan --repack --effort balanced
-  fleetctl plan --what-if 'gpu h100_80g +1' --what-if 'client acme x3'
-
-\b
-What --what-if takes (a name may be shortened as long as it is the only one):
-  gpu KIND +N [at PRICE] | gpu KIND -N | host NAME gone
-  client NAME xFACTOR | client NAME gone | clients +N
-  adapter ALIAS xFACTOR | adapter ALIAS rank N | adapter ALIAS replicas N
-  adapter ALIAS gone | base NAME max_loras N | base NAME max_lora_rank N
-  base NAME tensor_parallel N | utilization N% | canary_slots N
-"""
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the plan file for `fleetctl apply`.",
-)
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(sorted(RENDERERS)),
-    default="text",
-    help="Output format (default: text).",
-)
+@click.command(cls=Command)
+@click.option("--out", type=OUTPUT_FILE, help="Write the plan file for `fleetctl apply`.")
+@_plan_format
 @click.option("--detailed-exitcode", is_flag=True, help="Exit 2 when changes are due.")
+@live_option
 @click.option(
-    "--live",
-    "live_file",
-    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
-    help="Use this live-state file instead of observing the servers.",
-)
-@click.option(
-    "--save-live",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the observed state to a file for --live.",
+    "--save-live", type=OUTPUT_FILE, help="Write the observed state to a file for --live."
 )
 @click.option(
     "--select",
@@ -79,10 +54,11 @@ What --what-if takes (a name may be shortened as long as it is the only one):
     help="Plan a changed fleet, such as 'gpu h100_80g +1'; never applied; repeatable.",
 )
 @search_options
-@click.option("--all", "every", is_flag=True, help="List every change.")
+@_all_option
 @click.pass_obj
-def command(
-    workspace: "Workspace",
+def plan(
+    workspace: Workspace,
+    /,
     *,
     out: Path | None,
     form: str,
@@ -91,57 +67,66 @@ def command(
     save_live: Path | None,
     selections: tuple[str, ...],
     changes: tuple[str, ...],
-    search: "SearchLimits",
     every: bool,
+    **limits: Any,
 ) -> None:
-    """Show what would change. Changes nothing."""
-    from fleet.planning import require_known_targets, select
-    from fleetctl.live_state import live_state
-    from plans.reports.status import gateway_notes
-    from runtime.operations.planning import plan_fleet
+    """Show the changes that are due. Changes nothing.
 
-    wanted = _criteria(selections)
+    Examples:
+      fleetctl plan
+      fleetctl plan --out plan.json
+      fleetctl plan --format md --select client=acme
+      fleetctl plan --detailed-exitcode
+      fleetctl plan --max-moves 20
+      fleetctl plan --repack --effort balanced
+      fleetctl plan --what-if 'gpu h100_80g +1' --what-if 'client acme x3'
+
+    Changes of --what-if (a name may be shortened while unique):
+      gpu KIND +N [at PRICE] | gpu KIND -N | host NAME gone
+      client NAME xFACTOR | client NAME gone | clients +N
+      adapter ALIAS xFACTOR | adapter ALIAS rank N | adapter ALIAS replicas N
+      adapter ALIAS gone | base NAME max_loras N | base NAME max_lora_rank N
+      base NAME tensor_parallel N | utilization N% | canary_slots N
+    """
+    from fleet.placement import SearchLimits
+    from fleet.planning import require_known_targets, select
+    from fleet.what_if import what_if
+    from fleetctl.inputs import live_state
+    from plans.documents.live_file import dump
+    from plans.render.sections import compared_cost, marked_what_if
+    from plans.reports.status import gateway_notes
+    from runtime.files import write_text
+    from runtime.operations.planning import plan_declared, plan_fleet
+
+    targets = _criteria(selections)
     if changes and (out or save_live):
         option = "--out" if out else "--save-live"
         raise click.UsageError(f"--what-if writes no file: omit {option}.")
+    search = SearchLimits(**limits)
     fleet = workspace.fleet()
     if changes:
-        from fleet.what_if import what_if
-
         fleet = what_if(fleet, changes)
     live = live_state(workspace, live_file)
-    for note in (*live.notes, *gateway_notes(live)):
-        click.echo(f"Note: {note}", err=True)
+    print_lines((*live.notes, *gateway_notes(live)), "Note")
     if changes:
-        made = _plan_changed(workspace, fleet, live, changes, search, form)
+        whole = _plan_changed(workspace, fleet, live, changes, search, form)
     else:
-        made = plan_fleet(workspace, live, search=search)
-    require_known_targets(wanted, fleet, made)
-    whole, made = made, select(made, wanted)
+        whole = plan_fleet(workspace, live, search=search)
+    require_known_targets(targets, fleet, whole)
+    selected = select(whole, targets)
     if save_live:
-        from plans.documents import live_file as livefile
-        from runtime.files import write_text
-
-        write_text(save_live, livefile.dump(live))
-    text = shown(made, form, every=every)
+        write_text(save_live, dump(live))
+    text = _rendered(selected, form, every=every)
     if changes:
-        from plans.render.sections import compared_cost, marked_what_if
-        from runtime.operations.planning import plan_declared
-
-        beside = compared_cost(whole, plan_declared(workspace, live, search))
-        text = marked_what_if(text, form, changes, beside)
+        cost = compared_cost(whole, plan_declared(workspace, live, search))
+        text = marked_what_if(text, form, changes, cost)
     click.echo(text, nl=False)
     if out:
-        save(workspace, made, out)
-    sys.exit(2 if detailed_exitcode and made.changes else 0)
+        _save(workspace, selected, out)
+    sys.exit(2 if detailed_exitcode and selected.changes else 0)
 
 
 def _criteria(texts: Sequence[str]) -> "tuple[TargetPattern, ...]":
-    """Read `--select` options.
-
-    Raises:
-        click.UsageError: an option is not of the form FIELD=VALUE.
-    """
     from fleet.errors import FleetError
     from fleet.planning import parse_criteria
     from plans.amounts import capitalized
@@ -149,19 +134,19 @@ def _criteria(texts: Sequence[str]) -> "tuple[TargetPattern, ...]":
     try:
         return parse_criteria(texts)
     except FleetError as error:
-        problems = (f"{found.detail} {capitalized(found.hint)}" for found in error.diagnostics)
-        raise click.UsageError(f"--select: {' '.join(problems)}") from None
+        texts = [f"{problem.detail} {capitalized(problem.hint)}" for problem in error.diagnostics]
+        raise click.UsageError(f"--select: {' '.join(texts)}") from None
 
 
 def _plan_changed(
-    workspace: "Workspace",
+    workspace: Workspace,
     fleet: "FleetSpec",
     live: "State",
     changes: tuple[str, ...],
     search: "SearchLimits",
     form: str,
 ) -> "Plan":
-    """Return the plan of a changed fleet; where there is none, print the diagnosis and exit."""
+    """Return the plan of a changed fleet; if there is none, print the diagnosis and exit."""
     from fleet.errors import PlacementError
     from fleet.what_if import what_if_live
     from fleetctl.output import waiting
@@ -174,12 +159,12 @@ def _plan_changed(
     except PlacementError as error:
         click.echo(f"What if: {'; '.join(changes)}. Then the fleet does not fit.", err=True)
         with waiting("Planning with changes that might help…"):
-            found = diagnose_fleet(workspace, fleet, then, search, changes)
-        click.echo(render_json(found) if form == "json" else render_text(found), nl=False)
+            diagnosis = diagnose_fleet(workspace, fleet, then, search, changes)
+        click.echo(render_json(diagnosis) if form == "json" else render_text(diagnosis), nl=False)
         sys.exit(error.exit_code)
 
 
-def shown(plan: "Plan", form: str, *, every: bool) -> str:
+def _rendered(plan: "Plan", form: str, *, every: bool) -> str:
     """Return the plan in a format; text is coloured on a terminal."""
     if form == "text":
         from plans.render.text import render
@@ -188,8 +173,8 @@ def shown(plan: "Plan", form: str, *, every: bool) -> str:
     return RENDERERS[form](plan)
 
 
-def save(workspace: "Workspace", plan: "Plan", out: Path) -> None:
-    """Write the plan file and say how to apply it."""
+def _save(workspace: Workspace, plan: "Plan", out: Path) -> None:
+    """Write the plan file and print its apply command."""
     from fleet import __version__
     from plans.documents.plan_file import Envelope, dump
     from runtime.files import write_text
@@ -200,3 +185,49 @@ def save(workspace: "Workspace", plan: "Plan", out: Path) -> None:
     write_text(out, dump(plan, envelope))
     where = "" if workspace.root == Path() else f"-C {workspace.root} "
     click.echo(f"Wrote {out}. To carry it out: fleetctl {where}apply {out}", err=True)
+
+
+@click.command(cls=Command)
+@click.argument("file", type=INPUT_FILE)
+@_plan_format
+@_all_option
+def show(file: Path, form: str, every: bool) -> None:
+    """Print a saved plan. A file that was changed after the plan was made is refused.
+
+    Examples:
+      fleetctl show plan.json
+      fleetctl show plan.json --format md
+      fleetctl show plan.json --format html > plan.html
+    """
+    from plans.documents.plan_file import load_with_envelope
+    from runtime.files import read_text
+
+    plan, envelope = load_with_envelope(read_text(file))
+    click.echo(_rendered(plan, form, every=every), nl=False)
+    if envelope is not None:
+        commit = f" from commit {envelope.commit}" if envelope.commit else ""
+        click.echo(f"Made {envelope.created_at} by {envelope.by}{commit}.", err=True)
+
+
+@click.command(cls=Command)
+@click.option(
+    "--plan", "plan_file", type=INPUT_FILE, help="Saved plan to draw (default: a new plan)."
+)
+@choice_option("dot", "json", "mermaid", help="dot is the language of Graphviz.")
+@click.pass_obj
+def graph(workspace: Workspace, plan_file: Path | None, form: str) -> None:
+    """Print the steps of a plan as a graph; each lane runs its steps in order.
+
+    Examples:
+      fleetctl graph --format mermaid
+      fleetctl graph | dot -Tsvg > steps.svg
+      fleetctl graph --plan plan.json --format json
+    """
+    from fleetctl.inputs import live_state, saved_plan
+    from plans.render.graph import FORMATS
+    from runtime.operations.planning import plan_fleet
+
+    plan = (
+        saved_plan(plan_file) if plan_file else plan_fleet(workspace, live_state(workspace, None))
+    )
+    click.echo(FORMATS[form](plan), nl=False)

@@ -1,4 +1,4 @@
-"""`fleetctl retrain`: list adapters due for retraining, claim one, train it."""
+"""`fleetctl retrain`: list adapters due for retraining, claim and train them."""
 
 import json
 import sys
@@ -7,51 +7,42 @@ from typing import TYPE_CHECKING
 import click
 
 from fleetctl import completion
+from fleetctl.options import Group, Workspace, format_option
+from fleetctl.output import print_result
 
 if TYPE_CHECKING:
-    from datetime import timedelta
-
     from fleet.names import Version
-    from fleet.spec import AdapterSpec
-    from runtime.workspace import Workspace
 
-_FORMAT = click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
+_alias_argument = click.argument("alias", shell_complete=completion.aliases)
 
 
-@click.group(
-    name="retrain",
-    no_args_is_help=True,
-    epilog="""\b
-Examples:
-  fleetctl retrain list
-  fleetctl retrain claim acme-support --reason "new refund policy" --for 3d
-  fleetctl retrain run acme-support
-""",
-)
+@click.group(cls=Group)
 def command() -> None:
-    """List adapters due for retraining, claim one, train it.
+    """List adapters due for retraining, claim and train them.
 
     Each tier declares the interval (`retrain_every`). A claim keeps two people from training
     the same adapter, and expires.
+
+    Examples:
+      fleetctl retrain list
+      fleetctl retrain claim acme-support --reason "new refund policy" --for 3d
+      fleetctl retrain run acme-support
     """
 
 
-@command.command(
-    "list",
-    epilog="""\b
-Examples:
-  fleetctl retrain list
-  fleetctl retrain list --due --format json
-""",
-)
+@command.command("list")
 @click.option("--due", "due_only", is_flag=True, help="Only overdue, due or ad hoc adapters.")
-@_FORMAT
+@format_option
 @click.pass_obj
-def list_turns(workspace: "Workspace", form: str, *, due_only: bool) -> None:
+def list_turns(workspace: Workspace, form: str, *, due_only: bool) -> None:
     """List the retraining state of every adapter, the most urgent first.
 
     The interval counts from training (`retrain run`) or from the first load. Ad hoc: outside the
     interval, because accuracy has drifted or a person claimed the adapter.
+
+    Examples:
+      fleetctl retrain list
+      fleetctl retrain list --due --format json
     """
     from plans.reports.versions import render_retraining
     from runtime.operations.retrain import URGENT, retraining_documents
@@ -60,92 +51,81 @@ def list_turns(workspace: "Workspace", form: str, *, due_only: bool) -> None:
         row for row in retraining_documents(workspace)
         if not due_only or row["turn"] in URGENT
     ]  # fmt: skip
-    if form == "json":
-        click.echo(json.dumps(rows, indent=2))
-    elif rows:
-        click.echo(render_retraining(rows), nl=False)
-    else:
-        click.echo("Nothing is due.", err=True)
+    print_result(form, rows, render_retraining, "Nothing is due.")
 
 
-@command.command(
-    "claim",
-    epilog="""\b
-Example:
-  fleetctl retrain claim acme-support --reason "new refund policy" --for 3d
-""",
-)
-@click.argument("alias", shell_complete=completion.aliases)
+@command.command()
+@_alias_argument
 @click.option("--reason", required=True, metavar="TEXT", help="Reason, for other people.")
-@click.option(
-    "--for", "lasts", default="3d", show_default=True, help="Duration of the claim, such as 3d."
-)
-@_FORMAT
+@click.option("--for", "lasts", default="3d", help="Duration of the claim, such as 3d.")
+@format_option
 @click.pass_obj
-def claim(workspace: "Workspace", alias: str, reason: str, lasts: str, form: str) -> None:
-    """Claim an adapter for retraining. Refused while another claim lasts."""
-    from runtime.training import claim as take
+def claim(workspace: Workspace, alias: str, reason: str, lasts: str, form: str) -> None:
+    """Claim an adapter for retraining. Refused while another claim lasts.
 
-    _adapter(workspace, alias)
-    now, whole = workspace.now(), _duration(lasts)
-    found = take(workspace.ledger(), alias, by=workspace.by, reason=reason, lasts=whole, now=now)
-    document = {"alias": alias, "by": found.by, "until": found.until.isoformat(), "reason": reason}
-    text = f"{alias} is yours until {found.until:%Y-%m-%d %H:%M} UTC."
-    click.echo(json.dumps(document, indent=2) if form == "json" else text)
+    Example:
+      fleetctl retrain claim acme-support --reason "new refund policy" --for 3d
+    """
+    from fleetctl.inputs import duration
+    from runtime import training
+
+    _require_declared(workspace, alias)
+    claim = training.claim(
+        workspace.ledger(),
+        alias,
+        by=workspace.by,
+        reason=reason,
+        lasts=duration(lasts, "--for"),
+        now=workspace.now(),
+    )
+    document = {"alias": alias, "by": claim.by, "until": claim.until.isoformat(), "reason": reason}
+    text = f"{alias} is yours until {claim.until:%Y-%m-%d %H:%M} UTC.\n"
+    print_result(form, document, lambda _: text)
 
 
-@command.command(
-    "release",
-    epilog="""\b
-Examples:
-  fleetctl retrain release acme-support --reason "no new data after all"
-  fleetctl retrain release acme-support --force --reason "she is on leave"
-""",
-)
-@click.argument("alias", shell_complete=completion.aliases)
+@command.command()
+@_alias_argument
 @click.option("--reason", required=True, metavar="TEXT", help="Reason, for the ledger.")
 @click.option("--force", is_flag=True, help="Release another person's claim.")
-@_FORMAT
+@format_option
 @click.pass_obj
-def release(workspace: "Workspace", alias: str, reason: str, form: str, *, force: bool) -> None:
-    """Release a claim; with --force also another person's, who is named."""
-    from runtime.training import release as give_back
+def release(workspace: Workspace, alias: str, reason: str, form: str, *, force: bool) -> None:
+    """Release a claim; with --force also the claim of another person, and name that person.
 
-    found = give_back(
+    Examples:
+      fleetctl retrain release acme-support --reason "no new data after all"
+      fleetctl retrain release acme-support --force --reason "she is on leave"
+    """
+    from runtime import training
+
+    claim = training.release(
         workspace.ledger(), alias, by=workspace.by, reason=reason, now=workspace.now(), force=force
     )
-    if found is None:
-        _adapter(workspace, alias)
+    if claim is None:
+        _require_declared(workspace, alias)
     if form == "json":
-        released = {"by": found.by, "until": found.until.isoformat()} if found else None
+        released = {"by": claim.by, "until": claim.until.isoformat()} if claim else None
         click.echo(json.dumps({"alias": alias, "released": released}, indent=2))
         return
-    told = f"{alias} was not claimed."
-    if found is not None:
-        whose = "" if found.by == workspace.by else f"; it was {found.by}'s"
-        told = f"{alias} is free again{whose}."
-    click.echo(told, err=True)
+    text = f"{alias} was not claimed."
+    if claim is not None:
+        owner = "" if claim.by == workspace.by else f"; it was {claim.by}'s"
+        text = f"{alias} is free again{owner}."
+    click.echo(text, err=True)
 
 
-@command.command(
-    "run",
-    epilog="""\b
-Examples:
-  fleetctl retrain run acme-support
-  fleetctl retrain run acme-support --version 2.2.0 --no-declare
-""",
-)
-@click.argument("alias", shell_complete=completion.aliases)
+@command.command()
+@_alias_argument
 @click.option(
     "--version", metavar="X.Y.Z", help="Version of the new adapter (default: the next patch)."
 )
-@click.option("--reason", default="retraining", show_default=True, help="Reason of the claim.")
-@click.option("--for", "lasts", default="1d", show_default=True, help="Duration of the claim.")
+@click.option("--reason", default="retraining", help="Reason of the claim.")
+@click.option("--for", "lasts", default="1d", help="Duration of the claim.")
 @click.option("--declare/--no-declare", default=True, help="Set the new version in the YAML.")
-@_FORMAT
+@format_option
 @click.pass_obj
 def run(
-    workspace: "Workspace",
+    workspace: Workspace,
     /,
     alias: str,
     version: str | None,
@@ -155,24 +135,30 @@ def run(
     *,
     declare: bool,
 ) -> None:
-    """Run the declared training command, add the new version, and declare it in the YAML.
+    """Run the declared training command; add and declare the new version.
 
     Deploys nothing: `apply` loads the version and starts its rollout. After an interruption, run
     again to go on with the same version.
+
+    Examples:
+      fleetctl retrain run acme-support
+      fleetctl retrain run acme-support --version 2.2.0 --no-declare
     """
     import asyncio
 
+    from fleetctl.inputs import duration
     from runtime.operations.retrain import retrain
 
-    _adapter(workspace, alias)
-
-    def report(line: str) -> None:
-        click.echo(f"  {line}", err=True)
-
+    _require_declared(workspace, alias)
     work = retrain(
-        workspace, alias, _version(version), reason=reason, lasts=_duration(lasts), declare=declare,
-        report=report,
-    )  # fmt: skip
+        workspace,
+        alias,
+        _version(version),
+        reason=reason,
+        lasts=duration(lasts, "--for"),
+        declare=declare,
+        report=lambda line: click.echo(f"  {line}", err=True),
+    )
     done = asyncio.run(work)
     if form == "json":
         click.echo(json.dumps(done, indent=2))
@@ -186,20 +172,6 @@ def run(
         sys.exit(1)
 
 
-def _duration(text: str) -> "timedelta":
-    """Read `3d`.
-
-    Raises:
-        click.UsageError: another form.
-    """
-    from fleet.config import parse_duration
-
-    try:
-        return parse_duration(text)
-    except Exception as error:
-        raise click.UsageError(f"--for takes a duration such as 3d: {text!r}.") from error
-
-
 def _version(text: str | None) -> "Version | None":
     from fleet.names import Version
 
@@ -211,12 +183,11 @@ def _version(text: str | None) -> "Version | None":
         raise click.UsageError(str(error)) from None
 
 
-def _adapter(workspace: "Workspace", alias: str) -> "AdapterSpec":
-    from fleet.errors import FleetError, did_you_mean, problem
+def _require_declared(workspace: Workspace, alias: str) -> None:
+    from fleet.errors import FleetError, did_you_mean
 
     adapters = workspace.fleet().adapters
     if alias not in adapters:
         near = did_you_mean(alias, sorted(adapters))
         detail = f"`{alias}` is not declared."
-        raise FleetError(problem("FC5123", "No such alias", detail, hint=near))
-    return adapters[alias]
+        raise FleetError.of("FC5123", "No such alias", detail, hint=near)

@@ -1,36 +1,26 @@
-"""`fleetctl rollback`: give an alias's traffic to its previous version, now."""
+"""`fleetctl rollback`, `release`: go back to the previous version; lift the block that follows."""
 
 import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from fleetctl import completion
-
-DECLARED = "declared"
-"""Value of `--due` where none is given."""
+from fleetctl.options import Command, Workspace, choice_option, format_option
+from fleetctl.output import print_diagnostics, print_lines
 
 if TYPE_CHECKING:
     from runtime.rollback.drill import DrillResult
-    from runtime.rollback.rollback import RollbackResult
-    from runtime.workspace import Workspace
+    from runtime.rollback.rollback import RollbackRequest, RollbackResult
+
+DECLARED = "declared"
+"""Value of `--due` without a duration."""
 
 
-@click.command(
-    epilog="""\b
-Examples:
-  fleetctl rollback acme-support
-  fleetctl rollback acme-support --to 2.0.0 --reason "wrong refunds"
-  fleetctl rollback acme-support --to 2.1.0 --forward --reason "wrong alias, sorry"
-  fleetctl rollback acme-support --drill
-  fleetctl rollback --drill --due 30d        # from a scheduled job
-  fleetctl rollback acme-support --drill --live --times 50
-"""
-)
+@click.command(cls=Command)
 @click.argument("alias", required=False, shell_complete=completion.aliases)
 @click.option(
     "--to",
@@ -38,7 +28,7 @@ Examples:
     shell_complete=completion.numbers,
     help="Version to go back to, such as 2.1.0.",
 )
-@click.option("--reason", default="", metavar="TEXT", help="Reason, for ledger and notices.")
+@click.option("--reason", metavar="TEXT", help="Reason, for ledger and notices.")
 @click.option(
     "--forward",
     is_flag=True,
@@ -47,7 +37,6 @@ Examples:
 )
 @click.option(
     "--smoke",
-    "smoke",
     multiple=True,
     metavar="TEXT",
     help="Input of the smoke test; repeatable (default: recorded or declared inputs).",
@@ -64,20 +53,14 @@ Examples:
     help="With --drill: every alias without a drill for this long, such as 30d (default: `drill` "
     "of its rollout).",
 )
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["json", "text"]),
-    default="text",
-    help="json: one document; of several drills, one per line.",
-)
+@choice_option("text", "json", help="json: one document; of several drills, one per line.")
 @click.pass_obj
-def command(
-    workspace: "Workspace",
+def rollback(
+    workspace: Workspace,
     *,
     alias: str | None,
     to: str | None,
-    reason: str,
+    reason: str | None,
     forward: bool,
     smoke: tuple[str, ...],
     drill: bool,
@@ -92,8 +75,18 @@ def command(
     Needs the state folder alone: no plan, no declarations, no lease. The newer version stays
     loaded, and gets no traffic until `fleetctl release ALIAS`. Versions that were rolled back,
     rejected or aborted need --to. --drill proves that a rollback would work.
+
+    Examples:
+      fleetctl rollback acme-support
+      fleetctl rollback acme-support --to 2.0.0 --reason "wrong refunds"
+      fleetctl rollback acme-support --to 2.1.0 --forward --reason "wrong alias, sorry"
+      fleetctl rollback acme-support --drill
+      fleetctl rollback --drill --due 30d        # from a scheduled job
+      fleetctl rollback acme-support --drill --live --times 50
     """
     import asyncio
+
+    from runtime.rollback.rollback import RollbackRequest
 
     if not drill and (live or every or due is not None or times > 1):
         raise click.UsageError("--live, --times, --all and --due need --drill.")
@@ -102,40 +95,29 @@ def command(
     if (alias is None) == (not every and due is None):
         raise click.UsageError("Name an alias, or pass --drill with --all or --due.")
     if alias is None:
-        longest = _longest(due)
-        sys.exit(
-            asyncio.run(_drill_all(workspace, longest, form, live=live, declared=due == DECLARED))
-        )
-    if drill:
-        sys.exit(asyncio.run(_drill(workspace, alias, to, smoke, form, times, live=live)))
-    sys.exit(asyncio.run(_back(workspace, alias, to, smoke, form, reason=reason, forward=forward)))
+        work = _drill_all(workspace, due, form, live=live)
+    elif drill:
+        work = _drill(workspace, alias, to, smoke, form, times, live=live)
+    else:
+        request = RollbackRequest(alias, to, reason or "", forward=forward)
+        work = _roll_back(workspace, request, smoke, form)
+    sys.exit(asyncio.run(work))
 
 
-async def _back(
-    workspace: "Workspace",
-    alias: str,
-    to: str | None,
-    smoke: Sequence[str],
-    form: str,
-    *,
-    reason: str,
-    forward: bool,
+async def _roll_back(
+    workspace: Workspace, request: "RollbackRequest", smoke: Sequence[str], form: str
 ) -> int:
-    """Roll back, say so, and only then tell others, which may take its time."""
+    """Roll back and print the result; only then send notices, which may take long."""
     from runtime.operations.rollback import notify_rollback, roll_back
-    from runtime.rollback.rollback import RollbackRequest
 
-    result = await roll_back(
-        workspace, RollbackRequest(alias, to, reason, forward=forward), smoke=smoke
-    )
-    _tell(result, form)
-    for line in await notify_rollback(workspace, result):
-        click.echo(f"Warning: {line}", err=True)
+    result = await roll_back(workspace, request, smoke=smoke)
+    _print(result, form)
+    print_lines(await notify_rollback(workspace, result))
     return 0 if result.complete else 1
 
 
 async def _drill(
-    workspace: "Workspace",
+    workspace: Workspace,
     alias: str,
     to: str | None,
     smoke: Sequence[str],
@@ -144,77 +126,101 @@ async def _drill(
     *,
     live: bool,
 ) -> int:
-    from runtime.operations.drills import drill_one, drill_times
+    from runtime.operations.drills import drill_one, drill_times, notify_failed_drill
 
     results = []
-    for number in range(times):
+    for number in range(1, times + 1):
         result = await drill_one(workspace, alias, to, smoke, live=live)
         results.append(result)
         if times == 1 or not result.complete:
-            _tell(result, form)
+            _print(result, form)
         if not result.complete:
-            await _tell_failed(workspace, result)
+            print_lines(await notify_failed_drill(workspace, result))
             return 1
-        if times > 1 and (number + 1) % 10 == 0:
-            click.echo(f"{number + 1} of {times} drills", err=True)
+        if times > 1 and number % 10 == 0:
+            click.echo(f"{number} of {times} drills", err=True)
     if times > 1:
-        summed = drill_times(results)
-        click.echo(json.dumps(summed, indent=2) if form == "json" else summed["sentence"])
+        summary = drill_times(results)
+        click.echo(json.dumps(summary, indent=2) if form == "json" else summary["sentence"])
     return 0
 
 
-def _longest(due: str | None) -> timedelta | None:
-    from fleet.config import parse_duration
-
-    if due in (None, DECLARED):
-        return None
-    try:
-        return parse_duration(str(due))
-    except ValueError as error:
-        raise click.UsageError(f"--due: {error}") from None
-
-
-async def _drill_all(
-    workspace: "Workspace", every: timedelta | None, form: str, *, live: bool, declared: bool
-) -> int:
+async def _drill_all(workspace: Workspace, due: str | None, form: str, *, live: bool) -> int:
     from fleet.errors import FleetError
-    from plans.diagnostics import render_text
-    from runtime.operations.drills import aliases_to_drill, drill_one
+    from fleetctl.inputs import duration
+    from runtime.operations.drills import aliases_to_drill, drill_one, notify_failed_drill
 
-    wanted, stuck = await aliases_to_drill(workspace, every, declared=declared)
-    if stuck:
-        click.echo(f"No version to go back to, so not drilled: {', '.join(stuck)}.", err=True)
-    if not wanted:
+    declared = due == DECLARED
+    longest = None if due is None or declared else duration(due, "--due")
+    aliases, without = await aliases_to_drill(workspace, longest, declared=declared)
+    if without:
+        click.echo(f"No version to go back to, so not drilled: {', '.join(without)}.", err=True)
+    if not aliases:
         click.echo("No drill is due.", err=True)
     code = 0
-    for alias in wanted:
+    for alias in aliases:
         try:
             result = await drill_one(workspace, alias, None, (), live=live)
         except FleetError as error:
-            click.echo(render_text(error.diagnostics), err=True, nl=False)
+            print_diagnostics(error.diagnostics)
             code = max(code, error.exit_code)
             continue
-        _tell(result, form, indent=None)
+        _print(result, form, indent=None)
         if not result.complete:
-            await _tell_failed(workspace, result)
-        code = max(code, 0 if result.complete else 1)
+            print_lines(await notify_failed_drill(workspace, result))
+            code = max(code, 1)
     return code
 
 
-async def _tell_failed(workspace: "Workspace", result: "DrillResult") -> None:
-    """Tell people that a rollback would not succeed now."""
-    from runtime.operations.drills import notify_failed_drill
-
-    for line in await notify_failed_drill(workspace, result):
-        click.echo(f"Warning: {line}", err=True)
-
-
-def _tell(result: "RollbackResult | DrillResult", form: str, indent: int | None = 2) -> None:
-    for line in result.warnings:
-        click.echo(f"Warning: {line}", err=True)
-    for line in result.failures:
-        click.echo(f"Error: {line}", err=True)
-    plain: dict[str, Any] = {**asdict(result), "complete": result.complete, "next": result.next}
-    click.echo(json.dumps(plain, indent=indent) if form == "json" else result.sentence)
-    if result.next and form == "text":
+def _print(result: "RollbackResult | DrillResult", form: str, indent: int | None = 2) -> None:
+    print_lines(result.warnings)
+    print_lines(result.failures, "Error")
+    if form == "json":
+        document = {**asdict(result), "complete": result.complete, "next": result.next}
+        click.echo(json.dumps(document, indent=indent))
+        return
+    click.echo(result.sentence)
+    if result.next:
         click.echo(f"Next: {result.next}", err=True)
+
+
+@click.command(cls=Command)
+@click.argument("alias", shell_complete=completion.aliases)
+@click.option(
+    "--version",
+    metavar="VERSION",
+    shell_complete=completion.numbers,
+    help="Only this version (default: every held version).",
+)
+@click.option("--reason", metavar="TEXT", help="Reason for the ledger.")
+@format_option
+@click.pass_obj
+def release(
+    workspace: Workspace, *, alias: str, version: str | None, reason: str | None, form: str
+) -> None:
+    """Clear the quarantine of ALIAS: the next plan may roll the version out, from its first stage.
+
+    Lifts rollbacks, failed or forged verdicts, aborts and inconclusive ends, also of the same
+    bytes under another version. Accepts a route changed by hand. Moves no traffic.
+
+    Examples:
+      fleetctl release acme-support
+      fleetctl release acme-support --format json
+      fleetctl release acme-support --version 2.2.0 --reason "labels fixed"
+    """
+    from runtime.operations.release import release_versions
+
+    released = release_versions(workspace, alias, version, reason or "")
+    if released.nothing:
+        click.echo(f"{alias}: nothing is held, and its route is as applied.", err=True)
+    else:
+        numbers = sorted(name.rpartition("-v")[2] for name in released.versions)
+        freed = ", ".join(numbers) or "the route as it is now"
+        click.echo(f"{alias}: {freed} released; to go on: fleetctl plan", err=True)
+    if form == "json":
+        document = {
+            "alias": alias,
+            "released": list(released.versions),
+            "route_accepted": released.route_accepted,
+        }
+        click.echo(json.dumps(document, indent=2))

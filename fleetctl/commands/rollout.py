@@ -2,283 +2,268 @@
 
 import json
 import sys
-from datetime import datetime, timedelta
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fleetctl import completion
-from fleetctl.options import duration, moment
+from fleetctl.options import Group, Workspace, choice_option, format_option, moment, out_option
+from fleetctl.output import print_lines, print_result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from typing import Any
-
     from runtime.operations.rollouts import MarkedRollout
-    from runtime.workspace import Workspace
 
-_FORMAT = click.option("--format", "form", type=click.Choice(["json", "text"]), default="text")
-_REASON = click.option("--reason", default="", metavar="TEXT", help="Reason, for the ledger.")
-
-
-def _mark_options(function: "Callable[..., None]") -> "Callable[..., None]":
-    """Add what every mark takes: the alias, a reason, the format of the record."""
-    alias = click.argument("alias", shell_complete=completion.aliases)
-    return alias(_REASON(_FORMAT(click.pass_obj(function))))
+_alias_argument = click.argument("alias", shell_complete=completion.aliases)
+_reason_option = click.option("--reason", metavar="TEXT", help="Reason for the ledger.")
 
 
-@click.group(
-    name="rollout",
-    no_args_is_help=True,
-    epilog="""\b
-Examples:
-  fleetctl rollout list
-  fleetctl rollout status acme-support
-  fleetctl rollout pause acme-support --for 4h --reason "the client has a launch"
-  fleetctl rollout approve acme-support --reason "checked 50 answers by hand"
-  fleetctl rollout report acme-support --format html --out report.html
-""",
-)
+def _mark_options(function: Callable[..., None]) -> Any:
+    """Add the parameters of every mark: alias, reason, format of the record."""
+    return _alias_argument(_reason_option(format_option(click.pass_obj(function))))
+
+
+@click.group(cls=Group)
 def command() -> None:
-    """Show rollouts; hold, pause, approve, advance, extend or abort one.
+    """Show rollouts; hold, pause, approve, advance, extend or abort a rollout.
 
     Marks are written to the ledger and hold for the declared version; the next apply or
     reconcile acts on them.
+
+    Examples:
+      fleetctl rollout list
+      fleetctl rollout status acme-support
+      fleetctl rollout pause acme-support --for 4h --reason "the client has a launch"
+      fleetctl rollout approve acme-support --reason "checked 50 answers by hand"
+      fleetctl rollout report acme-support --format html --out report.html
     """
 
 
-@command.command(
-    "list",
-    epilog="""\b
-Examples:
-  fleetctl rollout list
-  fleetctl rollout list --all --format json
-""",
-)
+@command.command("list")
 @click.option("--all", "every", is_flag=True, help="Include aliases without a rollout.")
-@_FORMAT
+@format_option
 @click.pass_obj
-def list_(workspace: "Workspace", *, every: bool, form: str) -> None:
-    """List rollouts in progress or waiting, with their gates."""
+def list_(workspace: Workspace, *, every: bool, form: str) -> None:
+    """List rollouts in progress or waiting, with their gates.
+
+    Examples:
+      fleetctl rollout list
+      fleetctl rollout list --all --format json
+    """
     from plans.reports.rollouts import active, document, render_list
     from runtime.operations.rollouts import rollout_documents
 
-    found = rollout_documents(workspace, document)
-    shown = found if every else active(found)
-    click.echo(json.dumps(shown, indent=2) if form == "json" else render_list(shown), nl=False)
-    if form == "json":
-        click.echo()
+    rollouts = rollout_documents(workspace, document)
+    print_result(form, rollouts if every else active(rollouts), render_list)
 
 
-@command.command(
-    "status",
-    epilog="""\b
-Examples:
-  fleetctl rollout status acme-support
-  fleetctl rollout status acme-support --format json
-""",
-)
-@click.argument("alias", shell_complete=completion.aliases)
-@_FORMAT
+@command.command()
+@_alias_argument
+@format_option
 @click.pass_obj
-def status(workspace: "Workspace", alias: str, form: str) -> None:
-    """Show one rollout in full: stage, gates with reasons, conditions not met."""
+def status(workspace: Workspace, alias: str, form: str) -> None:
+    """Show a rollout in full: stage, gates with reasons, conditions not met.
+
+    Examples:
+      fleetctl rollout status acme-support
+      fleetctl rollout status acme-support --format json
+    """
     from plans.reports.rollouts import document, render_one
     from runtime.operations.rollouts import rollout_document
 
-    found = rollout_document(workspace, document, alias)
-    if form == "json":
-        click.echo(json.dumps(found, indent=2))
-    else:
-        click.echo(render_one(found, workspace.now()), nl=False)
+    rollout = rollout_document(workspace, document, alias)
+    print_result(form, rollout, lambda rollout: render_one(rollout, workspace.now()))
 
 
-@command.command("hold", epilog="\b\nExamples:\n  fleetctl rollout hold acme-support")
+@command.command()
 @_mark_options
-def hold(workspace: "Workspace", alias: str, reason: str, form: str) -> None:
-    """Keep the version at its share until `resume`. A gate that fails still rolls back."""
+def hold(workspace: Workspace, alias: str, reason: str | None, form: str) -> None:
+    """Keep the version at its share until `resume`. A gate that fails still rolls back.
+
+    Examples:
+      fleetctl rollout hold acme-support
+    """
     then = f"stays where it is; to let it go on: fleetctl rollout resume {alias}"
     _mark(workspace, alias, "hold", reason, form, then)
 
 
-@command.command(
-    "pause",
-    epilog="""\b
-Examples:
-  fleetctl rollout pause acme-support --for 4h --reason "the client has a launch"
-  fleetctl rollout pause acme-support --until 2026-12-01T08:00Z
-  fleetctl rollout pause acme-support --until "2026-12-01 09:00+01:00" --format json
-""",
-)
-@click.argument("alias", shell_complete=completion.aliases)
-@click.option(
-    "--for", "length", metavar="DURATION", callback=duration, help="Duration, such as 4h or 3d."
-)
+@command.command()
+@_alias_argument
+@click.option("--for", "length", metavar="DURATION", help="Duration, such as 4h or 3d.")
 @click.option(
     "--until", metavar="TIME", callback=moment, help="Time in ISO 8601; UTC without a zone."
 )
-@_REASON
-@_FORMAT
+@_reason_option
+@format_option
 @click.pass_obj
 def pause(
-    workspace: "Workspace",
+    workspace: Workspace,
     alias: str,
-    length: timedelta | None,
+    length: str | None,
     until: datetime | None,
-    reason: str,
+    reason: str | None,
     form: str,
 ) -> None:
     """Let no stage advance for a while; the pause ends by time, or with `resume`.
 
     Gates are judged meanwhile, and a gate that fails still rolls back. A later pause replaces an
     earlier one. To wait for a person, use `hold`.
+
+    Examples:
+      fleetctl rollout pause acme-support --for 4h --reason "the client has a launch"
+      fleetctl rollout pause acme-support --until 2026-12-01T08:00Z
+      fleetctl rollout pause acme-support --until "2026-12-01 09:00+01:00" --format json
     """
+    from fleetctl.inputs import duration
     from plans.reports.rollouts import document
     from runtime.operations.rollouts import pause_rollout
 
     if (length is None) == (until is None):
         raise click.UsageError("Pass --for DURATION or --until TIME.")
-    marked = pause_rollout(workspace, document, alias, length, until, reason)
-    _print_mark(workspace, marked, form)
+    time = duration(length, "--for") if length is not None else None
+    _print_mark(
+        workspace, pause_rollout(workspace, document, alias, time, until, reason or ""), form
+    )
 
 
-@command.command("resume", epilog="\b\nExamples:\n  fleetctl rollout resume acme-support")
+@command.command()
 @_mark_options
-def resume(workspace: "Workspace", alias: str, reason: str, form: str) -> None:
-    """Lift a hold, and end a pause."""
+def resume(workspace: Workspace, alias: str, reason: str | None, form: str) -> None:
+    """Lift a hold, and end a pause.
+
+    Examples:
+      fleetctl rollout resume acme-support
+    """
     _mark(workspace, alias, "resume", reason, form, "goes on when its stage allows")
 
 
-@command.command("approve", epilog="\b\nExamples:\n  fleetctl rollout approve acme-support")
+@command.command()
 @_mark_options
-def approve(workspace: "Workspace", alias: str, reason: str, form: str) -> None:
+def approve(workspace: Workspace, alias: str, reason: str | None, form: str) -> None:
     """Let the version leave this stage, after its bake, with inconclusive gates.
 
     A gate that failed is not inconclusive: declare an override for that.
+
+    Examples:
+      fleetctl rollout approve acme-support
     """
     _mark(workspace, alias, "approve", reason, form, "leaves this stage when it has baked")
 
 
-@command.command("extend", epilog="\b\nExamples:\n  fleetctl rollout extend acme-support")
+@command.command()
 @_mark_options
-def extend(workspace: "Workspace", alias: str, reason: str, form: str) -> None:
-    """Give inconclusive gates of this stage its longest bake again, from now."""
-    from fleet.errors import FleetError, problem
+def extend(workspace: Workspace, alias: str, reason: str | None, form: str) -> None:
+    """Give inconclusive gates of this stage its longest bake again, from now.
+
+    Examples:
+      fleetctl rollout extend acme-support
+    """
+    from fleet.errors import FleetError
     from plans.reports.rollouts import document
     from runtime.operations.rollouts import rollout_document
 
-    found = rollout_document(workspace, document, alias)
-    if not found["percent"]:
-        raise FleetError(
-            problem(
-                "FC5137",
-                "There is no stage to extend",
-                f"{found['version']} of `{alias}` has no traffic yet, and a golden set says the "
-                "same tomorrow.",
-                hint="Start the rollout regardless, or abort it:",
-                command=f"fleetctl rollout approve {alias}",
-            )
+    rollout = rollout_document(workspace, document, alias)
+    if not rollout["percent"]:
+        raise FleetError.of(
+            "FC5137",
+            "There is no stage to extend",
+            f"{rollout['version']} of `{alias}` has no traffic yet, and a golden set says the "
+            "same tomorrow.",
+            hint="Start the rollout regardless, or abort it:",
+            command=f"fleetctl rollout approve {alias}",
         )
     _mark(workspace, alias, "extend", reason, form, "has as much time again")
 
 
-@command.command(
-    "advance",
-    epilog="""\b
-Examples:
-  fleetctl rollout advance acme-support --reason "the old version gives wrong prices"
-""",
-)
-@click.argument("alias", shell_complete=completion.aliases)
-@click.option("--reason", required=True, metavar="TEXT", help="Reason, for the ledger.")
-@_FORMAT
+@command.command()
+@_alias_argument
+@click.option("--reason", required=True, metavar="TEXT", help="Reason for the ledger.")
+@format_option
 @click.pass_obj
-def advance(workspace: "Workspace", alias: str, reason: str, form: str) -> None:
-    """Send the version to its next stage now, before bake and inconclusive gates end."""
+def advance(workspace: Workspace, alias: str, reason: str, form: str) -> None:
+    """Send the version to its next stage now, before bake and inconclusive gates end.
+
+    Examples:
+      fleetctl rollout advance acme-support --reason "the old version gives wrong prices"
+    """
     _mark(workspace, alias, "advance", reason, form, "goes on with the next apply or reconcile")
 
 
-@command.command(
-    "abort",
-    epilog="""\b
-Examples:
-  fleetctl rollout abort acme-support --reason "client asked to wait"
-""",
-)
+@command.command()
 @_mark_options
-def abort(workspace: "Workspace", alias: str, reason: str, form: str) -> None:
+def abort(workspace: Workspace, alias: str, reason: str | None, form: str) -> None:
     """End the rollout: the previous version gets all traffic, now.
 
     Ends the version in progress, also if the declarations name another version by now, and
     after the cut-over while the previous version is loaded (`soaking`). A version that is still
     declared gets no traffic until `fleetctl release ALIAS`.
+
+    Examples:
+      fleetctl rollout abort acme-support --reason "client asked to wait"
     """
     import asyncio
 
-    found = _mark(workspace, alias, "abort", reason, form, "gets no more traffic")
-    if not found["percent"]:
-        return
-    sys.exit(asyncio.run(_back(workspace, alias, reason, found["adapter"], form)))
+    rollout = _mark(workspace, alias, "abort", reason, form, "gets no more traffic")
+    if rollout["percent"]:
+        sys.exit(asyncio.run(_roll_back(workspace, alias, reason, rollout["adapter"], form)))
 
 
-async def _back(workspace: "Workspace", alias: str, reason: str, adapter: str, form: str) -> int:
+async def _roll_back(
+    workspace: Workspace, alias: str, reason: str | None, adapter: str, form: str
+) -> int:
     from runtime.operations.rollback import notify_rollback, roll_back
     from runtime.rollback.rollback import RollbackRequest
 
     request = RollbackRequest(alias, reason=reason or "aborted", only=adapter)
     result = await roll_back(workspace, request)
-    for line in (*result.warnings, *result.failures):
-        click.echo(f"Warning: {line}", err=True)
+    print_lines((*result.warnings, *result.failures))
     click.echo(result.sentence, err=form == "json")
-    for line in await notify_rollback(workspace, result):
-        click.echo(f"Warning: {line}", err=True)
+    print_lines(await notify_rollback(workspace, result))
     return 0 if result.complete else 1
 
 
 def _mark(
-    workspace: "Workspace", alias: str, word: str, reason: str, form: str, then: str
-) -> "Mapping[str, Any]":
-    """Write down a mark, print it, and return the document of the rollout before."""
+    workspace: Workspace, alias: str, mark: str, reason: str | None, form: str, then: str
+) -> Mapping[str, Any]:
+    """Write and print a mark; return the document of the rollout before."""
     from plans.reports.rollouts import document
     from runtime.operations.rollouts import mark_rollout
 
-    marked = mark_rollout(workspace, document, alias, word, reason, then)
+    marked = mark_rollout(workspace, document, alias, mark, reason or "", then)
     _print_mark(workspace, marked, form)
     return marked.rollout
 
 
-def _print_mark(workspace: "Workspace", marked: "MarkedRollout", form: str) -> None:
+def _print_mark(workspace: Workspace, marked: "MarkedRollout", form: str) -> None:
     if form == "json":
         click.echo(json.dumps({**marked.record, "by": workspace.by}, indent=2))
     for line in marked.lines:
         click.echo(line, err=True)
 
 
-@command.command(
-    "report",
-    epilog="""\b
-Examples:
-  fleetctl rollout report acme-support
-  fleetctl rollout report acme-support --version 2.2.0 --format html --out report.html
-""",
-)
-@click.argument("alias", shell_complete=completion.aliases)
+@command.command("report")
+@_alias_argument
 @click.option(
     "--version",
     metavar="X.Y.Z",
     shell_complete=completion.numbers,
     help="(default: the version tried last)",
 )
-@click.option("--format", "form", type=click.Choice(["html", "json", "md"]), default="md")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write.")
+@choice_option("md", "html", "json")
+@out_option
 @click.pass_obj
-def report(
-    workspace: "Workspace", alias: str, version: str | None, form: str, out: Path | None
+def client_report(
+    workspace: Workspace, alias: str, version: str | None, form: str, out: Path | None
 ) -> None:
     """Write a report for the client: versions, measurements and decisions of a rollout.
 
     Made from the ledger alone. Names no server, no person and no other client.
+
+    Examples:
+      fleetctl rollout report acme-support
+      fleetctl rollout report acme-support --version 2.2.0 --format html --out report.html
     """
     from plans.reports.client_report import document, render_html, render_markdown
     from runtime.files import write_text
@@ -286,14 +271,11 @@ def report(
 
     entries = workspace.ledger().read()
     adapter = last_tried(entries, alias, version)
-    made = document(entries, alias, adapter, workspace.now())
-    text = (
-        json.dumps(made, indent=2) + "\n"
-        if form == "json"
-        else render_html(made)
-        if form == "html"
-        else render_markdown(made)
-    )
+    report = document(entries, alias, adapter, workspace.now())
+    if form == "json":
+        text = json.dumps(report, indent=2) + "\n"
+    else:
+        text = render_html(report) if form == "html" else render_markdown(report)
     if out is None:
         click.echo(text, nl=False)
     else:

@@ -1,48 +1,41 @@
 """`fleetctl scaffold`: write a new fleet, client or adapter declaration."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:
-    from runtime.workspace import Workspace
+from fleetctl.options import FOLDER, Group, Workspace
 
 
-@click.group(
-    name="scaffold",
-    no_args_is_help=True,
-    epilog="""\b
-Examples:
-  fleetctl scaffold fleet agency
-  fleetctl -C agency scaffold client acme
-  fleetctl -C agency scaffold adapter acme/support --base llama3_8b --version 1.0.0
-""",
-)
+@click.group(cls=Group)
 def command() -> None:
-    """Write a new fleet, client or adapter declaration. Never overwrites a file."""
+    """Write a new fleet, client or adapter declaration. Never overwrites a file.
+
+    Examples:
+      fleetctl scaffold fleet agency
+      fleetctl -C agency scaffold client acme
+      fleetctl -C agency scaffold adapter acme/support --base llama3_8b --version 1.0.0
+    """
 
 
-@command.command(
-    "fleet",
-    epilog="""\b
-Examples:
-  fleetctl scaffold fleet agency
-  fleetctl scaffold fleet agency --base qwen25_7b --engine attach
-""",
-)
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@command.command()
+@click.argument("folder", metavar="DIR", type=FOLDER)
 @click.option("--name", help="Name of the fleet (default: from DIR).")
-@click.option("--base", default="llama3_8b", show_default=True, help="Name of the first base.")
+@click.option("--base", default="llama3_8b", help="Name of the first base.")
 @click.option(
     "--engine",
     type=click.Choice(["attach", "fake", "local"]),
     default="local",
-    show_default=True,
     help="local: fleetctl starts vLLM; attach: vLLM runs already; fake: made-up answers.",
 )
 def fleet(folder: Path, name: str | None, base: str, engine: str) -> None:
-    """Write a fleet with one base and one host into DIR."""
+    """Write a fleet with a base and a host into DIR.
+
+    Examples:
+      fleetctl scaffold fleet agency
+      fleetctl scaffold fleet agency --base qwen25_7b --engine attach
+    """
     from fleet.names import suggest_id
     from fleetctl.scaffolding import new_fleet
 
@@ -56,18 +49,16 @@ def fleet(folder: Path, name: str | None, base: str, engine: str) -> None:
     )
 
 
-@command.command(
-    "client",
-    epilog="""\b
-Example:
-  fleetctl scaffold client acme --tier premium
-""",
-)
+@command.command()
 @click.argument("name")
 @click.option("--tier", help="Tier of the client (default: as in `defaults`).")
 @click.pass_obj
-def client(workspace: "Workspace", name: str, tier: str | None) -> None:
-    """Write clients/NAME.yaml."""
+def client(workspace: Workspace, name: str, tier: str | None) -> None:
+    """Write clients/NAME.yaml.
+
+    Example:
+      fleetctl scaffold client acme --tier premium
+    """
     from fleetctl.scaffolding import new_client
 
     path = new_client(workspace, _id(name, "NAME"), _id(tier, "--tier") if tier else None)
@@ -79,31 +70,29 @@ def client(workspace: "Workspace", name: str, tier: str | None) -> None:
     )
 
 
-@command.command(
-    "adapter",
-    epilog="""\b
-Example:
-  fleetctl scaffold adapter acme/support --base llama3_8b --version 1.0.0
-""",
-)
+@command.command()
 @click.argument("task", metavar="CLIENT/TASK")
 @click.option("--base", required=True, help="Base that the adapter was trained on.")
 @click.option("--version", required=True, help="Version to serve, such as 1.0.0.")
 @click.pass_obj
-def adapter(workspace: "Workspace", task: str, base: str, version: str) -> None:
-    """Add an adapter to its client's declaration."""
+def adapter(workspace: Workspace, task: str, base: str, version: str) -> None:
+    """Add an adapter to its client's declaration.
+
+    Example:
+      fleetctl scaffold adapter acme/support --base llama3_8b --version 1.0.0
+    """
     from fleet.names import AdapterName, Version
     from fleetctl.scaffolding import new_adapter
 
-    owner, separator, own = task.partition("/")
+    client_id, separator, task_id = task.partition("/")
     if not separator:
         raise click.UsageError(f"{task!r} is not of the form CLIENT/TASK, such as acme/support.")
     try:
         parsed = Version.parse(version)
     except ValueError as error:
         raise click.UsageError(f"--version: {error}.") from None
-    parts = _id(owner, "CLIENT"), _id(own, "TASK"), _id(base, "--base")
-    name = AdapterName(*parts, parsed)
+    ids = _id(client_id, "CLIENT"), _id(task_id, "TASK"), _id(base, "--base")
+    name = AdapterName(*ids, parsed)
     path, locked = new_adapter(workspace, name)
     click.echo(f"Added {name.alias} to {path}", err=True)
     line = _prefix(workspace)
@@ -117,15 +106,8 @@ def adapter(workspace: "Workspace", task: str, base: str, version: str) -> None:
     _next(f"{line} adapter add PATH --as {name}", f"{line} plan")
 
 
-@command.command(
-    "synthetic",
-    epilog="""\b
-Examples:
-  fleetctl scaffold synthetic --clients 120 --adapters 1000 --gpus 60 --seed 1 big
-  fleetctl -C big plan
-""",
-)
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@command.command()
+@click.argument("folder", metavar="DIR", type=FOLDER)
 @click.option("--clients", type=click.IntRange(1, 20_000), required=True, help="Number of clients.")
 @click.option(
     "--adapters", type=click.IntRange(0, 200_000), required=True, help="Number of adapters."
@@ -136,17 +118,19 @@ Examples:
     required=True,
     help="Number of GPUs, in hosts of eight.",
 )
-@click.option(
-    "--seed", type=int, default=0, show_default=True, help="The same seed gives the same bytes."
-)
-def synthetic(folder: Path, clients: int, adapters: int, gpus: int, seed: int) -> None:
+@click.option("--seed", type=int, default=0, help="The same seed gives the same bytes.")
+def synthetic(folder: Path, **size: Any) -> None:
     """Write a large fleet of made-up clients with lifelike demand, for sizing and benchmarks.
 
     Such a fleet can be planned, not served: the lock pins made-up digests, and hosts use the
     engine `fake`.
+
+    Examples:
+      fleetctl scaffold synthetic --clients 120 --adapters 1000 --gpus 60 --seed 1 big
+      fleetctl -C big plan
     """
     from fleet.config import json_schema
-    from fleet.errors import FleetError, problem
+    from fleet.errors import FleetError
     from fleetctl.scaffolding import write_files
     from fleetctl.synthetic import synthesise
     from fleetctl.synthetic.population import SyntheticSize
@@ -154,8 +138,8 @@ def synthetic(folder: Path, clients: int, adapters: int, gpus: int, seed: int) -
 
     if folder.is_dir() and any(folder.iterdir()):
         detail = f"`{folder}` holds files already, and a scaffold never overwrites."
-        raise FleetError(problem("FC6030", "File exists", detail))
-    texts, warning = synthesise(SyntheticSize(clients, adapters, gpus, seed))
+        raise FleetError.of("FC6030", "File exists", detail)
+    texts, warning = synthesise(SyntheticSize(**size))
     written = write_files(folder, {**texts, SCHEMA_FILE: json_schema()})
     click.echo(f"Wrote {len(written)} files into {folder}", err=True)
     if warning:
@@ -176,7 +160,7 @@ def _id(text: str, what: str) -> str:
     )
 
 
-def _prefix(workspace: "Workspace") -> str:
+def _prefix(workspace: Workspace) -> str:
     return "fleetctl" if workspace.root == Path() else f"fleetctl -C {workspace.root}"
 
 

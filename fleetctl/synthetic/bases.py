@@ -11,7 +11,7 @@ from fleet.hardware import BaseShape
 
 @dataclass(frozen=True, slots=True)
 class PublicBase:
-    """A base with the part it has in a synthetic fleet."""
+    """A base with its share of the adapters of a synthetic fleet."""
 
     name: str
     share: int
@@ -23,7 +23,7 @@ class PublicBase:
 
 def _base(name: str, share: int, max_model_len: int, architecture: str, numbers: str) -> PublicBase:
     hidden, inner, layers, heads, kv, head, vocabulary, positions, weights = (
-        int(each) for each in numbers.split()
+        int(number) for number in numbers.split()
     )
     shape = BaseShape(
         architecture=architecture,

@@ -1,4 +1,4 @@
-"""Who is in a synthetic fleet: clients, their adapters, how popular each is."""
+"""Draws the clients of a synthetic fleet, their adapters, and the popularity of adapters."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,9 +12,9 @@ from fleetctl.synthetic.bases import PUBLIC_BASES, PublicBase
 _T = TypeVar("_T")
 
 RPM_PER_GPU = 120
-"""Requests a minute, summed over all adapters' own peaks, for each GPU."""
+"""Requests per minute and GPU, as the sum of the peaks of all adapters."""
 HOTTEST_RPM = 600
-"""The most that one adapter asks for: about what one GPU answers."""
+"""Upper bound of an adapter's requests per minute: about the capacity of a GPU."""
 ZIPF = 0.9
 """Exponent of the power law of popularity; around 1 in measured request logs."""
 TIERS = (("standard", 70), ("premium", 25), ("enterprise", 5))
@@ -37,7 +37,7 @@ MODULES = (
     (("q_proj", "v_proj"), 20),
 )
 EARLIER = ((0, 40), (1, 30), (2, 20), (3, 10))
-"""Earlier versions of an adapter that the library still has."""
+"""Numbers of earlier versions that the library still has, with weights."""
 LATENCIES = {
     "classification": (300, 8),
     "short_generation": (500, 120),
@@ -61,7 +61,7 @@ SECOND = (
 
 @dataclass(frozen=True, slots=True)
 class SyntheticSize:
-    """How large the fleet is to be."""
+    """Size of a synthetic fleet."""
 
     clients: int
     adapters: int
@@ -70,19 +70,19 @@ class SyntheticSize:
 
     @property
     def replicas(self) -> int:
-        """Servers that hold each adapter of the enterprise tier."""
+        """Servers that hold an adapter of the enterprise tier."""
         return min(2, self.gpus)
 
 
 @dataclass(frozen=True, slots=True)
 class SyntheticAdapter:
-    """One task of a client."""
+    """A task of a client."""
 
     task: str
     base: PublicBase
     version: tuple[int, int, int]
     earlier: int
-    """How many earlier minor versions the lock still pins."""
+    """Number of earlier minor versions that the lock still pins."""
     rank: int
     modules: tuple[str, ...]
     latency: str
@@ -104,26 +104,26 @@ class SyntheticClient:
     """By task."""
 
 
-def people(wish: SyntheticSize) -> tuple[SyntheticClient, ...]:
-    """Return the clients of a synthetic fleet; the same wish gives the same ones."""
-    chance = Random(wish.seed)  # noqa: S311 (made-up data, not secrets)
-    names = list(_names(wish.clients))
-    owned = _adapters(chance, wish, names, bases_for(wish))
+def people(size: SyntheticSize) -> tuple[SyntheticClient, ...]:
+    """Return the clients of a synthetic fleet; the same size gives the same clients."""
+    chance = Random(size.seed)  # noqa: S311 (made-up data, not secrets)
+    names = list(_names(size.clients))
+    owned = _adapters(chance, size, names, bases_for(size))
     return tuple(
         SyntheticClient(
             name,
             _pick(chance, TIERS),
             _pick(chance, HOURS),
             _pick(chance, ZONES),
-            tuple(sorted(owned[name], key=lambda each: each.task)),
+            tuple(sorted(owned[name], key=lambda adapter: adapter.task)),
         )
         for name in names
     )
 
 
-def bases_for(wish: SyntheticSize) -> tuple[PublicBase, ...]:
-    """Return the bases of a fleet: a small one shares few, or its GPUs would not do."""
-    return PUBLIC_BASES[: max(1, min(len(PUBLIC_BASES), wish.gpus // 3))]
+def bases_for(size: SyntheticSize) -> tuple[PublicBase, ...]:
+    """Return the bases of a fleet: small fleets share few bases, to need few GPUs."""
+    return PUBLIC_BASES[: max(1, min(len(PUBLIC_BASES), size.gpus // 3))]
 
 
 def _names(count: int) -> Iterator[str]:
@@ -131,22 +131,22 @@ def _names(count: int) -> Iterator[str]:
     pairs = [f"{first}_{second}" for first in FIRST for second in SECOND]
     for index in range(count):
         lap, pair = divmod(index, len(pairs))
-        # A step coprime to the number of pairs visits each, and neighbours look unlike.
+        # A step coprime to the number of pairs visits every pair, and neighbours look unlike.
         name = pairs[pair * 29 % len(pairs)]
         yield f"{name}{lap + 1}" if lap else name
 
 
 def _adapters(
-    chance: Random, wish: SyntheticSize, clients: Sequence[str], bases: Sequence[PublicBase]
+    chance: Random, size: SyntheticSize, clients: Sequence[str], bases: Sequence[PublicBase]
 ) -> Mapping[str, list[SyntheticAdapter]]:
-    """Return adapters by client: one each, the rest to the large ones; most popular first."""
+    """Return adapters by client: 1 per client, the rest to large clients; most popular first."""
     sizes = list(accumulate(1 / (index + 3) for index in range(len(clients))))
-    owners = list(clients[: wish.adapters])
-    owners += chance.choices(clients, cum_weights=sizes, k=wish.adapters - len(owners))
+    owners = list(clients[: size.adapters])
+    owners += chance.choices(clients, cum_weights=sizes, k=size.adapters - len(owners))
     chance.shuffle(owners)
-    weights = [(rank + 1) ** -ZIPF for rank in range(wish.adapters)]
-    scale = wish.gpus * RPM_PER_GPU / sum(weights or [1])
-    shares = [(each, each.share) for each in bases]
+    weights = [(rank + 1) ** -ZIPF for rank in range(size.adapters)]
+    scale = size.gpus * RPM_PER_GPU / sum(weights or [1])
+    shares = [(base, base.share) for base in bases]
     used: Counter[tuple[str, str]] = Counter()
     owned: dict[str, list[SyntheticAdapter]] = {name: [] for name in clients}
     for index, client in enumerate(owners):
@@ -175,4 +175,4 @@ def _adapters(
 
 
 def _pick(chance: Random, weighted: Sequence[tuple[_T, int]]) -> _T:
-    return chance.choices([each for each, _ in weighted], [weight for _, weight in weighted])[0]
+    return chance.choices([value for value, _ in weighted], [weight for _, weight in weighted])[0]

@@ -11,14 +11,14 @@ from fleet.errors import EngineRejectedError, problem
 from runtime.json_client import JsonClient
 
 CONNECTIONS = 16
-"""Requests that one client of the transport has open at a time."""
+"""Upper bound of open requests of an HTTP client."""
 DEADLINE_S = 600.0
 _FIRST_TOKEN = 10
-"""Lower bound of token numbers in prompts; those below mean something to a tokenizer."""
+"""Lower bound of token numbers in prompts; lower numbers are special tokens."""
 
 
 class LoadGenerator:
-    """Sends batches to one server and times them."""
+    """Sends batches to a server and times them."""
 
     def __init__(
         self, url: str, peer: str, vocabulary: int, clock: Callable[[], float] = time.monotonic
@@ -48,10 +48,10 @@ class LoadGenerator:
     async def batch_seconds(
         self, models: Sequence[str], prompt_tokens: int, output_tokens: int
     ) -> float:
-        """Send one request per model at the same time; return the seconds until all are answered.
+        """Send a request per model at the same time; return the seconds until all are answered.
 
         Prompts differ from their first token on, so that no cached prefix helps. An answer of
-        another length than asked would make the time worthless and is an error.
+        another length than requested is an error: the time would be worthless.
 
         Raises:
             EngineError: a request failed or was answered with another number of tokens.
@@ -84,23 +84,21 @@ class LoadGenerator:
         }
         answer = await http.post("/v1/completions", body, timeout_s=DEADLINE_S)
         try:
-            made = int(answer["usage"]["completion_tokens"])
+            counted = int(answer["usage"]["completion_tokens"])
         except (KeyError, TypeError, ValueError):
-            made = -1
-        if made != tokens:
+            counted = -1
+        if counted != tokens:
+            detail = (
+                f"{self._peer} was asked for {tokens} tokens of `{model}` and gave "
+                f"{'no count' if counted < 0 else counted}; its speed is unknown."
+            )
+            hint = "Check that it is a vLLM server and takes `ignore_eos`."
             raise EngineRejectedError(
-                HTTPStatus.OK,
-                problem(
-                    "FC4004",
-                    "Answer not understood",
-                    f"{self._peer} was asked for {tokens} tokens of `{model}` and gave "
-                    f"{'none that it counted' if made < 0 else made}; its speed cannot be told.",
-                    hint="Check that it is a vLLM server and takes `ignore_eos`.",
-                ),
+                HTTPStatus.OK, problem("FC4004", "Answer not understood", detail, hint=hint)
             )
 
     def _prompt(self, length: int) -> list[int]:
-        """Return token numbers that no prompt before had, by a walk of another stride each."""
+        """Return token numbers that no earlier prompt had: the stride changes."""
         number = next(self._number)
         span = self._vocabulary - _FIRST_TOKEN
         stride = 1 + number // span % max(span - 1, 1)

@@ -1,54 +1,87 @@
-"""Which batches to measure, so that every constant of the law shows, and their step times."""
+"""Chooses batches that show every constant of the throughput law, and measures their step times."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+
+from fleet.hardware import BaseSpec, DeviceSpec
 
 SHORT_TOKENS = 8
-"""Output of the short one of each pair of batches; what both have in common cancels out."""
+"""Output of the short batch of a pair. Common parts of a pair cancel out. Unit: tokens."""
 PROMPT_TOKENS = 16
+LONG_PROMPT = 256
+PROMPT_BATCH = 8
+
+ReportProgress = Callable[[str], None]
+BatchSeconds = Callable[[Sequence[str], int, int], Awaitable[float]]
+"""Sends a request per model name with the given prompt and output tokens; returns the seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationTarget:
+    """A running server of the fleet."""
+
+    server: str
+    url: str
+    base: BaseSpec
+    device: DeviceSpec | None
+    """A device of the server; None on an attached server."""
+    kind: str
+    """Kind of the devices, such as `h100_80g`."""
+    tensor_parallel: int
+    max_loras: int
+    max_lora_rank: int
+    memory_share: float | None = None
+    """Share of the memory of every device; None: vLLM's own default."""
+
+    @property
+    def usable_slots(self) -> int:
+        """Upper bound of adapters that run at the same time without waiting.
+
+        vLLM's CPU build computes requests to the base with the last slot, which stays empty.
+        """
+        return self.max_loras - (1 if self.kind.startswith("cpu") else 0)
 
 
 @dataclass(frozen=True, slots=True)
 class CalibrationBudget:
-    """Upper bounds of what a calibration costs."""
+    """Upper bounds of the cost of a calibration."""
 
     rounds: int = 5
-    """Times that every batch is measured; the least time counts."""
+    """Measurements of every batch; the shortest time counts."""
     tokens: int = 136
-    """Output of the long one of each pair of batches."""
+    """Output of the long batch of a pair. Unit: tokens."""
     largest_batch: int = 64
     minutes: float = 20.0
-    """No new round is begun after this; one is always finished."""
+    """No round begins after this time; the first round always ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchPlan:
-    """One batch to be measured: so many requests at a time, to so many different adapters."""
+    """A batch to be measured."""
 
     batch: int
+    """Requests at the same time."""
     adapters: int
-    """0: all requests go to the base."""
+    """Different adapters that the requests name; 0: all requests go to the base."""
 
 
 def batch_plans(largest: int, adapters: int) -> tuple[BatchPlan, ...]:
-    """Return what to measure, cheapest first.
+    """Return the batches to measure, cheapest first.
+
+    The base alone at three sizes shows the cost of a step and of a request, and whether the cost
+    grows in a line; an adapter at the same sizes shows both costs with LoRA; more adapters in the
+    largest batch show the cost of a further adapter.
 
     Args:
-        largest: Requests at a time that the server can take.
-        adapters: Adapters that it can run at a time.
-
-    The base alone at three sizes shows what a step and a request cost, and whether that is a
-    line; one adapter at the same sizes, what both cost with LoRA; more adapters in the largest,
-    what each of them adds.
+        largest: Upper bound of requests that the server takes at the same time.
+        adapters: Upper bound of adapters that run at the same time.
     """
     sizes = sorted({max(largest // 8, 1), max(largest // 2, 1), largest})
     most = min(adapters, largest)
     several = sorted({count for count in (-(-most // 4), -(-most // 2), most) if count > 1})
-    ones = [BatchPlan(size, 1) for size in sizes] if most else []
     return (
         *(BatchPlan(size, 0) for size in sizes),
-        *ones,
+        *(BatchPlan(size, 1) for size in sizes if most),
         *(BatchPlan(largest, count) for count in several),
     )
 
@@ -60,102 +93,89 @@ def largest_batch(wanted: int, kv_tokens: int | None, tokens_per_request: int) -
     return max(min(wanted, kv_tokens // max(tokens_per_request, 1)), 1)
 
 
-LONG_PROMPT = 256
-PROMPT_BATCH = 8
-
-ReportProgress = Callable[[str], None]
-
-
-class Batches(Protocol):
-    """Sends batches and times them; `LoadGenerator` does so on a server."""
-
-    async def batch_seconds(
-        self, models: Sequence[str], prompt_tokens: int, output_tokens: int
-    ) -> float:
-        """Send one request per model at once; return the seconds until all are answered."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class ServedNames:
-    """Names that requests go to."""
+    """Served names of the base and of its adapters."""
 
     base: str
     adapters: tuple[str, ...]
 
     def of(self, batch_plan: BatchPlan) -> list[str]:
-        """Return the name for each request of a batch, adapters in turn."""
+        """Return the names of the requests of a batch, adapters in turn."""
         if not batch_plan.adapters:
             return [self.base] * batch_plan.batch
         return [self.adapters[at % batch_plan.adapters] for at in range(batch_plan.batch)]
 
 
 class BatchMeter:
-    """Measures one server; keeps the least time of each batch over the rounds.
+    """Measures a server; keeps the shortest time of every batch over the rounds.
 
-    The least, because whatever else a machine does can only add to a time.
+    The shortest, because other work of the machine can only add to a time.
     """
 
     def __init__(
-        self, generator: Batches, names: ServedNames, tokens: int, report: ReportProgress
+        self,
+        batch_seconds: BatchSeconds,
+        names: ServedNames,
+        tokens: int,
+        report: ReportProgress,
     ) -> None:
         """Prepare; nothing is sent.
 
         Args:
-            generator: Sends the batches.
+            batch_seconds: Sends a batch, such as `LoadGenerator.batch_seconds`.
             names: Names that requests go to.
-            tokens: Output of the long one of each pair of batches; more than `SHORT_TOKENS`.
-            report: Takes a line per measurement.
+            tokens: Output of the long batch of a pair; more than `SHORT_TOKENS`.
+            report: Receives a line per measurement.
         """
-        self._generator, self._names, self._tokens, self._report = generator, names, tokens, report
+        self._batch_seconds, self._report = batch_seconds, report
+        self._names, self._tokens = names, tokens
         self._least: dict[tuple[BatchPlan, int], float] = {}
         self._prompts: dict[int, float] = {}
 
     async def warm_up(self, plan: Sequence[BatchPlan]) -> None:
-        """Run each batch once: adapters come into their slots, kernels are compiled."""
+        """Run every batch once: adapters come into their slots, kernels are compiled."""
         for batch_plan in plan:
             self._report(f"warming up: {words(batch_plan)}")
-            await self._generator.batch_seconds(
-                self._names.of(batch_plan), PROMPT_TOKENS, SHORT_TOKENS
-            )
+            await self._batch_seconds(self._names.of(batch_plan), PROMPT_TOKENS, SHORT_TOKENS)
 
     async def round(self, plan: Sequence[BatchPlan], label: str) -> None:
-        """Measure every batch once, so that a slow minute does not fall on one of them alone."""
+        """Measure every batch once, so that a slow minute does not spoil a single batch."""
         for batch_plan in plan:
             models = self._names.of(batch_plan)
             for tokens in (SHORT_TOKENS, self._tokens):
-                seconds = await self._generator.batch_seconds(models, PROMPT_TOKENS, tokens)
+                seconds = await self._batch_seconds(models, PROMPT_TOKENS, tokens)
                 self._least[batch_plan, tokens] = min(
                     seconds, self._least.get((batch_plan, tokens), seconds)
                 )
             step = self.step_seconds(batch_plan)
-            told = f"{1000 * step:.2f} ms per step" if step > 0 else "too short to tell"
-            self._report(f"{label}: {words(batch_plan)}: {told}")
+            result = f"{1000 * step:.2f} ms per step" if step > 0 else "too short to tell"
+            self._report(f"{label}: {words(batch_plan)}: {result}")
 
     async def prompts(self, batch: int, longest: int) -> None:
-        """Measure what prompts cost; nothing where the server takes none longer than usual."""
+        """Measure the cost of prompts, unless the server takes no prompt longer than usual."""
         if (length := min(LONG_PROMPT, longest)) <= PROMPT_TOKENS:
             return
         for tokens in (PROMPT_TOKENS, length):
-            seconds = await self._generator.batch_seconds([self._names.base] * batch, tokens, 1)
+            seconds = await self._batch_seconds([self._names.base] * batch, tokens, 1)
             self._prompts[tokens] = min(seconds, self._prompts.get(tokens, seconds))
 
     def step_seconds(self, batch_plan: BatchPlan) -> float:
         """Return the seconds between two tokens of a request of such a batch.
 
-        From the difference of a long and a short one, which leaves the steps alone: prompts,
-        network and the wait for the first token cancel out. 0 or less where the machine was so
-        busy that the short one took no less.
+        The difference of a long and a short batch leaves the steps alone: prompts, network and
+        the wait for the first token cancel out. 0 or less if the short batch took as long as the
+        long batch, on a busy machine.
         """
         longer = self._least[batch_plan, self._tokens] - self._least[batch_plan, SHORT_TOKENS]
         return longer / (self._tokens - SHORT_TOKENS)
 
     def steps(self, plan: Sequence[BatchPlan]) -> dict[BatchPlan, float]:
-        """Return the seconds of a step of each batch."""
+        """Return the seconds of a step by batch."""
         return {batch_plan: self.step_seconds(batch_plan) for batch_plan in plan}
 
     def prompt_seconds(self, batch: int) -> float | None:
-        """Return the seconds that a prompt token costs; None where it was not measured."""
+        """Return the seconds that a prompt token costs; None: not measured."""
         if not self._prompts:
             return None
         short, long = min(self._prompts), max(self._prompts)

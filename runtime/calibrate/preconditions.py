@@ -2,8 +2,8 @@
 
 from collections.abc import Collection, Iterable
 
-from fleet.errors import EngineError, problem
-from runtime.calibrate.target import CalibrationTarget
+from fleet.errors import EngineError
+from runtime.calibrate.measure import CalibrationTarget
 from runtime.engines.vllm_metrics import ServerMetrics
 
 
@@ -11,7 +11,7 @@ def require_idle(target: CalibrationTarget, in_flight: int | None) -> None:
     """Refuse a server that has requests of clients.
 
     Raises:
-        EngineError: requests run or wait on it.
+        EngineError: requests run or wait.
     """
     if in_flight:
         many = f"{in_flight} request{'s' if in_flight > 1 else ''}"
@@ -19,22 +19,18 @@ def require_idle(target: CalibrationTarget, in_flight: int | None) -> None:
 
 
 def require_adapters(target: CalibrationTarget, listed: Collection[str]) -> None:
-    """Refuse a server on which nothing about LoRA can be measured.
+    """Refuse a server on which LoRA cannot be measured.
 
     Raises:
-        EngineError: it lists no adapter, or has no slot for one.
+        EngineError: the server lists no adapter, or has no slot.
     """
     if listed and target.usable_slots > 0:
         return
-    what = "has no LoRA slot that requests may use" if listed else "lists no adapter"
-    raise EngineError(
-        problem(
-            "FC4062",
-            "Nothing to measure LoRA with",
-            f"Server `{target.server}` {what}, so what LoRA costs on it cannot be measured.",
-            hint="Load at least one adapter, better as many as it has slots.",
-            command="fleetctl apply --auto",
-        )
+    fault = "has no LoRA slot that requests may use" if listed else "lists no adapter"
+    detail = f"Server `{target.server}` {fault}, so the cost of LoRA cannot be measured."
+    hint = "Load at least one adapter, better as many as it has slots."
+    raise EngineError.of(
+        "FC4062", "Nothing to measure LoRA with", detail, hint=hint, command="fleetctl apply --auto"
     )
 
 
@@ -46,15 +42,13 @@ def require_times(target: CalibrationTarget, steps: Iterable[float]) -> None:
     """
     if all(step > 0 for step in steps):
         return
-    raise EngineError(
-        problem(
-            "FC4066",
-            "Too noisy to measure",
-            f"Server `{target.server}`: a batch of long answers took no longer than one of short "
-            "ones, so other work on the machine took more time than the answers; nothing is kept.",
-            hint="Measure in a quieter hour, with longer answers (--tokens) and more rounds.",
-            command=f"fleetctl calibrate {target.server} --tokens 400 --rounds 10",
-        )
+    raise EngineError.of(
+        "FC4066",
+        "Too noisy to measure",
+        f"Server `{target.server}`: a batch of long answers took no longer than one of short "
+        "ones, so other work on the machine took more time than the answers; nothing is kept.",
+        hint="Measure in a quieter hour, with longer answers (--tokens) and more rounds.",
+        command=f"fleetctl calibrate {target.server} --tokens 400 --rounds 10",
     )
 
 
@@ -66,14 +60,14 @@ def foreign_traffic(
     *,
     force: bool,
 ) -> tuple[str, ...]:
-    """Return a note where requests of clients ran meanwhile, by the server's own counters.
+    """Return a note if requests of clients ran meanwhile, by the server's own counters.
 
     Args:
         target: The server.
-        before: Its figures when the measurement began.
-        after: Those of now, while none of our own requests is at work.
-        sent: Our own requests since then, all of them answered.
-        force: Whether that is fine.
+        before: The server's figures at the beginning of the measurement.
+        after: The figures now, while no request of the calibration runs.
+        sent: Requests of the calibration since then, all of them answered.
+        force: Note requests of clients instead of refusing them.
 
     Raises:
         EngineError: requests of clients ran, and `force` is not given.
@@ -83,18 +77,13 @@ def foreign_traffic(
     others = after.finished - before.finished - sent + (after.in_flight or 0)
     if others <= 0:
         return ()
-    what = f"{others} request{'s' if others > 1 else ''} of clients ran during the measurement"
+    text = f"{others} request{'s' if others > 1 else ''} of clients ran during the measurement"
     if not force:
-        raise _busy(f"Server `{target.server}`: {what}.")
-    return (f"{what}; the figures are too slow by what they took.",)
+        raise _busy(f"Server `{target.server}`: {text}.")
+    return (f"{text}; the figures are too slow by their time.",)
 
 
-def _busy(what: str) -> EngineError:
-    return EngineError(
-        problem(
-            "FC4061",
-            "The server is in use",
-            f"{what} Measuring would slow them down, and they would spoil the measurement.",
-            hint="Take a quiet hour, or say --force; the profile then says so.",
-        )
-    )
+def _busy(text: str) -> EngineError:
+    detail = f"{text} Measuring would slow them down, and they would spoil the measurement."
+    hint = "Take a quiet hour, or say --force; the profile then says so."
+    return EngineError.of("FC4061", "The server is in use", detail, hint=hint)

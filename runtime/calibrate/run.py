@@ -1,10 +1,22 @@
-"""One calibration: check, warm up, measure in rounds, fit."""
+"""Runs a calibration: check, warm up, measure in rounds, fit, write the profile.
 
+Profile files are `calibration/<base>-<kind>-r<rank>.json`; `fleet.capacity` reads them.
+"""
+
+import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import datetime
 
-from fleet.capacity import WORST_RESIDUAL, Point, estimate_speed, fit, step_seconds
+from fleet.capacity import (
+    PROFILE_FORMAT,
+    WORST_RESIDUAL,
+    Point,
+    estimate_speed,
+    fit,
+    step_seconds,
+)
 from fleet.hardware import Profile, Speed, is_cpu
 from fleet.vllm import fully_sharded, kv_bytes_per_token, lora_dtype, pool_bytes, weight_bytes
 from runtime.calibrate.load_generator import LoadGenerator
@@ -15,6 +27,7 @@ from runtime.calibrate.measure import (
     BatchMeter,
     BatchPlan,
     CalibrationBudget,
+    CalibrationTarget,
     ReportProgress,
     ServedNames,
     batch_plans,
@@ -26,14 +39,15 @@ from runtime.calibrate.preconditions import (
     require_idle,
     require_times,
 )
-from runtime.calibrate.target import CalibrationTarget
 from runtime.engines.vllm_api import observe_server, read_metrics
 from runtime.engines.vllm_metrics import ServerMetrics
 from runtime.json_client import JsonClient
 
+FOLDER = "calibration"
+"""Folder of the profiles in a project."""
 MOST_ROUNDS = 3
-"""Up to so many times the rounds asked for, while the law does not fit: on a busy machine the least
-times are found late."""
+"""Upper bound of rounds while the law does not fit, as a multiple of `rounds`: on a busy
+machine the shortest times are found late."""
 _USUAL_VOCABULARY = 1000
 _USUAL_LENGTH = 2048
 _USUAL_SHARE = 0.92
@@ -41,7 +55,7 @@ _USUAL_SHARE = 0.92
 
 @dataclass(frozen=True, slots=True)
 class MeasuredRow:
-    """One batch as measured and as the fitted law has it."""
+    """A batch: time measured, and time by the fitted law."""
 
     batch: int
     adapters: int
@@ -50,7 +64,7 @@ class MeasuredRow:
 
     @property
     def error(self) -> float:
-        """Relative error of the law here."""
+        """Relative error of the law for this batch."""
         return self.fitted_s / self.measured_s - 1
 
 
@@ -63,7 +77,7 @@ class Calibration:
     requests: int
     seconds: float
     notes: tuple[str, ...]
-    """What a reader should know, such as that clients used the server meanwhile."""
+    """Remarks for readers, such as that clients used the server meanwhile."""
 
 
 async def calibrate(
@@ -79,13 +93,13 @@ async def calibrate(
     Args:
         target: The server.
         budget: Upper bounds of the cost.
-        report: Takes a line per measurement.
-        force: Also while clients use the server; the result says so.
+        report: Receives a line per measurement.
+        force: Measure also while clients use the server; the result notes this.
         clock: Seconds that never run backwards.
 
     Raises:
-        EngineError: the server does not answer, is in use, holds no adapter that it could run,
-            or a request failed.
+        EngineError: the server does not answer, is in use or holds no adapter that could run, or a
+            request failed.
     """
     began = clock()
     async with JsonClient(target.url, peer=f"server `{target.server}`") as http:
@@ -99,7 +113,7 @@ async def calibrate(
         plan = batch_plans(most, len(adapters))
         names = ServedNames(snapshot.listing.names[0], tuple(adapters))
         async with LoadGenerator(target.url, http.peer, _vocabulary(target), clock) as generator:
-            meter = BatchMeter(generator, names, tokens, report)
+            meter = BatchMeter(generator.batch_seconds, names, tokens, report)
             await meter.warm_up(plan)
             notes: tuple[str, ...] = ()
             for number in range(MOST_ROUNDS * budget.rounds):
@@ -113,7 +127,7 @@ async def calibrate(
                     report(f"{reason}: once more.")
                 await meter.round(plan, f"round {number + 1} of {max(budget.rounds, number + 1)}")
                 await meter.prompts(min(PROMPT_BATCH, most), _longest_prompt(target))
-                # Looked at after every round, so that a spoilt measurement ends at once.
+                # After every round, so that a spoilt measurement ends at once.
                 notes = foreign_traffic(
                     target, before, await read_metrics(http), generator.sent, force=force
                 )
@@ -145,7 +159,7 @@ async def calibrate(
 
 
 def _misfit(target: CalibrationTarget, steps: Mapping[BatchPlan, float]) -> str:
-    """Say what is wrong with the times so far; empty when the law fits them."""
+    """Return the reason for more rounds; empty if the law fits the times so far."""
     if min(steps.values()) <= 0:
         return "A batch was too short to tell"
     off = _fitted(target, steps, None)[1]
@@ -155,7 +169,7 @@ def _misfit(target: CalibrationTarget, steps: Mapping[BatchPlan, float]) -> str:
 def _fitted(
     target: CalibrationTarget, steps: Mapping[BatchPlan, float], prompt_s: float | None
 ) -> tuple[Speed, float]:
-    """Fit the law; what was not measured is taken from the estimate."""
+    """Fit the law; figures that were not measured come from the estimate."""
     guess = estimate_speed(target.base, target.kind, target.tensor_parallel, target.max_lora_rank)
     largest = max(
         (batch_plan for batch_plan in steps if not batch_plan.adapters),
@@ -175,7 +189,7 @@ def _vocabulary(target: CalibrationTarget) -> int:
 
 
 def _longest_prompt(target: CalibrationTarget) -> int:
-    """Return the tokens that a prompt may have beside an answer of one."""
+    """Return the upper bound of a prompt's tokens, with an answer of 1 token."""
     shape = target.base.shape
     usual = shape.max_position_embeddings if shape else _USUAL_LENGTH
     return (target.base.max_model_len or usual) - 2
@@ -187,10 +201,9 @@ def _output_tokens(target: CalibrationTarget, budget: CalibrationBudget) -> int:
 
 
 def reserve(target: CalibrationTarget, metrics: ServerMetrics, vllm: str) -> int | None:
-    """Return what is neither weights nor slots nor KV cache, in bytes per device.
+    """Return the memory beside weights, slots and KV cache, in bytes per device.
 
-    None where that does not follow: a KV cache that is given in bytes says nothing of the rest,
-    nor does a processor's memory.
+    None if unknown: on a processor, or with a KV cache that is declared in bytes.
     """
     base, device, shape = target.base, target.device, target.base.shape
     given = base.kv_cache_bytes is not None or is_cpu(target.kind)
@@ -212,3 +225,25 @@ def reserve(target: CalibrationTarget, metrics: ServerMetrics, vllm: str) -> int
     known = weight_bytes(shape, cards) + pool
     cache = metrics.kv_tokens * kv_bytes_per_token(base, cards)
     return max(int(device.memory_bytes * share) - known - cache, 0)
+
+
+def file_name(profile: Profile) -> str:
+    """Return the name of a profile's file: base, kind of device, number of devices, rank."""
+    cards = f"-tp{profile.tensor_parallel}" if profile.tensor_parallel > 1 else ""
+    return f"{profile.base}-{profile.kind}{cards}-r{profile.max_lora_rank}.json"
+
+
+def profile_text(calibration: Calibration, server: str, measured: datetime) -> str:
+    """Return the text of a profile file, with the measured server and the time."""
+    document = {
+        "format": PROFILE_FORMAT,
+        **asdict(calibration.profile),
+        "server": server,
+        "measured": measured.isoformat(timespec="seconds"),
+        "points": [
+            {"batch": row.batch, "active": row.adapters, "step_s": row.measured_s}
+            for row in calibration.rows
+        ],
+        "notes": list(calibration.notes),
+    }
+    return json.dumps(document, indent=2) + "\n"

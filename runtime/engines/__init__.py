@@ -1,1 +1,1 @@
-"""Engines: what fleetctl needs from the servers of a host. One file per engine."""
+"""Engines: operations on the servers of a host. A file per engine."""

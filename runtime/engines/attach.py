@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from fleet.errors import EngineError, problem
-from fleet.hardware import AttachedServerSpec, HostSpec
+from fleet.errors import EngineError
+from fleet.hardware import HostSpec
 from fleet.resources import Server, State
 from runtime.engines.observation import StateBuilder, observe_servers
 from runtime.engines.protocol import Completion
@@ -24,10 +24,10 @@ def attached_port(url: str) -> int:
 def path_there(paths: tuple[tuple[str, str], ...], here: str) -> str:
     """Translate a path of this machine to the server's, by the longest prefix that fits.
 
-    Without any mapping both see the same file system.
+    Without a mapping, both see the same file system.
 
     Raises:
-        EngineError: paths are mapped and none fits.
+        EngineError: FC4009, paths are mapped and no prefix fits.
     """
     if not paths:
         return here
@@ -35,31 +35,26 @@ def path_there(paths: tuple[tuple[str, str], ...], here: str) -> str:
         stem = prefix.rstrip("/")
         if here == stem or here.startswith(f"{stem}/"):
             return target.rstrip("/") + here[len(stem) :]
-    raise EngineError(
-        problem(
-            "FC4009",
-            "A path is not visible to the servers",
-            f"`{here}` is under none of the mapped paths: "
-            f"{', '.join(f'`{prefix}`' for prefix, _ in paths)}.",
-            hint="Add its folder under `paths` of the host, as in `{/here: /there}`.",
-        )
+    detail = (
+        f"`{here}` is under none of the mapped paths: "
+        f"{', '.join(f'`{prefix}`' for prefix, _ in paths)}."
     )
+    hint = "Add its folder under `paths` of the host, as in `{/here: /there}`."
+    raise EngineError.of("FC4009", "A path is not visible to the servers", detail, hint=hint)
 
 
 class AttachEngine:
     """Loads adapters on attached servers; never starts or stops. A silent server is unknown."""
 
     def __init__(self, host: HostSpec, apps: Mapping[str, Any] | None = None) -> None:
-        """Prepare; nothing is sent.
+        """Prepare; no request is sent.
 
         Args:
             host: A group of attached servers.
-            apps: ASGI application by server, called instead of its URL (tests).
+            apps: ASGI application by server, called instead of the URL (tests).
         """
         self._host = host
-        self._servers: dict[str, AttachedServerSpec] = {
-            server.name: server for server in host.attached
-        }
+        self._servers = {server.name: server for server in host.attached}
         self._clients = {
             server.name: JsonClient(
                 server.url,
@@ -70,7 +65,7 @@ class AttachEngine:
         }
 
     async def observe(self) -> State:
-        """Return what the servers hold; none of them is ever known to be absent."""
+        """Return the servers with their adapters; no server is ever known to be absent."""
         seen = StateBuilder()
         for name, answer in (await observe_servers(self._clients)).items():
             declared = self._servers[name]
@@ -91,12 +86,12 @@ class AttachEngine:
         self._refuse("stopped", server)
 
     async def load(self, server: str, adapter: str, source: str) -> None:
-        """Load an adapter from the folder that the server sees in the place of `source`."""
+        """Load an adapter from the server's path of `source`."""
         there = path_there(self._host.paths, absolute(source))
         await load_adapter(self._client(server), adapter, there)
 
     async def unload(self, server: str, adapter: str) -> None:
-        """Forget an adapter and verify it."""
+        """Unload an adapter and verify the list of models."""
         await unload_adapter(self._client(server), adapter)
 
     async def complete(
@@ -112,24 +107,18 @@ class AttachEngine:
 
     def _client(self, server: str) -> JsonClient:
         if server not in self._clients:
-            raise EngineError(
-                problem(
-                    "FC4014",
-                    "No such server on this host",
-                    f"Host `{self._host.name}` has no server `{server}`.",
-                    hint="Plan again; the declarations have changed since.",
-                    command="fleetctl plan",
-                )
+            detail = f"Host `{self._host.name}` has no server `{server}`."
+            hint = "Plan again; the declarations have changed since."
+            raise EngineError.of(
+                "FC4014", "No such server on this host", detail, hint=hint, command="fleetctl plan"
             )
         return self._clients[server]
 
-    def _refuse(self, what: str, server: str) -> NoReturn:
-        raise EngineError(
-            problem(
-                "FC4010",
-                "An attached server is run by somebody else",
-                f"Server `{server}` of host `{self._host.name}` cannot be {what} by fleetctl.",
-                hint="Do it where it runs; `fleetctl compile` prints suitable flags.",
-                command="fleetctl compile",
-            )
+    def _refuse(self, verb: str, server: str) -> NoReturn:
+        raise EngineError.of(
+            "FC4010",
+            "An attached server has another operator",
+            f"Server `{server}` of host `{self._host.name}` cannot be {verb} by fleetctl.",
+            hint="Do it where it runs; `fleetctl compile` prints suitable flags.",
+            command="fleetctl compile",
         )

@@ -1,4 +1,4 @@
-"""Launch records: what fleetctl started on this machine, and how to find it again."""
+"""Launch records: how later commands recognise the servers that fleetctl started here."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from runtime.processes import environment, in_session, marked_by, start_mark
 
 RECORD = "launch.json"
 FORMAT = 1
-"""Format of a record; raise it when an earlier release would act wrongly on what is added."""
+"""Format of a record; raise it if an earlier release would act wrongly on an addition."""
 LOG = "log"
 MARK = "FLEETCTL_LAUNCH"
 """Environment variable that every process of a launch carries."""
@@ -33,10 +33,10 @@ _MODE = 0o666
 
 
 class LaunchRecord(BaseModel):
-    """One started server, as kept in `servers/<name>/launch.json`.
+    """A started server, as kept in `servers/<name>/launch.json`.
 
     Written before the process exists (without its number) and again afterwards, so that a
-    run that dies in between leaves no server that nobody knows of.
+    run that dies in between leaves no unknown server.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -51,17 +51,17 @@ class LaunchRecord(BaseModel):
     digest: str
     url: str
     launch: str
-    """Value of the mark in the environment of its processes."""
+    """Value of the mark in the environment of the processes."""
     flags: ServerFlags
     arguments: tuple[str, ...]
     pid: int = 0
-    """Leader of its process group; 0: not known yet."""
+    """Leader of the process group; 0: not known yet."""
     process_start: str = ""
-    """Start mark of the process; another process with the same number has another."""
+    """Start mark of the process; another process with the same number has another mark."""
     base_files: str = ""
-    """`base_digest` of what it was started on; empty: not known."""
+    """`base_digest` of the base at the start; empty: not known."""
     ready: bool = False
-    """It has answered once."""
+    """The server has answered."""
 
     @classmethod
     def of(cls, server: Server, flags: ServerFlags, url: str, launch: str) -> Self:
@@ -80,7 +80,7 @@ class LaunchRecord(BaseModel):
         )
 
     def server(self, digest: str | None) -> Server:
-        """Return the server as seen live, with the digest that it shows itself.
+        """Return the server as seen live, with the digest that the server shows.
 
         Raises:
             EngineError: FC4023, the digest is of a later format than is known here.
@@ -98,18 +98,18 @@ class LaunchRecord(BaseModel):
         )
 
     def leader(self) -> int | None:
-        """Return the number of its main process if that still runs."""
+        """Return the number of the main process if that still runs."""
         if self.pid:
             return self.pid if start_mark(self.pid) == self.process_start else None
         return next(iter(marked_by(MARK, self.launch)), None)
 
     def processes(self) -> tuple[int, ...]:
-        """Return all its processes that still run, the main one first."""
+        """Return all processes that still run, the main process first."""
         leader = self.leader()
-        found = {*marked_by(MARK, self.launch)}
+        pids = {*marked_by(MARK, self.launch)}
         if leader or (self.pid and start_mark(self.pid) is None):
-            found |= {*in_session(leader or self.pid)}
-        return (*((leader,) if leader else ()), *sorted(found - {leader}))
+            pids |= {*in_session(leader or self.pid)}
+        return (*((leader,) if leader else ()), *sorted(pids - {leader}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,23 +124,22 @@ class LaunchRecords:
     """`<state dir>/servers`."""
 
     def read(self, name: str) -> LaunchRecord | None:
-        """Return a server's record; None if there is none or it cannot be read."""
+        """Return a server's record; None if there is none or the file cannot be read."""
         return self._kept(name) or self._carried().get(name)
 
     def all(self, host: str | None = None) -> Iterator[LaunchRecord]:
-        """Yield the records by name, of one host or of all."""
-        found = {path.name: self._kept(path.name) for path in self.folder.glob("*")}
-        # A server's folder outlives its record. Processes are looked through only where one
-        # may be lost, not once per host of a fleet that runs elsewhere.
+        """Yield the records by name, of a host or of all."""
+        kept: dict[str, LaunchRecord | None] = {
+            path.name: self._kept(path.name) for path in self.folder.glob("*")
+        }
+        # A server's folder outlives its record. Processes are searched only if a record of the
+        # host may be lost, not for every host of a fleet that runs elsewhere.
         if any(
             record is None and (host is None or f"-{host}-" in f"{name}-")
-            for name, record in found.items()
+            for name, record in kept.items()
         ):
-            found = {
-                **self._carried(),
-                **{name: record for name, record in found.items() if record},
-            }
-        for _, record in sorted(found.items()):
+            kept = {**self._carried(), **{name: record for name, record in kept.items() if record}}
+        for _, record in sorted(kept.items()):
             if record is not None and host in (None, record.host):
                 yield record
 
@@ -158,26 +157,26 @@ class LaunchRecords:
 
     def _carried(self) -> dict[str, LaunchRecord]:
         """Return the records that running processes carry, by name."""
-        found = {}
+        records = {}
         for pid in marked_by(HOME, str(self.folder.resolve())):
             with suppress(ValidationError, ProcessLookupError):
                 if os.getsid(pid) != pid:  # a worker
                     continue
                 record = _parsed(environment(pid).get(COPY, ""), f"{COPY} of process {pid}")
-                # Whether it has answered is not known; one that has must not count as starting.
+                # A server that may have answered must not count as starting.
                 update = {"pid": pid, "process_start": start_mark(pid) or "", "ready": True}
-                found[record.name] = record.model_copy(update=update)
-        return found
+                records[record.name] = record.model_copy(update=update)
+        return records
 
     def write(self, record: LaunchRecord) -> None:
-        """Keep a record; complete or not at all, also after a power failure."""
+        """Write a record; complete or not at all, also after a power failure."""
         folder = self.folder / record.name
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(record.model_dump(mode="json"), indent=2)
         replace_file(folder / RECORD, text.encode(), _MODE)
 
     def forget(self, name: str) -> None:
-        """Drop a record; the log stays."""
+        """Delete a record; the log stays."""
         (self.folder / name / RECORD).unlink(missing_ok=True)
 
     def log(self, name: str) -> Path:
@@ -189,8 +188,8 @@ def _parsed(text: str, file: str) -> LaunchRecord:
     """Read a record.
 
     Raises:
-        ValidationError: it is none.
-        NewerFormatError: FC5007, it is of a later format.
+        ValidationError: the text is no record.
+        NewerFormatError: FC5007, the record has a later format.
     """
     with suppress(ValueError, AttributeError):
         require_known(json.loads(text).get("format"), FORMAT, file)

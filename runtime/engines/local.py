@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
-from fleet.errors import EngineError, EngineTimedOutError, EngineUnreachableError, problem
+from fleet.errors import EngineError, EngineTimedOutError, EngineUnreachableError
 from fleet.hardware import HostSpec
 from fleet.resources import Server, ServerFlags, State
 from runtime.engines.launch_records import LaunchRecord, LaunchRecords
@@ -24,7 +24,7 @@ from runtime.json_client import JsonClient
 from runtime.processes import start_mark
 
 START_TIMEOUT_S = 1800.0
-"""A large base is read from a slow disk in this time, or something is wrong."""
+"""Upper bound of the start of a server: a large base on a slow disk. Raise it for larger bases."""
 
 _PORT_GRACE_S = 5.0
 _PROGRESS_EVERY_S = 10.0
@@ -32,7 +32,7 @@ _FIRST_POLL_S, _LONGEST_POLL_S = 0.02, 0.5
 _POLL_DEADLINE_S = 2.0
 
 Command = Callable[[Server], tuple[tuple[str, ...], dict[str, str]]]
-"""Gives the argument vector and the whole environment that start a server."""
+"""Returns the argument vector and the whole environment that start a server."""
 
 
 class LocalEngine:
@@ -49,16 +49,16 @@ class LocalEngine:
         start_timeout_s: float = START_TIMEOUT_S,
         stop_timeout_s: float = STOP_TIMEOUT_S,
     ) -> None:
-        """Prepare; nothing is started.
+        """Prepare; no server is started.
 
         Args:
-            host: The machine; its address is where servers listen.
-            records: Where launches are written down.
+            host: The machine; servers listen on its address.
+            records: Launch records of the state folder.
             folder: Working folder of the servers: the project.
-            command: How a server is started.
-            progress: Told now and then what is being waited for.
-            start_timeout_s: Seconds until a server that does not answer is given up.
-            stop_timeout_s: Seconds that a stopped server gets before it is killed.
+            command: Returns the command of a server.
+            progress: Receives a line now and then while a server starts.
+            start_timeout_s: Upper bound of the start of a server.
+            stop_timeout_s: Seconds between SIGTERM and SIGKILL.
         """
         self._host = host
         self._records = records
@@ -67,16 +67,14 @@ class LocalEngine:
         self.progress = progress
         self.start_timeout_s = start_timeout_s
         self.stop_timeout_s = stop_timeout_s
-        self.labels: dict[str, str] = {}
-        """Further variables in the environment of the servers."""
         self._clients: dict[str, JsonClient] = {}
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     async def observe(self) -> State:
-        """Return the servers that were started here and what they hold.
+        """Return the servers that were started here, with their adapters.
 
-        A server whose process has ended is absent. One that still starts is absent too,
-        with a note: `start` joins it. One that answered before and does not is unknown.
+        A server whose process has ended is absent. A server that still starts is absent too, with
+        a note: `start` joins it. A server that answered before and does not now is unknown.
         """
         seen = StateBuilder()
         records = {
@@ -102,33 +100,31 @@ class LocalEngine:
         return seen.state()
 
     async def start(self, server: Server) -> None:
-        """Start a server and return once it answers with the digest of its flags.
+        """Start a server and return once the server answers with the digest of its flags.
 
-        Running already with the same flags is fine; still starting is waited for. A wait
-        that is interrupted leaves it starting, and the next call joins it.
+        A server that runs with the same flags is fine; a server that still starts is waited for.
+        An interrupted wait leaves the server starting, and the next call joins.
 
         Raises:
-            EngineError: it runs with other flags, its port is taken, or it died; the
-                diagnostic holds the end of its log.
-            EngineTimedOutError: it does not answer in time; it is left running.
+            EngineError: the server runs with other flags, the port is taken, or the server died;
+                the diagnostic holds the end of its log.
+            EngineTimedOutError: no answer in time; the server is left running.
         """
         if server.flags is None:
-            raise EngineError(
-                problem("FC4015", "A server without flags", f"`{server.name}` has no flags.")
+            raise EngineError.of(
+                "FC4015", "A server without flags", f"`{server.name}` has no flags."
             )
         record = self._records.read(server.name)
         if record is not None and record.leader() is not None:
-            wanted = server.digest or server.flags.digest
-            if record.digest != wanted:
-                raise EngineError(
-                    problem(
-                        "FC4016",
-                        "A server runs with other flags",
-                        f"`{server.name}` runs with flags {record.digest}, wanted are "
-                        f"{wanted}. vLLM changes no flag while it runs.",
-                        hint="Stop it first; it is started again by the next apply.",
-                        command=f"fleetctl server stop {server.name}",
-                    )
+            declared = server.digest or server.flags.digest
+            if record.digest != declared:
+                raise EngineError.of(
+                    "FC4016",
+                    "A server runs with other flags",
+                    f"`{server.name}` runs with flags {record.digest}, wanted are "
+                    f"{declared}. vLLM changes no flag while it runs.",
+                    hint="Stop it first; it is started again by the next apply.",
+                    command=f"fleetctl server stop {server.name}",
                 )
         else:
             if record is not None:
@@ -156,7 +152,7 @@ class LocalEngine:
         await load_adapter(self._running(server), adapter, absolute(source))
 
     async def unload(self, server: str, adapter: str) -> None:
-        """Forget an adapter and verify it; a server that is gone holds none."""
+        """Unload an adapter and verify the list of models; a server that is gone holds none."""
         record = self._records.read(server)
         if record is not None and record.leader() is not None:
             await unload_adapter(self._client(record), adapter)
@@ -183,14 +179,12 @@ class LocalEngine:
     def _running(self, server: str) -> JsonClient:
         record = self._records.read(server)
         if record is None or record.leader() is None:
-            raise EngineUnreachableError(
-                problem(
-                    "FC4017",
-                    "The server does not run",
-                    f"`{server}` was not started here or has ended.",
-                    hint="Apply starts it; its log says why it ended.",
-                    command=f"fleetctl server logs {server}",
-                )
+            raise EngineUnreachableError.of(
+                "FC4017",
+                "The server does not run",
+                f"`{server}` was not started here or has ended.",
+                hint="Apply starts it; its log says why it ended.",
+                command=f"fleetctl server logs {server}",
             )
         return self._client(record)
 
@@ -205,69 +199,59 @@ class LocalEngine:
         try:
             child = spawn(
                 arguments,
-                {**environment, **self.labels, **self._records.carried_by(record)},
+                {**environment, **self._records.carried_by(record)},
                 self._folder.absolute(),
                 log,
             )
         except OSError as error:
             self._records.forget(server.name)
-            raise EngineError(
-                problem(
-                    "FC4018",
-                    "A server cannot be started",
-                    f"`{arguments[0]}` for `{server.name}`: {error.strerror}.",
-                    hint="Set `python` of the host to an interpreter that has vLLM.",
-                    command="make vllm",
-                )
+            detail = f"`{arguments[0]}` for `{server.name}`: {error.strerror}."
+            hint = "Set `python` of the host to an interpreter that has vLLM."
+            raise EngineError.of(
+                "FC4018", "A server cannot be started", detail, hint=hint, command="make vllm"
             ) from None
         self._children[server.name] = child
-        started = {"pid": child.pid, "process_start": start_mark(child.pid) or ""}
-        record = record.model_copy(update=started)
+        process = {"pid": child.pid, "process_start": start_mark(child.pid) or ""}
+        record = record.model_copy(update=process)
         self._records.write(record)
         return record
 
     async def _until_ready(self, record: LaunchRecord) -> None:
         clock = asyncio.get_running_loop().time
-        began, told, pause = clock(), clock(), _FIRST_POLL_S
+        began = reported = clock()
+        pause = _FIRST_POLL_S
         while not await self._answers(record):
             waited = clock() - began
             if record.leader() is None:
-                raise self._died(record)
-            if waited > self.start_timeout_s:
-                raise EngineTimedOutError(
-                    problem(
-                        "FC4019",
-                        "A server does not become ready",
-                        f"`{record.name}` runs and does not answer after {waited:.0f} s.",
-                        hint="Its log says what it does; it is left running.",
-                        command=f"fleetctl server logs {record.name}",
-                    )
+                log = self._records.log(record.name)
+                lines = last_log_lines(log) or "It wrote nothing."
+                raise EngineError.of(
+                    "FC4012",
+                    "A server ended while it started",
+                    f"`{record.name}` ended. The end of its log:\n\n{lines}",
+                    hint=f"The whole log is {log}.",
+                    command=f"fleetctl server logs {record.name}",
                 )
-            if clock() - told >= _PROGRESS_EVERY_S:
-                told = clock()
+            if waited > self.start_timeout_s:
+                raise EngineTimedOutError.of(
+                    "FC4019",
+                    "A server does not become ready",
+                    f"`{record.name}` runs and does not answer after {waited:.0f} s.",
+                    hint="The log shows the reason; the server is left running.",
+                    command=f"fleetctl server logs {record.name}",
+                )
+            if clock() - reported >= _PROGRESS_EVERY_S:
+                reported = clock()
                 self.progress(f"server {record.name} is starting, {waited:.0f} s so far")
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_POLL_S)
-        # Also when it was ready before: its file may be lost, and the record the process's copy.
+        # Also a server that was ready before: the file may be lost, and `record` its copy.
         self._records.write(record.model_copy(update={"ready": True}))
 
     async def _answers(self, record: LaunchRecord) -> bool:
-        """Say whether the server answers as itself, not another one on its port."""
+        """Return whether this server answers, not another server on its port."""
         try:
             listing = await list_models(self._client(record), _POLL_DEADLINE_S)
         except EngineError:
             return False
         return listing.digest == record.digest
-
-    def _died(self, record: LaunchRecord) -> EngineError:
-        log = self._records.log(record.name)
-        words = last_log_lines(log) or "It wrote nothing."
-        return EngineError(
-            problem(
-                "FC4012",
-                "A server ended while it started",
-                f"`{record.name}` ended. The end of its log:\n\n{words}",
-                hint=f"The whole log is {log}.",
-                command=f"fleetctl server logs {record.name}",
-            )
-        )

@@ -1,4 +1,4 @@
-"""Observes many servers at the same time into one `State`, and digests the files of a base."""
+"""Observes many servers at the same time into a `State`, and digests the files of a base."""
 
 import asyncio
 import hashlib
@@ -15,16 +15,16 @@ from runtime.json_client import JsonClient
 
 _BLOCK = 2**18
 _BLOCKS = 64
-"""Of a file, evenly spread: the whole of one up to 16 MiB. Training changes every tensor, so that
-a model of 100 GB is told apart in seconds; a few bytes altered by hand between them are not.
-"""
+"""Blocks of a file that count, evenly spread; a file up to 16 MiB counts whole. Training changes
+every tensor, so a change of a 100 GB model is seen in seconds; a few bytes altered by hand may not
+be."""
 
 
 def base_digest(folder: Path) -> str:
     """Return the digest of a base's files: configuration, tokenizer, chat template, weights.
 
-    Sixteen hex digits; empty where there is no such folder, as for a name that the engine looks
-    up itself, or where it cannot be read.
+    Sixteen hex digits; empty if there is no such folder, as for a name that the engine looks up
+    itself, or if the folder cannot be read.
     """
     whole = hashlib.sha256()
     try:
@@ -50,23 +50,23 @@ def _blocks(path: Path) -> Iterator[bytes]:
 
 
 AT_ONCE = 64
-"""Servers asked at the same time, by one engine."""
+"""Upper bound of servers that an engine observes at the same time."""
 
 
 async def observe_servers(
     clients: Mapping[str, JsonClient],
 ) -> dict[str, ServerSnapshot | EngineError]:
-    """Return the snapshot of every server, or the error in its place."""
-    room = asyncio.Semaphore(AT_ONCE)
+    """Return the snapshot or the error of every server."""
+    limit = asyncio.Semaphore(AT_ONCE)
 
-    async def one(http: JsonClient) -> ServerSnapshot | EngineError:
-        async with room:
+    async def snapshot(http: JsonClient) -> ServerSnapshot | EngineError:
+        async with limit:
             try:
                 return await observe_server(http)
             except EngineError as error:
                 return error
 
-    answers = await asyncio.gather(*(one(http) for http in clients.values()))
+    answers = await asyncio.gather(*(snapshot(http) for http in clients.values()))
     return dict(zip(clients, answers, strict=True))
 
 
@@ -83,7 +83,7 @@ class StateBuilder:
     notes: list[str] = field(default_factory=list)
 
     def record(self, server: Server, url: str, snapshot: ServerSnapshot) -> None:
-        """Record a server that answered, with the adapters that it lists."""
+        """Record a server that answered, with the adapters of its list."""
         self.resources[server.address] = server
         self.urls[server.name] = url
         if snapshot.boot:

@@ -1,4 +1,4 @@
-"""The contract that every engine keeps, fake and real alike."""
+"""The contract of every engine, fake and real alike."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -8,11 +8,11 @@ from fleet.resources import Server, State
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A model's reply to one prompt."""
+    """A model's reply to a prompt."""
 
     text: str
     model: str
-    """The model name that the server says answered."""
+    """Name of the model that answered, by the server."""
     fingerprint: str
     """The server's `system_fingerprint`; carries the flags' digest on managed servers."""
     completion_tokens: int
@@ -22,7 +22,10 @@ class Observer(Protocol):
     """The reading half of an engine: a caller with an `Observer` alone cannot change a server."""
 
     async def observe(self) -> State:
-        """Return the servers and adapters of this host; what does not answer is unknown."""
+        """Return the servers and adapters of this host; a server that does not answer is unknown.
+
+        A managed server that is known to have exited is absent, not unknown.
+        """
         ...
 
     async def close(self) -> None:
@@ -30,46 +33,35 @@ class Observer(Protocol):
         ...
 
 
-class Engine(Protocol):
-    """What fleetctl needs from the servers of one host.
+class Engine(Observer, Protocol):
+    """Operations on the servers of a host.
 
-    Every method is idempotent: calling it again after a lost answer is safe.
+    Every method is idempotent: calling again after a lost answer is safe.
     Failures are `EngineError`s, never the HTTP library's own.
     """
 
-    async def observe(self) -> State:
-        """Return the servers and adapters of this host; what does not answer is unknown.
-
-        A managed server that is known to have exited is absent, not unknown.
-        """
-        ...
-
     async def start(self, server: Server) -> None:
-        """Start a server with its flags and return once it answers."""
+        """Start a server with its flags and return once the server answers."""
         ...
 
     async def stop(self, server: str) -> None:
-        """Stop a server, letting running requests finish; done already is fine."""
+        """Stop a server, letting running requests finish; a stopped server is fine."""
         ...
 
     async def load(self, server: str, adapter: str, source: str) -> None:
         """Load an adapter from the folder `source` (a path on this machine).
 
-        Returns once it can serve. Listed already from the same path is fine; listed from
+        Returns once the adapter can serve. Listed already from the same path is fine; listed from
         another path is `EngineRejectedError`: a name never changes its bytes in place.
         """
         ...
 
     async def unload(self, server: str, adapter: str) -> None:
-        """Forget an adapter and verify that it is no longer listed; absent is fine."""
+        """Unload an adapter and verify the list of models; an absent adapter is fine."""
         ...
 
     async def complete(
         self, server: str, model: str, prompt: str, max_tokens: int = 64
     ) -> Completion:
         """Return a greedy chat completion."""
-        ...
-
-    async def close(self) -> None:
-        """Release connections; servers go on running."""
         ...

@@ -9,45 +9,41 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fleet.errors import EngineError, EngineTimedOutError, problem
+from fleet.errors import EngineError, EngineTimedOutError
 from fleet.resources import Server
 from runtime.engines.launch_records import LaunchRecord, LaunchRecords
 from runtime.processes import command_line, listening, send, start_mark
 
-_POLL_S_PORTS = 0.02
+_PORT_POLL_S = 0.02
 
 
 async def refuse_taken_port(server: Server, address: str, grace_s: float) -> None:
-    """Raise if the port is taken for longer than `grace_s` seconds.
+    """Refuse a port that is taken for longer than `grace_s` seconds.
 
     The main thread of a killed process is a zombie, and so counts as gone, a moment before
-    its other threads have let go of the port.
+    its other threads release the port.
+
+    Raises:
+        EngineError: FC4011, with the processes that listen on the port.
     """
     deadline = asyncio.get_running_loop().time() + grace_s
     while _listens(address, server.port):
         if asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(_POLL_S_PORTS)
+            await asyncio.sleep(_PORT_POLL_S)
             continue
         pids = listening(server.port)
-        raise EngineError(
-            problem(
-                "FC4011",
-                "A port is taken",
-                f"Something else listens on {address}:{server.port}, where `{server.name}` would"
-                f"{_named(pids)}. It may be a server of another project.",
-                hint="End that process, or declare another `port` for the host."
-                if pids
-                else f"Find it with `lsof -i :{server.port}` and end it, or declare another "
-                "`port` for the host.",
-                command=f"kill {' '.join(map(str, pids))}" if pids else "",
-            )
+        processes = "; ".join(f"process {pid}, `{command_line(pid):.120}`" for pid in pids)
+        raise EngineError.of(
+            "FC4011",
+            "A port is taken",
+            f"Something else listens on {address}:{server.port}, where `{server.name}` would"
+            f"{f': {processes}' if processes else ''}. It may be a server of another project.",
+            hint="End that process, or declare another `port` for the host."
+            if pids
+            else f"Find it with `lsof -i :{server.port}` and end it, or declare another "
+            "`port` for the host.",
+            command=f"kill {' '.join(map(str, pids))}" if pids else "",
         )
-
-
-def _named(pids: Sequence[int]) -> str:
-    """Return the processes with their command lines; nothing where none can be seen."""
-    told = [f"process {pid}, `{command_line(pid):.120}`" for pid in pids]
-    return f": {'; '.join(told)}" if told else ""
 
 
 def _listens(address: str, port: int) -> bool:
@@ -60,13 +56,13 @@ STOP_TIMEOUT_S = 40.0
 """Seconds after SIGTERM until SIGKILL; above the servers' own shutdown timeout."""
 
 _UNREADY_TIMEOUT_S = 5.0
-"""The same for a server that never answered: it has no requests to finish."""
+"""The same for a server that never answered, and so has no requests to finish."""
 
 _KILL_TIMEOUT_S = 10.0
 _POLL_S = 0.05
 _TAIL_LINES = 12
 _TAIL_BYTES = 65536
-_TELLING = re.compile(r"(?:\w+(?:Error|Exception)|error): \S")
+_ERROR_LINE = re.compile(r"(?:\w+(?:Error|Exception)|error): \S")
 
 
 def spawn(
@@ -74,7 +70,7 @@ def spawn(
 ) -> subprocess.Popen[bytes]:
     """Start a process in a session of its own, with its output in `log`.
 
-    The log of the launch before is kept beside it as `log.1`.
+    The log of the launch before is kept as `log.1`.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     if log.exists():
@@ -94,13 +90,13 @@ def spawn(
 async def end(
     record: LaunchRecord, records: LaunchRecords, timeout_s: float = STOP_TIMEOUT_S
 ) -> None:
-    """End a launched server and all its processes, and drop its record.
+    """End a launched server and all its processes, and delete its record.
 
-    The main process is asked first and lets its requests finish; what is left after
-    `timeout_s` is killed, workers included. Nothing of it running any more is fine.
+    The main process gets SIGTERM first and lets its requests finish; processes left after
+    `timeout_s` get SIGKILL, workers included. A server without processes is fine.
 
     Raises:
-        EngineTimedOutError: something survives even SIGKILL, as in uninterruptible sleep.
+        EngineTimedOutError: a process survives SIGKILL, as in uninterruptible sleep.
     """
     leader = record.leader()
     if leader is not None:
@@ -111,15 +107,12 @@ async def end(
         for pid in left:
             send(pid, signal.SIGKILL)
         if not await _gone(left, _KILL_TIMEOUT_S):
-            raise EngineTimedOutError(
-                problem(
-                    "FC4013",
-                    "A server does not end",
-                    f"Processes {', '.join(map(str, left))} of server `{record.name}` survive "
-                    "SIGKILL, so its memory and port are not free.",
-                    hint="Look for a hung driver or disk on this machine (`dmesg`).",
-                )
+            detail = (
+                f"Processes {', '.join(map(str, left))} of server `{record.name}` survive "
+                "SIGKILL, so its memory and port are not free."
             )
+            hint = "Look for a hung driver or disk on this machine (`dmesg`)."
+            raise EngineTimedOutError.of("FC4013", "A server does not end", detail, hint=hint)
     records.forget(record.name)
 
 
@@ -134,7 +127,7 @@ async def _gone(pids: Sequence[int], timeout_s: float) -> bool:
 
 
 def last_log_lines(log: Path) -> str:
-    """Return the end of a log, headed by the line that most likely says why; may be empty."""
+    """Return the end of a log, headed by the last line that names an error; may be empty."""
     try:
         with log.open("rb") as stream:
             stream.seek(0, os.SEEK_END)
@@ -143,8 +136,8 @@ def last_log_lines(log: Path) -> str:
     except OSError:
         return ""
     lines = [line.rstrip() for line in text.splitlines() if line.strip()]
-    telling = [line for line in lines if _TELLING.search(line)]
+    errors = [line for line in lines if _ERROR_LINE.search(line)]
     tail = lines[-_TAIL_LINES:]
-    if telling and telling[-1] not in tail:
-        tail = [telling[-1], "…", *tail]
+    if errors and errors[-1] not in tail:
+        tail = [errors[-1], "…", *tail]
     return "\n".join(tail)

@@ -1,4 +1,4 @@
-"""The calls that fleetctl makes to one vLLM server, and how their answers are read."""
+"""Calls the HTTP API of a vLLM server and reads the answers."""
 
 import asyncio
 import re
@@ -26,24 +26,24 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class ListedModels:
-    """What `/v1/models` says."""
+    """The answer of `/v1/models`."""
 
     names: tuple[str, ...]
-    """Served names of the base, the main one first."""
+    """Served names of the base, the main name first."""
     digest: str | None
     """Digest of the flags, on a server that fleetctl started."""
     adapters: dict[str, str]
-    """Adapter to its path as the server sees it."""
+    """Path by adapter, as the server sees the path."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerSnapshot:
-    """The answers of one server to one observation."""
+    """The answers of a server to an observation."""
 
     listing: ListedModels
     version: str
     boot: str
-    """Start time of its process; empty where the metrics do not say."""
+    """Start time of the process; empty if the metrics lack it."""
 
 
 def absolute(source: str) -> str:
@@ -54,7 +54,7 @@ def absolute(source: str) -> str:
 def loaded(server: str, adapter: str, path: str) -> LoadedAdapter:
     """Return the resource for a listed adapter.
 
-    Only a path whose last component is a digest tells which bytes are served.
+    Only a path whose last component is a digest names the served bytes.
     """
     last = path.rstrip("/").rpartition("/")[2]
     return LoadedAdapter(adapter, server, last if _DIGEST.fullmatch(last) else None, path)
@@ -63,13 +63,15 @@ def loaded(server: str, adapter: str, path: str) -> LoadedAdapter:
 async def observe_server(http: JsonClient) -> ServerSnapshot:
     """Return a snapshot of a server: three calls at the same time, 5 s at most.
 
-    Version and metrics may be closed to us; without `/v1/models` nothing is known.
+    Version and metrics may be closed; `/v1/models` must answer.
 
     Raises:
         EngineError: the server did not answer or refused.
     """
-    listing, version, boot = await asyncio.gather(list_models(http), _version(http), _boot(http))
-    return ServerSnapshot(listing, version, boot)
+    listing, version, metrics = await asyncio.gather(
+        list_models(http), _version(http), read_metrics(http, OBSERVE_DEADLINE_S)
+    )
+    return ServerSnapshot(listing, version, metrics.started)
 
 
 async def read_metrics(
@@ -84,23 +86,19 @@ async def read_metrics(
 
 
 async def list_models(http: JsonClient, timeout_s: float = OBSERVE_DEADLINE_S) -> ListedModels:
-    """Return what a server serves.
+    """Return the served models of a server.
 
     Raises:
-        EngineError: it did not answer, or with something else than a list of models.
+        EngineError: the server did not answer, or not with a list of models.
     """
     document = await http.get("/v1/models", timeout_s=timeout_s)
     try:
         return _listing(document["data"])
     except (KeyError, TypeError, AttributeError):
+        detail = f"{http.peer} answered GET /v1/models with an unknown document."
+        hint = "Check that the address is that of a vLLM server."
         raise EngineRejectedError(
-            HTTPStatus.OK,
-            problem(
-                "FC4004",
-                "Answer not understood",
-                f"{http.peer} answered GET /v1/models with an unknown document.",
-                hint="Check that the address is that of a vLLM server.",
-            ),
+            HTTPStatus.OK, problem("FC4004", "Answer not understood", detail, hint=hint)
         ) from None
 
 
@@ -122,12 +120,8 @@ async def _version(http: JsonClient) -> str:
         return ""
 
 
-async def _boot(http: JsonClient) -> str:
-    return (await read_metrics(http, OBSERVE_DEADLINE_S)).started
-
-
 async def load_adapter(http: JsonClient, adapter: str, path: str) -> None:
-    """Load an adapter from `path` (as the server sees it); from there already is fine.
+    """Load an adapter from `path` (as the server sees the path); a loaded adapter is fine.
 
     Never in place: vLLM replaces bytes under a live name non-atomically.
 
@@ -146,27 +140,23 @@ async def load_adapter(http: JsonClient, adapter: str, path: str) -> None:
             return
         raise EngineRejectedError(error.status, _load_problem(adapter, path, error)) from None
     if not await _is_listed(http, adapter, path):
+        detail = f"{http.peer} accepted `{adapter}` and does not list it."
         raise EngineRejectedError(
-            HTTPStatus.CONFLICT,
-            problem(
-                "FC4006",
-                "A change did not take effect",
-                f"{http.peer} accepted `{adapter}` and does not list it.",
-            ),
+            HTTPStatus.CONFLICT, problem("FC4006", "A change did not take effect", detail)
         )
 
 
 async def _is_listed(http: JsonClient, adapter: str, path: str) -> bool:
-    found = (await list_models(http)).adapters.get(adapter)
-    if found is None:
+    listed = (await list_models(http)).adapters.get(adapter)
+    if listed is None:
         return False
-    if found != path:
+    if listed != path:
         raise EngineRejectedError(
             HTTPStatus.CONFLICT,
             problem(
                 "FC4005",
                 "The name is taken by other bytes",
-                f"{http.peer} lists `{adapter}` from `{found}`, not from `{path}`. A name never "
+                f"{http.peer} lists `{adapter}` from `{listed}`, not from `{path}`. A name never "
                 "changes its bytes in place, because clients would get mixed answers.",
                 hint="Plan again: the plan de-routes and unloads it first.",
                 command="fleetctl plan",
@@ -190,10 +180,10 @@ def _load_problem(adapter: str, path: str, error: EngineRejectedError) -> Diagno
 
 
 async def unload_adapter(http: JsonClient, adapter: str) -> None:
-    """Make a server forget an adapter and verify it; unknown already is fine.
+    """Unload an adapter and verify the list of models; an unknown adapter is fine.
 
     Raises:
-        EngineError: it did not answer, refused, or lists the adapter still.
+        EngineError: the server did not answer, refused, or lists the adapter still.
     """
     if adapter not in (await list_models(http)).adapters:
         return
@@ -205,14 +195,11 @@ async def unload_adapter(http: JsonClient, adapter: str) -> None:
         if error.status != HTTPStatus.NOT_FOUND:
             raise
     if adapter in (await list_models(http)).adapters:
+        detail = f"{http.peer} was told to unload `{adapter}` and lists it still."
+        hint = "Check that the server allows runtime updates of adapters."
         raise EngineRejectedError(
             HTTPStatus.CONFLICT,
-            problem(
-                "FC4006",
-                "A change did not take effect",
-                f"{http.peer} was told to unload `{adapter}` and lists it still.",
-                hint="Check that the server allows runtime updates of adapters.",
-            ),
+            problem("FC4006", "A change did not take effect", detail, hint=hint),
         )
 
 

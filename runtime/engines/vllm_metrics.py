@@ -1,4 +1,4 @@
-"""The parser of vLLM's `/metrics`; a gateway uses the parser too, and loads no httpx for it."""
+"""The parser of vLLM's `/metrics`; a gateway uses the parser too, and so loads no httpx."""
 
 import math
 import re
@@ -16,7 +16,7 @@ _NUMBER = re.compile(r"[0-9.eE+]+")
 
 @dataclass(frozen=True, slots=True)
 class ServerMetrics:
-    """The figures of one server at one moment; None: the server does not say."""
+    """The figures of a server at a moment; None: the server does not report the figure."""
 
     running: int | None = None
     """Requests that run right now."""
@@ -27,11 +27,11 @@ class ServerMetrics:
     kv_tokens: int | None = None
     """Tokens that the KV cache holds."""
     memory_share: float | None = None
-    """Part of each device's memory that the server may use."""
+    """Share of the memory of every device that the server may use."""
     max_loras: int | None = None
     """Slots; known once the server has had requests to adapters."""
     started: str = ""
-    """Start time of the process, as the server spells it; empty: the server does not say."""
+    """Start time of the process, as spelled by the server; empty: not reported."""
 
     @property
     def in_flight(self) -> int | None:

@@ -1,8 +1,7 @@
-"""A vLLM that needs no vLLM: the same command line, HTTP answers and manners, made-up texts.
+"""A fake vLLM: the same command line, HTTP answers and limits, with made-up texts.
 
-It is a server like any other, so whatever works against it works through the same code as
-against the real one. What it imitates was measured on vLLM 0.32; one conformance suite
-runs on both. In tests it can also run inside the process, with faults on request.
+The imitated behaviour was measured on vLLM 0.32; one conformance suite runs on both. Tests can run
+the fake server inside their process, and inject faults.
 """
 
 from runtime.fake_vllm.app import fake_app

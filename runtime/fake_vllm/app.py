@@ -1,8 +1,8 @@
-"""The fake server's HTTP face: paths, statuses and texts as vLLM gives them."""
+"""The HTTP API of the fake server: paths, statuses, texts and metrics of vLLM."""
 
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from http import HTTPStatus
 from typing import Any
 
@@ -14,54 +14,49 @@ from starlette.routing import Route
 from fleet.evals import FAKE
 from runtime.fake_vllm.flags import FakeConfig
 from runtime.fake_vllm.generation import count_tokens, generate, missing_field
-from runtime.fake_vllm.metrics import metrics_text
 from runtime.fake_vllm.state import Call, FakeModelServer, RefusedError
 
 VERSION = f"0.32.0{FAKE}"
-"""The vLLM version whose manners are imitated, and that they are: no evidence of this engine
-counts for another."""
+"""The imitated version of vLLM, marked as fake: evidence of this engine counts for no other."""
+_BYTES_PER_TOKEN = 1024
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+Action = Callable[[FakeModelServer, Request], Awaitable[Response]]
 
 
 def fake_app(config: FakeConfig, server: FakeModelServer | None = None) -> Starlette:
     """Return the server as an ASGI application.
 
     Args:
-        config: What it is started with.
-        server: Its memory, for a test that wants to look inside or ask for faults.
+        config: Settings.
+        server: State of the server, for tests that read it or inject faults.
     """
     memory = server or FakeModelServer(config)
+
+    def route(path: str, call: Call, action: Action, method: str = "GET") -> Route:
+        return Route(path, _endpoint(call, memory, action), methods=[method])
+
     routes = [
-        Route("/v1/models", _calling("models", memory, _models)),
-        Route("/version", _calling("version", memory, _version)),
-        Route("/health", _calling("health", memory, _health)),
-        Route("/ping", _calling("health", memory, _health)),
-        Route("/metrics", _calling("metrics", memory, _metrics)),
-        Route("/metrics/", _calling("metrics", memory, _metrics)),
-        Route("/v1/chat/completions", _calling("generate", memory, _chat), methods=["POST"]),
-        Route("/v1/completions", _calling("generate", memory, _text), methods=["POST"]),
-        Route("/tokenize", _calling("tokenize", memory, _tokenize), methods=["POST"]),
+        route("/v1/models", "models", _models),
+        route("/version", "version", _version),
+        route("/health", "health", _health),
+        route("/ping", "health", _health),
+        route("/metrics", "metrics", _metrics),
+        route("/metrics/", "metrics", _metrics),
+        route("/v1/chat/completions", "generate", _chat, "POST"),
+        route("/v1/completions", "generate", _text, "POST"),
+        route("/tokenize", "tokenize", _tokenize, "POST"),
     ]
     if config.runtime_updates and config.enable_lora:
         routes += [
-            Route("/v1/load_lora_adapter", _calling("load", memory, _load), methods=["POST"]),
-            Route("/v1/unload_lora_adapter", _calling("unload", memory, _unload), methods=["POST"]),
+            route("/v1/load_lora_adapter", "load", _load, "POST"),
+            route("/v1/unload_lora_adapter", "unload", _unload, "POST"),
         ]
-    return Starlette(
-        routes=routes,
-        exception_handlers={
-            HTTPStatus.NOT_FOUND: _plain_error,
-            HTTPStatus.METHOD_NOT_ALLOWED: _plain_error,
-        },
-    )
+    errors = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
+    return Starlette(routes=routes, exception_handlers=dict.fromkeys(errors, _plain_error))
 
 
-def _calling(
-    call: Call,
-    memory: FakeModelServer,
-    action: Callable[[FakeModelServer, Request], Awaitable[Response]],
-) -> Endpoint:
+def _endpoint(call: Call, memory: FakeModelServer, action: Action) -> Endpoint:
     async def endpoint(request: Request) -> Response:
         try:
             memory.check(call)
@@ -145,7 +140,40 @@ async def _health(_memory: FakeModelServer, _request: Request) -> Response:
 
 
 async def _metrics(memory: FakeModelServer, _: Request) -> Response:
-    return Response(metrics_text(memory), media_type="text/plain; version=1.0.0")
+    text = "".join(f"{line}\n" for line in _metric_lines(memory))
+    return Response(text, media_type="text/plain; version=1.0.0")
+
+
+def _metric_lines(server: FakeModelServer) -> Iterator[str]:
+    """Yield the series of vLLM that others read; like vLLM's, with the name of the base alone."""
+    base = f'engine="0",model_name="{server.config.names[0]}"'
+    running = sum(server.running.values())
+    yield "# TYPE process_start_time_seconds gauge"
+    yield f"process_start_time_seconds {server.started!r}"
+    yield f"vllm:num_requests_running{{{base}}} {running}.0"
+    waiting = {"capacity": sum(not turn.cancelled() for turn in server.waiting), "deferred": 0}
+    yield f"vllm:num_requests_waiting{{{base}}} {sum(waiting.values())}.0"
+    for reason, count in waiting.items():
+        yield f'vllm:num_requests_waiting_by_reason{{{base},reason="{reason}"}} {count}.0'
+    yield f"vllm:kv_cache_usage_perc{{{base}}} 0.0"
+    yield f"vllm:num_preemptions_total{{{base}}} 0.0"
+    yield f"vllm:prompt_tokens_total{{{base}}} {server.counts['prompt tokens']}.0"
+    yield f"vllm:generation_tokens_total{{{base}}} {server.counts['generated tokens']}.0"
+    for reason in ("stop", "length", "abort", "error"):
+        count = server.counts[f"finished {reason}"]
+        yield f'vllm:request_success_total{{finished_reason="{reason}",{base}}} {count}.0'
+    tokens = 64 * 1024 * 1024 // _BYTES_PER_TOKEN
+    yield (
+        f'vllm:cache_config_info{{block_size="128",cache_dtype="auto",enable_prefix_caching="True",'
+        f'engine="0",gpu_memory_utilization="0.92",kv_cache_size_tokens="{tokens}",'
+        f'num_gpu_blocks="{tokens // 128}"}} 1.0'
+    )
+    names = ",".join(sorted(name for name in server.listed if server.running[name]))
+    if server.counts["finished stop"] + server.counts["finished length"] + running:
+        yield (
+            f'vllm:lora_requests_info{{max_lora="{server.config.max_loras}",'
+            f'running_lora_adapters="{names}",waiting_lora_adapters="{names}"}} {server.started!r}'
+        )
 
 
 async def _chat(memory: FakeModelServer, request: Request) -> Response:

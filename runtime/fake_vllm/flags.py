@@ -1,11 +1,11 @@
-"""The command line of the fake server: vLLM's own flags; what vLLM does not know is refused."""
+"""The command line of the fake server: the flags of vLLM; other flags are refused."""
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 MAX_LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM allows as `--max-lora-rank`."""
+"""Values of `--max-lora-rank` that vLLM allows."""
 
 _IGNORED_WITH_VALUE = (  # noqa: SIM905 (a word a line would bury them)
     "api-key api-server-count block-size chat-template config cpu-offload-gb data-parallel-size "
@@ -28,7 +28,7 @@ _IGNORED_LISTS = ("cudagraph-capture-sizes", "lora-target-modules")
 
 @dataclass(frozen=True, slots=True)
 class FakeConfig:
-    """What a fake server is started with, under vLLM's names and with vLLM's defaults."""
+    """Settings of a fake server, with vLLM's names and defaults."""
 
     model: str
     served_model_names: tuple[str, ...] = ()
@@ -41,19 +41,19 @@ class FakeConfig:
     max_cpu_loras: int | None = None
     max_model_len: int = 4096
     max_num_seqs: int = 256
-    """Requests that run at the same time; the others wait in the order in which they came."""
+    """Upper bound of requests that run at the same time; others wait in order of arrival."""
     fingerprint: str | None = None
-    """What `--fingerprint-mode custom --fingerprint-value` sets; None: vLLM's own form."""
+    """Value of `--fingerprint-mode custom --fingerprint-value`; None: vLLM's own form."""
     shutdown_timeout: int = 0
     """Seconds that running requests get after SIGTERM; 0 aborts them."""
     runtime_updates: bool = True
     """VLLM_ALLOW_RUNTIME_LORA_UPDATING: without it the two LoRA routes do not exist."""
     token_seconds: float = 0.002
-    """Time to generate one token."""
+    """Time to generate a token."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Served names of the base; the first is the one that answers carry."""
+        """Served names of the base; answers carry the first name."""
         return self.served_model_names or (self.model,)
 
     @property
@@ -62,11 +62,14 @@ class FakeConfig:
         return self.max_loras if self.max_cpu_loras is None else self.max_cpu_loras
 
 
+_FIELDS = {field.name for field in fields(FakeConfig)}
+
+
 def parse_flags(arguments: Sequence[str], *, runtime_updates: bool) -> FakeConfig:
-    """Read a vLLM command line; on a wrong one print why and exit with 2, as vLLM does."""
+    """Read a vLLM command line; exit with 2 and a message if wrong, as vLLM does."""
     parser = argparse.ArgumentParser(prog="runtime.fake_vllm.server", allow_abbrev=False)
     parser.add_argument("--model", required=True)
-    parser.add_argument("--served-model-name", nargs="+", default=[])
+    parser.add_argument("--served-model-name", dest="served_model_names", nargs="+", default=())
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--enable-lora", action=argparse.BooleanOptionalAction, default=False)
@@ -76,7 +79,7 @@ def parse_flags(arguments: Sequence[str], *, runtime_updates: bool) -> FakeConfi
     parser.add_argument("--max-model-len", type=int, default=4096)
     parser.add_argument("--max-num-seqs", type=int, default=256)
     parser.add_argument("--fingerprint-mode", choices=["full", "hash", "custom", "none"])
-    parser.add_argument("--fingerprint-value")
+    parser.add_argument("--fingerprint-value", dest="fingerprint")
     parser.add_argument("--shutdown-timeout", type=int, default=0)
     parser.add_argument("--disable-fastapi-docs", action="store_true")
     for name in _IGNORED_WITH_VALUE:
@@ -90,20 +93,8 @@ def parse_flags(arguments: Sequence[str], *, runtime_updates: bool) -> FakeConfi
         parser.error(
             f"max_cpu_loras ({given.max_cpu_loras}) must be >= max_loras ({given.max_loras})."
         )
-    if (given.fingerprint_mode == "custom") != (given.fingerprint_value is not None):
+    if (given.fingerprint_mode == "custom") != (given.fingerprint is not None):
         parser.error("--fingerprint-value is needed with --fingerprint-mode custom, and only then.")
-    return FakeConfig(
-        model=given.model,
-        served_model_names=tuple(given.served_model_name),
-        host=given.host,
-        port=given.port,
-        enable_lora=given.enable_lora,
-        max_loras=given.max_loras,
-        max_lora_rank=given.max_lora_rank,
-        max_cpu_loras=given.max_cpu_loras,
-        max_model_len=given.max_model_len,
-        max_num_seqs=given.max_num_seqs,
-        fingerprint=given.fingerprint_value,
-        shutdown_timeout=given.shutdown_timeout,
-        runtime_updates=runtime_updates,
-    )
+    values = {name: value for name, value in vars(given).items() if name in _FIELDS}
+    values["served_model_names"] = tuple(given.served_model_names)
+    return FakeConfig(**values, runtime_updates=runtime_updates)

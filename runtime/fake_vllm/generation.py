@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
+from itertools import count
 from typing import Any
 from uuid import uuid4
 
@@ -31,7 +32,7 @@ _USUAL_LENGTH = 6
 
 
 def answer(digest: str, prompt: str, max_tokens: int, *, ignore_eos: bool) -> tuple[list[str], str]:
-    """Return the tokens of an answer and why it ended (`stop` or `length`).
+    """Return the tokens of an answer and the reason of its end (`stop` or `length`).
 
     The first word depends on the bytes alone, so that a reader can tell two versions apart.
     """
@@ -45,7 +46,7 @@ def answer(digest: str, prompt: str, max_tokens: int, *, ignore_eos: bool) -> tu
 def count_tokens(text: str) -> int:
     """Return the length of a text in made-up tokens.
 
-    One for each token of an answer, and one for about four characters of anything else.
+    A word of an answer is a token; of other text, about four characters are.
     """
     own = _TOKEN.findall(text)
     return len(own) - (sum(map(len, own)) - len(text)) // 4
@@ -54,10 +55,8 @@ def count_tokens(text: str) -> int:
 def _words(digest: str, prompt: str) -> Iterator[str]:
     stamp = hashlib.sha256(digest.encode()).hexdigest()[:4]
     yield f"{_pick(digest)}-{stamp}"
-    index = 0
-    while True:
+    for index in count():
         yield _pick(f"{digest}\n{prompt}\n{index}")
-        index += 1
 
 
 def _pick(text: str) -> str:
@@ -69,7 +68,7 @@ _DEFAULT_COMPLETION_TOKENS = 16
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One request, resolved: who answers, with which tokens."""
+    """A resolved request: the model and the tokens of the answer."""
 
     id: str
     chat: bool
@@ -83,21 +82,17 @@ class Generation:
     continuous_usage: bool
     """Whether every event of a stream carries the counts so far."""
 
-    @property
-    def usage(self) -> dict[str, int]:
-        """Token counts as vLLM reports them."""
-        return self.usage_after(len(self.tokens))
-
-    def usage_after(self, made: int) -> dict[str, int]:
-        """Token counts once so many tokens are generated."""
+    def usage(self, generated: int | None = None) -> dict[str, int]:
+        """Return the token counts after a number of generated tokens; None: after all."""
+        count = len(self.tokens) if generated is None else generated
         return {
             "prompt_tokens": self.prompt_tokens,
-            "total_tokens": self.prompt_tokens + made,
-            "completion_tokens": made,
+            "total_tokens": self.prompt_tokens + count,
+            "completion_tokens": count,
         }
 
     def envelope(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
-        """Return what every document of this answer begins with."""
+        """Return the common beginning of all documents of this answer."""
         return {
             "id": self.id,
             "object": kind,
@@ -116,24 +111,23 @@ async def generate(server: FakeModelServer, body: dict[str, Any], *, chat: bool)
     if server.draining:
         message = "The server is shutting down."
         raise RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, message, "InternalServerError")
-    made = _resolve(server, body, chat=chat)
+    generation = _resolve(server, body, chat=chat)
     if body.get("stream"):
-        media = "text/event-stream"
-        return StreamingResponse(_events(server, made), media_type=media)
-    async for _ in _paced(server, made):
+        return StreamingResponse(_events(server, generation), media_type="text/event-stream")
+    async for _ in _paced(server, generation):
         pass
-    text = "".join(made.tokens)
+    text = "".join(generation.tokens)
     choice: dict[str, Any] = {
         "index": 0,
         "logprobs": None,
-        "finish_reason": made.finish_reason,
+        "finish_reason": generation.finish_reason,
         "stop_reason": None,
     }
     choice |= {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
     kind = "chat.completion" if chat else "text_completion"
     return JSONResponse(
-        made.envelope(kind, [choice])
-        | {"system_fingerprint": made.fingerprint, "usage": made.usage}
+        generation.envelope(kind, [choice])
+        | {"system_fingerprint": generation.fingerprint, "usage": generation.usage()}
     )
 
 
@@ -156,6 +150,7 @@ def _resolve(server: FakeModelServer, body: dict[str, Any], *, chat: bool) -> Ge
     most = min(room, asked or (room if chat else _DEFAULT_COMPLETION_TOKENS))
     tokens, reason = answer(digest, prompt, most, ignore_eos=bool(body.get("ignore_eos")))
     options = body.get("stream_options") or {}
+    include_usage = bool(options.get("include_usage"))
     return Generation(
         id=f"{'chatcmpl' if chat else 'cmpl'}-{uuid4().hex[:16]}",
         chat=chat,
@@ -165,10 +160,8 @@ def _resolve(server: FakeModelServer, body: dict[str, Any], *, chat: bool) -> Ge
         prompt_tokens=prompt_tokens,
         created=int(time.time()),
         fingerprint=(server.config.fingerprint or "vllm-0.32.0-tp1-fa4e0000") + FAKE,
-        include_usage=bool(options.get("include_usage")),
-        continuous_usage=bool(
-            options.get("include_usage") and options.get("continuous_usage_stats")
-        ),
+        include_usage=include_usage,
+        continuous_usage=include_usage and bool(options.get("continuous_usage_stats")),
     )
 
 
@@ -201,46 +194,49 @@ def missing_field(name: str, given: int) -> RefusedError:
     return RefusedError(HTTPStatus.BAD_REQUEST, message, "Bad Request", f"body.{name}")
 
 
-async def _paced(server: FakeModelServer, made: Generation) -> AsyncIterator[str]:
-    """Give the tokens at the configured pace, and count the request while it runs."""
-    await server.run(made.model)
+async def _paced(server: FakeModelServer, generation: Generation) -> AsyncIterator[str]:
+    """Yield the tokens at the configured pace, and count the request while running."""
+    await server.run(generation.model)
     finished = "abort"
     try:
-        for token in made.tokens:
+        for token in generation.tokens:
             if server.config.token_seconds:
                 await asyncio.sleep(server.config.token_seconds)
             yield token
-        finished = made.finish_reason
+        finished = generation.finish_reason
     finally:
-        server.finish(made.model)
+        server.finish(generation.model)
         server.counts[f"finished {finished}"] += 1
-        server.counts["prompt tokens"] += made.prompt_tokens
-        server.counts["generated tokens"] += len(made.tokens)
+        server.counts["prompt tokens"] += generation.prompt_tokens
+        server.counts["generated tokens"] += len(generation.tokens)
 
 
-async def _events(server: FakeModelServer, made: Generation) -> AsyncIterator[str]:
-    kind = "chat.completion.chunk" if made.chat else "text_completion"
+async def _events(server: FakeModelServer, generation: Generation) -> AsyncIterator[str]:
+    kind = "chat.completion.chunk" if generation.chat else "text_completion"
 
-    def event(made_so_far: int, content: str, reason: str | None = None, role: str = "") -> str:
+    def event(number_so_far: int, content: str, reason: str | None = None, role: str = "") -> str:
         choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": reason}
-        if made.chat:
+        if generation.chat:
             choice["delta"] = ({"role": role} if role else {}) | {"content": content}
         else:
             choice["text"] = content
-        document = made.envelope(kind, [choice])
-        if made.continuous_usage:
-            document["usage"] = made.usage_after(made_so_far)
+        document = generation.envelope(kind, [choice])
+        if generation.continuous_usage:
+            document["usage"] = generation.usage(number_so_far)
         return f"data: {json.dumps(document)}\n\n"
 
-    if made.chat:
+    if generation.chat:
         yield event(0, "", role="assistant")
     number = 0
-    async for token in _paced(server, made):
+    async for token in _paced(server, generation):
         number += 1
         yield event(number, token)
-    yield event(number, "", made.finish_reason)
-    if made.include_usage:
-        last = made.envelope(kind, [])
-        last |= {"usage": made.usage, "system_fingerprint": made.fingerprint}
+    yield event(number, "", generation.finish_reason)
+    if generation.include_usage:
+        last = generation.envelope(kind, [])
+        last |= {
+            "usage": generation.usage(),
+            "system_fingerprint": generation.fingerprint,
+        }
         yield f"data: {json.dumps(last)}\n\n"
     yield "data: [DONE]\n\n"

@@ -28,7 +28,7 @@ class _DrainingServer(uvicorn.Server):
         self.draining: asyncio.Task[None] | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to drain at the first signal; at the second exit at once."""
+        """Begin to drain at the first signal; exit at the second signal."""
         if self.draining is not None or sig == signal.SIGINT:
             super().handle_exit(sig, frame)
             return

@@ -1,4 +1,4 @@
-"""The state of a fake server: which adapters it lists, which are in memory, what it counts."""
+"""The state of a fake server: adapters listed and in memory, running requests, counts."""
 
 import asyncio
 import time
@@ -34,7 +34,7 @@ class RefusedError(Exception):
 
 @dataclass(slots=True)
 class InjectedFaults:
-    """Faults a test asks for, each used once and in order. Never reachable over HTTP."""
+    """Faults injected by tests; every fault is used once, in order. Not reachable over HTTP."""
 
     refusals: dict[Call, deque[HTTPStatus]] = field(default_factory=dict)
     lost: Counter[Call] = field(default_factory=Counter)
@@ -58,7 +58,7 @@ class InjectedFaults:
             raise RefusedError(due.popleft(), "A fault on request.", "InternalServerError")
 
     def pop_lost(self, call: Call) -> bool:
-        """Say whether this call's answer is to get lost."""
+        """Return whether the answer of this call gets lost."""
         if not self.lost[call]:
             return False
         self.lost[call] -= 1
@@ -67,12 +67,12 @@ class InjectedFaults:
 
 @dataclass(slots=True)
 class FakeModelServer:
-    """One server's memory. Lost with the process, like the real one's."""
+    """The memory of a server, lost with the process like that of vLLM."""
 
     config: FakeConfig
     faults: InjectedFaults = field(default_factory=InjectedFaults)
     started: float = field(default_factory=time.time)
-    """Seconds since the epoch; a new value is how others see that it was restarted."""
+    """Seconds since the epoch; a new value shows others a restart."""
     listed: dict[str, str] = field(default_factory=dict)
     """Adapter name to its path as given."""
     cached: OrderedDict[str, FakeWeights] = field(default_factory=OrderedDict)
@@ -83,7 +83,7 @@ class FakeModelServer:
     running: Counter[str] = field(default_factory=Counter)
     """Requests that run, by the served name that answers them."""
     waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
-    """Requests that wait until fewer run, in the order in which they came."""
+    """Requests that wait until fewer run, in order of arrival."""
     draining: bool = False
     dead: bool = False
     """True once the engine has died; the process is about to exit."""
@@ -91,21 +91,21 @@ class FakeModelServer:
     """Called when the engine dies."""
 
     def check(self, call: Call) -> None:
-        """Raise what is due before the call is even looked at: a dead engine, a fault."""
+        """Raise the error of a dead engine, or a fault that is due."""
         if self.dead:
             status = HTTPStatus.SERVICE_UNAVAILABLE
             raise RefusedError(status, "EngineCore died.", "InternalServerError")
         self.faults.check(call)
 
     async def run(self, name: str) -> None:
-        """Count a request as one that runs, once fewer do than may."""
+        """Count a request as running, as soon as fewer than the upper bound run."""
         if self.waiting or self.running.total() >= self.config.max_num_seqs:
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self.waiting.append(turn)
             try:
                 await turn
             except asyncio.CancelledError:
-                if not turn.cancelled():  # it had come just before
+                if not turn.cancelled():  # the turn came just before
                     self.finish("")
                 raise
             self.running[""] -= 1
@@ -121,7 +121,7 @@ class FakeModelServer:
                 turn.set_result(None)
 
     def load(self, name: str, path: str) -> None:
-        """List an adapter and put it into a slot.
+        """List an adapter and put its weights into a slot.
 
         Raises:
             RefusedError: with vLLM's own status and text.
@@ -151,7 +151,7 @@ class FakeModelServer:
         self._activate(name, weights)
 
     def unload(self, name: str) -> None:
-        """Forget a name; requests that run go on.
+        """Remove a name from the list; running requests go on.
 
         Raises:
             RefusedError: the name is not listed.
@@ -162,7 +162,7 @@ class FakeModelServer:
         del self.listed[name]
 
     def path_of(self, model: str | None) -> str | None:
-        """Return the folder of an adapter as given; None: it is the base, or none is named.
+        """Return the folder of an adapter as given; None: the base, or no model is named.
 
         Raises:
             RefusedError: no such model.
@@ -176,7 +176,7 @@ class FakeModelServer:
         raise RefusedError(HTTPStatus.NOT_FOUND, message, "NotFoundError", "model")
 
     def weights_for(self, model: str | None) -> tuple[str, str]:
-        """Return the name that answers a request for `model`, and the digest it answers from.
+        """Return the name of the model that answers, and the digest of its weights.
 
         A missing or empty model is the base, as in vLLM.
 

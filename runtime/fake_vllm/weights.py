@@ -1,4 +1,4 @@
-"""What the fake server reads of an adapter: enough to refuse what vLLM refuses."""
+"""Reads an adapter as far as needed for the refusals of vLLM."""
 
 import hashlib
 import json
@@ -10,16 +10,16 @@ _HEADER_LENGTH_BYTES = 8
 
 
 class MissingAdapterError(Exception):
-    """There is no adapter in the folder."""
+    """The folder holds no adapter."""
 
 
 class UnloadableAdapterError(Exception):
-    """There is one, and the server cannot load it."""
+    """The server cannot load the adapter in the folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class FakeWeights:
-    """One adapter in memory."""
+    """An adapter in memory."""
 
     path: str
     digest: str

@@ -1,27 +1,35 @@
-"""Adding a version: checked, copied into the library, pinned in the lock; never overwritten."""
+"""Adds a version: checked, copied into the library, pinned in the lock; never overwritten."""
 
 import shutil
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from fleet.config import Lock, LockedAdapter
-from fleet.errors import Diagnostic, LibraryError, problem
+from fleet.config import LOCK_FILE, Lock, LockedAdapter, lock_text, parse_lock
+from fleet.errors import Diagnostic, LibraryError
 from fleet.hardware import BaseShape
 from fleet.names import AdapterName, Version
 from fleet.spec import AdapterFacts
-from runtime.files import READ_ONLY_FILE, copy_file, moved_into_place
+from runtime.files import (
+    PUBLIC,
+    READ_ONLY_FILE,
+    copy_file,
+    locked_folder,
+    moved_into_place,
+    replace_file,
+)
 from runtime.library.inspect import inspect
 from runtime.library.layout import RECORDS, SERVED_FILES, folder_digest, version_folder
-from runtime.library.lockfile import update_lock
 
 Outcome = Literal["added", "locked", "present"]
-"""Copied and pinned; was in the library and is pinned now; was there already."""
+"""Copied and pinned; pinned, already in the library; in the library and pinned already."""
 
 
 @dataclass(frozen=True, slots=True)
 class AddedVersion:
-    """What `add` did."""
+    """The result of `add`."""
 
     name: AdapterName
     folder: Path
@@ -34,31 +42,31 @@ class AddedVersion:
 
 @dataclass(frozen=True, slots=True)
 class KnownBase:
-    """A base as an adapter is checked against it."""
+    """The facts of a base that an adapter is checked against."""
 
     name: str
     model: str
-    """Its path as declared; another name for the same base."""
+    """Path as declared; another name for the same base."""
     shape: BaseShape
 
 
 def add(
     source: Path, name: AdapterName, base: KnownBase, library: Path, root: Path
 ) -> AddedVersion:
-    """Check an adapter, copy it into the library and pin its bytes in the lock.
+    """Check an adapter, copy its files into the library and pin their bytes in the lock.
 
     A version is immutable: adding the same bytes again changes nothing, and other bytes under
     its name are refused. Safe to repeat after a crash, and beside other runs.
 
     Args:
-        source: Folder of the adapter; may be its place in the library, which pins it only.
-        name: The full name it gets.
-        base: What it is checked against.
+        source: Folder of the adapter; in its place in the library, the version is only pinned.
+        name: Full name of the version.
+        base: Base of the version, for the checks.
         library: The library's folder.
         root: The project, which holds the lock.
 
     Raises:
-        LibraryError: it must not be served, or the version exists with other bytes.
+        LibraryError: the adapter must not be served, or the version exists with other bytes.
     """
     facts, warnings = inspect(source, base.shape, base.name, base.model)
     target = version_folder(library, name)
@@ -72,7 +80,7 @@ def add(
             copied = _into_library(source, target, name, facts)
         except OSError as error:
             detail = f"`{error.filename or target}`: {error.strerror or error}."
-            raise LibraryError(problem("FC3003", "Adapter cannot be copied", detail)) from error
+            raise LibraryError.of("FC3003", "Adapter cannot be copied", detail) from error
         if str(name) not in lock.adapters or copied:
             outcome = "added" if copied else "locked"
         entry = LockedAdapter(**asdict(facts), base=base.name)
@@ -85,7 +93,7 @@ def add(
 
 
 def _refuse_other(lock: Lock, name: AdapterName, facts: AdapterFacts) -> None:
-    """Refuse other bytes under a locked name, and a second base in one version's folder."""
+    """Refuse other bytes under a locked name, and a second base in the folder of a version."""
     locked = lock.adapters.get(str(name))
     if locked is not None and locked.digest != facts.digest:
         raise _exists(name, locked.digest, facts, "The lock pins")
@@ -95,8 +103,8 @@ def _refuse_other(lock: Lock, name: AdapterName, facts: AdapterFacts) -> None:
                 f"`{other}` has this version's place in the library already; a version belongs "
                 "to one base."
             )
-            raise LibraryError(
-                problem("FC3012", "Version exists for another base", detail, command=_next(name))
+            raise LibraryError.of(
+                "FC3012", "Version exists for another base", detail, command=_next(name)
             )
 
 
@@ -112,11 +120,11 @@ def _refuse_changed_base(lock: Lock, base: KnownBase) -> None:
             f"`{base.name}` is not what its adapters were checked against: {shown}. Give the new "
             "base a name of its own."
         )
-        raise LibraryError(problem("FC3013", "Base differs from the lock", detail))
+        raise LibraryError.of("FC3013", "Base differs from the lock", detail)
 
 
 def _into_library(source: Path, target: Path, name: AdapterName, facts: AdapterFacts) -> bool:
-    """Bring the version into the library; say whether it was copied."""
+    """Bring the version into the library; return whether its files were copied."""
     copied = False
     if not target.exists():
         with moved_into_place(target) as scratch:
@@ -128,13 +136,13 @@ def _into_library(source: Path, target: Path, name: AdapterName, facts: AdapterF
                 elif (source / record).is_file():
                     copy_file(source / record, scratch / record, 0o644)
         copied = True
-    found = folder_digest(target)
-    if found != facts.digest:
+    digest = folder_digest(target)
+    if digest != facts.digest:
         if copied:
             detail = f"`{source}` changed while it was being copied. Nothing is pinned."
             shutil.rmtree(target)
-            raise LibraryError(problem("FC3003", "Adapter cannot be copied", detail))
-        raise _exists(name, found, facts, f"`{target}` holds")
+            raise LibraryError.of("FC3003", "Adapter cannot be copied", detail)
+        raise _exists(name, digest, facts, f"`{target}` holds")
     for file in SERVED_FILES:
         (target / file).chmod(READ_ONLY_FILE)
     return copied
@@ -145,11 +153,41 @@ def _exists(name: AdapterName, digest: str, facts: AdapterFacts, where: str) -> 
         f"{where} digest {digest[:12]} for `{name}`, and this adapter has {facts.digest[:12]}. A "
         "version that was added never changes: clients may be served by it."
     )
-    return LibraryError(
-        problem("FC3011", "Version exists with other bytes", detail, command=_next(name))
-    )
+    return LibraryError.of("FC3011", "Version exists with other bytes", detail, command=_next(name))
 
 
 def _next(name: AdapterName) -> str:
     version = Version(name.version.major, name.version.minor, name.version.patch + 1)
     return f"fleetctl adapter add PATH --as {replace(name, version=version)}"
+
+
+def update_lock(root: Path, change: Callable[[Lock], Lock]) -> None:
+    """Change the lock of a project while no other process does.
+
+    Written by renaming a finished file into place, so that a reader sees the old or the new
+    lock; not written if nothing changes. An error of `change` leaves everything as before.
+
+    Raises:
+        ConfigError: the file is no lock.
+        LibraryError: the file cannot be read or written.
+    """
+    path = root / LOCK_FILE
+    with ExitStack() as stack:
+        try:
+            # The folder is locked, not the file: every change replaces the file.
+            stack.enter_context(locked_folder(root))
+            before = parse_lock(path.read_text(encoding="utf-8")) if path.exists() else Lock()
+        except OSError as error:
+            raise _lock_failed(Path(error.filename or root), error.strerror) from error
+        except UnicodeDecodeError as error:
+            raise _lock_failed(path, str(error)) from error
+        after = change(before)
+        if after != before:
+            try:
+                replace_file(path, lock_text(after).encode(), PUBLIC, exact=True)
+            except OSError as error:
+                raise _lock_failed(path, error.strerror or str(error)) from error
+
+
+def _lock_failed(path: Path, reason: str | None) -> LibraryError:
+    return LibraryError.of("FC3019", "Lock cannot be read or written", f"`{path}`: {reason}.")

@@ -1,19 +1,23 @@
-"""The catalogue: every version with what is known of it, from lock and library together."""
+"""The catalogue of versions in lock and library, and the comparison of their bytes."""
 
 import json
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fleet.config import Lock, LockedAdapter
+from fleet.errors import LibraryError
 from fleet.names import AdapterName, Version
-from runtime.library.layout import EVALS, TRAINING, version_folder, versions
+from runtime.library.layout import EVALS, TRAINING, folder_digest, version_folder, versions
+from runtime.library.served_copies import wrong_with
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogVersion:
-    """One version."""
+    """A version with its records."""
 
     client: str
     task: str
@@ -21,16 +25,16 @@ class CatalogVersion:
     folder: Path
     in_library: bool
     base: str | None
-    """From the lock, else from the training record; None where neither says."""
+    """From the lock, else from the training record; None: in neither."""
     locked: LockedAdapter | None
     training: Mapping[str, Any] = field(default_factory=dict)
-    """`training.json`; empty where there is none."""
+    """`training.json`; empty if there is none."""
     evals: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Results by the name of their file in `evals/`."""
 
     @property
     def name(self) -> str:
-        """The full name, or what there is of it while the base is not known."""
+        """The full name; without the base while that is unknown."""
         if self.base is None:
             return f"{self.client}-{self.task}-v{self.version}"
         return str(AdapterName(self.client, self.task, self.base, self.version))
@@ -38,12 +42,9 @@ class CatalogVersion:
     @property
     def accuracy(self) -> float | None:
         """The lowest accuracy over all results, 0 to 1; None: never evaluated."""
-        found = [result["accuracy"] for result in self.evals.values() if _is_share(result)]
-        return min(found, default=None)
-
-
-def _is_share(result: Mapping[str, Any]) -> bool:
-    return type(result.get("accuracy")) in {int, float}
+        numbers = (int, float)
+        accuracies = [result.get("accuracy", "") for result in self.evals.values()]
+        return min((value for value in accuracies if type(value) in numbers), default=None)
 
 
 def catalogue(library: Path, lock: Lock) -> tuple[CatalogVersion, ...]:
@@ -51,16 +52,12 @@ def catalogue(library: Path, lock: Lock) -> tuple[CatalogVersion, ...]:
 
     Records that cannot be read are left out: nothing is decided by them.
     """
-    return tuple(
-        sorted(_entries(library, lock), key=lambda entry: (entry.client, entry.task, entry.version))
-    )
+    entries = _entries(library, lock)
+    return tuple(sorted(entries, key=lambda entry: (entry.client, entry.task, entry.version)))
 
 
 def _entries(library: Path, lock: Lock) -> Iterator[CatalogVersion]:
-    pinned = {
-        (adapter.client, adapter.task, adapter.version): adapter
-        for adapter in map(AdapterName.parse, lock.adapters)
-    }
+    pinned = _pinned(lock)
     for client, task, version, folder in versions(library):
         name = pinned.pop((client, task, version), None)
         training = _read(folder / TRAINING)
@@ -88,9 +85,87 @@ def _entries(library: Path, lock: Lock) -> Iterator[CatalogVersion]:
         )
 
 
+def _pinned(lock: Lock) -> dict[tuple[str, str, Version], AdapterName]:
+    """Return the names of the lock by client, task and version."""
+    names = map(AdapterName.parse, lock.adapters)
+    return {(name.client, name.task, name.version): name for name in names}
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_bytes())
+        record = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return record if isinstance(record, dict) else {}
+
+
+@dataclass(frozen=True, slots=True)
+class VersionCheck:
+    """The state of a version: bytes as pinned, other bytes, missing, or not pinned."""
+
+    name: str
+    """Full name; `client-task-v1.0.0` if the version is not in the lock."""
+    state: Literal["ok", "changed", "missing", "unlocked"]
+    folder: Path
+    detail: str = ""
+    served: bool = False
+    """True: the copy that servers load from, not the original in the library."""
+
+    @property
+    def fine(self) -> bool:
+        """Whether nothing contradicts the lock."""
+        return self.state in {"ok", "unlocked"}
+
+
+def verify(
+    library: Path, lock: Lock, names: Iterable[str] = (), store: Path | None = None
+) -> tuple[VersionCheck, ...]:
+    """Hash the served files of versions and compare them with the lock.
+
+    Args:
+        library: The library's folder.
+        lock: The pinned versions.
+        names: Full names to check; none: all, and unpinned versions of the library.
+        store: Folder of the copies that servers load from; every copy gets a check of its own.
+
+    Raises:
+        KeyError: a name is not in the lock.
+    """
+    chosen = sorted(names)
+    pins = [(name, lock.adapters[name].digest) for name in chosen or sorted(lock.adapters)]
+    with ThreadPoolExecutor(max_workers=min(32, (os.cpu_count() or 1) + 4)) as pool:
+        checks = list(pool.map(lambda pin: _check_version(library, *pin), pins))
+        if store:
+            copied = [pin for pin in pins if (store / pin[1]).is_dir()]
+            checks += pool.map(lambda pin: _check_copy(store, *pin), copied)
+    return (*checks, *(() if chosen else _unlocked(library, lock)))
+
+
+def _check_version(library: Path, name: str, digest: str) -> VersionCheck:
+    folder = version_folder(library, AdapterName.parse(name))
+    if not folder.is_dir():
+        return VersionCheck(name, "missing", folder, "it is not in the library")
+    try:
+        found = folder_digest(folder)
+    except LibraryError as error:
+        return VersionCheck(name, "missing", folder, error.diagnostics[0].detail)
+    if found != digest:
+        detail = f"its digest is {found[:12]}, the lock pins {digest[:12]}"
+        return VersionCheck(name, "changed", folder, detail)
+    return VersionCheck(name, "ok", folder)
+
+
+def _check_copy(store: Path, name: str, digest: str) -> VersionCheck:
+    wrong = wrong_with(store / digest, digest)
+    if not wrong:
+        return VersionCheck(name, "ok", store / digest, served=True)
+    detail = f"the copy that servers load from {wrong}; `fleetctl reconcile --once` repairs it"
+    return VersionCheck(name, "changed", store / digest, detail, served=True)
+
+
+def _unlocked(library: Path, lock: Lock) -> Iterator[VersionCheck]:
+    pinned = _pinned(lock)
+    for client, task, version, folder in versions(library):
+        if (client, task, version) not in pinned:
+            name = f"{client}-{task}-v{version}"
+            yield VersionCheck(name, "unlocked", folder, "it is not in the lock")

@@ -1,6 +1,6 @@
-"""Disposal: folders are moved aside in one step and then deleted, so that none is ever half there.
+"""Deletes folders: moved aside in a single step first, so that no folder is ever incomplete.
 
-`fleet.maintenance.retention` decides that nothing here is in use. Safe to repeat after a
+`fleet.maintenance.retention` decides which folders are unused. Safe to repeat after a
 crash at any point.
 """
 
@@ -11,11 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from fleet.config import Lock
-from fleet.errors import LibraryError, problem
+from fleet.errors import LibraryError
 from fleet.names import AdapterName
 from runtime.files import FOLDER
+from runtime.library.add import update_lock
 from runtime.library.layout import version_folder
-from runtime.library.lockfile import update_lock
 
 ASIDE = ".removed-"
 
@@ -36,7 +36,7 @@ def remove_copy(store: Path, digest: str) -> None:
     """Delete a served copy.
 
     Raises:
-        LibraryError: it cannot be deleted.
+        LibraryError: the copy cannot be deleted.
     """
     _delete(_aside(store / digest))
 
@@ -45,13 +45,13 @@ def remove_version(library: Path, root: Path, name: AdapterName) -> None:
     """Delete a version from the library and its line from the lock.
 
     Raises:
-        LibraryError: it cannot be deleted, or the lock cannot be written.
+        LibraryError: the version cannot be deleted, or the lock cannot be written.
     """
     aside: Path | None = None
 
     def change(lock: Lock) -> Lock:
         nonlocal aside
-        # A crash after this leaves a lock line without a folder, which the next run drops.
+        # A crash after this leaves a lock line without a folder; the next run deletes the line.
         aside = _aside(version_folder(library, name))
         return lock.without_adapter(name)
 
@@ -60,7 +60,7 @@ def remove_version(library: Path, root: Path, name: AdapterName) -> None:
 
 
 def clear(folders: Iterable[Path]) -> None:
-    """Delete what a run that was killed had moved aside in these folders."""
+    """Delete the folders that a killed run moved aside in these folders."""
     for folder in folders:
         for path in folder.glob(f"{ASIDE}*"):
             _delete(path)
@@ -70,13 +70,13 @@ def _aside(folder: Path) -> Path | None:
     if not folder.exists():
         return None
     try:
-        made = Path(tempfile.mkdtemp(prefix=ASIDE, dir=folder.parent)) / folder.name
-        # A folder can only be moved by who may write to it: its entry `..` changes.
+        aside = Path(tempfile.mkdtemp(prefix=ASIDE, dir=folder.parent)) / folder.name
+        # Moving a folder changes its entry `..`, and so needs write permission.
         folder.chmod(FOLDER)
-        folder.rename(made)
+        folder.rename(aside)
     except OSError as error:
         raise _failed(folder, error) from error
-    return made.parent
+    return aside.parent
 
 
 def _delete(folder: Path | None) -> None:
@@ -95,4 +95,4 @@ def _delete(folder: Path | None) -> None:
 def _failed(folder: Path, error: OSError) -> LibraryError:
     detail = f"`{error.filename or folder}`: {error.strerror or error}."
     hint = "See to its permissions and run the command again; it goes on from there."
-    return LibraryError(problem("FC3020", "A folder cannot be deleted", detail, hint=hint))
+    return LibraryError.of("FC3020", "A folder cannot be deleted", detail, hint=hint)

@@ -1,4 +1,4 @@
-"""Reading an adapter's files without torch: configuration, header, values.
+"""Reads an adapter's files without torch: configuration, header, values.
 
 The safetensors format: eight bytes little-endian length of a JSON header, the header
 (tensor name to dtype, shape and data offsets), then the data.
@@ -24,7 +24,7 @@ MAX_HEADER = 100_000_000
 """Bytes; the format's own limit on the header."""
 
 CHUNK = 1 << 24
-"""Values looked at together; bounds the memory that a check takes."""
+"""Values checked at a time; bounds the memory of a check."""
 
 _PREFIX = 8
 
@@ -46,7 +46,7 @@ def inspect(
     Args:
         folder: Holds the two served files.
         base: The base's dimensions.
-        base_names: The base's id, and other names of the same, such as its path.
+        base_names: The base's id, and other names of the base, such as its path.
 
     Raises:
         LibraryError: with every reason why the adapter must not be served.
@@ -55,7 +55,7 @@ def inspect(
         return _inspect(folder, base, base_names)
     except OSError as error:
         detail = f"`{error.filename or folder}`: {error.strerror or error}."
-        raise LibraryError(problem("FC3118", "Adapter cannot be read", detail)) from error
+        raise LibraryError.of("FC3118", "Adapter cannot be read", detail) from error
 
 
 def _inspect(
@@ -63,65 +63,65 @@ def _inspect(
 ) -> tuple[AdapterFacts, tuple[Diagnostic, ...]]:
     require_folder(folder)
     config = read_config(folder)
-    found = list(check_config(config, *base_names))
+    diagnostics = list(check_config(config, *base_names))
     try:
         weights = read_header(folder / WEIGHTS)
     except LibraryError as error:
-        raise LibraryError(*_errors(found), *error.diagnostics) from None
-    found += check_tensors(config, weights.tensors, weights.data_size, base)
-    if not _errors(found):
-        found += check_values(folder / WEIGHTS, weights)
-    if _errors(found):
-        raise LibraryError(*_errors(found))
+        raise LibraryError(*_errors(diagnostics), *error.diagnostics) from None
+    diagnostics += check_tensors(config, weights.tensors, weights.data_size, base)
+    if not _errors(diagnostics):
+        diagnostics += check_values(folder / WEIGHTS, weights)
+    if _errors(diagnostics):
+        raise LibraryError(*_errors(diagnostics))
     facts = AdapterFacts(
         digest=folder_digest(folder),
         rank=served_rank(config),
         bytes=(folder / WEIGHTS).stat().st_size,
         modules=adapted_modules(weights.tensors),
     )
-    return facts, tuple(found)
+    return facts, tuple(diagnostics)
 
 
-def _errors(found: list[Diagnostic]) -> list[Diagnostic]:
-    return [diagnostic for diagnostic in found if diagnostic.severity == "error"]
+def _errors(diagnostics: list[Diagnostic]) -> list[Diagnostic]:
+    return [diagnostic for diagnostic in diagnostics if diagnostic.severity == "error"]
 
 
 def require_folder(folder: Path) -> None:
-    """See that a folder is there.
+    """Refuse a path that is no folder.
 
     Raises:
-        LibraryError: it is not.
+        LibraryError: FC3111, with a hint.
     """
     if not folder.is_dir():
-        what = "is a file" if folder.exists() else "does not exist"
+        state = "is a file" if folder.exists() else "does not exist"
         hint = "Name the folder that holds the adapter's two files."
-        detail = f"`{folder}` {what}."
-        raise LibraryError(problem("FC3111", "No adapter here", detail, hint=hint))
+        detail = f"`{folder}` {state}."
+        raise LibraryError.of("FC3111", "No adapter here", detail, hint=hint)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """Return `adapter_config.json`.
 
     Raises:
-        LibraryError: it is missing or no JSON object.
+        LibraryError: the file is missing or no JSON object.
     """
     path = folder / CONFIG
     if not path.is_file():
-        raise LibraryError(problem("FC3111", "No adapter here", f"`{folder}` holds no `{CONFIG}`."))
+        raise LibraryError.of("FC3111", "No adapter here", f"`{folder}` holds no `{CONFIG}`.")
     try:
         config = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise LibraryError(problem("FC3112", "Not JSON", f"`{path}`: {error}.")) from error
+        raise LibraryError.of("FC3112", "Not JSON", f"`{path}`: {error}.") from error
     if not isinstance(config, dict):
-        raise LibraryError(problem("FC3112", "Not JSON", f"`{path}` is not a JSON object."))
+        raise LibraryError.of("FC3112", "Not JSON", f"`{path}` is not a JSON object.")
     return config
 
 
 def read_header(path: Path) -> AdapterWeights:
-    """Return the tensors that a safetensors file says it holds.
+    """Return the tensors in the header of a safetensors file.
 
     Raises:
-        LibraryError: it is missing, empty, truncated, or another format.
+        LibraryError: the file is missing, empty, truncated, or has another format.
     """
     if not path.is_file():
         raise _missing(path)
@@ -132,14 +132,14 @@ def read_header(path: Path) -> AdapterWeights:
         if len(prefix) < _PREFIX or length > min(MAX_HEADER, size - _PREFIX):
             claim = f" and a header length of {length}" if len(prefix) == _PREFIX else ""
             detail = f"`{path}` has {size} bytes{claim}."
-            raise LibraryError(problem("FC3114", "Not a safetensors file, or truncated", detail))
+            raise LibraryError.of("FC3114", "Not a safetensors file, or truncated", detail)
         raw = stream.read(length)
     try:
         header = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)
         tensors = dict(_entries(header))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         detail = f"`{path}`: the header is no list of tensors."
-        raise LibraryError(problem("FC3115", "Header not readable", detail)) from None
+        raise LibraryError.of("FC3115", "Header not readable", detail) from None
     return AdapterWeights(tensors, _PREFIX + length, size - _PREFIX - length)
 
 
@@ -148,15 +148,15 @@ def _missing(path: Path) -> LibraryError:
     also = f" `{pickled[0].name}` is a pickle, which can run code when read." if pickled else ""
     detail = f"`{path.parent}` holds no `{path.name}`.{also}"
     hint = "Save the adapter with `safe_serialization=True`."
-    return LibraryError(problem("FC3113", "No safetensors file", detail, hint=hint))
+    return LibraryError.of("FC3113", "No safetensors file", detail, hint=hint)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the pairs as a map; a name given twice would hide bytes from the checks."""
-    made = dict(pairs)
-    if len(made) != len(pairs):
+    """Return the pairs as a map; refuse a repeated name, which would hide bytes from the checks."""
+    unique = dict(pairs)
+    if len(unique) != len(pairs):
         raise ValueError("a name is given twice")
-    return made
+    return unique
 
 
 def _entries(header: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:
@@ -171,11 +171,11 @@ def _entries(header: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:
 
 
 def check_values(path: Path, weights: AdapterWeights) -> Iterator[Diagnostic]:
-    """Yield tensors with NaN or infinity, and an adapter that is the base in disguise.
+    """Yield tensors with NaN or infinity, and an adapter that answers as its base.
 
     Args:
         path: The safetensors file.
-        weights: Its header, of which everything else has been checked.
+        weights: The header of the file, checked before.
     """
     silent = True
     with (
@@ -183,7 +183,7 @@ def check_values(path: Path, weights: AdapterWeights) -> Iterator[Diagnostic]:
         mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
     ):
         for name, tensor in sorted(weights.tensors.items()):
-            finite, zero = _check_version(mapped, weights.data_begin + tensor.begin, tensor)
+            finite, zero = _check_tensor(mapped, weights.data_begin + tensor.begin, tensor)
             if not finite:
                 detail = (
                     f"`{name}` holds NaN or infinity. One request to it can spoil the answers of "
@@ -196,11 +196,11 @@ def check_values(path: Path, weights: AdapterWeights) -> Iterator[Diagnostic]:
         yield Diagnostic("FC3133", "Adapter does nothing", detail, severity="warning")
 
 
-def _check_version(mapped: mmap.mmap, begin: int, tensor: Tensor) -> tuple[bool, bool]:
-    """Say whether all values are finite, and whether all are zero.
+def _check_tensor(mapped: mmap.mmap, begin: int, tensor: Tensor) -> tuple[bool, bool]:
+    """Return whether all values are finite, and whether all are zero.
 
-    A value is not finite exactly when all its exponent bits are set. So it is in bfloat16,
-    which numpy lacks: the upper half of a float32.
+    A value is not finite exactly if all its exponent bits are set; also in bfloat16, which numpy
+    lacks: the upper half of a float32.
     """
     width = DTYPES[tensor.dtype]
     kind = np.dtype(f"<u{width}")

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from fleet.errors import LibraryError, problem
+from fleet.errors import LibraryError
 from fleet.names import AdapterName, Version, is_id
 
 CONFIG = "adapter_config.json"
@@ -14,7 +14,7 @@ SERVED_FILES = (CONFIG, WEIGHTS)
 TRAINING = "training.json"
 EVALS = "evals"
 RECORDS = (TRAINING, EVALS, "README.md")
-"""What a version's folder may hold besides: how it was made, and how good it is."""
+"""Further content of a version's folder: the training record and the results."""
 
 
 def base_folder(library: Path, base: str) -> Path:
@@ -30,7 +30,7 @@ def version_folder(library: Path, name: AdapterName) -> Path:
 def versions(library: Path) -> Iterator[tuple[str, str, Version, Path]]:
     """Yield client, task, version and folder of every version in the library, sorted."""
     root = library / "adapters"
-    found: list[tuple[str, str, Version, Path]] = []
+    folders: list[tuple[str, str, Version, Path]] = []
     for folder in root.glob("*/*-v*"):
         task, _, text = folder.name.rpartition("-v")
         try:
@@ -38,8 +38,8 @@ def versions(library: Path) -> Iterator[tuple[str, str, Version, Path]]:
         except ValueError:
             continue
         if folder.is_dir() and is_id(task) and is_id(folder.parent.name):
-            found.append((folder.parent.name, task, version, folder))
-    yield from sorted(found)
+            folders.append((folder.parent.name, task, version, folder))
+    yield from sorted(folders)
 
 
 def file_digest(path: Path) -> str:
@@ -51,8 +51,8 @@ def file_digest(path: Path) -> str:
 def folder_digest(folder: Path) -> str:
     """Return the digest of an adapter version: 64 hex digits.
 
-    SHA-256 over one line `<sha256>  <file name>` per served file, in sorted order: the
-    format of `sha256sum`, so that anybody can check it.
+    SHA-256 over a line `<sha256>  <file name>` per served file, in sorted order: the format of
+    `sha256sum`, so that the digest can be checked without fleetctl.
 
     Raises:
         LibraryError: a served file is missing or cannot be read.
@@ -64,7 +64,5 @@ def folder_digest(folder: Path) -> str:
         except OSError as error:
             detail = f"`{folder / name}`: {error.strerror or error}."
             hint = f"A version's folder holds {' and '.join(SERVED_FILES)}."
-            raise LibraryError(problem("FC3001", "Adapter file missing", detail, hint=hint)) from (
-                error
-            )
+            raise LibraryError.of("FC3001", "Adapter file missing", detail, hint=hint) from (error)
     return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -1,9 +1,8 @@
 """Content-addressed, read-only copies that servers load from.
 
-A server re-reads an evicted adapter from its folder, and a changed or deleted folder can
-change answers or kill it. So a server never sees the library itself: the server gets a
-copy whose path is its digest and whose files are read-only. Damaged copies are repaired from the
-library.
+A server re-reads an evicted adapter from its folder, and a changed or deleted folder can change
+answers or kill the server. So a server never sees the library itself: the server gets a copy whose
+path is its digest and whose files are read-only. Damaged copies are repaired from the library.
 """
 
 import os
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.config import Lock
-from fleet.errors import LibraryError, problem
+from fleet.errors import LibraryError
 from fleet.names import AdapterName
 from fleet.resources import LoadedAdapter
 from runtime.files import FOLDER, READ_ONLY_FOLDER, copy_file, locked_folder, moved_into_place
@@ -23,18 +22,18 @@ from runtime.library.layout import SERVED_FILES, folder_digest, version_folder
 
 
 def publish(version: Path, digest: str, store: Path) -> Path:
-    """Return the read-only copy of an adapter version, made or repaired where need be.
+    """Return the read-only copy of an adapter version, made or repaired if needed.
 
-    The copy, which is what a server reads, is hashed again each time: a load is where a
-    changed byte must be caught. Atomic: a copy is complete or absent.
+    The copy is hashed again at every load, because a load must notice a changed byte. Atomic: a
+    copy is complete or absent.
 
     Args:
         version: The version's folder in the library; may be gone while a good copy exists.
-        digest: What the lock pins; 64 hex digits.
+        digest: The pinned digest; 64 hex digits.
         store: Folder of all copies.
 
     Raises:
-        LibraryError: the bytes are not those that the lock pins, or cannot be copied.
+        LibraryError: the bytes are not those of the lock, or cannot be copied.
     """
     target = store / digest
     if not wrong_with(target, digest):
@@ -49,13 +48,13 @@ def publish(version: Path, digest: str, store: Path) -> Path:
                 scratch.chmod(READ_ONLY_FOLDER)
     except OSError as error:
         detail = f"`{error.filename or target}`: {error.strerror or error}."
-        raise LibraryError(problem("FC3003", "Adapter cannot be copied", detail)) from error
-    _expect(target, digest, "It was changed just now; see who writes to the store.")
+        raise LibraryError.of("FC3003", "Adapter cannot be copied", detail) from error
+    _expect(target, digest, "It was changed just now: find the program that writes to the store.")
     return target
 
 
 def wrong_with(copy: Path, digest: str) -> str:
-    """Say what is wrong with a copy, as the end of a sentence; nothing if it is as it should be."""
+    """Return the fault of a copy, as the end of a sentence; empty if the copy is good."""
     if not copy.is_dir():
         return "is gone"
     try:
@@ -66,43 +65,41 @@ def wrong_with(copy: Path, digest: str) -> str:
 
 
 def damaged(adapters: Iterable[LoadedAdapter], store: Path) -> dict[str, str]:
-    """Hash the copies that loaded adapters were loaded from; changes nothing.
+    """Hash the copies of loaded adapters; return the faults by digest. Changes nothing.
 
-    Returns what is wrong, by digest. A copy that is not here counts only where the server
-    names this very folder: it may see its own under another path.
+    A missing copy counts only if a server names this very folder: another server may see its own
+    store under another path.
     """
     here: dict[str, bool] = {}
     for adapter in adapters:
         if adapter.digest:
             named = Path(adapter.path).resolve() == (store / adapter.digest).resolve()
             here[adapter.digest] = here.get(adapter.digest, False) or named
-    wanted = sorted(digest for digest in here if here[digest] or (store / digest).is_dir())
+    digests = sorted(digest for digest in here if here[digest] or (store / digest).is_dir())
     with ThreadPoolExecutor(max_workers=min(32, (os.cpu_count() or 1) + 4)) as pool:
-        found = list(pool.map(lambda digest: wrong_with(store / digest, digest), wanted))
-    return {digest: text for digest, text in zip(wanted, found, strict=True) if text}
+        faults = list(pool.map(lambda digest: wrong_with(store / digest, digest), digests))
+    return {digest: fault for digest, fault in zip(digests, faults, strict=True) if fault}
 
 
 def _repair(target: Path, version: Path, digest: str) -> None:
     """Put the library's bytes in the place of a copy's, file by file.
 
-    Also while servers list the copy: one may read it again at any moment, so the right bytes
+    Also while servers list the copy: a server may read it again at any moment, so the right bytes
     are better than the wrong ones at every moment. Files are replaced, not the folder, because
-    a folder cannot be replaced in one step, and one that is missing for a moment can end a
-    server. What was mapped into memory from the old file stays as it was.
+    a folder cannot be replaced in a single step, and a folder that is missing for a moment can end
+    a server. Memory that was mapped from the old file stays as it was.
     """
     with locked_folder(target.parent):  # keeps other repairs out, of other processes too
         if not wrong_with(target, digest):  # repaired by another load meanwhile
             return
         if wrong_with(version, digest):
-            raise LibraryError(
-                problem(
-                    "FC3002",
-                    "Adapter bytes are not those of the lock",
-                    f"The copy that servers load from, `{target}`, is damaged, and it cannot be "
-                    f"repaired: `{version}` {wrong_with(version, digest)}.",
-                    hint="Restore the version in the library; the copy is then made anew from it.",
-                    command="fleetctl adapter verify",
-                )
+            raise LibraryError.of(
+                "FC3002",
+                "Adapter bytes are not those of the lock",
+                f"The copy that servers load from, `{target}`, is damaged, and it cannot be "
+                f"repaired: `{version}` {wrong_with(version, digest)}.",
+                hint="Restore the version in the library; the copy is then made anew from it.",
+                command="fleetctl adapter verify",
             )
         with tempfile.TemporaryDirectory(prefix=".incoming-", dir=target.parent) as folder:
             scratch = Path(folder)
@@ -124,26 +121,24 @@ def _copy(version: Path, scratch: Path, digest: str) -> None:
 def _expect(folder: Path, digest: str, remedy: str) -> None:
     found = folder_digest(folder)
     if found != digest:
-        raise LibraryError(
-            problem(
-                "FC3002",
-                "Adapter bytes are not those of the lock",
-                f"`{folder}` has digest {found[:12]}, the lock pins {digest[:12]}. {remedy}",
-                command="fleetctl adapter verify",
-            )
+        raise LibraryError.of(
+            "FC3002",
+            "Adapter bytes are not those of the lock",
+            f"`{folder}` has digest {found[:12]}, the lock pins {digest[:12]}. {remedy}",
+            command="fleetctl adapter verify",
         )
 
 
 @dataclass(frozen=True, slots=True)
 class RepairResult:
-    """What became of one damaged copy."""
+    """The result of the repair of a damaged copy."""
 
     digest: str
     repaired: bool
     text: str
-    """What was done, or why nothing could be; without the full stop."""
+    """The repair, or the reason why there was none; without the full stop."""
     left: str
-    """What a person has to see to; without the full stop, empty if nothing was done."""
+    """Work left for a person; without the full stop, empty without a repair."""
 
 
 def repair_copies(
@@ -153,12 +148,12 @@ def repair_copies(
     library: Path,
     store: Path,
 ) -> tuple[RepairResult, ...]:
-    """Put the library's bytes in the place of damaged copies, where they are those of the lock.
+    """Replace damaged copies by the library's bytes, if these are the bytes of the lock.
 
     Args:
-        wrong: By digest: what is wrong with the copy, as `damaged` says it.
-        adapters: What servers list.
-        lock: What is pinned; it names the versions that a copy can be made from.
+        wrong: The faults of copies by digest, from `damaged`.
+        adapters: The adapters that servers list.
+        lock: Names the versions that a copy can be made from.
         library: The library's folder.
         store: Folder of the copies.
     """
@@ -193,8 +188,8 @@ def _repair_copy(
             continue
         text = f"repaired the served copy of {name} from the library; found: it {wrong}"
         left = (
-            f"{', '.join(servers)}: what read the copy meanwhile holds those bytes until it is "
-            "restarted, a moment without answers for its clients: `fleetctl server stop NAME`, "
+            f"{', '.join(servers)}: servers that read the copy meanwhile hold those bytes until a "
+            "restart, a moment without answers for their clients: `fleetctl server stop NAME`, "
             "`fleetctl reconcile --once`"
         )
         return RepairResult(digest, repaired=True, text=text, left=left)

@@ -60,7 +60,7 @@ class LawfulServer:
     def __init__(self, *, hiccups: Sequence[float] = ()) -> None:
         self._hiccups = list(hiccups)
 
-    async def batch_seconds(
+    async def __call__(
         self, models: Sequence[str], prompt_tokens: int, output_tokens: int
     ) -> float:
         active = len(set(models) - {"base"})

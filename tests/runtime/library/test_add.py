@@ -13,10 +13,9 @@ from fleet.config.lockfile import Lock
 from fleet.errors import ConfigError, FleetError, LibraryError
 from fleet.names import AdapterName
 from runtime.library.add import AddedVersion, KnownBase, add
-from runtime.library.catalog import catalogue
+from runtime.library.catalog import catalogue, verify
 from runtime.library.layout import folder_digest, version_folder
-from runtime.library.lockfile import read_lock
-from runtime.library.verify import verify
+from runtime.project.facts import read_lock
 from tests.runtime.library.synthetic import BASE, adapter
 
 TINY = KnownBase("tiny", "models/base/tiny", BASE)

@@ -1,0 +1,226 @@
+"""`fleetctl history`, `drift`, `evidence`: read the ledger, compare with it, check it."""
+
+import json
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fleetctl import completion
+from fleetctl.options import Command, Group, Workspace, format_option
+
+if TYPE_CHECKING:
+    from fleet.resources import State
+
+_VERDICTS = click.Choice(["PASS", "FAIL", "INCONCLUSIVE"], case_sensitive=False)
+
+
+@click.command(cls=Command)
+@click.argument(
+    "about",
+    required=False,
+    default="",
+    metavar="[RUN|ALIAS|ADDRESS]",
+    shell_complete=completion.addresses,
+)
+@click.option("--limit", type=click.IntRange(min=0), default=20, help="Number of entries; 0 = all.")
+@click.option("--steps", is_flag=True, help="Include single steps.")
+@format_option
+@click.pass_obj
+def history(workspace: Workspace, *, about: str, limit: int, steps: bool, form: str) -> None:
+    """Show the ledger: applies, rollbacks, releases, adoptions. Checks its hash chain.
+
+    Works without declarations and while an apply runs.
+
+    Examples:
+      fleetctl history
+      fleetctl history acme-support --steps
+      fleetctl history --limit 0 --format json
+    """
+    from plans.reports.history import chosen, render_json, render_text
+
+    entries = chosen(workspace.ledger().read(), limit=limit or None, steps=steps, about=about)
+    click.echo(render_json(entries) if form == "json" else render_text(entries, about), nl=False)
+
+
+@click.command(cls=Command)
+@format_option
+@click.option(
+    "--ignore",
+    "globs",
+    multiple=True,
+    metavar="ADDRESS-GLOB",
+    help="Leave out addresses such as `adapter/*@llama_a`; repeatable.",
+)
+@click.pass_obj
+def drift(workspace: Workspace, *, form: str, globs: tuple[str, ...]) -> None:
+    """Compare the live state with the last apply, grouped by cause. Changes nothing.
+
+    Declared changes that are not applied yet are no drift. Exit 2 on drift, 0 without; 1 without
+    drift if a declaration is broken and only the valid files were compared.
+
+    Examples:
+      fleetctl drift
+      fleetctl drift --format json
+      fleetctl drift --ignore 'adapter/test*@*'
+    """
+    import asyncio
+
+    from fleet.errors import ConfigError
+    from fleet.history import settled
+    from fleet.planning import classify_drift, without_ignored
+    from plans.reports.drift import render_json, render_text
+    from runtime.library.served_copies import damaged
+    from runtime.operations.declarations import with_valid_files
+
+    exit_code = 0
+    try:
+        workspace.fleet()
+    except ConfigError as error:
+        workspace, exit_code = with_valid_files(workspace, error), error.exit_code
+    live = asyncio.run(_observed(workspace))
+    copies = damaged(live.adapters().values(), workspace.state_dir / "store")
+    drifts = classify_drift(settled(workspace.history(), live), live, copies)
+    causes = without_ignored(drifts, globs)
+    render = render_json if form == "json" else render_text
+    click.echo(render(causes, live.notes), nl=False)
+    sys.exit(2 if causes else exit_code)
+
+
+async def _observed(workspace: Workspace) -> "State":
+    from runtime.observe import observe
+
+    async with workspace.connected() as (engines, gateways):
+        return await observe(engines, gateways)
+
+
+@click.group(cls=Group)
+def evidence() -> None:
+    """Show the verdicts of gates and check them.
+
+    The ledger holds each verdict with the counts that the verdict follows from, chained by
+    hashes to every entry before.
+
+    Examples:
+      fleetctl evidence list acme-support
+      fleetctl evidence show 42
+      fleetctl evidence verify
+    """
+
+
+@evidence.command("list")
+@click.argument(
+    "alias",
+    required=False,
+    default="",
+    metavar="[ALIAS|VERSION]",
+    shell_complete=completion.targets,
+)
+@click.option("--verdict", type=_VERDICTS, help="Only this verdict.")
+@click.option("--limit", type=click.IntRange(0), default=50, help="Number of entries.")
+@format_option
+@click.pass_obj
+def list_evidence(
+    workspace: Workspace, alias: str, verdict: str | None, limit: int, form: str
+) -> None:
+    """List verdicts of gates, oldest first. json: one per line.
+
+    Examples:
+      fleetctl evidence list
+      fleetctl evidence list acme-support --verdict FAIL
+      fleetctl evidence list --format json
+    """
+    from plans.reports.evidence import chosen, document, render_list
+
+    entries = chosen(
+        workspace.ledger().read(), alias=alias, verdict=(verdict or "").upper(), limit=limit
+    )
+    if form == "text":
+        click.echo(render_list(entries), nl=False)
+        return
+    for entry in entries:
+        click.echo(json.dumps(document(entry), sort_keys=True))
+
+
+@evidence.command("show")
+@click.argument("number", type=click.IntRange(1), metavar="ENTRY")
+@format_option
+@click.pass_obj
+def show_evidence(workspace: Workspace, number: int, form: str) -> None:
+    """Show a verdict in full: figures, limits, counts, bytes.
+
+    Examples:
+      fleetctl evidence show 42
+      fleetctl evidence show 42 --format json
+    """
+    from fleet.errors import FleetError
+    from fleet.history import GateJudged
+    from plans.reports.evidence import document, render_one
+
+    entry = next((entry for entry in workspace.ledger().read() if entry.seq == number), None)
+    if entry is None or not isinstance(entry.event, GateJudged):
+        detail = f"Entry {number} of the ledger is no verdict of a gate."
+        raise FleetError.of("FC5131", "No such evidence", detail, command="fleetctl evidence list")
+    if form == "json":
+        click.echo(json.dumps(document(entry), sort_keys=True, indent=2))
+    else:
+        click.echo(render_one(entry, entry.event), nl=False)
+
+
+@evidence.command("verify")
+@click.option("--head", metavar="HASH", help="Hash of an entry that must be in the chain.")
+@format_option
+@click.pass_obj
+def verify_evidence(workspace: Workspace, head: str | None, form: str) -> None:
+    """Check the ledger's hash chain and compute every verdict again. Exit 1 on a difference.
+
+    Needs the ledger alone. A writer of the ledger can rewrite all of it: keep the last hash
+    elsewhere, and pass that hash as --head.
+
+    Examples:
+      fleetctl evidence verify
+      fleetctl evidence verify --head 5f0c…        # a hash that was kept elsewhere
+      fleetctl evidence verify --format json
+    """
+    from fleet.history import check_evidence
+    from plans.reports.evidence import render_checks
+    from runtime.gates.evidence import changed_runs
+
+    entries = workspace.ledger().read()
+    checks = list(check_evidence(entries))
+    document: dict[str, Any] = {
+        "format": "fleetctl-evidence-check",
+        "format_version": "1.0",
+        "entries": len(entries),
+        "head": entries[-1].hash if entries else None,
+        "head_lost": head is not None and not any(entry.hash.startswith(head) for entry in entries),
+        "verdicts": len(checks),
+        "wrong": [asdict(check) for check in checks if check.differs],
+        "changed_evaluations": dict(changed_runs(entries, workspace.state_dir)),
+        "lacking": {str(path): known for path, known in workspace.replica.lacking(entries).items()},
+    }
+    problems = ("head_lost", "wrong", "changed_evaluations", "lacking")
+    exit_code = int(any(document[name] for name in problems))
+    if form == "json":
+        click.echo(json.dumps(document, indent=2))
+        sys.exit(exit_code)
+    click.echo(render_checks(checks), nl=False)
+    for run, text in document["changed_evaluations"].items():
+        click.echo(f"Evaluation {run}: {text}.")
+    if document["head_lost"]:
+        click.echo(f"No entry has the hash {head}: the ledger was replaced or truncated.")
+    for path, known in document["lacking"].items():
+        click.echo(
+            f"The ledger has {len(entries)} entries and lacks some of the {known} that were once "
+            f"read of it and are kept in {path}: put them back, or delete that file if you know "
+            "why they are gone."
+        )
+    if not exit_code:
+        last = f", the last one {entries[-1].hash}" if entries else ""
+        counts = "1 verdict follows from its counts"
+        if len(checks) != 1:
+            counts = f"{len(checks)} verdicts follow from their counts"
+        total = "1 entry" if len(entries) == 1 else f"{len(entries)} entries"
+        click.echo(f"{counts}; {total} in one unbroken chain{last}.")
+    sys.exit(exit_code)

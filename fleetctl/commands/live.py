@@ -1,0 +1,213 @@
+"""`fleetctl status`, `adopt`, `server`: the live fleet, and the servers that run here."""
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fleetctl import completion
+from fleetctl.options import Command, Group, Workspace, format_option
+from fleetctl.output import print_result
+
+if TYPE_CHECKING:
+    from runtime.engines.launch_records import LaunchRecords
+
+
+@click.command(cls=Command)
+@click.option(
+    "--client",
+    metavar="CLIENT",
+    shell_complete=completion.clients,
+    help="Only this client's aliases.",
+)
+@format_option
+@click.pass_obj
+def status(workspace: Workspace, *, client: str | None, form: str) -> None:
+    """Show aliases with versions and shares, holds, servers, drift, and work that is due.
+
+    Beside each declared share stands the share of requests since the split last changed.
+    Changes nothing. Without a readable ledger, stages and holds come from its local copy.
+
+    Examples:
+      fleetctl status
+      fleetctl status --client acme
+      fleetctl status --format json
+    """
+    from plans.reports import status
+    from plans.reports.evals import drift_row
+    from runtime.operations.drills import drill_document
+    from runtime.operations.status import observe_status
+
+    seen = observe_status(workspace, client)
+    document = status.status(
+        workspace.fleet().name,
+        seen.live,
+        seen.history,
+        seen.entries,
+        client,
+        seen.requests,
+        seen.ledger_problem,
+    )
+    document["retraining"] = seen.retraining
+    document["drift"] = [drift_row(*alarm) for alarm in seen.drift]
+    document["drills"] = [drill_document(record) for record in seen.drills]
+    print_result(form, document, status.render_text)
+
+
+@click.command(cls=Command)
+@click.argument("globs", nargs=-1, metavar="[ADDRESS-GLOB]...")
+@click.option("--dry-run", is_flag=True, help="Show the resources; write nothing.")
+@format_option
+@click.pass_obj
+def adopt(workspace: Workspace, *, globs: tuple[str, ...], dry_run: bool, form: str) -> None:
+    """Write live resources into the ledger as if fleetctl had made them. Changes nothing live.
+
+    Without arguments: servers that fleetctl starts, and declared adapters, routes and keys.
+    With ADDRESS-GLOB: every match; the next plan may then remove undeclared resources.
+
+    Examples:
+      fleetctl adopt --dry-run --format json
+      fleetctl adopt
+      fleetctl adopt 'adapter/*@llama_a'
+    """
+    from plans.amounts import counted
+    from runtime.operations.release import adopt, to_adopt
+
+    live = workspace.observe()
+    addresses = to_adopt(workspace, live, globs)
+    document = {"adopted": list(addresses), "dry_run": dry_run}
+    print_result(form, document, lambda _: "".join(f"{address}\n" for address in addresses))
+    if not dry_run:
+        adopt(workspace, live, addresses)
+    verb = "would be adopted" if dry_run else "adopted"
+    click.echo(f"{counted(len(addresses), 'resource')} {verb}.", err=True)
+
+
+@click.group(cls=Group)
+def server() -> None:
+    """List, stop and read the logs of servers that fleetctl started on this machine.
+
+    Needs the state folder alone: declarations may be broken or missing.
+
+    Examples:
+      fleetctl server list
+      fleetctl server logs tiny-laptop-cpu0 --lines 50
+      fleetctl server stop --all
+    """
+
+
+def _records(workspace: Workspace) -> "LaunchRecords":
+    from runtime.engines.launch_records import LaunchRecords
+
+    return LaunchRecords(workspace.state_dir / "servers")
+
+
+@server.command("list")
+@format_option
+@click.pass_obj
+def list_servers(workspace: Workspace, form: str) -> None:
+    """List the servers that were started here.
+
+    Examples:
+      fleetctl server list
+      fleetctl server list --format json
+    """
+    rows = [
+        {
+            "server": record.name,
+            "state": "running" if record.leader() else "ended",
+            "pid": record.leader(),
+            "url": record.url,
+            "digest": record.digest,
+        }
+        for record in _records(workspace).all()
+    ]
+    print_result(form, rows, _table, "No server was started from this folder.")
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    width = max(len(row["server"]) for row in rows)
+    pids = [f"pid {row['pid']}" if row["pid"] else "-" for row in rows]
+    return "".join(
+        f"{row['server']:{width}}  {row['state']:7}  {pid:11}  {row['url']}\n"
+        for row, pid in zip(rows, pids, strict=True)
+    )
+
+
+@server.command("stop")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=completion.started_servers)
+@click.option("--all", "everything", is_flag=True, help="Stop every server that was started here.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0),
+    default=40.0,
+    help="Seconds to let running requests finish before the processes are killed.",
+)
+@click.pass_obj
+def stop_servers(
+    workspace: Workspace, names: tuple[str, ...], everything: bool, timeout_s: float
+) -> None:
+    """Stop servers and all their processes, after their running requests.
+
+    Routes stay: clients of these servers get errors until the next apply.
+
+    Examples:
+      fleetctl server stop tiny-laptop-cpu0
+      fleetctl server stop --all
+    """
+    import asyncio
+
+    from fleet.errors import EngineError, did_you_mean
+    from runtime.engines.supervisor import end
+
+    if bool(names) == everything:
+        raise click.UsageError("Name the servers to stop, or pass --all.")
+    records = _records(workspace)
+    known = {record.name: record for record in records.all()}
+    for name in names:
+        if name not in known:
+            raise EngineError.of(
+                "FC4021",
+                "No such server was started here",
+                f"There is no record of `{name}` in {records.folder}.",
+                hint=did_you_mean(name, sorted(known)),
+                command="fleetctl server list",
+            )
+    chosen = sorted(known) if everything else sorted(set(names))
+
+    async def stop_all() -> None:
+        await asyncio.gather(*(end(known[name], records, timeout_s) for name in chosen))
+
+    asyncio.run(stop_all())
+    for name in chosen:
+        click.echo(f"stopped {name}", err=True)
+
+
+@server.command("logs")
+@click.argument("name", shell_complete=completion.started_servers)
+@click.option("--lines", type=click.IntRange(min=1), help="Number of last lines to print.")
+@click.option("--previous", is_flag=True, help="Print the log of the launch before.")
+@click.pass_obj
+def print_log(workspace: Workspace, name: str, lines: int | None, previous: bool) -> None:
+    """Print a server's log, which is kept after the server has ended.
+
+    Examples:
+      fleetctl server logs tiny-laptop-cpu0 --lines 50
+      fleetctl server logs tiny-laptop-cpu0 --previous
+    """
+    from fleet.errors import EngineError
+
+    path = _records(workspace).log(name)
+    if previous:
+        path = path.with_name(f"{path.name}.1")
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        detail = f"There is no log at {path}."
+        raise EngineError.of(
+            "FC4021", "No such server was started here", detail, command="fleetctl server list"
+        ) from None
+    if lines is not None:
+        text = "".join(f"{line}\n" for line in text.splitlines()[-lines:])
+    sys.stdout.write(text)
