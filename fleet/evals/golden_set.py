@@ -63,7 +63,7 @@ def read_golden_set(content: bytes, file: str) -> GoldenSet:
         if item is not None:
             items[item.id] = item
     if not items and not problems:
-        raise _refusal("FC1301", "The file holds no item to ask.", Position(file, 1, 1))
+        raise _refusal(Position(file, 1, 1), "FC1301", "The file holds no item to ask.")
     if problems:
         raise ConfigError(*problems)
     digest = hashlib.sha256(content).hexdigest()
@@ -116,7 +116,7 @@ def scored_by(golden: GoldenSet, score: str, form: ResponseFormat | None = None)
 
 
 def _refusal(
-    code: str, detail: str, place: Position, source: str = "", hint: str = "", first: int = 0
+    place: Position, code: str, detail: str, source: str = "", hint: str = "", first: int = 0
 ) -> ConfigError:
     """Return the error of a line; `first` is an earlier line that holds the same item."""
     also = (("first given at", Position(place.file, first, 1)),) if first else ()
@@ -137,10 +137,10 @@ class _Lines:
         if set(document) == {"defaults"}:
             given = document["defaults"]
             if not first or self.defaults:
-                raise _refusal("FC1303", "`defaults` stands on the first line, once.", place)
+                raise _refusal(place, "FC1303", "`defaults` stands on the first line, once.")
             if not isinstance(given, dict) or set(given) - DEFAULTS:
                 detail = f"`defaults` may hold {', '.join(sorted(DEFAULTS))}."
-                raise _refusal("FC1303", detail, place)
+                raise _refusal(place, "FC1303", detail)
             self.defaults = given
             return None
         line = raw.decode("utf-8")
@@ -149,7 +149,7 @@ class _Lines:
         except GoldenItemError as error:
             name = str(document.get("id", ""))
             detail = f"{f'`{name}`: ' if name else ''}{error}."
-            raise _refusal("FC1303", detail, place, line, error.hint) from None
+            raise _refusal(place, "FC1303", detail, line, error.hint) from None
         asked = json.dumps({**document, "id": "", "tags": []}, sort_keys=True)
         earlier = self.ids.setdefault(item.id, place.line)
         detail = f"`{item.id}` is the id of another item; ids pair the answers of two versions."
@@ -160,7 +160,7 @@ class _Lines:
                 "its answers are the other's."
             )
         if earlier != place.line:
-            raise _refusal("FC1304", detail, place, line, "Delete one of them.", earlier)
+            raise _refusal(place, "FC1304", detail, line, "Delete one of them.", earlier)
         return item
 
 
@@ -169,22 +169,22 @@ def _document(raw: bytes, place: Position) -> dict[str, Any]:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         where = replace(place, column=error.start + 1)
-        raise _refusal("FC1302", f"Not UTF-8: {error.reason}.", where) from None
+        raise _refusal(where, "FC1302", f"Not UTF-8: {error.reason}.") from None
     try:
         document = json.loads(text, object_pairs_hook=_pairs, parse_constant=_constant)
     except json.JSONDecodeError as error:
         where = replace(place, column=error.colno)
-        raise _refusal("FC1302", f"{error.msg}.", where, text) from None
+        raise _refusal(where, "FC1302", f"{error.msg}.", text) from None
     except (ValueError, RecursionError) as error:
-        raise _refusal("FC1302", f"{str(error) or 'Too deeply nested'}.", place, text) from None
+        raise _refusal(place, "FC1302", f"{str(error) or 'Too deeply nested'}.", text) from None
     if not isinstance(document, dict):
         detail = "An item is a JSON object with `id`, `input` and `expected`."
-        raise _refusal("FC1302", detail, place, text)
+        raise _refusal(place, "FC1302", detail, text)
     try:
         json.dumps(document, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         detail = "A text in it holds half a character, which no model can be asked."
-        raise _refusal("FC1302", detail, place, text) from None
+        raise _refusal(place, "FC1302", detail, text) from None
     return document
 
 
