@@ -125,5 +125,5 @@ def _document(path: Path) -> dict[str, Any]:
 
 
 def as_map(value: object) -> dict[str, Any]:
-    """Return a JSON value if it is a map, else an empty map."""
+    """Return a map as given; an empty map for any other JSON value."""
     return value if isinstance(value, dict) else {}

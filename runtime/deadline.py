@@ -1,4 +1,4 @@
-"""Calls that may hang, such as one to a ledger's home or to a resolver of names."""
+"""Calls that may hang, such as to a ledger's home or to a resolver of names."""
 
 from collections.abc import Callable
 from threading import Thread
@@ -7,24 +7,20 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 LIMIT_S = 1.0
-"""Upper bound of one call in seconds, unless the caller names another. Low, because a rollback
+"""Upper bound of a call in seconds, unless the caller names another. Low, because a rollback
 as a whole is over in seconds; raise it where a home is slow and healthy."""
 
 
 def call_with_timeout(
     call: Callable[[], Result], limit_s: float = LIMIT_S, hung: list[Thread] | None = None
 ) -> Result:
-    """Run `call` in a daemon thread and return its result.
+    """Run `call` in a daemon thread, for `limit_s` seconds at most, and return its result.
 
-    Args:
-        call: What is run.
-        limit_s: Upper bound of its duration in seconds.
-        hung: Threads of earlier calls that have not ended; while one of them runs, `call` is not
-            started. None: a thread that hangs is forgotten.
+    `hung`: threads of earlier calls that have not ended; while one of them runs, `call` is not
+    started. None: a thread that hangs is forgotten.
 
     Raises:
-        TimeoutError: `call` has not ended in time; its thread is left behind and ends with the
-            program.
+        TimeoutError: `call` has not ended in time; its thread ends with the program.
         Exception: what `call` raises.
     """
     if any(thread.is_alive() for thread in hung or ()):

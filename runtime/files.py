@@ -1,4 +1,4 @@
-"""The one place that replaces files in one step, fsyncs, locks, and moves folders into place."""
+"""Replaces files at once, fsyncs, locks, and moves folders into place; the only home of these."""
 
 import fcntl
 import os
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from fleet.errors import FleetError, problem
+from fleet.errors import FleetError
 
 
 def read_text(path: Path) -> str:
@@ -20,17 +20,17 @@ def read_text(path: Path) -> str:
         FleetError: FC5020, the file cannot be read or is not UTF-8.
     """
     try:
-        if str(path) == "-":
-            return sys.stdin.read()
-        return path.read_text(encoding="utf-8")
+        return sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise _unreadable(path, "it is not UTF-8 text") from None
+        reason = "it is not UTF-8 text"
     except OSError as error:
-        raise _unreadable(path, error.strerror or str(error)) from None
+        reason = error.strerror or str(error)
+    hint = "check the name and the permissions"
+    raise FleetError.of("FC5020", "File cannot be read", f"{path}: {reason}.", hint=hint)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file by renaming a finished one into place; a reader never sees half of it.
+    """Write a file by renaming a finished file into place; a reader never sees half of it.
 
     Raises:
         FleetError: FC5021, the file cannot be written.
@@ -38,25 +38,12 @@ def write_text(path: Path, text: str) -> None:
     try:
         replace_file(path, text.encode(), PUBLIC, exact=True)
     except OSError as error:
-        raise FleetError(
-            problem(
-                "FC5021",
-                "File cannot be written",
-                f"{path}: {error.strerror or error}.",
-                hint="choose a folder that exists and that you may write to",
-            )
+        raise FleetError.of(
+            "FC5021",
+            "File cannot be written",
+            f"{path}: {error.strerror or error}.",
+            hint="choose a folder that exists and that you may write to",
         ) from None
-
-
-def _unreadable(path: Path, reason: str) -> FleetError:
-    return FleetError(
-        problem(
-            "FC5020",
-            "File cannot be read",
-            f"{path}: {reason}.",
-            hint="check the name and the permissions",
-        )
-    )
 
 
 PRIVATE = 0o600
@@ -68,13 +55,9 @@ PRIVATE_FOLDER = 0o700
 
 
 def replace_file(path: Path, content: bytes, mode: int = PRIVATE, *, exact: bool = False) -> None:
-    """Replace the content of a file in one step: readers find the old or the new, whole.
+    """Replace the content of a file: readers find the old or the new content, whole.
 
-    Args:
-        path: The file; its folder must exist.
-        content: The new content.
-        mode: File mode, less the bits of the umask.
-        exact: Whether the umask is left out of account.
+    The folder must exist. The umask takes bits off `mode`, unless `exact`.
     """
     scratch = path.parent / f".{path.name}.{os.getpid()}"
     try:
@@ -91,17 +74,13 @@ def replace_file(path: Path, content: bytes, mode: int = PRIVATE, *, exact: bool
 
 def put_in_place(scratch: Path, path: Path) -> None:
     """Rename a finished file to `path`; content and name are on disk on return."""
-    _sync(scratch)
+    sync(scratch)
     scratch.replace(path)
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on disk."""
-    _sync(folder)
-
-
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Wait until a file's content, or the names in a folder, are on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -113,11 +92,8 @@ def _sync(path: Path) -> None:
 def locked_file(path: Path, *, timeout_s: float | None = None, flags: int = 0) -> Iterator[int]:
     """Lock a file, made if need be, while the block runs; give its descriptor.
 
-    Args:
-        path: The file.
-        timeout_s: Upper bound of the wait for another process that holds the lock, in seconds;
-            0: no wait; None: no bound.
-        flags: More flags for `os.open`, such as `os.O_APPEND`.
+    `timeout_s`: upper bound of the wait for another process that holds the lock; 0: no wait; None:
+    no bound. `flags`: more flags for `os.open`, such as `os.O_APPEND`.
 
     Raises:
         BlockingIOError: another process holds the lock still.
@@ -151,13 +127,12 @@ def _lock(handle: int, timeout_s: float | None) -> None:
 def try_lock(path: Path) -> Iterator[bool]:
     """Lock a file while the block runs, without a wait; give False where another process has it."""
     with ExitStack() as stack:
+        is_locked = True
         try:
             stack.enter_context(locked_file(path, timeout_s=0))
         except BlockingIOError:
-            held = False
-        else:
-            held = True
-        yield held
+            is_locked = False
+        yield is_locked
 
 
 def is_locked(path: Path) -> bool:
@@ -174,7 +149,7 @@ def is_locked(path: Path) -> bool:
 
 @contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
-    """Lock a folder while the block runs, for files in it that are replaced and not rewritten."""
+    """Lock a folder while the block runs; for files that are replaced and not rewritten."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         _lock(handle, None)
@@ -191,9 +166,9 @@ FOLDER = 0o755
 
 
 def copy_file(source: Path, target: Path, mode: int = READ_ONLY_FILE) -> None:
-    """Copy a file's bytes, give it `mode`, and wait until it is on disk."""
+    """Copy a file's bytes, set the `mode`, and wait until all is on disk."""
     shutil.copyfile(source, target)
-    _sync(target)
+    sync(target)
     target.chmod(mode)
 
 
@@ -214,7 +189,7 @@ def moved_into_place(target: Path) -> Iterator[Path]:
         except OSError:
             if not target.is_dir():
                 raise
-        sync_folder(target.parent)
+        sync(target.parent)
     finally:
         if scratch.exists():
             scratch.chmod(FOLDER)

@@ -1,7 +1,7 @@
 """JSON over HTTP for the control plane; the only home of httpx.
 
-Whatever goes wrong comes out as an `EngineError` with a diagnostic, never as the HTTP
-library's own error. Requests of clients never pass here.
+Every failure is an `EngineError` with a diagnostic, never the HTTP library's own error. Requests of
+clients never pass here.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ def _no_tls() -> ssl.SSLContext:
 
 
 class JsonClient:
-    """One peer: a server or a gateway.
+    """Client of a server or a gateway.
 
     Reads (`get`) are repeated on a broken connection, within their deadline. Nothing else
     is: whether to repeat a call that has effects is the caller's decision.
@@ -54,7 +54,7 @@ class JsonClient:
 
         Args:
             url: Base URL. With `socket`, only its path matters.
-            peer: What error texts call the other side; default: the URL.
+            peer: Name of the other side in error texts; default: the URL.
             socket: Unix socket to connect to instead of the URL's host.
             app: ASGI application to call in the process instead of connecting (tests).
             timeout_s: Deadline of a call, all attempts together, unless the call names one.
@@ -63,7 +63,6 @@ class JsonClient:
         self.url = url.rstrip("/")
         self.peer = peer or (f"`{socket}`" if socket else f"`{self.url}`")
         self._timeout_s = timeout_s
-        limits = httpx.Limits(max_connections=_CONNECTIONS)
         transport: httpx.AsyncBaseTransport
         if app is not None:
             transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
@@ -71,7 +70,7 @@ class JsonClient:
             transport = httpx.AsyncHTTPTransport(
                 verify=_tls() if self.url.startswith("https:") else _no_tls(),
                 uds=str(socket) if socket else None,
-                limits=limits,
+                limits=httpx.Limits(max_connections=_CONNECTIONS),
                 trust_env=False,
             )
         self._http = httpx.AsyncClient(
@@ -91,20 +90,17 @@ class JsonClient:
             EngineUnreachableError: no answer, in time (`EngineTimedOutError`) or at all.
             EngineRejectedError: an answer that is not a success or not JSON.
         """
-        response = await self._call("GET", path, None, timeout_s, attempts)
-        return self._document(response)
+        return self._document(await self._call("GET", path, None, timeout_s, attempts))
 
     async def get_text(
         self, path: str, *, timeout_s: float | None = None, attempts: int = READ_ATTEMPTS
     ) -> str:
         """Return the text at `path`; otherwise as `get`."""
-        response = await self._call("GET", path, None, timeout_s, attempts)
-        return response.text
+        return (await self._call("GET", path, None, timeout_s, attempts)).text
 
     async def get_bytes(self, path: str, *, timeout_s: float | None = None) -> bytes:
-        """Return what is at `path`, byte for byte; otherwise as `get`."""
-        response = await self._call("GET", path, None, timeout_s, READ_ATTEMPTS)
-        return response.content
+        """Return the bytes at `path`; otherwise as `get`."""
+        return (await self._call("GET", path, None, timeout_s, READ_ATTEMPTS)).content
 
     async def post(self, path: str, body: Any = None, *, timeout_s: float | None = None) -> Any:
         """Send a document once; return the answer, decoded if it is JSON, else its text.
@@ -118,10 +114,6 @@ class JsonClient:
     async def put(self, path: str, body: Any = None, *, timeout_s: float | None = None) -> Any:
         """Send a document once with PUT; otherwise as `post`."""
         return self._any(await self._call("PUT", path, body, timeout_s, 1))
-
-    async def delete(self, path: str, *, timeout_s: float | None = None) -> Any:
-        """Send a DELETE once; otherwise as `post`."""
-        return self._any(await self._call("DELETE", path, None, timeout_s, 1))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -141,13 +133,11 @@ class JsonClient:
             async with asyncio.timeout(limit):
                 response = await self._attempts(method, path, body, attempts)
         except TimeoutError:
-            raise EngineTimedOutError(
-                problem(
-                    "FC4002",
-                    "No answer in time",
-                    f"{self.peer} did not answer {method} {path} within {limit:g} s.",
-                    hint="Look at the server's log and load; running the command again is safe.",
-                )
+            raise EngineTimedOutError.of(
+                "FC4002",
+                "No answer in time",
+                f"{self.peer} did not answer {method} {path} within {limit:g} s.",
+                hint="Look at the server's log and load; running the command again is safe.",
             ) from None
         if not response.is_success:
             raise EngineRejectedError(
@@ -169,14 +159,12 @@ class JsonClient:
                 if attempt < attempts and isinstance(error, httpx.TransportError):
                     await asyncio.sleep(_BACKOFF_S * 2 ** (attempt - 1))
                     continue
-                raise EngineUnreachableError(
-                    problem(
-                        "FC4001",
-                        "No connection",
-                        f"{self.peer} cannot be reached for {method} {path}: "
-                        f"{str(error) or type(error).__name__}.",
-                        hint="Check that it runs and that its address is right.",
-                    )
+                raise EngineUnreachableError.of(
+                    "FC4001",
+                    "No connection",
+                    f"{self.peer} cannot be reached for {method} {path}: "
+                    f"{str(error) or type(error).__name__}.",
+                    hint="Check that it runs and that its address is right.",
                 ) from None
         raise AssertionError("attempts is 1 or more")
 
@@ -201,7 +189,7 @@ class JsonClient:
 
 
 def _message(response: httpx.Response) -> str:
-    """Return the part of an error answer that a person wants to read."""
+    """Return the message of an error answer."""
     text = response.text.strip()
     try:
         document = json.loads(text)

@@ -1,4 +1,4 @@
-"""What an operation says to people beside its result. The command line prints it."""
+"""Messages of an operation to people, beside its result. The command line prints them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ Severity = Literal["info", "warning", "error"]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A line about what was found or done."""
+    """A line about a finding or an action."""
 
     text: str
     severity: Severity = "info"
@@ -27,3 +27,16 @@ class FailureMessage:
 EmitMessage = Callable[[Message | FailureMessage], None]
 Audience = Literal["client", "operators"]
 """Readers of a notice. A client sees fewer facts than operators."""
+
+
+def report_quarters(emit: EmitMessage, before: str, after: str) -> Callable[[int, int], None]:
+    """Return a reporter of progress that emits `N of M` between two texts at every quarter."""
+    last = 0
+
+    def report(done: int, total: int) -> None:
+        nonlocal last
+        if done * 4 // total > last:
+            last = done * 4 // total
+            emit(Message(f"  {before}{done} of {total} {after}"))
+
+    return report

@@ -1,4 +1,4 @@
-"""Observes servers and gateways as one `State`; lists lost versions and open questions."""
+"""Observes servers and gateways as a `State`; lists lost versions and open questions."""
 
 import asyncio
 from collections import Counter
@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from fleet.errors import EngineError, FleetError, problem
+from fleet.errors import EngineError, FleetError
 from fleet.names import Address, adapter_address
 from fleet.resources import Resource, State
 from fleet.spec import FleetSpec
@@ -26,13 +26,8 @@ async def doubts(
 ) -> tuple[str, ...]:
     """Return the reasons why the holdings of servers or the tables of gateways are unknown.
 
-    Each is a sentence without its full stop; none: all is known.
-
-    Args:
-        live: What was observed.
-        gateways: The gateways of the fleet; a gateway that does not run serves no client.
-        state_dir: Where servers that fleetctl started are recorded.
-        hosts: The declared hosts, whose servers `live` covers.
+    A reason is a sentence without its full stop; none: all is known. A gateway that does not run
+    serves no client. `hosts`: the declared ones, whose servers `live` covers.
     """
     found = [f"Server {name}: {why}" for name, why in live.unknown_servers.items()]
     if live.routes_unknown:
@@ -67,29 +62,27 @@ async def in_flight(gateways: LocalGateways) -> dict[str, int]:
 
 
 SHOW_S = 0.5
-"""How long a server may take to list what it holds; a rollback waits for this."""
+"""Upper bound of the wait for a server's list of versions; a rollback waits for this."""
 
 
 async def lost(table: RoutingTable, shares: Iterable[ShareEntry]) -> frozenset[str]:
-    """Return the versions of which every server answers that it does not hold them.
+    """Return the versions that no server of theirs holds, by the servers' own answers.
 
-    A server that does not answer in `SHOW_S` seconds says nothing: its versions are not lost.
-
-    Args:
-        table: Says where servers are.
-        shares: The versions of an alias.
+    The versions of a server that does not answer in `SHOW_S` seconds are not lost.
     """
-    held = [share for share in shares if share.servers]
-    names = sorted({name for share in held for name in share.servers})
-    shown = await asyncio.gather(*(_listed(table.servers.get(name, "")) for name in names))
-    listed = dict(zip(names, shown, strict=True))
+    resident = [share for share in shares if share.servers]
+    names = sorted({name for share in resident for name in share.servers})
+    lists = await asyncio.gather(*(_listed(table.servers.get(name, "")) for name in names))
+    listed = dict(zip(names, lists, strict=True))
+
+    def lacks(server: str, adapter: str) -> bool:
+        found = listed[server]
+        return found is not None and adapter not in found
+
     return frozenset(
         share.adapter
-        for share in held
-        if all(
-            (there := listed[name]) is not None and share.adapter not in there
-            for name in share.servers
-        )
+        for share in resident
+        if all(lacks(server, share.adapter) for server in share.servers)
     )
 
 
@@ -131,22 +124,16 @@ async def connect(
 
 
 async def observe(engines: Mapping[str, Observer], gateways: TableReader) -> State:
-    """Observe every engine and the gateways at the same time and merge the answers.
+    """Observe every engine (by host) and the gateways at the same time and merge the answers.
 
     Changes nothing. A server that does not answer is unknown; when the gateways cannot be
     read, routes and keys are. Costs a fixed number of calls per server.
 
-    Args:
-        engines: By host.
-        gateways: All gateways of the fleet.
-
     Raises:
         FleetError: two hosts show a server under the same name.
     """
-    routes, *hosts = await asyncio.gather(
-        _routes(gateways), *(engine.observe() for engine in engines.values())
-    )
-    return merge(routes, *hosts)
+    observations = (engine.observe() for engine in engines.values())
+    return merge(*await asyncio.gather(_routes(gateways), *observations))
 
 
 async def _routes(gateways: TableReader) -> State:
@@ -154,25 +141,21 @@ async def _routes(gateways: TableReader) -> State:
         table, notes = await gateways.read_table()
         missing, faults = await asyncio.gather(gateways.missing(), gateways.faults())
     except EngineError as error:
-        return State(
-            routes_unknown="; ".join(diagnostic.detail for diagnostic in error.diagnostics)
-        )
-    lost = tuple(adapter_address(*pair) for pair in missing)
+        return State(routes_unknown="; ".join(problem.detail for problem in error.diagnostics))
     notes = tuple(note for note in notes if note.answers or note.gateway not in faults)
-    found: list[Resource] = [entry.route(alias) for alias, entry in table.aliases.items()]
-    found += [entry.key() for entry in table.keys.values()]
-    resources = {resource.address: resource for resource in found}
+    resources: list[Resource] = [entry.route(alias) for alias, entry in table.aliases.items()]
+    resources += [entry.key() for entry in table.keys.values()]
     return State(
-        resources=resources,
+        resources={resource.address: resource for resource in resources},
         notes=tuple(map(str, notes)),
         behind=any(note.runs for note in notes),
-        lost=lost,
+        lost=tuple(adapter_address(*pair) for pair in missing),
         gateways=faults,
     )
 
 
 def merge(*states: State) -> State:
-    """Return the states of different hosts as one, sorted.
+    """Merge the states of different hosts, sorted.
 
     Raises:
         FleetError: an address occurs in two of them.
@@ -181,24 +164,20 @@ def merge(*states: State) -> State:
     for state in states:
         twice = sorted(resources.keys() & state.resources.keys())
         if twice:
-            raise FleetError(
-                problem("FC4020", "A name occurs on two hosts", f"`{twice[0]}` is on two hosts.")
+            raise FleetError.of(
+                "FC4020", "A name occurs on two hosts", f"`{twice[0]}` is on two hosts."
             )
         resources |= state.resources
+    joined = {
+        field: dict(sorted(pair for state in states for pair in getattr(state, field).items()))
+        for field in ("unknown_servers", "boots", "urls", "versions", "bases")
+    }
     return State(
         resources=dict(sorted(resources.items())),
-        unknown_servers=_joined(state.unknown_servers for state in states),
         routes_unknown="; ".join(state.routes_unknown for state in states if state.routes_unknown),
-        boots=_joined(state.boots for state in states),
-        urls=_joined(state.urls for state in states),
-        versions=_joined(state.versions for state in states),
-        bases=_joined(state.bases for state in states),
         lost=tuple(sorted({address for state in states for address in state.lost})),
         notes=tuple(note for state in states for note in state.notes),
         behind=any(state.behind for state in states),
         gateways={name: gateway for state in states for name, gateway in state.gateways.items()},
+        **joined,
     )
-
-
-def _joined(parts: Iterable[Mapping[str, str]]) -> dict[str, str]:
-    return dict(sorted(pair for part in parts for pair in part.items()))

@@ -14,7 +14,7 @@ _LISTENS = "0A"
 
 
 def start_mark(pid: int) -> str | None:
-    """Return what tells this process from another with the same number, or None if it is gone.
+    """Return the mark that tells a process from later processes of its number; None: no process.
 
     A zombie counts as gone: it serves nothing.
     """

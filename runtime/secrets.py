@@ -4,7 +4,7 @@ import os
 import secrets
 from pathlib import Path
 
-from fleet.errors import FleetError, problem
+from fleet.errors import FleetError
 
 PREFIX = "fctl_"
 """Lets secret scanners find a key that was committed by mistake."""
@@ -42,14 +42,12 @@ def write_secret(secret: str, path: Path) -> None:
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        raise FleetError(
-            problem(
-                "FC6011",
-                "The key exists already",
-                f"`{path}` is there and may be in use; it is not overwritten.",
-                hint="To rotate, declare a second key, apply, move the client over, and remove "
-                "the first.",
-            )
+        raise FleetError.of(
+            "FC6011",
+            "The key exists already",
+            f"`{path}` is there and may be in use; it is not overwritten.",
+            hint="To rotate, declare a second key, apply, move the client over, and remove "
+            "the first.",
         ) from None
     with os.fdopen(handle, "w", encoding="utf-8") as stream:
         stream.write(secret + "\n")

@@ -8,21 +8,21 @@ from typing import Any
 
 from fleet.errors import EngineError, EngineUnreachableError
 from fleet.history import Entry, StepStarted
-from fleet.names import AdapterName
+from fleet.names import alias_of
 from runtime.json_client import JsonClient
 
 ANSWER_S = 10.0
-"""How long one question may take; all are asked at the same time."""
+"""Upper bound of the time for an answer; all inputs are asked at the same time."""
 MAX_TOKENS = 32
 MOST_INPUTS = 10
-"""More questions prove little more, and a smoke test must be over in seconds."""
+"""Upper bound of the inputs: more prove little more, and a smoke test must be over in seconds."""
 TRIES = 2
-"""A question is asked again before its answer counts as bad."""
+"""Number of times an input is asked before its answer counts as bad."""
 
 
 @dataclass(frozen=True, slots=True)
 class SmokeResult:
-    """How many of the questions were answered well."""
+    """The result of a smoke test: inputs that were answered well, of all."""
 
     passed: int
     total: int
@@ -31,7 +31,7 @@ class SmokeResult:
     warnings: tuple[str, ...] = ()
     """Servers that cannot be reached, while another holds the version; and what it cannot prove."""
     telling: int | None = None
-    """Questions that the version answers otherwise than its base does; None: not compared."""
+    """Inputs that the version answers otherwise than its base does; None: not compared."""
 
     @property
     def sentence(self) -> str:
@@ -47,7 +47,7 @@ async def smoke_test(
     inputs: Sequence[str],
     seconds: Callable[[], float] = time.monotonic,
 ) -> SmokeResult:
-    """Ask each server each input, all at once; a good answer is not empty and names the version.
+    """Ask every server every input at once; a good answer is not empty and names the version.
 
     The base is asked the same, because a server that lost an adapter without a word answers
     like its base: only a question that the two answer differently shows which one it was. A
@@ -65,7 +65,7 @@ async def smoke_test(
         return SmokeResult(0, len(asked), took, reasons)
     compared = [answers.telling for answers in answered if answers.telling is not None]
     some = any(compared)
-    faults = [fault for answers in answered for fault in answers.told(adapter, elsewhere=some)]
+    faults = [fault for answers in answered for fault in answers.faults_of(adapter, elsewhere=some)]
     failures = tuple(text for text in faults if text)
     telling = min(compared, default=None)
     doubts = () if failures or telling else (_doubt(adapter, telling, len(asked)),)
@@ -77,11 +77,11 @@ async def smoke_test(
 class _SmokeAnswers:
     url: str
     faults: tuple[str, ...]
-    """By question: what is wrong with the answer; empty: nothing."""
+    """By input: the fault of the answer; empty: none."""
     telling: int | None
 
-    def told(self, adapter: str, *, elsewhere: bool) -> Iterable[str]:
-        """Return what is wrong by question; `elsewhere`: another server tells the two apart."""
+    def faults_of(self, adapter: str, *, elsewhere: bool) -> Iterable[str]:
+        """Return the faults by input; `elsewhere`: another server tells version and base apart."""
         if self.telling == 0 and elsewhere:
             like = f"{self.url} answers like the base, under the name {adapter}; others do not"
             return tuple(fault or like for fault in self.faults)
@@ -89,7 +89,7 @@ class _SmokeAnswers:
 
 
 def _doubt(adapter: str, telling: int | None, total: int) -> str:
-    """Say what a passed test leaves open: whether the base answered in the version's name."""
+    """Return the doubt that a passed test leaves: did the base answer in the version's name?"""
     inputs = "the 1 input" if total == 1 else f"each of the {total} inputs"
     why = (
         "the base could not be asked"
@@ -103,7 +103,7 @@ def _doubt(adapter: str, telling: int | None, total: int) -> str:
 
 
 async def _on_server(adapter: str, url: str, inputs: Sequence[str]) -> _SmokeAnswers | str:
-    """Return how each question was answered, or why no answer came."""
+    """Return the answers to all inputs, or why no answer came."""
     async with JsonClient(url, timeout_s=ANSWER_S) as client:
         own, others = await asyncio.gather(_all(client, adapter, inputs), _base(client, inputs))
     for reply in own:
@@ -119,7 +119,7 @@ async def _on_server(adapter: str, url: str, inputs: Sequence[str]) -> _SmokeAns
 
 
 async def _base(client: JsonClient, inputs: Sequence[str]) -> list[Any]:
-    """Return what the server's own base answers; empty where it does not say what that is."""
+    """Return the answers of the server's base; empty where the server does not name its base."""
     try:
         listed = await client.get("/v1/models")
         name = next(str(model["id"]) for model in listed["data"] if model.get("parent") is None)
@@ -129,11 +129,11 @@ async def _base(client: JsonClient, inputs: Sequence[str]) -> list[Any]:
 
 
 async def _all(client: JsonClient, model: str, inputs: Sequence[str]) -> list[Any]:
-    return await asyncio.gather(*(_one(client, model, text) for text in inputs))
+    return await asyncio.gather(*(_ask(client, model, text) for text in inputs))
 
 
-async def _one(client: JsonClient, model: str, text: str) -> Any:
-    """Return the reply, or the error instead; asked again when it is no good."""
+async def _ask(client: JsonClient, model: str, text: str) -> Any:
+    """Return the reply or the error; a bad answer is asked for again."""
     body = {
         "model": model,
         "messages": [{"role": "user", "content": text}],
@@ -144,11 +144,9 @@ async def _one(client: JsonClient, model: str, text: str) -> Any:
     for _ in range(TRIES):
         try:
             reply = await client.post("/v1/chat/completions", body)
-        except EngineUnreachableError as error:
-            return error
         except EngineError as error:
             reply = error
-        if _content(reply):
+        if isinstance(reply, EngineUnreachableError) or _content(reply):
             break
     return reply
 
@@ -174,7 +172,7 @@ def _fault(reply: Any, adapter: str, text: str) -> str:
 def recorded_inputs(entries: Iterable[Entry], alias: str) -> tuple[str, ...]:
     """Return the inputs with which a version of `alias` was last smoke-tested.
 
-    They stand in the smoke steps of the plans that the ledger holds; empty if there are none.
+    The inputs stand in the smoke steps of the plans that the ledger holds; empty: there are none.
     """
     for entry in reversed(list(entries)):
         match entry.event:
@@ -184,15 +182,8 @@ def recorded_inputs(entries: Iterable[Entry], alias: str) -> tuple[str, ...]:
                     "adapter": {"adapter": str(name)},
                     "inputs": [_, *_] as inputs,
                 }
-            ) if _alias(name) == alias:
+            ) if alias_of(name) == alias:
                 return tuple(inputs)
             case _:
                 pass
     return ()
-
-
-def _alias(adapter: str) -> str:
-    try:
-        return AdapterName.parse(adapter).alias
-    except ValueError:
-        return ""

@@ -1,20 +1,22 @@
 """Retraining: claims an alias, runs the training command, adds the result to the library.
 
-Interrupted at any point it is run again: the training begins anew for the same version, and a
-version that is in the library already is not trained twice.
+An interrupted run is repeated: the training begins anew for the same version, and a version that
+is in the library already is not trained twice.
 """
 
 import asyncio
+import os
 import shutil
+import signal
 import string
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from fleet.errors import FleetError, problem
+from fleet.errors import FleetError
 from fleet.history import (
     Claim,
     Entry,
@@ -26,18 +28,22 @@ from fleet.history import (
 )
 from fleet.maintenance import standing_claim
 from fleet.names import AdapterName
+from runtime.files import locked_file
 from runtime.ledger.protocol import Ledger
 from runtime.library.add import AddedVersion, KnownBase, add
 from runtime.library.layout import SERVED_FILES
-from runtime.training_process import run_trainer
 
-PLACES = ("alias", "client", "task", "base", "version", "current", "golden", "folder")
+CHUNK = 65536
+"""Upper bound of the bytes read at once, and of the characters of a reported line."""
+BETWEEN_S = 10.0
+"""Lower bound of the time between two states of a line that is drawn over and over, such as a
+progress bar. Seconds."""
 
 
 def claim(
     ledger: Ledger, alias: str, *, by: str, reason: str, lasts: timedelta, now: datetime
 ) -> Claim:
-    """Take an alias on for retraining; one's own claim is prolonged.
+    """Claim an alias for retraining; the own claim is prolonged.
 
     Two people who claim at the same moment both write; the first line in the ledger counts.
 
@@ -47,15 +53,15 @@ def claim(
     _refuse_others(standing_claim(fold_entries(ledger.read()).claims, alias, now), alias, by)
     until = (now + lasts).replace(microsecond=0)
     ledger.append([RetrainClaimed(alias, by, until, reason)])
-    found = fold_entries(ledger.read()).claims[alias]
-    _refuse_others(found, alias, by)
-    return found
+    written = fold_entries(ledger.read()).claims[alias]
+    _refuse_others(written, alias, by)
+    return written
 
 
 async def prolonged(take: Callable[[], Claim], every: float) -> None:
-    """Claim again every so many seconds, until cancelled.
+    """Renew a claim at an interval in seconds, until cancelled.
 
-    What stands against it (a ledger that is away, another person's claim) ends no training.
+    A ledger that is away, or another person's claim, ends no training.
     """
     while True:
         await asyncio.sleep(every)
@@ -84,19 +90,17 @@ def _refuse_others(found: Claim | None, alias: str, by: str) -> None:
     if found is None or found.by == by:
         return
     why = f": {found.reason}" if found.reason else ""
-    raise FleetError(
-        problem(
-            "FC6710",
-            "Another person is retraining it",
-            f"`{alias}` is claimed by {found.by} until {found.until:%Y-%m-%d %H:%M} UTC{why}.",
-            hint="Talk to them; two trainings of one adapter waste one. The claim ends by itself.",
-            command=f"fleetctl retrain release {alias} --force --reason TEXT",
-        )
+    raise FleetError.of(
+        "FC6710",
+        "Another person is retraining it",
+        f"`{alias}` is claimed by {found.by} until {found.until:%Y-%m-%d %H:%M} UTC{why}.",
+        hint="Talk to them; two trainings of one adapter waste one. The claim ends by itself.",
+        command=f"fleetctl retrain release {alias} --force --reason TEXT",
     )
 
 
 def unfinished(entries: Sequence[Entry], alias: str) -> str | None:
-    """Return the version whose training was begun and not ended, if there is one."""
+    """Return the version whose training was begun and not ended; None: there is none."""
     found: str | None = None
     for entry in entries:
         match entry.event:
@@ -109,14 +113,9 @@ def unfinished(entries: Sequence[Entry], alias: str) -> str | None:
     return found
 
 
-def went_on(ledger: Ledger, name: AdapterName, digest: str) -> None:
-    """Write down that a training had ended when the run that began it was interrupted."""
-    ledger.append([RetrainFinished(name.alias, str(name), digest)])
-
-
 @dataclass(frozen=True, slots=True)
 class Training:
-    """What is trained by what, and where everything lies."""
+    """A training command, its placeholders' values, and the folders."""
 
     name: AdapterName
     current: AdapterName
@@ -132,7 +131,7 @@ class Training:
         """Return the command with its placeholders filled in.
 
         Raises:
-            FleetError: FC6711, it has a placeholder that there is not.
+            FleetError: FC6711, a placeholder is unknown.
         """
         values = {
             "alias": self.name.alias, "client": self.name.client, "task": self.name.task,
@@ -146,13 +145,11 @@ class Training:
         except ValueError as error:
             unknown = [str(error)]
         if unknown:
-            raise FleetError(
-                problem(
-                    "FC6711",
-                    "The training command cannot be filled in",
-                    f"`{{{unknown[0]}}}` is no placeholder of `retrain`.",
-                    hint=f"It may name {', '.join(f'{{{place}}}' for place in PLACES)}.",
-                )
+            raise FleetError.of(
+                "FC6711",
+                "The training command cannot be filled in",
+                f"`{{{unknown[0]}}}` is no placeholder of `retrain`.",
+                hint=f"It may name {', '.join(f'{{{name}}}' for name in values)}.",
             )
         return [part.format(**values) for part in self.command]
 
@@ -162,51 +159,111 @@ async def train(
     ledger: Ledger,
     base: KnownBase,
     library: Path,
-    tell: Callable[[str], None],
-    seconds: Callable[[], float] = time.monotonic,
+    report: Callable[[str], None],
 ) -> AddedVersion:
-    """Run the training command and add what it made to the library and the lock.
+    """Run the training command and add the adapter to the library and the lock.
 
     Raises:
-        FleetError: FC6712 the command failed or left no adapter.
-        LibraryError: what it left must not be served.
+        FleetError: FC6712, the command failed or left no adapter.
+        LibraryError: the adapter must not be served.
     """
-    name = str(training.name)
-    began = seconds()
-    ledger.append([RetrainStarted(training.name.alias, name, tuple(training.command))])
-    shutil.rmtree(training.folder, ignore_errors=True)
-    training.folder.mkdir(parents=True)
-    await _run(training, tell, seconds)
-    missing = [file for file in SERVED_FILES if not (training.folder / file).is_file()]
-    if missing:
-        raise _failed(training, f"left no `{missing[0]}` in {training.folder}")
-    added = await asyncio.to_thread(
-        add, training.folder, training.name, base, library, training.root
-    )
-    took = round(seconds() - began, 1)
-    ledger.append([RetrainFinished(training.name.alias, name, added.facts.digest, took)])
-    shutil.rmtree(training.folder, ignore_errors=True)
-    return added
-
-
-async def _run(
-    training: Training, tell: Callable[[str], None], seconds: Callable[[], float]
-) -> None:
+    name, folder, began = training.name, training.folder, time.monotonic()
+    ledger.append([RetrainStarted(name.alias, str(name), tuple(training.command))])
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     try:
-        code = await run_trainer(training.filled(), training.root, training.lock, tell, seconds)
+        code = await _run(training, report)
     except OSError as error:
         raise _failed(training, f"cannot be started: {error.strerror}") from None
     if code:
         raise _failed(training, f"ended with exit code {code}")
+    missing = [file for file in SERVED_FILES if not (folder / file).is_file()]
+    if missing:
+        raise _failed(training, f"left no `{missing[0]}` in {folder}")
+    added = await asyncio.to_thread(add, folder, name, base, library, training.root)
+    took = round(time.monotonic() - began, 1)
+    ledger.append([RetrainFinished(name.alias, str(name), added.facts.digest, took)])
+    shutil.rmtree(folder, ignore_errors=True)
+    return added
 
 
 def _failed(training: Training, why: str) -> FleetError:
-    return FleetError(
-        problem(
-            "FC6712",
-            "The training gave no adapter",
-            f"`{training.command[0]}` for `{training.name}` {why}.",
-            hint="Nothing was added. See what it printed above, then run the command again.",
-            command=f"fleetctl retrain run {training.name.alias}",
-        )
+    return FleetError.of(
+        "FC6712",
+        "The training gave no adapter",
+        f"`{training.command[0]}` for `{training.name}` {why}.",
+        hint="Nothing was added. See what it printed above, then run the command again.",
+        command=f"fleetctl retrain run {training.name.alias}",
     )
+
+
+@contextmanager
+def one_training(folder: Path, alias: str) -> Iterator[int]:
+    """Hold an alias's training on this machine; give the lock, which the trainer holds as well.
+
+    A trainer that outlives a killed fleetctl keeps other runs out of its folder.
+
+    Raises:
+        FleetError: FC6715, a training runs.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{alias}.lock"
+    with ExitStack() as stack:
+        try:
+            handle = stack.enter_context(locked_file(path, timeout_s=0))
+        except BlockingIOError:
+            pid = path.read_text(encoding="utf-8")
+            by = f", by process {pid}" if pid else ", and the trainer is about to start"
+            raise FleetError.of(
+                "FC6715",
+                "A training of it runs here",
+                f"`{alias}` is being trained on this machine{by}.",
+                hint="Wait for it. If the run that began it is gone, end it, and run this again.",
+                command=f"kill -- -{pid}" if pid else f"fleetctl retrain run {alias}",
+            ) from None
+        os.ftruncate(handle, 0)
+        yield handle
+
+
+async def _run(training: Training, report: Callable[[str], None]) -> int:
+    """Run the command in the project, report its output and return its exit code."""
+    process = await asyncio.create_subprocess_exec(
+        *training.filled(),
+        cwd=training.root,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
+        pass_fds=(training.lock,),
+    )
+    try:
+        os.pwrite(training.lock, str(process.pid).encode(), 0)
+        assert process.stdout is not None
+        await _report_lines(process.stdout, report)
+        return await process.wait()
+    finally:
+        if process.returncode is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+
+
+async def _report_lines(output: asyncio.StreamReader, report: Callable[[str], None]) -> None:
+    """Report lines as a terminal would show them at their end; open lines now and then."""
+    rest, last = b"", time.monotonic()
+    while chunk := await output.read(CHUNK):
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            report(_shown(line))
+        if lines:
+            last = time.monotonic()
+        rest = rest[max(0, rest.rstrip(b"\r").rfind(b"\r")) :][-CHUNK:]
+        if rest and time.monotonic() - last >= BETWEEN_S:
+            report(_shown(rest))
+            last = time.monotonic()
+    if rest:
+        report(_shown(rest))
+
+
+def _shown(line: bytes) -> str:
+    return line.rstrip().rpartition(b"\r")[2].decode(errors="replace").rstrip()

@@ -1,7 +1,7 @@
 """The project of a call: its folders, clock, ledger, engines and gateways, opened on demand.
 
-Plans nothing. `runtime.operations` takes a workspace and does the work of a command. What makes
-texts and what prints them is handed in, so that nothing here imports `plans` or `fleetctl`.
+Plans nothing. `runtime.operations` takes a workspace and does the work of a command. Renderers and
+printers are handed in, so that nothing here imports `plans` or `fleetctl`.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ RenderNotice = Callable[[NotifyEvent, Audience, Mapping[str, Any], str], Mapping
 
 @dataclass
 class Workspace:
-    """A project and its state folder. Everything is made when first asked for."""
+    """A project and its state folder; all else is made on first use."""
 
     root: Path
     environment: str | None
@@ -51,7 +51,7 @@ class Workspace:
     emit: EmitMessage
     render_notice: RenderNotice
     make_envoys: "Callable[[Path], Envoys]"
-    """Returns from the project's folder how the files of gateways that are Envoys are made."""
+    """Takes the project's folder and returns the maker of files of gateways that are Envoys."""
     run: str = field(default_factory=lambda: uuid4().hex[:12])
     """Id of this run, on every ledger entry that the run writes."""
     given: FleetSpec | None = None
@@ -70,6 +70,10 @@ class Workspace:
         """Return the time, in UTC."""
         return datetime.now(UTC)
 
+    def fleet(self) -> FleetSpec:
+        """Return the declared fleet; raises `ConfigError` with every problem."""
+        return self._fleet
+
     @cached_property
     def _fleet(self) -> FleetSpec:
         if self.given is not None:
@@ -77,10 +81,6 @@ class Workspace:
         from runtime.project.load import load_fleet  # noqa: PLC0415 (a rollback needs no fleet)
 
         return load_fleet(self.root, self.environment, self.variables, self.state_dir)
-
-    def fleet(self) -> FleetSpec:
-        """Return the declared fleet; raises `ConfigError` with every problem."""
-        return self._fleet
 
     @cached_property
     def _ledger(self) -> FallbackLedger:
@@ -102,14 +102,6 @@ class Workspace:
         queue, replica = self.queue, self.replica
         return last_known(self.ledger, replica, queue)
 
-    def _deliver(self, ledger: Ledger) -> None:
-        """Write entries into the ledger that a rollback had to leave queued."""
-        if self._delivered or not self.queue.is_dir():
-            return
-        self._delivered = True  # first, for it may hang
-        with suppress(FleetError, OSError):  # reading the ledger reports the same
-            deliver(self.queue, ledger)
-
     @property
     def queue(self) -> Path:
         """Folder of entries that wait for a ledger that does not answer."""
@@ -118,9 +110,8 @@ class Workspace:
     def outbox(self, limit_s: float | None = None, down: str = "") -> LedgerOutbox:
         """Return a writer to the ledger that does not wait for a home that hangs.
 
-        Args:
-            limit_s: Upper bound of the time for an entry; None: as long as a rollback has time for.
-            down: Why the home is known to be away; empty: it is not.
+        `limit_s`: upper bound of the time for an entry; None: that of a rollback. `down`: why the
+        home is known to be away.
         """
         return LedgerOutbox(self.ledger, self.queue, self.by, self.run, limit_s or LIMIT_S, down)
 
@@ -129,8 +120,11 @@ class Workspace:
         return self._ledger.is_lost()
 
     def ledger(self) -> Ledger:
-        """Return the ledger of this fleet."""
-        self._deliver(self._ledger)
+        """Return the ledger of this fleet, with the entries that a rollback had to queue."""
+        if not self._delivered and self.queue.is_dir():
+            self._delivered = True  # first, for it may hang
+            with suppress(FleetError, OSError):  # reading the ledger reports the same
+                deliver(self.queue, self._ledger)
         return self._ledger
 
     def history(self) -> History:
@@ -138,7 +132,7 @@ class Workspace:
         return fold_entries(self.ledger().read())
 
     def envoys(self) -> "Envoys":
-        """Return how the files of gateways that are Envoys are made."""
+        """Return the maker of files of gateways that are Envoys."""
         return self.make_envoys(self.root)
 
     def connected(self) -> "AbstractAsyncContextManager[FleetConnections]":
@@ -148,10 +142,10 @@ class Workspace:
         return connect(self.fleet(), self.root, self.state_dir, self.envoys())
 
     async def observe_now(self) -> State:
-        """Ask every server and gateway for its state."""
+        """Observe every server and gateway."""
         async with self.connected() as connections:
             return await connections.observe()
 
     def observe(self) -> State:
-        """Ask every server and gateway for its state (for synchronous callers)."""
+        """Observe every server and gateway, for synchronous callers."""
         return asyncio.run(self.observe_now())

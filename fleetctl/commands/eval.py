@@ -82,9 +82,9 @@ def run(
     import asyncio
 
     from plans.reports.evals import drift_table, table
-    from runtime.operations.eval_jobs import read_evals, spec_for
-    from runtime.operations.evaluate import choose_jobs, run_all
-    from runtime.operations.notifications import notify_of_drift
+    from runtime.operations.eval_jobs import choose_jobs, read_evals, spec_for
+    from runtime.operations.evaluate import run_all
+    from runtime.operations.notifications import notify_all_open
 
     selection = {name: settings.pop(name) for name in ("version", "golden", "purpose")}
     if bool(names) + every + due_only != 1:
@@ -104,7 +104,7 @@ def run(
     if due_only:
         adapters = {job.target.alias: job.target.adapter for job in jobs}
         drifts = _drifts(read_evals(workspace), adapters)
-        asyncio.run(notify_of_drift(workspace, workspace.observe()))
+        asyncio.run(notify_all_open(workspace, workspace.observe(), "drifted"))
     document = {"evaluations": done, "drift": drifts, "failed": failed, "notes": notes}
     if form == "json" or done:
         print_result(
@@ -259,7 +259,7 @@ def judge(workspace: Workspace, path: Path, client: str, form: str) -> None:
       fleetctl eval judge golden/acme.labels.jsonl --client acme
     """
     from plans.reports.evals import judge_text
-    from runtime.operations.judge_agreement import compare_judge
+    from runtime.operations.evaluate import compare_judge
 
     agreement = compare_judge(workspace, path, client, quiet=form == "json")
     print_result(form, agreement, judge_text)

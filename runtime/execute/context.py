@@ -1,19 +1,15 @@
-"""Engines, gateways, ledger and library of an execution: all effects, so that tests swap them."""
+"""All effects of an execution (engines, gateways, ledger, library), and its journal."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 
+from fleet.errors import FleetError
+from fleet.history import LedgerEvent
 from runtime.engines.protocol import Engine
 from runtime.gateway.protocol import Gateways
 from runtime.ledger.protocol import Ledger
-
-Publish = Callable[[str, str], Path]
-"""Takes a full adapter name and its digest, checks the bytes, gives the folder to load from.
-
-Raises `LibraryError` if the bytes are not those of the digest.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,29 +20,79 @@ class Timings:
     """Life of the lease without renewal."""
     renew: float = 15.0
     heartbeat: float = 10.0
-    """How often a long step says that it still runs."""
+    """Interval between the events of a long step that still runs."""
     drain_poll: float = 0.2
     refresh: float = 5.0
-    """How old the picture of a host may be when a step is checked against it."""
+    """Upper bound of the age of a host's picture when a step is checked."""
     lanes: int = 8
-    """Servers that are worked on at the same time."""
+    """Upper bound of the servers that are worked on at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutionContext:
-    """Engines, gateways, ledger and library of one fleet."""
+    """Engines, gateways, ledger and library of a fleet."""
 
     engines: Mapping[str, Engine]
     """By host."""
     gateways: Gateways
     ledger: Ledger
-    publish: Publish
+    publish: Callable[[str, str], Path]
+    """Takes a full adapter name and its digest, checks the bytes, gives the folder to load from.
+
+    Raises `LibraryError` where the bytes are not those of the digest.
+    """
     secret: Callable[[str], str | None]
     """Gives the secret behind `env:NAME` or `file:path`; None where it cannot be read."""
     holder: str
-    """Who takes the lease."""
-    hosts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    hosts: Mapping[str, str] = field(default_factory=dict)
     """Host by server, for servers that are declared and may not answer."""
     commit: str = ""
     """Commit of the declarations, for the record."""
     timings: Timings = Timings()
+
+
+class Journal:
+    """Appends the events of a run in the order of the calls, under its lease's token.
+
+    A step is journaled before its effect. Events that several lanes write at the same moment share
+    a flush.
+    """
+
+    def __init__(self, ledger: Ledger, token: int) -> None:
+        self._ledger, self._token = ledger, token
+        self._waiting: list[LedgerEvent] = []
+        self._next: asyncio.Task[None] | None = None
+        self._last: asyncio.Task[None] | None = None
+
+    async def write(self, *events: LedgerEvent) -> None:
+        """Append events; durable when this returns, with all that was added before.
+
+        Raises:
+            LockHeldError: the lease was lost.
+            FleetError: FC5106, the ledger cannot be written; or its chain is broken.
+        """
+        self._waiting += events
+        if self._next is None:
+            self._next = self._last = asyncio.create_task(self._flush_after(self._last))
+        await asyncio.shield(self._next)
+
+    def add(self, *events: LedgerEvent) -> None:
+        """Append events with the next `write`."""
+        self._waiting += events
+
+    async def _flush_after(self, previous: asyncio.Task[None] | None) -> None:
+        if previous is not None:
+            await asyncio.wait([previous])
+        self._next = None  # later events go with the following flush
+        batch, self._waiting = self._waiting, []
+        if not batch:
+            return
+        try:
+            await asyncio.to_thread(self._ledger.append, batch, self._token)
+        except OSError as error:
+            raise FleetError.of(
+                "FC5106",
+                "The ledger cannot be written",
+                f"{error.strerror or error}. Nothing is done that is not written down first.",
+                hint="Make room or see to the permissions, then apply again.",
+            ) from error

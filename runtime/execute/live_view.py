@@ -9,23 +9,23 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from fleet.errors import EngineError, EngineUnreachableError, problem
+from fleet.errors import EngineError, EngineUnreachableError
 from fleet.names import Address, server_of_address
 from fleet.resources import Resource, State
-from runtime.engines.protocol import Engine, Observer
+from runtime.engines.protocol import Engine
 from runtime.execute.context import ExecutionContext
 from runtime.gateway.table import RoutingTable
 
 
 @dataclass(slots=True)
 class _Picture:
-    """One host as it was at a moment."""
+    """A host at a moment."""
 
     taken: float
     state: State
     resources: dict[Address, Resource]
-    mine: dict[Address, tuple[float, Resource | None]] = field(default_factory=dict)
-    """What own steps did, and when."""
+    changes: dict[Address, tuple[float, Resource | None]] = field(default_factory=dict)
+    """Time and effect of own steps."""
 
 
 class LiveView:
@@ -34,14 +34,10 @@ class LiveView:
     def __init__(
         self, context: ExecutionContext, hosts: Mapping[str, str], now: Callable[[], float]
     ) -> None:
-        """Prepare; nothing is asked.
+        """Prepare; nothing is asked. `hosts`: by server, as the plan knows them.
 
-        Args:
-            context: Engines and gateways that are observed.
-            hosts: Host by server, as the plan knows it.
-            now: Seconds of a clock that never goes back.
+        `now` gives the seconds of a clock that never goes back.
         """
-        self._engines: Mapping[str, Observer] = context.engines
         self._context, self._now = context, now
         self._hosts = {**context.hosts, **hosts}
         self._pictures: dict[str, _Picture] = {}
@@ -56,14 +52,12 @@ class LiveView:
         """
         host = self._hosts.get(server)
         if host is None or host not in self._context.engines:
-            raise EngineError(
-                problem(
-                    "FC5110",
-                    "A server's host is not declared",
-                    f"The plan names server `{server}`, and no declared host has it.",
-                    hint="The declarations have changed since; plan again.",
-                    command="fleetctl plan",
-                )
+            raise EngineError.of(
+                "FC5110",
+                "A server's host is not declared",
+                f"The plan names server `{server}`, and no declared host has it.",
+                hint="The declarations have changed since; plan again.",
+                command="fleetctl plan",
             )
         return host
 
@@ -76,7 +70,7 @@ class LiveView:
         return self._context.engines[self.host_of(server)]
 
     async def resource(self, server: str, address: Address) -> Resource | None:
-        """Return what is live at an address of a server; None: nothing.
+        """Return the live resource at an address of a server; None: there is none.
 
         Raises:
             EngineUnreachableError: the server does not answer.
@@ -87,26 +81,24 @@ class LiveView:
             picture = await self._look(host)
         reason = picture.state.unknown_servers.get(server)
         if reason is not None:
-            raise EngineUnreachableError(
-                problem("FC5111", "A server does not answer", f"`{server}`: {reason}")
+            raise EngineUnreachableError.of(
+                "FC5111", "A server does not answer", f"`{server}`: {reason}"
             )
         return picture.resources.get(address)
 
     async def refresh(self, server: str) -> State:
-        """Take a new picture of a server's host and return it as it was answered."""
+        """Take a new picture of a server's host and return its state."""
         return (await self._look(self.host_of(server))).state
 
     def record_own_change(self, server: str, address: Address, after: Resource | None) -> None:
         """Record the effect of an own step."""
-        picture = self._pictures[self.host_of(server)]
-        gone: list[Address] = [address]
+        picture, now = self._pictures[self.host_of(server)], self._now()
         if after is None and address.startswith("server/"):
-            gone += [
-                resource for resource in picture.resources if server_of_address(resource) == server
-            ]
-        for lost in gone:
-            picture.mine[lost] = (self._now(), after if lost == address else None)
-        self._draw(picture)
+            for resource in picture.resources:
+                if server_of_address(resource) == server:
+                    picture.changes[resource] = now, None
+        picture.changes[address] = now, after
+        _apply_changes(picture)
 
     async def served(self) -> Mapping[tuple[str, str], str]:
         """Return which (version, server) gets traffic, and from which alias.
@@ -140,22 +132,21 @@ class LiveView:
     async def _look(self, host: str) -> _Picture:
         async with self._locks.setdefault(host, asyncio.Lock()):
             began = self._now()
-            state = await self._engines[host].observe()
+            state = await self._context.engines[host].observe()
             before = self._pictures.get(host)
             picture = _Picture(self._now(), state, dict(state.resources))
             if before is not None:
-                picture.mine = {
-                    a: change for a, change in before.mine.items() if change[0] >= began
-                }
+                changes = before.changes.items()
+                picture.changes = {key: change for key, change in changes if change[0] >= began}
             self.learn_hosts(state)
-            self._draw(picture)
+            _apply_changes(picture)
             self._pictures[host] = picture
             return picture
 
-    @staticmethod
-    def _draw(picture: _Picture) -> None:
-        for address, (_, after) in picture.mine.items():
-            if after is None:
-                picture.resources.pop(address, None)
-            else:
-                picture.resources[address] = after
+
+def _apply_changes(picture: _Picture) -> None:
+    for address, (_, after) in picture.changes.items():
+        if after is None:
+            picture.resources.pop(address, None)
+        else:
+            picture.resources[address] = after

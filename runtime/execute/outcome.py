@@ -1,4 +1,4 @@
-"""What came of an execution, and which exit code says so."""
+"""States of steps before they run, results of steps and executions, exit codes. Pure."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -7,41 +7,106 @@ from enum import StrEnum
 
 from fleet.errors import Diagnostic
 from fleet.names import Address
+from fleet.resources import Key, LoadedAdapter, Resource, Route, Server
+from fleet.steps import (
+    DeleteKey,
+    DeleteRoute,
+    Drain,
+    LoadAdapter,
+    SetKey,
+    SetRoute,
+    SmokeTest,
+    StartServer,
+    Step,
+    StopServer,
+    UnloadAdapter,
+)
 
 DONE, HALF_WAY, STALE, INTERRUPTED = 0, 4, 5, 130
 
 
 class StepOutcome(StrEnum):
-    """How a step ended."""
+    """End of a step."""
 
     DONE = "done"
     ADOPTED = "adopted"
-    """The resource was already as the step would leave it."""
+    """The effect was there already."""
     FAILED = "failed"
     STALE = "stale"
-    """The live resource is not what the plan saw."""
+    """The live resource is another than the plan saw."""
     BLOCKED = "blocked"
-    """A step that it needs failed or is stale."""
+    """A step before this failed or is stale."""
     NOT_RUN = "not_run"
     """The run ended before its turn."""
 
 
+class StepState(StrEnum):
+    """State of a step, compared with the live resource."""
+
+    DUE = "due"
+    SATISFIED = "satisfied"
+    """The effect is there already."""
+    STALE = "stale"
+    """The live resource is another than the plan saw."""
+
+
+def step_state(step: Step, live: Resource | None) -> StepState:
+    """Compare the live resource at a step's address with the step's `before` and its effect.
+
+    A resource that is added may be missing whatever the plan saw there: nothing is overwritten.
+    """
+    before: Resource | None
+    match step.operation:
+        case StartServer(server=wanted) | LoadAdapter(adapter=wanted):
+            is_there, before = live == wanted, None
+        case SmokeTest(adapter=adapter):
+            is_there, before = False, adapter
+        case Drain() | UnloadAdapter() | StopServer() | DeleteRoute() | DeleteKey():
+            is_there, before = live is None, step.before
+        case SetRoute(route=wanted) | SetKey(key=wanted):
+            is_there, before = live == wanted, step.before
+    if is_there:
+        return StepState.SATISFIED
+    return StepState.DUE if live == before else StepState.STALE
+
+
+def describe(resource: Resource | None) -> str:
+    """Return a resource in a few words, for the text of a stale step."""
+    match resource:
+        case None:
+            return "nothing"
+        case Server():
+            return f"a server with flags {resource.digest or 'not of fleetctl'}"
+        case LoadedAdapter():
+            held = resource.digest[:12] if resource.digest else resource.path or "another path"
+            return f"an adapter loaded from {held}"
+        case Route():
+            parts = (
+                f"{share.adapter.rpartition('-v')[2]} {share.percent} % on "
+                f"{', '.join(share.servers)}"
+                for share in resource.shares
+            )
+            return f"a route with {'; '.join(parts)}"
+        case Key():
+            return f"a key with fingerprint {resource.fingerprint or 'unknown'}"
+
+
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """How one step ended."""
+    """Result of a step."""
 
     verdict: StepOutcome
     seconds: float = 0.0
     diagnostics: tuple[Diagnostic, ...] = ()
     unsure: bool = False
-    """It failed, and may have taken effect nevertheless."""
+    """Whether a failed step may have taken effect."""
     boot: str = ""
     """Id of the process that a start brought up."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApplyOutcome:
-    """How an execution ended."""
+    """Result of an execution."""
 
     results: Mapping[str, StepResult]
     """By step id, in the plan's order."""
@@ -55,7 +120,7 @@ class ApplyOutcome:
     seconds: float
     notes: tuple[str, ...] = ()
     unseen: tuple[str, ...] = ()
-    """What did not answer at the end: server names, `routes and keys`."""
+    """Without an answer at the end: server names, `routes and keys`."""
 
     @property
     def counts(self) -> dict[str, int]:

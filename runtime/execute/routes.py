@@ -2,32 +2,26 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TypeVar
 
-from fleet.errors import Diagnostic, EngineError, FleetError, LockHeldError, StalePlanError, problem
+from fleet.errors import EngineError, FleetError, LockHeldError, StalePlanError, problem
 from fleet.history import StepStarted
-from fleet.names import Address
 from fleet.resources import Key, Resource
 from fleet.steps import DeleteKey, DeleteRoute, SetKey, SetRoute, Step
-from runtime.execute.context import ExecutionContext
-from runtime.execute.journal import Journal
+from runtime.execute.context import ExecutionContext, Journal
 from runtime.execute.live_view import LiveView
-from runtime.execute.outcome import StepOutcome, StepResult
-from runtime.execute.preconditions import StepState, describe, step_state
+from runtime.execute.outcome import StepOutcome, StepResult, StepState, describe, step_state
 from runtime.gateway.table import AliasEntry, KeyEntry, RoutingTable
 from runtime.ledger.lease import lost
 
-Entry = TypeVar("Entry")
-
 ATTEMPTS = 5
-"""Upper bound of attempts of one batch, when other runs write the table in between."""
+"""Upper bound of the attempts of a batch, where other runs write the table in between."""
 
 
 class RouteWriter:
-    """Writes the table for one run; one batch at a time."""
+    """Writes the table for a run, a batch at a time."""
 
     def __init__(
         self,
@@ -39,21 +33,16 @@ class RouteWriter:
     ) -> None:
         """Prepare; nothing is read or written.
 
-        Args:
-            context: Has the gateways.
-            view: Records every table.
-            journal: Is written before the table.
-            token: Fencing token of the lease, stamped on the table.
-            started: Makes the record that says that a step begins.
+        `token`: of the lease, stamped on the table. `started` makes the record of a step's begin.
         """
         self._context, self._view, self._journal, self._token = context, view, journal, token
         self._started = started
         self._one_at_a_time = asyncio.Lock()
         self.notes: dict[str, None] = {}
-        """What the gateways had to say, such as that none runs; in order, each once."""
+        """Notes of the gateways, such as that none runs; in order, without repetition."""
 
     async def write(self, steps: Sequence[Step]) -> dict[str, StepResult]:
-        """Carry out steps on routes and keys; each has its own result.
+        """Carry out steps on routes and keys; return the results by step id.
 
         Raises:
             LockHeldError: a newer run has written the table or the ledger.
@@ -73,20 +62,16 @@ class RouteWriter:
                     return {step.id: _failed(error, unsure=step.id in announced) for step in steps}
         raise AssertionError("ATTEMPTS is 1 or more")
 
-    async def readdress(self) -> None:
-        """Tell the gateways when a server that routes name has another URL now."""
-        async with self._one_at_a_time:
-            table = await self._read()
-            if await self._servers(table) != table.servers:
-                await self._publish(table)
+    async def repeat(self, *, always: bool) -> None:
+        """Publish the newest table again where a server that routes name has another URL now.
 
-    async def repeat(self) -> None:
-        """Give the newest table again to gateways that lag behind, with every address."""
+        `always`: also where none has, for gateways that lag behind.
+        """
         async with self._one_at_a_time:
             table = await self._read()
             if await self._servers(table) != table.servers:
                 await self._publish(table)
-            else:
+            elif always:
                 await self._context.gateways.publish(table)
 
     async def _read(self) -> RoutingTable:
@@ -97,43 +82,33 @@ class RouteWriter:
 
     async def _attempt(self, steps: Sequence[Step], announced: set[str]) -> dict[str, StepResult]:
         table = await self._read()
-        keys = {key.key().address: key for key in table.keys.values()}
-        aliases: dict[str, AliasEntry | None] = {}
-        changed_keys: dict[str, KeyEntry | None] = {}
+        aliases, keys = dict(table.aliases), dict(table.keys)
         results: dict[str, StepResult] = {}
         due: list[Step] = []
         for step in steps:
-            live = _live(step, table, keys)
+            live = _live(step, table)
             match step_state(step, live):
                 case StepState.SATISFIED:
                     verdict = StepOutcome.DONE if step.id in announced else StepOutcome.ADOPTED
                     results[step.id] = StepResult(verdict)
                 case StepState.STALE:
-                    results[step.id] = StepResult(
-                        StepOutcome.STALE, diagnostics=(stale(step, live),)
-                    )
+                    results[step.id] = stale(step, live)
                 case StepState.DUE:
                     try:
-                        self._put(step, aliases, changed_keys)
+                        self._put(step, aliases, keys)
                     except FleetError as error:
                         results[step.id] = _failed(error)
                     else:
                         due.append(step)
-        if due:
-            fresh = [step for step in due if step.id not in announced]
-            await self._journal.write(*(self._started(step) for step in fresh))
-            announced.update(step.id for step in fresh)
-            written = table.model_copy(
-                update={
-                    "aliases": _merged(table.aliases, aliases),
-                    "keys": _merged(table.keys, changed_keys),
-                }
-            )
-            await self._publish(written)
-            results |= {step.id: StepResult(StepOutcome.DONE) for step in due}
-        else:
+        if not due:
             self._view.record_table(table)
-        return results
+            return results
+        fresh = [step for step in due if step.id not in announced]
+        await self._journal.write(*(self._started(step) for step in fresh))
+        announced.update(step.id for step in fresh)
+        update = {"aliases": dict(sorted(aliases.items())), "keys": dict(sorted(keys.items()))}
+        await self._publish(table.model_copy(update=update))
+        return results | {step.id: StepResult(StepOutcome.DONE) for step in due}
 
     async def _publish(self, table: RoutingTable) -> None:
         """Write the next revision with the servers that its routes name."""
@@ -155,21 +130,16 @@ class RouteWriter:
         known = {**table.servers, **self._view.urls()}
         return {server: known[server] for server in sorted(table.named) if server in known}
 
-    def _put(
-        self,
-        step: Step,
-        aliases: dict[str, AliasEntry | None],
-        keys: dict[str, KeyEntry | None],
-    ) -> None:
+    def _put(self, step: Step, aliases: dict[str, AliasEntry], keys: dict[str, KeyEntry]) -> None:
         match step.operation:
             case SetRoute(route=route):
                 aliases[route.alias] = AliasEntry.of(route)
             case DeleteRoute(route=route):
-                aliases[route.alias] = None
+                aliases.pop(route.alias, None)
             case SetKey(key=key):
                 keys[f"{key.client}/{key.name}"] = self._entry(key)
             case DeleteKey(key=key):
-                keys[f"{key.client}/{key.name}"] = None
+                keys.pop(f"{key.client}/{key.name}", None)
             case _:
                 raise AssertionError(f"{step.id} is no step on a route or key")
 
@@ -177,34 +147,30 @@ class RouteWriter:
         """Resolve the secret; only its hash goes on."""
         secret = self._context.secret(key.reference)
         if secret is None:
-            raise FleetError(
-                problem(
-                    "FC5117",
-                    "A key's secret cannot be read",
-                    f"`{key.reference}` of {key.address} is not readable here.",
-                    hint="Run apply where it is, or make the key.",
-                    command=f"fleetctl key create {key.client}/{key.name}",
-                )
+            raise FleetError.of(
+                "FC5117",
+                "A key's secret cannot be read",
+                f"`{key.reference}` of {key.address} is not readable here.",
+                hint="Run apply where it is, or make the key.",
+                command=f"fleetctl key create {key.client}/{key.name}",
             )
         digest = hashlib.sha256(secret.encode()).hexdigest()
         entry = KeyEntry(client=key.client, name=key.name, reference=key.reference, sha256=digest)
         if key.fingerprint not in (None, entry.fingerprint):
-            raise FleetError(
-                problem(
-                    "FC5118",
-                    "A key's secret is not the planned one",
-                    f"The plan saw the secret {key.fingerprint} behind `{key.reference}`; it is "
-                    f"{entry.fingerprint} now.",
-                    hint="It was changed since; plan again.",
-                    command="fleetctl plan",
-                )
+            raise FleetError.of(
+                "FC5118",
+                "A key's secret is not the planned one",
+                f"The plan saw the secret {key.fingerprint} behind `{key.reference}`; it is "
+                f"{entry.fingerprint} now.",
+                hint="It was changed since; plan again.",
+                command="fleetctl plan",
             )
         return entry
 
 
-def stale(step: Step, live: Resource | None) -> Diagnostic:
-    """Return what a stale step says."""
-    return problem(
+def stale(step: Step, live: Resource | None) -> StepResult:
+    """Return the result of a stale step."""
+    diagnostic = problem(
         "FC5119",
         "The plan is stale here",
         f"`{step.id}`: the plan saw {describe(step.before)} at `{step.address}`, "
@@ -212,15 +178,16 @@ def stale(step: Step, live: Resource | None) -> Diagnostic:
         hint="Plan again; what does not depend on it has been done.",
         command="fleetctl plan",
     )
+    return StepResult(StepOutcome.STALE, diagnostics=(diagnostic,))
 
 
-def _live(step: Step, table: RoutingTable, keys: Mapping[Address, KeyEntry]) -> Resource | None:
+def _live(step: Step, table: RoutingTable) -> Resource | None:
     match step.operation:
         case SetRoute(route=route) | DeleteRoute(route=route):
             entry = table.aliases.get(route.alias)
             return entry.route(route.alias) if entry else None
         case SetKey(key=key) | DeleteKey(key=key):
-            found = keys.get(key.address)
+            found = table.keys.get(f"{key.client}/{key.name}")
             if found is None:
                 return None
             live = found.key()
@@ -229,11 +196,6 @@ def _live(step: Step, table: RoutingTable, keys: Mapping[Address, KeyEntry]) -> 
             return replace(live, fingerprint=None) if unread else live
         case _:
             return None
-
-
-def _merged(before: Mapping[str, Entry], changes: Mapping[str, Entry | None]) -> dict[str, Entry]:
-    merged = {**before, **changes}
-    return {name: entry for name, entry in sorted(merged.items()) if entry is not None}
 
 
 def _failed(error: FleetError, *, unsure: bool = False) -> StepResult:

@@ -1,7 +1,7 @@
-"""One execution: lease, recovery of an earlier run's open steps, schedule, verification."""
+"""Executes a plan: lease, recovery of an earlier run's open steps, schedule, verification."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -18,14 +18,12 @@ from fleet.history import (
     settled,
 )
 from fleet.names import Address
-from fleet.plan import Action, Change, Plan
-from fleet.resources import Resource, State
+from fleet.plan import Action, Plan
+from fleet.resources import State
 from fleet.steps import ApplyEvent, Emit, StartServer, StopServer
-from runtime.execute.context import ExecutionContext
-from runtime.execute.journal import Journal
+from runtime.execute.context import ExecutionContext, Journal
 from runtime.execute.live_view import LiveView
-from runtime.execute.outcome import ApplyOutcome, StepOutcome, StepResult
-from runtime.execute.preconditions import describe
+from runtime.execute.outcome import ApplyOutcome, StepOutcome, StepResult, describe
 from runtime.execute.scheduler import Scheduler
 from runtime.ledger.protocol import Lease
 from runtime.observe import observe
@@ -34,19 +32,19 @@ from runtime.observe import observe
 def recovered(history: History, live: State) -> list[tuple[str, str, LedgerEvent]]:
     """Return the unfinished steps that can be decided: id, how each ended, and its event.
 
-    `done`: its effect is there, so it counts as finished. `undone`: it is not, so it never
-    happened, and the plan brings it again if it is still wanted.
+    `done`: the effect is there, so the step counts as finished. `undone`: the effect is not there,
+    so the step never happened, and the plan brings it again if it is still wanted.
     """
-    open_still = settled(history, live).unfinished
+    undecided = settled(history, live).unfinished
     found: list[tuple[str, str, LedgerEvent]] = []
-    for step, record in history.unfinished.items():
-        if step in open_still:
+    for step, begun in history.unfinished.items():
+        if step in undecided:
             continue
-        changes, after = operation_result(record.operation)
-        if changes and live.resources.get(record.address) == after:
-            server = record.address.removeprefix("server/")
+        changes, after = operation_result(begun.operation)
+        if changes and live.resources.get(begun.address) == after:
+            server = begun.address.removeprefix("server/")
             boot = live.boots.get(server, "") if after is not None else ""
-            found.append((step, "done", StepFinished(step, record.address, "recovered", boot)))
+            found.append((step, "done", StepFinished(step, begun.address, "recovered", boot)))
         else:
             text = "begun by an earlier run, without effect"
             found.append((step, "undone", Noted(text, step)))
@@ -54,53 +52,41 @@ def recovered(history: History, live: State) -> list[tuple[str, str, LedgerEvent
 
 
 def unconverged(plan: Plan, live: State) -> tuple[Address, ...]:
-    """Return the addresses that a plan changes and that are not as it would leave them."""
-    return tuple(sorted(set(_unconverged(plan, live))))
-
-
-def _unconverged(plan: Plan, live: State) -> Iterator[Address]:
-    for change in plan.changes:
-        if live.resources.get(change.address) != change.after:
-            yield change.address
-        before = change.before
-        left = before is not None and before.address != change.address
-        if change.action is Action.MOVE and before and left and before.address in live.resources:
-            yield before.address
+    """Return the addresses of a plan's changes that have not taken effect."""
+    found = {
+        change.address
+        for change in plan.changes
+        if live.resources.get(change.address) != change.after
+    }
+    moved = {
+        change.before.address
+        for change in plan.changes
+        if change.action is Action.MOVE
+        and change.before
+        and change.before.address != change.address
+    }
+    return tuple(sorted(found | moved & live.resources.keys()))
 
 
 def forgotten(history: History, live: State) -> tuple[Address, ...]:
-    """Return what was once established, is not live, and no plan asks for any more.
+    """Return the addresses once established that are not live, where planning again finds nothing.
 
-    Only to be asked when planning again finds nothing to do.
+    No plan asks for these resources any more.
     """
-    return tuple(
-        sorted(
-            address
-            for address in history.established
-            if address not in live.resources and live.knows(address)
-        )
-    )
+    return tuple(sorted(filter(live.knows, history.established.keys() - live.resources.keys())))
 
 
 def moved_since(plan: Plan, live: State) -> tuple[str, ...]:
-    """Return, as lines, the changes whose resource is neither as before nor as after it."""
+    """Return, as lines, the changes whose resource is neither as before nor as after the change."""
     return tuple(
         f"{change.address}: {describe(before)} in the plan, {describe(now)} now"
         for change in plan.changes
         if live.knows(change.address)
-        for before in [_before(change)]
+        # The own address of a move was empty.
+        for before in [None if change.action is Action.MOVE else change.before]
         for now in [live.resources.get(change.address)]
         if now not in (before, change.after)
     )
-
-
-def _before(change: Change) -> Resource | None:
-    """Return what a plan saw at a change's own address; a move's was empty."""
-    return None if change.action is Action.MOVE else change.before
-
-
-Replan = Callable[[State], Plan]
-"""Plans again from a live state."""
 
 
 async def execute(
@@ -110,20 +96,20 @@ async def execute(
     *,
     stop: asyncio.Event,
     trigger: str = "apply",
-    replan: Replan | None = None,
+    replan: Callable[[State], Plan] | None = None,
 ) -> ApplyOutcome:
-    """Carry out a plan under the lease, journaled, and verify it at the end.
+    """Execute a plan under the lease, journaled, and verify the result.
 
-    Running it again is safe at any time: what is already as it should be is adopted.
+    A second execution is safe at any time: a resource that is as it should be is adopted.
 
     Args:
         plan: The plan.
         context: Engines, gateways, ledger and library.
         emit: Takes the events.
-        stop: Set from outside: no further step begins, those that run are finished. Whoever
-            cannot wait for them cancels the task; the next run finds out how they ended.
-        trigger: What asked for it, for the record.
-        replan: Asked at the end whether anything is still due.
+        stop: Once set no further step begins; those that run are finished. A caller that cannot
+            wait cancels the task; the next run finds out how these steps ended.
+        trigger: The command, for the record.
+        replan: Plans again from the live state at the end, to count the changes still due.
 
     Raises:
         LockHeldError: another run holds the lease; nothing was done.
@@ -141,8 +127,8 @@ async def execute(
         await _recover(context, scheduler, view, journal, emit)
         steps, commit = len(plan.steps), context.commit
         await journal.write(ApplyStarted(plan.id, plan.fleet, commit, trigger, steps))
-        told = {"changes": len(plan.changes), "steps": steps, "trigger": trigger}
-        emit(ApplyEvent("plan_started", told))
+        facts = {"changes": len(plan.changes), "steps": steps, "trigger": trigger}
+        emit(ApplyEvent("plan_started", facts))
         beside = (
             _renew_lease(lease, context, scheduler, emit),
             _report_interrupt(stop, scheduler, emit),
@@ -152,12 +138,14 @@ async def execute(
                 await scheduler.run()
             except asyncio.CancelledError:
                 with suppress(FleetError):
-                    await asyncio.shield(journal.close())
+                    await asyncio.shield(journal.write())
                 raise
             outcome = await _verified(
                 scheduler, journal, stop=stop, seconds=now() - began, replan=replan
             )
-    emit(ApplyEvent("run_complete", _summary(outcome)))
+    summary = {"result": outcome.result, "exit_code": outcome.exit_code, **outcome.counts}
+    summary |= {"unseen": list(outcome.unseen), "seconds": round(outcome.seconds, 3)}
+    emit(ApplyEvent("run_complete", summary))
     return outcome
 
 
@@ -174,7 +162,7 @@ async def _recover(
         emit(ApplyEvent("recovered", {"step": step, "how": how}))
     if live.notes and not live.routes_unknown:
         with suppress(FleetError):  # a step that needs the gateways says so itself
-            await scheduler.routes.repeat()
+            await scheduler.routes.repeat(always=True)
 
 
 async def _verified(
@@ -183,27 +171,23 @@ async def _verified(
     *,
     stop: asyncio.Event,
     seconds: float,
-    replan: Replan | None,
+    replan: Callable[[State], Plan] | None,
 ) -> ApplyOutcome:
     """Observe again, compare with the plan, and close the journal."""
     plan, context = scheduler.plan, scheduler.context
-    ended = {
-        step.id: scheduler.results.get(step.id, StepResult(StepOutcome.NOT_RUN))
-        for step in plan.steps
-    }
-    cut = any(result.verdict is StepOutcome.NOT_RUN for result in ended.values())
+    not_run = StepResult(StepOutcome.NOT_RUN)
+    results = {step.id: scheduler.results.get(step.id, not_run) for step in plan.steps}
     live = await observe(context.engines, context.gateways)
     missing = unconverged(plan, live)
     due: int | None = None
-    gone: tuple[str, ...] = ()
     if scheduler.lost is None:
-        await journal.close()
+        await journal.write()  # replanning reads the ledger
     if replan is not None and not missing and scheduler.lost is None:
         with suppress(FleetError):  # a fleet that no longer fits is the next plan's to say
             due = len((await asyncio.to_thread(replan, live)).changes)
     outcome = ApplyOutcome(
-        results=ended,
-        interrupted=stop.is_set() and cut,
+        results=results,
+        interrupted=stop.is_set() and not_run in results.values(),
         lost=scheduler.lost.diagnostics[0] if scheduler.lost else None,
         unconverged=missing,
         due=due,
@@ -215,36 +199,25 @@ async def _verified(
         ),
     )
     if scheduler.lost is None:
+        gone: tuple[str, ...] = ()
         if due == 0:
             gone = forgotten(fold_entries(await asyncio.to_thread(context.ledger.read)), live)
         await journal.write(
-            ApplyFinished(plan.id, outcome.result, outcome.counts, live.boots, tuple(gone))
+            ApplyFinished(plan.id, outcome.result, outcome.counts, live.boots, gone)
         )
-    told = {"converged": not missing, "remaining": list(missing), "due": due}
-    scheduler.emit(ApplyEvent("verified", {**told, "notes": list(outcome.notes)}))
+    facts = {"converged": not missing, "remaining": list(missing), "due": due}
+    scheduler.emit(ApplyEvent("verified", {**facts, "notes": list(outcome.notes)}))
     return outcome
 
 
-def _summary(outcome: ApplyOutcome) -> Mapping[str, Any]:
-    return {
-        "result": outcome.result,
-        "exit_code": outcome.exit_code,
-        **outcome.counts,
-        "unseen": list(outcome.unseen),
-        "seconds": round(outcome.seconds, 3),
-    }
-
-
 def _hosts(plan: Plan) -> dict[str, str]:
-    """Return the host of each server that the plan itself describes."""
-    found = {}
-    for step in plan.steps:
-        match step.operation:
-            case StartServer(server=server) | StopServer(server=server):
-                found[server.name] = server.host
-            case _:
-                pass
-    return found
+    """Return by server the hosts that the plan itself describes."""
+    operations = (step.operation for step in plan.steps)
+    return {
+        operation.server.name: operation.server.host
+        for operation in operations
+        if isinstance(operation, StartServer | StopServer)
+    }
 
 
 async def _renew_lease(
@@ -260,7 +233,7 @@ async def _renew_lease(
             emit(ApplyEvent("lock_lost", {"detail": error.diagnostics[0].detail}))
             return
         except (FleetError, OSError):
-            continue  # until it expires there is time to try again
+            continue  # until the lease expires there is time to try again
 
 
 async def _report_interrupt(stop: asyncio.Event, scheduler: Scheduler, emit: Emit) -> None:

@@ -10,25 +10,24 @@ from fleet.encoding import plain
 from fleet.errors import EngineUnreachableError, FleetError, LockHeldError, StalePlanError
 from fleet.history import LedgerEvent, StepFailed, StepFinished, StepStarted
 from fleet.plan import Plan
+from fleet.resources import State
 from fleet.steps import ApplyEvent, Drain, Emit, SmokeTest, Step
-from runtime.execute.context import ExecutionContext
-from runtime.execute.journal import Journal
+from runtime.execute.context import ExecutionContext, Journal
 from runtime.execute.live_view import LiveView
-from runtime.execute.outcome import StepOutcome, StepResult
-from runtime.execute.preconditions import StepState, step_state
+from runtime.execute.outcome import StepOutcome, StepResult, StepState, step_state
 from runtime.execute.routes import RouteWriter, stale
 from runtime.execute.steps import perform, server_of
 
 GATEWAY = "gateway"
-"""The lane whose ready steps are done as one."""
+"""The lane whose ready steps are done together."""
 
 _REST = 4
-"""Batches of routes leave this many times their own duration between them, so that a large
-table is not written for each route alone."""
+"""Pause between batches of routes, in durations of the last batch: a large table is not written for
+every route alone."""
 
 
 class Scheduler:
-    """Runs the steps of one plan. `results` fills while steps end."""
+    """Runs the steps of a plan. `results` fills while steps end."""
 
     def __init__(
         self,
@@ -48,14 +47,13 @@ class Scheduler:
         self.routes = RouteWriter(context, view, journal, token, self._started)
         self.results: dict[str, StepResult] = {}
         self.running: dict[str, float] = {}
-        """Step ids under way, and since when."""
+        """By id of a step under way: when the step began."""
         self.lost: LockHeldError | None = None
         """Why the lease was lost."""
         self._waits = {step.id: len(set(step.needs)) for step in plan.steps}
         self._after: dict[str, list[Step]] = defaultdict(list)
         self._ready: dict[str, deque[Step]] = defaultdict(deque)
         self._lanes: set[str] = set()
-        """Lanes that are worked on."""
         self._idle: dict[str, None] = {}
         """Lanes that have work and wait for a place, in order."""
         self._group: asyncio.TaskGroup | None = None
@@ -153,7 +151,7 @@ class Scheduler:
         live = await self._view.resource(server_of(step), step.address)
         match step_state(step, live):
             case StepState.STALE:
-                return StepResult(StepOutcome.STALE, diagnostics=(stale(step, live),))
+                return stale(step, live)
             case StepState.SATISFIED:
                 return StepResult(StepOutcome.ADOPTED)
             case StepState.DUE:
@@ -167,10 +165,10 @@ class Scheduler:
             return failed
         server = server_of(step)
         try:
-            seen = await self._view.refresh(server)
+            seen: State | None = await self._view.refresh(server)
         except FleetError:
-            return replace(failed, unsure=True)
-        if not seen.knows(step.address):
+            seen = None
+        if seen is None or not seen.knows(step.address):
             return replace(failed, unsure=True)
         if step_state(step, seen.resources.get(step.address)) is StepState.SATISFIED:
             return StepResult(StepOutcome.DONE, boot=seen.boots.get(server, ""))
@@ -187,33 +185,38 @@ class Scheduler:
             self._emit("step_begin", step)
 
     def _finish(self, step: Step, result: StepResult) -> None:
-        """Journal how a step ended and queue the steps that waited for it."""
-        seconds = self._now() - self.running.pop(step.id)
-        result = replace(result, seconds=seconds)
-        self.results[step.id] = result
-        if self.lost is None:
-            self._journal.add(*self._ended(step, result))
-        match result.verdict:
+        """Journal a step's result and queue the steps that waited for the step."""
+        seconds, verdict = self._now() - self.running.pop(step.id), result.verdict
+        self.results[step.id] = result = replace(result, seconds=seconds)
+        match verdict:
             case StepOutcome.DONE | StepOutcome.ADOPTED:
-                told = {"warnings": [diagnostic.detail for diagnostic in result.diagnostics]}
-                how = result.verdict.value
-                self._emit("step_done", step, how=how, seconds=seconds, **told)
+                how, boot = verdict.value, result.boot
+                made = plain(step.operation) if verdict is StepOutcome.ADOPTED else None
+                self._record(StepFinished(step.id, step.address, how, boot, self.plan.id, made))
+                warnings = [diagnostic.detail for diagnostic in result.diagnostics]
+                self._emit("step_done", step, how=how, seconds=seconds, warnings=warnings)
                 for dependent in self._after[step.id]:
                     self._waits[dependent.id] -= 1
                     if not self._waits[dependent.id] and dependent.id not in self.results:
                         self._queue(dependent)
-            case StepOutcome.FAILED:
-                first = result.diagnostics[0]
-                self._emit(
-                    "step_failed", step, seconds=seconds, summary=first.summary, detail=first.detail
-                )
-                self._block(step)
-            case StepOutcome.STALE:
-                self._emit("step_stale", step, detail=result.diagnostics[0].detail)
+            case StepOutcome.FAILED | StepOutcome.STALE:
+                first, is_stale = result.diagnostics[0], verdict is StepOutcome.STALE
+                why = first.code, first.summary, first.detail
+                place = self.plan.id, step.id, step.address
+                self._record(StepFailed(*place, *why, stale=is_stale, unsure=result.unsure))
+                if is_stale:
+                    self._emit("step_stale", step, detail=first.detail)
+                else:
+                    facts = {"summary": first.summary, "detail": first.detail}
+                    self._emit("step_failed", step, seconds=seconds, **facts)
                 self._block(step)
             case StepOutcome.BLOCKED | StepOutcome.NOT_RUN:
                 del self.results[step.id]
         self._launch()
+
+    def _record(self, event: LedgerEvent) -> None:
+        if self.lost is None:
+            self._journal.add(event)
 
     def _block(self, cause: Step) -> None:
         """Mark every step that needs `cause`, directly or not, as blocked."""
@@ -231,30 +234,3 @@ class Scheduler:
 
     def _started(self, step: Step) -> StepStarted:
         return StepStarted(self.plan.id, step.id, step.address, plain(step.operation))
-
-    def _ended(self, step: Step, result: StepResult) -> list[LedgerEvent]:
-        verdict = result.verdict
-        match verdict:
-            case StepOutcome.DONE | StepOutcome.ADOPTED:
-                operation = plain(step.operation) if verdict is StepOutcome.ADOPTED else None
-                return [
-                    StepFinished(
-                        step.id, step.address, verdict.value, result.boot, self.plan.id, operation
-                    )
-                ]
-            case StepOutcome.FAILED | StepOutcome.STALE:
-                first = result.diagnostics[0]
-                return [
-                    StepFailed(
-                        self.plan.id,
-                        step.id,
-                        step.address,
-                        first.code,
-                        first.summary,
-                        first.detail,
-                        stale=verdict is StepOutcome.STALE,
-                        unsure=result.unsure,
-                    )
-                ]
-            case StepOutcome.BLOCKED | StepOutcome.NOT_RUN:
-                return []

@@ -1,10 +1,12 @@
-"""The effect of each step on a server, and the smoke test of a freshly loaded version."""
+"""Performs steps on servers, and smoke-tests a freshly loaded version."""
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Literal
 
-from fleet.errors import Diagnostic, EngineError, EngineTimedOutError, StalePlanError, problem
-from fleet.names import server_address
+from fleet.errors import Diagnostic, EngineError, EngineTimedOutError, StalePlanError
+from fleet.names import address_parts, server_address, server_of_address
 from fleet.resources import LoadedAdapter, Server
 from fleet.steps import (
     DeleteKey,
@@ -30,7 +32,7 @@ from runtime.smoke import MOST_INPUTS
 async def try_version(
     adapter: LoadedAdapter, inputs: tuple[str, ...], view: LiveView
 ) -> tuple[Diagnostic, ...]:
-    """Request answers of a version, and of its base until one differs.
+    """Request answers of a version, and of its base until two answers differ.
 
     Returns:
         Warnings, of what the test cannot show.
@@ -45,8 +47,15 @@ async def try_version(
     for text in asked:
         answer = await engine.complete(adapter.server, adapter.adapter, text)
         if answer.model != adapter.adapter or not answer.text.strip():
-            what = "nothing" if not answer.text.strip() else f"in the name of `{answer.model}`"
-            raise EngineError(_bad_answer(adapter, text, what))
+            fault = "nothing" if not answer.text.strip() else f"in the name of `{answer.model}`"
+            raise EngineError.of(
+                "FC5113",
+                "A smoke test failed",
+                f"`{adapter.adapter}` on `{adapter.server}` was asked {text!r:.80} and answered "
+                f"{fault}. No client's request has reached it.",
+                hint="Look at the version's evals; the route stays as it is.",
+                command=f"fleetctl adapter show {adapter.adapter}",
+            )
         if not tells and compared:
             other = await _base_answer(engine, adapter.server, base, text)
             compared = other is not None
@@ -74,50 +83,26 @@ async def _base_name(adapter: LoadedAdapter, view: LiveView) -> str:
 
 async def _base_answer(engine: Engine, server: str, base: str, text: str) -> str | None:
     """Return the base's answer; None: the base cannot be asked."""
-    if not base:
-        return None
-    try:
-        return (await engine.complete(server, base, text)).text.strip() or None
-    except EngineError:
-        return None
+    with suppress(EngineError):
+        return (await engine.complete(server, base, text)).text.strip() or None if base else None
+    return None
 
 
-def _bad_answer(adapter: LoadedAdapter, text: str, what: str) -> Diagnostic:
-    return problem(
-        "FC5113",
-        "A smoke test failed",
-        f"`{adapter.adapter}` on `{adapter.server}` was asked {text!r:.80} and answered {what}. "
-        "No client's request has reached it.",
-        hint="Look at the version's evals; the route stays as it is.",
-        command=f"fleetctl adapter show {adapter.adapter}",
-    )
-
-
-def _same_as_base(detail: str, severity: str) -> Diagnostic:
+def _same_as_base(detail: str, severity: Literal["warning", "error"]) -> Diagnostic:
     return Diagnostic(
         "FC5151",
         "No input tells the adapter from its base",
         detail,
         hint="Add an input to `smoke` of the adapter that its training has taught it to answer "
         "differently from the base; if none is, the adapter has no effect.",
-        severity="warning" if severity == "warning" else "error",
+        severity=severity,
     )
 
 
 def server_of(step: Step) -> str:
     """Return the server that a step works on; empty for routes and keys."""
-    match step.operation:
-        case StartServer(server=server) | StopServer(server=server):
-            return server.name
-        case (
-            LoadAdapter(adapter=adapter)
-            | SmokeTest(adapter=adapter)
-            | Drain(adapter=adapter)
-            | UnloadAdapter(adapter=adapter)
-        ):
-            return adapter.server
-        case SetRoute() | DeleteRoute() | SetKey() | DeleteKey():
-            return ""
+    kind, name = address_parts(step.address)
+    return name if kind == "server" else server_of_address(step.address)
 
 
 async def perform(
@@ -130,63 +115,59 @@ async def perform(
     """Perform a step within its time and record its effect in the view.
 
     Returns:
-        That it is done, with the boot id of a server that was started, or with warnings.
+        The result `done`, with the boot id of a server that was started, or with warnings.
 
     Raises:
-        EngineError, LibraryError: it failed; when it timed out it may have taken effect.
-        StalePlanError: a route sends traffic to what was to be unloaded.
+        EngineError, LibraryError: the step failed; after a timeout it may have taken effect.
+        StalePlanError: a route sends traffic to a version that was to be unloaded.
     """
     try:
         async with asyncio.timeout(step.timeout_s):
-            return await _perform(step, context, view, routes, now)
+            match step.operation:
+                case StartServer(server=server):
+                    await view.engine_of(server.name).start(server)
+                    view.record_own_change(server.name, server.address, server)
+                    seen = await view.refresh(server.name)
+                    await routes.repeat(always=False)
+                    return StepResult(StepOutcome.DONE, boot=seen.boots.get(server.name, ""))
+                case StopServer(server=server):
+                    await view.engine_of(server.name).stop(server.name)
+                    view.record_own_change(server.name, server.address, None)
+                case LoadAdapter(adapter=adapter):
+                    await _load(adapter, context, view)
+                case SmokeTest(adapter=adapter, inputs=inputs):
+                    warnings = await try_version(adapter, inputs, view)
+                    return StepResult(StepOutcome.DONE, diagnostics=warnings)
+                case Drain(adapter=adapter, deadline_s=deadline_s):
+                    await _refuse_if_served(adapter, view)
+                    await _drain(adapter, context, deadline_s, now)
+                case UnloadAdapter(adapter=adapter):
+                    await _refuse_if_served(adapter, view)
+                    await view.engine_of(adapter.server).unload(adapter.server, adapter.adapter)
+                    view.record_own_change(adapter.server, adapter.address, None)
+                case SetRoute() | DeleteRoute() | SetKey() | DeleteKey():
+                    raise AssertionError("routes and keys are written in batches")
+            return StepResult(StepOutcome.DONE)
     except TimeoutError:
-        raise EngineTimedOutError(
-            problem(
-                "FC5112",
-                "A step took too long",
-                f"`{step.id}` was not done after {step.timeout_s} s. It may still be going on.",
-                hint="Running the command again is safe: it looks first.",
-            )
+        raise EngineTimedOutError.of(
+            "FC5112",
+            "A step took too long",
+            f"`{step.id}` was not done after {step.timeout_s} s. It may still be going on.",
+            hint="Running the command again is safe: it looks first.",
         ) from None
 
 
-async def _perform(
-    step: Step,
-    context: ExecutionContext,
-    view: LiveView,
-    routes: RouteWriter,
-    now: Callable[[], float],
-) -> StepResult:
-    match step.operation:
-        case StartServer(server=server):
-            await view.engine_of(server.name).start(server)
-            view.record_own_change(server.name, server.address, server)
-            seen = await view.refresh(server.name)
-            await routes.readdress()
-            return StepResult(StepOutcome.DONE, boot=seen.boots.get(server.name, ""))
-        case StopServer(server=server):
-            await view.engine_of(server.name).stop(server.name)
-            view.record_own_change(server.name, server.address, None)
-        case LoadAdapter(adapter=adapter):
-            if adapter.digest is None:
-                raise _no_digest(adapter)
-            source = await asyncio.to_thread(context.publish, adapter.adapter, adapter.digest)
-            engine = view.engine_of(adapter.server)
-            await engine.load(adapter.server, adapter.adapter, str(source))
-            view.record_own_change(adapter.server, adapter.address, adapter)
-        case SmokeTest(adapter=adapter, inputs=inputs):
-            warnings = await try_version(adapter, inputs, view)
-            return StepResult(StepOutcome.DONE, diagnostics=warnings)
-        case Drain(adapter=adapter, deadline_s=deadline_s):
-            await _refuse_if_served(adapter, view)
-            await _drain(adapter, context, deadline_s, now)
-        case UnloadAdapter(adapter=adapter):
-            await _refuse_if_served(adapter, view)
-            await view.engine_of(adapter.server).unload(adapter.server, adapter.adapter)
-            view.record_own_change(adapter.server, adapter.address, None)
-        case SetRoute() | DeleteRoute() | SetKey() | DeleteKey():
-            raise AssertionError("routes and keys are written in batches")
-    return StepResult(StepOutcome.DONE)
+async def _load(adapter: LoadedAdapter, context: ExecutionContext, view: LiveView) -> None:
+    if adapter.digest is None:
+        raise EngineError.of(
+            "FC5116",
+            "Adapter without a digest",
+            f"The plan does not say which bytes `{adapter.adapter}` has.",
+            command="fleetctl adapter verify",
+        )
+    source = await asyncio.to_thread(context.publish, adapter.adapter, adapter.digest)
+    await view.engine_of(adapter.server).load(adapter.server, adapter.adapter, str(source))
+    view.record_own_change(adapter.server, adapter.address, adapter)
 
 
 async def _drain(
@@ -195,14 +176,12 @@ async def _drain(
     end = now() + deadline_s
     while count := await context.gateways.in_flight(adapter.server, adapter.adapter):
         if now() >= end:
-            raise EngineTimedOutError(
-                problem(
-                    "FC5114",
-                    "Requests are still running",
-                    f"`{adapter.adapter}` on `{adapter.server}` still answers {count} requests "
-                    f"after {deadline_s} s, so it stays loaded.",
-                    hint="No new ones arrive; apply again when they have ended.",
-                )
+            raise EngineTimedOutError.of(
+                "FC5114",
+                "Requests are still running",
+                f"`{adapter.adapter}` on `{adapter.server}` still answers {count} requests "
+                f"after {deadline_s} s, so it stays loaded.",
+                hint="No new ones arrive; apply again when they have ended.",
             )
         await asyncio.sleep(context.timings.drain_poll)
 
@@ -211,24 +190,11 @@ async def _refuse_if_served(adapter: LoadedAdapter, view: LiveView) -> None:
     """Refuse where the table routes to the version again: a rollback may have come in between."""
     alias = (await view.served()).get((adapter.adapter, adapter.server))
     if alias is not None:
-        raise StalePlanError(
-            problem(
-                "FC5115",
-                "A version is in use again",
-                f"The route of `{alias}` sends traffic to `{adapter.adapter}` on "
-                f"`{adapter.server}`, so it is not unloaded.",
-                hint="Somebody rolled back, perhaps. Plan again.",
-                command="fleetctl plan",
-            )
+        raise StalePlanError.of(
+            "FC5115",
+            "A version is in use again",
+            f"The route of `{alias}` sends traffic to `{adapter.adapter}` on "
+            f"`{adapter.server}`, so it is not unloaded.",
+            hint="It was rolled back, perhaps. Plan again.",
+            command="fleetctl plan",
         )
-
-
-def _no_digest(adapter: LoadedAdapter) -> EngineError:
-    return EngineError(
-        problem(
-            "FC5116",
-            "Adapter without a digest",
-            f"The plan does not say which bytes `{adapter.adapter}` has.",
-            command="fleetctl adapter verify",
-        )
-    )

@@ -1,20 +1,21 @@
-"""What the ledger records of a judged gate, when to record it, and whether samples changed."""
+"""Records judged gates in the ledger, and checks the files of evaluations against the ledger."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from fleet.gates import Finding, Verdict
+from fleet.gates import Finding, Verdict, judge_live, judge_paired
 from fleet.history import LIMITS, Entry, EvalFinished, GateEvidence, GateJudged, other_engine
+from fleet.rollout_policy import GateSpec
 from fleet.rollouts import GateTrial
 from runtime.evals.store import EvalStore
 
 
 @dataclass(frozen=True, slots=True)
 class JudgedGate:
-    """One gate, judged now."""
+    """A gate, judged now."""
 
     trial: GateTrial
     finding: Finding
@@ -22,7 +23,7 @@ class JudgedGate:
     fingerprint: str = ""
     """Of the engine that answered an evaluation."""
     runs: tuple[str, ...] = ()
-    """Ids of the evaluations behind it, stable's first."""
+    """Ids of the evaluations, stable's first."""
     problem: str = ""
     """Why nothing could be judged; empty where counts stand behind the finding."""
 
@@ -49,18 +50,16 @@ class JudgedGate:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class RecordedGate:
-    """A gate that was judged, for people, and whether it was written down."""
-
-    judged: JudgedGate
-    recorded: bool
+def unjudged(trial: GateTrial, gate: GateSpec, why: str) -> JudgedGate:
+    """Return a finding without a single count: inconclusive, for the reason given."""
+    finding = judge_paired(gate, (), ()) if gate.offline else judge_live(gate, ())
+    return JudgedGate(trial, replace(finding, reason=why), {}, problem=why)
 
 
 def worth_recording(
     new: JudgedGate, known: GateEvidence | None, now: datetime, every: timedelta
 ) -> bool:
-    """Say whether a finding tells more than the latest one in the ledger.
+    """Say whether a finding tells more than the latest finding in the ledger.
 
     A new verdict always does; the same verdict on more requests does from time to time, or the
     ledger would grow with every tick of every rollout.
@@ -77,9 +76,9 @@ def worth_recording(
     engine, found_by = about_now.pop("base", ""), known.digests.get("base", "")
     another = other_engine(found_by, engine) or bool(engine and not found_by)
     if another or any(known.digests.get(key) != digest for key, digest in about_now.items()):
-        return True  # what is not written down would be asked again at each tick
+        return True  # an unrecorded finding would be asked for at every tick
     if (known.since, *_terms(known.finding)) != (trial.since or known.since, *_terms(finding)):
-        return True  # until it is, nothing is known under the limit that is declared now
+        return True  # until then nothing is known under the declared limit
     return known.finding.counts != finding.counts and now - known.at >= every
 
 
@@ -88,7 +87,7 @@ def _terms(finding: Finding) -> tuple[str | float | None, ...]:
 
 
 def changed_runs(entries: Iterable[Entry], state_dir: Path) -> Iterator[tuple[str, str]]:
-    """Yield each evaluation whose file is not as the ledger says, and what is wrong with it.
+    """Yield the evaluations whose file is not as the ledger says, and the reason.
 
     A file that is gone is no proof of anything: the counts stand in the ledger.
     """

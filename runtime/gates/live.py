@@ -1,7 +1,7 @@
 """Live gates: counts the usage rows of a stage in windows and judges them."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import takewhile
@@ -31,11 +31,11 @@ from fleet.resources import FULL, Route, State
 from fleet.rollout_policy import GateSpec, RolloutPolicy
 from fleet.rollouts import GateTrial
 from fleet.traffic import Sticky
-from runtime.gates.evidence import JudgedGate
+from runtime.gates.evidence import JudgedGate, unjudged
 from runtime.usage.read import UsageReader
 
 BEFORE = timedelta(days=7)
-"""How far back the old version's usual times are taken from."""
+"""Length of the time before a rollout from which the old version's usual times are taken."""
 WINDOWS_A_BAKE = 12
 LEAST_WINDOW = timedelta(seconds=1)
 AROUND = "neighbour_ratio"
@@ -52,12 +52,12 @@ def judge_traffic(
     """Judge every live gate of a trial by all requests of its stage so far.
 
     Args:
-        trial: What is being tried.
-        rollout: Its pace; windows are an hour long, or a part of a short bake.
-        live: What was observed; tells who shares a server with the new version.
-        entries: The ledger; tells when the rollout began.
-        usage: What the gateways wrote.
-        now: The end of the last window; what lies behind it is of no clock to rely on.
+        trial: The version on trial.
+        rollout: The pace; windows are an hour long, or a part of a short bake.
+        live: The live state, with the aliases that share a server with the new version.
+        entries: The ledger, with the begin of the rollout.
+        usage: The usage logs of the gateways.
+        now: The end of the last window; a row of a later time is of no clock to rely on.
 
     A stage that a fast clock began in the future is judged by all requests since the last entry
     before that: they may fail the version, and pass nothing.
@@ -66,25 +66,29 @@ def judge_traffic(
         return []
     if trial.since is None:
         why = "the ledger does not say since when this stage lasts: fleetctl adopt"
-        return [nothing(trial, gate, why) for gate in trial.live]
-    near = frozenset(trial.servers)
+        return [unjudged(trial, gate, why) for gate in trial.live]
     alone = not any(
-        adapter.server in near and adapter.adapter not in (trial.adapter, trial.stable)
+        adapter.server in trial.servers and adapter.adapter not in (trial.adapter, trial.stable)
         for adapter in live.adapters().values()
     )
-    length = min(HOUR, max(LEAST_WINDOW, rollout.bake / WINDOWS_A_BAKE))
     early = _before_the_future(trial.since, entries, now)
-    first = min(began(trial, entries), early or now, now)
-    since, split = early or trial.since, early is None
     stage = _Stage(
-        trial, since, first, now, length, _serving(live), alone=alone, split=split, usage=usage
+        trial,
+        since=early or trial.since,
+        began=min(began(trial, entries), early or now, now),
+        now=now,
+        length=min(HOUR, max(LEAST_WINDOW, rollout.bake / WINDOWS_A_BAKE)),
+        serving=_serving(live),
+        alone=alone,
+        split=early is None,
+        usage=usage,
     )
     found = [JudgedGate(trial, stage.judge(gate), {}) for gate in stage.gates]
     if early is None:
         return found
     why = f"by the clock here its stage begins in the future, at {trial.since:%Y-%m-%d %H:%M} UTC"
     return [
-        judged if judged.failed else nothing(trial, gate, why)
+        judged if judged.failed else unjudged(trial, gate, why)
         for gate, judged in zip(stage.gates, found, strict=True)
     ]
 
@@ -100,7 +104,7 @@ def _before_the_future(since: datetime, entries: Iterable[Entry], now: datetime)
 def began(trial: GateTrial, entries: Iterable[Entry]) -> datetime:
     """Return when traffic first reached the new version, by the first evidence of this attempt.
 
-    What was found before the version lost all of its traffic, or was released, or beside another
+    Evidence from before the version lost all of its traffic, or was released, or beside another
     old version, is of an attempt that has ended: since then the old version has been usual.
     """
     stages: list[datetime] = []
@@ -133,30 +137,30 @@ def _ends(entry: Entry, trial: GateTrial) -> bool:
 
 @dataclass(frozen=True)
 class _Stage:
-    """The requests of one stage; those of other aliases are read only where they are needed."""
+    """The requests of a stage; those of other aliases are read only where they are needed."""
 
     trial: GateTrial
     since: datetime
     began: datetime
-    """When the rollout began: what is usual lies before it."""
+    """Begin of the rollout: the usual times lie before it."""
     now: datetime
     length: timedelta
     serving: Mapping[str, str]
     """By alias: the version that answers, or answers beside what the alias tries itself."""
-    alone: bool = field(kw_only=True)
+    alone: bool
     """Whether no other alias shares a server with the new version."""
-    split: bool = field(kw_only=True)
-    """Whether the share is the same in all of it, so that it can be checked."""
-    usage: UsageReader = field(kw_only=True)
+    split: bool
+    """Whether the share is the same in the whole stage, so that requests can prove the share."""
+    usage: UsageReader
 
     @cached_property
     def gates(self) -> tuple[GateSpec, ...]:
-        """What is asked in this stage."""
+        """Live gates of the trial, as asked in this stage."""
         soaks = self.trial.percent == FULL
         return tuple(soaking(gate) if soaks else gate for gate in self.trial.live)
 
     def judge(self, gate: GateSpec) -> Finding:
-        # `missing` is asked for last: what cannot be read is found out by reading.
+        # `missing` is read last: reading finds the files that cannot be read.
         if gate.metric == AROUND:
             around = () if self.alone else self.around
             return judge_live(gate, around, alone=self.alone, missing=self.usage.missing)
@@ -178,15 +182,10 @@ class _Stage:
 
     @cached_property
     def before(self) -> tuple[Window, ...]:
-        """One window of the old version's requests before the rollout."""
+        """The window of the old version's requests before the rollout."""
+        start = self.began - BEFORE
         return count_windows(
-            self._own_rows,
-            self._side,
-            self.gates,
-            {},
-            self.began - BEFORE,
-            self.began,
-            length=BEFORE,
+            self._own_rows, self._side, self.gates, {}, start, self.began, length=BEFORE
         )
 
     @cached_property
@@ -203,18 +202,12 @@ class _Stage:
         sticky: Sticky = Sticky.REQUEST,
         percent: int | None = None,
     ) -> tuple[Window, ...]:
-        trial = self.trial
+        serving = {**self.serving, self.trial.alias: self.trial.stable}
+        usual = dict(_baselines(rows, serving, self.began))
         return count_windows(
-            rows,
-            side,
-            self.gates,
-            dict(_baselines(rows, {**self.serving, trial.alias: trial.stable}, self.began)),
-            self.since,
-            self.now,
-            length=self.length,
-            percent=percent,
-            sticky=sticky,
-        )
+            rows, side, self.gates, usual, self.since, self.now,
+            length=self.length, percent=percent, sticky=sticky,
+        )  # fmt: skip
 
     @cached_property
     def _side(self) -> Whose:
@@ -240,7 +233,7 @@ def _serving(live: State) -> dict[str, str]:
 def _baselines(
     rows: Iterable[UsageRow], serving: Mapping[str, str], start: datetime
 ) -> Iterator[tuple[str, Baseline]]:
-    """Yield what is usual for each alias, from before the rollout, of the version that counts."""
+    """Yield aliases and their usual times before the rollout, of the version that counts."""
     before: dict[str, list[UsageRow]] = {}
     for row in rows:
         alias = str(row.get("alias"))
@@ -250,9 +243,3 @@ def _baselines(
             before.setdefault(alias, []).append(row)
     for alias, found in before.items():
         yield alias, baseline(found)
-
-
-def nothing(trial: GateTrial, gate: GateSpec, why: str) -> JudgedGate:
-    """Return a finding without a single count: inconclusive, for the reason given."""
-    finding = replace(judge_live(gate, ()), reason=why)
-    return JudgedGate(trial, finding, {}, problem=why)

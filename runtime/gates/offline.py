@@ -1,16 +1,15 @@
-"""Offline gates: evaluates both versions on one golden set and judges pair by pair."""
+"""Offline gates: evaluates both versions on the same golden set and judges pair by pair."""
 
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from fleet.errors import ConfigError, Diagnostic, EngineError, EvalError, problem
+from fleet.errors import ConfigError, Diagnostic, EngineError, EvalError
 from fleet.evals import (
     ACCURACY,
     GROUNDED,
     EvalRun,
-    EvalSpec,
     EvalTarget,
     GoldenItemError,
     GoldenSet,
@@ -25,6 +24,7 @@ from fleet.evals import (
 )
 from fleet.gates import Finding, judge_paired
 from fleet.history import EvalFinished
+from fleet.names import client_of
 from fleet.resources import State
 from fleet.response_format import ResponseFormat
 from fleet.rollout_policy import GateSpec
@@ -33,20 +33,20 @@ from fleet.spec import FleetSpec
 from runtime.evals.context import EvalContext, ReportProgress, report_nothing
 from runtime.evals.evaluate import evaluate_pair
 from runtime.evals.record import eval_event
-from runtime.gates.evidence import JudgedGate
+from runtime.gates.evidence import JudgedGate, unjudged
 
 SHOWN = 3
-"""Problems that a verdict tells in full."""
+"""Upper bound of the problems that a verdict lists in full."""
 WARM = 0.7
 """Temperature where several answers to an item are asked for: at 0 they would be the same."""
 
 
 @dataclass(frozen=True, slots=True)
 class OfflineResult:
-    """What came of the evaluations of one trial."""
+    """Findings and evaluations of a trial."""
 
-    judged: tuple[JudgedGate, ...]
-    events: tuple[EvalFinished, ...]
+    judged: tuple[JudgedGate, ...] = ()
+    events: tuple[EvalFinished, ...] = ()
     """Evaluations for the ledger."""
 
 
@@ -59,58 +59,53 @@ async def judge_golden(
 ) -> OfflineResult:
     """Judge the offline gates of a trial; gates with the same questions share an evaluation.
 
-    Whatever prevents an evaluation (nobody answers, somebody else does, the judge is away, the
-    golden set is wrong) leaves its gates INCONCLUSIVE, with the reason.
+    An evaluation that is prevented (no server answers, another version answers, the judge is away,
+    the golden set is wrong) leaves its gates INCONCLUSIVE, with the reason.
     """
     groups: dict[tuple[str, int, str], list[GateSpec]] = defaultdict(list)
-    form = fleet.adapters[trial.alias].format
     for gate in trial.offline:
         path = golden_of(fleet.adapters[trial.alias], gate)
         groups[path, gate.samples, gate.score or ""].append(gate)
-    how = eval_spec_of(fleet.evals)
-    parts = []
+    result = OfflineResult()
     for key, gates in groups.items():
         try:
-            parts.append(await _group(trial, live, evals, how, key, form, gates, report))
-        except Exception as error:  # noqa: BLE001 (nobody else's rollout must wait for this one)
-            why = unexpected(error)
-            parts.append(OfflineResult(tuple(unjudged(trial, gate, why) for gate in gates), ()))
-    return OfflineResult(
-        tuple(judged for part in parts for judged in part.judged),
-        tuple(event for part in parts for event in part.events),
-    )
+            more = await _judge_group(trial, fleet, live, evals, key, gates, report)
+        except Exception as error:  # noqa: BLE001 (the other rollouts must not wait for this one)
+            more = OfflineResult(tuple(unjudged(trial, gate, unexpected(error)) for gate in gates))
+        result = OfflineResult(result.judged + more.judged, result.events + more.events)
+    return result
 
 
-async def _group(
+async def _judge_group(
     trial: GateTrial,
+    fleet: FleetSpec,
     live: State,
     evals: EvalContext,
-    how: EvalSpec,
     key: tuple[str, int, str],
-    form: ResponseFormat | None,
     gates: Sequence[GateSpec],
     report: ReportProgress,
 ) -> OfflineResult:
     path, samples, score = key
+    form, spec = fleet.adapters[trial.alias].format, eval_spec_of(fleet.evals)
     try:
         read = await asyncio.to_thread(_read, evals, path)
         golden = _scored(read, score, form) if score else read
         gates, advisory = _by_judge(golden, gates, evals, trial)
         if not gates:
-            return OfflineResult(advisory, ())
-        warm = how.temperature or (WARM if samples > 1 else 0.0)
-        spec = replace(how, samples=samples, temperature=warm)
+            return OfflineResult(advisory)
+        warm = spec.temperature or (WARM if samples > 1 else 0.0)
+        spec = replace(spec, samples=samples, temperature=warm)
         old, new = targets(trial, live)
         stable, canary = await evaluate_pair(old, new, golden, spec, evals, report=report)
     except (EvalError, ConfigError, EngineError) as error:
-        why = "; ".join(map(_told, error.diagnostics[:SHOWN]))
+        why = "; ".join(map(_obstacle, error.diagnostics[:SHOWN]))
         if more := len(error.diagnostics[SHOWN:]):
             why += f"; and {more} more: fleetctl validate"
-        return OfflineResult(tuple(unjudged(trial, gate, why) for gate in gates), ())
+        return OfflineResult(tuple(unjudged(trial, gate, why) for gate in gates))
     made = tuple(
         JudgedGate(
             trial,
-            judge_runs(gate, stable, canary),
+            _judge_runs(gate, stable, canary),
             {"golden": read.digest, "terms": gate.terms_for(form)},
             fingerprint=next(iter(canary.fingerprints), ""),
             runs=(stable.id, canary.id),
@@ -130,8 +125,8 @@ def unexpected(error: BaseException) -> str:
     )
 
 
-def _told(diagnostic: Diagnostic) -> str:
-    """Say what prevents an evaluation, where, and what to do."""
+def _obstacle(diagnostic: Diagnostic) -> str:
+    """Return the obstacle of an evaluation, its place, and a remedy."""
     where = f"{diagnostic.place}: " if diagnostic.place else ""
     command = diagnostic.command or ("fleetctl validate" if diagnostic.place else "")
     next_step = f": {command}" if command else f". {diagnostic.hint}" if diagnostic.hint else ""
@@ -145,7 +140,7 @@ def _by_judge(
     judged = {measure for item in golden.items for measure in to_judge(item)}
     judged |= {ACCURACY} if any(map(in_pairs, golden.items)) else set()
     theirs = [gate for gate in gates if _measure(gate) in judged]
-    why = evals.judge_objection(trial.alias.partition("-")[0]) if theirs else ""
+    why = evals.judge_objection(client_of(trial.alias)) if theirs else ""
     if not why:
         return list(gates), ()
     reason = f"a judge scores its answers, and {why}: fleetctl eval judge LABELS --client NAME"
@@ -157,8 +152,7 @@ def _measure(gate: GateSpec) -> str:
     return ACCURACY if gate.metric == "accuracy_drop" else GROUNDED
 
 
-def judge_runs(gate: GateSpec, stable: EvalRun, canary: EvalRun) -> Finding:
-    """Judge a gate by two runs that count."""
+def _judge_runs(gate: GateSpec, stable: EvalRun, canary: EvalRun) -> Finding:
     measure = _measure(gate)
     pair = paired_scores(stable, canary, measure)
     failed = must_pass_failed(canary) if measure == ACCURACY else ()
@@ -166,7 +160,7 @@ def judge_runs(gate: GateSpec, stable: EvalRun, canary: EvalRun) -> Finding:
 
 
 def targets(trial: GateTrial, live: State) -> tuple[EvalTarget, EvalTarget]:
-    """Return both targets, the old version first; on one server where possible.
+    """Return both targets, the old version first; on the same server where possible.
 
     Raises:
         EvalError: FC4530, a version is loaded nowhere that can be reached.
@@ -174,20 +168,15 @@ def targets(trial: GateTrial, live: State) -> tuple[EvalTarget, EvalTarget]:
     both = [server for server in trial.servers if server in trial.stable_servers]
 
     def target(adapter: str, servers: Iterable[str], digest: str) -> EvalTarget:
-        for name in (*both, *servers):
-            if name in live.urls:
-                engine = engine_digest(live, name)
-                return EvalTarget(
-                    live.urls[name], adapter, adapter, digest, trial.alias, serving=engine
-                )
-        raise EvalError(
-            problem(
-                "FC4530",
-                "The version is not loaded",
-                f"No server that answers lists `{adapter}`, so it cannot be evaluated.",
-                hint="An apply loads what is declared.",
-                command="fleetctl apply --auto",
-            )
+        for name in (name for name in (*both, *servers) if name in live.urls):
+            url, engine = live.urls[name], engine_digest(live, name)
+            return EvalTarget(url, adapter, adapter, digest, trial.alias, serving=engine)
+        raise EvalError.of(
+            "FC4530",
+            "The version is not loaded",
+            f"No server that answers lists `{adapter}`, so it cannot be evaluated.",
+            hint="An apply loads what is declared.",
+            command="fleetctl apply --auto",
         )
 
     return (
@@ -196,27 +185,19 @@ def targets(trial: GateTrial, live: State) -> tuple[EvalTarget, EvalTarget]:
     )
 
 
-def unjudged(trial: GateTrial, gate: GateSpec, why: str) -> JudgedGate:
-    """Return a finding without a single count: inconclusive, for the reason given."""
-    return JudgedGate(trial, replace(judge_paired(gate, (), ()), reason=why), {}, problem=why)
-
-
 def _read(evals: EvalContext, path: str) -> GoldenSet:
     if not path:
-        raise EvalError(
-            problem(
-                "FC4531",
-                "No golden set is declared",
-                "The gate compares answers on a golden set, and neither it nor the adapter names "
-                "one.",
-                hint="Add `golden: FILE` to the adapter.",
-            )
+        raise EvalError.of(
+            "FC4531",
+            "No golden set is declared",
+            "The gate compares answers on a golden set, and neither it nor the adapter names one.",
+            hint="Add `golden: FILE` to the adapter.",
         )
     try:
         content = (evals.root / path).read_bytes()
     except OSError as error:
-        raise EvalError(
-            problem("FC4532", "A golden set cannot be read", f"`{path}`: {error.strerror}.")
+        raise EvalError.of(
+            "FC4532", "A golden set cannot be read", f"`{path}`: {error.strerror}."
         ) from None
     return read_golden_set(content, path)
 
@@ -225,6 +206,6 @@ def _scored(golden: GoldenSet, score: str, form: ResponseFormat | None) -> Golde
     try:
         return scored_by(golden, score, form)
     except GoldenItemError as error:
-        raise EvalError(
-            problem("FC4536", "A gate cannot score its golden set", f"{error}.", hint=error.hint)
+        raise EvalError.of(
+            "FC4536", "A gate cannot score its golden set", f"{error}.", hint=error.hint
         ) from None

@@ -10,7 +10,6 @@ from typing import Any
 from fleet.history import (
     Doubts,
     Entry,
-    GateEvidence,
     History,
     LedgerEvent,
     find_doubts,
@@ -21,8 +20,8 @@ from fleet.resources import FULL, State
 from fleet.rollouts import GateTrial, due_gates
 from fleet.spec import FleetSpec
 from runtime.evals.context import EvalContext, ReportProgress
-from runtime.gates.evidence import JudgedGate, RecordedGate, worth_recording
-from runtime.gates.live import BEFORE, WINDOWS_A_BAKE, began, judge_traffic, nothing
+from runtime.gates.evidence import JudgedGate, unjudged, worth_recording
+from runtime.gates.live import BEFORE, WINDOWS_A_BAKE, began, judge_traffic
 from runtime.gates.offline import OfflineResult, judge_golden, unexpected
 from runtime.gateway.client import usage_sources
 from runtime.usage.read import UsageReader
@@ -59,7 +58,7 @@ def tick_context(
 
 
 async def gather_usage(context: TickContext, clock: Callable[[], datetime]) -> tuple[str, ...]:
-    """Copy what gateways on other machines have written since the earliest rollout under way.
+    """Copy the usage rows of gateways on other machines since the earliest rollout under way.
 
     Returns:
         Why requests may be lacking, a sentence for each gateway; see `sync_usage`.
@@ -75,23 +74,20 @@ async def gather_usage(context: TickContext, clock: Callable[[], datetime]) -> t
 def judge_live(context: TickContext, missing: tuple[str, ...] = ()) -> list[JudgedGate]:
     """Judge every live gate of every trial; takes as long as reading the usage logs does.
 
-    Args:
-        context: The facts of the tick.
-        missing: Result of `gather_usage`.
+    `missing`: the result of `gather_usage`.
     """
     watched = [trial for trial in context.trials if trial.live]
     if not watched:
         return []
     found: list[JudgedGate] = []
     usage = UsageReader(context.state_dir / GATEWAYS, missing)
+    fleet, live, entries, now = context.fleet, context.live, context.entries, context.now
     for trial in watched:
-        rollout = context.fleet.rollouts[context.fleet.adapters[trial.alias].rollout]
+        rollout = fleet.rollouts[fleet.adapters[trial.alias].rollout]
         try:
-            found += judge_traffic(
-                trial, rollout, context.live, context.entries, usage, context.now
-            )
+            found += judge_traffic(trial, rollout, live, entries, usage, now)
         except Exception as error:  # noqa: BLE001 (the other rollouts must be watched all the same)
-            found += [nothing(trial, gate, unexpected(error)) for gate in trial.live]
+            found += [unjudged(trial, gate, unexpected(error)) for gate in trial.live]
     return found
 
 
@@ -99,32 +95,26 @@ def write_down(
     context: TickContext,
     judged: Iterable[JudgedGate],
     append: Callable[[Sequence[LedgerEvent]], object],
-) -> list[RecordedGate]:
-    """Append the findings that tell more than the ledger knows."""
+) -> list[JudgedGate]:
+    """Append and return the findings that tell more than the ledger knows."""
     known = {
         (evidence.alias, evidence.gate): evidence
         for found in context.history.evidence.values()
         for evidence in found
     }
-    written = [RecordedGate(gate, _is_new(context, gate, known)) for gate in judged]
-    events = [
-        gate.judged.event(gate.judged.trial.since or context.now)
-        for gate in written
-        if gate.recorded
-    ]
-    if events:
-        append(events)
-    return written
 
+    def is_new(gate: JudgedGate) -> bool:
+        trial = gate.trial
+        rollout = context.fleet.rollouts[context.fleet.adapters[trial.alias].rollout]
+        every = (rollout.retain if trial.percent == FULL else rollout.bake) / WINDOWS_A_BAKE
+        return worth_recording(
+            gate, known.get((trial.alias, gate.finding.gate)), context.now, every
+        )
 
-def _is_new(
-    context: TickContext, judged: JudgedGate, known: dict[tuple[str, str], GateEvidence]
-) -> bool:
-    trial = judged.trial
-    rollout = context.fleet.rollouts[context.fleet.adapters[trial.alias].rollout]
-    every = (rollout.retain if trial.percent == FULL else rollout.bake) / WINDOWS_A_BAKE
-    last = known.get((trial.alias, judged.finding.gate))
-    return worth_recording(judged, last, context.now, every)
+    new = [gate for gate in judged if is_new(gate)]
+    if new:
+        append([gate.event(gate.trial.since or context.now) for gate in new])
+    return new
 
 
 @dataclass(slots=True)
@@ -181,7 +171,7 @@ class Evaluations:
         done = {key: task for key, task in self.running.items() if task.done()}
         for key, task in done.items():
             if task.cancelled() or task.exception() is not None:
-                del self.running[key]  # the next round begins it anew
+                del self.running[key]  # the next round begins the evaluation anew
         return [(key, task.result()) for key, task in done.items() if key in self.running]
 
     def taken(self, key: tuple[str, str]) -> None:

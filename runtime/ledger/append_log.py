@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from runtime.files import PRIVATE, sync_folder
+from runtime.files import PRIVATE, sync
 
 _TAIL = 1 << 16
 
@@ -67,4 +67,4 @@ def add_lines(path: Path, content: bytes, *, durable: bool = True) -> None:
         if durable:
             os.fsync(stream.fileno())
     if new and durable:
-        sync_folder(path.parent)
+        sync(path.parent)

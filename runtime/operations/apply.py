@@ -2,27 +2,25 @@
 
 import asyncio
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from fleet.errors import FleetError, StalePlanError, problem
+from fleet.errors import FleetError, StalePlanError
 from fleet.history import carried_out
 from fleet.names import AdapterName
 from fleet.plan import Plan
 from fleet.resources import State
 from fleet.steps import Emit
-from runtime.engines.protocol import Engine
 from runtime.execute.context import ExecutionContext
 from runtime.execute.outcome import ApplyOutcome
 from runtime.execute.run import execute, moved_since
-from runtime.gateway.protocol import Gateways
 from runtime.library.layout import version_folder
 from runtime.library.served_copies import publish
 from runtime.messages import Message
 from runtime.operations.planning import plan_fleet
-from runtime.project.git import commit_of
+from runtime.project.facts import commit_of
 from runtime.project.load import library_folder
 from runtime.secrets import read_secret
 from runtime.workspace import Workspace
@@ -36,26 +34,22 @@ def require_applicable(workspace: Workspace, plan: Plan, file: Path) -> None:
         StalePlanError: FC5125, the plan was carried out, and others since.
     """
     if plan.fleet != workspace.fleet().name:
-        raise FleetError(
-            problem(
-                "FC5120",
-                "The plan is for another fleet",
-                f"`{file}` is a plan for fleet `{plan.fleet}`; this project declares "
-                f"`{workspace.fleet().name}`.",
-                hint="Apply it in its own project, or plan here.",
-                command="fleetctl plan --out plan.json",
-            )
+        raise FleetError.of(
+            "FC5120",
+            "The plan is for another fleet",
+            f"`{file}` is a plan for fleet `{plan.fleet}`; this project declares "
+            f"`{workspace.fleet().name}`.",
+            hint="Apply it in its own project, or plan here.",
+            command="fleetctl plan --out plan.json",
         )
     done = carried_out(workspace.ledger().read(), plan.id)
     if done is not None:
-        raise StalePlanError(
-            problem(
-                "FC5125",
-                "The plan has been carried out before",
-                f"Plan {plan.id} was done at {done:%Y-%m-%d %H:%M} UTC, and other plans since.",
-                hint="Its review was of an earlier state. Plan again.",
-                command="fleetctl plan --out plan.json",
-            )
+        raise StalePlanError.of(
+            "FC5125",
+            "The plan has been carried out before",
+            f"Plan {plan.id} was done at {done:%Y-%m-%d %H:%M} UTC, and other plans since.",
+            hint="Its review was of an earlier state. Plan again.",
+            command="fleetctl plan --out plan.json",
         )
 
 
@@ -70,14 +64,12 @@ def report_changes_since(workspace: Workspace, plan: Plan, live: State) -> None:
         return
     listed = "".join(f"\n  {address}" for address in moved)
     if len(moved) == len(plan.changes):
-        raise StalePlanError(
-            problem(
-                "FC5121",
-                "The plan is stale",
-                f"Everything that plan {plan.id} would change has been changed since:{listed}",
-                hint="Plan again.",
-                command="fleetctl plan --out plan.json",
-            )
+        raise StalePlanError.of(
+            "FC5121",
+            "The plan is stale",
+            f"Everything that plan {plan.id} would change has been changed since:{listed}",
+            hint="Plan again.",
+            command="fleetctl plan --out plan.json",
         )
     workspace.emit(
         Message(f"Changed since plan {plan.id} was made; dependent steps will be skipped:{listed}")
@@ -93,36 +85,26 @@ async def execute_plan(
         asyncio.CancelledError: the execution was cancelled.
         LockHeldError: another run holds the lease.
     """
-    async with workspace.connected() as (engines, gateways):
-        return await execute(
-            plan,
-            _execution_context(workspace, engines, gateways),
-            emit,
-            stop=stop,
-            trigger=trigger,
-            replan=lambda live: plan_fleet(workspace, live),
+    fleet, store = workspace.fleet(), workspace.state_dir / "store"
+
+    def copy_to_store(adapter: str, digest: str) -> Path:
+        library = library_folder(workspace.root)
+        return publish(version_folder(library, AdapterName.parse(adapter)), digest, store)
+
+    async with workspace.connected() as connections:
+        context = ExecutionContext(
+            *connections,
+            ledger=workspace.ledger(),
+            publish=copy_to_store,
+            secret=partial(read_secret, workspace.root),
+            holder=f"{workspace.by} (run {workspace.run})",
+            hosts={
+                server.name: name for name, host in fleet.hosts.items() for server in host.attached
+            },
+            commit=commit_of(workspace.root),
         )
-
-
-def _execution_context(
-    workspace: Workspace, engines: Mapping[str, Engine], gateways: Gateways
-) -> ExecutionContext:
-    fleet = workspace.fleet()
-    return ExecutionContext(
-        engines=engines,
-        gateways=gateways,
-        ledger=workspace.ledger(),
-        publish=partial(_publish, workspace),
-        secret=partial(read_secret, workspace.root),
-        holder=f"{workspace.by} (run {workspace.run})",
-        hosts={server.name: name for name, host in fleet.hosts.items() for server in host.attached},
-        commit=commit_of(workspace.root),
-    )
-
-
-def _publish(workspace: Workspace, adapter: str, digest: str) -> Path:
-    folder = version_folder(library_folder(workspace.root), AdapterName.parse(adapter))
-    return publish(folder, digest, workspace.state_dir / "store")
+        replan = partial(plan_fleet, workspace)
+        return await execute(plan, context, emit, stop=stop, trigger=trigger, replan=replan)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
-from fleet.errors import EngineError, problem
+from fleet.errors import EngineError
 from fleet.history import Collected
 from fleet.maintenance import (
     RetainedVersions,
@@ -13,11 +13,10 @@ from fleet.maintenance import (
 )
 from fleet.names import AdapterName
 from runtime.evals.store import EvalStore
-from runtime.gateway.control import LocalGateways
 from runtime.library.delete import clear, copies, remove_copy, remove_version, size
 from runtime.library.layout import version_folder
 from runtime.messages import Message
-from runtime.observe import doubts, in_flight, observe
+from runtime.observe import doubts, in_flight
 from runtime.project.load import library_folder
 from runtime.workspace import Workspace
 
@@ -31,14 +30,10 @@ class Garbage:
     answers: tuple[RetentionDecision, ...]
 
     @property
-    def all(self) -> tuple[RetentionDecision, ...]:
-        """Every decision."""
-        return (*self.versions, *self.copies, *self.answers)
-
-    @property
     def due(self) -> list[RetentionDecision]:
         """Decisions to delete."""
-        return [decision for decision in self.all if not decision.needed]
+        decisions = (*self.versions, *self.copies, *self.answers)
+        return [decision for decision in decisions if not decision.needed]
 
 
 def find_garbage(workspace: Workspace) -> Garbage:
@@ -56,27 +51,22 @@ def find_garbage(workspace: Workspace) -> Garbage:
 
 async def _retained(workspace: Workspace) -> RetainedVersions:
     fleet = workspace.fleet()
-    gateways = LocalGateways(workspace.state_dir, fleet.gateways, workspace.envoys())
-    try:
-        async with workspace.connected() as (engines, _):
-            live = await observe(engines, gateways)
+    async with workspace.connected() as connections:
+        live, gateways = await connections.observe(), connections.gateways
         unsure = await doubts(live, gateways, workspace.state_dir, fleet.hosts)
         if unsure:
-            raise EngineError(
-                problem(
-                    "FC4022",
-                    "Not everything is known, so nothing is deleted",
-                    " ".join(f"{reason}." for reason in unsure),
-                    hint="A deleted folder can end a server for every client. Restart or stop the "
-                    "servers that do not answer, then run the command again.",
-                    command="fleetctl status",
-                )
+            raise EngineError.of(
+                "FC4022",
+                "Not everything is known, so nothing is deleted",
+                " ".join(f"{reason}." for reason in unsure),
+                hint="A deleted folder can end a server for every client. Restart or stop the "
+                "servers that do not answer, then run the command again.",
+                command="fleetctl status",
             )
         busy = await in_flight(gateways)
-    finally:
-        await gateways.close()
     present = copies(workspace.state_dir / "store")
-    return retained(fleet, live, workspace.history(), workspace.now(), copies=present, busy=busy)
+    history, now = workspace.history(), workspace.now()
+    return retained(fleet, live, history, now, copies=present, busy=busy)
 
 
 def garbage_sizes(workspace: Workspace, garbage: Garbage) -> dict[str, int]:

@@ -1,6 +1,6 @@
 """Go on while declarations are broken: by those that were valid last, else by the valid files.
 
-A loop that watches a fleet does not stop for a typing error in the file of one client. Without
+A loop that watches a fleet does not stop for a typing error in the file of a client. Without
 valid declarations a round heals and rolls back; no rollout moves on.
 """
 
@@ -10,7 +10,7 @@ from datetime import datetime
 from fleet.errors import ConfigError
 from fleet.spec import FleetSpec
 from runtime.messages import FailureMessage, Message
-from runtime.project.last_valid import load_valid_files
+from runtime.project.load import MAIN, load_project
 from runtime.workspace import Workspace
 
 
@@ -44,22 +44,35 @@ def with_valid_files(workspace: Workspace, error: ConfigError) -> Workspace:
     """Return a workspace whose fleet is declared by the files without an error.
 
     Raises:
-        ConfigError: the error itself, where a problem is in `fleet.yaml` or in no file.
+        ConfigError: `error` itself, where a problem is in `fleet.yaml` or in no file.
     """
-    found = load_valid_files(
-        workspace.root, workspace.environment, workspace.variables, workspace.state_dir, error
-    )
-    names = ", ".join(found.left_out)
-    _report(workspace, error, f"by the files that are sound, without {names}")
-    return replace(workspace, given=found.fleet)
+    without: frozenset[str] = frozenset()
+    found = error
+    while True:
+        wrong = {problem.place.file for problem in found.diagnostics if problem.place} - without
+        if not wrong or MAIN in wrong:
+            raise error
+        without |= wrong
+        try:
+            rest = load_project(
+                workspace.root,
+                workspace.environment,
+                workspace.variables,
+                workspace.state_dir,
+                without,
+            )
+        except ConfigError as more:
+            found = more
+            continue
+        names = ", ".join(sorted(without))
+        _report(workspace, error, f"by the files that are sound, without {names}")
+        return replace(workspace, given=rest.fleet)
 
 
 def _report(workspace: Workspace, error: ConfigError, how: str) -> None:
     workspace.emit(FailureMessage(error.diagnostics))
-    workspace.emit(
-        Message(
-            "the declarations are broken, so nothing new is deployed and no rollout moves "
-            f"on. Goes {how}.",
-            "warning",
-        )
+    text = (
+        "the declarations are broken, so nothing new is deployed and no rollout moves on. "
+        f"Goes {how}."
     )
+    workspace.emit(Message(text, "warning"))

@@ -1,7 +1,7 @@
-"""Drill rollbacks of a project: one alias, all that are due, or one per round as declared."""
+"""Drill rollbacks of a project: of an alias, of all that are due, or one a round as declared."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timedelta
 from functools import partial
@@ -38,7 +38,7 @@ PERCENTILES: Final = (("p50", 50), ("p99", 99), ("slowest", 100))
 async def drill_one(
     workspace: Workspace, alias: str, to: str | None, smoke: Sequence[str], *, live: bool
 ) -> DrillResult:
-    """Drill the rollback of one alias, under the lease.
+    """Drill the rollback of an alias, under the lease.
 
     While the ledger's home is down a dry drill goes on without a lease, as a rollback does.
 
@@ -48,12 +48,12 @@ async def drill_one(
     """
     gateways = LocalGateways(workspace.state_dir, envoys=workspace.envoys())
     outbox, holder = workspace.outbox(), f"{workspace.by} (run {workspace.run}, drill)"
-    with ExitStack() as held:
+    with ExitStack() as stack:
         try:
-            call_with_timeout(lambda: held.enter_context(workspace.ledger().lease(holder)))
+            call_with_timeout(lambda: stack.enter_context(workspace.ledger().lease(holder)))
         except LockHeldError:
             raise
-        except (FleetError, OSError) as error:  # among them that it does not answer in time
+        except (FleetError, OSError) as error:  # also where the home does not answer in time
             workspace.emit(Message(f"no lease: {error}", "warning"))
         try:
             return await drill(
@@ -75,31 +75,31 @@ async def notify_failed_drill(workspace: Workspace, result: DrillResult) -> list
     try:
         return await notify_once(workspace, [about])
     except (FleetError, OSError) as error:
-        return [f"nobody was notified: {error}"]
+        return [f"no notice was sent: {error}"]
 
 
 def drill_times(results: Sequence[DrillResult]) -> dict[str, Any]:
-    """Return the times of successful drills of one alias, in seconds.
+    """Return the times of successful drills of an alias, in seconds.
 
     The 99th percentile is the smallest time that 99 % do not exceed.
     """
     last = results[-1]
     flips = sorted(result.seconds for result in results)
-    there = {name: flips[-(-part * len(flips) // 100) - 1] for name, part in PERCENTILES}
-    smokes = sorted(result.smoke.seconds for result in results)
-    slowest = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in there.items())
+    times = {name: flips[-(-part * len(flips) // 100) - 1] for name, part in PERCENTILES}
+    smoke_s = sorted(result.smoke.seconds for result in results)[len(results) // 2]
+    flip = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in times.items())
     moved = "there and back" if last.live else "no traffic moved"
     sentence = (
         f"{len(results)} drills of {last.alias} to {last.target} ({moved}): to the last "
-        f"gateway's acknowledgement {slowest}; smoke test {smokes[len(smokes) // 2]:.2f} s"
+        f"gateway's acknowledgement {flip}; smoke test {smoke_s:.2f} s"
     )
     return {
         "alias": last.alias,
         "target": last.target,
         "live": last.live,
         "drills": len(results),
-        **{f"{name}_s": round(seconds, 4) for name, seconds in there.items()},
-        "smoke_p50_s": round(smokes[len(smokes) // 2], 4),
+        **{f"{name}_s": round(seconds, 4) for name, seconds in times.items()},
+        "smoke_p50_s": round(smoke_s, 4),
         "sentence": sentence,
     }
 
@@ -109,40 +109,42 @@ async def aliases_to_drill(
 ) -> tuple[list[str], list[str]]:
     """Return the aliases that are due for a drill, and those without a version to go back to.
 
-    Args:
-        workspace: Its routing table and ledger are read.
-        longest: Time since the last successful drill after which an alias is due; None: all are.
-        declared: Take the interval from each alias's rollout; without an interval none is due.
+    `longest`: time since the last successful drill after which an alias is due; None: all are.
+    `declared`: the interval is that of the alias's rollout; without an interval none is due.
     """
     table = await read_routing_table(workspace)
-    often = _declared(workspace) if declared else dict.fromkeys(table.aliases, longest)
+    intervals = _declared(workspace) if declared else dict.fromkeys(table.aliases, longest)
     entries = workspace.ledger().read()
-    last, past = last_drills(entries), fold_entries(entries)
-    digests = loaded_digests(past)
-    wanted: list[str] = []
+    last, history, now = last_drills(entries), fold_entries(entries), workspace.now()
+    digests = loaded_digests(history)
+    due: list[str] = []
     stuck: list[str] = []
-    for alias, entry in sorted(table.aliases.items()):
-        if alias not in often:
+    for alias in sorted(table.aliases.keys() & intervals):
+        interval = intervals[alias]
+        if interval and alias in last and now - last[alias] < interval:
             continue
-        interval = often[alias]
-        if interval and alias in last and workspace.now() - last[alias] < interval:
-            continue
-        try:
-            choose_target(alias, entry, None, partial(fallback_check, past, alias, digests))
-        except FleetError:
-            stuck.append(alias)
-        else:
-            wanted.append(alias)
-    return wanted, stuck
+        (stuck if _obstacle(history, digests, table, alias) else due).append(alias)
+    return due, stuck
+
+
+def _obstacle(history: History, digests: Mapping[str, str], table: RoutingTable, alias: str) -> str:
+    """Return why an alias has no version to go back to; empty: there is a version."""
+    objections = partial(fallback_check, history, alias, digests)
+    try:
+        choose_target(alias, table.aliases[alias], None, objections)
+    except FleetError as error:
+        summary = error.diagnostics[0].summary
+        return f"{summary[:1].lower()}{summary[1:]}"
+    return ""
 
 
 def _declared(workspace: Workspace) -> dict[str, timedelta | None]:
-    """Return the drill interval of each alias whose rollout declares one."""
+    """Return the drill intervals of aliases whose rollout declares `drill`."""
     fleet = workspace.fleet()
     return {
-        alias: often
+        alias: interval
         for alias, adapter in fleet.adapters.items()
-        if (often := fleet.rollouts[adapter.rollout].drill)
+        if (interval := fleet.rollouts[adapter.rollout].drill)
     }
 
 
@@ -168,39 +170,28 @@ async def drill_records(
     except FleetError:  # `observe` reports the same; without routes nothing is drilled
         return ()
     history = settled(fold_entries(entries), live)
+    cutovers, digests = history.cutovers, loaded_digests(history)
     since = {
-        alias: min(lost)
+        alias: min(times)
         for alias, entry in table.aliases.items()
-        if (lost := [at for e in entry.shares if (at := history.cutovers.get(e.adapter))])
+        if (times := [at for share in entry.shares if (at := cutovers.get(share.adapter))])
     }
-    return due_drills(fleet, entries, since, _waits(workspace, live, history, table, now), now)
-
-
-def _waits(
-    workspace: Workspace, live: State, history: History, table: RoutingTable, now: datetime
-) -> dict[str, str]:
-    """Return by alias what prevents a drill now."""
-    fleet, digests, found = workspace.fleet(), loaded_digests(history), dict[str, str]()
+    waits: dict[str, str] = {}
     for alias, wanted in decide_rollouts(fleet, live, history, now).wanted.items():
         until = closed_until(fleet.rollouts[fleet.adapters[alias].rollout], now)
         if alias not in table.aliases:
-            found[alias] = "it has no route"
+            waits[alias] = "it has no route"
         elif wanted.phase not in (Phase.COMPLETE, Phase.SOAKING, Phase.HELD):
-            found[alias] = f"its rollout is under way ({wanted.phase})"
+            waits[alias] = f"its rollout is under way ({wanted.phase})"
         elif until:
-            found[alias] = f"nothing is changed until {until:%Y-%m-%d %H:%M} UTC"
-        else:
-            against = partial(fallback_check, history, alias, digests)
-            try:
-                choose_target(alias, table.aliases[alias], None, against)
-            except FleetError as error:
-                first = error.diagnostics[0].summary
-                found[alias] = f"{first[:1].lower()}{first[1:]}"
-    return found
+            waits[alias] = f"nothing is changed until {until:%Y-%m-%d %H:%M} UTC"
+        elif obstacle := _obstacle(history, digests, table, alias):
+            waits[alias] = obstacle
+    return due_drills(fleet, entries, since, waits, now)
 
 
 async def drill_next_due(workspace: Workspace, live: State) -> None:
-    """Carry out one drill that is due, if any; a drill that fails does not end the round.
+    """Carry out the most urgent drill that is due; a drill that fails does not end the round.
 
     No traffic moves. A failed drill is recorded, notified once until a drill of the alias
     succeeds, and repeated an hour later.
@@ -237,8 +228,10 @@ def _reasons(result: DrillResult) -> list[str]:
 async def _report_failed(
     workspace: Workspace, record: DrillRecord, target: str, reasons: list[str]
 ) -> None:
-    text = f"a rollback of {record.alias} would not succeed now: {'; '.join(reasons)}"
-    text = f"{text}. Once that is mended: fleetctl rollback {record.alias} --drill"
+    text = (
+        f"a rollback of {record.alias} would not succeed now: {'; '.join(reasons)}. Once that is "
+        f"mended: fleetctl rollback {record.alias} --drill"
+    )
     workspace.emit(Message(text, "warning"))
     since = record.last.isoformat() if record.last else "the beginning"
     about = failed_drill(record.alias, target, reasons, workspace.now(), f"after {since}")
@@ -247,7 +240,7 @@ async def _report_failed(
 
 
 def drill_document(record: DrillRecord) -> dict[str, Any]:
-    """Return a record as `status` shows it."""
+    """Return a record as a document of `status`."""
     return {
         "alias": record.alias,
         "turn": record.turn.value,

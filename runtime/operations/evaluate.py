@@ -1,64 +1,81 @@
-"""Make evaluations one after another and record them; import those of other tools."""
+"""Make evaluations and record them, import those of other tools, compare the judge with labels."""
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
+from uuid import uuid4
 
-from fleet.errors import FleetError, did_you_mean, problem
-from fleet.evals import EvalRecord, EvalSpec, Purpose, floor, with_format
-from fleet.history import data_of
+from fleet.errors import FleetError, did_you_mean
+from fleet.evals import (
+    EvalRecord,
+    EvalSpec,
+    Purpose,
+    agreement,
+    eval_spec_of,
+    floor,
+    objection,
+    read_labels,
+    with_format,
+)
+from fleet.history import JudgeCompared, data_of
 from fleet.names import AdapterName
+from runtime.evals.context import EvalContext, report_nothing
 from runtime.evals.evaluate import evaluate, proves_nothing
 from runtime.evals.import_results import import_run
+from runtime.evals.judge import judge_labels
 from runtime.evals.record import record
-from runtime.messages import FailureMessage, Message
-from runtime.operations.eval_context import eval_context
-from runtime.operations.eval_jobs import (
-    EvalJob,
-    all_jobs,
-    job_at_url,
-    jobs_due,
-    jobs_of,
-    read_evals,
-    read_set,
-)
+from runtime.evals.store import EvalStore
+from runtime.evals.target import through_gateway
+from runtime.messages import FailureMessage, Message, report_quarters
+from runtime.operations.eval_jobs import EvalJob, read_evals, read_set
 from runtime.project.load import library_folder
+from runtime.secrets import read_secret
 from runtime.workspace import Workspace
 
 SILENT_S: Final = 2.0
 """Lower bound of the time between two lines of progress. Seconds."""
 
 
-def choose_jobs(
-    workspace: Workspace,
-    names: tuple[str, ...],
-    asked: Any,
-    place: tuple[str, str | None] | None,
-    *,
-    due_only: bool,
-) -> tuple[list[EvalJob], list[str]]:
-    """Return the evaluations to make, and a note for each that cannot be made."""
-    if place is not None:
-        golden, purpose = asked["golden"], asked["purpose"]
-        return [job_at_url(workspace, name, place, golden, purpose) for name in names], []
-    live = workspace.observe()
-    if due_only:
-        return jobs_due(workspace, live)
-    if names:
-        return list(jobs_of(workspace, live, names, **asked)), []
-    return all_jobs(workspace, live, **asked)
+def eval_context(workspace: Workspace, through: str = "") -> EvalContext:
+    """Return store, clock and secrets of this project's evaluations, and the way to versions.
+
+    `through`: `server` or `gateway`; empty: as declared.
+
+    Raises:
+        FleetError: requests go through a gateway, and there is none or no secret of its operator.
+    """
+    fleet = workspace.fleet()
+
+    def judge_objection(client: str) -> str:
+        judge = eval_spec_of(workspace.fleet().evals).judge
+        return objection(workspace.ledger().read(), judge, client)
+
+    context = EvalContext(
+        EvalStore(workspace.state_dir / "evals"),
+        workspace.now,
+        lambda: uuid4().hex[:12],
+        workspace.root,
+        partial(read_secret, workspace.root),
+        judge_objection,
+    )
+    if (through or fleet.evals.through) == "server":
+        return context
+    resolve = through_gateway(fleet.gateways.values(), workspace.state_dir)
+    return replace(context, resolve_target=resolve)
 
 
 def evals_of(
     workspace: Workspace, past: dict[str, list[EvalRecord]], alias: str | None
 ) -> dict[str, list[EvalRecord]]:
-    """Return the evaluations of one alias, or of all where none is named.
+    """Return the evaluations of an alias; None: of all.
 
     Raises:
-        FleetError: FC5123, it is neither declared nor was ever evaluated.
+        FleetError: FC5123, the alias is neither declared nor was ever evaluated.
     """
     if alias is None or alias in past:
         return {name: runs for name, runs in past.items() if alias in {None, name}}
@@ -68,13 +85,11 @@ def evals_of(
         known = {*past}
     if alias in known:
         return {}
-    raise FleetError(
-        problem(
-            "FC5123",
-            "No such alias",
-            f"`{alias}` is not declared, and was never evaluated.",
-            hint=did_you_mean(alias, sorted(known)),
-        )
+    raise FleetError.of(
+        "FC5123",
+        "No such alias",
+        f"`{alias}` is not declared, and was never evaluated.",
+        hint=did_you_mean(alias, sorted(known)),
     )
 
 
@@ -116,8 +131,8 @@ def import_results(
     if name not in known:
         detail = f"`{name}` is not in fleet.lock."
         hint = did_you_mean(name, sorted(known))
-        raise FleetError(
-            problem("FC3016", "No such version", detail, hint=hint, command="fleetctl adapter list")
+        raise FleetError.of(
+            "FC3016", "No such version", detail, hint=hint, command="fleetctl adapter list"
         )
     context = eval_context(workspace)
     alias, digest = AdapterName.parse(name).alias, known[name].digest
@@ -136,7 +151,7 @@ async def _run(
     progress: Callable[[Purpose], Callable[[int, int], None]],
     through: str = "",
 ) -> list[dict[str, Any]]:
-    """Make an evaluation and record it; return the ledger's entries.
+    """Make and record an evaluation; return the ledger's entries.
 
     The first anchor run of a version is made twice: the number of answers that differ then is the
     noise floor of later runs.
@@ -179,3 +194,38 @@ def _progress(
             workspace.emit(Message(f"{begun}: {done} of {total} answers"))
 
     return progress
+
+
+def compare_judge(workspace: Workspace, path: Path, client: str, *, quiet: bool) -> dict[str, Any]:
+    """Compare the LLM judge with people's labels; record the agreement, return the entry.
+
+    Raises:
+        FleetError: no such client, a label is wrong, or the judge does not answer.
+    """
+    fleet = workspace.fleet()
+    if client not in fleet.clients:
+        near = did_you_mean(client, sorted(fleet.clients))
+        raise FleetError.of("FC5122", "No such client", f"`{client}` is not declared.", hint=near)
+    content = path.read_bytes()
+    labels, spec = read_labels(content, str(path)), eval_spec_of(fleet.evals)
+    context = eval_context(workspace, "server")
+    progress = report_nothing if quiet else report_quarters(workspace.emit, "", "labelled answers")
+    answers = asyncio.run(judge_labels(labels, spec, context, progress))
+    pairs = list(zip(labels, answers, strict=True))
+    found = agreement([(label.right, answer) for label, answer in pairs])
+    assert spec.judge is not None, "it was asked"
+    digest = hashlib.sha256(content).hexdigest()
+    event = JudgeCompared(
+        client, spec.judge.url, spec.judge.model, str(path), digest, **found.plain()
+    )
+    workspace.ledger().append([event])
+    differs = [
+        {"id": label.item.id, "label": _word(label.right), "judge": _word(answer)}
+        for label, answer in pairs
+        if answer is not label.right
+    ]
+    return {**data_of(event), "decides": not found.objection, "differs": differs}
+
+
+def _word(answer: bool | None) -> str:  # noqa: FBT001 (a judge's answer)
+    return {True: "yes", False: "no", None: "neither"}[answer]

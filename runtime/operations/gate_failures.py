@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, NamedTuple
+from typing import Final
 
 from fleet.errors import FleetError
+from fleet.gates import Finding
 from fleet.history import Doubts
 from fleet.rollouts import GateTrial
 from runtime.gates.evidence import JudgedGate
@@ -45,50 +46,56 @@ class JudgingRound:
         return self.away.diagnostics[0].detail.rstrip(".") if self.away is not None else ""
 
 
-class _Failure(NamedTuple):
-    trial: GateTrial
-    gate: str
-    reason: str
-
-
 async def roll_back_rejected(
     workspace: Workspace, trials: Iterable[GateTrial], done: JudgingRound
 ) -> JudgingRound:
     """Roll back the versions that a killed run judged and left with traffic."""
-    failures = [
-        _Failure(trial, trial.rejected.gate, trial.rejected.finding.reason)
+    requests = [
+        _request(trial, trial.rejected.finding, trial.rejected.gate, done)
         for trial in trials
         if trial.rejected and trial.percent
     ]
-    return await _roll_back_all(workspace, failures, done) if failures else done
+    return await _roll_back_all(workspace, requests, done) if requests else done
 
 
 async def roll_back_failed(
     workspace: Workspace, judged: Iterable[JudgedGate], done: JudgingRound
 ) -> JudgingRound:
     """Roll back the versions that failed now, an alias once; without traffic only a line."""
-    out: dict[str, _Failure] = {}
+    requests: dict[str, RollbackRequest] = {}
     for gate in judged:
-        trial, finding = gate.trial, gate.finding
-        if not gate.failed or trial.alias in (*done.failed, *out):
+        trial = gate.trial
+        if not gate.failed or trial.alias in (*done.failed, *requests):
             continue
         if trial.percent:
-            out[trial.alias] = _Failure(trial, finding.gate, finding.reason)
+            requests[trial.alias] = _request(trial, gate.finding, gate.finding.gate, done)
         else:
             done = replace(done, failed=(*done.failed, trial.alias))
             workspace.emit(Message(f"{trial.alias}: {trial.adapter} gets no traffic."))
-    return await _roll_back_all(workspace, list(out.values()), done) if out else done
+    return await _roll_back_all(workspace, list(requests.values()), done) if requests else done
+
+
+def _request(trial: GateTrial, finding: Finding, gate: str, done: JudgingRound) -> RollbackRequest:
+    away = ", by what was last read of the ledger, which cannot be read now" if done.away else ""
+    return RollbackRequest(
+        trial.alias,
+        trial.stable,
+        reason=f"{gate}: {finding.reason}",
+        cause=f"gate {gate}{away}",
+        only=trial.adapter,
+        gate=gate,
+        digest=trial.digests["adapter"],
+    )
 
 
 async def _roll_back_all(
-    workspace: Workspace, failures: Sequence[_Failure], done: JudgingRound
+    workspace: Workspace, requests: Sequence[RollbackRequest], done: JudgingRound
 ) -> JudgingRound:
-    """Roll versions back; then notify.
+    """Roll versions back, a table at a time; then notify.
 
-    One table is written at a time. No flip waits for the smoke test of another alias or a webhook.
+    No flip waits for the smoke test of another alias or for a webhook.
     """
     outbox, turn = workspace.outbox(down=done.why_away), asyncio.Lock()
-    requests = [_request(failure, done) for failure in failures]
     results = await asyncio.gather(
         *(_roll_back_one(workspace, request, outbox, turn) for request in requests)
     )
@@ -106,20 +113,6 @@ async def _roll_back_all(
         failed=(*done.failed, *(request.alias for request in requests)),
         moved=done.moved or any(results),
         stuck=done.stuck or not all(results),
-    )
-
-
-def _request(failure: _Failure, done: JudgingRound) -> RollbackRequest:
-    trial, gate, reason = failure
-    away = ", by what was last read of the ledger, which cannot be read now" if done.away else ""
-    return RollbackRequest(
-        trial.alias,
-        trial.stable,
-        reason=f"{gate}: {reason}",
-        cause=f"gate {gate}{away}",
-        only=trial.adapter,
-        gate=gate,
-        digest=trial.digests["adapter"],
     )
 
 

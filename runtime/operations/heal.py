@@ -11,7 +11,7 @@ from fleet.plan import Plan
 from fleet.planning import DriftAction, DriftCause, classify_drift, repair
 from fleet.resources import LoadedAdapter, State
 from runtime.library.served_copies import damaged, repair_copies
-from runtime.messages import EmitMessage, Message
+from runtime.messages import Message
 from runtime.project.facts import read_lock
 from runtime.project.load import library_folder
 from runtime.workspace import Workspace
@@ -28,7 +28,7 @@ TRIES: Final = 5
 
 @dataclass(slots=True)
 class HealBackoff:
-    """Heals each cause at growing intervals: 2 s, 6 s, 18 s, … 300 s, five times at most.
+    """Heals a cause at growing intervals: 2 s, 6 s, 18 s, … 300 s, five times at most.
 
     Times are seconds of a clock that never goes back.
     """
@@ -42,11 +42,11 @@ class HealBackoff:
         A cause is forgotten once it has stayed away for 300 s after it was due again.
         """
         found = tuple(causes)
-        here = {cause.id for cause in found}
+        ids = {cause.id for cause in found}
         self._tries = {
             name: (count, after)
             for name, (count, after) in self._tries.items()
-            if name in here or now < after + LONGEST_S
+            if name in ids or now < after + LONGEST_S
         }
         return tuple(
             cause
@@ -72,13 +72,8 @@ async def heal_plan(
 ) -> tuple[Plan, tuple[DriftCause, ...], bool]:
     """Return the plan of the repairs that are due, their causes, and whether others are left.
 
-    Repairs damaged copies of the library first. Emits every cause.
-
-    Args:
-        workspace: The project.
-        live: The live state.
-        backoff: Of this process.
-        clock: Seconds of a clock that never goes back.
+    Repairs damaged copies of the library first. Emits every cause. `clock` gives the seconds of a
+    clock that never goes back.
     """
     fleet = workspace.fleet()
     history = settled(workspace.history(), live)
@@ -93,26 +88,30 @@ async def heal_plan(
         and (alias := alias_of(loaded.adapter)) in fleet.adapters
     }
     plan = repair(fleet.name, due, history, live, smoke)
-    _report_causes(workspace.emit, causes, due, backoff.given_up(ours))
+    given_up = backoff.given_up(ours)
+    for cause in causes:
+        summary = cause.summary.rstrip(".")
+        if cause in due:
+            text = f"Heals {cause.subject}: {summary}."
+        elif cause in given_up:
+            text = f"Given up, it comes back: {cause.subject}: {summary}."
+        else:
+            text = f"Left alone: {cause.subject}: {summary}. Helps: {cause.command}"
+        workspace.emit(Message(text))
     return plan, due, len(causes) > len(due)
 
 
 def _repair_copies(workspace: Workspace, live: State) -> dict[str, str]:
     """Repair damaged copies and report the affected adapters; return what stays damaged."""
-    store = workspace.state_dir / "store"
-    wrong = damaged(live.adapters().values(), store)
+    adapters, store = live.adapters().values(), workspace.state_dir / "store"
+    wrong = damaged(adapters, store)
     if not wrong:
         return {}
     ledger = workspace.ledger()
     # Under the lease: an apply that runs makes copies itself.
     with ledger.lease(f"{workspace.by} (run {workspace.run}, reconcile)") as lease:
-        results = repair_copies(
-            wrong,
-            live.adapters().values(),
-            read_lock(workspace.root),
-            library_folder(workspace.root),
-            store,
-        )
+        lock, library = read_lock(workspace.root), library_folder(workspace.root)
+        results = repair_copies(wrong, adapters, lock, library, store)
         notes = [Noted(copy.text) for copy in results if copy.repaired]
         if notes:
             ledger.append(notes, lease.token)
@@ -121,19 +120,3 @@ def _repair_copies(workspace: Workspace, live: State) -> dict[str, str]:
         if copy.repaired:
             workspace.emit(Message(f"Left to you: {copy.left}."))
     return {copy.digest: wrong[copy.digest] for copy in results if not copy.repaired}
-
-
-def _report_causes(
-    emit: EmitMessage,
-    causes: tuple[DriftCause, ...],
-    due: tuple[DriftCause, ...],
-    given_up: tuple[DriftCause, ...],
-) -> None:
-    for cause in causes:
-        what = cause.summary.rstrip(".")
-        if cause in due:
-            emit(Message(f"Heals {cause.subject}: {what}."))
-        elif cause in given_up:
-            emit(Message(f"Given up, it comes back: {cause.subject}: {what}."))
-        else:
-            emit(Message(f"Left alone: {cause.subject}: {what}. Helps: {cause.command}"))

@@ -1,7 +1,7 @@
-"""Judge the gates of running rollouts at one tick, record the verdicts, roll back failures."""
+"""Judge the gates of running rollouts at a tick, record the verdicts, roll back failures."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -9,6 +9,7 @@ from typing import Final
 from fleet.history import LedgerEvent
 from fleet.resources import State
 from fleet.rollouts import GateTrial
+from runtime.evals.context import ReportProgress
 from runtime.gates.evidence import JudgedGate
 from runtime.gates.offline import OfflineResult
 from runtime.gates.tick import (
@@ -22,8 +23,8 @@ from runtime.gates.tick import (
 from runtime.gateway.control import LocalGateways
 from runtime.ledger.fallback import LedgerSnapshot
 from runtime.ledger.protocol import unanswered
-from runtime.messages import EmitMessage, Message
-from runtime.operations.eval_context import eval_context
+from runtime.messages import Message, report_quarters
+from runtime.operations.evaluate import eval_context
 from runtime.operations.gate_failures import JudgingRound, roll_back_failed, roll_back_rejected
 from runtime.operations.trust import report_doubts, report_ledger_away
 from runtime.rollback.drill import undo, unfinished
@@ -96,8 +97,10 @@ async def _read_facts(workspace: Workspace, live: State) -> tuple[LedgerSnapshot
 def _start_evaluations(
     workspace: Workspace, context: TickContext, evaluations: Evaluations
 ) -> None:
-    make_evals, report = partial(eval_context, workspace), partial(_progress, workspace.emit)
-    for trial in evaluations.start(context, make_evals, report):
+    def report(trial: GateTrial) -> ReportProgress:
+        return report_quarters(workspace.emit, f"{trial.adapter}: ", "answers")
+
+    for trial in evaluations.start(context, partial(eval_context, workspace), report):
         workspace.emit(Message(f"Evaluates {trial.adapter} beside {trial.stable}."))
 
 
@@ -109,7 +112,7 @@ async def _take_evaluation(
     key: tuple[str, str],
     result: OfflineResult,
 ) -> JudgingRound:
-    """Record the result of an evaluation and act on it; without the ledger it is queued."""
+    """Record the result of an evaluation and act on the result; without the ledger it is queued."""
     known, context = await _read_facts(workspace, live)
     done = replace(done, away=done.away or known.away, doubts=done.doubts.then(context.doubts))
     if done.doubts.behind is not None:  # the result waits for the clock
@@ -150,10 +153,9 @@ async def _act_on(
         queued = outbox.append(events)
 
     for gate in await asyncio.to_thread(write_down, context, judged, append):
-        finding, trial = gate.judged.finding, gate.judged.trial
-        if gate.recorded:
-            text = f"{finding.verdict} {finding.gate} of {trial.adapter} at {trial.percent} %"
-            workspace.emit(Message(f"{text}: {finding.reason}"))
+        finding, trial = gate.finding, gate.trial
+        text = f"{finding.verdict} {finding.gate} of {trial.adapter} at {trial.percent} %"
+        workspace.emit(Message(f"{text}: {finding.reason}"))
     done = await roll_back_failed(workspace, judged, done)
     if queued and done.away is None:
         raise unanswered(f"verdicts could not be written down: {queued}")
@@ -173,16 +175,3 @@ async def _undo_drills(workspace: Workspace) -> None:
                 await undo(drill, gateways, workspace.ledger)
     finally:
         await gateways.close()
-
-
-def _progress(emit: EmitMessage, trial: GateTrial) -> Callable[[int, int], None]:
-    last = 0
-
-    def progress(done: int, total: int) -> None:
-        nonlocal last
-        step = done * 4 // total
-        if step > last:
-            last = step
-            emit(Message(f"  {trial.adapter}: {done} of {total} answers"))
-
-    return progress

@@ -1,4 +1,4 @@
-"""List what people have to know now, and notify recipients that have not been notified of it."""
+"""List the events that people have to know of; notify recipients that have not been notified."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -17,6 +17,7 @@ from fleet.maintenance import (
 )
 from fleet.resources import State
 from fleet.rollouts import decide_rollouts
+from fleet.spec import NotifyEvent
 from runtime.messages import Message
 from runtime.operations.eval_jobs import drift_standings
 from runtime.operations.notify import notify, recipients
@@ -31,28 +32,28 @@ async def notify_once(
 ) -> list[str]:
     """Notify recipients that have not been notified; return warnings.
 
-    Args:
-        workspace: The project.
-        notifications: What people have to know.
-        known: Known entries of the ledger; None: the ledger is read.
-        down: Why its home is known to be away; empty: it is not.
+    `known`: entries of the ledger; None: the ledger is read. `down`: why the ledger's home is known
+    to be away; empty: the home is there.
     """
-    outbox, fleet, warnings = workspace.outbox(down=down), workspace.fleet(), []
-    open_ = [(found, recipients(fleet, found.alias, found.event)) for found in notifications]
-    open_ = [(found, to) for found, to in open_ if to]
+    outbox, fleet, warnings = workspace.outbox(down=down), workspace.fleet(), list[str]()
+    addressed = [
+        (event, to)
+        for event in notifications
+        if (to := recipients(fleet, event.alias, event.event))
+    ]
     if known is None:
-        known = await asyncio.to_thread(workspace.ledger().read) if open_ else []
+        known = await asyncio.to_thread(workspace.ledger().read) if addressed else []
     notified = [entry for entry in known if isinstance(entry.event, Notified)]  # few of many
-    for found, to in open_:
-        left = [reader for reader in to if is_due(notified, found, reader.name, workspace.now())]
+    for event, to in addressed:
+        left = [reader for reader in to if is_due(notified, event, reader.name, workspace.now())]
         warnings += await notify(
-            workspace, outbox, found.event, found.alias, left, found.facts, key=found.key
+            workspace, outbox, event.event, event.alias, left, event.facts, key=event.key
         )
     return warnings
 
 
 def open_notifications(workspace: Workspace, live: State) -> list[Notification]:
-    """Return what lasts: stopped versions, rollouts that wait for people, quality drift, ..."""
+    """Return the events that last: stopped versions, undecided rollouts, quality drift, ..."""
     fleet, now = workspace.fleet(), workspace.now()
     if not fleet.notify and not any(client.notify for client in fleet.clients.values()):
         return []
@@ -70,16 +71,14 @@ def open_notifications(workspace: Workspace, live: State) -> list[Notification]:
     ]
 
 
-async def notify_all_open(workspace: Workspace, live: State) -> None:
-    """Notify once of work that waits for people or is overdue; warnings are emitted."""
+async def notify_all_open(
+    workspace: Workspace, live: State, event: NotifyEvent | None = None
+) -> None:
+    """Notify once of work that waits for people or is overdue; warnings are emitted.
+
+    `event`: of this kind alone; None: all.
+    """
     found = await asyncio.to_thread(open_notifications, workspace, live)
+    found = [notification for notification in found if event in (None, notification.event)]
     for line in await notify_once(workspace, found):
-        workspace.emit(Message(line, "warning"))
-
-
-async def notify_of_drift(workspace: Workspace, live: State) -> None:
-    """Notify once of quality drift; warnings are emitted."""
-    found = open_notifications(workspace, live)
-    drift = [notification for notification in found if notification.event == "drifted"]
-    for line in await notify_once(workspace, drift):
         workspace.emit(Message(line, "warning"))

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from fleet.errors import EngineRejectedError, EngineTimedOutError, EngineUnreachableError
 from fleet.history import Notified
+from fleet.names import client_of
 from fleet.spec import FleetSpec, NotifyEvent, NotifySpec
 from runtime.deadline import call_with_timeout
 from runtime.json_client import JsonClient
@@ -40,7 +41,7 @@ class Recipient:
 
 def recipients(fleet: FleetSpec, alias: str, event: NotifyEvent) -> list[Recipient]:
     """Return the recipients of an event: operators first, then the alias's own client."""
-    client = fleet.clients.get(alias.partition("-")[0])
+    client = fleet.clients.get(client_of(alias))
     found: list[Recipient] = []
     if fleet.notify and event in fleet.notify.events:
         found.append(Recipient("operators", "operators", fleet.notify))
@@ -60,20 +61,13 @@ async def notify(
     key: str | None = None,
     decided: str | None = None,
 ) -> list[str]:
-    """Post one event to its recipients; return a warning for each notice that was not delivered.
+    """Post an event to recipients; return warnings about notices that were not delivered.
 
-    Args:
-        workspace: The project.
-        outbox: Writes down the deliveries.
-        event: What happened.
-        alias: Alias that the event is about.
-        to: From `recipients`.
-        facts: For the notices.
-        key: Key of the notification, for the ledger.
-        decided: Time of the decision for a rollback, which stands for its key.
+    `facts` are for the notices. `key` names the notification in the ledger; of a rollback the time
+    of the decision does, `decided`.
     """
-    whole = {"fleet": workspace.fleet().name, **facts}
-    posted = await asyncio.gather(*(_post(workspace, event, reader, whole) for reader in to))
+    facts = {"fleet": workspace.fleet().name, **facts}
+    posted = await asyncio.gather(*(_post(workspace, event, reader, facts) for reader in to))
     warnings = [line for _, _, problems in posted for line in problems]
     if posted:
         events = [
@@ -88,8 +82,7 @@ async def _post(
     workspace: Workspace, event: NotifyEvent, recipient: Recipient, facts: Mapping[str, Any]
 ) -> tuple[str, str, list[str]]:
     """Return the recipient's name, the reason why the notice was not delivered, and warnings."""
-    warnings = []
-    name, to = recipient.name, recipient.to
+    name, to, warnings = recipient.name, recipient.to, list[str]()
     try:
         own = (workspace.root / to.template).read_text(encoding="utf-8") if to.template else ""
         body = workspace.render_notice(event, recipient.audience, facts, own)
@@ -104,7 +97,7 @@ async def _post(
 
 
 async def deliver(url: str, document: Mapping[str, Any], timeout_s: float = DELIVER_S) -> str:
-    """Post a document as JSON, once; return why it was not taken, empty when it was.
+    """Post a document as JSON, once; return why the document was not taken; empty: it was taken.
 
     The caller waits at most a second more than `timeout_s`, and so does the end of the program:
     a resolver of names that hangs does so in a thread that is left behind. The reason never holds

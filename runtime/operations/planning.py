@@ -19,7 +19,7 @@ from runtime.workspace import Workspace
 
 @dataclass(frozen=True, slots=True)
 class PlacedFleet:
-    """A fleet with a place for everything in it."""
+    """A fleet, and a place for every version."""
 
     fleet: FleetSpec
     """Without the aliases of which a version has no place."""
@@ -36,14 +36,7 @@ def plan_fleet(
     fleet: FleetSpec | None = None,
     search: SearchLimits = USUAL,
 ) -> Plan:
-    """Return the plan from declarations, live state and ledger.
-
-    Args:
-        workspace: The project.
-        live: The live state; None: observed now.
-        fleet: Planned in place of the declared fleet; None: the declared one.
-        search: Limits of the search for places.
-    """
+    """Return the plan from declarations (or another `fleet`), live state (None: now) and ledger."""
     wanted = workspace.fleet() if fleet is None else fleet
     state = workspace.observe() if live is None else live
     return make_plan(wanted, state, settled(workspace.history(), state), workspace.now(), search)

@@ -38,7 +38,7 @@ class Reconciler:
     declared: LastValid = field(default_factory=LastValid)
 
     async def run(self, workspace: Workspace, interval: timedelta | None) -> int:
-        """Run one round, or repeat at an interval until a signal; return the exit code.
+        """Run a round, or repeat at an interval until a signal; return the exit code.
 
         At an interval, errors are emitted and the next round runs.
 

@@ -1,21 +1,26 @@
-"""Release versions that are kept out of an alias's traffic, or accept its route as live."""
+"""Release versions that are kept out of traffic; adopt live resources as if fleetctl made them."""
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 
 from fleet.encoding import plain
-from fleet.errors import FleetError, did_you_mean, problem
+from fleet.errors import FleetError, did_you_mean
 from fleet.history import (
+    Adopted,
+    History,
     Released,
     clock_behind,
     fold_entries,
     kept_out,
     same_bytes,
+    settled,
     tampered_evidence,
 )
-from fleet.names import alias_of, route_address
-from fleet.spec import AdapterFacts
+from fleet.names import Address, address_parts, alias_of, route_address, version_of
+from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State
+from fleet.spec import AdapterFacts, FleetSpec
 from runtime.operations.drills import read_routing_table
 from runtime.workspace import Workspace
 
@@ -35,11 +40,7 @@ class Release:
 def release_versions(workspace: Workspace, alias: str, version: str | None, reason: str) -> Release:
     """Lift all that keeps versions of an alias out, and accept its live route. Moves no traffic.
 
-    Args:
-        workspace: The project.
-        alias: Alias of the versions.
-        version: The version to release, such as `2.2.0`; None: every version that is kept out.
-        reason: For the ledger.
+    `version`: such as `2.2.0`; None: every version that is kept out.
 
     Raises:
         FleetError: FC5123, no such alias; FC5124, the version is not held.
@@ -53,21 +54,25 @@ def release_versions(workspace: Workspace, alias: str, version: str | None, reas
     # A release vouches for the clock here.
     late = clock_behind(entries, workspace.now()) is not None
     if entry is None and not (holds or tampered):
-        raise FleetError(
-            problem(
-                "FC5123",
-                "No such alias",
-                f"`{alias}` has neither a route nor a hold.",
-                hint=did_you_mean(alias, sorted(table.aliases)),
-                command="fleetctl status",
-            )
+        raise FleetError.of(
+            "FC5123",
+            "No such alias",
+            f"`{alias}` has neither a route nor a hold.",
+            hint=did_you_mean(alias, sorted(table.aliases)),
+            command="fleetctl status",
         )
     versions = _locked(workspace, alias) if version else {}
-    known = {_number(name): name for name in (*versions, *holds)}
+    known = {version_of(name): name for name in (*versions, *holds)}
     named = same_bytes(history, versions, alias, known[version]) if version in known else set()
-    named |= {known[version]} & holds if version in known else set()  # one that was given up
+    named |= {known[version]} & holds if version in known else set()  # given up
     if version is not None and not named:
-        raise _not_held(alias, version, holds)
+        held = ", ".join(sorted(map(version_of, holds)))
+        raise FleetError.of(
+            "FC5124",
+            "The version is not held",
+            f"{version} of `{alias}` is not held; held are {held or 'none'}.",
+            command="fleetctl status",
+        )
     route = entry.route(alias) if entry else None
     if not (holds or tampered or late) and history.established.get(route_address(alias)) == route:
         return Release(nothing=True)
@@ -77,22 +82,6 @@ def release_versions(workspace: Workspace, alias: str, version: str | None, reas
     return Release(freed, route_accepted=not freed)
 
 
-def _number(name: str) -> str:
-    return name.rpartition("-v")[2]
-
-
-def _not_held(alias: str, version: str, holds: Collection[str]) -> FleetError:
-    held = ", ".join(sorted(map(_number, holds)))
-    return FleetError(
-        problem(
-            "FC5124",
-            "The version is not held",
-            f"{version} of `{alias}` is not held; held are {held or 'none'}.",
-            command="fleetctl status",
-        )
-    )
-
-
 def _locked(workspace: Workspace, alias: str) -> Mapping[str, AdapterFacts]:
     """Return the alias's versions in the lock; none where the declarations cannot be read."""
     try:
@@ -100,3 +89,55 @@ def _locked(workspace: Workspace, alias: str) -> Mapping[str, AdapterFacts]:
     except (FleetError, OSError):
         return {}
     return {name: facts for name, facts in found.items() if alias_of(name) == alias}
+
+
+def to_adopt(workspace: Workspace, live: State, globs: Sequence[str]) -> dict[Address, Resource]:
+    """Return the live resources that an adoption of these patterns of addresses writes down.
+
+    Without a pattern: servers that fleetctl starts, and declared adapters, routes and keys.
+    """
+    history = History() if workspace.is_ledger_lost() else workspace.history()
+    known = settled(history, live).established
+    return {
+        address: resource
+        for address, resource in live.resources.items()
+        if known.get(address) != resource
+        and (
+            any(fnmatchcase(address, glob) for glob in globs)
+            if globs
+            else _is_declared(workspace.fleet(), resource)
+        )
+    }
+
+
+def _is_declared(fleet: FleetSpec, resource: Resource) -> bool:
+    match resource:
+        case Server():
+            return resource.digest is not None
+        case LoadedAdapter(adapter=name):
+            return name in fleet.versions and alias_of(name) in fleet.adapters
+        case Route():
+            return resource.alias in fleet.adapters
+        case Key():
+            client = fleet.clients.get(resource.client)
+            return client is not None and any(key.name == resource.name for key in client.keys)
+
+
+def adopt(workspace: Workspace, live: State, resources: Mapping[Address, Resource]) -> None:
+    """Write resources into the ledger, under the lease: an apply that runs knows better.
+
+    Where the ledger's home is empty and was not, its copy is set aside first, also where there
+    is no resource to write.
+    """
+    if workspace.is_ledger_lost():
+        workspace.replica.set_aside("what is live")
+    if not resources:
+        return
+    events = []
+    for address, resource in resources.items():
+        kind, name = address_parts(address)
+        boot = live.boots.get(name, "") if kind == "server" else ""
+        events.append(Adopted(address, plain(resource), boot))
+    ledger = workspace.ledger()
+    with ledger.lease(f"{workspace.by} (run {workspace.run}, adopt)") as lease:
+        ledger.append(events, lease.token)

@@ -6,17 +6,25 @@ from datetime import timedelta
 from typing import Any, Final
 
 from fleet.config import set_value
-from fleet.errors import FleetError, problem
+from fleet.errors import FleetError
 from fleet.evals import eval_records
-from fleet.history import Claim, fold_entries
+from fleet.history import Claim, RetrainFinished, fold_entries
 from fleet.maintenance import due_retrainings, next_version
 from fleet.names import AdapterName, Version
+from fleet.spec import AdapterSpec
 from runtime.files import read_text, write_text
 from runtime.project.facts import read_lock
 from runtime.project.known_base import known_base
 from runtime.project.load import library_folder
-from runtime.training import Training, claim, prolonged, release, train, unfinished, went_on
-from runtime.training_process import one_training
+from runtime.training import (
+    Training,
+    claim,
+    one_training,
+    prolonged,
+    release,
+    train,
+    unfinished,
+)
 from runtime.workspace import Workspace
 
 URGENT: Final = frozenset({"overdue", "due", "ad hoc"})
@@ -70,80 +78,69 @@ async def retrain(
     """
     adapter = workspace.fleet().adapters[alias]
     if not adapter.retrain:
-        raise FleetError(
-            problem(
-                "FC6713",
-                "No training command",
-                f"`{alias}` declares none, and neither do the defaults.",
-                hint='Declare it as a list: retrain: [python, train.py, "{alias}", "{version}", '
-                '--out, "{folder}"].',
-            )
+        raise FleetError.of(
+            "FC6713",
+            "No training command",
+            f"`{alias}` declares none, and neither do the defaults.",
+            hint='Declare it as a list: retrain: [python, train.py, "{alias}", "{version}", '
+            '--out, "{folder}"].',
         )
-    with one_training(workspace.state_dir / "retrain", alias) as held:
-        return await _trained(
-            workspace, alias, version, held, reason=reason, lasts=lasts, declare=declare,
-            report=report,
-        )  # fmt: skip
 
-
-async def _trained(
-    workspace: Workspace,
-    alias: str,
-    version: Version | None,
-    held: int,
-    *,
-    reason: str,
-    lasts: timedelta,
-    declare: bool,
-    report: Callable[[str], None],
-) -> dict[str, Any]:
-    """Retrain, while `held` locks the training of the alias on this machine."""
-    adapter = workspace.fleet().adapters[alias]
     ledger, by = workspace.ledger(), workspace.by
-    lock = read_lock(workspace.root)
-    begun = unfinished(ledger.read(), alias)
-    name = _name(adapter.name, version, list(lock.adapters), begun)
-    locked = lock.adapters.get(str(name))
+
+    def take() -> Claim:
+        return claim(ledger, alias, by=by, reason=reason, lasts=lasts, now=workspace.now())
+
+    with one_training(workspace.state_dir / "retrain", alias) as lock:
+        name, digest = await _train(workspace, adapter, version, lock, lasts, take, report)
+        where = declare_version(workspace, name) if declare else ""
+        try:
+            release(ledger, alias, by=by, reason=f"trained {name}", now=workspace.now())
+        except FleetError as error:  # the trained version is there all the same
+            report(f"Warning: {name} was added; {error.diagnostics[0].detail}")
+    return {"alias": alias, "adapter": str(name), "digest": digest, "declared_in": where}
+
+
+async def _train(
+    workspace: Workspace,
+    adapter: AdapterSpec,
+    version: Version | None,
+    lock: int,
+    lasts: timedelta,
+    take: Callable[[], Claim],
+    report: Callable[[str], None],
+) -> tuple[AdapterName, str]:
+    """Train a version, unless a run before did; return its name and the digest of its bytes."""
+    ledger, adapters = workspace.ledger(), read_lock(workspace.root).adapters
+    begun = unfinished(ledger.read(), adapter.alias)
+    name = _name(adapter.name, version, list(adapters), begun)
+    locked = adapters.get(str(name))
     if locked is not None and str(name) != begun:
-        raise FleetError(
-            problem(
-                "FC6714",
-                "The version exists already",
-                f"`{name}` is in fleet.lock; a version is trained once.",
-                hint="Leave --version out for the next one.",
-            )
+        raise FleetError.of(
+            "FC6714",
+            "The version exists already",
+            f"`{name}` is in fleet.lock; a version is trained once.",
+            hint="Leave --version out for the next one.",
         )
     folder = workspace.state_dir / "retrain" / str(name)
     training = Training(
-        name, adapter.name, adapter.retrain, adapter.golden or "", workspace.root, folder, held
+        name, adapter.name, adapter.retrain, adapter.golden or "", workspace.root, folder, lock
     )
-    shown = " ".join(training.filled())
-
-    def take() -> Claim:
-        return claim(
-            workspace.ledger(), alias, by=by, reason=reason, lasts=lasts, now=workspace.now()
-        )
-
+    command = " ".join(training.filled())
     take()
     if locked is not None:
-        digest = locked.digest
-        went_on(ledger, name, digest)
-    else:
-        report(f"training {name}: {shown}")
-        base = known_base(workspace.root, workspace.environment, workspace.variables, name.base)
-        longer = asyncio.create_task(prolonged(take, lasts.total_seconds() / 3))
-        try:
-            added = await train(training, ledger, base, library_folder(workspace.root), report)
-        finally:
-            longer.cancel()
-            await asyncio.wait([longer])
-        digest = added.facts.digest
-    where = declare_version(workspace, name) if declare else ""
+        # The run before was interrupted once the version was in the library.
+        ledger.append([RetrainFinished(name.alias, str(name), locked.digest)])
+        return name, locked.digest
+    report(f"training {name}: {command}")
+    base = known_base(workspace.root, workspace.environment, workspace.variables, name.base)
+    longer = asyncio.create_task(prolonged(take, lasts.total_seconds() / 3))
     try:
-        release(ledger, alias, by=by, reason=f"trained {name}", now=workspace.now())
-    except FleetError as error:  # what was trained is there all the same
-        report(f"Warning: {name} was added; {error.diagnostics[0].detail}")
-    return {"alias": alias, "adapter": str(name), "digest": digest, "declared_in": where}
+        added = await train(training, ledger, base, library_folder(workspace.root), report)
+    finally:
+        longer.cancel()
+        await asyncio.wait([longer])
+    return name, added.facts.digest
 
 
 def _name(
@@ -157,10 +154,9 @@ def _name(
 
 
 def declare_version(workspace: Workspace, name: AdapterName) -> str:
-    """Write a version into the declarations in place of the present one.
+    """Declare a version in place of the present version; return the file that was changed.
 
-    Returns:
-        The file that was changed; empty where there is no plain scalar to change.
+    Empty where there is no plain scalar to change.
     """
     path = ("clients", name.client, "adapters", name.task, "version")
     file = workspace.fleet().origin(*path).rpartition(":")[0].rpartition(":")[0]

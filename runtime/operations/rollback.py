@@ -5,10 +5,11 @@ neither planning nor evaluations, gates, applies or reports.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from fleet.errors import FleetError
 from fleet.history import (
@@ -20,12 +21,12 @@ from fleet.history import (
     loaded_digests,
     rejected_by_gates,
 )
+from fleet.names import version_of
 from fleet.rollout_policy import OverrideSpec
 from runtime.deadline import call_with_timeout
 from runtime.gateway.control import LocalGateways
 from runtime.ledger.outbox import LedgerOutbox, queued
 from runtime.operations.notify import UNSENT, notify, recipients
-from runtime.rollback.publish import short
 from runtime.rollback.rollback import RollbackRequest, RollbackResult, rollback
 from runtime.smoke import recorded_inputs
 from runtime.workspace import Workspace
@@ -44,10 +45,10 @@ async def roll_back(
     outbox: LedgerOutbox | None = None,
     turn: asyncio.Lock | None = None,
 ) -> RollbackResult:
-    """Roll an alias back; `notify_rollback` notifies of it.
+    """Roll an alias back; the state folder of the project is enough. `notify_rollback` notifies.
 
     Args:
-        workspace: The project; its state folder is enough.
+        workspace: The project.
         request: The alias, the version and the reason.
         smoke: Inputs of the smoke test; empty: those recorded or declared.
         outbox: Writes the entry; None: the outbox of the workspace.
@@ -80,21 +81,26 @@ def check_fallbacks(
     names: tuple[str, ...],
     note: Callable[[str], object] = str,
 ) -> FallbackCheck:
-    """Return the objections of the ledger to versions, or where it hangs of its copy here.
+    """Return the objections of the ledger to versions, or of its copy here where the ledger hangs.
 
     None where neither answers: an emergency waits for no ledger. `note` gets the source of the
     objections where the source is not the ledger.
     """
 
     def checked(entries: Iterable[Entry]) -> FallbackCheck:
-        past = fold_entries(entries)
-        digests = loaded_digests(past)
-        found = fallback_check(past, alias, digests, names)
-        by_gates = rejected_by_gates(past, (), alias, digests, names, workspace.now())
+        history, overrides = fold_entries(entries), tuple[OverrideSpec, ...]()
+        digests = loaded_digests(history)
+
+        def rejected() -> Mapping[str, str]:
+            now = workspace.now()
+            return rejected_by_gates(history, overrides, alias, digests, names, now)
+
+        by_gates = rejected()
         if by_gates:  # only then do the declarations matter, which may be broken
-            overrides = declared_overrides(workspace)
-            by_gates = rejected_by_gates(past, overrides, alias, digests, names, workspace.now())
-        return replace(found, rejected=by_gates)
+            with suppress(FleetError, OSError):
+                overrides = workspace.fleet().overrides
+            by_gates = rejected()
+        return replace(fallback_check(history, alias, digests, names), rejected=by_gates)
 
     def copied() -> tuple[FallbackCheck, datetime | None]:
         kept, last = workspace.replica.about(alias)
@@ -115,14 +121,6 @@ def check_fallbacks(
         "before is not known"
     )
     return known
-
-
-def declared_overrides(workspace: Workspace) -> tuple[OverrideSpec, ...]:
-    """Return the overrides; none where the declarations cannot be read."""
-    try:
-        return workspace.fleet().overrides
-    except (FleetError, OSError):
-        return ()
 
 
 def smoke_inputs(
@@ -156,38 +154,26 @@ async def notify_rollback(
     cause: str = "",
     outbox: LedgerOutbox | None = None,
 ) -> list[str]:
-    """Notify client and operators, where that is declared; undelivered notices are posted later.
+    """Notify client and operators of a rollback, where that is declared; return warnings.
 
-    Args:
-        workspace: The project.
-        result: Of `roll_back`.
-        cause: Decider; empty: the author of this run.
-        outbox: Writes down the deliveries; None: the outbox of the workspace.
-
-    Returns:
-        A warning for each notice that was not delivered.
+    A notice that is not delivered is posted later. `cause`: the decider; empty: the author of this
+    run. `outbox`: writes the deliveries; None: the outbox of the workspace.
     """
     try:
         to = recipients(await asyncio.to_thread(workspace.fleet), result.alias, "rolled_back")
     except (FleetError, OSError):
-        why = "nobody was notified: the declarations, which say whom, cannot be read"
+        why = "no notice was sent: the declarations, which name the recipients, cannot be read"
         return [f"{why}; the next reconcile that can does"]
-    facts, box = _facts(result, cause or workspace.by), outbox or workspace.outbox()
-    warnings = await notify(
-        workspace, box, "rolled_back", result.alias, to, facts, decided=result.decided
-    )
+    before = ", ".join(f"{version_of(name)} at {share} %" for name, share in result.before if share)
+    facts = {
+        **asdict(result),
+        "from": ", ".join(version_of(name) for name in result.held) or before,
+        "to": version_of(result.target),
+        "cause": cause or workspace.by,
+        "complete": result.complete,
+    }
+    outbox, decided, alias = outbox or workspace.outbox(), result.decided, result.alias
+    warnings = await notify(workspace, outbox, "rolled_back", alias, to, facts, decided=decided)
     return [
         f"{line}; reconcile tries again in an hour" if UNSENT in line else line for line in warnings
     ]
-
-
-def _facts(result: RollbackResult, cause: str) -> dict[str, Any]:
-
-    before = ", ".join(f"{short(name)} at {share} %" for name, share in result.before if share)
-    return {
-        **asdict(result),
-        "from": ", ".join(short(name) for name in result.held) or before,
-        "to": short(result.target),
-        "cause": cause,
-        "complete": result.complete,
-    }

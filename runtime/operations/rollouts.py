@@ -1,19 +1,20 @@
-"""Rollouts as people steer them: the state of an alias, a person's mark on a rollout."""
+"""Show the rollouts of aliases, and write down a person's marks on rollouts."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from fleet.errors import FleetError, did_you_mean, problem
+from fleet.errors import FleetError, did_you_mean
 from fleet.history import Entry, History, RolloutMarked, data_of, settled, tried_versions
+from fleet.names import version_of
 from fleet.resources import FULL
 from fleet.rollouts import AliasTarget, decide_rollouts
 from fleet.spec import FleetSpec
 from runtime.workspace import Workspace
 
 ONWARD: Final = ("approve", "advance", "extend")
-"""Marks that a hold or a pause comes before."""
+"""Marks that wait for the end of a hold or a pause."""
 Describe = Callable[
     [FleetSpec, Mapping[str, AliasTarget], History, Mapping[str, Any]], list[dict[str, Any]]
 ]
@@ -29,7 +30,7 @@ class MarkedRollout:
     record: Mapping[str, Any]
     """Data of the ledger's entry."""
     lines: tuple[str, ...]
-    """What follows from the mark."""
+    """Consequences of the mark, a sentence a line."""
 
 
 def rollout_documents(workspace: Workspace, describe: Describe) -> list[dict[str, Any]]:
@@ -41,7 +42,7 @@ def rollout_documents(workspace: Workspace, describe: Describe) -> list[dict[str
 
 
 def rollout_document(workspace: Workspace, describe: Describe, alias: str) -> Mapping[str, Any]:
-    """Return the state of one alias's rollout.
+    """Return the state of an alias's rollout.
 
     Raises:
         FleetError: FC5132, the alias is not declared.
@@ -49,14 +50,12 @@ def rollout_document(workspace: Workspace, describe: Describe, alias: str) -> Ma
     found = {rollout["alias"]: rollout for rollout in rollout_documents(workspace, describe)}
     if alias not in found:
         near = did_you_mean(alias, sorted(found))
-        raise FleetError(
-            problem(
-                "FC5132",
-                "No such rollout",
-                f"`{alias}` is not declared.",
-                hint=near,
-                command="fleetctl rollout list --all",
-            )
+        raise FleetError.of(
+            "FC5132",
+            "No such rollout",
+            f"`{alias}` is not declared.",
+            hint=near,
+            command="fleetctl rollout list --all",
         )
     return found[alias]
 
@@ -69,7 +68,7 @@ def pause_rollout(
     end: datetime | None,
     reason: str,
 ) -> MarkedRollout:
-    """Write down that no stage goes up for a while; one of `length` and `end` is given.
+    """Pause a rollout: no stage goes up for a `length` of time, or until an `end`.
 
     Raises:
         FleetError: FC5136, the pause would be over already.
@@ -77,14 +76,12 @@ def pause_rollout(
     now = workspace.now()
     until = now + length if length is not None else end
     if until is None or until <= now:
-        raise FleetError(
-            problem(
-                "FC5136",
-                "The pause would be over already",
-                f"It is {now:%Y-%m-%d %H:%M} UTC, and the pause of `{alias}` would end before.",
-                hint="Give a time ahead; one without a zone is UTC.",
-                command=f"fleetctl rollout pause {alias} --for 4h",
-            )
+        raise FleetError.of(
+            "FC5136",
+            "The pause would be over already",
+            f"It is {now:%Y-%m-%d %H:%M} UTC, and the pause of `{alias}` would end before.",
+            hint="Give a time ahead; one without a zone is UTC.",
+            command=f"fleetctl rollout pause {alias} --for 4h",
         )
     then = (
         f"stays where it is until {until.astimezone(UTC):%Y-%m-%d %H:%M} UTC and then goes on by "
@@ -102,7 +99,7 @@ def mark_rollout(
     then: str,
     until: datetime | None = None,
 ) -> MarkedRollout:
-    """Write down a person's mark on the declared version; return it with what follows.
+    """Write down a person's mark on the declared version; return the mark and its consequences.
 
     An abort is of the version that is half-way, also where the file asks for another by now.
 
@@ -112,7 +109,7 @@ def mark_rollout(
         alias: Alias of the rollout.
         word: The mark, such as `hold`.
         reason: For the ledger.
-        then: Sentence about the version that follows the mark.
+        then: The consequence for the version, as a sentence without its subject.
         until: End of a pause.
 
     Raises:
@@ -121,29 +118,24 @@ def mark_rollout(
     """
     found = rollout_document(workspace, describe, alias)
     if word == "abort" and found["half_way"]:
-        version = found["half_way"].rpartition("-v")[2]
+        version = version_of(found["half_way"])
         found = {**found, "adapter": found["half_way"], "version": version, "released": True}
         found |= {"percent": found["shares"][version], "phase": "waiting"}
     soaks = word == "abort" and found["phase"] == "soaking"
     if found["percent"] == FULL and not soaks:
-        raise FleetError(
-            problem(
-                "FC5133",
-                "The rollout is complete",
-                f"{found['version']} answers all requests of `{alias}`; there is no stage to "
-                f"{word}.",
-                hint="To go back to the version before:",
-                command=f"fleetctl rollback {alias}",
-            )
+        raise FleetError.of(
+            "FC5133",
+            "The rollout is complete",
+            f"{found['version']} answers all requests of `{alias}`; there is no stage to {word}.",
+            hint="To go back to the version before:",
+            command=f"fleetctl rollback {alias}",
         )
     if not found["released"]:
-        raise FleetError(
-            problem(
-                "FC5135",
-                "The version is kept out",
-                f"{found['waits_for'] or found['next']}.",
-                command=f"fleetctl release {alias}",
-            )
+        raise FleetError.of(
+            "FC5135",
+            "The version is kept out",
+            f"{found['waits_for'] or found['next']}.",
+            command=f"fleetctl release {alias}",
         )
     if word in ONWARD:
         _require_loaded(workspace, alias, found)
@@ -172,33 +164,26 @@ def _require_loaded(workspace: Workspace, alias: str, found: Mapping[str, Any]) 
     loaded = {adapter.adapter for adapter in live.adapters().values()}
     if found["adapter"] in loaded or live.unknown_servers:
         return
-    raise FleetError(
-        problem(
-            "FC5152",
-            "The version of the rollout is not loaded",
-            f"No server holds {found['version']} of `{alias}`, so nobody has seen an answer of it.",
-            hint="Load it first, which gives it no traffic that its gates do not allow; then say "
-            "it again.",
-            command="fleetctl apply",
-        )
+    raise FleetError.of(
+        "FC5152",
+        "The version of the rollout is not loaded",
+        f"No server holds {found['version']} of `{alias}`, so no answer of it has been read.",
+        hint="Load it first, which gives it no traffic that its gates do not allow; then say "
+        "it again.",
+        command="fleetctl apply",
     )
 
 
 def last_tried(entries: Sequence[Entry], alias: str, version: str | None) -> str:
-    """Return the full name of the version tried last, or of the one given."""
-    fitting = [
-        name
-        for name in tried_versions(entries, alias)
-        if version in (None, name.rpartition("-v")[2])
-    ]
+    """Return the full name of the version tried last, or of the given version."""
+    tried = tried_versions(entries, alias)
+    fitting = [name for name in tried if version in (None, version_of(name))]
     if not fitting:
         which = f"{version} of `{alias}`" if version else f"`{alias}`"
-        raise FleetError(
-            problem(
-                "FC5134",
-                "Nothing to report",
-                f"The ledger knows of no rollout of {which}.",
-                command="fleetctl evidence list",
-            )
+        raise FleetError.of(
+            "FC5134",
+            "Nothing to report",
+            f"The ledger knows of no rollout of {which}.",
+            command="fleetctl evidence list",
         )
     return fitting[-1]

@@ -4,17 +4,21 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from fleet.errors import FleetError, did_you_mean, problem
-from fleet.evals import QualityDrift
+from fleet.errors import FleetError, did_you_mean
+from fleet.evals import DriftStatus, QualityDrift, eval_records
 from fleet.history import Entry, History, fold_entries, settled
 from fleet.maintenance import DrillRecord
+from fleet.names import client_of
 from fleet.resources import State
 from runtime.operations.drills import drill_records
-from runtime.operations.eval_jobs import drift_alarms
+from runtime.operations.eval_jobs import drift_standings
 from runtime.operations.retrain import URGENT, retraining_documents
 from runtime.workspace import Workspace
+
+ALARMS: Final = frozenset({DriftStatus.SERVING, DriftStatus.RETRAIN})
+"""Standings of quality drift that `status` shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +47,7 @@ def observe_status(workspace: Workspace, client: str | None) -> FleetStatus:
     declared = workspace.fleet().clients
     if client is not None and client not in declared:
         near = did_you_mean(client, sorted(declared))
-        raise FleetError(
-            problem("FC5122", "No such client", f"`{client}` is not declared.", hint=near)
-        )
+        raise FleetError.of("FC5122", "No such client", f"`{client}` is not declared.", hint=near)
     return asyncio.run(_observe(workspace, client))
 
 
@@ -62,8 +64,9 @@ async def _observe(workspace: Workspace, client: str | None) -> FleetStatus:
         return FleetStatus(live, history, known.entries, requests, why)
 
     def is_shown(alias: str) -> bool:
-        return client in {None, alias.partition("-")[0]}
+        return client in {None, client_of(alias)}
 
+    past = eval_records(known.entries)
     due = (row for row in retraining_documents(workspace) if row["turn"] in URGENT)
     drills = await drill_records(workspace, live, known.entries)
     return FleetStatus(
@@ -72,6 +75,6 @@ async def _observe(workspace: Workspace, client: str | None) -> FleetStatus:
         known.entries,
         requests,
         retraining=[row for row in due if is_shown(row["alias"])],
-        drift=[alarm for alarm in drift_alarms(workspace, live) if is_shown(alarm[0])],
+        drift=[alarm for alarm in drift_standings(past, live, ALARMS) if is_shown(alarm[0])],
         drills=[record for record in drills if is_shown(record.alias)],
     )

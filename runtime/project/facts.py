@@ -1,10 +1,13 @@
-"""Facts from outside the declarations: lock, secrets' fingerprints, bases, time zones."""
+"""Reads facts from outside the declarations: lock, fingerprints, bases, time zones, commit."""
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import subprocess
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from fleet.capacity import DEMAND_FILE, ObservedDemand, parse_profile, parse_recorded_demand
@@ -28,7 +31,7 @@ PROFILES = "calibration"
 """Folder of the measured profiles, in the project."""
 _MAX_HEADER = 100 << 20
 _YEAR = 2026
-"""Whose clock changes count: a fixed one, so that a plan never depends on the date."""
+"""The year whose clock changes count: a fixed year, so that a plan never depends on the date."""
 _INDEX = "model.safetensors.index.json"
 
 
@@ -42,11 +45,20 @@ def read_lock(root: Path) -> Lock:
     return parse_lock(decode(path.read_bytes(), LOCK_FILE)) if path.is_file() else Lock()
 
 
+@contextmanager
+def collected(problems: list[Diagnostic]) -> Iterator[None]:
+    """Add the errors that end the block to `problems`."""
+    try:
+        yield
+    except ConfigError as error:
+        problems += error.diagnostics
+
+
 def decode(content: bytes, name: str) -> str:
     """Return a file's text without a byte order mark.
 
     Raises:
-        ConfigError: it is not UTF-8.
+        ConfigError: the file is not UTF-8.
     """
     try:
         return content.decode("utf-8").removeprefix("\ufeff")
@@ -60,17 +72,12 @@ def decode(content: bytes, name: str) -> str:
 
 
 def read_facts(root: Path, given: Declarations, problems: list[Diagnostic]) -> ProjectFacts:
-    """Gather the facts that these declarations call for; what is wrong goes to `problems`."""
-    try:
+    """Gather the facts that these declarations call for; errors are added to `problems`."""
+    lock, observed = Lock(), dict[str, ObservedDemand]()
+    with collected(problems):
         lock = read_lock(root)
-    except ConfigError as error:
-        problems += error.diagnostics
-        lock = Lock()
-    observed: Mapping[str, ObservedDemand] = {}
-    try:
+    with collected(problems):
         observed = read_recording(root)
-    except ConfigError as error:
-        problems += error.diagnostics
     clients = given.clients.values()
     adapters = [adapter for client in clients for adapter in client.adapters.values()]
     golden = {file for adapter in adapters for file in (adapter.golden, adapter.rolling) if file}
@@ -92,7 +99,7 @@ def read_facts(root: Path, given: Declarations, problems: list[Diagnostic]) -> P
 
 
 def _golden(root: Path, paths: set[str]) -> dict[str, GoldenFacts]:
-    """Return size and digest of the golden sets that are there; their lines are not checked."""
+    """Return size and digest of the golden sets that exist; their lines are not checked."""
     found = {}
     for path in sorted(name for name in paths if (root / name).is_file()):
         content = (root / path).read_bytes()
@@ -117,33 +124,28 @@ def _schemas(root: Path, adapters: Iterable[Adapter]) -> dict[str, str | None]:
 
 
 def read_profiles(root: Path, problems: list[Diagnostic]) -> tuple[Profile, ...]:
-    """Return what `fleetctl calibrate` measured, in order of the files' names."""
+    """Return the measured profiles of `fleetctl calibrate`, in order of the files' names."""
     found = []
     for path in sorted((root / PROFILES).glob("*.json")):
         name = f"{PROFILES}/{path.name}"
         try:
-            document = json.loads(decode(path.read_bytes(), name))
-            if not isinstance(document, dict):
-                raise ValueError("not a JSON object")  # noqa: TRY301, TRY004 (one text for all)
-            found.append(parse_profile(document))
-        except ConfigError as error:
-            problems += error.diagnostics
+            with collected(problems):
+                found.append(parse_profile(_json_object(decode(path.read_bytes(), name))))
         except (ValueError, RecursionError) as error:
-            hint = "Delete the file, or measure again."
-            command = "fleetctl calibrate SERVER"
-            problems.append(
-                diagnostic(
-                    "FC1228",
-                    f"`{name}`: {str(error).removesuffix('.')}.",
-                    Position(name, 1, 1),
-                    hint=hint,
-                    command=command,
-                )
-            )
+            detail, place = f"`{name}`: {str(error).removesuffix('.')}.", Position(name, 1, 1)
+            hint, command = "Delete the file, or measure again.", "fleetctl calibrate SERVER"
+            problems.append(diagnostic("FC1228", detail, place, hint=hint, command=command))
     return tuple(found)
 
 
-def read_recording(root: Path) -> Mapping[str, ObservedDemand]:
+def _json_object(text: str | bytes) -> dict[str, Any]:
+    document = json.loads(text)
+    if not isinstance(document, dict):
+        raise ValueError("not a JSON object")  # noqa: TRY004 (one text for all)
+    return document
+
+
+def read_recording(root: Path) -> dict[str, ObservedDemand]:
     """Return the recorded demand by alias; none where nothing was recorded.
 
     Raises:
@@ -152,7 +154,7 @@ def read_recording(root: Path) -> Mapping[str, ObservedDemand]:
     path = root / DEMAND_FILE
     if not path.is_file():
         return {}
-    return parse_recorded_demand(decode(path.read_bytes(), DEMAND_FILE)).adapters
+    return dict(parse_recorded_demand(decode(path.read_bytes(), DEMAND_FILE)).adapters)
 
 
 def _zones(used: set[str]) -> dict[str, tuple[int, ...]]:
@@ -170,7 +172,7 @@ def _zones(used: set[str]) -> dict[str, tuple[int, ...]]:
 
 
 def secret_fingerprint(root: Path, reference: str) -> str | None:
-    """Return what plans may show of a secret, as `runtime.gateway.table` defines it.
+    """Return the fingerprint of a secret, which plans may show; as of `runtime.gateway.table`.
 
     Twelve hex digits of the SHA-256 of the secret's SHA-256 (as 64 hex digits).
     """
@@ -187,10 +189,8 @@ def _shapes(root: Path, given: Declarations, problems: list[Diagnostic]) -> dict
     for name, base in given.bases.items():
         for folder in (root / given.library / "base" / name, root / base.model):
             if (folder / "config.json").is_file():
-                try:
+                with collected(problems):
                     shapes[name] = read_shape(folder)
-                except ConfigError as error:
-                    problems += error.diagnostics
                 break
     return shapes
 
@@ -203,14 +203,10 @@ def read_shape(folder: Path) -> BaseShape:
     """
     path = folder / "config.json"
     try:
-        config = json.loads(path.read_bytes())
-        weights = weight_bytes(folder)
-        if not isinstance(config, dict):
-            raise ValueError("not a JSON object")  # noqa: TRY301, TRY004 (one text for all)
-        return base_shape(config, weights)
+        return base_shape(_json_object(path.read_bytes()), weight_bytes(folder))
     except ConfigError as error:
-        first = error.diagnostics[0]
-        raise ConfigError(diagnostic("FC1219", f"`{path}`: {first.detail}")) from None
+        detail = error.diagnostics[0].detail
+        raise ConfigError(diagnostic("FC1219", f"`{path}`: {detail}")) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         why = (isinstance(error, OSError) and error.strerror) or error
         raise ConfigError(diagnostic("FC1219", f"`{path}`: {why}.")) from None
@@ -219,8 +215,8 @@ def read_shape(folder: Path) -> BaseShape:
 def weight_bytes(folder: Path) -> int:
     """Return the bytes of a base's tensors: by its index where it has one, else by its files.
 
-    The index also tells which files count: some publishers ship the same weights twice. With
-    it, the weights themselves need not be here.
+    The index names the files that count: some publishers ship the same weights twice. With an
+    index the weights themselves need not be here.
 
     Raises:
         ValueError: the index is no index, or a file is shorter than its header says.
@@ -230,18 +226,36 @@ def weight_bytes(folder: Path) -> int:
         metadata = json.loads(index.read_bytes())["metadata"]
         if type(metadata.get("total_size")) is int:
             return int(metadata["total_size"])
-    return sum(tensor_bytes(path) for path in sorted(folder.glob("*.safetensors")))
+    return sum(map(_tensor_bytes, folder.glob("*.safetensors")))
 
 
-def tensor_bytes(path: Path) -> int:
-    """Return the bytes of all tensors of a safetensors file: its size less its header.
-
-    Raises:
-        ValueError: the file is shorter than its header says.
-    """
+def _tensor_bytes(path: Path) -> int:
+    """Return the bytes of all tensors of a safetensors file: its size less its header."""
     size = path.stat().st_size
     with path.open("rb") as stream:
         header = int.from_bytes(stream.read(8), "little")
     if header > min(_MAX_HEADER, size - 8):
         raise ValueError(f"{path.name} is not a whole safetensors file")
     return size - 8 - header
+
+
+def commit_of(root: Path) -> str:
+    """Return the short hash of the commit checked out in `root`, for the record.
+
+    `-dirty` is appended when files below `root` differ from it. Empty where there is no git
+    or no commit: a plan does not need one.
+    """
+    commit = _git(root, "rev-parse", "--short=12", "HEAD")
+    if not commit:
+        return ""
+    return f"{commit}-dirty" if _git(root, "status", "--porcelain", "--", ".") else commit
+
+
+def _git(root: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=root, capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

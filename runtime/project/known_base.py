@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fleet.errors import LibraryError, did_you_mean, problem
+from fleet.errors import LibraryError, did_you_mean
 from runtime.library.add import KnownBase
 from runtime.library.layout import base_folder
 from runtime.project.facts import read_lock, read_shape
@@ -32,7 +32,7 @@ def known_base(
         hint = did_you_mean(name, sorted(bases))
         hint = hint or (f"declared: {', '.join(sorted(bases))}" if bases else "declare it first")
         detail = f"The name says that the adapter is for base `{name}`, which is not declared."
-        raise LibraryError(problem("FC3014", "Base not declared", detail, hint=hint))
+        raise LibraryError.of("FC3014", "Base not declared", detail, hint=hint)
     its = bases[name]
     given = its.get("model") if isinstance(its, dict) else None
     model = given if isinstance(given, str) else ""
@@ -49,5 +49,5 @@ def known_base(
             f"config.json, and the lock does not know `{name}`: nothing says which adapters fit it."
         )
         hint = "Put the base's config.json there; its weights are not needed here."
-        raise LibraryError(problem("FC3015", "Base's dimensions unknown", detail, hint=hint))
+        raise LibraryError.of("FC3015", "Base's dimensions unknown", detail, hint=hint)
     return KnownBase(name, model, locked.shape)

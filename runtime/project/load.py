@@ -1,4 +1,4 @@
-"""Reading a project: files, environment and secrets in, the declared fleet out.
+"""Reads a project: files, environment and secrets in, the declared fleet out.
 
 `fleet.yaml` and every other YAML file of the folder are merged, save for overlays (`env/`),
 golden sets, the model library, hidden folders and what `compile` wrote.
@@ -31,7 +31,7 @@ from fleet.config import (
 )
 from fleet.errors import ConfigError, Diagnostic, Position, did_you_mean
 from fleet.spec import FleetSpec
-from runtime.project.facts import decode, read_facts
+from runtime.project.facts import collected, decode, read_facts
 from runtime.project.parse_cache import ParseCache
 
 MAIN = "fleet.yaml"
@@ -41,7 +41,7 @@ _LEFT_OUT = {"env", "golden", "models", "node_modules", "training", "__pycache__
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A project as read: what is declared, where, and the fleet it means."""
+    """A project as read: declarations, their places, and the declared fleet."""
 
     declarations: Declarations
     tree: Tree
@@ -73,7 +73,7 @@ def load_project(
         root: The folder that holds `fleet.yaml`.
         environment: Overlay to lay over the rest, `env/NAME.yaml`; None: none.
         variables: Values of `${var.NAME}`.
-        state_dir: Where parsed files are cached. Default: `.fleetctl` in the project.
+        state_dir: Folder of the cache of parsed files. Default: `.fleetctl` in the project.
         without: Files to leave out, as if they were not there.
 
     Raises:
@@ -113,7 +113,7 @@ def read_tree(
     texts: Mapping[str, str],
     environment: str | None,
     variables: Mapping[str, str],
-    cache: "ParseCache | None" = None,
+    cache: ParseCache | None = None,
 ) -> Tree:
     """Parse, fill placeholders, merge and lay the overlay over the rest.
 
@@ -133,16 +133,14 @@ def read_tree(
             main[MAIN] = parse(texts[MAIN], MAIN)
         _require_this_release(merge_files(main, sources))
     for file, text in texts.items():
-        try:
-            one = read(text, file)
+        with collected(problems):
+            content = read(text, file)
             if "${" in text:
-                one = substitute(one, file, variables, os.environ, sources)
-            parsed[file] = one
-        except ConfigError as error:
-            problems += error.diagnostics
+                content = substitute(content, file, variables, os.environ, sources)
+            parsed[file] = content
     if problems:
         raise ConfigError(*sorted(problems, key=lambda found: found.place or Position("", 0, 0)))
-    tree = merge_files({file: one for file, one in parsed.items() if file != above}, sources)
+    tree = merge_files({file: parsed[file] for file in parsed if file != above}, sources)
     tree = overlay(tree, parsed[above], above) if above in parsed else tree
     _require_this_release(tree)
     return tree
@@ -165,7 +163,7 @@ def overlay_file(environment: str | None) -> str:
 
 
 def library_folder(root: Path) -> Path:
-    """Return the library's folder: `library` of fleet.yaml, `models` where it says nothing."""
+    """Return the library's folder: `library` of fleet.yaml, else `models`."""
     path = root / MAIN
     try:
         named = parse(decode(path.read_bytes(), MAIN), MAIN).value.get("library")
@@ -197,23 +195,21 @@ def read_files(
     texts: dict[str, str] = {}
     for name in (path for path in names if path not in without):
         try:
-            texts[name] = decode((root / name).read_bytes(), name)
-        except ConfigError as error:
-            problems += error.diagnostics
+            with collected(problems):
+                texts[name] = decode((root / name).read_bytes(), name)
         except OSError as error:
-            problems.append(
-                diagnostic("FC1009", f"`{name}`: {error.strerror}.", Position(name, 1, 1))
-            )
+            detail, place = f"`{name}`: {error.strerror}.", Position(name, 1, 1)
+            problems.append(diagnostic("FC1009", detail, place))
     if problems:
         raise ConfigError(*problems)
     return texts
 
 
 def every_file(root: Path) -> list[str]:
-    """Return every YAML file of the project, overlays included, relative to it.
+    """Return every YAML file of the project, overlays included, relative to the project.
 
     Raises:
-        ConfigError: no fleet.yaml; whatever else lies in the folder is none of our business.
+        ConfigError: no fleet.yaml: the folder is no project, and its files are not fleetctl's.
     """
     _require_project(root)
     overlays = (f"env/{path.name}" for path in (root / "env").glob("*.yaml"))
@@ -223,9 +219,9 @@ def every_file(root: Path) -> list[str]:
 def _require_project(root: Path) -> None:
     if (root / MAIN).is_file():
         return
-    detail = f"`{root}` holds no `{MAIN}`."
     hint = "Name the project's folder with `-C DIR`, or begin one:"
     command = "fleetctl scaffold fleet DIR"
+    detail = f"`{root}` holds no `{MAIN}`."
     raise ConfigError(diagnostic("FC1010", detail, hint=hint, command=command))
 
 

@@ -3,22 +3,23 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from fleet.config import Parsed, parse
 
 FORMAT = "fleetctl-parsed-1"
-"""Changes with what `fleet.config.yaml` returns, so that an older cache is not read."""
+"""Format of the cache; changes with the values of `fleet.config.parse`."""
 _WORTHWHILE = 64 << 10
-"""Characters of text from which on a cache is kept."""
+"""Lower bound of the characters of text for which a cache is kept."""
 
 
 class ParseCache:
-    """One JSON file that holds the last run's parsed files by the hash of their text.
+    """A JSON file with the last run's parsed files by the hash of their text.
 
-    A cache that is missing, damaged or of another format is ignored; one that cannot be
-    written is not an error. It is written by `save`, once everything proved valid.
+    A cache that is missing, damaged or of another format is ignored; a cache that cannot be
+    written is no error. `save` writes the cache, once everything proved valid.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -29,7 +30,7 @@ class ParseCache:
         self._misses = 0
 
     def parse(self, text: str, file: str) -> Parsed:
-        """Do what `fleet.config.parse` does, from the cache where it can."""
+        """Parse a file as `fleet.config.parse`, or take the result from the cache."""
         if self._known is None:
             self._known = self._read()
         key = hashlib.sha256(text.encode()).hexdigest()
@@ -42,17 +43,15 @@ class ParseCache:
         return Parsed(*entry)
 
     def save(self, texts: Mapping[str, str]) -> None:
-        """Keep what this run used, if it is new and large enough to be worth a file."""
+        """Write the files that this run used, where some are new and a cache is worth a file."""
         if not self._misses or sum(map(len, texts.values())) < _WORTHWHILE:
             return
         body = json.dumps(self._used, separators=(",", ":"))
         scratch = self._path.with_suffix(f".{hashlib.sha256(body.encode()).hexdigest()[:8]}")
-        try:
+        with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             scratch.write_text(f"{_seal(body)}\n{body}", encoding="utf-8")
             scratch.replace(self._path)
-        except OSError:
-            return
 
     def _read(self) -> dict[str, Any]:
         try:

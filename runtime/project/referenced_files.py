@@ -6,7 +6,6 @@ report a wrong line. `fleetctl validate` reads both.
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
 
 from fleet.codes import diagnostic
 from fleet.config import Problem, diagnostics
@@ -15,22 +14,21 @@ from fleet.evals import GoldenItemError, GoldenSet, in_pairs, read_golden_set, s
 from fleet.rollout_policy import BY_FORM
 from fleet.rollouts import golden_of
 from fleet.spec import NotifyEvent
+from runtime.messages import Audience
 from runtime.project.load import Project
 
-Audience = Literal["client", "operators"]
 FindFault = Callable[[str, Audience, tuple[NotifyEvent, ...]], tuple[int, str] | None]
-"""Returns line and reason of what is wrong with a template for an audience; line 0: no line."""
+"""Returns line and reason of a fault of a template for an audience; line 0: no line."""
 
 
 def check_referenced_files(root: Path, project: Project, find_fault: FindFault) -> None:
     """Read golden sets and templates of notices.
 
     Raises:
-        ConfigError: with everything that is wrong in them.
+        ConfigError: with all faults.
     """
-    found = [*_golden(root, project), *_templates(root, project, find_fault)]
-    if found:
-        raise ConfigError(*found)
+    if faults := [*_golden(root, project), *_templates(root, project, find_fault)]:
+        raise ConfigError(*faults)
 
 
 def _golden(root: Path, project: Project) -> Iterator[Diagnostic]:
@@ -52,7 +50,7 @@ def _golden(root: Path, project: Project) -> Iterator[Diagnostic]:
 
 
 def _scores(path: str, golden: GoldenSet, project: Project) -> Iterator[Diagnostic]:
-    """Yield the gates whose `score` is no metric, or none for what this set expects."""
+    """Yield the gates whose `score` is no metric, or no metric of the expectations of this set."""
     fleet = project.fleet
     asked = {
         (name, score, adapter.format if score == BY_FORM else None)

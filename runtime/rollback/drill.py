@@ -10,9 +10,9 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 
-from fleet.errors import FleetError, problem
+from fleet.errors import FleetError
 from fleet.history import (
     Drilled,
     DrillRefused,
@@ -23,6 +23,7 @@ from fleet.history import (
     RolledBack,
     nothing_known,
 )
+from fleet.names import version_of
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.table import RoutingTable, ShareEntry
 from runtime.ledger.outbox import LedgerOutbox
@@ -34,7 +35,6 @@ from runtime.rollback.publish import (
     choose_target,
     entry_of,
     flipped,
-    short,
     with_shares,
     write,
 )
@@ -44,7 +44,7 @@ from runtime.smoke import SmokeResult, smoke_test
 
 @dataclass(frozen=True, slots=True)
 class DrillResult:
-    """What a drill found. Durations are seconds."""
+    """The result of a drill. Durations are seconds."""
 
     alias: str
     target: str
@@ -72,14 +72,14 @@ class DrillResult:
 
     @property
     def sentence(self) -> str:
-        """The whole outcome in one line."""
-        moved = "and back" if self.live else "no traffic moved"
+        """The outcome as a sentence."""
+        moved, version = "and back" if self.live else "no traffic moved", version_of(self.target)
         count = len(self.acknowledged)
         asked = f"{count} acknowledged" if count else "no gateway is running"
         if self.smoke.passed != self.smoke.total:
-            return f"{self.alias} could NOT go back to {short(self.target)}: {self.smoke.sentence}"
+            return f"{self.alias} could NOT go back to {version}: {self.smoke.sentence}"
         return (
-            f"{self.alias} could go back to {short(self.target)} in {self.seconds:.2f} s "
+            f"{self.alias} could go back to {version} in {self.seconds:.2f} s "
             f"({asked}, {moved}), {self.smoke.sentence}"
         )
 
@@ -98,12 +98,12 @@ async def drill(
     """Exercise the rollback of an alias; the traffic is afterwards as it was.
 
     Args:
-        alias: What clients call.
-        to: The version to go back to; None: the one that a rollback would choose.
-        gateways: Where the table is read and published.
-        outbox: Writes it down; a live drill without a ledger is refused.
+        alias: The alias.
+        to: The version to go back to; None: the version that a rollback would choose.
+        gateways: Read and publish the table.
+        outbox: Writes the ledger's entries; a live drill without a ledger is refused.
         live: Flip for a moment, and back.
-        doubts: Gives what speaks against versions; asked once, and only where it matters.
+        doubts: Gives the objections to versions; called once, and only where they matter.
         inputs: Of the smoke test. None: `PING`.
         seconds: Clock for the durations.
 
@@ -116,34 +116,44 @@ async def drill(
     gone = await lost(table, entry.shares)
     target = choose_target(alias, entry, to, doubts, forward=not live, lost=gone)
     if live and sum(share.percent > 0 for share in entry.shares) > 1:
-        raise _under_way(alias)
+        raise FleetError.of(
+            "FC6023",
+            "A live drill would disturb a rollout",
+            f"Two versions share the traffic of `{alias}`; flipping it would change what its "
+            "gates measure.",
+            hint="A dry drill proves the same and moves no traffic.",
+            command=f"fleetctl rollback {alias} --drill",
+        )
     smoke = await smoke_test(target.adapter, addresses(table, target), inputs or (PING,), seconds)
-    writes: list[tuple[Written, float]] = []
+    writes: list[Written] = []
     if not live:
-        began = seconds()
-        writes.append((await write(gateways, _again), seconds() - began))
+        writes.append(await write(gateways, _again, seconds))
     elif smoke.passed == smoke.total:
         before = tuple(share.model_dump(mode="json") for share in entry.shares)
         begun = DrillStarted(alias, target.adapter, before)
         await asyncio.to_thread(outbox.append_or_raise, [begun])
-        writes = await _there_and_back(alias, entry.shares, target, gateways, seconds)
-    remarks = (*against(entry, target, to, doubts), *passed_over(entry, target, gone))
-    failures = tuple(failure for written, _ in writes for failure in written.failures)
+        try:
+            writes.append(
+                await write(gateways, partial(flipped, alias=alias, target=target), seconds)
+            )
+        finally:  # also after Ctrl-C and after a gateway that failed
+            back = partial(_restored, alias=alias, target=target, shares=entry.shares)
+            writes.append(await write(gateways, back, seconds))
     notes = [
-        note
-        for written, _ in writes
-        for note in (*written.notes, *map(str, written.published.notes))
+        *(*against(entry, target, to, doubts), *passed_over(entry, target, gone)),
+        *(note for written in writes for note in written.notes),
+        *(str(note) for written in writes for note in written.published.notes),
     ]
     result = DrillResult(
         alias,
         target.adapter,
         live,
-        seconds=writes[0][1] if writes else 0.0,
-        back_s=writes[1][1] if len(writes) > 1 else None,
-        acknowledged=writes[0][0].published.acknowledged if writes else (),
+        seconds=writes[0].seconds if writes else 0.0,
+        back_s=writes[1].seconds if len(writes) > 1 else None,
+        acknowledged=writes[0].published.acknowledged if writes else (),
         smoke=smoke,
-        warnings=tuple(dict.fromkeys((*remarks, *notes, *smoke.warnings))),
-        failures=failures,
+        warnings=tuple(dict.fromkeys((*notes, *smoke.warnings))),
+        failures=tuple(failure for written in writes for failure in written.failures),
     )
     drilled = Drilled(
         alias,
@@ -157,26 +167,6 @@ async def drill(
     )
     unrecorded = await record_or_warn(outbox, [drilled], "the drill")
     return replace(result, warnings=(*result.warnings, *unrecorded))
-
-
-async def _there_and_back(
-    alias: str,
-    shares: tuple[ShareEntry, ...],
-    target: ShareEntry,
-    gateways: LocalGateways,
-    seconds: Callable[[], float],
-) -> list[tuple[Written, float]]:
-    """Return both writes and how long each took."""
-    writes: list[tuple[Written, float]] = []
-    began = seconds()
-    try:
-        there = await write(gateways, lambda table: flipped(table, alias, target))
-        writes.append((there, seconds() - began))
-    finally:  # also after Ctrl-C and after a gateway that failed
-        began = seconds()
-        back = await write(gateways, lambda table: _restored(table, alias, target, shares))
-        writes.append((back, seconds() - began))
-    return writes
 
 
 def _restored(
@@ -207,7 +197,7 @@ def unfinished(entries: Iterable[Entry]) -> Iterator[DrillStarted]:
 
 
 async def undo(begun: DrillStarted, gateways: LocalGateways, ledger: Callable[[], Ledger]) -> None:
-    """Put a route back as it was before a live drill that was killed.
+    """Restore the route from before a live drill that was killed.
 
     Only while the route is as that drill left it. The caller holds the lease, so that no
     drill that still runs is taken for a dead one.
@@ -219,16 +209,3 @@ async def undo(begun: DrillStarted, gateways: LocalGateways, ledger: Callable[[]
     target = next(share for share in shares if share.adapter == begun.target)
     await write(gateways, lambda table: _restored(table, begun.alias, target, shares))
     ledger().append([DrillUndone(begun.alias, begun.target)])
-
-
-def _under_way(alias: str) -> FleetError:
-    return FleetError(
-        problem(
-            "FC6023",
-            "A live drill would disturb a rollout",
-            f"Two versions share the traffic of `{alias}`; flipping it would change what its "
-            "gates measure.",
-            hint="A dry drill proves the same and moves nobody.",
-            command=f"fleetctl rollback {alias} --drill",
-        )
-    )

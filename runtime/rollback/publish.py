@@ -1,36 +1,40 @@
-"""The flip: all of an alias's traffic to one resident version, acknowledged by every gateway.
+"""The flip: all of an alias's traffic to a resident version, acknowledged by every gateway.
 
-It needs the routing table and nothing else. Rollback and drill are made of it.
+The flip needs the routing table and nothing else. Rollback and drill are made of flips.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
-from fleet.errors import FleetError, StalePlanError, did_you_mean, problem
+from fleet.errors import FleetError, StalePlanError, did_you_mean
 from fleet.history import FallbackObjection, nothing_known
-from fleet.names import AdapterName
+from fleet.names import version_of
 from fleet.resources import FULL
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.protocol import Published
 from runtime.gateway.table import AliasEntry, RoutingTable, ShareEntry
 
 ATTEMPTS = 5
-"""How often the table is written when others write it at the same moment."""
+"""Upper bound of the attempts to write the table, where others write at the same moment."""
 SHOW_S = 0.5
-"""How long a gateway may take to show its table, before the others are given the new one."""
+"""Upper bound of the wait for the table of a gateway before the others are given the new table."""
 
 Change = Callable[[RoutingTable], RoutingTable]
-"""From the table as it is to the next revision; the very same table: nothing is to be done."""
+"""Makes the next revision of a table; returns the very same table where nothing is to be done."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Written:
-    """A table that was published, and what it replaced."""
+    """A table that was published, and the table before."""
 
     before: RoutingTable
     table: RoutingTable
     published: Published
-    notes: list[str] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
+    """From reading the table."""
+    seconds: float = 0.0
+    """From the first reading to the last acknowledgement."""
 
     @property
     def unchanged(self) -> bool:
@@ -48,12 +52,15 @@ class Written:
         )
 
 
-async def write(gateways: LocalGateways, change: Change) -> Written:
-    """Read the table, change and publish it; again when another run wrote in between.
+async def write(
+    gateways: LocalGateways, change: Change, clock: Callable[[], float] = time.monotonic
+) -> Written:
+    """Read, change and publish the table; again when another run wrote in between.
 
     Raises:
         FleetError: what `change` refuses, or that the table cannot be read or written.
     """
+    began = clock()
     for attempt in range(1, ATTEMPTS + 1):
         table, notes = await gateways.read_table(SHOW_S)
         changed = change(table)
@@ -63,13 +70,8 @@ async def write(gateways: LocalGateways, change: Change) -> Written:
             if attempt == ATTEMPTS:
                 raise
             continue
-        return Written(table, changed, published, [str(note) for note in notes])
+        return Written(table, changed, published, tuple(map(str, notes)), clock() - began)
     raise AssertionError("ATTEMPTS is 1 or more")
-
-
-def short(adapter: str) -> str:
-    """Return the version alone, `2.1.0`, of a full adapter name."""
-    return str(AdapterName.parse(adapter).version)
 
 
 def entry_of(table: RoutingTable, alias: str) -> AliasEntry:
@@ -79,13 +81,27 @@ def entry_of(table: RoutingTable, alias: str) -> AliasEntry:
         FleetError: FC6020, there is none.
     """
     if alias not in table.aliases:
-        raise _no_such_alias(alias, table)
+        known = sorted(table.aliases)
+        raise FleetError.of(
+            "FC6020",
+            "No such alias",
+            f"`{alias}` is not in the routing table, which has {len(known)} aliases.",
+            hint=did_you_mean(alias, known)
+            if known
+            else "Is this the fleet's folder? `-C DIR` before the command names another.",
+            command="fleetctl status",
+        )
     return table.aliases[alias]
 
 
 def names_of(entry: AliasEntry) -> tuple[str, ...]:
     """Return the full names of the versions in a route, newest first."""
     return tuple(share.adapter for share in entry.shares)
+
+
+def newest_serving(entry: AliasEntry) -> int:
+    """Return the place, in a route, of the newest version with traffic."""
+    return next(place for place, share in enumerate(entry.shares) if share.percent)
 
 
 def choose_target(
@@ -113,22 +129,31 @@ def choose_target(
         FleetError: `to` is not resident or is no way back; no older version is resident, or none
             has proven itself.
     """
-    resident = [share for share in entry.shares if share.servers]
-    newest = next(place for place, share in enumerate(entry.shares) if share.percent)
+    newest = newest_serving(entry)
+    now, resident = entry.shares[newest], [share for share in entry.shares if share.servers]
     if to is not None:
         return _named(alias, entry, to, forward=forward)
     names = names_of(entry)
     # A second call, by the same or another person, goes no further back: that needs `to`.
     # A rollback that was killed has flipped the route and is not in the ledger.
-    if newest > 0 and entry.shares[newest].percent == FULL:
+    if newest > 0 and now.percent == FULL:
         known, before = doubts(names), entry.shares[newest - 1].adapter
         if before in known.held or before in known.served:
-            return entry.shares[newest]
+            return now
     older = [share for share in entry.shares[newest + 1 :] if share.servers]
     older = [share for share in older if share.percent or share.adapter != entry.shadow]
     stable = [share for share in older if share.percent and share.adapter not in lost]
     if not older:
-        raise _nothing_before(alias, entry.shares[newest], resident)
+        others = [version_of(share.adapter) for share in resident if share.adapter != now.adapter]
+        newer = f" Newer ones are resident: {', '.join(others)}." if others else ""
+        version = version_of(now.adapter)
+        raise FleetError.of(
+            "FC6022",
+            "No earlier version is resident",
+            f"`{alias}` is answered by {version}, the oldest that is loaded.{newer}",
+            hint="Declare an earlier version and apply: it is loaded and tested first.",
+            command="fleetctl status",
+        )
     if len(stable) == 1:
         return stable[0]
     unfit = doubts(names).unfit
@@ -136,32 +161,68 @@ def choose_target(
     there = [share for share in good if share.adapter not in lost]
     found = there or [share for share in good if share.percent] or good or stable
     if not found:
-        raise _none_proven(alias, older, unfit)
+        unproven = [share.adapter for share in older]
+        against = "; ".join(f"{version_of(name)}: {unfit[name]}" for name in unproven)
+        raise FleetError.of(
+            "FC6025",
+            "No earlier version has proven itself",
+            f"What is resident of `{alias}` is nothing to fall back on: {against}. Nothing was "
+            "changed.",
+            hint="One that is named gets all traffic in spite of that.",
+            command=f"fleetctl rollback {alias} --to {version_of(older[0].adapter)}",
+        )
     return found[0]
 
 
 def _named(alias: str, entry: AliasEntry, to: str, *, forward: bool) -> ShareEntry:
     """Return the version `to`; as `choose_target`."""
-    resident = [arm for arm in entry.shares if arm.servers]
-    newest = next(place for place, arm in enumerate(entry.shares) if arm.percent)
-    for share in resident:
-        if to in (short(share.adapter), share.adapter):
-            ahead = share in entry.shares[: newest + 1] or share.adapter == entry.shadow
-            if ahead and share.percent < FULL and not forward:
-                raise _forward(alias, share, entry.shares[newest])
-            return share
-    raise _not_resident(alias, to, resident)
+    newest = newest_serving(entry)
+    resident = [share for share in entry.shares if share.servers]
+    found = [share for share in resident if to in (version_of(share.adapter), share.adapter)]
+    if not found:
+        listed = ", ".join(f"{version_of(share.adapter)} ({share.percent} %)" for share in resident)
+        raise FleetError.of(
+            "FC6021",
+            "The version is not resident",
+            f"No server holds `{to}` for `{alias}`. Resident: {listed or 'none'}.",
+            hint="Choose one of these, or declare the version and apply: it is loaded first.",
+        )
+    share, now = found[0], entry.shares[newest]
+    ahead = share in entry.shares[: newest + 1] or share.adapter == entry.shadow
+    if ahead and share.percent < FULL and not forward:
+        raise FleetError.of(
+            "FC6024",
+            "That is not back",
+            f"`{alias}` is answered by {version_of(now.adapter)} ({now.percent} %). "
+            f"{version_of(share.adapter)} is no older: it would get all traffic at once, without "
+            "stage or gate.",
+            hint="Released, it begins at its first stage with the next plan. To undo a mistaken "
+            "rollback now: --forward and --reason.",
+            command=f"fleetctl release {alias}",
+        )
+    return share
 
 
 def refuse_rejected(
     alias: str, entry: AliasEntry, target: ShareEntry, doubts: FallbackObjection
 ) -> None:
-    """Refuse the way forward to bytes that a gate failed and nobody accepted: FC6026."""
-    newest = next(place for place, share in enumerate(entry.shares) if share.percent)
-    if entry.shares.index(target) > newest or target.percent == FULL:
+    """Refuse the way forward to bytes that a gate failed and no override accepts.
+
+    Raises:
+        FleetError: FC6026.
+    """
+    if entry.shares.index(target) > newest_serving(entry) or target.percent == FULL:
         return
     if why := doubts(names_of(entry)).rejected.get(target.adapter):
-        raise _rejected(alias, target, why)
+        raise FleetError.of(
+            "FC6026",
+            "A gate rejects that version",
+            f"{version_of(target.adapter)} of `{alias}` gets no traffic: {why}. Nothing was "
+            "changed.",
+            hint="Declare an override in fleet.yaml that accepts its bytes, or lift the "
+            "quarantine; then say it again.",
+            command=f"fleetctl release {alias}",
+        )
 
 
 def flipped(table: RoutingTable, alias: str, target: ShareEntry) -> RoutingTable:
@@ -188,12 +249,11 @@ def with_shares(table: RoutingTable, alias: str, shares: tuple[ShareEntry, ...])
 
 
 def newer_than(entry: AliasEntry, target: ShareEntry) -> tuple[str, ...]:
-    """Return the versions that stand before `target`, which is to say newer ones.
+    """Return the versions that stand before `target`: the newer ones.
 
-    A shadow, which only gets copies, is not taken back from anybody.
+    A shadow, which only gets copies of requests, is none of them.
     """
-    names = [share.adapter for share in entry.shares]
-    newer = entry.shares[: names.index(target.adapter)]
+    newer = entry.shares[: names_of(entry).index(target.adapter)]
     return tuple(share.adapter for share in newer if share.percent or share.adapter != entry.shadow)
 
 
@@ -202,97 +262,13 @@ def addresses(table: RoutingTable, share: ShareEntry) -> list[str]:
     return [table.servers[server] for server in share.servers if server in table.servers]
 
 
-def _no_such_alias(alias: str, table: RoutingTable) -> FleetError:
-    known = sorted(table.aliases)
-    return FleetError(
-        problem(
-            "FC6020",
-            "No such alias",
-            f"`{alias}` is not in the routing table, which has {len(known)} aliases.",
-            hint=did_you_mean(alias, known)
-            if known
-            else "Is this the fleet's folder? `-C DIR` before the command names another.",
-            command="fleetctl status",
-        )
-    )
-
-
-def _not_resident(alias: str, to: str, resident: Sequence[ShareEntry]) -> FleetError:
-    listed = ", ".join(f"{short(share.adapter)} ({share.percent} %)" for share in resident)
-    return FleetError(
-        problem(
-            "FC6021",
-            "The version is not resident",
-            f"No server holds `{to}` for `{alias}`. Resident: {listed or 'none'}.",
-            hint="Choose one of these, or declare the version and apply: it is loaded first.",
-        )
-    )
-
-
 def lost_by_its_servers(alias: str, target: ShareEntry) -> FleetError:
     """Return the error that a version is resident by the routes alone."""
-    return FleetError(
-        problem(
-            "FC6021",
-            "The version is not resident",
-            f"`{alias}` would be answered by nobody: {', '.join(target.servers)} no longer holds "
-            f"{short(target.adapter)}, and no other version before is there. Nothing was changed.",
-            hint="This loads again what servers have lost; then roll back.",
-            command="fleetctl reconcile --once",
-        )
-    )
-
-
-def _nothing_before(alias: str, now: ShareEntry, resident: Sequence[ShareEntry]) -> FleetError:
-    others = [short(share.adapter) for share in resident if share.adapter != now.adapter]
-    newer = f" Newer ones are resident: {', '.join(others)}." if others else ""
-    return FleetError(
-        problem(
-            "FC6022",
-            "No earlier version is resident",
-            f"`{alias}` is answered by {short(now.adapter)}, the oldest that is loaded.{newer}",
-            hint="Declare an earlier version and apply: it is loaded and tested first.",
-            command="fleetctl status",
-        )
-    )
-
-
-def _none_proven(alias: str, older: Sequence[ShareEntry], unfit: Mapping[str, str]) -> FleetError:
-    against = "; ".join(f"{short(share.adapter)}: {unfit[share.adapter]}" for share in older)
-    return FleetError(
-        problem(
-            "FC6025",
-            "No earlier version has proven itself",
-            f"What is resident of `{alias}` is nothing to fall back on: {against}. Nothing was "
-            "changed.",
-            hint="One that is named gets all traffic in spite of that.",
-            command=f"fleetctl rollback {alias} --to {short(older[0].adapter)}",
-        )
-    )
-
-
-def _rejected(alias: str, to: ShareEntry, why: str) -> FleetError:
-    return FleetError(
-        problem(
-            "FC6026",
-            "A gate rejects that version",
-            f"{short(to.adapter)} of `{alias}` gets no traffic: {why}. Nothing was changed.",
-            hint="Declare an override in fleet.yaml that accepts its bytes, or lift the "
-            "quarantine; then say it again.",
-            command=f"fleetctl release {alias}",
-        )
-    )
-
-
-def _forward(alias: str, to: ShareEntry, now: ShareEntry) -> FleetError:
-    return FleetError(
-        problem(
-            "FC6024",
-            "That is not back",
-            f"`{alias}` is answered by {short(now.adapter)} ({now.percent} %). {short(to.adapter)} "
-            "is no older: it would get all traffic at once, without stage or gate.",
-            hint="Released, it begins at its first stage with the next plan. To undo a mistaken "
-            "rollback now: --forward and --reason.",
-            command=f"fleetctl release {alias}",
-        )
+    return FleetError.of(
+        "FC6021",
+        "The version is not resident",
+        f"`{alias}` would be left without answers: {', '.join(target.servers)} no longer holds "
+        f"{version_of(target.adapter)}, and no other version before is there. Nothing was changed.",
+        hint="This loads again what servers have lost; then roll back.",
+        command="fleetctl reconcile --once",
     )

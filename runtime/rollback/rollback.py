@@ -1,7 +1,7 @@
 """Back to the previous version, now: no plan, no declarations, no lease, no approval.
 
-All it needs is the routing table. The order is that of an emergency: flip, wait for the
-gateways, write it down, and only then test and report. What is down does not stop it.
+A rollback needs the routing table alone. The order is that of an emergency: flip, wait for the
+gateways, record, and only then test and report. A dead ledger or gateway does not stop it.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from fleet.history import (
     SmokeCounts,
     nothing_known,
 )
+from fleet.names import version_of
 from fleet.resources import FULL
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.table import AliasEntry, RoutingTable, ShareEntry
@@ -35,19 +36,19 @@ from runtime.rollback.publish import (
     lost_by_its_servers,
     names_of,
     newer_than,
+    newest_serving,
     refuse_rejected,
-    short,
     write,
 )
 from runtime.smoke import SmokeResult, smoke_test
 
 PING = "Hello"
-"""What is asked where no known input is recorded: any answer at all will do."""
+"""The input of a smoke test where no input is recorded; any answer passes."""
 
 
 @dataclass(frozen=True, slots=True)
 class RollbackResult:
-    """What a rollback did. Durations are seconds."""
+    """The result of a rollback. Durations are seconds."""
 
     alias: str
     target: str
@@ -58,7 +59,7 @@ class RollbackResult:
     """Newer versions, kept out of the alias's traffic until released."""
     revision: int
     decided: str
-    """When it began, ISO 8601, UTC."""
+    """Begin, ISO 8601, UTC."""
     seconds: float
     """From the decision, before the table is read, to the last acknowledgement. Gateways that
     did not acknowledge were waited for longer."""
@@ -73,7 +74,7 @@ class RollbackResult:
 
     @property
     def complete(self) -> bool:
-        """Whether every running gateway serves it and the version answers."""
+        """Whether every running gateway serves the new table and the version answers."""
         return not self.failures and self.smoke.passed == self.smoke.total
 
     @property
@@ -85,7 +86,7 @@ class RollbackResult:
 
     @property
     def sentence(self) -> str:
-        """The whole outcome in one line."""
+        """The outcome as a sentence."""
         count, not_back = len(self.acknowledged), len(self.failures)
         plural = "gateway" if count == 1 else "gateways"
         asked = f"{count} {plural} acknowledged" if count else "no gateway is running"
@@ -93,17 +94,16 @@ class RollbackResult:
             asked = f"{count} of {count + not_back} gateways acknowledged"
         where = "back" if count or not not_back else "NOT yet back"
         return (
-            f"{self.alias} {where} on {short(self.target)} in {self.seconds:.2f} s ({asked}), "
+            f"{self.alias} {where} on {version_of(self.target)} in {self.seconds:.2f} s ({asked}), "
             f"{self.smoke.sentence}"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class RollbackRequest:
-    """The alias to roll back, where to, and what the ledger keeps of the reason."""
+    """The alias to roll back, the version, and the reason for the ledger."""
 
     alias: str
-    """Such as `acme-support`."""
     to: str | None = None
     """Version such as `2.1.0`; None: the newest proven version before the one that answers now."""
     reason: str = ""
@@ -146,9 +146,7 @@ async def rollback(
     alias, to, forward = request.alias, request.to, request.forward
     doubts = cache(doubts)
     decided, began = datetime.now(UTC).isoformat(timespec="milliseconds"), seconds()
-
     target = ShareEntry(adapter="", percent=0, servers=())
-
     seen, _ = await gateways.read_table(SHOW_S)
     gone = await lost(seen, entry_of(seen, alias).shares)
 
@@ -166,7 +164,7 @@ async def rollback(
         flip = await write(gateways, change)
     took = seconds() - began - (flip.published.waited_s if flip.failures else 0.0)
     before = flip.before.aliases[alias]
-    # Asked before it is written down, for from then on the target has had all traffic.
+    # Asked before the record, for from then on the target has had all traffic.
     remarks = tuple(
         without_gates(before, target, doubts) if forward else against(before, target, to, doubts)
     )
@@ -194,15 +192,14 @@ async def rollback(
     again = _further(alias, flip.table.aliases[alias], target, to) if flip.unchanged else []
     smoke_ok = round(seconds() - began, 3) if smoke.passed == smoke.total else None
     checked = RollbackChecked(
-        alias,
-        target.adapter,
-        decided,
-        round(took, 3),
-        smoke_ok,
-        smoke_counts(smoke),
-        flip.failures,
+        alias, target.adapter, decided, round(took, 3), smoke_ok, smoke_counts(smoke), flip.failures
     )
     untimed = await record_or_warn(outbox, [checked], "its smoke test")
+    published = flip.published
+    warnings = (
+        *(*remarks, *passed_over(before, target, gone), *flip.notes, *again),
+        *(*(unrecorded or untimed), *map(str, published.notes), *smoke.warnings),
+    )
     return RollbackResult(
         alias=alias,
         target=target.adapter,
@@ -211,75 +208,59 @@ async def rollback(
         revision=flip.table.revision,
         decided=decided,
         seconds=took,
-        acknowledged=flip.published.acknowledged,
+        acknowledged=published.acknowledged,
         smoke=smoke,
         smoke_ok_s=smoke_ok,
         reason=request.reason,
-        warnings=tuple(
-            dict.fromkeys(
-                (
-                    *remarks,
-                    *passed_over(before, target, gone),
-                    *flip.notes,
-                    *again,
-                    *(unrecorded or untimed),
-                    *map(str, flip.published.notes),
-                    *smoke.warnings,
-                )
-            )
-        ),
+        warnings=tuple(dict.fromkeys(warnings)),
         failures=flip.failures,
     )
 
 
 def _further(alias: str, entry: AliasEntry, target: ShareEntry, to: str | None) -> list[str]:
     """Say that nothing moved, and how to go further back."""
-    names = [share.adapter for share in entry.shares]
-    older = [share for share in entry.shares[names.index(target.adapter) + 1 :] if share.servers]
+    place = names_of(entry).index(target.adapter)
+    older = [share for share in entry.shares[place + 1 :] if share.servers]
     if to is not None or not older:
         return []
-    further = f"fleetctl rollback {alias} --to {short(older[0].adapter)}"
-    return [f"it was back on {short(target.adapter)} already; to go further back: {further}"]
+    further = f"fleetctl rollback {alias} --to {version_of(older[0].adapter)}"
+    return [f"it was back on {version_of(target.adapter)} already; to go further back: {further}"]
 
 
 def against(
     entry: AliasEntry, target: ShareEntry, to: str | None, doubts: FallbackObjection
 ) -> Iterator[str]:
-    """Yield why newer ones of the earlier versions were not chosen, or one was better not named."""
-    now = next(place for place, share in enumerate(entry.shares) if share.percent)
-    chosen = next(at for at, share in enumerate(entry.shares) if share.adapter == target.adapter)
-    if entry.shares[chosen].percent or chosen <= now:  # it answers already, or nothing was chosen
+    """Yield the objections to versions that were passed over, or to the version that was named."""
+    now, chosen = newest_serving(entry), names_of(entry).index(target.adapter)
+    if entry.shares[chosen].percent or chosen <= now:  # the target answers already
         return
     between = [share for share in entry.shares[now + 1 : chosen] if share.servers]
     asked = [target] if to is not None else between
     unfit = doubts(names_of(entry)).unfit if asked else {}
     for share in asked:
         if share.adapter in unfit:
-            why, name = unfit[share.adapter], short(share.adapter)
+            why, name = unfit[share.adapter], version_of(share.adapter)
             yield f"{name} was named, though {why}" if to else f"{name} was passed over: {why}"
 
 
 def without_gates(
     entry: AliasEntry, target: ShareEntry, doubts: FallbackObjection
 ) -> Iterator[str]:
-    """Yield that a version gets all traffic although no rollback of it is undone by that."""
+    """Yield a warning where a version skips stages and gates, and no rollback is undone by that."""
     had = next(share for share in entry.shares if share.adapter == target.adapter).percent
     if had < FULL and target.adapter not in doubts(names_of(entry)).held:
-        name = short(target.adapter)
+        name = version_of(target.adapter)
         yield f"{name} went past stages and gates: no rollback of it is known that this undoes"
 
 
 def passed_over(entry: AliasEntry, target: ShareEntry, gone: Collection[str]) -> Iterator[str]:
-    """Yield the versions that stand before the one chosen, and that their servers have lost."""
+    """Yield warnings about newer versions than the target that their servers have lost."""
     for share in entry.shares:
         if share.adapter == target.adapter:
             return
         if share.adapter in gone:
-            where = ", ".join(share.servers)
-            yield (
-                f"{where} no longer holds {short(share.adapter)}: fleetctl reconcile --once loads "
-                "it again"
-            )
+            where, version = ", ".join(share.servers), version_of(share.adapter)
+            yield f"{where} no longer holds {version}: fleetctl reconcile --once loads it again"
 
 
 def smoke_counts(smoke: SmokeResult) -> SmokeCounts:

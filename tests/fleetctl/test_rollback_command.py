@@ -128,7 +128,7 @@ def test_a_rollback_needs_no_planner_no_library_no_evaluations_and_no_ledger(
     assert (result["target"], result["complete"]) == (OLD, True)
     assert result["seconds"] < result["smoke_ok_s"]
     assert "could not be recorded" in done.stderr
-    assert "nobody was notified" in done.stderr
+    assert "no notice was sent" in done.stderr
     assert hook.documents == []
     # What could not be written is there for the next that plans.
     assert "held: 2.2.0" in call(project, "status", "--client", "acme").stdout

@@ -95,7 +95,7 @@ def judged_and_killed(project: Project) -> list[str]:
         live, entries = await workspace.observe_now(), workspace.ledger().read()
         scene = tick_context(workspace.fleet(), live, entries, workspace.state_dir, workspace.now())
         told = write_down(scene, judge_live(scene), workspace.ledger().append)
-        return [each.judged.finding.verdict for each in told if each.recorded]
+        return [gate.finding.verdict for gate in told]
 
     return asyncio.run(scenario())
 

@@ -64,7 +64,7 @@ def test_nobody_is_sent_to_a_version_that_no_server_holds(tmp_path: Path, to: st
     async def scenario() -> None:
         async with three_versions(tmp_path / ".fleetctl") as ours:
             del ours.replicas["s1"].memory.listed[OLD]
-            with pytest.raises(FleetError, match="answered by nobody") as refused:
+            with pytest.raises(FleetError, match="left without answers") as refused:
                 await rollback(
                     RollbackRequest("acme-support", to), ours.gateways, scribe(ours.state)
                 )

@@ -88,9 +88,7 @@ def test_compaction_changes_no_answer_and_goes_on_where_it_stopped(tmp_path: Pat
     assert all(each.stat().st_mode & 0o077 == 0 for each in (tmp_path / FOLDER).iterdir())
 
 
-@pytest.mark.parametrize(
-    "step", ["usage.parquet.replace_file", "files.sync_folder", "files.os.fsync"]
-)
+@pytest.mark.parametrize("step", ["usage.parquet.replace_file", "files.sync", "files.os.fsync"])
 def test_an_interrupted_compaction_loses_nothing_and_counts_nothing_twice(
     tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
