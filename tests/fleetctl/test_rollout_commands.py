@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fleetctl.wiring import open_workspace
-from runtime.gates.tick import judge_live, tick_context, write_down
+from runtime.gates.tick import judge_live, new_findings, tick_context
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project
 
@@ -93,9 +93,11 @@ def judged_and_killed(project: Project) -> list[str]:
     async def scenario() -> list[str]:
         workspace = open_workspace(project.root, "fake", {}, project.root / ".fleetctl")
         live, entries = await workspace.observe_now(), workspace.ledger().read()
-        scene = tick_context(workspace.fleet(), live, entries, workspace.state_dir, workspace.now())
-        told = write_down(scene, judge_live(scene), workspace.ledger().append)
-        return [gate.finding.verdict for gate in told]
+        fleet, now = workspace.fleet(), workspace.now()
+        context = tick_context(fleet, live, entries, workspace.state_dir, now)
+        new = new_findings(context, judge_live(context))
+        workspace.ledger().append([gate.event(gate.trial.since or now) for gate in new])
+        return [gate.finding.verdict for gate in new]
 
     return asyncio.run(scenario())
 
