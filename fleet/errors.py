@@ -144,25 +144,21 @@ def require_known(found: object, newest: int, file: str) -> None:
         NewerFormatError: FC5007.
     """
     if type(found) is int and found > newest:
-        raise NewerFormatError(
-            Diagnostic(
-                "FC5007",
-                "File was written by a newer fleetctl",
-                f"`{file}` has format {found}, and this fleetctl reads up to format {newest}. "
-                "Acting on half of a file is unsafe, so nothing was read or changed.",
-                hint="Upgrade fleetctl here to the release that wrote the file, or a later one.",
-            )
+        raise NewerFormatError.of(
+            "FC5007",
+            "File was written by a newer fleetctl",
+            f"`{file}` has format {found}, and this fleetctl reads up to format {newest}. "
+            "Acting on half of a file is unsafe, so nothing was read or changed.",
+            hint="Upgrade fleetctl here to the release that wrote the file, or a later one.",
         )
 
 
 def newer_server(name: str, version: int, newest: int) -> EngineError:
     """Return the error of a server whose flags are of a later format than this release knows."""
-    return EngineError(
-        Diagnostic(
-            "FC4023",
-            "A server was started by a newer fleetctl",
-            f"The flags of `{name}` are of format {version}, and this fleetctl knows up to format "
-            f"{newest}. What it cannot compare it leaves alone.",
-            hint="Upgrade fleetctl here to the release that started the server, or a later one.",
-        )
+    return EngineError.of(
+        "FC4023",
+        "A server was started by a newer fleetctl",
+        f"The flags of `{name}` are of format {version}, and this fleetctl knows up to format "
+        f"{newest}. What it cannot compare it leaves alone.",
+        hint="Upgrade fleetctl here to the release that started the server, or a later one.",
     )

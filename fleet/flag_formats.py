@@ -13,13 +13,12 @@ How a later release adds format N:
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 Hashed = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 """Function from all flags, by the names of their fields, to the flags that a format hashes."""
 
-FORMATS: Mapping[int, Hashed] = MappingProxyType({1: dict})
+FORMATS: Mapping[int, Hashed] = {1: dict}
 """Formats that this release knows; a format never changes."""
 
 

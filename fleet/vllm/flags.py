@@ -9,7 +9,6 @@ import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from itertools import product
-from types import MappingProxyType
 
 from fleet.flag_formats import FORMATS, Hashed, differing, format_of
 from fleet.hardware import BaseSpec
@@ -125,35 +124,34 @@ def servers_per_device_of(flags: ServerFlags) -> int:
     return 1 if flags.memory_share is None else max(round(USABLE / flags.memory_share), 1)
 
 
-RESERVED: Mapping[str, str] = MappingProxyType(
-    {
-        "api-key": "clients' keys are checked by the gateway",
-        "dtype": "set `dtype`",
-        "enable-lora": "it is always on",
-        "fingerprint-mode": "it stamps the digest of the flags",
-        "fingerprint-value": "it stamps the digest of the flags",
-        "gpu-memory-utilization": "the planner sets it; see `kv_cache` and the device's `memory`",
-        "host": "set `address` on the host",
-        "kv-cache-memory-bytes": "set `kv_cache`",
-        "lora-modules": "adapters are loaded by `apply`",
-        "max-cpu-loras": "the planner sets it",
-        "max-lora-rank": "set `max_lora_rank`",
-        "max-loras": "set `max_loras`",
-        "max-model-len": "set `max_model_len`",
-        "middleware": "it would run code on the requests of every client of the server",
-        "model": "set `model`",
-        "port": "set `port` on the host or device",
-        "served-model-name": "it is the base's name",
-        "shutdown-timeout": "running requests get a fixed time before a server stops",
-        "tensor-parallel-size": "set `tensor_parallel`",
-        "uds": "servers listen on the host's `address` and `port`",
-    }
-)
+RESERVED: Mapping[str, str] = {
+    "api-key": "clients' keys are checked by the gateway",
+    "dtype": "set `dtype`",
+    "enable-lora": "it is always on",
+    "fingerprint-mode": "it stamps the digest of the flags",
+    "fingerprint-value": "it stamps the digest of the flags",
+    "gpu-memory-utilization": "the planner sets it; see `kv_cache` and the device's `memory`",
+    "host": "set `address` on the host",
+    "kv-cache-memory-bytes": "set `kv_cache`",
+    "lora-modules": "adapters are loaded by `apply`",
+    "max-cpu-loras": "the planner sets it",
+    "max-lora-rank": "set `max_lora_rank`",
+    "max-loras": "set `max_loras`",
+    "max-model-len": "set `max_model_len`",
+    "middleware": "it would run code on the requests of every client of the server",
+    "model": "set `model`",
+    "port": "set `port` on the host or device",
+    "served-model-name": "it is the base's name",
+    "shutdown-timeout": "running requests get a fixed time before a server stops",
+    "tensor-parallel-size": "set `tensor_parallel`",
+    "uds": "servers listen on the host's `address` and `port`",
+}
 """Reason why a declaration may not set a reserved flag, by the flag's long name."""
 
-ALIASES: Mapping[str, str] = MappingProxyType(
-    {"device-memory-utilization": "gpu-memory-utilization", "tp": "tensor-parallel-size"}
-)
+ALIASES: Mapping[str, str] = {
+    "device-memory-utilization": "gpu-memory-utilization",
+    "tp": "tensor-parallel-size",
+}
 """Other names that vLLM gives to reserved flags, without dashes; add those of new releases."""
 
 
