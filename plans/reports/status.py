@@ -147,9 +147,7 @@ def render_text(document: Mapping[str, Any]) -> str:
     lines = [f"Fleet {document['fleet']}"]
     if document["routes_unknown"]:
         lines.append(f"Routes cannot be read: {document['routes_unknown']}")
-        lines.append(
-            "Which versions serve which aliases is not known; gateways go on with the table they have."
-        )
+        lines.append("Which version serves is not known; gateways go on with their table.")
     if document["ledger_away"]:
         lines.append(f"THE LEDGER CANNOT BE READ: {document['ledger_away']}")
         lines.append(
