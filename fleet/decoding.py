@@ -45,13 +45,10 @@ class _UnfitError(Exception):
 
 
 def decode(target: type[Decoded], value: Any, where: str, *, lenient: bool = False) -> Decoded:
-    """Decode a value of plain JSON as a `target`.
+    """Decode a value of plain JSON as a dataclass of the fleet, or as the type of its field.
 
-    Args:
-        target: A dataclass of the fleet, or the type of a field of such a dataclass.
-        value: What `json.loads` returned.
-        where: Path of the value in its file, for errors.
-        lenient: Ignore unknown fields, as a reader of a later minor version must.
+    `where` is the path of the value in its file, for errors. A `lenient` reader ignores unknown
+    fields, as a reader of a later minor version must.
 
     Raises:
         MalformedError: a field is missing, unknown or of another type.

@@ -134,11 +134,7 @@ def require_known(found: object, newest: int, file: str) -> None:
 
     A file without a format is of format 1 and is written so. An addition that earlier releases
     read past needs no new format. The reader of a kind of file states the rule of its own format.
-
-    Args:
-        found: Format that the file gives; None: format 1.
-        newest: Newest format that this release reads.
-        file: Name or path, with the line number where a line has the format.
+    `file` is a name or path, with the line number where a line has the format.
 
     Raises:
         NewerFormatError: FC5007.

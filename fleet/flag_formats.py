@@ -27,15 +27,9 @@ def digest_of(
     version: int | None = None,
     formats: Mapping[int, Hashed] = FORMATS,
 ) -> str:
-    """Return the digest of a server's flags.
+    """Return the digest of flags, by the names of their fields, in a format; None: the newest.
 
-    Args:
-        flags: Flags by the names of their fields.
-        version: Format of the digest; None: the newest.
-        formats: Known formats.
-
-    Returns:
-        Empty where the format is not known.
+    Empty where the format is not known.
     """
     number = max(formats) if version is None else version
     if number not in formats:
@@ -77,9 +71,7 @@ def outdated(
 ) -> tuple[str, ...]:
     """Return notes on servers whose flags are of an earlier format than the newest.
 
-    Args:
-        digests: Digest of the flags by server; None: a server that others started.
-        formats: Known formats.
+    `digests` has the flags' digest by server; None: a server that others started.
     """
     newest = max(formats)
     return tuple(

@@ -27,20 +27,11 @@ def speed_of(
     *,
     vllm: str = "",
 ) -> tuple[Speed | None, str]:
-    """Return a server's constants, and their basis.
+    """Return a server's constants, and their basis; all devices of the server are like `device`.
 
-    Args:
-        profiles: Measured profiles.
-        base: Base that the server runs.
-        device: The first of its devices; all are alike.
-        tensor_parallel: Number of its devices.
-        max_lora_rank: Rank that the server is started with.
-        vllm: Version of its engine; empty: unknown.
-
-    Returns:
-        The constants, None where unknown (no limit can be given); and the basis:
-        `calibrated, residual 3.1 %`, `uncalibrated`, `uncalibrated (…)` with the reason that
-        rules a profile out, or `unknown`. Measured steps are made longer by their residual.
+    The constants are None where unknown (no limit can be given). The basis is
+    `calibrated, residual 3.1 %`, `uncalibrated`, `uncalibrated (…)` with the reason that rules a
+    profile out, or `unknown`. Measured steps are made longer by their residual.
     """
     fitting, reason = measured(profiles, base, device, tensor_parallel, vllm=vllm)
     above = next((profile for profile in fitting if profile.max_lora_rank >= max_lora_rank), None)
@@ -147,13 +138,11 @@ def fit(
     points where no point has adapters. The law is a product of two lines, which are fitted in
     turns.
 
-    Args:
-        points: 1 or more. Points of the base alone at two or more batch sizes tell `step_s` from
-            `request_s`; without any, LoRA's cost cannot be told from the rest and `lora_factor`
-            is 1. Points of adapters at two or more batch sizes tell LoRA's cost by the step from
-            its cost by the request.
-        prompt_weight: Passed on; decoding alone does not show the weight.
-        spread: Used where all points have the same number of active adapters.
+    Points of the base alone at two or more batch sizes tell `step_s` from `request_s`; without any,
+    LoRA's cost cannot be told from the rest and `lora_factor` is 1. Points of adapters at two or
+    more batch sizes tell LoRA's cost by the step from its cost by the request. `spread` is used
+    where all points have the same number of active adapters; `prompt_weight` is passed on, as
+    decoding alone does not show the weight.
 
     Raises:
         ValueError: no points.
@@ -252,10 +241,7 @@ class ProfileError(ValueError):
 
 
 def parse_profile(document: Mapping[str, Any]) -> Profile:
-    """Read a profile file's content.
-
-    Args:
-        document: The decoded JSON of a file that `fleetctl calibrate` wrote.
+    """Read the decoded JSON of a file that `fleetctl calibrate` wrote.
 
     Raises:
         ProfileError: unknown format, a key that is missing or unknown, a value out of range.

@@ -99,7 +99,6 @@ def _sums(level: Members, duals: Numbers) -> Reals:
 
 
 def _highest(sums: Reals, most: int) -> NDArray[np.intp]:
-    """Return the indices of the highest sums."""
     if len(sums) > most:
         least = np.partition(sums, -most)[-most]
         high = np.flatnonzero(sums >= least)

@@ -210,7 +210,6 @@ HEADROOM = 0.97
 
 @lru_cache(maxsize=64)
 def _multisets(types: int, size: int) -> Ints:
-    """Return all multisets of a size, as rows."""
     rows = list(combinations_with_replacement(range(types), size))
     return np.array(rows, dtype=np.int64).reshape(len(rows), size)
 

@@ -41,13 +41,7 @@ def flags_for(
 ) -> ServerFlags:
     """Return the flags that a managed server of `base` starts with.
 
-    Args:
-        base: Base that the server runs.
-        slots: `--max-loras`.
-        rank: `--max-lora-rank`.
-        tensor_parallel: Number of its devices.
-        servers_per_device: Servers among which a device is divided.
-        listed: Versions that the server must be able to list at a time.
+    `listed` is the number of versions that the server must be able to list at a time.
     """
     share = USABLE if servers_per_device == 1 else round(USABLE / servers_per_device, 3)
     return ServerFlags(
@@ -74,13 +68,8 @@ def flag_drift(
     """Say which flags of a live server are not as declared; empty when all may stay.
 
     A flag that the planner chose earlier may stay, whatever the planner would choose today. A flag
-    that only a later format adds may stay too.
-
-    Args:
-        base: Declared base.
-        flags: Flags of the server; None: unknown.
-        digest: Digest that the server shows; flags are compared in its format.
-        formats: Known formats.
+    that only a later format adds may stay too: flags are compared in the format of the `digest`
+    that the server shows.
     """
     if flags is None:
         return "its flags are unknown"
@@ -163,9 +152,8 @@ def long_name(flag: str) -> str:
 def why_reserved(flag: str, value: str = "") -> str:
     """Return why a flag may not be declared with this value; empty: the flag may.
 
-    Args:
-        flag: Name as declared or as written on a command line.
-        value: Declared value; a further flag among its words counts as well.
+    The flag is written as declared or as on a command line. A further flag among the words of the
+    value counts as well.
 
     Raises:
         ValueError: a quote in the value is left open.

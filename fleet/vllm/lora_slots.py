@@ -56,8 +56,7 @@ class Taken:
 def taken(sizes: Iterable[int]) -> Taken:
     """Return the bytes that tensors take of an empty device.
 
-    Args:
-        sizes: Bytes of the tensors, in the order in which they are made; all of them stay.
+    `sizes` are their bytes, in the order in which the tensors are made; all of them stay.
     """
     free: tuple[list[int], list[int]] = ([], [])
     allocated = reserved = 0

@@ -70,7 +70,6 @@ def _apart(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
 
 
 def _without(adapters: Sequence[AdapterSpec], rule: str, none: object) -> Iterator[Candidates]:
-    """Yield the removal of a rule from the adapters that declare the rule."""
     if adapters:
         yield (
             Candidate(
@@ -112,7 +111,6 @@ def _isolation(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
 
 
 def _reserved(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
-    """Yield reserved hosts, opened to the tiers of the unplaced versions."""
     tiers = sorted({adapter.tier for adapter in aliases_of(fleet, cause)})
     for host in fleet.hosts.values():
         if host.reserved_for:
@@ -127,7 +125,6 @@ def _reserved(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
 
 
 def _closed(fleet: FleetSpec, _: PlacementCause) -> Iterator[Candidates]:
-    """Yield cordoned and draining devices and servers, made active."""
     for host in fleet.hosts.values():
         for kind, key, prefix in (
             ("devices", "devices", f"{host.name}/"),
