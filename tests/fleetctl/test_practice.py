@@ -13,7 +13,7 @@ import pytest
 
 from fleet.history.entry import Entry
 from fleet.history.events import event_of
-from fleet.maintenance.drills import RETRY, DrillDue, due_drills
+from fleet.maintenance.due import RETRY, DrillDue, due_drills
 from fleet.resources import Route, State
 from fleet.rollout_policy import ChangeWindow, RolloutPolicy
 from fleetctl.wiring import open_workspace
