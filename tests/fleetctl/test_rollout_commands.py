@@ -42,8 +42,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     word = ask(made, "hello").split()[0]  # it depends on the version's bytes alone
     line = "        golden: golden/support"
     form = f'        format: {{regex: "{word}.*"}}\n{line}'
-    shown = acme.read_text(encoding="utf-8").replace(line, form)
-    acme.write_text(shown, encoding="utf-8")
+    acme.write_text(acme.read_text(encoding="utf-8").replace(line, form), encoding="utf-8")
     done = call(made, "apply", "--auto", "--yes")
     assert done.returncode == 0, done.stderr
     for number in range(20):  # what the old version did in the days before
@@ -68,10 +67,10 @@ def ask(project: Project, text: str, user: str = "u") -> str:
 
 
 def declare(project: Project, old: str, new: str) -> None:
-    path = project.root / "clients/acme.yaml"
+    path, line = project.root / "clients/acme.yaml", f'version: "{old}"'
     text = path.read_text(encoding="utf-8")
-    assert f'version: "{old}"' in text
-    path.write_text(text.replace(f'version: "{old}"', f'version: "{new}"'), encoding="utf-8")
+    assert line in text
+    path.write_text(text.replace(line, f'version: "{new}"'), encoding="utf-8")
 
 
 def shares(project: Project) -> dict[str, int]:
@@ -93,10 +92,9 @@ def judged_and_killed(project: Project) -> list[str]:
     async def scenario() -> list[str]:
         workspace = open_workspace(project.root, "fake", {}, project.root / ".fleetctl")
         live, entries = await workspace.observe_now(), workspace.ledger().read()
-        fleet, now = workspace.fleet(), workspace.now()
-        context = tick_context(fleet, live, entries, workspace.state_dir, now)
-        new = new_findings(context, judge_live(context))
-        workspace.ledger().append([gate.event(gate.trial.since or now) for gate in new])
+        facts = tick_context(workspace.fleet(), live, entries, workspace.state_dir, workspace.now())
+        new = new_findings(facts, judge_live(facts))
+        workspace.ledger().append([gate.event(gate.trial.since or facts.now) for gate in new])
         return [gate.finding.verdict for gate in new]
 
     return asyncio.run(scenario())
