@@ -15,7 +15,6 @@ from fleet.names import AdapterName
 from runtime.evals.store import EvalStore
 from runtime.library.delete import clear, copies, remove_copy, remove_version, size
 from runtime.library.layout import version_folder
-from runtime.messages import Message
 from runtime.observe import doubts, in_flight
 from runtime.project.load import library_folder
 from runtime.workspace import Workspace
@@ -107,5 +106,5 @@ def delete_garbage(workspace: Workspace, agreed: Garbage) -> None:
             lease.renew()
         for name in versions:
             remove_version(library_folder(workspace.root), workspace.root, AdapterName.parse(name))
-            workspace.emit(Message(f"Deleted {name}."))
+            workspace.inform(f"Deleted {name}.")
             lease.renew()

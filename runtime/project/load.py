@@ -50,16 +50,6 @@ class Project:
     warnings: tuple[Diagnostic, ...]
 
 
-def load_fleet(
-    root: Path,
-    environment: str | None,
-    variables: Mapping[str, str],
-    state_dir: Path | None = None,
-) -> FleetSpec:
-    """Return the declared fleet; see `load_project`."""
-    return load_project(root, environment, variables, state_dir).fleet
-
-
 def load_project(
     root: Path,
     environment: str | None,
