@@ -1,21 +1,17 @@
 """Collect garbage: adapter versions, served copies and answers of evaluations without a use."""
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass
 
 from fleet.errors import EngineError
 from fleet.history import Collected
-from fleet.maintenance import (
-    RetainedVersions,
-    RetentionDecision,
-    kept_answers,
-    retained,
-)
+from fleet.maintenance import RetainedVersions, RetentionDecision, kept_answers, retained
 from fleet.names import AdapterName
 from runtime.evals.store import EvalStore
 from runtime.library.delete import clear, copies, remove_copy, remove_version, size
 from runtime.library.layout import version_folder
-from runtime.observe import doubts, in_flight
+from runtime.observe import doubts
 from runtime.project.load import library_folder
 from runtime.workspace import Workspace
 
@@ -62,7 +58,9 @@ async def _retained(workspace: Workspace) -> RetainedVersions:
                 "servers that do not answer, then run the command again.",
                 command="fleetctl status",
             )
-        busy = await in_flight(gateways)
+        busy: Counter[str] = Counter()
+        for (_, adapter), count in (await gateways.all_in_flight()).items():
+            busy[adapter] += count
     present = copies(workspace.state_dir / "store")
     history, now = workspace.history(), workspace.now()
     return retained(fleet, live, history, now, copies=present, busy=busy)
