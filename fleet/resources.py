@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from types import MappingProxyType
 
 from fleet.flag_formats import digest_of, format_of
 from fleet.names import (
@@ -201,21 +200,21 @@ class State:
     An unknown resource is never created, changed or deleted.
     """
 
-    resources: Mapping[Address, Resource] = field(default_factory=lambda: MappingProxyType({}))
-    unknown_servers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    resources: Mapping[Address, Resource] = field(default_factory=dict)
+    unknown_servers: Mapping[str, str] = field(default_factory=dict)
     """Servers that did not answer, with the reason."""
     routes_unknown: str = ""
     """Reason why routes and keys could not be read; empty: they were read."""
-    boots: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    boots: Mapping[str, str] = field(default_factory=dict)
     """Id of the current process by server: a new id means a restart."""
-    urls: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    versions: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    bases: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    urls: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    bases: Mapping[str, str] = field(default_factory=dict)
     """Digest of the base's files at the start, by server; without attached servers."""
     lost: tuple[Address, ...] = ()
     """Adapters that a gateway asked for and their server denied to hold, sorted."""
     notes: tuple[str, ...] = ()
-    gateways: Mapping[str, GatewayFault] = field(default_factory=lambda: MappingProxyType({}))
+    gateways: Mapping[str, GatewayFault] = field(default_factory=dict)
     """Faults by gateway, of gateways that do not serve as declared."""
     behind: bool = False
     """Whether a running gateway may lack the newest table, or the table an address."""

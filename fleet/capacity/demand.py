@@ -65,9 +65,7 @@ def hourly_rpm(demand: DemandSpec | None) -> tuple[float, ...]:
 def _busy(window: tuple[int, int], offsets: tuple[int, ...]) -> tuple[bool, ...]:
     """Return whether a local window touches the hours of the day, UTC, under any of the offsets.
 
-    Args:
-        window: `[from, to)` in full hours; over midnight where `from` is not below `to`.
-        offsets: Minutes east of UTC.
+    The window is over midnight where its begin is not below its end.
     """
     first, last = window
     length = (last - first) % HOURS * _MINUTES or _DAY
@@ -90,10 +88,8 @@ def load_of(demand: DemandSpec | None, prompt_weight: float, slo_s: float) -> Lo
     at once). Some request runs for the part `1 - exp(-rate * slo_s)` of the time. Answers are due
     within the SLO and mostly come sooner, so the SLO stands in for the mean on the safe side.
 
-    Args:
-        demand: None: unknown, taken as no demand at all; see `without_demand`.
-        prompt_weight: Cost of a prompt token in decoded tokens, 0 or more.
-        slo_s: Promised p95 of an answer, in seconds.
+    Unknown demand is taken as no demand at all, see `without_demand`. `prompt_weight` is the cost
+    of a prompt token in decoded tokens.
     """
     if demand is None:
         return IDLE

@@ -22,7 +22,7 @@ class EventFields:
 
 @dataclass(frozen=True, slots=True)
 class PassiveEvent(EventFields):
-    """An event that leaves the history as it is."""
+    """An event that changes no part of the history."""
 
 
 @dataclass(frozen=True, slots=True)

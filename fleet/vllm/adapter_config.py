@@ -35,12 +35,7 @@ _KEY = re.compile(r"[\w.]+")
 
 
 def check_config(config: Mapping[str, Any], *bases: str) -> Iterator[Diagnostic]:
-    """Check an `adapter_config.json`.
-
-    Args:
-        config: Any JSON object.
-        bases: Names of the base: its id, its path, other names of the same base.
-    """
+    """Check an `adapter_config.json`, any JSON object, for a base with all its names and paths."""
     kind = config.get("peft_type")
     if kind != "LORA":
         detail = f"`peft_type` is {_shown(kind)}. vLLM would load it as LoRA all the same."
@@ -77,11 +72,7 @@ def pattern(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def rank_of(config: Mapping[str, Any], module: str) -> Any:
-    """Return the rank that the configuration gives to a module.
-
-    Args:
-        config: The configuration; its `r` may be anything.
-        module: Its path, such as `model.layers.0.self_attn.q_proj`.
+    """Return the rank, or any other `r`, of a module such as `model.layers.0.self_attn.q_proj`.
 
     Source:
         PEFT and vLLM 0.32: a key of `rank_pattern` is a suffix that begins at a dot; the

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fleet.history.events import Entry, event_of
-from fleet.maintenance.drills import RETRY, DrillDue, due_drills
+from fleet.maintenance.due import RETRY, DrillDue, due_drills
 from fleet.resources import Route, State
 from fleet.rollout_policy import ChangeWindow, RolloutPolicy
 from fleetctl.wiring import open_workspace

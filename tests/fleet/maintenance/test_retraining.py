@@ -10,7 +10,7 @@ import pytest
 from fleet.evals.records import EvalRecord
 from fleet.history.events import Entry, event_of
 from fleet.history.fold import fold_entries
-from fleet.maintenance.retraining import (
+from fleet.maintenance.due import (
     RetrainingDue,
     due_retrainings,
     next_version,
