@@ -212,7 +212,10 @@ def cover(
     """
     order = np.argsort(-(sizes / np.maximum(capacity, 1)).sum(axis=1), kind="stable")
     sets = patterns(sizes[order], capacity)
-    best = _bins(assignment[order])
+    bins: list[list[int]] = [[] for _ in range(int(assignment.max(initial=-1)) + 1)]
+    for item, bin_ in enumerate(assignment[order].tolist()):
+        bins[bin_].append(item)
+    best: list[Column] = [tuple(items) for items in bins]
     master = MasterProblem(np.ones(len(sizes), dtype=bool))
     master.add([*((item,) for item in range(len(sizes))), *best])
     values, duals = _priced(sets, master, ROUNDS)
@@ -229,13 +232,6 @@ def cover(
     for bin_, members in enumerate(best):
         better[order[list(members)]] = bin_
     return better, proved
-
-
-def _bins(assignment: Ints) -> list[Column]:
-    bins: list[list[int]] = [[] for _ in range(int(assignment.max(initial=-1)) + 1)]
-    for item, bin_ in enumerate(assignment.tolist()):
-        bins[bin_].append(item)
-    return [tuple(items) for items in bins]
 
 
 def _priced(sets: Patterns, master: MasterProblem, rounds: int) -> tuple[Reals, Reals]:
