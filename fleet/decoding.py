@@ -71,7 +71,8 @@ def _reader(hint: Any, *, lenient: bool) -> Reader:  # noqa: PLR0911 (a line per
     if get_origin(hint) is tuple:
         return _tuple(arguments, lenient=lenient)
     if get_origin(hint) is Mapping:
-        return _mapping(_reader(arguments[1], lenient=lenient))
+        reader = _reader(arguments[1], lenient=lenient)
+        return lambda value: _fields([(key, reader) for key in sorted(_document(value))], value)
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return _enumeration(hint)
     if hint is PlanNote:
@@ -132,13 +133,6 @@ def _tuple(arguments: tuple[Any, ...], *, lenient: bool) -> Reader:
             error.path.append(f"[{len(items)}]")
             raise
         return tuple(items)
-
-    return read
-
-
-def _mapping(reader: Reader) -> Reader:
-    def read(value: Any) -> dict[str, Any]:
-        return _fields([(key, reader) for key in sorted(_document(value))], value)
 
     return read
 

@@ -3,18 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
+from fleet import names
 from fleet.flag_formats import digest_of, format_of
-from fleet.names import (
-    AdapterName,
-    Address,
-    adapter_address,
-    address_parts,
-    client_of,
-    key_address,
-    route_address,
-    server_address,
-    server_of_address,
-)
+from fleet.names import AdapterName, Address
 from fleet.traffic import TrafficPolicy
 
 
@@ -66,7 +57,7 @@ class Server:
     @property
     def address(self) -> Address:
         """Return `server/<name>`."""
-        return server_address(self.name)
+        return names.server_address(self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +75,7 @@ class LoadedAdapter:
     @property
     def address(self) -> Address:
         """Return `adapter/<name>@<server>`."""
-        return adapter_address(self.adapter, self.server)
+        return names.adapter_address(self.adapter, self.server)
 
     @property
     def parts(self) -> AdapterName | None:
@@ -127,12 +118,12 @@ class Route:
     @property
     def address(self) -> Address:
         """Return `route/<alias>`."""
-        return route_address(self.alias)
+        return names.route_address(self.alias)
 
     @property
     def client(self) -> str:
         """The client that owns the alias."""
-        return client_of(self.alias)
+        return names.client_of(self.alias)
 
     @property
     def shadow(self) -> str:
@@ -154,7 +145,7 @@ class Key:
     @property
     def address(self) -> Address:
         """Return `key/<client>/<name>`."""
-        return key_address(self.client, self.name)
+        return names.key_address(self.client, self.name)
 
 
 Resource = Server | LoadedAdapter | Route | Key
@@ -221,11 +212,11 @@ class State:
 
     def knows(self, address: Address) -> bool:
         """Say whether absence from `resources` means that the resource does not exist."""
-        kind, name = address_parts(address)
+        kind, name = names.address_parts(address)
         if kind == "server":
             return name not in self.unknown_servers
         if kind == "adapter":
-            return server_of_address(address) not in self.unknown_servers
+            return names.server_of_address(address) not in self.unknown_servers
         return not self.routes_unknown
 
     def servers(self) -> dict[str, Server]:

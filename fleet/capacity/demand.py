@@ -21,17 +21,6 @@ class Load:
     concurrency: tuple[float, ...]
     """Expected part of the time in which a request of the adapter runs, 0 to 1."""
 
-    def __add__(self, other: "Load") -> "Load":
-        """Return the load of two adapters on the same server.
-
-        The sum of the concurrencies is the expected number of different adapters in the running
-        batch, as the adapters' clients are independent.
-        """
-        return Load(
-            tuple(map(sum, zip(self.tokens, other.tokens, strict=True))),
-            tuple(map(sum, zip(self.concurrency, other.concurrency, strict=True))),
-        )
-
 
 IDLE = Load((0.0,) * HOURS, (0.0,) * HOURS)
 """The load of an adapter without known demand."""

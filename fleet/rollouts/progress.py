@@ -43,15 +43,8 @@ def decide_rollout(
 ) -> AliasTarget:
     """Decide the versions and shares of an alias at `now`.
 
-    Args:
-        fleet: The declarations.
-        adapter: The alias's.
-        route: Its live route; None: there is none.
-        history: The ledger, folded.
-        now: The time.
-        altered: Versions of which a server holds other bytes than the locked ones, about which
-            evidence says nothing.
-        base: Stands for the engine that serves the target; empty: not known.
+    `altered`: versions of which a server holds other bytes than the locked ones, about which
+    evidence says nothing. `base`: the engine that serves the target; empty: not known.
     """
     if route is None:
         nothing = Route(adapter.alias, (), "")
@@ -74,15 +67,19 @@ def _stopped(it: Situation) -> tuple[str, str] | None:
     """Return why the target may not have any traffic, in short and for the reader."""
     version = version_of(it.target)
     if hold := it.holds.get(it.target):
-        return f"{version} was rolled back", messages.rolled_back(it.alias, hold)
+        return f"{version} was rolled back", messages.stays_out(
+            it.alias, it.target, f"was rolled back {messages.decided(hold)}"
+        )
     if evidence := it.rejection:
         why = f"gate {evidence.gate} failed: {evidence.finding.reason}"
         return why, messages.rejected(it.alias, it.target, evidence)
     if mark := it.mark("abort"):
-        return f"{version} was aborted by {mark.by}", messages.aborted(it.alias, it.target, mark)
+        return f"{version} was aborted by {mark.by}", messages.stays_out(
+            it.alias, it.target, f"was aborted {messages.decided(mark)}"
+        )
     if it.twin:
         why = f"{version} has the bytes of {version_of(it.twin.adapter)}, which was taken out"
-        return why, messages.same_bytes(it.alias, it.target, it.twin)
+        return why, messages.stays_out(it.alias, it.target, f"{messages.taken_out(it.twin)},")
     if it.given_up and not (it.allowed("approve") or it.allowed("advance")):
         return f"{version} could not be judged", messages.given_up(it.alias, it.target)
     return None
@@ -208,11 +205,8 @@ def _in_the_way(
 ) -> tuple[Phase | None, str]:
     """Return the objection of a person, a bake, a gate or the hour to more traffic.
 
-    Args:
-        it: The alias.
-        judged: The gates that count here.
-        at: Beginning of the sentence.
-        ready: When it has baked; None: it has no traffic yet and nothing to bake.
+    `at`: beginning of the sentence. `ready`: when the version has baked; None: without traffic
+    nothing bakes.
     """
     if it.halt:
         return Phase.PAUSED, messages.halted(at, it.halt)
@@ -236,8 +230,7 @@ def _unsure(
 ) -> tuple[Phase, str]:
     """Decide whether undecided gates may still decide, or a person has to."""
     if ready is None:  # a golden set says the same tomorrow
-        asked = all(_asked(result) for result in unsure)
-        if asked:
+        if all(result.status == Verdict.INCONCLUSIVE for result in unsure):
             return Phase.UNDECIDED, f"{text}. {messages.decide(it.alias, begun=False)}"
         return Phase.EVALUATING, text
     end = ready - it.rollout.bake + it.rollout.longest_bake
@@ -252,12 +245,6 @@ def _unsure(
 def _void(it: Situation) -> str:
     """Say which mark on this stage no longer counts; empty: none."""
     return messages.void(it.void) if it.void else ""
-
-
-def _asked(judged: GateResult) -> bool:
-    """Say whether a gate was judged and could not tell."""
-    evidence = judged.evidence
-    return evidence is not None and evidence.finding.verdict is Verdict.INCONCLUSIVE
 
 
 def _approved(it: Situation, judged: GateResult) -> bool:

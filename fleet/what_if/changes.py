@@ -9,8 +9,8 @@ from fleet.config import splits
 from fleet.hardware import DeviceSpec, HostSpec, sheet_of
 from fleet.resources import LoadedAdapter, Server, State
 from fleet.spec import AdapterSpec, DemandSpec, FleetSpec
+from fleet.vllm import RANKS
 from fleet.what_if.edits import (
-    LARGEST_RANK,
     Named,
     by_name,
     impossible,
@@ -179,9 +179,9 @@ def _rank_of(number: int) -> int:
     Raises:
         FleetError: FC6042, vLLM serves no such rank.
     """
-    if number > LARGEST_RANK:
+    if number > RANKS[-1]:
         detail = f"Rank {number} is above what vLLM serves."
-        raise impossible(detail, f"Write {LARGEST_RANK} at most.")
+        raise impossible(detail, f"Write {RANKS[-1]} at most.")
     return number
 
 

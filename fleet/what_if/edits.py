@@ -9,8 +9,6 @@ from fleet.errors import FleetError, did_you_mean
 from fleet.spec import FleetSpec
 
 T = TypeVar("T")
-LARGEST_RANK = 512
-"""The largest rank that vLLM serves."""
 
 
 def by_name(items: Mapping[str, T]) -> Mapping[str, T]:

@@ -46,8 +46,7 @@ def candidates_of(fleet: FleetSpec, causes: Sequence[PlacementCause]) -> Iterato
 
 
 def _pin(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
-    pinned = [adapter for adapter in aliases_of(fleet, cause) if adapter.pin is not None]
-    return _without(pinned, "pin", None)
+    return _without([adapter for adapter in aliases_of(fleet, cause) if adapter.pin], "pin", None)
 
 
 def _avoid(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:

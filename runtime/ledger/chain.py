@@ -11,36 +11,27 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from fleet.errors import FleetError, require_known
-from fleet.history import Entry, LedgerEvent, data_of, event_of
+from fleet.history import Entry, data_of, event_of
 
 FORMAT = 1
 """Newest format of a line that this release reads."""
 
 
-def line(
-    seq: int,
-    *,
-    time: datetime,
-    event: LedgerEvent,
-    run: str,
-    by: str,
-    token: int,
-    previous: str,
-) -> tuple[bytes, str]:
+def line(entry: Entry) -> tuple[bytes, str]:
     """Return the line of an entry with its newline, and the hash of the line.
 
     The hash is the SHA-256 of the line without the hash, so that checking costs no second encoding.
     """
     body = json.dumps(
         {
-            "by": by,
-            "data": data_of(event),
-            "kind": event.kind,
-            "previous": previous,
-            "run": run,
-            "seq": seq,
-            "time": time.astimezone(UTC).isoformat(timespec="milliseconds"),
-            "token": token,
+            "by": entry.by,
+            "data": data_of(entry.event),
+            "kind": entry.event.kind,
+            "previous": entry.previous,
+            "run": entry.run,
+            "seq": entry.seq,
+            "time": entry.time.astimezone(UTC).isoformat(timespec="milliseconds"),
+            "token": entry.token,
         },
         sort_keys=True,
         separators=(",", ":"),
@@ -51,19 +42,10 @@ def line(
     return f'{body[:-1]},"hash":"{digest}"}}\n'.encode(), digest
 
 
-def _body(text: bytes, stated: str) -> bytes:
-    """Return a line without the hash at its end."""
-    end = f',"hash":"{stated}"}}'.encode()
-    return text.removesuffix(end) + b"}" if text.endswith(end) else b""
-
-
 def entry(text: bytes, number: int, home: str) -> Entry:
     """Read a line, without its newline, and check its own hash.
 
-    Args:
-        text: The line.
-        number: Its number, from 1, for the error.
-        home: Where the ledger lives, for the error.
+    The number of the line, from 1, and the home are for the error.
 
     Raises:
         FleetError: FC5102, the line is not what was written; FC5007, it is of a later format.
@@ -85,7 +67,9 @@ def entry(text: bytes, number: int, home: str) -> Entry:
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         raise broken(home, number, "is not a ledger entry") from None
-    if hashlib.sha256(_body(text, made.hash)).hexdigest() != made.hash:
+    end = f',"hash":"{made.hash}"}}'.encode()  # of which the hash knows nothing
+    body = text.removesuffix(end) + b"}" if text.endswith(end) else b""
+    if hashlib.sha256(body).hexdigest() != made.hash:
         raise broken(home, number, "was changed after it was written")
     return made
 

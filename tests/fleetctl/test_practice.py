@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from fleet.history.entry import Entry
-from fleet.history.events import event_of
+from fleet.history.events import Entry, event_of
 from fleet.maintenance.due import RETRY, DrillDue, due_drills
 from fleet.resources import Route, State
 from fleet.rollout_policy import ChangeWindow, RolloutPolicy

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from fleet.evals.records import EvalRecord
-from fleet.history.entry import Entry
-from fleet.history.events import event_of
+from fleet.history.events import Entry, event_of
 from fleet.history.fold import fold_entries
 from fleet.maintenance.due import (
     RetrainingDue,
