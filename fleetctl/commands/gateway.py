@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fleet.errors import ConfigError
 from fleetctl import completion
-from fleetctl.options import Group, Workspace, format_option
+from fleetctl.options import Group, Workspace, with_format
 from fleetctl.output import print_result
 
 if TYPE_CHECKING:
@@ -101,8 +102,7 @@ def stop(workspace: Workspace, name: str | None) -> None:
 
 
 @command.command()
-@format_option
-@click.pass_obj
+@with_format
 def status(workspace: Workspace, form: str) -> None:
     """Show gateways: process, revision, servers, declared and observed split.
 
@@ -193,7 +193,6 @@ async def _rows(workspace: Workspace) -> list[dict[str, Any]]:
 
 def _gateways(workspace: Workspace) -> "dict[str, GatewaySpec]":
     """Return the declared gateways; those declared last if the declarations cannot be read."""
-    from fleet.errors import ConfigError
     from runtime.gateway import state_dir
 
     if not (workspace.root / "fleet.yaml").is_file():

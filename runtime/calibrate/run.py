@@ -31,10 +31,8 @@ from runtime.calibrate.measure import (
     ReportProgress,
     ServedNames,
     batch_plans,
-    largest_batch,
-)
-from runtime.calibrate.preconditions import (
     foreign_traffic,
+    largest_batch,
     require_adapters,
     require_idle,
     require_times,
@@ -112,7 +110,9 @@ async def calibrate(
         most = largest_batch(budget.largest_batch, before.kv_tokens, PROMPT_TOKENS + tokens)
         plan = batch_plans(most, len(adapters))
         names = ServedNames(snapshot.listing.names[0], tuple(adapters))
-        async with LoadGenerator(target.url, http.peer, _vocabulary(target), clock) as generator:
+        shape = target.base.shape
+        vocabulary = shape.vocab_size if shape else _USUAL_VOCABULARY
+        async with LoadGenerator(target.url, http.peer, vocabulary, clock) as generator:
             meter = BatchMeter(generator.batch_seconds, names, tokens, report)
             await meter.warm_up(plan)
             notes: tuple[str, ...] = ()
@@ -182,10 +182,6 @@ def _fitted(
         prompt_weight=usual if prompt_s is None else prompt_s / decoded,
         spread=guess.spread if guess else 0.0,
     )
-
-
-def _vocabulary(target: CalibrationTarget) -> int:
-    return target.base.shape.vocab_size if target.base.shape else _USUAL_VOCABULARY
 
 
 def _longest_prompt(target: CalibrationTarget) -> int:

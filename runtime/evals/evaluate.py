@@ -61,8 +61,7 @@ async def evaluate(
             "A gate asks them, when a new version is tried. To evaluate one version, use another "
             "set."
         )
-        fault = problem("FC4512", "The golden set compares two versions", detail, hint=hint)
-        raise EvalError(fault)
+        raise EvalError.of("FC4512", "The golden set compares two versions", detail, hint=hint)
     if spec.engine not in ENGINES:
         known = sorted(ENGINES)
         detail = f"`{spec.engine}` is none of {', '.join(known)}."
@@ -89,8 +88,7 @@ async def evaluate(
             f"and by {after.fingerprint or 'another'} at the end; the scores prove nothing."
         )
         hint = "Run it again when the server is settled."
-        fault = problem("FC4502", "The engine changed during the evaluation", detail, hint=hint)
-        raise EvalError(fault)
+        raise EvalError.of("FC4502", "The engine changed during the evaluation", detail, hint=hint)
     samples = tuple(
         replace(sample, error=spelled_as_utf8(sample.error))
         if sample.error

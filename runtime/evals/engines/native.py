@@ -98,8 +98,7 @@ class Backpressure:
         )
         hint = "Run it again in a quieter hour, or raise `evals.pause_above`; clients then wait "
         hint += "longer."
-        fault = problem("FC4509", "The server is too busy to be evaluated", detail, hint=hint)
-        return EvalError(fault)
+        return EvalError.of("FC4509", "The server is too busy to be evaluated", detail, hint=hint)
 
 
 async def run_native(job: EngineJob) -> EngineAnswers:
