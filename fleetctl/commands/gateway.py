@@ -16,7 +16,6 @@ from fleetctl.output import print_result
 if TYPE_CHECKING:
     from fleet.spec import GatewaySpec
 
-_RESTART = ("stop", "start")
 _optional_name = click.argument("name", required=False, shell_complete=completion.gateways)
 
 
@@ -76,7 +75,7 @@ def start(workspace: Workspace, name: str | None) -> None:
         click.echo(f"gateway {gateway.name} on {process.url} (pid {process.pid})", err=True)
         if deviations := " and ".join(supervisor.deviations(process, gateway)):
             exit_code = 1
-            again = " && ".join(f"fleetctl gateway {verb} {gateway.name}" for verb in _RESTART)
+            again = f"fleetctl gateway stop {gateway.name} && fleetctl gateway start {gateway.name}"
             text = f"runs {deviations}. To restart: {again}"
             click.echo(f"Warning: gateway {gateway.name}: {text}", err=True)
     sys.exit(exit_code)

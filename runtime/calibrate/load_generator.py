@@ -3,11 +3,10 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from http import HTTPStatus
 from itertools import count
 from typing import Self
 
-from fleet.errors import EngineRejectedError, problem
+from fleet.errors import EngineRejectedError
 from runtime.json_client import JsonClient
 
 CONNECTIONS = 16
@@ -93,9 +92,7 @@ class LoadGenerator:
                 f"{'no count' if counted < 0 else counted}; its speed is unknown."
             )
             hint = "Check that it is a vLLM server and takes `ignore_eos`."
-            raise EngineRejectedError(
-                HTTPStatus.OK, problem("FC4004", "Answer not understood", detail, hint=hint)
-            )
+            raise EngineRejectedError.of("FC4004", "Answer not understood", detail, hint=hint)
 
     def _prompt(self, length: int) -> list[int]:
         """Return token numbers that no earlier prompt had: the stride changes."""

@@ -4,7 +4,7 @@ A measurement is valid on an idle server that has adapters, without foreign traf
 """
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fleet.errors import EngineError
 from fleet.hardware import BaseSpec, DeviceSpec
@@ -112,57 +112,46 @@ class ServedNames:
         return [self.adapters[at % batch_plan.adapters] for at in range(batch_plan.batch)]
 
 
+@dataclass(slots=True)
 class BatchMeter:
     """Measures a server; keeps the shortest time of every batch over the rounds.
 
     The shortest, because other work of the machine can only add to a time.
     """
 
-    def __init__(
-        self,
-        batch_seconds: BatchSeconds,
-        names: ServedNames,
-        tokens: int,
-        report: ReportProgress,
-    ) -> None:
-        """Prepare; nothing is sent.
-
-        Args:
-            batch_seconds: Sends a batch, such as `LoadGenerator.batch_seconds`.
-            names: Names that requests go to.
-            tokens: Output of the long batch of a pair; more than `SHORT_TOKENS`.
-            report: Receives a line per measurement.
-        """
-        self._batch_seconds, self._report = batch_seconds, report
-        self._names, self._tokens = names, tokens
-        self._least: dict[tuple[BatchPlan, int], float] = {}
-        self._prompts: dict[int, float] = {}
+    batch_seconds: BatchSeconds
+    names: ServedNames
+    tokens: int
+    """Output of the long batch of a pair; more than `SHORT_TOKENS`."""
+    report: ReportProgress
+    _least: dict[tuple[BatchPlan, int], float] = field(default_factory=dict, init=False)
+    _prompts: dict[int, float] = field(default_factory=dict, init=False)
 
     async def warm_up(self, plan: Sequence[BatchPlan]) -> None:
         """Run every batch once: adapters come into their slots, kernels are compiled."""
         for batch_plan in plan:
-            self._report(f"warming up: {words(batch_plan)}")
-            await self._batch_seconds(self._names.of(batch_plan), PROMPT_TOKENS, SHORT_TOKENS)
+            self.report(f"warming up: {words(batch_plan)}")
+            await self.batch_seconds(self.names.of(batch_plan), PROMPT_TOKENS, SHORT_TOKENS)
 
     async def round(self, plan: Sequence[BatchPlan], label: str) -> None:
         """Measure every batch once, so that a slow minute does not spoil a single batch."""
         for batch_plan in plan:
-            models = self._names.of(batch_plan)
-            for tokens in (SHORT_TOKENS, self._tokens):
-                seconds = await self._batch_seconds(models, PROMPT_TOKENS, tokens)
+            models = self.names.of(batch_plan)
+            for tokens in (SHORT_TOKENS, self.tokens):
+                seconds = await self.batch_seconds(models, PROMPT_TOKENS, tokens)
                 self._least[batch_plan, tokens] = min(
                     seconds, self._least.get((batch_plan, tokens), seconds)
                 )
             step = self.step_seconds(batch_plan)
             result = f"{1000 * step:.2f} ms per step" if step > 0 else "too short to tell"
-            self._report(f"{label}: {words(batch_plan)}: {result}")
+            self.report(f"{label}: {words(batch_plan)}: {result}")
 
     async def prompts(self, batch: int, longest: int) -> None:
         """Measure the cost of prompts, unless the server takes no prompt longer than usual."""
         if (length := min(LONG_PROMPT, longest)) <= PROMPT_TOKENS:
             return
         for tokens in (PROMPT_TOKENS, length):
-            seconds = await self._batch_seconds([self._names.base] * batch, tokens, 1)
+            seconds = await self.batch_seconds([self.names.base] * batch, tokens, 1)
             self._prompts[tokens] = min(seconds, self._prompts.get(tokens, seconds))
 
     def step_seconds(self, batch_plan: BatchPlan) -> float:
@@ -172,8 +161,8 @@ class BatchMeter:
         the wait for the first token cancel out. 0 or less if the short batch took as long as the
         long batch, on a busy machine.
         """
-        longer = self._least[batch_plan, self._tokens] - self._least[batch_plan, SHORT_TOKENS]
-        return longer / (self._tokens - SHORT_TOKENS)
+        longer = self._least[batch_plan, self.tokens] - self._least[batch_plan, SHORT_TOKENS]
+        return longer / (self.tokens - SHORT_TOKENS)
 
     def steps(self, plan: Sequence[BatchPlan]) -> dict[BatchPlan, float]:
         """Return the seconds of a step by batch."""

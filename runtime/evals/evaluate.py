@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from fleet.errors import EvalError, did_you_mean, problem
+from fleet.errors import EvalError, did_you_mean
 from fleet.evals import (
     EvalRun,
     EvalSpec,

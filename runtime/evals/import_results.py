@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fleet.errors import EvalError, problem
+from fleet.errors import EvalError
 from fleet.evals import (
     EvalRun,
     EvalSpec,

@@ -233,10 +233,6 @@ async def _events(server: FakeModelServer, generation: Generation) -> AsyncItera
         yield event(number, token)
     yield event(number, "", generation.finish_reason)
     if generation.include_usage:
-        last = generation.envelope(kind, [])
-        last |= {
-            "usage": generation.usage(),
-            "system_fingerprint": generation.fingerprint,
-        }
-        yield f"data: {json.dumps(last)}\n\n"
+        last = {"usage": generation.usage(), "system_fingerprint": generation.fingerprint}
+        yield f"data: {json.dumps(generation.envelope(kind, []) | last)}\n\n"
     yield "data: [DONE]\n\n"

@@ -19,17 +19,14 @@ from runtime.fake_vllm.weights import (
 Call = Literal["load", "unload", "models", "generate", "version", "metrics", "health", "tokenize"]
 
 
+@dataclass(eq=False)
 class RefusedError(Exception):
     """The server answers with an error document."""
 
-    def __init__(
-        self, status: HTTPStatus, message: str, kind: str, parameter: str | None = None
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-        self.kind = kind
-        self.parameter = parameter
+    status: HTTPStatus
+    message: str
+    kind: str
+    parameter: str | None = None
 
 
 @dataclass(slots=True)
