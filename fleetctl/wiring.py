@@ -20,15 +20,7 @@ def open_workspace(
     state_dir: Path,
     given: FleetSpec | None = None,
 ) -> Workspace:
-    """Return the workspace of a project.
-
-    Args:
-        root: The project's folder.
-        environment: Name of the overlay; None: none.
-        variables: Values of `${var.NAME}`.
-        state_dir: Folder of ledger, routes and launch records.
-        given: Fleet in the place of the declared fleet; None: read the files.
-    """
+    """Return the workspace of a project; `given` stands in for the declared fleet."""
     return Workspace(
         root, environment, variables, state_dir, print_message, _notice, _envoys, given=given
     )

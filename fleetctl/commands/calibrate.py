@@ -109,12 +109,7 @@ def _target(
 ) -> "CalibrationTarget":
     """Return a running server with the facts of its declaration.
 
-    Args:
-        workspace: The project.
-        name: Name of the server.
-        url: URL of the server; None: as observed.
-        kind: Kind of its devices; None: as declared.
-        kept: Whether planning will read the profile.
+    `kept`: planning will read the profile.
 
     Raises:
         EngineError: the server does not run, is a fake server, or its kind or flags are unknown.

@@ -22,13 +22,9 @@ class LoadGenerator:
     def __init__(
         self, url: str, peer: str, vocabulary: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Prepare; nothing is sent.
+        """Prepare; nothing is sent. Prompts are made of token numbers below `vocabulary`.
 
-        Args:
-            url: The server's base URL.
-            peer: Name of the server in error texts.
-            vocabulary: Size of the vocabulary; prompts are made of token numbers below.
-            clock: Seconds that never run backwards.
+        `peer` names the server in error texts; `clock` returns seconds that never run backwards.
         """
         self._url, self._peer = url, peer
         self._vocabulary = max(vocabulary, _FIRST_TOKEN + 2)

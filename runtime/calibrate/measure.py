@@ -75,11 +75,8 @@ def batch_plans(largest: int, adapters: int) -> tuple[BatchPlan, ...]:
 
     The base alone at three sizes shows the cost of a step and of a request, and whether the cost
     grows in a line; an adapter at the same sizes shows both costs with LoRA; more adapters in the
-    largest batch show the cost of a further adapter.
-
-    Args:
-        largest: Upper bound of requests that the server takes at the same time.
-        adapters: Upper bound of adapters that run at the same time.
+    largest batch show the cost of a further adapter. `largest` and `adapters` are upper bounds of
+    requests and of adapters at the same time.
     """
     sizes = sorted({max(largest // 8, 1), max(largest // 2, 1), largest})
     most = min(adapters, largest)
@@ -243,12 +240,8 @@ def foreign_traffic(
 ) -> tuple[str, ...]:
     """Return a note if requests of clients ran meanwhile, by the server's own counters.
 
-    Args:
-        target: The server.
-        before: The server's figures at the beginning of the measurement.
-        after: The figures now, while no request of the calibration runs.
-        sent: Requests of the calibration since then, all of them answered.
-        force: Note requests of clients instead of refusing them.
+    `after` is read while no request of the calibration runs; `sent` are the calibration's requests
+    since `before`, all of them answered.
 
     Raises:
         EngineError: requests of clients ran, and `force` is not given.

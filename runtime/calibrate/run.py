@@ -86,14 +86,9 @@ async def calibrate(
     force: bool = False,
     clock: Callable[[], float] = time.monotonic,
 ) -> Calibration:
-    """Measure a running server.
+    """Measure a running server; with `force` also while clients use it, which the result notes.
 
-    Args:
-        target: The server.
-        budget: Upper bounds of the cost.
-        report: Receives a line per measurement.
-        force: Measure also while clients use the server; the result notes this.
-        clock: Seconds that never run backwards.
+    `clock` returns seconds that never run backwards.
 
     Raises:
         EngineError: the server does not answer, is in use or holds no adapter that could run, or a

@@ -26,12 +26,8 @@ def make_engine(
 ) -> Engine:
     """Return the engine of a host. No server is contacted or started.
 
-    Args:
-        host: As declared.
-        root: The project's folder, to which declared paths are relative.
-        state_dir: Holds the launch records, under `servers/`.
-        fleet_name: Put into the environment of started processes, for process lists.
-        progress: Receives a line now and then while a server starts.
+    Declared paths are relative to `root`. `fleet_name` is put into the environment of started
+    processes, for process lists. `progress` receives a line now and then while a server starts.
     """
     if host.engine == "attach":
         return AttachEngine(host)

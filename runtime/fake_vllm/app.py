@@ -25,12 +25,7 @@ Action = Callable[[FakeModelServer, Request], Awaitable[Response]]
 
 
 def fake_app(config: FakeConfig, server: FakeModelServer | None = None) -> Starlette:
-    """Return the server as an ASGI application.
-
-    Args:
-        config: Settings.
-        server: State of the server, for tests that read it or inject faults.
-    """
+    """Return the server as an ASGI application; tests read `server` and inject faults in it."""
     memory = server or FakeModelServer(config)
 
     def route(path: str, call: Call, action: Action, method: str = "GET") -> Route:
