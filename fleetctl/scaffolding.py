@@ -8,7 +8,7 @@ from fleet.errors import ConfigError, Diagnostic, FleetError, Position
 from fleet.names import AdapterName
 from plans.compile.scaffold import SCHEMA_FILE, adapter_text, client_text, fleet_text
 from runtime.files import write_text
-from runtime.project.load import load_project, read_files, read_tree
+from runtime.project.load import read_files, read_tree
 from runtime.workspace import Workspace
 
 NOT_IN_LOCK = "FC1210"
@@ -115,9 +115,7 @@ def _wrong(problems: Sequence[Diagnostic]) -> list[Diagnostic]:
 
 def _problems(workspace: Workspace) -> tuple[Diagnostic, ...]:
     try:
-        load_project(
-            workspace.root, workspace.environment, workspace.variables, workspace.state_dir
-        )
+        workspace.project()
     except ConfigError as error:
         return error.diagnostics
     return ()

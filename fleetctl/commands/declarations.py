@@ -42,13 +42,10 @@ def validate(workspace: Workspace, form: str) -> None:
     """
     from fleet.config import diagnostics, lint
     from plans.reports.notifications import fault
-    from runtime.project.load import load_project
     from runtime.project.referenced_files import check_referenced_files
 
     try:
-        project = load_project(
-            workspace.root, workspace.environment, workspace.variables, workspace.state_dir
-        )
+        project = workspace.project()
         check_referenced_files(workspace.root, project, fault)
         lints = diagnostics(lint(project.declarations), project.tree)
         warnings = sorted((*project.warnings, *lints), key=lambda warning: str(warning.place))
@@ -146,11 +143,8 @@ def show_config(workspace: Workspace, path: str, form: str, *, origin: bool) -> 
       fleetctl config show --format json hosts
     """
     from fleet.config import effective_settings
-    from runtime.project.load import load_project
 
-    project = load_project(
-        workspace.root, workspace.environment, workspace.variables, workspace.state_dir
-    )
+    project = workspace.project()
     settings = [
         setting
         for setting in effective_settings(project.declarations, project.tree)

@@ -80,7 +80,7 @@ async def evaluate(
         return again
     with TemporaryDirectory(prefix="fleetctl-eval-") as folder:
         job = EngineJob(target, golden, spec, context, Path(folder), report)
-        answers = await ENGINES[spec.engine](job)
+        answers, version = await ENGINES[spec.engine](job)
     after = await probe(target)
     if before != after:
         detail = (
@@ -98,7 +98,7 @@ async def evaluate(
             fingerprint=spelled_as_utf8(sample.fingerprint or before.fingerprint),
             note=spelled_as_utf8(sample.note),  # the ledger may hold notes, but never answers
         )
-        for sample in answers.samples
+        for sample in answers
     )
     run = EvalRun(
         id=context.new_id(),
@@ -111,7 +111,7 @@ async def evaluate(
         items=tuple(item.id for item in golden.items),
         must_pass=golden.must_pass,
         spec=spec,
-        engine_version=answers.version,
+        engine_version=version,
         samples=samples,
         started=started,
         finished=context.now(),

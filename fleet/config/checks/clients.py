@@ -14,9 +14,9 @@ from fleet.config.checks.references import (
 )
 from fleet.config.lockfile import Lock
 from fleet.config.merge import Path
-from fleet.config.problems import Problem
 from fleet.config.schema.clients import Adapter
 from fleet.config.schema.fleet import Declarations
+from fleet.config.validate import Problem
 from fleet.names import AdapterName, Version, is_id
 from fleet.response_format import FormatKind, flaw
 

@@ -106,7 +106,7 @@ async def run_native(job: EngineJob) -> EngineAnswers:
         room = asyncio.Semaphore(spec.concurrency)
         run = _Run(job, client, judge, Backpressure(server, spec.pause_above), room)
         turns = await all_of(run.turn(item, k) for item in items for k in range(spec.samples))
-    return EngineAnswers(tuple(sample for turn in turns for sample in turn), VERSION)
+    return tuple(sample for turn in turns for sample in turn), VERSION
 
 
 @dataclass
