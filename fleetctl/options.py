@@ -91,10 +91,12 @@ def search_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def duration(_: click.Context, __: click.Parameter, value: str | None) -> timedelta | None:
     """Read a duration such as `30s` (a click callback)."""
+    if value is None:
+        return None
     from fleet.config import parse_duration  # noqa: PLC0415 (keeps `--help` fast)
 
     try:
-        return None if value is None else parse_duration(value)
+        return parse_duration(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import count
 from typing import Self
 
@@ -19,16 +19,10 @@ _FIRST_TOKEN = 10
 class LoadGenerator:
     """Sends batches to a server and times them."""
 
-    def __init__(
-        self, url: str, peer: str, vocabulary: int, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        """Prepare; nothing is sent. Prompts are made of token numbers below `vocabulary`.
-
-        `peer` names the server in error texts; `clock` returns seconds that never run backwards.
-        """
+    def __init__(self, url: str, peer: str, vocabulary: int) -> None:
+        """Prepare; prompts have token numbers below `vocabulary`, `peer` stands in error texts."""
         self._url, self._peer = url, peer
         self._vocabulary = max(vocabulary, _FIRST_TOKEN + 2)
-        self._clock = clock
         self._clients: list[JsonClient] = []
         self._number = count(1)
         self.sent = 0
@@ -53,7 +47,7 @@ class LoadGenerator:
         """
         while len(self._clients) * CONNECTIONS < len(models):
             self._clients.append(JsonClient(self._url, peer=self._peer))
-        began = self._clock()
+        began = time.monotonic()
         tasks = [
             asyncio.ensure_future(
                 self._ask(self._clients[at // CONNECTIONS], model, prompt_tokens, output_tokens)
@@ -66,7 +60,7 @@ class LoadGenerator:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        return self._clock() - began
+        return time.monotonic() - began
 
     async def _ask(self, http: JsonClient, model: str, prompt_tokens: int, tokens: int) -> None:
         self.sent += 1

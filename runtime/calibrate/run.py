@@ -5,7 +5,7 @@ Profile files are `calibration/<base>-<kind>-r<rank>.json`; `fleet.capacity` rea
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
@@ -84,17 +84,14 @@ async def calibrate(
     report: ReportProgress,
     *,
     force: bool = False,
-    clock: Callable[[], float] = time.monotonic,
 ) -> Calibration:
     """Measure a running server; with `force` also while clients use it, which the result notes.
-
-    `clock` returns seconds that never run backwards.
 
     Raises:
         EngineError: the server does not answer, is in use or holds no adapter that could run, or a
             request failed.
     """
-    began = clock()
+    began = time.monotonic()
     async with JsonClient(target.url, peer=f"server `{target.server}`") as http:
         snapshot = await observe_server(http)
         before = await read_metrics(http)
@@ -107,12 +104,12 @@ async def calibrate(
         names = ServedNames(snapshot.listing.names[0], tuple(adapters))
         shape = target.base.shape
         vocabulary = shape.vocab_size if shape else _USUAL_VOCABULARY
-        async with LoadGenerator(target.url, http.peer, vocabulary, clock) as generator:
+        async with LoadGenerator(target.url, http.peer, vocabulary) as generator:
             meter = BatchMeter(generator.batch_seconds, names, tokens, report)
             await meter.warm_up(plan)
             notes: tuple[str, ...] = ()
             for number in range(MOST_ROUNDS * budget.rounds):
-                if number and clock() > began + 60 * budget.minutes:
+                if number and time.monotonic() > began + 60 * budget.minutes:
                     report(f"Time is up after {number} of {budget.rounds} rounds.")
                     break
                 if number >= budget.rounds:
@@ -150,7 +147,7 @@ async def calibrate(
         residual=residual,
         reserve_bytes=reserve(target, before, snapshot.version),
     )
-    return Calibration(profile, rows, requests, clock() - began, notes)
+    return Calibration(profile, rows, requests, time.monotonic() - began, notes)
 
 
 def _misfit(target: CalibrationTarget, steps: Mapping[BatchPlan, float]) -> str:

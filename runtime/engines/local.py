@@ -3,7 +3,7 @@
 import asyncio
 import subprocess
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
@@ -28,7 +28,6 @@ START_TIMEOUT_S = 1800.0
 """Upper bound of the start of a server: a large base on a slow disk. Raise it for larger bases."""
 
 _PORT_GRACE_S = 5.0
-_PROGRESS_EVERY_S = 10.0
 _FIRST_POLL_S, _LONGEST_POLL_S = 0.02, 0.5
 _POLL_DEADLINE_S = 2.0
 
@@ -46,9 +45,6 @@ class LocalEngine:
     folder: Path
     """Working folder of the servers: the project."""
     command: Command
-    _: KW_ONLY
-    progress: Callable[[str], None] = lambda _: None
-    """Receives a line now and then while a server starts."""
     start_timeout_s: float = START_TIMEOUT_S
     stop_timeout_s: float = STOP_TIMEOUT_S
     """Seconds between SIGTERM and SIGKILL."""
@@ -203,7 +199,7 @@ class LocalEngine:
 
     async def _until_ready(self, record: LaunchRecord) -> None:
         clock = asyncio.get_running_loop().time
-        began = reported = clock()
+        began = clock()
         pause = _FIRST_POLL_S
         while not await self._answers(record):
             waited = clock() - began
@@ -225,9 +221,6 @@ class LocalEngine:
                     hint="The log shows the reason; the server is left running.",
                     command=f"fleetctl server logs {record.name}",
                 )
-            if clock() - reported >= _PROGRESS_EVERY_S:
-                reported = clock()
-                self.progress(f"server {record.name} is starting, {waited:.0f} s so far")
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_POLL_S)
         # Also a server that was ready before: the file may be lost, and `record` its copy.

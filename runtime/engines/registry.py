@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import runtime
@@ -16,18 +15,11 @@ from runtime.engines.local import LocalEngine
 from runtime.engines.protocol import Engine
 
 
-def make_engine(
-    host: HostSpec,
-    root: Path,
-    state_dir: Path,
-    fleet_name: str = "",
-    *,
-    progress: Callable[[str], None] = lambda _: None,
-) -> Engine:
+def make_engine(host: HostSpec, root: Path, state_dir: Path, fleet_name: str = "") -> Engine:
     """Return the engine of a host. No server is contacted or started.
 
     Declared paths are relative to `root`. `fleet_name` is put into the environment of started
-    processes, for process lists. `progress` receives a line now and then while a server starts.
+    processes, for process lists.
     """
     if host.engine == "attach":
         return AttachEngine(host)
@@ -52,7 +44,7 @@ def make_engine(
         return launch.arguments, environment
 
     records = LaunchRecords(state_dir / "servers")
-    return LocalEngine(host, records, folder, command, progress=progress)
+    return LocalEngine(host, records, folder, command)
 
 
 def _interpreter(host: HostSpec, root: Path) -> str:
