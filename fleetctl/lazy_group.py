@@ -120,7 +120,6 @@ class LazyGroup(click.Group):
 def _answer_help(
     parent: click.Context, name: str | None, command: click.Command | None, args: list[str]
 ) -> None:
-    """Print the help of a command and exit, if the arguments ask for help."""
     if command is None or not {*args} & {*parent.help_option_names}:
         return
     if isinstance(command, click.Group) and args[0] not in parent.help_option_names:

@@ -115,7 +115,6 @@ def _plain(loc: Path) -> Path:
 
 
 def _without(value: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Return a copy of the maps along `path`, the last key left out."""
     if not path or path[0] not in value:
         return value
     key = str(path[0])

@@ -172,7 +172,6 @@ def _rendered(plan: "Plan", form: str, *, every: bool) -> str:
 
 
 def _save(workspace: Workspace, plan: "Plan", out: Path) -> None:
-    """Write the plan file and print its apply command."""
     from fleet import __version__
     from plans.documents.plan_file import Envelope, dump
     from runtime.files import write_text

@@ -25,7 +25,6 @@ def synthesise(size: SyntheticSize) -> tuple[dict[str, str], str]:
 
 
 def _warning(size: SyntheticSize, clients: Iterable[SyntheticClient]) -> str:
-    """Return a warning if the adapters cannot fit; empty if they should."""
     groups: Counter[tuple[PublicBase, int]] = Counter()
     for client in clients:
         for adapter in client.adapters:

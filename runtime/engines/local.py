@@ -71,7 +71,8 @@ class LocalEngine:
                     seen.record_unknown(name, error)
                     continue
                 seen.record(server, record.url, answer)
-                seen.bases[name] = record.base_files
+                if record.base_files:
+                    seen.bases[name] = record.base_files
             elif record.leader() is None:
                 continue
             elif record.ready:

@@ -195,7 +195,6 @@ def missing_field(name: str, given: int) -> RefusedError:
 
 
 async def _paced(server: FakeModelServer, generation: Generation) -> AsyncIterator[str]:
-    """Yield the tokens at the configured pace, and count the request while running."""
     await server.run(generation.model)
     finished = "abort"
     try:

@@ -85,7 +85,6 @@ def _entries(library: Path, lock: Lock) -> Iterator[CatalogVersion]:
 
 
 def _pinned(lock: Lock) -> dict[tuple[str, str, Version], AdapterName]:
-    """Return the names of the lock by client, task and version."""
     names = map(AdapterName.parse, lock.adapters)
     return {(name.client, name.task, name.version): name for name in names}
 

@@ -62,7 +62,6 @@ def _smoke(at: Path, inputs: Sequence[str]) -> Iterator[Problem]:
 
 
 def _traffic(at: Path, adapter: Adapter, facts: ProjectFacts) -> Iterator[Problem]:
-    """Check an adapter's format and shadow."""
     wanted = adapter.format
     if wanted is not None and wanted.kind is FormatKind.SCHEMA and wanted.text in facts.schemas:
         text = facts.schemas[wanted.text]
