@@ -13,7 +13,7 @@ from itertools import cycle
 from types import NoneType, UnionType
 from typing import Any, NewType, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from fleet.encoding import KINDS, SPARSE, VERBS
+from fleet.encoding import KINDS, SPARSE, TAGS
 from fleet.plan import PlanNote
 from fleet.resources import Resource
 
@@ -21,7 +21,6 @@ Reader = Callable[[Any], Any]
 """Function from a JSON value to a value of the fleet."""
 
 Decoded = TypeVar("Decoded")
-_TAGGED = {kind: tag for table in (KINDS, VERBS) for tag, kind in table.items()}
 _WRITTEN = {
     kind: {field.name for field in fields(kind)} - {*SPARSE.get(kind, ())}
     for kind in KINDS.values()
@@ -46,13 +45,10 @@ class _UnfitError(Exception):
 
 
 def decode(target: type[Decoded], value: Any, where: str, *, lenient: bool = False) -> Decoded:
-    """Decode a value of plain JSON as a `target`.
+    """Decode a value of plain JSON as a dataclass of the fleet, or as the type of its field.
 
-    Args:
-        target: A dataclass of the fleet, or the type of a field of such a dataclass.
-        value: What `json.loads` returned.
-        where: Path of the value in its file, for errors.
-        lenient: Ignore unknown fields, as a reader of a later minor version must.
+    `where` is the path of the value in its file, for errors. A `lenient` reader ignores unknown
+    fields, as a reader of a later minor version must.
 
     Raises:
         MalformedError: a field is missing, unknown or of another type.
@@ -75,7 +71,8 @@ def _reader(hint: Any, *, lenient: bool) -> Reader:  # noqa: PLR0911 (a line per
     if get_origin(hint) is tuple:
         return _tuple(arguments, lenient=lenient)
     if get_origin(hint) is Mapping:
-        return _mapping(_reader(arguments[1], lenient=lenient))
+        reader = _reader(arguments[1], lenient=lenient)
+        return lambda value: _fields([(key, reader) for key in sorted(_document(value))], value)
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return _enumeration(hint)
     if hint is PlanNote:
@@ -140,13 +137,6 @@ def _tuple(arguments: tuple[Any, ...], *, lenient: bool) -> Reader:
     return read
 
 
-def _mapping(reader: Reader) -> Reader:
-    def read(value: Any) -> dict[str, Any]:
-        return _fields([(key, reader) for key in sorted(_document(value))], value)
-
-    return read
-
-
 def _fields(readers: Iterable[tuple[str, Reader]], document: dict[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     name = ""
@@ -163,7 +153,7 @@ def _fields(readers: Iterable[tuple[str, Reader]], document: dict[str, Any]) -> 
 def _union(arguments: tuple[Any, ...], *, lenient: bool) -> Reader:
     members = [hint for hint in arguments if hint is not NoneType]
     only = _reader(members[0], lenient=lenient) if len(members) == 1 else None
-    readers = {} if only else {_TAGGED[kind]: _reader(kind, lenient=lenient) for kind in members}
+    readers = {} if only else {TAGS[kind][1]: _reader(kind, lenient=lenient) for kind in members}
 
     def read(value: Any) -> Any:
         if value is None and NoneType in arguments:
@@ -189,8 +179,7 @@ def _record(target: Any, *, lenient: bool) -> Reader:
         for field in fields(target)
         if field.default is MISSING and field.default_factory is MISSING
     }
-    tag = _TAGGED.get(target)
-    label = "kind" if target in KINDS.values() else "verb" if tag else ""
+    label, tag = TAGS.get(target, ("", ""))
     allowed = {name for name, _ in readers} | ({label} - {""})
 
     def read(value: Any) -> Any:

@@ -11,75 +11,62 @@ from dataclasses import field, fields, is_dataclass
 from datetime import datetime
 from enum import Enum
 from functools import cache
-from types import MappingProxyType
 from typing import Any, cast
 
+from fleet import steps
 from fleet.plan import Plan, PlanNote
 from fleet.resources import Key, LoadedAdapter, Route, Server
-from fleet.steps import (
-    DeleteKey,
-    DeleteRoute,
-    Drain,
-    LoadAdapter,
-    SetKey,
-    SetRoute,
-    SmokeTest,
-    StartServer,
-    StopServer,
-    UnloadAdapter,
-)
 from fleet.traffic import LimitPolicy, TimeoutPolicy, TrafficPolicy
 
-KINDS: Mapping[str, type] = MappingProxyType(
-    {"server": Server, "adapter": LoadedAdapter, "route": Route, "key": Key}
-)
+KINDS: Mapping[str, type] = {
+    "server": Server,
+    "adapter": LoadedAdapter,
+    "route": Route,
+    "key": Key,
+}
 """Kinds of resources by tag; a plain resource has the tag in its field `kind`."""
 
-VERBS: Mapping[str, type] = MappingProxyType(
-    {
-        "start": StartServer,
-        "stop": StopServer,
-        "load": LoadAdapter,
-        "smoke": SmokeTest,
-        "set_route": SetRoute,
-        "delete_route": DeleteRoute,
-        "set_key": SetKey,
-        "delete_key": DeleteKey,
-        "drain": Drain,
-        "unload": UnloadAdapter,
-    }
-)
+VERBS: Mapping[str, type] = {
+    "start": steps.StartServer,
+    "stop": steps.StopServer,
+    "load": steps.LoadAdapter,
+    "smoke": steps.SmokeTest,
+    "set_route": steps.SetRoute,
+    "delete_route": steps.DeleteRoute,
+    "set_key": steps.SetKey,
+    "delete_key": steps.DeleteKey,
+    "drain": steps.Drain,
+    "unload": steps.UnloadAdapter,
+}
 """Operations by tag; a plain operation has the tag in its field `verb`."""
 
 DECISIONS = ("fleet", "changes", "steps", "capacity", "impacts", "gates", "held", "warnings")
 """Fields of a plan that its id covers."""
 
-MEASURED: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "changes": ("origin",),
-        "steps": ("estimate_s",),
-        "impacts": ("peak_rpm", "back_out_s"),
-        "capacity": ("load",),
-        "gates": ("detail", "power"),
-    }
-)
+MEASURED: Mapping[str, tuple[str, ...]] = {
+    "changes": ("origin",),
+    "steps": ("estimate_s",),
+    "impacts": ("peak_rpm", "back_out_s"),
+    "capacity": ("load",),
+    "gates": ("detail", "power"),
+}
 """Fields inside the decisions that are estimates, measurements or line numbers: the id leaves them
 out, so that the same fleet in another order has the same plan."""
 
-SPARSE: Mapping[type, tuple[str, ...]] = MappingProxyType(
-    {
-        Route: ("policy",),
-        TrafficPolicy: tuple(field.name for field in fields(TrafficPolicy)),
-        TimeoutPolicy: tuple(field.name for field in fields(TimeoutPolicy)),
-        LimitPolicy: tuple(field.name for field in fields(LimitPolicy)),
-    }
-)
+SPARSE: Mapping[type, tuple[str, ...]] = {
+    Route: ("policy",),
+    TrafficPolicy: tuple(field.name for field in fields(TrafficPolicy)),
+    TimeoutPolicy: tuple(field.name for field in fields(TimeoutPolicy)),
+    LimitPolicy: tuple(field.name for field in fields(LimitPolicy)),
+}
 """Fields of these types that are left out where they have their default; see `optional`."""
 
-_TAGS = {
-    **{kind: ("kind", tag) for tag, kind in KINDS.items()},
-    **{kind: ("verb", tag) for tag, kind in VERBS.items()},
+TAGS = {
+    kind: (label, tag)
+    for label, table in (("kind", KINDS), ("verb", VERBS))
+    for tag, kind in table.items()
 }
+"""By type of a resource or an operation: the field of its tag in the plain form, and the tag."""
 
 _OPTIONAL = "optional"
 _AS_IS = frozenset({type(None), bool, int, float, str})
@@ -126,7 +113,7 @@ def _encoder(kind: Any) -> Callable[[Any], str | dict[str, Any]]:
         if field.name in left_out or _OPTIONAL in field.metadata
     )
     names = tuple(field.name for field in fields(kind) if (field.name, field.default) not in sparse)
-    tag = _TAGS.get(cast("type", kind))
+    tag = TAGS.get(cast("type", kind))
 
     def encode(value: Any) -> dict[str, Any]:
         document = {name: plain(getattr(value, name)) for name in names}

@@ -134,35 +134,27 @@ def require_known(found: object, newest: int, file: str) -> None:
 
     A file without a format is of format 1 and is written so. An addition that earlier releases
     read past needs no new format. The reader of a kind of file states the rule of its own format.
-
-    Args:
-        found: Format that the file gives; None: format 1.
-        newest: Newest format that this release reads.
-        file: Name or path, with the line number where a line has the format.
+    `file` is a name or path, with the line number where a line has the format.
 
     Raises:
         NewerFormatError: FC5007.
     """
     if type(found) is int and found > newest:
-        raise NewerFormatError(
-            Diagnostic(
-                "FC5007",
-                "File was written by a newer fleetctl",
-                f"`{file}` has format {found}, and this fleetctl reads up to format {newest}. "
-                "Acting on half of a file is unsafe, so nothing was read or changed.",
-                hint="Upgrade fleetctl here to the release that wrote the file, or a later one.",
-            )
+        raise NewerFormatError.of(
+            "FC5007",
+            "File was written by a newer fleetctl",
+            f"`{file}` has format {found}, and this fleetctl reads up to format {newest}. "
+            "Acting on half of a file is unsafe, so nothing was read or changed.",
+            hint="Upgrade fleetctl here to the release that wrote the file, or a later one.",
         )
 
 
 def newer_server(name: str, version: int, newest: int) -> EngineError:
     """Return the error of a server whose flags are of a later format than this release knows."""
-    return EngineError(
-        Diagnostic(
-            "FC4023",
-            "A server was started by a newer fleetctl",
-            f"The flags of `{name}` are of format {version}, and this fleetctl knows up to format "
-            f"{newest}. What it cannot compare it leaves alone.",
-            hint="Upgrade fleetctl here to the release that started the server, or a later one.",
-        )
+    return EngineError.of(
+        "FC4023",
+        "A server was started by a newer fleetctl",
+        f"The flags of `{name}` are of format {version}, and this fleetctl knows up to format "
+        f"{newest}. What it cannot compare it leaves alone.",
+        hint="Upgrade fleetctl here to the release that started the server, or a later one.",
     )

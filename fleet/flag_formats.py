@@ -13,13 +13,12 @@ How a later release adds format N:
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 Hashed = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 """Function from all flags, by the names of their fields, to the flags that a format hashes."""
 
-FORMATS: Mapping[int, Hashed] = MappingProxyType({1: dict})
+FORMATS: Mapping[int, Hashed] = {1: dict}
 """Formats that this release knows; a format never changes."""
 
 
@@ -28,15 +27,9 @@ def digest_of(
     version: int | None = None,
     formats: Mapping[int, Hashed] = FORMATS,
 ) -> str:
-    """Return the digest of a server's flags.
+    """Return the digest of flags, by the names of their fields, in a format; None: the newest.
 
-    Args:
-        flags: Flags by the names of their fields.
-        version: Format of the digest; None: the newest.
-        formats: Known formats.
-
-    Returns:
-        Empty where the format is not known.
+    Empty where the format is not known.
     """
     number = max(formats) if version is None else version
     if number not in formats:
@@ -78,9 +71,7 @@ def outdated(
 ) -> tuple[str, ...]:
     """Return notes on servers whose flags are of an earlier format than the newest.
 
-    Args:
-        digests: Digest of the flags by server; None: a server that others started.
-        formats: Known formats.
+    `digests` has the flags' digest by server; None: a server that others started.
     """
     newest = max(formats)
     return tuple(

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Literal
 
 
@@ -126,24 +125,22 @@ class Sheet:
     """Memory by name; the driver reports up to 1 % less."""
 
 
-SHEETS: Mapping[str, Sheet] = MappingProxyType(
-    {
-        "rtx3090_24g": Sheet(936e9, 71e12, 24 * GIB),
-        "rtx4090_24g": Sheet(1008e9, 165.2e12, 24 * GIB),
-        "l4_24g": Sheet(300e9, 121e12, 24 * GIB),
-        "a10_24g": Sheet(600e9, 125e12, 24 * GIB),
-        "a10g_24g": Sheet(600e9, 70e12, 24 * GIB),
-        "l40s_48g": Sheet(864e9, 362e12, 48 * GIB),
-        "a100_40g": Sheet(1555e9, 312e12, 40 * GIB),
-        "a100_80g": Sheet(1935e9, 312e12, 80 * GIB),
-        "h100_80g": Sheet(3350e9, 989e12, 80 * GIB),
-        "h100_pcie_80g": Sheet(2000e9, 756e12, 80 * GIB),
-        "h200_141g": Sheet(4800e9, 989e12, 141_000_000_000),
-        "b200_180g": Sheet(7700e9, 2250e12, 180_000_000_000),
-        "mi300x_192g": Sheet(5300e9, 1307e12, 192 * GIB),
-        "cpu": Sheet(20e9, 0.1e12, 0),
-    }
-)
+SHEETS: Mapping[str, Sheet] = {
+    "rtx3090_24g": Sheet(936e9, 71e12, 24 * GIB),
+    "rtx4090_24g": Sheet(1008e9, 165.2e12, 24 * GIB),
+    "l4_24g": Sheet(300e9, 121e12, 24 * GIB),
+    "a10_24g": Sheet(600e9, 125e12, 24 * GIB),
+    "a10g_24g": Sheet(600e9, 70e12, 24 * GIB),
+    "l40s_48g": Sheet(864e9, 362e12, 48 * GIB),
+    "a100_40g": Sheet(1555e9, 312e12, 40 * GIB),
+    "a100_80g": Sheet(1935e9, 312e12, 80 * GIB),
+    "h100_80g": Sheet(3350e9, 989e12, 80 * GIB),
+    "h100_pcie_80g": Sheet(2000e9, 756e12, 80 * GIB),
+    "h200_141g": Sheet(4800e9, 989e12, 141_000_000_000),
+    "b200_180g": Sheet(7700e9, 2250e12, 180_000_000_000),
+    "mi300x_192g": Sheet(5300e9, 1307e12, 192 * GIB),
+    "cpu": Sheet(20e9, 0.1e12, 0),
+}
 """Data sheets of the known kinds of device; others are planned without a limit of throughput.
 
 Source:

@@ -2,20 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from types import MappingProxyType
 
+from fleet import names
 from fleet.flag_formats import digest_of, format_of
-from fleet.names import (
-    AdapterName,
-    Address,
-    adapter_address,
-    address_parts,
-    client_of,
-    key_address,
-    route_address,
-    server_address,
-    server_of_address,
-)
+from fleet.names import AdapterName, Address
 from fleet.traffic import TrafficPolicy
 
 
@@ -67,7 +57,7 @@ class Server:
     @property
     def address(self) -> Address:
         """Return `server/<name>`."""
-        return server_address(self.name)
+        return names.server_address(self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +75,7 @@ class LoadedAdapter:
     @property
     def address(self) -> Address:
         """Return `adapter/<name>@<server>`."""
-        return adapter_address(self.adapter, self.server)
+        return names.adapter_address(self.adapter, self.server)
 
     @property
     def parts(self) -> AdapterName | None:
@@ -128,12 +118,12 @@ class Route:
     @property
     def address(self) -> Address:
         """Return `route/<alias>`."""
-        return route_address(self.alias)
+        return names.route_address(self.alias)
 
     @property
     def client(self) -> str:
         """The client that owns the alias."""
-        return client_of(self.alias)
+        return names.client_of(self.alias)
 
     @property
     def shadow(self) -> str:
@@ -155,7 +145,7 @@ class Key:
     @property
     def address(self) -> Address:
         """Return `key/<client>/<name>`."""
-        return key_address(self.client, self.name)
+        return names.key_address(self.client, self.name)
 
 
 Resource = Server | LoadedAdapter | Route | Key
@@ -201,32 +191,32 @@ class State:
     An unknown resource is never created, changed or deleted.
     """
 
-    resources: Mapping[Address, Resource] = field(default_factory=lambda: MappingProxyType({}))
-    unknown_servers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    resources: Mapping[Address, Resource] = field(default_factory=dict)
+    unknown_servers: Mapping[str, str] = field(default_factory=dict)
     """Servers that did not answer, with the reason."""
     routes_unknown: str = ""
     """Reason why routes and keys could not be read; empty: they were read."""
-    boots: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    boots: Mapping[str, str] = field(default_factory=dict)
     """Id of the current process by server: a new id means a restart."""
-    urls: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    versions: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    bases: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    urls: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    bases: Mapping[str, str] = field(default_factory=dict)
     """Digest of the base's files at the start, by server; without attached servers."""
     lost: tuple[Address, ...] = ()
     """Adapters that a gateway asked for and their server denied to hold, sorted."""
     notes: tuple[str, ...] = ()
-    gateways: Mapping[str, GatewayFault] = field(default_factory=lambda: MappingProxyType({}))
+    gateways: Mapping[str, GatewayFault] = field(default_factory=dict)
     """Faults by gateway, of gateways that do not serve as declared."""
     behind: bool = False
     """Whether a running gateway may lack the newest table, or the table an address."""
 
     def knows(self, address: Address) -> bool:
         """Say whether absence from `resources` means that the resource does not exist."""
-        kind, name = address_parts(address)
+        kind, name = names.address_parts(address)
         if kind == "server":
             return name not in self.unknown_servers
         if kind == "adapter":
-            return server_of_address(address) not in self.unknown_servers
+            return names.server_of_address(address) not in self.unknown_servers
         return not self.routes_unknown
 
     def servers(self) -> dict[str, Server]:

@@ -55,14 +55,9 @@ class ResponseFormat:
 
 
 def check_format(form: ResponseFormat, text: str) -> bool | None:
-    """Say whether an answer has the declared form.
+    """Say whether a whole answer has the declared form, which is without a `flaw`.
 
-    Args:
-        form: The form, without a `flaw`.
-        text: The whole answer.
-
-    Returns:
-        None where the text is longer than `MAX_TEXT`: not judged.
+    None where the text is longer than `MAX_TEXT`: not judged.
     """
     return None if len(text) > MAX_TEXT else _checker(form)(text.strip())
 

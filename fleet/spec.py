@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from types import MappingProxyType
 from typing import Literal, get_args
 
 from fleet.hardware import BaseSpec as Base
@@ -250,17 +249,17 @@ class FleetSpec:
     gates: Mapping[str, GateSpec]
     gateways: Mapping[str, GatewaySpec]
     keep_versions: int = LEAST_KEPT
-    versions: Mapping[str, AdapterFacts] = field(default_factory=lambda: MappingProxyType({}))
+    versions: Mapping[str, AdapterFacts] = field(default_factory=dict)
     """Facts of every version in the lock, by full name."""
-    origins: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    origins: Mapping[str, str] = field(default_factory=dict)
     """`file:line:col` by dotted path, such as `clients.acme.adapters.support.version`."""
-    renames: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    renames: Mapping[str, str] = field(default_factory=dict)
     """Former alias by alias."""
     warnings: tuple[str, ...] = ()
     policy: PlacementPolicy = PlacementPolicy()
     profiles: tuple[Profile, ...] = ()
     """Measured speeds of servers; other servers are estimated from first principles."""
-    golden: Mapping[str, GoldenFacts] = field(default_factory=lambda: MappingProxyType({}))
+    golden: Mapping[str, GoldenFacts] = field(default_factory=dict)
     """By path of the golden set, relative to the project."""
     notify: NotifySpec | None = None
     overrides: tuple[OverrideSpec, ...] = ()

@@ -19,7 +19,6 @@ Types of `ApplyEvent` and their fields, besides those that every event has:
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from types import MappingProxyType
 from typing import Any, cast
 
 from fleet.names import Address
@@ -151,19 +150,17 @@ Emit = Callable[[ApplyEvent], None]
 DRAIN_S = 30
 """Upper bound of the wait for requests in flight before their version is unloaded, in seconds."""
 
-TIMES: Mapping[str, tuple[float, int]] = MappingProxyType(
-    {
-        "start": (60.0, 900),
-        "stop": (10.0, 120),
-        "load": (2.0, 120),
-        "smoke": (2.0, 120),
-        "set": (0.5, 30),
-        "divert": (0.5, 30),
-        "delete": (0.5, 30),
-        "drain": (5.0, DRAIN_S + 15),
-        "unload": (0.5, 30),
-    }
-)
+TIMES: Mapping[str, tuple[float, int]] = {
+    "start": (60.0, 900),
+    "stop": (10.0, 120),
+    "load": (2.0, 120),
+    "smoke": (2.0, 120),
+    "set": (0.5, 30),
+    "divert": (0.5, 30),
+    "delete": (0.5, 30),
+    "drain": (5.0, DRAIN_S + 15),
+    "unload": (0.5, 30),
+}
 """By verb: usual seconds, and the seconds after which the step has failed.
 
 Guesses, rounded up from a tiny model on a CPU and published loads of rank 32 on one GPU. Smoke

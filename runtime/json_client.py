@@ -52,13 +52,10 @@ class JsonClient:
     ) -> None:
         """Prepare; nothing is sent.
 
-        Args:
-            url: Base URL. With `socket`, only its path matters.
-            peer: Name of the other side in error texts; default: the URL.
-            socket: Unix socket to connect to instead of the URL's host.
-            app: ASGI application to call in the process instead of connecting (tests).
-            timeout_s: Deadline of a call, all attempts together, unless the call names one.
-            headers: Sent with every request.
+        `url`: base URL; with `socket` only its path matters. `peer`: name of the other side in
+        error texts; default: the URL. `socket`: Unix socket to connect to instead of the URL's
+        host. `app`: ASGI application to call in the process instead of connecting (tests).
+        `timeout_s`: deadline of a call, all attempts together, unless the call names a deadline.
         """
         self.url = url.rstrip("/")
         self.peer = peer or (f"`{socket}`" if socket else f"`{self.url}`")

@@ -74,15 +74,12 @@ async def lost(table: RoutingTable, shares: Iterable[ShareEntry]) -> frozenset[s
     names = sorted({name for share in resident for name in share.servers})
     lists = await asyncio.gather(*(_listed(table.servers.get(name, "")) for name in names))
     listed = dict(zip(names, lists, strict=True))
-
-    def lacks(server: str, adapter: str) -> bool:
-        found = listed[server]
-        return found is not None and adapter not in found
-
     return frozenset(
         share.adapter
         for share in resident
-        if all(lacks(server, share.adapter) for server in share.servers)
+        if all(
+            (has := listed[name]) is not None and share.adapter not in has for name in share.servers
+        )
     )
 
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,12 +27,20 @@ def start_mark(pid: int) -> str | None:
 
 def _stat(pid: int) -> list[str]:
     """Return a live process's fields; empty for a zombie or none."""
+    fields = _read(pid, "stat").rpartition(")")[2].split()
+    return [] if not fields or fields[_STATE] in "ZX" else fields
+
+
+def _read(pid: int, file: str) -> str:
+    """Return a file of `/proc/<pid>`; empty where the file cannot be read."""
     try:
-        stat = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+        return (_PROC / str(pid) / file).read_bytes().decode(errors="replace")
     except OSError:
-        return []
-    fields = stat.rpartition(")")[2].split()
-    return [] if fields[_STATE] in "ZX" else fields
+        return ""
+
+
+def _pids() -> Iterator[int]:
+    return (int(folder.name) for folder in _PROC.glob("[0-9]*"))
 
 
 def _start_mark_without_proc(pid: int) -> str | None:
@@ -47,10 +56,8 @@ def in_session(leader: int) -> tuple[int, ...]:
 
     A number is not given to a new process while a session of that number has members.
     """
-    pids = (int(folder.name) for folder in _PROC.glob("[0-9]*"))
-    return tuple(
-        sorted(pid for pid in pids if _stat(pid)[_SESSION : _SESSION + 1] == [str(leader)])
-    )
+    same = [str(leader)]
+    return tuple(sorted(pid for pid in _pids() if _stat(pid)[_SESSION : _SESSION + 1] == same))
 
 
 def marked_by(variable: str, value: str) -> tuple[int, ...]:
@@ -59,32 +66,20 @@ def marked_by(variable: str, value: str) -> tuple[int, ...]:
     Children inherit it, but one that renames itself (vLLM's engine does) may lose it.
     Only those of this user can be seen; without `/proc` none is found.
     """
-    wanted = f"{variable}={value}".encode()
-    found = []
-    for folder in _PROC.glob("[0-9]*"):
-        with suppress(OSError):
-            if wanted in (folder / "environ").read_bytes().split(b"\0"):
-                found.append(int(folder.name))
+    pair = f"{variable}={value}"
+    found = (pid for pid in _pids() if pair in _read(pid, "environ").split("\0"))
     return tuple(sorted(pid for pid in found if start_mark(pid)))
 
 
 def environment(pid: int) -> dict[str, str]:
     """Return the environment a process was started with; empty where it cannot be seen."""
-    try:
-        raw = (_PROC / str(pid) / "environ").read_bytes()
-    except OSError:
-        return {}
-    pairs = (part.partition("=") for part in raw.decode(errors="replace").split("\0"))
+    pairs = (part.partition("=") for part in _read(pid, "environ").split("\0"))
     return {name: value for name, separator, value in pairs if separator}
 
 
 def command_line(pid: int) -> str:
     """Return a process's command line; empty where it cannot be seen."""
-    try:
-        raw = (_PROC / str(pid) / "cmdline").read_bytes()
-    except OSError:
-        return ""
-    return raw.decode(errors="replace").replace("\0", " ").strip()
+    return _read(pid, "cmdline").replace("\0", " ").strip()
 
 
 def listening(port: int) -> tuple[int, ...]:
@@ -100,10 +95,10 @@ def listening(port: int) -> tuple[int, ...]:
                 if state == _LISTENS and int(local.rpartition(":")[2], 16) == port:
                     sockets.add(f"socket:[{inode}]")
     found = set()
-    for folder in _PROC.glob("[0-9]*") if sockets else ():
+    for pid in _pids() if sockets else ():
         with suppress(OSError):
-            if any(str(path.readlink()) in sockets for path in (folder / "fd").iterdir()):
-                found.add(int(folder.name))
+            if any(str(path.readlink()) in sockets for path in (_PROC / f"{pid}/fd").iterdir()):
+                found.add(pid)
     return tuple(sorted(found))
 
 

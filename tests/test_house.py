@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -40,8 +41,12 @@ METAPHORS = re.compile(
     r"|standing|subject|telling|tidy|told|twin|walk|wish)"
 )
 """Words that name no module and no class: a reader of the field would look for another word."""
-VAGUE = re.compile(r"\b(whoever)\b", re.IGNORECASE)
-"""Words that are no subject of the first sentence of a docstring."""
+VAGUE = re.compile(
+    r"\b(nobody|somebody|someone|whoever|whom|who|it|one|what|each|so many)\b", re.IGNORECASE
+)
+"""Words that name nothing: none stands in the first sentence of a docstring."""
+QUOTED = re.compile(r"`[^`]*`")
+SENTENCE = re.compile(r"(?<=[.:;])\s|\n\n")
 FORBIDDEN_CLASSES = re.compile(r"^class \w*(Manager|Service|Handler|Factory)\b", re.MULTILINE)
 
 
@@ -110,20 +115,44 @@ def test_no_circle_of_files() -> None:
     assert circles(import_graph(read_modules(REPOSITORY))) == []
 
 
-def test_the_first_sentence_of_a_docstring_has_a_subject() -> None:
+def test_the_first_sentence_of_a_docstring_names_its_things() -> None:
     found = {
-        f"{path.relative_to(REPOSITORY)}: {first}"
+        f"{path.relative_to(REPOSITORY)}:{line}: {first}"
         for path, tree in _trees().items()
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-        for first in [(ast.get_docstring(node) or "").partition("\n\n")[0]]
-        if VAGUE.search(first)
+        for line, text in _docstrings(tree)
+        for first in [SENTENCE.split(text.strip(), maxsplit=1)[0]]
+        if VAGUE.search(QUOTED.sub("", first))
     }
     assert found == set()
 
 
+def test_a_loop_variable_is_a_noun() -> None:
+    names = {
+        f"{path.relative_to(REPOSITORY)}:{node.lineno}"
+        for path, tree in _trees().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and node.id == "each"
+    }
+    assert names == set()
+
+
 def _lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").splitlines()
+
+
+def _docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield line and text of all docstrings, those of attributes and constants too."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Module(body=body) | ast.ClassDef(body=body):
+                texts = body
+            case ast.FunctionDef(body=[first, *_]) | ast.AsyncFunctionDef(body=[first, *_]):
+                texts = [first]
+            case _:
+                continue
+        for text in texts:
+            if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+                yield text.lineno, str(text.value.value)
 
 
 @cache

@@ -4,11 +4,17 @@ Layer 3, above `vllm`. Callers hand in bases, devices, flags and loads; placemen
 and `explain` use the same law. Pure.
 """
 
-from fleet.capacity.calibration import WORST_RESIDUAL, Point, fit, speed_of
+from fleet.capacity.calibration import (
+    PROFILE_FORMAT,
+    WORST_RESIDUAL,
+    Point,
+    fit,
+    parse_profile,
+    speed_of,
+)
 from fleet.capacity.decode_law import largest_batch, prompt_seconds, step_seconds, step_under_load
 from fleet.capacity.demand import HOURS, IDLE, Load, hourly_rpm, load_of, peak_hour, without_demand
 from fleet.capacity.estimate import estimate_speed
-from fleet.capacity.profiles import PROFILE_FORMAT, parse_profile
 from fleet.capacity.recorded_demand import (
     DEMAND_FILE,
     ObservedDemand,

@@ -1,10 +1,13 @@
-"""Fits the constants of the decode law to measured steps: least squares on relative errors.
+"""Fits the constants of the decode law to measured steps, and reads the profiles that hold them.
 
-For a server, a measurement that matches its base and device is used, else the estimate.
+Least squares on relative errors. For a server, a measurement that matches its base and device is
+used, else the estimate.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from fleet.capacity.decode_law import crowding, step_seconds
 from fleet.capacity.estimate import estimate_speed
@@ -24,20 +27,11 @@ def speed_of(
     *,
     vllm: str = "",
 ) -> tuple[Speed | None, str]:
-    """Return a server's constants, and their basis.
+    """Return a server's constants, and their basis; all devices of the server are like `device`.
 
-    Args:
-        profiles: Measured profiles.
-        base: Base that the server runs.
-        device: The first of its devices; all are alike.
-        tensor_parallel: Number of its devices.
-        max_lora_rank: Rank that the server is started with.
-        vllm: Version of its engine; empty: unknown.
-
-    Returns:
-        The constants, None where unknown (no limit can be given); and the basis:
-        `calibrated, residual 3.1 %`, `uncalibrated`, `uncalibrated (…)` with the reason that
-        rules a profile out, or `unknown`. Measured steps are made longer by their residual.
+    The constants are None where unknown (no limit can be given). The basis is
+    `calibrated, residual 3.1 %`, `uncalibrated`, `uncalibrated (…)` with the reason that rules a
+    profile out, or `unknown`. Measured steps are made longer by their residual.
     """
     fitting, reason = measured(profiles, base, device, tensor_parallel, vllm=vllm)
     above = next((profile for profile in fitting if profile.max_lora_rank >= max_lora_rank), None)
@@ -144,13 +138,11 @@ def fit(
     points where no point has adapters. The law is a product of two lines, which are fitted in
     turns.
 
-    Args:
-        points: 1 or more. Points of the base alone at two or more batch sizes tell `step_s` from
-            `request_s`; without any, LoRA's cost cannot be told from the rest and `lora_factor`
-            is 1. Points of adapters at two or more batch sizes tell LoRA's cost by the step from
-            its cost by the request.
-        prompt_weight: Passed on; decoding alone does not show the weight.
-        spread: Used where all points have the same number of active adapters.
+    Points of the base alone at two or more batch sizes tell `step_s` from `request_s`; without any,
+    LoRA's cost cannot be told from the rest and `lora_factor` is 1. Points of adapters at two or
+    more batch sizes tell LoRA's cost by the step from its cost by the request. `spread` is used
+    where all points have the same number of active adapters; `prompt_weight` is passed on, as
+    decoding alone does not show the weight.
 
     Raises:
         ValueError: no points.
@@ -236,3 +228,54 @@ def _line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
         if slope > 0:  # steeper than proportional: no constant part
             return 1e-9, at_sum / squares
     return one_sum / ones, 0.0
+
+
+PROFILE_FORMAT = 1
+"""Version of the profile files that this fleetctl writes and reads."""
+FOR_PEOPLE = frozenset({"format", "points", "server", "measured", "notes"})
+"""Keys of a profile file that planning does not read: circumstances of the measurement."""
+
+
+class ProfileError(ValueError):
+    """A mapping that is no profile; the message gives the reason, in a sentence."""
+
+
+def parse_profile(document: Mapping[str, Any]) -> Profile:
+    """Read the decoded JSON of a file that `fleetctl calibrate` wrote.
+
+    Raises:
+        ProfileError: unknown format, a key that is missing or unknown, a value out of range.
+    """
+    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415 (most fleets have no profile)
+
+    found = document.get("format")
+    if found != PROFILE_FORMAT:
+        raise ProfileError(f"Its format is {found!r}; this fleetctl reads format {PROFILE_FORMAT}.")
+    known = {field.name for field in fields(Profile)}
+    strange = sorted(document.keys() - known - FOR_PEOPLE)
+    if strange:
+        raise ProfileError(f"It has a key that no profile has: `{strange[0]}`.")
+    content = {key: value for key, value in document.items() if key in known}
+    try:
+        # From JSON, because strict Python input takes no mapping for a dataclass.
+        profile = TypeAdapter(Profile).validate_json(json.dumps(content), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ProfileError(f"`{where}`: {first['msg']}.") from None
+    speed = profile.speed
+    for name, value, least, most in (
+        ("tensor_parallel", profile.tensor_parallel, 1, 1024),
+        ("max_lora_rank", profile.max_lora_rank, 1, 4096),
+        ("residual", profile.residual, 0, 1e3),
+        ("reserve_bytes", profile.reserve_bytes or 0, 0, 1 << 50),
+        ("speed.step_s", speed.step_s, 1e-9, 1e3),
+        ("speed.request_s", speed.request_s, 0, 1e3),
+        ("speed.lora_factor", speed.lora_factor, 1, 1e3),
+        ("speed.spread", speed.spread, 0, 1e3),
+        ("speed.prompt_weight", speed.prompt_weight, 0, 1e3),
+        ("speed.lora_request_s", speed.lora_request_s or 0, 0, 1e3),
+    ):
+        if not least <= value <= most:  # refuses infinities and not-a-numbers too
+            raise ProfileError(f"`{name}` is {value:g}; it must be from {least:g} to {most:g}.")
+    return profile

@@ -26,12 +26,9 @@ On larger cards its default is 1024; the law is seldom calibrated that far, so w
 
 
 def step_seconds(speed: Speed, batch: float, active: float) -> float:
-    """Return the seconds of a decoding step.
+    """Return the seconds of a decoding step of `batch` requests.
 
-    Args:
-        speed: The server's constants.
-        batch: Requests that decode in the step.
-        active: Different adapters among them; 0 when all ask the base.
+    `active` is the number of different adapters among them; 0 when all ask the base.
     """
     if active <= 0:
         return speed.step_s + speed.request_s * batch
@@ -64,10 +61,7 @@ def tokens_per_second(speed: Speed, batch: float, active: float) -> float:
 def largest_batch(kv_tokens: float, mean_context: float, max_num_seqs: int = MAX_NUM_SEQS) -> int:
     """Return the number of requests that decode at once before KV cache or engine are full.
 
-    Args:
-        kv_tokens: Tokens that the KV cache holds.
-        mean_context: Tokens that a request keeps there on average over its life.
-        max_num_seqs: The engine's own limit.
+    `mean_context` is the number of tokens that a request keeps there on average over its life.
     """
     return max(min(int(kv_tokens // max(mean_context, 1.0)), max_num_seqs), 0)
 
@@ -122,11 +116,9 @@ def capacity(
 
 
 def expected_active(shares: Iterable[float], batch: float) -> float:
-    """Return the number of different adapters to be expected in a batch.
+    """Return the number of different adapters to be expected in a batch of requests.
 
-    Args:
-        shares: Shares of the adapters in the traffic; they add up to 1 or less.
-        batch: Requests in the batch.
+    `shares` are those of the adapters in the traffic; they add up to 1 or less.
 
     Source:
         Independent draws: adapter i is absent from all of them with `(1 - p_i) ** batch`.

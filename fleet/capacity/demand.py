@@ -21,17 +21,6 @@ class Load:
     concurrency: tuple[float, ...]
     """Expected part of the time in which a request of the adapter runs, 0 to 1."""
 
-    def __add__(self, other: "Load") -> "Load":
-        """Return the load of two adapters on the same server.
-
-        The sum of the concurrencies is the expected number of different adapters in the running
-        batch, as the adapters' clients are independent.
-        """
-        return Load(
-            tuple(map(sum, zip(self.tokens, other.tokens, strict=True))),
-            tuple(map(sum, zip(self.concurrency, other.concurrency, strict=True))),
-        )
-
 
 IDLE = Load((0.0,) * HOURS, (0.0,) * HOURS)
 """The load of an adapter without known demand."""
@@ -65,9 +54,7 @@ def hourly_rpm(demand: DemandSpec | None) -> tuple[float, ...]:
 def _busy(window: tuple[int, int], offsets: tuple[int, ...]) -> tuple[bool, ...]:
     """Return whether a local window touches the hours of the day, UTC, under any of the offsets.
 
-    Args:
-        window: `[from, to)` in full hours; over midnight where `from` is not below `to`.
-        offsets: Minutes east of UTC.
+    The window is over midnight where its begin is not below its end.
     """
     first, last = window
     length = (last - first) % HOURS * _MINUTES or _DAY
@@ -90,10 +77,8 @@ def load_of(demand: DemandSpec | None, prompt_weight: float, slo_s: float) -> Lo
     at once). Some request runs for the part `1 - exp(-rate * slo_s)` of the time. Answers are due
     within the SLO and mostly come sooner, so the SLO stands in for the mean on the safe side.
 
-    Args:
-        demand: None: unknown, taken as no demand at all; see `without_demand`.
-        prompt_weight: Cost of a prompt token in decoded tokens, 0 or more.
-        slo_s: Promised p95 of an answer, in seconds.
+    Unknown demand is taken as no demand at all, see `without_demand`. `prompt_weight` is the cost
+    of a prompt token in decoded tokens.
     """
     if demand is None:
         return IDLE

@@ -73,11 +73,7 @@ def estimate_speed(
 ) -> Speed | None:
     """Return the constants of a server without a measurement; None where nothing is known.
 
-    Args:
-        base: Its shape gives the bytes that a step reads and the operations of a step.
-        kind: Kind of the server's devices, a key of `fleet.hardware.SHEETS`.
-        tensor_parallel: Number of the server's devices.
-        max_lora_rank: The server's; LoRA kernels compute on tensors padded to this rank.
+    LoRA kernels compute on tensors padded to `max_lora_rank`.
 
     Law:
         A step reads all weights once, and the KV caches of all requests; the products of a token

@@ -174,18 +174,12 @@ class _File(BaseModel):
 
 def recorded_demand_text(recording: Recording) -> str:
     """Return the text of `demand.json`: a line per alias, so that changes read well."""
-    entries = [
-        f"    {json.dumps(alias)}: "
-        + json.dumps(
-            {
-                "rpm": adapter.rpm,
-                "prompt_tokens": adapter.prompt_tokens,
-                "output_tokens": adapter.output_tokens,
-            }
-            | ({"faults": asdict(adapter.faults)} if adapter.faults else {})
-        )
-        for alias, adapter in sorted(recording.adapters.items())
-    ]
+    entries = []
+    for alias, adapter in sorted(recording.adapters.items()):
+        written = {
+            name: value for name, value in asdict(adapter).items() if value or name != "faults"
+        }
+        entries.append(f"    {json.dumps(alias)}: {json.dumps(written)}")
     since, until = recording.since.isoformat(), recording.until.isoformat()
     head = f'{{\n  "format": {FORMAT},\n  "since": "{since}",\n  "until": "{until}",\n'
     return f'{head}  "adapters": {{\n' + ",\n".join(entries) + "\n  }\n}\n"
@@ -213,18 +207,14 @@ def parse_recorded_demand(text: str) -> Recording:
         file.until,
         {
             alias: ObservedDemand(
-                adapter.rpm,
-                adapter.prompt_tokens,
-                adapter.output_tokens,
-                None if adapter.faults is None else _faults(adapter.faults),
+                **{**vars(entry), "faults": None if entry.faults is None else _faults(entry.faults)}
             )
-            for alias, adapter in sorted(file.adapters.items())
+            for alias, entry in sorted(file.adapters.items())
         },
     )
 
 
 def _faults(counts: Mapping[str, int]) -> EndpointFaults:
     """Return the faults of the counts; kinds of a later release are ignored."""
-    return EndpointFaults(
-        **{field.name: counts.get(field.name, 0) for field in fields(EndpointFaults)}
-    )
+    names = {field.name for field in fields(EndpointFaults)}
+    return EndpointFaults(**{name: counts[name] for name in names & counts.keys()})

@@ -1,5 +1,6 @@
 """Decides the verdict of live counts: FAIL at the first moment that shows harm, else now."""
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -124,10 +125,8 @@ def _power(rule: str, counts: Series, limits: Limits) -> str:
         value = next(test) / (2 if rule == RATIO else 1)  # were none of them late as well
         return enough and value * limits["alpha"] >= 1
 
-    low, high = LEAST_BAD, int(requests) + 1
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if fails(middle) else (middle + 1, high)
+    possible = range(LEAST_BAD, int(requests) + 1)
+    low = LEAST_BAD + bisect_left(possible, True, key=fails)
     if low > requests:
         return "so few requests could not have failed it"
     return (

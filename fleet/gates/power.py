@@ -1,9 +1,10 @@
 """Estimates how likely a gate is to decide, before any request. Estimates, never a verdict."""
 
 import math
-from collections.abc import Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from fleet.gates.decide import LEAST_BAD, LEAST_DIFFERENCE
@@ -101,22 +102,23 @@ def _half(squares: float, items: int) -> float:
 
 def _largest(differing: int, items: int, margin: float) -> int:
     """Return the most items that may be worse and PASS, of those that differ; -1: none."""
-    low, high = -1, differing
-    while low < high:
-        worse = (low + high + 1) // 2
-        within = bonett_price(worse, differing - worse, items)[1] <= margin
-        low, high = (worse, high) if within else (low, worse - 1)
-    return low
+
+    def beyond(worse: int) -> bool:
+        return bonett_price(worse, differing - worse, items)[1] > margin
+
+    return _first(range(differing + 1), beyond) - 1
 
 
 @lru_cache(maxsize=4096)
 def _significant(differing: int) -> int:
-    low, high = 0, differing + 1
-    while low < high:
-        worse = (low + high) // 2
-        told = mcnemar(worse, differing - worse) < SIGNIFICANT
-        low, high = (low, worse) if told else (worse + 1, high)
-    return low
+    return _first(
+        range(differing + 1), lambda worse: mcnemar(worse, differing - worse) < SIGNIFICANT
+    )
+
+
+def _first(numbers: range, holds: Callable[[int], bool]) -> int:
+    """Return the least number from which on a condition holds; the range's end: for none."""
+    return numbers.start + bisect_left(numbers, True, key=holds)
 
 
 def certifiable(items: int, discordance: float, samples: int) -> float:
@@ -132,11 +134,9 @@ def items_needed(discordance: float, samples: int, margin: float) -> int:
     low, high = 0, 1
     while certifiable(high, discordance, samples) > margin:
         low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        enough = certifiable(middle, discordance, samples) <= margin
-        low, high = (low, middle) if enough else (middle, high)
-    return high
+    return _first(
+        range(low + 1, high), lambda items: certifiable(items, discordance, samples) <= margin
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,19 +205,16 @@ def passing(gate: GateSpec, requests: int, others: int, known: Usual | None = No
         return 0.0
     rate = known.rate
 
-    def within(bad: int, bad_other: float) -> bool:
+    def beyond(bad_other: float, bad: int) -> bool:
         if gate.metric in RISES:
-            return newcombe(bad, requests, bad_other, others)[1] <= gate.margin
+            return newcombe(bad, requests, bad_other, others)[1] > gate.margin
         limit = gate.margin if gate.metric == "error_rate" else LATE
-        return wilson(bad, requests)[1] <= limit
+        return wilson(bad, requests)[1] > limit
 
     total = 0.0
     for bad_other in _others(rate, others):
-        low, high = -1, requests
-        while low < high:
-            bad = (low + high + 1) // 2
-            low, high = (bad, high) if within(bad, bad_other) else (low, bad - 1)
-        total += 1 - upper_tail(low + 1, requests, rate)
+        least = _first(range(requests + 1), partial(beyond, bad_other))
+        total += 1 - upper_tail(least, requests, rate)
     return total / len(QUINTILES)
 
 
@@ -256,7 +253,7 @@ def catching(gate: GateSpec, requests: int, others: int, known: Usual | None = N
         return 0.0
     absolute = gate.metric not in RATIOS and gate.metric not in RISES
 
-    def told(bad: int, bad_other: float) -> bool:
+    def told(bad_other: float, bad: int) -> bool:
         if bad < LEAST_BAD:
             return False
         if absolute:
@@ -270,9 +267,6 @@ def catching(gate: GateSpec, requests: int, others: int, known: Usual | None = N
 
     total = 0.0
     for bad_other in _others(healthy, others):
-        low, high = 0, requests + 1
-        while low < high:
-            bad = (low + high) // 2
-            low, high = (low, bad) if told(bad, bad_other) else (bad + 1, high)
-        total += upper_tail(low, requests, harmful)
+        least = _first(range(requests + 1), partial(told, bad_other))
+        total += upper_tail(least, requests, harmful)
     return total / len(QUINTILES)

@@ -21,7 +21,12 @@ class EventFields:
 
 
 @dataclass(frozen=True, slots=True)
-class ApplyStarted(EventFields):
+class PassiveEvent(EventFields):
+    """An event that changes no part of the history."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyStarted(PassiveEvent):
     """The begin of an apply."""
 
     kind: ClassVar[str] = "apply_started"
@@ -102,7 +107,7 @@ class Adopted(EventFields):
 
 
 @dataclass(frozen=True, slots=True)
-class Collected(EventFields):
+class Collected(PassiveEvent):
     """The ids that a garbage collection is about to delete."""
 
     kind: ClassVar[str] = "collected"
@@ -119,3 +124,15 @@ class Noted(EventFields):
     text: str = ""
     step: str | None = optional()
     """Id of a step that started and had no effect."""
+
+
+ApplyEvent: TypeAlias = (
+    ApplyStarted
+    | StepStarted
+    | StepFinished
+    | StepFailed
+    | ApplyFinished
+    | Adopted
+    | Collected
+    | Noted
+)

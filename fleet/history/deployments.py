@@ -12,7 +12,7 @@ from fleet.history.apply_events import (
     StepFinished,
     StepStarted,
 )
-from fleet.history.entry import Entry
+from fleet.history.events import Entry
 from fleet.history.rollout_events import GateJudged, RolledBack, RolloutMarked
 from fleet.names import AdapterName, adapter_of_address, server_of_address
 

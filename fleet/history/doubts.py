@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from fleet.errors import Diagnostic, FleetError, problem
-from fleet.history.entry import Entry
+from fleet.history.events import Entry
 from fleet.history.evidence_check import EvidenceCheck, check_evidence
 from fleet.history.rollout_events import Released
 from fleet.history.values import SKEW, History, latest_time

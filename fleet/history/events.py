@@ -1,87 +1,59 @@
-"""Codes the events of a ledger, a type for every kind of entry, as the data of its lines.
+"""Defines an entry of the ledger, and codes its event as the data of its line.
 
 The plain form of an event is the `data` of a line. A field that an older line lacks has its
 default; a field or a kind that only a later release knows is passed over. A new kind needs a type
-here, a place in the `match` of `fold`, and a sentence in `plans.reports.history`.
+in `apply_events` or `rollout_events`, a place in the `match` of `fold` unless the event is passive,
+and a sentence in `plans.reports.history`.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any, TypeAlias, get_args
 
 from fleet.decoding import decode
 from fleet.encoding import plain
-from fleet.history.apply_events import (
-    Adopted,
-    ApplyFinished,
-    ApplyStarted,
-    Collected,
-    Document,
-    EventFields,
-    Noted,
-    StepFailed,
-    StepFinished,
-    StepStarted,
-)
-from fleet.history.rollout_events import (
-    Drilled,
-    DrillRefused,
-    DrillStarted,
-    DrillUndone,
-    EvalFinished,
-    GateJudged,
-    JudgeCompared,
-    Notified,
-    Released,
-    RetrainClaimed,
-    RetrainFinished,
-    RetrainReleased,
-    RetrainStarted,
-    RollbackChecked,
-    RolledBack,
-    RolloutMarked,
-)
+from fleet.history.apply_events import ApplyEvent, Document, PassiveEvent
+from fleet.history.rollout_events import Drilled, DrillRefused, RolloutEvent
 
 
 @dataclass(frozen=True, slots=True)
-class UnknownEvent(EventFields):
+class UnknownEvent(PassiveEvent):
     """An event of a kind that only a later release knows."""
 
     kind: str
     data: Document
 
 
-LedgerEvent: TypeAlias = (
-    ApplyStarted
-    | StepStarted
-    | StepFinished
-    | StepFailed
-    | ApplyFinished
-    | RolledBack
-    | RollbackChecked
-    | Notified
-    | DrillStarted
-    | Drilled
-    | DrillRefused
-    | DrillUndone
-    | Collected
-    | Released
-    | Adopted
-    | Noted
-    | GateJudged
-    | RolloutMarked
-    | EvalFinished
-    | JudgeCompared
-    | RetrainClaimed
-    | RetrainReleased
-    | RetrainStarted
-    | RetrainFinished
-    | UnknownEvent
-)
+LedgerEvent: TypeAlias = ApplyEvent | RolloutEvent | UnknownEvent
 _KINDS: Mapping[str, type[LedgerEvent]] = MappingProxyType(
-    {made.kind: made for made in get_args(LedgerEvent) if made not in (DrillRefused, UnknownEvent)}
+    {made.kind: made for made in get_args(ApplyEvent | RolloutEvent) if made is not DrillRefused}
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line of the ledger."""
+
+    seq: int
+    time: datetime
+    event: LedgerEvent
+    run: str
+    """Id of the author's run."""
+    by: str
+    token: int
+    previous: str
+    """Hash of the entry before, empty for the first."""
+    hash: str
+    line: bytes = b""
+    """The line as written, without its newline; empty: the entry waits for its home."""
+
+    def document(self) -> dict[str, Any]:
+        """Return the data of the line as written, with the fields of a later release."""
+        found: dict[str, Any] = json.loads(self.line)["data"] if self.line else data_of(self.event)
+        return found
 
 
 def event_of(kind: str, data: Document) -> LedgerEvent:

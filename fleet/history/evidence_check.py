@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from fleet.gates import Finding, recheck_verdict
-from fleet.history.entry import Entry
+from fleet.history.events import Entry
 from fleet.history.rollout_events import GateJudged
 
 CLOSE = 1e-9

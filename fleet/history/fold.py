@@ -1,7 +1,7 @@
 """Folds ledger entries, in order, into a `History`. `events.py` defines the events."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import assert_never
 
@@ -9,32 +9,20 @@ from fleet.decoding import operation_result, resource_of_plain
 from fleet.history.apply_events import (
     Adopted,
     ApplyFinished,
-    ApplyStarted,
-    Collected,
     Noted,
+    PassiveEvent,
     StepFailed,
     StepFinished,
     StepStarted,
 )
 from fleet.history.blocks import loaded_bytes
-from fleet.history.entry import Entry
-from fleet.history.events import UnknownEvent
+from fleet.history.events import Entry
 from fleet.history.fold_rollouts import RolloutsFold
 from fleet.history.rollout_events import (
-    Drilled,
-    DrillRefused,
-    DrillStarted,
-    DrillUndone,
-    EvalFinished,
     GateJudged,
-    JudgeCompared,
-    Notified,
     Released,
     RetrainClaimed,
-    RetrainFinished,
     RetrainReleased,
-    RetrainStarted,
-    RollbackChecked,
     RolledBack,
     RolloutMarked,
 )
@@ -77,8 +65,12 @@ def settled(history: History, live: State) -> History:
     return past.history()
 
 
+_LISTED = ("holds", "evidence", "rejected", "marks", "released", "fell")
+"""Fields of `History` without an entry for an alias that has nothing in them."""
+
+
 @dataclass(slots=True)
-class _Past:
+class _Past(RolloutsFold):
     """A history while entries are being added."""
 
     seq: int = 0
@@ -88,46 +80,29 @@ class _Past:
     cutovers: dict[str, datetime] = field(default_factory=dict)
     answered_all: set[str] = field(default_factory=set)
     boots: dict[str, str] = field(default_factory=dict)
-    owned: dict[str, None] = field(default_factory=dict)
+    owned: set[str] = field(default_factory=set)
     unfinished: dict[str, UnfinishedStep] = field(default_factory=dict)
     established: dict[Address, Resource] = field(default_factory=dict)
     on: dict[str, dict[Address, None]] = field(default_factory=dict)
     """By server: addresses of its adapters, so that a stop costs what the server held."""
-    trials: RolloutsFold = field(default_factory=RolloutsFold)
 
     @classmethod
     def of(cls, history: History) -> "_Past":
-        past = cls(
-            history.seq,
-            history.as_of,
-            dict(history.stages),
-            {alias: dict(hold) for alias, hold in history.holds.items()},
-            dict(history.cutovers),
-            set(history.answered_all),
-            dict(history.boots),
-            dict.fromkeys(sorted(history.owned)),
-            dict(history.unfinished),
-            dict(history.established),
-            trials=RolloutsFold.of(history),
-        )
+        values = {item.name: getattr(history, item.name) for item in fields(History)}
+        copies = {name: dict(values[name]) for name in values if isinstance(values[name], Mapping)}
+        past = cls(**values | copies)
+        past.owned, past.answered_all = set(past.owned), set(past.answered_all)
         for address in {*past.owned, *past.established}:
             past._list(Address(address))
         return past
 
     def history(self) -> History:
-        bare = History(
-            self.seq,
-            self.stages,
-            {alias: hold for alias, hold in self.holds.items() if hold},
-            self.cutovers,
-            frozenset(self.answered_all),
-            self.boots,
-            frozenset(self.owned),
-            self.unfinished,
-            self.established,
-            as_of=self.as_of,
-        )
-        return self.trials.completed(bare)
+        values = {item.name: getattr(self, item.name) for item in fields(History)}
+        for name in _LISTED:
+            values[name] = {alias: listed for alias, listed in values[name].items() if listed}
+        for name in ("owned", "answered_all"):
+            values[name] = frozenset(values[name])
+        return History(**values)
 
     def take(self, entry: Entry) -> None:  # noqa: C901, PLR0912 (a case a kind)
         """Add an entry."""
@@ -153,32 +128,15 @@ class _Past:
                 self._booted(event)
             case GateJudged() as event:
                 stage = self._stage(event)
-                if self.trials.judged(event, entry) and stage:
+                if self.judged(event, entry) and stage:
                     self.stages[event.alias] = replace(stage, restarted=entry.time)
             case RolloutMarked() as event:
-                self.trials.marked(event, entry, self._stage(event))
-            case EvalFinished() as event:
-                self.trials.evaluated(event, entry.time)
+                self.marked(event, entry, self._stage(event))
             case RetrainClaimed() as event:
-                self.trials.claimed(event, entry)
+                self.claimed(event, entry)
             case RetrainReleased(alias=alias):
-                self.trials.claims.pop(alias, None)
-            case (
-                ApplyStarted()
-                | StepFailed()
-                | RollbackChecked()
-                | Notified()
-                | DrillStarted()
-                | Drilled()
-                | DrillRefused()
-                | DrillUndone()
-                | Collected()
-                | Noted()
-                | JudgeCompared()
-                | RetrainStarted()
-                | RetrainFinished()
-                | UnknownEvent()
-            ):
+                self.claims.pop(alias, None)
+            case PassiveEvent() | StepFailed() | Noted():
                 pass
             case event:
                 assert_never(event)
@@ -240,21 +198,21 @@ class _Past:
                 self.answered_all.add(adapter)
             if percent:
                 self.cutovers.pop(adapter, None)
-                self.trials.serves(route.alias, adapter, loaded_bytes(known, route, adapter))
+                self.serves(route.alias, adapter, loaded_bytes(known, route, adapter))
             elif adapter != route.shadow:  # it gets copies, and has not lost a share by that
                 self.cutovers.setdefault(adapter, when)
         stage = self.stages.get(route.alias)
         if stage is None or (stage.adapter, stage.percent) != (top.adapter, top.percent):
-            self.trials.superseded(route.alias, top.adapter)
+            self.superseded(route.alias, top.adapter)
             if stage is not None and stage.adapter == top.adapter and not top.percent:
                 digest = loaded_bytes(known, route, top.adapter)
                 lost = Block(BlockKind.ROLLED_BACK, top.adapter, when, digest=digest)
-                self.trials.fallen.setdefault(route.alias, {})[top.adapter] = lost
+                self.fell[route.alias] = {**self.fell.get(route.alias, {}), top.adapter: lost}
             self.stages[route.alias] = RolloutStage(top.adapter, top.percent, when)
 
     def _rolled_back(self, event: RolledBack, entry: Entry) -> None:
         route = self.established.get(route_address(event.alias))
-        holds = self.holds.setdefault(event.alias, {})
+        holds = dict(self.holds.get(event.alias, {}))
         if event.adapter:
             holds[event.adapter] = Block(
                 BlockKind.HELD,
@@ -266,6 +224,7 @@ class _Past:
                 loaded_bytes(self.established, route, event.adapter),
             )
         holds.pop(event.to, None)
+        self.holds[event.alias] = holds
         if isinstance(route, Route):
             shares = (
                 replace(share, percent=FULL * (share.adapter == event.to)) for share in route.shares
@@ -275,18 +234,17 @@ class _Past:
     def _released(self, event: Released, time: datetime) -> None:
         """Forget holds; the route that is live now is where the rollout goes on from."""
         alias = event.alias
-        self.trials.released(alias, event.adapter or "", self.holds.get(alias, ()))
+        self.release(alias, event.adapter or "", self.holds.get(alias, ()))
+        left = self.holds.pop(alias, {})
         if event.adapter:
-            self.holds.get(alias, {}).pop(event.adapter, None)
-        else:
-            self.holds.pop(alias, None)
+            self.holds[alias] = {name: left[name] for name in left if name != event.adapter}
         route = resource_of_plain(event.route) if event.route else None
         if isinstance(route, Route):
             self.stages.pop(alias, None)
             self._routed(route, time)
 
     def _own(self, address: Address) -> None:
-        self.owned[address] = None
+        self.owned.add(address)
         self._list(address)
 
     def _list(self, address: Address) -> None:
@@ -295,5 +253,5 @@ class _Past:
 
     def _gone(self, address: Address) -> None:
         self.established.pop(address, None)
-        self.owned.pop(address, None)
+        self.owned.discard(address)
         self.on.get(server_of_address(address), {}).pop(address, None)

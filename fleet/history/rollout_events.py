@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 from fleet.encoding import optional
-from fleet.history.apply_events import Document, EventFields
+from fleet.history.apply_events import Document, EventFields, PassiveEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class RolledBack(EventFields):
 
 
 @dataclass(frozen=True, slots=True)
-class RollbackChecked(EventFields):
+class RollbackChecked(PassiveEvent):
     """The smoke test after a rollback."""
 
     kind: ClassVar[str] = "rollback_checked"
@@ -64,7 +64,7 @@ class RollbackChecked(EventFields):
 
 
 @dataclass(frozen=True, slots=True)
-class Notified(EventFields):
+class Notified(PassiveEvent):
     """A notice to a recipient, delivered or not."""
 
     kind: ClassVar[str] = "notified"
@@ -80,7 +80,7 @@ class Notified(EventFields):
 
 
 @dataclass(frozen=True, slots=True)
-class DrillStarted(EventFields):
+class DrillStarted(PassiveEvent):
     """The begin of a live drill."""
 
     kind: ClassVar[str] = "drill_started"
@@ -91,7 +91,7 @@ class DrillStarted(EventFields):
 
 
 @dataclass(frozen=True, slots=True)
-class Drilled(EventFields):
+class Drilled(PassiveEvent):
     """The end of a drill."""
 
     kind: ClassVar[str] = "drilled"
@@ -108,7 +108,7 @@ class Drilled(EventFields):
 
 
 @dataclass(frozen=True, slots=True)
-class DrillRefused(EventFields):
+class DrillRefused(PassiveEvent):
     """A drill that could not begin; its entry is of the kind `drilled`, with a `reason`."""
 
     kind: ClassVar[str] = "drilled"
@@ -120,7 +120,7 @@ class DrillRefused(EventFields):
 
 
 @dataclass(frozen=True, slots=True)
-class DrillUndone(EventFields):
+class DrillUndone(PassiveEvent):
     """The end of a killed live drill: the route is as before."""
 
     kind: ClassVar[str] = "drill_undone"
@@ -178,7 +178,7 @@ class RolloutMarked(EventFields):
 
 
 @dataclass(frozen=True, slots=True)
-class EvalFinished(EventFields):
+class EvalFinished(PassiveEvent):
     """An evaluation; its answers are in a file."""
 
     kind: ClassVar[str] = "eval_finished"
@@ -193,7 +193,7 @@ class EvalFinished(EventFields):
 
 
 @dataclass(frozen=True, slots=True)
-class JudgeCompared(EventFields):
+class JudgeCompared(PassiveEvent):
     """A comparison of a judge with the labels of people."""
 
     kind: ClassVar[str] = "judge_compared"
@@ -233,7 +233,7 @@ class RetrainReleased(EventFields):
 
 
 @dataclass(frozen=True, slots=True)
-class RetrainStarted(EventFields):
+class RetrainStarted(PassiveEvent):
     """The begin of a training."""
 
     kind: ClassVar[str] = "retrain_started"
@@ -243,7 +243,7 @@ class RetrainStarted(EventFields):
 
 
 @dataclass(frozen=True, slots=True)
-class RetrainFinished(EventFields):
+class RetrainFinished(PassiveEvent):
     """A trained version in the library."""
 
     kind: ClassVar[str] = "retrain_finished"
@@ -252,3 +252,23 @@ class RetrainFinished(EventFields):
     digest: str = ""
     seconds: float | None = None
     """Duration of the training; None: its run was interrupted."""
+
+
+RolloutEvent: TypeAlias = (
+    RolledBack
+    | RollbackChecked
+    | Notified
+    | DrillStarted
+    | Drilled
+    | DrillRefused
+    | DrillUndone
+    | Released
+    | GateJudged
+    | RolloutMarked
+    | EvalFinished
+    | JudgeCompared
+    | RetrainClaimed
+    | RetrainReleased
+    | RetrainStarted
+    | RetrainFinished
+)

@@ -8,7 +8,7 @@ from typing import Final, Literal, get_args
 
 from fleet.gates import Finding
 from fleet.history.apply_events import Adopted, Document
-from fleet.history.entry import Entry
+from fleet.history.events import Entry
 from fleet.history.rollout_events import Released
 from fleet.names import Address
 from fleet.resources import FULL, Resource
@@ -115,20 +115,6 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class EvalRunRecord:
-    """A finished evaluation; its answers lie in a file."""
-
-    run: str
-    adapter: str
-    purpose: str
-    """`gate`, `anchor`, `rolling`, `smoke` or `aa`."""
-    summary: Document
-    samples_sha256: str
-    path: str
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class RolloutStage:
     """A rollout's current stage: since when which version has which share."""
 
@@ -219,8 +205,6 @@ class History:
     """By alias: marks of people on its rollout, oldest first."""
     claims: Mapping[str, Claim] = field(default_factory=dict)
     """By alias: the claim on its retraining."""
-    evals: Mapping[str, tuple[EvalRunRecord, ...]] = field(default_factory=dict)
-    """By alias: the latest evaluation of each version and purpose, oldest first."""
     released: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """By alias: versions that were kept out, were released, and have had no traffic since."""
     fell: Mapping[str, Mapping[str, Block]] = field(default_factory=dict)

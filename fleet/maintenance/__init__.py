@@ -3,7 +3,14 @@
 Layer 7, beside `what_if`, above planning. Callers hand in entries, live state and time. Pure.
 """
 
-from fleet.maintenance.drills import DrillRecord, due_drills, last_drills
+from fleet.maintenance.due import (
+    DrillRecord,
+    due_drills,
+    due_retrainings,
+    last_drills,
+    next_version,
+    standing_claim,
+)
 from fleet.maintenance.notifications import (
     OF_A_CLIENT,
     Notification,
@@ -22,4 +29,3 @@ from fleet.maintenance.retention import (
     kept_answers,
     retained,
 )
-from fleet.maintenance.retraining import due_retrainings, next_version, standing_claim

@@ -12,7 +12,7 @@ from typing import Any
 
 from fleet.evals import DriftStatus, EvalRecord, QualityDrift, drift_since
 from fleet.history import Entry, History, Notified, RollbackChecked, RolledBack
-from fleet.maintenance.retraining import Retraining, RetrainingDue
+from fleet.maintenance.due import Retraining, RetrainingDue
 from fleet.names import version_of
 from fleet.rollouts import AliasTarget, Phase
 from fleet.spec import FleetSpec, NotifyEvent

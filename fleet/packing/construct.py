@@ -84,7 +84,6 @@ def _fill(instance: Instance, gpu: int, order: Ints, growth: float) -> Packing:
 
 
 def _cosine(free: Ints, weight: Ints) -> Reals:
-    """Return the cosine between a load and the free space of servers."""
     left, load = free.astype(np.float64), weight.astype(np.float64)
     length = np.sqrt((left * left).sum(axis=1) + 1) * np.sqrt(float(load @ load) + 1)
     return np.asarray((left @ load) / length)

@@ -6,10 +6,14 @@ lack grows with successes and shrinks with failures: at first whole servers are 
 a type is exchanged for a slightly cheaper type.
 """
 
+from collections.abc import Iterator
+from functools import cache, lru_cache
+from itertools import combinations_with_replacement
+from math import comb
+
 import numpy as np
 
 from fleet.packing.construct import downgraded
-from fleet.packing.mixes import cheaper_mixes, cheapest_mix
 from fleet.packing.problem import Instance, Ints, Packing, Reals, Rng
 from fleet.packing.tabu import ServerTabu
 
@@ -117,22 +121,16 @@ class Coarse(Thorough):
 def exchange(
     instance: Instance, packing: Packing, moves: int, floor: int, schedule: Thorough
 ) -> Packing:
-    """Search until the moves are used up or the price is at `floor`.
-
-    Args:
-        instance: Items and types of servers.
-        packing: A valid packing to start from.
-        moves: Budget of tabu moves.
-        floor: A lower bound of the price.
-        schedule: Choice of servers, mixes and moves.
-    """
+    """Improve a valid packing until the tabu moves are used up or the price is at `floor`."""
     full = _fullness(instance, packing)
     while moves > 0 and packing.price(instance) > floor:
         moves -= OVERHEAD
         servers, core = schedule.draw(full)
         members = np.isin(packing.assignment, servers).nonzero()[0]
         part = instance.part(members)
-        inner = Packing(packing.gpus[servers], _index_in(servers, packing.assignment[members]))
+        order = np.argsort(servers)
+        index = order[np.searchsorted(servers, packing.assignment[members], sorter=order)]
+        inner = Packing(packing.gpus[servers], index)
         mix = schedule.mix(part, inner.gpus, core, servers)
         if mix is None:
             if core == len(packing.gpus) <= CORE:
@@ -155,12 +153,6 @@ def _fullness(instance: Instance, packing: Packing) -> Reals:
     load, rank, count = packing.totals(instance)
     limit = instance.capacity[packing.gpus, rank, count]
     return np.asarray(load.max(axis=1) / np.maximum(limit, 1))
-
-
-def _index_in(servers: Ints, assignment: Ints) -> Ints:
-    """Return the items' servers as indices among the drawn servers."""
-    order = np.argsort(servers)
-    return order[np.searchsorted(servers, assignment, sorter=order)]
 
 
 def _assigned(instance: Instance, packing: Packing, mix: Ints) -> Ints | None:
@@ -208,3 +200,99 @@ def _replaced(
     assignment[others] = np.searchsorted(stay, packing.assignment[others])
     assignment[members] = inner + len(stay)
     return downgraded(instance, Packing(np.concatenate([packing.gpus[stay], mix]), assignment))
+
+
+MIXES = 500
+"""Upper bound of the compared mixes of a size."""
+HEADROOM = 0.97
+"""Lower bound of a mix's estimated capacity, as a share of the load; mixes below are not tried."""
+
+
+@lru_cache(maxsize=64)
+def _multisets(types: int, size: int) -> Ints:
+    rows = list(combinations_with_replacement(range(types), size))
+    return np.array(rows, dtype=np.int64).reshape(len(rows), size)
+
+
+def cheaper_mixes(instance: Instance, gpus: Ints, core: int) -> list[Ints]:
+    """Return cheaper types for some servers, the most capacity first.
+
+    Only the last `core` types differ.
+    """
+    peak = int(instance.loads.sum(axis=0).max())
+    found: list[tuple[float, Ints]] = []
+    for rows in _cheaper(instance, gpus, core):
+        enough = _estimated(instance, rows, int(instance.rank.min())) >= HEADROOM * peak
+        capacity = _estimated(instance, rows[enough], _high_rank(instance))
+        found += [(-float(size), row) for size, row in zip(capacity, rows[enough], strict=True)]
+    found.sort(key=lambda pair: (pair[0], pair[1].tolist()))
+    return [row for _, row in found]
+
+
+def cheapest_mix(instance: Instance, gpus: Ints, core: int, loss: float) -> Ints | None:
+    """Return the cheapest types with nearly the capacity of some servers; None: no cheaper types.
+
+    Only the last `core` types differ. Where every cheaper mix lacks more than a share `loss` of the
+    servers' capacity, the mix that lacks least.
+    """
+    rank = _high_rank(instance)
+    least = (1 - loss) * int(_estimated(instance, gpus[None, :], rank)[0])
+    best: tuple[tuple[int, int, int], list[int]] | None = None
+    for rows in _cheaper(instance, gpus, core):
+        prices = instance.price[rows].sum(axis=1)
+        capacity = _estimated(instance, rows, rank)
+        lacking = capacity < least
+        first = np.lexsort((-capacity, np.where(lacking, 0, prices), lacking))[0]
+        enough = not lacking[first]
+        key = (not enough, int(prices[first]) if enough else 0, -int(capacity[first]))
+        if best is None or (key, rows[first].tolist()) < best:
+            best = key, rows[first].tolist()
+    return None if best is None else np.array(best[1], dtype=np.int64)
+
+
+def _cheaper(instance: Instance, gpus: Ints, core: int) -> Iterator[Ints]:
+    """Yield arrays of mixes that cost less, as rows, an array per size."""
+    stay, gone = gpus[: len(gpus) - core], gpus[len(gpus) - core :]
+    budget = int(instance.price[gone].sum())
+    copies = instance.copies()
+    types = _by_value(instance, len(gpus), _high_rank(instance))
+    for size in range(core + 2):
+        if len(stay) + size < max(1, copies):
+            continue
+        rows = np.sort(types[_multisets(_compared_types(len(types), size), size)], axis=1)
+        rows = rows[instance.price[rows].sum(axis=1) < budget]
+        if len(rows):
+            kept = np.broadcast_to(stay, (len(rows), len(stay)))
+            yield np.concatenate([kept, rows], axis=1)
+
+
+def _high_rank(instance: Instance) -> int:
+    """Return the rank that three quarters of the items do not exceed."""
+    ranks = np.sort(instance.rank)
+    return int(ranks[len(ranks) * 3 // 4])
+
+
+def _by_value(instance: Instance, servers: int, rank: int) -> Ints:
+    """Return the types, sorted by the price of a unit of capacity."""
+    count = min(instance.most, max(1, len(instance.rank) // max(1, servers)))
+    ratio = instance.price / np.maximum(instance.capacity[:, rank, count], 1)
+    return np.lexsort((instance.price, ratio))
+
+
+@cache
+def _compared_types(types: int, size: int) -> int:
+    """Return the number of types of which all multisets of a size can be compared."""
+    while types > 1 and comb(types + size - 1, size) > MIXES:
+        types -= 1
+    return types
+
+
+def _estimated(instance: Instance, mixes: Ints, rank: int) -> Ints:
+    """Estimate the capacities of mixes at a highest rank, items shared out by capacity."""
+    number = len(instance.rank)
+    count = np.full(mixes.shape, min(number // max(1, mixes.shape[1]), instance.most))
+    for _ in range(2):
+        capacity = instance.capacity[mixes, rank, count]
+        share = capacity / np.maximum(capacity.sum(axis=1, keepdims=True), 1)
+        count = np.minimum((share * number).astype(np.int64), instance.most)
+    return np.asarray(instance.capacity[mixes, rank, count].sum(axis=1))

@@ -91,14 +91,10 @@ def pack_servers(
 ) -> ServerPacking:
     """Place every replica on the cheapest servers that the search finds.
 
-    Deterministic: shuffled replicas cost the same, because they are sorted first.
-
-    Args:
-        replicas: Replicas of the same adapter go to different servers.
-        catalog: Types of servers, without a limit of their number.
-        effort: `fast`, `balanced`, or `proof`, which proves small instances with HiGHS where the
-            extra `proof` is installed.
-        seed: Another seed may find another packing.
+    Replicas of the same adapter go to different servers; the number of servers has no limit. Effort
+    `proof` proves small instances with HiGHS where the extra `proof` is installed. Another seed may
+    find another packing. Deterministic: shuffled replicas cost the same, because they are sorted
+    first.
 
     Raises:
         ValueError: A replica fits no GPU type even alone.

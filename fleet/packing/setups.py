@@ -95,11 +95,8 @@ def pack_setups(
     """Pack every item, at the least cost of bins and set-ups that the search finds.
 
     Deterministic: the same items cost the same in any order, because items are sorted first.
-
-    Args:
-        instance: Items, classes and bins.
-        effort: Number of moves: about 0.05, 0.5 and 2 CPU seconds for 100 items.
-        seed: Another seed may find another packing.
+    Another seed may find another packing. The efforts take about 0.05, 0.5 and 2 CPU seconds for
+    100 items.
 
     Raises:
         ValueError: Lengths differ, a number is negative, or an item with its set-up fits no bin.
@@ -118,8 +115,6 @@ def pack_setups(
 
 @dataclass(slots=True, eq=False)
 class _Bin:
-    """Items in a bin, by class."""
-
     free: int
     items: dict[int, list[int]] = field(default_factory=dict)
 
@@ -128,8 +123,6 @@ class _Bin:
 
 
 class _RuinAndRecreate:
-    """Bins under ruin and repair."""
-
     def __init__(self, instance: SetupInstance, seed: int) -> None:
         self.instance = instance
         self.rng = Rng(np.random.PCG64(seed))

@@ -152,7 +152,6 @@ class _Tabu:
         self.tabu[item, source] = self.clock + tenure
 
     def _refresh(self, bin_: int) -> None:
-        """Sum up a bin again."""
         inside = np.flatnonzero(self.home == bin_)
         load = self.load[:, bin_]
         self.without[:, inside] = load[:, None] - self.width[:, inside]

@@ -105,7 +105,6 @@ class ParallelTabu:
         return rounds * self.number
 
     def _step(self, source: Where, slack: Floats, noise: Floats, tenure: Ints) -> None:
-        """Make the best exchange in every search."""
         search, item = (self.home[:, : self.items] == source[:, None]).nonzero()
         left = source[search]
         weight = self.width[:, item]

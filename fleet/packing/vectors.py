@@ -51,19 +51,13 @@ def pack_vectors(
 ) -> BinPacking:
     """Pack every item into as few bins as the search finds.
 
-    Items are numbered in the order of the rows, copies one after the other.
+    Items are numbered in the order of the rows, copies one after the other; `demand` is the number
+    of items per row, by default 1. A negative size makes room for others.
 
     Deterministic: the same items need the same number of bins in any order, because items are
-    sorted first.
-
-    Args:
-        sizes: A row of integers for every kind of item. A negative size makes room for others.
-        capacity: Capacity of every bin, an integer per dimension.
-        demand: Number of items per row; default 1.
-        effort: `fast`: about 1 CPU second for 500 items; `balanced`: about 5; `proof`: more.
-            Where the extra `proof` is installed, HiGHS helps: `balanced` prices columns where
-            bins hold few items, `proof` also decides small cases.
-        seed: Another seed may find another packing.
+    sorted first; another seed may find another packing. `fast` takes about 1 CPU second for 500
+    items, `balanced` about 5, `proof` more. Where the extra `proof` is installed, HiGHS helps:
+    `balanced` prices columns where bins hold few items, `proof` also decides small cases.
 
     Raises:
         ValueError: Lengths differ, demand or capacity is negative, or an item exceeds the capacity.

@@ -9,21 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from math import inf
 
-from fleet.capacity import (
-    IDLE,
-    NO_REQUEST_MIX,
-    USUAL_PROMPT_WEIGHT,
-    Load,
-    ServerShape,
-    Throughput,
-    load_of,
-    memory_of,
-    prompt_seconds,
-    request_mix_of,
-    speed_of,
-    step_under_load,
-    throughput_of,
-)
+from fleet import capacity
 from fleet.names import alias_of
 from fleet.placement.accounts import AdapterAccount, RankInflation, ServerAccount
 from fleet.placement.result import PlacementResult
@@ -59,7 +45,7 @@ def residents_of(
     return {server: tuple(accounts) for server, accounts in found.items()}
 
 
-def replica_load(adapter: AdapterSpec | None, replicas: int) -> Load:
+def replica_load(adapter: AdapterSpec | None, replicas: int) -> capacity.Load:
     """Return the load of a replica of an adapter: the gateway spreads requests evenly.
 
     All versions together, so that a rollout may go to its end, or back, without a move. Where
@@ -67,11 +53,11 @@ def replica_load(adapter: AdapterSpec | None, replicas: int) -> Load:
     """
     demand = adapter.demand if adapter else None
     if adapter is None or demand is None:
-        return IDLE
+        return capacity.IDLE
     part = 1 / max(adapter.replicas, replicas, 1)
     observed = demand.observed and tuple(share * part for share in demand.observed)
     less = replace(demand, peak_rpm=demand.peak_rpm * part, observed=observed)
-    return load_of(less, USUAL_PROMPT_WEIGHT, adapter.slo_s)
+    return capacity.load_of(less, capacity.USUAL_PROMPT_WEIGHT, adapter.slo_s)
 
 
 class Accounting:
@@ -80,7 +66,7 @@ class Accounting:
     def __init__(self, fleet: FleetSpec) -> None:
         """Read the mix of requests of the fleet's adapters once."""
         self.fleet = fleet
-        self.request_mixes = request_mix_of(fleet.adapters.values())
+        self.request_mixes = capacity.request_mix_of(fleet.adapters.values())
         hosts = fleet.hosts.values()
         self.attached = {server.name: server for host in hosts for server in host.attached}
         self.devices = {
@@ -111,13 +97,13 @@ class Accounting:
         size = theirs or flags
         shape = self.shape(server, crowd)
         load = summed(residents)
-        rate, memory = Throughput(inf, 0.0, "unknown"), None
+        rate, memory = capacity.Throughput(inf, 0.0, "unknown"), None
         per_slot = per_token = None
         if shape:
-            mix = self.request_mixes.get(shape.base.name, NO_REQUEST_MIX)
+            mix = self.request_mixes.get(shape.base.name, capacity.NO_REQUEST_MIX)
             policy = self.fleet.policy
-            rate = throughput_of(shape, mix, self.fleet.profiles, policy.utilization)
-            memory = memory_of(shape)
+            rate = capacity.throughput_of(shape, mix, self.fleet.profiles, policy.utilization)
+            memory = capacity.memory_of(shape)
             if shape.base.kv_cache_bytes is None and memory.kv and memory.kv_tokens:
                 per_token = memory.kv / memory.kv_tokens
                 if memory.slots is not None and shape.slots:
@@ -153,7 +139,7 @@ class Accounting:
             allowed=self.fleet.policy.utilization,
         )
 
-    def shape(self, server: Server, crowd: int) -> ServerShape | None:
+    def shape(self, server: Server, crowd: int) -> capacity.ServerShape | None:
         """Return the shape of a managed server; None where flags, base or device are not known."""
         base, flags = self.fleet.bases.get(server.base), server.flags
         device = self.devices.get((server.host, server.devices[0])) if server.devices else None
@@ -162,18 +148,20 @@ class Accounting:
         # A share of the memory tells among how many servers the device was divided, present or not.
         share = flags.memory_share
         parts = crowd if share is None else max(crowd, round(USABLE / share))
-        return ServerShape(
+        return capacity.ServerShape(
             base, device, flags.tensor_parallel, parts, flags.max_loras, flags.max_lora_rank,
             shared=parts > 1 and share is not None,
         )  # fmt: skip
 
-    def _seconds(self, shape: ServerShape, load: Load) -> tuple[tuple[float, ...], float]:
+    def _seconds(
+        self, shape: capacity.ServerShape, load: capacity.Load
+    ) -> tuple[tuple[float, ...], float]:
         """Return the expected seconds of a step by hour, and those of a prompt's token.
 
         Servers that share a device take turns on it. Empty, and 0: not known.
         """
         device = shape.device
-        speed, _ = speed_of(
+        speed, _ = capacity.speed_of(
             self.fleet.profiles, shape.base, device, shape.tensor_parallel, shape.rank,
             vllm=device.vllm,
         )  # fmt: skip
@@ -181,29 +169,35 @@ class Accounting:
             return (), 0.0
         servers = shape.servers_per_device
         steps = tuple(
-            servers * step_under_load(speed, tokens * servers, active)
+            servers * capacity.step_under_load(speed, tokens * servers, active)
             for tokens, active in zip(load.tokens, load.concurrency, strict=True)
         )
-        return steps, servers * prompt_seconds(speed)
+        return steps, servers * capacity.prompt_seconds(speed)
 
     def _price(self, server: Server) -> float:
         devices = (self.devices.get((server.host, device)) for device in server.devices)
         return sum(device.price_per_hour for device in devices if device is not None)
 
 
-def summed(residents: Iterable[AdapterAccount]) -> Load:
-    """Return the load of all residents; the versions of an alias share their load."""
+def summed(residents: Iterable[AdapterAccount]) -> capacity.Load:
+    """Return the load of all residents; the versions of an alias share their load.
+
+    The sum of the concurrencies is the expected number of different adapters in the running batch,
+    as the adapters' clients are independent.
+    """
     loads = list({alias_of(item.adapter): item.load for item in residents}.values())
     if not loads:
-        return IDLE
-    return Load(
+        return capacity.IDLE
+    return capacity.Load(
         tuple(map(sum, zip(*(load.tokens for load in loads), strict=True))),
         tuple(map(sum, zip(*(load.concurrency for load in loads), strict=True))),
     )
 
 
 def _inflation(
-    shape: ServerShape | None, residents: tuple[AdapterAccount, ...], per_token: float | None
+    shape: capacity.ServerShape | None,
+    residents: tuple[AdapterAccount, ...],
+    per_token: float | None,
 ) -> RankInflation | None:
     """Return the cost of the largest residents, where the others would do with a smaller rank.
 
@@ -217,7 +211,10 @@ def _inflation(
     without = max((bucket for bucket in buckets.values() if bucket < shape.rank), default=0)
     if not owners or not without:
         return None
-    large, small = memory_of(shape).slots, memory_of(replace(shape, rank=without)).slots
+    large, small = (
+        capacity.memory_of(shape).slots,
+        capacity.memory_of(replace(shape, rank=without)).slots,
+    )
     if large is None or small is None:
         return None
     return RankInflation(

@@ -90,7 +90,6 @@ def _orders(state: PlacementState) -> list[ServerOrder]:
 
 
 def _server_types(state: PlacementState, order: ServerOrder) -> list[ServerType]:
-    """Return the types of server that can be opened now for the versions of an order."""
     least_rank = order.base.max_lora_rank or min(
         rank_bucket(item.rank) or RANKS[-1] for item in order.items
     )

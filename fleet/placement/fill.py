@@ -229,7 +229,6 @@ def server_types_for(
 def _is_free(
     state: PlacementState, base: BaseSpec, host: HostSpec, device: DeviceSpec, parts: int
 ) -> bool:
-    """Say whether another server may be opened on a device."""
     name = server_name(base.name, host.name, device.name)
     if name in state.drafts or name in state.live.unknown_servers:
         return False

@@ -6,7 +6,6 @@ no server is opened or restarted, and nothing that runs already moves.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from math import inf
 
 import numpy as np
@@ -36,36 +35,39 @@ DANGER = 1_000
 """Danger of a broken promise; 0 is that of a safe promise."""
 
 
-@dataclass(slots=True, eq=False)
 class LatencyRisk:
     """The replicas of a base, their servers, and the danger of every promise."""
 
-    items: Sequence[Item]
-    drafts: Sequence[ServerDraft]
-    draft_of: Ints
-    """By item: the index of its server."""
-    movable: NDArray[np.bool_]
-    """By item: whether it is new where it stands, and may be elsewhere as well."""
-    speeds: Sequence[Speed]
-    limit: Floats
-    """By server: the load that it may carry while a single adapter is active, in `RATE_UNIT`ths."""
-    rank: Ints
-    """By item."""
-    width: Ints
-    """By server: `max_lora_rank`."""
-    length: Floats
-    """By item: steps of its usual answer."""
-    promised: Floats
-    """By item: seconds."""
-    day: Ints
-    """By item: index into `hours` of the hours in which it has load."""
-    hours: NDArray[np.bool_]
-    """Distinct sets of hours, shape `(sets, 24)`."""
-    tokens: Ints
-    """By server, shape `(servers, 24)`."""
-    active: Ints
-    danger: Ints
-    """By item and server, as the server is loaded now: 0, safe, to `DANGER`."""
+    def __init__(
+        self, drafts: Sequence[ServerDraft], speeds: Sequence[Speed], limits: Sequence[float]
+    ) -> None:
+        """Take servers, with their speeds and their limits while a single adapter is active."""
+        pairs = [(place, item) for place, draft in enumerate(drafts)
+                 for _, item in sorted(draft.residents.items())]  # fmt: skip
+        self.items = [item for _, item in pairs]
+        self.drafts, self.speeds = drafts, speeds
+        self.draft_of: Ints = np.array([place for place, _ in pairs], dtype=np.int64)
+        """By item: the index of its server."""
+        self.movable = np.array([drafts[place].is_movable(item) for place, item in pairs])
+        """By item: whether it is new where it stands, and may be elsewhere as well."""
+        self.limit: Floats = np.array(limits) * RATE_UNIT
+        self.rank: Ints = np.array([item.rank for item in self.items], dtype=np.int64)
+        self.width: Ints = np.array([draft.rank for draft in drafts], dtype=np.int64)
+        """By server: `max_lora_rank`."""
+        self.length: Floats = np.array([READING + item.answer for item in self.items], dtype=float)
+        """By item: steps of its usual answer."""
+        self.promised: Floats = np.array([item.promised_s for item in self.items], dtype=float)
+        asked = np.array([item.load.tokens > 0 for item in self.items])
+        self.hours, day = np.unique(asked, axis=0, return_inverse=True)
+        """Distinct sets of hours in which items have load, shape `(sets, 24)`."""
+        self.day: Ints = day.reshape(-1).astype(np.int64)
+        """By item: index into `hours`."""
+        self.tokens: Ints = np.array([draft.tokens for draft in drafts], dtype=np.int64)
+        self.active: Ints = np.array([draft.active for draft in drafts], dtype=np.int64)
+        self.danger: Ints = np.zeros((len(self.items), len(drafts)), dtype=np.int64)
+        """By item and server, as the server is loaded now: 0, safe, to `DANGER`."""
+        for server in range(len(drafts)):
+            self.look(server)
 
     def look(self, server: int) -> None:
         """Update the load of a server, and the danger of all items on the server."""
@@ -122,28 +124,7 @@ def latency_risk_of(hardware: Devices, drafts: Sequence[ServerDraft]) -> Latency
     limits = [hardware.throughput(draft, draft.slots, draft.rank).limit for draft in drafts]
     if len(speeds) < len(drafts) or not all(0 < limit < inf for limit in limits):
         return None
-    pairs = [(place, item) for place, draft in enumerate(drafts)
-             for _, item in sorted(draft.residents.items())]  # fmt: skip
-    items = [item for _, item in pairs]
-    asked = np.array([item.load.tokens > 0 for item in items])
-    hours, day = np.unique(asked, axis=0, return_inverse=True)
-    risk = LatencyRisk(
-        items, drafts,
-        np.array([place for place, _ in pairs], dtype=np.int64),
-        np.array([drafts[place].is_movable(item) for place, item in pairs]),
-        speeds, np.array(limits) * RATE_UNIT,
-        np.array([item.rank for item in items], dtype=np.int64),
-        np.array([draft.rank for draft in drafts], dtype=np.int64),
-        np.array([READING + item.answer for item in items], dtype=np.float64),
-        np.array([item.promised_s for item in items], dtype=np.float64),
-        day.reshape(-1).astype(np.int64), hours,
-        np.array([draft.tokens for draft in drafts], dtype=np.int64),
-        np.array([draft.active for draft in drafts], dtype=np.int64),
-        np.zeros((len(items), len(drafts)), dtype=np.int64),
-    )  # fmt: skip
-    for server in range(len(drafts)):
-        risk.look(server)
-    return risk
+    return LatencyRisk(drafts, speeds, limits)
 
 
 WORK = 300_000

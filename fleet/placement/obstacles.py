@@ -48,7 +48,6 @@ def _rule(
     name: str,
     draft: ServerDraft | None = None,
 ) -> Obstacle:
-    """Return the obstacle of a rule that a version breaks on a server of a name."""
     need, have, taken = 1, 0, state.device_ids(item)
     match rule:
         case Limit.LATENCY if draft and (
@@ -83,7 +82,6 @@ def _closed(place: str, state: DeviceState) -> Iterator[Obstacle]:
 
 
 def _amounts(state: PlacementState, item: Item, draft: ServerDraft) -> Iterator[Obstacle]:
-    """Yield the amounts that an open server lacks for a further version."""
     if draft.device is None:
         if item.rank > draft.rank:
             text = f"`{draft.name}`, an attached server, takes rank {draft.rank} at most"
@@ -142,7 +140,6 @@ def _cramped(state: PlacementState, item: Item, draft: ServerDraft) -> Obstacle:
 def _load(
     state: PlacementState, item: Item, draft: ServerDraft, shape: tuple[int, int]
 ) -> Iterator[Obstacle]:
-    """Yield the obstacle of the hour in which a server would carry too much."""
     used = state.hardware.used(draft, item, shape)
     hour = int(used.argmax())
     if int(used[hour]) <= FULL:
@@ -179,7 +176,6 @@ def _in_batch(state: PlacementState, item: Item, hour: int) -> str:
 def _new(
     state: PlacementState, item: Item, host: HostSpec, device: DeviceSpec, name: str
 ) -> Iterator[Obstacle]:
-    """Yield the obstacles of a new server for a version on a device."""
     base, place = state.fleet.bases[item.base], f"{host.name}/{device.name}"
     here = frozenset(((host.name, device.name),))
     replicas = replica_rules(item, state.device_ids(item), host.name, here)

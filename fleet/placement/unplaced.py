@@ -166,7 +166,6 @@ class _ErrorText:
 
 
 def _facts(cause: PlacementCause, fleet: FleetSpec) -> dict[str, str]:
-    """Return the words in braces of an error's text."""
     names = ", ".join(f"`{adapter}`" for adapter in cause.adapters[:SHOWN])
     rest = len(cause.adapters) - SHOWN
     slots = fleet.bases[cause.base].slots

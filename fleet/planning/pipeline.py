@@ -86,7 +86,7 @@ def _described(
         steps=steps,
         capacity=plan_input.placement.capacity,
         impacts=impacts,
-        gates=tuple(gate for forecast in forecasts for gate in forecast.gates),
+        gates=tuple(gate for gates, _ in forecasts for gate in gates),
         held=tuple(held_back(plan_input, changes)),
         unknown=tuple(not_observed(plan_input)),
         warnings=tuple(warnings_of(plan_input, changes)),
@@ -98,7 +98,7 @@ def _described(
         cost_bound=cost_bound(plan_input.placement, cost),
         moves=tuple(moves_of(plan_input.placement, live)),
         without_demand=without_demand(fleet.adapters.values()),
-        outlook=tuple(PlanNote.of(forecast.outlook) for forecast in forecasts if forecast.outlook),
+        outlook=tuple(PlanNote.of(outlook) for _, outlook in forecasts if outlook),
         translations=translations(fleet.gateways.values(), fleet.compiled_for, policies),
     )
 

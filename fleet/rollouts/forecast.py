@@ -5,6 +5,7 @@ the declared demand; for the reader alone, and outside of what a plan's id cover
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -45,19 +46,15 @@ DAY_S = 86_400
 _STANDS_STILL = (Phase.UNDECIDED, Phase.PAUSED, Phase.DOUBTED)
 
 
-@dataclass(frozen=True, slots=True)
-class Preview:
-    """The forecast of a rollout."""
+def forecast_rollouts(
+    fleet: FleetSpec, wanted: AliasTarget, history: History
+) -> tuple[tuple[GateDue, ...], str]:
+    """Return the plan's gates of an alias with their power, and an outlook on the rollout.
 
-    gates: tuple[GateDue, ...]
-    outlook: str
-    """A sentence on the whole rollout; empty where nothing can be said."""
-
-
-def forecast_rollouts(fleet: FleetSpec, wanted: AliasTarget, history: History) -> Preview:
-    """Return the plan's gates of an alias with their power, and a summary."""
+    The outlook is a sentence; empty where nothing can be said.
+    """
     if not wanted.gates or wanted.phase is Phase.ROLLED_BACK:
-        return Preview(wanted.gates, "")
+        return wanted.gates, ""
     adapter = fleet.adapters[wanted.alias]
     rollout = fleet.rollouts[adapter.rollout]
     known: dict[str, Counts] = {
@@ -80,14 +77,14 @@ def forecast_rollouts(fleet: FleetSpec, wanted: AliasTarget, history: History) -
             due = replace(due, power=text)  # noqa: PLW2901 (the same gate, told more of)
         made.append(due)
     if wanted.phase in _STANDS_STILL:
-        return Preview(tuple(made), "")
+        return tuple(made), ""
     held = max(0.0, 1 - promoted - failed)
     outlook = (
         f"{wanted.alias}: if {version_of(wanted.target)} is no worse, it is promoted by itself "
         f"with {percent_text(promoted)}, held for people with {percent_text(held)}"
         f", failed by mistake with {percent_text(failed)}"
     )
-    return Preview(tuple(made), outlook)
+    return tuple(made), outlook
 
 
 def _recorded(gate: GateSpec, adapter: AdapterSpec) -> Usual | None:
@@ -231,13 +228,12 @@ class _Gate:
         """Return after how many requests half of the harmful versions are caught; 0: never."""
         if catching(self.gate, requests, others, self.usual) < 0.5:  # noqa: PLR2004 (half)
             return 0
-        low, high = 1, requests
-        while low < high:
-            middle = (low + high) // 2
-            part = round(others * middle / requests)
-            caught = catching(self.gate, middle, part, self.usual) >= 0.5  # noqa: PLR2004 (half)
-            low, high = (low, middle) if caught else (middle + 1, high)
-        return low
+
+        def caught(number: int) -> bool:
+            part = round(others * number / requests)
+            return catching(self.gate, number, part, self.usual) >= 0.5  # noqa: PLR2004 (half)
+
+        return 1 + bisect_left(range(1, requests), True, key=caught)
 
     def _live_fixes(self, share: int) -> Iterator[str]:
         for larger in SHARES:

@@ -10,9 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
 from fleet.errors import Diagnostic, problem
-
-MAX_RANK = 512
-"""The highest `--max-lora-rank` that vLLM takes."""
+from fleet.vllm.memory import RANKS
 
 PLAIN_STARTS = {"gaussian", "orthogonal", "eva", "mica", "lora_ga"}
 """Values of `init_lora_weights` that leave the base unchanged. Source: vLLM 0.32, PEFTHelper."""
@@ -35,12 +33,7 @@ _KEY = re.compile(r"[\w.]+")
 
 
 def check_config(config: Mapping[str, Any], *bases: str) -> Iterator[Diagnostic]:
-    """Check an `adapter_config.json`.
-
-    Args:
-        config: Any JSON object.
-        bases: Names of the base: its id, its path, other names of the same base.
-    """
+    """Check an `adapter_config.json`, any JSON object, for a base with all its names and paths."""
     kind = config.get("peft_type")
     if kind != "LORA":
         detail = f"`peft_type` is {_shown(kind)}. vLLM would load it as LoRA all the same."
@@ -49,8 +42,8 @@ def check_config(config: Mapping[str, Any], *bases: str) -> Iterator[Diagnostic]
     if not _is_rank(rank):
         detail = f"`r` is {_shown(rank)}; it must be 1 or more."
         yield problem("FC3102", "Rank missing or not a number", detail)
-    elif rank > MAX_RANK:
-        detail = f"`r` is {rank}, and vLLM serves at most {MAX_RANK}."
+    elif rank > RANKS[-1]:
+        detail = f"`r` is {rank}, and vLLM serves at most {RANKS[-1]}."
         yield problem("FC3103", "Rank above what vLLM serves", detail)
     if not _is_scale(config.get("lora_alpha")):
         detail = f"`lora_alpha` is {_shown(config.get('lora_alpha'))}; it must be above 0."
@@ -77,11 +70,7 @@ def pattern(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def rank_of(config: Mapping[str, Any], module: str) -> Any:
-    """Return the rank that the configuration gives to a module.
-
-    Args:
-        config: The configuration; its `r` may be anything.
-        module: Its path, such as `model.layers.0.self_attn.q_proj`.
+    """Return the rank, or any other `r`, of a module such as `model.layers.0.self_attn.q_proj`.
 
     Source:
         PEFT and vLLM 0.32: a key of `rank_pattern` is a suffix that begins at a dot; the
@@ -142,7 +131,7 @@ def _patterns(config: Mapping[str, Any]) -> Iterator[Diagnostic]:
         for name, value in given.items():
             if _KEY.fullmatch(name) is None:
                 detail = f"`{key}` names `{name}`; only plain module names can be checked."
-            elif not fits(value) or (key == "rank_pattern" and value > MAX_RANK):
+            elif not fits(value) or (key == "rank_pattern" and value > RANKS[-1]):
                 detail = f"`{key}` gives `{name}` {_shown(value)}."
             else:
                 continue

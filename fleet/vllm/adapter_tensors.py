@@ -67,13 +67,9 @@ def adapted_modules(tensors: Iterable[str]) -> tuple[str, ...]:
 def check_tensors(
     config: Mapping[str, Any], tensors: Mapping[str, Tensor], size: int, base: BaseShape
 ) -> Iterator[Diagnostic]:
-    """Check the tensors of `adapter_model.safetensors`.
+    """Check the header of `adapter_model.safetensors`, whose data part has `size` bytes.
 
-    Args:
-        config: The adapter's configuration, which may be wrong in any way.
-        tensors: The file's header.
-        size: Bytes of the file's data part.
-        base: The base's dimensions.
+    The adapter's configuration may be wrong in any way.
     """
     if not tensors:
         yield problem("FC3120", "No tensors", "The file is valid and empty: it is the base.")

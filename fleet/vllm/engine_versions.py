@@ -37,7 +37,6 @@ def disagreements(fleet: FleetSpec, live: State) -> Iterator[str]:
 
 
 def _answered(live: State) -> dict[str, dict[str, str]]:
-    """Return the versions that servers answered, by host and server."""
     versions: dict[str, dict[str, str]] = defaultdict(dict)
     for name, server in live.servers().items():
         if live.versions.get(name):

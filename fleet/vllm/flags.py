@@ -9,7 +9,6 @@ import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from itertools import product
-from types import MappingProxyType
 
 from fleet.flag_formats import FORMATS, Hashed, differing, format_of
 from fleet.hardware import BaseSpec
@@ -42,13 +41,7 @@ def flags_for(
 ) -> ServerFlags:
     """Return the flags that a managed server of `base` starts with.
 
-    Args:
-        base: Base that the server runs.
-        slots: `--max-loras`.
-        rank: `--max-lora-rank`.
-        tensor_parallel: Number of its devices.
-        servers_per_device: Servers among which a device is divided.
-        listed: Versions that the server must be able to list at a time.
+    `listed` is the number of versions that the server must be able to list at a time.
     """
     share = USABLE if servers_per_device == 1 else round(USABLE / servers_per_device, 3)
     return ServerFlags(
@@ -75,13 +68,8 @@ def flag_drift(
     """Say which flags of a live server are not as declared; empty when all may stay.
 
     A flag that the planner chose earlier may stay, whatever the planner would choose today. A flag
-    that only a later format adds may stay too.
-
-    Args:
-        base: Declared base.
-        flags: Flags of the server; None: unknown.
-        digest: Digest that the server shows; flags are compared in its format.
-        formats: Known formats.
+    that only a later format adds may stay too: flags are compared in the format of the `digest`
+    that the server shows.
     """
     if flags is None:
         return "its flags are unknown"
@@ -125,35 +113,34 @@ def servers_per_device_of(flags: ServerFlags) -> int:
     return 1 if flags.memory_share is None else max(round(USABLE / flags.memory_share), 1)
 
 
-RESERVED: Mapping[str, str] = MappingProxyType(
-    {
-        "api-key": "clients' keys are checked by the gateway",
-        "dtype": "set `dtype`",
-        "enable-lora": "it is always on",
-        "fingerprint-mode": "it stamps the digest of the flags",
-        "fingerprint-value": "it stamps the digest of the flags",
-        "gpu-memory-utilization": "the planner sets it; see `kv_cache` and the device's `memory`",
-        "host": "set `address` on the host",
-        "kv-cache-memory-bytes": "set `kv_cache`",
-        "lora-modules": "adapters are loaded by `apply`",
-        "max-cpu-loras": "the planner sets it",
-        "max-lora-rank": "set `max_lora_rank`",
-        "max-loras": "set `max_loras`",
-        "max-model-len": "set `max_model_len`",
-        "middleware": "it would run code on the requests of every client of the server",
-        "model": "set `model`",
-        "port": "set `port` on the host or device",
-        "served-model-name": "it is the base's name",
-        "shutdown-timeout": "running requests get a fixed time before a server stops",
-        "tensor-parallel-size": "set `tensor_parallel`",
-        "uds": "servers listen on the host's `address` and `port`",
-    }
-)
+RESERVED: Mapping[str, str] = {
+    "api-key": "clients' keys are checked by the gateway",
+    "dtype": "set `dtype`",
+    "enable-lora": "it is always on",
+    "fingerprint-mode": "it stamps the digest of the flags",
+    "fingerprint-value": "it stamps the digest of the flags",
+    "gpu-memory-utilization": "the planner sets it; see `kv_cache` and the device's `memory`",
+    "host": "set `address` on the host",
+    "kv-cache-memory-bytes": "set `kv_cache`",
+    "lora-modules": "adapters are loaded by `apply`",
+    "max-cpu-loras": "the planner sets it",
+    "max-lora-rank": "set `max_lora_rank`",
+    "max-loras": "set `max_loras`",
+    "max-model-len": "set `max_model_len`",
+    "middleware": "it would run code on the requests of every client of the server",
+    "model": "set `model`",
+    "port": "set `port` on the host or device",
+    "served-model-name": "it is the base's name",
+    "shutdown-timeout": "running requests get a fixed time before a server stops",
+    "tensor-parallel-size": "set `tensor_parallel`",
+    "uds": "servers listen on the host's `address` and `port`",
+}
 """Reason why a declaration may not set a reserved flag, by the flag's long name."""
 
-ALIASES: Mapping[str, str] = MappingProxyType(
-    {"device-memory-utilization": "gpu-memory-utilization", "tp": "tensor-parallel-size"}
-)
+ALIASES: Mapping[str, str] = {
+    "device-memory-utilization": "gpu-memory-utilization",
+    "tp": "tensor-parallel-size",
+}
 """Other names that vLLM gives to reserved flags, without dashes; add those of new releases."""
 
 
@@ -165,9 +152,8 @@ def long_name(flag: str) -> str:
 def why_reserved(flag: str, value: str = "") -> str:
     """Return why a flag may not be declared with this value; empty: the flag may.
 
-    Args:
-        flag: Name as declared or as written on a command line.
-        value: Declared value; a further flag among its words counts as well.
+    The flag is written as declared or as on a command line. A further flag among the words of the
+    value counts as well.
 
     Raises:
         ValueError: a quote in the value is left open.

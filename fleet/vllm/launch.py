@@ -49,17 +49,11 @@ def command_line(
     kind: str = "",
     module: str = VLLM_MODULE,
 ) -> tuple[str, ...]:
-    """Return the argument vector that starts a server.
+    """Return the argument vector that starts a server and stamps the flags' digest on the server.
 
-    Args:
-        flags: Chosen and declared flags.
-        python: Interpreter that has vLLM.
-        host: Address to listen on. vLLM's own key guards only some of its paths, so clients must
-            not reach the address.
-        port: Port to listen on.
-        digest: The flags' digest, to be stamped on the server.
-        kind: Kind of its devices; `cpu` needs switches of its own.
-        module: Module to run; the fake server takes the same flags.
+    The server listens on `host`. vLLM's own key guards only some of its paths, so clients must not
+    reach that address. Devices of kind `cpu` need switches of their own. The fake server's `module`
+    takes the same flags.
 
     Raises:
         ConfigError: `flags.extra` sets a flag that fleetctl owns.
@@ -116,11 +110,9 @@ def _extra(flags: ServerFlags) -> dict[str, tuple[str, ...]]:
 
 
 def environment(kind: str = "", devices: Sequence[int] = ()) -> dict[str, str]:
-    """Return the variables that a server needs beside the inherited ones.
+    """Return the variables that a server needs beside the inherited variables.
 
-    Args:
-        kind: Kind of its devices.
-        devices: Indices of its GPUs on the host; empty: all visible GPUs.
+    `devices` are the indices of its GPUs on the host; empty: all visible GPUs.
     """
     variables = {
         "HF_HUB_OFFLINE": "1",
@@ -161,16 +153,10 @@ class LaunchCommand:
 def launch_of(
     server: Server, host: HostSpec, *, python: str, model: str = ""
 ) -> LaunchCommand | None:
-    """Return the command that starts a server of the plan on its host.
+    """Return the command that starts a server of the plan on its host, by the host's interpreter.
 
-    Args:
-        server: The server, with its flags.
-        host: Its host; a fake host runs the fake server with the same flags.
-        python: Path of the interpreter on the host.
-        model: Path of the base, where the path differs from the declared path.
-
-    Returns:
-        None for an attached server, which fleetctl does not start.
+    A fake host runs the fake server with the same flags. `model` is the path of the base, where the
+    path differs from the declared path. None: an attached server, which fleetctl does not start.
     """
     if server.flags is None or host.engine == "attach":
         return None

@@ -29,7 +29,6 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from types import MappingProxyType
 
 from fleet.hardware import BaseShape
 
@@ -57,8 +56,7 @@ class Taken:
 def taken(sizes: Iterable[int]) -> Taken:
     """Return the bytes that tensors take of an empty device.
 
-    Args:
-        sizes: Bytes of the tensors, in the order in which they are made; all of them stay.
+    `sizes` are their bytes, in the order in which the tensors are made; all of them stay.
     """
     free: tuple[list[int], list[int]] = ([], [])
     allocated = reserved = 0
@@ -86,9 +84,10 @@ def _segment(needed: int) -> int:
     return _LARGE_SEGMENT if needed < _LARGE else -(-needed // _STEP) * _STEP
 
 
-DTYPE_BYTES: Mapping[str, int] = MappingProxyType(
-    {"float32": 4, "float": 4, "fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1, "fp8_inc": 1}
-)
+DTYPE_BYTES: Mapping[str, int] = {
+    **dict.fromkeys(("float32", "float"), 4),
+    **dict.fromkeys(("fp8", "fp8_e4m3", "fp8_e5m2", "fp8_inc"), 1),
+}
 """Bytes per value of a dtype that has not 16 bit; `auto` follows the weights, which have 16 bit in
 all models we know.
 
@@ -103,20 +102,18 @@ EXTRA_VOCABULARY = 256
 """Tokens that adapters could add (`lora_extra_vocab_size`) before `OLDEST`, where a class has
 slots for its vocabulary: three more matrices of them beside each slot, whatever its rank."""
 
-VOCABULARY_SLOTS: Mapping[str, tuple[int, int] | None] = MappingProxyType(
-    {
-        "LlamaForCausalLM": (0, 0),
-        "MixtralForCausalLM": (0, 0),
-        "Qwen3ForCausalLM": (0, 16),
-        "Qwen3MoeForCausalLM": (0, 16),
-        "MistralForCausalLM": None,
-        "Qwen2ForCausalLM": None,
-        "GemmaForCausalLM": None,
-        "Gemma2ForCausalLM": None,
-        "Gemma3ForCausalLM": None,
-        "Phi3ForCausalLM": (0, 0),
-    }
-)
+VOCABULARY_SLOTS: Mapping[str, tuple[int, int] | None] = {
+    "LlamaForCausalLM": (0, 0),
+    "MixtralForCausalLM": (0, 0),
+    "Qwen3ForCausalLM": (0, 16),
+    "Qwen3MoeForCausalLM": (0, 16),
+    "MistralForCausalLM": None,
+    "Qwen2ForCausalLM": None,
+    "GemmaForCausalLM": None,
+    "Gemma2ForCausalLM": None,
+    "Gemma3ForCausalLM": None,
+    "Phi3ForCausalLM": (0, 0),
+}
 """The vLLM release since which a class reserves LoRA slots for embedding and output layer.
 
 None: never. The class decides, not the adapter, and not `tie_word_embeddings` (Phi-3 is a Llama

@@ -83,9 +83,7 @@ def kv_bytes_per_token(base: BaseSpec | BaseShape, tensor_parallel: int = 1) -> 
 def reserve_bytes(device: DeviceSpec, measured: int | None = None) -> int:
     """Return the bytes of a device that activations, graphs and the runtime may take.
 
-    Args:
-        device: The device.
-        measured: Figure of a calibration (`Profile.reserve_bytes`), returned as given.
+    The figure of a calibration (`Profile.reserve_bytes`) is returned as given.
 
     Source:
         2 GiB on 24 GB cards, 4 to 5 GiB on 64 to 80 GB cards, about 1 GiB for a CPU process,

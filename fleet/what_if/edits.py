@@ -3,25 +3,22 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
-from types import MappingProxyType
 from typing import TypeVar
 
 from fleet.errors import FleetError, did_you_mean
 from fleet.spec import FleetSpec
 
 T = TypeVar("T")
-LARGEST_RANK = 512
-"""The largest rank that vLLM serves."""
 
 
 def by_name(items: Mapping[str, T]) -> Mapping[str, T]:
     """Return the items sorted by name, as a fleet holds them."""
-    return MappingProxyType(dict(sorted(items.items(), key=lambda item: item[0])))
+    return dict(sorted(items.items(), key=lambda item: item[0]))
 
 
 def without(items: Mapping[str, T], name: str) -> Mapping[str, T]:
     """Return the items without `name`."""
-    return MappingProxyType({key: item for key, item in items.items() if key != name})
+    return {key: item for key, item in items.items() if key != name}
 
 
 def with_warnings(fleet: FleetSpec, *lines: str) -> FleetSpec:

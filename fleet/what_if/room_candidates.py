@@ -139,7 +139,6 @@ def throughput(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
 
 
 def _batches(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
-    """Yield other hours for the batch windows of a base."""
     for adapter in fleet.adapters.values():
         demand = adapter.demand
         if adapter.name.base != cause.base or demand is None or demand.batch is None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from fleet.placement import Limit, PlacementCause
 from fleet.spec import AdapterSpec, FleetSpec
+from fleet.what_if import room_candidates as room
 from fleet.what_if.candidates import (
     Candidate,
     Candidates,
@@ -14,16 +15,6 @@ from fleet.what_if.candidates import (
     with_another,
     with_fields,
     with_member,
-)
-from fleet.what_if.room_candidates import (
-    cards,
-    latency,
-    memory,
-    memory_of_hosts,
-    rank,
-    replicas,
-    slots,
-    throughput,
 )
 
 Maker = Callable[[FleetSpec, PlacementCause], Iterator[Candidates]]
@@ -55,8 +46,7 @@ def candidates_of(fleet: FleetSpec, causes: Sequence[PlacementCause]) -> Iterato
 
 
 def _pin(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
-    pinned = [adapter for adapter in aliases_of(fleet, cause) if adapter.pin is not None]
-    return _without(pinned, "pin", None)
+    return _without([adapter for adapter in aliases_of(fleet, cause) if adapter.pin], "pin", None)
 
 
 def _avoid(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
@@ -79,7 +69,6 @@ def _apart(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
 
 
 def _without(adapters: Sequence[AdapterSpec], rule: str, none: object) -> Iterator[Candidates]:
-    """Yield the removal of a rule from the adapters that declare the rule."""
     if adapters:
         yield (
             Candidate(
@@ -103,7 +92,7 @@ def _spread(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
                 with_adapters(spread, spread="device"),
             ),
         )
-    yield from replicas(fleet, cause)
+    yield from room.replicas(fleet, cause)
 
 
 def _isolation(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
@@ -121,7 +110,6 @@ def _isolation(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
 
 
 def _reserved(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
-    """Yield reserved hosts, opened to the tiers of the unplaced versions."""
     tiers = sorted({adapter.tier for adapter in aliases_of(fleet, cause)})
     for host in fleet.hosts.values():
         if host.reserved_for:
@@ -136,7 +124,6 @@ def _reserved(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
 
 
 def _closed(fleet: FleetSpec, _: PlacementCause) -> Iterator[Candidates]:
-    """Yield cordoned and draining devices and servers, made active."""
     for host in fleet.hosts.values():
         for kind, key, prefix in (
             ("devices", "devices", f"{host.name}/"),
@@ -162,15 +149,15 @@ _MAKERS: Mapping[Limit, Maker] = {
     Limit.ISOLATION: _isolation,
     Limit.APART: _apart,
     Limit.AVOID: _avoid,
-    Limit.TENSOR_PARALLEL: cards,
-    Limit.RANK: rank,
-    Limit.LATENCY: latency,
-    Limit.THROUGHPUT: throughput,
-    Limit.SLOTS: slots,
-    Limit.HOST_MEMORY: memory_of_hosts,
-    Limit.DEVICES: memory,
+    Limit.TENSOR_PARALLEL: room.cards,
+    Limit.RANK: room.rank,
+    Limit.LATENCY: room.latency,
+    Limit.THROUGHPUT: room.throughput,
+    Limit.SLOTS: room.slots,
+    Limit.HOST_MEMORY: room.memory_of_hosts,
+    Limit.DEVICES: room.memory,
     Limit.HOSTS: _spread,
-    Limit.REPLICAS: replicas,
-    Limit.KV_CACHE: memory,
-    Limit.MEMORY: memory,
+    Limit.REPLICAS: room.replicas,
+    Limit.KV_CACHE: room.memory,
+    Limit.MEMORY: room.memory,
 }

@@ -43,9 +43,12 @@ def apply(workspace: Workspace, *, file: Path | None, auto: bool, yes: bool, for
 
     from plans.documents import plan_file
     from runtime.files import read_text
-    from runtime.operations.apply import report_changes_since, require_applicable
+    from runtime.operations.apply import (
+        report_changes_since,
+        require_applicable,
+        require_trusted,
+    )
     from runtime.operations.planning import plan_fleet
-    from runtime.operations.trust import require_trusted
 
     if (file is None) != auto:
         raise click.UsageError("Name a plan file, or pass --auto.")

@@ -3,16 +3,13 @@
 import json
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from fleet.errors import ConfigError, FleetError
 from fleetctl import completion
 from fleetctl.options import Command, Group, Workspace, format_option, with_format
-
-if TYPE_CHECKING:
-    from fleet.resources import State
 
 _VERDICTS = click.Choice(["PASS", "FAIL", "INCONCLUSIVE"], case_sensitive=False)
 
@@ -65,33 +62,24 @@ def drift(workspace: Workspace, *, form: str, globs: tuple[str, ...]) -> None:
       fleetctl drift --format json
       fleetctl drift --ignore 'adapter/test*@*'
     """
-    import asyncio
-
     from fleet.history import settled
     from fleet.planning import classify_drift, without_ignored
     from plans.reports.drift import render_json, render_text
     from runtime.library.served_copies import damaged
-    from runtime.operations.declarations import with_valid_files
+    from runtime.operations.planning import with_valid_files
 
     exit_code = 0
     try:
         workspace.fleet()
     except ConfigError as error:
         workspace, exit_code = with_valid_files(workspace, error), error.exit_code
-    live = asyncio.run(_observed(workspace))
+    live = workspace.observe()
     copies = damaged(live.adapters().values(), workspace.state_dir / "store")
     drifts = classify_drift(settled(workspace.history(), live), live, copies)
     causes = without_ignored(drifts, globs)
     render = render_json if form == "json" else render_text
     click.echo(render(causes, live.notes), nl=False)
     sys.exit(2 if causes else exit_code)
-
-
-async def _observed(workspace: Workspace) -> "State":
-    from runtime.observe import observe
-
-    async with workspace.connected() as (engines, gateways):
-        return await observe(engines, gateways)
 
 
 @click.group(cls=Group)

@@ -147,7 +147,7 @@ def render_text(document: Mapping[str, Any]) -> str:
     lines = [f"Fleet {document['fleet']}"]
     if document["routes_unknown"]:
         lines.append(f"Routes cannot be read: {document['routes_unknown']}")
-        lines.append("What serves whom is not known; gateways go on with what they have.")
+        lines.append("Which version serves is not known; gateways go on with their table.")
     if document["ledger_away"]:
         lines.append(f"THE LEDGER CANNOT BE READ: {document['ledger_away']}")
         lines.append(

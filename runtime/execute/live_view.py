@@ -6,7 +6,8 @@ picture, so that a step always sees the work of the steps before.
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fleet.errors import EngineError, EngineUnreachableError
@@ -23,22 +24,16 @@ class _Picture:
 
     taken: float
     state: State
-    resources: dict[Address, Resource]
     changes: dict[Address, tuple[float, Resource | None]] = field(default_factory=dict)
-    """Time and effect of own steps."""
+    """Time and effect of own steps, in place of the state's resources."""
 
 
 class LiveView:
     """The live resources of all hosts, and the routing table."""
 
-    def __init__(
-        self, context: ExecutionContext, hosts: Mapping[str, str], now: Callable[[], float]
-    ) -> None:
-        """Prepare; nothing is asked. `hosts`: by server, as the plan knows them.
-
-        `now` gives the seconds of a clock that never goes back.
-        """
-        self._context, self._now = context, now
+    def __init__(self, context: ExecutionContext, hosts: Mapping[str, str]) -> None:
+        """Prepare; nothing is asked. `hosts`: by server, as the plan knows them."""
+        self._context = context
         self._hosts = {**context.hosts, **hosts}
         self._pictures: dict[str, _Picture] = {}
         self._locks: dict[str, asyncio.Lock] = {}
@@ -77,14 +72,16 @@ class LiveView:
         """
         host = self.host_of(server)
         picture = self._pictures.get(host)
-        if picture is None or self._now() - picture.taken > self._context.timings.refresh:
+        if picture is None or time.monotonic() - picture.taken > self._context.timings.refresh:
             picture = await self._look(host)
         reason = picture.state.unknown_servers.get(server)
         if reason is not None:
             raise EngineUnreachableError.of(
                 "FC5111", "A server does not answer", f"`{server}`: {reason}"
             )
-        return picture.resources.get(address)
+        if address in picture.changes:
+            return picture.changes[address][1]
+        return picture.state.resources.get(address)
 
     async def refresh(self, server: str) -> State:
         """Take a new picture of a server's host and return its state."""
@@ -92,13 +89,12 @@ class LiveView:
 
     def record_own_change(self, server: str, address: Address, after: Resource | None) -> None:
         """Record the effect of an own step."""
-        picture, now = self._pictures[self.host_of(server)], self._now()
+        picture, now = self._pictures[self.host_of(server)], time.monotonic()
         if after is None and address.startswith("server/"):
-            for resource in picture.resources:
+            for resource in (*picture.state.resources, *picture.changes):
                 if server_of_address(resource) == server:
                     picture.changes[resource] = now, None
         picture.changes[address] = now, after
-        _apply_changes(picture)
 
     async def served(self) -> Mapping[tuple[str, str], str]:
         """Return which (version, server) gets traffic, and from which alias.
@@ -106,10 +102,10 @@ class LiveView:
         From a table read not long ago: reading may cost a fifth of the time.
         """
         taken, took, served = self._served
-        if self._now() - taken >= max(self._context.timings.drain_poll, 5 * took):
-            began = self._now()
+        if time.monotonic() - taken >= max(self._context.timings.drain_poll, 5 * took):
+            began = time.monotonic()
             table, _ = await self._context.gateways.read_table()
-            self.record_table(table, self._now() - began)
+            self.record_table(table, time.monotonic() - began)
             served = self._served[2]
         return served
 
@@ -122,7 +118,7 @@ class LiveView:
             if share.percent > 0
             for server in share.servers
         }
-        self._served = (self._now(), took, served)
+        self._served = (time.monotonic(), took, served)
 
     def urls(self) -> dict[str, str]:
         """Return the base URLs of all servers that answered."""
@@ -131,22 +127,11 @@ class LiveView:
 
     async def _look(self, host: str) -> _Picture:
         async with self._locks.setdefault(host, asyncio.Lock()):
-            began = self._now()
+            began = time.monotonic()
             state = await self._context.engines[host].observe()
             before = self._pictures.get(host)
-            picture = _Picture(self._now(), state, dict(state.resources))
-            if before is not None:
-                changes = before.changes.items()
-                picture.changes = {key: change for key, change in changes if change[0] >= began}
+            changes = before.changes.items() if before else ()
+            recent = {address: change for address, change in changes if change[0] >= began}
             self.learn_hosts(state)
-            _apply_changes(picture)
-            self._pictures[host] = picture
+            self._pictures[host] = picture = _Picture(time.monotonic(), state, recent)
             return picture
-
-
-def _apply_changes(picture: _Picture) -> None:
-    for address, (_, after) in picture.changes.items():
-        if after is None:
-            picture.resources.pop(address, None)
-        else:
-            picture.resources[address] = after

@@ -1,6 +1,7 @@
 """Executes a plan: lease, recovery of an earlier run's open steps, schedule, verification."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -102,64 +103,52 @@ async def execute(
 
     A second execution is safe at any time: a resource that is as it should be is adopted.
 
-    Args:
-        plan: The plan.
-        context: Engines, gateways, ledger and library.
-        emit: Takes the events.
-        stop: Once set no further step begins; those that run are finished. A caller that cannot
-            wait cancels the task; the next run finds out how these steps ended.
-        trigger: The command, for the record.
-        replan: Plans again from the live state at the end, to count the changes still due.
+    `stop`: once set no further step begins; those that run are finished. A caller that cannot wait
+    cancels the task; the next run finds out how these steps ended. `trigger`: the command, for the
+    record. `replan`: plans again from the live state at the end, to count the changes still due.
 
     Raises:
         LockHeldError: another run holds the lease; nothing was done.
         FleetError: the ledger cannot be read or written.
     """
-    now = asyncio.get_running_loop().time
-    began = now()
+    began = time.monotonic()
     with context.ledger.lease(context.holder, context.timings.lease) as lease:
         emit(ApplyEvent("lock_acquired", {"token": lease.token}))
         journal = Journal(context.ledger, lease.token)
-        view = LiveView(context, _hosts(plan), now)
-        scheduler = Scheduler(
-            plan, context, view, journal, token=lease.token, stop=stop, emit=emit, now=now
-        )
-        await _recover(context, scheduler, view, journal, emit)
+        operations = (step.operation for step in plan.steps)
+        servers = (work.server for work in operations if isinstance(work, StartServer | StopServer))
+        view = LiveView(context, {server.name: server.host for server in servers})
+        scheduler = Scheduler(plan, context, view, journal, token=lease.token, stop=stop, emit=emit)
+        await _recover(scheduler, view, journal)
         steps, commit = len(plan.steps), context.commit
         await journal.write(ApplyStarted(plan.id, plan.fleet, commit, trigger, steps))
         facts = {"changes": len(plan.changes), "steps": steps, "trigger": trigger}
         emit(ApplyEvent("plan_started", facts))
-        beside = (
-            _renew_lease(lease, context, scheduler, emit),
-            _report_interrupt(stop, scheduler, emit),
-        )
-        async with _alongside(*beside, _heartbeat(context, scheduler, now, emit)):
+        beside = _renew_lease(lease, scheduler), _report_interrupt(stop, scheduler)
+        async with _alongside(*beside, _heartbeat(scheduler)):
             try:
                 await scheduler.run()
             except asyncio.CancelledError:
                 with suppress(FleetError):
                     await asyncio.shield(journal.write())
                 raise
-            outcome = await _verified(
-                scheduler, journal, stop=stop, seconds=now() - began, replan=replan
-            )
+            outcome = await _verified(scheduler, journal, stop, time.monotonic() - began, replan)
     summary = {"result": outcome.result, "exit_code": outcome.exit_code, **outcome.counts}
     summary |= {"unseen": list(outcome.unseen), "seconds": round(outcome.seconds, 3)}
     emit(ApplyEvent("run_complete", summary))
     return outcome
 
 
-async def _recover(
-    context: ExecutionContext, scheduler: Scheduler, view: LiveView, journal: Journal, emit: Emit
-) -> None:
+async def _recover(scheduler: Scheduler, view: LiveView, journal: Journal) -> None:
     """Settle the open steps of an earlier run, and publish the newest table to lagging gateways."""
+    context = scheduler.context
     history = fold_entries(await asyncio.to_thread(context.ledger.read))
     live = await observe(context.engines, context.gateways)
     view.learn_hosts(live)
     found = recovered(history, live)
     await journal.write(*(event for _, _, event in found))
     for step, how, _ in found:
-        emit(ApplyEvent("recovered", {"step": step, "how": how}))
+        scheduler.emit(ApplyEvent("recovered", {"step": step, "how": how}))
     if live.notes and not live.routes_unknown:
         with suppress(FleetError):  # a step that needs the gateways says so itself
             await scheduler.routes.repeat(always=True)
@@ -168,7 +157,6 @@ async def _recover(
 async def _verified(
     scheduler: Scheduler,
     journal: Journal,
-    *,
     stop: asyncio.Event,
     seconds: float,
     replan: Callable[[State], Plan] | None,
@@ -210,46 +198,33 @@ async def _verified(
     return outcome
 
 
-def _hosts(plan: Plan) -> dict[str, str]:
-    """Return by server the hosts that the plan itself describes."""
-    operations = (step.operation for step in plan.steps)
-    return {
-        operation.server.name: operation.server.host
-        for operation in operations
-        if isinstance(operation, StartServer | StopServer)
-    }
-
-
-async def _renew_lease(
-    lease: Lease, context: ExecutionContext, scheduler: Scheduler, emit: Emit
-) -> None:
+async def _renew_lease(lease: Lease, scheduler: Scheduler) -> None:
     """Renew the lease; when it is lost, no further step begins."""
     while True:
-        await asyncio.sleep(context.timings.renew)
+        await asyncio.sleep(scheduler.context.timings.renew)
         try:
             await asyncio.to_thread(lease.renew)
         except LockHeldError as error:
             scheduler.stop_lease_lost(error)
-            emit(ApplyEvent("lock_lost", {"detail": error.diagnostics[0].detail}))
+            scheduler.emit(ApplyEvent("lock_lost", {"detail": error.diagnostics[0].detail}))
             return
         except (FleetError, OSError):
             continue  # until the lease expires there is time to try again
 
 
-async def _report_interrupt(stop: asyncio.Event, scheduler: Scheduler, emit: Emit) -> None:
+async def _report_interrupt(stop: asyncio.Event, scheduler: Scheduler) -> None:
     await stop.wait()
-    emit(ApplyEvent("interrupted", {"running": sorted(scheduler.running)}))
+    scheduler.emit(ApplyEvent("interrupted", {"running": sorted(scheduler.running)}))
 
 
-async def _heartbeat(
-    context: ExecutionContext, scheduler: Scheduler, now: Callable[[], float], emit: Emit
-) -> None:
+async def _heartbeat(scheduler: Scheduler) -> None:
+    interval = scheduler.context.timings.heartbeat
     while True:
-        await asyncio.sleep(context.timings.heartbeat)
+        await asyncio.sleep(interval)
         for step, since in sorted(scheduler.running.items()):
-            seconds = now() - since
-            if seconds >= context.timings.heartbeat:
-                emit(ApplyEvent("step_progress", {"step": step, "seconds": round(seconds, 1)}))
+            if (seconds := time.monotonic() - since) >= interval:
+                facts = {"step": step, "seconds": round(seconds, 1)}
+                scheduler.emit(ApplyEvent("step_progress", facts))
 
 
 @asynccontextmanager

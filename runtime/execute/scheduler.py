@@ -1,8 +1,9 @@
 """Schedules the step graph: lanes run at the same time, the steps of a lane one after another."""
 
 import asyncio
+import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Coroutine, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -39,11 +40,10 @@ class Scheduler:
         token: int,
         stop: asyncio.Event,
         emit: Emit,
-        now: Callable[[], float],
     ) -> None:
-        """Prepare; nothing is done. `now` gives the seconds of a clock that never goes back."""
+        """Prepare; nothing is done."""
         self.plan, self.context, self._view, self._journal = plan, context, view, journal
-        self._stop, self.emit, self._now = stop, emit, now
+        self._stop, self.emit = stop, emit
         self.routes = RouteWriter(context, view, journal, token, self._started)
         self.results: dict[str, StepResult] = {}
         self.running: dict[str, float] = {}
@@ -112,19 +112,19 @@ class Scheduler:
     async def _gateway(self) -> None:
         ready = self._ready[GATEWAY]
         while ready and not self.ended:
-            rest = self._rest_until - self._now()
+            rest = self._rest_until - time.monotonic()
             if rest > 0 and self._lanes != {GATEWAY}:
                 await asyncio.sleep(rest)
                 continue
             batch = list(ready)
             ready.clear()
             self._begin(batch)
-            began = self._now()
+            began = time.monotonic()
             try:
                 results = await self.routes.write(batch)
             except LockHeldError as error:
                 results = {step.id: self.stop_lease_lost(error) for step in batch}
-            self._rest_until = self._now() + _REST * (self._now() - began)
+            self._rest_until = time.monotonic() + _REST * (time.monotonic() - began)
             for step in batch:
                 self._finish(step, results[step.id])
         self._lanes.discard(GATEWAY)
@@ -133,10 +133,15 @@ class Scheduler:
     async def _guarded(self, step: Step) -> StepResult:
         """Check and perform a step on a server; every failure is a result."""
         try:
-            settled = await self._checked(step)
-            if settled is not None:
-                return settled
-            return await perform(step, self.context, self._view, self.routes, self._now)
+            live = await self._view.resource(server_of(step), step.address)
+            match step_state(step, live):
+                case StepState.STALE:
+                    return stale(step, live)
+                case StepState.SATISFIED:
+                    return StepResult(StepOutcome.ADOPTED)
+                case StepState.DUE:
+                    await self._journal.write(self._started(step))
+                    return await perform(step, self.context, self._view, self.routes)
         except LockHeldError as error:
             return self.stop_lease_lost(error)
         except EngineUnreachableError as error:
@@ -145,18 +150,6 @@ class Scheduler:
             stale_now = isinstance(error, StalePlanError)
             verdict = StepOutcome.STALE if stale_now else StepOutcome.FAILED
             return StepResult(verdict, diagnostics=error.diagnostics)
-
-    async def _checked(self, step: Step) -> StepResult | None:
-        """Return a result if the step is not due; otherwise journal its begin."""
-        live = await self._view.resource(server_of(step), step.address)
-        match step_state(step, live):
-            case StepState.STALE:
-                return stale(step, live)
-            case StepState.SATISFIED:
-                return StepResult(StepOutcome.ADOPTED)
-            case StepState.DUE:
-                await self._journal.write(self._started(step))
-                return None
 
     async def _probed(self, step: Step, error: EngineUnreachableError) -> StepResult:
         """Observe once whether a call without an answer had its effect."""
@@ -181,12 +174,12 @@ class Scheduler:
 
     def _begin(self, steps: Iterable[Step]) -> None:
         for step in steps:
-            self.running[step.id] = self._now()
+            self.running[step.id] = time.monotonic()
             self._emit("step_begin", step)
 
     def _finish(self, step: Step, result: StepResult) -> None:
         """Journal a step's result and queue the steps that waited for the step."""
-        seconds, verdict = self._now() - self.running.pop(step.id), result.verdict
+        seconds, verdict = time.monotonic() - self.running.pop(step.id), result.verdict
         self.results[step.id] = result = replace(result, seconds=seconds)
         match verdict:
             case StepOutcome.DONE | StepOutcome.ADOPTED:

@@ -1,7 +1,7 @@
 """Performs steps on servers, and smoke-tests a freshly loaded version."""
 
 import asyncio
-from collections.abc import Callable
+import time
 from contextlib import suppress
 from typing import Literal
 
@@ -106,11 +106,7 @@ def server_of(step: Step) -> str:
 
 
 async def perform(
-    step: Step,
-    context: ExecutionContext,
-    view: LiveView,
-    routes: RouteWriter,
-    now: Callable[[], float],
+    step: Step, context: ExecutionContext, view: LiveView, routes: RouteWriter
 ) -> StepResult:
     """Perform a step within its time and record its effect in the view.
 
@@ -140,7 +136,7 @@ async def perform(
                     return StepResult(StepOutcome.DONE, diagnostics=warnings)
                 case Drain(adapter=adapter, deadline_s=deadline_s):
                     await _refuse_if_served(adapter, view)
-                    await _drain(adapter, context, deadline_s, now)
+                    await _drain(adapter, context, deadline_s)
                 case UnloadAdapter(adapter=adapter):
                     await _refuse_if_served(adapter, view)
                     await view.engine_of(adapter.server).unload(adapter.server, adapter.adapter)
@@ -170,12 +166,10 @@ async def _load(adapter: LoadedAdapter, context: ExecutionContext, view: LiveVie
     view.record_own_change(adapter.server, adapter.address, adapter)
 
 
-async def _drain(
-    adapter: LoadedAdapter, context: ExecutionContext, deadline_s: int, now: Callable[[], float]
-) -> None:
-    end = now() + deadline_s
+async def _drain(adapter: LoadedAdapter, context: ExecutionContext, deadline_s: int) -> None:
+    end = time.monotonic() + deadline_s
     while count := await context.gateways.in_flight(adapter.server, adapter.adapter):
-        if now() >= end:
+        if time.monotonic() >= end:
             raise EngineTimedOutError.of(
                 "FC5114",
                 "Requests are still running",

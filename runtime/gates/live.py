@@ -51,13 +51,8 @@ def judge_traffic(
 ) -> list[JudgedGate]:
     """Judge every live gate of a trial by all requests of its stage so far.
 
-    Args:
-        trial: The version on trial.
-        rollout: The pace; windows are an hour long, or a part of a short bake.
-        live: The live state, with the aliases that share a server with the new version.
-        entries: The ledger, with the begin of the rollout.
-        usage: The usage logs of the gateways.
-        now: The end of the last window; a row of a later time is of no clock to rely on.
+    Windows are an hour long, or a part of a short bake. `now`: the end of the last window; a row of
+    a later time is of no clock to rely on.
 
     A stage that a fast clock began in the future is judged by all requests since the last entry
     before that: they may fail the version, and pass nothing.

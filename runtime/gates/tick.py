@@ -7,15 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from fleet.history import (
-    Doubts,
-    Entry,
-    History,
-    LedgerEvent,
-    find_doubts,
-    fold_entries,
-    settled,
-)
+from fleet.history import Doubts, Entry, History, find_doubts, fold_entries, settled
 from fleet.resources import FULL, State
 from fleet.rollouts import GateTrial, due_gates
 from fleet.spec import FleetSpec
@@ -91,12 +83,8 @@ def judge_live(context: TickContext, missing: tuple[str, ...] = ()) -> list[Judg
     return found
 
 
-def write_down(
-    context: TickContext,
-    judged: Iterable[JudgedGate],
-    append: Callable[[Sequence[LedgerEvent]], object],
-) -> list[JudgedGate]:
-    """Append and return the findings that tell more than the ledger knows."""
+def new_findings(context: TickContext, judged: Iterable[JudgedGate]) -> list[JudgedGate]:
+    """Return the findings that tell more than the ledger knows."""
     known = {
         (evidence.alias, evidence.gate): evidence
         for found in context.history.evidence.values()
@@ -111,10 +99,7 @@ def write_down(
             gate, known.get((trial.alias, gate.finding.gate)), context.now, every
         )
 
-    new = [gate for gate in judged if is_new(gate)]
-    if new:
-        append([gate.event(gate.trial.since or context.now) for gate in new])
-    return new
+    return list(filter(is_new, judged))
 
 
 @dataclass(slots=True)

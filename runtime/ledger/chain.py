@@ -11,36 +11,27 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from fleet.errors import FleetError, require_known
-from fleet.history import Entry, LedgerEvent, data_of, event_of
+from fleet.history import Entry, data_of, event_of
 
 FORMAT = 1
 """Newest format of a line that this release reads."""
 
 
-def line(
-    seq: int,
-    *,
-    time: datetime,
-    event: LedgerEvent,
-    run: str,
-    by: str,
-    token: int,
-    previous: str,
-) -> tuple[bytes, str]:
+def line(entry: Entry) -> tuple[bytes, str]:
     """Return the line of an entry with its newline, and the hash of the line.
 
     The hash is the SHA-256 of the line without the hash, so that checking costs no second encoding.
     """
     body = json.dumps(
         {
-            "by": by,
-            "data": data_of(event),
-            "kind": event.kind,
-            "previous": previous,
-            "run": run,
-            "seq": seq,
-            "time": time.astimezone(UTC).isoformat(timespec="milliseconds"),
-            "token": token,
+            "by": entry.by,
+            "data": data_of(entry.event),
+            "kind": entry.event.kind,
+            "previous": entry.previous,
+            "run": entry.run,
+            "seq": entry.seq,
+            "time": entry.time.astimezone(UTC).isoformat(timespec="milliseconds"),
+            "token": entry.token,
         },
         sort_keys=True,
         separators=(",", ":"),

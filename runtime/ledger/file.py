@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from fleet.history import Entry, LedgerEvent, Noted
@@ -20,7 +21,7 @@ from runtime.ledger import chain
 from runtime.ledger import lease as leases
 from runtime.ledger.append_log import add_lines, backwards, last_line
 from runtime.ledger.lease import LeaseRecord
-from runtime.ledger.protocol import unanswered
+from runtime.ledger.protocol import Lease, unanswered
 from runtime.processes import start_mark
 
 LEDGER_FILE = "ledger.jsonl"
@@ -88,15 +89,8 @@ class FileLedger:
             lines, now = [], self._clock()
             for event in [*([Noted(torn)] if dropped else []), *events]:
                 seq += 1
-                line, previous = chain.line(
-                    seq,
-                    time=now,
-                    event=event,
-                    run=self._run,
-                    by=self._by,
-                    token=token,
-                    previous=previous,
-                )
+                entry = Entry(seq, now, event, self._run, self._by, token, previous, "")
+                line, previous = chain.line(entry)
                 lines.append(line)
             if lines:
                 add_lines(self._path, b"".join(lines))
@@ -119,7 +113,7 @@ class FileLedger:
         return shlex.join(("cp", str(copy), str(self._path)))
 
     @contextmanager
-    def lease(self, holder: str, ttl_s: int = 60) -> Iterator["FileLease"]:
+    def lease(self, holder: str, ttl_s: int = 60) -> Iterator[Lease]:
         """Take the lease for `ttl_s` seconds at a time, and return the lease at the end.
 
         Raises:
@@ -139,14 +133,12 @@ class FileLedger:
                 start_mark(os.getpid()) or "",
             )
             leases.write(self._folder, taken)
-        mine = FileLease(self, taken.token, ttl_s)
         try:
-            yield mine
+            yield Lease(taken.token, partial(self._renew, taken.token, ttl_s))
         finally:
             self._hand_back(taken.token)
 
-    def renew(self, token: int, ttl_s: int) -> None:
-        """Extend the lease with this token, unless another run has taken the lease."""
+    def _renew(self, token: int, ttl_s: int) -> None:
         with self._locked():
             found = self._fence(token)
             leases.write(self._folder, replace(found, expires=_end(self._clock(), ttl_s)))
@@ -195,26 +187,6 @@ class FileLedger:
             self.read()  # names the line
             raise
         return found.seq, found.hash, size - whole
-
-
-class FileLease:
-    """A lease that was taken. Keeps the contract of `runtime.ledger.protocol.Lease`."""
-
-    def __init__(self, ledger: FileLedger, token: int, ttl_s: int) -> None:
-        self._ledger, self._token, self._ttl_s = ledger, token, ttl_s
-
-    @property
-    def token(self) -> int:
-        """Fencing token: grows with every lease."""
-        return self._token
-
-    def renew(self) -> None:
-        """Extend the lease by its time to live from now.
-
-        Raises:
-            LockHeldError: FC5105, another run has taken the lease.
-        """
-        self._ledger.renew(self._token, self._ttl_s)
 
 
 def _end(now: datetime, ttl_s: int) -> str:

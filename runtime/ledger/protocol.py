@@ -1,7 +1,8 @@
 """The contract of a ledger's home, and the error of a home that does not answer."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -9,17 +10,14 @@ from fleet.errors import FleetError
 from fleet.history import Entry, LedgerEvent
 
 
-class Lease(Protocol):
+@dataclass(frozen=True, slots=True)
+class Lease:
     """The right to change the fleet, for a while."""
 
-    @property
-    def token(self) -> int:
-        """Fencing token: grows with every lease, stamped on every entry and route table."""
-        ...
-
-    def renew(self) -> None:
-        """Extend the lease; raises `LockHeldError` when another run has taken it."""
-        ...
+    token: int
+    """Fencing token: grows with every lease, stamped on every entry and route table."""
+    renew: Callable[[], None]
+    """Extends the lease; raises `LockHeldError` when another run has taken it."""
 
 
 class Ledger(Protocol):

@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from fleet.errors import FleetError, StalePlanError
-from fleet.history import carried_out
+from fleet.history import carried_out, clock_behind, fold_entries, tampered_evidence, tampering
 from fleet.names import AdapterName
 from fleet.plan import Plan
-from fleet.resources import State
+from fleet.resources import Route, State
 from fleet.steps import Emit
 from runtime.execute.context import ExecutionContext
 from runtime.execute.outcome import ApplyOutcome
@@ -51,6 +51,39 @@ def require_applicable(workspace: Workspace, plan: Plan, file: Path) -> None:
             hint="Its review was of an earlier state. Plan again.",
             command="fleetctl plan --out plan.json",
         )
+
+
+def require_trusted(workspace: Workspace, plan: Plan) -> None:
+    """Refuse a plan that raises a version's share by evidence that may not be used now.
+
+    A plan made now holds such versions; a plan from a file was made before.
+
+    Raises:
+        FleetError: FC5108, the clock is behind the ledger; FC5130, evidence of an alias does not
+            follow from its counts.
+    """
+    up = rising(plan)
+    if not up:
+        return
+    entries = workspace.ledger().read()
+    late = clock_behind(entries, workspace.now())
+    if late is not None:
+        raise late
+    found = tampered_evidence(entries, fold_entries(entries), up)
+    if found:
+        raise FleetError(*(tampering(alias, check) for alias, check in sorted(found.items())))
+
+
+def rising(plan: Plan) -> frozenset[str]:
+    """Return the aliases of which a plan gives the newest version a larger share."""
+    return frozenset(
+        after.alias
+        for change in plan.changes
+        if isinstance(before := change.before, Route) and isinstance(after := change.after, Route)
+        for newest in after.shares[:1]
+        if newest.percent
+        > next((old.percent for old in before.shares if old.adapter == newest.adapter), 0)
+    )
 
 
 def report_changes_since(workspace: Workspace, plan: Plan, live: State) -> None:

@@ -53,12 +53,9 @@ def choose_jobs(
 ) -> tuple[list[EvalJob], list[str]]:
     """Return the evaluations to make, and notes about those that cannot be made.
 
-    Args:
-        workspace: The project.
-        names: Aliases or versions; none: every alias with a golden set.
-        asked: `version`, `golden` and `purpose` of the command line.
-        place: A URL, and its key's reference; None: the fleet's servers.
-        due_only: Whether to return the evaluations that are due, in place of `names`.
+    `names`: aliases or versions; none: every alias with a golden set. `asked`: `version`, `golden`
+    and `purpose` of the command line. `place`: a URL, and its key's reference; None: the fleet's
+    servers. `due_only`: return the evaluations that are due, in place of `names`.
 
     Raises:
         FleetError: an unknown name, no golden set, a version that no server holds, or a key that

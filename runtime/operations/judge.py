@@ -1,12 +1,13 @@
 """Judge the gates of running rollouts at a tick, record the verdicts, roll back failures."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from fleet.history import LedgerEvent
+from fleet.history import Doubts
+from fleet.maintenance import ledger_away
 from fleet.resources import State
 from fleet.rollouts import GateTrial
 from runtime.evals.context import ReportProgress
@@ -17,16 +18,16 @@ from runtime.gates.tick import (
     TickContext,
     gather_usage,
     judge_live,
+    new_findings,
     tick_context,
-    write_down,
 )
 from runtime.gateway.control import LocalGateways
 from runtime.ledger.fallback import LedgerSnapshot
 from runtime.ledger.protocol import unanswered
-from runtime.messages import Message, report_quarters
+from runtime.messages import EmitMessage, Message, report_quarters
 from runtime.operations.evaluate import eval_context
 from runtime.operations.gate_failures import JudgingRound, roll_back_failed, roll_back_rejected
-from runtime.operations.trust import report_doubts, report_ledger_away
+from runtime.operations.notifications import notify_once
 from runtime.rollback.drill import undo, unfinished
 from runtime.workspace import Workspace
 
@@ -56,7 +57,7 @@ async def judge_round(
     """
     known, context = await _read_facts(workspace, live)
     done = JudgingRound(away=known.away, doubts=context.doubts)
-    report_doubts(workspace.emit, context.doubts)
+    _report_doubts(workspace.emit, context.doubts)
     goes_on = known.away is None and context.doubts.behind is None
     if goes_on and any(unfinished(context.entries)):
         await _undo_drills(workspace)
@@ -70,7 +71,7 @@ async def judge_round(
     for key, result in ended:
         done = await _take_evaluation(workspace, live, evaluations, done, key, result)
     if known.away is not None:
-        await report_ledger_away(workspace, known, done.why_away, context.trials)
+        await _report_ledger_away(workspace, known, done.why_away, context.trials)
     if not goes_on:
         return done
     if judged or ended or done.moved:  # the ledger has new verdicts
@@ -140,7 +141,6 @@ async def _act_on(
         FleetError: FC5107, the verdicts are queued and not in the ledger yet; failures are
             rolled back, and nothing goes on.
     """
-    outbox, queued = workspace.outbox(VERDICT_S, done.why_away), ""
     sure = evaluated or done.away is None  # a pass on traffic needs the ledger
     judged = [
         gate
@@ -148,11 +148,12 @@ async def _act_on(
         if gate.failed or (sure and context.doubts.may_pass(gate.trial.alias))
     ]
 
-    def append(events: Sequence[LedgerEvent]) -> None:
-        nonlocal queued
-        queued = outbox.append(events)
-
-    for gate in await asyncio.to_thread(write_down, context, judged, append):
+    new, queued = new_findings(context, judged), ""
+    if new:
+        outbox = workspace.outbox(VERDICT_S, done.why_away)
+        events = [gate.event(gate.trial.since or context.now) for gate in new]
+        queued = await asyncio.to_thread(outbox.append, events)
+    for gate in new:
         finding, trial = gate.finding, gate.trial
         text = f"{finding.verdict} {finding.gate} of {trial.adapter} at {trial.percent} %"
         workspace.emit(Message(f"{text}: {finding.reason}"))
@@ -175,3 +176,48 @@ async def _undo_drills(workspace: Workspace) -> None:
                 await undo(drill, gateways, workspace.ledger)
     finally:
         await gateways.close()
+
+
+def _report_doubts(emit: EmitMessage, doubts: Doubts) -> None:
+    """Emit which evidence is not used, and which rollouts stay."""
+    if doubts.behind is not None:
+        emit(
+            Message(
+                "THE CLOCK IS BEHIND THE LEDGER. Live gates are judged by it and take traffic "
+                "back. Nothing passes, and no rollout moves on."
+            )
+        )
+    for alias, check in doubts.tampered.items():
+        emit(
+            Message(
+                f"EVIDENCE OF {alias} WAS TAMPERED WITH (ledger entry {check.seq}). Its live gates "
+                "are judged without it and take traffic back. It does not move on."
+            )
+        )
+    for alias in sorted(doubts.anew):
+        emit(Message(f"{alias}: was released, and is judged anew before it moves on."))
+
+
+async def _report_ledger_away(
+    workspace: Workspace, known: LedgerSnapshot, why: str, trials: Iterable[GateTrial]
+) -> None:
+    """Emit by which entries gates judge and which rollouts stay; notify operators once."""
+    count, last = len(known.entries), known.entries[-1].time
+    workspace.emit(
+        Message(
+            f"THE LEDGER CANNOT BE READ. Gates judge by the {count:,} entries that are known, "
+            f"until {last:%Y-%m-%d %H:%M:%S} UTC, and take traffic back. No rollout moves on, "
+            "nothing is healed, and no golden set is asked."
+        )
+    )
+    for trial in (trial for trial in trials if trial.offline):
+        gates = ", ".join(gate.name for gate in trial.offline)
+        workspace.emit(
+            Message(
+                f"{trial.alias}: {trial.adapter} stays at {trial.percent} %; its golden sets "
+                f"({gates}) are asked once the ledger is back."
+            )
+        )
+    occasion = ledger_away(known.entries, f"{why}.", workspace.now())
+    for line in await notify_once(workspace, [occasion], known.entries, why):
+        workspace.emit(Message(line, "warning"))

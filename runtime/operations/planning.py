@@ -1,9 +1,9 @@
-"""Plan, place and diagnose the fleet of a workspace."""
+"""Plan, place and diagnose the fleet of a workspace; go on while declarations are broken."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from fleet.errors import PlacementError
+from fleet.errors import ConfigError, PlacementError
 from fleet.history import History, settled
 from fleet.placement import PlacementResult, SearchLimits, place
 from fleet.plan import Plan
@@ -13,7 +13,8 @@ from fleet.rollouts import RolloutTargets, decide_rollouts
 from fleet.spec import FleetSpec
 from fleet.vllm import with_engines
 from fleet.what_if import Diagnosis, diagnose
-from runtime.messages import Message
+from runtime.messages import FailureMessage, Message
+from runtime.project.load import MAIN, load_project
 from runtime.workspace import Workspace
 
 
@@ -112,3 +113,37 @@ def diagnose_fleet(
         for remedy in found.remedies
     )
     return replace(found, remedies=remedies)
+
+
+def with_valid_files(workspace: Workspace, error: ConfigError) -> Workspace:
+    """Return a workspace whose fleet is declared by the files without an error.
+
+    Raises:
+        ConfigError: `error` itself, where a problem is in `fleet.yaml` or in no file.
+    """
+    without: frozenset[str] = frozenset()
+    found = error
+    while True:
+        wrong = {problem.place.file for problem in found.diagnostics if problem.place} - without
+        if not wrong or MAIN in wrong:
+            raise error
+        without |= wrong
+        try:
+            its = workspace.root, workspace.environment, workspace.variables, workspace.state_dir
+            rest = load_project(*its, without)
+        except ConfigError as more:
+            found = more
+            continue
+        names = ", ".join(sorted(without))
+        report_broken(workspace, error, f"by the files that are sound, without {names}")
+        return replace(workspace, given=rest.fleet)
+
+
+def report_broken(workspace: Workspace, error: ConfigError, how: str) -> None:
+    """Emit the problems of the declarations, and `how` the run goes on."""
+    workspace.emit(FailureMessage(error.diagnostics))
+    text = (
+        "the declarations are broken, so nothing new is deployed and no rollout moves on. "
+        f"Goes {how}."
+    )
+    workspace.emit(Message(text, "warning"))

@@ -2,27 +2,62 @@
 
 import asyncio
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
-from fleet.errors import FleetError, PlacementError
+from fleet.errors import ConfigError, FleetError, PlacementError
 from fleet.history import tampering
 from fleet.plan import Plan
 from fleet.planning import advances, repair
 from fleet.resources import State
+from fleet.spec import FleetSpec
 from fleet.steps import Emit
 from runtime.execute.outcome import ApplyOutcome
 from runtime.gates.tick import Evaluations
 from runtime.messages import FailureMessage, Message
 from runtime.operations.apply import execute_plan, stop_signals
-from runtime.operations.declarations import LastValid
 from runtime.operations.drills import drill_next_due
 from runtime.operations.gate_failures import JudgingRound
 from runtime.operations.heal import HealBackoff, heal_plan
 from runtime.operations.judge import judge_round
 from runtime.operations.notifications import notify_all_open
-from runtime.operations.planning import plan_best_effort, plan_fleet
+from runtime.operations.planning import (
+    plan_best_effort,
+    plan_fleet,
+    report_broken,
+    with_valid_files,
+)
 from runtime.workspace import Workspace
+
+
+@dataclass(slots=True)
+class LastValid:
+    """Reads the declarations anew for every round of a process, and keeps the last valid ones.
+
+    A loop that watches a fleet does not stop for a typing error in the file of a client. Without
+    valid declarations a round heals and rolls back; no rollout moves on.
+    """
+
+    _last: tuple[FleetSpec, datetime] | None = None
+
+    def read(self, workspace: Workspace) -> tuple[Workspace, bool]:
+        """Return a workspace that reads the files anew, and whether they are valid.
+
+        Where they are not, its fleet is the last valid one, and the errors are emitted.
+
+        Raises:
+            ConfigError: no fleet was valid in this process, and `fleet.yaml` itself is broken.
+        """
+        fresh = replace(workspace)
+        try:
+            self._last = fresh.fleet(), fresh.now()
+        except ConfigError as error:
+            if self._last is None:
+                return with_valid_files(workspace, error), False
+            fleet, when = self._last
+            report_broken(workspace, error, f"by the declarations of {when:%Y-%m-%d %H:%M:%S} UTC")
+            return replace(workspace, given=fleet), False
+        return fresh, True
 
 
 @dataclass(slots=True)

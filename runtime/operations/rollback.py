@@ -47,12 +47,9 @@ async def roll_back(
 ) -> RollbackResult:
     """Roll an alias back; the state folder of the project is enough. `notify_rollback` notifies.
 
-    Args:
-        workspace: The project.
-        request: The alias, the version and the reason.
-        smoke: Inputs of the smoke test; empty: those recorded or declared.
-        outbox: Writes the entry; None: the outbox of the workspace.
-        turn: Held while the table is written, where several aliases are rolled back at once.
+    `smoke`: inputs of the smoke test; empty: those recorded or declared. `outbox`: writes the
+    entry; None: the outbox of the workspace. `turn`: held while the table is written, where several
+    aliases are rolled back at once.
 
     Raises:
         FleetError: no such alias, or no such version is resident; nothing was changed.

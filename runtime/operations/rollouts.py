@@ -103,14 +103,8 @@ def mark_rollout(
 
     An abort is of the version that is half-way, also where the file asks for another by now.
 
-    Args:
-        workspace: The project.
-        describe: Makes the documents of rollouts.
-        alias: Alias of the rollout.
-        word: The mark, such as `hold`.
-        reason: For the ledger.
-        then: The consequence for the version, as a sentence without its subject.
-        until: End of a pause.
+    `word`: the mark, such as `hold`. `then`: the consequence for the version, as a sentence without
+    its subject. `until`: end of a pause.
 
     Raises:
         FleetError: FC5133, the rollout is complete; FC5135, the version is kept out; FC5152, no

@@ -69,12 +69,9 @@ def load_project(
 ) -> Project:
     """Read and check a project.
 
-    Args:
-        root: The folder that holds `fleet.yaml`.
-        environment: Overlay to lay over the rest, `env/NAME.yaml`; None: none.
-        variables: Values of `${var.NAME}`.
-        state_dir: Folder of the cache of parsed files. Default: `.fleetctl` in the project.
-        without: Files to leave out, as if they were not there.
+    `root`: the folder that holds `fleet.yaml`. `environment`: overlay to lay over the rest,
+    `env/NAME.yaml`; None: none. `variables`: values of `${var.NAME}`. `state_dir`: folder of the
+    cache of parsed files; None: `.fleetctl` in the project. `without`: files to leave out.
 
     Raises:
         ConfigError: with every problem found, sorted by place.

@@ -7,7 +7,6 @@ reconcile restores the routes of a live drill that was killed.
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -93,19 +92,13 @@ async def drill(
     live: bool = False,
     doubts: FallbackObjection = nothing_known,
     inputs: Sequence[str] = (),
-    seconds: Callable[[], float] = time.monotonic,
 ) -> DrillResult:
     """Exercise the rollback of an alias; the traffic is afterwards as it was.
 
-    Args:
-        alias: The alias.
-        to: The version to go back to; None: the version that a rollback would choose.
-        gateways: Read and publish the table.
-        outbox: Writes the ledger's entries; a live drill without a ledger is refused.
-        live: Flip for a moment, and back.
-        doubts: Gives the objections to versions; called once, and only where they matter.
-        inputs: Of the smoke test. None: `PING`.
-        seconds: Clock for the durations.
+    `to`: the version to go back to; None: the version that a rollback would choose. A `live` drill
+    flips for a moment, and back; without a ledger a live drill is refused. `doubts`: gives the
+    objections to versions; called once, and only where they matter. `inputs`: of the smoke test;
+    none: `PING`.
 
     Raises:
         FleetError: no such alias or version, or a live drill in the middle of a rollout.
@@ -124,21 +117,19 @@ async def drill(
             hint="A dry drill proves the same and moves no traffic.",
             command=f"fleetctl rollback {alias} --drill",
         )
-    smoke = await smoke_test(target.adapter, addresses(table, target), inputs or (PING,), seconds)
+    smoke = await smoke_test(target.adapter, addresses(table, target), inputs or (PING,))
     writes: list[Written] = []
     if not live:
-        writes.append(await write(gateways, _again, seconds))
+        writes.append(await write(gateways, _again))
     elif smoke.passed == smoke.total:
         before = tuple(share.model_dump(mode="json") for share in entry.shares)
         begun = DrillStarted(alias, target.adapter, before)
         await asyncio.to_thread(outbox.append_or_raise, [begun])
         try:
-            writes.append(
-                await write(gateways, partial(flipped, alias=alias, target=target), seconds)
-            )
+            writes.append(await write(gateways, partial(flipped, alias=alias, target=target)))
         finally:  # also after Ctrl-C and after a gateway that failed
             back = partial(_restored, alias=alias, target=target, shares=entry.shares)
-            writes.append(await write(gateways, back, seconds))
+            writes.append(await write(gateways, back))
     notes = [
         *(*against(entry, target, to, doubts), *passed_over(entry, target, gone)),
         *(note for written in writes for note in written.notes),

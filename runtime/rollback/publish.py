@@ -52,15 +52,13 @@ class Written:
         )
 
 
-async def write(
-    gateways: LocalGateways, change: Change, clock: Callable[[], float] = time.monotonic
-) -> Written:
+async def write(gateways: LocalGateways, change: Change) -> Written:
     """Read, change and publish the table; again when another run wrote in between.
 
     Raises:
         FleetError: what `change` refuses, or that the table cannot be read or written.
     """
-    began = clock()
+    began = time.monotonic()
     for attempt in range(1, ATTEMPTS + 1):
         table, notes = await gateways.read_table(SHOW_S)
         changed = change(table)
@@ -70,7 +68,7 @@ async def write(
             if attempt == ATTEMPTS:
                 raise
             continue
-        return Written(table, changed, published, tuple(map(str, notes)), clock() - began)
+        return Written(table, changed, published, tuple(map(str, notes)), time.monotonic() - began)
     raise AssertionError("ATTEMPTS is 1 or more")
 
 

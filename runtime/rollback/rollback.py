@@ -131,14 +131,10 @@ async def rollback(
 ) -> RollbackResult:
     """Give all of an alias's traffic to an earlier resident version.
 
-    Args:
-        request: The alias, the version and the reason.
-        gateways: Where the table is read and published.
-        outbox: Writes the ledger's entry, after the flip; a failure is a warning.
-        doubts: Gives the objections to versions; called once, and only where they matter.
-        inputs: Gives the inputs of the smoke test, after the flip; none: `PING`.
-        turn: Held while the table is written, where several aliases go back at once.
-        seconds: Clock for the durations.
+    `outbox`: writes the ledger's entry, after the flip; a failure is a warning. `doubts`: gives the
+    objections to versions; called once, and only where they matter. `inputs`: gives the inputs of
+    the smoke test, after the flip; none: `PING`. `turn`: held while the table is written, where
+    several aliases go back at once. `seconds`: clock for the durations.
 
     Raises:
         FleetError: no such alias, or no such version is resident; nothing was changed.

@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from fleet.history.entry import Entry
-from fleet.history.events import event_of
-from fleet.maintenance.drills import RETRY, DrillDue, due_drills
+from fleet.history.events import Entry, event_of
+from fleet.maintenance.due import RETRY, DrillDue, due_drills
 from fleet.resources import Route, State
 from fleet.rollout_policy import ChangeWindow, RolloutPolicy
 from fleetctl.cli import open_workspace

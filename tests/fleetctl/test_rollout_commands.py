@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fleetctl.cli import open_workspace
-from runtime.gates.tick import judge_live, tick_context, write_down
+from runtime.gates.tick import judge_live, new_findings, tick_context
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project
 
@@ -42,8 +42,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     word = ask(made, "hello").split()[0]  # it depends on the version's bytes alone
     line = "        golden: golden/support"
     form = f'        format: {{regex: "{word}.*"}}\n{line}'
-    shown = acme.read_text(encoding="utf-8").replace(line, form)
-    acme.write_text(shown, encoding="utf-8")
+    acme.write_text(acme.read_text(encoding="utf-8").replace(line, form), encoding="utf-8")
     done = call(made, "apply", "--auto", "--yes")
     assert done.returncode == 0, done.stderr
     for number in range(20):  # what the old version did in the days before
@@ -68,10 +67,10 @@ def ask(project: Project, text: str, user: str = "u") -> str:
 
 
 def declare(project: Project, old: str, new: str) -> None:
-    path = project.root / "clients/acme.yaml"
+    path, line = project.root / "clients/acme.yaml", f'version: "{old}"'
     text = path.read_text(encoding="utf-8")
-    assert f'version: "{old}"' in text
-    path.write_text(text.replace(f'version: "{old}"', f'version: "{new}"'), encoding="utf-8")
+    assert line in text
+    path.write_text(text.replace(line, f'version: "{new}"'), encoding="utf-8")
 
 
 def shares(project: Project) -> dict[str, int]:
@@ -93,9 +92,10 @@ def judged_and_killed(project: Project) -> list[str]:
     async def scenario() -> list[str]:
         workspace = open_workspace(project.root, "fake", {}, project.root / ".fleetctl")
         live, entries = await workspace.observe_now(), workspace.ledger().read()
-        scene = tick_context(workspace.fleet(), live, entries, workspace.state_dir, workspace.now())
-        told = write_down(scene, judge_live(scene), workspace.ledger().append)
-        return [gate.finding.verdict for gate in told]
+        facts = tick_context(workspace.fleet(), live, entries, workspace.state_dir, workspace.now())
+        new = new_findings(facts, judge_live(facts))
+        workspace.ledger().append([gate.event(gate.trial.since or facts.now) for gate in new])
+        return [gate.finding.verdict for gate in new]
 
     return asyncio.run(scenario())
 

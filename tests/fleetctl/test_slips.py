@@ -77,7 +77,7 @@ def test_routes_that_cannot_be_read_are_not_told_as_none(project: Project) -> No
     finally:
         routes.unlink()
     assert "Routes cannot be read: " in shown
-    assert "What serves whom is not known" in shown
+    assert "Which version serves is not known" in shown
     assert "No alias is routed." not in shown
 
 

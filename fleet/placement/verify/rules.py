@@ -176,12 +176,10 @@ def company(view: PlacementView) -> Iterator[Violation]:
 
 
 def _group(declared: AdapterSpec, other: AdapterSpec) -> str:
-    """Return the group of another adapter by the isolation of an adapter."""
     return other.tier if declared.isolation == "tier" else other.name.client
 
 
 def _broken(
     constraint: Constraint, server: str, adapter: str, text: str, amount: int = 1
 ) -> Violation:
-    """Return a violation of a rule, with a limit of 0."""
     return Violation(constraint, server, adapter, amount, 0, text)

@@ -7,6 +7,7 @@ and memory must hold both, and no route may name what is not loaded.
 from collections import defaultdict
 from collections.abc import Iterator
 
+from fleet import steps
 from fleet.capacity import least_bytes
 from fleet.names import alias_of
 from fleet.placement.accounting import Accounting
@@ -15,19 +16,7 @@ from fleet.placement.verify.view import Constraint, Violation
 from fleet.plan import Plan
 from fleet.resources import Route, Server, State
 from fleet.spec import FleetSpec
-from fleet.steps import (
-    DeleteKey,
-    DeleteRoute,
-    Drain,
-    LoadAdapter,
-    SetKey,
-    SetRoute,
-    SmokeTest,
-    StartServer,
-    Step,
-    StopServer,
-    UnloadAdapter,
-)
+from fleet.steps import Step
 
 
 def verify_steps(plan: Plan, fleet: FleetSpec, live: State) -> tuple[Violation, ...]:
@@ -63,31 +52,31 @@ class _Replay:
     def after(self, step: Step) -> Iterator[Violation]:
         """Carry out a step, and yield the violations then."""
         match step.operation:
-            case StartServer(server):
+            case steps.StartServer(server):
                 self.servers[server.name] = server
                 self.at[server.host].add(server.name)
                 self.listed[server.name] = set()
                 self.largest[server.name] = 0
                 yield from self._started(server, step)
-            case StopServer(server):
+            case steps.StopServer(server):
                 self.servers.pop(server.name, None)
                 self.at[server.host].discard(server.name)
                 for adapter in sorted(self.listed.pop(server.name, set())):
                     yield from self._still_routed(adapter, server.name, step)
-            case LoadAdapter(adapter):
+            case steps.LoadAdapter(adapter):
                 before = len(self.listed[adapter.server])
                 self._list(adapter.adapter, adapter.server)
                 if len(self.listed[adapter.server]) > before:
                     yield from self._loaded(adapter.server, step)
-            case UnloadAdapter(adapter):
+            case steps.UnloadAdapter(adapter):
                 self.listed[adapter.server].discard(adapter.adapter)
                 yield from self._still_routed(adapter.adapter, adapter.server, step)
-            case SetRoute(route):
+            case steps.SetRoute(route):
                 self.routes[route.alias] = route
                 yield from self._dangling(route, step)
-            case DeleteRoute(route):
+            case steps.DeleteRoute(route):
                 self.routes.pop(route.alias, None)
-            case SmokeTest() | Drain() | SetKey() | DeleteKey():
+            case steps.SmokeTest() | steps.Drain() | steps.SetKey() | steps.DeleteKey():
                 pass
 
     def _started(self, server: Server, step: Step) -> Iterator[Violation]:

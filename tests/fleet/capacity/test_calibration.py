@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from fleet.capacity.calibration import speed_of
+from fleet.capacity.calibration import PROFILE_FORMAT, ProfileError, parse_profile, speed_of
 from fleet.capacity.estimate import estimate_speed
-from fleet.capacity.profiles import PROFILE_FORMAT, ProfileError, parse_profile
 from fleet.hardware import Profile, Speed
 from tests.fleet.capacity.published import LLAMA_31_8B
 from tests.fleet.planning.builders import GIB, base, device

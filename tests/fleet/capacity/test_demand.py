@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from fleet.capacity.demand import IDLE, Load, hourly_rpm, load_of, peak_hour, without_demand
 from fleet.names import AdapterName
+from fleet.placement.accounting import summed
+from fleet.placement.accounts import AdapterAccount
 from fleet.spec import AdapterSpec, DemandSpec
 
 PARIS, NEW_YORK, KOLKATA, UTC = (60, 120), (-300, -240), (330,), (0,)
@@ -76,11 +78,18 @@ def test_an_adapter_that_is_hardly_asked_has_hardly_any_concurrency() -> None:
     assert load.concurrency[0] == pytest.approx(1e-9 / 6, rel=1e-9)
 
 
+def together(*loads: Load) -> Load:
+    return summed(
+        AdapterAccount(f"acme-a{number}-tiny-v1.0.0", "server", 8, cached=False, load=load)
+        for number, load in enumerate(loads)
+    )
+
+
 def test_loads_add_up() -> None:
     one = load_of(DemandSpec(60, (9, 10)), 0.0, 1.0)
-    assert (one + IDLE) == one
-    assert (one + one).tokens[9] == 2 * one.tokens[9]
-    assert (one + one).concurrency[9] == 2 * one.concurrency[9]
+    assert together(one, IDLE) == one
+    assert together(one, one).tokens[9] == 2 * one.tokens[9]
+    assert together(one, one).concurrency[9] == 2 * one.concurrency[9]
 
 
 def test_without_demand_there_is_no_load_and_the_alias_is_told() -> None:

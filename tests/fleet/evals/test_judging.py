@@ -7,8 +7,7 @@ import pytest
 
 from fleet.errors import ConfigError
 from fleet.evals.judging import agreement, in_pairs, objection, read_labels
-from fleet.history.entry import Entry
-from fleet.history.events import event_of
+from fleet.history.events import Entry, event_of
 from fleet.spec import JudgeSpec
 
 YES, NO, NEITHER = True, False, None

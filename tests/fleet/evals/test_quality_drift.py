@@ -20,8 +20,7 @@ from fleet.evals.quality_drift import (
 )
 from fleet.evals.records import drifts, eval_records
 from fleet.evals.schedule import due_evaluations
-from fleet.history.entry import Entry
-from fleet.history.events import event_of
+from fleet.history.events import Entry, event_of
 from fleet.names import AdapterName
 from fleet.spec import AdapterSpec
 

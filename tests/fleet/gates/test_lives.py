@@ -19,8 +19,7 @@ from fleet.gates.recheck import recheck_verdict
 from fleet.gates.soak import judge_soaking, soaking
 from fleet.gates.verdict import Finding, Verdict
 from fleet.gates.windows import UsageRow, arms, baseline, count_windows
-from fleet.history.entry import Entry
-from fleet.history.events import event_of
+from fleet.history.events import Entry, event_of
 from fleet.history.fold import fold_entries
 from fleet.resources import Route, Share
 from fleet.rollout_policy import GateSpec, RolloutPolicy

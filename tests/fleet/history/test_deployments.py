@@ -5,8 +5,7 @@ import pytest
 
 from fleet.encoding import plain
 from fleet.history.deployments import carried_out, deployments_of
-from fleet.history.entry import Entry
-from fleet.history.events import event_of
+from fleet.history.events import Entry, event_of
 from fleet.names import AdapterName
 from fleet.resources import LoadedAdapter, Route, Share
 from fleet.steps import DeleteRoute, LoadAdapter, SetRoute, UnloadAdapter

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from fleet.decoding import resource_of_plain
 from fleet.encoding import plain
-from fleet.history.entry import Entry
-from fleet.history.events import event_of
+from fleet.history.events import Entry, event_of
 from fleet.history.fold import fold_entries, settled
 from fleet.history.values import History, RolloutStage
 from fleet.resources import Key, LoadedAdapter, Resource, Server, ServerFlags

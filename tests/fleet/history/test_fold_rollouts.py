@@ -10,8 +10,7 @@ import pytest
 from fleet.encoding import plain
 from fleet.gates.verdict import Finding, Verdict
 from fleet.history.blocks import rejection
-from fleet.history.entry import Entry
-from fleet.history.events import event_of
+from fleet.history.events import Entry, event_of
 from fleet.history.fold import fold_entries, settled
 from fleet.history.values import Claim, History, MarkKind, RolloutStage
 from fleet.steps import SetRoute
@@ -271,17 +270,11 @@ def test_what_was_said_of_a_version_ends_when_another_is_rolled_out() -> None:
     assert [each.mark for each in tape.past.marks[ALIAS]] == ["hold"]
 
 
-def test_claims_and_evaluations() -> None:
+def test_claims() -> None:
     until = NOON + 48 * HOUR
     tape = Tape().add("retrain_claimed", alias=ALIAS, by="ben", until=until.isoformat(), reason="r")
     assert tape.past.claims == {ALIAS: Claim("ben", until, "r", NOON)}
     assert tape.add("retrain_released", alias=ALIAS).past.claims == {}
-    for run in ("one", "two"):
-        tape.add(
-            "eval_finished", run=run, alias=ALIAS, adapter=NEW, purpose="anchor",
-            summary={"items": 3}, samples_sha256="0" * 64, path=f"{run}.jsonl",
-        )  # fmt: skip
-    assert [(each.run, each.path) for each in tape.past.evals[ALIAS]] == [("two", "two.jsonl")]
 
 
 def test_a_gates_rollback_says_which_gate() -> None:

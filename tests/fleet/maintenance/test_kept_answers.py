@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from fleet.history.entry import Entry
-from fleet.history.events import event_of
+from fleet.history.events import Entry, event_of
 from fleet.maintenance.retention import UNRECORDED, kept_answers
 
 NOON = datetime(2031, 5, 1, 12, tzinfo=UTC)

@@ -8,8 +8,7 @@ import pytest
 
 from fleet.evals.quality_drift import DriftStatus
 from fleet.evals.records import EvalRecord, drifts
-from fleet.history.entry import Entry
-from fleet.history.events import event_of
+from fleet.history.events import Entry, event_of
 from fleet.maintenance.notifications import (
     AGAIN,
     AGAIN_FOR,

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from fleet.evals.records import EvalRecord
-from fleet.history.entry import Entry
-from fleet.history.events import event_of
+from fleet.history.events import Entry, event_of
 from fleet.history.fold import fold_entries
-from fleet.maintenance.retraining import (
+from fleet.maintenance.due import (
     RetrainingDue,
     due_retrainings,
     next_version,

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.packing import BinPacking, Effort, available, pack_vectors
-from fleet.packing.patterns import patterns
+from fleet.packing.columns import patterns
 from tests.fleet.packing.oracle import chance, fewest_bins
 
 REPOSITORY = Path(__file__).parents[3]

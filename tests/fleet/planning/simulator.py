@@ -5,8 +5,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from fleet.encoding import plain
-from fleet.history.entry import Entry
-from fleet.history.events import event_of
+from fleet.history.events import Entry, event_of
 from fleet.history.fold import fold_entries
 from fleet.history.values import History
 from fleet.names import Address, alias_of, route_address

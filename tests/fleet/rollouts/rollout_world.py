@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from fleet.encoding import plain
 from fleet.gates.verdict import Verdict
-from fleet.history.entry import Entry
-from fleet.history.events import event_of
+from fleet.history.events import Entry, event_of
 from fleet.history.fold import fold_entries
 from fleet.history.values import History
 from fleet.resources import Route, Server, Share, State

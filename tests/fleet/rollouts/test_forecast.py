@@ -35,8 +35,8 @@ def said(
 ) -> tuple[dict[str, str], str]:
     history = before or past(None)
     made = wanted(live or ALONE, history, NOON, what)  # type: ignore[arg-type]
-    found = forecast_rollouts(what, made, history)
-    return {each.gate: each.power for each in found.gates}, found.outlook
+    gates, outlook = forecast_rollouts(what, made, history)
+    return {gate.gate: gate.power for gate in gates}, outlook
 
 
 def fleet(

@@ -8,8 +8,7 @@ import pytest
 
 from fleet.encoding import plain
 from fleet.gates.verdict import Verdict
-from fleet.history.entry import Entry
-from fleet.history.events import event_of
+from fleet.history.events import Entry, event_of
 from fleet.history.fold import fold_entries
 from fleet.history.values import History
 from fleet.resources import LoadedAdapter

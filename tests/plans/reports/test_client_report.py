@@ -8,8 +8,7 @@ from fleet.gates.counts import BAD, SLOW, Tally, Window, late
 from fleet.gates.live import judge_live
 from fleet.gates.offline import judge_paired
 from fleet.gates.verdict import Verdict
-from fleet.history.entry import Entry
-from fleet.history.events import event_of
+from fleet.history.events import Entry, event_of
 from fleet.history.fold import fold_entries
 from fleet.resources import Route
 from fleet.rollout_policy import UNITS, GateSpec

@@ -5,8 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from fleet.capacity.calibration import WORST_RESIDUAL
-from fleet.capacity.profiles import parse_profile
+from fleet.capacity.calibration import WORST_RESIDUAL, parse_profile
 from fleet.errors import EngineError
 from fleet.hardware import DeviceSpec, Profile, Speed
 from fleet.vllm.memory import GIB

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from fleet.encoding import plain
-from fleet.history.entry import Entry
-from fleet.history.events import event_of
+from fleet.history.events import Entry, event_of
 from runtime.gates.live import began
 from tests.fleet.planning.builders import route
 from tests.runtime.gates.test_evidence import trial

@@ -11,8 +11,7 @@ import pytest
 
 from fleet.gates.verdict import Verdict
 from fleet.history.doubts import clock_behind
-from fleet.history.entry import Entry
-from fleet.history.events import event_of
+from fleet.history.events import Entry, event_of
 from runtime.gates.evidence import JudgedGate
 from runtime.gates.live import judge_traffic
 from runtime.usage.log import UsageLog

@@ -20,7 +20,7 @@ from fleet.gates.live import judge_live
 from fleet.gates.offline import judge_paired
 from fleet.gates.soak import judge_soaking, soaking
 from fleet.gates.verdict import Finding, Verdict
-from fleet.history import LedgerEvent, Released, event_of
+from fleet.history import Entry, LedgerEvent, Released, event_of
 from fleet.history.evidence_check import check_evidence
 from fleet.rollout_policy import UNITS, GateSpec
 from runtime.ledger import chain
@@ -36,15 +36,7 @@ KINDS = ("changed", "removed", "moved", "doubled", "forged")
 def chained(events: Sequence[LedgerEvent]) -> list[bytes]:
     lines, previous = [], ""
     for seq, event in enumerate(events, 1):
-        text, previous = chain.line(
-            seq,
-            time=NOON,
-            event=event,
-            run="r",
-            by="ana",
-            token=1,
-            previous=previous,
-        )
+        text, previous = chain.line(Entry(seq, NOON, event, "r", "ana", 1, previous, ""))
         lines.append(text)
     return lines
 
@@ -70,10 +62,7 @@ def test_whatever_is_done_to_an_entry_within_a_ledger_is_found(
     match kind:
         case "changed":  # and chained anew as far as its own hash goes
             old = chain.entry(lines[at][:-1], at + 1, "here")
-            damaged[at] = chain.line(
-                old.seq, time=old.time, event=old.event, run=old.run, by="eve", token=1,
-                previous=old.previous,
-            )[0]  # fmt: skip
+            damaged[at] = chain.line(replace(old, by="eve", token=1))[0]
         case "removed":
             del damaged[at]
         case "moved":
@@ -82,11 +71,9 @@ def test_whatever_is_done_to_an_entry_within_a_ledger_is_found(
             damaged.insert(at, lines[at])
         case _:
             before = chain.entry(lines[at][:-1], at + 1, "here")
-            forged = chain.line(
-                before.seq + 1, time=NOON, event=Released("acme-support"), run="r", by="eve",
-                token=1, previous=before.hash,
-            )[0]  # fmt: skip
-            damaged.insert(at + 1, forged)
+            made = Released("acme-support")
+            forged = Entry(before.seq + 1, NOON, made, "r", "eve", 1, before.hash, "")
+            damaged.insert(at + 1, chain.line(forged)[0])
     with pytest.raises(FleetError) as found:
         list(chain.entries(b"".join(damaged), "here"))
     assert found.value.diagnostics[0].code == "FC5102"
