@@ -193,11 +193,7 @@ def healthy_rate(gate: GateSpec) -> float:
 def passing(gate: GateSpec, requests: int, others: int, known: Usual | None = None) -> float:
     """Return the chance that a healthy version passes a live gate on `requests` requests.
 
-    Args:
-        gate: A live one.
-        requests: Of the new version.
-        others: Of the old version.
-        known: What is usual; None: it is assumed.
+    `others`: requests of the old version. `known`: what is usual; None: it is assumed.
     """
     known = known or usual(gate)
     requests, others = int(requests / known.effect), int(others / known.effect)

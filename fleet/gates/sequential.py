@@ -35,10 +35,7 @@ class EProcess:
     def add(self, hits: float, trials: float, odds: float) -> float:
         """Take a window: `hits` of `trials` were on the watched side.
 
-        Args:
-            hits: Events on the watched side.
-            trials: Events on both sides.
-            odds: Odds that an event falls on the watched side where both sides are alike.
+        `odds`: those that an event falls on the watched side where both sides are alike.
         """
         if trials > 0 and odds > 0:
             null = self._tolerated * odds
@@ -78,9 +75,7 @@ def share_test(
 def rate_test(windows: Iterable[tuple[float, float]], limit: float) -> Iterator[float]:
     """Yield the e-value after every window for a rate of bad requests above `limit`.
 
-    Args:
-        windows: Bad requests and all requests.
-        limit: The rate that is no finding yet; above 0, below 1.
+    Windows are of bad requests and all requests; the limit is above 0 and below 1.
     """
     evidence = EProcess(1.0)
     for bad, requests in windows:

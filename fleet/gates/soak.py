@@ -109,12 +109,8 @@ def blameless(
 ) -> tuple[Window, ...]:
     """Return the windows in which others on the version's servers did not fare as badly.
 
-    Args:
-        gate: The gate, as it was asked.
-        finding: What it says of all windows.
-        windows: Those that it was asked of.
-        around: Counts of other aliases, as a neighbour gate has them, in windows of the same
-            beginnings and lengths.
+    `around`: counts of other aliases, as a neighbour gate has them, in windows of the same
+    beginnings and lengths.
     """
     kind = BAD.get(gate.metric) or late(gate.name)
     limit = finding.parameters["limit"]

@@ -31,9 +31,17 @@ from fleet.history.blocks import (
     same_bytes,
 )
 from fleet.history.deployments import carried_out, deployments_of, tried_versions
-from fleet.history.doubts import Doubts, clock_behind, find_doubts, tampered_evidence, tampering
+from fleet.history.doubts import (
+    Doubts,
+    EvidenceCheck,
+    check_evidence,
+    clock_behind,
+    find_doubts,
+    judge_again,
+    tampered_evidence,
+    tampering,
+)
 from fleet.history.events import Entry, LedgerEvent, UnknownEvent, data_of, event_of
-from fleet.history.evidence_check import EvidenceCheck, check_evidence, judge_again
 from fleet.history.fold import fold_entries, settled
 from fleet.history.rollout_events import (
     Drilled,

@@ -54,13 +54,8 @@ def blocks_on(
 ) -> tuple[Block, ...]:
     """Return the blocks on a version's bytes, under its name or another, oldest first.
 
-    Args:
-        history: The ledger, folded.
-        versions: Versions in the lock, for bytes without a digest in the ledger.
-        alias: Alias that the version would serve.
-        adapter: Full name of the version.
-        digest: Digest of the bytes; empty: not known, and the name decides.
-        kinds: Kinds of blocks to return.
+    `versions`: those in the lock, for bytes without a digest in the ledger. `digest`: of the bytes;
+    empty: not known, and the name decides.
     """
     found = [
         block
@@ -138,13 +133,8 @@ def rejection(
 ) -> GateEvidence | None:
     """Return the evidence that keeps a version out; None: the version may serve.
 
-    Args:
-        history: The ledger, folded.
-        overrides: Those declared, expired ones too.
-        alias: Alias that the version would serve.
-        adapter: Its full name.
-        digest: Of its bytes; the same bytes under another name are rejected too.
-        now: The time; an override ends with its last day.
+    `overrides`: those declared, expired ones too; an override ends with its last day. `digest`: of
+    the bytes, which are rejected under another name too.
     """
     if not history.rejected.get(alias) and alias not in history.evidence:
         return None
@@ -210,14 +200,8 @@ def fallback_check(
     """Return the objections to versions of an alias as a fallback.
 
     Where none of them ever had all traffic the ledger was begun after them and knows nothing
-    of their past, so that it says nothing against one by that alone.
-
-    Args:
-        history: The ledger, folded.
-        alias: Alias that the versions serve.
-        digests: Of their bytes, as far as known; bytes that were taken out are no better under
-            another name.
-        names: Their full names.
+    of their past, so that it says nothing against one by that alone. `digests`: of their bytes, as
+    far as known; bytes that were taken out are no better under another name.
     """
     held, known = history.holds.get(alias, {}), blocks_of(history, alias)
     begun = not history.answered_all.isdisjoint(names)
@@ -251,13 +235,7 @@ def rejected_by_gates(
 ) -> dict[str, str]:
     """Return the gates that failed versions without an acceptance or release, by full name.
 
-    Args:
-        history: The ledger, folded.
-        overrides: Those declared.
-        alias: Alias that the versions serve.
-        digests: Of their bytes, as far as known.
-        names: Their full names.
-        now: The time.
+    `digests`: of their bytes, as far as known, by full name.
     """
     accepted = tuple(overrides)
     by = {

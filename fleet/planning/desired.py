@@ -10,7 +10,9 @@ server out meanwhile. Where nothing else serves, the alias is interrupted.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 
+from fleet.history import History
 from fleet.names import Address, adapter_address, name_in_address, server_address
 from fleet.placement import PlacementResult
 from fleet.plan import Action, Change
@@ -18,6 +20,23 @@ from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, Share, 
 from fleet.rollouts import AliasTarget, Phase, RolloutTargets
 from fleet.spec import FleetSpec, LatencyClass
 from fleet.traffic import UNLIMITED, USUAL_TIMEOUTS, USUAL_TURNS, TrafficPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class PlanInput:
+    """The arguments of `make_plan`, and the results of its first stages."""
+
+    fleet: FleetSpec
+    """The declarations, with the engines that servers run."""
+    live: State
+    history: History
+    now: datetime
+    targets: RolloutTargets
+    """The versions and shares that every alias should have now."""
+    placement: PlacementResult
+    """The servers that hold them."""
+    desired: State
+    """All that should exist."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,7 @@ from fleet.placement import SearchLimits, attempt, causes_of
 from fleet.plan import Action, Change, Plan, Reason
 from fleet.planning.desired import reroute
 from fleet.planning.drift import DriftAction, DriftCause
-from fleet.planning.ordering import order
-from fleet.planning.plan_input import StepRules
+from fleet.planning.ordering import StepRules, order
 from fleet.resources import LoadedAdapter, Route, State
 from fleet.rollouts import decide_rollouts
 from fleet.spec import FleetSpec

@@ -7,8 +7,7 @@ from fleet.flag_formats import outdated
 from fleet.names import Address, adapter_address, alias_of, key_address, server_address, version_of
 from fleet.placement import late, placement_accounts
 from fleet.plan import Change, PlanNote, Reason
-from fleet.planning.desired import unmanaged, waits
-from fleet.planning.plan_input import PlanInput
+from fleet.planning.desired import PlanInput, unmanaged, waits
 from fleet.resources import FULL, Key, LoadedAdapter, Route, Server
 from fleet.rollouts import RolloutTargets
 from fleet.spec import FleetSpec

@@ -8,15 +8,14 @@ form a lane, routes and keys another; `needs` links steps that must wait across 
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import networkx as nx
 
 from fleet import steps
 from fleet.names import alias_of, route_address, server_address, step_id, step_parts
 from fleet.plan import Change
-from fleet.planning.desired import Diversion
-from fleet.planning.plan_input import StepRules
+from fleet.planning.desired import Diversion, PlanInput
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State, servers_in
 from fleet.steps import TIMES, Operation, Step
 
@@ -24,6 +23,36 @@ GATEWAY = "gateway"
 """The lane of routes and keys."""
 
 _RANK = {verb: index for index, verb in enumerate(TIMES)}
+
+
+@dataclass(frozen=True, slots=True)
+class StepRules:
+    """Rules for the order of steps, beside the two states."""
+
+    smoke: Mapping[str, tuple[str, ...]]
+    """By full adapter name: inputs to ask after a load; missing or empty: none."""
+    tight: frozenset[str] = frozenset()
+    """Servers where a load must wait until versions without traffic are unloaded."""
+    limited: Mapping[str, str] = field(default_factory=dict)
+    """Server to host, where a load must wait until unused servers have stopped."""
+    renames: Mapping[str, str] = field(default_factory=dict)
+    """Alias to the former alias."""
+
+
+def rules_of(plan_input: PlanInput) -> StepRules:
+    """Return the rules for the order of a plan's steps."""
+    fleet, placement = plan_input.fleet, plan_input.placement
+    smoke = {
+        version: fleet.adapters[target.alias].smoke
+        for target in plan_input.targets.wanted.values()
+        for version, _ in target.shares
+    }
+    limited = {
+        name: server.host
+        for name, server in placement.servers.items()
+        if server.host in fleet.hosts and fleet.hosts[server.host].memory_bytes
+    }
+    return StepRules(smoke, placement.tight, limited, fleet.renames)
 
 
 def order(

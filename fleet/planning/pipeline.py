@@ -15,13 +15,12 @@ from fleet.errors import PlacementError
 from fleet.history import History
 from fleet.placement import SearchLimits, Violation, place, verify_placement, verify_steps
 from fleet.plan import Change, Plan, PlanNote
-from fleet.planning.desired import desired_state_of, reroute
+from fleet.planning.desired import PlanInput, desired_state_of, reroute
 from fleet.planning.diff import diff
 from fleet.planning.gateway_limits import translations
 from fleet.planning.impact import cost_bound, impacts_of, moves_of, price_per_hour, untouched
 from fleet.planning.notes import held_back, not_observed, warnings_of
-from fleet.planning.ordering import order
-from fleet.planning.plan_input import PlanInput
+from fleet.planning.ordering import order, rules_of
 from fleet.planning.reasons import reasons_of
 from fleet.resources import State
 from fleet.rollouts import decide_rollouts, forecast_rollouts
@@ -58,7 +57,7 @@ def make_plan(
     plan_input = PlanInput(fleet, live, history, now, targets, placement, desired)
     changes = reasons_of(diff(desired, live), plan_input)
     diversion = reroute(changes, desired, live)
-    steps = order(changes, desired, live, diversion, plan_input.step_rules)
+    steps = order(changes, desired, live, diversion, rules_of(plan_input))
     plan = _described(plan_input, changes, steps, diversion.interrupted)
     _refuse(verify_steps(plan, fleet, live))
     return replace(plan, id=plan_id(plan))

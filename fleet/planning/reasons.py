@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from fleet.names import alias_of, alias_parts, server_address, version_of
 from fleet.plan import Action, Change, Reason
-from fleet.planning.plan_input import PlanInput
+from fleet.planning.desired import PlanInput
 from fleet.resources import FULL, Key, LoadedAdapter, Route, Server
 from fleet.rollouts import AliasTarget, Phase
 

@@ -1,7 +1,7 @@
 """Decides the rollouts of all aliases."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -11,7 +11,7 @@ from fleet.resources import FULL, Route, Share, State
 from fleet.rollouts.guards import shadowed
 from fleet.rollouts.progress import decide_rollout
 from fleet.rollouts.targets import AliasTarget, Phase, RolloutTargets
-from fleet.rollouts.trials import engine_of
+from fleet.rollouts.trials import engine_of, grouped, loaded_on, other_bytes
 from fleet.spec import AdapterSpec, FleetSpec
 
 
@@ -27,9 +27,9 @@ def decide_rollouts(
     routes = live.routes()
     lost = {} if live.routes_unknown else _lost_routes(fleet, live, history)
     resident = _resident_versions(live, history) if live.routes_unknown else {}
-    strange = _other_bytes(fleet, live) if history.evidence else frozenset()
+    strange = other_bytes(fleet, live) if history.evidence else frozenset()
     known = {**lost, **routes}
-    loaded, routed = _loaded_on(live), _routed_to(routes)
+    loaded, routed = loaded_on(live), _routed_to(routes)
 
     def target(alias: str, adapter: AdapterSpec) -> AliasTarget:
         if live.routes_unknown:
@@ -60,42 +60,20 @@ def _route(
     return route
 
 
-def _other_bytes(fleet: FleetSpec, live: State) -> frozenset[str]:
-    """Return the versions of which a server holds other bytes than the lock pins."""
-    pinned: Mapping[str, str] = {name: version.digest for name, version in fleet.versions.items()}
-    return frozenset(
-        adapter.adapter
-        for adapter in live.adapters().values()
-        if adapter.digest != pinned.get(adapter.adapter, adapter.digest)
-    )
-
-
 def _frozen(adapter: AdapterSpec, resident: tuple[str, ...], reason: str) -> AliasTarget:
     """Keep the loaded versions, and touch no route."""
     shares = tuple((name, 0) for name in resident)
     return AliasTarget(adapter.alias, str(adapter.name), shares, "", Phase.FROZEN, reason)
 
 
-def _loaded_on(live: State) -> dict[str, tuple[str, ...]]:
-    """Return the sorted servers that list a version, by full name of the version."""
-    return _grouped((adapter.adapter, adapter.server) for adapter in live.adapters().values())
-
-
 def _routed_to(routes: Mapping[str, Route]) -> dict[str, tuple[str, ...]]:
     """Return the sorted servers of a version on live routes, by full name of the version."""
-    return _grouped(
+    return grouped(
         (share.adapter, server)
         for route in routes.values()
         for share in route.shares
         for server in share.servers
     )
-
-
-def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
-    found: dict[str, set[str]] = defaultdict(set)
-    for name, server in pairs:
-        found[name].add(server)
-    return {name: tuple(sorted(servers)) for name, servers in sorted(found.items())}
 
 
 def _freeable(
@@ -167,7 +145,7 @@ def _left_over(fleet: FleetSpec, alias: str, live: State, history: History) -> R
     one; newest first. None: there is none.
     """
     declared = fleet.adapters[alias].name
-    loaded, resident = _loaded_on(live), _resident_versions(live, history)
+    loaded, resident = loaded_on(live), _resident_versions(live, history)
     shares = tuple(
         Share(name, 0, loaded[name])
         for name in resident.get(alias, ())

@@ -67,14 +67,8 @@ def judged(
     and the gate as it is declared: who asks for more samples after a gate could not tell gets
     them. Live evidence holds for the stage in which it was gathered, on the same terms.
 
-    Args:
-        fleet: The declarations.
-        adapter: The alias's.
-        stable: Full name of the version to compare with.
-        stage: The version's; None: it has none.
-        evidence: By gate.
-        gate: What is asked.
-        base: As `Situation.base`.
+    `stable`: full name of the version to compare with. `evidence`: by gate. `base`: as
+    `Situation.base`.
     """
     found, target = evidence.get(gate.name), str(adapter.name)
     bare = GateResult(gate, None)

@@ -64,8 +64,7 @@ def _reasons(it: Situation) -> Iterable[str]:
     if evidence is not None:
         yield messages.by_evidence(evidence)
     if mark := it.mark("abort"):
-        reason = f" ({mark.reason})" if mark.reason else ""
-        yield f"{version} was aborted by {mark.by} at {messages.time(mark.at)}{reason}"
+        yield f"{version} was aborted {messages.decided(mark)}"
     if it.twin:
         yield f"{version} {messages.taken_out(it.twin)}"
 

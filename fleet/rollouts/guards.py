@@ -57,11 +57,8 @@ def _end(window: ChangeWindow, offset: int, moment: datetime) -> datetime | None
 def doubt(history: History, evidence: Iterable[GateEvidence], now: datetime) -> str:
     """Return why no share may rise now, as a sentence without its full stop; empty: shares may.
 
-    Args:
-        history: The ledger, folded.
-        evidence: What the rise would rest on; only that is judged again, so that a long ledger
-            and many gates cost a plan nothing.
-        now: The time here.
+    Of the evidence only that on which the rise would rest is judged again, so that a long ledger
+    and many gates cost a plan nothing.
     """
     last = history.as_of
     if last is not None and last - now > SKEW:

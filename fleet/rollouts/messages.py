@@ -14,12 +14,17 @@ def time(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%d %H:%M UTC")
 
 
-def rolled_back(alias: str, hold: Block) -> str:
-    """Say that a version was rolled back, and how the version may come again."""
-    reason = f" ({hold.reason})" if hold.reason else ""
+def decided(decision: Block | RolloutMark) -> str:
+    """Return author, time and reason of a decision, as text."""
+    reason = f" ({decision.reason})" if decision.reason else ""
+    return f"by {decision.by} at {time(decision.at)}{reason}"
+
+
+def stays_out(alias: str, target: str, why: str) -> str:
+    """Say why a version gets no traffic, and how the version may come again."""
     return (
-        f"{alias}: {version_of(hold.adapter)} was rolled back by {hold.by} at {time(hold.at)}"
-        f"{reason} and gets no traffic. To roll it out again: fleetctl release {alias}"
+        f"{alias}: {version_of(target)} {why} and gets no traffic. To roll it out again: "
+        f"fleetctl release {alias}"
     )
 
 
@@ -59,28 +64,10 @@ def not_served(alias: str, why: str, declare: str) -> str:
     return f"{alias}: NOT SERVED, for no other version is there: {why}. To serve it, {declare}"
 
 
-def aborted(alias: str, target: str, mark: RolloutMark) -> str:
-    """Say that a person ended the rollout."""
-    reason = f" ({mark.reason})" if mark.reason else ""
-    return (
-        f"{alias}: {version_of(target)} was aborted by {mark.by} at {time(mark.at)}{reason} and "
-        f"gets no traffic. To roll it out again: fleetctl release {alias}"
-    )
-
-
-def same_bytes(alias: str, target: str, block: Block) -> str:
-    """Say that a version has the bytes of a version that was taken out."""
-    return (
-        f"{alias}: {version_of(target)} {taken_out(block)}, and gets no traffic. To roll it out "
-        f"again: fleetctl release {alias}"
-    )
-
-
 def taken_out(block: Block) -> str:
     """Name the blocked version with the same bytes, and the block's author, time and reason."""
-    reason = f" ({block.reason})" if block.reason else ""
     how = "aborted" if block.kind is BlockKind.ABORTED else "rolled back"
-    cause = f"{how} by {block.by} at {time(block.at)}{reason}"
+    cause = f"{how} {decided(block)}"
     return f"has the bytes of {version_of(block.adapter)}, which was {cause}"
 
 

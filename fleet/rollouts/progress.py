@@ -43,15 +43,8 @@ def decide_rollout(
 ) -> AliasTarget:
     """Decide the versions and shares of an alias at `now`.
 
-    Args:
-        fleet: The declarations.
-        adapter: The alias's.
-        route: Its live route; None: there is none.
-        history: The ledger, folded.
-        now: The time.
-        altered: Versions of which a server holds other bytes than the locked ones, about which
-            evidence says nothing.
-        base: Stands for the engine that serves the target; empty: not known.
+    `altered`: versions of which a server holds other bytes than the locked ones, about which
+    evidence says nothing. `base`: the engine that serves the target; empty: not known.
     """
     if route is None:
         nothing = Route(adapter.alias, (), "")
@@ -74,15 +67,19 @@ def _stopped(it: Situation) -> tuple[str, str] | None:
     """Return why the target may not have any traffic, in short and for the reader."""
     version = version_of(it.target)
     if hold := it.holds.get(it.target):
-        return f"{version} was rolled back", messages.rolled_back(it.alias, hold)
+        return f"{version} was rolled back", messages.stays_out(
+            it.alias, it.target, f"was rolled back {messages.decided(hold)}"
+        )
     if evidence := it.rejection:
         why = f"gate {evidence.gate} failed: {evidence.finding.reason}"
         return why, messages.rejected(it.alias, it.target, evidence)
     if mark := it.mark("abort"):
-        return f"{version} was aborted by {mark.by}", messages.aborted(it.alias, it.target, mark)
+        return f"{version} was aborted by {mark.by}", messages.stays_out(
+            it.alias, it.target, f"was aborted {messages.decided(mark)}"
+        )
     if it.twin:
         why = f"{version} has the bytes of {version_of(it.twin.adapter)}, which was taken out"
-        return why, messages.same_bytes(it.alias, it.target, it.twin)
+        return why, messages.stays_out(it.alias, it.target, f"{messages.taken_out(it.twin)},")
     if it.given_up and not (it.allowed("approve") or it.allowed("advance")):
         return f"{version} could not be judged", messages.given_up(it.alias, it.target)
     return None
@@ -208,11 +205,8 @@ def _in_the_way(
 ) -> tuple[Phase | None, str]:
     """Return the objection of a person, a bake, a gate or the hour to more traffic.
 
-    Args:
-        it: The alias.
-        judged: The gates that count here.
-        at: Beginning of the sentence.
-        ready: When it has baked; None: it has no traffic yet and nothing to bake.
+    `at`: beginning of the sentence. `ready`: when the version has baked; None: without traffic
+    nothing bakes.
     """
     if it.halt:
         return Phase.PAUSED, messages.halted(at, it.halt)

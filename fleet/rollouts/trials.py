@@ -6,6 +6,7 @@ set are others now.
 """
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,7 +25,7 @@ from fleet.names import server_address
 from fleet.resources import FULL, Route, Server, State
 from fleet.rollout_policy import GateSpec
 from fleet.rollouts.evidence import is_answered
-from fleet.spec import AdapterFacts, AdapterSpec, FleetSpec
+from fleet.spec import AdapterSpec, FleetSpec
 from fleet.traffic import Sticky
 
 ALTERED = "altered"
@@ -72,9 +73,10 @@ def due_gates(
     """
     if live.routes_unknown:
         return ()
-    routes = live.routes()
+    routes, strange = live.routes(), other_bytes(fleet, live)
+    loaded = loaded_on(live)
     found = (
-        _trial(fleet, adapter, routes[alias], live, history, now)
+        _trial(fleet, adapter, routes[alias], live, history, now, strange, loaded)
         for alias, adapter in sorted(fleet.adapters.items())
         if alias in routes
     )
@@ -88,6 +90,8 @@ def _trial(
     live: State,
     history: History,
     now: datetime,
+    strange: frozenset[str],
+    loaded: Mapping[str, tuple[str, ...]],
 ) -> GateTrial | None:
     alias, shares = adapter.alias, {share.adapter: share.percent for share in route.shares}
     stage = history.stages.get(alias)
@@ -95,16 +99,14 @@ def _trial(
     declared = name == str(adapter.name)
     percent, stable = shares.get(name, 0), _stable(fleet, route, name, history)
     facts, other = fleet.versions.get(name), fleet.versions.get(stable)
-    if not stable or facts is None:
+    if not stable or facts is None or name in strange:
         return None
     if _is_out(fleet, alias, name, facts.digest, history, now, percent):
         return None
-    if _is_altered(live, name, facts):
-        return None
-    altered = other is not None and _is_altered(live, stable, other)
+    altered = stable in strange
     if percent == FULL and not _may_return(route, stable, history):
         return None
-    servers, others = _on(live, name), _on(live, stable)
+    servers, others = loaded.get(name, ()), loaded.get(stable, ())
     base = engine_of(live, servers, _routed(route, name))
     digests = {
         "adapter": facts.digest,
@@ -164,10 +166,27 @@ def _is_out(
     )
 
 
-def _is_altered(live: State, name: str, facts: AdapterFacts) -> bool:
-    """Say whether a server holds other bytes under a version's name than the lock pins."""
-    held = (adapter.digest for adapter in live.adapters().values() if adapter.adapter == name)
-    return any(digest != facts.digest for digest in held)
+def other_bytes(fleet: FleetSpec, live: State) -> frozenset[str]:
+    """Return the versions of which a server holds other bytes than the lock pins."""
+    pinned: Mapping[str, str] = {name: version.digest for name, version in fleet.versions.items()}
+    return frozenset(
+        adapter.adapter
+        for adapter in live.adapters().values()
+        if adapter.digest != pinned.get(adapter.adapter, adapter.digest)
+    )
+
+
+def loaded_on(live: State) -> dict[str, tuple[str, ...]]:
+    """Return the sorted servers that list a version, by full name of the version."""
+    return grouped((adapter.adapter, adapter.server) for adapter in live.adapters().values())
+
+
+def grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+    """Return the sorted second parts of pairs, by the first part."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for name, server in pairs:
+        found[name].add(server)
+    return {name: tuple(sorted(servers)) for name, servers in sorted(found.items())}
 
 
 def _candidate(declared: str, shares: Mapping[str, int], stage: RolloutStage | None) -> str:
@@ -195,12 +214,6 @@ def _may_return(route: Route, stable: str, history: History) -> bool:
 
 def _routed(route: Route, name: str) -> tuple[str, ...]:
     return next((share.servers for share in route.shares if share.adapter == name), ())
-
-
-def _on(live: State, name: str) -> tuple[str, ...]:
-    return tuple(
-        sorted(adapter.server for adapter in live.adapters().values() if adapter.adapter == name)
-    )
 
 
 def engine_of(live: State, servers: tuple[str, ...], routed: Iterable[str]) -> str:

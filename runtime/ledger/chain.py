@@ -51,10 +51,7 @@ def _body(text: bytes, stated: str) -> bytes:
 def entry(text: bytes, number: int, home: str) -> Entry:
     """Read a line, without its newline, and check its own hash.
 
-    Args:
-        text: The line.
-        number: Its number, from 1, for the error.
-        home: Where the ledger lives, for the error.
+    The number of the line, from 1, and the home are for the error.
 
     Raises:
         FleetError: FC5102, the line is not what was written; FC5007, it is of a later format.

@@ -6,7 +6,7 @@ read --> home --in time--> entries --> mirror: what is new of them
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -16,7 +16,7 @@ from fleet.errors import FleetError
 from fleet.history import Entry, LedgerEvent
 from runtime.deadline import call_with_timeout
 from runtime.ledger.outbox import queued
-from runtime.ledger.protocol import Lease, Ledger, unanswered
+from runtime.ledger.protocol import Ledger, unanswered
 from runtime.ledger.replica import LedgerReplica
 
 READ_S: Final = 10.0
@@ -31,13 +31,11 @@ class FallbackLedger:
     ) -> None:
         """Prepare; nothing is read or written.
 
-        Args:
-            home: The ledger.
-            mirror: Its copy.
-            hung: Earlier readings that have not ended; shared by all objects for one home.
-            read_s: How long reading may take.
+        `hung`: earlier readings that have not ended; shared by all objects for one home.
         """
         self._home, self._mirror, self._hung, self._read_s = home, mirror, hung, read_s
+        self.newest, self.is_empty = home.newest, home.is_empty
+        self.restoring, self.lease = home.restoring, home.lease
 
     def read(self, after: int = 0) -> list[Entry]:
         """Return the entries with `seq` above `after`.
@@ -71,18 +69,6 @@ class FallbackLedger:
             self._mirror.follow(self._home.newest)
         return seq
 
-    def newest(self, after: int) -> list[Entry]:
-        """Return the entries with `seq` above `after` without reading the entries before them."""
-        return self._home.newest(after)
-
-    def is_empty(self) -> bool:
-        """Say whether there is no entry."""
-        return self._home.is_empty()
-
-    def restoring(self, copy: Path) -> str:
-        """Return the command that makes a copy of all lines the ledger."""
-        return self._home.restoring(copy)
-
     def is_lost(self) -> bool:
         """Say whether the home is empty and was not."""
         return not self._mirror.is_empty() and self._home.is_empty()
@@ -94,10 +80,6 @@ class FallbackLedger:
         """
         if self.is_lost():
             raise _gone(self._mirror, self._home)
-
-    def lease(self, holder: str, ttl_s: int = 60) -> AbstractContextManager[Lease]:
-        """Take the lease."""
-        return self._home.lease(holder, ttl_s)
 
 
 @dataclass(frozen=True, slots=True)

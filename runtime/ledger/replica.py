@@ -80,10 +80,8 @@ class LedgerReplica:
     def follow(self, newest: Callable[[int], Sequence[Entry]]) -> None:
         """Add the newest entries of the ledger, unless another process does so now.
 
-        A copy that is damaged, or of which these are not the next, waits for `save`.
-
-        Args:
-            newest: Gives the ledger's entries after a number.
+        A copy that is damaged, or of which these are not the next, waits for `save`. `newest` gives
+        the ledger's entries after a number.
 
         Raises:
             FleetError, OSError: they cannot be read or written.
@@ -130,10 +128,7 @@ class LedgerReplica:
                 replace_file(self.path, _lines(entries))
 
     def set_aside(self, instead: str) -> None:
-        """Rename the copy, so that no entry is lost, and report the name.
-
-        Args:
-            instead: What the ledger has now.
+        """Rename the copy, so that no entry is lost; report its name, and the entries `instead`.
 
         Raises:
             OSError: it cannot be renamed.

@@ -13,7 +13,7 @@ from fleet.gates.design_effect import Clustered, SideCounts, Units, design_effec
 from fleet.gates.live import judge_live, judge_rise
 from fleet.gates.soak import judge_soaking, soaking
 from fleet.gates.verdict import Verdict
-from fleet.history.evidence_check import check_one
+from fleet.history.doubts import check_one
 from fleet.history.rollout_events import GateJudged
 from fleet.rollout_policy import GateSpec
 from tests.fleet.gates.test_windows import NEW, OLD, counted, row

@@ -9,8 +9,8 @@ import pytest
 from fleet.gates.counts import Tally, Window
 from fleet.gates.live import judge_live
 from fleet.gates.offline import judge_paired
+from fleet.history.doubts import check_one
 from fleet.history.events import event_of
-from fleet.history.evidence_check import check_one
 from fleet.history.rollout_events import GateJudged
 from fleet.rollout_policy import GateSpec
 
