@@ -17,8 +17,7 @@ from fleet.spec import GatewaySpec
 from fleet.vllm import launch_of
 from fleetctl.envoys import envoys_of, named_gateway, routing_of
 from plans.compile import litellm
-from plans.compile.envoy import RoutePlace, Routing, whole
-from plans.compile.envoy.bootstrap import ADMIN_SOCKET, BOOTSTRAP_FILE
+from plans.compile.envoy import ADMIN_SOCKET, BOOTSTRAP_FILE, RoutePlace, Routing, whole
 from plans.compile.launch import LAUNCH_FORMATS
 from plans.render.sections import limits_sentences
 from runtime.files import replace_file

@@ -7,8 +7,7 @@ from typing import Any
 
 from fleet.errors import FleetError, did_you_mean
 from fleet.spec import GatewaySpec
-from plans.compile.envoy import Credential, RoutePlace, Routing, files
-from plans.compile.envoy.bootstrap import ADMIN_SOCKET
+from plans.compile.envoy import ADMIN_SOCKET, Credential, RoutePlace, Routing, files
 from runtime.gateway.envoy.admin import Envoys
 from runtime.gateway.table import RoutingTable
 from runtime.secrets import read_secret

@@ -6,11 +6,13 @@ from pathlib import Path
 from fleet.config import add_entry, json_schema
 from fleet.errors import ConfigError, Diagnostic, FleetError, Position
 from fleet.names import AdapterName
-from plans.compile.scaffold import SCHEMA_FILE, adapter_text, client_text, fleet_text
+from plans.templating import rendered
 from runtime.files import write_text
 from runtime.project.load import read_files, read_tree
 from runtime.workspace import Workspace
 
+SCHEMA_FILE = "fleet.schema.json"
+"""File of the JSON schema that the first line of a scaffold names for editors."""
 NOT_IN_LOCK = "FC1210"
 """Error code of an adapter without a version in the lock, until `fleetctl adapter add`."""
 
@@ -24,7 +26,7 @@ def new_fleet(folder: Path, name: str, base: str, engine: str) -> list[Path]:
     if (folder / "fleet.yaml").exists():
         raise _exists(folder / "fleet.yaml")
     texts = {
-        "fleet.yaml": fleet_text(name, base, engine),
+        "fleet.yaml": rendered("fleet.yaml.j2", name=name, base=base, engine=engine),
         SCHEMA_FILE: json_schema(),
         ".gitignore": "# what fleetctl keeps beside the declarations\n.fleetctl/\n",
     }
@@ -44,7 +46,7 @@ def new_client(workspace: Workspace, name: str, tier: str | None) -> Path:
     path = workspace.root / "clients" / f"{name}.yaml"
     if path.exists():
         raise _exists(path)
-    _write_if_valid(workspace, path, lambda: client_text(name, tier))
+    _write_if_valid(workspace, path, lambda: rendered("client.yaml.j2", name=name, tier=tier))
     return path
 
 
@@ -67,7 +69,8 @@ def new_adapter(workspace: Workspace, name: AdapterName) -> tuple[Path, bool]:
         command = f"fleetctl scaffold client {name.client}"
         raise FleetError.of("FC6032", "No such client", detail, command=command)
     spot = tree.place((*client, "adapters"), of_key=True) or declared
-    entry = adapter_text(name.task, name.base, str(name.version))
+    values = {"task": name.task, "base": name.base, "version": str(name.version)}
+    entry = rendered("adapter.yaml.j2", **values)
     path = workspace.root / spot.file
     locked = _write_if_valid(workspace, path, lambda: _with_entry(texts, spot, name.client, entry))
     return path, locked

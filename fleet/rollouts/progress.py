@@ -230,8 +230,7 @@ def _unsure(
 ) -> tuple[Phase, str]:
     """Decide whether undecided gates may still decide, or a person has to."""
     if ready is None:  # a golden set says the same tomorrow
-        asked = all(_asked(result) for result in unsure)
-        if asked:
+        if all(result.status == Verdict.INCONCLUSIVE for result in unsure):
             return Phase.UNDECIDED, f"{text}. {messages.decide(it.alias, begun=False)}"
         return Phase.EVALUATING, text
     end = ready - it.rollout.bake + it.rollout.longest_bake
@@ -246,12 +245,6 @@ def _unsure(
 def _void(it: Situation) -> str:
     """Say which mark on this stage no longer counts; empty: none."""
     return messages.void(it.void) if it.void else ""
-
-
-def _asked(judged: GateResult) -> bool:
-    """Say whether a gate was judged and could not tell."""
-    evidence = judged.evidence
-    return evidence is not None and evidence.finding.verdict is Verdict.INCONCLUSIVE
 
 
 def _approved(it: Situation, judged: GateResult) -> bool:

@@ -104,10 +104,11 @@ def _trial(
     if _is_out(fleet, alias, name, facts.digest, history, now, percent):
         return None
     altered = stable in strange
-    if percent == FULL and not _may_return(route, stable, history):
-        return None
+    if percent == FULL and (stable == route.shadow or stable not in history.cutovers):
+        return None  # no replaced version is there to go back to
     servers, others = loaded.get(name, ()), loaded.get(stable, ())
-    base = engine_of(live, servers, _routed(route, name))
+    routed = {server for share in route.shares if share.adapter == name for server in share.servers}
+    base = engine_of(live, servers, routed)
     digests = {
         "adapter": facts.digest,
         "stable": ALTERED if altered else other.digest if other else "",
@@ -205,15 +206,6 @@ def _stable(fleet: FleetSpec, route: Route, target: str, history: History) -> st
     resident = (other.adapter for other in others if other.servers)
     back = (name for name in resident if is_way_back(history, fleet.versions, route.alias, name))
     return serving[-1] if serving else next(back, "")
-
-
-def _may_return(route: Route, stable: str, history: History) -> bool:
-    """Say whether the version that was replaced is still there to go back to."""
-    return stable != route.shadow and stable in history.cutovers
-
-
-def _routed(route: Route, name: str) -> tuple[str, ...]:
-    return next((share.servers for share in route.shares if share.adapter == name), ())
 
 
 def engine_of(live: State, servers: tuple[str, ...], routed: Iterable[str]) -> str:

@@ -130,10 +130,9 @@ def synthetic(folder: Path, **size: Any) -> None:
       fleetctl -C big plan
     """
     from fleet.config import json_schema
-    from fleetctl.scaffolding import write_files
+    from fleetctl.scaffolding import SCHEMA_FILE, write_files
     from fleetctl.synthetic import synthesise
     from fleetctl.synthetic.population import SyntheticSize
-    from plans.compile.scaffold import SCHEMA_FILE
 
     if folder.is_dir() and any(folder.iterdir()):
         detail = f"`{folder}` holds files already, and a scaffold never overwrites."

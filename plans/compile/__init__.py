@@ -1,1 +1,1 @@
-"""Compile a fleet for other programs: Envoy, LiteLLM, supervisors of servers, new YAML files."""
+"""Compile a fleet for other programs: Envoy, LiteLLM, supervisors of servers."""

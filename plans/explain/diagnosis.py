@@ -6,7 +6,7 @@ from dataclasses import asdict
 from math import isfinite
 from typing import Any
 
-from fleet.what_if import Advice, Diagnosis
+from fleet.what_if import Diagnosis
 from plans.amounts import and_more, counted, listed, percent
 from plans.tables import WIDE_GAP, aligned
 
@@ -17,7 +17,11 @@ SHOWN = 5
 def render_text(diagnosis: Diagnosis) -> str:
     """Return a diagnosis as text."""
     if diagnosis.fits:
-        return "\n".join(_fitting(diagnosis)) + "\n"
+        lines = [
+            f"Tightest in {limit.resource} ({percent(limit.used)}): {limit.text}."
+            for limit in diagnosis.tightest
+        ]
+        return "\n".join([f"Fleet {diagnosis.fleet} fits.", *lines]) + "\n"
     parts = (_headline, _causes, _totals, _trials, _remedies)
     sections = ("\n".join(part(diagnosis)) for part in parts)
     return "\n\n".join(filter(None, sections)) + "\n"
@@ -39,12 +43,6 @@ def _finite(value: Any) -> Any:
             return None
         case _:
             return value
-
-
-def _fitting(diagnosis: Diagnosis) -> Iterator[str]:
-    yield f"Fleet {diagnosis.fleet} fits."
-    for limit in diagnosis.tightest:
-        yield f"Tightest in {limit.resource} ({percent(limit.used)}): {limit.text}."
 
 
 def _headline(diagnosis: Diagnosis) -> Iterator[str]:
@@ -83,12 +81,11 @@ def _trials(diagnosis: Diagnosis) -> Iterator[str]:
     if not any(trial.obstacle for trial in diagnosis.trials):
         return
     yield "Alone on the best empty device of each kind:"
-    rows = []
-    for trial in diagnosis.trials:
-        why = trial.obstacle
-        rows.append(
-            (trial.adapter, trial.kind, f"{why.limit.value}: {why.text}" if why else "fits")
-        )
+    rows = [
+        (trial.adapter, trial.kind, f"{why.limit.value}: {why.text}" if why else "fits")
+        for trial in diagnosis.trials
+        for why in (trial.obstacle,)
+    ]
     yield from aligned(rows, indent="  ", gap=WIDE_GAP)
 
 
@@ -101,19 +98,12 @@ def _remedies(diagnosis: Diagnosis) -> Iterator[str]:
     for number, remedy in enumerate(diagnosis.remedies[:SHOWN], 1):
         added = remedy.added_per_hour
         price = "price not known" if added is None else f"{added:+.2f} per hour"
-        yield f"  {number}. {remedy.text}: {price}{_effects(remedy)}."
+        counts = ((remedy.restarts, "restart"), (remedy.moves, "move"))
+        effects = " and ".join(counted(count, noun) for count, noun in counts if count)
+        yield f"  {number}. {remedy.text}: {price}{effects and f', {effects}'}."
         yield f"     {remedy.edit}" + (f" [{remedy.place}]" if remedy.place else "")
         if remedy.what_if:
             changes = " ".join(f"--what-if '{change}'" for change in remedy.what_if)
             yield f"     fleetctl plan {changes}"
     if rest := and_more(diagnosis.remedies, SHOWN):
         yield f"  … {rest}: fleetctl diagnose --format json"
-
-
-def _effects(remedy: Advice) -> str:
-    parts = [
-        counted(count, noun)
-        for count, noun in ((remedy.restarts, "restart"), (remedy.moves, "move"))
-        if count
-    ]
-    return f", {' and '.join(parts)}" if parts else ""

@@ -14,7 +14,12 @@ Fact = tuple[str, str]
 
 def render_text(explained: Mapping[Address, Sequence[Fact]]) -> str:
     """Return a paragraph for every resource, a line for every fact."""
-    return "\n".join(_one(address, facts) for address, facts in explained.items())
+    paragraphs = []
+    for address, facts in explained.items():
+        width = max(len(label) for label, _ in facts)
+        lines = (f"  {label.ljust(width)}  {text}\n" for label, text in facts)
+        paragraphs.append("".join([f"{address}\n", *lines]))
+    return "\n".join(paragraphs)
 
 
 def render_json(explained: Mapping[Address, Sequence[Fact]]) -> str:
@@ -25,11 +30,6 @@ def render_json(explained: Mapping[Address, Sequence[Fact]]) -> str:
     ]
     document = {"format": FORMAT, "format_version": "1.0", "resources": resources}
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-
-
-def _one(address: Address, facts: Sequence[Fact]) -> str:
-    width = max(len(label) for label, _ in facts)
-    return "\n".join([address, *(f"  {a.ljust(width)}  {b}" for a, b in facts)]) + "\n"
 
 
 def names_of(resource: Resource) -> frozenset[str]:

@@ -6,7 +6,6 @@ from math import isfinite
 from fleet.capacity import peak_hour
 from fleet.placement import (
     AdapterAccount,
-    Alternative,
     LatencyAnswer,
     PlacementResult,
     ServerAccount,
@@ -144,7 +143,9 @@ def _runner_up(weighed: Weighed) -> str:
     best = weighed.runner_up
     if best is not None:
         where = f"a new server {best.server}" if best.new else best.server
-        return f"{where}: {best.added_per_hour:+.2f} per hour{_peak(weighed, best)}"
+        part = best.peak * weighed.account.allowed
+        peak = f", its worst hour then at {percent(part)} of its throughput" if part else ""
+        return f"{where}: {best.added_per_hour:+.2f} per hour{peak}"
     if not weighed.alternatives:
         return "none: no other server has its base, and no device is free"
     nearest = min(
@@ -152,8 +153,3 @@ def _runner_up(weighed: Weighed) -> str:
         key=lambda alternative: (len(alternative.obstacles), alternative.new, alternative.server),
     )
     return f"none; on {nearest.server}, {nearest.obstacles[0]}"
-
-
-def _peak(weighed: Weighed, best: Alternative) -> str:
-    part = best.peak * weighed.account.allowed
-    return f", its worst hour then at {percent(part)} of its throughput" if part else ""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from fleet.names import kind_of_address, name_in_address
-from fleet.plan import Action, Change, Impact, Plan
+from fleet.plan import Action, Plan
 from plans.amounts import counted, listed
 from plans.wording import kind_of
 
@@ -32,9 +32,7 @@ class Review:
     @property
     def light(self) -> str:
         """Return the coloured circle."""
-        return {ReviewLevel.SAFE: "🟢", ReviewLevel.CARE: "🟡", ReviewLevel.DANGER: "🔴"}[
-            self.level
-        ]
+        return dict(zip(ReviewLevel, "🟢🟡🔴", strict=True))[self.level]
 
 
 def judge(plan: Plan) -> Review:
@@ -50,26 +48,13 @@ def judge(plan: Plan) -> Review:
     return Review(ReviewLevel.CARE, care) if care else Review(ReviewLevel.SAFE, tuple(_safe(plan)))
 
 
-def restarts(plan: Plan) -> tuple[Change, ...]:
-    """Return the changes that restart a running server."""
-    return tuple(
-        change
-        for change in plan.changes
-        if kind_of(change) == "server" and change.action is Action.REPLACE
-    )
-
-
-def moved(plan: Plan) -> tuple[Impact, ...]:
-    """Return the impacts in which requests will be answered differently, or not at all."""
-    return tuple(impact for impact in plan.impacts if impact.share_moved or impact.interrupted)
-
-
 def _danger(plan: Plan) -> Iterator[str]:
     interrupted = [impact.alias for impact in plan.impacts if impact.interrupted]
     if interrupted:
         yield f"requests to {listed(interrupted)} will fail for a while"
-    if found := restarts(plan):
-        yield f"{counted(len(found), 'server')} to restart"
+    servers = [change for change in plan.changes if kind_of(change) == "server"]
+    if restarts := sum(change.action is Action.REPLACE for change in servers):
+        yield f"{counted(restarts, 'server')} to restart"
 
 
 def _care(plan: Plan) -> Iterator[str]:

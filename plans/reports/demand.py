@@ -37,13 +37,14 @@ def render(fleet: FleetSpec, *, every: bool = False) -> str:
 
 def render_json(fleet: FleetSpec) -> str:
     """Return the demand as JSON: requests per minute by hour of the day, UTC."""
-    bases = {}
-    for base, adapters in _by_base(fleet).items():
-        counts = {
+    bases = {
+        base: {
             "adapters": len(adapters),
             "without_demand": sum(adapter.demand is None for adapter in adapters),
+            **_hours(_total(adapters)),
         }
-        bases[base] = {**counts, **_hours(_total(adapters))}
+        for base, adapters in _by_base(fleet).items()
+    }
     aliases = {
         alias: {
             "base": adapter.name.base,

@@ -3,11 +3,11 @@
 import json
 from collections.abc import Sequence
 
-from fleet.planning import DriftAction, DriftCause
+from fleet.encoding import plain
+from fleet.planning import DriftCause
 from plans.amounts import and_more, counted
 
 _LISTED = 12
-_LABELS = {DriftAction.HEAL: "heal", DriftAction.PLAN: "plan", DriftAction.ALERT: "alert"}
 
 
 def render_text(causes: Sequence[DriftCause], notes: Sequence[str] = ()) -> str:
@@ -18,7 +18,7 @@ def render_text(causes: Sequence[DriftCause], notes: Sequence[str] = ()) -> str:
     objects = sum(len(cause.addresses) for cause in causes)
     lines.append(f"Drift: {counted(len(causes), 'cause')}, {counted(objects, 'resource')}.")
     for cause in causes:
-        lines += ["", f"[{_LABELS[cause.remedy]}] {cause.subject}: {cause.summary}"]
+        lines += ["", f"[{cause.remedy.value}] {cause.subject}: {cause.summary}"]
         others = [address for address in cause.addresses if address != cause.subject]
         lines += [f"    {address}" for address in others[:_LISTED]]
         if rest := and_more(others, _LISTED):
@@ -33,17 +33,7 @@ def render_json(causes: Sequence[DriftCause], notes: Sequence[str] = ()) -> str:
         "format": "fleetctl-drift",
         "format_version": "1.0",
         "drift": bool(causes),
-        "causes": [
-            {
-                "id": cause.id,
-                "subject": cause.subject,
-                "remedy": cause.remedy.value,
-                "summary": cause.summary,
-                "addresses": list(cause.addresses),
-                "command": cause.command,
-            }
-            for cause in causes
-        ],
+        "causes": [{"id": cause.id, **plain(cause)} for cause in causes],
         "notes": list(notes),
     }
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"

@@ -6,7 +6,8 @@ Renderers take the documents that `--format json` prints, so that both forms say
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fleet.evals import EvalRecord, EvalRun, QualityDrift, Sample, spelled_as_utf8, summarize
+from fleet.encoding import plain
+from fleet.evals import EvalRecord, EvalRun, QualityDrift, spelled_as_utf8, summarize
 from plans.amounts import iso
 from plans.tables import aligned
 
@@ -19,27 +20,14 @@ _NUMBERS = {_COLUMNS.index(title) for title in ("ITEMS", "ACCURACY", "FORMAT", "
 
 def row(record: EvalRecord) -> dict[str, Any]:
     """Return an evaluation as a document."""
-    return {
-        "run": record.run,
-        "alias": record.alias,
-        "adapter": record.adapter,
-        "purpose": record.purpose,
-        "finished": iso(record.at),
-        "summary": dict(record.summary),
-    }
+    names = ("run", "alias", "adapter", "purpose")
+    shown = {name: getattr(record, name) for name in names}
+    return {**shown, "finished": iso(record.at), "summary": dict(record.summary)}
 
 
 def drift_row(alias: str, adapter: str, drift: QualityDrift) -> dict[str, Any]:
     """Return the finding of a drift rule about a version as a document."""
-    return {
-        "alias": alias,
-        "adapter": adapter,
-        "rule": drift.rule,
-        "measure": drift.measure,
-        "standing": drift.standing.value,
-        "reason": drift.reason,
-        "counts": dict(drift.counts),
-    }
+    return {"alias": alias, "adapter": adapter, **plain(drift)}
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -88,18 +76,17 @@ def page(run: EvalRun, most: int | None) -> dict[str, Any]:
         "finished": iso(run.finished),
         "cached": run.cached,
         "summary": summarize(run),
-        "wrong": [_wrong(sample) for sample in wrong[:most]],
+        "wrong": [
+            {
+                "item": sample.item,
+                "sample": sample.sample,
+                "answer": spelled_as_utf8(sample.answer),
+                "scores": dict(sample.scores),
+                "why": sample.error or sample.note,
+            }
+            for sample in wrong[:most]
+        ],
         "wrong_total": len(wrong),
-    }
-
-
-def _wrong(sample: Sample) -> dict[str, Any]:
-    return {
-        "item": sample.item,
-        "sample": sample.sample,
-        "answer": spelled_as_utf8(sample.answer),
-        "scores": dict(sample.scores),
-        "why": sample.error or sample.note,
     }
 
 

@@ -58,6 +58,7 @@ def render_list(entries: Iterable[Entry]) -> str:
 def render_one(entry: Entry, event: GateJudged) -> str:
     """Return a verdict in full."""
     finding, since = event.finding, event.since or entry.time
+    limits = ", ".join(f"{name} {value:g}" for name, value in sorted(finding["parameters"].items()))
     lines = [
         f"Entry {entry.seq} of {date_time(entry.time)} UTC, by {entry.by}, run {entry.run}",
         f"Gate {event.gate} ({finding['metric']}): {finding['verdict']}",
@@ -66,7 +67,7 @@ def render_one(entry: Entry, event: GateJudged) -> str:
         f"Version {event.adapter} at {event.percent} %, beside {event.stable}",
         f"Counted since {since.isoformat()}",
         f"Rule {finding['rule']}: {_figures(finding)}",
-        "Limits: " + _pairs(finding["parameters"]),
+        f"Limits: {limits or 'none'}",
         "Counts:",
         *(f"  {name}: {_counts(value)}" for name, value in sorted(finding["counts"].items())),
         "Bytes:",
@@ -92,16 +93,8 @@ def render_checks(checks: Iterable[EvidenceCheck]) -> str:
 
 def _figures(finding: Mapping[str, Any]) -> str:
     """Return the figures; the value is a p-value of an offline gate, an e-value of a live one."""
-    names = ("estimate", "lower", "upper", "value")
-    return ", ".join(f"{name} {_figure(finding[name])}" for name in names)
-
-
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.6g}"
-
-
-def _pairs(values: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:g}" for name, value in sorted(values.items())) or "none"
+    figures = {name: finding[name] for name in ("estimate", "lower", "upper", "value")}
+    return ", ".join(f"{n} {'-' if v is None else f'{v:.6g}'}" for n, v in figures.items())
 
 
 def _counts(value: Any) -> str:

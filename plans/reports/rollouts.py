@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from fleet.history import GateEvidence, History, MarkKind, RolloutMark, blocks_on, kept_out
+from fleet.history import GateEvidence, History, blocks_on, kept_out
 from fleet.plan import NO_EVIDENCE, GateDue, PlanNote
 from fleet.resources import FULL
 from fleet.rollouts import AliasTarget, Phase
@@ -36,6 +36,7 @@ def _one(
     other = stage if stage is not ours and stage and stage.is_half_way(shares) else None
     evidence = {found.gate: found for found in history.evidence.get(target.alias, ())}
     marks = {m.mark: m for m in history.marks.get(target.alias, ()) if m.adapter == target.target}
+    pause = marks.get("pause") if target.phase is Phase.PAUSED else None
     return {
         "alias": target.alias,
         "version": short_version(target.target),
@@ -49,12 +50,17 @@ def _one(
         "since": iso(ours.since) if ours else None,
         "baked_at": iso(ours.since + rollout.bake) if ours and ours.percent else None,
         "longest_until": iso(ours.since + rollout.longest_bake) if ours and ours.percent else None,
-        "paused_until": _paused_until(target, marks),
+        "paused_until": iso(pause.until) if pause and pause.until and "hold" not in marks else None,
         "next": target.why,
         "waits_for": target.held,
         "gates": [
             *(_gate(gate, evidence.get(gate.gate)) for gate in target.gates),
-            *(_soaked(fleet, found) for found in evidence.values() if _of_soak(target, found)),
+            *(
+                _soaked(fleet, gate)
+                for gate in evidence.values()
+                if target.phase is Phase.SOAKING
+                and (gate.adapter, gate.percent) == (target.target, FULL)
+            ),
         ],
         "marks": [{"mark": mark.mark, **mark_document(mark)} for mark in marks.values()],
     }
@@ -64,18 +70,10 @@ def _is_kept_out(fleet: FleetSpec, target: AliasTarget, history: History) -> boo
     """Return whether the version, or its bytes under another name, wait for `release`."""
     facts = fleet.versions.get(target.target)
     digest = facts.digest if facts else ""
-    stopped = target.phase in (
-        Phase.HELD,
-        Phase.ROLLED_BACK,
-    )  # a version with all traffic was put there
+    # A version with all traffic was put there.
+    stopped = target.phase in (Phase.HELD, Phase.ROLLED_BACK)
     named = stopped or target.target in kept_out(history, target.alias)
     return named and bool(blocks_on(history, fleet.versions, target.alias, target.target, digest))
-
-
-def _paused_until(target: AliasTarget, marks: Mapping[MarkKind, RolloutMark]) -> str | None:
-    """Return the end of a pause; None: no pause, or a hold beside the pause."""
-    pause = marks.get("pause") if target.phase is Phase.PAUSED and "hold" not in marks else None
-    return iso(pause.until) if pause and pause.until else None
 
 
 def _gate(gate: GateDue, evidence: GateEvidence | None) -> dict[str, Any]:
@@ -89,11 +87,6 @@ def _gate(gate: GateDue, evidence: GateEvidence | None) -> dict[str, Any]:
         "power": known.finding.power if known else "",
         "entry": known.seq if known else None,
     }
-
-
-def _of_soak(target: AliasTarget, found: GateEvidence) -> bool:
-    soaking = target.phase is Phase.SOAKING
-    return soaking and (found.adapter, found.percent) == (target.target, FULL)
 
 
 def _soaked(fleet: FleetSpec, found: GateEvidence) -> dict[str, Any]:

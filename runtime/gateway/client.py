@@ -13,7 +13,6 @@ from runtime.gateway.envoy.admin import EnvoyClient, Envoys
 from runtime.gateway.protocol import (
     ACKNOWLEDGE_S,
     READ_S,
-    GatewayClient,
     GatewayConfig,
     GatewayLoad,
     ObservedShare,
@@ -27,7 +26,12 @@ from runtime.usage.sync import UsageSource
 
 @dataclass(frozen=True, slots=True)
 class AdminClient:
-    """A gateway of ours; keeps the contract of `runtime.gateway.protocol.GatewayClient`."""
+    """The admin side of a gateway of ours.
+
+    Raises from every method:
+        EngineUnreachableError: no connection, or no answer in time (`EngineTimedOutError`).
+        EngineRejectedError: an answer that is no success.
+    """
 
     _http: JsonClient
 
@@ -62,6 +66,9 @@ class AdminClient:
     async def close(self) -> None:
         """Release connections."""
         await self._http.close()
+
+
+GatewayClient = AdminClient | EnvoyClient
 
 
 def connect(state_dir: Path, gateway: GatewaySpec, envoys: Envoys | None = None) -> GatewayClient:

@@ -18,11 +18,10 @@ from fleet.resources import GatewayFault
 from fleet.spec import GatewaySpec
 from runtime.gateway import supervisor
 from runtime.gateway.admin_socket import is_url
-from runtime.gateway.client import connect
+from runtime.gateway.client import GatewayClient, connect
 from runtime.gateway.envoy.admin import Envoys
 from runtime.gateway.protocol import (
     READ_S,
-    GatewayClient,
     GatewayConfig,
     GatewayLoad,
     GatewayStatus,
@@ -32,7 +31,7 @@ from runtime.gateway.protocol import (
     address_unknown,
     lagging,
 )
-from runtime.gateway.state_dir import known_gateways, read_table, save_table
+from runtime.gateway.state_dir import known_gateways, read_table, remember, write_table
 from runtime.gateway.table import RoutingTable
 from runtime.gateway.table_loader import InvalidTableError, build_routes
 
@@ -107,10 +106,19 @@ class LocalGateways:
             StalePlanError, LockHeldError: as `publish`.
             OSError: the file cannot be written; if urgent, and no gateway serves the table either.
         """
-        await asyncio.to_thread(_require_servable, table)
-        unwritten = await asyncio.to_thread(save_table, self._state_dir, table, self._gateways)
-        if unwritten is not None and not urgent:
-            raise unwritten
+        try:
+            await asyncio.to_thread(build_routes, table)
+        except InvalidTableError as error:
+            unfit = problem("FC6006", "The routing table is not to be served", f"{error}.")
+            raise EngineRejectedError(400, unfit) from None
+        unwritten: OSError | None = None
+        try:
+            await asyncio.to_thread(write_table, self._state_dir, table)
+            await asyncio.to_thread(remember, self._state_dir, self._gateways)
+        except OSError as error:
+            if not urgent:
+                raise
+            unwritten = error
         clock = asyncio.get_running_loop().time
         acknowledged_at = clock()
 
@@ -254,13 +262,3 @@ class LocalGateways:
         if name not in self._clients:
             self._clients[name] = connect(self._state_dir, self._gateways[name], self._envoys)
         return self._clients[name]
-
-
-def _require_servable(table: RoutingTable) -> None:
-    try:
-        build_routes(table)
-    except InvalidTableError as error:
-        detail = f"{error}."
-        raise EngineRejectedError.of(
-            "FC6006", "The routing table is not to be served", detail
-        ) from None

@@ -22,9 +22,9 @@ from runtime.gateway.probes import LoadProbes, check_health
 from runtime.gateway.routing import digest
 from runtime.gateway.state import ActiveTable, GatewayState
 from runtime.gateway.state_dir import (
+    PREVIOUS_FILE,
     gateway_dir,
     operator_secret,
-    read_previous_table,
     read_table,
 )
 from runtime.gateway.supervisor import LOCK
@@ -87,7 +87,7 @@ async def _load(active: ActiveTable, state_dir: Path) -> None:
     try:
         table = read_table(state_dir)
     except FleetError as error:
-        table = read_previous_table(state_dir)
+        table = read_table(state_dir, PREVIOUS_FILE)
         if table is None:
             raise
         damage = error.diagnostics[0]

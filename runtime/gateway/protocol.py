@@ -153,35 +153,8 @@ def address_unknown(server: str) -> Note:
     return Note(f"the routes say no address of server {server}: what is sent to it fails")
 
 
-class GatewayClient(Protocol):
-    """A gateway's admin side; every kind of gateway has an implementation.
-
-    Raises from every method:
-        EngineUnreachableError: no connection, or no answer in time (`EngineTimedOutError`).
-        EngineRejectedError: an answer that is no success.
-    """
-
-    async def config(self, timeout_s: float = READ_S) -> GatewayConfig:
-        """Return which table the gateway serves."""
-
-    async def load(self) -> GatewayLoad:
-        """Return the requests that have not ended."""
-
-    async def shares(self) -> tuple[ObservedShare, ...]:
-        """Return the split of aliases that have several versions."""
-
-    async def table(self) -> RoutingTable:
-        """Return the table that the gateway serves."""
-
-    async def serve(self, table: RoutingTable, timeout_s: float = ACKNOWLEDGE_S) -> tuple[int, str]:
-        """Hand over a table; return revision and digest of the table that is served then."""
-
-    async def close(self) -> None:
-        """Release connections."""
-
-
-class TableReader(Protocol):
-    """The methods of `Gateways` that change nothing."""
+class Gateways(Protocol):
+    """All gateways of a fleet together."""
 
     async def read_table(self) -> tuple[RoutingTable, tuple[Note, ...]]:
         """Return the newest table that a gateway or the table file holds, and notes.
@@ -205,10 +178,6 @@ class TableReader(Protocol):
     async def close(self) -> None:
         """Release connections."""
 
-
-class Gateways(TableReader, Protocol):
-    """All gateways of a fleet together."""
-
     async def publish(self, table: RoutingTable) -> tuple[Note, ...]:
         """Write the table durably, hand the table to every gateway, wait for acknowledgements.
 
@@ -220,9 +189,6 @@ class Gateways(TableReader, Protocol):
             EngineError: a running gateway refuses the table or does not answer; the file is
                 written and the others serve the table.
         """
-
-    async def statuses(self) -> tuple[GatewayStatus, ...]:
-        """Return the status of every gateway, by name."""
 
     async def in_flight(self, server: str, adapter: str) -> int:
         """Return the requests for a version on a server that have not ended, over all gateways."""

@@ -25,8 +25,7 @@ from runtime.gateway.endpoints import check_fields
 from runtime.gateway.limits import UNCOUNTED_BYTES
 from runtime.gateway.responses import ResponseFacts, inspect_response
 from runtime.gateway.routing import OPERATOR_PURPOSES, Credentials, Principal, RouteTarget, unit
-from runtime.gateway.sse import CompletionsStream
-from runtime.gateway.sse_typed import EventStream, event_stream
+from runtime.gateway.sse import CompletionsStream, EventStream, event_stream
 from runtime.gateway.state import GatewayState
 from runtime.usage.row import CLIENT_LEFT, UsageRecorder
 
@@ -141,29 +140,31 @@ class ProxyRequest:
         original, state = self._attempts, self._state
         if shadow is None or original is None:
             return None
-        if not state.admission.begin_shadow(shadow.target):
+        target, body = shadow.target, shadow.body
+        if not state.admission.begin_shadow(target):
             shadow.drop(state.shadow_memory)
             return None
         record = self.record.aside("shadow")
-        row, target = record.row, shadow.target
+        row = record.row
         row.client, row.alias, row.version = target.client, target.alias, target.adapter
         row.stream = self.record.row.stream
-        copy = ProxyRequest(state, self.path, self._credentials, record)
-        return copy, copy.become_shadow(self._principal, shadow, original)
-
-    def become_shadow(
-        self, principal: Principal, shadow: ShadowSample, original: UpstreamAttempts
-    ) -> UpstreamAttempts:
-        """Take over client, version and body from the original; return what finds servers."""
-        self._principal, self._held, self._is_shadow = principal, shadow.held, True
-        target, body = shadow.target, shadow.body
-        self.target = target
-        self.priority = None if target.priority is None else _LAST_PRIORITY
-        self.body = body.for_server(self.path, *target.json_names, self.priority)
-        if body.stream:
-            self._stream = event_stream(self.path, body, target.policy.format)
-        attempts = self._attempts = original.for_shadow(shadow.target)
-        return attempts
+        priority = None if target.priority is None else _LAST_PRIORITY
+        attempts = original.for_shadow(target)
+        copy = ProxyRequest(
+            state,
+            self.path,
+            self._credentials,
+            record,
+            self._principal,
+            _held=shadow.held,
+            _is_shadow=True,
+            _stream=event_stream(self.path, body, target.policy.format) if body.stream else None,
+            _attempts=attempts,
+            target=target,
+            body=body.for_server(self.path, *target.json_names, priority),
+            priority=priority,
+        )
+        return copy, attempts
 
     def on_head(self, content_type: str) -> None:
         """Take the server's head, which says whether the response is a stream."""

@@ -1,7 +1,8 @@
-"""Streams of completions on their way back: token counts are read, and taken out again.
+"""Streams on their way back: token counts are read, and of completions taken out again.
 
-Servers are asked for the counts so far in every event, so that a stream that its client leaves is
-billed for what was generated and no more. The client gets the counts that it asked for.
+Servers of completions are asked for the counts so far in every event, so that a stream that its
+client leaves is billed for what was generated and no more. The client gets the counts that it asked
+for. Typed events, of `/v1/responses` and `/v1/messages`, are passed on unchanged.
 """
 
 from http import HTTPStatus
@@ -11,7 +12,9 @@ import msgspec
 
 from fleet.response_format import MAX_TEXT, ResponseFormat
 from runtime.gateway import responses
-from runtime.usage.row import Tokens
+from runtime.gateway.body import RequestBody
+from runtime.gateway.endpoints import TYPED, answers
+from runtime.usage.row import BY_PIECES, Tokens
 
 _EVENT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ENCODE: Final = msgspec.json.Encoder().encode
@@ -19,6 +22,8 @@ _DATA: Final = b"data:"
 _DONE: Final = b"[DONE]"
 _NO_CHOICES: Final = b"[]"
 _UNFINISHED: Final = b'"finish_reason":null'
+_FAILURES: Final = frozenset({"response.failed", "error"})
+_LAST: Final = _FAILURES | {"message_stop", "response.completed", "response.incomplete"}
 
 
 class OutputCollector:
@@ -33,9 +38,9 @@ class OutputCollector:
         self.collects_text = expected is not None
         """Whether every event has to be read, and not only the last ones."""
 
-    def observe(self, raw: msgspec.Raw | None) -> None:
+    def observe(self, raw: bytes | msgspec.Raw) -> None:
         """Read the value of `choices` of an event."""
-        for choice in responses.parse_choices(raw if raw is not None else _NO_CHOICES):
+        for choice in responses.parse_choices(raw):
             if choice.finish_reason:
                 self.note_finish(choice.finish_reason, choice.index)
             if self.collects_text:
@@ -122,10 +127,7 @@ class CompletionsStream:
     def _sum(self) -> Tokens:
         """Return the counts over all answers so far; a prompt counts once."""
         counts = {index: responses.parse_usage(raw) for index, raw in self._by_answer.items()}
-        prompts = {
-            index // self._answers_each: tokens.prompt_tokens or 0
-            for index, tokens in counts.items()
-        }
+        prompts = {n // self._answers_each: t.prompt_tokens or 0 for n, t in counts.items()}
         output = sum(tokens.completion_tokens or 0 for tokens in counts.values())
         return Tokens(sum(prompts.values()), output)
 
@@ -153,7 +155,7 @@ class CompletionsStream:
 
     def _observe(self, event: dict[str, msgspec.Raw]) -> None:
         """Read all of an event but its counts."""
-        self._output.observe(event.get("choices"))
+        self._output.observe(event.get("choices", _NO_CHOICES))
         if "error" in event and (failed := responses.error_status(event["error"])):
             self.failed = failed
         elif not self._has_answer:  # an event without choices has the counts
@@ -171,15 +173,125 @@ class CompletionsStream:
         if bytes(usage) != b"null":
             self.usage = bytes(usage)
             if not self._is_single:
-                self._note_by_answer(event.get("choices"))
+                choices = responses.parse_choices(event.get("choices", _NO_CHOICES))
+                if not choices:  # the last event, which has the sum
+                    self._by_answer.clear()
+                self._by_answer |= {choice.index: self.usage for choice in choices}
         if event.get("choices") == msgspec.Raw(_NO_CHOICES):
             self._skips_blank = not self._keeps_last
             return line if self._keeps_last else b""
         return line if self._keeps_all else b"data: " + _ENCODE(event) + b"\n"
 
-    def _note_by_answer(self, raw: msgspec.Raw | None) -> None:
-        choices = responses.parse_choices(raw) if raw is not None else []
-        if not choices:  # the last event, which has the sum
-            self._by_answer.clear()
-        for choice in choices:
-            self._by_answer[choice.index] = self.usage
+
+class _Delta(msgspec.Struct):
+    """The value of `delta` in messages; in responses the value is the text itself."""
+
+    text: msgspec.Raw = msgspec.Raw()
+    stop_reason: str | None = None
+    type: str = ""
+
+
+class _TypedEvent(msgspec.Struct):
+    type: str = ""
+    usage: responses.UsageCounts | None = None
+    message: responses.UsageOnly | None = None
+    response: responses.ResponseSummary | None = None
+    delta: msgspec.Raw = msgspec.Raw()
+    error: msgspec.Raw = msgspec.Raw()
+
+
+_TYPED_EVENT: Final = msgspec.json.Decoder(_TypedEvent)
+_DELTA: Final = msgspec.json.Decoder(_Delta)
+
+
+class TypedStream:
+    """A stream of typed events; the server reports its token counts at the end.
+
+    A stream that ends before has at least as many tokens as pieces of text, reasoning and
+    arguments of tools: a piece is a token or more. The row says so (`counted: pieces`).
+    """
+
+    def __init__(self, expected: ResponseFormat | None = None) -> None:
+        self._output = OutputCollector(expected)
+        self._rest = b""
+        self._tokens = Tokens()
+        self._pieces = 0
+        self._has_answer = False
+        self.is_done = False
+        self.failed = 0
+        """Status of its error event; 502: the stream ended without an answer; 0: neither."""
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Return the chunk; the complete lines have been read."""
+        head, _, self._rest = (self._rest + chunk if self._rest else chunk).rpartition(b"\n")
+        for line in head.split(b"\n"):
+            if line.startswith(_DATA):
+                self._read(line[len(_DATA) :])
+        return chunk
+
+    def end(self) -> bytes:
+        """Return nothing, for nothing is held back; note a stream without an answer."""
+        if not self._has_answer and not self.failed:
+            self.failed = HTTPStatus.BAD_GATEWAY
+        return b""
+
+    def result(self) -> responses.ResponseFacts:
+        """Return the facts that the stream has stated so far."""
+        facts = self._output.result(self._tokens, complete=self.is_done)
+        if self._pieces and not self._tokens.completion_tokens:
+            facts.tokens = Tokens(self._tokens.prompt_tokens, self._pieces)
+            facts.counted = BY_PIECES
+        return facts
+
+    def _read(self, line: bytes) -> None:
+        event = responses.decoded(_TYPED_EVENT, line, None)
+        if event is None:
+            return
+        if event.type.endswith("delta"):
+            self._read_delta(event)
+        elif event.message is not None and event.message.usage is not None:
+            self._tokens = event.message.usage.tokens()
+        if status := responses.error_status(event.error):
+            self.failed = status
+        elif event.type in _FAILURES:
+            self.failed = HTTPStatus.BAD_GATEWAY
+        else:
+            self._has_answer = True
+        if event.type in _LAST:
+            self.is_done = True
+            if event.response is not None:
+                self._output.note_finish(responses.finish_of(event.response))
+                if event.response.usage is not None:
+                    self._tokens = event.response.usage.tokens()
+
+    def _read_delta(self, event: _TypedEvent) -> None:
+        text = responses.parse_text(event.delta)
+        if text is None:
+            delta = responses.decoded(_DELTA, event.delta, None)
+            if delta is None:
+                return
+            self._output.note_finish(responses.finish_reason(delta.stop_reason))
+            if delta.stop_reason and event.usage is not None:
+                self._tokens = event.usage.tokens()
+                return
+            if delta.type == "signature_delta":  # made by the server: no token stands for it
+                return
+            text = responses.parse_text(delta.text)
+        self._pieces += 1
+        if text is not None and self._output.collects_text:
+            self._output.add(text)
+
+
+EventStream = CompletionsStream | TypedStream
+
+
+def event_stream(path: str, body: RequestBody, expected: ResponseFormat | None) -> EventStream:
+    """Return the reader of a request's stream; `expected` None: text of any format."""
+    if path in TYPED:
+        return TypedStream(expected)
+    return CompletionsStream(
+        keeps_last=body.wants_last_usage,
+        keeps_all=body.wants_all_usage,
+        expected=expected,
+        answers=answers(path, body.fields),
+    )

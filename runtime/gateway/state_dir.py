@@ -100,31 +100,31 @@ def known_gateways(state_dir: Path) -> dict[str, GatewaySpec]:
     return gateways or {DEFAULT_GATEWAY.name: DEFAULT_GATEWAY}
 
 
-def save_table(
-    state_dir: Path, table: RoutingTable, gateways: Mapping[str, GatewaySpec]
-) -> OSError | None:
-    """Write the table and remember the gateways, as `write_table`; return why the disk refused."""
-    try:
-        write_table(state_dir, table)
-        remember(state_dir, gateways)
-    except OSError as error:
-        return error
-    return None
-
-
-def read_table(state_dir: Path) -> RoutingTable | None:
-    """Return the table in the file, or None if there is no file.
+def read_table(state_dir: Path, file: str = TABLE_FILE) -> RoutingTable | None:
+    """Return the table in `TABLE_FILE` or `PREVIOUS_FILE`, or None if there is no file.
 
     Raises:
         FleetError: FC6002, the file is not a routing table, or not the one that was written.
         NewerFormatError: FC5007, the file has the format of a later release.
     """
-    return _read_table_file(state_dir / TABLE_FILE)
-
-
-def read_previous_table(state_dir: Path) -> RoutingTable | None:
-    """Return the table before the newest, or None if there was none; raises as `read_table`."""
-    return _read_table_file(state_dir / PREVIOUS_FILE)
+    path = state_dir / file
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    require_format(raw, str(path))
+    if raw.startswith(_DIGEST_KEY):  # files of the first versions have no digest
+        digest, _, rest = raw.removeprefix(_DIGEST_KEY).partition(b'",')
+        raw = b"{" + rest.removesuffix(b"\n")
+        if len(digest) != _DIGEST_LENGTH or hashlib.sha256(raw).hexdigest().encode() != digest:
+            raise _damaged(f"`{path}` is torn or was changed by hand: its digest does not fit.")
+    try:
+        return RoutingTable.model_validate_json(raw)
+    except ValidationError as error:
+        raise _damaged(
+            f"`{path}` is not a routing table: {error.error_count()} problems, the first: "
+            f"{error.errors(include_input=False)[0]['msg']}."
+        ) from None
 
 
 def write_table(state_dir: Path, table: RoutingTable) -> None:
@@ -148,26 +148,6 @@ def write_table(state_dir: Path, table: RoutingTable) -> None:
         body = table.canonical().encode()
         digest = hashlib.sha256(body).hexdigest().encode()
         replace_file(state_dir / TABLE_FILE, b'%b%b",%b\n' % (_DIGEST_KEY, digest, body[1:]))
-
-
-def _read_table_file(path: Path) -> RoutingTable | None:
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    require_format(raw, str(path))
-    if raw.startswith(_DIGEST_KEY):  # files of the first versions have no digest
-        digest, _, rest = raw.removeprefix(_DIGEST_KEY).partition(b'",')
-        raw = b"{" + rest.removesuffix(b"\n")
-        if len(digest) != _DIGEST_LENGTH or hashlib.sha256(raw).hexdigest().encode() != digest:
-            raise _damaged(f"`{path}` is torn or was changed by hand: its digest does not fit.")
-    try:
-        return RoutingTable.model_validate_json(raw)
-    except ValidationError as error:
-        raise _damaged(
-            f"`{path}` is not a routing table: {error.error_count()} problems, the first: "
-            f"{error.errors(include_input=False)[0]['msg']}."
-        ) from None
 
 
 def _damaged(detail: str) -> FleetError:

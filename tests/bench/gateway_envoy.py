@@ -10,8 +10,15 @@ from pathlib import Path
 import aiohttp
 
 from fleet.resources import Route, Share
-from plans.compile.envoy import Credential, RoutePlace, Routing, files
-from plans.compile.envoy.bootstrap import ADMIN_SOCKET, BOOTSTRAP_FILE, ROUTES_FILE
+from plans.compile.envoy import (
+    ADMIN_SOCKET,
+    BOOTSTRAP_FILE,
+    ROUTES_FILE,
+    Credential,
+    RoutePlace,
+    Routing,
+    files,
+)
 from runtime.gateway.envoy import files as envoy_files
 from runtime.gateway.table import RoutingTable
 from tests.bench.gateway_candidates import (

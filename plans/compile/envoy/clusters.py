@@ -82,6 +82,13 @@ def clusters(routing: Routing) -> list[Json]:
 
 def _cluster(routing: Routing, servers: Sequence[str]) -> Json:
     urls = [_Url.of(routing.servers[server]) for server in servers]
+    endpoints = [
+        {
+            "endpoint": {"address": address(url.host, url.port), "hostname": url.host},
+            "metadata": {"filter_metadata": {NAMESPACE: {"server": server}}},
+        }
+        for server, url in zip(servers, urls, strict=True)
+    ]
     cluster: Json = typed(
         "envoy.config.cluster.v3.Cluster",
         name=cluster_name(servers),
@@ -102,7 +109,7 @@ def _cluster(routing: Routing, servers: Sequence[str]) -> Json:
         },
         load_assignment={
             "cluster_name": cluster_name(servers),
-            "endpoints": [{"lb_endpoints": list(map(_endpoint, servers, urls))}],
+            "endpoints": [{"lb_endpoints": endpoints}],
         },
     )
     if not servers:
@@ -160,13 +167,6 @@ def _common(routing: Routing, servers: Sequence[str]) -> _Url:
             "gateway, which can serve them.",
         )
     return next(iter(urls.values()))
-
-
-def _endpoint(server: str, url: _Url) -> Json:
-    return {
-        "endpoint": {"address": address(url.host, url.port), "hostname": url.host},
-        "metadata": {"filter_metadata": {NAMESPACE: {"server": server}}},
-    }
 
 
 def _is_address(host: str) -> bool:

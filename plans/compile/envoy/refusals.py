@@ -49,7 +49,6 @@ _UNAVAILABLE: Final = error(
     "No server can answer for this model right now. Please retry.", "server_error", "unavailable"
 )
 _BROKEN: Final = error("The server did not answer.", "server_error", "bad_gateway")
-_UNCLEAR: Final = error("The request is not valid HTTP, or not valid JSON.")
 
 
 def answer(status: int, document: Json) -> Json:

@@ -80,7 +80,15 @@ def _split(routing: Routing, route: Route) -> Json:
         action["cluster"] = cluster_name(routing.reachable(taking[0].servers))
         split["typed_per_filter_config"] = _chosen(taking[0])
     else:
-        action["weighted_clusters"] = {"clusters": [_weighted(routing, share) for share in taking]}
+        weighted = [
+            {
+                "name": cluster_name(routing.reachable(share.servers)),
+                "weight": share.percent,
+                "typed_per_filter_config": _chosen(share),
+            }
+            for share in taking
+        ]
+        action["weighted_clusters"] = {"clusters": weighted}
         salt = f"{route.alias}/{route.salt}/".replace("\\", "\\\\")
         salted = {"pattern": {"regex": "^"}, "substitution": salt}
         policies = [  # the first header given counts
@@ -111,14 +119,6 @@ def _sticky_headers(route: Route) -> tuple[str, ...]:
             return (messages.CLIENT,)
         case Sticky.REQUEST:
             return ()
-
-
-def _weighted(routing: Routing, share: Share) -> Json:
-    return {
-        "name": cluster_name(routing.reachable(share.servers)),
-        "weight": share.percent,
-        "typed_per_filter_config": _chosen(share),
-    }
 
 
 def _chosen(share: Share) -> Json:

@@ -64,7 +64,7 @@ class Envoys:
 
 
 class EnvoyClient:
-    """An Envoy of this machine; keeps the contract of `runtime.gateway.protocol.GatewayClient`."""
+    """An Envoy of this machine; its methods are those of `AdminClient`, with the same errors."""
 
     def __init__(self, gateway: GatewaySpec, folder: Path, socket: Path, envoys: Envoys) -> None:
         """Prepare; the path `socket` may be long; raises as `admin_socket.short_path`."""

@@ -79,9 +79,11 @@ class ConnectionLimit:
     def acquire(self, evict: Callable[[], bool], transport: asyncio.Transport) -> Slot | None:
         """Return a slot, perhaps an evicted connection's; None: all are at work, 503 was sent."""
         if self._count >= self._max and not self._evict():
-            rejected = RejectedConnection()
-            transport.set_protocol(rejected)
-            rejected.connection_made(transport)
+            transport.set_protocol(asyncio.Protocol())  # which drops all that comes
+            status, headers, body = error_response(errors.no_connection(), "")
+            head = messages.response_head(status, headers, len(body), closing=True)
+            transport.write(head + body)
+            transport.close()
             return None
         address = address_of(transport)
         source = self._sources.setdefault(address, _Source(address))
@@ -126,17 +128,6 @@ class ConnectionLimit:
                 slot.release()
                 return True
         return False
-
-
-class RejectedConnection(asyncio.Protocol):
-    """A connection beyond the limit: 503 at once, and the end."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Respond without waiting for a request."""
-        to = cast("asyncio.Transport", transport)  # uvloop's is none by name
-        status, headers, body = error_response(errors.no_connection(), "")
-        to.write(messages.response_head(status, headers, len(body), closing=True) + body)
-        to.close()
 
 
 def address_of(transport: asyncio.BaseTransport) -> str:

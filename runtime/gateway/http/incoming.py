@@ -34,6 +34,13 @@ _HEAD_END: Final = b"\r\n\r\n"
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: ?([0-9]{1,8})\r\n", re.IGNORECASE)
 _MAX_DIGITS: Final = 8
 """Upper bound of the digits of a length."""
+_META: Final = {
+    b"content-type": "content_type",
+    b"content-encoding": "encoding",
+    b"x-fleetctl-purpose": "purpose",
+    b"x-fleetctl-version": "version",
+}
+"""Field of `RequestMeta` by header."""
 
 
 @dataclass(slots=True)
@@ -77,23 +84,11 @@ class RequestHead:
                 self.transfer = value if self.transfer is None else b"twice"
             case b"expect":
                 self.expects_continue = value.lower() == b"100-continue"
-            case other:
-                self._add_meta(other, value)
-
-    def _add_meta(self, name: bytes, value: bytes) -> None:
-        match name:
             case b"x-session-id":
                 self.meta.session = self.meta.session or value.decode("utf-8", "surrogateescape")
-            case b"content-type":
-                self.meta.content_type = value.decode("latin-1")
-            case b"content-encoding":
-                self.meta.encoding = value.decode("latin-1")
-            case b"x-fleetctl-purpose":
-                self.meta.purpose = value.decode("latin-1")
-            case b"x-fleetctl-version":
-                self.meta.version = value.decode("latin-1")
-            case _:
-                pass
+            case other:
+                if field_name := _META.get(other):
+                    setattr(self.meta, field_name, value.decode("latin-1"))
 
     def complete(self, parser: httptools.HttpRequestParser) -> None:
         """Take the parser's findings at the end of the head."""

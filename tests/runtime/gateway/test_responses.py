@@ -10,8 +10,7 @@ import pytest
 from fleet.response_format import FormatKind, ResponseFormat
 from fleet.traffic import TrafficPolicy
 from runtime.gateway.responses import ResponseFacts, inspect_response
-from runtime.gateway.sse import CompletionsStream
-from runtime.gateway.sse_typed import TypedStream
+from runtime.gateway.sse import CompletionsStream, TypedStream
 from runtime.usage.row import Tokens
 from tests.runtime.gateway.sockets import asked, scripted
 from tests.runtime.gateway.stage import OLD, alias, chat, stage, table

@@ -12,7 +12,7 @@ from fleet.errors import FleetError
 from fleet.traffic import LimitPolicy, ShadowPolicy, Sticky, TrafficPolicy
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.process import serving
-from runtime.gateway.state_dir import read_previous_table, read_table, write_table
+from runtime.gateway.state_dir import PREVIOUS_FILE, read_table, write_table
 from runtime.gateway.table import RoutingTable
 from runtime.gateway.table_loader import build_routes, parse_routes
 from tests.runtime.gateway.stage import MAIN, NEW, OLD, alias, table
@@ -68,7 +68,7 @@ def test_a_file_that_was_written_without_a_digest_is_read(tmp_path: Path) -> Non
     (tmp_path / "routes.json").write_text(given.canonical() + "\n", encoding="utf-8")
     assert read_table(tmp_path) == given
     write_table(tmp_path, given.model_copy(update={"revision": 2}))
-    assert read_previous_table(tmp_path) == given
+    assert read_table(tmp_path, PREVIOUS_FILE) == given
 
 
 def test_a_table_that_is_read_in_pieces_is_the_same_one() -> None:

@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 
 from fleet.errors import ConfigError
 from fleet.resources import Route, Share
-from plans.compile.envoy import Credential, RoutePlace, Routing
+from plans.compile.envoy import CLUSTERS_FILE, ROUTES_FILE, Credential, RoutePlace, Routing
 from plans.compile.envoy import files as files_of_envoy
 from plans.compile.envoy import whole as whole_of_envoy
-from plans.compile.envoy.bootstrap import CLUSTERS_FILE, ROUTES_FILE
 from plans.compile.envoy.endpoints import KEPT, others
 from tests.runtime.gateway.envoy_stage import PROGRAM, needs_envoy
 
