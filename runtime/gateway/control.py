@@ -109,8 +109,9 @@ class LocalGateways:
         try:
             await asyncio.to_thread(build_routes, table)
         except InvalidTableError as error:
-            unfit = problem("FC6006", "The routing table is not to be served", f"{error}.")
-            raise EngineRejectedError(400, unfit) from None
+            raise EngineRejectedError.of(
+                "FC6006", "The routing table is not to be served", f"{error}."
+            ) from None
         unwritten: OSError | None = None
         try:
             await asyncio.to_thread(write_table, self._state_dir, table)
