@@ -187,42 +187,29 @@ def _obstacle(
 ) -> tuple[Phase | None, str]:
     """Return the phase that keeps a version from more traffic, and why; None: nothing does.
 
-    What would let it rise is believed last, when it is known to matter. Arguments as there.
+    A person, a bake, a gate or the hour may object. What would let it rise is believed last, when
+    it is known to matter. `at`: beginning of the sentence. `ready`: when the version has baked;
+    None: without traffic nothing bakes.
     """
-    phase, text = _in_the_way(it, judged, at, ready)
-    if phase is None and (why := _doubt(it, judged)):
+    if it.halt:
+        return Phase.PAUSED, messages.halted(at, it.halt)
+    if not it.allowed("advance"):
+        if ready is not None and it.now < ready:
+            return Phase.WAITING, f"{at}, baking until {messages.time(ready)}"
+        unsure = [result for result in judged if not result.passed and not _approved(it, result)]
+        if unsure:
+            return _unsure(it, unsure, f"{at}: {messages.open_gates(unsure)}", ready)
+        if until := closed_until(it.rollout, it.now):
+            text = f"{at}: no version gets more traffic until {messages.time(until)}"
+            return Phase.WAITING if ready else Phase.EVALUATING, text
+    if why := _doubt(it, judged):
         return Phase.DOUBTED, f"{at}: {why}"
-    return phase, text
+    return None, ""
 
 
 def _doubt(it: Situation, judged: Iterable[GateResult]) -> str:
     evidence = [result.evidence for result in judged if result.evidence is not None]
     return doubt(it.history, evidence, it.now)
-
-
-def _in_the_way(
-    it: Situation, judged: Sequence[GateResult], at: str, ready: datetime | None
-) -> tuple[Phase | None, str]:
-    """Return the objection of a person, a bake, a gate or the hour to more traffic.
-
-    `at`: beginning of the sentence. `ready`: when the version has baked; None: without traffic
-    nothing bakes.
-    """
-    if it.halt:
-        return Phase.PAUSED, messages.halted(at, it.halt)
-    if it.allowed("advance"):
-        return None, ""
-    if ready is not None and it.now < ready:
-        return Phase.WAITING, f"{at}, baking until {messages.time(ready)}"
-    unsure = [result for result in judged if not result.passed and not _approved(it, result)]
-    if unsure:
-        return _unsure(it, unsure, f"{at}: {messages.open_gates(unsure)}", ready)
-    if until := closed_until(it.rollout, it.now):
-        return (
-            Phase.WAITING if ready else Phase.EVALUATING,
-            f"{at}: no version gets more traffic until {messages.time(until)}",
-        )
-    return None, ""
 
 
 def _unsure(

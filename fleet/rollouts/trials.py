@@ -24,7 +24,7 @@ from fleet.history import (
 from fleet.names import server_address
 from fleet.resources import FULL, Route, Server, State
 from fleet.rollout_policy import GateSpec
-from fleet.rollouts.evidence import is_answered
+from fleet.rollouts.evidence import Comparison
 from fleet.spec import AdapterSpec, FleetSpec
 from fleet.traffic import Sticky
 
@@ -119,6 +119,7 @@ def _trial(
     ours = stage is not None and (stage.adapter, stage.percent) == (name, percent)
     rejected = rejection(history, fleet.overrides, alias, name, facts.digest, now)
     known = {item.gate: item for item in history.evidence.get(alias, ())}
+    comparison = Comparison(fleet, adapter, stable, base)
     return GateTrial(
         alias,
         name,
@@ -132,7 +133,7 @@ def _trial(
             for gate in gates
             if gate.offline and declared and not (rejected or altered)
             if servers and percent < FULL
-            if not is_answered(fleet, adapter, stable, known.get(gate.name), gate, base)
+            if not comparison.is_answered(known.get(gate.name), gate)
         ),
         tuple(gate for gate in gates if not gate.offline and percent and not rejected),
         digests,
