@@ -46,22 +46,6 @@ class JudgingRound:
         return self.away.diagnostics[0].detail.rstrip(".") if self.away is not None else ""
 
 
-def report_doubts(workspace: Workspace, doubts: Doubts) -> None:
-    """Emit which evidence is not used, and which rollouts stay."""
-    if doubts.behind is not None:
-        workspace.inform(
-            "THE CLOCK IS BEHIND THE LEDGER. Live gates are judged by it and take traffic "
-            "back. Nothing passes, and no rollout moves on."
-        )
-    for alias, check in doubts.tampered.items():
-        workspace.inform(
-            f"EVIDENCE OF {alias} WAS TAMPERED WITH (ledger entry {check.seq}). Its live gates "
-            "are judged without it and take traffic back. It does not move on."
-        )
-    for alias in sorted(doubts.anew):
-        workspace.inform(f"{alias}: was released, and is judged anew before it moves on.")
-
-
 async def roll_back_rejected(
     workspace: Workspace, trials: Iterable[GateTrial], done: JudgingRound
 ) -> JudgingRound:

@@ -25,13 +25,8 @@ from runtime.ledger.fallback import LedgerSnapshot
 from runtime.ledger.protocol import unanswered
 from runtime.messages import report_quarters
 from runtime.operations.evaluate import eval_context
-from runtime.operations.gate_failures import (
-    JudgingRound,
-    report_doubts,
-    roll_back_failed,
-    roll_back_rejected,
-)
-from runtime.operations.notifications import notify_once
+from runtime.operations.gate_failures import JudgingRound, roll_back_failed, roll_back_rejected
+from runtime.operations.notifications import notify_once, report_doubts
 from runtime.rollback.drill import undo, unfinished
 from runtime.workspace import Workspace
 
