@@ -117,7 +117,10 @@ def _improved(sizes: Ints, capacity: Ints, assignment: Ints, moves: int, bound: 
     if bins <= size + size // 2:
         return _emptied(wide, limit, assignment, moves, bound, rng)[0]
     while moves > 0 and bins > bound:
-        order = _drawn(wide, limit, assignment, bins, rng)
+        # Bins that have room are drawn together, so that a bin may be emptied into the others.
+        full = (_loads(wide, assignment, bins) / np.maximum(limit, 1)).max(axis=1)
+        deviation = float(full.std()) if rng.random() < EMPTY_FIRST else 1e6
+        order = np.argsort(full + deviation * rng.random(bins), kind="stable")
         parts = max(1, round(bins / size))
         share = max(STEP, min(moves, ROUND_MOVES * parts) // parts)
         for chunk in np.array_split(order, parts):
@@ -141,13 +144,6 @@ def _loads(sizes: Ints, assignment: Ints, bins: int) -> Ints:
     load = np.zeros((bins, sizes.shape[1]), dtype=np.int64)
     np.add.at(load, assignment, sizes)
     return load
-
-
-def _drawn(sizes: Ints, capacity: Ints, assignment: Ints, bins: int, rng: Rng) -> Ints:
-    """Draw bins together that have room, so that a bin may be emptied into the others."""
-    full = (_loads(sizes, assignment, bins) / np.maximum(capacity, 1)).max(axis=1)
-    deviation = float(full.std()) if rng.random() < EMPTY_FIRST else 1e6
-    return np.argsort(full + deviation * rng.random(bins), kind="stable")
 
 
 def _numbered(assignment: Ints) -> Ints:

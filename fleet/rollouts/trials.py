@@ -101,8 +101,17 @@ def _trial(
     facts, other = fleet.versions.get(name), fleet.versions.get(stable)
     if not stable or facts is None or name in strange:
         return None
-    if _is_out(fleet, alias, name, facts.digest, history, now, percent):
-        return None
+    digest, taken_out = facts.digest, (BlockKind.HELD, BlockKind.ABORTED)
+
+    def accepts(gate: str) -> bool:
+        return bool(accepted(fleet.overrides, alias, digest, gate, now))
+
+    for block in blocks_on(history, fleet.versions, alias, name, digest, taken_out):
+        # Taken out under this name or another, unless an override lets the bytes in. What answers
+        # all requests was put there, whatever was said of the same bytes before.
+        counts = block.adapter == name or percent < FULL
+        if counts and not (block.gate and accepts(block.gate)):
+            return None
     altered = stable in strange
     if percent == FULL and (stable == route.shadow or stable not in history.cutovers):
         return None  # no replaced version is there to go back to
@@ -110,14 +119,14 @@ def _trial(
     routed = {server for share in route.shares if share.adapter == name for server in share.servers}
     base = engine_of(live, servers, routed)
     digests = {
-        "adapter": facts.digest,
+        "adapter": digest,
         "stable": ALTERED if altered else other.digest if other else "",
         "base": base,
     }
-    digests = {key: digest for key, digest in digests.items() if digest}
+    digests = {key: known for key, known in digests.items() if known}
     gates = [fleet.gates[gate] for gate in fleet.rollouts[adapter.rollout].gates]
     ours = stage is not None and (stage.adapter, stage.percent) == (name, percent)
-    rejected = rejection(history, fleet.overrides, alias, name, facts.digest, now)
+    rejected = rejection(history, fleet.overrides, alias, name, digest, now)
     known = {item.gate: item for item in history.evidence.get(alias, ())}
     comparison = Comparison(fleet, adapter, stable, base)
     return GateTrial(
@@ -138,33 +147,8 @@ def _trial(
         tuple(gate for gate in gates if not gate.offline and percent and not rejected),
         digests,
         rejected,
-        frozenset(
-            gate.name
-            for gate in gates
-            if accepted(fleet.overrides, alias, facts.digest, gate.name, now)
-        ),
+        frozenset(gate.name for gate in gates if accepts(gate.name)),
         adapter.sticky,
-    )
-
-
-def _is_out(
-    fleet: FleetSpec,
-    alias: str,
-    name: str,
-    digest: str,
-    history: History,
-    now: datetime,
-    percent: int,
-) -> bool:
-    """Say whether bytes were taken out, under this name or another, and no override lets them in.
-
-    What answers all requests was put there, whatever was said of the same bytes before.
-    """
-    kinds = (BlockKind.HELD, BlockKind.ABORTED)
-    return any(
-        not (block.gate and accepted(fleet.overrides, alias, digest, block.gate, now))
-        for block in blocks_on(history, fleet.versions, alias, name, digest, kinds)
-        if block.adapter == name or percent < FULL
     )
 
 
