@@ -108,8 +108,8 @@ class EngineTimedOutError(EngineUnreachableError):
 class EngineRejectedError(EngineError):
     """The engine answered and refused."""
 
-    def __init__(self, status: int, *diagnostics: Diagnostic) -> None:
-        """Keep the HTTP status beside the diagnostics."""
+    def __init__(self, *diagnostics: Diagnostic, status: int = 0) -> None:
+        """Keep the HTTP status beside the diagnostics; 0: the answer itself was no refusal."""
         super().__init__(*diagnostics)
         self.status = status
 

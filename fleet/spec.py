@@ -5,20 +5,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal, get_args
 
+from fleet import traffic
 from fleet.hardware import BaseSpec as Base
 from fleet.hardware import HostSpec, Profile
 from fleet.names import AdapterName, Version
 from fleet.response_format import ResponseFormat
 from fleet.rollout_policy import EndpointFaults, GateSpec, GoldenFacts, OverrideSpec, RolloutPolicy
-from fleet.traffic import (
-    CHOICES,
-    UNLIMITED,
-    USUAL_TIMEOUTS,
-    LimitPolicy,
-    ShadowPolicy,
-    Sticky,
-    TimeoutPolicy,
-)
 
 ClientEvent = Literal[
     "rolled_back", "gate_failed", "undecided", "drifted", "drill_failed", "retraining_overdue"
@@ -100,7 +92,7 @@ class TierSpec:
     residency: Residency = "pinned"
     slo_s: tuple[tuple[LatencyClass, float], ...] = ()
     """Promised p95 by latency class, in seconds, where other than the class's usual time."""
-    timeouts: TimeoutPolicy = USUAL_TIMEOUTS
+    timeouts: traffic.TimeoutPolicy = traffic.USUAL_TIMEOUTS
     weight: int = 1
     """Turns in a row of a client where requests wait."""
 
@@ -153,10 +145,10 @@ class AdapterSpec:
     residency: Residency = "pinned"
     format: ResponseFormat | None = None
     """Form that its answers must have, with a schema in full."""
-    sticky: Sticky = Sticky.SESSION
-    limits: LimitPolicy = UNLIMITED
-    choices: int = CHOICES
-    shadow: ShadowPolicy | None = None
+    sticky: traffic.Sticky = traffic.Sticky.SESSION
+    limits: traffic.LimitPolicy = traffic.UNLIMITED
+    choices: int = traffic.CHOICES
+    shadow: traffic.ShadowPolicy | None = None
     """Version that gets copies of requests, without its servers until placed."""
     rolling: str | None = None
     retrain: tuple[str, ...] = ()
@@ -201,7 +193,7 @@ class ClientSpec:
     tier: str
     monthly_fee: float | None
     keys: tuple[ClientKey, ...]
-    limits: LimitPolicy = UNLIMITED
+    limits: traffic.LimitPolicy = traffic.UNLIMITED
     """Limits of all its adapters together; the tier's where the client declares none."""
     notify: NotifySpec | None = None
     bill_evals: bool = False

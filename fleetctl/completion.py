@@ -1,7 +1,7 @@
 """Names that a shell completes: aliases, versions, clients, servers, gateways, addresses.
 
-Read from files alone: `fleet.lock`, the routing table's file, the launch records. A file that is
-missing or broken completes to nothing. Nothing is written.
+Adapters are those of the lock. Read from files alone: `fleet.lock`, the routing table's file, the
+launch records. A file that is missing or broken completes to nothing. Nothing is written.
 """
 
 import json
@@ -50,27 +50,19 @@ def _started_servers(ctx: click.Context) -> list[str]:
 
 
 aliases = completion(_aliases)
-"""Aliases of the lock and of the routing table."""
 versions = completion(_versions)
-"""Full names of the adapter versions in the lock."""
 targets = completion(lambda ctx: [*_aliases(ctx), *_versions(ctx)])
-"""Aliases and full names of versions."""
 clients = completion(_clients)
-"""Clients that have an adapter in the lock."""
 clients_and_aliases = completion(
     lambda ctx: [*_clients(ctx), *(adapter.alias for adapter in _adapters(ctx))]
 )
-"""Clients and aliases of the lock."""
 servers = completion(_servers)
-"""Servers of the routing table, and servers that were started from this state folder."""
 started_servers = completion(_started_servers)
-"""Servers that were started from this state folder."""
 gateways = completion(
     lambda ctx: [
         path.parent.name for path in (state_dir_of(ctx) / "gateways").glob("*/gateway.json")
     ]
 )
-"""Gateways that this state folder knows."""
 
 
 @completion

@@ -16,9 +16,7 @@ from runtime.secrets import read_secret
 def envoys_of(root: Path, seen_at: str | None = None) -> Envoys:
     """Return the renderer of Envoy files, and the reader of secrets, of a project.
 
-    Args:
-        root: The project's folder, where secrets are read from.
-        seen_at: The folder as Envoy sees it, if another path.
+    `seen_at` is the folder as Envoy sees it, if another path.
     """
     return Envoys(partial(_rendered, seen_at), partial(read_secret, root))
 

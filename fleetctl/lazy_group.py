@@ -8,72 +8,62 @@ from click.shell_completion import CompletionItem
 
 from fleet.errors import did_you_mean
 
-GROUPS: Mapping[str, Mapping[str, str]] = {
+GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "Declare": {
-        "scaffold": "Write a new fleet, client or adapter declaration.",
-        "validate": "Check the declarations; report every problem with its place.",
-        "fmt": "Put the declarations into canonical form.",
-        "config": "Show resolved values and their files.",
-        "schema": "Print the JSON Schema of the declarations.",
+        "scaffold": ("scaffold", "Write a new fleet, client or adapter declaration."),
+        "validate": (
+            "declarations",
+            "Check the declarations; report every problem with its place.",
+        ),
+        "fmt": ("declarations", "Put the declarations into canonical form."),
+        "config": ("declarations", "Show resolved values and their files."),
+        "schema": ("declarations", "Print the JSON Schema of the declarations."),
     },
     "Library": {
-        "adapter": "Add, list, show and verify adapter versions.",
-        "retrain": "List adapters due for retraining, claim one, train it.",
-        "gc": "Delete unused adapter versions, served copies and old answers.",
+        "adapter": ("adapter", "Add, list, show and verify adapter versions."),
+        "retrain": ("retrain", "List adapters due for retraining, claim one, train it."),
+        "gc": ("gc", "Delete unused adapter versions, served copies and old answers."),
     },
     "Plan and apply": {
-        "plan": "Show the changes that are due. Changes nothing.",
-        "explain": "Explain a resource's place and values, or an error code.",
-        "show": "Render a saved plan.",
-        "graph": "Print the steps of a plan as a graph.",
-        "apply": "Carry out a plan, step by step.",
-        "status": "Show which versions serve which aliases right now.",
-        "history": "Show the ledger: actions with their time and author.",
-        "drift": "Compare live with the last apply. Exit 2 on drift.",
-        "reconcile": "Repair drift and promote rollouts, once or at an interval.",
-        "adopt": "Write live resources into the ledger.",
-        "server": "List, stop and read the logs of servers that fleetctl started.",
+        "plan": ("plan", "Show the changes that are due. Changes nothing."),
+        "explain": ("placement", "Explain a resource's place and values, or an error code."),
+        "show": ("plan", "Render a saved plan."),
+        "graph": ("plan", "Print the steps of a plan as a graph."),
+        "apply": ("apply", "Carry out a plan, step by step."),
+        "status": ("live", "Show which versions serve which aliases right now."),
+        "history": ("ledger", "Show the ledger: actions with their time and author."),
+        "drift": ("ledger", "Compare live with the last apply. Exit 2 on drift."),
+        "reconcile": ("apply", "Repair drift and promote rollouts, once or at an interval."),
+        "adopt": ("live", "Write live resources into the ledger."),
+        "server": ("live", "List, stop and read the logs of servers that fleetctl started."),
     },
     "Rollouts and evals": {
-        "rollout": "Show, hold, pause, approve, advance, extend or abort rollouts.",
-        "rollback": "Give an alias's traffic to its previous version, now.",
-        "release": "Allow a version that was rolled back to be rolled out again.",
-        "eval": "Evaluate served versions on golden sets; list the results.",
-        "evidence": "Show and re-check the verdicts of gates.",
+        "rollout": ("rollout", "Show, hold, pause, approve, advance, extend or abort rollouts."),
+        "rollback": ("rollback", "Give an alias's traffic to its previous version, now."),
+        "release": ("rollback", "Allow a version that was rolled back to be rolled out again."),
+        "eval": ("eval", "Evaluate served versions on golden sets; list the results."),
+        "evidence": ("ledger", "Show and re-check the verdicts of gates."),
     },
     "Data plane": {
-        "gateway": "Run, start, stop and show gateways.",
-        "key": "Create API keys of clients.",
-        "usage": "Summarise, list and compact the requests of clients.",
-        "compile": "Print start commands of servers, or routes for another gateway.",
+        "gateway": ("gateway", "Run, start, stop and show gateways."),
+        "key": ("clients", "Create API keys of clients."),
+        "usage": ("clients", "Summarise, list and compact the requests of clients."),
+        "compile": ("compile", "Print start commands of servers, or routes for another gateway."),
     },
     "Sizing": {
-        "draw": "Draw the packing: devices, adapters in their slots, load by hour.",
-        "diagnose": "Show why the fleet does not fit, and which changes would help.",
-        "demand": "Show requests of adapters by hour; record them from usage.",
-        "calibrate": "Measure the speed of a running server, for planning.",
-        "pack": "Pack vectors into bins, or adapters onto servers, from files.",
+        "draw": ("placement", "Draw the packing: devices, adapters in their slots, load by hour."),
+        "diagnose": ("placement", "Show why the fleet does not fit, and which changes would help."),
+        "demand": ("sizing", "Show requests of adapters by hour; record them from usage."),
+        "calibrate": ("calibrate", "Measure the speed of a running server, for planning."),
+        "pack": ("sizing", "Pack vectors into bins, or adapters onto servers, from files."),
     },
 }
-"""Commands with a line of help, by part of the work."""
+"""Commands by part of the work: module, line of help.
 
-COMMANDS = {name: text for group in GROUPS.values() for name, text in group.items()}
+A command is the function of its name in its module, else the function `command`.
+"""
 
-SHARED_MODULES: Mapping[str, tuple[str, ...]] = {
-    "declarations": ("validate", "fmt", "config", "schema"),
-    "plan": ("plan", "show", "graph"),
-    "placement": ("explain", "draw", "diagnose"),
-    "apply": ("apply", "reconcile"),
-    "ledger": ("history", "drift", "evidence"),
-    "clients": ("key", "usage"),
-    "live": ("status", "adopt", "server"),
-    "rollback": ("rollback", "release"),
-    "sizing": ("demand", "pack"),
-}
-"""Modules with several commands; there, a command is the function of its name. A command without an
-entry is the function `command` of the module of its name."""
-
-_MODULES = {name: module for module, names in SHARED_MODULES.items() for name in names}
+COMMANDS = {name: text for group in GROUPS.values() for name, (_, text) in group.items()}
 
 
 class LazyGroup(click.Group):
@@ -87,8 +77,9 @@ class LazyGroup(click.Group):
         """Import and return a command; None if there is none of the name."""
         if cmd_name not in COMMANDS:
             return None
-        module = import_module(f"fleetctl.commands.{_MODULES.get(cmd_name, cmd_name)}")
-        command: click.Command = getattr(module, cmd_name if cmd_name in _MODULES else "command")
+        name = next(group[cmd_name][0] for group in GROUPS.values() if cmd_name in group)
+        module = import_module(f"fleetctl.commands.{name}")
+        command: click.Command = getattr(module, cmd_name, None) or module.command
         return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
@@ -105,7 +96,9 @@ class LazyGroup(click.Group):
         width = max(map(len, COMMANDS))
         for title, commands in GROUPS.items():
             with formatter.section(title):
-                formatter.write_dl([(f"{name:{width}}", text) for name, text in commands.items()])
+                formatter.write_dl(
+                    [(f"{name:{width}}", text) for name, (_, text) in commands.items()]
+                )
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -127,7 +120,6 @@ class LazyGroup(click.Group):
 def _answer_help(
     parent: click.Context, name: str | None, command: click.Command | None, args: list[str]
 ) -> None:
-    """Print the help of a command and exit, if the arguments ask for help."""
     if command is None or not {*args} & {*parent.help_option_names}:
         return
     if isinstance(command, click.Group) and args[0] not in parent.help_option_names:

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -45,6 +45,13 @@ def choice_option(*formats: str, help: str | None = None) -> Callable[[Any], Any
 
 
 format_option = choice_option("text", "json")
+
+
+def with_format(function: Callable[..., None]) -> Any:
+    """Pass the workspace first, and add `--format`, text or json."""
+    return format_option(click.pass_obj(function))
+
+
 out_option = click.option(
     "--out",
     type=OUTPUT_FILE,
@@ -80,6 +87,18 @@ def search_options(command: Callable[..., None]) -> Callable[..., None]:
         help="Place everything anew if that is cheaper, regardless of moves.",
     )
     return effort(max_moves(repack(command)))
+
+
+def duration(_: click.Context, __: click.Parameter, value: str | None) -> timedelta | None:
+    """Read a duration such as `30s` (a click callback)."""
+    if value is None:
+        return None
+    from fleet.config import parse_duration  # noqa: PLC0415 (keeps `--help` fast)
+
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def moment(_: click.Context, __: click.Parameter, value: str | None) -> datetime | None:

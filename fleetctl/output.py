@@ -22,13 +22,9 @@ PREFIXES = {"info": "", "warning": "Warning: ", "error": "Error: "}
 def print_result(
     form: str, document: Any, render: Callable[[Any], str], empty: str | None = None
 ) -> None:
-    """Print a result: as JSON or as text.
+    """Print a result as JSON, or as the text that `render` makes, with its last line break.
 
-    Args:
-        form: `json` or `text`.
-        document: The result as JSON values.
-        render: Makes the text, with its last line break.
-        empty: Printed to standard error in the place of the text of an empty document.
+    `empty` is printed to standard error in the place of the text of an empty document.
     """
     if form == "json":
         click.echo(json.dumps(document, indent=2))

@@ -8,7 +8,7 @@ from fleet.errors import ConfigError, Diagnostic, FleetError, Position
 from fleet.names import AdapterName
 from plans.templating import rendered
 from runtime.files import write_text
-from runtime.project.load import load_project, read_files, read_tree
+from runtime.project.load import read_files, read_tree
 from runtime.workspace import Workspace
 
 SCHEMA_FILE = "fleet.schema.json"
@@ -118,9 +118,7 @@ def _wrong(problems: Sequence[Diagnostic]) -> list[Diagnostic]:
 
 def _problems(workspace: Workspace) -> tuple[Diagnostic, ...]:
     try:
-        load_project(
-            workspace.root, workspace.environment, workspace.variables, workspace.state_dir
-        )
+        workspace.project()
     except ConfigError as error:
         return error.diagnostics
     return ()

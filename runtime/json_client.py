@@ -138,13 +138,13 @@ class JsonClient:
             ) from None
         if not response.is_success:
             raise EngineRejectedError(
-                response.status_code,
                 problem(
                     "FC4003",
                     "A request was refused",
                     f"{self.peer} answered {method} {path} with {response.status_code}: "
                     f"{_message(response)}",
                 ),
+                status=response.status_code,
             )
         return response
 
@@ -170,13 +170,13 @@ class JsonClient:
             return response.json()
         except ValueError:
             raise EngineRejectedError(
-                response.status_code,
                 problem(
                     "FC4004",
                     "Answer not understood",
                     f"{self.peer} answered with something else: {_message(response)}",
                     hint="Check that the address is that of a vLLM server.",
                 ),
+                status=response.status_code,
             ) from None
 
     def _any(self, response: httpx.Response) -> Any:

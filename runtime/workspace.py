@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # a rollback works while declarations cannot be read or engin
 
     from runtime.gateway.envoy.admin import Envoys
     from runtime.observe import FleetConnections
+    from runtime.project.load import Project
 
 RenderNotice = Callable[[NotifyEvent, Audience, Mapping[str, Any], str], Mapping[str, Any]]
 """Makes the document of a notice; the last argument is the project's own template, or empty."""
@@ -78,9 +79,13 @@ class Workspace:
     def _fleet(self) -> FleetSpec:
         if self.given is not None:
             return self.given
-        from runtime.project.load import load_fleet  # noqa: PLC0415 (a rollback needs no fleet)
+        return self.project().fleet
 
-        return load_fleet(self.root, self.environment, self.variables, self.state_dir)
+    def project(self) -> "Project":
+        """Read and check the declarations; raises `ConfigError` with every problem."""
+        from runtime.project.load import load_project  # noqa: PLC0415 (a rollback needs no fleet)
+
+        return load_project(self.root, self.environment, self.variables, self.state_dir)
 
     @cached_property
     def _ledger(self) -> FallbackLedger:

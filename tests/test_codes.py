@@ -15,7 +15,7 @@ import pytest
 
 from fleet.codes import SUMMARIES
 from fleet.errors import FleetError
-from fleetctl.error_codes import CATALOGUE, explain_code
+from fleetctl.commands.placement import CATALOGUE, explain_code
 
 REPOSITORY = Path(__file__).parent.parent
 PAGE = CATALOGUE

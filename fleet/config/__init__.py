@@ -14,12 +14,11 @@ from fleet.config.effective import effective_settings
 from fleet.config.format import format_text
 from fleet.config.lockfile import LOCK_FILE, Lock, LockedAdapter, base_shape, lock_text, parse_lock
 from fleet.config.merge import COMPILED_FILE, COMPILED_LINE, Tree, merge_files, overlay, substitute
-from fleet.config.problems import Problem, diagnostics
 from fleet.config.required_version import KEY, refusal
 from fleet.config.resolve import resolve_fleet
 from fleet.config.scalars.quantities import format_duration, parse_duration
 from fleet.config.schema import json_schema
 from fleet.config.schema.clients import Adapter
 from fleet.config.schema.fleet import Declarations
-from fleet.config.validate import check_shape
+from fleet.config.validate import Problem, check_shape, diagnostics
 from fleet.config.yaml import Parsed, parse

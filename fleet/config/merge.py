@@ -145,7 +145,6 @@ def _twice(name: str, second: list[Any], first: list[Any], sources: Sources) -> 
 
 
 def _own(entry: list[Any]) -> dict[str, Any]:
-    """Return the marks of a section's names, with their files."""
     return {name: [*item, entry[2]] for name, item in entry[1].items()}
 
 
@@ -253,7 +252,6 @@ def substitute(
 def _unfilled(
     text: str, name: re.Match[str] | None, variables: Mapping[str, str]
 ) -> tuple[str, str, str]:
-    """Return code, detail and hint of a placeholder without a value."""
     if name is None:
         detail = f"`{text[:40]}` is neither `${{var.NAME}}` nor `${{env:NAME}}`."
         return "FC1022", detail, "To write `${` itself, double the dollar sign: `$${`."

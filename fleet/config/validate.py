@@ -1,19 +1,75 @@
-"""Validates a tree against the models: keys and types, all problems at once."""
+"""Defines `Problem`, a mistake in a declaration; validates a tree against the models.
+
+All problems of keys and types are found at once.
+"""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from fleet.codes import SUMMARIES, nearest
-from fleet.config.merge import Path
-from fleet.config.problems import Problem
+from fleet.config.merge import Path, Tree, quoting
 from fleet.config.scalars.quantities import shown
+from fleet.config.scalars.texts import version_hint
 from fleet.config.schema.fleet import Declarations
+from fleet.errors import Diagnostic, Position
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A problem at a path of the declarations, before its place is looked up."""
+
+    code: str
+    path: Path
+    detail: str
+    hint: str = ""
+    command: str = ""
+    at: Literal["key", "value"] = "value"
+    """The target of the place: the value, or the key itself."""
+    also: tuple[tuple[str, Path], ...] = ()
+    severity: Literal["error", "warning"] = "error"
+
+
+def diagnostics(findings: Iterable[Problem], tree: Tree) -> tuple[Diagnostic, ...]:
+    """Give findings their places and source lines, sorted by place.
+
+    A line that holds a secret is never quoted.
+    """
+    problems = list(findings)
+    secret = {
+        (place.file, place.line)
+        for problem in problems
+        if problem.code == "FC1110" and (place := tree.place(problem.path))
+    }
+    shown = [_diagnostic(problem, tree, secret) for problem in problems]
+    nowhere = Position("", 0, 0)
+    return tuple(sorted(shown, key=lambda made: (made.place or nowhere, made.code, made.detail)))
+
+
+def _diagnostic(problem: Problem, tree: Tree, secret: set[tuple[str, int]]) -> Diagnostic:
+    detail, hint = problem.detail, problem.hint
+    place = tree.place(problem.path, of_key=problem.at == "key")
+    if problem.code == "FC1103":  # the number as written can only be read from the source
+        line = tree.sources.line(place) if place else ""
+        written = line[place.column - 1 :].split(" #")[0].rstrip(" ,}") if place else detail
+        reads = detail if "." in detail else int(float(detail))
+        detail = f"You wrote {written}, YAML reads it as the number {reads}; quote it."
+        hint = version_hint(written)
+    also = tuple(
+        (label, spot) for label, path in problem.also if (spot := tree.place(path, of_key=True))
+    )
+    result = quoting(
+        tree.sources, problem.code, detail, place,
+        hint=hint, command=problem.command, also=also, severity=problem.severity,
+    )  # fmt: skip
+    return replace(result, source="") if place and (place.file, place.line) in secret else result
+
 
 _KEY = "[key]"
 _ROUNDS = 8
@@ -59,7 +115,6 @@ def _plain(loc: Path) -> Path:
 
 
 def _without(value: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Return a copy of the maps along `path`, the last key left out."""
     if not path or path[0] not in value:
         return value
     key = str(path[0])

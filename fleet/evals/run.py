@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, Literal
 
+from fleet.encoding import plain
 from fleet.evals.golden_item import MEASURES
 from fleet.spec import EvalPolicy, JudgeSpec
 
@@ -180,11 +181,8 @@ _LINE_ENDS = "\x85\u2028\u2029"
 
 def lines_of(run: EvalRun) -> Iterable[str]:
     """Yield a run's lines, without newlines."""
-    head = {field.name: getattr(run, field.name) for field in fields(run)}
-    for name in ("samples", "spec", "started", "finished"):
-        del head[name]
-    started, finished = run.started.isoformat(), run.finished.isoformat()
-    head |= {"spec": asdict(run.spec), "started": started, "finished": finished}
+    head = plain(replace(run, samples=()))
+    del head["samples"]
     yield _line({"eval_run": VERSION, **head})
     for sample in map(asdict, run.samples):
         yield _line({key: sample[key] for key in sample if sample[key] != _USUAL[key]})

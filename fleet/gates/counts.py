@@ -112,9 +112,7 @@ def _pooled(made: Mapping[str, float | tuple[float, ...]]) -> dict[str, float | 
     found = dict(made)
     for name, value in made.items():
         other = made.get(f"{name}_stable")
-        if other is None or name == "split":
-            continue
-        if isinstance(value, tuple) and isinstance(other, tuple):
+        if isinstance(value, tuple) and isinstance(other, tuple) and name != "split":
             found[name] = tuple(mine + its for mine, its in zip(value, other, strict=True))
         elif isinstance(value, float) and isinstance(other, float):
             found[name] = value + other

@@ -175,11 +175,6 @@ def seen(gate: GateSpec, counts: Mapping[str, Any]) -> Usual | None:
     return Usual(max(rate, 0.0001), round(effect, 2), int(side.requests))
 
 
-def usual(gate: GateSpec) -> Usual:
-    """Return the rates that are assumed without data."""
-    return Usual(healthy_rate(gate))
-
-
 def healthy_rate(gate: GateSpec) -> float:
     """Return the bad part that is assumed of a healthy version, by the gate's own count."""
     if gate.metric in RATIOS:
@@ -195,7 +190,7 @@ def passing(gate: GateSpec, requests: int, others: int, known: Usual | None = No
 
     `others`: requests of the old version. `known`: what is usual; None: it is assumed.
     """
-    known = known or usual(gate)
+    known = known or Usual(healthy_rate(gate))
     requests, others = int(requests / known.effect), int(others / known.effect)
     if requests < gate.min_requests:
         return 0.0
@@ -230,7 +225,7 @@ def harm(gate: GateSpec, known: Usual | None = None) -> tuple[float, float]:
     if gate.metric in RATIOS:
         return LATE, 1 - normal_cdf(Z - math.log(2) / SPREAD)
     if gate.metric in RISES:
-        rate = (known or usual(gate)).rate
+        rate = (known or Usual(healthy_rate(gate))).rate
         return rate, min(1.0, rate + 2 * gate.margin)
     limit = gate.margin if gate.metric == "error_rate" else LATE
     return limit, min(1.0, 4 * limit)

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Self
 
+from fleet.encoding import plain
+
 Counts = Mapping[str, float | Sequence[float]]
 """Whole counts, sums and lists of them, by name: all that a verdict is computed from."""
 
@@ -46,16 +48,8 @@ class Finding:
 
     def plain(self) -> dict[str, Any]:
         """Return the finding in plain form; `of` reads the form back."""
-        document = {attribute.name: getattr(self, attribute.name) for attribute in fields(self)}
-        counts = {
-            name: list(value) if isinstance(value, Sequence) else value
-            for name, value in self.counts.items()
-        }
-        return document | {
-            "verdict": self.verdict.value,
-            "counts": counts,
-            "parameters": dict(self.parameters),
-        }
+        document: dict[str, Any] = plain(self)
+        return document
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Self:

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import Any, Literal
 
 from fleet.gates.counts import ERRORS, Tally, Window, late
@@ -114,7 +115,9 @@ def count_windows(
         lambda: {"canary": _Counting(units), "stable": _Counting(units)}
     )
     named, by_user = False, sticky in (Sticky.SESSION, Sticky.USER)
-    for moment, row in sorted(_within(rows, start, end), key=lambda timed: timed[0]):
+    timed = ((datetime.fromisoformat(row["time"]), row) for row in rows)
+    within = ((moment, row) for moment, row in timed if start <= moment < end)
+    for moment, row in sorted(within, key=itemgetter(0)):
         where = side(row)
         if where is None or not _counts(row):
             continue
@@ -133,15 +136,6 @@ def count_windows(
         )
         for number, sides in sorted(counting.items())
     )
-
-
-def _within(
-    rows: Iterable[UsageRow], start: datetime, end: datetime
-) -> Iterator[tuple[datetime, UsageRow]]:
-    for row in rows:
-        moment = datetime.fromisoformat(row["time"])
-        if start <= moment < end:
-            yield moment, row
 
 
 def _counts(row: UsageRow) -> bool:

@@ -80,14 +80,12 @@ def carried_out(entries: Iterable[Entry], plan_id: str) -> datetime | None:
     ended: datetime | None = None
     since = False
     for entry in entries:
-        match entry.event:
-            case ApplyFinished(plan_id=plan, result=result) if plan == plan_id:
-                ended = entry.time if result == "converged" else None
-                since = False
-            case ApplyStarted(plan_id=plan) if ended is not None:
-                since = since or plan != plan_id
-            case _:
-                pass
+        event = entry.event
+        if isinstance(event, ApplyFinished) and event.plan_id == plan_id:
+            ended = entry.time if event.result == "converged" else None
+            since = False
+        elif isinstance(event, ApplyStarted) and ended is not None:
+            since = since or event.plan_id != plan_id
     return ended if since else None
 
 

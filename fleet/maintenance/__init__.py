@@ -23,9 +23,4 @@ from fleet.maintenance.notifications import (
     rollbacks,
     undecided_rollouts,
 )
-from fleet.maintenance.retention import (
-    RetainedVersions,
-    RetentionDecision,
-    kept_answers,
-    retained,
-)
+from fleet.maintenance.retention import RetentionDecision, kept_answers, retained

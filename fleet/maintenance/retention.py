@@ -35,14 +35,6 @@ class RetentionDecision:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class RetainedVersions:
-    """Versions in the library and copies in the store, sorted."""
-
-    versions: tuple[RetentionDecision, ...]
-    copies: tuple[RetentionDecision, ...]
-
-
 def kept_answers(
     stored: Mapping[str, datetime],
     entries: Sequence[Entry],
@@ -106,8 +98,8 @@ def retained(
     *,
     copies: Collection[str],
     busy: Mapping[str, int],
-) -> RetainedVersions:
-    """Decide which versions and copies may be deleted.
+) -> tuple[tuple[RetentionDecision, ...], tuple[RetentionDecision, ...]]:
+    """Decide which versions and copies may be deleted; return both, sorted by name.
 
     Where a server or the routes are unknown, everything is needed. Replaced versions stay for as
     long as their rollout retains them. `copies` are digests of the copies that servers load from,
@@ -131,7 +123,7 @@ def retained(
         for adapter in fleet.adapters.values()
         if (facts := fleet.versions.get(name := str(adapter.name)))
     }
-    return RetainedVersions(
+    return (
         tuple(sorted(versions, key=lambda version: version.name)),
         tuple(
             _decision(

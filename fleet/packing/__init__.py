@@ -6,17 +6,7 @@ random draws come from a seed, so that results repeat.
 
 from fleet.packing.bounds import lower_bound
 from fleet.packing.instances import read_fleet, read_setups, read_vectors
-from fleet.packing.problem import PRICE_UNIT, BinPacking, Effort, Instance
-from fleet.packing.proofs import aggregate_bound
-from fleet.packing.servers import (
-    Catalog,
-    PackedServer,
-    Replica,
-    ServerPacking,
-    instances_of,
-    pack,
-    pack_servers,
-)
-from fleet.packing.setups import SetupInstance, pack_setups
-from fleet.packing.solver import available
+from fleet.packing.problem import PRICE_UNIT, Effort, Instance
+from fleet.packing.servers import pack, pack_servers
+from fleet.packing.setups import pack_setups
 from fleet.packing.vectors import pack_vectors

@@ -52,7 +52,7 @@ def lower_bound(instance: Instance) -> int:
     return rounded(instance, best)
 
 
-def fewest_bins(sizes: Ints, capacity: Ints, *, seed: int = 0) -> int:
+def fewest_bins(sizes: Ints, capacity: Ints) -> int:
     """Return a lower bound of the number of bins; 0 for no items.
 
     Dual feasible functions on single dimensions (Fekete and Schepers 2001, the class u_eps that
@@ -63,7 +63,7 @@ def fewest_bins(sizes: Ints, capacity: Ints, *, seed: int = 0) -> int:
         return 0
     columns = zip(sizes.T, capacity.tolist(), strict=True)
     best = max((_rounded_sizes(column, limit) for column, limit in columns if limit), default=1)
-    return max(1, best, len(clique(sizes, capacity, seed=seed)))
+    return max(1, best, len(clique(sizes, capacity)))
 
 
 def _rounded_sizes(column: Ints, limit: int) -> int:
@@ -82,7 +82,7 @@ def _rounded_sizes(column: Ints, limit: int) -> int:
     return best
 
 
-def clique(sizes: Ints, capacity: Ints, *, seed: int = 0) -> list[int]:
+def clique(sizes: Ints, capacity: Ints) -> list[int]:
     """Return items of which no two fit into a bin, as many as a greedy search finds."""
     if not 0 < len(sizes) <= CLIQUE_ITEMS:
         return [0][: len(sizes)]
@@ -92,7 +92,7 @@ def clique(sizes: Ints, capacity: Ints, *, seed: int = 0) -> list[int]:
             clash |= column[:, None] + column[None, :] > limit
     np.fill_diagonal(clash, val=False)
     degree = clash.sum(axis=1)
-    rng = np.random.Generator(np.random.PCG64(seed))
+    rng = np.random.Generator(np.random.PCG64(0))
     best: list[int] = []
     for trial in range(TRIALS):
         score = degree + rng.random(len(sizes)) * trial

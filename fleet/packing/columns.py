@@ -122,8 +122,8 @@ def _best(level: Members, sums: Reals, most: int) -> list[tuple[int, ...]]:
     return found
 
 
-def patterns(sizes: Ints, capacity: Ints, most: int = MOST) -> Patterns:
-    """Return the sets that fit, by number of items, until the next would make more than `most`.
+def patterns(sizes: Ints, capacity: Ints) -> Patterns:
+    """Return the sets that fit, by number of items, until the next would make more than `MOST`.
 
     Sizes must not be negative for `complete` to be true.
     """
@@ -132,7 +132,7 @@ def patterns(sizes: Ints, capacity: Ints, most: int = MOST) -> Patterns:
     levels = [level]
     count = len(level)
     while True:
-        grown = _grown_by_one(sizes, level, left, most - count)
+        grown = _grown_by_one(sizes, level, left, MOST - count)
         if grown is None:
             return Patterns(sizes, capacity, tuple(levels), complete=False)
         level, left = grown
@@ -202,7 +202,7 @@ def is_worthwhile(items: int, bins: int) -> bool:
 
 
 def cover(
-    sizes: Ints, capacity: Ints, assignment: Ints, *, effort: int, bound: int, seed: int
+    sizes: Ints, capacity: Ints, assignment: Ints, *, effort: int, bound: int
 ) -> tuple[Ints, int]:
     """Return the best packing of a few dives, or `assignment`, and the proved lower bound.
 
@@ -221,7 +221,7 @@ def cover(
     values, duals = _priced(sets, master, ROUNDS)
     proved = max(bound, _bound(sets, duals))
     sets = sets.worth_at_least(NEAR, duals)
-    rng = Rng(np.random.PCG64(seed))
+    rng = Rng(np.random.PCG64(0))
     cost = len(sizes) * len(master.columns) ** 2
     for dive in range(min(DIVES, 1 + effort // cost)):
         if len(best) <= proved:

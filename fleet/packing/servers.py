@@ -83,18 +83,13 @@ class ServerPacking:
 
 
 def pack_servers(
-    replicas: Sequence[Replica],
-    catalog: Catalog,
-    *,
-    effort: Effort = "balanced",
-    seed: int = 0,
+    replicas: Sequence[Replica], catalog: Catalog, *, effort: Effort = "balanced"
 ) -> ServerPacking:
     """Place every replica on the cheapest servers that the search finds.
 
     Replicas of the same adapter go to different servers; the number of servers has no limit. Effort
-    `proof` proves small instances with HiGHS where the extra `proof` is installed. Another seed may
-    find another packing. Deterministic: shuffled replicas cost the same, because they are sorted
-    first.
+    `proof` proves small instances with HiGHS where the extra `proof` is installed. Deterministic:
+    shuffled replicas cost the same, because they are sorted first.
 
     Raises:
         ValueError: A replica fits no GPU type even alone.
@@ -102,7 +97,7 @@ def pack_servers(
     servers: list[PackedServer] = []
     price = floor = 0
     for base, members, instance in instances_of(replicas, catalog):
-        packing, low = pack(instance, effort, seed)
+        packing, low = pack(instance, effort)
         price += packing.price(instance)
         floor += low
         for server, gpu in enumerate(packing.gpus.tolist()):
@@ -144,7 +139,7 @@ def instances_of(
         yield base, members, instance
 
 
-def pack(instance: Instance, effort: Effort, seed: int) -> tuple[Packing, int]:
+def pack(instance: Instance, effort: Effort) -> tuple[Packing, int]:
     """Pack the items of a base; return the packing and a lower bound of the price."""
     floor = lower_bound(instance)
     packing = construct(instance)
@@ -152,13 +147,13 @@ def pack(instance: Instance, effort: Effort, seed: int) -> tuple[Packing, int]:
     servers, items = len(packing.gpus), len(instance.rank)
     if items > WHOLE:
         moves = servers * LARGE // (servers + LARGE_HALF)
-        packing = exchange(instance, packing, moves, floor, Coarse(instance, seed))
+        packing = exchange(instance, packing, moves, floor, Coarse(instance))
         if effort == "fast":
             return packing, floor
     least = max(LEAST_MOVES, min(FEW, BY_ITEM * items))
     moves = max(least, servers * by_server + servers * more // (servers + HALF))
     moves = min(moves, PAIRED * items**2)
-    packing = exchange(instance, packing, moves, floor, Thorough(instance, seed))
+    packing = exchange(instance, packing, moves, floor, Thorough(instance))
     if effort == "proof" and packing.price(instance) > floor and available():
         return _proved(instance, packing, max(floor, aggregate_bound(instance)))
     return packing, floor

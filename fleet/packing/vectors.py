@@ -47,7 +47,6 @@ def pack_vectors(
     *,
     demand: Sequence[int] | None = None,
     effort: Effort = "balanced",
-    seed: int = 0,
 ) -> BinPacking:
     """Pack every item into as few bins as the search finds.
 
@@ -55,9 +54,9 @@ def pack_vectors(
     of items per row, by default 1. A negative size makes room for others.
 
     Deterministic: the same items need the same number of bins in any order, because items are
-    sorted first; another seed may find another packing. `fast` takes about 1 CPU second for 500
-    items, `balanced` about 5, `proof` more. Where the extra `proof` is installed, HiGHS helps:
-    `balanced` prices columns where bins hold few items, `proof` also decides small cases.
+    sorted first. `fast` takes about 1 CPU second for 500 items, `balanced` about 5, `proof` more.
+    Where the extra `proof` is installed, HiGHS helps: `balanced` prices columns where bins hold few
+    items, `proof` also decides small cases.
 
     Raises:
         ValueError: Lengths differ, demand or capacity is negative, or an item exceeds the capacity.
@@ -74,7 +73,7 @@ def pack_vectors(
     floor = fewest_bins(ordered, limit)
     assignment = construct_bins(ordered, limit)
     moves = MOVES[effort] * MANY // (MANY + len(ordered) * (5 + len(limit)))
-    assignment, floor = _searched(ordered, limit, assignment, moves, floor, effort, seed)
+    assignment, floor = _searched(ordered, limit, assignment, moves, floor, effort)
     if effort == "proof" and available():
         assignment, floor = _proved(ordered, limit, assignment, floor)
     bins = bins_of(assignment.tolist(), order.tolist())
@@ -86,20 +85,18 @@ def _number(assignment: Ints) -> int:
 
 
 def _searched(
-    sizes: Ints, capacity: Ints, assignment: Ints, moves: int, floor: int, effort: Effort, seed: int
+    sizes: Ints, capacity: Ints, assignment: Ints, moves: int, floor: int, effort: Effort
 ) -> tuple[Ints, int]:
     """Search by moves, with columns in between where they are few and HiGHS is installed."""
     bins = _number(assignment)
     if effort == "fast" or not available() or not is_worthwhile(len(sizes), bins):
-        return _improved(sizes, capacity, assignment, moves, floor, seed), floor
-    assignment = _improved(sizes, capacity, assignment, moves // BEFORE, floor, seed)
+        return _improved(sizes, capacity, assignment, moves, floor), floor
+    assignment = _improved(sizes, capacity, assignment, moves // BEFORE, floor)
     bins = _number(assignment)
     if bins > floor:
-        assignment, floor = cover(
-            sizes, capacity, assignment, effort=COLUMNS[effort], bound=floor, seed=seed
-        )
+        assignment, floor = cover(sizes, capacity, assignment, effort=COLUMNS[effort], bound=floor)
     left = moves // (AFTER_SUCCESS if _number(assignment) < bins else AFTER_FAILURE)
-    return _improved(sizes, capacity, assignment, left, floor, seed), floor
+    return _improved(sizes, capacity, assignment, left, floor), floor
 
 
 def _proved(sizes: Ints, capacity: Ints, assignment: Ints, floor: int) -> tuple[Ints, int]:
@@ -111,18 +108,19 @@ def _proved(sizes: Ints, capacity: Ints, assignment: Ints, floor: int) -> tuple[
     return assignment, floor
 
 
-def _improved(
-    sizes: Ints, capacity: Ints, assignment: Ints, moves: int, bound: int, seed: int
-) -> Ints:
+def _improved(sizes: Ints, capacity: Ints, assignment: Ints, moves: int, bound: int) -> Ints:
     """Return a packing with at most as many bins, after about `moves` moves or at the bound."""
-    rng = Rng(np.random.PCG64(seed))
+    rng = Rng(np.random.PCG64(0))
     wide, limit = _scaled(sizes, capacity)
     bins = _number(assignment)
     size = CHUNK if sizes.shape[1] > CHUNK_DIMENSIONS else 8 * CHUNK
     if bins <= size + size // 2:
         return _emptied(wide, limit, assignment, moves, bound, rng)[0]
     while moves > 0 and bins > bound:
-        order = _drawn(wide, limit, assignment, bins, rng)
+        # Bins that have room are drawn together, so that a bin may be emptied into the others.
+        full = (_loads(wide, assignment, bins) / np.maximum(limit, 1)).max(axis=1)
+        deviation = float(full.std()) if rng.random() < EMPTY_FIRST else 1e6
+        order = np.argsort(full + deviation * rng.random(bins), kind="stable")
         parts = max(1, round(bins / size))
         share = max(STEP, min(moves, ROUND_MOVES * parts) // parts)
         for chunk in np.array_split(order, parts):
@@ -146,13 +144,6 @@ def _loads(sizes: Ints, assignment: Ints, bins: int) -> Ints:
     load = np.zeros((bins, sizes.shape[1]), dtype=np.int64)
     np.add.at(load, assignment, sizes)
     return load
-
-
-def _drawn(sizes: Ints, capacity: Ints, assignment: Ints, bins: int, rng: Rng) -> Ints:
-    """Draw bins together that have room, so that a bin may be emptied into the others."""
-    full = (_loads(sizes, assignment, bins) / np.maximum(capacity, 1)).max(axis=1)
-    deviation = float(full.std()) if rng.random() < EMPTY_FIRST else 1e6
-    return np.argsort(full + deviation * rng.random(bins), kind="stable")
 
 
 def _numbered(assignment: Ints) -> Ints:

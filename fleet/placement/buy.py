@@ -124,7 +124,7 @@ def _open_order(
         table,
         prices([server_type.price for server_type in server_types]),
     )
-    packing, floor = pack(instance, search.effort, 0)
+    packing, floor = pack(instance, search.effort)
     if _is_free(state, order, server_types, len(copies)):
         state.floors[order.base.name] = floor
     full = np.argsort(-np.bincount(packing.assignment, minlength=len(packing.gpus)), kind="stable")

@@ -1,11 +1,12 @@
 """Compare the live state with the desired state, by keyed equality."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, fields, replace
+from operator import attrgetter
 from typing import Any
 
-from fleet.names import Address, version_of
+from fleet.names import version_of
 from fleet.plan import Action, Change, Reason
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, Share, State
 from fleet.response_format import ResponseFormat
@@ -19,61 +20,52 @@ def diff(desired: State, live: State) -> tuple[Change, ...]:
     An adapter that leaves a server and appears on another is a single move. The reasons are those
     that the two states alone can tell; `fleet.planning.reasons` knows more.
     """
-    return tuple(sorted(_paired(_changes(desired, live)), key=_by_address))
+    return tuple(sorted(_paired(_changes(desired, live)), key=attrgetter("address")))
 
 
 def _changes(desired: State, live: State) -> Iterator[Change]:
     for address in {*desired.resources, *live.resources}:
         if not live.knows(address):
             continue
-        match live.resources.get(address), desired.resources.get(address):
-            case None, after:
-                policy = after.policy if isinstance(after, Route) else None
-                details = tuple(differences(None, policy))
-                yield Change(address, Action.CREATE, None, after, Reason.DECLARED, details=details)
-            case before, None:
-                yield Change(address, Action.DELETE, before, None, Reason.REMOVED)
-            case Server() as before, after if before != after:
-                yield _differing(Action.REPLACE, Reason.FLAGS_CHANGED, before, after)
-            case LoadedAdapter() as before, after if before != after:
-                yield _differing(Action.UPDATE, Reason.WRONG_SOURCE, before, after)
-            case Route() as before, after if before != after:
-                yield _differing(Action.UPDATE, Reason.DECLARED, before, after)
-            case Key() as before, after if before != after:
-                yield _differing(Action.UPDATE, Reason.ROTATED, before, after)
-            case _:
-                pass
+        before, after = live.resources.get(address), desired.resources.get(address)
+        if before is None:
+            policy = after.policy if isinstance(after, Route) else None
+            details = tuple(differences(None, policy))
+            yield Change(address, Action.CREATE, None, after, Reason.DECLARED, details=details)
+        elif after is None:
+            yield Change(address, Action.DELETE, before, None, Reason.REMOVED)
+        elif before != after:
+            action, reason = _DIFFERING[type(before)]
+            details = tuple(_details(before, after))
+            yield Change(address, action, before, after, reason, details=details)
 
 
-def _differing(action: Action, reason: Reason, before: Resource, after: Resource) -> Change:
-    details = tuple(_details(before, after))
-    return Change(before.address, action, before, after, reason, details=details)
+_DIFFERING: Mapping[type[Resource], tuple[Action, Reason]] = {
+    Server: (Action.REPLACE, Reason.FLAGS_CHANGED),
+    LoadedAdapter: (Action.UPDATE, Reason.WRONG_SOURCE),
+    Route: (Action.UPDATE, Reason.DECLARED),
+    Key: (Action.UPDATE, Reason.ROTATED),
+}
 
 
 def _paired(changes: Iterable[Change]) -> Iterator[Change]:
     """Turn a delete here and a create there of the same adapter into a move."""
     gone: dict[str, list[Change]] = defaultdict(list)
     rest: list[Change] = []
-    for change in sorted(changes, key=_by_address):
+    for change in sorted(changes, key=attrgetter("address")):
         if change.action is Action.DELETE and isinstance(change.before, LoadedAdapter):
             gone[change.before.adapter].append(change)
         else:
             rest.append(change)
     for change in rest:
-        match change.after:
-            case LoadedAdapter(adapter=adapter) if change.action is Action.CREATE and gone[adapter]:
-                left = gone[adapter].pop(0)
-                yield replace(
-                    change, action=Action.MOVE, before=left.before, reason=Reason.REPLICA_MOVED
-                )
-            case _:
-                yield change
+        after, creates = change.after, change.action is Action.CREATE
+        if creates and isinstance(after, LoadedAdapter) and gone[after.adapter]:
+            left = gone[after.adapter].pop(0).before
+            yield replace(change, action=Action.MOVE, before=left, reason=Reason.REPLICA_MOVED)
+        else:
+            yield change
     for left_over in gone.values():
         yield from left_over
-
-
-def _by_address(change: Change) -> Address:
-    return change.address
 
 
 def _details(before: Resource, after: Resource) -> Iterator[tuple[str, str, str]]:

@@ -24,13 +24,11 @@ def impacts_of(
     routes: dict[str, Change] = {}
     adapters: dict[str, list[Change]] = defaultdict(list)
     for change in changes:
-        match change.after or change.before:
-            case Route(alias=alias):
-                routes[alias] = change
-            case LoadedAdapter(adapter=adapter):
-                adapters[alias_of(adapter)].append(change)
-            case _:
-                pass
+        resource = change.after or change.before
+        if isinstance(resource, Route):
+            routes[resource.alias] = change
+        elif isinstance(resource, LoadedAdapter):
+            adapters[alias_of(resource.adapter)].append(change)
     found = (
         _impact(alias, routes.get(alias), adapters.get(alias, []), fleet, alias in interrupted)
         for alias in sorted({*routes, *adapters, *interrupted})

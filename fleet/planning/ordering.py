@@ -138,13 +138,10 @@ class _Graph:
     def keys(self, changes: Iterable[Change]) -> None:
         """Make the steps of keys, which wait for nothing."""
         for change in changes:
-            match change.before, change.after:
-                case before, Key() as key:
-                    self._add("set", steps.SetKey(key), before)
-                case Key() as key, None:
-                    self._add("delete", steps.DeleteKey(key), key)
-                case _:
-                    pass
+            if isinstance(change.after, Key):
+                self._add("set", steps.SetKey(change.after), change.before)
+            elif isinstance(change.before, Key):
+                self._add("delete", steps.DeleteKey(change.before), change.before)
 
     def servers(self, changes: Iterable[Change]) -> None:
         """Make the steps that start and stop servers."""

@@ -61,13 +61,13 @@ def require_known_targets(criteria: Sequence[TargetPattern], fleet: FleetSpec, p
     """
     resources = [part for change in plan.changes for part in change.resources]
     known: dict[Field, set[str]] = {
-        "client": {*fleet.clients, *map(client_in, resources)},
+        "client": {*fleet.clients},
         "adapter": {*fleet.adapters, *fleet.versions},
         "server": {use.server for use in plan.capacity},
     }
     for resource in resources:
-        known["adapter"] |= {*_aliases(resource), *_adapters(resource)}
-        known["server"] |= {*servers_in(resource)}
+        for field, values in _values(resource).items():
+            known[field].update(values)
     for criterion in criteria:
         if criterion.value not in known[criterion.field]:
             raise FleetError.of(
@@ -130,13 +130,24 @@ def _wanted(plan: Plan, criteria: Sequence[TargetPattern]) -> set[Address]:
 
 
 def _meets(resource: Resource, criterion: TargetPattern) -> bool:
-    match criterion.field:
-        case "client":
-            return client_in(resource) == criterion.value
-        case "adapter":
-            return criterion.value in {*_aliases(resource), *_adapters(resource)}
-        case "server":
-            return criterion.value in servers_in(resource)
+    return criterion.value in _values(resource)[criterion.field]
+
+
+def _values(resource: Resource) -> dict[Field, tuple[str, ...]]:
+    """Return the values of all fields by which a resource can be selected."""
+    adapters: tuple[str, ...] = ()
+    match resource:
+        case Route():
+            adapters = tuple(share.adapter for share in resource.shares)
+        case LoadedAdapter():
+            adapters = (resource.adapter,)
+        case Server() | Key():
+            pass
+    return {
+        "client": (client_in(resource),),
+        "adapter": (*_aliases(resource), *adapters),
+        "server": tuple(servers_in(resource)),
+    }
 
 
 def _closure(plan: Plan, wanted: set[Address]) -> tuple[set[Address], set[str]]:
@@ -239,15 +250,5 @@ def _aliases(resource: Resource) -> tuple[str, ...]:
             return (resource.alias,)
         case LoadedAdapter():
             return (parts.alias,) if (parts := resource.parts) else ()
-        case Server() | Key():
-            return ()
-
-
-def _adapters(resource: Resource) -> tuple[str, ...]:
-    match resource:
-        case Route():
-            return tuple(share.adapter for share in resource.shares)
-        case LoadedAdapter():
-            return (resource.adapter,)
         case Server() | Key():
             return ()

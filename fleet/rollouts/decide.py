@@ -33,7 +33,10 @@ def decide_rollouts(
 
     def target(alias: str, adapter: AdapterSpec) -> AliasTarget:
         if live.routes_unknown:
-            return _frozen(adapter, resident.get(alias, ()), live.routes_unknown)
+            unmoved = tuple((name, 0) for name in resident.get(alias, ()))
+            return AliasTarget(
+                alias, str(adapter.name), unmoved, "", Phase.FROZEN, live.routes_unknown
+            )
         route, name = _route(fleet, alias, known, live, history), str(adapter.name)
         asked = alias in history.evidence
         base = engine_of(live, loaded.get(name, ()), routed.get(name, ())) if asked else ""
@@ -58,12 +61,6 @@ def _route(
     if route is None and str(fleet.adapters[alias].name) in history.released.get(alias, ()):
         return _left_over(fleet, alias, live, history)
     return route
-
-
-def _frozen(adapter: AdapterSpec, resident: tuple[str, ...], reason: str) -> AliasTarget:
-    """Keep the loaded versions, and touch no route."""
-    shares = tuple((name, 0) for name in resident)
-    return AliasTarget(adapter.alias, str(adapter.name), shares, "", Phase.FROZEN, reason)
 
 
 def _routed_to(routes: Mapping[str, Route]) -> dict[str, tuple[str, ...]]:

@@ -52,83 +52,69 @@ def golden_of(adapter: AdapterSpec, gate: GateSpec) -> str:
     return gate.golden or adapter.golden or ""
 
 
-def judged(
-    fleet: FleetSpec,
-    adapter: AdapterSpec,
-    stable: str,
-    stage: RolloutStage | None,
-    evidence: Mapping[str, GateEvidence],
-    gate: GateSpec,
-    base: str,
-) -> GateResult:
-    """Return a gate with its evidence, if the evidence still counts.
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A version on trial, as locked and loaded now, and the version to compare with."""
 
-    Offline evidence holds for these bytes, the version compared with, the engine, the golden set
-    and the gate as it is declared: who asks for more samples after a gate could not tell gets
-    them. Live evidence holds for the stage in which it was gathered, on the same terms.
+    fleet: FleetSpec
+    adapter: AdapterSpec
+    stable: str
+    """Full name of the version to compare with."""
+    base: str
+    """As `Situation.base`."""
 
-    `stable`: full name of the version to compare with. `evidence`: by gate. `base`: as
-    `Situation.base`.
-    """
-    found, target = evidence.get(gate.name), str(adapter.name)
-    bare = GateResult(gate, None)
-    if found is None or (found.adapter, found.stable) != (target, stable):
-        return bare
-    of_stage = stage is not None and stage.adapter == target and (
-        (found.percent, found.since) == (stage.percent, stage.since)
-    )  # fmt: skip
-    if not found.digests.get("adapter") or not (gate.offline or of_stage):
-        return bare
-    void = _changed(fleet, adapter, stable, found, gate, base)
-    void = void or ("" if found.answers(gate) else "another limit")
-    return GateResult(gate, None, void=void) if void else GateResult(gate, found)
+    def judged(
+        self, stage: RolloutStage | None, evidence: Mapping[str, GateEvidence], gate: GateSpec
+    ) -> GateResult:
+        """Return a gate with its evidence by gate, if the evidence still counts.
 
+        Offline evidence holds for these bytes, the version compared with, the engine, the golden
+        set and the gate as it is declared: who asks for more samples after a gate could not tell
+        gets them. Live evidence holds for the stage in which it was gathered, on the same terms.
+        """
+        found, target = evidence.get(gate.name), str(self.adapter.name)
+        bare = GateResult(gate, None)
+        if found is None or (found.adapter, found.stable) != (target, self.stable):
+            return bare
+        of_stage = stage is not None and stage.adapter == target and (
+            (found.percent, found.since) == (stage.percent, stage.since)
+        )  # fmt: skip
+        if not found.digests.get("adapter") or not (gate.offline or of_stage):
+            return bare
+        void = self._changed(found, gate)
+        void = void or ("" if found.answers(gate) else "another limit")
+        return GateResult(gate, None, void=void) if void else GateResult(gate, found)
 
-def is_answered(
-    fleet: FleetSpec,
-    adapter: AdapterSpec,
-    stable: str,
-    found: GateEvidence | None,
-    gate: GateSpec,
-    base: str,
-) -> bool:
-    """Say whether an evaluation has answered a gate for the bytes, engine and golden set of now.
+    def is_answered(self, found: GateEvidence | None, gate: GateSpec) -> bool:
+        """Say whether an evaluation has answered a gate for these bytes, engine and golden set.
 
-    An evaluation without a scored item is repeated. The limit of the gate is not compared: the
-    answers do not depend on the limit. The arguments are those of `judged`.
-    """
-    if found is None or (found.adapter, found.stable) != (str(adapter.name), stable):
-        return False
-    ran = found.finding.verdict is not Verdict.INCONCLUSIVE or found.finding.counts.get("items")
-    return bool(ran) and not _changed(fleet, adapter, stable, found, gate, base)
+        An evaluation without a scored item is repeated. The limit of the gate is not compared: the
+        answers do not depend on the limit.
+        """
+        if found is None or (found.adapter, found.stable) != (str(self.adapter.name), self.stable):
+            return False
+        ran = found.finding.verdict is not Verdict.INCONCLUSIVE or found.finding.counts.get("items")
+        return bool(ran) and not self._changed(found, gate)
 
+    def _changed(self, found: GateEvidence, gate: GateSpec) -> str:
+        """Return the change since a gate was judged; empty: none."""
 
-def _changed(
-    fleet: FleetSpec,
-    adapter: AdapterSpec,
-    stable: str,
-    found: GateEvidence,
-    gate: GateSpec,
-    base: str,
-) -> str:
-    """Return the change since a gate was judged; empty: none."""
+        def digest(name: str) -> str:
+            return self.fleet.versions[name].digest if name in self.fleet.versions else ""
 
-    def digest(name: str) -> str:
-        return fleet.versions[name].digest if name in fleet.versions else ""
-
-    golden = fleet.golden.get(golden_of(adapter, gate)) if gate.offline else None
-    now = (
-        ("adapter", digest(str(adapter.name)), "other bytes"),
-        ("stable", digest(stable), "other bytes of the old version"),
-        ("golden", golden.digest if golden else "", "another golden set"),
-        ("terms", gate.terms_for(adapter.format) if gate.offline else "", "other terms"),
-    )
-    if other_engine(found.digests.get("base", ""), base):
-        return "another engine, base or flags"
-    for key, digest_now, change in now:
-        if digest_now and found.digests.get(key, digest_now) != digest_now:
-            return change
-    return ""
+        golden = self.fleet.golden.get(golden_of(self.adapter, gate)) if gate.offline else None
+        now = (
+            ("adapter", digest(str(self.adapter.name)), "other bytes"),
+            ("stable", digest(self.stable), "other bytes of the old version"),
+            ("golden", golden.digest if golden else "", "another golden set"),
+            ("terms", gate.terms_for(self.adapter.format) if gate.offline else "", "other terms"),
+        )
+        if other_engine(found.digests.get("base", ""), self.base):
+            return "another engine, base or flags"
+        for key, digest_now, change in now:
+            if digest_now and found.digests.get(key, digest_now) != digest_now:
+                return change
+        return ""
 
 
 def gates_of(fleet: FleetSpec, rollout: RolloutPolicy) -> tuple[GateSpec, ...]:

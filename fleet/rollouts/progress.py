@@ -187,12 +187,24 @@ def _obstacle(
 ) -> tuple[Phase | None, str]:
     """Return the phase that keeps a version from more traffic, and why; None: nothing does.
 
-    What would let it rise is believed last, when it is known to matter. Arguments as there.
+    A person, a bake, a gate or the hour may object. What would let it rise is believed last, when
+    it is known to matter. `at`: beginning of the sentence. `ready`: when the version has baked;
+    None: without traffic nothing bakes.
     """
-    phase, text = _in_the_way(it, judged, at, ready)
-    if phase is None and (why := _doubt(it, judged)):
+    if it.halt:
+        return Phase.PAUSED, messages.halted(at, it.halt)
+    if not it.allowed("advance"):
+        if ready is not None and it.now < ready:
+            return Phase.WAITING, f"{at}, baking until {messages.time(ready)}"
+        unsure = [result for result in judged if not result.passed and not _approved(it, result)]
+        if unsure:
+            return _unsure(it, unsure, f"{at}: {messages.open_gates(unsure)}", ready)
+        if until := closed_until(it.rollout, it.now):
+            text = f"{at}: no version gets more traffic until {messages.time(until)}"
+            return Phase.WAITING if ready else Phase.EVALUATING, text
+    if why := _doubt(it, judged):
         return Phase.DOUBTED, f"{at}: {why}"
-    return phase, text
+    return None, ""
 
 
 def _doubt(it: Situation, judged: Iterable[GateResult]) -> str:
@@ -200,38 +212,12 @@ def _doubt(it: Situation, judged: Iterable[GateResult]) -> str:
     return doubt(it.history, evidence, it.now)
 
 
-def _in_the_way(
-    it: Situation, judged: Sequence[GateResult], at: str, ready: datetime | None
-) -> tuple[Phase | None, str]:
-    """Return the objection of a person, a bake, a gate or the hour to more traffic.
-
-    `at`: beginning of the sentence. `ready`: when the version has baked; None: without traffic
-    nothing bakes.
-    """
-    if it.halt:
-        return Phase.PAUSED, messages.halted(at, it.halt)
-    if it.allowed("advance"):
-        return None, ""
-    if ready is not None and it.now < ready:
-        return Phase.WAITING, f"{at}, baking until {messages.time(ready)}"
-    unsure = [result for result in judged if not result.passed and not _approved(it, result)]
-    if unsure:
-        return _unsure(it, unsure, f"{at}: {messages.open_gates(unsure)}", ready)
-    if until := closed_until(it.rollout, it.now):
-        return (
-            Phase.WAITING if ready else Phase.EVALUATING,
-            f"{at}: no version gets more traffic until {messages.time(until)}",
-        )
-    return None, ""
-
-
 def _unsure(
     it: Situation, unsure: list[GateResult], text: str, ready: datetime | None
 ) -> tuple[Phase, str]:
     """Decide whether undecided gates may still decide, or a person has to."""
     if ready is None:  # a golden set says the same tomorrow
-        asked = all(_asked(result) for result in unsure)
-        if asked:
+        if all(result.status == Verdict.INCONCLUSIVE for result in unsure):
             return Phase.UNDECIDED, f"{text}. {messages.decide(it.alias, begun=False)}"
         return Phase.EVALUATING, text
     end = ready - it.rollout.bake + it.rollout.longest_bake
@@ -246,12 +232,6 @@ def _unsure(
 def _void(it: Situation) -> str:
     """Say which mark on this stage no longer counts; empty: none."""
     return messages.void(it.void) if it.void else ""
-
-
-def _asked(judged: GateResult) -> bool:
-    """Say whether a gate was judged and could not tell."""
-    evidence = judged.evidence
-    return evidence is not None and evidence.finding.verdict is Verdict.INCONCLUSIVE
 
 
 def _approved(it: Situation, judged: GateResult) -> bool:

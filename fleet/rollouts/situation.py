@@ -22,7 +22,7 @@ from fleet.history import (
 from fleet.names import AdapterName
 from fleet.resources import FULL, Route
 from fleet.rollout_policy import RolloutPolicy
-from fleet.rollouts.evidence import GateResult, gates_of, judged
+from fleet.rollouts.evidence import Comparison, GateResult, gates_of
 from fleet.spec import AdapterSpec, FleetSpec
 
 RECOMMENDED = 500
@@ -225,8 +225,8 @@ class Situation:
         found = []
         for gate in gates_of(self.fleet, self.rollout):
             last = evidence[gate.name].stable if gate.name in evidence else ""
-            beside = self.stable or last
-            made = judged(self.fleet, self.adapter, beside, self.stage, evidence, gate, self.base)
+            comparison = Comparison(self.fleet, self.adapter, self.stable or last, self.base)
+            made = comparison.judged(self.stage, evidence, gate)
             found.append(replace(made, accepted=self.accepts(gate.name)))
         return tuple(found)
 

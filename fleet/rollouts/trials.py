@@ -24,7 +24,7 @@ from fleet.history import (
 from fleet.names import server_address
 from fleet.resources import FULL, Route, Server, State
 from fleet.rollout_policy import GateSpec
-from fleet.rollouts.evidence import is_answered
+from fleet.rollouts.evidence import Comparison
 from fleet.spec import AdapterSpec, FleetSpec
 from fleet.traffic import Sticky
 
@@ -101,23 +101,34 @@ def _trial(
     facts, other = fleet.versions.get(name), fleet.versions.get(stable)
     if not stable or facts is None or name in strange:
         return None
-    if _is_out(fleet, alias, name, facts.digest, history, now, percent):
-        return None
+    digest, taken_out = facts.digest, (BlockKind.HELD, BlockKind.ABORTED)
+
+    def accepts(gate: str) -> bool:
+        return bool(accepted(fleet.overrides, alias, digest, gate, now))
+
+    for block in blocks_on(history, fleet.versions, alias, name, digest, taken_out):
+        # Taken out under this name or another, unless an override lets the bytes in. What answers
+        # all requests was put there, whatever was said of the same bytes before.
+        counts = block.adapter == name or percent < FULL
+        if counts and not (block.gate and accepts(block.gate)):
+            return None
     altered = stable in strange
-    if percent == FULL and not _may_return(route, stable, history):
-        return None
+    if percent == FULL and (stable == route.shadow or stable not in history.cutovers):
+        return None  # no replaced version is there to go back to
     servers, others = loaded.get(name, ()), loaded.get(stable, ())
-    base = engine_of(live, servers, _routed(route, name))
+    routed = {server for share in route.shares if share.adapter == name for server in share.servers}
+    base = engine_of(live, servers, routed)
     digests = {
-        "adapter": facts.digest,
+        "adapter": digest,
         "stable": ALTERED if altered else other.digest if other else "",
         "base": base,
     }
-    digests = {key: digest for key, digest in digests.items() if digest}
+    digests = {key: known for key, known in digests.items() if known}
     gates = [fleet.gates[gate] for gate in fleet.rollouts[adapter.rollout].gates]
     ours = stage is not None and (stage.adapter, stage.percent) == (name, percent)
-    rejected = rejection(history, fleet.overrides, alias, name, facts.digest, now)
+    rejected = rejection(history, fleet.overrides, alias, name, digest, now)
     known = {item.gate: item for item in history.evidence.get(alias, ())}
+    comparison = Comparison(fleet, adapter, stable, base)
     return GateTrial(
         alias,
         name,
@@ -131,38 +142,13 @@ def _trial(
             for gate in gates
             if gate.offline and declared and not (rejected or altered)
             if servers and percent < FULL
-            if not is_answered(fleet, adapter, stable, known.get(gate.name), gate, base)
+            if not comparison.is_answered(known.get(gate.name), gate)
         ),
         tuple(gate for gate in gates if not gate.offline and percent and not rejected),
         digests,
         rejected,
-        frozenset(
-            gate.name
-            for gate in gates
-            if accepted(fleet.overrides, alias, facts.digest, gate.name, now)
-        ),
+        frozenset(gate.name for gate in gates if accepts(gate.name)),
         adapter.sticky,
-    )
-
-
-def _is_out(
-    fleet: FleetSpec,
-    alias: str,
-    name: str,
-    digest: str,
-    history: History,
-    now: datetime,
-    percent: int,
-) -> bool:
-    """Say whether bytes were taken out, under this name or another, and no override lets them in.
-
-    What answers all requests was put there, whatever was said of the same bytes before.
-    """
-    kinds = (BlockKind.HELD, BlockKind.ABORTED)
-    return any(
-        not (block.gate and accepted(fleet.overrides, alias, digest, block.gate, now))
-        for block in blocks_on(history, fleet.versions, alias, name, digest, kinds)
-        if block.adapter == name or percent < FULL
     )
 
 
@@ -205,15 +191,6 @@ def _stable(fleet: FleetSpec, route: Route, target: str, history: History) -> st
     resident = (other.adapter for other in others if other.servers)
     back = (name for name in resident if is_way_back(history, fleet.versions, route.alias, name))
     return serving[-1] if serving else next(back, "")
-
-
-def _may_return(route: Route, stable: str, history: History) -> bool:
-    """Say whether the version that was replaced is still there to go back to."""
-    return stable != route.shadow and stable in history.cutovers
-
-
-def _routed(route: Route, name: str) -> tuple[str, ...]:
-    return next((share.servers for share in route.shares if share.adapter == name), ())
 
 
 def engine_of(live: State, servers: tuple[str, ...], routed: Iterable[str]) -> str:

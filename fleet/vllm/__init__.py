@@ -5,15 +5,16 @@ Layer 2, beside `packing` and `gates`; knows bases and flags, no fleet. Never im
 
 from fleet.vllm.adapter_config import check_config, served_rank
 from fleet.vllm.adapter_tensors import DTYPES, Tensor, adapted_modules, check_tensors, module_shapes
-from fleet.vllm.engine_versions import disagreements, with_engines
 from fleet.vllm.flags import (
     SERVERS_PER_DEVICE,
     cpu_loras_for,
+    disagreements,
     flag_drift,
     flags_for,
     known_flags,
     servers_per_device_of,
     why_reserved,
+    with_engines,
 )
 from fleet.vllm.launch import (
     FORBIDDEN_ENVIRONMENT,

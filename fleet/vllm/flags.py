@@ -1,18 +1,22 @@
-"""Chooses the flags of managed servers, and lists the flags that a declaration may not set.
+"""Chooses the flags of managed servers, and tells flags and engine versions of running servers.
 
-Flags are chosen once and kept as long as they suffice. A reserved flag counts under all spellings
-that vLLM reads as the flag: underscores for hyphens, a `--no-` before the name, a short form or
-alias, and any beginning of the name, which Python's argparse completes.
+Flags are chosen once and kept as long as they suffice. A declaration may not set a reserved flag,
+which counts under all spellings that vLLM reads as the flag: underscores for hyphens, a `--no-`
+before the name, a short form or alias, and any beginning of the name, which Python's argparse
+completes.
 """
 
 import shlex
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from itertools import product
 
 from fleet.flag_formats import FORMATS, Hashed, differing, format_of
-from fleet.hardware import BaseSpec
-from fleet.resources import Server, ServerFlags
+from fleet.hardware import BaseSpec, HostSpec
+from fleet.resources import Server, ServerFlags, State
+from fleet.spec import FleetSpec
+from fleet.vllm.lora_slots import release
 from fleet.vllm.memory import RANKS, SLOTS, USABLE
 
 CPU_LORAS = (16, 32, 64, 128, 256, 512, 1024, 2048)
@@ -179,3 +183,51 @@ def _why(name: str) -> str:
     if not read_as:
         return ""
     return f"vLLM may read it as `{read_as}`; {RESERVED[ALIASES.get(read_as, read_as)]}"
+
+
+def with_engines(fleet: FleetSpec, live: State) -> FleetSpec:
+    """Return the fleet with the known versions of vLLM on devices and servers.
+
+    A declared version holds for the host; else the newest version that a server of the host
+    answered, because all are started with the same interpreter. An attached server has the
+    version that the server itself answered. Idempotent.
+    """
+    answered = _answered(live)
+    hosts = {name: _host(host, answered.get(name, {})) for name, host in fleet.hosts.items()}
+    return fleet if hosts == fleet.hosts else replace(fleet, hosts=hosts)
+
+
+def disagreements(fleet: FleetSpec, live: State) -> Iterator[str]:
+    """Yield a sentence for every host that runs another minor release of vLLM than declared."""
+    answered = _answered(live)
+    for name, host in fleet.hosts.items():
+        declared = next((device.vllm for device in host.devices if device.vllm), "")
+        seen = sorted({*answered.get(name, {}).values()})
+        other = [version for version in seen if release(version) != release(declared)]
+        if declared and other:
+            yield (
+                f"host `{name}` declares vLLM {declared}, and a server of it runs {other[0]}: it "
+                f"is planned with {declared}"
+            )
+
+
+def _answered(live: State) -> dict[str, dict[str, str]]:
+    versions: dict[str, dict[str, str]] = defaultdict(dict)
+    for name, server in live.servers().items():
+        if live.versions.get(name):
+            versions[server.host][name] = live.versions[name]
+    return versions
+
+
+def _host(host: HostSpec, versions: dict[str, str]) -> HostSpec:
+    if not versions:
+        return host
+    newest = max(versions.values(), key=lambda version: (release(version), version))
+    return replace(
+        host,
+        devices=tuple(replace(device, vllm=device.vllm or newest) for device in host.devices),
+        attached=tuple(
+            replace(server, vllm=server.vllm or versions.get(server.name, ""))
+            for server in host.attached
+        ),
+    )

@@ -6,24 +6,10 @@ from dataclasses import replace
 from datetime import datetime
 from math import inf
 
+from fleet import placement
 from fleet.errors import FleetError, PlacementError
 from fleet.history import History
-from fleet.placement import (
-    DeviceId,
-    Limit,
-    PlacementCause,
-    PlacementResult,
-    PlacementState,
-    SearchLimits,
-    attempt,
-    causes_of,
-    cost,
-    place,
-    placement_accounts,
-    slowest,
-    totals_of,
-    trials_of,
-)
+from fleet.placement import Limit, PlacementCause, SearchLimits
 from fleet.plan import Action, Plan
 from fleet.planning import make_plan
 from fleet.resources import Server, State
@@ -44,7 +30,7 @@ def _causes_of_need(
     fleet: FleetSpec,
     targets: RolloutTargets,
     search: SearchLimits,
-    state: PlacementState,
+    state: placement.PlacementState,
     causes: Sequence[PlacementCause],
 ) -> Iterator[PlacementCause]:
     """Yield why bases need all their devices, where other bases lack devices.
@@ -55,7 +41,7 @@ def _causes_of_need(
     lacking = {cause.base for cause in causes if cause.primary and cause.limit is Limit.DEVICES}
     if not lacking:
         return
-    devices: dict[str, set[DeviceId]] = defaultdict(set)
+    devices: dict[str, set[placement.DeviceId]] = defaultdict(set)
     for draft in state.drafts.values():
         if draft.devices and draft.residents and draft.base.name not in lacking:
             devices[draft.base.name] |= draft.device_ids
@@ -75,7 +61,8 @@ def _causes_of_need(
             if alias in fleet.adapters and fleet.adapters[alias].name.base == base
         }
         alone = RolloutTargets(own, {}, {}, frozenset(), frozenset())  # as if no server ran
-        for cause in causes_of(*attempt(replace(fleet, hosts=hosts), alone, State(), search)):
+        found = placement.attempt(replace(fleet, hosts=hosts), alone, State(), search)
+        for cause in placement.causes_of(*found):
             if cause.primary:
                 text = f"it takes {len(devices[base])} devices, because on one less {cause.text}"
                 yield replace(cause, text=text)
@@ -91,11 +78,11 @@ def diagnose(
     fleet = with_engines(fleet, live)
     targets = decide_rollouts(fleet, live, history, now)
     try:
-        placement = place(fleet, targets, live, search)
-        return Diagnosis(fleet.name, fits=True, tightest=tightest(fleet, placement))
+        placed = placement.place(fleet, targets, live, search)
+        return Diagnosis(fleet.name, fits=True, tightest=tightest(fleet, placed))
     except PlacementError:
-        state, failed = attempt(fleet, targets, live, search)
-    causes = causes_of(state, failed)
+        state, failed = placement.attempt(fleet, targets, live, search)
+    causes = placement.causes_of(state, failed)
     causes = (*_causes_of_need(fleet, targets, search, state, causes), *causes)
     bases = sorted({item.base for item in failed})
     alone = []
@@ -103,7 +90,7 @@ def diagnose(
         versions = [item for item in failed if item.base == base][:MOST_VERSIONS]
         alone += sorted(versions, key=lambda item: item.adapter)
     running = live.servers()
-    before = cost(state) + sum(
+    before = placement.cost(state) + sum(
         server.price_per_hour
         for host in fleet.hosts.values()
         for server in host.attached
@@ -124,8 +111,8 @@ def diagnose(
         fits=False,
         lacking=tuple(sorted(item.adapter for item in failed)),
         causes=causes,
-        trials=trials_of(state, alone),
-        totals=totals_of(state, bases),
+        trials=placement.trials_of(state, alone),
+        totals=placement.totals_of(state, bases),
         remedies=tuple(sorted(remedies, key=_cheapest_first)),
         tried=tried,
     )
@@ -159,10 +146,10 @@ def _cheapest_first(advice: Advice) -> tuple[float, int, int, int, str]:
     return (added, advice.devices, advice.restarts, advice.moves, advice.text)
 
 
-def tightest(fleet: FleetSpec, placement: PlacementResult) -> tuple[Tightest, ...]:
+def tightest(fleet: FleetSpec, placed: placement.PlacementResult) -> tuple[Tightest, ...]:
     """Return by resource the server that has the least left."""
     found: list[Tightest] = []
-    accounts = placement_accounts(fleet, placement)
+    accounts = placement.placement_accounts(fleet, placed)
     if loaded := [account for account in accounts.values() if account.peak > 0]:
         most = max(loaded, key=lambda account: (account.peak, account.server))
         hour = most.worst_hour
@@ -181,7 +168,7 @@ def tightest(fleet: FleetSpec, placement: PlacementResult) -> tuple[Tightest, ..
         taken = accounts[name].pinned + accounts[name].kept
         text = f"{name} has {taken} of {accounts[name].slots} slots taken"
         found.append(Tightest(name, "slots", part, text))
-    if worst := slowest(fleet, accounts):
+    if worst := placement.slowest(fleet, accounts):
         text = (
             f"{worst.adapter} on {worst.server}: {worst.tokens} tokens take {worst.seconds:.2g} s "
             f"at {worst.hour:02}:00 UTC, and {worst.promised_s:g} s are promised ({worst.basis})"

@@ -67,6 +67,16 @@ def with_adapters(adapters: Sequence[AdapterSpec], **fields: object) -> SpecChan
     return with_changed(replace(adapter, **fields) for adapter in adapters)  # type: ignore[arg-type]
 
 
+def for_adapters(
+    adapters: Sequence[AdapterSpec], text: str, edit: str, rule: str, value: object
+) -> Candidates:
+    """Return the candidate that gives adapters another value of a rule; none for no adapters."""
+    if not adapters:
+        return ()
+    path, change = (*path_of(adapters[0]), rule), with_adapters(adapters, **{rule: value})
+    return (Candidate(f"{text} for {listed(adapters)}", edit, path, change),)
+
+
 def with_changed(adapters: Iterable[AdapterSpec]) -> SpecChange:
     """Return the change that replaces the adapters of the same aliases."""
     changed = {adapter.alias: adapter for adapter in adapters}

@@ -7,20 +7,8 @@ from fleet.hardware import sheet_of
 from fleet.placement import PlacementCause
 from fleet.spec import FleetSpec
 from fleet.vllm import GIB, SLOTS, rank_bucket
-from fleet.what_if.candidates import (
-    Candidate,
-    Candidates,
-    aliases_of,
-    base_flag,
-    listed,
-    new_kinds,
-    path_of,
-    with_adapters,
-    with_another,
-    with_changed,
-    with_fields,
-    with_member,
-)
+from fleet.what_if import candidates
+from fleet.what_if.candidates import Candidate, Candidates, listed
 
 POINTS = (5, 10, 15, 20)
 """Added to `placement.utilization`, in percent points."""
@@ -33,7 +21,7 @@ def slots(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
     base = fleet.bases[cause.base]
     if (now := base.slots) is not None:
         more = (now + 1, 2 * now, 4 * now, 8 * now)
-        yield tuple(base_flag(base, "max_loras", slots, now) for slots in more)
+        yield tuple(candidates.base_flag(base, "max_loras", slots, now) for slots in more)
     for host in fleet.hosts.values():
         for server in host.attached:
             if server.base == base.name:
@@ -43,7 +31,7 @@ def slots(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
                         f"its owner restarts `{server.name}` with `--max-loras {slots}`, and you "
                         "declare it",
                         ("hosts", host.name, "servers", server.name, "max_loras"),
-                        with_member(host, "attached", server, max_loras=slots),
+                        candidates.with_member(host, "attached", server, max_loras=slots),
                     )
                     for slots in (server.max_loras + 1, 2 * server.max_loras, 4 * server.max_loras)
                 )
@@ -54,13 +42,13 @@ def slots(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
 
 def _cached(fleet: FleetSpec, cause: PlacementCause) -> Candidates:
     """Let the adapters of a base wait in host memory: the unplaced adapters, then all."""
-    unplaced, every = with_another(fleet, cause, "residency", "cached")
+    unplaced, every = candidates.with_another(fleet, cause, "residency", "cached")
     return tuple(
         Candidate(
             f"residency cached for {which}",
             "`residency: cached`: it may wait a moment for a slot",
-            path_of(adapters[0]),
-            with_adapters(adapters, residency="cached"),
+            candidates.path_of(adapters[0]),
+            candidates.with_adapters(adapters, residency="cached"),
         )
         for which, adapters in ((listed(unplaced), unplaced), (f"all on {cause.base}", every))
         if adapters
@@ -69,13 +57,13 @@ def _cached(fleet: FleetSpec, cause: PlacementCause) -> Candidates:
 
 def replicas(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
     """Yield fewer replicas of unplaced versions."""
-    several = [adapter for adapter in aliases_of(fleet, cause) if adapter.replicas > 1]
+    several = [adapter for adapter in candidates.aliases_of(fleet, cause) if adapter.replicas > 1]
     most = max((adapter.replicas for adapter in several), default=1)
     yield tuple(
         Candidate(
             f"{count} replica{'s' if count > 1 else ''} of {listed(several)}",
             f"`replicas: {count}` (now {most})",
-            (*path_of(several[0]), "replicas"),
+            (*candidates.path_of(several[0]), "replicas"),
             what_if=tuple(
                 f"adapter {adapter.alias} replicas {count}"
                 for adapter in several
@@ -104,10 +92,10 @@ def rank(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
     base, limit = fleet.bases[cause.base], int(cause.have)
     wider = rank_bucket(int(cause.need))
     if base.max_lora_rank is not None and wider is not None and wider > base.max_lora_rank:
-        yield (base_flag(base, "max_lora_rank", wider, base.max_lora_rank),)
+        yield (candidates.base_flag(base, "max_lora_rank", wider, base.max_lora_rank),)
     high = [
         adapter
-        for adapter in aliases_of(fleet, cause)
+        for adapter in candidates.aliases_of(fleet, cause)
         if (facts := fleet.versions.get(str(adapter.name))) and facts.rank > limit
     ]
     if limit > 0 and high:
@@ -115,7 +103,7 @@ def rank(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
             Candidate(
                 f"rank {limit} for {listed(high)}",
                 f"train it again with rank {limit} at most",
-                path_of(high[0]),
+                candidates.path_of(high[0]),
                 what_if=tuple(f"adapter {adapter.alias} rank {limit}" for adapter in high),
             ),
         )
@@ -150,8 +138,8 @@ def _batches(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
             Candidate(
                 f"batch window of {adapter.alias} at {start:02}-{end:02}",
                 f'`batch: "{start:02}-{end:02}"` (now {first:02}-{last:02}, {demand.timezone})',
-                (*path_of(adapter), "demand", "batch"),
-                with_adapters([adapter], demand=replace(demand, batch=(start, end))),
+                (*candidates.path_of(adapter), "demand", "batch"),
+                candidates.with_adapters([adapter], demand=replace(demand, batch=(start, end))),
             )
             for start, end in ((start, (start + length) % 24) for start in starts)
         )
@@ -167,7 +155,7 @@ def memory(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
                 f"max_model_len {shorter} on base {base.name}",
                 f"`max_model_len: {shorter}` (now {length})",
                 ("bases", base.name, "max_model_len"),
-                with_fields("bases", base, max_model_len=shorter, min_kv_tokens=least),
+                candidates.with_fields("bases", base, max_model_len=shorter, min_kv_tokens=least),
             )
             for shorter in (length // 2, length // 4, length // 8, length // 16)
             for least in [min(base.min_kv_tokens, shorter)]
@@ -177,7 +165,7 @@ def memory(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
     yield from _shared(fleet)
     declared = (device for host in fleet.hosts.values() for device in host.devices)
     most = max((device.memory_bytes for device in declared), default=0)
-    yield new_kinds(fleet, "memory_bytes", most, "larger")
+    yield candidates.new_kinds(fleet, "memory_bytes", most, "larger")
 
 
 def cards(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
@@ -185,14 +173,14 @@ def cards(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
     base = fleet.bases[cause.base]
     if (now := base.tensor_parallel) is not None:
         numbers = (cards for cards in (1, 2, 4, 8) if cards != now)
-        yield tuple(base_flag(base, "tensor_parallel", cards, now) for cards in numbers)
+        yield tuple(candidates.base_flag(base, "tensor_parallel", cards, now) for cards in numbers)
 
 
 def memory_of_hosts(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
     """Yield fewer slots of servers, more memory of hosts, fewer replicas."""
     base = fleet.bases[cause.base]
     yield tuple(
-        base_flag(base, "max_loras", slots, base.slots or "chosen",
+        candidates.base_flag(base, "max_loras", slots, base.slots or "chosen",
                   f": a server then lists {2 * slots} adapters")
         for slots in reversed(SLOTS)
         if base.slots is None or slots < base.slots
@@ -205,7 +193,7 @@ def memory_of_hosts(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candida
                     f"memory {_gib(more)} on host {host.name}",
                     f"`memory: {_gib(more)}` (now {_gib(now)}), if the host has it",
                     ("hosts", host.name, "memory"),
-                    with_fields("hosts", host, memory_bytes=more),
+                    candidates.with_fields("hosts", host, memory_bytes=more),
                 )
                 for more in (_whole(now + lack), _whole(now + 2 * lack), _whole(now + 8 * lack))
             )
@@ -224,7 +212,7 @@ def _gib(amount: int) -> str:
 
 def latency(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
     """Yield a longer time, shorter answers, and a kind of device that is faster by data sheet."""
-    late = aliases_of(fleet, cause)
+    late = candidates.aliases_of(fleet, cause)
     if late:
         tiers = sorted({adapter.tier for adapter in late})
         longer = (float(f"{cause.need * times:.2g}") for times in (1.05, 1.5, 3))  # two digits
@@ -234,7 +222,7 @@ def latency(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
                 f"`slo: {{{late[0].latency}: {seconds:g}s}}` of tier {', '.join(tiers)} (now "
                 f"{cause.have:g} s)",
                 ("tiers", tiers[0], "slo"),
-                with_adapters(late, slo_s=seconds),
+                candidates.with_adapters(late, slo_s=seconds),
             )
             for seconds in longer
         )
@@ -245,8 +233,8 @@ def latency(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
             Candidate(
                 f"at most {tokens} tokens an answer of {listed(late)}",
                 f"`output_tokens: {tokens}` of its demand, if answers are that short",
-                (*path_of(late[0]), "demand"),
-                with_changed(
+                (*candidates.path_of(late[0]), "demand"),
+                candidates.with_changed(
                     replace(adapter, demand=replace(demand, output_tokens=tokens))
                     for adapter, demand in demands
                     if demand.output_tokens > tokens
@@ -259,4 +247,4 @@ def latency(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
     sheets = [sheet for sheet in map(sheet_of, sorted(kinds)) if sheet is not None]
     best = max((sheet.bandwidth for sheet in sheets), default=0.0)
     measured = "; whether it keeps the promise is known once it is measured"
-    yield new_kinds(fleet, "bandwidth", best, "faster", measured)
+    yield candidates.new_kinds(fleet, "bandwidth", best, "faster", measured)

@@ -3,15 +3,13 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from fleet.placement import Limit, PlacementCause
-from fleet.spec import AdapterSpec, FleetSpec
+from fleet.spec import FleetSpec
 from fleet.what_if import room_candidates as room
 from fleet.what_if.candidates import (
     Candidate,
     Candidates,
     aliases_of,
-    listed,
-    path_of,
-    with_adapters,
+    for_adapters,
     with_another,
     with_fields,
     with_member,
@@ -46,66 +44,42 @@ def candidates_of(fleet: FleetSpec, causes: Sequence[PlacementCause]) -> Iterato
 
 
 def _pin(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
-    return _without([adapter for adapter in aliases_of(fleet, cause) if adapter.pin], "pin", None)
+    pinned = [adapter for adapter in aliases_of(fleet, cause) if adapter.pin]
+    yield for_adapters(pinned, "no pin", "remove `pin`", "pin", None)
 
 
 def _avoid(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
-    return _without([adapter for adapter in aliases_of(fleet, cause) if adapter.avoid], "avoid", ())
+    avoiding = [adapter for adapter in aliases_of(fleet, cause) if adapter.avoid]
+    yield for_adapters(avoiding, "no avoid", "remove `avoid`", "avoid", ())
 
 
 def _apart(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
     """Yield the removal of `apart`, from either side."""
     unplaced = aliases_of(fleet, cause)
     names = {name for adapter in unplaced for name in (adapter.alias, adapter.name.client)}
-    return _without(
-        [
-            adapter
-            for adapter in fleet.adapters.values()
-            if adapter.apart and (adapter in unplaced or names.intersection(adapter.apart))
-        ],
-        "apart",
-        (),
-    )
-
-
-def _without(adapters: Sequence[AdapterSpec], rule: str, none: object) -> Iterator[Candidates]:
-    if adapters:
-        yield (
-            Candidate(
-                f"no {rule} for {listed(adapters)}",
-                f"remove `{rule}`",
-                (*path_of(adapters[0]), rule),
-                with_adapters(adapters, **{rule: none}),
-            ),
-        )
+    apart = [
+        adapter
+        for adapter in fleet.adapters.values()
+        if adapter.apart and (adapter in unplaced or names.intersection(adapter.apart))
+    ]
+    yield for_adapters(apart, "no apart", "remove `apart`", "apart", ())
 
 
 def _spread(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
     """Yield replicas that may share a host, and fewer replicas."""
     spread = [adapter for adapter in aliases_of(fleet, cause) if adapter.spread == "host"]
-    if spread:
-        yield (
-            Candidate(
-                f"spread device for {listed(spread)}",
-                "`spread: device`: two replicas may then share a host",
-                (*path_of(spread[0]), "spread"),
-                with_adapters(spread, spread="device"),
-            ),
-        )
+    edit = "`spread: device`: two replicas may then share a host"
+    yield for_adapters(spread, "spread device", edit, "spread", "device")
     yield from room.replicas(fleet, cause)
 
 
 def _isolation(fleet: FleetSpec, cause: PlacementCause) -> Iterator[Candidates]:
     """Yield adapters that let others onto their servers: the unplaced adapters, then all."""
+    edit = "`isolation: shared`: others may then be on the same server"
     yield tuple(
-        Candidate(
-            f"isolation shared for {listed(adapters)}",
-            "`isolation: shared`: others may then be on the same server",
-            (*path_of(adapters[0]), "isolation"),
-            with_adapters(adapters, isolation="shared"),
-        )
+        candidate
         for adapters in with_another(fleet, cause, "isolation", "shared")
-        if adapters
+        for candidate in for_adapters(adapters, "isolation shared", edit, "isolation", "shared")
     )
 
 

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fleet.errors import LibraryError, did_you_mean
+from fleet.names import AdapterName
 from fleetctl import completion
-from fleetctl.options import Group, Workspace, format_option
+from fleetctl.options import Group, Workspace, with_format
 from fleetctl.output import print_diagnostics, print_result
 
 if TYPE_CHECKING:
-    from fleet.names import AdapterName
     from runtime.library.catalog import CatalogVersion
 
 
@@ -39,8 +40,7 @@ def command() -> None:
     metavar="NAME",
     help="Name of the version: CLIENT-TASK-BASE-vX.Y.Z",
 )
-@format_option
-@click.pass_obj
+@with_format
 def add_version(workspace: Workspace, path: Path, name: str, form: str) -> None:
     """Check an adapter, copy its files into the library and pin their bytes in fleet.lock.
 
@@ -93,8 +93,7 @@ def add_version(workspace: Workspace, path: Path, name: str, form: str) -> None:
     metavar="[CLIENT|ALIAS]",
     shell_complete=completion.clients_and_aliases,
 )
-@format_option
-@click.pass_obj
+@with_format
 def list_versions(workspace: Workspace, selection: str | None, form: str) -> None:
     """List the versions of lock and library, by client and task.
 
@@ -117,8 +116,7 @@ def list_versions(workspace: Workspace, selection: str | None, form: str) -> Non
 
 @command.command("show")
 @click.argument("name", shell_complete=completion.versions)
-@format_option
-@click.pass_obj
+@with_format
 def show_version(workspace: Workspace, name: str, form: str) -> None:
     """Show a version: bytes, training, scores and deployments.
 
@@ -148,8 +146,7 @@ def show_version(workspace: Workspace, name: str, form: str) -> None:
 
 @command.command("verify")
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=completion.versions)
-@format_option
-@click.pass_obj
+@with_format
 def verify_versions(workspace: Workspace, names: tuple[str, ...], form: str) -> None:
     """Hash every version and compare with fleet.lock. Exit 1 on a difference.
 
@@ -184,7 +181,6 @@ def verify_versions(workspace: Workspace, names: tuple[str, ...], form: str) -> 
 
 
 def _parsed(name: str) -> "AdapterName":
-    from fleet.names import AdapterName
 
     try:
         return AdapterName.parse(name)
@@ -194,7 +190,6 @@ def _parsed(name: str) -> "AdapterName":
 
 
 def _require_known(name: str, known: list[str]) -> None:
-    from fleet.errors import LibraryError, did_you_mean
 
     if name not in known:
         hint = did_you_mean(name, known)

@@ -1,12 +1,13 @@
 """`fleetctl apply`, `reconcile`: carry out a plan; repair drift and promote rollouts."""
 
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from fleetctl.options import INPUT_FILE, Command, Workspace, choice_option, format_option
+from fleetctl.options import INPUT_FILE, Command, Workspace, choice_option, duration, with_format
 from fleetctl.output import Form, print_diagnostics, print_lines
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ def apply(workspace: Workspace, *, file: Path | None, auto: bool, yes: bool, for
     """
     import asyncio
 
-    from fleetctl.inputs import saved_plan
+    from plans.documents import plan_file
+    from runtime.files import read_text
     from runtime.operations.apply import (
         report_changes_since,
         require_applicable,
@@ -52,7 +54,7 @@ def apply(workspace: Workspace, *, file: Path | None, auto: bool, yes: bool, for
         raise click.UsageError("Name a plan file, or pass --auto.")
     saved = None
     if file is not None:
-        saved = saved_plan(file)
+        saved = plan_file.load(read_text(file))
         require_applicable(workspace, saved, file)
     if not yes and (form == "json" or not sys.stdin.isatty()):
         raise click.UsageError("Not a terminal: pass --yes to apply without confirmation.")
@@ -112,11 +114,11 @@ def _confirm(plan: "Plan", *, whole: bool) -> None:
 @click.option(
     "--interval",
     metavar="DURATION",
+    callback=duration,
     help="Repeat at this interval, such as 30s. Ctrl-C ends after the running round.",
 )
-@format_option
-@click.pass_obj
-def reconcile(workspace: Workspace, *, once: bool, interval: str | None, form: Form) -> None:
+@with_format
+def reconcile(workspace: Workspace, *, once: bool, interval: timedelta | None, form: Form) -> None:
     """Run a reconcile round (--once), or repeat rounds (--interval).
 
     A round rolls back versions that fail a gate, restores missing resources and damaged copies,
@@ -129,12 +131,10 @@ def reconcile(workspace: Workspace, *, once: bool, interval: str | None, form: F
     """
     import asyncio
 
-    from fleetctl.inputs import duration
     from runtime.operations.reconcile import Reconciler
 
     if once == (interval is not None):
         raise click.UsageError("Pass --once or --interval DURATION.")
-    pause = duration(interval, "--interval") if interval is not None else None
 
     def progress(now: Workspace, plan_id: str) -> "Emit":
         return _progress_printer(now, plan_id, form)
@@ -144,7 +144,7 @@ def reconcile(workspace: Workspace, *, once: bool, interval: str | None, form: F
             _print_outcome(outcome)
 
     try:
-        sys.exit(asyncio.run(Reconciler(progress, report).run(workspace, pause)))
+        sys.exit(asyncio.run(Reconciler(progress, report).run(workspace, interval)))
     except asyncio.CancelledError:
         raise click.Abort from None
 

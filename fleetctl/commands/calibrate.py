@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fleet.errors import EngineError, did_you_mean
 from fleetctl import completion
-from fleetctl.options import OUTPUT_FILE, Command, Workspace, format_option
+from fleetctl.options import OUTPUT_FILE, Command, Workspace, with_format
 from fleetctl.output import waiting
 
 if TYPE_CHECKING:
-    from runtime.calibrate import Calibration, CalibrationTarget
+    from runtime.calibrate.measure import CalibrationTarget
+    from runtime.calibrate.run import Calibration
 
 
 @click.command(cls=Command)
@@ -47,8 +49,7 @@ if TYPE_CHECKING:
     help="File to write (default: calibration/BASE-KIND-rRANK.json in the project).",
 )
 @click.option("--force", is_flag=True, help="Measure although clients use the server.")
-@format_option
-@click.pass_obj
+@with_format
 def command(
     workspace: Workspace,
     /,
@@ -75,7 +76,8 @@ def command(
     import asyncio
 
     from fleet.capacity import WORST_RESIDUAL
-    from runtime.calibrate import FOLDER, CalibrationBudget, calibrate, file_name, profile_text
+    from runtime.calibrate.measure import CalibrationBudget
+    from runtime.calibrate.run import FOLDER, calibrate, file_name, profile_text
     from runtime.files import replace_file
 
     target = _target(workspace, server, url, kind, kept=out is None)
@@ -107,18 +109,12 @@ def _target(
 ) -> "CalibrationTarget":
     """Return a running server with the facts of its declaration.
 
-    Args:
-        workspace: The project.
-        name: Name of the server.
-        url: URL of the server; None: as observed.
-        kind: Kind of its devices; None: as declared.
-        kept: Whether planning will read the profile.
+    `kept`: planning will read the profile.
 
     Raises:
         EngineError: the server does not run, is a fake server, or its kind or flags are unknown.
     """
-    from fleet.errors import EngineError, did_you_mean
-    from runtime.calibrate import CalibrationTarget
+    from runtime.calibrate.measure import CalibrationTarget
 
     fleet = workspace.fleet()
     with waiting("Observing the servers…"):

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fleet.errors import FleetError, did_you_mean
 from fleetctl import completion
 from fleetctl.options import Group, Workspace, format_option, moment
 from fleetctl.output import print_result, waiting
+from plans.amounts import counted
+from plans.tables import WIDE_GAP, aligned
 
 if TYPE_CHECKING:
     from fleet.spec import ClientKey
@@ -59,8 +62,6 @@ def create_keys(workspace: Workspace, name: str | None, *, every: bool) -> None:
       fleetctl key create acme/prod
       fleetctl key create --all
     """
-    from fleet.errors import FleetError, did_you_mean
-
     if (name is None) != every:
         raise click.UsageError("Name one CLIENT/KEY, or pass --all.")
     declared = {
@@ -203,7 +204,6 @@ def show_usage(workspace: Workspace, /, form: str, last: int, **filters: Any) ->
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
-    from plans.tables import WIDE_GAP, aligned
 
     if not rows:
         return "No such request has been logged.\n"
@@ -222,7 +222,6 @@ def compact(workspace: Workspace) -> None:
     Example:
       fleetctl usage compact
     """
-    from plans.amounts import counted
     from runtime.usage import parquet
 
     with waiting("Compacting usage…"):

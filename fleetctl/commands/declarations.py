@@ -14,10 +14,11 @@ from fleetctl.options import (
     Group,
     Workspace,
     choice_option,
-    format_option,
     out_option,
+    with_format,
 )
 from fleetctl.output import print_diagnostics
+from plans.amounts import counted
 from plans.diagnostics import RENDERERS
 
 
@@ -40,15 +41,11 @@ def validate(workspace: Workspace, form: str) -> None:
       fleetctl validate --format sarif > fleetctl.sarif
     """
     from fleet.config import diagnostics, lint
-    from plans.amounts import counted
     from plans.reports.notifications import fault
-    from runtime.project.load import load_project
     from runtime.project.referenced_files import check_referenced_files
 
     try:
-        project = load_project(
-            workspace.root, workspace.environment, workspace.variables, workspace.state_dir
-        )
+        project = workspace.project()
         check_referenced_files(workspace.root, project, fault)
         lints = diagnostics(lint(project.declarations), project.tree)
         warnings = sorted((*project.warnings, *lints), key=lambda warning: str(warning.place))
@@ -134,8 +131,7 @@ def config() -> None:
 @config.command("show")
 @click.argument("path", required=False, default="")
 @click.option("--origin", is_flag=True, help="Print file and line of each value.")
-@format_option
-@click.pass_obj
+@with_format
 def show_config(workspace: Workspace, path: str, form: str, *, origin: bool) -> None:
     """Print every value in force, defaults and overlays included.
 
@@ -147,11 +143,8 @@ def show_config(workspace: Workspace, path: str, form: str, *, origin: bool) -> 
       fleetctl config show --format json hosts
     """
     from fleet.config import effective_settings
-    from runtime.project.load import load_project
 
-    project = load_project(
-        workspace.root, workspace.environment, workspace.variables, workspace.state_dir
-    )
+    project = workspace.project()
     settings = [
         setting
         for setting in effective_settings(project.declarations, project.tree)

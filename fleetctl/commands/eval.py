@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fleetctl import completion
-from fleetctl.options import EXISTING_FILE, Group, Workspace, format_option
+from fleetctl.options import EXISTING_FILE, Group, Workspace, with_format
 from fleetctl.output import print_lines, print_result
 
 if TYPE_CHECKING:
@@ -50,8 +50,7 @@ def command() -> None:
 @click.option("--concurrency", type=click.IntRange(1, 256), help="Concurrent requests.")
 @click.option("--through", type=click.Choice(["gateway", "server"]), help="Receiver of requests.")
 @click.option("--max-missing", type=click.IntRange(0), help="Items that may stay unanswered.")
-@format_option
-@click.pass_obj
+@with_format
 def run(
     workspace: Workspace,
     /,
@@ -118,8 +117,7 @@ def run(
 @command.command("list")
 @_alias_argument
 @click.option("--limit", type=click.IntRange(min=0), default=20, help="Number of entries; 0 = all.")
-@format_option
-@click.pass_obj
+@with_format
 def list_runs(workspace: Workspace, alias: str | None, limit: int, form: str) -> None:
     """List the evaluations in the ledger, oldest first. Needs no declarations.
 
@@ -142,8 +140,7 @@ def list_runs(workspace: Workspace, alias: str | None, limit: int, form: str) ->
 @click.option(
     "--wrong", type=click.IntRange(min=0), default=10, help="Number of wrong answers; 0 = all."
 )
-@format_option
-@click.pass_obj
+@with_format
 def show(workspace: Workspace, run_id: str, wrong: int, form: str) -> None:
     """Show an evaluation with its wrong answers. RUN may be the beginning of an id.
 
@@ -160,8 +157,7 @@ def show(workspace: Workspace, run_id: str, wrong: int, form: str) -> None:
 
 @command.command()
 @_alias_argument
-@format_option
-@click.pass_obj
+@with_format
 def drift(workspace: Workspace, alias: str | None, form: str) -> None:
     """Apply the drift rules to the evaluations in the ledger. Exit 2 on drift.
 
@@ -212,8 +208,7 @@ def _exit_code(drifts: Iterable[Mapping[str, Any]]) -> int:
 )
 @click.option("--purpose", type=click.Choice(PURPOSES), default="rolling")
 @click.option("--filter", "chosen", help="Filter of lm-eval to import, if the file has several.")
-@format_option
-@click.pass_obj
+@with_format
 def import_results(
     workspace: Workspace,
     path: Path,
@@ -247,8 +242,7 @@ def import_results(
 @click.option(
     "--client", required=True, shell_complete=completion.clients, help="Client of the answers."
 )
-@format_option
-@click.pass_obj
+@with_format
 def judge(workspace: Workspace, path: Path, client: str, form: str) -> None:
     """Compare the declared judge with people's labels. Exit 2 on low agreement.
 

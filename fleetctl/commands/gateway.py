@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fleet.errors import ConfigError
 from fleetctl import completion
-from fleetctl.options import Group, Workspace, format_option
+from fleetctl.options import Group, Workspace, with_format
 from fleetctl.output import print_result
 
 if TYPE_CHECKING:
     from fleet.spec import GatewaySpec
 
-_RESTART = ("stop", "start")
 _optional_name = click.argument("name", required=False, shell_complete=completion.gateways)
 
 
@@ -75,7 +75,7 @@ def start(workspace: Workspace, name: str | None) -> None:
         click.echo(f"gateway {gateway.name} on {process.url} (pid {process.pid})", err=True)
         if deviations := " and ".join(supervisor.deviations(process, gateway)):
             exit_code = 1
-            again = " && ".join(f"fleetctl gateway {verb} {gateway.name}" for verb in _RESTART)
+            again = f"fleetctl gateway stop {gateway.name} && fleetctl gateway start {gateway.name}"
             text = f"runs {deviations}. To restart: {again}"
             click.echo(f"Warning: gateway {gateway.name}: {text}", err=True)
     sys.exit(exit_code)
@@ -101,8 +101,7 @@ def stop(workspace: Workspace, name: str | None) -> None:
 
 
 @command.command()
-@format_option
-@click.pass_obj
+@with_format
 def status(workspace: Workspace, form: str) -> None:
     """Show gateways: process, revision, servers, declared and observed split.
 
@@ -193,7 +192,6 @@ async def _rows(workspace: Workspace) -> list[dict[str, Any]]:
 
 def _gateways(workspace: Workspace) -> "dict[str, GatewaySpec]":
     """Return the declared gateways; those declared last if the declarations cannot be read."""
-    from fleet.errors import ConfigError
     from runtime.gateway import state_dir
 
     if not (workspace.root / "fleet.yaml").is_file():

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fleetctl.options import Command, Workspace, format_option
+from fleetctl.options import Command, Workspace, with_format
+from plans.amounts import counted
 
 if TYPE_CHECKING:
     from runtime.operations.collect import Garbage
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
     "--dry-run", is_flag=True, help="Show deletions with reasons, and reasons to keep the rest."
 )
 @click.option("--yes", is_flag=True, help="Delete without confirmation.")
-@format_option
-@click.pass_obj
+@with_format
 def command(workspace: Workspace, *, dry_run: bool, yes: bool, form: str) -> None:
     """Delete unused adapter versions, served copies and old evaluation answers.
 
@@ -69,8 +69,6 @@ def _print(garbage: "Garbage", sizes: dict[str, int], *, all_of_it: bool) -> Non
 
 def _print_answers(garbage: "Garbage", sizes: dict[str, int], *, all_of_it: bool) -> None:
     """Print the number of evaluations by reason: there may be thousands."""
-    from plans.amounts import counted
-
     groups: dict[tuple[bool, str], list[str]] = {}
     for run in garbage.answers:
         groups.setdefault((run.needed, run.why), []).append(run.name)
@@ -85,7 +83,6 @@ def _print_line(needed: bool, subject: str, size: int, why: str) -> None:
 
 
 def _counted(garbage: "Garbage") -> str:
-    from plans.amounts import counted
 
     versions, copies, runs = (
         sum(not decision.needed for decision in group)

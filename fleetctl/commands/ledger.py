@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
+from fleet.errors import ConfigError, FleetError
 from fleetctl import completion
-from fleetctl.options import Command, Group, Workspace, format_option
+from fleetctl.options import Command, Group, Workspace, format_option, with_format
 
 _VERDICTS = click.Choice(["PASS", "FAIL", "INCONCLUSIVE"], case_sensitive=False)
 
@@ -23,8 +24,7 @@ _VERDICTS = click.Choice(["PASS", "FAIL", "INCONCLUSIVE"], case_sensitive=False)
 )
 @click.option("--limit", type=click.IntRange(min=0), default=20, help="Number of entries; 0 = all.")
 @click.option("--steps", is_flag=True, help="Include single steps.")
-@format_option
-@click.pass_obj
+@with_format
 def history(workspace: Workspace, *, about: str, limit: int, steps: bool, form: str) -> None:
     """Show the ledger: applies, rollbacks, releases, adoptions. Checks its hash chain.
 
@@ -62,7 +62,6 @@ def drift(workspace: Workspace, *, form: str, globs: tuple[str, ...]) -> None:
       fleetctl drift --format json
       fleetctl drift --ignore 'adapter/test*@*'
     """
-    from fleet.errors import ConfigError
     from fleet.history import settled
     from fleet.planning import classify_drift, without_ignored
     from plans.reports.drift import render_json, render_text
@@ -107,8 +106,7 @@ def evidence() -> None:
 )
 @click.option("--verdict", type=_VERDICTS, help="Only this verdict.")
 @click.option("--limit", type=click.IntRange(0), default=50, help="Number of entries.")
-@format_option
-@click.pass_obj
+@with_format
 def list_evidence(
     workspace: Workspace, alias: str, verdict: str | None, limit: int, form: str
 ) -> None:
@@ -133,8 +131,7 @@ def list_evidence(
 
 @evidence.command("show")
 @click.argument("number", type=click.IntRange(1), metavar="ENTRY")
-@format_option
-@click.pass_obj
+@with_format
 def show_evidence(workspace: Workspace, number: int, form: str) -> None:
     """Show a verdict in full: figures, limits, counts, bytes.
 
@@ -142,7 +139,6 @@ def show_evidence(workspace: Workspace, number: int, form: str) -> None:
       fleetctl evidence show 42
       fleetctl evidence show 42 --format json
     """
-    from fleet.errors import FleetError
     from fleet.history import GateJudged
     from plans.reports.evidence import document, render_one
 
@@ -158,8 +154,7 @@ def show_evidence(workspace: Workspace, number: int, form: str) -> None:
 
 @evidence.command("verify")
 @click.option("--head", metavar="HASH", help="Hash of an entry that must be in the chain.")
-@format_option
-@click.pass_obj
+@with_format
 def verify_evidence(workspace: Workspace, head: str | None, form: str) -> None:
     """Check the ledger's hash chain and compute every verdict again. Exit 1 on a difference.
 

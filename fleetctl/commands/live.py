@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fleet.errors import EngineError, did_you_mean
 from fleetctl import completion
-from fleetctl.options import Command, Group, Workspace, format_option
+from fleetctl.options import Command, Group, Workspace, with_format
 from fleetctl.output import print_result
+from plans.amounts import counted
 
 if TYPE_CHECKING:
     from runtime.engines.launch_records import LaunchRecords
@@ -20,8 +22,7 @@ if TYPE_CHECKING:
     shell_complete=completion.clients,
     help="Only this client's aliases.",
 )
-@format_option
-@click.pass_obj
+@with_format
 def status(workspace: Workspace, *, client: str | None, form: str) -> None:
     """Show aliases with versions and shares, holds, servers, drift, and work that is due.
 
@@ -57,8 +58,7 @@ def status(workspace: Workspace, *, client: str | None, form: str) -> None:
 @click.command(cls=Command)
 @click.argument("globs", nargs=-1, metavar="[ADDRESS-GLOB]...")
 @click.option("--dry-run", is_flag=True, help="Show the resources; write nothing.")
-@format_option
-@click.pass_obj
+@with_format
 def adopt(workspace: Workspace, *, globs: tuple[str, ...], dry_run: bool, form: str) -> None:
     """Write live resources into the ledger as if fleetctl had made them. Changes nothing live.
 
@@ -70,7 +70,6 @@ def adopt(workspace: Workspace, *, globs: tuple[str, ...], dry_run: bool, form: 
       fleetctl adopt
       fleetctl adopt 'adapter/*@llama_a'
     """
-    from plans.amounts import counted
     from runtime.operations.release import adopt, to_adopt
 
     live = workspace.observe()
@@ -103,8 +102,7 @@ def _records(workspace: Workspace) -> "LaunchRecords":
 
 
 @server.command("list")
-@format_option
-@click.pass_obj
+@with_format
 def list_servers(workspace: Workspace, form: str) -> None:
     """List the servers that were started here.
 
@@ -158,7 +156,6 @@ def stop_servers(
     """
     import asyncio
 
-    from fleet.errors import EngineError, did_you_mean
     from runtime.engines.supervisor import end
 
     if bool(names) == everything:
@@ -196,8 +193,6 @@ def print_log(workspace: Workspace, name: str, lines: int | None, previous: bool
       fleetctl server logs tiny-laptop-cpu0 --lines 50
       fleetctl server logs tiny-laptop-cpu0 --previous
     """
-    from fleet.errors import EngineError
-
     path = _records(workspace).log(name)
     if previous:
         path = path.with_name(f"{path.name}.1")

@@ -1,11 +1,16 @@
 """`fleetctl explain`, `draw`, `diagnose`: show where the planner places adapters, and why."""
 
+import re
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+import fleetctl
+from fleet.errors import FleetError
+from fleet.names import Address
 from fleetctl import completion
 from fleetctl.options import (
     Command,
@@ -16,6 +21,25 @@ from fleetctl.options import (
     out_option,
     search_options,
 )
+from fleetctl.output import waiting
+
+if TYPE_CHECKING:
+    from fleet.resources import State
+
+CATALOGUE = Path(fleetctl.__file__).with_name("CODES.md")
+"""The catalogue of error codes; lies in the package, so that an installed fleetctl has the file."""
+_CODE = re.compile(r"FC[0-9]+", re.IGNORECASE)
+
+
+def live_state(workspace: Workspace, file: Path | None) -> "State":
+    """Return the live state from a file, or observed now."""
+    from plans.documents import live_file
+    from runtime.files import read_text
+
+    if file:
+        return live_file.load(read_text(file))
+    with waiting("Observing the servers…"):
+        return workspace.observe()
 
 
 @click.command(cls=Command)
@@ -46,18 +70,15 @@ def explain(
       fleetctl explain acme-support --format json
       fleetctl explain FC1210
     """
-    from fleetctl.error_codes import explain_code, is_code
     from plans.explain.explanation import render_json, render_text
 
     render = render_json if form == "json" else render_text
-    if is_code(address):
+    if _CODE.fullmatch(address):
         click.echo(render(explain_code(address)), nl=False)
         return
 
-    from fleet.errors import FleetError
     from fleet.placement import SearchLimits
     from fleet.planning import desired_state_of
-    from fleetctl.inputs import live_state
     from plans.explain.resource import ExplainInput, explain
     from runtime.operations.planning import place_fleet, plan_placed
 
@@ -79,6 +100,41 @@ def explain(
             raise placed.error from None
         raise
     click.echo(render(explanation), nl=False)
+
+
+def explain_code(text: str) -> dict[Address, list[tuple[str, str]]]:
+    """Return the entry of an error code, in the form of an explained resource.
+
+    Raises:
+        FleetError: FC5012, the catalogue has no such code.
+    """
+    entries = _entries(CATALOGUE.read_text(encoding="utf-8"))
+    code = text.upper()
+    if code not in entries:
+        near = f"did you mean `{min(entries, key=partial(_distance, code))}`?"
+        detail = f"`{code}` is not in the catalogue of {len(entries)} codes."
+        raise FleetError.of("FC5012", "No such error code", detail, hint=near)
+    return {Address(code): entries[code]}
+
+
+def _distance(code: str, other: str) -> int:
+    """Return how far two codes lie apart, digits read from the left: FC12100 is FC1210."""
+    width = max(len(code), len(other))
+    return abs(int(code[2:].ljust(width, "0")) - int(other[2:].ljust(width, "0")))
+
+
+def _entries(page: str) -> dict[str, list[tuple[str, str]]]:
+    entries: dict[str, list[tuple[str, str]]] = {}
+    title, advice = "", ""
+    for line in page.splitlines():
+        if line.startswith("## "):
+            title, advice = line[3:], ""
+        elif line.startswith("| FC"):
+            code, summary = (cell.strip() for cell in line.strip("|").split("|", 1))
+            entries[code] = [("meaning", summary), ("part", title), ("what helps", advice)]
+        elif title and line and not line.startswith("|"):
+            advice = f"{advice} {line}".strip()
+    return entries
 
 
 @click.command(cls=Command)
@@ -111,7 +167,6 @@ def draw(
       fleetctl draw --repack
     """
     from fleet.placement import SearchLimits
-    from fleetctl.inputs import live_state
     from plans.drawing import DRAWINGS
     from plans.drawing.content import around_server, drawing_of
     from runtime.files import write_text
@@ -143,8 +198,6 @@ def diagnose(workspace: Workspace, form: str, live_file: Path | None) -> None:
       fleetctl diagnose --live live.json
     """
     from fleet.placement import SearchLimits
-    from fleetctl.inputs import live_state
-    from fleetctl.output import waiting
     from plans.explain.diagnosis import render_json, render_text
     from runtime.operations.planning import diagnose_fleet
 

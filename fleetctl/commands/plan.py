@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fleet.errors import FleetError, PlacementError
 from fleetctl.options import (
     INPUT_FILE,
     OUTPUT_FILE,
@@ -16,7 +17,8 @@ from fleetctl.options import (
     live_option,
     search_options,
 )
-from fleetctl.output import print_lines
+from fleetctl.output import print_lines, waiting
+from plans.amounts import capitalized
 from plans.render import RENDERERS
 
 if TYPE_CHECKING:
@@ -91,7 +93,7 @@ def plan(
     from fleet.placement import SearchLimits
     from fleet.planning import require_known_targets, select
     from fleet.what_if import what_if
-    from fleetctl.inputs import live_state
+    from fleetctl.commands.placement import live_state
     from plans.documents.live_file import dump
     from plans.render.sections import compared_cost, marked_what_if
     from plans.reports.status import gateway_notes
@@ -127,9 +129,7 @@ def plan(
 
 
 def _criteria(texts: Sequence[str]) -> "tuple[TargetPattern, ...]":
-    from fleet.errors import FleetError
     from fleet.planning import parse_criteria
-    from plans.amounts import capitalized
 
     try:
         return parse_criteria(texts)
@@ -147,9 +147,7 @@ def _plan_changed(
     form: str,
 ) -> "Plan":
     """Return the plan of a changed fleet; if there is none, print the diagnosis and exit."""
-    from fleet.errors import PlacementError
     from fleet.what_if import what_if_live
-    from fleetctl.output import waiting
     from plans.explain.diagnosis import render_json, render_text
     from runtime.operations.planning import diagnose_fleet, plan_fleet
 
@@ -174,7 +172,6 @@ def _rendered(plan: "Plan", form: str, *, every: bool) -> str:
 
 
 def _save(workspace: Workspace, plan: "Plan", out: Path) -> None:
-    """Write the plan file and print its apply command."""
     from fleet import __version__
     from plans.documents.plan_file import Envelope, dump
     from runtime.files import write_text
@@ -223,11 +220,14 @@ def graph(workspace: Workspace, plan_file: Path | None, form: str) -> None:
       fleetctl graph | dot -Tsvg > steps.svg
       fleetctl graph --plan plan.json --format json
     """
-    from fleetctl.inputs import live_state, saved_plan
+    from fleetctl.commands.placement import live_state
+    from plans.documents.plan_file import load
     from plans.render.graph import FORMATS
+    from runtime.files import read_text
     from runtime.operations.planning import plan_fleet
 
-    plan = (
-        saved_plan(plan_file) if plan_file else plan_fleet(workspace, live_state(workspace, None))
-    )
+    if plan_file:
+        plan = load(read_text(plan_file))
+    else:
+        plan = plan_fleet(workspace, live_state(workspace, None))
     click.echo(FORMATS[form](plan), nl=False)

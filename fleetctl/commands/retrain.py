@@ -2,16 +2,15 @@
 
 import json
 import sys
-from typing import TYPE_CHECKING
+from datetime import timedelta
 
 import click
 
+from fleet.errors import FleetError, did_you_mean
+from fleet.names import Version
 from fleetctl import completion
-from fleetctl.options import Group, Workspace, format_option
+from fleetctl.options import Group, Workspace, duration, with_format
 from fleetctl.output import print_result
-
-if TYPE_CHECKING:
-    from fleet.names import Version
 
 _alias_argument = click.argument("alias", shell_complete=completion.aliases)
 
@@ -32,8 +31,7 @@ def command() -> None:
 
 @command.command("list")
 @click.option("--due", "due_only", is_flag=True, help="Only overdue, due or ad hoc adapters.")
-@format_option
-@click.pass_obj
+@with_format
 def list_turns(workspace: Workspace, form: str, *, due_only: bool) -> None:
     """List the retraining state of every adapter, the most urgent first.
 
@@ -57,16 +55,16 @@ def list_turns(workspace: Workspace, form: str, *, due_only: bool) -> None:
 @command.command()
 @_alias_argument
 @click.option("--reason", required=True, metavar="TEXT", help="Reason, for other people.")
-@click.option("--for", "lasts", default="3d", help="Duration of the claim, such as 3d.")
-@format_option
-@click.pass_obj
-def claim(workspace: Workspace, alias: str, reason: str, lasts: str, form: str) -> None:
+@click.option(
+    "--for", "lasts", default="3d", callback=duration, help="Duration of the claim, such as 3d."
+)
+@with_format
+def claim(workspace: Workspace, alias: str, reason: str, lasts: timedelta, form: str) -> None:
     """Claim an adapter for retraining. Refused while another claim lasts.
 
     Example:
       fleetctl retrain claim acme-support --reason "new refund policy" --for 3d
     """
-    from fleetctl.inputs import duration
     from runtime import training
 
     _require_declared(workspace, alias)
@@ -75,7 +73,7 @@ def claim(workspace: Workspace, alias: str, reason: str, lasts: str, form: str) 
         alias,
         by=workspace.by,
         reason=reason,
-        lasts=duration(lasts, "--for"),
+        lasts=lasts,
         now=workspace.now(),
     )
     document = {"alias": alias, "by": claim.by, "until": claim.until.isoformat(), "reason": reason}
@@ -87,8 +85,7 @@ def claim(workspace: Workspace, alias: str, reason: str, lasts: str, form: str) 
 @_alias_argument
 @click.option("--reason", required=True, metavar="TEXT", help="Reason, for the ledger.")
 @click.option("--force", is_flag=True, help="Release another person's claim.")
-@format_option
-@click.pass_obj
+@with_format
 def release(workspace: Workspace, alias: str, reason: str, form: str, *, force: bool) -> None:
     """Release a claim; with --force also the claim of another person, and name that person.
 
@@ -120,17 +117,16 @@ def release(workspace: Workspace, alias: str, reason: str, form: str, *, force: 
     "--version", metavar="X.Y.Z", help="Version of the new adapter (default: the next patch)."
 )
 @click.option("--reason", default="retraining", help="Reason of the claim.")
-@click.option("--for", "lasts", default="1d", help="Duration of the claim.")
+@click.option("--for", "lasts", default="1d", callback=duration, help="Duration of the claim.")
 @click.option("--declare/--no-declare", default=True, help="Set the new version in the YAML.")
-@format_option
-@click.pass_obj
+@with_format
 def run(
     workspace: Workspace,
     /,
     alias: str,
     version: str | None,
     reason: str,
-    lasts: str,
+    lasts: timedelta,
     form: str,
     *,
     declare: bool,
@@ -146,7 +142,6 @@ def run(
     """
     import asyncio
 
-    from fleetctl.inputs import duration
     from runtime.operations.retrain import retrain
 
     _require_declared(workspace, alias)
@@ -155,7 +150,7 @@ def run(
         alias,
         _version(version),
         reason=reason,
-        lasts=duration(lasts, "--for"),
+        lasts=lasts,
         declare=declare,
         report=lambda line: click.echo(f"  {line}", err=True),
     )
@@ -173,7 +168,6 @@ def run(
 
 
 def _version(text: str | None) -> "Version | None":
-    from fleet.names import Version
 
     if text is None:
         return None
@@ -184,7 +178,6 @@ def _version(text: str | None) -> "Version | None":
 
 
 def _require_declared(workspace: Workspace, alias: str) -> None:
-    from fleet.errors import FleetError, did_you_mean
 
     adapters = workspace.fleet().adapters
     if alias not in adapters:

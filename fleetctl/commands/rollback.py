@@ -4,12 +4,14 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import click
 
+from fleet.errors import FleetError
 from fleetctl import completion
-from fleetctl.options import Command, Workspace, choice_option, format_option
+from fleetctl.options import Command, Workspace, choice_option, duration, with_format
 from fleetctl.output import print_diagnostics, print_lines
 
 if TYPE_CHECKING:
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
 
 DECLARED = "declared"
 """Value of `--due` without a duration."""
+
+
+def _due(ctx: click.Context, option: click.Parameter, value: str | None) -> timedelta | str | None:
+    return value if value == DECLARED else duration(ctx, option, value)
 
 
 @click.command(cls=Command)
@@ -50,6 +56,7 @@ DECLARED = "declared"
     metavar="[DURATION]",
     is_flag=False,
     flag_value=DECLARED,
+    callback=_due,
     help="With --drill: every alias without a drill for this long, such as 30d (default: `drill` "
     "of its rollout).",
 )
@@ -67,7 +74,7 @@ def rollback(
     live: bool,
     times: int,
     every: bool,
-    due: str | None,
+    due: timedelta | str | None,
     form: str,
 ) -> None:
     """Give all traffic of ALIAS to its previous version, now.
@@ -145,14 +152,13 @@ async def _drill(
     return 0
 
 
-async def _drill_all(workspace: Workspace, due: str | None, form: str, *, live: bool) -> int:
-    from fleet.errors import FleetError
-    from fleetctl.inputs import duration
+async def _drill_all(
+    workspace: Workspace, due: timedelta | str | None, form: str, *, live: bool
+) -> int:
     from runtime.operations.drills import aliases_to_drill, drill_one, notify_failed_drill
 
-    declared = due == DECLARED
-    longest = None if due is None or declared else duration(due, "--due")
-    aliases, without = await aliases_to_drill(workspace, longest, declared=declared)
+    longest = due if isinstance(due, timedelta) else None
+    aliases, without = await aliases_to_drill(workspace, longest, declared=due == DECLARED)
     if without:
         click.echo(f"No version to go back to, so not drilled: {', '.join(without)}.", err=True)
     if not aliases:
@@ -193,8 +199,7 @@ def _print(result: "RollbackResult | DrillResult", form: str, indent: int | None
     help="Only this version (default: every held version).",
 )
 @click.option("--reason", metavar="TEXT", help="Reason for the ledger.")
-@format_option
-@click.pass_obj
+@with_format
 def release(
     workspace: Workspace, *, alias: str, version: str | None, reason: str | None, form: str
 ) -> None:

@@ -3,14 +3,23 @@
 import json
 import sys
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from fleet.errors import FleetError
 from fleetctl import completion
-from fleetctl.options import Group, Workspace, choice_option, format_option, moment, out_option
+from fleetctl.options import (
+    Group,
+    Workspace,
+    choice_option,
+    duration,
+    moment,
+    out_option,
+    with_format,
+)
 from fleetctl.output import print_lines, print_result
 
 if TYPE_CHECKING:
@@ -22,7 +31,7 @@ _reason_option = click.option("--reason", metavar="TEXT", help="Reason for the l
 
 def _mark_options(function: Callable[..., None]) -> Any:
     """Add the parameters of every mark: alias, reason, format of the record."""
-    return _alias_argument(_reason_option(format_option(click.pass_obj(function))))
+    return _alias_argument(_reason_option(with_format(function)))
 
 
 @click.group(cls=Group)
@@ -43,8 +52,7 @@ def command() -> None:
 
 @command.command("list")
 @click.option("--all", "every", is_flag=True, help="Include aliases without a rollout.")
-@format_option
-@click.pass_obj
+@with_format
 def list_(workspace: Workspace, *, every: bool, form: str) -> None:
     """List rollouts in progress or waiting, with their gates.
 
@@ -61,8 +69,7 @@ def list_(workspace: Workspace, *, every: bool, form: str) -> None:
 
 @command.command()
 @_alias_argument
-@format_option
-@click.pass_obj
+@with_format
 def status(workspace: Workspace, alias: str, form: str) -> None:
     """Show a rollout in full: stage, gates with reasons, conditions not met.
 
@@ -91,17 +98,18 @@ def hold(workspace: Workspace, alias: str, reason: str | None, form: str) -> Non
 
 @command.command()
 @_alias_argument
-@click.option("--for", "length", metavar="DURATION", help="Duration, such as 4h or 3d.")
+@click.option(
+    "--for", "length", metavar="DURATION", callback=duration, help="Duration, such as 4h or 3d."
+)
 @click.option(
     "--until", metavar="TIME", callback=moment, help="Time in ISO 8601; UTC without a zone."
 )
 @_reason_option
-@format_option
-@click.pass_obj
+@with_format
 def pause(
     workspace: Workspace,
     alias: str,
-    length: str | None,
+    length: timedelta | None,
     until: datetime | None,
     reason: str | None,
     form: str,
@@ -116,16 +124,13 @@ def pause(
       fleetctl rollout pause acme-support --until 2026-12-01T08:00Z
       fleetctl rollout pause acme-support --until "2026-12-01 09:00+01:00" --format json
     """
-    from fleetctl.inputs import duration
     from plans.reports.rollouts import document
     from runtime.operations.rollouts import pause_rollout
 
     if (length is None) == (until is None):
         raise click.UsageError("Pass --for DURATION or --until TIME.")
-    time = duration(length, "--for") if length is not None else None
-    _print_mark(
-        workspace, pause_rollout(workspace, document, alias, time, until, reason or ""), form
-    )
+    marked = pause_rollout(workspace, document, alias, length, until, reason or "")
+    _print_mark(workspace, marked, form)
 
 
 @command.command()
@@ -160,7 +165,6 @@ def extend(workspace: Workspace, alias: str, reason: str | None, form: str) -> N
     Examples:
       fleetctl rollout extend acme-support
     """
-    from fleet.errors import FleetError
     from plans.reports.rollouts import document
     from runtime.operations.rollouts import rollout_document
 
@@ -180,8 +184,7 @@ def extend(workspace: Workspace, alias: str, reason: str | None, form: str) -> N
 @command.command()
 @_alias_argument
 @click.option("--reason", required=True, metavar="TEXT", help="Reason for the ledger.")
-@format_option
-@click.pass_obj
+@with_format
 def advance(workspace: Workspace, alias: str, reason: str, form: str) -> None:
     """Send the version to its next stage now, before bake and inconclusive gates end.
 

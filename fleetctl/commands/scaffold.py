@@ -5,6 +5,8 @@ from typing import Any
 
 import click
 
+from fleet.errors import FleetError
+from fleet.names import AdapterName, Version, is_id, suggest_id
 from fleetctl.options import FOLDER, Group, Workspace
 
 
@@ -36,7 +38,6 @@ def fleet(folder: Path, name: str | None, base: str, engine: str) -> None:
       fleetctl scaffold fleet agency
       fleetctl scaffold fleet agency --base qwen25_7b --engine attach
     """
-    from fleet.names import suggest_id
     from fleetctl.scaffolding import new_fleet
 
     chosen = _id(name, "--name") if name else suggest_id(folder.resolve().name) or "fleet"
@@ -81,7 +82,6 @@ def adapter(workspace: Workspace, task: str, base: str, version: str) -> None:
     Example:
       fleetctl scaffold adapter acme/support --base llama3_8b --version 1.0.0
     """
-    from fleet.names import AdapterName, Version
     from fleetctl.scaffolding import new_adapter
 
     client_id, separator, task_id = task.partition("/")
@@ -130,7 +130,6 @@ def synthetic(folder: Path, **size: Any) -> None:
       fleetctl -C big plan
     """
     from fleet.config import json_schema
-    from fleet.errors import FleetError
     from fleetctl.scaffolding import SCHEMA_FILE, write_files
     from fleetctl.synthetic import synthesise
     from fleetctl.synthetic.population import SyntheticSize
@@ -147,7 +146,6 @@ def synthetic(folder: Path, **size: Any) -> None:
 
 
 def _id(text: str, what: str) -> str:
-    from fleet.names import is_id, suggest_id
 
     if is_id(text):
         return text

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fleet.errors import ConfigError, Diagnostic, Position
-from fleetctl.options import EXISTING_FILE, Command, Group, Workspace, format_option
+from fleet.errors import ConfigError, Diagnostic, FleetError, Position
+from fleetctl.options import EXISTING_FILE, Command, Group, Workspace, with_format
 from fleetctl.output import waiting
+from plans.amounts import counted
 from runtime.files import read_text, write_text
 
 if TYPE_CHECKING:
@@ -33,8 +34,7 @@ def demand() -> None:
 
 @demand.command("show")
 @click.option("--all", "every", is_flag=True, help="List every adapter.")
-@format_option
-@click.pass_obj
+@with_format
 def show_demand(workspace: Workspace, form: str, *, every: bool) -> None:
     """Draw the requests of adapters and bases over 24 hours, in UTC.
 
@@ -72,8 +72,6 @@ def record_demand(workspace: Workspace, days: int, folder: Path | None) -> None:
       fleetctl demand record --from /srv/logs/gateways
     """
     from fleet.capacity import DEMAND_FILE, carried_on, record_demand, recorded_demand_text
-    from fleet.errors import FleetError
-    from plans.amounts import counted
     from runtime.project.facts import read_recording
     from runtime.project.load import declared_aliases
     from runtime.usage.read import UsageReader
@@ -100,7 +98,6 @@ def record_demand(workspace: Workspace, days: int, folder: Path | None) -> None:
 
 def _print_recording(recording: "Recording", damaged: int) -> None:
     from fleet.capacity import DEMAND_FILE
-    from plans.amounts import counted
 
     since, until = (f"{time:%Y-%m-%d %H:%M}" for time in (recording.since, recording.until))
     click.echo(

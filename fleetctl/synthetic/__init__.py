@@ -9,8 +9,7 @@ from collections.abc import Iterable
 
 from fleet.hardware import DeviceSpec
 from fleet.vllm import GIB, SLOTS, USABLE, kv_bytes_per_token, pool_bytes, reserve_bytes
-from fleetctl.synthetic.bases import PublicBase
-from fleetctl.synthetic.population import SyntheticClient, SyntheticSize, people
+from fleetctl.synthetic.population import PublicBase, SyntheticClient, SyntheticSize, people
 from fleetctl.synthetic.text import files
 
 __all__ = ["SyntheticSize", "synthesise"]
@@ -26,7 +25,6 @@ def synthesise(size: SyntheticSize) -> tuple[dict[str, str], str]:
 
 
 def _warning(size: SyntheticSize, clients: Iterable[SyntheticClient]) -> str:
-    """Return a warning if the adapters cannot fit; empty if they should."""
     groups: Counter[tuple[PublicBase, int]] = Counter()
     for client in clients:
         for adapter in client.adapters:

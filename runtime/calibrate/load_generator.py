@@ -2,12 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from http import HTTPStatus
+from collections.abc import Sequence
 from itertools import count
 from typing import Self
 
-from fleet.errors import EngineRejectedError, problem
+from fleet.errors import EngineRejectedError
 from runtime.json_client import JsonClient
 
 CONNECTIONS = 16
@@ -20,20 +19,10 @@ _FIRST_TOKEN = 10
 class LoadGenerator:
     """Sends batches to a server and times them."""
 
-    def __init__(
-        self, url: str, peer: str, vocabulary: int, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        """Prepare; nothing is sent.
-
-        Args:
-            url: The server's base URL.
-            peer: Name of the server in error texts.
-            vocabulary: Size of the vocabulary; prompts are made of token numbers below.
-            clock: Seconds that never run backwards.
-        """
+    def __init__(self, url: str, peer: str, vocabulary: int) -> None:
+        """Prepare; prompts have token numbers below `vocabulary`, `peer` stands in error texts."""
         self._url, self._peer = url, peer
         self._vocabulary = max(vocabulary, _FIRST_TOKEN + 2)
-        self._clock = clock
         self._clients: list[JsonClient] = []
         self._number = count(1)
         self.sent = 0
@@ -58,7 +47,7 @@ class LoadGenerator:
         """
         while len(self._clients) * CONNECTIONS < len(models):
             self._clients.append(JsonClient(self._url, peer=self._peer))
-        began = self._clock()
+        began = time.monotonic()
         tasks = [
             asyncio.ensure_future(
                 self._ask(self._clients[at // CONNECTIONS], model, prompt_tokens, output_tokens)
@@ -71,7 +60,7 @@ class LoadGenerator:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        return self._clock() - began
+        return time.monotonic() - began
 
     async def _ask(self, http: JsonClient, model: str, prompt_tokens: int, tokens: int) -> None:
         self.sent += 1
@@ -93,9 +82,7 @@ class LoadGenerator:
                 f"{'no count' if counted < 0 else counted}; its speed is unknown."
             )
             hint = "Check that it is a vLLM server and takes `ignore_eos`."
-            raise EngineRejectedError(
-                HTTPStatus.OK, problem("FC4004", "Answer not understood", detail, hint=hint)
-            )
+            raise EngineRejectedError.of("FC4004", "Answer not understood", detail, hint=hint)
 
     def _prompt(self, length: int) -> list[int]:
         """Return token numbers that no earlier prompt had: the stride changes."""

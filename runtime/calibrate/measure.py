@@ -1,9 +1,14 @@
-"""Chooses batches that show every constant of the throughput law, and measures their step times."""
+"""Chooses batches that show every constant of the throughput law, and measures their step times.
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+A measurement is valid on an idle server that has adapters, without foreign traffic.
+"""
 
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from fleet.errors import EngineError
 from fleet.hardware import BaseSpec, DeviceSpec
+from runtime.engines.vllm_metrics import ServerMetrics
 
 SHORT_TOKENS = 8
 """Output of the short batch of a pair. Common parts of a pair cancel out. Unit: tokens."""
@@ -70,11 +75,8 @@ def batch_plans(largest: int, adapters: int) -> tuple[BatchPlan, ...]:
 
     The base alone at three sizes shows the cost of a step and of a request, and whether the cost
     grows in a line; an adapter at the same sizes shows both costs with LoRA; more adapters in the
-    largest batch show the cost of a further adapter.
-
-    Args:
-        largest: Upper bound of requests that the server takes at the same time.
-        adapters: Upper bound of adapters that run at the same time.
+    largest batch show the cost of a further adapter. `largest` and `adapters` are upper bounds of
+    requests and of adapters at the same time.
     """
     sizes = sorted({max(largest // 8, 1), max(largest // 2, 1), largest})
     most = min(adapters, largest)
@@ -107,57 +109,46 @@ class ServedNames:
         return [self.adapters[at % batch_plan.adapters] for at in range(batch_plan.batch)]
 
 
+@dataclass(slots=True)
 class BatchMeter:
     """Measures a server; keeps the shortest time of every batch over the rounds.
 
     The shortest, because other work of the machine can only add to a time.
     """
 
-    def __init__(
-        self,
-        batch_seconds: BatchSeconds,
-        names: ServedNames,
-        tokens: int,
-        report: ReportProgress,
-    ) -> None:
-        """Prepare; nothing is sent.
-
-        Args:
-            batch_seconds: Sends a batch, such as `LoadGenerator.batch_seconds`.
-            names: Names that requests go to.
-            tokens: Output of the long batch of a pair; more than `SHORT_TOKENS`.
-            report: Receives a line per measurement.
-        """
-        self._batch_seconds, self._report = batch_seconds, report
-        self._names, self._tokens = names, tokens
-        self._least: dict[tuple[BatchPlan, int], float] = {}
-        self._prompts: dict[int, float] = {}
+    batch_seconds: BatchSeconds
+    names: ServedNames
+    tokens: int
+    """Output of the long batch of a pair; more than `SHORT_TOKENS`."""
+    report: ReportProgress
+    _least: dict[tuple[BatchPlan, int], float] = field(default_factory=dict, init=False)
+    _prompts: dict[int, float] = field(default_factory=dict, init=False)
 
     async def warm_up(self, plan: Sequence[BatchPlan]) -> None:
         """Run every batch once: adapters come into their slots, kernels are compiled."""
         for batch_plan in plan:
-            self._report(f"warming up: {words(batch_plan)}")
-            await self._batch_seconds(self._names.of(batch_plan), PROMPT_TOKENS, SHORT_TOKENS)
+            self.report(f"warming up: {words(batch_plan)}")
+            await self.batch_seconds(self.names.of(batch_plan), PROMPT_TOKENS, SHORT_TOKENS)
 
     async def round(self, plan: Sequence[BatchPlan], label: str) -> None:
         """Measure every batch once, so that a slow minute does not spoil a single batch."""
         for batch_plan in plan:
-            models = self._names.of(batch_plan)
-            for tokens in (SHORT_TOKENS, self._tokens):
-                seconds = await self._batch_seconds(models, PROMPT_TOKENS, tokens)
+            models = self.names.of(batch_plan)
+            for tokens in (SHORT_TOKENS, self.tokens):
+                seconds = await self.batch_seconds(models, PROMPT_TOKENS, tokens)
                 self._least[batch_plan, tokens] = min(
                     seconds, self._least.get((batch_plan, tokens), seconds)
                 )
             step = self.step_seconds(batch_plan)
             result = f"{1000 * step:.2f} ms per step" if step > 0 else "too short to tell"
-            self._report(f"{label}: {words(batch_plan)}: {result}")
+            self.report(f"{label}: {words(batch_plan)}: {result}")
 
     async def prompts(self, batch: int, longest: int) -> None:
         """Measure the cost of prompts, unless the server takes no prompt longer than usual."""
         if (length := min(LONG_PROMPT, longest)) <= PROMPT_TOKENS:
             return
         for tokens in (PROMPT_TOKENS, length):
-            seconds = await self._batch_seconds([self._names.base] * batch, tokens, 1)
+            seconds = await self.batch_seconds([self.names.base] * batch, tokens, 1)
             self._prompts[tokens] = min(seconds, self._prompts.get(tokens, seconds))
 
     def step_seconds(self, batch_plan: BatchPlan) -> float:
@@ -167,8 +158,8 @@ class BatchMeter:
         the wait for the first token cancel out. 0 or less if the short batch took as long as the
         long batch, on a busy machine.
         """
-        longer = self._least[batch_plan, self._tokens] - self._least[batch_plan, SHORT_TOKENS]
-        return longer / (self._tokens - SHORT_TOKENS)
+        longer = self._least[batch_plan, self.tokens] - self._least[batch_plan, SHORT_TOKENS]
+        return longer / (self.tokens - SHORT_TOKENS)
 
     def steps(self, plan: Sequence[BatchPlan]) -> dict[BatchPlan, float]:
         """Return the seconds of a step by batch."""
@@ -192,3 +183,81 @@ def words(batch_plan: BatchPlan) -> str:
             return f"1 adapter, {many}"
         case more:
             return f"{more} adapters, {many}"
+
+
+def require_idle(target: CalibrationTarget, in_flight: int | None) -> None:
+    """Refuse a server that has requests of clients.
+
+    Raises:
+        EngineError: requests run or wait.
+    """
+    if in_flight:
+        many = f"{in_flight} request{'s' if in_flight > 1 else ''}"
+        raise _busy(f"Server `{target.server}` has {many} of its clients right now.")
+
+
+def require_adapters(target: CalibrationTarget, listed: Collection[str]) -> None:
+    """Refuse a server on which LoRA cannot be measured.
+
+    Raises:
+        EngineError: the server lists no adapter, or has no slot.
+    """
+    if listed and target.usable_slots > 0:
+        return
+    fault = "has no LoRA slot that requests may use" if listed else "lists no adapter"
+    detail = f"Server `{target.server}` {fault}, so the cost of LoRA cannot be measured."
+    hint = "Load at least one adapter, better as many as it has slots."
+    raise EngineError.of(
+        "FC4062", "Nothing to measure LoRA with", detail, hint=hint, command="fleetctl apply --auto"
+    )
+
+
+def require_times(target: CalibrationTarget, steps: Iterable[float]) -> None:
+    """Refuse times from which no step can be told.
+
+    Raises:
+        EngineError: a long batch took no longer than a short one, even at best.
+    """
+    if all(step > 0 for step in steps):
+        return
+    raise EngineError.of(
+        "FC4066",
+        "Too noisy to measure",
+        f"Server `{target.server}`: a batch of long answers took no longer than one of short "
+        "ones, so other work on the machine took more time than the answers; nothing is kept.",
+        hint="Measure in a quieter hour, with longer answers (--tokens) and more rounds.",
+        command=f"fleetctl calibrate {target.server} --tokens 400 --rounds 10",
+    )
+
+
+def foreign_traffic(
+    target: CalibrationTarget,
+    before: ServerMetrics,
+    after: ServerMetrics,
+    sent: int,
+    *,
+    force: bool,
+) -> tuple[str, ...]:
+    """Return a note if requests of clients ran meanwhile, by the server's own counters.
+
+    `after` is read while no request of the calibration runs; `sent` are the calibration's requests
+    since `before`, all of them answered.
+
+    Raises:
+        EngineError: requests of clients ran, and `force` is not given.
+    """
+    if before.finished is None or after.finished is None:
+        return ("The server's metrics are closed: whether clients used it is not known.",)
+    others = after.finished - before.finished - sent + (after.in_flight or 0)
+    if others <= 0:
+        return ()
+    text = f"{others} request{'s' if others > 1 else ''} of clients ran during the measurement"
+    if not force:
+        raise _busy(f"Server `{target.server}`: {text}.")
+    return (f"{text}; the figures are too slow by their time.",)
+
+
+def _busy(text: str) -> EngineError:
+    detail = f"{text} Measuring would slow them down, and they would spoil the measurement."
+    hint = "Take a quiet hour, or say --force; the profile then says so."
+    return EngineError.of("FC4061", "The server is in use", detail, hint=hint)

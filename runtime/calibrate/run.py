@@ -5,7 +5,7 @@ Profile files are `calibration/<base>-<kind>-r<rank>.json`; `fleet.capacity` rea
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
@@ -31,10 +31,8 @@ from runtime.calibrate.measure import (
     ReportProgress,
     ServedNames,
     batch_plans,
-    largest_batch,
-)
-from runtime.calibrate.preconditions import (
     foreign_traffic,
+    largest_batch,
     require_adapters,
     require_idle,
     require_times,
@@ -86,22 +84,14 @@ async def calibrate(
     report: ReportProgress,
     *,
     force: bool = False,
-    clock: Callable[[], float] = time.monotonic,
 ) -> Calibration:
-    """Measure a running server.
-
-    Args:
-        target: The server.
-        budget: Upper bounds of the cost.
-        report: Receives a line per measurement.
-        force: Measure also while clients use the server; the result notes this.
-        clock: Seconds that never run backwards.
+    """Measure a running server; with `force` also while clients use it, which the result notes.
 
     Raises:
         EngineError: the server does not answer, is in use or holds no adapter that could run, or a
             request failed.
     """
-    began = clock()
+    began = time.monotonic()
     async with JsonClient(target.url, peer=f"server `{target.server}`") as http:
         snapshot = await observe_server(http)
         before = await read_metrics(http)
@@ -112,12 +102,14 @@ async def calibrate(
         most = largest_batch(budget.largest_batch, before.kv_tokens, PROMPT_TOKENS + tokens)
         plan = batch_plans(most, len(adapters))
         names = ServedNames(snapshot.listing.names[0], tuple(adapters))
-        async with LoadGenerator(target.url, http.peer, _vocabulary(target), clock) as generator:
+        shape = target.base.shape
+        vocabulary = shape.vocab_size if shape else _USUAL_VOCABULARY
+        async with LoadGenerator(target.url, http.peer, vocabulary) as generator:
             meter = BatchMeter(generator.batch_seconds, names, tokens, report)
             await meter.warm_up(plan)
             notes: tuple[str, ...] = ()
             for number in range(MOST_ROUNDS * budget.rounds):
-                if number and clock() > began + 60 * budget.minutes:
+                if number and time.monotonic() > began + 60 * budget.minutes:
                     report(f"Time is up after {number} of {budget.rounds} rounds.")
                     break
                 if number >= budget.rounds:
@@ -155,7 +147,7 @@ async def calibrate(
         residual=residual,
         reserve_bytes=reserve(target, before, snapshot.version),
     )
-    return Calibration(profile, rows, requests, clock() - began, notes)
+    return Calibration(profile, rows, requests, time.monotonic() - began, notes)
 
 
 def _misfit(target: CalibrationTarget, steps: Mapping[BatchPlan, float]) -> str:
@@ -182,10 +174,6 @@ def _fitted(
         prompt_weight=usual if prompt_s is None else prompt_s / decoded,
         spread=guess.spread if guess else 0.0,
     )
-
-
-def _vocabulary(target: CalibrationTarget) -> int:
-    return target.base.shape.vocab_size if target.base.shape else _USUAL_VOCABULARY
 
 
 def _longest_prompt(target: CalibrationTarget) -> int:

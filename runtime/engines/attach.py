@@ -47,12 +47,7 @@ class AttachEngine:
     """Loads adapters on attached servers; never starts or stops. A silent server is unknown."""
 
     def __init__(self, host: HostSpec, apps: Mapping[str, Any] | None = None) -> None:
-        """Prepare; no request is sent.
-
-        Args:
-            host: A group of attached servers.
-            apps: ASGI application by server, called instead of the URL (tests).
-        """
+        """Prepare; no request is sent. Tests give an ASGI application by server in `apps`."""
         self._host = host
         self._servers = {server.name: server for server in host.attached}
         self._clients = {

@@ -28,6 +28,8 @@ COPY = "FLEETCTL_RECORD"
 """Environment variable with the record itself, from before the process had a number."""
 
 
+_OF_SERVER = {"name", "base", "host", "devices", "port"}
+"""Fields that a record has of its server."""
 _MODE = 0o666
 """File mode of a record, less the bits of the umask."""
 
@@ -66,18 +68,9 @@ class LaunchRecord(BaseModel):
     @classmethod
     def of(cls, server: Server, flags: ServerFlags, url: str, launch: str) -> Self:
         """Return the record of a server that is about to be started."""
-        return cls(
-            name=server.name,
-            base=server.base,
-            host=server.host,
-            devices=server.devices,
-            port=server.port,
-            digest=server.digest or flags.digest,
-            url=url,
-            launch=launch,
-            flags=flags,
-            arguments=(),
-        )
+        same = {name: getattr(server, name) for name in _OF_SERVER}
+        digest = server.digest or flags.digest
+        return cls(**same, digest=digest, url=url, launch=launch, flags=flags, arguments=())
 
     def server(self, digest: str | None) -> Server:
         """Return the server as seen live, with the digest that the server shows.
@@ -87,15 +80,8 @@ class LaunchRecord(BaseModel):
         """
         if format_of(digest) > max(FORMATS):
             raise newer_server(self.name, format_of(digest), max(FORMATS))
-        return Server(
-            name=self.name,
-            base=self.base,
-            host=self.host,
-            devices=self.devices,
-            port=self.port,
-            digest=digest,
-            flags=self.flags if digest == self.digest else None,
-        )
+        flags = self.flags if digest == self.digest else None
+        return Server(**self.model_dump(include=_OF_SERVER), digest=digest, flags=flags)
 
     def leader(self) -> int | None:
         """Return the number of the main process if that still runs."""

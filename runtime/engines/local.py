@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
@@ -27,7 +28,6 @@ START_TIMEOUT_S = 1800.0
 """Upper bound of the start of a server: a large base on a slow disk. Raise it for larger bases."""
 
 _PORT_GRACE_S = 5.0
-_PROGRESS_EVERY_S = 10.0
 _FIRST_POLL_S, _LONGEST_POLL_S = 0.02, 0.5
 _POLL_DEADLINE_S = 2.0
 
@@ -35,40 +35,21 @@ Command = Callable[[Server], tuple[tuple[str, ...], dict[str, str]]]
 """Returns the argument vector and the whole environment that start a server."""
 
 
+@dataclass(eq=False)
 class LocalEngine:
     """Starts servers as detached processes and finds them again by their launch records."""
 
-    def __init__(
-        self,
-        host: HostSpec,
-        records: LaunchRecords,
-        folder: Path,
-        command: Command,
-        *,
-        progress: Callable[[str], None] = lambda _: None,
-        start_timeout_s: float = START_TIMEOUT_S,
-        stop_timeout_s: float = STOP_TIMEOUT_S,
-    ) -> None:
-        """Prepare; no server is started.
-
-        Args:
-            host: The machine; servers listen on its address.
-            records: Launch records of the state folder.
-            folder: Working folder of the servers: the project.
-            command: Returns the command of a server.
-            progress: Receives a line now and then while a server starts.
-            start_timeout_s: Upper bound of the start of a server.
-            stop_timeout_s: Seconds between SIGTERM and SIGKILL.
-        """
-        self._host = host
-        self._records = records
-        self._folder = folder
-        self._command = command
-        self.progress = progress
-        self.start_timeout_s = start_timeout_s
-        self.stop_timeout_s = stop_timeout_s
-        self._clients: dict[str, JsonClient] = {}
-        self._children: dict[str, subprocess.Popen[bytes]] = {}
+    host: HostSpec
+    """The machine; servers listen on its address."""
+    records: LaunchRecords
+    folder: Path
+    """Working folder of the servers: the project."""
+    command: Command
+    start_timeout_s: float = START_TIMEOUT_S
+    stop_timeout_s: float = STOP_TIMEOUT_S
+    """Seconds between SIGTERM and SIGKILL."""
+    _clients: dict[str, JsonClient] = field(default_factory=dict, init=False)
+    _children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict, init=False)
 
     async def observe(self) -> State:
         """Return the servers that were started here, with their adapters.
@@ -78,7 +59,7 @@ class LocalEngine:
         """
         seen = StateBuilder()
         records = {
-            record.name: record for record in self._records.all(self._host.name) if record.leader()
+            record.name: record for record in self.records.all(self.host.name) if record.leader()
         }
         clients = {name: self._client(record) for name, record in records.items()}
         for name, answer in (await observe_servers(clients)).items():
@@ -90,7 +71,8 @@ class LocalEngine:
                     seen.record_unknown(name, error)
                     continue
                 seen.record(server, record.url, answer)
-                seen.bases[name] = record.base_files
+                if record.base_files:
+                    seen.bases[name] = record.base_files
             elif record.leader() is None:
                 continue
             elif record.ready:
@@ -114,7 +96,7 @@ class LocalEngine:
             raise EngineError.of(
                 "FC4015", "A server without flags", f"`{server.name}` has no flags."
             )
-        record = self._records.read(server.name)
+        record = self.records.read(server.name)
         if record is not None and record.leader() is not None:
             declared = server.digest or server.flags.digest
             if record.digest != declared:
@@ -128,18 +110,18 @@ class LocalEngine:
                 )
         else:
             if record is not None:
-                await end(record, self._records)  # workers that outlived their server
+                await end(record, self.records)  # workers that outlived their server
             grace = _PORT_GRACE_S if record is not None else 0.0
-            await refuse_taken_port(server, self._host.address, grace)
-            files = await asyncio.to_thread(base_digest, self._folder / server.flags.model)
+            await refuse_taken_port(server, self.host.address, grace)
+            files = await asyncio.to_thread(base_digest, self.folder / server.flags.model)
             record = self._launch(server, server.flags, files)
         await self._until_ready(record)
 
     async def stop(self, server: str) -> None:
         """Stop a server and all its processes, letting running requests finish."""
-        record = self._records.read(server)
+        record = self.records.read(server)
         if record is not None:
-            await end(record, self._records, self.stop_timeout_s)
+            await end(record, self.records, self.stop_timeout_s)
         child = self._children.pop(server, None)
         if child is not None:
             child.poll()
@@ -153,7 +135,7 @@ class LocalEngine:
 
     async def unload(self, server: str, adapter: str) -> None:
         """Unload an adapter and verify the list of models; a server that is gone holds none."""
-        record = self._records.read(server)
+        record = self.records.read(server)
         if record is not None and record.leader() is not None:
             await unload_adapter(self._client(record), adapter)
 
@@ -177,7 +159,7 @@ class LocalEngine:
         return client
 
     def _running(self, server: str) -> JsonClient:
-        record = self._records.read(server)
+        record = self.records.read(server)
         if record is None or record.leader() is None:
             raise EngineUnreachableError.of(
                 "FC4017",
@@ -189,22 +171,22 @@ class LocalEngine:
         return self._client(record)
 
     def _launch(self, server: Server, flags: ServerFlags, files: str) -> LaunchRecord:
-        address = self._host.address
+        address = self.host.address
         url = f"http://{f'[{address}]' if ':' in address else address}:{server.port}"
         record = LaunchRecord.of(server, flags, url, uuid4().hex)
-        arguments, environment = self._command(server)
+        arguments, environment = self.command(server)
         record = record.model_copy(update={"arguments": arguments, "base_files": files})
-        self._records.write(record)
-        log = self._records.log(server.name)
+        self.records.write(record)
+        log = self.records.log(server.name)
         try:
             child = spawn(
                 arguments,
-                {**environment, **self._records.carried_by(record)},
-                self._folder.absolute(),
+                {**environment, **self.records.carried_by(record)},
+                self.folder.absolute(),
                 log,
             )
         except OSError as error:
-            self._records.forget(server.name)
+            self.records.forget(server.name)
             detail = f"`{arguments[0]}` for `{server.name}`: {error.strerror}."
             hint = "Set `python` of the host to an interpreter that has vLLM."
             raise EngineError.of(
@@ -213,17 +195,17 @@ class LocalEngine:
         self._children[server.name] = child
         process = {"pid": child.pid, "process_start": start_mark(child.pid) or ""}
         record = record.model_copy(update=process)
-        self._records.write(record)
+        self.records.write(record)
         return record
 
     async def _until_ready(self, record: LaunchRecord) -> None:
         clock = asyncio.get_running_loop().time
-        began = reported = clock()
+        began = clock()
         pause = _FIRST_POLL_S
         while not await self._answers(record):
             waited = clock() - began
             if record.leader() is None:
-                log = self._records.log(record.name)
+                log = self.records.log(record.name)
                 lines = last_log_lines(log) or "It wrote nothing."
                 raise EngineError.of(
                     "FC4012",
@@ -240,13 +222,10 @@ class LocalEngine:
                     hint="The log shows the reason; the server is left running.",
                     command=f"fleetctl server logs {record.name}",
                 )
-            if clock() - reported >= _PROGRESS_EVERY_S:
-                reported = clock()
-                self.progress(f"server {record.name} is starting, {waited:.0f} s so far")
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_POLL_S)
         # Also a server that was ready before: the file may be lost, and `record` its copy.
-        self._records.write(record.model_copy(update={"ready": True}))
+        self.records.write(record.model_copy(update={"ready": True}))
 
     async def _answers(self, record: LaunchRecord) -> bool:
         """Return whether this server answers, not another server on its port."""

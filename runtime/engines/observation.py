@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from fleet.errors import EngineError
 from fleet.names import Address
@@ -75,7 +76,7 @@ class StateBuilder:
     """Builds a `State` from snapshots."""
 
     resources: dict[Address, Resource] = field(default_factory=dict)
-    unknown: dict[str, str] = field(default_factory=dict)
+    unknown_servers: dict[str, str] = field(default_factory=dict)
     boots: dict[str, str] = field(default_factory=dict)
     urls: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
@@ -96,16 +97,12 @@ class StateBuilder:
 
     def record_unknown(self, name: str, error: EngineError) -> None:
         """Record a server that did not answer."""
-        self.unknown[name] = "; ".join(diagnostic.detail for diagnostic in error.diagnostics)
+        self.unknown_servers[name] = "; ".join(
+            diagnostic.detail for diagnostic in error.diagnostics
+        )
 
     def state(self) -> State:
         """Return the state, everything sorted."""
-        return State(
-            resources=dict(sorted(self.resources.items())),
-            unknown_servers=dict(sorted(self.unknown.items())),
-            boots=dict(sorted(self.boots.items())),
-            urls=dict(sorted(self.urls.items())),
-            versions=dict(sorted(self.versions.items())),
-            bases={name: base for name, base in sorted(self.bases.items()) if base},
-            notes=tuple(self.notes),
-        )
+        names = ("resources", "unknown_servers", "boots", "urls", "versions", "bases")
+        tables: dict[str, Any] = {name: dict(sorted(getattr(self, name).items())) for name in names}
+        return State(**tables, notes=tuple(self.notes))

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import runtime
@@ -16,22 +15,11 @@ from runtime.engines.local import LocalEngine
 from runtime.engines.protocol import Engine
 
 
-def make_engine(
-    host: HostSpec,
-    root: Path,
-    state_dir: Path,
-    fleet_name: str = "",
-    *,
-    progress: Callable[[str], None] = lambda _: None,
-) -> Engine:
+def make_engine(host: HostSpec, root: Path, state_dir: Path, fleet_name: str = "") -> Engine:
     """Return the engine of a host. No server is contacted or started.
 
-    Args:
-        host: As declared.
-        root: The project's folder, to which declared paths are relative.
-        state_dir: Holds the launch records, under `servers/`.
-        fleet_name: Put into the environment of started processes, for process lists.
-        progress: Receives a line now and then while a server starts.
+    Declared paths are relative to `root`. `fleet_name` is put into the environment of started
+    processes, for process lists.
     """
     if host.engine == "attach":
         return AttachEngine(host)
@@ -56,7 +44,7 @@ def make_engine(
         return launch.arguments, environment
 
     records = LaunchRecords(state_dir / "servers")
-    return LocalEngine(host, records, folder, command, progress=progress)
+    return LocalEngine(host, records, folder, command)
 
 
 def _interpreter(host: HostSpec, root: Path) -> str:

@@ -97,9 +97,7 @@ async def list_models(http: JsonClient, timeout_s: float = OBSERVE_DEADLINE_S) -
     except (KeyError, TypeError, AttributeError):
         detail = f"{http.peer} answered GET /v1/models with an unknown document."
         hint = "Check that the address is that of a vLLM server."
-        raise EngineRejectedError(
-            HTTPStatus.OK, problem("FC4004", "Answer not understood", detail, hint=hint)
-        ) from None
+        raise EngineRejectedError.of("FC4004", "Answer not understood", detail, hint=hint) from None
 
 
 def _listing(cards: list[dict[str, Any]]) -> ListedModels:
@@ -138,12 +136,12 @@ async def load_adapter(http: JsonClient, adapter: str, path: str) -> None:
         # A call whose answer was lost, or another run, may have come first.
         if error.status == HTTPStatus.BAD_REQUEST and await _is_listed(http, adapter, path):
             return
-        raise EngineRejectedError(error.status, _load_problem(adapter, path, error)) from None
+        raise EngineRejectedError(
+            _load_problem(adapter, path, error), status=error.status
+        ) from None
     if not await _is_listed(http, adapter, path):
         detail = f"{http.peer} accepted `{adapter}` and does not list it."
-        raise EngineRejectedError(
-            HTTPStatus.CONFLICT, problem("FC4006", "A change did not take effect", detail)
-        )
+        raise EngineRejectedError.of("FC4006", "A change did not take effect", detail)
 
 
 async def _is_listed(http: JsonClient, adapter: str, path: str) -> bool:
@@ -151,16 +149,13 @@ async def _is_listed(http: JsonClient, adapter: str, path: str) -> bool:
     if listed is None:
         return False
     if listed != path:
-        raise EngineRejectedError(
-            HTTPStatus.CONFLICT,
-            problem(
-                "FC4005",
-                "The name is taken by other bytes",
-                f"{http.peer} lists `{adapter}` from `{listed}`, not from `{path}`. A name never "
-                "changes its bytes in place, because clients would get mixed answers.",
-                hint="Plan again: the plan de-routes and unloads it first.",
-                command="fleetctl plan",
-            ),
+        raise EngineRejectedError.of(
+            "FC4005",
+            "The name is taken by other bytes",
+            f"{http.peer} lists `{adapter}` from `{listed}`, not from `{path}`. A name never "
+            "changes its bytes in place, because clients would get mixed answers.",
+            hint="Plan again: the plan de-routes and unloads it first.",
+            command="fleetctl plan",
         )
     return True
 
@@ -197,10 +192,7 @@ async def unload_adapter(http: JsonClient, adapter: str) -> None:
     if adapter in (await list_models(http)).adapters:
         detail = f"{http.peer} was told to unload `{adapter}` and lists it still."
         hint = "Check that the server allows runtime updates of adapters."
-        raise EngineRejectedError(
-            HTTPStatus.CONFLICT,
-            problem("FC4006", "A change did not take effect", detail, hint=hint),
-        )
+        raise EngineRejectedError.of("FC4006", "A change did not take effect", detail, hint=hint)
 
 
 async def request_completion(
@@ -226,7 +218,6 @@ async def request_completion(
             completion_tokens=int((document.get("usage") or {}).get("completion_tokens") or 0),
         )
     except (KeyError, IndexError, TypeError, AttributeError):
-        raise EngineRejectedError(
-            HTTPStatus.OK,
-            problem("FC4004", "Answer not understood", f"{http.peer} gave no text."),
+        raise EngineRejectedError.of(
+            "FC4004", "Answer not understood", f"{http.peer} gave no text."
         ) from None

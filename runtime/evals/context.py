@@ -53,15 +53,8 @@ class EngineJob:
         return len(self.golden.items) * self.spec.samples
 
 
-@dataclass(frozen=True, slots=True)
-class EngineAnswers:
-    """The samples of a run, and the engine that made them."""
-
-    samples: tuple[Sample, ...]
-    version: str
-    """Name and version of the engine, such as `inspect-ai 0.3.285`."""
-
-
+EngineAnswers = tuple[tuple[Sample, ...], str]
+"""Samples of a run; name and version of the engine that made them, such as `inspect-ai 0.3.285`."""
 EvalEngine = Callable[[EngineJob], Awaitable[EngineAnswers]]
 """Asks every item of a golden set and scores the answers.
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from fleet.errors import EvalError, did_you_mean, problem
+from fleet.errors import EvalError, did_you_mean
 from fleet.evals import (
     EvalRun,
     EvalSpec,
@@ -61,8 +61,7 @@ async def evaluate(
             "A gate asks them, when a new version is tried. To evaluate one version, use another "
             "set."
         )
-        fault = problem("FC4512", "The golden set compares two versions", detail, hint=hint)
-        raise EvalError(fault)
+        raise EvalError.of("FC4512", "The golden set compares two versions", detail, hint=hint)
     if spec.engine not in ENGINES:
         known = sorted(ENGINES)
         detail = f"`{spec.engine}` is none of {', '.join(known)}."
@@ -81,7 +80,7 @@ async def evaluate(
         return again
     with TemporaryDirectory(prefix="fleetctl-eval-") as folder:
         job = EngineJob(target, golden, spec, context, Path(folder), report)
-        answers = await ENGINES[spec.engine](job)
+        answers, version = await ENGINES[spec.engine](job)
     after = await probe(target)
     if before != after:
         detail = (
@@ -89,8 +88,7 @@ async def evaluate(
             f"and by {after.fingerprint or 'another'} at the end; the scores prove nothing."
         )
         hint = "Run it again when the server is settled."
-        fault = problem("FC4502", "The engine changed during the evaluation", detail, hint=hint)
-        raise EvalError(fault)
+        raise EvalError.of("FC4502", "The engine changed during the evaluation", detail, hint=hint)
     samples = tuple(
         replace(sample, error=spelled_as_utf8(sample.error))
         if sample.error
@@ -100,7 +98,7 @@ async def evaluate(
             fingerprint=spelled_as_utf8(sample.fingerprint or before.fingerprint),
             note=spelled_as_utf8(sample.note),  # the ledger may hold notes, but never answers
         )
-        for sample in answers.samples
+        for sample in answers
     )
     run = EvalRun(
         id=context.new_id(),
@@ -113,7 +111,7 @@ async def evaluate(
         items=tuple(item.id for item in golden.items),
         must_pass=golden.must_pass,
         spec=spec,
-        engine_version=answers.version,
+        engine_version=version,
         samples=samples,
         started=started,
         finished=context.now(),

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fleet.errors import EvalError, problem
+from fleet.errors import EvalError
 from fleet.evals import (
     EvalRun,
     EvalSpec,
@@ -93,5 +93,4 @@ def _not_results(path: Path, source: str, why: str) -> EvalError:
         "`.eval` or `.json`. Nothing was taken over."
     )
     detail = f"`{path}` as of {source}: {why}."
-    fault = problem("FC4540", "Not the results of a finished evaluation", detail, hint=hint)
-    return EvalError(fault)
+    return EvalError.of("FC4540", "Not the results of a finished evaluation", detail, hint=hint)

@@ -123,7 +123,6 @@ async def judge_client(
 
 
 def _brief(item: GoldenItem, measure: str, answer: str) -> str:
-    """Return the question whether an answer is right."""
     question = item.checks[measure].options.get("question") or QUESTIONS.get(
         measure, "Is the answer in the form that was asked for?"
     )
@@ -132,7 +131,6 @@ def _brief(item: GoldenItem, measure: str, answer: str) -> str:
 
 
 def _contest(item: GoldenItem, first: str, second: str) -> str:
-    """Return the question which of two answers is better."""
     question = item.checks[ACCURACY].options.get("question") or BETTER
     shown = _shown(item, {"A": first, "B": second}, expected=True)
     return f"{shown}\n\n{question} Reply with one letter, A or B, or TIE."

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from runtime.files import replace_file
 _CACHE = "cache"
 
 
+@dataclass(frozen=True, slots=True)
 class EvalStore:
     """The folder `evals` of the state folder.
 
@@ -28,8 +30,7 @@ class EvalStore:
     cache/<key>       id of a run whose answers may be used again
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    folder: Path
 
     def path(self, run: str) -> Path:
         """Return where a run is kept."""

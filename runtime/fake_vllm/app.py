@@ -25,12 +25,7 @@ Action = Callable[[FakeModelServer, Request], Awaitable[Response]]
 
 
 def fake_app(config: FakeConfig, server: FakeModelServer | None = None) -> Starlette:
-    """Return the server as an ASGI application.
-
-    Args:
-        config: Settings.
-        server: State of the server, for tests that read it or inject faults.
-    """
+    """Return the server as an ASGI application; tests read `server` and inject faults in it."""
     memory = server or FakeModelServer(config)
 
     def route(path: str, call: Call, action: Action, method: str = "GET") -> Route:
@@ -43,8 +38,8 @@ def fake_app(config: FakeConfig, server: FakeModelServer | None = None) -> Starl
         route("/ping", "health", _health),
         route("/metrics", "metrics", _metrics),
         route("/metrics/", "metrics", _metrics),
-        route("/v1/chat/completions", "generate", _chat, "POST"),
-        route("/v1/completions", "generate", _text, "POST"),
+        route("/v1/chat/completions", "generate", _generate, "POST"),
+        route("/v1/completions", "generate", _generate, "POST"),
         route("/tokenize", "tokenize", _tokenize, "POST"),
     ]
     if config.runtime_updates and config.enable_lora:
@@ -176,12 +171,9 @@ def _metric_lines(server: FakeModelServer) -> Iterator[str]:
         )
 
 
-async def _chat(memory: FakeModelServer, request: Request) -> Response:
-    return await generate(memory, await _body(request), chat=True)
-
-
-async def _text(memory: FakeModelServer, request: Request) -> Response:
-    return await generate(memory, await _body(request), chat=False)
+async def _generate(memory: FakeModelServer, request: Request) -> Response:
+    chat = request.url.path == "/v1/chat/completions"
+    return await generate(memory, await _body(request), chat=chat)
 
 
 async def _tokenize(memory: FakeModelServer, request: Request) -> Response:

@@ -23,6 +23,8 @@ _IGNORED_SWITCHES = (  # noqa: SIM905 (a word a line would bury them)
     "enable-request-id-headers enable-server-load-tracking enforce-eager fully-sharded-loras "
     "specialize-active-lora trust-remote-code"
 ).split()
+_NUMBERS = ("port", "max-loras", "max-cpu-loras", "max-model-len", "max-num-seqs",
+            "shutdown-timeout")  # fmt: skip
 _IGNORED_LISTS = ("cudagraph-capture-sizes", "lora-target-modules")
 
 
@@ -67,20 +69,18 @@ _FIELDS = {field.name for field in fields(FakeConfig)}
 
 def parse_flags(arguments: Sequence[str], *, runtime_updates: bool) -> FakeConfig:
     """Read a vLLM command line; exit with 2 and a message if wrong, as vLLM does."""
-    parser = argparse.ArgumentParser(prog="runtime.fake_vllm.server", allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="runtime.fake_vllm.server", allow_abbrev=False, argument_default=argparse.SUPPRESS
+    )
     parser.add_argument("--model", required=True)
-    parser.add_argument("--served-model-name", dest="served_model_names", nargs="+", default=())
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--enable-lora", action=argparse.BooleanOptionalAction, default=False)
-    parser.add_argument("--max-loras", type=int, default=1)
-    parser.add_argument("--max-lora-rank", type=int, default=16, choices=MAX_LORA_RANKS)
-    parser.add_argument("--max-cpu-loras", type=int)
-    parser.add_argument("--max-model-len", type=int, default=4096)
-    parser.add_argument("--max-num-seqs", type=int, default=256)
+    parser.add_argument("--served-model-name", dest="served_model_names", nargs="+")
+    parser.add_argument("--host")
+    parser.add_argument("--enable-lora", action=argparse.BooleanOptionalAction)
+    parser.add_argument("--max-lora-rank", type=int, choices=MAX_LORA_RANKS)
+    for name in _NUMBERS:
+        parser.add_argument(f"--{name}", type=int)
     parser.add_argument("--fingerprint-mode", choices=["full", "hash", "custom", "none"])
     parser.add_argument("--fingerprint-value", dest="fingerprint")
-    parser.add_argument("--shutdown-timeout", type=int, default=0)
     parser.add_argument("--disable-fastapi-docs", action="store_true")
     for name in _IGNORED_WITH_VALUE:
         parser.add_argument(f"--{name}")
@@ -88,13 +88,14 @@ def parse_flags(arguments: Sequence[str], *, runtime_updates: bool) -> FakeConfi
         parser.add_argument(f"--{name}", nargs="+")
     for name in _IGNORED_SWITCHES:
         parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction)
-    given = parser.parse_args(arguments)
-    if given.max_cpu_loras is not None and given.max_cpu_loras < given.max_loras:
+    given = vars(parser.parse_args(arguments))
+    values = {name: value for name, value in given.items() if name in _FIELDS}
+    values["served_model_names"] = tuple(values.get("served_model_names", ()))
+    config = FakeConfig(**values, runtime_updates=runtime_updates)
+    if config.cpu_loras < config.max_loras:
         parser.error(
-            f"max_cpu_loras ({given.max_cpu_loras}) must be >= max_loras ({given.max_loras})."
+            f"max_cpu_loras ({config.cpu_loras}) must be >= max_loras ({config.max_loras})."
         )
-    if (given.fingerprint_mode == "custom") != (given.fingerprint is not None):
+    if (given.get("fingerprint_mode") == "custom") != (config.fingerprint is not None):
         parser.error("--fingerprint-value is needed with --fingerprint-mode custom, and only then.")
-    values = {name: value for name, value in vars(given).items() if name in _FIELDS}
-    values["served_model_names"] = tuple(given.served_model_names)
-    return FakeConfig(**values, runtime_updates=runtime_updates)
+    return config

@@ -195,7 +195,6 @@ def missing_field(name: str, given: int) -> RefusedError:
 
 
 async def _paced(server: FakeModelServer, generation: Generation) -> AsyncIterator[str]:
-    """Yield the tokens at the configured pace, and count the request while running."""
     await server.run(generation.model)
     finished = "abort"
     try:
@@ -233,10 +232,6 @@ async def _events(server: FakeModelServer, generation: Generation) -> AsyncItera
         yield event(number, token)
     yield event(number, "", generation.finish_reason)
     if generation.include_usage:
-        last = generation.envelope(kind, [])
-        last |= {
-            "usage": generation.usage(),
-            "system_fingerprint": generation.fingerprint,
-        }
-        yield f"data: {json.dumps(last)}\n\n"
+        last = {"usage": generation.usage(), "system_fingerprint": generation.fingerprint}
+        yield f"data: {json.dumps(generation.envelope(kind, []) | last)}\n\n"
     yield "data: [DONE]\n\n"

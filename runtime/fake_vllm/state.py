@@ -19,17 +19,14 @@ from runtime.fake_vllm.weights import (
 Call = Literal["load", "unload", "models", "generate", "version", "metrics", "health", "tokenize"]
 
 
+@dataclass(eq=False)
 class RefusedError(Exception):
     """The server answers with an error document."""
 
-    def __init__(
-        self, status: HTTPStatus, message: str, kind: str, parameter: str | None = None
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-        self.kind = kind
-        self.parameter = parameter
+    status: HTTPStatus
+    message: str
+    kind: str
+    parameter: str | None = None
 
 
 @dataclass(slots=True)
@@ -126,17 +123,17 @@ class FakeModelServer:
         Raises:
             RefusedError: with vLLM's own status and text.
         """
+        message = ""
         if not name or not path:
             message = "Both 'lora_name' and 'lora_path' must be provided."
-            raise RefusedError(HTTPStatus.BAD_REQUEST, message, "InvalidUserInput")
-        if name in self.config.names:
+        elif name in self.config.names:
             message = f"The lora adapter '{name}' conflicts with a served base model."
-            raise RefusedError(HTTPStatus.BAD_REQUEST, message, "InvalidUserInput")
-        if name in self.listed:
+        elif name in self.listed:
             message = (
                 f"The lora adapter '{name}' has already been loaded. If you want to load the "
                 "adapter in place, set 'load_inplace' to True."
             )
+        if message:
             raise RefusedError(HTTPStatus.BAD_REQUEST, message, "InvalidUserInput")
         try:
             weights = read_weights(path, self.config.max_lora_rank)

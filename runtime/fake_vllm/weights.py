@@ -54,20 +54,17 @@ def _check_config(raw: bytes, max_lora_rank: int) -> None:
         rank = max(int(number) for number in ranks)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UnloadableAdapterError(f"{type(error).__name__}: {error}") from None
-    if rank < 1:
-        raise UnloadableAdapterError(
-            f"`r` should be a positive integer value but the value passed is {rank}"
-        )
-    if rank > max_lora_rank:
-        raise UnloadableAdapterError(
-            f"LoRA rank {rank} is greater than max_lora_rank {max_lora_rank}."
-        )
-    if config.get("use_dora"):
-        raise UnloadableAdapterError("vLLM does not yet support DoRA.")
-    if config.get("bias", "none") != "none":
-        raise UnloadableAdapterError("Adapter bias is not supported.")
-    if set(config.get("modules_to_save") or ()) - {"score"}:
-        raise UnloadableAdapterError("vLLM only supports modules_to_save being None.")
+    faults = {
+        f"`r` should be a positive integer value but the value passed is {rank}": rank < 1,
+        f"LoRA rank {rank} is greater than max_lora_rank {max_lora_rank}.": rank > max_lora_rank,
+        "vLLM does not yet support DoRA.": config.get("use_dora"),
+        "Adapter bias is not supported.": config.get("bias", "none") != "none",
+        "vLLM only supports modules_to_save being None.":
+            {*(config.get("modules_to_save") or ())} - {"score"},
+    }  # fmt: skip
+    for fault, holds in faults.items():
+        if holds:
+            raise UnloadableAdapterError(fault)
 
 
 def _check_header(tensors: bytes) -> None:

@@ -13,7 +13,6 @@ from fleet.errors import (
     EngineUnreachableError,
     FleetError,
     NewerFormatError,
-    problem,
 )
 from fleet.resources import GatewayFault
 from fleet.spec import GatewaySpec
@@ -119,8 +118,9 @@ class LocalGateways:
         try:
             await asyncio.to_thread(build_routes, table)
         except InvalidTableError as error:
-            unfit = problem("FC6006", "The routing table is not to be served", f"{error}.")
-            raise EngineRejectedError(400, unfit) from None
+            raise EngineRejectedError.of(
+                "FC6006", "The routing table is not to be served", f"{error}."
+            ) from None
         unwritten: OSError | None = None
         try:
             await asyncio.to_thread(write_table, self._state_dir, table)
@@ -238,14 +238,11 @@ class LocalGateways:
             return await self._error_if_running(name, error) or False
         if (revision, digest) == (table.revision, table.digest):
             return True
-        return EngineRejectedError(
-            200,
-            problem(
-                "FC6005",
-                "A gateway serves another table",
-                f"Gateway `{name}` was given revision {table.revision} and says that it serves "
-                f"{revision} ({digest[:12]}).",
-            ),
+        return EngineRejectedError.of(
+            "FC6005",
+            "A gateway serves another table",
+            f"Gateway `{name}` was given revision {table.revision} and says that it serves "
+            f"{revision} ({digest[:12]}).",
         )
 
     async def _error_if_running(self, name: str, error: EngineError) -> EngineError | None:

@@ -42,12 +42,6 @@ def line(entry: Entry) -> tuple[bytes, str]:
     return f'{body[:-1]},"hash":"{digest}"}}\n'.encode(), digest
 
 
-def _body(text: bytes, stated: str) -> bytes:
-    """Return a line without the hash at its end."""
-    end = f',"hash":"{stated}"}}'.encode()
-    return text.removesuffix(end) + b"}" if text.endswith(end) else b""
-
-
 def entry(text: bytes, number: int, home: str) -> Entry:
     """Read a line, without its newline, and check its own hash.
 
@@ -73,7 +67,9 @@ def entry(text: bytes, number: int, home: str) -> Entry:
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         raise broken(home, number, "is not a ledger entry") from None
-    if hashlib.sha256(_body(text, made.hash)).hexdigest() != made.hash:
+    end = f',"hash":"{made.hash}"}}'.encode()  # of which the hash knows nothing
+    body = text.removesuffix(end) + b"}" if text.endswith(end) else b""
+    if hashlib.sha256(body).hexdigest() != made.hash:
         raise broken(home, number, "was changed after it was written")
     return made
 

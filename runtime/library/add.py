@@ -56,14 +56,8 @@ def add(
     """Check an adapter, copy its files into the library and pin their bytes in the lock.
 
     A version is immutable: adding the same bytes again changes nothing, and other bytes under
-    its name are refused. Safe to repeat after a crash, and beside other runs.
-
-    Args:
-        source: Folder of the adapter; in its place in the library, the version is only pinned.
-        name: Full name of the version.
-        base: Base of the version, for the checks.
-        library: The library's folder.
-        root: The project, which holds the lock.
+    its name are refused. Safe to repeat after a crash, and beside other runs. A `source` that is
+    the version's place in the library is only pinned. The project `root` holds the lock.
 
     Raises:
         LibraryError: the adapter must not be served, or the version exists with other bytes.

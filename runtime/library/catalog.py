@@ -1,7 +1,6 @@
 """The catalogue of versions in lock and library, and the comparison of their bytes."""
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -86,7 +85,6 @@ def _entries(library: Path, lock: Lock) -> Iterator[CatalogVersion]:
 
 
 def _pinned(lock: Lock) -> dict[tuple[str, str, Version], AdapterName]:
-    """Return the names of the lock by client, task and version."""
     names = map(AdapterName.parse, lock.adapters)
     return {(name.client, name.task, name.version): name for name in names}
 
@@ -122,18 +120,15 @@ def verify(
 ) -> tuple[VersionCheck, ...]:
     """Hash the served files of versions and compare them with the lock.
 
-    Args:
-        library: The library's folder.
-        lock: The pinned versions.
-        names: Full names to check; none: all, and unpinned versions of the library.
-        store: Folder of the copies that servers load from; every copy gets a check of its own.
+    Without `names`, all versions are checked, and unpinned versions of the library. Every copy in
+    the `store`, which servers load from, gets a check of its own.
 
     Raises:
         KeyError: a name is not in the lock.
     """
     chosen = sorted(names)
     pins = [(name, lock.adapters[name].digest) for name in chosen or sorted(lock.adapters)]
-    with ThreadPoolExecutor(max_workers=min(32, (os.cpu_count() or 1) + 4)) as pool:
+    with ThreadPoolExecutor() as pool:
         checks = list(pool.map(lambda pin: _check_version(library, *pin), pins))
         if store:
             copied = [pin for pin in pins if (store / pin[1]).is_dir()]

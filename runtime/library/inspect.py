@@ -43,10 +43,7 @@ def inspect(
 ) -> tuple[AdapterFacts, tuple[Diagnostic, ...]]:
     """Return the facts to lock, and warnings.
 
-    Args:
-        folder: Holds the two served files.
-        base: The base's dimensions.
-        base_names: The base's id, and other names of the base, such as its path.
+    `base_names` are the base's id, and other names of the base, such as its path.
 
     Raises:
         LibraryError: with every reason why the adapter must not be served.
@@ -171,12 +168,7 @@ def _entries(header: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:
 
 
 def check_values(path: Path, weights: AdapterWeights) -> Iterator[Diagnostic]:
-    """Yield tensors with NaN or infinity, and an adapter that answers as its base.
-
-    Args:
-        path: The safetensors file.
-        weights: The header of the file, checked before.
-    """
+    """Yield tensors with NaN or infinity, and an adapter that answers as its base."""
     silent = True
     with (
         path.open("rb") as stream,

@@ -5,7 +5,6 @@ answers or kill the server. So a server never sees the library itself: the serve
 path is its digest and whose files are read-only. Damaged copies are repaired from the library.
 """
 
-import os
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -25,12 +24,7 @@ def publish(version: Path, digest: str, store: Path) -> Path:
     """Return the read-only copy of an adapter version, made or repaired if needed.
 
     The copy is hashed again at every load, because a load must notice a changed byte. Atomic: a
-    copy is complete or absent.
-
-    Args:
-        version: The version's folder in the library; may be gone while a good copy exists.
-        digest: The pinned digest; 64 hex digits.
-        store: Folder of all copies.
+    copy is complete or absent. The `version`'s folder may be gone while a good copy exists.
 
     Raises:
         LibraryError: the bytes are not those of the lock, or cannot be copied.
@@ -76,7 +70,7 @@ def damaged(adapters: Iterable[LoadedAdapter], store: Path) -> dict[str, str]:
             named = Path(adapter.path).resolve() == (store / adapter.digest).resolve()
             here[adapter.digest] = here.get(adapter.digest, False) or named
     digests = sorted(digest for digest in here if here[digest] or (store / digest).is_dir())
-    with ThreadPoolExecutor(max_workers=min(32, (os.cpu_count() or 1) + 4)) as pool:
+    with ThreadPoolExecutor() as pool:
         faults = list(pool.map(lambda digest: wrong_with(store / digest, digest), digests))
     return {digest: fault for digest, fault in zip(digests, faults, strict=True) if fault}
 
@@ -150,12 +144,7 @@ def repair_copies(
 ) -> tuple[RepairResult, ...]:
     """Replace damaged copies by the library's bytes, if these are the bytes of the lock.
 
-    Args:
-        wrong: The faults of copies by digest, from `damaged`.
-        adapters: The adapters that servers list.
-        lock: Names the versions that a copy can be made from.
-        library: The library's folder.
-        store: Folder of the copies.
+    `wrong` has the faults of copies by digest, from `damaged`.
     """
     servers: dict[str, set[str]] = defaultdict(set)
     for adapter in adapters:

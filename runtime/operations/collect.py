@@ -5,12 +5,7 @@ from dataclasses import dataclass
 
 from fleet.errors import EngineError
 from fleet.history import Collected
-from fleet.maintenance import (
-    RetainedVersions,
-    RetentionDecision,
-    kept_answers,
-    retained,
-)
+from fleet.maintenance import RetentionDecision, kept_answers, retained
 from fleet.names import AdapterName
 from runtime.evals.store import EvalStore
 from runtime.library.delete import clear, copies, remove_copy, remove_version, size
@@ -43,13 +38,15 @@ def find_garbage(workspace: Workspace) -> Garbage:
         EngineError: FC4022, a server or a gateway does not answer.
     """
     fleet, stored = workspace.fleet(), EvalStore(workspace.state_dir / "evals").stored()
-    found = asyncio.run(_retained(workspace))
+    versions, served = asyncio.run(_retained(workspace))
     entries = workspace.ledger().read() if stored else []
     answers = kept_answers(stored, entries, fleet.versions, workspace.now(), fleet.evals.keep)
-    return Garbage(found.versions, found.copies, answers)
+    return Garbage(versions, served, answers)
 
 
-async def _retained(workspace: Workspace) -> RetainedVersions:
+async def _retained(
+    workspace: Workspace,
+) -> tuple[tuple[RetentionDecision, ...], tuple[RetentionDecision, ...]]:
     fleet = workspace.fleet()
     async with workspace.connected() as connections:
         live, gateways = await connections.observe(), connections.gateways

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fleet.packing import PRICE_UNIT, aggregate_bound, instances_of, lower_bound, read_fleet
+from fleet.packing import PRICE_UNIT, lower_bound, read_fleet
+from fleet.packing.proofs import aggregate_bound
+from fleet.packing.servers import instances_of
 from tests.bench import instances
 from tests.bench.placement import REPOSITORY, cpu_of, measure
 

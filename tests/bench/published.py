@@ -14,7 +14,7 @@ from itertools import product
 from math import ceil, floor
 from random import Random
 
-from fleet.packing import SetupInstance
+from fleet.packing.setups import SetupInstance
 
 Rows = list[list[int]]
 UNIFORM = {

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 import fleetctl.commands
 from fleet.errors import FleetError
 from fleetctl.cli import main_group
-from fleetctl.lazy_group import COMMANDS, GROUPS, SHARED_MODULES
+from fleetctl.lazy_group import COMMANDS, GROUPS
 from tests.fleetctl.project_on_disk import REPOSITORY
 
 FOLDER = Path(fleetctl.commands.__file__).parent
@@ -23,8 +23,8 @@ FOLDER = Path(fleetctl.commands.__file__).parent
 def test_each_command_is_in_exactly_one_group() -> None:
     listed = Counter(name for commands in GROUPS.values() for name in commands)
     files = {path.stem for path in FOLDER.glob("*.py")} - {"__init__"}
-    shared = [name for module in SHARED_MODULES.keys() & files for name in SHARED_MODULES[module]]
-    assert listed == Counter([*(files - SHARED_MODULES.keys()), *shared])
+    assert set(listed.values()) == {1}
+    assert files == {module for commands in GROUPS.values() for module, _ in commands.values()}
 
 
 def test_the_list_of_commands_is_in_groups_and_imports_none_of_them() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from fleet.packing import available
+from fleet.packing.solver import available
 from tests.drawn import drawn, examples
 
 REPOSITORY = Path(__file__).parents[2]

@@ -14,9 +14,9 @@ from fleet.config.checks.references import (
 )
 from fleet.config.lockfile import Lock
 from fleet.config.merge import Path
-from fleet.config.problems import Problem
 from fleet.config.schema.clients import Adapter
 from fleet.config.schema.fleet import Declarations
+from fleet.config.validate import Problem
 from fleet.names import AdapterName, Version, is_id
 from fleet.response_format import FormatKind, flaw
 
@@ -62,7 +62,6 @@ def _smoke(at: Path, inputs: Sequence[str]) -> Iterator[Problem]:
 
 
 def _traffic(at: Path, adapter: Adapter, facts: ProjectFacts) -> Iterator[Problem]:
-    """Check an adapter's format and shadow."""
     wanted = adapter.format
     if wanted is not None and wanted.kind is FormatKind.SCHEMA and wanted.text in facts.schemas:
         text = facts.schemas[wanted.text]

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from fleet.config.checks.clients import FEWEST, MOST
 from fleet.config.checks.references import DeclaredAdapter, adapters_of
 from fleet.config.merge import Path
-from fleet.config.problems import Problem
 from fleet.config.schema.fleet import Declarations
 from fleet.config.schema.rollouts import Gate
+from fleet.config.validate import Problem
 from fleet.rollout_policy import OFFLINE, RISES
 
 _READ_ALONG = {"format_drop": "the form", "truncation_rise": "the end"}

@@ -6,9 +6,9 @@ from fleet.codes import nearest
 from fleet.config.checks import ProjectFacts
 from fleet.config.checks.references import DeclaredNames, reference
 from fleet.config.merge import Path
-from fleet.config.problems import Problem
 from fleet.config.schema.fleet import Declarations
 from fleet.config.schema.machines import Gateway, Host
+from fleet.config.validate import Problem
 from fleet.hardware import SHEETS, BaseShape, sheet_of
 from fleet.names import by_number
 from fleet.vllm import why_reserved

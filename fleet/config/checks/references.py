@@ -7,9 +7,9 @@ from typing import Any, Self
 from fleet.codes import nearest
 from fleet.config.checks import ProjectFacts
 from fleet.config.merge import Path, value_at
-from fleet.config.problems import Problem
 from fleet.config.schema.clients import Adapter
 from fleet.config.schema.fleet import Declarations
+from fleet.config.validate import Problem
 from fleet.names import alias_name
 
 

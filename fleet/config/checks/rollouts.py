@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from fleet.config.checks import ProjectFacts
 from fleet.config.checks.references import DeclaredNames, check_zone, reference
 from fleet.config.merge import Path
-from fleet.config.problems import Problem
 from fleet.config.schema.fleet import Declarations
 from fleet.config.schema.rollouts import Gate, Override, Rollout
+from fleet.config.validate import Problem
 from fleet.resources import FULL
 from fleet.rollout_policy import ABSOLUTE, BY_FORM, OFFLINE, RATIOS, UNITS
 

@@ -10,11 +10,11 @@ from fleet.config.checks.machines import check_bases, check_hosts, check_kinds
 from fleet.config.checks.references import DeclaredNames, reference
 from fleet.config.checks.rollouts import check_evals, check_rollouts
 from fleet.config.merge import Tree
-from fleet.config.problems import Problem
 from fleet.config.resolve import clients
 from fleet.config.resolve.machines import base, gate, gateway, host, override, rollout
 from fleet.config.schema.fleet import Declarations
 from fleet.config.schema.rollouts import Evals, Rollout
+from fleet.config.validate import Problem
 from fleet.spec import EvalPolicy, FleetSpec, JudgeSpec, PlacementPolicy
 
 

@@ -133,7 +133,6 @@ def _shadow(name: AdapterName, given: Shadow | None) -> ShadowPolicy | None:
 
 
 def _apart(adapter: DeclaredAdapter, given: Declarations) -> set[str]:
-    """Return the clients and aliases that an adapter is kept apart from."""
     others = {*adapter.declared.apart} - {adapter.client}
     if adapter.client in adapter.declared.apart:
         tasks = given.clients[adapter.client].adapters

@@ -104,7 +104,6 @@ def format_duration(value: timedelta) -> str:
 
 
 def _delay(value: Any) -> float:
-    """Read `500ms` or `2s` as seconds."""
     hint = "Write a number with a unit: `500ms`, `2s`."
     match = _with_unit(value, _DELAY, "FC1105", "is not a time for an answer", hint)
     seconds = float(match[1]) / (1000 if match[2] == "ms" else 1)

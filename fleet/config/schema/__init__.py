@@ -30,7 +30,6 @@ _SCALARS = {"string", "integer", "number", "boolean"}
 
 
 def _allow_placeholders(properties: dict[str, Any]) -> None:
-    """Let every scalar property also be text with a placeholder."""
     for name, entry in properties.items():
         scalar = entry.get("type") in _SCALARS
         constrained = set(entry) & {"pattern", "enum", "minimum", "maximum", "const"}

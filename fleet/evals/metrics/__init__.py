@@ -1,7 +1,7 @@
 """Defines a metric, its input and its output: an answer, and a score without any model."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -25,8 +25,6 @@ class Scored:
     """Why the score is not 1, in a few words."""
     label: str = ""
     """The class that was recognised, where the metric recognises classes."""
-    parts: Mapping[str, float] = field(default_factory=dict)
-    """Further figures from 0 to 1, such as precision and recall."""
 
 
 Options = Mapping[str, Any]

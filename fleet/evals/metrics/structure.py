@@ -93,7 +93,7 @@ def _json_fields(answer: Answer, expected: Any, options: Options, _: str) -> Sco
     wrong = sorted({*reference, *given} - right)
     score = float(not wrong) if options.get("all") else f1
     note = f"wrong fields: {', '.join(wrong)}"[:SHOWN] if wrong else ""
-    return Scored(score, note, parts={"precision": precision, "recall": recall})
+    return Scored(score, note)
 
 
 def _same(actual: Any, reference: Any, options: Options) -> bool:

@@ -41,7 +41,7 @@ async def run_command(job: EngineJob) -> EngineAnswers:
                 scores = await judge.scores(item, sample.answer) if judge else {}
                 samples[position] = scored(item, sample, scores)
     job.report(len(samples), job.total)
-    return EngineAnswers(tuple(samples), f"command {Path(command[0]).name}")
+    return tuple(samples), f"command {Path(command[0]).name}"
 
 
 def fill_command(spec: EvalSpec, target: EvalTarget, golden: Path) -> list[str]:

@@ -49,7 +49,7 @@ async def run_inspect(job: EngineJob) -> EngineAnswers:
     if not version:
         raise tool_failed("inspect-ai", f"left no log (exit code {result.code})", result.errors)
     job.report(job.total, job.total)
-    return EngineAnswers(tuple(samples), version)
+    return tuple(samples), version
 
 
 def refuse_other_metrics(engine: str, golden: GoldenSet, scored: tuple[str, ...]) -> None:

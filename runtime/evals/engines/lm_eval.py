@@ -48,7 +48,7 @@ async def run_lm_eval(job: EngineJob) -> EngineAnswers:
     result = await run_tool(_command(python, target, spec, folder), folder, offline)
     samples = _read(folder, result)
     job.report(len(samples), job.total)
-    return EngineAnswers(samples, _version(folder))
+    return samples, _version(folder)
 
 
 def _write_task(golden: GoldenSet, spec: EvalSpec, folder: Path) -> None:

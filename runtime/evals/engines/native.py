@@ -5,7 +5,7 @@ import hashlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fleet.errors import (
@@ -13,7 +13,6 @@ from fleet.errors import (
     EngineRejectedError,
     EngineUnreachableError,
     EvalError,
-    problem,
 )
 from fleet.evals import (
     ACCURACY,
@@ -48,27 +47,21 @@ BUSY = frozenset({429, 502, 503, 504})
 _SEEDS = 2**31
 
 
+@dataclass(eq=False)
 class Backpressure:
     """Holds back the requests of a run while requests of clients wait on the server."""
 
-    def __init__(
-        self,
-        server: JsonClient,
-        max_waiting: int,
-        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """Take a client of the server, not of a gateway before the server.
-
-        `max_waiting` is the upper bound of the requests that may wait on the server; `clock`
-        returns seconds that never run backwards.
-        """
-        self._server, self._max_waiting = server, max_waiting
-        self._pause, self._clock = pause, clock
-        self._probed_at: float | None = None
-        self._lock = asyncio.Lock()
-        self.paused_s = 0.0
-        """Sum of all pauses so far, in seconds."""
+    server: JsonClient
+    """A client of the server, not of a gateway before the server."""
+    max_waiting: int
+    """Upper bound of the requests that may wait on the server."""
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+    clock: Callable[[], float] = time.monotonic
+    """Returns seconds that never run backwards."""
+    paused_s: float = field(default=0.0, init=False)
+    """Sum of all pauses so far, in seconds."""
+    _probed_at: float | None = field(default=None, init=False)
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     async def wait(self) -> None:
         """Return once the queue is short; a server that shows no queue is not waited for.
@@ -77,29 +70,28 @@ class Backpressure:
             EvalError: FC4509, the queue stayed long.
         """
         async with self._lock:  # the next task finds the answer of this one
-            now = self._clock()
+            now = self.clock()
             if self._probed_at is not None and now - self._probed_at < PAUSE_S:
                 return
-            while (waiting := await self._waiting()) > self._max_waiting:
+            while (waiting := await self._waiting()) > self.max_waiting:
                 if self.paused_s >= MAX_PAUSED_S:
                     raise self._busy(waiting)
-                await self._pause(PAUSE_S)
+                await self.pause(PAUSE_S)
                 self.paused_s += PAUSE_S
-            self._probed_at = self._clock()
+            self._probed_at = self.clock()
 
     async def _waiting(self) -> int:
-        metrics = await read_metrics(self._server, _METRICS_DEADLINE_S, attempts=1)
+        metrics = await read_metrics(self.server, _METRICS_DEADLINE_S, attempts=1)
         return metrics.waiting or 0
 
     def _busy(self, waiting: int) -> EvalError:
         detail = (
-            f"{waiting} requests wait on {self._server.url}, after pauses of "
+            f"{waiting} requests wait on {self.server.url}, after pauses of "
             f"{self.paused_s / 60:g} minutes together."
         )
         hint = "Run it again in a quieter hour, or raise `evals.pause_above`; clients then wait "
         hint += "longer."
-        fault = problem("FC4509", "The server is too busy to be evaluated", detail, hint=hint)
-        return EvalError(fault)
+        return EvalError.of("FC4509", "The server is too busy to be evaluated", detail, hint=hint)
 
 
 async def run_native(job: EngineJob) -> EngineAnswers:
@@ -114,7 +106,7 @@ async def run_native(job: EngineJob) -> EngineAnswers:
         room = asyncio.Semaphore(spec.concurrency)
         run = _Run(job, client, judge, Backpressure(server, spec.pause_above), room)
         turns = await all_of(run.turn(item, k) for item in items for k in range(spec.samples))
-    return EngineAnswers(tuple(sample for turn in turns for sample in turn), VERSION)
+    return tuple(sample for turn in turns for sample in turn), VERSION
 
 
 @dataclass

@@ -7,7 +7,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -134,15 +133,12 @@ class EnvoyClient:
     def _require_newer(self, table: RoutingTable) -> None:
         written = files.written_table(self._folder)
         if written is not None and written.revision > table.revision:
-            raise EngineRejectedError(
-                HTTPStatus.CONFLICT,
-                problem(
-                    "FC6004",
-                    "The routing table has changed meanwhile",
-                    f"{self._peer} was given revision {written.revision}; this is revision "
-                    f"{table.revision}.",
-                    hint="Nothing was changed. Run the command again.",
-                ),
+            raise EngineRejectedError.of(
+                "FC6004",
+                "The routing table has changed meanwhile",
+                f"{self._peer} was given revision {written.revision}; this is revision "
+                f"{table.revision}.",
+                hint="Nothing was changed. Run the command again.",
             )
 
     async def _stats_if_running(self) -> dict[str, str] | None:
@@ -175,7 +171,7 @@ class EnvoyClient:
                             "it had.",
                             hint="Its log says why. Is it a version that fleetctl was tested with?",
                         )
-                        raise EngineRejectedError(HTTPStatus.BAD_REQUEST, refused)
+                        raise EngineRejectedError(refused)
                     await asyncio.sleep(_POLL_S)
         except TimeoutError:
             raise EngineTimedOutError.of(

@@ -6,13 +6,12 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from pydantic import ValidationError
 
-from fleet.errors import EngineRejectedError, FleetError, problem
+from fleet.errors import EngineRejectedError, FleetError
 from fleet.spec import GatewaySpec
 from runtime.files import PRIVATE_FOLDER, replace_file
 from runtime.gateway.admin_socket import short_path, socket_path
@@ -60,17 +59,14 @@ def credentials(table: RoutingTable, secret: Secret, folder: Path) -> list[tuple
         else:
             secrets.append((key.client, value))
     if lost:
-        raise EngineRejectedError(
-            HTTPStatus.FORBIDDEN,
-            problem(
-                "FC6051",
-                "An Envoy needs the keys themselves",
-                "Its configuration holds API keys in clear, and not all can be read here: "
-                f"{'; '.join(lost)}.",
-                hint="Set them where this runs. Where a secret was changed, apply it first, so "
-                "that the routing table has it.",
-                command="fleetctl apply --auto",
-            ),
+        raise EngineRejectedError.of(
+            "FC6051",
+            "An Envoy needs the keys themselves",
+            "Its configuration holds API keys in clear, and not all can be read here: "
+            f"{'; '.join(lost)}.",
+            hint="Set them where this runs. Where a secret was changed, apply it first, so "
+            "that the routing table has it.",
+            command="fleetctl apply --auto",
         )
     return secrets
 

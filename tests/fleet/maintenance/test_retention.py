@@ -32,13 +32,13 @@ def unneeded(live: State | None = None, past: History | None = None, **more: Any
     given = {"copies": [digest_of(each) for each in VERSIONS], "busy": {}} | more
     found = retained(FLEET, live or state(), past or history(), NOON, **given)
     copies = {digest_of(name): f"c{minor}" for minor, name in enumerate(VERSIONS)}
-    gone = {each.name[-3] for each in found.versions if not each.needed}
-    return gone | {copies[each.name] for each in found.copies if not each.needed}
+    gone = {each.name[-3] for each in found[0] if not each.needed}
+    return gone | {copies[each.name] for each in found[1] if not each.needed}
 
 
 def test_the_declared_version_newer_ones_and_three_earlier_ones_stay() -> None:
     found = retained(FLEET, state(), history(), NOON, copies=(), busy={})
-    assert {each.name[-3:]: each.why for each in found.versions if each.name != GONE} == {
+    assert {each.name[-3:]: each.why for each in found[0] if each.name != GONE} == {
         "0.0": "older than the earlier versions that are kept",
         "1.0": "older than the earlier versions that are kept",
         "2.0": "one of 3 earlier versions",
@@ -48,7 +48,7 @@ def test_the_declared_version_newer_ones_and_three_earlier_ones_stay() -> None:
         "6.0": "not older than 1.5.0",
     }
     assert unneeded(copies=()) == {"0", "1"}
-    assert next(each.why for each in found.versions if each.name == GONE).endswith("not declared")
+    assert next(each.why for each in found[0] if each.name == GONE).endswith("not declared")
 
 
 def test_a_copy_that_nobody_lists_goes_unless_it_is_the_declared_one_s() -> None:
@@ -107,7 +107,7 @@ def test_versions_that_never_had_all_traffic_do_not_push_out_the_one_that_had() 
     past = replace(history(), answered_all=frozenset({VERSIONS[0], DECLARED}))
     assert unneeded(past=past, copies=()) == set()
     found = retained(FLEET, state(), past, NOON, copies=(), busy={})
-    why = {each.name: each.why for each in found.versions}
+    why = {each.name: each.why for each in found[0]}
     assert why[VERSIONS[0]] == "one of 3 earlier versions"
     assert why[VERSIONS[4]] == "not 3 newer ones have proven themselves"
     more = replace(past, answered_all=frozenset({VERSIONS[each] for each in (0, 2, 3, 4)}))
@@ -117,7 +117,7 @@ def test_versions_that_never_had_all_traffic_do_not_push_out_the_one_that_had() 
 @pytest.mark.parametrize("asked", [0, 1, 3])
 def test_three_earlier_versions_stay_whatever_is_asked_for(asked: int) -> None:
     found = retained(replace(FLEET, keep_versions=asked), state(), history(), NOON, copies=(),
-                     busy={}).versions  # fmt: skip
+                     busy={})[0]  # fmt: skip
     kept = {each.name[-3] for each in found if each.why == "one of 3 earlier versions"}
     assert kept == {"2", "3", "4"}
 
@@ -135,7 +135,7 @@ def test_the_bytes_of_what_was_taken_out_are_no_better_under_another_name() -> N
     past = history(holds=[bad])  # the bytes of 1.4.0 are others since, and 1.2.0 has the old ones
     assert unneeded(past=past, copies=()) == {"0"}
     why = {each.name: each.why for each in retained(FLEET, state(), past, NOON, copies=(),
-                                                    busy={}).versions}  # fmt: skip
+                                                    busy={})[0]}  # fmt: skip
     assert why[VERSIONS[4]] == "one of 3 earlier versions"
     assert why[VERSIONS[2]] == "not 3 newer ones have proven themselves"
 

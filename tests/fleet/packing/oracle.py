@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from random import Random
 
-from fleet.packing import Catalog, Replica, ServerPacking
+from fleet.packing.servers import Catalog, Replica, ServerPacking
 
 
 def chance(seed: int) -> Random:

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.packing import Catalog, Effort, Replica, available, instances_of, pack_servers
+from fleet.packing import Effort, pack_servers
 from fleet.packing.construct import WHOLE, construct
+from fleet.packing.servers import Catalog, Replica, instances_of
+from fleet.packing.solver import available
 from tests.drawn import long
 from tests.fleet.packing.oracle import chance, cheapest, check_servers
 

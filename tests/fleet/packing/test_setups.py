@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.packing import BinPacking, Effort, SetupInstance, pack_setups
+from fleet.packing import Effort, pack_setups
+from fleet.packing.problem import BinPacking
+from fleet.packing.setups import SetupInstance
 from tests.fleet.packing.oracle import chance, partitions
 
 Case = tuple[list[int], list[int], list[int], list[int], int]

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.packing import BinPacking, Effort, available, pack_vectors
+from fleet.packing import Effort, pack_vectors
 from fleet.packing.columns import patterns
+from fleet.packing.problem import BinPacking
+from fleet.packing.solver import available
 from tests.fleet.packing.oracle import chance, fewest_bins
 
 REPOSITORY = Path(__file__).parents[3]

@@ -128,14 +128,14 @@ def test_three_earlier_versions_are_never_deleted(
     )
     past = replace(past, answered_all=frozenset(names[each] for each in answered))
     found = retained(what, state(*answers), past, NOON, copies=(), busy={})
-    kept = {each.name for each in found.versions if each.needed}
+    kept = {each.name for each in found[0] if each.needed}
     earlier = {names[each] for each in range(declared_minor) if each != serving}
     good = earlier - {names[each] for each in rolled_back}
     for group in (earlier, good):
         assert len(kept & group) >= min(max(asked, 3), len(group))
     proven = good & past.answered_all
     assert kept & proven >= {*sorted(proven)[-max(asked, 3) :]}
-    everything_counts = retained(what, state(), history(), NOON, copies=(), busy={}).versions
+    everything_counts = retained(what, state(), history(), NOON, copies=(), busy={})[0]
     assert {each.name for each in everything_counts if each.needed} <= kept
     assert {names[each] for each, hours in replaced.items() if hours < 7 * 24} <= kept
     assert names[declared_minor] in kept

@@ -11,7 +11,7 @@ from fleet.history.values import History
 from fleet.planning.pipeline import make_plan
 from fleet.resources import Server, State
 from fleet.spec import FleetSpec
-from fleet.vllm.engine_versions import disagreements, with_engines
+from fleet.vllm.flags import disagreements, with_engines
 from fleet.vllm.lora_slots import pool_bytes
 from fleet.vllm.memory import USABLE
 from tests.fleet.placement.placements import A0, HOSTS, LLAMA, PROFILE, card

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from fleet.names import AdapterName
-from fleetctl.synthetic.bases import PUBLIC_BASES
+from fleetctl.synthetic.population import PUBLIC_BASES
 
 _SHAPES = {each.name: each.shape for each in PUBLIC_BASES}
 

@@ -9,8 +9,12 @@ from fleet.capacity.calibration import WORST_RESIDUAL, parse_profile
 from fleet.errors import EngineError
 from fleet.hardware import DeviceSpec, Profile, Speed
 from fleet.vllm.memory import GIB
-from runtime.calibrate.measure import CalibrationTarget
-from runtime.calibrate.preconditions import foreign_traffic, require_idle, require_times
+from runtime.calibrate.measure import (
+    CalibrationTarget,
+    foreign_traffic,
+    require_idle,
+    require_times,
+)
 from runtime.calibrate.run import file_name, reserve
 from runtime.engines.vllm_metrics import ServerMetrics
 from runtime.project.load import load_fleet

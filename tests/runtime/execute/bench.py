@@ -85,7 +85,9 @@ class MemoryEngine:
     async def start(self, server: Server) -> None:
         self.trap(f"before start {server.name}")
         if self.servers.get(server.name, server) != server:
-            raise EngineRejectedError(409, problem("T", "It runs with other flags", server.name))
+            raise EngineRejectedError(
+                problem("T", "It runs with other flags", server.name), status=409
+            )
         if server.name not in self.servers:
             self.servers[server.name] = server
             self.boots[server.name] = self.boots.get(server.name, 0) + 1
@@ -100,9 +102,9 @@ class MemoryEngine:
     async def load(self, server: str, adapter: str, source: str) -> None:
         self.trap(f"before load {adapter}@{server}")
         if server not in self.servers:
-            raise EngineRejectedError(503, problem("T", "The server does not run", server))
+            raise EngineRejectedError(problem("T", "The server does not run", server), status=503)
         if self.paths.setdefault((server, adapter), source) != source:
-            raise EngineRejectedError(400, problem("T", "Loaded from another path", adapter))
+            raise EngineRejectedError(problem("T", "Loaded from another path", adapter), status=400)
         await asyncio.sleep(0)
         self.trap(f"after load {adapter}@{server}")
 
@@ -121,7 +123,7 @@ class MemoryEngine:
         if model == base:
             return Completion(LIKE_ITS_BASE.upper(), model, "", 1)
         if (server, model) not in self.paths:
-            raise EngineRejectedError(404, problem("T", "No such model", model))
+            raise EngineRejectedError(problem("T", "No such model", model), status=404)
         return Completion(prompt.upper()[:max_tokens], model, "", 1)
 
     async def close(self) -> None:

@@ -46,7 +46,7 @@ def test_what_is_begun_is_durable_before_it_is_done(bench: Bench) -> None:
 
 
 def test_a_rejected_step_stops_its_branch_and_the_rest_goes_on(bench: Bench) -> None:
-    rejected = EngineRejectedError(400, problem("T", "Refused", "It is refused."))
+    rejected = EngineRejectedError(problem("T", "Refused", "It is refused."), status=400)
     with bench.faults(on(f"before load {OLD}", rejected)):
         outcome = asyncio.run(bench.apply(declared(OLD, FAQ)))
     found = verdicts(outcome)
