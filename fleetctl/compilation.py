@@ -148,11 +148,8 @@ async def _write(
 
 async def _table(workspace: Workspace) -> RoutingTable:
     declared, envoys = workspace.fleet().gateways, workspace.envoys()
-    gateways = LocalGateways(workspace.state_dir, declared, envoys)
-    try:
+    async with LocalGateways(workspace.state_dir, declared, envoys) as gateways:
         table, _ = await gateways.read_table()
-    finally:
-        await gateways.close()
     if table.revision == 0:
         detail = (
             "Another gateway gets the routes that fleetctl's own serve, and no apply has "

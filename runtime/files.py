@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from fleet.errors import FleetError
@@ -89,16 +89,18 @@ def sync(path: Path) -> None:
 
 
 @contextmanager
-def locked_file(path: Path, *, timeout_s: float | None = None, flags: int = 0) -> Iterator[int]:
+def locked_file(
+    path: Path, *, timeout_s: float | None = None, flags: int = os.O_RDWR | os.O_CREAT
+) -> Iterator[int]:
     """Lock a file, made if need be, while the block runs; give its descriptor.
 
     `timeout_s`: upper bound of the wait for another process that holds the lock; 0: no wait; None:
-    no bound. `flags`: more flags for `os.open`, such as `os.O_APPEND`.
+    no bound. `flags`: for `os.open`.
 
     Raises:
         BlockingIOError: another process holds the lock still.
     """
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | flags, PRIVATE)
+    handle = os.open(path, flags | os.O_CLOEXEC, PRIVATE)
     try:
         _lock(handle, timeout_s)
         yield handle
@@ -147,15 +149,9 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-@contextmanager
-def locked_folder(folder: Path) -> Iterator[None]:
+def locked_folder(folder: Path) -> AbstractContextManager[int]:
     """Lock a folder while the block runs; for files that are replaced and not rewritten."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        _lock(handle, None)
-        yield
-    finally:
-        os.close(handle)
+    return locked_file(folder, flags=os.O_RDONLY | os.O_DIRECTORY)
 
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.001, 0.05

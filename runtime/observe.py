@@ -1,7 +1,6 @@
 """Observes servers and gateways as a `State`; lists lost versions and open questions."""
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -46,18 +45,6 @@ async def doubts(
         elif status.digest is not None and status.digest != table.digest:
             found.append(f"Gateway {status.name} serves other routes than the newest")
     return tuple(reason.rstrip(".") for reason in found)
-
-
-async def in_flight(gateways: LocalGateways) -> dict[str, int]:
-    """Return the requests in flight by full adapter name, over all gateways.
-
-    Raises:
-        EngineError: a running gateway does not say.
-    """
-    counts: Counter[str] = Counter()
-    for (_, adapter), count in (await gateways.all_in_flight()).items():
-        counts[adapter] += count
-    return dict(counts)
 
 
 SHOW_S = 0.5

@@ -19,10 +19,14 @@ def start_mark(pid: int) -> str | None:
 
     A zombie counts as gone: it serves nothing.
     """
-    if not _PROC.is_dir():
-        return _start_mark_without_proc(pid)
-    fields = _stat(pid)
-    return fields[_START_TIME] if fields else None
+    if _PROC.is_dir():
+        fields = _stat(pid)
+        return fields[_START_TIME] if fields else None
+    done = subprocess.run(
+        ["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    state, _, started = done.stdout.strip().partition(" ")
+    return None if not state or state.startswith("Z") else started.strip()
 
 
 def _stat(pid: int) -> list[str]:
@@ -41,14 +45,6 @@ def _read(pid: int, file: str) -> str:
 
 def _pids() -> Iterator[int]:
     return (int(folder.name) for folder in _PROC.glob("[0-9]*"))
-
-
-def _start_mark_without_proc(pid: int) -> str | None:
-    done = subprocess.run(
-        ["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
-    state, _, started = done.stdout.strip().partition(" ")
-    return None if not state or state.startswith("Z") else started.strip()
 
 
 def in_session(leader: int) -> tuple[int, ...]:

@@ -64,8 +64,11 @@ async def smoke_test(
         reasons = down or ("no server that holds it has an address",)
         return SmokeResult(0, len(asked), took, reasons)
     compared = [answers.telling for answers in answered if answers.telling is not None]
-    some = any(compared)
-    faults = [fault for answers in answered for fault in answers.faults_of(adapter, elsewhere=some)]
+    faults: list[str] = []
+    for answers in answered:
+        like = f"{answers.url} answers like the base, under the name {adapter}; others do not"
+        alone = answers.telling == 0 and any(compared)
+        faults += [fault or (like if alone else "") for fault in answers.faults]
     failures = tuple(text for text in faults if text)
     telling = min(compared, default=None)
     doubts = () if failures or telling else (_doubt(adapter, telling, len(asked)),)
@@ -79,13 +82,6 @@ class _SmokeAnswers:
     faults: tuple[str, ...]
     """By input: the fault of the answer; empty: none."""
     telling: int | None
-
-    def faults_of(self, adapter: str, *, elsewhere: bool) -> Iterable[str]:
-        """Return the faults by input; `elsewhere`: another server tells version and base apart."""
-        if self.telling == 0 and elsewhere:
-            like = f"{self.url} answers like the base, under the name {adapter}; others do not"
-            return tuple(fault or like for fault in self.faults)
-        return self.faults
 
 
 def _doubt(adapter: str, telling: int | None, total: int) -> str:

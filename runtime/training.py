@@ -28,6 +28,7 @@ from fleet.history import (
 )
 from fleet.maintenance import standing_claim
 from fleet.names import AdapterName
+from fleet.spec import AdapterSpec
 from runtime.files import locked_file
 from runtime.ledger.protocol import Ledger
 from runtime.library.add import AddedVersion, KnownBase, add
@@ -115,12 +116,11 @@ def unfinished(entries: Sequence[Entry], alias: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """A training command, its placeholders' values, and the folders."""
+    """A training of a new version, and the folders."""
 
     name: AdapterName
-    current: AdapterName
-    command: tuple[str, ...]
-    golden: str
+    adapter: AdapterSpec
+    """As declared, with the command and the present version."""
     root: Path
     folder: Path
     """Where the command leaves the adapter; emptied before it starts."""
@@ -136,11 +136,13 @@ class Training:
         values = {
             "alias": self.name.alias, "client": self.name.client, "task": self.name.task,
             "base": self.name.base, "version": str(self.name.version),
-            "current": str(self.current.version), "golden": self.golden,
+            "current": str(self.adapter.name.version), "golden": self.adapter.golden or "",
             "folder": str(self.folder.absolute()),
         }  # fmt: skip
         try:
-            parts = [field for part in self.command for field in string.Formatter().parse(part)]
+            parts = [
+                field for part in self.adapter.retrain for field in string.Formatter().parse(part)
+            ]
             unknown = sorted({name for _, name, _, _ in parts if name is not None} - set(values))
         except ValueError as error:
             unknown = [str(error)]
@@ -151,7 +153,7 @@ class Training:
                 f"`{{{unknown[0]}}}` is no placeholder of `retrain`.",
                 hint=f"It may name {', '.join(f'{{{name}}}' for name in values)}.",
             )
-        return [part.format(**values) for part in self.command]
+        return [part.format(**values) for part in self.adapter.retrain]
 
 
 async def train(
@@ -168,7 +170,7 @@ async def train(
         LibraryError: the adapter must not be served.
     """
     name, folder, began = training.name, training.folder, time.monotonic()
-    ledger.append([RetrainStarted(name.alias, str(name), tuple(training.command))])
+    ledger.append([RetrainStarted(name.alias, str(name), training.adapter.retrain)])
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
@@ -191,7 +193,7 @@ def _failed(training: Training, why: str) -> FleetError:
     return FleetError.of(
         "FC6712",
         "The training gave no adapter",
-        f"`{training.command[0]}` for `{training.name}` {why}.",
+        f"`{training.adapter.retrain[0]}` for `{training.name}` {why}.",
         hint="Nothing was added. See what it printed above, then run the command again.",
         command=f"fleetctl retrain run {training.name.alias}",
     )

@@ -28,7 +28,7 @@ from runtime.ledger.fallback import FallbackLedger, LedgerSnapshot, last_known
 from runtime.ledger.outbox import FOLDER, LedgerOutbox, deliver
 from runtime.ledger.protocol import Ledger
 from runtime.ledger.replica import LedgerReplica
-from runtime.messages import Audience, EmitMessage, Message
+from runtime.messages import Audience, EmitMessage, Message, Severity
 
 if TYPE_CHECKING:  # a rollback works while declarations cannot be read or engines be imported
     from contextlib import AbstractAsyncContextManager
@@ -67,6 +67,15 @@ class Workspace:
         actor = os.environ.get("GITHUB_ACTOR") or os.environ.get("GITLAB_USER_LOGIN")
         return actor or f"{getpass.getuser()}@{socket.gethostname()}"
 
+    def inform(self, text: str, severity: Severity = "info") -> None:
+        """Emit a line."""
+        self.emit(Message(text, severity))
+
+    def warn(self, *lines: str) -> None:
+        """Emit lines as warnings."""
+        for line in lines:
+            self.inform(line, "warning")
+
     def now(self) -> datetime:
         """Return the time, in UTC."""
         return datetime.now(UTC)
@@ -96,7 +105,7 @@ class Workspace:
     @cached_property
     def replica(self) -> LedgerReplica:
         """The ledger as last read or written here."""
-        return LedgerReplica(self.state_dir, lambda line: self.emit(Message(line, "warning")))
+        return LedgerReplica(self.state_dir, self.warn)
 
     def last_known(self) -> LedgerSnapshot:
         """Return the ledger, or where its home cannot be read its entries as known here.
@@ -104,8 +113,7 @@ class Workspace:
         Raises:
             FleetError: the home cannot be read, and no entry is known here.
         """
-        queue, replica = self.queue, self.replica
-        return last_known(self.ledger, replica, queue)
+        return last_known(self.ledger, self.replica, self.queue)
 
     @property
     def queue(self) -> Path:

@@ -32,12 +32,12 @@ def key() -> None:
 @completion.completion
 def _declared_keys(ctx: click.Context) -> Iterable[str]:
     """Return the declared API keys as CLIENT/KEY."""
-    from runtime.project import load, parse_cache
+    from runtime.project import load
 
     options = ctx.find_root().params
     variables = dict(text.partition("=")[::2] for text in options["variables"])
     texts = load.read_files(options["root"], options["environment"])
-    cache = parse_cache.ParseCache(completion.state_dir_of(ctx) / "cache")
+    cache = load.ParseCache(completion.state_dir_of(ctx) / "cache")
     declared = load.read_tree(texts, options["environment"], variables, cache).value.get("clients")
     return [
         f"{client}/{key}"

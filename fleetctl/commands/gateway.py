@@ -160,12 +160,9 @@ async def _rows(workspace: Workspace) -> list[dict[str, Any]]:
     from runtime.gateway.supervisor import find_process
 
     known = _gateways(workspace)
-    gateways = LocalGateways(workspace.state_dir, known, workspace.envoys())
     table = read_table(workspace.state_dir)
-    try:
+    async with LocalGateways(workspace.state_dir, known, workspace.envoys()) as gateways:
         statuses = {status.name: status for status in await gateways.statuses()}
-    finally:
-        await gateways.close()
     rows = []
     for name, gateway in sorted(known.items()):
         process, status = find_process(workspace.state_dir, name), statuses[name]

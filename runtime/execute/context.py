@@ -59,7 +59,7 @@ class Journal:
     """
 
     def __init__(self, ledger: Ledger, token: int) -> None:
-        self._ledger, self._token = ledger, token
+        self._ledger, self.token = ledger, token
         self._waiting: list[LedgerEvent] = []
         self._next: asyncio.Task[None] | None = None
         self._last: asyncio.Task[None] | None = None
@@ -88,7 +88,7 @@ class Journal:
         if not batch:
             return
         try:
-            await asyncio.to_thread(self._ledger.append, batch, self._token)
+            await asyncio.to_thread(self._ledger.append, batch, self.token)
         except OSError as error:
             raise FleetError.of(
                 "FC5106",

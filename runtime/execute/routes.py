@@ -28,14 +28,10 @@ class RouteWriter:
         context: ExecutionContext,
         view: LiveView,
         journal: Journal,
-        token: int,
         started: Callable[[Step], StepStarted],
     ) -> None:
-        """Prepare; nothing is read or written.
-
-        `token`: of the lease, stamped on the table. `started` makes the record of a step's begin.
-        """
-        self._context, self._view, self._journal, self._token = context, view, journal, token
+        """Prepare; nothing is read or written. `started` makes the record of a step's begin."""
+        self._context, self._view, self._journal = context, view, journal
         self._started = started
         self._one_at_a_time = asyncio.Lock()
         self.notes: dict[str, None] = {}
@@ -76,8 +72,8 @@ class RouteWriter:
 
     async def _read(self) -> RoutingTable:
         table, _ = await self._context.gateways.read_table()
-        if table.token > self._token:
-            raise lost(self._token, table.token)
+        if table.token > self._journal.token:
+            raise lost(self._journal.token, table.token)
         return table
 
     async def _attempt(self, steps: Sequence[Step], announced: set[str]) -> dict[str, StepResult]:
@@ -114,7 +110,7 @@ class RouteWriter:
         """Write the next revision with the servers that its routes name."""
         update = {
             "revision": table.revision + 1,
-            "token": self._token,
+            "token": self._journal.token,
             "servers": await self._servers(table),
         }
         written = table.model_copy(update=update)

@@ -118,7 +118,7 @@ async def execute(
         operations = (step.operation for step in plan.steps)
         servers = (work.server for work in operations if isinstance(work, StartServer | StopServer))
         view = LiveView(context, {server.name: server.host for server in servers})
-        scheduler = Scheduler(plan, context, view, journal, token=lease.token, stop=stop, emit=emit)
+        scheduler = Scheduler(plan, context, view, journal, stop=stop, emit=emit)
         await _recover(scheduler, view, journal)
         steps, commit = len(plan.steps), context.commit
         await journal.write(ApplyStarted(plan.id, plan.fleet, commit, trigger, steps))

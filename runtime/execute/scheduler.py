@@ -37,14 +37,13 @@ class Scheduler:
         view: LiveView,
         journal: Journal,
         *,
-        token: int,
         stop: asyncio.Event,
         emit: Emit,
     ) -> None:
         """Prepare; nothing is done."""
         self.plan, self.context, self._view, self._journal = plan, context, view, journal
         self._stop, self.emit = stop, emit
-        self.routes = RouteWriter(context, view, journal, token, self._started)
+        self.routes = RouteWriter(context, view, journal, self._started)
         self.results: dict[str, StepResult] = {}
         self.running: dict[str, float] = {}
         """By id of a step under way: when the step began."""

@@ -32,10 +32,7 @@ from runtime.smoke import MOST_INPUTS
 async def try_version(
     adapter: LoadedAdapter, inputs: tuple[str, ...], view: LiveView
 ) -> tuple[Diagnostic, ...]:
-    """Request answers of a version, and of its base until two answers differ.
-
-    Returns:
-        Warnings, of what the test cannot show.
+    """Request answers of a version, and of its base until two answers differ; return warnings.
 
     Raises:
         EngineError: an answer is no good; or a version that no client is answered by yet answers
@@ -108,10 +105,7 @@ def server_of(step: Step) -> str:
 async def perform(
     step: Step, context: ExecutionContext, view: LiveView, routes: RouteWriter
 ) -> StepResult:
-    """Perform a step within its time and record its effect in the view.
-
-    Returns:
-        The result `done`, with the boot id of a server that was started, or with warnings.
+    """Perform a step within its time and record its effect in the view; return the result `done`.
 
     Raises:
         EngineError, LibraryError: the step failed; after a timeout it may have taken effect.

@@ -52,8 +52,7 @@ def tick_context(
 async def gather_usage(context: TickContext, clock: Callable[[], datetime]) -> tuple[str, ...]:
     """Copy the usage rows of gateways on other machines since the earliest rollout under way.
 
-    Returns:
-        Why requests may be lacking, a sentence for each gateway; see `sync_usage`.
+    Returns as `sync_usage` why requests may be lacking, a sentence for every gateway.
     """
     tried = [trial for trial in context.trials if trial.live and trial.since]
     if not tried:

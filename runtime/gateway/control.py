@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from fleet.errors import (
     EngineError,
@@ -189,6 +189,12 @@ class LocalGateways:
         """Release connections."""
         await asyncio.gather(*(client.close() for client in self._clients.values()))
         self._clients.clear()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
     async def _status(self, name: str) -> GatewayStatus:
         config = await self._config(name)

@@ -18,7 +18,6 @@ from runtime.execute.outcome import ApplyOutcome
 from runtime.execute.run import execute, moved_since
 from runtime.library.layout import version_folder
 from runtime.library.served_copies import publish
-from runtime.messages import Message
 from runtime.operations.planning import plan_fleet
 from runtime.project.facts import commit_of
 from runtime.project.load import library_folder
@@ -104,8 +103,8 @@ def report_changes_since(workspace: Workspace, plan: Plan, live: State) -> None:
             hint="Plan again.",
             command="fleetctl plan --out plan.json",
         )
-    workspace.emit(
-        Message(f"Changed since plan {plan.id} was made; dependent steps will be skipped:{listed}")
+    workspace.inform(
+        f"Changed since plan {plan.id} was made; dependent steps will be skipped:{listed}"
     )
 
 

@@ -1,6 +1,7 @@
 """Collect garbage: adapter versions, served copies and answers of evaluations without a use."""
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass
 
 from fleet.errors import EngineError
@@ -10,8 +11,7 @@ from fleet.names import AdapterName
 from runtime.evals.store import EvalStore
 from runtime.library.delete import clear, copies, remove_copy, remove_version, size
 from runtime.library.layout import version_folder
-from runtime.messages import Message
-from runtime.observe import doubts, in_flight
+from runtime.observe import doubts
 from runtime.project.load import library_folder
 from runtime.workspace import Workspace
 
@@ -60,7 +60,9 @@ async def _retained(
                 "servers that do not answer, then run the command again.",
                 command="fleetctl status",
             )
-        busy = await in_flight(gateways)
+        busy: Counter[str] = Counter()
+        for (_, adapter), count in (await gateways.all_in_flight()).items():
+            busy[adapter] += count
     present = copies(workspace.state_dir / "store")
     history, now = workspace.history(), workspace.now()
     return retained(fleet, live, history, now, copies=present, busy=busy)
@@ -104,5 +106,5 @@ def delete_garbage(workspace: Workspace, agreed: Garbage) -> None:
             lease.renew()
         for name in versions:
             remove_version(library_folder(workspace.root), workspace.root, AdapterName.parse(name))
-            workspace.emit(Message(f"Deleted {name}."))
+            workspace.inform(f"Deleted {name}.")
             lease.renew()

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
@@ -24,7 +24,6 @@ from fleet.rollouts import Phase, closed_until, decide_rollouts
 from runtime.deadline import call_with_timeout
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.table import RoutingTable
-from runtime.messages import Message
 from runtime.operations.notifications import notify_once
 from runtime.operations.rollback import check_fallbacks, smoke_inputs
 from runtime.rollback.drill import DrillResult, drill
@@ -48,25 +47,23 @@ async def drill_one(
     """
     gateways = LocalGateways(workspace.state_dir, envoys=workspace.envoys())
     outbox, holder = workspace.outbox(), f"{workspace.by} (run {workspace.run}, drill)"
-    with ExitStack() as stack:
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(gateways)
         try:
             call_with_timeout(lambda: stack.enter_context(workspace.ledger().lease(holder)))
         except LockHeldError:
             raise
         except (FleetError, OSError) as error:  # also where the home does not answer in time
-            workspace.emit(Message(f"no lease: {error}", "warning"))
-        try:
-            return await drill(
-                alias,
-                to,
-                gateways,
-                outbox,
-                live=live,
-                doubts=lambda names: check_fallbacks(workspace, outbox, alias, names),
-                inputs=smoke or await asyncio.to_thread(smoke_inputs, workspace, outbox, alias),
-            )
-        finally:
-            await gateways.close()
+            workspace.warn(f"no lease: {error}")
+        return await drill(
+            alias,
+            to,
+            gateways,
+            outbox,
+            live=live,
+            doubts=lambda names: check_fallbacks(workspace, outbox, alias, names),
+            inputs=smoke or await asyncio.to_thread(smoke_inputs, workspace, outbox, alias),
+        )
 
 
 async def notify_failed_drill(workspace: Workspace, result: DrillResult) -> list[str]:
@@ -150,12 +147,8 @@ def _declared(workspace: Workspace) -> dict[str, timedelta | None]:
 
 async def read_routing_table(workspace: Workspace) -> RoutingTable:
     """Return the newest routing table."""
-    gateways = LocalGateways(workspace.state_dir, envoys=workspace.envoys())
-    try:
-        table, _ = await gateways.read_table()
-    finally:
-        await gateways.close()
-    return table
+    async with LocalGateways(workspace.state_dir, envoys=workspace.envoys()) as gateways:
+        return (await gateways.read_table())[0]
 
 
 async def drill_records(
@@ -205,9 +198,7 @@ async def drill_next_due(workspace: Workspace, live: State) -> None:
     try:
         result = await drill_one(workspace, record.alias, None, (), live=False)
     except LockHeldError:
-        workspace.emit(
-            Message(f"A drill of {record.alias} is due and waits: another run is at work.")
-        )
+        workspace.inform(f"A drill of {record.alias} is due and waits: another run is at work.")
         return
     except FleetError as error:
         why = error.diagnostics[0]
@@ -215,8 +206,8 @@ async def drill_next_due(workspace: Workspace, live: State) -> None:
         await _report_failed(workspace, record, "", [f"{why.summary}: {why.detail}"])
         return
     for line in result.warnings:
-        workspace.emit(Message(f"Note: drill of {record.alias}: {line}"))
-    workspace.emit(Message(f"Drilled, as often as declared: {result.sentence}"))
+        workspace.inform(f"Note: drill of {record.alias}: {line}")
+    workspace.inform(f"Drilled, as often as declared: {result.sentence}")
     if not result.complete:
         await _report_failed(workspace, record, result.target, _reasons(result))
 
@@ -232,11 +223,10 @@ async def _report_failed(
         f"a rollback of {record.alias} would not succeed now: {'; '.join(reasons)}. Once that is "
         f"mended: fleetctl rollback {record.alias} --drill"
     )
-    workspace.emit(Message(text, "warning"))
+    workspace.warn(text)
     since = record.last.isoformat() if record.last else "the beginning"
     about = failed_drill(record.alias, target, reasons, workspace.now(), f"after {since}")
-    for line in await notify_once(workspace, [about]):
-        workspace.emit(Message(line, "warning"))
+    workspace.warn(*await notify_once(workspace, [about]))
 
 
 def drill_document(record: DrillRecord) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from runtime.evals.judge import judge_labels
 from runtime.evals.record import record
 from runtime.evals.store import EvalStore
 from runtime.evals.target import through_gateway
-from runtime.messages import FailureMessage, Message, report_quarters
+from runtime.messages import FailureMessage, report_quarters
 from runtime.operations.eval_jobs import EvalJob, read_evals, read_set
 from runtime.project.load import library_folder
 from runtime.secrets import read_secret
@@ -183,7 +183,7 @@ def _progress(
     """Return a reporter of an evaluation's progress, at most every two seconds."""
     begun = f"{number} {job.target.adapter} {purpose}"
     if not quiet:
-        workspace.emit(Message(begun))
+        workspace.inform(begun)
     last = time.monotonic()
 
     def progress(done: int, total: int) -> None:
@@ -191,7 +191,7 @@ def _progress(
         now = time.monotonic()
         if not quiet and done < total and now - last >= SILENT_S:
             last = now
-            workspace.emit(Message(f"{begun}: {done} of {total} answers"))
+            workspace.inform(f"{begun}: {done} of {total} answers")
 
     return progress
 

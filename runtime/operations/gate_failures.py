@@ -11,7 +11,7 @@ from fleet.history import Doubts
 from fleet.rollouts import GateTrial
 from runtime.gates.evidence import JudgedGate
 from runtime.ledger.outbox import LedgerOutbox
-from runtime.messages import FailureMessage, Message
+from runtime.messages import FailureMessage
 from runtime.operations.rollback import notify_rollback, roll_back
 from runtime.rollback.rollback import RollbackRequest, RollbackResult
 from runtime.workspace import Workspace
@@ -71,7 +71,7 @@ async def roll_back_failed(
             requests[trial.alias] = _request(trial, gate.finding, gate.finding.gate, done)
         else:
             done = replace(done, failed=(*done.failed, trial.alias))
-            workspace.emit(Message(f"{trial.alias}: {trial.adapter} gets no traffic."))
+            workspace.inform(f"{trial.alias}: {trial.adapter} gets no traffic.")
     return await _roll_back_all(workspace, list(requests.values()), done) if requests else done
 
 
@@ -106,8 +106,7 @@ async def _roll_back_all(
             if result is not None
         )
     )
-    for line in (line for lines in warnings for line in lines):
-        workspace.emit(Message(line, "warning"))
+    workspace.warn(*(line for lines in warnings for line in lines))
     return replace(
         done,
         failed=(*done.failed, *(request.alias for request in requests)),
@@ -125,9 +124,8 @@ async def _roll_back_one(
     except FleetError as error:  # the other rollbacks do not wait; the next tick retries
         workspace.emit(FailureMessage(error.diagnostics))
         return None
-    for line in result.warnings:
-        workspace.emit(Message(line, "warning"))
+    workspace.warn(*result.warnings)
     for line in result.failures:
-        workspace.emit(Message(line, "error"))
-    workspace.emit(Message(f"Rolled back: {result.sentence}"))
+        workspace.inform(line, "error")
+    workspace.inform(f"Rolled back: {result.sentence}")
     return result

@@ -11,7 +11,6 @@ from fleet.plan import Plan
 from fleet.planning import DriftAction, DriftCause, classify_drift, repair
 from fleet.resources import LoadedAdapter, State
 from runtime.library.served_copies import damaged, repair_copies
-from runtime.messages import Message
 from runtime.project.facts import read_lock
 from runtime.project.load import library_folder
 from runtime.workspace import Workspace
@@ -97,7 +96,7 @@ async def heal_plan(
             text = f"Given up, it comes back: {cause.subject}: {summary}."
         else:
             text = f"Left alone: {cause.subject}: {summary}. Helps: {cause.command}"
-        workspace.emit(Message(text))
+        workspace.inform(text)
     return plan, due, len(causes) > len(due)
 
 
@@ -116,7 +115,7 @@ def _repair_copies(workspace: Workspace, live: State) -> dict[str, str]:
         if notes:
             ledger.append(notes, lease.token)
     for copy in results:
-        workspace.emit(Message(f"{copy.text[:1].upper()}{copy.text[1:]}."))
+        workspace.inform(f"{copy.text[:1].upper()}{copy.text[1:]}.")
         if copy.repaired:
-            workspace.emit(Message(f"Left to you: {copy.left}."))
+            workspace.inform(f"Left to you: {copy.left}.")
     return {copy.digest: wrong[copy.digest] for copy in results if not copy.repaired}

@@ -24,7 +24,7 @@ from runtime.gates.tick import (
 from runtime.gateway.control import LocalGateways
 from runtime.ledger.fallback import LedgerSnapshot
 from runtime.ledger.protocol import unanswered
-from runtime.messages import EmitMessage, Message, report_quarters
+from runtime.messages import report_quarters
 from runtime.operations.evaluate import eval_context
 from runtime.operations.gate_failures import JudgingRound, roll_back_failed, roll_back_rejected
 from runtime.operations.notifications import notify_once
@@ -57,7 +57,7 @@ async def judge_round(
     """
     known, context = await _read_facts(workspace, live)
     done = JudgingRound(away=known.away, doubts=context.doubts)
-    _report_doubts(workspace.emit, context.doubts)
+    _report_doubts(workspace, context.doubts)
     goes_on = known.away is None and context.doubts.behind is None
     if goes_on and any(unfinished(context.entries)):
         await _undo_drills(workspace)
@@ -102,7 +102,7 @@ def _start_evaluations(
         return report_quarters(workspace.emit, f"{trial.adapter}: ", "answers")
 
     for trial in evaluations.start(context, partial(eval_context, workspace), report):
-        workspace.emit(Message(f"Evaluates {trial.adapter} beside {trial.stable}."))
+        workspace.inform(f"Evaluates {trial.adapter} beside {trial.stable}.")
 
 
 async def _take_evaluation(
@@ -156,7 +156,7 @@ async def _act_on(
     for gate in new:
         finding, trial = gate.finding, gate.trial
         text = f"{finding.verdict} {finding.gate} of {trial.adapter} at {trial.percent} %"
-        workspace.emit(Message(f"{text}: {finding.reason}"))
+        workspace.inform(f"{text}: {finding.reason}")
     done = await roll_back_failed(workspace, judged, done)
     if queued and done.away is None:
         raise unanswered(f"verdicts could not be written down: {queued}")
@@ -166,36 +166,28 @@ async def _act_on(
 async def _undo_drills(workspace: Workspace) -> None:
     """Restore routes that a killed live drill has left turned."""
     ledger = workspace.ledger()
-    gateways = LocalGateways(workspace.state_dir, envoys=workspace.envoys())
-    try:
+    async with LocalGateways(workspace.state_dir, envoys=workspace.envoys()) as gateways:
         # Under the lease, which a drill that still runs holds.
         with ledger.lease(f"{workspace.by} (run {workspace.run}, reconcile)"):
             for drill in unfinished(ledger.read()):
-                text = f"Undoes a live drill of {drill.alias} that was killed."
-                workspace.emit(Message(text))
+                workspace.inform(f"Undoes a live drill of {drill.alias} that was killed.")
                 await undo(drill, gateways, workspace.ledger)
-    finally:
-        await gateways.close()
 
 
-def _report_doubts(emit: EmitMessage, doubts: Doubts) -> None:
+def _report_doubts(workspace: Workspace, doubts: Doubts) -> None:
     """Emit which evidence is not used, and which rollouts stay."""
     if doubts.behind is not None:
-        emit(
-            Message(
-                "THE CLOCK IS BEHIND THE LEDGER. Live gates are judged by it and take traffic "
-                "back. Nothing passes, and no rollout moves on."
-            )
+        workspace.inform(
+            "THE CLOCK IS BEHIND THE LEDGER. Live gates are judged by it and take traffic "
+            "back. Nothing passes, and no rollout moves on."
         )
     for alias, check in doubts.tampered.items():
-        emit(
-            Message(
-                f"EVIDENCE OF {alias} WAS TAMPERED WITH (ledger entry {check.seq}). Its live gates "
-                "are judged without it and take traffic back. It does not move on."
-            )
+        workspace.inform(
+            f"EVIDENCE OF {alias} WAS TAMPERED WITH (ledger entry {check.seq}). Its live gates "
+            "are judged without it and take traffic back. It does not move on."
         )
     for alias in sorted(doubts.anew):
-        emit(Message(f"{alias}: was released, and is judged anew before it moves on."))
+        workspace.inform(f"{alias}: was released, and is judged anew before it moves on.")
 
 
 async def _report_ledger_away(
@@ -203,21 +195,16 @@ async def _report_ledger_away(
 ) -> None:
     """Emit by which entries gates judge and which rollouts stay; notify operators once."""
     count, last = len(known.entries), known.entries[-1].time
-    workspace.emit(
-        Message(
-            f"THE LEDGER CANNOT BE READ. Gates judge by the {count:,} entries that are known, "
-            f"until {last:%Y-%m-%d %H:%M:%S} UTC, and take traffic back. No rollout moves on, "
-            "nothing is healed, and no golden set is asked."
-        )
+    workspace.inform(
+        f"THE LEDGER CANNOT BE READ. Gates judge by the {count:,} entries that are known, "
+        f"until {last:%Y-%m-%d %H:%M:%S} UTC, and take traffic back. No rollout moves on, "
+        "nothing is healed, and no golden set is asked."
     )
     for trial in (trial for trial in trials if trial.offline):
         gates = ", ".join(gate.name for gate in trial.offline)
-        workspace.emit(
-            Message(
-                f"{trial.alias}: {trial.adapter} stays at {trial.percent} %; its golden sets "
-                f"({gates}) are asked once the ledger is back."
-            )
+        workspace.inform(
+            f"{trial.alias}: {trial.adapter} stays at {trial.percent} %; its golden sets "
+            f"({gates}) are asked once the ledger is back."
         )
     occasion = ledger_away(known.entries, f"{why}.", workspace.now())
-    for line in await notify_once(workspace, [occasion], known.entries, why):
-        workspace.emit(Message(line, "warning"))
+    workspace.warn(*await notify_once(workspace, [occasion], known.entries, why))

@@ -18,7 +18,6 @@ from fleet.maintenance import (
 from fleet.resources import State
 from fleet.rollouts import decide_rollouts
 from fleet.spec import NotifyEvent
-from runtime.messages import Message
 from runtime.operations.eval_jobs import drift_standings
 from runtime.operations.notify import notify, recipients
 from runtime.workspace import Workspace
@@ -80,5 +79,4 @@ async def notify_all_open(
     """
     found = await asyncio.to_thread(open_notifications, workspace, live)
     found = [notification for notification in found if event in (None, notification.event)]
-    for line in await notify_once(workspace, found):
-        workspace.emit(Message(line, "warning"))
+    workspace.warn(*await notify_once(workspace, found))

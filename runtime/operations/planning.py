@@ -13,7 +13,7 @@ from fleet.rollouts import RolloutTargets, decide_rollouts
 from fleet.spec import FleetSpec
 from fleet.vllm import with_engines
 from fleet.what_if import Diagnosis, diagnose
-from runtime.messages import FailureMessage, Message
+from runtime.messages import FailureMessage
 from runtime.project.load import MAIN, load_project
 from runtime.workspace import Workspace
 
@@ -84,8 +84,8 @@ def place_fleet(workspace: Workspace, live: State, search: SearchLimits) -> Plac
         if rest is None:
             raise
         for alias, reason in rest.left_out.items():
-            workspace.emit(Message(f"{alias} is left out: {reason}.", "warning"))
-        workspace.emit(Message("Shown is the rest. What helps: fleetctl diagnose"))
+            workspace.warn(f"{alias} is left out: {reason}.")
+        workspace.inform("Shown is the rest. What helps: fleetctl diagnose")
         wanted = decide_rollouts(rest.fleet, live, rest.history, now)
         placement = place(rest.fleet, wanted, live, search)
         return PlacedFleet(rest.fleet, rest.history, wanted, placement, error)
@@ -146,4 +146,4 @@ def report_broken(workspace: Workspace, error: ConfigError, how: str) -> None:
         "the declarations are broken, so nothing new is deployed and no rollout moves on. "
         f"Goes {how}."
     )
-    workspace.emit(Message(text, "warning"))
+    workspace.warn(text)

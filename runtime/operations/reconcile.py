@@ -14,7 +14,7 @@ from fleet.spec import FleetSpec
 from fleet.steps import Emit
 from runtime.execute.outcome import ApplyOutcome
 from runtime.gates.tick import Evaluations
-from runtime.messages import FailureMessage, Message
+from runtime.messages import FailureMessage
 from runtime.operations.apply import execute_plan, stop_signals
 from runtime.operations.drills import drill_next_due
 from runtime.operations.gate_failures import JudgingRound
@@ -31,36 +31,6 @@ from runtime.workspace import Workspace
 
 
 @dataclass(slots=True)
-class LastValid:
-    """Reads the declarations anew for every round of a process, and keeps the last valid ones.
-
-    A loop that watches a fleet does not stop for a typing error in the file of a client. Without
-    valid declarations a round heals and rolls back; no rollout moves on.
-    """
-
-    _last: tuple[FleetSpec, datetime] | None = None
-
-    def read(self, workspace: Workspace) -> tuple[Workspace, bool]:
-        """Return a workspace that reads the files anew, and whether they are valid.
-
-        Where they are not, its fleet is the last valid one, and the errors are emitted.
-
-        Raises:
-            ConfigError: no fleet was valid in this process, and `fleet.yaml` itself is broken.
-        """
-        fresh = replace(workspace)
-        try:
-            self._last = fresh.fleet(), fresh.now()
-        except ConfigError as error:
-            if self._last is None:
-                return with_valid_files(workspace, error), False
-            fleet, when = self._last
-            report_broken(workspace, error, f"by the declarations of {when:%Y-%m-%d %H:%M:%S} UTC")
-            return replace(workspace, given=fleet), False
-        return fresh, True
-
-
-@dataclass(slots=True)
 class Reconciler:
     """Runs rounds, and keeps between them the backoff, evaluations and last valid declarations."""
 
@@ -70,7 +40,8 @@ class Reconciler:
     """Receives the outcome of every plan."""
     backoff: HealBackoff = field(default_factory=HealBackoff)
     evaluations: Evaluations = field(default_factory=Evaluations)
-    declared: LastValid = field(default_factory=LastValid)
+    last_valid: tuple[FleetSpec, datetime] | None = None
+    """The fleet of the last declarations that were valid, and the time."""
 
     async def run(self, workspace: Workspace, interval: timedelta | None) -> int:
         """Run a round, or repeat at an interval until a signal; return the exit code.
@@ -90,7 +61,7 @@ class Reconciler:
                 except FleetError as error:
                     workspace.emit(FailureMessage(error.diagnostics))
                 except OSError as error:  # such as a disk that is full: the next may find room
-                    workspace.emit(Message(f"this round ended: {error}", "error"))
+                    workspace.inform(f"this round ended: {error}", "error")
                 try:
                     async with asyncio.timeout(interval.total_seconds()):
                         await stop.wait()
@@ -106,7 +77,7 @@ class Reconciler:
         judging is not possible, or the declarations are not valid, nothing is promoted; healing
         goes on.
         """
-        workspace, valid = self.declared.read(workspace)
+        workspace, valid = self._read_declarations(workspace)
         live = await workspace.observe_now()
         refused: FleetError | None = None
         judged = JudgingRound()
@@ -115,7 +86,7 @@ class Reconciler:
         except FleetError as error:
             refused = error
         if judged.stuck:
-            workspace.emit(Message("A version that failed still serves: see above."))
+            workspace.inform("A version that failed still serves: see above.")
         refused = refused or judged.doubts.behind
         if judged.away is not None:  # healing and promoting are journaled, and planned by the past
             raise judged.away
@@ -132,7 +103,7 @@ class Reconciler:
         onward, code = await self._promote(workspace, live, stop, without, again=healed)
         if not healed and not onward:
             nothing = "Nothing else" if left else "Nothing"
-            workspace.emit(Message(f"{nothing} to heal, no rollout is due."))
+            workspace.inform(f"{nothing} to heal, no rollout is due.")
             code = code or await self._publish_routes(workspace, live, stop)
             await drill_next_due(workspace, live)
         await notify_all_open(workspace, live)
@@ -140,10 +111,30 @@ class Reconciler:
             raise FleetError(*(tampering(alias, check) for alias, check in tampered.items()))
         return code or judged.code
 
+    def _read_declarations(self, workspace: Workspace) -> tuple[Workspace, bool]:
+        """Return a workspace that reads the files anew, and whether the files are valid.
+
+        Where they are not, the errors are emitted, and the fleet is the last valid fleet: a typing
+        error in the file of a client does not stop a loop that watches a fleet.
+
+        Raises:
+            ConfigError: no fleet was valid in this process, and `fleet.yaml` itself is broken.
+        """
+        fresh = replace(workspace)
+        try:
+            self.last_valid = fresh.fleet(), fresh.now()
+        except ConfigError as error:
+            if self.last_valid is None:
+                return with_valid_files(workspace, error), False
+            fleet, when = self.last_valid
+            report_broken(workspace, error, f"by the declarations of {when:%Y-%m-%d %H:%M:%S} UTC")
+            return replace(workspace, given=fleet), False
+        return fresh, True
+
     async def _publish_routes(self, workspace: Workspace, live: State, stop: asyncio.Event) -> int:
         """Publish the newest table to gateways that lag behind, with missing addresses added."""
         for note in live.notes:
-            workspace.emit(Message(f"Note: {note}"))
+            workspace.inform(f"Note: {note}")
         if not live.behind:
             return 0
         nothing = repair(workspace.fleet().name, (), workspace.history(), live, {})
@@ -181,11 +172,11 @@ class Reconciler:
             if found is None:
                 raise
             for alias, reason in found[1].left_out.items():
-                workspace.emit(Message(f"Left out, and stays as it is: {alias}: {reason}."))
-            workspace.emit(Message("The others go on. What helps: fleetctl diagnose"))
+                workspace.inform(f"Left out, and stays as it is: {alias}: {reason}.")
+            workspace.inform("The others go on. What helps: fleetctl diagnose")
             onward, left = advances(found[0], without), error.exit_code
         for impact in onward.impacts:
-            workspace.emit(Message(f"Moves on: {impact.alias}: {impact.summary}"))
+            workspace.inform(f"Moves on: {impact.alias}: {impact.summary}")
         code = await self._execute(workspace, onward, stop) if onward.steps else 0
         return bool(onward.steps), code or left
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
@@ -16,15 +17,7 @@ from runtime.files import read_text, write_text
 from runtime.project.facts import read_lock
 from runtime.project.known_base import known_base
 from runtime.project.load import library_folder
-from runtime.training import (
-    Training,
-    claim,
-    one_training,
-    prolonged,
-    release,
-    train,
-    unfinished,
-)
+from runtime.training import Training, claim, one_training, prolonged, release, train, unfinished
 from runtime.workspace import Workspace
 
 URGENT: Final = frozenset({"overdue", "due", "ad hoc"})
@@ -33,14 +26,8 @@ URGENT: Final = frozenset({"overdue", "due", "ad hoc"})
 
 def retraining_documents(workspace: Workspace) -> list[dict[str, Any]]:
     """Return the retraining state of every adapter, the most urgent first."""
-    entries = workspace.ledger().read()
-    found = due_retrainings(
-        workspace.fleet(),
-        entries,
-        eval_records(entries),
-        fold_entries(entries).claims,
-        workspace.now(),
-    )
+    entries, fleet, now = workspace.ledger().read(), workspace.fleet(), workspace.now()
+    claims = fold_entries(entries).claims
     return [
         {
             "alias": due.alias,
@@ -57,7 +44,7 @@ def retraining_documents(workspace: Workspace) -> list[dict[str, Any]]:
             if due.claim
             else None,
         }
-        for due in found
+        for due in due_retrainings(fleet, entries, eval_records(entries), claims, now)
     ]
 
 
@@ -113,7 +100,12 @@ async def _train(
     """Train a version, unless a run before did; return its name and the digest of its bytes."""
     ledger, adapters = workspace.ledger(), read_lock(workspace.root).adapters
     begun = unfinished(ledger.read(), adapter.alias)
-    name = _name(adapter.name, version, list(adapters), begun)
+    if version is not None:
+        name = replace(adapter.name, version=version)
+    elif begun is not None:
+        name = AdapterName.parse(begun)
+    else:
+        name = next_version(adapter.alias, adapter.name.base, list(adapters))
     locked = adapters.get(str(name))
     if locked is not None and str(name) != begun:
         raise FleetError.of(
@@ -123,9 +115,7 @@ async def _train(
             hint="Leave --version out for the next one.",
         )
     folder = workspace.state_dir / "retrain" / str(name)
-    training = Training(
-        name, adapter.name, adapter.retrain, adapter.golden or "", workspace.root, folder, lock
-    )
+    training = Training(name, adapter, workspace.root, folder, lock)
     command = " ".join(training.filled())
     take()
     if locked is not None:
@@ -141,16 +131,6 @@ async def _train(
         longer.cancel()
         await asyncio.wait([longer])
     return name, added.facts.digest
-
-
-def _name(
-    current: AdapterName, version: Version | None, locked: list[str], begun: str | None
-) -> AdapterName:
-    if version is not None:
-        return AdapterName(current.client, current.task, current.base, version)
-    if begun is not None:
-        return AdapterName.parse(begun)
-    return next_version(current.alias, current.base, locked)
 
 
 def declare_version(workspace: Workspace, name: AdapterName) -> str:

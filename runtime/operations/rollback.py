@@ -54,10 +54,9 @@ async def roll_back(
     Raises:
         FleetError: no such alias, or no such version is resident; nothing was changed.
     """
-    gateways = LocalGateways(workspace.state_dir, envoys=workspace.envoys())
     outbox, alias = outbox or workspace.outbox(), request.alias
     notes: list[str] = []
-    try:
+    async with LocalGateways(workspace.state_dir, envoys=workspace.envoys()) as gateways:
         result = await rollback(
             replace(request, cause=request.cause or workspace.by),
             gateways,
@@ -66,8 +65,6 @@ async def roll_back(
             inputs=lambda: smoke_inputs(workspace, outbox, alias, smoke, notes.append),
             turn=turn,
         )
-    finally:
-        await gateways.close()
     return replace(result, warnings=(*notes, *result.warnings))
 
 

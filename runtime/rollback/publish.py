@@ -37,11 +37,6 @@ class Written:
     """From the first reading to the last acknowledgement."""
 
     @property
-    def unchanged(self) -> bool:
-        """Whether everything was there already."""
-        return self.table.revision == self.before.revision
-
-    @property
     def failures(self) -> tuple[str, ...]:
         """Gateways that run and did not take the table, with the reason."""
         found = ((name, error.diagnostics[0]) for name, error in self.published.failures)
@@ -258,15 +253,3 @@ def newer_than(entry: AliasEntry, target: ShareEntry) -> tuple[str, ...]:
 def addresses(table: RoutingTable, share: ShareEntry) -> list[str]:
     """Return the URLs of the servers that hold a version."""
     return [table.servers[server] for server in share.servers if server in table.servers]
-
-
-def lost_by_its_servers(alias: str, target: ShareEntry) -> FleetError:
-    """Return the error that a version is resident by the routes alone."""
-    return FleetError.of(
-        "FC6021",
-        "The version is not resident",
-        f"`{alias}` would be left without answers: {', '.join(target.servers)} no longer holds "
-        f"{version_of(target.adapter)}, and no other version before is there. Nothing was changed.",
-        hint="This loads again what servers have lost; then roll back.",
-        command="fleetctl reconcile --once",
-    )

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
+from fleet.errors import FleetError
 from fleet.history import (
     FallbackObjection,
     LedgerEvent,
@@ -33,7 +34,6 @@ from runtime.rollback.publish import (
     choose_target,
     entry_of,
     flipped,
-    lost_by_its_servers,
     names_of,
     newer_than,
     newest_serving,
@@ -153,7 +153,15 @@ async def rollback(
         if forward:
             refuse_rejected(alias, entry, target, doubts)
         if target.adapter in gone:
-            raise lost_by_its_servers(alias, target)
+            raise FleetError.of(
+                "FC6021",
+                "The version is not resident",
+                f"`{alias}` would be left without answers: {', '.join(target.servers)} no longer "
+                f"holds {version_of(target.adapter)}, and no other version before is there. "
+                "Nothing was changed.",
+                hint="This loads again what servers have lost; then roll back.",
+                command="fleetctl reconcile --once",
+            )
         return flipped(table, alias, target)
 
     async with turn or nullcontext():
@@ -185,7 +193,8 @@ async def rollback(
     unrecorded = await record_or_warn(outbox, events, "the rollback", risk)
     asked = tuple(await asyncio.to_thread(inputs)) or (PING,)
     smoke = await smoke_test(target.adapter, addresses(flip.table, target), asked, seconds)
-    again = _further(alias, flip.table.aliases[alias], target, to) if flip.unchanged else []
+    unchanged = flip.table.revision == flip.before.revision
+    again = _further(alias, flip.table.aliases[alias], target, to) if unchanged else []
     smoke_ok = round(seconds() - began, 3) if smoke.passed == smoke.total else None
     checked = RollbackChecked(
         alias, target.adapter, decided, round(took, 3), smoke_ok, smoke_counts(smoke), flip.failures

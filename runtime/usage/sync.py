@@ -109,7 +109,7 @@ async def _copy_segments(
         if not key.isalnum():
             raise ValueError(key)
         path = folder / f"{COPY_PREFIX}{key}.jsonl"
-        with locked_file(path, timeout_s=0, flags=os.O_APPEND) as copy:
+        with locked_file(path, timeout_s=0, flags=os.O_RDWR | os.O_CREAT | os.O_APPEND) as copy:
             copied = cut_incomplete_line(copy)
             while copied < size and seconds() < deadline:
                 rows = await client.get_bytes(f"{USAGE_PATH}/{key}?from={copied}")

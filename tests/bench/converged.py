@@ -8,7 +8,7 @@ from fleet.history.values import History
 from fleet.planning.pipeline import desired_state
 from fleet.resources import LoadedAdapter, State
 from plans.documents import live_file
-from runtime.project.load import load_fleet
+from runtime.project.load import load_project
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 EVERY = 100
@@ -18,7 +18,7 @@ EVERY = 100
 def main() -> None:
     """Plan from nothing and write what the fleet would then look like."""
     folder = Path(sys.argv[1])
-    fleet = load_fleet(folder, None, {})
+    fleet = load_project(folder, None, {}).fleet
     same = desired_state(fleet, State(), History(), NOW)
     (folder / "same.json").write_text(live_file.dump(same), encoding="utf-8")
     adapters = [

@@ -16,7 +16,7 @@ from fleet.resources import LoadedAdapter, State
 from fleet.rollouts.decide import decide_rollouts
 from fleet.spec import FleetSpec
 from plans.documents import live_file
-from runtime.project.load import load_fleet
+from runtime.project.load import load_project
 from tests.bench.converged import NOW
 
 BUDGET = 50
@@ -42,7 +42,7 @@ def placed(fleet: FleetSpec, live: State, search: SearchLimits) -> tuple[float, 
 def main() -> None:
     """Place with nothing changed, with 1 % missing, and with optional moves allowed."""
     folder = Path(sys.argv[1])
-    fleet = load_fleet(folder, None, {})
+    fleet = load_project(folder, None, {}).fleet
     same, some = (
         live_file.load((folder / name).read_text(encoding="utf-8"))
         for name in ("same.json", "some.json")

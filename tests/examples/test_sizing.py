@@ -25,7 +25,7 @@ from fleetctl.cli import main_group
 from plans.drawing import DRAWINGS
 from plans.drawing.content import Drawing, drawing_of
 from plans.drawing.labels import load_label
-from runtime.project.load import load_fleet
+from runtime.project.load import load_project
 
 SIZING = Path(__file__).parents[2] / "examples" / "sizing"
 FLEETS = ("rtx4090", "two_rtx4090", "a100_70b", "a100_small")
@@ -45,7 +45,7 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @cache
 def made(name: str, state: Path) -> tuple[FleetSpec, PlacementResult]:
-    fleet = load_fleet(SIZING / name, None, {}, state)
+    fleet = load_project(SIZING / name, None, {}, state).fleet
     live = State({})
     return fleet, place(
         fleet, decide_rollouts(fleet, live, History(), datetime(2026, 1, 5, tzinfo=UTC)), live

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from fleet.errors import ConfigError
 from fleetctl.cli import main_group
 from plans.diagnostics import RENDERERS, render_text
-from runtime.project.load import load_fleet
+from runtime.project.load import load_project
 from tests.broken.case import Case
 from tests.broken.cases import CASES
 from tests.broken.project import valid, write
@@ -30,7 +30,7 @@ def test_it_is_refused_with_place_and_remedy(case: Case, tmp_path: Path) -> None
     write(tmp_path, broken(case))
     environment = "prod" if case.file.startswith("env/") else None
     with pytest.raises(ConfigError) as caught:
-        load_fleet(tmp_path, environment, {})
+        load_project(tmp_path, environment, {})
     found = caught.value.diagnostics
     matching = [each for each in found if each.code == case.code]
     assert [str(each.place or "") for each in matching] == [case.place], render_text(found)
@@ -55,7 +55,7 @@ def test_all_problems_are_reported_at_once_in_order(tmp_path: Path) -> None:
     files["fleet.yaml"] = files["fleet.yaml"].replace("24h", "24").replace("[accuracy]", "[x]")
     write(tmp_path, files)
     with pytest.raises(ConfigError) as caught:
-        load_fleet(tmp_path, None, {})
+        load_project(tmp_path, None, {})
     assert [(each.code, str(each.place)) for each in caught.value.diagnostics] == [
         ("FC1201", "clients/acme.yaml:3:11"),
         ("FC1103", "clients/acme.yaml:9:18"),
@@ -78,14 +78,14 @@ def test_a_secret_is_never_shown(tmp_path: Path) -> None:
         shown = result.output + repr(result.exception)
         assert "sk-live" not in shown
     with pytest.raises(ConfigError) as caught:
-        load_fleet(tmp_path, None, {})
+        load_project(tmp_path, None, {})
     assert {each.code for each in caught.value.diagnostics} == {"FC1102", "FC1110"}
 
 
 def test_the_machine_readable_forms_agree_with_each_other(tmp_path: Path) -> None:
     write(tmp_path, broken(next(case for case in CASES if case.name == "rank too large")))
     with pytest.raises(ConfigError) as caught:
-        load_fleet(tmp_path, None, {})
+        load_project(tmp_path, None, {})
     found = caught.value.diagnostics
     (as_json,) = json.loads(RENDERERS["json"](found))
     (as_sarif,) = json.loads(RENDERERS["sarif"](found))["runs"][0]["results"]

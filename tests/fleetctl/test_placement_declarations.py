@@ -8,7 +8,7 @@ import pytest
 from fleet.errors import ConfigError
 from fleet.spec import FleetSpec, PlacementPolicy, TierSpec
 from runtime.project.facts import read_profiles
-from runtime.project.load import load_fleet, load_project
+from runtime.project.load import load_project
 from tests.broken.project import ACME, FLEET, valid, write
 
 _LATENCY = "        latency: short_generation\n"
@@ -17,7 +17,7 @@ _DEMAND = '{peak_rpm: 30, hours: "09-18", timezone: Europe/Paris}'
 
 def load(root: Path, fleet: str = FLEET, acme: str = ACME, **more: str) -> FleetSpec:
     write(root, valid() | {"fleet.yaml": fleet, "clients/acme.yaml": acme} | more)
-    return load_fleet(root, None, {})
+    return load_project(root, None, {}).fleet
 
 
 def test_what_holds_when_nothing_is_said(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_wishes_for_a_place(tmp_path: Path) -> None:
             "fleet.lock": json.dumps(lock),
         },
     )
-    support = load_fleet(tmp_path, None, {}).adapters["acme-support"]
+    support = load_project(tmp_path, None, {}).fleet.adapters["acme-support"]
     assert support.avoid == ("llama_a",)
     assert support.apart == ("acme-triage", "beta", "beta-x")
 

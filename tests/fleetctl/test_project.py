@@ -15,14 +15,14 @@ from fleet.hardware import BaseShape
 from fleet.spec import ClientKey, FleetSpec
 from plans.diagnostics import RENDERERS
 from runtime.gateway.table import KeyEntry
-from runtime.project.load import library_folder, load_fleet, load_project
+from runtime.project.load import library_folder, load_project
 from tests.broken.cases import CASES
 from tests.broken.project import ACME, FLEET, valid, write
 
 
 def test_a_valid_project_means_what_it_says(tmp_path: Path) -> None:
     write(tmp_path, valid())
-    fleet = load_fleet(tmp_path, None, {})
+    fleet = load_project(tmp_path, None, {}).fleet
     assert sorted(fleet.adapters) == ["acme-support", "acme-triage"]
     support = fleet.adapters["acme-support"]
     assert str(support.name) == "acme-support-tiny-v2.1.0"
@@ -46,7 +46,7 @@ def test_a_valid_project_means_what_it_says(tmp_path: Path) -> None:
 
 def test_every_value_keeps_its_place(tmp_path: Path) -> None:
     write(tmp_path, valid() | {"env/prod.yaml": "tiers:\n  premium:\n    replicas: 2\n"})
-    fleet = load_fleet(tmp_path, "prod", {})
+    fleet = load_project(tmp_path, "prod", {}).fleet
     version = ("clients", "acme", "adapters", "support", "version")
     assert fleet.origin(*version) == "clients/acme.yaml:9:18"
     assert fleet.origin(*version[:-1]) == "clients/acme.yaml:7:7"
@@ -65,13 +65,13 @@ hosts: {rented: null, laptop: {engine: fake}}
 clients: {beta: {adapters: {}}}
 """
     write(tmp_path, valid() | {"env/dev.yaml": above})
-    fleet = load_fleet(tmp_path, "dev", {})
+    fleet = load_project(tmp_path, "dev", {}).fleet
     assert fleet.rollouts["careful"].weights == (25, 100)
     assert fleet.rollouts["careful"].gates == ()
     assert fleet.rollouts["careful"].bake == timedelta(hours=24)
     assert (sorted(fleet.hosts), fleet.hosts["laptop"].engine) == (["laptop"], "fake")
     assert sorted(fleet.clients) == ["acme", "beta"]
-    assert sorted(load_fleet(tmp_path, None, {}).hosts) == ["laptop", "rented"]
+    assert sorted(load_project(tmp_path, None, {}).fleet.hosts) == ["laptop", "rented"]
 
 
 def test_placeholders_are_filled_and_may_be_escaped(
@@ -81,7 +81,7 @@ def test_placeholders_are_filled_and_may_be_escaped(
     text = ACME.replace("3000", "${var.fee}").replace("Europe/Paris", '"${env:FLEETCTL_ZONE}"')
     text = text.replace("I was charged", "$${x} and ${var.fee}")
     write(tmp_path, valid() | {"clients/acme.yaml": text})
-    fleet = load_fleet(tmp_path, None, {"fee": "12.5"})
+    fleet = load_project(tmp_path, None, {"fee": "12.5"}).fleet
     support = fleet.adapters["acme-support"]
     assert fleet.clients["acme"].monthly_fee == 12.5
     assert support.smoke[0] == "${x} and 12.5 twice for May."
@@ -93,12 +93,12 @@ def test_keys_of_ones_own_begin_with_x(tmp_path: Path) -> None:
     text = FLEET.replace("fleet: demo", "fleet: demo\nx-note: {a: [1]}")
     acme = ACME.replace("    tier: premium", "    x-owner: team a\n    tier: premium")
     write(tmp_path, valid() | {"fleet.yaml": text, "clients/acme.yaml": acme})
-    assert load_fleet(tmp_path, None, {}).clients["acme"].tier == "premium"
+    assert load_project(tmp_path, None, {}).fleet.clients["acme"].tier == "premium"
 
 
 def test_an_empty_section_declares_nothing(tmp_path: Path) -> None:
     write(tmp_path, {"fleet.yaml": "fleet: x\nclients:\n"})
-    fleet = load_fleet(tmp_path, None, {})
+    fleet = load_project(tmp_path, None, {}).fleet
     assert (fleet.name, dict(fleet.clients), sorted(fleet.tiers)) == ("x", {}, ["standard"])
 
 
@@ -115,7 +115,7 @@ def test_a_fingerprint_is_the_gateways_and_a_secret_is_stripped(
         sha256 = hashlib.sha256(secret.encode()).hexdigest()
         return KeyEntry(client="acme", name="x", reference="", sha256=sha256).fingerprint
 
-    assert load_fleet(tmp_path, None, {}).clients["acme"].keys == (
+    assert load_project(tmp_path, None, {}).fleet.clients["acme"].keys == (
         ClientKey("gone", "file:k/no", None),
         ClientKey("prod", "env:ACME_KEY", fingerprint("s3cret-a")),
         ClientKey("test", "file:k/t", fingerprint("s3cret-b")),
@@ -129,7 +129,7 @@ def test_the_same_secret_behind_two_references_is_refused(
     write(tmp_path, valid() | {"clients/acme.yaml": text, "k": "same\n"})
     monkeypatch.setenv("ACME_KEY", "same")
     with pytest.raises(ConfigError) as caught:
-        load_fleet(tmp_path, None, {})
+        load_project(tmp_path, None, {})
     assert [each.code for each in caught.value.diagnostics] == ["FC1213"]
 
 
@@ -145,7 +145,7 @@ def test_a_bases_shape_comes_from_the_library(tmp_path: Path) -> None:
     header = b'{"a":{"dtype":"U8","shape":[5],"data_offsets":[0,5]}}'
     weights = len(header).to_bytes(8, "little") + header + b"12345"
     (tmp_path / "models/base/tiny/model.safetensors").write_bytes(weights)
-    assert load_fleet(tmp_path, None, {}).bases["tiny"].shape == BaseShape(
+    assert load_project(tmp_path, None, {}).fleet.bases["tiny"].shape == BaseShape(
         "LlamaForCausalLM", 8, 16, 2, 4, 4, 2, 99, 0, 5
     )
 
@@ -165,16 +165,16 @@ def test_a_malformed_base_is_a_clear_error(tmp_path: Path, config: str, weights:
     if weights:
         (tmp_path / "models/base/tiny/model.safetensors").write_bytes(weights)
     with pytest.raises(ConfigError) as caught:
-        load_fleet(tmp_path, None, {})
+        load_project(tmp_path, None, {})
     assert [each.code for each in caught.value.diagnostics] == ["FC1219"]
 
 
 def test_no_fleet_and_no_such_environment(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"holds no `fleet\.yaml`"):
-        load_fleet(tmp_path, None, {})
+        load_project(tmp_path, None, {})
     write(tmp_path, valid() | {"env/prod.yaml": "fleet: prod\n"})
     with pytest.raises(ConfigError) as caught:
-        load_fleet(tmp_path, "prd", {})
+        load_project(tmp_path, "prd", {})
     assert caught.value.diagnostics[0].hint == "did you mean `prod`?"
 
 
@@ -194,23 +194,23 @@ def test_the_library_is_where_the_fleet_says(tmp_path: Path) -> None:
 def test_the_cache_changes_nothing_and_a_damaged_one_is_ignored(tmp_path: Path) -> None:
     padding = "".join(f"# {'x' * 70} {number}\n" for number in range(1000))
     write(tmp_path, valid() | {"padding.yaml": f"{padding}tiers:\n  extra: {{replicas: 3}}\n"})
-    cold = load_fleet(tmp_path, None, {})
+    cold = load_project(tmp_path, None, {}).fleet
     cache = tmp_path / ".fleetctl/cache/parsed.json"
     assert cache.is_file()
-    warm = load_fleet(tmp_path, None, {})
+    warm = load_project(tmp_path, None, {}).fleet
     assert (warm, dict(warm.origins)) == (cold, dict(cold.origins))
     good = cache.read_text()
     for damaged in ("", "{}", good[:-9], good.replace("extra", "extrb"), "\udc00".join("ab")):
         cache.write_bytes(damaged.encode("utf-8", "surrogatepass"))
-        assert load_fleet(tmp_path, None, {}) == cold
+        assert load_project(tmp_path, None, {}).fleet == cold
     assert cache.read_text() == good
     write(tmp_path, {"padding.yaml": f"{padding}tiers:\n  extra: {{replicas: 4}}\n"})
-    assert load_fleet(tmp_path, None, {}).tiers["extra"].replicas == 4
+    assert load_project(tmp_path, None, {}).fleet.tiers["extra"].replicas == 4
 
 
 def test_a_small_fleet_and_a_failed_run_leave_no_cache(tmp_path: Path) -> None:
     write(tmp_path, valid())
-    load_fleet(tmp_path, None, {})
+    load_project(tmp_path, None, {})
     assert sorted(each.name for each in tmp_path.iterdir()) == [
         "clients",
         "fleet.lock",
@@ -283,7 +283,7 @@ def test_whatever_the_files_hold_the_answer_is_a_fleet_or_a_config_error(
         tmp_path, {name: text.encode("utf-8", "replace").decode() for name, text in files.items()}
     )
     try:
-        found: FleetSpec | ConfigError = load_fleet(tmp_path, None, {})
+        found: FleetSpec | ConfigError = load_project(tmp_path, None, {}).fleet
     except ConfigError as error:
         found = error
     if isinstance(found, ConfigError):

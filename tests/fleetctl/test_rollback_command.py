@@ -17,7 +17,7 @@ from fleet.steps import SetRoute
 from fleetctl.cli import main_group, open_workspace
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.state_dir import read_table
-from runtime.project.load import load_fleet
+from runtime.project.load import load_project
 from runtime.rollback.publish import flipped
 from tests.fleet.planning.builders import route
 from tests.fleetctl.in_process import call
@@ -244,7 +244,7 @@ def test_a_webhook_is_a_url_or_says_where_it_is_kept(tmp_path: Path, value: str)
     text = f"fleet: x\nclients: {{acme: {{notify: {{webhook: {value}}}}}}}\n"
     (tmp_path / "fleet.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match="not the URL of a webhook"):
-        load_fleet(tmp_path, None, {})
+        load_project(tmp_path, None, {})
 
 
 @pytest.mark.usefixtures("canary")

@@ -17,7 +17,7 @@ from fleetctl.cli import main
 from fleetctl.scaffolding import write_files
 from fleetctl.synthetic import synthesise
 from fleetctl.synthetic.population import SyntheticSize
-from runtime.project.load import load_fleet
+from runtime.project.load import load_project
 from tests.drawn import long
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -57,7 +57,7 @@ def test_a_scaffolded_fleet_is_valid_and_canonical(run: Run, tmp_path: Path, eng
     code, out, _ = run("-C", str(folder), "validate")
     assert (code, out.partition(":")[0]) == (0, "my_agency_2")
     assert run("-C", str(folder), "fmt", "--check")[0] == 0
-    fleet = load_fleet(folder, None, {})
+    fleet = load_project(folder, None, {}).fleet
     assert list(fleet.bases) == ["qwen25_7b"]
     assert [each.engine for each in fleet.hosts.values()] == [engine]
     assert fleet.rollouts["careful"].gates == ("cut_off", "errors", "speed")
@@ -87,7 +87,7 @@ def test_a_scaffolded_client_is_valid_and_canonical(run: Run, project: str) -> N
     assert f"fleetctl -C {project} key create acme/prod" in err
     assert run("-C", project, "validate")[0] == 0
     assert run("-C", project, "fmt", "--check")[0] == 0
-    assert load_fleet(Path(project), None, {}).clients["acme"].tier == "premium"
+    assert load_project(Path(project), None, {}).fleet.clients["acme"].tier == "premium"
     text = (Path(project) / "clients" / "acme.yaml").read_text("utf-8")
     assert text.startswith(f"{HEADER}../fleet.schema.json\n")
 
@@ -194,7 +194,7 @@ def test_a_synthetic_fleet_is_valid_and_fits(
     tmp_path: Path, clients: int, adapters: int, gpus: int
 ) -> None:
     assert synthetic(tmp_path, clients=clients, adapters=adapters, gpus=gpus) == ""
-    fleet = load_fleet(tmp_path, None, {})
+    fleet = load_project(tmp_path, None, {}).fleet
     assert (len(fleet.clients), len(fleet.adapters)) == (clients, adapters)
     assert sum(len(each.devices) for each in fleet.hosts.values()) == gpus
     plan = make_plan(fleet, State(), History(), NOON)
@@ -205,7 +205,7 @@ def test_a_synthetic_fleet_that_cannot_fit_says_so(tmp_path: Path) -> None:
     warning = synthetic(tmp_path, clients=10, adapters=500, gpus=2)
     assert "500 adapters with their replicas take about" in warning
     with pytest.raises(PlacementError):
-        make_plan(load_fleet(tmp_path, None, {}), State(), History(), NOON)
+        make_plan(load_project(tmp_path, None, {}).fleet, State(), History(), NOON)
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others() -> None:
@@ -221,7 +221,7 @@ def test_the_synthetic_lock_is_in_the_form_that_fleetctl_writes() -> None:
 
 def test_synthetic_demand_is_lifelike(tmp_path: Path) -> None:
     synthetic(tmp_path, clients=400, adapters=2000, gpus=100)
-    fleet = load_fleet(tmp_path, None, {})
+    fleet = load_project(tmp_path, None, {}).fleet
     tiers = Counter(each.tier for each in fleet.clients.values())
     assert 240 <= tiers["standard"] <= 320
     assert 70 <= tiers["premium"] <= 130

@@ -13,7 +13,7 @@ from fleet.planning.pipeline import make_plan
 from fleet.resources import Route, State
 from fleet.response_format import FormatKind, ResponseFormat
 from fleet.traffic import LimitPolicy, ShadowPolicy, Sticky, TimeoutPolicy, TrafficPolicy
-from runtime.project.load import load_fleet
+from runtime.project.load import load_project
 from tests.broken.project import valid, write
 
 A, F = "clients/acme.yaml", "fleet.yaml"
@@ -28,7 +28,7 @@ def route(root: Path, edits: dict[str, tuple[str, str]], **more: str) -> Route:
         assert old in files[file]
         files[file] = files[file].replace(old, new, 1)
     write(root, files)
-    fleet = load_fleet(root, None, {})
+    fleet = load_project(root, None, {}).fleet
     plan = make_plan(fleet, State(), History(), NOON)
     made = next(each.after for each in plan.changes if each.address == "route/acme-support")
     assert isinstance(made, Route)
@@ -55,7 +55,7 @@ def test_a_shadow_is_loaded_gets_no_traffic_and_goes_when_it_is_no_longer_declar
     assert made.policy == TrafficPolicy(shadow=ShadowPolicy(SHADOW, servers, 25, 3))
     live = State(resources={made.address: made})
     write(tmp_path, {name: valid()[name].replace(*wide.get(name, ("", ""))) for name in valid()})
-    plan = make_plan(load_fleet(tmp_path, None, {}), live, History(), NOON)
+    plan = make_plan(load_project(tmp_path, None, {}).fleet, live, History(), NOON)
     after = next(each.after for each in plan.changes if each.address == made.address)
     assert isinstance(after, Route)
     assert [each.adapter for each in after.shares] == [SUPPORT]

@@ -23,7 +23,7 @@ from fleet.planning.pipeline import make_plan
 from plans.diagnostics import render_text
 from plans.documents import live_file, plan_file
 from plans.render import RENDERERS
-from runtime.project.load import load_fleet
+from runtime.project.load import load_project
 
 REPOSITORY = Path(__file__).parent.parent.parent
 STORIES = sorted(path.parent for path in Path(__file__).parent.glob("*/fleet.yaml"))
@@ -40,7 +40,7 @@ def given(story: Path, name: str, default: str = "") -> str:
 
 def plan_of(story: Path, state_dir: Path) -> Plan:
     return make_plan(
-        load_fleet(story, given(story, "env.txt").strip() or None, {}, state_dir),
+        load_project(story, given(story, "env.txt").strip() or None, {}, state_dir).fleet,
         live_file.load(given(story, "live.json")),
         _HISTORY.validate_json(given(story, "history.json", "{}")),
         datetime.fromisoformat(given(story, "now.txt").strip()),

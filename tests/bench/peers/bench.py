@@ -33,7 +33,7 @@ from fleet.resources import LoadedAdapter, Server
 from fleet.spec import AdapterSpec, FleetSpec
 from fleetctl.synthetic import synthesise
 from fleetctl.synthetic.population import SyntheticSize
-from runtime.project.load import load_fleet
+from runtime.project.load import load_project
 from tests.bench.peers.breaches import breaches
 from tests.bench.peers.rules import RULES, Pod, Rule, sites
 from tests.bench.peers.traffic import PROMPT_STEPS, Caller, Machine, day
@@ -59,7 +59,7 @@ def synthetic(adapters: int, gpus: int, seed: int) -> FleetSpec:
             path = Path(folder, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
-        return load_fleet(Path(folder), None, {})
+        return load_project(Path(folder), None, {}).fleet
 
 
 def before_and_after(fleet: FleetSpec) -> tuple[FleetSpec, FleetSpec]:

@@ -32,7 +32,7 @@ from plans.drawing.content import (
     drawing_of,
 )
 from plans.drawing.labels import columns
-from runtime.project.load import load_fleet
+from runtime.project.load import load_project
 from tests.plans.drawing.drawn_fleets import FLEETS, write
 
 GIB = 1 << 30
@@ -42,7 +42,7 @@ NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 
 def made(name: str, folder: Path) -> tuple[FleetSpec, PlacementResult, Drawing]:
     write(name, folder)
-    fleet = load_fleet(folder, None, {})
+    fleet = load_project(folder, None, {}).fleet
     placement = place(fleet, decide_rollouts(fleet, State({}), History(), NOON), State({}))
     return fleet, placement, drawing_of(fleet, placement)
 

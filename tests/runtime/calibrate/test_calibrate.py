@@ -17,7 +17,7 @@ from runtime.calibrate.measure import (
 )
 from runtime.calibrate.run import file_name, reserve
 from runtime.engines.vllm_metrics import ServerMetrics
-from runtime.project.load import load_fleet
+from runtime.project.load import load_project
 from tests.fleet.capacity.published import LLAMA_31_8B
 from tests.fleet.planning.builders import base
 from tests.fleetctl.project_on_disk import Project
@@ -37,7 +37,7 @@ def test_a_running_server_is_measured_and_the_profile_reads_back(project: Projec
     assert "requests  adapters" in done.stdout
     assert "residual" in done.stdout
     profile = parse_profile(json.loads(path.read_text(encoding="utf-8")))
-    assert load_fleet(project.root, None, {}).profiles == (profile,)
+    assert load_project(project.root, None, {}).fleet.profiles == (profile,)
     assert (profile.base, profile.kind, profile.max_lora_rank) == ("tiny", "cpu", 16)
     assert profile.vllm.startswith("0.")
     assert profile.speed.step_s > 0
