@@ -42,14 +42,14 @@ def check_evidence(entries: Iterable[Entry]) -> Iterator[EvidenceCheck]:
 
 def check_one(seq: int, event: GateJudged) -> EvidenceCheck:
     """Judge a verdict again."""
-    document, alias, adapter, gate = event.finding, event.alias, event.adapter, event.gate
-    recorded = str(document.get("verdict", ""))
+    computed, document = "", event.finding
     try:
         claimed, again = Finding.of(document), recheck_verdict(document)
+        computed, differs = again.verdict, _difference(claimed, again, event.gate)
     except ValueError as error:
-        return EvidenceCheck(seq, alias, adapter, gate, recorded, "", _impossible(error))
-    differs = _difference(claimed, again, gate)
-    return EvidenceCheck(seq, alias, adapter, gate, recorded, again.verdict, differs)
+        differs = _impossible(error)
+    recorded = str(document.get("verdict", ""))
+    return EvidenceCheck(seq, event.alias, event.adapter, event.gate, recorded, computed, differs)
 
 
 def judge_again(claimed: Finding, gate: str) -> str:

@@ -13,7 +13,7 @@ from fleet.encoding import plan_id
 from fleet.errors import FleetError, did_you_mean
 from fleet.names import Address
 from fleet.plan import Action, Change, DeviceUse, Plan, PlanNote
-from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, client_in, servers_in
+from fleet.resources import LoadedAdapter, Resource, Route, Server, client_in, servers_in
 from fleet.spec import FleetSpec
 from fleet.steps import Step, resource_of
 
@@ -136,13 +136,10 @@ def _meets(resource: Resource, criterion: TargetPattern) -> bool:
 def _values(resource: Resource) -> dict[Field, tuple[str, ...]]:
     """Return the values of all fields by which a resource can be selected."""
     adapters: tuple[str, ...] = ()
-    match resource:
-        case Route():
-            adapters = tuple(share.adapter for share in resource.shares)
-        case LoadedAdapter():
-            adapters = (resource.adapter,)
-        case Server() | Key():
-            pass
+    if isinstance(resource, Route):
+        adapters = tuple(share.adapter for share in resource.shares)
+    elif isinstance(resource, LoadedAdapter):
+        adapters = (resource.adapter,)
     return {
         "client": (client_in(resource),),
         "adapter": (*_aliases(resource), *adapters),
@@ -245,10 +242,7 @@ def _left_out(criteria: Sequence[TargetPattern], dropped: Sequence[Change]) -> P
 
 
 def _aliases(resource: Resource) -> tuple[str, ...]:
-    match resource:
-        case Route():
-            return (resource.alias,)
-        case LoadedAdapter():
-            return (parts.alias,) if (parts := resource.parts) else ()
-        case Server() | Key():
-            return ()
+    if isinstance(resource, Route):
+        return (resource.alias,)
+    parts = resource.parts if isinstance(resource, LoadedAdapter) else None
+    return (parts.alias,) if parts else ()
