@@ -113,7 +113,8 @@ class Workspace:
         Raises:
             FleetError: the home cannot be read, and no entry is known here.
         """
-        return last_known(self.ledger, self.replica, self.queue)
+        queue, replica = self.queue, self.replica
+        return last_known(self.ledger, replica, queue)
 
     @property
     def queue(self) -> Path:
