@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Literal
 
 from fleet.errors import Diagnostic, Position, did_you_mean
 
@@ -115,9 +115,21 @@ class Sources:
         return lines[place.line - 1].rstrip("\r") if 0 < place.line <= len(lines) else ""
 
 
-def diagnostic(code: str, detail: str, place: Position | None = None, **fields: Any) -> Diagnostic:
-    """Return the diagnostic of a code in `SUMMARIES`, with further fields by name."""
-    return Diagnostic(code, SUMMARIES[code], detail, place, **fields)
+def diagnostic(
+    code: str,
+    detail: str,
+    place: Position | None = None,
+    *,
+    source: str = "",
+    width: int = 1,
+    hint: str = "",
+    command: str = "",
+    also: tuple[tuple[str, Position], ...] = (),
+    severity: Literal["error", "warning"] = "error",
+) -> Diagnostic:
+    """Return the diagnostic of a code in `SUMMARIES`."""
+    summary = SUMMARIES[code]
+    return Diagnostic(code, summary, detail, place, source, width, hint, command, also, severity)
 
 
 @lru_cache(maxsize=1024)

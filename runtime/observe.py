@@ -15,7 +15,6 @@ from runtime.engines.protocol import Engine, Observer
 from runtime.engines.registry import make_engine
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.envoy.admin import Envoys
-from runtime.gateway.protocol import Gateways
 from runtime.gateway.table import RoutingTable, ShareEntry
 from runtime.json_client import JsonClient
 
@@ -107,7 +106,7 @@ async def connect(
         await asyncio.gather(*(engine.close() for engine in engines.values()), gateways.close())
 
 
-async def observe(engines: Mapping[str, Observer], gateways: Gateways) -> State:
+async def observe(engines: Mapping[str, Observer], gateways: LocalGateways) -> State:
     """Observe every engine (by host) and the gateways at the same time and merge the answers.
 
     Changes nothing. A server that does not answer is unknown; when the gateways cannot be
@@ -120,7 +119,7 @@ async def observe(engines: Mapping[str, Observer], gateways: Gateways) -> State:
     return merge(*await asyncio.gather(_routes(gateways), *observations))
 
 
-async def _routes(gateways: Gateways) -> State:
+async def _routes(gateways: LocalGateways) -> State:
     try:
         table, notes = await gateways.read_table()
         missing, faults = await asyncio.gather(gateways.missing(), gateways.faults())

@@ -8,7 +8,7 @@ from pathlib import Path
 from fleet.errors import FleetError
 from fleet.history import LedgerEvent
 from runtime.engines.protocol import Engine
-from runtime.gateway.protocol import Gateways
+from runtime.gateway.control import LocalGateways
 from runtime.ledger.protocol import Ledger
 
 
@@ -34,7 +34,7 @@ class ExecutionContext:
 
     engines: Mapping[str, Engine]
     """By host."""
-    gateways: Gateways
+    gateways: LocalGateways
     ledger: Ledger
     publish: Callable[[str, str], Path]
     """Takes a full adapter name and its digest, checks the bytes, gives the folder to load from.

@@ -25,6 +25,7 @@ BOUNDS_S: Final = (
 """Upper bounds of the buckets of a histogram, seconds; one more bucket holds the rest."""
 _ERRORS_FROM: Final = int(HTTPStatus.BAD_REQUEST)
 _ROW: Final = msgspec.json.Encoder()
+_ESCAPES: Final = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _HELP: Final = {
     "fleetctl_requests_total": ("counter", "Requests, by status as sent to the client."),
@@ -240,8 +241,4 @@ def _histogram(family: str, labels: str, histogram: Histogram) -> Iterator[str]:
 
 
 def _labels(**labels: str) -> str:
-    return ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+    return ",".join(f'{name}="{value.translate(_ESCAPES)}"' for name, value in labels.items())

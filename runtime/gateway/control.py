@@ -41,7 +41,7 @@ _Config = GatewayConfig | EngineError | None
 
 
 class LocalGateways:
-    """The declared gateways, else the remembered; keeps the contract of `protocol.Gateways`."""
+    """The declared gateways, else the remembered."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class LocalGateways:
     async def read_table(self, within_s: float = READ_S) -> tuple[RoutingTable, tuple[Note, ...]]:
         """Return the newest table that the file or any gateway holds, and notes.
 
-        A gateway that does not show its table within `within_s` seconds is a note.
+        A gateway that lags behind or does not show its table within `within_s` seconds is a note.
 
         Raises:
             EngineError: the file is damaged and no gateway has a table either.
@@ -90,7 +90,16 @@ class LocalGateways:
         return newest, tuple(notes)
 
     async def publish(self, table: RoutingTable) -> tuple[Note, ...]:
-        """Publish a table, as `Gateways.publish`."""
+        """Write the table durably, hand the table to every gateway, wait for acknowledgements.
+
+        Returns notes, such as that no gateway runs: a gateway reads the file when it starts.
+
+        Raises:
+            StalePlanError: another run has written this revision or a later one.
+            LockHeldError: the table was made under a lease that is no longer the newest.
+            EngineError: a running gateway refuses the table or does not answer; the file is
+                written and the others serve the table.
+        """
         done = await self.publish_and_report(table)
         for _, error in done.failures:
             raise error

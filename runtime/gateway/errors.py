@@ -128,7 +128,6 @@ no_such_model: Final = partial(
 )
 """404, the same for an unknown model, another client's and the name of a version."""
 no_such_path: Final = partial(ApiError, HTTPStatus.NOT_FOUND, "No such path.", code="unknown_url")
-"""404: the gateway does not serve the path."""
 not_served: Final = partial(
     ApiError, HTTPStatus.NOT_FOUND, "This model does not answer on this path.", code="unknown_url"
 )
@@ -136,7 +135,6 @@ not_served: Final = partial(
 wrong_method: Final = partial(
     ApiError, HTTPStatus.METHOD_NOT_ALLOWED, "This path does not take this method."
 )
-"""405: the path takes another method."""
 broke_off: Final = partial(
     ApiError,
     HTTPStatus.BAD_GATEWAY,
@@ -149,7 +147,6 @@ no_server: Final = partial(
 )
 """503: no server that holds the version took the request, and none has worked on it."""
 no_memory: Final = partial(_retry, "Too many large requests at the moment.", "overloaded", 1)
-"""503: bodies of requests fill their memory budget."""
 no_connection: Final = partial(_retry, "Too many connections are open.", "unavailable", 2)
 """503: the limit on open files leaves no room for another connection."""
 usage_log_down: Final = partial(

@@ -1,12 +1,10 @@
-"""The protocols of gateways for apply, rollback, drain and observe, and their values."""
+"""The values that gateways give to apply, rollback, drain and observe."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from fleet.errors import EngineError
-from fleet.resources import GatewayFault
 from runtime.gateway.table import RoutingTable
 
 READ_S = 2.0
@@ -151,44 +149,3 @@ def lagging(
 def address_unknown(server: str) -> Note:
     """Return the note that the routes name a server without an address."""
     return Note(f"the routes say no address of server {server}: what is sent to it fails")
-
-
-class Gateways(Protocol):
-    """All gateways of a fleet together."""
-
-    async def read_table(self) -> tuple[RoutingTable, tuple[Note, ...]]:
-        """Return the newest table that a gateway or the table file holds, and notes.
-
-        A gateway that does not answer or lags behind is a note, not an error.
-        """
-
-    async def missing(self) -> tuple[tuple[str, str], ...]:
-        """Return (full adapter name, server) of versions that a server said not to hold, sorted.
-
-        The routing table says that the server holds them. A gateway that does not answer adds
-        nothing.
-        """
-
-    async def faults(self) -> Mapping[str, GatewayFault]:
-        """Return by name the gateways that are down, frozen, or run otherwise than declared.
-
-        A gateway that never ran has no fault.
-        """
-
-    async def close(self) -> None:
-        """Release connections."""
-
-    async def publish(self, table: RoutingTable) -> tuple[Note, ...]:
-        """Write the table durably, hand the table to every gateway, wait for acknowledgements.
-
-        Returns notes, such as that no gateway runs: a gateway reads the file when it starts.
-
-        Raises:
-            StalePlanError: another run has written this revision or a later one.
-            LockHeldError: the table was made under a lease that is no longer the newest.
-            EngineError: a running gateway refuses the table or does not answer; the file is
-                written and the others serve the table.
-        """
-
-    async def in_flight(self, server: str, adapter: str) -> int:
-        """Return the requests for a version on a server that have not ended, over all gateways."""

@@ -95,8 +95,7 @@ def build_routes(table: RoutingTable) -> routing.RouteTable:
         InvalidTableError: an alias would reach another client's adapter, two clients have one key,
             shares do not add up, or a key or URL is malformed.
     """
-    aliases, keys = sorted(table.aliases.items()), sorted(table.keys.items())
-    return _build(table.revision, table.token, table.servers, aliases, keys)
+    return _build(table, sorted(table.aliases.items()), sorted(table.keys.items()))
 
 
 def _parse(raw: bytes) -> routing.RouteTable:
@@ -106,8 +105,7 @@ def _parse(raw: bytes) -> routing.RouteTable:
         require_format(raw, _SENT)
         return build_routes(RoutingTable.model_validate_json(raw))  # which says what is wrong
     require_known(table.format, FORMAT, _SENT)
-    aliases, keys = _entries(AliasEntry, table.aliases), _entries(KeyEntry, table.keys)
-    return _build(table.revision, table.token, table.servers, aliases, keys)
+    return _build(table, _entries(AliasEntry, table.aliases), _entries(KeyEntry, table.keys))
 
 
 def _entries(model: type[Entry], raws: Mapping[str, msgspec.Raw]) -> Iterator[tuple[str, Entry]]:
@@ -121,17 +119,15 @@ def _entries(model: type[Entry], raws: Mapping[str, msgspec.Raw]) -> Iterator[tu
 
 
 def _build(
-    revision: int,
-    token: int,
-    servers: Mapping[str, str],
+    table: RoutingTable | _RawTable,
     entries: Iterable[tuple[str, AliasEntry]],
     keys: Iterable[tuple[str, KeyEntry]],
 ) -> routing.RouteTable:
     """Build a table from entries that come singly, sorted by name; none is kept."""
-    for server, url in servers.items():
+    for server, url in table.servers.items():
         if _URL.fullmatch(url) is None:
             raise InvalidTableError(f"server `{server}` has no valid URL")
-    urls = {server: url.rstrip("/") for server, url in servers.items()}
+    urls = {server: url.rstrip("/") for server, url in table.servers.items()}
     routes: dict[str, routing.AliasRoute] = {}
     owned: dict[str, tuple[str, ...]] = {}
     principals: dict[bytes, routing.Principal] = {}
@@ -154,9 +150,10 @@ def _build(
                 raise InvalidTableError(f"key `{name}` is the same as a key of another client")
             yield name, key
 
-    text = "".join(pieces(revision, token, servers, alias_members(), key_members())).encode()
+    members = (alias_members(), key_members())
+    text = "".join(pieces(table.revision, table.token, table.servers, *members)).encode()
     return routing.RouteTable(
-        revision,
+        table.revision,
         hashlib.sha256(text).hexdigest(),
         text,
         MappingProxyType(urls),

@@ -6,7 +6,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from fleet.history import Doubts
 from fleet.maintenance import ledger_away
 from fleet.resources import State
 from fleet.rollouts import GateTrial
@@ -27,7 +26,7 @@ from runtime.ledger.protocol import unanswered
 from runtime.messages import report_quarters
 from runtime.operations.evaluate import eval_context
 from runtime.operations.gate_failures import JudgingRound, roll_back_failed, roll_back_rejected
-from runtime.operations.notifications import notify_once
+from runtime.operations.notifications import notify_once, report_doubts
 from runtime.rollback.drill import undo, unfinished
 from runtime.workspace import Workspace
 
@@ -57,7 +56,7 @@ async def judge_round(
     """
     known, context = await _read_facts(workspace, live)
     done = JudgingRound(away=known.away, doubts=context.doubts)
-    _report_doubts(workspace, context.doubts)
+    report_doubts(workspace, context.doubts)
     goes_on = known.away is None and context.doubts.behind is None
     if goes_on and any(unfinished(context.entries)):
         await _undo_drills(workspace)
@@ -172,22 +171,6 @@ async def _undo_drills(workspace: Workspace) -> None:
             for drill in unfinished(ledger.read()):
                 workspace.inform(f"Undoes a live drill of {drill.alias} that was killed.")
                 await undo(drill, gateways, workspace.ledger)
-
-
-def _report_doubts(workspace: Workspace, doubts: Doubts) -> None:
-    """Emit which evidence is not used, and which rollouts stay."""
-    if doubts.behind is not None:
-        workspace.inform(
-            "THE CLOCK IS BEHIND THE LEDGER. Live gates are judged by it and take traffic "
-            "back. Nothing passes, and no rollout moves on."
-        )
-    for alias, check in doubts.tampered.items():
-        workspace.inform(
-            f"EVIDENCE OF {alias} WAS TAMPERED WITH (ledger entry {check.seq}). Its live gates "
-            "are judged without it and take traffic back. It does not move on."
-        )
-    for alias in sorted(doubts.anew):
-        workspace.inform(f"{alias}: was released, and is judged anew before it moves on.")
 
 
 async def _report_ledger_away(

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 
 from fleet.evals import DriftStatus, eval_records
-from fleet.history import Entry, Notified, fold_entries, settled
+from fleet.history import Doubts, Entry, Notified, fold_entries, settled
 from fleet.maintenance import (
     Notification,
     drifted,
@@ -80,3 +80,19 @@ async def notify_all_open(
     found = await asyncio.to_thread(open_notifications, workspace, live)
     found = [notification for notification in found if event in (None, notification.event)]
     workspace.warn(*await notify_once(workspace, found))
+
+
+def report_doubts(workspace: Workspace, doubts: Doubts) -> None:
+    """Emit which evidence is not used, and which rollouts stay."""
+    if doubts.behind is not None:
+        workspace.inform(
+            "THE CLOCK IS BEHIND THE LEDGER. Live gates are judged by it and take traffic "
+            "back. Nothing passes, and no rollout moves on."
+        )
+    for alias, check in doubts.tampered.items():
+        workspace.inform(
+            f"EVIDENCE OF {alias} WAS TAMPERED WITH (ledger entry {check.seq}). Its live gates "
+            "are judged without it and take traffic back. It does not move on."
+        )
+    for alias in sorted(doubts.anew):
+        workspace.inform(f"{alias}: was released, and is judged anew before it moves on.")

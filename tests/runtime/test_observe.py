@@ -9,7 +9,8 @@ import pytest
 from fleet.errors import EngineUnreachableError, FleetError, problem
 from fleet.names import Address
 from fleet.resources import GatewayFault, Key, Resource, Route, Server, Share, State
-from runtime.gateway.protocol import Note, address_unknown, not_running
+from runtime.gateway.control import LocalGateways
+from runtime.gateway.protocol import READ_S, Note, address_unknown, not_running
 from runtime.gateway.table import AliasEntry, KeyEntry, RoutingTable
 from runtime.observe import merge, observe
 
@@ -21,7 +22,7 @@ TABLE = RoutingTable(
 )
 
 
-class Saying:
+class Saying(LocalGateways):
     """An engine, or gateways, whose answer is given."""
 
     def __init__(self, state: State | None = None, error: Exception | None = None) -> None:
@@ -38,7 +39,10 @@ class Saying:
     async def faults(self) -> dict[str, GatewayFault]:
         return {"west": GatewayFault("is not running", "fleetctl gateway start west")}
 
-    async def read_table(self) -> tuple[RoutingTable, tuple[Note, ...]]:
+    async def read_table(
+        self,
+        within_s: float = READ_S,  # noqa: ARG002 (nothing here waits)
+    ) -> tuple[RoutingTable, tuple[Note, ...]]:
         if self.error:
             raise self.error
         return TABLE, self.notes

@@ -27,7 +27,8 @@ from runtime.engines.protocol import Completion
 from runtime.execute.context import ExecutionContext, Timings
 from runtime.execute.outcome import ApplyOutcome
 from runtime.execute.run import execute
-from runtime.gateway.protocol import Note, address_unknown
+from runtime.gateway.control import LocalGateways
+from runtime.gateway.protocol import READ_S, Note, address_unknown
 from runtime.gateway.table import RoutingTable
 from runtime.ledger.file import FileLedger
 from runtime.observe import observe
@@ -139,7 +140,7 @@ class MemoryEngine:
 
 
 @dataclass
-class MemoryGateways:
+class MemoryGateways(LocalGateways):
     """One gateway and the table's file."""
 
     trap: Trap
@@ -154,7 +155,10 @@ class MemoryGateways:
     async def faults(self) -> dict[str, GatewayFault]:
         return {}
 
-    async def read_table(self) -> tuple[RoutingTable, tuple[Note, ...]]:
+    async def read_table(
+        self,
+        within_s: float = READ_S,  # noqa: ARG002 (nothing here waits)
+    ) -> tuple[RoutingTable, tuple[Note, ...]]:
         return self.table, tuple(address_unknown(each) for each in self.table.without_address)
 
     async def publish(self, table: RoutingTable) -> tuple[Note, ...]:
