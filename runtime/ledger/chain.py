@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 from fleet.errors import FleetError, require_known
 from fleet.history import Entry, data_of, event_of
@@ -42,8 +43,8 @@ def line(entry: Entry) -> tuple[bytes, str]:
     return f'{body[:-1]},"hash":"{digest}"}}\n'.encode(), digest
 
 
-def entry(text: bytes, number: int, home: str) -> Entry:
-    """Read a line, without its newline, and check its own hash.
+def checked(text: bytes, number: int, home: str) -> dict[str, Any]:
+    """Parse a line, without its newline, and check its own hash; `seq` and `hash` are there.
 
     The number of the line, from 1, and the home are for the error.
 
@@ -51,10 +52,28 @@ def entry(text: bytes, number: int, home: str) -> Entry:
         FleetError: FC5102, the line is not what was written; FC5007, it is of a later format.
     """
     try:
-        found = json.loads(text)
+        found: dict[str, Any] = json.loads(text)
         if found.get("format") is not None:
             require_known(found["format"], FORMAT, f"{home}:{number}" if number else home)
-        made = Entry(
+        digest, _ = found["hash"], found["seq"]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise broken(home, number, "is not a ledger entry") from None
+    end = f',"hash":"{digest}"}}'.encode()  # of which the hash knows nothing
+    body = text.removesuffix(end) + b"}" if text.endswith(end) else b""
+    if hashlib.sha256(body).hexdigest() != digest:
+        raise broken(home, number, "was changed after it was written")
+    return found
+
+
+def entry(text: bytes, number: int, home: str) -> Entry:
+    """Return the entry of a line that `checked` takes.
+
+    Raises:
+        FleetError: as `checked`; FC5102, a field is of another type.
+    """
+    found = checked(text, number, home)
+    try:
+        return Entry(
             found["seq"],
             datetime.fromisoformat(found["time"]),
             event_of(found["kind"], found["data"]),
@@ -67,11 +86,6 @@ def entry(text: bytes, number: int, home: str) -> Entry:
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         raise broken(home, number, "is not a ledger entry") from None
-    end = f',"hash":"{made.hash}"}}'.encode()  # of which the hash knows nothing
-    body = text.removesuffix(end) + b"}" if text.endswith(end) else b""
-    if hashlib.sha256(body).hexdigest() != made.hash:
-        raise broken(home, number, "was changed after it was written")
-    return made
 
 
 def entries(content: bytes, home: str) -> Iterator[Entry]:

@@ -182,11 +182,11 @@ class FileLedger:
         if not last:
             return 0, "", size - whole
         try:
-            found = chain.entry(last, 0, str(self._path))
+            found = chain.checked(last, 0, str(self._path))
         except Exception:
             self.read()  # names the line
             raise
-        return found.seq, found.hash, size - whole
+        return found["seq"], found["hash"], size - whole
 
 
 def _end(now: datetime, ttl_s: int) -> str:

@@ -179,10 +179,10 @@ class Tail:
 def _tail(path: Path) -> Tail:
     try:
         whole, text = last_line(path, path.stat().st_size)
-        found = chain.entry(text, 0, str(path))
+        found = chain.checked(text, 0, str(path))
     except (OSError, FleetError):
         return Tail()
-    return Tail(whole, found.seq, found.hash)
+    return Tail(whole, found["seq"], found["hash"])
 
 
 def _lines_with(content: bytes, sought: bytes) -> Iterator[tuple[int, int]]:
