@@ -15,6 +15,7 @@ from fleet.packing import Effort, pack_vectors
 from fleet.packing.columns import patterns
 from fleet.packing.problem import BinPacking
 from fleet.packing.solver import available
+from tests.drawn import drawn, examples
 from tests.fleet.packing.oracle import chance, fewest_bins
 
 REPOSITORY = Path(__file__).parents[3]
@@ -53,7 +54,8 @@ def tiny(draw: st.DrawFn, *, least: int = 0) -> tuple[list[list[int]], list[int]
     return draw(st.lists(row, max_size=7)), capacity
 
 
-@settings(deadline=None, max_examples=60)
+@drawn
+@settings(deadline=None, max_examples=examples(30, 60))
 @given(tiny())
 def test_a_tiny_case_is_packed_as_well_as_by_trying_everything(
     case: tuple[list[list[int]], list[int]],

@@ -6,7 +6,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from runtime.gateway.body import DROPPED
+from tests.drawn import examples
 from tests.runtime.gateway.envoy_stage import envoy_stage, needs_envoy
 from tests.runtime.gateway.fuzz_requests import drawn
 from tests.runtime.gateway.probes import FORBIDDEN
@@ -41,8 +44,9 @@ def test_fields_that_cross_tenants_are_overwritten(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.drawn
 def test_damaged_requests_do_no_harm(tmp_path: Path) -> None:
-    requests = drawn(400)
+    requests = drawn(examples(150, 400))
 
     async def scenario() -> None:
         async with envoy_stage(tmp_path, new=50) as ours:
