@@ -8,7 +8,7 @@ EXAMPLES ?= 10000
 WORKERS ?= 2
 
 PY := .venv/bin/python
-PYTEST := $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+PYTEST := $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=15
 UV := runtime/uv.sh
 LOCK := requirements.lock
 
@@ -67,7 +67,7 @@ test: lint real ## Check lint, types, import rules; run the tests, on the real v
 
 # One worker: a vLLM under load wants both cores, and its stories wait for answers.
 test-long: setup real ## Run the tests that take longest: stories on a real vLLM, all drawn inputs
-	FLEETCTL_LONG=1 $(PYTEST) -n 1 --durations=15 -m '(long or drawn) and not proof'
+	FLEETCTL_LONG=1 $(PYTEST) -n 1 -m '(long or drawn) and not proof'
 
 test-fast: setup ## Run the tests that need neither vLLM nor LiteLLM
 	$(PYTEST) -m 'not live and not slow and not long and not proof'

@@ -1,10 +1,9 @@
-"""The entry point: global options, the workspace of a call, error texts and exit codes."""
+"""The entry point: global options, error texts and exit codes."""
 
 import gc
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -12,13 +11,6 @@ from fleet.errors import FleetError
 from fleetctl import __version__
 from fleetctl.lazy_group import LazyGroup
 from fleetctl.options import FOLDER
-from fleetctl.output import print_diagnostics, print_message
-
-if TYPE_CHECKING:
-    from fleet.spec import FleetSpec, NotifyEvent
-    from runtime.gateway.envoy.admin import Envoys
-    from runtime.messages import Audience
-    from runtime.workspace import Workspace
 
 USAGE_ERROR = 64
 """Exit code for wrong usage; click's own 2 means `changes are due` here."""
@@ -72,41 +64,14 @@ def main_group(
     drift found; 3 a gate failed and was rolled back; 4 stopped half-way, safe to repeat;
     5 the plan is stale or the fleet is locked; 64 wrong usage; 130 interrupted.
     """
+    from fleetctl.wiring import open_workspace  # noqa: PLC0415 (keeps `--help` fast)
+
     ctx.obj = open_workspace(
         root,
         environment,
         dict(_pair(text) for text in variables),
         state_dir or root / ".fleetctl",
     )
-
-
-def open_workspace(
-    root: Path,
-    environment: str | None,
-    variables: Mapping[str, str],
-    state_dir: Path,
-    given: "FleetSpec | None" = None,
-) -> "Workspace":
-    """Return the workspace of a project; `given` stands in for the declared fleet."""
-    from runtime.workspace import Workspace  # noqa: PLC0415 (keeps `--help` fast)
-
-    return Workspace(
-        root, environment, variables, state_dir, print_message, _notice, _envoys, given=given
-    )
-
-
-def _notice(
-    event: "NotifyEvent", audience: "Audience", facts: Mapping[str, Any], template: str
-) -> Mapping[str, Any]:
-    from plans.reports.notifications import document  # noqa: PLC0415 (a rollback works without)
-
-    return document(event, audience, facts, template)
-
-
-def _envoys(root: Path) -> "Envoys":
-    from fleetctl.envoys import envoys_of  # noqa: PLC0415 (most commands ask no gateway)
-
-    return envoys_of(root)
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -142,6 +107,8 @@ def main(arguments: list[str] | None = None) -> Any:
         sys.stderr.close()
         sys.exit(0)
     except (FleetError, OSError) as failed:
+        from fleetctl.output import print_diagnostics  # noqa: PLC0415 (keeps `--help` fast)
+
         shown = failed if isinstance(failed, FleetError) else _file_error(failed)
         print_diagnostics(shown.diagnostics)
         sys.exit(shown.exit_code)

@@ -1,4 +1,4 @@
-"""Tests marked `live` run a real vLLM; where none is installed, nobody may overlook that.
+"""Tests marked `live` run a real vLLM; where none is installed, the run says so loudly.
 
 They are skipped with a warning that closes the run, or fail where `FLEETCTL_REQUIRE_LIVE=1`
 says that a run without them proves too little. `FLEETCTL_VLLM_PYTHON` names another
@@ -44,7 +44,7 @@ def vllm_python(request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture
 def litellm_program(request: pytest.FixtureRequest) -> Path:
-    """The program of LiteLLM; once it is installed, whoever asks for it must see it run."""
+    """The program of LiteLLM; once it is installed, a test that asks for it runs it."""
     folder = request.config.rootpath / ".venv-peer-litellm"
     program = folder / "bin" / "litellm"
     if program.is_file() or (folder / ".installed").is_file():
@@ -52,7 +52,7 @@ def litellm_program(request: pytest.FixtureRequest) -> Path:
     tried = folder.is_dir()
     missing = f"LiteLLM {'cannot be' if tried else 'is not'} installed here: `make litellm`, 730 MB"
     if not tried and os.environ.get("FLEETCTL_REQUIRE_LIVE") == "1":
-        pytest.fail(f"{missing}; nobody has tried", pytrace=False)
+        pytest.fail(f"{missing}; no installation was tried", pytrace=False)
     request.node.user_properties.append((_LEFT_OUT, "LiteLLM"))
     pytest.skip(missing)
 

@@ -5,12 +5,24 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import inf
 
-from fleet import vllm
 from fleet.capacity.calibration import speed_of
 from fleet.capacity.decode_law import MAX_NUM_SEQS, batch_of_step, capacity, step_within
 from fleet.hardware import BaseShape, BaseSpec, DeviceSpec, Profile, is_cpu
 from fleet.resources import ServerFlags
 from fleet.spec import AdapterSpec, DemandSpec
+from fleet.vllm import (
+    USABLE,
+    assumption,
+    fully_sharded,
+    kv_bytes_per_token,
+    least_kv_bytes,
+    lora_dtype,
+    pool_bytes,
+    reserve_bytes,
+    servers_per_device_of,
+    slot_bytes,
+    weight_bytes,
+)
 
 USUAL_PROMPT_WEIGHT = 0.3
 """Cost of a prompt token in decoded tokens, for loads that must not depend on the device.
@@ -42,7 +54,7 @@ class ServerShape:
     @property
     def memory_share(self) -> float:
         """Part of a device's memory that the server may take."""
-        return round(vllm.USABLE / self.servers_per_device, 3) if self.shared else vllm.USABLE
+        return round(USABLE / self.servers_per_device, 3) if self.shared else USABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,16 +143,16 @@ def memory_of(shape: ServerShape) -> DeviceMemory:
     """Return a server's memory by part."""
     base, device, devices = shape.base, shape.device, shape.tensor_parallel
     measured = base.reserve(device.kind, devices, device.vllm)
-    reserve = vllm.reserve_bytes(device, measured and measured[0])
+    reserve = reserve_bytes(device, measured and measured[0])
     if base.shape is None:
         return DeviceMemory(None, None, reserve, base.kv_cache_bytes, None, "unknown")
-    weights = vllm.weight_bytes(base.shape, devices)
+    weights = weight_bytes(base.shape, devices)
     version = device.vllm or (measured[1] if measured else "")
     pool = _pool(base.shape, shape, version)
     kv = base.kv_cache_bytes
     if kv is None and pool is not None:
         kv = int(device.memory_bytes * shape.memory_share) - weights - pool - reserve
-    tokens = None if kv is None else max(kv, 0) / vllm.kv_bytes_per_token(base, devices)
+    tokens = None if kv is None else max(kv, 0) / kv_bytes_per_token(base, devices)
     basis = _basis(pool, version, measured=measured is not None)
     return DeviceMemory(weights, pool, reserve, kv, tokens, basis)
 
@@ -152,20 +164,20 @@ def _basis(pool: int | None, version: str, *, measured: bool) -> str:
     """
     if pool is None:
         return "unknown"
-    if version and (doubt := vllm.assumption(version)):
+    if version and (doubt := assumption(version)):
         return f"uncalibrated ({doubt})"
     return "calibrated" if measured else "uncalibrated"
 
 
 def _pool(base_shape: BaseShape, shape: ServerShape, version: str) -> int | None:
     """Return the bytes of a server's slots on a device; None: unknown architecture."""
-    dtype, sharded = vllm.lora_dtype(shape.base), vllm.fully_sharded(shape.base)
+    dtype, sharded = lora_dtype(shape.base), fully_sharded(shape.base)
     if not is_cpu(shape.device.kind):
-        return vllm.pool_bytes(
+        return pool_bytes(
             base_shape, shape.slots, shape.rank, dtype, shape.tensor_parallel,
             fully_sharded=sharded, vllm=version,
         )  # fmt: skip
-    slot = vllm.slot_bytes(
+    slot = slot_bytes(
         base_shape, shape.rank, dtype, shape.tensor_parallel, fully_sharded=sharded, vllm=version
     )
     return None if slot is None else slot * shape.slots
@@ -175,7 +187,7 @@ def _pool(base_shape: BaseShape, shape: ServerShape, version: str) -> int | None
 def least_bytes(shape: ServerShape) -> int:
     """Return the least bytes that a server needs on a device; an unknown part counts as 0."""
     memory = memory_of(shape)
-    least = vllm.least_kv_bytes(shape.base, shape.tensor_parallel)
+    least = least_kv_bytes(shape.base, shape.tensor_parallel)
     return (memory.weights or 0) + (memory.slots or 0) + memory.reserve + least
 
 
@@ -209,7 +221,7 @@ def throughput_of(
 
 def shape_of(base: BaseSpec, device: DeviceSpec, flags: ServerFlags) -> ServerShape:
     """Return the shape of a server with these flags, alone on its devices."""
-    servers = vllm.servers_per_device_of(flags)
+    servers = servers_per_device_of(flags)
     return ServerShape(
         base, device, flags.tensor_parallel, servers, flags.max_loras, flags.max_lora_rank,
         shared=servers > 1,

@@ -46,11 +46,15 @@ def available() -> bool:
     return find_spec("highspy") is not None
 
 
-def _solver(**options: object) -> Any:
+def _highspy() -> Any:
     import highspy  # noqa: PLC0415 (optional, and slow to import)
 
+    return highspy
+
+
+def _solver(**options: object) -> Any:
     # `Highs()` prints a banner on stdout, which belongs to data; the class under it does not.
-    solver: Any = highspy._Highs()  # type: ignore[attr-defined]  # noqa: SLF001
+    solver = _highspy()._Highs()  # noqa: SLF001
     always = {"output_flag": False, "threads": 1, "parallel": "off", "random_seed": 0}
     for name, value in (always | options).items():
         solver.setOptionValue(name, value)
@@ -92,8 +96,7 @@ class Program:
 
     def solve(self, nodes: int) -> SolverResult:
         """Minimise within `nodes` branch-and-bound nodes."""
-        import highspy  # noqa: PLC0415 (optional, and slow to import)
-
+        highspy = _highspy()
         model = highspy.HighsLp()
         model.num_col_, model.num_row_ = len(self.cost), len(self.low)
         model.col_cost_ = np.array(self.cost)
@@ -123,8 +126,7 @@ class MasterProblem:
 
     def __init__(self, uncovered: Mask) -> None:
         """Start without columns; only the uncovered items have to be in a column."""
-        import highspy  # noqa: PLC0415 (optional, and slow to import)
-
+        highspy = _highspy()
         model = highspy.HighsLp()
         model.num_col_, model.num_row_ = 0, len(uncovered)
         model.row_lower_ = uncovered.astype(np.float64)

@@ -12,7 +12,7 @@ from fleet.gates.counts import Tally, Window
 from fleet.gates.live import judge_live
 from fleet.gates.verdict import Finding, Verdict
 from fleet.history import event_of
-from fleetctl.cli import open_workspace
+from fleetctl.wiring import open_workspace
 from runtime.ledger.file import FileLedger
 from runtime.workspace import Workspace
 from tests.fleet.planning.builders import NOON

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fleetctl.cli import open_workspace
+from fleetctl.wiring import open_workspace
 from tests.fleetctl.in_process import Done, call
 from tests.fleetctl.project_on_disk import Project
 from tests.runtime.evals.scripted import Peer, peer

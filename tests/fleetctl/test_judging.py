@@ -12,7 +12,7 @@ from fleet.gates.offline import judge_paired
 from fleet.gates.verdict import Verdict
 from fleet.history import EvalFinished, event_of
 from fleet.resources import State
-from fleetctl.cli import open_workspace
+from fleetctl.wiring import open_workspace
 from runtime.gates.evidence import JudgedGate
 from runtime.gates.offline import OfflineResult
 from runtime.gates.tick import Evaluations

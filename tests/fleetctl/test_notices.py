@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fleet.history import event_of
-from fleetctl.cli import open_workspace
+from fleetctl.wiring import open_workspace
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project
 from tests.fleetctl.webhook import Webhook, webhook

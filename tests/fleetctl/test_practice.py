@@ -15,7 +15,7 @@ from fleet.history.events import Entry, event_of
 from fleet.maintenance.due import RETRY, DrillDue, due_drills
 from fleet.resources import Route, State
 from fleet.rollout_policy import ChangeWindow, RolloutPolicy
-from fleetctl.cli import open_workspace
+from fleetctl.wiring import open_workspace
 from plans.reports.status import render_text, status
 from runtime.operations.drills import drill_document, drill_next_due, drill_records
 from runtime.workspace import Workspace

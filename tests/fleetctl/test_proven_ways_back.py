@@ -11,7 +11,7 @@ from fleet.encoding import plain
 from fleet.errors import FleetError
 from fleet.history import event_of
 from fleet.resources import Route, Share
-from fleetctl.cli import open_workspace
+from fleetctl.wiring import open_workspace
 from runtime.fake_vllm.weights import FakeWeights
 from runtime.ledger import open_ledger
 from runtime.operations.drills import aliases_to_drill, drill_one

@@ -42,7 +42,7 @@ def packed_fleets(pythons: list[Path]) -> set[str]:
 
 
 def second_python() -> Path:
-    """Return another supported Python with fleetctl's dependencies; nobody may overlook it."""
+    """Return another supported Python with fleetctl's dependencies; without it, skip loudly."""
     if SECOND.exists():
         return SECOND
     if os.environ.get("FLEETCTL_REQUIRE_LIVE") == "1":

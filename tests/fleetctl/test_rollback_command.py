@@ -14,7 +14,8 @@ from fleet.encoding import plain
 from fleet.errors import ConfigError
 from fleet.history import event_of
 from fleet.steps import SetRoute
-from fleetctl.cli import main_group, open_workspace
+from fleetctl.cli import main_group
+from fleetctl.wiring import open_workspace
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.state_dir import read_table
 from runtime.project.load import load_project

@@ -18,7 +18,7 @@ from fleet.encoding import plain
 from fleet.errors import FleetError
 from fleet.history import Adopted
 from fleet.resources import LoadedAdapter
-from fleetctl.cli import open_workspace
+from fleetctl.wiring import open_workspace
 from runtime.fake_vllm.weights import FakeWeights
 from runtime.gateway.state_dir import read_table
 from runtime.gateway.table import AliasEntry

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fleetctl.cli import open_workspace
+from fleetctl.wiring import open_workspace
 from runtime.gates.tick import judge_live, new_findings, tick_context
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project

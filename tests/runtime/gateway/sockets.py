@@ -4,7 +4,7 @@ import asyncio
 import json
 import resource
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +69,8 @@ async def scripted(script: Script) -> AsyncIterator[str]:
         nonlocal count
         count += 1
         try:
-            await script(reader, writer, count)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
+            with suppress(asyncio.IncompleteReadError, ConnectionError):
+                await script(reader, writer, count)
         finally:
             writer.transport.abort()
 

@@ -17,8 +17,9 @@ LARGE = 4_000_000
 
 def silent() -> Script:
     async def script(reader: asyncio.StreamReader, _: asyncio.StreamWriter, __: int) -> None:
-        while await reader.read(2**18):  # reads all, answers nothing
-            pass
+        at_end = False
+        while not at_end:  # reads all, answers nothing
+            at_end = not await reader.read(2**18)
 
     return script
 

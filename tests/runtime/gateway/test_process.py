@@ -131,8 +131,8 @@ def test_told_to_stop_it_takes_the_body_that_is_on_its_way(tmp_path: Path) -> No
             with pytest.raises(EngineRejectedError, match="503"):
                 await readiness_to_end(state)
             async with asyncio.timeout(60):
-                while await listens(port):
-                    pass
+                while await listens(port):  # noqa: ASYNC110 (another process)
+                    await asyncio.sleep(0.01)
             writer.write(request[-10:])
             answer = await reader.read()
             assert answer.startswith(b"HTTP/1.1 200 ")
