@@ -42,13 +42,13 @@ def judge_live(
     say now; whether the stage may end is for others to decide.
 
     Args:
-        gate: What is asked.
+        gate: Metric and limit.
         windows: Counts of the stage; for a neighbour gate those of other adapters on servers
             with the new version, and on servers without it.
         alone: No other adapter shares a server with the new version, so that a neighbour gate
             has nothing to protect.
-        missing: Why requests of this stage may be lacking, a sentence for each gateway. What is
-            there may still fail the version; nothing passes it.
+        missing: Why requests of this stage may be lacking, a sentence for each gateway. The
+            requests that are there may still fail the version; nothing passes it.
     """
     counts = dict(counts_of(gate, windows))
     if missing:

@@ -36,7 +36,7 @@ def judge_paired(
     """Judge the scores of both versions on the same items, in the same order.
 
     Args:
-        gate: What is asked; its limit is in percentage points.
+        gate: Metric and limit; the limit is in percentage points.
         stable: Score of the old version on each item, 0 (bad) to 1 (good); with several samples
             of an item their mean. Where a rise is judged, 1 means that the defect is absent.
         canary: The same of the new version.

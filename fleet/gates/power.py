@@ -48,9 +48,9 @@ def paired_power(
         margin: The gate's limit.
         drop: How much worse the new version really is; at most `discordance`.
 
-    One sample: exact, over all splits of the discordant items. Several: exact over the number of
-    items that broke, wholly, which is how a drop is hardest to tell; the noise of sampling is
-    taken to be normal.
+    With a single sample: exact, over all splits of the discordant items. With several: exact over
+    the number of items that broke wholly, the kind of drop that is hardest to tell; the noise of
+    sampling is taken to be normal.
     """
     if items < LEAST_ITEMS:
         return 0.0, 0.0

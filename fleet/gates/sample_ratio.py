@@ -63,8 +63,8 @@ def unchecked(counts: Mapping[str, Any]) -> str:
 def e_value(got: float, total: float, share: float) -> float:
     """Return the evidence that draws do not fall on the watched side with the chance `share`.
 
-    It exceeds `1 / alpha` with a chance of at most `alpha` if they do, however often it is asked;
-    at most 1e300.
+    If the draws have that chance, the evidence exceeds `1 / alpha` with a chance of at most
+    `alpha`, over any number of looks. Upper bound of the value: 1e300.
 
     Source:
         Lindon and Malek 2022, Anytime-Valid Inference for Multinomial Count Data, NeurIPS: the

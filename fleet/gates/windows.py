@@ -1,7 +1,7 @@
 """Counts usage rows, as a gateway writes them, by side, window and kind.
 
-What is read of a row: `time alias version server status latency_s first_token_s (or
-first_byte_s) output_tokens format_ok finish purpose unit`; what is missing is not counted.
+Fields read of a row: `time alias version server status latency_s first_token_s (or first_byte_s)
+output_tokens format_ok finish purpose unit`; a missing field is not counted.
 """
 
 from collections import Counter, defaultdict
@@ -68,8 +68,8 @@ def arms(alias: str, canary: str, stable: str) -> Whose:
 def neighbours(alias: str, servers: frozenset[str], serving: Mapping[str, str]) -> Whose:
     """Return the side of other aliases' rows: on a server with the new version, or not.
 
-    `serving`: by alias, the version that counts. What an alias tries itself is on neither side:
-    that it is slow is not the neighbour's doing.
+    `serving`: by alias, the version that counts. Rows of a version that another alias tries are on
+    neither side: the slowness of that version is not the neighbour's doing.
     """
 
     def side(row: UsageRow) -> Side | None:

@@ -52,7 +52,7 @@ def fold_entries(entries: Iterable[Entry]) -> History:
 def settled(history: History, live: State) -> History:
     """Decide by the live state how unfinished steps ended; unobservable steps stay unfinished.
 
-    One whose effect is there finished when it was started; the others never happened.
+    A step whose effect is live counts as finished at its start; any other step never happened.
     """
     past = _Past.of(history)
     for name, step in history.unfinished.items():

@@ -56,7 +56,7 @@ class RolloutsFold:
         before = {item.gate: item for item in self.evidence.get(alias, ())}
         same = {gate: item for gate, item in before.items() if item.adapter == made.adapter}
         kept = {gate: item for gate, item in same.items() if not _outdates(made, item)}
-        # What traffic showed of the version before says what is usual, until it is asked again.
+        # Findings on traffic of the version before tell the usual rates until the next findings.
         usual = {gate: item for gate, item in before.items() if item.percent and gate not in same}
         made = _with_servers(made, kept.values())
         now = {**usual, **kept, made.gate: made}

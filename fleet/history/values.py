@@ -220,8 +220,8 @@ class History:
 def latest_time(before: datetime | None, entry: Entry) -> datetime:
     """Return the latest time so far, see `History.as_of`, with an entry.
 
-    What is written by a clock that is behind does not set it right, so a later entry alone is no
-    proof that an earlier one was ahead of its time.
+    A clock that is behind writes too early a time, so a later entry alone is no proof that an
+    earlier entry was ahead of its time; a release or an adoption by a person is.
     """
     vouched = isinstance(entry.event, Released | Adopted)
     return entry.time if before is None or vouched else max(before, entry.time)

@@ -231,8 +231,8 @@ def _host_memory(
 ) -> Obstacle:
     """Return the obstacle of a host that declares too little memory, in bytes.
 
-    It needs `own` for the server that takes a further version, `rest` for the other servers in the
-    end, and the bytes of `ending` servers until those have stopped or started again.
+    The host needs `own` for the server that takes a further version, `rest` for the other servers
+    in the end, and the bytes of `ending` servers until those have stopped or started again.
     """
     until = sum(ending.values())
     need = own + rest + until

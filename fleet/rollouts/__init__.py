@@ -3,8 +3,8 @@
 Layer 4, beside `config` and `evals`, above `history` and `gates`; the only decision that knows the
 time. A version is loaded and judged on golden sets, starts at the rollout's first weight, moves to
 the next when it has baked at this one and every gate has passed, and never skips one. A gate that
-fails takes all its traffic back, from any stage. What a person did to the live route (a rollback,
-an edit) is left as it is and named.
+fails takes all its traffic back, from any stage. A change of the live route by a person (a
+rollback, an edit) is left as it is and named.
 
 The same declarations, history, live state and time give the same answer, however often and at
 whatever intervals they are asked; a clock that goes back delays a rollout and does nothing else.

@@ -85,8 +85,8 @@ def shadowed(
 ) -> AliasTarget:
     """Return an alias's target with the shadow version among the loaded ones.
 
-    One that is no longer declared goes, unless it has ever served: then it stays as long as
-    any version that was replaced.
+    A shadow that is no longer declared goes. A shadow that has ever served stays as long as any
+    version that was replaced.
     """
     shadow = adapter.shadow.adapter if adapter.shadow else ""
     before = route.shadow if route is not None else ""

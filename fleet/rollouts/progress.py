@@ -187,8 +187,8 @@ def _obstacle(
 ) -> tuple[Phase | None, str]:
     """Return the phase that keeps a version from more traffic, and why; None: nothing does.
 
-    A person, a bake, a gate or the hour may object. What would let it rise is believed last, when
-    it is known to matter. `at`: beginning of the sentence. `ready`: when the version has baked;
+    A person, a bake, a gate or the hour may object. Evidence for a rise is checked last, once no
+    other cause objects. `at`: beginning of the sentence. `ready`: when the version has baked;
     None: without traffic nothing bakes.
     """
     if it.halt:

@@ -94,7 +94,7 @@ class Situation:
     def holds(self) -> Mapping[str, Block]:
         """Versions that stay out; without the target where its bytes are others or let in again.
 
-        It is an override that lets in what a gate has taken out.
+        An override lets in a version that a gate has taken out.
         """
         found = self.history.holds.get(self.alias, {})
         own = found.get(self.target)

@@ -107,8 +107,8 @@ def _trial(
         return bool(accepted(fleet.overrides, alias, digest, gate, now))
 
     for block in blocks_on(history, fleet.versions, alias, name, digest, taken_out):
-        # Taken out under this name or another, unless an override lets the bytes in. What answers
-        # all requests was put there, whatever was said of the same bytes before.
+        # Taken out under this name or another, unless an override lets the bytes in. A version that
+        # answers all requests was put there, whatever the verdict on the same bytes before.
         counts = block.adapter == name or percent < FULL
         if counts and not (block.gate and accepts(block.gate)):
             return None
@@ -178,8 +178,9 @@ def grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
 def _candidate(declared: str, shares: Mapping[str, int], stage: RolloutStage | None) -> str:
     """Return the version that is half-way up, though the file asks for another; else the declared.
 
-    Until the file is applied it has its traffic, and its gates must be judged. What the file asks
-    for instead is no candidate meanwhile: beside a canary the old version would be judged.
+    Until the file is applied the version keeps its traffic, and its gates must be judged. The
+    version that the file asks for is no candidate meanwhile: beside a canary the old version would
+    be judged.
     """
     return stage.adapter if stage is not None and stage.is_half_way(shares) else declared
 

@@ -1,9 +1,9 @@
 """A routing table document, checked and made into a `RouteTable`.
 
-A gateway reads it while it answers requests: in another thread, in small pieces. One long call of a
-library in a thread stops all other threads. So each alias is parsed by a call of its own, made
-ready and dropped, and in between the thread rests: the interpreter by itself hands over only every
-5 ms.
+A gateway reads the document while answering requests: in another thread, in small pieces. A long
+call of a library in a thread stops all other threads. So each alias is parsed by a call of its own,
+made ready and dropped, and in between the thread rests: the interpreter by itself hands over only
+every 5 ms.
 """
 
 import gc

@@ -1,8 +1,8 @@
 """The form of a ledger's lines, and the chain of hashes that holds them together.
 
 A line without `format` is of format 1, and is written so. A new kind of entry, or a further field
-in `data`, needs no new format: an earlier release passes over both. What an earlier release must
-not pass over is written with a later `format`, which refuses that release by name.
+in `data`, needs no new format: an earlier release passes over both. A line that an earlier release
+must not pass over has a later `format`, which refuses that release by name.
 """
 
 import hashlib

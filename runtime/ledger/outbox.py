@@ -3,8 +3,8 @@
     rollback --> outbox --in time--> ledger
                         --else-----> a file in the state folder --next command--> ledger
 
-What is queued is in no chain of hashes yet; `deliver` writes it into the ledger, once, with the
-time and the author of the run that said it.
+Queued entries are in no chain of hashes yet; `deliver` writes them into the ledger, once, with the
+time and the author of the run that queued them.
 """
 
 import json
@@ -148,7 +148,7 @@ def _events(path: Path) -> list[LedgerEvent]:
 def queued(queue: Path, after: Sequence[Entry]) -> Iterator[Entry]:
     """Yield the queued entries as they would follow `after`, without a hash of their own.
 
-    What stands there already, for a home that hung wrote it after all, is passed over.
+    An entry that stands there already is passed over: a home that hung wrote the entry after all.
     """
     known = {entry.event.entry_id for entry in after}
     waiting = (event for path in _waiting(queue) for event in _events(path))

@@ -1,7 +1,7 @@
 """A copy of the ledger as last read or written here, for while its home cannot be read.
 
-Nothing is planned from it: it is older than the ledger. It tells a gate since when a stage
-lasts and what has failed already, which is enough to take traffic away, and to no more.
+Nothing is planned from the copy, which is older than the ledger. The copy tells a gate the begin of
+a stage and the earlier failures: enough to take traffic away, and for no more.
 
 A lost ledger is in the copy: while the home is empty nothing is written to it, and
 a copy in whose place another history comes is moved aside.
@@ -101,8 +101,8 @@ class LedgerReplica:
     def save(self, entries: Sequence[Entry], before: "Tail") -> None:
         """Take over the entries that were read, unless another process does so now.
 
-        What lacks entries of the copy, or has others, is a ledger that was begun anew or put
-        back from a backup: it takes the copy's place, which is moved aside.
+        A ledger that lacks entries of the copy, or has others, was begun anew or put back from a
+        backup: the ledger takes the place of the copy, which is moved aside.
 
         Args:
             entries: The whole ledger.

@@ -45,7 +45,7 @@ _META: Final = {
 
 @dataclass(slots=True)
 class RequestHead:
-    """The head of a request. It grows while being parsed, and is constant once `complete`d."""
+    """The head of a request, which grows while being parsed and is constant once `complete`d."""
 
     url: bytes = b""
     method: str = ""
