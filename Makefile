@@ -26,7 +26,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup vllm engines litellm second-python demo canary smollm2 lint lock clean fuzz
 .PHONY: test test-fast test-long real bench bench-fairness bench-gates bench-gateway bench-help bench-house
 .PHONY: bench-paths bench-peers bench-physics bench-placement bench-rollback
-.PHONY: proof-canary proof-slots proof-tests proof-training
+.PHONY: proof-canary proof-latency proof-slots proof-tests proof-training
 .SUFFIXES:
 
 help: ## List the targets
@@ -125,6 +125,9 @@ PROOF := $(PY) -m tests.bench.proof
 
 proof-canary: setup vllm ## Play `make canary` and keep what it prints in docs/proof
 	$(PROOF) canary $(PY) examples/canary/play.py
+
+proof-latency: setup vllm ## Slow a real vLLM down and see its version fail the latency gates; kept in docs/proof
+	$(PROOF) latency $(PYTEST) -n 0 -m proof tests/runtime/gates/test_slow_versions.py -v
 
 proof-slots: setup vllm ## Compare slot bytes of eight model classes with a real vLLM; kept in docs/proof
 	$(PROOF) slots $(PYTEST) -n 0 -m proof tests/fleet/vllm/test_slots_on_vllm.py -v

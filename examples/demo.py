@@ -1,6 +1,6 @@
 """Play fleetctl's main job on a real vLLM: plan, apply, canary, rollback, drift, heal.
 
-    python examples/demo.py [--model quickstart|smollm2] [--engine vllm|fake]
+    python examples/demo.py [--model quickstart|smollm2]
 
 Works on a copy of the example under `.demo/`, prints every command before it runs it,
 checks each exit code, and at the end (also on Ctrl-C) stops what it started.
@@ -82,7 +82,6 @@ class Demo:
 
     project: Path
     story: Story
-    fake: bool
     gateway: str
     times: list[tuple[str, float]] = field(default_factory=list)
 
@@ -98,8 +97,7 @@ class Demo:
         """Print and run a command; stop the demo when its exit code is not the expected one."""
         shown = " ".join(f"'{each}'" if " " in each else each for each in arguments)
         print(f"{GREEN}${RESET} {BOLD}fleetctl {shown}{RESET}", flush=True)
-        overlay = ["--env", "fake"] if self.fake else []
-        command = [sys.executable, "-m", "fleetctl", *overlay, *arguments]
+        command = [sys.executable, "-m", "fleetctl", *arguments]
         code = subprocess.run(command, cwd=self.project, check=False).returncode
         if code != expect:
             raise SystemExit(f"demo failed: exit code {code}, expected {expect}")
@@ -266,11 +264,10 @@ def main() -> None:
     """Play the story and clean up."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", choices=sorted(STORIES), default="quickstart")
-    parser.add_argument("--engine", choices=["vllm", "fake"], default="vllm")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("demo stopped"))
-    project, is_fake = copy_example(arguments.model), arguments.engine == "fake"
-    demo = Demo(project, STORIES[arguments.model], is_fake, on_free_ports(project))
+    project = copy_example(arguments.model)
+    demo = Demo(project, STORIES[arguments.model], on_free_ports(project))
     began = time.monotonic()
     finished = False
     try:

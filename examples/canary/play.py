@@ -237,7 +237,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("play stopped"))
     project, port = prepared(short=arguments.short)
     play = Play(
-        project, STORIES["quickstart"], fake=False, gateway=f"http://127.0.0.1:{port}",
+        project, STORIES["quickstart"], gateway=f"http://127.0.0.1:{port}",
         short=arguments.short, drills=arguments.drills,
     )  # fmt: skip
     began = time.monotonic()

@@ -16,7 +16,7 @@ from tests.fleetctl.project_on_disk import QUICKSTART, REPOSITORY, Project
 
 pytestmark = pytest.mark.live
 NAME = "corvid-dates-tiny-v0.9.0"
-ITEMS, TRIAGE = 40, 60
+ITEMS, TRIAGE = 20, 60
 SCRIPT = """\
 import json, sys, urllib.request
 url, model, golden = sys.argv[1:]
@@ -36,7 +36,7 @@ for line in open(golden, encoding="utf-8"):
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory, vllm_python: Path) -> Iterator[Project]:
-    """The quickstart fleet on vLLM with an undertrained version, a fourth of the questions, and
+    """The quickstart fleet on vLLM with an undertrained version, some of the questions, and
     the example's own training script as the hook."""
     made = Project.copy(tmp_path_factory.mktemp("fleet") / "project", vllm_python)
     shutil.copytree(QUICKSTART / "training", made.root / "training")

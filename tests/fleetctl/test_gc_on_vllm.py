@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project
 
 pytestmark = [pytest.mark.live, pytest.mark.long]
@@ -33,13 +34,13 @@ def project(tmp_path_factory: pytest.TempPathFactory, vllm_python: Path) -> Iter
     fleet.write_text(text, encoding="utf-8")
     source, acme = made.root / "models/adapters/acme/support-v2.1.0", made.root / CLIENT
     for name in (OLDEST, *BEFORE):
-        assert made.run("adapter", "add", str(source), "--as", name).returncode == 0
-    assert made.run("gateway", "start").returncode == 0
+        assert call(made, "adapter", "add", str(source), "--as", name).returncode == 0
+    assert call(made, "gateway", "start").returncode == 0
     declared = acme.read_text(encoding="utf-8")
     for name in (*BEFORE, OLD):
         version = name.rpartition("-v")[2]
         acme.write_text(declared.replace('"2.1.0"', f'"{version}"'), encoding="utf-8")
-        done = made.run("apply", "--auto", "--yes")
+        done = call(made, "apply", "--auto", "--yes")
         assert done.returncode == 0, done.stderr
     yield made
     made.clean_up()
@@ -110,7 +111,7 @@ def present(server: str, name: str, path: str) -> bool:
 
 
 def collected(project: Project) -> set[str]:
-    done = project.run("gc", "--yes", "--format", "json")
+    done = call(project, "gc", "--yes", "--format", "json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     found = (*document["versions"], *document["copies"])
@@ -125,11 +126,11 @@ def test_a_version_is_unloaded_before_its_files_go_and_nobody_notices(project: P
     with watched(project) as seen:
         text = acme.read_text(encoding="utf-8")
         acme.write_text(text.replace('"2.1.0"', '"2.2.0"'), encoding="utf-8")
-        assert project.run("apply", "--auto", "--yes").returncode == 0
+        assert call(project, "apply", "--auto", "--yes").returncode == 0
         assert {OLD, NEW} <= {*listed(url)}, "both are loaded, and one answers"
         assert copy.name not in collected(project)
         assert copy.is_dir(), "the server still lists it"
-        assert project.run("apply", "--auto", "--yes").returncode == 0, "the retention is over"
+        assert call(project, "apply", "--auto", "--yes").returncode == 0, "the retention is over"
         assert OLD not in listed(url)
         gone = collected(project)
         assert {copy.name, OLDEST} <= gone
@@ -140,8 +141,8 @@ def test_a_version_is_unloaded_before_its_files_go_and_nobody_notices(project: P
     # The version stays in the library, so the way back is a load.
     assert (project.root / "models/adapters/acme/support-v2.1.0").is_dir()
     assert not (project.root / "models/adapters/acme/support-v1.0.0").exists()
-    assert project.run("plan", "--detailed-exitcode").returncode == 0
-    assert project.run("drift").returncode == 0
+    assert call(project, "plan", "--detailed-exitcode").returncode == 0
+    assert call(project, "drift").returncode == 0
 
 
 def test_an_adapter_without_effect_answers_like_its_base_and_gets_no_traffic(
@@ -151,20 +152,20 @@ def test_an_adapter_without_effect_answers_like_its_base_and_gets_no_traffic(
     shutil.copytree(project.root / "models/adapters/acme/support-v2.3.0", folder)
     silence(folder / "adapter_model.safetensors")
     name = "acme-support-tiny-v2.9.0"
-    assert project.run("adapter", "add", str(folder), "--as", name).returncode == 0
+    assert call(project, "adapter", "add", str(folder), "--as", name).returncode == 0
     acme = project.root / "clients/acme.yaml"
     text = acme.read_text(encoding="utf-8")
     acme.write_text(text.replace('"2.2.0"', '"2.9.0"'), encoding="utf-8")
     with watched(project) as seen:
-        done = project.run("apply", "--auto", "--yes")
+        done = call(project, "apply", "--auto", "--yes")
     assert done.returncode == 4
     assert "FC5151" in done.stderr
     assert "answers each of the 5 inputs as its base does" in " ".join(done.stderr.split())
-    route = project.run("status", "--client", "acme", "--format", "json").stdout
+    route = call(project, "status", "--client", "acme", "--format", "json").stdout
     assert f'"{name}": 100' not in route
     assert seen.failed == []
     acme.write_text(text, encoding="utf-8")
-    assert project.run("apply", "--auto", "--yes").returncode == 0
+    assert call(project, "apply", "--auto", "--yes").returncode == 0
 
 
 def silence(weights: Path) -> None:

@@ -17,8 +17,8 @@ from tests.drawn import drawn, examples
 
 REPOSITORY = Path(__file__).parents[2]
 SECOND = REPOSITORY / ".venv-second" / "bin" / "python"
-SHUFFLES = examples(2, 5)
-SEEDS = ("0", "1", "random")[-examples(2, 3) :]
+SHUFFLES = examples(2, 3)
+SEEDS = ("1", "random")[-examples(1, 2) :]
 EMPTY = {"format": "fleetctl-live", "format_version": "1.0", "resources": []}
 ORDERED = {
     "weights": "stages follow each other",

@@ -21,7 +21,7 @@ from tests.fleet.planning.simulator import World
 
 @pytest.fixture(scope="module")
 def fleet() -> FleetSpec:
-    return synthetic(120, 40, 3)
+    return synthetic(50, 16, 3)
 
 
 def bought(fleet: FleetSpec) -> PlacementState:

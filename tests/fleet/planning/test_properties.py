@@ -198,7 +198,7 @@ def test_a_further_device_never_makes_a_fleet_infeasible(declared: FleetSpec, ki
 
 
 @pytest.mark.long
-@usual
+@settings(parent=usual, max_examples=EXAMPLES or 12)
 @given(fleets())
 def test_without_any_one_adapter_a_feasible_fleet_stays_feasible(declared: FleetSpec) -> None:
     try:

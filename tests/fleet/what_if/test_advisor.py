@@ -1,6 +1,7 @@
 """Why a fleet does not fit is named, with numbers, and what would help is planned with."""
 
 from dataclasses import replace
+from functools import cache
 
 import pytest
 
@@ -21,7 +22,9 @@ from tests.fleet.placement.placements import GOOD, PLAIN, card
 from tests.fleet.planning.builders import NOON, adapter, history, state
 
 
-def diagnosed(planted: Planted) -> Diagnosis:
+@cache
+def diagnosed(name: str) -> Diagnosis:
+    planted = FLEETS[name]
     return diagnose(planted.fleet, planted.live, history(), NOON)
 
 
@@ -38,8 +41,7 @@ def fleet_with(planted: Planted, remedy: Advice) -> object:
 
 @pytest.mark.parametrize("name", FLEETS)
 def test_the_planted_cause_is_named_first_and_alone(name: str) -> None:
-    planted = FLEETS[name]
-    found = diagnosed(planted)
+    planted, found = FLEETS[name], diagnosed(name)
     assert not found.fits
     first = [each for each in found.causes if each.primary]
     assert [each.limit for each in first] == [planted.limit]
@@ -50,8 +52,7 @@ def test_the_planted_cause_is_named_first_and_alone(name: str) -> None:
 
 @pytest.mark.parametrize("name", FLEETS)
 def test_a_way_out_is_found_and_each_is_planned_with(name: str) -> None:
-    planted = FLEETS[name]
-    found = diagnosed(planted)
+    planted, found = FLEETS[name], diagnosed(name)
     assert planted.fix in [each.text for each in found.remedies]
     for remedy in found.remedies:
         fleet = fleet_with(planted, remedy)
@@ -69,13 +70,13 @@ def test_the_error_of_a_plan_names_the_same_cause_and_the_command(name: str) -> 
         make_plan(planted.fleet, planted.live, history(), NOON)
     (diagnostic,) = caught.value.diagnostics
     assert diagnostic.command == "fleetctl diagnose"
-    (first,) = [each for each in diagnosed(planted).causes if each.primary]
+    (first,) = [each for each in diagnosed(name).causes if each.primary]
     assert first.text[1:] in diagnostic.detail
 
 
 def test_numbers_are_told_in_the_words_of_the_cause() -> None:
     def text(name: str) -> str:
-        return diagnosed(FLEETS[name]).causes[0].text
+        return diagnosed(name).causes[0].text
 
     assert text("max_loras declared too low") == (
         "`llama-a-gpu0` has 4 versions in 4 slots, and base `llama` declares max_loras 4"
@@ -93,8 +94,8 @@ def test_numbers_are_told_in_the_words_of_the_cause() -> None:
 
 
 def test_each_version_is_tried_alone_on_each_kind_of_device() -> None:
-    planted = FLEETS["too few of the only kind that holds the base"]
-    trials = {each.kind: each for each in diagnosed(planted).trials}
+    found = diagnosed("too few of the only kind that holds the base")
+    trials = {trial.kind: trial for trial in found.trials}
     assert trials["h100_80g"].obstacle is None
     small = trials["l4_8g"].obstacle
     assert small is not None
@@ -103,11 +104,11 @@ def test_each_version_is_tried_alone_on_each_kind_of_device() -> None:
 
 
 def test_totals_show_what_is_asked_and_what_is_there() -> None:
-    (total,) = diagnosed(FLEETS["max_loras declared too low"]).totals
+    (total,) = diagnosed("max_loras declared too low").totals
     assert (total.replicas, total.placed, total.slots, total.devices, total.usable) == (
         5, 4, 4, 1, 1,
     )  # fmt: skip
-    (busy,) = diagnosed(FLEETS["throughput of one hour, where two clients' peaks collide"]).totals
+    (busy,) = diagnosed("throughput of one hour, where two clients' peaks collide").totals
     assert busy.hour == 16
     assert busy.tokens == pytest.approx(3 * 2917, rel=1e-3)
     assert busy.carried < busy.tokens
@@ -127,7 +128,7 @@ def test_more_devices_are_tried_until_they_are_enough() -> None:
 
 
 def test_a_larger_rank_of_the_base_is_tried() -> None:
-    found = diagnosed(FLEETS["rank"])
+    found = diagnosed("rank")
     assert "max_lora_rank 64 on base llama" in [advice.text for advice in found.remedies]
 
 
@@ -147,8 +148,7 @@ def test_a_fleet_that_fits_is_said_to_and_where_it_is_tightest() -> None:
 
 
 def test_of_two_remedies_at_one_price_the_one_that_buys_less_comes_first() -> None:
-    planted = FLEETS["a cordoned device"]
-    first, second = diagnosed(planted).remedies
+    first, second = diagnosed("a cordoned device").remedies
     assert (first.text, first.devices) == ("a/gpu0 active again", 0)
     assert (second.text, second.devices) == ("1 more h100_80g", 1)
     assert first.added_per_hour == second.added_per_hour == 2.0

@@ -216,7 +216,7 @@ async def pressed(ours: Fleet) -> AsyncIterator[None]:
 
 
 @pytest.mark.live
-@pytest.mark.long
+@pytest.mark.proof
 def test_a_version_that_keeps_its_server_busy_is_caught_by_its_times_and_by_its_neighbours(
     vllm_python: Path, tmp_path: Path
 ) -> None:

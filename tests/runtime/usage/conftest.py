@@ -1,5 +1,0 @@
-"""The real server that gateways' tests share."""
-
-from tests.runtime.gateway.live import vllm
-
-__all__ = ["vllm"]
