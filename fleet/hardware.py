@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +161,28 @@ def is_cpu(kind: str) -> bool:
     """Say whether a kind is a processor and not a card, such as `cpu` or `cpu_arm`."""
     return kind.startswith("cpu")
 
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """Quality of a figure about servers; as text such as `uncalibrated` or `unknown`."""
+
+    source: Literal["calibrated", "uncalibrated", "unknown"]
+    note: str = ""
+    """Error of a measured figure, such as `residual 3.1 %`, or why no measurement counts."""
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether the figure rests on a measurement."""
+        return self.source == "calibrated"
+
+    def __str__(self) -> str:
+        if not self.note:
+            return self.source
+        return f"{self.source}, {self.note}" if self.is_measured else f"{self.source} ({self.note})"
+
+
+NO_BASIS: Final = Basis("unknown")
+"""Basis of a figure that cannot be told."""
 
 DeviceState = Literal["active", "cordoned", "draining"]
 """`cordoned`: takes no further adapters. `draining`: its adapters leave."""

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Literal, get_args
 
 from fleet import traffic
+from fleet.errors import Position
 from fleet.hardware import BaseSpec as Base
 from fleet.hardware import HostSpec, Profile
 from fleet.names import AdapterName, Version
@@ -243,8 +244,8 @@ class FleetSpec:
     keep_versions: int = LEAST_KEPT
     versions: Mapping[str, AdapterFacts] = field(default_factory=dict)
     """Facts of every version in the lock, by full name."""
-    origins: Mapping[str, str] = field(default_factory=dict)
-    """`file:line:col` by dotted path, such as `clients.acme.adapters.support.version`."""
+    origins: Mapping[str, Position] = field(default_factory=dict)
+    """Place of a field by dotted path, such as `clients.acme.adapters.support.version`."""
     renames: Mapping[str, str] = field(default_factory=dict)
     """Former alias by alias."""
     warnings: tuple[str, ...] = ()
@@ -260,7 +261,11 @@ class FleetSpec:
     """Other gateways that the routes are compiled for."""
     evals: EvalPolicy = field(default_factory=EvalPolicy)
 
-    def origin(self, *path: str) -> str:
-        """Return the place that declares `path`, or of its nearest declared parent."""
+    def declared_at(self, *path: str) -> Position | None:
+        """Return the place of `path`, or of its nearest declared parent; None: not of a file."""
         parents = (".".join(path[:length]) for length in range(len(path), 0, -1))
-        return next((self.origins[parent] for parent in parents if self.origins.get(parent)), "")
+        return next((self.origins[parent] for parent in parents if self.origins.get(parent)), None)
+
+    def origin(self, *path: str) -> str:
+        """Return `declared_at` as text, `file:line:col`; empty: not of a file."""
+        return str(self.declared_at(*path) or "")

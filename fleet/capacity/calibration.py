@@ -11,7 +11,7 @@ from typing import Any
 
 from fleet.capacity.decode_law import crowding, step_seconds
 from fleet.capacity.estimate import estimate_speed
-from fleet.hardware import BaseSpec, DeviceSpec, Profile, Speed
+from fleet.hardware import NO_BASIS, BaseSpec, Basis, DeviceSpec, Profile, Speed
 from fleet.vllm import release
 
 WORST_RESIDUAL = 0.10
@@ -26,12 +26,12 @@ def speed_of(
     max_lora_rank: int,
     *,
     vllm: str = "",
-) -> tuple[Speed | None, str]:
+) -> tuple[Speed | None, Basis]:
     """Return a server's constants, and their basis; all devices of the server are like `device`.
 
-    The constants are None where unknown (no limit can be given). The basis is
-    `calibrated, residual 3.1 %`, `uncalibrated`, `uncalibrated (…)` with the reason that rules a
-    profile out, or `unknown`. Measured steps are made longer by their residual.
+    The constants are None where unknown (no limit can be given). The basis names the residual of a
+    measurement, or the reason that rules a profile out. Measured steps are made longer by their
+    residual.
     """
     fitting, reason = measured(profiles, base, device, tensor_parallel, vllm=vllm)
     above = next((profile for profile in fitting if profile.max_lora_rank >= max_lora_rank), None)
@@ -42,8 +42,8 @@ def speed_of(
         reason = f"measured at rank {fitting[-1].max_lora_rank}, here it is {max_lora_rank}"
     guess = estimate_speed(base, device.kind, tensor_parallel, max_lora_rank)
     if guess is None:
-        return None, "unknown"
-    return guess, f"uncalibrated ({reason})" if reason else "uncalibrated"
+        return None, NO_BASIS
+    return guess, Basis("uncalibrated", reason)
 
 
 def measured(
@@ -87,7 +87,7 @@ def measured(
     return tuple(best[rank] for rank in sorted(best)), ""
 
 
-def _between(below: Profile, above: Profile, rank: int) -> tuple[Speed, str]:
+def _between(below: Profile, above: Profile, rank: int) -> tuple[Speed, Basis]:
     """Scale linearly by rank between two measurements."""
     width = above.max_lora_rank - below.max_lora_rank
     share = (rank - below.max_lora_rank) / width if width else 0.0
@@ -107,7 +107,7 @@ def _between(below: Profile, above: Profile, rank: int) -> tuple[Speed, str]:
         prompt_weight=mix(low.prompt_weight, high.prompt_weight),
         lora_request_s=request * (1 + residual),
     )
-    return speed, f"calibrated, residual {100 * residual:.1f} %"
+    return speed, Basis("calibrated", f"residual {100 * residual:.1f} %")
 
 
 _ROUNDS = 200

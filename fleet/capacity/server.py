@@ -7,7 +7,7 @@ from math import inf
 
 from fleet.capacity.calibration import speed_of
 from fleet.capacity.decode_law import MAX_NUM_SEQS, batch_of_step, capacity, step_within
-from fleet.hardware import BaseShape, BaseSpec, DeviceSpec, Profile, is_cpu
+from fleet.hardware import NO_BASIS, BaseShape, BaseSpec, Basis, DeviceSpec, Profile, is_cpu
 from fleet.resources import ServerFlags
 from fleet.spec import AdapterSpec, DemandSpec
 from fleet.vllm import (
@@ -68,8 +68,7 @@ class DeviceMemory:
     """Bytes of the KV cache: declared, or left by the other parts."""
     kv_tokens: float | None
     """Tokens that the KV cache of all devices together holds."""
-    basis: str
-    """Quality of the figures: `calibrated`, `uncalibrated`, `uncalibrated (…)` or `unknown`."""
+    basis: Basis
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -98,8 +97,7 @@ class Throughput:
     limit: float
     """Decode-equivalent tokens per second with a single active adapter; infinite: not known."""
     spread: float
-    basis: str
-    """Quality of the figure: `uncalibrated`, `calibrated, …` or `unknown`."""
+    basis: Basis
 
     def at(self, active: float) -> float:
         """Return tokens per second while `active` different adapters are in the batch."""
@@ -145,7 +143,7 @@ def memory_of(shape: ServerShape) -> DeviceMemory:
     measured = base.reserve(device.kind, devices, device.vllm)
     reserve = reserve_bytes(device, measured and measured[0])
     if base.shape is None:
-        return DeviceMemory(None, None, reserve, base.kv_cache_bytes, None, "unknown")
+        return DeviceMemory(None, None, reserve, base.kv_cache_bytes, None, NO_BASIS)
     weights = weight_bytes(base.shape, devices)
     version = device.vllm or (measured[1] if measured else "")
     pool = _pool(base.shape, shape, version)
@@ -157,16 +155,16 @@ def memory_of(shape: ServerShape) -> DeviceMemory:
     return DeviceMemory(weights, pool, reserve, kv, tokens, basis)
 
 
-def _basis(pool: int | None, version: str, *, measured: bool) -> str:
-    """Say how good a server's figures are: as good as the worst of their parts.
+def _basis(pool: int | None, version: str, *, measured: bool) -> Basis:
+    """Return the basis of a server's bytes: that of the worst of their parts.
 
     `uncalibrated` alone stands for an engine of an unknown version too.
     """
     if pool is None:
-        return "unknown"
+        return NO_BASIS
     if version and (doubt := assumption(version)):
-        return f"uncalibrated ({doubt})"
-    return "calibrated" if measured else "uncalibrated"
+        return Basis("uncalibrated", doubt)
+    return Basis("calibrated" if measured else "uncalibrated")
 
 
 def _pool(base_shape: BaseShape, shape: ServerShape, version: str) -> int | None:
@@ -206,7 +204,7 @@ def throughput_of(
     )  # fmt: skip
     tokens = memory_of(shape).kv_tokens
     if speed is None or tokens is None:
-        return Throughput(inf, 0.0, "unknown")
+        return Throughput(inf, 0.0, NO_BASIS)
     servers = shape.servers_per_device
     steps = (
         step_within(speed, target.prompt_tokens, target.output_tokens, target.slo_s / servers)

@@ -37,8 +37,8 @@ def quoting(
 
 
 @dataclass(frozen=True, slots=True)
-class Tree(Mapping[str, str]):
-    """The merged declarations; as a mapping, dotted path to `file:line:col`."""
+class Tree(Mapping[str, Position]):
+    """The merged declarations; as a mapping, dotted path to place."""
 
     value: dict[str, Any]
     marks: Marks
@@ -63,12 +63,12 @@ class Tree(Mapping[str, str]):
                 return (unmark(spot, file) if spot else None), False
         return (unmark(spot, file) if spot else None), True
 
-    def __getitem__(self, dotted: str) -> str:
+    def __getitem__(self, dotted: str) -> Position:
         steps = tuple(int(part) if part.isdecimal() else part for part in dotted.split("."))
         place, exact = self._find(steps)
         if place is None or not exact:
             raise KeyError(dotted)
-        return str(place)
+        return place
 
     def __iter__(self) -> Iterator[str]:
         return _paths(self.marks, "")

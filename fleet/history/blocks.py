@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from fleet.gates import Verdict
 from fleet.history.values import Block, BlockKind, GateEvidence, History
-from fleet.names import Address, adapter_address, route_address
+from fleet.names import Address, adapter_address, route_address, version_of
 from fleet.resources import LoadedAdapter, Resource, Route
 from fleet.rollout_policy import OverrideSpec
 from fleet.spec import AdapterFacts
@@ -215,7 +215,7 @@ def fallback_check(
         elif BlockKind.ABORTED in named:
             unfit[name] = ABORTED
         elif other:
-            unfit[name] = TWIN.format(other.adapter.rpartition("-v")[2])
+            unfit[name] = TWIN.format(version_of(other.adapter))
         elif same:
             unfit[name] = FAILED
         elif begun and name not in history.answered_all:

@@ -50,7 +50,8 @@ def undecided_rollouts(
             ]
             since = max([stage.since.isoformat() if stage else "", *extensions])
             facts = _facts(alias, target.target, now)
-            facts |= {"percent": percent, "reason": target.held or target.why}
+            reason = f"{alias}: {target.held}" if target.held else target.why
+            facts |= {"percent": percent, "reason": reason}
             yield Notification("undecided", alias, f"{target.target} {percent} {since}", facts)
 
 

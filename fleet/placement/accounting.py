@@ -10,6 +10,7 @@ from dataclasses import replace
 from math import inf
 
 from fleet import capacity
+from fleet.hardware import NO_BASIS, is_cpu
 from fleet.names import alias_of
 from fleet.placement.accounts import AdapterAccount, RankInflation, ServerAccount
 from fleet.placement.result import PlacementResult
@@ -97,7 +98,7 @@ class Accounting:
         size = theirs or flags
         shape = self.shape(server, crowd)
         load = summed(residents)
-        rate, memory = capacity.Throughput(inf, 0.0, "unknown"), None
+        rate, memory = capacity.Throughput(inf, 0.0, NO_BASIS), None
         per_slot = per_token = None
         if shape:
             mix = self.request_mixes.get(shape.base.name, capacity.NO_REQUEST_MIX)
@@ -116,7 +117,7 @@ class Accounting:
             devices=server.devices,
             kind=shape.device.kind if shape else "",
             slots=size.max_loras if size else 0,
-            kept=1 if shape and shape.device.kind.startswith("cpu") else 0,
+            kept=1 if shape and is_cpu(shape.device.kind) else 0,
             rank=size.max_lora_rank if size else 0,
             residents=residents,
             load=load.tokens,
@@ -132,7 +133,7 @@ class Accounting:
             inflation=_inflation(shape, residents, per_token),
             price_per_hour=theirs.price_per_hour if theirs else self._price(server),
             basis=rate.basis,
-            memory_basis=memory.basis if memory else "unknown",
+            memory_basis=memory.basis if memory else NO_BASIS,
             vllm=shape.device.vllm if shape else (theirs.vllm if theirs else ""),
             step_s=steps,
             prompt_s=prompt,

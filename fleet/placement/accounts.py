@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import inf
 
 from fleet.capacity import HOURS, Load
+from fleet.hardware import NO_BASIS, Basis
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +77,10 @@ class ServerAccount:
     inflation: RankInflation | None
     """None where ranks are even, or sizes not known."""
     price_per_hour: float
-    basis: str
-    """How good the throughput figure is, such as `uncalibrated` or `unknown`."""
-    memory_basis: str = "unknown"
-    """How good the bytes are, such as `uncalibrated`."""
+    basis: Basis
+    """Quality of the throughput figure."""
+    memory_basis: Basis = NO_BASIS
+    """Quality of the bytes."""
     vllm: str = ""
     """Version of its engine; empty: not known."""
     step_s: tuple[float, ...] = ()

@@ -15,7 +15,7 @@ from fleet.capacity import (
     request_mix_of,
     throughput_of,
 )
-from fleet.hardware import DeviceSpec, HostSpec
+from fleet.hardware import NO_BASIS, DeviceSpec, HostSpec
 from fleet.placement.causes import Limit, Obstacle, size
 from fleet.placement.items import ACTIVE_UNIT, NOTHING, RATE_UNIT, Ints, Item
 from fleet.placement.servers import FULL, PORT_STRIDE, DeviceId, ServerDraft, SlotShape, percent
@@ -111,7 +111,7 @@ class Devices:
     def throughput(self, draft: ServerDraft, slots: int, rank: int) -> Throughput:
         """Return the load that a server carries at the declared utilization; attached: unknown."""
         if draft.device is None:
-            return Throughput(float("inf"), 0.0, "unknown")
+            return Throughput(float("inf"), 0.0, NO_BASIS)
         return throughput_of(
             self.shape(draft, slots, rank),
             self.request_mixes.get(draft.base.name, NO_REQUEST_MIX),

@@ -15,7 +15,7 @@ from math import inf, isfinite
 
 from fleet.capacity import prompt_seconds, speed_of, step_seconds
 from fleet.errors import Diagnostic
-from fleet.hardware import BaseSpec, DeviceSpec, Profile
+from fleet.hardware import BaseSpec, Basis, DeviceSpec, Profile
 from fleet.names import alias_of
 from fleet.placement.accounts import AdapterAccount, ServerAccount
 from fleet.placement.causes import Limit, Obstacle
@@ -41,7 +41,7 @@ class LatencyAnswer:
     promised_s: float
     declared: bool
     """Whether a tier declares the promise; else it is the usual p95 of the latency class."""
-    basis: str
+    basis: Basis
 
     @property
     def late(self) -> bool:
@@ -92,7 +92,7 @@ def late(fleet: FleetSpec, accounts: Iterable[ServerAccount]) -> Diagnostic | No
         (
             answer
             for answer in answers_of(fleet, accounts)
-            if answer.late and (answer.declared or measured(answer.basis))
+            if answer.late and (answer.declared or answer.basis.is_measured)
         ),
         key=lambda own: (not own.declared, -own.seconds / own.promised_s, own.adapter, own.server),
     )
@@ -102,7 +102,7 @@ def late(fleet: FleetSpec, accounts: Iterable[ServerAccount]) -> Diagnostic | No
     more = f"; and {len(answers) - SHOWN} more" if len(answers) > SHOWN else ""
     hint = "promise more time (`slo` of the tier), ask for fewer tokens, or use a faster device"
     command = f"fleetctl explain adapter/{answers[0].adapter}@{answers[0].server}"
-    if estimated := [answer.server for answer in answers if not measured(answer.basis)]:
+    if estimated := [answer.server for answer in answers if not answer.basis.is_measured]:
         hint = f"measure first, this is an estimate; then {hint}"
         command = f"fleetctl calibrate {estimated[0]}"
     return Diagnostic(
@@ -126,11 +126,6 @@ def _text_of(answer: LatencyAnswer) -> str:
         f"{alias_of(answer.adapter)} {due} within {answer.promised_s:g} s, "
         f"and on {answer.server} {took} ({answer.basis})"
     )
-
-
-def measured(basis: str) -> bool:
-    """Say whether a figure rests on a measurement."""
-    return basis.startswith("calibrated")
 
 
 def too_slow(
@@ -173,7 +168,7 @@ def idle_speed(
     """
     device = DeviceSpec("", kind, 0, 0.0, 0, vllm=vllm)
     speed, basis = speed_of(profiles, base, device, tensor_parallel, rank, vllm=vllm)
-    if speed is None or not measured(basis):
+    if speed is None or not basis.is_measured:
         return 0.0, 0.0
     return step_seconds(speed, 1, 1), prompt_seconds(speed)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from fleet.capacity import ServerShape, hourly_rpm, least_bytes, memory_of
-from fleet.hardware import DeviceSpec, DeviceState, HostSpec
+from fleet.hardware import DeviceSpec, DeviceState, HostSpec, is_cpu
 from fleet.names import server_name
 from fleet.placement.causes import Limit, Obstacle, size
 from fleet.placement.items import RATE_UNIT, Item
@@ -229,7 +229,7 @@ def _alone(
     state: PlacementState, item: Item, device: DeviceSpec, tensor_parallel: int, place: str
 ) -> Obstacle | None:
     base = state.fleet.bases[item.base]
-    needed = 1 + device.kind.startswith("cpu")
+    needed = 1 + is_cpu(device.kind)
     slots = base.slots or slots_bucket(needed) or needed
     rank = base.max_lora_rank or rank_bucket(item.rank) or 0
     if slots < needed:

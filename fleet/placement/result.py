@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fleet.capacity import DeviceMemory, memory_of
+from fleet.hardware import NO_BASIS, Basis
 from fleet.names import Address, adapter_address
 from fleet.placement.consolidate import cost
 from fleet.placement.devices import Devices
@@ -52,9 +53,9 @@ def _device_use(
         slots_before=len(loaded - draft.cached) + shared,
         slots_during=len(during - draft.cached) + shared,
         slots_after=len(after - draft.cached) + shared,
-        basis=("uncalibrated" if rate == "unknown" else rate) if known else "unknown",
-        load=() if rate == "unknown" else tuple(round(part, 3) for part in used.tolist()),
-        memory_basis=memory.basis,
+        basis=str((Basis("uncalibrated") if rate == NO_BASIS else rate) if known else NO_BASIS),
+        load=() if rate == NO_BASIS else tuple(round(part, 3) for part in used.tolist()),
+        memory_basis=str(memory.basis),
     )
 
 
@@ -67,7 +68,7 @@ def _memory(draft: ServerDraft, hardware: Devices) -> DeviceMemory:
     vllm = next((declared.vllm for declared in attached if declared.name == draft.name), "")
     slot = slot_bytes(shape, draft.rank, lora_dtype(draft.base), vllm=vllm) if shape else None
     pool = None if slot is None else slot * draft.slots
-    basis = "unknown" if pool is None else "uncalibrated"
+    basis = NO_BASIS if pool is None else Basis("uncalibrated")
     return DeviceMemory(shape.weight_bytes if shape else None, pool, 0, None, None, basis)
 
 

@@ -9,7 +9,7 @@ from math import inf
 import numpy as np
 
 from fleet.capacity import NO_REQUEST_MIX, ServerShape, least_bytes, throughput_of
-from fleet.hardware import BaseSpec, DeviceSpec, HostSpec
+from fleet.hardware import BaseSpec, DeviceSpec, HostSpec, is_cpu
 from fleet.packing import PRICE_UNIT, Instance
 from fleet.packing import lower_bound as price_bound
 from fleet.placement.devices import Devices
@@ -111,7 +111,7 @@ def shape_for(
 
     Canary slots are kept free, except where not a single version would then find room.
     """
-    blocked = 1 if server_type.device.kind.startswith("cpu") else 0
+    blocked = 1 if is_cpu(server_type.device.kind) else 0
     spare = fleet.policy.canary_slots if spare is None else spare
     for kept in (spare, 0) if count == 1 else (spare,):
         needed = count + blocked + kept

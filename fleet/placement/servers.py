@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fleet.capacity import HOURS
-from fleet.hardware import BaseSpec, DeviceSpec
+from fleet.hardware import BaseSpec, DeviceSpec, is_cpu
 from fleet.placement.items import NOTHING, Ints, Item, ItemLoad, slots_for_cached
 from fleet.resources import Server
 
@@ -73,7 +73,7 @@ class ServerDraft:
     @property
     def blocked(self) -> int:
         """Slots that stay empty: vLLM's CPU build computes base requests with the last slot."""
-        return 1 if self.devices and self.devices[0].kind.startswith("cpu") else 0
+        return 1 if self.devices and is_cpu(self.devices[0].kind) else 0
 
     @property
     def shared(self) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fleet.capacity import HOURS
 from fleet.errors import Diagnostic, Position
-from fleet.names import alias_of, server_name
+from fleet.names import alias_of, alias_parts, server_name
 from fleet.placement.causes import Attempt, Limit, Obstacle, PlacementCause, TotalNeed
 from fleet.placement.items import RATE_UNIT, Item
 from fleet.placement.obstacles import alone_on, places_of
@@ -184,10 +184,8 @@ def _facts(cause: PlacementCause, fleet: FleetSpec) -> dict[str, str]:
 
 
 def _declared_at(fleet: FleetSpec, cause: PlacementCause) -> Position | None:
-    client, _, task = alias_of(cause.adapters[0]).partition("-")
-    file, _, numbers = fleet.origin("clients", client, "adapters", task).partition(":")
-    line, _, column = numbers.partition(":")
-    return Position(file, int(line), int(column)) if column.isdigit() else None
+    client, task = alias_parts(alias_of(cause.adapters[0]))
+    return fleet.declared_at("clients", client, "adapters", task)
 
 
 _ERRORS = (

@@ -30,7 +30,7 @@ def held_back(plan_input: PlanInput, changes: Iterable[Change]) -> Iterator[Plan
         )
     for alias, target in plan_input.targets.wanted.items():
         if target.held:
-            yield PlanNote.of(target.held)
+            yield PlanNote(target.held, alias)
         waiting = waits(target, placement.bindings)
         for adapter, _ in target.shares:
             if reason := placement.unplaced.get(adapter):

@@ -95,6 +95,8 @@ class _Graph:
         """By server: unloads there that wait for no load."""
         self.starts: dict[tuple[str, str], list[str]] = defaultdict(list)
         """By device: steps that start a server there."""
+        self.stops: dict[str, str] = {}
+        """Step that stops a server to the server's name."""
         self.loads: dict[str, list[str]] = defaultdict(list)
         """By host that declares its memory: loads there."""
 
@@ -129,7 +131,7 @@ class _Graph:
                     pass
         for alias in meanwhile:
             if alias in self.moved:
-                self.needs[self.moved[alias]].add(f"divert {route_address(alias)}")
+                self.needs[self.moved[alias]].add(step_id("divert", route_address(alias)))
         for alias, former in renames.items():
             if alias in self.moved and former in self.moved:
                 self.needs[self.moved[former]].add(self.moved[alias])
@@ -151,7 +153,8 @@ class _Graph:
                 for device in _devices(change.after):
                     self.starts[device].append(start)
             if isinstance(change.before, Server):
-                self._add("stop", steps.StopServer(change.before), change.before)
+                stop = self._add("stop", steps.StopServer(change.before), change.before)
+                self.stops[stop] = change.before.name
 
     def unload(self, adapter: LoadedAdapter) -> None:
         """Drain and unload, once no route sends traffic there.
@@ -167,7 +170,7 @@ class _Graph:
         self.unloads[server].add(unload)
         if adapter.address in self.desired.resources:
             if alias in self.diversion.meanwhile:
-                self.needs[drain].add(f"divert {route_address(alias)}")
+                self.needs[drain].add(step_id("divert", route_address(alias)))
             self.early[server].add(unload)
             return
         waits = _serves(self.live_routes.get(alias), name, server) and alias in self.lasting
@@ -186,11 +189,11 @@ class _Graph:
         name, server = adapter.adapter, adapter.server
         load = self._add("load", steps.LoadAdapter(adapter), None)
         self.ready[name, server] = load
-        start = f"start {server_address(server)}"
+        start = step_id("start", server_address(server))
         if start in self.steps:
             self.needs[load].add(start)
-        elif f"unload {adapter.address}" in self.steps:
-            self.needs[load].add(f"unload {adapter.address}")
+        elif (unload := step_id("unload", adapter.address)) in self.steps:
+            self.needs[load].add(unload)
         if server in self.rules.tight:
             self.needs[load] |= self.early[server]
         self.loads[self.rules.limited.get(server, "")].append(load)
@@ -203,7 +206,9 @@ class _Graph:
         """Load again the versions that a restarting server held and keeps."""
         if self.diversion.restarting:
             for address, adapter in self.desired.adapters().items():
-                again = address in self.live.resources and f"load {address}" not in self.steps
+                again = (
+                    address in self.live.resources and step_id("load", address) not in self.steps
+                )
                 if again and adapter.server in self.diversion.restarting:
                     self.load(adapter)
 
@@ -216,8 +221,8 @@ class _Graph:
                          for server in share.servers)  # fmt: skip
                 self.needs[step] |= {self.ready[pair] for pair in pairs if pair in self.ready}
         leaving, live = self._leaving(), self.live.servers()
-        for stop in [name for name in self.steps if name.startswith("stop ")]:
-            server = live[self.steps[stop].lane]
+        for stop, name in self.stops.items():
+            server = live[name]
             self.needs[stop] |= self.unloads[server.name]
             restarts = server.name in self.diversion.restarting
             if restarts:
@@ -225,7 +230,7 @@ class _Graph:
             if restarts or self.unloads[server.name] <= self.early[server.name]:
                 for device in _devices(server):
                     for start in self.starts.get(device, ()):
-                        if not restarts or start == f"start {server.address}":
+                        if not restarts or start == step_id("start", server.address):
                             self.needs[start].add(stop)
                 for load in () if restarts else self.loads.get(server.host, ()):
                     self.needs[load].add(stop)
@@ -235,7 +240,7 @@ class _Graph:
         steps_by_server: dict[str, set[str]] = defaultdict(set)
         for alias, route in self.live_routes.items():
             if alias in self.diversion.meanwhile:
-                step = f"divert {route.address}"
+                step = step_id("divert", route.address)
             elif alias in self.diversion.first and alias in self.moved:
                 step = self.moved[alias]
             else:

@@ -14,7 +14,7 @@ from fleet.encoding import plan_id
 from fleet.errors import PlacementError
 from fleet.history import History
 from fleet.placement import SearchLimits, Violation, place, verify_placement, verify_steps
-from fleet.plan import Change, Plan, PlanNote
+from fleet.plan import Change, Plan
 from fleet.planning.desired import PlanInput, desired_state_of, reroute
 from fleet.planning.diff import diff
 from fleet.planning.gateway_limits import translations
@@ -97,7 +97,7 @@ def _described(
         cost_bound=cost_bound(plan_input.placement, cost),
         moves=tuple(moves_of(plan_input.placement, live)),
         without_demand=without_demand(fleet.adapters.values()),
-        outlook=tuple(PlanNote.of(outlook) for _, outlook in forecasts if outlook),
+        outlook=tuple(outlook for _, outlook in forecasts if outlook),
         translations=translations(fleet.gateways.values(), fleet.compiled_for, policies),
     )
 

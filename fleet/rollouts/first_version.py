@@ -30,24 +30,24 @@ def decide_first_version(
     version, open_gates = version_of(it.target), tuple(unsure)
     due = tuple(result.due(it.alias) for result in open_gates)
     if stopped:
-        text = messages.not_served(it.alias, "; ".join(_reasons(it)) or stopped, _declare(it))
+        text = messages.not_served("; ".join(_reasons(it)) or stopped, _declare(it))
         text += f", or let {version} begin: fleetctl release {it.alias}"
         if it.rejection:
             text += ". What a gate rejected an override accepts until a day"
         return AliasTarget(it.alias, it.target, (), "", Phase.HELD, stopped, text)
     if it.released and it.halt:
-        text = messages.halted(f"{it.alias}: {version} is not begun", it.halt)
+        text = messages.halted(f"{version} is not begun", it.halt)
         return AliasTarget(it.alias, it.target, (), "", Phase.PAUSED, "", text, due)
     if open_gates:
         why = (
             f"{version} was kept out and released, no version before it is loaded, and "
             f"{messages.open_gates(open_gates)}"
         )
-        text = messages.not_served(it.alias, why, _declare(it))
+        text = messages.not_served(why, _declare(it))
         text += f" and then this one. {messages.decide(it.alias, begun=False)}"
         return AliasTarget(it.alias, it.target, (), "", Phase.UNDECIDED, "", text, due)
     if doubt:
-        text = f"{it.alias}: {version} is not begun: {doubt}"
+        text = f"{version} is not begun: {doubt}"
         return AliasTarget(it.alias, it.target, (), "", Phase.DOUBTED, "", text)
     why = f"{version} is the first version of `{it.alias}`"
     if it.released:

@@ -29,7 +29,7 @@ from fleet.gates import (
 )
 from fleet.history import History
 from fleet.names import version_of
-from fleet.plan import NO_EVIDENCE, GateDue
+from fleet.plan import NO_EVIDENCE, GateDue, PlanNote
 from fleet.resources import FULL
 from fleet.rollout_policy import RATIOS, RISES, GateSpec, RolloutPolicy
 from fleet.rollouts.evidence import golden_of
@@ -48,13 +48,13 @@ _STANDS_STILL = (Phase.UNDECIDED, Phase.PAUSED, Phase.DOUBTED)
 
 def forecast_rollouts(
     fleet: FleetSpec, wanted: AliasTarget, history: History
-) -> tuple[tuple[GateDue, ...], str]:
+) -> tuple[tuple[GateDue, ...], PlanNote | None]:
     """Return the plan's gates of an alias with their power, and an outlook on the rollout.
 
-    The outlook is a sentence; empty where nothing can be said.
+    The outlook is None where nothing can be said.
     """
     if not wanted.gates or wanted.phase is Phase.ROLLED_BACK:
-        return wanted.gates, ""
+        return wanted.gates, None
     adapter = fleet.adapters[wanted.alias]
     rollout = fleet.rollouts[adapter.rollout]
     known: dict[str, Counts] = {
@@ -77,14 +77,14 @@ def forecast_rollouts(
             due = replace(due, power=text)  # noqa: PLW2901 (the same gate, told more of)
         made.append(due)
     if wanted.phase in _STANDS_STILL:
-        return tuple(made), ""
+        return tuple(made), None
     held = max(0.0, 1 - promoted - failed)
     outlook = (
-        f"{wanted.alias}: if {version_of(wanted.target)} is no worse, it is promoted by itself "
+        f"if {version_of(wanted.target)} is no worse, it is promoted by itself "
         f"with {percent_text(promoted)}, held for people with {percent_text(held)}"
         f", failed by mistake with {percent_text(failed)}"
     )
-    return tuple(made), outlook
+    return tuple(made), PlanNote(outlook, wanted.alias)
 
 
 def _recorded(gate: GateSpec, adapter: AdapterSpec) -> Usual | None:

@@ -23,7 +23,7 @@ def decided(decision: Block | RolloutMark) -> str:
 def stays_out(alias: str, target: str, why: str) -> str:
     """Say why a version gets no traffic, and how the version may come again."""
     return (
-        f"{alias}: {version_of(target)} {why} and gets no traffic. To roll it out again: "
+        f"{version_of(target)} {why} and gets no traffic. To roll it out again: "
         f"fleetctl release {alias}"
     )
 
@@ -46,7 +46,7 @@ def begins(
 def rejected(alias: str, target: str, evidence: GateEvidence) -> str:
     """Say that a gate rejects a version's bytes."""
     return (
-        f"{alias}: {version_of(target)} held: {by_evidence(evidence)}. To accept it all the same, "
+        f"{version_of(target)} held: {by_evidence(evidence)}. To accept it all the same, "
         f"declare an override; to judge it anew: fleetctl release {alias}"
     )
 
@@ -59,9 +59,9 @@ def by_evidence(evidence: GateEvidence) -> str:
     return f"{which} by evidence #{evidence.seq}, gate {evidence.gate} ({reason})"
 
 
-def not_served(alias: str, why: str, declare: str) -> str:
+def not_served(why: str, declare: str) -> str:
     """Say that no version answers for an alias, and how that ends."""
-    return f"{alias}: NOT SERVED, for no other version is there: {why}. To serve it, {declare}"
+    return f"NOT SERVED, for no other version is there: {why}. To serve it, {declare}"
 
 
 def taken_out(block: Block) -> str:
@@ -74,7 +74,7 @@ def taken_out(block: Block) -> str:
 def given_up(alias: str, target: str) -> str:
     """Say that a rollout ended without a verdict."""
     return (
-        f"{alias}: {version_of(target)} gets no traffic: its gates could not tell in the time they "
+        f"{version_of(target)} gets no traffic: its gates could not tell in the time they "
         f"had. To roll it out again: fleetctl release {alias}"
     )
 

@@ -96,7 +96,7 @@ def _taken_back(it: Situation, why: str, text: str) -> AliasTarget:
     elif had:
         version = version_of(it.target)
         why_not = "for none to go back to is loaded"
-        text = f"{it.alias}: {version} is out, and keeps its traffic, {why_not}"
+        text = f"{version} is out, and keeps its traffic, {why_not}"
     phase = Phase.ROLLED_BACK if had and stable else Phase.HELD
     return _wanted(it, taken, phase, why, text)
 
@@ -110,7 +110,7 @@ def _going(it: Situation) -> AliasTarget:
     if stage is not None and stage.percent > 0 and stage.percent != percent:
         why = f"the live route gives {version_of(it.target)} {percent} %, set by hand"
         text = (
-            f"{it.alias}: its route was changed by hand, {version_of(it.target)} has {percent} % "
+            f"its route was changed by hand, {version_of(it.target)} has {percent} % "
             f"and not {stage.percent} %. It stays as it is; to go on from there: "
             f"fleetctl release {it.alias}"
         )
@@ -134,10 +134,10 @@ def _beginning(it: Situation) -> AliasTarget:
     weight = it.first_weight if stable else FULL
     others = dict.fromkeys(it.shares, 0)
     offline = [result for result in it.judged if result.gate.offline] if stable else []
-    phase, text = _obstacle(it, offline, f"{it.alias}: {version} waits at 0 %{_void(it)}")
+    phase, text = _obstacle(it, offline, f"{version} waits at 0 %{_void(it)}")
     if stable and phase is None and stable not in it.fleet.versions:
         text = (
-            f"{it.alias}: {version} is not begun: {version_of(stable)} is not in the lock, so it "
+            f"{version} is not begun: {version_of(stable)} is not in the lock, so it "
             "could not be loaded again to go back to"
         )
         return _wanted(it, it.shares, Phase.WAITING, "", text)
@@ -160,7 +160,7 @@ def _beginning(it: Situation) -> AliasTarget:
 def _staged(it: Situation) -> AliasTarget:
     """Move the target to the next weight, or name the obstacle."""
     stage, percent, version = it.stage, it.percent, version_of(it.target)
-    at = f"{it.alias}: {version} stays at {percent} %{_void(it)}"
+    at = f"{version} stays at {percent} %{_void(it)}"
     if stage is None:
         text = f"{at}: the ledger does not say since when. To start its bake: fleetctl adopt"
         return _wanted(it, it.shares, Phase.WAITING, "", text)

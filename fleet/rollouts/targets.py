@@ -56,7 +56,7 @@ class AliasTarget:
     phase: Phase
     why: str
     held: str = ""
-    """The declared change that is not made, for the reader; empty when nothing is."""
+    """The declared change that is not made, and why, for the reader; empty: there is none."""
     gates: tuple[GateDue, ...] = ()
 
 

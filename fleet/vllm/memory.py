@@ -7,7 +7,7 @@ command that shows these figures says so.
     usable = weights + LoRA slots (`fleet.vllm.lora_slots`) + KV cache + reserve
 """
 
-from fleet.hardware import BaseShape, BaseSpec, DeviceSpec
+from fleet.hardware import BaseShape, BaseSpec, DeviceSpec, is_cpu
 from fleet.vllm.lora_slots import dtype_bytes, key_value_width
 
 GIB = 1 << 30
@@ -91,7 +91,7 @@ def reserve_bytes(device: DeviceSpec, measured: int | None = None) -> int:
     """
     if measured is not None:
         return measured
-    if device.kind.startswith("cpu"):
+    if is_cpu(device.kind):
         return GIB
     if device.memory_bytes <= 32 * GIB:
         return 2 * GIB

@@ -6,7 +6,7 @@ from typing import Literal
 
 from fleet.capacity import NO_REQUEST_MIX, largest_batch, request_mix_of
 from fleet.errors import FleetError, did_you_mean
-from fleet.hardware import DeviceSpec, HostSpec
+from fleet.hardware import NO_BASIS, DeviceSpec, HostSpec
 from fleet.names import AdapterName
 from fleet.placement import AdapterAccount, PlacementResult, ServerAccount, placement_accounts
 from fleet.spec import FleetSpec
@@ -244,7 +244,7 @@ def _panel(
     fleet: FleetSpec, account: ServerAccount, contexts: Mapping[str, int], taken: int
 ) -> ServerPanel:
     limit = fleet.policy.utilization
-    known = account.basis != "unknown"
+    known = account.basis != NO_BASIS
     more = max(taken - account.pinned, 0)
     shared = min(more, account.cached)
     others = ("shared",) * shared + ("not ours",) * (more - shared)
@@ -260,7 +260,7 @@ def _panel(
         limit=limit,
         kv_tokens=account.kv_tokens,
         context=contexts.get(account.base, NO_REQUEST_MIX.context),
-        basis=account.basis,
+        basis=str(account.basis),
     )
 
 

@@ -52,7 +52,7 @@ def _one(
         "longest_until": iso(ours.since + rollout.longest_bake) if ours and ours.percent else None,
         "paused_until": iso(pause.until) if pause and pause.until and "hold" not in marks else None,
         "next": target.why,
-        "waits_for": target.held,
+        "waits_for": str(PlanNote(target.held, target.alias)) if target.held else "",
         "gates": [
             *(_gate(gate, evidence.get(gate.gate)) for gate in target.gates),
             *(

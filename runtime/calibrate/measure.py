@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from fleet.errors import EngineError
-from fleet.hardware import BaseSpec, DeviceSpec
+from fleet.hardware import BaseSpec, DeviceSpec, is_cpu
 from runtime.engines.vllm_metrics import ServerMetrics
 
 SHORT_TOKENS = 8
@@ -44,7 +44,7 @@ class CalibrationTarget:
 
         vLLM's CPU build computes requests to the base with the last slot, which stays empty.
         """
-        return self.max_loras - (1 if self.kind.startswith("cpu") else 0)
+        return self.max_loras - (1 if is_cpu(self.kind) else 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,12 +139,12 @@ def declare_version(workspace: Workspace, name: AdapterName) -> str:
     Empty where there is no plain scalar to change.
     """
     path = ("clients", name.client, "adapters", name.task, "version")
-    file = workspace.fleet().origin(*path).rpartition(":")[0].rpartition(":")[0]
-    if not file:
+    place = workspace.fleet().declared_at(*path)
+    if place is None:
         return ""
-    target = workspace.root / file
-    made = set_value(read_text(target), file, path, str(name.version))
+    target = workspace.root / place.file
+    made = set_value(read_text(target), place.file, path, str(name.version))
     if made is None:
         return ""
     write_text(target, made)
-    return file
+    return place.file

@@ -54,7 +54,7 @@ def test_every_value_keeps_its_place(tmp_path: Path) -> None:
     assert fleet.origin("tiers", "premium", "replicas") == "env/prod.yaml:3:15"
     assert fleet.origin("tiers", "premium", "retrain_every") == "fleet.yaml:5:41"
     assert fleet.adapters["acme-support"].replicas == 2
-    assert dict(fleet.origins)[".".join(version)] == "clients/acme.yaml:9:18"
+    assert str(fleet.origins[".".join(version)]) == "clients/acme.yaml:9:18"
 
 
 def test_an_overlay_merges_maps_replaces_lists_and_deletes_with_null(tmp_path: Path) -> None:

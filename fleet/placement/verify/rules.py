@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from fleet.capacity import prompt_seconds, speed_of, step_seconds
-from fleet.names import alias_of, base_of, server_name
+from fleet.names import alias_of, base_of, client_of, server_name
 from fleet.placement.verify.amounts import SLACK
 from fleet.placement.verify.view import Constraint, PlacementView, Violation
 from fleet.spec import AdapterSpec
@@ -84,7 +84,7 @@ def promises(view: PlacementView) -> Iterator[Violation]:
                 view.fleet.profiles, shape.base, shape.device, shape.tensor_parallel, rank,
                 vllm=shape.device.vllm,
             )  # fmt: skip
-            if speed is None or not basis.startswith("calibrated"):
+            if speed is None or not basis.is_measured:
                 continue
             seconds = declared.demand.output_tokens * step_seconds(speed, 1, 1)
             seconds += declared.demand.prompt_tokens * prompt_seconds(speed)
@@ -159,7 +159,7 @@ def company(view: PlacementView) -> Iterator[Violation]:
                 other
                 for other in (names if declared.apart else ())
                 if alias_of(other) != declared.alias
-                and {alias_of(other), other.partition("-")[0]}.intersection(declared.apart)
+                and {alias_of(other), client_of(other)}.intersection(declared.apart)
             ]
             if apart:
                 text = f"`{name}` stays apart from `{apart[0]}`, and both are on `{server}`"

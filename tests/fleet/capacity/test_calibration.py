@@ -9,7 +9,7 @@ import pytest
 
 from fleet.capacity.calibration import PROFILE_FORMAT, ProfileError, parse_profile, speed_of
 from fleet.capacity.estimate import estimate_speed
-from fleet.hardware import Profile, Speed
+from fleet.hardware import NO_BASIS, Basis, Profile, Speed
 from tests.fleet.capacity.published import LLAMA_31_8B
 from tests.fleet.planning.builders import GIB, base, device
 
@@ -31,18 +31,18 @@ AT_64 = replace(MEASURED, max_lora_rank=64, speed=Speed(0.006, 0.00004, 1.8, 0.0
 def test_without_a_profile_speeds_are_estimated_and_say_so() -> None:
     assert speed_of((), BASE, CARD, 1, 16) == (
         estimate_speed(BASE, "h100_80g", 1, 16),
-        "uncalibrated",
+        Basis("uncalibrated"),
     )
 
 
 def test_a_profile_of_another_base_or_kind_says_nothing() -> None:
     others = (replace(MEASURED, base="qwen"), replace(MEASURED, kind="l4_24g"))
-    assert speed_of(others, BASE, CARD, 1, 16)[1] == "uncalibrated"
+    assert speed_of(others, BASE, CARD, 1, 16)[1] == Basis("uncalibrated")
 
 
 def test_a_profile_is_used_and_its_steps_are_lengthened_by_its_residual() -> None:
     speed, basis = speed_of((MEASURED,), BASE, CARD, 1, 16)
-    assert basis == "calibrated, residual 3.1 %"
+    assert str(basis) == "calibrated, residual 3.1 %"
     assert speed is not None
     assert speed.step_s == pytest.approx(0.006 * 1.031)
     assert speed.request_s == pytest.approx(0.00004 * 1.031)
@@ -51,7 +51,7 @@ def test_a_profile_is_used_and_its_steps_are_lengthened_by_its_residual() -> Non
 
 def test_a_profile_of_a_higher_rank_holds_for_a_lower_one() -> None:
     speed, basis = speed_of((AT_64,), BASE, CARD, 1, 16)
-    assert basis.startswith("calibrated")
+    assert basis.is_measured
     assert speed is not None
     assert speed.lora_factor == 1.8
 
@@ -81,13 +81,14 @@ def test_a_profile_that_does_not_fit_is_named_and_not_used(
     profile: Profile, rank: int, reason: str
 ) -> None:
     speed, basis = speed_of((profile,), BASE, CARD, 1, rank, vllm="0.32.1")
-    assert basis == f"uncalibrated ({reason})"
+    assert basis == Basis("uncalibrated", reason)
+    assert str(basis) == f"uncalibrated ({reason})"
     assert speed == estimate_speed(BASE, "h100_80g", 1, rank)
 
 
 def test_a_residual_of_ten_percent_is_just_good_enough() -> None:
     limit = replace(MEASURED, residual=0.10)
-    assert speed_of((limit,), BASE, CARD, 1, 16)[1] == "calibrated, residual 10.0 %"
+    assert speed_of((limit,), BASE, CARD, 1, 16)[1] == Basis("calibrated", "residual 10.0 %")
 
 
 def test_of_several_versions_the_newest_that_was_measured_counts() -> None:
@@ -100,19 +101,19 @@ def test_of_several_versions_the_newest_that_was_measured_counts() -> None:
 def test_of_two_profiles_of_one_rank_the_better_fit_counts() -> None:
     worse = replace(MEASURED, residual=0.09, speed=replace(MEASURED.speed, lora_factor=2.0))
     for given in ((worse, MEASURED), (MEASURED, worse)):
-        assert speed_of(given, BASE, CARD, 1, 16)[1] == "calibrated, residual 3.1 %"
+        assert speed_of(given, BASE, CARD, 1, 16)[1] == Basis("calibrated", "residual 3.1 %")
 
 
 def test_a_kind_that_nobody_knows_has_no_limit() -> None:
     strange = device("x", kind="tpu_v6e", memory=32 * GIB)
-    assert speed_of((), BASE, strange, 1, 16) == (None, "unknown")
-    assert speed_of((), base(shape=None), CARD, 1, 16) == (None, "unknown")
+    assert speed_of((), BASE, strange, 1, 16) == (None, NO_BASIS)
+    assert speed_of((), base(shape=None), CARD, 1, 16) == (None, NO_BASIS)
 
 
 def test_a_measurement_makes_an_unknown_kind_known() -> None:
     strange = device("x", kind="tpu_v6e", memory=32 * GIB)
     speed, basis = speed_of((replace(MEASURED, kind="tpu_v6e"),), BASE, strange, 1, 16)
-    assert basis.startswith("calibrated")
+    assert basis.is_measured
     assert speed is not None
 
 

@@ -62,6 +62,6 @@ def test_an_account_tells_the_worst_hour() -> None:
     assert account.worst_hour == 2
     assert 0 < account.peak < 1
     assert account.utilization(5) == 0
-    assert (account.pinned, account.cached, account.slots, account.basis[:10]) == (
+    assert (account.pinned, account.cached, account.slots, account.basis.source) == (
         2, 0, 8, "calibrated",
     )  # fmt: skip

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from fleet.errors import Position
 from fleet.hardware import (
     AttachedServerSpec,
     BaseShape,
@@ -128,7 +129,7 @@ def fleet(
         versions={each: facts(each, ranks.get(each, 8)) for each in names},
         origins={
             f"clients.{each.name.client}.adapters.{each.name.task}.version": (
-                f"clients/{each.name.client}.yaml:7:16"
+                Position(f"clients/{each.name.client}.yaml", 7, 16)
             )
             for each in adapters
         },

@@ -77,7 +77,7 @@ def test_it_moves_on_one_stage_when_it_has_baked(
 
 def test_a_stage_that_bakes_says_until_when() -> None:
     wanted = paced(shared(10, 90), history(stages=[(NEW, 10, NOON)]))
-    assert wanted.held == "acme-support: 2.2.0 stays at 10 %, baking until 2026-03-03 12:00 UTC"
+    assert wanted.held == "2.2.0 stays at 10 %, baking until 2026-03-03 12:00 UTC"
 
 
 def test_a_stage_that_the_ledger_does_not_know_has_just_been_entered() -> None:
@@ -95,7 +95,7 @@ def test_a_gate_without_evidence_never_passes() -> None:
     assert wanted.shares == ((NEW, 10), (OLD, 90))
     assert wanted.phase is Phase.UNDECIDED
     assert wanted.held == (
-        "acme-support: 2.2.0 stays at 10 %: no evidence for gate accuracy. "
+        "2.2.0 stays at 10 %: no evidence for gate accuracy. "
         "Decide: fleetctl rollout approve|advance|extend|abort acme-support"
     )
     assert [(each.gate, each.threshold, each.status) for each in wanted.gates] == [
@@ -118,7 +118,7 @@ def test_a_version_that_was_rolled_back_gets_no_traffic_and_says_why() -> None:
     wanted = paced(shared(0, 100), history(holds=[HOLD]), now=NOON + DAY)
     assert (wanted.phase, wanted.shares) == (Phase.HELD, ((NEW, 0), (OLD, 100)))
     assert wanted.held == (
-        "acme-support: 2.2.0 was rolled back by ana at 2026-03-02 12:00 UTC (wrong dates) and gets "
+        "2.2.0 was rolled back by ana at 2026-03-02 12:00 UTC (wrong dates) and gets "
         "no traffic. To roll it out again: fleetctl release acme-support"
     )
 

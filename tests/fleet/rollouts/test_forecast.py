@@ -36,7 +36,7 @@ def said(
     history = before or past(None)
     made = wanted(live or ALONE, history, NOON, what)  # type: ignore[arg-type]
     gates, outlook = forecast_rollouts(what, made, history)
-    return {gate.gate: gate.power for gate in gates}, outlook
+    return {gate.gate: gate.power for gate in gates}, str(outlook or "")
 
 
 def fleet(

@@ -173,7 +173,7 @@ def test_the_plan_shows_what_each_gate_said() -> None:
         ("errors", "2 pp", "INCONCLUSIVE", "INCONCLUSIVE said"),
     ]
     assert made.held == (
-        "acme-support: 2.2.0 stays at 10 %: gate errors is INCONCLUSIVE (INCONCLUSIVE said); "
+        "2.2.0 stays at 10 %: gate errors is INCONCLUSIVE (INCONCLUSIVE said); "
         "goes on until 2026-03-04 12:00 UTC"
     )
 

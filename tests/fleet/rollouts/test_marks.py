@@ -112,17 +112,14 @@ def test_an_abort_outlives_that_of_the_next_version() -> None:
 
 def test_who_holds_it_and_why_is_said() -> None:
     made = wanted(shared(10, 90), past(10, *BOTH, marks=[mark("hold")]))
-    assert made.held == (
-        "acme-support: 2.2.0 stays at 10 %: held by ana since 2026-03-02 12:00 UTC (we looked)"
-    )
+    assert made.held == ("2.2.0 stays at 10 %: held by ana since 2026-03-02 12:00 UTC (we looked)")
 
 
 def test_a_pause_says_until_when_and_a_hold_beside_it_lasts_longer() -> None:
     pause, hold = mark("pause", until=NOON + 2 * DAY), mark("hold")
     made = wanted(shared(10, 90), past(10, *BOTH, marks=[pause]))
     assert made.held == (
-        "acme-support: 2.2.0 stays at 10 %: paused by ana until 2026-03-04 12:00 UTC (we looked), "
-        "then it goes on"
+        "2.2.0 stays at 10 %: paused by ana until 2026-03-04 12:00 UTC (we looked), then it goes on"
     )
     early = wanted(ALONE, past(None, evidence("accuracy", percent=0), marks=[pause]))
     assert (early.phase, early.shares) == (Phase.PAUSED, NONE)
@@ -140,7 +137,7 @@ def test_rejected_bytes_stay_out_whoever_asks_for_them() -> None:
     made = wanted(shared(0, 100), past(0, failed), NOON + 300 * DAY)
     assert made.phase is Phase.HELD
     assert made.held.startswith(
-        "acme-support: 2.2.0 held: digest 61636d652d73 rejected by evidence #17, gate errors "
+        "2.2.0 held: digest 61636d652d73 rejected by evidence #17, gate errors "
         "(FAIL said). To accept it all the same, declare an override"
     )
     renamed = past(None, rejected={ALIAS: {failed.digests["adapter"]: failed}})
@@ -178,9 +175,7 @@ def test_a_failure_after_the_cut_over_takes_it_back_while_the_old_version_is_loa
     for live in (alone, given_up):
         made = wanted(live, past(100, failed))
         assert (made.phase, dict(made.shares)[NEW]) == (Phase.HELD, 100)
-    assert made.held == (
-        "acme-support: 2.2.0 is out, and keeps its traffic, for none to go back to is loaded"
-    )
+    assert made.held == ("2.2.0 is out, and keeps its traffic, for none to go back to is loaded")
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_another_name_is_no_way_past_a_person(
 
 def test_it_is_said_whose_bytes_they_are_and_who_took_them_out() -> None:
     assert wanted(ALONE, held(), what=renamed()).held == (
-        "acme-support: 2.3.0 has the bytes of 2.2.0, which was rolled back by ana at 2026-03-02 "
+        "2.3.0 has the bytes of 2.2.0, which was rolled back by ana at 2026-03-02 "
         "12:00 UTC (wrong dates), and gets no traffic. To roll it out again: fleetctl release "
         "acme-support"
     )

@@ -90,7 +90,7 @@ def test_rejected_bytes_are_not_served_and_it_is_said_why_and_how_it_ends() -> N
     made = asked(removed(gate="errors"))
     assert (made.phase, made.shares) == (Phase.HELD, ())
     assert made.held == (
-        "acme-support: NOT SERVED, for no other version is there: 2.2.0 was rolled back by ana "
+        "NOT SERVED, for no other version is there: 2.2.0 was rolled back by ana "
         "at 2026-03-02 12:00 UTC; digest 61636d652d73 rejected by evidence #4, gate errors (FAIL "
         "said). To serve it, declare 2.1.0 (it is in the lock), or let 2.2.0 begin: fleetctl "
         "release acme-support. What a gate rejected an override accepts until a day"
@@ -139,7 +139,7 @@ def test_a_person_lets_it_begin(word: str) -> None:
     past = released(removed(None), NEW)
     waits = asked(past)
     assert waits.held == (
-        "acme-support: NOT SERVED, for no other version is there: 2.2.0 was kept out and "
+        "NOT SERVED, for no other version is there: 2.2.0 was kept out and "
         "released, no version before it is loaded, and no evidence for gate accuracy. To serve "
         "it, declare 2.1.0 (it is in the lock) and then this one. "
         "Decide: fleetctl rollout approve|advance|abort acme-support"

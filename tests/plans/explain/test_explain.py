@@ -3,7 +3,7 @@ from datetime import timedelta
 
 import pytest
 
-from fleet.errors import FleetError
+from fleet.errors import FleetError, Position
 from fleet.names import AdapterName
 from fleet.plan import Plan, PlanNote
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State
@@ -40,7 +40,7 @@ def scene(canary: Plan) -> ExplainInput:
         gates={},
         gateways={},
         versions={NAME: AdapterFacts("41b7" * 16, 8, 80 << 20, ("q_proj", "v_proj"))},
-        origins={"clients.acme.adapters.support.version": "clients/acme.yaml:9:18"},
+        origins={"clients.acme.adapters.support.version": Position("clients/acme.yaml", 9, 18)},
     )
     server = Server("tiny-laptop-cpu0", "tiny", "laptop", ("cpu0",), 8100, "0a1b2c3d4e5f")
     load, route = canary.changes[0].after, canary.changes[1].after
