@@ -5,7 +5,7 @@ MODEL ?= quickstart
 UPGRADE ?=
 PACKING ?= tests/fleet/packing/instances
 EXAMPLES ?= 10000
-WORKERS ?= 2
+WORKERS ?= 3
 
 PY := .venv/bin/python
 PYTEST := $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=15
@@ -62,12 +62,12 @@ smollm2: setup vllm ## Convert SmolLM2 and train its adapters (once, about 10 mi
 			--as "$$(echo $$version | sed 's|\(.*\)/\(.*\)-v|\1-\2-smollm2-v|')" || exit 1; \
 	done
 
-test: lint real ## Check lint, types, import rules; run the tests, on the real vLLM too (WORKERS=2 at once)
+test: lint real ## Check lint, types, import rules; run the tests, on the real vLLM too (WORKERS=3 at once)
 	$(PYTEST) -m 'not long and not proof'
 
-# One worker: a vLLM under load wants both cores, and its stories wait for answers.
+# Two workers: each runs a vLLM that takes a core.
 test-long: setup real ## Run the tests that take longest: stories on a real vLLM, all drawn inputs
-	FLEETCTL_LONG=1 $(PYTEST) -n 1 -m '(long or drawn) and not proof'
+	FLEETCTL_LONG=1 $(PYTEST) -n 2 -m '(long or drawn) and not proof'
 
 test-fast: setup ## Run the tests that need neither vLLM nor LiteLLM
 	$(PYTEST) -m 'not live and not slow and not long and not proof'

@@ -5,8 +5,9 @@ says that a run without them proves too little. `FLEETCTL_VLLM_PYTHON` names ano
 interpreter than the one `make vllm` sets up. LiteLLM, which a test runs once, is asked for in
 the same way, save that a machine may be unable to install it: `make litellm` tried, and failed.
 
-`make test` runs two workers. A file of tests goes to one worker, as its tests share fixtures; files
-that share a server go to the same worker, first. Tests marked `long` are left to `make test-long`.
+`make test` runs three workers. A file of tests goes to one worker, as its tests share fixtures;
+files that share a server go to the same worker, first. Tests marked `long` are left to
+`make test-long`.
 """
 
 import os

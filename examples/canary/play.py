@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from demo import BOLD, DIM, GREEN, REPOSITORY, RESET, STORIES, Demo, copy_example, free_port
 
 QUICKSTART = REPOSITORY / "examples" / "quickstart"
-WAIT_S = 150.0
+WAIT_S = 600.0
 FAILED = 3
 """Exit code of a reconcile in which a gate failed."""
 

@@ -46,7 +46,7 @@ class Retraining:
 
     alias: str
     adapter: str
-    turn: RetrainingDue
+    urgency: RetrainingDue
     reason: str
     trained: datetime | None
     """Time of the training; where that is not known, of the first load."""
@@ -63,7 +63,7 @@ def due_retrainings(
     now: datetime,
 ) -> tuple[Retraining, ...]:
     """Return the retraining of every alias, the most urgent first."""
-    times, urgency, found = trained(entries), list(RetrainingDue), []
+    times, ranks, found = trained(entries), list(RetrainingDue), []
     for alias, adapter in fleet.adapters.items():
         name = str(adapter.name)
         claim = standing_claim(claims, alias, now)
@@ -71,14 +71,14 @@ def due_retrainings(
         tier = fleet.tiers.get(adapter.tier)
         every = tier.retrain_every if tier else None
         until = since + every if since and every else None
-        turn, reason = _cadence(every, until, now)
+        urgency, reason = _cadence(every, until, now)
         for drift in drifts(past.get(alias, ()), name):
-            if drift.standing is DriftStatus.RETRAIN and turn is not RetrainingDue.OVERDUE:
-                turn, reason = RetrainingDue.AD_HOC, drift.reason
-        if claim and urgency.index(turn) >= urgency.index(RetrainingDue.UNKNOWN):
-            turn, reason = RetrainingDue.AD_HOC, claim.reason or "claimed"
-        found.append(Retraining(alias, name, turn, reason, since, until, claim))
-    return tuple(sorted(found, key=lambda due: (urgency.index(due.turn), due.alias)))
+            if drift.standing is DriftStatus.RETRAIN and urgency is not RetrainingDue.OVERDUE:
+                urgency, reason = RetrainingDue.AD_HOC, drift.reason
+        if claim and ranks.index(urgency) >= ranks.index(RetrainingDue.UNKNOWN):
+            urgency, reason = RetrainingDue.AD_HOC, claim.reason or "claimed"
+        found.append(Retraining(alias, name, urgency, reason, since, until, claim))
+    return tuple(sorted(found, key=lambda due: (ranks.index(due.urgency), due.alias)))
 
 
 def trained(entries: Iterable[Entry]) -> dict[str, datetime]:
@@ -156,15 +156,15 @@ class DrillRecord:
     """Time of the last drill."""
     due: datetime | None
     """Time from which a drill is due; None: it is not known since when there is a way back."""
-    turn: DrillDue
+    urgency: DrillDue
     waits: str
     """Reason that prevents a drill now, without its full stop; empty: no reason."""
 
     def may_begin(self, now: datetime) -> bool:
         """Say whether the drill is to be carried out now."""
         recent = self.tried is not None and now - self.tried < RETRY
-        paused = self.turn is DrillDue.FAILED and recent
-        return self.turn is not DrillDue.FRESH and not self.waits and not paused
+        paused = self.urgency is DrillDue.FAILED and recent
+        return self.urgency is not DrillDue.FRESH and not self.waits and not paused
 
 
 def due_drills(
@@ -187,15 +187,15 @@ def due_drills(
         if every := fleet.rollouts[adapter.rollout].drill:
             due = last[alias] + every if alias in last else since.get(alias)
             if tried.get(alias) != last.get(alias):
-                turn = DrillDue.FAILED
+                urgency = DrillDue.FAILED
             elif due is not None and now < due:
-                turn = DrillDue.FRESH
+                urgency = DrillDue.FRESH
             else:
                 late = due is not None and now - due > every * LATE
-                turn = DrillDue.OVERDUE if late else DrillDue.DUE
+                urgency = DrillDue.OVERDUE if late else DrillDue.DUE
             times = (last.get(alias), tried.get(alias), due)
-            records.append(DrillRecord(alias, every, *times, turn, waits.get(alias, "")))
-    return tuple(sorted(records, key=_urgency))
+            records.append(DrillRecord(alias, every, *times, urgency, waits.get(alias, "")))
+    return tuple(sorted(records, key=_rank))
 
 
 def last_drills(entries: Iterable[Entry]) -> dict[str, datetime]:
@@ -207,6 +207,6 @@ def last_drills(entries: Iterable[Entry]) -> dict[str, datetime]:
     }
 
 
-def _urgency(record: DrillRecord) -> tuple[int, bool, float, str]:
+def _rank(record: DrillRecord) -> tuple[int, bool, float, str]:
     since = record.due.timestamp() if record.due else 0.0
-    return list(DrillDue).index(record.turn), record.due is None, since, record.alias
+    return list(DrillDue).index(record.urgency), record.due is None, since, record.alias

@@ -76,7 +76,7 @@ def drifted(
 def overdue_retrainings(retrainings: Iterable[Retraining], now: datetime) -> Iterator[Notification]:
     """Yield the retrainings that should have been done."""
     for due in retrainings:
-        if due.turn is RetrainingDue.OVERDUE:
+        if due.urgency is RetrainingDue.OVERDUE:
             until = due.next.isoformat() if due.next else ""
             facts = _facts(due.alias, due.adapter, now) | {"reason": due.reason, "due": until}
             facts |= {"claimed_by": due.claim.by if due.claim else ""}

@@ -233,7 +233,7 @@ def drill_document(record: DrillRecord) -> dict[str, Any]:
     """Return a record as a document of `status`."""
     return {
         "alias": record.alias,
-        "turn": record.turn.value,
+        "turn": record.urgency.value,
         "every": format_duration(record.every),
         "last": _iso(record.last),
         "tried": _iso(record.tried),

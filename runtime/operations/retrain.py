@@ -32,7 +32,7 @@ def retraining_documents(workspace: Workspace) -> list[dict[str, Any]]:
         {
             "alias": due.alias,
             "adapter": due.adapter,
-            "turn": due.turn.value,
+            "turn": due.urgency.value,
             "reason": due.reason,
             "trained": due.trained.isoformat(timespec="seconds") if due.trained else None,
             "next": due.next.isoformat(timespec="seconds") if due.next else None,

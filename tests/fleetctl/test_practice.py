@@ -59,9 +59,9 @@ def test_whose_turn_it_is(
     declared = fleet(adapter(NEW), rollouts=[MONTHLY])
     known = {} if since is None else {ALIAS: NOON - since}
     (found,) = due_drills(declared, entries, known, {}, NOON)
-    assert (found.turn, found.may_begin(NOON)) == (turn, begins)
+    assert (found.urgency, found.may_begin(NOON)) == (turn, begins)
     (waits,) = due_drills(declared, entries, known, {ALIAS: "its rollout is under way"}, NOON)
-    assert (waits.turn, waits.may_begin(NOON)) == (turn, False)
+    assert (waits.urgency, waits.may_begin(NOON)) == (turn, False)
     undeclared = fleet(adapter(NEW), rollouts=[replace(MONTHLY, drill=None)])
     assert due_drills(undeclared, entries, known, {}, NOON) == ()
 
@@ -166,7 +166,7 @@ def test_one_that_fails_is_an_alert_and_is_tried_again_an_hour_later(
             (one,) = told(workspace)
             assert one["complete"] is False
             (found,) = await drill_records(workspace, seen(100)[1], workspace.ledger().read())
-            assert found.turn is DrillDue.FAILED
+            assert found.urgency is DrillDue.FAILED
 
     asyncio.run(scenario())
     said = capsys.readouterr().err

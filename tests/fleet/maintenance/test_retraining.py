@@ -63,14 +63,14 @@ def test_the_cadence_of_the_tier(
 ) -> None:
     entries = [loaded(ago)] if ago is not None else []
     [found] = due_retrainings(fleet(every), entries, {}, {}, NOON)
-    assert found.turn is turn
+    assert found.urgency is turn
 
 
 def test_a_training_counts_from_its_own_end_and_not_from_when_it_was_loaded() -> None:
     entries = [loaded(DAY), entry(2, "retrain_finished", NOON - 40 * DAY, adapter=NAME)]
     assert trained(entries) == {NAME: NOON - 40 * DAY}
     [found] = due_retrainings(fleet(30 * DAY), entries, {}, {}, NOON)
-    assert (found.turn, found.reason) == (RetrainingDue.OVERDUE, "10 days over")
+    assert (found.urgency, found.reason) == (RetrainingDue.OVERDUE, "10 days over")
 
 
 def test_drift_and_a_claim_make_a_turn_ad_hoc() -> None:
@@ -84,12 +84,12 @@ def test_drift_and_a_claim_make_a_turn_ad_hoc() -> None:
 
     past = [record(0, "anchor", 195), *(record(n, "rolling", 150) for n in range(1, 5))]
     [found] = due_retrainings(fleet(30 * DAY), [loaded(DAY)], {"acme-support": past}, {}, NOON)
-    assert found.turn is RetrainingDue.AD_HOC
+    assert found.urgency is RetrainingDue.AD_HOC
     claims = fold_entries([claim(1, "ann", NOON, NOON + DAY)]).claims
     [found] = due_retrainings(fleet(30 * DAY), [loaded(DAY)], {}, claims, NOON)
-    assert (found.turn, found.reason) == (RetrainingDue.AD_HOC, "new data")
+    assert (found.urgency, found.reason) == (RetrainingDue.AD_HOC, "new data")
     [found] = due_retrainings(fleet(30 * DAY), [loaded(DAY)], {}, claims, NOON + DAY)
-    assert (found.turn, found.claim) == (RetrainingDue.FRESH, None)
+    assert (found.urgency, found.claim) == (RetrainingDue.FRESH, None)
 
 
 def claim(number: int, by: str, at: datetime, until: datetime) -> Entry:
