@@ -8,6 +8,7 @@ Beside each family lies a `.tsv` with what is known of it: the optimum, where it
 import argparse
 import json
 import shutil
+from collections.abc import Sequence
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -42,14 +43,20 @@ def profile(chance: Chance) -> NDArray[np.float64]:
     return np.asarray(day / day.mean())
 
 
+def drawn(chance: Chance, odds: Sequence[float]) -> int:
+    """Draw the place of one of the odds, which need not add up to 1."""
+    total = sum(odds)
+    return int(chance.choice(len(odds), p=[part / total for part in odds]))
+
+
 def fleet(chance: Chance, adapters: int, capacity: dict[str, Any]) -> dict[str, Any]:
     """Return adapters with lognormal loads; replicas as declared, more where one is not enough."""
     tables = capacity["capacity_tenths"]
     bases = list(tables)
     items: list[list[Any]] = []
     for adapter in range(adapters):
-        base = int(chance.choice(len(bases), p=BASES))
-        rank = int(chance.choice(len(RANKS), p=RANKS))
+        base = drawn(chance, BASES[: len(bases)])
+        rank = drawn(chance, RANKS[: len(capacity["ranks"])])
         mean = 250 * float(np.exp(1.2 * chance.standard_normal() - 0.72))
         loads = mean * profile(chance)
         most = max(table[rank][1] for table in tables[bases[base]].values())
