@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fleet.errors import FleetError
+from fleet.names import version_of
 from fleetctl import completion
 from fleetctl.options import (
     Group,
@@ -23,6 +24,7 @@ from fleetctl.options import (
 from fleetctl.output import print_lines, print_result
 
 if TYPE_CHECKING:
+    from fleet.rollouts import RolloutStatus
     from runtime.operations.rollouts import MarkedRollout
 
 _alias_argument = click.argument("alias", shell_complete=completion.aliases)
@@ -60,10 +62,10 @@ def list_(workspace: Workspace, *, every: bool, form: str) -> None:
       fleetctl rollout list
       fleetctl rollout list --all --format json
     """
-    from plans.reports.rollouts import active, document, render_list
-    from runtime.operations.rollouts import rollout_documents
+    from plans.reports.rollouts import active, render_list, rollout_documents
+    from runtime.operations.rollouts import all_rollouts
 
-    rollouts = rollout_documents(workspace, document)
+    rollouts = rollout_documents(workspace.fleet(), all_rollouts(workspace).values())
     print_result(form, rollouts if every else active(rollouts), render_list)
 
 
@@ -77,10 +79,10 @@ def status(workspace: Workspace, alias: str, form: str) -> None:
       fleetctl rollout status acme-support
       fleetctl rollout status acme-support --format json
     """
-    from plans.reports.rollouts import document, render_one
-    from runtime.operations.rollouts import rollout_document
+    from plans.reports.rollouts import render_one, rollout_document
+    from runtime.operations.rollouts import rollout_of
 
-    rollout = rollout_document(workspace, document, alias)
+    rollout = rollout_document(workspace.fleet(), rollout_of(workspace, alias))
     print_result(form, rollout, lambda rollout: render_one(rollout, workspace.now()))
 
 
@@ -124,12 +126,11 @@ def pause(
       fleetctl rollout pause acme-support --until 2026-12-01T08:00Z
       fleetctl rollout pause acme-support --until "2026-12-01 09:00+01:00" --format json
     """
-    from plans.reports.rollouts import document
     from runtime.operations.rollouts import pause_rollout
 
     if (length is None) == (until is None):
         raise click.UsageError("Pass --for DURATION or --until TIME.")
-    marked = pause_rollout(workspace, document, alias, length, until, reason or "")
+    marked = pause_rollout(workspace, alias, length, until, reason or "")
     _print_mark(workspace, marked, form)
 
 
@@ -165,16 +166,15 @@ def extend(workspace: Workspace, alias: str, reason: str | None, form: str) -> N
     Examples:
       fleetctl rollout extend acme-support
     """
-    from plans.reports.rollouts import document
-    from runtime.operations.rollouts import rollout_document
+    from runtime.operations.rollouts import rollout_of
 
-    rollout = rollout_document(workspace, document, alias)
-    if not rollout["percent"]:
+    status = rollout_of(workspace, alias)
+    if not status.percent:
         raise FleetError.of(
             "FC5137",
             "There is no stage to extend",
-            f"{rollout['version']} of `{alias}` has no traffic yet, and a golden set says the "
-            "same tomorrow.",
+            f"{version_of(status.target.target)} of `{alias}` has no traffic yet, and a golden set "
+            "says the same tomorrow.",
             hint="Start the rollout regardless, or abort it:",
             command=f"fleetctl rollout approve {alias}",
         )
@@ -208,9 +208,10 @@ def abort(workspace: Workspace, alias: str, reason: str | None, form: str) -> No
     """
     import asyncio
 
-    rollout = _mark(workspace, alias, "abort", reason, form, "gets no more traffic")
-    if rollout["percent"]:
-        sys.exit(asyncio.run(_roll_back(workspace, alias, reason, rollout["adapter"], form)))
+    status = _mark(workspace, alias, "abort", reason, form, "gets no more traffic")
+    if status.percent:
+        adapter = status.target.target
+        sys.exit(asyncio.run(_roll_back(workspace, alias, reason, adapter, form)))
 
 
 async def _roll_back(
@@ -229,14 +230,13 @@ async def _roll_back(
 
 def _mark(
     workspace: Workspace, alias: str, mark: str, reason: str | None, form: str, then: str
-) -> Mapping[str, Any]:
-    """Write and print a mark; return the document of the rollout before."""
-    from plans.reports.rollouts import document
+) -> "RolloutStatus":
+    """Write and print a mark; return the rollout before."""
     from runtime.operations.rollouts import mark_rollout
 
-    marked = mark_rollout(workspace, document, alias, mark, reason or "", then)
+    marked = mark_rollout(workspace, alias, mark, reason or "", then)
     _print_mark(workspace, marked, form)
-    return marked.rollout
+    return marked.status
 
 
 def _print_mark(workspace: Workspace, marked: "MarkedRollout", form: str) -> None:

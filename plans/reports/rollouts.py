@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from fleet.history import GateEvidence, History, blocks_on, kept_out
+from fleet.history import GateEvidence
 from fleet.plan import NO_EVIDENCE, GateDue, PlanNote
 from fleet.resources import FULL
-from fleet.rollouts import AliasTarget, Phase
+from fleet.rollouts import Phase, RolloutStatus
 from fleet.spec import FleetSpec
 from plans.amounts import iso
 from plans.explain.rollout import mark_document
@@ -18,62 +18,45 @@ QUIET = (Phase.COMPLETE, Phase.FIRST)
 """Phases without a rollout under way."""
 
 
-def document(
-    fleet: FleetSpec, wanted: Mapping[str, AliasTarget], history: History, routes: Mapping[str, Any]
-) -> list[dict[str, Any]]:
-    """Return the rollouts of all aliases, by alias; targets and live routes are given by alias."""
-    return [_one(fleet, target, history, routes) for _, target in sorted(wanted.items())]
+def rollout_documents(fleet: FleetSpec, statuses: Iterable[RolloutStatus]) -> list[dict[str, Any]]:
+    """Return the documents of rollouts."""
+    return [rollout_document(fleet, status) for status in statuses]
 
 
-def _one(
-    fleet: FleetSpec, target: AliasTarget, history: History, routes: Mapping[str, Any]
-) -> dict[str, Any]:
-    rollout = fleet.rollouts[fleet.adapters[target.alias].rollout]
-    route = routes.get(target.alias)
-    shares = {share.adapter: share.percent for share in route.shares} if route else {}
-    stage = history.stages.get(target.alias)
-    ours = stage if stage is not None and stage.adapter == target.target else None
-    other = stage if stage is not ours and stage and stage.is_half_way(shares) else None
-    evidence = {found.gate: found for found in history.evidence.get(target.alias, ())}
-    marks = {m.mark: m for m in history.marks.get(target.alias, ()) if m.adapter == target.target}
+def rollout_document(fleet: FleetSpec, status: RolloutStatus) -> dict[str, Any]:
+    """Return the document of a rollout."""
+    target, stage, marks = status.target, status.stage, status.marks
+    begun = stage if stage and stage.percent else None
     pause = marks.get("pause") if target.phase is Phase.PAUSED else None
+    ended = [
+        gate
+        for gate in status.evidence.values()
+        if target.phase is Phase.SOAKING and (gate.adapter, gate.percent) == (target.target, FULL)
+    ]
     return {
         "alias": target.alias,
         "version": short_version(target.target),
         "adapter": target.target,
         "phase": target.phase.value,
-        "percent": shares.get(target.target, 0),
-        "half_way": other.adapter if other else None,
-        "released": not _is_kept_out(fleet, target, history),
-        "shares": {short_version(name): percent for name, percent in shares.items() if percent},
-        "weights": list(rollout.weights),
-        "since": iso(ours.since) if ours else None,
-        "baked_at": iso(ours.since + rollout.bake) if ours and ours.percent else None,
-        "longest_until": iso(ours.since + rollout.longest_bake) if ours and ours.percent else None,
+        "percent": status.percent,
+        "half_way": status.half_way or None,
+        "released": status.released,
+        "shares": {
+            short_version(name): percent for name, percent in status.shares.items() if percent
+        },
+        "weights": list(status.policy.weights),
+        "since": iso(stage.since) if stage else None,
+        "baked_at": iso(begun.since + status.policy.bake) if begun else None,
+        "longest_until": iso(begun.since + status.policy.longest_bake) if begun else None,
         "paused_until": iso(pause.until) if pause and pause.until and "hold" not in marks else None,
         "next": target.why,
         "waits_for": str(PlanNote(target.held, target.alias)) if target.held else "",
         "gates": [
-            *(_gate(gate, evidence.get(gate.gate)) for gate in target.gates),
-            *(
-                _soaked(fleet, gate)
-                for gate in evidence.values()
-                if target.phase is Phase.SOAKING
-                and (gate.adapter, gate.percent) == (target.target, FULL)
-            ),
+            *(_gate(gate, status.evidence.get(gate.gate)) for gate in target.gates),
+            *(_soaked(fleet, gate) for gate in ended),
         ],
         "marks": [{"mark": mark.mark, **mark_document(mark)} for mark in marks.values()],
     }
-
-
-def _is_kept_out(fleet: FleetSpec, target: AliasTarget, history: History) -> bool:
-    """Return whether the version, or its bytes under another name, wait for `release`."""
-    facts = fleet.versions.get(target.target)
-    digest = facts.digest if facts else ""
-    # A version with all traffic was put there.
-    stopped = target.phase in (Phase.HELD, Phase.ROLLED_BACK)
-    named = stopped or target.target in kept_out(history, target.alias)
-    return named and bool(blocks_on(history, fleet.versions, target.alias, target.target, digest))
 
 
 def _gate(gate: GateDue, evidence: GateEvidence | None) -> dict[str, Any]:

@@ -39,7 +39,8 @@ def run() -> tuple[bool, str]:
         Whether they passed, and the minutes with pytest's last line.
     """
     began = time.monotonic()
-    done = subprocess.run(["make", "test"], cwd=ROOT, capture_output=True, text=True, check=False)
+    command = ["make", "--no-print-directory", "test"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     minutes = (time.monotonic() - began) / 60
     if done.returncode:
         print((done.stdout + done.stderr)[-6000:], flush=True)

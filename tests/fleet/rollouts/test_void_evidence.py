@@ -5,8 +5,9 @@ import pytest
 
 from fleet.gates.verdict import Verdict
 from fleet.history.fold import fold_entries
+from fleet.rollouts.status import rollout_statuses
 from fleet.rollouts.targets import Phase
-from plans.reports.rollouts import document, render_one
+from plans.reports.rollouts import render_one, rollout_document
 from tests.fleet.rollouts.gate_trials import ALIAS, NEW
 from tests.fleet.rollouts.rollout_world import World, happen
 
@@ -86,7 +87,8 @@ def test_what_was_said_before_a_stage_began_anew_counts_no_more_and_it_is_said(
     assert f"stays at 10 % (the {said} by ana of 2026-03-0" in made.held
     assert "counts no more: since 2026-03-0" in made.held
     routes = world.state.routes()
-    (shown,) = document(world.fleet, {ALIAS: made}, world.history, routes)
+    status = rollout_statuses(world.fleet, {ALIAS: made}, world.history, routes)[ALIAS]
+    shown = rollout_document(world.fleet, status)
     assert shown["marks"][0]["void"] == shown["since"]
     assert f"{word:12} void since 2026-03-0" in render_one(shown, world.now)
     happen(world, "mark", word)
