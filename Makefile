@@ -26,7 +26,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup vllm engines litellm second-python demo canary smollm2 lint lock clean fuzz
 .PHONY: test test-fast test-long real bench bench-fairness bench-gates bench-gateway bench-help bench-house
 .PHONY: bench-paths bench-peers bench-physics bench-placement bench-rollback
-.PHONY: proof-canary proof-latency proof-slots proof-tests proof-training
+.PHONY: proof-latency proof-slots proof-tests proof-training
 .SUFFIXES:
 
 help: ## List the targets
@@ -122,9 +122,6 @@ bench-rollback: setup vllm ## Measure 50 rollback drills under load, on a real v
 	$(PY) examples/canary/play.py --drills
 
 PROOF := $(PY) -m tests.bench.proof
-
-proof-canary: setup vllm ## Play `make canary` and keep what it prints in docs/proof
-	$(PROOF) canary $(PY) examples/canary/play.py
 
 proof-latency: setup vllm ## Slow a real vLLM down and see its version fail the latency gates; kept in docs/proof
 	$(PROOF) latency $(PYTEST) -n 0 -m proof tests/runtime/gates/test_slow_versions.py -v
