@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Literal, Self
 
 
@@ -123,8 +124,6 @@ def problem(
 
 def did_you_mean(word: str, choices: Sequence[str]) -> str:
     """Return ``did you mean `x`?`` for the nearest choice, or nothing if none is near."""
-    from difflib import get_close_matches  # noqa: PLC0415  (only when something is wrong)
-
     near = get_close_matches(word, choices, n=1, cutoff=0.6)
     return f"did you mean `{near[0]}`?" if near else ""
 

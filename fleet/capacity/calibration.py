@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from fleet.capacity.decode_law import crowding, step_seconds
 from fleet.capacity.estimate import estimate_speed
 from fleet.hardware import NO_BASIS, BaseSpec, Basis, DeviceSpec, Profile, Speed
@@ -246,8 +248,6 @@ def parse_profile(document: Mapping[str, Any]) -> Profile:
     Raises:
         ProfileError: unknown format, a key that is missing or unknown, a value out of range.
     """
-    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415 (most fleets have no profile)
-
     found = document.get("format")
     if found != PROFILE_FORMAT:
         raise ProfileError(f"Its format is {found!r}; this fleetctl reads format {PROFILE_FORMAT}.")

@@ -157,10 +157,9 @@ def parse_slow(text: str, file: str) -> Parsed:
         place = Position(file, directive.group().count("\n") + 1, 1)
         detail = "Directives (`%…`) have no use here."
         raise ConfigError(quoting(text, place, "FC1014", detail))
-    from ruamel.yaml import YAML  # noqa: PLC0415 (25 ms, and rarely needed)
-    from ruamel.yaml.error import YAMLError  # noqa: PLC0415
+    import ruamel.yaml.error  # noqa: PLC0415 (25 ms, and rarely needed)
 
-    yaml = YAML(typ="safe", pure=True)
+    yaml = ruamel.yaml.YAML(typ="safe", pure=True)
     yaml.version = (1, 2)
     scalar = _slow_scalar(yaml.constructor)
     try:
@@ -170,7 +169,7 @@ def parse_slow(text: str, file: str) -> Parsed:
     except RecursionError:
         detail = f"`{file}` is nested more than {MAX_DEPTH} levels deep."
         raise ConfigError(diagnostic("FC1013", detail, Position(file, 1, 1))) from None
-    except (YAMLError, _RefusedError) as error:
+    except (ruamel.yaml.error.YAMLError, _RefusedError) as error:
         raise ConfigError(explain(error, text, file)) from None
 
 

@@ -50,8 +50,7 @@ def undecided_rollouts(
             ]
             since = max([stage.since.isoformat() if stage else "", *extensions])
             facts = _facts(alias, target.target, now)
-            reason = f"{alias}: {target.held}" if target.held else target.why
-            facts |= {"percent": percent, "reason": reason}
+            facts |= {"percent": percent, "reason": str(target.note or target.why)}
             yield Notification("undecided", alias, f"{target.target} {percent} {since}", facts)
 
 

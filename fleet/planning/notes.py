@@ -29,8 +29,8 @@ def held_back(plan_input: PlanInput, changes: Iterable[Change]) -> Iterator[Plan
             f"routes could not be read ({live.routes_unknown}): no version and no route moves"
         )
     for alias, target in plan_input.targets.wanted.items():
-        if target.held:
-            yield PlanNote(target.held, alias)
+        if target.note:
+            yield target.note
         waiting = waits(target, placement.bindings)
         for adapter, _ in target.shares:
             if reason := placement.unplaced.get(adapter):

@@ -48,7 +48,7 @@ class RolloutStatus:
         """Live share of the target's version."""
         return self.shares.get(self.target.target, 0)
 
-    def of_mark(self, word: str) -> "RolloutStatus":
+    def for_mark(self, word: str) -> "RolloutStatus":
         """Return the status of the version that a mark is for.
 
         An abort is for the version that is half-way, also where the file asks for another by now.

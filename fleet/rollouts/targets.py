@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from fleet.plan import GateDue
+from fleet.plan import GateDue, PlanNote
 
 
 class Phase(StrEnum):
@@ -58,6 +58,11 @@ class AliasTarget:
     held: str = ""
     """The declared change that is not made, and why, for the reader; empty: there is none."""
     gates: tuple[GateDue, ...] = ()
+
+    @property
+    def note(self) -> PlanNote | None:
+        """`held` as a note of the plan; None: every declared change is made."""
+        return PlanNote(self.held, self.alias) if self.held else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ def rollout_document(fleet: FleetSpec, status: RolloutStatus) -> dict[str, Any]:
         "longest_until": iso(begun.since + status.policy.longest_bake) if begun else None,
         "paused_until": iso(pause.until) if pause and pause.until and "hold" not in marks else None,
         "next": target.why,
-        "waits_for": str(PlanNote(target.held, target.alias)) if target.held else "",
+        "waits_for": str(target.note or ""),
         "gates": [
             *(_gate(gate, status.evidence.get(gate.gate)) for gate in target.gates),
             *(_soaked(fleet, gate) for gate in ended),

@@ -1,7 +1,7 @@
 """A copy of the ledger as last read or written here, for while its home cannot be read.
 
-Nothing is planned from the copy, which is older than the ledger. The copy tells a gate the begin of
-a stage and the earlier failures: enough to take traffic away, and for no more.
+Nothing is planned from the copy, which is older than the ledger. The copy tells a gate the
+beginning of a stage and the earlier failures: enough to take traffic away, and for no more.
 
 A lost ledger is in the copy: while the home is empty nothing is written to it, and
 a copy in whose place another history comes is moved aside.

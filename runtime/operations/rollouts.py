@@ -105,9 +105,9 @@ def mark_rollout(
         FleetError: FC5133, the rollout is complete; FC5135, the version is kept out; FC5152, no
             server holds the version.
     """
-    status = rollout_of(workspace, alias).of_mark(word)
+    status = rollout_of(workspace, alias).for_mark(word)
     target, version = status.target, version_of(status.target.target)
-    waits = f"{alias}: {target.held}" if target.held else target.why
+    waits = str(target.note or target.why)
     match status.refusal(word):
         case MarkRefusal.COMPLETE:
             raise FleetError.of(

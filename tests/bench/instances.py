@@ -43,7 +43,7 @@ def profile(chance: Chance) -> NDArray[np.float64]:
     return np.asarray(day / day.mean())
 
 
-def drawn(chance: Chance, odds: Sequence[float]) -> int:
+def weighted_choice(chance: Chance, odds: Sequence[float]) -> int:
     """Draw the place of one of the odds, which need not add up to 1."""
     total = sum(odds)
     return int(chance.choice(len(odds), p=[part / total for part in odds]))
@@ -55,8 +55,8 @@ def fleet(chance: Chance, adapters: int, capacity: dict[str, Any]) -> dict[str, 
     bases = list(tables)
     items: list[list[Any]] = []
     for adapter in range(adapters):
-        base = drawn(chance, BASES[: len(bases)])
-        rank = drawn(chance, RANKS[: len(capacity["ranks"])])
+        base = weighted_choice(chance, BASES[: len(bases)])
+        rank = weighted_choice(chance, RANKS[: len(capacity["ranks"])])
         mean = 250 * float(np.exp(1.2 * chance.standard_normal() - 0.72))
         loads = mean * profile(chance)
         most = max(table[rank][1] for table in tables[bases[base]].values())
