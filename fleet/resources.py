@@ -68,7 +68,7 @@ class LoadedAdapter:
     """Full name, which is also the served model name."""
     server: str
     digest: str | None
-    """Digest of the served bytes, read from the content-addressed path; None: another path."""
+    """Digest of the served bytes, read from the path in the store; None: loaded from elsewhere."""
     path: str = field(default="", compare=False)
     """The path that the server shows; empty in a desired state."""
 

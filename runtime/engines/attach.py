@@ -1,6 +1,7 @@
 """Servers that fleetctl does not run, known by their URLs."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -11,6 +12,7 @@ from runtime.engines.observation import StateBuilder, observe_servers
 from runtime.engines.protocol import Completion
 from runtime.engines.vllm_api import absolute, load_adapter, request_completion, unload_adapter
 from runtime.json_client import JsonClient
+from runtime.store_paths import StoreView, path_there
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -21,34 +23,13 @@ def attached_port(url: str) -> int:
     return parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
 
 
-def path_there(paths: tuple[tuple[str, str], ...], here: str) -> str:
-    """Translate a path of this machine to the server's, by the longest prefix that fits.
-
-    Without a mapping, both see the same file system.
-
-    Raises:
-        EngineError: FC4009, paths are mapped and no prefix fits.
-    """
-    if not paths:
-        return here
-    for prefix, target in sorted(paths, key=lambda pair: -len(pair[0])):
-        stem = prefix.rstrip("/")
-        if here == stem or here.startswith(f"{stem}/"):
-            return target.rstrip("/") + here[len(stem) :]
-    detail = (
-        f"`{here}` is under none of the mapped paths: "
-        f"{', '.join(f'`{prefix}`' for prefix, _ in paths)}."
-    )
-    hint = "Add its folder under `paths` of the host, as in `{/here: /there}`."
-    raise EngineError.of("FC4009", "A path is not visible to the servers", detail, hint=hint)
-
-
 class AttachEngine:
     """Loads adapters on attached servers; never starts or stops. A silent server is unknown."""
 
-    def __init__(self, host: HostSpec, apps: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, host: HostSpec, store: Path, apps: Mapping[str, Any] | None = None) -> None:
         """Prepare; no request is sent. Tests give an ASGI application by server in `apps`."""
         self._host = host
+        self._store = StoreView(store, host.paths)
         self._servers = {server.name: server for server in host.attached}
         self._clients = {
             server.name: JsonClient(
@@ -61,7 +42,7 @@ class AttachEngine:
 
     async def observe(self) -> State:
         """Return the servers with their adapters; no server is ever known to be absent."""
-        seen = StateBuilder()
+        seen = StateBuilder(self._store)
         for name, answer in (await observe_servers(self._clients)).items():
             declared = self._servers[name]
             if isinstance(answer, EngineError):

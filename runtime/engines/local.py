@@ -23,6 +23,7 @@ from runtime.engines.vllm_api import (
 )
 from runtime.json_client import JsonClient
 from runtime.processes import start_mark
+from runtime.store_paths import StoreView
 
 START_TIMEOUT_S = 1800.0
 """Upper bound of the start of a server: a large base on a slow disk. Raise it for larger bases."""
@@ -45,6 +46,8 @@ class LocalEngine:
     folder: Path
     """Working folder of the servers: the project."""
     command: Command
+    store: StoreView
+    """The copies that servers load from."""
     start_timeout_s: float = START_TIMEOUT_S
     stop_timeout_s: float = STOP_TIMEOUT_S
     """Seconds between SIGTERM and SIGKILL."""
@@ -57,7 +60,7 @@ class LocalEngine:
         A server whose process has ended is absent. A server that still starts is absent too, with
         a note: `start` joins it. A server that answered before and does not now is unknown.
         """
-        seen = StateBuilder()
+        seen = StateBuilder(self.store)
         records = {
             record.name: record for record in self.records.all(self.host.name) if record.leader()
         }

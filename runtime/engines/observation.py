@@ -10,9 +10,10 @@ from typing import Any
 
 from fleet.errors import EngineError
 from fleet.names import Address
-from fleet.resources import Resource, Server, State
-from runtime.engines.vllm_api import ServerSnapshot, loaded, observe_server
+from fleet.resources import LoadedAdapter, Resource, Server, State
+from runtime.engines.vllm_api import ServerSnapshot, observe_server
 from runtime.json_client import JsonClient
+from runtime.store_paths import StoreView
 
 _BLOCK = 2**18
 _BLOCKS = 64
@@ -75,6 +76,7 @@ async def observe_servers(
 class StateBuilder:
     """Builds a `State` from snapshots."""
 
+    store: StoreView
     resources: dict[Address, Resource] = field(default_factory=dict)
     unknown_servers: dict[str, str] = field(default_factory=dict)
     boots: dict[str, str] = field(default_factory=dict)
@@ -92,7 +94,7 @@ class StateBuilder:
         if snapshot.version:
             self.versions[server.name] = snapshot.version
         for name, path in snapshot.listing.adapters.items():
-            adapter = loaded(server.name, name, path)
+            adapter = LoadedAdapter(name, server.name, self.store.digest(path), path)
             self.resources[adapter.address] = adapter
 
     def record_unknown(self, name: str, error: EngineError) -> None:

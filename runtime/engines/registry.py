@@ -13,6 +13,7 @@ from runtime.engines.attach import AttachEngine
 from runtime.engines.launch_records import LaunchRecords
 from runtime.engines.local import LocalEngine
 from runtime.engines.protocol import Engine
+from runtime.store_paths import STORE, StoreView
 
 
 def make_engine(host: HostSpec, root: Path, state_dir: Path, fleet_name: str = "") -> Engine:
@@ -21,8 +22,9 @@ def make_engine(host: HostSpec, root: Path, state_dir: Path, fleet_name: str = "
     Declared paths are relative to `root`. `fleet_name` is put into the environment of started
     processes, for process lists.
     """
+    store = state_dir / STORE
     if host.engine == "attach":
-        return AttachEngine(host)
+        return AttachEngine(host, store)
     folder = root.absolute()
 
     def command(server: Server) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -44,7 +46,7 @@ def make_engine(host: HostSpec, root: Path, state_dir: Path, fleet_name: str = "
         return launch.arguments, environment
 
     records = LaunchRecords(state_dir / "servers")
-    return LocalEngine(host, records, folder, command)
+    return LocalEngine(host, records, folder, command, StoreView(store))
 
 
 def _interpreter(host: HostSpec, root: Path) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from fleet.errors import Diagnostic, EngineError, EngineRejectedError, problem
-from fleet.resources import LoadedAdapter
 from runtime.engines.protocol import Completion
 from runtime.engines.vllm_metrics import ServerMetrics, parse_metrics
 from runtime.json_client import READ_ATTEMPTS, JsonClient
@@ -21,7 +20,6 @@ LOAD_DEADLINE_S = 120.0
 COMPLETION_DEADLINE_S = 120.0
 
 _ALIAS = re.compile(rf"{ALIAS_PREFIX}((?:[0-9]+\.)?[0-9a-f]{{12}})")
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +47,6 @@ class ServerSnapshot:
 def absolute(source: str) -> str:
     """Return a folder of this machine as an absolute path; servers have another working folder."""
     return str(Path(source).absolute())
-
-
-def loaded(server: str, adapter: str, path: str) -> LoadedAdapter:
-    """Return the resource for a listed adapter.
-
-    Only a path whose last component is a digest names the served bytes.
-    """
-    last = path.rstrip("/").rpartition("/")[2]
-    return LoadedAdapter(adapter, server, last if _DIGEST.fullmatch(last) else None, path)
 
 
 async def observe_server(http: JsonClient) -> ServerSnapshot:

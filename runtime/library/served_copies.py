@@ -33,13 +33,15 @@ def publish(version: Path, digest: str, store: Path) -> Path:
     if not wrong_with(target, digest):
         return target
     try:
-        if target.is_dir():
+        if target.is_dir() and not target.is_symlink():
             _repair(target, version, digest)
         else:
             _expect(version, digest, "A version is immutable: restore it, or add it as a new one.")
             with moved_into_place(target) as scratch:
                 _copy(version, scratch, digest)
                 scratch.chmod(READ_ONLY_FOLDER)
+                if target.is_symlink():  # what lies behind the link is not ours to write
+                    target.unlink()
     except OSError as error:
         detail = f"`{error.filename or target}`: {error.strerror or error}."
         raise LibraryError.of("FC3003", "Adapter cannot be copied", detail) from error
@@ -61,18 +63,28 @@ def wrong_with(copy: Path, digest: str) -> str:
 def damaged(adapters: Iterable[LoadedAdapter], store: Path) -> dict[str, str]:
     """Hash the copies of loaded adapters; return the faults by digest. Changes nothing.
 
-    A missing copy counts only if a server names this very folder: another server may see its own
-    store under another path.
+    The folder that a server names is hashed where that folder lies on this machine, through links
+    and mounts as the server reads it, and so is the store's copy. A missing copy counts only if a
+    server names a folder of this store: another server may see its own store under another path.
     """
-    here: dict[str, bool] = {}
-    for adapter in adapters:
-        if adapter.digest:
-            named = Path(adapter.path).resolve() == (store / adapter.digest).resolve()
-            here[adapter.digest] = here.get(adapter.digest, False) or named
-    digests = sorted(digest for digest in here if here[digest] or (store / digest).is_dir())
+    folders: dict[Path, str] = {}
+    own = store.resolve()
+    for digest, path in sorted({(item.digest or "", item.path) for item in adapters}):
+        if digest:
+            copy, named = store / digest, Path(path)
+            if named.parent.resolve() == own:
+                named = store / named.name
+                folders[named] = digest
+            folders |= {folder: digest for folder in (copy, named) if folder.is_dir()}
     with ThreadPoolExecutor() as pool:
-        faults = list(pool.map(lambda digest: wrong_with(store / digest, digest), digests))
-    return {digest: fault for digest, fault in zip(digests, faults, strict=True) if fault}
+        faults = list(pool.map(wrong_with, folders, folders.values()))
+    found: dict[str, str] = {}
+    for (folder, digest), fault in zip(folders.items(), faults, strict=True):
+        if fault and folder == store / digest:
+            found[digest] = fault
+        elif fault:
+            found.setdefault(digest, f"at `{folder}` {fault}")
+    return found
 
 
 def _repair(target: Path, version: Path, digest: str) -> None:
@@ -146,11 +158,11 @@ def repair_copies(
 
     `wrong` has the faults of copies by digest, from `damaged`.
     """
-    servers: dict[str, set[str]] = defaultdict(set)
+    users: dict[str, list[LoadedAdapter]] = defaultdict(list)
     for adapter in adapters:
-        servers[adapter.digest or ""].add(adapter.server)
+        users[adapter.digest or ""].append(adapter)
     return tuple(
-        _repair_copy(digest, text, sorted(servers[digest]), _versions(digest, lock, library), store)
+        _repair_copy(digest, text, users[digest], _versions(digest, lock, library), store)
         for digest, text in wrong.items()
     )
 
@@ -164,8 +176,13 @@ def _versions(digest: str, lock: Lock, library: Path) -> dict[str, Path]:
 
 
 def _repair_copy(
-    digest: str, wrong: str, servers: list[str], versions: Mapping[str, Path], store: Path
+    digest: str,
+    wrong: str,
+    adapters: Iterable[LoadedAdapter],
+    versions: Mapping[str, Path],
+    store: Path,
 ) -> RepairResult:
+    servers = sorted({adapter.server for adapter in adapters})
     why = "fleet.lock pins no version with this digest"
     for name, folder in versions.items():
         try:
@@ -174,6 +191,9 @@ def _repair_copy(
             why = " ".join(
                 f"{diagnostic.detail} {diagnostic.hint}" for diagnostic in error.diagnostics
             ).strip(" .")
+            continue
+        if still := damaged(adapters, store).get(digest):
+            why = f"the copy {still}, which fleetctl does not write to"
             continue
         text = f"repaired the served copy of {name} from the library; found: it {wrong}"
         left = (

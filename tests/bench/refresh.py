@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import uvicorn
 
@@ -70,7 +71,7 @@ async def look(ports: list[str]) -> float:
         AttachedServerSpec(f"s{port}", f"http://127.0.0.1:{port}", "tiny", 1, 1, 0)
         for port in ports
     )
-    engine = AttachEngine(HostSpec("rack", "attach", attached=attached))
+    engine = AttachEngine(HostSpec("rack", "attach", attached=attached), Path("/store"))
     began = time.perf_counter()
     state = await engine.observe()
     took = time.perf_counter() - began

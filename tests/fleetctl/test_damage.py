@@ -1,12 +1,16 @@
 """What drift and reconcile do about damaged copies and lost records, on the fake server."""
 
+import asyncio
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fleet.config.lockfile import parse_lock
+from runtime.engines.launch_records import LaunchRecords
+from runtime.json_client import JsonClient
 from runtime.library.layout import folder_digest
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project, applied
@@ -103,3 +107,28 @@ def test_lost_routes_come_back_as_they_were_with_the_addresses_of_their_servers(
     assert f"no address of server {SERVER}" in call(project, "drift").stdout
     assert call(project, *heals).returncode == 0
     assert json.loads(file.read_text(encoding="utf-8"))["servers"] == after["servers"]
+
+
+def test_an_adapter_under_the_right_digest_outside_the_store_is_other_bytes(
+    project: Project,
+) -> None:
+    record = LaunchRecords(project.root / ".fleetctl" / "servers").read(SERVER)
+    assert record is not None
+    elsewhere = project.root / "anywhere" / digest(project)
+    shutil.copytree(project.root / ".fleetctl" / "store" / digest(project), elsewhere)
+
+    async def swap() -> None:
+        async with JsonClient(record.url) as server:
+            await server.post("/v1/unload_lora_adapter", {"lora_name": NAME})
+            body = {"lora_name": NAME, "lora_path": str(elsewhere)}
+            await server.post("/v1/load_lora_adapter", body)
+
+    asyncio.run(swap())
+    drift = call(project, "drift")
+    assert drift.returncode == 2
+    assert f"other bytes answer under this name, from {elsewhere}" in drift.stdout
+    planned = call(project, "plan", "--detailed-exitcode")
+    assert planned.returncode == 2
+    assert "it is loaded from other bytes than fleet.lock pins" in planned.stdout
+    assert call(project, "apply", "--auto", "--yes").returncode == 0
+    assert call(project, "drift").returncode == 0

@@ -26,6 +26,7 @@ from runtime.engines.protocol import Engine
 from runtime.engines.registry import make_engine
 from runtime.json_client import JsonClient
 from runtime.library.layout import folder_digest
+from runtime.store_paths import STORE
 from tests.ports import free_port
 
 BASE = Path(__file__).parents[3] / "examples" / "quickstart" / "models" / "base" / "tiny"
@@ -85,9 +86,9 @@ class Bench:
         scratch = self.root / "scratch"
         shutil.rmtree(scratch, ignore_errors=True)
         write_adapter(scratch, rank=rank, seed=client if seed is None else str(seed))
-        folder = self.root / "store" / folder_digest(scratch)
+        folder = self.state_dir / STORE / folder_digest(scratch)
         if not folder.exists():
-            folder.parent.mkdir(exist_ok=True)
+            folder.parent.mkdir(parents=True, exist_ok=True)
             scratch.rename(folder)
         return name, str(folder)
 

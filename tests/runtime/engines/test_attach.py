@@ -12,16 +12,18 @@ from starlette.applications import Starlette
 from fleet.errors import EngineError, EngineRejectedError, EngineUnreachableError
 from fleet.hardware import AttachedServerSpec, HostSpec
 from fleet.resources import LoadedAdapter, Server, State
-from runtime.engines.attach import AttachEngine, attached_port, path_there
+from runtime.engines.attach import AttachEngine, attached_port
 from runtime.engines.protocol import Observer
 from runtime.fake_vllm.app import fake_app
 from runtime.fake_vllm.flags import FakeConfig
 from runtime.fake_vllm.state import FakeModelServer
+from runtime.store_paths import path_there
 
 DIGEST = "ab" * 32
 CONFIG = FakeConfig(
     model="/models/llama", served_model_names=("llama",), enable_lora=True, max_loras=4
 )
+STORE = Path("/store")
 URLS = {"llama_a": "http://10.0.0.5:8000", "llama_b": "https://llama.example"}
 PATHS = (("/store", "/mnt/store"), ("/store/fast", "/nvme"))
 
@@ -37,7 +39,7 @@ def group(paths: tuple[tuple[str, str], ...] = ()) -> HostSpec:
 
 def run(apps: Mapping[str, Starlette], use: Use, host: HostSpec | None = None) -> Any:
     async def body() -> Any:
-        engine = AttachEngine(host or group(), apps)
+        engine = AttachEngine(host or group(), STORE, apps)
         try:
             return await use(engine)
         finally:
@@ -108,18 +110,26 @@ def test_closed_metrics_and_version_do_not_hide_a_server() -> None:
     assert "llama_a" not in state.versions
 
 
-def test_only_a_path_that_ends_in_a_digest_tells_the_bytes() -> None:
+@pytest.mark.parametrize(
+    ("path", "digest"),
+    [
+        (f"/mnt/store/{DIGEST}", DIGEST),
+        (f"/mnt/store/{DIGEST}/", DIGEST),
+        (f"/mnt/store/{DIGEST}-2", DIGEST),
+        (f"/anywhere/{DIGEST}", None),
+        (f"/store/{DIGEST}", None),  # the path of this machine, which the server does not see
+        (f"/mnt/store/../store/{DIGEST}", None),
+        (f"/nvme/{DIGEST}", None),
+    ],
+)
+def test_the_path_of_the_store_as_the_server_sees_it_alone_tells_the_bytes(
+    path: str, digest: str | None
+) -> None:
     server = FakeModelServer(CONFIG)
-    server.listed = {
-        "a-t-llama3-v1.0.0": f"/store/{DIGEST}",
-        "b-t-llama3-v1.0.0": "/somewhere/else",
-        "c-t-llama3-v1.0.0": f"/store/{DIGEST}/",
-    }
-    state: State = run(servers(llama_a=server), lambda engine: engine.observe())
+    server.listed = {"a-t-llama3-v1.0.0": path}
+    state: State = run(servers(llama_a=server), lambda engine: engine.observe(), group(PATHS))
     assert list(state.adapters().values()) == [
-        LoadedAdapter("a-t-llama3-v1.0.0", "llama_a", DIGEST),
-        LoadedAdapter("b-t-llama3-v1.0.0", "llama_a", None),
-        LoadedAdapter("c-t-llama3-v1.0.0", "llama_a", DIGEST),
+        LoadedAdapter("a-t-llama3-v1.0.0", "llama_a", digest)
     ]
 
 
@@ -194,7 +204,7 @@ def test_a_web_page_is_not_taken_for_a_server() -> None:
 
 
 def test_an_observer_has_no_method_that_changes_anything() -> None:
-    observer: Observer = AttachEngine(group(), servers())
+    observer: Observer = AttachEngine(group(), STORE, servers())
     assert {name for name in vars(Observer) if not name.startswith("_")} == {"observe", "close"}
     state: State = asyncio.run(observer.observe())
     assert set(state.servers()) == set(URLS)

@@ -32,7 +32,7 @@ def test_an_attached_server_loads_from_its_own_path_and_is_never_stopped(
         ours = bench.engine()
         await ours.start(bench.server)
         await ours.close()
-        engine = AttachEngine(host)
+        engine = AttachEngine(host, store)
         await engine.load("theirs", name, folder)
         await engine.load("theirs", name, folder)
         state = await engine.observe()

@@ -183,7 +183,7 @@ async def two_vllm(python: Path, root: Path) -> AsyncIterator[dict[str, str]]:
             await engine.start(server)
             for adapter in adapters:
                 folder = version_folder(MODELS, AdapterName.parse(adapter))
-                source = publish(folder, folder_digest(folder), root / "store")
+                source = publish(folder, folder_digest(folder), root / f".{name}" / "store")
                 await engine.load(server.name, adapter, str(source))
             urls[name] = f"http://127.0.0.1:{port}"
         yield urls

@@ -79,7 +79,7 @@ def running(
             await engine.start(server)
             for name in (OLD, NEW, DATES):
                 folder = version_folder(MODELS, AdapterName.parse(name))
-                source = publish(folder, folder_digest(folder), root / "store")
+                source = publish(folder, folder_digest(folder), root / ".fleetctl" / "store")
                 await engine.load(NAME, name, str(source))
         finally:
             await engine.close()

@@ -155,6 +155,43 @@ def test_the_copies_that_servers_load_from_are_hashed(tmp_path: Path) -> None:
     }
 
 
+def test_the_bytes_are_hashed_where_the_server_reads_them(tmp_path: Path) -> None:
+    store, mount = tmp_path / "store", tmp_path / "mount"
+    versions = [adapter(tmp_path / str(seed), seed=seed) for seed in range(3)]
+    linked, fresh, mounted = (folder_digest(version) for version in versions)
+    store.mkdir()
+    (store / linked).symlink_to(versions[1])
+    publish(versions[1], fresh, store)
+    publish(versions[2], mounted, store)
+    (store / f"{fresh}-2").symlink_to(versions[0])
+    publish(versions[2], mounted, mount)
+    tamper(mount / mounted)
+    listed = [
+        loaded(linked, store / linked),
+        loaded(fresh, store / f"{fresh}-2"),
+        loaded(mounted, mount / mounted),
+    ]
+    wrong = "has other bytes than its digest"
+    assert damaged(listed, store) == {
+        linked: wrong,
+        fresh: f"at `{store / fresh}-2` {wrong}",
+        mounted: f"at `{mount / mounted}` {wrong}",
+    }
+
+
+def test_a_link_in_the_place_of_a_copy_is_replaced_and_never_written_through(
+    tmp_path: Path,
+) -> None:
+    store = tmp_path / "store"
+    right, other = (adapter(tmp_path / str(seed), seed=seed) for seed in range(2))
+    digest, victim = folder_digest(right), folder_digest(other)
+    publish(other, victim, store)
+    (store / digest).symlink_to(store / victim)
+    copy = publish(right, digest, store)
+    assert not copy.is_symlink()
+    assert (folder_digest(copy), folder_digest(store / victim)) == (digest, victim)
+
+
 def test_a_copy_outlives_its_version_in_the_library(tmp_path: Path) -> None:
     version = adapter(tmp_path / "a")
     digest = folder_digest(version)

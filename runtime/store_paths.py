@@ -1,0 +1,80 @@
+"""The layout of the store, and the only rule of which digest a path that a server lists means.
+
+A copy lies at `<store>/<digest>`; a fresh path for the same bytes is `<store>/<digest>-<n>`, with n
+of 2 or more.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleet.errors import EngineError
+
+STORE = "store"
+"""Folder of the copies, in the state folder."""
+
+_COPY = re.compile(r"([0-9a-f]{64})(?:-(?:[2-9]|[1-9][0-9]{1,8}))?")
+
+
+def digest_of_copy(name: str) -> str | None:
+    """Return the digest that the name of a copy's folder stands for; None: no copy's name."""
+    match = _COPY.fullmatch(name)
+    return match and match[1]
+
+
+def path_there(paths: tuple[tuple[str, str], ...], here: str) -> str:
+    """Translate a path of this machine to the server's, by the longest prefix that fits.
+
+    Without a mapping, both see the same file system.
+
+    Raises:
+        EngineError: FC4009, paths are mapped and no prefix fits.
+    """
+    if not paths:
+        return here
+    for prefix, target in sorted(paths, key=lambda pair: -len(pair[0])):
+        stem = prefix.rstrip("/")
+        if here == stem or here.startswith(f"{stem}/"):
+            return target.rstrip("/") + here[len(stem) :]
+    detail = (
+        f"`{here}` is under none of the mapped paths: "
+        f"{', '.join(f'`{prefix}`' for prefix, _ in paths)}."
+    )
+    hint = "Add its folder under `paths` of the host, as in `{/here: /there}`."
+    raise EngineError.of("FC4009", "A path is not visible to the servers", detail, hint=hint)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreView:
+    """Tells the copies of a store from other folders, by the paths that servers of a host list."""
+
+    folder: Path
+    """The store on this machine."""
+    paths: tuple[tuple[str, str], ...] = ()
+    """Prefixes of paths here and there; none: servers see this file system."""
+
+    def digest(self, listed: str) -> str | None:
+        """Return the digest that a listed path means; None: not a copy of this store.
+
+        Links are followed as far as this machine can see them. A copy whose own folder is a link
+        keeps the digest of its name: the bytes behind the link are hashed as the server reads them.
+        """
+        path = Path(listed)
+        if self.paths:
+            digest = digest_of_copy(path.name)
+            return digest if digest and str(path) == self._there(path.name) else None
+        if not path.is_absolute():
+            return None
+        if not self._has(path):
+            path = path.resolve()
+        return digest_of_copy(path.name) if self._has(path) else None
+
+    def _has(self, path: Path) -> bool:
+        store = self.folder.absolute()
+        return path.parent == store or path.parent.resolve() == store.resolve()
+
+    def _there(self, name: str) -> str | None:
+        try:
+            return path_there(self.paths, str(self.folder.absolute() / name))
+        except EngineError:
+            return None
