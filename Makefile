@@ -34,7 +34,7 @@ help: ## List the targets
 
 setup: .venv/.installed ## Install fleetctl with all it needs for work on it into .venv
 
-vllm: .venv-vllm/.installed ## Install the real vLLM for CPU into .venv-vllm (3 GB)
+vllm: .venv-vllm/.resolver ## Install the real vLLM for CPU into .venv-vllm, with fleetctl's plug-in (3 GB)
 
 engines: .venv-inspect/.installed .venv-lmeval/.installed ## Install the eval engines inspect-ai and lm-eval (1.1 GB)
 
@@ -184,6 +184,11 @@ clean: ## Remove all environments and caches
 
 .venv-vllm/.installed: runtime/requirements-cpu.txt runtime/overrides.txt | .venv/.uv
 	@VLLM_PYTHON='$(VLLM_PYTHON)' runtime/install_vllm.sh
+	@touch $@
+
+# A stamp of its own: an environment that is there gets the plug-in in a second, without a network.
+.venv-vllm/.resolver: $(wildcard runtime/vllm_plugin/*.toml runtime/vllm_plugin/*/*.py) .venv-vllm/.installed
+	$(UV) pip install --quiet --offline --reinstall --no-deps --python .venv-vllm/bin/python ./runtime/vllm_plugin
 	@touch $@
 
 .venv-inspect/.installed: runtime/evals/requirements-inspect.txt | .venv/.uv

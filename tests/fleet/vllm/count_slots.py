@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch  # type: ignore[import-not-found]
-from vllm import LLM  # type: ignore[import-not-found]
-from vllm.distributed import cleanup_dist_env_and_memory  # type: ignore[import-not-found]
+from vllm import LLM
+from vllm.distributed import cleanup_dist_env_and_memory
 
 
 def stacked_bytes(model: Any) -> int:
