@@ -44,6 +44,8 @@ class BaseSpec:
     reserves: tuple[tuple[str, int, str, int], ...] = ()
     """Kind of device, devices per server, version of vLLM, and the measured reserve: bytes per
     device that are neither weights nor slots nor KV cache."""
+    known_as: tuple[str, ...] = ()
+    """Further names under which adapters name the base."""
 
     def reserve(self, kind: str, devices: int, vllm: str = "") -> tuple[int, str] | None:
         """Return the largest measured reserve of such servers, and its version of vLLM.

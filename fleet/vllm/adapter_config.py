@@ -163,8 +163,10 @@ def _other_base(config: Mapping[str, Any], bases: tuple[str, ...]) -> Iterator[D
         yield Diagnostic(
             "FC3110",
             "Adapter names another base",
-            f"It was trained on `{_last(named)}` and is added for `{bases[0]}`. Its shapes fit; "
-            "whether its weights do, only an evaluation tells.",
+            f"It was trained on `{_last(named)}` and is for `{bases[0]}`. Its shapes fit; whether "
+            "its weights do, only an evaluation tells.",
+            hint=f"If both are the same base, list `{_last(named)}` in `known_as` of `{bases[0]}`; "
+            "without that, no server loads it.",
             severity="warning",
         )
 

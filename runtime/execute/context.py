@@ -39,7 +39,7 @@ class ExecutionContext:
     publish: Callable[[str, str], Path]
     """Takes a full adapter name and its digest, checks the bytes, gives the folder to load from.
 
-    Raises `LibraryError` where the bytes are not those of the digest.
+    Raises `LibraryError` where the bytes are not those of the digest, or must not be served.
     """
     secret: Callable[[str], str | None]
     """Gives the secret behind `env:NAME` or `file:path`; None where it cannot be read."""

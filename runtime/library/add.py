@@ -48,6 +48,8 @@ class KnownBase:
     model: str
     """Path as declared; another name for the same base."""
     shape: BaseShape
+    known_as: tuple[str, ...] = ()
+    """Further names as declared."""
 
 
 def add(
@@ -62,7 +64,7 @@ def add(
     Raises:
         LibraryError: the adapter must not be served, or the version exists with other bytes.
     """
-    facts, warnings = inspect(source, base.shape, base.name, base.model)
+    facts, warnings = inspect(source, base.shape, base.name, base.model, *base.known_as)
     target = version_folder(library, name)
     outcome: Outcome = "present"
 

@@ -7,7 +7,7 @@ Source: the format section of the safetensors documentation.
 
 import json
 import mmap
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,25 +38,34 @@ class AdapterWeights:
     data_size: int
 
 
+Scan = Callable[[Path, AdapterWeights], Iterable[Diagnostic]]
+"""Checks the values of a file's tensors."""
+
+
 def inspect(
-    folder: Path, base: BaseShape, *base_names: str
+    folder: Path,
+    base: BaseShape,
+    *base_names: str,
+    digest: str = "",
+    scan: Scan | None = None,
 ) -> tuple[AdapterFacts, tuple[Diagnostic, ...]]:
     """Return the facts to lock, and warnings.
 
-    `base_names` are the base's id, and other names of the base, such as its path.
+    `base_names` are the base's id, and other names of the base, such as its path. `digest`: that
+    of the folder, where it was just hashed. `scan`: checks the values; None: `check_values`.
 
     Raises:
         LibraryError: with every reason why the adapter must not be served.
     """
     try:
-        return _inspect(folder, base, base_names)
+        return _inspect(folder, base, base_names, digest, scan or check_values)
     except OSError as error:
         detail = f"`{error.filename or folder}`: {error.strerror or error}."
         raise LibraryError.of("FC3118", "Adapter cannot be read", detail) from error
 
 
 def _inspect(
-    folder: Path, base: BaseShape, base_names: tuple[str, ...]
+    folder: Path, base: BaseShape, base_names: tuple[str, ...], digest: str, scan: Scan
 ) -> tuple[AdapterFacts, tuple[Diagnostic, ...]]:
     require_folder(folder)
     config = read_config(folder)
@@ -67,11 +76,11 @@ def _inspect(
         raise LibraryError(*_errors(diagnostics), *error.diagnostics) from None
     diagnostics += check_tensors(config, weights.tensors, weights.data_size, base)
     if not _errors(diagnostics):
-        diagnostics += check_values(folder / WEIGHTS, weights)
+        diagnostics += scan(folder / WEIGHTS, weights)
     if _errors(diagnostics):
         raise LibraryError(*_errors(diagnostics))
     facts = AdapterFacts(
-        digest=folder_digest(folder),
+        digest=digest or folder_digest(folder),
         rank=served_rank(config),
         bytes=(folder / WEIGHTS).stat().st_size,
         modules=adapted_modules(weights.tensors),
@@ -184,8 +193,13 @@ def check_values(path: Path, weights: AdapterWeights) -> Iterator[Diagnostic]:
                 yield problem("FC3132", "Values that are not numbers", detail)
             silent = silent and (zero or ".lora_B." not in name)
     if silent:
-        detail = "Every lora_B is zero: it answers as the base does."
-        yield Diagnostic("FC3133", "Adapter does nothing", detail, severity="warning")
+        yield does_nothing()
+
+
+def does_nothing() -> Diagnostic:
+    """Return the warning of an adapter that answers as its base."""
+    detail = "Every lora_B is zero: it answers as the base does."
+    return Diagnostic("FC3133", "Adapter does nothing", detail, severity="warning")
 
 
 def _check_tensor(mapped: mmap.mmap, begin: int, tensor: Tensor) -> tuple[bool, bool]:

@@ -3,12 +3,19 @@
 import asyncio
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 from fleet.errors import FleetError, StalePlanError
-from fleet.history import carried_out, clock_behind, fold_entries, tampered_evidence, tampering
+from fleet.history import (
+    carried_out,
+    clock_behind,
+    fold_entries,
+    loaded_digests,
+    tampered_evidence,
+    tampering,
+)
 from fleet.names import AdapterName
 from fleet.plan import Plan
 from fleet.resources import Route, State
@@ -16,10 +23,12 @@ from fleet.steps import Emit
 from runtime.execute.context import ExecutionContext
 from runtime.execute.outcome import ApplyOutcome
 from runtime.execute.run import execute, moved_since
+from runtime.library.add import KnownBase
 from runtime.library.layout import version_folder
+from runtime.library.preflight import FiniteValues, Preflight
 from runtime.library.served_copies import publish
 from runtime.operations.planning import plan_fleet
-from runtime.project.facts import commit_of
+from runtime.project.facts import commit_of, read_lock
 from runtime.project.load import library_folder
 from runtime.secrets import read_secret
 from runtime.workspace import Workspace
@@ -118,10 +127,13 @@ async def execute_plan(
         LockHeldError: another run holds the lease.
     """
     fleet, store = workspace.fleet(), workspace.state_dir / "store"
+    preflight = preflight_of(workspace)
 
     def copy_to_store(adapter: str, digest: str) -> Path:
         library = library_folder(workspace.root)
-        return publish(version_folder(library, AdapterName.parse(adapter)), digest, store)
+        copy = publish(version_folder(library, AdapterName.parse(adapter)), digest, store)
+        preflight.check(adapter, digest, copy)
+        return copy
 
     async with workspace.connected() as connections:
         context = ExecutionContext(
@@ -137,6 +149,21 @@ async def execute_plan(
         )
         replan = partial(plan_fleet, workspace)
         return await execute(plan, context, emit, stop=stop, trigger=trigger, replan=replan)
+
+
+def preflight_of(workspace: Workspace) -> Preflight:
+    """Return the check of versions before their load, with the facts of the project."""
+    fleet, bases, served = workspace.fleet(), dict[str, KnownBase](), dict[str, str]()
+    with suppress(FleetError, OSError):  # for a base that serves and is no longer declared
+        locked = read_lock(workspace.root).bases.items()
+        bases = {name: KnownBase(name, "", base.shape) for name, base in locked}
+    for name, base in fleet.bases.items():
+        if base.shape:
+            bases[name] = KnownBase(name, base.model, base.shape, base.known_as)
+    with suppress(FleetError):  # an unreadable ledger knows of no version
+        served = loaded_digests(workspace.history())
+    finite = FiniteValues(workspace.state_dir / "cache" / "preflight")
+    return Preflight(bases, fleet.versions, finite, served)
 
 
 @contextmanager

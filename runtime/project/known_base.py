@@ -36,11 +36,13 @@ def known_base(
     its = bases[name]
     given = its.get("model") if isinstance(its, dict) else None
     model = given if isinstance(given, str) else ""
+    also_known = its.get("known_as") if isinstance(its, dict) else None
+    known_as = tuple(map(str, also_known)) if isinstance(also_known, list) else ()
     also = [root / model] if model else []
     places = list(dict.fromkeys([base_folder(library_folder(root), name), *also]))
     for folder in places:
         if (folder / "config.json").is_file():
-            return KnownBase(name, model, read_shape(folder))
+            return KnownBase(name, model, read_shape(folder), known_as)
     locked = read_lock(root).bases.get(name)
     if locked is None:
         where = " nor ".join(f"`{folder}`" for folder in places)
@@ -50,4 +52,4 @@ def known_base(
         )
         hint = "Put the base's config.json there; its weights are not needed here."
         raise LibraryError.of("FC3015", "Base's dimensions unknown", detail, hint=hint)
-    return KnownBase(name, model, locked.shape)
+    return KnownBase(name, model, locked.shape, known_as)

@@ -19,6 +19,11 @@ class Base(Section):
 
     model: Word
     """Path of the weights as the servers see the path; relative paths start at the project."""
+    known_as: tuple[Word, ...] = ()
+    """Further names of the base, as adapters give them in `base_model_name_or_path`.
+
+    An adapter that names none of `model`, the base's own name and these is not loaded.
+    """
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     """Type of the weights in memory."""
     max_model_len: Count | None = None

@@ -1,0 +1,53 @@
+"""Versions that must not be loaded, pinned by hand: no server gets them. On the fake server."""
+
+import json
+import math
+from collections.abc import Iterator
+
+import pytest
+
+from tests.fleetctl.in_process import call
+from tests.fleetctl.project_on_disk import Project, applied
+from tests.other_bytes import pinned_by_hand
+
+GOOD, BAD = "acme-support-tiny-v2.1.0", "acme-support-tiny-v2.9.0"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """The quickstart fleet, applied."""
+    yield from applied(tmp_path_factory.mktemp("fleet"))
+
+
+def declare(project: Project, client: str, old: str, new: str) -> None:
+    path = project.root / "clients" / f"{client}.yaml"
+    text = path.read_text(encoding="utf-8")
+    assert f'version: "{old}"' in text
+    path.write_text(text.replace(f'version: "{old}"', f'version: "{new}"'), encoding="utf-8")
+
+
+def aliases(project: Project) -> dict[str, str]:
+    document = json.loads(call(project, "status", "--format", "json").stdout)
+    return {
+        each["alias"]: ", ".join(f"{its['version']} {its['percent']}" for its in each["versions"])
+        for each in document["aliases"]
+    }
+
+
+def test_a_version_with_nan_reaches_no_server_and_other_clients_go_on(project: Project) -> None:
+    digest = pinned_by_hand(project.root, GOOD, BAD, math.nan)
+    declare(project, "acme", "2.1.0", "2.9.0")
+    declare(project, "corvid", "1.0.0", "1.1.0")
+    before = aliases(project)
+    done = call(project, "apply", "--auto", "--yes")
+    assert done.returncode == 4, done.stderr
+    assert "FC3030" in done.stderr
+    assert "NaN" in done.stderr
+    after = aliases(project)
+    assert after["acme-support"] == before["acme-support"]
+    assert after["corvid-dates"] != before["corvid-dates"]
+    log = (project.root / ".fleetctl/servers/tiny-laptop-cpu0/log").read_text(errors="replace")
+    assert BAD not in log, digest
+    assert call(project, "plan", "--detailed-exitcode").returncode == 2
+    declare(project, "acme", "2.9.0", "2.1.0")
+    assert call(project, "plan", "--detailed-exitcode").returncode == 0
