@@ -82,6 +82,12 @@ class LockHeldError(FleetError):
     exit_code = 5
 
 
+class FrozenError(FleetError):
+    """A person has frozen the fleet."""
+
+    exit_code = 5
+
+
 class LibraryError(FleetError):
     """An adapter or base in the library is missing, changed or not servable."""
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 
 from fleet.names import Address
@@ -204,6 +205,15 @@ class PlanNote:
 
 
 @dataclass(frozen=True, slots=True)
+class Freeze:
+    """The order of a person to apply nothing and to promote no rollout, until thawed."""
+
+    by: str
+    at: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A complete, reviewable and executable description of a change of the fleet.
 
@@ -239,3 +249,7 @@ class Plan:
     """Likely end of the rollouts with gates, if the new version is no worse; by alias."""
     translations: tuple[GatewayLimits, ...] = ()
     """Declared settings that other kinds of gateways do not keep."""
+    frozen: Freeze | None = None
+    """The freeze at the time of the plan; None: the fleet was not frozen. `apply` asks the ledger
+    again.
+    """

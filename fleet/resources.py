@@ -177,7 +177,7 @@ def servers_in(resource: Resource) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class GatewayFault:
-    """A gateway that is down, is frozen, or runs otherwise than declared."""
+    """A gateway that is down, hangs, or runs otherwise than declared."""
 
     what: str
     """Such as `is not running and answers no client`."""

@@ -12,6 +12,7 @@ Types of `ApplyEvent` and their fields, besides those that every event has:
     step_failed     step, seconds, summary, detail, n, of
     step_stale      step, detail, n, of
     step_blocked    step, by (the step before), n, of
+    frozen          by, at, reason, running: steps that are being finished
     interrupted     running: steps that are being finished
     verified        converged, remaining (addresses), notes
     run_complete    result, exit_code, done, adopted, failed, stale, blocked, not_run, seconds

@@ -30,6 +30,8 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "show": ("plan", "Render a saved plan."),
         "graph": ("plan", "Print the steps of a plan as a graph."),
         "apply": ("apply", "Carry out a plan, step by step."),
+        "freeze": ("freeze", "Stop applies and rollouts; healing and rollback go on."),
+        "thaw": ("freeze", "End the freeze: applies and rollouts go on."),
         "status": ("live", "Show which versions serve which aliases right now."),
         "history": ("ledger", "Show the ledger: actions with their time and author."),
         "drift": ("ledger", "Compare live with the last apply. Exit 2 on drift."),

@@ -3,12 +3,13 @@
 import re
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 from fleet.names import AdapterName, kind_of_address
-from fleet.plan import Action, Change, Plan
+from fleet.plan import Action, Change, Freeze, Plan
 from fleet.resources import Server, client_in, servers_in
 from fleet.steps import LoadAdapter
-from plans.amounts import counted
+from plans.amounts import counted, iso
 
 SYMBOLS = dict(zip(Action, ("+", "-", "~", "-/+", ">"), strict=True))
 KIND_ORDER = ("server", "adapter", "route", "key")
@@ -24,6 +25,21 @@ _VERBS = {
 }
 _NOTHING = ("", "none")
 _HEX = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
+
+
+def frozen_line(freeze: Freeze) -> str:
+    """Return a freeze as a line: author, time, reason, consequences."""
+    return (
+        f"FROZEN by {freeze.by} since {iso(freeze.at)}: {freeze.reason}. Nothing is applied and no "
+        "rollout is promoted until `fleetctl thaw`; healing, gates that fail and rollback go on."
+    )
+
+
+def frozen_document(freeze: Freeze | None) -> dict[str, Any] | None:
+    """Return a freeze as a document; None: there is none."""
+    return (
+        None if freeze is None else {"by": freeze.by, "at": iso(freeze.at), "reason": freeze.reason}
+    )
 
 
 def kind_of(change: Change) -> str:

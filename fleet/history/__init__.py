@@ -11,10 +11,12 @@ from fleet.history.apply_events import (
     ApplyStarted,
     Collected,
     Document,
+    Frozen,
     Noted,
     StepFailed,
     StepFinished,
     StepStarted,
+    Thawed,
 )
 from fleet.history.blocks import (
     FallbackCheck,
@@ -43,6 +45,7 @@ from fleet.history.doubts import (
 )
 from fleet.history.events import Entry, LedgerEvent, UnknownEvent, data_of, event_of
 from fleet.history.fold import fold_entries, settled
+from fleet.history.freezes import freeze_after, frozen_fleet
 from fleet.history.rollout_events import (
     Drilled,
     DrillRefused,

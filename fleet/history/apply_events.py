@@ -117,6 +117,22 @@ class Collected(PassiveEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class Frozen(EventFields):
+    """The freeze of the fleet by a person."""
+
+    kind: ClassVar[str] = "frozen"
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Thawed(EventFields):
+    """The end of a freeze."""
+
+    kind: ClassVar[str] = "thawed"
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Noted(EventFields):
     """A note for people."""
 
@@ -134,5 +150,7 @@ ApplyEvent: TypeAlias = (
     | ApplyFinished
     | Adopted
     | Collected
+    | Frozen
+    | Thawed
     | Noted
 )

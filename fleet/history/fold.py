@@ -9,15 +9,18 @@ from fleet.decoding import operation_result, resource_of_plain
 from fleet.history.apply_events import (
     Adopted,
     ApplyFinished,
+    Frozen,
     Noted,
     PassiveEvent,
     StepFailed,
     StepFinished,
     StepStarted,
+    Thawed,
 )
 from fleet.history.blocks import loaded_bytes
 from fleet.history.events import Entry
 from fleet.history.fold_rollouts import RolloutsFold
+from fleet.history.freezes import freeze_after
 from fleet.history.rollout_events import (
     GateJudged,
     Released,
@@ -35,6 +38,7 @@ from fleet.history.values import (
     latest_time,
 )
 from fleet.names import Address, address_parts, name_in_address, route_address, server_of_address
+from fleet.plan import Freeze
 from fleet.resources import FULL, Key, LoadedAdapter, Resource, Route, Server, State
 
 
@@ -75,6 +79,7 @@ class _Past(RolloutsFold):
 
     seq: int = 0
     as_of: datetime | None = None
+    freeze: Freeze | None = None
     stages: dict[str, RolloutStage] = field(default_factory=dict)
     holds: dict[str, dict[str, Block]] = field(default_factory=dict)
     cutovers: dict[str, datetime] = field(default_factory=dict)
@@ -122,6 +127,8 @@ class _Past(RolloutsFold):
                 self._rolled_back(event, entry)
             case Released() as event:
                 self._released(event, entry.time)
+            case Frozen() | Thawed():
+                self.freeze = freeze_after([entry], self.freeze)
             case Adopted() as event:
                 resource = resource_of_plain(event.resource)
                 self.became(Address(event.address), resource, entry.time)

@@ -11,6 +11,7 @@ from fleet.history.apply_events import Adopted, Document
 from fleet.history.events import Entry
 from fleet.history.rollout_events import Released
 from fleet.names import Address
+from fleet.plan import Freeze
 from fleet.resources import FULL, Resource
 from fleet.rollout_policy import GateSpec
 
@@ -215,6 +216,8 @@ class History:
     """The latest time of an entry, by the clock of its author, since the last release or adoption,
     by which a person answers for the clock; None: there is no entry.
     """
+    freeze: Freeze | None = None
+    """The freeze of the fleet; None: the fleet is not frozen."""
 
 
 def latest_time(before: datetime | None, entry: Entry) -> datetime:

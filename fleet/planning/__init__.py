@@ -3,6 +3,6 @@
 from fleet.planning.desired import desired_state_of
 from fleet.planning.drift import DriftAction, DriftCause, classify_drift, without_ignored
 from fleet.planning.gateway_limits import lost
-from fleet.planning.modes import BestEffort, advances, best_effort, repair
+from fleet.planning.modes import BestEffort, advances, best_effort, promoted, repair
 from fleet.planning.pipeline import USUAL, desired_state, make_plan
 from fleet.planning.target import TargetPattern, parse_criteria, require_known_targets, select

@@ -220,7 +220,7 @@ def _routes(
     routes = live.routes()
     for alias, target in targets.wanted.items():
         before = routes.get(alias)
-        if target.phase is Phase.FROZEN:
+        if target.phase is Phase.UNKNOWN:
             continue
         if waits(target, placement.bindings):
             if before is not None:

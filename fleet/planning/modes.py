@@ -75,6 +75,15 @@ def advances(plan: Plan, without: Collection[str] = ()) -> Plan:
     return replace(part, id=plan_id(part))
 
 
+def promoted(plan: Plan) -> frozenset[str]:
+    """Return the aliases whose rollout a plan moves on."""
+    return frozenset(
+        name_in_address(change.address)
+        for change in plan.changes
+        if change.reason is Reason.ROLLOUT_ADVANCED
+    )
+
+
 ROUNDS = 8
 """Upper bound of the rounds; then all aliases that want a version not loaded are left out."""
 

@@ -99,6 +99,7 @@ def _described(
         without_demand=without_demand(fleet.adapters.values()),
         outlook=tuple(outlook for _, outlook in forecasts if outlook),
         translations=translations(fleet.gateways.values(), fleet.compiled_for, policies),
+        frozen=plan_input.history.freeze,
     )
 
 

@@ -35,7 +35,7 @@ def decide_rollouts(
         if live.routes_unknown:
             unmoved = tuple((name, 0) for name in resident.get(alias, ()))
             return AliasTarget(
-                alias, str(adapter.name), unmoved, "", Phase.FROZEN, live.routes_unknown
+                alias, str(adapter.name), unmoved, "", Phase.UNKNOWN, live.routes_unknown
             )
         route, name = _route(fleet, alias, known, live, history), str(adapter.name)
         asked = alias in history.evidence

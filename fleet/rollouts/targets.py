@@ -39,7 +39,7 @@ class Phase(StrEnum):
     """The wanted version was rolled back and gets no traffic."""
     EDITED = "edited"
     """The live route was changed by hand; left as it is."""
-    FROZEN = "frozen"
+    UNKNOWN = "unknown"
     """The routes could not be read."""
 
 

@@ -48,6 +48,7 @@ def apply(workspace: Workspace, *, file: Path | None, auto: bool, yes: bool, for
         require_applicable,
         require_trusted,
     )
+    from runtime.operations.freeze import require_thawed
     from runtime.operations.planning import plan_fleet
 
     if (file is None) != auto:
@@ -58,6 +59,7 @@ def apply(workspace: Workspace, *, file: Path | None, auto: bool, yes: bool, for
         require_applicable(workspace, saved, file)
     if not yes and (form == "json" or not sys.stdin.isatty()):
         raise click.UsageError("Not a terminal: pass --yes to apply without confirmation.")
+    require_thawed(workspace, "Nothing was applied")
     live = workspace.observe()
     plan = saved or plan_fleet(workspace, live)
     require_trusted(workspace, plan)
@@ -78,7 +80,9 @@ async def _carry_out(workspace: Workspace, plan: "Plan", form: Form) -> int:
 
     emit = _progress_printer(workspace, plan.id, form)
     with stop_signals() as stop:
-        outcome = await execute_plan(workspace, plan, emit, stop=stop, trigger="apply")
+        outcome = await execute_plan(
+            workspace, plan, emit, stop=stop, trigger="apply", heeds_freeze=True
+        )
     if form == "text":
         _print_outcome(outcome)
     return outcome.exit_code

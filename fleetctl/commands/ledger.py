@@ -75,10 +75,11 @@ def drift(workspace: Workspace, *, form: str, globs: tuple[str, ...]) -> None:
         workspace, exit_code = with_valid_files(workspace, error), error.exit_code
     live = workspace.observe()
     copies = damaged(live.adapters().values(), workspace.state_dir / "store")
-    drifts = classify_drift(settled(workspace.history(), live), live, copies)
+    history = workspace.history()
+    drifts = classify_drift(settled(history, live), live, copies)
     causes = without_ignored(drifts, globs)
     render = render_json if form == "json" else render_text
-    click.echo(render(causes, live.notes), nl=False)
+    click.echo(render(causes, live.notes, history.freeze), nl=False)
     sys.exit(2 if causes else exit_code)
 
 

@@ -65,6 +65,7 @@ def list_(workspace: Workspace, *, every: bool, form: str) -> None:
     from plans.reports.rollouts import active, render_list, rollout_documents
     from runtime.operations.rollouts import all_rollouts
 
+    _note_freeze(workspace)
     rollouts = rollout_documents(workspace.fleet(), all_rollouts(workspace).values())
     print_result(form, rollouts if every else active(rollouts), render_list)
 
@@ -82,8 +83,16 @@ def status(workspace: Workspace, alias: str, form: str) -> None:
     from plans.reports.rollouts import render_one, rollout_document
     from runtime.operations.rollouts import rollout_of
 
+    _note_freeze(workspace)
     rollout = rollout_document(workspace.fleet(), rollout_of(workspace, alias))
     print_result(form, rollout, lambda rollout: render_one(rollout, workspace.now()))
+
+
+def _note_freeze(workspace: Workspace) -> None:
+    from plans.wording import frozen_line
+
+    if freeze := workspace.history().freeze:
+        click.echo(frozen_line(freeze), err=True)
 
 
 @command.command()

@@ -33,11 +33,12 @@ BESIDE = (
     "without_demand",
     "outlook",
     "translations",
+    "frozen",
 )
 """Fields of a plan that are observations: shown, and not part of the id."""
 REQUIRED = BESIDE[: BESIDE.index("cost_bound")]
 """Observations that every release has written."""
-SPARSE = ("translations",)
+SPARSE = ("translations", "frozen")
 """Observations that are left out where they are empty."""
 
 

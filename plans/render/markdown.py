@@ -12,7 +12,16 @@ from plans.redact import command, fenced, prose
 from plans.render import detail_levels, sections
 from plans.render.text import as_declared, evidence, limit
 from plans.render.verdict import judge
-from plans.wording import SYMBOLS, cost, critical_path, differences, ordered, tally, verb
+from plans.wording import (
+    SYMBOLS,
+    cost,
+    critical_path,
+    differences,
+    frozen_line,
+    ordered,
+    tally,
+    verb,
+)
 
 LIMIT = 60_000
 """Upper bound of a comment, in bytes of UTF-8: GitHub's 65,536 characters less some lines of a
@@ -35,6 +44,8 @@ def render(plan: Plan) -> str:
 
 def _comment(plan: Plan, level: int) -> str:
     head = [f"<!-- fleetctl:plan fleet={plan.fleet} v=1 -->"]
+    if plan.frozen:
+        head += [f"> **{prose(frozen_line(plan.frozen))}**", ""]
     if not plan.changes:
         blocks = [[*head, f"### No changes · `{plan.fleet}`", as_declared(plan)]]
     else:

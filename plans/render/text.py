@@ -7,7 +7,16 @@ from plans.amounts import about, capitalized, counted
 from plans.render import detail_levels, sections
 from plans.render.verdict import Review, ReviewLevel, judge
 from plans.tables import WIDE_GAP, Paint, aligned, painter
-from plans.wording import SYMBOLS, cost, critical_path, differences, ordered, tally, verb
+from plans.wording import (
+    SYMBOLS,
+    cost,
+    critical_path,
+    differences,
+    frozen_line,
+    ordered,
+    tally,
+    verb,
+)
 
 _COLOURS = dict(zip(Action, ("32", "31", "33", "35", "36"), strict=True))
 _LEVEL_COLOURS = {ReviewLevel.SAFE: "32", ReviewLevel.CARE: "33", ReviewLevel.DANGER: "31"}
@@ -16,10 +25,12 @@ _LEVEL_COLOURS = {ReviewLevel.SAFE: "32", ReviewLevel.CARE: "33", ReviewLevel.DA
 def render(plan: Plan, *, colour: bool = False, every: bool = False) -> str:
     """Return the plan as text; `every` lists all changes, beyond `MANY` too."""
     paint = painter(colour=colour)
+    frozen = [frozen_line(plan.frozen)] if plan.frozen else []
     if not plan.changes:
-        blocks = [[nothing_to_do(plan)], *_notes(plan)]
-        return "\n\n".join(map("\n".join, blocks)) + "\n"
+        blocks = [frozen, [nothing_to_do(plan)], *_notes(plan)]
+        return "\n\n".join(map("\n".join, filter(None, blocks))) + "\n"
     blocks = [
+        frozen,
         [_headline(plan, judge(plan), paint)],
         [*_clients(plan)],
         [*_capacity(plan)],

@@ -52,6 +52,12 @@ def _stopping(data: Data) -> str:
     return f"Stopping: {wait}. Again to stop at once; the next apply finds out."
 
 
+def _frozen(data: Data) -> str:
+    running = data["running"]
+    wait = f"finishes {', '.join(running)} and begins" if running else "begins"
+    return f"FROZEN by {data['by']}: {data['reason']}. This apply {wait} no further step."
+
+
 _VERBS = {"divert": "take traffic off", "smoke": "smoke-test"}
 
 
@@ -84,6 +90,7 @@ _ENDINGS = {
     "converged": "The fleet is as planned.",
     "half_way": "Stopped half-way. Running apply again is safe and goes on from here.",
     "stale": "What the plan was made from has changed. Plan again.",
+    "frozen": "Stopped by a freeze. After `fleetctl thaw`, running apply again goes on from here.",
     "interrupted": "Interrupted; the ledger is consistent. Running apply again goes on.",
 }
 _STEP_WORDS: Mapping[str, Callable[[Data], str]] = {
@@ -96,6 +103,7 @@ _STEP_WORDS: Mapping[str, Callable[[Data], str]] = {
 _WORDS: Mapping[str, Callable[[Data], str]] = {
     "step_progress": lambda data: f"{_words(data['step'])}: {data['seconds']:.0f} s so far",
     "recovered": _recovered,
+    "frozen": _frozen,
     "interrupted": _stopping,
     "lock_lost": lambda data: f"The lease was lost: {data['detail']}",
     "run_complete": _summary,

@@ -4,15 +4,20 @@ import json
 from collections.abc import Sequence
 
 from fleet.encoding import plain
+from fleet.plan import Freeze
 from fleet.planning import DriftCause
 from plans.amounts import and_more, counted
+from plans.wording import frozen_document, frozen_line
 
 _LISTED = 12
 
 
-def render_text(causes: Sequence[DriftCause], notes: Sequence[str] = ()) -> str:
+def render_text(
+    causes: Sequence[DriftCause], notes: Sequence[str] = (), freeze: Freeze | None = None
+) -> str:
     """Return a paragraph for every cause, with the command that helps."""
-    lines = [f"Note: {note}" for note in notes]
+    lines = [frozen_line(freeze)] if freeze else []
+    lines += [f"Note: {note}" for note in notes]
     if not causes:
         return "\n".join([*lines, "No drift: the fleet is as the last apply left it.\n"])
     objects = sum(len(cause.addresses) for cause in causes)
@@ -27,7 +32,9 @@ def render_text(causes: Sequence[DriftCause], notes: Sequence[str] = ()) -> str:
     return "\n".join(lines) + "\n"
 
 
-def render_json(causes: Sequence[DriftCause], notes: Sequence[str] = ()) -> str:
+def render_json(
+    causes: Sequence[DriftCause], notes: Sequence[str] = (), freeze: Freeze | None = None
+) -> str:
     """Return all causes as a JSON document."""
     document = {
         "format": "fleetctl-drift",
@@ -36,4 +43,6 @@ def render_json(causes: Sequence[DriftCause], notes: Sequence[str] = ()) -> str:
         "causes": [{"id": cause.id, **plain(cause)} for cause in causes],
         "notes": list(notes),
     }
+    if freeze:
+        document["frozen"] = frozen_document(freeze)
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"

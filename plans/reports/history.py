@@ -139,6 +139,10 @@ def _say(entry: Entry) -> str:  # noqa: C901, PLR0911, PLR0912 (a case a kind)
             also = f" and the answers of {counted(answers, 'evaluation')}" if answers else ""
             copies = f"{len(event.copies)} served copies"
             return f"deletes {counted(len(event.versions), 'version')} and {copies}{also}"
+        case history.Frozen(reason=reason):
+            return f"froze the fleet{_because(reason)}"
+        case history.Thawed(reason=reason):
+            return f"thawed the fleet{_because(reason)}"
         case history.Noted(text=text):
             return f"note: {text}"
         case history.UnknownEvent(kind=kind):

@@ -5,12 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from fleet.decoding import decode
 from fleet.history import ApplyFinished, ApplyStarted, Entry, History
 from fleet.names import kind_of_address, name_in_address
+from fleet.plan import Freeze
 from fleet.resources import LoadedAdapter, Route, State
 from plans.amounts import iso
 from plans.explain.rollout import rollout_document, rollout_lines
-from plans.wording import short_version
+from plans.wording import frozen_document, frozen_line, short_version
 
 Counts = Mapping[tuple[str, str], int]
 """Requests by alias and full name of the version."""
@@ -46,6 +48,8 @@ def status(
         "ledger_away": away,
         "ledger_as_of": as_of,
     }
+    if history.freeze:
+        document["frozen"] = frozen_document(history.freeze)
     if client is None:
         document["servers"] = _servers(live, history)
         document["last_apply"] = _last_apply(entries)
@@ -145,6 +149,8 @@ def _last_apply(entries: Iterable[Entry]) -> dict[str, Any] | None:
 def render_text(document: Mapping[str, Any]) -> str:
     """Return the status as text."""
     lines = [f"Fleet {document['fleet']}"]
+    if "frozen" in document:
+        lines.append(frozen_line(decode(Freeze, document["frozen"], "frozen")))
     if document["routes_unknown"]:
         lines.append(f"Routes cannot be read: {document['routes_unknown']}")
         lines.append("Which version serves is not known; gateways go on with their table.")

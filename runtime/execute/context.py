@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fleet.errors import FleetError
-from fleet.history import LedgerEvent
+from fleet.history import History, LedgerEvent, freeze_after
+from fleet.plan import Freeze
 from runtime.engines.protocol import Engine
 from runtime.gateway.control import LocalGateways
 from runtime.ledger.protocol import Ledger
@@ -49,6 +51,24 @@ class ExecutionContext:
     commit: str = ""
     """Commit of the declarations, for the record."""
     timings: Timings = Timings()
+
+
+class FreezeWatch:
+    """Tells whether a person has frozen the fleet since an execution began."""
+
+    def __init__(self, ledger: Ledger, history: History) -> None:
+        """Prepare; `history` is the ledger as the execution found the ledger."""
+        self._ledger, self._seq, self._freeze = ledger, history.seq, history.freeze
+
+    def look(self) -> Freeze | None:
+        """Read the entries that are new since the last look; return the freeze.
+
+        Where the ledger cannot be read nothing is new; the next entry of the journal says so.
+        """
+        with suppress(FleetError, OSError):
+            if new := self._ledger.newest(self._seq):
+                self._seq, self._freeze = new[-1].seq, freeze_after(new, self._freeze)
+        return self._freeze
 
 
 class Journal:

@@ -121,6 +121,8 @@ class ApplyOutcome:
     notes: tuple[str, ...] = ()
     unseen: tuple[str, ...] = ()
     """Without an answer at the end: server names, `routes and keys`."""
+    frozen: bool = False
+    """Whether a freeze ended the execution before its last step."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -130,11 +132,11 @@ class ApplyOutcome:
 
     @property
     def exit_code(self) -> int:
-        """0 done, 4 half-way and safe to repeat, 5 stale or lease lost, 130 interrupted."""
+        """0 done, 4 half-way and safe to repeat, 5 stale, lease lost or frozen, 130 interrupted."""
         counts = self.counts
         if self.interrupted:
             return INTERRUPTED
-        if self.lost is not None:
+        if self.lost is not None or self.frozen:
             return STALE
         if counts["failed"]:
             return HALF_WAY
@@ -145,5 +147,6 @@ class ApplyOutcome:
     @property
     def result(self) -> str:
         """The exit code as a word."""
-        words = {DONE: "converged", HALF_WAY: "half_way", STALE: "stale"}
+        words = {DONE: "converged", HALF_WAY: "half_way"}
+        words[STALE] = "frozen" if self.frozen else "stale"
         return words.get(self.exit_code, "interrupted")

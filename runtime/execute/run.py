@@ -16,13 +16,14 @@ from fleet.history import (
     Noted,
     StepFinished,
     fold_entries,
+    frozen_fleet,
     settled,
 )
 from fleet.names import Address
 from fleet.plan import Action, Plan
 from fleet.resources import State
 from fleet.steps import ApplyEvent, Emit, StartServer, StopServer
-from runtime.execute.context import ExecutionContext, Journal
+from runtime.execute.context import ExecutionContext, FreezeWatch, Journal
 from runtime.execute.live_view import LiveView
 from runtime.execute.outcome import ApplyOutcome, StepOutcome, StepResult, describe
 from runtime.execute.scheduler import Scheduler
@@ -98,6 +99,7 @@ async def execute(
     stop: asyncio.Event,
     trigger: str = "apply",
     replan: Callable[[State], Plan] | None = None,
+    heeds_freeze: bool = True,
 ) -> ApplyOutcome:
     """Execute a plan under the lease, journaled, and verify the result.
 
@@ -106,20 +108,26 @@ async def execute(
     `stop`: once set no further step begins; those that run are finished. A caller that cannot wait
     cancels the task; the next run finds out how these steps ended. `trigger`: the command, for the
     record. `replan`: plans again from the live state at the end, to count the changes still due.
+    `heeds_freeze`: whether a freeze stops the plan; False for repairs and ways back.
 
     Raises:
         LockHeldError: another run holds the lease; nothing was done.
+        FrozenError: FC6067, the fleet is frozen; nothing was done.
         FleetError: the ledger cannot be read or written.
     """
     began = time.monotonic()
     with context.ledger.lease(context.holder, context.timings.lease) as lease:
         emit(ApplyEvent("lock_acquired", {"token": lease.token}))
+        history = fold_entries(await asyncio.to_thread(context.ledger.read))
+        if heeds_freeze and history.freeze is not None:
+            raise frozen_fleet(history.freeze, "Nothing of the plan was done")
+        watch = FreezeWatch(context.ledger, history) if heeds_freeze else None
         journal = Journal(context.ledger, lease.token)
         operations = (step.operation for step in plan.steps)
         servers = (work.server for work in operations if isinstance(work, StartServer | StopServer))
         view = LiveView(context, {server.name: server.host for server in servers})
-        scheduler = Scheduler(plan, context, view, journal, stop=stop, emit=emit)
-        await _recover(scheduler, view, journal)
+        scheduler = Scheduler(plan, context, view, journal, stop=stop, emit=emit, watch=watch)
+        await _recover(scheduler, view, journal, history)
         steps, commit = len(plan.steps), context.commit
         await journal.write(ApplyStarted(plan.id, plan.fleet, commit, trigger, steps))
         facts = {"changes": len(plan.changes), "steps": steps, "trigger": trigger}
@@ -139,10 +147,11 @@ async def execute(
     return outcome
 
 
-async def _recover(scheduler: Scheduler, view: LiveView, journal: Journal) -> None:
+async def _recover(
+    scheduler: Scheduler, view: LiveView, journal: Journal, history: History
+) -> None:
     """Settle the open steps of an earlier run, and publish the newest table to lagging gateways."""
     context = scheduler.context
-    history = fold_entries(await asyncio.to_thread(context.ledger.read))
     live = await observe(context.engines, context.gateways)
     view.learn_hosts(live)
     found = recovered(history, live)
@@ -185,6 +194,7 @@ async def _verified(
             *sorted(live.unknown_servers),
             *(["routes and keys"] if live.routes_unknown else ()),
         ),
+        frozen=scheduler.frozen is not None and not_run in results.values(),
     )
     if scheduler.lost is None:
         gone: tuple[str, ...] = ()

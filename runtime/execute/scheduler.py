@@ -10,10 +10,10 @@ from typing import Any
 from fleet.encoding import plain
 from fleet.errors import EngineUnreachableError, FleetError, LockHeldError, StalePlanError
 from fleet.history import LedgerEvent, StepFailed, StepFinished, StepStarted
-from fleet.plan import Plan
+from fleet.plan import Freeze, Plan
 from fleet.resources import State
 from fleet.steps import ApplyEvent, Drain, Emit, SmokeTest, Step
-from runtime.execute.context import ExecutionContext, Journal
+from runtime.execute.context import ExecutionContext, FreezeWatch, Journal
 from runtime.execute.live_view import LiveView
 from runtime.execute.outcome import StepOutcome, StepResult, StepState, step_state
 from runtime.execute.routes import RouteWriter, stale
@@ -39,8 +39,9 @@ class Scheduler:
         *,
         stop: asyncio.Event,
         emit: Emit,
+        watch: FreezeWatch | None = None,
     ) -> None:
-        """Prepare; nothing is done."""
+        """Prepare; nothing is done. `watch`: a freeze that it sees stops the plan."""
         self.plan, self.context, self._view, self._journal = plan, context, view, journal
         self._stop, self.emit = stop, emit
         self.routes = RouteWriter(context, view, journal, self._started)
@@ -49,6 +50,9 @@ class Scheduler:
         """By id of a step under way: when the step began."""
         self.lost: LockHeldError | None = None
         """Why the lease was lost."""
+        self.frozen: Freeze | None = None
+        """The freeze that ended the execution."""
+        self._watch = watch
         self._waits = {step.id: len(set(step.needs)) for step in plan.steps}
         self._after: dict[str, list[Step]] = defaultdict(list)
         self._ready: dict[str, deque[Step]] = defaultdict(deque)
@@ -74,8 +78,18 @@ class Scheduler:
 
     @property
     def ended(self) -> bool:
-        """Whether no further step begins: a stop was requested, or the lease is lost."""
-        return self._stop.is_set() or self.lost is not None
+        """Whether no further step begins: a stop, a lost lease, or a freeze."""
+        return self._stop.is_set() or self.lost is not None or self.frozen is not None
+
+    async def _may_begin(self) -> bool:
+        """Say whether a further step may begin; look for a freeze before each."""
+        if self._watch is not None and not self.ended:
+            found = await asyncio.to_thread(self._watch.look)
+            if found is not None and self.frozen is None:
+                self.frozen = found
+                facts = {"by": found.by, "at": found.at.isoformat(), "reason": found.reason}
+                self.emit(ApplyEvent("frozen", {**facts, "running": sorted(self.running)}))
+        return not self.ended
 
     def _queue(self, step: Step) -> None:
         """Queue a step in its lane, and the lane for a free place."""
@@ -101,7 +115,7 @@ class Scheduler:
 
     async def _lane(self, lane: str) -> None:
         ready = self._ready[lane]
-        while ready and not self.ended:
+        while ready and await self._may_begin():
             step = ready.popleft()
             self._begin([step])
             self._finish(step, await self._guarded(step))
@@ -110,7 +124,7 @@ class Scheduler:
 
     async def _gateway(self) -> None:
         ready = self._ready[GATEWAY]
-        while ready and not self.ended:
+        while ready and await self._may_begin():
             rest = self._rest_until - time.monotonic()
             if rest > 0 and self._lanes != {GATEWAY}:
                 await asyncio.sleep(rest)

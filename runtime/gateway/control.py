@@ -173,7 +173,7 @@ class LocalGateways:
         return tuple(sorted({pair for config in shown for pair in config.missing}))
 
     async def faults(self) -> dict[str, GatewayFault]:
-        """Return by name the gateways that are down, frozen, or run otherwise than declared."""
+        """Return by name the gateways that are down, hang, or run otherwise than declared."""
         faults = await asyncio.to_thread(supervisor.deviating, self._state_dir, self._gateways)
         for name, config in (await self._configs()).items():
             if name not in faults and not isinstance(config, GatewayConfig):

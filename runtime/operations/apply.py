@@ -118,12 +118,19 @@ def report_changes_since(workspace: Workspace, plan: Plan, live: State) -> None:
 
 
 async def execute_plan(
-    workspace: Workspace, plan: Plan, emit: Emit, *, stop: asyncio.Event, trigger: str
+    workspace: Workspace,
+    plan: Plan,
+    emit: Emit,
+    *,
+    stop: asyncio.Event,
+    trigger: str,
+    heeds_freeze: bool,
 ) -> ApplyOutcome:
     """Execute a plan on the project's engines and gateways.
 
     Raises:
         asyncio.CancelledError: the execution was cancelled.
+        FrozenError: FC6067, a freeze stops the plan, which heeds one.
         LockHeldError: another run holds the lease.
     """
     fleet, store = workspace.fleet(), workspace.state_dir / "store"
@@ -148,7 +155,15 @@ async def execute_plan(
             commit=commit_of(workspace.root),
         )
         replan = partial(plan_fleet, workspace)
-        return await execute(plan, context, emit, stop=stop, trigger=trigger, replan=replan)
+        return await execute(
+            plan,
+            context,
+            emit,
+            stop=stop,
+            trigger=trigger,
+            replan=replan,
+            heeds_freeze=heeds_freeze,
+        )
 
 
 def preflight_of(workspace: Workspace) -> Preflight:

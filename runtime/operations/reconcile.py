@@ -5,10 +5,10 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from fleet.errors import ConfigError, FleetError, PlacementError
-from fleet.history import tampering
-from fleet.plan import Plan
-from fleet.planning import advances, repair
+from fleet.errors import ConfigError, FleetError, FrozenError, PlacementError
+from fleet.history import frozen_fleet, tampering
+from fleet.plan import Freeze, Plan
+from fleet.planning import advances, promoted, repair
 from fleet.resources import State
 from fleet.spec import FleetSpec
 from fleet.steps import Emit
@@ -103,7 +103,8 @@ class Reconciler:
         onward, code = await self._promote(workspace, live, stop, without, again=healed)
         if not healed and not onward:
             nothing = "Nothing else" if left else "Nothing"
-            workspace.inform(f"{nothing} to heal, no rollout is due.")
+            due = "may be promoted" if code == FrozenError.exit_code else "is due"
+            workspace.inform(f"{nothing} to heal, no rollout {due}.")
             code = code or await self._publish_routes(workspace, live, stop)
             await drill_next_due(workspace, live)
         await notify_all_open(workspace, live)
@@ -165,6 +166,7 @@ class Reconciler:
         """
         now = await workspace.observe_now() if again else live
         left = 0
+        freeze = (await asyncio.to_thread(workspace.history)).freeze
         try:
             onward = advances(plan_fleet(workspace, now), without)
         except PlacementError as error:
@@ -175,13 +177,36 @@ class Reconciler:
                 workspace.inform(f"Left out, and stays as it is: {alias}: {reason}.")
             workspace.inform("The others go on. What helps: fleetctl diagnose")
             onward, left = advances(found[0], without), error.exit_code
+        if freeze is not None:
+            held = promoted(onward)
+            left = _report_frozen(workspace, freeze, held) or left
+            onward = advances(onward, held)
         for impact in onward.impacts:
             workspace.inform(f"Moves on: {impact.alias}: {impact.summary}")
-        code = await self._execute(workspace, onward, stop) if onward.steps else 0
+        heeds = bool(promoted(onward))  # a way back goes on while the fleet is frozen
+        code = 0
+        if onward.steps:
+            code = await self._execute(workspace, onward, stop, heeds_freeze=heeds)
         return bool(onward.steps), code or left
 
-    async def _execute(self, workspace: Workspace, plan: Plan, stop: asyncio.Event) -> int:
+    async def _execute(
+        self, workspace: Workspace, plan: Plan, stop: asyncio.Event, *, heeds_freeze: bool = False
+    ) -> int:
         emit = self.progress(workspace, plan.id)
-        outcome = await execute_plan(workspace, plan, emit, stop=stop, trigger="reconcile")
+        outcome = await execute_plan(
+            workspace, plan, emit, stop=stop, trigger="reconcile", heeds_freeze=heeds_freeze
+        )
         self.report(outcome)
         return outcome.exit_code
+
+
+def _report_frozen(workspace: Workspace, freeze: Freeze, held: Collection[str]) -> int:
+    """Report a freeze and the rollouts held by the freeze; return the exit code."""
+    if not held:
+        since = f"{freeze.at:%Y-%m-%d %H:%M} UTC by {freeze.by}: {freeze.reason}"
+        workspace.inform(f"The fleet is frozen since {since}. No rollout is due.")
+        return 0
+    stopped = f"Rollouts that would be promoted now stay: {', '.join(sorted(held))}"
+    refusal = frozen_fleet(freeze, stopped)
+    workspace.emit(FailureMessage(refusal.diagnostics))
+    return refusal.exit_code

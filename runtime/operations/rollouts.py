@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from fleet.errors import FleetError, did_you_mean
 from fleet.history import Entry, RolloutMarked, data_of, settled, tried_versions
@@ -17,7 +17,11 @@ from fleet.rollouts import (
     decide_rollouts,
     rollout_statuses,
 )
+from runtime.operations.freeze import require_thawed
 from runtime.workspace import Workspace
+
+UPWARD: Final = ("approve", "advance")
+"""Marks that give a version more traffic than its gates alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +106,12 @@ def mark_rollout(
     its subject. `until`: end of a pause.
 
     Raises:
+        FrozenError: FC6067, the fleet is frozen, and the mark would promote the rollout.
         FleetError: FC5133, the rollout is complete; FC5135, the version is kept out; FC5152, no
             server holds the version.
     """
+    if word in UPWARD:
+        require_thawed(workspace, f"The {word} of `{alias}` was not written down")
     status = rollout_of(workspace, alias).for_mark(word)
     target, version = status.target, version_of(status.target.target)
     waits = str(target.note or target.why)

@@ -1,6 +1,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cache
 from types import NoneType, UnionType
@@ -58,6 +59,7 @@ def values(hint: Any) -> st.SearchStrategy[Any]:  # noqa: PLR0911 (one for each 
         int: st.integers(),
         str: st.text(max_size=4),
         float: st.floats(allow_nan=False, allow_infinity=False),
+        datetime: st.datetimes(timezones=st.just(UTC)),
     }[hint]
 
 

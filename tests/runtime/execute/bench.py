@@ -257,7 +257,7 @@ class Bench:
 
     async def apply(
         self, fleet: FleetSpec, *, plan: Plan | None = None, stop: asyncio.Event | None = None,
-        **changes: Any,
+        heeds_freeze: bool = True, **changes: Any,
     ) -> ApplyOutcome:  # fmt: skip
         """Plan, unless a plan is given, and carry it out."""
         made = plan or await self.plan(fleet)
@@ -271,6 +271,7 @@ class Bench:
             self.events.append,
             stop=stop or asyncio.Event(),
             replan=replan,
+            heeds_freeze=heeds_freeze,
         )
 
     def server(self, name: str) -> MemoryEngine:
