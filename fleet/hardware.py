@@ -186,6 +186,9 @@ class Basis:
 NO_BASIS: Final = Basis("unknown")
 """Basis of a figure that cannot be told."""
 
+PORT_STRIDE: Final = 100
+"""Distance of the ports of servers that share a device: the first has the device's own port."""
+
 DeviceState = Literal["active", "cordoned", "draining"]
 """`cordoned`: takes no further adapters. `draining`: its adapters leave."""
 

@@ -5,6 +5,8 @@
     server    BASE-HOST-DEVICE; an attached server has the name that its declaration gives
     address   server/SERVER   adapter/ADAPTER@SERVER   route/ALIAS   key/CLIENT/KEY
     step      VERB ADDRESS
+    stamp     fleetctl-DIGEST, fleetctl-launch-LAUNCH, fleetctl-resolver: served names of a managed
+              server beside the name of its base
 
 An id is lower case, begins with a letter and may hold digits and single underscores inside. An id
 holds no hyphen, so that a joined name reads back in exactly one way.
@@ -14,6 +16,7 @@ declaration has. `AdapterName.parse` refuses a name of another form.
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NewType, Self
 
@@ -219,3 +222,38 @@ def step_parts(step: str) -> tuple[str, str]:
     """Return the verb and the address of a step."""
     verb, _, address = step.partition(" ")
     return verb, address
+
+
+_DIGEST_STAMP = re.compile(r"fleetctl-((?:[0-9]+\.)?[0-9a-f]{12})")
+_LAUNCH_STAMP = re.compile(r"fleetctl-launch-([0-9a-f]{12})")
+RESOLVER_STAMP = "fleetctl-resolver"
+
+
+def digest_stamp(digest: str) -> str:
+    """Return the served name that carries the digest of a server's flags."""
+    return f"fleetctl-{digest}"
+
+
+def launch_stamp(launch: str) -> str:
+    """Return the served name that carries the launch of a server: twelve hex digits."""
+    return f"fleetctl-launch-{launch}"
+
+
+@dataclass(frozen=True, slots=True)
+class Stamps:
+    """The stamps among the served names of a server."""
+
+    digest: str | None
+    """Digest of the flags; None: fleetctl did not write the command line."""
+    launch: str
+    """Empty: started by a release that drew no launch, or by others."""
+    has_resolver: bool
+    """Whether the server resolves the exact names of its adapters itself, after any restart."""
+
+    @classmethod
+    def among(cls, names: Iterable[str]) -> Self:
+        """Return the stamps among served names; of several of a kind, the first counts."""
+        served = tuple(names)
+        digests = (match[1] for name in served if (match := _DIGEST_STAMP.fullmatch(name)))
+        launches = (match[1] for name in served if (match := _LAUNCH_STAMP.fullmatch(name)))
+        return cls(next(digests, None), next(launches, ""), RESOLVER_STAMP in served)

@@ -198,6 +198,10 @@ class State:
     """Reason why routes and keys could not be read; empty: they were read."""
     boots: Mapping[str, str] = field(default_factory=dict)
     """Id of the current process by server: a new id means a restart."""
+    launches: Mapping[str, str] = field(default_factory=dict)
+    """Launch that answers, by managed server; absent: the server shows none."""
+    routed_launches: Mapping[str, str] = field(default_factory=dict)
+    """Launch that the routing table names, by server: any other launch gets no traffic."""
     urls: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     bases: Mapping[str, str] = field(default_factory=dict)

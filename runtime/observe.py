@@ -137,6 +137,12 @@ async def _routes(gateways: LocalGateways) -> State:
     )
 
 
+_BY_SERVER = (
+    "unknown_servers", "boots", "launches", "routed_launches", "urls", "versions", "bases",
+)  # fmt: skip
+"""Fields of a state that say something by server."""
+
+
 def merge(*states: State) -> State:
     """Merge the states of different hosts, sorted.
 
@@ -153,7 +159,7 @@ def merge(*states: State) -> State:
         resources |= state.resources
     joined = {
         field: dict(sorted(pair for state in states for pair in getattr(state, field).items()))
-        for field in ("unknown_servers", "boots", "urls", "versions", "bases")
+        for field in _BY_SERVER
     }
     return State(
         resources=dict(sorted(resources.items())),

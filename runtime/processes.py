@@ -73,9 +73,27 @@ def environment(pid: int) -> dict[str, str]:
     return {name: value for name, separator, value in pairs if separator}
 
 
+def arguments(pid: int) -> tuple[str, ...]:
+    """Return a process's argument vector; empty where it cannot be seen."""
+    return tuple(_read(pid, "cmdline").removesuffix("\0").split("\0"))
+
+
 def command_line(pid: int) -> str:
     """Return a process's command line; empty where it cannot be seen."""
-    return _read(pid, "cmdline").replace("\0", " ").strip()
+    return " ".join(arguments(pid)).strip()
+
+
+def open_ports() -> dict[int, set[str]]:
+    """Return the TCP ports of this machine that a process listens on, with their sockets."""
+    ports: dict[int, set[str]] = {}
+    for table in ("tcp", "tcp6"):
+        with suppress(OSError):
+            for line in (_PROC / "net" / table).read_text(encoding="ascii").splitlines()[1:]:
+                _, local, _, state, *_, inode = line.split()[:10]
+                if state == _LISTENS:
+                    port = int(local.rpartition(":")[2], 16)
+                    ports.setdefault(port, set()).add(f"socket:[{inode}]")
+    return ports
 
 
 def listening(port: int) -> tuple[int, ...]:
@@ -83,13 +101,7 @@ def listening(port: int) -> tuple[int, ...]:
 
     Only those of this user can be seen; without `/proc` none is found.
     """
-    sockets = set()
-    for table in ("tcp", "tcp6"):
-        with suppress(OSError):
-            for line in (_PROC / "net" / table).read_text(encoding="ascii").splitlines()[1:]:
-                _, local, _, state, *_, inode = line.split()[:10]
-                if state == _LISTENS and int(local.rpartition(":")[2], 16) == port:
-                    sockets.add(f"socket:[{inode}]")
+    sockets = open_ports().get(port, set())
     found = set()
     for pid in _pids() if sockets else ():
         with suppress(OSError):

@@ -15,10 +15,10 @@ from fleet.capacity import (
     request_mix_of,
     throughput_of,
 )
-from fleet.hardware import NO_BASIS, DeviceSpec, HostSpec
+from fleet.hardware import NO_BASIS, PORT_STRIDE, DeviceSpec, HostSpec
 from fleet.placement.causes import Limit, Obstacle, size
 from fleet.placement.items import ACTIVE_UNIT, NOTHING, RATE_UNIT, Ints, Item
-from fleet.placement.servers import FULL, PORT_STRIDE, DeviceId, ServerDraft, SlotShape, percent
+from fleet.placement.servers import FULL, DeviceId, ServerDraft, SlotShape, percent
 from fleet.spec import FleetSpec
 from fleet.vllm import USABLE, cpu_loras_for, host_bytes, rank_bucket, slots_bucket
 

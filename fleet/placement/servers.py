@@ -10,9 +10,6 @@ from fleet.hardware import BaseSpec, DeviceSpec, is_cpu
 from fleet.placement.items import NOTHING, Ints, Item, ItemLoad, slots_for_cached
 from fleet.resources import Server
 
-PORT_STRIDE = 100
-"""Ports between servers that share a device."""
-
 DeviceId = tuple[str, str]
 """Host and device; on an attached server, its name stands for the device."""
 SlotShape = tuple[int, int]

@@ -5,6 +5,7 @@ Layer 2, beside `packing` and `gates`; knows bases and flags, no fleet. Never im
 
 from fleet.vllm.adapter_config import check_config, served_rank
 from fleet.vllm.adapter_tensors import DTYPES, Tensor, adapted_modules, check_tensors, module_shapes
+from fleet.vllm.command_reader import CommandRead, read_back
 from fleet.vllm.flags import (
     SERVERS_PER_DEVICE,
     cpu_loras_for,
@@ -21,6 +22,7 @@ from fleet.vllm.launch import (
     SHUTDOWN_TIMEOUT_S,
     LaunchCommand,
     command_line,
+    compiled_launch,
     environment,
     inherited,
     launch_of,

@@ -1,15 +1,18 @@
 """Builds the command line and the environment that start a server of the plan.
 
 The flags decide everything that a server is started with. Their digest is stamped on the server as
-a served name and as its fingerprint, and tells later whether the flags still hold.
+a served name and as its fingerprint, and tells later whether the flags still hold. The launch is
+stamped beside the digest and tells which start answers; the launch is no flag.
 """
 
+import hashlib
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fleet.errors import ConfigError
 from fleet.hardware import HostSpec
+from fleet.names import digest_stamp, launch_stamp
 from fleet.resources import Server, ServerFlags
 from fleet.vllm.flags import long_name, why_reserved
 
@@ -20,7 +23,6 @@ FAKE_MODULE = "runtime.fake_vllm.server"
 CPU = "cpu"
 """Kind of a device that is not a GPU."""
 
-ALIAS_PREFIX = "fleetctl-"
 SHUTDOWN_TIMEOUT_S = 20
 """Seconds that running requests get when a server is told to stop."""
 
@@ -46,10 +48,11 @@ def command_line(
     port: int,
     digest: str,
     *,
+    launch: str = "",
     kind: str = "",
     module: str = VLLM_MODULE,
 ) -> tuple[str, ...]:
-    """Return the argument vector that starts a server and stamps the flags' digest on the server.
+    """Return the argument vector that starts a server and stamps digest and launch on the server.
 
     The server listens on `host`. vLLM's own key guards only some of its paths, so clients must not
     reach that address. Devices of kind `cpu` need switches of their own. The fake server's `module`
@@ -59,10 +62,11 @@ def command_line(
         ConfigError: `flags.extra` sets a flag that fleetctl owns.
     """
     extra = _extra(flags)
-    stamp = f"{ALIAS_PREFIX}{digest}"
+    stamp = digest_stamp(digest)
+    stamps = (stamp, *((launch_stamp(launch),) if launch else ()))
     arguments: dict[str, tuple[str, ...]] = {
         "model": (flags.model,),
-        "served-model-name": (flags.served_name, stamp),
+        "served-model-name": (flags.served_name, *stamps),
         "host": (host,),
         "port": (str(port),),
         "enable-lora": (),
@@ -148,15 +152,25 @@ class LaunchCommand:
     server: Server
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
+    launch: str
+
+
+def compiled_launch(server: Server) -> str:
+    """Return the launch in a command line that others run: the same as long as the line is.
+
+    A supervisor that repeats the line keeps the launch; a line with other flags has another.
+    """
+    return hashlib.sha256(f"{server.name} {server.digest}".encode()).hexdigest()[:12]
 
 
 def launch_of(
-    server: Server, host: HostSpec, *, python: str, model: str = ""
+    server: Server, host: HostSpec, *, python: str, model: str = "", launch: str = ""
 ) -> LaunchCommand | None:
     """Return the command that starts a server of the plan on its host, by the host's interpreter.
 
     A fake host runs the fake server with the same flags. `model` is the path of the base, where the
-    path differs from the declared path. None: an attached server, which fleetctl does not start.
+    path differs from the declared path. `launch` empty: others run the command. None: an attached
+    server, which fleetctl does not start.
     """
     if server.flags is None or host.engine == "attach":
         return None
@@ -166,7 +180,8 @@ def launch_of(
     arguments = command_line(
         replace(server.flags, model=model or server.flags.model), python, host.address,
         server.port, server.digest or server.flags.digest, kind=kind,
+        launch=(launch := launch or compiled_launch(server)),
         module=FAKE_MODULE if host.engine == "fake" else VLLM_MODULE,
     )  # fmt: skip
     indices = [gpus.index(device) for device in server.devices if device in gpus]
-    return LaunchCommand(server, arguments, environment(kind, indices))
+    return LaunchCommand(server, arguments, environment(kind, indices), launch)

@@ -37,7 +37,7 @@ def _flag_lines(launch: LaunchCommand) -> list[list[str]]:
 
 
 def as_json(launches: Sequence[LaunchCommand]) -> str:
-    """Return the servers as JSON: name, digest, argument vector and environment."""
+    """Return the servers as JSON: name, digest, launch, argument vector and environment."""
     documents = [
         {
             "server": launch.server.name,
@@ -45,6 +45,7 @@ def as_json(launches: Sequence[LaunchCommand]) -> str:
             "devices": list(launch.server.devices),
             "port": launch.server.port,
             "digest": launch.server.digest,
+            "launch": launch.launch,
             "arguments": list(launch.arguments),
             "environment": dict(sorted(launch.environment.items())),
         }

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fleet.errors import newer_server, require_known
 from fleet.flag_formats import FORMATS, format_of
+from fleet.names import Stamps
 from fleet.resources import Server, ServerFlags
 from runtime.files import replace_file
 from runtime.processes import environment, in_session, marked_by, start_mark
@@ -53,7 +54,8 @@ class LaunchRecord(BaseModel):
     digest: str
     url: str
     launch: str
-    """Value of the mark in the environment of the processes."""
+    """Value of the mark in the environment of the processes; its beginning is the launch that a
+    server is stamped with."""
     flags: ServerFlags
     arguments: tuple[str, ...]
     pid: int = 0
@@ -82,6 +84,11 @@ class LaunchRecord(BaseModel):
             raise newer_server(self.name, format_of(digest), max(FORMATS))
         flags = self.flags if digest == self.digest else None
         return Server(**self.model_dump(include=_OF_SERVER), digest=digest, flags=flags)
+
+    @property
+    def served_launch(self) -> str:
+        """Launch that the server is stamped with; empty: started by a release that drew none."""
+        return Stamps.among(self.arguments).launch
 
     def leader(self) -> int | None:
         """Return the number of the main process if that still runs."""

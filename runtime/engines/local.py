@@ -2,7 +2,7 @@
 
 import asyncio
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
@@ -13,6 +13,7 @@ from fleet.resources import Server, ServerFlags, State
 from runtime.engines.launch_records import LaunchRecord, LaunchRecords
 from runtime.engines.observation import StateBuilder, base_digest, observe_servers
 from runtime.engines.protocol import Completion
+from runtime.engines.recognition import unrecorded, url_of
 from runtime.engines.supervisor import STOP_TIMEOUT_S, end, last_log_lines, refuse_taken_port, spawn
 from runtime.engines.vllm_api import (
     absolute,
@@ -32,8 +33,9 @@ _PORT_GRACE_S = 5.0
 _FIRST_POLL_S, _LONGEST_POLL_S = 0.02, 0.5
 _POLL_DEADLINE_S = 2.0
 
-Command = Callable[[Server], tuple[tuple[str, ...], dict[str, str]]]
-"""Returns the argument vector and the whole environment that start a server."""
+Command = Callable[[Server, str], tuple[tuple[str, ...], dict[str, str]]]
+"""Returns the argument vector and the whole environment that start a server as a launch."""
+_LAUNCH_LENGTH = 12
 
 
 @dataclass(eq=False)
@@ -48,6 +50,8 @@ class LocalEngine:
     command: Command
     store: StoreView
     """The copies that servers load from."""
+    fleet: str = ""
+    """Name of the fleet."""
     start_timeout_s: float = START_TIMEOUT_S
     stop_timeout_s: float = STOP_TIMEOUT_S
     """Seconds between SIGTERM and SIGKILL."""
@@ -55,23 +59,34 @@ class LocalEngine:
     _children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict, init=False)
 
     async def observe(self) -> State:
-        """Return the servers that were started here, with their adapters.
+        """Return the servers that run here, with their adapters.
 
         A server whose process has ended is absent. A server that still starts is absent too, with
-        a note: `start` joins it. A server that answered before and does not now is unknown.
+        a note: `start` joins it. A server that answered before and does not now is unknown, and so
+        is a server at whose address another launch answers.
         """
         seen = StateBuilder(self.store)
         records = {
             record.name: record for record in self.records.all(self.host.name) if record.leader()
         }
+        for record in self._unrecorded(records.values()):
+            if records.setdefault(record.name, record) is record:
+                seen.notes.append(
+                    f"Server {record.name} runs without a launch record, as process {record.pid}: "
+                    "fleetctl adopt"
+                )
         clients = {name: self._client(record) for name, record in records.items()}
         for name, answer in (await observe_servers(clients)).items():
             record = records[name]
             if not isinstance(answer, EngineError):
                 try:
-                    server = record.server(answer.listing.digest)
+                    stamps = answer.listing.stamps
+                    server = record.server(stamps.digest)
                 except EngineError as error:
                     seen.record_unknown(name, error)
+                    continue
+                if stamps.launch != record.served_launch:
+                    seen.record_stale(name, stamps.launch, record.served_launch)
                     continue
                 seen.record(server, record.url, answer)
                 if record.base_files:
@@ -99,8 +114,8 @@ class LocalEngine:
             raise EngineError.of(
                 "FC4015", "A server without flags", f"`{server.name}` has no flags."
             )
-        record = self.records.read(server.name)
-        if record is not None and record.leader() is not None:
+        record = self._record(server.name)
+        if record is not None:
             declared = server.digest or server.flags.digest
             if record.digest != declared:
                 raise EngineError.of(
@@ -112,9 +127,10 @@ class LocalEngine:
                     command=f"fleetctl server stop {server.name}",
                 )
         else:
-            if record is not None:
-                await end(record, self.records)  # workers that outlived their server
-            grace = _PORT_GRACE_S if record is not None else 0.0
+            ended = self.records.read(server.name)
+            if ended is not None:
+                await end(ended, self.records)  # workers that outlived their server
+            grace = _PORT_GRACE_S if ended is not None else 0.0
             await refuse_taken_port(server, self.host.address, grace)
             files = await asyncio.to_thread(base_digest, self.folder / server.flags.model)
             record = self._launch(server, server.flags, files)
@@ -122,7 +138,7 @@ class LocalEngine:
 
     async def stop(self, server: str) -> None:
         """Stop a server and all its processes, letting running requests finish."""
-        record = self.records.read(server)
+        record = self._record(server) or self.records.read(server)
         if record is not None:
             await end(record, self.records, self.stop_timeout_s)
         child = self._children.pop(server, None)
@@ -138,8 +154,8 @@ class LocalEngine:
 
     async def unload(self, server: str, adapter: str) -> None:
         """Unload an adapter and verify the list of models; a server that is gone holds none."""
-        record = self.records.read(server)
-        if record is not None and record.leader() is not None:
+        record = self._record(server)
+        if record is not None:
             await unload_adapter(self._client(record), adapter)
 
     async def complete(
@@ -161,9 +177,24 @@ class LocalEngine:
             self._clients[record.name] = client
         return client
 
-    def _running(self, server: str) -> JsonClient:
+    def _record(self, server: str) -> LaunchRecord | None:
+        """Return the record of a running server, written where missing; None: no such process."""
         record = self.records.read(server)
-        if record is None or record.leader() is None:
+        if record is not None and record.leader() is not None:
+            return record
+        for found in self._unrecorded():
+            if found.name == server:
+                self.records.write(found)
+                return found
+        return None
+
+    def _unrecorded(self, recorded: Iterable[LaunchRecord] = ()) -> Iterator[LaunchRecord]:
+        ports = {record.port for record in recorded}
+        return unrecorded(self.host, self.records, self.folder, self.fleet, ports)
+
+    def _running(self, server: str) -> JsonClient:
+        record = self._record(server)
+        if record is None:
             raise EngineUnreachableError.of(
                 "FC4017",
                 "The server does not run",
@@ -174,10 +205,9 @@ class LocalEngine:
         return self._client(record)
 
     def _launch(self, server: Server, flags: ServerFlags, files: str) -> LaunchRecord:
-        address = self.host.address
-        url = f"http://{f'[{address}]' if ':' in address else address}:{server.port}"
-        record = LaunchRecord.of(server, flags, url, uuid4().hex)
-        arguments, environment = self.command(server)
+        url, mark = url_of(self.host.address, server.port), uuid4().hex
+        record = LaunchRecord.of(server, flags, url, mark)
+        arguments, environment = self.command(server, mark[:_LAUNCH_LENGTH])
         record = record.model_copy(update={"arguments": arguments, "base_files": files})
         self.records.write(record)
         log = self.records.log(server.name)
@@ -236,4 +266,5 @@ class LocalEngine:
             listing = await list_models(self._client(record), _POLL_DEADLINE_S)
         except EngineError:
             return False
-        return listing.digest == record.digest
+        stamps = listing.stamps
+        return (stamps.digest, stamps.launch) == (record.digest, record.served_launch)

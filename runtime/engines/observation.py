@@ -80,6 +80,7 @@ class StateBuilder:
     resources: dict[Address, Resource] = field(default_factory=dict)
     unknown_servers: dict[str, str] = field(default_factory=dict)
     boots: dict[str, str] = field(default_factory=dict)
+    launches: dict[str, str] = field(default_factory=dict)
     urls: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     bases: dict[str, str] = field(default_factory=dict)
@@ -91,6 +92,8 @@ class StateBuilder:
         self.urls[server.name] = url
         if snapshot.boot:
             self.boots[server.name] = snapshot.boot
+        if server.digest is not None and (launch := snapshot.listing.stamps.launch):
+            self.launches[server.name] = launch
         if snapshot.version:
             self.versions[server.name] = snapshot.version
         for name, path in snapshot.listing.adapters.items():
@@ -103,8 +106,15 @@ class StateBuilder:
             diagnostic.detail for diagnostic in error.diagnostics
         )
 
+    def record_stale(self, name: str, launch: str, ours: str) -> None:
+        """Record a server at whose address another launch than the newest answers."""
+        self.launches[name] = launch
+        self.unknown_servers[name] = (
+            f"launch {launch or 'of no name'} answers at its address, and fleetctl started {ours}"
+        )
+
     def state(self) -> State:
         """Return the state, everything sorted."""
-        names = ("resources", "unknown_servers", "boots", "urls", "versions", "bases")
+        names = ("resources", "unknown_servers", "boots", "launches", "urls", "versions", "bases")
         tables: dict[str, Any] = {name: dict(sorted(getattr(self, name).items())) for name in names}
         return State(**tables, notes=tuple(self.notes))

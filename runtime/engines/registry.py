@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import runtime
@@ -10,9 +11,10 @@ from fleet.hardware import HostSpec
 from fleet.resources import Server
 from fleet.vllm import inherited, launch_of
 from runtime.engines.attach import AttachEngine
-from runtime.engines.launch_records import LaunchRecords
+from runtime.engines.launch_records import LaunchRecord, LaunchRecords
 from runtime.engines.local import LocalEngine
 from runtime.engines.protocol import Engine
+from runtime.engines.recognition import FLEET, unrecorded
 from runtime.store_paths import STORE, StoreView
 
 
@@ -27,13 +29,14 @@ def make_engine(host: HostSpec, root: Path, state_dir: Path, fleet_name: str = "
         return AttachEngine(host, store)
     folder = root.absolute()
 
-    def command(server: Server) -> tuple[tuple[str, ...], dict[str, str]]:
+    def command(server: Server, drawn: str) -> tuple[tuple[str, ...], dict[str, str]]:
         model = folder / server.flags.model if server.flags else folder
         launch = launch_of(
             server,
             host,
             python=sys.executable if host.engine == "fake" else _interpreter(host, folder),
             model=str(model) if model.is_dir() else "",
+            launch=drawn,
         )
         assert launch is not None, "local and fake hosts start their servers"
         environment = {**inherited(os.environ), **launch.environment}
@@ -42,11 +45,26 @@ def make_engine(host: HostSpec, root: Path, state_dir: Path, fleet_name: str = "
         if host.engine == "fake":
             environment["PYTHONPATH"] = str(Path(runtime.__file__).parent.parent)
         if fleet_name:
-            environment["FLEETCTL_FLEET"] = fleet_name
+            environment[FLEET] = fleet_name
         return launch.arguments, environment
 
     records = LaunchRecords(state_dir / "servers")
-    return LocalEngine(host, records, folder, command, StoreView(store))
+    return LocalEngine(host, records, folder, command, StoreView(store), fleet_name)
+
+
+def write_missing_records(
+    hosts: Iterable[HostSpec], root: Path, state_dir: Path, fleet_name: str
+) -> tuple[LaunchRecord, ...]:
+    """Write the missing launch records of servers that run here; return the records."""
+    records = LaunchRecords(state_dir / "servers")
+    written: list[LaunchRecord] = []
+    for host in hosts:
+        if host.engine != "attach":
+            ports = {record.port for record in records.all(host.name) if record.leader()}
+            written += unrecorded(host, records, root.absolute(), fleet_name, ports)
+    for record in written:
+        records.write(record)
+    return tuple(written)
 
 
 def _interpreter(host: HostSpec, root: Path) -> str:

@@ -7,14 +7,19 @@ import signal
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from fleet.errors import EngineError, EngineTimedOutError
 from fleet.resources import Server
 from runtime.engines.launch_records import LaunchRecord, LaunchRecords
+from runtime.engines.recognition import url_of
+from runtime.engines.vllm_api import list_models
+from runtime.json_client import JsonClient
 from runtime.processes import command_line, listening, send, start_mark
 
 _PORT_POLL_S = 0.02
+_ANSWER_S = 2.0
 
 
 async def refuse_taken_port(server: Server, address: str, grace_s: float) -> None:
@@ -33,17 +38,32 @@ async def refuse_taken_port(server: Server, address: str, grace_s: float) -> Non
             continue
         pids = listening(server.port)
         processes = "; ".join(f"process {pid}, `{command_line(pid):.120}`" for pid in pids)
+        serving = await _answering(url_of(address, server.port))
+        hint = (
+            f"Find it with `lsof -i :{server.port}`, or declare another `port` for the host."
+            if serving is None
+            else f"It serves {serving}, so leave it. Declare another `port` for the host. A server "
+            "of this fleet is adopted from the project and by the user that started it."
+        )
         raise EngineError.of(
             "FC4011",
             "A port is taken",
             f"Something else listens on {address}:{server.port}, where `{server.name}` would"
             f"{f': {processes}' if processes else ''}. It may be a server of another project.",
             hint="End that process, or declare another `port` for the host."
-            if pids
-            else f"Find it with `lsof -i :{server.port}` and end it, or declare another "
-            "`port` for the host.",
-            command=f"kill {' '.join(map(str, pids))}" if pids else "",
+            if pids and serving is None
+            else hint,
+            command=f"kill {' '.join(map(str, pids))}" if pids and serving is None else "",
         )
+
+
+async def _answering(url: str) -> str | None:
+    """Return the models of the server at an address, quoted; None: no model server answers."""
+    async with JsonClient(url) as http:
+        with suppress(EngineError):
+            listing = await list_models(http, _ANSWER_S)
+            return ", ".join(f"`{name}`" for name in (*listing.names, *listing.adapters))
+    return None
 
 
 def _listens(address: str, port: int) -> bool:

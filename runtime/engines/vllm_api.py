@@ -1,25 +1,20 @@
 """Calls the HTTP API of a vLLM server and reads the answers."""
 
 import asyncio
-import re
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 from fleet.errors import Diagnostic, EngineError, EngineRejectedError, problem
+from fleet.names import Stamps
 from runtime.engines.protocol import Completion
 from runtime.engines.vllm_metrics import ServerMetrics, parse_metrics
 from runtime.json_client import READ_ATTEMPTS, JsonClient
 
-ALIAS_PREFIX = "fleetctl-"
-"""Beginning of the served name that carries the digest of a managed server's flags."""
-
 OBSERVE_DEADLINE_S = 5.0
 LOAD_DEADLINE_S = 120.0
 COMPLETION_DEADLINE_S = 120.0
-
-_ALIAS = re.compile(rf"{ALIAS_PREFIX}((?:[0-9]+\.)?[0-9a-f]{{12}})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +23,8 @@ class ListedModels:
 
     names: tuple[str, ...]
     """Served names of the base, the main name first."""
-    digest: str | None
-    """Digest of the flags, on a server that fleetctl started."""
+    stamps: Stamps
+    """Digest of the flags and launch, on a server with a command line of fleetctl's."""
     adapters: dict[str, str]
     """Path by adapter, as the server sees the path."""
 
@@ -91,13 +86,12 @@ async def list_models(http: JsonClient, timeout_s: float = OBSERVE_DEADLINE_S) -
 
 def _listing(cards: list[dict[str, Any]]) -> ListedModels:
     names = tuple(str(card["id"]) for card in cards if card.get("parent") is None)
-    aliases = (match.group(1) for name in names if (match := _ALIAS.fullmatch(name)))
     adapters = {
         str(card["id"]): str(card.get("root") or "")
         for card in cards
         if card.get("parent") is not None
     }
-    return ListedModels(names, next(aliases, None), adapters)
+    return ListedModels(names, Stamps.among(names), adapters)
 
 
 async def _version(http: JsonClient) -> str:

@@ -21,6 +21,7 @@ from fleet.history import (
 from fleet.names import Address, address_parts, alias_of, route_address, version_of
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State
 from fleet.spec import AdapterFacts, FleetSpec
+from runtime.engines.registry import write_missing_records
 from runtime.operations.drills import read_routing_table
 from runtime.workspace import Workspace
 
@@ -126,9 +127,16 @@ def _is_declared(fleet: FleetSpec, resource: Resource) -> bool:
 def adopt(workspace: Workspace, live: State, resources: Mapping[Address, Resource]) -> None:
     """Write resources into the ledger, under the lease: an apply that runs knows better.
 
-    Where the ledger's home is empty and was not, its copy is set aside first, also where there
-    is no resource to write.
+    The launch records of servers that run here without one are written, too. Where the ledger's
+    home is empty and was not, its copy is set aside first, also where there is no resource to
+    write.
     """
+    fleet = workspace.fleet()
+    for record in write_missing_records(
+        fleet.hosts.values(), workspace.root, workspace.state_dir, fleet.name
+    ):
+        text = f"Launch record of {record.name} written, from process {record.pid}."
+        workspace.inform(text)
     if workspace.is_ledger_lost():
         workspace.replica.set_aside("what is live")
     if not resources:

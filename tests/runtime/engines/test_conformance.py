@@ -6,6 +6,7 @@ runs, which costs nothing when it does.
 
 import asyncio
 import os
+import re
 import signal
 import socket
 from typing import TYPE_CHECKING
@@ -67,6 +68,8 @@ def test_the_server_is_seen_with_the_digest_of_its_flags(ready: "Bench") -> None
     assert state.urls == {server.name: f"http://127.0.0.1:{server.port}"}
     assert state.versions[server.name].startswith("0.")
     assert float(state.boots[server.name]) > 0
+    assert state.launches == {server.name: ready.record().served_launch}
+    assert re.fullmatch("[0-9a-f]{12}", state.launches[server.name])
 
 
 def test_adapters_answer_differently_from_each_other_and_from_the_base(ready: "Bench") -> None:
