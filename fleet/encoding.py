@@ -54,6 +54,7 @@ MEASURED: Mapping[str, tuple[str, ...]] = {
 out, so that the same fleet in another order has the same plan."""
 
 SPARSE: Mapping[type, tuple[str, ...]] = {
+    LoadedAdapter: ("unsure",),
     Route: ("policy",),
     TrafficPolicy: tuple(field.name for field in fields(TrafficPolicy)),
     TimeoutPolicy: tuple(field.name for field in fields(TimeoutPolicy)),

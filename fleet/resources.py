@@ -71,6 +71,8 @@ class LoadedAdapter:
     """Digest of the served bytes, read from the path in the store; None: loaded from elsewhere."""
     path: str = field(default="", compare=False)
     """The path that the server shows; empty in a desired state."""
+    unsure: bool = False
+    """Whether the server may have read other bytes, as the copy was damaged meanwhile."""
 
     @property
     def address(self) -> Address:

@@ -22,6 +22,18 @@ def digest_of_copy(name: str) -> str | None:
     return match and match[1]
 
 
+def name_of_copy(digest: str, number: int) -> str:
+    """Return the name of a copy's folder: 1 for the first path of a digest, then fresh paths."""
+    return digest if number == 1 else f"{digest}-{number}"
+
+
+def number_of_copy(name: str, digest: str) -> int:
+    """Return the number of the path of a copy's folder; 0: no copy of this digest."""
+    if digest_of_copy(name) != digest:
+        return 0
+    return int(name.rpartition("-")[2]) if name != digest else 1
+
+
 def path_there(paths: tuple[tuple[str, str], ...], here: str) -> str:
     """Translate a path of this machine to the server's, by the longest prefix that fits.
 

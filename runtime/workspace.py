@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from fleet.errors import FleetError
-from fleet.history import History, fold_entries
+from fleet.history import History, fold_entries, marked_unsure
 from fleet.resources import State
 from fleet.spec import FleetSpec, NotifyEvent
 from runtime.deadline import LIMIT_S
@@ -156,9 +156,12 @@ class Workspace:
         return connect(self.fleet(), self.root, self.state_dir, self.envoys())
 
     async def observe_now(self) -> State:
-        """Observe every server and gateway."""
+        """Observe every server and gateway; versions that may answer other bytes are marked."""
         async with self.connected() as connections:
-            return await connections.observe()
+            live = await connections.observe()
+        with suppress(FleetError):  # what needs the ledger says so itself
+            live = marked_unsure(live, (await asyncio.to_thread(self.history)).damage)
+        return live
 
     def observe(self) -> State:
         """Observe every server and gateway, for synchronous callers."""

@@ -10,6 +10,7 @@ from fleet.history.apply_events import (
     ApplyFinished,
     ApplyStarted,
     Collected,
+    CopyDamaged,
     Document,
     Frozen,
     Noted,
@@ -32,6 +33,7 @@ from fleet.history.blocks import (
     rejection,
     same_bytes,
 )
+from fleet.history.damage import Damage, found_damage, marked_unsure, with_damage
 from fleet.history.deployments import carried_out, deployments_of, tried_versions
 from fleet.history.doubts import (
     Doubts,

@@ -133,6 +133,21 @@ class Thawed(EventFields):
 
 
 @dataclass(frozen=True, slots=True)
+class CopyDamaged(EventFields):
+    """Damage of a served copy, which servers may have read."""
+
+    kind: ClassVar[str] = "copy_damaged"
+    digest: str = ""
+    """Digest that the copy should have."""
+    path: str = ""
+    """Folder of the copy, as servers list the folder."""
+    fault: str = ""
+    """The damage, as the end of a sentence."""
+    boots: Mapping[str, str] = field(default_factory=dict)
+    """By server that may have read the copy: the boot of that time; empty: not known."""
+
+
+@dataclass(frozen=True, slots=True)
 class Noted(EventFields):
     """A note for people."""
 
@@ -152,5 +167,6 @@ ApplyEvent: TypeAlias = (
     | Collected
     | Frozen
     | Thawed
+    | CopyDamaged
     | Noted
 )

@@ -9,6 +9,7 @@ from fleet.decoding import operation_result, resource_of_plain
 from fleet.history.apply_events import (
     Adopted,
     ApplyFinished,
+    CopyDamaged,
     Frozen,
     Noted,
     PassiveEvent,
@@ -18,6 +19,7 @@ from fleet.history.apply_events import (
     Thawed,
 )
 from fleet.history.blocks import loaded_bytes
+from fleet.history.damage import with_damage
 from fleet.history.events import Entry
 from fleet.history.fold_rollouts import RolloutsFold
 from fleet.history.freezes import freeze_after
@@ -88,6 +90,7 @@ class _Past(RolloutsFold):
     owned: set[str] = field(default_factory=set)
     unfinished: dict[str, UnfinishedStep] = field(default_factory=dict)
     established: dict[Address, Resource] = field(default_factory=dict)
+    damage: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     on: dict[str, dict[Address, None]] = field(default_factory=dict)
     """By server: addresses of its adapters, so that a stop costs what the server held."""
 
@@ -133,6 +136,8 @@ class _Past(RolloutsFold):
                 resource = resource_of_plain(event.resource)
                 self.became(Address(event.address), resource, entry.time)
                 self._booted(event)
+            case CopyDamaged() as event:
+                self.damage = with_damage(self.damage, [event])
             case GateJudged() as event:
                 stage = self._stage(event)
                 if self.judged(event, entry) and stage:

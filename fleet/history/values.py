@@ -212,6 +212,8 @@ class History:
     """By alias, then by full adapter name: blocks of the kind `rolled back`, until the bytes are
     released or serve again.
     """
+    damage: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """By path of a served copy that was damaged: the boot of every server that may have read it."""
     as_of: datetime | None = None
     """The latest time of an entry, by the clock of its author, since the last release or adoption,
     by which a person answers for the clock; None: there is no entry.

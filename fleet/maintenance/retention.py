@@ -123,17 +123,30 @@ def retained(
         for adapter in fleet.adapters.values()
         if (facts := fleet.versions.get(name := str(adapter.name)))
     }
+    listed = {
+        adapter.path.rstrip("/").rpartition("/")[2]: f"{adapter.server} lists it"
+        for adapter in live.adapters().values()
+    }
+    newest = {copy.partition("-")[0]: copy for copy in sorted(copies, key=_age)}
+
+    def why(copy: str) -> str:
+        digest = copy.partition("-")[0]
+        if unknown or copy in listed or newest[digest] != copy:
+            return unknown or listed.get(copy, "")
+        return uses.get(digest) or wanted.get(digest, "")
+
     return (
         tuple(sorted(versions, key=lambda version: version.name)),
         tuple(
-            _decision(
-                digest,
-                unknown or uses.get(digest) or wanted.get(digest, ""),
-                "no server lists it and none will load it",
-            )
-            for digest in sorted(copies)
+            _decision(copy, why(copy), "no server lists it and none will load it")
+            for copy in sorted(copies)
         ),
     )
+
+
+def _age(copy: str) -> tuple[int, str]:
+    """Sort the copies of a digest: `<digest>`, then those at fresh paths, `<digest>-<n>`."""
+    return len(copy), copy
 
 
 def _unknown(live: State) -> str:

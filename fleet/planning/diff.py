@@ -75,7 +75,10 @@ def _details(before: Resource, after: Resource) -> Iterator[tuple[str, str, str]
             yield from _server_details(before, after)
         case LoadedAdapter(), LoadedAdapter():
             path = before.path or "another path"
-            yield "digest", before.digest or path, after.digest or "another path"
+            if before.digest != after.digest:
+                yield "digest", before.digest or path, after.digest or "another path"
+            if before.unsure:
+                yield "bytes", f"perhaps those of a damaged copy, {path}", "those of the digest"
         case Route(), Route():
             yield from _route_details(before, after)
         case Key(), Key():

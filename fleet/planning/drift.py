@@ -20,6 +20,11 @@ from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State
 Kind = TypeVar("Kind", bound=Resource)
 
 _STATUS = "fleetctl status"
+MAY_ANSWER_OTHER_BYTES = (
+    "it may answer other bytes: its copy was damaged while the server could read it, and a server "
+    "keeps what it read; it is loaded again from a fresh path"
+)
+"""Summary of an unsure adapter, as part of a sentence."""
 
 
 class DriftAction(StrEnum):
@@ -63,7 +68,7 @@ def classify_drift(
     Args:
         history: The ledger, folded; `settled` by the same live state.
         live: The observed state. Resources that it does not know are an alert, never missing.
-        damaged: By digest: the damage of the copy that servers load from.
+        damaged: By path as servers list it: the damage of the copy that servers load from.
     """
     order = {DriftAction.ALERT: 0, DriftAction.PLAN: 1, DriftAction.HEAL: 2}
     found = [
@@ -108,6 +113,8 @@ def _servers(history: History, live: State) -> Iterator[DriftCause]:
         now = live.resources.get(adapter.address)
         if now is None and live.knows(adapter.address):
             missing[adapter.server].append(adapter.address)
+        elif isinstance(now, LoadedAdapter) and now.unsure and now.digest == adapter.digest:
+            yield _heal(adapter.address, MAY_ANSWER_OTHER_BYTES)
         elif isinstance(now, LoadedAdapter) and now.digest != adapter.digest:
             text = f"other bytes answer under this name, from {now.path or 'another path'}"
             yield _alert(adapter.address, text, command=_USUAL[DriftAction.PLAN])
@@ -176,17 +183,16 @@ def _copies(history: History, live: State, damaged: Mapping[str, str]) -> Iterat
     """Yield a cause for every damaged copy, however many servers hold the version."""
     users: dict[str, list[LoadedAdapter]] = defaultdict(list)
     for address, adapter in live.adapters().items():
-        digest = adapter.digest or ""
-        if digest in damaged and address in history.owned:
-            users[digest].append(adapter)
-    for digest, adapters in users.items():
+        if adapter.path in damaged and address in history.owned:
+            users[adapter.path].append(adapter)
+    for path, adapters in users.items():
         names = ", ".join(sorted({adapter.adapter for adapter in adapters}))
         text = (
-            f"the served copy of {names} {damaged[digest]}; a server that reads it again "
-            "gives other answers, or ends"
+            f"the served copy of {names} {damaged[path]}; a server that has read it since "
+            "gives other answers, and one that reads it may end"
         )
         addresses = [adapter.address for adapter in adapters]
-        subject = Address(f"store/{digest[:12]}")
+        subject = Address(f"store/{(adapters[0].digest or path)[:12]}")
         yield _alert(subject, text, addresses, _USUAL[DriftAction.HEAL])
 
 

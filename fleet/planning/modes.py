@@ -34,11 +34,13 @@ def repair(
 ) -> Plan:
     """Return the plan that puts back the resources that the healable causes took away.
 
-    Servers come back with the flags that `history` established. `smoke` has the inputs to ask after
-    a load, by full adapter name.
+    Versions that may answer other bytes are loaded again. Servers come back with the flags that
+    `history` established. `smoke` has the inputs to ask after a load, by full adapter name.
     """
     changes = tuple(
-        Change(address, Action.CREATE, None, was, Reason.MISSING, cause.summary)
+        Change(address, Action.UPDATE, now, was, Reason.WRONG_SOURCE, cause.summary)
+        if (now := live.resources.get(address))
+        else Change(address, Action.CREATE, None, was, Reason.MISSING, cause.summary)
         for cause in causes
         if cause.remedy is DriftAction.HEAL
         for address in cause.addresses

@@ -6,6 +6,7 @@ from dataclasses import replace
 from fleet.names import alias_of, alias_parts, server_address, version_of
 from fleet.plan import Action, Change, Reason
 from fleet.planning.desired import PlanInput
+from fleet.planning.drift import MAY_ANSWER_OTHER_BYTES
 from fleet.resources import FULL, Key, LoadedAdapter, Route, Server
 from fleet.rollouts import AliasTarget, Phase
 
@@ -82,6 +83,9 @@ class _Reasons:
                 why = self.placement.why.get(adapter.address, "its old place is no longer valid")
                 return Reason.REPLICA_MOVED, why
             case Action.UPDATE | Action.REPLACE:
+                before = change.before
+                if isinstance(before, LoadedAdapter) and before.unsure:
+                    return Reason.WRONG_SOURCE, MAY_ANSWER_OTHER_BYTES
                 return Reason.WRONG_SOURCE, "it is loaded from other bytes than fleet.lock pins"
 
     def _created(self, adapter: LoadedAdapter, alias: str, version: str) -> tuple[Reason, str]:

@@ -158,7 +158,7 @@ def other_bytes(fleet: FleetSpec, live: State) -> frozenset[str]:
     return frozenset(
         adapter.adapter
         for adapter in live.adapters().values()
-        if adapter.digest != pinned.get(adapter.adapter, adapter.digest)
+        if adapter.unsure or adapter.digest != pinned.get(adapter.adapter, adapter.digest)
     )
 
 

@@ -49,7 +49,7 @@ def apply(workspace: Workspace, *, file: Path | None, auto: bool, yes: bool, for
         require_trusted,
     )
     from runtime.operations.freeze import require_thawed
-    from runtime.operations.planning import plan_fleet
+    from runtime.operations.planning import observe_copies, plan_fleet
 
     if (file is None) != auto:
         raise click.UsageError("Name a plan file, or pass --auto.")
@@ -60,7 +60,7 @@ def apply(workspace: Workspace, *, file: Path | None, auto: bool, yes: bool, for
     if not yes and (form == "json" or not sys.stdin.isatty()):
         raise click.UsageError("Not a terminal: pass --yes to apply without confirmation.")
     require_thawed(workspace, "Nothing was applied")
-    live = workspace.observe()
+    live = observe_copies(workspace)
     plan = saved or plan_fleet(workspace, live)
     require_trusted(workspace, plan)
     report_changes_since(workspace, plan, live)
@@ -125,8 +125,9 @@ def _confirm(plan: "Plan", *, whole: bool) -> None:
 def reconcile(workspace: Workspace, *, once: bool, interval: timedelta | None, form: Form) -> None:
     """Run a reconcile round (--once), or repeat rounds (--interval).
 
-    A round rolls back versions that fail a gate, restores missing resources and damaged copies,
-    and promotes rollouts whose gates pass. A round removes, restarts and deploys nothing.
+    A round rolls back versions that fail a gate, restores missing resources and damaged copies
+    with the versions read from them, and promotes rollouts whose gates pass. A round removes,
+    restarts and deploys nothing.
     Exit 3 after a rollback; 1 if declarations, ledger or placement kept a part from running.
 
     Examples:

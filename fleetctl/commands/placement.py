@@ -35,11 +35,12 @@ def live_state(workspace: Workspace, file: Path | None) -> "State":
     """Return the live state from a file, or observed now."""
     from plans.documents import live_file
     from runtime.files import read_text
+    from runtime.operations.planning import observe_copies
 
     if file:
         return live_file.load(read_text(file))
     with waiting("Observing the servers…"):
-        return workspace.observe()
+        return observe_copies(workspace)
 
 
 @click.command(cls=Command)

@@ -152,7 +152,8 @@ def _presence(inputs: ExplainInput, address: Address, live: Resource | None) -> 
             url = inputs.live.urls.get(live.name, "")
             return f"answers at {url}" if url else "answers"
         case LoadedAdapter():
-            return f"loaded from {'the locked bytes' if live.digest else 'another path'}"
+            perhaps = ", or from other bytes while its copy was damaged" if live.unsure else ""
+            return f"loaded from {'the locked bytes' if live.digest else 'another path'}{perhaps}"
         case Route():
             shares = ((share.percent, short_version(share.adapter)) for share in live.shares)
             return ", ".join(f"{percent} % {version}" for percent, version in shares)

@@ -143,6 +143,8 @@ def _say(entry: Entry) -> str:  # noqa: C901, PLR0911, PLR0912 (a case a kind)
             return f"froze the fleet{_because(reason)}"
         case history.Thawed(reason=reason):
             return f"thawed the fleet{_because(reason)}"
+        case history.CopyDamaged(path=path, fault=fault, boots=boots):
+            return f"the served copy {path} {fault}; may have been read by {', '.join(boots)}"
         case history.Noted(text=text):
             return f"note: {text}"
         case history.UnknownEvent(kind=kind):

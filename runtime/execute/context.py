@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fleet.errors import FleetError
-from fleet.history import History, LedgerEvent, freeze_after
+from fleet.history import CopyDamaged, History, LedgerEvent, freeze_after
 from fleet.plan import Freeze
+from fleet.resources import State
 from runtime.engines.protocol import Engine
 from runtime.gateway.control import LocalGateways
 from runtime.ledger.protocol import Ledger
@@ -46,6 +47,8 @@ class ExecutionContext:
     secret: Callable[[str], str | None]
     """Gives the secret behind `env:NAME` or `file:path`; None where it cannot be read."""
     holder: str
+    find_damage: Callable[[History, State], tuple[CopyDamaged, ...]] = lambda *_: ()
+    """Hashes the copies that servers load from; gives damage that the ledger does not know."""
     hosts: Mapping[str, str] = field(default_factory=dict)
     """Host by server, for servers that are declared and may not answer."""
     commit: str = ""

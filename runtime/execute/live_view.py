@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fleet.errors import EngineError, EngineUnreachableError
+from fleet.history import Damage, marked_unsure
 from fleet.names import Address, server_of_address
 from fleet.resources import Resource, State
 from runtime.engines.protocol import Engine
@@ -34,6 +35,8 @@ class LiveView:
     def __init__(self, context: ExecutionContext, hosts: Mapping[str, str]) -> None:
         """Prepare; nothing is asked. `hosts`: by server, as the plan knows them."""
         self._context = context
+        self.damage: Damage = {}
+        """Damage of copies, by the ledger."""
         self._hosts = {**context.hosts, **hosts}
         self._pictures: dict[str, _Picture] = {}
         self._locks: dict[str, asyncio.Lock] = {}
@@ -128,7 +131,8 @@ class LiveView:
     async def _look(self, host: str) -> _Picture:
         async with self._locks.setdefault(host, asyncio.Lock()):
             began = time.monotonic()
-            state = await self._context.engines[host].observe()
+            seen = await self._context.engines[host].observe()
+            state = marked_unsure(seen, self.damage)
             before = self._pictures.get(host)
             changes = before.changes.items() if before else ()
             recent = {address: change for address, change in changes if change[0] >= began}

@@ -79,7 +79,8 @@ def describe(resource: Resource | None) -> str:
             return f"a server with flags {resource.digest or 'not of fleetctl'}"
         case LoadedAdapter():
             held = resource.digest[:12] if resource.digest else resource.path or "another path"
-            return f"an adapter loaded from {held}"
+            perhaps = ", or from other bytes while its copy was damaged" if resource.unsure else ""
+            return f"an adapter loaded from {held}{perhaps}"
         case Route():
             parts = (
                 f"{share.adapter.rpartition('-v')[2]} {share.percent} % on "

@@ -17,7 +17,9 @@ from fleet.history import (
     StepFinished,
     fold_entries,
     frozen_fleet,
+    marked_unsure,
     settled,
+    with_damage,
 )
 from fleet.names import Address
 from fleet.plan import Action, Plan
@@ -140,7 +142,8 @@ async def execute(
                 with suppress(FleetError):
                     await asyncio.shield(journal.write())
                 raise
-            outcome = await _verified(scheduler, journal, stop, time.monotonic() - began, replan)
+            seconds = time.monotonic() - began
+            outcome = await _verified(scheduler, view, journal, stop, seconds, replan)
     summary = {"result": outcome.result, "exit_code": outcome.exit_code, **outcome.counts}
     summary |= {"unseen": list(outcome.unseen), "seconds": round(outcome.seconds, 3)}
     emit(ApplyEvent("run_complete", summary))
@@ -150,12 +153,17 @@ async def execute(
 async def _recover(
     scheduler: Scheduler, view: LiveView, journal: Journal, history: History
 ) -> None:
-    """Settle the open steps of an earlier run, and publish the newest table to lagging gateways."""
+    """Settle the open steps of an earlier run, and publish the newest table to lagging gateways.
+
+    Damage of copies is recorded before the first step: a server may have read them.
+    """
     context = scheduler.context
     live = await observe(context.engines, context.gateways)
     view.learn_hosts(live)
     found = recovered(history, live)
-    await journal.write(*(event for _, _, event in found))
+    damage = await asyncio.to_thread(context.find_damage, history, live)
+    view.damage = with_damage(history.damage, damage)
+    await journal.write(*(event for _, _, event in found), *damage)
     for step, how, _ in found:
         scheduler.emit(ApplyEvent("recovered", {"step": step, "how": how}))
     if live.notes and not live.routes_unknown:
@@ -165,6 +173,7 @@ async def _recover(
 
 async def _verified(
     scheduler: Scheduler,
+    view: LiveView,
     journal: Journal,
     stop: asyncio.Event,
     seconds: float,
@@ -174,7 +183,7 @@ async def _verified(
     plan, context = scheduler.plan, scheduler.context
     not_run = StepResult(StepOutcome.NOT_RUN)
     results = {step.id: scheduler.results.get(step.id, not_run) for step in plan.steps}
-    live = await observe(context.engines, context.gateways)
+    live = marked_unsure(await observe(context.engines, context.gateways), view.damage)
     missing = unconverged(plan, live)
     due: int | None = None
     if scheduler.lost is None:

@@ -11,7 +11,8 @@ from fleet.config import Lock, LockedAdapter
 from fleet.errors import LibraryError
 from fleet.names import AdapterName, Version
 from runtime.library.layout import EVALS, TRAINING, folder_digest, version_folder, versions
-from runtime.library.served_copies import wrong_with
+from runtime.library.served_copies import copies_of, wrong_with
+from runtime.store_paths import digest_of_copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +132,8 @@ def verify(
     with ThreadPoolExecutor() as pool:
         checks = list(pool.map(lambda pin: _check_version(library, *pin), pins))
         if store:
-            copied = [pin for pin in pins if (store / pin[1]).is_dir()]
-            checks += pool.map(lambda pin: _check_copy(store, *pin), copied)
+            copied = [(name, copy) for name, digest in pins for copy in copies_of(digest, store)]
+            checks += pool.map(lambda pin: _check_copy(*pin), copied)
     return (*checks, *(() if chosen else _unlocked(library, lock)))
 
 
@@ -150,12 +151,15 @@ def _check_version(library: Path, name: str, digest: str) -> VersionCheck:
     return VersionCheck(name, "ok", folder)
 
 
-def _check_copy(store: Path, name: str, digest: str) -> VersionCheck:
-    wrong = wrong_with(store / digest, digest)
+def _check_copy(name: str, copy: Path) -> VersionCheck:
+    wrong = wrong_with(copy, digest_of_copy(copy.name) or "")
     if not wrong:
-        return VersionCheck(name, "ok", store / digest, served=True)
-    detail = f"the copy that servers load from {wrong}; `fleetctl reconcile --once` repairs it"
-    return VersionCheck(name, "changed", store / digest, detail, served=True)
+        return VersionCheck(name, "ok", copy, served=True)
+    detail = (
+        f"the copy that servers load from {wrong}; `fleetctl reconcile --once` repairs it where a "
+        "server lists it, `fleetctl gc` deletes it where none does"
+    )
+    return VersionCheck(name, "changed", copy, detail, served=True)
 
 
 def _unlocked(library: Path, lock: Lock) -> Iterator[VersionCheck]:

@@ -21,7 +21,7 @@ ASIDE = ".removed-"
 
 
 def copies(store: Path) -> tuple[str, ...]:
-    """Return the digests of the served copies in a store, sorted."""
+    """Return the names of the served copies in a store, sorted."""
     if not store.is_dir():
         return ()
     return tuple(sorted(path.name for path in store.iterdir() if path.name[0] != "."))
@@ -32,13 +32,13 @@ def size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def remove_copy(store: Path, digest: str) -> None:
+def remove_copy(store: Path, name: str) -> None:
     """Delete a served copy.
 
     Raises:
         LibraryError: the copy cannot be deleted.
     """
-    _delete(_aside(store / digest))
+    _delete(_aside(store / name))
 
 
 def remove_version(library: Path, root: Path, name: AdapterName) -> None:

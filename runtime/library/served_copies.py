@@ -6,7 +6,6 @@ path is its digest and whose files are read-only. Damaged copies are repaired fr
 """
 
 import tempfile
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,35 +17,48 @@ from fleet.names import AdapterName
 from fleet.resources import LoadedAdapter
 from runtime.files import FOLDER, READ_ONLY_FOLDER, copy_file, locked_folder, moved_into_place
 from runtime.library.layout import SERVED_FILES, folder_digest, version_folder
+from runtime.store_paths import digest_of_copy, name_of_copy, number_of_copy
 
 
-def publish(version: Path, digest: str, store: Path) -> Path:
-    """Return the read-only copy of an adapter version, made or repaired if needed.
+def publish(version: Path, digest: str, store: Path, damaged: Iterable[str] = ()) -> Path:
+    """Return the read-only copy of an adapter version that servers may load from now on.
 
-    The copy is hashed again at every load, because a load must notice a changed byte. Atomic: a
-    copy is complete or absent. The `version`'s folder may be gone while a good copy exists.
+    The newest copy, hashed again, because a load must notice a changed byte. A copy that is damaged
+    or once was is never loaded from again: servers that read it know its bytes by its path. A new
+    copy gets a fresh path then. Atomic: a copy is complete or absent. The `version`'s folder may be
+    gone while a good copy exists.
+
+    `damaged`: paths of copies that were damaged, by the ledger; they are repaired. Damage that the
+    ledger does not know stays to be found.
 
     Raises:
         LibraryError: the bytes are not those of the lock, or cannot be copied.
     """
-    target = store / digest
-    if not wrong_with(target, digest):
+    spoiled = {Path(path).name for path in damaged}
+    names = {*spoiled, *(copy.name for copy in copies_of(digest, store))}
+    newest = max((number_of_copy(name, digest) for name in names), default=0)
+    target = before = store / name_of_copy(digest, max(newest, 1))
+    if before.name in spoiled or (newest and wrong_with(before, digest)):
+        target = store / name_of_copy(digest, newest + 1)
+    elif newest:
         return target
+    _expect(version, digest, "A version is immutable: restore it, or add it as a new one.")
     try:
-        if target.is_dir() and not target.is_symlink():
-            _repair(target, version, digest)
-        else:
-            _expect(version, digest, "A version is immutable: restore it, or add it as a new one.")
-            with moved_into_place(target) as scratch:
-                _copy(version, scratch, digest)
-                scratch.chmod(READ_ONLY_FOLDER)
-                if target.is_symlink():  # what lies behind the link is not ours to write
-                    target.unlink()
+        if before.name in spoiled and before.exists():
+            _repair(before, version, digest)
+        with moved_into_place(target) as scratch:
+            _copy(version, scratch, digest)
+            scratch.chmod(READ_ONLY_FOLDER)
     except OSError as error:
         detail = f"`{error.filename or target}`: {error.strerror or error}."
         raise LibraryError.of("FC3003", "Adapter cannot be copied", detail) from error
     _expect(target, digest, "It was changed just now: find the program that writes to the store.")
     return target
+
+
+def copies_of(digest: str, store: Path) -> tuple[Path, ...]:
+    """Return the copies of a digest in the store, at the first path and at fresh ones, sorted."""
+    return tuple(sorted(path for path in store.glob(f"{digest}*") if digest_of_copy(path.name)))
 
 
 def wrong_with(copy: Path, digest: str) -> str:
@@ -61,30 +73,38 @@ def wrong_with(copy: Path, digest: str) -> str:
 
 
 def damaged(adapters: Iterable[LoadedAdapter], store: Path) -> dict[str, str]:
-    """Hash the copies of loaded adapters; return the faults by digest. Changes nothing.
+    """Hash the copies of loaded adapters; return the faults by listed path. Changes nothing.
 
     The folder that a server names is hashed where that folder lies on this machine, through links
     and mounts as the server reads it, and so is the store's copy. A missing copy counts only if a
     server names a folder of this store: another server may see its own store under another path.
     """
-    folders: dict[Path, str] = {}
-    own = store.resolve()
-    for digest, path in sorted({(item.digest or "", item.path) for item in adapters}):
-        if digest:
-            copy, named = store / digest, Path(path)
-            if named.parent.resolve() == own:
-                named = store / named.name
-                folders[named] = digest
-            folders |= {folder: digest for folder in (copy, named) if folder.is_dir()}
+    listed = {adapter.path: adapter.digest for adapter in adapters if adapter.digest}
+    folders = {
+        folder: digest for path, digest in listed.items() for folder in _folders(path, store)
+    }
     with ThreadPoolExecutor() as pool:
-        faults = list(pool.map(wrong_with, folders, folders.values()))
+        faults = dict(zip(folders, pool.map(wrong_with, folders, folders.values()), strict=True))
     found: dict[str, str] = {}
-    for (folder, digest), fault in zip(folders.items(), faults, strict=True):
-        if fault and folder == store / digest:
-            found[digest] = fault
-        elif fault:
-            found.setdefault(digest, f"at `{folder}` {fault}")
+    for path in sorted(listed):
+        for folder in _folders(path, store):
+            if fault := faults[folder]:
+                where = "" if folder == _copy_of(path, store) else f"at `{folder}` "
+                found.setdefault(path, f"{where}{fault}")
     return found
+
+
+def _folders(path: str, store: Path) -> tuple[Path, ...]:
+    copy, named = _copy_of(path, store), Path(path)
+    if named.parent.resolve() == store.resolve():
+        return (copy,)
+    return tuple(folder for folder in (copy, named) if folder.is_dir())
+
+
+def _copy_of(path: str, store: Path) -> Path:
+    """Return the store's copy that a server lists, here."""
+    name = Path(path).name
+    return store / (name if digest_of_copy(name) else Path(path).resolve().name)
 
 
 def _repair(target: Path, version: Path, digest: str) -> None:
@@ -94,22 +114,29 @@ def _repair(target: Path, version: Path, digest: str) -> None:
     are better than the wrong ones at every moment. Files are replaced, not the folder, because
     a folder cannot be replaced in a single step, and a folder that is missing for a moment can end
     a server. Memory that was mapped from the old file stays as it was.
+
+    Raises:
+        LibraryError: the version's bytes are not those of the digest.
+        OSError: the copy cannot be written.
     """
     with locked_folder(target.parent):  # keeps other repairs out, of other processes too
-        if not wrong_with(target, digest):  # repaired by another load meanwhile
+        if not wrong_with(target, digest):  # repaired by another run meanwhile
             return
-        if wrong_with(version, digest):
+        if wrong := wrong_with(version, digest):
             raise LibraryError.of(
                 "FC3002",
                 "Adapter bytes are not those of the lock",
                 f"The copy that servers load from, `{target}`, is damaged, and it cannot be "
-                f"repaired: `{version}` {wrong_with(version, digest)}.",
+                f"repaired: `{version}` {wrong}.",
                 hint="Restore the version in the library; the copy is then made anew from it.",
                 command="fleetctl adapter verify",
             )
         with tempfile.TemporaryDirectory(prefix=".incoming-", dir=target.parent) as folder:
             scratch = Path(folder)
             _copy(version, scratch, digest)
+            if target.is_symlink():  # what lies behind the link is not ours to write
+                target.unlink()
+            target.mkdir(exist_ok=True)
             target.chmod(FOLDER)
             try:
                 for name in SERVED_FILES:
@@ -139,12 +166,11 @@ def _expect(folder: Path, digest: str, remedy: str) -> None:
 class RepairResult:
     """The result of the repair of a damaged copy."""
 
-    digest: str
+    path: str
+    """Folder of the copy, as servers list the folder."""
     repaired: bool
     text: str
     """The repair, or the reason why there was none; without the full stop."""
-    left: str
-    """Work left for a person; without the full stop, empty without a repair."""
 
 
 def repair_copies(
@@ -156,18 +182,16 @@ def repair_copies(
 ) -> tuple[RepairResult, ...]:
     """Replace damaged copies by the library's bytes, if these are the bytes of the lock.
 
-    `wrong` has the faults of copies by digest, from `damaged`.
+    `wrong` has the faults of copies by listed path, from `damaged`.
     """
-    users: dict[str, list[LoadedAdapter]] = defaultdict(list)
-    for adapter in adapters:
-        users[adapter.digest or ""].append(adapter)
+    users = {adapter.path: adapter for adapter in adapters}
     return tuple(
-        _repair_copy(digest, text, users[digest], _versions(digest, lock, library), store)
-        for digest, text in wrong.items()
+        _repair_copy(users[path], text, _versions(users[path].digest, lock, library), store)
+        for path, text in wrong.items()
     )
 
 
-def _versions(digest: str, lock: Lock, library: Path) -> dict[str, Path]:
+def _versions(digest: str | None, lock: Lock, library: Path) -> dict[str, Path]:
     return {
         name: version_folder(library, AdapterName.parse(name))
         for name, adapter in sorted(lock.adapters.items())
@@ -176,32 +200,24 @@ def _versions(digest: str, lock: Lock, library: Path) -> dict[str, Path]:
 
 
 def _repair_copy(
-    digest: str,
-    wrong: str,
-    adapters: Iterable[LoadedAdapter],
-    versions: Mapping[str, Path],
-    store: Path,
+    adapter: LoadedAdapter, wrong: str, versions: Mapping[str, Path], store: Path
 ) -> RepairResult:
-    servers = sorted({adapter.server for adapter in adapters})
+    copy = _copy_of(adapter.path, store)
     why = "fleet.lock pins no version with this digest"
     for name, folder in versions.items():
         try:
-            publish(folder, digest, store)
+            _repair(copy, folder, adapter.digest or "")
+        except OSError as error:
+            why = f"`{error.filename or copy}`: {error.strerror or error}"
+            continue
         except LibraryError as error:
             why = " ".join(
                 f"{diagnostic.detail} {diagnostic.hint}" for diagnostic in error.diagnostics
             ).strip(" .")
             continue
-        if still := damaged(adapters, store).get(digest):
+        if still := damaged([adapter], store).get(adapter.path):
             why = f"the copy {still}, which fleetctl does not write to"
             continue
         text = f"repaired the served copy of {name} from the library; found: it {wrong}"
-        left = (
-            f"{', '.join(servers)}: servers that read the copy meanwhile hold those bytes until a "
-            "restart, a moment without answers for their clients: `fleetctl server stop NAME`, "
-            "`fleetctl reconcile --once`"
-        )
-        return RepairResult(digest, repaired=True, text=text, left=left)
-    return RepairResult(
-        digest, repaired=False, text=f"cannot repair `{store / digest}`: {why}", left=""
-    )
+        return RepairResult(adapter.path, repaired=True, text=text)
+    return RepairResult(adapter.path, repaired=False, text=f"cannot repair `{copy}`: {why}")

@@ -4,14 +4,17 @@ import asyncio
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from fleet.errors import FleetError, StalePlanError
 from fleet.history import (
+    CopyDamaged,
+    History,
     carried_out,
     clock_behind,
     fold_entries,
+    found_damage,
     loaded_digests,
     tampered_evidence,
     tampering,
@@ -26,11 +29,12 @@ from runtime.execute.run import execute, moved_since
 from runtime.library.add import KnownBase
 from runtime.library.layout import version_folder
 from runtime.library.preflight import FiniteValues, Preflight
-from runtime.library.served_copies import publish
+from runtime.library.served_copies import damaged, publish
 from runtime.operations.planning import plan_fleet
 from runtime.project.facts import commit_of, read_lock
 from runtime.project.load import library_folder
 from runtime.secrets import read_secret
+from runtime.store_paths import STORE
 from runtime.workspace import Workspace
 
 
@@ -133,14 +137,23 @@ async def execute_plan(
         FrozenError: FC6067, a freeze stops the plan, which heeds one.
         LockHeldError: another run holds the lease.
     """
-    fleet, store = workspace.fleet(), workspace.state_dir / "store"
+    fleet, store = workspace.fleet(), workspace.state_dir / STORE
     preflight = preflight_of(workspace)
 
+    @cache
+    def spoiled() -> frozenset[str]:
+        return frozenset(workspace.history().damage)  # with the damage that this run has recorded
+
     def copy_to_store(adapter: str, digest: str) -> Path:
-        library = library_folder(workspace.root)
-        copy = publish(version_folder(library, AdapterName.parse(adapter)), digest, store)
+        folder = version_folder(library_folder(workspace.root), AdapterName.parse(adapter))
+        copy = publish(folder, digest, store, spoiled())
         preflight.check(adapter, digest, copy)
         return copy
+
+    def find_damage(history: History, live: State) -> tuple[CopyDamaged, ...]:
+        if trigger != "apply":
+            return ()  # a reconcile round has just looked
+        return found_damage(damaged(live.adapters().values(), store), history, live)
 
     async with workspace.connected() as connections:
         context = ExecutionContext(
@@ -149,6 +162,7 @@ async def execute_plan(
             publish=copy_to_store,
             secret=partial(read_secret, workspace.root),
             holder=f"{workspace.by} (run {workspace.run})",
+            find_damage=find_damage,
             hosts={
                 server.name: name for name, host in fleet.hosts.items() for server in host.attached
             },

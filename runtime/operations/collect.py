@@ -101,8 +101,8 @@ def delete_garbage(workspace: Workspace, agreed: Garbage) -> None:
         ledger.append([event], lease.token)
         EvalStore(workspace.state_dir / "evals").remove(runs)
         clear([store, *(library_folder(workspace.root) / "adapters").glob("*")])
-        for digest in copies:  # copies first: from them servers load
-            remove_copy(store, digest)
+        for copy in copies:  # copies first: from them servers load
+            remove_copy(store, copy)
             lease.renew()
         for name in versions:
             remove_version(library_folder(workspace.root), workspace.root, AdapterName.parse(name))

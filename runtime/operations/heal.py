@@ -5,14 +5,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from fleet.history import Noted, settled
-from fleet.names import alias_of
+from fleet.errors import LibraryError
+from fleet.history import History, Noted, found_damage, marked_unsure, settled
+from fleet.names import AdapterName, alias_of
 from fleet.plan import Plan
 from fleet.planning import DriftAction, DriftCause, classify_drift, repair
 from fleet.resources import LoadedAdapter, State
-from runtime.library.served_copies import damaged, repair_copies
+from runtime.library.layout import version_folder
+from runtime.library.served_copies import damaged, publish, repair_copies
+from runtime.messages import FailureMessage
 from runtime.project.facts import read_lock
 from runtime.project.load import library_folder
+from runtime.store_paths import STORE
 from runtime.workspace import Workspace
 
 FIRST_S: Final = 2.0
@@ -71,15 +75,16 @@ async def heal_plan(
 ) -> tuple[Plan, tuple[DriftCause, ...], bool]:
     """Return the plan of the repairs that are due, their causes, and whether others are left.
 
-    Repairs damaged copies of the library first. Emits every cause. `clock` gives the seconds of a
-    clock that never goes back.
+    Records damaged copies and repairs them from the library first. Emits every cause. `clock` gives
+    the seconds of a clock that never goes back.
     """
     fleet = workspace.fleet()
-    history = settled(workspace.history(), live)
     damage = await asyncio.to_thread(_repair_copies, workspace, live)
+    history = settled(workspace.history(), live)
+    live = marked_unsure(live, history.damage)
     causes = classify_drift(history, live, damage)
     ours = [cause for cause in causes if cause.remedy is DriftAction.HEAL]
-    due = backoff.due(ours, clock)
+    due = await asyncio.to_thread(_with_copies, workspace, backoff.due(ours, clock), history, live)
     smoke = {
         loaded.adapter: fleet.adapters[alias].smoke
         for loaded in history.established.values()
@@ -100,8 +105,32 @@ async def heal_plan(
     return plan, due, len(causes) > len(due)
 
 
+def _with_copies(
+    workspace: Workspace, due: Iterable[DriftCause], history: History, live: State
+) -> tuple[DriftCause, ...]:
+    """Return the causes without unsure versions whose bytes are nowhere good.
+
+    A copy at a fresh path is made before its version is unloaded, so that clients wait for no copy.
+    """
+    library, store = library_folder(workspace.root), workspace.state_dir / STORE
+
+    def is_possible(cause: DriftCause) -> bool:
+        adapter = live.resources.get(cause.subject)
+        if not isinstance(adapter, LoadedAdapter) or not adapter.digest:
+            return True
+        folder = version_folder(library, AdapterName.parse(adapter.adapter))
+        try:
+            publish(folder, adapter.digest, store, history.damage)
+        except LibraryError as error:
+            workspace.emit(FailureMessage(error.diagnostics))
+            return False
+        return True
+
+    return tuple(filter(is_possible, due))
+
+
 def _repair_copies(workspace: Workspace, live: State) -> dict[str, str]:
-    """Repair damaged copies and report the affected adapters; return what stays damaged."""
+    """Record damaged copies, repair them, and return the damage that stays, by path."""
     adapters, store = live.adapters().values(), workspace.state_dir / "store"
     wrong = damaged(adapters, store)
     if not wrong:
@@ -109,6 +138,8 @@ def _repair_copies(workspace: Workspace, live: State) -> dict[str, str]:
     ledger = workspace.ledger()
     # Under the lease: an apply that runs makes copies itself.
     with ledger.lease(f"{workspace.by} (run {workspace.run}, reconcile)") as lease:
+        # First, for a repair leaves no trace of what servers may have read.
+        ledger.append(found_damage(wrong, workspace.history(), live), lease.token)
         lock, library = read_lock(workspace.root), library_folder(workspace.root)
         results = repair_copies(wrong, adapters, lock, library, store)
         notes = [Noted(copy.text) for copy in results if copy.repaired]
@@ -116,6 +147,4 @@ def _repair_copies(workspace: Workspace, live: State) -> dict[str, str]:
             ledger.append(notes, lease.token)
     for copy in results:
         workspace.inform(f"{copy.text[:1].upper()}{copy.text[1:]}.")
-        if copy.repaired:
-            workspace.inform(f"Left to you: {copy.left}.")
-    return {copy.digest: wrong[copy.digest] for copy in results if not copy.repaired}
+    return {copy.path: wrong[copy.path] for copy in results if not copy.repaired}

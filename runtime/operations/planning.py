@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fleet.errors import ConfigError, PlacementError
-from fleet.history import History, settled
+from fleet.history import History, found_damage, marked_unsure, settled, with_damage
 from fleet.placement import PlacementResult, SearchLimits, place
 from fleet.plan import Plan
 from fleet.planning import USUAL, BestEffort, best_effort, desired_state, make_plan
@@ -13,8 +13,10 @@ from fleet.rollouts import RolloutTargets, decide_rollouts
 from fleet.spec import FleetSpec
 from fleet.vllm import with_engines
 from fleet.what_if import Diagnosis, diagnose
+from runtime.library.served_copies import damaged
 from runtime.messages import FailureMessage
 from runtime.project.load import MAIN, load_project
+from runtime.store_paths import STORE
 from runtime.workspace import Workspace
 
 
@@ -29,6 +31,15 @@ class PlacedFleet:
     placement: PlacementResult
     error: PlacementError | None = None
     """Why some are left out."""
+
+
+def observe_copies(workspace: Workspace) -> State:
+    """Observe the fleet; versions whose copies are damaged now are marked, too. Writes nothing."""
+    live = workspace.observe()
+    faults = damaged(live.adapters().values(), workspace.state_dir / STORE)
+    if not faults:
+        return live
+    return marked_unsure(live, with_damage({}, found_damage(faults, workspace.history(), live)))
 
 
 def plan_fleet(

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from fleet.errors import FleetError, did_you_mean
 from fleet.evals import DriftStatus, QualityDrift, eval_records
-from fleet.history import Entry, History, fold_entries, settled
+from fleet.history import Entry, History, fold_entries, marked_unsure, settled
 from fleet.maintenance import DrillRecord
 from fleet.names import client_of
 from fleet.resources import State
@@ -59,6 +59,7 @@ async def _observe(workspace: Workspace, client: str | None) -> FleetStatus:
         requests[share.alias, share.adapter] += share.requests
     known = workspace.last_known()
     history = settled(fold_entries(known.entries), live)
+    live = marked_unsure(live, history.damage)
     if known.away is not None:
         why = known.away.diagnostics[0].detail
         return FleetStatus(live, history, known.entries, requests, why)

@@ -29,6 +29,19 @@ def digest(project: Project) -> str:
     return parse_lock((project.root / "fleet.lock").read_text("utf-8")).adapters[NAME].digest
 
 
+def listed(project: Project) -> Path:
+    """Return the copy that the server lists."""
+    record = LaunchRecords(project.root / ".fleetctl" / "servers").read(SERVER)
+    assert record is not None
+
+    async def root() -> Path:
+        async with JsonClient(record.url) as http:
+            shown = (await http.get("/v1/models"))["data"]
+        return Path(next(model["root"] for model in shown if model["id"] == NAME))
+
+    return asyncio.run(root())
+
+
 def tamper(folder: Path) -> None:
     weights = folder / "adapter_model.safetensors"
     weights.chmod(0o644)
@@ -38,7 +51,7 @@ def tamper(folder: Path) -> None:
 def test_a_changed_byte_in_a_served_copy_is_drift_until_reconcile_repairs_it(
     project: Project,
 ) -> None:
-    copy = project.root / ".fleetctl" / "store" / digest(project)
+    copy = listed(project)
     tamper(copy)
     before = folder_digest(copy)
     drift = call(project, "drift")
@@ -55,15 +68,18 @@ def test_a_changed_byte_in_a_served_copy_is_drift_until_reconcile_repairs_it(
     done = call(project, "reconcile", "--once")
     assert done.returncode == 0
     assert f"Repaired the served copy of {NAME} from the library" in done.stderr
-    assert f"Left to you: {SERVER}: " in done.stderr
+    assert f"Heals adapter/{NAME}@{SERVER}: it may answer other bytes" in done.stderr
     assert folder_digest(copy) == copy.name
+    assert listed(project) == copy.with_name(f"{copy.name}-2")
     assert call(project, "drift").returncode == 0
     assert call(project, "adapter", "verify").returncode == 0
-    assert "note: repaired the served copy" in call(project, "history", "--limit", "1").stdout
+    history = call(project, "history", "--limit", "4").stdout
+    assert "note: repaired the served copy" in history
+    assert f"has other bytes than its digest; may have been read by {SERVER}" in history
 
 
 def test_a_copy_that_the_library_cannot_repair_is_left_and_told(project: Project) -> None:
-    copy = project.root / ".fleetctl" / "store" / digest(project)
+    copy = listed(project)
     original = project.root / "models" / "adapters" / "acme" / "support-v2.1.0"
     aside = original.with_name("aside")
     original.rename(aside)
@@ -131,4 +147,126 @@ def test_an_adapter_under_the_right_digest_outside_the_store_is_other_bytes(
     assert planned.returncode == 2
     assert "it is loaded from other bytes than fleet.lock pins" in planned.stdout
     assert call(project, "apply", "--auto", "--yes").returncode == 0
+    assert call(project, "drift").returncode == 0
+
+
+def ask(project: Project) -> str:
+    """Return the answer of the version, from its server itself."""
+    record = LaunchRecords(project.root / ".fleetctl" / "servers").read(SERVER)
+    assert record is not None
+
+    async def answer() -> str:
+        async with JsonClient(record.url) as http:
+            body = {"model": NAME, "messages": [{"role": "user", "content": "a"}], "max_tokens": 8}
+            shown = await http.post("/v1/chat/completions", body)
+        return str(shown["choices"][0]["message"]["content"])
+
+    return asyncio.run(answer())
+
+
+def evict(project: Project) -> None:
+    """Load more versions by hand than the server keeps in memory, and unload them again."""
+    record = LaunchRecords(project.root / ".fleetctl" / "servers").read(SERVER)
+    assert record is not None
+    folder = str(project.root / "models" / "adapters" / "acme" / "triage-v1.0.0")
+
+    async def crowd() -> None:
+        async with JsonClient(record.url) as http:
+            names = [f"crowd-{number}" for number in range(64)]
+            for name in names:
+                await http.post("/v1/load_lora_adapter", {"lora_name": name, "lora_path": folder})
+            for name in names:
+                await http.post("/v1/unload_lora_adapter", {"lora_name": name})
+
+    asyncio.run(crowd())
+
+
+def restore(project: Project, copy: Path) -> None:
+    """Put the right bytes back by hand: no trace is left on the disk."""
+    original = project.root / "models" / "adapters" / "acme" / "support-v2.1.0"
+    copy.chmod(0o755)
+    shutil.copyfile(original / "adapter_model.safetensors", copy / "adapter_model.safetensors")
+    assert folder_digest(copy) == digest(project)
+
+
+@pytest.mark.parametrize("heals", [("reconcile", "--once"), ("apply", "--auto", "--yes")])
+def test_weights_that_a_server_read_from_a_damaged_copy_are_replaced(
+    project: Project, heals: tuple[str, ...]
+) -> None:
+    right, copy = ask(project), listed(project)
+    evict(project)
+    tamper(copy)
+    assert ask(project) != right  # it was read again
+    planned = call(project, "plan", "--detailed-exitcode")
+    assert planned.returncode == 2
+    assert f"~ reload  adapter/{NAME}@{SERVER}" in planned.stdout
+    assert "it may answer other bytes: its copy was damaged" in planned.stdout
+    assert "requests to acme-support will fail for a while" in planned.stdout
+    done = call(project, *heals)
+    assert done.returncode == 0, done.stderr
+    assert (ask(project), listed(project) != copy) == (right, True)
+    assert call(project, "drift").returncode == 0
+    assert call(project, "plan", "--detailed-exitcode").returncode == 0
+
+
+def test_a_copy_put_right_by_hand_stays_drift_until_the_version_is_loaded_afresh(
+    project: Project,
+) -> None:
+    right, copy = ask(project), listed(project)
+    original = project.root / "models" / "adapters" / "acme" / "support-v2.1.0"
+    evict(project)
+    tamper(copy)
+    wrong = ask(project)
+    original.rename(original.with_name("aside"))  # nothing can be made good
+    assert "Cannot repair" in call(project, "reconcile", "--once").stderr
+    original.with_name("aside").rename(original)
+    restore(project, copy)
+    assert ask(project) == wrong != right
+    assert call(project, "adapter", "verify", NAME).returncode == 0
+    drift = call(project, "drift")
+    assert drift.returncode == 2
+    assert f"[heal] adapter/{NAME}@{SERVER}: it may answer other bytes" in drift.stdout
+    assert call(project, "plan", "--detailed-exitcode").returncode == 2
+    assert call(project, "apply", "--auto", "--yes").returncode == 0
+    assert (ask(project), call(project, "drift").returncode) == (right, 0)
+
+
+@pytest.mark.parametrize("deleted", [False, True], ids=["restored", "deleted"])
+def test_a_restarted_server_has_read_no_damaged_copy(project: Project, *, deleted: bool) -> None:
+    copy = listed(project)
+    original = project.root / "models" / "adapters" / "acme" / "support-v2.1.0"
+    tamper(copy)
+    original.rename(original.with_name("aside"))
+    call(project, "reconcile", "--once")
+    original.with_name("aside").rename(original)
+    if deleted:
+        copy.chmod(0o755)
+        shutil.rmtree(copy)
+    else:
+        restore(project, copy)
+    assert call(project, "drift").returncode == 2
+    project.kill_servers()
+    assert call(project, "reconcile", "--once").returncode == 0
+    assert call(project, "drift").returncode == 0
+    assert listed(project) != copy
+
+
+def test_a_copy_that_was_deleted_while_listed_may_have_been_damaged_before(
+    project: Project,
+) -> None:
+    copy = listed(project)
+    copy.chmod(0o755)
+    shutil.rmtree(copy)
+    planned = call(project, "plan", "--detailed-exitcode")
+    assert (planned.returncode, "may answer other bytes" in planned.stdout) == (2, True)
+    assert call(project, "reconcile", "--once").returncode == 0
+    assert listed(project) != copy
+    assert call(project, "drift").returncode == 0
+
+
+def test_gc_deletes_the_copies_that_a_fresh_path_has_replaced(project: Project) -> None:
+    assert call(project, "gc", "--yes").returncode == 0
+    store = project.root / ".fleetctl" / "store"
+    assert [copy.name for copy in store.glob(f"{digest(project)}*")] == [listed(project).name]
+    assert call(project, "adapter", "verify").returncode == 0
     assert call(project, "drift").returncode == 0

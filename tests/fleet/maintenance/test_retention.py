@@ -55,6 +55,22 @@ def test_a_copy_that_nobody_lists_goes_unless_it_is_the_declared_one_s() -> None
     assert unneeded() == {"0", "1", "c0", "c1", "c2", "c3", "c4", "c6"}
 
 
+def test_of_the_copies_of_a_digest_the_newest_counts_and_those_that_servers_list() -> None:
+    digest = digest_of(DECLARED)
+    copies = [digest, *(f"{digest}-{number}" for number in (2, 9, 10))]
+    live = state(LoadedAdapter(DECLARED, "s1", digest, f"/store/{digest}-2"))
+    found = retained(FLEET, live, history(), NOON, copies=copies, busy={})[1]
+    assert {copy.name.removeprefix(digest): copy.needed for copy in found} == {
+        "": False,
+        "-2": True,
+        "-9": False,
+        "-10": True,
+    }
+    silent = state(unknown_servers={"s1": "no answer"})
+    found = retained(FLEET, silent, history(), NOON, copies=copies, busy={})[1]
+    assert all(copy.needed for copy in found)
+
+
 USED = {
     "listed": (state(loaded(VERSIONS[0], "s1")), history(), {}),
     "routed at 0 percent": (

@@ -129,7 +129,10 @@ def test_a_dead_server_whose_flags_are_not_known_needs_a_plan() -> None:
 
 
 def test_a_damaged_copy_is_one_cause_that_lists_whoever_was_loaded_from_it() -> None:
-    damaged = {digest_of(OLD): "has other bytes than its digest", digest_of("unused"): "is gone"}
+    damaged = {
+        f"/store/{digest_of(OLD)}": "has other bytes than its digest",
+        f"/store/{digest_of('unused')}": "is gone",
+    }
     (cause,) = classify_drift(established(), live(), damaged)
     assert (cause.subject, cause.remedy) == (f"store/{digest_of(OLD)[:12]}", DriftAction.ALERT)
     assert f"the served copy of {OLD} has other bytes than its digest" in cause.summary
@@ -139,7 +142,7 @@ def test_a_damaged_copy_is_one_cause_that_lists_whoever_was_loaded_from_it() -> 
 
 def test_a_damaged_copy_of_what_others_loaded_is_not_ours_to_tell() -> None:
     rogue = loaded("test2", "a")
-    (cause,) = classify_drift(established(), live(more=(rogue,)), {digest_of("test2"): "is gone"})
+    (cause,) = classify_drift(established(), live(more=(rogue,)), {rogue.path: "is gone"})
     assert cause.subject == rogue.address
 
 

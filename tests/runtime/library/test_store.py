@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from fleet.config import Lock, LockedAdapter
 from fleet.errors import LibraryError
 from fleet.resources import LoadedAdapter
 from runtime.library.layout import folder_digest
-from runtime.library.served_copies import damaged, publish
+from runtime.library.served_copies import damaged, publish, repair_copies
 from tests.runtime.library.synthetic import adapter
 
 
@@ -97,38 +98,87 @@ def remove_weights(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", [tamper, remove_weights])
+def test_a_damaged_copy_is_never_loaded_from_again_and_a_fresh_path_takes_its_place(
+    tmp_path: Path, harm: Callable[[Path], object]
+) -> None:
+    version, store = adapter(tmp_path / "a"), tmp_path / "store"
+    digest = folder_digest(version)
+    copy = publish(version, digest, store)
+    harm(copy)
+    with ThreadPoolExecutor(8) as pool:
+        made = set(pool.map(lambda _: publish(version, digest, store), range(16)))
+    assert made == {store / f"{digest}-2"}
+    assert folder_digest(store / f"{digest}-2") == digest
+    assert folder_digest_or_fault(copy) != digest
+    shutil.rmtree(copy)
+    assert publish(version, digest, store) == store / f"{digest}-2"
+    harm(store / f"{digest}-2")
+    assert publish(version, digest, store) == store / f"{digest}-3"
+
+
+def folder_digest_or_fault(folder: Path) -> str:
+    try:
+        return folder_digest(folder)
+    except LibraryError as error:
+        return str(error)
+
+
+def test_a_copy_that_was_damaged_by_the_ledger_is_good_and_not_loaded_from(tmp_path: Path) -> None:
+    version, store = adapter(tmp_path / "a"), tmp_path / "store"
+    digest = folder_digest(version)
+    first = publish(version, digest, store)
+    assert publish(version, digest, store, [str(first)]) == store / f"{digest}-2"
+    for copy in (first, store / f"{digest}-2"):
+        writable(copy)
+        shutil.rmtree(copy)  # as gc deletes what no server lists
+    spoiled = [str(first), str(store / f"{digest}-9")]
+    assert publish(version, digest, store, spoiled) == store / f"{digest}-10"
+    assert publish(version, digest, store) == store / f"{digest}-10"
+
+
+def locked(digest: str) -> Lock:
+    entry = LockedAdapter(base="tiny", digest=digest, rank=8, bytes=1, modules=())
+    return Lock(adapters={"acme-a-tiny-v1.0.0": entry})
+
+
+@pytest.mark.parametrize("harm", [tamper, remove_weights, shutil.rmtree])
 def test_a_damaged_copy_is_made_good_again_in_its_place(
     tmp_path: Path, harm: Callable[[Path], object]
 ) -> None:
-    version = adapter(tmp_path / "a")
+    library, store = tmp_path / "library", tmp_path / "store"
+    version = adapter(library / "adapters" / "acme" / "a-v1.0.0")
     digest = folder_digest(version)
-    copy = publish(version, digest, tmp_path / "store")
-    folder = copy.stat().st_ino
+    copy = publish(version, digest, store)
+    writable(copy)
     harm(copy)
-    with ThreadPoolExecutor(8) as pool:
-        made = set(pool.map(lambda _: publish(version, digest, tmp_path / "store"), range(16)))
-    assert made == {copy}
+    users = [loaded(digest, copy)]
+    (done,) = repair_copies(damaged(users, store), users, locked(digest), library, store)
+    assert (done.path, done.repaired) == (str(copy), True)
     assert folder_digest(copy) == digest
-    assert copy.stat().st_ino == folder
     for each in (copy, *copy.iterdir()):
         assert stat.S_IMODE(each.stat().st_mode) & 0o222 == 0
-    assert [each.name for each in (tmp_path / "store").iterdir()] == [digest]
+    assert [each.name for each in store.iterdir()] == [digest]
 
 
 @pytest.mark.parametrize("harm", [tamper, shutil.rmtree])
-def test_a_damaged_copy_is_refused_when_the_library_has_no_better(
+def test_a_damaged_copy_is_not_repaired_when_the_library_has_no_better(
     tmp_path: Path, harm: Callable[[Path], object]
 ) -> None:
-    version = adapter(tmp_path / "a")
+    library, store = tmp_path / "library", tmp_path / "store"
+    version = adapter(library / "adapters" / "acme" / "a-v1.0.0")
     digest = folder_digest(version)
-    copy = publish(version, digest, tmp_path / "store")
+    copy = publish(version, digest, store)
     tamper(copy)
     harm(version)
-    with pytest.raises(LibraryError, match="cannot be repaired") as caught:
-        publish(version, digest, tmp_path / "store")
+    users = [loaded(digest, copy)]
+    (done,) = repair_copies(damaged(users, store), users, locked(digest), library, store)
+    assert not done.repaired
+    assert "cannot be repaired" in done.text
+    assert "Restore the version in the library" in done.text
+    with pytest.raises(LibraryError) as caught:
+        publish(version, digest, store)
     (told,) = caught.value.diagnostics
-    assert (told.code, told.command) == ("FC3002", "fleetctl adapter verify")
-    assert "Restore the version in the library" in told.hint
+    assert told.code == ("FC3002" if version.is_dir() else "FC3001")
 
 
 def loaded(digest: str | None, path: Path) -> LoadedAdapter:
@@ -150,8 +200,8 @@ def test_the_copies_that_servers_load_from_are_hashed(tmp_path: Path) -> None:
         loaded(None, tmp_path),
     ]
     assert damaged(listed, store) == {
-        changed: "has other bytes than its digest",
-        gone: "is gone",
+        f"/on/the/server/{changed}": "has other bytes than its digest",
+        str(store / gone): "is gone",
     }
 
 
@@ -173,9 +223,9 @@ def test_the_bytes_are_hashed_where_the_server_reads_them(tmp_path: Path) -> Non
     ]
     wrong = "has other bytes than its digest"
     assert damaged(listed, store) == {
-        linked: wrong,
-        fresh: f"at `{store / fresh}-2` {wrong}",
-        mounted: f"at `{mount / mounted}` {wrong}",
+        str(store / linked): wrong,
+        f"{store / fresh}-2": wrong,
+        str(mount / mounted): f"at `{mount / mounted}` {wrong}",
     }
 
 
@@ -188,8 +238,15 @@ def test_a_link_in_the_place_of_a_copy_is_replaced_and_never_written_through(
     publish(other, victim, store)
     (store / digest).symlink_to(store / victim)
     copy = publish(right, digest, store)
-    assert not copy.is_symlink()
-    assert (folder_digest(copy), folder_digest(store / victim)) == (digest, victim)
+    assert copy == store / f"{digest}-2"
+    users, library = [loaded(digest, store / digest)], tmp_path / "library"
+    (library / "adapters" / "acme").mkdir(parents=True)
+    right.rename(library / "adapters" / "acme" / "a-v1.0.0")
+    (done,) = repair_copies(damaged(users, store), users, locked(digest), library, store)
+    assert done.repaired
+    assert not (store / digest).is_symlink()
+    for made in (copy, store / digest):
+        assert (folder_digest(made), folder_digest(store / victim)) == (digest, victim)
 
 
 def test_a_copy_outlives_its_version_in_the_library(tmp_path: Path) -> None:
