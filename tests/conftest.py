@@ -10,9 +10,12 @@ files that share a server go to the same worker, first. Tests marked `long` are 
 `make test-long`.
 """
 
+import atexit
 import os
 import re
+import shutil
 import subprocess
+import tempfile
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,11 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling
+
+# Sockets of gateways lie in the home of the user, and those of tests in a folder of their own.
+if "FLEETCTL_RUN_DIR" not in os.environ:
+    os.environ["FLEETCTL_RUN_DIR"] = tempfile.mkdtemp(prefix="fleetctl-run-")
+    atexit.register(shutil.rmtree, os.environ["FLEETCTL_RUN_DIR"], ignore_errors=True)
 
 # A deadline is an assertion on the time of a machine that may be busy.
 settings.register_profile("fleetctl", deadline=None)

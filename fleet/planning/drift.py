@@ -70,6 +70,9 @@ def classify_drift(
         live: The observed state. Resources that it does not know are an alert, never missing.
         damaged: By path as servers list it: the damage of the copy that servers load from.
     """
+    if of_others := ownerless(history, live):
+        text = "the ledger knows none of what runs here: the state folder was lost"
+        return (_alert(Address("ledger"), text, of_others, "fleetctl adopt"),)
     order = {DriftAction.ALERT: 0, DriftAction.PLAN: 1, DriftAction.HEAL: 2}
     found = [
         *_hosts(tuple(_servers(history, live)), history, live),
@@ -79,6 +82,17 @@ def classify_drift(
         *_gateways(history, live),
     ]
     return tuple(sorted(found, key=lambda cause: (order[cause.remedy], cause.subject)))
+
+
+def ownerless(history: History, live: State) -> tuple[Address, ...]:
+    """Return the started servers and the routes that are live, if the ledger knows none of them.
+
+    The state folder was lost then, and with it the ledger. Empty: the ledger knows a part.
+    """
+    if history.owned & live.resources.keys():
+        return ()
+    started = (server for server in live.servers().values() if server.digest is not None)
+    return (*(server.address for server in started), *(r.address for r in live.routes().values()))
 
 
 def without_ignored(causes: Iterable[DriftCause], globs: Iterable[str]) -> tuple[DriftCause, ...]:

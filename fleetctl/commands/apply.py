@@ -49,7 +49,8 @@ def apply(workspace: Workspace, *, file: Path | None, auto: bool, yes: bool, for
         require_trusted,
     )
     from runtime.operations.freeze import require_thawed
-    from runtime.operations.planning import observe_copies, plan_fleet
+    from runtime.operations.heal import put_back_store
+    from runtime.operations.planning import observe_copies, plan_fleet, require_known
 
     if (file is None) != auto:
         raise click.UsageError("Name a plan file, or pass --auto.")
@@ -61,6 +62,9 @@ def apply(workspace: Workspace, *, file: Path | None, auto: bool, yes: bool, for
         raise click.UsageError("Not a terminal: pass --yes to apply without confirmation.")
     require_thawed(workspace, "Nothing was applied")
     live = observe_copies(workspace)
+    if put_back_store(workspace, live):
+        live = observe_copies(workspace)
+    require_known(workspace, live)
     plan = saved or plan_fleet(workspace, live)
     require_trusted(workspace, plan)
     report_changes_since(workspace, plan, live)

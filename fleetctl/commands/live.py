@@ -70,7 +70,7 @@ def adopt(workspace: Workspace, *, globs: tuple[str, ...], dry_run: bool, form: 
       fleetctl adopt
       fleetctl adopt 'adapter/*@llama_a'
     """
-    from runtime.operations.release import adopt, to_adopt
+    from runtime.operations.adopt import adopt, to_adopt
 
     live = workspace.observe()
     addresses = to_adopt(workspace, live, globs)

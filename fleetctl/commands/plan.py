@@ -98,7 +98,7 @@ def plan(
     from plans.render.sections import compared_cost, marked_what_if
     from plans.reports.status import gateway_notes
     from runtime.files import write_text
-    from runtime.operations.planning import plan_declared, plan_fleet
+    from runtime.operations.planning import plan_declared, plan_fleet, require_known
 
     targets = _criteria(selections)
     if changes and (out or save_live):
@@ -110,6 +110,8 @@ def plan(
         fleet = what_if(fleet, changes)
     live = live_state(workspace, live_file)
     print_lines((*live.notes, *gateway_notes(live)), "Note")
+    if not live_file:
+        require_known(workspace, live)
     if changes:
         whole = _plan_changed(workspace, fleet, live, changes, search, form)
     else:

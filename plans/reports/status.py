@@ -9,11 +9,16 @@ from fleet.decoding import decode
 from fleet.history import ApplyFinished, ApplyStarted, Entry, History
 from fleet.names import kind_of_address, name_in_address
 from fleet.plan import Freeze
+from fleet.planning import ownerless
 from fleet.resources import LoadedAdapter, Route, State
 from plans.amounts import iso
 from plans.explain.rollout import rollout_document, rollout_lines
 from plans.wording import frozen_document, frozen_line, short_version
 
+LEDGER_LOST = (
+    "the ledger knows none of what runs here, as its state folder was lost; what was applied and "
+    "held before is not shown: fleetctl adopt"
+)
 Counts = Mapping[tuple[str, str], int]
 """Requests by alias and full name of the version."""
 NOT_COUNTED: Counts = MappingProxyType({})
@@ -54,6 +59,8 @@ def status(
         document["servers"] = _servers(live, history)
         document["last_apply"] = _last_apply(entries)
         document["notes"] = [*live.notes, *gateway_notes(live)]
+        if ownerless(history, live):
+            document["notes"].insert(0, LEDGER_LOST)
     return document
 
 
@@ -168,7 +175,8 @@ def render_text(document: Mapping[str, Any]) -> str:
     )
     if "servers" in document:
         lines += ["", *(_server_lines(document["servers"]) or ["No server."])]
-        lines += ["", _last_line(document["last_apply"])]
+        if LEDGER_LOST not in document["notes"]:
+            lines += ["", _last_line(document["last_apply"])]
         lines += [f"Note: {note}" for note in document["notes"]]
     return "\n".join(lines) + "\n"
 

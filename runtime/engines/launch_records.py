@@ -127,7 +127,7 @@ class LaunchRecords:
         }
         # A server's folder outlives its record. Processes are searched only if a record of the
         # host may be lost, not for every host of a fleet that runs elsewhere.
-        if any(
+        if not self.folder.is_dir() or any(
             record is None and (host is None or f"-{host}-" in f"{name}-")
             for name, record in kept.items()
         ):
@@ -167,6 +167,10 @@ class LaunchRecords:
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(record.model_dump(mode="json"), indent=2)
         replace_file(folder / RECORD, text.encode(), _MODE)
+
+    def lost(self) -> Iterator[LaunchRecord]:
+        """Yield the records that only processes carry."""
+        yield from (record for name, record in self._carried().items() if not self._kept(name))
 
     def forget(self, name: str) -> None:
         """Delete a record; the log stays."""

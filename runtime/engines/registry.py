@@ -57,7 +57,7 @@ def write_missing_records(
 ) -> tuple[LaunchRecord, ...]:
     """Write the missing launch records of servers that run here; return the records."""
     records = LaunchRecords(state_dir / "servers")
-    written: list[LaunchRecord] = []
+    written = list(records.lost())
     for host in hosts:
         if host.engine != "attach":
             ports = {record.port for record in records.all(host.name) if record.leader()}

@@ -1,7 +1,8 @@
 """The socket of a gateway's admin side: path, owner, and the HTTP server on it.
 
-A Unix socket lies in the gateway's folder, where nothing deletes files that are old. Where the path
-is too long for the kernel, a link in `/tmp` leads to the folder; every caller makes the link anew.
+A Unix socket lies in the gateway's `run_dir`, outside the state folder, where nothing deletes files
+that are old. Where the path is too long for the kernel, a link in `/tmp` leads to the folder; every
+caller makes the link anew.
 """
 
 import asyncio
@@ -22,10 +23,11 @@ from uvicorn.server import ServerState
 from fleet.errors import EngineError, FleetError
 from fleet.spec import GatewaySpec
 from runtime.files import PRIVATE, PRIVATE_FOLDER
-from runtime.gateway.state_dir import gateway_dir
+from runtime.gateway.state_dir import gateway_dir, run_dir
 
 MAX_SOCKET_PATH: Final = 103
 """Upper bound of a Unix socket's path, in bytes: 107 on Linux, 103 on macOS."""
+SOCKET: Final = "admin.sock"
 KEEP_ALIVE_S: Final = 75
 CLOSE_S: Final = 2.0
 """Upper bound in seconds of waiting for running calls when the server closes."""
@@ -40,10 +42,16 @@ def is_url(admin: str) -> bool:
 
 
 def socket_path(state_dir: Path, gateway: GatewaySpec) -> Path:
-    """Return the path of a gateway's admin socket; a relative path counts from the project."""
+    """Return the path of a gateway's admin socket; a relative path counts from the project.
+
+    An Envoy listens in the gateway's folder, as does a gateway that an earlier release started.
+    """
     state = state_dir.resolve()
-    default = gateway_dir(state, gateway.name) / "admin.sock"
-    return state.parent / gateway.admin if gateway.admin else default
+    if gateway.admin:
+        return state.parent / gateway.admin
+    inside = gateway_dir(state, gateway.name) / SOCKET
+    is_inside = gateway.kind == "envoy" or inside.exists()
+    return inside if is_inside else run_dir(state, gateway.name) / SOCKET
 
 
 def short_path(path: Path) -> Path:
@@ -111,7 +119,7 @@ class AdminServer:
         self._file: tuple[int, int] | None = None
         """Device and inode of the bound socket."""
 
-    async def open_unix(self, path: Path) -> None:
+    async def open_unix(self, path: Path, earlier: Path | None = None) -> None:
         """Listen on a Unix socket that its owner alone can open.
 
         Raises:
@@ -121,6 +129,8 @@ class AdminServer:
         try:
             path.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
             short = short_path(path)
+            if earlier is not None:
+                _remove_dead(short_path(earlier))
             _remove_dead(short)
             bound = _bind(short)
         except OSError as error:

@@ -7,15 +7,15 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 from fleet.errors import FleetError, NewerFormatError
 from fleet.spec import GatewaySpec
 from runtime.files import PRIVATE_FOLDER, locked_file
 from runtime.gateway.admin import Admin
-from runtime.gateway.admin_socket import AdminServer, is_url, socket_path
+from runtime.gateway.admin_socket import SOCKET, AdminServer, is_url, socket_path
 from runtime.gateway.app import GatewayApp
 from runtime.gateway.http.server import HttpServer, raise_file_limit
 from runtime.gateway.probes import LoadProbes, check_health
@@ -26,6 +26,7 @@ from runtime.gateway.state_dir import (
     gateway_dir,
     operator_secret,
     read_table,
+    run_dir,
 )
 from runtime.gateway.supervisor import LOCK
 from runtime.gateway.table_loader import InvalidTableError, build_routes
@@ -54,7 +55,8 @@ async def serving(
     """
     folder = gateway_dir(state_dir, gateway.name)
     folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
-    with _locked(folder, gateway) as record, UsageLog(folder / USAGE_FILE) as log:
+    folders = (folder, *_made(run_dir(state_dir, gateway.name)))
+    with _locked(folders, gateway) as record, UsageLog(folder / USAGE_FILE) as log:
         secret = operator_secret(state_dir, gateway)
         state = GatewayState(log, digest(secret))
         admin = AdminServer(Admin(state, secret if is_url(gateway.admin) else "").application())
@@ -67,7 +69,8 @@ async def serving(
             if is_url(gateway.admin):
                 await admin.open_tcp(gateway.admin)
             else:
-                await admin.open_unix(socket_path(state_dir, gateway))
+                path = folders[-1] / SOCKET if not gateway.admin else None
+                await admin.open_unix(path or socket_path(state_dir, gateway), folder / SOCKET)
             await _load(state.active, state_dir)
             url = await _listen(server, gateway)
             record(url)
@@ -81,6 +84,14 @@ async def serving(
             for task in tasks:
                 task.cancel()
             await admin.close()
+
+
+def _made(folder: Path) -> Iterator[Path]:
+    """Make a private folder and yield the folder; nothing where the home takes none."""
+    with suppress(OSError):
+        folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+        folder.chmod(PRIVATE_FOLDER)
+        yield folder
 
 
 async def _load(active: ActiveTable, state_dir: Path) -> None:
@@ -126,14 +137,17 @@ async def _listen(server: HttpServer, gateway: GatewaySpec) -> str:
 
 
 @contextmanager
-def _locked(folder: Path, gateway: GatewaySpec) -> Iterator[Callable[[str], None]]:
-    """Hold the gateway's lock: the gateway runs for as long as the lock is held.
+def _locked(folders: Sequence[Path], gateway: GatewaySpec) -> Iterator[Callable[[str], None]]:
+    """Hold the gateway's locks: the gateway runs for as long as one is held.
 
     Yields the function that records, beside the process, the URL at which the gateway is ready.
     """
     with ExitStack() as stack:
         try:
-            handle = stack.enter_context(locked_file(folder / LOCK, timeout_s=_LOCK_S))
+            handles = [
+                stack.enter_context(locked_file(folder / LOCK, timeout_s=_LOCK_S))
+                for folder in folders
+            ]
         except BlockingIOError:
             raise FleetError.of(
                 "FC6008",
@@ -146,11 +160,17 @@ def _locked(folder: Path, gateway: GatewaySpec) -> Iterator[Callable[[str], None
         def record(url: str) -> None:
             document = {"pid": pid, "process_start": start_mark(pid), "url": url}
             document["admin"] = gateway.admin
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, json.dumps(document).encode(), 0)
+            for handle in handles:
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, json.dumps(document).encode(), 0)
 
         record("")
         yield record
+        for folder in folders[1:]:  # the first lock keeps another process out meanwhile
+            with suppress(OSError):
+                (folder / LOCK).unlink(missing_ok=True)
+                folder.rmdir()
+                folder.parent.rmdir()
 
 
 async def serve_until_signal(state_dir: Path, gateway: GatewaySpec) -> None:

@@ -3,7 +3,10 @@
 routes.json              the routing table, for all gateways of this machine
 routes.previous.json     the table before it
 operator.secret          opens admin sides over TCP, and calls any alias for evaluation
-gateways/<name>/         gateway.json, admin.sock, run.lock, usage.jsonl, log
+gateways/<name>/         gateway.json, run.lock, usage.jsonl, log
+
+The socket of the admin side, and the lock a second time, lie outside, in `run_dir`: a state folder
+that is lost takes neither along, and the gateway that goes on serving is found.
 
 The table's file holds the table's digest and then its canonical document. The file before it is
 kept: a gateway starts from that one where the newest is torn or was changed by hand.
@@ -12,7 +15,9 @@ kept: a gateway starts from that one where the newest is torn or was changed by 
 import hashlib
 import json
 import os
+import pwd
 import secrets
+import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
@@ -35,6 +40,8 @@ DEFAULT_GATEWAY: Final = GatewaySpec(name="main", listen="127.0.0.1:8080", admin
 TABLE_FILE: Final = "routes.json"
 PREVIOUS_FILE: Final = "routes.previous.json"
 SECRET_FILE: Final = "operator.secret"  # noqa: S105 (a file name)
+RUN_DIR_VARIABLE: Final = "FLEETCTL_RUN_DIR"
+"""Environment variable with the folder in place of `~/.local/state/fleetctl`."""
 _LOCK_FILE: Final = "routes.lock"
 _GATEWAY_FILE: Final = "gateway.json"
 _DIGEST_KEY: Final = b'{"digest":"'
@@ -44,6 +51,23 @@ _DIGEST_LENGTH: Final = 64
 def gateway_dir(state_dir: Path, name: str) -> Path:
     """Return the folder of a gateway."""
     return state_dir / GATEWAYS / name
+
+
+def run_dir(state_dir: Path, name: str) -> Path:
+    """Return the folder of a gateway's admin socket and second lock, in the user's own home.
+
+    Named by a hash of machine and state folder, since a home may be shared by machines. The home is
+    that of the user database, so that cron, sudo and a shell find the same folder; nothing sweeps
+    it, as `/tmp` and `/run/user` are swept.
+    """
+    given = os.environ.get(RUN_DIR_VARIABLE)
+    try:
+        home = Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:  # a user whom only the kernel knows
+        home = Path.home()
+    root = Path(given) if given else home / ".local" / "state" / "fleetctl"
+    place = f"{socket.gethostname()}:{state_dir.resolve()}"
+    return root / hashlib.sha256(os.fsencode(place)).hexdigest()[:16] / name
 
 
 def operator_secret(state_dir: Path, gateway: GatewaySpec) -> str:

@@ -24,12 +24,15 @@ from fleet.spec import GatewaySpec
 from runtime.files import is_locked
 from runtime.gateway.admin_socket import is_url, socket_path
 from runtime.gateway.http.timeouts import GRACE_S
-from runtime.gateway.state_dir import gateway_dir, known_gateways, remember
-from runtime.processes import send, start_mark
+from runtime.gateway.state_dir import gateway_dir, known_gateways, remember, run_dir
+from runtime.processes import environment, marked_by, send, start_mark
 from runtime.usage.log import USAGE_FILE
 
 LOCK: Final = "run.lock"
 """File in the gateway's folder that the gateway's process keeps locked, with its record."""
+MARK: Final = "FLEETCTL_GATEWAY"
+"""Environment variable of a gateway's process with the gateway's folder."""
+URL: Final = "FLEETCTL_GATEWAY_URL"
 START_S: Final = 20.0
 """Upper bound in seconds from spawning a process until the process is ready."""
 _KILL_S: Final = 5.0
@@ -55,16 +58,20 @@ class GatewayProcess:
 def find_process(state_dir: Path, name: str) -> GatewayProcess | None:
     """Return the process of a gateway, or None if the gateway does not run.
 
-    The lock decides: the kernel releases it with the process, however the process ends. The start
-    mark guards against a record that the process has not replaced yet.
+    A lock decides: the kernel releases it with the process, however the process ends. The start
+    mark guards against a record that the process has not replaced yet. Where both folders with a
+    lock are lost, the process is known by its environment.
     """
-    path = _lock_path(state_dir, name)
-    if not is_locked(path):
+    paths = [_lock_path(state_dir, name), run_dir(state_dir, name) / LOCK]
+    for path in filter(is_locked, paths):
+        with suppress(ValueError, KeyError):
+            record = json.loads(path.read_text(encoding="utf-8"))
+            if start_mark(record["pid"]) == record["process_start"]:
+                return GatewayProcess(record["pid"], record["url"], record.get("admin"))
+    if any(path.exists() for path in paths):
         return None
-    with suppress(ValueError, KeyError):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if start_mark(record["pid"]) == record["process_start"]:
-            return GatewayProcess(record["pid"], record["url"], record.get("admin"))
+    for pid in marked_by(MARK, _mark(state_dir, name)):
+        return GatewayProcess(pid, environment(pid).get(URL, ""))
     return None
 
 
@@ -98,14 +105,17 @@ def start(state_dir: Path, gateway: GatewaySpec) -> GatewayProcess:
             stdout=stream,
             stderr=stream,
             start_new_session=True,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, packages))},
+            env=os.environ
+            | {"PYTHONPATH": os.pathsep.join(filter(None, packages))}
+            | {MARK: _mark(state_dir, gateway.name), URL: f"http://{gateway.listen}"},
         )
 
-    def has_settled() -> bool:
-        return process.poll() is not None or find_ready(state_dir, gateway.name) is not None
+    def ready() -> GatewayProcess | None:
+        has_lock = _lock_path(state_dir, gateway.name).exists()  # else its environment would do
+        return find_ready(state_dir, gateway.name) if has_lock else None
 
-    _wait(has_settled, START_S)
-    if (started := find_ready(state_dir, gateway.name)) is not None:
+    _wait(lambda: process.poll() is not None or ready() is not None, START_S)
+    if (started := ready()) is not None:
         return started
     send(process.pid, signal.SIGTERM)
     output = log.read_bytes()[log_start:].decode(errors="replace")
@@ -241,6 +251,10 @@ async def _serves_clients(state_dir: Path, gateway: GatewaySpec) -> bool:
         return False
     writer.close()
     return True
+
+
+def _mark(state_dir: Path, name: str) -> str:
+    return str(gateway_dir(state_dir.resolve(), name))
 
 
 def _lock_path(state_dir: Path, name: str) -> Path:

@@ -36,6 +36,7 @@ class FallbackLedger:
         self._home, self._mirror, self._hung, self._read_s = home, mirror, hung, read_s
         self.newest, self.is_empty = home.newest, home.is_empty
         self.restoring, self.lease = home.restoring, home.lease
+        self.raise_token = home.raise_token
 
     def read(self, after: int = 0) -> list[Entry]:
         """Return the entries with `seq` above `after`.

@@ -112,6 +112,13 @@ class FileLedger:
         """Return the command that makes a copy of all lines the ledger, where there is none."""
         return shlex.join(("cp", str(copy), str(self._path)))
 
+    def raise_token(self, token: int) -> None:
+        """Let every later lease have a newer token."""
+        with self._locked():
+            found = leases.read(self._folder) or LeaseRecord(self._newest_token())
+            if found.token < token:
+                leases.write(self._folder, replace(found, token=token))
+
     @contextmanager
     def lease(self, holder: str, ttl_s: int = 60) -> Iterator[Lease]:
         """Take the lease for `ttl_s` seconds at a time, and return the lease at the end.

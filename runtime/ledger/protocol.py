@@ -50,6 +50,10 @@ class Ledger(Protocol):
         """Return the command that makes a copy of all lines the ledger, where there is none."""
         ...
 
+    def raise_token(self, token: int) -> None:
+        """Let every later lease have a newer token: of tables that a lost ledger led to."""
+        ...
+
     def lease(self, holder: str, ttl_s: int = 60) -> AbstractContextManager[Lease]:
         """Take the lease or raise `LockHeldError` that names its holder and its expiry."""
         ...

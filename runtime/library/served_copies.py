@@ -94,6 +94,13 @@ def damaged(adapters: Iterable[LoadedAdapter], store: Path) -> dict[str, str]:
     return found
 
 
+def gone(adapters: Iterable[LoadedAdapter], store: Path) -> dict[str, str]:
+    """Return the copies of this store that servers list and that are not there; as `damaged`."""
+    listed = {adapter.path for adapter in adapters if adapter.digest}
+    copies = {path: _folders(path, store) for path in sorted(listed)}
+    return {path: "is gone" for path, found in copies.items() if found and not found[0].is_dir()}
+
+
 def _folders(path: str, store: Path) -> tuple[Path, ...]:
     copy, named = _copy_of(path, store), Path(path)
     if named.parent.resolve() == store.resolve():

@@ -5,14 +5,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from fleet.errors import LibraryError
+from fleet.errors import FleetError, LibraryError
 from fleet.history import History, Noted, found_damage, marked_unsure, settled
 from fleet.names import AdapterName, alias_of
 from fleet.plan import Plan
-from fleet.planning import DriftAction, DriftCause, classify_drift, repair
+from fleet.planning import DriftAction, DriftCause, classify_drift, ownerless, repair
 from fleet.resources import LoadedAdapter, State
 from runtime.library.layout import version_folder
-from runtime.library.served_copies import damaged, publish, repair_copies
+from runtime.library.served_copies import damaged, gone, publish, repair_copies
 from runtime.messages import FailureMessage
 from runtime.project.facts import read_lock
 from runtime.project.load import library_folder
@@ -79,6 +79,7 @@ async def heal_plan(
     the seconds of a clock that never goes back.
     """
     fleet = workspace.fleet()
+    await asyncio.to_thread(put_back_store, workspace, live)
     damage = await asyncio.to_thread(_repair_copies, workspace, live)
     history = settled(workspace.history(), live)
     live = marked_unsure(live, history.damage)
@@ -127,6 +128,38 @@ def _with_copies(
         return True
 
     return tuple(filter(is_possible, due))
+
+
+def put_back_store(workspace: Workspace, live: State) -> bool:
+    """Put back the copies that servers list, where the whole store was lost; return whether any.
+
+    Takes no lease and needs no ledger: a server that reads such a copy again ends. A single copy
+    that is gone counts as damaged instead.
+    """
+    adapters, store = live.adapters().values(), workspace.state_dir / STORE
+    missing = gone(adapters, store)
+    if not missing or (store.is_dir() and not _is_lost(workspace, live)):
+        return False
+    store.mkdir(parents=True, exist_ok=True)
+    lock, library = read_lock(workspace.root), library_folder(workspace.root)
+    results = repair_copies(missing, adapters, lock, library, store)
+    count = sum(copy.repaired for copy in results)
+    workspace.inform(f"Put back {count} copies that servers may read again, from the library.")
+    workspace.warn(
+        *(
+            f"{copy.text[:1].upper()}{copy.text[1:]}. A server that reads it again ends."
+            for copy in results
+            if not copy.repaired
+        )
+    )
+    return bool(count)
+
+
+def _is_lost(workspace: Workspace, live: State) -> bool:
+    try:
+        return bool(ownerless(settled(workspace.history(), live), live))
+    except (FleetError, OSError):
+        return False
 
 
 def _repair_copies(workspace: Workspace, live: State) -> dict[str, str]:

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from fleet.errors import ConfigError, PlacementError
+from fleet.errors import ConfigError, FleetError, PlacementError
 from fleet.history import History, found_damage, marked_unsure, settled, with_damage
+from fleet.names import kind_of_address
 from fleet.placement import PlacementResult, SearchLimits, place
 from fleet.plan import Plan
-from fleet.planning import USUAL, BestEffort, best_effort, desired_state, make_plan
+from fleet.planning import USUAL, BestEffort, best_effort, desired_state, make_plan, ownerless
 from fleet.resources import Server, State
 from fleet.rollouts import RolloutTargets, decide_rollouts
 from fleet.spec import FleetSpec
@@ -52,6 +53,33 @@ def plan_fleet(
     wanted = workspace.fleet() if fleet is None else fleet
     state = workspace.observe() if live is None else live
     return make_plan(wanted, state, settled(workspace.history(), state), workspace.now(), search)
+
+
+def require_known(workspace: Workspace, live: State) -> None:
+    """Refuse to plan a fleet that was observed here and of which the ledger knows nothing.
+
+    Raises:
+        FleetError: FC5180, the state folder was lost.
+    """
+    found = ownerless(settled(workspace.history(), live), live)
+    if not found:
+        return
+    servers = sum(kind_of_address(address) == "server" for address in found)
+    text = " and ".join(
+        f"{count} {noun}{'s' * (count != 1)}"
+        for count, noun in ((servers, "server"), (len(found) - servers, "route"))
+        if count
+    )
+    raise FleetError.of(
+        "FC5180",
+        "This state folder is new, and the fleet runs",
+        f"{text} of this fleet {'serve' if len(found) > 1 else 'serves'}, and the ledger knows "
+        "none of them: the folder that they were started from was lost. A plan from here would "
+        "create what is there.",
+        hint="Adopt them: nothing that serves is touched, and copies that servers read again are "
+        "put back first. Rollback works meanwhile.",
+        command="fleetctl adopt",
+    )
 
 
 def plan_declared(workspace: Workspace, live: State, search: SearchLimits) -> Plan | None:

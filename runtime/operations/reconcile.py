@@ -25,6 +25,7 @@ from runtime.operations.planning import (
     plan_best_effort,
     plan_fleet,
     report_broken,
+    require_known,
     with_valid_files,
 )
 from runtime.workspace import Workspace
@@ -165,6 +166,7 @@ class Reconciler:
         Returns whether a step was due, and the exit code.
         """
         now = await workspace.observe_now() if again else live
+        require_known(workspace, now)
         left = 0
         freeze = (await asyncio.to_thread(workspace.history)).freeze
         try:

@@ -1,27 +1,21 @@
-"""Release versions that are kept out of traffic; adopt live resources as if fleetctl made them."""
+"""Release versions that are kept out of traffic, or accept a route that was changed by hand."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 
 from fleet.encoding import plain
 from fleet.errors import FleetError, did_you_mean
 from fleet.history import (
-    Adopted,
-    History,
     Released,
     clock_behind,
     fold_entries,
     kept_out,
     same_bytes,
-    settled,
     tampered_evidence,
 )
-from fleet.names import Address, address_parts, alias_of, route_address, version_of
-from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State
-from fleet.spec import AdapterFacts, FleetSpec
-from runtime.engines.registry import write_missing_records
+from fleet.names import alias_of, route_address, version_of
+from fleet.spec import AdapterFacts
 from runtime.operations.drills import read_routing_table
 from runtime.workspace import Workspace
 
@@ -90,62 +84,3 @@ def _locked(workspace: Workspace, alias: str) -> Mapping[str, AdapterFacts]:
     except (FleetError, OSError):
         return {}
     return {name: facts for name, facts in found.items() if alias_of(name) == alias}
-
-
-def to_adopt(workspace: Workspace, live: State, globs: Sequence[str]) -> dict[Address, Resource]:
-    """Return the live resources that an adoption of these patterns of addresses writes down.
-
-    Without a pattern: servers that fleetctl starts, and declared adapters, routes and keys.
-    """
-    history = History() if workspace.is_ledger_lost() else workspace.history()
-    known = settled(history, live).established
-    return {
-        address: resource
-        for address, resource in live.resources.items()
-        if known.get(address) != resource
-        and (
-            any(fnmatchcase(address, glob) for glob in globs)
-            if globs
-            else _is_declared(workspace.fleet(), resource)
-        )
-    }
-
-
-def _is_declared(fleet: FleetSpec, resource: Resource) -> bool:
-    match resource:
-        case Server():
-            return resource.digest is not None
-        case LoadedAdapter(adapter=name):
-            return name in fleet.versions and alias_of(name) in fleet.adapters
-        case Route():
-            return resource.alias in fleet.adapters
-        case Key():
-            client = fleet.clients.get(resource.client)
-            return client is not None and any(key.name == resource.name for key in client.keys)
-
-
-def adopt(workspace: Workspace, live: State, resources: Mapping[Address, Resource]) -> None:
-    """Write resources into the ledger, under the lease: an apply that runs knows better.
-
-    The launch records of servers that run here without one are written, too. Where the ledger's
-    home is empty and was not, its copy is set aside first, also where there is no resource to
-    write.
-    """
-    fleet = workspace.fleet()
-    for record in write_missing_records(
-        fleet.hosts.values(), workspace.root, workspace.state_dir, fleet.name
-    ):
-        text = f"Launch record of {record.name} written, from process {record.pid}."
-        workspace.inform(text)
-    if workspace.is_ledger_lost():
-        workspace.replica.set_aside("what is live")
-    if not resources:
-        return
-    events = []
-    for address, resource in resources.items():
-        kind, name = address_parts(address)
-        boot = live.boots.get(name, "") if kind == "server" else ""
-        events.append(Adopted(address, plain(resource), boot))
-    ledger = workspace.ledger()
-    with ledger.lease(f"{workspace.by} (run {workspace.run}, adopt)") as lease:
-        ledger.append(events, lease.token)

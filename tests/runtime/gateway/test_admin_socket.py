@@ -20,6 +20,7 @@ from runtime.gateway.process import serving
 from tests.ports import free_port
 from tests.runtime.gateway.stage import MAIN, OLD, table
 
+NAMED = replace(MAIN, admin="run/admin.sock")
 ROUTES = table({"s1": "http://127.0.0.1:9"})
 
 
@@ -107,12 +108,12 @@ def test_a_socket_whose_path_is_too_long_for_the_kernel_lies_there_all_the_same(
     deep = tmp_path / ("a" * 60) / ("b" * 60) / ".fleetctl"
 
     async def scenario() -> None:
-        path = socket_path(deep, MAIN)
+        path = socket_path(deep, NAMED)
         assert len(os.fsencode(path)) > 103 >= len(os.fsencode(short_path(path)))
-        async with serving(deep, MAIN):
+        async with serving(deep, NAMED):
             assert stat.S_ISSOCK(path.stat().st_mode)
             shutil.rmtree(links / "fleetctl")  # as a sweep of `/tmp` does
-            gateways = LocalGateways(deep, {"main": MAIN})
+            gateways = LocalGateways(deep, {"main": NAMED})
             assert await gateways.publish(ROUTES) == ()
             assert stat.S_IMODE((links / "fleetctl").stat().st_mode) == 0o700
             await gateways.close()
@@ -131,7 +132,7 @@ def test_a_gateway_of_an_earlier_version_is_found_in_a_private_folder_alone(
     links = tmp_path_factory.mktemp("links")
     monkeypatch.setattr(admin_socket, "_LINKS", links)
     state = tmp_path_factory.mktemp("project") / ("long" * 30) / ".fleetctl"
-    path = socket_path(state, MAIN)
+    path = socket_path(state, NAMED)
     received: list[bytes] = []
 
     async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -142,7 +143,7 @@ def test_a_gateway_of_an_earlier_version_is_found_in_a_private_folder_alone(
         links.chmod(mode)
         earlier = links / f"{hashlib.sha256(bytes(path)).hexdigest()[:16]}.sock"
         server = await asyncio.start_unix_server(listen, earlier)
-        gateways = LocalGateways(state, {"main": MAIN})
+        gateways = LocalGateways(state, {"main": NAMED})
         done = await gateways.publish_and_report(ROUTES)
         codes = [error.diagnostics[0].code for _, error in done.failures]
         if mode == 0o755:
