@@ -18,7 +18,7 @@ declaration has. `AdapterName.parse` refuses a name of another form.
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NewType, Self
+from typing import Final, NewType, Self
 
 Address = NewType("Address", str)
 """Name of a resource with its kind: `server/…`, `adapter/…@…`, `route/…`, `key/…/…`."""
@@ -183,6 +183,17 @@ def route_address(alias: str) -> Address:
 def key_address(client: str, key: str) -> Address:
     """Return `key/<client>/<key>`."""
     return Address(f"key/{client}/{key}")
+
+
+TABLE: Final = Address("table")
+"""The routing table's file, as the subject of a fault."""
+LEDGER: Final = Address("ledger")
+"""The ledger, as the subject of a fault."""
+
+
+def gateway_address(gateway: str) -> Address:
+    """Return `gateway/<name>`, the subject of a gateway's faults."""
+    return Address(f"gateway/{gateway}")
 
 
 def address_parts(address: str) -> tuple[str, str]:

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from enum import StrEnum
 
 from fleet import names
 from fleet.flag_formats import digest_of, format_of
@@ -177,13 +179,36 @@ def servers_in(resource: Resource) -> tuple[str, ...]:
             return ()
 
 
+class OutageKind(StrEnum):
+    """Kind of an outage: clients get no answers, or fleetctl lost what keeps answers coming."""
+
+    GATEWAY_DOWN = "gateway_down"
+    GATEWAY_REFUSES = "gateway_refuses"
+    """A gateway that runs and refuses every client, as its usage log cannot be written."""
+    SERVER_DOWN = "server_down"
+    SERVER_HUNG = "server_hung"
+    """A server whose process runs and does not answer, or makes no token."""
+    KEY_GONE = "key_gone"
+    """A key whose file cannot be read any more."""
+    TABLE_DAMAGED = "table_damaged"
+    """A routing table's file that is torn, gone, or was changed by hand."""
+    LEDGER_DAMAGED = "ledger_damaged"
+    """A ledger that does not answer, was changed, or lacks earlier entries."""
+
+
 @dataclass(frozen=True, slots=True)
-class GatewayFault:
-    """A gateway that is down, hangs, or runs otherwise than declared."""
+class Fault:
+    """A fault that was observed beside the resources: of a gateway, a server, a key or a file."""
 
     what: str
     """Such as `is not running and answers no client`."""
     command: str
+    outage: OutageKind | None = None
+    """None: the part serves, and otherwise than declared."""
+    since: datetime | None = None
+    """Time of the first round of `reconcile` that saw the fault; None: no round has."""
+    heals: bool = False
+    """Whether `reconcile` mends the fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,8 +236,8 @@ class State:
     lost: tuple[Address, ...] = ()
     """Adapters that a gateway asked for and their server denied to hold, sorted."""
     notes: tuple[str, ...] = ()
-    gateways: Mapping[str, GatewayFault] = field(default_factory=dict)
-    """Faults by gateway, of gateways that do not serve as declared."""
+    faults: Mapping[Address, Fault] = field(default_factory=dict)
+    """Faults by `gateway/<name>`, `server/<name>`, `key/<client>/<name>`, `table` or `ledger`."""
     behind: bool = False
     """Whether a running gateway may lack the newest table, or the table an address."""
 

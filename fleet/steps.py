@@ -15,6 +15,7 @@ Types of `ApplyEvent` and their fields, besides those that every event has:
     frozen          by, at, reason, running: steps that are being finished
     interrupted     running: steps that are being finished
     verified        converged, remaining (addresses), notes
+    outage          a cause of drift, as in `drift --format json`, that `reconcile` left
     run_complete    result, exit_code, done, adopted, failed, stale, blocked, not_run, seconds
 """
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fleet.errors import EngineError, FleetError
-from fleet.names import Address, adapter_address
-from fleet.resources import Resource, State
+from fleet.names import TABLE, Address, adapter_address, gateway_address
+from fleet.resources import Fault, OutageKind, Resource, State
 from fleet.spec import FleetSpec
 from runtime.engines.launch_records import LaunchRecords
 from runtime.engines.protocol import Engine, Observer
@@ -120,20 +120,26 @@ async def observe(engines: Mapping[str, Observer], gateways: LocalGateways) -> S
 
 
 async def _routes(gateways: LocalGateways) -> State:
+    missing, by_name = await asyncio.gather(gateways.missing(), gateways.faults())
+    faults = {gateway_address(name): fault for name, fault in by_name.items()}
     try:
         table, notes = await gateways.read_table()
-        missing, faults = await asyncio.gather(gateways.missing(), gateways.faults())
     except EngineError as error:
-        return State(routes_unknown="; ".join(problem.detail for problem in error.diagnostics))
-    notes = tuple(note for note in notes if note.answers or note.gateway not in faults)
+        why = "; ".join(problem.detail for problem in error.diagnostics)
+        return State(routes_unknown=why, faults=faults)
+    notes = tuple(note for note in notes if note.answers or note.gateway not in by_name)
+    if damage := tuple(note for note in notes if note.is_damage):
+        what = "; ".join(str(note).rstrip(".") for note in damage)
+        faults[TABLE] = Fault(what, "fleetctl plan", OutageKind.TABLE_DAMAGED, heals=True)
+        notes = tuple(note for note in notes if not note.is_damage)
     resources: list[Resource] = [entry.route(alias) for alias, entry in table.aliases.items()]
     resources += [entry.key() for entry in table.keys.values()]
     return State(
         resources={resource.address: resource for resource in resources},
         notes=tuple(map(str, notes)),
-        behind=any(note.runs for note in notes),
+        behind=bool(damage) or any(note.runs for note in notes),
         lost=tuple(adapter_address(*pair) for pair in missing),
-        gateways=faults,
+        faults=faults,
     )
 
 
@@ -159,7 +165,7 @@ def merge(*states: State) -> State:
         resources |= state.resources
     joined = {
         field: dict(sorted(pair for state in states for pair in getattr(state, field).items()))
-        for field in _BY_SERVER
+        for field in (*_BY_SERVER, "faults")
     }
     return State(
         resources=dict(sorted(resources.items())),
@@ -167,6 +173,5 @@ def merge(*states: State) -> State:
         lost=tuple(sorted({address for state in states for address in state.lost})),
         notes=tuple(note for state in states for note in state.notes),
         behind=any(state.behind for state in states),
-        gateways={name: gateway for state in states for name, gateway in state.gateways.items()},
         **joined,
     )

@@ -5,6 +5,7 @@ from fleet.planning.drift import (
     DriftAction,
     DriftCause,
     classify_drift,
+    outages_of,
     ownerless,
     without_ignored,
 )

@@ -7,6 +7,7 @@ adapters of the server.
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import partial
@@ -14,8 +15,8 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from fleet.history import History
-from fleet.names import Address, kind_of_address, server_address
-from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State
+from fleet.names import LEDGER, Address, kind_of_address, server_address
+from fleet.resources import Fault, Key, LoadedAdapter, OutageKind, Resource, Route, Server, State
 
 Kind = TypeVar("Kind", bound=Resource)
 
@@ -53,6 +54,10 @@ class DriftCause:
     addresses: tuple[Address, ...]
     """Resources that differ, sorted; a subject that differs itself is among them."""
     command: str
+    outage: OutageKind | None = None
+    """None: clients are answered."""
+    since: datetime | None = None
+    """Time since which the outage is known; None: no round of `reconcile` has seen it."""
 
     @property
     def id(self) -> str:
@@ -63,7 +68,7 @@ class DriftCause:
 def classify_drift(
     history: History, live: State, damaged: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[DriftCause, ...]:
-    """Return the causes of all drift, the ones to be looked at first, then by subject.
+    """Return the causes of all drift: outages, then the ones to be looked at, then by subject.
 
     Args:
         history: The ledger, folded; `settled` by the same live state.
@@ -79,9 +84,18 @@ def classify_drift(
         *_copies(history, live, damaged),
         *_lost(live),
         *_routes(history, live),
-        *_gateways(history, live),
+        *_faults(history, live),
     ]
-    return tuple(sorted(found, key=lambda cause: (order[cause.remedy], cause.subject)))
+
+    def urgency(cause: DriftCause) -> tuple[bool, int, Address]:
+        return cause.outage is None, order[cause.remedy], cause.subject
+
+    return tuple(sorted(found, key=urgency))
+
+
+def outages_of(history: History, live: State) -> tuple[DriftCause, ...]:
+    """Return the causes of drift that are outages; those need no hash of a served copy."""
+    return tuple(cause for cause in classify_drift(history, live) if cause.outage)
 
 
 def ownerless(history: History, live: State) -> tuple[Address, ...]:
@@ -112,10 +126,11 @@ def _cause(
     summary: str,
     addresses: Iterable[Address] = (),
     command: str = "",
+    outage: OutageKind | None = None,
 ) -> DriftCause:
     """Return a cause; without addresses the subject alone differs."""
     differ = tuple(addresses) or (subject,)
-    return DriftCause(subject, remedy, summary, differ, command or _USUAL[remedy])
+    return DriftCause(subject, remedy, summary, differ, command or _USUAL[remedy], outage)
 
 
 _heal, _plan, _alert = (partial(_cause, remedy) for remedy in DriftAction)
@@ -150,10 +165,13 @@ def _server(
     lost = f"; {adapters} gone with it" if missing else ""
     if name in live.unknown_servers:
         text = f"does not answer: {live.unknown_servers[name]}"
-        yield _alert(address, text, command=_STATUS)
+        logs = f"fleetctl server logs {name}"
+        fault = live.faults.get(address) or Fault(text, logs, OutageKind.SERVER_HUNG)
+        yield _of_fault(address, fault)
     elif isinstance(was, Server) and now is None:
         put_back = _heal if was.flags else _plan
-        yield put_back(address, f"the server has ended{lost}", (address, *missing))
+        text = f"the server has ended{lost}"
+        yield put_back(address, text, (address, *missing), outage=OutageKind.SERVER_DOWN)
     elif isinstance(was, Server) and now != was:
         text = f"runs with other flags or elsewhere than established{lost}"
         yield _plan(address, text, (address, *missing))
@@ -189,7 +207,8 @@ def _hosts(causes: tuple[DriftCause, ...], history: History, live: State) -> Ite
             text = f"all {len(servers)} servers have ended; {lost} gone with them"
             remedy = max(ended[server].remedy for server in servers)
             command = _USUAL[DriftAction.HEAL]
-            yield _cause(remedy, Address(f"host/{host}"), text, addresses, command)
+            subject, outage = Address(f"host/{host}"), OutageKind.SERVER_DOWN
+            yield _cause(remedy, subject, text, addresses, command, outage)
     yield from (cause for cause in causes if cause.subject not in merged)
 
 
@@ -218,17 +237,29 @@ def _lost(live: State) -> Iterator[DriftCause]:
             yield _alert(address, text, command=_STATUS)
 
 
-def _gateways(history: History, live: State) -> Iterator[DriftCause]:
-    """Yield gateways that do not serve as declared, once there is something to serve."""
-    if _kind(history, Route):
-        for name, fault in live.gateways.items():
-            yield _alert(Address(f"gateway/{name}"), fault.what, command=fault.command)
+def _faults(history: History, live: State) -> Iterator[DriftCause]:
+    """Yield the faults beside the servers, once there is something to serve.
+
+    A gateway that is to run is to run before, too.
+    """
+    serves = bool(_kind(history, Route))
+    for address, fault in live.faults.items():
+        kind = kind_of_address(address)
+        if kind != "server" and (serves or fault.heals or address == LEDGER):
+            yield _of_fault(address, fault)
+
+
+def _of_fault(subject: Address, fault: Fault) -> DriftCause:
+    remedy = DriftAction.HEAL if fault.heals else DriftAction.ALERT
+    cause = _cause(remedy, subject, fault.what, command=fault.command, outage=fault.outage)
+    return replace(cause, since=fault.since)
 
 
 def _routes(history: History, live: State) -> Iterator[DriftCause]:
     if live.routes_unknown:
         text = f"routes and keys cannot be read: {live.routes_unknown}"
-        yield _alert(Address("route/*"), text, command=_STATUS)
+        outage = OutageKind.TABLE_DAMAGED
+        yield _alert(Address("route/*"), text, command=_STATUS, outage=outage)
         return
     kept: list[Route | Key] = [*_kind(history, Route), *_kind(history, Key)]
     gone = tuple(

@@ -129,10 +129,10 @@ def _confirm(plan: "Plan", *, whole: bool) -> None:
 def reconcile(workspace: Workspace, *, once: bool, interval: timedelta | None, form: Form) -> None:
     """Run a reconcile round (--once), or repeat rounds (--interval).
 
-    A round rolls back versions that fail a gate, restores missing resources and damaged copies
-    with the versions read from them, and promotes rollouts whose gates pass. A round removes,
-    restarts and deploys nothing.
-    Exit 3 after a rollback; 1 if declarations, ledger or placement kept a part from running.
+    A round starts gateways again, rolls back versions that fail a gate, restores missing resources
+    and damaged copies with the versions read from them, and promotes rollouts whose gates pass.
+    Exit 3 after a rollback; 1 if declarations, ledger or placement kept a part from running; else 2
+    if an outage is left.
 
     Examples:
       fleetctl reconcile --once

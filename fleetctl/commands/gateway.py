@@ -45,13 +45,14 @@ def run(workspace: Workspace, name: str) -> None:
       fleetctl gateway run main
     """
     from fleetctl.envoys import named_gateway
-    from runtime.gateway import process, state_dir
+    from runtime.gateway import process, state_dir, supervisor
     from runtime.gateway.envoy.files import become_envoy
 
     gateway = named_gateway(_gateways(workspace), name)
     if gateway.kind == "envoy":
         become_envoy(workspace.state_dir, gateway)
     state_dir.remember(workspace.state_dir, {name: gateway})
+    supervisor.disown(workspace.state_dir, name)
     process.run(workspace.state_dir, gateway)
 
 
@@ -67,13 +68,13 @@ def start(workspace: Workspace, name: str | None) -> None:
       fleetctl gateway start
       fleetctl gateway start main
     """
-    from runtime.gateway import supervisor
+    from runtime.gateway import faults, supervisor
 
     exit_code = 0
     for gateway in _started_here(workspace, name):
         process = supervisor.start(workspace.state_dir.resolve(), gateway)
         click.echo(f"gateway {gateway.name} on {process.url} (pid {process.pid})", err=True)
-        if deviations := " and ".join(supervisor.deviations(process, gateway)):
+        if deviations := " and ".join(faults.deviations(process, gateway)):
             exit_code = 1
             again = f"fleetctl gateway stop {gateway.name} && fleetctl gateway start {gateway.name}"
             text = f"runs {deviations}. To restart: {again}"
@@ -85,7 +86,7 @@ def start(workspace: Workspace, name: str | None) -> None:
 @_optional_name
 @click.pass_obj
 def stop(workspace: Workspace, name: str | None) -> None:
-    """Stop a gateway, or all of them, after their running requests.
+    """Stop a gateway, or all of them, after their running requests. `reconcile` starts none again.
 
     Examples:
       fleetctl gateway stop

@@ -52,20 +52,23 @@ def history(workspace: Workspace, *, about: str, limit: int, steps: bool, form: 
 )
 @click.pass_obj
 def drift(workspace: Workspace, *, form: str, globs: tuple[str, ...]) -> None:
-    """Compare the live state with the last apply, grouped by cause. Changes nothing.
+    """Compare the live state with the last apply: outages first, then drift by cause.
 
     Declared changes that are not applied yet are no drift. Exit 2 on drift, 0 without; 1 without
-    drift if a declaration is broken and only the valid files were compared.
+    drift if a declaration is broken and only the valid files were compared. Changes nothing.
 
     Examples:
       fleetctl drift
       fleetctl drift --format json
       fleetctl drift --ignore 'adapter/test*@*'
     """
-    from fleet.history import settled
+    import asyncio
+
+    from fleet.history import fold_entries, settled
     from fleet.planning import classify_drift, without_ignored
     from plans.reports.drift import render_json, render_text
     from runtime.library.served_copies import damaged
+    from runtime.operations.outages import observe_faults, with_ledger_fault
     from runtime.operations.planning import with_valid_files
 
     exit_code = 0
@@ -73,9 +76,10 @@ def drift(workspace: Workspace, *, form: str, globs: tuple[str, ...]) -> None:
         workspace.fleet()
     except ConfigError as error:
         workspace, exit_code = with_valid_files(workspace, error), error.exit_code
-    live = workspace.observe()
+    known = workspace.last_known()
+    live = with_ledger_fault(workspace, asyncio.run(observe_faults(workspace)), known)
     copies = damaged(live.adapters().values(), workspace.state_dir / "store")
-    history = workspace.history()
+    history = fold_entries(known.entries)
     drifts = classify_drift(settled(history, live), live, copies)
     causes = without_ignored(drifts, globs)
     render = render_json if form == "json" else render_text

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 )
 @with_format
 def status(workspace: Workspace, *, client: str | None, form: str) -> None:
-    """Show aliases with versions and shares, holds, servers, drift, and work that is due.
+    """Show outages, aliases with versions and shares, holds, servers, drift, work that is due.
 
     Beside each declared share stands the share of requests since the split last changed.
     Changes nothing. Without a readable ledger, stages and holds come from its local copy.
@@ -48,6 +48,7 @@ def status(workspace: Workspace, *, client: str | None, form: str) -> None:
         client,
         seen.requests,
         seen.ledger_problem,
+        seen.outages,
     )
     document["retraining"] = seen.retraining
     document["drift"] = [drift_row(*alarm) for alarm in seen.drift]

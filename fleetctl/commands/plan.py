@@ -96,7 +96,7 @@ def plan(
     from fleetctl.commands.placement import live_state
     from plans.documents.live_file import dump
     from plans.render.sections import compared_cost, marked_what_if
-    from plans.reports.status import gateway_notes
+    from plans.reports.status import fault_notes
     from runtime.files import write_text
     from runtime.operations.planning import plan_declared, plan_fleet, require_known
 
@@ -109,7 +109,7 @@ def plan(
     if changes:
         fleet = what_if(fleet, changes)
     live = live_state(workspace, live_file)
-    print_lines((*live.notes, *gateway_notes(live)), "Note")
+    print_lines((*live.notes, *fault_notes(live)), "Note")
     if not live_file:
         require_known(workspace, live)
     if changes:

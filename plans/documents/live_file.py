@@ -14,6 +14,7 @@ from fleet.decoding import MalformedError, decode
 from fleet.encoding import plain
 from fleet.errors import FleetError, newer_server
 from fleet.flag_formats import FORMATS, format_of
+from fleet.names import address_parts, gateway_address
 from fleet.resources import LoadedAdapter, Resource, Server, State
 from plans.documents.document import read, write
 
@@ -22,7 +23,9 @@ VERSION = (1, 0)
 MAKE = "fleetctl plan --save-live live.json"
 
 _CREDENTIALS = re.compile(r"(?<=//)[^/@]*@")
-_BESIDE = ("unknown_servers", "routes_unknown", "boots", "urls", "versions", "notes", "gateways")
+_BESIDE = ("unknown_servers", "routes_unknown", "boots", "urls", "versions", "notes")
+_GATEWAYS = "gateways"
+"""Faults of gateways by name, with `what` and `command`; no other fault is in a file."""
 
 
 def dump(state: State) -> str:
@@ -33,6 +36,13 @@ def dump(state: State) -> str:
         "resources": [plain(resource) for _, resource in sorted(state.resources.items())],
     }
     document |= {name: plain(getattr(state, name)) for name in _BESIDE}
+    document[_GATEWAYS] = {
+        name: {"what": fault.what, "command": fault.command}
+        for kind, name, fault in (
+            (*address_parts(address), fault) for address, fault in state.faults.items()
+        )
+        if kind == "gateway"
+    }
     document["urls"] = {name: _CREDENTIALS.sub("", url) for name, url in state.urls.items()}
     return write({name: field for name, field in document.items() if field or name == "resources"})
 
@@ -52,6 +62,10 @@ def load(text: str) -> State:
         resources = {resource.address: resource for resource in listed}
         if len(resources) != len(listed):
             raise MalformedError("resources: the same address twice")  # noqa: TRY301 (one exit)
+        gateways = beside.pop(_GATEWAYS, {})
+        if not isinstance(gateways, dict):
+            raise MalformedError(f"{_GATEWAYS}: expected an object")  # noqa: TRY301 (one exit)
+        beside["faults"] = {gateway_address(name): fault for name, fault in gateways.items()}
         state = decode(State, {"resources": {}, **beside}, "live", lenient=later)
         _require_servers(listed, state.unknown_servers)
     except MalformedError as error:
@@ -68,6 +82,7 @@ def load(text: str) -> State:
     return State(
         resources=dict(sorted(resources.items())),
         **{name: getattr(state, name) for name in _BESIDE},
+        faults=state.faults,
     )
 
 

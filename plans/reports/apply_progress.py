@@ -6,8 +6,10 @@ from typing import Any
 
 from fleet.encoding import canonical_json
 from fleet.names import adapter_of_address, address_parts, server_of_address, step_parts
+from fleet.resources import OutageKind
 from fleet.steps import VERSION, ApplyEvent
 from plans.amounts import iso_millis
+from plans.reports.drift import impact_of, outage_lines
 
 Data = Mapping[str, Any]
 
@@ -25,6 +27,9 @@ def record(event: ApplyEvent, seq: int, time: datetime, run: str, plan_id: str) 
 def line(event: ApplyEvent) -> str:
     """Return an event as a line for people, without newline; empty: no line."""
     data = event.data
+    if event.type == "outage":
+        impact = impact_of(OutageKind(data["outage"]))
+        return "\n".join(outage_lines([{**data, "impact": impact}])[:-1])
     if "of" in data:
         what = _STEP_WORDS[event.type](data)
         return f"[{data['n']}/{data['of']}] {_words(data['step'])}{what}" if what else ""

@@ -1,15 +1,35 @@
-"""Report drift: text and JSON."""
+"""Report drift and outages: text and JSON."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 from fleet.encoding import plain
 from fleet.plan import Freeze
 from fleet.planning import DriftCause
+from fleet.resources import OutageKind
 from plans.amounts import and_more, counted
 from plans.wording import frozen_document, frozen_line
 
 _LISTED = 12
+_IMPACTS: Mapping[OutageKind, str] = MappingProxyType(
+    {
+        OutageKind.GATEWAY_DOWN: "no client of this gateway is answered.",
+        OutageKind.GATEWAY_REFUSES: "every request is answered with 503; a second after the disk "
+        "takes rows again, clients are answered.",
+        OutageKind.SERVER_DOWN: "other servers answer where they hold the version; all other "
+        "requests fail.",
+        OutageKind.SERVER_HUNG: "other servers answer where they hold the version; all other "
+        "requests wait until their time is up. No plan sends traffic there.",
+        OutageKind.KEY_GONE: "its client is answered for as long as the routing table has the "
+        "key; a table that is made anew, or an Envoy, cannot have it.",
+        OutageKind.TABLE_DAMAGED: "gateways that run answer by their own table; a gateway that "
+        "starts serves the table before.",
+        OutageKind.LEDGER_DAMAGED: "all are answered, and failing versions are still rolled back; "
+        "no rollout moves on.",
+    }
+)
 
 
 def render_text(
@@ -21,13 +41,17 @@ def render_text(
     if not causes:
         return "\n".join([*lines, "No drift: the fleet is as the last apply left it.\n"])
     objects = sum(len(cause.addresses) for cause in causes)
-    lines.append(f"Drift: {counted(len(causes), 'cause')}, {counted(objects, 'resource')}.")
+    outages = sum(cause.outage is not None for cause in causes)
+    number = f", {counted(outages, 'outage')}" if outages else ""
+    lines.append(f"Drift: {counted(len(causes), 'cause')}, {counted(objects, 'resource')}{number}.")
     for cause in causes:
-        lines += ["", f"[{cause.remedy.value}] {cause.subject}: {cause.summary}"]
+        kind = f"outage, {cause.remedy.value}" if cause.outage else cause.remedy.value
+        lines += ["", f"[{kind}] {cause.subject}: {cause.summary}"]
         others = [address for address in cause.addresses if address != cause.subject]
         lines += [f"    {address}" for address in others[:_LISTED]]
         if rest := and_more(others, _LISTED):
             lines.append(f"    … {rest} (--format json lists all)")
+        lines += _outage_facts(cause_document(cause)) if cause.outage else []
         lines.append(f"  Helps: {cause.command}")
     return "\n".join(lines) + "\n"
 
@@ -40,9 +64,36 @@ def render_json(
         "format": "fleetctl-drift",
         "format_version": "1.0",
         "drift": bool(causes),
-        "causes": [{"id": cause.id, **plain(cause)} for cause in causes],
+        "outages": sum(cause.outage is not None for cause in causes),
+        "causes": [cause_document(cause) for cause in causes],
         "notes": list(notes),
     }
     if freeze:
         document["frozen"] = frozen_document(freeze)
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def cause_document(cause: DriftCause) -> dict[str, Any]:
+    """Return a cause as a JSON document; `impact` is the meaning of an outage for clients."""
+    impact = impact_of(cause.outage) if cause.outage else None
+    return {"id": cause.id, **plain(cause), "impact": impact}
+
+
+def impact_of(kind: OutageKind) -> str:
+    """Return the meaning of an outage for clients."""
+    return _IMPACTS[kind]
+
+
+def outage_lines(outages: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the lines of outages, given as documents of causes, and an empty line at the end."""
+    lines = []
+    for outage in outages:
+        lines.append(f"OUTAGE {outage['subject']}: {outage['summary']}")
+        lines += [*_outage_facts(outage), f"  Helps: {outage['command']}"]
+    return [*lines, ""] if lines else []
+
+
+def _outage_facts(outage: Mapping[str, Any]) -> list[str]:
+    since = outage["since"]
+    known = [f"  Since: {since[:19]} UTC, or shortly before"] if since else []
+    return [*known, f"  Clients: {outage['impact']}"]

@@ -9,10 +9,11 @@ from fleet.decoding import decode
 from fleet.history import ApplyFinished, ApplyStarted, Entry, History
 from fleet.names import kind_of_address, name_in_address
 from fleet.plan import Freeze
-from fleet.planning import ownerless
+from fleet.planning import DriftCause, ownerless
 from fleet.resources import LoadedAdapter, Route, State
 from plans.amounts import iso
 from plans.explain.rollout import rollout_document, rollout_lines
+from plans.reports.drift import cause_document, outage_lines
 from plans.wording import frozen_document, frozen_line, short_version
 
 LEDGER_LOST = (
@@ -32,18 +33,26 @@ def status(
     client: str | None,
     counts: Counts = NOT_COUNTED,
     away: str = "",
+    outages: Sequence[DriftCause] = (),
 ) -> dict[str, Any]:
     """Return the status as a document.
 
-    With a client: the client's aliases alone, and no servers. `counts` are the requests since the
-    split last changed, of aliases with several versions. `away` says why the ledger cannot be
-    read; `entries`, oldest first, are then the part that is known.
+    With a client: the client's aliases alone, no servers, and no outage of another client's key.
+    `counts` are the requests since the split last changed, of aliases with several versions. `away`
+    says why the ledger cannot be read; `entries`, oldest first, are then the part that is known.
     """
     as_of = iso(entries[-1].time) if away and entries else None
     document: dict[str, Any] = {
         "format": "fleetctl-status",
         "format_version": "1.0",
         "fleet": fleet,
+        "outages": [
+            cause_document(cause)
+            for cause in outages
+            if client is None
+            or kind_of_address(cause.subject) != "key"
+            or name_in_address(cause.subject).startswith(f"{client}/")
+        ],
         "aliases": [
             _alias(route, history, counts, client=client is not None)
             for route in live.routes().values()
@@ -58,17 +67,18 @@ def status(
     if client is None:
         document["servers"] = _servers(live, history)
         document["last_apply"] = _last_apply(entries)
-        document["notes"] = [*live.notes, *gateway_notes(live)]
+        document["notes"] = [*live.notes, *fault_notes(live, outages=False)]
         if ownerless(history, live):
             document["notes"].insert(0, LEDGER_LOST)
     return document
 
 
-def gateway_notes(live: State) -> list[str]:
-    """Return the faults of gateways, with the commands that help, a line for every gateway."""
+def fault_notes(live: State, *, outages: bool = True) -> list[str]:
+    """Return a line for every fault, with the command that helps; `outages`: those as well."""
     return [
-        f"gateway {name} {gateway.what}: {gateway.command}"
-        for name, gateway in live.gateways.items()
+        f"{address.replace('/', ' ', 1)} {fault.what}: {fault.command}"
+        for address, fault in live.faults.items()
+        if outages or fault.outage is None
     ]
 
 
@@ -155,7 +165,7 @@ def _last_apply(entries: Iterable[Entry]) -> dict[str, Any] | None:
 
 def render_text(document: Mapping[str, Any]) -> str:
     """Return the status as text."""
-    lines = [f"Fleet {document['fleet']}"]
+    lines = [*outage_lines(document["outages"]), f"Fleet {document['fleet']}"]
     if "frozen" in document:
         lines.append(frozen_line(decode(Freeze, document["frozen"], "frozen")))
     if document["routes_unknown"]:

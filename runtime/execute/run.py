@@ -166,7 +166,7 @@ async def _recover(
     await journal.write(*(event for _, _, event in found), *damage)
     for step, how, _ in found:
         scheduler.emit(ApplyEvent("recovered", {"step": step, "how": how}))
-    if live.notes and not live.routes_unknown:
+    if (live.notes or live.behind) and not live.routes_unknown:
         with suppress(FleetError):  # a step that needs the gateways says so itself
             await scheduler.routes.repeat(always=True)
 

@@ -69,8 +69,10 @@ class Admin:
     async def _get_config(self, _: Request) -> Response:
         state, now = self._state, asyncio.get_running_loop().time()
         health = {name: state.balancer.health(name, now) for name in self._state.active.routes.urls}
-        servers = {"servers": health, "missing": state.balancer.missing(now)}
-        return JSONResponse(self._state.active.document() | servers)
+        shown = {"servers": health, "missing": state.balancer.missing(now)}
+        state.log.try_write()  # a disk may have become full since the last request
+        shown["refusing"] = state.log.refusal
+        return JSONResponse(self._state.active.document() | shown)
 
     async def _put_config(self, request: Request) -> Response:
         body = await _read_body(request)

@@ -40,7 +40,8 @@ class AdminClient:
         shown = await self._http.get("/-/config", timeout_s=timeout_s, attempts=1)
         missing = tuple((pair["adapter"], pair["server"]) for pair in shown.get("missing", ()))
         servers = shown.get("servers", {})
-        return GatewayConfig(shown["revision"], shown["digest"], servers, missing)
+        refusing = shown.get("refusing", "")  # not shown by earlier releases
+        return GatewayConfig(shown["revision"], shown["digest"], servers, missing, refusing)
 
     async def load(self) -> GatewayLoad:
         """Return the requests that have not ended."""

@@ -14,9 +14,9 @@ from fleet.errors import (
     FleetError,
     NewerFormatError,
 )
-from fleet.resources import GatewayFault
+from fleet.resources import Fault
 from fleet.spec import GatewaySpec
-from runtime.gateway import supervisor
+from runtime.gateway import faults, supervisor
 from runtime.gateway.admin_socket import is_url
 from runtime.gateway.client import GatewayClient, connect
 from runtime.gateway.envoy.admin import Envoys
@@ -76,12 +76,12 @@ class LocalGateways:
             raise
         except FleetError as error:
             damage = error
-            notes.append(Note(error.diagnostics[0].detail))
+            notes.append(Note(error.diagnostics[0].detail, is_damage=True))
         configs = await self._configs(within_s)
         for name, config in configs.items():
             if isinstance(config, GatewayConfig) and config.revision > newest.revision:
                 newest = await self._client(name).table()
-                notes.append(Note("holds a newer table than the file", name))
+                notes.append(Note("holds a newer table than the file", name, is_damage=True))
         if damage is not None and newest.revision == 0:
             raise EngineError(*damage.diagnostics)
         for name, config in configs.items():
@@ -172,14 +172,18 @@ class LocalGateways:
         shown = (config for config in configs if isinstance(config, GatewayConfig))
         return tuple(sorted({pair for config in shown for pair in config.missing}))
 
-    async def faults(self) -> dict[str, GatewayFault]:
-        """Return by name the gateways that are down, hang, or run otherwise than declared."""
-        faults = await asyncio.to_thread(supervisor.deviating, self._state_dir, self._gateways)
+    async def faults(self) -> dict[str, Fault]:
+        """Return by name the gateways that are down, refuse, or run otherwise than declared."""
+        found = await asyncio.to_thread(faults.deviating, self._state_dir, self._gateways)
         for name, config in (await self._configs()).items():
-            if name not in faults and not isinstance(config, GatewayConfig):
-                fault = supervisor.fault_of(self._state_dir, self._gateways[name], config)
-                faults |= {name: fault} if fault else {}
-        return dict(sorted(faults.items()))
+            fault: Fault | None = None
+            if not isinstance(config, GatewayConfig):
+                fault = faults.fault_of(self._state_dir, self._gateways[name], config)
+            elif config.refusing:
+                fault = faults.refusal_of(self._state_dir, name, config.refusing)
+            if fault is not None and (fault.outage or name not in found):
+                found[name] = fault
+        return dict(sorted(found.items()))
 
     async def statuses(self) -> tuple[GatewayStatus, ...]:
         """Return the status of every gateway, by name."""

@@ -26,6 +26,8 @@ class GatewayConfig:
     """`up`, `resting` or `down` by server."""
     missing: tuple[tuple[str, str], ...] = ()
     """(full adapter name, server): versions that a server should hold and said not to hold."""
+    refusing: str = ""
+    """Why clients are refused, such as `No space left on device`; empty: they are not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,8 @@ class Note:
     runs: bool = True
     answers: bool = True
     """Whether the gateway shows its table."""
+    is_damage: bool = False
+    """Whether the table's file is another than was written last."""
 
     def __str__(self) -> str:
         return f"gateway {self.gateway} {self.what}" if self.gateway else self.what
@@ -140,7 +144,8 @@ def lagging(
             return
         case GatewayConfig(revision=newest.revision):
             what = "serves another table than the file holds, both of revision"
-            yield Note(f"{what} {config.revision}: the file was changed by hand", name)
+            text = f"{what} {config.revision}: the file was changed by hand"
+            yield Note(text, name, is_damage=True)
         case GatewayConfig():
             what = f"lags behind: it serves revision {config.revision}"
             yield Note(f"{what}, the newest is {newest.revision}", name)

@@ -1,4 +1,4 @@
-"""Gateway processes of this machine: start, find, stop, and compare with their declarations.
+"""Gateway processes of this machine: start, find and stop; the wish of the person who did so.
 
 A gateway that runs although its admin socket takes no connection has acknowledged nothing. The lock
 tells that a gateway of ours runs; the port for clients tells that an Envoy runs, which a supervisor
@@ -12,19 +12,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from fleet.errors import EngineError, EngineUnreachableError, FleetError
-from fleet.resources import GatewayFault
 from fleet.spec import GatewaySpec
-from runtime.files import is_locked
-from runtime.gateway.admin_socket import is_url, socket_path
+from runtime.files import is_locked, replace_file
+from runtime.gateway.admin_socket import socket_path
 from runtime.gateway.http.timeouts import GRACE_S
-from runtime.gateway.state_dir import gateway_dir, known_gateways, remember, run_dir
+from runtime.gateway.state_dir import gateway_dir, remember, run_dir
 from runtime.processes import environment, marked_by, send, start_mark
 from runtime.usage.log import USAGE_FILE
 
@@ -33,6 +32,11 @@ LOCK: Final = "run.lock"
 MARK: Final = "FLEETCTL_GATEWAY"
 """Environment variable of a gateway's process with the gateway's folder."""
 URL: Final = "FLEETCTL_GATEWAY_URL"
+WANTED: Final = "wanted"
+"""File in the gateway's folder: `running` after `start`, `stopped` after `stop`. Absent: other
+means start the gateway."""
+RUNNING: Final = "running"
+STOPPED: Final = "stopped"
 START_S: Final = 20.0
 """Upper bound in seconds from spawning a process until the process is ready."""
 _KILL_S: Final = 5.0
@@ -62,7 +66,7 @@ def find_process(state_dir: Path, name: str) -> GatewayProcess | None:
     mark guards against a record that the process has not replaced yet. Where both folders with a
     lock are lost, the process is known by its environment.
     """
-    paths = [_lock_path(state_dir, name), run_dir(state_dir, name) / LOCK]
+    paths = [lock_path(state_dir, name), run_dir(state_dir, name) / LOCK]
     for path in filter(is_locked, paths):
         with suppress(ValueError, KeyError):
             record = json.loads(path.read_text(encoding="utf-8"))
@@ -84,7 +88,8 @@ def find_ready(state_dir: Path, name: str) -> GatewayProcess | None:
 def start(state_dir: Path, gateway: GatewaySpec) -> GatewayProcess:
     """Start a gateway detached from this terminal; return once the gateway is ready.
 
-    A gateway that runs already is left as it is.
+    A gateway that runs already is left as it is. A gateway that was started here is started again
+    by `reconcile` where its process has ended, until `stop`.
 
     Raises:
         FleetError: FC6009, the process exited or was not ready in time, with the end of its log.
@@ -92,6 +97,26 @@ def start(state_dir: Path, gateway: GatewaySpec) -> GatewayProcess:
     if (running := find_ready(state_dir, gateway.name)) is not None:
         return running
     remember(state_dir, {gateway.name: gateway})
+    before = wanted(state_dir, gateway.name)
+    _want(state_dir, gateway.name, RUNNING)
+    try:
+        return _spawn(state_dir, gateway)
+    except FleetError:
+        _want(state_dir, gateway.name, before)
+        raise
+
+
+def start_again(state_dir: Path, gateway: GatewaySpec) -> GatewayProcess | None:
+    """Start a gateway whose process has ended; None: a person has stopped the gateway meanwhile.
+
+    Raises as `start`.
+    """
+    if wanted(state_dir, gateway.name) != RUNNING:
+        return None
+    return find_ready(state_dir, gateway.name) or _spawn(state_dir, gateway)
+
+
+def _spawn(state_dir: Path, gateway: GatewaySpec) -> GatewayProcess:
     command = [sys.executable, "-m", "runtime.gateway.process", "--state-dir", str(state_dir)]
     command += ["--name", gateway.name, "--listen", gateway.listen, "--admin", gateway.admin]
     command += ["--secret", gateway.secret]
@@ -111,7 +136,7 @@ def start(state_dir: Path, gateway: GatewaySpec) -> GatewayProcess:
         )
 
     def ready() -> GatewayProcess | None:
-        has_lock = _lock_path(state_dir, gateway.name).exists()  # else its environment would do
+        has_lock = lock_path(state_dir, gateway.name).exists()  # else its environment would do
         return find_ready(state_dir, gateway.name) if has_lock else None
 
     _wait(lambda: process.poll() is not None or ready() is not None, START_S)
@@ -128,7 +153,12 @@ def start(state_dir: Path, gateway: GatewaySpec) -> GatewayProcess:
 
 
 def stop(state_dir: Path, name: str) -> bool:
-    """Stop a gateway, by force after the grace period; return whether the gateway ran."""
+    """Stop a gateway, by force after the grace period; return whether the gateway ran.
+
+    The gateway stays stopped until a person starts it: the stop is recorded first.
+    """
+    if gateway_dir(state_dir, name).is_dir():
+        _want(state_dir, name, STOPPED)
     running = find_process(state_dir, name)
     if running is None:
         return False
@@ -139,50 +169,24 @@ def stop(state_dir: Path, name: str) -> bool:
     return True
 
 
-def deviations(running: GatewayProcess, declared: GatewaySpec | None) -> Iterator[str]:
-    """Yield how a process differs from its declaration; None: the gateway is not declared."""
-    if declared is None:
-        yield "and is not declared"
-        return
-    if declared.kind != "fleetctl":
-        yield f"as fleetctl's own and is declared as an {declared.kind.capitalize()}"
-        return
-    port = declared.listen.rpartition(":")[2]
-    if running.url and port != "0" and running.url != f"http://{declared.listen}":
-        yield f"on {running.url.removeprefix('http://')} and is declared on {declared.listen}"
-    if running.admin not in (None, declared.admin):
-        yield f"with admin {running.admin or 'as usual'}, declared is {declared.admin or 'none'}"
+def disown(state_dir: Path, name: str) -> None:
+    """Leave a gateway to the person or supervisor that runs its process: no start, no stop."""
+    _want(state_dir, name, "")
 
 
-def deviating(state_dir: Path, gateways: Mapping[str, GatewaySpec]) -> dict[str, GatewayFault]:
-    """Return by name the faults of processes of this machine that are not as declared."""
-    faults = {}
-    for name in sorted({*known_gateways(state_dir), *gateways}):
-        running = find_process(state_dir, name)
-        wrong = tuple(deviations(running, gateways.get(name))) if running else ()
-        if wrong:
-            start_again = f" && fleetctl gateway start {name}" if name in gateways else ""
-            command = f"fleetctl gateway stop {name}{start_again}"
-            faults[name] = GatewayFault(f"runs {' and '.join(wrong)}", command)
-    return faults
+def wanted(state_dir: Path, name: str) -> str:
+    """Return the content of `WANTED`; empty: there is none."""
+    with suppress(OSError, ValueError):
+        return (gateway_dir(state_dir, name) / WANTED).read_text(encoding="utf-8").strip()
+    return ""
 
 
-def fault_of(
-    state_dir: Path, gateway: GatewaySpec, error: EngineError | None
-) -> GatewayFault | None:
-    """Return the fault of a gateway that does not show its table; None: the gateway never ran.
-
-    `error` says why the gateway does not answer; None: no process listens on its socket.
-    """
-    if error is not None:
-        why = error.diagnostics[0].detail.rstrip(".")
-        return GatewayFault(f"does not answer: {why}", "fleetctl gateway status")
-    has_socket = not is_url(gateway.admin) and socket_path(state_dir, gateway).exists()
-    if not has_socket and not _lock_path(state_dir, gateway.name).exists():
-        return None  # it was never started here
-    verb = "start" if gateway.kind == "fleetctl" else "run"
-    text = "is not running and answers no client"
-    return GatewayFault(text, f"fleetctl gateway {verb} {gateway.name}")
+def _want(state_dir: Path, name: str, state: str) -> None:
+    path = gateway_dir(state_dir, name) / WANTED
+    if state:
+        replace_file(path, f"{state}\n".encode())
+    else:
+        path.unlink(missing_ok=True)
 
 
 async def still_runs(state_dir: Path, name: str) -> bool:
@@ -257,7 +261,8 @@ def _mark(state_dir: Path, name: str) -> str:
     return str(gateway_dir(state_dir.resolve(), name))
 
 
-def _lock_path(state_dir: Path, name: str) -> Path:
+def lock_path(state_dir: Path, name: str) -> Path:
+    """Return the path of the file that a gateway's process keeps locked."""
     return gateway_dir(state_dir, name) / LOCK
 
 

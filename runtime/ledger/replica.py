@@ -153,6 +153,15 @@ class LedgerReplica:
             path: tail.seq for path, tail in tails.items() if tail.seq and not tail.is_in(entries)
         }
 
+    def cut(self, entries: Sequence[Entry]) -> dict[Path, int]:
+        """Return as `lacking` the copies that begin as the ledger does: the ledger was cut.
+
+        A ledger that was begun anew, as by `adopt`, is not cut.
+        """
+        first = entries[0].line if entries else b""
+        lacking = self.lacking(entries)
+        return {path: known for path, known in lacking.items() if _first_line(path) == first}
+
     def tail(self) -> "Tail":
         """Return the end of the copy."""
         return _tail(self.path)
@@ -183,6 +192,11 @@ def _tail(path: Path) -> Tail:
     except (OSError, FleetError):
         return Tail()
     return Tail(whole, found["seq"], found["hash"])
+
+
+def _first_line(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return stream.readline().rstrip(b"\n")
 
 
 def _lines_with(content: bytes, sought: bytes) -> Iterator[tuple[int, int]]:

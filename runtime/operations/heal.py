@@ -1,4 +1,4 @@
-"""Heal drift: which causes are due, how often a cause is healed, and the plan of the repairs."""
+"""Heal drift: start gateways again, choose the causes that are due, and plan their repairs."""
 
 import asyncio
 from collections.abc import Iterable
@@ -6,14 +6,25 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from fleet.errors import FleetError, LibraryError
-from fleet.history import History, Noted, found_damage, marked_unsure, settled
-from fleet.names import AdapterName, alias_of
+from fleet.history import History, Noted, fold_entries, found_damage, marked_unsure, settled
+from fleet.names import AdapterName, alias_of, name_in_address
 from fleet.plan import Plan
-from fleet.planning import DriftAction, DriftCause, classify_drift, ownerless, repair
-from fleet.resources import LoadedAdapter, State
+from fleet.planning import (
+    DriftAction,
+    DriftCause,
+    classify_drift,
+    outages_of,
+    ownerless,
+    repair,
+)
+from fleet.resources import LoadedAdapter, OutageKind, State
+from runtime.gateway import supervisor
+from runtime.gateway.state_dir import known_gateways
+from runtime.ledger.fallback import LedgerSnapshot
 from runtime.library.layout import version_folder
 from runtime.library.served_copies import damaged, gone, publish, repair_copies
 from runtime.messages import FailureMessage
+from runtime.operations.outages import with_ledger_fault
 from runtime.project.facts import read_lock
 from runtime.project.load import library_folder
 from runtime.store_paths import STORE
@@ -70,10 +81,42 @@ class HealBackoff:
             self._tries[cause.id] = (count + 1, now + pause)
 
 
+async def start_gateways(workspace: Workspace, live: State, backoff: HealBackoff) -> bool:
+    """Start gateways again that fleetctl started and that have ended; return whether any was due.
+
+    Each start is a note in the ledger. A gateway that does not start is emitted with its error.
+    """
+    clock = asyncio.get_running_loop().time
+    ended = tuple(
+        cause
+        for cause in outages_of(History(), live)
+        if cause.remedy is DriftAction.HEAL and cause.outage is OutageKind.GATEWAY_DOWN
+    )
+    due = backoff.due(ended, clock())
+    declared = workspace.fleet().gateways or known_gateways(workspace.state_dir)
+    for cause in due:
+        name = name_in_address(cause.subject)
+        workspace.inform(f"Heals {cause.subject}: {cause.summary}.")
+        try:
+            started = await asyncio.to_thread(
+                supervisor.start_again, workspace.state_dir.resolve(), declared[name]
+            )
+        except FleetError as error:
+            workspace.emit(FailureMessage(error.diagnostics))
+            continue
+        if started is not None:
+            text = f"gateway {name} had ended and was started again (pid {started.pid})"
+            workspace.inform(f"{text[:1].upper()}{text[1:]} on {started.url}.")
+            if why := workspace.outbox().append([Noted(text)]):
+                workspace.warn(f"The ledger has no note of it: {why}")
+    backoff.tried(due, clock())
+    return bool(due)
+
+
 async def heal_plan(
     workspace: Workspace, live: State, backoff: HealBackoff, clock: float
-) -> tuple[Plan, tuple[DriftCause, ...], bool]:
-    """Return the plan of the repairs that are due, their causes, and whether others are left.
+) -> tuple[Plan, tuple[DriftCause, ...], tuple[DriftCause, ...]]:
+    """Return the plan of the repairs that are due, their causes, and the causes that are left.
 
     Records damaged copies and repairs them from the library first. Emits every cause. `clock` gives
     the seconds of a clock that never goes back.
@@ -81,8 +124,11 @@ async def heal_plan(
     fleet = workspace.fleet()
     await asyncio.to_thread(put_back_store, workspace, live)
     damage = await asyncio.to_thread(_repair_copies, workspace, live)
-    history = settled(workspace.history(), live)
-    live = marked_unsure(live, history.damage)
+    entries = workspace.ledger().read()
+    history = settled(fold_entries(entries), live)
+    live = marked_unsure(
+        with_ledger_fault(workspace, live, LedgerSnapshot(entries)), history.damage
+    )
     causes = classify_drift(history, live, damage)
     ours = [cause for cause in causes if cause.remedy is DriftAction.HEAL]
     due = await asyncio.to_thread(_with_copies, workspace, backoff.due(ours, clock), history, live)
@@ -103,7 +149,7 @@ async def heal_plan(
         else:
             text = f"Left alone: {cause.subject}: {summary}. Helps: {cause.command}"
         workspace.inform(text)
-    return plan, due, len(causes) > len(due)
+    return plan, due, tuple(cause for cause in causes if cause not in due)
 
 
 def _with_copies(

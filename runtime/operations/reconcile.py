@@ -4,23 +4,26 @@ import asyncio
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Final
 
+from fleet.encoding import plain
 from fleet.errors import ConfigError, FleetError, FrozenError, PlacementError
 from fleet.history import frozen_fleet, tampering
 from fleet.plan import Freeze, Plan
 from fleet.planning import advances, promoted, repair
 from fleet.resources import State
 from fleet.spec import FleetSpec
-from fleet.steps import Emit
+from fleet.steps import ApplyEvent, Emit
 from runtime.execute.outcome import ApplyOutcome
 from runtime.gates.tick import Evaluations
 from runtime.messages import FailureMessage
 from runtime.operations.apply import execute_plan, stop_signals
 from runtime.operations.drills import drill_next_due
 from runtime.operations.gate_failures import JudgingRound
-from runtime.operations.heal import HealBackoff, heal_plan
+from runtime.operations.heal import HealBackoff, heal_plan, start_gateways
 from runtime.operations.judge import judge_round
 from runtime.operations.notifications import notify_all_open
+from runtime.operations.outages import observe_faults, outages_left
 from runtime.operations.planning import (
     plan_best_effort,
     plan_fleet,
@@ -29,6 +32,9 @@ from runtime.operations.planning import (
     with_valid_files,
 )
 from runtime.workspace import Workspace
+
+OUTAGE: Final = 2
+"""Exit code of a round that leaves an outage."""
 
 
 @dataclass(slots=True)
@@ -40,9 +46,13 @@ class Reconciler:
     report: Callable[[ApplyOutcome], None]
     """Receives the outcome of every plan."""
     backoff: HealBackoff = field(default_factory=HealBackoff)
+    gateways: HealBackoff = field(default_factory=HealBackoff)
+    """Of the starts of gateways."""
     evaluations: Evaluations = field(default_factory=Evaluations)
     last_valid: tuple[FleetSpec, datetime] | None = None
     """The fleet of the last declarations that were valid, and the time."""
+    _outages: bool = False
+    """Whether this round saw an outage."""
 
     async def run(self, workspace: Workspace, interval: timedelta | None) -> int:
         """Run a round, or repeat at an interval until a signal; return the exit code.
@@ -72,14 +82,32 @@ class Reconciler:
                 return 0
 
     async def _round(self, workspace: Workspace, stop: asyncio.Event, *, once: bool) -> int:
+        """Start gateways again, work, tell the outages that are left; return the worst exit code.
+
+        Gateways come first, as without them no client is answered. An error, a rollback, or a plan
+        that stopped half-way comes before an outage.
+        """
+        workspace, valid = self._read_declarations(workspace)
+        live = await observe_faults(workspace)
+        self._outages = await start_gateways(workspace, live, self.gateways)
+        if self._outages:
+            live = await observe_faults(workspace)
+        code = await self._work(workspace, live, stop, once=once, valid=valid)
+        left = await outages_left(workspace) if self._outages else ()
+        emit = self.progress(workspace, "")
+        for cause in left:
+            emit(ApplyEvent("outage", plain(cause)))
+        return code or (OUTAGE if left else 0)
+
+    async def _work(
+        self, workspace: Workspace, live: State, stop: asyncio.Event, *, once: bool, valid: bool
+    ) -> int:
         """Judge, heal, promote; return the worst exit code.
 
         Judging comes first: a rollback takes a second, and a server longer to come back. Where
         judging is not possible, or the declarations are not valid, nothing is promoted; healing
         goes on.
         """
-        workspace, valid = self._read_declarations(workspace)
-        live = await workspace.observe_now()
         refused: FleetError | None = None
         judged = JudgingRound()
         try:
@@ -92,7 +120,7 @@ class Reconciler:
         if judged.away is not None:  # healing and promoting are journaled, and planned by the past
             raise judged.away
         if judged.moved:
-            live = await workspace.observe_now()
+            live = await observe_faults(workspace)
         healed, left, code = await self._heal(workspace, live, stop)
         if refused is not None:
             raise refused
@@ -106,7 +134,8 @@ class Reconciler:
             nothing = "Nothing else" if left else "Nothing"
             due = "may be promoted" if code == FrozenError.exit_code else "is due"
             workspace.inform(f"{nothing} to heal, no rollout {due}.")
-            code = code or await self._publish_routes(workspace, live, stop)
+            published = await self._publish_routes(workspace, live, stop)
+            code = code or published
             await drill_next_due(workspace, live)
         await notify_all_open(workspace, live)
         if tampered := judged.doubts.tampered:
@@ -148,9 +177,10 @@ class Reconciler:
         """Restore missing resources; return whether any was due or left, and the exit code."""
         clock = asyncio.get_running_loop().time
         plan, due, left = await heal_plan(workspace, live, self.backoff, clock())
+        self._outages |= any(cause.outage for cause in (*due, *left))
         code = await self._execute(workspace, plan, stop) if plan.steps else 0
         self.backoff.tried(due, clock())
-        return bool(plan.steps), left, code
+        return bool(plan.steps), bool(left), code
 
     async def _promote(
         self,

@@ -11,9 +11,11 @@ from fleet.evals import DriftStatus, QualityDrift, eval_records
 from fleet.history import Entry, History, fold_entries, marked_unsure, settled
 from fleet.maintenance import DrillRecord
 from fleet.names import client_of
+from fleet.planning import DriftCause, outages_of
 from fleet.resources import State
 from runtime.operations.drills import drill_records
 from runtime.operations.eval_jobs import drift_standings
+from runtime.operations.outages import observe_faults, with_ledger_fault
 from runtime.operations.retrain import URGENT, retraining_documents
 from runtime.workspace import Workspace
 
@@ -32,6 +34,7 @@ class FleetStatus:
     """By alias and version, over all gateways, since the split last changed."""
     ledger_problem: str = ""
     """Why `history` and `entries` are of the ledger's copy here; empty: they are the ledger's."""
+    outages: Sequence[DriftCause] = ()
     retraining: Sequence[dict[str, Any]] = ()
     drift: Sequence[tuple[str, str, QualityDrift]] = ()
     """Alias, version and finding of a drift rule."""
@@ -52,17 +55,20 @@ def observe_status(workspace: Workspace, client: str | None) -> FleetStatus:
 
 
 async def _observe(workspace: Workspace, client: str | None) -> FleetStatus:
+    live = await observe_faults(workspace)
     async with workspace.connected() as connections:
-        live, statuses = await connections.observe(), await connections.gateways.statuses()
+        statuses = await connections.gateways.statuses()
     requests: Counter[tuple[str, str]] = Counter()
     for share in (share for status in statuses for share in status.shares):
         requests[share.alias, share.adapter] += share.requests
     known = workspace.last_known()
+    live = with_ledger_fault(workspace, live, known)
     history = settled(fold_entries(known.entries), live)
     live = marked_unsure(live, history.damage)
+    outages = outages_of(history, live)
     if known.away is not None:
         why = known.away.diagnostics[0].detail
-        return FleetStatus(live, history, known.entries, requests, why)
+        return FleetStatus(live, history, known.entries, requests, why, outages)
 
     def is_shown(alias: str) -> bool:
         return client in {None, client_of(alias)}
@@ -75,6 +81,7 @@ async def _observe(workspace: Workspace, client: str | None) -> FleetStatus:
         history,
         known.entries,
         requests,
+        outages=outages,
         retraining=[row for row in due if is_shown(row["alias"])],
         drift=[alarm for alarm in drift_standings(past, live, ALARMS) if is_shown(alarm[0])],
         drills=[record for record in drills if is_shown(record.alias)],

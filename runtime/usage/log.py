@@ -43,6 +43,8 @@ class UsageLog:
         self._has_warned = False
         self.is_refusing = False
         """Whether the last row could not be written; no request is answered then."""
+        self.refusal = ""
+        """Why the last row could not be written; empty: it was."""
         self.is_synced = True
         """Whether the disk was told of all that is in the file."""
 
@@ -74,12 +76,13 @@ class UsageLog:
         try:
             self._write_whole(data)
         except OSError as error:
+            self.refusal = error.strerror or str(error)
             if not self.is_refusing:
                 self.is_refusing = True
                 _warn(f"The usage log cannot be written, so clients are refused: {error}")
             raise
         if self.is_refusing:
-            self.is_refusing = False
+            self.is_refusing, self.refusal = False, ""
             _warn("The usage log can be written again.")
 
     def _write_whole(self, data: bytes) -> None:

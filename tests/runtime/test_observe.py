@@ -8,7 +8,7 @@ import pytest
 
 from fleet.errors import EngineUnreachableError, FleetError, problem
 from fleet.names import Address
-from fleet.resources import GatewayFault, Key, Resource, Route, Server, Share, State
+from fleet.resources import Fault, Key, Resource, Route, Server, Share, State
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.protocol import READ_S, Note, address_unknown, not_running
 from runtime.gateway.table import AliasEntry, KeyEntry, RoutingTable
@@ -36,8 +36,8 @@ class Saying(LocalGateways):
     async def missing(self) -> tuple[tuple[str, str], ...]:
         return (("acme-support-tiny-v1.0.0", "s"),)
 
-    async def faults(self) -> dict[str, GatewayFault]:
-        return {"west": GatewayFault("is not running", "fleetctl gateway start west")}
+    async def faults(self) -> dict[str, Fault]:
+        return {"west": Fault("is not running", "fleetctl gateway start west")}
 
     async def read_table(
         self,

@@ -7,9 +7,15 @@ import pytest
 
 from fleet.history.values import History
 from fleet.names import Address, adapter_address
-from fleet.planning.drift import DriftAction, DriftCause, classify_drift, without_ignored
+from fleet.planning.drift import (
+    DriftAction,
+    DriftCause,
+    classify_drift,
+    outages_of,
+    without_ignored,
+)
 from fleet.planning.modes import advances, repair
-from fleet.resources import Key, Resource, Server, ServerFlags, State
+from fleet.resources import Key, OutageKind, Resource, Server, ServerFlags, State
 from fleet.steps import LoadAdapter, SetKey, SetRoute, SmokeTest, StartServer
 from plans.reports.drift import render_json, render_text
 from tests.fleet.planning.builders import digest_of, loaded, route, state
@@ -118,9 +124,14 @@ def test_a_restarted_server_that_has_everything_again_is_no_drift() -> None:
     )
 
 
-def test_what_needs_people_comes_first() -> None:
-    found = classify_drift(established(), live("server/a", "@a", more=(loaded("test2", "b"),)))
-    assert [each.remedy for each in found] == [DriftAction.ALERT, DriftAction.HEAL]
+def test_outages_come_first_then_what_needs_people() -> None:
+    rogue = loaded("test2", "b")
+    found = classify_drift(established(), live("server/a", "@a", "route", more=(rogue,)))
+    assert [each.subject for each in found] == ["server/a", "adapter/test2@b", ROUTE.address]
+    remedies = [DriftAction.HEAL, DriftAction.ALERT, DriftAction.HEAL]
+    assert [each.remedy for each in found] == remedies
+    assert [each.outage for each in found] == [OutageKind.SERVER_DOWN, None, None]
+    assert outages_of(established(), live("server/a", "@a", "route")) == found[:1]
 
 
 def test_a_dead_server_whose_flags_are_not_known_needs_a_plan() -> None:

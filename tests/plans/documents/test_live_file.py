@@ -5,7 +5,18 @@ from typing import Any
 import pytest
 
 from fleet.errors import FleetError
-from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, ServerFlags, Share, State
+from fleet.names import Address
+from fleet.resources import (
+    Fault,
+    Key,
+    LoadedAdapter,
+    Resource,
+    Route,
+    Server,
+    ServerFlags,
+    Share,
+    State,
+)
 from plans.documents.live_file import dump, load
 
 FLAGS = ServerFlags("models/base/tiny", "tiny", 8, 16, 16, extra=(("seed", "1"),))
@@ -24,6 +35,7 @@ STATE = State(
     urls={"other": "http://10.0.0.5:8000"},
     versions={"other": "0.32.0"},
     notes=("gateway main lags behind",),
+    faults={Address("gateway/west"): Fault("is not running", "fleetctl gateway start west")},
 )
 
 

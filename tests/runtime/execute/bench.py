@@ -20,7 +20,7 @@ from fleet.history.values import History
 from fleet.names import Address
 from fleet.plan import Plan
 from fleet.planning.pipeline import make_plan
-from fleet.resources import GatewayFault, LoadedAdapter, Resource, Server, State
+from fleet.resources import Fault, LoadedAdapter, Resource, Server, State
 from fleet.spec import FleetSpec
 from fleet.steps import ApplyEvent
 from runtime.engines.protocol import Completion
@@ -152,7 +152,7 @@ class MemoryGateways(LocalGateways):
     async def missing(self) -> tuple[tuple[str, str], ...]:
         return ()
 
-    async def faults(self) -> dict[str, GatewayFault]:
+    async def faults(self) -> dict[str, Fault]:
         return {}
 
     async def read_table(

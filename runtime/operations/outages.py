@@ -1,0 +1,66 @@
+"""Observe a fleet with its outages: gateways, servers, keys, table, ledger."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from fleet.history import fold_entries, settled
+from fleet.names import LEDGER, Address
+from fleet.planning import DriftCause, outages_of
+from fleet.resources import Fault, Key, OutageKind, State
+from runtime.ledger.fallback import LedgerSnapshot
+from runtime.secrets import read_secret
+from runtime.workspace import Workspace
+
+_FILE = "file:"
+
+
+async def observe_faults(workspace: Workspace) -> State:
+    """Observe every server and gateway, and add the faults that no engine and no gateway shows."""
+    live = await workspace.observe_now()
+    keys = await asyncio.to_thread(_unreadable_keys, live, workspace.root)
+    return replace(live, faults={**live.faults, **keys})
+
+
+def _unreadable_keys(live: State, root: Path) -> Mapping[Address, Fault]:
+    """Return the faults of served keys whose file cannot be read here."""
+    return {
+        address: Fault(
+            f"its secret cannot be read from `{key.reference.removeprefix(_FILE)}`: put the file "
+            "back from a backup, or declare a second key and move the client over",
+            f"fleetctl explain {address}",
+            OutageKind.KEY_GONE,
+        )
+        for address, key in live.keys().items()
+        if key.reference.startswith(_FILE) and not _is_readable(key, root)
+    }
+
+
+def _is_readable(key: Key, root: Path) -> bool:
+    return read_secret(root, key.reference) is not None
+
+
+def with_ledger_fault(workspace: Workspace, live: State, known: LedgerSnapshot) -> State:
+    """Add the fault of a ledger that cannot be read, or lacks entries that were read before."""
+    fault: Fault | None = None
+    if known.away is not None:
+        first = known.away.diagnostics[0]
+        command = first.command or "fleetctl history"
+        fault = Fault(first.detail, command, OutageKind.LEDGER_DAMAGED)
+    elif lacking := workspace.replica.cut(known.entries):
+        path, number = next(iter(lacking.items()))
+        text = (
+            f"has {len(known.entries)} entries and lacks some of the {number} that were read of it "
+            f"before and that `{path}` keeps: put them back, or delete that file if you know why "
+            "they are gone"
+        )
+        fault = Fault(text, "fleetctl evidence verify", OutageKind.LEDGER_DAMAGED)
+    return live if fault is None else replace(live, faults={**live.faults, LEDGER: fault})
+
+
+async def outages_left(workspace: Workspace) -> tuple[DriftCause, ...]:
+    """Observe again and return the outages."""
+    known = workspace.last_known()
+    live = with_ledger_fault(workspace, await observe_faults(workspace), known)
+    return outages_of(settled(fold_entries(known.entries), live), live)
