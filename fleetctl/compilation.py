@@ -20,6 +20,7 @@ from plans.compile import litellm
 from plans.compile.envoy import ADMIN_SOCKET, BOOTSTRAP_FILE, RoutePlace, Routing, whole
 from plans.compile.launch import LAUNCH_FORMATS
 from plans.render.sections import limits_sentences
+from runtime.engines.adapters_file import adapters_path
 from runtime.files import replace_file
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.envoy.admin import EnvoyClient
@@ -51,17 +52,19 @@ def servers(workspace: Workspace, form: str, hosts: tuple[str, ...]) -> str:
             near = did_you_mean(name, known) or f"There are: {', '.join(known)}."
             detail = f"No host is called `{name}`."
             raise FleetError.of("FC5011", "No such resource", detail, hint=near)
-    launches = []
+    launches, records = [], workspace.state_dir / "servers"
     for server in desired_servers(workspace):
         host = fleet.hosts.get(server.host)
         if host is None or (hosts and host.name not in hosts):
             continue
         model = workspace.root.absolute() / server.flags.model if server.flags else Path()
+        python, fake = _interpreter(workspace.root, host.python), host.engine == "fake"
         launch = launch_of(
             server,
             host,
-            python=_interpreter(workspace.root, host.python),
+            python=python,
             model=str(model) if model.is_dir() else "",
+            adapters=adapters_path(records, server.name, python, fake=fake),
         )
         if launch is not None:
             launches.append(launch)

@@ -19,6 +19,7 @@ from fleet.vllm.flags import (
 )
 from fleet.vllm.launch import (
     FORBIDDEN_ENVIRONMENT,
+    RESOLVER,
     SHUTDOWN_TIMEOUT_S,
     LaunchCommand,
     command_line,

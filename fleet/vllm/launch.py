@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from fleet.errors import ConfigError
 from fleet.hardware import HostSpec
-from fleet.names import digest_stamp, launch_stamp
+from fleet.names import RESOLVER_STAMP, digest_stamp, launch_stamp
 from fleet.resources import Server, ServerFlags
 from fleet.vllm.flags import long_name, why_reserved
 
@@ -23,6 +23,8 @@ FAKE_MODULE = "runtime.fake_vllm.server"
 CPU = "cpu"
 """Kind of a device that is not a GPU."""
 
+RESOLVER = "fleetctl_resolver"
+"""Plug-in of vLLM by which a server that restarted answers for the adapters that were loaded."""
 SHUTDOWN_TIMEOUT_S = 20
 """Seconds that running requests get when a server is told to stop."""
 
@@ -51,19 +53,22 @@ def command_line(
     launch: str = "",
     kind: str = "",
     module: str = VLLM_MODULE,
+    resolver: bool = False,
 ) -> tuple[str, ...]:
     """Return the argument vector that starts a server and stamps digest and launch on the server.
 
     The server listens on `host`. vLLM's own key guards only some of its paths, so clients must not
     reach that address. Devices of kind `cpu` need switches of their own. The fake server's `module`
-    takes the same flags.
+    takes the same flags. `resolver`: the server gets the plug-in, and is stamped as such.
 
     Raises:
         ConfigError: `flags.extra` sets a flag that fleetctl owns.
     """
     extra = _extra(flags)
     stamp = digest_stamp(digest)
-    stamps = (stamp, *((launch_stamp(launch),) if launch else ()))
+    stamps = [stamp, *((launch_stamp(launch),) if launch else ())]
+    if resolver:
+        stamps.append(RESOLVER_STAMP)
     arguments: dict[str, tuple[str, ...]] = {
         "model": (flags.model,),
         "served-model-name": (flags.served_name, *stamps),
@@ -113,17 +118,20 @@ def _extra(flags: ServerFlags) -> dict[str, tuple[str, ...]]:
     return arguments
 
 
-def environment(kind: str = "", devices: Sequence[int] = ()) -> dict[str, str]:
+def environment(kind: str = "", devices: Sequence[int] = (), adapters: str = "") -> dict[str, str]:
     """Return the variables that a server needs beside the inherited variables.
 
-    `devices` are the indices of its GPUs on the host; empty: all visible GPUs.
+    `devices` are the indices of its GPUs on the host; empty: all visible GPUs. `adapters` is the
+    file that the plug-in answers by; empty: no plug-in of vLLM is loaded.
     """
     variables = {
         "HF_HUB_OFFLINE": "1",
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
         "VLLM_NO_USAGE_STATS": "1",
-        "VLLM_PLUGINS": "",
+        "VLLM_PLUGINS": RESOLVER if adapters else "",
     }
+    if adapters:
+        variables["FLEETCTL_ADAPTERS"] = adapters
     if kind == CPU:
         variables |= {
             "OMP_NUM_THREADS": "1",
@@ -164,7 +172,13 @@ def compiled_launch(server: Server) -> str:
 
 
 def launch_of(
-    server: Server, host: HostSpec, *, python: str, model: str = "", launch: str = ""
+    server: Server,
+    host: HostSpec,
+    *,
+    python: str,
+    model: str = "",
+    launch: str = "",
+    adapters: str = "",
 ) -> LaunchCommand | None:
     """Return the command that starts a server of the plan on its host, by the host's interpreter.
 
@@ -180,8 +194,8 @@ def launch_of(
     arguments = command_line(
         replace(server.flags, model=model or server.flags.model), python, host.address,
         server.port, server.digest or server.flags.digest, kind=kind,
-        launch=(launch := launch or compiled_launch(server)),
+        launch=(launch := launch or compiled_launch(server)), resolver=bool(adapters),
         module=FAKE_MODULE if host.engine == "fake" else VLLM_MODULE,
     )  # fmt: skip
     indices = [gpus.index(device) for device in server.devices if device in gpus]
-    return LaunchCommand(server, arguments, environment(kind, indices), launch)
+    return LaunchCommand(server, arguments, environment(kind, indices, adapters), launch)

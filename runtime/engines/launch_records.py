@@ -14,6 +14,7 @@ from fleet.errors import newer_server, require_known
 from fleet.flag_formats import FORMATS, format_of
 from fleet.names import Stamps
 from fleet.resources import Server, ServerFlags
+from runtime.engines.adapters_file import FILE, AdaptersFile
 from runtime.files import replace_file
 from runtime.processes import environment, in_session, marked_by, start_mark
 
@@ -175,6 +176,10 @@ class LaunchRecords:
     def forget(self, name: str) -> None:
         """Delete a record; the log stays."""
         (self.folder / name / RECORD).unlink(missing_ok=True)
+
+    def adapters(self, name: str) -> AdaptersFile:
+        """Return the file of adapters that a server may load by itself."""
+        return AdaptersFile(self.folder.absolute() / name / FILE)
 
     def log(self, name: str) -> Path:
         """Return the path of a server's log."""

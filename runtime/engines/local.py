@@ -10,6 +10,7 @@ from uuid import uuid4
 from fleet.errors import EngineError, EngineTimedOutError, EngineUnreachableError
 from fleet.hardware import HostSpec
 from fleet.resources import Server, ServerFlags, State
+from runtime.engines.adapters_file import AdapterEntry
 from runtime.engines.launch_records import LaunchRecord, LaunchRecords
 from runtime.engines.observation import StateBuilder, base_digest, observe_servers
 from runtime.engines.protocol import Completion
@@ -149,11 +150,15 @@ class LocalEngine:
             await client.close()
 
     async def load(self, server: str, adapter: str, source: str) -> None:
-        """Load an adapter; the server sees the same file system."""
-        await load_adapter(self._running(server), adapter, absolute(source))
+        """Load an adapter; the server sees the same file system, and may load it again itself."""
+        path = absolute(source)
+        await load_adapter(self._running(server), adapter, path)
+        if digest := self.store.digest(path):
+            self.records.adapters(server).add(adapter, AdapterEntry(path, digest))
 
     async def unload(self, server: str, adapter: str) -> None:
         """Unload an adapter and verify the list of models; a server that is gone holds none."""
+        self.records.adapters(server).remove(adapter)  # first, or a late request brings it back
         record = self._record(server)
         if record is not None:
             await unload_adapter(self._client(record), adapter)
@@ -209,6 +214,7 @@ class LocalEngine:
         record = LaunchRecord.of(server, flags, url, mark)
         arguments, environment = self.command(server, mark[:_LAUNCH_LENGTH])
         record = record.model_copy(update={"arguments": arguments, "base_files": files})
+        self.records.adapters(server.name).clear()
         self.records.write(record)
         log = self.records.log(server.name)
         try:

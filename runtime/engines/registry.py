@@ -10,6 +10,7 @@ from fleet.errors import EngineError
 from fleet.hardware import HostSpec
 from fleet.resources import Server
 from fleet.vllm import inherited, launch_of
+from runtime.engines.adapters_file import adapters_path
 from runtime.engines.attach import AttachEngine
 from runtime.engines.launch_records import LaunchRecord, LaunchRecords
 from runtime.engines.local import LocalEngine
@@ -28,27 +29,30 @@ def make_engine(host: HostSpec, root: Path, state_dir: Path, fleet_name: str = "
     if host.engine == "attach":
         return AttachEngine(host, store)
     folder = root.absolute()
+    records = LaunchRecords(state_dir / "servers")
 
     def command(server: Server, drawn: str) -> tuple[tuple[str, ...], dict[str, str]]:
         model = folder / server.flags.model if server.flags else folder
+        fake = host.engine == "fake"
+        python = sys.executable if fake else _interpreter(host, folder)
         launch = launch_of(
             server,
             host,
-            python=sys.executable if host.engine == "fake" else _interpreter(host, folder),
+            python=python,
             model=str(model) if model.is_dir() else "",
             launch=drawn,
+            adapters=adapters_path(records.folder, server.name, python, fake=fake),
         )
         assert launch is not None, "local and fake hosts start their servers"
         environment = {**inherited(os.environ), **launch.environment}
         # Modules that lie in the project must not shadow those of the server.
         environment["PYTHONSAFEPATH"] = "1"
-        if host.engine == "fake":
+        if fake:
             environment["PYTHONPATH"] = str(Path(runtime.__file__).parent.parent)
         if fleet_name:
             environment[FLEET] = fleet_name
         return launch.arguments, environment
 
-    records = LaunchRecords(state_dir / "servers")
     return LocalEngine(host, records, folder, command, StoreView(store), fleet_name)
 
 

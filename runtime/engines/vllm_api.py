@@ -160,11 +160,11 @@ def _load_problem(adapter: str, path: str, error: EngineRejectedError) -> Diagno
 async def unload_adapter(http: JsonClient, adapter: str) -> None:
     """Unload an adapter and verify the list of models; an unknown adapter is fine.
 
+    An adapter that is not listed is unloaded too: the server may be about to load it by itself.
+
     Raises:
         EngineError: the server did not answer, refused, or lists the adapter still.
     """
-    if adapter not in (await list_models(http)).adapters:
-        return
     try:
         await http.post(
             "/v1/unload_lora_adapter", {"lora_name": adapter}, timeout_s=LOAD_DEADLINE_S

@@ -50,6 +50,8 @@ class FakeConfig:
     """Seconds that running requests get after SIGTERM; 0 aborts them."""
     runtime_updates: bool = True
     """VLLM_ALLOW_RUNTIME_LORA_UPDATING: without it the two LoRA routes do not exist."""
+    adapters_file: str = ""
+    """FLEETCTL_ADAPTERS, if VLLM_PLUGINS names the plug-in: the adapters loaded when asked for."""
     token_seconds: float = 0.002
     """Time to generate a token."""
 
@@ -67,7 +69,9 @@ class FakeConfig:
 _FIELDS = {field.name for field in fields(FakeConfig)}
 
 
-def parse_flags(arguments: Sequence[str], *, runtime_updates: bool) -> FakeConfig:
+def parse_flags(
+    arguments: Sequence[str], *, runtime_updates: bool, adapters_file: str = ""
+) -> FakeConfig:
     """Read a vLLM command line; exit with 2 and a message if wrong, as vLLM does."""
     parser = argparse.ArgumentParser(
         prog="runtime.fake_vllm.server", allow_abbrev=False, argument_default=argparse.SUPPRESS
@@ -91,7 +95,7 @@ def parse_flags(arguments: Sequence[str], *, runtime_updates: bool) -> FakeConfi
     given = vars(parser.parse_args(arguments))
     values = {name: value for name, value in given.items() if name in _FIELDS}
     values["served_model_names"] = tuple(values.get("served_model_names", ()))
-    config = FakeConfig(**values, runtime_updates=runtime_updates)
+    config = FakeConfig(**values, runtime_updates=runtime_updates, adapters_file=adapters_file)
     if config.cpu_loras < config.max_loras:
         parser.error(
             f"max_cpu_loras ({config.cpu_loras}) must be >= max_loras ({config.max_loras})."

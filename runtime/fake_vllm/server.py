@@ -77,4 +77,6 @@ def serve(config: FakeConfig) -> int:
 
 if __name__ == "__main__":
     allowed = os.environ.get("VLLM_ALLOW_RUNTIME_LORA_UPDATING") == "1"
-    sys.exit(serve(parse_flags(sys.argv[1:], runtime_updates=allowed)))
+    plugged = "fleetctl_resolver" in os.environ.get("VLLM_PLUGINS", "").split(",")
+    file = os.environ.get("FLEETCTL_ADAPTERS", "") if plugged else ""
+    sys.exit(serve(parse_flags(sys.argv[1:], runtime_updates=allowed, adapters_file=file)))

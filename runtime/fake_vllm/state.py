@@ -14,6 +14,7 @@ from runtime.fake_vllm.weights import (
     MissingAdapterError,
     UnloadableAdapterError,
     read_weights,
+    trusted_folder,
 )
 
 Call = Literal["load", "unload", "models", "generate", "version", "metrics", "health", "tokenize"]
@@ -166,11 +167,31 @@ class FakeModelServer:
         """
         if not model or model in self.config.names:
             return None
-        if model in self.listed:
+        if model in self.listed or self._resolve(model):
             return self.listed[model]
         aliases = ", ".join(self.config.names)
         message = f"The model `{model}` does not exist. Valid aliases: {aliases}."
         raise RefusedError(HTTPStatus.NOT_FOUND, message, "NotFoundError", "model")
+
+    def _resolve(self, name: str) -> bool:
+        """Load an adapter in the way of vLLM's plug-in; return whether the name resolves.
+
+        Raises:
+            RefusedError: the bytes are those of the file, and the server cannot load them.
+        """
+        if not (self.config.adapters_file and self.config.runtime_updates):
+            return False
+        folder = trusted_folder(self.config.adapters_file, name)
+        if folder is None:
+            return False
+        try:
+            weights = read_weights(folder, self.config.max_lora_rank)
+        except (MissingAdapterError, UnloadableAdapterError):
+            message = f"LoRA adapter '{name}' was found but could not be loaded."
+            raise RefusedError(HTTPStatus.BAD_REQUEST, message, "BadRequestError") from None
+        self.listed[name] = folder
+        self._activate(name, weights)
+        return True
 
     def weights_for(self, model: str | None) -> tuple[str, str]:
         """Return the name of the model that answers, and the digest of its weights.

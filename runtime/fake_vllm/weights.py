@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fleet.errors import LibraryError
+from runtime.library.layout import folder_digest
+
 _HEADER_LENGTH_BYTES = 8
 
 
@@ -24,6 +27,19 @@ class FakeWeights:
     path: str
     digest: str
     """SHA-256 over configuration and weights: other bytes, other answers."""
+
+
+def trusted_folder(file: str, name: str) -> str | None:
+    """Return the folder that a file of adapters records for a name; None: vLLM answers with 404.
+
+    None too if the bytes in the folder are not those of the recorded digest.
+    """
+    try:
+        entry = json.loads(Path(file).read_bytes())[name]
+        folder = str(entry["path"])
+        return folder if folder_digest(Path(folder)) == entry["digest"] else None
+    except (OSError, ValueError, KeyError, TypeError, LibraryError):
+        return None
 
 
 def read_weights(path: str, max_lora_rank: int) -> FakeWeights:

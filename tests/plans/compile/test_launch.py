@@ -146,6 +146,24 @@ def test_the_environment_allows_loading_and_forbids_the_network() -> None:
     assert environment("cpu")["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
 
 
+def test_a_server_with_the_plug_in_is_stamped_and_has_the_same_digest() -> None:
+    plain = made("gpu1")
+    launch = launch_of(server("gpu1"), HOST, python="/venv/bin/python", adapters="/s/adapters.json")
+    assert launch is not None
+    plugged = {"VLLM_PLUGINS": "fleetctl_resolver", "FLEETCTL_ADAPTERS": "/s/adapters.json"}
+    assert launch.environment == {**plain.environment, **plugged}
+    added = [word for word in launch.arguments if word not in plain.arguments]
+    assert added == ["fleetctl-resolver"]
+    names = launch.arguments.index("--served-model-name")
+    assert launch.arguments[names + 1 : names + 4] == (
+        "llama3", f"fleetctl-{FLAGS.digest}", "fleetctl-resolver",
+    )  # fmt: skip
+    for form in LAUNCH_FORMATS.values():
+        text = form([launch])
+        assert "fleetctl_resolver" in text
+        assert "/s/adapters.json" in text
+
+
 def test_nothing_that_opens_a_server_up_is_inherited() -> None:
     variables = {"PATH": "/bin", "RAY_ADDRESS": "x", "PYTHONPATH": "x", "VLLM_SERVER_DEV_MODE": "1"}
     assert inherited(variables) == {"PATH": "/bin"}

@@ -1,0 +1,113 @@
+"""Keeps the file that vLLM's plug-in answers by, and finds out which interpreters have it."""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from fleet.errors import EngineError
+from fleet.vllm import RESOLVER
+from runtime.files import locked_folder, replace_file
+
+FILE = "adapters.json"
+_MODE = 0o666
+"""File mode, less the bits of the umask: the server may run as another user."""
+
+
+def adapters_path(servers: Path, server: str, python: str, *, fake: bool) -> str:
+    """Return the path of a server's file; empty if the interpreter `python` lacks the plug-in.
+
+    `servers` is the folder of the launch records. A fake server needs no plug-in.
+    """
+    return str(servers.absolute() / server / FILE) if fake or has_resolver(python) else ""
+
+
+def has_resolver(python: str) -> bool:
+    """Return whether the environment of an interpreter has the plug-in; no program is started."""
+    program = Path(shutil.which(python) or "")
+    release = program.resolve().name  # such as python3.11, behind the links of an environment
+    folders = program.parent.parent.glob(f"lib*/{release}/*-packages/{RESOLVER}-*.dist-info")
+    return program.is_file() and any(folders)
+
+
+class AdapterEntry(NamedTuple):
+    """The folder of a loaded adapter, and the digest of its bytes."""
+
+    path: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptersFile:
+    """The adapters that a server may load by itself: those that fleetctl has loaded onto it.
+
+    An entry is added after a load and removed before an unload. The other way round, a request
+    that comes late would bring the adapter back.
+    """
+
+    path: Path
+
+    def read(self) -> dict[str, AdapterEntry]:
+        """Return the entries by served name; none if the file is missing or malformed."""
+        try:
+            document = json.loads(self.path.read_bytes())
+            return {
+                str(name): AdapterEntry(str(entry["path"]), str(entry["digest"]))
+                for name, entry in document.items()
+            }
+        except (OSError, ValueError, AttributeError, KeyError, TypeError):
+            return {}
+
+    def add(self, adapter: str, entry: AdapterEntry) -> None:
+        """Add or replace an entry.
+
+        Raises:
+            EngineError: FC4080, the file cannot be written.
+        """
+        with self._locked():
+            entries = self.read()
+            if entries.get(adapter) != entry:
+                self._write(entries | {adapter: entry})
+
+    def remove(self, adapter: str) -> None:
+        """Remove an entry; an absent entry is fine.
+
+        Raises:
+            EngineError: FC4080, the file cannot be written.
+        """
+        with self._locked():
+            entries = self.read()
+            if entries.pop(adapter, None) is not None:
+                self._write(entries)
+
+    def clear(self) -> None:
+        """Remove all entries.
+
+        Raises:
+            EngineError: FC4080, the file cannot be written.
+        """
+        with self._locked():
+            self._write({})
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with locked_folder(self.path.parent):
+                yield
+        except OSError as error:
+            raise EngineError.of(
+                "FC4080",
+                "A server's file of adapters cannot be written",
+                f"{self.path}: {error.strerror or error}. The server would answer by it after a "
+                "restart, for an adapter that was unloaded or not for one that was loaded.",
+                hint="Make room or see to the permissions, then apply again.",
+                command="fleetctl apply --auto",
+            ) from None
+
+    def _write(self, entries: Mapping[str, AdapterEntry]) -> None:
+        document = {name: entry._asdict() for name, entry in sorted(entries.items())}
+        replace_file(self.path, json.dumps(document, indent=1).encode(), _MODE)

@@ -1,0 +1,132 @@
+"""What a server with the plug-in answers after a restart that fleetctl did not make.
+
+The tests are a story: each goes on where the one before has left the server.
+"""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from runtime.engines.adapters_file import AdapterEntry
+from tests.runtime.vllm_plugin.conftest import SupervisedServer
+from tests.runtime.vllm_plugin.hostile_names import hostile_names
+
+
+@contextmanager
+def late_requests(server: SupervisedServer, model: str) -> Iterator[None]:
+    """Send requests for a model all the time while the block runs."""
+    ended = Event()
+
+    def go_on() -> None:
+        while not ended.is_set():
+            server.status(model)
+
+    with ThreadPoolExecutor(2) as pool:
+        futures = [pool.submit(go_on) for _ in range(2)]
+        try:
+            yield
+        finally:
+            ended.set()
+    for future in futures:
+        future.result()
+
+
+@contextmanager
+def other_bytes(folder: Path) -> Iterator[None]:
+    """Change a weight in a copy while the block runs."""
+    weights = folder / "adapter_model.safetensors"
+    right = weights.read_bytes()
+    weights.write_bytes(right[:-4] + b"\0\0\x80\x3f")
+    try:
+        yield
+    finally:
+        weights.write_bytes(right)
+
+
+def test_a_late_request_brings_no_unloaded_adapter_back(supervised: SupervisedServer) -> None:
+    name, folder = supervised.load("acme")
+    entries = supervised.bench.records.adapters(supervised.name)
+    assert entries.read() == {name: AdapterEntry(str(folder), folder.name)}
+    with late_requests(supervised, name):
+        supervised.unload(name)
+    assert entries.read() == {}
+    assert supervised.status(name) == 404
+    assert supervised.listed() == {}
+
+
+def test_the_entry_has_to_go_first(supervised: SupervisedServer) -> None:
+    """The other order, which fleetctl does not take: the adapter comes back."""
+    name, folder = supervised.load("acme")
+    supervised.unload(name)
+    supervised.bench.records.adapters(supervised.name).add(
+        name, AdapterEntry(str(folder), folder.name)
+    )
+    assert supervised.status(name) == 200
+    assert supervised.listed() == {name: str(folder)}
+    supervised.unload(name)
+    assert supervised.status(name) == 404
+    assert supervised.listed() == {}
+
+
+def test_only_loaded_adapters_answer_after_a_restart_and_with_the_same_bytes(
+    supervised: SupervisedServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [supervised.load(client)[0] for client in ("acme", "birch", "corvid")]
+    before = {name: supervised.answer(name) for name in names}
+    assert len({*before.values(), supervised.answer("tiny")}) == 4
+    gone, left = supervised.load("delta")
+    supervised.unload(gone)
+    supervised.kill_and_restart()
+    assert supervised.listed() == {}
+    assert [supervised.status(name) for name in (gone, left.name, str(left))] == [404, 404, 404]
+    times = []
+    for name in names[:2]:
+        began = time.monotonic()
+        assert supervised.answer(name) == before[name]
+        times.append(f"{1000 * (time.monotonic() - began):.0f} ms")
+    with capsys.disabled():
+        print(f"\nfirst answers after a restart: {', '.join(times)}")  # noqa: T201 (to be read)
+    assert supervised.answers(names[2], 8) == [before[names[2]]] * 8
+    assert set(supervised.listed()) == set(names)
+    assert {name: supervised.answer(name) for name in names} == before
+
+
+def test_hostile_names_resolve_to_nothing(supervised: SupervisedServer) -> None:
+    _, left = supervised.bench.adapter("delta")
+    names = [name for name in hostile_names(Path(left)) if name]  # the empty name is the base
+    assert len(names) >= 40
+    listed = supervised.listed()
+    statuses = {name: supervised.status(name) for name in names}
+    assert {name: status for name, status in statuses.items() if status != 404} == {}
+    assert supervised.listed() == listed
+
+
+def test_a_changed_copy_is_not_served_until_it_is_right_again(
+    supervised: SupervisedServer,
+) -> None:
+    name, folder = supervised.bench.adapter("acme")
+    before = supervised.answer(name)
+    supervised.kill_and_restart()
+    with other_bytes(Path(folder)):
+        assert supervised.status(name) == 404
+        assert supervised.listed() == {}
+    if supervised.bench.host.engine == "local":
+        assert f"Adapter '{name}' is not loaded: {folder} has digest" in supervised.log()
+    assert supervised.answer(name) == before
+
+
+def test_a_broken_file_is_a_404_and_no_error_of_the_server(supervised: SupervisedServer) -> None:
+    name, _ = supervised.bench.adapter("birch")
+    right = supervised.file.read_bytes()
+    for content in (b"{", b"[]", b'{"' + name.encode() + b'": 1}', b""):
+        supervised.file.write_bytes(content)
+        assert supervised.status(name) == 404
+    supervised.file.unlink()
+    assert supervised.status(name) == 404
+    supervised.file.write_bytes(right)
+    assert supervised.status(name) == 200
