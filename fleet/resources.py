@@ -233,6 +233,8 @@ class State:
     versions: Mapping[str, str] = field(default_factory=dict)
     bases: Mapping[str, str] = field(default_factory=dict)
     """Digest of the base's files at the start, by server; without attached servers."""
+    resolvable: Mapping[Address, LoadedAdapter] = field(default_factory=dict)
+    """Adapters that a restarted server does not list and loads by itself when asked, by address."""
     lost: tuple[Address, ...] = ()
     """Adapters that a gateway asked for and their server denied to hold, sorted."""
     notes: tuple[str, ...] = ()

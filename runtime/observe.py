@@ -1,13 +1,15 @@
 """Observes servers and gateways as a `State`; lists lost versions and open questions."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple
 
-from fleet.errors import EngineError, FleetError
-from fleet.names import TABLE, Address, adapter_address, gateway_address
+from fleet.errors import EngineError, EngineRejectedError, FleetError
+from fleet.names import RESOLVER_STAMP, TABLE, Address, adapter_address, gateway_address
 from fleet.resources import Fault, OutageKind, Resource, State
 from fleet.spec import FleetSpec
 from runtime.engines.launch_records import LaunchRecords
@@ -57,27 +59,47 @@ async def lost(table: RoutingTable, shares: Iterable[ShareEntry]) -> frozenset[s
     The versions of a server that does not answer in `SHOW_S` seconds are not lost.
     """
     resident = [share for share in shares if share.servers]
-    names = sorted({name for share in resident for name in share.servers})
-    lists = await asyncio.gather(*(_listed(table.servers.get(name, "")) for name in names))
-    listed = dict(zip(names, lists, strict=True))
+    wanted: dict[str, set[str]] = defaultdict(set)
+    for share in resident:
+        for name in share.servers:
+            wanted[name].add(share.adapter)
+    calls = (_held(table.servers.get(name, ""), versions) for name, versions in wanted.items())
+    held = dict(zip(wanted, await asyncio.gather(*calls), strict=True))
     return frozenset(
         share.adapter
         for share in resident
         if all(
-            (has := listed[name]) is not None and share.adapter not in has for name in share.servers
+            (has := held[name]) is not None and share.adapter not in has for name in share.servers
         )
     )
 
 
-async def _listed(url: str) -> frozenset[str] | None:
+async def _held(url: str, versions: Collection[str]) -> frozenset[str] | None:
+    """Return the versions that a server lists, or loads by itself when asked; None: no answer."""
     if not url:
         return None
     try:
         async with JsonClient(url, timeout_s=SHOW_S) as client:
             shown = await client.get("/v1/models", attempts=1)
-        return frozenset(str(model["id"]) for model in shown["data"])
+            held = frozenset(str(model["id"]) for model in shown["data"])
+            if RESOLVER_STAMP in held:
+                missing = [version for version in versions if version not in held]
+                loads = await asyncio.gather(*(_loads(client, version) for version in missing))
+                held |= {version for version, does in zip(missing, loads, strict=True) if does}
     except (EngineError, KeyError, TypeError):
         return None
+    return held
+
+
+async def _loads(client: JsonClient, version: str) -> bool:
+    """Say whether a server with the plug-in resolves a version."""
+    try:
+        await client.post("/tokenize", {"model": version, "prompt": "."})
+    except EngineRejectedError as error:
+        if error.status == HTTPStatus.NOT_FOUND:
+            return False
+        raise
+    return True
 
 
 class FleetConnections(NamedTuple):
@@ -145,8 +167,9 @@ async def _routes(gateways: LocalGateways) -> State:
 
 _BY_SERVER = (
     "unknown_servers", "boots", "launches", "routed_launches", "urls", "versions", "bases",
+    "resolvable",
 )  # fmt: skip
-"""Fields of a state that say something by server."""
+"""Fields of a state that say something by server or by what a server holds."""
 
 
 def merge(*states: State) -> State:

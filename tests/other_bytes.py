@@ -51,7 +51,7 @@ def pinned_by_hand(
     lock = parse_lock((root / LOCK_FILE).read_text(encoding="utf-8"))
     digest = folder_digest(folder)
     facts = {**asdict(lock.adapters[like].facts), "digest": digest, **lies}
-    entry = LockedAdapter(**{**facts, "base": new.base})  # type: ignore[arg-type]
+    entry = LockedAdapter(**{**facts, "base": new.base})
     (root / LOCK_FILE).write_text(lock_text(lock.with_adapter(new, entry)), encoding="utf-8")
     return digest
 

@@ -80,7 +80,7 @@ def classify_drift(
         return (_alert(Address("ledger"), text, of_others, "fleetctl adopt"),)
     order = {DriftAction.ALERT: 0, DriftAction.PLAN: 1, DriftAction.HEAL: 2}
     found = [
-        *_hosts(tuple(_servers(history, live)), history, live),
+        *_hosts(tuple(_servers(history, live, damaged)), history, live),
         *_copies(history, live, damaged),
         *_lost(live),
         *_routes(history, live),
@@ -136,7 +136,7 @@ def _cause(
 _heal, _plan, _alert = (partial(_cause, remedy) for remedy in DriftAction)
 
 
-def _servers(history: History, live: State) -> Iterator[DriftCause]:
+def _servers(history: History, live: State, damaged: Mapping[str, str]) -> Iterator[DriftCause]:
     missing: dict[str, list[Address]] = defaultdict(list)
     for adapter in _kind(history, LoadedAdapter):
         now = live.resources.get(adapter.address)
@@ -149,16 +149,31 @@ def _servers(history: History, live: State) -> Iterator[DriftCause]:
             yield _alert(adapter.address, text, command=_USUAL[DriftAction.PLAN])
     known = {server.name for server in _kind(history, Server)}
     for name in sorted({*known, *missing, *live.servers(), *live.unknown_servers}):
-        yield from _server(name, tuple(sorted(missing.get(name, ()))), history, live)
+        gone = tuple(sorted(missing.get(name, ())))
+        answered = sum(_is_answered(address, history, live, damaged) for address in gone)
+        yield from _server(name, gone, answered, history, live)
     for address in live.adapters():
         if address not in history.owned:
             text = "not loaded by fleetctl; it is left alone and takes a slot"
             yield _alert(address, text, command=_adopt(address))
 
 
+def _is_answered(
+    address: Address, history: History, live: State, damaged: Mapping[str, str]
+) -> bool:
+    """Say whether a server that does not list an adapter loads its established bytes when asked."""
+    adapter = live.resolvable.get(address)
+    return (
+        adapter is not None
+        and adapter == history.established.get(address)
+        and adapter.digest not in damaged
+    )
+
+
 def _server(
-    name: str, missing: tuple[Address, ...], history: History, live: State
+    name: str, missing: tuple[Address, ...], answered: int, history: History, live: State
 ) -> Iterator[DriftCause]:
+    """Yield the causes of a server; `answered`: the missing adapters that are no outage."""
     address = server_address(name)
     was, now = history.established.get(address), live.resources.get(address)
     adapters = _number(len(missing), "adapter")
@@ -182,7 +197,13 @@ def _server(
         before, boot = history.boots.get(name), live.boots.get(name)
         restarted = before is not None and boot is not None and before != boot
         event = "the server was restarted" if restarted else "adapters were unloaded by others"
-        yield _heal(address, f"{event}; {adapters} missing", missing)
+        if answered == len(missing):
+            text = f"{event}; {adapters} answered by the resolver until loaded again"
+        elif answered:
+            text = f"{event}; {adapters} missing, {answered} of them answered by the resolver"
+        else:
+            text = f"{event}; {adapters} missing"
+        yield _heal(address, text, missing)
     if was is None and isinstance(now, Server) and now.digest is not None:
         text = "started by fleetctl, and the ledger does not know it"
         yield _alert(address, text, command="fleetctl adopt")

@@ -183,8 +183,9 @@ def launch_of(
     """Return the command that starts a server of the plan on its host, by the host's interpreter.
 
     A fake host runs the fake server with the same flags. `model` is the path of the base, where the
-    path differs from the declared path. `launch` empty: others run the command. None: an attached
-    server, which fleetctl does not start.
+    path differs from the declared path. `launch` empty: others run the command. `adapters` is the
+    server's file of adapters, if the interpreter has the plug-in. None: an attached server, which
+    fleetctl does not start.
     """
     if server.flags is None or host.engine == "attach":
         return None

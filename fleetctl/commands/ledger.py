@@ -78,7 +78,8 @@ def drift(workspace: Workspace, *, form: str, globs: tuple[str, ...]) -> None:
         workspace, exit_code = with_valid_files(workspace, error), error.exit_code
     known = workspace.last_known()
     live = with_ledger_fault(workspace, asyncio.run(observe_faults(workspace)), known)
-    copies = damaged(live.adapters().values(), workspace.state_dir / "store")
+    read = [*live.adapters().values(), *live.resolvable.values()]
+    copies = damaged(read, workspace.state_dir / "store")
     history = fold_entries(known.entries)
     drifts = classify_drift(settled(history, live), live, copies)
     causes = without_ignored(drifts, globs)

@@ -90,6 +90,8 @@ class LocalEngine:
                     seen.record_stale(name, stamps.launch, record.served_launch)
                     continue
                 seen.record(server, record.url, answer)
+                if stamps.has_resolver:
+                    seen.record_resolvable(name, self.records.adapters(name).read())
                 if record.base_files:
                     seen.bases[name] = record.base_files
             elif record.leader() is None:

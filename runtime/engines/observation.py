@@ -11,6 +11,7 @@ from typing import Any
 from fleet.errors import EngineError
 from fleet.names import Address
 from fleet.resources import LoadedAdapter, Resource, Server, State
+from runtime.engines.adapters_file import AdapterEntry
 from runtime.engines.vllm_api import ServerSnapshot, observe_server
 from runtime.json_client import JsonClient
 from runtime.store_paths import StoreView
@@ -84,6 +85,7 @@ class StateBuilder:
     urls: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     bases: dict[str, str] = field(default_factory=dict)
+    resolvable: dict[Address, LoadedAdapter] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def record(self, server: Server, url: str, snapshot: ServerSnapshot) -> None:
@@ -100,6 +102,16 @@ class StateBuilder:
             adapter = LoadedAdapter(name, server.name, self.store.digest(path), path)
             self.resources[adapter.address] = adapter
 
+    def record_resolvable(self, server: str, entries: Mapping[str, AdapterEntry]) -> None:
+        """Record the adapters that a server with the plug-in does not list and yet answers for."""
+        for name, entry in entries.items():
+            adapter = LoadedAdapter(name, server, entry.digest, entry.path)
+            if (
+                adapter.address not in self.resources
+                and self.store.digest(entry.path) == entry.digest
+            ):
+                self.resolvable[adapter.address] = adapter
+
     def record_unknown(self, name: str, error: EngineError) -> None:
         """Record a server that did not answer."""
         self.unknown_servers[name] = "; ".join(
@@ -115,6 +127,7 @@ class StateBuilder:
 
     def state(self) -> State:
         """Return the state, everything sorted."""
-        names = ("resources", "unknown_servers", "boots", "launches", "urls", "versions", "bases")
+        names = ("resources", "unknown_servers", "boots", "launches", "urls", "versions", "bases",
+                 "resolvable")  # fmt: skip
         tables: dict[str, Any] = {name: dict(sorted(getattr(self, name).items())) for name in names}
         return State(**tables, notes=tuple(self.notes))

@@ -1,21 +1,26 @@
 """Rollbacks and drills where a server has lost what the routes say it holds."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from fleet.errors import FleetError
+from fleet.names import RESOLVER_STAMP
 from runtime.fake_vllm.weights import FakeWeights
 from runtime.ledger import open_ledger
 from runtime.ledger.outbox import LedgerOutbox
 from runtime.ledger.protocol import Ledger
+from runtime.library.layout import folder_digest
 from runtime.observe import lost
 from runtime.rollback.drill import drill
 from runtime.rollback.rollback import RollbackRequest, rollback
+from tests.runtime.engines.conftest import write_adapter
 from tests.runtime.gateway.stage import NEW, OLD, Stage, alias, stage, table
 
 OLDER = "acme-support-tiny-v2.0.0"
@@ -90,5 +95,31 @@ def test_a_server_that_does_not_answer_has_lost_nothing(tmp_path: Path) -> None:
             )
             assert (result.target, result.complete) == (OLD, False)
             assert result.next == "fleetctl reconcile --once"
+
+    asyncio.run(scenario())
+
+
+def test_a_version_that_the_resolver_loads_is_not_lost(tmp_path: Path) -> None:
+    """A server that restarted lists none, and its plug-in answers for the right bytes alone."""
+
+    async def scenario() -> None:
+        async with three_versions(tmp_path / ".fleetctl") as ours:
+            folder, memory = tmp_path / "older", ours.replicas["s1"].memory
+            write_adapter(folder, rank=4, seed="older")
+            entry = {"path": str(folder), "digest": folder_digest(folder)}
+            file = tmp_path / "adapters.json"
+            file.write_text(json.dumps({OLDER: entry, OLD: entry | {"digest": "0" * 64}}))
+            names = (*memory.config.names, RESOLVER_STAMP)
+            memory.config = replace(
+                memory.config, served_model_names=names, adapters_file=str(file)
+            )
+            for version in (OLD, OLDER):
+                memory.listed.pop(version, None)
+            seen, _ = await ours.gateways.read_table()
+            assert await lost(seen, seen.aliases["acme-support"].shares) == {OLD}
+            result = await rollback(
+                RollbackRequest("acme-support"), ours.gateways, scribe(ours.state)
+            )
+            assert (result.target, result.complete) == (OLDER, True)
 
     asyncio.run(scenario())

@@ -56,11 +56,25 @@ class Case:
     addresses: int = 1
 
 
+RESOLVABLE = {adapter.address: adapter for adapter in (loaded(OLD, "a"), loaded(FAQ, "a"))}
 MOVED = replace(server("a"), port=9999)
 CASES = (
     Case("a dead server with its adapters", live("server/a", "@a"), "server/a", DriftAction.HEAL,
          "has ended; 2 adapters are gone with it", 3),
     Case("a restarted server", replace(live("@a"), boots={"a": "boot-2"}), "server/a",
+         DriftAction.HEAL, "the server was restarted; 2 adapters are missing", 2),
+    Case("a restarted server that has the plug-in",
+         replace(live("@a"), boots={"a": "boot-2"}, resolvable=RESOLVABLE), "server/a",
+         DriftAction.HEAL,
+         "restarted; 2 adapters are answered by the resolver until loaded again", 2),
+    Case("a restarted server whose file of adapters lacks one",
+         replace(live("@a"), boots={"a": "boot-2"}, resolvable=dict([*RESOLVABLE.items()][:1])),
+         "server/a", DriftAction.HEAL,
+         "2 adapters are missing, 1 of them answered by the resolver", 2),
+    Case("a restarted server whose file of adapters names other bytes",
+         replace(live("@a"), boots={"a": "boot-2"}, resolvable={
+             address: replace(adapter, digest=digest_of("other"))
+             for address, adapter in RESOLVABLE.items()}), "server/a",
          DriftAction.HEAL, "the server was restarted; 2 adapters are missing", 2),
     Case("an adapter that is listed and not there",
          replace(live(), lost=(adapter_address(OLD, "a"),)), f"adapter/{OLD}@a", DriftAction.ALERT,
@@ -149,6 +163,13 @@ def test_a_damaged_copy_is_one_cause_that_lists_whoever_was_loaded_from_it() -> 
     assert f"the served copy of {OLD} has other bytes than its digest" in cause.summary
     assert cause.addresses == (f"adapter/{OLD}@a", f"adapter/{OLD}@b")
     assert cause.command == "fleetctl reconcile --once"
+
+
+def test_the_resolver_answers_for_no_damaged_copy() -> None:
+    restarted = replace(live("@a"), boots={"a": "boot-2"}, resolvable=RESOLVABLE)
+    damage = {RESOLVABLE[adapter_address(FAQ, "a")].digest or "": "is gone"}
+    (cause,) = classify_drift(established(), restarted, damage)
+    assert cause.summary.endswith("2 adapters are missing, 1 of them answered by the resolver")
 
 
 def test_a_damaged_copy_of_what_others_loaded_is_not_ours_to_tell() -> None:

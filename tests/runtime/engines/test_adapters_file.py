@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,7 @@ def test_two_writers_at_the_same_time_lose_no_entry(file: AdaptersFile) -> None:
 def test_a_file_that_cannot_be_written_is_an_error(file: AdaptersFile) -> None:
     file.path.parent.parent.mkdir()
     file.path.parent.write_text("not a folder", encoding="utf-8")
-    for change in (lambda: file.add("a", ACME), lambda: file.remove("a"), file.clear):
+    for change in (partial(file.add, "a", ACME), partial(file.remove, "a"), file.clear):
         with pytest.raises(EngineError) as caught:
             change()
         assert caught.value.diagnostics[0].code == "FC4080"

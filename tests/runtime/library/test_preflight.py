@@ -106,7 +106,7 @@ def test_facts_of_the_lock_that_are_not_those_of_the_bytes_are_refused(
 ) -> None:
     folder = synthetic.adapter(tmp_path / "a")
     facts, _ = inspect(folder, synthetic.BASE, "tiny")
-    said = AdapterFacts(**{**asdict(facts), **lie})  # type: ignore[arg-type]
+    said = AdapterFacts(**{**asdict(facts), **lie})
     assert "FC3031" in refusal(preflight(tmp_path / "c", versions={NAME: said}), folder)
     assert preflight(tmp_path / "c", versions={NAME: facts}).check(NAME, facts.digest, folder) == ()
 

@@ -3,6 +3,7 @@
 The tests are a story: each goes on where the one before has left the server.
 """
 
+import asyncio
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,8 @@ from threading import Event
 
 import pytest
 
+from fleet.names import adapter_address
+from fleet.resources import LoadedAdapter
 from runtime.engines.adapters_file import AdapterEntry
 from tests.runtime.vllm_plugin.conftest import SupervisedServer
 from tests.runtime.vllm_plugin.hostile_names import hostile_names
@@ -76,28 +79,48 @@ def test_the_entry_has_to_go_first(supervised: SupervisedServer) -> None:
 def test_only_loaded_adapters_answer_after_a_restart_and_with_the_same_bytes(
     supervised: SupervisedServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = [supervised.load(client)[0] for client in ("acme", "birch", "corvid")]
-    before = {name: supervised.answer(name) for name in names}
-    assert len({*before.values(), supervised.answer("tiny")}) == 4
-    gone, left = supervised.load("delta")
+    loaded = dict(supervised.load(client) for client in ("acme", "birch", "corvid", "delta"))
+    before = {name: supervised.answer(name) for name in loaded}
+    assert len({*before.values(), supervised.answer("tiny")}) == 5
+    gone, left = supervised.load("elm")
     supervised.unload(gone)
     supervised.kill_and_restart()
     assert supervised.listed() == {}
+    state = supervised.bench.run(lambda engine: engine.observe())
+    assert state.adapters() == {}
+    assert state.resolvable == {
+        adapter_address(name, supervised.name): LoadedAdapter(name, supervised.name, folder.name)
+        for name, folder in loaded.items()
+    }
     assert [supervised.status(name) for name in (gone, left.name, str(left))] == [404, 404, 404]
+    first, second, third, changed = loaded
     times = []
-    for name in names[:2]:
+    for name in (first, second):
         began = time.monotonic()
         assert supervised.answer(name) == before[name]
         times.append(f"{1000 * (time.monotonic() - began):.0f} ms")
     with capsys.disabled():
         print(f"\nfirst answers after a restart: {', '.join(times)}")  # noqa: T201 (to be read)
-    assert supervised.answers(names[2], 8) == [before[names[2]]] * 8
-    assert set(supervised.listed()) == set(names)
-    assert {name: supervised.answer(name) for name in names} == before
+    assert supervised.answers(third, 8) == [before[third]] * 8
+    with other_bytes(loaded[changed]):
+        assert supervised.status(changed) == 404
+        assert set(supervised.listed()) == {first, second, third}
+    if supervised.bench.host.engine == "local":
+        text = f"Adapter '{changed}' is not loaded: {loaded[changed]} has digest"
+        assert text in supervised.log()
+    assert supervised.answer(changed) == before[changed]
+    assert supervised.listed() == {name: str(folder) for name, folder in loaded.items()}
+    assert {name: supervised.answer(name) for name in loaded} == before
+    state = supervised.bench.run(lambda engine: engine.observe())
+    assert state.resolvable == {}
+    assert len(state.adapters()) == len(loaded)
+    for client in ("acme", "birch", "corvid", "delta"):  # as `reconcile` does, after the requests
+        supervised.load(client)
+    assert supervised.listed() == {name: str(folder) for name, folder in loaded.items()}
 
 
 def test_hostile_names_resolve_to_nothing(supervised: SupervisedServer) -> None:
-    _, left = supervised.bench.adapter("delta")
+    _, left = supervised.bench.adapter("elm")
     names = [name for name in hostile_names(Path(left)) if name]  # the empty name is the base
     assert len(names) >= 40
     listed = supervised.listed()
@@ -106,22 +129,15 @@ def test_hostile_names_resolve_to_nothing(supervised: SupervisedServer) -> None:
     assert supervised.listed() == listed
 
 
-def test_a_changed_copy_is_not_served_until_it_is_right_again(
-    supervised: SupervisedServer,
-) -> None:
-    name, folder = supervised.bench.adapter("acme")
-    before = supervised.answer(name)
-    supervised.kill_and_restart()
-    with other_bytes(Path(folder)):
-        assert supervised.status(name) == 404
-        assert supervised.listed() == {}
-    if supervised.bench.host.engine == "local":
-        assert f"Adapter '{name}' is not loaded: {folder} has digest" in supervised.log()
-    assert supervised.answer(name) == before
-
-
 def test_a_broken_file_is_a_404_and_no_error_of_the_server(supervised: SupervisedServer) -> None:
-    name, _ = supervised.bench.adapter("birch")
+    name, _ = supervised.load("fjord")
+    unload = {"lora_name": name}
+
+    async def use() -> None:
+        async with supervised.bench.client() as http:
+            await http.post("/v1/unload_lora_adapter", unload)
+
+    asyncio.run(use())  # with its entry left in the file, as no command of fleetctl does
     right = supervised.file.read_bytes()
     for content in (b"{", b"[]", b'{"' + name.encode() + b'": 1}', b""):
         supervised.file.write_bytes(content)
