@@ -169,7 +169,7 @@ _BY_SERVER = (
     "unknown_servers", "boots", "launches", "routed_launches", "urls", "versions", "bases",
     "resolvable",
 )  # fmt: skip
-"""Fields of a state that say something by server or by what a server holds."""
+"""Fields of a state that the states of different hosts add to, by server or by adapter."""
 
 
 def merge(*states: State) -> State:

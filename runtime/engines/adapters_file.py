@@ -1,4 +1,4 @@
-"""Keeps the file that vLLM's plug-in answers by, and finds out which interpreters have it."""
+"""Keeps the file that the plug-in of vLLM answers by; tells which interpreters have the plug-in."""
 
 import json
 import shutil

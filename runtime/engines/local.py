@@ -89,9 +89,7 @@ class LocalEngine:
                 if stamps.launch != record.served_launch:
                     seen.record_stale(name, stamps.launch, record.served_launch)
                     continue
-                seen.record(server, record.url, answer)
-                if stamps.has_resolver:
-                    seen.record_resolvable(name, self.records.adapters(name).read())
+                seen.record(server, record.url, answer, self.records.adapters(name).read())
                 if record.base_files:
                     seen.bases[name] = record.base_files
             elif record.leader() is None:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from fleet.errors import EngineError
@@ -88,8 +89,17 @@ class StateBuilder:
     resolvable: dict[Address, LoadedAdapter] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def record(self, server: Server, url: str, snapshot: ServerSnapshot) -> None:
-        """Record a server that answered, with the adapters of its list."""
+    def record(
+        self,
+        server: Server,
+        url: str,
+        snapshot: ServerSnapshot,
+        entries: Mapping[str, AdapterEntry] = MappingProxyType({}),
+    ) -> None:
+        """Record a server that answered, with the adapters of its list.
+
+        `entries` are those of its file of adapters, which a server with the plug-in answers by.
+        """
         self.resources[server.address] = server
         self.urls[server.name] = url
         if snapshot.boot:
@@ -101,16 +111,13 @@ class StateBuilder:
         for name, path in snapshot.listing.adapters.items():
             adapter = LoadedAdapter(name, server.name, self.store.digest(path), path)
             self.resources[adapter.address] = adapter
-
-    def record_resolvable(self, server: str, entries: Mapping[str, AdapterEntry]) -> None:
-        """Record the adapters that a server with the plug-in does not list and yet answers for."""
-        for name, entry in entries.items():
-            adapter = LoadedAdapter(name, server, entry.digest, entry.path)
-            if (
-                adapter.address not in self.resources
-                and self.store.digest(entry.path) == entry.digest
-            ):
+        for name, entry in entries.items() if snapshot.listing.stamps.has_resolver else ():
+            adapter = LoadedAdapter(name, server.name, entry.digest, entry.path)
+            if name not in snapshot.listing.adapters and self._is_copy(entry):
                 self.resolvable[adapter.address] = adapter
+
+    def _is_copy(self, entry: AdapterEntry) -> bool:
+        return self.store.digest(entry.path) == entry.digest
 
     def record_unknown(self, name: str, error: EngineError) -> None:
         """Record a server that did not answer."""

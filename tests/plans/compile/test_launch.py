@@ -155,9 +155,9 @@ def test_a_server_with_the_plug_in_is_stamped_and_has_the_same_digest() -> None:
     added = [word for word in launch.arguments if word not in plain.arguments]
     assert added == ["fleetctl-resolver"]
     names = launch.arguments.index("--served-model-name")
-    assert launch.arguments[names + 1 : names + 4] == (
-        "llama3", f"fleetctl-{FLAGS.digest}", "fleetctl-resolver",
-    )  # fmt: skip
+    served = launch.arguments[names + 1 : launch.arguments.index("--host")]
+    assert served == ("llama3", f"fleetctl-{FLAGS.digest}", f"fleetctl-launch-{launch.launch}",
+                      "fleetctl-resolver")  # fmt: skip
     for form in LAUNCH_FORMATS.values():
         text = form([launch])
         assert "fleetctl_resolver" in text

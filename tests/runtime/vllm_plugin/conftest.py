@@ -11,7 +11,7 @@ import pytest
 
 from fleet.errors import EngineRejectedError
 from runtime.engines.adapters_file import has_resolver
-from runtime.processes import environment, start_mark
+from runtime.processes import environment
 from tests.runtime.engines.conftest import Bench, Kind, make_bench
 
 PROMPT = "I was charged twice for May."
@@ -56,8 +56,6 @@ class SupervisedServer:
                 start_new_session=True,
             )
         asyncio.run(self._until_ready(self._child))
-        found = {"pid": self._child.pid, "process_start": start_mark(self._child.pid)}
-        self.bench.records.write(record.model_copy(update=found))
 
     async def _until_ready(self, child: subprocess.Popen[bytes]) -> None:
         async with self.bench.client() as http:
