@@ -1,8 +1,6 @@
 """A server that a supervisor restarts with the same command line; the fake, and the real vLLM."""
 
 import asyncio
-import os
-import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +9,8 @@ import pytest
 
 from fleet.errors import EngineRejectedError
 from runtime.engines.adapters_file import has_resolver
-from runtime.processes import environment
 from tests.runtime.engines.conftest import Bench, Kind, make_bench
+from tests.supervisor import kill_and_restart
 
 PROMPT = "I was charged twice for May."
 
@@ -39,22 +37,10 @@ class SupervisedServer:
 
     def kill_and_restart(self) -> None:
         """Kill all processes; start the same command line in the same environment, and wait."""
-        record = self.bench.record()
-        variables = environment(record.pid)
-        for process in record.processes():
-            os.kill(process, signal.SIGKILL)
-        self.bench.until_gone(record)
-        if self._child is not None:
-            self._child.wait()
-        with self.bench.records.log(self.name).open("ab") as log:
-            self._child = subprocess.Popen(
-                record.arguments,
-                env=variables,
-                cwd=self.bench.root,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        before, log = self._child, self.bench.records.log(self.name)
+        self._child = kill_and_restart(self.bench.record(), self.bench.root, log)
+        if before is not None:
+            before.wait()
         asyncio.run(self._until_ready(self._child))
 
     async def _until_ready(self, child: subprocess.Popen[bytes]) -> None:
