@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from fleet.history import History
 from fleet.names import LEDGER, Address, kind_of_address, server_address
+from fleet.planning.missing_adapters import number_of, why_missing
 from fleet.resources import Fault, Key, LoadedAdapter, OutageKind, Resource, Route, Server, State
 
 Kind = TypeVar("Kind", bound=Resource)
@@ -149,34 +150,23 @@ def _servers(history: History, live: State, damaged: Mapping[str, str]) -> Itera
             yield _alert(adapter.address, text, command=_USUAL[DriftAction.PLAN])
     known = {server.name for server in _kind(history, Server)}
     for name in sorted({*known, *missing, *live.servers(), *live.unknown_servers}):
-        gone = tuple(sorted(missing.get(name, ())))
-        answered = sum(_is_answered(address, history, live, damaged) for address in gone)
-        yield from _server(name, gone, answered, history, live)
+        yield from _server(name, tuple(sorted(missing.get(name, ()))), history, live, damaged)
     for address in live.adapters():
         if address not in history.owned:
             text = "not loaded by fleetctl; it is left alone and takes a slot"
             yield _alert(address, text, command=_adopt(address))
 
 
-def _is_answered(
-    address: Address, history: History, live: State, damaged: Mapping[str, str]
-) -> bool:
-    """Say whether a server that does not list an adapter loads its established bytes when asked."""
-    adapter = live.resolvable.get(address)
-    return (
-        adapter is not None
-        and adapter == history.established.get(address)
-        and adapter.digest not in damaged
-    )
-
-
 def _server(
-    name: str, missing: tuple[Address, ...], answered: int, history: History, live: State
+    name: str,
+    missing: tuple[Address, ...],
+    history: History,
+    live: State,
+    damaged: Mapping[str, str],
 ) -> Iterator[DriftCause]:
-    """Yield the causes of a server; `answered`: the missing adapters that are no outage."""
     address = server_address(name)
     was, now = history.established.get(address), live.resources.get(address)
-    adapters = _number(len(missing), "adapter")
+    adapters = number_of(len(missing), "adapter")
     lost = f"; {adapters} gone with it" if missing else ""
     if name in live.unknown_servers:
         text = f"does not answer: {live.unknown_servers[name]}"
@@ -194,16 +184,7 @@ def _server(
         text = f"the server is gone{lost}, and the ledger does not know how to start it"
         yield _plan(address, text, missing)
     elif missing:
-        before, boot = history.boots.get(name), live.boots.get(name)
-        restarted = before is not None and boot is not None and before != boot
-        event = "the server was restarted" if restarted else "adapters were unloaded by others"
-        if answered == len(missing):
-            text = f"{event}; {adapters} answered by the resolver until loaded again"
-        elif answered:
-            text = f"{event}; {adapters} missing, {answered} of them answered by the resolver"
-        else:
-            text = f"{event}; {adapters} missing"
-        yield _heal(address, text, missing)
+        yield _heal(address, why_missing(name, missing, history, live, damaged), missing)
     if was is None and isinstance(now, Server) and now.digest is not None:
         text = "started by fleetctl, and the ledger does not know it"
         yield _alert(address, text, command="fleetctl adopt")
@@ -224,7 +205,7 @@ def _hosts(causes: tuple[DriftCause, ...], history: History, live: State) -> Ite
         if len(servers) > 1 and servers <= ended.keys():
             merged |= servers
             addresses = sorted({differs for name in servers for differs in ended[name].addresses})
-            lost = _number(len(addresses) - len(servers), "adapter")
+            lost = number_of(len(addresses) - len(servers), "adapter")
             text = f"all {len(servers)} servers have ended; {lost} gone with them"
             remedy = max(ended[server].remedy for server in servers)
             command = _USUAL[DriftAction.HEAL]
@@ -310,10 +291,6 @@ def _adopt(address: Address) -> str:
     """Return the command that adopts a resource; names come from outside, so quoted."""
     quoted = address.replace("'", "'\"'\"'")
     return f"fleetctl adopt '{quoted}'"
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count} {noun} is" if count == 1 else f"{count} {noun}s are"
 
 
 def _kind(history: History, kind: type[Kind]) -> list[Kind]:

@@ -167,7 +167,7 @@ def test_a_damaged_copy_is_one_cause_that_lists_whoever_was_loaded_from_it() -> 
 
 def test_the_resolver_answers_for_no_damaged_copy() -> None:
     restarted = replace(live("@a"), boots={"a": "boot-2"}, resolvable=RESOLVABLE)
-    damage = {RESOLVABLE[adapter_address(FAQ, "a")].digest or "": "is gone"}
+    damage = {RESOLVABLE[adapter_address(FAQ, "a")].path: "is gone"}
     (cause,) = classify_drift(established(), restarted, damage)
     assert cause.summary.endswith("2 adapters are missing, 1 of them answered by the resolver")
 

@@ -1,0 +1,46 @@
+"""Words the adapters that a running server lacks: outages, unless its plug-in answers for them."""
+
+from collections.abc import Mapping
+
+from fleet.history import History
+from fleet.names import Address
+from fleet.resources import State
+
+
+def why_missing(
+    server: str,
+    missing: tuple[Address, ...],
+    history: History,
+    live: State,
+    damaged: Mapping[str, str],
+) -> str:
+    """Return the event by which a running server has lost adapters, and whether clients notice.
+
+    `damaged`: by path as servers list it: the damage of the copy that servers load from.
+    """
+    before, boot = history.boots.get(server), live.boots.get(server)
+    restarted = before is not None and boot is not None and before != boot
+    event = "the server was restarted" if restarted else "adapters were unloaded by others"
+    answered = sum(_is_answered(address, history, live, damaged) for address in missing)
+    if answered == len(missing):
+        lack = "answered by the resolver until loaded again"
+    else:
+        lack = f"missing, {answered} of them answered by the resolver" if answered else "missing"
+    return f"{event}; {number_of(len(missing), 'adapter')} {lack}"
+
+
+def _is_answered(
+    address: Address, history: History, live: State, damaged: Mapping[str, str]
+) -> bool:
+    """Say whether a server that does not list an adapter loads its established bytes when asked."""
+    adapter = live.resolvable.get(address)
+    return (
+        adapter is not None
+        and adapter == history.established.get(address)
+        and adapter.path not in damaged
+    )
+
+
+def number_of(count: int, noun: str) -> str:
+    """Return such as `2 adapters are`."""
+    return f"{count} {noun} is" if count == 1 else f"{count} {noun}s are"
