@@ -35,11 +35,9 @@ def frozen_line(freeze: Freeze) -> str:
     )
 
 
-def frozen_document(freeze: Freeze | None) -> dict[str, Any] | None:
-    """Return a freeze as a document; None: there is none."""
-    return (
-        None if freeze is None else {"by": freeze.by, "at": iso(freeze.at), "reason": freeze.reason}
-    )
+def frozen_document(freeze: Freeze) -> dict[str, Any]:
+    """Return a freeze as a document."""
+    return {"by": freeze.by, "at": iso(freeze.at), "reason": freeze.reason}
 
 
 def kind_of(change: Change) -> str:

@@ -22,6 +22,7 @@ from fleet.errors import FleetError
 from fleet.history import History, fold_entries, marked_unsure
 from fleet.resources import State
 from fleet.spec import FleetSpec, NotifyEvent
+from runtime.backup.restore import finish_restore
 from runtime.deadline import LIMIT_S
 from runtime.ledger import open_ledger
 from runtime.ledger.fallback import FallbackLedger, LedgerSnapshot, last_known
@@ -60,6 +61,9 @@ class Workspace:
     hung: list[Thread] = field(default_factory=list)
     """Readings of the ledger that have not ended; copies of a workspace share the list."""
     _delivered: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        finish_restore(self.state_dir)
 
     @cached_property
     def by(self) -> str:

@@ -148,6 +148,44 @@ class CopyDamaged(EventFields):
 
 
 @dataclass(frozen=True, slots=True)
+class BackedUp(PassiveEvent):
+    """A backup of the state folder that was written."""
+
+    kind: ClassVar[str] = "backed_up"
+    file: str = ""
+    """Absolute path."""
+    sha256: str = ""
+    seq: int = 0
+    """Number of the last entry in the backup."""
+    with_keys: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BackupDrilled(PassiveEvent):
+    """A trial of a backup on the fake engine."""
+
+    kind: ClassVar[str] = "backup_drilled"
+    file: str = ""
+    sha256: str = ""
+    complete: bool = False
+    """Whether the fleet would come back."""
+    aliases: int = 0
+    """Number of aliases that answered."""
+    failures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Restored(PassiveEvent):
+    """The beginning of the ledger's life after a restore; the entries before are the backup's."""
+
+    kind: ClassVar[str] = "restored"
+    file: str = ""
+    sha256: str = ""
+    lost: int = 0
+    """Number of entries of the ledger before that the backup lacked."""
+
+
+@dataclass(frozen=True, slots=True)
 class Noted(EventFields):
     """A note for people."""
 
@@ -168,5 +206,8 @@ ApplyEvent: TypeAlias = (
     | Frozen
     | Thawed
     | CopyDamaged
+    | BackedUp
+    | BackupDrilled
+    | Restored
     | Noted
 )

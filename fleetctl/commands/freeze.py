@@ -50,7 +50,7 @@ def thaw(workspace: Workspace, *, reason: str, form: str) -> None:
 
     ended = thaw_fleet(workspace, " ".join(reason.split()))
     if form == "json":
-        click.echo(json.dumps({"thawed": frozen_document(ended)}, indent=2))
+        click.echo(json.dumps({"thawed": ended and frozen_document(ended)}, indent=2))
     elif ended is None:
         click.echo("The fleet is not frozen; nothing was written.", err=True)
     else:

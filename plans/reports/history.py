@@ -72,7 +72,7 @@ def render_json(entries: Iterable[Entry]) -> str:
     )
 
 
-def _say(entry: Entry) -> str:  # noqa: C901, PLR0911, PLR0912 (a case a kind)
+def _say(entry: Entry) -> str:  # noqa: C901, PLR0911, PLR0912, PLR0915 (a case a kind)
     match entry.event:
         case history.ApplyStarted() as event:
             commit = f", commit {event.commit}" if event.commit else ""
@@ -145,6 +145,8 @@ def _say(entry: Entry) -> str:  # noqa: C901, PLR0911, PLR0912 (a case a kind)
             return f"thawed the fleet{_because(reason)}"
         case history.CopyDamaged(path=path, fault=fault, boots=boots):
             return f"the served copy {path} {fault}; may have been read by {', '.join(boots)}"
+        case history.BackedUp() | history.BackupDrilled() | history.Restored() as event:
+            return _kept(event)
         case history.Noted(text=text):
             return f"note: {text}"
         case history.UnknownEvent(kind=kind):
@@ -155,6 +157,18 @@ def _say(entry: Entry) -> str:  # noqa: C901, PLR0911, PLR0912 (a case a kind)
 
 def _because(reason: str) -> str:
     return f": {reason}" if reason else ""
+
+
+def _kept(event: history.BackedUp | history.BackupDrilled | history.Restored) -> str:
+    match event:
+        case history.BackedUp(file=file, seq=seq, with_keys=with_keys):
+            return f"backed up entries 1 to {seq} to {file}{', with keys' if with_keys else ''}"
+        case history.BackupDrilled(file=file, complete=complete, aliases=count, failures=failures):
+            how = f"aliases served: {count}" if complete else f"FAILED: {'; '.join(failures)}"
+            return f"drill of the backup {file}: {how}"
+        case history.Restored(file=file, lost=lost):
+            aside = f", later entries set aside: {lost}" if lost else ""
+            return f"restored from {file}{aside}"
 
 
 def _checked(event: history.RollbackChecked) -> str:

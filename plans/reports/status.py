@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from fleet.decoding import decode
-from fleet.history import ApplyFinished, ApplyStarted, Entry, History
+from fleet.history import ApplyFinished, ApplyStarted, BackedUp, BackupDrilled, Entry, History
 from fleet.names import kind_of_address, name_in_address
 from fleet.plan import Freeze
 from fleet.planning import DriftCause, ownerless
@@ -67,6 +67,8 @@ def status(
     if client is None:
         document["servers"] = _servers(live, history)
         document["last_apply"] = _last_apply(entries)
+        if backup := _last_backup(entries):
+            document["backup"] = backup
         document["notes"] = [*live.notes, *fault_notes(live, outages=False)]
         if ownerless(history, live):
             document["notes"].insert(0, LEDGER_LOST)
@@ -163,6 +165,30 @@ def _last_apply(entries: Iterable[Entry]) -> dict[str, Any] | None:
     return last
 
 
+def _last_backup(entries: Sequence[Entry]) -> dict[str, Any] | None:
+    """Return the newest backup, and the last drill of the same bytes."""
+    made: dict[str, Any] | None = None
+    sha256 = ""
+    for entry in entries:
+        event = entry.event
+        if isinstance(event, BackedUp):
+            behind = len(entries) - event.seq
+            made = {"file": event.file, "at": iso(entry.time), "behind": behind, "drill": None}
+            sha256 = event.sha256
+        elif isinstance(event, BackupDrilled) and made and event.sha256 == sha256:
+            made["drill"] = {"at": iso(entry.time), "complete": event.complete}
+    return made
+
+
+def _backup_line(backup: Mapping[str, Any]) -> str:
+    drill = backup["drill"]
+    if drill is None:
+        tried = "never drilled: fleetctl state drill"
+    else:
+        tried = f"{'restorable' if drill['complete'] else 'NOT restorable'} at {drill['at']}"
+    return f"Backup: {backup['file']} at {backup['at']}, {backup['behind']} entries ago, {tried}"
+
+
 def render_text(document: Mapping[str, Any]) -> str:
     """Return the status as text."""
     lines = [*outage_lines(document["outages"]), f"Fleet {document['fleet']}"]
@@ -187,6 +213,7 @@ def render_text(document: Mapping[str, Any]) -> str:
         lines += ["", *(_server_lines(document["servers"]) or ["No server."])]
         if LEDGER_LOST not in document["notes"]:
             lines += ["", _last_line(document["last_apply"])]
+        lines += [_backup_line(document["backup"])] if "backup" in document else []
         lines += [f"Note: {note}" for note in document["notes"]]
     return "\n".join(lines) + "\n"
 

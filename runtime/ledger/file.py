@@ -9,7 +9,7 @@ import os
 import shlex
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -166,16 +166,8 @@ class FileLedger:
         """Return the newest token that an entry bears, for when the lease's file is lost."""
         return max((entry.token for entry in self.read()), default=0)
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / _LOCK_FILE
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(locked_file(path, timeout_s=LOCK_S))
-            except BlockingIOError:
-                raise unanswered(f"`{path}` has been locked for {LOCK_S:g} s") from None
-            yield
+    def _locked(self) -> AbstractContextManager[None]:
+        return locked_ledger(self._folder)
 
     def _tail(self) -> tuple[int, str, int]:
         """Return the last entry's number and hash, and how many torn bytes were cut off."""
@@ -194,6 +186,23 @@ class FileLedger:
             self.read()  # names the line
             raise
         return found["seq"], found["hash"], size - whole
+
+
+@contextmanager
+def locked_ledger(folder: Path) -> Iterator[None]:
+    """Lock the ledger in a folder while the block runs: no entry and no lease is written.
+
+    Raises:
+        FleetError: FC5107, another process holds the lock for longer than an entry takes.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / _LOCK_FILE
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked_file(path, timeout_s=LOCK_S))
+        except BlockingIOError:
+            raise unanswered(f"`{path}` has been locked for {LOCK_S:g} s") from None
+        yield
 
 
 def _end(now: datetime, ttl_s: int) -> str:

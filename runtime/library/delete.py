@@ -38,7 +38,7 @@ def remove_copy(store: Path, name: str) -> None:
     Raises:
         LibraryError: the copy cannot be deleted.
     """
-    _delete(_aside(store / name))
+    delete_folder(_aside(store / name))
 
 
 def remove_version(library: Path, root: Path, name: AdapterName) -> None:
@@ -56,14 +56,14 @@ def remove_version(library: Path, root: Path, name: AdapterName) -> None:
         return lock.without_adapter(name)
 
     update_lock(root, change)
-    _delete(aside)
+    delete_folder(aside)
 
 
 def clear(folders: Iterable[Path]) -> None:
     """Delete the folders that a killed run moved aside in these folders."""
     for folder in folders:
         for path in folder.glob(f"{ASIDE}*"):
-            _delete(path)
+            delete_folder(path)
 
 
 def _aside(folder: Path) -> Path | None:
@@ -79,7 +79,12 @@ def _aside(folder: Path) -> Path | None:
     return aside.parent
 
 
-def _delete(folder: Path | None) -> None:
+def delete_folder(folder: Path | None) -> None:
+    """Delete a folder with its read-only folders; None and a folder that is gone are fine.
+
+    Raises:
+        LibraryError: a file cannot be deleted.
+    """
     if folder is None:
         return
     try:
