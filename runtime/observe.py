@@ -4,6 +4,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple
@@ -138,7 +139,13 @@ async def observe(engines: Mapping[str, Observer], gateways: LocalGateways) -> S
         FleetError: two hosts show a server under the same name.
     """
     observations = (engine.observe() for engine in engines.values())
-    return merge(*await asyncio.gather(_routes(gateways), *observations))
+    state = merge(*await asyncio.gather(_routes(gateways), *observations))
+    stale = [
+        f"the routes name launch {launch} of server {name} and another answers: it gets no request"
+        for name, launch in state.routed_launches.items()
+        if name in state.servers() and state.launches.get(name, "") != launch
+    ]
+    return replace(state, notes=(*state.notes, *stale), behind=True) if stale else state
 
 
 async def _routes(gateways: LocalGateways) -> State:
@@ -162,6 +169,7 @@ async def _routes(gateways: LocalGateways) -> State:
         behind=bool(damage) or any(note.runs for note in notes),
         lost=tuple(adapter_address(*pair) for pair in missing),
         faults=faults,
+        routed_launches=table.launches,
     )
 
 

@@ -6,9 +6,7 @@ adapters of the server.
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
-from enum import StrEnum
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import partial
 from types import MappingProxyType
@@ -16,7 +14,8 @@ from typing import TypeVar
 
 from fleet.history import History
 from fleet.names import LEDGER, Address, kind_of_address, server_address
-from fleet.planning.missing_adapters import number_of, why_missing
+from fleet.planning.drift_cause import USUAL, DriftAction, DriftCause
+from fleet.planning.missing_adapters import number_of, stale_routes, why_missing
 from fleet.resources import Fault, Key, LoadedAdapter, OutageKind, Resource, Route, Server, State
 
 Kind = TypeVar("Kind", bound=Resource)
@@ -27,43 +26,6 @@ MAY_ANSWER_OTHER_BYTES = (
     "keeps what it read; it is loaded again from a fresh path"
 )
 """Summary of an unsure adapter, as part of a sentence."""
-
-
-class DriftAction(StrEnum):
-    """Action against a cause."""
-
-    HEAL = "heal"
-    """`reconcile` puts missing resources back, and never removes any."""
-    PLAN = "plan"
-    """A person has to look at a plan."""
-    ALERT = "alert"
-    """A person has to look at the fleet."""
-
-
-_USUAL = {DriftAction.HEAL: "fleetctl reconcile --once", DriftAction.PLAN: "fleetctl plan"}
-"""Command that helps, where a cause names no other."""
-
-
-@dataclass(frozen=True, slots=True)
-class DriftCause:
-    """An event, and the resources that differ because of the event."""
-
-    subject: Address
-    """Resource, host, gateway or stored copy that the event happened to."""
-    remedy: DriftAction
-    summary: str
-    addresses: tuple[Address, ...]
-    """Resources that differ, sorted; a subject that differs itself is among them."""
-    command: str
-    outage: OutageKind | None = None
-    """None: clients are answered."""
-    since: datetime | None = None
-    """Time since which the outage is known; None: no round of `reconcile` has seen it."""
-
-    @property
-    def id(self) -> str:
-        """Identity of a cause: the same action for the same subject."""
-        return f"{self.remedy.value} {self.subject}"
 
 
 def classify_drift(
@@ -131,7 +93,7 @@ def _cause(
 ) -> DriftCause:
     """Return a cause; without addresses the subject alone differs."""
     differ = tuple(addresses) or (subject,)
-    return DriftCause(subject, remedy, summary, differ, command or _USUAL[remedy], outage)
+    return DriftCause(subject, remedy, summary, differ, command or USUAL[remedy], outage)
 
 
 _heal, _plan, _alert = (partial(_cause, remedy) for remedy in DriftAction)
@@ -147,7 +109,7 @@ def _servers(history: History, live: State, damaged: Mapping[str, str]) -> Itera
             yield _heal(adapter.address, MAY_ANSWER_OTHER_BYTES)
         elif isinstance(now, LoadedAdapter) and now.digest != adapter.digest:
             text = f"other bytes answer under this name, from {now.path or 'another path'}"
-            yield _alert(adapter.address, text, command=_USUAL[DriftAction.PLAN])
+            yield _alert(adapter.address, text, command=USUAL[DriftAction.PLAN])
     known = {server.name for server in _kind(history, Server)}
     for name in sorted({*known, *missing, *live.servers(), *live.unknown_servers}):
         yield from _server(name, tuple(sorted(missing.get(name, ()))), history, live, damaged)
@@ -168,7 +130,12 @@ def _server(
     was, now = history.established.get(address), live.resources.get(address)
     adapters = number_of(len(missing), "adapter")
     lost = f"; {adapters} gone with it" if missing else ""
-    if name in live.unknown_servers:
+    stale = stale_routes(name, live)
+    if name in live.unknown_servers and name in live.launches:
+        text = f"stale launch: {live.unknown_servers[name]}{stale}"
+        outage = OutageKind.SERVER_DOWN if stale else None
+        yield _alert(address, text, command=f"fleetctl server stop {name}", outage=outage)
+    elif name in live.unknown_servers:
         text = f"does not answer: {live.unknown_servers[name]}"
         logs = f"fleetctl server logs {name}"
         fault = live.faults.get(address) or Fault(text, logs, OutageKind.SERVER_HUNG)
@@ -185,6 +152,8 @@ def _server(
         yield _plan(address, text, missing)
     elif missing:
         yield _heal(address, why_missing(name, missing, history, live, damaged), missing)
+    elif stale:
+        yield _heal(address, f"the server was started anew{stale}")
     if was is None and isinstance(now, Server) and now.digest is not None:
         text = "started by fleetctl, and the ledger does not know it"
         yield _alert(address, text, command="fleetctl adopt")
@@ -208,7 +177,7 @@ def _hosts(causes: tuple[DriftCause, ...], history: History, live: State) -> Ite
             lost = number_of(len(addresses) - len(servers), "adapter")
             text = f"all {len(servers)} servers have ended; {lost} gone with them"
             remedy = max(ended[server].remedy for server in servers)
-            command = _USUAL[DriftAction.HEAL]
+            command = USUAL[DriftAction.HEAL]
             subject, outage = Address(f"host/{host}"), OutageKind.SERVER_DOWN
             yield _cause(remedy, subject, text, addresses, command, outage)
     yield from (cause for cause in causes if cause.subject not in merged)
@@ -228,7 +197,7 @@ def _copies(history: History, live: State, damaged: Mapping[str, str]) -> Iterat
         )
         addresses = [adapter.address for adapter in adapters]
         subject = Address(f"store/{(adapters[0].digest or path)[:12]}")
-        yield _alert(subject, text, addresses, _USUAL[DriftAction.HEAL])
+        yield _alert(subject, text, addresses, USUAL[DriftAction.HEAL])
 
 
 def _lost(live: State) -> Iterator[DriftCause]:
@@ -280,7 +249,7 @@ def _routes(history: History, live: State) -> Iterator[DriftCause]:
             yield _plan(resource.address, text, command=f"fleetctl release {resource.alias}")
         else:
             text = "another secret opens this client's models"
-            yield _alert(resource.address, text, command=_USUAL[DriftAction.PLAN])
+            yield _alert(resource.address, text, command=USUAL[DriftAction.PLAN])
     for address, extra in live.resources.items():
         if isinstance(extra, Route | Key) and address not in history.owned:
             text = f"a {kind_of_address(address)} that fleetctl did not make"

@@ -18,15 +18,30 @@ def why_missing(
 
     `damaged`: by path as servers list it: the damage of the copy that servers load from.
     """
-    before, boot = history.boots.get(server), live.boots.get(server)
-    restarted = before is not None and boot is not None and before != boot
-    event = "the server was restarted" if restarted else "adapters were unloaded by others"
+    stale = stale_routes(server, live)
+    event = _event(history.boots.get(server), live.boots.get(server), stale)
     answered = sum(_is_answered(address, history, live, damaged) for address in missing)
     if answered == len(missing):
         lack = "answered by the resolver until loaded again"
     else:
         lack = f"missing, {answered} of them answered by the resolver" if answered else "missing"
-    return f"{event}; {number_of(len(missing), 'adapter')} {lack}"
+    return f"{event}; {number_of(len(missing), 'adapter')} {lack}{stale}"
+
+
+def _event(before: str | None, boot: str | None, stale: str) -> str:
+    if stale or (before and boot and before != boot):
+        return "the server was restarted"
+    if not before or not boot:
+        return "adapters were unloaded, or the server was restarted and shows no start time"
+    return "adapters were unloaded by others"
+
+
+def stale_routes(server: str, live: State) -> str:
+    """Return the end of a sentence: the routes name another launch; empty where they do not."""
+    routed, answers = live.routed_launches.get(server, ""), live.launches.get(server, "")
+    if not routed or routed == answers:
+        return ""
+    return f"; the routes name launch {routed}, so that no gateway sends it a request"
 
 
 def _is_answered(

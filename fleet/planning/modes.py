@@ -18,7 +18,7 @@ from fleet.names import alias_of, name_in_address
 from fleet.placement import SearchLimits, attempt, causes_of
 from fleet.plan import Action, Change, Plan, Reason
 from fleet.planning.desired import reroute
-from fleet.planning.drift import DriftAction, DriftCause
+from fleet.planning.drift_cause import DriftAction, DriftCause
 from fleet.planning.ordering import StepRules, order
 from fleet.resources import LoadedAdapter, Route, State
 from fleet.rollouts import decide_rollouts

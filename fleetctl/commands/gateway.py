@@ -13,6 +13,9 @@ from fleetctl import completion
 from fleetctl.options import Group, Workspace, with_format
 from fleetctl.output import print_result
 
+_TRIED_LAST = "requests try other servers first"
+_CONSEQUENCE = {"stale": "another launch answers at its address and gets no request"}
+
 if TYPE_CHECKING:
     from fleet.spec import GatewaySpec
 
@@ -129,7 +132,7 @@ def _status_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
         yield f"{row['gateway']}  {state}{served}"
         for name, health in row["servers"].items():
             if health != "up":
-                yield f"  server {name} is {health}: requests try other servers first"
+                yield f"  server {name} is {health}: {_CONSEQUENCE.get(health, _TRIED_LAST)}"
         for missing in row["missing"]:
             yield f"  server {missing['server']} lacks {missing['adapter']}, which its routes name"
     yield from _splits(rows)

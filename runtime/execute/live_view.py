@@ -40,6 +40,7 @@ class LiveView:
         self._hosts = {**context.hosts, **hosts}
         self._pictures: dict[str, _Picture] = {}
         self._locks: dict[str, asyncio.Lock] = {}
+        self._launches: dict[str, str] = {}
         self._served: tuple[float, float, dict[tuple[str, str], str]] = (-math.inf, 0.0, {})
 
     def host_of(self, server: str) -> str:
@@ -59,9 +60,11 @@ class LiveView:
             )
         return host
 
-    def learn_hosts(self, live: State) -> None:
-        """Record the host of every live server."""
-        self._hosts |= {server.name: server.host for server in live.servers().values()}
+    def learn(self, live: State) -> None:
+        """Record the host and the launch of every live server."""
+        servers = live.servers()
+        self._hosts |= {server.name: server.host for server in servers.values()}
+        self._launches |= {name: live.launches.get(name, "") for name in servers}
 
     def engine_of(self, server: str) -> Engine:
         """Return the engine that runs a server."""
@@ -128,6 +131,10 @@ class LiveView:
         pictures = self._pictures.values()
         return {server: url for picture in pictures for server, url in picture.state.urls.items()}
 
+    def launches(self) -> dict[str, str]:
+        """Return the launches of all servers that answered; empty for a server without one."""
+        return dict(self._launches)
+
     async def _look(self, host: str) -> _Picture:
         async with self._locks.setdefault(host, asyncio.Lock()):
             began = time.monotonic()
@@ -136,6 +143,6 @@ class LiveView:
             before = self._pictures.get(host)
             changes = before.changes.items() if before else ()
             recent = {address: change for address, change in changes if change[0] >= began}
-            self.learn_hosts(state)
+            self.learn(state)
             self._pictures[host] = picture = _Picture(time.monotonic(), state, recent)
             return picture

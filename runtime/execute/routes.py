@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -59,13 +59,14 @@ class RouteWriter:
         raise AssertionError("ATTEMPTS is 1 or more")
 
     async def repeat(self, *, always: bool) -> None:
-        """Publish the newest table again where a server that routes name has another URL now.
+        """Publish the newest table again where a server that routes name has another URL or launch.
 
         `always`: also where none has, for gateways that lag behind.
         """
         async with self._one_at_a_time:
             table = await self._read()
-            if await self._servers(table) != table.servers:
+            found = await self._servers(table)
+            if (found, self._launches(table, found)) != (table.servers, table.launches):
                 await self._publish(table)
             elif always:
                 await self._context.gateways.publish(table)
@@ -108,10 +109,12 @@ class RouteWriter:
 
     async def _publish(self, table: RoutingTable) -> None:
         """Write the next revision with the servers that its routes name."""
+        servers = await self._servers(table)
         update = {
             "revision": table.revision + 1,
             "token": self._journal.token,
-            "servers": await self._servers(table),
+            "servers": servers,
+            "launches": self._launches(table, servers),
         }
         written = table.model_copy(update=update)
         self.notes |= dict.fromkeys(map(str, await self._context.gateways.publish(written)))
@@ -125,6 +128,11 @@ class RouteWriter:
                     await self._view.refresh(server)
         known = {**table.servers, **self._view.urls()}
         return {server: known[server] for server in sorted(table.named) if server in known}
+
+    def _launches(self, table: RoutingTable, servers: Iterable[str]) -> dict[str, str]:
+        """Return the launches of servers, as seen last; a server without a launch is left out."""
+        known = {**table.launches, **self._view.launches()}
+        return {server: known[server] for server in servers if known.get(server)}
 
     def _put(self, step: Step, aliases: dict[str, AliasEntry], keys: dict[str, KeyEntry]) -> None:
         match step.operation:

@@ -159,7 +159,7 @@ async def _recover(
     """
     context = scheduler.context
     live = await observe(context.engines, context.gateways)
-    view.learn_hosts(live)
+    view.learn(live)
     found = recovered(history, live)
     damage = await asyncio.to_thread(context.find_damage, history, live)
     view.damage = with_damage(history.damage, damage)

@@ -84,6 +84,11 @@ class LoadBalancer:
     _failures: dict[str, _Failures] = field(default_factory=dict)
     _down: set[str] = field(default_factory=set)
     """Servers that did not pass their last health check."""
+    _stale: set[str] = field(default_factory=set)
+    """Servers at whose address another launch answered last."""
+    _unlisted: dict[str, frozenset[str]] = field(default_factory=dict)
+    """By server: versions that the routing table places there and the server did not list; the
+    server is chosen last for them."""
     _missing: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
     """(server, full adapter name): missing since, and chosen last until."""
     _turn: int = 0
@@ -136,7 +141,7 @@ class LoadBalancer:
         turned = (*servers[shift:], *servers[:shift])
         busy = self._in_flight.servers
         allows = self._limiter.allows
-        if not (self._failures or self._down or self._missing):
+        if not (self._failures or self._down or self._missing or self._stale or self._unlisted):
             server = min(turned, key=busy.__getitem__)
             if allows(server, limit):
                 return server
@@ -153,7 +158,7 @@ class LoadBalancer:
         True where there is no server: to wait would not help. A server that seems down counts only
         where there is no other.
         """
-        if self._failures or self._down or self._missing:
+        if self._failures or self._down or self._missing or self._stale or self._unlisted:
             now = self._clock()
             servers = [s for s in servers if not self._is_bad(s, adapter, now)] or servers
         allows = self._limiter.allows
@@ -196,6 +201,23 @@ class LoadBalancer:
         else:
             self._down.add(server)
 
+    def record_launch(self, server: str, *, stale: bool) -> None:
+        """Note whether another launch answers at a server's address.
+
+        Such a server is chosen last, and no connection to the launch gets a request.
+        """
+        if stale:
+            self._stale.add(server)
+        else:
+            self._stale.discard(server)
+
+    def record_unlisted(self, server: str, adapters: frozenset[str]) -> None:
+        """Take the versions that a server should hold and does not list."""
+        if adapters:
+            self._unlisted[server] = adapters
+        else:
+            self._unlisted.pop(server, None)
+
     def retain(self, servers: Container[str], pairs: Container[tuple[str, str]]) -> None:
         """Forget all but these servers and (server, adapter)s: the others have left the table.
 
@@ -205,15 +227,21 @@ class LoadBalancer:
         for name in [*self._failures]:
             if name not in servers:
                 self._failures.pop(name, None)
-        for name in [*self._down]:
+        for marked in (self._down, self._stale):
+            for name in [*marked]:
+                if name not in servers:
+                    marked.discard(name)
+        for name in [*self._unlisted]:
             if name not in servers:
-                self._down.discard(name)
+                self._unlisted.pop(name, None)
         for pair in [*self._missing]:
             if pair not in pairs:
                 self._missing.pop(pair, None)
 
     def health(self, server: str, now: float) -> str:
-        """Return `up`, `resting` while ejected, or `down` by its last health check."""
+        """Return `up`, `resting` while ejected, `down` by its last health check, or `stale`."""
+        if server in self._stale:
+            return "stale"
         if server in self._down:
             return "down"
         failures = self._failures.get(server)
@@ -228,7 +256,9 @@ class LoadBalancer:
         ]
 
     def _is_bad(self, server: str, adapter: str, now: float) -> bool:
-        if server in self._down:
+        if server in self._down or server in self._stale:
+            return True
+        if adapter in self._unlisted.get(server, ()):
             return True
         missing = self._missing.get((server, adapter))
         if missing is not None and missing[1] > now:

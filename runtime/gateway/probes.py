@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
 
+import msgspec
+
+from fleet.names import Stamps
 from runtime.engines.vllm_metrics import parse_metrics
 from runtime.gateway.balancer import LoadBalancer
 from runtime.gateway.concurrency import PROBE_TIMEOUT_S, ConcurrencyLimiter
@@ -20,6 +23,7 @@ CAUTIOUS_GAP_S: Final = 0.2
 """Least time where requests waited inside the server: its limit changes by little then."""
 LOAD_PATH: Final = "/metrics/?name[]=vllm:num_requests_running&name[]=vllm:num_requests_waiting"
 """The slash after `metrics` makes vLLM leave out all other metrics."""
+MODELS_PATH: Final = "/v1/models"
 Urls = Callable[[], Mapping[str, str]]
 """Returns the servers' base URLs by name, of the table being served."""
 Get = Callable[[str, str, float], Awaitable[tuple[int, bytes]]]
@@ -29,19 +33,68 @@ Raises OSError, TimeoutError where no complete response came in time.
 """
 
 
-async def check_health(urls: Urls, get: Get, balancer: LoadBalancer) -> None:
-    """Check the health of every server again and again, until cancelled."""
+class _Card(msgspec.Struct):
+    id: str
+    parent: str | None = None
+
+
+class _Models(msgspec.Struct):
+    data: list[_Card]
+
+
+_MODELS: Final = msgspec.json.Decoder(_Models)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerListing:
+    """The models that a server lists: who answers, and the versions that are there."""
+
+    stamps: Stamps
+    adapters: frozenset[str]
+
+
+def parse_listing(status: int, body: bytes) -> ServerListing | None:
+    """Read an answer of `MODELS_PATH`; None: the answer lists no models."""
+    try:
+        cards = _MODELS.decode(body).data
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if status != HTTPStatus.OK:
+        return None
+    names = (card.id for card in cards if card.parent is None)
+    adapters = frozenset(card.id for card in cards if card.parent is not None)
+    return ServerListing(Stamps.among(names), adapters)
+
+
+async def check_health(
+    urls: Urls, get: Get, balancer: LoadBalancer, on_listing: Callable[[str, ServerListing], None]
+) -> None:
+    """Check the health of every server again and again, until cancelled.
+
+    A server whose launch must be the one in its URL lists its models too, for `on_listing`.
+    """
     while True:
         await asyncio.sleep(HEALTH_EVERY_S)
-        checks = (_check(server, url, get, balancer) for server, url in urls().items())
+        checks = (_check(server, url, get, balancer, on_listing) for server, url in urls().items())
         await asyncio.gather(*checks, return_exceptions=True)  # a defect must not end the rest
 
 
-async def _check(server: str, url: str, get: Get, balancer: LoadBalancer) -> None:
+async def _check(
+    server: str,
+    url: str,
+    get: Get,
+    balancer: LoadBalancer,
+    on_listing: Callable[[str, ServerListing], None],
+) -> None:
     is_healthy = False
     with suppress(OSError, TimeoutError):
         status, _ = await get(url, "/health", HEALTH_TIMEOUT_S)
         is_healthy = status < HTTPStatus.INTERNAL_SERVER_ERROR
+        if is_healthy and "#" in url:
+            listing = parse_listing(*await get(url, MODELS_PATH, HEALTH_TIMEOUT_S))
+            is_healthy = listing is not None
+            if listing is not None:
+                on_listing(url, listing)
     balancer.record_health(server, healthy=is_healthy)
 
 

@@ -74,7 +74,11 @@ async def serving(
             await _load(state.active, state_dir)
             url = await _listen(server, gateway)
             record(url)
-            tasks.append(asyncio.create_task(check_health(state.urls, get, balancer)))
+            tasks.append(
+                asyncio.create_task(
+                    check_health(state.urls, get, balancer, server.pool.take_listing)
+                )
+            )
             state.ready.set()
             yield url
         finally:

@@ -131,7 +131,8 @@ class RouteTable:
     text: bytes
     """The table's canonical document; the document's objects would take as much memory again."""
     urls: Mapping[str, str]
-    """Server to its base URL, without a slash at the end."""
+    """Server to its base URL, without a slash at the end; a fragment is the launch that must
+    answer there, so that another launch is another address."""
     principals: Mapping[bytes, Principal]
     """SHA-256 of an API key to its client."""
     routes: Mapping[str, AliasRoute]

@@ -9,6 +9,7 @@ from runtime.gateway.admission import Admission
 from runtime.gateway.balancer import InFlight, LoadBalancer
 from runtime.gateway.concurrency import ConcurrencyLimiter
 from runtime.gateway.limits import REQUEST_BYTES, SHADOW_BYTES, MemoryBudget, RetryBudget
+from runtime.gateway.probes import ServerListing
 from runtime.gateway.routing import RouteTable
 from runtime.gateway.table import RoutingTable
 from runtime.gateway.table_loader import build_routes
@@ -83,10 +84,26 @@ class GatewayState:
         self.balancer = LoadBalancer(self.in_flight, self.limiter)
         self.admission = Admission(self.in_flight, self.balancer)
         self.retry_budget = RetryBudget(self.in_flight.servers)
+        self._placed: Mapping[str, frozenset[str]] = {}
+        """Full adapter names that the table places on a server."""
 
     def urls(self) -> Mapping[str, str]:
         """Return the servers' base URLs by name, of the table being served."""
         return self.active.routes.urls
+
+    def record_listing(self, url: str, listing: ServerListing) -> bool:
+        """Take the listing of the server at a URL; return whether the right launch answers there.
+
+        A server with a resolver holds a version that the server does not list yet.
+        """
+        is_right = listing.stamps.launch == url.partition("#")[2]
+        for server, known in self.urls().items():
+            if known == url:
+                self.balancer.record_launch(server, stale=not is_right)
+                placed = self._placed.get(server, frozenset())
+                lacking = frozenset() if listing.stamps.has_resolver else placed - listing.adapters
+                self.balancer.record_unlisted(server, lacking)
+        return is_right
 
     @property
     def is_ready(self) -> bool:
@@ -102,6 +119,10 @@ class GatewayState:
             for arm in route.arms
             for server in arm.target.servers
         }
+        placed: dict[str, set[str]] = {}
+        for server, adapter in pairs:
+            placed.setdefault(server, set()).add(adapter)
+        self._placed = {server: frozenset(adapters) for server, adapters in placed.items()}
         self.balancer.retain(after.urls.keys(), pairs)
         for server in before.urls.keys() - after.urls.keys():
             self.limiter.forget(server)

@@ -11,13 +11,21 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    field_serializer,
+    model_serializer,
+)
 
 from fleet.resources import Key, Route, Share
 from fleet.traffic import TrafficPolicy
 
-FORMAT: Final = 1
-"""Newest format of a table that this release serves and writes."""
+FORMAT: Final = 2
+"""Newest format of a table that this release serves and writes: 2 names the launches of servers."""
 _POLICY: Final = TypeAdapter(TrafficPolicy)
 
 
@@ -105,6 +113,7 @@ def pieces(
     servers: Mapping[str, str],
     aliases: Iterable[tuple[str, AliasEntry]],
     keys: Iterable[tuple[str, KeyEntry]],
+    launches: Mapping[str, str],
 ) -> Iterator[str]:
     """Yield a table's canonical document in pieces; aliases and keys come sorted by name.
 
@@ -114,15 +123,17 @@ def pieces(
     yield from _members(aliases)
     yield '},"keys":{'
     yield from _members(keys)
-    rest = {"revision": revision, "servers": dict(servers), "token": token}
+    rest: dict[str, Any] = {"revision": revision, "servers": dict(servers), "token": token}
+    if launches:
+        rest |= {"format": FORMAT, "launches": dict(launches)}
     yield "}," + _json(rest)[1:]
 
 
 class RoutingTable(_TableModel):
     """A revision of all that a gateway needs."""
 
-    format: Literal[1] = Field(default=1, exclude=True)
-    """Not written for format 1."""
+    format: Literal[1, 2] = Field(default=1, exclude=True)
+    """Format 2 is that of a table that names a launch; written for format 2 alone."""
     revision: int
     """Grows with every write; a gateway refuses an older revision."""
     token: int = 0
@@ -130,6 +141,8 @@ class RoutingTable(_TableModel):
     no lease, keeps the token."""
     servers: dict[str, str] = {}
     """Server to base URL."""
+    launches: dict[str, str] = {}
+    """Server to the launch that must answer there; a server without one is not asked for it."""
     aliases: dict[str, AliasEntry] = {}
     keys: dict[str, KeyEntry] = {}
     """By `client/name`."""
@@ -137,7 +150,18 @@ class RoutingTable(_TableModel):
     def canonical(self) -> str:
         """Return the document as sorted JSON, the bytes that the digest covers."""
         aliases, keys = sorted(self.aliases.items()), sorted(self.keys.items())
-        return "".join(pieces(self.revision, self.token, self.servers, aliases, keys))
+        return "".join(
+            pieces(self.revision, self.token, self.servers, aliases, keys, self.launches)
+        )
+
+    @model_serializer(mode="wrap")
+    def _by_format(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the addition of format 2 where no server has a launch."""
+        document: dict[str, Any] = fields(self)
+        if self.launches:
+            return document | {"format": FORMAT}
+        document.pop("launches", None)
+        return document
 
     @property
     def named(self) -> frozenset[str]:

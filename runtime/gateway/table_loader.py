@@ -32,6 +32,7 @@ _REST_S: Final = 0.0003
 _ALL: Final = 100
 """Percent."""
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_LAUNCH: Final = re.compile(r"[0-9a-f]{12}")
 _URL: Final = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
 _SENT: Final = "routing table"
 """Name, in messages, of a table that came without a file."""
@@ -49,6 +50,7 @@ class _RawTable(msgspec.Struct, forbid_unknown_fields=True):
     format: int = 1
     token: int = 0
     servers: dict[str, str] = {}
+    launches: dict[str, str] = {}
     aliases: dict[str, msgspec.Raw] = {}
     keys: dict[str, msgspec.Raw] = {}
 
@@ -124,10 +126,7 @@ def _build(
     keys: Iterable[tuple[str, KeyEntry]],
 ) -> routing.RouteTable:
     """Build a table from entries that come singly, sorted by name; none is kept."""
-    for server, url in table.servers.items():
-        if _URL.fullmatch(url) is None:
-            raise InvalidTableError(f"server `{server}` has no valid URL")
-    urls = {server: url.rstrip("/") for server, url in table.servers.items()}
+    urls = _urls(table.servers, table.launches)
     routes: dict[str, routing.AliasRoute] = {}
     owned: dict[str, tuple[str, ...]] = {}
     principals: dict[bytes, routing.Principal] = {}
@@ -151,7 +150,8 @@ def _build(
             yield name, key
 
     members = (alias_members(), key_members())
-    text = "".join(pieces(table.revision, table.token, table.servers, *members)).encode()
+    whole = pieces(table.revision, table.token, table.servers, *members, table.launches)
+    text = "".join(whole).encode()
     return routing.RouteTable(
         table.revision,
         hashlib.sha256(text).hexdigest(),
@@ -161,6 +161,18 @@ def _build(
         MappingProxyType(routes),
         MappingProxyType(owned),
     )
+
+
+def _urls(servers: Mapping[str, str], launches: Mapping[str, str]) -> dict[str, str]:
+    """Return the URL of every server, the launch that must answer there as its fragment."""
+    for server, url in servers.items():
+        if _URL.fullmatch(url) is None:
+            raise InvalidTableError(f"server `{server}` has no valid URL")
+    for server, launch in launches.items():
+        if server not in servers or _LAUNCH.fullmatch(launch) is None:
+            raise InvalidTableError(f"server `{server}` has a malformed launch, or no URL beside")
+    urls = {server: url.rstrip("/") for server, url in servers.items()}
+    return urls | {server: f"{urls[server]}#{launch}" for server, launch in launches.items()}
 
 
 def _alias_route(name: str, entry: AliasEntry, urls: Mapping[str, str]) -> routing.AliasRoute:

@@ -25,6 +25,9 @@ class Origin:
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
+        self.url = url
+        self.launch = parts.fragment
+        """Launch that must answer; empty: whoever answers is right."""
         self.is_tls = parts.scheme == "https"
         self.host = parts.hostname or ""
         self.port = parts.port or (443 if self.is_tls else 80)
@@ -45,11 +48,11 @@ def request_start(server: Origin, path: str, priority: int | None) -> bytes:
     ).encode("ascii")
 
 
-def get_request(server: Origin, path: str) -> bytes:
-    """Return a request of the gateway's own, after which the connection ends."""
+def get_request(server: Origin, path: str, *, closing: bool = True) -> bytes:
+    """Return a request of the gateway's own; `closing`: the connection ends with the response."""
+    end = "Connection: close\r\n\r\n" if closing else "\r\n"
     return (
-        f"GET {server.prefix}{path} HTTP/1.1\r\nHost: {server.host_header}\r\n"
-        "Accept: */*\r\nConnection: close\r\n\r\n"
+        f"GET {server.prefix}{path} HTTP/1.1\r\nHost: {server.host_header}\r\nAccept: */*\r\n{end}"
     ).encode("ascii")
 
 

@@ -8,20 +8,35 @@ from typing import Final
 from runtime.gateway.accounting import UsageWriter
 from runtime.gateway.http import messages
 from runtime.gateway.http.messages import Origin
-from runtime.gateway.http.timeouts import CONNECT_S, POOL_IDLE_S
+from runtime.gateway.http.timeouts import CONNECT_S, POOL_IDLE_S, VERIFY_S
 from runtime.gateway.http.upstream import OriginPool, ResponseReceiver, UpstreamConnection
 from runtime.gateway.http.write_batch import WriteBatch
+from runtime.gateway.probes import MODELS_PATH, ServerListing, parse_listing
 from runtime.gateway.routing import DEFAULT_DEADLINES, Deadlines
 
 _SWEEP_S: Final = 0.25
 """Interval at which deadlines of responses are checked."""
 
 
-class ConnectionPool:
-    """All servers' connections."""
+class StaleLaunchError(ConnectionError):
+    """Another launch answers at a server's address than the routing table names."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, usage: UsageWriter) -> None:
+
+class ConnectionPool:
+    """All servers' connections.
+
+    `on_listing` takes what a server lists, by the server's URL, and returns whether its launch is
+    the one in the URL.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        usage: UsageWriter,
+        on_listing: Callable[[str, ServerListing], bool],
+    ) -> None:
         self.loop = loop
+        self._on_listing = on_listing
         self.batch = WriteBatch(loop, usage)
         self.on_close: dict[object, Callable[[], None]] = {}
         """Called when the pool closes: the ends of requests that no client's connection ends."""
@@ -45,8 +60,65 @@ class ConnectionPool:
         return connection
 
     async def connect(self, server: Origin) -> UpstreamConnection:
-        """Return a new connection; raises `OSError`, `TimeoutError`: the server takes none."""
+        """Return a new connection to the launch that must answer.
+
+        The launch is asked for on the connection itself, unless another connection shows that the
+        process is the one that was asked before.
+
+        Raises:
+            OSError, TimeoutError: the server takes no connection, or does not list its models.
+            StaleLaunchError: another launch answers.
+        """
         origin = self._origins.setdefault(server, OriginPool())
+        connection = await self._open(server, origin)
+        if not server.launch or origin.is_verified:
+            return connection
+        is_asked = origin.check is None or origin.check.done()
+        if is_asked:
+            origin.check = self.loop.create_task(self._verify(server, origin, connection))
+            origin.check.add_done_callback(_retrieve)
+        assert origin.check is not None
+        try:
+            await asyncio.shield(origin.check)
+        except BaseException:
+            if not is_asked:
+                connection.abandon()
+            raise
+        if not is_asked:
+            return connection
+        # The check has left its connection among those that wait for a request.
+        return origin.pop(self.loop.time()) or await self._open(server, origin)
+
+    async def _verify(
+        self, server: Origin, origin: OriginPool, connection: UpstreamConnection
+    ) -> None:
+        fetch = _Fetch(self.loop)
+        try:
+            async with asyncio.timeout(VERIFY_S):
+                head = messages.get_request(server, MODELS_PATH, closing=False)
+                connection.send(fetch, head, b"", DEFAULT_DEADLINES)
+                self._require_launch(server, *await fetch.result)
+        except BaseException:
+            connection.abandon()
+            raise
+        origin.is_verified = connection.is_open
+
+    def _require_launch(self, server: Origin, status: int, body: bytes) -> None:
+        listing = parse_listing(status, body)
+        if listing is None:
+            raise ConnectionError(f"{server.url} does not list its models")
+        if not self._on_listing(server.url, listing):
+            raise StaleLaunchError(f"another launch than {server.launch} answers")
+
+    def take_listing(self, url: str, listing: ServerListing) -> None:
+        """Take the listing of a server; of another launch: ask again before the next request."""
+        origin = self._origins.get(messages.origin(url))
+        if not self._on_listing(url, listing) and origin is not None:
+            origin.is_verified = False
+            for connection in [*origin.idle]:
+                connection.abandon()
+
+    async def _open(self, server: Origin, origin: OriginPool) -> UpstreamConnection:
         if server.is_tls and self._tls is None:
             self._tls = ssl.create_default_context()
         origin.connecting += 1
@@ -58,6 +130,9 @@ class ConnectionPool:
                     server.port,
                     ssl=self._tls if server.is_tls else None,
                 )
+        except OSError:
+            origin.is_verified = False
+            raise
         finally:
             origin.connecting -= 1
         return connection
@@ -66,7 +141,7 @@ class ConnectionPool:
         """Send a GET request on a new connection; return status and body; raises as `connect`."""
         server = messages.origin(url)
         async with asyncio.timeout(timeout_s):
-            connection = await self.connect(server)
+            connection = await self._open(server, OriginPool())  # no client's request goes there
             fetch = _Fetch(self.loop)
             try:
                 head = messages.get_request(server, path)
@@ -95,6 +170,12 @@ class ConnectionPool:
                     connection.abandon()
             if not origin.connections and not origin.connecting:
                 del self._origins[server]
+
+
+def _retrieve(check: "asyncio.Task[None]") -> None:
+    """Take the error of a check that no request waits for any longer."""
+    if not check.cancelled():
+        check.exception()
 
 
 class _Fetch:

@@ -58,6 +58,11 @@ class OriginPool:
     connections: "set[UpstreamConnection]" = field(default_factory=set)
     idle: "list[UpstreamConnection]" = field(default_factory=list)
     """Connections that wait for a request, the last used at the end."""
+    is_verified: bool = False
+    """Whether the right launch answered, and a connection has been open ever since: a new process
+    means new connections."""
+    check: "asyncio.Task[None] | None" = None
+    """The newest check of the launch."""
     repeated: RepeatedHead[tuple[int, str]] | None = None
     """The head of the newest complete response; its meaning is status and content type."""
 
@@ -71,9 +76,11 @@ class OriginPool:
             connection.abandon()
         return None
 
-    def forget(self, connection: "UpstreamConnection") -> None:
-        """Drop a connection that has ended."""
+    def forget(self, connection: "UpstreamConnection", *, by_server: bool) -> None:
+        """Drop a connection that has ended; `by_server`: the server, or its machine, ended it."""
         self.connections.discard(connection)
+        if by_server or not self.connections:
+            self.is_verified = False
         if connection in self.idle:
             self.idle.remove(connection)
 
@@ -95,7 +102,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._is_until_close = True
         """Whether the response ends with the connection."""
         self._content_type = _JSON
-        self._keeps_alive = self._is_paused = self._has_chunk = False
+        self._keeps_alive = self._is_paused = self._has_chunk = self._is_ended = False
         self._deadlines = DEFAULT_DEADLINES
         self.last_received_at = self._sent_at = loop.time()
 
@@ -162,7 +169,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """End the response, which may be its regular end."""
-        self._pool.forget(self)
+        self._pool.forget(self, by_server=not self._is_ended)
         if self._stage == _HAS_HEAD and self._is_until_close and error is None:
             self._end()
         else:
@@ -242,6 +249,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _close(self) -> None:
         if self.is_open:
+            self._is_ended = True
             self._transport.abort()
 
     def sweep(self, now: float) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from fleet.history.values import History
 from fleet.names import Address, adapter_address
-from fleet.planning.drift import (
+from fleet.planning import (
     DriftAction,
     DriftCause,
     classify_drift,
@@ -76,6 +76,23 @@ CASES = (
              address: replace(adapter, digest=digest_of("other"))
              for address, adapter in RESOLVABLE.items()}), "server/a",
          DriftAction.HEAL, "the server was restarted; 2 adapters are missing", 2),
+    Case("a server that shows no start time", replace(live("@a"), boots={}), "server/a",
+         DriftAction.HEAL, "were unloaded, or the server was restarted and shows no start time", 2),
+    Case("a restarted server as another launch", replace(
+        live("@a"), launches={"a": "2"}, routed_launches={"a": "1"}, boots={}),
+         "server/a", DriftAction.HEAL,
+         "the server was restarted; 2 adapters are missing; the routes name launch 1", 2),
+    Case("a launch that the routes do not name", replace(
+        live(), launches={"a": "2"}, routed_launches={"a": "1"}), "server/a", DriftAction.HEAL,
+         "started anew; the routes name launch 1, so that no gateway sends it a request"),
+    Case("a server that shows no launch where the routes name one", replace(
+        live(), routed_launches={"a": "1"}), "server/a", DriftAction.HEAL,
+         "the routes name launch 1"),
+    Case("a stale launch", replace(
+        live("server/a", "@a"), launches={"a": "2"}, routed_launches={"a": "1"},
+        unknown_servers={"a": "launch 2 answers at its address, and fleetctl started 1"}),
+         "server/a", DriftAction.ALERT,
+         "stale launch: launch 2 answers at its address, and fleetctl started 1; the routes name"),
     Case("an adapter that is listed and not there",
          replace(live(), lost=(adapter_address(OLD, "a"),)), f"adapter/{OLD}@a", DriftAction.ALERT,
          "answers a gateway's requests for it with 404"),

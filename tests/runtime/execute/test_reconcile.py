@@ -7,7 +7,7 @@ from datetime import timedelta
 from fleet.history.fold import settled
 from fleet.names import Address
 from fleet.plan import Plan
-from fleet.planning.drift import DriftAction, DriftCause, classify_drift
+from fleet.planning import DriftAction, DriftCause, classify_drift
 from fleet.planning.modes import advances, repair
 from fleet.spec import FleetSpec
 from plans.reports.history import chosen, render_json, render_text
