@@ -6,12 +6,13 @@ Types of `ApplyEvent` and their fields, besides those that every event has:
     lock_acquired   token
     lock_lost       detail
     recovered       step, how (done, undone): how a step ended that an earlier run began
+    checking        adapters, starts: how many are checked before the first step, if it takes long
     step_begin      step, n, of
     step_progress   step, seconds: still running
     step_done       step, how (done, adopted), seconds, warnings, n, of
     step_failed     step, seconds, summary, detail, n, of
     step_stale      step, detail, n, of
-    step_blocked    step, by (the step before), n, of
+    step_blocked    step, by (the step that failed or cannot be done), n, of
     frozen          by, at, reason, running: steps that are being finished
     interrupted     running: steps that are being finished
     verified        converged, remaining (addresses), notes

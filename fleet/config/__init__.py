@@ -9,6 +9,7 @@ from fleet.config.checks import ProjectFacts
 from fleet.config.checks.lint import lint
 from fleet.config.checks.machines import splits
 from fleet.config.checks.references import aliases_of
+from fleet.config.checks.same_bytes import equal_bytes
 from fleet.config.edit import add_entry, set_value
 from fleet.config.effective import effective_settings
 from fleet.config.format import format_text

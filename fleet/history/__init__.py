@@ -37,7 +37,12 @@ from fleet.history.blocks import (
     same_bytes,
 )
 from fleet.history.damage import Damage, found_damage, marked_unsure, with_damage
-from fleet.history.deployments import carried_out, deployments_of, tried_versions
+from fleet.history.deployments import (
+    carried_out,
+    deployments_of,
+    tried_versions,
+    undone_steps,
+)
 from fleet.history.doubts import (
     Doubts,
     EvidenceCheck,

@@ -9,6 +9,7 @@ from fleet.history.apply_events import (
     ApplyFinished,
     ApplyStarted,
     Document,
+    StepFailed,
     StepFinished,
     StepStarted,
 )
@@ -87,6 +88,23 @@ def carried_out(entries: Iterable[Entry], plan_id: str) -> datetime | None:
         elif isinstance(event, ApplyStarted) and ended is not None:
             since = since or event.plan_id != plan_id
     return ended if since else None
+
+
+def undone_steps(entries: Iterable[Entry]) -> dict[str, StepFailed]:
+    """Return by id the steps that failed and were not done since.
+
+    A stale step is none: what the plan was made from had changed.
+    """
+    failed: dict[str, StepFailed] = {}
+    for entry in entries:
+        match entry.event:
+            case StepFailed(stale=False) as event:
+                failed[event.step] = event
+            case StepFinished(step=step):
+                failed.pop(step, None)
+            case _:
+                pass
+    return failed
 
 
 def _share(operation: Document, name: AdapterName) -> int | None:

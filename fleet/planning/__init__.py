@@ -3,6 +3,7 @@
 from fleet.planning.desired import desired_state_of
 from fleet.planning.drift import classify_drift, outages_of, ownerless, without_ignored
 from fleet.planning.drift_cause import DriftAction, DriftCause
+from fleet.planning.failed_steps import failed_causes
 from fleet.planning.gateway_limits import lost
 from fleet.planning.modes import BestEffort, advances, best_effort, promoted, repair
 from fleet.planning.pipeline import USUAL, desired_state, make_plan

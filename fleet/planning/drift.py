@@ -1,7 +1,7 @@
 """Find drift: differences from the state that applies and rollbacks established, by cause.
 
-Declarations that are not applied yet are no drift. A dead server is a single cause, with all
-adapters of the server.
+Declarations that are not applied yet are no drift, until an apply tries and fails. A dead server is
+a single cause, with all adapters of the server.
 """
 
 from collections import defaultdict

@@ -54,8 +54,9 @@ def history(workspace: Workspace, *, about: str, limit: int, steps: bool, form: 
 def drift(workspace: Workspace, *, form: str, globs: tuple[str, ...]) -> None:
     """Compare the live state with the last apply: outages first, then drift by cause.
 
-    Declared changes that are not applied yet are no drift. Exit 2 on drift, 0 without; 1 without
-    drift if a declaration is broken and only the valid files were compared. Changes nothing.
+    Declared changes that are not applied yet are no drift; steps that an apply could not do are,
+    while they are due. Exit 2 on drift, 0 without; 1 without drift if a declaration is broken and
+    only the valid files were compared. Changes nothing.
 
     Examples:
       fleetctl drift
@@ -69,7 +70,7 @@ def drift(workspace: Workspace, *, form: str, globs: tuple[str, ...]) -> None:
     from plans.reports.drift import render_json, render_text
     from runtime.library.served_copies import damaged
     from runtime.operations.outages import observe_faults, with_ledger_fault
-    from runtime.operations.planning import with_valid_files
+    from runtime.operations.planning import undone_causes, with_valid_files
 
     exit_code = 0
     try:
@@ -82,6 +83,7 @@ def drift(workspace: Workspace, *, form: str, globs: tuple[str, ...]) -> None:
     copies = damaged(read, workspace.state_dir / "store")
     history = fold_entries(known.entries)
     drifts = classify_drift(settled(history, live), live, copies)
+    drifts += undone_causes(workspace, live, known.entries)
     causes = without_ignored(drifts, globs)
     render = render_json if form == "json" else render_text
     click.echo(render(causes, live.notes, history.freeze), nl=False)

@@ -8,7 +8,7 @@ from fleet.encoding import canonical_json
 from fleet.names import adapter_of_address, address_parts, server_of_address, step_parts
 from fleet.resources import OutageKind
 from fleet.steps import VERSION, ApplyEvent
-from plans.amounts import iso_millis
+from plans.amounts import counted, iso_millis
 from plans.reports.drift import impact_of, outage_lines
 
 Data = Mapping[str, Any]
@@ -44,6 +44,11 @@ def _begun(data: Data) -> str:
 def _done(data: Data) -> str:
     how = " (was there already)" if data["how"] == "adopted" else ""
     return f": done in {data['seconds']:.1f} s{how}"
+
+
+def _checking(data: Data) -> str:
+    what = [counted(data["adapters"], "adapter"), counted(data["starts"], "port")]
+    return f"Checks {' and '.join(text for text in what if text[:2] != '0 ')} before the first step"
 
 
 def _recovered(data: Data) -> str:
@@ -106,6 +111,7 @@ _STEP_WORDS: Mapping[str, Callable[[Data], str]] = {
     "step_blocked": lambda data: f": not done, it needs {_words(data['by'])}",
 }
 _WORDS: Mapping[str, Callable[[Data], str]] = {
+    "checking": _checking,
     "step_progress": lambda data: f"{_words(data['step'])}: {data['seconds']:.0f} s so far",
     "recovered": _recovered,
     "frozen": _frozen,

@@ -53,6 +53,10 @@ class AttachEngine:
             seen.record(server, declared.url, answer)
         return seen.state()
 
+    async def check_start(self, server: Server) -> None:
+        """Refuse: these servers are not ours to start."""
+        self._refuse("started", server.name)
+
     async def start(self, server: Server) -> None:
         """Refuse: these servers are not ours to start."""
         self._refuse("started", server.name)

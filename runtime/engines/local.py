@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from shutil import which
 from uuid import uuid4
 
 from fleet.errors import EngineError, EngineTimedOutError, EngineUnreachableError
@@ -99,6 +100,23 @@ class LocalEngine:
             else:
                 seen.notes.append(f"Server {name} is still starting.")
         return seen.state()
+
+    async def check_start(self, server: Server) -> None:
+        """Refuse a start on a port that others have, or without an interpreter; start nothing.
+
+        A server that runs or starts, or of which processes are left, is for `start` to judge.
+
+        Raises:
+            EngineError: FC4011, FC4018.
+        """
+        record = self.records.read(server.name)
+        if record is not None and record.processes():
+            return
+        grace = _PORT_GRACE_S if record is not None else 0.0
+        await refuse_taken_port(server, self.host.address, grace)
+        program = self.command(server, "")[0][0]
+        if which(program) is None and not (self.folder / program).is_file():
+            raise _cannot_start(server.name, program, "there is no such program")
 
     async def start(self, server: Server) -> None:
         """Start a server and return once the server answers with the digest of its flags.
@@ -226,11 +244,7 @@ class LocalEngine:
             )
         except OSError as error:
             self.records.forget(server.name)
-            detail = f"`{arguments[0]}` for `{server.name}`: {error.strerror}."
-            hint = "Set `python` of the host to an interpreter that has vLLM."
-            raise EngineError.of(
-                "FC4018", "A server cannot be started", detail, hint=hint, command="make vllm"
-            ) from None
+            raise _cannot_start(server.name, arguments[0], error.strerror or "") from None
         self._children[server.name] = child
         process = {"pid": child.pid, "process_start": start_mark(child.pid) or ""}
         record = record.model_copy(update=process)
@@ -274,3 +288,11 @@ class LocalEngine:
             return False
         stamps = listing.stamps
         return (stamps.digest, stamps.launch) == (record.digest, record.served_launch)
+
+
+def _cannot_start(server: str, program: str, why: str) -> EngineError:
+    detail = f"`{program}` for `{server}`: {why}."
+    hint = "Set `python` of the host to an interpreter that has vLLM."
+    return EngineError.of(
+        "FC4018", "A server cannot be started", detail, hint=hint, command="make vllm"
+    )

@@ -40,6 +40,10 @@ class Engine(Observer, Protocol):
     Failures are `EngineError`s, never the HTTP library's own.
     """
 
+    async def check_start(self, server: Server) -> None:
+        """Refuse a start that cannot succeed, such as on a port that is taken; changes nothing."""
+        ...
+
     async def start(self, server: Server) -> None:
         """Start a server with its flags and return once the server answers."""
         ...

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -24,13 +25,17 @@ from fleet.history import (
 from fleet.names import Address
 from fleet.plan import Action, Plan
 from fleet.resources import State
-from fleet.steps import ApplyEvent, Emit, StartServer, StopServer
+from fleet.steps import ApplyEvent, Emit, LoadAdapter, StartServer, StopServer
+from runtime.execute.checks import impossible_steps
 from runtime.execute.context import ExecutionContext, FreezeWatch, Journal
 from runtime.execute.live_view import LiveView
 from runtime.execute.outcome import ApplyOutcome, StepOutcome, StepResult, describe
 from runtime.execute.scheduler import Scheduler
 from runtime.ledger.protocol import Lease
 from runtime.observe import observe
+
+TOLD_AFTER_S = 1.0
+"""Time after which the check before the first step is worth an event, in seconds."""
 
 
 def recovered(history: History, live: State) -> list[tuple[str, str, LedgerEvent]]:
@@ -129,7 +134,7 @@ async def execute(
         servers = (work.server for work in operations if isinstance(work, StartServer | StopServer))
         view = LiveView(context, {server.name: server.host for server in servers})
         scheduler = Scheduler(plan, context, view, journal, stop=stop, emit=emit, watch=watch)
-        await _recover(scheduler, view, journal, history)
+        live = await _recover(scheduler, view, journal, history)
         steps, commit = len(plan.steps), context.commit
         await journal.write(ApplyStarted(plan.id, plan.fleet, commit, trigger, steps))
         facts = {"changes": len(plan.changes), "steps": steps, "trigger": trigger}
@@ -137,6 +142,7 @@ async def execute(
         beside = _renew_lease(lease, scheduler), _report_interrupt(stop, scheduler)
         async with _alongside(*beside, _heartbeat(scheduler)):
             try:
+                await _check(scheduler, view, live)
                 await scheduler.run()
             except asyncio.CancelledError:
                 with suppress(FleetError):
@@ -152,10 +158,11 @@ async def execute(
 
 async def _recover(
     scheduler: Scheduler, view: LiveView, journal: Journal, history: History
-) -> None:
+) -> State:
     """Settle the open steps of an earlier run, and publish the newest table to lagging gateways.
 
-    Damage of copies is recorded before the first step: a server may have read them.
+    Damage of copies is recorded before the first step: a server may have read them. Returns
+    the live state.
     """
     context = scheduler.context
     live = await observe(context.engines, context.gateways)
@@ -169,6 +176,22 @@ async def _recover(
     if (live.notes or live.behind) and not live.routes_unknown:
         with suppress(FleetError):  # a step that needs the gateways says so itself
             await scheduler.routes.repeat(always=True)
+    return live
+
+
+async def _check(scheduler: Scheduler, view: LiveView, live: State) -> None:
+    """Leave out the steps that cannot succeed, with all that serves them alone."""
+    steps = scheduler.plan.steps
+
+    async def tell() -> None:
+        await asyncio.sleep(TOLD_AFTER_S)
+        kinds = Counter(type(step.operation) for step in steps)
+        facts = {"adapters": kinds[LoadAdapter], "starts": kinds[StartServer]}
+        scheduler.emit(ApplyEvent("checking", facts))
+
+    async with _alongside(tell()):
+        impossible = await impossible_steps(steps, scheduler.context, view, live)
+    scheduler.leave_out(impossible, live)
 
 
 async def _verified(

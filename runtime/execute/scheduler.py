@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import defaultdict, deque
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from fleet.history import LedgerEvent, StepFailed, StepFinished, StepStarted
 from fleet.plan import Freeze, Plan
 from fleet.resources import State
 from fleet.steps import ApplyEvent, Drain, Emit, SmokeTest, Step
+from runtime.execute.branches import not_begun
 from runtime.execute.context import ExecutionContext, FreezeWatch, Journal
 from runtime.execute.live_view import LiveView
 from runtime.execute.outcome import StepOutcome, StepResult, StepState, step_state
@@ -67,7 +68,7 @@ class Scheduler:
         for step in self.plan.steps:
             for need in set(step.needs):
                 self._after[need].append(step)
-            if not self._waits[step.id]:
+            if not self._waits[step.id] and step.id not in self.results:
                 self._queue(step)
         try:
             async with asyncio.TaskGroup() as group:
@@ -75,6 +76,22 @@ class Scheduler:
                 self._launch()
         except BaseExceptionGroup as several:
             raise several.exceptions[0] from None
+
+    def leave_out(self, impossible: Mapping[str, FleetError], live: State) -> None:
+        """Let impossible steps fail, and leave out the steps that serve these alone; before `run`.
+
+        `live`: the state now.
+        """
+        left_out = not_begun(self.plan.steps, impossible, live)
+        for step in self.plan.steps:
+            if step.id in impossible:
+                result = StepResult(StepOutcome.FAILED, diagnostics=impossible[step.id].diagnostics)
+                self.results[step.id] = result
+                self._failed(step, result)
+        for step in self.plan.steps:
+            if step.id in left_out:
+                self.results[step.id] = StepResult(StepOutcome.BLOCKED)
+                self._emit("step_blocked", step, by=left_out[step.id])
 
     @property
     def ended(self) -> bool:
@@ -206,19 +223,23 @@ class Scheduler:
                     if not self._waits[dependent.id] and dependent.id not in self.results:
                         self._queue(dependent)
             case StepOutcome.FAILED | StepOutcome.STALE:
-                first, is_stale = result.diagnostics[0], verdict is StepOutcome.STALE
-                why = first.code, first.summary, first.detail
-                place = self.plan.id, step.id, step.address
-                self._record(StepFailed(*place, *why, stale=is_stale, unsure=result.unsure))
-                if is_stale:
-                    self._emit("step_stale", step, detail=first.detail)
-                else:
-                    facts = {"summary": first.summary, "detail": first.detail}
-                    self._emit("step_failed", step, seconds=seconds, **facts)
+                self._failed(step, result)
                 self._block(step)
             case StepOutcome.BLOCKED | StepOutcome.NOT_RUN:
                 del self.results[step.id]
         self._launch()
+
+    def _failed(self, step: Step, result: StepResult) -> None:
+        """Journal and emit the failure of a step."""
+        first, is_stale = result.diagnostics[0], result.verdict is StepOutcome.STALE
+        why = first.code, first.summary, first.detail
+        place = self.plan.id, step.id, step.address
+        self._record(StepFailed(*place, *why, stale=is_stale, unsure=result.unsure))
+        if is_stale:
+            self._emit("step_stale", step, detail=first.detail)
+        else:
+            facts = {"summary": first.summary, "detail": first.detail}
+            self._emit("step_failed", step, seconds=result.seconds, **facts)
 
     def _record(self, event: LedgerEvent) -> None:
         if self.lost is None:

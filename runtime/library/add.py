@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from fleet.config import LOCK_FILE, Lock, LockedAdapter, lock_text, parse_lock
+from fleet.config import LOCK_FILE, Lock, LockedAdapter, equal_bytes, lock_text, parse_lock
 from fleet.errors import Diagnostic, LibraryError
 from fleet.hardware import BaseShape
 from fleet.names import AdapterName, Version
@@ -67,9 +67,10 @@ def add(
     facts, warnings = inspect(source, base.shape, base.name, base.model, *base.known_as)
     target = version_folder(library, name)
     outcome: Outcome = "present"
+    equal: list[AdapterName] = []
 
     def change(lock: Lock) -> Lock:
-        nonlocal outcome
+        nonlocal outcome, equal
         _refuse_other(lock, name, facts)
         _refuse_changed_base(lock, base)
         try:
@@ -80,9 +81,13 @@ def add(
         if str(name) not in lock.adapters or copied:
             outcome = "added" if copied else "locked"
         entry = LockedAdapter(**asdict(facts), base=base.name)
-        return lock.with_adapter(name, entry).with_base(base.name, base.shape)
+        after = lock.with_adapter(name, entry).with_base(base.name, base.shape)
+        equal = equal_bytes(after, name)
+        return after
 
     update_lock(root, change)
+    if equal:
+        warnings += (_equal(name, equal[-1]),)
     kept = {*SERVED_FILES, *RECORDS}
     left_out = tuple(sorted(path.name for path in source.iterdir() if path.name not in kept))
     return AddedVersion(name, target, facts, outcome, left_out, warnings)
@@ -150,6 +155,18 @@ def _exists(name: AdapterName, digest: str, facts: AdapterFacts, where: str) -> 
         "version that was added never changes: clients may be served by it."
     )
     return LibraryError.of("FC3011", "Version exists with other bytes", detail, command=_next(name))
+
+
+def _equal(name: AdapterName, other: AdapterName) -> Diagnostic:
+    detail = (
+        f"`{name}` has the bytes of `{other}`. It is pinned all the same, but nothing is planned "
+        "while it is declared without saying so."
+    )
+    hint = f"If that is meant, declare `same_as: {other}` beside its `version`. If not, the folder "
+    hint += "was the wrong one: add the right one as another version."
+    return Diagnostic(
+        "FC3034", "Bytes are those of another version", detail, hint=hint, severity="warning"
+    )
 
 
 def _next(name: AdapterName) -> str:

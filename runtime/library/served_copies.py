@@ -5,11 +5,13 @@ answers or kill the server. So a server never sees the library itself: the serve
 path is its digest and whose files are read-only. Damaged copies are repaired from the library.
 """
 
+import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from fleet.config import Lock
 from fleet.errors import LibraryError
@@ -18,6 +20,9 @@ from fleet.resources import LoadedAdapter
 from runtime.files import FOLDER, READ_ONLY_FOLDER, copy_file, locked_folder, moved_into_place
 from runtime.library.layout import SERVED_FILES, folder_digest, version_folder
 from runtime.store_paths import digest_of_copy, name_of_copy, number_of_copy
+
+SPARE: Final = 1 << 20
+"""Room that copies leave on the disk for ledger and routing table. Bytes."""
 
 
 def publish(version: Path, digest: str, store: Path, damaged: Iterable[str] = ()) -> Path:
@@ -43,6 +48,7 @@ def publish(version: Path, digest: str, store: Path, damaged: Iterable[str] = ()
     elif newest:
         return target
     _expect(version, digest, "A version is immutable: restore it, or add it as a new one.")
+    _require_room(version, target)
     try:
         if before.name in spoiled and before.exists():
             _repair(before, version, digest)
@@ -54,6 +60,26 @@ def publish(version: Path, digest: str, store: Path, damaged: Iterable[str] = ()
         raise LibraryError.of("FC3003", "Adapter cannot be copied", detail) from error
     _expect(target, digest, "It was changed just now: find the program that writes to the store.")
     return target
+
+
+def _require_room(version: Path, copy: Path) -> None:
+    """Refuse a copy of a version that its disk has no room for.
+
+    Raises:
+        LibraryError: FC3033.
+    """
+    needed = sum((version / name).stat().st_size for name in SERVED_FILES)
+    folder = next(parent for parent in copy.absolute().parents if parent.is_dir())
+    free = shutil.disk_usage(folder).free
+    if needed + SPARE > free:
+        raise LibraryError.of(
+            "FC3033",
+            "No room for a served copy",
+            f"The copy of `{version}` takes {needed} bytes in `{copy.parent}`, and the disk has "
+            f"{free} left. A full disk stops the ledger and the routes of all clients.",
+            hint="Delete versions that no server uses, or make room otherwise.",
+            command="fleetctl gc",
+        )
 
 
 def copies_of(digest: str, store: Path) -> tuple[Path, ...]:

@@ -4,11 +4,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fleet.errors import ConfigError, FleetError, PlacementError
-from fleet.history import History, found_damage, marked_unsure, settled, with_damage
+from fleet.history import (
+    Entry,
+    History,
+    found_damage,
+    marked_unsure,
+    settled,
+    undone_steps,
+    with_damage,
+)
 from fleet.names import kind_of_address
 from fleet.placement import PlacementResult, SearchLimits, place
 from fleet.plan import Plan
-from fleet.planning import USUAL, BestEffort, best_effort, desired_state, make_plan, ownerless
+from fleet.planning import (
+    USUAL,
+    BestEffort,
+    DriftCause,
+    best_effort,
+    desired_state,
+    failed_causes,
+    make_plan,
+    ownerless,
+)
 from fleet.resources import Server, State
 from fleet.rollouts import RolloutTargets, decide_rollouts
 from fleet.spec import FleetSpec
@@ -97,6 +114,20 @@ def plan_best_effort(workspace: Workspace, live: State) -> tuple[Plan, BestEffor
     if rest is None:
         return None
     return make_plan(rest.fleet, live, rest.history, now, USUAL), rest
+
+
+def undone_causes(
+    workspace: Workspace, live: State, entries: Sequence[Entry]
+) -> tuple[DriftCause, ...]:
+    """Return the steps that an apply could not do and that are still due, as causes of drift."""
+    failed = undone_steps(entries)
+    if not failed:
+        return ()
+    try:
+        due = {step.id for step in plan_fleet(workspace, live).steps}
+    except FleetError:  # nothing shows that a step is no longer due
+        due = set(failed)
+    return failed_causes(failed, due)
 
 
 def desired_servers(workspace: Workspace) -> tuple[Server, ...]:

@@ -1,7 +1,9 @@
 """What only shows when declarations are seen together."""
 
 from tests.broken.case import A, Case, F, L
+from tests.broken.project import ENTRY, NAMES
 
+OTHER_BASE = ENTRY.replace('"tiny"', '"other"')
 _BETA = "clients:\n  beta:\n"
 CASES = [
     # --- meaning
@@ -110,6 +112,42 @@ CASES = [
         "FC1210",
         f"{A}:9:18",
         "fleetctl adapter add PATH --as acme-support-tiny-v2.2.0",
+    ),
+    Case(
+        "pinned for another base",
+        L,
+        f'"{NAMES[0]}": {ENTRY}',
+        f'"{NAMES[0]}": {OTHER_BASE}',
+        "FC1263",
+        f"{A}:9:18",
+        "its name says `tiny`",
+    ),
+    Case(
+        "bytes of another client",
+        L,
+        f'"{NAMES[1]}": {ENTRY}',
+        f'"birch-faq-tiny-v1.0.0": {ENTRY}, "{NAMES[1]}": {ENTRY.replace("000", "fff")}',
+        "FC1264",
+        f"{A}:9:18",
+        "same_as: birch-faq-tiny-v1.0.0",
+    ),
+    Case(
+        "new version with old bytes",
+        L,
+        f'"{NAMES[0]}": {ENTRY}',
+        f'"{NAMES[0]}": {ENTRY}, "acme-support-tiny-v2.0.0": {ENTRY}',
+        "FC1265",
+        f"{A}:9:18",
+        "same_as: acme-support-tiny-v2.0.0",
+    ),
+    Case(
+        "same as what is not there",
+        A,
+        "        latency:",
+        "        same_as: acme-triag-tiny-v1.0.0\n        latency:",
+        "FC1266",
+        f"{A}:11:18",
+        "Did you mean `acme-triage-tiny-v1.0.0`?",
     ),
     Case("rank too large", A, '"2.1.0"', '"9.0.0"', "FC1211", f"{A}:9:18", "Raise `max_lora_rank`"),
     Case(

@@ -66,10 +66,15 @@ TINY = {
     "weight_bytes": 2097152,
 }
 
+ENTRY = json.dumps(
+    {"digest": "0" * 64, "rank": 16, "bytes": 4096, "modules": ["q_proj"], "base": "tiny"}
+)
+"""An adapter as the lock pins it."""
+
 
 def lock(rank: int = 16) -> str:
-    entry = {"digest": "0" * 64, "rank": 16, "bytes": 4096, "modules": ["q_proj"], "base": "tiny"}
-    adapters = dict.fromkeys(NAMES, entry) | {NAMES[2]: {**entry, "rank": 64}}
+    entry = json.loads(ENTRY)
+    adapters = dict.fromkeys(NAMES, entry) | {NAMES[2]: {**entry, "digest": "9" * 64, "rank": 64}}
     return json.dumps(
         {"bases": {"tiny": TINY}, "adapters": adapters | {NAMES[0]: {**entry, "rank": rank}}}
     )

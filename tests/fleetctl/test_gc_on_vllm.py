@@ -14,6 +14,7 @@ import pytest
 
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project
+from tests.other_bytes import other
 
 pytestmark = [pytest.mark.live, pytest.mark.long]
 OLD, NEW = "acme-support-tiny-v2.1.0", "acme-support-tiny-v2.2.0"
@@ -33,8 +34,9 @@ def project(tmp_path_factory: pytest.TempPathFactory, vllm_python: Path) -> Iter
     text = text.replace(pace, "{weights: [100%], bake: 1s, retain: 1s, gates: []}")
     fleet.write_text(text, encoding="utf-8")
     source, acme = made.root / "models/adapters/acme/support-v2.1.0", made.root / CLIENT
-    for name in (OLDEST, *BEFORE):
-        assert call(made, "adapter", "add", str(source), "--as", name).returncode == 0
+    for number, name in enumerate((OLDEST, *BEFORE), start=1):
+        folder = other(source, made.root.parent / name, number / 1024)
+        assert call(made, "adapter", "add", str(folder), "--as", name).returncode == 0
     assert call(made, "gateway", "start").returncode == 0
     declared = acme.read_text(encoding="utf-8")
     for name in (*BEFORE, OLD):

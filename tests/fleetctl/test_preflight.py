@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from fleet.config import lock_text, parse_lock
+from fleet.names import AdapterName
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project, applied
 from tests.other_bytes import pinned_by_hand
@@ -50,4 +52,36 @@ def test_a_version_with_nan_reaches_no_server_and_other_clients_go_on(project: P
     assert BAD not in log, digest
     assert call(project, "plan", "--detailed-exitcode").returncode == 2
     declare(project, "acme", "2.9.0", "2.1.0")
+    assert call(project, "plan", "--detailed-exitcode").returncode == 0
+
+
+def pin(project: Project, name: str, digest: str) -> None:
+    """Write another digest into the lock."""
+    path = project.root / "fleet.lock"
+    lock = parse_lock(path.read_text(encoding="utf-8"))
+    entry = lock.adapters[name].model_copy(update={"digest": digest})
+    path.write_text(lock_text(lock.with_adapter(AdapterName.parse(name), entry)), "utf-8")
+
+
+def test_a_wrong_digest_in_the_lock_takes_nothing_from_the_client(project: Project) -> None:
+    good = parse_lock((project.root / "fleet.lock").read_text("utf-8")).adapters[GOOD].digest
+    wrong = good[:-1] + ("0" if good[-1] != "0" else "1")
+    before = aliases(project)["acme-support"]
+    pin(project, GOOD, wrong)
+    done = call(project, "apply", "--auto", "--yes", "--format", "json")
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 4
+    assert "step_begin" not in {each["type"] for each in events}
+    (failed,) = [each for each in events if each["type"] == "step_failed"]
+    assert failed["step"] == f"load adapter/{GOOD}@tiny-laptop-cpu0"
+    assert {each["by"] for each in events if each["type"] == "step_blocked"} == {failed["step"]}
+    assert aliases(project)["acme-support"] == before
+    drift = call(project, "drift")
+    assert drift.returncode == 2
+    assert "FC3002" in drift.stdout
+    assert call(project, "plan", "--detailed-exitcode").returncode == 2
+    reconciled = call(project, "reconcile", "--once")
+    assert aliases(project)["acme-support"] == before, reconciled.stderr
+    pin(project, GOOD, good)
+    assert call(project, "drift").returncode == 0
     assert call(project, "plan", "--detailed-exitcode").returncode == 0

@@ -104,6 +104,7 @@ def check_clients(
         name = AdapterName(adapter.client, str(at[-1]), declared.base, version)
         if str(name) in facts.lock.adapters:
             yield from _rank(given, facts.lock, name)
+            yield from _base(facts.lock, name)
         elif name.base in names.bases:
             unlocked.append(name)
         if declared.formerly:
@@ -181,6 +182,15 @@ def _rank(given: Declarations, lock: Lock, name: AdapterName) -> Iterator[Proble
         also = (("limited at", ("bases", name.base, "max_lora_rank")),)
         path = ("clients", name.client, "adapters", name.task, "version")
         yield Problem("FC1211", path, detail, hint=hint, also=also)
+
+
+def _base(lock: Lock, name: AdapterName) -> Iterator[Problem]:
+    pinned = lock.adapters[str(name)].base
+    if pinned != name.base:
+        detail = f"The lock pins `{name}` for base `{pinned}`; its name says `{name.base}`."
+        hint = "Restore fleet.lock, or add the version again under the name of its base."
+        path = ("clients", name.client, "adapters", name.task, "version")
+        yield Problem("FC1263", path, detail, hint=hint)
 
 
 def _rename(

@@ -9,6 +9,7 @@ from fleet.config.checks.clients import check_clients, check_keys
 from fleet.config.checks.machines import check_bases, check_hosts, check_kinds
 from fleet.config.checks.references import DeclaredNames, reference
 from fleet.config.checks.rollouts import check_evals, check_rollouts
+from fleet.config.checks.same_bytes import check_same_bytes
 from fleet.config.merge import Tree
 from fleet.config.resolve import clients
 from fleet.config.resolve.machines import base, gate, gateway, host, override, rollout
@@ -70,6 +71,7 @@ def _check(given: Declarations, names: DeclaredNames, facts: ProjectFacts) -> It
     yield from check_hosts(given, names)
     yield from check_kinds(given, {profile.kind for profile in facts.profiles})
     yield from check_clients(given, names, facts)
+    yield from check_same_bytes(given, facts.lock)
     yield from check_evals(given)
     yield from check_keys(given, facts.fingerprints)
 

@@ -38,6 +38,11 @@ class Adapter(Section):
     """The base model that the adapter was trained on."""
     version: Semver
     """The wanted version, quoted: `"2.1.0"`. A new one is rolled out in stages."""
+    same_as: Word | None = None
+    """Another version that has the same bytes on purpose, such as `acme-support-tiny-v1.0.0`.
+
+    Without it, the bytes of another client or of an earlier version of the adapter are refused.
+    """
     formerly: Word | None = None
     """The former alias of a renamed adapter, such as `acme-helpdesk`; keeps its history."""
     golden: Word | None = None

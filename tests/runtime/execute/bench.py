@@ -28,7 +28,7 @@ from runtime.execute.context import ExecutionContext, Timings
 from runtime.execute.outcome import ApplyOutcome
 from runtime.execute.run import execute
 from runtime.gateway.control import LocalGateways
-from runtime.gateway.protocol import READ_S, Note, address_unknown
+from runtime.gateway.protocol import READ_S, GatewayStatus, Note, address_unknown
 from runtime.gateway.table import RoutingTable
 from runtime.ledger.file import FileLedger
 from runtime.observe import observe
@@ -81,6 +81,9 @@ class MemoryEngine:
             boots={each: f"boot-{self.boots[each]}" for each in up},
             urls={each: f"http://127.0.0.1:{self.servers[each].port}" for each in up},
         )
+
+    async def check_start(self, server: Server) -> None:
+        self.trap(f"check start {server.name}")
 
     async def start(self, server: Server) -> None:
         self.trap(f"before start {server.name}")
@@ -148,6 +151,9 @@ class MemoryGateways(LocalGateways):
     published: int = 0
     busy: dict[tuple[str, str], int] = field(default_factory=dict)
     """Requests in flight by server and adapter; each look lets one end."""
+
+    async def statuses(self) -> tuple[GatewayStatus, ...]:
+        return ()
 
     async def missing(self) -> tuple[tuple[str, str], ...]:
         return ()

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from math import inf, nan
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from runtime.library.add import KnownBase
 from runtime.library.inspect import inspect
 from runtime.library.layout import WEIGHTS, folder_digest
 from runtime.library.preflight import FiniteValues, Preflight
+from runtime.library.served_copies import SPARE, publish
 from tests.other_bytes import first_value
 from tests.runtime.library import synthetic
 
@@ -187,3 +189,20 @@ def test_without_a_place_to_remember_every_check_reads_the_values(tmp_path: Path
         assert preflight(tmp_path / "c").check(NAME, folder_digest(folder), folder) == ()
     first_value(folder / WEIGHTS, nan)
     assert "FC3132" in refusal(preflight(tmp_path / "c"), folder)
+
+
+def test_a_copy_that_the_disk_has_no_room_for_is_not_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, store = synthetic.adapter(tmp_path / "a"), tmp_path / "state" / "store"
+    digest = folder_digest(folder)
+    free = sum(file.stat().st_size for file in folder.iterdir()) + SPARE - 1
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    with pytest.raises(LibraryError) as caught:
+        publish(folder, digest, store)
+    assert caught.value.diagnostics[0].code == "FC3033"
+    assert not store.exists()
+    free += 1
+    assert publish(folder, digest, store) == store / digest
+    free = 0
+    assert publish(folder, digest, store) == store / digest  # it is there

@@ -84,6 +84,9 @@ class Host:
                 seen.record(server, f"http://127.0.0.1:{server.port}", answer)
         return seen.state()
 
+    async def check_start(self, server: Server) -> None:
+        self.world.pass_by(f"check start {server.name}")
+
     async def start(self, server: Server) -> None:
         self.world.pass_by(f"before start {server.name}")
         self._bury()
