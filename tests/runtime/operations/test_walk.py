@@ -29,6 +29,7 @@ from tests.runtime.operations.walk_events import (
     killed_reconcile,
     load_other,
     lost_answer,
+    overwrite,
     reconcile,
     reconcile_on_full_disk,
     refused,
@@ -50,7 +51,7 @@ WALKS = int(os.environ.get("FLEETCTL_WALKS", examples(8, 16)))
 Happening = Callable[[World, random.Random], str | None]
 EVENTS: tuple[Happening, ...] = (
     *(apply,) * 3, *(reconcile,) * 5, roll_back, release, *(declare,) * 2, *(hours,) * 3,
-    kill_server, restart_server, freeze_server, unload, load_other, wrong_path, evict,
+    kill_server, restart_server, freeze_server, unload, load_other, wrong_path, evict, overwrite,
     delete_copy, ask, ask, alter_lock, restore_lock,
     edit_route, killed_apply, killed_reconcile,
     apply_on_full_disk, reconcile_on_full_disk, lost_answer, refused,

@@ -29,7 +29,7 @@ from runtime.library.layout import folder_digest, version_folder
 from runtime.library.served_copies import damaged
 from runtime.messages import FailureMessage, Message
 from runtime.operations.apply import execute_plan
-from runtime.operations.planning import plan_fleet
+from runtime.operations.planning import observe_copies, plan_fleet
 from runtime.operations.reconcile import Reconciler
 from runtime.operations.release import release_versions
 from runtime.operations.rollback import roll_back
@@ -174,7 +174,7 @@ class World:
     def apply(self) -> int:
         async def body() -> int:
             workspace = self.workspace()
-            plan = plan_fleet(workspace, await workspace.observe_now())
+            plan = plan_fleet(workspace, await asyncio.to_thread(observe_copies, workspace))
             outcome = await execute_plan(
                 workspace,
                 plan,
@@ -219,7 +219,7 @@ class World:
     def due(self) -> int:
         """Return how many changes a plan has."""
         workspace = self.workspace()
-        return len(plan_fleet(workspace, workspace.observe()).changes)
+        return len(plan_fleet(workspace, observe_copies(workspace)).changes)
 
     @contextmanager
     def dying(self, at: int) -> Iterator[None]:

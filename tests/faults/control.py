@@ -1,0 +1,212 @@
+"""Faults of routes, the gateway, the ledger, runs and files of the project."""
+
+import json
+import resource
+import signal
+import subprocess
+from datetime import UTC, datetime, timedelta
+
+from fleet.history import Noted
+from runtime.gateway.state_dir import PREVIOUS_FILE, read_table, write_table
+from runtime.ledger.file import FileLedger
+from tests.faults.actions import (
+    ACME,
+    APPLY,
+    LEDGER,
+    LOCK,
+    RECONCILE,
+    Person,
+    allow_better,
+    back_to_first,
+    declare,
+    gateway_killed,
+    restore_files,
+    void,
+)
+from tests.faults.stage import DATES, REVIEWS, SUPPORT, Stage
+from tests.fleetctl.in_process import Done
+from tests.fleetctl.project_on_disk import REPOSITORY
+
+
+def routes_edited(stage: Stage) -> None:
+    file = stage.state / "routes.json"
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace(DATES, REVIEWS), encoding="utf-8")
+
+
+def routes_forged(stage: Stage) -> None:
+    """A table with the right seal sends a client to another client's version."""
+    stage.run(*RECONCILE)
+    table = read_table(stage.state) or read_table(stage.state, PREVIOUS_FILE)
+    assert table is not None
+    entry = table.aliases["corvid-dates"]
+    (share,) = entry.shares
+    forged = entry.model_copy(update={"shares": (share.model_copy(update={"servers": ()}),)})
+    update = {"aliases": {**table.aliases, "corvid-dates": forged}, "revision": table.revision + 1}
+    write_table(stage.state, table.model_copy(update=update))
+
+
+def routes_older(stage: Stage) -> None:
+    """The table of an earlier revision comes back from a backup, and the gateway starts with it."""
+    (stage.state / "routes.previous.json").replace(stage.state / "routes.json")
+    gateway_killed(stage)
+    stage.run("gateway", "start")
+
+
+def disk_full(stage: Stage) -> Person:
+    """No file of the gateway can grow: rows of usage cannot be written."""
+    pid = stage.gateway_pid()
+    before = resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    return lambda _: void(resource.prlimit(pid, resource.RLIMIT_FSIZE, before))
+
+
+def start(stage: Stage, *arguments: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        stage.project.command(*arguments), cwd=REPOSITORY, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def told(stage: Stage, processes: list["subprocess.Popen[str]"]) -> None:
+    """Wait for commands that ran beside this process, and keep what they said."""
+
+    for process in processes:
+        said, _ = process.communicate()
+        stage.ran.append((APPLY, Done(process.returncode, said, "")))
+
+
+def clock(stage: Stage) -> Person:
+    """Another machine, whose clock is an hour ahead, has written to the ledger."""
+    allow_better(stage)
+    declare(stage, "2.2.0")
+    stage.run(*APPLY)
+    ahead = FileLedger(
+        stage.state, run="ahead", by="ci", clock=lambda: datetime.now(UTC) + timedelta(hours=1)
+    )
+    ahead.append([Noted("written by a clock that is ahead")])
+    stage.run(*RECONCILE)
+
+    def vouch(stage: Stage) -> None:
+        stage.run("release", "acme-support", "--reason", "the clock here is right")
+        stage.run("rollback", "acme-support", "--reason", "back to where it was")
+        stage.restore_files()
+
+    return vouch
+
+
+def torn_ledger(stage: Stage) -> None:
+    """The last line was being written when power went."""
+    file = stage.state / LEDGER
+    lines = file.read_bytes().splitlines(keepends=True)
+    with file.open("ab") as stream:
+        stream.write(lines[-1][: len(lines[-1]) // 2])
+
+
+def altered_ledger(stage: Stage) -> Person:
+    file = stage.state / LEDGER
+    before = file.read_bytes()
+    place = before.rindex(b'"by":"me"')
+    file.write_bytes(before[:place] + b'"by":"us"' + before[place + 9 :])
+
+    def put_back(_: Stage) -> None:
+        after = file.read_bytes()
+        file.write_bytes(after.replace(b'"by":"us"', b'"by":"me"', 1))
+
+    return put_back
+
+
+def two_applies(stage: Stage) -> Person:
+    allow_better(stage)
+    declare(stage, "2.2.0")
+    both = [start(stage, *APPLY) for _ in range(2)]
+    told(stage, both)
+    return back_to_first
+
+
+def expired_holder(stage: Stage) -> Person:
+    """An apply stands still until its lease has been taken over, and then goes on."""
+    allow_better(stage)
+    declare(stage, "2.2.0")
+    late = start(stage, *APPLY[:2], "--yes", "--format", "json")
+    assert late.stdout is not None
+    for line in late.stdout:
+        if json.loads(line)["type"] == "step_begin":
+            late.send_signal(signal.SIGSTOP)
+            break
+    file = stage.state / "lease.json"
+    lease = json.loads(file.read_text("utf-8"))
+    file.write_text(json.dumps({**lease, "expires": "2020-01-01T00:00:00+00:00"}), "utf-8")
+    stage.run(*APPLY)
+    late.send_signal(signal.SIGCONT)
+    told(stage, [late])
+    return back_to_first
+
+
+def killed_apply(stage: Stage) -> Person:
+    """An apply is killed at ten moments, each time with something to do."""
+    allow_better(stage)
+    kills, version = 0, "2.1.0"
+    for moment in (1, 2, 3, 4, 5, 6, 2, 4, 3, 5):
+        other = "2.2.0" if version == "2.1.0" else "2.1.0"
+        stage.edit(ACME, (f'version: "{version}"', f'version: "{other}"'))
+        version, seen = other, 0
+
+        def when(_: object, at: int = moment) -> bool:
+            nonlocal seen
+            seen += 1
+            return seen == at
+
+        kills += stage.project.stop_during_apply(signal.SIGKILL, when) == -signal.SIGKILL
+    assert kills, "no apply was killed"
+    return back_to_first
+
+
+def altered_lock(stage: Stage) -> Person:
+    digest = stage.digest(SUPPORT)
+    wrong = digest[:-1] + ("0" if digest[-1] != "0" else "1")
+    stage.edit(LOCK, (digest, wrong))
+    stage.run(*APPLY)
+    return restore_files
+
+
+def torn_lock(stage: Stage) -> Person:
+    file = stage.file(LOCK)
+    file.write_bytes(file.read_bytes()[:900])
+    stage.run(*APPLY)
+    return restore_files
+
+
+def missing_lock(stage: Stage) -> Person:
+    stage.file(LOCK).unlink()
+    stage.run(*APPLY)
+    return restore_files
+
+
+def key_gone(stage: Stage) -> Person:
+    file = stage.state / "keys" / "corvid-prod"
+    text = file.read_bytes()
+    file.unlink()
+
+    def put_back(_: Stage) -> None:
+        file.write_bytes(text)
+        file.chmod(0o600)
+
+    return put_back
+
+
+def state_lost(stage: Stage) -> Person:
+    """The state folder is gone; servers and the gateway run on."""
+    keys = {path.name: path.read_bytes() for path in (stage.state / "keys").iterdir()}
+    stage.state.rename(stage.state.with_name("lost"))
+
+    def put_keys_back(stage: Stage) -> None:
+        (stage.state / "keys").mkdir(parents=True, exist_ok=True)
+        for name, content in keys.items():
+            (stage.state / "keys" / name).write_bytes(content)
+
+    return put_keys_back
+
+
+def golden_broken(stage: Stage) -> Person:
+    stage.file("golden/support.jsonl").write_text('{"input": \n', encoding="utf-8")
+    return restore_files
