@@ -41,6 +41,10 @@ def classify_drift(
     if of_others := ownerless(history, live):
         text = "the ledger knows none of what runs here: the state folder was lost"
         return (_alert(Address("ledger"), text, of_others, "fleetctl adopt"),)
+    return _all(history, live, damaged)
+
+
+def _all(history: History, live: State, damaged: Mapping[str, str]) -> tuple[DriftCause, ...]:
     order = {DriftAction.ALERT: 0, DriftAction.PLAN: 1, DriftAction.HEAL: 2}
     found = [
         *_hosts(tuple(_servers(history, live, damaged)), history, live),
@@ -57,8 +61,8 @@ def classify_drift(
 
 
 def outages_of(history: History, live: State) -> tuple[DriftCause, ...]:
-    """Return the causes of drift that are outages; those need no hash of a served copy."""
-    return tuple(cause for cause in classify_drift(history, live) if cause.outage)
+    """Return the outages, also of a fleet that the ledger does not know; no copy is hashed."""
+    return tuple(cause for cause in _all(history, live, {}) if cause.outage)
 
 
 def ownerless(history: History, live: State) -> tuple[Address, ...]:

@@ -15,7 +15,7 @@ from fleet.planning import (
     without_ignored,
 )
 from fleet.planning.modes import advances, repair
-from fleet.resources import Key, OutageKind, Resource, Server, ServerFlags, State
+from fleet.resources import Fault, Key, OutageKind, Resource, Server, ServerFlags, State
 from fleet.steps import LoadAdapter, SetKey, SetRoute, SmokeTest, StartServer
 from plans.reports.drift import render_json, render_text
 from tests.fleet.planning.builders import digest_of, loaded, route, state
@@ -270,3 +270,11 @@ def test_long_lists_are_cut_in_text_and_whole_in_json() -> None:
     assert "… and 28 more" in render_text([cause])
     assert all(each in render_json([cause]) for each in many)
     assert render_text([]).startswith("No drift")
+
+
+def test_a_gateway_that_ended_is_an_outage_whatever_the_ledger_knows() -> None:
+    address = Address("gateway/main")
+    ended = Fault("is not running", "fleetctl gateway start", OutageKind.GATEWAY_DOWN, heals=True)
+    seen = replace(live(), faults={address: ended})
+    for known in (History(), established()):
+        assert [each.subject for each in outages_of(known, seen)] == [address]
