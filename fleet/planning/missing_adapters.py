@@ -20,7 +20,9 @@ def why_missing(
     """
     stale = stale_routes(server, live)
     event = _event(history.boots.get(server), live.boots.get(server), stale)
-    answered = sum(_is_answered(address, history, live, damaged) for address in missing)
+    # Without a gateway that sends requests there, the resolver answers nobody.
+    loadable = sum(_is_answered(address, history, live, damaged) for address in missing)
+    answered = 0 if stale else loadable
     if answered == len(missing):
         lack = "answered by the resolver until loaded again"
     else:
