@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fleet.errors import EngineError, EngineRejectedError, FleetError
-from fleet.names import RESOLVER_STAMP, TABLE, Address, adapter_address, gateway_address
+from fleet.names import (
+    RESOLVER_STAMP,
+    TABLE,
+    Address,
+    adapter_address,
+    gateway_address,
+    launch_stamp,
+)
 from fleet.resources import Fault, OutageKind, Resource, State
 from fleet.spec import FleetSpec
 from runtime.engines.launch_records import LaunchRecords
@@ -64,7 +71,10 @@ async def lost(table: RoutingTable, shares: Iterable[ShareEntry]) -> frozenset[s
     for share in resident:
         for name in share.servers:
             wanted[name].add(share.adapter)
-    calls = (_held(table.servers.get(name, ""), versions) for name, versions in wanted.items())
+    calls = (
+        _held(table.servers.get(name, ""), versions, table.launches.get(name, ""))
+        for name, versions in wanted.items()
+    )
     held = dict(zip(wanted, await asyncio.gather(*calls), strict=True))
     return frozenset(
         share.adapter
@@ -75,14 +85,19 @@ async def lost(table: RoutingTable, shares: Iterable[ShareEntry]) -> frozenset[s
     )
 
 
-async def _held(url: str, versions: Collection[str]) -> frozenset[str] | None:
-    """Return the versions that a server lists, or loads by itself when asked; None: no answer."""
+async def _held(url: str, versions: Collection[str], launch: str) -> frozenset[str] | None:
+    """Return the versions that a server lists, or loads by itself when asked; None: no answer.
+
+    Where another launch answers than the routes name, no gateway reaches any version.
+    """
     if not url:
         return None
     try:
         async with JsonClient(url, timeout_s=SHOW_S) as client:
             shown = await client.get("/v1/models", attempts=1)
             held = frozenset(str(model["id"]) for model in shown["data"])
+            if launch and launch_stamp(launch) not in held:
+                return frozenset()
             if RESOLVER_STAMP in held:
                 missing = [version for version in versions if version not in held]
                 loads = await asyncio.gather(*(_loads(client, version) for version in missing))

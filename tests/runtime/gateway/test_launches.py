@@ -15,6 +15,7 @@ from runtime.gateway.state import GatewayState
 from runtime.gateway.state_dir import read_table
 from runtime.gateway.table import RoutingTable
 from runtime.gateway.table_loader import build_routes
+from runtime.observe import lost
 from runtime.usage.log import UsageLog
 from tests.runtime.gateway.stage import NEW, OLD, OTHERS, Replica, Stage, chat, long, stage, table
 
@@ -210,6 +211,18 @@ def test_a_server_with_a_resolver_holds_what_it_does_not_list(
             assert state.record_listing(f"http://h:1#{FIRST}", again)
             chosen = {state.balancer.choose(("s1", "s2"), OLD, (), 0.0) for _ in range(4)}
             assert chosen == {"s1", "s2"}
+
+    play(scenario)
+
+
+def test_a_rollback_counts_on_nothing_that_another_launch_holds(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with launched(tmp_path) as ours:
+            named, _ = await ours.gateways.read_table()
+            shares = named.aliases["acme-support"].shares
+            assert await lost(named, shares) == frozenset()
+            be(ours.replicas["s1"], SECOND)
+            assert await lost(named, shares) == {OLD, NEW}
 
     play(scenario)
 
