@@ -1,6 +1,7 @@
 """Lists the error codes with their summaries, and makes diagnostics with a place in the files."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
@@ -103,6 +104,59 @@ SUMMARIES: Mapping[str, str] = {
 """Summary by code; a code never changes its meaning."""
 
 
+_SECRET_FIELD = re.compile(r"""(?:^|[\s{,"'])(?:keys?|secret)["']?\s*:""")
+"""A field that holds secrets by a reference: the rest of its line is not quoted."""
+_FIELD = re.compile(r"""\s*(?:-\s+)*["']?([\w.-]*)["']?\s*(?::(?=\s|$)|-\s)""")
+_REFERENCE = re.compile(r"(?:env|file):[^\s,}\]'\"]+")
+_USERINFO = re.compile(r"(?<=://)[^/\s@]+(?=@)")
+_HIDDEN = "*"
+
+
+def without_secrets(lines: Sequence[str], number: int) -> tuple[str, tuple[str, ...]]:
+    """Return a line of a declaration without secrets that stand there by mistake, and their words.
+
+    Hidden are values of the fields `key`, `keys` and `secret`, also in a file that is no YAML, and
+    the password of a URL; references such as `env:NAME` are not. The line keeps its length.
+    `number` counts from 1.
+    """
+    line = lines[number - 1].rstrip("\r") if 0 < number <= len(lines) else ""
+    begin = _secret_begin(lines, number, line)
+    kept = [match.span() for match in _REFERENCE.finditer(line)]
+    hidden = [match.span() for match in _USERINFO.finditer(line)]
+    hidden += [
+        match.span()
+        for match in re.finditer(r"[^\s{}\[\],:'\"]{4,}", line)
+        if match.start() >= begin and not any(a <= match.start() < b for a, b in kept)
+    ]
+    shown = list(line)
+    for start, end in hidden:
+        shown[start:end] = _HIDDEN * (end - start)
+    return "".join(shown), tuple(line[start:end] for start, end in hidden)
+
+
+def _secret_begin(lines: Sequence[str], number: int, line: str) -> int:
+    """Return the column from which a line may hold secrets; its length: nowhere."""
+    if own := _SECRET_FIELD.search(line):
+        return own.end()
+    inner = len(line) - len(line.lstrip())
+    for above in reversed(lines[: max(0, number - 1)]):
+        depth = len(above) - len(above.lstrip())
+        if not above.strip() or above.lstrip().startswith("#") or depth >= inner:
+            continue
+        if re.match(r"""\s*["']?keys["']?\s*:""", above):
+            field = _FIELD.match(line)
+            return field.end() if field else 0
+        inner = depth
+    return len(line)
+
+
+def hide(text: str, words: Sequence[str]) -> str:
+    """Return a text with `…` in the place of words that `without_secrets` has hidden."""
+    for word in words:
+        text = text.replace(word, "…").replace(word[:37], "…")
+    return text
+
+
 @dataclass(frozen=True, slots=True)
 class Sources:
     """Text of the files read, by the name in their positions, to quote from."""
@@ -112,11 +166,15 @@ class Sources:
     """Lines by file, split once: a large file may have thousands of problems."""
 
     def line(self, place: Position) -> str:
-        """Return the line at `place`; empty where the file is not among the sources."""
+        """Return the line at `place` without secrets; empty where the file is not a source."""
+        return self.quoted(place)[0]
+
+    def quoted(self, place: Position) -> tuple[str, tuple[str, ...]]:
+        """Return the line at `place`, and the words in the line that are hidden as secrets."""
         lines = self._lines.get(place.file)
         if lines is None:
             lines = self._lines[place.file] = self.texts.get(place.file, "").split("\n")
-        return lines[place.line - 1].rstrip("\r") if 0 < place.line <= len(lines) else ""
+        return without_secrets(lines, place.line)
 
 
 def diagnostic(

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from fleet.codes import Sources, diagnostic, nearest, scalar_width
+from fleet.codes import Sources, diagnostic, hide, nearest, scalar_width
 from fleet.config.yaml import Marks, Parsed, unmark
 from fleet.errors import ConfigError, Diagnostic, Position
 
@@ -31,9 +31,9 @@ def quoting(
     sources: Sources, code: str, detail: str, place: Position | None, **more: Any
 ) -> Diagnostic:
     """Return a diagnostic with the line at its place."""
-    line = sources.line(place) if place else ""
+    line, hidden = sources.quoted(place) if place else ("", ())
     width = scalar_width(line, place.column) if place else 1
-    return diagnostic(code, detail, place, source=line, width=width, **more)
+    return diagnostic(code, hide(detail, hidden), place, source=line, width=width, **more)
 
 
 @dataclass(frozen=True, slots=True)

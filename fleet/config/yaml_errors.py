@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fleet.codes import diagnostic, scalar_width
+from fleet.codes import diagnostic, hide, scalar_width, without_secrets
 from fleet.errors import Diagnostic, Position
 
 
@@ -10,10 +10,9 @@ def quoting(
     text: str, place: Position, code: str, detail: str, *, wide: bool = True, **more: Any
 ) -> Diagnostic:
     """Return a diagnostic that quotes the line at `place`; `wide` underlines the scalar."""
-    lines = text.splitlines()
-    source = lines[place.line - 1] if place.line <= len(lines) else ""
+    source, hidden = without_secrets(text.splitlines(), place.line)
     width = scalar_width(source, place.column) if wide else 1
-    return diagnostic(code, detail, place, source=source, width=width, **more)
+    return diagnostic(code, hide(detail, hidden), place, source=source, width=width, **more)
 
 
 def explain(error: Exception, text: str, file: str) -> Diagnostic:
