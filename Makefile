@@ -5,6 +5,8 @@ MODEL ?= quickstart
 UPGRADE ?=
 PACKING ?= tests/fleet/packing/instances
 EXAMPLES ?= 10000
+ENGINE ?= vllm
+MINUTES ?= 30
 WORKERS ?= 3
 
 PY := .venv/bin/python
@@ -26,7 +28,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup vllm engines litellm second-python demo canary smollm2 lint lock clean fuzz
 .PHONY: test test-fast test-long real bench bench-fairness bench-gates bench-gateway bench-help bench-house
 .PHONY: bench-paths bench-peers bench-physics bench-placement bench-rollback
-.PHONY: proof-latency proof-slots proof-tests proof-training
+.PHONY: proof-latency proof-slots proof-soak proof-tests proof-training proof-walk scorecard
 .SUFFIXES:
 
 help: ## List the targets
@@ -121,6 +123,9 @@ bench-physics: setup ## Print our laws of memory and throughput beside published
 bench-rollback: setup vllm ## Measure 50 rollback drills under load, on a real vLLM
 	$(PY) examples/canary/play.py --drills
 
+scorecard: setup vllm ## Let 40 faults happen under a steady client; table in docs/trust.md (ENGINE=fake: printed)
+	$(PY) -m tests.faults.scorecard --engine $(ENGINE) $(if $(filter vllm,$(ENGINE)),--into docs/trust.md)
+
 PROOF := $(PY) -m tests.bench.proof
 
 proof-latency: setup vllm ## Slow a real vLLM down and see its version fail the latency gates; kept in docs/proof
@@ -129,11 +134,17 @@ proof-latency: setup vllm ## Slow a real vLLM down and see its version fail the 
 proof-slots: setup vllm ## Compare slot bytes of eight model classes with a real vLLM; kept in docs/proof
 	$(PROOF) slots $(PYTEST) -n 0 -m proof tests/fleet/vllm/test_slots_on_vllm.py -v
 
+proof-soak: setup vllm ## Work a fleet on a real vLLM for MINUTES=30 under load; kept in docs/proof
+	$(PROOF) soak $(PY) -m tests.faults.soak --minutes $(MINUTES)
+
 proof-tests: setup real ## Run `make test` five times, twice of them beside a load; times kept in docs/proof
 	$(PROOF) tests $(PY) -m tests.bench.repeat
 
 proof-training: setup vllm ## Train an example adapter again and score it on a real vLLM; kept in docs/proof
 	$(PROOF) training $(PYTEST) -n 0 -m proof tests/examples/test_training.py -v
+
+proof-walk: setup ## Draw 200 walks of 50 steps, faults among them, over the fake engine; kept in docs/proof
+	$(PROOF) walk env FLEETCTL_WALKS=200 $(PYTEST) -n 2 tests/runtime/operations/test_walk.py
 
 lock: .venv/.uv ## Recompile requirements.lock from pyproject.toml (UPGRADE=--upgrade for new versions)
 	env -u UV_FIND_LINKS $(UV) pip compile pyproject.toml --quiet --universal --python-version 3.11 \

@@ -16,6 +16,7 @@ from tests.fleetctl.in_process import Done
 
 LOOKS: tuple[tuple[str, ...], ...] = (
     ("drift",), ("status",), ("plan", "--detailed-exitcode"), ("adapter", "verify"),
+    ("validate",),
 )  # fmt: skip
 """Commands that only look, in the order in which they are asked."""
 FIND_S, HEAL_S, ROUNDS = 20.0, 300.0, 6
@@ -73,20 +74,24 @@ class Row:
                 self.found.append(entry)
 
     @property
+    def unnoticed(self) -> bool:
+        """Whether every request was answered rightly all along, so that nothing had to be named."""
+        return not (self.counts.get("failed") or self.counts.get("wrong") or self.ran)
+
+    @property
     def good(self) -> bool:
         """Whether the fault was named and healed, and no answer was wrong."""
-        named = bool(self.found) or self.fault.harmless
+        named = bool(self.found) or self.fault.harmless or self.unnoticed
         return named and self.healed_s is not None and not self.counts.get("wrong")
 
     def cells(self) -> tuple[str, ...]:
+        """Return the row of the table."""
         remedy = [self.fault.person] if self.fault.person else []
-        remedy += [
-            command for number, command in enumerate(self.ran) if command not in self.ran[:number]
-        ]
-        harmless = "nothing to name" if self.fault.harmless else "**not named**"
+        remedy += dict.fromkeys(self.ran)
+        quiet = "nothing to name" if self.fault.harmless or self.unnoticed else "**not named**"
         return (
             self.fault.name,
-            ", ".join(self.found) or harmless,
+            ", ".join(self.found) or quiet,
             "; ".join(remedy) or "none needed",
             "**no**" if self.healed_s is None else f"{self.healed_s:.1f}",
             str(self.counts.get("sent", 0)),
