@@ -90,6 +90,9 @@ def _compared(runs: Sequence[EvalRecord], locked: Collection[str]) -> Iterable[t
         yield record.run, f"what {record.adapter} answered after its training"
 
 
+_WHEN_ASKED = "loads it when asked, since its restart"
+
+
 def retained(
     fleet: FleetSpec,
     live: State,
@@ -124,8 +127,9 @@ def retained(
         if (facts := fleet.versions.get(name := str(adapter.name)))
     }
     listed = {
-        adapter.path.rstrip("/").rpartition("/")[2]: f"{adapter.server} lists it"
-        for adapter in live.adapters().values()
+        adapter.path.rstrip("/").rpartition("/")[2]: f"{adapter.server} {how}"
+        for adapters, how in ((live.resolvable, _WHEN_ASKED), (live.adapters(), "lists it"))
+        for adapter in adapters.values()
     }
     newest = {copy.partition("-")[0]: copy for copy in sorted(copies, key=_age)}
 
@@ -165,6 +169,8 @@ def _uses(live: State, history: History, busy: Mapping[str, int]) -> dict[str, s
         _, after = operation_result(step.operation)
         if isinstance(after, LoadedAdapter):
             found |= _both(after, f"a run that was killed may have loaded it on {after.server}")
+    for adapter in live.resolvable.values():
+        found |= _both(adapter, f"{adapter.server} {_WHEN_ASKED}")
     for adapter in live.adapters().values():
         found |= _both(adapter, f"{adapter.server} lists it; an apply unloads what is not wanted")
     for alias, route in live.routes().items():

@@ -83,14 +83,15 @@ class AdaptersFile:
             if entries.pop(adapter, None) is not None:
                 self._write(entries)
 
-    def clear(self) -> None:
-        """Remove all entries.
+    def replace(self, entries: Mapping[str, AdapterEntry]) -> None:
+        """Make these the entries, and no others.
 
         Raises:
             EngineError: FC4080, the file cannot be written.
         """
         with self._locked():
-            self._write({})
+            if not self.path.exists() or self.read() != entries:
+                self._write(entries)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -1,12 +1,13 @@
 """Servers that fleetctl does not run, known by their URLs."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from fleet.errors import EngineError
 from fleet.hardware import HostSpec
+from fleet.names import Address
 from fleet.resources import Server, State
 from runtime.engines.observation import StateBuilder, observe_servers
 from runtime.engines.protocol import Completion
@@ -73,6 +74,9 @@ class AttachEngine:
     async def unload(self, server: str, adapter: str) -> None:
         """Unload an adapter and verify the list of models."""
         await unload_adapter(self._client(server), adapter)
+
+    async def keep_for_restart(self, live: State, kept: Collection[Address]) -> None:
+        """Do nothing: what a restart brings back is up to the servers' operator."""
 
     async def complete(
         self, server: str, model: str, prompt: str, max_tokens: int = 64

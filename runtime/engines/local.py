@@ -2,7 +2,7 @@
 
 import asyncio
 import subprocess
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import which
@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from fleet.errors import EngineError, EngineTimedOutError, EngineUnreachableError
 from fleet.hardware import HostSpec
+from fleet.names import Address
 from fleet.resources import Server, ServerFlags, State
 from runtime.engines.adapters_file import AdapterEntry
 from runtime.engines.launch_records import LaunchRecord, LaunchRecords
@@ -181,6 +182,18 @@ class LocalEngine:
         if record is not None:
             await unload_adapter(self._client(record), adapter)
 
+    async def keep_for_restart(self, live: State, kept: Collection[Address]) -> None:
+        """Enter the kept adapters into the servers' files of adapters, and remove all others."""
+        entries: dict[str, dict[str, AdapterEntry]] = {
+            name: {} for name, server in live.servers().items() if server.host == self.host.name
+        }
+        for address, adapter in live.adapters().items():
+            if adapter.digest and address in kept and adapter.server in entries:
+                entry = AdapterEntry(adapter.path, adapter.digest)
+                entries[adapter.server][adapter.adapter] = entry
+        for name, held in entries.items():
+            self.records.adapters(name).replace(held)
+
     async def complete(
         self, server: str, model: str, prompt: str, max_tokens: int = 64
     ) -> Completion:
@@ -232,7 +245,7 @@ class LocalEngine:
         record = LaunchRecord.of(server, flags, url, mark)
         arguments, environment = self.command(server, mark[:_LAUNCH_LENGTH])
         record = record.model_copy(update={"arguments": arguments, "base_files": files})
-        self.records.adapters(server.name).clear()
+        self.records.adapters(server.name).replace({})
         self.records.write(record)
         log = self.records.log(server.name)
         try:

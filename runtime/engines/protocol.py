@@ -1,8 +1,10 @@
 """The contract of every engine, fake and real alike."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
+from fleet.names import Address
 from fleet.resources import Server, State
 
 
@@ -62,6 +64,14 @@ class Engine(Observer, Protocol):
 
     async def unload(self, server: str, adapter: str) -> None:
         """Unload an adapter and verify the list of models; an absent adapter is fine."""
+        ...
+
+    async def keep_for_restart(self, live: State, kept: Collection[Address]) -> None:
+        """Let a restart bring back the live adapters that are kept, and no others.
+
+        For the end of an apply, when all is as declared: what a killed run left half done, and what
+        was retired while a restarted server did not list it, ends here.
+        """
         ...
 
     async def complete(

@@ -3,12 +3,12 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from fleet.decoding import operation_result
-from fleet.errors import FleetError, LockHeldError
+from fleet.errors import EngineError, FleetError, LockHeldError
 from fleet.history import (
     ApplyFinished,
     ApplyStarted,
@@ -26,6 +26,7 @@ from fleet.names import Address
 from fleet.plan import Action, Plan
 from fleet.resources import State
 from fleet.steps import ApplyEvent, Emit, LoadAdapter, StartServer, StopServer
+from runtime.engines.protocol import Engine
 from runtime.execute.checks import impossible_steps
 from runtime.execute.context import ExecutionContext, FreezeWatch, Journal
 from runtime.execute.live_view import LiveView
@@ -231,13 +232,31 @@ async def _verified(
     if scheduler.lost is None:
         gone: tuple[str, ...] = ()
         if due == 0:
-            gone = forgotten(fold_entries(await asyncio.to_thread(context.ledger.read)), live)
+            history = fold_entries(await asyncio.to_thread(context.ledger.read))
+            gone = forgotten(history, live)
+            with suppress(EngineError):  # a disk that is full is told by the ledger
+                await keep_for_restart(context.engines, live, history)
         await journal.write(
             ApplyFinished(plan.id, outcome.result, outcome.counts, live.boots, gone)
         )
     facts = {"converged": not missing, "remaining": list(missing), "due": due}
     scheduler.emit(ApplyEvent("verified", {**facts, "notes": list(outcome.notes)}))
     return outcome
+
+
+async def keep_for_restart(engines: Mapping[str, Engine], live: State, history: History) -> None:
+    """Let a restart bring back the adapters that are established and live, and no others.
+
+    Raises:
+        EngineError: FC4080, a file cannot be written.
+    """
+    kept = {
+        address
+        for address, adapter in live.adapters().items()
+        if history.established.get(address) == adapter
+    }
+    for engine in engines.values():
+        await engine.keep_for_restart(live, kept)
 
 
 async def _renew_lease(lease: Lease, scheduler: Scheduler) -> None:

@@ -15,6 +15,7 @@ from fleet.planning import ownerless
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State
 from fleet.spec import FleetSpec
 from runtime.engines.registry import write_missing_records
+from runtime.execute.run import keep_for_restart
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.state_dir import SECRET_FILE, remember, write_table
 from runtime.operations.heal import put_back_store
@@ -74,8 +75,14 @@ def adopt(workspace: Workspace, live: State, resources: Mapping[Address, Resourc
         with ledger.lease(f"{workspace.by} (run {workspace.run}, adopt)") as lease:
             ledger.append(events, lease.token)
     if was_lost:
+        asyncio.run(_keep_for_restart(workspace, live))
         lost = "; ".join(_lost_with_folder(workspace, live))
         workspace.warn(f"The state folder was lost. What is not found again: {lost}.")
+
+
+async def _keep_for_restart(workspace: Workspace, live: State) -> None:
+    async with workspace.connected() as connections:
+        await keep_for_restart(connections.engines, live, workspace.history())
 
 
 def _adopted(live: State, address: Address, resource: Resource) -> Adopted:

@@ -1,7 +1,9 @@
 """A server that a supervisor restarts, as the fleet and its clients see it; on the fake server."""
 
 import json
+import shutil
 import subprocess
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.engines.adapters_file import AdapterEntry
 from runtime.engines.launch_records import LaunchRecord, LaunchRecords
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project, applied
@@ -86,3 +89,61 @@ def test_clients_are_answered_before_the_adapters_are_loaded_again(project: Proj
     finally:
         child.kill()
         child.wait()
+
+
+def entries(project: Project) -> set[str]:
+    """Return the names in the server's file of adapters."""
+    records = LaunchRecords(project.root / ".fleetctl" / "servers")
+    return set(records.adapters(SERVER).read())
+
+
+def test_a_version_that_is_retired_after_a_restart_does_not_come_back(project: Project) -> None:
+    """The server does not list the version then, so there is nothing to unload."""
+    gone = "globe-language-tiny-v1.0.0"
+    assert entries(project) == set(listed(project))
+    child = restart(project)
+    try:
+        (project.root / "clients" / "globe.yaml").unlink()
+        done = call(project, "apply", "--auto", "--yes")
+        assert done.returncode == 0, done.stderr
+        assert gone not in listed(project)
+        assert entries(project) == set(listed(project))
+        assert len(entries(project)) == ADAPTERS - 1
+        assert status(project, gone) == 404
+    finally:
+        child.kill()
+        child.wait()
+
+
+def status(project: Project, model: str) -> int:
+    """Return the status of the server's answer to a request for a model."""
+    body = json.dumps({"model": model, "prompt": "Hello"}).encode()
+    request = urllib.request.Request(
+        f"{record(project).url}/v1/completions", body, {"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_an_apply_ends_with_what_is_loaded_in_the_file_and_nothing_else(project: Project) -> None:
+    """As after a run that was killed between a load and its entry, or an edit by hand."""
+    records = LaunchRecords(project.root / ".fleetctl" / "servers")
+    file = records.adapters(SERVER)
+    file.remove("acme-support-tiny-v2.1.0")
+    file.add("evil-test-tiny-v1.0.0", AdapterEntry("/tmp/evil", "0" * 64))  # noqa: S108 (a name)
+    (project.root / "clients" / "globe.yaml").unlink()
+    assert call(project, "apply", "--auto", "--yes").returncode == 0
+    assert entries(project) == set(listed(project))
+    assert len(entries(project)) == ADAPTERS - 1
+
+
+def test_after_the_loss_of_the_state_folder_adopt_writes_the_file_again(project: Project) -> None:
+    before = entries(project)
+    while (project.root / ".fleetctl").exists():
+        shutil.rmtree(project.root / ".fleetctl", ignore_errors=True)
+    assert entries(project) == set()
+    assert call(project, "adopt").returncode == 0
+    assert entries(project) == before

@@ -66,6 +66,10 @@ def test_of_the_copies_of_a_digest_the_newest_counts_and_those_that_servers_list
         "-9": False,
         "-10": True,
     }
+    (adapter_there,) = live.adapters().values()
+    restarted = state(resolvable={adapter_there.address: adapter_there})
+    again = retained(FLEET, restarted, history(), NOON, copies=copies, busy={})[1]
+    assert [copy.needed for copy in again] == [copy.needed for copy in found]
     silent = state(unknown_servers={"s1": "no answer"})
     found = retained(FLEET, silent, history(), NOON, copies=copies, busy={})[1]
     assert all(copy.needed for copy in found)
@@ -73,6 +77,11 @@ def test_of_the_copies_of_a_digest_the_newest_counts_and_those_that_servers_list
 
 USED = {
     "listed": (state(loaded(VERSIONS[0], "s1")), history(), {}),
+    "loaded when asked": (
+        state(resolvable={loaded(VERSIONS[0], "s1").address: loaded(VERSIONS[0], "s1")}),
+        history(),
+        {},
+    ),
     "routed at 0 percent": (
         state(route("acme-support", (DECLARED, 100, "s1"), (VERSIONS[0], 0, "s1"))),
         history(),

@@ -35,7 +35,7 @@ def test_what_was_added_and_not_removed_is_there(file: AdaptersFile) -> None:
     assert file.read() == {"birch-b-tiny-v1.0.0": BIRCH}
     file.add("birch-b-tiny-v1.0.0", ACME)
     assert file.read() == {"birch-b-tiny-v1.0.0": ACME}
-    file.clear()
+    file.replace({})
     assert file.read() == {}
     assert json.loads(file.path.read_bytes()) == {}
 
@@ -49,7 +49,7 @@ def test_the_plug_in_reads_what_fleetctl_writes(file: AdaptersFile) -> None:
 
 @pytest.mark.parametrize("text", ["", "[]", '{"a": 1}', '{"a": {"path": "/x"}}', "\0"])
 def test_a_malformed_file_holds_nothing_and_is_written_anew(file: AdaptersFile, text: str) -> None:
-    file.clear()
+    file.replace({})
     file.path.write_text(text, encoding="utf-8")
     assert file.read() == {}
     file.add("acme-a-tiny-v1.0.0", ACME)
@@ -68,7 +68,11 @@ def test_two_writers_at_the_same_time_lose_no_entry(file: AdaptersFile) -> None:
 def test_a_file_that_cannot_be_written_is_an_error(file: AdaptersFile) -> None:
     file.path.parent.parent.mkdir()
     file.path.parent.write_text("not a folder", encoding="utf-8")
-    for change in (partial(file.add, "a", ACME), partial(file.remove, "a"), file.clear):
+    for change in (
+        partial(file.add, "a", ACME),
+        partial(file.remove, "a"),
+        partial(file.replace, {}),
+    ):
         with pytest.raises(EngineError) as caught:
             change()
         assert caught.value.diagnostics[0].code == "FC4080"

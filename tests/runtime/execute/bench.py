@@ -6,7 +6,7 @@ the process dies there, or an engine error after the effect, as when an answer i
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -128,6 +128,9 @@ class MemoryEngine:
         if (server, model) not in self.paths:
             raise EngineRejectedError(problem("T", "No such model", model), status=404)
         return Completion(prompt.upper()[:max_tokens], model, "", 1)
+
+    async def keep_for_restart(self, live: State, kept: Collection[Address]) -> None:
+        """A restart loses everything here."""
 
     async def close(self) -> None:
         pass

@@ -1,6 +1,6 @@
 """Servers of a walk: fake vLLMs in this process, behind the engine's protocol; runs may die."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from fleet.errors import EngineRejectedError, FleetError, problem
 from fleet.hardware import HostSpec
+from fleet.names import Address
 from fleet.resources import Server, State
 from fleet.vllm import launch_of
 from runtime.engines.observation import StateBuilder, observe_servers
@@ -125,6 +126,9 @@ class Host:
         self, server: str, model: str, prompt: str, max_tokens: int = 64
     ) -> Completion:
         return await request_completion(self._client(server), model, prompt, max_tokens)
+
+    async def keep_for_restart(self, live: State, kept: Collection[Address]) -> None:
+        """A restart loses everything here."""
 
     async def close(self) -> None:
         pass
