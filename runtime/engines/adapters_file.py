@@ -2,13 +2,15 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from fleet.errors import EngineError
+from fleet.names import Address
+from fleet.resources import State
 from fleet.vllm import RESOLVER
 from runtime.files import locked_folder, replace_file
 
@@ -38,6 +40,19 @@ class AdapterEntry(NamedTuple):
 
     path: str
     digest: str
+
+
+def entries_of(
+    live: State, host: str, kept: Collection[Address]
+) -> dict[str, dict[str, AdapterEntry]]:
+    """Return the entries of the adapters that are live and kept, for every server of a host."""
+    found: dict[str, dict[str, AdapterEntry]] = {
+        name: {} for name, server in live.servers().items() if server.host == host
+    }
+    for address, adapter in live.adapters().items():
+        if adapter.digest and address in kept and adapter.server in found:
+            found[adapter.server][adapter.adapter] = AdapterEntry(adapter.path, adapter.digest)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from fleet.errors import EngineError, EngineTimedOutError, EngineUnreachableErro
 from fleet.hardware import HostSpec
 from fleet.names import Address
 from fleet.resources import Server, ServerFlags, State
-from runtime.engines.adapters_file import AdapterEntry
+from runtime.engines.adapters_file import AdapterEntry, entries_of
 from runtime.engines.launch_records import LaunchRecord, LaunchRecords
 from runtime.engines.observation import StateBuilder, base_digest, observe_servers
 from runtime.engines.protocol import Completion
@@ -184,15 +184,8 @@ class LocalEngine:
 
     async def keep_for_restart(self, live: State, kept: Collection[Address]) -> None:
         """Enter the kept adapters into the servers' files of adapters, and remove all others."""
-        entries: dict[str, dict[str, AdapterEntry]] = {
-            name: {} for name, server in live.servers().items() if server.host == self.host.name
-        }
-        for address, adapter in live.adapters().items():
-            if adapter.digest and address in kept and adapter.server in entries:
-                entry = AdapterEntry(adapter.path, adapter.digest)
-                entries[adapter.server][adapter.adapter] = entry
-        for name, held in entries.items():
-            self.records.adapters(name).replace(held)
+        for name, entries in entries_of(live, self.host.name, kept).items():
+            self.records.adapters(name).replace(entries)
 
     async def complete(
         self, server: str, model: str, prompt: str, max_tokens: int = 64
@@ -248,13 +241,9 @@ class LocalEngine:
         self.records.adapters(server.name).replace({})
         self.records.write(record)
         log = self.records.log(server.name)
+        variables = {**environment, **self.records.carried_by(record)}
         try:
-            child = spawn(
-                arguments,
-                {**environment, **self.records.carried_by(record)},
-                self.folder.absolute(),
-                log,
-            )
+            child = spawn(arguments, variables, self.folder.absolute(), log)
         except OSError as error:
             self.records.forget(server.name)
             raise _cannot_start(server.name, arguments[0], error.strerror or "") from None

@@ -165,9 +165,8 @@ class MemoryGateways(LocalGateways):
         return {}
 
     async def read_table(
-        self,
-        within_s: float = READ_S,  # noqa: ARG002 (nothing here waits)
-    ) -> tuple[RoutingTable, tuple[Note, ...]]:
+        self, within_s: float = READ_S,  # noqa: ARG002 (nothing here waits)
+    ) -> tuple[RoutingTable, tuple[Note, ...]]:  # fmt: skip
         return self.table, tuple(address_unknown(each) for each in self.table.without_address)
 
     async def publish(self, table: RoutingTable) -> tuple[Note, ...]:
@@ -217,8 +216,7 @@ class Bench:
 
     def __init__(self, folder: Path, hosts: Sequence[str] = ("laptop",)) -> None:
         self.now = datetime(2026, 3, 2, 12, tzinfo=UTC)
-        self.passed: list[str] = []
-        """Every trap that was passed, in order."""
+        self.passed: list[str] = []  # every trap that was passed, in order
         self.fault: Callable[[int, str], BaseException | None] = lambda _number, _label: None
         self.gateways = MemoryGateways(self._trap)
         self.engines = {name: MemoryEngine(name, self._trap, self.gateways) for name in hosts}
@@ -236,9 +234,8 @@ class Bench:
 
     def ledger(self) -> TrappedLedger:
         self.runs += 1
-        made = TrappedLedger(
-            self.folder, run=f"run{self.runs}", by="tester", clock=lambda: self.now
-        )
+        run = f"run{self.runs}"
+        made = TrappedLedger(self.folder, run=run, by="tester", clock=lambda: self.now)
         made.trap = self._trap
         return made
 
