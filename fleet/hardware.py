@@ -240,3 +240,5 @@ class HostSpec:
     """Tiers and clients to whose adapters the host is reserved; empty: all."""
     memory_bytes: int | None = None
     """Main memory for the listed adapters of its servers; None: not limited."""
+    restart_after_s: float = 120.0
+    """Seconds without a sign of life after which `reconcile` replaces a server."""

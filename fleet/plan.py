@@ -71,6 +71,8 @@ class Reason(StrEnum):
     RETENTION_ENDED = "retention_ended"
     MISSING = "missing"
     """Created by fleetctl and gone, such as after a restart."""
+    HUNG = "hung"
+    """A server whose process runs and gives no sign of life."""
     FLAGS_CHANGED = "flags_changed"
     WRONG_SOURCE = "wrong_source"
     """Loaded under the right name from other bytes."""

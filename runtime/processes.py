@@ -29,6 +29,11 @@ def start_mark(pid: int) -> str | None:
     return None if not state or state.startswith("Z") else started.strip()
 
 
+def is_stopped(pid: int) -> bool:
+    """Say whether a process is stopped, as by SIGSTOP, and so handles no signal but SIGKILL."""
+    return _stat(pid)[_STATE : _STATE + 1] in (["T"], ["t"])
+
+
 def _stat(pid: int) -> list[str]:
     """Return a live process's fields; empty for a zombie or none."""
     fields = _read(pid, "stat").rpartition(")")[2].split()

@@ -1,8 +1,8 @@
 """Planning: from the declared, live and past state to a plan, and to drift. Pure."""
 
 from fleet.planning.desired import desired_state_of
-from fleet.planning.drift import classify_drift, outages_of, ownerless, without_ignored
-from fleet.planning.drift_cause import DriftAction, DriftCause
+from fleet.planning.drift import classify_drift, outages_of, ownerless
+from fleet.planning.drift_cause import DriftAction, DriftCause, fault_causes, without_ignored
 from fleet.planning.failed_steps import failed_causes
 from fleet.planning.gateway_limits import lost
 from fleet.planning.modes import BestEffort, advances, best_effort, promoted, repair

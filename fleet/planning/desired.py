@@ -80,7 +80,7 @@ def reroute(changes: Iterable[Change], desired: State, live: State) -> Diversion
         if not reloads and goal != route and not (goal and late.intersection(servers_in(goal))):
             first.add(alias)
             continue
-        between = _between(route, restarting, wrong)
+        between = _between(route, restarting.union(live.unknown_servers), wrong)
         if between != route:
             meanwhile[alias] = between
         if any(share.percent and restarting.issuperset(share.servers) for share in between.shares):
@@ -88,13 +88,16 @@ def reroute(changes: Iterable[Change], desired: State, live: State) -> Diversion
     return Diversion(meanwhile, frozenset(first), frozenset(interrupted), restarting)
 
 
-def _between(route: Route, restarting: frozenset[str], wrong: frozenset[tuple[str, str]]) -> Route:
-    """Leave out servers that cannot serve; a restarting server stays where no other is left."""
+def _between(route: Route, away: frozenset[str], wrong: frozenset[tuple[str, str]]) -> Route:
+    """Leave out servers that cannot serve; a server that is `away` stays where no other is left.
+
+    Away are servers that restart, and those that do not answer: no traffic moves to them.
+    """
     shares = list(route.shares)
     for index, share in enumerate(shares):
         if share.percent:
             good = tuple(server for server in share.servers if (share.adapter, server) not in wrong)
-            stay = tuple(server for server in good if server not in restarting)
+            stay = tuple(server for server in good if server not in away)
             shares[index] = replace(share, servers=stay or good)
     return replace(route, shares=tuple(shares))
 
@@ -228,13 +231,21 @@ def _routes(
                 policy = traffic_policy_of(fleet, alias, where)
                 yield from _as_it_is(replace(before, policy=policy), live)
         elif target.shares:
+            had = {share.adapter: share.percent for share in before.shares} if before else {}
             shares = tuple(
-                Share(adapter, percent, placement.bindings[adapter])
+                Share(adapter, percent, _answering(servers, live) if is_more else servers)
                 for adapter, percent in target.shares
-                if placement.bindings.get(adapter)
+                if (servers := placement.bindings.get(adapter, ()))
+                for is_more in [percent > had.get(adapter, 0)]
             )
             policy = traffic_policy_of(fleet, alias, placement.bindings)
             yield Route(alias, shares, target.salt, policy)
+
+
+def _answering(servers: tuple[str, ...], live: State) -> tuple[str, ...]:
+    """Leave out servers that did not answer: no traffic moves to them; all, where none did."""
+    known = tuple(server for server in servers if server not in live.unknown_servers)
+    return known or servers
 
 
 def waits(wanted: AliasTarget, bindings: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:

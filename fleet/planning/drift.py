@@ -5,16 +5,24 @@ a single cause, with all adapters of the server.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from fnmatch import fnmatchcase
-from functools import partial
 from types import MappingProxyType
 from typing import TypeVar
 
 from fleet.history import History
 from fleet.names import LEDGER, Address, kind_of_address, server_address
-from fleet.planning.drift_cause import USUAL, DriftAction, DriftCause
+from fleet.planning.drift_cause import (
+    USUAL,
+    DriftAction,
+    DriftCause,
+    alert,
+    cause_of,
+    fault_causes,
+    heal,
+    of_fault,
+    plan,
+)
 from fleet.planning.missing_adapters import number_of, stale_routes, why_missing
 from fleet.resources import Fault, Key, LoadedAdapter, OutageKind, Resource, Route, Server, State
 
@@ -40,7 +48,8 @@ def classify_drift(
     """
     if of_others := ownerless(history, live):
         text = "the ledger knows none of what runs here: the state folder was lost"
-        return (_alert(Address("ledger"), text, of_others, "fleetctl adopt"),)
+        faults = (cause for cause in fault_causes(history, live) if cause.outage)
+        return (*faults, alert(LEDGER, text, of_others, "fleetctl adopt"))
     return _all(history, live, damaged)
 
 
@@ -51,7 +60,7 @@ def _all(history: History, live: State, damaged: Mapping[str, str]) -> tuple[Dri
         *_copies(history, live, damaged),
         *_lost(live),
         *_routes(history, live),
-        *_faults(history, live),
+        *fault_causes(history, live),
     ]
 
     def urgency(cause: DriftCause) -> tuple[bool, int, Address]:
@@ -76,33 +85,6 @@ def ownerless(history: History, live: State) -> tuple[Address, ...]:
     return (*(server.address for server in started), *(r.address for r in live.routes().values()))
 
 
-def without_ignored(causes: Iterable[DriftCause], globs: Iterable[str]) -> tuple[DriftCause, ...]:
-    """Leave out addresses that match a glob, and causes of which nothing is left."""
-    patterns = tuple(globs)
-
-    def counts(address: Address) -> bool:
-        return not any(fnmatchcase(address, pattern) for pattern in patterns)
-
-    kept = (replace(cause, addresses=tuple(filter(counts, cause.addresses))) for cause in causes)
-    return tuple(cause for cause in kept if cause.addresses)
-
-
-def _cause(
-    remedy: DriftAction,
-    subject: Address,
-    summary: str,
-    addresses: Iterable[Address] = (),
-    command: str = "",
-    outage: OutageKind | None = None,
-) -> DriftCause:
-    """Return a cause; without addresses the subject alone differs."""
-    differ = tuple(addresses) or (subject,)
-    return DriftCause(subject, remedy, summary, differ, command or USUAL[remedy], outage)
-
-
-_heal, _plan, _alert = (partial(_cause, remedy) for remedy in DriftAction)
-
-
 def _servers(history: History, live: State, damaged: Mapping[str, str]) -> Iterator[DriftCause]:
     missing: dict[str, list[Address]] = defaultdict(list)
     for adapter in _kind(history, LoadedAdapter):
@@ -110,17 +92,17 @@ def _servers(history: History, live: State, damaged: Mapping[str, str]) -> Itera
         if now is None and live.knows(adapter.address):
             missing[adapter.server].append(adapter.address)
         elif isinstance(now, LoadedAdapter) and now.unsure and now.digest == adapter.digest:
-            yield _heal(adapter.address, MAY_ANSWER_OTHER_BYTES)
+            yield heal(adapter.address, MAY_ANSWER_OTHER_BYTES)
         elif isinstance(now, LoadedAdapter) and now.digest != adapter.digest:
             text = f"other bytes answer under this name, from {now.path or 'another path'}"
-            yield _alert(adapter.address, text, command=USUAL[DriftAction.PLAN])
+            yield alert(adapter.address, text, command=USUAL[DriftAction.PLAN])
     known = {server.name for server in _kind(history, Server)}
     for name in sorted({*known, *missing, *live.servers(), *live.unknown_servers}):
         yield from _server(name, tuple(sorted(missing.get(name, ()))), history, live, damaged)
     for address in live.adapters():
         if address not in history.owned:
             text = "not loaded by fleetctl; it is left alone and takes a slot"
-            yield _alert(address, text, command=_adopt(address))
+            yield alert(address, text, command=_adopt(address))
 
 
 def _server(
@@ -138,29 +120,30 @@ def _server(
     if name in live.unknown_servers and name in live.launches:
         text = f"stale launch: {live.unknown_servers[name]}{stale}"
         outage = OutageKind.SERVER_DOWN if stale else None
-        yield _alert(address, text, command=f"fleetctl server stop {name}", outage=outage)
+        yield alert(address, text, command=f"fleetctl server stop {name}", outage=outage)
     elif name in live.unknown_servers:
         text = f"does not answer: {live.unknown_servers[name]}"
         logs = f"fleetctl server logs {name}"
         fault = live.faults.get(address) or Fault(text, logs, OutageKind.SERVER_HUNG)
-        yield _of_fault(address, fault)
+        is_ours = isinstance(was, Server) and was.flags is not None
+        yield of_fault(address, replace(fault, heals=fault.heals and is_ours))
     elif isinstance(was, Server) and now is None:
-        put_back = _heal if was.flags else _plan
+        put_back = heal if was.flags else plan
         text = f"the server has ended{lost}"
         yield put_back(address, text, (address, *missing), outage=OutageKind.SERVER_DOWN)
     elif isinstance(was, Server) and now != was:
         text = f"runs with other flags or elsewhere than established{lost}"
-        yield _plan(address, text, (address, *missing))
+        yield plan(address, text, (address, *missing))
     elif missing and now is None:
         text = f"the server is gone{lost}, and the ledger does not know how to start it"
-        yield _plan(address, text, missing)
+        yield plan(address, text, missing)
     elif missing:
-        yield _heal(address, why_missing(name, missing, history, live, damaged), missing)
+        yield heal(address, why_missing(name, missing, history, live, damaged), missing)
     elif stale:
-        yield _heal(address, f"the server was started anew{stale}")
+        yield heal(address, f"the server was started anew{stale}")
     if was is None and isinstance(now, Server) and now.digest is not None:
         text = "started by fleetctl, and the ledger does not know it"
-        yield _alert(address, text, command="fleetctl adopt")
+        yield alert(address, text, command="fleetctl adopt")
 
 
 def _hosts(causes: tuple[DriftCause, ...], history: History, live: State) -> Iterator[DriftCause]:
@@ -183,7 +166,7 @@ def _hosts(causes: tuple[DriftCause, ...], history: History, live: State) -> Ite
             remedy = max(ended[server].remedy for server in servers)
             command = USUAL[DriftAction.HEAL]
             subject, outage = Address(f"host/{host}"), OutageKind.SERVER_DOWN
-            yield _cause(remedy, subject, text, addresses, command, outage)
+            yield cause_of(remedy, subject, text, addresses, command, outage)
     yield from (cause for cause in causes if cause.subject not in merged)
 
 
@@ -201,7 +184,7 @@ def _copies(history: History, live: State, damaged: Mapping[str, str]) -> Iterat
         )
         addresses = [adapter.address for adapter in adapters]
         subject = Address(f"store/{(adapters[0].digest or path)[:12]}")
-        yield _alert(subject, text, addresses, USUAL[DriftAction.HEAL])
+        yield alert(subject, text, addresses, USUAL[DriftAction.HEAL])
 
 
 def _lost(live: State) -> Iterator[DriftCause]:
@@ -209,32 +192,14 @@ def _lost(live: State) -> Iterator[DriftCause]:
     for address in live.lost:
         if address in live.resources:
             text = "the server lists it and answers a gateway's requests for it with 404"
-            yield _alert(address, text, command=_STATUS)
-
-
-def _faults(history: History, live: State) -> Iterator[DriftCause]:
-    """Yield the faults beside the servers, once there is something to serve.
-
-    A gateway that is to run is to run before, too.
-    """
-    serves = bool(_kind(history, Route))
-    for address, fault in live.faults.items():
-        kind = kind_of_address(address)
-        if kind != "server" and (serves or fault.heals or address == LEDGER):
-            yield _of_fault(address, fault)
-
-
-def _of_fault(subject: Address, fault: Fault) -> DriftCause:
-    remedy = DriftAction.HEAL if fault.heals else DriftAction.ALERT
-    cause = _cause(remedy, subject, fault.what, command=fault.command, outage=fault.outage)
-    return replace(cause, since=fault.since)
+            yield alert(address, text, command=_STATUS)
 
 
 def _routes(history: History, live: State) -> Iterator[DriftCause]:
     if live.routes_unknown:
         text = f"routes and keys cannot be read: {live.routes_unknown}"
         outage = OutageKind.TABLE_DAMAGED
-        yield _alert(Address("route/*"), text, command=_STATUS, outage=outage)
+        yield alert(Address("route/*"), text, command=_STATUS, outage=outage)
         return
     kept: list[Route | Key] = [*_kind(history, Route), *_kind(history, Key)]
     gone = tuple(
@@ -243,21 +208,21 @@ def _routes(history: History, live: State) -> Iterator[DriftCause]:
     if gone:
         verb = "is" if len(gone) == 1 else "are"
         text = f"{len(gone)} of {len(kept)} routes and keys {verb} gone from the routing table"
-        yield _heal(gone[0] if len(gone) == 1 else Address("routes"), text, gone)
+        yield heal(gone[0] if len(gone) == 1 else Address("routes"), text, gone)
     for resource in kept:
         now = live.resources.get(resource.address)
         if now is None or now == resource:
             continue
         if isinstance(resource, Route):
             text = "the route was changed by hand; it stays as it is until it is released"
-            yield _plan(resource.address, text, command=f"fleetctl release {resource.alias}")
+            yield plan(resource.address, text, command=f"fleetctl release {resource.alias}")
         else:
             text = "another secret opens this client's models"
-            yield _alert(resource.address, text, command=USUAL[DriftAction.PLAN])
+            yield alert(resource.address, text, command=USUAL[DriftAction.PLAN])
     for address, extra in live.resources.items():
         if isinstance(extra, Route | Key) and address not in history.owned:
             text = f"a {kind_of_address(address)} that fleetctl did not make"
-            yield _alert(address, text, command=_adopt(address))
+            yield alert(address, text, command=_adopt(address))
 
 
 def _adopt(address: Address) -> str:

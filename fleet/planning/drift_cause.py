@@ -1,11 +1,15 @@
-"""Causes of drift as values."""
+"""Causes of drift as values: events, the resources that differ, the remedy, the outage."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from fnmatch import fnmatchcase
+from functools import partial
 
-from fleet.names import Address
-from fleet.resources import OutageKind
+from fleet.history import History
+from fleet.names import LEDGER, Address, kind_of_address
+from fleet.resources import Fault, OutageKind, Route, State
 
 
 class DriftAction(StrEnum):
@@ -43,3 +47,50 @@ class DriftCause:
     def id(self) -> str:
         """Identity of a cause: the same action for the same subject."""
         return f"{self.remedy.value} {self.subject}"
+
+
+def cause_of(
+    remedy: DriftAction,
+    subject: Address,
+    summary: str,
+    addresses: Iterable[Address] = (),
+    command: str = "",
+    outage: OutageKind | None = None,
+) -> DriftCause:
+    """Return a cause; without addresses the subject alone differs."""
+    differ = tuple(addresses) or (subject,)
+    return DriftCause(subject, remedy, summary, differ, command or USUAL[remedy], outage)
+
+
+heal, plan, alert = (partial(cause_of, remedy) for remedy in DriftAction)
+"""Make a cause with a remedy."""
+
+
+def fault_causes(history: History, live: State) -> Iterator[DriftCause]:
+    """Yield the faults beside the servers, once there is something to serve.
+
+    A gateway that is to run is to run before, too.
+    """
+    serves = any(isinstance(kept, Route) for kept in history.established.values())
+    for address, fault in live.faults.items():
+        kind = kind_of_address(address)
+        if kind != "server" and (serves or fault.heals or address == LEDGER):
+            yield of_fault(address, fault)
+
+
+def of_fault(subject: Address, fault: Fault) -> DriftCause:
+    """Return the cause of a fault."""
+    remedy = DriftAction.HEAL if fault.heals else DriftAction.ALERT
+    cause = cause_of(remedy, subject, fault.what, command=fault.command, outage=fault.outage)
+    return replace(cause, since=fault.since)
+
+
+def without_ignored(causes: Iterable[DriftCause], globs: Iterable[str]) -> tuple[DriftCause, ...]:
+    """Leave out addresses that match a glob, and causes of which nothing is left."""
+    patterns = tuple(globs)
+
+    def counts(address: Address) -> bool:
+        return not any(fnmatchcase(address, pattern) for pattern in patterns)
+
+    kept = (replace(cause, addresses=tuple(filter(counts, cause.addresses))) for cause in causes)
+    return tuple(cause for cause in kept if cause.addresses)

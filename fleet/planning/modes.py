@@ -20,7 +20,7 @@ from fleet.plan import Action, Change, Plan, Reason
 from fleet.planning.desired import reroute
 from fleet.planning.drift_cause import DriftAction, DriftCause
 from fleet.planning.ordering import StepRules, order
-from fleet.resources import LoadedAdapter, Route, State
+from fleet.resources import LoadedAdapter, OutageKind, Route, Server, State, servers_in
 from fleet.rollouts import decide_rollouts
 from fleet.spec import FleetSpec
 
@@ -35,11 +35,16 @@ def repair(
     """Return the plan that puts back the resources that the healable causes took away.
 
     Versions that may answer other bytes are loaded again. Servers come back with the flags that
-    `history` established. `smoke` has the inputs to ask after a load, by full adapter name.
+    `history` established; a server that hangs is stopped first, once routes have left the server
+    where others serve. `smoke` has the inputs to ask after a load, by full adapter name.
     """
+    causes = tuple(causes)
+    live = _with_hung(causes, history, live)
     changes = tuple(
-        Change(address, Action.UPDATE, now, was, Reason.WRONG_SOURCE, cause.summary)
-        if (now := live.resources.get(address))
+        Change(address, Action.REPLACE, now, was, Reason.HUNG, cause.summary)
+        if (now := live.resources.get(address)) and cause.outage is OutageKind.SERVER_HUNG
+        else Change(address, Action.UPDATE, now, was, Reason.WRONG_SOURCE, cause.summary)
+        if now
         else Change(address, Action.CREATE, None, was, Reason.MISSING, cause.summary)
         for cause in causes
         if cause.remedy is DriftAction.HEAL
@@ -51,6 +56,21 @@ def repair(
     steps = order(changes, desired, live, reroute(changes, desired, live), StepRules(smoke))
     plan = Plan("", fleet, changes, steps, ledger_seq=history.seq)
     return replace(plan, id=plan_id(plan))
+
+
+def _with_hung(causes: Iterable[DriftCause], history: History, live: State) -> State:
+    """Return the state in which servers to be replaced hold their established adapters."""
+    hung = {
+        name_in_address(cause.subject)
+        for cause in causes
+        if cause.remedy is DriftAction.HEAL and cause.outage is OutageKind.SERVER_HUNG
+    }
+    held = {
+        address: resource
+        for address, resource in history.established.items()
+        if isinstance(resource, Server | LoadedAdapter) and hung.intersection(servers_in(resource))
+    }
+    return replace(live, resources=dict(sorted({**live.resources, **held}.items())))
 
 
 def advances(plan: Plan, without: Collection[str] = ()) -> Plan:

@@ -8,7 +8,7 @@ from datetime import datetime
 from fleet.history import History, is_way_back
 from fleet.names import AdapterName, adapter_address, adapter_of_address
 from fleet.resources import FULL, Route, Share, State
-from fleet.rollouts.guards import shadowed
+from fleet.rollouts.guards import held_for_silent, shadowed
 from fleet.rollouts.progress import decide_rollout
 from fleet.rollouts.targets import AliasTarget, Phase, RolloutTargets
 from fleet.rollouts.trials import engine_of, grouped, loaded_on, other_bytes
@@ -41,7 +41,7 @@ def decide_rollouts(
         asked = alias in history.evidence
         base = engine_of(live, loaded.get(name, ()), routed.get(name, ())) if asked else ""
         made = decide_rollout(fleet, adapter, route, history, now, altered=strange, base=base)
-        return shadowed(fleet, adapter, made, route, history)
+        return shadowed(fleet, adapter, held_for_silent(made, route, live), route, history)
 
     wanted = {alias: target(alias, adapter) for alias, adapter in sorted(fleet.adapters.items())}
     names = frozenset(adapter for target in wanted.values() for adapter, _ in target.shares)

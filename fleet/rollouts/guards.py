@@ -12,10 +12,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from fleet.history import SKEW, GateEvidence, History, judge_again
-from fleet.resources import Route
+from fleet.names import version_of
+from fleet.resources import Route, State
 from fleet.rollout_policy import ChangeWindow, RolloutPolicy
 from fleet.rollouts import messages
-from fleet.rollouts.targets import AliasTarget
+from fleet.rollouts.targets import AliasTarget, Phase
 from fleet.spec import AdapterSpec, FleetSpec
 
 WEEK = 7 * 24 * 60
@@ -99,3 +100,30 @@ def shadowed(
     if shadow and shares and shadow in fleet.versions and shadow not in dict(shares):
         shares = (*shares, (shadow, 0))
     return wanted if shares == wanted.shares else replace(wanted, shares=shares)
+
+
+def held_for_silent(made: AliasTarget, route: Route | None, live: State) -> AliasTarget:
+    """Keep the live shares where a version would get more traffic and none of its servers answered.
+
+    A version that is taken out leaves its traffic to another on the same servers all the same.
+    """
+    if route is None or not live.unknown_servers:
+        return made
+    shares = dict(made.shares)
+    for share in route.shares:
+        silent = live.unknown_servers.keys() & set(share.servers)
+        if shares.get(share.adapter, 0) <= share.percent or len(silent) < len(share.servers):
+            continue
+        losing = {
+            server
+            for other in route.shares
+            if shares.get(other.adapter, 0) < other.percent
+            for server in other.servers
+        }
+        if not silent or (made.phase is Phase.ROLLED_BACK and losing <= silent):
+            continue
+        names = " and ".join(sorted(silent))
+        text = f"{version_of(share.adapter)} stays at {share.percent} %: {names} did not answer"
+        kept = tuple((other.adapter, other.percent) for other in route.shares)
+        return replace(made, shares=kept, salt=route.salt, phase=Phase.WAITING, why="", held=text)
+    return made

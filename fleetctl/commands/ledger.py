@@ -69,7 +69,7 @@ def drift(workspace: Workspace, *, form: str, globs: tuple[str, ...]) -> None:
     from fleet.planning import classify_drift, without_ignored
     from plans.reports.drift import render_json, render_text
     from runtime.library.served_copies import damaged
-    from runtime.operations.outages import observe_faults, with_ledger_fault
+    from runtime.operations.outages import observe_faults, with_ledger
     from runtime.operations.planning import undone_causes, with_valid_files
 
     exit_code = 0
@@ -78,7 +78,7 @@ def drift(workspace: Workspace, *, form: str, globs: tuple[str, ...]) -> None:
     except ConfigError as error:
         workspace, exit_code = with_valid_files(workspace, error), error.exit_code
     known = workspace.last_known()
-    live = with_ledger_fault(workspace, asyncio.run(observe_faults(workspace)), known)
+    live = with_ledger(workspace, asyncio.run(observe_faults(workspace)), known)
     read = [*live.adapters().values(), *live.resolvable.values()]
     copies = damaged(read, workspace.state_dir / "store")
     history = fold_entries(known.entries)

@@ -16,7 +16,7 @@ from runtime.engines.launch_records import LaunchRecord, LaunchRecords
 from runtime.engines.recognition import url_of
 from runtime.engines.vllm_api import list_models
 from runtime.json_client import JsonClient
-from runtime.processes import command_line, listening, send, start_mark
+from runtime.processes import command_line, is_stopped, listening, send, start_mark
 
 _PORT_POLL_S = 0.02
 _ANSWER_S = 2.0
@@ -112,14 +112,15 @@ async def end(
 ) -> None:
     """End a launched server and all its processes, and delete its record.
 
-    The main process gets SIGTERM first and lets its requests finish; processes left after
-    `timeout_s` get SIGKILL, workers included. A server without processes is fine.
+    The main process gets SIGTERM first and lets its requests finish, unless the process is stopped
+    (SIGSTOP); processes left after `timeout_s` get SIGKILL, workers included. A server without
+    processes is fine.
 
     Raises:
         EngineTimedOutError: a process survives SIGKILL, as in uninterruptible sleep.
     """
     leader = record.leader()
-    if leader is not None:
+    if leader is not None and not is_stopped(leader):
         send(leader, signal.SIGTERM)
         await _gone([leader], timeout_s if record.ready else min(timeout_s, _UNREADY_TIMEOUT_S))
     left = record.processes()

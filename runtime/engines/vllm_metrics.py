@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 _SERIES = re.compile(
     r"^(process_start_time_seconds|vllm:(?:num_requests_running|num_requests_waiting"
-    r"|request_success_total|cache_config_info|lora_requests_info))(?:\{(.*)\})? (\S+)$",
+    r"|request_success_total|prompt_tokens_total|generation_tokens_total|cache_config_info"
+    r"|lora_requests_info))(?:\{(.*)\})? (\S+)$",
     re.MULTILINE,
 )
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
@@ -30,6 +31,8 @@ class ServerMetrics:
     """Share of the memory of every device that the server may use."""
     max_loras: int | None = None
     """Slots; known once the server has had requests to adapters."""
+    tokens: int | None = None
+    """Tokens read and made since the server started."""
     started: str = ""
     """Start time of the process, as spelled by the server; empty: not reported."""
 
@@ -56,11 +59,18 @@ def parse_metrics(text: str) -> ServerMetrics:
         running=_count(sums, "vllm:num_requests_running"),
         waiting=_count(sums, "vllm:num_requests_waiting"),
         finished=_count(sums, "vllm:request_success_total"),
+        tokens=_tokens(sums),
         kv_tokens=_whole(labels.get("kv_cache_size_tokens")),
         memory_share=_number(labels.get("gpu_memory_utilization")),
         max_loras=_whole(labels.get("max_lora")),
         started=started,
     )
+
+
+def _tokens(sums: dict[str, float]) -> int | None:
+    found = [_count(sums, f"vllm:{kind}_tokens_total") for kind in ("prompt", "generation")]
+    known = [count for count in found if count is not None]
+    return sum(known) if known else None
 
 
 def _count(sums: dict[str, float], name: str) -> int | None:

@@ -80,13 +80,13 @@ class LiveView:
         picture = self._pictures.get(host)
         if picture is None or time.monotonic() - picture.taken > self._context.timings.refresh:
             picture = await self._look(host)
+        if address in picture.changes:
+            return picture.changes[address][1]
         reason = picture.state.unknown_servers.get(server)
         if reason is not None:
             raise EngineUnreachableError.of(
                 "FC5111", "A server does not answer", f"`{server}`: {reason}"
             )
-        if address in picture.changes:
-            return picture.changes[address][1]
         return picture.state.resources.get(address)
 
     async def refresh(self, server: str) -> State:

@@ -10,9 +10,9 @@ from typing import Any
 from fleet.encoding import plain
 from fleet.errors import EngineUnreachableError, FleetError, LockHeldError, StalePlanError
 from fleet.history import LedgerEvent, StepFailed, StepFinished, StepStarted
-from fleet.plan import Freeze, Plan
-from fleet.resources import State
-from fleet.steps import ApplyEvent, Drain, Emit, SmokeTest, Step
+from fleet.plan import Freeze, Plan, Reason
+from fleet.resources import Resource, State
+from fleet.steps import ApplyEvent, Drain, Emit, SmokeTest, Step, StopServer
 from runtime.execute.branches import not_begun
 from runtime.execute.context import ExecutionContext, FreezeWatch, Journal
 from runtime.execute.live_view import LiveView
@@ -54,6 +54,7 @@ class Scheduler:
         self.frozen: Freeze | None = None
         """The freeze that ended the execution."""
         self._watch = watch
+        self._hung = {c.address for c in plan.changes if c.reason is Reason.HUNG}
         self._waits = {step.id: len(set(step.needs)) for step in plan.steps}
         self._after: dict[str, list[Step]] = defaultdict(list)
         self._ready: dict[str, deque[Step]] = defaultdict(deque)
@@ -163,7 +164,7 @@ class Scheduler:
     async def _guarded(self, step: Step) -> StepResult:
         """Check and perform a step on a server; every failure is a result."""
         try:
-            live = await self._view.resource(server_of(step), step.address)
+            live = await self._live(step)
             match step_state(step, live):
                 case StepState.STALE:
                     return stale(step, live)
@@ -180,6 +181,13 @@ class Scheduler:
             stale_now = isinstance(error, StalePlanError)
             verdict = StepOutcome.STALE if stale_now else StepOutcome.FAILED
             return StepResult(verdict, diagnostics=error.diagnostics)
+
+    async def _live(self, step: Step) -> Resource | None:
+        """Return the live resource of a step; a hung server, which shows nothing, is as planned."""
+        if isinstance(step.operation, StopServer) and step.address in self._hung:
+            await self._view.refresh(server_of(step))
+            return step.before
+        return await self._view.resource(server_of(step), step.address)
 
     async def _probed(self, step: Step, error: EngineUnreachableError) -> StepResult:
         """Observe once whether a call without an answer had its effect."""

@@ -13,7 +13,7 @@ from fleet.planning import (
     DriftAction,
     DriftCause,
     classify_drift,
-    outages_of,
+    fault_causes,
     ownerless,
     repair,
 )
@@ -24,7 +24,7 @@ from runtime.ledger.fallback import LedgerSnapshot
 from runtime.library.layout import version_folder
 from runtime.library.served_copies import damaged, gone, publish, repair_copies
 from runtime.messages import FailureMessage
-from runtime.operations.outages import with_ledger_fault
+from runtime.operations.outages import with_ledger
 from runtime.project.facts import read_lock
 from runtime.project.load import library_folder
 from runtime.store_paths import STORE
@@ -89,7 +89,7 @@ async def start_gateways(workspace: Workspace, live: State, backoff: HealBackoff
     clock = asyncio.get_running_loop().time
     ended = tuple(
         cause
-        for cause in outages_of(History(), live)
+        for cause in fault_causes(History(), live)
         if cause.remedy is DriftAction.HEAL and cause.outage is OutageKind.GATEWAY_DOWN
     )
     due = backoff.due(ended, clock())
@@ -126,9 +126,7 @@ async def heal_plan(
     damage = await asyncio.to_thread(_repair_copies, workspace, live)
     entries = workspace.ledger().read()
     history = settled(fold_entries(entries), live)
-    live = marked_unsure(
-        with_ledger_fault(workspace, live, LedgerSnapshot(entries)), history.damage
-    )
+    live = marked_unsure(with_ledger(workspace, live, LedgerSnapshot(entries)), history.damage)
     causes = classify_drift(history, live, damage)
     ours = [cause for cause in causes if cause.remedy is DriftAction.HEAL]
     due = await asyncio.to_thread(_with_copies, workspace, backoff.due(ours, clock), history, live)

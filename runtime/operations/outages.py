@@ -10,17 +10,35 @@ from fleet.names import LEDGER, Address
 from fleet.planning import DriftCause, outages_of
 from fleet.resources import Fault, Key, OutageKind, State
 from runtime.ledger.fallback import LedgerSnapshot
+from runtime.operations.silence import (
+    OutageMemory,
+    find_silent,
+    read_memory,
+    seen_again,
+    with_limits,
+    with_times,
+    write_memory,
+)
 from runtime.secrets import read_secret
 from runtime.workspace import Workspace
 
 _FILE = "file:"
 
 
-async def observe_faults(workspace: Workspace) -> State:
-    """Observe every server and gateway, and add the faults that no engine and no gateway shows."""
+async def observe_faults(workspace: Workspace, *, remember: bool = False) -> State:
+    """Observe every server and gateway, and add the faults that no engine and no gateway shows.
+
+    Each server is asked for one token. `remember`: for later rounds.
+    """
     live = await workspace.observe_now()
+    memory, now = read_memory(workspace.state_dir), workspace.now()
     keys = await asyncio.to_thread(_unreadable_keys, live, workspace.root)
-    return replace(live, faults={**live.faults, **keys})
+    live = replace(live, faults={**live.faults, **keys})
+    live, silent = await find_silent(workspace.fleet(), live, workspace.state_dir, memory, now)
+    if remember:
+        memory = OutageMemory(seen_again(live, memory, now), silent)
+        await asyncio.to_thread(write_memory, workspace.state_dir, memory)
+    return with_times(live, memory)
 
 
 def _unreadable_keys(live: State, root: Path) -> Mapping[Address, Fault]:
@@ -41,8 +59,12 @@ def _is_readable(key: Key, root: Path) -> bool:
     return read_secret(root, key.reference) is not None
 
 
-def with_ledger_fault(workspace: Workspace, live: State, known: LedgerSnapshot) -> State:
-    """Add the fault of a ledger that cannot be read, or lacks entries that were read before."""
+def with_ledger(workspace: Workspace, live: State, known: LedgerSnapshot) -> State:
+    """Add all that the ledger tells of faults: its own, and how often servers were replaced.
+
+    A ledger is at fault that cannot be read, or lacks entries that were read before.
+    """
+    live = with_limits(live, known.entries, workspace.now())
     fault: Fault | None = None
     if known.away is not None:
         first = known.away.diagnostics[0]
@@ -62,5 +84,5 @@ def with_ledger_fault(workspace: Workspace, live: State, known: LedgerSnapshot) 
 async def outages_left(workspace: Workspace) -> tuple[DriftCause, ...]:
     """Observe again and return the outages."""
     known = workspace.last_known()
-    live = with_ledger_fault(workspace, await observe_faults(workspace), known)
+    live = with_ledger(workspace, await observe_faults(workspace), known)
     return outages_of(settled(fold_entries(known.entries), live), live)

@@ -88,7 +88,7 @@ class Reconciler:
         that stopped half-way comes before an outage.
         """
         workspace, valid = self._read_declarations(workspace)
-        live = await observe_faults(workspace)
+        live = await observe_faults(workspace, remember=True)
         self._outages = await start_gateways(workspace, live, self.gateways)
         if self._outages:
             live = await observe_faults(workspace)

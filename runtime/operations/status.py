@@ -15,7 +15,7 @@ from fleet.planning import DriftCause, outages_of
 from fleet.resources import State
 from runtime.operations.drills import drill_records
 from runtime.operations.eval_jobs import drift_standings
-from runtime.operations.outages import observe_faults, with_ledger_fault
+from runtime.operations.outages import observe_faults, with_ledger
 from runtime.operations.retrain import URGENT, retraining_documents
 from runtime.workspace import Workspace
 
@@ -62,7 +62,7 @@ async def _observe(workspace: Workspace, client: str | None) -> FleetStatus:
     for share in (share for status in statuses for share in status.shares):
         requests[share.alias, share.adapter] += share.requests
     known = workspace.last_known()
-    live = with_ledger_fault(workspace, live, known)
+    live = with_ledger(workspace, live, known)
     history = settled(fold_entries(known.entries), live)
     live = marked_unsure(live, history.damage)
     outages = outages_of(history, live)

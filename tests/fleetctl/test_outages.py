@@ -7,12 +7,12 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from runtime.gateway.supervisor import WANTED, find_process
 from tests.fleetctl.in_process import Done, call
+from tests.fleetctl.outage_checks import left, outages, state, the_outage
 from tests.fleetctl.project_on_disk import Project, applied
 
 
@@ -22,10 +22,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     for made in applied(tmp_path_factory.mktemp("fleet")):
         assert call(made, "gateway", "start").returncode == 0
         yield made
-
-
-def state(project: Project) -> Path:
-    return project.root / ".fleetctl"
 
 
 def gateway_pid(project: Project) -> int:
@@ -42,40 +38,10 @@ def kill_gateway(project: Project) -> int:
     return pid
 
 
-def outages(project: Project) -> list[dict[str, Any]]:
-    """Return the outages of drift, which are the first causes and the first lines of status."""
-    found = call(project, "drift", "--format", "json")
-    document = json.loads(found.stdout)
-    named = [cause for cause in document["causes"] if cause["outage"]]
-    assert document["causes"][: len(named)] == named
-    assert document["outages"] == len(named)
-    assert found.returncode == (2 if document["causes"] else 0)
-    shown = json.loads(call(project, "status", "--format", "json").stdout)
-    assert shown["outages"] == named
-    text = call(project, "status").stdout
-    assert text.startswith(f"OUTAGE {named[0]['subject']}: " if named else "Fleet ")
-    assert all(cause["impact"] and cause["command"] for cause in named)
-    return named
-
-
-def the_outage(project: Project) -> tuple[str, str, str]:
-    (found,) = outages(project)
-    return found["outage"], found["subject"], found["summary"]
-
-
 def reconcile(project: Project, code: int) -> Done:
     done = call(project, "reconcile", "--once")
     assert done.returncode == code, done.stderr
     return done
-
-
-def left(project: Project) -> list[tuple[str, str]]:
-    """Return the outages that a round of reconcile leaves, as its JSON lines tell them."""
-    done = call(project, "reconcile", "--once", "--format", "json")
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
-    found = [(line["outage"], line["subject"]) for line in lines if line["type"] == "outage"]
-    assert done.returncode == (2 if found else 0), done.stderr
-    return found
 
 
 def test_a_fleet_in_order_has_no_outage(project: Project) -> None:

@@ -83,6 +83,7 @@ def host(name: str, declared: Host) -> HostSpec:
         declared.address,
         tuple(sorted({*declared.reserved_for})),
         declared.memory,
+        declared.restart_after.total_seconds(),
     )
 
 

@@ -1,10 +1,11 @@
 """Declares the machinery that serves adapters: bases, hosts with their devices, gateways."""
 
+from datetime import timedelta
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fleet.config.scalars.quantities import Amount, Count, Port, Size, Width
+from fleet.config.scalars.quantities import Amount, Count, Duration, Port, Size, Width
 from fleet.config.scalars.texts import FlagValue, Id, Listen, SecretRef, Url, Word
 from fleet.config.schema.section import Section
 from fleet.hardware import DeviceState
@@ -111,6 +112,12 @@ class Host(Section):
 
     A server keeps up to `max_cpu_loras` adapters in main memory, once for each device of the
     server. Default: not limited.
+    """
+    restart_after: Duration = timedelta(minutes=2)
+    """Time after which `reconcile` replaces a server that gives no sign of life, such as `2m`.
+
+    Such a server answers neither requests nor `/health`, and its counters of tokens stand still.
+    Replaced twice within an hour at most. Attached servers are only named.
     """
     vllm: Release | None = None
     """Version of vLLM that the host's servers run, such as `0.32.0`; slots take memory by version.
