@@ -103,7 +103,8 @@ def restore(workspace: Workspace, *, file: Path, force: bool, form: str) -> None
         click.echo(f"The ledger before is kept in {workspace.state_dir / done.aside}.", err=True)
     if done.kept:
         click.echo(f"Kept as they are, because they are live: {', '.join(done.kept)}.", err=True)
-    click.echo("What is live beyond it: fleetctl drift, then fleetctl adopt.", err=True)
+    after = "First `fleetctl adopt`: it writes down what is live beyond the backup, and puts copies"
+    click.echo(f"{after} that servers read back in place. Then: fleetctl plan", err=True)
 
 
 @command.command()

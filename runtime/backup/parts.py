@@ -14,6 +14,7 @@ from runtime.ledger.outbox import FOLDER as QUEUE
 PARTS: Final = (
     LEDGER_FILE,
     "ledger-as-last-read.*.jsonl",
+    "ledger-before-restore.*.jsonl",
     "lease.json",
     TABLE_FILE,
     PREVIOUS_FILE,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from fleet import __version__
@@ -204,7 +205,7 @@ def _stage_ledger(workspace: Workspace, backup: Backup, here: bytes, lost: int, 
         replace_file(scratch / name, content)
     if not here:
         return ""
-    names = (Path(MIRROR_FILE).with_suffix(f".{number}.jsonl") for number in range(1, 1_000_000))
+    names = (Path(f"ledger-before-restore.{number}.jsonl") for number in count(1))
     aside = next(
         name for name in names if not ((state_dir / name).exists() or (scratch / name).exists())
     )

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Final
 
 from fleet.errors import FleetError
-from fleet.hardware import HostSpec
-from fleet.history import BackedUp, BackupDrilled, History, settled
+from fleet.hardware import PORT_STRIDE, HostSpec
+from fleet.history import BackedUp, BackupDrilled, History, fold_entries, settled
 from fleet.planning import DriftAction, classify_drift, repair
 from fleet.resources import LoadedAdapter, Route, Server, State
 from fleet.spec import FleetSpec, GatewaySpec
+from fleet.vllm import SERVERS_PER_DEVICE
 from runtime.backup.archive import Backup, unpack
 from runtime.engines.launch_records import RECORD, LaunchRecords
 from runtime.engines.protocol import Engine
@@ -22,11 +23,13 @@ from runtime.files import PRIVATE_FOLDER, try_lock
 from runtime.library.delete import delete_folder
 from runtime.operations.apply import execute_plan
 from runtime.operations.planning import plan_fleet
+from runtime.processes import open_ports
 from runtime.workspace import Workspace
 
 FOLDER: Final = "drill"
 """Folder of the drill in the state folder; one that a killed drill left is cleared by the next."""
 PROMPT: Final = "Hello"
+_FIRST_PORT, _LAST_PORT, _TRIES = 10_000, 65_000, 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +138,12 @@ def _unpacked(file: Path, state_dir: Path) -> Backup:
 
 
 async def _bring_back(workspace: Workspace, backup: Backup, file: Path) -> DrilledBackup:
-    fleet = _fake(await asyncio.to_thread(workspace.fleet))
+    declared = await asyncio.to_thread(workspace.fleet)
+    past = fold_entries(backup.entries)
+    shift = _port_shift(declared, past)
+    fleet = _fake(declared, shift)
     apart = replace(workspace, state_dir=backup.folder, given=fleet)
-    live, history = await apart.observe_now(), apart.history()
+    live, history = await apart.observe_now(), _shifted(past, shift)
     causes = classify_drift(settled(history, live), live)
     due = [cause for cause in causes if cause.remedy is DriftAction.HEAL]
     plan = repair(fleet.name, due, history, live, {})
@@ -171,17 +177,49 @@ async def _bring_back(workspace: Workspace, backup: Backup, file: Path) -> Drill
     )
 
 
-def _fake(fleet: FleetSpec) -> FleetSpec:
-    """Return the fleet under another name, on fake servers at an address of their own."""
+def _port_shift(fleet: FleetSpec, history: History) -> int:
+    """Return a number that makes free ports of all ports of the fleet's servers.
+
+    A server that serves now and listens on the port of a device is taken for that device's.
+    """
+    devices = {device.port for host in fleet.hosts.values() for device in host.devices}
+    ports = {p + n * PORT_STRIDE for p in devices for n in range(SERVERS_PER_DEVICE[-1])}
+    ports |= {was.port for was in history.established.values() if isinstance(was, Server)}
+    taken, lowest, highest = {*open_ports()}, min(ports, default=0), max(ports, default=0)
+    for _ in range(_TRIES):
+        shift = _FIRST_PORT + secrets.randbelow(_LAST_PORT - _FIRST_PORT) - lowest
+        if highest + shift <= _LAST_PORT and not taken & {port + shift for port in ports}:
+            return shift
+    raise FleetError.of(
+        "FC6077",
+        "There are no free ports for a drill",
+        f"{len(ports)} ports from {_FIRST_PORT} to {_LAST_PORT} are wanted, as far apart as those "
+        "of the fleet.",
+        hint="Drill on another machine: a backup and the project are enough.",
+    )
+
+
+def _shifted(history: History, shift: int) -> History:
+    established = {
+        address: replace(was, port=was.port + shift) if isinstance(was, Server) else was
+        for address, was in history.established.items()
+    }
+    return replace(history, established=established)
+
+
+def _fake(fleet: FleetSpec, shift: int) -> FleetSpec:
+    """Return the fleet under another name, on fake servers at an address and ports of their own."""
     here = ".".join(["127", *(str(1 + secrets.randbelow(254)) for _ in range(3))])
-    hosts = {name: _fake_host(host, here) for name, host in fleet.hosts.items()}
+    hosts = {name: _fake_host(host, here, shift) for name, host in fleet.hosts.items()}
     gateway = GatewaySpec(FOLDER, f"{here}:8080", "")
     name = f"{fleet.name}-{FOLDER}-{secrets.token_hex(3)}"
     return replace(fleet, name=name, hosts=hosts, gateways={FOLDER: gateway}, notify=None)
 
 
-def _fake_host(host: HostSpec, address: str) -> HostSpec:
-    return replace(host, engine="fake", attached=(), python="", paths=(), address=address)
+def _fake_host(host: HostSpec, address: str, shift: int) -> HostSpec:
+    devices = tuple(replace(device, port=device.port + shift) for device in host.devices)
+    apart = replace(host, devices=devices, address=address)
+    return replace(apart, engine="fake", attached=(), python="", paths=())
 
 
 def _attached(history: History, live: State) -> frozenset[str]:

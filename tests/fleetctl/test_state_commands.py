@@ -193,4 +193,4 @@ def test_a_restore_killed_anywhere_leaves_the_old_or_the_new_state(
     else:
         assert found[-1]["kind"] == "restored"
         assert now["ledger.jsonl"] == now["ledger-as-last-read.jsonl"]
-        assert (state(elsewhere) / "ledger-as-last-read.1.jsonl").exists()
+        assert (state(elsewhere) / "ledger-before-restore.1.jsonl").exists()

@@ -9,6 +9,7 @@ import pytest
 
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project, applied
+from tests.witness import lay_out
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +67,17 @@ def test_a_drill_fails_where_the_library_lacks_a_version(project: Project, backu
     assert done["complete"] is False
     assert len(done["served"]) == 7
     assert any("acme-support" in failure for failure in done["failures"])
+
+
+def test_servers_of_the_fleet_without_a_record_are_not_touched(tmp_path: Path) -> None:
+    before = Path(__file__).parents[1] / "data" / "before_the_move"
+    file = str(tmp_path / "fleet.tar.gz")
+    with lay_out(before, tmp_path / "project").running() as witness:
+        assert witness.call("state", "backup", file).returncode == 0
+        shown = witness.call("state", "drill", "--format", "json")
+        done = json.loads(shown.stdout)
+        assert (done["complete"], len(done["served"]), done["servers"]) == (True, 5, 2), done
+        assert witness.call("drift").returncode == 0
 
 
 def test_a_drill_of_a_torn_backup_is_an_error(
