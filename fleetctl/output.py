@@ -10,6 +10,7 @@ from typing import Any, Literal
 import click
 
 from fleet.errors import Diagnostic
+from plans.amounts import counted
 from plans.diagnostics import render_text
 from runtime.messages import FailureMessage, Message
 
@@ -44,6 +45,16 @@ def print_diagnostics(diagnostics: Sequence[Diagnostic], before: str = "") -> No
     """Print problems to standard error, coloured on a terminal."""
     text = render_text(diagnostics, colour=sys.stderr.isatty())
     click.echo(f"{before}{text}", err=True, nl=False)
+
+
+def print_preflight(warnings: Sequence[Diagnostic], left: int) -> None:
+    """Print the warnings of versions checked ahead of an apply, and how many versions were not."""
+    if warnings:
+        print_diagnostics(warnings, before="\n")
+    if left:
+        click.echo(
+            f"Note: the weights of {counted(left, 'version')} are checked by apply.", err=True
+        )
 
 
 def print_message(message: Message | FailureMessage) -> None:

@@ -17,7 +17,7 @@ from fleetctl.options import (
     out_option,
     with_format,
 )
-from fleetctl.output import print_diagnostics
+from fleetctl.output import print_diagnostics, print_preflight
 from plans.amounts import counted
 from plans.diagnostics import RENDERERS
 
@@ -32,8 +32,9 @@ from plans.diagnostics import RENDERERS
 def validate(workspace: Workspace, form: str) -> None:
     """Check the declarations; report every problem with its place.
 
-    Reads files only, golden sets and notice templates included. Declarations that are well
-    formed and judge nothing are warnings. Exit 1 on an error; warnings exit 0.
+    Reads files only: golden sets, notice templates and declared versions too (of unknown weights
+    1 GiB at most; apply checks all). Declarations that are well formed and judge nothing are
+    warnings. Exit 1 on an error; warnings exit 0.
 
     Examples:
       fleetctl validate
@@ -42,13 +43,16 @@ def validate(workspace: Workspace, form: str) -> None:
     """
     from fleet.config import diagnostics, lint
     from plans.reports.notifications import fault
+    from runtime.operations.preflight import check_declared
     from runtime.project.referenced_files import check_referenced_files
 
     try:
         project = workspace.project()
         check_referenced_files(workspace.root, project, fault)
+        checked, left = check_declared(workspace)
         lints = diagnostics(lint(project.declarations), project.tree)
-        warnings = sorted((*project.warnings, *lints), key=lambda warning: str(warning.place))
+        found = (*project.warnings, *lints, *checked)
+        warnings = sorted(found, key=lambda warning: str(warning.place))
     except ConfigError as error:
         if form == "text":
             raise
@@ -60,6 +64,7 @@ def validate(workspace: Workspace, form: str) -> None:
     if warnings:
         print_diagnostics(warnings)
         click.echo(err=True)
+    print_preflight((), left)
     fleet = project.fleet
     counts = {
         "client": fleet.clients,

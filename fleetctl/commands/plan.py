@@ -17,7 +17,7 @@ from fleetctl.options import (
     live_option,
     search_options,
 )
-from fleetctl.output import print_lines, waiting
+from fleetctl.output import print_lines, print_preflight, waiting
 from plans.amounts import capitalized
 from plans.render import RENDERERS
 
@@ -99,6 +99,7 @@ def plan(
     from plans.reports.status import fault_notes
     from runtime.files import write_text
     from runtime.operations.planning import plan_declared, plan_fleet, require_known
+    from runtime.operations.preflight import check_plan
 
     targets = _criteria(selections)
     if changes and (out or save_live):
@@ -125,6 +126,8 @@ def plan(
         cost = compared_cost(whole, plan_declared(workspace, live, search))
         text = marked_what_if(text, form, changes, cost)
     click.echo(text, nl=False)
+    if not changes:
+        print_preflight(*check_plan(workspace, selected))
     if out:
         _save(workspace, selected, out)
     sys.exit(2 if detailed_exitcode and selected.changes else 0)

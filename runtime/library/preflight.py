@@ -48,7 +48,9 @@ class FiniteValues:
         return next(known, None)
 
     def add(self, digest: str, *, silent: bool) -> None:
-        """Remember that all values of a digest are finite."""
+        """Remember that all values of a digest are finite; makes no state folder."""
+        if not self.folder.parents[1].is_dir():
+            return
         with suppress(OSError):
             with suppress(FleetError):  # there is a key
                 write_secret(make_key(), self.folder / "key")

@@ -47,7 +47,7 @@ def publish(version: Path, digest: str, store: Path, damaged: Iterable[str] = ()
         target = store / name_of_copy(digest, newest + 1)
     elif newest:
         return target
-    _expect(version, digest, "A version is immutable: restore it, or add it as a new one.")
+    require_bytes(version, digest)
     _require_room(version, target)
     try:
         if before.name in spoiled and before.exists():
@@ -60,6 +60,15 @@ def publish(version: Path, digest: str, store: Path, damaged: Iterable[str] = ()
         raise LibraryError.of("FC3003", "Adapter cannot be copied", detail) from error
     _expect(target, digest, "It was changed just now: find the program that writes to the store.")
     return target
+
+
+def require_bytes(version: Path, digest: str) -> None:
+    """Refuse a version whose bytes are not those of the lock.
+
+    Raises:
+        LibraryError: FC3001, FC3002.
+    """
+    _expect(version, digest, "A version is immutable: restore it, or add it as a new one.")
 
 
 def _require_room(version: Path, copy: Path) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 
@@ -15,7 +15,6 @@ from fleet.history import (
     clock_behind,
     fold_entries,
     found_damage,
-    loaded_digests,
     tampered_evidence,
     tampering,
 )
@@ -26,12 +25,11 @@ from fleet.steps import Emit
 from runtime.execute.context import ExecutionContext
 from runtime.execute.outcome import ApplyOutcome
 from runtime.execute.run import execute, moved_since
-from runtime.library.add import KnownBase
 from runtime.library.layout import version_folder
-from runtime.library.preflight import FiniteValues, Preflight
 from runtime.library.served_copies import damaged, publish
 from runtime.operations.planning import plan_fleet
-from runtime.project.facts import commit_of, read_lock
+from runtime.operations.preflight import preflight_of
+from runtime.project.facts import commit_of
 from runtime.project.load import library_folder
 from runtime.secrets import read_secret
 from runtime.store_paths import STORE
@@ -178,21 +176,6 @@ async def execute_plan(
             replan=replan,
             heeds_freeze=heeds_freeze,
         )
-
-
-def preflight_of(workspace: Workspace) -> Preflight:
-    """Return the check of versions before their load, with the facts of the project."""
-    fleet, bases, served = workspace.fleet(), dict[str, KnownBase](), dict[str, str]()
-    with suppress(FleetError, OSError):  # for a base that serves and is no longer declared
-        locked = read_lock(workspace.root).bases.items()
-        bases = {name: KnownBase(name, "", base.shape) for name, base in locked}
-    for name, base in fleet.bases.items():
-        if base.shape:
-            bases[name] = KnownBase(name, base.model, base.shape, base.known_as)
-    with suppress(FleetError):  # an unreadable ledger knows of no version
-        served = loaded_digests(workspace.history())
-    finite = FiniteValues(workspace.state_dir / "cache" / "preflight")
-    return Preflight(bases, fleet.versions, finite, served)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import pytest
 
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project
-from tests.other_bytes import other
+from tests.other_bytes import other, pinned_by_hand
 
 pytestmark = [pytest.mark.live, pytest.mark.long]
 OLD, NEW = "acme-support-tiny-v2.1.0", "acme-support-tiny-v2.2.0"
@@ -168,6 +168,25 @@ def test_an_adapter_without_effect_answers_like_its_base_and_gets_no_traffic(
     assert seen.failed == []
     acme.write_text(text, encoding="utf-8")
     assert call(project, "apply", "--auto", "--yes").returncode == 0
+
+
+def test_a_version_with_nan_that_was_pinned_by_hand_reaches_no_server(project: Project) -> None:
+    name = "acme-support-tiny-v3.0.0"
+    pinned_by_hand(project.root, NEW, name)
+    acme = project.root / "clients/acme.yaml"
+    text = acme.read_text(encoding="utf-8")
+    acme.write_text(text.replace('"2.2.0"', '"3.0.0"'), encoding="utf-8")
+    with watched(project) as seen:
+        done = call(project, "apply", "--auto", "--yes", "--format", "json")
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 4
+    (failed,) = [each for each in events if each["type"] == "step_failed"]
+    assert "FC3132" in failed["detail"]
+    assert "step_begin" not in {each["type"] for each in events}
+    assert seen.failed == []
+    assert call(project, "drift").returncode == 2
+    acme.write_text(text, encoding="utf-8")
+    assert call(project, "drift").returncode == 0
 
 
 def silence(weights: Path) -> None:

@@ -2,14 +2,17 @@
 
 import json
 import math
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from fleet.config import lock_text, parse_lock
 from fleet.names import AdapterName
+from runtime.operations import preflight
 from tests.fleetctl.in_process import call
-from tests.fleetctl.project_on_disk import Project, applied
+from tests.fleetctl.project_on_disk import QUICKSTART, Project, applied
 from tests.other_bytes import pinned_by_hand
 
 GOOD, BAD = "acme-support-tiny-v2.1.0", "acme-support-tiny-v2.9.0"
@@ -41,6 +44,14 @@ def test_a_version_with_nan_reaches_no_server_and_other_clients_go_on(project: P
     declare(project, "acme", "2.1.0", "2.9.0")
     declare(project, "corvid", "1.0.0", "1.1.0")
     before = aliases(project)
+    validated = call(project, "validate")
+    assert validated.returncode == 1
+    assert "FC3030" in validated.stderr
+    assert "clients/acme.yaml:10:18" in validated.stderr
+    planned = call(project, "plan", "--format", "json")
+    assert planned.returncode == 0
+    assert "Warning: Version must not be loaded [FC3030]" in planned.stderr
+    assert "FC3030" not in planned.stdout
     done = call(project, "apply", "--auto", "--yes")
     assert done.returncode == 4, done.stderr
     assert "FC3030" in done.stderr
@@ -85,3 +96,26 @@ def test_a_wrong_digest_in_the_lock_takes_nothing_from_the_client(project: Proje
     pin(project, GOOD, good)
     assert call(project, "drift").returncode == 0
     assert call(project, "plan", "--detailed-exitcode").returncode == 0
+
+
+def test_versions_beyond_what_plan_reads_are_left_to_apply(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "READ_MOST", 0)
+    project = Project.copy(tmp_path / "project", None)
+    pinned_by_hand(project.root, GOOD, BAD, math.nan)
+    declare(project, "acme", "2.1.0", "2.9.0")
+    done = call(project, "validate")
+    assert done.returncode == 0, done.stderr
+    assert "Note: the weights of 8 versions are checked by apply." in done.stderr
+    shutil.rmtree(project.root / "models/adapters")
+    done = call(project, "validate")
+    assert (done.returncode, "checked by apply" in done.stderr) == (0, False)
+
+
+def test_validate_makes_no_state_folder(tmp_path: Path) -> None:
+    root = tmp_path / "fleet"
+    shutil.copytree(QUICKSTART, root, ignore=shutil.ignore_patterns(".fleetctl"))
+    project = Project(root, ())
+    assert call(project, "validate").returncode == 0
+    assert not (root / ".fleetctl").exists()
