@@ -5,7 +5,7 @@ import shlex
 from datetime import date
 from typing import Annotated, Any
 
-from pydantic import Field, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from fleet.config.required_version import PATTERN, conditions
 from fleet.config.scalars.quantities import MAX_PORT, cached, shown, text_schema, wrong
@@ -189,4 +189,15 @@ FlagValue = Annotated[
     PlainValidator(_flag_value),
     WithJsonSchema({"type": ["string", "number", "boolean"]}),
 ]
+
+
+def _without_password(value: str) -> str:
+    if re.search(r"://[^/\s]*@", value):
+        detail = "The URL holds a user or a password, which ends up in plans, in logs and on pages."
+        hint = "Leave both out; the operator's secret (`secret`) opens an admin side."
+        raise wrong("FC1110", detail, hint)
+    return value
+
+
 Word = Annotated[str, Field(min_length=1, max_length=4096)]
+AdminAddress = Annotated[Word, AfterValidator(_without_password)]

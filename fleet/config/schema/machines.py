@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fleet.config.scalars.quantities import Amount, Count, Duration, Port, Size, Width
-from fleet.config.scalars.texts import FlagValue, Id, Listen, SecretRef, Url, Word
+from fleet.config.scalars.texts import AdminAddress, FlagValue, Id, Listen, SecretRef, Url, Word
 from fleet.config.schema.section import Section
 from fleet.hardware import DeviceState
 from fleet.spec import GatewayKind
@@ -131,7 +131,7 @@ class Gateway(Section):
 
     listen: Listen
     """Host and port for clients, such as `127.0.0.1:8080`."""
-    admin: Word | None = None
+    admin: AdminAddress | None = None
     """Socket path or URL of the admin side. Default: a socket in the state folder."""
     secret: SecretRef | None = None
     """The operator's secret: opens the admin side over TCP, and calls any alias for evaluation.

@@ -20,7 +20,7 @@ from fleet.config.scalars.quantities import (
     format_duration,
     parse_duration,
 )
-from fleet.config.scalars.texts import Id, Listen, SecretRef, Semver, Url
+from fleet.config.scalars.texts import AdminAddress, Id, Listen, SecretRef, Semver, Url
 
 
 @pytest.mark.parametrize(
@@ -107,9 +107,12 @@ def test_it_is_refused(kind: Any, text: object) -> None:
         TypeAdapter(kind).validate_python(text)
 
 
-def test_a_refused_secret_is_not_in_the_message() -> None:
+@pytest.mark.parametrize(
+    ("kind", "value"), [(SecretRef, "sk-live-1"), (AdminAddress, "http://u:sk-live@127.0.0.1:9")]
+)
+def test_a_refused_secret_is_not_in_the_message(kind: Any, value: str) -> None:
     with pytest.raises(ValidationError) as caught:
-        TypeAdapter(SecretRef).validate_python("sk-live-1")
+        TypeAdapter(kind).validate_python(value)
     (error,) = caught.value.errors(include_input=False)
     assert "sk-live" not in str(error)
 
