@@ -15,7 +15,7 @@ Types of `ApplyEvent` and their fields, besides those that every event has:
     step_blocked    step, by (the step that failed or cannot be done), n, of
     frozen          by, at, reason, running: steps that are being finished
     interrupted     running: steps that are being finished
-    verified        converged, remaining (addresses), notes
+    verified        converged, remaining (addresses), notes; not after lock_lost
     outage          a cause of drift, as in `drift --format json`, that `reconcile` left
     run_complete    result, exit_code, done, adopted, failed, stale, blocked, not_run, seconds
 """

@@ -115,6 +115,26 @@ def listening(port: int) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
+def lock_holder(path: Path) -> int | None:
+    """Return the process that holds the lock of a file; None: none that this user can see."""
+    try:
+        inode = str(path.stat().st_ino)
+        lines = (_PROC / "locks").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        kind, _, _, pid, place = line.partition(":")[2].split()[:5]
+        if kind == "FLOCK" and place.rpartition(":")[2] == inode and _opened(int(pid), path):
+            return int(pid)
+    return None
+
+
+def _opened(pid: int, path: Path) -> bool:
+    with suppress(OSError):
+        return any(handle.samefile(path) for handle in (_PROC / f"{pid}/fd").iterdir())
+    return False
+
+
 def send(pid: int, number: signal.Signals) -> None:
     """Send a signal; a process that is gone is fine."""
     with suppress(ProcessLookupError):

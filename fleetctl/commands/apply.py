@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fleet.errors import LockHeldError
 from fleetctl.options import INPUT_FILE, Command, Workspace, choice_option, duration, with_format
 from fleetctl.output import Form, print_diagnostics, print_lines
 
@@ -89,6 +90,8 @@ async def _carry_out(workspace: Workspace, plan: "Plan", form: Form) -> int:
         )
     if form == "text":
         _print_outcome(outcome)
+    if outcome.lost is not None:
+        raise LockHeldError(outcome.lost)
     return outcome.exit_code
 
 
@@ -177,7 +180,12 @@ def _progress_printer(workspace: Workspace, plan_id: str, form: Form) -> "Emit":
 
 
 def _print_outcome(outcome: "ApplyOutcome") -> None:
-    """Print failures with their remedies, and addresses that are not as planned, to stderr."""
+    """Print failures with their remedies, and addresses that are not as planned, to stderr.
+
+    Nothing where the lease was lost, which has the last word.
+    """
+    if outcome.lost is not None:
+        return
     shown = [result.diagnostics for result in outcome.results.values() if result.diagnostics]
     shown.sort(key=lambda diagnostics: diagnostics[0].severity)  # errors first
     for diagnostics in shown[:MAX_SHOWN]:

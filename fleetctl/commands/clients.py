@@ -51,32 +51,31 @@ def _declared_keys(ctx: click.Context) -> Iterable[str]:
 @click.option(
     "--all", "every", is_flag=True, help="Create every declared `file:` key that has no file."
 )
+@click.option("--replace", is_flag=True, help="Also in the place of a key that clients use.")
 @click.pass_obj
-def create_keys(workspace: Workspace, name: str | None, *, every: bool) -> None:
+def create_keys(workspace: Workspace, name: str | None, *, every: bool, replace: bool) -> None:
     """Create a random key for a declared key.
 
     The key is written to the declared file, readable by you alone, or printed once if the
-    declaration names an environment variable.
+    declaration names an environment variable. A key that clients use and whose file is missing
+    is not replaced (exit 1), unless with --replace.
 
     Examples:
       fleetctl key create acme/prod
       fleetctl key create --all
     """
+    from runtime.operations import keys
+
     if (name is None) != every:
         raise click.UsageError("Name one CLIENT/KEY, or pass --all.")
+    if every and replace:
+        raise click.UsageError("Name the CLIENT/KEY to replace.")
     declared = {
         f"{client.name}/{key.name}": key
         for client in workspace.fleet().clients.values()
         for key in client.keys
     }
-    if name is None:
-        for missing, key in declared.items():
-            kind, _, path = key.reference.partition(":")
-            if kind == "file" and not (workspace.root / path).exists():
-                _create(workspace, missing, key)
-    elif name in declared:
-        _create(workspace, name, declared[name])
-    else:
+    if name is not None and name not in declared:
         raise FleetError.of(
             "FC6012",
             "No such key is declared",
@@ -85,6 +84,24 @@ def create_keys(workspace: Workspace, name: str | None, *, every: bool) -> None:
             hint=did_you_mean(name, sorted(declared)),
             command="fleetctl validate",
         )
+    chosen = {name: declared[name]} if name else declared
+    missing = {
+        full: path
+        for full, key in chosen.items()
+        for kind, _, path in [key.reference.partition(":")]
+        if kind == "file" and not (workspace.root / path).exists()
+    }
+    used = keys.fingerprints_in_use(workspace) if missing and not replace else {}
+    for full in missing if every else chosen:
+        if not (full in missing and full in used):
+            _create(workspace, full, declared[full])
+    problems = [
+        keys.in_use(workspace, full, path, used[full])
+        for full, path in missing.items()
+        if full in used
+    ]
+    if problems:
+        raise FleetError(*problems)
 
 
 def _create(workspace: Workspace, name: str, declared: "ClientKey") -> None:

@@ -100,6 +100,7 @@ _ENDINGS = {
     "converged": "The fleet is as planned.",
     "half_way": "Stopped half-way. Running apply again is safe and goes on from here.",
     "stale": "What the plan was made from has changed. Plan again.",
+    "lease_lost": "Stopped half-way.",
     "frozen": "Stopped by a freeze. After `fleetctl thaw`, running apply again goes on from here.",
     "interrupted": "Interrupted; the ledger is consistent. Running apply again goes on.",
 }
@@ -116,6 +117,6 @@ _WORDS: Mapping[str, Callable[[Data], str]] = {
     "recovered": _recovered,
     "frozen": _frozen,
     "interrupted": _stopping,
-    "lock_lost": lambda data: f"The lease was lost: {data['detail']}",
+    "lock_lost": lambda _: "Another run holds the lease now, so no further step begins here.",
     "run_complete": _summary,
 }

@@ -149,5 +149,5 @@ class ApplyOutcome:
     def result(self) -> str:
         """The exit code as a word."""
         words = {DONE: "converged", HALF_WAY: "half_way"}
-        words[STALE] = "frozen" if self.frozen else "stale"
+        words[STALE] = "lease_lost" if self.lost else "frozen" if self.frozen else "stale"
         return words.get(self.exit_code, "interrupted")

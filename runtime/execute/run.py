@@ -207,18 +207,20 @@ async def _verified(
     plan, context = scheduler.plan, scheduler.context
     not_run = StepResult(StepOutcome.NOT_RUN)
     results = {step.id: scheduler.results.get(step.id, not_run) for step in plan.steps}
+    if scheduler.lost is not None:  # what is live is the other run's to say
+        interrupted = stop.is_set() and not_run in results.values()
+        return ApplyOutcome(results, interrupted, scheduler.lost.diagnostics[0], (), None, seconds)
     live = marked_unsure(await observe(context.engines, context.gateways), view.damage)
     missing = unconverged(plan, live)
     due: int | None = None
-    if scheduler.lost is None:
-        await journal.write()  # replanning reads the ledger
-    if replan is not None and not missing and scheduler.lost is None:
+    await journal.write()  # replanning reads the ledger
+    if replan is not None and not missing:
         with suppress(FleetError):  # a fleet that no longer fits is the next plan's to say
             due = len((await asyncio.to_thread(replan, live)).changes)
     outcome = ApplyOutcome(
         results=results,
         interrupted=stop.is_set() and not_run in results.values(),
-        lost=scheduler.lost.diagnostics[0] if scheduler.lost else None,
+        lost=None,
         unconverged=missing,
         due=due,
         seconds=seconds,
@@ -229,16 +231,13 @@ async def _verified(
         ),
         frozen=scheduler.frozen is not None and not_run in results.values(),
     )
-    if scheduler.lost is None:
-        gone: tuple[str, ...] = ()
-        if due == 0:
-            history = fold_entries(await asyncio.to_thread(context.ledger.read))
-            gone = forgotten(history, live)
-            with suppress(EngineError):  # a disk that is full is told by the ledger
-                await keep_for_restart(context.engines, live, history)
-        await journal.write(
-            ApplyFinished(plan.id, outcome.result, outcome.counts, live.boots, gone)
-        )
+    gone: tuple[str, ...] = ()
+    if due == 0:
+        history = fold_entries(await asyncio.to_thread(context.ledger.read))
+        gone = forgotten(history, live)
+        with suppress(EngineError):  # a disk that is full is told by the ledger
+            await keep_for_restart(context.engines, live, history)
+    await journal.write(ApplyFinished(plan.id, outcome.result, outcome.counts, live.boots, gone))
     facts = {"converged": not missing, "remaining": list(missing), "due": due}
     scheduler.emit(ApplyEvent("verified", {**facts, "notes": list(outcome.notes)}))
     return outcome
@@ -267,7 +266,6 @@ async def _renew_lease(lease: Lease, scheduler: Scheduler) -> None:
             await asyncio.to_thread(lease.renew)
         except LockHeldError as error:
             scheduler.stop_lease_lost(error)
-            scheduler.emit(ApplyEvent("lock_lost", {"detail": error.diagnostics[0].detail}))
             return
         except (FleetError, OSError):
             continue  # until the lease expires there is time to try again

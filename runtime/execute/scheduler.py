@@ -207,7 +207,9 @@ class Scheduler:
 
     def stop_lease_lost(self, error: LockHeldError) -> StepResult:
         """Begin no further step and write nothing more: another run may hold the lease."""
-        self.lost = error
+        if self.lost is None:
+            self.lost = error
+            self.emit(ApplyEvent("lock_lost", {"detail": error.diagnostics[0].detail}))
         return StepResult(StepOutcome.NOT_RUN)
 
     def _begin(self, steps: Iterable[Step]) -> None:

@@ -158,6 +158,7 @@ async def _load(adapter: LoadedAdapter, context: ExecutionContext, view: LiveVie
     source = await asyncio.to_thread(context.publish, adapter.adapter, adapter.digest)
     await view.engine_of(adapter.server).load(adapter.server, adapter.adapter, str(source))
     view.record_own_change(adapter.server, adapter.address, adapter)
+    await context.gateways.loaded(adapter.server, adapter.adapter)
 
 
 async def _drain(adapter: LoadedAdapter, context: ExecutionContext, deadline_s: int) -> None:

@@ -55,6 +55,7 @@ class Admin:
             Route("/-/config", self._get_config),
             Route("/-/config", self._put_config, methods=["PUT"]),
             Route("/-/table", self._get_table),
+            Route("/-/loaded", self._post_loaded, methods=["POST"]),
             Route("/-/inflight", self._get_in_flight),
             Route("/-/shares", self._get_shares),
             Route(_HEALTH, self._get_health),
@@ -91,6 +92,14 @@ class Admin:
 
     async def _get_table(self, _: Request) -> Response:
         return Response(self._state.active.routes.text, media_type="application/json")
+
+    async def _post_loaded(self, request: Request) -> Response:
+        try:
+            pair = json.loads(await _read_body(request) or b"")
+            self._state.balancer.forget_missing(str(pair["server"]), str(pair["adapter"]))
+        except (ValueError, KeyError, TypeError):
+            return _error(HTTPStatus.BAD_REQUEST, "Name a server and an adapter.")
+        return JSONResponse({})
 
     async def _get_in_flight(self, _: Request) -> Response:
         state = self._state

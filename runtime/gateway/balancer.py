@@ -194,6 +194,10 @@ class LoadBalancer:
         since, _ = self._missing.get((server, adapter), (now, now))
         self._missing[server, adapter] = (since, now + MISSING_S)
 
+    def forget_missing(self, server: str, adapter: str) -> None:
+        """Forget that a server lacked a version: fleetctl has loaded the version since."""
+        self._missing.pop((server, adapter), None)
+
     def record_health(self, server: str, *, healthy: bool) -> None:
         """Take the result of a health check."""
         if healthy:

@@ -64,6 +64,11 @@ class AdminClient:
         shown = await self._http.put("/-/config", body, timeout_s=timeout_s)
         return shown["revision"], shown["digest"]
 
+    async def loaded(self, server: str, adapter: str) -> None:
+        """Tell that a version was just loaded: earlier answers of 404 count no more."""
+        body = {"server": server, "adapter": adapter}
+        await self._http.post("/-/loaded", body, timeout_s=READ_S)
+
     async def close(self) -> None:
         """Release connections."""
         await self._http.close()

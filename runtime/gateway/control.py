@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -18,7 +19,7 @@ from fleet.resources import Fault
 from fleet.spec import GatewaySpec
 from runtime.gateway import faults, supervisor
 from runtime.gateway.admin_socket import is_url
-from runtime.gateway.client import GatewayClient, connect
+from runtime.gateway.client import AdminClient, GatewayClient, connect
 from runtime.gateway.envoy.admin import Envoys
 from runtime.gateway.protocol import (
     READ_S,
@@ -171,6 +172,17 @@ class LocalGateways:
         configs = (await self._configs()).values()
         shown = (config for config in configs if isinstance(config, GatewayConfig))
         return tuple(sorted({pair for config in shown for pair in config.missing}))
+
+    async def loaded(self, server: str, adapter: str) -> None:
+        """Tell every gateway that a version was just loaded; one that does not listen is fine."""
+
+        async def tell(name: str) -> None:
+            client = self._client(name)
+            if isinstance(client, AdminClient):
+                with suppress(EngineError):
+                    await client.loaded(server, adapter)
+
+        await asyncio.gather(*(tell(name) for name in self.names))
 
     async def faults(self) -> dict[str, Fault]:
         """Return by name the gateways that are down, refuse, or run otherwise than declared."""

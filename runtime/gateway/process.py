@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 
 from fleet.errors import FleetError, NewerFormatError
@@ -22,13 +23,13 @@ from runtime.gateway.probes import LoadProbes, check_health
 from runtime.gateway.routing import digest
 from runtime.gateway.state import ActiveTable, GatewayState
 from runtime.gateway.state_dir import (
+    LOCK,
     PREVIOUS_FILE,
     gateway_dir,
     operator_secret,
     read_table,
     run_dir,
 )
-from runtime.gateway.supervisor import LOCK
 from runtime.gateway.table_loader import InvalidTableError, build_routes
 from runtime.processes import start_mark
 from runtime.usage.log import USAGE_FILE, UsageLog, keep_synced
@@ -162,8 +163,13 @@ def _locked(folders: Sequence[Path], gateway: GatewaySpec) -> Iterator[Callable[
         pid = os.getpid()
 
         def record(url: str) -> None:
-            document = {"pid": pid, "process_start": start_mark(pid), "url": url}
-            document["admin"] = gateway.admin
+            document = {
+                "pid": pid,
+                "process_start": start_mark(pid),
+                "url": url,
+                "admin": gateway.admin,
+                "declared": asdict(gateway),
+            }
             for handle in handles:
                 os.ftruncate(handle, 0)
                 os.pwrite(handle, json.dumps(document).encode(), 0)

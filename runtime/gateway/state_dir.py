@@ -22,14 +22,14 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pydantic import ValidationError
 
 from fleet.errors import FleetError, LockHeldError, NewerFormatError, StalePlanError
 from fleet.names import is_id
 from fleet.spec import GatewaySpec
-from runtime.files import PRIVATE_FOLDER, locked_file, replace_file
+from runtime.files import PRIVATE_FOLDER, is_locked, locked_file, replace_file
 from runtime.gateway.table import RoutingTable
 from runtime.gateway.table_loader import require_format
 from runtime.secrets import make_key, read_secret, write_secret
@@ -37,6 +37,8 @@ from runtime.usage.segments import GATEWAYS
 
 DEFAULT_GATEWAY: Final = GatewaySpec(name="main", listen="127.0.0.1:8080", admin="")
 """The gateway of a state folder that knows no other."""
+LOCK: Final = "run.lock"
+"""File that a gateway's process keeps locked, with its record, in both its folders."""
 TABLE_FILE: Final = "routes.json"
 PREVIOUS_FILE: Final = "routes.previous.json"
 SECRET_FILE: Final = "operator.secret"  # noqa: S105 (a file name)
@@ -112,16 +114,26 @@ def remember(state_dir: Path, gateways: Mapping[str, GatewaySpec]) -> None:
 
 
 def known_gateways(state_dir: Path) -> dict[str, GatewaySpec]:
-    """Return the gateways that were remembered, by name; `main` alone if there is none."""
-    gateways = {}
+    """Return the gateways that were remembered, by name; `main` alone if there is none.
+
+    Where the state folder was lost, those that run are remembered by their second locks.
+    """
+    gateways: dict[str, GatewaySpec] = {}
     for path in sorted((state_dir / GATEWAYS).glob(f"*/{_GATEWAY_FILE}")):
-        try:
-            gateway = GatewaySpec(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
-            continue
-        if is_id(gateway.name) and gateway.name == path.parent.name:
-            gateways[gateway.name] = gateway
+        with suppress(OSError, ValueError, TypeError):
+            _add(gateways, path, json.loads(path.read_text(encoding="utf-8")))
+    if not gateways:
+        for path in sorted(run_dir(state_dir, "*").parent.glob(f"*/{LOCK}")):
+            with suppress(OSError, ValueError, TypeError, KeyError):
+                if is_locked(path):
+                    _add(gateways, path, json.loads(path.read_text(encoding="utf-8"))["declared"])
     return gateways or {DEFAULT_GATEWAY.name: DEFAULT_GATEWAY}
+
+
+def _add(gateways: dict[str, GatewaySpec], path: Path, document: Any) -> None:
+    gateway = GatewaySpec(**document)
+    if is_id(gateway.name) and gateway.name == path.parent.name:
+        gateways[gateway.name] = gateway
 
 
 def read_table(state_dir: Path, file: str = TABLE_FILE) -> RoutingTable | None:

@@ -23,12 +23,10 @@ from fleet.spec import GatewaySpec
 from runtime.files import is_locked, replace_file
 from runtime.gateway.admin_socket import socket_path
 from runtime.gateway.http.timeouts import GRACE_S
-from runtime.gateway.state_dir import gateway_dir, remember, run_dir
+from runtime.gateway.state_dir import LOCK, gateway_dir, remember, run_dir
 from runtime.processes import environment, marked_by, send, start_mark
 from runtime.usage.log import USAGE_FILE
 
-LOCK: Final = "run.lock"
-"""File in the gateway's folder that the gateway's process keeps locked, with its record."""
 MARK: Final = "FLEETCTL_GATEWAY"
 """Environment variable of a gateway's process with the gateway's folder."""
 URL: Final = "FLEETCTL_GATEWAY_URL"

@@ -22,7 +22,7 @@ from runtime.ledger import lease as leases
 from runtime.ledger.append_log import add_lines, backwards, last_line
 from runtime.ledger.lease import LeaseRecord
 from runtime.ledger.protocol import Lease, unanswered
-from runtime.processes import start_mark
+from runtime.processes import lock_holder, start_mark
 
 LEDGER_FILE = "ledger.jsonl"
 _LOCK_FILE = "ledger.lock"
@@ -201,7 +201,8 @@ def locked_ledger(folder: Path) -> Iterator[None]:
         try:
             stack.enter_context(locked_file(path, timeout_s=LOCK_S))
         except BlockingIOError:
-            raise unanswered(f"`{path}` has been locked for {LOCK_S:g} s") from None
+            why = f"`{path}` has been locked for {LOCK_S:g} s"
+            raise unanswered(why, lock_holder(path)) from None
         yield
 
 

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from fleet.errors import FleetError
 from fleet.history import Entry, LedgerEvent
+from runtime.processes import command_line, is_stopped
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +60,23 @@ class Ledger(Protocol):
         ...
 
 
-def unanswered(why: str) -> FleetError:
-    """Return the error; `why` is a sentence without its full stop."""
+def unanswered(why: str, holder: int | None = None) -> FleetError:
+    """Return the error; `why` is a sentence without its full stop.
+
+    `holder`: the process that holds the lock of the home, if known.
+    """
+    hint, command = "Another process may hold its lock and have stopped, or its disk is away.", ""
+    if holder is not None:
+        why += f" by process {holder}, `{command_line(holder):.120}`"
+        hint = "See what it waits for."
+        if is_stopped(holder):
+            why += ", which is stopped (SIGSTOP)"
+            hint = "Let it go on: it ends its change, or learns that another run has the lease."
+            command = f"kill -CONT {holder}"
     return FleetError.of(
         "FC5107",
         "The ledger's home does not answer",
         f"{why[:1].upper()}{why[1:]}.",
-        hint="Another process may hold its lock and have stopped, or its disk is away. A "
-        "rollback works meanwhile.",
+        hint=f"{hint} A rollback works meanwhile.",
+        command=command,
     )

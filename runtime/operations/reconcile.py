@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from fleet.encoding import plain
-from fleet.errors import ConfigError, FleetError, FrozenError, PlacementError
+from fleet.errors import ConfigError, FleetError, FrozenError, LockHeldError, PlacementError
 from fleet.history import frozen_fleet, tampering
 from fleet.plan import Freeze, Plan
 from fleet.planning import advances, promoted, repair
@@ -229,6 +229,8 @@ class Reconciler:
             workspace, plan, emit, stop=stop, trigger="reconcile", heeds_freeze=heeds_freeze
         )
         self.report(outcome)
+        if outcome.lost is not None:
+            raise LockHeldError(outcome.lost)
         return outcome.exit_code
 
 

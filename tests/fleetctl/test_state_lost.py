@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from runtime.files import is_locked
-from runtime.gateway.state_dir import gateway_dir, read_table, run_dir
-from runtime.gateway.supervisor import LOCK, find_process
+from runtime.gateway.state_dir import LOCK, gateway_dir, known_gateways, read_table, run_dir
+from runtime.gateway.supervisor import find_process
 from runtime.processes import start_mark
 from tests.fleetctl.in_process import Done, call
 from tests.fleetctl.project_on_disk import Project
@@ -82,6 +82,10 @@ def test_adopt_goes_on_without_an_outage(project: Project) -> None:
     before = document(call(project, "status", "--format", "json"))
     copies = sorted(path.name for path in (state / "store").iterdir())
     gateway = find_process(state, "main")
+    (resolved,) = (state / "servers").glob("*/adapters.json")
+    entries = json.loads(resolved.read_text("utf-8"))
+    assert len(entries) == 8
+    secrets = {path.name: path.read_bytes() for path in (state / "keys").iterdir()}
     with steady_client(project) as answers:
         lose_state(project)
         for command in ("plan", "apply --auto --yes", "reconcile --once"):
@@ -103,8 +107,14 @@ def test_adopt_goes_on_without_an_outage(project: Project) -> None:
         assert "kill" not in done.stderr
         assert sorted(path.name for path in (state / "store").iterdir()) == copies
         assert project.server_processes() == servers
+        assert json.loads(resolved.read_text("utf-8")) == entries
         assert "No changes. 24 resources are as declared." in call(project, "plan").stdout
         assert call(project, "plan", "--detailed-exitcode").returncode == 0
+        left = json.loads(call(project, "drift", "--format", "json").stdout)["causes"]
+        assert {cause["subject"].partition("/")[0] for cause in left} == {"key"}
+        (state / "keys").mkdir()
+        for name, secret in secrets.items():  # from where clients keep theirs
+            (state / "keys" / name).write_bytes(secret)
         assert call(project, "drift").returncode == 0
         assert call(project, "apply", "--auto", "--yes").returncode == 0
         assert call(project, "reconcile", "--once").returncode == 0
@@ -133,7 +143,7 @@ def test_a_rollback_works_before_and_a_change_after_the_adoption(project: Projec
         assert call(project, "key", "create", "acme/staging").returncode == 0
         done = call(project, "apply", "--auto", "--yes")
         assert done.returncode == 0, done.stderr
-        assert call(project, "drift").returncode == 0
+        assert call(project, "plan", "--detailed-exitcode").returncode == 0
     assert set(answers) == {"200"}
     newest = read_table(state_of(project))
     assert newest is not None
@@ -148,6 +158,7 @@ def test_without_the_folder_a_gateway_is_found_and_stopped(project: Project) -> 
     assert is_locked(run_dir(state, "main") / LOCK)
     lose_state(project)
     assert find_process(state, "main") == running
+    assert known_gateways(state)["main"].listen == running.url.removeprefix("http://")
     started = call(project, "gateway", "start")
     assert started.returncode == 0
     assert f"(pid {running.pid})" in started.stderr

@@ -132,8 +132,7 @@ class MemoryEngine:
     async def keep_for_restart(self, live: State, kept: Collection[Address]) -> None:
         """A restart loses everything here."""
 
-    async def close(self) -> None:
-        pass
+    async def close(self) -> None: ...
 
     def lose(self, server: str) -> None:
         """Forget a server's adapters, as its process does when it ends."""
@@ -164,6 +163,8 @@ class MemoryGateways(LocalGateways):
     async def faults(self) -> dict[str, Fault]:
         return {}
 
+    async def loaded(self, server: str, adapter: str) -> None: ...
+
     async def read_table(
         self, within_s: float = READ_S,  # noqa: ARG002 (nothing here waits)
     ) -> tuple[RoutingTable, tuple[Note, ...]]:  # fmt: skip
@@ -184,8 +185,7 @@ class MemoryGateways(LocalGateways):
         self.busy[server, adapter] = max(0, count - 1)
         return count
 
-    async def close(self) -> None:
-        pass
+    async def close(self) -> None: ...
 
     def serving(self) -> set[tuple[str, str]]:
         """Return every (adapter, server) that gets traffic."""
