@@ -37,6 +37,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "drift": ("ledger", "Compare live with the last apply. Exit 2 on drift."),
         "reconcile": ("apply", "Repair drift and promote rollouts, once or at an interval."),
         "adopt": ("live", "Write live resources into the ledger."),
+        "ledger": ("ledger", "Put the verified copy back in place of a damaged ledger."),
         "state": ("state", "Back up, restore and drill the state folder."),
         "server": ("live", "List, stop and read the logs of servers that fleetctl started."),
     },

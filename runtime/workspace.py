@@ -25,7 +25,7 @@ from fleet.spec import FleetSpec, NotifyEvent
 from runtime.backup.restore import finish_restore
 from runtime.deadline import LIMIT_S
 from runtime.ledger import open_ledger
-from runtime.ledger.fallback import FallbackLedger, LedgerSnapshot, last_known
+from runtime.ledger.fallback import FallbackLedger, LedgerSnapshot, SalvagedLedger, last_known
 from runtime.ledger.outbox import FOLDER, LedgerOutbox, deliver
 from runtime.ledger.protocol import Ledger
 from runtime.ledger.replica import LedgerReplica
@@ -60,6 +60,8 @@ class Workspace:
     """Taken for the declared fleet; None: the files are read."""
     hung: list[Thread] = field(default_factory=list)
     """Readings of the ledger that have not ended; copies of a workspace share the list."""
+    salvaged: bool = False
+    """The ledger is damaged, and its verified copy is read in its place: for repairs alone."""
     _delivered: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
@@ -104,6 +106,9 @@ class Workspace:
     def _ledger(self) -> FallbackLedger:
         replica = self.replica
         home = open_ledger(self.state_dir, run=self.run, by=self.by, clock=self.now)
+        if self.salvaged:
+            outbox = LedgerOutbox(lambda: home, self.queue, self.by, self.run, down="is damaged")
+            return SalvagedLedger(home, replica, outbox, self.queue)
         return FallbackLedger(home, replica, self.hung)
 
     @cached_property
@@ -139,7 +144,7 @@ class Workspace:
 
     def ledger(self) -> Ledger:
         """Return the ledger of this fleet, with the entries that a rollback had to queue."""
-        if not self._delivered and self.queue.is_dir():
+        if not self._delivered and not self.salvaged and self.queue.is_dir():
             self._delivered = True  # first, for it may hang
             with suppress(FleetError, OSError):  # reading the ledger reports the same
                 deliver(self.queue, self._ledger)

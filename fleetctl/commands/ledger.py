@@ -91,6 +91,37 @@ def drift(workspace: Workspace, *, form: str, globs: tuple[str, ...]) -> None:
 
 
 @click.group(cls=Group)
+def ledger() -> None:
+    """Mend the ledger: put its verified local copy in the place of damaged lines.
+
+    Example:
+      fleetctl ledger restore
+    """
+
+
+@ledger.command("restore")
+@click.pass_obj
+def restore_ledger(workspace: Workspace) -> None:
+    """Put the local copy, checked line by line, in the place of a damaged or lost ledger.
+
+    Later lines that continue the copy's chain stay. The damaged file is kept beside the ledger.
+    Changes nothing where the ledger is whole.
+
+    Example:
+      fleetctl ledger restore
+    """
+    from runtime.operations.restore import restore_ledger
+
+    done = restore_ledger(workspace)
+    if done is None:
+        click.echo("The ledger is whole: nothing was changed.", err=True)
+        return
+    kept = f" The damaged file is {done.aside}." if done.aside.exists() else ""
+    dropped = f" {done.dropped} lines at its end could not be kept." if done.dropped else ""
+    click.echo(f"Restored {done.entries} entries from the local copy.{dropped}{kept}", err=True)
+
+
+@click.group(cls=Group)
 def evidence() -> None:
     """Show the verdicts of gates and check them.
 

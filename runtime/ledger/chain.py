@@ -14,6 +14,11 @@ from typing import Any
 from fleet.errors import FleetError, require_known
 from fleet.history import Entry, data_of, event_of
 
+
+class DamagedLedgerError(FleetError):
+    """A line of the ledger is not as written, so nothing is planned from the lines."""
+
+
 FORMAT = 1
 """Newest format of a line that this release reads."""
 
@@ -104,9 +109,9 @@ def entries(content: bytes, home: str) -> Iterator[Entry]:
         yield made
 
 
-def broken(home: str, number: int, what: str) -> FleetError:
+def broken(home: str, number: int, what: str) -> DamagedLedgerError:
     """Return the error that names the line."""
-    return FleetError.of(
+    return DamagedLedgerError.of(
         "FC5102",
         "The ledger was tampered with",
         f"Line {number} of `{home}` {what}. The chain of hashes ends there, so nothing "

@@ -7,7 +7,7 @@ read --> home --in time--> entries --> mirror: what is new of them
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Thread
 from typing import Final
@@ -15,7 +15,8 @@ from typing import Final
 from fleet.errors import FleetError
 from fleet.history import Entry, LedgerEvent
 from runtime.deadline import call_with_timeout
-from runtime.ledger.outbox import queued
+from runtime.ledger.chain import DamagedLedgerError
+from runtime.ledger.outbox import LedgerOutbox, queued
 from runtime.ledger.protocol import Ledger, unanswered
 from runtime.ledger.replica import LedgerReplica
 
@@ -36,7 +37,7 @@ class FallbackLedger:
         self._home, self._mirror, self._hung, self._read_s = home, mirror, hung, read_s
         self.newest, self.is_empty = home.newest, home.is_empty
         self.restoring, self.lease = home.restoring, home.lease
-        self.raise_token = home.raise_token
+        self.raise_token, self.count, self.restore = home.raise_token, home.count, home.restore
 
     def read(self, after: int = 0) -> list[Entry]:
         """Return the entries with `seq` above `after`.
@@ -48,6 +49,8 @@ class FallbackLedger:
         before = self._mirror.tail()
         try:
             found = call_with_timeout(lambda: self._home.read(after), self._read_s, self._hung)
+        except DamagedLedgerError as error:
+            raise _with_way_out(error, self._mirror) from None
         except OSError as error:  # of time, too
             where = f"`{error.filename}`: " if error.filename else ""
             raise unanswered(f"{where}{error.strerror or error}") from None
@@ -65,7 +68,10 @@ class FallbackLedger:
             FleetError: FC5109, the home is empty and was not.
         """
         self._require_home()
-        seq = self._home.append(events, token)
+        try:
+            seq = self._home.append(events, token)
+        except DamagedLedgerError as error:
+            raise _with_way_out(error, self._mirror) from None
         with suppress(FleetError, OSError):  # without a copy everything works while the home does
             self._mirror.follow(self._home.newest)
         return seq
@@ -81,6 +87,33 @@ class FallbackLedger:
         """
         if self.is_lost():
             raise _gone(self._mirror, self._home)
+
+
+class SalvagedLedger(FallbackLedger):
+    """The verified copy in the place of a damaged home, for repairs alone.
+
+    Entries go to the home, which a damaged line before its last does not hinder, else to the queue.
+    """
+
+    def __init__(
+        self, home: Ledger, mirror: LedgerReplica, outbox: LedgerOutbox, queue: Path
+    ) -> None:
+        super().__init__(home, mirror, [])
+        self._outbox, self._queue = outbox, queue
+
+    def read(self, after: int = 0) -> list[Entry]:
+        """Return the entries of copy and queue with `seq` above `after`."""
+        kept = self._mirror.read()
+        return [entry for entry in (*kept, *queued(self._queue, kept)) if entry.seq > after]
+
+    def append(self, events: Sequence[LedgerEvent], token: int = 0) -> int:
+        """Append an entry for every event, or queue the events."""
+        try:
+            return super().append(events, token)
+        except DamagedLedgerError:
+            for event in events:
+                self._outbox.append([event])
+            return 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +146,19 @@ def last_known(ledger: Callable[[], Ledger], mirror: LedgerReplica, queue: Path)
     if not kept:
         raise away
     return LedgerSnapshot([*kept, *queued(queue, kept)], away)
+
+
+def _with_way_out(error: DamagedLedgerError, mirror: LedgerReplica) -> DamagedLedgerError:
+    """Return the error with the command that puts the copy back, where the copy is whole."""
+    kept, problem = _or_none(mirror), error.diagnostics[0]
+    if not kept:
+        return error
+    hint = (
+        f"A copy of {len(kept):,} entries, the last by {kept[-1].by} at "
+        f"{kept[-1].time:%Y-%m-%d %H:%M} UTC, is `{mirror.path}`, verified line by line. Put it "
+        "back; the damaged file is kept beside the ledger:"
+    )
+    return DamagedLedgerError(replace(problem, hint=hint, command="fleetctl ledger restore"))
 
 
 def _or_none(mirror: LedgerReplica) -> list[Entry]:

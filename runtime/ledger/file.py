@@ -5,6 +5,7 @@ ledger.lock      held while one process appends or takes the lease
 lease.json       who may change the fleet, and the newest fencing token
 """
 
+import itertools
 import os
 import shlex
 import stat
@@ -15,13 +16,14 @@ from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+from fleet.errors import FleetError
 from fleet.history import Entry, LedgerEvent, Noted
-from runtime.files import locked_file
+from runtime.files import locked_file, replace_file
 from runtime.ledger import chain
 from runtime.ledger import lease as leases
 from runtime.ledger.append_log import add_lines, backwards, last_line
 from runtime.ledger.lease import LeaseRecord
-from runtime.ledger.protocol import Lease, unanswered
+from runtime.ledger.protocol import Lease, RestoredLedger, unanswered
 from runtime.processes import lock_holder, start_mark
 
 LEDGER_FILE = "ledger.jsonl"
@@ -111,6 +113,40 @@ class FileLedger:
     def restoring(self, copy: Path) -> str:
         """Return the command that makes a copy of all lines the ledger, where there is none."""
         return shlex.join(("cp", str(copy), str(self._path)))
+
+    def count(self) -> int:
+        """Return the number of whole lines, damaged lines too."""
+        try:
+            return self._path.read_bytes().count(b"\n")
+        except FileNotFoundError:
+            return 0
+
+    def restore(self, copy: Sequence[Entry]) -> RestoredLedger:
+        """Put a verified copy in the place of the file, and keep the file under another name.
+
+        Lines after the copy's last that continue its chain are taken over. A process that dies
+        meanwhile leaves the old file or the new file.
+
+        Raises:
+            FleetError: FC5182, the copy shares no line with the file.
+        """
+        with self._locked():
+            content = self._path.read_bytes() if self._path.exists() else b""
+            lines = content.split(b"\n")[:-1]
+            if lines and not any(e.line == line for e, line in zip(copy, lines, strict=False)):
+                raise FleetError.of(
+                    "FC5182",
+                    "The copy is of another ledger",
+                    f"No line of `{self._path}` is a line of the copy, so nothing was changed.",
+                    hint="Put back a backup of the ledger.",
+                )
+            kept = [*copy, *_continuing(copy[-1], lines[len(copy) :])]
+            names = (self._path.with_suffix(f".damaged-{n}.jsonl") for n in itertools.count(1))
+            aside = next(path for path in names if not path.exists())
+            if lines:
+                aside.hardlink_to(self._path)
+            replace_file(self._path, b"".join(entry.line + b"\n" for entry in kept))
+        return RestoredLedger(len(kept), max(0, len(lines) - len(kept)), aside)
 
     def raise_token(self, token: int) -> None:
         """Let every later lease have a newer token."""
@@ -204,6 +240,19 @@ def locked_ledger(folder: Path) -> Iterator[None]:
             why = f"`{path}` has been locked for {LOCK_S:g} s"
             raise unanswered(why, lock_holder(path)) from None
         yield
+
+
+def _continuing(last: Entry, lines: Sequence[bytes]) -> Iterator[Entry]:
+    """Yield the entries of lines for as long as they follow the last entry in its chain."""
+    for text in lines:
+        try:
+            found = chain.entry(text, 0, "")
+        except FleetError:
+            return
+        if (found.seq, found.previous) != (last.seq + 1, last.hash):
+            return
+        last = found
+        yield found
 
 
 def _end(now: datetime, ttl_s: int) -> str:

@@ -21,6 +21,18 @@ class Lease:
     """Extends the lease; raises `LockHeldError` when another run has taken it."""
 
 
+@dataclass(frozen=True, slots=True)
+class RestoredLedger:
+    """A ledger whose damaged lines were replaced by those of a copy."""
+
+    entries: int
+    """Entries of the ledger now."""
+    dropped: int
+    """Lines at the end that continue neither copy nor chain."""
+    aside: Path
+    """File with the damaged lines."""
+
+
 class Ledger(Protocol):
     """Where entries live. Reading never needs a lease."""
 
@@ -49,6 +61,14 @@ class Ledger(Protocol):
 
     def restoring(self, copy: Path) -> str:
         """Return the command that makes a copy of all lines the ledger, where there is none."""
+        ...
+
+    def count(self) -> int:
+        """Return the number of whole lines, damaged lines too."""
+        ...
+
+    def restore(self, copy: Sequence[Entry]) -> "RestoredLedger":
+        """Put a verified copy in the place of damaged lines, which are kept elsewhere."""
         ...
 
     def raise_token(self, token: int) -> None:

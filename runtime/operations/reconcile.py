@@ -16,6 +16,7 @@ from fleet.spec import FleetSpec
 from fleet.steps import ApplyEvent, Emit
 from runtime.execute.outcome import ApplyOutcome
 from runtime.gates.tick import Evaluations
+from runtime.ledger.chain import DamagedLedgerError
 from runtime.messages import FailureMessage
 from runtime.operations.apply import execute_plan, stop_signals
 from runtime.operations.drills import drill_next_due
@@ -31,6 +32,7 @@ from runtime.operations.planning import (
     require_known,
     with_valid_files,
 )
+from runtime.operations.restore import covers_ledger
 from runtime.workspace import Workspace
 
 OUTAGE: Final = 2
@@ -118,7 +120,7 @@ class Reconciler:
             workspace.inform("A version that failed still serves: see above.")
         refused = refused or judged.doubts.behind
         if judged.away is not None:  # healing and promoting are journaled, and planned by the past
-            raise judged.away
+            raise await self._heal_by_copy(workspace, live, stop, judged.away)
         if judged.moved:
             live = await observe_faults(workspace)
         healed, left, code = await self._heal(workspace, live, stop)
@@ -141,6 +143,14 @@ class Reconciler:
         if tampered := judged.doubts.tampered:
             raise FleetError(*(tampering(alias, check) for alias, check in tampered.items()))
         return code or judged.code
+
+    async def _heal_by_copy(
+        self, workspace: Workspace, live: State, stop: asyncio.Event, away: FleetError
+    ) -> FleetError:
+        """Heal by the copy of a damaged ledger, where no entry lacks; return the ledger's error."""
+        if isinstance(away, DamagedLedgerError) and covers_ledger(workspace):
+            await self._heal(replace(workspace, salvaged=True), live, stop)
+        return away
 
     def _read_declarations(self, workspace: Workspace) -> tuple[Workspace, bool]:
         """Return a workspace that reads the files anew, and whether the files are valid.
