@@ -95,8 +95,8 @@ def test_adopt_goes_on_without_an_outage(project: Project) -> None:
             assert done.stderr.endswith("    fleetctl adopt\n")
         drift = call(project, "drift", "--format", "json")
         assert drift.returncode == 2
-        (cause,) = json.loads(drift.stdout)["causes"]
-        assert (cause["subject"], cause["command"]) == ("ledger", "fleetctl adopt")
+        causes = {cause["subject"]: cause for cause in json.loads(drift.stdout)["causes"]}
+        assert causes["ledger"]["command"] == "fleetctl adopt"
         assert "the ledger knows none of what runs here" in call(project, "status").stdout
 
         done = call(project, "adopt")
