@@ -12,7 +12,7 @@ BOTH = RECONCILE, APPLY
 MISSING = "ended|missing"
 BYTES = "other bytes|damaged"
 FAULTS = (
-    Fault("unloaded behind our back", servers.unloaded, "missing|unloaded"),
+    Fault("unloaded behind our back", servers.unloaded, "missing|unloaded", harmless=True),
     Fault(
         "loaded from another path", servers.other_path, "other bytes|another path|path", (APPLY,)
     ),
@@ -70,7 +70,7 @@ FAULTS = (
         "gateway.main",
         person="makes room",
     ),
-    Fault("ledger torn", control.torn_ledger, "torn|ledger"),
+    Fault("ledger torn", control.torn_ledger, "torn|ledger", harmless=True),
     Fault("ledger altered", control.altered_ledger, "ledger", person="puts the line back"),
     Fault(
         "clock of another machine ahead",

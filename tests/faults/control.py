@@ -103,7 +103,7 @@ def torn_ledger(stage: Stage) -> None:
 def altered_ledger(stage: Stage) -> Person:
     file = stage.state / LEDGER
     before = file.read_bytes()
-    place = before.rindex(b'"by":"me"')
+    place = before.rindex(b'"by":"me"', 0, before.rindex(b"\n"))  # of a whole line
     file.write_bytes(before[:place] + b'"by":"us"' + before[place + 9 :])
 
     def put_back(_: Stage) -> None:

@@ -38,7 +38,7 @@ class Fault:
     """How many servers the fault needs."""
     find_s: float = FIND_S
     harmless: bool = False
-    """Whether nothing has to be done."""
+    """Whether nothing may have to be named: clients are served rightly all along."""
     fake: bool = True
     """Whether the fake engine can play the fault; its answers are right in no golden set."""
 
@@ -74,21 +74,16 @@ class Row:
                 self.found.append(entry)
 
     @property
-    def unnoticed(self) -> bool:
-        """Whether every request was answered rightly all along, so that nothing had to be named."""
-        return not (self.counts.get("failed") or self.counts.get("wrong") or self.ran)
-
-    @property
     def good(self) -> bool:
         """Whether the fault was named and healed, and no answer was wrong."""
-        named = bool(self.found) or self.fault.harmless or self.unnoticed
+        named = bool(self.found) or self.fault.harmless
         return named and self.healed_s is not None and not self.counts.get("wrong")
 
     def cells(self) -> tuple[str, ...]:
         """Return the row of the table."""
         remedy = [self.fault.person] if self.fault.person else []
         remedy += dict.fromkeys(self.ran)
-        quiet = "nothing to name" if self.fault.harmless or self.unnoticed else "**not named**"
+        quiet = "nothing to name" if self.fault.harmless else "**not named**"
         return (
             self.fault.name,
             ", ".join(self.found) or quiet,

@@ -21,7 +21,7 @@ from statistics import median
 
 from tests.faults.actions import ACME, APPLY
 from tests.faults.play import is_whole
-from tests.faults.stage import BETTER, Stage, wait
+from tests.faults.stage import BETTER, DATES, Stage, wait
 from tests.fleetctl.project_on_disk import REPOSITORY
 
 FLEET, CORVID = "fleet.yaml", "clients/corvid.yaml"
@@ -86,8 +86,9 @@ class Soak:
         self.apply()
 
     def kill(self) -> None:
-        """Kill a server of which every version has a replica."""
-        record = next(each for each in self.stage.servers().values() if each["host"] == "tower")
+        """Kill the server of which every version has a replica."""
+        alone = self.stage.url_of(DATES)
+        record = next(each for each in self.stage.servers().values() if each["url"] != alone)
         self.stage.kill_server(record)
         self.apply()
 
