@@ -140,7 +140,8 @@ def _server(
     elif missing:
         yield heal(address, why_missing(name, missing, history, live, damaged), missing)
     elif stale:
-        yield heal(address, f"the server was started anew{stale}")
+        # The routes differ, not the server: its repair would stop what serves.
+        yield heal(address, f"the server was started anew{stale}", (Address("routes"),))
     if was is None and isinstance(now, Server) and now.digest is not None:
         text = "started by fleetctl, and the ledger does not know it"
         yield alert(address, text, command="fleetctl adopt")

@@ -1,5 +1,6 @@
 """Launches from end to end on the fake server: routed, fenced, started by hand, stale."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from fleet.names import Stamps
 from runtime.engines.launch_records import LaunchRecords
+from runtime.gateway.control import LocalGateways
 from runtime.processes import start_mark
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import REPOSITORY, Project, applied
@@ -140,3 +142,23 @@ def test_a_gateway_that_starts_anew_asks_the_launch_before_its_first_request(
     assert call(project, "gateway", "stop").returncode == 0
     assert call(project, "gateway", "start").returncode == 0
     assert status_of_a_request(project) == 200
+
+
+def test_a_start_whose_routes_were_not_written_is_fenced_and_healed(project: Project) -> None:
+    """As after an apply that was killed between the start of a server and its routes."""
+
+    async def publish() -> None:
+        async with LocalGateways(project.root / ".fleetctl") as gateways:
+            newest, _ = await gateways.read_table()
+            update = {"launches": {SERVER: "0123456789ab"}, "revision": newest.revision + 1}
+            assert await gateways.publish(newest.model_copy(update=update)) == ()
+
+    asyncio.run(publish())
+    assert status_of_a_request(project) == 503
+    drift = call(project, "drift")
+    assert drift.returncode == 2
+    assert "the routes name launch 0123456789ab" in drift.stdout
+    assert call(project, "reconcile", "--once").returncode == 0
+    assert table(project)["launches"] == {SERVER: launch(project)}
+    assert status_of_a_request(project) == 200
+    assert call(project, "drift").returncode == 0

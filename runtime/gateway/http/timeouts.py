@@ -7,8 +7,9 @@ STALE_S: Final = 0.25
 that closes later may have worked on the request, which then is not sent again."""
 CONNECT_S: Final = 2.0
 """For a server to take a connection."""
-VERIFY_S: Final = 5.0
-"""For a server to list its models on a new connection, before the first request is sent there."""
+VERIFY_S: Final = 15.0
+"""For a server to list its models on a new connection, before the first request is sent there. A
+step of an engine on a CPU can keep its API waiting for seconds."""
 POOL_IDLE_S: Final = 3.0
 """Longest idle time of a connection to a server: vLLM closes after 5 s, and a request must not meet
 that moment."""
