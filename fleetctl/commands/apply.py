@@ -132,10 +132,9 @@ def _confirm(plan: "Plan", *, whole: bool) -> None:
 def reconcile(workspace: Workspace, *, once: bool, interval: timedelta | None, form: Form) -> None:
     """Run a reconcile round (--once), or repeat rounds (--interval).
 
-    A round starts gateways again, rolls back versions that fail a gate, restores missing resources
-    and damaged copies with the versions read from them, and promotes rollouts whose gates pass.
-    Exit 3 after a rollback; 1 if declarations, ledger or placement kept a part from running; else 2
-    if an outage is left.
+    A round starts gateways again, rolls back versions that fail a gate, restores missing or
+    damaged resources, and promotes rollouts whose gates pass. Exit 3 after a rollback; 1 if
+    a part could not run (declarations, ledger, placement); 2 if an outage is left.
 
     Examples:
       fleetctl reconcile --once

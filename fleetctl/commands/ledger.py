@@ -52,11 +52,10 @@ def history(workspace: Workspace, *, about: str, limit: int, steps: bool, form: 
 )
 @click.pass_obj
 def drift(workspace: Workspace, *, form: str, globs: tuple[str, ...]) -> None:
-    """Compare the live state with the last apply: outages first, then drift by cause.
+    """Compare the live state with the last apply: outages, then drift.
 
-    Declared changes that are not applied yet are no drift; steps that an apply could not do are,
-    while they are due. Exit 2 on drift, 0 without; 1 without drift if a declaration is broken and
-    only the valid files were compared. Changes nothing.
+    Declared changes that are not applied yet are no drift; steps that an apply could not do are.
+    Exit 2 on drift, 0 without; 1 without drift if a declaration is broken. Changes nothing.
 
     Examples:
       fleetctl drift
