@@ -130,6 +130,11 @@ class Route:
         return names.client_of(self.alias)
 
     @property
+    def split(self) -> str:
+        """Its versions by full name with their shares, as a text."""
+        return ", ".join(f"{share.adapter} {share.percent} %" for share in self.shares)
+
+    @property
     def shadow(self) -> str:
         """The version that gets copies of its requests; empty: no version."""
         return self.policy.shadow.adapter if self.policy and self.policy.shadow else ""

@@ -36,7 +36,13 @@ from fleet.history.blocks import (
     rejection,
     same_bytes,
 )
-from fleet.history.damage import Damage, found_damage, marked_unsure, with_damage
+from fleet.history.damage import (
+    MAY_ANSWER_OTHER_BYTES,
+    Damage,
+    found_damage,
+    marked_unsure,
+    with_damage,
+)
 from fleet.history.deployments import (
     carried_out,
     deployments_of,

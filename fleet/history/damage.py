@@ -7,7 +7,7 @@ path in the same boot.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from fleet.history.apply_events import CopyDamaged
 from fleet.history.values import History
@@ -15,6 +15,12 @@ from fleet.resources import LoadedAdapter, State
 
 Damage: TypeAlias = Mapping[str, Mapping[str, str]]
 """By path of a copy that was damaged: the boot of every server that may have read it."""
+
+MAY_ANSWER_OTHER_BYTES: Final = (
+    "it may answer other bytes: its copy was damaged while the server could read it, and a server "
+    "keeps what it read; it is loaded again from a fresh path"
+)
+"""Reason against an unsure adapter, as part of a sentence."""
 
 
 def with_damage(damage: Damage, found: Iterable[CopyDamaged]) -> Damage:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TypeVar
 
-from fleet.history import History
+from fleet.history import MAY_ANSWER_OTHER_BYTES, History
 from fleet.names import LEDGER, Address, kind_of_address, server_address
 from fleet.planning.drift_cause import (
     USUAL,
@@ -25,15 +25,11 @@ from fleet.planning.drift_cause import (
 )
 from fleet.planning.missing_adapters import number_of, stale_routes, why_missing
 from fleet.resources import Fault, Key, LoadedAdapter, OutageKind, Resource, Route, Server, State
+from fleet.rollouts import may_be_rollback
 
 Kind = TypeVar("Kind", bound=Resource)
 
 _STATUS = "fleetctl status"
-MAY_ANSWER_OTHER_BYTES = (
-    "it may answer other bytes: its copy was damaged while the server could read it, and a server "
-    "keeps what it read; it is loaded again from a fresh path"
-)
-"""Summary of an unsure adapter, as part of a sentence."""
 
 
 def classify_drift(
@@ -214,12 +210,15 @@ def _routes(history: History, live: State) -> Iterator[DriftCause]:
         now = live.resources.get(resource.address)
         if now is None or now == resource:
             continue
-        if isinstance(resource, Route):
+        if isinstance(resource, Key) or not isinstance(now, Route):
+            text = "another secret opens this client's models"
+            yield alert(resource.address, text, command=USUAL[DriftAction.PLAN])
+        elif may_be_rollback(resource, now, history):
             text = "the route was changed by hand; it stays as it is until it is released"
             yield plan(resource.address, text, command=f"fleetctl release {resource.alias}")
         else:
-            text = "another secret opens this client's models"
-            yield alert(resource.address, text, command=USUAL[DriftAction.PLAN])
+            text = "the route was changed by hand and is not the one that was applied: it gives"
+            yield plan(resource.address, f"{text} {now.split}")
     for address, extra in live.resources.items():
         if isinstance(extra, Route | Key) and address not in history.owned:
             text = f"a {kind_of_address(address)} that fleetctl did not make"

@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
+from fleet.history import MAY_ANSWER_OTHER_BYTES
 from fleet.names import alias_of, alias_parts, server_address, version_of
 from fleet.plan import Action, Change, Reason
 from fleet.planning.desired import PlanInput
-from fleet.planning.drift import MAY_ANSWER_OTHER_BYTES
 from fleet.resources import FULL, Key, LoadedAdapter, Route, Server
-from fleet.rollouts import AliasTarget, Phase
+from fleet.rollouts import AliasTarget, Phase, applied_route
 
 
 def reasons_of(changes: Iterable[Change], plan_input: PlanInput) -> tuple[Change, ...]:
@@ -146,6 +146,11 @@ class _Reasons:
             case Action.UPDATE | Action.REPLACE | Action.MOVE:
                 if wanted is None:
                     return change.reason, ""
+                before = change.before
+                if isinstance(before, Route) and applied_route(self.history, before):
+                    now = f"others made it {before.split}"
+                    why = f"the live route is not the one that was applied: {now}"
+                    return Reason.EDITED_LIVE, f"{why}; {wanted.why}".removesuffix("; ")
                 return _shifted(change, wanted.phase, wanted.why + self._ungated(wanted))
 
     def _ungated(self, wanted: AliasTarget) -> str:

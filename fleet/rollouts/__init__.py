@@ -3,13 +3,14 @@
 Layer 4, beside `config` and `evals`, above `history` and `gates`; the only decision that knows the
 time. A version is loaded and judged on golden sets, starts at the rollout's first weight, moves to
 the next when it has baked at this one and every gate has passed, and never skips one. A gate that
-fails takes all its traffic back, from any stage. A change of the live route by a person (a
-rollback, an edit) is left as it is and named.
+fails takes all its traffic back, from any stage. A rollback, recorded or not, is left as it is and
+named; any other change of the live route is not what was applied, and a plan takes the change back.
 
 The same declarations, history, live state and time give the same answer, however often and at
 whatever intervals they are asked; a clock that goes back delays a rollout and does nothing else.
 """
 
+from fleet.rollouts.applied import applied_route, may_be_rollback
 from fleet.rollouts.decide import decide_rollouts
 from fleet.rollouts.evidence import golden_of
 from fleet.rollouts.forecast import forecast_rollouts

@@ -8,6 +8,7 @@ from datetime import datetime
 from fleet.history import History, is_way_back
 from fleet.names import AdapterName, adapter_address, adapter_of_address
 from fleet.resources import FULL, Route, Share, State
+from fleet.rollouts.applied import applied_route
 from fleet.rollouts.guards import held_for_silent, shadowed
 from fleet.rollouts.progress import decide_rollout
 from fleet.rollouts.targets import AliasTarget, Phase, RolloutTargets
@@ -21,14 +22,14 @@ def decide_rollouts(
     """Decide the versions and shares of all aliases at `now`.
 
     A stage whose start is not in the history counts as entered now, so that a lost ledger
-    delays a rollout and never speeds one up. A route that only the ledger knows was lost, and
-    goes on from where it was.
+    delays a rollout and never speeds one up. A route that only the ledger knows was lost, and a
+    route that others changed is not the one that was applied: both go on from where they were.
     """
     routes = live.routes()
-    lost = {} if live.routes_unknown else _lost_routes(fleet, live, history)
+    applied = {} if live.routes_unknown else _applied_routes(fleet, live, history)
     resident = _resident_versions(live, history) if live.routes_unknown else {}
     strange = other_bytes(fleet, live) if history.evidence else frozenset()
-    known = {**lost, **routes}
+    known = {**routes, **applied}
     loaded, routed = loaded_on(live), _routed_to(routes)
 
     def target(alias: str, adapter: AdapterSpec) -> AliasTarget:
@@ -100,8 +101,8 @@ def _freeable(
                 yield adapter, server
 
 
-def _lost_routes(fleet: FleetSpec, live: State, history: History) -> dict[str, Route]:
-    """Return the routes that the ledger knows and no gateway has, by alias.
+def _applied_routes(fleet: FleetSpec, live: State, history: History) -> dict[str, Route]:
+    """Return the routes that were applied and are lost or changed by others, by alias.
 
     Only those of which every version that had a share can still be served.
     """
@@ -110,7 +111,8 @@ def _lost_routes(fleet: FleetSpec, live: State, history: History) -> dict[str, R
     return {
         resource.alias: resource
         for resource in history.established.values()
-        if isinstance(resource, Route) and resource.alias not in there
+        if isinstance(resource, Route)
+        if resource.alias not in there or applied_route(history, there[resource.alias])
         if all(
             s.adapter in fleet.versions or s.adapter in loaded for s in resource.shares if s.percent
         )

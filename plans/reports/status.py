@@ -14,6 +14,7 @@ from fleet.resources import LoadedAdapter, Route, State
 from plans.amounts import iso
 from plans.explain.rollout import rollout_document, rollout_lines
 from plans.reports.drift import cause_document, outage_lines
+from plans.reports.findings import findings
 from plans.wording import frozen_document, frozen_line, short_version
 
 LEDGER_LOST = (
@@ -55,6 +56,7 @@ def status(
         ],
         "aliases": [
             _alias(route, history, counts, client=client is not None)
+            | findings(route, live, history)
             for route in live.routes().values()
             if client is None or route.client == client
         ],
@@ -147,8 +149,7 @@ def _last_apply(entries: Iterable[Entry]) -> dict[str, Any] | None:
     """Return the last apply; an apply without an end is `unfinished`."""
     last: dict[str, Any] | None = None
     for entry in entries:
-        when = iso(entry.time)
-        event = entry.event
+        when, event = iso(entry.time), entry.event
         if isinstance(event, ApplyStarted):
             last = {
                 "plan_id": event.plan_id,
@@ -181,8 +182,7 @@ def _last_backup(entries: Sequence[Entry]) -> dict[str, Any] | None:
 
 
 def _backup_line(backup: Mapping[str, Any]) -> str:
-    drill = backup["drill"]
-    if drill is None:
+    if (drill := backup["drill"]) is None:
         tried = "never drilled: fleetctl state drill"
     else:
         tried = f"{'restorable' if drill['complete'] else 'NOT restorable'} at {drill['at']}"
@@ -267,7 +267,7 @@ def _alias_lines(aliases: Iterable[Mapping[str, Any]]) -> list[str]:
             version = short_version(hold["adapter"])
             reason = f": {hold['reason']}" if hold["reason"] else ""
             lines.append(f"{'':{width}}  held: {version}, by {hold['by']} at {hold['at']}{reason}")
-        lines += [f"{'':{width}}  {line}" for line in rollout_lines(alias)]
+        lines += [f"{'':{width}}  {line}" for line in (*alias["findings"], *rollout_lines(alias))]
     return lines
 
 

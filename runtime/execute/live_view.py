@@ -105,20 +105,25 @@ class LiveView:
     async def served(self) -> Mapping[tuple[str, str], str]:
         """Return which (version, server) gets traffic, and from which alias.
 
-        From a table read not long ago: reading may cost a fifth of the time.
+        By the newest table and by all that gateways serve, read not long ago: reading may cost a
+        fifth of the time.
+
+        Raises:
+            EngineError: a running gateway does not say what it serves.
         """
         taken, took, served = self._served
         if time.monotonic() - taken >= max(self._context.timings.drain_poll, 5 * took):
             began = time.monotonic()
-            table, _ = await self._context.gateways.read_table()
-            self.record_table(table, time.monotonic() - began)
+            tables = await self._context.gateways.served_tables()
+            self.record_tables(*tables, took=time.monotonic() - began)
             served = self._served[2]
         return served
 
-    def record_table(self, table: RoutingTable, took: float = 0.0) -> None:
-        """Record a table that was just read or written."""
+    def record_tables(self, *tables: RoutingTable, took: float = 0.0) -> None:
+        """Record the tables by which traffic goes, just read or acknowledged by every gateway."""
         served = {
             (share.adapter, server): alias
+            for table in tables
             for alias, entry in table.aliases.items()
             for share in entry.shares
             if share.percent > 0

@@ -98,7 +98,6 @@ class RouteWriter:
                     else:
                         due.append(step)
         if not due:
-            self._view.record_table(table)
             return results
         fresh = [step for step in due if step.id not in announced]
         await self._journal.write(*(self._started(step) for step in fresh))
@@ -118,7 +117,7 @@ class RouteWriter:
         }
         written = table.model_copy(update=update)
         self.notes |= dict.fromkeys(map(str, await self._context.gateways.publish(written)))
-        self._view.record_table(written)
+        self._view.record_tables(written)
 
     async def _servers(self, table: RoutingTable) -> dict[str, str]:
         """Return the address of every server that a route names, of those that are known."""

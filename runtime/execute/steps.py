@@ -176,8 +176,23 @@ async def _drain(adapter: LoadedAdapter, context: ExecutionContext, deadline_s: 
 
 
 async def _refuse_if_served(adapter: LoadedAdapter, view: LiveView) -> None:
-    """Refuse where the table routes to the version again: a rollback may have come in between."""
-    alias = (await view.served()).get((adapter.adapter, adapter.server))
+    """Refuse where a table routes to the version again: a rollback may have come in between.
+
+    Raises:
+        EngineError: FC5153, a running gateway does not say what it serves.
+        StalePlanError: FC5115, the newest table or one that a gateway serves names the version.
+    """
+    try:
+        alias = (await view.served()).get((adapter.adapter, adapter.server))
+    except EngineError as error:
+        raise EngineError.of(
+            "FC5153",
+            "Whether a version is in use is not known",
+            f"{error.diagnostics[0].detail.rstrip('.')}. So `{adapter.adapter}` on "
+            f"`{adapter.server}` may have traffic, and stays loaded.",
+            hint="Once every gateway that runs says what it serves, apply again.",
+            command="fleetctl gateway status",
+        ) from error
     if alias is not None:
         raise StalePlanError.of(
             "FC5115",

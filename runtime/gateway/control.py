@@ -90,6 +90,22 @@ class LocalGateways:
         notes += [address_unknown(server) for server in newest.without_address]
         return newest, tuple(notes)
 
+    async def served_tables(self) -> tuple[RoutingTable, ...]:
+        """Return the newest table, and the tables that gateways serve in its place.
+
+        The file may have been changed by hand: the traffic goes by what gateways acknowledged.
+
+        Raises:
+            EngineError: a running gateway does not say what it serves; or as `read_table`.
+        """
+        served = [(await self.read_table())[0]]
+        for name, config in (await self._configs()).items():
+            if isinstance(config, EngineError):
+                raise config
+            if config is not None and config.digest not in {table.digest for table in served}:
+                served.append(await self._client(name).table())
+        return tuple(served)
+
     async def publish(self, table: RoutingTable) -> tuple[Note, ...]:
         """Write the table durably, hand the table to every gateway, wait for acknowledgements.
 

@@ -53,11 +53,16 @@ class PlacedFleet:
 
 def observe_copies(workspace: Workspace) -> State:
     """Observe the fleet; versions whose copies are damaged now are marked, too. Writes nothing."""
-    live = workspace.observe()
+    return with_damage_now(workspace, workspace.observe())
+
+
+def with_damage_now(workspace: Workspace, live: State, history: History | None = None) -> State:
+    """Mark the versions of which the copy is damaged now; `history` None: the ledger is read."""
     faults = damaged(live.adapters().values(), workspace.state_dir / STORE)
     if not faults:
         return live
-    return marked_unsure(live, with_damage({}, found_damage(faults, workspace.history(), live)))
+    found = found_damage(faults, history or workspace.history(), live)
+    return marked_unsure(live, with_damage({}, found))
 
 
 def plan_fleet(

@@ -16,6 +16,7 @@ from fleet.resources import State
 from runtime.operations.drills import drill_records
 from runtime.operations.eval_jobs import drift_standings
 from runtime.operations.outages import observe_faults, with_ledger
+from runtime.operations.planning import with_damage_now
 from runtime.operations.retrain import URGENT, retraining_documents
 from runtime.workspace import Workspace
 
@@ -64,7 +65,7 @@ async def _observe(workspace: Workspace, client: str | None) -> FleetStatus:
     known = workspace.last_known()
     live = with_ledger(workspace, live, known)
     history = settled(fold_entries(known.entries), live)
-    live = marked_unsure(live, history.damage)
+    live = with_damage_now(workspace, marked_unsure(live, history.damage), history)
     outages = outages_of(history, live)
     if known.away is not None:
         why = known.away.diagnostics[0].detail

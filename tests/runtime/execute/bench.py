@@ -151,8 +151,7 @@ class MemoryGateways(LocalGateways):
     trap: Trap
     table: RoutingTable = field(default_factory=lambda: RoutingTable(revision=0))
     published: int = 0
-    busy: dict[tuple[str, str], int] = field(default_factory=dict)
-    """Requests in flight by server and adapter; each look lets one end."""
+    busy: dict[tuple[str, str], int] = field(default_factory=dict)  # each look lets one end
 
     async def statuses(self) -> tuple[GatewayStatus, ...]:
         return ()
@@ -170,6 +169,9 @@ class MemoryGateways(LocalGateways):
     ) -> tuple[RoutingTable, tuple[Note, ...]]:  # fmt: skip
         return self.table, tuple(address_unknown(each) for each in self.table.without_address)
 
+    async def served_tables(self) -> tuple[RoutingTable, ...]:
+        return (self.table,)
+
     async def publish(self, table: RoutingTable) -> tuple[Note, ...]:
         self.trap("before publish")
         if table.token < self.table.token:
@@ -181,8 +183,7 @@ class MemoryGateways(LocalGateways):
         return ()
 
     async def in_flight(self, server: str, adapter: str) -> int:
-        count = self.busy.get((server, adapter), 0)
-        self.busy[server, adapter] = max(0, count - 1)
+        self.busy[server, adapter] = (count := self.busy.get((server, adapter), 0)) - (count > 0)
         return count
 
     async def close(self) -> None: ...
@@ -228,8 +229,7 @@ class Bench:
 
     def _trap(self, label: str) -> None:
         self.passed.append(label)
-        error = self.fault(len(self.passed) - 1, label)
-        if error is not None:
+        if error := self.fault(len(self.passed) - 1, label):
             raise error
 
     def ledger(self) -> TrappedLedger:

@@ -4,11 +4,14 @@ import asyncio
 import json
 from pathlib import Path
 
-from fleet.errors import EngineRejectedError, LibraryError, problem
+import pytest
+
+from fleet.errors import EngineError, EngineRejectedError, LibraryError, problem
 from fleet.names import route_address
 from fleet.plan import Plan
 from plans.reports.apply_progress import line, record
 from runtime.execute.context import Timings
+from runtime.gateway.table import RoutingTable
 from tests.runtime.execute.bench import Bench
 from tests.runtime.execute.small_fleet import FAQ, NEW, OLD, declared, kinds, on, verdicts
 
@@ -104,3 +107,25 @@ def test_a_server_of_no_declared_host_fails_its_own_branch(bench: Bench) -> None
     outcome = asyncio.run(bench.apply(declared(NEW), plan=later))
     assert outcome.exit_code == 4
     assert bench.shares("acme-support") == {"1.0.0": 100}
+
+
+@pytest.mark.parametrize(("mute", "code", "exit_code"), [(False, "FC5115", 5), (True, "FC5153", 4)])
+def test_what_a_gateway_serves_or_may_serve_is_not_unloaded(
+    bench: Bench, *, mute: bool, code: str, exit_code: int
+) -> None:
+    asyncio.run(bench.apply(declared(OLD, FAQ)))
+    before = bench.gateways.table
+
+    async def served_tables() -> tuple[RoutingTable, ...]:
+        if mute:
+            raise EngineError(problem("T", "No answer", "Gateway `main` says nothing."))
+        return bench.gateways.table, before
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench.gateways, "served_tables", served_tables)
+        outcome = asyncio.run(bench.apply(declared(OLD)))
+    drain = outcome.results[f"drain adapter/{FAQ}@tiny-laptop-cpu0"]
+    assert ([each.code for each in drain.diagnostics], outcome.exit_code) == ([code], exit_code)
+    assert ("tiny-laptop-cpu0", FAQ) in bench.engines["laptop"].paths
+    assert asyncio.run(bench.apply(declared(OLD))).exit_code == 0
+    assert ("tiny-laptop-cpu0", FAQ) not in bench.engines["laptop"].paths
