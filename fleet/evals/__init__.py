@@ -30,7 +30,7 @@ from fleet.evals.judging import (
     to_judge,
 )
 from fleet.evals.metrics import Scored
-from fleet.evals.quality_drift import DriftStatus, QualityDrift
+from fleet.evals.quality_drift import DriftStatus, QualityDrift, QualityLevel
 from fleet.evals.records import (
     AFTER_TRAINING,
     EvalRecord,
@@ -38,6 +38,7 @@ from fleet.evals.records import (
     drift_since,
     drifts,
     eval_records,
+    far_below,
     first_result,
     floor,
     latest_anchor,

@@ -58,7 +58,7 @@ class QualityDrift:
     """The verdict of a rule, with the counts that the verdict is computed from."""
 
     rule: str
-    """`anchor`, `rolling` or `ratchet`."""
+    """`library`, `anchor`, `rolling` or `ratchet`."""
     measure: str
     """`accuracy`, `format` or `grounded`; the hallucination rate is 1 less the grounded share."""
     standing: DriftStatus
@@ -129,6 +129,27 @@ def judge_rolling(
     elif len(recent) > 1 and all(baseline.share - run.share > MARGIN for run in recent[-2:]):
         standing, reason = DriftStatus.WATCH, f"{outcome}: two low sets in a row"
     return QualityDrift("rolling", measure, standing, reason, counts)
+
+
+def judge_against_library(library: QualityLevel, now: QualityLevel) -> QualityDrift:
+    """Judge a result on a set against the library's own evaluation on the same set.
+
+    `serving`: surely worse by more than `MARGIN`, as few fresh sets have to be. Training and
+    serving differ a little; bytes of another version, or of a base, differ by far.
+    """
+    z = NormalDist().inv_cdf(RETRAIN_CONFIDENCE)
+    lower = newcombe(library.good, library.n, now.good, now.n, z)[0]
+    counts = {"library_good": library.good, "library_n": library.n, "good": now.good, "n": now.n}
+    standing = DriftStatus.STEADY
+    reason = f"{now.share:.1%}, and the library's own evaluation on this set says "
+    reason += f"{library.share:.1%}"
+    if lower > MARGIN:
+        standing = DriftStatus.SERVING
+        reason += (
+            ": far below, so it is no result after training. The likely cause is wrong bytes: the "
+            "server answers with those of another version, of a damaged copy, or of the base"
+        )
+    return QualityDrift("library", "accuracy", standing, reason, {**counts, "lower": lower})
 
 
 def ratchet(

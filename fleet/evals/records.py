@@ -11,6 +11,7 @@ from fleet.evals.quality_drift import (
     DriftStatus,
     QualityDrift,
     QualityLevel,
+    judge_against_library,
     judge_anchor,
     judge_rolling,
     ratchet,
@@ -50,6 +51,12 @@ class EvalRecord:
         """Return how the answers differ from those after training; None: not compared."""
         compared: Mapping[str, int] | None = self.summary.get("compared", {}).get(measure)
         return compared
+
+    @property
+    def library(self) -> QualityLevel | None:
+        """The accuracy in the library's own evaluation on the set; None: it has none."""
+        level = self.summary.get("library")
+        return QualityLevel(float(level["good"]), int(level["n"])) if level else None
 
     @property
     def golden(self) -> str:
@@ -103,7 +110,13 @@ def first_result(past: Sequence[EvalRecord], adapter: str, golden: str) -> EvalR
 
 
 def _results(past: Sequence[EvalRecord], adapter: str) -> Iterator[EvalRecord]:
-    return (record for record in _valid(past, adapter) if record.purpose in AFTER_TRAINING)
+    """Yield the runs that may be a result after training: none far below the library's own."""
+    runs = [record for record in _valid(past, adapter) if record.purpose in AFTER_TRAINING]
+    known = {record.golden_digest: record.library for record in runs if record.library}
+    for record in runs:
+        library, level = known.get(record.golden_digest), record.level()
+        if not (library and level and far_below(library, level)):
+            yield record
 
 
 def _own_set(past: Sequence[EvalRecord], adapter: str) -> str | None:
@@ -136,6 +149,11 @@ def _valid(past: Sequence[EvalRecord], adapter: str) -> list[EvalRecord]:
     return [record for record in past if record.valid and record.adapter == adapter]
 
 
+def far_below(library: QualityLevel, level: QualityLevel) -> bool:
+    """Say whether a result is far below the library's own evaluation on the same set."""
+    return judge_against_library(library, level).standing is DriftStatus.SERVING
+
+
 def drifts(past: Sequence[EvalRecord], adapter: str) -> tuple[QualityDrift, ...]:
     """Judge a version's evaluations by every rule that has a result."""
     return tuple(drift for measure in MEASURES for drift in _drifts(past, adapter, measure))
@@ -158,6 +176,9 @@ def drift_since(past: Sequence[EvalRecord], adapter: str, drift: QualityDrift) -
 def _drifts(past: Sequence[EvalRecord], adapter: str, measure: str) -> Iterator[QualityDrift]:
     mine = _valid(past, adapter)
     anchors = [record for record in mine if record.purpose == "anchor"]
+    asked = [record for record in mine if record.purpose in AFTER_TRAINING and record.library]
+    if measure == ACCURACY and asked and (level := asked[-1].level()) and asked[-1].library:
+        yield judge_against_library(asked[-1].library, level)
     own = _own_set(past, adapter)
     first = first_result(mine, adapter, own) if own is not None else None
     now = first.level(measure) if first else None

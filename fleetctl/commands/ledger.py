@@ -64,8 +64,9 @@ def drift(workspace: Workspace, *, form: str, globs: tuple[str, ...]) -> None:
     """
     import asyncio
 
+    from fleet.evals import eval_records
     from fleet.history import fold_entries, settled
-    from fleet.planning import classify_drift, without_ignored
+    from fleet.planning import classify_drift, quality_causes, without_ignored
     from plans.reports.drift import render_json, render_text
     from runtime.library.served_copies import damaged
     from runtime.operations.outages import observe_faults, with_ledger
@@ -83,6 +84,7 @@ def drift(workspace: Workspace, *, form: str, globs: tuple[str, ...]) -> None:
     history = fold_entries(known.entries)
     drifts = classify_drift(settled(history, live), live, copies)
     drifts += undone_causes(workspace, live, known.entries)
+    drifts += quality_causes(eval_records(known.entries), live)
     causes = without_ignored(drifts, globs)
     render = render_json if form == "json" else render_text
     click.echo(render(causes, live.notes, history.freeze), nl=False)

@@ -3,15 +3,19 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from fleet.evals import (
+    AFTER_TRAINING,
     EvalRecord,
     EvalRun,
+    QualityLevel,
     baseline,
     changed_answers,
     eval_records,
+    far_below,
     first_result,
     latest_anchor,
     run_of,
@@ -55,9 +59,15 @@ def record(
         compared["not_compared"] = f"the answers of {first.run} are gone or were changed"
     elif run.purpose == "anchor" and (old := first_result(past, run.adapter, run.golden)):
         compared["not_compared"] = f"{run.golden} was changed since {old.run}{THE_FIRST}"
+    own = None if run.made_up or run.purpose not in AFTER_TRAINING else _library_level(run, library)
+    low = False
+    if own is not None:
+        compared["library"] = {"good": own.good, "n": own.n}
+        level = EvalRecord(run.id, "", "", "", summarize(run), run.finished).level()
+        low = level is not None and far_below(own, level)
     event = eval_event(run, store, serving, compared)
     ledger.append([event])
-    if event.summary["valid"] and not run.made_up:
+    if event.summary["valid"] and not run.made_up and not low:
         beside_the_version(run, store, library)
         if run.purpose == "anchor" and (first is None or before is not None):
             beside_the_version(before or run, store, library, after_training=True)
@@ -121,6 +131,21 @@ def _intact(first: EvalRecord, run: EvalRun, store: EvalStore, library: Path) ->
                 return run_of(content.decode().splitlines())
         except (OSError, ValueError):
             continue
+    return None
+
+
+def _library_level(run: EvalRun, library: Path) -> QualityLevel | None:
+    """Return the accuracy of the library's own evaluation on the run's set; None: there is none.
+
+    A page in `evals/` that came with the version: fleetctl's own pages name their run.
+    """
+    folder = _version_folder(run, library)
+    for path in sorted((folder / EVALS).glob("*.json")) if folder else ():
+        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
+            page = json.loads(path.read_bytes())
+            own = "run" not in page and page.get("golden_sha256") == run.golden_digest
+            if own and int(page["n"]) > 0:
+                return QualityLevel(float(page["accuracy"]) * int(page["n"]), int(page["n"]))
     return None
 
 

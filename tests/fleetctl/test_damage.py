@@ -4,13 +4,16 @@ import asyncio
 import json
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from fleet.config.lockfile import parse_lock
+from fleet.history import EvalFinished
 from runtime.engines.launch_records import LaunchRecords
 from runtime.json_client import JsonClient
+from runtime.ledger.file import FileLedger
 from runtime.library.layout import folder_digest
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project, applied
@@ -269,4 +272,28 @@ def test_gc_deletes_the_copies_that_a_fresh_path_has_replaced(project: Project) 
     store = project.root / ".fleetctl" / "store"
     assert [copy.name for copy in store.glob(f"{digest(project)}*")] == [listed(project).name]
     assert call(project, "adapter", "verify").returncode == 0
+    assert call(project, "drift").returncode == 0
+
+
+def test_a_version_that_answers_far_worse_than_its_library_says_is_drift(project: Project) -> None:
+    ledger = FileLedger(
+        project.root / ".fleetctl", run="r", by="me", clock=lambda: datetime.now(UTC)
+    )
+
+    def evaluated(good: float) -> None:
+        summary = {
+            "valid": True,
+            "levels": {"accuracy": {"good": good, "n": 200}},
+            "library": {"good": 200.0, "n": 200},
+            "golden": "golden/support.jsonl",
+        }
+        ledger.append([EvalFinished("e1", "acme-support", NAME, "anchor", summary, "")])
+
+    evaluated(0.0)
+    drift = call(project, "drift")
+    assert drift.returncode == 2
+    assert f"[alert] route/acme-support: {NAME} answers with an accuracy of 0.0%" in drift.stdout
+    assert "The likely cause is wrong bytes" in drift.stdout
+    assert f"DRIFT {NAME}: serving, accuracy: 0.0%" in call(project, "status").stdout
+    evaluated(197.0)
     assert call(project, "drift").returncode == 0

@@ -71,6 +71,39 @@ def answers(wrong: int) -> Any:
     return say
 
 
+def own_page(desk: Desk, correct: int, n: int = 40) -> None:
+    """Put the library's own evaluation on the set beside the version."""
+    page = {"n": n, "accuracy": correct / n, "golden_sha256": simple(40).digest}
+    (desk.version / "evals" / "own.json").write_text(json.dumps(page), encoding="utf-8")
+
+
+def test_a_result_far_below_the_library_s_own_is_a_finding_and_no_baseline(desk: Desk) -> None:
+    own_page(desk, 40)
+    with peer(answers(40)) as server:
+        first = desk.evaluate(server)
+        assert (first["accuracy"], first["library"]) == (0.0, {"good": 40.0, "n": 40})
+        assert desk.standings() == [("library", "serving")]
+        assert not [*(desk.version / "evals").glob("*after_training*")]
+        server.say = answers(1)
+        good = desk.evaluate(server)
+        assert "compared" not in good
+        assert desk.standings() == [("library", "steady")]
+        assert [*(desk.version / "evals").glob("*after_training*")]
+        server.say = answers(0)
+        assert desk.evaluate(server)["compared"]["accuracy"] == {"changed": 1, "worse": 0, "n": 40}
+    past = eval_records(desk.ledger.read())["acme-support"]
+    found = next(drift for drift in drifts(past[:1], STABLE) if drift.rule == "library")
+    assert "The likely cause is wrong bytes" in found.reason
+
+
+@pytest.mark.parametrize("page", ["{}", "[1]", "torn", '{"golden_sha256": "other", "n": 40}'])
+def test_a_page_of_another_set_or_without_figures_says_nothing(desk: Desk, page: str) -> None:
+    (desk.version / "evals" / "own.json").write_text(page, encoding="utf-8")
+    with peer(answers(40)) as server:
+        assert "library" not in desk.evaluate(server)
+    assert desk.standings() == []
+
+
 def test_answers_that_change_are_told_from_noise(desk: Desk) -> None:
     with peer(answers(2)) as server:
         first = desk.evaluate(server)
