@@ -39,6 +39,11 @@ def decide_rollouts(
                 alias, str(adapter.name), unmoved, "", Phase.UNKNOWN, live.routes_unknown
             )
         route, name = _route(fleet, alias, known, live, history), str(adapter.name)
+        if alias in applied and alias in routes:  # first as it was: a rollout moves on from there
+            back = applied[alias]
+            shares = tuple((share.adapter, share.percent) for share in back.shares)
+            wanted = AliasTarget(alias, name, shares, back.salt, Phase.EDITED, "")
+            return shadowed(fleet, adapter, wanted, back, history)
         asked = alias in history.evidence
         base = engine_of(live, loaded.get(name, ()), routed.get(name, ())) if asked else ""
         made = decide_rollout(fleet, adapter, route, history, now, altered=strange, base=base)

@@ -38,7 +38,7 @@ class Phase(StrEnum):
     HELD = "held"
     """The wanted version was rolled back and gets no traffic."""
     EDITED = "edited"
-    """The live route was changed by hand; left as it is."""
+    """The live route was changed by hand: it goes back, or is left as it is like a rollback."""
     UNKNOWN = "unknown"
     """The routes could not be read."""
 
