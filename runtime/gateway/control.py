@@ -19,7 +19,7 @@ from fleet.resources import Fault
 from fleet.spec import GatewaySpec
 from runtime.gateway import faults, supervisor
 from runtime.gateway.admin_socket import is_url
-from runtime.gateway.client import AdminClient, GatewayClient, connect
+from runtime.gateway.client import AdminClient, GatewayClient, connect, tables_of
 from runtime.gateway.envoy.admin import Envoys
 from runtime.gateway.protocol import (
     READ_S,
@@ -91,20 +91,8 @@ class LocalGateways:
         return newest, tuple(notes)
 
     async def served_tables(self) -> tuple[RoutingTable, ...]:
-        """Return the newest table, and the tables that gateways serve in its place.
-
-        The file may have been changed by hand: the traffic goes by what gateways acknowledged.
-
-        Raises:
-            EngineError: a running gateway does not say what it serves; or as `read_table`.
-        """
-        served = [(await self.read_table())[0]]
-        for name, config in (await self._configs()).items():
-            if isinstance(config, EngineError):
-                raise config
-            if config is not None and config.digest not in {table.digest for table in served}:
-                served.append(await self._client(name).table())
-        return tuple(served)
+        """Return the tables by which traffic goes; errors as `read_table` and `tables_of`."""
+        return await tables_of((await self.read_table())[0], await self._configs(), self._client)
 
     async def publish(self, table: RoutingTable) -> tuple[Note, ...]:
         """Write the table durably, hand the table to every gateway, wait for acknowledgements.
