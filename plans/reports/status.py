@@ -47,13 +47,6 @@ def status(
         "format": "fleetctl-status",
         "format_version": "1.0",
         "fleet": fleet,
-        "outages": [
-            cause_document(cause)
-            for cause in outages
-            if client is None
-            or kind_of_address(cause.subject) != "key"
-            or name_in_address(cause.subject).startswith(f"{client}/")
-        ],
         "aliases": [
             _alias(route, history, counts, client=client is not None)
             | findings(route, live, history)
@@ -66,6 +59,14 @@ def status(
     }
     if history.freeze:
         document["frozen"] = frozen_document(history.freeze)
+    theirs = [
+        cause_document(cause)
+        for cause in outages
+        if client is None
+        or kind_of_address(cause.subject) != "key"
+        or name_in_address(cause.subject).startswith(f"{client}/")
+    ]
+    document |= {"outages": theirs} if theirs else {}
     if client is None:
         document["servers"] = _servers(live, history)
         document["last_apply"] = _last_apply(entries)
@@ -191,7 +192,7 @@ def _backup_line(backup: Mapping[str, Any]) -> str:
 
 def render_text(document: Mapping[str, Any]) -> str:
     """Return the status as text."""
-    lines = [*outage_lines(document["outages"]), f"Fleet {document['fleet']}"]
+    lines = [*outage_lines(document.get("outages", ())), f"Fleet {document['fleet']}"]
     if "frozen" in document:
         lines.append(frozen_line(decode(Freeze, document["frozen"], "frozen")))
     if document["routes_unknown"]:

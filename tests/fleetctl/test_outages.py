@@ -149,7 +149,7 @@ def test_a_key_whose_file_cannot_be_read(project: Project, how: str) -> None:
         assert ".fleetctl/keys/acme-prod" in summary
         assert left(project) == [("key_gone", "key/acme/prod")]
         theirs = json.loads(call(project, "status", "--client", "birch", "--format", "json").stdout)
-        assert theirs["outages"] == []
+        assert "outages" not in theirs
     finally:
         if how == "a folder":
             file.rmdir()
