@@ -5,7 +5,7 @@ lock, end a branch before anything was taken from a client.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from fleet.errors import EngineError, EngineUnreachableError, FleetError
 from fleet.resources import LoadedAdapter, Server, State
@@ -19,11 +19,18 @@ AT_ONCE = 4
 
 
 async def impossible_steps(
-    steps: Iterable[Step], context: ExecutionContext, view: LiveView, live: State
+    steps: Iterable[Step],
+    context: ExecutionContext,
+    view: LiveView,
+    live: State,
+    hung: Collection[str] = (),
 ) -> dict[str, FleetError]:
-    """Return by id the steps that cannot succeed, with the reasons."""
+    """Return by id the steps that cannot succeed, with the reasons.
+
+    `hung`: servers that the plan replaces although they do not answer.
+    """
     listed = tuple(steps)
-    found = dict(_without_server(listed, view, live))
+    found = dict(_without_server(listed, view, live, hung))
     left = [step for step in listed if step.id not in found]
     found |= await _starts(left, view, live)
     found |= await _loads([step for step in left if step.id not in found], context)
@@ -31,7 +38,7 @@ async def impossible_steps(
 
 
 def _without_server(
-    steps: tuple[Step, ...], view: LiveView, live: State
+    steps: tuple[Step, ...], view: LiveView, live: State, hung: Collection[str]
 ) -> Iterator[tuple[str, FleetError]]:
     """Yield the steps on servers that do not answer, are not declared, or do not run."""
     starts = {
@@ -47,7 +54,7 @@ def _without_server(
         except EngineError as error:
             yield step.id, error
             continue
-        if server in live.unknown_servers:
+        if server in live.unknown_servers and server not in hung:
             yield (
                 step.id,
                 EngineUnreachableError.of(

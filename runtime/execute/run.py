@@ -191,7 +191,7 @@ async def _check(scheduler: Scheduler, view: LiveView, live: State) -> None:
         scheduler.emit(ApplyEvent("checking", facts))
 
     async with _alongside(tell()):
-        impossible = await impossible_steps(steps, scheduler.context, view, live)
+        impossible = await impossible_steps(steps, scheduler.context, view, live, scheduler.hung)
     scheduler.leave_out(impossible, live)
 
 

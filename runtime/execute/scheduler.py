@@ -10,6 +10,7 @@ from typing import Any
 from fleet.encoding import plain
 from fleet.errors import EngineUnreachableError, FleetError, LockHeldError, StalePlanError
 from fleet.history import LedgerEvent, StepFailed, StepFinished, StepStarted
+from fleet.names import name_in_address
 from fleet.plan import Freeze, Plan, Reason
 from fleet.resources import Resource, State
 from fleet.steps import ApplyEvent, Drain, Emit, SmokeTest, Step, StopServer
@@ -54,7 +55,10 @@ class Scheduler:
         self.frozen: Freeze | None = None
         """The freeze that ended the execution."""
         self._watch = watch
-        self._hung = {c.address for c in plan.changes if c.reason is Reason.HUNG}
+        self.hung = frozenset(
+            name_in_address(c.address) for c in plan.changes if c.reason is Reason.HUNG
+        )
+        """Servers that the plan replaces although they do not answer."""
         self._waits = {step.id: len(set(step.needs)) for step in plan.steps}
         self._after: dict[str, list[Step]] = defaultdict(list)
         self._ready: dict[str, deque[Step]] = defaultdict(deque)
@@ -184,7 +188,7 @@ class Scheduler:
 
     async def _live(self, step: Step) -> Resource | None:
         """Return the live resource of a step; a hung server, which shows nothing, is as planned."""
-        if isinstance(step.operation, StopServer) and step.address in self._hung:
+        if isinstance(step.operation, StopServer) and server_of(step) in self.hung:
             await self._view.refresh(server_of(step))
             return step.before
         return await self._view.resource(server_of(step), step.address)
