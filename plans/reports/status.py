@@ -59,14 +59,10 @@ def status(
     }
     if history.freeze:
         document["frozen"] = frozen_document(history.freeze)
-    theirs = [
-        cause_document(cause)
-        for cause in outages
-        if client is None
-        or kind_of_address(cause.subject) != "key"
-        or name_in_address(cause.subject).startswith(f"{client}/")
-    ]
-    document |= {"outages": theirs} if theirs else {}
+    theirs = "key/" if client is None else f"key/{client}/"
+    shown = (o for o in outages if o.subject.startswith(theirs) or not o.subject.startswith("key/"))
+    if listed := [cause_document(outage) for outage in shown]:
+        document["outages"] = listed
     if client is None:
         document["servers"] = _servers(live, history)
         document["last_apply"] = _last_apply(entries)
