@@ -11,7 +11,8 @@ from plans.wording import short_version
 
 def findings(route: Route, live: State, history: History) -> dict[str, list[str]]:
     """Return, as the field of an alias, why its answers may not be those that were applied."""
-    return {"findings": [*_findings(route, live, history)]}
+    found = [*_findings(route, live, history)]
+    return {"findings": found} if found else {}
 
 
 def _findings(route: Route, live: State, history: History) -> Iterator[str]:

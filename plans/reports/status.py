@@ -264,7 +264,9 @@ def _alias_lines(aliases: Iterable[Mapping[str, Any]]) -> list[str]:
             version = short_version(hold["adapter"])
             reason = f": {hold['reason']}" if hold["reason"] else ""
             lines.append(f"{'':{width}}  held: {version}, by {hold['by']} at {hold['at']}{reason}")
-        lines += [f"{'':{width}}  {line}" for line in (*alias["findings"], *rollout_lines(alias))]
+        lines += [
+            f"{'':{width}}  {line}" for line in (*alias.get("findings", ()), *rollout_lines(alias))
+        ]
     return lines
 
 
