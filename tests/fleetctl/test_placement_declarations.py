@@ -124,7 +124,8 @@ def test_wishes_for_a_place(tmp_path: Path) -> None:
     wishes = wishes.replace("llama_a, laptop, llama_a", "llama_a, llama_a")
     beta = 'clients:\n  beta:\n    adapters:\n      x: {base: tiny, version: "1.0.0"}\n'
     lock = json.loads(valid()["fleet.lock"])
-    lock["adapters"]["beta-x-tiny-v1.0.0"] = lock["adapters"]["acme-triage-tiny-v1.0.0"]
+    like = lock["adapters"]["acme-triage-tiny-v1.0.0"]
+    lock["adapters"]["beta-x-tiny-v1.0.0"] = {**like, "digest": "b" * 64}
     write(
         tmp_path,
         valid()

@@ -40,7 +40,7 @@ if mode == "nothing":
 for name in ("adapter_config.json", "adapter_model.safetensors"):
     content = bytearray((source / name).read_bytes())
     if name.endswith("safetensors"):
-        content[-1] ^= 1  # other weights
+        content[-4] = (content[-4] + 1) % 256  # other weights, each time
     (pathlib.Path(folder) / name).write_bytes(content)
 """
 

@@ -3,6 +3,7 @@ nor in fact. Whatever the past and whatever is broken, it finds a way back or sa
 """
 
 import asyncio
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -81,7 +82,8 @@ def test_the_command_works_while_all_of_that_cannot_be_imported(tmp_path: Path) 
             command = ("rollback", ALIAS, "--reason", "all is down", "--smoke", "Hi")
             asked = await asyncio.create_subprocess_exec(
                 sys.executable, "-c", BLOCKED, ",".join(DOWN), *command, cwd=tmp_path,
-                env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin"},
+                env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin",
+                     "FLEETCTL_RUN_DIR": os.environ["FLEETCTL_RUN_DIR"]},
                 stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
             )  # fmt: skip
             out, told = await asked.communicate()
