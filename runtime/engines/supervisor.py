@@ -40,7 +40,7 @@ async def refuse_taken_port(server: Server, address: str, grace_s: float) -> Non
         processes = "; ".join(f"process {pid}, `{command_line(pid):.120}`" for pid in pids)
         serving = await _answering(url_of(address, server.port))
         hint = (
-            f"Find it with `lsof -i :{server.port}`, or declare another `port` for the host."
+            "See what it serves before you end it, or declare another `port` for the host."
             if serving is None
             else f"It serves {serving}, so leave it. Declare another `port` for the host. A server "
             "of this fleet is adopted from the project and by the user that started it."
@@ -50,10 +50,8 @@ async def refuse_taken_port(server: Server, address: str, grace_s: float) -> Non
             "A port is taken",
             f"Something else listens on {address}:{server.port}, where `{server.name}` would"
             f"{f': {processes}' if processes else ''}. It may be a server of another project.",
-            hint="End that process, or declare another `port` for the host."
-            if pids and serving is None
-            else hint,
-            command=f"kill {' '.join(map(str, pids))}" if pids and serving is None else "",
+            hint=hint,
+            command="" if pids else f"lsof -i :{server.port}",
         )
 
 
