@@ -160,10 +160,11 @@ def stop(state_dir: Path, name: str) -> bool:
     running = find_process(state_dir, name)
     if running is None:
         return False
+    mark = start_mark(running.pid)
     send(running.pid, signal.SIGTERM)
-    if not _wait(lambda: find_process(state_dir, name) is None, GRACE_S + _KILL_S):
+    if not _wait(lambda: start_mark(running.pid) != mark, GRACE_S + _KILL_S):
         send(running.pid, signal.SIGKILL)
-        _wait(lambda: find_process(state_dir, name) is None, _KILL_S)
+        _wait(lambda: start_mark(running.pid) != mark, _KILL_S)
     return True
 
 

@@ -27,7 +27,7 @@ from runtime.gateway import admin_socket
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.process import serving
 from runtime.gateway.state_dir import read_table, write_table
-from runtime.gateway.table import RoutingTable
+from runtime.gateway.table import FORMAT, RoutingTable
 from runtime.gateway.table_loader import parse_routes
 from runtime.json_client import JsonClient
 from runtime.ledger.fallback import FallbackLedger
@@ -41,13 +41,14 @@ SERVER = Server("tiny-laptop-cpu0", "tiny", "laptop", ("cpu0",), 8100, FLAGS.dig
 SERVERS = {"s1": "http://127.0.0.1:9"}
 
 
-def refused(act: Callable[[], object], file: str) -> str:
-    """Return the hint of the refusal, which names the file and both formats."""
+def refused(act: Callable[[], object], file: str, newest: int = 1) -> str:
+    """Return the hint of the refusal, which names the file, its format and the newest known."""
     with pytest.raises(NewerFormatError) as caught:
         act()
     (found,) = caught.value.diagnostics
     assert found.code == "FC5007"
-    assert f"`{file}` has format 2, and this fleetctl reads up to format 1." in found.detail
+    known = f"`{file}` has format {newest + 1}, and this fleetctl reads up to format {newest}."
+    assert known in found.detail
     return found.hint
 
 
@@ -96,7 +97,7 @@ def test_a_ledger_that_says_format_1_is_read_and_copied_as_it_is(tmp_path: Path)
 
 
 def later_table(**more: Any) -> bytes:
-    document = table(SERVERS, revision=9).model_dump(mode="json") | {"format": 2} | more
+    document = table(SERVERS, revision=9).model_dump(mode="json") | {"format": FORMAT + 1} | more
     return json.dumps(document).encode()
 
 
@@ -104,12 +105,12 @@ def later_table(**more: Any) -> bytes:
 def test_a_later_table_in_the_file_is_refused_and_stays(tmp_path: Path, more: Any) -> None:
     path = tmp_path / "routes.json"
     path.write_bytes(later_table(**more))
-    refused(lambda: read_table(tmp_path), str(path))
-    refused(lambda: write_table(tmp_path, table(SERVERS, revision=10)), str(path))
+    refused(lambda: read_table(tmp_path), str(path), FORMAT)
+    refused(lambda: write_table(tmp_path, table(SERVERS, revision=10)), str(path), FORMAT)
     gateways = LocalGateways(tmp_path)
-    refused(lambda: asyncio.run(gateways.read_table()), str(path))
-    refused(lambda: asyncio.run(gateways.publish(table(SERVERS, revision=10))), str(path))
-    refused(lambda: parse_routes(later_table(**more)), "routing table")
+    refused(lambda: asyncio.run(gateways.read_table()), str(path), FORMAT)
+    refused(lambda: asyncio.run(gateways.publish(table(SERVERS, revision=10))), str(path), FORMAT)
+    refused(lambda: parse_routes(later_table(**more)), "routing table", FORMAT)
     assert path.read_bytes() == later_table(**more)
     assert not path.with_suffix(".damaged.json").exists()
 
@@ -131,7 +132,7 @@ def test_a_running_gateway_refuses_a_later_table_and_keeps_its_own(tmp_path: Pat
             await ours.gateways.publish(kept)
             socket = admin_socket.short_path(admin_socket.socket_path(ours.state, MAIN))
             async with JsonClient("http://gateway", socket=socket) as client:
-                with pytest.raises(EngineRejectedError, match="has format 2") as caught:
+                with pytest.raises(EngineRejectedError, match=f"has format {FORMAT + 1}") as caught:
                     await client.put("/-/config", json.loads(later_table(zones={})))
                 assert caught.value.status == 400
                 assert (await client.get("/-/config"))["digest"] == kept.digest
@@ -151,14 +152,18 @@ def test_a_gateway_starts_from_the_table_before_a_later_one(
                 return int((await client.get("/-/config"))["revision"])
 
     path.write_bytes(later_table())
-    refused(lambda: asyncio.run(served()), str(path))  # there is none before it
+    refused(lambda: asyncio.run(served()), str(path), FORMAT)  # there is none before it
     path.unlink()
     for revision in (1, 2):
         write_table(tmp_path, table(SERVERS, revision=revision))
     path.write_bytes(later_table())
     assert asyncio.run(served()) == 1
     said = capsys.readouterr().err
-    assert ("has format 2" in said, "revision 1" in said, "Upgrade fleetctl" in said) == (True,) * 3
+    assert (
+        f"has format {FORMAT + 1}" in said,
+        "revision 1" in said,
+        "Upgrade fleetctl" in said,
+    ) == (True,) * 3
     assert "writes it anew" not in said
 
 
