@@ -16,7 +16,7 @@ TOLD = (
     "2.2.0 0 % -> 10 %, 2.1.0 100 % -> 90 %",
     "every user got the same version both times",
     "acme-support back on 2.1.0 in",
-    "Drift: 1 cause, 10 resources.",
+    "Drift: 1 cause, 10 resources, 1 outage.",
     "No drift",
 )
 USUAL = (8080, 8100)

@@ -77,7 +77,7 @@ def test_no_request_fails_while_a_fleet_is_worked(tmp_path: Path, vllm_python: P
     stage = Stage.raise_up(tmp_path / "fleet", vllm_python, soaks=True)
     told: list[str] = []
     try:
-        acts = (Soak.roll_out, Soak.move, Soak.kill)
+        acts = (Soak.roll_out, Soak.move)
         counts, _ = soak(stage, acts, time.monotonic(), told.append)
     finally:
         stage.clean_up()
