@@ -36,6 +36,7 @@ def freeze_server(project: Project) -> int:
     return pid
 
 
+@pytest.mark.long
 def test_a_frozen_server_is_replaced_twice_an_hour_and_then_given_up(
     project: Project, impatient: str
 ) -> None:
