@@ -78,7 +78,8 @@ def ownerless(history: History, live: State) -> tuple[Address, ...]:
     if history.owned & live.resources.keys():
         return ()
     started = (server for server in live.servers().values() if server.digest is not None)
-    return (*(server.address for server in started), *(r.address for r in live.routes().values()))
+    routes = live.routes().values()
+    return (*(server.address for server in started), *(route.address for route in routes))
 
 
 def _servers(history: History, live: State, damaged: Mapping[str, str]) -> Iterator[DriftCause]:

@@ -67,9 +67,9 @@ heal, plan, alert = (partial(cause_of, remedy) for remedy in DriftAction)
 
 
 def fault_causes(history: History, live: State) -> Iterator[DriftCause]:
-    """Yield the faults beside the servers, once there is something to serve.
+    """Yield the causes of faults of gateways, keys, table and ledger, once a route is applied.
 
-    A gateway that is to run is to run before, too.
+    Before the first route, a fault counts that `reconcile` heals, and a fault of the ledger.
     """
     serves = any(isinstance(kept, Route) for kept in history.established.values())
     for address, fault in live.faults.items():

@@ -20,7 +20,7 @@ def why_missing(
     """
     stale = stale_routes(server, live)
     event = _event(history.boots.get(server), live.boots.get(server), stale)
-    # Without a gateway that sends requests there, the resolver answers nobody.
+    # Where no gateway sends a request to the server, its resolver answers no client.
     loadable = sum(_is_answered(address, history, live, damaged) for address in missing)
     answered = 0 if stale else loadable
     if answered == len(missing):

@@ -111,7 +111,7 @@ def restore_ledger(workspace: Workspace) -> None:
     Example:
       fleetctl ledger restore
     """
-    from runtime.operations.restore import restore_ledger
+    from runtime.operations.ledger_restore import restore_ledger
 
     done = restore_ledger(workspace)
     if done is None:

@@ -84,6 +84,16 @@ def impact_of(kind: OutageKind) -> str:
     return _IMPACTS[kind]
 
 
+def outage_documents(outages: Iterable[DriftCause], client: str | None) -> list[dict[str, Any]]:
+    """Return outages as JSON documents; for a client, without the keys of other clients."""
+    theirs = "key/" if client is None else f"key/{client}/"
+    return [
+        cause_document(outage)
+        for outage in outages
+        if outage.subject.startswith(theirs) or not outage.subject.startswith("key/")
+    ]
+
+
 def outage_lines(outages: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return the lines of outages, given as documents of causes, and an empty line at the end."""
     lines = []

@@ -13,7 +13,7 @@ from fleet.planning import DriftCause, ownerless
 from fleet.resources import LoadedAdapter, Route, State
 from plans.amounts import iso
 from plans.explain.rollout import rollout_document, rollout_lines
-from plans.reports.drift import cause_document, outage_lines
+from plans.reports.drift import outage_documents, outage_lines
 from plans.reports.findings import findings
 from plans.wording import frozen_document, frozen_line, short_version
 
@@ -59,9 +59,7 @@ def status(
     }
     if history.freeze:
         document["frozen"] = frozen_document(history.freeze)
-    theirs = "key/" if client is None else f"key/{client}/"
-    shown = (o for o in outages if o.subject.startswith(theirs) or not o.subject.startswith("key/"))
-    if listed := [cause_document(outage) for outage in shown]:
+    if listed := outage_documents(outages, client):
         document["outages"] = listed
     if client is None:
         document["servers"] = _servers(live, history)

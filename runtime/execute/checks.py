@@ -7,11 +7,11 @@ lock, end a branch before anything was taken from a client.
 import asyncio
 from collections.abc import Collection, Iterable, Iterator
 
-from fleet.errors import EngineError, EngineUnreachableError, FleetError
+from fleet.errors import EngineError, FleetError
 from fleet.resources import LoadedAdapter, Server, State
 from fleet.steps import DeleteRoute, LoadAdapter, SetRoute, SmokeTest, StartServer, Step, StopServer
 from runtime.execute.context import ExecutionContext
-from runtime.execute.live_view import LiveView
+from runtime.execute.live_view import LiveView, no_answer
 from runtime.execute.steps import server_of
 
 AT_ONCE = 4
@@ -55,14 +55,7 @@ def _without_server(
             yield step.id, error
             continue
         if server in live.unknown_servers and server not in hung:
-            yield (
-                step.id,
-                EngineUnreachableError.of(
-                    "FC5111",
-                    "A server does not answer",
-                    f"`{server}`: {live.unknown_servers[server]}",
-                ),
-            )
+            yield step.id, no_answer(server, live.unknown_servers[server])
         elif isinstance(step.operation, LoadAdapter | SmokeTest) and server not in {
             *here,
             *starts,
@@ -148,7 +141,9 @@ async def _routes(
     problems = [live.routes_unknown] if live.routes_unknown else []
     if not problems:
         statuses = await context.gateways.statuses()
-        problems = [f"gateway `{its.name}`: {its.problem}" for its in statuses if its.problem]
+        problems = [
+            f"gateway `{status.name}`: {status.problem}" for status in statuses if status.problem
+        ]
     if not problems:
         return {}
     error = EngineError.of(

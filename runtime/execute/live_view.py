@@ -19,6 +19,11 @@ from runtime.execute.context import ExecutionContext
 from runtime.gateway.table import RoutingTable
 
 
+def no_answer(server: str, reason: str) -> EngineUnreachableError:
+    """Return the error of a step on a server that does not answer."""
+    return EngineUnreachableError.of("FC5111", "A server does not answer", f"`{server}`: {reason}")
+
+
 @dataclass(slots=True)
 class _Picture:
     """A host at a moment."""
@@ -84,9 +89,7 @@ class LiveView:
             return picture.changes[address][1]
         reason = picture.state.unknown_servers.get(server)
         if reason is not None:
-            raise EngineUnreachableError.of(
-                "FC5111", "A server does not answer", f"`{server}`: {reason}"
-            )
+            raise no_answer(server, reason)
         return picture.state.resources.get(address)
 
     async def refresh(self, server: str) -> State:

@@ -65,7 +65,7 @@ def run_dir(state_dir: Path, name: str) -> Path:
     given = os.environ.get(RUN_DIR_VARIABLE)
     try:
         home = Path(pwd.getpwuid(os.getuid()).pw_dir)
-    except KeyError:  # a user whom only the kernel knows
+    except KeyError:  # the user database lacks the user
         home = Path.home()
     root = Path(given) if given else home / ".local" / "state" / "fleetctl"
     place = f"{socket.gethostname()}:{state_dir.resolve()}"

@@ -10,7 +10,7 @@ from fleet.names import LEDGER, Address
 from fleet.planning import DriftCause, outages_of
 from fleet.resources import Fault, Key, OutageKind, State
 from runtime.ledger.fallback import LedgerSnapshot
-from runtime.operations.silence import (
+from runtime.operations.hung_servers import (
     OutageMemory,
     find_silent,
     read_memory,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 from typing import Final
 
 from fleet.errors import ConfigError, Diagnostic, FleetError, LibraryError
@@ -53,7 +54,7 @@ def check_plan(workspace: Workspace, plan: Plan) -> tuple[tuple[Diagnostic, ...]
     if not versions:
         return (), 0
     found, left = _check(workspace, preflight_of(workspace), versions)
-    problems = (problem for its in found.values() for problem in its)
+    problems = chain.from_iterable(found.values())
     return tuple(replace(problem, severity="warning") for problem in problems), left
 
 
@@ -98,7 +99,7 @@ def _check(
                     continue
                 if wrong_with(folder, digest):
                     copies = copies_of(digest, store)
-                    folder = next((its for its in copies if not wrong_with(its, digest)), folder)
+                    folder = next((copy for copy in copies if not wrong_with(copy, digest)), folder)
                     require_bytes(folder, digest)
             found[name] = preflight.check(name, digest, folder)
         except LibraryError as error:

@@ -23,6 +23,7 @@ from runtime.operations.drills import drill_next_due
 from runtime.operations.gate_failures import JudgingRound
 from runtime.operations.heal import HealBackoff, heal_plan, start_gateways
 from runtime.operations.judge import judge_round
+from runtime.operations.ledger_restore import covers_ledger
 from runtime.operations.notifications import notify_all_open
 from runtime.operations.outages import observe_faults, outages_left
 from runtime.operations.planning import (
@@ -32,7 +33,6 @@ from runtime.operations.planning import (
     require_known,
     with_valid_files,
 )
-from runtime.operations.restore import covers_ledger
 from runtime.workspace import Workspace
 
 OUTAGE: Final = 2

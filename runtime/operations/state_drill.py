@@ -62,19 +62,18 @@ def newest_backup(workspace: Workspace) -> Path:
     Raises:
         FleetError: FC6074, no backup was made, or its file is gone.
     """
-    made = [e for e in workspace.ledger().read() if isinstance(e.event, BackedUp)]
-    path = Path(made[-1].event.file) if made and isinstance(made[-1].event, BackedUp) else None
-    if path is not None and path.is_file():
-        return path
-    detail = (
-        f"The newest, `{path}` of {made[-1].time:%Y-%m-%d %H:%M} UTC, is not there."
-        if path
-        else "The ledger knows of no backup."
-    )
+    detail = "The ledger knows of no backup."
+    for entry in reversed(workspace.ledger().read()):
+        if isinstance(entry.event, BackedUp):
+            path = Path(entry.event.file)
+            if path.is_file():
+                return path
+            detail = f"The newest, `{path}` of {entry.time:%Y-%m-%d %H:%M} UTC, is not there."
+            break
     raise FleetError.of(
         "FC6074",
         "There is no backup to drill",
-        f"{detail} A backup that nobody has tried is no backup.",
+        f"{detail} A drill needs the file: it brings the backup's fleet back on the fake engine.",
         hint="Name the file, or make a backup now:",
         command="fleetctl state backup FILE",
     )
@@ -183,7 +182,11 @@ def _port_shift(fleet: FleetSpec, history: History) -> int:
     A server that serves now and listens on the port of a device is taken for that device's.
     """
     devices = {device.port for host in fleet.hosts.values() for device in host.devices}
-    ports = {p + n * PORT_STRIDE for p in devices for n in range(SERVERS_PER_DEVICE[-1])}
+    ports = {
+        first + number * PORT_STRIDE
+        for first in devices
+        for number in range(SERVERS_PER_DEVICE[-1])
+    }
     ports |= {was.port for was in history.established.values() if isinstance(was, Server)}
     taken, lowest, highest = {*open_ports()}, min(ports, default=0), max(ports, default=0)
     for _ in range(_TRIES):

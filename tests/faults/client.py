@@ -65,7 +65,7 @@ class SteadyClient:
     """Requests `sent`, `failed` and `wrong`."""
     examples: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     paused: set[str] = field(default_factory=set)
-    """Aliases that nobody asks for now."""
+    """Aliases that get no request for now."""
     _lock: Lock = field(default_factory=Lock)
     _stop: Event = field(default_factory=Event)
     _asked: Counter[str] = field(default_factory=Counter)

@@ -21,21 +21,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     yield from applied(tmp_path_factory.mktemp("fleet"))
 
 
-@pytest.fixture(scope="module")
-def backup(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("backups") / "fleet.tar.gz"
-    done = call(project, "state", "backup", str(file))
-    assert done.returncode == 0, done.stderr
-    return file
-
-
-@pytest.fixture
-def elsewhere(project: Project, tmp_path: Path) -> Project:
-    """Return the same project with an empty state folder."""
-    options = (*project.options, "--state-dir", str(tmp_path / "state"))
-    return Project(project.root, options)
-
-
 def entries(project: Project) -> list[dict[str, Any]]:
     shown = call(project, "history", "--limit", "0", "--steps", "--format", "json")
     assert shown.returncode == 0, shown.stderr

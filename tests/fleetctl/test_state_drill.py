@@ -17,14 +17,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     yield from applied(tmp_path_factory.mktemp("fleet"))
 
 
-@pytest.fixture(scope="module")
-def backup(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("backups") / "fleet.tar.gz"
-    done = call(project, "state", "backup", str(file))
-    assert done.returncode == 0, done.stderr
-    return file
-
-
 def test_a_drill_brings_the_newest_backup_back_beside_the_fleet(
     project: Project, backup: Path
 ) -> None:

@@ -76,7 +76,7 @@ def _untrue(
     hint = (
         f"The same bytes: {', '.join(equal[:4])}."
         if equal
-        else "No other version has them: delete it."
+        else "No other version has the same bytes: delete `same_as`."
     )
     return Problem("FC1266", path, f"`{said}` {fault}.", hint=near or hint)
 

@@ -27,7 +27,7 @@ class Origin:
         parts = urlsplit(url)
         self.url = url
         self.launch = parts.fragment
-        """Launch that must answer; empty: whoever answers is right."""
+        """Launch that must answer; empty: any launch may."""
         self.is_tls = parts.scheme == "https"
         self.host = parts.hostname or ""
         self.port = parts.port or (443 if self.is_tls else 80)

@@ -216,7 +216,8 @@ def _stage_ledger(workspace: Workspace, backup: Backup, here: bytes, lost: int, 
 def _keep_live(state_dir: Path, scratch: Path) -> tuple[str, ...]:
     """Drop the files that would hide the live fleet from a restore; return their names."""
     records = LaunchRecords(state_dir / "servers").all()
-    kept = [f"servers/{r.name}/{RECORD}" for r in records if r.leader() is not None]
+    running = (record.name for record in records if record.leader() is not None)
+    kept = [f"servers/{name}/{RECORD}" for name in running]
     try:
         now, then = read_table(state_dir), read_table(scratch)
     except FleetError:  # a damaged table: the backup's is better

@@ -1,7 +1,7 @@
 """Servers that give no sign of life: since when, and whether `reconcile` replaces them.
 
-Rounds of `reconcile` keep their sights in the state folder, as `reconcile --once` is a new process
-each time. Commands that only look read the sights of the last round.
+A round of `reconcile` writes down in the state folder which servers were silent, as
+`reconcile --once` is a new process each time. Commands that only look read the last round's file.
 """
 
 import asyncio
@@ -77,7 +77,7 @@ def with_times(live: State, memory: OutageMemory) -> State:
 
 
 def seen_again(live: State, before: OutageMemory, now: datetime) -> Mapping[str, datetime]:
-    """Return the times of the first sight, for outages that are there now."""
+    """Return when a round first saw an outage that is there now, by kind and address."""
     keys = (_key(address, fault) for address, fault in live.faults.items() if fault.outage)
     return {key: before.first_seen.get(key, now) for key in sorted(keys)}
 
