@@ -17,6 +17,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         ),
         "fmt": ("declarations", "Put the declarations into canonical form."),
         "config": ("declarations", "Show resolved values and their files."),
+        "trust": ("trust", "Confirm hosts, folders and code that declarations may name."),
         "schema": ("declarations", "Print the JSON Schema of the declarations."),
     },
     "Library": {

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fleet.spec import FleetSpec, NotifyEvent
 from fleetctl.output import print_message
 from runtime.messages import Audience
+from runtime.trust_file import require_outside
 from runtime.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -20,7 +21,12 @@ def open_workspace(
     state_dir: Path,
     given: FleetSpec | None = None,
 ) -> Workspace:
-    """Return the workspace of a project; `given` stands in for the declared fleet."""
+    """Return the workspace of a project; `given` stands in for the declared fleet.
+
+    Raises:
+        FleetError: FC1274, the checkout could carry the operator's file of what is trusted.
+    """
+    require_outside(root)
     return Workspace(
         root, environment, variables, state_dir, print_message, _notice, _envoys, given=given
     )

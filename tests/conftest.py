@@ -29,6 +29,12 @@ if "FLEETCTL_RUN_DIR" not in os.environ:
     os.environ["FLEETCTL_RUN_DIR"] = tempfile.mkdtemp(prefix="fleetctl-run-")
     atexit.register(shutil.rmtree, os.environ["FLEETCTL_RUN_DIR"], ignore_errors=True)
 
+# Tests trust nothing but what they say, whatever the person who runs them trusts.
+if "FLEETCTL_TESTS_TRUST" not in os.environ:
+    os.environ["FLEETCTL_TESTS_TRUST"] = tempfile.mkdtemp(prefix="fleetctl-trust-")
+    atexit.register(shutil.rmtree, os.environ["FLEETCTL_TESTS_TRUST"], ignore_errors=True)
+    os.environ["XDG_CONFIG_HOME"] = os.environ["FLEETCTL_TESTS_TRUST"]
+
 # A deadline is an assertion on the time of a machine that may be busy.
 settings.register_profile("fleetctl", deadline=None)
 settings.load_profile("fleetctl")

@@ -33,6 +33,7 @@ HOOK = "canary-4-in-the-path-of-a-webhook"
 LITERAL = "canary-5-written-into-a-file"
 USERINFO = "canary-6"
 WRONG = "canary-7-a-key-that-nobody-has"
+SET = "golden/support.jsonl"
 SECRET_FILES = ("keys/*", "operator.secret", "cache/preflight/key")
 """Where secrets belong, in the state folder."""
 ARGUMENTS: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -44,16 +45,8 @@ ARGUMENTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "eval import": (("results.json", "--from", "inspect", "--as", "acme-support-tiny-v2.1.0"),),
     "eval judge": (("labels.jsonl", "--client", "acme"),),
     "eval run": (
-        ("acme-support", "--golden", "golden/support.jsonl"),
-        (
-            "acme-support",
-            "--golden",
-            "golden/support.jsonl",
-            "--url",
-            "http://127.0.0.1:9",
-            "--key",
-            "env:CANARY_KEY",
-        ),
+        ("acme-support", "--golden", SET),
+        ("acme-support", *f"--golden {SET} --url http://127.0.0.1:9 --key env:CANARY_KEY".split()),
     ),
     "eval show": (("nothing",),),
     "evidence show": (("1",),),
@@ -81,6 +74,8 @@ ARGUMENTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "show": (("plan.json",),),
     "state backup": (("backup.tar.gz", "--force"),),
     "state restore": (("backup.tar.gz", "--force"),),
+    "trust add": (("https://gw.test", "--secret", "env:CANARY_OPERATOR"),),
+    "trust remove": (("https://gw.test",),),
 }
 """Arguments by command; other commands get the alias `acme-support` for a required one."""
 LAST = ("gateway stop", "server stop")

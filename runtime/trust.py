@@ -1,0 +1,239 @@
+"""Decides which network hosts are contacted, and which secrets go there.
+
+Declarations come from anybody who may open a pull request; what they name is contacted, and secrets
+are sent, only where the operator's own file says so. Loopback, the machine's own addresses and Unix
+sockets need no trust.
+"""
+
+import re
+import shlex
+import socket
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from functools import lru_cache
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Final, NamedTuple
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
+
+from fleet.errors import EngineUnreachableError, FleetError
+from runtime.trust_file import read_trust, trust_path
+
+OPERATOR: Final = "operator"
+"""Reference of the operator's secret that fleetctl makes in a state folder."""
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_LARGEST_PORT: Final = 65535
+_URL: Final = re.compile(
+    r"(https?)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?(/[!-~]*)?", re.ASCII
+)
+"""Addresses that two readers cannot read differently: no user, no backslash, no fragment first."""
+_SECRET: Final = re.compile(r"[!-~]{1,4096}")
+"""A secret that can stand in a header: visible ASCII."""
+
+
+def _root(path: Path) -> Path:
+    if not path.is_absolute() or path == Path("/") or ".." in path.parts:
+        raise ValueError("a root is the absolute path of a folder below /")
+    return path
+
+
+_Host = Annotated[str, StringConstraints(pattern=r"^(\[[0-9a-f:.]+\]|[a-z0-9._-]+):[0-9]{1,5}$")]
+_Reference = Annotated[
+    str, StringConstraints(pattern=r"^(operator|env:[A-Za-z_][A-Za-z0-9_]*|file:[^\s\x00]+)$")
+]
+_Flag = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*$")]
+_Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
+_Root = Annotated[Path, AfterValidator(_root)]
+
+
+class Trust(BaseModel):
+    """Hosts, folders and code that the operator confirms."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    hosts: Mapping[_Host, tuple[_Reference, ...]] = {}
+    """Network host, `name:port`, to references of the secrets that may go there."""
+    roots: tuple[_Root, ...] = ()
+    """Folders outside the project that declared paths may lie in."""
+    code: Mapping[_Name, tuple[_Flag, ...]] = {}
+    """Declared host to the flags of vLLM that run code there."""
+
+
+class UntrustedError(EngineUnreachableError):
+    """Trust is lacking: nothing was sent."""
+
+
+class Peer(NamedTuple):
+    """The other side of a connection."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def netloc(self) -> str:
+        """Host and port, as `Trust.hosts` has them."""
+        return f"{self.host}:{self.port}"
+
+    def __str__(self) -> str:
+        """Return the address to write after `fleetctl trust add`."""
+        return f"{self.scheme}://{self.netloc}"
+
+
+def peer_of(url: str) -> Peer:
+    """Return the other side that a URL means.
+
+    Raises:
+        ValueError: the URL is none, or readers may differ on what it means; the text has no value.
+    """
+    match = _URL.fullmatch(url)
+    if match is None or "\\" in url or "#" in url:
+        raise ValueError("it is not `http://host:port/path` in plain ASCII")
+    port = int(match[3] or _DEFAULT_PORTS[match[1]])
+    if not 0 < port <= _LARGEST_PORT:
+        raise ValueError("its port is out of range")
+    return Peer(match[1], match[2].lower(), port)
+
+
+def is_own(host: str) -> bool:
+    """Return whether a host is this machine, by its address. Looks up no name, sends nothing."""
+    if host == "localhost":
+        return True
+    try:
+        address = ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    if address.is_loopback or address.is_unspecified:
+        return True
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6  # noqa: PLR2004 (IPv4)
+    with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect((str(address), 9))  # a datagram socket: this asks the routing table alone
+        return ip_address(probe.getsockname()[0]) == address
+    return False
+
+
+def load_trust() -> Trust:
+    """Return the operator's trust; nothing is trusted where there is no file.
+
+    Raises:
+        FleetError: FC1274, the file is not its owner's alone; FC1275, a field of it is wrong.
+    """
+    path = trust_path()
+    return parse_trust(read_trust(path), path)
+
+
+@lru_cache(maxsize=4)
+def parse_trust(content: bytes, path: Path) -> Trust:
+    """Return the trust in a file's content.
+
+    Raises:
+        FleetError: FC1275.
+    """
+    try:
+        return Trust.model_validate(yaml.safe_load(content) or {})
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the whole"
+        detail = f"`{path}`, {where}: {first['msg']}."
+    except (yaml.YAMLError, ValueError, RecursionError):
+        detail = f"`{path}` is not YAML."
+    hint = "Nothing is trusted until it is right. Mend the line, or remove the file and add anew."
+    raise FleetError.of("FC1275", "Trust file is malformed", detail, hint=hint)
+
+
+def dump_trust(trust: Trust) -> bytes:
+    """Return the content of the file of a trust."""
+    document = {key: value for key, value in trust.model_dump(mode="json").items() if value}
+    return yaml.safe_dump(document, sort_keys=True).encode()
+
+
+def require_contact(url: str) -> None:
+    """Refuse to contact a network host that is not trusted. Nothing is sent.
+
+    Raises:
+        UntrustedError: FC1270, the host is not trusted, or the address is not plain.
+        FleetError: as `load_trust`.
+    """
+    peer = _peer(url)
+    if is_own(peer.host) or peer.netloc in load_trust().hosts:
+        return
+    secret = " --no-secret" if peer.scheme == "https" else ""
+    raise _untrusted(
+        "FC1270",
+        "Network host is not trusted",
+        f"`{peer.netloc}` is named by the declarations alone, so nothing was sent there",
+        f"fleetctl trust add {peer}{secret}",
+    )
+
+
+def authorization(url: str, reference: str, secret: str) -> dict[str, str]:
+    """Return the header that shows a secret to a host, or refuse.
+
+    The only maker of such headers. `reference` is `operator`, `env:NAME` or `file:path`. No error
+    holds the secret.
+
+    Raises:
+        UntrustedError: FC1270 to FC1272, as `require_bound`; FC1273, no header can hold the secret.
+        FleetError: as `load_trust`.
+    """
+    require_bound(url, reference)
+    if _SECRET.fullmatch(secret) is None:
+        detail = f"The value of `{reference}` has blanks, control characters or no ASCII"
+        raise _untrusted("FC1273", "Secret cannot stand in a header", f"{detail}; it was not sent")
+    return {"Authorization": f"Bearer {secret}"}
+
+
+def require_bound(url: str, reference: str) -> None:
+    """Refuse to send a secret to a host that the operator did not confirm for the secret.
+
+    Raises:
+        UntrustedError: FC1271, host and reference are not bound; FC1272, the connection is neither
+            encrypted nor within this machine.
+        FleetError: as `load_trust`.
+    """
+    peer = _peer(url)
+    if is_own(peer.host):
+        return
+    if peer.scheme != "https":
+        raise _untrusted(
+            "FC1272",
+            "Secret would travel in the clear",
+            f"`{peer.netloc}` is reached over plain HTTP, and `{reference}` was not sent: "
+            "any hop would read it. Put TLS in front and write https://, or reach it through a "
+            "forward that ends on 127.0.0.1",
+        )
+    if reference not in load_trust().hosts.get(peer.netloc, ()):
+        named = "" if reference == OPERATOR else f" --secret {shlex.quote(reference)}"
+        raise _untrusted(
+            "FC1271",
+            "Secret is not for this host",
+            f"`{reference}` was not sent to `{peer.netloc}`: only declarations say that it is for "
+            "that host",
+            f"fleetctl trust add {peer}{named}",
+        )
+
+
+def untrusted_addresses(urls: Iterable[str]) -> list[Peer]:
+    """Return the hosts of addresses that would not be contacted, sorted."""
+    found = set[Peer]()
+    for url in urls:
+        with suppress(ValueError):
+            peer = peer_of(url)
+            if not is_own(peer.host) and peer.netloc not in load_trust().hosts:
+                found.add(peer)
+    return sorted(found)
+
+
+def _peer(url: str) -> Peer:
+    try:
+        return peer_of(url)
+    except ValueError as error:
+        detail = f"An address cannot be contacted: {error}"
+        raise _untrusted("FC1270", "Network host is not trusted", detail) from None
+
+
+def _untrusted(code: str, summary: str, detail: str, command: str = "") -> UntrustedError:
+    confirm = f". If you know it: `{command}`." if command else "."
+    return UntrustedError.of(code, summary, detail + confirm, command=command)
