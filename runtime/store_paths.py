@@ -1,7 +1,7 @@
 """The layout of the store, and the only rule of which digest a path that a server lists means.
 
 A copy lies at `<store>/<digest>`; a fresh path for the same bytes is `<store>/<digest>-<n>`, with n
-of 2 or more.
+of 2 or more. `<store>/.source-<digest>` is a link to the version in the library.
 """
 
 import re
@@ -32,6 +32,11 @@ def number_of_copy(name: str, digest: str) -> int:
     if digest_of_copy(name) != digest:
         return 0
     return int(name.rpartition("-")[2]) if name != digest else 1
+
+
+def source_name(digest: str) -> str:
+    """Return the name of the link to the library's version that the copies of a digest are of."""
+    return f".source-{digest}"
 
 
 def path_there(paths: tuple[tuple[str, str], ...], here: str) -> str:

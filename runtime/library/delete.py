@@ -16,6 +16,7 @@ from fleet.names import AdapterName
 from runtime.files import FOLDER
 from runtime.library.add import update_lock
 from runtime.library.layout import version_folder
+from runtime.store_paths import digest_of_copy, source_name
 
 ASIDE = ".removed-"
 
@@ -39,6 +40,9 @@ def remove_copy(store: Path, name: str) -> None:
         LibraryError: the copy cannot be deleted.
     """
     delete_folder(_aside(store / name))
+    digest = digest_of_copy(name)
+    if digest and not any(digest_of_copy(other) == digest for other in copies(store)):
+        (store / source_name(digest)).unlink(missing_ok=True)
 
 
 def remove_version(library: Path, root: Path, name: AdapterName) -> None:

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,7 +20,7 @@ from fleet.names import AdapterName
 from fleet.resources import LoadedAdapter
 from runtime.files import FOLDER, READ_ONLY_FOLDER, copy_file, locked_folder, moved_into_place
 from runtime.library.layout import SERVED_FILES, folder_digest, version_folder
-from runtime.store_paths import digest_of_copy, name_of_copy, number_of_copy
+from runtime.store_paths import digest_of_copy, name_of_copy, number_of_copy, source_name
 
 SPARE: Final = 1 << 20
 """Room that copies leave on the disk for ledger and routing table. Bytes."""
@@ -46,6 +47,7 @@ def publish(version: Path, digest: str, store: Path, damaged: Iterable[str] = ()
     if before.name in spoiled or (newest and wrong_with(before, digest)):
         target = store / name_of_copy(digest, newest + 1)
     elif newest:
+        _keep_source(version, digest, store)
         return target
     require_bytes(version, digest)
     _require_room(version, target)
@@ -59,7 +61,21 @@ def publish(version: Path, digest: str, store: Path, damaged: Iterable[str] = ()
         detail = f"`{error.filename or target}`: {error.strerror or error}."
         raise LibraryError.of("FC3003", "Adapter cannot be copied", detail) from error
     _expect(target, digest, "It was changed just now: find the program that writes to the store.")
+    _keep_source(version, digest, store)
     return target
+
+
+def _keep_source(version: Path, digest: str, store: Path) -> None:
+    """Keep a link to the version, from which a server with the plug-in reads if copies are damaged.
+
+    Only ever read by its digest, so that a link that leads elsewhere does no harm.
+    """
+    link, target = store / source_name(digest), version.absolute()
+    with suppress(OSError):  # a copy without the link serves as well
+        if target.is_dir() and not (link.is_symlink() and link.readlink() == target):
+            store.mkdir(parents=True, exist_ok=True)
+            link.unlink(missing_ok=True)
+            link.symlink_to(target)
 
 
 def require_bytes(version: Path, digest: str) -> None:

@@ -1,15 +1,19 @@
 """Registers the resolver with vLLM; the only module of the house that imports the engine."""
 
 import asyncio
+import copy
 import hashlib
 import os
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 from vllm.logger import init_logger
 from vllm.lora.request import LoRARequest
 from vllm.lora.resolver import LoRAResolver, LoRAResolverRegistry
 
 from .adapters import UntrustedAdapterError, trusted_folder
+from .copies import CheckedReads
 
 PLUGIN = "fleetctl_resolver"
 FILE = "FLEETCTL_ADAPTERS"
@@ -50,8 +54,39 @@ def _number(name: str) -> int:
     return 1 + int.from_bytes(hashlib.sha256(name.encode(errors="replace")).digest()[:7])
 
 
+def check_reads() -> None:
+    """Let the workers of this process read adapters through `CheckedReads`.
+
+    vLLM has no hook for it. A release whose workers read in another way goes on unchecked, with an
+    error in the log.
+    """
+    try:
+        from vllm.lora.worker_manager import WorkerLoRAManager  # noqa: PLC0415 (heavy, may be gone)
+
+        load = WorkerLoRAManager._load_adapter  # noqa: SLF001 (no hook)
+    except (ImportError, AttributeError) as error:
+        logger.error("Adapters that are read again are not checked: %s", error)  # noqa: TRY400
+        return
+    reads = CheckedReads()
+
+    @wraps(load)
+    def checked(manager: WorkerLoRAManager, request: LoRARequest) -> Any:
+        def load_from(folder: str) -> Any:
+            if folder == request.lora_path:
+                return load(manager, request)
+            logger.error("%s is damaged; its bytes are read from %s", request.lora_path, folder)
+            elsewhere = copy.copy(request)
+            elsewhere.lora_path = folder
+            return load(manager, elsewhere)
+
+        return reads.read(request.lora_path, load_from)
+
+    WorkerLoRAManager._load_adapter = checked  # noqa: SLF001 (no hook)
+
+
 def register() -> None:
     """Register the resolver if `VLLM_PLUGINS` names the plug-in and a file is given."""
     file = os.environ.get(FILE)
     if file and PLUGIN in os.environ.get("VLLM_PLUGINS", "").split(","):
         LoRAResolverRegistry.register_resolver(PLUGIN, NameClosedResolver(Path(file)))
+        check_reads()

@@ -31,6 +31,7 @@ from tests.ports import free_port
 
 BASE = Path(__file__).parents[3] / "examples" / "quickstart" / "models" / "base" / "tiny"
 SLOTS, RANK = 3, 16
+CPU_LORAS = 12
 
 Kind = Literal["fake", "local"]
 Use = Callable[[Engine], Coroutine[Any, Any, Any]]
@@ -145,7 +146,7 @@ def make_bench(kind: Kind, root: Path, python: str = "") -> Bench:
         served_name="tiny",
         max_loras=SLOTS,
         max_lora_rank=RANK,
-        max_cpu_loras=12,
+        max_cpu_loras=CPU_LORAS,
         dtype="bfloat16",
         max_model_len=512,
         kv_cache_bytes=64 << 20,

@@ -13,8 +13,10 @@ import pytest
 from fleet.config import Lock, LockedAdapter
 from fleet.errors import LibraryError
 from fleet.resources import LoadedAdapter
+from runtime.library.delete import remove_copy
 from runtime.library.layout import folder_digest
 from runtime.library.served_copies import damaged, publish, repair_copies
+from runtime.store_paths import source_name
 from tests.runtime.library.synthetic import adapter
 
 
@@ -157,7 +159,7 @@ def test_a_damaged_copy_is_made_good_again_in_its_place(
     assert folder_digest(copy) == digest
     for each in (copy, *copy.iterdir()):
         assert stat.S_IMODE(each.stat().st_mode) & 0o222 == 0
-    assert [each.name for each in store.iterdir()] == [digest]
+    assert sorted(each.name for each in store.iterdir()) == [source_name(digest), digest]
 
 
 @pytest.mark.parametrize("harm", [tamper, shutil.rmtree])
@@ -266,7 +268,7 @@ def test_many_publishers_at_once_make_one_copy_and_leave_nothing_behind(tmp_path
     with ThreadPoolExecutor(8) as pool:
         made = list(pool.map(lambda _: publish(version, digest, store), range(24)))
     assert set(made) == {store / digest}
-    assert [each.name for each in store.iterdir()] == [digest]
+    assert sorted(each.name for each in store.iterdir()) == [source_name(digest), digest]
 
 
 def test_what_a_dead_publisher_left_is_no_copy(tmp_path: Path) -> None:
@@ -284,3 +286,19 @@ def test_a_store_that_cannot_be_written_is_told_to_people(tmp_path: Path) -> Non
     with pytest.raises(LibraryError) as caught:
         publish(version, folder_digest(version), tmp_path / "store")
     assert [each.code for each in caught.value.diagnostics] == ["FC3003"]
+
+
+def test_the_store_links_to_the_version_that_its_copies_are_of(tmp_path: Path) -> None:
+    version = adapter(tmp_path / "a")
+    store, digest = tmp_path / "store", folder_digest(version)
+    copy = publish(version, digest, store)
+    link = store / source_name(digest)
+    assert link.readlink() == version
+    moved = version.rename(tmp_path / "b")
+    assert publish(moved, digest, store) == copy
+    assert link.readlink() == moved
+    shutil.copytree(copy, store / f"{digest}-2")
+    remove_copy(store, digest)
+    assert link.is_symlink()
+    remove_copy(store, f"{digest}-2")
+    assert list(store.iterdir()) == []

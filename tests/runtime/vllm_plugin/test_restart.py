@@ -4,6 +4,7 @@ The tests are a story: each goes on where the one before has left the server.
 """
 
 import asyncio
+import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,9 +14,12 @@ from threading import Event
 
 import pytest
 
+from fleet.errors import EngineRejectedError
 from fleet.names import adapter_address
 from fleet.resources import LoadedAdapter
 from runtime.engines.adapters_file import AdapterEntry
+from runtime.store_paths import source_name
+from tests.runtime.engines.conftest import CPU_LORAS
 from tests.runtime.vllm_plugin.conftest import SupervisedServer
 from tests.runtime.vllm_plugin.hostile_names import hostile_names
 
@@ -145,4 +149,40 @@ def test_a_broken_file_is_a_404_and_no_error_of_the_server(supervised: Supervise
     supervised.file.unlink()
     assert supervised.status(name) == 404
     supervised.file.write_bytes(right)
+    assert supervised.status(name) == 200
+
+
+@pytest.mark.live
+@pytest.mark.long
+@pytest.mark.parametrize("supervised", ["local"], indirect=True)
+def test_an_evicted_adapter_is_read_again_with_its_own_bytes(
+    supervised: SupervisedServer, tmp_path: Path
+) -> None:
+    """The fake engine reads what lies in the folder, as a vLLM without the plug-in does."""
+    name, folder = supervised.load("gale")
+    right = supervised.answer(name)
+    others = [supervised.load(f"neighbour{number}")[0] for number in range(CPU_LORAS)]
+    shutil.copytree(folder, tmp_path / "version")
+    (folder.parent / source_name(folder.name)).symlink_to(tmp_path / "version")
+    with other_bytes(folder):
+        assert supervised.answer(name) == right
+    for other in others:
+        supervised.answer(other)
+    shutil.rmtree(folder)
+    assert supervised.answer(name) == right
+    assert f"{folder} is damaged; its bytes are read from {folder.parent}/.source-" in (
+        supervised.log()
+    )
+
+
+@pytest.mark.live
+@pytest.mark.long
+@pytest.mark.parametrize("supervised", ["local"], indirect=True)
+def test_other_bytes_under_a_digest_are_not_loaded(supervised: SupervisedServer) -> None:
+    name, left = supervised.bench.adapter("hazel")
+    folder = Path(left)
+    with other_bytes(folder), pytest.raises(EngineRejectedError, match="has other bytes"):
+        supervised.load("hazel")
+    assert supervised.status(name) == 404
+    supervised.load("hazel")
     assert supervised.status(name) == 200
