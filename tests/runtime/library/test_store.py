@@ -13,7 +13,6 @@ import pytest
 from fleet.config import Lock, LockedAdapter
 from fleet.errors import LibraryError
 from fleet.resources import LoadedAdapter
-from runtime.library.delete import remove_copy
 from runtime.library.layout import folder_digest
 from runtime.library.served_copies import damaged, publish, repair_copies
 from runtime.store_paths import source_name
@@ -286,19 +285,3 @@ def test_a_store_that_cannot_be_written_is_told_to_people(tmp_path: Path) -> Non
     with pytest.raises(LibraryError) as caught:
         publish(version, folder_digest(version), tmp_path / "store")
     assert [each.code for each in caught.value.diagnostics] == ["FC3003"]
-
-
-def test_the_store_links_to_the_version_that_its_copies_are_of(tmp_path: Path) -> None:
-    version = adapter(tmp_path / "a")
-    store, digest = tmp_path / "store", folder_digest(version)
-    copy = publish(version, digest, store)
-    link = store / source_name(digest)
-    assert link.readlink() == version
-    moved = version.rename(tmp_path / "b")
-    assert publish(moved, digest, store) == copy
-    assert link.readlink() == moved
-    shutil.copytree(copy, store / f"{digest}-2")
-    remove_copy(store, digest)
-    assert link.is_symlink()
-    remove_copy(store, f"{digest}-2")
-    assert list(store.iterdir()) == []
