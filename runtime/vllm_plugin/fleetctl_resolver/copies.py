@@ -1,4 +1,4 @@
-"""Chooses the folder that an adapter is read from, by the bytes in it. Needs Python alone."""
+"""Chooses the folder from which vLLM reads an adapter, by the bytes. Needs Python alone."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ Adapter = TypeVar("Adapter")
 
 
 class CheckedReads:
-    """Reads adapters, each time from a folder with the bytes that its name promises.
+    """Reads adapters, each time from a folder with the promised bytes.
 
     The folder of a served copy is named by the digest of its bytes. vLLM reads it again after every
     eviction, perhaps weeks after fleetctl has hashed it. Unchanged files are not hashed again.
@@ -69,7 +69,7 @@ def _candidates(folder: Path, digest: str) -> Iterator[Path]:
 
 
 def _files(folder: Path) -> tuple[int, ...] | None:
-    """Return what changes with the files of a folder, without reading them; None: no such files."""
+    """Return numbers that change with a folder's files, without reading them; None: no such files."""
     try:
         states = [(folder / name).stat() for name in SERVED_FILES]
     except OSError:
