@@ -14,7 +14,7 @@ Adapter = TypeVar("Adapter")
 
 
 class CheckedReads:
-    """Reads adapters, each time from a folder with the promised bytes.
+    """Reads adapters from folders that hold the promised bytes.
 
     The folder of a served copy is named by the digest of its bytes. vLLM reads it again after every
     eviction, perhaps weeks after fleetctl has hashed it. Unchanged files are not hashed again.
@@ -69,7 +69,7 @@ def _candidates(folder: Path, digest: str) -> Iterator[Path]:
 
 
 def _files(folder: Path) -> tuple[int, ...] | None:
-    """Return numbers that change with a folder's files, without reading them; None: no such files."""
+    """Return numbers that change with the files of a folder; None: the files are not there."""
     try:
         states = [(folder / name).stat() for name in SERVED_FILES]
     except OSError:
