@@ -100,6 +100,11 @@ SUMMARIES: Mapping[str, str] = {
     "FC1302": "Golden line is not JSON",
     "FC1303": "Golden item is wrong",
     "FC1304": "Golden item given twice",
+    "FC1330": "Flag that vLLM does not know",
+    "FC1331": "Value that does not fit the flag",
+    "FC1332": "Flag that the operator must allow",
+    "FC1333": "Flags of another release of vLLM",
+    "FC1334": "Text that a program could misread",
 }
 """Summary by code; a code never changes its meaning."""
 

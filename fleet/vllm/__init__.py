@@ -6,6 +6,7 @@ Layer 2, beside `packing` and `gates`; knows bases and flags, no fleet. Never im
 from fleet.vllm.adapter_config import check_config, served_rank
 from fleet.vllm.adapter_tensors import DTYPES, Tensor, adapted_modules, check_tensors, module_shapes
 from fleet.vllm.command_reader import CommandRead, read_back
+from fleet.vllm.flag_rules import FlagFault, fault_of
 from fleet.vllm.flags import (
     SERVERS_PER_DEVICE,
     cpu_loras_for,
@@ -14,9 +15,9 @@ from fleet.vllm.flags import (
     flags_for,
     known_flags,
     servers_per_device_of,
-    why_reserved,
     with_engines,
 )
+from fleet.vllm.known_flags import RELEASE
 from fleet.vllm.launch import (
     FORBIDDEN_ENVIRONMENT,
     RESOLVER,

@@ -70,7 +70,8 @@ def _readings(
     relative = model.removeprefix(f"{folder.rstrip('/')}/")
     extras = {name: values for name, values in words.items() if name not in _OWN}
     plain = {name: values for name, values in extras.items() if name not in _DERIVED}
-    for path, kept, sep in product(dict.fromkeys((relative, model)), (plain, extras), "-_"):
+    paths = dict.fromkeys((relative, model))
+    for path, kept, sep, join in product(paths, (plain, extras), "-_", (shlex.join, " ".join)):
         yield ServerFlags(
             model=path,
             served_name=base,
@@ -82,9 +83,7 @@ def _readings(
             tensor_parallel=int(_one(words, "tensor-parallel-size") or 1),
             memory_share=float(found) if (found := _one(words, "gpu-memory-utilization")) else None,
             kv_cache_bytes=int(found) if (found := _one(words, "kv-cache-memory-bytes")) else None,
-            extra=tuple(
-                sorted((name.replace("-", sep), shlex.join(v)) for name, v in kept.items())
-            ),
+            extra=tuple(sorted((name.replace("-", sep), join(v)) for name, v in kept.items())),
         )
 
 

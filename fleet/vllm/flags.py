@@ -1,12 +1,8 @@
 """Chooses the flags of managed servers, and tells flags and engine versions of running servers.
 
-Flags are chosen once and kept as long as they suffice. A declaration may not set a reserved flag,
-which counts under all spellings that vLLM reads as the flag: underscores for hyphens, a `--no-`
-before the name, a short form or alias, and any beginning of the name, which Python's argparse
-completes.
+Flags are chosen once and kept as long as they suffice.
 """
 
-import shlex
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
@@ -117,72 +113,9 @@ def servers_per_device_of(flags: ServerFlags) -> int:
     return 1 if flags.memory_share is None else max(round(USABLE / flags.memory_share), 1)
 
 
-RESERVED: Mapping[str, str] = {
-    "api-key": "clients' keys are checked by the gateway",
-    "dtype": "set `dtype`",
-    "enable-lora": "it is always on",
-    "fingerprint-mode": "it stamps the digest of the flags",
-    "fingerprint-value": "it stamps the digest of the flags",
-    "gpu-memory-utilization": "the planner sets it; see `kv_cache` and the device's `memory`",
-    "host": "set `address` on the host",
-    "kv-cache-memory-bytes": "set `kv_cache`",
-    "lora-modules": "adapters are loaded by `apply`",
-    "max-cpu-loras": "the planner sets it",
-    "max-lora-rank": "set `max_lora_rank`",
-    "max-loras": "set `max_loras`",
-    "max-model-len": "set `max_model_len`",
-    "middleware": "it would run code on the requests of every client of the server",
-    "model": "set `model`",
-    "port": "set `port` on the host or device",
-    "served-model-name": "it is the base's name",
-    "shutdown-timeout": "running requests get a fixed time before a server stops",
-    "tensor-parallel-size": "set `tensor_parallel`",
-    "uds": "servers listen on the host's `address` and `port`",
-}
-"""Reason why a declaration may not set a reserved flag, by the flag's long name."""
-
-ALIASES: Mapping[str, str] = {
-    "device-memory-utilization": "gpu-memory-utilization",
-    "tp": "tensor-parallel-size",
-}
-"""Other names that vLLM gives to reserved flags, without dashes; add those of new releases."""
-
-
 def long_name(flag: str) -> str:
     """Return the name of a flag as fleetctl writes names: without leading dashes, with hyphens."""
     return flag.replace("_", "-").lstrip("-")
-
-
-def why_reserved(flag: str, value: str = "") -> str:
-    """Return why a flag may not be declared with this value; empty: the flag may.
-
-    The flag is written as declared or as on a command line. A further flag among the words of the
-    value counts as well.
-
-    Raises:
-        ValueError: a quote in the value is left open.
-    """
-    if reason := _why(long_name(flag)):
-        return reason
-    for word in shlex.split(value):
-        name = word.partition("=")[0]
-        is_flag = name.startswith("--") or name[1:] in ALIASES
-        if is_flag and (reason := _why(long_name(name))):
-            return f"its value holds `{name}`; {reason}"
-    return ""
-
-
-def _why(name: str) -> str:
-    """Return why the flag of this long name is reserved; empty: not reserved."""
-    name = name.removeprefix("no-")
-    if name in RESERVED:
-        return RESERVED[name]
-    read_as = ALIASES.get(name) or next(
-        (known for known in (*RESERVED, *ALIASES) if name and known.startswith(name)), ""
-    )
-    if not read_as:
-        return ""
-    return f"vLLM may read it as `{read_as}`; {RESERVED[ALIASES.get(read_as, read_as)]}"
 
 
 def with_engines(fleet: FleetSpec, live: State) -> FleetSpec:

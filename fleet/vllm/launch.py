@@ -6,15 +6,15 @@ stamped beside the digest and tells which start answers; the launch is no flag.
 """
 
 import hashlib
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fleet.errors import ConfigError
 from fleet.hardware import HostSpec
 from fleet.names import RESOLVER_STAMP, digest_stamp, launch_stamp
 from fleet.resources import Server, ServerFlags
-from fleet.vllm.flags import long_name, why_reserved
+from fleet.vllm.flag_rules import fault_of, words_of
+from fleet.vllm.flags import long_name
 
 VLLM_MODULE = "vllm.entrypoints.openai.api_server"
 """Module started with `python -m`; the `vllm` command of the CPU build does not run."""
@@ -54,17 +54,20 @@ def command_line(
     kind: str = "",
     module: str = VLLM_MODULE,
     resolver: bool = False,
+    allowed: Collection[str] | None = (),
 ) -> tuple[str, ...]:
     """Return the argument vector that starts a server and stamps digest and launch on the server.
 
     The server listens on `host`. vLLM's own key guards only some of its paths, so clients must not
     reach that address. Devices of kind `cpu` need switches of their own. The fake server's `module`
     takes the same flags. `resolver`: the server gets the plug-in, and is stamped as such.
+    `allowed`: as for `fault_of`.
 
     Raises:
-        ConfigError: `flags.extra` sets a flag that fleetctl owns.
+        ConfigError: FC4008, `flags.extra` has a flag that may not be declared so, or a value could
+            be read as a flag.
     """
-    extra = _extra(flags)
+    extra = _extra(flags, allowed)
     stamp = digest_stamp(digest)
     stamps = [stamp, *((launch_stamp(launch),) if launch else ())]
     if resolver:
@@ -99,23 +102,36 @@ def command_line(
             arguments["distributed-executor-backend"] = ("uni",)
     if "data-parallel-size" in extra:  # adapters are listed per API process
         arguments["api-server-count"] = ("1",)
+    _refuse_leading(arguments, flags)
     arguments |= extra
     words = (word for name, values in arguments.items() for word in (f"--{name}", *values))
     return (python, "-m", module, *words)
 
 
-def _extra(flags: ServerFlags) -> dict[str, tuple[str, ...]]:
+def _extra(flags: ServerFlags, allowed: Collection[str] | None) -> dict[str, tuple[str, ...]]:
     arguments = {}
     for declared, value in flags.extra:
-        if reason := why_reserved(declared, value):
-            raise ConfigError.of(
-                "FC4008",
-                "A flag belongs to fleetctl",
-                f"`{declared}` of base `{flags.served_name}` may not be declared: {reason}.",
-                hint="Remove it from the base's `flags`.",
-            )
-        arguments[long_name(declared)] = tuple(shlex.split(value))
+        name = long_name(declared)
+        if fault := fault_of(name, value, allowed):
+            raise _refused(declared, flags, fault.detail, fault.hint)
+        arguments[name] = words_of(name, value)
     return arguments
+
+
+def _refuse_leading(arguments: Mapping[str, Sequence[str]], flags: ServerFlags) -> None:
+    for name, values in arguments.items():
+        if leading := next((word for word in values if word.startswith("-")), ""):
+            raise _refused(name, flags, f"vLLM would read its value `{leading:.40}` as a flag")
+
+
+def _refused(flag: str, flags: ServerFlags, why: str, hint: str = "") -> ConfigError:
+    return ConfigError.of(
+        "FC4008",
+        "A flag may not be given to a server",
+        f"`{flag}` of base `{flags.served_name}` may not be declared so: {why}.",
+        hint=hint or "Change the base's declaration.",
+        command="fleetctl validate",
+    )
 
 
 def environment(kind: str = "", devices: Sequence[int] = (), adapters: str = "") -> dict[str, str]:
@@ -179,13 +195,17 @@ def launch_of(
     model: str = "",
     launch: str = "",
     adapters: str = "",
+    allowed: Collection[str] = (),
 ) -> LaunchCommand | None:
     """Return the command that starts a server of the plan on its host, by the host's interpreter.
 
     A fake host runs the fake server with the same flags. `model` is the path of the base, where the
     path differs from the declared path. `launch` empty: others run the command. `adapters` is the
-    server's file of adapters, if the interpreter has the plug-in. None: an attached server, which
-    fleetctl does not start.
+    server's file of adapters, if the interpreter has the plug-in. `allowed`: flags that the
+    operator lets run code on the host. None: an attached server, which fleetctl does not start.
+
+    Raises:
+        ConfigError: as `command_line`.
     """
     if server.flags is None or host.engine == "attach":
         return None
@@ -197,6 +217,7 @@ def launch_of(
         server.port, server.digest or server.flags.digest, kind=kind,
         launch=(launch := launch or compiled_launch(server)), resolver=bool(adapters),
         module=FAKE_MODULE if host.engine == "fake" else VLLM_MODULE,
+        allowed=None if host.engine == "fake" else allowed,
     )  # fmt: skip
     indices = [gpus.index(device) for device in server.devices if device in gpus]
     return LaunchCommand(server, arguments, environment(kind, indices, adapters), launch)

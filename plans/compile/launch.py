@@ -1,6 +1,7 @@
 """Write launch files: the servers of a plan, for people and supervisors that start them."""
 
 import json
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -82,6 +83,8 @@ def _unit(launch: LaunchCommand) -> str:
 
 def _systemd(word: str) -> str:
     escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    # A line break would end the setting, and the rest be read as another.
+    escaped = re.sub(r"[\x00-\x1f\x7f]", lambda found: f"\\x{ord(found[0]):02x}", escaped)
     plain = escaped and all(char.isalnum() or char in "-_./:,=+@" for char in escaped)
     return escaped if plain else f'"{escaped}"'
 

@@ -1,6 +1,6 @@
 """Checks declarations against others and against the facts of the project."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from fleet.capacity import ObservedDemand
@@ -33,6 +33,8 @@ class ProjectFacts:
     """Measured speeds of servers."""
     golden: Mapping[str, GoldenFacts] = field(default_factory=dict)
     """Size and digest of the golden sets, by path."""
+    code: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """Flags that the operator lets run code, by the host where they may."""
 
     def shape(self, base: str) -> BaseShape | None:
         """Return a base's dimensions: from the library, else as the lock keeps them."""

@@ -1,6 +1,7 @@
 """Checks bases, hosts and gateways: engines, ports, flags, and whether a base can be sharded."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from typing import Literal
 
 from fleet.codes import nearest
 from fleet.config.checks import ProjectFacts
@@ -11,17 +12,15 @@ from fleet.config.schema.machines import Gateway, Host
 from fleet.config.validate import Problem
 from fleet.hardware import SHEETS, BaseShape, sheet_of
 from fleet.names import by_number
-from fleet.vllm import why_reserved
+from fleet.vllm import RELEASE, fault_of, release
 
 
 def check_bases(given: Declarations, facts: ProjectFacts) -> Iterator[Problem]:
-    """Check bases."""
+    """Check bases, and their flags by the hosts that may start servers of them."""
+    starting = sorted(name for name, host in given.hosts.items() if host.engine == "local")
     for name, base in given.bases.items():
         for flag, value in base.flags.items():
-            if reserved := why_reserved(flag, str(value)):
-                path: Path = ("bases", name, "flags", flag)
-                detail = f"`{flag}` is not free to choose: {reserved}."
-                yield Problem("FC1215", path, detail, hint="Delete the flag.", at="key")
+            yield from _flag(("bases", name, "flags", flag), flag, value, starting, facts)
         shape, width = facts.shape(name), base.tensor_parallel or 1
         if shape and not splits(shape, width):
             fitting = [parts for parts in range(1, 65) if splits(shape, parts)]
@@ -32,6 +31,58 @@ def check_bases(given: Declarations, facts: ProjectFacts) -> Iterator[Problem]:
             )
             hint = f"Choose one of {', '.join(map(str, fitting))}."
             yield Problem("FC1220", ("bases", name, "tensor_parallel"), detail, hint=hint)
+    if any(base.flags for base in given.bases.values()):
+        yield from _other_releases(given, starting)
+
+
+def as_flag(name: str, value: str | float | bool) -> tuple[str, str]:  # noqa: FBT001 (a YAML value)
+    """Return a declared flag as servers get it: `name` or `no-name` for a switch."""
+    if isinstance(value, bool):
+        return (name if value else f"no-{name}"), ""
+    return name, str(value)
+
+
+def _other_releases(given: Declarations, starting: Sequence[str]) -> Iterator[Problem]:
+    """Yield a warning for hosts of a release of vLLM whose flags are not known."""
+    for name in starting:
+        declared = given.hosts[name].vllm
+        if declared and release(declared) != RELEASE:
+            known = ".".join(map(str, RELEASE))
+            detail = (
+                f"`{name}` declares vLLM {declared}, and flags are checked with the list of "
+                f"{known}: what that release reads otherwise is not noticed."
+            )
+            hint = f"Try a server of it by hand first, or install vLLM {known}."
+            path: Path = ("hosts", name, "vllm")
+            yield Problem("FC1333", path, detail, hint=hint, severity="warning")
+
+
+def _flag(
+    path: Path,
+    flag: str,
+    value: str | float | bool,  # noqa: FBT001 (a YAML value)
+    starting: Sequence[str],
+    facts: ProjectFacts,
+) -> Iterator[Problem]:
+    """Check a flag of a base; a server of the base may be placed on every host that starts any."""
+    if flag.startswith("no-"):
+        detail, meant = f"`{flag}` is the opposite of a flag, and no name.", flag[3:]
+        yield Problem("FC1330", path, detail, hint=f"Write `{meant}: false`.", at="key")
+        return
+    name, text = as_flag(flag, value)
+    found = {host: fault_of(name, text, facts.code.get(host, ())) for host in starting}
+    faults = {
+        host: fault for host, fault in (found or {"": fault_of(name, text, None)}).items() if fault
+    }
+    if not faults:
+        return
+    host, fault = next(iter(faults.items()))
+    guarded = fault.code == "FC1332"
+    where = f" on {', '.join(f'`{name}`' for name in [*faults][:8])}" if guarded else ""
+    detail = f"`{flag}` is not free to choose{where}: {fault.detail}."
+    command = f"fleetctl trust add --code {flag} --host {host}" if guarded else ""
+    at: Literal["key", "value"] = "value" if fault.code == "FC1331" else "key"
+    yield Problem(fault.code, path, detail, hint=fault.hint, command=command, at=at)
 
 
 def splits(shape: BaseShape, width: int) -> bool:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from fleet.config.checks import ProjectFacts
-from fleet.config.checks.machines import ports_of
+from fleet.config.checks.machines import as_flag, ports_of
 from fleet.config.schema.machines import Base, Gateway, Host
 from fleet.config.schema.rollouts import Gate, Override, Rollout
 from fleet.hardware import AttachedServerSpec, BaseSpec, DeviceSpec, DeviceState, HostSpec
@@ -29,7 +29,7 @@ def base(name: str, declared: Base, facts: ProjectFacts) -> BaseSpec:
         name=name,
         kv_cache_bytes=kv_cache,
         slots=slots,
-        extra=tuple(sorted(_flag(flag, value) for flag, value in flags.items())),
+        extra=tuple(sorted(as_flag(flag, value) for flag, value in flags.items())),
         shape=facts.shape(name),
         reserves=tuple(
             (its.kind, its.tensor_parallel, its.vllm, its.reserve_bytes)
@@ -38,12 +38,6 @@ def base(name: str, declared: Base, facts: ProjectFacts) -> BaseSpec:
         ),
         **shared,
     )
-
-
-def _flag(name: str, value: str | float | bool) -> tuple[str, str]:  # noqa: FBT001 (a YAML value)
-    if isinstance(value, bool):
-        return (name if value else f"no-{name}"), ""
-    return name, str(value)
 
 
 def host(name: str, declared: Host) -> HostSpec:

@@ -76,6 +76,8 @@ Digest = Annotated[
 _SECRET = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:[^\s\x00]+")
 _VERSION = re.compile(VERSION_PATTERN)
 _LISTEN = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
+_PROGRAM = re.compile(r"[A-Za-z0-9_./][^\s:;&|<>$`\"'\\]*")
+_ADDRESS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*|[0-9a-fA-F:]*:[0-9a-fA-F:.]*")
 _URL = re.compile(r"https?://(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?(/[^\s?#]*)?")
 
 
@@ -169,6 +171,27 @@ def _flag_value(value: Any) -> str | int | float | bool:
     return value
 
 
+def _word(value: str) -> str:
+    if value.startswith("-") or not value.isprintable():
+        detail = f"{shown(value)} could be read as something else on a command line."
+        raise wrong("FC1334", detail, "Begin it with no dash, and leave control characters out.")
+    return value
+
+
+def _program(value: str) -> str:
+    if _PROGRAM.fullmatch(_word(value)) is None:
+        detail = f"{shown(value)} is not the name or path of a single program."
+        raise wrong("FC1334", detail, "Name the interpreter alone: `.venv-vllm/bin/python`.")
+    return value
+
+
+def _bind_address(value: str) -> str:
+    if _ADDRESS.fullmatch(value) is None:
+        detail = f"{shown(value)} is not a name or an IP address."
+        raise wrong("FC1334", detail, "Write it without a port: `127.0.0.1`.")
+    return value
+
+
 Id = Annotated[str, PlainValidator(_id), text_schema(ID_PATTERN)]
 Semver = Annotated[str, PlainValidator(_semver), text_schema(VERSION_PATTERN, examples=["2.1.0"])]
 SecretRef = Annotated[
@@ -200,4 +223,8 @@ def _without_password(value: str) -> str:
 
 
 Word = Annotated[str, Field(min_length=1, max_length=4096)]
+Argument = Annotated[Word, AfterValidator(_word)]
+"""A text that no program takes for a flag."""
+Program = Annotated[Word, AfterValidator(_program)]
+BindAddress = Annotated[Word, AfterValidator(_bind_address)]
 AdminAddress = Annotated[Word, AfterValidator(_without_password)]

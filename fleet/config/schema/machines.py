@@ -6,7 +6,18 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fleet.config.scalars.quantities import Amount, Count, Duration, Port, Size, Width
-from fleet.config.scalars.texts import AdminAddress, FlagValue, Id, Listen, SecretRef, Url, Word
+from fleet.config.scalars.texts import (
+    AdminAddress,
+    Argument,
+    BindAddress,
+    FlagValue,
+    Id,
+    Listen,
+    Program,
+    SecretRef,
+    Url,
+    Word,
+)
 from fleet.config.schema.section import Section
 from fleet.hardware import DeviceState
 from fleet.spec import GatewayKind
@@ -18,7 +29,7 @@ Flag = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$")]
 class Base(Section):
     """A base model; a server has a single base in memory and serves many adapters on the base."""
 
-    model: Word
+    model: Argument
     """Path of the weights as the servers see the path; relative paths start at the project."""
     known_as: tuple[Word, ...] = ()
     """Further names of the base, as adapters give them in `base_model_name_or_path`.
@@ -48,7 +59,11 @@ class Base(Section):
     never reached leaves requests to the servers' own queue, first come, first served.
     """
     flags: dict[Flag, FlagValue] = {}
-    """Further vLLM flags without dashes, such as `enable-prefix-caching: true`."""
+    """Further vLLM flags by their long names, such as `enable-prefix-caching: true`.
+
+    `true` and `false` tell a switch on and off; several values are words of one text. Flags that
+    run code, or open the server, are allowed by the operator: `fleetctl trust add --code`.
+    """
 
 
 class Device(Section):
@@ -91,9 +106,9 @@ class Host(Section):
 
     engine: Literal["local", "attach", "fake"] = "local"
     """`local`: fleetctl starts vLLM. `attach`: attached servers. `fake`: answers made up."""
-    python: Word | None = None
+    python: Program | None = None
     """Interpreter that has vLLM (engine `local`); relative to the project."""
-    address: Word = "127.0.0.1"
+    address: BindAddress = "127.0.0.1"
     """Address that the host's servers listen on."""
     port: Port = 8100
     """Port of the first device's server; each further device, by name, counts up."""

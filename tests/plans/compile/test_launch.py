@@ -9,7 +9,8 @@ import pytest
 from fleet.errors import ConfigError
 from fleet.hardware import DeviceSpec, HostSpec
 from fleet.resources import Server, ServerFlags
-from fleet.vllm.flags import ALIASES, RESERVED
+from fleet.vllm.flag_rules import RESERVED
+from fleet.vllm.known_flags import ALIASES
 from fleet.vllm.launch import LaunchCommand, command_line, environment, inherited, launch_of
 from plans.compile.launch import LAUNCH_FORMATS, as_json, as_shell, as_systemd
 from runtime.fake_vllm.flags import FakeConfig, parse_flags
