@@ -29,6 +29,7 @@ from runtime.gateway.state_dir import known_gateways
 from runtime.gateway.table import RoutingTable
 from runtime.operations.planning import desired_servers
 from runtime.project.load import is_compiled
+from runtime.trust import load_trust
 from runtime.workspace import Workspace
 
 _ELSEWHERE = "/etc/envoy"
@@ -65,6 +66,7 @@ def servers(workspace: Workspace, form: str, hosts: tuple[str, ...]) -> str:
             python=python,
             model=str(model) if model.is_dir() else "",
             adapters=adapters_path(records, server.name, python, fake=fake),
+            allowed=load_trust().code.get(host.name, ()),
         )
         if launch is not None:
             launches.append(launch)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from fleet.environment import read_command
 from fleet.errors import FleetError
 from fleet.history import (
     Claim,
@@ -229,10 +230,11 @@ def one_training(folder: Path, alias: str) -> Iterator[int]:
 
 async def _run(training: Training, report: Callable[[str], None]) -> int:
     """Run the command in the project, report its output and return its exit code."""
+    program, variables = read_command(training.filled(), os.environ)
     process = await asyncio.create_subprocess_exec(
-        *training.filled(),
+        *program,
         cwd=training.root,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        env={**variables, "PYTHONUNBUFFERED": "1"},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

@@ -43,7 +43,7 @@ _Host = Annotated[str, StringConstraints(pattern=r"^(\[[0-9a-f:.]+\]|[a-z0-9._-]
 _Reference = Annotated[
     str, StringConstraints(pattern=r"^(operator|env:[A-Za-z_][A-Za-z0-9_]*|file:[^\s\x00]+)$")
 ]
-_Flag = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*$")]
+_Flag = Annotated[str, StringConstraints(pattern=r"^([a-z][a-z0-9-]*|[A-Z_][A-Z0-9_]*)$")]
 _Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 _Root = Annotated[Path, AfterValidator(_root)]
 
@@ -58,7 +58,7 @@ class Trust(BaseModel):
     roots: tuple[_Root, ...] = ()
     """Folders outside the project that declared paths may lie in."""
     code: Mapping[_Name, tuple[_Flag, ...]] = {}
-    """Declared host to the flags of vLLM that run code there."""
+    """Declared host to flags of vLLM that run code there, and variables that servers inherit."""
 
 
 class UntrustedError(EngineUnreachableError):

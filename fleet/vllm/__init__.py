@@ -19,14 +19,12 @@ from fleet.vllm.flags import (
 )
 from fleet.vllm.known_flags import RELEASE
 from fleet.vllm.launch import (
-    FORBIDDEN_ENVIRONMENT,
     RESOLVER,
     SHUTDOWN_TIMEOUT_S,
     LaunchCommand,
     command_line,
     compiled_launch,
     environment,
-    inherited,
     launch_of,
 )
 from fleet.vllm.lora_slots import assumption, pool_bytes, release, slot_bytes

@@ -15,7 +15,7 @@ from fleet.codes import nearest
 from fleet.vllm.known_flags import ALIASES, CHOICES, RELEASE, TAKES
 
 KIND: Mapping[str, str] = {flag: kind for kind, flags in TAKES.items() for flag in flags.split()}
-"""What a flag takes, by its name."""
+"""Kind of value, by the name of the flag."""
 _NAMES = tuple(sorted(KIND))
 _SHOWN_RELEASE = ".".join(map(str, RELEASE))
 
@@ -207,7 +207,7 @@ def _guard(name: str, value: str) -> str:
 
 
 def _misfit(name: str, value: str) -> str:
-    """Return what is wrong with the value of a known flag; empty: nothing."""
+    """Return the fault in the value of a known flag; empty: none."""
     kind = KIND[name]
     words = words_of(name, value)
     if kind in ("switch", "bare"):

@@ -1,4 +1,4 @@
-"""Lists the flags of a vLLM server by what they take.
+"""Lists the flags of a vLLM server by kind of value.
 
 Written by `tests/fleet/vllm/read_parser.py` from the parser of a real vLLM; a test compares.
 """
@@ -94,7 +94,7 @@ kv-cache-dtype-skip-layers logits-processors lora-modules lora-target-modules nu
 offload-params served-model-name sleep-preserve-parameter-names
 """,
 }
-"""Flags by what they take: a `switch` has a `no-` form, a `bare` flag has none."""
+"""Flags by kind of value: a `switch` has a `no-` form, a `bare` flag has none."""
 
 ALIASES = {
     "ac": "attention-config",

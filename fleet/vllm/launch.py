@@ -28,20 +28,6 @@ RESOLVER = "fleetctl_resolver"
 SHUTDOWN_TIMEOUT_S = 20
 """Seconds that running requests get when a server is told to stop."""
 
-FORBIDDEN_ENVIRONMENT = (
-    "VLLM_SERVER_DEV_MODE",
-    "VLLM_SKIP_MODEL_NAME_VALIDATION",
-    "VLLM_LORA_RESOLVER_CACHE_DIR",
-    "VLLM_LORA_RESOLVER_HF_REPO_LIST",
-    "VLLM_API_KEY",
-    "PYTHONPATH",
-    "PYTHONHOME",
-    "VIRTUAL_ENV",
-)
-"""Variables that a server must not inherit: they open the server up or change its imports."""
-
-FORBIDDEN_PREFIXES = ("RAY_",)
-
 
 def command_line(
     flags: ServerFlags,
@@ -158,15 +144,6 @@ def environment(kind: str = "", devices: Sequence[int] = (), adapters: str = "")
     elif devices:
         variables["CUDA_VISIBLE_DEVICES"] = ",".join(str(device) for device in devices)
     return variables
-
-
-def inherited(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables of this process that a server may inherit."""
-    return {
-        name: value
-        for name, value in variables.items()
-        if name not in FORBIDDEN_ENVIRONMENT and not name.startswith(FORBIDDEN_PREFIXES)
-    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
-from fleet.vllm import FORBIDDEN_ENVIRONMENT, SHUTDOWN_TIMEOUT_S, LaunchCommand
+from fleet.environment import FORBIDDEN
+from fleet.vllm import SHUTDOWN_TIMEOUT_S, LaunchCommand
 
 _STOP_MARGIN_S = 10
 """Seconds beyond vLLM's own shutdown timeout, until systemd kills."""
@@ -18,7 +19,7 @@ def as_shell(launches: Sequence[LaunchCommand]) -> str:
     for launch in launches:
         name = launch.server.name
         lines += ["", f"# {launch.server.address} on {launch.server.host}"]
-        cleared = " ".join(f"-u {name}" for name in FORBIDDEN_ENVIRONMENT)
+        cleared = " ".join(f"-u {name}" for name in _cleared(launch))
         lines.append(f"env {cleared} \\")
         lines += [
             f"  {key}={shlex.quote(value)} \\" for key, value in sorted(launch.environment.items())
@@ -26,6 +27,11 @@ def as_shell(launches: Sequence[LaunchCommand]) -> str:
         lines += [f"  {shlex.join(line)} \\" for line in _flag_lines(launch)]
         lines.append(f"  >{shlex.quote(f'{name}.log')} 2>&1 &")
     return "\n".join(lines) + "\n"
+
+
+def _cleared(launch: LaunchCommand) -> list[str]:
+    """Return the variables that the server must not inherit; systemd would clear set ones too."""
+    return [name for name in FORBIDDEN if name not in launch.environment]
 
 
 def _flag_lines(launch: LaunchCommand) -> list[list[str]]:
@@ -71,7 +77,7 @@ def _unit(launch: LaunchCommand) -> str:
         "After=network-online.target\n\n"
         "[Service]\n"
         f"{variables}\n"
-        f"UnsetEnvironment={' '.join(FORBIDDEN_ENVIRONMENT)}\n"
+        f"UnsetEnvironment={' '.join(_cleared(launch))}\n"
         f"ExecStart={words}\n"
         f"TimeoutStopSec={SHUTDOWN_TIMEOUT_S + _STOP_MARGIN_S}\n"
         "KillMode=mixed\n"

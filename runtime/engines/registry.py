@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import runtime
+from fleet.environment import inherited
 from fleet.errors import EngineError
 from fleet.hardware import HostSpec
 from fleet.resources import Server
-from fleet.vllm import inherited, launch_of
+from fleet.vllm import launch_of
 from runtime.engines.adapters_file import adapters_path
 from runtime.engines.attach import AttachEngine
 from runtime.engines.launch_records import LaunchRecord, LaunchRecords
@@ -17,6 +18,7 @@ from runtime.engines.local import LocalEngine
 from runtime.engines.protocol import Engine
 from runtime.engines.recognition import FLEET, unrecorded
 from runtime.store_paths import STORE, StoreView
+from runtime.trust import load_trust
 
 
 def make_engine(host: HostSpec, root: Path, state_dir: Path, fleet_name: str = "") -> Engine:
@@ -35,6 +37,7 @@ def make_engine(host: HostSpec, root: Path, state_dir: Path, fleet_name: str = "
         model = folder / server.flags.model if server.flags else folder
         fake = host.engine == "fake"
         python = sys.executable if fake else _interpreter(host, folder)
+        allowed = load_trust().code.get(host.name, ())
         launch = launch_of(
             server,
             host,
@@ -42,9 +45,11 @@ def make_engine(host: HostSpec, root: Path, state_dir: Path, fleet_name: str = "
             model=str(model) if model.is_dir() else "",
             launch=drawn,
             adapters=adapters_path(records.folder, server.name, python, fake=fake),
+            allowed=allowed,
         )
         assert launch is not None, "local and fake hosts start their servers"
-        environment = {**inherited(os.environ), **launch.environment}
+        named = (name for name in allowed if name.isupper())
+        environment = {**inherited(os.environ, named), **launch.environment}
         # Modules that lie in the project must not shadow those of the server.
         environment["PYTHONSAFEPATH"] = "1"
         if fake:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from fleet.environment import inherited
 from fleet.errors import EngineError, EngineUnreachableError, FleetError
 from fleet.spec import GatewaySpec
 from runtime.files import is_locked, replace_file
@@ -118,7 +119,8 @@ def _spawn(state_dir: Path, gateway: GatewaySpec) -> GatewayProcess:
     command = [sys.executable, "-m", "runtime.gateway.process", "--state-dir", str(state_dir)]
     command += ["--name", gateway.name, "--listen", gateway.listen, "--admin", gateway.admin]
     command += ["--secret", gateway.secret]
-    packages = (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", ""))
+    kind, _, variable = gateway.secret.partition(":")
+    variables = inherited(os.environ, (variable,) if kind == "env" else ())
     log = gateway_dir(state_dir, gateway.name) / "log"
     with log.open("ab") as stream:
         log_start = stream.seek(0, os.SEEK_END)
@@ -128,8 +130,8 @@ def _spawn(state_dir: Path, gateway: GatewaySpec) -> GatewayProcess:
             stdout=stream,
             stderr=stream,
             start_new_session=True,
-            env=os.environ
-            | {"PYTHONPATH": os.pathsep.join(filter(None, packages))}
+            env=variables
+            | {"PYTHONPATH": str(Path(__file__).parents[2])}
             | {MARK: _mark(state_dir, gateway.name), URL: f"http://{gateway.listen}"},
         )
 

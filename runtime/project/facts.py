@@ -26,6 +26,7 @@ from fleet.hardware import BaseShape, Profile
 from fleet.response_format import FormatKind
 from fleet.rollout_policy import GoldenFacts
 from runtime.secrets import read_secret
+from runtime.trust import load_trust
 
 PROFILES = "calibration"
 """Folder of the measured profiles, in the project."""
@@ -95,6 +96,7 @@ def read_facts(root: Path, given: Declarations, problems: list[Diagnostic]) -> P
         observed=observed,
         profiles=read_profiles(root, problems),
         golden=_golden(root, golden),
+        code=load_trust().code,
     )
 
 

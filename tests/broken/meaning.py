@@ -210,9 +210,9 @@ CASES = [
         F,
         "enable-prefix-caching: true",
         "middleware: x.y",
-        "FC1215",
+        "FC1332",
         f"{F}:12:13",
-        "every client",
+        "code that is not vLLM's own",
     ),
     Case("key as a flag", F, "enable-prefix-caching", "api-key", "FC1215", f"{F}:12:13", "gateway"),
     Case(

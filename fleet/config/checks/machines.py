@@ -36,7 +36,7 @@ def check_bases(given: Declarations, facts: ProjectFacts) -> Iterator[Problem]:
 
 
 def as_flag(name: str, value: str | float | bool) -> tuple[str, str]:  # noqa: FBT001 (a YAML value)
-    """Return a declared flag as servers get it: `name` or `no-name` for a switch."""
+    """Return a declared flag in the form of servers: `name`, or `no-name` for a switch."""
     if isinstance(value, bool):
         return (name if value else f"no-{name}"), ""
     return name, str(value)

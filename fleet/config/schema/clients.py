@@ -53,7 +53,8 @@ class Adapter(Section):
     """The command that trains a new version, as a list. Default: `defaults.retrain`.
 
     The command runs in the project and leaves the adapter in `{folder}`. Filled in are `{alias}`,
-    `{client}`, `{task}`, `{base}`, `{version}`, `{current}`, `{golden}` and `{folder}`.
+    `{client}`, `{task}`, `{base}`, `{version}`, `{current}`, `{golden}` and `{folder}`. It inherits
+    no secret but those that leading words name: `[env:HF_TOKEN, python, train.py]`.
     """
     smoke: tuple[Word, ...] = ()
     """Inputs asked before a version gets traffic and after a rollback: 5 to 10, all different.

@@ -65,7 +65,10 @@ class Evals(Section):
     pause_above: Spare = 4
     """Upper bound of the requests waiting on a server; an evaluation pauses above the bound."""
     command: tuple[Word, ...] = ()
-    """The program of the engine `command`, as a list; the program prints samples as JSON lines."""
+    """The program of the engine `command`, as a list; the program prints samples as JSON lines.
+
+    It inherits no secret but those that leading words name: `[env:ASK_KEY, python, ask.py]`.
+    """
 
 
 class Rollout(Section):

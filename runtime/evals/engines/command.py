@@ -25,14 +25,15 @@ async def run_command(job: EngineJob) -> EngineAnswers:
     golden, spec, root = job.golden, job.spec, job.context.root
     refuse_headers("command", job.target)
     command = fill_command(spec, job.target, (root / golden.file).absolute())
+    program = next((word for word in command if not word.startswith("env:")), command[0])
     job.report(0, job.total)
     result = await run_tool(command, root)
     if result.code:
-        raise tool_failed(command[0], f"ended with exit code {result.code}", result.errors)
+        raise tool_failed(program, f"ended with exit code {result.code}", result.errors)
     try:
         samples = read_samples(result.output.splitlines(), golden)
     except ValueError as error:
-        raise tool_failed(command[0], f"printed no samples: {error}", result.errors) from None
+        raise tool_failed(program, f"printed no samples: {error}", result.errors) from None
     judged = any(to_judge(golden.by_id[sample.item]) for sample in samples if not sample.scores)
     async with judge_client(spec, job.context.secret) if judged else nullcontext() as judge:
         for position, sample in enumerate(samples):
@@ -41,7 +42,7 @@ async def run_command(job: EngineJob) -> EngineAnswers:
                 scores = await judge.scores(item, sample.answer) if judge else {}
                 samples[position] = scored(item, sample, scores)
     job.report(len(samples), job.total)
-    return tuple(samples), f"command {Path(command[0]).name}"
+    return tuple(samples), f"command {Path(program).name}"
 
 
 def fill_command(spec: EvalSpec, target: EvalTarget, golden: Path) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fleet.environment import read_command
 from fleet.errors import EvalError, problem
 from fleet.evals import EvalTarget
 
@@ -60,26 +61,30 @@ async def run_tool(
 ) -> ProcessResult:
     """Run a program to its end; the end of this process ends the program and its children.
 
+    The program inherits what every program does, and the variables that the command names.
+
     Raises:
         EvalError: FC4521, the program cannot be started or does not end in time.
+        FleetError: FC1335, the command names a variable that is not set.
     """
+    program, own = read_command(command, os.environ)
     try:
         process = await asyncio.create_subprocess_exec(
-            *command,
+            *program,
             cwd=cwd,
-            env={**os.environ, **(variables or {})},
+            env={**own, **(variables or {})},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=PIPE,
             stderr=PIPE,
             start_new_session=True,
         )
     except OSError as error:
-        raise tool_failed(command[0], f"cannot be started: {error.strerror}") from None
+        raise tool_failed(program[0], f"cannot be started: {error.strerror}") from None
     try:
         async with asyncio.timeout(LONGEST_S):
             output, errors = await process.communicate()
     except TimeoutError:
-        raise tool_failed(command[0], f"has not ended after {LONGEST_S:g} s") from None
+        raise tool_failed(program[0], f"has not ended after {LONGEST_S:g} s") from None
     finally:
         if process.returncode is None:
             os.killpg(process.pid, signal.SIGKILL)

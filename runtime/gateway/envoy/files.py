@@ -11,6 +11,7 @@ from typing import Any, Final, NoReturn
 
 from pydantic import ValidationError
 
+from fleet.environment import inherited
 from fleet.errors import EngineRejectedError, FleetError
 from fleet.spec import GatewaySpec
 from runtime.files import PRIVATE_FOLDER, replace_file
@@ -131,7 +132,7 @@ def become_envoy(state_dir: Path, gateway: GatewaySpec) -> NoReturn:
     socket = socket_path(state_dir, gateway)
     socket.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
     short_path(socket)  # the link that Envoy's files name
-    os.execv(program, command_line(bootstrap))  # noqa: S606 (a list, never a shell)
+    os.execve(program, command_line(bootstrap), inherited(os.environ))  # noqa: S606 (a list, never a shell)
 
 
 def not_started_here(gateway: GatewaySpec) -> FleetError:

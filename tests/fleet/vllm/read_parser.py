@@ -32,7 +32,7 @@ KINDS = {
     "<lambda>": "text",
     "NoneType": "text",
 }
-DOCSTRING = '''"""Lists the flags of a vLLM server by what they take.
+DOCSTRING = '''"""Lists the flags of a vLLM server by kind of value.
 
 Written by `tests/fleet/vllm/read_parser.py` from the parser of a real vLLM; a test compares.
 """
@@ -78,7 +78,7 @@ def main() -> None:
     print(DOCSTRING, end="")
     print(f"RELEASE = ({', '.join(vllm.__version__.split('.')[:2])})\n")
     shown("TAKES", {kind: " ".join(sorted(flags)) for kind, flags in sorted(kinds.items())})
-    print('"""Flags by what they take: a `switch` has a `no-` form, a `bare` flag has none."""\n')
+    print('"""Flags by kind of value: a `switch` has a `no-` form, a `bare` flag has none."""\n')
     shown("ALIASES", dict(sorted(aliases.items())))
     print()
     shown("CHOICES", {flag: " ".join(values) for flag, values in sorted(choices.items())})

@@ -11,7 +11,7 @@ from fleet.hardware import DeviceSpec, HostSpec
 from fleet.resources import Server, ServerFlags
 from fleet.vllm.flag_rules import RESERVED
 from fleet.vllm.known_flags import ALIASES
-from fleet.vllm.launch import LaunchCommand, command_line, environment, inherited, launch_of
+from fleet.vllm.launch import LaunchCommand, command_line, environment, launch_of
 from plans.compile.launch import LAUNCH_FORMATS, as_json, as_shell, as_systemd
 from runtime.fake_vllm.flags import FakeConfig, parse_flags
 
@@ -165,11 +165,6 @@ def test_a_server_with_the_plug_in_is_stamped_and_has_the_same_digest() -> None:
         assert "/s/adapters.json" in text
 
 
-def test_nothing_that_opens_a_server_up_is_inherited() -> None:
-    variables = {"PATH": "/bin", "RAY_ADDRESS": "x", "PYTHONPATH": "x", "VLLM_SERVER_DEV_MODE": "1"}
-    assert inherited(variables) == {"PATH": "/bin"}
-
-
 def test_json_holds_argument_vectors() -> None:
     (document,) = json.loads(as_json([made("gpu1")]))
     assert document["server"] == "llama3-rack-gpu1"
@@ -192,6 +187,8 @@ def test_a_systemd_unit_quotes_what_systemd_would_expand() -> None:
     launch = replace(made("gpu1"), environment={"A": "50% of $B"})
     unit = as_systemd([launch])
     assert 'Environment="A=50%% of $$B"' in unit
+    broken = as_systemd([replace(launch, environment={"A": "1\nExecStartPre=/bin/sh"})])
+    assert 'Environment="A=1\\x0aExecStartPre=/bin/sh"' in broken
     assert '--model "/models/my llama"' in unit
     assert "KillMode=mixed" in unit
 
