@@ -149,7 +149,7 @@ class Impact:
     """`warm`, `cold` or `none`."""
     back_out_s: float | None
     interrupted: bool
-    """Whether requests will fail for a while, as in a restart without a replica."""
+    """Whether requests will fail or wait for a while, as in a restart without a replica."""
 
 
 NO_EVIDENCE = "no evidence"

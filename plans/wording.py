@@ -40,6 +40,12 @@ def frozen_document(freeze: Freeze) -> dict[str, Any]:
     return {"by": freeze.by, "at": iso(freeze.at), "reason": freeze.reason}
 
 
+def interruption(plan: Plan) -> str:
+    """Return the verb of interrupted requests: `fail` where a server restarts, else `wait`."""
+    restarts = any(change.action is Action.REPLACE for change in plan.changes)
+    return "fail" if restarts else "wait"
+
+
 def kind_of(change: Change) -> str:
     """Return `server`, `adapter`, `route` or `key`."""
     return kind_of_address(change.address)

@@ -16,11 +16,17 @@ SWITCH_S = 1.0
 RELOAD_S = 10.0
 """Usual seconds to load a version and switch the route to the version."""
 
+_RESTARTS = "requests fail while its server restarts or its version is reloaded"
+_RELOADS = "requests wait while its version is reloaded, and fail after 30 s"
+
 
 def impacts_of(
     changes: Iterable[Change], fleet: FleetSpec, interrupted: frozenset[str]
 ) -> tuple[Impact, ...]:
     """Return the impacts by alias, sorted; aliases untouched are left out."""
+    changes = tuple(changes)
+    restarts = any(change.action is Action.REPLACE for change in changes)
+    interruption = _RESTARTS if restarts else _RELOADS
     routes: dict[str, Change] = {}
     adapters: dict[str, list[Change]] = defaultdict(list)
     for change in changes:
@@ -30,7 +36,13 @@ def impacts_of(
         elif isinstance(resource, LoadedAdapter):
             adapters[alias_of(resource.adapter)].append(change)
     found = (
-        _impact(alias, routes.get(alias), adapters.get(alias, []), fleet, alias in interrupted)
+        _impact(
+            alias,
+            routes.get(alias),
+            adapters.get(alias, []),
+            fleet,
+            interruption if alias in interrupted else "",
+        )
         for alias in sorted({*routes, *adapters, *interrupted})
     )
     return tuple(impact for impact in found if impact is not None)
@@ -91,7 +103,7 @@ def _impact(
     route: Change | None,
     adapters: list[Change],
     fleet: FleetSpec,
-    interrupted: bool,  # noqa: FBT001 (internal, named where it is called)
+    interruption: str,
 ) -> Impact | None:
     before = route.before if route is not None and isinstance(route.before, Route) else None
     after = route.after if route is not None and isinstance(route.after, Route) else None
@@ -100,8 +112,8 @@ def _impact(
     if before is not None and after is not None:
         changed = differences(before.policy, after.policy)
         parts += [f"{name} {was} -> {now}" for name, was, now in changed]
-    if interrupted:
-        parts.append("requests fail while its server restarts or its version is reloaded")
+    if interruption:
+        parts.append(interruption)
     summary = "; ".join(part for part in parts if part)
     if not summary:
         return None
@@ -117,7 +129,7 @@ def _impact(
         back_out=command,
         back_out_class=class_,
         back_out_s=seconds,
-        interrupted=interrupted,
+        interrupted=bool(interruption),
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from fleet.plan import Change, DeviceUse, Impact, Plan
 from plans.amounts import counted, duration, listed
-from plans.wording import client_of, kind_of, servers_of, tally
+from plans.wording import client_of, interruption, kind_of, servers_of, tally
 
 MANY = 50
 """Upper bound of changes that are listed; more are counted by client and by server."""
@@ -32,7 +32,8 @@ def impact_rows(plan: Plan) -> list[ImpactRow]:
     ranked = sorted(
         plan.impacts, key=lambda impact: (not impact.interrupted, -impact.share_moved, impact.alias)
     )
-    rows = _alike([_alias_row(impact) for impact in ranked])
+    meanwhile = f"{interruption(plan)} meanwhile"
+    rows = _alike([_alias_row(impact, meanwhile) for impact in ranked])
     if len(rows) <= MANY:
         return rows
     clients: dict[tuple[str, str], list[Impact]] = defaultdict(list)
@@ -40,23 +41,26 @@ def impact_rows(plan: Plan) -> list[ImpactRow]:
     for impact in ranked:
         clients[impact.client, impact.tier].append(impact)
         tiers[impact.tier].append(impact)
-    rows = _alike([_group_row(*pair, clients[pair]) for pair in sorted(clients)])
+    rows = _alike([_group_row(*pair, clients[pair], meanwhile) for pair in sorted(clients)])
     if len(rows) <= MANY:
         return rows
     return [
         _group_row(
-            counted(len({impact.client for impact in tiers[tier]}), "client"), tier, tiers[tier]
+            counted(len({impact.client for impact in tiers[tier]}), "client"),
+            tier,
+            tiers[tier],
+            meanwhile,
         )
         for tier in sorted(tiers)
     ]
 
 
-def _alias_row(impact: Impact) -> ImpactRow:
+def _alias_row(impact: Impact, meanwhile: str) -> ImpactRow:
     return ImpactRow(
         who=impact.alias,
         tier=impact.tier,
         what=impact.summary,
-        share=share_of(impact),
+        share=share_of(impact, meanwhile),
         back=way_back(impact),
         command=impact.back_out if impact.back_out_class != "none" else "",
     )
@@ -85,9 +89,9 @@ def commands(plan: Plan) -> list[str]:
     return [impact.back_out for impact in usual]
 
 
-def _group_row(who: str, tier: str, impacts: list[Impact]) -> ImpactRow:
+def _group_row(who: str, tier: str, impacts: list[Impact], meanwhile: str) -> ImpactRow:
     moved = [impact.share_moved for impact in impacts if impact.share_moved]
-    failing = sum(impact.interrupted for impact in impacts)
+    stopped = sum(impact.interrupted for impact in impacts)
     classes = Counter(impact.back_out_class for impact in impacts)
     back = [f"{classes[name]} {name}" for name in ("warm", "cold", "none") if classes[name]]
     return ImpactRow(
@@ -95,16 +99,19 @@ def _group_row(who: str, tier: str, impacts: list[Impact]) -> ImpactRow:
         tier=tier,
         what="1 alias" if len(impacts) == 1 else f"{len(impacts)} aliases",
         share=(f"up to {max(moved)} % of {len(moved)}" if moved else "none")
-        + (f"; {failing} fail meanwhile" if failing else ""),
+        + (f"; {stopped} {meanwhile}" if stopped else ""),
         back=", ".join(back),
         command="",
     )
 
 
-def share_of(impact: Impact) -> str:
-    """Return the share of an alias's requests that get another answer, or none."""
+def share_of(impact: Impact, meanwhile: str) -> str:
+    """Return the share of an alias's requests that get another answer, or none.
+
+    `meanwhile`: what becomes of the requests of an interrupted alias.
+    """
     if impact.interrupted:
-        return "all fail meanwhile"
+        return f"all {meanwhile}"
     if not impact.share_moved:
         return "none"
     if impact.peak_rpm is None:

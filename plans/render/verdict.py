@@ -7,7 +7,7 @@ from enum import StrEnum
 from fleet.names import kind_of_address, name_in_address
 from fleet.plan import Action, Plan
 from plans.amounts import counted, listed
-from plans.wording import kind_of
+from plans.wording import interruption, kind_of
 
 CANARY_PERCENT = 10
 """Upper bound of a premium client's moved share without a warning: a canary. Unit: percent."""
@@ -38,7 +38,7 @@ class Review:
 def judge(plan: Plan) -> Review:
     """Return the verdict on a plan.
 
-    Danger: requests will fail, or a server restarts. Care: a way back that is not warm, a
+    Danger: requests will fail or wait, or a server restarts. Care: a way back that is not warm, a
     premium client moved by more than a canary, few slots left, a warning, or a server that
     could not be observed.
     """
@@ -50,9 +50,9 @@ def judge(plan: Plan) -> Review:
 
 def _danger(plan: Plan) -> Iterator[str]:
     interrupted = [impact.alias for impact in plan.impacts if impact.interrupted]
-    if interrupted:
-        yield f"requests to {listed(interrupted)} will fail for a while"
     servers = [change for change in plan.changes if kind_of(change) == "server"]
+    if interrupted:
+        yield f"requests to {listed(interrupted)} will {interruption(plan)} for a while"
     if restarts := sum(change.action is Action.REPLACE for change in servers):
         yield f"{counted(restarts, 'server')} to restart"
 

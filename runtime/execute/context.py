@@ -25,6 +25,9 @@ class Timings:
     heartbeat: float = 10.0
     """Interval between the events of a long step that still runs."""
     drain_poll: float = 0.2
+    doubted_drain: float = 5.0
+    """Upper bound of the wait for requests in flight of a version that may answer other bytes: new
+    requests wait meanwhile for the version to be loaded again, and must not wait for a stream."""
     refresh: float = 5.0
     """Upper bound of the age of a host's picture when a step is checked."""
     lanes: int = 8

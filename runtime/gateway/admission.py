@@ -8,7 +8,7 @@ import itertools
 import math
 import secrets
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -17,10 +17,14 @@ from runtime.gateway import errors
 from runtime.gateway.balancer import InFlight, LoadBalancer
 from runtime.gateway.body import RequestBody
 from runtime.gateway.limits import UNCOUNTED_BYTES, MemoryBudget, RateLimiter
-from runtime.gateway.routing import DEFAULT_DEADLINES, RouteTarget
+from runtime.gateway.routing import DEFAULT_DEADLINES, RouteTable, RouteTarget
 
 MAX_WAITING: Final = 1000
 """Upper bound of the waiting requests of a client; the next request gets 429 at once."""
+RELOAD_S: Final = 30.0
+"""Upper bound of the time for which requests wait for a version that is being loaded again. Seconds
+from the first table that names no server for the version: longer than a usual reload, shorter than
+clients wait for an answer."""
 
 
 @dataclass(slots=True)
@@ -59,10 +63,12 @@ class Ticket:
     target: RouteTarget
     is_granted: bool = False
     proceed: Callable[[], None] | None = None
-    """Called when the turn has come; None: the request waits no longer."""
+    """Called when the turn has come, or when a newer table routes the request; None: the request
+    waits no longer."""
     arrived: tuple[float, float] = (0.0, 0.0)
     """Time of arrival, on the clock between clients and on the clock within the client."""
-    number: int = 0
+    number: int | None = None
+    """Number of the request in the order of arrival; None: the limits have not seen the request."""
     max_wait_s: float = QUEUE_S
 
 
@@ -115,6 +121,8 @@ class Admission:
     """By client, between its aliases."""
     _shadows: Counter[str] = field(default_factory=Counter)
     """Shadow requests at work, by alias."""
+    _reload_ends: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """By alias and version that is being loaded again: until when requests wait for the version."""
 
     @property
     def waiting(self) -> int:
@@ -130,48 +138,57 @@ class Admission:
     def request(self, ticket: Ticket, now: float) -> bool:
         """Claim a turn; return whether it is granted now, else the request waits for `proceed`.
 
+        A request that is routed again keeps its place, and counts once.
+
         Raises:
-            ApiError: 429, a rate is used up, or too many requests of the client wait.
+            ApiError: 429, a rate is used up, or too many requests of the client wait. 503, the
+                version is on no server, and is not being loaded or takes too long.
         """
         target = ticket.target
         policy = target.policy
+        name = (target.alias, target.adapter)
+        left_s = math.inf if target.servers else self._reload_ends.get(name, now) - now
+        if left_s <= 0:
+            raise errors.no_server()
         client = self._clients.setdefault(target.client, RateLimiter(now, now))
         alias = self._aliases.setdefault(target.alias, RateLimiter(now, now))
         limiters = ((client, policy.client_limits), (alias, policy.limits))
         wait_s = max(limiter.wait_s(limits, policy.gateways, now) for limiter, limits in limiters)
-        if wait_s > 0:
+        if wait_s > 0 and ticket.number is None:
             raise errors.too_many(math.ceil(wait_s))
         is_allowed = self._is_allowed(target)
-        queue = self.queues.get((target.alias, target.adapter))
+        queue = self.queues.get(name)
         is_ready = queue is None and is_allowed and self._has_server(target)
         if not is_ready and self._waiting[target.client] >= MAX_WAITING:
             raise errors.too_many(1)
-        for limiter, limits in limiters:
-            limiter.count_request(limits, policy.gateways, now)
-        ticket.arrived = (self._turns.now, self._own_turns[target.client].now)
-        ticket.number = next(self._numbers)
+        if ticket.number is None:
+            for limiter, limits in limiters:
+                limiter.count_request(limits, policy.gateways, now)
+            ticket.arrived = (self._turns.now, self._own_turns[target.client].now)
+            ticket.number = next(self._numbers)
         if is_ready:
             self._grant(ticket)
             return True
         first_byte_s = policy.timeouts.first_byte_s or DEFAULT_DEADLINES.first_byte_s
         usual = first_byte_s if is_allowed else QUEUE_S  # for a server as long as for its answer
-        ticket.max_wait_s = policy.limits.queue_s or policy.client_limits.queue_s or usual
+        declared = policy.limits.queue_s or policy.client_limits.queue_s or usual
+        ticket.max_wait_s = min(declared, left_s)
         if queue is None:
-            queue = self.queues[target.alias, target.adapter] = OrderedDict()
+            queue = self.queues[name] = OrderedDict()
         queue[ticket] = None
         self._waiting[target.client] += 1
         return False
 
     def release(self, ticket: Ticket, tokens: int = 0) -> None:
         """Give a turn back, or leave the queue; `tokens` are those of prompt and answer."""
-        if not ticket.is_granted:
+        if ticket.is_granted:
+            ticket.is_granted = False
+            target = ticket.target
+            for limiter in (self._clients[target.client], self._aliases[target.alias]):
+                limiter.running -= 1
+                limiter.charge(tokens)
+        else:  # left the queue, or was routed again and needed no turn
             self._leave_queue(ticket)
-            return
-        ticket.is_granted = False
-        target = ticket.target
-        for limiter in (self._clients[target.client], self._aliases[target.alias]):
-            limiter.running -= 1
-            limiter.charge(tokens)
         self.serve_waiting()
 
     def serve_waiting(self) -> None:
@@ -188,6 +205,30 @@ class Admission:
                 return
             self._leave_queue(ticket)
             self._grant(ticket)
+            if ticket.proceed is not None:
+                ticket.proceed()
+
+    def take_table(self, table: RouteTable, now: float) -> None:
+        """Route waiting requests again whose version was on no server or was taken off a server.
+
+        A version that left its alias keeps the requests that wait for the version.
+        """
+        before = self._reload_ends
+        self._reload_ends = {name: before.get(name, now + RELOAD_S) for name in table.reloading}
+        routed_again: list[Ticket] = []
+        for name, queue in self.queues.items():
+            route = table.routes.get(name[0])
+            target = route.version(name[1]) if route is not None else None
+            for ticket in queue:
+                servers = ticket.target.servers
+                stays = name in self._reload_ends
+                if servers:
+                    stays = target is None or set(servers).issubset(target.servers)
+                if not stays:
+                    routed_again.append(ticket)
+        for ticket in routed_again:
+            self._leave_queue(ticket)
+        for ticket in sorted(routed_again, key=self._turn):
             if ticket.proceed is not None:
                 ticket.proceed()
 
@@ -220,7 +261,8 @@ class Admission:
 
     def _has_server(self, target: RouteTarget) -> bool:
         limit = target.policy.server_in_flight
-        return self._balancer.has_capacity(target.servers, target.adapter, limit)
+        servers = target.servers
+        return bool(servers) and self._balancer.has_capacity(servers, target.adapter, limit)
 
     def _turn(self, ticket: Ticket) -> tuple[float, float, int]:
         """Return the sort key of the queue: turn of the client, turn of the alias, arrival."""
@@ -229,7 +271,7 @@ class Admission:
         return (
             self._turns.start(target.client, between),
             self._own_turns[target.client].start(target.alias, within),
-            ticket.number,
+            ticket.number or 0,
         )
 
     def _grant(self, ticket: Ticket) -> None:

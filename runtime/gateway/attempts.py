@@ -42,12 +42,11 @@ class UpstreamAttempts:
     retries: int = 0
 
     def acquire_free(self) -> bool:
-        """Choose a server below its limit; return whether there is one, or none at all."""
+        """Choose a server below its limit; return whether there is one."""
         server = self._state.balancer.acquire_free(self._target, self._now)
-        if server is None:
+        if not server:
             return False
-        if server:
-            self.server, self.url = server, self._urls[server]
+        self.server, self.url = server, self._urls[server]
         return True
 
     def acquire(self) -> None:

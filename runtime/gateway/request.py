@@ -4,8 +4,8 @@ The connections call, in this order:
 
     admit            the head is there
     hold             for each part of the body that comes in
-    route            the body is complete; `must_wait`: then `wait` for the turn
-                     (`UpstreamAttempts` finds the servers)
+    route            the body is complete; `must_wait`: then `wait`, and `take_turn`, which may
+                     route again (`UpstreamAttempts` finds the servers)
     on_head          the head of the response is there
     on_response      the response is complete; of a stream `on_chunk` for each part, then `on_end`
 
@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
+from runtime.gateway import errors
 from runtime.gateway.admission import ShadowSample, Ticket, sample_shadow
 from runtime.gateway.attempts import UpstreamAttempts
-from runtime.gateway.body import parse_body
+from runtime.gateway.body import RequestBody, parse_body
 from runtime.gateway.endpoints import check_fields
 from runtime.gateway.limits import UNCOUNTED_BYTES
 from runtime.gateway.responses import ResponseFacts, inspect_response
@@ -72,6 +73,8 @@ class ProxyRequest:
     is_stream: bool = False
     must_wait: bool = False
     """Whether the request waits for its turn before a server may get the request."""
+    _waiting: "tuple[RequestBody, bytes, RequestMeta] | None" = None
+    """Body and headers that a waiting request is routed by."""
     priority: int | None = None
 
     def admit(self) -> None:
@@ -93,7 +96,7 @@ class ProxyRequest:
         """Decide which version answers, by the table of this moment; return what finds servers.
 
         Raises:
-            ApiError: 400, 404 for a model that is not this client's, or 429.
+            ApiError: 400, 404 for a model that is not this client's, 429, or 503.
         """
         body = parse_body(raw, meta.content_type, meta.encoding)
         state, principal, row = self._state, self._principal, self.record.row
@@ -108,31 +111,50 @@ class ProxyRequest:
             row.unit = unit(route.key, user, state.operator)
         self.target, self.priority = target, target.priority
         check_fields(self.path, body.fields, target.policy.choices)
-        self.body = body.for_server(self.path, *target.json_names, target.priority)
         if body.stream:
             self._stream = event_stream(self.path, body, target.policy.format)
         attempts = self._attempts = UpstreamAttempts(state, target, routes.urls, now)
-        if principal.is_operator:
-            return attempts
-        if route.shadow is not None:
-            self.shadow = sample_shadow(state.shadow_memory, route.shadow, body, len(raw))
-        if target.is_limited or state.admission.queues or not attempts.acquire_free():
-            self._ticket = Ticket(target)
-            self.must_wait = not state.admission.request(self._ticket, now)
+        if not principal.is_operator:
+            if route.shadow is not None:
+                self.shadow = sample_shadow(state.shadow_memory, route.shadow, body, len(raw))
+            if target.is_limited or state.admission.queues or not attempts.acquire_free():
+                ticket = self._ticket = self._ticket or Ticket(target)
+                ticket.target = target
+                self.must_wait = not state.admission.request(ticket, now)
+                if self.must_wait:
+                    self._waiting = body, raw, meta
+                    return attempts
+        self.body = body.for_server(self.path, *target.json_names, target.priority)
         return attempts
 
-    def wait(self, proceed: Callable[[], None]) -> float:
-        """Have `proceed` called when the turn has come; return the longest wait in seconds."""
+    def wait(self, proceed: Callable[[], None]) -> tuple[float, errors.ApiError]:
+        """Have `proceed` called when `take_turn` is due; return the longest wait and its error.
+
+        Seconds.
+        """
+        ticket = self._ticket
+        assert ticket is not None, "the request has been routed"
+        ticket.proceed = proceed
+        has_server = bool(ticket.target.servers)
+        return ticket.max_wait_s, errors.too_many(1) if has_server else errors.no_server()
+
+    def take_turn(self, now: float) -> UpstreamAttempts:
+        """Choose a server once the turn has come; route again where a newer table asks for it.
+
+        Raises:
+            ApiError: as `route`.
+        """
         ticket, attempts = self._ticket, self._attempts
-        assert ticket is not None and attempts is not None, "the request has been routed"  # noqa: PT018
-
-        def begin() -> None:
-            self.must_wait = False
+        assert ticket is not None and attempts is not None and self._waiting is not None  # noqa: PT018
+        (body, raw, meta), self._waiting, self.must_wait = self._waiting, None, False
+        if ticket.is_granted:
             attempts.acquire()
-            proceed()
-
-        ticket.proceed = begin
-        return ticket.max_wait_s
+            self.body = body.for_server(self.path, *self.target.json_names, self.priority)
+            return attempts
+        if self.shadow is not None:
+            self.shadow.drop(self._state.shadow_memory)
+            self.shadow = None
+        return self.route(raw, now, meta)
 
     def start_shadow(self) -> "tuple[ProxyRequest, UpstreamAttempts] | None":
         """Return the shadow of this request, once; None: there is none, or no room for a shadow."""

@@ -139,6 +139,9 @@ class RouteTable:
     """By alias, of all clients."""
     aliases_by_client: Mapping[str, tuple[str, ...]]
     """Client to the client's own aliases, sorted."""
+    reloading: frozenset[tuple[str, str]] = frozenset()
+    """(alias, full adapter name) of versions that have traffic and are being loaded again: their
+    shares name no server."""
 
     def find(self, client: str, alias: str) -> AliasRoute | None:
         """Return a client's own alias, or None: no such alias, or another client's."""

@@ -23,14 +23,18 @@ class StaleTableError(ValueError):
 class ActiveTable:
     """The newest revision, swapped whole, at first an empty table, which no key opens.
 
-    A request keeps the table that it began with. `on_change` is called with the old and the new
-    table, in another thread.
+    A request keeps the table that it began with. `on_swap` is called with the new table at once;
+    `on_change` with the old and the new table, in another thread.
     """
 
-    def __init__(self, on_change: Callable[[RouteTable, RouteTable], None]) -> None:
+    def __init__(
+        self,
+        on_swap: Callable[[RouteTable], None],
+        on_change: Callable[[RouteTable, RouteTable], None],
+    ) -> None:
         self.routes: RouteTable = build_routes(RoutingTable(revision=0))
         self.loaded_at = datetime.now(UTC)
-        self._on_change = on_change
+        self._on_swap, self._on_change = on_swap, on_change
         self._one_at_a_time = asyncio.Lock()
 
     async def apply(self, table: RouteTable) -> None:
@@ -47,6 +51,7 @@ class ActiveTable:
                 return
             before = [self.routes]
             self.routes, self.loaded_at = table, datetime.now(UTC)
+            self._on_swap(table)
             await asyncio.to_thread(self._retire, before, table)
 
     def _retire(self, before: list[RouteTable], table: RouteTable) -> None:
@@ -71,7 +76,7 @@ class GatewayState:
     def __init__(self, log: UsageLog, operator: bytes = b"") -> None:
         self.log = log
         self.operator = operator
-        self.active = ActiveTable(self._on_change)
+        self.active = ActiveTable(self._on_swap, self._on_change)
         self.ready = asyncio.Event()
         """Set while clients are answered."""
         self.counters = UsageCounters()
@@ -110,6 +115,9 @@ class GatewayState:
         """Whether a client's request has a chance."""
         is_serving = self.ready.is_set() and self.active.routes.revision > 0
         return is_serving and not self.log.is_refusing
+
+    def _on_swap(self, after: RouteTable) -> None:
+        self.admission.take_table(after, asyncio.get_running_loop().time())
 
     def _on_change(self, before: RouteTable, after: RouteTable) -> None:
         self.split.restart(before, after)

@@ -130,11 +130,14 @@ def _build(
     routes: dict[str, routing.AliasRoute] = {}
     owned: dict[str, tuple[str, ...]] = {}
     principals: dict[bytes, routing.Principal] = {}
+    reloading: set[tuple[str, str]] = set()
 
     def alias_members() -> Iterator[tuple[str, AliasEntry]]:
         for name, entry in entries:
             route = routes[name] = _alias_route(name, entry, urls)
             owned[route.client] = (*owned.get(route.client, ()), name)
+            away = (share for share in entry.shares if share.percent and not share.servers)
+            reloading.update((name, share.adapter) for share in away)
             yield name, entry
 
     def key_members() -> Iterator[tuple[str, KeyEntry]]:
@@ -160,6 +163,7 @@ def _build(
         MappingProxyType(principals),
         MappingProxyType(routes),
         MappingProxyType(owned),
+        frozenset(reloading),
     )
 
 

@@ -79,12 +79,16 @@ class Proxy:
         if not self._request.must_wait:
             self.send()
             return
-        max_wait_s = self._request.wait(self._on_turn)
-        self._timer = self._pool.loop.call_later(max_wait_s, self._refuse, errors.too_many(1))
+        max_wait_s, refusal = self._request.wait(self._on_turn)
+        self._timer = self._pool.loop.call_later(max_wait_s, self._refuse, refusal)
 
     def _on_turn(self) -> None:
         self._stop_timer()
-        self.send()
+        try:
+            self._attempts = self._request.take_turn(self._pool.loop.time())
+            self.start()
+        except Exception as error:  # noqa: BLE001 (the last net)
+            self._refuse(error)
 
     def send(self) -> None:
         """Send the request to the next server; without one, the client gets an error."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -129,3 +130,20 @@ def test_what_a_gateway_serves_or_may_serve_is_not_unloaded(
     assert ("tiny-laptop-cpu0", FAQ) in bench.engines["laptop"].paths
     assert asyncio.run(bench.apply(declared(OLD))).exit_code == 0
     assert ("tiny-laptop-cpu0", FAQ) not in bench.engines["laptop"].paths
+
+
+@pytest.mark.parametrize("doubted", [True, False])
+def test_a_long_answer_keeps_no_version_of_doubtful_bytes_from_being_loaded_again(
+    bench: Bench, *, doubted: bool
+) -> None:
+    asyncio.run(bench.apply(declared(OLD, FAQ)))
+    server = "tiny-laptop-cpu0"
+    engine, bench.timings = bench.engines["laptop"], replace(bench.timings, doubted_drain=0.0)
+    right = engine.paths[server, FAQ]
+    engine.paths[server, FAQ] = "/elsewhere" if doubted else f"/store/{'e' * 64}"
+    plan = asyncio.run(bench.plan(declared(OLD, FAQ)))
+    bench.gateways.busy[server, FAQ] = 50 if doubted else 3
+    outcome = asyncio.run(bench.apply(declared(OLD, FAQ), plan=plan))
+    assert outcome.exit_code == 0
+    assert engine.paths[server, FAQ] == right
+    assert bench.gateways.busy[server, FAQ] == (49 if doubted else 0)
