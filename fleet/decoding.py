@@ -14,8 +14,9 @@ from types import NoneType, UnionType
 from typing import Any, NewType, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from fleet.encoding import KINDS, SPARSE, TAGS
+from fleet.names import is_name
 from fleet.plan import PlanNote
-from fleet.resources import Resource
+from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, Share
 
 Reader = Callable[[Any], Any]
 """Function from a JSON value to a value of the fleet."""
@@ -28,6 +29,14 @@ _WRITTEN = {
 """Fields that every release has written of a resource, whether or not they have their default."""
 _WRITES = {"start": "server", "load": "adapter", "set_route": "route", "set_key": "key"}
 """Field of an operation with the resource that the operation writes, by verb."""
+NAMES: Mapping[type, tuple[str, ...]] = {
+    Server: ("name", "base", "host"),
+    LoadedAdapter: ("server",),
+    Route: ("alias",),
+    Share: ("servers",),
+    Key: ("client", "name"),
+}
+"""Fields that hold names, which become paths: a name has no slash. Adapters of others have any."""
 _SCALARS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
 """Names of the scalar types in errors."""
 
@@ -180,6 +189,7 @@ def _record(target: Any, *, lenient: bool) -> Reader:
         if field.default is MISSING and field.default_factory is MISSING
     }
     label, tag = TAGS.get(target, ("", ""))
+    names = NAMES.get(target, ())
     allowed = {name for name, _ in readers} | ({label} - {""})
 
     def read(value: Any) -> Any:
@@ -189,7 +199,14 @@ def _record(target: Any, *, lenient: bool) -> Reader:
             raise _UnfitError(f"unknown field `{min(value.keys() - allowed)}`")
         if label and value.get(label, tag) != tag:
             raise _UnfitError(f"expected a resource or operation of kind `{tag}`")
-        return target(**_fields(readers, value))
+        values = _fields(readers, value)
+        for name in names:
+            for text in (values[name],) if isinstance(values[name], str) else values[name]:
+                if not is_name(text):
+                    raise _UnfitError(
+                        f"`{name}` must be a name as in declarations, not {text!r:.60}"
+                    )
+        return target(**values)
 
     return read
 

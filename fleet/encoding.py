@@ -157,3 +157,8 @@ def identify(document: Mapping[str, Any]) -> str:
 def plan_id(plan: Plan) -> str:
     """Return the id that a plan with these decisions has, whatever its field `id` says."""
     return identify(decisions(plan))
+
+
+def plan_digest(plan: Plan) -> str:
+    """Return the SHA-256, 64 hex digits, of all that a plan says: decisions and observations."""
+    return hashlib.sha256(canonical_json(plain(plan)).encode()).hexdigest()

@@ -24,8 +24,11 @@ Address = NewType("Address", str)
 """Name of a resource with its kind: `server/…`, `adapter/…@…`, `route/…`, `key/…/…`."""
 
 ID_PATTERN = r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*"
+NAME_PATTERN = rf"{ID_PATTERN}(?:-{ID_PATTERN})*"
+"""Pattern of the names of servers and aliases: ids joined by hyphens."""
 VERSION_PATTERN = r"(?:0|[1-9][0-9]*)\.(?:0|[1-9][0-9]*)\.(?:0|[1-9][0-9]*)"
 _ID = re.compile(ID_PATTERN)
+_NAME = re.compile(NAME_PATTERN)
 _VERSION = re.compile(VERSION_PATTERN)
 _ADAPTER = re.compile(rf"({ID_PATTERN})-({ID_PATTERN})-({ID_PATTERN})-v({VERSION_PATTERN})")
 _DNS_ADAPTER = re.compile(r"(.+)-v([0-9]+)-([0-9]+)-([0-9]+)")
@@ -34,6 +37,11 @@ _DNS_ADAPTER = re.compile(r"(.+)-v([0-9]+)-([0-9]+)-([0-9]+)")
 def is_id(text: str) -> bool:
     """Say whether `text` may name a client, task, base, tier, host, device or key."""
     return _ID.fullmatch(text) is not None
+
+
+def is_name(text: str) -> bool:
+    """Say whether `text` may name a server or an alias: an id, or ids joined by hyphens."""
+    return _NAME.fullmatch(text) is not None
 
 
 def by_number(name: str) -> tuple[tuple[str | int, ...], str]:

@@ -12,15 +12,28 @@ from pathlib import Path
 
 from fleet.errors import FleetError
 
+LARGEST = 128 << 20
+"""Upper bound of the bytes of a file that is read whole; a plan of 10,000 adapters takes 30 MB."""
 
-def read_text(path: Path) -> str:
+
+def read_text(path: Path, most: int = LARGEST) -> str:
     """Return the text of a file; `-` is standard input.
 
     Raises:
-        FleetError: FC5020, the file cannot be read or is not UTF-8.
+        FleetError: FC5020, the file cannot be read or is not UTF-8; FC3042, it has more than
+            `most` bytes.
     """
     try:
-        return sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+        with sys.stdin.buffer if str(path) == "-" else path.open("rb") as stream:
+            content = stream.read(most + 1)
+        if len(content) > most:
+            raise FleetError.of(
+                "FC3042",
+                "File is too large",
+                f"{path}: it has more than {most >> 20} MiB, which no file of fleetctl has.",
+                hint="check the name",
+            )
+        return content.decode("utf-8")
     except UnicodeDecodeError:
         reason = "it is not UTF-8 text"
     except OSError as error:

@@ -46,6 +46,7 @@ from fleet.history.damage import (
 from fleet.history.deployments import (
     carried_out,
     deployments_of,
+    overtaken,
     tried_versions,
     undone_steps,
 )

@@ -15,7 +15,8 @@ from fleet.history.apply_events import (
 )
 from fleet.history.events import Entry
 from fleet.history.rollout_events import GateJudged, RolledBack, RolloutMarked
-from fleet.names import AdapterName, adapter_of_address, server_of_address
+from fleet.names import AdapterName, adapter_of_address, route_address, server_of_address
+from fleet.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,36 @@ def carried_out(entries: Iterable[Entry], plan_id: str) -> datetime | None:
         elif isinstance(event, ApplyStarted) and ended is not None:
             since = since or event.plan_id != plan_id
     return ended if since else None
+
+
+def overtaken(entries: Iterable[Entry], plan: Plan) -> Iterator[str]:
+    """Yield, as lines, what was done after a plan was made and makes the plan an older one.
+
+    Another plan that a person applied; a step of any plan, or a rollback, at an address that the
+    plan changes. Repairs and promotions elsewhere leave the plan as it was reviewed.
+    """
+    seq, others = 0, dict[str, str]()
+    ours = {change.address for change in plan.changes} | {step.address for step in plan.steps}
+    for entry in entries:
+        seq, event, at = entry.seq, entry.event, f"{entry.time:%Y-%m-%d %H:%M} UTC"
+        if seq <= plan.ledger_seq:
+            continue
+        match event:
+            case ApplyStarted(plan_id=other, trigger="apply", steps=steps):
+                if other != plan.id and steps:
+                    others.setdefault(other, f"plan {other} was applied by {entry.by}, {at}")
+            case StepStarted(plan_id=other, address=address):
+                if other != plan.id and address in ours:
+                    others.setdefault(address, f"{address} was changed by plan {other}, {at}")
+            case RolledBack(alias=alias):
+                address = route_address(alias)
+                if address in ours:
+                    others[address] = f"{address} was rolled back by {entry.by}, {at}"
+            case _:
+                pass
+    if seq < plan.ledger_seq:
+        yield f"the ledger, which had {plan.ledger_seq} entries, has {seq}"
+    yield from others.values()
 
 
 def undone_steps(entries: Iterable[Entry]) -> dict[str, StepFailed]:

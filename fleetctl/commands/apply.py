@@ -31,9 +31,9 @@ MAX_SHOWN = 5
 def apply(workspace: Workspace, *, file: Path | None, auto: bool, yes: bool, form: Form) -> None:
     """Carry out the plan in FILE, step by step, and verify the result.
 
-    Steps whose precondition changed since the plan was made are skipped, and steps that depend
-    on them; the others run. Running the command again is safe. Ctrl-C lets running steps
-    finish, a second Ctrl-C stops at once.
+    FILE must be a plan that this project made, or would make now. Steps whose precondition
+    changed since are skipped, and steps that depend on them; the others run. Running the command
+    again is safe. Ctrl-C lets running steps finish, a second Ctrl-C stops at once.
 
     Examples:
       fleetctl apply plan.json
@@ -52,6 +52,7 @@ def apply(workspace: Workspace, *, file: Path | None, auto: bool, yes: bool, for
     from runtime.operations.freeze import require_thawed
     from runtime.operations.heal import put_back_store
     from runtime.operations.planning import observe_copies, plan_fleet, require_known
+    from runtime.operations.reviewed import require_reviewed
 
     if (file is None) != auto:
         raise click.UsageError("Name a plan file, or pass --auto.")
@@ -63,6 +64,8 @@ def apply(workspace: Workspace, *, file: Path | None, auto: bool, yes: bool, for
         raise click.UsageError("Not a terminal: pass --yes to apply without confirmation.")
     require_thawed(workspace, "Nothing was applied")
     live = observe_copies(workspace)
+    if saved is not None:
+        require_reviewed(workspace, saved, live)
     if put_back_store(workspace, live):
         live = observe_copies(workspace)
     require_known(workspace, live)

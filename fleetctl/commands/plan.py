@@ -180,11 +180,13 @@ def _save(workspace: Workspace, plan: "Plan", out: Path) -> None:
     from fleet import __version__
     from plans.documents.plan_file import Envelope, dump
     from runtime.files import write_text
+    from runtime.operations.reviewed import keep_plan
     from runtime.project.facts import commit_of
 
     created = workspace.now().isoformat(timespec="seconds")
     envelope = Envelope(created, workspace.by, commit_of(workspace.root), __version__)
     write_text(out, dump(plan, envelope))
+    keep_plan(workspace.state_dir, plan)
     where = "" if workspace.root == Path() else f"-C {workspace.root} "
     click.echo(f"Wrote {out}. To carry it out: fleetctl {where}apply {out}", err=True)
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fleet.errors import newer_server, require_known
 from fleet.flag_formats import FORMATS, format_of
-from fleet.names import Stamps
+from fleet.names import NAME_PATTERN, Stamps
 from fleet.resources import Server, ServerFlags
 from runtime.engines.adapters_file import FILE, AdaptersFile
 from runtime.files import replace_file
@@ -47,7 +47,8 @@ class LaunchRecord(BaseModel):
 
     format: Literal[1] = Field(default=1, exclude=True)
     """Not written for format 1."""
-    name: str
+    name: str = Field(pattern=f"^{NAME_PATTERN}$")
+    """Also the name of its folder."""
     base: str
     host: str
     devices: tuple[str, ...]
@@ -145,9 +146,10 @@ class LaunchRecords:
     def _kept(self, name: str) -> LaunchRecord | None:
         path = self.folder / name / RECORD
         try:
-            return _parsed(path.read_text(encoding="utf-8"), str(path))
+            record = _parsed(path.read_text(encoding="utf-8"), str(path))
         except (FileNotFoundError, NotADirectoryError, ValidationError):
             return None
+        return record if record.name == name else None
 
     def _carried(self) -> dict[str, LaunchRecord]:
         """Return the records that running processes carry, by name."""

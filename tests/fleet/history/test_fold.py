@@ -250,7 +250,7 @@ resources: st.SearchStrategy[Resource] = st.one_of(
     st.builds(LoadedAdapter, names, st.just("a"), st.none() | st.just("f" * 64), st.text()),
     st.builds(Key, st.just("acme"), st.just("prod"), st.text(), st.none() | st.text()),
     st.builds(
-        lambda percent: route("acme-support", (NEW, percent, "a b"), (OLD, 100 - percent, "")),
+        lambda percent: route("acme-support", (NEW, percent, "a b"), (OLD, 100 - percent, "c")),
         st.integers(0, 100),
     ),
     st.builds(

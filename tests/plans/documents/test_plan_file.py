@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fleet.decoding import NAMES
 from fleet.encoding import MEASURED, VERBS, decisions, plan_id
 from fleet.errors import FleetError
 from fleet.plan import Impact, Plan, PlanNote
@@ -48,9 +49,12 @@ def values(hint: Any) -> st.SearchStrategy[Any]:  # noqa: PLR0911 (one for each 
         return st.one_of([values(each) for each in get_args(hint)])
     if is_dataclass(hint):
         hints = get_type_hints(hint)
-        return st.builds(
-            cast("type", hint), **{each.name: values(hints[each.name]) for each in fields(hint)}
-        )
+        parts = {each.name: values(hints[each.name]) for each in fields(hint)}
+        for name in NAMES.get(cast("type", hint), ()):
+            found = st.sampled_from(["tiny", "tiny-laptop_2-cpu0"])
+            many = get_origin(hints[name]) is tuple
+            parts[name] = st.lists(found, max_size=2).map(tuple) if many else found
+        return st.builds(cast("type", hint), **parts)
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return st.sampled_from(list(hint))
     return {

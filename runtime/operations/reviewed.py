@@ -1,0 +1,91 @@
+"""Keep plans for their review, and refuse a plan file that is not what was reviewed.
+
+A plan's id proves nothing: whoever changes a file can compute its id anew. So a plan from a file is
+carried out if this state folder made it, with every byte that is shown, or if planning here and now
+gives the same decisions.
+"""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from fleet.encoding import canonical_json, decisions, plan_digest
+from fleet.errors import StalePlanError
+from fleet.history import overtaken
+from fleet.plan import Plan
+from fleet.resources import State
+from runtime.files import PRIVATE, PRIVATE_FOLDER
+from runtime.operations.planning import plan_fleet
+from runtime.workspace import Workspace
+
+PLANS: Final = "plans"
+"""Folder of the state folder with an empty file for every plan made here, named by its digest."""
+KEPT: Final = 1_000
+"""Upper bound of the plans that are remembered; the oldest are forgotten first."""
+_NAMED: Final = 5
+"""Upper bound of the differences that an error names."""
+_AGAIN: Final = "fleetctl plan --out plan.json"
+
+
+def keep_plan(state_dir: Path, plan: Plan) -> None:
+    """Remember that a plan was made here; a folder that cannot be written is no error."""
+    folder = state_dir / PLANS
+    with suppress(OSError):
+        for place in (state_dir, folder):
+            place.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+        (folder / plan_digest(plan)).touch(PRIVATE)
+        by_age = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in by_age[KEPT:]:
+            path.unlink(missing_ok=True)
+
+
+def require_reviewed(workspace: Workspace, plan: Plan, live: State) -> None:
+    """Refuse a plan from a file that was not made here, or that is an older one.
+
+    A plan that planning gives now, too, is remembered: a run that is cut short may be repeated.
+
+    Raises:
+        StalePlanError: FC3040, the plan is not one of this project; FC3041, it is an older one.
+    """
+    if (workspace.state_dir / PLANS / plan_digest(plan)).is_file():
+        since = tuple(overtaken(workspace.ledger().read(), plan))
+        if since:
+            listed = "".join(f"\n  {line}" for line in since[:_NAMED])
+            raise StalePlanError.of(
+                "FC3041",
+                "The plan is an older one",
+                f"Plan {plan.id} was made for another moment. Since then:{listed}",
+                hint="What it would do now was not reviewed. Plan again.",
+                command=_AGAIN,
+            )
+        return
+    now = plan_fleet(workspace, live)
+    if canonical_json(decisions(now)) != canonical_json(decisions(plan)):
+        raise StalePlanError.of(
+            "FC3040",
+            "The plan is not one of this project",
+            f"This state folder did not make plan {plan.id}, and planning here gives plan "
+            f"{now.id}: {_difference(plan, now)}. Whoever edits a plan can give it a fitting id, "
+            "so nothing of it is done.",
+            hint="Plan here, and have that plan reviewed.",
+            command=_AGAIN,
+        )
+    keep_plan(workspace.state_dir, plan)
+
+
+def _difference(plan: Plan, now: Plan) -> str:
+    """Return the first differences between a plan from a file and the plan made here."""
+    theirs, ours = ({change.address: change for change in made.changes} for made in (plan, now))
+    begun, due = ({step.id: step for step in made.steps} for made in (plan, now))
+    return (
+        _unlike("changes", theirs, ours)
+        or _unlike("steps", begun, due)
+        or "they differ in what they tell the reviewer"
+    )
+
+
+def _unlike(noun: str, theirs: Mapping[Any, Any], ours: Mapping[Any, Any]) -> str:
+    names = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"they differ in the {noun} {', '.join(names[:_NAMED])}{more}" if names else ""
