@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import assert_never
 
 from fleet.decoding import operation_result, resource_of_plain
+from fleet.errors import FleetError
 from fleet.history.apply_events import (
     Adopted,
     ApplyFinished,
@@ -45,12 +46,25 @@ from fleet.resources import FULL, Key, LoadedAdapter, Resource, Route, Server, S
 
 
 def fold_entries(entries: Iterable[Entry]) -> History:
-    """Return the history that entries, oldest first, amount to; unknown kinds are passed over."""
+    """Return the history that entries, oldest first, amount to; unknown kinds are passed over.
+
+    Raises:
+        FleetError: FC3043, an entry's resource is none: a field is wrong, a name is no name.
+    """
     past, taken = _Past(), set[str]()
     for entry in entries:
         if entry.event.entry_id in taken:  # queued while the home hung, which wrote it after all
             entry = replace(entry, event=Noted())  # noqa: PLW2901 (its time counts)
-        past.take(entry)
+        try:
+            past.take(entry)
+        except (ValueError, KeyError) as error:
+            raise FleetError.of(
+                "FC3043",
+                "Ledger entry has a wrong resource",
+                f"Entry {entry.seq}, by {entry.by}: {error}. fleetctl writes no such entry.",
+                hint="Put the ledger back from a backup; what is live goes on meanwhile.",
+                command="fleetctl history --limit 5",
+            ) from None
         taken |= {entry.event.entry_id} if entry.event.entry_id else set()
     return past.history()
 

@@ -1,16 +1,17 @@
 """Keep plans for their review, and refuse a plan file that is not what was reviewed.
 
 A plan's id proves nothing: whoever changes a file can compute its id anew. So a plan from a file is
-carried out if this state folder made it, with every byte that is shown, or if planning here and now
-gives the same decisions.
+carried out if this state folder made it, with all that is shown of it, or if planning here and now
+gives the same plan.
 """
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from fleet.encoding import canonical_json, decisions, plan_digest
+from fleet.encoding import plan_digest
 from fleet.errors import StalePlanError
 from fleet.history import overtaken
 from fleet.plan import Plan
@@ -61,7 +62,7 @@ def require_reviewed(workspace: Workspace, plan: Plan, live: State) -> None:
             )
         return
     now = plan_fleet(workspace, live)
-    if canonical_json(decisions(now)) != canonical_json(decisions(plan)):
+    if plan_digest(replace(now, ledger_seq=plan.ledger_seq)) != plan_digest(plan):
         raise StalePlanError.of(
             "FC3040",
             "The plan is not one of this project",
