@@ -10,71 +10,35 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.encoding import decisions, identify, plain, plan_digest
+from fleet.encoding import decisions, plain, plan_digest
 from fleet.errors import FleetError, PlacementError, StalePlanError
 from fleet.history import ApplyStarted, LedgerEvent, RolledBack, StepStarted
 from fleet.plan import Plan
-from fleet.resources import Server, State
 from fleet.spec import FleetSpec
 from plans.documents.plan_file import dump, load
 from plans.render.text import render
-from runtime.engines.launch_records import RECORD, LaunchRecord, LaunchRecords
 from runtime.files import read_text
 from runtime.operations.planning import plan_fleet
 from runtime.operations.reviewed import KEPT, PLANS, keep_plan, require_reviewed
 from runtime.workspace import Workspace
 from tests.attacks.conftest import call
+from tests.attacks.reviewed import (
+    BIRCH,
+    EVIL,
+    MALFORMED,
+    NOTHING,
+    Document,
+    codes,
+    made,
+    resealed,
+    step,
+    workspace,
+    workspace_of,
+)
 from tests.drawn import drawn
-from tests.fleet.planning.builders import adapter, base, fleet
 from tests.fleet.planning.test_properties import fleets, usual
 
-Document = dict[str, Any]
-NOTHING = State()
-ACME, BIRCH = "acme-support-tiny-v1.0.0", "birch-faq-tiny-v2.0.0"
-EVIL = "e" * 64
-MALFORMED = {"FC5001", "FC5004"}
-
-
-def workspace_of(folder: Path, declared: FleetSpec) -> Workspace:
-    made = Workspace(
-        folder, None, {}, folder / "state", lambda _: None, lambda *_: {}, lambda _: None  # type: ignore[arg-type,return-value]
-    )  # fmt: skip
-    made.given = declared
-    return made
-
-
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    declared = fleet(adapter(ACME), adapter(BIRCH), bases=(base("tiny"),))
-    return workspace_of(tmp_path_factory.mktemp("reviewed"), declared)
-
-
-@pytest.fixture(scope="module")
-def made(workspace: Workspace) -> Plan:
-    return plan_fleet(workspace, NOTHING)
-
-
-def resealed(document: Document) -> str:
-    """Return a forged plan with the id that its decisions have."""
-    return json.dumps(document | {"plan_id": identify(document["decisions"])})
-
-
-def codes(workspace: Workspace, text: str, live: State = NOTHING) -> set[str]:
-    """Return why `apply` refuses a plan file; empty where it takes the file."""
-    try:
-        require_reviewed(workspace, load(text), live)
-    except FleetError as error:
-        return {found.code for found in error.diagnostics}
-    return set()
-
-
-def step(document: Document, verb: str) -> Document:
-    found: Document = next(
-        step["operation"]
-        for step in document["decisions"]["steps"]
-        if step["operation"]["verb"] == verb
-    )
-    return found
+__all__ = ["made", "workspace"]
 
 
 def junk(document: Document, count: int) -> None:
@@ -159,59 +123,6 @@ def test_a_plan_that_was_made_here_or_would_be_made_here_is_taken(
     other = workspace_of(tmp_path, workspace.fleet())
     assert codes(other, dump(made)) == set()
     assert [path.name for path in (tmp_path / "state" / PLANS).iterdir()] == [plan_digest(made)]
-
-
-NAMES = ("../../../evil_out", "/etc/cron.d/x", "..", ".", "", "a/b", "a\\b", "a\nb", "A", "a b",
-         "a\0b", "x" * 9 + "/..", "é", "-rf", "a--b", "a-", "$(id)", "~root")  # fmt: skip
-NAMED: dict[str, Callable[[Document, str], object]] = {
-    "server": lambda d, name: step(d, "start")["server"].update(name=name),
-    "host": lambda d, name: step(d, "start")["server"].update(host=name),
-    "server of a version": lambda d, name: step(d, "load")["adapter"].update(server=name),
-    "alias": lambda d, name: step(d, "set_route")["route"].update(alias=name),
-    "server of a share": lambda d, name: step(d, "set_route")["route"]["shares"][0].update(
-        servers=[name]
-    ),
-}
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("field", NAMED)
-def test_a_name_that_is_no_name_is_refused_before_it_is_a_path(
-    workspace: Workspace, made: Plan, field: str, name: str
-) -> None:
-    document = json.loads(dump(made))
-    NAMED[field](document, name)
-    assert codes(workspace, resealed(document)) == {"FC5004"}
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_launch_record_of_another_name_is_no_record(
-    tmp_path: Path, name: str, made: Plan
-) -> None:
-    server, *_ = (change.after for change in made.changes if isinstance(change.after, Server))
-    assert server.flags is not None
-    record = LaunchRecord.of(server, server.flags, "http://127.0.0.1:1", "f" * 32)
-    records = LaunchRecords(tmp_path)
-    records.write(record)
-    assert records.read(server.name) == record
-    file = tmp_path / server.name / RECORD
-    file.write_text(json.dumps(record.model_dump(mode="json") | {"name": name}))
-    assert records.read(server.name) is None
-    assert list(records.all()) == []
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_ledger_entry_with_a_name_that_is_none_ends_in_an_error_for_people(
-    workspace: Workspace, made: Plan, tmp_path: Path, name: str
-) -> None:
-    here = workspace_of(tmp_path, workspace.fleet())
-    operation = step(json.loads(dump(made)), "start")
-    operation["server"]["name"] = name
-    here.state_dir.mkdir()
-    here.ledger().append([StepStarted("f" * 16, "start", f"server/{name}", operation)])
-    with pytest.raises(FleetError) as caught:
-        here.history()
-    assert caught.value.diagnostics[0].code == "FC3043"
 
 
 LATER: dict[str, LedgerEvent] = {
