@@ -1,4 +1,4 @@
-"""Keep plans for their review, and refuse a plan file that is not what was reviewed.
+"""Keep plans for their review, and refuse a plan file that differs from the reviewed plan.
 
 A plan's id proves nothing: whoever changes a file can compute its id anew. So a plan from a file is
 carried out if this state folder made it, with all that is shown of it, or if planning here and now
