@@ -92,7 +92,7 @@ def carried_out(entries: Iterable[Entry], plan_id: str) -> datetime | None:
 
 
 def overtaken(entries: Iterable[Entry], plan: Plan) -> Iterator[str]:
-    """Yield, as lines, the events since a plan was made that make the plan an older one.
+    """Yield, as lines, the events since a plan was made that make the plan too old.
 
     Another plan that a person applied; a step of any plan, or a rollback, at an address that the
     plan changes. Repairs and promotions elsewhere leave the plan as it was reviewed.

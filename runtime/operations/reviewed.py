@@ -42,7 +42,7 @@ def keep_plan(state_dir: Path, plan: Plan) -> None:
 
 
 def require_reviewed(workspace: Workspace, plan: Plan, live: State) -> None:
-    """Refuse a plan from a file that was not made here, or that is an older one.
+    """Refuse a plan from a file that was not made here, or that is too old.
 
     A plan that planning gives now, too, is remembered: a run that is cut short may be repeated.
 
