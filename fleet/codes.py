@@ -45,6 +45,7 @@ SUMMARIES: Mapping[str, str] = {
     "FC1141": "Invalid day",
     "FC1142": "Invalid part of the week",
     "FC1143": "Invalid digest",
+    "FC1276": "Environment variable in an address",
     "FC1201": "Unknown tier",
     "FC1202": "Unknown base",
     "FC1203": "Unknown rollout",

@@ -1,7 +1,9 @@
 """JSON over HTTP for the control plane; the only home of httpx.
 
 Every failure is an `EngineError` with a diagnostic, never the HTTP library's own error. Requests of
-clients never pass here.
+clients never pass here. A network host beyond this machine is contacted only where the operator
+trusts the host (`runtime.trust`); a redirect is never followed, and no answer is read beyond
+`MAX_BODY`.
 """
 
 import asyncio
@@ -10,13 +12,16 @@ import ssl
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import httpx
 
 from fleet.errors import EngineRejectedError, EngineTimedOutError, EngineUnreachableError, problem
+from runtime.trust import require_contact
 
 READ_ATTEMPTS = 3
+MAX_BODY: Final = 96 << 20
+"""Upper bound of an answer's body, which is never compressed. Bytes."""
 _BACKOFF_S = 0.05
 _CONNECTIONS = 16
 _LONGEST_DETAIL = 600
@@ -60,6 +65,7 @@ class JsonClient:
         self.url = url.rstrip("/")
         self.peer = peer or (f"`{socket}`" if socket else f"`{self.url}`")
         self._timeout_s = timeout_s
+        self._is_inside = socket is not None or app is not None
         transport: httpx.AsyncBaseTransport
         if app is not None:
             transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
@@ -73,9 +79,10 @@ class JsonClient:
         self._http = httpx.AsyncClient(
             base_url=self.url,
             transport=transport,
-            headers=dict(headers or {}),
+            headers={"Accept-Encoding": "identity", **(headers or {})},
             timeout=None,  # noqa: S113 (one deadline over the whole call, below)
             trust_env=False,
+            follow_redirects=False,
         )
 
     async def get(
@@ -84,7 +91,8 @@ class JsonClient:
         """Return the JSON document at `path`; repeated on a broken connection.
 
         Raises:
-            EngineUnreachableError: no answer, in time (`EngineTimedOutError`) or at all.
+            EngineUnreachableError: no answer, in time (`EngineTimedOutError`) or at all, or the
+                host is not trusted (`UntrustedError`) and nothing was sent.
             EngineRejectedError: an answer that is not a success or not JSON.
         """
         return self._document(await self._call("GET", path, None, timeout_s, attempts))
@@ -125,6 +133,8 @@ class JsonClient:
     async def _call(
         self, method: str, path: str, body: Any, timeout_s: float | None, attempts: int
     ) -> httpx.Response:
+        if not self._is_inside:
+            require_contact(self.url)
         limit = self._timeout_s if timeout_s is None else timeout_s
         try:
             async with asyncio.timeout(limit):
@@ -151,7 +161,7 @@ class JsonClient:
     async def _attempts(self, method: str, path: str, body: Any, attempts: int) -> httpx.Response:
         for attempt in range(1, attempts + 1):
             try:
-                return await self._http.request(method, path, json=body)
+                return await self._bounded(method, path, body)
             except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
                 if attempt < attempts and isinstance(error, httpx.TransportError):
                     await asyncio.sleep(_BACKOFF_S * 2 ** (attempt - 1))
@@ -165,19 +175,35 @@ class JsonClient:
                 ) from None
         raise AssertionError("attempts is 1 or more")
 
+    async def _bounded(self, method: str, path: str, body: Any) -> httpx.Response:
+        async with self._http.stream(method, path, json=body) as response:
+            if response.headers.get("content-encoding", "identity") != "identity":
+                raise self._not_understood(response, "a compressed body that was not asked for")
+            content = bytearray()
+            async for part in response.aiter_raw():
+                content += part
+                if len(content) > MAX_BODY:
+                    raise self._not_understood(response, f"more than {MAX_BODY} bytes")
+        return httpx.Response(
+            response.status_code, headers=response.headers, content=bytes(content)
+        )
+
     def _document(self, response: httpx.Response) -> Any:
         try:
             return response.json()
-        except ValueError:
-            raise EngineRejectedError(
-                problem(
-                    "FC4004",
-                    "Answer not understood",
-                    f"{self.peer} answered with something else: {_message(response)}",
-                    hint="Check that the address is that of a vLLM server.",
-                ),
-                status=response.status_code,
-            ) from None
+        except (ValueError, RecursionError):
+            raise self._not_understood(response, f"something else: {_message(response)}") from None
+
+    def _not_understood(self, response: httpx.Response, what: str) -> EngineRejectedError:
+        return EngineRejectedError(
+            problem(
+                "FC4004",
+                "Answer not understood",
+                f"{self.peer} answered with {what}",
+                hint="Check that the address is that of a vLLM server.",
+            ),
+            status=response.status_code,
+        )
 
     def _any(self, response: httpx.Response) -> Any:
         if response.headers.get("content-type", "").startswith("application/json"):
@@ -190,7 +216,7 @@ def _message(response: httpx.Response) -> str:
     text = response.text.strip()
     try:
         document = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         document = None
     if isinstance(document, dict):
         error = document.get("error", document.get("detail", document))

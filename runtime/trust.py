@@ -215,6 +215,22 @@ def require_bound(url: str, reference: str) -> None:
         )
 
 
+def may_hold(url: str, references: Iterable[str]) -> bool:
+    """Return whether an address may hold values of the environment.
+
+    Its host is this machine, or trusted; with `references`, trusted with all of them over TLS.
+    """
+    try:
+        peer = peer_of(url)
+    except ValueError:
+        return False
+    if is_own(peer.host):
+        return True
+    bound = load_trust().hosts.get(peer.netloc)
+    wanted = {*references}
+    return bound is not None and (not wanted or (peer.scheme == "https" and wanted <= {*bound}))
+
+
 def untrusted_addresses(urls: Iterable[str]) -> list[Peer]:
     """Return the hosts of addresses that would not be contacted, sorted."""
     found = set[Peer]()

@@ -8,9 +8,9 @@ import asyncio
 import getpass
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +30,7 @@ from runtime.ledger.outbox import FOLDER, LedgerOutbox, deliver
 from runtime.ledger.protocol import Ledger
 from runtime.ledger.replica import LedgerReplica
 from runtime.messages import Audience, EmitMessage, Message, Severity
+from runtime.trust import untrusted_addresses
 
 if TYPE_CHECKING:  # a rollback works while declarations cannot be read or engines be imported
     from contextlib import AbstractAsyncContextManager
@@ -62,6 +63,8 @@ class Workspace:
     """Readings of the ledger that have not ended; copies of a workspace share the list."""
     salvaged: bool = False
     """The ledger is damaged, and its verified copy is read in its place: for repairs alone."""
+    offline: bool = False
+    """No connection is opened, and no secret and no variable of the environment is read."""
     _delivered: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
@@ -100,7 +103,9 @@ class Workspace:
         """Read and check the declarations; raises `ConfigError` with every problem."""
         from runtime.project.load import load_project  # noqa: PLC0415 (a rollback needs no fleet)
 
-        return load_project(self.root, self.environment, self.variables, self.state_dir)
+        secrets = None if self.offline else os.environ
+        its = self.root, self.environment, self.variables, self.state_dir
+        return load_project(*its, secrets=secrets)
 
     @cached_property
     def _ledger(self) -> FallbackLedger:
@@ -168,9 +173,18 @@ class Workspace:
         """Observe every server and gateway; versions that may answer other bytes are marked."""
         async with self.connected() as connections:
             live = await connections.observe()
+        live = replace(live, notes=(*live.notes, *self._not_contacted()))
         with suppress(FleetError):  # what needs the ledger says so itself
             live = marked_unsure(live, (await asyncio.to_thread(self.history)).damage)
         return live
+
+    def _not_contacted(self) -> Iterator[str]:
+        """Yield a note with the command that confirms all hosts of servers that are not trusted."""
+        hosts = self.fleet().hosts.values()
+        if peers := untrusted_addresses(s.url for host in hosts for s in host.attached):
+            secret = " --no-secret" if any(peer.scheme == "https" for peer in peers) else ""
+            command = f"fleetctl trust add {' '.join(map(str, peers))}{secret}"
+            yield f"hosts of servers are not trusted and were not contacted; all of them: {command}"
 
     def observe(self) -> State:
         """Observe every server and gateway, for synchronous callers."""

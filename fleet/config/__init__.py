@@ -14,7 +14,15 @@ from fleet.config.edit import add_entry, set_value
 from fleet.config.effective import effective_settings
 from fleet.config.format import format_text
 from fleet.config.lockfile import LOCK_FILE, Lock, LockedAdapter, base_shape, lock_text, parse_lock
-from fleet.config.merge import COMPILED_FILE, COMPILED_LINE, Tree, merge_files, overlay, substitute
+from fleet.config.merge import (
+    COMPILED_FILE,
+    COMPILED_LINE,
+    Tree,
+    from_environment,
+    merge_files,
+    overlay,
+    substitute,
+)
 from fleet.config.required_version import KEY, refusal
 from fleet.config.resolve import resolve_fleet
 from fleet.config.scalars.quantities import format_duration, parse_duration
@@ -22,4 +30,4 @@ from fleet.config.schema import json_schema
 from fleet.config.schema.clients import Adapter
 from fleet.config.schema.fleet import Declarations
 from fleet.config.validate import Problem, check_shape, diagnostics
-from fleet.config.yaml import Parsed, parse
+from fleet.config.yaml import Parsed, parse, unmark

@@ -249,6 +249,25 @@ def substitute(
     return Parsed(filled, parsed.marks)
 
 
+def from_environment(parsed: Parsed, filled: Parsed) -> Iterator[tuple[str, str, int]]:
+    """Yield texts with `${env:NAME}`: as written, as `substitute` filled them, and their marks."""
+
+    def walk(before: Any, after: Any, marks: Marks) -> Iterator[tuple[str, str, int]]:
+        match before:
+            case str() if "${env:" in before:
+                yield before, after, marks
+            case dict():
+                for key, item in before.items():
+                    yield from walk(item, after[key], marks[key][1])
+            case list():
+                for items in zip(before, after, marks, strict=True):
+                    yield from walk(*items)
+            case _:
+                pass
+
+    yield from walk(parsed.value, filled.value, parsed.marks)
+
+
 def _unfilled(
     text: str, name: re.Match[str] | None, variables: Mapping[str, str]
 ) -> tuple[str, str, str]:

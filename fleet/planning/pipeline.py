@@ -91,7 +91,8 @@ def _described(
         warnings=tuple(warnings_of(plan_input, changes)),
         cost_before=price_per_hour(fleet, live, live.unknown_servers),
         cost_after=cost,
-        unchanged=len(desired.resources) - sum(change.after is not None for change in changes),
+        unchanged=sum(map(live.knows, desired.resources))
+        - sum(change.after is not None for change in changes),
         untouched_clients=untouched(fleet, impacts, changes),
         ledger_seq=plan_input.history.seq,
         cost_bound=cost_bound(plan_input.placement, cost),

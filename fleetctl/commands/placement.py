@@ -32,13 +32,15 @@ _CODE = re.compile(r"FC[0-9]+", re.IGNORECASE)
 
 
 def live_state(workspace: Workspace, file: Path | None) -> "State":
-    """Return the live state from a file, or observed now."""
+    """Return the live state from a file, or observed now, or unknown where nothing is asked."""
     from plans.documents import live_file
     from runtime.files import read_text
-    from runtime.operations.planning import observe_copies
+    from runtime.operations.planning import observe_copies, unknown_state
 
     if file:
         return live_file.load(read_text(file))
+    if workspace.offline:
+        return unknown_state(workspace)
     with waiting("Observing the servers…"):
         return observe_copies(workspace)
 

@@ -41,6 +41,12 @@ _all_option = click.option("--all", "every", is_flag=True, help="List every chan
     "--save-live", type=OUTPUT_FILE, help="Write the observed state to a file for --live."
 )
 @click.option(
+    "--offline/--online",
+    default=None,
+    help="Open no connection and read no secret; live is --live, or unknown. The default for the "
+    "branch of a fork in CI.",
+)
+@click.option(
     "--select",
     "selections",
     multiple=True,
@@ -67,6 +73,7 @@ def plan(
     detailed_exitcode: bool,
     live_file: Path | None,
     save_live: Path | None,
+    offline: bool | None,
     selections: tuple[str, ...],
     changes: tuple[str, ...],
     every: bool,
@@ -79,6 +86,7 @@ def plan(
       fleetctl plan --out plan.json
       fleetctl plan --format md --select client=acme
       fleetctl plan --detailed-exitcode
+      fleetctl plan --offline --live live.json
       fleetctl plan --max-moves 20
       fleetctl plan --repack --effort balanced
       fleetctl plan --what-if 'gpu h100_80g +1' --what-if 'client acme x3'
@@ -105,6 +113,7 @@ def plan(
     if changes and (out or save_live):
         option = "--out" if out else "--save-live"
         raise click.UsageError(f"--what-if writes no file: omit {option}.")
+    _go_offline(workspace, offline, live_file, save_live)
     search = SearchLimits(**limits)
     fleet = workspace.fleet()
     if changes:
@@ -131,6 +140,24 @@ def plan(
     if out:
         _save(workspace, selected, out)
     sys.exit(2 if detailed_exitcode and selected.changes else 0)
+
+
+def _go_offline(
+    workspace: Workspace, offline: bool | None, live_file: Path | None, save_live: Path | None
+) -> None:
+    """Read no secret and open no connection if asked to, or on the branch of a fork; say so."""
+    from runtime.ci import fork_of
+
+    fork = fork_of() if offline is None else ""
+    if not offline and not fork:
+        return
+    if save_live:
+        raise click.UsageError("--save-live writes an observed state: pass --online.")
+    workspace.offline = True
+    why = f" for the branch of a fork ({fork})" if fork else ""
+    live = f"taken from {live_file}" if live_file else "unknown"
+    said = f"Offline{why}: no connection is opened, no secret is read; the live state is {live}."
+    click.echo(said, err=True)
 
 
 def _criteria(texts: Sequence[str]) -> "tuple[TargetPattern, ...]":

@@ -10,7 +10,7 @@ from fleet.plan import Change, Plan
 from plans.amounts import about, capitalized, counted
 from plans.redact import command, fenced, prose
 from plans.render import detail_levels, sections
-from plans.render.text import as_declared, evidence, limit
+from plans.render.text import as_declared, evidence, is_unknown, limit
 from plans.render.verdict import judge
 from plans.wording import (
     SYMBOLS,
@@ -47,7 +47,8 @@ def _comment(plan: Plan, level: int) -> str:
     if plan.frozen:
         head += [f"> **{prose(frozen_line(plan.frozen))}**", ""]
     if not plan.changes:
-        blocks = [[*head, f"### No changes · `{plan.fleet}`", as_declared(plan)]]
+        verdict = "Not known" if is_unknown(plan) else "No changes"
+        blocks = [[*head, f"### {verdict} · `{plan.fleet}`", as_declared(plan)]]
     else:
         blocks = [
             [*head, *_headline(plan)],

@@ -46,11 +46,18 @@ def render(plan: Plan, *, colour: bool = False, every: bool = False) -> str:
 
 def nothing_to_do(plan: Plan) -> str:
     """Return the line for a plan without changes."""
-    return f"No changes. {as_declared(plan)}"
+    return as_declared(plan) if is_unknown(plan) else f"No changes. {as_declared(plan)}"
+
+
+def is_unknown(plan: Plan) -> bool:
+    """Say whether no resource was observed: then nothing is known to be due, or not to be."""
+    return bool(plan.unknown) and not plan.unchanged and not plan.changes
 
 
 def as_declared(plan: Plan) -> str:
     """Return the number of resources that are as declared, as a sentence."""
+    if is_unknown(plan):
+        return "Nothing was observed, so changes cannot be told from what is there."
     same = counted(plan.unchanged, "resource")
     if plan.unknown or plan.held:
         return f"{same} {'is' if plan.unchanged == 1 else 'are'} as declared."

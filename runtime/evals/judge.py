@@ -28,6 +28,7 @@ from fleet.evals import (
 from fleet.spec import JudgeSpec
 from runtime.evals.context import EvalContext, ReportProgress, report_nothing
 from runtime.json_client import JsonClient
+from runtime.trust import UntrustedError, authorization, require_bound
 
 JUDGE_S = 60.0
 """Upper bound of the time of a verdict, in seconds."""
@@ -114,10 +115,16 @@ async def judge_client(
         hint = "Declare one: evals: {judge: {url: http://host:8000, model: NAME}}."
         raise EvalError.of("FC4511", "No judge is declared", detail, hint=hint)
     judge = spec.judge
-    key = secret(judge.key) if judge.key else None
-    if judge.key and not key:
-        raise _failed(judge, f"The key `{judge.key}` cannot be read here.")
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    headers: dict[str, str] = {}
+    if judge.key:
+        try:
+            require_bound(judge.url, judge.key)
+            key = secret(judge.key)
+            headers = authorization(judge.url, judge.key, key) if key else {}
+        except UntrustedError as error:
+            raise _failed(judge, error.diagnostics[0].detail) from None
+        if not key:
+            raise _failed(judge, f"The key `{judge.key}` cannot be read here.")
     async with JsonClient(judge.url, timeout_s=JUDGE_S, headers=headers) as client:
         yield JudgeClient(client, judge, spec.concurrency)
 

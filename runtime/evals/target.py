@@ -9,6 +9,7 @@ from fleet.evals import EvalTarget
 from fleet.spec import GatewaySpec
 from runtime.gateway.state_dir import operator_secret
 from runtime.json_client import JsonClient
+from runtime.trust import OPERATOR, authorization, require_bound
 
 PROBE_S = 30.0
 """Upper bound of the time of a probe, in seconds."""
@@ -67,19 +68,22 @@ def through_gateway(
     Raises:
         EvalError: FC4534, no gateway of our own is declared.
         FleetError: FC6015, the operator's secret cannot be read.
+        UntrustedError: the gateway's host may not get the operator's secret.
     """
     ours = [gateway for gateway in gateways if gateway.kind == "fleetctl"]
     if not ours:
         detail = "Evaluations are to go through a gateway, and none of fleetctl's own is declared."
         hint = "Declare one under `gateways`, or ask the servers: `--through server`."
         raise EvalError.of("FC4534", "No gateway to ask through", detail, hint=hint)
-    secret = operator_secret(state_dir, ours[0])
     host, _, port = ours[0].listen.rpartition(":")
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1", "[::]": "[::1]", "": "127.0.0.1"}  # noqa: S104 (to be asked)
     url = f"http://{reachable.get(host, host)}:{port}"
+    reference = ours[0].secret or OPERATOR
+    require_bound(url, reference)  # before the secret is read
+    shown = authorization(url, reference, operator_secret(state_dir, ours[0]))
 
     def resolve(target: EvalTarget) -> EvalTarget:
-        headers = {"Authorization": f"Bearer {secret}", VERSION_HEADER: target.adapter}
+        headers = {**shown, VERSION_HEADER: target.adapter}
         return replace(target, url=url, model=target.alias, headers=headers, server=target.url)
 
     return resolve

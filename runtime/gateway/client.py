@@ -1,13 +1,14 @@
 """Connections to gateways: the client of our own admin API, and the choice of a client."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fleet.errors import EngineError
+from fleet.errors import EngineError, EngineRejectedError
 from fleet.spec import GatewaySpec
 from runtime.gateway.admin_socket import is_url, reachable_path, socket_path
 from runtime.gateway.envoy.admin import EnvoyClient, Envoys
@@ -22,6 +23,7 @@ from runtime.gateway.protocol import (
 from runtime.gateway.state_dir import gateway_dir, known_gateways, operator_secret, remember
 from runtime.gateway.table import RoutingTable
 from runtime.json_client import JsonClient
+from runtime.trust import OPERATOR, authorization, require_bound
 from runtime.usage.sync import UsageSource
 
 
@@ -39,31 +41,41 @@ class AdminClient:
     async def config(self, timeout_s: float = READ_S) -> GatewayConfig:
         """Return which table the gateway serves, and how servers answer."""
         shown = await self._http.get("/-/config", timeout_s=timeout_s, attempts=1)
-        missing = tuple((pair["adapter"], pair["server"]) for pair in shown.get("missing", ()))
-        servers = shown.get("servers", {})
-        refusing = shown.get("refusing", "")  # not shown by earlier releases
-        return GatewayConfig(shown["revision"], shown["digest"], servers, missing, refusing)
+        with self._understood():
+            pairs = shown.get("missing", ())
+            return GatewayConfig(
+                int(shown["revision"]),
+                str(shown["digest"]),
+                {str(name): str(how) for name, how in shown.get("servers", {}).items()},
+                tuple((str(pair["adapter"]), str(pair["server"])) for pair in pairs),
+                str(shown.get("refusing", "")),  # not shown by earlier releases
+            )
 
     async def load(self) -> GatewayLoad:
         """Return the requests that have not ended."""
         shown = await self._http.get("/-/inflight", timeout_s=READ_S, attempts=1)
-        queued = _by_server(shown.get("queued", ()))
-        return GatewayLoad(_by_server(shown["in_flight"]), queued, shown["waiting"])
+        with self._understood():
+            queued = _by_server(shown.get("queued", ()))
+            return GatewayLoad(_by_server(shown["in_flight"]), queued, int(shown["waiting"]))
 
     async def shares(self) -> tuple[ObservedShare, ...]:
         """Return the split of aliases that have several versions."""
         shown = await self._http.get("/-/shares", timeout_s=READ_S, attempts=1)
-        return tuple(ObservedShare(**share) for share in shown["shares"])
+        with self._understood():
+            return tuple(ObservedShare(**share) for share in shown["shares"])
 
     async def table(self) -> RoutingTable:
         """Return the table that the gateway serves."""
-        return RoutingTable.model_validate(await self._http.get("/-/table"))
+        shown = await self._http.get("/-/table")
+        with self._understood():
+            return RoutingTable.model_validate(shown)
 
     async def serve(self, table: RoutingTable, timeout_s: float = ACKNOWLEDGE_S) -> tuple[int, str]:
         """Hand over a table; return revision and digest of the table that is served then."""
         body = table.model_dump(mode="json")
         shown = await self._http.put("/-/config", body, timeout_s=timeout_s)
-        return shown["revision"], shown["digest"]
+        with self._understood():
+            return int(shown["revision"]), str(shown["digest"])
 
     async def loaded(self, server: str, adapter: str) -> None:
         """Tell that a version was just loaded: earlier answers of 404 count no more."""
@@ -74,6 +86,17 @@ class AdminClient:
         """Release connections."""
         await self._http.close()
 
+    @contextmanager
+    def _understood(self) -> Iterator[None]:
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, AttributeError):
+            detail = f"{self._http.peer} answered in another form than a gateway of fleetctl."
+            hint = "Check that the address is that of its admin side."
+            raise EngineRejectedError.of(
+                "FC4004", "Answer not understood", detail, hint=hint
+            ) from None
+
 
 GatewayClient = AdminClient | EnvoyClient
 
@@ -83,7 +106,8 @@ def connect(state_dir: Path, gateway: GatewaySpec, envoys: Envoys | None = None)
 
     Raises:
         FleetError: the operator's secret cannot be read here.
-        EngineError: as `runtime.gateway.admin_socket.short_path`.
+        EngineError: as `runtime.gateway.admin_socket.short_path`; the operator did not confirm the
+            gateway's host for its secret (`UntrustedError`).
     """
     if gateway.kind == "envoy":
         assert envoys is not None, "a caller with Envoys says how their files are made"
@@ -117,8 +141,11 @@ def usage_sources(state_dir: Path, gateways: Mapping[str, GatewaySpec]) -> list[
 
 
 def _over_tcp(state_dir: Path, gateway: GatewaySpec, peer: str) -> JsonClient:
+    reference = gateway.secret or OPERATOR
+    require_bound(gateway.admin, reference)  # before the secret is read
     secret = operator_secret(state_dir, gateway)
-    return JsonClient(gateway.admin, peer=peer, headers={"Authorization": f"Bearer {secret}"})
+    headers = authorization(gateway.admin, reference, secret)
+    return JsonClient(gateway.admin, peer=peer, headers=headers)
 
 
 def _prepare_folder(state_dir: Path, gateway: GatewaySpec) -> Path:
@@ -129,7 +156,7 @@ def _prepare_folder(state_dir: Path, gateway: GatewaySpec) -> Path:
 def _by_server(counts: Iterable[Mapping[str, Any]]) -> Counter[OnServer]:
     total: Counter[OnServer] = Counter()
     for count in counts:
-        total[count["server"], count["adapter"]] += count["count"]
+        total[str(count["server"]), str(count["adapter"])] += int(count["count"])
     return total
 
 

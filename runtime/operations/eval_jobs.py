@@ -28,6 +28,7 @@ from fleet.names import AdapterName, alias_of
 from fleet.resources import State
 from fleet.spec import FleetSpec
 from runtime.secrets import read_secret
+from runtime.trust import authorization, require_bound
 from runtime.workspace import Workspace
 
 
@@ -63,7 +64,7 @@ def choose_jobs(
     """
     fleet = workspace.fleet()
     if place is not None:
-        url, headers = place[0], _authorization(workspace.root, place[1])
+        url, headers = place[0], _authorization(workspace.root, *place)
         golden: str = asked["golden"]
         purpose: Purpose = asked["purpose"] or "smoke"
         targets = (_target_at(url, headers, name, fleet) for name in names)
@@ -85,11 +86,12 @@ def choose_jobs(
     return jobs, notes
 
 
-def _authorization(root: Path, key: str | None) -> dict[str, str]:
+def _authorization(root: Path, url: str, key: str | None) -> dict[str, str]:
     if key is None:
         return {}
+    require_bound(url, key)
     if secret := read_secret(root, key):
-        return {"Authorization": f"Bearer {secret}"}
+        return authorization(url, key, secret)
     detail = f"`{key}` cannot be read here."
     raise FleetError.of("FC6703", "No API key", detail, hint="Write env:NAME or file:path.")
 

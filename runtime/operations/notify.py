@@ -21,6 +21,7 @@ from runtime.ledger.outbox import LedgerOutbox
 from runtime.messages import Audience
 from runtime.rollback.rollback import record_or_warn
 from runtime.secrets import read_secret
+from runtime.trust import UntrustedError, peer_of, require_bound, require_contact
 from runtime.workspace import Workspace
 
 DELIVER_S: Final = 5.0
@@ -89,20 +90,38 @@ async def _post(
     except (OSError, ValueError) as error:
         warnings.append(f"the template `{to.template}` for {name} was not used: {error}")
         body = workspace.render_notice(event, recipient.audience, facts, "")
-    url = to.webhook if "://" in to.webhook else read_secret(workspace.root, to.webhook)
-    detail = await deliver(url, body) if url else f"`{to.webhook}` is not readable here"
+    is_secret = "://" not in to.webhook
+    url = read_secret(workspace.root, to.webhook) if is_secret else to.webhook
+    reference = to.webhook if is_secret else ""
+    detail = f"`{to.webhook}` is not readable here"
+    if url:
+        detail = await deliver(url, body, reference=reference)
     if detail:
         warnings.append(f"the notice to {name} {UNSENT}: {detail}")
     return name, detail, warnings
 
 
-async def deliver(url: str, document: Mapping[str, Any], timeout_s: float = DELIVER_S) -> str:
+async def deliver(
+    url: str, document: Mapping[str, Any], timeout_s: float = DELIVER_S, reference: str = ""
+) -> str:
     """Post a document as JSON, once; return why the document was not taken; empty: it was taken.
+
+    `reference`: of the URL, where the URL is a secret; empty: the URL stands in the declarations.
 
     The caller waits at most a second more than `timeout_s`, and so does the end of the program:
     a resolver of names that hangs does so in a thread that is left behind. The reason never holds
-    the URL, which may be a secret.
+    the URL, which may be a secret, but for its host.
     """
+    try:
+        peer_of(url)
+        if reference:
+            require_bound(url, reference)
+        else:
+            require_contact(url)
+    except ValueError:
+        return "its URL is none"
+    except UntrustedError as error:
+        return error.diagnostics[0].detail.rstrip(".")
     work = partial(asyncio.run, _send(url, document, timeout_s))
     try:
         return await asyncio.to_thread(call_with_timeout, work, timeout_s + 1)

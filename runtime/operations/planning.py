@@ -77,6 +77,17 @@ def plan_fleet(
     return make_plan(wanted, state, settled(workspace.history(), state), workspace.now(), search)
 
 
+def unknown_state(workspace: Workspace) -> State:
+    """Return a live state in which every server that is or should be there is unknown."""
+    fleet, history = workspace.fleet(), workspace.history()
+    wanted = desired_state(fleet, State(), settled(history, State()), workspace.now())
+    established = State(resources=history.established)
+    attached = {server.name for host in fleet.hosts.values() for server in host.attached}
+    names = {*wanted.servers(), *established.servers(), *attached}
+    why = "not asked: no connection is opened"
+    return State(unknown_servers=dict.fromkeys(sorted(names), why), routes_unknown=why)
+
+
 def require_known(workspace: Workspace, live: State) -> None:
     """Refuse to plan a fleet that was observed here and of which the ledger knows nothing.
 

@@ -72,8 +72,13 @@ def decode(content: bytes, name: str) -> str:
         raise ConfigError(diagnostic("FC1009", detail, place, hint=hint)) from None
 
 
-def read_facts(root: Path, given: Declarations, problems: list[Diagnostic]) -> ProjectFacts:
-    """Gather the facts that these declarations call for; errors are added to `problems`."""
+def read_facts(
+    root: Path, given: Declarations, problems: list[Diagnostic], *, secrets: bool = True
+) -> ProjectFacts:
+    """Gather the facts that these declarations call for; errors are added to `problems`.
+
+    `secrets`: read keys of clients, for their fingerprints.
+    """
     lock, observed = Lock(), dict[str, ObservedDemand]()
     with collected(problems):
         lock = read_lock(root)
@@ -89,7 +94,9 @@ def read_facts(root: Path, given: Declarations, problems: list[Diagnostic]) -> P
     return ProjectFacts(
         lock=lock,
         zones=_zones(zones),
-        fingerprints={secret: secret_fingerprint(root, secret) for secret in references},
+        fingerprints={
+            name: secret_fingerprint(root, name) if secrets else None for name in references
+        },
         shapes=_shapes(root, given, problems),
         absent=frozenset(path for path in golden if not (root / path).is_file()),
         schemas=_schemas(root, adapters),

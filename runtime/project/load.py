@@ -34,6 +34,7 @@ from fleet.config import (
 )
 from fleet.errors import ConfigError, Diagnostic, Position, did_you_mean
 from fleet.spec import FleetSpec
+from runtime.project.addresses import UNREAD, env_in_addresses
 from runtime.project.facts import collected, decode, read_facts
 
 MAIN = "fleet.yaml"
@@ -62,24 +63,26 @@ def load_project(
     variables: Mapping[str, str],
     state_dir: Path | None = None,
     without: frozenset[str] = frozenset(),
+    secrets: Mapping[str, str] | None = os.environ,
 ) -> Project:
     """Read and check a project.
 
     `root`: the folder that holds `fleet.yaml`. `environment`: overlay to lay over the rest,
     `env/NAME.yaml`; None: none. `variables`: values of `${var.NAME}`. `state_dir`: folder of the
     cache of parsed files; None: `.fleetctl` in the project. `without`: files to leave out.
+    `secrets`: values of `${env:NAME}`; None: these stay unread, and so do keys of clients.
 
     Raises:
         ConfigError: with every problem found, sorted by place.
     """
     texts = read_files(root, environment, without)
     cache = ParseCache((state_dir or root / ".fleetctl") / "cache")
-    tree = read_tree(texts, environment, variables, cache)
+    tree = read_tree(texts, environment, variables, cache, UNREAD if secrets is None else secrets)
     given, findings = check_shape(tree.value)
     problems: list[Diagnostic] = []
     if given is None:
         raise ConfigError(*diagnostics(findings, tree))
-    facts = read_facts(root, given, problems)
+    facts = read_facts(root, given, problems, secrets=secrets is not None)
     fleet, more = resolve_fleet(given, tree, facts)
     shown = diagnostics([*findings, *more], tree)
     problems += [finding for finding in shown if finding.severity == "error"]
@@ -107,6 +110,7 @@ def read_tree(
     environment: str | None,
     variables: Mapping[str, str],
     cache: "ParseCache | None" = None,
+    values: Mapping[str, str] = os.environ,
 ) -> Tree:
     """Parse, fill placeholders, merge and lay the overlay over the rest.
 
@@ -129,7 +133,10 @@ def read_tree(
         with collected(problems):
             content = read(text, file)
             if "${" in text:
-                content = substitute(content, file, variables, os.environ, sources)
+                filled = substitute(content, file, variables, values, sources)
+                if values is not UNREAD:
+                    problems += env_in_addresses(content, filled, file)
+                content = filled
             parsed[file] = content
     if problems:
         raise ConfigError(*sorted(problems, key=lambda found: found.place or Position("", 0, 0)))

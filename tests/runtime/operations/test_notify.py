@@ -3,13 +3,22 @@
 import asyncio
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
 import pytest
 
 from runtime.operations.notify import deliver
+from runtime.trust import Trust, dump_trust
+from runtime.trust_file import trust_path, write_trust
 from tests.ports import free_port
+
+
+def _trust(monkeypatch: pytest.MonkeyPatch, home: Path, host: str) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home))
+    trust_path().parent.mkdir(mode=0o700)
+    write_trust(trust_path(), dump_trust(Trust(hosts={host: ()})), home / "project")
 
 
 @pytest.fixture
@@ -32,14 +41,16 @@ def test_one_that_does_not_answer_is_given_up(silent: str) -> None:
     ],
 )
 def test_why_it_was_not_taken_never_says_where_it_was_sent(
-    url: Callable[[], str], why: str
+    url: Callable[[], str], why: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    _trust(monkeypatch, tmp_path, "no-such-host.invalid:80")
     assert asyncio.run(deliver(url(), {"text": "x"})) == why
 
 
 def test_a_resolver_that_hangs_keeps_neither_the_caller_nor_the_end_of_the_program(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    _trust(monkeypatch, tmp_path, "hook.example:80")
     answered, asked = Event(), Event()
 
     def hangs(*_: object, **__: object) -> list[Any]:
