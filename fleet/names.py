@@ -4,7 +4,7 @@
     alias     CLIENT-TASK                      adapter   CLIENT-TASK-BASE-v1.2.3
     server    BASE-HOST-DEVICE; an attached server has the name that its declaration gives
     address   server/SERVER   adapter/ADAPTER@SERVER   route/ALIAS   key/CLIENT/KEY
-    step      VERB ADDRESS
+    step      VERB ADDRESS; VERB.2 ADDRESS, where a plan does the same again
     stamp     fleetctl-DIGEST, fleetctl-launch-LAUNCH, fleetctl-resolver: served names of a managed
               server beside the name of its base
 
@@ -232,15 +232,15 @@ def server_of_address(address: str) -> str:
     return rest.rpartition("@")[2] if kind == "adapter" else ""
 
 
-def step_id(verb: str, address: str) -> str:
-    """Return `VERB ADDRESS`, such as `load adapter/…@…`."""
-    return f"{verb} {address}"
+def step_id(verb: str, address: str, number: int = 1) -> str:
+    """Return `VERB ADDRESS`, such as `load adapter/…@…`; with its number from the second on."""
+    return f"{verb} {address}" if number == 1 else f"{verb}.{number} {address}"
 
 
 def step_parts(step: str) -> tuple[str, str]:
     """Return the verb and the address of a step."""
     verb, _, address = step.partition(" ")
-    return verb, address
+    return verb.partition(".")[0], address
 
 
 _DIGEST_STAMP = re.compile(r"fleetctl-((?:[0-9]+\.)?[0-9a-f]{12})")

@@ -124,7 +124,9 @@ class Step:
     """An operation, after its needed steps, valid while the live resource is `before`."""
 
     id: str
-    """`load adapter/x@y`: the operation's verb and the address; unique in a plan."""
+    """`load adapter/x@y`: the operation's verb and the address; unique in a plan. A route that is
+    diverted again has a number: `divert.2 route/x`.
+    """
     operation: Operation
     address: Address
     before: Resource | None
@@ -163,6 +165,7 @@ TIMES: Mapping[str, tuple[float, int]] = {
     "delete": (0.5, 30),
     "drain": (5.0, DRAIN_S + 15),
     "unload": (0.5, 30),
+    "restore": (0.5, 30),
 }
 """By verb: usual seconds, and the seconds after which the step has failed.
 

@@ -2,21 +2,16 @@
 
 Resources that fleetctl does not manage (an adapter loaded by hand, an attached server) are part of
 the desired state as they are live.
-
-Routes are diverted while servers restart or a version is reloaded. An alias that can leave a
-restarting server for good does so first. Else, where another replica serves, its route leaves that
-server out meanwhile. Where nothing else serves, the alias is interrupted.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from fleet.history import History
-from fleet.names import Address, adapter_address, name_in_address, server_address
+from fleet.names import Address, adapter_address, server_address
 from fleet.placement import PlacementResult
-from fleet.plan import Action, Change
-from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, Share, State, servers_in
+from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, Share, State
 from fleet.rollouts import AliasTarget, Phase, RolloutTargets
 from fleet.spec import FleetSpec, LatencyClass
 from fleet.traffic import UNLIMITED, USUAL_TIMEOUTS, USUAL_TURNS, TrafficPolicy
@@ -37,81 +32,6 @@ class PlanInput:
     """The servers that hold them."""
     desired: State
     """All that should exist."""
-
-
-@dataclass(frozen=True, slots=True)
-class Diversion:
-    """Routes and aliases before and during the restart of servers."""
-
-    meanwhile: Mapping[str, Route]
-    """By alias: the route while servers restart or versions are reloaded."""
-    first: frozenset[str]
-    """Aliases whose new route needs nothing that restarts: they leave before."""
-    interrupted: frozenset[str]
-    """Aliases of which a version that has traffic is on no server for a while."""
-    restarting: frozenset[str]
-    """Servers that stop and start again."""
-
-
-def reroute(changes: Iterable[Change], desired: State, live: State) -> Diversion:
-    """Decide for every live route how the alias is served during the restarts in `changes`."""
-    listed = tuple(changes)
-    restarting = frozenset(
-        name_in_address(change.address) for change in listed if change.action is Action.REPLACE
-    )
-    wrong = frozenset(
-        (change.before.adapter, change.before.server)
-        for change in listed
-        if change.action is Action.UPDATE and isinstance(change.before, LoadedAdapter)
-    )
-    if not restarting and not wrong:
-        return Diversion({}, frozenset(), frozenset(), restarting)
-    late = restarting | _on_reused_devices(listed, live)
-    meanwhile: dict[str, Route] = {}
-    first, interrupted = set(), set()
-    goals = desired.routes()
-    for alias, route in live.routes().items():
-        serving = [(share, server) for share in route.shares if share.percent
-                   for server in share.servers]  # fmt: skip
-        reloads = any((share.adapter, server) in wrong for share, server in serving)
-        if not reloads and not any(server in restarting for _, server in serving):
-            continue
-        goal = goals.get(alias)
-        if not reloads and goal != route and not (goal and late.intersection(servers_in(goal))):
-            first.add(alias)
-            continue
-        between = _between(route, restarting.union(live.unknown_servers), wrong)
-        if between != route:
-            meanwhile[alias] = between
-        if any(share.percent and restarting.issuperset(share.servers) for share in between.shares):
-            interrupted.add(alias)
-    return Diversion(meanwhile, frozenset(first), frozenset(interrupted), restarting)
-
-
-def _between(route: Route, away: frozenset[str], wrong: frozenset[tuple[str, str]]) -> Route:
-    """Leave out servers that cannot serve; a server that is `away` stays where no other is left.
-
-    Away are servers that restart, and those that do not answer: no traffic moves to them.
-    """
-    shares = list(route.shares)
-    for index, share in enumerate(shares):
-        if share.percent:
-            good = tuple(server for server in share.servers if (share.adapter, server) not in wrong)
-            stay = tuple(server for server in good if server not in away)
-            shares[index] = replace(share, servers=stay or good)
-    return replace(route, shares=tuple(shares))
-
-
-def _on_reused_devices(changes: Iterable[Change], live: State) -> frozenset[str]:
-    """Return servers that start on devices of other servers: they may have to wait."""
-    running = live.servers().values()
-    taken = {(server.host, device) for server in running for device in server.devices}
-    return frozenset(
-        change.after.name
-        for change in changes
-        if isinstance(change.after, Server)
-        and any((change.after.host, device) in taken for device in change.after.devices)
-    )
 
 
 TURNS: Mapping[LatencyClass, int] = {

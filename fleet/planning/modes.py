@@ -14,12 +14,13 @@ from datetime import datetime
 
 from fleet.encoding import plan_id
 from fleet.history import History
-from fleet.names import alias_of, name_in_address
+from fleet.names import alias_of, name_in_address, step_parts
 from fleet.placement import SearchLimits, attempt, causes_of
 from fleet.plan import Action, Change, Plan, Reason
-from fleet.planning.desired import reroute
+from fleet.planning.diversion import reroute
 from fleet.planning.drift_cause import DriftAction, DriftCause
-from fleet.planning.ordering import StepRules, order
+from fleet.planning.ordering import order
+from fleet.planning.step_rules import StepRules
 from fleet.resources import LoadedAdapter, OutageKind, Route, Server, State, servers_in
 from fleet.rollouts import decide_rollouts
 from fleet.spec import FleetSpec
@@ -82,7 +83,11 @@ def advances(plan: Plan, without: Collection[str] = ()) -> Plan:
         if change.reason in moves and isinstance(change.after, Route)
         if change.after.alias not in without
     }
-    steps = tuple(step for step in plan.steps if step.address in routes and not step.needs)
+    steps = tuple(
+        step
+        for step in plan.steps
+        if step.address in routes and not step.needs and step_parts(step.id)[0] != "divert"
+    )
     done = {step.address for step in steps}
     aliases = set(map(name_in_address, done))
     part = Plan(

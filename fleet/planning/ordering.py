@@ -2,20 +2,23 @@
 
     start -> load -> smoke -> set route -> drain -> unload -> stop
 
+A server that restarts: divert -> drain -> stop -> start -> load -> smoke -> restore or set route.
+
 No step unloads a version while a route sends traffic to it on that server. Steps of a server
 form a lane, routes and keys another; `needs` links steps that must wait across lanes.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import networkx as nx
 
 from fleet import steps
 from fleet.names import alias_of, route_address, server_address, step_id, step_parts
 from fleet.plan import Change
-from fleet.planning.desired import Diversion, PlanInput
+from fleet.planning.diversion import Diversion
+from fleet.planning.step_rules import StepRules
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State, servers_in
 from fleet.steps import TIMES, Operation, Step
 
@@ -23,36 +26,6 @@ GATEWAY = "gateway"
 """The lane of routes and keys."""
 
 _RANK = {verb: index for index, verb in enumerate(TIMES)}
-
-
-@dataclass(frozen=True, slots=True)
-class StepRules:
-    """Rules for the order of steps, beside the two states."""
-
-    smoke: Mapping[str, tuple[str, ...]]
-    """By full adapter name: inputs to ask after a load; missing or empty: none."""
-    tight: frozenset[str] = frozenset()
-    """Servers where a load must wait until versions without traffic are unloaded."""
-    limited: Mapping[str, str] = field(default_factory=dict)
-    """Server to host, where a load must wait until unused servers have stopped."""
-    renames: Mapping[str, str] = field(default_factory=dict)
-    """Alias to the former alias."""
-
-
-def rules_of(plan_input: PlanInput) -> StepRules:
-    """Return the rules for the order of a plan's steps."""
-    fleet, placement = plan_input.fleet, plan_input.placement
-    smoke = {
-        version: fleet.adapters[target.alias].smoke
-        for target in plan_input.targets.wanted.values()
-        for version, _ in target.shares
-    }
-    limited = {
-        name: server.host
-        for name, server in placement.servers.items()
-        if server.host in fleet.hosts and fleet.hosts[server.host].memory_bytes
-    }
-    return StepRules(smoke, placement.tight, limited, fleet.renames)
 
 
 def order(
@@ -71,7 +44,9 @@ def order(
         if isinstance(change.after, LoadedAdapter):
             graph.load(change.after)
     graph.reload()
-    graph.link()
+    graph.link_routes()
+    graph.link_servers()
+    graph.leave()
     return graph.sorted()
 
 
@@ -99,43 +74,63 @@ class _Graph:
         """Step that stops a server to the server's name."""
         self.loads: dict[str, list[str]] = defaultdict(list)
         """By host that declares its memory: loads there."""
+        self.left: dict[str, dict[str, str]] = defaultdict(dict)
+        """By restarting server: alias to the step after which its traffic is elsewhere."""
+        self.between: dict[str, list[str]] = defaultdict(list)
+        """By alias: the steps that set its diverted routes, in order."""
 
-    def _add(self, verb: str, operation: Operation, before: Resource | None) -> str:
+    def _add(
+        self, verb: str, operation: Operation, before: Resource | None, number: int = 1
+    ) -> str:
         resource = steps.resource_of(operation)
         lane = GATEWAY if isinstance(resource, Route | Key) else servers_in(resource)[0]
         usual, limit = TIMES[verb]
         if isinstance(operation, steps.SmokeTest):
             usual, limit = usual * len(operation.inputs), limit * len(operation.inputs)
-        name = step_id(verb, resource.address)
+        name = step_id(verb, resource.address, number)
         self.steps[name] = Step(name, operation, resource.address, before, (), lane, usual, limit)
         return name
 
     def routes(self, changes: Iterable[Change], renames: Mapping[str, str]) -> None:
         """Make the steps of routes; diverted routes come back, also where they do not change."""
-        meanwhile = self.diversion.meanwhile
-        for alias, route in meanwhile.items():
-            self._add("divert", steps.SetRoute(route), self.live_routes[alias])
-            goal = self.desired.resources.get(route.address)
+        meanwhile: dict[str, Route] = {}
+        for alias, stages in self.diversion.meanwhile.items():
+            before, numbers = self.live_routes[alias], Counter[str]()
+            for stage in stages:
+                verb = "restore" if stage.is_back else "divert"
+                numbers[verb] += 1
+                step = self._add(verb, steps.SetRoute(stage.route), before, numbers[verb])
+                self._follow(alias, step)
+                self.between[alias].append(step)
+                for server in stage.away:
+                    self.left[server][alias] = step
+                before = stage.route
+            meanwhile[alias] = before
+            goal = self.desired.resources.get(before.address)
             if isinstance(goal, Route):
-                self.moved[alias] = self._add("set", steps.SetRoute(goal), route)
+                self._follow(alias, self._add("set", steps.SetRoute(goal), before))
         for change in changes:
             match change.before, change.after:
-                case before, Route() as route:
-                    now = meanwhile.get(route.alias, before)
-                    self.moved[route.alias] = self._add("set", steps.SetRoute(route), now)
+                case was, Route() as route:
+                    now = meanwhile.get(route.alias, was)
+                    self._follow(route.alias, self._add("set", steps.SetRoute(route), now))
                     self.lasting.add(route.alias)
                 case Route() as route, None:
                     now = meanwhile.get(route.alias, route)
-                    self.moved[route.alias] = self._add("delete", steps.DeleteRoute(now), now)
+                    self._follow(route.alias, self._add("delete", steps.DeleteRoute(now), now))
                 case _:
                     pass
-        for alias in meanwhile:
-            if alias in self.moved:
-                self.needs[self.moved[alias]].add(step_id("divert", route_address(alias)))
         for alias, former in renames.items():
             if alias in self.moved and former in self.moved:
                 self.needs[self.moved[former]].add(self.moved[alias])
                 self.lasting.add(former)
+
+    def _follow(self, alias: str, step: str) -> None:
+        """Let a step on the route of an alias come after the alias's steps before."""
+        before = self.moved.get(alias, step)
+        if before != step:
+            self.needs[step].add(before)
+        self.moved[alias] = step
 
     def keys(self, changes: Iterable[Change]) -> None:
         """Make the steps of keys, which wait for nothing."""
@@ -212,21 +207,26 @@ class _Graph:
                 if again and adapter.server in self.diversion.restarting:
                     self.load(adapter)
 
-    def link(self) -> None:
-        """Let routes wait for the versions that they name, and servers for their users."""
+    def link_routes(self) -> None:
+        """Let routes wait for the versions that they name."""
+        pairs_by_step: dict[str, Iterable[tuple[str, str]]] = {}
         for step in self.moved.values():
             operation = self.steps[step].operation
             if isinstance(operation, steps.SetRoute):
-                pairs = ((share.adapter, server) for share in operation.route.shares
-                         for server in share.servers)  # fmt: skip
-                self.needs[step] |= {self.ready[pair] for pair in pairs if pair in self.ready}
-        leaving, live = self._leaving(), self.live.servers()
+                pairs_by_step[step] = [(share.adapter, server) for share in operation.route.shares
+                                       for server in share.servers]  # fmt: skip
+        for alias, stages in self.diversion.meanwhile.items():
+            pairs_by_step.update(zip(self.between[alias], (s.needs for s in stages), strict=True))
+        for step, pairs in pairs_by_step.items():
+            self.needs[step] |= {self.ready[pair] for pair in pairs if pair in self.ready}
+
+    def link_servers(self) -> None:
+        """Let servers wait for their users, and starts and loads for servers that stop."""
+        live = self.live.servers()
         for stop, name in self.stops.items():
             server = live[name]
             self.needs[stop] |= self.unloads[server.name]
             restarts = server.name in self.diversion.restarting
-            if restarts:
-                self.needs[stop] |= leaving[server.name]
             if restarts or self.unloads[server.name] <= self.early[server.name]:
                 for device in _devices(server):
                     for start in self.starts.get(device, ()):
@@ -235,20 +235,28 @@ class _Graph:
                 for load in () if restarts else self.loads.get(server.host, ()):
                     self.needs[load].add(stop)
 
-    def _leaving(self) -> dict[str, set[str]]:
-        """Return by restarting server the steps of routes after which the server may stop."""
-        steps_by_server: dict[str, set[str]] = defaultdict(set)
-        for alias, route in self.live_routes.items():
-            if alias in self.diversion.meanwhile:
-                step = step_id("divert", route.address)
-            elif alias in self.diversion.first and alias in self.moved:
-                step = self.moved[alias]
-            else:
+    def leave(self) -> None:
+        """Let a server that restarts stop once its traffic is elsewhere and its requests ended.
+
+        A server that does not answer is not waited for.
+        """
+        restarting = self.diversion.restarting
+        for alias in self.diversion.first & self.moved.keys():
+            for server in restarting.intersection(servers_in(self.live_routes[alias])):
+                self.left[server][alias] = self.moved[alias]
+        for server, left in self.left.items():
+            self.needs[step_id("stop", server_address(server))].update(left.values())
+        for adapter in self.live.adapters().values():
+            server = adapter.server
+            leaving = self.left.get(server, {}).get(alias_of(adapter.adapter))
+            if leaving is None or server in self.live.unknown_servers:
                 continue
-            for share in route.shares:
-                for server in self.diversion.restarting.intersection(share.servers):
-                    steps_by_server[server].add(step)
-        return steps_by_server
+            operation = self.steps[leaving].operation
+            route = operation.route if isinstance(operation, steps.SetRoute) else None
+            if not _serves(route, adapter.adapter, server):
+                drain = self._add("drain", steps.Drain(adapter, steps.DRAIN_S), adapter)
+                self.needs[drain].add(leaving)
+                self.needs[step_id("stop", server_address(server))].add(drain)
 
     def sorted(self) -> tuple[Step, ...]:
         """Return the steps in an order that `needs` allows, the same for the same steps."""

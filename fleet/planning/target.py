@@ -11,7 +11,7 @@ from typing import Literal, cast, get_args
 
 from fleet.encoding import plan_id
 from fleet.errors import FleetError, did_you_mean
-from fleet.names import Address
+from fleet.names import Address, step_parts
 from fleet.plan import Action, Change, DeviceUse, Plan, PlanNote
 from fleet.resources import LoadedAdapter, Resource, Route, Server, client_in, servers_in
 from fleet.spec import FleetSpec
@@ -170,10 +170,9 @@ def _closure(plan: Plan, wanted: set[Address]) -> tuple[set[Address], set[str]]:
         chosen.update(needed)
         pending += [owners[steps[name].address] for name in needed if steps[name].address in owners]
         pending += _shaken(changes[address], plan)
-    for name in owned[
-        None
-    ]:  # such as a smoke test of a loaded version: with the steps that it needs
-        if steps[name].needs and chosen.issuperset(steps[name].needs):
+    for name in owned[None]:  # such as a smoke test: with the steps that it needs
+        takes = step_parts(name)[0] == "divert"  # for a restart that was not selected
+        if not takes and steps[name].needs and chosen.issuperset(steps[name].needs):
             chosen.add(name)
     return kept, chosen
 

@@ -68,7 +68,9 @@ def _frozen(data: Data) -> str:
     return f"FROZEN by {data['by']}: {data['reason']}. This apply {wait} no further step."
 
 
-_VERBS = {"divert": "take traffic off", "smoke": "smoke-test"}
+_VERBS = {
+    "divert": "take traffic off", "restore": "put traffic back on", "smoke": "smoke-test"
+}  # fmt: skip
 
 
 def _words(step: str) -> str:

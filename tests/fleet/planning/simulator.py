@@ -1,8 +1,9 @@
 """A fleet in memory: carries out plans step by step and insists on the rules at each step."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from random import Random
 
 from fleet.encoding import plain
 from fleet.history.events import Entry, event_of
@@ -45,6 +46,7 @@ class World:
         """By server: the bytes of the largest version that it has listed in an apply."""
         self.before: dict[str, int] = {}
         """By host that declares its memory: what its servers might list before an apply."""
+        self.watch: Callable[[Step], None] = lambda _: None
 
     def live(self) -> State:
         """Return what can be observed: nothing of servers that are silent."""
@@ -65,10 +67,18 @@ class World:
         self.fleet = fleet
         return make_plan(fleet, self.live(), self.history(), self.now)
 
-    def apply(self, plan: Plan, *, backwards: bool = False) -> None:
-        """Carry out the steps as listed, or each time the last one that may run.
+    def apply(
+        self,
+        plan: Plan,
+        *,
+        backwards: bool = False,
+        chance: Random | None = None,
+        most: int | None = None,
+    ) -> None:
+        """Carry out the steps as listed, or each time the last one that may run, or any.
 
         Running backwards shows what `needs` leaves out and the listing happens to get right.
+        `most`: of the steps, as if the apply was killed then. `watch` is called after each.
         """
         done: set[str] = set()
         drained: set[Address] = set()
@@ -78,16 +88,19 @@ class World:
         self.before = {name: self._listed_on(name) for name in self._memory()}
         assert len({each.id for each in plan.steps}) == len(plan.steps)
         left = list(plan.steps)
-        while left:
+        while left and len(done) != most:
             step = left[0]
             if backwards:
                 step = next(each for each in reversed(left) if done.issuperset(each.needs))
+            if chance is not None:
+                step = chance.choice([each for each in left if done.issuperset(each.needs)])
             left.remove(step)
             assert set(step.needs) <= done, step
             self._record("step_started", step)
             self._run(step, plan, drained)
             self._record("step_finished", step)
             done.add(step.id)
+            self.watch(step)
 
     def lose(self, server: str, *, process: bool) -> None:
         """Take a server's adapters away, as a restart does, or the server too."""

@@ -168,8 +168,9 @@ def test_a_replica_elsewhere_serves_while_a_server_restarts() -> None:
     live = but(live, replace(SERVER, digest=wrong.digest, flags=wrong))
     plan = planned(fleet(adapter(OLD, replicas=2), hosts=[two]), live)
     assert steps(plan) == [
-        "divert route/acme-support", f"stop server/{SPOT}", f"start server/{SPOT}",
-        f"load adapter/{OLD}@{SPOT}", f"smoke adapter/{OLD}@{SPOT}", "set route/acme-support",
+        "divert route/acme-support", f"drain adapter/{OLD}@{SPOT}", f"stop server/{SPOT}",
+        f"start server/{SPOT}", f"load adapter/{OLD}@{SPOT}", f"smoke adapter/{OLD}@{SPOT}",
+        "set route/acme-support",
     ]  # fmt: skip
     assert plan.impacts == ()
 
@@ -181,7 +182,8 @@ def test_wrong_bytes_under_a_right_name_get_no_traffic_until_replaced() -> None:
     assert steps(plan) == [
         "divert route/acme-support", f"drain adapter/{OLD}@{SPOT}",
         f"unload adapter/{OLD}@{SPOT}", f"load adapter/{OLD}@{SPOT}",
-        f"smoke adapter/{OLD}@{SPOT}", "set route/acme-support",
+        f"smoke adapter/{OLD}@{SPOT}",
+        "set route/acme-support",
     ]  # fmt: skip
     assert plan.impacts[0].interrupted
 
