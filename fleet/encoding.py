@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any, cast
 
 from fleet import steps
-from fleet.plan import Plan, PlanNote
+from fleet.plan import Impact, Plan, PlanNote
 from fleet.resources import Key, LoadedAdapter, Route, Server
 from fleet.traffic import LimitPolicy, TimeoutPolicy, TrafficPolicy
 
@@ -46,7 +46,7 @@ DECISIONS = ("fleet", "changes", "steps", "capacity", "impacts", "gates", "held"
 MEASURED: Mapping[str, tuple[str, ...]] = {
     "changes": ("origin",),
     "steps": ("estimate_s",),
-    "impacts": ("peak_rpm", "back_out_s"),
+    "impacts": ("peak_rpm", "back_out_s", "outage_s"),
     "capacity": ("load",),
     "gates": ("detail", "power"),
 }
@@ -54,6 +54,7 @@ MEASURED: Mapping[str, tuple[str, ...]] = {
 out, so that the same fleet in another order has the same plan."""
 
 SPARSE: Mapping[type, tuple[str, ...]] = {
+    Impact: ("outage_s",),
     LoadedAdapter: ("unsure",),
     Route: ("policy",),
     TrafficPolicy: tuple(field.name for field in fields(TrafficPolicy)),
@@ -145,7 +146,7 @@ def decisions(plan: Plan) -> dict[str, Any]:
     for section, measured in MEASURED.items():
         for entry in document[section]:
             for name in measured:
-                del entry[name]
+                entry.pop(name, None)
     return document
 
 

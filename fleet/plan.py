@@ -150,6 +150,8 @@ class Impact:
     back_out_s: float | None
     interrupted: bool
     """Whether requests will fail or wait for a while, as in a restart without a replica."""
+    outage_s: float | None = None
+    """For about how long, in seconds, by the steps' usual duration."""
 
 
 NO_EVIDENCE = "no evidence"

@@ -20,7 +20,7 @@ Types of `ApplyEvent` and their fields, besides those that every event has:
     run_complete    result, exit_code, done, adopted, failed, stale, blocked, not_run, seconds
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, cast
 
@@ -172,3 +172,18 @@ TIMES: Mapping[str, tuple[float, int]] = {
 Guesses, rounded up from a tiny model on a CPU and published loads of rank 32 on one GPU. Smoke
 tests: per input.
 """
+
+
+def schedule(steps: Iterable[Step]) -> dict[str, tuple[float, float]]:
+    """Return by id when steps begin and end, by estimate, in seconds: lanes and needs respected.
+
+    Steps are taken in their order, which is a valid order of execution.
+    """
+    times: dict[str, tuple[float, float]] = {}
+    lanes: dict[str, float] = {}
+    for step in steps:
+        ends = (times[need][1] for need in step.needs if need in times)
+        begin = max(lanes.get(step.lane, 0.0), *ends, 0.0)
+        lanes[step.lane] = begin + step.estimate_s
+        times[step.id] = begin, lanes[step.lane]
+    return times

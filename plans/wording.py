@@ -8,7 +8,7 @@ from typing import Any
 from fleet.names import AdapterName, kind_of_address
 from fleet.plan import Action, Change, Freeze, Plan
 from fleet.resources import Server, client_in, servers_in
-from fleet.steps import LoadAdapter
+from fleet.steps import LoadAdapter, schedule
 from plans.amounts import counted, iso
 
 SYMBOLS = dict(zip(Action, ("+", "-", "~", "-/+", ">"), strict=True))
@@ -128,13 +128,5 @@ def short_version(adapter: str) -> str:
 
 
 def critical_path(plan: Plan) -> float:
-    """Return the least seconds that the steps take, by estimate: lanes and needs respected.
-
-    Steps are taken in the plan's order, which is a valid order of execution.
-    """
-    ends: dict[str, float] = {}
-    lanes: dict[str, float] = {}
-    for step in plan.steps:
-        start = max([lanes.get(step.lane, 0.0), *(ends.get(need, 0.0) for need in step.needs)])
-        ends[step.id] = lanes[step.lane] = start + step.estimate_s
-    return max(ends.values(), default=0.0)
+    """Return the least seconds that the steps take, by estimate."""
+    return max((end for _, end in schedule(plan.steps).values()), default=0.0)

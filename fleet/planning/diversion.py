@@ -29,6 +29,16 @@ class DivertedRoute:
 
 
 @dataclass(frozen=True, slots=True)
+class Interruption:
+    """A time in which requests to an alias fail."""
+
+    percent: int
+    """Upper bound of the share of the requests."""
+    servers: frozenset[str]
+    """Servers of which no other can take the place; empty: a version is reloaded."""
+
+
+@dataclass(frozen=True, slots=True)
 class Diversion:
     """Routes and aliases before and during the restart of servers."""
 
@@ -36,8 +46,8 @@ class Diversion:
     """By alias: the routes while servers restart or versions are reloaded, in order."""
     first: frozenset[str]
     """Aliases whose new route needs nothing that restarts: they leave before."""
-    interrupted: frozenset[str]
-    """Aliases of which a version that has traffic is on no server for a while."""
+    interrupted: Mapping[str, Interruption]
+    """By alias of which a version that has traffic is on no server for a while."""
     restarting: frozenset[str]
     """Servers that stop and start again."""
 
@@ -54,11 +64,12 @@ def reroute(changes: Iterable[Change], desired: State, live: State) -> Diversion
         if change.action is Action.UPDATE and isinstance(change.before, LoadedAdapter)
     )
     if not restarting and not wrong:
-        return Diversion({}, frozenset(), frozenset(), restarting)
+        return Diversion({}, frozenset(), {}, restarting)
     late = restarting | _on_reused_devices(listed)
     way = _Way(desired, live, _waves(restarting, desired, live), wrong, late)
     meanwhile: dict[str, tuple[DivertedRoute, ...]] = {}
-    first, interrupted = set(), set()
+    interrupted: dict[str, Interruption] = {}
+    first = set()
     goals = desired.routes()
     for alias, route in live.routes().items():
         serving = [(share, server) for share in route.shares if share.percent
@@ -70,12 +81,12 @@ def reroute(changes: Iterable[Change], desired: State, live: State) -> Diversion
         if not reloads and goal != route and not (goal and late.intersection(servers_in(goal))):
             first.add(alias)
             continue
-        stages, is_interrupted = way.stages(route, goal)
+        stages, interruption = way.stages(route, goal)
         if stages:
             meanwhile[alias] = stages
-        if is_interrupted:
-            interrupted.add(alias)
-    return Diversion(meanwhile, frozenset(first), frozenset(interrupted), restarting)
+        if interruption.percent:
+            interrupted[alias] = interruption
+    return Diversion(meanwhile, frozenset(first), interrupted, restarting)
 
 
 def _named(route: Route | None, goal: Route | None) -> Iterator[tuple[str, str]]:
@@ -89,22 +100,26 @@ def _named(route: Route | None, goal: Route | None) -> Iterator[tuple[str, str]]
 def _waves(restarting: frozenset[str], desired: State, live: State) -> dict[str, int]:
     """Return by restarting server the wave in which it is away; a version's servers never share it.
 
-    Servers that do not answer are away already, and all in the first wave. Servers that lose a
-    version for good come after those that keep the version.
+    Servers that do not answer are away already, and all in the first wave. A server comes late that
+    loses a version, or that alone has a version which another restarting server gets.
     """
     answering, goals = restarting - live.unknown_servers.keys(), desired.routes()
     versions: dict[str, set[str]] = defaultdict(set)
-    losing = set()
     holders: dict[str, set[str]] = defaultdict(set)
     for alias, route in live.routes().items():
         for adapter, server in _named(route, goals.get(alias)):
             if server in answering:
                 versions[server].add(adapter)
                 holders[adapter].add(server)
-                if adapter_address(adapter, server) not in desired.resources:
-                    losing.add(server)
+    last = set()
+    for adapter, servers in holders.items():
+        has = {server for server in servers if adapter_address(adapter, server) in live.resources}
+        gets = {s for s in servers if adapter_address(adapter, s) in desired.resources}
+        last |= has - gets
+        if len(has) == 1 and gets - has:
+            last |= has
     waves = dict.fromkeys(sorted(restarting - answering), 0)
-    for server in sorted(answering, key=lambda name: (name in losing, by_number(name))):
+    for server in sorted(answering, key=lambda name: (name in last, by_number(name))):
         beside = {name for adapter in versions[server] for name in holders[adapter]}
         taken = {waves[name] for name in beside if name in waves}
         waves[server] = next(wave for wave in range(len(taken) + 1) if wave not in taken)
@@ -124,12 +139,14 @@ class _Way:
     late: frozenset[str]
     """Servers that restart, or start where another server has to stop first."""
 
-    def stages(self, route: Route, goal: Route | None) -> tuple[tuple[DivertedRoute, ...], bool]:
-        """Return the routes between a route and its goal; and whether a version has no server."""
+    def stages(
+        self, route: Route, goal: Route | None
+    ) -> tuple[tuple[DivertedRoute, ...], Interruption]:
+        """Return the routes between a route and its goal, and when versions have no server."""
         named = {server for _, server in _named(route, goal)}
         waves = sorted({self.waves[server] for server in named if server in self.waves})
         found: list[DivertedRoute] = []
-        interrupted = False
+        percents, lacking = [0], set[str]()
 
         def add(stage: DivertedRoute) -> None:
             if stage.route != (found[-1].route if found else route):
@@ -143,8 +160,10 @@ class _Way:
                 add(self._at(route, goal, waves[number - 1] + 1, frozenset(), is_back=True))
             stage = self._at(route, goal, wave, away)
             add(stage)
-            interrupted |= any(s.percent and away.issuperset(s.servers) for s in stage.route.shares)
-        return tuple(found), interrupted
+            failing = [share for share in stage.route.shares if away.issuperset(share.servers)]
+            percents.append(sum(share.percent for share in failing))
+            lacking |= {name for share in failing if share.percent for name in share.servers}
+        return tuple(found), Interruption(max(percents), frozenset(lacking))
 
     def _at(
         self,
@@ -164,7 +183,8 @@ class _Way:
             needs |= {
                 (share.adapter, server)
                 for server in servers
-                if server not in share.servers or self.waves.get(server, done) < done
+                if (server in self.waves and self.waves[server] < done)
+                or (server not in self.waves and server not in share.servers)
             }
         made = replace(route, shares=tuple(shares))
         return DivertedRoute(made, away, frozenset(needs), is_back)

@@ -1,14 +1,25 @@
 """Work out the impact of a plan: changes for clients, ways back, costs and moves."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from fleet.names import alias_of, client_of, server_name, version_of
+from fleet.names import (
+    alias_of,
+    by_number,
+    client_of,
+    route_address,
+    server_address,
+    server_name,
+    step_id,
+    version_of,
+)
 from fleet.placement import PlacementResult
 from fleet.plan import Action, Change, Impact, Move, Reason
 from fleet.planning.diff import differences
-from fleet.resources import Key, LoadedAdapter, Route, State
+from fleet.planning.diversion import Interruption
+from fleet.resources import FULL, Key, LoadedAdapter, Route, State
 from fleet.spec import FleetSpec
+from fleet.steps import LoadAdapter, SmokeTest, Step, schedule
 
 SWITCH_S = 1.0
 """Usual seconds until all gateways have a route: the back-out where the old version is loaded."""
@@ -16,17 +27,16 @@ SWITCH_S = 1.0
 RELOAD_S = 10.0
 """Usual seconds to load a version and switch the route to the version."""
 
-_RESTARTS = "requests fail while its server restarts or its version is reloaded"
 _RELOADS = "requests wait while its version is reloaded, and fail after 30 s"
 
 
 def impacts_of(
-    changes: Iterable[Change], fleet: FleetSpec, interrupted: frozenset[str]
+    changes: Iterable[Change],
+    fleet: FleetSpec,
+    interrupted: Mapping[str, Interruption],
+    steps: Sequence[Step],
 ) -> tuple[Impact, ...]:
     """Return the impacts by alias, sorted; aliases untouched are left out."""
-    changes = tuple(changes)
-    restarts = any(change.action is Action.REPLACE for change in changes)
-    interruption = _RESTARTS if restarts else _RELOADS
     routes: dict[str, Change] = {}
     adapters: dict[str, list[Change]] = defaultdict(list)
     for change in changes:
@@ -35,17 +45,42 @@ def impacts_of(
             routes[resource.alias] = change
         elif isinstance(resource, LoadedAdapter):
             adapters[alias_of(resource.adapter)].append(change)
+    outages = _outages(interrupted, steps)
     found = (
         _impact(
-            alias,
-            routes.get(alias),
-            adapters.get(alias, []),
-            fleet,
-            interruption if alias in interrupted else "",
+            alias, routes.get(alias), adapters.get(alias, []), fleet,
+            interrupted.get(alias), outages.get(alias),
         )
         for alias in sorted({*routes, *adapters, *interrupted})
-    )
+    )  # fmt: skip
     return tuple(impact for impact in found if impact is not None)
+
+
+def _outages(
+    interrupted: Mapping[str, Interruption], steps: Sequence[Step]
+) -> dict[str, float | None]:
+    """Return by alias the seconds in which requests fail, by estimate; None: no end is known.
+
+    From the stop of a server until the version is loaded again; of a version that is reloaded, from
+    the step that takes its traffic to the step that brings the traffic back.
+    """
+    times = schedule(steps) if interrupted else {}
+    loaded: dict[tuple[str, str], float] = {}
+    for step in steps if interrupted else ():
+        if isinstance(step.operation, LoadAdapter | SmokeTest):
+            loaded[alias_of(step.operation.adapter.adapter), step.lane] = times[step.id][1]
+    found: dict[str, float | None] = {}
+    for alias, interruption in interrupted.items():
+        route = route_address(alias)
+        begins = {
+            server: step_id("stop", server_address(server)) for server in interruption.servers
+        }
+        _, back = times.get(step_id("set", route), (0.0, None))
+        spans = [(loaded.get((alias, server), back), stop) for server, stop in begins.items()]
+        spans = spans or [(back, step_id("divert", route))]
+        ends = [end - times[begin][0] for end, begin in spans if end is not None]
+        found[alias] = sum(ends) if len(ends) == len(spans) else None
+    return found
 
 
 def untouched(
@@ -103,7 +138,8 @@ def _impact(
     route: Change | None,
     adapters: list[Change],
     fleet: FleetSpec,
-    interruption: str,
+    interruption: Interruption | None,
+    outage_s: float | None,
 ) -> Impact | None:
     before = route.before if route is not None and isinstance(route.before, Route) else None
     after = route.after if route is not None and isinstance(route.after, Route) else None
@@ -112,8 +148,8 @@ def _impact(
     if before is not None and after is not None:
         changed = differences(before.policy, after.policy)
         parts += [f"{name} {was} -> {now}" for name, was, now in changed]
-    if interruption:
-        parts.append(interruption)
+    if interruption is not None:
+        parts.append(_outage_text(interruption))
     summary = "; ".join(part for part in parts if part)
     if not summary:
         return None
@@ -129,8 +165,18 @@ def _impact(
         back_out=command,
         back_out_class=class_,
         back_out_s=seconds,
-        interrupted=bool(interruption),
+        interrupted=interruption is not None,
+        outage_s=outage_s,
     )
+
+
+def _outage_text(interruption: Interruption) -> str:
+    servers = sorted(interruption.servers, key=by_number)
+    if not servers:
+        return _RELOADS
+    fail = "requests fail" if interruption.percent == FULL else f"{interruption.percent} % fail"
+    verb = "restarts" if len(servers) == 1 else "restart"
+    return f"{fail} while {' and '.join(servers)} {verb}: no other server has the version"
 
 
 def _shares_text(route: Change | None, old: Mapping[str, int], new: Mapping[str, int]) -> str:

@@ -5,7 +5,7 @@
 Nothing is planned that an independent check objects to.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -17,7 +17,7 @@ from fleet.placement import SearchLimits, Violation, place, verify_placement, ve
 from fleet.plan import Change, Plan
 from fleet.planning.desired import PlanInput, desired_state_of
 from fleet.planning.diff import diff
-from fleet.planning.diversion import reroute
+from fleet.planning.diversion import Interruption, reroute
 from fleet.planning.gateway_limits import translations
 from fleet.planning.impact import cost_bound, impacts_of, moves_of, price_per_hour, untouched
 from fleet.planning.notes import held_back, not_observed, warnings_of
@@ -69,7 +69,7 @@ def _described(
     plan_input: PlanInput,
     changes: tuple[Change, ...],
     steps: tuple[Step, ...],
-    interrupted: frozenset[str],
+    interrupted: Mapping[str, Interruption],
 ) -> Plan:
     """Return a plan with the meaning of the changes for clients, gates, costs and gateways."""
     fleet, live, desired = plan_input.fleet, plan_input.live, plan_input.desired
@@ -77,7 +77,7 @@ def _described(
     forecasts = [
         forecast_rollouts(fleet, target, plan_input.history) for target in targets if target.gates
     ]
-    impacts = impacts_of(changes, fleet, interrupted)
+    impacts = impacts_of(changes, fleet, interrupted, steps)
     cost = price_per_hour(fleet, desired, live.unknown_servers)
     policies = {alias: route.policy for alias, route in desired.routes().items()}
     return Plan(

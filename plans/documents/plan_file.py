@@ -58,8 +58,8 @@ def dump(plan: Plan, envelope: Envelope | None = None) -> str:
     """Return the plan file; without an envelope the same plan gives the same bytes."""
     measured = {
         section: [
-            {name: plain(getattr(entry, name)) for name in names}
-            for entry in getattr(plan, section)
+            {name: full[name] for name in names if name in full}
+            for full in map(plain, getattr(plan, section))
         ]
         for section, names in MEASURED.items()
     }

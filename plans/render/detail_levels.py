@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from fleet.plan import Change, DeviceUse, Impact, Plan
-from plans.amounts import counted, duration, listed
+from plans.amounts import about, counted, duration, listed
 from plans.wording import client_of, interruption, kind_of, servers_of, tally
 
 MANY = 50
@@ -32,8 +32,8 @@ def impact_rows(plan: Plan) -> list[ImpactRow]:
     ranked = sorted(
         plan.impacts, key=lambda impact: (not impact.interrupted, -impact.share_moved, impact.alias)
     )
-    meanwhile = f"{interruption(plan)} meanwhile"
-    rows = _alike([_alias_row(impact, meanwhile) for impact in ranked])
+    verb = interruption(plan)
+    rows = _alike([_alias_row(impact, verb) for impact in ranked])
     if len(rows) <= MANY:
         return rows
     clients: dict[tuple[str, str], list[Impact]] = defaultdict(list)
@@ -41,7 +41,7 @@ def impact_rows(plan: Plan) -> list[ImpactRow]:
     for impact in ranked:
         clients[impact.client, impact.tier].append(impact)
         tiers[impact.tier].append(impact)
-    rows = _alike([_group_row(*pair, clients[pair], meanwhile) for pair in sorted(clients)])
+    rows = _alike([_group_row(*pair, clients[pair], verb) for pair in sorted(clients)])
     if len(rows) <= MANY:
         return rows
     return [
@@ -49,18 +49,18 @@ def impact_rows(plan: Plan) -> list[ImpactRow]:
             counted(len({impact.client for impact in tiers[tier]}), "client"),
             tier,
             tiers[tier],
-            meanwhile,
+            verb,
         )
         for tier in sorted(tiers)
     ]
 
 
-def _alias_row(impact: Impact, meanwhile: str) -> ImpactRow:
+def _alias_row(impact: Impact, verb: str) -> ImpactRow:
     return ImpactRow(
         who=impact.alias,
         tier=impact.tier,
         what=impact.summary,
-        share=share_of(impact, meanwhile),
+        share=share_of(impact, verb),
         back=way_back(impact),
         command=impact.back_out if impact.back_out_class != "none" else "",
     )
@@ -89,7 +89,7 @@ def commands(plan: Plan) -> list[str]:
     return [impact.back_out for impact in usual]
 
 
-def _group_row(who: str, tier: str, impacts: list[Impact], meanwhile: str) -> ImpactRow:
+def _group_row(who: str, tier: str, impacts: list[Impact], verb: str) -> ImpactRow:
     moved = [impact.share_moved for impact in impacts if impact.share_moved]
     stopped = sum(impact.interrupted for impact in impacts)
     classes = Counter(impact.back_out_class for impact in impacts)
@@ -99,19 +99,21 @@ def _group_row(who: str, tier: str, impacts: list[Impact], meanwhile: str) -> Im
         tier=tier,
         what="1 alias" if len(impacts) == 1 else f"{len(impacts)} aliases",
         share=(f"up to {max(moved)} % of {len(moved)}" if moved else "none")
-        + (f"; {stopped} {meanwhile}" if stopped else ""),
+        + (f"; {stopped} {verb} meanwhile" if stopped else ""),
         back=", ".join(back),
         command="",
     )
 
 
-def share_of(impact: Impact, meanwhile: str) -> str:
+def share_of(impact: Impact, verb: str) -> str:
     """Return the share of an alias's requests that get another answer, or none.
 
-    `meanwhile`: what becomes of the requests of an interrupted alias.
+    `verb`: what the requests of an interrupted alias do.
     """
     if impact.interrupted:
-        return f"all {meanwhile}"
+        if impact.outage_s:
+            return f"{verb} for {about(impact.outage_s)}"
+        return f"all {verb} meanwhile"
     if not impact.share_moved:
         return "none"
     if impact.peak_rpm is None:

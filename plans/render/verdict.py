@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from fleet.names import kind_of_address, name_in_address
 from fleet.plan import Action, Plan
-from plans.amounts import counted, listed
+from plans.amounts import about, counted, listed
 from plans.wording import interruption, kind_of
 
 CANARY_PERCENT = 10
@@ -49,10 +49,13 @@ def judge(plan: Plan) -> Review:
 
 
 def _danger(plan: Plan) -> Iterator[str]:
-    interrupted = [impact.alias for impact in plan.impacts if impact.interrupted]
+    interrupted = [impact for impact in plan.impacts if impact.interrupted]
     servers = [change for change in plan.changes if kind_of(change) == "server"]
     if interrupted:
-        yield f"requests to {listed(interrupted)} will {interruption(plan)} for a while"
+        longest = max(impact.outage_s or 0.0 for impact in interrupted)
+        span = about(longest) if longest else "a while"
+        named = listed(impact.alias for impact in interrupted)
+        yield f"requests to {named} will {interruption(plan)} for {span}"
     if restarts := sum(change.action is Action.REPLACE for change in servers):
         yield f"{counted(restarts, 'server')} to restart"
 

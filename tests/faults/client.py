@@ -6,6 +6,8 @@ as wrong unless it is, letter by letter, that of a version that the alias may an
 
 import http.client
 import json
+import math
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -48,6 +50,16 @@ def ask(url: str, model: str, question: str, key: str = "") -> tuple[int, str, s
 
 
 @dataclass
+class Kill:
+    """The end of a process by a signal; an alias can lose one request, as it asks alone."""
+
+    began: float = field(default_factory=time.monotonic)
+    ended: float = math.inf
+    lost: set[str] = field(default_factory=set)
+    """Aliases that lost a request."""
+
+
+@dataclass
 class SteadyClient:
     """Asks every alias all the time, from a thread of its own each."""
 
@@ -62,10 +74,14 @@ class SteadyClient:
     """Versions by alias that may answer."""
     at_first: dict[str, set[str]] = field(init=False)
     counts: Counter[str] = field(default_factory=Counter)
-    """Requests `sent`, `failed` and `wrong`."""
+    """Requests `sent`, `failed`, `wrong`, `killed` (in flight on a server when it was killed) and
+    `announced` (of an alias that the plan names as without a server); none counts twice."""
     examples: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     paused: set[str] = field(default_factory=set)
     """Aliases that get no request for now."""
+    announced: set[str] = field(default_factory=set)
+    """Aliases of which the plan says that requests fail for now."""
+    kills: list["Kill"] = field(default_factory=list)
     _lock: Lock = field(default_factory=Lock)
     _stop: Event = field(default_factory=Event)
     _asked: Counter[str] = field(default_factory=Counter)
@@ -86,6 +102,24 @@ class SteadyClient:
             for thread in threads:
                 thread.join()
 
+    @contextmanager
+    def killing(self) -> Iterator[None]:
+        """Count what is lost on a server that is killed while the block runs."""
+        kill = Kill()
+        self.kills.append(kill)
+        yield
+        kill.ended = time.monotonic()
+
+    def _failure(self, alias: str, status: int, began: float) -> str:
+        """Return the kind of a failure: a broken connection is that of a kill it fell into."""
+        if alias in self.announced:
+            return "announced"
+        for kill in self.kills if status == http.client.BAD_GATEWAY else ():
+            if began <= kill.ended and time.monotonic() >= kill.began and alias not in kill.lost:
+                kill.lost.add(alias)
+                return "killed"
+        return "failed"
+
     def _work(self, alias: str) -> None:
         while not self._stop.wait(PAUSE_S):
             if alias not in self.paused:
@@ -98,14 +132,17 @@ class SteadyClient:
             number = self._asked[alias]
         question = self.questions[alias][number % len(self.questions[alias])]
         before = set(self.allowed[alias])
+        began = time.monotonic()
         status, text, version = ask(self.url, alias, question, self.keys[alias])
         right = {
             self.answers[name][question]
             for name in before | self.allowed[alias]
             if not version or version == name
         }
-        outcome = "failed" if status != http.client.OK else "" if text in right else "wrong"
+        outcome = "" if text in right else "wrong"
         with self._lock:
+            if status != http.client.OK:
+                outcome = self._failure(alias, status, began)
             self.counts["sent"] += 1
             if outcome:
                 self.counts[outcome] += 1

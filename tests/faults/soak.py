@@ -1,5 +1,9 @@
 """Works a fleet for long under a steady client; no request fails, and memory stays flat.
 
+Two kinds of failures are counted apart, for no fleet can do without: requests in flight on a server
+at the moment when it is killed, one an alias at most; and requests to an alias of which the plan
+said before that it would have no server for a while, as its only server is replaced.
+
     python -m tests.faults.soak [--minutes 30] [--engine vllm|fake]
 
 A cycle rolls a new version out, moves an adapter to the other server, replaces the servers by such
@@ -7,12 +11,13 @@ with other flags, and kills a server; then all of it backwards. `reconcile --int
 """
 
 import argparse
+import json
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import cycle
@@ -25,6 +30,7 @@ from tests.faults.stage import BETTER, DATES, Stage, wait
 from tests.fleetctl.project_on_disk import REPOSITORY
 
 FLEET, CORVID = "fleet.yaml", "clients/corvid.yaml"
+COUNTS = ("sent", "failed", "wrong", "killed", "announced")
 GROWTH = 1.15
 """Upper bound of the memory at the end, by that after the first quarter."""
 
@@ -56,7 +62,12 @@ class Soak:
 
     def apply(self) -> None:
         """Apply what is declared, however long `reconcile` has the lease."""
+        plan = json.loads(self.stage.must("plan", "--format", "json").stdout)
+        impacts = plan["decisions"]["impacts"]
+        client = self.stage.client
+        client.announced = {impact["alias"] for impact in impacts if impact["interrupted"]}
         wait(lambda: self.stage.run(*APPLY).returncode == 0 and is_whole(self.stage))
+        client.announced = set()
 
     def roll_out(self) -> None:
         self.stage.client.allowed["acme-support"].add(BETTER)
@@ -89,7 +100,8 @@ class Soak:
         """Kill the server of which every version has a replica."""
         alone = self.stage.url_of(DATES)
         record = next(each for each in self.stage.servers().values() if each["url"] != alone)
-        self.stage.kill_server(record)
+        with self.stage.client.killing():
+            self.stage.kill_server(record)
         self.apply()
 
 
@@ -104,6 +116,14 @@ ACTS: tuple[Callable[[Soak], None], ...] = (
     Soak.roll_out, Soak.move, Soak.replace_servers, Soak.kill,
     Soak.roll_back, Soak.move_back, Soak.replace_servers_again, Soak.kill,
 )  # fmt: skip
+
+
+def told_counts(counts: Mapping[str, int]) -> str:
+    """Return what became of requests, in words."""
+    return (
+        f"{counts['failed']} failed, {counts['wrong']} wrong "
+        f"({counts['killed']} in flight at a kill, {counts['announced']} announced by the plan)"
+    )
 
 
 @contextmanager
@@ -128,7 +148,7 @@ def soak(
     told: Callable[[str], object],
 ) -> tuple[dict[str, int], dict[str, tuple[float, float]]]:
     """Let acts happen, each at least once; return the requests' counts and the memory."""
-    began, counts = time.monotonic(), {"sent": 0, "failed": 0, "wrong": 0}
+    began, counts = time.monotonic(), dict.fromkeys(COUNTS, 0)
     with watched(stage) as work, stage.client.running():
         for number, act in enumerate(cycle(acts)):
             if number >= len(acts) and time.monotonic() > until:
@@ -138,7 +158,7 @@ def soak(
             counts = {name: count + taken[name] for name, count in counts.items()}
             told(
                 f"{time.monotonic() - began:7.1f} s  {act.__name__:22} {taken['sent']:5} requests, "
-                f"{taken['failed']} failed, {taken['wrong']} wrong; {work.sample()}"
+                f"{told_counts(taken)}; {work.sample()}"
             )
             for examples in stage.client.examples.values():
                 for example in examples[:3]:
@@ -163,7 +183,7 @@ def main() -> int:
             counts, memory = soak(stage, ACTS, until, lambda line: print(line, flush=True))
         finally:
             stage.clean_up()
-    print(f"\n{counts['sent']:,} requests, {counts['failed']} failed, {counts['wrong']} wrong.")
+    print(f"\n{counts['sent']:,} requests, {told_counts(counts)}.")
     for name, (early, late) in memory.items():
         print(f"Memory of {name}: {early:.1f} MiB after a quarter, {late:.1f} MiB at the end.")
     flat = all(late <= early * GROWTH for early, late in memory.values())
