@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from fleet.names import kind_of_address, name_in_address
+from fleet.names import kind_of_address, name_in_address, step_parts
 from fleet.plan import Action, Plan
 from plans.amounts import about, counted, listed
 from plans.wording import interruption, kind_of
@@ -57,7 +57,9 @@ def _danger(plan: Plan) -> Iterator[str]:
         named = listed(impact.alias for impact in interrupted)
         yield f"requests to {named} will {interruption(plan)} for {span}"
     if restarts := sum(change.action is Action.REPLACE for change in servers):
-        yield f"{counted(restarts, 'server')} to restart"
+        in_turn = any(step_parts(step.id)[0] == "restore" for step in plan.steps)
+        how = ", those with a version in common one after another" if in_turn else ""
+        yield f"{counted(restarts, 'server')} to restart{how}"
 
 
 def _care(plan: Plan) -> Iterator[str]:

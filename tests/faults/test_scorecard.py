@@ -4,7 +4,7 @@
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -71,15 +71,34 @@ def test_faults_are_named_and_healed_on_a_real_vllm(vllm: Stage) -> None:
     assert bad(played(vllm, chosen(SHORT))) == []
 
 
+def nothing_fails(stage: Stage, acts: Sequence[Callable[[Soak], None]]) -> None:
+    """Let acts happen under a steady client, and see that it misses nothing but what is announced.
+
+    Announced are requests to `corvid-dates`, whose only server is replaced.
+    """
+    told: list[str] = []
+    counts, _ = soak(stage, acts, time.monotonic(), told.append)
+    assert counts["sent"]
+    assert (counts["failed"], counts["wrong"]) == (0, 0), "\n".join(told)
+
+
+def test_no_request_fails_while_servers_with_replicas_are_replaced(tmp_path: Path) -> None:
+    stage = Stage.raise_up(tmp_path / "fleet", None, soaks=True)
+    before = stage.servers()
+    try:
+        nothing_fails(stage, (Soak.replace_servers,))
+        for name, record in stage.servers().items():
+            assert record["launch"] != before[name]["launch"]
+            assert record["flags"]["kv_cache_bytes"] == 48 << 20
+    finally:
+        stage.clean_up()
+
+
 @pytest.mark.live
 @pytest.mark.long
 def test_no_request_fails_while_a_fleet_is_worked(tmp_path: Path, vllm_python: Path) -> None:
     stage = Stage.raise_up(tmp_path / "fleet", vllm_python, soaks=True)
-    told: list[str] = []
     try:
-        acts = (Soak.roll_out, Soak.move)
-        counts, _ = soak(stage, acts, time.monotonic(), told.append)
+        nothing_fails(stage, (Soak.roll_out, Soak.move, Soak.replace_servers))
     finally:
         stage.clean_up()
-    assert counts["sent"]
-    assert (counts["failed"], counts["wrong"]) == (0, 0), "\n".join(told)

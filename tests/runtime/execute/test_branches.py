@@ -10,7 +10,7 @@ from fleet.decoding import operation_result
 from fleet.encoding import plain
 from fleet.names import Address, server_of_address, step_parts
 from fleet.resources import LoadedAdapter, Resource, Route, State
-from fleet.steps import SetRoute, Step
+from fleet.steps import TIMES, SetRoute, Step
 from plans.documents import live_file, plan_file
 from runtime.execute.branches import not_begun
 from tests.drawn import drawn, examples
@@ -142,4 +142,4 @@ def test_any_steps_of_a_story_may_be_impossible(story: str, data: st.DataObject)
 
 def test_the_stories_divert_reload_restart_and_retire() -> None:
     verbs = {step_parts(step.id)[0] for steps, _ in STORIES.values() for step in steps}
-    assert verbs == {"start", "stop", "load", "smoke", "set", "divert", "delete", "drain", "unload"}
+    assert verbs == set(TIMES)
