@@ -98,7 +98,7 @@ def _named(route: Route | None, goal: Route | None) -> Iterator[tuple[str, str]]
 
 
 def _waves(restarting: frozenset[str], desired: State, live: State) -> dict[str, int]:
-    """Return by restarting server the wave of its restart; servers of a version get different waves.
+    """Return the wave of a restart by server; servers of the same version get different waves.
 
     Servers that do not answer are away already, and all in the first wave. A server comes late that
     loses a version, or that alone has a version which another restarting server gets.
