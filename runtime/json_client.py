@@ -7,7 +7,6 @@ trusts the host (`runtime.trust`); a redirect is never followed, and no answer i
 """
 
 import asyncio
-import json
 import ssl
 from collections.abc import Mapping
 from functools import cache
@@ -24,7 +23,7 @@ MAX_BODY: Final = 96 << 20
 """Upper bound of an answer's body, which is never compressed. Bytes."""
 _BACKOFF_S = 0.05
 _CONNECTIONS = 16
-_LONGEST_DETAIL = 600
+_LONGEST_DETAIL, _LONGEST_TYPE = 600, 60
 
 
 @cache
@@ -192,14 +191,16 @@ class JsonClient:
         try:
             return response.json()
         except (ValueError, RecursionError):
-            raise self._not_understood(response, f"something else: {_message(response)}") from None
+            kind = response.headers.get("content-type", "no type")[:_LONGEST_TYPE]
+            what = f"something else than JSON: {kind}, {len(response.content)} bytes"
+            raise self._not_understood(response, what) from None
 
     def _not_understood(self, response: httpx.Response, what: str) -> EngineRejectedError:
         return EngineRejectedError(
             problem(
                 "FC4004",
                 "Answer not understood",
-                f"{self.peer} answered with {what}",
+                f"{self.peer} answered with {what}.",
                 hint="Check that the address is that of a vLLM server.",
             ),
             status=response.status_code,
@@ -212,14 +213,15 @@ class JsonClient:
 
 
 def _message(response: httpx.Response) -> str:
-    """Return the message of an error answer."""
-    text = response.text.strip()
+    """Return the message of an error answer in the form of vLLM, gateways or Starlette.
+
+    No other body is quoted: errors are posted in public, and declarations choose the address.
+    """
     try:
-        document = json.loads(text)
+        document = response.json()
     except (ValueError, RecursionError):
         document = None
-    if isinstance(document, dict):
-        error = document.get("error", document.get("detail", document))
-        found = error.get("message", error) if isinstance(error, dict) else error
-        text = str(found)
-    return text[:_LONGEST_DETAIL] or response.reason_phrase
+    shown = document if isinstance(document, dict) else {}
+    found = shown.get("error", shown.get("detail", shown))
+    text = found.get("message") if isinstance(found, dict) else found
+    return text[:_LONGEST_DETAIL] if text and isinstance(text, str) else response.reason_phrase

@@ -153,11 +153,11 @@ def require_contact(url: str) -> None:
     """Refuse to contact a network host that is not trusted. Nothing is sent.
 
     Raises:
-        UntrustedError: FC1270, the host is not trusted, or the address is not plain.
-        FleetError: as `load_trust`.
+        UntrustedError: FC1270, the host is not trusted, or the address is not plain; or as
+            `load_trust`.
     """
     peer = _peer(url)
-    if is_own(peer.host) or peer.netloc in load_trust().hosts:
+    if is_own(peer.host) or peer.netloc in _hosts():
         return
     secret = " --no-secret" if peer.scheme == "https" else ""
     raise _untrusted(
@@ -176,7 +176,6 @@ def authorization(url: str, reference: str, secret: str) -> dict[str, str]:
 
     Raises:
         UntrustedError: FC1270 to FC1272, as `require_bound`; FC1273, no header can hold the secret.
-        FleetError: as `load_trust`.
     """
     require_bound(url, reference)
     if _SECRET.fullmatch(secret) is None:
@@ -190,8 +189,7 @@ def require_bound(url: str, reference: str) -> None:
 
     Raises:
         UntrustedError: FC1271, host and reference are not bound; FC1272, the connection is neither
-            encrypted nor within this machine.
-        FleetError: as `load_trust`.
+            encrypted nor within this machine; as `load_trust`.
     """
     peer = _peer(url)
     if is_own(peer.host):
@@ -204,7 +202,7 @@ def require_bound(url: str, reference: str) -> None:
             "any hop would read it. Put TLS in front and write https://, or reach it through a "
             "forward that ends on 127.0.0.1",
         )
-    if reference not in load_trust().hosts.get(peer.netloc, ()):
+    if reference not in _hosts().get(peer.netloc, ()):
         named = "" if reference == OPERATOR else f" --secret {shlex.quote(reference)}"
         raise _untrusted(
             "FC1271",
@@ -235,11 +233,19 @@ def untrusted_addresses(urls: Iterable[str]) -> list[Peer]:
     """Return the hosts of addresses that would not be contacted, sorted."""
     found = set[Peer]()
     for url in urls:
-        with suppress(ValueError):
+        with suppress(ValueError, UntrustedError):
             peer = peer_of(url)
-            if not is_own(peer.host) and peer.netloc not in load_trust().hosts:
+            if not is_own(peer.host) and peer.netloc not in _hosts():
                 found.add(peer)
     return sorted(found)
+
+
+def _hosts() -> Mapping[str, tuple[str, ...]]:
+    """Return the trusted hosts; a file that is refused trusts none, and stops nothing else."""
+    try:
+        return load_trust().hosts
+    except FleetError as error:
+        raise UntrustedError(*error.diagnostics) from None
 
 
 def _peer(url: str) -> Peer:

@@ -1,12 +1,14 @@
 """Change the operator's trust: network hosts, folders, flags that run code."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from fleet.errors import FleetError
+from runtime.files import PRIVATE_FOLDER, locked_folder
 from runtime.trust import OPERATOR, Trust, dump_trust, load_trust, peer_of
 from runtime.trust_file import require_outside, trust_path, write_trust
 
@@ -36,7 +38,7 @@ def parse_items(items: Iterable[str], *, adding: bool) -> TrustChange:
         try:
             peer = peer_of(item)
         except ValueError as error:
-            raise _neither(f"`{item!r:.80}`: {error}.") from None
+            raise _neither(f"An address is not used: {error}.") from None  # it may hold a password
         hosts.append(peer.netloc)
         if peer.scheme == "https":
             encrypted.add(peer.netloc)
@@ -54,20 +56,20 @@ def add_trust(
     Raises:
         FleetError: FC1272, a secret for a plain address; FC1274, FC1275, as `load_trust`.
     """
-    trust = _current(root)
     if secrets and (plain := sorted({*change.hosts} - change.encrypted)):
         detail = f"`{plain[0]}` was named over plain HTTP, which carries no secret."
         raise FleetError.of(
             "FC1272", "Secret would travel in the clear", detail, hint="Put TLS in front: https://."
         )
-    hosts = {name: {*references} for name, references in trust.hosts.items()}
-    for name in change.hosts:
-        usual = [OPERATOR] if name in change.encrypted else []
-        hosts.setdefault(name, set()).update(usual if secrets is None else secrets)
-    flags = {name: {*known} for name, known in trust.code.items()}
-    if code:
-        flags.setdefault(on, set()).update(code)
-    return _write(root, hosts, {*trust.roots, *change.roots}, flags)
+    with _changing(root) as trust:
+        hosts = {name: {*references} for name, references in trust.hosts.items()}
+        for name in change.hosts:
+            usual = [OPERATOR] if name in change.encrypted else []
+            hosts.setdefault(name, set()).update(usual if secrets is None else secrets)
+        flags = {name: {*known} for name, known in trust.code.items()}
+        if code:
+            flags.setdefault(on, set()).update(code)
+        return _write(root, hosts, {*trust.roots, *change.roots}, flags)
 
 
 def remove_trust(root: Path, change: TrustChange, code: Collection[str], on: str) -> Trust:
@@ -76,18 +78,28 @@ def remove_trust(root: Path, change: TrustChange, code: Collection[str], on: str
     Raises:
         FleetError: FC1274, FC1275, as `load_trust`.
     """
-    trust = _current(root)
-    hosts = {name: {*refs} for name, refs in trust.hosts.items() if name not in change.hosts}
-    flags = {
-        name: {*known} - ({*code} if name == on else set()) for name, known in trust.code.items()
-    }
-    left = {name: known for name, known in flags.items() if known}
-    return _write(root, hosts, {*trust.roots} - {*change.roots}, left)
+    with _changing(root) as trust:
+        hosts = {name: {*refs} for name, refs in trust.hosts.items() if name not in change.hosts}
+        flags = {
+            name: {*known} - ({*code} if name == on else set())
+            for name, known in trust.code.items()
+        }
+        left = {name: known for name, known in flags.items() if known}
+        return _write(root, hosts, {*trust.roots} - {*change.roots}, left)
 
 
-def _current(root: Path) -> Trust:
-    require_outside(root)
-    return load_trust()
+@contextmanager
+def _changing(root: Path) -> Iterator[Trust]:
+    """Give the trust as it is; no other change is made meanwhile.
+
+    Raises:
+        FleetError: FC1274, FC1275, as `load_trust`.
+    """
+    require_outside(root, writing=True)
+    folder = trust_path().parent
+    folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+    with locked_folder(folder):
+        yield load_trust()
 
 
 def _write(

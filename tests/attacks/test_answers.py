@@ -11,7 +11,7 @@ from fleet.errors import EngineError, EngineRejectedError
 from runtime import json_client
 from runtime.json_client import JsonClient
 from tests.attacks.conftest import Listener, call, declare
-from tests.attacks.test_secrets import gateway
+from tests.attacks.test_secrets import attached, gateway
 
 
 def _ask(url: str, **headers: str) -> Any:
@@ -79,3 +79,20 @@ def test_a_hostile_answer_of_a_gateway_is_no_traceback(project: Path, listener: 
         for command in ("plan", "gateway status"):
             call(project, *command.split())
     assert any(b"authorization: bearer fctl_" in sent.lower() for sent in listener.received)
+
+
+@pytest.mark.parametrize("status", [200, 404, 500])
+@pytest.mark.parametrize(
+    "body", [b"<html>private page</html>", b'["private"]', b'{"key": "private"}', b'{"error": 1}']
+)
+def test_a_page_of_another_program_is_not_quoted(
+    status: int, body: bytes, project: Path, listener: Listener
+) -> None:
+    listener.may_be_called = True
+    listener.answer = (
+        f"HTTP/1.1 {status} Status\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
+    )
+    declare(project, attached(f"http://127.0.0.1:{listener.port}/page"))
+    done = call(project, "plan")
+    assert "private" not in done.text
+    assert listener.received

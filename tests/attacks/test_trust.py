@@ -2,13 +2,16 @@
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from fleet.errors import FleetError
-from runtime.trust import is_own, load_trust, parse_trust, peer_of
-from tests.attacks.conftest import call
+from runtime.operations.trust import add_trust, parse_items
+from runtime.trust import UntrustedError, is_own, load_trust, parse_trust, peer_of, require_contact
+from tests.attacks.conftest import Listener, call, declare
+from tests.attacks.test_secrets import attached
 
 
 def test_what_is_added_is_listed_and_can_be_removed(project: Path, trust_home: Path) -> None:
@@ -197,3 +200,43 @@ def test_an_address_that_two_readers_read_differently_is_none(url: str) -> None:
 )
 def test_only_this_machine_needs_no_trust(host: str, own: bool) -> None:  # noqa: FBT001
     assert is_own(host) is own
+
+
+def test_a_refused_trust_file_trusts_no_host(
+    project: Path, trust_home: Path, listener: Listener
+) -> None:
+    path, url = _trust_file(trust_home), f"http://evil.test:{listener.port}"
+    path.write_text(f"hosts: {{'evil.test:{listener.port}': []}}\n")
+    require_contact(url)
+    path.chmod(0o644)
+    with pytest.raises(UntrustedError) as refused:  # as a server that does not answer: no rollback
+        require_contact(url)  # and no repair elsewhere stops
+    assert refused.value.diagnostics[0].code == "FC1274"
+    declare(project, attached(url))
+    assert call(project, "plan").code in {0, 1}
+    assert f"chmod 600 {path}" in " ".join(call(project, "trust", "list").stderr.split())
+
+
+def test_changes_at_the_same_time_are_all_kept(project: Path, trust_home: Path) -> None:
+    names = [f"https://h{number}.test" for number in range(8)]
+    with ThreadPoolExecutor() as pool:
+        changes = [parse_items([name], adding=True) for name in names]
+        [*pool.map(lambda change: add_trust(project, change, None, (), ""), changes)]
+    assert sorted(load_trust().hosts) == [f"h{number}.test:443" for number in range(8)]
+    assert [path.name for path in (trust_home / "fleetctl").iterdir()] == ["trust.yaml"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["", "gw.test:80", "nowhere", "/", "http://me:canary1@gw.test", "https://gw.test --secret x",
+     "http://gw.test --secret operator", "https://gw.test --secret operator --no-secret",
+     "/usr --no-secret", "--code trust-remote-code", "--host box1", "https://gw.test --host box1",
+     "--code --middleware --host box1", "--code x --host ../box1"],
+)  # fmt: skip
+def test_what_cannot_be_trusted_is_refused_and_writes_nothing(
+    words: str, project: Path, trust_home: Path
+) -> None:
+    done = call(project, "trust", "add", *words.split())
+    assert done.code in {1, 64}
+    assert "canary1" not in done.text
+    assert not (trust_home / "fleetctl" / "trust.yaml").exists()

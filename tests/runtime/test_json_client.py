@@ -71,7 +71,12 @@ def in_process(use: Use) -> Any:
         (lambda http: http.get("/broken"), EngineRejectedError, "FC4003", "with 500: rank 64 is"),
         (lambda http: http.get("/detail"), EngineRejectedError, "FC4003", "with 404: Not Found"),
         (lambda http: http.post("/broken", {}), EngineRejectedError, "FC4003", "POST /broken"),
-        (lambda http: http.get("/text"), EngineRejectedError, "FC4004", "something else: Success"),
+        (
+            lambda http: http.get("/text"),
+            EngineRejectedError,
+            "FC4004",
+            "than JSON: text/plain",
+        ),
         (lambda http: http.get("/slow", timeout_s=0), EngineTimedOutError, "FC4002", "within 0 s"),
         (lambda http: http.post("/slow", timeout_s=0), EngineTimedOutError, "FC4002", "server `x`"),
     ],
