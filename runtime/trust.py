@@ -168,6 +168,15 @@ def require_contact(url: str) -> None:
     )
 
 
+def may_contact(url: str) -> bool:
+    """Return whether `require_contact` refuses nothing."""
+    try:
+        require_contact(url)
+    except UntrustedError:
+        return False
+    return True
+
+
 def authorization(url: str, reference: str, secret: str) -> dict[str, str]:
     """Return the header that shows a secret to a host, or refuse.
 

@@ -19,7 +19,16 @@ LARGEST: Final = 1 << 20
 def trust_path() -> Path:
     """Return the path of the file; a relative `XDG_CONFIG_HOME` counts as none, by the standard."""
     given = Path(os.environ.get("XDG_CONFIG_HOME", ""))
-    return (given if given.is_absolute() else Path.home() / ".config") / "fleetctl" / "trust.yaml"
+    return (given if given.is_absolute() else _home() / ".config") / "fleetctl" / "trust.yaml"
+
+
+def _home() -> Path:
+    """Return the user's home; `/` where the user has none, or `HOME` would follow the caller."""
+    try:
+        home = Path.home()
+    except RuntimeError:  # neither HOME nor the user database names one
+        return Path("/")
+    return home if home.is_absolute() else Path("/")
 
 
 def require_outside(root: Path, *, writing: bool = False) -> None:

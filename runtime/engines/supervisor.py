@@ -17,6 +17,7 @@ from runtime.engines.recognition import url_of
 from runtime.engines.vllm_api import list_models
 from runtime.json_client import JsonClient
 from runtime.processes import command_line, is_stopped, listening, send, start_mark
+from runtime.trust import may_contact
 
 _PORT_POLL_S = 0.02
 _ANSWER_S = 2.0
@@ -65,6 +66,8 @@ async def _answering(url: str) -> str | None:
 
 
 def _listens(address: str, port: int) -> bool:
+    if not may_contact(url_of(address, port)):  # no server of ours binds to it, either
+        return False
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
         probe.settimeout(1)
         return probe.connect_ex((address, port)) == 0

@@ -26,6 +26,7 @@ from runtime.gateway.admin_socket import socket_path
 from runtime.gateway.http.timeouts import GRACE_S
 from runtime.gateway.state_dir import LOCK, gateway_dir, remember, run_dir
 from runtime.processes import environment, marked_by, send, start_mark
+from runtime.trust import may_contact
 from runtime.usage.log import USAGE_FILE
 
 MARK: Final = "FLEETCTL_GATEWAY"
@@ -248,6 +249,8 @@ async def _serves_clients(state_dir: Path, gateway: GatewaySpec) -> bool:
     host, _, port = gateway.listen.rpartition(":")
     has_answered = (gateway_dir(state_dir, gateway.name) / USAGE_FILE).exists()
     if not has_answered or port == "0":  # only its admin side knows which port was free
+        return False
+    if not may_contact(f"http://{gateway.listen}"):
         return False
     try:
         async with asyncio.timeout(_CONNECT_S):

@@ -1,5 +1,6 @@
 """Secrets go to this machine, or to hosts that the operator confirmed for them."""
 
+import ast
 import asyncio
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from runtime.gateway.client import connect
 from runtime.operations.notify import deliver
 from runtime.trust import Trust, UntrustedError, authorization, dump_trust
 from runtime.trust_file import trust_path, write_trust
-from tests.attacks.conftest import Listener, call, declare
+from tests.attacks.conftest import REPOSITORY, Listener, call, declare
 
 SECRET = "env:AWS_SECRET_ACCESS_KEY"
 
@@ -247,3 +248,38 @@ def test_values_of_the_environment_go_to_confirmed_hosts_alone(
     done = call(project, "validate")
     assert ("FC1276" in done.stderr) is not known
     assert known or "box.test:8000" not in done.text
+
+
+def test_a_gateway_at_a_foreign_address_is_not_tried(
+    project: Path,
+    listener: Listener,
+    trust_home: Path,  # noqa: ARG001 (nothing is trusted)
+) -> None:
+    folder = project / ".fleetctl" / "gateways" / "main"
+    folder.mkdir(parents=True)
+    (folder / "usage.jsonl").touch()  # as if it had answered here
+    declare(project, f'gateways: {{main: {{listen: "evil.test:{listener.port}", kind: envoy}}}}\n')
+    for command in COMMANDS:
+        call(project, *command.split())
+    assert listener.received == []
+
+
+HTTP = {"httpx", "aiohttp", "requests", "urllib.request", "http.client", "smtplib", "urllib3"}
+
+
+def test_one_module_connects_and_one_function_makes_headers_of_secrets() -> None:
+    clients, makers = set(), set()
+    for path in [*(REPOSITORY / "runtime").rglob("*.py"), *(REPOSITORY / "fleetctl").rglob("*.py")]:
+        name = str(path.relative_to(REPOSITORY))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Import(names=names) if HTTP & {alias.name for alias in names}:
+                    clients.add(name)
+                case ast.ImportFrom(module=module, names=names) if module in HTTP:
+                    clients |= {name} if [alias.name for alias in names] != ["responses"] else set()
+                case ast.JoinedStr(values=[ast.Constant(value=str(text)), *_]):
+                    makers |= {name} if text.startswith("Bearer ") else set()
+                case _:
+                    pass
+    assert clients == {"runtime/json_client.py"}
+    assert makers == {"runtime/trust.py", "runtime/gateway/http/incoming.py"}, "the latter reads"

@@ -10,6 +10,7 @@ import pytest
 from fleet.errors import FleetError
 from runtime.operations.trust import add_trust, parse_items
 from runtime.trust import UntrustedError, is_own, load_trust, parse_trust, peer_of, require_contact
+from runtime.trust_file import trust_path
 from tests.attacks.conftest import Listener, call, declare
 from tests.attacks.test_secrets import attached
 
@@ -240,3 +241,10 @@ def test_what_cannot_be_trusted_is_refused_and_writes_nothing(
     assert done.code in {1, 64}
     assert "canary1" not in done.text
     assert not (trust_home / "fleetctl" / "trust.yaml").exists()
+
+
+@pytest.mark.parametrize("home", ["", ".", "relative", "../up"])
+def test_a_home_that_follows_the_caller_is_none(home: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", home)
+    monkeypatch.setenv("XDG_CONFIG_HOME", home)
+    assert trust_path() == Path("/.config/fleetctl/trust.yaml")
