@@ -90,7 +90,7 @@ def remove_trust(root: Path, change: TrustChange, code: Collection[str], on: str
 
 @contextmanager
 def _changing(root: Path) -> Iterator[Trust]:
-    """Give the trust as it is; no other change is made meanwhile.
+    """Give the present trust; no other change is made meanwhile.
 
     Raises:
         FleetError: FC1274, FC1275, as `load_trust`.
