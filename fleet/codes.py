@@ -101,6 +101,8 @@ SUMMARIES: Mapping[str, str] = {
     "FC1302": "Golden line is not JSON",
     "FC1303": "Golden item is wrong",
     "FC1304": "Golden item given twice",
+    "FC1312": "Too many files in the project",
+    "FC1313": "YAML that is read only in small files",
     "FC1330": "Flag that vLLM does not know",
     "FC1331": "Value that does not fit the flag",
     "FC1332": "Flag that the operator must allow",
@@ -116,16 +118,26 @@ _FIELD = re.compile(r"""\s*(?:-\s+)*["']?([\w.-]*)["']?\s*(?::(?=\s|$)|-\s)""")
 _REFERENCE = re.compile(r"(?:env|file):[^\s,}\]'\"]+")
 _USERINFO = re.compile(r"(?<=://)[^/\s@]+(?=@)")
 _HIDDEN = "*"
+_LONGEST_LINE = 8_192
+"""Upper bound of a line's characters that are quoted."""
+_LINES_ABOVE = 2_000
+"""Upper bound of lines above that are searched for a section of secrets; beyond, all is hidden."""
 
 
-def without_secrets(lines: Sequence[str], number: int) -> tuple[str, tuple[str, ...]]:
+def without_secrets(
+    lines: Sequence[str], number: int, column: int = 1
+) -> tuple[str, tuple[str, ...]]:
     """Return a line of a declaration without secrets that stand there by mistake, and their words.
 
     Hidden are values of the fields `key`, `keys` and `secret`, also in a file that is no YAML, and
     the password of a URL; references such as `env:NAME` are not. The line keeps its length.
-    `number` counts from 1.
+    `number` and `column` count from 1. A very long line is left out.
     """
     line = lines[number - 1].rstrip("\r") if 0 < number <= len(lines) else ""
+    if len(line) > _LONGEST_LINE:
+        near = line[max(0, column - _LONGEST_LINE // 2) : column + _LONGEST_LINE // 2]
+        field = "key: " if "key" in line or "secret" in line else ""
+        return "", without_secrets([f"{field}{near}"], 1)[1]
     begin = _secret_begin(lines, number, line)
     kept = [match.span() for match in _REFERENCE.finditer(line)]
     hidden = [match.span() for match in _USERINFO.finditer(line)]
@@ -145,7 +157,10 @@ def _secret_begin(lines: Sequence[str], number: int, line: str) -> int:
     if own := _SECRET_FIELD.search(line):
         return own.end()
     inner = len(line) - len(line.lstrip())
-    for above in reversed(lines[: max(0, number - 1)]):
+    last = max(0, number - 1 - _LINES_ABOVE)
+    for above in reversed(lines[last : max(0, number - 1)]):
+        if not inner:
+            return len(line)
         depth = len(above) - len(above.lstrip())
         if not above.strip() or above.lstrip().startswith("#") or depth >= inner:
             continue
@@ -153,7 +168,7 @@ def _secret_begin(lines: Sequence[str], number: int, line: str) -> int:
             field = _FIELD.match(line)
             return field.end() if field else 0
         inner = depth
-    return len(line)
+    return 0 if inner and last else len(line)
 
 
 def hide(text: str, words: Sequence[str]) -> str:
@@ -180,7 +195,7 @@ class Sources:
         lines = self._lines.get(place.file)
         if lines is None:
             lines = self._lines[place.file] = self.texts.get(place.file, "").split("\n")
-        return without_secrets(lines, place.line)
+        return without_secrets(lines, place.line, place.column)
 
 
 def diagnostic(

@@ -70,6 +70,8 @@ TAGS = {
 }
 """By type of a resource or an operation: the field of its tag in the plain form, and the tag."""
 
+MOST_VALUES = 4_000_000
+"""Upper bound of the values of a JSON document; a value takes about 100 bytes."""
 _OPTIONAL = "optional"
 _AS_IS = frozenset({type(None), bool, int, float, str})
 
@@ -138,6 +140,21 @@ def canonical_json(document: Any) -> str:
     return json.dumps(
         document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
+
+
+def decode_json(text: str | bytes) -> Any:
+    """Read JSON from outside; nesting and the number of values are bounded.
+
+    Raises:
+        ValueError: not JSON, or more of it than is read.
+    """
+    marks: tuple[Any, ...] = (",", "[", "{") if isinstance(text, str) else (b",", b"[", b"{")
+    if len(text) > MOST_VALUES and sum(map(text.count, marks)) > MOST_VALUES:
+        raise ValueError(f"it has more than {MOST_VALUES} values")
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def decisions(plan: Plan) -> dict[str, Any]:

@@ -1,45 +1,112 @@
 """Replaces files at once, fsyncs, locks, and moves folders into place; the only home of these."""
 
+import errno
 import fcntl
 import os
 import shutil
+import stat
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from io import BufferedReader
 from pathlib import Path
+from typing import IO
 
 from fleet.errors import FleetError
 
 LARGEST = 128 << 20
 """Upper bound of the bytes of a file that is read whole; a plan of 10,000 adapters takes 30 MB."""
+_CHUNK = 1 << 20
+
+
+def open_plain(path: Path) -> BufferedReader:
+    """Open a plain file to read; a FIFO, a socket or a device is refused and not opened.
+
+    Raises:
+        OSError: the file cannot be read, or is no plain file.
+    """
+    _require_plain(path.stat().st_mode, path)
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    stream = os.fdopen(handle, "rb")
+    try:
+        _require_plain(os.fstat(handle).st_mode, path)
+    except OSError:
+        stream.close()
+        raise
+    return stream
+
+
+def _require_plain(mode: int, path: Path) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "No plain file", str(path))
+
+
+def read_plain(path: Path, limit: int = LARGEST) -> bytes:
+    """Return the bytes of a plain file of at most `limit` bytes.
+
+    Raises:
+        OSError: the file cannot be read, is no plain file, or is larger.
+    """
+    with open_plain(path) as stream:
+        return _bounded(stream, path, limit)
+
+
+def _bounded(stream: IO[bytes], path: Path, limit: int) -> bytes:
+    """Read by chunks: files of `/proc` have no size, and a large read takes its memory at once."""
+    parts, left = [], limit
+    while part := stream.read(min(_CHUNK, left + 1)):
+        left -= len(part)
+        if left < 0:
+            raise OSError(errno.EFBIG, f"Larger than {limit / 2**20:g} MiB", str(path))
+        parts.append(part)
+    return b"".join(parts)
+
+
+def plain_text(path: Path, limit: int = LARGEST) -> str:
+    """Return the text of a plain file, as `read_plain`.
+
+    Raises:
+        OSError: as `read_plain`.
+        ValueError: the file is not UTF-8.
+    """
+    return read_plain(path, limit).decode("utf-8").replace("\r\n", "\n")
 
 
 def read_text(path: Path, most: int = LARGEST) -> str:
-    """Return the text of a file; `-` is standard input.
+    """Return the text of a file that a person names; `-` is standard input.
+
+    A pipe is read where a shell names it, such as `/dev/fd/63`.
 
     Raises:
         FleetError: FC5020, the file cannot be read or is not UTF-8; FC3042, it has more than
             `most` bytes.
     """
     try:
+        if str(path) != "-" and not str(path).startswith("/dev/"):
+            return plain_text(path, most)
         with sys.stdin.buffer if str(path) == "-" else path.open("rb") as stream:
-            content = stream.read(most + 1)
-        if len(content) > most:
-            raise FleetError.of(
-                "FC3042",
-                "File is too large",
-                f"{path}: it has more than {most >> 20} MiB, which no file of fleetctl has.",
-                hint="check the name",
-            )
-        return content.decode("utf-8")
+            return _bounded(stream, path, most).decode("utf-8")
     except UnicodeDecodeError:
         reason = "it is not UTF-8 text"
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise _too_large(path, most) from None
         reason = error.strerror or str(error)
     hint = "check the name and the permissions"
     raise FleetError.of("FC5020", "File cannot be read", f"{path}: {reason}.", hint=hint)
+
+
+def _too_large(path: Path, most: int) -> FleetError:
+    return FleetError.of(
+        "FC3042",
+        "File is too large",
+        f"{path}: it has more than {most >> 20} MiB, which no file of fleetctl has.",
+        hint="check the name",
+    )
 
 
 def write_text(path: Path, text: str) -> None:

@@ -5,10 +5,13 @@ import secrets
 from pathlib import Path
 
 from fleet.errors import FleetError
+from runtime.files import plain_text
 
 PREFIX = "fctl_"
 """Lets secret scanners find a key that was committed by mistake."""
 _BYTES = 32
+_LARGEST_SECRET = 64 << 10
+"""Upper bound of a secret's file. Unit: bytes."""
 
 
 def read_secret(root: Path, reference: str) -> str | None:
@@ -21,7 +24,7 @@ def read_secret(root: Path, reference: str) -> str | None:
         found = os.environ.get(where, "")
     else:
         try:
-            found = (root / where).read_text(encoding="utf-8")
+            found = plain_text(root / where, _LARGEST_SECRET)
         except (OSError, ValueError):
             return None
     return found.strip() or None

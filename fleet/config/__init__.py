@@ -31,3 +31,4 @@ from fleet.config.schema.clients import Adapter
 from fleet.config.schema.fleet import Declarations
 from fleet.config.validate import Problem, check_shape, diagnostics
 from fleet.config.yaml import Parsed, parse, unmark
+from fleet.config.yaml_limits import check_project

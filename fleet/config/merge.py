@@ -201,6 +201,10 @@ def _without_nulls(value: Any) -> Any:
 
 
 _PLACEHOLDER = re.compile(r"\$\$\{|\$\{([^{}]*)(\}?)")
+_MOST_PUT_IN: Final = 4 << 20
+"""Upper bound of characters that placeholders of a file put in."""
+_MOST_PROBLEMS: Final = 100
+"""Upper bound of placeholders of a file that are told to be wrong."""
 _NAME = re.compile(r"(var\.|env:)([A-Za-z_][A-Za-z0-9_]*)")
 
 
@@ -217,25 +221,28 @@ def substitute(
         ConfigError: a value is missing or a placeholder is malformed; all are named.
     """
     problems: list[Diagnostic] = []
+    room = _MOST_PUT_IN
 
-    def fill(text: str, number: int) -> str:
-        def value_of(match: re.Match[str]) -> str:
-            if match.group() == "$${":
-                return "${"
-            name = _NAME.fullmatch(match[1]) if match[2] else None
-            values = variables if name and name[1] == "var." else environment
-            if name and name[2] in values:
-                return values[name[2]]
-            code, detail, hint = _unfilled(match.group(), name, variables)
-            problems.append(quoting(sources, code, detail, unmark(number, file), hint=hint))
-            return match.group()
-
-        return _PLACEHOLDER.sub(value_of, text)
+    def value_of(match: re.Match[str], number: int) -> str:
+        nonlocal room
+        if match.group() == "$${":
+            return "${"
+        name = _NAME.fullmatch(match[1]) if match[2] else None
+        values = variables if name and name[1] == "var." else environment
+        if name and name[2] in values:
+            room -= len(values[name[2]])
+            _require_room(room, unmark(number, file))
+            return values[name[2]]
+        code, detail, hint = _unfilled(match.group(), name, variables)
+        problems.append(quoting(sources, code, detail, unmark(number, file), hint=hint))
+        if len(problems) >= _MOST_PROBLEMS:
+            raise ConfigError(*problems)
+        return match.group()
 
     def walk(value: Any, marks: Marks) -> Any:
         match value:
             case str() if "${" in value:
-                return fill(value, marks)
+                return _PLACEHOLDER.sub(lambda found: value_of(found, marks), value)
             case dict():
                 return {key: walk(item, marks[key][1]) for key, item in value.items()}
             case list():
@@ -266,6 +273,12 @@ def from_environment(parsed: Parsed, filled: Parsed) -> Iterator[tuple[str, str,
                 pass
 
     yield from walk(parsed.value, filled.value, parsed.marks)
+
+
+def _require_room(room: int, place: Position) -> None:
+    if room < 0:
+        detail = f"The values of `{place.file}` would have over {_MOST_PUT_IN} characters."
+        raise ConfigError(diagnostic("FC1013", detail, place))
 
 
 def _unfilled(

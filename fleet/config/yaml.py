@@ -17,6 +17,16 @@ from yaml.error import YAMLError as FastYAMLError
 
 from fleet.codes import diagnostic
 from fleet.config.yaml_errors import explain, quoting
+from fleet.config.yaml_limits import (
+    MAX_DEPTH,
+    MAX_VALUES,
+    ODD_CHARACTERS,
+    check_file,
+    check_odd,
+    odd_place,
+    refuse_depth,
+    without_start,
+)
 from fleet.errors import ConfigError, Diagnostic, Position
 
 Marks = Any
@@ -25,9 +35,10 @@ a dict of `[mark of the key, marks of the value]`. A third item is the name of t
 file differs from that of the map around it."""
 
 _COLUMNS = 1 << 20
-MAX_BYTES = 32 << 20
-MAX_DEPTH = 60
-MAX_NODES = 3_000_000
+_MOST_DIGITS = 100
+"""Upper bound of a whole number's digits."""
+_PROBLEMS = 100
+"""Upper bound of bad keys of a file that are told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +62,17 @@ def parse(text: str, file: str) -> Parsed:
     Raises:
         ConfigError: not YAML, a key given twice, no map, or a feature that is not supported.
     """
-    text = text.removeprefix("\ufeff")
-    if len(text) > MAX_BYTES:
-        detail = f"`{file}` has {len(text)} characters; the limit is {MAX_BYTES}."
-        hint = "One file per client is usual."
-        raise ConfigError(diagnostic("FC1013", detail, Position(file, 1, 1), hint=hint))
+    text = without_start(text.removeprefix("\ufeff"))
+    check_file(text, file)
     try:
         return parse_fast(text, file)
-    except (_UnusualError, ConfigError, FastYAMLError, RecursionError):
-        return parse_slow(text, file)
+    except _UnusualError:
+        pass
+    except (ConfigError, FastYAMLError) as error:
+        if len(text) > ODD_CHARACTERS:  # ruamel.yaml words some errors better, and takes long
+            known = isinstance(error, ConfigError)
+            raise error if known else _explained(error, text, file) from None
+    return parse_slow(text, file)
 
 
 class _RefusedError(Exception):
@@ -74,12 +87,6 @@ class _UnusualError(Exception):
     """The text holds something that only ruamel.yaml shall judge."""
 
 
-_UNUSUAL = re.compile(
-    "[^\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
-    r"|^%|^(?:---|\.\.\.)|(?:^|[\s\[{,:?-])[&*!][^\s,\]}]|(?:[-?:] +){40}|(?:[\[{] *){40}|^ {200}"
-    r"|^[ ]*\?(?:\s|$)|[|>][-+0-9]*#",
-    re.MULTILINE,
-)
 _WORDS = {"": None, "~": None, "null": None, "Null": None, "NULL": None} | {
     word: value
     for name, value in (("true", True), ("false", False))
@@ -116,19 +123,9 @@ def compose(text: str) -> Any:
 
 def parse_fast(text: str, file: str) -> Parsed:
     """Read a file through the C parser; raises `_UnusualError` for a text left to ruamel."""
-    if _UNUSUAL.search(text):
-        raise _UnusualError
-    if text.count("[") + text.count("{") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
+    if odd_place(text) is not None:
         raise _UnusualError
     return _build(_Composer(text).get_single_node(), _fast_scalar, file, text)
-
-
-def _depth(text: str) -> int:
-    deepest = depth = 0
-    for bracket in re.findall(r"[\[\]{}]", text):
-        depth = depth + 1 if bracket in "[{" else max(0, depth - 1)
-        deepest = max(deepest, depth)
-    return deepest
 
 
 def _fast_scalar(node: Any) -> Any:
@@ -151,8 +148,13 @@ def _fast_scalar(node: Any) -> Any:
     return value
 
 
+def _explained(error: Exception, text: str, file: str) -> ConfigError:
+    return ConfigError(explain(error, text, file))
+
+
 def parse_slow(text: str, file: str) -> Parsed:
     """Read a file through ruamel.yaml, whose judgement is final."""
+    check_odd(text, file)
     if directive := re.match(r"(?:[ ]*(?:#.*)?\r?\n)*%", text):
         place = Position(file, directive.group().count("\n") + 1, 1)
         detail = "Directives (`%…`) have no use here."
@@ -167,10 +169,9 @@ def parse_slow(text: str, file: str) -> Parsed:
             warnings.simplefilter("ignore")  # an anchor used again: YAML allows it
             return _build(yaml.compose(text), scalar, file, text)
     except RecursionError:
-        detail = f"`{file}` is nested more than {MAX_DEPTH} levels deep."
-        raise ConfigError(diagnostic("FC1013", detail, Position(file, 1, 1))) from None
+        refuse_depth(file)
     except (ruamel.yaml.error.YAMLError, _RefusedError) as error:
-        raise ConfigError(explain(error, text, file)) from None
+        raise _explained(error, text, file) from None
 
 
 _TEXT_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "timestamp", "value", "merge")}
@@ -184,11 +185,14 @@ def _slow_scalar(constructor: Any) -> Callable[[Any], Any]:
             return node.value
         if node.tag not in _SCALAR_TAGS:
             raise _RefusedError(f"tag {node.tag}", node.start_mark, "unsupported")
+        problem = f"`{node.value[:40]}` is not a {node.tag.rpartition(':')[2]}"
         try:
-            return constructor.construct_object(node)
+            value = constructor.construct_object(node)
         except (ValueError, TypeError, KeyError, IndexError):
-            problem = f"`{node.value[:40]}` is not a {node.tag.rpartition(':')[2]}"
             raise _RefusedError(problem, node.start_mark) from None
+        if type(value) is int and abs(value) >= 10**_MOST_DIGITS:
+            raise _RefusedError(f"{problem} of at most {_MOST_DIGITS} digits", node.start_mark)
+        return value
 
     return scalar
 
@@ -204,8 +208,8 @@ class _Builder:
     def build(self, node: Any, depth: int = 0) -> tuple[Any, Marks]:
         """Return value and marks of a node."""
         self.nodes += 1
-        if depth > MAX_DEPTH or self.nodes > MAX_NODES:
-            raise RecursionError
+        if depth > MAX_DEPTH or self.nodes > MAX_VALUES:
+            refuse_depth(self.file)
         kind = node.id
         if kind == "scalar":
             start = node.start_mark
@@ -252,13 +256,18 @@ class _Builder:
         detail = f"YAML reads the key `{shown}` as something other than text."
         hint = f'Quote it: `"{shown}"`.' if shown != "…" else "A key is a single word."
         place = Position(self.file, node.start_mark.line + 1, node.start_mark.column + 1)
-        self.problems.append(quoting(self.text, place, "FC1008", detail, hint=hint))
+        self._report(quoting(self.text, place, "FC1008", detail, hint=hint))
 
     def _twice(self, key: str, second: int, first: int) -> None:
         detail = f"`{key}` stands twice in the same map; only one of them could take effect."
         also = (("first given at", unmark(first, self.file)),)
         hint, place = "Delete or rename one of them.", unmark(second, self.file)
-        self.problems.append(quoting(self.text, place, "FC1002", detail, hint=hint, also=also))
+        self._report(quoting(self.text, place, "FC1002", detail, hint=hint, also=also))
+
+    def _report(self, found: Diagnostic) -> None:
+        self.problems.append(found)
+        if len(self.problems) >= _PROBLEMS:
+            raise ConfigError(*self.problems)
 
 
 _COLLECTION_TAGS = {"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}

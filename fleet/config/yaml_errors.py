@@ -1,5 +1,6 @@
 """Explains the syntax errors of YAML."""
 
+from functools import lru_cache
 from typing import Any
 
 from fleet.codes import diagnostic, hide, scalar_width, without_secrets
@@ -10,9 +11,15 @@ def quoting(
     text: str, place: Position, code: str, detail: str, *, wide: bool = True, **more: Any
 ) -> Diagnostic:
     """Return a diagnostic that quotes the line at `place`; `wide` underlines the scalar."""
-    source, hidden = without_secrets(text.splitlines(), place.line)
+    source, hidden = without_secrets(_lines(text), place.line, place.column)
     width = scalar_width(source, place.column) if wide else 1
     return diagnostic(code, hide(detail, hidden), place, source=source, width=width, **more)
+
+
+@lru_cache(maxsize=1)
+def _lines(text: str) -> list[str]:
+    """Split a text a single time: a file may have many problems."""
+    return text.splitlines()
 
 
 def explain(error: Exception, text: str, file: str) -> Diagnostic:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from fleet.encoding import decode_json
 from fleet.errors import ConfigError, Diagnostic, Position
 from fleet.evals.golden_item import (
     ACCURACY,
@@ -143,7 +144,7 @@ def read_labels(content: bytes, file: str) -> tuple[LabelledAnswer, ...]:
 
 
 def _labelled(line: str) -> LabelledAnswer:
-    document = json.loads(line)
+    document = decode_json(line)
     if not isinstance(document, dict):
         raise GoldenItemError("a line is a JSON object")
     answer, label = document.get("answer"), document.get("label")

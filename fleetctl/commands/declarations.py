@@ -20,6 +20,7 @@ from fleetctl.options import (
 from fleetctl.output import print_diagnostics, print_preflight
 from plans.amounts import counted
 from plans.diagnostics import RENDERERS
+from runtime.files import read_plain
 
 
 @click.command(cls=Command)
@@ -102,7 +103,7 @@ def fmt(workspace: Workspace, paths: tuple[Path, ...], *, check: bool, diff: boo
     problems: list[Diagnostic] = []
     for path in files:
         try:
-            content = path.read_bytes()
+            content = read_plain(path)
             before = decode(content, str(path))
             after = format_text(before, str(path))
         except ConfigError as error:

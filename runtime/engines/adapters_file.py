@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from fleet.encoding import decode_json
 from fleet.errors import EngineError
 from fleet.names import Address
 from fleet.resources import State
 from fleet.vllm import RESOLVER
-from runtime.files import locked_folder, replace_file
+from runtime.files import locked_folder, read_plain, replace_file
 
 FILE = "adapters.json"
 _MODE = 0o666
@@ -68,7 +69,7 @@ class AdaptersFile:
     def read(self) -> dict[str, AdapterEntry]:
         """Return the entries by served name; none if the file is missing or malformed."""
         try:
-            document = json.loads(self.path.read_bytes())
+            document = decode_json(read_plain(self.path))
             return {
                 str(name): AdapterEntry(str(entry["path"]), str(entry["digest"]))
                 for name, entry in document.items()

@@ -10,12 +10,13 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from fleet.encoding import decode_json
 from fleet.errors import newer_server, require_known
 from fleet.flag_formats import FORMATS, format_of
 from fleet.names import NAME_PATTERN, Stamps
 from fleet.resources import Server, ServerFlags
 from runtime.engines.adapters_file import FILE, AdaptersFile
-from runtime.files import replace_file
+from runtime.files import plain_text, replace_file
 from runtime.processes import environment, in_session, marked_by, start_mark
 
 RECORD = "launch.json"
@@ -146,7 +147,7 @@ class LaunchRecords:
     def _kept(self, name: str) -> LaunchRecord | None:
         path = self.folder / name / RECORD
         try:
-            record = _parsed(path.read_text(encoding="utf-8"), str(path))
+            record = _parsed(plain_text(path), str(path))
         except (FileNotFoundError, NotADirectoryError, ValidationError):
             return None
         return record if record.name == name else None
@@ -196,7 +197,7 @@ def _parsed(text: str, file: str) -> LaunchRecord:
         NewerFormatError: FC5007, the record has a later format.
     """
     with suppress(ValueError, AttributeError):
-        require_known(json.loads(text).get("format"), FORMAT, file)
+        require_known(decode_json(text).get("format"), FORMAT, file)
     record = LaunchRecord.model_validate_json(text)
     # JSON has no tuples; the digest is computed over the flags as they were.
     pairs = tuple((str(key), str(value)) for key, value in record.flags.extra)

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from fleet.encoding import decode_json
 from fleet.evals import (
     AFTER_TRAINING,
     EvalRecord,
@@ -25,7 +26,7 @@ from fleet.gates import wilson
 from fleet.history import Document, EvalFinished
 from fleet.names import AdapterName
 from runtime.evals.store import EvalStore
-from runtime.files import PUBLIC, replace_file
+from runtime.files import PUBLIC, read_plain, replace_file
 from runtime.ledger.protocol import Ledger
 from runtime.library.layout import EVALS, folder_digest, version_folder
 
@@ -126,7 +127,7 @@ def _intact(first: EvalRecord, run: EvalRun, store: EvalStore, library: Path) ->
         places.append(folder / EVALS / f"{Path(run.golden).stem}.after_training.jsonl")
     for place in places:
         try:
-            content = place.read_bytes()
+            content = read_plain(place)
             if hashlib.sha256(content).hexdigest() == first.samples_sha256:
                 return run_of(content.decode().splitlines())
         except (OSError, ValueError):
@@ -142,7 +143,7 @@ def _library_level(run: EvalRun, library: Path) -> QualityLevel | None:
     folder = _version_folder(run, library)
     for path in sorted((folder / EVALS).glob("*.json")) if folder else ():
         with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-            page = json.loads(path.read_bytes())
+            page = decode_json(read_plain(path))
             own = "run" not in page and page.get("golden_sha256") == run.golden_digest
             if own and int(page["n"]) > 0:
                 return QualityLevel(float(page["accuracy"]) * int(page["n"]), int(page["n"]))

@@ -17,7 +17,7 @@ from fleet.evals import (
     run_faults,
     run_of,
 )
-from runtime.files import replace_file
+from runtime.files import plain_text, replace_file
 
 _CACHE = "cache"
 
@@ -71,7 +71,7 @@ class EvalStore:
         """
         path = self.path(run)
         try:
-            return run_of(path.read_text(encoding="utf-8").splitlines())
+            return run_of(plain_text(path).splitlines())
         except (FileNotFoundError, NotADirectoryError):
             hint = did_you_mean(run, [file.stem for file in self.folder.glob("*.jsonl")])
             detail, command = f"There is no `{path}`.", "fleetctl eval list"
@@ -90,7 +90,7 @@ class EvalStore:
             return None
         key = cache_key(target, golden.digest, spec.decoding(), fingerprint)
         try:
-            run = self.read((self.folder / _CACHE / key).read_text(encoding="utf-8"))
+            run = self.read(plain_text(self.folder / _CACHE / key))
         except (OSError, EvalError):
             return None
         same = (run.adapter, run.digest) == (target.adapter, target.digest)

@@ -33,6 +33,7 @@ from fleet.spec import FleetSpec
 from runtime.evals.context import EvalContext, ReportProgress, report_nothing
 from runtime.evals.evaluate import evaluate_pair
 from runtime.evals.record import eval_event
+from runtime.files import read_plain
 from runtime.gates.evidence import JudgedGate, unjudged
 
 SHOWN = 3
@@ -194,7 +195,7 @@ def _read(evals: EvalContext, path: str) -> GoldenSet:
             hint="Add `golden: FILE` to the adapter.",
         )
     try:
-        content = (evals.root / path).read_bytes()
+        content = read_plain(evals.root / path)
     except OSError as error:
         raise EvalError.of(
             "FC4532", "A golden set cannot be read", f"`{path}`: {error.strerror}."

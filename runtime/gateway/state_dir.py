@@ -26,10 +26,11 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from fleet.encoding import decode_json
 from fleet.errors import FleetError, LockHeldError, NewerFormatError, StalePlanError
 from fleet.names import is_id
 from fleet.spec import GatewaySpec
-from runtime.files import PRIVATE_FOLDER, is_locked, locked_file, replace_file
+from runtime.files import PRIVATE_FOLDER, is_locked, locked_file, read_plain, replace_file
 from runtime.gateway.table import RoutingTable
 from runtime.gateway.table_loader import require_format
 from runtime.secrets import make_key, read_secret, write_secret
@@ -121,12 +122,12 @@ def known_gateways(state_dir: Path) -> dict[str, GatewaySpec]:
     gateways: dict[str, GatewaySpec] = {}
     for path in sorted((state_dir / GATEWAYS).glob(f"*/{_GATEWAY_FILE}")):
         with suppress(OSError, ValueError, TypeError):
-            _add(gateways, path, json.loads(path.read_text(encoding="utf-8")))
+            _add(gateways, path, decode_json(read_plain(path)))
     if not gateways:
         for path in sorted(run_dir(state_dir, "*").parent.glob(f"*/{LOCK}")):
             with suppress(OSError, ValueError, TypeError, KeyError):
                 if is_locked(path):
-                    _add(gateways, path, json.loads(path.read_text(encoding="utf-8"))["declared"])
+                    _add(gateways, path, decode_json(read_plain(path))["declared"])
     return gateways or {DEFAULT_GATEWAY.name: DEFAULT_GATEWAY}
 
 
@@ -145,7 +146,7 @@ def read_table(state_dir: Path, file: str = TABLE_FILE) -> RoutingTable | None:
     """
     path = state_dir / file
     try:
-        raw = path.read_bytes()
+        raw = read_plain(path)
     except FileNotFoundError:
         return None
     require_format(raw, str(path))

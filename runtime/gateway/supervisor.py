@@ -6,7 +6,6 @@ outside fleetctl starts.
 """
 
 import asyncio
-import json
 import os
 import signal
 import subprocess
@@ -18,10 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from fleet.encoding import decode_json
 from fleet.environment import inherited
 from fleet.errors import EngineError, EngineUnreachableError, FleetError
 from fleet.spec import GatewaySpec
-from runtime.files import is_locked, replace_file
+from runtime.files import is_locked, read_plain, replace_file
 from runtime.gateway.admin_socket import socket_path
 from runtime.gateway.http.timeouts import GRACE_S
 from runtime.gateway.state_dir import LOCK, gateway_dir, remember, run_dir
@@ -69,7 +69,7 @@ def find_process(state_dir: Path, name: str) -> GatewayProcess | None:
     paths = [lock_path(state_dir, name), run_dir(state_dir, name) / LOCK]
     for path in filter(is_locked, paths):
         with suppress(ValueError, KeyError):
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = decode_json(read_plain(path))
             if start_mark(record["pid"]) == record["process_start"]:
                 return GatewayProcess(record["pid"], record["url"], record.get("admin"))
     if any(path.exists() for path in paths):

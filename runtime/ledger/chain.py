@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+from fleet.encoding import decode_json
 from fleet.errors import FleetError, require_known
 from fleet.history import Entry, data_of, event_of
 
@@ -57,7 +58,7 @@ def checked(text: bytes, number: int, home: str) -> dict[str, Any]:
         FleetError: FC5102, the line is not what was written; FC5007, it is of a later format.
     """
     try:
-        found: dict[str, Any] = json.loads(text)
+        found: dict[str, Any] = decode_json(text)
         if found.get("format") is not None:
             require_known(found["format"], FORMAT, f"{home}:{number}" if number else home)
         digest, _ = found["hash"], found["seq"]

@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
+from fleet.encoding import decode_json
 from fleet.errors import FleetError, LockHeldError
-from runtime.files import replace_file
+from runtime.files import read_plain, replace_file
 from runtime.processes import start_mark
 
 LEASE_FILE = "lease.json"
@@ -50,7 +51,7 @@ def read(folder: Path) -> LeaseRecord | None:
     """
     path = folder / LEASE_FILE
     try:
-        return LeaseRecord(**json.loads(path.read_bytes()))
+        return LeaseRecord(**decode_json(read_plain(path)))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError):

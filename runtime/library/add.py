@@ -18,6 +18,7 @@ from runtime.files import (
     copy_file,
     locked_folder,
     moved_into_place,
+    plain_text,
     replace_file,
 )
 from runtime.library.inspect import inspect
@@ -189,7 +190,7 @@ def update_lock(root: Path, change: Callable[[Lock], Lock]) -> None:
         try:
             # The folder is locked, not the file: every change replaces the file.
             stack.enter_context(locked_folder(root))
-            before = parse_lock(path.read_text(encoding="utf-8")) if path.exists() else Lock()
+            before = parse_lock(plain_text(path)) if path.exists() else Lock()
         except OSError as error:
             raise _lock_failed(Path(error.filename or root), error.strerror) from error
         except UnicodeDecodeError as error:

@@ -1,6 +1,5 @@
 """The catalogue of versions in lock and library, and the comparison of their bytes."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -8,8 +7,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fleet.config import Lock, LockedAdapter
+from fleet.encoding import decode_json
 from fleet.errors import LibraryError
 from fleet.names import AdapterName, Version
+from runtime.files import read_plain
 from runtime.library.layout import EVALS, TRAINING, folder_digest, version_folder, versions
 from runtime.library.served_copies import copies_of, wrong_with
 from runtime.store_paths import digest_of_copy
@@ -92,7 +93,7 @@ def _pinned(lock: Lock) -> dict[tuple[str, str, Version], AdapterName]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        record = json.loads(path.read_bytes())
+        record = decode_json(read_plain(path))
     except (OSError, ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) else {}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fleet.errors import LibraryError
 from fleet.names import AdapterName, Version, is_id
+from runtime.files import open_plain
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -44,7 +45,7 @@ def versions(library: Path) -> Iterator[tuple[str, str, Version, Path]]:
 
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file, 64 hex digits."""
-    with path.open("rb") as stream:
+    with open_plain(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

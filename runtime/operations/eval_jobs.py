@@ -27,6 +27,7 @@ from fleet.evals import (
 from fleet.names import AdapterName, alias_of
 from fleet.resources import State
 from fleet.spec import FleetSpec
+from runtime.files import read_plain
 from runtime.secrets import read_secret
 from runtime.trust import authorization, require_bound
 from runtime.workspace import Workspace
@@ -198,7 +199,7 @@ def read_set(root: Path, path: str) -> GoldenSet:
         FleetError: FC6702, there is no such file.
     """
     try:
-        content = (root / path).read_bytes()
+        content = read_plain(root / path)
     except OSError as error:
         detail = f"`{path}` cannot be read: {error.strerror}."
         hint = "Paths are relative to the project."

@@ -31,6 +31,7 @@ from runtime.evals.judge import judge_labels
 from runtime.evals.record import record
 from runtime.evals.store import EvalStore
 from runtime.evals.target import through_gateway
+from runtime.files import read_plain
 from runtime.messages import FailureMessage, report_quarters
 from runtime.operations.eval_jobs import EvalJob, read_evals, read_set
 from runtime.project.load import library_folder
@@ -206,7 +207,7 @@ def compare_judge(workspace: Workspace, path: Path, client: str, *, quiet: bool)
     if client not in fleet.clients:
         near = did_you_mean(client, sorted(fleet.clients))
         raise FleetError.of("FC5122", "No such client", f"`{client}` is not declared.", hint=near)
-    content = path.read_bytes()
+    content = read_plain(path)
     labels, spec = read_labels(content, str(path)), eval_spec_of(fleet.evals)
     context = eval_context(workspace, "server")
     progress = report_nothing if quiet else report_quarters(workspace.emit, "", "labelled answers")

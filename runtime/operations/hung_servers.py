@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from fleet.decoding import MalformedError, decode
-from fleet.encoding import plain
+from fleet.encoding import decode_json, plain
 from fleet.hardware import HostSpec
 from fleet.history import ApplyStarted, Entry, StepStarted
 from fleet.names import Address, server_address, server_of_address, step_id
@@ -22,7 +22,7 @@ from fleet.resources import Fault, OutageKind, State
 from fleet.spec import FleetSpec
 from runtime.engines.launch_records import LaunchRecord, LaunchRecords
 from runtime.engines.liveness import Liveness, signs_of_life, without_token
-from runtime.files import replace_file
+from runtime.files import read_plain, replace_file
 from runtime.json_client import JsonClient
 
 FILE: Final = "outages.json"
@@ -54,7 +54,7 @@ class OutageMemory:
 def read_memory(state_dir: Path) -> OutageMemory:
     """Return the memory of rounds; nothing where the file is gone or damaged."""
     with suppress(OSError, ValueError, MalformedError):
-        document = json.loads((state_dir / FILE).read_text(encoding="utf-8"))
+        document = decode_json(read_plain(state_dir / FILE))
         return decode(OutageMemory, document, FILE, lenient=True)
     return OutageMemory()
 

@@ -16,6 +16,7 @@ from fleet.history import Notified
 from fleet.names import client_of
 from fleet.spec import FleetSpec, NotifyEvent, NotifySpec
 from runtime.deadline import call_with_timeout
+from runtime.files import plain_text
 from runtime.json_client import JsonClient
 from runtime.ledger.outbox import LedgerOutbox
 from runtime.messages import Audience
@@ -85,7 +86,7 @@ async def _post(
     """Return the recipient's name, the reason why the notice was not delivered, and warnings."""
     name, to, warnings = recipient.name, recipient.to, list[str]()
     try:
-        own = (workspace.root / to.template).read_text(encoding="utf-8") if to.template else ""
+        own = plain_text(workspace.root / to.template) if to.template else ""
         body = workspace.render_notice(event, recipient.audience, facts, own)
     except (OSError, ValueError) as error:
         warnings.append(f"the template `{to.template}` for {name} was not used: {error}")

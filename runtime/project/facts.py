@@ -1,7 +1,6 @@
 """Reads facts from outside the declarations: lock, fingerprints, bases, time zones, commit."""
 
 import hashlib
-import json
 import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -21,10 +20,12 @@ from fleet.config import (
     base_shape,
     parse_lock,
 )
+from fleet.encoding import decode_json
 from fleet.errors import ConfigError, Diagnostic, Position
 from fleet.hardware import BaseShape, Profile
 from fleet.response_format import FormatKind
 from fleet.rollout_policy import GoldenFacts
+from runtime.files import open_plain, plain_text, read_plain
 from runtime.secrets import read_secret
 from runtime.trust import load_trust
 
@@ -43,7 +44,7 @@ def read_lock(root: Path) -> Lock:
         ConfigError: the file cannot be read.
     """
     path = root / LOCK_FILE
-    return parse_lock(decode(path.read_bytes(), LOCK_FILE)) if path.is_file() else Lock()
+    return parse_lock(decode(read_plain(path), LOCK_FILE)) if path.is_file() else Lock()
 
 
 @contextmanager
@@ -111,7 +112,7 @@ def _golden(root: Path, paths: set[str]) -> dict[str, GoldenFacts]:
     """Return size and digest of the golden sets that exist; their lines are not checked."""
     found = {}
     for path in sorted(name for name in paths if (root / name).is_file()):
-        content = (root / path).read_bytes()
+        content = read_plain(root / path)
         lines = [line for line in content.splitlines() if line.strip()]
         items = sum(not line.lstrip().startswith(b'{"defaults"') for line in lines)
         must_pass = sum(b'"must_pass"' in line for line in lines)
@@ -126,7 +127,7 @@ def _schemas(root: Path, adapters: Iterable[Adapter]) -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     for name in sorted(names):
         try:
-            found[name] = (root / name).read_text(encoding="utf-8")
+            found[name] = plain_text(root / name)
         except (OSError, ValueError):
             found[name] = None
     return found
@@ -139,7 +140,7 @@ def read_profiles(root: Path, problems: list[Diagnostic]) -> tuple[Profile, ...]
         name = f"{PROFILES}/{path.name}"
         try:
             with collected(problems):
-                found.append(parse_profile(_json_object(decode(path.read_bytes(), name))))
+                found.append(parse_profile(_json_object(decode(read_plain(path), name))))
         except (ValueError, RecursionError) as error:
             detail, place = f"`{name}`: {str(error).removesuffix('.')}.", Position(name, 1, 1)
             hint, command = "Delete the file, or measure again.", "fleetctl calibrate SERVER"
@@ -148,7 +149,7 @@ def read_profiles(root: Path, problems: list[Diagnostic]) -> tuple[Profile, ...]
 
 
 def _json_object(text: str | bytes) -> dict[str, Any]:
-    document = json.loads(text)
+    document = decode_json(text)
     if not isinstance(document, dict):
         raise ValueError("not a JSON object")  # noqa: TRY004 (one text for all)
     return document
@@ -163,7 +164,7 @@ def read_recording(root: Path) -> dict[str, ObservedDemand]:
     path = root / DEMAND_FILE
     if not path.is_file():
         return {}
-    return dict(parse_recorded_demand(decode(path.read_bytes(), DEMAND_FILE)).adapters)
+    return dict(parse_recorded_demand(decode(read_plain(path), DEMAND_FILE)).adapters)
 
 
 def _zones(used: set[str]) -> dict[str, tuple[int, ...]]:
@@ -212,7 +213,7 @@ def read_shape(folder: Path) -> BaseShape:
     """
     path = folder / "config.json"
     try:
-        return base_shape(_json_object(path.read_bytes()), weight_bytes(folder))
+        return base_shape(_json_object(read_plain(path)), weight_bytes(folder))
     except ConfigError as error:
         detail = error.diagnostics[0].detail
         raise ConfigError(diagnostic("FC1219", f"`{path}`: {detail}")) from None
@@ -232,7 +233,7 @@ def weight_bytes(folder: Path) -> int:
     """
     index = folder / _INDEX
     if index.is_file():
-        metadata = json.loads(index.read_bytes())["metadata"]
+        metadata = decode_json(read_plain(index))["metadata"]
         if type(metadata.get("total_size")) is int:
             return int(metadata["total_size"])
     return sum(map(_tensor_bytes, folder.glob("*.safetensors")))
@@ -241,7 +242,7 @@ def weight_bytes(folder: Path) -> int:
 def _tensor_bytes(path: Path) -> int:
     """Return the bytes of all tensors of a safetensors file: its size less its header."""
     size = path.stat().st_size
-    with path.open("rb") as stream:
+    with open_plain(path) as stream:
         header = int.from_bytes(stream.read(8), "little")
     if header > min(_MAX_HEADER, size - 8):
         raise ValueError(f"{path.name} is not a whole safetensors file")

@@ -7,7 +7,7 @@ golden sets, the model library, hidden folders and what `compile` wrote.
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +16,12 @@ from typing import Any
 from fleet import __version__
 from fleet.codes import Sources, diagnostic
 from fleet.config import (
-    COMPILED_FILE,
-    COMPILED_LINE,
     KEY,
     Declarations,
     Parsed,
     Tree,
     aliases_of,
+    check_project,
     check_shape,
     diagnostics,
     merge_files,
@@ -34,12 +33,12 @@ from fleet.config import (
 )
 from fleet.errors import ConfigError, Diagnostic, Position, did_you_mean
 from fleet.spec import FleetSpec
+from runtime.files import read_plain
 from runtime.project.addresses import UNREAD, env_in_addresses
+from runtime.project.declaration_files import declaration_files
 from runtime.project.facts import collected, decode, read_facts
 
 MAIN = "fleet.yaml"
-_SUFFIXES = (".yaml", ".yml")
-_LEFT_OUT = {"env", "golden", "models", "node_modules", "training", "__pycache__"}
 FORMAT = "fleetctl-parsed-1"
 """Format of the cache; changes with the values of `fleet.config.parse`."""
 _WORTHWHILE = 64 << 10
@@ -120,6 +119,7 @@ def read_tree(
         ConfigError: with every problem of all files; FC1016 alone, for another release.
     """
     sources = Sources(texts)
+    check_project(texts)
     above = overlay_file(environment)
     read = cache.parse if cache else parse
     parsed: dict[str, Parsed] = {}
@@ -166,7 +166,7 @@ def library_folder(root: Path) -> Path:
     """Return the library's folder: `library` of fleet.yaml, else `models`."""
     path = root / MAIN
     try:
-        named = parse(decode(path.read_bytes(), MAIN), MAIN).value.get("library")
+        named = parse(decode(read_plain(path), MAIN), MAIN).value.get("library")
     except (OSError, ConfigError):
         named = None
     return root / (named if isinstance(named, str) else "models")
@@ -181,7 +181,7 @@ def read_files(
         ConfigError: no fleet.yaml, no such overlay, or a file that is not UTF-8.
     """
     _require_project(root)
-    names = sorted(_declarations(root, ""))
+    names = sorted(declaration_files(root))
     if environment is not None:
         above = overlay_file(environment)
         choices = sorted(path.stem for path in (root / "env").glob("*.yaml"))
@@ -196,7 +196,7 @@ def read_files(
     for name in (path for path in names if path not in without):
         try:
             with collected(problems):
-                texts[name] = decode((root / name).read_bytes(), name)
+                texts[name] = decode(read_plain(root / name), name)
         except OSError as error:
             detail, place = f"`{name}`: {error.strerror}.", Position(name, 1, 1)
             problems.append(diagnostic("FC1009", detail, place))
@@ -213,7 +213,7 @@ def every_file(root: Path) -> list[str]:
     """
     _require_project(root)
     overlays = (f"env/{path.name}" for path in (root / "env").glob("*.yaml"))
-    return sorted([*_declarations(root, ""), *overlays])
+    return sorted([*declaration_files(root), *overlays])
 
 
 def _require_project(root: Path) -> None:
@@ -223,29 +223,6 @@ def _require_project(root: Path) -> None:
     command = "fleetctl scaffold fleet DIR"
     detail = f"`{root}` holds no `{MAIN}`."
     raise ConfigError(diagnostic("FC1010", detail, hint=hint, command=command))
-
-
-def _declarations(folder: Path, prefix: str) -> Iterator[str]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                if entry.name not in _LEFT_OUT or prefix:
-                    yield from _declarations(Path(entry.path), f"{prefix}{entry.name}/")
-            elif entry.name.endswith(_SUFFIXES) and not is_compiled(Path(entry.path)):
-                yield f"{prefix}{entry.name}"
-
-
-def is_compiled(path: Path) -> bool:
-    """Say whether a file was written by `compile`; one that cannot be read was not."""
-    if path.name != COMPILED_FILE:
-        return False
-    try:
-        with path.open("rb") as stream:
-            return stream.readline(len(COMPILED_LINE)) == COMPILED_LINE.encode()
-    except OSError:
-        return False
 
 
 class ParseCache:

@@ -14,6 +14,7 @@ from fleet.evals import GoldenItemError, GoldenSet, in_pairs, read_golden_set, s
 from fleet.rollout_policy import BY_FORM
 from fleet.rollouts import golden_of
 from fleet.spec import NotifyEvent
+from runtime.files import plain_text, read_plain
 from runtime.messages import Audience
 from runtime.project.load import Project
 
@@ -34,7 +35,7 @@ def check_referenced_files(root: Path, project: Project, find_fault: FindFault) 
 def _golden(root: Path, project: Project) -> Iterator[Diagnostic]:
     for path in sorted(project.fleet.golden):
         try:
-            golden = read_golden_set((root / path).read_bytes(), path)
+            golden = read_golden_set(read_plain(root / path), path)
         except ConfigError as error:
             yield from error.diagnostics
             continue
@@ -76,7 +77,7 @@ def _templates(root: Path, project: Project, find_fault: FindFault) -> Iterator[
             continue
         name, at = notify.template, (*path, "template")
         try:
-            text = (root / name).read_text(encoding="utf-8")
+            text = plain_text(root / name)
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
             detail = f"`{name}` cannot be read: {why}."

@@ -3,7 +3,6 @@
 Rows as Parquet and sums over them are in `parquet`, which reads the same files by segments.
 """
 
-import json
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from fleet.capacity import RecordedRequest
+from fleet.encoding import decode_json
 from runtime.usage.log import LOG_PATTERN
 from runtime.usage.row import LIVE, to_usage_row, translate_lines
 
@@ -153,7 +153,7 @@ class UsageReader:
 def _parse(line: bytes) -> dict[str, Any] | None:
     """Return a row whose time, status and numbers are sound; None: the line is no such row."""
     try:
-        row = to_usage_row(json.loads(line))
+        row = to_usage_row(decode_json(line))
         time = datetime.fromisoformat(row["time"])
         numbers = [row["latency_s"], *(row[n] for n in _NUMBERS if row.get(n) is not None)]
         is_sound = (

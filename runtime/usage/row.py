@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
+from fleet.encoding import decode_json
+
 LIVE: Final = "live"
 """Purpose of a client's request."""
 CLIENT_LEFT: Final = 499
@@ -179,7 +181,7 @@ def translate_lines(lines: Iterable[bytes]) -> Iterator[bytes]:
             yield line
             continue
         try:
-            row = to_usage_row(json.loads(line))
+            row = to_usage_row(decode_json(line))
         except (KeyError, TypeError, ValueError):
             yield line
         else:

@@ -5,6 +5,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from fleet.encoding import decode_json
 from fleet.errors import EvalError
 from fleet.evals import (
     ACCURACY,
@@ -19,6 +20,7 @@ from fleet.evals import (
 from runtime.evals.context import EngineAnswers, EngineJob
 from runtime.evals.engines.tool_process import interpreter, run_tool, tool_failed
 from runtime.evals.target import PURPOSE_HEADER
+from runtime.files import read_plain
 
 BRIDGE = Path(__file__).with_name("inspect_bridge.py")
 ROLES = {"system", "user", "assistant"}
@@ -41,7 +43,7 @@ async def run_inspect(job: EngineJob) -> EngineAnswers:
     version = ""
     for log in sorted(logs.glob("*.json")):
         try:
-            document = json.loads(log.read_bytes())
+            document = decode_json(read_plain(log))
             samples += inspect_samples(document)
             version = inspect_version(document)
         except ValueError as error:

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from fleet.encoding import decode_json
 from fleet.evals import EvalSpec, EvalTarget, GoldenSet, Sample, lm_eval_samples
 from runtime.evals.context import EngineAnswers, EngineJob
 from runtime.evals.engines.inspect_engine import cannot_score, refuse_other_metrics
@@ -17,6 +18,7 @@ from runtime.evals.engines.tool_process import (
     run_tool,
     tool_failed,
 )
+from runtime.files import plain_text, read_plain
 
 TASK = "fleetctl_golden"
 GUARD = "= "
@@ -104,13 +106,13 @@ def _read(folder: Path, result: ProcessResult) -> tuple[Sample, ...]:
     if not files:
         raise tool_failed("lm-eval", f"left no samples (exit code {result.code})", result.errors)
     try:
-        return lm_eval_samples(files[-1].read_text(encoding="utf-8").splitlines(), ["exact_match"])
+        return lm_eval_samples(plain_text(files[-1]).splitlines(), ["exact_match"])
     except ValueError as error:
         raise tool_failed("lm-eval", str(error), result.errors) from None
 
 
 def _version(folder: Path) -> str:
     for path in (folder / "out").rglob("results_*.json"):
-        if version := json.loads(path.read_bytes()).get("lm_eval_version"):
+        if version := decode_json(read_plain(path)).get("lm_eval_version"):
             return f"lm-eval {version}"
     return "lm-eval"

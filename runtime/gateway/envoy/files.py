@@ -11,10 +11,11 @@ from typing import Any, Final, NoReturn
 
 from pydantic import ValidationError
 
+from fleet.encoding import decode_json
 from fleet.environment import inherited
 from fleet.errors import EngineRejectedError, FleetError
 from fleet.spec import GatewaySpec
-from runtime.files import PRIVATE_FOLDER, replace_file
+from runtime.files import PRIVATE_FOLDER, read_plain, replace_file
 from runtime.gateway.admin_socket import short_path, socket_path
 from runtime.gateway.state_dir import gateway_dir
 from runtime.gateway.table import RoutingTable
@@ -164,6 +165,6 @@ def _served_secrets(folder: Path) -> dict[str, str]:
 def _resources(path: Path) -> list[dict[str, Any]]:
     """Return the resources of a file; none where the file is not there or is damaged."""
     try:
-        return list(json.loads(path.read_bytes())["resources"])
+        return list(decode_json(read_plain(path))["resources"])
     except (OSError, ValueError, KeyError, TypeError):
         return []
