@@ -28,7 +28,7 @@ from runtime.gateway.envoy.files import command_line
 from runtime.gateway.state_dir import known_gateways
 from runtime.gateway.table import RoutingTable
 from runtime.operations.planning import desired_servers
-from runtime.project.load import is_compiled
+from runtime.project.declaration_files import is_compiled
 from runtime.trust import load_trust
 from runtime.workspace import Workspace
 

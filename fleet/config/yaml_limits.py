@@ -76,8 +76,6 @@ def check_odd(text: str, file: str) -> None:
     Raises:
         ConfigError: FC1013 or FC1313.
     """
-    if _depth(text) > _NO_FAST_DEPTH:
-        refuse_depth(file)
     if len(text) > ODD_CHARACTERS:
         at = odd_place(text) or 0
         line = text.count("\n", 0, at) + 1
@@ -88,6 +86,8 @@ def check_odd(text: str, file: str) -> None:
         )
         hint = "Write the values out, or move the part to a file of its own."
         raise ConfigError(diagnostic("FC1313", detail, place, hint=hint))
+    if _depth(text) > _NO_FAST_DEPTH:
+        refuse_depth(file)
 
 
 def check_project(texts: Mapping[str, str]) -> None:
