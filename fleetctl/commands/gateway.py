@@ -129,6 +129,8 @@ def _status_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
             lag = "" if row["revision"] == row["newest"] else f" (newest: {row['newest']})"
             served = f"  revision {row['revision']}{lag}  in flight {row['in_flight']}"
             served += f"  waiting {row['waiting']}" if row["waiting"] else ""
+        if row["problem"] and not row["pid"] and row["revision"] is None:
+            state = f"unknown  {row['problem']}"
         yield f"{row['gateway']}  {state}{served}"
         for name, health in row["servers"].items():
             if health != "up":

@@ -283,3 +283,13 @@ def test_one_module_connects_and_one_function_makes_headers_of_secrets() -> None
                     pass
     assert clients == {"runtime/json_client.py"}
     assert makers == {"runtime/trust.py", "runtime/gateway/http/incoming.py"}, "the latter reads"
+
+
+def test_a_gateway_that_is_not_asked_is_unknown_and_not_stopped(
+    project: Path,
+    trust_home: Path,  # noqa: ARG001 (nothing is trusted)
+) -> None:
+    declare(project, gateway("https://evil.test:9000"))
+    done = call(project, "gateway", "status")
+    assert done.stdout.startswith("main  unknown  `operator` was not sent to `evil.test:9000`")
+    assert "`fleetctl trust add https://evil.test:9000`" in done.stdout
