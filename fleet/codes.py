@@ -97,6 +97,9 @@ SUMMARIES: Mapping[str, str] = {
     "FC1264": "Bytes of another client",
     "FC1265": "New version with the bytes of an earlier one",
     "FC1266": "`same_as` does not hold",
+    "FC1285": "Path leads out of the project",
+    "FC1286": "Path is no regular file",
+    "FC1287": "Secret is weak",
     "FC1301": "No golden items",
     "FC1302": "Golden line is not JSON",
     "FC1303": "Golden item is wrong",
@@ -122,6 +125,10 @@ _LONGEST_LINE = 8_192
 """Upper bound of a line's characters that are quoted."""
 _LINES_ABOVE = 2_000
 """Upper bound of lines above that are searched for a section of secrets; beyond, all is hidden."""
+_SHOWN = 37
+"""Upper bound of the characters that a message shows of a longer value, before `…`."""
+_SHORT = 4
+"""Characters below which a value from the environment is hidden as a whole word alone."""
 
 
 def without_secrets(
@@ -183,8 +190,26 @@ class Sources:
     """Text of the files read, by the name in their positions, to quote from."""
 
     texts: Mapping[str, str] = field(default_factory=dict)
+    filled: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """Placeholders by the value that the environment has for them."""
     _lines: dict[str, list[str]] = field(default_factory=dict, repr=False, compare=False)
     """Lines by file, split once: a large file may have thousands of problems."""
+
+    def hold(self, written: str, value: str) -> None:
+        """Show a placeholder as `written` in the place of its value, if from the environment."""
+        if value and written.startswith("${env:"):
+            self.filled[value] = written
+
+    def unfilled(self, text: str) -> str:
+        """Return a text with placeholders in the place of values from the environment."""
+        for value, written in sorted(self.filled.items(), key=lambda item: -len(item[0])):
+            if len(value) < _SHORT:
+                text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", written, text)
+                continue
+            text = text.replace(value, written)
+            for size in range(min(len(value), _SHOWN), _SHORT, -1) if "…" in text else ():
+                text = text.replace(f"{value[:size]}…", f"{written}…")
+        return text
 
     def line(self, place: Position) -> str:
         """Return the line at `place` without secrets; empty where the file is not a source."""

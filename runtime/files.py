@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import IO
@@ -36,6 +36,17 @@ def open_plain(path: Path) -> BufferedReader:
         stream.close()
         raise
     return stream
+
+
+def unlinked(path: Path) -> Path:
+    """Return a path as given, if there is no link: bytes that are pinned lie where they are named.
+
+    Raises:
+        OSError: the path is a link.
+    """
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, "It is a link", str(path))
+    return path
 
 
 def _require_plain(mode: int, path: Path) -> None:
@@ -132,6 +143,20 @@ PUBLIC = 0o644
 """File mode: the owner writes, everybody reads."""
 PRIVATE_FOLDER = 0o700
 """Folder mode: the owner alone reads, writes and looks in."""
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder and its missing parents, the owner's alone whatever the umask."""
+    missing = [path for path in (folder, *folder.parents) if not path.is_dir()]
+    for path in reversed(missing):
+        with suppress(FileExistsError):
+            path.mkdir(PRIVATE_FOLDER)
+            path.chmod(PRIVATE_FOLDER)
+
+
+def private_file(path: str, flags: int) -> int:
+    """Open a file, made the owner's alone; the `opener` of `open`."""
+    return os.open(path, flags, PRIVATE)
 
 
 def replace_file(path: Path, content: bytes, mode: int = PRIVATE, *, exact: bool = False) -> None:

@@ -22,11 +22,15 @@ def start_mark(pid: int) -> str | None:
     if _PROC.is_dir():
         fields = _stat(pid)
         return fields[_START_TIME] if fields else None
-    done = subprocess.run(
-        ["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
-    state, _, started = done.stdout.strip().partition(" ")
+    state, _, started = _ps(pid, "stat=,lstart=").partition(" ")
     return None if not state or state.startswith("Z") else started.strip()
+
+
+def _ps(pid: int, fields: str) -> str:
+    done = subprocess.run(
+        ["ps", "-ww", "-o", fields, "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip()
 
 
 def is_stopped(pid: int) -> bool:
@@ -80,7 +84,9 @@ def environment(pid: int) -> dict[str, str]:
 
 def arguments(pid: int) -> tuple[str, ...]:
     """Return a process's argument vector; empty where it cannot be seen."""
-    return tuple(_read(pid, "cmdline").removesuffix("\0").split("\0"))
+    if _PROC.is_dir():
+        return tuple(_read(pid, "cmdline").removesuffix("\0").split("\0"))
+    return tuple(_ps(pid, "command=").split())
 
 
 def command_line(pid: int) -> str:

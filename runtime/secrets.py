@@ -5,7 +5,7 @@ import secrets
 from pathlib import Path
 
 from fleet.errors import FleetError
-from runtime.files import plain_text
+from runtime.files import make_private, plain_text
 
 PREFIX = "fctl_"
 """Lets secret scanners find a key that was committed by mistake."""
@@ -41,7 +41,7 @@ def write_secret(secret: str, path: Path) -> None:
     Raises:
         FleetError: there is such a file, which holds a key that may be in use.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(path.parent)
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:

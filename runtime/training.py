@@ -30,7 +30,7 @@ from fleet.history import (
 from fleet.maintenance import standing_claim
 from fleet.names import AdapterName
 from fleet.spec import AdapterSpec
-from runtime.files import locked_file
+from runtime.files import locked_file, make_private
 from runtime.ledger.protocol import Ledger
 from runtime.library.add import AddedVersion, KnownBase, add
 from runtime.library.layout import SERVED_FILES
@@ -173,7 +173,7 @@ async def train(
     name, folder, began = training.name, training.folder, time.monotonic()
     ledger.append([RetrainStarted(name.alias, str(name), training.adapter.retrain)])
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    make_private(folder)
     try:
         code = await _run(training, report)
     except OSError as error:
@@ -209,7 +209,7 @@ def one_training(folder: Path, alias: str) -> Iterator[int]:
     Raises:
         FleetError: FC6715, a training runs.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_private(folder)
     path = folder / f"{alias}.lock"
     with ExitStack() as stack:
         try:

@@ -30,6 +30,7 @@ from runtime.ledger.outbox import FOLDER, LedgerOutbox, deliver
 from runtime.ledger.protocol import Ledger
 from runtime.ledger.replica import LedgerReplica
 from runtime.messages import Audience, EmitMessage, Message, Severity
+from runtime.state_folder import require_private
 from runtime.trust import untrusted_addresses
 
 if TYPE_CHECKING:  # a rollback works while declarations cannot be read or engines be imported
@@ -68,6 +69,7 @@ class Workspace:
     _delivered: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
+        require_private(self.state_dir)
         finish_restore(self.state_dir)
 
     @cached_property
@@ -104,7 +106,7 @@ class Workspace:
         from runtime.project.load import load_project  # noqa: PLC0415 (a rollback needs no fleet)
 
         secrets = None if self.offline else os.environ
-        its = self.root, self.environment, self.variables, self.state_dir
+        its = self.root, self.environment, self.variables
         return load_project(*its, secrets=secrets)
 
     @cached_property

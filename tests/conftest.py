@@ -35,6 +35,10 @@ if "FLEETCTL_TESTS_TRUST" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["FLEETCTL_TESTS_TRUST"], ignore_errors=True)
     os.environ["XDG_CONFIG_HOME"] = os.environ["FLEETCTL_TESTS_TRUST"]
 
+# The cache of parsed files lies in the home of the user, and that of tests in a folder of its own.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="fleetctl-cache-")
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+
 # A deadline is an assertion on the time of a machine that may be busy.
 settings.register_profile("fleetctl", deadline=None)
 settings.load_profile("fleetctl")

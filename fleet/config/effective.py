@@ -50,12 +50,25 @@ def _setting(path: Path, value: Any, tree: Tree, given: Declarations) -> Setting
     dotted = ".".join(map(str, path))
     if raw is not None:
         place = tree.place(path)
-        return Setting(dotted, raw, str(place) if place else "")
+        return Setting(dotted, _written(raw, tree), str(place) if place else "")
     inherited = _inherited(path, given) if value is None else None
     if inherited:
         source, usual = inherited
-        return Setting(dotted, usual, f"{source}, {tree.get(source) or 'built in'}")
+        return Setting(dotted, _written(usual, tree), f"{source}, {tree.get(source) or 'built in'}")
     return Setting(dotted, value, "built in")
+
+
+def _written(value: Any, tree: Tree) -> Any:
+    """Return a value as in the files, with placeholders for values from the environment."""
+    match value:
+        case str():
+            return tree.sources.unfilled(value)
+        case list():
+            return [_written(item, tree) for item in value]
+        case dict():
+            return {name: _written(item, tree) for name, item in value.items()}
+        case _:
+            return value
 
 
 def _inherited(path: Path, given: Declarations) -> tuple[str, Any] | None:

@@ -232,6 +232,7 @@ def substitute(
         if name and name[2] in values:
             room -= len(values[name[2]])
             _require_room(room, unmark(number, file))
+            sources.hold(match.group(), values[name[2]])
             return values[name[2]]
         code, detail, hint = _unfilled(match.group(), name, variables)
         problems.append(quoting(sources, code, detail, unmark(number, file), hint=hint))

@@ -61,6 +61,7 @@ def _diagnostic(problem: Problem, tree: Tree, secret: set[tuple[str, int]]) -> D
         reads = detail if "." in detail else int(float(detail))
         detail = f"You wrote {written}, YAML reads it as the number {reads}; quote it."
         hint = version_hint(written)
+    detail, hint = map(tree.sources.unfilled, (detail, hint))
     also = tuple(
         (label, spot) for label, path in problem.also if (spot := tree.place(path, of_key=True))
     )

@@ -33,11 +33,12 @@ def key() -> None:
 def _declared_keys(ctx: click.Context) -> Iterable[str]:
     """Return the declared API keys as CLIENT/KEY."""
     from runtime.project import load
+    from runtime.project.parse_cache import ParseCache
 
     options = ctx.find_root().params
     variables = dict(text.partition("=")[::2] for text in options["variables"])
     texts = load.read_files(options["root"], options["environment"])
-    cache = load.ParseCache(completion.state_dir_of(ctx) / "cache")
+    cache = ParseCache(options["root"])
     declared = load.read_tree(texts, options["environment"], variables, cache).value.get("clients")
     return [
         f"{client}/{key}"

@@ -95,8 +95,8 @@ def fmt(workspace: Workspace, paths: tuple[Path, ...], *, check: bool, diff: boo
       fleetctl fmt --diff clients/acme.yaml
     """
     from fleet.config import format_text
+    from runtime.project.declaration_files import every_file
     from runtime.project.facts import decode
-    from runtime.project.load import every_file
 
     files = paths or tuple(workspace.root / name for name in every_file(workspace.root))
     changed = 0

@@ -207,8 +207,8 @@ def _save(workspace: Workspace, plan: "Plan", out: Path) -> None:
     from fleet import __version__
     from plans.documents.plan_file import Envelope, dump
     from runtime.files import write_text
+    from runtime.git import commit_of
     from runtime.operations.reviewed import keep_plan
-    from runtime.project.facts import commit_of
 
     created = workspace.now().isoformat(timespec="seconds")
     envelope = Envelope(created, workspace.by, commit_of(workspace.root), __version__)

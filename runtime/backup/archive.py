@@ -19,7 +19,7 @@ from typing import Any, Final
 from fleet.errors import FleetError, require_known
 from fleet.history import Entry
 from runtime.backup.parts import is_part
-from runtime.files import PRIVATE, PRIVATE_FOLDER, put_in_place, sync
+from runtime.files import PRIVATE, make_private, put_in_place, sync
 from runtime.ledger import chain
 from runtime.ledger.file import LEDGER_FILE
 
@@ -160,7 +160,7 @@ def _unpack_files(archive: tarfile.TarFile, manifest: Manifest, folder: Path, pa
         if member.size > shutil.disk_usage(folder).free:
             raise broken(path, f"there is no room here to unpack `{name}`")
         target = folder / name
-        target.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+        make_private(target.parent)
         with target.open("xb") as out:
             target.chmod(PRIVATE)
             shutil.copyfileobj(stream, out)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from runtime.files import PRIVATE_FOLDER, sync
+from runtime.files import make_private, sync
 from runtime.ledger.file import locked_ledger
 
 RESTORING: Final = "restoring"
@@ -37,7 +37,7 @@ def scratch_folder(state_dir: Path) -> Iterator[Path]:
     """Give an empty folder inside the state folder, deleted at the end unless moved."""
     scratch = state_dir / f"{_SCRATCH}{os.getpid()}"
     shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(PRIVATE_FOLDER, parents=True)
+    make_private(scratch)
     try:
         yield scratch
     finally:
@@ -64,7 +64,7 @@ def _move_into_place(state_dir: Path) -> None:
         return
     for path in sorted(path for path in waiting.rglob("*") if path.is_file()):
         target = state_dir / path.relative_to(waiting)
-        target.parent.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
+        make_private(target.parent)
         path.replace(target)
         sync(target.parent)
     shutil.rmtree(waiting)

@@ -13,10 +13,9 @@ from fleet.errors import EngineError
 from fleet.names import Address
 from fleet.resources import State
 from fleet.vllm import RESOLVER
-from runtime.files import locked_folder, read_plain, replace_file
+from runtime.files import locked_folder, make_private, read_plain, replace_file
 
 FILE = "adapters.json"
-_MODE = 0o666
 """File mode, less the bits of the umask: the server may run as another user."""
 
 
@@ -112,7 +111,7 @@ class AdaptersFile:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_private(self.path.parent)
             with locked_folder(self.path.parent):
                 yield
         except OSError as error:
@@ -127,4 +126,4 @@ class AdaptersFile:
 
     def _write(self, entries: Mapping[str, AdapterEntry]) -> None:
         document = {name: entry._asdict() for name, entry in sorted(entries.items())}
-        replace_file(self.path, json.dumps(document, indent=1).encode(), _MODE)
+        replace_file(self.path, json.dumps(document, indent=1).encode())

@@ -16,8 +16,15 @@ from fleet.flag_formats import FORMATS, format_of
 from fleet.names import NAME_PATTERN, Stamps
 from fleet.resources import Server, ServerFlags
 from runtime.engines.adapters_file import FILE, AdaptersFile
-from runtime.files import plain_text, replace_file
-from runtime.processes import environment, in_session, marked_by, start_mark
+from runtime.files import make_private, plain_text, replace_file
+from runtime.processes import (
+    arguments,
+    command_line,
+    environment,
+    in_session,
+    marked_by,
+    start_mark,
+)
 
 RECORD = "launch.json"
 FORMAT = 1
@@ -31,10 +38,10 @@ COPY = "FLEETCTL_RECORD"
 """Environment variable with the record itself, from before the process had a number."""
 
 
+_TITLE = "VLLM::"
+"""Beginning of the titles that workers of vLLM give themselves."""
 _OF_SERVER = {"name", "base", "host", "devices", "port"}
 """Fields that a record has of its server."""
-_MODE = 0o666
-"""File mode of a record, less the bits of the umask."""
 
 
 class LaunchRecord(BaseModel):
@@ -96,15 +103,30 @@ class LaunchRecord(BaseModel):
     def leader(self) -> int | None:
         """Return the number of the main process if that still runs."""
         if self.pid:
-            return self.pid if start_mark(self.pid) == self.process_start else None
+            is_same = start_mark(self.pid) == self.process_start
+            return self.pid if is_same and self.is_borne_by(self.pid) else None
         return next(iter(marked_by(MARK, self.launch)), None)
+
+    def is_borne_by(self, pid: int) -> bool:
+        """Say whether a process bears the mark of this launch itself: a record may be forged.
+
+        By the mark in its environment, or where it has none by the stamps in its command line.
+        """
+        mark = environment(pid).get(MARK)
+        if mark is not None:
+            return mark == self.launch
+        stamps = Stamps.among(arguments(pid))
+        return stamps.digest == self.digest and stamps.launch == self.served_launch
 
     def processes(self) -> tuple[int, ...]:
         """Return all processes that still run, the main process first."""
         leader = self.leader()
         pids = {*marked_by(MARK, self.launch)}
-        if leader or (self.pid and start_mark(self.pid) is None):
-            pids |= {*in_session(leader or self.pid)}
+        if leader:
+            pids |= {*in_session(leader)}
+        elif self.pid and start_mark(self.pid) is None:
+            left = in_session(self.pid)
+            pids |= {pid for pid in left if self.is_borne_by(pid) or _is_worker(pid)}
         return (*((leader,) if leader else ()), *sorted(pids - {leader}))
 
 
@@ -168,9 +190,9 @@ class LaunchRecords:
     def write(self, record: LaunchRecord) -> None:
         """Write a record; complete or not at all, also after a power failure."""
         folder = self.folder / record.name
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder)
         text = json.dumps(record.model_dump(mode="json"), indent=2)
-        replace_file(folder / RECORD, text.encode(), _MODE)
+        replace_file(folder / RECORD, text.encode())
 
     def lost(self) -> Iterator[LaunchRecord]:
         """Yield the records that only processes carry."""
@@ -187,6 +209,11 @@ class LaunchRecords:
     def log(self, name: str) -> Path:
         """Return the path of a server's log."""
         return self.folder / name / LOG
+
+
+def _is_worker(pid: int) -> bool:
+    """Say whether a process is a worker of vLLM that has overwritten its environment by a title."""
+    return not environment(pid) and command_line(pid).startswith(_TITLE)
 
 
 def _parsed(text: str, file: str) -> LaunchRecord:

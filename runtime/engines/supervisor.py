@@ -15,6 +15,7 @@ from fleet.resources import Server
 from runtime.engines.launch_records import LaunchRecord, LaunchRecords
 from runtime.engines.recognition import url_of
 from runtime.engines.vllm_api import list_models
+from runtime.files import make_private, private_file
 from runtime.json_client import JsonClient
 from runtime.processes import command_line, is_stopped, listening, send, start_mark
 from runtime.trust import may_contact
@@ -93,10 +94,10 @@ def spawn(
 
     The log of the launch before is kept as `log.1`.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
+    make_private(log.parent)
     if log.exists():
         log.replace(log.with_name(f"{log.name}.1"))
-    with log.open("wb") as output:
+    with open(log, "wb", opener=private_file) as output:
         return subprocess.Popen(
             arguments,
             env=dict(environment),
@@ -118,9 +119,12 @@ async def end(
     processes is fine.
 
     Raises:
+        EngineError: FC6082, the process of the record is another one; no signal was sent.
         EngineTimedOutError: a process survives SIGKILL, as in uninterruptible sleep.
     """
     leader = record.leader()
+    if leader is None and record.pid and start_mark(record.pid) == record.process_start:
+        raise _not_its_own(record, records)
     if leader is not None and not is_stopped(leader):
         send(leader, signal.SIGTERM)
         await _gone([leader], timeout_s if record.ready else min(timeout_s, _UNREADY_TIMEOUT_S))
@@ -136,6 +140,17 @@ async def end(
             hint = "Look for a hung driver or disk on this machine (`dmesg`)."
             raise EngineTimedOutError.of("FC4013", "A server does not end", detail, hint=hint)
     records.forget(record.name)
+
+
+def _not_its_own(record: LaunchRecord, records: LaunchRecords) -> EngineError:
+    return EngineError.of(
+        "FC6082",
+        "Process of a record is another one",
+        f"The record of `{record.name}` names process {record.pid}, "
+        f"`{command_line(record.pid):.120}`, which bears no mark of this launch. Nothing was "
+        "stopped.",
+        hint=f"If the record is not yours, remove `{records.folder / record.name}`.",
+    )
 
 
 async def _gone(pids: Sequence[int], timeout_s: float) -> bool:

@@ -17,7 +17,7 @@ from fleet.evals import (
     run_faults,
     run_of,
 )
-from runtime.files import plain_text, replace_file
+from runtime.files import make_private, plain_text, replace_file
 
 _CACHE = "cache"
 
@@ -39,7 +39,7 @@ class EvalStore:
     def save(self, run: EvalRun) -> None:
         """Write a run, durable when this returns."""
         content = "".join(f"{line}\n" for line in lines_of(run)).encode()
-        (self.folder / _CACHE).mkdir(parents=True, exist_ok=True)
+        make_private(self.folder / _CACHE)
         replace_file(self.path(run.id), content)
         if run.spec.reusable and not run_faults(run) and not run.cached:
             decoding = run.spec.decoding()

@@ -22,7 +22,7 @@ from uvicorn.server import ServerState
 
 from fleet.errors import EngineError, FleetError
 from fleet.spec import GatewaySpec
-from runtime.files import PRIVATE, PRIVATE_FOLDER
+from runtime.files import PRIVATE, PRIVATE_FOLDER, make_private
 from runtime.gateway.state_dir import gateway_dir, run_dir
 
 MAX_SOCKET_PATH: Final = 103
@@ -127,7 +127,7 @@ class AdminServer:
             FleetError: FC6007, another process listens there, or the path cannot be used.
         """
         try:
-            path.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+            make_private(path.parent)
             short = short_path(path)
             if earlier is not None:
                 _remove_dead(short_path(earlier))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fleet.errors import FleetError, NewerFormatError
 from fleet.spec import GatewaySpec
-from runtime.files import PRIVATE_FOLDER, locked_file
+from runtime.files import PRIVATE_FOLDER, locked_file, make_private
 from runtime.gateway.admin import Admin
 from runtime.gateway.admin_socket import SOCKET, AdminServer, is_url, socket_path
 from runtime.gateway.app import GatewayApp
@@ -55,7 +55,7 @@ async def serving(
         FleetError: the gateway runs already, cannot listen, or must not serve the table.
     """
     folder = gateway_dir(state_dir, gateway.name)
-    folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+    make_private(folder)
     folders = (folder, *_made(run_dir(state_dir, gateway.name)))
     with _locked(folders, gateway) as record, UsageLog(folder / USAGE_FILE) as log:
         secret = operator_secret(state_dir, gateway)
@@ -94,7 +94,7 @@ async def serving(
 def _made(folder: Path) -> Iterator[Path]:
     """Make a private folder and yield the folder; nothing where the home takes none."""
     with suppress(OSError):
-        folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+        make_private(folder)
         folder.chmod(PRIVATE_FOLDER)
         yield folder
 

@@ -30,7 +30,7 @@ from fleet.encoding import decode_json
 from fleet.errors import FleetError, LockHeldError, NewerFormatError, StalePlanError
 from fleet.names import is_id
 from fleet.spec import GatewaySpec
-from runtime.files import PRIVATE_FOLDER, is_locked, locked_file, read_plain, replace_file
+from runtime.files import is_locked, locked_file, make_private, read_plain, replace_file
 from runtime.gateway.table import RoutingTable
 from runtime.gateway.table_loader import require_format
 from runtime.secrets import make_key, read_secret, write_secret
@@ -110,7 +110,7 @@ def remember(state_dir: Path, gateways: Mapping[str, GatewaySpec]) -> None:
         text = json.dumps(asdict(gateway), indent=2, sort_keys=True) + "\n"
         if path.is_file() and path.read_text(encoding="utf-8") == text:
             continue
-        path.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+        make_private(path.parent)
         replace_file(path, text.encode())
 
 
@@ -174,7 +174,7 @@ def write_table(state_dir: Path, table: RoutingTable) -> None:
         LockHeldError: the table in the file was written under a newer lease.
         NewerFormatError: FC5007, the table in the file has a later format, and stays.
     """
-    state_dir.mkdir(parents=True, exist_ok=True)
+    make_private(state_dir)
     with locked_file(state_dir / _LOCK_FILE):
         before = _read_or_rename_damaged(state_dir)
         if before is not None:

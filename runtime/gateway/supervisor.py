@@ -21,11 +21,11 @@ from fleet.encoding import decode_json
 from fleet.environment import inherited
 from fleet.errors import EngineError, EngineUnreachableError, FleetError
 from fleet.spec import GatewaySpec
-from runtime.files import is_locked, read_plain, replace_file
+from runtime.files import is_locked, private_file, read_plain, replace_file
 from runtime.gateway.admin_socket import socket_path
 from runtime.gateway.http.timeouts import GRACE_S
 from runtime.gateway.state_dir import LOCK, gateway_dir, remember, run_dir
-from runtime.processes import environment, marked_by, send, start_mark
+from runtime.processes import environment, lock_holder, marked_by, send, start_mark
 from runtime.trust import may_contact
 from runtime.usage.log import USAGE_FILE
 
@@ -123,7 +123,7 @@ def _spawn(state_dir: Path, gateway: GatewaySpec) -> GatewayProcess:
     kind, _, variable = gateway.secret.partition(":")
     variables = inherited(os.environ, (variable,) if kind == "env" else ())
     log = gateway_dir(state_dir, gateway.name) / "log"
-    with log.open("ab") as stream:
+    with open(log, "ab", opener=private_file) as stream:
         log_start = stream.seek(0, os.SEEK_END)
         process = subprocess.Popen(
             command,
@@ -157,6 +157,9 @@ def stop(state_dir: Path, name: str) -> bool:
     """Stop a gateway, by force after the grace period; return whether the gateway ran.
 
     The gateway stays stopped until a person starts it: the stop is recorded first.
+
+    Raises:
+        FleetError: FC6082, the recorded process is another one.
     """
     if gateway_dir(state_dir, name).is_dir():
         _want(state_dir, name, STOPPED)
@@ -164,11 +167,30 @@ def stop(state_dir: Path, name: str) -> bool:
     if running is None:
         return False
     mark = start_mark(running.pid)
+    _require_own(state_dir, name, running.pid)
     send(running.pid, signal.SIGTERM)
     if not _wait(lambda: start_mark(running.pid) != mark, GRACE_S + _KILL_S):
         send(running.pid, signal.SIGKILL)
         _wait(lambda: start_mark(running.pid) != mark, _KILL_S)
     return True
+
+
+def _require_own(state_dir: Path, name: str, pid: int) -> None:
+    """Refuse a process that bears no mark of a gateway and holds none of its locks.
+
+    Raises:
+        FleetError: FC6082.
+    """
+    locks = (lock_path(state_dir, name), run_dir(state_dir, name) / LOCK)
+    marked = environment(pid).get(MARK) == _mark(state_dir, name)
+    if marked or any(lock_holder(path) == pid for path in locks):
+        return
+    raise FleetError.of(
+        "FC6082",
+        "Process of a record is another one",
+        f"`{locks[0]}` names process {pid}, which is not gateway `{name}`. Nothing was stopped.",
+        hint="Find out who wrote the file, and remove it.",
+    )
 
 
 def disown(state_dir: Path, name: str) -> None:

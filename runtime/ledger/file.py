@@ -18,7 +18,7 @@ from pathlib import Path
 
 from fleet.errors import FleetError
 from fleet.history import Entry, LedgerEvent, Noted
-from runtime.files import locked_file, replace_file
+from runtime.files import locked_file, make_private, replace_file
 from runtime.ledger import chain
 from runtime.ledger import lease as leases
 from runtime.ledger.append_log import add_lines, backwards, last_line
@@ -231,7 +231,7 @@ def locked_ledger(folder: Path) -> Iterator[None]:
     Raises:
         FleetError: FC5107, another process holds the lock for longer than an entry takes.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_private(folder)
     path = folder / _LOCK_FILE
     with ExitStack() as stack:
         try:

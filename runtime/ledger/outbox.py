@@ -18,7 +18,7 @@ from uuid import uuid4
 from fleet.errors import FleetError
 from fleet.history import Entry, LedgerEvent, data_of, event_of
 from runtime.deadline import LIMIT_S, call_with_timeout
-from runtime.files import replace_file, try_lock
+from runtime.files import make_private, replace_file, try_lock
 from runtime.ledger.protocol import Ledger, unanswered
 
 Found = TypeVar("Found")
@@ -104,7 +104,7 @@ class LedgerOutbox:
         records = [data_of(replace(event, queued=late)) for event in events]
         document = {"kind": events[0].kind, "records": records}
         try:
-            self._queue.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(self._queue)
             name = f"{now.replace(':', '')}-{uuid4().hex[:8]}.json"
             replace_file(self._queue / name, json.dumps(document).encode())
         except OSError as error:

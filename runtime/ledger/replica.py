@@ -17,7 +17,7 @@ from typing import Final
 
 from fleet.errors import FleetError
 from fleet.history import Entry
-from runtime.files import replace_file, try_lock
+from runtime.files import make_private, replace_file, try_lock
 from runtime.ledger import chain
 from runtime.ledger.append_log import add_lines, last_line
 
@@ -86,7 +86,7 @@ class LedgerReplica:
         Raises:
             FleetError, OSError: they cannot be read or written.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_private(self._folder)
         with try_lock(self._folder / _LOCK_FILE) as ours:
             tail = self.tail()
             if not ours or not (tail.seq or self.is_empty()):
@@ -114,7 +114,7 @@ class LedgerReplica:
         """
         if not entries or self.tail().is_last_of(entries):
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_private(self._folder)
         with try_lock(self._folder / _LOCK_FILE) as ours:
             if not ours:
                 return

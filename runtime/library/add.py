@@ -1,8 +1,10 @@
 """Adds a version: checked, copied into the library, pinned in the lock; never overwritten."""
 
+import shlex
 import shutil
+import stat
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -12,6 +14,7 @@ from fleet.errors import Diagnostic, LibraryError
 from fleet.hardware import BaseShape
 from fleet.names import AdapterName, Version
 from fleet.spec import AdapterFacts
+from runtime.confined import confined
 from runtime.files import (
     PUBLIC,
     READ_ONLY_FILE,
@@ -65,8 +68,9 @@ def add(
     Raises:
         LibraryError: the adapter must not be served, or the version exists with other bytes.
     """
-    facts, warnings = inspect(source, base.shape, base.name, base.model, *base.known_as)
     target = version_folder(library, name)
+    _refuse_links(source)
+    facts, warnings = inspect(source, base.shape, base.name, base.model, *base.known_as)
     outcome: Outcome = "present"
     equal: list[AdapterName] = []
 
@@ -92,6 +96,30 @@ def add(
     kept = {*SERVED_FILES, *RECORDS}
     left_out = tuple(sorted(path.name for path in source.iterdir() if path.name not in kept))
     return AddedVersion(name, target, facts, outcome, left_out, warnings)
+
+
+def _refuse_links(source: Path) -> None:
+    """Refuse a folder of which a part to copy is no plain file: a link brings bytes from elsewhere.
+
+    Raises:
+        LibraryError: FC1288.
+    """
+    parts = [source / name for name in (*SERVED_FILES, *RECORDS)]
+    inner = (path for part in parts[len(SERVED_FILES) :] for path in part.rglob("*"))
+    for part in (*parts, *inner):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            mode = part.lstat().st_mode
+            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+                kind = "a link" if stat.S_ISLNK(mode) else "no regular file"
+                whole = shlex.quote(str(source))
+                raise LibraryError.of(
+                    "FC1288",
+                    "Adapter holds a link",
+                    f"`{part}` is {kind}. The library holds the bytes themselves: a link would "
+                    "bring in any file of this machine, and its target can change.",
+                    hint="Where the targets are meant, copy the bytes and add the copy:",
+                    command=f"cp -rL {whole} COPY && fleetctl adapter add COPY",
+                )
 
 
 def _refuse_other(lock: Lock, name: AdapterName, facts: AdapterFacts) -> None:
@@ -190,6 +218,7 @@ def update_lock(root: Path, change: Callable[[Lock], Lock]) -> None:
         try:
             # The folder is locked, not the file: every change replaces the file.
             stack.enter_context(locked_folder(root))
+            confined(root, LOCK_FILE)
             before = parse_lock(plain_text(path)) if path.exists() else Lock()
         except OSError as error:
             raise _lock_failed(Path(error.filename or root), error.strerror) from error

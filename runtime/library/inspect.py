@@ -19,7 +19,7 @@ from fleet.errors import Diagnostic, LibraryError, problem
 from fleet.hardware import BaseShape
 from fleet.spec import AdapterFacts
 from fleet.vllm import DTYPES, Tensor, adapted_modules, check_config, check_tensors, served_rank
-from runtime.files import open_plain, read_plain
+from runtime.files import open_plain, read_plain, unlinked
 from runtime.library.layout import CONFIG, WEIGHTS, folder_digest
 
 MAX_HEADER = 100_000_000
@@ -117,7 +117,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise LibraryError.of("FC3111", "No adapter here", f"`{folder}` holds no `{CONFIG}`.")
     try:
-        config = decode_json(read_plain(path))
+        config = decode_json(read_plain(unlinked(path)))
     except (ValueError, RecursionError) as error:
         raise LibraryError.of("FC3112", "Not JSON", f"`{path}`: {error}.") from error
     if not isinstance(config, dict):
@@ -134,7 +134,7 @@ def read_header(path: Path) -> AdapterWeights:
     if not path.is_file():
         raise _missing(path)
     size = path.stat().st_size
-    with open_plain(path) as stream:
+    with open_plain(unlinked(path)) as stream:
         prefix = stream.read(_PREFIX)
         length = int.from_bytes(prefix, "little")
         if len(prefix) < _PREFIX or length > min(MAX_HEADER, size - _PREFIX):
@@ -182,7 +182,7 @@ def check_values(path: Path, weights: AdapterWeights) -> Iterator[Diagnostic]:
     """Yield tensors with NaN or infinity, and an adapter that answers as its base."""
     silent = True
     with (
-        open_plain(path) as stream,
+        open_plain(unlinked(path)) as stream,
         mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
     ):
         for name, tensor in sorted(weights.tensors.items()):

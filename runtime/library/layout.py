@@ -6,7 +6,8 @@ from pathlib import Path
 
 from fleet.errors import LibraryError
 from fleet.names import AdapterName, Version, is_id
-from runtime.files import open_plain
+from runtime.confined import confined
+from runtime.files import open_plain, unlinked
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -24,8 +25,14 @@ def base_folder(library: Path, base: str) -> Path:
 
 
 def version_folder(library: Path, name: AdapterName) -> Path:
-    """Return the folder of an adapter version."""
-    return library / "adapters" / name.client / f"{name.task}-v{name.version}"
+    """Return the folder of an adapter version.
+
+    Raises:
+        ConfigError: FC1285, a link leads out of the library to a folder that is not trusted.
+    """
+    folder = library / "adapters" / name.client / f"{name.task}-v{name.version}"
+    confined(library, folder.relative_to(library))
+    return folder
 
 
 def versions(library: Path) -> Iterator[tuple[str, str, Version, Path]]:
@@ -45,7 +52,7 @@ def versions(library: Path) -> Iterator[tuple[str, str, Version, Path]]:
 
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file, 64 hex digits."""
-    with open_plain(path) as stream:
+    with open_plain(unlinked(path)) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

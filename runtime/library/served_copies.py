@@ -18,7 +18,14 @@ from fleet.config import Lock
 from fleet.errors import LibraryError
 from fleet.names import AdapterName
 from fleet.resources import LoadedAdapter
-from runtime.files import FOLDER, READ_ONLY_FOLDER, copy_file, locked_folder, moved_into_place
+from runtime.files import (
+    FOLDER,
+    READ_ONLY_FOLDER,
+    copy_file,
+    locked_folder,
+    make_private,
+    moved_into_place,
+)
 from runtime.library.layout import SERVED_FILES, folder_digest, version_folder
 from runtime.store_paths import digest_of_copy, name_of_copy, number_of_copy, source_name
 
@@ -50,6 +57,7 @@ def publish(version: Path, digest: str, store: Path, damaged: Iterable[str] = ()
         _keep_source(version, digest, store)
         return target
     require_bytes(version, digest)
+    make_private(store.parent)
     _require_room(version, target)
     try:
         if before.name in spoiled and before.exists():

@@ -25,11 +25,11 @@ from fleet.steps import Emit
 from runtime.execute.context import ExecutionContext
 from runtime.execute.outcome import ApplyOutcome
 from runtime.execute.run import execute, moved_since
+from runtime.git import commit_of
 from runtime.library.layout import version_folder
 from runtime.library.served_copies import damaged, publish
 from runtime.operations.planning import plan_fleet
 from runtime.operations.preflight import preflight_of
-from runtime.project.facts import commit_of
 from runtime.project.load import library_folder
 from runtime.secrets import read_secret
 from runtime.store_paths import STORE

@@ -18,6 +18,7 @@ from fleet.planning import (
     repair,
 )
 from fleet.resources import LoadedAdapter, OutageKind, State
+from runtime.files import make_private
 from runtime.gateway import supervisor
 from runtime.gateway.state_dir import known_gateways
 from runtime.ledger.fallback import LedgerSnapshot
@@ -184,7 +185,8 @@ def put_back_store(workspace: Workspace, live: State) -> bool:
     missing = gone(adapters, store)
     if not missing or (store.is_dir() and not _is_lost(workspace, live)):
         return False
-    store.mkdir(parents=True, exist_ok=True)
+    make_private(workspace.state_dir)
+    store.mkdir(exist_ok=True)
     lock, library = read_lock(workspace.root), library_folder(workspace.root)
     results = repair_copies(missing, adapters, lock, library, store)
     count = sum(copy.repaired for copy in results)

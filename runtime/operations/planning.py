@@ -33,7 +33,8 @@ from fleet.vllm import with_engines
 from fleet.what_if import Diagnosis, diagnose
 from runtime.library.served_copies import damaged
 from runtime.messages import FailureMessage
-from runtime.project.load import MAIN, load_project
+from runtime.project.declaration_files import MAIN
+from runtime.project.load import load_project
 from runtime.store_paths import STORE
 from runtime.workspace import Workspace
 
@@ -215,7 +216,7 @@ def with_valid_files(workspace: Workspace, error: ConfigError) -> Workspace:
             raise error
         without |= wrong
         try:
-            its = workspace.root, workspace.environment, workspace.variables, workspace.state_dir
+            its = workspace.root, workspace.environment, workspace.variables
             rest = load_project(*its, without)
         except ConfigError as more:
             found = more

@@ -19,7 +19,7 @@ from runtime.backup.archive import Backup, unpack
 from runtime.engines.launch_records import RECORD, LaunchRecords
 from runtime.engines.protocol import Engine
 from runtime.engines.supervisor import end
-from runtime.files import PRIVATE_FOLDER, try_lock
+from runtime.files import PRIVATE_FOLDER, make_private, try_lock
 from runtime.library.delete import delete_folder
 from runtime.operations.apply import execute_plan
 from runtime.operations.planning import plan_fleet
@@ -90,7 +90,7 @@ async def drill_backup(workspace: Workspace, file: Path) -> DrilledBackup:
     Raises:
         FleetError: the backup cannot be used; FC6076, another drill runs.
     """
-    workspace.state_dir.mkdir(parents=True, exist_ok=True)
+    make_private(workspace.state_dir)
     with try_lock(workspace.state_dir / f"{FOLDER}.lock") as ours:
         if not ours:
             raise FleetError.of(

@@ -1,7 +1,6 @@
 """Reads facts from outside the declarations: lock, fingerprints, bases, time zones, commit."""
 
 import hashlib
-import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -16,6 +15,7 @@ from fleet.config import (
     Adapter,
     Declarations,
     Lock,
+    Problem,
     ProjectFacts,
     base_shape,
     parse_lock,
@@ -25,6 +25,7 @@ from fleet.errors import ConfigError, Diagnostic, Position
 from fleet.hardware import BaseShape, Profile
 from fleet.response_format import FormatKind
 from fleet.rollout_policy import GoldenFacts
+from runtime.confined import confined
 from runtime.files import open_plain, plain_text, read_plain
 from runtime.secrets import read_secret
 from runtime.trust import load_trust
@@ -34,6 +35,8 @@ PROFILES = "calibration"
 _MAX_HEADER = 100 << 20
 _YEAR = 2026
 """The year whose clock changes count: a fixed year, so that a plan never depends on the date."""
+_LEAST_SECRET = 16
+"""Lower bound of the characters of a secret; fewer are warned of."""
 _INDEX = "model.safetensors.index.json"
 
 
@@ -43,7 +46,7 @@ def read_lock(root: Path) -> Lock:
     Raises:
         ConfigError: the file cannot be read.
     """
-    path = root / LOCK_FILE
+    path = confined(root, LOCK_FILE)
     return parse_lock(decode(read_plain(path), LOCK_FILE)) if path.is_file() else Lock()
 
 
@@ -140,7 +143,8 @@ def read_profiles(root: Path, problems: list[Diagnostic]) -> tuple[Profile, ...]
         name = f"{PROFILES}/{path.name}"
         try:
             with collected(problems):
-                found.append(parse_profile(_json_object(decode(read_plain(path), name))))
+                content = read_plain(confined(root, name))
+                found.append(parse_profile(_json_object(decode(content, name))))
         except (ValueError, RecursionError) as error:
             detail, place = f"`{name}`: {str(error).removesuffix('.')}.", Position(name, 1, 1)
             hint, command = "Delete the file, or measure again.", "fleetctl calibrate SERVER"
@@ -161,7 +165,7 @@ def read_recording(root: Path) -> dict[str, ObservedDemand]:
     Raises:
         ConfigError: the file cannot be read.
     """
-    path = root / DEMAND_FILE
+    path = confined(root, DEMAND_FILE)
     if not path.is_file():
         return {}
     return dict(parse_recorded_demand(decode(read_plain(path), DEMAND_FILE)).adapters)
@@ -191,6 +195,29 @@ def secret_fingerprint(root: Path, reference: str) -> str | None:
         return None
     inner = hashlib.sha256(secret.encode()).hexdigest()
     return hashlib.sha256(inner.encode()).hexdigest()[:12]
+
+
+def weak_secrets(root: Path, given: Declarations) -> Iterator[Problem]:
+    """Yield a warning for every secret that is short or lies in a file that others may read."""
+    named: dict[tuple[str, ...], str] = {
+        ("clients", client, "keys", key): reference
+        for client, declared in given.clients.items()
+        for key, reference in declared.keys.items()
+    }
+    gateways = given.gateways.items()
+    named |= {("gateways", name, "secret"): own.secret for name, own in gateways if own.secret}
+    for at, reference in named.items():
+        secret = read_secret(root, reference)
+        why = ""
+        if secret is not None and len(secret) < _LEAST_SECRET:
+            why = f"has fewer than {_LEAST_SECRET} characters, and can be guessed"
+        elif secret is not None and reference.startswith("file:"):
+            mode = (root / reference.removeprefix("file:")).stat().st_mode
+            why = "may be read by other users of this machine" if mode & 0o077 else ""
+        if why:
+            hint = "`fleetctl key create` makes keys of 256 bits, in files of mode 0600."
+            detail = f"`{reference}` {why}."
+            yield Problem("FC1287", at, detail, hint=hint, severity="warning")
 
 
 def _shapes(root: Path, given: Declarations, problems: list[Diagnostic]) -> dict[str, BaseShape]:
@@ -247,25 +274,3 @@ def _tensor_bytes(path: Path) -> int:
     if header > min(_MAX_HEADER, size - 8):
         raise ValueError(f"{path.name} is not a whole safetensors file")
     return size - 8 - header
-
-
-def commit_of(root: Path) -> str:
-    """Return the short hash of the commit checked out in `root`, for the record.
-
-    `-dirty` is appended when files below `root` differ from it. Empty where there is no git
-    or no commit: a plan does not need one.
-    """
-    commit = _git(root, "rev-parse", "--short=12", "HEAD")
-    if not commit:
-        return ""
-    return f"{commit}-dirty" if _git(root, "status", "--porcelain", "--", ".") else commit
-
-
-def _git(root: Path, *arguments: str) -> str:
-    try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=root, capture_output=True, text=True, timeout=10, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fleet.errors import LibraryError, did_you_mean
+from runtime.confined import confined, confined_folder
 from runtime.library.add import KnownBase
 from runtime.library.layout import base_folder
 from runtime.project.facts import read_lock, read_shape
@@ -41,8 +42,8 @@ def known_base(
     also = [root / model] if model else []
     places = list(dict.fromkeys([base_folder(library_folder(root), name), *also]))
     for folder in places:
-        if (folder / "config.json").is_file():
-            return KnownBase(name, model, read_shape(folder), known_as)
+        if (confined(root, folder) / "config.json").is_file():
+            return KnownBase(name, model, read_shape(confined_folder(root, folder)), known_as)
     locked = read_lock(root).bases.get(name)
     if locked is None:
         where = " nor ".join(f"`{folder}`" for folder in places)

@@ -4,14 +4,11 @@
 golden sets, the model library, hidden folders and what `compile` wrote.
 """
 
-import hashlib
-import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from fleet import __version__
 from fleet.codes import Sources, diagnostic
@@ -33,16 +30,13 @@ from fleet.config import (
 )
 from fleet.errors import ConfigError, Diagnostic, Position, did_you_mean
 from fleet.spec import FleetSpec
+from runtime.confined import confined
 from runtime.files import read_plain
 from runtime.project.addresses import UNREAD, env_in_addresses
-from runtime.project.declaration_files import declaration_files
-from runtime.project.facts import collected, decode, read_facts
-
-MAIN = "fleet.yaml"
-FORMAT = "fleetctl-parsed-1"
-"""Format of the cache; changes with the values of `fleet.config.parse`."""
-_WORTHWHILE = 64 << 10
-"""Lower bound of the characters of text for which a cache is kept."""
+from runtime.project.confined_paths import refuse_outside
+from runtime.project.declaration_files import MAIN, declaration_files, require_project
+from runtime.project.facts import collected, decode, read_facts, weak_secrets
+from runtime.project.parse_cache import ParseCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,36 +54,44 @@ def load_project(
     root: Path,
     environment: str | None,
     variables: Mapping[str, str],
-    state_dir: Path | None = None,
     without: frozenset[str] = frozenset(),
     secrets: Mapping[str, str] | None = os.environ,
 ) -> Project:
     """Read and check a project.
 
     `root`: the folder that holds `fleet.yaml`. `environment`: overlay to lay over the rest,
-    `env/NAME.yaml`; None: none. `variables`: values of `${var.NAME}`. `state_dir`: folder of the
-    cache of parsed files; None: `.fleetctl` in the project. `without`: files to leave out.
-    `secrets`: values of `${env:NAME}`; None: these stay unread, and so do keys of clients.
+    `env/NAME.yaml`; None: none. `variables`: values of `${var.NAME}`. `without`: files to
+    leave out. `secrets`: values of `${env:NAME}`; None: these stay unread, and so do keys of
+    clients.
 
     Raises:
         ConfigError: with every problem found, sorted by place.
     """
     texts = read_files(root, environment, without)
-    cache = ParseCache((state_dir or root / ".fleetctl") / "cache")
+    cache = ParseCache(root)
     tree = read_tree(texts, environment, variables, cache, UNREAD if secrets is None else secrets)
     given, findings = check_shape(tree.value)
     problems: list[Diagnostic] = []
     if given is None:
         raise ConfigError(*diagnostics(findings, tree))
+    if outside := refuse_outside(root, given, tree):
+        raise ConfigError(*(_unfilled(problem, tree) for problem in outside))
     facts = read_facts(root, given, problems, secrets=secrets is not None)
+    weak = () if secrets is None else weak_secrets(root, given)
     fleet, more = resolve_fleet(given, tree, facts)
-    shown = diagnostics([*findings, *more], tree)
+    shown = diagnostics([*findings, *more, *weak], tree)
+    problems = [_unfilled(problem, tree) for problem in problems]
     problems += [finding for finding in shown if finding.severity == "error"]
     if problems:
         raise ConfigError(*problems)
     cache.save(texts)
     warnings = tuple(finding for finding in shown if finding.severity == "warning")
     return Project(given, tree, fleet, tuple(sorted(texts)), warnings)
+
+
+def _unfilled(problem: Diagnostic, tree: Tree) -> Diagnostic:
+    detail, hint = map(tree.sources.unfilled, (problem.detail, problem.hint))
+    return replace(problem, detail=detail, hint=hint)
 
 
 def declared_aliases(
@@ -108,7 +110,7 @@ def read_tree(
     texts: Mapping[str, str],
     environment: str | None,
     variables: Mapping[str, str],
-    cache: "ParseCache | None" = None,
+    cache: ParseCache | None = None,
     values: Mapping[str, str] = os.environ,
 ) -> Tree:
     """Parse, fill placeholders, merge and lay the overlay over the rest.
@@ -163,13 +165,19 @@ def overlay_file(environment: str | None) -> str:
 
 
 def library_folder(root: Path) -> Path:
-    """Return the library's folder: `library` of fleet.yaml, else `models`."""
-    path = root / MAIN
+    """Return the library's folder: `library` of fleet.yaml, else `models`.
+
+    Raises:
+        ConfigError: FC1285, FC1286.
+    """
     try:
-        named = parse(decode(read_plain(path), MAIN), MAIN).value.get("library")
+        text = decode(read_plain(confined(root, MAIN)), MAIN)
+        named = parse(text, MAIN).value.get("library")
     except (OSError, ConfigError):
         named = None
-    return root / (named if isinstance(named, str) else "models")
+    library = named if isinstance(named, str) else "models"
+    confined(root, library)
+    return root / library
 
 
 def read_files(
@@ -180,11 +188,11 @@ def read_files(
     Raises:
         ConfigError: no fleet.yaml, no such overlay, or a file that is not UTF-8.
     """
-    _require_project(root)
-    names = sorted(declaration_files(root))
+    require_project(root)
+    names = declaration_files(root)
+    above = overlay_file(environment)
     if environment is not None:
-        above = overlay_file(environment)
-        choices = sorted(path.stem for path in (root / "env").glob("*.yaml"))
+        choices = sorted(path.stem for path in confined(root, "env").glob("*.yaml"))
         if environment not in choices:
             hint = did_you_mean(environment, choices)
             hint = hint or (f"There are: {', '.join(choices)}." if choices else "")
@@ -193,84 +201,14 @@ def read_files(
         names.append(above)
     problems: list[Diagnostic] = []
     texts: dict[str, str] = {}
-    for name in (path for path in names if path not in without):
+    for name in (name for name in names if name not in without):
         try:
             with collected(problems):
-                texts[name] = decode(read_plain(root / name), name)
+                path = confined(root, name) if name == above else root / name
+                texts[name] = decode(read_plain(path), name)
         except OSError as error:
             detail, place = f"`{name}`: {error.strerror}.", Position(name, 1, 1)
             problems.append(diagnostic("FC1009", detail, place))
     if problems:
         raise ConfigError(*problems)
     return texts
-
-
-def every_file(root: Path) -> list[str]:
-    """Return every YAML file of the project, overlays included, relative to the project.
-
-    Raises:
-        ConfigError: no fleet.yaml: the folder is no project, and its files are not fleetctl's.
-    """
-    _require_project(root)
-    overlays = (f"env/{path.name}" for path in (root / "env").glob("*.yaml"))
-    return sorted([*declaration_files(root), *overlays])
-
-
-def _require_project(root: Path) -> None:
-    if (root / MAIN).is_file():
-        return
-    hint = "Name the project's folder with `-C DIR`, or begin one:"
-    command = "fleetctl scaffold fleet DIR"
-    detail = f"`{root}` holds no `{MAIN}`."
-    raise ConfigError(diagnostic("FC1010", detail, hint=hint, command=command))
-
-
-class ParseCache:
-    """A JSON file with the last run's parsed files by the hash of their text.
-
-    A cache that is missing, damaged or of another format is ignored; a cache that cannot be
-    written is no error. `save` writes the cache, once everything proved valid.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        """Use `folder`, which need not exist."""
-        self._path = folder / "parsed.json"
-        self._known: dict[str, Any] | None = None
-        self._used: dict[str, Any] = {}
-        self._misses = 0
-
-    def parse(self, text: str, file: str) -> Parsed:
-        """Parse a file as `fleet.config.parse`, or take the result from the cache."""
-        if self._known is None:
-            self._known = self._read()
-        key = hashlib.sha256(text.encode()).hexdigest()
-        entry = self._known.get(key)
-        if entry is None:
-            parsed = parse(text, file)
-            self._misses += 1
-            entry = [parsed.value, parsed.marks]
-        self._used[key] = entry
-        return Parsed(*entry)
-
-    def save(self, texts: Mapping[str, str]) -> None:
-        """Write the files that this run used, where some are new and a cache is worth a file."""
-        if not self._misses or sum(map(len, texts.values())) < _WORTHWHILE:
-            return
-        body = json.dumps(self._used, separators=(",", ":"))
-        scratch = self._path.with_suffix(f".{hashlib.sha256(body.encode()).hexdigest()[:8]}")
-        with suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            scratch.write_text(f"{_seal(body)}\n{body}", encoding="utf-8")
-            scratch.replace(self._path)
-
-    def _read(self) -> dict[str, Any]:
-        try:
-            seal, _, body = self._path.read_text(encoding="utf-8").partition("\n")
-        except (OSError, ValueError):
-            return {}
-        found: dict[str, Any] = json.loads(body) if seal == _seal(body) else {}
-        return found
-
-
-def _seal(body: str) -> str:
-    return f"{FORMAT} {hashlib.sha256(body.encode()).hexdigest()}"

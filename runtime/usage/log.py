@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Self
 
-from runtime.files import PRIVATE, PRIVATE_FOLDER
+from runtime.files import PRIVATE, make_private
 
 USAGE_FILE: Final = "usage.jsonl"
 LOG_PATTERN: Final = "usage*.jsonl"
@@ -108,7 +108,7 @@ class UsageLog:
                 return
         lost = os.pread(self._file, self._size - self._seen_size, self._seen_size)
         try:
-            self._path.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+            make_private(self._path.parent)
             fresh = _open(self._path)
         except OSError as error:
             self._warn_once(f"The usage log's file was removed and none can be made: {error}")

@@ -16,7 +16,7 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, Final, get_args, get_type_hints
 
 from fleet.errors import FleetError
-from runtime.files import PRIVATE, PRIVATE_FOLDER, put_in_place, replace_file
+from runtime.files import PRIVATE, make_private, put_in_place, replace_file
 from runtime.usage.row import LIVE, UsageRow, translate_lines
 from runtime.usage.segments import segments
 
@@ -89,7 +89,7 @@ def compact(state_dir: Path) -> Compaction:
     Raises `FleetError` without DuckDB, `OSError` where a file cannot be read or written.
     """
     folder, compaction = state_dir / FOLDER, Compaction()
-    folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+    make_private(folder)
     with _database() as database:
         marks = _read_marks(folder)
         for segment in segments(state_dir):

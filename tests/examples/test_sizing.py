@@ -38,26 +38,21 @@ HARDWARE = {
 KIB, MIB = 1 << 10, 1 << 20
 
 
-@pytest.fixture(scope="session")
-def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("state")
-
-
 @cache
-def made(name: str, state: Path) -> tuple[FleetSpec, PlacementResult]:
-    fleet = load_project(SIZING / name, None, {}, state).fleet
+def made(name: str) -> tuple[FleetSpec, PlacementResult]:
+    fleet = load_project(SIZING / name, None, {}).fleet
     live = State({})
     return fleet, place(
         fleet, decide_rollouts(fleet, live, History(), datetime(2026, 1, 5, tzinfo=UTC)), live
     )
 
 
-def drawn(name: str, state: Path) -> Drawing:
-    return drawing_of(*made(name, state))
+def drawn(name: str) -> Drawing:
+    return drawing_of(*made(name))
 
 
-def requests(name: str, state: Path) -> int:
-    return sum(each.requests or 0 for each in drawn(name, state).panels)
+def requests(name: str) -> int:
+    return sum(each.requests or 0 for each in drawn(name).panels)
 
 
 @pytest.mark.parametrize(
@@ -70,14 +65,14 @@ def requests(name: str, state: Path) -> int:
     ],
 )
 def test_a_fleet_is_of_the_size_that_the_guide_gives_for_its_hardware(
-    name: str, bases: range, devices: int, adapters: range, at_a_time: range, cache_folder: Path
+    name: str, bases: range, devices: int, adapters: range, at_a_time: range
 ) -> None:
-    fleet, placement = made(name, cache_folder)
+    fleet, placement = made(name)
     assert len({each.base for each in placement.servers.values()}) in bases
     assert sum(len(host.devices) for host in fleet.hosts.values()) == devices
     assert len(placement.bindings) == len(fleet.adapters)
     assert len(placement.bindings) in adapters
-    assert requests(name, cache_folder) in at_a_time
+    assert requests(name) in at_a_time
     assert not placement.warnings
 
 
@@ -101,28 +96,28 @@ def test_a_fleet_is_of_the_size_that_the_guide_gives_for_its_hardware(
     ],
 )
 def test_each_server_gets_slots_for_its_adapters_and_two_canaries(
-    name: str, expected: dict[str, tuple[int, int, int, int]], cache_folder: Path
+    name: str, expected: dict[str, tuple[int, int, int, int]]
 ) -> None:
     found = {
         each.server: (len(each.pinned), each.slots, each.rank, each.requests)
-        for each in drawn(name, cache_folder).panels
+        for each in drawn(name).panels
     }
     assert found == expected
     assert all(taken + 2 <= slots for taken, slots, _, _ in found.values())
 
 
-def books(name: str, state: Path) -> list[ServerAccount]:
-    return list(placement_accounts(*made(name, state)).values())
+def books(name: str) -> list[ServerAccount]:
+    return list(placement_accounts(*made(name)).values())
 
 
-def test_the_first_fleet_is_recalculated_by_hand(cache_folder: Path) -> None:
+def test_the_first_fleet_is_recalculated_by_hand() -> None:
     # Llama 3 8B, 32 layers: query, output, gate, up and down projections, key and value of 1,024;
     # LoRA slots for the vocabulary besides; 16 bit everywhere; rank 16, 8 slots.
     per_layer = (
         (4096 + 4096) + 2 * (4096 + 1024) + (4096 + 4096) + 2 * (4096 + 14336) + (14336 + 4096)
     )
     slot = 2 * 16 * (32 * per_layer + 2 * (128256 + 4096))
-    [server] = books("rtx4090", cache_folder)
+    [server] = books("rtx4090")
     assert 8 * slot == 738_852_864
     assert round(slot / MIB) == 88
     # In segments: of 8 slots, the 9 matrices of width 4,096 in each layer and 2 of the vocabulary
@@ -134,12 +129,12 @@ def test_the_first_fleet_is_recalculated_by_hand(cache_folder: Path) -> None:
     assert server.kv_bytes == usable - 16_060_522_496 - segments * MIB - 2 * 1024 * MIB
     assert server.kv_tokens == server.kv_bytes // (128 * KIB) == 35_803
     # 440 + 160/2, 380 + 8/2, 520 + 420/2, 420 + 140/2, 460 + 120/2: 524.8, up to the next 64.
-    assert drawn("rtx4090", cache_folder).panels[0].context == 576
+    assert drawn("rtx4090").panels[0].context == 576
     assert server.kv_tokens // 576 == 62
 
 
-def test_servers_that_share_a_card_have_a_third_each_and_keep_within_it(cache_folder: Path) -> None:
-    found = books("a100_small", cache_folder)
+def test_servers_that_share_a_card_have_a_third_each_and_keep_within_it() -> None:
+    found = books("a100_small")
     assert [each.devices for each in found] == [("gpu0",)] * 3
     for each in found:
         parts = (each.weights_bytes, each.slot_bytes, each.kv_bytes, each.reserve_bytes)
@@ -160,8 +155,8 @@ def test_a_newcomer_can_plan_and_draw_it_without_gpu_or_weights(name: str, tmp_p
     assert draw.stdout.count("busiest ") == plan.stdout.count("server/") > 0
 
 
-def row(name: str, state: Path) -> str:
-    drawing = drawn(name, state)
+def row(name: str) -> str:
+    drawing = drawn(name)
     bases = ", ".join(sorted({each.base for each in drawing.panels}))
     adapters = sum(len(each.blocks) for each in drawing.panels)
     worst = max(drawing.panels, key=lambda each: max(each.hours))
@@ -169,22 +164,20 @@ def row(name: str, state: Path) -> str:
     price = sum(each.price_per_hour for each in drawing.boxes)
     return (
         f"| [`{name}`]({name}/fleet.yaml) | {HARDWARE[name]} | {bases} | {adapters} "
-        f"| {requests(name, state)} | {top} | {price:.2f} |"
+        f"| {requests(name)} | {top} | {price:.2f} |"
     )
 
 
-def test_the_readme_and_the_pictures_show_the_figures_of_today(cache_folder: Path) -> None:
+def test_the_readme_and_the_pictures_show_the_figures_of_today() -> None:
     readme = SIZING / "README.md"
     text = readme.read_text(encoding="utf-8")
-    rows = "\n".join(row(each, cache_folder) for each in FLEETS)
+    rows = "\n".join(row(each) for each in FLEETS)
     fresh = re.sub(r"(\|---\|---.*\n)(?:\|.*\n)*", lambda found: f"{found[1]}{rows}\n", text)
     for name in FLEETS:
         before, head, rest = fresh.partition(f"]({name}/packing.svg)\n\n```text\n")
-        fresh = before + head + DRAWINGS["text"](drawn(name, cache_folder)) + "```"
+        fresh = before + head + DRAWINGS["text"](drawn(name)) + "```"
         fresh += rest.partition("```")[2]
-    pictures = {
-        SIZING / name / "packing.svg": DRAWINGS["svg"](drawn(name, cache_folder)) for name in FLEETS
-    }
+    pictures = {SIZING / name / "packing.svg": DRAWINGS["svg"](drawn(name)) for name in FLEETS}
     if os.environ.get("UPDATE_SIZING") == "1":
         readme.write_text(fresh, encoding="utf-8")
         for path, picture in pictures.items():

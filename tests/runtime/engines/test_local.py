@@ -212,7 +212,8 @@ def test_a_server_that_answered_before_and_does_not_now_is_unknown(bench: "Bench
 def test_a_server_that_still_starts_is_absent_with_a_note_and_start_joins_it(
     bench: "Bench",
 ) -> None:
-    with subprocess.Popen([sys.executable, "-c", CHILD], stdout=subprocess.PIPE) as process:
+    command, environment = [sys.executable, "-c", CHILD], {**os.environ, MARK: "mark-of-a-test"}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
         mark = start_mark(process.pid)
         record = write_record(bench, pid=process.pid, process_start=mark)
         state: State = bench.run(lambda engine: engine.observe())

@@ -1,0 +1,72 @@
+"""Lists the paths that declarations name, of files and folders that fleetctl reads."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fleet.config.merge import Path
+from fleet.config.schema.fleet import Declarations
+from fleet.response_format import FormatKind
+
+_FILE = "file:"
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredPath:
+    """A path, relative to the project or absolute."""
+
+    at: Path
+    """Keys that lead to the path in the declarations."""
+    text: str
+    is_optional: bool = False
+    """Whether the path is only read where a file is there: a model as servers elsewhere see it."""
+    is_socket: bool = False
+
+
+def declared_paths(given: Declarations) -> Iterator[DeclaredPath]:
+    """Yield every path that fleetctl would read; programs and folders of servers are no such."""
+    yield DeclaredPath(("library",), given.library)
+    for name, base in given.bases.items():
+        yield DeclaredPath(("bases", name, "model"), base.model, is_optional=True)
+    for name, gate in given.gates.items():
+        yield from _named(("gates", name, "golden"), gate.golden)
+    yield from _of_gateways(given)
+    if given.evals.judge:
+        yield from _secret(("evals", "judge", "key"), given.evals.judge.key)
+    if given.notify:
+        yield from _named(("notify", "template"), given.notify.template)
+        yield from _secret(("notify", "webhook"), given.notify.webhook)
+    yield from _of_clients(given)
+
+
+def _of_gateways(given: Declarations) -> Iterator[DeclaredPath]:
+    for name, gateway in given.gateways.items():
+        at = ("gateways", name)
+        yield from _secret((*at, "secret"), gateway.secret)
+        if gateway.admin and "://" not in gateway.admin:
+            yield DeclaredPath((*at, "admin"), gateway.admin, is_socket=True)
+
+
+def _of_clients(given: Declarations) -> Iterator[DeclaredPath]:
+    for name, client in given.clients.items():
+        at = ("clients", name)
+        for key, secret in client.keys.items():
+            yield from _secret((*at, "keys", key), secret)
+        if client.notify:
+            yield from _named((*at, "notify", "template"), client.notify.template)
+            yield from _secret((*at, "notify", "webhook"), client.notify.webhook)
+        for task, adapter in client.adapters.items():
+            own = (*at, "adapters", task)
+            yield from _named((*own, "golden"), adapter.golden)
+            yield from _named((*own, "rolling"), adapter.rolling)
+            if adapter.format and adapter.format.kind is FormatKind.SCHEMA:
+                yield DeclaredPath((*own, "format", "json_schema"), adapter.format.text)
+
+
+def _named(at: Path, text: str | None) -> Iterator[DeclaredPath]:
+    if text:
+        yield DeclaredPath(at, text)
+
+
+def _secret(at: Path, reference: str | None) -> Iterator[DeclaredPath]:
+    if reference and reference.startswith(_FILE):
+        yield DeclaredPath(at, reference.removeprefix(_FILE))
