@@ -81,7 +81,8 @@ def _keep_source(version: Path, digest: str, store: Path) -> None:
     link, target = store / source_name(digest), version.absolute()
     with suppress(OSError):  # a copy without the link serves as well
         if target.is_dir() and not (link.is_symlink() and link.readlink() == target):
-            store.mkdir(parents=True, exist_ok=True)
+            make_private(store.parent)
+            store.mkdir(exist_ok=True)
             link.unlink(missing_ok=True)
             link.symlink_to(target)
 

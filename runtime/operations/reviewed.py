@@ -16,7 +16,7 @@ from fleet.errors import StalePlanError
 from fleet.history import overtaken
 from fleet.plan import Plan
 from fleet.resources import State
-from runtime.files import PRIVATE, PRIVATE_FOLDER
+from runtime.files import PRIVATE, make_private
 from runtime.operations.planning import plan_fleet
 from runtime.workspace import Workspace
 
@@ -33,8 +33,7 @@ def keep_plan(state_dir: Path, plan: Plan) -> None:
     """Remember that a plan was made here; a folder that cannot be written is no error."""
     folder = state_dir / PLANS
     with suppress(OSError):
-        for place in (state_dir, folder):
-            place.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+        make_private(folder)
         (folder / plan_digest(plan)).touch(PRIVATE)
         by_age = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
         for path in by_age[KEPT:]:

@@ -42,6 +42,8 @@ hosts:
     devices: {cpu0: {kind: cpu, memory: 6GiB, price_per_hour: 0}}
 """
 GATEWAY = 'gateways: {main: {listen: "127.0.0.1:8080"}}\n'
+OUTSIDE = "a line that stands outside of the project"
+"""Content of the files outside of a project; no command may show it."""
 MEMORY = 1 << 30
 """Upper bound of the address space of a limited command. Bytes."""
 LONGEST_S = 60
@@ -129,6 +131,17 @@ def trust_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home.mkdir(mode=0o700)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home))
     return home
+
+
+@pytest.fixture
+def outside(tmp_path: Path, trust_home: Path) -> Path:  # noqa: ARG001 (nothing is trusted)
+    """A folder beside the project with a file of every kind that the declarations read."""
+    folder = tmp_path / "outside"
+    (folder / "base").mkdir(parents=True)
+    for name in ("secret", "golden.jsonl", "notice.j2", "schema.json", "more.yaml"):
+        (folder / name).write_text(f"{OUTSIDE}: {{{{\n\t{OUTSIDE}\n")
+    (folder / "base" / "config.json").write_text(f'{{"hidden_size": "{OUTSIDE}"}}')
+    return folder
 
 
 @pytest.fixture
