@@ -176,11 +176,7 @@ def stop(state_dir: Path, name: str) -> bool:
 
 
 def _require_own(state_dir: Path, name: str, pid: int) -> None:
-    """Refuse a process that bears no mark of a gateway and holds none of its locks.
-
-    Raises:
-        FleetError: FC6082.
-    """
+    """Refuse a process without a gateway's mark and locks, or raise FC6082."""
     locks = (lock_path(state_dir, name), run_dir(state_dir, name) / LOCK)
     marked = environment(pid).get(MARK) == _mark(state_dir, name)
     if marked or any(lock_holder(path) == pid for path in locks):

@@ -88,9 +88,7 @@ def _found(links: _Links) -> Iterator[str]:
                 if entry.name.startswith("."):
                     continue
                 if (seen := seen + 1) > _MOST_ENTRIES:
-                    detail = (
-                        f"`{links.root}` holds over {_MOST_ENTRIES}: move declarations away."
-                    )
+                    detail = f"`{links.root}` holds over {_MOST_ENTRIES}: move declarations away."
                     raise ConfigError(diagnostic("FC1312", detail))
                 name, is_link = f"{prefix}{entry.name}", entry.is_symlink()
                 is_folder = Path(entry).is_dir() if is_link else entry.is_dir()
