@@ -23,7 +23,7 @@ from fleet.config.merge import (
     overlay,
     substitute,
 )
-from fleet.config.path_fields import declared_paths
+from fleet.config.path_fields import DeclaredPath, declared_paths
 from fleet.config.required_version import KEY, refusal
 from fleet.config.resolve import resolve_fleet
 from fleet.config.scalars.quantities import format_duration, parse_duration

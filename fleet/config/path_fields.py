@@ -20,6 +20,7 @@ class DeclaredPath:
     is_optional: bool = False
     """Whether the path is only read where a file is there: a model as servers elsewhere see it."""
     is_socket: bool = False
+    is_secret: bool = False
 
 
 def declared_paths(given: Declarations) -> Iterator[DeclaredPath]:
@@ -69,4 +70,4 @@ def _named(at: Path, text: str | None) -> Iterator[DeclaredPath]:
 
 def _secret(at: Path, reference: str | None) -> Iterator[DeclaredPath]:
     if reference and reference.startswith(_FILE):
-        yield DeclaredPath(at, reference.removeprefix(_FILE))
+        yield DeclaredPath(at, reference.removeprefix(_FILE), is_secret=True)

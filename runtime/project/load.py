@@ -74,7 +74,7 @@ def load_project(
     problems: list[Diagnostic] = []
     if given is None:
         raise ConfigError(*diagnostics(findings, tree))
-    if outside := refuse_outside(root, given, tree):
+    if outside := refuse_outside(root, given, tree, secrets=secrets is not None):
         raise ConfigError(*(_unfilled(problem, tree) for problem in outside))
     facts = read_facts(root, given, problems, secrets=secrets is not None)
     weak = () if secrets is None else weak_secrets(root, given)
