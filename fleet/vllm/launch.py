@@ -13,7 +13,7 @@ from fleet.errors import ConfigError
 from fleet.hardware import HostSpec
 from fleet.names import RESOLVER_STAMP, digest_stamp, launch_stamp
 from fleet.resources import Server, ServerFlags
-from fleet.vllm.flag_rules import fault_of, words_of
+from fleet.vllm.flag_rules import fault_of, spelling_hint, words_of
 from fleet.vllm.flags import long_name
 
 VLLM_MODULE = "vllm.entrypoints.openai.api_server"
@@ -99,7 +99,7 @@ def _extra(flags: ServerFlags, allowed: Collection[str] | None) -> dict[str, tup
     for declared, value in flags.extra:
         name = long_name(declared)
         if fault := fault_of(name, value, allowed):
-            raise _refused(declared, flags, fault.detail, fault.hint)
+            raise _refused(declared, flags, fault.detail, fault.hint or spelling_hint(name))
         arguments[name] = words_of(name, value)
     return arguments
 

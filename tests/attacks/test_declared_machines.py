@@ -9,7 +9,7 @@ import pytest
 from fleet.errors import ConfigError, Diagnostic
 from fleet.vllm import command_line
 from runtime.project.load import load_project
-from tests.attacks.conftest import call
+from tests.attacks.conftest import call, limited
 from tests.attacks.test_flags import EVIL, FLAGS, started
 from tests.broken.project import FLEET, valid, write
 
@@ -167,3 +167,20 @@ def test_a_program_and_an_address_are_nothing_else(tmp_path: Path, key: str, val
     with pytest.raises(ConfigError) as raised:
         load_project(tmp_path, None, {})
     assert {one.code for one in raised.value.diagnostics} <= {"FC1334", "FC1101"}
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "seed: 0x" + "f" * 6000,
+        f'seed: "{"9 " * 20_000}"',
+        f'quantization: "{"a" * 300_000}"',
+        f'override-generation-config: "{"[" * 20_000}"',
+        ", ".join(f"flag{number}-of-none: 1" for number in range(300)),
+    ],
+    ids=["digits", "words", "letters", "brackets", "unknown"],
+)
+def test_a_flood_in_the_flags_ends_in_an_error(tmp_path: Path, flags: str) -> None:
+    text = FLEET.replace("{enable-prefix-caching: true}", f"{{{flags}}}")
+    write(tmp_path, valid() | {"fleet.yaml": text})
+    assert limited(tmp_path, "validate").code == 1

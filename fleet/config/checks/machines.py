@@ -1,6 +1,7 @@
 """Checks bases, hosts and gateways: engines, ports, flags, and whether a base can be sharded."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from fleet.codes import nearest
@@ -12,15 +13,25 @@ from fleet.config.schema.machines import Gateway, Host
 from fleet.config.validate import Problem
 from fleet.hardware import SHEETS, BaseShape, sheet_of
 from fleet.names import by_number
-from fleet.vllm import RELEASE, fault_of, release
+from fleet.vllm import RELEASE, fault_of, release, spelling_hint
+
+_HINTS = 50
+"""Upper bound of the hints on misspelt flags; a hint takes milliseconds."""
 
 
 def check_bases(given: Declarations, facts: ProjectFacts) -> Iterator[Problem]:
     """Check bases, and their flags by the hosts that may start servers of them."""
     starting = sorted(name for name, host in given.hosts.items() if host.engine == "local")
+    allowing: dict[frozenset[str] | None, list[str]] = {}
+    for host in starting:
+        allowing.setdefault(frozenset(facts.code.get(host, ())), []).append(host)
+    hints = iter(range(_HINTS))
     for name, base in given.bases.items():
         for flag, value in base.flags.items():
-            yield from _flag(("bases", name, "flags", flag), flag, value, starting, facts)
+            found = _flag(("bases", name, "flags", flag), flag, value, allowing or {None: [""]})
+            if found and not found.hint and next(hints, None) is not None:
+                found = replace(found, hint=spelling_hint(flag))
+            yield from filter(None, [found])
         shape, width = facts.shape(name), base.tensor_parallel or 1
         if shape and not splits(shape, width):
             fitting = [parts for parts in range(1, 65) if splits(shape, parts)]
@@ -61,28 +72,27 @@ def _flag(
     path: Path,
     flag: str,
     value: str | float | bool,  # noqa: FBT001 (a YAML value)
-    starting: Sequence[str],
-    facts: ProjectFacts,
-) -> Iterator[Problem]:
-    """Check a flag of a base; a server of the base may be placed on every host that starts any."""
+    allowing: Mapping[frozenset[str] | None, Sequence[str]],
+) -> Problem | None:
+    """Check a flag of a base; a server of the base may be placed on every host that starts any.
+
+    `allowing` has the hosts by the flags that the operator allows there.
+    """
     if flag.startswith("no-"):
         detail, meant = f"`{flag}` is the opposite of a flag, and no name.", flag[3:]
-        yield Problem("FC1330", path, detail, hint=f"Write `{meant}: false`.", at="key")
-        return
+        return Problem("FC1330", path, detail, hint=f"Write `{meant}: false`.", at="key")
     name, text = as_flag(flag, value)
-    found = {host: fault_of(name, text, facts.code.get(host, ())) for host in starting}
-    faults = {
-        host: fault for host, fault in (found or {"": fault_of(name, text, None)}).items() if fault
-    }
-    if not faults:
-        return
-    host, fault = next(iter(faults.items()))
+    faults = {allowed: fault_of(name, text, allowed) for allowed in allowing}
+    hosts = [host for allowed, fault in faults.items() if fault for host in allowing[allowed]]
+    fault = next(filter(None, faults.values()), None)
+    if fault is None:
+        return None
     guarded = fault.code == "FC1332"
-    where = f" on {', '.join(f'`{name}`' for name in [*faults][:8])}" if guarded else ""
+    where = f" on {', '.join(f'`{host}`' for host in hosts[:8])}" if guarded else ""
     detail = f"`{flag}` is not free to choose{where}: {fault.detail}."
-    command = f"fleetctl trust add --code {flag} --host {host}" if guarded else ""
+    command = f"fleetctl trust add --code {flag} --host {hosts[0]}" if guarded else ""
     at: Literal["key", "value"] = "value" if fault.code == "FC1331" else "key"
-    yield Problem(fault.code, path, detail, hint=fault.hint, command=command, at=at)
+    return Problem(fault.code, path, detail, hint=fault.hint, command=command, at=at)
 
 
 def splits(shape: BaseShape, width: int) -> bool:

@@ -1,7 +1,6 @@
 """Reads names, versions, secret references, addresses, flags, days, weeks and digests."""
 
 import re
-import shlex
 from datetime import date
 from typing import Annotated, Any
 
@@ -11,6 +10,7 @@ from fleet.config.required_version import PATTERN, conditions
 from fleet.config.scalars.quantities import MAX_PORT, cached, shown, text_schema, wrong
 from fleet.names import ID_PATTERN, VERSION_PATTERN, is_id, suggest_id
 from fleet.rollout_policy import ChangeWindow
+from fleet.vllm import split_words
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 DAY_MINUTES = 24 * 60
@@ -73,6 +73,8 @@ Digest = Annotated[
     str, PlainValidator(_digest), text_schema(_DIGEST.pattern, examples=["sha256:41f0cc9d0a09"])
 ]
 
+_LARGEST = 10**18
+"""Upper bound of the numbers of flags."""
 _SECRET = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:[^\s\x00]+")
 _VERSION = re.compile(VERSION_PATTERN)
 _LISTEN = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
@@ -163,8 +165,10 @@ def _flag_value(value: Any) -> str | int | float | bool:
     if not isinstance(value, str | int | float):
         detail = f"{shown(value)} is not the value of a flag."
         raise wrong("FC1101", detail, "`true`: a bare switch.")
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        raise wrong("FC1101", "The number is too large for a flag.", "Write at most 18 digits.")
     try:
-        shlex.split(str(value))
+        split_words(str(value))
     except ValueError:
         detail = f"{shown(value)} leaves a quote or a backslash open."
         raise wrong("FC1101", detail, "Close it, or write a backslash before it.") from None
