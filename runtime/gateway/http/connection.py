@@ -72,7 +72,7 @@ class ClientConnection(asyncio.Protocol, ResponseSink):
                 self._transport.pause_reading()
 
     def connection_lost(self, _: Exception | None) -> None:
-        """End the client's requests, and keep no body: cyclic garbage is seldom collected."""
+        """End the client's requests, and leave no cycle: a new table would keep it for good."""
         self._connections.discard(self)
         self._release_unread()
         slot, self._slot = self._slot, None
@@ -82,6 +82,7 @@ class ClientConnection(asyncio.Protocol, ResponseSink):
         if proxy is not None:
             proxy.cancel()
         self._drop()
+        self._reader.release()
 
     def pause_writing(self) -> None:
         """Read the server no further; end the connection where too many clients do not read."""

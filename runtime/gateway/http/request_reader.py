@@ -68,6 +68,10 @@ class RequestReader:
         if reading is not None and reading.proxied is not None:
             reading.proxied.on_client_disconnect()
 
+    def release(self) -> None:
+        """Let go of the parser and of the connection, which has ended: no cycle stays behind."""
+        del self._parser, self._on_request, self._on_head
+
     # ------------------------------------------------------- without the parser
     def _feed_repeated(self, data: bytes) -> bool:
         """Take a request whose head the parser has seen before; say whether it is one."""

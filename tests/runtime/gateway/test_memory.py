@@ -1,6 +1,7 @@
 """The memory that a gateway keeps for its clients' requests."""
 
 import asyncio
+import gc
 import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from runtime.gateway import state
+from runtime.gateway.http.connection import ClientConnection
+from runtime.gateway.http.request_reader import RequestReader
 from tests.runtime.gateway.sockets import Script, answered, asked, connected, on, post, raw, told
 from tests.runtime.gateway.stage import GLOBEX, Stage, chat, until
 
@@ -44,6 +47,31 @@ def test_requests_that_clients_leave_stay_nowhere_in_memory(tmp_path: Path) -> N
         assert after - before < LARGE / 2
 
     on(tmp_path, silent(), scenario)
+
+
+@pytest.mark.usefixtures("traced")
+def test_a_connection_that_has_ended_leaves_no_cycle(tmp_path: Path) -> None:
+    """A new routing table would keep the garbage that is there at that moment for good."""
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: int) -> None:
+        while True:
+            await asked(reader)
+            writer.write(told("well"))
+
+    def left() -> int:
+        kinds = (ClientConnection, RequestReader)
+        return sum(isinstance(found, kinds) for found in gc.get_objects())
+
+    async def scenario(ours: Stage) -> None:
+        for _ in range(3):
+            async with connected(ours) as (reader, writer):
+                writer.write(post(raw("hello")))
+                assert (await answered(reader))[0] == 200
+        async with asyncio.timeout(60):
+            while left():  # noqa: ASYNC110 (nothing tells when an object goes)
+                await asyncio.sleep(0)
+
+    on(tmp_path, script, scenario)
 
 
 def test_bodies_have_so_much_room_and_one_client_half_of_it(
