@@ -43,6 +43,9 @@ VERBS: Mapping[str, type] = {
 DECISIONS = ("fleet", "changes", "steps", "capacity", "impacts", "gates", "held", "warnings")
 """Fields of a plan that its id covers."""
 
+ADDED = ("settings",)
+"""Further fields that the id covers, left out where they are empty: earlier releases had none."""
+
 MEASURED: Mapping[str, tuple[str, ...]] = {
     "changes": ("origin",),
     "steps": ("estimate_s",),
@@ -160,6 +163,7 @@ def decode_json(text: str | bytes) -> Any:
 def decisions(plan: Plan) -> dict[str, Any]:
     """Return the part of a plan that its id covers, in plain form."""
     document: dict[str, Any] = {name: plain(getattr(plan, name)) for name in DECISIONS}
+    document |= {name: plain(found) for name in ADDED if (found := getattr(plan, name))}
     for section, measured in MEASURED.items():
         for entry in document[section]:
             for name in measured:

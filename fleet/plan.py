@@ -107,6 +107,19 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class SettingChange:
+    """A declared value that differs from the last apply, beside the resources."""
+
+    path: str
+    """Dotted path in the declarations, such as `hosts.box1.python`."""
+    before: str | None
+    """The value at the last apply, secrets as references; None: the default."""
+    after: str | None
+    acts: bool = False
+    """Whether the value names a program, an address, a path or a flag that commands use."""
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceUse:
     """Memory and slots of a server, before, during and after the apply.
 
@@ -221,8 +234,8 @@ class Freeze:
 class Plan:
     """A complete, reviewable and executable description of a change of the fleet.
 
-    `id` hashes the decisions (changes, steps, capacity, impacts, gates, held, warnings),
-    never times or measurements.
+    `id` hashes the decisions (changes, steps, capacity, impacts, gates, held, warnings,
+    settings), never times or measurements.
     """
 
     id: str
@@ -237,6 +250,8 @@ class Plan:
     unknown: tuple[PlanNote, ...] = ()
     """Resources that could not be observed and are therefore left alone; by address."""
     warnings: tuple[PlanNote, ...] = ()
+    settings: tuple[SettingChange, ...] = ()
+    """Declared values that differ from the last apply, by path; an apply records them."""
     cost_before: float | None = None
     cost_after: float | None = None
     """Currency units per hour of the devices in use; None: a price is not declared."""

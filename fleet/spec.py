@@ -260,6 +260,8 @@ class FleetSpec:
     compiled_for: tuple[CompiledFor, ...] = ()
     """Other gateways that the routes are compiled for."""
     evals: EvalPolicy = field(default_factory=EvalPolicy)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Declared values other than the defaults by dotted path, as texts; secrets as references."""
 
     def declared_at(self, *path: str) -> Position | None:
         """Return the place of `path`, or of its nearest declared parent; None: not of a file."""

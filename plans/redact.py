@@ -48,9 +48,10 @@ def _escape(match: re.Match[str]) -> str:
     return _ENTITIES.get(found, f"\\{found}")
 
 
-def fenced(lines: list[str], language: str) -> list[str]:
-    """Return the lines as a code block that no line can end, scrubbed."""
-    body = [scrubbed(" ".join(line.splitlines())) for line in lines]
+def fenced(lines: list[str], language: str, *, as_declared: bool = False) -> list[str]:
+    """Return the lines as a code block that no line can end, scrubbed unless they are declared."""
+    body = [" ".join(line.splitlines()) for line in lines]
+    body = body if as_declared else [*map(scrubbed, body)]
     longest = max((len(run) for line in body for run in re.findall("`+", line)), default=0)
     fence = "`" * max(3, longest + 1)
     return [f"{fence}{language}", *body, fence]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from fleet.codes import Sources, diagnostic, hide, nearest, scalar_width
+from fleet.config.filled import Filled
 from fleet.config.yaml import Marks, Parsed, unmark
 from fleet.errors import ConfigError, Diagnostic, Position
 
@@ -243,7 +244,8 @@ def substitute(
     def walk(value: Any, marks: Marks) -> Any:
         match value:
             case str() if "${" in value:
-                return _PLACEHOLDER.sub(lambda found: value_of(found, marks), value)
+                filled = _PLACEHOLDER.sub(lambda found: value_of(found, marks), value)
+                return Filled.of(filled, value)
             case dict():
                 return {key: walk(item, marks[key][1]) for key, item in value.items()}
             case list():

@@ -82,6 +82,7 @@ from fleet.history.rollout_events import (
     RolloutMarked,
     SmokeCounts,
 )
+from fleet.history.settings import settings_due, settings_to_record
 from fleet.history.values import (
     LIMITS,
     SKEW,

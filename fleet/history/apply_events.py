@@ -26,7 +26,7 @@ class PassiveEvent(EventFields):
 
 
 @dataclass(frozen=True, slots=True)
-class ApplyStarted(PassiveEvent):
+class ApplyStarted(EventFields):
     """The begin of an apply."""
 
     kind: ClassVar[str] = "apply_started"
@@ -36,6 +36,8 @@ class ApplyStarted(PassiveEvent):
     trigger: str = ""
     """`apply` or `reconcile`."""
     steps: int = 0
+    settings: int | None = optional()
+    """Number of settings that the plan changes; None: a repair, or an earlier release."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,8 @@ class ApplyFinished(EventFields):
     """Boot id by server."""
     gone: tuple[str, ...] = ()
     """Addresses that are not live and that no declaration asks for any more."""
+    settings: Mapping[str, str | None] | None = optional()
+    """Declared values from then on by path; None for a path: the default. None: as before."""
 
 
 @dataclass(frozen=True, slots=True)

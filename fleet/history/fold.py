@@ -10,6 +10,7 @@ from fleet.errors import FleetError
 from fleet.history.apply_events import (
     Adopted,
     ApplyFinished,
+    ApplyStarted,
     CopyDamaged,
     Frozen,
     Noted,
@@ -32,6 +33,7 @@ from fleet.history.rollout_events import (
     RolledBack,
     RolloutMarked,
 )
+from fleet.history.settings import with_settings
 from fleet.history.values import (
     Block,
     BlockKind,
@@ -96,6 +98,7 @@ class _Past(RolloutsFold):
     seq: int = 0
     as_of: datetime | None = None
     freeze: Freeze | None = None
+    settings: Mapping[str, str] | None = None
     stages: dict[str, RolloutStage] = field(default_factory=dict)
     holds: dict[str, dict[str, Block]] = field(default_factory=dict)
     cutovers: dict[str, datetime] = field(default_factory=dict)
@@ -136,8 +139,13 @@ class _Past(RolloutsFold):
                 self._finished(event, entry.time)
             case StepFailed(unsure=False, step=step) | Noted(step=str(step)):
                 self.unfinished.pop(step, None)
-            case ApplyFinished(boots=boots, gone=gone):
+            case ApplyStarted(settings=settings):
+                if settings is not None:
+                    self.settings = self.settings or {}
+            case ApplyFinished(boots=boots, gone=gone, settings=settings):
                 self.boots |= boots
+                if settings is not None:
+                    self.settings = with_settings(self.settings or {}, settings)
                 for address in gone:
                     self._gone(Address(address))
             case RolledBack() as event:

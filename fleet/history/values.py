@@ -220,6 +220,8 @@ class History:
     """
     freeze: Freeze | None = None
     """The freeze of the fleet; None: the fleet is not frozen."""
+    settings: Mapping[str, str] | None = None
+    """Declared values of the last apply by path; None: no apply of a release that records them."""
 
 
 def latest_time(before: datetime | None, entry: Entry) -> datetime:

@@ -12,7 +12,7 @@ from datetime import datetime
 from fleet.capacity import without_demand
 from fleet.encoding import plan_id
 from fleet.errors import PlacementError
-from fleet.history import History
+from fleet.history import History, settings_due
 from fleet.placement import SearchLimits, Violation, place, verify_placement, verify_steps
 from fleet.plan import Change, Plan
 from fleet.planning.desired import PlanInput, desired_state_of
@@ -91,6 +91,7 @@ def _described(
         held=tuple(held_back(plan_input, changes)),
         unknown=tuple(not_observed(plan_input)),
         warnings=tuple(warnings_of(plan_input, changes)),
+        settings=settings_due(fleet.settings, plan_input.history),
         cost_before=price_per_hour(fleet, live, live.unknown_servers),
         cost_after=cost,
         unchanged=sum(map(live.knows, desired.resources))

@@ -88,9 +88,11 @@ def select(plan: Plan, criteria: Sequence[TargetPattern]) -> Plan:
     if not criteria:
         return plan
     kept, steps = _closure(plan, _wanted(plan, criteria))
+    settings = tuple(setting for setting in plan.settings if _is_under(setting.path, criteria))
     changes = tuple(change for change in plan.changes if change.address in kept)
     dropped = tuple(change for change in plan.changes if change.address not in kept)
-    if not dropped:
+    unset = len(plan.settings) - len(settings)
+    if not dropped and not unset:
         return plan
     subjects = [part for change in changes for part in change.resources]
     subjects += [resource_of(step.operation) for step in plan.steps if step.id in steps]
@@ -106,12 +108,22 @@ def select(plan: Plan, criteria: Sequence[TargetPattern]) -> Plan:
         impacts=impacts,
         gates=tuple(gate for gate in plan.gates if gate.alias in aliases),
         outlook=tuple(note for note in plan.outlook if note.subject in aliases),
-        held=(*plan.held, _left_out(criteria, dropped)),
+        held=(*plan.held, _left_out(criteria, dropped, unset)),
+        settings=settings,
         translations=tuple(limits.only(aliases) for limits in plan.translations),
         cost_after=None if any(map(_is_server, dropped)) else plan.cost_after,
         untouched_clients=tuple(sorted({*plan.untouched_clients, *spared})),
     )
     return replace(selected, id=plan_id(selected))
+
+
+def _is_under(path: str, criteria: Sequence[TargetPattern]) -> bool:
+    """Say whether a setting is declared below a selected client or adapter."""
+    section, client, _, task, *_ = (*path.split("."), "", "", "")
+    names: dict[Field, str] = {"client": client, "adapter": f"{client}-{task}"}
+    return section == "clients" and any(
+        names.get(criterion.field) == criterion.value for criterion in criteria
+    )
 
 
 def _wanted(plan: Plan, criteria: Sequence[TargetPattern]) -> set[Address]:
@@ -230,14 +242,16 @@ def _is_server(change: Change) -> bool:
     return isinstance(change.after or change.before, Server)
 
 
-def _left_out(criteria: Sequence[TargetPattern], dropped: Sequence[Change]) -> PlanNote:
+def _left_out(
+    criteria: Sequence[TargetPattern], dropped: Sequence[Change], settings: int
+) -> PlanNote:
     counts = Counter(client_in(change.resources[-1]) or "no client" for change in dropped)
     whose = ", ".join(f"{client} ({counts[client]})" for client in sorted(counts))
     noun = "change" if len(dropped) == 1 else "changes"
-    return PlanNote(
-        f"Only {' or '.join(map(str, criteria))} was selected: "
-        f"{len(dropped)} {noun} left out, of {whose}."
-    )
+    parts = [f"{len(dropped)} {noun} left out, of {whose}"] if dropped else []
+    if settings:
+        parts.append(f"{settings} {'setting' if settings == 1 else 'settings'} left out")
+    return PlanNote(f"Only {' or '.join(map(str, criteria))} was selected: {'; '.join(parts)}.")
 
 
 def _aliases(resource: Resource) -> tuple[str, ...]:

@@ -51,7 +51,12 @@ def apply(workspace: Workspace, *, file: Path | None, auto: bool, yes: bool, for
     )
     from runtime.operations.freeze import require_thawed
     from runtime.operations.heal import put_back_store
-    from runtime.operations.planning import observe_copies, plan_fleet, require_known
+    from runtime.operations.planning import (
+        is_unrecorded,
+        observe_copies,
+        plan_fleet,
+        require_known,
+    )
     from runtime.operations.reviewed import require_reviewed
 
     if (file is None) != auto:
@@ -72,7 +77,8 @@ def apply(workspace: Workspace, *, file: Path | None, auto: bool, yes: bool, for
     plan = saved or plan_fleet(workspace, live)
     require_trusted(workspace, plan)
     report_changes_since(workspace, plan, live)
-    if not plan.steps and not live.notes:
+    due = plan.steps or plan.settings or is_unrecorded(workspace)
+    if not due and not live.notes:
         _print_nothing_to_do(workspace, plan, form)
         return
     if not yes:
@@ -114,11 +120,14 @@ def _print_nothing_to_do(workspace: Workspace, plan: "Plan", form: Form) -> None
 def _confirm(plan: "Plan", *, whole: bool) -> None:
     from plans.render.text import render
 
-    if not plan.steps:
+    if not plan.steps and not plan.settings:
         return
     if whole:
         click.echo(render(plan, colour=sys.stderr.isatty()), err=True, nl=False)
-    if not click.confirm(f"Carry out plan {plan.id} ({len(plan.steps)} steps)?", err=True):
+    settings = f", {len(plan.settings)} settings" if plan.settings else ""
+    if not click.confirm(
+        f"Carry out plan {plan.id} ({len(plan.steps)} steps{settings})?", err=True
+    ):
         click.echo("Nothing was done.", err=True)
         sys.exit(0)
 

@@ -106,7 +106,13 @@ def plan(
     from plans.render.sections import compared_cost, marked_what_if
     from plans.reports.status import fault_notes
     from runtime.files import write_text
-    from runtime.operations.planning import plan_declared, plan_fleet, require_known
+    from runtime.operations.planning import (
+        UNRECORDED,
+        is_unrecorded,
+        plan_declared,
+        plan_fleet,
+        require_known,
+    )
     from runtime.operations.preflight import check_plan
 
     targets = _criteria(selections)
@@ -128,6 +134,8 @@ def plan(
         whole = plan_fleet(workspace, live, search=search)
     require_known_targets(targets, fleet, whole)
     selected = select(whole, targets)
+    if is_unrecorded(workspace):
+        print_lines((UNRECORDED,), "Note")
     if save_live:
         write_text(save_live, dump(live))
     text = _rendered(selected, form, every=every)
@@ -139,7 +147,7 @@ def plan(
         print_preflight(*check_plan(workspace, selected))
     if out:
         _save(workspace, selected, out)
-    sys.exit(2 if detailed_exitcode and selected.changes else 0)
+    sys.exit(2 if detailed_exitcode and (selected.changes or selected.settings) else 0)
 
 
 def _go_offline(
@@ -213,7 +221,7 @@ def _save(workspace: Workspace, plan: "Plan", out: Path) -> None:
     created = workspace.now().isoformat(timespec="seconds")
     envelope = Envelope(created, workspace.by, commit_of(workspace.root), __version__)
     write_text(out, dump(plan, envelope))
-    keep_plan(workspace.state_dir, plan)
+    keep_plan(workspace, plan)
     where = "" if workspace.root == Path() else f"-C {workspace.root} "
     click.echo(f"Wrote {out}. To carry it out: fleetctl {where}apply {out}", err=True)
 

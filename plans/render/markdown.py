@@ -46,9 +46,11 @@ def _comment(plan: Plan, level: int) -> str:
     head = [f"<!-- fleetctl:plan fleet={plan.fleet} v=1 -->"]
     if plan.frozen:
         head += [f"> **{prose(frozen_line(plan.frozen))}**", ""]
-    if not plan.changes:
+    if not plan.changes and not plan.settings:
         verdict = "Not known" if is_unknown(plan) else "No changes"
         blocks = [[*head, f"### {verdict} · `{plan.fleet}`", as_declared(plan)]]
+    elif not plan.changes:
+        blocks = [[*head, *_headline(plan), "", as_declared(plan)]]
     else:
         blocks = [
             [*head, *_headline(plan)],
@@ -56,7 +58,7 @@ def _comment(plan: Plan, level: int) -> str:
             [*_facts(plan)] if level < IMPACT else [],
             [*_changes(plan, level)],
         ]
-    blocks += [[*_notes(plan, level)]]
+    blocks += [[*_settings(plan, level)], [*_notes(plan, level)]]
     if plan.changes:
         steps = f"{counted(len(plan.steps), 'step')}, {about(critical_path(plan))}"
         size = " Details left out by size." if level > GROUPED else ""
@@ -68,10 +70,11 @@ def _headline(plan: Plan) -> Iterator[str]:
     verdict = judge(plan)
     yield f"### {verdict.light} {verdict.level.value.capitalize()} · `{plan.fleet}` · `{plan.id}`"
     yield f"{capitalized('; '.join(prose(reason) for reason in verdict.reasons))}."
-    yield ""
-    yield f"**{tally(plan.changes)}**" + (
-        f" · {plan.unchanged} unchanged" if plan.unchanged else ""
-    )
+    if plan.changes:
+        yield ""
+        yield f"**{tally(plan.changes)}**" + (
+            f" · {plan.unchanged} unchanged" if plan.unchanged else ""
+        )
 
 
 def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
@@ -157,6 +160,20 @@ def _changes(plan: Plan, level: int) -> Iterator[str]:
                 yield ""
     yield ""
     yield "</details>"
+
+
+def _settings(plan: Plan, level: int) -> Iterator[str]:
+    heading = sections.settings_heading(plan)
+    if heading and level >= COUNTED:
+        yield f"{heading}. Too large for a comment: `fleetctl show` lists them."
+    elif heading:
+        lines = [*sections.settings_lines(plan, every=level == EACH)]
+        acting = any(setting.acts for setting in plan.settings)
+        yield f"<details{' open' * acting}><summary>{prose(heading)}</summary>"
+        yield ""
+        yield from fenced(lines, "diff", as_declared=True)
+        yield ""
+        yield "</details>"
 
 
 def _change(change: Change, plan: Plan) -> Iterator[str]:

@@ -7,10 +7,18 @@ Gateway limits: parts of the declarations that Envoy or LiteLLM cannot keep.
 
 import html
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from fleet.plan import DeviceUse, GatewayLimit, GatewayLimits, GatewayTarget, Plan
+from fleet.plan import (
+    DeviceUse,
+    GatewayLimit,
+    GatewayLimits,
+    GatewayTarget,
+    Plan,
+    SettingChange,
+)
 from plans.amounts import and_more, counted, listed, percent, size
 from plans.documents.document import write
 from plans.redact import prose
@@ -22,6 +30,8 @@ GATEWAY_NAMES: Final = {GatewayTarget.ENVOY: "Envoy", GatewayTarget.LITELLM: "Li
 
 _SILENT_ALIASES: Final = 3
 """Upper bound of aliases without demand that a line names; JSON has all."""
+_SETTINGS: Final = 12
+"""Upper bound of settings that are listed where no command acts on them; the plan file has all."""
 _MOVES: Final = 10
 """Upper bound of moves that are listed, forced or not; the plan file has all."""
 _LIMITED_ALIASES: Final = 6
@@ -44,6 +54,34 @@ def busiest_hour(use: DeviceUse) -> str:
         return "unknown"
     top = max(use.load)
     return f"{percent(top)} at {use.load.index(top):02}:00 UTC" if top else "idle"
+
+
+def settings_heading(plan: Plan) -> str:
+    """Return the number of settings that differ from the last apply; empty for none."""
+    if not plan.settings:
+        return ""
+    acting = sum(setting.acts for setting in plan.settings)
+    which = f"; {acting} of them (!) name what commands run, contact or read" if acting else ""
+    return f"Settings that differ from the last apply: {len(plan.settings)}{which}"
+
+
+def settings_lines(plan: Plan, *, every: bool) -> Iterator[str]:
+    """Yield the settings that differ: all that act, and the others while they are few."""
+    yield from (f"! {setting_line(setting)}" for setting in plan.settings if setting.acts)
+    rest = [setting for setting in plan.settings if not setting.acts]
+    if every or len(rest) <= _SETTINGS:
+        yield from (f"~ {setting_line(setting)}" for setting in rest)
+        return
+    counts = Counter(setting.path.partition(".")[0] for setting in rest)
+    yield f"~ {', '.join(f'{counts[section]} in {section}' for section in sorted(counts))}"
+
+
+def setting_line(setting: SettingChange) -> str:
+    """Return a setting with its values before and after."""
+    if setting.before is None:
+        return f"{setting.path}: {setting.after} (new)"
+    after = "(gone)" if setting.after is None else f"-> {setting.after}"
+    return f"{setting.path}: {setting.before} {after}"
 
 
 CAPACITY_TITLES: Final = ("Slots before", "during", "after", "of", "Busiest hour", "Memory")

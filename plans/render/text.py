@@ -27,7 +27,10 @@ def render(plan: Plan, *, colour: bool = False, every: bool = False) -> str:
     paint = painter(colour=colour)
     frozen = [frozen_line(plan.frozen)] if plan.frozen else []
     if not plan.changes:
-        blocks = [frozen, [nothing_to_do(plan)], *_notes(plan)]
+        first = [nothing_to_do(plan)]
+        if plan.settings:
+            first = [_headline(plan, judge(plan), paint), as_declared(plan)]
+        blocks = [frozen, first, [*_settings(plan, every=every)], *_notes(plan)]
         return "\n\n".join(map("\n".join, filter(None, blocks))) + "\n"
     blocks = [
         frozen,
@@ -38,6 +41,7 @@ def render(plan: Plan, *, colour: bool = False, every: bool = False) -> str:
         [*_gates(plan)],
         [f"Cost: {line}." for line in [cost(plan)] if line],
         [*_changes(plan, paint, every=every or len(plan.changes) <= detail_levels.MANY)],
+        [*_settings(plan, every=every)],
         *_notes(plan),
         [f"Apply: {counted(len(plan.steps), 'step')}, {about(critical_path(plan))}."],
     ]
@@ -130,6 +134,12 @@ def _changes(plan: Plan, paint: Paint, *, every: bool) -> Iterator[str]:
     if rows := detail_levels.by_server(plan.changes):
         yield from aligned([("By server", ""), *rows], indent="  ", gap=WIDE_GAP)
     yield "  `fleetctl show PLAN --all` lists each change."
+
+
+def _settings(plan: Plan, *, every: bool) -> Iterator[str]:
+    if heading := sections.settings_heading(plan):
+        yield f"{heading}."
+        yield from (f"  {line}" for line in sections.settings_lines(plan, every=every))
 
 
 def _change(change: Change, plan: Plan, paint: Paint) -> Iterator[str]:

@@ -92,6 +92,9 @@ def _care(plan: Plan) -> Iterator[str]:
     ]
     if crowded:
         yield f"no adapter slot is free during the apply: {listed(crowded, 4)}"
+    acting = [setting.path for setting in plan.settings if setting.acts]
+    if acting:
+        yield f"programs, addresses or flags to look at: {listed(acting, 4)}"
     if plan.warnings:
         yield counted(len(plan.warnings), "warning")
     # A key that is not readable here is no risk: apply reads the key, or leaves the live key.

@@ -77,7 +77,8 @@ def _say(entry: Entry) -> str:  # noqa: C901, PLR0911, PLR0912, PLR0915 (a case 
         case history.ApplyStarted() as event:
             commit = f", commit {event.commit}" if event.commit else ""
             steps = counted(event.steps, "step")
-            return f"{event.trigger} of plan {event.plan_id}, {steps}{commit}"
+            settings = f", {counted(event.settings, 'setting')}" if event.settings else ""
+            return f"{event.trigger} of plan {event.plan_id}, {steps}{settings}{commit}"
         case history.ApplyFinished() as event:
             shown = ", ".join(f"{count} {name}" for name, count in event.counts.items() if count)
             return f"ended {event.plan_id}: {event.result}" + (f" ({shown})" if shown else "")

@@ -7,7 +7,8 @@ from enum import StrEnum
 
 from fleet.errors import Diagnostic
 from fleet.names import Address
-from fleet.resources import Key, LoadedAdapter, Resource, Route, Server
+from fleet.plan import Action, Plan
+from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State
 from fleet.steps import (
     DeleteKey,
     DeleteRoute,
@@ -48,6 +49,23 @@ class StepState(StrEnum):
     """The effect is there already."""
     STALE = "stale"
     """The live resource is another than the plan saw."""
+
+
+def unconverged(plan: Plan, live: State) -> tuple[Address, ...]:
+    """Return the addresses of a plan's changes that have not taken effect."""
+    found = {
+        change.address
+        for change in plan.changes
+        if live.resources.get(change.address) != change.after
+    }
+    moved = {
+        change.before.address
+        for change in plan.changes
+        if change.action is Action.MOVE
+        and change.before
+        and change.before.address != change.address
+    }
+    return tuple(sorted(found | moved & live.resources.keys()))
 
 
 def step_state(step: Step, live: Resource | None) -> StepState:

@@ -19,6 +19,7 @@ from fleet.history import (
     fold_entries,
     frozen_fleet,
     marked_unsure,
+    settings_to_record,
     settled,
     with_damage,
 )
@@ -30,7 +31,14 @@ from runtime.engines.protocol import Engine
 from runtime.execute.checks import impossible_steps
 from runtime.execute.context import ExecutionContext, FreezeWatch, Journal
 from runtime.execute.live_view import LiveView
-from runtime.execute.outcome import ApplyOutcome, StepOutcome, StepResult, describe
+from runtime.execute.outcome import (
+    DONE,
+    ApplyOutcome,
+    StepOutcome,
+    StepResult,
+    describe,
+    unconverged,
+)
 from runtime.execute.scheduler import Scheduler
 from runtime.ledger.protocol import Lease
 from runtime.observe import observe
@@ -59,23 +67,6 @@ def recovered(history: History, live: State) -> list[tuple[str, str, LedgerEvent
             text = "begun by an earlier run, without effect"
             found.append((step, "undone", Noted(text, step)))
     return found
-
-
-def unconverged(plan: Plan, live: State) -> tuple[Address, ...]:
-    """Return the addresses of a plan's changes that have not taken effect."""
-    found = {
-        change.address
-        for change in plan.changes
-        if live.resources.get(change.address) != change.after
-    }
-    moved = {
-        change.before.address
-        for change in plan.changes
-        if change.action is Action.MOVE
-        and change.before
-        and change.before.address != change.address
-    }
-    return tuple(sorted(found | moved & live.resources.keys()))
 
 
 def forgotten(history: History, live: State) -> tuple[Address, ...]:
@@ -108,6 +99,7 @@ async def execute(
     trigger: str = "apply",
     replan: Callable[[State], Plan] | None = None,
     heeds_freeze: bool = True,
+    settings: Mapping[str, str] | None = None,
 ) -> ApplyOutcome:
     """Execute a plan under the lease, journaled, and verify the result.
 
@@ -116,7 +108,8 @@ async def execute(
     `stop`: once set no further step begins; those that run are finished. A caller that cannot wait
     cancels the task; the next run finds out how these steps ended. `trigger`: the command, for the
     record. `replan`: plans again from the live state at the end, to count the changes still due.
-    `heeds_freeze`: whether a freeze stops the plan; False for repairs and ways back.
+    `heeds_freeze`: whether a freeze stops the plan; False for repairs and ways back. `settings`:
+    all that are declared, of which the plan's are recorded; None: a plan that changes none.
 
     Raises:
         LockHeldError: another run holds the lease; nothing was done.
@@ -137,7 +130,9 @@ async def execute(
         scheduler = Scheduler(plan, context, view, journal, stop=stop, emit=emit, watch=watch)
         live = await _recover(scheduler, view, journal, history)
         steps, commit = len(plan.steps), context.commit
-        await journal.write(ApplyStarted(plan.id, plan.fleet, commit, trigger, steps))
+        record = None if settings is None else settings_to_record(plan, settings, history)
+        due = None if settings is None else len(plan.settings)
+        await journal.write(ApplyStarted(plan.id, plan.fleet, commit, trigger, steps, due))
         facts = {"changes": len(plan.changes), "steps": steps, "trigger": trigger}
         emit(ApplyEvent("plan_started", facts))
         beside = _renew_lease(lease, scheduler), _report_interrupt(stop, scheduler)
@@ -150,7 +145,7 @@ async def execute(
                     await asyncio.shield(journal.write())
                 raise
             seconds = time.monotonic() - began
-            outcome = await _verified(scheduler, view, journal, stop, seconds, replan)
+            outcome = await _verified(scheduler, view, journal, stop, seconds, replan, record)
     summary = {"result": outcome.result, "exit_code": outcome.exit_code, **outcome.counts}
     summary |= {"unseen": list(outcome.unseen), "seconds": round(outcome.seconds, 3)}
     emit(ApplyEvent("run_complete", summary))
@@ -202,6 +197,7 @@ async def _verified(
     stop: asyncio.Event,
     seconds: float,
     replan: Callable[[State], Plan] | None,
+    record: Mapping[str, str | None] | None,
 ) -> ApplyOutcome:
     """Observe again, compare with the plan, and close the journal."""
     plan, context = scheduler.plan, scheduler.context
@@ -237,7 +233,9 @@ async def _verified(
         gone = forgotten(history, live)
         with suppress(EngineError):  # a disk that is full is told by the ledger
             await keep_for_restart(context.engines, live, history)
-    await journal.write(ApplyFinished(plan.id, outcome.result, outcome.counts, live.boots, gone))
+    settings = record if outcome.exit_code == DONE else None
+    event = ApplyFinished(plan.id, outcome.result, outcome.counts, live.boots, gone, settings)
+    await journal.write(event)
     facts = {"converged": not missing, "remaining": list(missing), "due": due}
     scheduler.emit(ApplyEvent("verified", {**facts, "notes": list(outcome.notes)}))
     return outcome

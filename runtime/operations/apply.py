@@ -175,6 +175,7 @@ async def execute_plan(
             trigger=trigger,
             replan=replan,
             heeds_freeze=heeds_freeze,
+            settings=fleet.settings if trigger == "apply" else None,
         )
 
 

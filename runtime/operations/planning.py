@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from fleet.errors import ConfigError, FleetError, PlacementError
 from fleet.history import (
@@ -114,6 +115,19 @@ def require_known(workspace: Workspace, live: State) -> None:
         "put back first. Rollback works meanwhile.",
         command="fleetctl adopt",
     )
+
+
+def is_unrecorded(workspace: Workspace) -> bool:
+    """Say whether an earlier release made the last apply, and recorded no settings."""
+    history = workspace.history()
+    return history.settings is None and bool(history.owned or history.established)
+
+
+UNRECORDED: Final = (
+    "an earlier release made the last apply and did not record the settings (programs, addresses, "
+    "flags, gates); the next apply records them, and plans show what differs from then on."
+)
+"""Note beside a plan of such a fleet, which lists no settings."""
 
 
 def plan_declared(workspace: Workspace, live: State, search: SearchLimits) -> Plan | None:

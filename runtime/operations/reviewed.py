@@ -5,23 +5,26 @@ carried out if this state folder made it, with all that is shown of it, or if pl
 gives the same plan.
 """
 
+import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
-from fleet.encoding import plan_digest
+from fleet.encoding import canonical_json, plain, plan_digest
 from fleet.errors import StalePlanError
 from fleet.history import overtaken
 from fleet.plan import Plan
 from fleet.resources import State
-from runtime.files import PRIVATE, make_private
+from fleet.spec import FleetSpec
+from runtime.files import make_private, replace_file
 from runtime.operations.planning import plan_fleet
 from runtime.workspace import Workspace
 
 PLANS: Final = "plans"
-"""Folder of the state folder with an empty file for every plan made here, named by its digest."""
+"""Folder of the state folder with a file for every plan made here: its name is the digest of the
+plan, its content that of the declarations.
+"""
 KEPT: Final = 1_000
 """Upper bound of the plans that are remembered; the oldest are forgotten first."""
 _NAMED: Final = 5
@@ -29,12 +32,18 @@ _NAMED: Final = 5
 _AGAIN: Final = "fleetctl plan --out plan.json"
 
 
-def keep_plan(state_dir: Path, plan: Plan) -> None:
+def declared_digest(fleet: FleetSpec) -> str:
+    """Return the SHA-256, 64 hex digits, of the declared values and the lock."""
+    document = {"settings": dict(fleet.settings), "versions": plain(fleet.versions)}
+    return hashlib.sha256(canonical_json(document).encode()).hexdigest()
+
+
+def keep_plan(workspace: Workspace, plan: Plan) -> None:
     """Remember that a plan was made here; a folder that cannot be written is no error."""
-    folder = state_dir / PLANS
+    folder, declared = workspace.state_dir / PLANS, declared_digest(workspace.fleet())
     with suppress(OSError):
         make_private(folder)
-        (folder / plan_digest(plan)).touch(PRIVATE)
+        replace_file(folder / plan_digest(plan), declared.encode())
         by_age = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
         for path in by_age[KEPT:]:
             path.unlink(missing_ok=True)
@@ -43,12 +52,14 @@ def keep_plan(state_dir: Path, plan: Plan) -> None:
 def require_reviewed(workspace: Workspace, plan: Plan, live: State) -> None:
     """Refuse a plan from a file that was not made here, or that is too old.
 
-    A plan that planning gives now, too, is remembered: a run that is cut short may be repeated.
+    A plan made here of other declarations is refused, too: steps use what is declared beside them,
+    such as interpreters. A plan that planning gives now is remembered: a run that is cut short may
+    be repeated.
 
     Raises:
         StalePlanError: FC3040, the plan is not one of this project; FC3041, it is an older one.
     """
-    if (workspace.state_dir / PLANS / plan_digest(plan)).is_file():
+    if _kept_for(workspace, plan) == declared_digest(workspace.fleet()):
         since = tuple(overtaken(workspace.ledger().read(), plan))
         if since:
             listed = "".join(f"\n  {line}" for line in since[:_NAMED])
@@ -65,22 +76,32 @@ def require_reviewed(workspace: Workspace, plan: Plan, live: State) -> None:
         raise StalePlanError.of(
             "FC3040",
             "The plan is not one of this project",
-            f"This state folder did not make plan {plan.id}, and planning here gives plan "
-            f"{now.id}: {_difference(plan, now)}. Whoever edits a plan can give it a fitting id, "
-            "so nothing of it is done.",
+            f"This state folder did not make plan {plan.id} of these declarations, and planning "
+            f"here gives plan {now.id}: {_difference(plan, now)}. Whoever edits a plan can give it "
+            "a fitting id, so nothing of it is done.",
             hint="Plan here, and have that plan reviewed.",
             command=_AGAIN,
         )
-    keep_plan(workspace.state_dir, plan)
+    keep_plan(workspace, plan)
+
+
+def _kept_for(workspace: Workspace, plan: Plan) -> str:
+    """Return the digest of the declarations that a kept plan was made of; empty: not kept."""
+    try:
+        return (workspace.state_dir / PLANS / plan_digest(plan)).read_text("ascii")
+    except (OSError, ValueError):
+        return ""
 
 
 def _difference(plan: Plan, now: Plan) -> str:
     """Return the first differences between a plan from a file and the plan made here."""
     theirs, ours = ({change.address: change for change in made.changes} for made in (plan, now))
+    told, said = ({setting.path: setting for setting in made.settings} for made in (plan, now))
     begun, due = ({step.id: step for step in made.steps} for made in (plan, now))
     return (
         _unlike("changes", theirs, ours)
         or _unlike("steps", begun, due)
+        or _unlike("settings", told, said)
         or "they differ in what they tell the reviewer"
     )
 

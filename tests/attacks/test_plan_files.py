@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ def test_a_forged_plan_with_a_fitting_id_is_refused(
     workspace: Workspace, made: Plan, forgery: str, *, kept: bool
 ) -> None:
     if kept:
-        keep_plan(workspace.state_dir, made)
+        keep_plan(workspace, made)
     document = json.loads(dump(made))
     FORGERIES[forgery](document)
     assert codes(workspace, resealed(document)) == {"FC3040"}
@@ -138,7 +139,7 @@ def test_a_plan_that_was_kept_and_is_an_older_one_is_refused(
     workspace: Workspace, made: Plan, tmp_path: Path, since: str
 ) -> None:
     here = workspace_of(tmp_path, workspace.fleet())
-    keep_plan(here.state_dir, made)
+    keep_plan(here, made)
     assert codes(here, dump(made)) == set()
     here.ledger().append([LATER[since]])
     assert codes(here, dump(made)) == {"FC3041"}
@@ -157,7 +158,7 @@ def test_what_happens_elsewhere_leaves_a_plan_as_it_was_reviewed(
     workspace: Workspace, made: Plan, tmp_path: Path, since: LedgerEvent
 ) -> None:
     here = workspace_of(tmp_path, workspace.fleet())
-    keep_plan(here.state_dir, made)
+    keep_plan(here, made)
     here.ledger().append([since])
     assert codes(here, dump(made)) == set()
 
@@ -169,16 +170,29 @@ def test_a_plan_of_a_ledger_that_is_gone_is_an_older_one(
     document = json.loads(dump(made))
     document["observations"]["ledger_seq"] = 40
     later = load(json.dumps(document))
-    keep_plan(here.state_dir, later)
+    keep_plan(here, later)
     assert codes(here, dump(later)) == {"FC3041"}
 
 
-def test_the_plans_that_are_remembered_are_bounded(made: Plan, tmp_path: Path) -> None:
-    folder = tmp_path / PLANS
-    folder.mkdir()
+def test_a_plan_that_was_kept_for_other_declarations_is_none_of_this_project(
+    workspace: Workspace, made: Plan, tmp_path: Path
+) -> None:
+    keep_plan(workspace_of(tmp_path, workspace.fleet()), made)
+    for declared in (
+        replace(workspace.fleet(), settings={"hosts.rack1.python": "/evil"}),
+        replace(workspace.fleet(), versions={}, adapters={}),
+    ):
+        assert codes(workspace_of(tmp_path, declared), dump(made)) == {"FC3040"}
+
+
+def test_the_plans_that_are_remembered_are_bounded(
+    workspace: Workspace, made: Plan, tmp_path: Path
+) -> None:
+    folder = tmp_path / "state" / PLANS
+    folder.mkdir(parents=True)
     for number in range(KEPT + 20):
         (folder / f"{number:064}").touch()
-    keep_plan(tmp_path, made)
+    keep_plan(workspace_of(tmp_path, workspace.fleet()), made)
     assert sum(1 for _ in folder.iterdir()) == KEPT
     assert (folder / plan_digest(made)).exists()
 
@@ -266,7 +280,7 @@ def test_apply_refuses_an_edited_plan_or_does_what_is_shown(
     except PlacementError:
         return
     if kept:
-        keep_plan(workspace.state_dir, plan)
+        keep_plan(workspace, plan)
     for _ in range(8):
         document = json.loads(dump(plan))
         for _ in range(edits):

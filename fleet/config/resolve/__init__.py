@@ -15,6 +15,7 @@ from fleet.config.resolve import clients
 from fleet.config.resolve.machines import base, gate, gateway, host, override, rollout
 from fleet.config.schema.fleet import Declarations
 from fleet.config.schema.rollouts import Evals, Rollout
+from fleet.config.settings import declared_settings
 from fleet.config.validate import Problem
 from fleet.spec import EvalPolicy, FleetSpec, JudgeSpec, PlacementPolicy
 
@@ -62,6 +63,7 @@ def resolve_fleet(
         overrides=tuple(_resolved(given.overrides, override).values()),
         evals=_evals(given.evals),
         compiled_for=tuple(sorted({*given.compiled_for})),
+        settings=declared_settings(given, tree),
     )
     return fleet, findings
 

@@ -1,0 +1,48 @@
+"""Lists the declared values as texts by their paths: what a plan compares with the last apply."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from fleet.config.filled import Filled
+from fleet.config.merge import Path, Tree
+from fleet.config.schema.fleet import Declarations
+from fleet.encoding import canonical_json
+
+
+def declared_settings(given: Declarations, tree: Tree) -> dict[str, str]:
+    """Return every value that is not the default by its dotted path, sorted.
+
+    Secrets are references, and values of the environment stand as `${env:NAME}`: no value of
+    either is kept.
+    """
+    document = given.model_dump(mode="json", exclude_defaults=True)
+    return dict(sorted(_leaves(document, tree.value, ())))
+
+
+def _leaves(value: Any, written: Any, path: Path) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict) and (value or len(path) == 1):
+        for name, item in value.items():
+            inner = written.get(name) if isinstance(written, dict) else None
+            yield from _leaves(item, inner, (*path, name))
+        return
+    shown = _as_written(written) if _is_filled(written) else value
+    yield ".".join(map(str, path)), shown if isinstance(shown, str) else canonical_json(shown)
+
+
+def _is_filled(written: Any) -> bool:
+    return isinstance(written, Filled) or (
+        isinstance(written, list | dict)
+        and any(map(_is_filled, written.values() if isinstance(written, dict) else written))
+    )
+
+
+def _as_written(written: Any) -> Any:
+    match written:
+        case Filled():
+            return written.written
+        case dict():
+            return {name: _as_written(item) for name, item in written.items()}
+        case list():
+            return [_as_written(item) for item in written]
+        case _:
+            return written
