@@ -99,6 +99,8 @@ async def _carry_out(workspace: Workspace, plan: "Plan", form: Form) -> int:
         )
     if form == "text":
         _print_outcome(outcome)
+        if plan.settings and not outcome.exit_code:
+            click.echo(f"Settings recorded: {len(plan.settings)}.", err=True)
     if outcome.lost is not None:
         raise LockHeldError(outcome.lost)
     return outcome.exit_code

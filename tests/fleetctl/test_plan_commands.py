@@ -53,15 +53,15 @@ def test_a_plan_is_shown_and_saved_and_shown_again(run: Run, project: Path) -> N
 def test_the_exit_code_says_that_changes_are_due_only_when_asked(run: Run, project: Path) -> None:
     assert run("plan", *live(project))[0] == 0
     assert run("plan", *live(project), "--detailed-exitcode")[0] == 2
-    nobody = ("--select", "client=dune")
+    nobody = ("--select", "adapter=dune-extract")
     assert run("plan", *live(project), "--detailed-exitcode", *nobody)[0] == 0
 
 
 def test_a_selection_says_what_it_leaves_out(run: Run, project: Path) -> None:
-    code, out, _ = run("plan", *live(project), "--select", "client=dune")
+    code, out, _ = run("plan", *live(project), "--select", "adapter=dune-extract")
     assert code == 0
     assert out.startswith("No changes.")
-    assert "Only client=dune was selected" in out
+    assert "Only adapter=dune-extract was selected" in out
     assert "acme" in out
 
 
