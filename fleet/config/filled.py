@@ -10,7 +10,7 @@ class Filled(str):
 
     @classmethod
     def of(cls, text: str, written: str) -> str:
-        """Return a text that remembers how it was written, where values of the environment are."""
+        """Return a text with its written form, where values of the environment are in the text."""
         if "${env:" not in written:
             return text
         made = cls(text)

@@ -112,7 +112,7 @@ def _is_of_before(plan: Plan, now: Plan, live: State) -> bool:
         )
 
     single = len({step.id for step in plan.steps}) == len(plan.steps)
-    changed = {change.address for change in plan.changes}
+    changed = {change.address for change in plan.changes if change.after is not None}
     whole = {step.address for step in plan.steps} >= {step.address for step in now.steps} & changed
     return changes == ours and not plan.settings and single and whole and all(map(fits, plan.steps))
 
