@@ -3,12 +3,13 @@
 import gc
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from fleet.errors import FleetError
 from fleetctl import __version__
+from fleetctl.harmless_stream import harmless_streams
 from fleetctl.lazy_group import LazyGroup
 from fleetctl.options import FOLDER
 
@@ -89,9 +90,32 @@ def _file_error(error: OSError) -> FleetError:
     return FleetError.of("FC1015", "A file cannot be read or written", detail, hint=hint)
 
 
+def _unexpected(error: Exception) -> FleetError:
+    """Return the problem of an error of fleetctl's own: kind and place, and no value."""
+    if isinstance(error, RecursionError | MemoryError):
+        detail = "An input is nested too deeply, or too large."
+        return FleetError.of("FC1310", "Input that cannot be read", detail)
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    where = f" at {Path(at.tb_frame.f_code.co_filename).name}:{at.tb_lineno}" if at else ""
+    return FleetError.of(
+        "FC1311",
+        "fleetctl itself failed",
+        f"{type(error).__name__}{where}. Nothing is half done that a second run does not mend.",
+        hint="Report this line, with the command and the version of fleetctl",
+        command="fleetctl --version",
+    )
+
+
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line and exit with the documented code."""
     gc.set_threshold(*GARBAGE_THRESHOLDS)
+    with harmless_streams():
+        _run(arguments)
+
+
+def _run(arguments: list[str] | None) -> NoReturn:
     try:
         code = main_group.main(args=arguments, prog_name="fleetctl", standalone_mode=False)
     except click.UsageError as error:
@@ -112,4 +136,9 @@ def main(arguments: list[str] | None = None) -> Any:
         shown = failed if isinstance(failed, FleetError) else _file_error(failed)
         print_diagnostics(shown.diagnostics)
         sys.exit(shown.exit_code)
+    except Exception as failed:  # noqa: BLE001 (the last guard: no traceback, which holds values)
+        from fleetctl.output import print_diagnostics  # noqa: PLC0415 (keeps `--help` fast)
+
+        print_diagnostics(_unexpected(failed).diagnostics)
+        sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from textwrap import wrap
 from types import MappingProxyType
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from fleet.errors import Diagnostic, Position
 from plans.amounts import and_more
 from plans.tables import Paint, painter
+from plans.visible import visible
 
 SHOWN = 50
 """Upper bound of problems that are shown as text; the other formats hold all."""
@@ -27,10 +29,16 @@ _TABS = str.maketrans("\t", " ")
 def render_text(diagnostics: Sequence[Diagnostic], colour: bool = False) -> str:  # noqa: FBT001, FBT002 (a rendering's only option)
     """Return the text for a terminal, a blank line between problems."""
     paint = painter(colour=colour)
-    blocks = [_block(diagnostic, paint) for diagnostic in diagnostics[:SHOWN]]
+    blocks = [_block(_seen(diagnostic), paint) for diagnostic in diagnostics[:SHOWN]]
     if rest := and_more(diagnostics, SHOWN):
         blocks.append(f"… {rest}. `fleetctl validate --format json` lists all.\n")
     return "\n".join(blocks)
+
+
+def _seen(diagnostic: Diagnostic) -> Diagnostic:
+    texts = ("summary", "detail", "hint", "command")
+    changed: dict[str, Any] = {name: visible(getattr(diagnostic, name)) for name in texts}
+    return replace(diagnostic, **changed)
 
 
 def _block(diagnostic: Diagnostic, paint: Paint) -> str:
@@ -96,7 +104,7 @@ def render_github(diagnostics: Sequence[Diagnostic]) -> str:
     Source:
         https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands
     """
-    return "".join(_annotation(diagnostic) for diagnostic in diagnostics)
+    return "".join(_annotation(_seen(diagnostic)) for diagnostic in diagnostics)
 
 
 def _annotation(diagnostic: Diagnostic) -> str:
@@ -111,6 +119,7 @@ def _annotation(diagnostic: Diagnostic) -> str:
 
 
 def _escape(text: str, more: str) -> str:
+    text = visible(text)
     for character in ("%", "\r", "\n", *more):
         text = text.replace(character, f"%{ord(character):02X}")
     return text

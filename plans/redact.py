@@ -6,17 +6,26 @@ URLs, IP addresses and absolute paths are left out; markup is shown, not obeyed.
 
 import re
 
+from plans.visible import visible
+
 _URL = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s`'\")]+", re.IGNORECASE)
 _IP = re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b|\[[0-9a-f:]{3,}\](?::\d+)?", re.IGNORECASE)
 _PATH = re.compile(
     r"(?<![\w./@-])(?:~|[A-Za-z]:)?[\\/](?:[^\s\\/`'\"():,]+[\\/])*[^\s\\/`'\"():,]+"
 )
 _MARKUP = re.compile(r"([\\*_\[\]|#~<>&@])")
+_RUNS = re.compile("(`+)")
 _ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;", "@": "&#64;"}
+_LIVE = re.compile(r"@(?=\w)|#(?=\d)|\bGH-(?=\d)|\bwww\.(?=\w)", re.IGNORECASE)
+"""Beginnings of mentions, references and links that a forge makes of rendered text: as code they
+are none. An entity or a backslash does not help, for the rendered text is the same."""
+_BLOCK = re.compile(r"^(?:[-+](?=\s)|[-=]+$|\d{1,9}(?=[.)](?:\s|$)))")
+"""Beginnings of lists and underlines of headings."""
 
 
 def scrubbed(text: str) -> str:
-    """Return `text` without URLs, IP addresses and absolute paths."""
+    """Return `text` without URLs, IP addresses and absolute paths, all characters visible."""
+    text = visible(text)
     text = _URL.sub("(URL left out)", text)
     text = _IP.sub("(address left out)", text)
     return _PATH.sub("(path left out)", text)
@@ -27,13 +36,35 @@ def prose(text: str) -> str:
 
     Text between backticks stays code; everywhere else markup and mentions are escaped.
     """
-    pieces = " ".join(scrubbed(text).split()).split("`")
-    if len(pieces) % 2 == 0:  # a lone backtick opens nothing
-        pieces[-2:] = [f"{pieces[-2]}'{pieces[-1]}"]
-    return "`".join(
-        piece.replace("|", "\\|") if index % 2 else _MARKUP.sub(_escape, piece.replace("->", "→"))
-        for index, piece in enumerate(pieces)
-    )
+    pieces = _RUNS.split(" ".join(scrubbed(text).split()))
+    shown, index = [], 0
+    while index < len(pieces):
+        piece, run = pieces[index], pieces[index + 1] if index + 1 < len(pieces) else ""
+        shown.append(_plain(piece, first=not index))
+        ends = (at for at in range(index + 3, len(pieces), 2) if pieces[at] == run)
+        end = next(ends, None) if run else None
+        if end is None:  # backticks that nothing closes
+            shown.append("'" * len(run))
+            index += 2
+            continue
+        code = "".join(pieces[index + 2 : end]).replace("|", "\\|")
+        shown.append(f"{run}{code}{run}")
+        index = end + 1
+    return "".join(shown)
+
+
+def _plain(piece: str, *, first: bool) -> str:
+    piece = piece.replace("->", "→")
+    if first and (found := _BLOCK.match(piece)):
+        mark = found[0]
+        kept = f"{mark}\\" if mark.isdecimal() else f"\\{mark}"
+        return kept + _plain(piece[found.end() :], first=False)
+    parts, at = [], 0
+    for live in _LIVE.finditer(piece):
+        apart = "" if first or live.start() else " "  # from backticks before
+        parts += [_MARKUP.sub(_escape, piece[at : live.start()]), f"{apart}`{live[0]}`"]
+        at = live.end()
+    return "".join([*parts, _MARKUP.sub(_escape, piece[at:])])
 
 
 def command(text: str) -> str:

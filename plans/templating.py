@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from plans.amounts import capitalized
+from plans.visible import visible
 
 
 def rendered(template: str, **values: Any) -> str:
@@ -23,6 +24,11 @@ def rendered(template: str, **values: Any) -> str:
     return _environment().get_template(template).render(values)
 
 
+def _shown(value: Any) -> Any:
+    """Mark unseen characters of a value; markup of our own is left as written."""
+    return visible(value) if type(value) is str else value
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -32,6 +38,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=_shown,
     )
     environment.filters["capitalize_first"] = capitalized
     return environment

@@ -3,11 +3,13 @@
 import difflib
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from fleet.errors import ConfigError, Diagnostic
+from fleetctl.harmless_stream import print_exact
 from fleetctl.options import (
     EXISTING_FILE,
     Command,
@@ -57,10 +59,10 @@ def validate(workspace: Workspace, form: str) -> None:
     except ConfigError as error:
         if form == "text":
             raise
-        click.echo(RENDERERS[form](error.diagnostics), nl=False)
+        _print(form, error.diagnostics)
         sys.exit(error.exit_code)
     if form != "text":
-        click.echo(RENDERERS[form](tuple(warnings)), nl=False)
+        _print(form, warnings)
         return
     if warnings:
         print_diagnostics(warnings)
@@ -76,6 +78,15 @@ def validate(workspace: Workspace, form: str) -> None:
     }
     text = ", ".join(counted(len(items), word) for word, items in counts.items())
     click.echo(f"{fleet.name}: ok ({text})")
+
+
+def _print(form: str, found: Sequence[Diagnostic]) -> None:
+    """Print diagnostics; commands for GitHub's runner as written, their values are escaped."""
+    shown = RENDERERS[form](tuple(found))
+    if form == "github":
+        print_exact(shown)
+    else:
+        click.echo(shown, nl=False)
 
 
 @click.command(cls=Command)

@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 from fleet.plan import Plan
 from fleet.steps import Step
+from plans.visible import one_line
 
 
 def dot(plan: Plan) -> str:
@@ -62,9 +63,10 @@ def _edges(plan: Plan, names: Mapping[str, str]) -> list[tuple[str, str]]:
 
 
 def _quoted(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"')
+    return one_line(text).replace("\\", "\\\\").replace('"', '\\"')
 
 
 def _entities(text: str) -> str:
-    escaped = text.replace("&", "#amp;").replace('"', "#quot;")
+    escaped = one_line(text).replace("#", "#35;").replace("`", "'")
+    escaped = escaped.replace("&", "#amp;").replace('"', "#quot;")
     return escaped.replace("<", "#lt;").replace(">", "#gt;")

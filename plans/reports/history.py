@@ -7,6 +7,7 @@ from typing import assert_never
 from fleet import history
 from fleet.history import Entry
 from plans.amounts import counted, date_time, iso_millis
+from plans.visible import one_line
 
 STEPS = (history.StepStarted, history.StepFinished, history.StepFailed)
 """Events that are left out unless `steps` asks for them."""
@@ -42,7 +43,8 @@ def _is_about(entry: Entry, about: str) -> bool:
 def render_text(entries: Iterable[Entry], about: str = "") -> str:
     """Return a line for every entry, or a message with `about` where no entry names that."""
     lines = [
-        f"{entry.seq:6}  {date_time(entry.time)}  {entry.by}  {entry.run}  {_say(entry)}"
+        f"{entry.seq:6}  {date_time(entry.time)}  "
+        + one_line(f"{entry.by}  {entry.run}  {_say(entry)}")
         for entry in entries
     ]
     if not lines:

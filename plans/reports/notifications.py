@@ -3,12 +3,14 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError
+from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError
 from jinja2.sandbox import SandboxedEnvironment
 
 from fleet.maintenance import OF_A_CLIENT
 from fleet.spec import NOTIFY_EVENTS, NotifyEvent
+from plans.template_limits import check_work
 from plans.templating import rendered
+from plans.visible import quiet
 
 Audience = Literal["client", "operators"]
 
@@ -53,7 +55,7 @@ def document(
     """
     seen = facts if audience == "operators" else {name: facts[name] for name in OF_A_CLIENT[event]}
     seen = {"event": event, **seen}
-    return {"event": event, "text": _text(audience, seen, template), **seen}
+    return {"event": event, "text": quiet(_text(audience, seen, template)), **seen}
 
 
 def fault(
@@ -65,7 +67,7 @@ def fault(
     Line 0: the syntax is right, and an event cannot be rendered.
     """
     try:
-        SandboxedEnvironment(undefined=StrictUndefined).from_string(template)
+        _compiled(template)
     except TemplateSyntaxError as error:
         return error.lineno, str(error.message)
     every = NOTIFY_EVENTS if audience == "operators" else OF_A_CLIENT
@@ -78,12 +80,20 @@ def fault(
     return None
 
 
+def _compiled(source: str) -> Template:
+    environment = SandboxedEnvironment(undefined=StrictUndefined)
+    try:
+        check_work(environment.parse(source), source)
+        return environment.from_string(source)
+    except (RecursionError, SyntaxError, MemoryError):  # of the parser, or of Python's own
+        raise TemplateSyntaxError("it is nested too deeply", 1) from None
+
+
 def _text(audience: Audience, facts: Mapping[str, Any], template: str) -> str:
     # `from` is a word of Jinja's own, so the facts stand under a single name.
     if not template:
         return rendered(f"notice_{audience}.txt.j2", it=facts).strip()
     try:
-        theirs = SandboxedEnvironment(undefined=StrictUndefined).from_string(template)
-        return theirs.render(it=facts).strip()
-    except (TemplateError, TypeError, ArithmeticError, ValueError) as error:
+        return _compiled(template).render(it=facts).strip()
+    except (TemplateError, TypeError, ArithmeticError, ValueError, RecursionError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from None

@@ -1,0 +1,56 @@
+"""Makes the standard streams harmless: nothing printed acts on a terminal or a CI's runner."""
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from plans.visible import harmless
+
+_OWN_COLOURS: Final = re.compile(
+    r"(\033\[1m[^\033\n]*\033\[0m|\033\[3[1-6]m(?: *[-+~/>]+|\^+|[A-Za-z ]{1,24}:?)\033\[0m)"
+)
+"""Texts that `plans.tables.painter` colours."""
+
+
+class HarmlessStream:
+    """A text stream with marks where text could act; `exact` writes text made for a machine."""
+
+    def __init__(self, stream: Any) -> None:
+        """Write to `stream`."""
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        """Return an attribute of the stream."""
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write text; colours of our own stay on a terminal."""
+        if not self.isatty():
+            self._stream.write(harmless(text))
+        else:
+            parts = enumerate(_OWN_COLOURS.split(text))
+            shown = (part if index % 2 else harmless(part) for index, part in parts)
+            self._stream.write("".join(shown))
+        return len(text)
+
+    def exact(self, text: str) -> None:
+        """Write text that a CI's runner shall obey, whose values are escaped already."""
+        self._stream.write(text)
+
+
+@contextmanager
+def harmless_streams() -> Iterator[None]:
+    """Make both standard streams harmless while the block runs."""
+    out, errors = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = HarmlessStream(out), HarmlessStream(errors)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = out, errors
+
+
+def print_exact(text: str) -> None:
+    """Print text that a CI's runner shall obey."""
+    getattr(sys.stdout, "exact", sys.stdout.write)(text)
