@@ -148,7 +148,8 @@ def reconcile(workspace: Workspace, *, once: bool, interval: timedelta | None, f
 
     A round starts gateways again, rolls back versions that fail a gate, restores missing or
     damaged resources, and promotes rollouts whose gates pass. Exit 3 after a rollback; 1 if
-    a part could not run (declarations, ledger, placement); 2 if an outage is left.
+    a part could not run (declarations, ledger, placement); 2 if an outage or other drift is
+    left.
 
     Examples:
       fleetctl reconcile --once

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from fleet.history import fold_entries, settled
 from fleet.names import LEDGER, Address
-from fleet.planning import DriftCause, outages_of
+from fleet.planning import DriftCause, classify_drift, outages_of
 from fleet.resources import Fault, Key, OutageKind, State
 from runtime.ledger.fallback import LedgerSnapshot
+from runtime.library.served_copies import damaged
 from runtime.operations.hung_servers import (
     OutageMemory,
     find_silent,
@@ -20,6 +21,7 @@ from runtime.operations.hung_servers import (
     write_memory,
 )
 from runtime.secrets import read_secret
+from runtime.store_paths import STORE
 from runtime.workspace import Workspace
 
 _FILE = "file:"
@@ -81,8 +83,12 @@ def with_ledger(workspace: Workspace, live: State, known: LedgerSnapshot) -> Sta
     return live if fault is None else replace(live, faults={**live.faults, LEDGER: fault})
 
 
-async def outages_left(workspace: Workspace) -> tuple[DriftCause, ...]:
-    """Observe again and return the outages."""
+async def causes_left(workspace: Workspace) -> tuple[DriftCause, ...]:
+    """Observe again, hash the served copies, and return the causes of drift, outages first."""
     known = workspace.last_known()
     live = with_ledger(workspace, await observe_faults(workspace), known)
-    return outages_of(settled(fold_entries(known.entries), live), live)
+    history = settled(fold_entries(known.entries), live)
+    store = workspace.state_dir / STORE
+    copies = await asyncio.to_thread(damaged, live.adapters().values(), store)
+    found = classify_drift(history, live, copies)
+    return tuple(dict.fromkeys((*outages_of(history, live), *found)))

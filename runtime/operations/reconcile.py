@@ -25,7 +25,7 @@ from runtime.operations.heal import HealBackoff, heal_plan, start_gateways
 from runtime.operations.judge import judge_round
 from runtime.operations.ledger_restore import covers_ledger
 from runtime.operations.notifications import notify_all_open
-from runtime.operations.outages import observe_faults, outages_left
+from runtime.operations.outages import causes_left, observe_faults
 from runtime.operations.planning import (
     plan_best_effort,
     plan_fleet,
@@ -35,8 +35,8 @@ from runtime.operations.planning import (
 )
 from runtime.workspace import Workspace
 
-OUTAGE: Final = 2
-"""Exit code of a round that leaves an outage."""
+UNHEALED: Final = 2
+"""Exit code of a round that leaves an outage or other drift."""
 
 
 @dataclass(slots=True)
@@ -55,6 +55,8 @@ class Reconciler:
     """The fleet of the last declarations that were valid, and the time."""
     _outages: bool = False
     """Whether this round saw an outage."""
+    _left: bool = False
+    """Whether this round saw drift that it did not heal."""
 
     async def run(self, workspace: Workspace, interval: timedelta | None) -> int:
         """Run a round, or repeat at an interval until a signal; return the exit code.
@@ -87,19 +89,22 @@ class Reconciler:
         """Start gateways again, work, tell the outages that are left; return the worst exit code.
 
         Gateways come first, as without them no client is answered. An error, a rollback, or a plan
-        that stopped half-way comes before an outage.
+        that stopped half-way comes before drift that is left.
         """
+        self._left = False
         workspace, valid = self._read_declarations(workspace)
         live = await observe_faults(workspace, remember=True)
         self._outages = await start_gateways(workspace, live, self.gateways)
         if self._outages:
             live = await observe_faults(workspace)
         code = await self._work(workspace, live, stop, once=once, valid=valid)
-        left = await outages_left(workspace) if self._outages else ()
+        looks_again = self._outages or (once and self._left)
+        left = await causes_left(workspace) if looks_again else ()
         emit = self.progress(workspace, "")
         for cause in left:
-            emit(ApplyEvent("outage", plain(cause)))
-        return code or (OUTAGE if left else 0)
+            if cause.outage is not None:
+                emit(ApplyEvent("outage", plain(cause)))
+        return code or (UNHEALED if left else 0)
 
     async def _work(
         self, workspace: Workspace, live: State, stop: asyncio.Event, *, once: bool, valid: bool
@@ -188,6 +193,7 @@ class Reconciler:
         clock = asyncio.get_running_loop().time
         plan, due, left = await heal_plan(workspace, live, self.backoff, clock())
         self._outages |= any(cause.outage for cause in (*due, *left))
+        self._left |= bool(left)
         code = await self._execute(workspace, plan, stop) if plan.steps else 0
         self.backoff.tried(due, clock())
         return bool(plan.steps), bool(left), code
