@@ -76,6 +76,16 @@ def marked_by(variable: str, value: str) -> tuple[int, ...]:
     return tuple(sorted(pid for pid in found if start_mark(pid)))
 
 
+def opened_deleted(path: Path) -> Iterator[Path]:
+    """Yield the ways to a deleted file through the processes of this user that have it open."""
+    name = f"{path} (deleted)"
+    for pid in _pids():
+        with suppress(OSError):
+            for handle in (_PROC / f"{pid}/fd").iterdir():
+                if str(handle.readlink()) == name:
+                    yield handle
+
+
 def environment(pid: int) -> dict[str, str]:
     """Return the environment a process was started with; empty where it cannot be seen."""
     pairs = (part.partition("=") for part in _read(pid, "environ").split("\0"))
@@ -133,6 +143,15 @@ def lock_holder(path: Path) -> int | None:
         if kind == "FLOCK" and place.rpartition(":")[2] == inode and _opened(int(pid), path):
             return int(pid)
     return None
+
+
+def described_holder(pid: int) -> tuple[str, str, str]:
+    """Return the process that holds a lock as the end of a sentence, a hint, and a command."""
+    text = f" by process {pid}, `{command_line(pid):.120}`"
+    if not is_stopped(pid):
+        return text, "See what it waits for.", ""
+    hint = "Let it go on: it ends its change, or learns that another run has the lease."
+    return f"{text}, which is stopped (SIGSTOP)", hint, f"kill -CONT {pid}"
 
 
 def _opened(pid: int, path: Path) -> bool:

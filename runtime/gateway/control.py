@@ -118,7 +118,7 @@ class LocalGateways:
         Raises:
             EngineRejectedError: FC6006, no gateway would serve the table; nothing is written.
             StalePlanError, LockHeldError: as `publish`.
-            OSError: the file cannot be written; if urgent, and no gateway serves the table either.
+            OSError: the file cannot be written or is locked; if urgent, and no gateway serves it.
         """
         try:
             await asyncio.to_thread(build_routes, table)
@@ -128,7 +128,7 @@ class LocalGateways:
             ) from None
         unwritten: OSError | None = None
         try:
-            await asyncio.to_thread(write_table, self._state_dir, table)
+            await asyncio.to_thread(write_table, self._state_dir, table, urgent=urgent)
             await asyncio.to_thread(remember, self._state_dir, self._gateways)
         except OSError as error:
             if not urgent:

@@ -18,8 +18,8 @@ import os
 import pwd
 import secrets
 import socket
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -33,6 +33,7 @@ from fleet.spec import GatewaySpec
 from runtime.files import is_locked, locked_file, make_private, read_plain, replace_file
 from runtime.gateway.table import RoutingTable
 from runtime.gateway.table_loader import require_format
+from runtime.processes import described_holder, lock_holder
 from runtime.secrets import make_key, read_secret, write_secret
 from runtime.usage.segments import GATEWAYS
 
@@ -46,9 +47,18 @@ SECRET_FILE: Final = "operator.secret"  # noqa: S105 (a file name)
 RUN_DIR_VARIABLE: Final = "FLEETCTL_RUN_DIR"
 """Environment variable with the folder in place of `~/.local/state/fleetctl`."""
 _LOCK_FILE: Final = "routes.lock"
+LOCK_S: Final = 15.0
+"""Upper bound of the wait for the lock of the table's file, which is usually held for milliseconds.
+Seconds."""
+URGENT_LOCK_S: Final = 1.0
+"""The same for a rollback, which gateways serve without the file. Seconds."""
 _GATEWAY_FILE: Final = "gateway.json"
 _DIGEST_KEY: Final = b'{"digest":"'
 _DIGEST_LENGTH: Final = 64
+
+
+class TableLockedError(FleetError, OSError):
+    """Another process keeps the lock of the routing table's file, so the file cannot be written."""
 
 
 def gateway_dir(state_dir: Path, name: str) -> Path:
@@ -164,18 +174,20 @@ def read_table(state_dir: Path, file: str = TABLE_FILE) -> RoutingTable | None:
         ) from None
 
 
-def write_table(state_dir: Path, table: RoutingTable) -> None:
+def write_table(state_dir: Path, table: RoutingTable, *, urgent: bool = False) -> None:
     """Replace the table in the file by a newer table; to write the same table again is fine.
 
-    A damaged file is renamed: what is written came from a running gateway then.
+    A damaged file is renamed: what is written came from a running gateway then. `urgent`: another
+    process that holds the file's lock is not waited for long.
 
     Raises:
         StalePlanError: another run has written this revision or a later one.
         LockHeldError: the table in the file was written under a newer lease.
         NewerFormatError: FC5007, the table in the file has a later format, and stays.
+        TableLockedError: FC5170, another process keeps the file's lock.
     """
     make_private(state_dir)
-    with locked_file(state_dir / _LOCK_FILE):
+    with _locked_table(state_dir / _LOCK_FILE, URGENT_LOCK_S if urgent else LOCK_S):
         before = _read_or_rename_damaged(state_dir)
         if before is not None:
             if before.digest == table.digest:
@@ -185,6 +197,24 @@ def write_table(state_dir: Path, table: RoutingTable) -> None:
         body = table.canonical().encode()
         digest = hashlib.sha256(body).hexdigest().encode()
         replace_file(state_dir / TABLE_FILE, b'%b%b",%b\n' % (_DIGEST_KEY, digest, body[1:]))
+
+
+@contextmanager
+def _locked_table(path: Path, wait_s: float) -> Iterator[None]:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked_file(path, timeout_s=wait_s))
+        except BlockingIOError:
+            holder = lock_holder(path)
+            by, hint, command = described_holder(holder) if holder is not None else ("", "", "")
+            raise TableLockedError.of(
+                "FC5170",
+                "The routing table's file is locked",
+                f"`{path}` has been locked for {wait_s:g} s{by}. The file stays as it is.",
+                hint=f"{hint} A rollback works meanwhile.".strip(),
+                command=command,
+            ) from None
+        yield
 
 
 def _damaged(detail: str) -> FleetError:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from fleet.errors import FleetError
 from fleet.history import Entry, LedgerEvent
-from runtime.processes import command_line, is_stopped
+from runtime.processes import described_holder
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +87,8 @@ def unanswered(why: str, holder: int | None = None) -> FleetError:
     """
     hint, command = "Another process may hold its lock and have stopped, or its disk is away.", ""
     if holder is not None:
-        why += f" by process {holder}, `{command_line(holder):.120}`"
-        hint = "See what it waits for."
-        if is_stopped(holder):
-            why += ", which is stopped (SIGSTOP)"
-            hint = "Let it go on: it ends its change, or learns that another run has the lease."
-            command = f"kill -CONT {holder}"
+        holding, hint, command = described_holder(holder)
+        why += holding
     return FleetError.of(
         "FC5107",
         "The ledger's home does not answer",

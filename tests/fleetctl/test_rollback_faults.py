@@ -1,5 +1,6 @@
 """A rollback works, or says why not, whatever else is broken; run again it ends the same."""
 
+import fcntl
 import json
 import os
 import resource
@@ -91,6 +92,21 @@ def test_with_a_full_disk_the_gateways_serve_it_and_once_there_is_room_it_is_wri
     again = call(project, "rollback", "acme-support")
     assert again.returncode == 0, again.stderr
     assert served(project) == BACK | {"held": [NEW]}
+
+
+@pytest.mark.usefixtures("canary")
+def test_a_process_that_keeps_the_routes_locked_keeps_no_rollback(
+    project: Project,
+) -> None:
+    with (project.root / ".fleetctl/routes.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = call(project, "rollback", "acme-support")
+        assert done.returncode == 0, done.stderr
+        assert "acme-support back on 2.1.0 in" in done.stdout
+        assert f"has been locked for 1 s by process {os.getpid()}" in " ".join(done.stderr.split())
+        assert served(project) == BACK | {"held": []}
+    assert call(project, "reconcile", "--once").returncode == 0
+    assert shares(project) == BACK
 
 
 @pytest.mark.usefixtures("canary")

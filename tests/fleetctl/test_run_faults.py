@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from runtime.gateway import state_dir
 from runtime.ledger import file as ledger_file
 from runtime.processes import is_stopped
 from tests.fleetctl.in_process import call
@@ -108,6 +109,23 @@ def test_a_stopped_process_that_holds_the_ledger_is_named(
         held = call(project, "adopt")
         assert f"by process {os.getpid()}, " in " ".join(held.stderr.split())
         assert "SIGSTOP" not in held.stderr
+
+
+def test_a_process_that_keeps_the_routes_locked_is_named(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state_dir, "LOCK_S", 0.1)
+    lock, table = (project.root / f".fleetctl/routes.{end}" for end in ("lock", "json"))
+    table.unlink()
+    with stopped_holder(lock) as pid:
+        done = call(project, "apply", "--auto", "--yes")
+        assert done.returncode == 4, done.stderr
+        words = " ".join(done.stderr.split())
+        assert f"has been locked for 0.1 s by process {pid}" in words
+        assert f"kill -CONT {pid}" in done.stderr
+        assert not table.exists()
+    assert call(project, "apply", "--auto", "--yes").returncode == 0
+    assert table.exists()
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
