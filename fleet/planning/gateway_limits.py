@@ -17,6 +17,19 @@ _TURNS: Final = GatewayLimit(
     "Each server's own queue decides, first come, first served, and is told no priorities. "
     "fleetctl's own gateway gives a server as many requests as it runs; the rest take turns.",
 )
+_UNFENCED: Final = (
+    GatewayLimit(
+        "NO FENCE: a server that fleetctl did not start gets requests at a routed address",
+        "It may be left over from before, or started by hand, and hold other bytes. fleetctl's own "
+        "gateway asks each server for the launch that the routing table names. Behind an Envoy, "
+        "watch `fleetctl drift`, which names such a server, and stop it.",
+    ),
+    GatewayLimit(
+        "requests do not wait while a version is loaded again: they fail",
+        "fleetctl's own gateway lets them wait for 30 s.",
+    ),
+)
+"""Limits of an Envoy that is declared; plans that compile for one elsewhere keep their bytes."""
 _ENVOY: Final = (
     GatewayLimit(
         "API keys stand in clear in its routes file",
@@ -180,7 +193,8 @@ def translations(
     for target in sorted(map(GatewayTarget, compiled_for)):
         targets.setdefault(target, ())
     return tuple(
-        GatewayLimits(target, names, lost(target, policies)) for target, names in targets.items()
+        GatewayLimits(target, names, (*(_UNFENCED if names else ()), *lost(target, policies)))
+        for target, names in targets.items()
     )
 
 
