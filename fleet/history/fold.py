@@ -42,7 +42,14 @@ from fleet.history.values import (
     UnfinishedStep,
     latest_time,
 )
-from fleet.names import Address, address_parts, name_in_address, route_address, server_of_address
+from fleet.names import (
+    Address,
+    address_parts,
+    name_in_address,
+    route_address,
+    server_of_address,
+    step_parts,
+)
 from fleet.plan import Freeze
 from fleet.resources import FULL, Key, LoadedAdapter, Resource, Route, Server, State
 
@@ -82,9 +89,14 @@ def settled(history: History, live: State) -> History:
             continue
         del past.unfinished[name]
         changes, after = operation_result(step.operation)
-        if changes and live.resources.get(step.address) == after:
+        if changes and live.resources.get(step.address) == after and not _is_passing(name):
             past.became(step.address, after, step.started)
     return past.history()
+
+
+def _is_passing(step: str) -> bool:
+    """Say whether a step's effect is to be undone by its own run, and so is never established."""
+    return step_parts(step)[0] == "divert"
 
 
 _LISTED = ("holds", "evidence", "rejected", "marks", "released", "fell")
@@ -190,7 +202,7 @@ class _Past(RolloutsFold):
     def _finished(self, event: StepFinished, time: datetime) -> None:
         begun = self.unfinished.pop(event.step, None)
         changes, after = operation_result(begun.operation if begun else event.operation or {})
-        if changes:
+        if changes and not _is_passing(event.step):
             when = begun.started if begun and event.how == "recovered" else time
             self.became(Address(event.address), after, when)
         self._booted(event)

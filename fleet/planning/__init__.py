@@ -5,7 +5,14 @@ from fleet.planning.drift import classify_drift, outages_of, ownerless
 from fleet.planning.drift_cause import DriftAction, DriftCause, fault_causes, without_ignored
 from fleet.planning.failed_steps import failed_causes
 from fleet.planning.gateway_limits import lost
-from fleet.planning.modes import BestEffort, advances, best_effort, promoted, repair
+from fleet.planning.modes import (
+    BestEffort,
+    advances,
+    best_effort,
+    promoted,
+    repair,
+    without_unready,
+)
 from fleet.planning.pipeline import USUAL, desired_state, make_plan
 from fleet.planning.quality import quality_causes
 from fleet.planning.target import TargetPattern, parse_criteria, require_known_targets, select

@@ -25,7 +25,7 @@ from fleet.planning.drift_cause import (
 )
 from fleet.planning.missing_adapters import number_of, stale_routes, why_missing
 from fleet.resources import Fault, Key, LoadedAdapter, OutageKind, Resource, Route, Server, State
-from fleet.rollouts import may_be_rollback
+from fleet.rollouts import is_diverted, may_be_rollback
 
 Kind = TypeVar("Kind", bound=Resource)
 
@@ -214,6 +214,11 @@ def _routes(history: History, live: State) -> Iterator[DriftCause]:
         if isinstance(resource, Key) or not isinstance(now, Route):
             text = "another secret opens this client's models"
             yield alert(resource.address, text, command=USUAL[DriftAction.PLAN])
+        elif is_diverted(resource, now):
+            text = "a run that has not ended took its traffic off servers"
+            cut = any(share.percent and not share.servers for share in now.shares)
+            text += ", and no server answers its requests" if cut else ""
+            yield heal(resource.address, text)
         elif may_be_rollback(resource, now, history):
             text = "the route was changed by hand; it stays as it is until it is released"
             yield plan(resource.address, text, command=f"fleetctl release {resource.alias}")

@@ -14,7 +14,7 @@ from datetime import datetime
 
 from fleet.encoding import plan_id
 from fleet.history import History
-from fleet.names import alias_of, name_in_address, step_parts
+from fleet.names import Address, adapter_address, alias_of, name_in_address, step_parts
 from fleet.placement import SearchLimits, attempt, causes_of
 from fleet.plan import Action, Change, Plan, Reason
 from fleet.planning.diversion import reroute
@@ -44,6 +44,8 @@ def repair(
     changes = tuple(
         Change(address, Action.REPLACE, now, was, Reason.HUNG, cause.summary)
         if (now := live.resources.get(address)) and cause.outage is OutageKind.SERVER_HUNG
+        else Change(address, Action.UPDATE, now, was, Reason.EDITED_LIVE, cause.summary)
+        if isinstance(now, Route)
         else Change(address, Action.UPDATE, now, was, Reason.WRONG_SOURCE, cause.summary)
         if now
         else Change(address, Action.CREATE, None, was, Reason.MISSING, cause.summary)
@@ -57,6 +59,31 @@ def repair(
     steps = order(changes, desired, live, reroute(changes, desired, live), StepRules(smoke))
     plan = Plan("", fleet, changes, steps, ledger_seq=history.seq)
     return replace(plan, id=plan_id(plan))
+
+
+def without_unready(
+    due: Iterable[DriftCause], history: History, live: State
+) -> tuple[DriftCause, ...]:
+    """Leave out causes of routes of which a repair would send requests to no good version.
+
+    Good is a version that is live and surely of its bytes, or that another cause brings back.
+    """
+    causes = tuple(due)
+    back = {address for cause in causes for address in cause.addresses}
+
+    def is_good(address: Address) -> bool:
+        now, was = live.resources.get(address), history.established.get(address)
+        return address in back or (isinstance(now, LoadedAdapter) and now == was)
+
+    def is_ready(cause: DriftCause) -> bool:
+        was, now = history.established.get(cause.subject), live.resources.get(cause.subject)
+        if not isinstance(was, Route) or not isinstance(now, Route):
+            return True
+        has = {(share.adapter, server) for share in now.shares for server in share.servers}
+        wants = {(share.adapter, server) for share in was.shares for server in share.servers}
+        return all(is_good(adapter_address(*pair)) for pair in wants - has)
+
+    return tuple(filter(is_ready, causes))
 
 
 def _with_hung(causes: Iterable[DriftCause], history: History, live: State) -> State:

@@ -27,5 +27,15 @@ def may_be_rollback(applied: Route, live: Route, history: History) -> bool:
     return same and back in history.answered_all
 
 
+def is_diverted(applied: Route, live: Route) -> bool:
+    """Say whether a live route is the applied route without some of its servers."""
+    servers = {share.adapter: set(share.servers) for share in applied.shares}
+    return (
+        _split(applied) == _split(live)
+        and all(servers[share.adapter].issuperset(share.servers) for share in live.shares)
+        and applied.policy == live.policy
+    )
+
+
 def _split(route: Route) -> tuple[str, dict[str, int]]:
     return route.salt, {share.adapter: share.percent for share in route.shares}

@@ -16,6 +16,7 @@ from fleet.planning import (
     fault_causes,
     ownerless,
     repair,
+    without_unready,
 )
 from fleet.resources import LoadedAdapter, OutageKind, State
 from runtime.files import make_private
@@ -131,6 +132,7 @@ async def heal_plan(
     causes = classify_drift(history, live, damage)
     ours = [cause for cause in causes if cause.remedy is DriftAction.HEAL]
     due = await asyncio.to_thread(_with_copies, workspace, backoff.due(ours, clock), history, live)
+    due = without_unready(due, history, live)
     smoke = {
         loaded.adapter: fleet.adapters[alias].smoke
         for loaded in history.established.values()

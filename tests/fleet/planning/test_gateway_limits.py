@@ -50,7 +50,11 @@ def test_a_kind_that_is_declared_and_compiled_for_is_told_of_once() -> None:
         ("envoy", ("edge",)),
         ("litellm", ()),
     ]
-    assert made[0].lost == lost(GatewayTarget.ENVOY, POLICIES)
+    assert made[0].lost[2:] == lost(GatewayTarget.ENVOY, POLICIES)
+    assert [limit.what.split(":")[0] for limit in made[0].lost[:2]] == [
+        "NO FENCE",
+        "requests do not wait while a version is loaded again",
+    ]
 
 
 def test_a_selection_shows_only_its_own_aliases() -> None:
