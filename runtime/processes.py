@@ -76,16 +76,6 @@ def marked_by(variable: str, value: str) -> tuple[int, ...]:
     return tuple(sorted(pid for pid in found if start_mark(pid)))
 
 
-def opened_deleted(path: Path) -> Iterator[Path]:
-    """Yield the ways to a deleted file through the processes of this user that have it open."""
-    name = f"{path} (deleted)"
-    for pid in _pids():
-        with suppress(OSError):
-            for handle in (_PROC / f"{pid}/fd").iterdir():
-                if str(handle.readlink()) == name:
-                    yield handle
-
-
 def environment(pid: int) -> dict[str, str]:
     """Return the environment a process was started with; empty where it cannot be seen."""
     pairs = (part.partition("=") for part in _read(pid, "environ").split("\0"))

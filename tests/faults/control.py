@@ -44,11 +44,17 @@ def routes_forged(stage: Stage) -> None:
     write_table(stage.state, table.model_copy(update=update))
 
 
-def routes_older(stage: Stage) -> None:
-    """The table of an earlier revision comes back from a backup, and the gateway starts with it."""
-    (stage.state / "routes.previous.json").replace(stage.state / "routes.json")
+def routes_older(stage: Stage) -> Person:
+    """The table before the last apply comes back from a backup, and the gateway starts with it."""
+    file = stage.state / "routes.json"
+    older = file.read_bytes()
+    stage.edit(ACME, ("base: tiny\n", "base: tiny\n        limits: {concurrency: 500}\n"))
+    stage.run(*APPLY)
+    assert file.read_bytes() != older
+    file.write_bytes(older)
     gateway_killed(stage)
     stage.run("gateway", "start")
+    return restore_files
 
 
 def disk_full(stage: Stage) -> Person:
@@ -86,8 +92,7 @@ def clock(stage: Stage) -> Person:
 
     def vouch(stage: Stage) -> None:
         stage.run("release", "acme-support", "--reason", "the clock here is right")
-        stage.run("rollback", "acme-support", "--reason", "back to where it was")
-        stage.restore_files()
+        back_to_first(stage)
 
     return vouch
 

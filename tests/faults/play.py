@@ -19,7 +19,7 @@ LOOKS: tuple[tuple[str, ...], ...] = (
     ("validate",),
 )  # fmt: skip
 """Commands that only look, in the order in which they are asked."""
-FIND_S, HEAL_S, ROUNDS = 20.0, 300.0, 6
+FIND_S, HEAL_S, ROUNDS = 20.0, 300.0, 60
 """Upper bounds: seconds until a fault is named and until it is healed, and rounds of a remedy."""
 
 

@@ -1,5 +1,6 @@
 """Versions that must not serve, as they reach a fleet past `adapter add`."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,12 @@ def pinned(stage: Stage, change: Callable[[Path], None]) -> Person:
     shutil.copytree(stage.library(SUPPORT), folder)
     change(folder)
     lock = parse_lock(stage.file(LOCK).read_text("utf-8"))
-    entry = lock.adapters[SUPPORT].model_copy(update={"digest": folder_digest(folder)})
+    facts = {
+        "digest": folder_digest(folder),
+        "rank": json.loads((folder / "adapter_config.json").read_text("utf-8"))["r"],
+        "bytes": (folder / "adapter_model.safetensors").stat().st_size,
+    }
+    entry = lock.adapters[SUPPORT].model_copy(update=facts)
     stage.file(LOCK).write_text(lock_text(lock.with_adapter(name, entry)), encoding="utf-8")
     declare(stage, "9.0.0")
     stage.run(*APPLY)
