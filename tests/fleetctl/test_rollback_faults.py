@@ -104,7 +104,7 @@ def test_a_process_that_keeps_the_routes_locked_keeps_no_rollback(
         assert done.returncode == 0, done.stderr
         assert "acme-support back on 2.1.0 in" in done.stdout
         assert f"has been locked for 1 s by process {os.getpid()}" in " ".join(done.stderr.split())
-        assert served(project) == BACK | {"held": []}
+        assert served(project) == BACK | {"held": [NEW]}
     assert call(project, "reconcile", "--once").returncode == 0
     assert shares(project) == BACK
 
