@@ -210,6 +210,7 @@ def _repair(target: Path, version: Path, digest: str) -> None:
                     (scratch / name).replace(target / name)
             finally:
                 target.chmod(READ_ONLY_FOLDER)
+    _keep_source(version, digest, target.parent)
 
 
 def _copy(version: Path, scratch: Path, digest: str) -> None:

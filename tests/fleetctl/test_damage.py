@@ -204,7 +204,7 @@ def test_weights_that_a_server_read_from_a_damaged_copy_are_replaced(
     assert planned.returncode == 2
     assert f"~ reload  adapter/{NAME}@{SERVER}" in planned.stdout
     assert "it may answer other bytes: its copy was damaged" in planned.stdout
-    assert "requests to acme-support will wait for a while" in planned.stdout
+    assert "requests to acme-support will wait for about" in planned.stdout
     done = call(project, *heals)
     assert done.returncode == 0, done.stderr
     assert (ask(project), listed(project) != copy) == (right, True)
