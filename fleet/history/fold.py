@@ -89,16 +89,13 @@ def settled(history: History, live: State) -> History:
             continue
         del past.unfinished[name]
         changes, after = operation_result(step.operation)
-        if changes and live.resources.get(step.address) == after and not _is_passing(name):
+        is_live = changes and live.resources.get(step.address) == after
+        if is_live and step_parts(name)[0] != _PASSING:
             past.became(step.address, after, step.started)
     return past.history()
 
 
-def _is_passing(step: str) -> bool:
-    """Say whether a step's effect is to be undone by its own run, and so is never established."""
-    return step_parts(step)[0] == "divert"
-
-
+_PASSING = "divert"  # the verb of steps that their own run undoes
 _LISTED = ("holds", "evidence", "rejected", "marks", "released", "fell")
 """Fields of `History` without an entry for an alias that has nothing in them."""
 
@@ -202,7 +199,7 @@ class _Past(RolloutsFold):
     def _finished(self, event: StepFinished, time: datetime) -> None:
         begun = self.unfinished.pop(event.step, None)
         changes, after = operation_result(begun.operation if begun else event.operation or {})
-        if changes and not _is_passing(event.step):
+        if changes and step_parts(event.step)[0] != _PASSING:
             when = begun.started if begun and event.how == "recovered" else time
             self.became(Address(event.address), after, when)
         self._booted(event)
