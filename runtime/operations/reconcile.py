@@ -56,7 +56,7 @@ class Reconciler:
     _outages: bool = False
     """Whether this round saw an outage."""
     _left: bool = False
-    """Whether this round saw drift that it did not heal."""
+    """Whether the round left drift unhealed."""
 
     async def run(self, workspace: Workspace, interval: timedelta | None) -> int:
         """Run a round, or repeat at an interval until a signal; return the exit code.
