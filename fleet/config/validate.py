@@ -74,6 +74,8 @@ def _diagnostic(problem: Problem, tree: Tree, secret: set[tuple[str, int]]) -> D
 
 _KEY = "[key]"
 _ROUNDS = 8
+_MOST_PROBLEMS = 1000
+"""Upper bound of wrong keys and values that are told; beyond, nothing is checked further."""
 
 
 def check_shape(value: Mapping[str, Any]) -> tuple[Declarations | None, list[Problem]]:
@@ -91,6 +93,8 @@ def check_shape(value: Mapping[str, Any]) -> tuple[Declarations | None, list[Pro
             return Declarations.model_validate(remaining), findings
         except ValidationError as error:
             details = error.errors(include_url=False)
+            if len(details) > _MOST_PROBLEMS:
+                return None, [_finding(detail) for detail in details[:_MOST_PROBLEMS]]
             if not findings:  # problems of later rounds are caused by leaving out
                 findings = [
                     _finding(detail) for detail in details

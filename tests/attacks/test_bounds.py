@@ -14,7 +14,7 @@ from fleet.encoding import MOST_VALUES, decode_json
 from fleet.errors import ConfigError, FleetError
 from runtime.files import open_plain, read_plain, read_text
 from runtime.library.inspect import read_config, read_header
-from runtime.project.load import read_files, read_tree
+from runtime.project.load import load_project, read_files, read_tree
 
 MB = 2 * 10**5
 """A fifth of a megabyte: the texts have a fifth of the size that is promised to be refused."""
@@ -85,6 +85,14 @@ def test_validate_takes_under_300_mb_for_10_mb_of_hostile_yaml(name: str, tmp_pa
     assert done.returncode == 1
     assert "Error: " in done.stderr + done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_wrong_keys_without_number_end_the_check(tmp_path: Path) -> None:
+    lines = "".join(f"k{index}: {'x' * 70}\n" for index in range(100_000))
+    (tmp_path / "fleet.yaml").write_text(f"fleet: a\n{lines}", encoding="utf-8")
+    with pytest.raises(ConfigError) as refused:
+        load_project(tmp_path, None, {})
+    assert len(refused.value.diagnostics) == 1000
 
 
 def test_files_that_are_large_only_together_are_refused() -> None:
