@@ -26,7 +26,16 @@ def _leaves(value: Any, written: Any, path: Path) -> Iterator[tuple[str, str]]:
             yield from _leaves(item, inner, (*path, name))
         return
     shown = _as_written(written) if _is_filled(written) else value
-    yield ".".join(map(str, path)), shown if isinstance(shown, str) else canonical_json(shown)
+    yield ".".join(map(str, path)), _text(shown)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    try:
+        return canonical_json(value)
+    except ValueError:  # a number that is not finite, which the checks refuse at its place
+        return str(value)
 
 
 def _is_filled(written: Any) -> bool:
