@@ -19,7 +19,7 @@ _ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;", "@": "&#64;"}
 _LIVE = re.compile(r"@(?=\w)|#(?=\d)|\bGH-(?=\d)|\bwww\.(?=\w)", re.IGNORECASE)
 """Beginnings of mentions, references and links that a forge makes of rendered text: as code they
 are none. An entity or a backslash does not help, for the rendered text is the same."""
-_BLOCK = re.compile(r"^(?:[-+](?=\s)|[-=]+$|\d{1,9}(?=[.)](?:\s|$)))")
+_BLOCK = re.compile(r"^(?:[-+](?=\s)|-{2,}$|=+$|\d{1,9}(?=[.)](?:\s|$)))")
 """Beginnings of lists and underlines of headings."""
 
 

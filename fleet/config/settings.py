@@ -8,6 +8,9 @@ from fleet.config.merge import Path, Tree
 from fleet.config.schema.fleet import Declarations
 from fleet.encoding import canonical_json
 
+_ORDERED = frozenset({"command", "labels", "retrain", "smoke", "weights"})
+"""Fields whose lists mean an order; every other list is a set of items."""
+
 
 def declared_settings(given: Declarations, tree: Tree) -> dict[str, str]:
     """Return every value that is not the default by its dotted path, sorted.
@@ -26,6 +29,8 @@ def _leaves(value: Any, written: Any, path: Path) -> Iterator[tuple[str, str]]:
             yield from _leaves(item, inner, (*path, name))
         return
     shown = _as_written(written) if _is_filled(written) else value
+    if isinstance(shown, list) and path[-1] not in _ORDERED:
+        shown = sorted(shown, key=_text)
     yield ".".join(map(str, path)), _text(shown)
 
 
