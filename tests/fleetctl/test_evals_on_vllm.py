@@ -14,7 +14,7 @@ import pytest
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import QUICKSTART, REPOSITORY, Project
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.long]
 NAME = "corvid-dates-tiny-v0.9.0"
 ITEMS, TRIAGE = 20, 60
 SCRIPT = """\
@@ -114,7 +114,6 @@ def test_every_engine_finds_the_same_answers_wrong(
     assert found == {item: said for item, said in native.items() if item != "version"}
 
 
-@pytest.mark.long
 def test_a_version_goes_from_training_to_traffic_by_commands_alone(project: Project) -> None:
     done = call(project, "retrain", "run", "acme-triage", "--format", "json")
     assert done.returncode == 0, done.stderr
