@@ -12,6 +12,7 @@ not one request has failed. --short plays the first and the third with fewer que
 import argparse
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -201,10 +202,12 @@ class Play(Demo):
 def prepared(*, short: bool) -> tuple[Path, int]:
     """Return a fresh copy of the fleet on free ports, and the gateway's."""
     project, port = copy_example("canary"), free_port()
+    for folder in ("models", "golden"):  # within the project, so that nobody has to trust a folder
+        shutil.copytree(QUICKSTART / folder, project / folder)
     named = os.environ.get("FLEETCTL_VLLM_PYTHON")
     python = Path(named) if named else REPOSITORY / ".venv-vllm/bin/python"
     changes = {
-        "../quickstart": str(QUICKSTART),
+        "../quickstart/": "",
         "../../.venv-vllm/bin/python": str(python.absolute()),
         "port: 8100": f"port: {free_port()}",
         "127.0.0.1:8080": f"127.0.0.1:{port}",
