@@ -123,6 +123,20 @@ def loaded_bytes(
     )
 
 
+def routed_to(established: Mapping[Address, Resource], server: str) -> frozenset[Address]:
+    """Return the adapters on a server that a route sends requests to.
+
+    They are due there as long as the route is, also while the server restarts.
+    """
+    routes = (item for item in established.values() if isinstance(item, Route))
+    return frozenset(
+        adapter_address(share.adapter, server)
+        for route in routes
+        for share in route.shares
+        if share.percent and server in share.servers
+    )
+
+
 def rejection(
     history: History,
     overrides: Iterable[OverrideSpec],

@@ -20,7 +20,7 @@ from fleet.history.apply_events import (
     StepStarted,
     Thawed,
 )
-from fleet.history.blocks import loaded_bytes
+from fleet.history.blocks import loaded_bytes, routed_to
 from fleet.history.damage import with_damage
 from fleet.history.events import Entry
 from fleet.history.fold_rollouts import RolloutsFold
@@ -90,12 +90,11 @@ def settled(history: History, live: State) -> History:
         del past.unfinished[name]
         changes, after = operation_result(step.operation)
         is_live = changes and live.resources.get(step.address) == after
-        if is_live and step_parts(name)[0] != _PASSING:
+        if is_live and step_parts(name)[0] != "divert":  # which its own run undoes
             past.became(step.address, after, step.started)
     return past.history()
 
 
-_PASSING = "divert"  # the verb of steps that their own run undoes
 _LISTED = ("holds", "evidence", "rejected", "marks", "released", "fell")
 """Fields of `History` without an entry for an alias that has nothing in them."""
 
@@ -199,7 +198,7 @@ class _Past(RolloutsFold):
     def _finished(self, event: StepFinished, time: datetime) -> None:
         begun = self.unfinished.pop(event.step, None)
         changes, after = operation_result(begun.operation if begun else event.operation or {})
-        if changes and step_parts(event.step)[0] != _PASSING:
+        if changes and step_parts(event.step)[0] != "divert":
             when = begun.started if begun and event.how == "recovered" else time
             self.became(Address(event.address), after, when)
         self._booted(event)
@@ -213,14 +212,15 @@ class _Past(RolloutsFold):
         kind, name = address_parts(address)
         match after:
             case None:
-                for held in self.on.pop(name, {}) if kind == "server" else ():
-                    self._gone(held)
                 before = self.established.get(address)
                 self._gone(address)
                 if isinstance(before, Route):
                     self.stages.pop(before.alias, None)
                 if kind == "server":
                     self.boots.pop(name, None)
+                    held = self.on.get(name, {}).keys()
+                    for adapter in sorted(held - routed_to(self.established, name)):
+                        self._gone(adapter)
             case Route():
                 self._routed(after, when)
                 self._own(address)

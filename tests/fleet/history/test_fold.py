@@ -85,6 +85,17 @@ def test_what_steps_made_is_established_and_owned() -> None:
     assert server.flags.digest == SERVER.digest
 
 
+def test_a_version_with_traffic_is_due_on_its_server_while_the_server_restarts() -> None:
+    tape = Tape().did("start server/a", StartServer(SERVER))
+    tape.did(f"load {HELD.address}", LoadAdapter(HELD))
+    idle = loaded(NEW, "a")
+    tape.did(f"load {idle.address}", LoadAdapter(idle)).routed(v1_0_0=100, v1_1_0=0)
+    tape.did("stop server/a", StopServer(SERVER)).did("start server/a", StartServer(SERVER))
+    past = tape.history()
+    assert HELD.address in past.established
+    assert idle.address not in past.established
+
+
 def test_what_was_unloaded_or_stopped_is_neither() -> None:
     tape = Tape().did("start server/a", StartServer(SERVER), boot="boot-1")
     tape.did(f"load {HELD.address}", LoadAdapter(HELD))
