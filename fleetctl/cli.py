@@ -82,6 +82,17 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
+def _problem(error: Exception) -> FleetError:
+    """Return the problem to show of an error that ends a command."""
+    match error:
+        case FleetError():
+            return error
+        case OSError():
+            return _file_error(error)
+        case _:
+            return _unexpected(error)
+
+
 def _file_error(error: OSError) -> FleetError:
     """Return the problem of a call that the system refused: a read-only folder, a full disk."""
     path = f"`{error.filename}`: " if error.filename else ""
@@ -130,15 +141,10 @@ def _run(arguments: list[str] | None) -> NoReturn:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
-    except (FleetError, OSError) as failed:
-        from fleetctl.output import print_diagnostics  # noqa: PLC0415 (keeps `--help` fast)
-
-        shown = failed if isinstance(failed, FleetError) else _file_error(failed)
-        print_diagnostics(shown.diagnostics)
-        sys.exit(shown.exit_code)
     except Exception as failed:  # noqa: BLE001 (the last guard: no traceback, which holds values)
         from fleetctl.output import print_diagnostics  # noqa: PLC0415 (keeps `--help` fast)
 
-        print_diagnostics(_unexpected(failed).diagnostics)
-        sys.exit(1)
+        shown = _problem(failed)
+        print_diagnostics(shown.diagnostics)
+        sys.exit(shown.exit_code)
     sys.exit(code if isinstance(code, int) else 0)

@@ -1,4 +1,4 @@
-"""A plan file is carried out as it was reviewed, or not at all, whoever computed its id."""
+"""Plan files are carried out as reviewed or refused, also where their id was computed anew."""
 
 import json
 from collections.abc import Callable

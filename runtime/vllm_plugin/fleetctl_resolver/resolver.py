@@ -15,6 +15,11 @@ from vllm.lora.resolver import LoRAResolver, LoRAResolverRegistry
 from .adapters import UntrustedAdapterError, trusted_folder
 from .copies import CheckedReads
 
+try:
+    from vllm.lora.worker_manager import WorkerLoRAManager
+except ImportError:  # a release whose workers read adapters elsewhere
+    WorkerLoRAManager = None
+
 PLUGIN = "fleetctl_resolver"
 FILE = "FLEETCTL_ADAPTERS"
 """Environment variable with the path of the file of adapters."""
@@ -60,12 +65,9 @@ def check_reads() -> None:
     vLLM has no hook for it. A release whose workers read in another way goes on unchecked, with an
     error in the log.
     """
-    try:
-        from vllm.lora.worker_manager import WorkerLoRAManager  # noqa: PLC0415 (heavy, may be gone)
-
-        load = WorkerLoRAManager._load_adapter  # noqa: SLF001 (no hook)
-    except (ImportError, AttributeError) as error:
-        logger.error("Adapters that are read again are not checked: %s", error)  # noqa: TRY400
+    load = getattr(WorkerLoRAManager, "_load_adapter", None)
+    if load is None:
+        logger.error("Adapters that are read again are not checked: vLLM reads them elsewhere")
         return
     reads = CheckedReads()
 
