@@ -4,9 +4,9 @@ All problems of keys and types are found at once.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import takewhile
+from itertools import islice, takewhile
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -76,6 +76,8 @@ _KEY = "[key]"
 _ROUNDS = 8
 _MOST_PROBLEMS = 1000
 """Upper bound of wrong keys and values that are told; beyond, nothing is checked further."""
+_PART = 1000
+"""Entries of a section that are validated at a time where a tree has more errors than are told."""
 
 
 def check_shape(value: Mapping[str, Any]) -> tuple[Declarations | None, list[Problem]]:
@@ -92,19 +94,58 @@ def check_shape(value: Mapping[str, Any]) -> tuple[Declarations | None, list[Pro
         try:
             return Declarations.model_validate(remaining), findings
         except ValidationError as error:
-            details = error.errors(include_url=False)
-            if len(details) > _MOST_PROBLEMS:
-                return None, [_finding(detail) for detail in details[:_MOST_PROBLEMS]]
-            if not findings:  # problems of later rounds are caused by leaving out
-                findings = [
-                    _finding(detail) for detail in details
-                    if detail["type"] != "extra_forbidden"
-                    or not str(detail["loc"][-1]).startswith("x-")
-                ]  # fmt: skip
-            for detail in details:
-                remaining = _without(remaining, _prune(detail))
-            remaining.setdefault("fleet", "unnamed")
+            few = error.error_count() <= _MOST_PROBLEMS
+            details = error.errors(include_url=False) if few else []
+        if not few:
+            details = _by_parts(remaining)
+        wrong = [detail for detail in details if not _is_free(detail)]
+        if len(wrong) >= _MOST_PROBLEMS:
+            return None, [_finding(detail) for detail in wrong[:_MOST_PROBLEMS]]
+        if not findings:  # problems of later rounds are caused by leaving out
+            findings = [_finding(detail) for detail in wrong]
+        remaining = _without(remaining, map(_prune, details))
+        remaining.setdefault("fleet", "unnamed")
     return None, findings
+
+
+def _is_free(detail: ErrorDetails) -> bool:
+    """Say whether an error is about a key that is left to the reader."""
+    return detail["type"] == "extra_forbidden" and str(detail["loc"][-1]).startswith("x-")
+
+
+def _by_parts(value: Mapping[str, Any]) -> list[ErrorDetails]:
+    """Return errors until enough are wrong: the errors of all would take much memory."""
+    details: list[ErrorDetails] = []
+    wrong = 0
+    for part in _parts(value):
+        try:
+            Declarations.model_validate(part)
+        except ValidationError as error:
+            found = error.errors(include_url=False)
+            wrong += len(found) - sum(map(_is_free, found))
+            details += found
+        if wrong >= _MOST_PROBLEMS:
+            break
+    return details
+
+
+def _parts(value: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the name of the fleet, and everything else in parts of at most `_PART` entries."""
+    yield {key: item for key, item in value.items() if key == "fleet"}
+    single = {key: item for key, item in value.items() if not isinstance(item, dict)}
+    single.pop("fleet", None)
+    for part in _slices(single):
+        yield {"fleet": "unnamed", **part}
+    for key, item in value.items():
+        if isinstance(item, dict) and key != "fleet":
+            for part in _slices(item):
+                yield {"fleet": "unnamed", key: part}
+
+
+def _slices(entries: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    rest = iter(entries.items())
+    while part := dict(islice(rest, _PART)):
+        yield part
 
 
 def _prune(error: ErrorDetails) -> Path:
@@ -119,14 +160,20 @@ def _plain(loc: Path) -> Path:
     return loc[:-1] if loc and loc[-1] == _KEY else loc
 
 
-def _without(value: dict[str, Any], path: Path) -> dict[str, Any]:
-    if not path or path[0] not in value:
-        return value
-    key = str(path[0])
-    inner = value[key]
-    if len(path) > 1 and isinstance(inner, dict):
-        return {**value, key: _without(inner, path[1:])}
-    return {name: item for name, item in value.items() if name != key}
+def _without(value: Mapping[str, Any], paths: Iterable[Path]) -> dict[str, Any]:
+    """Return a tree without the values at the paths."""
+    left_out: dict[str, list[Path]] = {}
+    for path in paths:
+        if path:
+            left_out.setdefault(str(path[0]), []).append(path[1:])
+    rest = dict(value)
+    for key, inner in left_out.items():
+        item = value.get(key)
+        if all(inner) and isinstance(item, dict):
+            rest[key] = _without(item, inner)
+        else:
+            rest.pop(key, None)
+    return rest
 
 
 def model_at(path: Path) -> type[BaseModel] | None:

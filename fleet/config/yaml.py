@@ -95,8 +95,10 @@ _WORDS = {"": None, "~": None, "null": None, "Null": None, "NULL": None} | {
 _INTEGER = re.compile(r"[-+]?[0-9]{1,100}")
 _FLOAT = re.compile(r"[-+]?[0-9]{1,100}(?:\.[0-9]*(?:[eE][-+]?[0-9]+)?|[eE][-+]?[0-9]+)")
 _ODD_NUMBER = re.compile(
-    r"[-+]?(?:\.|0[box])?[0-9a-fA-F_.eE+-]*|[-+]?\.(?:inf|Inf|INF|nan|NaN|NAN)"
+    r"[-+]?(?:[0-9_]*\.?[0-9_]*(?:[eE][-+]?[0-9_]*)?|0[box][0-9a-fA-F_]*"
+    r"|\.(?:inf|Inf|INF|nan|NaN|NAN))"
 )
+"""Texts that ruamel.yaml may read as numbers; `90d`, `1.2.3` and a date are none."""
 
 
 class _Composer(CParser):

@@ -18,8 +18,8 @@ MAX_VALUES: Final = 250_000
 MAX_DEPTH: Final = 60
 """Upper bound of the nesting of maps and lists."""
 PROJECT_CHARACTERS: Final = 64 << 20
-PROJECT_VALUES: Final = 1_000_000
-"""Upper bounds of all files of a project together; 10,000 adapters have 300,000 values."""
+PROJECT_VALUES: Final = 500_000
+"""Upper bounds of all files of a project together; 10,000 adapters have 310,000 values."""
 ODD_CHARACTERS: Final = 64 << 10
 PROJECT_ODD_CHARACTERS: Final = 256 << 10
 """Upper bounds of a file, and of all files together, that only ruamel.yaml can read."""
@@ -107,7 +107,7 @@ def check_project(texts: Mapping[str, str]) -> None:
     odd = {
         name: len(text)
         for name, text in texts.items()
-        if odd_place(without_start(text)) is not None
+        if len(text) <= ODD_CHARACTERS and odd_place(without_start(text)) is not None
     }
     if sum(odd.values()) > PROJECT_ODD_CHARACTERS:
         detail = (

@@ -12,6 +12,7 @@ import pytest
 from fleet.config import check_project, parse
 from fleet.encoding import MOST_VALUES, decode_json
 from fleet.errors import ConfigError, FleetError
+from fleetctl.synthetic import SyntheticSize, synthesise
 from runtime.files import open_plain, read_plain, read_text
 from runtime.library.inspect import read_config, read_header
 from runtime.project.load import load_project, read_files, read_tree
@@ -70,7 +71,10 @@ import resource, sys
 from pathlib import Path
 resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]),) * 2)
 from fleetctl.cli import main
-main(["-C", sys.argv[2], "validate"])
+try:
+    main(["-C", sys.argv[2], "validate"])
+finally:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, file=sys.stderr)
 """
 
 
@@ -78,13 +82,19 @@ main(["-C", sys.argv[2], "validate"])
 def test_validate_takes_under_300_mb_for_10_mb_of_hostile_yaml(name: str, tmp_path: Path) -> None:
     text = YAML[name] * (1 if name == "problems" else 5)
     (tmp_path / "fleet.yaml").write_text(text, encoding="utf-8")
+    assert "Error: " in _refused(tmp_path, 300 * 2**20)
+
+
+def _refused(root: Path, space: int) -> str:
+    """Return what `validate` says in a bounded address space; memory stays under 300 MB."""
     done = subprocess.run(
-        [sys.executable, "-c", _CHILD, str(300 * 2**20), str(tmp_path)],
+        [sys.executable, "-c", _CHILD, str(space), str(root)],
         check=False, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 1
-    assert "Error: " in done.stderr + done.stdout
     assert "Traceback" not in done.stderr
+    assert int(done.stderr.splitlines()[-1]) < 300 * 2**20
+    return done.stdout + done.stderr
 
 
 def test_wrong_keys_without_number_end_the_check(tmp_path: Path) -> None:
@@ -93,6 +103,21 @@ def test_wrong_keys_without_number_end_the_check(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as refused:
         load_project(tmp_path, None, {})
     assert len(refused.value.diagnostics) == 1000
+
+
+def test_keys_of_the_readers_own_are_not_counted_as_wrong(tmp_path: Path) -> None:
+    lines = "".join(f"  c{index}: {{x-owner: somebody}}\n" for index in range(1500))
+    (tmp_path / "fleet.yaml").write_text(f"fleet: a\nclients:\n{lines}", encoding="utf-8")
+    assert len(load_project(tmp_path, None, {}).declarations.clients) == 1500
+
+
+@pytest.mark.long
+def test_wrong_keys_in_many_files_take_under_300_mb(tmp_path: Path) -> None:
+    (tmp_path / "fleet.yaml").write_text("fleet: a\n", encoding="utf-8")
+    for file in range(10):
+        lines = "".join(f" c{index}x{file}:\n  adaptors: {'x' * 65}\n" for index in range(12_000))
+        (tmp_path / f"{file}.yaml").write_text(f"clients:\n{lines}", encoding="utf-8")
+    assert "Unknown key" in _refused(tmp_path, 512 * 2**20)
 
 
 def test_files_that_are_large_only_together_are_refused() -> None:
@@ -105,9 +130,17 @@ def test_files_that_are_large_only_together_are_refused() -> None:
 
 
 def test_a_fleet_of_10_000_adapters_is_not_too_large() -> None:
-    entry = "\n".join(f"      key{index}: value, and more" for index in range(30))
-    clients = {f"{index}.yaml": f"clients:\n  c:\n    a:\n{entry * 10}" for index in range(1000)}
-    check_project(clients)
+    files, _ = synthesise(SyntheticSize(clients=2000, adapters=10_000, gpus=1000, seed=1))
+    texts = {name: text for name, text in files.items() if name.endswith(".yaml")}
+    check_project(texts)
+    assert len(texts["fleet.yaml"]) > 64 << 10
+    assert "tiers" in parse(texts["fleet.yaml"], "fleet.yaml").value
+
+
+@pytest.mark.parametrize("value", ["90d", "24h", "1.2.3.4", "2031-05-01", "7b", "0f", "8-9"])
+def test_a_text_that_begins_with_a_digit_is_no_odd_number(value: str) -> None:
+    lines = "".join(f"k{index}: x\n" for index in range(10_000))
+    assert parse(f"{lines}odd: {value}\n", "f.yaml").value["odd"] == value
 
 
 def test_a_document_start_above_the_only_document_is_no_odd_text() -> None:
