@@ -241,12 +241,11 @@ def compact(workspace: Workspace) -> None:
       fleetctl usage compact
     """
     from runtime.usage import parquet
+    from runtime.usage.store import FOLDER
 
     with waiting("Compacting usage…"):
         done = parquet.compact(workspace.state_dir)
     if done.parts:
-        click.echo(
-            f"Wrote {counted(done.rows, 'row')} to `{workspace.state_dir / parquet.FOLDER}`."
-        )
+        click.echo(f"Wrote {counted(done.rows, 'row')} to `{workspace.state_dir / FOLDER}`.")
     else:
         click.echo("Nothing new has been logged.")

@@ -18,6 +18,9 @@ from runtime.files import PRIVATE, make_private
 USAGE_FILE: Final = "usage.jsonl"
 LOG_PATTERN: Final = "usage*.jsonl"
 """Matches the file and those that rotation renamed."""
+COPY_PREFIX: Final = "copy-of-usage-"
+"""Begins the names of copies from gateways on other machines."""
+COPY_PATTERN: Final = f"{COPY_PREFIX}*.jsonl"
 ROTATE_BYTES: Final = 64 * 2**20
 """Upper bound of the file, in bytes (200,000 rows or so); beyond it the file is renamed."""
 SYNC_EVERY_S = 0.2

@@ -19,12 +19,11 @@ from fleet.errors import FleetError
 from runtime.files import PRIVATE, make_private, put_in_place, replace_file
 from runtime.usage.row import LIVE, UsageRow, translate_lines
 from runtime.usage.segments import segments
+from runtime.usage.store import FOLDER
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-FOLDER: Final = "usage"
-"""Folder of the state folder that holds the parts and the marks."""
 MARKS: Final = "compacted.json"
 """File with the bytes that have been compacted, by segment key."""
 _SQL_TYPES: Final = {str: "VARCHAR", int: "BIGINT", float: "DOUBLE", bool: "BOOLEAN"}

@@ -16,13 +16,9 @@ import msgspec
 
 from fleet.capacity import RecordedRequest
 from fleet.encoding import decode_json
-from runtime.usage.log import LOG_PATTERN
+from runtime.usage.log import COPY_PATTERN, LOG_PATTERN
 from runtime.usage.row import LIVE, to_usage_row, translate_lines
 
-COPY_PREFIX: Final = "copy-of-usage-"
-"""Begins the names of copies from gateways on other machines. A copy reaches back no further than
-rollouts need, so sums of usage and demand leave copies out."""
-COPY_PATTERN: Final = f"{COPY_PREFIX}*.jsonl"
 _MAX_LISTINGS: Final = 10
 """Upper bound of folder listings in a reading; a rotation makes another listing necessary, and a
 gateway rotates every 200,000 requests."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from runtime.usage.log import LOG_PATTERN
+from runtime.usage.log import COPY_PATTERN, LOG_PATTERN
 
 GATEWAYS: Final = "gateways"
 """Folder of a state folder that holds the folders of its gateways."""
@@ -52,21 +52,22 @@ class Segment:
         return b""
 
 
-def segments(state_dir: Path) -> Iterator[Segment]:
+def segments(state_dir: Path, *, copies: bool = False) -> Iterator[Segment]:
     """Yield the segments of all gateways of a state folder, as `gateway_segments`."""
     folder = state_dir / GATEWAYS
     for gateway_dir in sorted(folder.iterdir()) if folder.is_dir() else ():
-        yield from gateway_segments(gateway_dir)
+        yield from gateway_segments(gateway_dir, copies=copies)
 
 
-def gateway_segments(gateway_dir: Path) -> Iterator[Segment]:
-    """Yield the segments of a gateway that hold a row; raises `OSError`.
+def gateway_segments(gateway_dir: Path, *, copies: bool = False) -> Iterator[Segment]:
+    """Yield the segments of a gateway that hold a row, if asked also copies; raises `OSError`.
 
     All files are inspected before the first segment is given, again after a rotation.
     """
     paths: list[Path] = []
     inspected: list[Segment] = []
-    while (now := sorted(gateway_dir.glob(LOG_PATTERN))) != paths:
+    patterns = (LOG_PATTERN, COPY_PATTERN) if copies else (LOG_PATTERN,)
+    while (now := sorted(path for name in patterns for path in gateway_dir.glob(name))) != paths:
         paths, inspected = now, [*_inspect(now)]
     yield from inspected
 

@@ -11,9 +11,10 @@ import pytest
 
 from fleet.errors import FleetError
 from runtime.usage.log import USAGE_FILE, UsageLog
-from runtime.usage.parquet import FOLDER, MARKS, UsageFilter, compact, last_rows, summarize
+from runtime.usage.parquet import MARKS, UsageFilter, compact, last_rows, summarize
 from runtime.usage.row import UsageRow
 from runtime.usage.segments import segments
+from runtime.usage.store import FOLDER
 
 OLD, NEW = "acme-support-tiny-v2.1.0", "acme-support-tiny-v2.2.0"
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.usage.log import USAGE_FILE
-from runtime.usage.read import COPY_PREFIX, UsageReader
+from runtime.usage.log import COPY_PREFIX, USAGE_FILE
+from runtime.usage.read import UsageReader
 from tests.runtime.usage.test_parquet import logged, row
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)

@@ -21,7 +21,8 @@ from runtime.gateway.admin import MAX_USAGE_PART
 from runtime.gateway.client import usage_sources
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.process import serving
-from runtime.usage.read import COPY_PREFIX, UsageReader
+from runtime.usage.log import COPY_PREFIX
+from runtime.usage.read import UsageReader
 from runtime.usage.segments import USAGE_PATH, segments
 from runtime.usage.sync import sync_usage
 from tests.fleet.planning.builders import loaded, state

@@ -1,0 +1,187 @@
+"""Sums up rows by quarter of an hour, and quarters by hour and day; knows no file and no clock."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import datetime
+from http import HTTPStatus
+from typing import Annotated, Any, Final
+
+import msgspec
+import numpy as np
+
+from fleet.usage import COUNTS, SKETCHES, Grain, bucket_of
+from runtime.usage.row import CLIENT_LEFT, LIVE
+from runtime.usage.store import PAIRS
+
+_LARGEST: Final = 2**31
+_Tokens = Annotated[int, msgspec.Meta(ge=0, le=_LARGEST)]
+_Seconds = Annotated[float, msgspec.Meta(ge=-_LARGEST, le=_LARGEST)]
+AHEAD_S: Final = 2.0
+"""A request that ended this many seconds after now shows that its gateway's clock runs ahead."""
+
+
+class IngestRow(msgspec.Struct):
+    """The fields of a `UsageRow` that are summed up; a row of any release has these types."""
+
+    time: str
+    request_id: str
+    client: str = ""
+    alias: str = ""
+    version: str = ""
+    server: str = ""
+    status: int = 0
+    latency_s: _Seconds = 0.0
+    first_byte_s: _Seconds | None = None
+    input_tokens: _Tokens | None = None
+    output_tokens: _Tokens | None = None
+    cached_tokens: _Tokens | None = None
+    waited_s: _Seconds | None = None
+    stream: bool = False
+    finish: str | None = None
+    format_ok: bool | None = None
+    purpose: str = LIVE
+    retries: _Tokens = 0
+    unit: str | None = None
+    counted: str | None = None
+
+
+(
+    _REQUESTS, _ERRORS, _REFUSED, _REJECTED, _LEFT, _RETRIES, _INPUT, _OUTPUT, _CACHED, _INPUTS,
+    _OUTPUTS, _UNKNOWN, _RECOUNTED, _JUDGED, _MISSHAPEN, _ENDED, _CUT_SHORT, _ODD, _WAITED_US,
+    _KV_TOKEN_MS,
+) = range(len(COUNTS))  # fmt: skip
+_Series = tuple[str, str, str, str, str]
+
+
+class CellSums:
+    """The sums of a cell that is being filled."""
+
+    __slots__ = ("counts", "first_token", "latency", "per_token", "waited")
+
+    def __init__(self) -> None:
+        self.counts = [0] * len(COUNTS)
+        self.latency: defaultdict[int, int] = defaultdict(int)
+        self.first_token: defaultdict[int, int] = defaultdict(int)
+        self.per_token: defaultdict[int, int] = defaultdict(int)
+        self.waited: defaultdict[int, int] = defaultdict(int)
+
+    def add(self, row: IngestRow, *, is_ahead: bool) -> None:
+        """Count a row."""
+        counts, status, latency = self.counts, row.status, row.latency_s
+        counts[_REQUESTS] += 1
+        counts[_RETRIES] += row.retries
+        is_answered = status < HTTPStatus.BAD_REQUEST
+        if not is_answered:
+            counts[_kind(status)] += 1
+        given, made = row.input_tokens, row.output_tokens
+        if given is not None:
+            counts[_INPUTS] += 1
+            counts[_INPUT] += given
+            counts[_CACHED] += row.cached_tokens or 0
+        if made is not None:
+            counts[_OUTPUTS] += 1
+            counts[_OUTPUT] += made
+        if given is None or made is None:
+            counts[_UNKNOWN] += bool(row.version) and (is_answered or status == CLIENT_LEFT)
+        counts[_RECOUNTED] += row.counted is not None
+        counts[_ODD] += is_ahead or latency <= 0
+        if row.waited_s is not None:
+            counts[_WAITED_US] += round(row.waited_s * 1e6)
+            self.waited[bucket_of(row.waited_s)] += 1
+        if status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            counts[_JUDGED] += row.format_ok is not None
+            counts[_MISSHAPEN] += row.format_ok is False
+            counts[_ENDED] += bool(row.finish)
+            counts[_CUT_SHORT] += row.finish == "length"
+        if is_answered:
+            self._add_answer(row, given or 0, made or 0)
+
+    def _add_answer(self, row: IngestRow, given: int, made: int) -> None:
+        latency, first = row.latency_s, row.first_byte_s
+        at_work_ms = max(0, round((latency - (row.waited_s or 0)) * 1000))
+        self.counts[_KV_TOKEN_MS] += (given + made // 2) * at_work_ms
+        self.latency[bucket_of(latency)] += 1
+        if row.stream and first is not None:
+            self.first_token[bucket_of(first)] += 1
+            if made > 1:
+                self.per_token[bucket_of((latency - first) / (made - 1))] += 1
+
+    def merge(self, other: "CellSums") -> None:
+        """Add the sums of another cell."""
+        self.counts = list(map(int.__add__, self.counts, other.counts))
+        for name in SKETCHES:
+            mine = getattr(self, name)
+            for bucket, count in getattr(other, name).items():
+                mine[bucket] += count
+
+    def merge_stored(self, values: Iterable[Any]) -> None:
+        """Add the sums of a cell as the file has them."""
+        stored = list(values)
+        self.counts = list(map(int.__add__, self.counts, stored))
+        for name, blob in zip(SKETCHES, stored[len(COUNTS) :], strict=True):
+            mine = getattr(self, name)
+            for bucket, count in np.frombuffer(blob, PAIRS).tolist():
+                mine[bucket] += count
+
+    def stored(self) -> list[Any]:
+        """Return the sums as the file has them."""
+        sketches = (sorted(getattr(self, name).items()) for name in SKETCHES)
+        return [*self.counts, *(np.array(pairs, PAIRS).tobytes() for pairs in sketches)]
+
+
+def _kind(status: int) -> int:
+    """Return the count that a status from 400 on belongs to."""
+    if status == CLIENT_LEFT:
+        return _LEFT
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return _REFUSED
+    return _ERRORS if status >= HTTPStatus.INTERNAL_SERVER_ERROR else _REJECTED
+
+
+Cells = dict[tuple[_Series, int], CellSums]
+_QUARTER_S: Final = int(Grain.QUARTER.length.total_seconds())
+
+
+class Batch:
+    """The sums of rows that are written in one transaction."""
+
+    def __init__(self, now: datetime) -> None:
+        self._now = now.timestamp()
+        self._quarters: defaultdict[tuple[_Series, int], CellSums] = defaultdict(CellSums)
+        self.users: defaultdict[tuple[str, str, int], set[str]] = defaultdict(set)
+        """Pseudonyms of users by client, alias and day."""
+        self.rows = 0
+
+    def ended(self, row: IngestRow) -> float:
+        """Return when a request ended, in seconds since 1970, at most now.
+
+        Raises:
+            ValueError: the row's time is none, or has no zone.
+        """
+        return min(_seconds(row.time) + row.latency_s, self._now)
+
+    def add(self, row: IngestRow) -> None:
+        """Count a row; raises as `ended`."""
+        began = _seconds(row.time)
+        series = (row.client, row.alias, row.version, row.server, row.purpose)
+        cell = self._quarters[series, int(began // _QUARTER_S)]
+        cell.add(row, is_ahead=began + row.latency_s > self._now + AHEAD_S)
+        if row.unit and row.purpose == LIVE:
+            day = int(began // Grain.DAY.length.total_seconds())
+            self.users[row.client, row.alias, day].add(row.unit)
+        self.rows += 1
+
+    def cells(self, grain: Grain) -> Cells:
+        """Return the sums by series and start, in lengths of the grain since 1970."""
+        cells: defaultdict[tuple[_Series, int], CellSums] = defaultdict(CellSums)
+        quarters = grain.length // Grain.QUARTER.length
+        for (series, start), sums in self._quarters.items():
+            cells[series, start // quarters].merge(sums)
+        return cells
+
+
+def _seconds(text: str) -> float:
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        raise ValueError(text)
+    return time.timestamp()

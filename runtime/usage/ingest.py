@@ -1,0 +1,252 @@
+"""Brings the rows of usage logs into the store: sums of a batch and its mark in one transaction.
+
+A run that is killed at any point has ingested whole batches, and the next run goes on from the
+marks. A row that a log has twice counts once. One process writes at a time.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from fleet.errors import FleetError
+from fleet.usage import COUNTS, SKETCHES, Grain
+from runtime.files import PRIVATE, locked_file, make_private
+from runtime.usage.batch import Batch, IngestRow
+from runtime.usage.mounts import network_filesystem
+from runtime.usage.row import translate_lines
+from runtime.usage.segments import Segment, segments
+from runtime.usage.store import FOLDER, SCHEMA, SERIES, STORE_FILE, check_version, told_errors
+from runtime.usage.users import seen
+
+BATCH_BYTES: Final = 8 * 2**20
+"""Upper bound of a transaction, in bytes of a log (20,000 rows or so): bounds memory."""
+RECENT_S: Final = 600.0
+"""Upper bound of the seconds between a row and its twin in a gateway's logs."""
+_KEPT_S: Final = {Grain.QUARTER: 48 * 3600, Grain.HOUR: 400 * 86400}
+"""How long cells are kept at least, in seconds; days are kept for ever."""
+_ROW: Final = msgspec.json.Decoder(IngestRow)
+_NAMES: Final = ", ".join((*COUNTS, *SKETCHES))
+_MARK: Final = ("size", "rows", "newest", "duplicates", "damaged", "cut")
+
+
+@dataclass(slots=True)
+class Ingested:
+    """What a run has brought into the store."""
+
+    rows: int = 0
+    duplicates: int = 0
+    damaged: int = 0
+    """Lines that are no row."""
+    cut: list[Path] = field(default_factory=list)
+    """Logs that have become shorter than what had been ingested; rows may be lacking since."""
+
+
+def ingest(
+    state_dir: Path, now: datetime, *, wait_s: float = 0.0, logs: Iterable[Segment] | None = None
+) -> Ingested:
+    """Bring new rows into the store of a state folder; `logs` None: of all its gateways.
+
+    `wait_s`: upper bound of the wait for another process that ingests.
+
+    Raises:
+        FleetError: FC6063 to FC6066; what had been ingested before stays.
+        OSError: a log cannot be read.
+    """
+    folder = state_dir / FOLDER
+    make_private(folder)
+    if kind := network_filesystem(folder):
+        raise FleetError.of(
+            "FC6064",
+            "Usage store cannot be on a network file system",
+            f"`{folder}` is on {kind}, where two processes can damage an SQLite file.",
+            hint="Keep the state folder on a local disk: `--state-dir DIR`.",
+        )
+    path = folder / STORE_FILE
+    with _alone(folder, wait_s), told_errors(path), _opened(path) as database:
+        run = _IngestRun(database, now)
+        found = segments(state_dir, copies=True) if logs is None else logs
+        longest: dict[str, Segment] = {}  # a log may lie beside its copy
+        for segment in found:
+            known = longest.get(segment.key)
+            longest[segment.key] = segment if known is None else max(known, segment, key=_end)
+        for segment in longest.values():
+            run.ingest(segment)
+        run.finish()
+    return run.done
+
+
+def _end(segment: Segment) -> int:
+    return segment.end
+
+
+@contextmanager
+def _alone(folder: Path, wait_s: float) -> Iterator[None]:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked_file(folder / "ingest.lock", timeout_s=wait_s))
+        except BlockingIOError:
+            raise FleetError.of(
+                "FC6066",
+                "Another run is ingesting usage",
+                f"It has the lock of `{folder}`, and one process writes at a time.",
+                hint="Repeat it in a minute; the first run over large logs takes longest.",
+            ) from None
+        yield
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open the store to write; make it if need be."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE))
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        version = check_version(database, path)
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = NORMAL")  # a power failure takes mark and sums alike
+        if not version:
+            with _transaction(database):
+                for statement in SCHEMA.split(";"):
+                    database.execute(statement)
+        yield database
+
+
+@contextmanager
+def _transaction(database: sqlite3.Connection) -> Iterator[None]:
+    """Commit what the block did; a block that fails leaves no trace."""
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        with suppress(sqlite3.Error):
+            database.execute("ROLLBACK")
+        raise
+    database.execute("COMMIT")
+
+
+class _IngestRun:
+    """A run of ingestion over the logs of all gateways."""
+
+    def __init__(self, database: sqlite3.Connection, now: datetime) -> None:
+        self._database, self._now = database, now
+        self._recent: dict[str, float] = {}
+        """When requests of the current gateway ended, by request id."""
+        self._gateway = ""
+        names = ", ".join(SERIES)
+        known = database.execute(f"SELECT id, {names} FROM series")  # noqa: S608 (our names)
+        self._ids: dict[tuple[str, ...], int] = {tuple(series): id_ for id_, *series in known}
+        self.done = Ingested()
+
+    def ingest(self, segment: Segment) -> None:
+        """Ingest the new rows of a log."""
+        names = ", ".join(_MARK)
+        mark = self._database.execute(
+            f"SELECT {names} FROM marks WHERE key = ?",  # noqa: S608 (our names)
+            [segment.key],
+        ).fetchone() or (0, 0, None, 0, 0, 0)
+        size, *_ = mark
+        if segment.end < size:
+            self.done.cut.append(segment.path)
+            self._write(Batch(self._now), segment, (segment.end, *mark[1:5], mark[5] + 1), {}, 0.0)
+            return
+        if segment.end > size:
+            with suppress(OSError), segment.path.open("rb") as log:
+                os.fdatasync(log.fileno())  # else a power failure could take what the mark covers
+        if segment.gateway != self._gateway:
+            self._gateway = segment.gateway
+            query = "SELECT request_id, ended FROM recent WHERE gateway = ?"
+            self._recent = dict(self._database.execute(query, [segment.gateway]))
+        while lines := segment.read_rows(mark[0], BATCH_BYTES):
+            mark = self._ingest_batch(segment, lines, mark)
+
+    def _ingest_batch(self, segment: Segment, lines: bytes, mark: Any) -> Any:
+        batch, ids, recent = Batch(self._now), {}, self._recent
+        size, rows, newest, duplicates, damaged, cut = mark
+        twins = broken = 0
+        for line in translate_lines(lines.splitlines()):
+            try:
+                row = _ROW.decode(line)
+                ended = batch.ended(row)
+                if row.request_id in recent or row.request_id in ids:
+                    twins += 1
+                    continue
+                batch.add(row)
+            except (ValueError, OverflowError):
+                broken += 1
+            else:
+                ids[row.request_id] = ended
+        newest = max([*ids.values(), newest or 0.0]) or None
+        floor = (newest or 0.0) - RECENT_S
+        recent |= ids
+        self._recent = {name: ended for name, ended in recent.items() if ended >= floor}
+        mark = (
+            size + len(lines), rows + batch.rows, newest, duplicates + twins, damaged + broken, cut
+        )  # fmt: skip
+        self._write(batch, segment, mark, ids, floor)
+        self.done.rows += batch.rows
+        self.done.duplicates += twins
+        self.done.damaged += broken
+        return mark
+
+    def _write(
+        self, batch: Batch, segment: Segment, mark: Any, ids: dict[str, float], floor: float
+    ) -> None:
+        """Write sums, users, ids and the mark, all or nothing."""
+        execute, many = self._database.execute, self._database.executemany
+        with _transaction(self._database):
+            for grain in Grain:
+                self._write_cells(grain, batch)
+            for key, units in batch.users.items():
+                query = "SELECT seen FROM users WHERE client = ? AND alias = ? AND day = ?"
+                (before,) = execute(query, key).fetchone() or (None,)
+                execute("REPLACE INTO users VALUES (?, ?, ?, ?)", [*key, seen(units, before)])
+            gateway = segment.gateway
+            execute("DELETE FROM recent WHERE gateway = ? AND ended < ?", [gateway, floor])
+            fresh = ((gateway, name, ended) for name, ended in ids.items() if ended >= floor)
+            many("REPLACE INTO recent VALUES (?, ?, ?)", fresh)
+            execute(
+                "REPLACE INTO marks VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [segment.key, gateway, *mark]
+            )
+
+    def _write_cells(self, grain: Grain, batch: Batch) -> None:
+        length = grain.length.total_seconds()
+        oldest = (self._now.timestamp() - _KEPT_S[grain]) // length if grain in _KEPT_S else 0
+        find = f"SELECT {_NAMES} FROM {grain} WHERE series = ? AND start = ?"  # noqa: S608
+        values = []
+        for (series, start), sums in batch.cells(grain).items():
+            if start < oldest:
+                continue
+            key = self._id(series), start
+            stored = self._database.execute(find, key).fetchone()
+            if stored:
+                sums.merge_stored(stored)
+            values.append([*key, *sums.stored()])
+        places = ", ".join("?" * (2 + len(COUNTS) + len(SKETCHES)))
+        self._database.executemany(f"REPLACE INTO {grain} VALUES ({places})", values)  # noqa: S608
+
+    def _id(self, series: tuple[str, ...]) -> int:
+        if series not in self._ids:
+            places = ", ".join("?" * len(series))
+            added = self._database.execute(
+                f"INSERT INTO series ({', '.join(SERIES)}) VALUES ({places})",  # noqa: S608
+                series,
+            )
+            self._ids[series] = added.lastrowid or 0
+        return self._ids[series]
+
+    def finish(self) -> None:
+        """Note that all logs were looked at; once a day, drop cells past their time."""
+        execute, now = self._database.execute, self._now.timestamp()
+        with _transaction(self._database):
+            (before,) = execute("SELECT max(time) FROM ingested").fetchone()
+            if before is not None and before // 86400 != now // 86400:
+                for grain, kept in _KEPT_S.items():
+                    oldest = (now - kept) // grain.length.total_seconds()
+                    execute(f"DELETE FROM {grain} WHERE start < ?", [oldest])  # noqa: S608
+            execute("DELETE FROM ingested")
+            execute("INSERT INTO ingested VALUES (?)", [now])

@@ -1,0 +1,244 @@
+"""Reads the usage store: an SQLite file that holds sums of rows, and no row.
+
+`runtime.usage.ingest` alone writes it. A reader opens it read-only, for as long as a command or
+the answer of a page takes; a store that is not there yet is empty.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+
+from fleet.errors import FleetError
+from fleet.usage import (
+    COUNTS,
+    SKETCHES,
+    GatewayIngest,
+    Grain,
+    OfClient,
+    Scope,
+    Sketch,
+    UsageCell,
+    UsageFigures,
+)
+from runtime.usage.row import LIVE
+from runtime.usage.users import about, union
+
+FOLDER: Final = "usage"
+"""Folder of the state folder that holds the store, and rows as Parquet."""
+STORE_FILE: Final = "usage.sqlite"
+VERSION: Final = 1
+"""Version of the tables, in `user_version` of the file; a later one is refused."""
+SERIES: Final = ("client", "alias", "version", "server", "purpose")
+"""What a cell's requests have in common."""
+_NUMBERS: Final = ", ".join(f"{name} INTEGER" for name in COUNTS)
+_BLOBS: Final = ", ".join(f"{name} BLOB" for name in SKETCHES)
+_CELL: Final = f"series INTEGER, start INTEGER, {_NUMBERS}, {_BLOBS}, PRIMARY KEY (series, start)"
+SCHEMA: Final = f"""
+CREATE TABLE series (
+    id INTEGER PRIMARY KEY, {" TEXT, ".join(SERIES)} TEXT, UNIQUE ({", ".join(SERIES)}));
+{"".join(f"CREATE TABLE {grain} ({_CELL}) WITHOUT ROWID;" for grain in Grain)}
+-- A log, and how many bytes of it have been ingested.
+CREATE TABLE marks (
+    key TEXT PRIMARY KEY, gateway TEXT, size INTEGER, rows INTEGER, newest REAL,
+    duplicates INTEGER, damaged INTEGER, cut INTEGER) WITHOUT ROWID;
+-- Requests of a gateway's last ten minutes, to drop a row that its logs have twice.
+CREATE TABLE recent (
+    gateway TEXT, request_id TEXT, ended REAL, PRIMARY KEY (gateway, request_id)) WITHOUT ROWID;
+CREATE TABLE users (
+    client TEXT, alias TEXT, day INTEGER, seen BLOB, PRIMARY KEY (client, alias, day)
+    ) WITHOUT ROWID;
+CREATE TABLE ingested (time REAL);
+PRAGMA user_version = {VERSION};
+"""
+PAIRS: Final = np.dtype([("bucket", "<i2"), ("count", "<u4")])
+"""A sketch in the file: pairs sorted by bucket, 6 bytes a pair."""
+
+
+@contextmanager
+def told_errors(path: Path) -> Iterator[None]:
+    """Turn errors of SQLite into FC6065, which says what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        is_damaged = "malformed" in str(error) or "not a database" in str(error)
+        hint = "Where the disk is full, free space and repeat: the gateways' logs have the rows."
+        if is_damaged:
+            hint = "Move the file away: `fleetctl usage ingest` makes it anew from the logs."
+        raise FleetError.of(
+            "FC6065",
+            "Usage store cannot be read or written",
+            f"`{path}`: {error}.",
+            hint=hint,
+        ) from None
+
+
+def check_version(database: sqlite3.Connection, path: Path) -> int:
+    """Return the version of the tables, 0 for none; refuse those of a later release.
+
+    Raises:
+        FleetError: FC6063.
+    """
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    if version > VERSION:
+        raise FleetError.of(
+            "FC6063",
+            "Usage store is of a newer release",
+            f"`{path}` has tables of version {version}, and this release knows version {VERSION}.",
+            hint="Run the release of fleetctl that wrote it, or a later one.",
+        )
+    return int(version)
+
+
+class UsageStore:
+    """Reads figures; each function takes the scope, which decides whose figures it may return."""
+
+    def __init__(self, state_dir: Path) -> None:
+        """Open the store of a state folder.
+
+        Raises:
+            FleetError: FC6063, FC6065.
+        """
+        path = state_dir / FOLDER / STORE_FILE
+        self._path = path
+        with told_errors(path):
+            if path.exists():
+                self._database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+                version = check_version(self._database, path)
+            if not path.exists() or not version:  # the first ingestion is at work
+                self._database = sqlite3.connect(":memory:")
+                self._database.executescript(SCHEMA)
+
+    def cells(
+        self,
+        scope: Scope,
+        since: datetime,
+        until: datetime,
+        grain: Grain = Grain.HOUR,
+        by: Sequence[str] = SERIES,
+        *,
+        alias: str = "",
+        client: str = "",
+        purposes: Sequence[str] = (LIVE,),
+        each: bool = True,
+        sketches: bool = True,
+    ) -> tuple[UsageCell, ...]:
+        """Return figures by the fields of `by` and, if `each`, by cell; sorted by these.
+
+        Cells count that start in `since` <= start < `until`: give whole quarters, hours or days.
+        No purposes: all. Without `sketches` the figures have counts alone, which is faster.
+        """
+        length = int(grain.length.total_seconds())
+        if isinstance(scope, OfClient):  # no server, however the fields were asked for
+            by = [name for name in by if name != "server"]
+            if client not in {"", scope.name}:
+                return ()
+            client = scope.name
+        tests = {"client = ?": client, "alias = ?": alias}
+        given = {test: value for test, value in tests.items() if value}
+        if purposes:
+            given[f"purpose IN ({', '.join('?' * len(purposes))})"] = ""
+        where = " AND ".join(("TRUE", *given))
+        values = [value for value in given.values() if value]
+        bounds = (-(-since.timestamp() // length), -(-until.timestamp() // length))
+        chosen = [f"cell.{name}" for name in (*COUNTS, *(SKETCHES if sketches else ()))]
+        fields = [f"series.{name}" for name in by]
+        sums: dict[tuple[Any, ...], list[Any]] = {}
+        with told_errors(self._path):
+            rows = self._database.execute(
+                f"SELECT {', '.join([*fields, 'cell.start', *chosen])} "  # noqa: S608 (our names)
+                f"FROM series CROSS JOIN {grain} AS cell ON cell.series = series.id "
+                f"WHERE {where} AND cell.start >= ? AND cell.start < ?",
+                [*values, *purposes, *bounds],
+            )
+            width, first = len(COUNTS), len(by) + 1
+            for row in rows:
+                key = row[:first] if each else (*row[: first - 1], None)
+                counts = row[first : first + width]
+                found = sums.get(key)
+                if found is None:
+                    sums[key] = [counts, *([blob] for blob in row[first + width :])]
+                    continue
+                found[0] = tuple(map(int.__add__, found[0], counts))
+                for blobs, blob in zip(found[1:], row[first + width :], strict=True):
+                    blobs.append(blob)
+        return tuple(
+            UsageCell(
+                since if key[-1] is None else datetime.fromtimestamp(key[-1] * length, UTC),
+                UsageFigures(*counts, *map(merged, blobs)),
+                **dict(zip(by, key, strict=False)),
+            )
+            for key, (counts, *blobs) in sorted(sums.items(), key=lambda item: _order(item[0]))
+        )
+
+    def last_day(self, scope: Scope, now: datetime) -> tuple[UsageCell, ...]:
+        """Return live figures by client and alias of the hour of `now` and the 23 before it."""
+        until = now.replace(minute=0, second=0, microsecond=0) + Grain.HOUR.length
+        since = until - Grain.DAY.length
+        return self.cells(scope, since, until, by=("client", "alias"), each=False)
+
+    def users(self, scope: Scope, since: datetime, until: datetime) -> dict[tuple[str, str], int]:
+        """Return about how many users made live requests, by client and alias, in UTC days.
+
+        Within 5 % in 99 of 100 cases. A user counts anew in each rollout of an alias.
+        """
+        day = Grain.DAY.length.total_seconds()
+        seen: dict[tuple[str, str], list[bytes]] = {}
+        with told_errors(self._path):
+            for client, alias, blob in self._database.execute(
+                "SELECT client, alias, seen FROM users WHERE day >= ? AND day < ?",
+                (since.timestamp() // day, -(-until.timestamp() // day)),
+            ):
+                if not isinstance(scope, OfClient) or client == scope.name:
+                    seen.setdefault((client, alias), []).append(blob)
+        return {key: about(union(blobs)) for key, blobs in sorted(seen.items())}
+
+    def gateways(self) -> tuple[GatewayIngest, ...]:
+        """Return how far each gateway's rows have come; for the operator."""
+        with told_errors(self._path):
+            rows = self._database.execute(
+                "SELECT gateway, sum(rows), max(newest), sum(duplicates), sum(damaged), sum(cut) "
+                "FROM marks GROUP BY gateway ORDER BY gateway"
+            ).fetchall()
+        return tuple(
+            GatewayIngest(gateway, count, _time(newest), *others)
+            for gateway, count, newest, *others in rows
+        )
+
+    @property
+    def ingested_at(self) -> datetime | None:
+        """When rows were last looked for; None: never."""
+        with told_errors(self._path):
+            return _time(*self._database.execute("SELECT max(time) FROM ingested").fetchone())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def merged(blobs: Sequence[bytes]) -> Sketch:
+    """Return the sum of sketches as they lie in the file."""
+    pairs = np.frombuffer(b"".join(blobs), PAIRS)
+    if len(blobs) == 1 or not pairs.size:
+        return Sketch(tuple(pairs.tolist()))
+    buckets, place = np.unique(pairs["bucket"], return_inverse=True)
+    counts = np.bincount(place, pairs["count"]).astype(np.int64)
+    return Sketch(tuple(zip(buckets.tolist(), counts.tolist(), strict=True)))
+
+
+def _order(key: tuple[Any, ...]) -> tuple[Any, ...]:
+    return key if key[-1] is not None else key[:-1]
+
+
+def _time(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
