@@ -1,4 +1,4 @@
-"""Says what usage is: whose figures a reader may see, and the figures of requests, which add up.
+"""Defines usage: whose figures a reader may see, and the figures of requests, which add up.
 
 Times are UTC. Figures are whole numbers and sketches, so that sums are equal in any order.
 """
@@ -156,7 +156,7 @@ class UsageFigures:
     first_token: Sketch = Sketch()
     """Seconds to the first byte, of answered streams."""
     per_token: Sketch = Sketch()
-    """Seconds for each output token after the first, of answered streams."""
+    """Seconds an output token after the first, of answered streams."""
     waited: Sketch = Sketch()
     """Seconds of waiting for a turn, of all requests that note them."""
 
@@ -206,4 +206,4 @@ class GatewayIngest:
     damaged: int = 0
     """Lines that are no row."""
     cut: int = 0
-    """Logs that have become shorter than what is in the store; rows may be lacking since."""
+    """Logs that have become shorter than their mark; rows may be lacking since."""

@@ -143,7 +143,7 @@ _QUARTER_S: Final = int(Grain.QUARTER.length.total_seconds())
 
 
 class Batch:
-    """The sums of rows that are written in one transaction."""
+    """The sums of rows that a transaction writes."""
 
     def __init__(self, now: datetime) -> None:
         self._now = now.timestamp()

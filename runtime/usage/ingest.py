@@ -38,14 +38,14 @@ _MARK: Final = ("size", "rows", "newest", "duplicates", "damaged", "cut")
 
 @dataclass(slots=True)
 class Ingested:
-    """What a run has brought into the store."""
+    """The rows that a run has brought into the store."""
 
     rows: int = 0
     duplicates: int = 0
     damaged: int = 0
     """Lines that are no row."""
     cut: list[Path] = field(default_factory=list)
-    """Logs that have become shorter than what had been ingested; rows may be lacking since."""
+    """Logs that have become shorter than their mark; rows may be lacking since."""
 
 
 def ingest(
@@ -118,7 +118,7 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
 
 @contextmanager
 def _transaction(database: sqlite3.Connection) -> Iterator[None]:
-    """Commit what the block did; a block that fails leaves no trace."""
+    """Commit the changes of the block; a block that fails leaves no trace."""
     database.execute("BEGIN IMMEDIATE")
     try:
         yield

@@ -34,7 +34,7 @@ STORE_FILE: Final = "usage.sqlite"
 VERSION: Final = 1
 """Version of the tables, in `user_version` of the file; a later one is refused."""
 SERIES: Final = ("client", "alias", "version", "server", "purpose")
-"""What a cell's requests have in common."""
+"""The fields that a cell's requests have in common."""
 _NUMBERS: Final = ", ".join(f"{name} INTEGER" for name in COUNTS)
 _BLOBS: Final = ", ".join(f"{name} BLOB" for name in SKETCHES)
 _CELL: Final = f"series INTEGER, start INTEGER, {_NUMBERS}, {_BLOBS}, PRIMARY KEY (series, start)"
@@ -61,7 +61,7 @@ PAIRS: Final = np.dtype([("bucket", "<i2"), ("count", "<u4")])
 
 @contextmanager
 def told_errors(path: Path) -> Iterator[None]:
-    """Turn errors of SQLite into FC6065, which says what to do."""
+    """Turn errors of SQLite into FC6065, which names the remedy."""
     try:
         yield
     except sqlite3.Error as error:
@@ -124,10 +124,10 @@ class UsageStore:
         alias: str = "",
         client: str = "",
         purposes: Sequence[str] = (LIVE,),
-        each: bool = True,
+        by_cell: bool = True,
         sketches: bool = True,
     ) -> tuple[UsageCell, ...]:
-        """Return figures by the fields of `by` and, if `each`, by cell; sorted by these.
+        """Return figures by the fields of `by` and, if `by_cell`, by cell; sorted by these.
 
         Cells count that start in `since` <= start < `until`: give whole quarters, hours or days.
         No purposes: all. Without `sketches` the figures have counts alone, which is faster.
@@ -157,7 +157,7 @@ class UsageStore:
             )
             width, first = len(COUNTS), len(by) + 1
             for row in rows:
-                key = row[:first] if each else (*row[: first - 1], None)
+                key = row[:first] if by_cell else (*row[: first - 1], None)
                 counts = row[first : first + width]
                 found = sums.get(key)
                 if found is None:
@@ -176,10 +176,10 @@ class UsageStore:
         )
 
     def last_day(self, scope: Scope, now: datetime) -> tuple[UsageCell, ...]:
-        """Return live figures by client and alias of the hour of `now` and the 23 before it."""
+        """Return live figures by client and alias of 24 hours, the last being the hour of `now`."""
         until = now.replace(minute=0, second=0, microsecond=0) + Grain.HOUR.length
         since = until - Grain.DAY.length
-        return self.cells(scope, since, until, by=("client", "alias"), each=False)
+        return self.cells(scope, since, until, by=("client", "alias"), by_cell=False)
 
     def users(self, scope: Scope, since: datetime, until: datetime) -> dict[tuple[str, str], int]:
         """Return about how many users made live requests, by client and alias, in UTC days.
@@ -198,7 +198,7 @@ class UsageStore:
         return {key: about(union(blobs)) for key, blobs in sorted(seen.items())}
 
     def gateways(self) -> tuple[GatewayIngest, ...]:
-        """Return how far each gateway's rows have come; for the operator."""
+        """Return how far the rows of every gateway have come; for the operator."""
         with told_errors(self._path):
             rows = self._database.execute(
                 "SELECT gateway, sum(rows), max(newest), sum(duplicates), sum(damaged), sum(cut) "

@@ -18,7 +18,7 @@ _ALPHA: Final = 0.7213 / (1 + 1.079 / _REGISTERS)
 
 
 def seen(units: Iterable[str], before: bytes | None = None) -> bytes:
-    """Return what stands for users, with those of `before`; other than 16 hex digits are no user.
+    """Return the registers of users, with those of `before`; other than 16 hex digits are no user.
 
     A few users take a few bytes, a million 3 KiB.
     """
@@ -34,7 +34,7 @@ def seen(units: Iterable[str], before: bytes | None = None) -> bytes:
 
 
 def union(blobs: Iterable[bytes]) -> bytes:
-    """Return what stands for the users of all of `blobs`."""
+    """Return the registers of the users of all of `blobs`."""
     parts = [np.frombuffer(zlib.decompress(blob), np.uint8) for blob in blobs]
     return zlib.compress(np.maximum.reduce(parts).tobytes(), 1)
 

@@ -24,7 +24,7 @@ def total(state: Path, grain: Grain = Grain.HOUR) -> int:
     with UsageStore(state) as store:
         return sum(
             cell.figures.requests
-            for cell in store.cells(Operator(), DAY, NEXT, grain, purposes=(), each=False)
+            for cell in store.cells(Operator(), DAY, NEXT, grain, purposes=(), by_cell=False)
         )
 
 
@@ -41,7 +41,7 @@ def test_cells_hold_the_figures_of_their_rows(tmp_path: Path) -> None:
     logged(tmp_path, row(105, client="globex", alias="globex-dates"), gateway="second")
     assert ingest(tmp_path, NOW) == Ingested(rows=106)
     with UsageStore(tmp_path) as store:
-        (whole,) = store.cells(Operator(), DAY, NEXT, by=("alias",), client="acme", each=False)
+        (whole,) = store.cells(Operator(), DAY, NEXT, by=("alias",), client="acme", by_cell=False)
         figures = whole.figures
         assert (whole.alias, whole.start, figures.requests) == ("acme-support", DAY, 104)
         assert (figures.errors, figures.left, figures.refused, figures.rejected) == (1, 1, 1, 1)
