@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Literal
+from typing import Final, Literal
 
 from fleet.errors import Diagnostic, Position, did_you_mean
 
@@ -129,6 +129,9 @@ _SHOWN = 37
 """Upper bound of the characters that a message shows of a longer value, before `…`."""
 _SHORT = 4
 """Characters below which a value from the environment is hidden as a whole word alone."""
+LEAST_HIDDEN: Final = 8
+"""Characters from which such a value is hidden in everything printed; shorter ones are ordinary
+words, and no secrets."""
 
 
 def without_secrets(
@@ -185,6 +188,14 @@ def hide(text: str, words: Sequence[str]) -> str:
     return text
 
 
+def _in_any_form(character: str) -> str:
+    """Return the pattern of a character as text, Markdown, HTML or JSON."""
+    if character.isascii() and character.isalnum():
+        return character
+    its = re.escape(character)
+    return rf"(?:`{its}`|\\?{its}|&#?\w+;|(?:\\u[0-9a-f]{{4}}){{1,2}})"
+
+
 @dataclass(frozen=True, slots=True)
 class Sources:
     """Text of the files read, by the name in their positions, to quote from."""
@@ -197,16 +208,21 @@ class Sources:
 
     def hold(self, written: str, value: str) -> None:
         """Show a placeholder as `written` in the place of its value, if from the environment."""
-        if value and written.startswith("${env:"):
-            self.filled[value] = written
+        if written.startswith("${env:"):
+            lines = (line for line in value.splitlines() if len(line) >= LEAST_HIDDEN)
+            self.filled.update(dict.fromkeys(filter(None, (value, *lines)), written))
 
-    def unfilled(self, text: str) -> str:
-        """Return a text with placeholders in the place of values from the environment."""
+    def unfilled(self, text: str, shortest: int = 1) -> str:
+        """Return a text with placeholders in the place of values from the environment.
+
+        `shortest`: characters below which a value stays.
+        """
         for value, written in sorted(self.filled.items(), key=lambda item: -len(item[0])):
-            if len(value) < _SHORT:
-                text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", written, text)
+            if len(value) < shortest:
                 continue
-            text = text.replace(value, written)
+            whole_word = rf"(?<!\w){re.escape(value)}(?!\w)"
+            in_any_form = "".join(map(_in_any_form, value))
+            text = re.sub(whole_word if len(value) < _SHORT else in_any_form, written, text)
             for size in range(min(len(value), _SHOWN), _SHORT, -1) if "…" in text else ():
                 text = text.replace(f"{value[:size]}…", f"{written}…")
         return text

@@ -1,4 +1,7 @@
-"""Makes the standard streams harmless: nothing printed acts on a terminal or a CI's runner."""
+"""Makes the standard streams harmless: nothing printed acts on a terminal or a CI's runner.
+
+Values that declarations took from the environment are printed as their placeholders.
+"""
 
 import re
 import sys
@@ -6,7 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from fleet.codes import LEAST_HIDDEN
 from plans.visible import harmless
+from runtime.secrets import FILLED
 
 _OWN_COLOURS: Final = re.compile(
     r"(\033\[1m[^\033\n]*\033\[0m|\033\[3[1-6]m(?: *[-+~/>]+|\^+|[A-Za-z ]{1,24}:?)\033\[0m)"
@@ -27,22 +32,24 @@ class HarmlessStream:
 
     def write(self, text: str) -> int:
         """Write text; colours of our own stay on a terminal."""
+        hidden = FILLED.unfilled(text, LEAST_HIDDEN)
         if not self.isatty():
-            self._stream.write(harmless(text))
+            self._stream.write(harmless(hidden))
         else:
-            parts = enumerate(_OWN_COLOURS.split(text))
+            parts = enumerate(_OWN_COLOURS.split(hidden))
             shown = (part if index % 2 else harmless(part) for index, part in parts)
             self._stream.write("".join(shown))
         return len(text)
 
     def exact(self, text: str) -> None:
         """Write text that a CI's runner shall obey, whose values are escaped already."""
-        self._stream.write(text)
+        self._stream.write(FILLED.unfilled(text, LEAST_HIDDEN))
 
 
 @contextmanager
 def harmless_streams() -> Iterator[None]:
     """Make both standard streams harmless while the block runs."""
+    FILLED.filled.clear()
     out, errors = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = HarmlessStream(out), HarmlessStream(errors)
     try:

@@ -68,6 +68,12 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
 A command is the function of its name in its module, else the function `command`.
 """
 
+FOR_FORKS = frozenset(
+    {"adapter", "config", "diagnose", "draw", "explain", "fmt", "graph", "pack", "plan", "scaffold",
+     "schema", "show", "trust", "validate"}
+)  # fmt: skip
+"""Commands that CI may run on the branch of a fork: without a connection, and without a secret."""
+
 COMMANDS = {name: text for group in GROUPS.values() for name, (_, text) in group.items()}
 
 

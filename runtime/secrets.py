@@ -3,12 +3,17 @@
 import os
 import secrets
 from pathlib import Path
+from typing import Final
 
+from fleet.codes import Sources
 from fleet.errors import FleetError
 from runtime.files import make_private, plain_text
 
 PREFIX = "fctl_"
 """Lets secret scanners find a key that was committed by mistake."""
+FILLED: Final = Sources()
+"""Values of the environment in all declarations that this process has read: nothing printed shows
+them."""
 _BYTES = 32
 _LARGEST_SECRET = 64 << 10
 """Upper bound of a secret's file. Unit: bytes."""

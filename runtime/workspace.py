@@ -64,8 +64,8 @@ class Workspace:
     """Readings of the ledger that have not ended; copies of a workspace share the list."""
     salvaged: bool = False
     """The ledger is damaged, and its verified copy is read in its place: for repairs alone."""
-    offline: bool = False
-    """No connection is opened, and no secret and no variable of the environment is read."""
+    offline: str | None = None
+    """Why no connection is opened, and no secret and no variable is read; None: they are."""
     _delivered: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
@@ -105,7 +105,7 @@ class Workspace:
         """Read and check the declarations; raises `ConfigError` with every problem."""
         from runtime.project.load import load_project  # noqa: PLC0415 (a rollback needs no fleet)
 
-        secrets = None if self.offline else os.environ
+        secrets = os.environ if self.offline is None else None
         its = self.root, self.environment, self.variables
         return load_project(*its, secrets=secrets)
 

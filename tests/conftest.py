@@ -35,6 +35,10 @@ if "FLEETCTL_TESTS_TRUST" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["FLEETCTL_TESTS_TRUST"], ignore_errors=True)
     os.environ["XDG_CONFIG_HOME"] = os.environ["FLEETCTL_TESTS_TRUST"]
 
+# On the branch of a fork, CI lets fewer commands run than the tests do.
+for _name in ("GITHUB_EVENT_NAME", "CI_MERGE_REQUEST_SOURCE_PROJECT_ID"):
+    os.environ.pop(_name, None)
+
 # The cache of parsed files lies in the home of the user, and that of tests in a folder of its own.
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="fleetctl-cache-")
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)

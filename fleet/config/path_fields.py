@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fleet.config.merge import Path
 from fleet.config.schema.fleet import Declarations
 from fleet.response_format import FormatKind
+from fleet.vllm import path_in
 
 _FILE = "file:"
 
@@ -28,6 +29,9 @@ def declared_paths(given: Declarations) -> Iterator[DeclaredPath]:
     yield DeclaredPath(("library",), given.library)
     for name, base in given.bases.items():
         yield DeclaredPath(("bases", name, "model"), base.model, is_optional=True)
+        for flag, value in base.flags.items():
+            if path := path_in(flag, str(value)):
+                yield DeclaredPath(("bases", name, "flags", flag), path, is_optional=True)
     for name, gate in given.gates.items():
         yield from _named(("gates", name, "golden"), gate.golden)
     yield from _of_gateways(given)

@@ -114,7 +114,7 @@ PATHS = frozenset(
     {"chat-template", "generation-config", "hf-config-path", "mm-encoder-fp8-scale-path",
      "tokenizer"}
 )  # fmt: skip
-"""Flags whose value may be a path: free within the project, guarded outside."""
+"""Flags whose value may be a path: free within the project, links followed, guarded outside."""
 _OUTSIDE = re.compile(r"(/|~|file:)|.*(^|/)\.\.(/|$)", re.DOTALL)
 
 _LONGEST = 16_384
@@ -197,6 +197,15 @@ def _unknown(flag: str) -> FlagFault:
     return FlagFault("FC1330", detail, "")
 
 
+def path_in(flag: str, value: str) -> str:
+    """Return the path in the project that a flag may name; empty: none.
+
+    A path outside needs the operator's word for the flag, which `fault_of` asks for.
+    """
+    path = " ".join(words_of(flag, value)) if flag in PATHS else ""
+    return "" if _OUTSIDE.match(path) else path
+
+
 def spelling_hint(flag: str) -> str:
     """Return a hint on a name that no list has; takes milliseconds."""
     near = nearest(flag, _NAMES)
@@ -205,7 +214,7 @@ def spelling_hint(flag: str) -> str:
 
 
 def _guard(name: str, value: str) -> str:
-    if name in PATHS and _OUTSIDE.match(" ".join(words_of(name, value))):
+    if name in PATHS and not path_in(name, value):
         return "the path leads out of the project"
     free = _FREE_VALUES.get(name, frozenset())
     return "" if {*words_of(name, value)} & free else GUARDED.get(name, "")

@@ -7,6 +7,7 @@ import click
 from fleetctl import completion
 from fleetctl.options import FOLDER, Command, Workspace
 from fleetctl.output import print_lines
+from runtime.secrets import FILLED
 
 
 @click.command(cls=Command)
@@ -66,7 +67,9 @@ def command(
 
     if target == "servers":
         _refuse(target, {"--out": out, "--gateway": name, "--seen-at": seen_at})
-        click.echo(compilation.servers(workspace, form or "sh", hosts), nl=False)
+        text = compilation.servers(workspace, form or "sh", hosts)
+        FILLED.filled.clear()  # servers are started with the values themselves
+        click.echo(text, nl=False)
         return
     _refuse(target, {"--format": form, "--host": hosts})
     if target == "litellm":

@@ -37,9 +37,13 @@ def live_state(workspace: Workspace, file: Path | None) -> "State":
     from runtime.files import read_text
     from runtime.operations.planning import observe_copies, unknown_state
 
+    if workspace.offline is not None:
+        where = f"taken from {file}" if file else "unknown"
+        said = f"Offline{workspace.offline}: no connection is opened, no secret is read"
+        click.echo(f"{said}; the live state is {where}.", err=True)
     if file:
         return live_file.load(read_text(file))
-    if workspace.offline:
+    if workspace.offline is not None:
         return unknown_state(workspace)
     with waiting("Observing the servers…"):
         return observe_copies(workspace)

@@ -119,11 +119,11 @@ def plan(
     if changes and (out or save_live):
         option = "--out" if out else "--save-live"
         raise click.UsageError(f"--what-if writes no file: omit {option}.")
-    _go_offline(workspace, offline, live_file, save_live)
+    workspace.offline = {None: workspace.offline, True: "", False: None}[offline]
+    if save_live and workspace.offline is not None:
+        raise click.UsageError("--save-live writes an observed state: pass --online.")
     search = SearchLimits(**limits)
-    fleet = workspace.fleet()
-    if changes:
-        fleet = what_if(fleet, changes)
+    fleet = what_if(workspace.fleet(), changes) if changes else workspace.fleet()
     live = live_state(workspace, live_file)
     print_lines((*live.notes, *fault_notes(live)), "Note")
     if not live_file:
@@ -148,24 +148,6 @@ def plan(
     if out:
         _save(workspace, selected, out)
     sys.exit(2 if detailed_exitcode and (selected.changes or selected.settings) else 0)
-
-
-def _go_offline(
-    workspace: Workspace, offline: bool | None, live_file: Path | None, save_live: Path | None
-) -> None:
-    """Read no secret and open no connection if asked to, or on the branch of a fork; say so."""
-    from runtime.ci import fork_of
-
-    fork = fork_of() if offline is None else ""
-    if not offline and not fork:
-        return
-    if save_live:
-        raise click.UsageError("--save-live writes an observed state: pass --online.")
-    workspace.offline = True
-    why = f" for the branch of a fork ({fork})" if fork else ""
-    live = f"taken from {live_file}" if live_file else "unknown"
-    said = f"Offline{why}: no connection is opened, no secret is read; the live state is {live}."
-    click.echo(said, err=True)
 
 
 def _criteria(texts: Sequence[str]) -> "tuple[TargetPattern, ...]":

@@ -37,6 +37,7 @@ from runtime.project.confined_paths import refuse_outside
 from runtime.project.declaration_files import MAIN, declaration_files, require_project
 from runtime.project.facts import collected, decode, read_facts, weak_secrets
 from runtime.project.parse_cache import ParseCache
+from runtime.secrets import FILLED
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ def read_tree(
     Raises:
         ConfigError: with every problem of all files; FC1016 alone, for another release.
     """
-    sources = Sources(texts)
+    sources = Sources(texts, FILLED.filled)
     check_project(texts)
     above = overlay_file(environment)
     read = cache.parse if cache else parse

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fleetctl.lazy_group import COMMANDS, FOR_FORKS
 from runtime.ci import fork_of
 from tests.attacks.conftest import Listener, call, declare, limited
 from tests.attacks.test_secrets import DECLARED, SECRET, attached, gateway
@@ -94,7 +95,8 @@ def test_plan_offline_contacts_nothing_and_ends(
     monkeypatch.setenv("EVIL", f"http://evil.test:{listener.port}/{canary}")
     declare(project, DECLARED[name].replace("PORT", str(listener.port)))
     done = call(project, "plan", "--offline")
-    assert done.stderr.startswith("Offline: no connection is opened, no secret is read;")
+    said = done.stderr.startswith("Offline: no connection is opened, no secret is read;")
+    assert said or done.code == 1
     assert listener.received == []
     assert not (project / ".fleetctl" / "operator.secret").exists()
 
@@ -209,6 +211,28 @@ def test_offline_is_the_default_for_a_fork_and_said(
     assert bool(listener.received) is bool(option)
     says = "Offline for the branch of a fork (CI_MERGE_REQUEST_SOURCE_PROJECT_ID is another project"
     assert (says in done.stderr) is not bool(option)
+
+
+@pytest.fixture
+def of_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment of a job on the branch of a fork."""
+    monkeypatch.setenv("CI_MERGE_REQUEST_SOURCE_PROJECT_ID", "2")
+    monkeypatch.setenv("CI_MERGE_REQUEST_PROJECT_ID", "1")
+
+
+@pytest.mark.usefixtures("of_a_fork", "canary")
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_is_offline_or_refused_for_a_fork(
+    name: str, project: Path, listener: Listener
+) -> None:
+    url = f"http://127.0.0.1:{listener.port}"
+    declare(project, attached(url) + gateway("${env:CANARY}", f"secret: {SECRET}"))
+    more = {"explain": ["server/big"]}.get(name, [])
+    done = call(project, name, *more)
+    assert listener.received == []
+    assert ("FC1278" in done.stderr) is (name not in FOR_FORKS)
+    if name in ("diagnose", "draw", "explain", "graph", "plan"):
+        assert "Offline for the branch of a fork (CI_MERGE_REQUEST_SOURCE" in done.stderr
 
 
 def _with(**fields: Any) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.attacks.conftest import OUTSIDE, call, declare
+from fleet.vllm.flag_rules import PATHS
+from tests.attacks.conftest import FLEET, OUTSIDE, call, declare
 from tests.attacks.outside import (
     CLIENT,
     PLAIN,
@@ -82,6 +83,17 @@ def test_no_field_leads_out_of_the_project(
     field(project, place(target, project))
     text = refused(project)
     assert f"fleetctl trust add {outside}" in text
+
+
+@pytest.mark.parametrize("place", [place for place in PLACES if "link" in place])
+@pytest.mark.parametrize("flag", sorted(PATHS))
+def test_no_link_that_a_flag_names_leads_out_of_the_project(
+    project: Path, outside: Path, flag: str, place: str
+) -> None:
+    path = PLACES[place](outside / "secret", project)
+    flags = f"64MiB, flags: {{{flag}: '{os.path.relpath(path, project)}'}}}}"
+    (project / "fleet.yaml").write_text(FLEET.replace("64MiB}", flags))
+    assert f"fleetctl trust add {outside}" in refused(project)
 
 
 def test_an_admin_side_is_a_socket_and_a_socket_outside_is_not_called(
