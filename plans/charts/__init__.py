@@ -1,0 +1,28 @@
+"""Draw charts as SVG in HTML: no script, no outside asset, light and dark; pure.
+
+A chart has a title, a description, and the same figures as a table.
+"""
+
+from plans.charts.figures import ChartSeries, bar_chart, line_chart
+from plans.charts.strips import (
+    BarPart,
+    TimelineRow,
+    TimeSpan,
+    day_strip,
+    share_bar,
+    sparkline,
+    timeline,
+)
+
+__all__ = [
+    "BarPart",
+    "ChartSeries",
+    "TimeSpan",
+    "TimelineRow",
+    "bar_chart",
+    "day_strip",
+    "line_chart",
+    "share_bar",
+    "sparkline",
+    "timeline",
+]

@@ -1,0 +1,129 @@
+"""Draw series over a common axis: lines with a band and a limit, bars, stacked bars."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from plans.charts.paths import ChartPath, ceiling, figure, polyline, rectangle, runs
+from plans.templating import rendered
+
+WIDTH, HEIGHT = 1000.0, 100.0
+"""The view box, which is stretched to the room on the page; labels are text beside it."""
+MOST_LABELS = 8
+"""Upper bound of labels below a chart."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChartSeries:
+    """Values with a name; None where a value is not known."""
+
+    name: str
+    values: tuple[float | None, ...]
+
+    @property
+    def known(self) -> list[float]:
+        """The values that are known."""
+        return [value for value in self.values if value is not None]
+
+
+def line_chart(
+    title: str,
+    labels: Sequence[str],
+    series: Sequence[ChartSeries],
+    *,
+    unit: str = "",
+    band: tuple[ChartSeries, ChartSeries] | None = None,
+    limit: float | None = None,
+    marks: Sequence[tuple[int, str]] = (),
+) -> Markup:
+    """Return lines over the labels; a line has a gap where a value is not known.
+
+    `band`: lower and upper bound, as an area. `limit`: a dashed line. `marks`: events by index.
+    """
+    every = [*series, *(band or ())]
+    top = ceiling([value for line in every for value in line.known] + [limit or 0.0])
+    step = WIDTH / max(len(labels) - 1, 1)
+
+    def place(index: int, value: float) -> tuple[float, float]:
+        return index * step, HEIGHT * (1 - value / top)
+
+    paths = []
+    if band:
+        low, high = ([place(*point) for run in runs(line.values) for point in run] for line in band)
+        paths.append(ChartPath("band", polyline([*low, *reversed(high)]) + "z"))
+    for number, line in enumerate(series):
+        for run in runs(line.values):
+            points = [place(*point) for point in run]
+            ends = (
+                points if len(points) > 1 else [points[0], (points[0][0] + step / 2, points[0][1])]
+            )
+            paths.append(ChartPath(f"line s{number % 6}", polyline(ends)))
+    paths += [
+        ChartPath("event", f"M{index * step:.2f},0V{HEIGHT:.0f}", text) for index, text in marks
+    ]
+    return _figure(title, labels, every, top, unit, limit, paths, dict(marks), len(series))
+
+
+def bar_chart(
+    title: str,
+    labels: Sequence[str],
+    series: Sequence[ChartSeries],
+    *,
+    unit: str = "",
+    limit: float | None = None,
+) -> Markup:
+    """Return a bar for every label; several series are stacked."""
+    totals = [sum(line.values[index] or 0.0 for line in series) for index in range(len(labels))]
+    top, step = ceiling([*totals, limit or 0.0]), WIDTH / max(len(labels), 1)
+    paths, floors = [], [HEIGHT] * len(labels)
+    for number, line in enumerate(series):
+        for index, value in enumerate(line.values):
+            if value:
+                tall = HEIGHT * value / top
+                floors[index] -= tall
+                words = f"{labels[index]}: {line.name} {figure(value, unit)}"
+                place = (index * step + step * 0.1, floors[index], step * 0.8, tall)
+                paths.append(rectangle(f"fill s{number % 6}", *place, words))
+    return _figure(title, labels, series, top, unit, limit, paths, {}, len(series))
+
+
+def _figure(
+    title: str, labels: Sequence[str], series: Sequence[ChartSeries], top: float, unit: str,
+    limit: float | None, paths: list[ChartPath], events: dict[int, str], lines: int,
+) -> Markup:  # fmt: skip
+    if limit is not None:
+        y = HEIGHT * (1 - limit / top)
+        paths.append(ChartPath("limit", f"M0,{y:.2f}H{WIDTH:.0f}", f"limit {figure(limit, unit)}"))
+    known = [value for line in series for value in line.known]
+    words = "no value is known"
+    if known:
+        words = f"{len(labels)} values from {figure(min(known))} to {figure(max(known), unit)}"
+    return Markup(  # noqa: S704 (our own template, which has escaped it)
+        rendered(
+            "chart.html.j2",
+            title=title,
+            text=words + (f"; limit {figure(limit, unit)}" if limit is not None else ""),
+            box=f"0 0 {WIDTH:.0f} {HEIGHT:.0f}",
+            paths=paths,
+            heights=[figure(top, unit), figure(top / 2), "0"],
+            below=_below(labels),
+            names=[line.name for line in series],
+            lines=lines,
+            limit=figure(limit, unit) if limit is not None else "",
+            rows=[
+                (label, *(figure(line.values[at], unit) for line in series), events.get(at, ""))
+                for at, label in enumerate(labels)
+            ],
+            events=bool(events),
+        )
+    )
+
+
+def _below(labels: Sequence[str]) -> list[str]:
+    """Return labels at equal distances from the first on, else the first and the last."""
+    size = len(labels)
+    for number in range(min(MOST_LABELS, size), 2, -1):
+        if size % number == 0:
+            return list(labels[:: size // number])
+    return [*labels[:1], *labels[1:][-1:]]
