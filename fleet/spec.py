@@ -14,8 +14,9 @@ from fleet.response_format import ResponseFormat
 from fleet.rollout_policy import EndpointFaults, GateSpec, GoldenFacts, OverrideSpec, RolloutPolicy
 
 ClientEvent = Literal[
-    "rolled_back", "gate_failed", "undecided", "drifted", "drill_failed", "retraining_overdue"
-]
+    "rolled_back", "gate_failed", "undecided", "drifted", "drill_failed", "retraining_overdue",
+    "retraining_planned", "rollout_started", "rollout_finished",
+]  # fmt: skip
 """Events of a single alias, of which its client may be notified."""
 NotifyEvent = Literal[ClientEvent, "ledger_away"]
 NOTIFY_EVENTS: tuple[NotifyEvent, ...] = get_args(NotifyEvent)

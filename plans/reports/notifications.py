@@ -6,7 +6,7 @@ from typing import Any, Literal
 from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError
 from jinja2.sandbox import SandboxedEnvironment
 
-from fleet.maintenance import OF_A_CLIENT
+from fleet.alerting import OF_A_CLIENT
 from fleet.spec import NOTIFY_EVENTS, NotifyEvent
 from plans.template_limits import check_work
 from plans.templating import rendered
@@ -34,6 +34,9 @@ SAMPLES: Mapping[NotifyEvent, Mapping[str, Any]] = {
     },
     "drill_failed": {"reasons": ["gateway main: no answer"]},
     "retraining_overdue": {"reason": "5 days over", "due": _WHEN, "claimed_by": ""},
+    "retraining_planned": {"reason": "6 days left", "due": "2031-05-07", "claimed_by": ""},
+    "rollout_started": {"stable": "2.1.0", "percent": 10},
+    "rollout_finished": {"stable": "2.1.0", "percent": 100},
     "ledger_away": {"reason": "No answer within 10 s.", "as_of": _WHEN},
 }  # fmt: skip
 """Example facts by event; templates are tried with them at validation."""

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
+from fleet.alerting import failed_drill
 from fleet.config import format_duration
 from fleet.errors import FleetError, LockHeldError
 from fleet.history import (
@@ -18,7 +19,7 @@ from fleet.history import (
     loaded_digests,
     settled,
 )
-from fleet.maintenance import DrillRecord, due_drills, failed_drill, last_drills
+from fleet.maintenance import DrillRecord, due_drills, last_drills
 from fleet.resources import State
 from fleet.rollouts import Phase, closed_until, decide_rollouts
 from runtime.deadline import call_with_timeout

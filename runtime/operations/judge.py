@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from fleet.maintenance import ledger_away
+from fleet.alerting import ledger_away
 from fleet.resources import State
 from fleet.rollouts import GateTrial
 from runtime.evals.context import ReportProgress

@@ -3,18 +3,20 @@
 import asyncio
 from collections.abc import Iterable, Sequence
 
-from fleet.evals import DriftStatus, eval_records
-from fleet.history import Doubts, Entry, Notified, fold_entries, settled
-from fleet.maintenance import (
+from fleet.alerting import (
     Notification,
     drifted,
-    due_retrainings,
     failed_gates,
     is_due,
     overdue_retrainings,
+    planned_retrainings,
     rollbacks,
+    rollout_turns,
     undecided_rollouts,
 )
+from fleet.evals import DriftStatus, eval_records
+from fleet.history import Doubts, Entry, Notified, fold_entries, settled
+from fleet.maintenance import due_retrainings
 from fleet.resources import State
 from fleet.rollouts import decide_rollouts
 from fleet.spec import NotifyEvent
@@ -61,12 +63,15 @@ def open_notifications(workspace: Workspace, live: State) -> list[Notification]:
     alarms = drift_standings(
         past, live, {DriftStatus.SERVING, DriftStatus.RETRAIN, DriftStatus.WATCH}
     )
+    due = due_retrainings(fleet, entries, past, history.claims, now)
     return [
         *rollbacks(entries, now),
+        *rollout_turns(entries, now),
         *failed_gates(fleet, history, now),
         *undecided_rollouts(decide_rollouts(fleet, live, history, now).wanted, history, now),
         *drifted(alarms, past, now),
-        *overdue_retrainings(due_retrainings(fleet, entries, past, history.claims, now), now),
+        *overdue_retrainings(due, now),
+        *planned_retrainings(due, now),
     ]
 
 

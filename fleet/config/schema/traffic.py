@@ -17,8 +17,10 @@ class Notify(Section):
 
     `rolled_back`, by an operator or a gate. `gate_failed`: a version was stopped before it got
     traffic. `undecided`: a rollout waits for people. `drifted`: a scheduled evaluation is worse
-    than the result after training. `drill_failed`. `retraining_overdue`. `ledger_away`: the ledger
-    cannot be read, so that gates only take traffic back; a client is not told.
+    than the result after training. `drill_failed`. `retraining_overdue`. `retraining_planned`: due
+    soon, or claimed by a person. `rollout_started`, `rollout_finished`: a new version gets its
+    first traffic, has all of it. `ledger_away`: the ledger cannot be read, so that gates only take
+    traffic back; a client is not told.
 
     A notice is posted as JSON with the sentence under `text`, which chat systems show, and the
     facts beside it. A lasting event is told once. A notice that cannot be delivered stops nothing.

@@ -10,10 +10,12 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from fleet.alerting.changes import route_changes
 from fleet.evals import DriftStatus, EvalRecord, QualityDrift, drift_since
 from fleet.history import Entry, History, Notified, RollbackChecked, RolledBack
-from fleet.maintenance.due import Retraining, RetrainingDue
+from fleet.maintenance import Retraining, RetrainingDue
 from fleet.names import version_of
+from fleet.resources import FULL
 from fleet.rollouts import AliasTarget, Phase
 from fleet.spec import FleetSpec, NotifyEvent
 
@@ -80,6 +82,36 @@ def overdue_retrainings(retrainings: Iterable[Retraining], now: datetime) -> Ite
             facts = _facts(due.alias, due.adapter, now) | {"reason": due.reason, "due": until}
             facts |= {"claimed_by": due.claim.by if due.claim else ""}
             yield Notification("retraining_overdue", due.alias, f"{due.adapter} {until}", facts)
+
+
+def planned_retrainings(retrainings: Iterable[Retraining], now: datetime) -> Iterator[Notification]:
+    """Yield the retrainings that are due soon, or claimed by a person, before they are overdue."""
+    for due in retrainings:
+        if due.urgency is RetrainingDue.DUE or (
+            due.claim and due.urgency is not RetrainingDue.OVERDUE
+        ):
+            until = due.claim.until if due.claim else due.next
+            day = until.date().isoformat() if until else ""
+            facts = _facts(due.alias, due.adapter, now) | {"reason": due.reason, "due": day}
+            facts |= {"claimed_by": due.claim.by if due.claim else ""}
+            yield Notification("retraining_planned", due.alias, f"{due.adapter} {day}", facts)
+
+
+def rollout_turns(entries: Iterable[Entry], now: datetime) -> Iterator[Notification]:
+    """Yield the beginnings and ends of rollouts in the last day, of aliases that had a version."""
+    for entry, alias, before, after in route_changes(entries):
+        if not before or now - entry.time > AGAIN_FOR:
+            continue
+        new = after[0]
+        had = next((share.percent for share in before if share.adapter == new.adapter), 0)
+        stable = next((s.adapter for s in before if s.percent and s.adapter != new.adapter), "")
+        if new.percent > had and stable:
+            facts = _facts(alias, new.adapter, entry.time) | {"stable": version_of(stable)}
+            facts |= {"percent": new.percent}
+            if not had:
+                yield Notification("rollout_started", alias, facts["at"], facts)
+            if new.percent == FULL:
+                yield Notification("rollout_finished", alias, facts["at"], facts)
 
 
 def failed_gates(fleet: FleetSpec, history: History, now: datetime) -> Iterator[Notification]:
@@ -181,5 +213,8 @@ OF_A_CLIENT: Mapping[NotifyEvent, tuple[str, ...]] = {
     "drifted": ("alias", "version", "measure", "at"),
     "drill_failed": ("alias", "at"),
     "retraining_overdue": ("alias", "version", "at"),
+    "retraining_planned": ("alias", "version", "due", "at"),
+    "rollout_started": ("alias", "version", "stable", "percent", "at"),
+    "rollout_finished": ("alias", "version", "stable", "at"),
 }
 """Facts that a client may see; no server, gateway, person or other client is among them."""

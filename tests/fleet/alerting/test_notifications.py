@@ -6,19 +6,23 @@ from typing import Any, get_args
 
 import pytest
 
-from fleet.evals.quality_drift import DriftStatus
-from fleet.evals.records import EvalRecord, drifts
-from fleet.history.events import Entry, event_of
-from fleet.maintenance.notifications import (
+from fleet.alerting.notifications import (
     AGAIN,
     AGAIN_FOR,
     OF_A_CLIENT,
     Notification,
     drifted,
     is_due,
+    planned_retrainings,
     rollbacks,
+    rollout_turns,
     undecided_rollouts,
 )
+from fleet.evals.quality_drift import DriftStatus
+from fleet.evals.records import EvalRecord, drifts
+from fleet.history.events import Entry, event_of
+from fleet.history.values import Claim
+from fleet.maintenance.due import Retraining, RetrainingDue
 from fleet.rollouts.targets import AliasTarget, Phase
 from fleet.spec import NOTIFY_EVENTS, ClientEvent
 from plans.reports.notifications import SAMPLES, document, fault
@@ -133,3 +137,50 @@ def test_whom_the_notice_of_a_rollback_did_not_reach_is_told_later() -> None:
     (killed,) = rollbacks(entries[:1], NOON)  # before its smoke test
     text = document("rolled_back", "operators", killed.facts)["text"]
     assert text.startswith("NEEDS YOU: acme-support is back on 2.1.0")
+
+
+def routed(minute: int, shares: dict[str, int]) -> list[Entry]:
+    """Return what an apply writes down of a route."""
+    route = {"alias": ALIAS, "salt": "s", "kind": "route"}
+    listed = [
+        {"adapter": name, "percent": part, "servers": ["s1"]} for name, part in shares.items()
+    ]
+    step = {"step": f"set_route route/{ALIAS}", "address": f"route/{ALIAS}"}
+    operation = {"verb": "set_route", "route": route | {"shares": listed}}
+    data = {"plan_id": "p", **step, "operation": operation}
+    made = [event_of("step_started", data), event_of("step_finished", {**step, "how": "done"})]
+    at = NOON + timedelta(minutes=minute)
+    return [Entry(minute, at, event, "r", "me", 0, "", "") for event in made]
+
+
+def test_the_begin_and_the_end_of_a_rollout_are_told_and_a_way_back_is_not() -> None:
+    old, new, late = (f"acme-support-tiny-v{version}" for version in ("2.1.0", "2.2.0", "2.3.0"))
+    entries = [
+        *routed(0, {old: 100}),
+        *routed(1, {new: 10, old: 90}),
+        *routed(2, {new: 50, old: 50}),
+        *routed(3, {new: 0, old: 100}),
+        *routed(4, {late: 100, new: 0, old: 0}),
+    ]
+    found = [(turn.event, turn.facts["adapter"]) for turn in rollout_turns(entries, NOON)]
+    assert found == [
+        ("rollout_started", new),
+        ("rollout_started", late),
+        ("rollout_finished", late),
+    ]
+    assert not [*rollout_turns(entries, NOON + 2 * AGAIN_FOR)]
+
+
+def test_a_retraining_is_told_before_it_is_overdue_where_it_is_due_or_claimed() -> None:
+    claim = Claim("ann", NOON + timedelta(days=3), "new data", NOON)
+    rows = [
+        (RetrainingDue.DUE, None, ["2031-05-08"]),
+        (RetrainingDue.AD_HOC, claim, ["2031-05-04"]),
+        (RetrainingDue.AD_HOC, None, []),
+        (RetrainingDue.FRESH, None, []),
+        (RetrainingDue.OVERDUE, claim, []),
+    ]
+    for urgency, held, days in rows:
+        due = Retraining(ALIAS, NEW, urgency, "", None, NOON + timedelta(days=7), held)
+        told_of = [plan.facts["due"] for plan in planned_retrainings([due], NOON)]
+        assert told_of == days, urgency
