@@ -23,7 +23,7 @@ from fleet.names import address_parts, alias_parts, server_of_address
 from fleet.resources import FULL, Route, Share
 
 _LIMITS = frozenset({"limits", "timeouts", "weight", "queue", "choices"})
-"""Parts of paths of settings that decide how long a request waits, or whether it is refused."""
+"""Parts of paths of settings that decide on waiting and refusal of requests."""
 
 
 class ChangeKind(StrEnum):
@@ -105,7 +105,7 @@ def ledger_changes(
     servers: Collection[str],
     since: datetime,
 ) -> Iterator[AliasChange]:
-    """Yield what the ledger tells of changes around an alias since a moment, in any order.
+    """Yield the changes around an alias since a moment that the ledger tells of, in any order.
 
     `neighbours`: aliases on the same `servers`, whose evaluations take time there.
     """
