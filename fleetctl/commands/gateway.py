@@ -48,15 +48,13 @@ def run(workspace: Workspace, name: str) -> None:
       fleetctl gateway run main
     """
     from fleetctl.envoys import named_gateway
-    from runtime.gateway import process, state_dir, supervisor
+    from runtime.gateway import supervisor
     from runtime.gateway.envoy.files import become_envoy
 
     gateway = named_gateway(_gateways(workspace), name)
     if gateway.kind == "envoy":
         become_envoy(workspace.state_dir, gateway)
-    state_dir.remember(workspace.state_dir, {name: gateway})
-    supervisor.disown(workspace.state_dir, name)
-    process.run(workspace.state_dir, gateway)
+    supervisor.become(workspace.state_dir, gateway)
 
 
 @command.command()

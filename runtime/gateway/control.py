@@ -17,7 +17,7 @@ from fleet.errors import (
 )
 from fleet.resources import Fault
 from fleet.spec import GatewaySpec
-from runtime.gateway import faults, supervisor
+from runtime.gateway import faults
 from runtime.gateway.admin_socket import is_url
 from runtime.gateway.client import AdminClient, GatewayClient, connect, tables_of
 from runtime.gateway.envoy.admin import Envoys
@@ -278,7 +278,7 @@ class LocalGateways:
         gateway = self._gateways[name]
         if is_url(gateway.admin):  # over TCP nothing proves that the gateway does not run
             return error
-        return await supervisor.unreachable_error(self._state_dir, gateway, error)
+        return await faults.unreachable_error(self._state_dir, gateway, error)
 
     async def _call(
         self, name: str, call: Callable[[GatewayClient], Awaitable[_Answer]]
@@ -290,7 +290,7 @@ class LocalGateways:
             raise
         except EngineUnreachableError:
             is_remote = is_url(self._gateways[name].admin)
-            if is_remote or not await supervisor.still_runs(self._state_dir, name):
+            if is_remote or not await faults.still_runs(self._state_dir, name):
                 raise
             return await call(self._client(name))
 

@@ -232,7 +232,11 @@ def _main() -> None:
     try:
         run(args.state_dir, GatewaySpec(args.name, args.listen, args.admin, args.secret))
     except FleetError as error:
-        sys.exit("\n".join(f"Error: {d.summary}: {d.detail} {d.hint}" for d in error.diagnostics))
+        sys.exit(
+            "\n".join(
+                f"Error: {d.summary} ({d.code}): {d.detail} {d.hint}" for d in error.diagnostics
+            )
+        )
 
 
 if __name__ == "__main__":

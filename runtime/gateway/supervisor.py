@@ -1,11 +1,9 @@
 """Gateway processes of this machine: start, find and stop; the wish of the person who did so.
 
-A gateway that runs although its admin socket takes no connection has acknowledged nothing. The lock
-tells that a gateway of ours runs; the port for clients tells that an Envoy runs, which a supervisor
-outside fleetctl starts.
+A lock tells that a gateway runs; where the folders with locks are lost, the mark in the environment
+of its process does.
 """
 
-import asyncio
 import os
 import signal
 import subprocess
@@ -15,19 +13,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from fleet.encoding import decode_json
 from fleet.environment import inherited
-from fleet.errors import EngineError, EngineUnreachableError, FleetError
+from fleet.errors import FleetError
 from fleet.spec import GatewaySpec
 from runtime.files import is_locked, private_file, read_plain, replace_file
-from runtime.gateway.admin_socket import socket_path
 from runtime.gateway.http.timeouts import GRACE_S
 from runtime.gateway.state_dir import LOCK, gateway_dir, remember, run_dir
 from runtime.processes import environment, lock_holder, marked_by, send, start_mark
-from runtime.trust import may_contact
-from runtime.usage.log import USAGE_FILE
 
 MARK: Final = "FLEETCTL_GATEWAY"
 """Environment variable of a gateway's process with the gateway's folder."""
@@ -41,10 +36,7 @@ START_S: Final = 20.0
 """Upper bound in seconds from spawning a process until the process is ready."""
 _KILL_S: Final = 5.0
 """Seconds that a process has beyond its grace period, and again after SIGKILL."""
-END_S = 2.0
-"""Upper bound in seconds from the end of a gateway's admin socket to the end of its process."""
 _POLL_S: Final = 0.02
-_CONNECT_S: Final = 1.0
 _LOG_LINES: Final = 15
 
 
@@ -117,11 +109,7 @@ def start_again(state_dir: Path, gateway: GatewaySpec) -> GatewayProcess | None:
 
 
 def _spawn(state_dir: Path, gateway: GatewaySpec) -> GatewayProcess:
-    command = [sys.executable, "-m", "runtime.gateway.process", "--state-dir", str(state_dir)]
-    command += ["--name", gateway.name, "--listen", gateway.listen, "--admin", gateway.admin]
-    command += ["--secret", gateway.secret]
-    kind, _, variable = gateway.secret.partition(":")
-    variables = inherited(os.environ, (variable,) if kind == "env" else ())
+    command, variables = _launch(state_dir, gateway)
     log = gateway_dir(state_dir, gateway.name) / "log"
     with open(log, "ab", opener=private_file) as stream:
         log_start = stream.seek(0, os.SEEK_END)
@@ -131,9 +119,7 @@ def _spawn(state_dir: Path, gateway: GatewaySpec) -> GatewayProcess:
             stdout=stream,
             stderr=stream,
             start_new_session=True,
-            env=variables
-            | {"PYTHONPATH": str(Path(__file__).parents[2])}
-            | {MARK: _mark(state_dir, gateway.name), URL: f"http://{gateway.listen}"},
+            env=variables,
         )
 
     def ready() -> GatewayProcess | None:
@@ -151,6 +137,29 @@ def _spawn(state_dir: Path, gateway: GatewaySpec) -> GatewayProcess:
         "\n".join([f"The end of `{log}`:", *output.splitlines()[-_LOG_LINES:]]),
         hint="Is its port taken? `fleetctl gateway run` shows the error directly.",
     )
+
+
+def become(state_dir: Path, gateway: GatewaySpec) -> NoReturn:
+    """Replace this process by the one of a gateway, marked as one that `start` starts."""
+    remember(state_dir, {gateway.name: gateway})
+    _want(state_dir, gateway.name, "")  # a person or a supervisor starts and stops the process
+    command, variables = _launch(state_dir.resolve(), gateway)
+    os.execve(sys.executable, command, variables)  # noqa: S606 (no shell is wanted)
+
+
+def _launch(state_dir: Path, gateway: GatewaySpec) -> tuple[list[str], dict[str, str]]:
+    """Return the command line and the environment of a gateway's process."""
+    command = [sys.executable, "-m", "runtime.gateway.process", "--state-dir", str(state_dir)]
+    command += ["--name", gateway.name, "--listen", gateway.listen, "--admin", gateway.admin]
+    command += ["--secret", gateway.secret]
+    kind, _, variable = gateway.secret.partition(":")
+    variables = {
+        **inherited(os.environ, (variable,) if kind == "env" else ()),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        MARK: _mark(state_dir, gateway.name),
+        URL: f"http://{gateway.listen}",
+    }
+    return command, variables
 
 
 def stop(state_dir: Path, name: str) -> bool:
@@ -189,11 +198,6 @@ def _require_own(state_dir: Path, name: str, pid: int) -> None:
     )
 
 
-def disown(state_dir: Path, name: str) -> None:
-    """Leave a gateway to the person or supervisor that runs its process: no start, no stop."""
-    _want(state_dir, name, "")
-
-
 def wanted(state_dir: Path, name: str) -> str:
     """Return the content of `WANTED`; empty: there is none."""
     with suppress(OSError, ValueError):
@@ -207,76 +211,6 @@ def _want(state_dir: Path, name: str, state: str) -> None:
         replace_file(path, f"{state}\n".encode())
     else:
         path.unlink(missing_ok=True)
-
-
-async def still_runs(state_dir: Path, name: str) -> bool:
-    """Return whether a gateway that took no connection still answers clients after `END_S`."""
-    clock = asyncio.get_running_loop().time
-    deadline = clock() + END_S
-    while find_ready(state_dir, name) is not None:
-        if clock() > deadline:
-            return True
-        await asyncio.sleep(_POLL_S)
-    return False
-
-
-async def unreachable_error(
-    state_dir: Path, gateway: GatewaySpec, error: EngineError
-) -> EngineUnreachableError | None:
-    """Return the error FC6016: a gateway runs and its admin socket takes no connection.
-
-    None: the gateway does not run, or answers no client yet and reads the table's file after its
-    socket is open. `error` says why there was no connection.
-    """
-    path, name = socket_path(state_dir, gateway), gateway.name
-    gone = "" if path.exists() else f" The file `{path}` is gone."
-    running = find_ready(state_dir, name)
-    if gateway.kind == "envoy":
-        if find_process(state_dir, name) or not await _serves_clients(state_dir, gateway):
-            return None
-        runs = (
-            f"Something takes clients' connections on `{gateway.listen}`: if it is that Envoy, it "
-            "follows the files in its folder, and which routes it has cannot be told."
-        )
-        hint = (
-            f"Where it is not to run any more, end what listens on `{gateway.listen}`, or take "
-            f"`{name}` out of the declarations: one that does not run holds nothing up. Else "
-            "restart it by its own means; it then reads the newest routes:"
-        )
-        command = f"fleetctl gateway run {name}"
-    elif running is None:
-        return None
-    else:
-        runs = (
-            f"Process {running.pid} of gateway `{name}` answers clients with the routes that it "
-            "had."
-        )
-        hint = "Restart it; it then reads the newest routes:"
-        command = f"fleetctl gateway stop {name} && fleetctl gateway start {name}"
-    return EngineUnreachableError.of(
-        "FC6016",
-        "A gateway runs and cannot be reached",
-        f"{error.diagnostics[0].detail}{gone} {runs}",
-        hint=hint,
-        command=command,
-    )
-
-
-async def _serves_clients(state_dir: Path, gateway: GatewaySpec) -> bool:
-    """Return whether an Envoy that has answered here takes connections of clients."""
-    host, _, port = gateway.listen.rpartition(":")
-    has_answered = (gateway_dir(state_dir, gateway.name) / USAGE_FILE).exists()
-    if not has_answered or port == "0":  # only its admin side knows which port was free
-        return False
-    if not may_contact(f"http://{gateway.listen}"):
-        return False
-    try:
-        async with asyncio.timeout(_CONNECT_S):
-            _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
-    except (OSError, TimeoutError):
-        return False
-    writer.close()
-    return True
 
 
 def _mark(state_dir: Path, name: str) -> str:

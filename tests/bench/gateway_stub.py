@@ -1,5 +1,7 @@
 """A server for `tests.bench.gateway` that answers at once; listens on the port that it is given.
 
+A second argument is a file with the models that it lists.
+
 JSON of 0.6 KB, or where the request asks for a stream 64 events, one every 10 ms, with the token
 counts that the request asks for. A look at its metrics says that nobody waits in it.
 """
@@ -7,6 +9,7 @@ counts that the request asks for. A look at its metrics says that nobody waits i
 import asyncio
 import json
 import sys
+from pathlib import Path
 from typing import Any, Final, cast
 
 import httptools
@@ -42,10 +45,13 @@ _STREAM: Final = (
 class Stub(asyncio.Protocol):
     """One connection."""
 
+    models = b"{}"
+    """The models that the server lists."""
+
     def __init__(self) -> None:
         self.parser = httptools.HttpRequestParser(self)
         self.transport: asyncio.Transport | None = None
-        self.body = b""
+        self.url = self.body = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -57,14 +63,19 @@ class Stub(asyncio.Protocol):
         self.parser.feed_data(data)
 
     def on_message_begin(self) -> None:
-        self.body = b""
+        self.url = self.body = b""
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
 
     def on_body(self, data: bytes) -> None:
         self.body += data
 
     def on_message_complete(self) -> None:
         start = self.body[-1024:] if len(self.body) > 4096 else self.body
-        if not self.body:
+        if self.url == b"/v1/models":
+            self.send(_JSON % (len(self.models), self.models))
+        elif not self.body:
             self.send(_JSON % (len(_LOAD), _LOAD))
         elif b'"stream":true' in start.replace(b" ", b""):
             self.send(_STREAM)
@@ -101,4 +112,6 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    for path in sys.argv[2:]:
+        Stub.models = Path(path).read_bytes()
     uvloop.run(main())

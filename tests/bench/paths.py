@@ -29,12 +29,15 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from fleet.spec import GatewaySpec
 from fleetctl.cli import main as fleetctl
+from runtime.gateway import process
 from tests.bench.calls import Recorder, Walk, walk
 from tests.ports import free_port
 
@@ -113,8 +116,11 @@ def reconcile(project: Project) -> Recorder:
 
 def request(project: Project) -> list[str]:
     """Return the files of the calls of one request, through the gateway in this process."""
+    models = project.root / "models.json"  # the gateway asks for the launch that these name
+    with urllib.request.urlopen(f"http://127.0.0.1:{project.server}/v1/models") as listed:
+        models.write_bytes(listed.read())
     project.call("server", "stop", "--all", "--timeout", "5")
-    command = [sys.executable, "-m", "tests.bench.gateway_stub", str(project.server)]
+    command = [sys.executable, "-m", "tests.bench.gateway_stub", str(project.server), str(models)]
     recorder = Recorder(ROOT)
     rounds: list[list[str]] = []
     client = threading.Thread(target=_ask, args=(project, recorder, rounds), daemon=True)
@@ -123,7 +129,8 @@ def request(project: Project) -> list[str]:
             _connect(project.server).close()
             client.start()
             with recorder.installed():
-                project.call("gateway", "run", "main")
+                gateway = GatewaySpec("main", f"127.0.0.1:{project.gateway}", "")
+                process.run(project.root / ".fleetctl", gateway)
             client.join()
         finally:
             stub.kill()

@@ -4,9 +4,12 @@ import asyncio
 import hashlib
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -20,6 +23,7 @@ from fleet.spec import GatewaySpec
 from fleetctl.cli import main_group
 from runtime.gateway import state_dir, supervisor
 from runtime.gateway.control import LocalGateways
+from runtime.gateway.state_dir import run_dir
 from tests.ports import free_port
 from tests.runtime.gateway.stage import ACME, NEW, OLD, table
 
@@ -103,6 +107,22 @@ def test_a_killed_gateway_starts_again_with_the_last_table(project: Path) -> Non
     assert row["pid"] != killed["pid"]
     assert row["revision"] == 5
     assert get(row["url"], "/v1/models", ACME) == 200
+
+
+def test_a_gateway_in_a_terminal_is_found_without_its_folders(project: Path) -> None:
+    state = project / ".fleetctl"
+    command = [sys.executable, "-m", "fleetctl", "-C", str(project), "gateway", "run"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        assert b"gateway main listens on http://127.0.0.1:" in process.stderr.readline()
+        for folder in (state, run_dir(state, "main")):
+            shutil.rmtree(folder)
+        found = supervisor.find_process(state, "main")
+        assert found is not None
+        assert found.pid == process.pid
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
 
 
 def test_a_taken_port_is_named(project: Path) -> None:

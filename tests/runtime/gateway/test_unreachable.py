@@ -9,7 +9,7 @@ import pytest
 
 from fleet.errors import EngineUnreachableError
 from fleet.spec import GatewaySpec
-from runtime.gateway import admin_socket, supervisor
+from runtime.gateway import admin_socket, faults, supervisor
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.process import serving
 from runtime.rollback.publish import Written
@@ -22,7 +22,7 @@ from tests.runtime.gateway.stage import LASTING, MAIN, NEW, OLD, chat, long, sta
 def test_a_gateway_whose_socket_is_lost_has_not_acknowledged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, replaced: bool
 ) -> None:
-    monkeypatch.setattr(supervisor, "END_S", 0.0)
+    monkeypatch.setattr(faults, "END_S", 0.0)
 
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl", token_seconds=0.01) as ours:
