@@ -15,4 +15,5 @@ from fleet.planning.modes import (
 )
 from fleet.planning.pipeline import USUAL, desired_state, make_plan
 from fleet.planning.quality import quality_causes
+from fleet.planning.settling import changed_by_others, forgotten, recovered
 from fleet.planning.target import TargetPattern, parse_criteria, require_known_targets, select

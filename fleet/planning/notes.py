@@ -1,6 +1,6 @@
 """Collect the notes of a plan: parts held back, resources not observed, warnings."""
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator
 from datetime import UTC
 
 from fleet.flag_formats import outdated
@@ -8,6 +8,7 @@ from fleet.names import Address, adapter_address, alias_of, key_address, server_
 from fleet.placement import late, placement_accounts
 from fleet.plan import Change, PlanNote, Reason
 from fleet.planning.desired import PlanInput, unmanaged, waits
+from fleet.planning.settling import changed_by_others
 from fleet.resources import FULL, Key, LoadedAdapter, Route, Server
 from fleet.rollouts import RolloutTargets
 from fleet.spec import FleetSpec
@@ -72,7 +73,7 @@ def not_observed(plan_input: PlanInput) -> Iterator[PlanNote]:
                 )
 
 
-def warnings_of(plan_input: PlanInput, changes: Iterable[Change]) -> Iterator[PlanNote]:
+def warnings_of(plan_input: PlanInput, changes: Collection[Change]) -> Iterator[PlanNote]:
     """Yield the warnings of a plan, in reading order."""
     fleet, live = plan_input.fleet, plan_input.live
     for lines in (
@@ -91,6 +92,11 @@ def warnings_of(plan_input: PlanInput, changes: Iterable[Change]) -> Iterator[Pl
         _ended_overrides(plan_input),
     ):
         yield from map(PlanNote, warnings)
+    held = held_back(plan_input, changes)
+    for made in changed_by_others(changes, held, plan_input.history, live):
+        yield PlanNote(
+            "was changed by others to what is declared; apply records that", made.address
+        )
 
 
 def _unchanged_servers(plan_input: PlanInput) -> dict[str, str | None]:

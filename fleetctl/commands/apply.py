@@ -52,7 +52,7 @@ def apply(workspace: Workspace, *, file: Path | None, auto: bool, yes: bool, for
     from runtime.operations.freeze import require_thawed
     from runtime.operations.heal import put_back_store
     from runtime.operations.planning import (
-        is_unrecorded,
+        is_record_due,
         observe_copies,
         plan_fleet,
         require_known,
@@ -77,7 +77,7 @@ def apply(workspace: Workspace, *, file: Path | None, auto: bool, yes: bool, for
     plan = saved or plan_fleet(workspace, live)
     require_trusted(workspace, plan)
     report_changes_since(workspace, plan, live)
-    due = plan.steps or plan.settings or is_unrecorded(workspace)
+    due = plan.steps or plan.settings or is_record_due(workspace, plan, live)
     if not due and not live.notes:
         _print_nothing_to_do(workspace, plan, form)
         return

@@ -7,24 +7,19 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from fleet.decoding import operation_result
 from fleet.errors import EngineError, FleetError, LockHeldError
 from fleet.history import (
     ApplyFinished,
     ApplyStarted,
     History,
-    LedgerEvent,
-    Noted,
-    StepFinished,
     fold_entries,
     frozen_fleet,
     marked_unsure,
     settings_to_record,
-    settled,
     with_damage,
 )
-from fleet.names import Address
 from fleet.plan import Action, Plan
+from fleet.planning import changed_by_others, forgotten, recovered
 from fleet.resources import State
 from fleet.steps import ApplyEvent, Emit, LoadAdapter, StartServer, StopServer
 from runtime.engines.protocol import Engine
@@ -45,36 +40,6 @@ from runtime.observe import observe
 
 TOLD_AFTER_S = 1.0
 """Time after which the check before the first step is worth an event, in seconds."""
-
-
-def recovered(history: History, live: State) -> list[tuple[str, str, LedgerEvent]]:
-    """Return the unfinished steps that can be decided: id, how each ended, and its event.
-
-    `done`: the effect is there, so the step counts as finished. `undone`: the effect is not there,
-    so the step never happened, and the plan brings it again if it is still wanted.
-    """
-    undecided = settled(history, live).unfinished
-    found: list[tuple[str, str, LedgerEvent]] = []
-    for step, begun in history.unfinished.items():
-        if step in undecided:
-            continue
-        changes, after = operation_result(begun.operation)
-        if changes and live.resources.get(begun.address) == after:
-            server = begun.address.removeprefix("server/")
-            boot = live.boots.get(server, "") if after is not None else ""
-            found.append((step, "done", StepFinished(step, begun.address, "recovered", boot)))
-        else:
-            text = "begun by an earlier run, without effect"
-            found.append((step, "undone", Noted(text, step)))
-    return found
-
-
-def forgotten(history: History, live: State) -> tuple[Address, ...]:
-    """Return the addresses once established that are not live, where planning again finds nothing.
-
-    No plan asks for these resources any more.
-    """
-    return tuple(sorted(filter(live.knows, history.established.keys() - live.resources.keys())))
 
 
 def moved_since(plan: Plan, live: State) -> tuple[str, ...]:
@@ -209,10 +174,12 @@ async def _verified(
     live = marked_unsure(await observe(context.engines, context.gateways), view.damage)
     missing = unconverged(plan, live)
     due: int | None = None
+    whole = plan
     await journal.write()  # replanning reads the ledger
     if replan is not None and not missing:
         with suppress(FleetError):  # a fleet that no longer fits is the next plan's to say
-            due = len((await asyncio.to_thread(replan, live)).changes)
+            whole = await asyncio.to_thread(replan, live)
+            due = len(whole.changes)
     outcome = ApplyOutcome(
         results=results,
         interrupted=stop.is_set() and not_run in results.values(),
@@ -231,6 +198,7 @@ async def _verified(
     if due == 0:
         history = fold_entries(await asyncio.to_thread(context.ledger.read))
         gone = forgotten(history, live)
+        await journal.write(*changed_by_others(whole.changes, whole.held, history, live))
         with suppress(EngineError):  # a disk that is full is told by the ledger
             await keep_for_restart(context.engines, live, history)
     settings = record if outcome.exit_code == DONE else None

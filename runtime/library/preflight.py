@@ -25,6 +25,8 @@ FORMAT: Final = "fleetctl-finite-1"
 MOST: Final = 3
 """Upper bound of the findings that an error names."""
 OTHER_BASE: Final = "FC3110"
+SILENT: Final = "FC3133"
+"""Answers of such a version are those of its base; under load, a smoke test may not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class Preflight:
     served: Mapping[str, str]
     """Digests of versions that were loaded before, by full name.
 
-    For these, another name of the base is a warning.
+    For these, another name of the base, and an adapter that does nothing, is a warning.
     """
 
     def check(self, name: str, digest: str, folder: Path) -> tuple[Diagnostic, ...]:
@@ -110,7 +112,7 @@ class Preflight:
             raise _refused(name, error.diagnostics) from None
         wrong = [*self._differences(name, facts)]
         if self.served.get(name) != digest:
-            wrong += [warning for warning in warnings if warning.code == OTHER_BASE]
+            wrong += [warning for warning in warnings if warning.code in (OTHER_BASE, SILENT)]
         if wrong:
             raise _refused(name, tuple(wrong))
         return warnings
@@ -139,6 +141,8 @@ def _refused(name: str, found: tuple[Diagnostic, ...]) -> LibraryError:
         "Declare another version; these bytes never change. `fleetctl adapter add` refuses such a "
         "version."
     )
+    if any(problem.code == SILENT for problem in found):
+        hint = "Declare a version that was trained; these bytes never change."
     if any(problem.code == OTHER_BASE for problem in found):
         hint = "If it is the same base under another name, list the name in `known_as` of the base."
     return LibraryError.of(

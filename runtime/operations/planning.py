@@ -22,6 +22,7 @@ from fleet.planning import (
     BestEffort,
     DriftCause,
     best_effort,
+    changed_by_others,
     desired_state,
     failed_causes,
     make_plan,
@@ -121,6 +122,14 @@ def is_unrecorded(workspace: Workspace) -> bool:
     """Say whether an earlier release made the last apply, and recorded no settings."""
     history = workspace.history()
     return history.settings is None and bool(history.owned or history.established)
+
+
+def is_record_due(workspace: Workspace, plan: Plan, live: State) -> bool:
+    """Say whether an apply of a whole plan records something else than its changes."""
+    history = settled(workspace.history(), live)
+    return is_unrecorded(workspace) or bool(
+        changed_by_others(plan.changes, plan.held, history, live)
+    )
 
 
 UNRECORDED: Final = (

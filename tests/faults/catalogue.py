@@ -47,7 +47,7 @@ FAULTS = (
         (APPLY,),
         person=RESTORES,
     ),
-    Fault("version of zeros", versions.zeros, "FC3133|FC5151", (APPLY,), person=RESTORES),
+    Fault("version of zeros", versions.zeros, "FC3133", (APPLY,), person=RESTORES),
     Fault("rank above the base's limit", versions.rank, "FC1211|FC2005", (APPLY,), person=RESTORES),
     Fault(
         "version of another base",

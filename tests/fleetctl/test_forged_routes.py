@@ -134,3 +134,25 @@ def test_an_older_table_that_the_gateway_started_from_is_planned_back(project: P
     (state(project) / "routes.previous.json").unlink()
     assert call(project, "gateway", "start").returncode == 0
     require_named_and_mended(project, before)
+
+
+def test_an_older_table_that_is_what_is_declared_is_written_down(project: Project) -> None:
+    clients = project.root / "clients/acme.yaml"
+    older, declared = (state(project) / TABLE_FILE).read_bytes(), clients.read_text("utf-8")
+    limited = declared.replace(
+        "base: tiny\n", "base: tiny\n        limits: {concurrency: 500}\n", 1
+    )
+    clients.write_text(limited, encoding="utf-8")
+    assert call(project, "apply", "--auto", "--yes").returncode == 0
+    assert call(project, "gateway", "stop").returncode == 0
+    (state(project) / TABLE_FILE).write_bytes(older)
+    assert call(project, "gateway", "start").returncode == 0
+    clients.write_text(declared, encoding="utf-8")
+    drift, plan = drift_and_plan(project)
+    assert drift.returncode == 2
+    assert f"route/{ALIAS} was changed by others to what is declared" in plan.stdout.replace(
+        ": ", " "
+    )
+    applied_again = call(project, "apply", "--auto", "--yes")
+    assert (applied_again.returncode, call(project, "drift").returncode) == (0, 0)
+    assert call(project, "plan", "--detailed-exitcode").stdout.count("by others") == 0
