@@ -1,4 +1,4 @@
-"""Tell from the live state how unfinished work ended, and what others made as it is declared."""
+"""Tell from the live state how unfinished work ended, and which changes of others are declared."""
 
 from collections.abc import Iterable
 
