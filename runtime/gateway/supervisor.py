@@ -140,7 +140,7 @@ def _spawn(state_dir: Path, gateway: GatewaySpec) -> GatewayProcess:
 
 
 def become(state_dir: Path, gateway: GatewaySpec) -> NoReturn:
-    """Replace this process by a gateway's process, with the mark of a gateway that `start` starts."""
+    """Replace this process by a gateway, with the mark of a process that `start` starts."""
     remember(state_dir, {gateway.name: gateway})
     _want(state_dir, gateway.name, "")  # a person or a supervisor starts and stops the process
     command, variables = _launch(state_dir.resolve(), gateway)
