@@ -82,6 +82,7 @@ def nothing_fails(stage: Stage, acts: Sequence[Callable[[Soak], None]]) -> None:
     assert (counts["failed"], counts["wrong"]) == (0, 0), "\n".join(told)
 
 
+@pytest.mark.long
 def test_no_request_fails_while_servers_with_replicas_are_replaced(tmp_path: Path) -> None:
     stage = Stage.raise_up(tmp_path / "fleet", None, soaks=True)
     before = stage.servers()

@@ -59,6 +59,7 @@ def test_a_frozen_server_is_replaced_twice_an_hour_and_then_given_up(
     assert left(project) == []
 
 
+@pytest.mark.long
 def test_a_server_is_replaced_by_rounds_and_not_by_looking(
     project: Project, impatient: str
 ) -> None:

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from tests.runtime.engines.conftest import Bench
 
 
+@pytest.mark.parametrize(
+    "shared_bench",
+    ["fake", pytest.param("local", marks=[pytest.mark.live, pytest.mark.long], id="vllm")],
+    indirect=True,
+)
 def test_an_attached_server_loads_from_its_own_path_and_is_never_stopped(
     shared_bench: "Bench",
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 from tests.runtime.gateway.live import NAME, TEXTS, Served, in_front, routes
 from tests.runtime.gateway.stage import ACME, OLD, Stage, alias, chat
 
-pytestmark = [pytest.mark.live, pytest.mark.usefixtures("serving_loop")]
+pytestmark = [pytest.mark.live, pytest.mark.long, pytest.mark.usefixtures("serving_loop")]
 
 
 def text_of(raw: bytes) -> tuple[set[str], str]:

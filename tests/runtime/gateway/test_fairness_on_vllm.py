@@ -10,7 +10,7 @@ from runtime.gateway.probes import LOAD_PATH
 from tests.runtime.gateway.live import AT_ONCE, CORVID, Served, in_front
 from tests.runtime.gateway.stage import Stage, long
 
-pytestmark = [pytest.mark.live, pytest.mark.usefixtures("serving_loop")]
+pytestmark = [pytest.mark.live, pytest.mark.long, pytest.mark.usefixtures("serving_loop")]
 SIZE = 12 * AT_ONCE
 
 
