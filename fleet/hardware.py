@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from fleet.cost_policy import Billing
+
 
 @dataclass(frozen=True, slots=True)
 class BaseShape:
@@ -242,3 +244,4 @@ class HostSpec:
     """Main memory for the listed adapters of its servers; None: not limited."""
     restart_after_s: float = 120.0
     """Seconds without a sign of life after which `reconcile` replaces a server."""
+    billing: Billing = "always"

@@ -222,6 +222,22 @@ class PlanNote:
 
 
 @dataclass(frozen=True, slots=True)
+class CostChange:
+    """The effect of a plan on the cost of a client; a month, by declared demand."""
+
+    client: str
+    fee: float | None
+    """After the plan; None: no fee is declared."""
+    before: float
+    after: float
+    crosses: bool
+    """Whether the cost crosses 40 % of the fee, up or down."""
+    over: bool
+    """Whether the cost is above 40 % of the fee after the plan."""
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
 class Freeze:
     """The order of a person to apply nothing and to promote no rollout, until thawed."""
 
@@ -268,6 +284,8 @@ class Plan:
     """Likely end of the rollouts with gates, if the new version is no worse; by alias."""
     translations: tuple[GatewayLimits, ...] = ()
     """Declared settings that other kinds of gateways do not keep."""
+    client_costs: tuple[CostChange, ...] = ()
+    """Clients with a fee whose cost changes, sorted; empty also where no price is declared."""
     frozen: Freeze | None = None
     """The freeze at the time of the plan; None: the fleet was not frozen. `apply` asks the ledger
     again.

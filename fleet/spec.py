@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Literal, get_args
 
 from fleet import traffic
+from fleet.cost_policy import ClientCosts, CostPolicy
 from fleet.errors import Position
 from fleet.hardware import BaseSpec as Base
 from fleet.hardware import HostSpec, Profile
@@ -200,6 +201,7 @@ class ClientSpec:
     notify: NotifySpec | None = None
     bill_evals: bool = False
     """Whether the client pays for evaluations; the tier's setting where not declared."""
+    costs: ClientCosts = field(default_factory=ClientCosts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +263,7 @@ class FleetSpec:
     compiled_for: tuple[CompiledFor, ...] = ()
     """Other gateways that the routes are compiled for."""
     evals: EvalPolicy = field(default_factory=EvalPolicy)
+    costs: CostPolicy = field(default_factory=CostPolicy)
     settings: Mapping[str, str] = field(default_factory=dict)
     """Declared values other than the defaults by dotted path, as texts; secrets as references."""
 

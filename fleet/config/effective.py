@@ -83,7 +83,11 @@ def _inherited(path: Path, given: Declarations) -> tuple[str, Any] | None:
             return f"defaults.{key}", getattr(given.defaults, key)
         case ["limits", _]:
             return f"tiers.{name}.limits.{key}", getattr(tier.limits, key)
-        case ["bill_evals"] | ["adapters", _, "replicas" | "spread" | "isolation" | "residency"]:
+        case ["bill_evals" | "staff_hours" | "staff_rate"] | [
+            "adapters",
+            _,
+            "replicas" | "spread" | "isolation" | "residency",
+        ]:
             return f"tiers.{name}.{key}", getattr(tier, key)
         case _:
             return None

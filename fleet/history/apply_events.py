@@ -190,6 +190,39 @@ class Restored(PassiveEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class CostTermsChanged(EventFields):
+    """The terms of costs from then on: leases, prices, servers, fees."""
+
+    kind: ClassVar[str] = "cost_terms"
+    changed: Mapping[str, Document | None] = field(default_factory=dict)
+    """Documents of `fleet.costing` by key, those that changed; None: gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class StaffHoursImported(PassiveEvent):
+    """The staff hours of a month, in the place of the declared hours and of earlier imports."""
+
+    kind: ClassVar[str] = "staff_hours"
+    month: str = ""
+    """Such as `2026-11`."""
+    hours: Mapping[str, int] = field(default_factory=dict)
+    """Thousandths of an hour by client."""
+    file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MonthClosed(PassiveEvent):
+    """The end of a month's bill, which is in a file from then on."""
+
+    kind: ClassVar[str] = "month_closed"
+    month: str = ""
+    sha256: str = ""
+    """Of the file."""
+    total: int = 0
+    """Sum of the bill, in millionths of the currency."""
+
+
+@dataclass(frozen=True, slots=True)
 class Noted(EventFields):
     """A note for people."""
 
@@ -213,5 +246,8 @@ ApplyEvent: TypeAlias = (
     | BackedUp
     | BackupDrilled
     | Restored
+    | CostTermsChanged
+    | StaffHoursImported
+    | MonthClosed
     | Noted
 )

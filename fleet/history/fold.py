@@ -12,6 +12,7 @@ from fleet.history.apply_events import (
     ApplyFinished,
     ApplyStarted,
     CopyDamaged,
+    CostTermsChanged,
     Frozen,
     Noted,
     PassiveEvent,
@@ -33,7 +34,7 @@ from fleet.history.rollout_events import (
     RolledBack,
     RolloutMarked,
 )
-from fleet.history.settings import with_settings
+from fleet.history.settings import with_changes
 from fleet.history.values import (
     Block,
     BlockKind,
@@ -153,7 +154,7 @@ class _Past(RolloutsFold):
             case ApplyFinished(boots=boots, gone=gone, settings=settings):
                 self.boots |= boots
                 if settings is not None:
-                    self.settings = with_settings(self.settings or {}, settings)
+                    self.settings = with_changes(self.settings or {}, settings)
                 for address in gone:
                     self._gone(Address(address))
             case RolledBack() as event:
@@ -166,6 +167,8 @@ class _Past(RolloutsFold):
                 resource = resource_of_plain(event.resource)
                 self.became(Address(event.address), resource, entry.time)
                 self._booted(event)
+            case CostTermsChanged(changed=changed):
+                self.cost_terms = with_changes(self.cost_terms, changed)
             case CopyDamaged() as event:
                 self.damage = with_damage(self.damage, [event])
             case GateJudged() as event:
@@ -257,14 +260,9 @@ class _Past(RolloutsFold):
         route = self.established.get(route_address(event.alias))
         holds = dict(self.holds.get(event.alias, {}))
         if event.adapter:
+            digest, gate = loaded_bytes(self.established, route, event.adapter), event.gate or ""
             holds[event.adapter] = Block(
-                BlockKind.HELD,
-                event.adapter,
-                entry.time,
-                entry.by,
-                event.reason,
-                event.gate or "",
-                loaded_bytes(self.established, route, event.adapter),
+                BlockKind.HELD, event.adapter, entry.time, entry.by, event.reason, gate, digest
             )
         holds.pop(event.to, None)
         self.holds[event.alias] = holds

@@ -3,11 +3,12 @@
 Folded beside routes and steps; all of it stays when a route does not change.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from fleet.gates import Finding, Verdict
+from fleet.history.apply_events import Document
 from fleet.history.events import Entry
 from fleet.history.rollout_events import GateJudged, RetrainClaimed, RolloutMarked
 from fleet.history.values import (
@@ -36,6 +37,7 @@ class RolloutsFold:
     claims: dict[str, Claim] = field(default_factory=dict)
     released: dict[str, frozenset[str]] = field(default_factory=dict)
     fell: dict[str, dict[str, Block]] = field(default_factory=dict)
+    cost_terms: Mapping[str, Document] = field(default_factory=dict)
 
     def judged(self, event: GateJudged, entry: Entry) -> bool:
         """Take a judged gate; say whether it shows that what serves has changed meanwhile."""

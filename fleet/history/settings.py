@@ -6,11 +6,12 @@ retention. Versions, bases and keys are resources, and are compared as such.
 
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, TypeVar
 
 from fleet.history.values import History
 from fleet.plan import Plan, SettingChange
 
+Value = TypeVar("Value")
 _RESOURCES: Final = re.compile(r"clients\.[^.]+\.(?:adapters\.[^.]+\.(?:version|base)|keys\.[^.]+)")
 """Paths of values that the live state shows as adapters, routes and keys."""
 _ACTING: Final = frozenset(
@@ -51,7 +52,9 @@ def settings_to_record(
     return {setting.path: setting.after for setting in plan.settings}
 
 
-def with_settings(before: Mapping[str, str], recorded: Mapping[str, str | None]) -> dict[str, str]:
-    """Return the settings after a record of an apply."""
+def with_changes(
+    before: Mapping[str, Value], recorded: Mapping[str, Value | None]
+) -> dict[str, Value]:
+    """Return settings, or documents by key, after a record of those that changed; None: gone."""
     merged = {**before, **recorded}
     return {path: value for path, value in merged.items() if value is not None}

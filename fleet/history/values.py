@@ -222,6 +222,8 @@ class History:
     """The freeze of the fleet; None: the fleet is not frozen."""
     settings: Mapping[str, str] | None = None
     """Declared values of the last apply by path; None: no apply of a release that records them."""
+    cost_terms: Mapping[str, Document] = field(default_factory=dict)
+    """Terms of costs as last recorded, documents of `fleet.costing` by key."""
 
 
 def latest_time(before: datetime | None, entry: Entry) -> datetime:

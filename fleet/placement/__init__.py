@@ -4,7 +4,7 @@ A loaded version stays on its server as long as that is valid; the rest is packe
 entry of the search, `verify_placement` and `verify_steps` check its results.
 """
 
-from fleet.placement.accounting import placement_accounts
+from fleet.placement.accounting import placement_accounts, state_accounts
 from fleet.placement.accounts import AdapterAccount, ServerAccount
 from fleet.placement.alternatives import Alternative, Weighed, weigh
 from fleet.placement.causes import Attempt, Limit, PlacementCause, TotalNeed

@@ -8,13 +8,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from math import inf
+from typing import Final
 
 from fleet import capacity
 from fleet.hardware import NO_BASIS, is_cpu
 from fleet.names import alias_of
 from fleet.placement.accounts import AdapterAccount, RankInflation, ServerAccount
 from fleet.placement.result import PlacementResult
-from fleet.resources import Server
+from fleet.resources import Server, State
 from fleet.spec import AdapterSpec, FleetSpec
 from fleet.vllm import USABLE, rank_bucket
 
@@ -23,6 +24,15 @@ def placement_accounts(fleet: FleetSpec, placement: PlacementResult) -> Mapping[
     """Return the account of every server of a placement, by name, sorted."""
     residents = residents_of(fleet, placement.bindings)
     return Accounting(fleet).accounts(dict(sorted(placement.servers.items())), residents)
+
+
+def state_accounts(fleet: FleetSpec, state: State) -> Mapping[str, ServerAccount]:
+    """Return the account of every server of a state, by name, sorted; adapters of others apart."""
+    bindings: dict[str, tuple[str, ...]] = {}
+    for item in state.adapters().values():
+        if item.parts is not None:
+            bindings[item.adapter] = (*bindings.get(item.adapter, ()), item.server)
+    return Accounting(fleet).accounts(state.servers(), residents_of(fleet, bindings))
 
 
 def residents_of(
@@ -59,6 +69,9 @@ def replica_load(adapter: AdapterSpec | None, replicas: int) -> capacity.Load:
     observed = demand.observed and tuple(share * part for share in demand.observed)
     less = replace(demand, peak_rpm=demand.peak_rpm * part, observed=observed)
     return capacity.load_of(less, capacity.USUAL_PROMPT_WEIGHT, adapter.slo_s)
+
+
+_NO_SECONDS: Final = ((), 0.0, capacity.USUAL_PROMPT_WEIGHT)
 
 
 class Accounting:
@@ -109,7 +122,7 @@ class Accounting:
                 per_token = memory.kv / memory.kv_tokens
                 if memory.slots is not None and shape.slots:
                     per_slot = int(memory.slots / shape.slots / per_token)
-        steps, prompt = self._seconds(shape, load) if shape else ((), 0.0)
+        steps, prompt, weight = self._seconds(shape, load) if shape else _NO_SECONDS
         return ServerAccount(
             server=server.name,
             base=server.base,
@@ -138,6 +151,7 @@ class Accounting:
             step_s=steps,
             prompt_s=prompt,
             allowed=self.fleet.policy.utilization,
+            prompt_weight=weight,
         )
 
     def shape(self, server: Server, crowd: int) -> capacity.ServerShape | None:
@@ -156,8 +170,8 @@ class Accounting:
 
     def _seconds(
         self, shape: capacity.ServerShape, load: capacity.Load
-    ) -> tuple[tuple[float, ...], float]:
-        """Return the expected seconds of a step by hour, and those of a prompt's token.
+    ) -> tuple[tuple[float, ...], float, float]:
+        """Return the expected seconds of a step by hour, those of a prompt's token, its weight.
 
         Servers that share a device take turns on it. Empty, and 0: not known.
         """
@@ -167,13 +181,13 @@ class Accounting:
             vllm=device.vllm,
         )  # fmt: skip
         if speed is None:
-            return (), 0.0
+            return _NO_SECONDS
         servers = shape.servers_per_device
         steps = tuple(
             servers * capacity.step_under_load(speed, tokens * servers, active)
             for tokens, active in zip(load.tokens, load.concurrency, strict=True)
         )
-        return steps, servers * capacity.prompt_seconds(speed)
+        return steps, servers * capacity.prompt_seconds(speed), speed.prompt_weight
 
     def _price(self, server: Server) -> float:
         devices = (self.devices.get((server.host, device)) for device in server.devices)

@@ -6,7 +6,7 @@ Bytes are per device of a server; loads are decode-equivalent tokens per second.
 from dataclasses import dataclass
 from math import inf
 
-from fleet.capacity import HOURS, Load
+from fleet.capacity import HOURS, USUAL_PROMPT_WEIGHT, Load
 from fleet.hardware import NO_BASIS, Basis
 
 
@@ -89,6 +89,8 @@ class ServerAccount:
     """Seconds in which a token of a prompt is read; 0: not known."""
     allowed: float = 1.0
     """Part of its throughput that `limit` is, by the fleet's policy."""
+    prompt_weight: float = USUAL_PROMPT_WEIGHT
+    """Cost of a prompt token in decoded tokens."""
 
     @property
     def pinned(self) -> int:

@@ -6,15 +6,17 @@ Nothing is planned that an independent check objects to.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
 from fleet.capacity import without_demand
+from fleet.costing import Terms, cost_changes, terms_of
 from fleet.encoding import plan_id
-from fleet.errors import PlacementError
+from fleet.errors import FleetError, PlacementError
 from fleet.history import History, settings_due
 from fleet.placement import SearchLimits, Violation, place, verify_placement, verify_steps
-from fleet.plan import Change, Plan
+from fleet.plan import Change, CostChange, Plan
 from fleet.planning.desired import PlanInput, desired_state_of
 from fleet.planning.diff import diff
 from fleet.planning.diversion import Interruption, reroute
@@ -104,7 +106,18 @@ def _described(
         outlook=tuple(outlook for _, outlook in forecasts if outlook),
         translations=translations(fleet.gateways.values(), fleet.compiled_for, policies),
         frozen=plan_input.history.freeze,
+        client_costs=_client_costs(plan_input),
     )
+
+
+def _client_costs(plan_input: PlanInput) -> tuple[CostChange, ...]:
+    """Return the change of clients' costs since they were recorded, else against the live state."""
+    fleet, recorded = plan_input.fleet, plan_input.history.cost_terms
+    before = terms_of(fleet, plan_input.live)
+    if recorded:
+        with suppress(FleetError):  # those of a later release
+            before = Terms.of_documents(recorded)
+    return cost_changes(before, terms_of(fleet, plan_input.desired))
 
 
 def desired_state(fleet: FleetSpec, live: State, history: History, now: datetime) -> State:

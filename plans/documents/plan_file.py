@@ -33,12 +33,13 @@ BESIDE = (
     "without_demand",
     "outlook",
     "translations",
+    "client_costs",
     "frozen",
 )
 """Fields of a plan that are observations: shown, and not part of the id."""
 REQUIRED = BESIDE[: BESIDE.index("cost_bound")]
 """Observations that every release has written."""
-SPARSE = ("translations", "frozen")
+SPARSE = ("translations", "client_costs", "frozen")
 """Observations that are left out where they are empty."""
 
 

@@ -50,12 +50,13 @@ def _comment(plan: Plan, level: int) -> str:
         verdict = "Not known" if is_unknown(plan) else "No changes"
         blocks = [[*head, f"### {verdict} · `{plan.fleet}`", as_declared(plan)]]
     elif not plan.changes:
-        blocks = [[*head, *_headline(plan), "", as_declared(plan)]]
+        blocks = [[*head, *_headline(plan), "", as_declared(plan)], [*_costs(plan)]]
     else:
         blocks = [
             [*head, *_headline(plan)],
             [*_clients(plan)] if level < HEADLINE else [],
             [*_facts(plan)] if level < IMPACT else [],
+            [*_costs(plan)] if level < HEADLINE else [],
             [*_changes(plan, level)],
         ]
     blocks += [[*_settings(plan, level)], [*_notes(plan, level)]]
@@ -138,6 +139,11 @@ def _facts(plan: Plan) -> Iterator[str]:
         yield f"Cost: {prose(price)}."
     yield ""
     yield "</details>"
+
+
+def _costs(plan: Plan) -> Iterator[str]:
+    for place, line in enumerate(sections.client_costs(plan)):
+        yield f"- {prose(line.strip())}" if place else f"{prose(line)}\n"
 
 
 def _changes(plan: Plan, level: int) -> Iterator[str]:

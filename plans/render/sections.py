@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from fleet.plan import (
+    CostChange,
     DeviceUse,
     GatewayLimit,
     GatewayLimits,
@@ -32,6 +33,8 @@ _SILENT_ALIASES: Final = 3
 """Upper bound of aliases without demand that a line names; JSON has all."""
 _SETTINGS: Final = 12
 """Upper bound of settings that are listed where no command acts on them; the plan file has all."""
+_COSTS: Final = 12
+"""Upper bound of clients whose cost is listed; the plan file has all."""
 _MOVES: Final = 10
 """Upper bound of moves that are listed, forced or not; the plan file has all."""
 _LIMITED_ALIASES: Final = 6
@@ -82,6 +85,26 @@ def setting_line(setting: SettingChange) -> str:
         return f"{setting.path}: {setting.after} (new)"
     after = "(gone)" if setting.after is None else f"-> {setting.after}"
     return f"{setting.path}: {setting.before} {after}"
+
+
+def client_costs(plan: Plan) -> Iterator[str]:
+    """Yield the clients whose cost changes: those that cross 40 % of the fee come first."""
+    if not plan.client_costs:
+        return
+    changes = sorted(plan.client_costs, key=lambda change: not change.crosses)
+    yield f"Clients' cost a month in {changes[0].currency}, by declared demand:"
+    yield from (f"  {_client_cost(change)}" for change in changes[:_COSTS])
+    if rest := and_more(changes, _COSTS):
+        yield f"  {rest}"
+
+
+def _client_cost(change: CostChange) -> str:
+    text = f"{change.client}: {change.before:,.2f} -> {change.after:,.2f}"
+    if change.fee:
+        text += f", {percent(change.after / change.fee, 1)} of the fee"
+    if change.crosses:
+        text += ": rises above 40 %" if change.over else ": falls below 40 %"
+    return text
 
 
 CAPACITY_TITLES: Final = ("Slots before", "during", "after", "of", "Busiest hour", "Memory")

@@ -30,7 +30,8 @@ def render(plan: Plan, *, colour: bool = False, every: bool = False) -> str:
         first = [nothing_to_do(plan)]
         if plan.settings:
             first = [_headline(plan, judge(plan), paint), as_declared(plan)]
-        blocks = [frozen, first, [*_settings(plan, every=every)], *_notes(plan)]
+        costs = [*sections.client_costs(plan)]
+        blocks = [frozen, first, costs, [*_settings(plan, every=every)], *_notes(plan)]
         return "\n\n".join(map("\n".join, filter(None, blocks))) + "\n"
     blocks = [
         frozen,
@@ -40,6 +41,7 @@ def render(plan: Plan, *, colour: bool = False, every: bool = False) -> str:
         [*sections.moves(plan)],
         [*_gates(plan)],
         [f"Cost: {line}." for line in [cost(plan)] if line],
+        [*sections.client_costs(plan)],
         [*_changes(plan, paint, every=every or len(plan.changes) <= detail_levels.MANY)],
         [*_settings(plan, every=every)],
         *_notes(plan),

@@ -6,7 +6,7 @@ from typing import assert_never
 
 from fleet import history
 from fleet.history import Entry
-from plans.amounts import counted, date_time, iso_millis
+from plans.amounts import counted, date_time, iso_millis, listed
 from plans.visible import one_line
 
 STEPS = (history.StepStarted, history.StepFinished, history.StepFailed)
@@ -99,6 +99,12 @@ def _say(entry: Entry) -> str:  # noqa: C901, PLR0911, PLR0912, PLR0915 (a case 
         case history.Released() as event:
             name = event.adapter or "all versions"
             return f"released {name} of {event.alias}{_because(event.reason)}"
+        case history.CostTermsChanged(changed=changed):
+            return f"terms of costs changed: {listed(changed, 3)}"
+        case history.StaffHoursImported(month=month, hours=hours):
+            return f"staff hours of {month} imported for {counted(len(hours), 'client')}"
+        case history.MonthClosed(month=month, sha256=digest):
+            return f"bill of {month} closed, sha256 {digest[:12]}"
         case history.Adopted(address=address):
             return f"adopted {address}"
         case history.EvalFinished(adapter=adapter, purpose=purpose, summary=summary):

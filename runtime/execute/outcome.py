@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from fleet.errors import Diagnostic
@@ -142,6 +142,8 @@ class ApplyOutcome:
     """Without an answer at the end: server names, `routes and keys`."""
     frozen: bool = False
     """Whether a freeze ended the execution before its last step."""
+    live: State | None = field(default=None, compare=False, repr=False)
+    """The state at the end; None: the lease was lost."""
 
     @property
     def counts(self) -> dict[str, int]:

@@ -193,6 +193,7 @@ async def _verified(
             *(["routes and keys"] if live.routes_unknown else ()),
         ),
         frozen=scheduler.frozen is not None and not_run in results.values(),
+        live=live,
     )
     gone: tuple[str, ...] = ()
     if due == 0:

@@ -28,6 +28,7 @@ from runtime.execute.run import execute, moved_since
 from runtime.git import commit_of
 from runtime.library.layout import version_folder
 from runtime.library.served_copies import damaged, publish
+from runtime.operations.cost_terms import record_cost_terms
 from runtime.operations.planning import plan_fleet
 from runtime.operations.preflight import preflight_of
 from runtime.project.load import library_folder
@@ -167,7 +168,7 @@ async def execute_plan(
             commit=commit_of(workspace.root),
         )
         replan = partial(plan_fleet, workspace)
-        return await execute(
+        outcome = await execute(
             plan,
             context,
             emit,
@@ -177,6 +178,9 @@ async def execute_plan(
             heeds_freeze=heeds_freeze,
             settings=fleet.settings if trigger == "apply" else None,
         )
+    if outcome.live is not None:
+        record_cost_terms(workspace, outcome.live)
+    return outcome
 
 
 @contextmanager

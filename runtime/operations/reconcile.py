@@ -19,6 +19,7 @@ from runtime.gates.tick import Evaluations
 from runtime.ledger.chain import DamagedLedgerError
 from runtime.messages import FailureMessage
 from runtime.operations.apply import execute_plan, stop_signals
+from runtime.operations.cost_terms import record_cost_terms
 from runtime.operations.drills import drill_next_due
 from runtime.operations.gate_failures import JudgingRound
 from runtime.operations.heal import HealBackoff, heal_plan, start_gateways
@@ -144,6 +145,7 @@ class Reconciler:
             published = await self._publish_routes(workspace, live, stop)
             code = code or published
             await drill_next_due(workspace, live)
+        record_cost_terms(workspace, live)
         await notify_all_open(workspace, live)
         if tampered := judged.doubts.tampered:
             raise FleetError(*(tampering(alias, check) for alias, check in tampered.items()))

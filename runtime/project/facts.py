@@ -93,7 +93,7 @@ def read_facts(
     golden = {file for adapter in adapters for file in (adapter.golden, adapter.rolling) if file}
     golden |= {gate.golden for gate in given.gates.values() if gate.golden}
     zones = {adapter.demand.timezone for adapter in adapters if adapter.demand}
-    zones |= {rollout.timezone for rollout in given.rollouts.values()}
+    zones |= {given.costs.timezone, *(rollout.timezone for rollout in given.rollouts.values())}
     references = sorted({secret for client in clients for secret in client.keys.values()})
     return ProjectFacts(
         lock=lock,

@@ -37,7 +37,7 @@ VALUES: tuple[Any, ...] = (
     "roll_back", [5, 100], ["5%", "100%"], ["Mon 10:00-Tue 10:00"], "5pp", "2.5x", "600ms", 64,
     "float32", "2032-02-02", "f" * 64, "error_rate", "birch-faq", "birch-faq-tiny-v2.0.0", "json",
     "request", "classification", "long_generation", "slow", "right", ["right"], "0.33.0", ">=0.0.2",
-    "session", "drifted", ["undecided"], "label", "undecided",
+    "session", "drifted", ["undecided"], "label", "undecided", "CHF", "even", "in_use",
 )  # fmt: skip
 Where = tuple[str, ...]
 

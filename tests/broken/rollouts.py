@@ -49,6 +49,10 @@ CASES = [
         f"{F}:27:64",
         "Sun 22:00-Mon 02:00",
     ),
+    Case(
+        "zone of the bills", F, "fleet: demo\n", "fleet: demo\ncosts: {timezone: Mars/Base}\n",
+        "FC1206", f"{F}:2:19", "Europe",
+    ),
     Case("zone of a pause", F, _RETAIN, "timezone: Mars/Base", "FC1206", f"{F}:27:61", "Europe"),
     Case("what to do when unsure", F, _RETAIN, "when_unsure: go", "FC1112", f"{F}:27:64", "hold"),
     Case(

@@ -161,7 +161,9 @@ def test_config_show_takes_a_part(project: Path, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out == (
         'tiers.premium.replicas: 1\ntiers.premium.retrain_every: "30d"\n'
         'tiers.premium.spread: "device"\ntiers.premium.isolation: "shared"\n'
-        'tiers.premium.residency: "pinned"\ntiers.premium.slo.classification: null\n'
+        'tiers.premium.residency: "pinned"\n'
+        "tiers.premium.staff_hours: 0.0\ntiers.premium.staff_rate: 0.0\n"
+        "tiers.premium.slo.classification: null\n"
         "tiers.premium.slo.short_generation: null\ntiers.premium.slo.long_generation: null\n"
         "tiers.premium.limits.concurrency: null\n"
         "tiers.premium.limits.requests_per_minute: null\n"

@@ -7,7 +7,7 @@ from typing import Any
 from fleet.config.checks import ProjectFacts
 from fleet.config.checks.clients import check_clients, check_keys
 from fleet.config.checks.machines import check_bases, check_hosts, check_kinds
-from fleet.config.checks.references import DeclaredNames, reference
+from fleet.config.checks.references import DeclaredNames, check_zone, reference
 from fleet.config.checks.rollouts import check_evals, check_rollouts
 from fleet.config.checks.same_bytes import check_same_bytes
 from fleet.config.merge import Tree
@@ -17,6 +17,7 @@ from fleet.config.schema.fleet import Declarations
 from fleet.config.schema.rollouts import Evals, Rollout
 from fleet.config.settings import declared_settings
 from fleet.config.validate import Problem
+from fleet.cost_policy import CostPolicy
 from fleet.spec import EvalPolicy, FleetSpec, JudgeSpec, PlacementPolicy
 
 
@@ -62,6 +63,12 @@ def resolve_fleet(
         golden=facts.golden,
         overrides=tuple(_resolved(given.overrides, override).values()),
         evals=_evals(given.evals),
+        costs=CostPolicy(
+            given.costs.currency,
+            given.costs.timezone,
+            given.costs.idle,
+            given.costs.storage_per_gib_month,
+        ),
         compiled_for=tuple(sorted({*given.compiled_for})),
         settings=declared_settings(given, tree),
     )
@@ -79,6 +86,7 @@ def _check(given: Declarations, names: DeclaredNames, facts: ProjectFacts) -> It
     yield from check_clients(given, names, facts)
     yield from check_same_bytes(given, facts.lock)
     yield from check_evals(given)
+    yield from check_zone(given.costs.timezone, facts, ("costs", "timezone"))
     yield from check_keys(given, facts.fingerprints)
 
 

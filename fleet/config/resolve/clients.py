@@ -8,6 +8,7 @@ from fleet.config.checks.references import DeclaredAdapter, adapters_of
 from fleet.config.schema.clients import Client, Demand, Tier
 from fleet.config.schema.fleet import Declarations
 from fleet.config.schema.traffic import Limits, Notify, Shadow
+from fleet.cost_policy import ClientCosts
 from fleet.names import AdapterName, Version, alias_name
 from fleet.response_format import FormatKind, ResponseFormat
 from fleet.spec import (
@@ -62,7 +63,14 @@ def client(name: str, declared: Client, given: Declarations, facts: ProjectFacts
     allowed = limits(declared.limits, usual.limits)
     billed = usual.bill_evals if declared.bill_evals is None else declared.bill_evals
     notices = notify(declared.notify)
-    return ClientSpec(name, named, declared.monthly_fee, keys, allowed, notices, billed)
+    above = declared.overage
+    costs = ClientCosts(
+        usual.staff_hours if declared.staff_hours is None else declared.staff_hours,
+        usual.staff_rate if declared.staff_rate is None else declared.staff_rate,
+        above.above if above else 0,
+        above.per_million if above else 0.0,
+    )
+    return ClientSpec(name, named, declared.monthly_fee, keys, allowed, notices, billed, costs)
 
 
 def notify(declared: Notify | None) -> NotifySpec | None:

@@ -78,6 +78,7 @@ def host(name: str, declared: Host) -> HostSpec:
         tuple(sorted({*declared.reserved_for})),
         declared.memory,
         declared.restart_after.total_seconds(),
+        declared.billing,
     )
 
 

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from fleet.config.scalars.quantities import Amount, Count, Delay, Duration, Hours, Switch
+from fleet.config.scalars.quantities import Amount, Count, Delay, Duration, Hours, Spare, Switch
 from fleet.config.scalars.texts import Id, SecretRef, Semver, Word
 from fleet.config.schema.section import Section
 from fleet.config.schema.traffic import ClientNotify, Format, Limits, Shadow, Timeouts
@@ -103,6 +103,15 @@ class Adapter(Section):
     """A version that gets copies of the adapter's requests."""
 
 
+class Overage(Section):
+    """The price of tokens beyond those that the monthly fee covers."""
+
+    above: Spare
+    """Tokens of prompts and answers a month that the fee covers."""
+    per_million: Amount
+    """Price of a million further tokens."""
+
+
 class Client(Section):
     """A tenant with its adapters."""
 
@@ -110,6 +119,12 @@ class Client(Section):
     """Class of service. Default: `defaults.tier`."""
     monthly_fee: Amount | None = None
     """Amount that the client pays a month, in the currency of the prices."""
+    overage: Overage | None = None
+    """Price of tokens beyond those that the fee covers. Default: the fee covers all."""
+    staff_hours: Amount | None = None
+    """Hours of work for the client a month. Default: that of the tier."""
+    staff_rate: Amount | None = None
+    """Price of an hour of work. Default: that of the tier."""
     keys: dict[Id, SecretRef] = {}
     """API keys by name; a key says where its secret is kept, `env:NAME` or `file:path`."""
     notify: ClientNotify | None = None
@@ -153,6 +168,10 @@ class Tier(Section):
     `cached`: the adapter waits in host memory for a slot, and the first request after a pause
     takes longer.
     """
+    staff_hours: Amount = 0.0
+    """Hours of work a month for a client of the tier."""
+    staff_rate: Amount = 0.0
+    """Price of an hour of work."""
     slo: Slo = Slo()
     """Promised p95 of an answer, by latency class."""
     limits: Limits = Limits()

@@ -1,12 +1,17 @@
 """Declares the whole of the files, with the settings that hold for all of them."""
 
-from fleet.config.scalars.quantities import Kept, Share, Spare, Switch
+from typing import Annotated
+
+from pydantic import Field
+
+from fleet.config.scalars.quantities import Amount, Kept, Share, Spare, Switch
 from fleet.config.scalars.texts import Id, Requirement, Word
 from fleet.config.schema.clients import Client, Tier
 from fleet.config.schema.machines import Base, Gateway, Host
 from fleet.config.schema.rollouts import Evals, Gate, Override, Rollout
 from fleet.config.schema.section import Section
 from fleet.config.schema.traffic import Notify
+from fleet.cost_policy import IdleRule
 from fleet.spec import LEAST_KEPT, CompiledFor, LatencyClass
 
 
@@ -36,6 +41,23 @@ class Placement(Section):
     """Whether servers of several bases may share a device."""
 
 
+class Costs(Section):
+    """The terms of costs that hold for the whole fleet."""
+
+    currency: Annotated[str, Field(pattern="^[A-Z]{3}$")] = "EUR"
+    """Currency of all prices and fees, as three capital letters; nothing is converted."""
+    timezone: Word = "UTC"
+    """Time zone in which months begin, such as `Europe/Paris`."""
+    idle: IdleRule = IdleRule.RESERVED
+    """How clients share the idle part of a server's hour.
+
+    `reserved`: by slots, times the load declared for the hour. `usage`: by the work of the hour.
+    `even`: evenly. `platform`: not at all, the platform pays.
+    """
+    storage_per_gib_month: Amount = 0.0
+    """Price of a GiB of adapter versions in the library, a month."""
+
+
 class Declarations(Section):
     """A fleet, merged from `fleet.yaml`, `clients/*.yaml` and an overlay."""
 
@@ -55,6 +77,8 @@ class Declarations(Section):
     """Upper bounds of the load of servers, and whether servers share devices."""
     evals: Evals = Evals()
     """How golden sets are asked, and how often."""
+    costs: Costs = Costs()
+    """Currency, billing zone, idle rule and price of storage."""
     tiers: dict[Id, Tier] = {}
     """Classes of service, by name."""
     bases: dict[Id, Base] = {}

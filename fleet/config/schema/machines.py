@@ -19,6 +19,7 @@ from fleet.config.scalars.texts import (
     Word,
 )
 from fleet.config.schema.section import Section
+from fleet.cost_policy import Billing
 from fleet.hardware import DeviceState
 from fleet.spec import GatewayKind
 
@@ -74,7 +75,7 @@ class Device(Section):
     memory: Size
     """Memory that a server may use, such as `80GiB`."""
     price_per_hour: Amount = 0.0
-    """Cost an hour while in use, in the currency of all prices."""
+    """Cost an hour, see `billing` of the host; in the currency of all prices."""
     port: Port | None = None
     """Port of its server. Default: the host's port plus the device's place among their names.
 
@@ -134,6 +135,8 @@ class Host(Section):
     Such a server answers neither requests nor `/health`, and its counters of tokens stand still.
     Replaced twice within an hour at most. Attached servers are only named.
     """
+    billing: Billing = "always"
+    """Whether devices cost `always`, or only `in_use`: in hours in which they have a server."""
     vllm: Release | None = None
     """Version of vLLM that the host's servers run, such as `0.32.0`; slots take memory by version.
 

@@ -1,0 +1,44 @@
+"""Splits the leases of devices among clients: by work, idle time by rule; months, shares of fees.
+
+Takes capacity and weights from `placement`'s accounts: no law of its own. Pure.
+"""
+
+from fleet.costing.hours import HOUR, hourly_terms, lines_of, split_hour, split_server
+from fleet.costing.lines import (
+    PLATFORM,
+    CostLine,
+    LineKind,
+    ServerHour,
+    apportion,
+)
+from fleet.costing.months import (
+    ClientMonth,
+    MonthCost,
+    bill_cents,
+    month_cost,
+    to_cents,
+)
+from fleet.costing.shares import (
+    ALARM,
+    WARN,
+    Bill,
+    CostMove,
+    Projection,
+    ShareState,
+    cheaper_moves,
+    cost_changes,
+    fee_needed,
+    monthly_costs,
+    projection,
+    share_state,
+)
+from fleet.costing.terms import (
+    ClientTerms,
+    DeviceTerms,
+    FleetTerms,
+    ResidentTerms,
+    Role,
+    ServerTerms,
+    Terms,
+    terms_of,
+)

@@ -1,0 +1,77 @@
+"""Defines the lines of a bill, and divides whole amounts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final, TypeVar
+
+PLATFORM: Final = ""
+"""In the place of a client: the operator's own cost."""
+Key = TypeVar("Key", bound=Any)
+
+
+class LineKind(StrEnum):
+    """The purpose of a cost."""
+
+    SERVING = "serving"
+    CANARY = "canary"
+    RETAINED = "retained"
+    EVAL = "eval"
+    SMOKE = "smoke"
+    IDLE = "idle"
+    UNPLACED = "unplaced device"
+    UNKNOWN = "not attributed"
+    STORAGE = "storage"
+    STAFF = "staff"
+    CORRECTION = "correction"
+
+
+Weights = Mapping[tuple[str, LineKind], int]
+
+
+@dataclass(frozen=True, slots=True)
+class CostLine:
+    """A cost of a client, or of the platform."""
+
+    client: str
+    """`PLATFORM`: the operator pays."""
+    kind: LineKind
+    device: str
+    """`HOST/DEVICE`; empty: no device's hour."""
+    micro: int
+    """Millionths of the currency; negative in corrections alone."""
+    reason: str = ""
+    """Why the platform pays, or the month that is corrected."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerHour:
+    """An hour of a server on a device, and how its cost was split."""
+
+    server: str
+    cost: int
+    capacity: int | None
+    """Work that the hour could do, in millionths of a token; None: not known."""
+    work: Weights
+    """Work by client and kind, in millionths of a token."""
+    reserved: Weights
+    """Weights of the idle part."""
+    lines: tuple[CostLine, ...]
+    estimated: int = 0
+    """Requests whose tokens were taken from the mean of the others of their alias."""
+
+
+def apportion(amount: int, weights: Mapping[Key, int]) -> dict[Key, int]:
+    """Divide a whole amount by weights: floors, then the largest remainders; ties by name.
+
+    Empty where no weight is above 0.
+    """
+    total = sum(weights.values())
+    if total <= 0:
+        return {}
+    parts = {key: amount * weight // total for key, weight in weights.items()}
+    rest = amount - sum(parts.values())
+    order = sorted(parts, key=lambda key: (-(amount * weights[key] % total), key))
+    for key in order[:rest]:
+        parts[key] += 1
+    return parts

@@ -1,0 +1,202 @@
+"""Sums up the hours of a month to lines and client figures, and rounds once, to cents."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final, TypeAlias
+
+from fleet.cost_policy import MICRO
+from fleet.costing.hours import HOUR, lines_of, payer, split_hour
+from fleet.costing.lines import CostLine, LineKind, ServerHour
+from fleet.costing.terms import Terms
+from fleet.usage import UsageCell
+
+GIB: Final = 1 << 30
+CENT: Final = MICRO // 100
+DAY_HOURS: Final = 24
+HourUsage: TypeAlias = Iterable[UsageCell] | None
+"""The cells of an hour; None: a gateway's log of the hour was not read."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientMonth:
+    """The fee and the usage of a client in the counted hours of a month."""
+
+    fee: int | None
+    """The part of the fee for the counted hours; None: no fee was declared."""
+    overage: int
+    """Price of the tokens beyond those that the fee covers."""
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    included: int
+    """Tokens that the fee covers, for the counted hours; 0: no overage is declared."""
+    versions: Mapping[str, int] = field(default_factory=dict)
+    """Requests by version, sorted."""
+
+
+@dataclass(frozen=True, slots=True)
+class MonthCost:
+    """The cost of a month as far as its hours are counted; amounts are millionths."""
+
+    month: str
+    currency: str
+    timezone: str
+    hours: int
+    """Hours of the whole month."""
+    counted: int
+    """Hours with recorded terms, up to the last full hour."""
+    elapsed: int
+    """Hours of the month up to the last full hour."""
+    leased: int
+    """Sum of the leases of devices."""
+    lines: tuple[CostLine, ...]
+    """Sorted; they add up to leases, storage and staff."""
+    clients: Mapping[str, ClientMonth]
+    uncalibrated: tuple[str, ...] = ()
+    """Servers whose capacity was estimated or is not known."""
+    estimated: int = 0
+    """Requests whose tokens were taken from the mean of others."""
+    daily: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """By client: cost of devices by day from the month's begin, numbered from 0."""
+
+    @property
+    def total(self) -> int:
+        """Sum of all lines."""
+        return sum(line.micro for line in self.lines)
+
+    def cost(self, client: str) -> int:
+        """Return the cost of a client, or of `PLATFORM`."""
+        return sum(line.micro for line in self.lines if line.client == client)
+
+
+@dataclass(slots=True)
+class _Sums:
+    """The sums of a month while hours are counted."""
+
+    lines: Counter[tuple[str, LineKind, str, str]] = field(default_factory=Counter)
+    monthly: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Amounts for a whole month, added up over its hours."""
+    hours_with_fee: Counter[str] = field(default_factory=Counter)
+    counts: dict[str, dict[str, list[int]]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(lambda: [0, 0, 0, 0]))
+    )
+    """By client and version: requests, tokens in and out, tokens of prompts from a cache."""
+    daily: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    uncalibrated: set[str] = field(default_factory=set)
+    estimated: int = 0
+    leased: int = 0
+    counted: int = 0
+    elapsed: int = 0
+
+
+def month_cost(
+    month: str,
+    begin: datetime,
+    end: datetime,
+    hours: Iterable[tuple[datetime, Terms, HourUsage]],
+    worked: Mapping[str, int] | None = None,
+    corrections: Iterable[CostLine] = (),
+) -> MonthCost | None:
+    """Return the cost of a month of `hours`; None: no hour has terms.
+
+    `begin`, `end`: of the month, UTC. `worked`: by client, thousandths of staff hours of the month,
+    where they were imported; they replace the declared hours.
+    """
+    sums, terms = _Sums(), None
+    for hour, terms, usage in hours:
+        place = int((hour - begin) / HOUR)
+        sums.elapsed = place + 1
+        _add_hour(sums, terms, hour, usage, place // DAY_HOURS)
+    if terms is None:
+        return None
+    whole = int((end - begin) / HOUR)
+    lines = [CostLine(*key[:3], amount, key[3]) for key, amount in sums.lines.items() if amount]
+    rates = {name: client.staff_rate for name, client in terms.clients.items()}
+    for client in sorted({name for name, _ in sums.monthly} | (worked or {}).keys()):
+        staff = sums.monthly[client, "staff"] // whole
+        if worked is not None and client in worked:
+            staff = worked[client] * rates.get(client, 0) // 1000
+        storage = sums.monthly[client, "storage"] // (GIB * whole)
+        lines += [
+            CostLine(client, kind, "", amount)
+            for kind, amount in ((LineKind.STORAGE, storage), (LineKind.STAFF, staff))
+            if amount
+        ]
+    lines.extend(corrections)
+    return MonthCost(
+        month, terms.fleet.currency, terms.fleet.timezone, whole, sums.counted, sums.elapsed,
+        sums.leased,
+        tuple(sorted(lines, key=lambda line: (line.client, line.kind, line.device, line.reason))),
+        dict(_clients(sums, terms, whole)), tuple(sorted(sums.uncalibrated)), sums.estimated,
+        {client: dict(sorted(days.items())) for client, days in sorted(sums.daily.items())},
+    )  # fmt: skip
+
+
+def _add_hour(sums: _Sums, terms: Terms, hour: datetime, usage: HourUsage, day: int) -> None:
+    cells = None if usage is None else list(usage)
+    sums.counted += 1
+    for parts in split_hour(terms, hour, cells).values():
+        for part in parts:
+            if isinstance(part, ServerHour):
+                sums.estimated += part.estimated
+                if not terms.servers[part.server].calibrated:
+                    sums.uncalibrated.add(part.server)
+        for line in lines_of(parts):
+            sums.lines[line.client, line.kind, line.device, line.reason] += line.micro
+            sums.daily[line.client][str(day)] += line.micro
+            sums.leased += line.micro
+    for name, client in terms.clients.items():
+        sums.monthly[name, "staff"] += client.staff
+        sums.monthly[name, "storage"] += client.storage_bytes * terms.fleet.storage
+        sums.monthly[name, "included"] += client.included if client.overage else 0
+        if client.fee is not None:
+            sums.hours_with_fee[name] += 1
+            sums.monthly[name, "fee"] += client.fee
+    for cell in cells or ():
+        name, figures = payer(cell), cell.figures
+        its = terms.clients.get(name)
+        if cell.purpose == "live" or (cell.purpose == "eval" and its and its.bill_evals):
+            counts = sums.counts[name][cell.version]
+            counts[0] += figures.requests
+            counts[1] += figures.input_tokens
+            counts[2] += figures.output_tokens
+            counts[3] += figures.cached_tokens
+
+
+def _clients(sums: _Sums, terms: Terms, whole: int) -> Iterator[tuple[str, ClientMonth]]:
+    for name in sorted({client for client, _ in sums.monthly}):
+        its, by_version = terms.clients.get(name), sums.counts[name]
+        requests, tokens_in, tokens_out, cached = (
+            sum(counts[place] for counts in by_version.values()) for place in range(4)
+        )
+        included = sums.monthly[name, "included"] // whole
+        beyond = max(tokens_in + tokens_out - included, 0)
+        yield name, ClientMonth(
+            sums.monthly[name, "fee"] // whole if sums.hours_with_fee[name] else None,
+            beyond * its.overage // MICRO if its else 0,
+            requests, tokens_in, tokens_out, cached, included,
+            {version: counts[0] for version, counts in sorted(by_version.items()) if version},
+        )  # fmt: skip
+
+
+def to_cents(lines: Iterable[CostLine]) -> dict[tuple[str, LineKind, str], int]:
+    """Return the lines by client, kind and reason in whole cents.
+
+    Rounded once, by the largest remainder: the cents of all lines are the bill's, to the cent.
+    """
+    sums: Counter[tuple[str, LineKind, str]] = Counter()
+    for line in lines:
+        sums[line.client, line.kind, line.reason] += line.micro
+    cents = {key: amount // CENT for key, amount in sums.items()}
+    rest = bill_cents(sum(sums.values())) - sum(cents.values())
+    for key in sorted(sums, key=lambda key: (-(sums[key] % CENT), key))[:rest]:
+        cents[key] += 1
+    return dict(sorted(cents.items()))
+
+
+def bill_cents(micro: int) -> int:
+    """Return an amount in cents, half a cent up."""
+    return (micro + CENT // 2) // CENT

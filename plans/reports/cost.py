@@ -1,0 +1,248 @@
+"""Report the cost of a month to the operator: clients, devices, projections, ways under the limit.
+
+Amounts are rounded once, so that the lines add up to the bill, to the cent.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from fleet.costing import (
+    ALARM,
+    PLATFORM,
+    WARN,
+    Bill,
+    LineKind,
+    ServerHour,
+    ShareState,
+    Terms,
+    bill_cents,
+    cheaper_moves,
+    fee_needed,
+    projection,
+    share_state,
+    to_cents,
+)
+from fleet.encoding import plain
+from plans.amounts import listed, percent
+from plans.documents.document import write
+from plans.reports.tabular import ReportTable, TabularReport, csv_text
+
+_MOVES: Final = 2
+"""Upper bound of cheaper moves that are told of a client."""
+
+
+def money(cents: int) -> str:
+    """Return cents as an amount, such as `1,234.50`."""
+    return f"{'-' if cents < 0 else ''}{abs(cents) // 100:,}.{abs(cents) % 100:02}"
+
+
+def _micro(amount: int) -> str:
+    return money(bill_cents(amount))
+
+
+def report(bill: Bill, client: str | None = None) -> TabularReport:
+    """Return the report; `client`: of a single client."""
+    cost = bill.cost
+    state = f"closed, sha256 {bill.sha256}" if bill.sha256 else "open"
+    part = (
+        "" if cost.counted == cost.hours else f"; {cost.counted} of {cost.hours} hours are counted"
+    )
+    whose = f"of {client} " if client else ""
+    tables = [_clients(bill, client)]
+    if client is None:
+        tables.append(_devices(bill))
+    if rows := tuple(_projections(bill, client)):
+        heads = ("client", "expected", "from", "to", "fee", "of the fee")
+        tables.append(ReportTable(f"Projection of the whole month, {cost.currency}", heads, rows))
+    return TabularReport(
+        f"Cost {whose}in {cost.month}, in {cost.currency}",
+        (f"{state}{part}. Months begin in {cost.timezone}.",),
+        tuple(tables),
+        tuple(_notes(bill, client)),
+    )
+
+
+def _names(bill: Bill, client: str | None) -> list[str]:
+    known = {line.client for line in bill.cost.lines} | bill.cost.clients.keys()
+    return [name for name in sorted(known - {PLATFORM}) if client in (None, name)]
+
+
+def _clients(bill: Bill, client: str | None) -> ReportTable:
+    cost = bill.cost
+    sums: Counter[tuple[str, LineKind]] = Counter()
+    for (name, kind, _), cents in to_cents(cost.lines).items():
+        sums[name, kind] += cents
+    kinds = [kind for kind in LineKind if any(kind is found for _, found in sums)]
+    names = [*_names(bill, client), *([] if client else [PLATFORM])]
+    rows = []
+    for name in names:
+        total, its = sum(sums[name, kind] for kind in kinds), cost.clients.get(name)
+        cells = [money(sums[name, kind]) for kind in kinds]
+        ending = ["", "", "", ""]
+        if its is not None and its.fee is not None:
+            earned = bill_cents(its.fee) + bill_cents(its.overage)
+            share = percent(cost.cost(name) / its.fee, 1) if its.fee else "-"
+            ending = [money(earned), money(earned - total), share, _state(bill, name)]
+        elif name:
+            ending[-1] = ShareState.NO_FEE
+        rows.append((name or "platform", *cells, money(total), *ending))
+    if client is None:
+        columns = [money(sum(sums[name, kind] for name in names)) for kind in kinds]
+        rows.append(("sum = bill", *columns, money(bill_cents(cost.total)), "", "", "", ""))
+    heads = ("client", *kinds, "total", "fee", "margin", "of the fee", "state")
+    return ReportTable("Clients", heads, tuple(rows))
+
+
+def _state(bill: Bill, client: str) -> ShareState:
+    its = bill.cost.clients.get(client)
+    return share_state(bill.cost.cost(client), its.fee if its else None)
+
+
+def _devices(bill: Bill) -> ReportTable:
+    found: dict[str, Counter[LineKind]] = {}
+    for line in bill.cost.lines:
+        if line.device:
+            found.setdefault(line.device, Counter())[line.kind] += line.micro
+    free = (LineKind.IDLE, LineKind.UNPLACED, LineKind.UNKNOWN)
+    rows = tuple(
+        (name, *map(_micro, (kinds.total(), *(kinds[kind] for kind in free))))
+        for name, kinds in sorted(found.items())
+    )
+    return ReportTable("Devices", ("device", "leased", *free), rows)
+
+
+def _projections(bill: Bill, client: str | None) -> Iterator[tuple[str, ...]]:
+    for name in _names(bill, client):
+        found = projection(bill.cost, name, bill.before.get(name, {}))
+        if found is not None:
+            declared = bill.terms.clients.get(name)
+            fee = declared.fee if declared else None
+            share = percent(found.expected / fee, 1) if fee else "-"
+            shown = map(_micro, (found.expected, found.low, found.high))
+            yield name, *shown, "-" if fee is None else _micro(fee), share
+
+
+def _notes(bill: Bill, client: str | None) -> Iterator[str]:
+    cost = bill.cost
+    for name in _names(bill, client):
+        state = _state(bill, name)
+        if state in {ShareState.ALARM, ShareState.WARN}:
+            limit = ALARM if state is ShareState.ALARM else WARN
+            yield f"{name} costs more than {limit} % of its fee."
+        if state is ShareState.ALARM:
+            fee = fee_needed(cost.cost(name) * cost.hours // cost.counted)
+            yield f"  At this cost, a fee of {_micro(fee)} a month is 2.5 times the cost."
+            for move in cheaper_moves(bill.terms, name)[:_MOVES]:
+                yield (
+                    f"  {move.adapter} on {move.server} would save {_micro(move.saved)} a month by "
+                    "declared demand: pin it there, and ask `fleetctl plan`."
+                )
+    if cost.uncalibrated:
+        servers = listed(cost.uncalibrated, 4)
+        yield f"Capacity and weights are uncalibrated on {servers}: fleetctl calibrate SERVER."
+    if cost.estimated:
+        yield f"{cost.estimated} requests without token counts weigh as the others of their alias."
+    reasons: Counter[str] = Counter()
+    for line in cost.lines:
+        if client is None and line.client == PLATFORM and line.reason:
+            reasons[f"{line.kind}, {line.reason}"] += line.micro
+    for reason, amount in sorted(reasons.items()):
+        yield f"The platform pays {_micro(amount)}: {reason}."
+
+
+def document(bill: Bill, client: str | None = None) -> dict[str, Any]:
+    """Return the report as a JSON document: exact lines in millionths, rounded lines in cents."""
+    cost = bill.cost
+    cents = [
+        {"client": name or None, "line": kind, "reason": reason, "cents": amount}
+        for (name, kind, reason), amount in to_cents(cost.lines).items()
+        if client in (None, name)
+    ]
+    clients: dict[str, Any] = {}
+    for name in _names(bill, client):
+        figures = cost.clients.get(name)
+        clients[name] = {
+            **(plain(figures) if figures else {}),
+            "cost": cost.cost(name),
+            "state": _state(bill, name),
+            "fee_needed": fee_needed(cost.cost(name) * cost.hours // cost.counted),
+            "projection": plain(found)
+            if (found := projection(cost, name, bill.before.get(name, {})))
+            else None,
+        }
+    return {
+        "format": "fleetctl-cost",
+        "format_version": "1.0",
+        "month": cost.month,
+        "closed": bill.sha256 or None,
+        "currency": cost.currency,
+        "timezone": cost.timezone,
+        "hours": cost.hours,
+        "counted": cost.counted,
+        "leased": cost.leased,
+        "total": cost.total,
+        "bill_cents": bill_cents(cost.total),
+        "clients": clients,
+        "lines": [plain(line) for line in cost.lines if client in (None, line.client)],
+        "cents": cents,
+        "uncalibrated": list(cost.uncalibrated),
+        "estimated": cost.estimated,
+    }
+
+
+def render_json(bill: Bill, client: str | None = None) -> str:
+    """Return the document as text."""
+    return write(document(bill, client))
+
+
+def render_csv(bill: Bill, client: str | None = None) -> str:
+    """Return a row a line, in cents: the amounts add up to the bill."""
+    month, currency = bill.cost.month, bill.cost.currency
+    rows: list[list[object]] = [["month", "client", "line", "reason", "amount", "currency"]]
+    for (name, kind, reason), cents in to_cents(bill.cost.lines).items():
+        if client in (None, name):
+            amount = money(cents).replace(",", "")
+            rows.append([month, name or "platform", kind.value, reason, amount, currency])
+    return csv_text(rows)
+
+
+def explanation(
+    terms: Terms, hour: datetime, device: str, client: str, parts: tuple[Any, ...]
+) -> str:
+    """Return how the hour of a device was split, and the client's part, as sentences."""
+    price, currency = terms.devices[device].price, terms.fleet.currency
+    lines = [f"{device}, {hour:%Y-%m-%d %H}:00 UTC: {_exact(price)} {currency} leased."]
+    for part in parts:
+        if not isinstance(part, ServerHour):
+            lines.append(f"The platform pays {_exact(part.micro)}: {part.kind}.")
+            continue
+        work: Mapping[Any, int] = part.work
+        total = sum(work.values())
+        busy = "its capacity is not known"
+        if part.capacity:
+            basis = "" if terms.servers[part.server].calibrated else ", uncalibrated"
+            busy = f"{percent(min(1, total / part.capacity), 1)} busy{basis}"
+        lines.append(f"{part.server}: {_exact(part.cost)} of it; {busy}.")
+        its = sum(weight for (name, _), weight in work.items() if name == client)
+        lines.append(f"  {client} did {its / 1e6:,.0f} of {total / 1e6:,.0f} units of work.")
+        held = sum(weight for (name, _), weight in part.reserved.items() if name == client)
+        if part.reserved:
+            whole = sum(part.reserved.values())
+            lines.append(
+                f"  {percent(held / whole, 1)} of idle time is its, by `{terms.fleet.idle}`."
+            )
+        its_lines = [line for line in part.lines if line.client == client]
+        shown = [f"{_exact(line.micro)} {line.kind}" for line in its_lines]
+        lines.append(f"  {client} pays {' + '.join(shown) or '0'}.")
+        lines += [
+            f"  The platform pays {_exact(line.micro)} {line.kind}: {line.reason}."
+            for line in part.lines
+            if line.client == PLATFORM
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _exact(amount: int) -> str:
+    return f"{amount // 1_000_000:,}.{amount % 1_000_000:06}"

@@ -1,0 +1,279 @@
+"""Make bills of months from the ledger and the usage store; close months."""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from fleet.costing import (
+    HOUR,
+    Bill,
+    CostLine,
+    LineKind,
+    MonthCost,
+    Terms,
+    hourly_terms,
+    month_cost,
+)
+from fleet.decoding import MalformedError, decode
+from fleet.encoding import canonical_json, decode_json, plain
+from fleet.errors import FleetError
+from fleet.history import CostTermsChanged, Entry, MonthClosed, StaffHoursImported
+from fleet.usage import Operator, UsageCell
+from runtime.files import READ_ONLY_FILE, make_private, read_plain, replace_file
+from runtime.usage.ingest import ingest
+from runtime.usage.store import UsageStore
+from runtime.workspace import Workspace
+
+FOLDER: Final = "costs"
+"""Folder of the state folder that holds a file for every closed month."""
+BEFORE: Final = timedelta(days=28)
+"""Time before a month whose days a projection looks at."""
+CORRECTED: Final = 3
+"""Number of closed months whose late rows become corrections."""
+BUSY: Final = "FC6066"
+"""Code of an ingestion that another process has begun."""
+
+
+class MonthBills:
+    """Bills of a project, read from the ledger and the usage store as they are now."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        """Bring new rows into the store, and read the ledger."""
+        self._workspace = workspace
+        self.now = workspace.now()
+        try:
+            ingest(workspace.state_dir, self.now)
+        except FleetError as error:
+            if error.diagnostics[0].code != BUSY:
+                raise
+        self._entries: Sequence[Entry] = workspace.ledger().read()
+
+    @cached_property
+    def changes(self) -> list[tuple[datetime, Mapping[str, Mapping[str, Any] | None]]]:
+        """The recorded terms, oldest first.
+
+        Raises:
+            FleetError: FC6083, none are recorded.
+        """
+        found = [
+            (entry.time, entry.event.changed)
+            for entry in self._entries
+            if isinstance(entry.event, CostTermsChanged)
+        ]
+        if not found:
+            raise FleetError.of(
+                "FC6083",
+                "No costs are recorded",
+                "No apply has recorded prices, servers and fees yet, so there is nothing to bill.",
+                hint="Declare `price_per_hour` of a device, then apply: docs/cost.md.",
+                command="fleetctl apply --auto",
+            )
+        return sorted(found, key=lambda change: change[0])
+
+    @cached_property
+    def _read(self) -> datetime | None:
+        """The time at which rows were last looked for; None: never."""
+        with UsageStore(self._workspace.state_dir) as store:
+            return store.ingested_at
+
+    @cached_property
+    def zone(self) -> ZoneInfo:
+        """The zone in which months begin, as last recorded."""
+        return ZoneInfo(self._last.fleet.timezone)
+
+    @cached_property
+    def _last(self) -> Terms:
+        *_, (_, terms) = hourly_terms(self.changes, self.changes[-1][0], self.changes[-1][0] + HOUR)
+        return terms
+
+    @cached_property
+    def closed(self) -> dict[str, MonthClosed]:
+        """The closed months, oldest first."""
+        events = (entry.event for entry in self._entries)
+        found = {event.month: event for event in events if isinstance(event, MonthClosed)}
+        return dict(sorted(found.items()))
+
+    def month_of(self, time: datetime) -> str:
+        """Return the month of a time, such as `2026-11`."""
+        return f"{time.astimezone(self.zone):%Y-%m}"
+
+    def bounds(self, month: str) -> tuple[datetime, datetime]:
+        """Return begin and end of a month: the full hours, UTC, that begin in the month."""
+        year, number = int(month[:4]), int(month[5:])
+        following = (year + number // 12, number % 12 + 1)
+        begin, end = (
+            datetime(*first, 1, tzinfo=self.zone).astimezone(UTC)
+            for first in ((year, number), following)
+        )
+        return _full_hour(begin), _full_hour(end)
+
+    def bill(self, month: str) -> Bill:
+        """Return the bill of a month.
+
+        Raises:
+            FleetError: FC6083, FC6084 no hour of the month has recorded terms; FC6085 the file of a
+                closed month is not the closed one.
+        """
+        closed = self.closed.get(month)
+        cost = self.read_closed(closed) if closed else self.compute(month, self._corrections(month))
+        begin, _ = self.bounds(month)
+        early = {} if closed else self._before(begin, cost)
+        terms = self._last
+        if closed or month != self.month_of(self.now):
+            hours = self._terms(begin, begin + cost.hours * HOUR)
+            terms = next(reversed([terms for _, terms in hours]), terms)
+        return Bill(cost, closed.sha256 if closed else "", terms, early)
+
+    def compute(self, month: str, corrections: Sequence[CostLine] = ()) -> MonthCost:
+        """Return the cost of a month from rows and recorded terms, closed or not."""
+        begin, end = self.bounds(month)
+        found = month_cost(
+            month, begin, end, self._hours(begin, end), self._worked(month), corrections
+        )
+        if found is None:
+            first = self.month_of(self.changes[0][0])
+            raise FleetError.of(
+                "FC6084",
+                "No costs of this month",
+                f"No hour of {month} that is over has recorded prices and servers; costs are "
+                f"recorded since {first}.",
+                command=f"fleetctl cost report --month {self.month_of(self.now)}",
+            )
+        return found
+
+    def hour(self, hour: datetime) -> tuple[Terms, list[UsageCell] | None]:
+        """Return terms and usage of an hour.
+
+        Raises:
+            FleetError: FC6083, FC6084.
+        """
+        for _, terms, cells in self._hours(hour, hour + HOUR):
+            return terms, cells
+        self.compute(self.month_of(hour))
+        raise FleetError.of(
+            "FC6084", "No costs of this month", f"The hour {hour:%Y-%m-%dT%H} is not over."
+        )
+
+    def close(self, month: str) -> tuple[Path, MonthClosed]:
+        """Close a month, once: write its file, and the file's hash into the ledger.
+
+        Raises:
+            FleetError: FC6086, the month is not over, or an earlier month is open.
+        """
+        path = self._path(month)
+        if known := self.closed.get(month):
+            self.read_closed(known)
+            return path, known
+        _, end = self.bounds(month)
+        first = max([self.month_of(self.changes[0][0]), *map(_following, self.closed)])
+        problem = ""
+        if self.now < end:
+            problem = f"{month} ends at {end:%Y-%m-%d %H:%M} UTC."
+        elif month != first:
+            problem = f"The earliest open month is {first}, and months are closed in order."
+        elif self._read is None or self._read < end:
+            problem = "Rows up to its end were not looked for: another run is at work. Run again."
+        if problem:
+            raise FleetError.of("FC6086", "Month cannot be closed", problem)
+        cost = self.compute(month, self._corrections(month))
+        content = month_file(cost)
+        make_private(path.parent)
+        replace_file(path, content, READ_ONLY_FILE)
+        event = MonthClosed(month, hashlib.sha256(content).hexdigest(), cost.total)
+        self._workspace.ledger().append([event])
+        return path, event
+
+    def read_closed(self, closed: MonthClosed) -> MonthCost:
+        """Return the cost in the file of a closed month; the ledger has the file's hash."""
+        path = self._path(closed.month)
+        why = "cannot be read"
+        with suppress(OSError, MalformedError, ValueError, KeyError):
+            content = read_plain(path)
+            if hashlib.sha256(content).hexdigest() == closed.sha256:
+                return decode(MonthCost, decode_json(content)["cost"], "cost", lenient=True)
+            why = "is not the file whose hash the ledger has"
+        raise FleetError.of(
+            "FC6085",
+            "Closed month was changed",
+            f"`{path}` {why}.",
+            hint="Put the file back from a backup of the state folder.",
+            command="fleetctl state restore FILE",
+        )
+
+    def _path(self, month: str) -> Path:
+        return self._workspace.state_dir / FOLDER / f"{month}.json"
+
+    def _corrections(self, month: str) -> list[CostLine]:
+        """Return the changes of closed months by late rows, for the month after the last."""
+        if not self.closed or month != _following(max(self.closed)):
+            return []
+        files = {name: self.read_closed(event) for name, event in self.closed.items()}
+        lines = []
+        for name in [*files][-CORRECTED:]:
+            due: Counter[str] = Counter()
+            for line in self.compute(name).lines:
+                due[line.client] += line.micro
+            for other, cost in files.items():
+                for line in cost.lines:
+                    is_correction = line.kind is LineKind.CORRECTION
+                    if line.reason == name if is_correction else other == name:
+                        due[line.client] -= line.micro
+            lines += [
+                CostLine(client, LineKind.CORRECTION, "", amount, name)
+                for client, amount in sorted(due.items())
+                if amount
+            ]
+        return lines
+
+    def _worked(self, month: str) -> Mapping[str, int] | None:
+        events = (entry.event for entry in self._entries)
+        found = [e for e in events if isinstance(e, StaffHoursImported) and e.month == month]
+        return found[-1].hours if found else None
+
+    def _terms(self, begin: datetime, end: datetime) -> Iterator[tuple[datetime, Terms]]:
+        return hourly_terms(self.changes, begin, min(end, _full_hour(self.now, up=False)))
+
+    def _hours(
+        self, begin: datetime, end: datetime
+    ) -> Iterator[tuple[datetime, Terms, list[UsageCell] | None]]:
+        """Yield the hours that are over; usage is None where rows were not looked for since."""
+        cells: dict[datetime, list[UsageCell]] = defaultdict(list)
+        read = self._read
+        with UsageStore(self._workspace.state_dir) as store:
+            for cell in store.cells(Operator(), begin, end, purposes=(), sketches=False):
+                cells[cell.start].append(cell)
+        for hour, terms in self._terms(begin, end):
+            is_read = read is not None and hour + HOUR <= read
+            yield hour, terms, cells.get(hour, []) if is_read else None
+
+    def _before(self, begin: datetime, cost: MonthCost) -> dict[str, dict[int, int]]:
+        start = begin - BEFORE
+        found = None
+        if cost.elapsed < cost.hours:
+            found = month_cost("", start, begin, self._hours(start, begin))
+        return {
+            client: {int(day) - BEFORE.days: amount for day, amount in days.items()}
+            for client, days in (found.daily if found else {}).items()
+        }
+
+
+def month_file(cost: MonthCost) -> bytes:
+    """Return the content of a closed month's file; equal costs have equal bytes."""
+    document = {"format": "fleetctl-month", "format_version": "1.0", "cost": plain(cost)}
+    return canonical_json(document).encode() + b"\n"
+
+
+def _following(month: str) -> str:
+    year, number = int(month[:4]), int(month[5:])
+    return f"{year + number // 12:04}-{number % 12 + 1:02}"
+
+
+def _full_hour(time: datetime, *, up: bool = True) -> datetime:
+    floor = time.replace(minute=0, second=0, microsecond=0)
+    return floor + HOUR if up and floor < time else floor

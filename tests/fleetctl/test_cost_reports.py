@@ -1,0 +1,224 @@
+"""Bills of months from a ledger and usage logs: recounted, closed, corrected, without strangers."""
+
+import csv
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet.cost_policy import MICRO
+from fleet.costing import Terms
+from fleet.errors import FleetError
+from fleet.history import CostTermsChanged
+from fleetctl.output import print_message
+from runtime.ledger import open_ledger
+from runtime.operations.costs import MonthBills, month_file
+from runtime.usage.log import USAGE_FILE
+from runtime.workspace import Workspace
+from tests.fleet.costing.worlds import client, fleet, leases, resident, server
+from tests.fleetctl.in_process import Done, call
+from tests.fleetctl.project_on_disk import Project
+
+BEGIN = datetime(2026, 9, 30, 22, tzinfo=UTC)
+"""Midnight of October 1 in Paris."""
+HOURS = 745
+"""Of October 2026 in Paris: the clocks go back."""
+NAMES = ("s", "t")
+
+
+@dataclass
+class At(Workspace):
+    """A workspace at a time."""
+
+    time: datetime = BEGIN
+
+    def now(self) -> datetime:
+        return self.time
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    (tmp_path / "fleet.yaml").write_text("fleet: lab\ncosts: {timezone: Europe/Paris}\n", "utf-8")
+    (tmp_path / "clients.yaml").write_text(
+        "clients: {a: {monthly_fee: 2000}, b: {monthly_fee: 400}, secretive: {}}\n", "utf-8"
+    )
+    state = tmp_path / ".fleetctl"
+    state.mkdir(0o700)
+    terms = Terms(
+        fleet(),
+        {**leases(1_234_567, "h/0"), **leases(700_001, "h/1")},
+        {"s": server(resident("a", 50), resident("secretive", 50), devices=("h/0",)),
+         "t": server(resident("b", 10), devices=("h/1",))},
+        {"a": client(2000 * MICRO), "b": client(400 * MICRO), "secretive": client()},
+    )  # fmt: skip
+    documents = terms.documents()
+    documents["fleet"]["timezone"] = "Europe/Paris"
+    open_ledger(state, "run", "me", lambda: BEGIN).append([CostTermsChanged(documents)])
+    rows(state, "first", range(0, 40 * HOURS, 7))
+    return Project(tmp_path, ())
+
+
+def rows(state: Path, gateway: str, numbers: range) -> None:
+    """Log a row every 90 seconds of October, for the numbers."""
+    folder = state / "gateways" / gateway
+    folder.mkdir(parents=True)
+    lines = []
+    for number in numbers:
+        name = ("a", "b", "secretive")[number % 3]
+        time = BEGIN + timedelta(seconds=90 * number)
+        lines.append({
+            "time": time.isoformat(timespec="milliseconds"), "request_id": f"{gateway}{number:028}",
+            "client": name, "alias": f"{name}-x", "version": f"{name}-x-tiny-v1.0.0",
+            "server": "t" if name == "b" else "s", "path": "/v1/chat/completions", "revision": 1,
+            "status": 200, "latency_s": 0.5, "input_tokens": number % 400,
+            "output_tokens": number % 211, "purpose": "live" if number % 5 else "eval",
+        })  # fmt: skip
+    text = "".join(f"{json.dumps(line, separators=(',', ':'))}\n" for line in lines)
+    (folder / USAGE_FILE).write_text(text, encoding="utf-8")
+
+
+def at(project: Project, hours: float) -> MonthBills:
+    time = BEGIN + timedelta(hours=hours)
+    nothing: Any = None
+    return MonthBills(
+        At(project.root, None, {}, project.root / ".fleetctl", print_message, nothing, nothing,
+           time=time)
+    )  # fmt: skip
+
+
+def report(project: Project, *options: str) -> Done:
+    done = call(project, "cost", "report", "--month", "2026-10", *options)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_a_bill_equals_the_recount_of_its_rows_to_the_millionth(project: Project) -> None:
+    found = json.loads(report(project, "--format", "json").stdout)
+    lines = (project.root / ".fleetctl/gateways/first" / USAGE_FILE).read_text("utf-8").splitlines()
+    work: dict[tuple[int, str, str], int] = {}
+    for row in map(json.loads, lines):
+        hour = int((datetime.fromisoformat(row["time"]) - BEGIN).total_seconds()) // 3600
+        key = hour, row["client"], "eval" if row["purpose"] == "eval" else "serving"
+        tokens = row["input_tokens"] * 250_000 + row["output_tokens"] * 1_000_000
+        work[key] = work.get(key, 0) + tokens
+    expected: dict[tuple[str, str], int] = {}
+    leased = 0
+    for device, names in (("h/0", ("a", "secretive")), ("h/1", ("b",))):
+        price = 1_234_567 if device == "h/0" else 700_001
+        for hour in range(HOURS):
+            leased += price
+            its = {
+                key: amount for key, amount in work.items() if key[0] == hour and key[1] in names
+            }
+            whole, used = max(sum(its.values()), 1_000_000_000), 0
+            for (_, name, kind), amount in its.items():
+                expected[name, kind] = expected.get((name, kind), 0) + price * amount // whole
+                used += price * amount // whole
+            for place, name in enumerate(names):  # equal loads: the odd millionth is the first's
+                part = (price - used + len(names) - 1 - place) // len(names)
+                expected[name, "idle"] = expected.get((name, "idle"), 0) + part
+    shown: dict[tuple[str, str], int] = {}
+    for line in found["lines"]:
+        key2 = line["client"], line["kind"]
+        shown[key2] = shown.get(key2, 0) + line["micro"]
+    assert shown == expected
+    assert found["leased"] == found["total"] == leased
+    assert sum(line["cents"] for line in found["cents"]) == (leased + 5_000) // 10_000
+    assert (found["hours"], found["counted"]) == (HOURS, HOURS)
+    amounts = csv.DictReader(report(project, "--format", "csv").stdout.splitlines())
+    cents = sum(round(100 * float(row["amount"])) for row in amounts)
+    assert cents == found["bill_cents"]
+
+
+def test_a_report_names_states_and_what_would_bring_a_client_under_the_limit(
+    project: Project,
+) -> None:
+    shown = report(project).stdout
+    assert "sum = bill" in shown
+    assert "no fee declared" in shown
+    assert "b costs more than 40 % of its fee.\n  At this cost, a fee of 1,303.76" in shown
+    for form in ("md", "html"):
+        assert "no fee declared" in report(project, "--format", form).stdout
+    assert "secretive" not in report(project, "--client", "a").stdout
+    wrong = call(project, "cost", "report", "--month", "2026-10", "--client", "nobody")
+    assert "FC5122" in wrong.stderr
+
+
+def test_an_invoice_shows_a_client_nothing_of_the_operator_or_of_others(project: Project) -> None:
+    for form in ("text", "md", "csv", "json", "html"):
+        done = call(project, "cost", "invoice", "a", "--month", "2026-10", "--format", form)
+        assert done.returncode == 0, done.stderr
+        text = done.stdout.partition("</style>")[2] or done.stdout
+        for word in ("secretive", "margin", "idle", "h/0", "1.234567", "b-x"):
+            assert word not in text
+        assert "2000" in done.stdout.replace(",", "")
+
+
+def test_an_hour_is_explained_and_adds_up(project: Project) -> None:
+    done = call(project, "cost", "explain", "a/2026-10-03T15/h/0")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("h/0, 2026-10-03 15:00 UTC: 1.234567 EUR leased.\ns: 1.234567 of")
+    assert "50.0 % of idle time is its, by `reserved`." in done.stdout
+    wrong = call(project, "cost", "explain", "a/2026-10-03T15/h/9")
+    assert "FC6088" in wrong.stderr
+
+
+def test_a_closed_month_keeps_its_bytes_and_late_rows_become_corrections(project: Project) -> None:
+    with pytest.raises(FleetError, match="Month cannot be closed"):
+        at(project, HOURS - 1).close("2026-10")
+    with pytest.raises(FleetError, match="Month cannot be closed"):
+        at(project, 2 * HOURS).close("2026-11")
+    path, closed = at(project, HOURS + 1).close("2026-10")
+    content = path.read_bytes()
+    assert hashlib.sha256(content).hexdigest() == closed.sha256
+    assert month_file(at(project, HOURS + 2).compute("2026-10")) == content
+    assert at(project, HOURS + 2).close("2026-10") == (path, closed)
+    rows(project.root / ".fleetctl", "late", range(3, 9000, 3))  # all of a
+    bills = at(project, HOURS + 100)
+    assert month_file(bills.bill("2026-10").cost) == path.read_bytes() == content
+    moved = [line for line in bills.bill("2026-11").cost.lines if line.kind == "correction"]
+    assert {line.reason for line in moved} == {"2026-10"}
+    assert {line.client: line.micro > 0 for line in moved} == {"a": True, "secretive": False}
+    assert sum(line.micro for line in moved) == 0
+    at(project, 2 * HOURS).close("2026-11")
+    later = at(project, 2 * HOURS + 50).bill("2026-12").cost
+    assert [line for line in later.lines if line.kind == "correction"] == []
+    path.chmod(0o600)
+    path.write_bytes(content.replace(b"2026-10", b"2026-99"))
+    with pytest.raises(FleetError, match="Closed month was changed"):
+        bills.bill("2026-10")
+
+
+def test_hours_that_were_not_read_are_the_platforms(project: Project) -> None:
+    at(project, 10)
+    state = project.root / ".fleetctl"
+    late = at(project, 10)
+    late.now = BEGIN + timedelta(hours=20)
+    cost = late.compute("2026-10")
+    unknown = [line for line in cost.lines if line.kind == "not attributed"]
+    assert sum(line.micro for line in unknown) == 10 * (1_234_567 + 700_001)
+    assert cost.counted == 20
+    assert (state / "usage").is_dir()
+
+
+def test_staff_hours_are_imported_by_month_and_bad_lines_import_nothing(project: Project) -> None:
+    hours = project.root / "hours.csv"
+    hours.write_text("date,client,hours\n2026-10-02,a,1.5\n2026-10-09,a,2\n", "utf-8")
+    done = call(project, "cost", "staff", "import", str(hours))
+    assert done.stdout == "2026-10: 3.5 hours for a\n"
+    hours.write_text("date,client,hours\n2026-10-02,a,1\n2026-10-02,zed,1\n", "utf-8")
+    wrong = call(project, "cost", "staff", "import", str(hours))
+    assert "line 3: client `zed` is not declared" in " ".join(wrong.stderr.split())
+    for bad in ("date,client\n2026-10-02,a\n", "date,client,hours\n2026-10-02,a,nan\n"):
+        hours.write_text(bad, "utf-8")
+        assert "FC6087" in call(project, "cost", "staff", "import", str(hours)).stderr
+
+
+def test_without_recorded_terms_the_command_says_how_to_begin(tmp_path: Path) -> None:
+    (tmp_path / "fleet.yaml").write_text("fleet: lab\n", "utf-8")
+    done = call(Project(tmp_path, ()), "cost", "report")
+    assert "FC6083" in done.stderr
