@@ -52,7 +52,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "Data plane": {
         "gateway": ("gateway", "Run, start, stop and show gateways."),
         "key": ("clients", "Create API keys of clients."),
-        "usage": ("clients", "Summarise, list and compact the requests of clients."),
+        "usage": ("usage", "Summarise, list and compact the requests of clients."),
         "cost": ("cost", "Show costs of clients, to the cent; close months."),
         "compile": ("compile", "Print start commands of servers, or routes for another gateway."),
     },

@@ -18,7 +18,6 @@ from fleet.capacity.estimate import estimate_speed
 from fleet.capacity.recorded_demand import (
     DEMAND_FILE,
     ObservedDemand,
-    RecordedRequest,
     Recording,
     carried_on,
     parse_recorded_demand,

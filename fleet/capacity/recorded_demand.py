@@ -13,28 +13,13 @@ from fleet.capacity.demand import HOURS, IDLE
 from fleet.codes import diagnostic
 from fleet.errors import ConfigError, Position
 from fleet.rollout_policy import EndpointFaults
+from fleet.usage import UsageCell, UsageFigures
 
 DEMAND_FILE = "demand.json"
 """Name of the file in the project."""
 FORMAT = 1
 _SECONDS = 3600
 _PERCENTILE = 95
-
-
-@dataclass(frozen=True, slots=True)
-class RecordedRequest:
-    """A request of the usage log."""
-
-    time: float
-    """Seconds since 1970, UTC."""
-    alias: str
-    prompt_tokens: int | None
-    output_tokens: int | None
-    failed: bool = False
-    format_ok: bool | None = None
-    """Whether the answer has the form that its adapter declares; None: not recorded."""
-    cut_short: bool | None = None
-    """Whether the answer ended for its length; None: not recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +50,8 @@ class Recording:
         return int((self.until - self.since).total_seconds()) // _SECONDS
 
 
-def record_demand(requests: Iterable[RecordedRequest], days: int) -> Recording | None:
-    """Sum up the last `days` days of the requests; None for no requests.
+def record_demand(cells: Iterable[UsageCell], days: int) -> Recording | None:
+    """Sum up the last `days` days of cells of an hour, by alias; None for no cells.
 
     The days end with the hour of the newest request and not with the present: a stopped gateway
     says nothing about demand. They begin no earlier than the hour of the oldest request. An hour
@@ -78,10 +63,10 @@ def record_demand(requests: Iterable[RecordedRequest], days: int) -> Recording |
     """
     counts: defaultdict[tuple[int, str], int] = defaultdict(int)
     sums: defaultdict[tuple[int, str], Counter[str]] = defaultdict(Counter)
-    for request in requests:
-        hour = int(request.time // _SECONDS)
-        counts[hour, request.alias] += 1
-        sums[hour // HOURS, request.alias].update(_figures(request))
+    for cell in cells:
+        hour = int(cell.start.timestamp() // _SECONDS)
+        counts[hour, cell.alias] += cell.figures.requests
+        sums[hour // HOURS, cell.alias].update(_figures(cell.figures))
     if not counts:
         return None
     until = max(hour for hour, _ in counts) + 1
@@ -133,21 +118,19 @@ def _mean(tokens: int, requests: int) -> int | None:
     return max(1, -(-tokens // requests)) if requests else None
 
 
-def _figures(request: RecordedRequest) -> dict[str, int]:
-    """Return the request's part in the sums: tokens, and the fields of `EndpointFaults`."""
-    told = not request.failed and request.format_ok is not None
-    ended = not request.failed and request.cut_short is not None
+def _figures(figures: UsageFigures) -> dict[str, int]:
+    """Return the part of a cell in the sums: tokens, and the fields of `EndpointFaults`."""
     return {
-        "prompt_tokens": request.prompt_tokens or 0,
-        "prompts": request.prompt_tokens is not None,
-        "output_tokens": request.output_tokens or 0,
-        "outputs": request.output_tokens is not None,
-        "requests": 1,
-        "errors": request.failed,
-        "told_format": told,
-        "format": told and not request.format_ok,
-        "told_finish": ended,
-        "truncated": ended and bool(request.cut_short),
+        "prompt_tokens": figures.input_tokens,
+        "prompts": figures.inputs,
+        "output_tokens": figures.output_tokens,
+        "outputs": figures.outputs,
+        "requests": figures.requests,
+        "errors": figures.errors,
+        "told_format": figures.judged,
+        "format": figures.misshapen,
+        "told_finish": figures.ended,
+        "truncated": figures.cut_short,
     }
 
 

@@ -1,22 +1,16 @@
-"""`fleetctl key`, `usage`: API keys and requests of clients."""
+"""`fleetctl key`: API keys of clients."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import click
 
 from fleet.errors import FleetError, did_you_mean
 from fleetctl import completion
-from fleetctl.options import Group, Workspace, format_option, moment
-from fleetctl.output import print_result, waiting
-from plans.amounts import counted
-from plans.tables import WIDE_GAP, aligned
+from fleetctl.options import Group, Workspace
 
 if TYPE_CHECKING:
     from fleet.spec import ClientKey
-    from runtime.usage.parquet import UsageFilter
 
 
 @click.group(cls=Group)
@@ -118,134 +112,3 @@ def _create(workspace: Workspace, name: str, declared: "ClientKey") -> None:
         write_secret(secret, path)
         text = f"{name} written to {path}; `fleetctl apply --auto` activates it."
     click.echo(text, err=True)
-
-
-@click.group(cls=Group)
-def usage() -> None:
-    """Summarise, list and compact the usage logs of gateways; a row is a request.
-
-    Needs DuckDB: pip install 'fleetctl[dashboard]'.
-
-    Examples:
-      fleetctl usage summary
-      fleetctl usage show --client acme
-      fleetctl usage compact
-    """
-
-
-def _filters(function: Callable[..., None]) -> Any:
-    """Add the options that choose requests, the arguments of `_usage_filter`."""
-    client = click.option("--client", shell_complete=completion.clients, help="Only this client.")
-    alias = click.option("--alias", shell_complete=completion.aliases, help="Only this alias.")
-    since = click.option(
-        "--since",
-        callback=moment,
-        help="Only requests since this time, such as 2026-11-25T08:00Z.",
-    )
-    purpose = click.option(
-        "--purpose",
-        type=click.Choice(["live", "eval", "smoke", "shadow"]),
-        default="live",
-        help="Purpose of the requests.",
-    )
-    return client(alias(since(purpose(format_option(function)))))
-
-
-def _usage_filter(
-    client: str | None, alias: str | None, since: datetime | None, purpose: str
-) -> "UsageFilter":
-    from runtime.usage.parquet import UsageFilter
-
-    return UsageFilter(client or "", alias or "", since.isoformat() if since else "", purpose)
-
-
-@usage.command()
-@_filters
-@click.option(
-    "--billed",
-    is_flag=True,
-    help="Requests that clients pay for: their own, and evaluations with `bill_evals`.",
-)
-@click.pass_obj
-def summary(workspace: Workspace, /, form: str, *, billed: bool, **filters: Any) -> None:
-    """Sum up requests, errors, users, tokens and times by client, alias, version.
-
-    An error is an answer of 400 or above; requests whose client disconnected count apart. Users
-    are counted by keyed hashes, and anew in each rollout. `recounted`: requests whose tokens no
-    server reported, at least one token for each piece that was sent.
-
-    Examples:
-      fleetctl usage summary
-      fleetctl usage summary --client acme --since 2026-11-25
-      fleetctl usage summary --billed --format json
-    """
-    from runtime.usage import parquet
-    from runtime.usage.row import LIVE
-
-    chosen = _usage_filter(**filters)
-    if billed:
-        if chosen.purpose != LIVE:
-            raise click.UsageError("--billed covers several purposes: omit --purpose.")
-        clients = workspace.fleet().clients.items()
-        paying = frozenset(name for name, client in clients if client.bill_evals)
-        chosen = replace(chosen, billed=paying)
-    with waiting("Reading usage…"):
-        rows = parquet.summarize(workspace.state_dir, chosen)
-    print_result(form, rows, _table)
-
-
-@usage.command("show")
-@_filters
-@click.option("--last", type=click.IntRange(1), default=20, help="Number of requests.")
-@click.pass_obj
-def show_usage(workspace: Workspace, /, form: str, last: int, **filters: Any) -> None:
-    """List the last requests. JSON has every field of a row.
-
-    unit: keyed hash of the user or session, null without one. counted: source of token counts
-    that no server reported: `pieces`, a lower bound, or `text`, by an earlier release.
-
-    Examples:
-      fleetctl usage show
-      fleetctl usage show --alias acme-support --last 100
-      fleetctl usage show --format json
-    """
-    from runtime.usage import parquet
-
-    rows = parquet.last_rows(workspace.state_dir, _usage_filter(**filters), last)
-    if form == "text":
-        names = (
-            "time", "client", "alias", "version", "status", "latency_s", "input_tokens",
-            "output_tokens",
-        )  # fmt: skip
-        rows = [{name: row[name] for name in names} for row in rows]
-    print_result(form, rows, _table)
-
-
-def _table(rows: list[dict[str, Any]]) -> str:
-
-    if not rows:
-        return "No such request has been logged.\n"
-    titles = [name.replace("_", " ") for name in rows[0]]
-    cells = [["-" if cell is None else str(cell) for cell in row.values()] for row in rows]
-    return "".join(f"{line}\n" for line in aligned([titles, *cells], gap=WIDE_GAP))
-
-
-@usage.command()
-@click.pass_obj
-def compact(workspace: Workspace) -> None:
-    """Write new rows of the usage logs as Parquet, into usage/ of the state folder.
-
-    The logs stay as they are. After an interruption, the next run goes on from there.
-
-    Example:
-      fleetctl usage compact
-    """
-    from runtime.usage import parquet
-    from runtime.usage.store import FOLDER
-
-    with waiting("Compacting usage…"):
-        done = parquet.compact(workspace.state_dir)
-    if done.parts:
-        click.echo(f"Wrote {counted(done.rows, 'row')} to `{workspace.state_dir / FOLDER}`.")
-    else:
-        click.echo("Nothing new has been logged.")

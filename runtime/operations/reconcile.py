@@ -34,6 +34,7 @@ from runtime.operations.planning import (
     require_known,
     with_valid_files,
 )
+from runtime.operations.usage import keep_usage
 from runtime.workspace import Workspace
 
 UNHEALED: Final = 2
@@ -99,6 +100,7 @@ class Reconciler:
         if self._outages:
             live = await observe_faults(workspace)
         code = await self._work(workspace, live, stop, once=once, valid=valid)
+        await keep_usage(workspace)
         looks_again = self._outages or (once and self._left)
         left = await causes_left(workspace) if looks_again else ()
         emit = self.progress(workspace, "")

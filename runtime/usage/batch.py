@@ -148,8 +148,8 @@ class Batch:
     def __init__(self, now: datetime) -> None:
         self._now = now.timestamp()
         self._quarters: defaultdict[tuple[_Series, int], CellSums] = defaultdict(CellSums)
-        self.users: defaultdict[tuple[str, str, int], set[str]] = defaultdict(set)
-        """Pseudonyms of users by client, alias and day."""
+        self.users: defaultdict[tuple[str, str, str, int], set[str]] = defaultdict(set)
+        """Pseudonyms of users by client, alias, version and day."""
         self.rows = 0
 
     def ended(self, row: IngestRow) -> float:
@@ -168,7 +168,7 @@ class Batch:
         cell.add(row, is_ahead=began + row.latency_s > self._now + AHEAD_S)
         if row.unit and row.purpose == LIVE:
             day = int(began // Grain.DAY.length.total_seconds())
-            self.users[row.client, row.alias, day].add(row.unit)
+            self.users[row.client, row.alias, row.version, day].add(row.unit)
         self.rows += 1
 
     def cells(self, grain: Grain) -> Cells:

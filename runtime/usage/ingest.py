@@ -21,18 +21,21 @@ from runtime.files import PRIVATE, locked_file, make_private
 from runtime.usage.batch import Batch, IngestRow
 from runtime.usage.mounts import network_filesystem
 from runtime.usage.row import translate_lines
-from runtime.usage.segments import Segment, segments
+from runtime.usage.segments import Segment, whole_segments
 from runtime.usage.store import FOLDER, SCHEMA, SERIES, STORE_FILE, check_version, told_errors
 from runtime.usage.users import seen
 
 BATCH_BYTES: Final = 8 * 2**20
 """Upper bound of a transaction, in bytes of a log (20,000 rows or so): bounds memory."""
+BUSY: Final = "FC6066"
+"""Code of the error that another process ingests."""
 RECENT_S: Final = 600.0
 """Upper bound of the seconds between a row and its twin in a gateway's logs."""
 _KEPT_S: Final = {Grain.QUARTER: 48 * 3600, Grain.HOUR: 400 * 86400}
 """How long cells are kept at least, in seconds; days are kept for ever."""
 _ROW: Final = msgspec.json.Decoder(IngestRow)
 _NAMES: Final = ", ".join((*COUNTS, *SKETCHES))
+_SEEN: Final = "SELECT seen FROM users WHERE client = ? AND alias = ? AND version = ? AND day = ?"
 _MARK: Final = ("size", "rows", "newest", "duplicates", "damaged", "cut")
 
 
@@ -59,7 +62,10 @@ def ingest(
         FleetError: FC6063 to FC6066; what had been ingested before stays.
         OSError: a log cannot be read.
     """
+    found = whole_segments(state_dir) if logs is None else [*logs]
     folder = state_dir / FOLDER
+    if not found and not (folder / STORE_FILE).exists():
+        return Ingested()
     make_private(folder)
     if kind := network_filesystem(folder):
         raise FleetError.of(
@@ -71,19 +77,10 @@ def ingest(
     path = folder / STORE_FILE
     with _alone(folder, wait_s), told_errors(path), _opened(path) as database:
         run = _IngestRun(database, now)
-        found = segments(state_dir, copies=True) if logs is None else logs
-        longest: dict[str, Segment] = {}  # a log may lie beside its copy
         for segment in found:
-            known = longest.get(segment.key)
-            longest[segment.key] = segment if known is None else max(known, segment, key=_end)
-        for segment in longest.values():
             run.ingest(segment)
         run.finish()
     return run.done
-
-
-def _end(segment: Segment) -> int:
-    return segment.end
 
 
 @contextmanager
@@ -93,7 +90,7 @@ def _alone(folder: Path, wait_s: float) -> Iterator[None]:
             stack.enter_context(locked_file(folder / "ingest.lock", timeout_s=wait_s))
         except BlockingIOError:
             raise FleetError.of(
-                "FC6066",
+                BUSY,
                 "Another run is ingesting usage",
                 f"It has the lock of `{folder}`, and one process writes at a time.",
                 hint="Repeat it in a minute; the first run over large logs takes longest.",
@@ -202,9 +199,8 @@ class _IngestRun:
             for grain in Grain:
                 self._write_cells(grain, batch)
             for key, units in batch.users.items():
-                query = "SELECT seen FROM users WHERE client = ? AND alias = ? AND day = ?"
-                (before,) = execute(query, key).fetchone() or (None,)
-                execute("REPLACE INTO users VALUES (?, ?, ?, ?)", [*key, seen(units, before)])
+                (before,) = execute(_SEEN, key).fetchone() or (None,)
+                execute("REPLACE INTO users VALUES (?, ?, ?, ?, ?)", [*key, seen(units, before)])
             gateway = segment.gateway
             execute("DELETE FROM recent WHERE gateway = ? AND ended < ?", [gateway, floor])
             fresh = ((gateway, name, ended) for name, ended in ids.items() if ended >= floor)

@@ -1,23 +1,23 @@
-"""The reader of usage rows: mappings for gates, requests for recorded demand.
+"""The readers of usage rows: those of an alias for gates, and the last rows.
 
-Rows as Parquet and sums over them are in `parquet`, which reads the same files by segments.
+Sums of rows are in `store`, rows as Parquet in `parquet`; both read the same files by segments.
 """
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from fleet.capacity import RecordedRequest
 from fleet.encoding import decode_json
 from runtime.usage.log import COPY_PATTERN, LOG_PATTERN
-from runtime.usage.row import LIVE, to_usage_row, translate_lines
+from runtime.usage.row import UsageRow, to_usage_row
+from runtime.usage.segments import whole_segments
 
 _MAX_LISTINGS: Final = 10
 """Upper bound of folder listings in a reading; a rotation makes another listing necessary, and a
@@ -26,23 +26,6 @@ _NUMBERS: Final = ("first_token_s", "first_byte_s", "output_tokens")
 _Identity = tuple[int, int]
 """Device and inode of a file, the same under any name."""
 _VANISHED: Final[_Identity] = (0, 0)
-
-
-class _DemandRow(msgspec.Struct):
-    """The fields of a `UsageRow` that recorded demand needs; an Envoy writes null for empty."""
-
-    time: str
-    alias: str | None = None
-    version: str | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    purpose: str = LIVE
-    status: int = 0
-    finish: str | None = None
-    format_ok: bool | None = None
-
-
-_DEMAND_ROW: Final = msgspec.json.Decoder(_DemandRow)
 
 
 @dataclass(slots=True)
@@ -55,18 +38,13 @@ class UsageReader:
     damaged: int = 0
     """Lines of the last reading that are no row; the last line of a running gateway may be."""
 
-    @property
-    def paths(self) -> list[Path]:
-        """The files, without copies from other machines."""
-        return sorted(self._folder.rglob(LOG_PATTERN))
-
     def rows(self, since: datetime, alias: str = "") -> Iterator[dict[str, Any]]:
         """Yield an alias's rows, or all, from a moment on, with copies; note files in `missing`."""
         # Most lines are another client's: to search for the name is ten times faster than to parse.
         needle = f'"alias":"{alias}"'.encode() if alias else b""
         moment = since.isoformat(timespec="seconds")[:19]
         self.damaged = 0
-        for line in self._lines((LOG_PATTERN, COPY_PATTERN), since.timestamp()):
+        for line in self._lines(since.timestamp()):
             if needle not in line:
                 continue
             row = _parse(line)
@@ -75,37 +53,14 @@ class UsageReader:
             elif row["time"][:19] >= moment:
                 yield row
 
-    def requests(self) -> Iterator[RecordedRequest]:
-        """Yield clients' requests that were given a version, without copies; raises `OSError`."""
-        self.damaged = 0
-        for line in translate_lines(self._lines((LOG_PATTERN,), strict=True)):
-            try:
-                row = _DEMAND_ROW.decode(line)
-                time = datetime.fromisoformat(row.time).timestamp()
-            except (ValueError, OverflowError):
-                self.damaged += 1
-                continue
-            if row.alias and row.version and row.purpose == LIVE:
-                yield RecordedRequest(
-                    time,
-                    row.alias,
-                    row.input_tokens,
-                    row.output_tokens,
-                    row.status >= HTTPStatus.INTERNAL_SERVER_ERROR,
-                    row.format_ok,
-                    row.finish == "length" if row.finish else None,
-                )
-
-    def _lines(
-        self, patterns: Sequence[str], since: float = 0.0, *, strict: bool = False
-    ) -> Iterator[bytes]:
+    def _lines(self, since: float) -> Iterator[bytes]:
         """Yield the lines of the files that were written since, every file once.
 
         The folder is listed until every file was read, for a gateway may rotate its log meanwhile.
         """
         read: set[_Identity] = set()
         for _ in range(_MAX_LISTINGS):
-            files = self._files(patterns, since, strict=strict)
+            files = self._files(since)
             unread = [(path, identity) for path, identity in files if identity not in read]
             if not unread:
                 return
@@ -119,23 +74,18 @@ class UsageReader:
                 except FileNotFoundError:  # renamed meanwhile
                     continue
                 except OSError as error:
-                    if strict:
-                        raise
                     read.add(identity)
                     self._add_missing(f"in {path}", error.strerror or str(error))
         self._add_missing(f"below {self._folder}", "its files get other names all the time")
 
-    def _files(
-        self, patterns: Sequence[str], since: float, *, strict: bool
-    ) -> Iterator[tuple[Path, _Identity]]:
+    def _files(self, since: float) -> Iterator[tuple[Path, _Identity]]:
+        patterns = (LOG_PATTERN, COPY_PATTERN)
         for path in sorted(path for pattern in patterns for path in self._folder.rglob(pattern)):
             try:
                 status = path.stat()
             except FileNotFoundError:  # renamed meanwhile
                 yield path, _VANISHED
             except OSError as error:
-                if strict:
-                    raise
                 self._add_missing(f"in {path}", error.strerror or str(error))
             else:
                 if status.st_mtime >= since:
@@ -144,6 +94,34 @@ class UsageReader:
     def _add_missing(self, where: str, why: str) -> None:
         text = f"requests {where} are lacking: {why}"
         self.missing = tuple(dict.fromkeys((*self.missing, text)))
+
+
+def last_rows(
+    state_dir: Path, accepts: Callable[[UsageRow], bool], since: datetime, count: int
+) -> list[UsageRow]:
+    """Return the last accepted rows of all logs and copies, oldest first, without twins.
+
+    Raises:
+        OSError: a log cannot be read.
+    """
+    found: dict[str, list[UsageRow]] = {}
+    written = (
+        (segment.path.stat().st_mtime, segment.path.name, segment)
+        for segment in whole_segments(state_dir)
+    )
+    for time, _, segment in sorted(written, key=lambda found: found[:2], reverse=True):
+        rows = found.setdefault(segment.gateway, [])
+        if len(rows) < count and time >= since.timestamp():
+            last: deque[UsageRow] = deque(maxlen=count)
+            for line in segment.read_rows(0).splitlines():
+                row = _parse(line)
+                if row is not None and datetime.fromisoformat(row["time"]) >= since:
+                    converted = msgspec.convert(row, UsageRow)
+                    if accepts(converted):
+                        last.append(converted)
+            rows[:0] = last
+    once = {row.request_id: row for rows in found.values() for row in rows}
+    return sorted(once.values(), key=lambda row: (row.time[:23], row.request_id))[-count:]
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

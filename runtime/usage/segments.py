@@ -72,6 +72,16 @@ def gateway_segments(gateway_dir: Path, *, copies: bool = False) -> Iterator[Seg
     yield from inspected
 
 
+def whole_segments(state_dir: Path) -> list[Segment]:
+    """Return logs and copies, of a log and its copy the longer; raises `OSError`."""
+    longest: dict[str, Segment] = {}
+    for segment in segments(state_dir, copies=True):
+        known = longest.get(segment.key)
+        if known is None or known.end < segment.end:
+            longest[segment.key] = segment
+    return [*longest.values()]
+
+
 def _inspect(paths: Iterable[Path]) -> Iterator[Segment]:
     for path in paths:
         try:

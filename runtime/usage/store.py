@@ -50,7 +50,8 @@ CREATE TABLE marks (
 CREATE TABLE recent (
     gateway TEXT, request_id TEXT, ended REAL, PRIMARY KEY (gateway, request_id)) WITHOUT ROWID;
 CREATE TABLE users (
-    client TEXT, alias TEXT, day INTEGER, seen BLOB, PRIMARY KEY (client, alias, day)
+    client TEXT, alias TEXT, version TEXT, day INTEGER, seen BLOB,
+    PRIMARY KEY (client, alias, version, day)
     ) WITHOUT ROWID;
 CREATE TABLE ingested (time REAL);
 PRAGMA user_version = {VERSION};
@@ -181,21 +182,27 @@ class UsageStore:
         since = until - Grain.DAY.length
         return self.cells(scope, since, until, by=("client", "alias"), by_cell=False)
 
-    def users(self, scope: Scope, since: datetime, until: datetime) -> dict[tuple[str, str], int]:
-        """Return about how many users made live requests, by client and alias, in UTC days.
+    def users(
+        self,
+        scope: Scope,
+        since: datetime,
+        until: datetime,
+        by: Sequence[str] = ("client", "alias"),
+    ) -> dict[tuple[str, ...], int]:
+        """Return about how many users made live requests in UTC days, by client, alias, version.
 
         Within 5 % in 99 of 100 cases. A user counts anew in each rollout of an alias.
         """
         day = Grain.DAY.length.total_seconds()
-        seen: dict[tuple[str, str], list[bytes]] = {}
+        blobs: dict[tuple[str, ...], list[bytes]] = {}
         with told_errors(self._path):
-            for client, alias, blob in self._database.execute(
-                "SELECT client, alias, seen FROM users WHERE day >= ? AND day < ?",
+            for client, *fields, blob in self._database.execute(
+                f"SELECT client, {', '.join(by)}, seen FROM users WHERE day >= ? AND day < ?",  # noqa: S608
                 (since.timestamp() // day, -(-until.timestamp() // day)),
             ):
                 if not isinstance(scope, OfClient) or client == scope.name:
-                    seen.setdefault((client, alias), []).append(blob)
-        return {key: about(union(blobs)) for key, blobs in sorted(seen.items())}
+                    blobs.setdefault(tuple(fields), []).append(blob)
+        return {key: about(union(found)) for key, found in sorted(blobs.items())}
 
     def gateways(self) -> tuple[GatewayIngest, ...]:
         """Return how far the rows of every gateway have come; for the operator."""
@@ -208,6 +215,11 @@ class UsageStore:
             GatewayIngest(gateway, count, _time(newest), *others)
             for gateway, count, newest, *others in rows
         )
+
+    def marks(self) -> dict[str, int]:
+        """Return the bytes that have been ingested of a log, by its key."""
+        with told_errors(self._path):
+            return dict(self._database.execute("SELECT key, size FROM marks"))
 
     @property
     def ingested_at(self) -> datetime | None:

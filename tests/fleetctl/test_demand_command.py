@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -38,14 +39,14 @@ def rows(alias: str, day: int, hour: int, times: int, version: str | None = None
     time = datetime(2026, 3, 2, tzinfo=UTC) + timedelta(days=day, hours=hour)
     row = {
         "time": time.isoformat(timespec="milliseconds"),
-        "request_id": "0" * 32,
+        "request_id": "",
         "alias": alias,
         "version": NAMES.get(alias, "") if version is None else version,
         "status": 200,
         "input_tokens": 200,
         "output_tokens": 50,
     }
-    return f"{json.dumps(row)}\n" * times
+    return "".join(json.dumps(row | {"request_id": uuid4().hex}) + "\n" for _ in range(times))
 
 
 def logged(root: Path, *parts: str, name: str = "gateways/main/usage.jsonl") -> None:
@@ -76,7 +77,7 @@ def test_demand_is_recorded_from_all_logs_and_then_used(run: Run, tmp_path: Path
     logged(tmp_path, rows("acme-support", 0, 9, 60), rows("", 0, 9, 50), rows("acme-x", 0, 9, 9))
     logged(
         tmp_path,
-        rows("acme-support", 1, 9, 120) + '{"time": "2026-03-0',
+        rows("acme-support", 1, 9, 120) + '{"time": "2026-03-0\n',
         name="gateways/spare/usage-20260303T100000000000.jsonl",
     )
     code, out, err = run("record")
@@ -123,7 +124,7 @@ def test_a_damaged_recording_is_written_anew_and_who_is_silent_becomes_idle(
     write(tmp_path, {"demand.json": "{"})
     logged(tmp_path, rows("acme-support", 0, 9, 60))
     assert run("record")[0] == 0
-    logged(tmp_path, rows("acme-triage", 0, 9, 60))
+    logged(tmp_path, rows("acme-triage", 20, 9, 60))
     assert run("record")[0] == 0
     adapters = json.loads((tmp_path / "demand.json").read_text("utf-8"))["adapters"]
     assert [(alias, max(each["rpm"])) for alias, each in adapters.items()] == [

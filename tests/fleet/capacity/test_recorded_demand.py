@@ -1,7 +1,6 @@
 """Recorded demand: the percentile over days, means, and a file that reads back."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,7 +8,6 @@ from hypothesis import strategies as st
 
 from fleet.capacity.recorded_demand import (
     ObservedDemand,
-    RecordedRequest,
     Recording,
     carried_on,
     parse_recorded_demand,
@@ -18,6 +16,7 @@ from fleet.capacity.recorded_demand import (
 )
 from fleet.errors import ConfigError
 from fleet.rollout_policy import EndpointFaults
+from fleet.usage import UsageCell, UsageFigures
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 
@@ -28,9 +27,16 @@ def asked(
     hour: int,
     times: int,
     tokens: tuple[int | None, int | None] = (None, None),
-) -> list[RecordedRequest]:
-    time = (START + timedelta(days=day, hours=hour)).timestamp()
-    return [RecordedRequest(time + 3600 * each / times, alias, *tokens) for each in range(times)]
+) -> list[UsageCell]:
+    given, made = tokens
+    figures = UsageFigures(
+        requests=times,
+        input_tokens=times * (given or 0),
+        inputs=times if given else 0,
+        output_tokens=times * (made or 0),
+        outputs=times if made else 0,
+    )
+    return [UsageCell(START + timedelta(days=day, hours=hour), figures, alias=alias)]
 
 
 def test_without_a_request_nothing_is_recorded() -> None:
@@ -100,22 +106,11 @@ def test_who_is_asked_nothing_any_more_is_idle_and_who_is_gone_is_left_out() -> 
 
 
 def test_what_was_bad_is_counted_by_kind_among_what_could_be_told() -> None:
-    time = START.timestamp()
-    kinds: list[dict[str, Any]] = [
-        {"failed": True, "format_ok": None},
-        {"format_ok": True, "cut_short": False},
-        {"format_ok": False, "cut_short": True},
-        {"cut_short": True},
-        {},
-    ]
-    made = record_demand(
-        [RecordedRequest(time, "acme-support", None, None, **each) for each in kinds], 7
-    )
+    figures = UsageFigures(requests=5, errors=1, judged=2, misshapen=1, ended=3, cut_short=2)
+    made = record_demand([UsageCell(START, figures, alias="acme-support")], 7)
     assert made is not None
     faults = made.adapters["acme-support"].faults
     assert faults == EndpointFaults(5, 1, 2, 1, 3, 2)
-    seen = {kind: faults.seen(kind) for kind in ("errors", "format", "truncated", "slow")}
-    assert seen == {"errors": (1, 5), "format": (1, 2), "truncated": (2, 3), "slow": (0, 0)}
 
 
 tokens = st.none() | st.integers(1, 10**6)

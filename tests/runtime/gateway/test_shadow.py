@@ -9,7 +9,6 @@ import pytest
 
 from fleet.traffic import LimitPolicy, ShadowPolicy, TrafficPolicy
 from runtime.gateway import state
-from runtime.usage.read import UsageReader
 from tests.runtime.gateway.admin_side import metrics_of
 from tests.runtime.gateway.sockets import Script, asked, scripted, settled
 from tests.runtime.gateway.stage import (
@@ -24,6 +23,7 @@ from tests.runtime.gateway.stage import (
     table,
     until,
 )
+from tests.runtime.usage.sums import summed
 
 pytestmark = pytest.mark.usefixtures("serving_loop")
 
@@ -72,7 +72,7 @@ def test_a_copy_is_counted_apart_and_never_billed(tmp_path: Path, *, streams: bo
             assert copy["unit"] is None  # no client's, and nobody's first request
             assert copy["request_id"] != found["live"]["request_id"]
             assert sorted(ours.asked) == [OLD, NEW]
-            assert len([*UsageReader(ours.state).requests()]) == 1  # no demand of the client's
+            assert [each["requests"] for each in summed(ours.state)] == [1]  # no demand
             metrics = await metrics_of(ours.state)
             assert NEW not in metrics.partition("fleetctl_in_flight")[0]
             assert 'fleetctl_other_requests_total{purpose="shadow",status="200"} 1' in metrics

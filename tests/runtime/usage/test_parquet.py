@@ -2,6 +2,7 @@
 
 import json
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,15 @@ import msgspec
 import pytest
 
 from fleet.errors import FleetError
+from runtime.usage.ingest import ingest
 from runtime.usage.log import USAGE_FILE, UsageLog
-from runtime.usage.parquet import MARKS, UsageFilter, compact, last_rows, summarize
+from runtime.usage.parquet import KEEP_LOGS, KEEP_PARTS, MARKS, compact
 from runtime.usage.row import UsageRow
 from runtime.usage.segments import segments
 from runtime.usage.store import FOLDER
+from tests.runtime.usage.sums import summed
 
+NOW = datetime(2026, 11, 25, 9, tzinfo=UTC)
 OLD, NEW = "acme-support-tiny-v2.1.0", "acme-support-tiny-v2.2.0"
 
 
@@ -43,50 +47,49 @@ def logged(state: Path, *rows: bytes, gateway: str = "main", rotate: int = 2**20
 
 
 def counted(state: Path) -> int:
-    return sum(each["requests"] for each in summarize(state, UsageFilter()))
+    """Return the number of rows as Parquet, each of them there once."""
+    with duckdb.connect() as database:
+        parts = f"read_parquet('{state / FOLDER}/*.parquet')"
+        found = database.execute(f"SELECT count(*), count(DISTINCT request_id) FROM {parts}")  # noqa: S608
+        ((rows, requests),) = found.fetchall()
+    assert rows == requests
+    return int(rows)
 
 
-def test_a_summary_holds_requests_errors_tokens_and_times(tmp_path: Path) -> None:
-    logged(tmp_path, *(row(number) for number in range(100)))
-    logged(tmp_path, row(100, version=NEW, status=503, input_tokens=None, output_tokens=None))
-    left = row(101, version=NEW, status=499, output_tokens=2, counted="text")
-    logged(tmp_path, left, gateway="second")
-    logged(tmp_path, row(102, purpose="shadow"), row(103, client="globex", alias="globex-dates"))
-    rows = summarize(tmp_path, UsageFilter(client="acme"))
-    assert [(each["version"], each["requests"]) for each in rows] == [(OLD, 100), (NEW, 2)]
-    old, new = rows
-    assert (old["errors"], old["input_tokens"], old["output_tokens"]) == (0, 300, 500)
-    assert (old["latency_p50_s"], old["latency_p95_s"], old["latency_p99_s"]) == (
-        0.505,
-        0.9505,
-        0.9901,
-    )
-    assert (new["errors"], new["left_by_client"], new["output_tokens"]) == (1, 1, 2)
-    assert (old["recounted"], new["recounted"]) == (0, 1)
-    assert new["first_byte_p50_s"] is None
-    (shadow,) = summarize(tmp_path, UsageFilter(purpose="shadow"))
-    assert shadow["requests"] == 1
-    assert summarize(tmp_path, UsageFilter(since="2026-11-25T08:01:39+00:00"))[0]["requests"] == 1
-    assert summarize(tmp_path, UsageFilter(alias="it's none")) == []
-
-
-def test_compaction_changes_no_answer_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    assert (counted(tmp_path), compact(tmp_path).parts) == (0, 0)
+def test_compaction_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    assert compact(tmp_path, NOW).parts == 0
     logged(tmp_path, *(row(number) for number in range(30)), rotate=3000)  # several files
-    before = summarize(tmp_path, UsageFilter())
-    assert compact(tmp_path).rows == 30
-    assert summarize(tmp_path, UsageFilter()) == before
-    assert compact(tmp_path).parts == 0
+    assert compact(tmp_path, NOW).rows == 30
+    assert compact(tmp_path, NOW).parts == 0
     logged(tmp_path, *(row(number) for number in range(30, 50)), rotate=3000)  # puts more aside
+    assert compact(tmp_path, NOW).rows == 20
     assert counted(tmp_path) == 50
-    assert compact(tmp_path).rows == 20
-    for path in (tmp_path / "gateways").rglob("*.jsonl"):
-        path.unlink()  # as an operator may, after a backup
-    assert counted(tmp_path) == 50
-    assert [each["request_id"] for each in last_rows(tmp_path, UsageFilter(), 2)] == [
-        f"{number:032x}" for number in (48, 49)
-    ]
     assert all(each.stat().st_mode & 0o077 == 0 for each in (tmp_path / FOLDER).iterdir())
+
+
+def test_a_log_goes_once_store_and_parquet_hold_its_rows(tmp_path: Path) -> None:
+    logged(tmp_path, *(row(number) for number in range(30)), rotate=3000)
+    before, later = summed(tmp_path), datetime.now(UTC) + KEEP_LOGS + timedelta(days=1)
+    closed = len([*(tmp_path / "gateways/main").glob("usage-*.jsonl")])
+    assert compact(tmp_path, datetime.now(UTC)).removed == 0
+    logged(tmp_path, *(row(number) for number in range(30, 40)), rotate=3000)
+    ((part, *_),) = [sorted((tmp_path / FOLDER).glob("*.parquet"))]
+    whole = part.read_bytes()
+    with duckdb.connect() as database:  # a part that lacks a row
+        copy = f"COPY (FROM '{part}' OFFSET 1) TO '{part}.new' (FORMAT parquet)"
+        database.execute(copy)
+    Path(f"{part}.new").replace(part)
+    done = compact(tmp_path, later)
+    assert (done.removed, len(done.kept)) == (closed - 1, 1)  # the others are not in the store yet
+    part.write_bytes(whole)
+    ingest(tmp_path, NOW)
+    assert compact(tmp_path, later).kept == []
+    assert [path.name for path in (tmp_path / "gateways/main").iterdir()] == [USAGE_FILE]
+    assert counted(tmp_path) == 40
+    assert [each["requests"] for each in before] == [30]
+    assert [each["requests"] for each in summed(tmp_path)] == [40]
+    compact(tmp_path, later + KEEP_PARTS)
+    assert not [*(tmp_path / FOLDER).glob("*.parquet")]
 
 
 @pytest.mark.parametrize("step", ["usage.parquet.replace_file", "files.sync", "files.os.fsync"])
@@ -101,10 +104,9 @@ def test_an_interrupted_compaction_loses_nothing_and_counts_nothing_twice(
     with monkeypatch.context() as patched:
         patched.setattr(f"runtime.{step}", die)
         with pytest.raises(KeyboardInterrupt):
-            compact(tmp_path)
-    assert counted(tmp_path) == 10
+            compact(tmp_path, NOW)
     logged(tmp_path, row(10))
-    assert compact(tmp_path).rows == 11
+    assert compact(tmp_path, NOW).rows == 11
     assert counted(tmp_path) == 11
     assert len(list((tmp_path / FOLDER).glob("*.parquet"))) == 1
 
@@ -113,23 +115,21 @@ def test_lost_marks_and_damaged_lines_do_no_harm(tmp_path: Path) -> None:
     logged(tmp_path, row(1), b"{no json", row(2))
     with (tmp_path / "gateways/main" / USAGE_FILE).open("ab") as stream:
         stream.write(row(3)[:40])  # a row that is being written
-    compact(tmp_path)
+    compact(tmp_path, NOW)
     (tmp_path / FOLDER / MARKS).write_text("{")
     logged(tmp_path, row(4))  # cuts off what was incomplete
-    compact(tmp_path)
+    compact(tmp_path, NOW)
     assert counted(tmp_path) == 3
 
 
 def test_parquet_holds_every_column_with_its_type(tmp_path: Path) -> None:
     logged(tmp_path, row(1))
-    compact(tmp_path)
+    compact(tmp_path, NOW)
     with duckdb.connect() as database:
         database.execute(f"DESCRIBE FROM '{tmp_path / FOLDER}/*.parquet'")
         kinds = {name: kind for name, kind, *_ in database.fetchall()}
     assert list(kinds) == list(UsageRow.__struct_fields__)
     assert (kinds["status"], kinds["latency_s"], kinds["stream"]) == ("BIGINT", "DOUBLE", "BOOLEAN")
-    (kept,) = last_rows(tmp_path, UsageFilter(), 1)
-    assert kept == json.loads(row(1))
 
 
 def test_without_the_extra_it_says_what_to_install(
@@ -137,8 +137,8 @@ def test_without_the_extra_it_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "duckdb", None)
     with pytest.raises(FleetError) as caught:
-        summarize(tmp_path, UsageFilter())
-    assert caught.value.diagnostics[0].command == "pip install 'fleetctl[dashboard]'"
+        compact(tmp_path, NOW)
+    assert caught.value.diagnostics[0].command == "pip install 'fleetctl[analytics]'"
 
 
 def test_a_file_that_is_put_aside_while_others_are_read_is_read_whole(tmp_path: Path) -> None:

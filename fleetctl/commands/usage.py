@@ -1,0 +1,216 @@
+"""`fleetctl usage`: requests of clients, summed up, listed, ingested, compacted."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from fleetctl import completion
+from fleetctl.options import Group, Workspace, format_option, moment
+from fleetctl.output import print_lines, print_result, waiting
+from plans.amounts import counted
+from plans.tables import WIDE_GAP, aligned
+
+if TYPE_CHECKING:
+    from runtime.usage.ingest import Ingested
+
+_BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@click.group(cls=Group)
+def usage() -> None:
+    """Summarise, list, ingest and compact the usage logs of gateways; a row is a request.
+
+    Examples:
+      fleetctl usage summary
+      fleetctl usage show --client acme
+      fleetctl usage ingest
+    """
+
+
+def _filters(function: Callable[..., None]) -> Any:
+    """Add the options that choose requests."""
+    client = click.option("--client", shell_complete=completion.clients, help="Only this client.")
+    alias = click.option("--alias", shell_complete=completion.aliases, help="Only this alias.")
+    since = click.option(
+        "--since",
+        callback=moment,
+        help="Only requests since this time, such as 2026-11-25T08:00Z.",
+    )
+    purpose = click.option(
+        "--purpose",
+        type=click.Choice(["live", "eval", "smoke", "shadow"]),
+        default="live",
+        help="Purpose of the requests.",
+    )
+    return client(alias(since(purpose(format_option(function)))))
+
+
+def _gather(workspace: Workspace) -> "Ingested":
+    """Bring new rows into the store; warn of those that are lacking."""
+    from runtime.operations.usage import WAIT_S, gather_usage_rows
+
+    with waiting("Reading usage…"):
+        done, lacking = asyncio.run(gather_usage_rows(workspace.state_dir, workspace.now, WAIT_S))
+    print_lines(lacking)
+    return done
+
+
+@usage.command()
+@_filters
+@click.option(
+    "--billed",
+    is_flag=True,
+    help="Requests that clients pay for: their own, and evaluations with `bill_evals`.",
+)
+@click.pass_obj
+def summary(
+    workspace: Workspace,
+    /,
+    form: str,
+    client: str | None,
+    alias: str | None,
+    since: datetime | None,
+    purpose: str,
+    *,
+    billed: bool,
+) -> None:
+    """Sum up requests, errors, users, tokens and times by client, alias, version.
+
+    An error is an answer of 400 or above; requests whose client disconnected count apart. Users
+    are counted about, and anew in each rollout. Times are within 1 %. `--since` counts from the
+    begin of its hour, UTC. What `recounted` and `unknown tokens` are: docs/usage.md.
+
+    Examples:
+      fleetctl usage summary
+      fleetctl usage summary --client acme --since 2026-11-25
+      fleetctl usage summary --billed --format json
+    """
+    from fleet.usage import Grain, Operator
+    from plans.reports.usage import usage_rows
+    from runtime.usage.row import LIVE
+    from runtime.usage.store import UsageStore
+
+    if billed and purpose != LIVE:
+        raise click.UsageError("--billed covers several purposes: omit --purpose.")
+    clients = workspace.fleet().clients if billed else {}
+    paying = {name for name, declared in clients.items() if declared.bill_evals}
+    grain = Grain.HOUR if since else Grain.DAY
+    begin = since.replace(minute=0, second=0, microsecond=0) if since else _BEGINNING
+    _gather(workspace)
+    until = workspace.now() + Grain.DAY.length
+    with UsageStore(workspace.state_dir) as store:
+        cells = store.cells(
+            Operator(),
+            begin,
+            until,
+            grain,
+            ("client", "alias", "version", "purpose"),
+            client=client or "",
+            alias=alias or "",
+            purposes=(LIVE, "eval") if billed else (purpose,),
+            by_cell=False,
+        )
+        users = store.users(Operator(), begin, until, ("client", "alias", "version"))
+    chosen = [cell for cell in cells if not billed or cell.purpose == LIVE or cell.client in paying]
+    print_result(form, usage_rows(chosen, users if purpose == LIVE else {}), _table)
+
+
+@usage.command("show")
+@_filters
+@click.option("--last", type=click.IntRange(1), default=20, help="Number of requests.")
+@click.pass_obj
+def show_usage(
+    workspace: Workspace,
+    /,
+    form: str,
+    last: int,
+    client: str | None,
+    alias: str | None,
+    since: datetime | None,
+    purpose: str,
+) -> None:
+    """List the last requests of the logs. JSON has every field of a row.
+
+    unit: keyed hash of the user or session, null without one. counted: source of token counts
+    that no server reported: `pieces`, a lower bound, or `text`, by an earlier release.
+
+    Examples:
+      fleetctl usage show
+      fleetctl usage show --alias acme-support --last 100
+      fleetctl usage show --format json
+    """
+    import msgspec
+
+    from runtime.usage.read import last_rows
+    from runtime.usage.row import UsageRow
+
+    def accepts(row: UsageRow) -> bool:
+        is_wanted = client in {None, row.client} and alias in {None, row.alias}
+        return is_wanted and row.purpose == purpose
+
+    with waiting("Reading usage…"):
+        found = last_rows(workspace.state_dir, accepts, since or _BEGINNING, last)
+    rows = [msgspec.structs.asdict(row) for row in found]
+    if form == "text":
+        names = (
+            "time", "client", "alias", "version", "status", "latency_s", "input_tokens",
+            "output_tokens",
+        )  # fmt: skip
+        rows = [{name: row[name] for name in names} for row in rows]
+    print_result(form, rows, _table)
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    if not rows:
+        return "No such request has been logged.\n"
+    titles = [name.replace("_", " ") for name in rows[0]]
+    cells = [["-" if cell is None else str(cell) for cell in row.values()] for row in rows]
+    return "".join(f"{line}\n" for line in aligned([titles, *cells], gap=WIDE_GAP))
+
+
+@usage.command("ingest")
+@click.pass_obj
+def ingest_usage(workspace: Workspace) -> None:
+    """Bring new rows of all gateways into the usage store, usage/usage.sqlite.
+
+    Rows of gateways on other machines are copied here first. `usage summary`, `demand record` and
+    each round of `reconcile` do the same.
+
+    Example:
+      fleetctl usage ingest
+    """
+    done = _gather(workspace)
+    click.echo(f"Ingested {counted(done.rows, 'row')}.")
+    if done.duplicates:
+        click.echo(f"Left out {counted(done.duplicates, 'row')} that a log has twice.", err=True)
+    if done.damaged:
+        click.echo(f"Left out {counted(done.damaged, 'line')} that cannot be read.", err=True)
+
+
+@usage.command()
+@click.pass_obj
+def compact(workspace: Workspace) -> None:
+    """Write new rows as Parquet into usage/ of the state folder; remove old logs.
+
+    Needs DuckDB: pip install 'fleetctl[analytics]'. A log goes 60 days after its rotation, once its
+    rows were read back from Parquet; Parquet goes after 400 days. The store keeps its sums.
+
+    Example:
+      fleetctl usage compact
+    """
+    from runtime.usage import parquet
+    from runtime.usage.store import FOLDER
+
+    _gather(workspace)
+    with waiting("Compacting usage…"):
+        done = parquet.compact(workspace.state_dir, workspace.now())
+    if done.parts:
+        click.echo(f"Wrote {counted(done.rows, 'row')} to `{workspace.state_dir / FOLDER}`.")
+    else:
+        click.echo("Nothing new has been logged.")
+    if done.removed:
+        click.echo(f"Removed {counted(done.removed, 'log')} that Parquet and the store hold.")
+    print_lines(f"{path} stays: its Parquet holds other rows." for path in done.kept)

@@ -1,0 +1,43 @@
+"""Brings the usage of all gateways into the store, for commands and in rounds of reconcile."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from fleet.errors import FleetError
+from runtime.gateway.client import usage_sources
+from runtime.messages import FailureMessage
+from runtime.usage.ingest import BUSY, Ingested, ingest
+from runtime.usage.parquet import KEEP_PARTS
+from runtime.usage.sync import sync_usage
+from runtime.workspace import Workspace
+
+WAIT_S: Final = 60.0
+"""Upper bound of a command's wait for another process that ingests, in seconds."""
+
+
+async def gather_usage_rows(
+    state_dir: Path, clock: Callable[[], datetime], wait_s: float = 0.0
+) -> tuple[Ingested, tuple[str, ...]]:
+    """Copy rows of gateways on other machines here, and ingest all; return why rows are lacking.
+
+    `wait_s`: as `ingest`; raises as `ingest`.
+    """
+    sources = usage_sources(state_dir, {})
+    lacking = await sync_usage(sources, clock() - KEEP_PARTS, clock)
+    done = await asyncio.to_thread(ingest, state_dir, clock(), wait_s=wait_s)
+    cut = (f"log {path} was cut: requests before its end may be lacking" for path in done.cut)
+    return done, (*lacking, *cut)
+
+
+async def keep_usage(workspace: Workspace) -> None:
+    """Gather rows in a round of a loop: a fault is told, and does not end the round."""
+    try:
+        await gather_usage_rows(workspace.state_dir, workspace.now)
+    except FleetError as error:
+        if error.diagnostics[0].code != BUSY:
+            workspace.emit(FailureMessage(error.diagnostics))
+    except OSError as error:
+        workspace.warn(f"Usage is not ingested: {error}")
