@@ -29,7 +29,7 @@ unexport PYTHONPATH PYTHONHOME
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup vllm engines litellm second-python demo canary smollm2 lint lock licences clean fuzz
+.PHONY: help setup vllm engines browser litellm second-python demo canary smollm2 lint lock licences clean fuzz
 .PHONY: test test-fast test-long real bench bench-fairness bench-gates bench-gateway bench-help bench-house
 .PHONY: bench-paths bench-peers bench-physics bench-placement bench-rollback
 .PHONY: proof-latency proof-slots proof-soak proof-tests proof-training proof-walk scorecard
@@ -43,6 +43,13 @@ setup: .venv/.installed ## Install fleetctl with all it needs for work on it int
 vllm: .venv-vllm/.resolver ## Install a real vLLM for CPU, with fleetctl's plug-in (3 GB; SYSTEM_PACKAGES=1: libnuma too)
 
 engines: .venv-inspect/.installed .venv-lmeval/.installed ## Install the eval engines inspect-ai and lm-eval (1.1 GB)
+
+browser: setup ## Look for Chromium, for the tests of pages (0.5 GB; SYSTEM_PACKAGES=1 installs it)
+	@command -v chromium >/dev/null || { $(if $(SYSTEM_PACKAGES),{ apt-get update -qq && \
+		apt-get install -qq -y --no-install-recommends chromium fonts-dejavu-core; } >&2,false); } || { \
+		echo 'Tests of pages need Chromium. On Debian: apt-get install chromium, or as root:'; \
+		echo '    make browser SYSTEM_PACKAGES=1'; \
+		exit 1; } >&2
 
 litellm: .venv-peer-litellm/.installed ## Install LiteLLM, for the test of its configuration (730 MB)
 
@@ -81,6 +88,7 @@ test-fast: setup ## Run the tests that need neither vLLM nor LiteLLM
 real: setup
 	@$(MAKE) --no-print-directory vllm || echo 'Going on without a real vLLM.'
 	@$(MAKE) --no-print-directory engines || echo 'Going on without inspect-ai or lm-eval.'
+	@$(MAKE) --no-print-directory browser || echo 'Going on without a browser.'
 	@$(MAKE) --no-print-directory litellm || echo 'Going on without LiteLLM.'
 	@$(MAKE) --no-print-directory second-python || echo 'Going on without a second Python.'
 

@@ -66,6 +66,8 @@ class Workspace:
     """The ledger is damaged, and its verified copy is read in its place: for repairs alone."""
     offline: str | None = None
     """Why no connection is opened, and no secret and no variable is read; None: they are."""
+    author: str = ""
+    """Author of this run; empty: found from the environment."""
     _delivered: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
@@ -74,7 +76,9 @@ class Workspace:
 
     @cached_property
     def by(self) -> str:
-        """Author of this run: the CI job's actor, or user and host."""
+        """Author of this run: as given, else the CI job's actor, or user and host."""
+        if self.author:
+            return self.author
         actor = os.environ.get("GITHUB_ACTOR") or os.environ.get("GITLAB_USER_LOGIN")
         return actor or f"{getpass.getuser()}@{socket.gethostname()}"
 

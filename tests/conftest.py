@@ -11,6 +11,7 @@ files that share a server go to the same worker, first. Tests marked `long` are 
 """
 
 import atexit
+import importlib.util
 import os
 import re
 import shutil
@@ -55,6 +56,7 @@ _TOGETHER = {
     "calibrate": re.compile(r"/calibrate/"),
 }
 """Files of tests that share a server, by a name for them all."""
+_BROWSER = pytest.StashKey[str | None]()
 _LEFT_OUT = "left out"
 """Property of a skipped test: the program that it needs. Reports of workers carry it."""
 
@@ -116,17 +118,27 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if "PYTEST_XDIST_WORKER" in os.environ:  # what takes longest is begun first
         items.sort(key=lambda item: _scope(item.nodeid) not in _TOGETHER)
     config.stash[_MISSING] = _what_is_missing(_vllm_python(config)) if live else None
+    config.stash[_BROWSER] = None if chromium() else "no Chromium that Playwright can start"
+
+
+def chromium() -> str | None:
+    """Return the path of Chromium; None: it, or Playwright, is not installed."""
+    return shutil.which("chromium") if importlib.util.find_spec("playwright") else None
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    missing = item.config.stash[_MISSING]
-    if missing is None or item.get_closest_marker("live") is None:
-        return
-    if os.environ.get("FLEETCTL_REQUIRE_LIVE") == "1":
-        pytest.fail(f"{missing}; run `make vllm`", pytrace=False)
-    item.user_properties.append((_LEFT_OUT, "A REAL vLLM"))
-    pytest.skip(missing)
+    for marker, key, program, target in (
+        ("live", _MISSING, "A REAL vLLM", "vllm"),
+        ("browser", _BROWSER, "CHROMIUM", "browser"),
+    ):
+        missing = item.config.stash[key]
+        if missing is None or item.get_closest_marker(marker) is None:
+            continue
+        if os.environ.get("FLEETCTL_REQUIRE_LIVE") == "1":
+            pytest.fail(f"{missing}; run `make {target}`", pytrace=False)
+        item.user_properties.append((_LEFT_OUT, program))
+        pytest.skip(missing)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -139,5 +151,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section(f"NOT TESTED ON {program}", "!", red=True, bold=True)
         terminalreporter.line(f"Tests that were skipped: {len(reasons)}")
         terminalreporter.line(f"Reason: {reasons[0].removeprefix('Skipped: ')}")
-        remedy = "make litellm" if program == "LiteLLM" else "make vllm"
+        remedy = {"LiteLLM": "make litellm", "CHROMIUM": "make browser"}.get(program, "make vllm")
         terminalreporter.line(f"Remedy: {remedy}")

@@ -254,6 +254,15 @@ class RetrainFinished(PassiveEvent):
     """Duration of the training; None: its run was interrupted."""
 
 
+@dataclass(frozen=True, slots=True)
+class DashboardRevoked(PassiveEvent):
+    """The end of all links, sessions and tokens that a client has for the dashboard."""
+
+    kind: ClassVar[str] = "dashboard_revoked"
+    client: str = ""
+    """Empty: those of operators."""
+
+
 RolloutEvent: TypeAlias = (
     RolledBack
     | RollbackChecked
@@ -271,4 +280,5 @@ RolloutEvent: TypeAlias = (
     | RetrainReleased
     | RetrainStarted
     | RetrainFinished
+    | DashboardRevoked
 )

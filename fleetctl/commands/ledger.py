@@ -64,13 +64,11 @@ def drift(workspace: Workspace, *, form: str, globs: tuple[str, ...]) -> None:
     """
     import asyncio
 
-    from fleet.evals import eval_records
-    from fleet.history import fold_entries, settled
-    from fleet.planning import classify_drift, quality_causes, without_ignored
+    from fleet.history import fold_entries
+    from fleet.planning import without_ignored
     from plans.reports.drift import render_json, render_text
-    from runtime.library.served_copies import damaged
     from runtime.operations.outages import observe_faults, with_ledger
-    from runtime.operations.planning import undone_causes, with_valid_files
+    from runtime.operations.planning import drift_causes, with_valid_files
 
     exit_code = 0
     try:
@@ -79,12 +77,8 @@ def drift(workspace: Workspace, *, form: str, globs: tuple[str, ...]) -> None:
         workspace, exit_code = with_valid_files(workspace, error), error.exit_code
     known = workspace.last_known()
     live = with_ledger(workspace, asyncio.run(observe_faults(workspace)), known)
-    read = [*live.adapters().values(), *live.resolvable.values()]
-    copies = damaged(read, workspace.state_dir / "store")
     history = fold_entries(known.entries)
-    drifts = classify_drift(settled(history, live), live, copies)
-    drifts += undone_causes(workspace, live, known.entries)
-    drifts += quality_causes(eval_records(known.entries), live)
+    drifts = drift_causes(workspace, live, history, known.entries)
     causes = without_ignored(drifts, globs)
     render = render_json if form == "json" else render_text
     click.echo(render(causes, live.notes, history.freeze), nl=False)

@@ -103,8 +103,7 @@ def hold(workspace: Workspace, alias: str, reason: str | None, form: str) -> Non
     Examples:
       fleetctl rollout hold acme-support
     """
-    then = f"stays where it is; to let it go on: fleetctl rollout resume {alias}"
-    _mark(workspace, alias, "hold", reason, form, then)
+    _mark(workspace, alias, "hold", reason, form)
 
 
 @command.command()
@@ -151,7 +150,7 @@ def resume(workspace: Workspace, alias: str, reason: str | None, form: str) -> N
     Examples:
       fleetctl rollout resume acme-support
     """
-    _mark(workspace, alias, "resume", reason, form, "goes on when its stage allows")
+    _mark(workspace, alias, "resume", reason, form)
 
 
 @command.command()
@@ -164,7 +163,7 @@ def approve(workspace: Workspace, alias: str, reason: str | None, form: str) -> 
     Examples:
       fleetctl rollout approve acme-support
     """
-    _mark(workspace, alias, "approve", reason, form, "leaves this stage when it has baked")
+    _mark(workspace, alias, "approve", reason, form)
 
 
 @command.command()
@@ -187,7 +186,7 @@ def extend(workspace: Workspace, alias: str, reason: str | None, form: str) -> N
             hint="Start the rollout regardless, or abort it:",
             command=f"fleetctl rollout approve {alias}",
         )
-    _mark(workspace, alias, "extend", reason, form, "has as much time again")
+    _mark(workspace, alias, "extend", reason, form)
 
 
 @command.command()
@@ -200,7 +199,7 @@ def advance(workspace: Workspace, alias: str, reason: str, form: str) -> None:
     Examples:
       fleetctl rollout advance acme-support --reason "the old version gives wrong prices"
     """
-    _mark(workspace, alias, "advance", reason, form, "goes on with the next apply or reconcile")
+    _mark(workspace, alias, "advance", reason, form)
 
 
 @command.command()
@@ -217,7 +216,7 @@ def abort(workspace: Workspace, alias: str, reason: str | None, form: str) -> No
     """
     import asyncio
 
-    status = _mark(workspace, alias, "abort", reason, form, "gets no more traffic")
+    status = _mark(workspace, alias, "abort", reason, form)
     if status.percent:
         adapter = status.target.target
         sys.exit(asyncio.run(_roll_back(workspace, alias, reason, adapter, form)))
@@ -238,12 +237,12 @@ async def _roll_back(
 
 
 def _mark(
-    workspace: Workspace, alias: str, mark: str, reason: str | None, form: str, then: str
+    workspace: Workspace, alias: str, mark: str, reason: str | None, form: str
 ) -> "RolloutStatus":
     """Write and print a mark; return the rollout before."""
     from runtime.operations.rollouts import mark_rollout
 
-    marked = mark_rollout(workspace, alias, mark, reason or "", then)
+    marked = mark_rollout(workspace, alias, mark, reason or "")
     _print_mark(workspace, marked, form)
     return marked.status
 

@@ -55,9 +55,10 @@ def line_chart(
     for number, line in enumerate(series):
         for run in runs(line.values):
             points = [place(*point) for point in run]
-            ends = (
-                points if len(points) > 1 else [points[0], (points[0][0] + step / 2, points[0][1])]
-            )
+            ends = points
+            if len(points) == 1:  # a point alone would not be seen
+                ((x, y),) = points
+                ends = [(max(x - step / 2, 0), y), (min(x + step / 2, WIDTH), y)]
             paths.append(ChartPath(f"line s{number % 6}", polyline(ends)))
     paths += [
         ChartPath("event", f"M{index * step:.2f},0V{HEIGHT:.0f}", text) for index, text in marks

@@ -11,6 +11,7 @@ from plans.charts.paths import ChartPath, ceiling, figure, polyline, rectangle, 
 from plans.templating import rendered
 
 WIDTH, HEIGHT = 240.0, 24.0
+_HOUR = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,7 @@ def timeline(
     def place(moment: datetime) -> float:
         return WIDTH * min(max((moment - start).total_seconds() / length, 0.0), 1.0)
 
+    digits = len("2026-11-28 12:00") if length > _HOUR else None
     drawn = []
     for row in rows:
         paths = [
@@ -126,7 +128,7 @@ def timeline(
             "timeline.html.j2",
             title=title,
             rows=drawn,
-            ends=(f"{date_time(start)[:16]} UTC", f"{date_time(end)[:16]} UTC"),
+            ends=[f"{date_time(moment)[:digits]} UTC" for moment in (start, end)],
             spans=[(row.label, span) for row in rows for span in row.spans],
         )
     )

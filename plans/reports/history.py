@@ -44,7 +44,7 @@ def render_text(entries: Iterable[Entry], about: str = "") -> str:
     """Return a line for every entry, or a message with `about` where no entry names that."""
     lines = [
         f"{entry.seq:6}  {date_time(entry.time)}  "
-        + one_line(f"{entry.by}  {entry.run}  {_say(entry)}")
+        + one_line(f"{entry.by}  {entry.run}  {sentence(entry)}")
         for entry in entries
     ]
     if not lines:
@@ -74,7 +74,8 @@ def render_json(entries: Iterable[Entry]) -> str:
     )
 
 
-def _say(entry: Entry) -> str:  # noqa: C901, PLR0911, PLR0912, PLR0915 (a case a kind)
+def sentence(entry: Entry) -> str:  # noqa: C901, PLR0911, PLR0912, PLR0915 (a case a kind)
+    """Return an entry as a sentence without its subject."""
     match entry.event:
         case history.ApplyStarted() as event:
             commit = f", commit {event.commit}" if event.commit else ""
@@ -120,6 +121,8 @@ def _say(entry: Entry) -> str:  # noqa: C901, PLR0911, PLR0912, PLR0915 (a case 
             return f"released the claim on {alias}{_because(reason)}"
         case history.RetrainStarted(adapter=adapter):
             return f"began to train {adapter}"
+        case history.DashboardRevoked(client=client):
+            return f"revoked the dashboard links of {client or 'operators'}"
         case history.RetrainFinished(adapter=adapter):
             return f"trained {adapter}"
         case history.GateJudged(finding=finding) as event:

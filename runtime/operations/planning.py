@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from fleet.errors import ConfigError, FleetError, PlacementError
+from fleet.evals import eval_records
 from fleet.history import (
     Entry,
     History,
@@ -23,10 +24,12 @@ from fleet.planning import (
     DriftCause,
     best_effort,
     changed_by_others,
+    classify_drift,
     desired_state,
     failed_causes,
     make_plan,
     ownerless,
+    quality_causes,
 )
 from fleet.resources import Server, State
 from fleet.rollouts import RolloutTargets, decide_rollouts
@@ -168,6 +171,16 @@ def undone_causes(
     except FleetError:  # nothing shows that a step is no longer due
         due = set(failed)
     return failed_causes(failed, due)
+
+
+def drift_causes(
+    workspace: Workspace, live: State, history: History, entries: Sequence[Entry]
+) -> tuple[DriftCause, ...]:
+    """Return the causes of drift: live state, served copies, steps left undone, quality."""
+    read = [*live.adapters().values(), *live.resolvable.values()]
+    found = classify_drift(settled(history, live), live, damaged(read, workspace.state_dir / STORE))
+    found += undone_causes(workspace, live, entries)
+    return (*found, *quality_causes(eval_records(entries), live))
 
 
 def desired_servers(workspace: Workspace) -> tuple[Server, ...]:

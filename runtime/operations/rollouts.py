@@ -22,6 +22,15 @@ from runtime.workspace import Workspace
 
 UPWARD: Final = ("approve", "advance")
 """Marks that give a version more traffic than its gates alone."""
+CONSEQUENCES: Final[Mapping[str, str]] = {
+    "hold": "stays where it is; to let it go on: fleetctl rollout resume {alias}",
+    "resume": "goes on when its stage allows",
+    "approve": "leaves this stage when it has baked",
+    "extend": "has as much time again",
+    "advance": "goes on with the next apply or reconcile",
+    "abort": "gets no more traffic",
+}
+"""Consequences for the version by mark, as a sentence without its subject."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +106,13 @@ def mark_rollout(
     alias: str,
     word: str,
     reason: str,
-    then: str,
+    then: str = "",
     until: datetime | None = None,
 ) -> MarkedRollout:
     """Write down a person's mark on the declared version; return the mark and its consequences.
 
     `word`: the mark, such as `hold`. `then`: the consequence for the version, as a sentence without
-    its subject. `until`: end of a pause.
+    its subject; empty: that of the mark. `until`: end of a pause.
 
     Raises:
         FrozenError: FC6067, the fleet is frozen, and the mark would promote the rollout.
@@ -139,6 +148,7 @@ def mark_rollout(
     digest = facts.digest if facts else None
     event = RolloutMarked(alias, target.target, word, reason, until, digest)
     workspace.ledger().append([event])
+    then = then or CONSEQUENCES[word].format(alias=alias)
     lines = [f"{alias}: {version} {then}."]
     if target.phase is Phase.DOUBTED and word in ONWARD:
         lines.append(f"Not while it is doubted: {waits}.")

@@ -1,0 +1,10 @@
+"""Render the pages of the dashboard from the documents of their facts; pure.
+
+FleetSpec + PlacementResult -> hosts -> document
+page, document -> render -> HTML
+"""
+
+from plans.dashboard.hosts import hosts
+from plans.dashboard.pages import render, stylesheet
+
+__all__ = ["hosts", "render", "stylesheet"]

@@ -1,0 +1,180 @@
+"""Render a page: its template, with the charts that its document gives."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from markupsafe import Markup
+
+from plans import amounts
+from plans.charts import (
+    BarPart,
+    ChartSeries,
+    TimelineRow,
+    TimeSpan,
+    bar_chart,
+    day_strip,
+    line_chart,
+    share_bar,
+    timeline,
+)
+from plans.drawing.labels import PART_NAMES
+from plans.templating import rendered
+
+HUES = 12
+"""Number of colours of clients; the name stands beside every colour."""
+NAVIGATION = (
+    ("/", "Fleet"),
+    ("/models", "Models"),
+    ("/usage", "Usage"),
+    ("/rollouts", "Rollouts"),
+    ("/drift", "Drift"),
+    ("/plans", "Plans"),
+)
+STATES: Mapping[str, tuple[str, str]] = {
+    "serving": ("●", "safe"),
+    "answers": ("●", "safe"),
+    "rollout": ("◐", "move"),
+    "update": ("◐", "move"),
+    "waits": ("‖", "care"),
+    "down": ("✕", "danger"),
+    "unknown": ("?", "danger"),
+    "up": ("●", "safe"),
+}
+"""Symbol and colour by state."""
+
+
+def stylesheet() -> str:
+    """Return the style sheet of all pages."""
+    return rendered("dashboard/dashboard.css")
+
+
+def render(page: str, values: Mapping[str, Any]) -> str:
+    """Return the HTML of a page; texts from outside are escaped."""
+    return rendered(
+        f"dashboard/{page}.html.j2",
+        page=page,
+        navigation=NAVIGATION,
+        states=STATES,
+        amounts=amounts,
+        split=split,
+        memory=memory,
+        day=day,
+        stages=stages,
+        steps=steps,
+        hue=hue,
+        requests=requests,
+        latency=latency,
+        moment=moment,
+        seconds=seconds,
+        **values,
+    )
+
+
+def hue(client: str) -> str:
+    """Return the CSS class of a client's colour."""
+    return f"h{sum(map(ord, client)) % HUES}"
+
+
+def moment(text: str | None) -> str:
+    """Return a time of a document for people, in UTC: `2026-11-28 12:00`."""
+    return f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M}" if text else "-"
+
+
+def seconds(value: float | None) -> str:
+    """Return a time of an answer: `40 ms`, `1.23 s`; `-` where no request gives one."""
+    if value is None:
+        return "-"
+    return f"{1000 * value:.0f} ms" if value < 1 else f"{value:.3g} s"
+
+
+def split(versions: Sequence[Mapping[str, Any]]) -> Markup:
+    """Return the bar of the shares of an alias's versions."""
+    parts = [
+        BarPart(
+            "s0" if index == 0 else "s5",
+            share["percent"],
+            f"{share['version']} {share['percent']} %",
+        )
+        for index, share in enumerate(versions)
+        if share["percent"]
+    ]
+    return share_bar("Shares of the requests", parts, 100)
+
+
+def memory(box: Mapping[str, Any]) -> Markup:
+    """Return the bar of a device's memory."""
+    parts = [
+        BarPart(
+            part["name"], part["bytes"], f"{PART_NAMES[part['name']]} {amounts.size(part['bytes'])}"
+        )
+        for part in box["parts"]
+    ]
+    return share_bar(f"Memory of {box['device']}", parts, box["memory_bytes"])
+
+
+def requests(hours: Sequence[Mapping[str, Any]]) -> Markup:
+    """Return the requests by hour: answered, and failed on top."""
+    good = tuple(hour["requests"] - hour["errors"] for hour in hours)
+    bad = tuple(hour["errors"] for hour in hours)
+    series = [ChartSeries("answered, refused or left", good), ChartSeries("failed", bad)]
+    return bar_chart("Requests by hour, UTC", _clock(hours), series)
+
+
+def latency(hours: Sequence[Mapping[str, Any]], promise: float | None = None) -> Markup:
+    """Return the 95th percentile of the latency by hour, with the promise as the limit."""
+    series = [ChartSeries("95th percentile", tuple(hour["p95_s"] for hour in hours))]
+    return line_chart("Latency by hour, UTC", _clock(hours), series, unit="s", limit=promise)
+
+
+def _clock(hours: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [f"{datetime.fromisoformat(hour['hour']):%H:%M}" for hour in hours]
+
+
+def day(panel: Mapping[str, Any], as_of: str) -> Markup:
+    """Return the hours of a server's declared load, with the hour of the reading marked."""
+    now = datetime.fromisoformat(as_of).hour
+    return day_strip(f"Load of {panel['server']}", panel["hours"], limit=panel["limit"], now=now)
+
+
+def stages(rollout: Mapping[str, Any], as_of: str) -> Markup:
+    """Return the stages of a rollout on an axis of time; empty where no stage has begun."""
+    if not rollout.get("since"):
+        return Markup("")
+    now, since = datetime.fromisoformat(as_of), datetime.fromisoformat(rollout["since"])
+    baked = datetime.fromisoformat(rollout["baked_at"]) if rollout["baked_at"] else since
+    last = datetime.fromisoformat(rollout["longest_until"]) if rollout["longest_until"] else baked
+    end = max(now, last, since + timedelta(hours=1))
+    rows = []
+    for weight in rollout["weights"]:
+        spans: tuple[TimeSpan, ...] = ()
+        if weight == rollout["percent"]:
+            longest = TimeSpan(
+                since, last, "outline", f"at the longest until {last:%d %b %H:%M} UTC"
+            )
+            bake = TimeSpan(since, baked, "fill declared", f"bakes until {baked:%d %b %H:%M} UTC")
+            actual = TimeSpan(
+                since, min(now, end), "fill observed", f"since {since:%d %b %H:%M} UTC"
+            )
+            spans = (longest, bake, actual)
+        reached = "done" if weight < rollout["percent"] else ""
+        note = f"now {rollout['percent']} %" if spans else reached
+        rows.append(TimelineRow(f"{weight} %", spans, note))
+    return timeline(f"Stages of {rollout['alias']} {rollout['version']}", rows, since, end, now)
+
+
+def steps(facts: Mapping[str, Any]) -> Markup:
+    """Return the steps of an apply on an axis of time, those of a server in a row."""
+    rows: dict[str, list[TimeSpan]] = {}
+    for step in facts["steps"]:
+        start, end = (datetime.fromisoformat(step[name]) for name in ("start", "end"))
+        place = step["address"].rpartition("@")[2].partition("/")
+        look = "fill s4" if step["error"] else "fill observed"
+        words = f"{step['step']}: {step['error'] or 'done'}"
+        rows.setdefault(place[2] or place[0], []).append(TimeSpan(start, end, look, words))
+    if not rows:
+        return Markup("")
+    every = [span for spans in rows.values() for span in spans]
+    start, end = min(span.start for span in every), max(span.end for span in every)
+    lanes = [TimelineRow(name, tuple(spans)) for name, spans in rows.items()]
+    return timeline("Steps", lanes, start, end, end)

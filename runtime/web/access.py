@@ -1,0 +1,130 @@
+"""Decide access: signed tokens, revocations, hosts, origins of writes."""
+
+import os
+import secrets
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Literal
+from urllib.parse import urlsplit
+
+from itsdangerous import BadData, URLSafeSerializer
+
+from fleet.history import DashboardRevoked, Entry
+from fleet.usage import OfClient, Operator, Scope
+
+KEY_FILE: Final = "dashboard.key"
+"""File of the state folder with the key that signs links, sessions and tokens."""
+TokenKind = Literal["link", "session", "token"]
+"""`link`: opens a session. `session`: in a cookie. `token`: a bearer's, for JSON and CSV alone."""
+LINK_S: Final = 600
+"""Time for which an operator's link opens a session, once. Seconds."""
+SESSION_S: Final = 12 * 3600
+"""Time for which an operator's session lasts. Seconds."""
+_KEY_BYTES: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The content of a token: who may see what, until when."""
+
+    scope: Scope
+    by: str
+    """The person or program that the token was made for; author of its writes in the ledger."""
+    until: datetime
+    generation: int = 0
+    """Number of revocations of the scope when the token was made."""
+    nonce: str = field(default_factory=lambda: secrets.token_hex(8))
+
+
+def signing_key(state_dir: Path) -> bytes:
+    """Return the key of the state folder; make it on first use, for its owner alone."""
+    path = state_dir / KEY_FILE
+    state_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    except FileExistsError:
+        return path.read_bytes()
+    with os.fdopen(file, "wb") as stream:
+        made = secrets.token_hex(_KEY_BYTES).encode()
+        stream.write(made)
+    return made
+
+
+def subject_of(scope: Scope) -> str:
+    """Return the client of a scope; empty: operators."""
+    return scope.name if isinstance(scope, OfClient) else ""
+
+
+def revocations(entries: Iterable[Entry]) -> Mapping[str, int]:
+    """Return how often tokens were revoked, by client; the empty name stands for operators."""
+    events = (entry.event for entry in entries)
+    return Counter(event.client for event in events if isinstance(event, DashboardRevoked))
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSigner:
+    """Makes and reads tokens; a token of one kind is none of another."""
+
+    key: bytes
+
+    def make(self, kind: TokenKind, grant: Grant) -> str:
+        """Return a token."""
+        text: str = self._serializer(kind).dumps(
+            {
+                "client": subject_of(grant.scope),
+                "by": grant.by,
+                "until": int(grant.until.timestamp()),
+                "generation": grant.generation,
+                "nonce": grant.nonce,
+            }
+        )
+        return text
+
+    def read(
+        self, kind: TokenKind, token: str, now: datetime, revoked: Mapping[str, int]
+    ) -> Grant | None:
+        """Return the grant of a token; None: forged, expired, revoked, of another kind."""
+        try:
+            data = self._serializer(kind).loads(token)
+        except BadData:
+            return None
+        client = data["client"]
+        until = datetime.fromtimestamp(data["until"], UTC)
+        if until <= now or data["generation"] != revoked.get(client, 0):
+            return None
+        scope = OfClient(client) if client else Operator()
+        return Grant(scope, data["by"], until, data["generation"], data["nonce"])
+
+    def _serializer(self, kind: TokenKind) -> URLSafeSerializer:
+        return URLSafeSerializer(self.key, salt=f"fleetctl-dashboard-{kind}")
+
+
+def allowed_hosts(listen: str, url: str) -> frozenset[str]:
+    """Return the values of `Host` that are answered: names of this machine, and of the public URL.
+
+    Others are refused, as a page elsewhere may resolve its own name to this address.
+    """
+    host, _, port = listen.rpartition(":")
+    local = {"localhost", "127.0.0.1", "[::1]"} if is_loopback(listen) else {host}
+    return frozenset({f"{name}:{port}" for name in local} | {urlsplit(url).netloc.lower()} - {""})
+
+
+def is_loopback(listen: str) -> bool:
+    """Say whether an address `host:port` can be reached from this machine alone."""
+    host = listen.rpartition(":")[0].strip("[]")
+    return host in {"localhost", "::1"} or host.startswith("127.")
+
+
+def is_same_origin(headers: Mapping[str, str]) -> bool:
+    """Say whether a page of ours sent a write: by `Sec-Fetch-Site`, else by `Origin`.
+
+    A write with neither is refused: browsers send one, and programs use the command line.
+    """
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        return site == "same-origin"
+    origin = headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc.lower() == headers.get("host", "").lower()

@@ -1,0 +1,270 @@
+"""Answer requests: who asks, the facts of a page, and their form: HTML, JSON or CSV."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+from urllib.parse import parse_qs, urlencode
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from fleet.encoding import plain
+from fleet.errors import FleetError
+from fleet.usage import OfClient, Operator, Scope
+from runtime.web.access import SESSION_S, Grant, TokenSigner, allowed_hosts, subject_of
+from runtime.web.apply_facts import plan_page, plans_page
+from runtime.web.client_facts import client_alias, client_page
+from runtime.web.facts import Documents
+from runtime.web.gather import (
+    drift_page,
+    fleet_page,
+    model_page,
+    models_page,
+    rollouts_page,
+    usage_page,
+)
+from runtime.web.guard import Guard, not_found
+from runtime.web.snapshot import FleetSnapshot, SnapshotReader
+from runtime.web.tables import arranged, csv_of
+from runtime.web.writes import ACTIONS, ROLLBACK, confirm, write
+from runtime.workspace import Workspace
+
+RenderPage: TypeAlias = Callable[[str, Mapping[str, Any]], str]
+"""Makes HTML from the name of a page and its values."""
+Gather: TypeAlias = Callable[[FleetSnapshot, str], Any]
+"""Makes the facts of an operator's page from a reading and the last part of the path."""
+OPERATOR_COOKIE: Final = "fleetctl_operator"
+CLIENT_COOKIE: Final = "fleetctl_client"
+STATIC: Final = Path(__file__).with_name("static")
+MOST_FORM: Final = 16 * 1024
+"""Upper bound of a form. Bytes."""
+PATHS: Final[Mapping[str, tuple[str, str]]] = {
+    "fleet": ("/", "aliases"),
+    "models": ("/models", "aliases"),
+    "model": ("/models/{name}", "versions"),
+    "usage": ("/usage", "clients"),
+    "rollouts": ("/rollouts", "rollouts"),
+    "rollout": ("/rollouts/{name}", "events"),
+    "drift": ("/drift", "causes"),
+    "plans": ("/plans", "applies"),
+    "plan": ("/plans/{name}", "steps"),
+}
+"""Path of an operator's page, and the field of its facts that the CSV has."""
+CLIENT_PATHS: Final[Mapping[str, tuple[str, str]]] = {
+    "client": ("/c/{client}", "aliases"),
+    "client_alias": ("/c/{client}/{name}", "hours"),
+}
+FORMS: Final = (".json", ".csv", "")
+ROWS: Final = 200
+"""Upper bound of rows of a table in HTML; JSON and CSV have all."""
+ARRANGE: Final = ("q", "sort", "desc")
+"""Parameters of an address that filter and sort the table of its page."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dashboard:
+    """The pages of a project; `application` is the ASGI application."""
+
+    workspace: Workspace
+    reader: SnapshotReader
+    documents: Documents
+    render: RenderPage
+    stylesheet: str
+    signer: TokenSigner
+    listen: str
+    url: str = ""
+    """Public URL behind a proxy; empty: none."""
+    read_only: bool = False
+    _used: set[str] = field(default_factory=set)
+    """Links of operators that have opened a session."""
+
+    def application(self) -> Starlette:
+        """Return the ASGI application; `read_only` leaves the routes of writes out."""
+        routes = [
+            Route("/enter", self._enter),
+            Route("/static/style.css", self._style),
+            Route("/static/htmx.min.js", self._file),
+            Route("/static/icon.svg", self._file),
+        ]
+        if not self.read_only:
+            routes += [
+                Route("/do/{action}/{name}", self._confirm),
+                Route("/do/{action}/{name}", self._write, methods=["POST"]),
+            ]
+        for form in FORMS:
+            routes += [
+                Route(path + form, self._page(page, form), name=f"{page}{form}")
+                for page, (path, _) in {**PATHS, **CLIENT_PATHS}.items()
+            ]
+        guard = Middleware(Guard, hosts=allowed_hosts(self.listen, self.url))
+        application = Starlette(
+            routes=routes,
+            middleware=[guard],
+            exception_handlers={404: not_found, 405: not_found},
+            lifespan=self._lifespan,
+        )
+        application.router.redirect_slashes = False
+        return application
+
+    @asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        reading = asyncio.create_task(self.reader.run())
+        yield
+        reading.cancel()
+        with suppress(asyncio.CancelledError):
+            await reading
+
+    def _page(self, page: str, form: str) -> Callable[[Request], Any]:
+        async def answer(request: Request) -> Response:
+            seen = await self.reader.latest()
+            wanted: Scope = Operator()
+            if page in CLIENT_PATHS:
+                wanted = OfClient(request.path_params["client"])
+            if self._grant(request, seen, wanted, form) is None:
+                return not_found()
+            facts = self._facts(page, seen, wanted, request.path_params.get("name", ""))
+            if facts is None:
+                return not_found()
+            return self._answer(request, page, form, plain(facts))
+
+        return answer
+
+    def _facts(  # noqa: PLR0911 (a case a page)
+        self, page: str, seen: FleetSnapshot, scope: Scope, name: str
+    ) -> Any:
+        make, now = self.documents, self.workspace.now()
+        if isinstance(scope, OfClient):
+            if page == "client":
+                return client_page(seen, scope)
+            return client_alias(seen, scope, make.report, now, name)
+        match page:
+            case "fleet":
+                return fleet_page(seen, scope, make, now)
+            case "models":
+                return models_page(seen, scope, now)
+            case "model" | "rollout":
+                return model_page(seen, scope, make, now, name)
+            case "usage":
+                return usage_page(seen, scope, now)
+            case "rollouts":
+                return rollouts_page(seen, scope, make, now)
+            case "drift":
+                return drift_page(seen, scope, make, now)
+            case "plans":
+                return plans_page(seen, scope, now)
+            case _:
+                return plan_page(seen, scope, now, name)
+
+    def _answer(self, request: Request, page: str, form: str, facts: Any) -> Response:
+        table = {**PATHS, **CLIENT_PATHS}[page][1]
+        asked = {name: text for name, text in request.query_params.items() if name in ARRANGE}
+        facts = {**facts, table: arranged(facts[table], asked)}
+        text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
+        if form == ".json":
+            return Response(text, media_type="application/json")
+        if form == ".csv":
+            return Response(csv_of(facts[table]), media_type="text/csv; charset=utf-8")
+        made = hashlib.sha256(text.encode()).hexdigest()[:16]
+        if request.query_params.get("after") == made:
+            return Response(status_code=204)
+        rows, wanted = facts[table], request.query_params.get("page", "")
+        pages = max(-(-len(rows) // ROWS), 1)
+        number = min(int(wanted), pages) if wanted.isdecimal() and int(wanted) else 1
+        facts = {**facts, table: rows[(number - 1) * ROWS : number * ROWS]}
+        shown: dict[str, Any] = {"pages": pages, "number": number, "query": urlencode(asked)}
+        shown["asked"] = {"q": "", "sort": "", **asked}
+        return self._html(page, request, facts=facts, made=made, **shown)
+
+    def _html(self, page: str, request: Request, status: int = 200, **values: Any) -> Response:
+        shown = {
+            "here": request.url.path,
+            "read_only": self.read_only,
+            "actions": ACTIONS,
+            **values,
+        }
+        return Response(self.render(page, shown), status, media_type="text/html; charset=utf-8")
+
+    def _grant(
+        self, request: Request, seen: FleetSnapshot, wanted: Scope, form: str
+    ) -> Grant | None:
+        """Return the grant of a request for a scope; None: it has none."""
+        now = self.workspace.now()
+        cookie = CLIENT_COOKIE if isinstance(wanted, OfClient) else OPERATOR_COOKIE
+        found = self.signer.read("session", request.cookies.get(cookie, ""), now, seen.revoked)
+        kind, _, bearer = request.headers.get("authorization", "").partition(" ")
+        if form and kind.lower() == "bearer":
+            found = self.signer.read("token", bearer, now, seen.revoked)
+        return found if found and found.scope == wanted else None
+
+    async def _enter(self, request: Request) -> Response:
+        """Open a session for a link, and send the browser on to an address without the token."""
+        seen, now = await self.reader.latest(), self.workspace.now()
+        link = self.signer.read("link", request.query_params.get("t", ""), now, seen.revoked)
+        if link is None or link.nonce in self._used:
+            return not_found()
+        client, until = subject_of(link.scope), link.until
+        if not client:
+            self._used.add(link.nonce)
+            until = now + timedelta(seconds=SESSION_S)
+        session = self.signer.make("session", Grant(link.scope, link.by, until, link.generation))
+        path = f"/c/{client}" if client else "/"
+        response = RedirectResponse(path, 303)
+        response.set_cookie(
+            CLIENT_COOKIE if client else OPERATOR_COOKIE,
+            session,
+            max_age=int((until - now).total_seconds()),
+            path=path,
+            secure=self.url.startswith("https:"),
+            httponly=True,
+            samesite="lax",
+        )
+        return response
+
+    async def _style(self, _: Request) -> Response:
+        return Response(self.stylesheet, media_type="text/css; charset=utf-8")
+
+    async def _file(self, request: Request) -> Response:
+        return FileResponse(STATIC / request.url.path.rpartition("/")[2])
+
+    async def _confirm(self, request: Request) -> Response:
+        return await self._write_page(request, None)
+
+    async def _write(self, request: Request) -> Response:
+        body = b""
+        async for part in request.stream():
+            body += part
+            if len(body) > MOST_FORM:
+                return not_found()
+        given = parse_qs(body.decode(errors="replace"), keep_blank_values=True)
+        return await self._write_page(request, {name: texts[0] for name, texts in given.items()})
+
+    async def _write_page(self, request: Request, given: Mapping[str, str] | None) -> Response:
+        """Show the consequences of a write, or carry the write out where `given` confirms."""
+        action, alias = request.path_params["action"], request.path_params["name"]
+        seen = await self.reader.latest()
+        grant = self._grant(request, seen, Operator(), "")
+        if grant is None or action not in ACTIONS or alias not in seen.routes:
+            return not_found()
+        values: dict[str, Any] = {"alias": alias, "label": ACTIONS[action], "action": action}
+        try:
+            if given is not None and (action != ROLLBACK or given.get("typed") == alias):
+                to, reason = given.get("to", ""), given.get("reason", "")
+                its = (self.workspace, grant.by, action, alias, to, reason)
+                written = await asyncio.to_thread(write, *its)
+                await self.reader.refresh()
+                return self._html("written", request, facts=asdict(written), **values)
+            asked = await asyncio.to_thread(confirm, self.workspace, action, alias)
+        except FleetError as error:
+            problems = [asdict(problem) for problem in error.diagnostics]
+            return self._html("refused", request, 409, facts=problems, **values)
+        wrong = given is not None
+        return self._html("confirm", request, facts=asdict(asked), wrong=wrong, **values)

@@ -1,0 +1,158 @@
+"""A dashboard over a made reading of the quickstart fleet: no server runs."""
+
+import asyncio
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from fleet.history import (
+    ApplyFinished,
+    ApplyStarted,
+    Entry,
+    History,
+    LedgerEvent,
+    RolloutMarked,
+    StepFinished,
+    StepStarted,
+    fold_entries,
+)
+from fleet.placement import SearchLimits, place
+from fleet.planning import desired_state
+from fleet.resources import Route, Share, State
+from fleet.rollouts import decide_rollouts, rollout_statuses
+from fleet.usage import OfClient, Operator, Sketch, UsageCell, UsageFigures
+from fleetctl.commands.dashboard import make_dashboard
+from fleetctl.wiring import open_workspace
+from plans.dashboard import hosts
+from runtime.operations.status import FleetStatus
+from runtime.web.access import Grant, TokenKind, revocations
+from runtime.web.app import CLIENT_COOKIE, OPERATOR_COOKIE, Dashboard
+from runtime.web.snapshot import FleetSnapshot, SnapshotReader
+from runtime.web.usage import UsageReading
+from runtime.workspace import Workspace
+from tests.fleetctl.project_on_disk import QUICKSTART
+
+BASE = "http://127.0.0.1:8090"
+PERSON = "mara@agency-secret-host"
+SERVER = "tiny-laptop-cpu0"
+OLD, NEW = "acme-support-tiny-v2.1.0", "acme-support-tiny-v2.2.0"
+
+
+def project(folder: Path) -> Workspace:
+    """Return the workspace of a copy of the quickstart fleet, in which acme has a rollout."""
+    leave = shutil.ignore_patterns(".fleetctl", "training", "v2.4.0")
+    shutil.copytree(QUICKSTART, folder, ignore=leave)
+    acme = folder / "clients" / "acme.yaml"
+    acme.write_text(acme.read_text("utf-8").replace('"2.1.0"', '"2.2.0"'), "utf-8")
+    return open_workspace(folder, "fake", {}, folder / ".fleetctl")
+
+
+def reading(
+    workspace: Workspace, events: tuple[LedgerEvent, ...] = (), silent: Mapping[str, str] = {}
+) -> FleetSnapshot:
+    """Return a reading in which 2.2.0 of acme-support has 10 % of the requests."""
+    fleet, now = workspace.fleet(), datetime.now(UTC)
+    live = desired_state(fleet, State(), History(), now)
+    route = live.routes()["acme-support"]
+    shares = (Share(NEW, 10, (SERVER,)), Share(OLD, 90, (SERVER,)))
+    split: Route = replace(route, shares=shares)
+    live = replace(live, resources={**live.resources, route.address: split})
+    live = replace(live, unknown_servers=dict(silent))
+    steps: tuple[LedgerEvent, ...] = (
+        ApplyStarted(plan_id="0123456789abcdef", fleet="quickstart", trigger="apply", steps=1),
+        StepStarted(step="1", address="route/acme-support", operation={"route": {"shares": [
+            {"adapter": NEW, "percent": 10}, {"adapter": OLD, "percent": 90}]}}),
+        StepFinished(step="1", address="route/acme-support"),
+        ApplyFinished(plan_id="0123456789abcdef", result="converged"),
+        RolloutMarked("acme-support", NEW, "hold", "the launch"),
+    )  # fmt: skip
+    entries = [
+        Entry(number, now - timedelta(minutes=50 - number), event, "run1", PERSON, 1, "", "")
+        for number, event in enumerate((*steps, *events), 1)
+    ]
+    history = fold_entries(entries)
+    wanted = decide_rollouts(fleet, live, history, now)
+    return FleetSnapshot(
+        fleet=fleet,
+        status=FleetStatus(live, history, entries, Counter({("acme-support", NEW): 7})),
+        rollouts=rollout_statuses(fleet, wanted.wanted, history, live.routes()),
+        hosts=hosts(fleet, place(fleet, wanted, live, SearchLimits()), silent, {NEW: 10, OLD: 90}),
+        causes=(),
+        usage=usage(now),
+        routes=live.routes(),
+        revoked=revocations(entries),
+        at=now,
+    )
+
+
+def usage(now: datetime) -> UsageReading:
+    """Return a day in which acme-support and birch-units were asked in the present hour."""
+    hour = now.replace(minute=0, second=0, microsecond=0)
+    times = Sketch.of_values([0.5] * 95 + [3.0] * 5)
+    figures = UsageFigures(requests=101, errors=1, input_tokens=1000, latency=times)
+    cells = tuple(
+        UsageCell(hour, figures, client=alias.partition("-")[0], alias=alias)
+        for alias in ("acme-support", "birch-units")
+    )
+    return UsageReading.of(hour - timedelta(hours=23), cells)
+
+
+@dataclass(frozen=True)
+class Http:
+    """Asks the application in this process; keeps no cookie."""
+
+    runner: asyncio.Runner
+    client: httpx.AsyncClient
+
+    def request(self, method: str, path: str, **its: Any) -> httpx.Response:
+        answer = self.runner.run(self.client.request(method, path, **its))
+        self.client.cookies.clear()
+        return answer
+
+    def get(self, path: str, **its: Any) -> httpx.Response:
+        return self.request("GET", path, **its)
+
+    def post(self, path: str, **its: Any) -> httpx.Response:
+        return self.request("POST", path, **its)
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """A browser or a program that asks the dashboard."""
+
+    pages: Dashboard
+    http: Http
+
+    def token(self, kind: TokenKind, client: str = "", generation: int = 0) -> str:
+        scope = OfClient(client) if client else Operator()
+        until = datetime.now(UTC) + timedelta(hours=1)
+        return self.pages.signer.make(kind, Grant(scope, PERSON, until, generation))
+
+    def session(self, client: str = "") -> dict[str, str]:
+        name = CLIENT_COOKIE if client else OPERATOR_COOKIE
+        return {"cookie": f"{name}={self.token('session', client)}"}
+
+    def bearer(self, client: str = "") -> dict[str, str]:
+        return {"authorization": f"Bearer {self.token('token', client)}"}
+
+
+@contextmanager
+def viewing(
+    workspace: Workspace, seen: FleetSnapshot, *, read_only: bool = False
+) -> Iterator[Viewer]:
+    """Serve a reading, and yield a viewer without any access."""
+    pages = make_dashboard(workspace, SnapshotReader(lambda _: seen), read_only=read_only)
+    application = pages.application()
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(application), base_url=BASE)
+    with asyncio.Runner() as runner:
+        lifespan = application.router.lifespan_context(application)
+        runner.run(lifespan.__aenter__())
+        yield Viewer(pages, Http(runner, client))
+        runner.run(lifespan.__aexit__(None, None, None))

@@ -1,0 +1,116 @@
+"""Pages show their facts, the same as JSON, CSV and HTML; nothing in them acts."""
+
+import csv
+import hashlib
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runtime.web.app import CLIENT_PATHS, PATHS
+from runtime.web.tables import arranged, csv_of
+from tests.runtime.web.stage import SERVER, Viewer, project, reading, viewing
+
+ALL = {**PATHS, **CLIENT_PATHS}
+HTMX = "a0abb04f2f45a1f89d1d4844023245537e5e6014c87b144553e0607b4cc32130"
+"""SHA-256 of dist/htmx.min.js of htmx.org 4.0.1."""
+NAMES = {"model": "acme-support", "rollout": "acme-support", "plan": "run1"}
+
+
+@pytest.fixture(scope="module")
+def viewer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Viewer]:
+    workspace = project(tmp_path_factory.mktemp("web") / "project")
+    with viewing(workspace, reading(workspace)) as made:
+        yield made
+
+
+def address(page: str) -> str:
+    path, _ = ALL[page]
+    return path.format(name=NAMES.get(page, "acme-support"), client="acme")
+
+
+@pytest.mark.parametrize("page", ALL)
+def test_each_page_is_html_json_and_csv_of_the_same_facts(viewer: Viewer, page: str) -> None:
+    session = viewer.session("acme" if page in CLIENT_PATHS else "")
+    path, table = address(page), ALL[page][1]
+    html = viewer.http.get(path, headers=session)
+    facts = viewer.http.get(f"{path}.json", headers=session).json()
+    rows = csv.DictReader(io.StringIO(viewer.http.get(f"{path}.csv", headers=session).text))
+    assert html.status_code == 200
+    assert len([*rows]) == len(facts[table])
+    for row in facts[table]:
+        for name in ("alias", "plan", "address"):
+            assert str(row.get(name, "")).partition("/")[2] or row.get(name, "") in html.text
+
+
+@pytest.mark.parametrize("page", ALL)
+def test_a_page_has_one_heading_no_inline_script_and_no_style(viewer: Viewer, page: str) -> None:
+    session = viewer.session("acme" if page in CLIENT_PATHS else "")
+    found = viewer.http.get(address(page), headers=session)
+    assert len(re.findall(r"<h1[ >]", found.text)) == 1
+    assert not re.search(r"<style|\bstyle=|<script(?! src=)|\bon\w+=|hx-on|js:", found.text)
+    assert not re.search(r'(?:src|href|action)="(?:https?:)?//', found.text)
+    assert "default-src 'none'" in found.headers["content-security-policy"]
+    assert found.headers["cache-control"] == "no-store"
+
+
+def test_a_poll_is_answered_only_where_something_is_new(viewer: Viewer) -> None:
+    session = viewer.session()
+    page = viewer.http.get("/models", headers=session).text
+    (poll,) = re.findall(r'hx-get="([^"]*)"', page)
+    assert viewer.http.get(poll, headers=session).status_code == 204
+    assert viewer.http.get("/models?after=0", headers=session).status_code == 200
+
+
+def test_the_table_is_filtered_and_sorted_by_the_address(viewer: Viewer) -> None:
+    facts = viewer.http.get("/models.json?q=acme&sort=alias&desc=1", headers=viewer.session())
+    assert [row["alias"] for row in facts.json()["aliases"]] == ["acme-triage", "acme-support"]
+
+
+def test_a_server_that_does_not_answer_is_unknown_and_never_free(tmp_path: Path) -> None:
+    workspace = project(tmp_path / "project")
+    seen = reading(workspace, silent={SERVER: "timed out"})
+    with viewing(workspace, seen) as viewer:
+        facts = viewer.http.get("/.json", headers=viewer.session()).json()
+    states = {row["state"] for row in facts["aliases"]}
+    assert states == {"unknown"}
+    assert facts["totals"]["servers_away"] == 1
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM", "\ttab"])
+def test_no_cell_of_a_csv_is_a_formula(text: str) -> None:
+    assert [*csv.reader(io.StringIO(csv_of([{"a": text}])))][1][0] == f"'{text}"
+
+
+def test_rows_without_a_value_come_last_in_either_order() -> None:
+    rows: list[dict[str, int | None]] = [{"n": 2}, {"n": None}, {"n": 1}]
+    assert [row["n"] for row in arranged(rows, {"sort": "n"})] == [1, 2, None]
+    assert [row["n"] for row in arranged(rows, {"sort": "n", "desc": "1"})] == [2, 1, None]
+
+
+def test_no_template_uses_what_the_policy_would_stop_silently() -> None:
+    folder = Path(__file__).parents[3] / "plans/templates/dashboard"
+    words = ("hx-on", "js:", "javascript:", "every 5s [", " style=", "hx-vals")
+    texts = {path.name: path.read_text("utf-8") for path in folder.iterdir()}
+    assert [(name, word) for name in texts for word in words if word in texts[name]] == []
+
+
+def test_the_script_of_others_is_the_published_file() -> None:
+    folder = Path(__file__).parents[3] / "runtime/web/static"
+    assert hashlib.sha256((folder / "htmx.min.js").read_bytes()).hexdigest() == HTMX
+    assert "Zero-Clause BSD" in (folder / "htmx.LICENSE").read_text("utf-8")
+
+
+def test_the_figures_of_the_last_day_are_those_of_the_cells(viewer: Viewer) -> None:
+    facts = viewer.http.get("/usage.json", headers=viewer.session()).json()
+    assert (facts["total"]["requests"], facts["total"]["errors"]) == (202, 2)
+    assert facts["total"]["p50_s"] == pytest.approx(0.5, rel=0.01)
+    assert facts["total"]["p99_s"] == pytest.approx(3.0, rel=0.01)
+    assert [hour["requests"] for hour in facts["hours"]] == [0] * 23 + [202]
+    assert facts["hours"][0]["p95_s"] is None
+    own = viewer.http.get("/c/acme/acme-support.json", headers=viewer.session("acme")).json()
+    assert [hour["requests"] for hour in own["hours"]] == [0] * 23 + [101]
+    (row,) = [row for row in facts["clients"] if row["client"] == "globe"]
+    assert (row["requests"], row["p95_s"]) == (0, None)
