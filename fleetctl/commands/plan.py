@@ -212,22 +212,36 @@ def _save(workspace: Workspace, plan: "Plan", out: Path) -> None:
 @click.argument("file", type=INPUT_FILE)
 @_plan_format
 @_all_option
-def show(file: Path, form: str, every: bool) -> None:
-    """Print a saved plan. A file that was changed after the plan was made is refused.
+@click.pass_obj
+def show(workspace: Workspace, file: Path, form: str, every: bool) -> None:
+    """Print a saved plan, as its file says. `apply` compares the file with the declarations.
 
     Examples:
       fleetctl show plan.json
       fleetctl show plan.json --format md
       fleetctl show plan.json --format html > plan.html
     """
+    plan = _saved_plan(workspace, file)
+    click.echo(_rendered(plan, form, every=every), nl=False)
+
+
+def _saved_plan(workspace: Workspace, file: Path) -> "Plan":
+    """Return the plan of a file; say which of it is the file's word alone."""
     from plans.documents.plan_file import load_with_envelope
     from runtime.files import read_text
+    from runtime.operations.reviewed import is_kept
 
     plan, envelope = load_with_envelope(read_text(file))
-    click.echo(_rendered(plan, form, every=every), nl=False)
+    if is_kept(workspace, plan):
+        note = "this state folder made this plan"
+    else:
+        note = "shown is what the file says; this state folder did not make the plan"
     if envelope is not None:
         commit = f" from commit {envelope.commit}" if envelope.commit else ""
-        click.echo(f"Made {envelope.created_at} by {envelope.by}{commit}.", err=True)
+        made = f"Made {envelope.created_at} by {envelope.by}{commit}, as the file says."
+        click.echo(made, err=True)
+    print_lines((f"{note}. `apply` compares it with the declarations first.",), "Note")
+    return plan
 
 
 @click.command(cls=Command)
@@ -245,13 +259,11 @@ def graph(workspace: Workspace, plan_file: Path | None, form: str) -> None:
       fleetctl graph --plan plan.json --format json
     """
     from fleetctl.commands.placement import live_state
-    from plans.documents.plan_file import load
     from plans.render.graph import FORMATS
-    from runtime.files import read_text
     from runtime.operations.planning import plan_fleet
 
     if plan_file:
-        plan = load(read_text(plan_file))
+        plan = _saved_plan(workspace, plan_file)
     else:
         plan = plan_fleet(workspace, live_state(workspace, None))
     click.echo(FORMATS[form](plan), nl=False)

@@ -14,7 +14,7 @@ from fleet.decoding import MalformedError, decode
 from fleet.encoding import plain
 from fleet.errors import FleetError, newer_server
 from fleet.flag_formats import FORMATS, format_of
-from fleet.names import address_parts, gateway_address
+from fleet.names import address_parts, gateway_address, is_name
 from fleet.resources import LoadedAdapter, Resource, Server, State
 from plans.documents.document import read, write
 
@@ -67,6 +67,9 @@ def load(text: str) -> State:
             raise MalformedError(f"{_GATEWAYS}: expected an object")  # noqa: TRY301 (one exit)
         beside["faults"] = {gateway_address(name): fault for name, fault in gateways.items()}
         state = decode(State, {"resources": {}, **beside}, "live", lenient=later)
+        named = [*state.unknown_servers, *state.boots, *state.urls, *state.versions, *gateways]
+        if strange := [name for name in named if not is_name(name)]:
+            raise MalformedError(f"live: {strange[0]!r:.60} is no name")  # noqa: TRY301 (one exit)
         _require_servers(listed, state.unknown_servers)
     except MalformedError as error:
         raise FleetError.of(

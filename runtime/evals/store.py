@@ -1,6 +1,7 @@
 """Keep runs on disk: a file per run, and an index of answers that may be used again."""
 
 import hashlib
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from fleet.evals import (
 from runtime.files import make_private, plain_text, replace_file
 
 _CACHE = "cache"
+_RUN = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +35,8 @@ class EvalStore:
     folder: Path
 
     def path(self, run: str) -> Path:
-        """Return where a run is kept."""
-        return self.folder / f"{run}.jsonl"
+        """Return where a run is kept; a name that is no run's has no file there."""
+        return self.folder / f"{run if _RUN.fullmatch(run) else 'no-run'}.jsonl"
 
     def save(self, run: EvalRun) -> None:
         """Write a run, durable when this returns."""

@@ -9,24 +9,29 @@ serves.
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
+    StringConstraints,
     TypeAdapter,
     field_serializer,
     model_serializer,
 )
 
+from fleet.names import ID_PATTERN, NAME_PATTERN
 from fleet.resources import Key, Route, Share
 from fleet.traffic import TrafficPolicy
 
 FORMAT: Final = 2
 """Newest format of a table that this release serves and writes: 2 names the launches of servers."""
 _POLICY: Final = TypeAdapter(TrafficPolicy)
+_Id = Annotated[str, StringConstraints(pattern=rf"^{ID_PATTERN}$")]
+_Name = Annotated[str, StringConstraints(pattern=rf"^{NAME_PATTERN}$")]
+"""A name as in declarations, for names become paths and labels."""
 
 
 class _TableModel(BaseModel):
@@ -38,13 +43,13 @@ class ShareEntry(_TableModel):
 
     adapter: str
     percent: int
-    servers: tuple[str, ...]
+    servers: tuple[_Name, ...]
 
 
 class AliasEntry(_TableModel):
     """An alias, its owner and its versions, newest first."""
 
-    client: str
+    client: _Id
     salt: str
     shares: tuple[ShareEntry, ...]
     policy: TrafficPolicy | None = None
@@ -81,8 +86,8 @@ class AliasEntry(_TableModel):
 class KeyEntry(_TableModel):
     """An API key; only the hash of its secret is kept."""
 
-    client: str
-    name: str
+    client: _Id
+    name: _Name
     reference: str
     sha256: str
     """SHA-256 of the secret, 64 hex digits."""
@@ -139,11 +144,11 @@ class RoutingTable(_TableModel):
     token: int = 0
     """Fencing token of the newest lease that the table was written under; a rollback, which needs
     no lease, keeps the token."""
-    servers: dict[str, str] = {}
+    servers: dict[_Name, str] = {}
     """Server to base URL."""
-    launches: dict[str, str] = {}
+    launches: dict[_Name, str] = {}
     """Server to the launch that must answer there; a server without one is not asked for it."""
-    aliases: dict[str, AliasEntry] = {}
+    aliases: dict[_Name, AliasEntry] = {}
     keys: dict[str, KeyEntry] = {}
     """By `client/name`."""
 

@@ -20,7 +20,7 @@ import msgspec
 from pydantic import BaseModel
 
 from fleet.errors import require_known
-from fleet.names import AdapterName, is_id
+from fleet.names import AdapterName, client_of, is_id, is_name
 from fleet.response_format import flaw
 from fleet.traffic import UNLIMITED, USUAL_TIMEOUTS, TrafficPolicy
 from runtime.gateway import routing
@@ -170,8 +170,8 @@ def _build(
 def _urls(servers: Mapping[str, str], launches: Mapping[str, str]) -> dict[str, str]:
     """Return the URL of every server, the launch that must answer there as its fragment."""
     for server, url in servers.items():
-        if _URL.fullmatch(url) is None:
-            raise InvalidTableError(f"server `{server}` has no valid URL")
+        if not is_name(server) or _URL.fullmatch(url) is None:
+            raise InvalidTableError(f"server `{server}` has no valid name or URL")
     for server, launch in launches.items():
         if server not in servers or _LAUNCH.fullmatch(launch) is None:
             raise InvalidTableError(f"server `{server}` has a malformed launch, or no URL beside")
@@ -180,7 +180,7 @@ def _urls(servers: Mapping[str, str], launches: Mapping[str, str]) -> dict[str, 
 
 
 def _alias_route(name: str, entry: AliasEntry, urls: Mapping[str, str]) -> routing.AliasRoute:
-    if name.partition("-")[0] != entry.client:
+    if not is_name(name) or client_of(name) != entry.client:
         raise InvalidTableError(f"alias `{name}` does not belong to client `{entry.client}`")
     policy = entry.policy or routing.DEFAULT_POLICY
     if policy.format is not None and (problem := flaw(policy.format)):

@@ -51,6 +51,11 @@ def keep_plan(workspace: Workspace, plan: Plan) -> None:
             path.unlink(missing_ok=True)
 
 
+def is_kept(workspace: Workspace, plan: Plan) -> bool:
+    """Say whether this state folder made a plan and all that the plan shows."""
+    return (workspace.state_dir / PLANS / plan_digest(plan)).is_file()
+
+
 def require_reviewed(workspace: Workspace, plan: Plan, live: State) -> None:
     """Refuse a plan from a file that was not made here, or that is too old.
 

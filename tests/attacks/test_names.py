@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,24 @@ from fleet.errors import FleetError
 from fleet.history import StepStarted
 from fleet.plan import Plan
 from fleet.resources import Server
+from plans.documents import live_file
 from plans.documents.plan_file import dump
 from runtime.engines.launch_records import RECORD, LaunchRecord, LaunchRecords
+from runtime.evals.store import EvalStore
+from runtime.gateway.table import RoutingTable
+from runtime.gateway.table_loader import parse_routes
 from runtime.workspace import Workspace
-from tests.attacks.reviewed import Document, codes, made, resealed, step, workspace, workspace_of
+from tests.attacks.reviewed import (
+    ACME,
+    EVIL,
+    Document,
+    codes,
+    made,
+    resealed,
+    step,
+    workspace,
+    workspace_of,
+)
 
 __all__ = ["made", "workspace"]
 
@@ -68,3 +83,66 @@ def test_a_ledger_entry_with_a_name_that_is_none_ends_in_an_error_for_people(
     with pytest.raises(FleetError) as caught:
         here.history()
     assert caught.value.diagnostics[0].code == "FC3043"
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("field", ["unknown_servers", "boots", "urls", "versions", "gateways"])
+def test_a_live_state_names_servers_and_gateways_as_declarations_do(field: str, name: str) -> None:
+    value = {"what": "w", "command": ""} if field == "gateways" else "x"
+    document = {"format": "fleetctl-live", "format_version": "1.0", field: {name: value}}
+    with pytest.raises(FleetError) as caught:
+        live_file.load(json.dumps(document))
+    assert caught.value.diagnostics[0].code == "FC5006"
+
+
+TABLE = {
+    "revision": 1,
+    "servers": {"s1": "http://127.0.0.1:1"},
+    "launches": {"s1": "f" * 12},
+    "aliases": {
+        "acme-support": {
+            "client": "acme",
+            "salt": "x",
+            "shares": [{"adapter": ACME, "percent": 100, "servers": ["s1"]}],
+        }
+    },
+    "keys": {"acme/prod": {"client": "acme", "name": "prod", "reference": "env:K", "sha256": EVIL}},
+}
+TABLES: dict[str, Callable[[Document, str], object]] = {
+    "server": lambda d, name: d["servers"].update({name: "http://127.0.0.1:1"}),
+    "launch": lambda d, name: d["launches"].update({name: "f" * 12}),
+    "alias": lambda d, name: d["aliases"].update({name: d["aliases"]["acme-support"]}),
+    "alias of the client": lambda d, name: d["aliases"].update(
+        {f"acme-{name}": d["aliases"]["acme-support"]}
+    ),
+    "client": lambda d, name: d["aliases"]["acme-support"].update(client=name),
+    "server of a share": lambda d, name: d["aliases"]["acme-support"]["shares"][0].update(
+        servers=[name]
+    ),
+    "client of a key": lambda d, name: d["keys"].update(
+        {f"{name}/prod": d["keys"]["acme/prod"] | {"client": name}}
+    ),
+    "key": lambda d, name: d["keys"].update(
+        {f"acme/{name}": d["keys"]["acme/prod"] | {"name": name}}
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("field", TABLES)
+def test_a_routing_table_with_a_name_that_is_none_is_neither_read_nor_served(
+    field: str, name: str
+) -> None:
+    document = deepcopy(TABLE)
+    TABLES[field](document, name)
+    with pytest.raises(ValueError, match=r"."):
+        RoutingTable.model_validate(document)
+    with pytest.raises(ValueError, match=r"."):
+        parse_routes(json.dumps(document).encode())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_run_of_a_name_that_is_none_is_no_file(tmp_path: Path, name: str) -> None:
+    store = EvalStore(tmp_path / "evals")
+    assert store.path(f"{name}.") == store.folder / "no-run.jsonl"
+    assert store.found(f"{name}/../x") is None

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
@@ -25,6 +26,7 @@ from fleet.plan import Plan
 from fleet.planning import make_plan
 from fleet.resources import State
 from fleet.spec import AdapterFacts, FleetSpec
+from tests.attacks.conftest import call
 from tests.drawn import drawn, examples
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -209,3 +211,16 @@ def models(model: type[BaseModel]) -> set[type[BaseModel]]:
             found.add(hint)
             pending += [field.annotation for field in hint.model_fields.values()]
     return found
+
+
+@pytest.mark.parametrize("command", [("show",), ("graph", "--plan")], ids=["show", "graph"])
+def test_it_is_said_that_a_file_speaks_for_itself(
+    project: Path, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    file = tmp_path / "plan.json"
+    assert call(project, "plan", "--out", str(file)).code == 0
+    assert "this state folder made this plan." in call(project, *command, str(file)).stderr
+    document = json.loads(file.read_text())
+    document["observations"]["unchanged"] = 7
+    file.write_text(json.dumps(document))
+    assert "did not make the plan" in call(project, *command, str(file)).stderr
