@@ -3,12 +3,14 @@
 Takes capacity and weights from `placement`'s accounts: no law of its own. Pure.
 """
 
-from fleet.costing.hours import HOUR, hourly_terms, lines_of, split_hour, split_server
+from fleet.costing.hours import HOUR, HourSplitter, hourly_terms, lines_of, split_server
 from fleet.costing.lines import (
+    COUNTED,
     PLATFORM,
     CostLine,
     LineKind,
     ServerHour,
+    WorkCell,
     apportion,
 )
 from fleet.costing.months import (

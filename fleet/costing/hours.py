@@ -15,11 +15,11 @@ from fleet.costing.lines import (
     LineKind,
     ServerHour,
     Weights,
+    WorkCell,
     apportion,
 )
 from fleet.costing.terms import ResidentTerms, Role, ServerTerms, Terms
 from fleet.names import client_of
-from fleet.usage import UsageCell, UsageFigures
 
 HOUR: Final = timedelta(hours=1)
 PURPOSES: Final[Mapping[str, LineKind]] = {
@@ -77,35 +77,95 @@ def hourly_terms(
         hour += HOUR
 
 
-def split_hour(
-    terms: Terms, hour: datetime, cells: Iterable[UsageCell] | None
-) -> dict[str, tuple[CostLine, ...] | tuple[ServerHour, ...]]:
-    """Return the cost of an hour by device: a line of its own, or the hours of its servers.
+class HourSplitter:
+    """Splits hours with the same terms."""
 
-    `cells`: None where a gateway's log of the hour was not read; the platform pays.
-    """
-    on_device: dict[str, list[str]] = defaultdict(list)
-    for name, server in terms.servers.items():
-        for device in server.devices:
-            on_device[device].append(name)
-    by_server: dict[str, list[UsageCell]] = defaultdict(list)
-    for cell in cells or ():
-        by_server[cell.server].append(cell)
-    found: dict[str, tuple[CostLine, ...] | tuple[ServerHour, ...]] = {}
-    for device, lease in sorted(terms.devices.items()):
-        servers = sorted(on_device.get(device, ()))
-        if servers:
-            costs = apportion(lease.price, dict.fromkeys(servers, 1))
-            found[device] = tuple(
-                _server_hour(
-                    terms, name, device, costs[name], hour.hour,
-                    None if cells is None else by_server[name],
+    def __init__(self, terms: Terms) -> None:
+        """Prepare the split of every device and server."""
+        self.terms = terms
+        on_device: dict[str, list[str]] = defaultdict(list)
+        for name, server in sorted(terms.servers.items()):
+            for device in server.devices:
+                on_device[device].append(name)
+        self._servers = {
+            device: apportion(lease.price, dict.fromkeys(on_device[device], 1))
+            for device, lease in sorted(terms.devices.items())
+        }
+        self._canaries = {
+            (name, resident.adapter)
+            for name, server in terms.servers.items()
+            for resident in server.residents
+            if resident.role is Role.CANARY
+        }
+        self._reserved: dict[tuple[str, int], Weights] = {}
+
+    def split(
+        self, hour: datetime, cells: Iterable[WorkCell] | None
+    ) -> dict[str, tuple[CostLine, ...] | tuple[ServerHour, ...]]:
+        """Return the cost of an hour by device: a line of its own, or the hours of its servers.
+
+        `cells`: None where rows of the hour were not read; the platform pays.
+        """
+        by_server: dict[str, list[WorkCell]] = defaultdict(list)
+        for cell in cells or ():
+            by_server[cell.server].append(cell)
+        found: dict[str, tuple[CostLine, ...] | tuple[ServerHour, ...]] = {}
+        for device, costs in self._servers.items():
+            lease = self.terms.devices[device]
+            if costs:
+                found[device] = tuple(
+                    self._server_hour(
+                        name, device, cost, hour.hour, None if cells is None else by_server[name]
+                    )
+                    for name, cost in costs.items()
                 )
-                for name in servers
-            )  # fmt: skip
-        elif lease.always:
-            found[device] = (CostLine(PLATFORM, LineKind.UNPLACED, device, lease.price),)
-    return found
+            elif lease.always:
+                found[device] = (CostLine(PLATFORM, LineKind.UNPLACED, device, lease.price),)
+        return found
+
+    def _server_hour(
+        self, name: str, device: str, cost: int, hour: int, cells: list[WorkCell] | None
+    ) -> ServerHour:
+        server, rule = self.terms.servers[name], self.terms.fleet.idle
+        capacity = server.capacity[hour] * MICRO if server.capacity else None
+        reason, work, estimated = "usage of the hour is not known", Counter[Any](), 0
+        if cells is not None:
+            work, estimated = self._work(name, server, cells)
+            is_known = bool(work) or not any(cell.unknown for cell in cells)
+            reason = "" if is_known else "no server reported tokens"
+        if reason:
+            line = CostLine(PLATFORM, LineKind.UNKNOWN, device, cost, reason)
+            return ServerHour(name, cost, capacity, {}, {}, (line,) if cost else ())
+        if rule is IdleRule.RESERVED and (name, hour) not in self._reserved:
+            self._reserved[name, hour] = idle_weights(server, hour, rule, work)
+        weights = self._reserved.get((name, hour)) or idle_weights(server, hour, rule, work)
+        return split_server(server, name, device, cost, hour, rule, work, weights, estimated)
+
+    def _work(
+        self, name: str, server: ServerTerms, cells: Sequence[WorkCell]
+    ) -> tuple[Counter[Any], int]:
+        """Return the work by client and kind, and the requests of unknown size.
+
+        Such a request weighs as the mean of the others of its alias here, else nothing.
+        """
+        work: Counter[tuple[str, LineKind]] = Counter()
+        unknown = []
+        for cell in cells:
+            is_canary = (name, cell.version) in self._canaries
+            usual = LineKind.CANARY if is_canary else LineKind.SERVING
+            key = payer(cell), PURPOSES.get(cell.purpose, usual)
+            work[key] += _weight(server, cell)
+            if cell.unknown:
+                unknown.append((key, cell.alias, cell.unknown))
+        estimated = 0
+        added: Counter[tuple[str, LineKind]] = Counter()
+        for key, alias, count in unknown:
+            alike = [cell for cell in cells if cell.alias == alias]
+            if known := sum(cell.outputs for cell in alike):
+                added[key] += sum(_weight(server, cell) for cell in alike) * count // known
+                estimated += count
+        work.update(added)
+        return +work, estimated
 
 
 def lines_of(parts: tuple[CostLine, ...] | tuple[ServerHour, ...]) -> Iterator[CostLine]:
@@ -117,21 +177,6 @@ def lines_of(parts: tuple[CostLine, ...] | tuple[ServerHour, ...]) -> Iterator[C
             yield part
 
 
-def _server_hour(
-    terms: Terms, name: str, device: str, cost: int, hour: int, cells: list[UsageCell] | None
-) -> ServerHour:
-    server = terms.servers[name]
-    capacity = server.capacity[hour] * MICRO if server.capacity else None
-    if cells is None:
-        lines = _platform(device, cost, "usage of the hour is not known")
-        return ServerHour(name, cost, capacity, {}, {}, lines)
-    work, estimated = _work(server, cells)
-    if not work and any(cell.figures.unknown for cell in cells):
-        lines = _platform(device, cost, "no server reported tokens")
-        return ServerHour(name, cost, capacity, {}, {}, lines)
-    return split_server(server, name, device, cost, hour, terms.fleet.idle, work, estimated)
-
-
 def split_server(
     server: ServerTerms,
     name: str,
@@ -140,9 +185,10 @@ def split_server(
     hour: int,
     rule: IdleRule,
     work: Weights,
+    weights: Weights,
     estimated: int = 0,
 ) -> ServerHour:
-    """Split the cost of a server's hour by work; the rest is idle, shared by the rule.
+    """Split the cost of a server's hour by work; the rest is idle, shared by weights.
 
     Used parts are rounded down, so that a further request of a client raises no other used part;
     what rounding leaves is idle too. Above capacity, or where capacity is not known, work takes
@@ -153,7 +199,6 @@ def split_server(
     used = {key: cost * weight // whole for key, weight in work.items()} if whole else {}
     lines = [CostLine(client, kind, device, part) for (client, kind), part in used.items() if part]
     idle = cost - sum(used.values())
-    weights = _idle_weights(server, hour, rule, work)
     shared = apportion(idle, weights)
     lines += [
         CostLine(client, kind, device, part) for (client, kind), part in shared.items() if part
@@ -163,50 +208,19 @@ def split_server(
     return ServerHour(name, cost, capacity, work, weights, tuple(lines), estimated)
 
 
-def _platform(device: str, cost: int, reason: str) -> tuple[CostLine, ...]:
-    return (CostLine(PLATFORM, LineKind.UNKNOWN, device, cost, reason),) if cost else ()
-
-
-def payer(cell: UsageCell) -> str:
+def payer(cell: WorkCell) -> str:
     """Return the client of a cell's alias; without an alias the client of the key."""
     return client_of(cell.alias) if cell.alias else cell.client
 
 
-def _work(server: ServerTerms, cells: Sequence[UsageCell]) -> tuple[Counter[Any], int]:
-    """Return the work by client and kind, and the requests of unknown size.
-
-    Such a request weighs as the mean of the others of its alias here, else nothing.
-    """
-    kinds = {
-        resident.adapter: LineKind.CANARY
-        for resident in server.residents
-        if resident.role is Role.CANARY
-    }
-    work: Counter[tuple[str, LineKind]] = Counter()
-    unknown = []
-    for cell in cells:
-        usual = kinds.get(cell.version, LineKind.SERVING)
-        key = payer(cell), PURPOSES.get(cell.purpose, usual)
-        work[key] += _weight(server, cell.figures)
-        if cell.figures.unknown:
-            unknown.append((key, cell.alias, cell.figures.unknown))
-    estimated = 0
-    added: Counter[tuple[str, LineKind]] = Counter()
-    for key, alias, count in unknown:
-        alike = [cell.figures for cell in cells if cell.alias == alias]
-        if known := sum(figures.outputs for figures in alike):
-            added[key] += sum(_weight(server, figures) for figures in alike) * count // known
-            estimated += count
-    return +(work + added), estimated
+def _weight(server: ServerTerms, cell: WorkCell) -> int:
+    """Return the work of a cell's requests, in millionths of a decoded token."""
+    fresh = max(cell.input_tokens - cell.cached_tokens, 0)
+    return server.prompt_weight * fresh + MICRO * cell.output_tokens
 
 
-def _weight(server: ServerTerms, figures: UsageFigures) -> int:
-    """Return the work of requests, in millionths of a decoded token."""
-    fresh = max(figures.input_tokens - figures.cached_tokens, 0)
-    return server.prompt_weight * fresh + MICRO * figures.output_tokens
-
-
-def _idle_weights(server: ServerTerms, hour: int, rule: IdleRule, work: Weights) -> Weights:
+def idle_weights(server: ServerTerms, hour: int, rule: IdleRule, work: Weights) -> Weights:
+    """Return the weights by which a rule shares the idle part of a server's hour."""
     match rule:
         case IdleRule.RESERVED:
             return _reserved(server.residents, hour)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 PLATFORM: Final = ""
 """In the place of a client: the operator's own cost."""
@@ -27,6 +27,28 @@ class LineKind(StrEnum):
 
 
 Weights = Mapping[tuple[str, LineKind], int]
+
+
+class WorkCell(NamedTuple):
+    """The requests of an hour with all of their names equal; a tuple, as a month has many."""
+
+    client: str
+    alias: str
+    version: str
+    server: str
+    purpose: str
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    outputs: int
+    """Requests whose output tokens are known."""
+    unknown: int
+    """Answered requests of which a token count is not known."""
+
+
+COUNTED: Final = WorkCell._fields[5:]
+"""The counts of a cell, as the usage store names them."""
 
 
 @dataclass(frozen=True, slots=True)

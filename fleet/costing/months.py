@@ -7,15 +7,14 @@ from datetime import datetime
 from typing import Final, TypeAlias
 
 from fleet.cost_policy import MICRO
-from fleet.costing.hours import HOUR, lines_of, payer, split_hour
-from fleet.costing.lines import CostLine, LineKind, ServerHour
+from fleet.costing.hours import HOUR, HourSplitter, lines_of, payer
+from fleet.costing.lines import CostLine, LineKind, ServerHour, WorkCell
 from fleet.costing.terms import Terms
-from fleet.usage import UsageCell
 
 GIB: Final = 1 << 30
 CENT: Final = MICRO // 100
 DAY_HOURS: Final = 24
-HourUsage: TypeAlias = Iterable[UsageCell] | None
+HourUsage: TypeAlias = Iterable[WorkCell] | None
 """The cells of an hour; None: a gateway's log of the hour was not read."""
 
 
@@ -105,11 +104,13 @@ def month_cost(
     `begin`, `end`: of the month, UTC. `worked`: by client, thousandths of staff hours of the month,
     where they were imported; they replace the declared hours.
     """
-    sums, terms = _Sums(), None
+    sums, terms, splitter = _Sums(), None, None
     for hour, terms, usage in hours:
+        if splitter is None or splitter.terms is not terms:
+            splitter = HourSplitter(terms)
         place = int((hour - begin) / HOUR)
         sums.elapsed = place + 1
-        _add_hour(sums, terms, hour, usage, place // DAY_HOURS)
+        _add_hour(sums, splitter, hour, usage, place // DAY_HOURS)
     if terms is None:
         return None
     whole = int((end - begin) / HOUR)
@@ -135,10 +136,12 @@ def month_cost(
     )  # fmt: skip
 
 
-def _add_hour(sums: _Sums, terms: Terms, hour: datetime, usage: HourUsage, day: int) -> None:
-    cells = None if usage is None else list(usage)
-    sums.counted += 1
-    for parts in split_hour(terms, hour, cells).values():
+def _add_hour(
+    sums: _Sums, splitter: HourSplitter, hour: datetime, usage: HourUsage, day: int
+) -> None:
+    terms, cells = splitter.terms, None if usage is None else list(usage)
+    sums.counted, today = sums.counted + 1, str(day)
+    for parts in splitter.split(hour, cells).values():
         for part in parts:
             if isinstance(part, ServerHour):
                 sums.estimated += part.estimated
@@ -146,7 +149,7 @@ def _add_hour(sums: _Sums, terms: Terms, hour: datetime, usage: HourUsage, day: 
                     sums.uncalibrated.add(part.server)
         for line in lines_of(parts):
             sums.lines[line.client, line.kind, line.device, line.reason] += line.micro
-            sums.daily[line.client][str(day)] += line.micro
+            sums.daily[line.client][today] += line.micro
             sums.leased += line.micro
     for name, client in terms.clients.items():
         sums.monthly[name, "staff"] += client.staff
@@ -156,14 +159,14 @@ def _add_hour(sums: _Sums, terms: Terms, hour: datetime, usage: HourUsage, day: 
             sums.hours_with_fee[name] += 1
             sums.monthly[name, "fee"] += client.fee
     for cell in cells or ():
-        name, figures = payer(cell), cell.figures
+        name = payer(cell)
         its = terms.clients.get(name)
         if cell.purpose == "live" or (cell.purpose == "eval" and its and its.bill_evals):
             counts = sums.counts[name][cell.version]
-            counts[0] += figures.requests
-            counts[1] += figures.input_tokens
-            counts[2] += figures.output_tokens
-            counts[3] += figures.cached_tokens
+            counts[0] += cell.requests
+            counts[1] += cell.input_tokens
+            counts[2] += cell.output_tokens
+            counts[3] += cell.cached_tokens
 
 
 def _clients(sums: _Sums, terms: Terms, whole: int) -> Iterator[tuple[str, ClientMonth]]:

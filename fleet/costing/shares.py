@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Final
 
 from fleet.cost_policy import MICRO
-from fleet.costing.hours import split_server
+from fleet.costing.hours import idle_weights, split_server
 from fleet.costing.lines import LineKind, Weights
 from fleet.costing.months import CENT, DAY_HOURS, GIB, MonthCost
 from fleet.costing.terms import ResidentTerms, Role, ServerTerms, Terms
@@ -120,12 +120,14 @@ def _server_costs(
     terms: Terms, crowd: Mapping[str, int], name: str, server: ServerTerms
 ) -> Counter[str]:
     found: Counter[str] = Counter()
+    rule = terms.fleet.idle
     for device in server.devices:
         lease = terms.devices.get(device)
         cost = lease.price * MONTH_HOURS // (crowd[device] * DAY_HOURS) if lease else 0
         for hour in range(DAY_HOURS):
             work = _declared_work(server, hour)
-            split = split_server(server, name, device, cost, hour, terms.fleet.idle, work)
+            weights = idle_weights(server, hour, rule, work)
+            split = split_server(server, name, device, cost, hour, rule, work, weights)
             for line in split.lines:
                 found[line.client] += line.micro
     return found

@@ -153,7 +153,7 @@ def explain_command(workspace: Workspace, place: str) -> None:
     Examples:
       fleetctl cost explain acme/2026-11-14T15/box1/gpu0
     """
-    from fleet.costing import split_hour
+    from fleet.costing import HourSplitter
     from plans.reports.cost import explanation
 
     client, _, rest = place.partition("/")
@@ -165,7 +165,7 @@ def explain_command(workspace: Workspace, place: str) -> None:
             "Name it as acme/2026-11-14T15/box1/gpu0, the hour in UTC."
         ) from None
     terms, cells = _bills(workspace).hour(hour)
-    found = split_hour(terms, hour, cells)
+    found = HourSplitter(terms).split(hour, cells)
     if device not in found:
         hint = did_you_mean(device, sorted(found))
         detail = f"`{device}` had no lease in that hour."

@@ -1,22 +1,27 @@
 """Make bills of months from the ledger and the usage store; close months."""
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cached_property
+from itertools import groupby
+from math import inf
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from fleet.costing import (
+    COUNTED,
     HOUR,
     Bill,
     CostLine,
     LineKind,
     MonthCost,
     Terms,
+    WorkCell,
     hourly_terms,
     month_cost,
 )
@@ -24,7 +29,7 @@ from fleet.decoding import MalformedError, decode
 from fleet.encoding import canonical_json, decode_json, plain
 from fleet.errors import FleetError
 from fleet.history import CostTermsChanged, Entry, MonthClosed, StaffHoursImported
-from fleet.usage import Operator, UsageCell
+from fleet.usage import Operator
 from runtime.files import READ_ONLY_FILE, make_private, read_plain, replace_file
 from runtime.usage.ingest import ingest
 from runtime.usage.store import UsageStore
@@ -32,10 +37,9 @@ from runtime.workspace import Workspace
 
 FOLDER: Final = "costs"
 """Folder of the state folder that holds a file for every closed month."""
-BEFORE: Final = timedelta(days=28)
-"""Time before a month whose days a projection looks at."""
 CORRECTED: Final = 3
 """Number of closed months whose late rows become corrections."""
+_NO_ROWS: Final[tuple[float, Iterator[Any]]] = (inf, iter(()))
 BUSY: Final = "FC6066"
 """Code of an ingestion that another process has begun."""
 
@@ -123,7 +127,7 @@ class MonthBills:
         closed = self.closed.get(month)
         cost = self.read_closed(closed) if closed else self.compute(month, self._corrections(month))
         begin, _ = self.bounds(month)
-        early = {} if closed else self._before(begin, cost)
+        early = {} if closed else self._before(month, cost)
         terms = self._last
         if closed or month != self.month_of(self.now):
             hours = self._terms(begin, begin + cost.hours * HOUR)
@@ -147,7 +151,7 @@ class MonthBills:
             )
         return found
 
-    def hour(self, hour: datetime) -> tuple[Terms, list[UsageCell] | None]:
+    def hour(self, hour: datetime) -> tuple[Terms, list[WorkCell] | None]:
         """Return terms and usage of an hour.
 
         Raises:
@@ -241,25 +245,31 @@ class MonthBills:
 
     def _hours(
         self, begin: datetime, end: datetime
-    ) -> Iterator[tuple[datetime, Terms, list[UsageCell] | None]]:
+    ) -> Iterator[tuple[datetime, Terms, list[WorkCell] | None]]:
         """Yield the hours that are over; usage is None where rows were not looked for since."""
-        cells: dict[datetime, list[UsageCell]] = defaultdict(list)
-        read = self._read
         with UsageStore(self._workspace.state_dir) as store:
-            for cell in store.cells(Operator(), begin, end, purposes=(), sketches=False):
-                cells[cell.start].append(cell)
-        for hour, terms in self._terms(begin, end):
-            is_read = read is not None and hour + HOUR <= read
-            yield hour, terms, cells.get(hour, []) if is_read else None
+            rows = groupby(store.counts(Operator(), begin, end, COUNTED), key=itemgetter(0))
+            start, cells = next(rows, _NO_ROWS)
+            for hour, terms in self._terms(begin, end):
+                wanted = int(hour.timestamp()) // 3600
+                while start < wanted:
+                    start, cells = next(rows, _NO_ROWS)
+                found = [WorkCell._make(row[1:]) for row in cells] if start == wanted else []
+                is_read = self._read is not None and hour + HOUR <= self._read
+                yield hour, terms, found if is_read else None
 
-    def _before(self, begin: datetime, cost: MonthCost) -> dict[str, dict[int, int]]:
-        start = begin - BEFORE
-        found = None
-        if cost.elapsed < cost.hours:
-            found = month_cost("", start, begin, self._hours(start, begin))
+    def _before(self, month: str, cost: MonthCost) -> dict[str, dict[int, int]]:
+        """Return the daily costs of the month before, of a month that is not over."""
+        begin, _ = self.bounds(month)
+        previous = self.month_of(begin - HOUR)
+        if cost.elapsed >= cost.hours or previous < self.month_of(self.changes[0][0]):
+            return {}
+        closed = self.closed.get(previous)
+        found = self.read_closed(closed) if closed else self.compute(previous)
+        days = found.hours // 24
         return {
-            client: {int(day) - BEFORE.days: amount for day, amount in days.items()}
-            for client, days in (found.daily if found else {}).items()
+            client: {int(day) - days: amount for day, amount in daily.items() if int(day) < days}
+            for client, daily in found.daily.items()
         }
 
 

@@ -20,6 +20,7 @@ from fleet.usage import (
     GatewayIngest,
     Grain,
     OfClient,
+    Operator,
     Scope,
     Sketch,
     UsageCell,
@@ -175,6 +176,27 @@ class UsageStore:
             )
             for key, (counts, *blobs) in sorted(sums.items(), key=lambda item: _order(item[0]))
         )
+
+    def counts(
+        self, scope: Operator, since: datetime, until: datetime, names: Sequence[str]
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield the hourly cells as tuples: start, the fields of `SERIES`, the counts of `names`.
+
+        Sorted by start, in hours since 1970: for bills, which read half a million cells.
+        """
+        del scope  # the operator's alone
+        hour = Grain.HOUR.length.total_seconds()
+        chosen = [
+            *(f"series.{name}" for name in SERIES),
+            *(f"cell.{COUNTS[COUNTS.index(name)]}" for name in names),
+        ]
+        with told_errors(self._path):
+            yield from self._database.execute(
+                f"SELECT cell.start, {', '.join(chosen)} "  # noqa: S608 (our names)
+                "FROM series CROSS JOIN hourly AS cell ON cell.series = series.id "
+                "WHERE cell.start >= ? AND cell.start < ? ORDER BY cell.start",
+                (-(-since.timestamp() // hour), -(-until.timestamp() // hour)),
+            )
 
     def last_day(self, scope: Scope, now: datetime) -> tuple[UsageCell, ...]:
         """Return live figures by client and alias of 24 hours, the last being the hour of `now`."""

@@ -8,14 +8,14 @@ from fleet.costing import (
     CostLine,
     DeviceTerms,
     FleetTerms,
+    HourSplitter,
     ResidentTerms,
     Role,
     ServerTerms,
     Terms,
+    WorkCell,
     lines_of,
-    split_hour,
 )
-from fleet.usage import UsageCell, UsageFigures
 
 NOON = datetime(2026, 11, 14, 12, tzinfo=UTC)
 DAY = 24
@@ -47,26 +47,23 @@ def client(fee: int | None = None, **more: int) -> ClientTerms:
 def cell(
     client: str, tokens: int, server: str = "s", prompt: int = 0, cached: int = 0,
     purpose: str = "live", version: str = "1.0.0", unknown: int = 0, requests: int = 1,
-) -> UsageCell:  # fmt: skip
-    figures = UsageFigures(
-        requests=requests, input_tokens=prompt, output_tokens=tokens, cached_tokens=cached,
-        outputs=requests - unknown, unknown=unknown,
+) -> WorkCell:  # fmt: skip
+    return WorkCell(
+        client, f"{client}-x", f"{client}-x-tiny-v{version}", server, purpose, requests, prompt,
+        tokens, cached, requests - unknown, unknown,
     )  # fmt: skip
-    return UsageCell(
-        NOON, figures, client, f"{client}-x", f"{client}-x-tiny-v{version}", server, purpose
-    )
 
 
 def leases(price: int, *names: str, always: bool = True) -> dict[str, DeviceTerms]:
     return {name: DeviceTerms(price, always) for name in names or ("h/g",)}
 
 
-def lines(terms: Terms, *cells: UsageCell, is_known: bool = True) -> list[CostLine]:
-    parts = split_hour(terms, NOON, cells if is_known else None)
+def lines(terms: Terms, *cells: WorkCell, is_known: bool = True) -> list[CostLine]:
+    parts = HourSplitter(terms).split(NOON, cells if is_known else None)
     return [line for found in parts.values() for line in lines_of(found)]
 
 
-def bill(terms: Terms, *cells: UsageCell, is_known: bool = True) -> dict[str, int]:
+def bill(terms: Terms, *cells: WorkCell, is_known: bool = True) -> dict[str, int]:
     found: dict[str, int] = {}
     for line in lines(terms, *cells, is_known=is_known):
         key = f"{line.client or 'platform'} {line.kind}"
