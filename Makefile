@@ -32,7 +32,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup vllm engines browser litellm second-python demo canary smollm2 lint lock licences clean fuzz
-.PHONY: test test-fast test-long real bench bench-fairness bench-gates bench-gateway bench-help bench-house
+.PHONY: test test-fast test-long real bench bench-alerts bench-fairness bench-gates bench-gateway bench-help bench-house
 .PHONY: bench-paths bench-peers bench-physics bench-placement bench-rollback
 .PHONY: proof-latency proof-slots proof-soak proof-tests proof-training proof-walk scorecard
 .SUFFIXES:
@@ -105,6 +105,9 @@ fuzz: setup ## Send the gateway damaged requests for long (EXAMPLES=10000)
 
 bench: setup ## Measure planning, refresh and start-up
 	$(PY) -m tests.bench.bench
+
+bench-alerts: setup ## Print how often alerts ring in vain, how soon, and whether causes are found
+	$(PY) -m tests.bench.alerts
 
 bench-fairness: setup vllm ## Measure a real-time client beside a flood, on a real vLLM
 	$(PY) -m tests.bench.fairness

@@ -19,7 +19,7 @@ ClientEvent = Literal[
     "retraining_planned", "rollout_started", "rollout_finished",
 ]  # fmt: skip
 """Events of a single alias, of which its client may be notified."""
-NotifyEvent = Literal[ClientEvent, "ledger_away"]
+NotifyEvent = Literal[ClientEvent, "ledger_away", "alert", "alert_resolved"]
 NOTIFY_EVENTS: tuple[NotifyEvent, ...] = get_args(NotifyEvent)
 USUAL_FOR_CLIENTS: tuple[ClientEvent, ...] = ("rolled_back",)
 """Default events for a client: those that changed the answering version."""
@@ -178,14 +178,29 @@ class ClientKey:
 
 
 @dataclass(frozen=True, slots=True)
-class NotifySpec:
-    """Webhook and events of notifications."""
+class MailSpec:
+    """Server and addresses of mails."""
 
-    webhook: str
-    """A URL, or the place of a URL: `env:NAME`, `file:path`."""
+    server: str
+    """`host:port`."""
+    sender: str
+    to: tuple[str, ...]
+    login: str = ""
+    """Reference of `user:password`; empty: the server asks for none."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotifySpec:
+    """Receivers and events of notifications."""
+
+    webhook: str = ""
+    """A URL, or the place of a URL: `env:NAME`, `file:path`; empty: none."""
     template: str | None = None
     """Path of a Jinja template of the text, relative to the project."""
     events: tuple[NotifyEvent, ...] = NOTIFY_EVENTS
+    mail: MailSpec | None = None
+    alertmanager: str = ""
+    """URL of an Alertmanager that `watch` hands alerts to; empty: none."""
 
 
 @dataclass(frozen=True, slots=True)

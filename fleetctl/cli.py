@@ -61,9 +61,9 @@ def main_group(
 ) -> None:
     """Plan and apply multi-LoRA fleets on vLLM, safely.
 
-    Exit codes: 0 done or no changes; 1 error; 2 changes due (`plan --detailed-exitcode`) or
-    drift found; 3 a gate failed and was rolled back; 4 stopped half-way, safe to repeat;
-    5 the plan is stale, or the fleet is locked or frozen; 64 wrong usage; 130 interrupted.
+    Exit codes: 0 done or no changes; 1 error; 2 changes due (`plan --detailed-exitcode`), drift
+    found or an alert stands; 3 a gate failed and was rolled back; 4 stopped half-way, safe to
+    repeat; 5 the plan is stale, or the fleet is locked or frozen; 64 wrong usage; 130 interrupted.
     """
     from fleetctl.wiring import open_workspace  # noqa: PLC0415 (keeps `--help` fast)
     from runtime.ci import fork_of  # noqa: PLC0415

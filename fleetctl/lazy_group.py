@@ -33,6 +33,8 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "apply": ("apply", "Carry out a plan, step by step."),
         "freeze": ("freeze", "Stop applies and rollouts; healing and rollback go on."),
         "thaw": ("freeze", "End the freeze: applies and rollouts go on."),
+        "watch": ("watch", "Judge the fleet by rules; notify people. Exit 2 on an alert."),
+        "why": ("watch", "Rank what may have made an alias worse, with figures."),
         "status": ("live", "Show which versions serve which aliases right now."),
         "history": ("ledger", "Show the ledger: actions with their time and author."),
         "drift": ("ledger", "Compare live with the last apply. Exit 2 on drift."),

@@ -1,8 +1,11 @@
-"""Decides which events people are notified of, and which changes may have made an alias slower.
+"""Decides alerts, events to notify people of, and the likely causes of a change for the worse.
 
-Layer 8, above `maintenance`. Callers hand in ledger entries, verdicts and the time. Pure.
+Layer 8, above `maintenance`. Callers hand in figures of usage, ledger entries, verdicts and the
+time. Pure.
 """
 
+from fleet.alerting.alert import Alert, AlertPhase, AlertRule, RuleFinding, Signal, advance
+from fleet.alerting.baseline import LatencyBaseline, latency_baseline, same_class
 from fleet.alerting.changes import (
     AliasChange,
     ChangeKind,
@@ -10,9 +13,11 @@ from fleet.alerting.changes import (
     ledger_changes,
     route_changes,
 )
+from fleet.alerting.fleet_rules import BaseForecast, DataFault, ProjectedCost, fleet_findings
 from fleet.alerting.notifications import (
     OF_A_CLIENT,
     Notification,
+    alert_notices,
     drifted,
     failed_drill,
     failed_gates,
@@ -24,3 +29,6 @@ from fleet.alerting.notifications import (
     rollout_turns,
     undecided_rollouts,
 )
+from fleet.alerting.rules import HOURS_FOR, QUARTERS_FOR, AliasFacts, alias_findings
+from fleet.alerting.timeline import Measure
+from fleet.alerting.why import RankedChange, WhyWorse, explain_worse

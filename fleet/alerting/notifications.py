@@ -6,11 +6,13 @@ is tried again, an hour later at the earliest.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from fleet.alerting.alert import OF_TRAFFIC, Alert, AlertRule
 from fleet.alerting.changes import route_changes
+from fleet.encoding import plain
 from fleet.evals import DriftStatus, EvalRecord, QualityDrift, drift_since
 from fleet.history import Entry, History, Notified, RollbackChecked, RolledBack
 from fleet.maintenance import Retraining, RetrainingDue
@@ -187,6 +189,31 @@ def ledger_away(entries: Sequence[Entry], why: str, now: datetime) -> Notificati
     as_of = read[-1].time.isoformat(timespec="seconds") if read else ""
     facts = _facts("", "", now) | {"reason": why, "as_of": as_of}
     return Notification("ledger_away", "", f"after {len(read)}", facts)
+
+
+def alert_notices(
+    alerts: Sequence[Alert], entries: Iterable[Entry], now: datetime
+) -> Iterator[Notification]:
+    """Yield the alerts that begin, a single alert for a cause, and those that ended in a day.
+
+    An end is told where the beginning was. Alerts of the rule `event` have notices of their own.
+    """
+    told = {entry.event.key for entry in entries if isinstance(entry.event, Notified)}
+    for alert in alerts:
+        ended = alert.until is not None and now - alert.until < AGAIN_FOR
+        key = f"{alert.id} {alert.since.isoformat()}"
+        if alert.rule is AlertRule.EVENT or not (
+            (alert.stands and not alert.silenced_by) or (ended and key in told)
+        ):
+            continue
+        also = [other.id for other in alerts if other.silenced_by == alert.id and other.stands]
+        facts = {**plain(replace(alert, baseline=None)), "also": also}
+        alias = alert.subject if alert.rule in OF_TRAFFIC else ""
+        facts |= _facts(alias, "", now)
+        if ended:
+            yield Notification("alert_resolved", alias, key, facts)
+        else:
+            yield Notification("alert", alias, key, facts)
 
 
 def _facts(alias: str, adapter: str, now: datetime) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from fleet.config.merge import Path
 from fleet.config.schema.fleet import Declarations
+from fleet.config.schema.traffic import Receivers
 from fleet.response_format import FormatKind
 from fleet.vllm import path_in
 
@@ -37,10 +38,15 @@ def declared_paths(given: Declarations) -> Iterator[DeclaredPath]:
     yield from _of_gateways(given)
     if given.evals.judge:
         yield from _secret(("evals", "judge", "key"), given.evals.judge.key)
-    if given.notify:
-        yield from _named(("notify", "template"), given.notify.template)
-        yield from _secret(("notify", "webhook"), given.notify.webhook)
+    yield from _of_receivers(("notify",), given.notify)
     yield from _of_clients(given)
+
+
+def _of_receivers(at: Path, notify: Receivers | None) -> Iterator[DeclaredPath]:
+    if notify:
+        yield from _named((*at, "template"), notify.template)
+        yield from _secret((*at, "webhook"), notify.webhook)
+        yield from _secret((*at, "mail", "login"), notify.mail.login if notify.mail else None)
 
 
 def _of_gateways(given: Declarations) -> Iterator[DeclaredPath]:
@@ -56,9 +62,7 @@ def _of_clients(given: Declarations) -> Iterator[DeclaredPath]:
         at = ("clients", name)
         for key, secret in client.keys.items():
             yield from _secret((*at, "keys", key), secret)
-        if client.notify:
-            yield from _named((*at, "notify", "template"), client.notify.template)
-            yield from _secret((*at, "notify", "webhook"), client.notify.webhook)
+        yield from _of_receivers((*at, "notify"), client.notify)
         for task, adapter in client.adapters.items():
             own = (*at, "adapters", task)
             yield from _named((*own, "golden"), adapter.golden)

@@ -8,6 +8,7 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from fleet.alerting import OF_A_CLIENT
 from fleet.spec import NOTIFY_EVENTS, NotifyEvent
+from plans.reports.alerts import alert_sentence
 from plans.template_limits import check_work
 from plans.templating import rendered
 from plans.visible import quiet
@@ -16,6 +17,11 @@ Audience = Literal["client", "operators"]
 
 _WHEN = "2031-05-01T12:00:00+00:00"
 _NAME = "acme-support-tiny-v2.2.0"
+_ALERT: Mapping[str, Any] = {
+    "rule": "slow", "subject": "acme-support", "value": 3.1, "limit": 1.6, "since": _WHEN,
+    "command": "fleetctl why acme-support", "cause": None, "detail": "", "urgent": True,
+    "servers": ["tiny-laptop-cpu0"], "phase": "firing", "silenced_by": "", "also": [],
+}  # fmt: skip
 SAMPLES: Mapping[NotifyEvent, Mapping[str, Any]] = {
     "rolled_back": {
         "fleet": "agency", "alias": "acme-support", "target": "acme-support-tiny-v2.1.0",
@@ -37,6 +43,8 @@ SAMPLES: Mapping[NotifyEvent, Mapping[str, Any]] = {
     "retraining_planned": {"reason": "6 days left", "due": "2031-05-07", "claimed_by": ""},
     "rollout_started": {"stable": "2.1.0", "percent": 10},
     "rollout_finished": {"stable": "2.1.0", "percent": 100},
+    "alert": {**_ALERT, "until": None},
+    "alert_resolved": {**_ALERT, "until": _WHEN},
     "ledger_away": {"reason": "No answer within 10 s.", "as_of": _WHEN},
 }  # fmt: skip
 """Example facts by event; templates are tried with them at validation."""
@@ -58,6 +66,8 @@ def document(
     """
     seen = facts if audience == "operators" else {name: facts[name] for name in OF_A_CLIENT[event]}
     seen = {"event": event, **seen}
+    if event in {"alert", "alert_resolved"}:
+        seen["sentence"] = alert_sentence(facts)
     return {"event": event, "text": quiet(_text(audience, seen, template)), **seen}
 
 

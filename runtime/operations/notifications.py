@@ -56,8 +56,6 @@ async def notify_once(
 def open_notifications(workspace: Workspace, live: State) -> list[Notification]:
     """Return the events that last: stopped versions, undecided rollouts, quality drift, ..."""
     fleet, now = workspace.fleet(), workspace.now()
-    if not fleet.notify and not any(client.notify for client in fleet.clients.values()):
-        return []
     entries = workspace.ledger().read()
     history, past = settled(fold_entries(entries), live), eval_records(entries)
     alarms = drift_standings(
@@ -82,6 +80,9 @@ async def notify_all_open(
 
     `event`: of this kind alone; None: all.
     """
+    fleet = workspace.fleet()
+    if not fleet.notify and not any(client.notify for client in fleet.clients.values()):
+        return
     found = await asyncio.to_thread(open_notifications, workspace, live)
     found = [notification for notification in found if event in (None, notification.event)]
     workspace.warn(*await notify_once(workspace, found))

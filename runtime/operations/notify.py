@@ -1,4 +1,4 @@
-"""Notify clients and operators: find the recipients, post to webhooks, write down the deliveries.
+"""Notify clients and operators: find the recipients, send, write down the deliveries.
 
 A notice that is lost stops nothing. Imports neither evaluations nor planning: a rollback notifies
 while these cannot be imported.
@@ -7,48 +7,48 @@ while these cannot be imported.
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
-from urllib.parse import urlsplit
 
-from fleet.errors import EngineRejectedError, EngineTimedOutError, EngineUnreachableError
 from fleet.history import Notified
 from fleet.names import client_of
 from fleet.spec import FleetSpec, NotifyEvent, NotifySpec
-from runtime.deadline import call_with_timeout
 from runtime.files import plain_text
-from runtime.json_client import JsonClient
 from runtime.ledger.outbox import LedgerOutbox
 from runtime.messages import Audience
+from runtime.notify.mail import send_mail
+from runtime.notify.webhook import deliver
 from runtime.rollback.rollback import record_or_warn
 from runtime.secrets import read_secret
-from runtime.trust import UntrustedError, peer_of, require_bound, require_contact
 from runtime.workspace import Workspace
 
-DELIVER_S: Final = 5.0
-"""Upper bound of the time for posting a notice. Seconds."""
 UNSENT: Final = "was not delivered"
 """Part of a warning about a notice that a later round posts again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """A reader of notices, and the webhook."""
+    """A reader of notices, and the way there."""
 
     name: str
-    """Name in the ledger: `operators`, or `client NAME`."""
+    """Name in the ledger: `operators`, or `client NAME`; with ` by mail`, where it is a mail."""
     audience: Audience
     to: NotifySpec
+    by_mail: bool = False
 
 
 def recipients(fleet: FleetSpec, alias: str, event: NotifyEvent) -> list[Recipient]:
     """Return the recipients of an event: operators first, then the alias's own client."""
     client = fleet.clients.get(client_of(alias))
-    found: list[Recipient] = []
-    if fleet.notify and event in fleet.notify.events:
-        found.append(Recipient("operators", "operators", fleet.notify))
-    if client and client.notify and event in client.notify.events:
-        found.append(Recipient(f"client {client.name}", "client", client.notify))
+    readers: list[tuple[str, Audience, NotifySpec | None]] = [
+        ("operators", "operators", fleet.notify)
+    ]
+    if client:
+        readers.append((f"client {client.name}", "client", client.notify))
+    found = list[Recipient]()
+    for name, audience, to in readers:
+        if to and event in to.events:
+            found += [Recipient(name, audience, to)] if to.webhook else []
+            found += [Recipient(f"{name} by mail", audience, to, by_mail=True)] if to.mail else []
     return found
 
 
@@ -91,57 +91,22 @@ async def _post(
     except (OSError, ValueError) as error:
         warnings.append(f"the template `{to.template}` for {name} was not used: {error}")
         body = workspace.render_notice(event, recipient.audience, facts, "")
-    is_secret = "://" not in to.webhook
-    url = read_secret(workspace.root, to.webhook) if is_secret else to.webhook
-    reference = to.webhook if is_secret else ""
-    detail = f"`{to.webhook}` is not readable here"
-    if url:
-        detail = await deliver(url, body, reference=reference)
+    detail = await _sent(workspace, recipient, body)
     if detail:
         warnings.append(f"the notice to {name} {UNSENT}: {detail}")
     return name, detail, warnings
 
 
-async def deliver(
-    url: str, document: Mapping[str, Any], timeout_s: float = DELIVER_S, reference: str = ""
-) -> str:
-    """Post a document as JSON, once; return why the document was not taken; empty: it was taken.
-
-    `reference`: of the URL, where the URL is a secret; empty: the URL stands in the declarations.
-
-    The caller waits at most a second more than `timeout_s`, and so does the end of the program:
-    a resolver of names that hangs does so in a thread that is left behind. The reason never holds
-    the URL, which may be a secret, but for its host.
-    """
-    try:
-        peer_of(url)
-        if reference:
-            require_bound(url, reference)
-        else:
-            require_contact(url)
-    except ValueError:
-        return "its URL is none"
-    except UntrustedError as error:
-        return error.diagnostics[0].detail.rstrip(".")
-    work = partial(asyncio.run, _send(url, document, timeout_s))
-    try:
-        return await asyncio.to_thread(call_with_timeout, work, timeout_s + 1)
-    except TimeoutError:
-        return f"no answer within {timeout_s:g} s"
-
-
-async def _send(url: str, document: Mapping[str, Any], timeout_s: float) -> str:
-    try:
-        parts = urlsplit(url)
-        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        async with JsonClient(f"{parts.scheme}://{parts.netloc}", timeout_s=timeout_s) as client:
-            await client.post(path, dict(document))
-    except EngineTimedOutError:
-        return f"no answer within {timeout_s:g} s"
-    except EngineUnreachableError:
-        return "no connection"
-    except EngineRejectedError as error:
-        return f"refused with status {error.status}"
-    except ValueError:
-        return "its URL is none"
-    return ""
+async def _sent(workspace: Workspace, recipient: Recipient, body: Mapping[str, Any]) -> str:
+    """Send a notice; return why it was not delivered."""
+    to = recipient.to
+    if recipient.by_mail and to.mail:
+        login = read_secret(workspace.root, to.mail.login) if to.mail.login else ""
+        if login is None:
+            return f"`{to.mail.login}` is not readable here"
+        return await send_mail(to.mail, str(body["text"]), login)
+    is_secret = "://" not in to.webhook
+    url = read_secret(workspace.root, to.webhook) if is_secret else to.webhook
+    if not url:
+        return f"`{to.webhook}` is not readable here"
+    return await deliver(url, body, reference=to.webhook if is_secret else "")

@@ -13,7 +13,7 @@ from runtime import trust
 from runtime.evals.judge import judge_client
 from runtime.evals.target import through_gateway
 from runtime.gateway.client import connect
-from runtime.operations.notify import deliver
+from runtime.notify.webhook import deliver
 from runtime.trust import Trust, UntrustedError, authorization, dump_trust
 from runtime.trust_file import trust_path, write_trust
 from tests.attacks.conftest import REPOSITORY, Listener, call, declare
@@ -281,7 +281,7 @@ def test_one_module_connects_and_one_function_makes_headers_of_secrets() -> None
                     makers |= {name} if text.startswith("Bearer ") else set()
                 case _:
                     pass
-    assert clients == {"runtime/json_client.py"}
+    assert clients == {"runtime/json_client.py", "runtime/notify/mail.py"}
     assert makers == {"runtime/trust.py", "runtime/gateway/http/incoming.py"}, "the latter reads"
 
 

@@ -13,7 +13,7 @@ from typing import Any
 class Webhook:
     url: str
     status: int = 200
-    documents: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    documents: list[tuple[str, Any]] = field(default_factory=list)
     """Path and document of each call."""
 
 

@@ -16,6 +16,7 @@ from fleet.config.lockfile import Lock
 from fleet.config.merge import Path
 from fleet.config.schema.clients import Adapter
 from fleet.config.schema.fleet import Declarations
+from fleet.config.schema.traffic import ClientNotify, Notify
 from fleet.config.validate import Problem
 from fleet.names import AdapterName, Version, is_id
 from fleet.response_format import FormatKind, flaw
@@ -92,9 +93,11 @@ def check_clients(
     former: dict[str, Path] = {}
     unlocked: list[AdapterName] = []
     unrecorded: list[DeclaredAdapter] = []
+    yield from _receivers(("notify",), given.notify)
     for client_name, client in given.clients.items():
         path = ("clients", client_name, "tier")
         yield from reference("FC1201", "tier", client.tier, names.tiers, path)
+        yield from _receivers(("clients", client_name, "notify"), client.notify)
     for adapter in adapters_of(given):
         at, alias, declared = adapter.path, adapter.alias, adapter.declared
         yield from _adapter(at, declared, names, facts)
@@ -114,6 +117,13 @@ def check_clients(
     yield from _unlocked(unlocked, facts.lock)
     yield from _unrecorded(unrecorded)
     yield from check_places(given, names)
+
+
+def _receivers(at: Path, notify: Notify | ClientNotify | None) -> Iterator[Problem]:
+    operators = notify.alertmanager if isinstance(notify, Notify) else None
+    if notify and not (notify.webhook or notify.mail or operators):
+        hint = "Add `webhook` or `mail`, or remove `notify`."
+        yield Problem("FC1113", at, "It names no receiver of its notices.", hint=hint)
 
 
 def _adapter(

@@ -7,7 +7,7 @@ from fleet.config.checks import ProjectFacts
 from fleet.config.checks.references import DeclaredAdapter, adapters_of
 from fleet.config.schema.clients import Client, Demand, Tier
 from fleet.config.schema.fleet import Declarations
-from fleet.config.schema.traffic import Limits, Notify, Shadow
+from fleet.config.schema.traffic import ClientNotify, Limits, Notify, Shadow
 from fleet.cost_policy import ClientCosts
 from fleet.names import AdapterName, Version, alias_name
 from fleet.response_format import FormatKind, ResponseFormat
@@ -17,6 +17,8 @@ from fleet.spec import (
     ClientSpec,
     DemandSpec,
     LatencyClass,
+    MailSpec,
+    NotifyEvent,
     NotifySpec,
     TierSpec,
 )
@@ -73,10 +75,17 @@ def client(name: str, declared: Client, given: Declarations, facts: ProjectFacts
     return ClientSpec(name, named, declared.monthly_fee, keys, allowed, notices, billed, costs)
 
 
-def notify(declared: Notify | None) -> NotifySpec | None:
-    """Resolve the receiver and the events of notices; the order of the events means nothing."""
-    events = tuple(sorted({*declared.events})) if declared else ()
-    return NotifySpec(declared.webhook, declared.template, events) if declared else None
+def notify(declared: Notify | ClientNotify | None) -> NotifySpec | None:
+    """Resolve the receivers and the events of notices; the order of the events means nothing."""
+    if declared is None:
+        return None
+    given, mail = declared.mail, None
+    if given:
+        mail = MailSpec(given.server, given.sender, given.to, given.login or "")
+    alertmanager = declared.alertmanager if isinstance(declared, Notify) else None
+    events: tuple[NotifyEvent, ...] = tuple(sorted({*declared.events}))
+    receivers = declared.webhook or "", declared.template, events
+    return NotifySpec(*receivers, mail, alertmanager or "")
 
 
 def limits(own: Limits, usual: Limits = Limits()) -> LimitPolicy:  # noqa: B008 (frozen)

@@ -5,40 +5,63 @@ from typing import Annotated, Any
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
 from fleet.config.scalars.quantities import Count, Delay, Percent, shown, wrong
-from fleet.config.scalars.texts import Semver, Webhook, Word
+from fleet.config.scalars.texts import Argument, Listen, SecretRef, Semver, Url, Webhook, Word
 from fleet.config.schema.section import Section
 from fleet.response_format import FormatKind, flaw
 from fleet.response_format import ResponseFormat as Form
 from fleet.spec import NOTIFY_EVENTS, USUAL_FOR_CLIENTS, ClientEvent, NotifyEvent
 
 
-class Notify(Section):
-    """The receiver of notices, and the events.
+class Mail(Section):
+    """The server and the addresses of mails; beyond this machine over TLS alone."""
+
+    server: Listen
+    """Address of the server, such as `mail.example.com:465`; on other ports STARTTLS is used."""
+    sender: Argument
+    """Address of the sender."""
+    to: tuple[Argument, ...]
+    """Addresses of the receivers."""
+    login: SecretRef | None = None
+    """Where `user:password` is kept: `env:NAME`, `file:path`. Default: the server asks for none."""
+
+
+class Receivers(Section):
+    """The receivers of notices.
+
+    A notice is posted as JSON with the sentence under `text`, which chat systems show, and the
+    facts beside it. A lasting event is told once. A notice that cannot be delivered stops nothing.
+    """
+
+    webhook: Webhook | None = None
+    """URL of a receiver, or where the URL is kept: `env:NAME`, `file:path`."""
+    mail: Mail | None = None
+    """Receivers of notices as mails."""
+    template: Word | None = None
+    """A Jinja template of the text, relative to the project. Default: a template of fleetctl's own.
+
+    The facts are under `it`, such as `it.event` and `it.alias`. `fleetctl validate` tries it.
+    """
+
+
+class Notify(Receivers):
+    """The receivers of notices, and the events.
 
     `rolled_back`, by an operator or a gate. `gate_failed`: a version was stopped before it got
     traffic. `undecided`: a rollout waits for people. `drifted`: a scheduled evaluation is worse
     than the result after training. `drill_failed`. `retraining_overdue`. `retraining_planned`: due
     soon, or claimed by a person. `rollout_started`, `rollout_finished`: a new version gets its
     first traffic, has all of it. `ledger_away`: the ledger cannot be read, so that gates only take
-    traffic back; a client is not told.
-
-    A notice is posted as JSON with the sentence under `text`, which chat systems show, and the
-    facts beside it. A lasting event is told once. A notice that cannot be delivered stops nothing.
+    traffic back; `alert`, `alert_resolved`, from `fleetctl watch`: a client is told of neither.
     """
 
-    webhook: Webhook
-    """URL of the receiver, or where the URL is kept: `env:NAME`, `file:path`."""
-    template: Word | None = None
-    """A Jinja template of the text, relative to the project. Default: a template of fleetctl's own.
-
-    The facts are under `it`, such as `it.event` and `it.alias`. `fleetctl validate` tries it.
-    """
     events: tuple[NotifyEvent, ...] = NOTIFY_EVENTS
     """Events of which notices are sent. Default: all."""
+    alertmanager: Url | None = None
+    """URL of an Alertmanager that `fleetctl watch` hands the alerts that stand to."""
 
 
-class ClientNotify(Notify):
-    """The receiver of a client's notices, which name no server, no person and no other client."""
+class ClientNotify(Receivers):
+    """The receivers of a client's notices, which name no server, no person and no other client."""
 
     events: tuple[ClientEvent, ...] = USUAL_FOR_CLIENTS
     """Events of which notices are sent. Default: `rolled_back`."""

@@ -60,7 +60,8 @@ def test_an_occasion_is_told_once_to_each_reader(entries: list[Entry], expected:
 def test_every_event_has_texts_of_ours_and_tells_a_client_only_what_it_may_see() -> None:
     assert fault("", "operators") is None
     assert fault("", "client") is None
-    assert {*SAMPLES} == {*NOTIFY_EVENTS} == {*OF_A_CLIENT, "ledger_away"}
+    ours = {"ledger_away", "alert", "alert_resolved"}
+    assert {*SAMPLES} == {*NOTIFY_EVENTS} == {*OF_A_CLIENT} | ours
     assert {*OF_A_CLIENT} == {*get_args(ClientEvent)}
     common = {
         "fleet": "f",

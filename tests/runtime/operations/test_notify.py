@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from runtime.operations.notify import deliver
+from runtime.notify.webhook import deliver
 from runtime.trust import Trust, dump_trust
 from runtime.trust_file import trust_path, write_trust
 from tests.ports import free_port

@@ -1,0 +1,189 @@
+"""Decides by rules on traffic which aliases break a limit: `(facts, now) -> RuleFinding`."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
+
+from fleet.alerting.alert import Alert, AlertRule, RuleFinding, Signal
+from fleet.alerting.baseline import LEAST_REQUESTS, LatencyBaseline
+from fleet.gates import wilson
+from fleet.usage import Sketch, UsageCell
+
+SLOWER: Final = 2.0
+"""Multiple of the usual p95 above which a request is slow."""
+CLEARS: Final = 1.5
+"""Multiple of the usual p95 at which a slow alias is no longer slow."""
+SLOW_SHARE: Final = 0.05
+"""Part of the requests that may be above a p95, and late by a tier's promise."""
+ERROR_SHARE: Final = 0.01
+"""Part of the requests that may end with a status of 500 and above."""
+
+
+class BurnPair(NamedTuple):
+    """A pair of windows: both burn the budget at a multiple of its pace."""
+
+    times: float
+    long: timedelta
+    short: timedelta
+
+
+PAGES: Final = (
+    BurnPair(14.4, timedelta(hours=1), timedelta(minutes=15)),
+    BurnPair(6, timedelta(hours=6), timedelta(minutes=30)),
+)
+"""Source: Beyer et al. 2018, The Site Reliability Workbook, chapter 5, with quarters of an hour."""
+TICKETS: Final = (
+    BurnPair(3, timedelta(days=1), timedelta(hours=2)),
+    BurnPair(1, timedelta(days=3), timedelta(hours=6)),
+)
+QUARTERS_FOR: Final = timedelta(hours=8)
+"""Time before now for which rules need quarters; before that, hours."""
+HOURS_FOR: Final = timedelta(days=3)
+
+WAIT_SHARE: Final = 0.25
+"""Part of the promised time that a request may wait for its turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class AliasFacts:
+    """The traffic of an alias; cells hold all versions and servers, the oldest first."""
+
+    alias: str
+    promise_s: float
+    baseline: LatencyBaseline
+    quarters: tuple[UsageCell, ...]
+    """Closed quarters of `QUARTERS_FOR`."""
+    hours: tuple[UsageCell, ...]
+    """Closed hours of `HOURS_FOR`."""
+    servers: tuple[str, ...] = ()
+
+
+def alias_findings(
+    facts: AliasFacts, pinned: LatencyBaseline | None, now: datetime
+) -> Iterator[RuleFinding]:
+    """Yield the findings of the rules on traffic on an alias.
+
+    `pinned`: the baseline of the alert that is open; None: none is.
+    """
+    yield slow(facts, pinned or facts.baseline, now)
+    yield starved(facts, now)
+    both = facts.quarters, facts.hours
+    late = [_late(cells, facts.promise_s) for cells in both]
+    failed = [_failed(cells) for cells in both]
+    for counts, budget, rules in (
+        (late, SLOW_SHARE, (AlertRule.PROMISE, AlertRule.PROMISE_BUDGET)),
+        (failed, ERROR_SHARE, (AlertRule.ERRORS, AlertRule.ERRORS_BUDGET)),
+    ):
+        for rule, pairs in zip(rules, (PAGES, TICKETS), strict=True):
+            yield burning(facts, rule, pairs, counts, budget, now)
+
+
+def slow(facts: AliasFacts, baseline: LatencyBaseline, now: datetime) -> RuleFinding:
+    """Judge the latency of an alias by the two newest windows against its baseline.
+
+    A window is the fewest quarters with `LEAST_REQUESTS` answers. Slow: in both more than 5 % of
+    the requests surely take over twice the usual p95; by definition 5 % take over the usual p95.
+    """
+    newest, *older = _windows(facts.quarters) or [(now, Sketch())]
+    command = f"fleetctl why {facts.alias}"
+    p95, limit = newest[1].quantile(0.95), SLOWER * baseline.p95_s
+    begun = older[0][0] if older else newest[0]
+    detail = "" if baseline.days else "the promise stands in for a baseline: less than a week"
+    alert = Alert(
+        AlertRule.SLOW, facts.alias, p95, limit, begun, command, detail=detail,
+        servers=facts.servers, baseline=baseline,
+    )  # fmt: skip
+    if p95 is None:
+        return RuleFinding(Signal.UNKNOWN, alert)
+    slow = [wilson(w.above(limit), w.count)[0] > SLOW_SHARE for _, w in (newest, *older)]
+    if slow[0]:
+        return RuleFinding(Signal.FIRING if all(slow) and older else Signal.PENDING, alert)
+    above = newest[1].above(CLEARS * baseline.p95_s)
+    clear = above <= SLOW_SHARE * newest[1].count
+    return RuleFinding(Signal.CLEAR if clear else Signal.BETWEEN, alert)
+
+
+def starved(facts: AliasFacts, now: datetime) -> RuleFinding:
+    """Judge the time that requests of the newest quarter waited for their turn."""
+    waited = facts.quarters[-1].figures.waited if facts.quarters else Sketch()
+    since = facts.quarters[-1].start if facts.quarters else now
+    p95, limit = waited.quantile(0.95), WAIT_SHARE * facts.promise_s
+    command = f"fleetctl why {facts.alias}"
+    alert = Alert(AlertRule.STARVED, facts.alias, p95, limit, since, command, servers=facts.servers)
+    if p95 is None or waited.count < LEAST_REQUESTS:
+        return RuleFinding(Signal.UNKNOWN, alert)
+    clear = Signal.CLEAR if p95 <= limit / SLOWER else Signal.BETWEEN
+    return RuleFinding(Signal.FIRING if p95 > limit else clear, alert)
+
+
+_Counts = Sequence[tuple[datetime, int, int]]
+"""Start, requests and bad requests of cells."""
+
+
+def burning(
+    facts: AliasFacts,
+    rule: AlertRule,
+    pairs: Iterable[BurnPair],
+    counts: Sequence[_Counts],
+    budget: float,
+    now: datetime,
+) -> RuleFinding:
+    """Judge how fast bad requests use up a budget: in a long window surely, in a short one still.
+
+    `counts`: of quarters, and of hours for windows that quarters do not cover.
+    """
+    signals, value, limit, since = list[Signal](), None, budget, now
+    for pair in pairs:
+        most = pair.times * budget
+        n, bad = _within(counts, pair.long, now)
+        n_short, bad_short = _within(counts, pair.short, now)
+        if not n_short:
+            signals.append(Signal.UNKNOWN)
+        elif bad_short < most * n_short:
+            signals.append(Signal.CLEAR)
+        elif n >= LEAST_REQUESTS and wilson(bad, n)[0] > most:
+            signals.append(Signal.FIRING)
+            if value is None or most > limit:
+                value, limit, since = bad / n, most, now - pair.long
+        else:
+            signals.append(Signal.BETWEEN)
+    order = [Signal.FIRING, Signal.BETWEEN, Signal.UNKNOWN, Signal.CLEAR]
+    signal = min(signals, key=order.index)
+    alert = Alert(
+        rule, facts.alias, value, limit, since, f"fleetctl why {facts.alias}",
+        urgent=rule in {AlertRule.PROMISE, AlertRule.ERRORS}, servers=facts.servers,
+    )  # fmt: skip
+    return RuleFinding(signal, alert)
+
+
+def _windows(quarters: Sequence[UsageCell]) -> list[tuple[datetime, Sketch]]:
+    """Return start and latencies of the two newest windows, the newest first."""
+    found, latency = list[tuple[datetime, Sketch]](), Sketch()
+    for cell in reversed(quarters):
+        latency += cell.figures.latency
+        if latency.count >= LEAST_REQUESTS:
+            found.append((cell.start, latency))
+            latency = Sketch()
+        if len(found) > 1:
+            break
+    return found
+
+
+def _failed(cells: Sequence[UsageCell]) -> _Counts:
+    rows = ((cell.start, cell.figures) for cell in cells)
+    return [(start, figures.requests - figures.refused, figures.errors) for start, figures in rows]
+
+
+def _late(cells: Sequence[UsageCell], limit_s: float) -> _Counts:
+    return [
+        (cell.start, cell.figures.latency.count, cell.figures.latency.above(limit_s))
+        for cell in cells
+    ]
+
+
+def _within(counts: Sequence[_Counts], span: timedelta, now: datetime) -> tuple[int, int]:
+    """Return requests and bad requests of the last `span`."""
+    quarters, hours = counts
+    rows = [row for row in (quarters if span <= QUARTERS_FOR else hours) if row[0] >= now - span]
+    return sum(n for _, n, _ in rows), sum(bad for _, _, bad in rows)

@@ -1,0 +1,1 @@
+"""Sends notices: webhook, mail, Alertmanager. Knows no fleet and writes nothing."""

@@ -1,0 +1,59 @@
+"""Post a document to a webhook, or to an Alertmanager."""
+
+import asyncio
+from functools import partial
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from fleet.errors import EngineRejectedError, EngineTimedOutError, EngineUnreachableError
+from runtime.deadline import call_with_timeout
+from runtime.json_client import JsonClient
+from runtime.trust import UntrustedError, peer_of, require_bound, require_contact
+
+DELIVER_S: Final = 5.0
+"""Upper bound of the time for sending a notice. Seconds."""
+
+
+async def deliver(
+    url: str, document: Any, timeout_s: float = DELIVER_S, reference: str = ""
+) -> str:
+    """Post a document as JSON, once; return why the document was not taken; empty: it was taken.
+
+    `reference`: of the URL, where the URL is a secret; empty: the URL stands in the declarations.
+
+    The caller waits at most a second more than `timeout_s`, and so does the end of the program:
+    a resolver of names that hangs does so in a thread that is left behind. The reason never holds
+    the URL, which may be a secret, but for its host.
+    """
+    try:
+        peer_of(url)
+        if reference:
+            require_bound(url, reference)
+        else:
+            require_contact(url)
+    except ValueError:
+        return "its URL is none"
+    except UntrustedError as error:
+        return error.diagnostics[0].detail.rstrip(".")
+    work = partial(asyncio.run, _send(url, document, timeout_s))
+    try:
+        return await asyncio.to_thread(call_with_timeout, work, timeout_s + 1)
+    except TimeoutError:
+        return f"no answer within {timeout_s:g} s"
+
+
+async def _send(url: str, document: Any, timeout_s: float) -> str:
+    try:
+        parts = urlsplit(url)
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        async with JsonClient(f"{parts.scheme}://{parts.netloc}", timeout_s=timeout_s) as client:
+            await client.post(path, document)
+    except EngineTimedOutError:
+        return f"no answer within {timeout_s:g} s"
+    except EngineUnreachableError:
+        return "no connection"
+    except EngineRejectedError as error:
+        return f"refused with status {error.status}"
+    except ValueError:
+        return "its URL is none"
+    return ""

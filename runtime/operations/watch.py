@@ -1,0 +1,198 @@
+"""Watch the fleet: ingest usage, judge all rules, notify people; once or at an interval."""
+
+import asyncio
+import json
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from fleet.alerting import (
+    Alert,
+    AlertRule,
+    DataFault,
+    Notification,
+    RuleFinding,
+    Signal,
+    WhyWorse,
+    advance,
+    alert_notices,
+    alias_findings,
+    fleet_findings,
+)
+from fleet.decoding import MalformedError, decode
+from fleet.encoding import plain
+from fleet.errors import FleetError
+from fleet.history import SKEW, Entry, fold_entries, settled
+from fleet.planning import outages_of
+from fleet.resources import State
+from runtime.files import read_text, write_text
+from runtime.messages import FailureMessage
+from runtime.notify.alertmanager import post_alerts
+from runtime.operations.apply import stop_signals
+from runtime.operations.notifications import notify_once, open_notifications
+from runtime.operations.outages import observe_faults, with_ledger
+from runtime.operations.traffic_facts import TrafficReader, explain_alias
+from runtime.usage.ingest import ingest
+from runtime.usage.store import UsageStore
+from runtime.workspace import Workspace
+
+STANDS: Final = 2
+"""Exit code of a single round in which an alert stands."""
+FILE: Final = "alerts.json"
+"""File of the state folder with the alerts of the last round, and those that ended."""
+LEAST_DISK: Final = 0.05
+"""Part of the state folder's disk that should be free."""
+_LASTING: Final = frozenset({"undecided", "drifted", "gate_failed", "retraining_overdue"})
+"""Events that last, and stand as alerts; their notices are their own."""
+
+
+def read_alerts(state_dir: Path) -> tuple[Alert, ...]:
+    """Return the alerts of the last round; none where there was no round, or its file is broken."""
+    try:
+        document = json.loads(read_text(state_dir / FILE))
+        return decode(tuple[Alert, ...], document, FILE, lenient=True)
+    except (OSError, ValueError, MalformedError, FleetError):
+        return ()
+
+
+@dataclass(slots=True)
+class Watcher:
+    """Runs rounds, and keeps the figures of past hours between rounds."""
+
+    word: Callable[[Alert], str]
+    """Returns an alert as a sentence."""
+    traffic: TrafficReader = field(default_factory=TrafficReader)
+
+    async def rounds(
+        self, workspace: Workspace, interval: timedelta
+    ) -> AsyncIterator[tuple[Alert, ...]]:
+        """Yield the alerts that began or ended in a round, until a signal; errors are emitted."""
+        with stop_signals() as stop:
+            while not stop.is_set():
+                before = {(alert.id, alert.phase) for alert in read_alerts(workspace.state_dir)}
+                try:
+                    alerts = await self.look(replace(workspace))
+                    yield tuple(a for a in alerts if (a.id, a.phase) not in before)
+                except FleetError as error:
+                    workspace.emit(FailureMessage(error.diagnostics))
+                except OSError as error:  # such as a disk that is full: the next may find room
+                    workspace.inform(f"this round ended: {error}", "error")
+                try:
+                    async with asyncio.timeout(interval.total_seconds()):
+                        await stop.wait()
+                except TimeoutError:
+                    continue
+
+    async def look(self, workspace: Workspace) -> tuple[Alert, ...]:
+        """Judge all rules now, write the alerts down, notify people; return the alerts.
+
+        Raises:
+            FleetError: the declarations, the ledger or the usage store cannot be read.
+        """
+        fleet, now, known = workspace.fleet(), workspace.now(), read_alerts(workspace.state_dir)
+        faults = [*await asyncio.to_thread(_data_faults, workspace.state_dir, now)]
+        snapshot = workspace.last_known()
+        live = with_ledger(workspace, await observe_faults(workspace), snapshot)
+        history = settled(fold_entries(snapshot.entries), live)
+        events = [] if snapshot.away else open_notifications(workspace, live)
+        with closing(UsageStore(workspace.state_dir)) as store:
+            found = [
+                *self._traffic(workspace, store, live, snapshot.entries, known, now),
+                *fleet_findings((), (), faults, outages_of(history, live), now),
+                *_lasting(events, now),
+            ]
+        unseen = {AlertRule.EVENT} if snapshot.away else ()
+        alerts = advance(known, found, now, unseen)
+        write_text(workspace.state_dir / FILE, json.dumps(plain(alerts)) + "\n")
+        notices = [*events, *alert_notices(alerts, snapshot.entries, now)]
+        entries = None if snapshot.away is None else snapshot.entries
+        workspace.warn(*await notify_once(workspace, notices, entries))
+        if fleet.notify and fleet.notify.alertmanager:
+            texts = [(alert, self.word(alert)) for alert in alerts]
+            why = await post_alerts(fleet.notify.alertmanager, fleet.name, texts, now)
+            workspace.warn(*([f"the Alertmanager did not take the alerts: {why}"] if why else []))
+        return alerts
+
+    def _traffic(
+        self,
+        workspace: Workspace,
+        store: UsageStore,
+        live: State,
+        entries: Sequence[Entry],
+        known: Sequence[Alert],
+        now: datetime,
+    ) -> Iterator[RuleFinding]:
+        """Yield the findings on aliases; those that begin with their likely cause."""
+        fleet = workspace.fleet()
+        pinned = {a.subject: a.baseline for a in known if a.rule is AlertRule.SLOW and not a.until}
+        causes = {a.id: a.cause for a in known if not a.until}
+        for facts in self.traffic.facts(store, fleet, live, known, now):
+            for finding in alias_findings(facts, pinned.get(facts.alias), now):
+                signal, alert = finding
+                begins = signal in {Signal.PENDING, Signal.FIRING}
+                if begins and causes.get(alert.id) is None:
+                    span = max(timedelta(hours=8), min(now - alert.since, timedelta(hours=47)))
+                    why = explain_alias(store, fleet, entries, facts.alias, span, now)
+                    likely = why.causes[0].change if why.onset and why.causes else None
+                    yield RuleFinding(signal, replace(alert, cause=likely))
+                else:
+                    yield finding
+
+
+def why_worse(workspace: Workspace, alias: str, since: timedelta) -> WhyWorse:
+    """Bring new rows into the usage store, and rank the causes of an alias's change.
+
+    Raises:
+        FleetError: the alias is not declared; declarations, ledger or store cannot be read.
+    """
+    fleet, now, state_dir = workspace.fleet(), workspace.now(), workspace.state_dir
+    list(_data_faults(state_dir, now))
+    entries = workspace.last_known().entries
+    with closing(UsageStore(state_dir)) as store:
+        return explain_alias(store, fleet, entries, alias, since, now)
+
+
+def _lasting(events: Sequence[Notification], now: datetime) -> Iterator[RuleFinding]:
+    """Yield the open events that last as findings."""
+    for event in events:
+        if event.event in _LASTING:
+            kind, alias = event.event, event.alias
+            detail = f"{kind.replace('_', ' ')}: {event.facts.get('reason', '')}"
+            command = f"fleetctl rollout status {alias}"
+            if kind in {"drifted", "retraining_overdue"}:
+                command = "fleetctl retrain list --due"
+            alert = Alert(
+                AlertRule.EVENT, f"{alias} {kind}", None, None, now, command, detail=detail,
+                urgent=kind == "undecided",
+            )  # fmt: skip
+            yield RuleFinding(Signal.FIRING, alert)
+
+
+def _data_faults(state_dir: Path, now: datetime) -> Iterator[DataFault]:
+    """Bring new rows into the usage store; yield the faults of the figures."""
+    command = "fleetctl usage summary"
+    try:
+        done = ingest(state_dir, now, wait_s=1.0)
+    except FleetError as error:
+        if error.diagnostics[0].code != "FC6066":  # another process brings them in
+            yield DataFault("usage", error.diagnostics[0].detail.rstrip("."), 0, 0, command)
+    else:
+        if done.damaged or done.cut:
+            detail = f"{done.damaged} new lines are no rows, {len(done.cut)} logs became shorter"
+            yield DataFault("usage", detail, done.damaged + len(done.cut), 0, command)
+    with closing(UsageStore(state_dir)) as store:
+        for gateway in store.gateways():
+            if gateway.newest and gateway.newest > now + SKEW:
+                ahead = (gateway.newest - now).total_seconds()
+                detail = f"its clock is {ahead:.0f} s ahead of the clock here"
+                limit = SKEW.total_seconds()
+                yield DataFault(gateway.gateway, detail, ahead, limit, "fleetctl gateway status")
+    disk = shutil.disk_usage(state_dir)
+    if disk.free < LEAST_DISK * disk.total:
+        detail = f"{disk.free / 2**30:.1f} GiB are free on the disk of the state folder"
+        share = disk.free / disk.total
+        yield DataFault("disk", detail, share, LEAST_DISK, "fleetctl usage compact")
