@@ -13,7 +13,13 @@ from fleet.alerting.changes import (
     ledger_changes,
     route_changes,
 )
-from fleet.alerting.fleet_rules import BaseForecast, DataFault, ProjectedCost, fleet_findings
+from fleet.alerting.fleet_rules import (
+    BaseForecast,
+    DataFault,
+    ProjectedCost,
+    ahead,
+    fleet_findings,
+)
 from fleet.alerting.notifications import (
     OF_A_CLIENT,
     Notification,

@@ -1,18 +1,16 @@
 """Decides by rules on costs, capacity, data and outages which subjects break a limit."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from statistics import linear_regression
 from typing import Final
 
 from fleet.alerting.alert import Alert, AlertRule, RuleFinding, Signal
+from fleet.costing import ALARM, CLEAR, WARN
 from fleet.names import kind_of_address, name_in_address
 from fleet.planning import DriftCause
 
-COST_ALARM, COST_CLEARS, COST_WARNING = 0.40, 0.35, 0.30
-"""Parts of a client's fee."""
-LEAST_COST_DAYS: Final = 7
 AHEAD_WEEKS: Final = 2
 CAPACITY_CLEARS: Final = 0.95
 
@@ -23,9 +21,7 @@ class ProjectedCost:
 
     client: str
     share: float | None
-    """None: no fee is declared."""
-    days: int
-    """Days of the month that the projection is made from."""
+    """None: no fee is declared, or the month is too young for a projection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +84,11 @@ def fleet_findings(
 def _cost(cost: ProjectedCost, now: datetime) -> Iterator[RuleFinding]:
     command = f"fleetctl cost report --client {cost.client}"
     for rule, limit, clears in (
-        (AlertRule.COST, COST_ALARM, COST_CLEARS),
-        (AlertRule.COST_WARNING, COST_WARNING, COST_WARNING),
+        (AlertRule.COST, ALARM / 100, CLEAR / 100),
+        (AlertRule.COST_WARNING, WARN / 100, WARN / 100),
     ):
         alert = Alert(rule, cost.client, cost.share, limit, now, command, urgent=False)
-        if cost.share is None or cost.days < LEAST_COST_DAYS:
+        if cost.share is None:
             signal = Signal.UNKNOWN
         elif cost.share > limit:
             signal = Signal.FIRING
@@ -101,20 +97,24 @@ def _cost(cost: ProjectedCost, now: datetime) -> Iterator[RuleFinding]:
         yield RuleFinding(signal, alert)
 
 
+def ahead(weeks: Sequence[float]) -> float | None:
+    """Return the value two weeks after the last, on the line through weeks; None: too few."""
+    if len(weeks) <= AHEAD_WEEKS:
+        return None
+    line = linear_regression(range(len(weeks)), weeks)
+    return line.intercept + line.slope * (len(weeks) - 1 + AHEAD_WEEKS)
+
+
 def _capacity(forecast: BaseForecast, now: datetime) -> RuleFinding:
     """Judge the busiest hour of a base two weeks ahead, by the line through the last weeks."""
-    weeks = forecast.weeks
-    value = weeks[-1] if weeks else None
-    if len(weeks) > AHEAD_WEEKS:
-        line = linear_regression(range(len(weeks)), weeks)
-        value = line.intercept + line.slope * (len(weeks) - 1 + AHEAD_WEEKS)
+    value = ahead(forecast.weeks)
     busy = f"at {forecast.hour:02}:00 UTC, most of it by {', '.join(forecast.clients)}"
     detail = f"{busy}; {forecast.purchase}" if forecast.purchase else busy
     alert = Alert(
         AlertRule.CAPACITY, forecast.base, value, forecast.limit, now, "fleetctl diagnose",
         detail=detail, urgent=False,
     )  # fmt: skip
-    if value is None or len(weeks) <= AHEAD_WEEKS:
+    if value is None:
         return RuleFinding(Signal.UNKNOWN, alert)
     clear = value <= CAPACITY_CLEARS * forecast.limit
     low = Signal.CLEAR if clear else Signal.BETWEEN

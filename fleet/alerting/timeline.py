@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from fleet.alerting.changes import AliasChange, ChangeKind
+from fleet.capacity import USUAL_PROMPT_WEIGHT
 from fleet.usage import Grain, UsageCell, UsageFigures
 
 SPANS: Final = (3, 8)
@@ -18,8 +19,6 @@ LEAST: Final = 20
 """Least requests on either side of an onset."""
 LOAD_RISE: Final = 1.3
 """Least ratio of a load after and before, to count as a change."""
-PROMPT_WEIGHT: Final = 0.25
-"""Work of a prompt token in output tokens."""
 
 
 class Measure(StrEnum):
@@ -175,5 +174,5 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _work(figures: UsageFigures) -> float:
-    tokens = figures.output_tokens + PROMPT_WEIGHT * figures.input_tokens
+    tokens = figures.output_tokens + USUAL_PROMPT_WEIGHT * figures.input_tokens
     return tokens or float(figures.requests)

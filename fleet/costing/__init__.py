@@ -22,6 +22,7 @@ from fleet.costing.months import (
 )
 from fleet.costing.shares import (
     ALARM,
+    CLEAR,
     WARN,
     Bill,
     CostMove,

@@ -17,7 +17,7 @@ from fleetctl.output import Form, print_result
 )
 @with_format
 def watch(workspace: Workspace, *, once: bool, interval: timedelta | None, form: Form) -> None:
-    """Judge latency, errors, promises, data and open events; notify people once.
+    """Judge latency, errors, promises, costs, capacity, data and events; notify once.
 
     With --interval, default 60s, alerts that begin or end are printed. An alert ends in the
     command to go to. A look brings new usage into the store.

@@ -4,7 +4,7 @@ import asyncio
 import json
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,8 +13,10 @@ from typing import Final
 from fleet.alerting import (
     Alert,
     AlertRule,
+    BaseForecast,
     DataFault,
     Notification,
+    ProjectedCost,
     RuleFinding,
     Signal,
     WhyWorse,
@@ -33,6 +35,7 @@ from runtime.files import read_text, write_text
 from runtime.messages import FailureMessage
 from runtime.notify.alertmanager import post_alerts
 from runtime.operations.apply import stop_signals
+from runtime.operations.forecasts import base_forecasts, projected_costs
 from runtime.operations.notifications import notify_once, open_notifications
 from runtime.operations.outages import observe_faults, with_ledger
 from runtime.operations.traffic_facts import TrafficReader, explain_alias
@@ -66,6 +69,8 @@ class Watcher:
     word: Callable[[Alert], str]
     """Returns an alert as a sentence."""
     traffic: TrafficReader = field(default_factory=TrafficReader)
+    _hour: datetime | None = None
+    _costs: tuple[Sequence[ProjectedCost], Sequence[BaseForecast]] = ((), ())
 
     async def rounds(
         self, workspace: Workspace, interval: timedelta
@@ -100,9 +105,10 @@ class Watcher:
         history = settled(fold_entries(snapshot.entries), live)
         events = [] if snapshot.away else open_notifications(workspace, live)
         with closing(UsageStore(workspace.state_dir)) as store:
+            self._by_the_hour(workspace, store, live, now)
             found = [
                 *self._traffic(workspace, store, live, snapshot.entries, known, now),
-                *fleet_findings((), (), faults, outages_of(history, live), now),
+                *fleet_findings(*self._costs, faults, outages_of(history, live), now),
                 *_lasting(events, now),
             ]
         unseen = {AlertRule.EVENT} if snapshot.away else ()
@@ -116,6 +122,22 @@ class Watcher:
             why = await post_alerts(fleet.notify.alertmanager, fleet.name, texts, now)
             workspace.warn(*([f"the Alertmanager did not take the alerts: {why}"] if why else []))
         return alerts
+
+    def _by_the_hour(
+        self, workspace: Workspace, store: UsageStore, live: State, now: datetime
+    ) -> None:
+        """Make projected costs and forecasts anew in every hour; what cannot be made is left out.
+
+        No costs are recorded for a fleet without prices; `diagnose` says why a fleet does not fit.
+        """
+        if self._hour == (hour := now.replace(minute=0, second=0, microsecond=0)):
+            return
+        self._hour, costs, forecasts = hour, list[ProjectedCost](), list[BaseForecast]()
+        with suppress(FleetError):
+            costs = projected_costs(workspace)
+        with suppress(FleetError):
+            forecasts = base_forecasts(workspace, store, live, now)
+        self._costs = costs, forecasts
 
     def _traffic(
         self,

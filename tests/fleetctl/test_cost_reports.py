@@ -17,6 +17,7 @@ from fleet.history import CostTermsChanged
 from fleetctl.output import print_message
 from runtime.ledger import open_ledger
 from runtime.operations.costs import MonthBills, month_file
+from runtime.operations.forecasts import projected_costs
 from runtime.usage.log import USAGE_FILE
 from runtime.workspace import Workspace
 from tests.fleet.costing.worlds import client, fleet, leases, resident, server
@@ -81,13 +82,16 @@ def rows(state: Path, gateway: str, numbers: range) -> None:
     (folder / USAGE_FILE).write_text(text, encoding="utf-8")
 
 
-def at(project: Project, hours: float) -> MonthBills:
-    time = BEGIN + timedelta(hours=hours)
+def workspace_at(project: Project, hours: float) -> At:
     nothing: Any = None
-    return MonthBills(
-        At(project.root, None, {}, project.root / ".fleetctl", print_message, nothing, nothing,
-           time=time)
+    return At(
+        project.root, None, {}, project.root / ".fleetctl", print_message, nothing, nothing,
+        time=BEGIN + timedelta(hours=hours),
     )  # fmt: skip
+
+
+def at(project: Project, hours: float) -> MonthBills:
+    return MonthBills(workspace_at(project, hours))
 
 
 def report(project: Project, *options: str) -> Done:
@@ -146,6 +150,15 @@ def test_a_report_names_states_and_what_would_bring_a_client_under_the_limit(
     assert "secretive" not in report(project, "--client", "a").stdout
     wrong = call(project, "cost", "report", "--month", "2026-10", "--client", "nobody")
     assert "FC5122" in wrong.stderr
+
+
+def test_the_projected_cost_of_a_client_is_what_watch_judges(project: Project) -> None:
+    shares = {cost.client: cost.share for cost in projected_costs(workspace_at(project, 15 * 24))}
+    assert shares["secretive"] is None
+    assert shares["b"] is not None
+    assert shares["b"] > 0.4
+    young = projected_costs(workspace_at(project, 3 * 24))
+    assert {cost.share for cost in young} == {None}
 
 
 def test_an_invoice_shows_a_client_nothing_of_the_operator_or_of_others(project: Project) -> None:
