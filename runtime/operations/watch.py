@@ -39,7 +39,8 @@ from runtime.operations.forecasts import base_forecasts, projected_costs
 from runtime.operations.notifications import notify_once, open_notifications
 from runtime.operations.outages import observe_faults, with_ledger
 from runtime.operations.traffic_facts import TrafficReader, explain_alias
-from runtime.usage.ingest import ingest
+from runtime.operations.usage import gather_usage_rows
+from runtime.usage.ingest import BUSY
 from runtime.usage.store import UsageStore
 from runtime.workspace import Workspace
 
@@ -99,7 +100,7 @@ class Watcher:
             FleetError: the declarations, the ledger or the usage store cannot be read.
         """
         fleet, now, known = workspace.fleet(), workspace.now(), read_alerts(workspace.state_dir)
-        faults = [*await asyncio.to_thread(_data_faults, workspace.state_dir, now)]
+        faults = [*await _gather(workspace), *_data_faults(workspace.state_dir, now)]
         snapshot = workspace.last_known()
         live = with_ledger(workspace, await observe_faults(workspace), snapshot)
         history = settled(fold_entries(snapshot.entries), live)
@@ -172,7 +173,7 @@ def why_worse(workspace: Workspace, alias: str, since: timedelta) -> WhyWorse:
         FleetError: the alias is not declared; declarations, ledger or store cannot be read.
     """
     fleet, now, state_dir = workspace.fleet(), workspace.now(), workspace.state_dir
-    list(_data_faults(state_dir, now))
+    asyncio.run(_gather(workspace))
     entries = workspace.last_known().entries
     with closing(UsageStore(state_dir)) as store:
         return explain_alias(store, fleet, entries, alias, since, now)
@@ -194,18 +195,25 @@ def _lasting(events: Sequence[Notification], now: datetime) -> Iterator[RuleFind
             yield RuleFinding(Signal.FIRING, alert)
 
 
-def _data_faults(state_dir: Path, now: datetime) -> Iterator[DataFault]:
-    """Bring new rows into the usage store; yield the faults of the figures."""
-    command = "fleetctl usage summary"
+async def _gather(workspace: Workspace) -> list[DataFault]:
+    """Bring new rows of all gateways into the usage store; return the faults of rows."""
+    command, found = "fleetctl usage summary", list[DataFault]()
     try:
-        done = ingest(state_dir, now, wait_s=1.0)
+        done, lacking = await gather_usage_rows(workspace.state_dir, workspace.now)
     except FleetError as error:
-        if error.diagnostics[0].code != "FC6066":  # another process brings them in
-            yield DataFault("usage", error.diagnostics[0].detail.rstrip("."), 0, 0, command)
-    else:
-        if done.damaged or done.cut:
-            detail = f"{done.damaged} new lines are no rows, {len(done.cut)} logs became shorter"
-            yield DataFault("usage", detail, done.damaged + len(done.cut), 0, command)
+        if error.diagnostics[0].code == BUSY:  # another process brings them in
+            return []
+        return [DataFault("usage", error.diagnostics[0].detail.rstrip("."), 0, 0, command)]
+    if done.damaged:
+        detail = f"{done.damaged} new lines are no rows"
+        found.append(DataFault("lines of usage", detail, done.damaged, 0, command))
+    if lacking:
+        found.append(DataFault("usage", "; ".join(lacking), len(lacking), 0, command))
+    return found
+
+
+def _data_faults(state_dir: Path, now: datetime) -> Iterator[DataFault]:
+    """Yield the faults of clocks and of the disk."""
     with closing(UsageStore(state_dir)) as store:
         for gateway in store.gateways():
             if gateway.newest and gateway.newest > now + SKEW:
