@@ -139,6 +139,9 @@ bench-physics: setup ## Print our laws of memory and throughput beside published
 bench-rollback: setup vllm ## Measure 50 rollback drills under load, on a real vLLM
 	$(PY) examples/canary/play.py --drills
 
+bench-watching: setup ## Measure the usage store with 10 million rows (5 GB of disk)
+	$(PY) -m tests.bench.watching
+
 scorecard: setup vllm ## Let 40 faults happen under a steady client; table in docs/trust.md (ENGINE=fake: printed)
 	$(PY) -m tests.faults.scorecard --engine $(ENGINE) $(if $(filter vllm,$(ENGINE)),--into docs/trust.md)
 

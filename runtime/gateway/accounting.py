@@ -20,9 +20,12 @@ from runtime.usage.log import UsageLog
 from runtime.usage.row import LIVE, UsageRow
 
 BOUNDS_S: Final = (
-    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
 )  # fmt: skip
-"""Upper bounds of the buckets of a histogram, seconds; one more bucket holds the rest."""
+"""Upper bounds of the buckets of a histogram, seconds, the promises of a tier that declares none
+(`USUAL_SLO_S`) among them; one more bucket holds the rest."""
+KEPT_S: Final = 3600.0
+"""How long the series of a version stays after the version left the table, in seconds."""
 _ERRORS_FROM: Final = int(HTTPStatus.BAD_REQUEST)
 _ROW: Final = msgspec.json.Encoder()
 _ESCAPES: Final = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
@@ -30,9 +33,11 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _HELP: Final = {
     "fleetctl_requests_total": ("counter", "Requests, by status as sent to the client."),
     "fleetctl_input_tokens_total": ("counter", "Prompt tokens as the servers reported them."),
+    "fleetctl_cached_tokens_total": ("counter", "Prompt tokens that the servers had in a cache."),
     "fleetctl_output_tokens_total": ("counter", "Generated tokens, of aborted streams too."),
     "fleetctl_request_seconds": ("histogram", "From the request's head to the answer's end."),
     "fleetctl_first_byte_seconds": ("histogram", "From the request's head to the first byte."),
+    "fleetctl_waited_seconds_total": ("counter", "Time that requests waited for their turn."),
     "fleetctl_in_flight": ("gauge", "Requests in flight, by server and version."),
     "fleetctl_waiting": ("gauge", "Requests that wait for their turn."),
     "fleetctl_target_percent": ("gauge", "Share that a version should have, while there are two."),
@@ -61,7 +66,9 @@ class Series:
 
     statuses: Counter[int] = field(default_factory=Counter)
     input_tokens: int = 0
+    cached_tokens: int = 0
     output_tokens: int = 0
+    waited_s: float = 0.0
     latency: Histogram = field(default_factory=Histogram)
     first_byte: Histogram = field(default_factory=Histogram)
 
@@ -72,6 +79,8 @@ class UsageCounters:
 
     series: dict[tuple[str, str, str], Series] = field(default_factory=dict)
     """By client, alias and version; an unknown name is empty."""
+    _left: dict[tuple[str, str, str], float] = field(default_factory=dict)
+    """When the versions of series were found to be served no longer."""
     others: Counter[tuple[str, int]] = field(default_factory=Counter)
     """Requests that no client made, by purpose and status; no series counts them."""
 
@@ -89,7 +98,21 @@ class UsageCounters:
         if row.first_byte_s is not None:
             series.first_byte.add(row.first_byte_s)
         series.input_tokens += row.input_tokens or 0
+        series.cached_tokens += row.cached_tokens or 0
         series.output_tokens += row.output_tokens or 0
+        series.waited_s += row.waited_s or 0.0
+
+    def expire(self, table: RouteTable, now: float) -> None:
+        """Drop series of versions that left the table `KEPT_S` ago; `now` in seconds."""
+        routes = table.routes.items()
+        served = {("", ""), *((alias, "") for alias in table.routes)}
+        served |= {(alias, arm.target.adapter) for alias, route in routes for arm in route.arms}
+        # A copy: the event loop may count meanwhile.
+        for labels in [*self.series]:
+            if labels[1:] in served:
+                self._left.pop(labels, None)
+            elif now - self._left.setdefault(labels, now) >= KEPT_S:
+                del self.series[labels], self._left[labels]
 
 
 @dataclass(slots=True)
@@ -208,7 +231,9 @@ def exposition(
         for status, count in sorted(series.statuses.items()):
             add("fleetctl_requests_total", f'{labels},status="{status}"', count)
         add("fleetctl_input_tokens_total", labels, series.input_tokens)
+        add("fleetctl_cached_tokens_total", labels, series.cached_tokens)
         add("fleetctl_output_tokens_total", labels, series.output_tokens)
+        add("fleetctl_waited_seconds_total", labels, series.waited_s)
         for family, histogram in (
             ("fleetctl_request_seconds", series.latency),
             ("fleetctl_first_byte_seconds", series.first_byte),

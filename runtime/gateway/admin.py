@@ -117,6 +117,7 @@ class Admin:
 
     async def _get_metrics(self, _: Request) -> Response:
         state, now = self._state, asyncio.get_running_loop().time()
+        state.counters.expire(state.active.routes, now)
         text = exposition(
             state.counters,
             state.in_flight.versions,

@@ -22,7 +22,7 @@ from runtime.gateway import errors
 from runtime.gateway.admission import ShadowSample, Ticket, sample_shadow
 from runtime.gateway.attempts import UpstreamAttempts
 from runtime.gateway.body import RequestBody, parse_body
-from runtime.gateway.endpoints import check_fields
+from runtime.gateway.endpoints import check_fields, trace_of
 from runtime.gateway.limits import UNCOUNTED_BYTES
 from runtime.gateway.responses import ResponseFacts, inspect_response
 from runtime.gateway.routing import OPERATOR_PURPOSES, Credentials, Principal, RouteTarget, unit
@@ -48,6 +48,8 @@ class RequestMeta:
     session: str = ""
     purpose: str = ""
     version: str = ""
+    trace: str = ""
+    trace_state: str = ""
 
 
 @dataclass(slots=True)
@@ -76,6 +78,8 @@ class ProxyRequest:
     _waiting: "tuple[RequestBody, bytes, RequestMeta] | None" = None
     """Body and headers that a waiting request is routed by."""
     priority: int | None = None
+    trace: bytes = b""
+    """Headers by which the server joins the client's trace."""
 
     def admit(self) -> None:
         """Find out which client sent the request, or refuse the request (401)."""
@@ -107,6 +111,8 @@ class ProxyRequest:
             row.purpose = meta.purpose if is_known else OPERATOR_PURPOSES[0]
         route, target, user = routes.decide(principal, body, meta.session, meta.version)
         row.client, row.alias, row.version = target.client, target.alias, target.adapter
+        if meta.trace:
+            row.trace_id, self.trace = trace_of(meta.trace, meta.trace_state)
         if user:
             row.unit = unit(route.key, user, state.operator)
         self.target, self.priority = target, target.priority
@@ -135,6 +141,7 @@ class ProxyRequest:
         ticket = self._ticket
         assert ticket is not None, "the request has been routed"
         ticket.proceed = proceed
+        self.record.wait()
         has_server = bool(ticket.target.servers)
         return ticket.max_wait_s, errors.too_many(1) if has_server else errors.no_server()
 
@@ -147,6 +154,7 @@ class ProxyRequest:
         ticket, attempts = self._ticket, self._attempts
         assert ticket is not None and attempts is not None and self._waiting is not None  # noqa: PT018
         (body, raw, meta), self._waiting, self.must_wait = self._waiting, None, False
+        self.record.stop_waiting()
         if ticket.is_granted:
             attempts.acquire()
             self.body = body.for_server(self.path, *self.target.json_names, self.priority)

@@ -28,6 +28,10 @@ _REASONS: Final = {
 """Reasons of the other shapes as chat completions name them."""
 
 
+class _Details(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
 class UsageCounts(msgspec.Struct):
     """Token counts as any of the shapes names them."""
 
@@ -35,17 +39,21 @@ class UsageCounts(msgspec.Struct):
     completion_tokens: int | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
+    prompt_tokens_details: _Details | None = None
+    input_tokens_details: _Details | None = None
     cache_read_input_tokens: int | None = None
     cache_creation_input_tokens: int | None = None
     """Of messages, whose `input_tokens` leave out the cached part of the prompt."""
 
     def tokens(self) -> Tokens:
         """Return the counts as completions name them."""
+        details = self.prompt_tokens_details or self.input_tokens_details
+        known = details.cached_tokens if details else self.cache_read_input_tokens
         if self.input_tokens is None and self.output_tokens is None:
-            return Tokens(self.prompt_tokens, self.completion_tokens)
+            return Tokens(self.prompt_tokens, self.completion_tokens, known)
         cached = (self.cache_read_input_tokens or 0) + (self.cache_creation_input_tokens or 0)
         read = self.input_tokens
-        return Tokens(None if read is None else read + cached, self.output_tokens)
+        return Tokens(None if read is None else read + cached, self.output_tokens, known)
 
 
 class MessageText(msgspec.Struct):

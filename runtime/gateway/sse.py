@@ -239,7 +239,8 @@ class TypedStream:
         """Return the facts that the stream has stated so far."""
         facts = self._output.result(self._tokens, complete=self.is_done)
         if self._pieces and not self._tokens.completion_tokens:
-            facts.tokens = Tokens(self._tokens.prompt_tokens, self._pieces)
+            tokens = self._tokens
+            facts.tokens = Tokens(tokens.prompt_tokens, self._pieces, tokens.cached_tokens)
             facts.counted = BY_PIECES
         return facts
 

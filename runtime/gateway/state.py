@@ -1,6 +1,7 @@
 """The shared state of a gateway process: the table being served, counters, limits, the log."""
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
@@ -121,6 +122,7 @@ class GatewayState:
 
     def _on_change(self, before: RouteTable, after: RouteTable) -> None:
         self.split.restart(before, after)
+        self.counters.expire(after, time.monotonic())
         pairs = {
             (server, arm.target.adapter)
             for route in after.routes.values()

@@ -1,21 +1,21 @@
-"""Sums up rows by quarter of an hour, and quarters by hour and day; knows no file and no clock."""
+"""Sums up rows by quarter of an hour, hour and day; knows no file and no clock."""
 
 from collections import defaultdict
-from collections.abc import Iterable
 from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
 import msgspec
-import numpy as np
 
 from fleet.usage import COUNTS, SKETCHES, Grain, bucket_of
 from runtime.usage.row import CLIENT_LEFT, LIVE
-from runtime.usage.store import PAIRS
+from runtime.usage.store import SKETCH_STEP, stored_pairs
 
 _LARGEST: Final = 2**31
 _Tokens = Annotated[int, msgspec.Meta(ge=0, le=_LARGEST)]
 _Seconds = Annotated[float, msgspec.Meta(ge=-_LARGEST, le=_LARGEST)]
+KEPT_S: Final = {Grain.QUARTER: 48 * 3600, Grain.HOUR: 400 * 86400}
+"""How long cells are kept at least, in seconds; days are kept for ever."""
 AHEAD_S: Final = 2.0
 """A request that ended this many seconds after now shows that its gateway's clock runs ahead."""
 
@@ -53,17 +53,20 @@ class IngestRow(msgspec.Struct):
 _Series = tuple[str, str, str, str, str]
 
 
+_LATENCY, _FIRST_TOKEN, _PER_TOKEN, _WAITED = (
+    SKETCH_STEP * place for place in range(len(SKETCHES))
+)
+
+
 class CellSums:
     """The sums of a cell that is being filled."""
 
-    __slots__ = ("counts", "first_token", "latency", "per_token", "waited")
+    __slots__ = ("counts", "pairs")
 
     def __init__(self) -> None:
         self.counts = [0] * len(COUNTS)
-        self.latency: defaultdict[int, int] = defaultdict(int)
-        self.first_token: defaultdict[int, int] = defaultdict(int)
-        self.per_token: defaultdict[int, int] = defaultdict(int)
-        self.waited: defaultdict[int, int] = defaultdict(int)
+        self.pairs: defaultdict[int, int] = defaultdict(int)
+        """The counts of all sketches by key, see `store.SKETCH_STEP`."""
 
     def add(self, row: IngestRow, *, is_ahead: bool) -> None:
         """Count a row."""
@@ -87,7 +90,7 @@ class CellSums:
         counts[_ODD] += is_ahead or latency <= 0
         if row.waited_s is not None:
             counts[_WAITED_US] += round(row.waited_s * 1e6)
-            self.waited[bucket_of(row.waited_s)] += 1
+            self.pairs[_WAITED + bucket_of(row.waited_s)] += 1
         if status < HTTPStatus.INTERNAL_SERVER_ERROR:
             counts[_JUDGED] += row.format_ok is not None
             counts[_MISSHAPEN] += row.format_ok is False
@@ -100,33 +103,21 @@ class CellSums:
         latency, first = row.latency_s, row.first_byte_s
         at_work_ms = max(0, round((latency - (row.waited_s or 0)) * 1000))
         self.counts[_KV_TOKEN_MS] += (given + made // 2) * at_work_ms
-        self.latency[bucket_of(latency)] += 1
+        self.pairs[_LATENCY + bucket_of(latency)] += 1
         if row.stream and first is not None:
-            self.first_token[bucket_of(first)] += 1
+            self.pairs[_FIRST_TOKEN + bucket_of(first)] += 1
             if made > 1:
-                self.per_token[bucket_of((latency - first) / (made - 1))] += 1
+                self.pairs[_PER_TOKEN + bucket_of((latency - first) / (made - 1))] += 1
 
     def merge(self, other: "CellSums") -> None:
         """Add the sums of another cell."""
         self.counts = list(map(int.__add__, self.counts, other.counts))
-        for name in SKETCHES:
-            mine = getattr(self, name)
-            for bucket, count in getattr(other, name).items():
-                mine[bucket] += count
-
-    def merge_stored(self, values: Iterable[Any]) -> None:
-        """Add the sums of a cell as the file has them."""
-        stored = list(values)
-        self.counts = list(map(int.__add__, self.counts, stored))
-        for name, blob in zip(SKETCHES, stored[len(COUNTS) :], strict=True):
-            mine = getattr(self, name)
-            for bucket, count in np.frombuffer(blob, PAIRS).tolist():
-                mine[bucket] += count
+        for key, count in other.pairs.items():
+            self.pairs[key] += count
 
     def stored(self) -> list[Any]:
         """Return the sums as the file has them."""
-        sketches = (sorted(getattr(self, name).items()) for name in SKETCHES)
-        return [*self.counts, *(np.array(pairs, PAIRS).tobytes() for pairs in sketches)]
+        return [*self.counts, stored_pairs(self.pairs)]
 
 
 def _kind(status: int) -> int:
@@ -138,8 +129,10 @@ def _kind(status: int) -> int:
     return _ERRORS if status >= HTTPStatus.INTERNAL_SERVER_ERROR else _REJECTED
 
 
-Cells = dict[tuple[_Series, int], CellSums]
+Cells = defaultdict[tuple[_Series, int], CellSums]
 _QUARTER_S: Final = int(Grain.QUARTER.length.total_seconds())
+_HOUR_S: Final = int(Grain.HOUR.length.total_seconds())
+_DAY_S: Final = int(Grain.DAY.length.total_seconds())
 
 
 class Batch:
@@ -147,7 +140,9 @@ class Batch:
 
     def __init__(self, now: datetime) -> None:
         self._now = now.timestamp()
-        self._quarters: defaultdict[tuple[_Series, int], CellSums] = defaultdict(CellSums)
+        self._oldest = self._now - KEPT_S[Grain.QUARTER]
+        self._quarters: Cells = defaultdict(CellSums)
+        self._hours: Cells = defaultdict(CellSums)
         self.users: defaultdict[tuple[str, str, str, int], set[str]] = defaultdict(set)
         """Pseudonyms of users by client, alias, version and day."""
         self.rows = 0
@@ -162,22 +157,22 @@ class Batch:
 
     def add(self, row: IngestRow) -> None:
         """Count a row; raises as `ended`."""
-        began = _seconds(row.time)
+        began = int(_seconds(row.time))
         series = (row.client, row.alias, row.version, row.server, row.purpose)
-        cell = self._quarters[series, int(began // _QUARTER_S)]
-        cell.add(row, is_ahead=began + row.latency_s > self._now + AHEAD_S)
+        is_ahead = began + row.latency_s > self._now + AHEAD_S
+        self._hours[series, began // _HOUR_S].add(row, is_ahead=is_ahead)
+        if began >= self._oldest:
+            self._quarters[series, began // _QUARTER_S].add(row, is_ahead=is_ahead)
         if row.unit and row.purpose == LIVE:
-            day = int(began // Grain.DAY.length.total_seconds())
-            self.users[row.client, row.alias, row.version, day].add(row.unit)
+            self.users[row.client, row.alias, row.version, began // _DAY_S].add(row.unit)
         self.rows += 1
 
-    def cells(self, grain: Grain) -> Cells:
+    def cells(self) -> dict[Grain, Cells]:
         """Return the sums by series and start, in lengths of the grain since 1970."""
-        cells: defaultdict[tuple[_Series, int], CellSums] = defaultdict(CellSums)
-        quarters = grain.length // Grain.QUARTER.length
-        for (series, start), sums in self._quarters.items():
-            cells[series, start // quarters].merge(sums)
-        return cells
+        days: Cells = defaultdict(CellSums)
+        for (series, hour), sums in self._hours.items():
+            days[series, hour * _HOUR_S // _DAY_S].merge(sums)
+        return {Grain.QUARTER: self._quarters, Grain.HOUR: self._hours, Grain.DAY: days}
 
 
 def _seconds(text: str) -> float:

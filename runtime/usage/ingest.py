@@ -16,25 +16,35 @@ from typing import Any, Final
 import msgspec
 
 from fleet.errors import FleetError
-from fleet.usage import COUNTS, SKETCHES, Grain
+from fleet.usage import COUNTS, Grain
 from runtime.files import PRIVATE, locked_file, make_private
-from runtime.usage.batch import Batch, IngestRow
+from runtime.usage.batch import KEPT_S, Batch, Cells, IngestRow
 from runtime.usage.mounts import network_filesystem
 from runtime.usage.row import translate_lines
 from runtime.usage.segments import Segment, whole_segments
-from runtime.usage.store import FOLDER, SCHEMA, SERIES, STORE_FILE, check_version, told_errors
+from runtime.usage.store import (
+    FOLDER,
+    SCHEMA,
+    SERIES,
+    STORE_FILE,
+    added,
+    check_version,
+    told_errors,
+)
 from runtime.usage.users import seen
 
-BATCH_BYTES: Final = 8 * 2**20
-"""Upper bound of a transaction, in bytes of a log (20,000 rows or so): bounds memory."""
+BATCH_BYTES: Final = 16 * 2**20
+"""Upper bound of a transaction, in bytes of a log (35,000 rows or so): bounds memory."""
 BUSY: Final = "FC6066"
 """Code of the error that another process ingests."""
 RECENT_S: Final = 600.0
 """Upper bound of the seconds between a row and its twin in a gateway's logs."""
-_KEPT_S: Final = {Grain.QUARTER: 48 * 3600, Grain.HOUR: 400 * 86400}
-"""How long cells are kept at least, in seconds; days are kept for ever."""
 _ROW: Final = msgspec.json.Decoder(IngestRow)
-_NAMES: Final = ", ".join((*COUNTS, *SKETCHES))
+_ADD: Final = (
+    f"INSERT INTO {{}} VALUES ({', '.join('?' * (3 + len(COUNTS)))}) ON CONFLICT DO UPDATE SET "  # noqa: S608
+    + ", ".join(f"{name} = {name} + excluded.{name}" for name in COUNTS)
+    + ", sketches = added(sketches, excluded.sketches)"
+)
 _SEEN: Final = "SELECT seen FROM users WHERE client = ? AND alias = ? AND version = ? AND day = ?"
 _MARK: Final = ("size", "rows", "newest", "duplicates", "damaged", "cut")
 
@@ -105,6 +115,7 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
         version = check_version(database, path)
         database.execute("PRAGMA journal_mode = WAL")
+        database.create_function("added", 2, added, deterministic=True)
         database.execute("PRAGMA synchronous = NORMAL")  # a power failure takes mark and sums alike
         if not version:
             with _transaction(database):
@@ -196,8 +207,8 @@ class _IngestRun:
         """Write sums, users, ids and the mark, all or nothing."""
         execute, many = self._database.execute, self._database.executemany
         with _transaction(self._database):
-            for grain in Grain:
-                self._write_cells(grain, batch)
+            for grain, cells in batch.cells().items():
+                self._write_cells(grain, cells)
             for key, units in batch.users.items():
                 (before,) = execute(_SEEN, key).fetchone() or (None,)
                 execute("REPLACE INTO users VALUES (?, ?, ?, ?, ?)", [*key, seen(units, before)])
@@ -209,21 +220,18 @@ class _IngestRun:
                 "REPLACE INTO marks VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [segment.key, gateway, *mark]
             )
 
-    def _write_cells(self, grain: Grain, batch: Batch) -> None:
-        length = grain.length.total_seconds()
-        oldest = (self._now.timestamp() - _KEPT_S[grain]) // length if grain in _KEPT_S else 0
-        find = f"SELECT {_NAMES} FROM {grain} WHERE series = ? AND start = ?"  # noqa: S608
-        values = []
-        for (series, start), sums in batch.cells(grain).items():
-            if start < oldest:
-                continue
-            key = self._id(series), start
-            stored = self._database.execute(find, key).fetchone()
-            if stored:
-                sums.merge_stored(stored)
-            values.append([*key, *sums.stored()])
-        places = ", ".join("?" * (2 + len(COUNTS) + len(SKETCHES)))
-        self._database.executemany(f"REPLACE INTO {grain} VALUES ({places})", values)  # noqa: S608
+    def _write_cells(self, grain: Grain, cells: Cells) -> None:
+        oldest = 0
+        if grain in KEPT_S:
+            oldest = int((self._now.timestamp() - KEPT_S[grain]) / grain.length.total_seconds())
+        self._database.executemany(
+            _ADD.format(grain),
+            (
+                [self._id(series), start, *sums.stored()]
+                for (series, start), sums in cells.items()
+                if start >= oldest
+            ),
+        )
 
     def _id(self, series: tuple[str, ...]) -> int:
         if series not in self._ids:
@@ -241,7 +249,7 @@ class _IngestRun:
         with _transaction(self._database):
             (before,) = execute("SELECT max(time) FROM ingested").fetchone()
             if before is not None and before // 86400 != now // 86400:
-                for grain, kept in _KEPT_S.items():
+                for grain, kept in KEPT_S.items():
                     oldest = (now - kept) // grain.length.total_seconds()
                     execute(f"DELETE FROM {grain} WHERE start < ?", [oldest])  # noqa: S608
             execute("DELETE FROM ingested")

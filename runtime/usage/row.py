@@ -74,6 +74,13 @@ class UsageRow(msgspec.Struct, omit_defaults=False):
     a lower bound, for a piece is one token or more.
     `text`: by the server's tokenizer (rows of earlier versions).
     """
+    cached_tokens: int | None = None
+    """Prompt tokens from the server's cache, part of `input_tokens`; None: not reported."""
+    waited_s: float | None = None
+    """Time until the request's turn, part of `latency_s`; None: a row of an Envoy, or of an earlier
+    version."""
+    trace_id: str | None = None
+    """Trace id of the client's `traceparent`, which the server gets too; None: there was none."""
 
 
 class Tokens(msgspec.Struct):
@@ -81,6 +88,7 @@ class Tokens(msgspec.Struct):
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    cached_tokens: int | None = None
 
     @property
     def total(self) -> int:
@@ -121,21 +129,32 @@ def _whole_microseconds(seconds: float) -> float:
 class UsageRecorder:
     """Fills the usage row of a request, timed from here on, and hands the row to `add` once."""
 
-    __slots__ = ("_add", "_began", "is_closed", "row", "tokens")
+    __slots__ = ("_add", "_began", "_waits_since", "is_closed", "row", "tokens")
 
     def __init__(self, add: Callable[[UsageRow], None], path: str, revision: int) -> None:
         self._add = add
         self._began = time.monotonic()
+        self._waits_since = 0.0
         self.is_closed = False
         self.tokens = _NO_TOKENS
         began = _format_time(int(time.time() * 1000))
-        self.row = UsageRow(began, _next_request_id(), path=path, revision=revision)
+        self.row = UsageRow(began, _next_request_id(), path=path, revision=revision, waited_s=0.0)
 
     def aside(self, purpose: str) -> "UsageRecorder":
         """Return a recorder for a second request beside the first, which is no client's."""
         recorder = UsageRecorder(self._add, self.row.path, self.row.revision)
         recorder.row.purpose = purpose
         return recorder
+
+    def wait(self) -> None:
+        """Note that the request waits for its turn from now on."""
+        self._waits_since = time.monotonic()
+
+    def stop_waiting(self) -> None:
+        """Note that the wait, if any, has ended."""
+        if self._waits_since:
+            waited = time.monotonic() - self._waits_since + (self.row.waited_s or 0.0)
+            self.row.waited_s, self._waits_since = _whole_microseconds(waited), 0.0
 
     def first_byte(self) -> None:
         """Note that the server has begun to answer."""
@@ -148,9 +167,11 @@ class UsageRecorder:
             return
         self.is_closed = True
         row, tokens = self.row, self.tokens
+        self.stop_waiting()
         row.status = int(status)
         row.latency_s = _whole_microseconds(time.monotonic() - self._began)
         row.input_tokens, row.output_tokens = tokens.prompt_tokens, tokens.completion_tokens
+        row.cached_tokens = tokens.cached_tokens
         self._add(row)
 
 

@@ -5,9 +5,12 @@ the answer of a page takes; a store that is not there yet is empty.
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -37,8 +40,9 @@ VERSION: Final = 1
 SERIES: Final = ("client", "alias", "version", "server", "purpose")
 """The fields that a cell's requests have in common."""
 _NUMBERS: Final = ", ".join(f"{name} INTEGER" for name in COUNTS)
-_BLOBS: Final = ", ".join(f"{name} BLOB" for name in SKETCHES)
-_CELL: Final = f"series INTEGER, start INTEGER, {_NUMBERS}, {_BLOBS}, PRIMARY KEY (series, start)"
+_CELL: Final = (
+    f"series INTEGER, start INTEGER, {_NUMBERS}, sketches BLOB, PRIMARY KEY (series, start)"
+)
 SCHEMA: Final = f"""
 CREATE TABLE series (
     id INTEGER PRIMARY KEY, {" TEXT, ".join(SERIES)} TEXT, UNIQUE ({", ".join(SERIES)}));
@@ -57,8 +61,22 @@ CREATE TABLE users (
 CREATE TABLE ingested (time REAL);
 PRAGMA user_version = {VERSION};
 """
-PAIRS: Final = np.dtype([("bucket", "<i2"), ("count", "<u4")])
-"""A sketch in the file: pairs sorted by bucket, 6 bytes a pair."""
+SKETCH_STEP: Final = 2**17
+"""Distance of the keys of two sketches. The sketches of a cell are one BLOB of pairs, 8 bytes a
+pair, a key and a count; a key is the bucket plus this for every sketch before in `SKETCHES`."""
+
+
+def stored_pairs(pairs: Mapping[int, int]) -> bytes:
+    """Return counts by key as they lie in the file."""
+    return array("i", chain.from_iterable(pairs.items())).tobytes()
+
+
+def added(first: bytes, second: bytes) -> bytes:
+    """Return the sum of the sketches of two cells, as they lie in the file."""
+    pairs = Counter(dict(np.frombuffer(first, "<i4").reshape(-1, 2).tolist()))
+    for key, count in np.frombuffer(second, "<i4").reshape(-1, 2).tolist():
+        pairs[key] += count
+    return stored_pairs(pairs)
 
 
 @contextmanager
@@ -147,34 +165,39 @@ class UsageStore:
         where = " AND ".join(("TRUE", *given))
         values = [value for value in given.values() if value]
         bounds = (-(-since.timestamp() // length), -(-until.timestamp() // length))
-        chosen = [f"cell.{name}" for name in (*COUNTS, *(SKETCHES if sketches else ()))]
-        fields = [f"series.{name}" for name in by]
-        sums: dict[tuple[Any, ...], list[Any]] = {}
+        fields = [f"series.{name}" if name in by else "''" for name in SERIES]
+        fields.append("cell.start" if by_cell else "0")
+        # Without sketches SQLite adds up; with them their bytes must be seen.
+        chosen = [f"cell.{name}" if sketches else f"sum(cell.{name})" for name in COUNTS]
+        last = "cell.sketches" if sketches else "x''"
+        group = "" if sketches else " GROUP BY 1, 2, 3, 4, 5, 6"
+        sums: dict[tuple[Any, ...], tuple[Any, list[bytes]]] = {}
         with told_errors(self._path):
-            rows = self._database.execute(
-                f"SELECT {', '.join([*fields, 'cell.start', *chosen])} "  # noqa: S608 (our names)
-                f"FROM series CROSS JOIN {grain} AS cell ON cell.series = series.id "
-                f"WHERE {where} AND cell.start >= ? AND cell.start < ?",
+            for row in self._database.execute(
+                f"SELECT {', '.join([*fields, *chosen, last])} FROM series "  # noqa: S608 (our names)
+                f"CROSS JOIN {grain} AS cell ON cell.series = series.id "
+                f"WHERE {where} AND cell.start >= ? AND cell.start < ?{group}",
                 [*values, *purposes, *bounds],
-            )
-            width, first = len(COUNTS), len(by) + 1
-            for row in rows:
-                key = row[:first] if by_cell else (*row[: first - 1], None)
-                counts = row[first : first + width]
-                found = sums.get(key)
-                if found is None:
-                    sums[key] = [counts, *([blob] for blob in row[first + width :])]
-                    continue
-                found[0] = tuple(map(int.__add__, found[0], counts))
-                for blobs, blob in zip(found[1:], row[first + width :], strict=True):
+            ):
+                key, counts, blob = row[: len(fields)], row[len(fields) : -1], row[-1]
+                if key in sums:
+                    before, blobs = sums[key]
+                    counts = tuple(map(int.__add__, before, counts))
                     blobs.append(blob)
+                    sums[key] = counts, blobs
+                else:
+                    sums[key] = counts, [blob]
+        starts = {key[-1] for key in sums}
+        times = {
+            at: datetime.fromtimestamp(at * length, UTC) if by_cell else since for at in starts
+        }
         return tuple(
             UsageCell(
-                since if key[-1] is None else datetime.fromtimestamp(key[-1] * length, UTC),
-                UsageFigures(*counts, *map(merged, blobs)),
-                **dict(zip(by, key, strict=False)),
+                times[key[-1]],
+                UsageFigures(*counts, *(merged(blobs) if sketches else ())),
+                *key[:-1],
             )
-            for key, (counts, *blobs) in sorted(sums.items(), key=lambda item: _order(item[0]))
+            for key, (counts, blobs) in sorted(sums.items())
         )
 
     def counts(
@@ -260,18 +283,15 @@ class UsageStore:
         self.close()
 
 
-def merged(blobs: Sequence[bytes]) -> Sketch:
-    """Return the sum of sketches as they lie in the file."""
-    pairs = np.frombuffer(b"".join(blobs), PAIRS)
-    if len(blobs) == 1 or not pairs.size:
-        return Sketch(tuple(pairs.tolist()))
-    buckets, place = np.unique(pairs["bucket"], return_inverse=True)
-    counts = np.bincount(place, pairs["count"]).astype(np.int64)
-    return Sketch(tuple(zip(buckets.tolist(), counts.tolist(), strict=True)))
-
-
-def _order(key: tuple[Any, ...]) -> tuple[Any, ...]:
-    return key if key[-1] is not None else key[:-1]
+def merged(blobs: Sequence[bytes]) -> Iterator[Sketch]:
+    """Yield the sums of the sketches of cells, in the order of `SKETCHES`."""
+    pairs = np.frombuffer(b"".join(blobs), "<i4").reshape(-1, 2)
+    keys, place = np.unique(pairs[:, 0], return_inverse=True)
+    counts = np.bincount(place, pairs[:, 1]).astype(np.int64)
+    found = [*zip(keys.tolist(), counts.tolist(), strict=True)]
+    for number in range(len(SKETCHES)):
+        base, half = number * SKETCH_STEP, SKETCH_STEP // 2
+        yield Sketch(tuple((k - base, count) for k, count in found if -half <= k - base < half))
 
 
 def _time(seconds: float | None) -> datetime | None:

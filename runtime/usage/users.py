@@ -30,7 +30,7 @@ def seen(units: Iterable[str], before: bytes | None = None) -> bytes:
             continue
         place, rest = bits >> _REST_BITS & (_REGISTERS - 1), bits & ((1 << _REST_BITS) - 1)
         registers[place] = max(registers[place], _REST_BITS - rest.bit_length() + 1)
-    return zlib.compress(bytes(registers), 6)
+    return zlib.compress(bytes(registers), 1)
 
 
 def union(blobs: Iterable[bytes]) -> bytes:

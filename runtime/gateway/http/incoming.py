@@ -39,6 +39,8 @@ _META: Final = {
     b"content-encoding": "encoding",
     b"x-fleetctl-purpose": "purpose",
     b"x-fleetctl-version": "version",
+    b"traceparent": "trace",
+    b"tracestate": "trace_state",
 }
 """Field of `RequestMeta` by header."""
 

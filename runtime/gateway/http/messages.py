@@ -13,8 +13,9 @@ from runtime.gateway.endpoints import PRIORITY
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK: Final = b"0\r\n\r\n"
 CLOSE: Final = b"Connection: close\r\n"
-REQUEST_HEAD: Final = b"%b%d\r\nX-Request-Id: %b\r\n\r\n"
-"""Head of a request to a server: `request_start`, length of the body, id of the request."""
+REQUEST_HEAD: Final = b"%b%d\r\nX-Request-Id: %b\r\n%b\r\n"
+"""Head of a request to a server: `request_start`, length of the body, id of the request, headers of
+a trace or nothing."""
 RELAYED: Final = b"%b%b\r\nContent-Length: %d\r\n%b\r\n%b"
 """A server's complete response for the client: `relayed_start`, id of the request, length of the
 body, `CLOSE` or nothing, and the body."""

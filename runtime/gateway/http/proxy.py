@@ -97,7 +97,8 @@ class Proxy:
             server = self._server = messages.origin(attempts.url or attempts.next_url())
             start = messages.request_start(server, request.path, request.priority)
             number = request.record.row.request_id.encode("ascii")
-            self._head = messages.REQUEST_HEAD % (start, len(request.body), number)
+            trace = request.trace
+            self._head = messages.REQUEST_HEAD % (start, len(request.body), number, trace)
             deadlines = request.target.deadlines
             self._connection = self._pool.send(server, self, self._head, request.body, deadlines)
             if self._connection is None:

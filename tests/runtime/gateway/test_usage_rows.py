@@ -6,11 +6,13 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from runtime.gateway.accounting import BOUNDS_S, UsageCounters, exposition
+from fleet.config.resolve.clients import USUAL_SLO_S
+from runtime.gateway.accounting import BOUNDS_S, KEPT_S, UsageCounters, exposition
+from runtime.gateway.table_loader import build_routes
 from runtime.usage.log import USAGE_FILE
 from runtime.usage.row import UsageRow
 from tests.runtime.gateway.admin_side import metrics_of
-from tests.runtime.gateway.stage import chat, stage, until
+from tests.runtime.gateway.stage import NEW, OLD, alias, chat, stage, table, until
 
 
 def test_buckets_are_cumulative_and_end_at_the_count() -> None:
@@ -31,6 +33,33 @@ def test_buckets_are_cumulative_and_end_at_the_count() -> None:
     assert f"fleetctl_first_byte_seconds_count{{{labels}}} 0" in lines
     assert f"fleetctl_input_tokens_total{{{labels}}} 15" in lines
     assert 'fleetctl_in_flight{server="s1",adapter="v"} 2' in lines
+
+
+def test_usual_promises_are_bounds() -> None:
+    assert set(USUAL_SLO_S.values()) <= {*BOUNDS_S}
+
+
+def test_series_of_a_version_end_an_hour_after_it_left_the_table() -> None:
+    counters = UsageCounters()
+    for name, version in (("acme-support", OLD), ("acme-support", ""), ("gone-x", "v"), ("", "")):
+        counters.count(UsageRow("", "", client="acme", alias=name, version=version, status=200))
+    document = table({"s1": "http://s1"})
+    only_new = {"acme-support": alias("acme", (NEW, 100, ("s1",)))}
+    given = build_routes(document)
+    moved = build_routes(document.model_copy(update={"aliases": only_new}))
+    counters.expire(given, 0.0)
+    counters.expire(moved, KEPT_S - 1)
+    assert len(counters.series) == 4
+    counters.expire(moved, KEPT_S)
+    assert {labels[1:] for labels in counters.series} == {
+        ("acme-support", OLD), ("acme-support", ""), ("", ""),
+    }  # fmt: skip
+    counters.expire(given, KEPT_S + 1)  # rolled back: it counts on
+    counters.expire(moved, 2 * KEPT_S)
+    counters.expire(moved, 3 * KEPT_S - 1)
+    assert ("acme", "acme-support", OLD) in counters.series
+    counters.expire(moved, 3 * KEPT_S)
+    assert ("acme", "acme-support", OLD) not in counters.series
 
 
 @pytest.mark.usefixtures("serving_loop")

@@ -1,0 +1,137 @@
+"""The usage store with many rows: made up, ingested, read; figures printed.
+
+    make bench-watching                 # 10 million rows: 300 aliases, 30 days; 4.5 GB of disk
+    .venv/bin/python -m tests.bench.watching --rows 200000
+
+Ratios and times depend on the machine; sums and memory do not.
+"""
+
+import argparse
+import random
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from fleet.usage import Grain, OfClient, Operator
+from runtime.usage.ingest import ingest
+from runtime.usage.store import FOLDER, STORE_FILE, UsageStore
+
+BEGIN: Final = datetime(2026, 10, 1, tzinfo=UTC)
+DAYS: Final = 30
+CLIENTS, ALIASES, SERVERS = 100, 300, 24
+FILE_ROWS: Final = 150_000
+"""Rows of a log before it is rotated, 64 MiB or so."""
+REPEATS: Final = 20
+
+
+def rows(count: int) -> Iterator[bytes]:
+    """Yield rows in the order of time, with the fields and the size of a gateway's."""
+    draw = random.Random(1)  # noqa: S311
+    step = DAYS * 86400 / count
+    latencies = [draw.lognormvariate(-0.5, 0.8) for _ in range(10_000)]
+    for number in range(count):
+        seconds = number * step
+        day, rest = divmod(seconds, 86400)
+        alias = int(ALIASES * draw.random() ** 2)
+        latency, made = latencies[number % 10_000], 20 + number % 300
+        yield (
+            b'{"time":"2026-10-%02dT%02d:%02d:%02d.%03d+00:00","request_id":"%032x",'
+            b'"client":"client%d","alias":"client%d-task%d","version":"client%d-task%d-llama-v1.0.0",'
+            b'"server":"h%d-gpu0","path":"/v1/chat/completions","revision":1795644744,"status":200,'
+            b'"latency_s":%.6f,"first_byte_s":%.6f,"input_tokens":%d,"output_tokens":%d,'
+            b'"stream":true,"finish":"stop","format_ok":null,"purpose":"live","retries":0,'
+            b'"unit":"%016x","counted":null,"cached_tokens":16,"waited_s":0.0,"trace_id":null}\n'
+            % (
+                day + 1, rest // 3600, rest // 60 % 60, rest % 60, rest * 1000 % 1000, number,
+                alias % CLIENTS, alias % CLIENTS, alias, alias % CLIENTS, alias,
+                (alias + number % 2) % SERVERS, latency, latency / 5, 200 + number % 900, made,
+                hash((alias, number % 50_000)) & 0xFFFF_FFFF_FFFF_FFFF,
+            )
+        )  # fmt: skip
+
+
+def write(state: Path, count: int) -> None:
+    """Write the rows as rotated logs of a gateway."""
+    folder = state / "gateways" / "main"
+    folder.mkdir(parents=True)
+    made, source = 0, rows(count)
+    while made < count:
+        part = min(FILE_ROWS, count - made)
+        name = f"usage-{made:020}.jsonl" if made + part < count else "usage.jsonl"
+        with (folder / name).open("wb") as log:
+            log.writelines(next(source) for _ in range(part))
+        made += part
+
+
+def peak_mib() -> float:
+    """Return the most memory that the process had so far, MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def timed(name: str, read: Callable[[], object]) -> None:
+    """Print how long a reading takes: the median and the 95th percentile of some, CPU seconds."""
+    taken = []
+    for _ in range(REPEATS):
+        began = time.process_time()
+        read()
+        taken.append(time.process_time() - began)
+    taken.sort()
+    print(f"{name:46}{taken[REPEATS // 2] * 1e3:>9.0f} ms{taken[-2] * 1e3:>9.0f} ms")
+
+
+def main() -> None:
+    """Write, ingest and read."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--folder", type=Path, help="where the logs go (default: a scratch folder)")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=given.folder) as name:
+        measure(Path(name), given.rows)
+
+
+def measure(state: Path, count: int) -> None:
+    """Print the figures of a state folder with that many rows."""
+    write(state, count)
+    size = sum(path.stat().st_size for path in state.rglob("*.jsonl"))
+    print(f"{count:,} rows, {size / count:.0f} bytes each, {ALIASES} aliases, {DAYS} days")
+    now = BEGIN + timedelta(days=DAYS)
+    began, wall, before = time.process_time(), time.monotonic(), peak_mib()
+    done = ingest(state, now)
+    used, wall = time.process_time() - began, time.monotonic() - wall
+    store = (state / FOLDER / STORE_FILE).stat().st_size
+    print(f"ingest: {done.rows / used:,.0f} rows a CPU second, {done.rows / wall:,.0f} a second")
+    print(f"        peak memory {peak_mib():.0f} MiB ({before:.0f} before), duplicates "
+          f"{done.duplicates}, damaged {done.damaged}")  # fmt: skip
+    print(f"store:  {store / 2**20:.0f} MiB")
+    assert done.rows == count
+    with UsageStore(state) as found:
+        operator, until = Operator(), now
+        whole = found.cells(operator, BEGIN, until, Grain.DAY, (), by_cell=False)
+        assert [cell.figures.requests for cell in whole] == [count]
+        cells = found.cells(operator, BEGIN, until, sketches=False)
+        print(f"        {len(cells):,} cells of an hour")
+        print(f"{'CPU of a reading':46}{'median':>12}{'p95':>12}")
+        week = until - timedelta(days=7)
+        client, alias = OfClient("client7"), "client7-task7"
+        timed("all aliases, 24 hours", lambda: found.last_day(operator, until - timedelta(hours=1)))
+        timed("a client's month by day", lambda: found.cells(client, BEGIN, until, Grain.DAY))
+        timed("a client's month by hour", lambda: found.cells(client, BEGIN, until, by=("alias",)))
+        timed("an alias by hour, a week", lambda: found.cells(operator, week, until, alias=alias))
+        timed(
+            "all clients, month",
+            lambda: found.cells(operator, BEGIN, until, Grain.DAY, ("client",), by_cell=False),
+        )
+        timed("users of the month", lambda: found.users(operator, BEGIN, until))
+        began = time.process_time()
+        found.cells(operator, BEGIN, until, by=("client", "server"), sketches=False)
+        taken = time.process_time() - began
+        print(f"{'counts of the month by client, server, hour':46}{taken * 1e3:>9.0f} ms")
+    print(f"peak memory with all readings {peak_mib():.0f} MiB")
+
+
+if __name__ == "__main__":
+    main()

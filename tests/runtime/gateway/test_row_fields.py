@@ -1,0 +1,100 @@
+"""Fields of a usage row: the trace, the wait for a turn, the cached part of the prompt."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from fleet.traffic import LimitPolicy, TrafficPolicy
+from runtime.gateway.responses import inspect_response
+from tests.runtime.gateway.sockets import on
+from tests.runtime.gateway.stage import OLD, Stage, alias, chat, stage, table, until
+
+pytestmark = pytest.mark.usefixtures("serving_loop")
+TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+PARENT = f"00-{TRACE}-{SPAN}-01"
+ANSWER = json.dumps(
+    {
+        "choices": [{"finish_reason": "stop", "message": {"content": "x"}}],
+        "usage": {
+            "prompt_tokens": 30,
+            "completion_tokens": 1,
+            "prompt_tokens_details": {"cached_tokens": 16},
+        },
+    }
+).encode()
+
+
+def test_a_trace_goes_on_to_the_server_and_its_id_into_the_row(tmp_path: Path) -> None:
+    cases = [
+        ({"traceparent": PARENT, "tracestate": "vendor=1"}, TRACE, "vendor=1"),
+        ({"traceparent": PARENT}, TRACE, None),
+        ({"traceparent": PARENT, "tracestate": "ü"}, TRACE, None),
+        ({"traceparent": PARENT.upper(), "tracestate": "vendor=1"}, None, None),
+        ({"traceparent": f"00-{'0' * 32}-{SPAN}-01"}, None, None),
+        ({"traceparent": f"{PARENT}-more"}, None, None),
+        ({"tracestate": "vendor=1"}, None, None),
+        ({}, None, None),
+    ]
+    heads: list[dict[str, str]] = []
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: int) -> None:
+        while True:
+            first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+            if first.startswith("GET "):
+                raise ConnectionResetError
+            head = dict(line.lower().split(": ", 1) for line in lines if line)
+            await reader.readexactly(int(head["content-length"]))
+            heads.append(head)
+            kind = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+            writer.write(kind + b"Content-Length: %d\r\n\r\n%b" % (len(ANSWER), ANSWER))
+
+    async def scenario(ours: Stage) -> None:
+        for given, _, _ in cases:
+            assert (await ours.send(chat(), headers=given)).status == 200
+        rows = ours.rows()
+        assert [row["trace_id"] for row in rows] == [trace for _, trace, _ in cases]
+        assert [(row["cached_tokens"], row["waited_s"]) for row in rows] == [(16, 0.0)] * len(cases)
+
+    on(tmp_path, script, scenario)
+    assert [head.get("traceparent") for head in heads] == [
+        PARENT if trace else None for _, trace, _ in cases
+    ]
+    assert [head.get("tracestate") for head in heads] == [state for *_, state in cases]
+
+
+def test_a_request_that_waits_for_its_turn_notes_how_long(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl", token_seconds=0.01) as ours:
+            policy = TrafficPolicy(limits=LimitPolicy(concurrency=1, queue_s=60.0))
+            entry = alias("acme", (OLD, 100, ("s1",)), policy=policy)
+            given = table(ours.servers, revision=2)
+            await ours.publish(given.model_copy(update={"aliases": {"acme-support": entry}}))
+            first = asyncio.create_task(ours.send(chat(max_tokens=20, ignore_eos=True)))
+            await until(ours, 1)
+            assert (await ours.send(chat())).status == 200
+            await first
+            early, late = sorted(ours.rows(), key=lambda row: str(row["time"]))
+            assert early["waited_s"] == 0.0
+            assert 0.0 < late["waited_s"] <= late["latency_s"]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("usage", "cached", "tokens"),
+    [
+        ({"prompt_tokens": 9, "completion_tokens": 1}, None, 9),
+        ({"prompt_tokens": 9, "prompt_tokens_details": None}, None, 9),
+        ({"prompt_tokens": 9, "prompt_tokens_details": {}}, None, 9),
+        ({"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 4}}, 4, 9),
+        ({"input_tokens": 9, "input_tokens_details": {"cached_tokens": 0}}, 0, 9),
+        ({"input_tokens": 9, "cache_read_input_tokens": 4}, 4, 13),
+    ],
+)
+def test_cached_tokens_are_a_part_of_the_prompt_in_any_shape(
+    usage: dict[str, object], cached: int | None, tokens: int
+) -> None:
+    found = inspect_response(json.dumps({"usage": usage}).encode(), None).tokens
+    assert (found.cached_tokens, found.prompt_tokens) == (cached, tokens)
