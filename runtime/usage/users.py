@@ -5,12 +5,14 @@ user is a pseudonym of 64 bits (`UsageRow.unit`), which is a hash already.
 """
 
 import math
+import re
 import zlib
 from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
 
+_UNIT: Final = re.compile("[0-9a-f]{16}")
 _INDEX_BITS: Final = 12
 _REST_BITS: Final = 64 - _INDEX_BITS
 _REGISTERS: Final = 1 << _INDEX_BITS
@@ -24,10 +26,9 @@ def seen(units: Iterable[str], before: bytes | None = None) -> bytes:
     """
     registers = bytearray(zlib.decompress(before)) if before else bytearray(_REGISTERS)
     for unit in units:
-        try:
-            bits = int(unit, 16)
-        except ValueError:
+        if not _UNIT.fullmatch(unit):
             continue
+        bits = int(unit, 16)
         place, rest = bits >> _REST_BITS & (_REGISTERS - 1), bits & ((1 << _REST_BITS) - 1)
         registers[place] = max(registers[place], _REST_BITS - rest.bit_length() + 1)
     return zlib.compress(bytes(registers), 1)

@@ -1,69 +1,91 @@
-"""`fleetctl usage`, on what a gateway logged."""
+"""`fleetctl usage`: sums of the store, last rows of the logs, billed evaluations."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from click.testing import CliRunner, Result
+import pytest
 
-from fleetctl.cli import main_group
+from fleetctl.cli import main
+from tests.broken.project import valid, write
+from tests.runtime.usage.test_parquet import NEW, OLD, logged, row
 
-ROW = {
-    "time": "2026-11-25T08:00:00.000+00:00",
-    "request_id": "1",
-    "client": "acme",
-    "alias": "acme-support",
-    "version": "acme-support-tiny-v2.1.0",
-    "status": 200,
-    "latency_s": 0.25,
-    "first_byte_s": 0.125,
-    "input_tokens": 3,
-    "output_tokens": 5,
-    "purpose": "live",
-    "unit": "0123456789abcdef",
-}
+Run = Callable[..., tuple[int, str, str]]
 
 
-def usage(root: Path, *arguments: str) -> Result:
-    return CliRunner().invoke(main_group, ["-C", str(root), "usage", *arguments])
+@pytest.fixture
+def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    write(tmp_path, valid())
+    state = tmp_path / ".fleetctl"
+    state.mkdir(mode=0o700)
+    logged(
+        state,
+        *(row(number, unit=f"{number % 3 + 1}" * 16) for number in range(100)),
+        row(100, version=NEW, status=503, input_tokens=None, output_tokens=None),
+        row(101, version=NEW, status=499, output_tokens=2, counted="text"),
+        row(102, purpose="eval"),
+        row(3600, time="2026-11-25T09:30:00.000+00:00"),
+        b"{torn",
+    )
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(["-C", str(tmp_path), "usage", *arguments])
+        shown = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, shown.out, shown.err
+
+    return call
 
 
-def test_usage_is_summed_up_listed_and_compacted(tmp_path: Path) -> None:
-    empty = usage(tmp_path, "summary")
-    assert (empty.exit_code, empty.output) == (0, "No such request has been logged.\n")
-    assert usage(tmp_path, "compact").output == "Nothing new has been logged.\n"
-    log = tmp_path / ".fleetctl/gateways/main/usage.jsonl"
-    log.parent.mkdir(parents=True)
-    log.write_text(f"{json.dumps(ROW)}\n", encoding="utf-8")
-    before = usage(tmp_path, "summary", "--format", "json")
-    assert json.loads(before.output) == [
-        {
-            "client": "acme",
-            "alias": "acme-support",
-            "version": "acme-support-tiny-v2.1.0",
-            "requests": 1,
-            "errors": 0,
-            "left_by_client": 0,
-            "recounted": 0,
-            "users": 1,
-            "input_tokens": 3,
-            "output_tokens": 5,
-            **{f"latency_p{part}_s": 0.25 for part in (50, 95, 99)},
-            **{f"first_byte_p{part}_s": 0.125 for part in (50, 95, 99)},
-        }
-    ]
-    assert usage(tmp_path, "compact").output.startswith("Wrote 1 row to `")
-    assert usage(tmp_path, "summary", "--format", "json").output == before.output
-    titles, line = usage(tmp_path, "show", "--last", "5").output.splitlines()
-    assert titles.split() == [
-        "time", "client", "alias", "version", "status", "latency", "s", "input", "tokens",
-        "output", "tokens",
-    ]  # fmt: skip
-    assert line.split()[1:5] == ["acme", "acme-support", "acme-support-tiny-v2.1.0", "200"]
-    (shown,) = json.loads(usage(tmp_path, "show", "--format", "json").output)
-    assert (shown["request_id"], shown["unit"]) == ("1", ROW["unit"])
+def rows(run: Run, *arguments: str) -> list[dict[str, Any]]:
+    code, out, err = run(*arguments, "--format", "json")
+    assert code == 0, err
+    found: list[dict[str, Any]] = json.loads(out)
+    return found
 
 
-def test_a_time_that_is_none_is_wrong_usage(tmp_path: Path) -> None:
-    wrong = usage(tmp_path, "summary", "--since", "yesterday")
-    assert wrong.exit_code == 2  # click's own; `main` makes it 64
-    assert "write it as 2026-11-25T08:00Z" in wrong.output
+def test_a_summary_holds_requests_errors_tokens_and_times(run: Run) -> None:
+    old, new = rows(run, "summary")
+    assert (old["version"], old["requests"], old["errors"], old["users"]) == (OLD, 101, 0, 3)
+    assert (old["input_tokens"], old["output_tokens"]) == (303, 505)
+    assert [old[f"latency_p{share}_s"] for share in (50, 95, 99)] == pytest.approx(
+        [0.5, 0.96, 0.99], rel=0.02
+    )
+    assert (new["errors"], new["left_by_client"], new["recounted"]) == (1, 1, 1)
+    assert (new["unknown_tokens"], new["first_token_p50_s"]) == (0, None)
+    late = rows(run, "summary", "--since", "2026-11-25T09:45Z")
+    assert [each["requests"] for each in late] == [1]
+    assert [each["requests"] for each in rows(run, "summary", "--purpose", "eval")] == [1]
+    assert rows(run, "summary", "--client", "globex") == []
+    code, out, _ = run("summary", "--alias", "acme-support")
+    assert (code, out.split()[:4]) == (
+        0,
+        ["client", "alias", "version", "requests"],
+    )
+
+
+def test_evaluations_are_billed_where_the_client_pays_for_them(run: Run, tmp_path: Path) -> None:
+    assert sum(each["requests"] for each in rows(run, "summary", "--billed")) == 103
+    text = (tmp_path / "clients/acme.yaml").read_text("utf-8")
+    paying = text.replace("acme:\n", "acme:\n    bill_evals: true\n", 1)
+    write(tmp_path, {"clients/acme.yaml": paying, "evals.yaml": "evals: {through: gateway}\n"})
+    assert sum(each["requests"] for each in rows(run, "summary", "--billed")) == 104
+
+
+def test_the_last_requests_come_from_the_logs(run: Run) -> None:
+    found = rows(run, "show", "--last", "2")
+    assert [each["request_id"] for each in found] == [f"{number:032x}" for number in (101, 3600)]
+    assert {"cached_tokens", "waited_s", "trace_id", "unit"} <= found[0].keys()
+    assert "No such request" in run("show", "--client", "globex")[1]
+
+
+def test_ingestion_says_what_it_found_and_compaction_what_it_wrote(run: Run) -> None:
+    assert run("ingest")[1:] == (
+        "Ingested 104 rows.\n",
+        "Left out 1 line that cannot be read.\n",
+    )
+    assert run("ingest")[1] == "Ingested 0 rows.\n"
+    assert run("compact")[1].startswith("Wrote 104 rows to ")
+    assert run("compact")[1] == "Nothing new has been logged.\n"

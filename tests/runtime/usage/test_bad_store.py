@@ -1,0 +1,86 @@
+"""What befalls the usage store: full disks, network file systems, very many users."""
+
+import random
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from fleet.errors import FleetError
+from runtime.usage import mounts
+from runtime.usage.ingest import ingest
+from runtime.usage.mounts import network_filesystem
+from runtime.usage.users import about, seen, union
+from tests.runtime.usage.sums import summed
+from tests.runtime.usage.test_parquet import logged, row
+
+NOW = datetime(2026, 11, 25, 9, tzinfo=UTC)
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Let no file of this process grow beyond a size, as a disk does that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("size", [0, 10_000, 60_000])
+def test_a_full_disk_is_told_and_ingestion_goes_on_later(tmp_path: Path, size: int) -> None:
+    logged(tmp_path, row(0))
+    ingest(tmp_path, NOW)
+    logged(tmp_path, *(row(n, server=f"h{n}") for n in range(1, 400)))
+    with largest_file(size), pytest.raises(FleetError) as caught:
+        ingest(tmp_path, NOW)
+    (told,) = caught.value.diagnostics
+    assert (told.code, "free space" in told.hint) == ("FC6065", True)
+    assert ingest(tmp_path, NOW).rows == 399
+    assert [each["requests"] for each in summed(tmp_path)] == [400]
+
+
+@pytest.mark.parametrize(
+    ("kind", "refused"),
+    [("nfs4", True), ("cifs", True), ("fuse.sshfs", True), ("ext4", False), ("overlay", False)],
+)
+def test_a_network_file_system_is_refused(
+    tmp_path: Path, kind: str, *, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "mountinfo"
+    state = tmp_path / "my state"
+    point = str(state).replace(" ", "\\040")
+    table.write_text(
+        "22 1 8:1 / / rw - ext4 /dev/root rw\n"
+        f"40 22 0:52 / {point} rw shared:1 - {kind} host:/share rw\n"
+        "41 22 0:53 / /elsewhere rw - nfs host:/share rw\n"
+    )
+    logged(state, row(1))
+    assert network_filesystem(tmp_path, table) == ""
+    assert network_filesystem(state / "usage", table) == (kind if refused else "")
+    monkeypatch.setattr(mounts.network_filesystem, "__defaults__", (table,))
+    if not refused:
+        assert ingest(state, NOW).rows == 1
+        return
+    with pytest.raises(FleetError) as caught:
+        ingest(state, NOW)
+    assert caught.value.diagnostics[0].code == "FC6064"
+    assert not [*(state / "usage").glob("*.sqlite")]
+
+
+@pytest.mark.parametrize("count", [0, 1, 30, 3_000, 100_000])
+def test_users_are_counted_about(count: int) -> None:
+    draw = random.Random(count)  # noqa: S311
+    units = [f"{draw.getrandbits(64):016x}" for _ in range(count)]
+    half = count // 2
+    days = [seen(units[: half + count // 10]), seen(units[half:], seen(units[:1]))]
+    assert about(union(days)) == pytest.approx(count, rel=0.05)
+    assert len(union(days)) < 5000
+
+
+def test_a_unit_that_is_no_hash_counts_as_no_user() -> None:
+    assert about(seen(["", "<script>", "-5", "ü", "1" * 17, "f" * 16])) == 1
