@@ -8,7 +8,7 @@ import shlex
 import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from fleet.codes import diagnostic
 from fleet.errors import ConfigError, Diagnostic, Position
@@ -19,14 +19,40 @@ _KERNEL = ("/proc", "/sys", "/dev")
 _MEMORY = "/dev/shm"  # noqa: S108 (an ordinary file system)
 
 
-class Outside(NamedTuple):
-    """A path that leads out of the project and of every trusted folder."""
+class NamedPath(NamedTuple):
+    """A path that a stranger may have chosen."""
 
     named: str
     """The path as declared, with its place."""
     real: Path
     """The path with its links followed."""
     place: Position | None = None
+    is_socket: bool = False
+    """Whether the path is that of a socket, which is called and not opened."""
+
+    @classmethod
+    def of(cls, path: str | Path, beside: Path = Path()) -> Self:
+        """Return a path, relative to the folder `beside`."""
+        return cls(f"`{path}`", Path(os.path.realpath(beside / path)))
+
+
+def problems_of(root: Path, paths: Iterable[NamedPath]) -> list[Diagnostic]:
+    """Return FC1286 of every special file, and a single FC1285 of all paths that lead outside.
+
+    Raises:
+        FleetError: as `load_trust`, which is asked only where a path leaves the project.
+    """
+    project, problems, leaving = Path(os.path.realpath(root)), list[Diagnostic](), list[NamedPath]()
+    for path in paths:
+        if fault := _fault_of(path.real, is_socket=path.is_socket):
+            detail = f"{path.named} {fault}, so it was not opened: reading it may never end."
+            hint = "Put a regular file in its place."
+            problems.append(diagnostic("FC1286", detail, path.place, hint=hint))
+        elif not path.real.is_relative_to(project):
+            leaving.append(path)
+    roots = [Path(os.path.realpath(folder)) for folder in load_trust().roots] if leaving else []
+    outside = [path for path in leaving if not any(map(path.real.is_relative_to, roots))]
+    return [*problems, _outside(outside)] if outside else problems
 
 
 def confined(root: Path, path: str | Path) -> Path:
@@ -35,37 +61,35 @@ def confined(root: Path, path: str | Path) -> Path:
     Raises:
         ConfigError: FC1285, FC1286.
     """
-    real = Path(os.path.realpath(root / path))
-    if fault := fault_of(real):
-        raise ConfigError(special(f"`{path}`", fault))
-    if outside := left_outside(root, [Outside(f"`{path}`", real)]):
-        raise ConfigError(refused(outside))
-    return real
+    its = NamedPath.of(path, root)
+    if problems := problems_of(root, [its]):
+        raise ConfigError(*problems)
+    return its.real
 
 
 def confined_folder(root: Path, path: str | Path) -> Path:
     """Return where a folder leads, as `confined`, once its own links lead nowhere else either."""
     real = confined(root, path)
-    for link in links_in(real):
-        confined(root, link)
+    if problems := problems_of(root, links_in(real)):
+        raise ConfigError(*problems)
     return real
 
 
-def links_in(folder: Path) -> list[Path]:
+def links_in(folder: Path) -> list[NamedPath]:
     """Return the links and the special files in a folder, sorted; none where it is no folder."""
     try:
         with os.scandir(folder) as entries:
             found = [Path(entry) for entry in entries if not _is_plain(entry)]
     except OSError:
         return []
-    return sorted(found)
+    return [*map(NamedPath.of, sorted(found))]
 
 
 def _is_plain(entry: "os.DirEntry[str]") -> bool:
     return entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)
 
 
-def fault_of(real: Path, *, is_socket: bool = False) -> str:
+def _fault_of(real: Path, *, is_socket: bool) -> str:
     """Return why a file must not be opened, as the end of a sentence; empty: it may be."""
     text = os.fspath(real)
     is_kernel = any(text == folder or text.startswith(f"{folder}/") for folder in _KERNEL)
@@ -83,27 +107,7 @@ def fault_of(real: Path, *, is_socket: bool = False) -> str:
     return f"is {kind}" if kind else ""
 
 
-def left_outside(root: Path, found: Iterable[Outside]) -> list[Outside]:
-    """Return those that lie neither in the project nor in a trusted folder.
-
-    Raises:
-        FleetError: as `load_trust`, which is asked only where a path leaves the project.
-    """
-    project = Path(os.path.realpath(root))
-    leaving = [path for path in found if not path.real.is_relative_to(project)]
-    if not leaving:
-        return []
-    roots = [Path(os.path.realpath(folder)) for folder in load_trust().roots]
-    return [path for path in leaving if not any(map(path.real.is_relative_to, roots))]
-
-
-def special(named: str, fault: str, place: Position | None = None) -> Diagnostic:
-    """Return the problem FC1286 of a path that is no regular file or folder."""
-    detail = f"{named} {fault}, so it was not opened: reading it may never end."
-    return diagnostic("FC1286", detail, place, hint="Put a regular file in its place.")
-
-
-def refused(outside: Sequence[Outside]) -> Diagnostic:
+def _outside(outside: Sequence[NamedPath]) -> Diagnostic:
     """Return the problem FC1285 of all paths that lead outside, with a single command for all."""
     shown = [
         path.named if f"`{path.real}`" in path.named else f"{path.named} leads to `{path.real}`"

@@ -2,13 +2,12 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.codes import diagnostic
 from fleet.config import COMPILED_FILE, COMPILED_LINE
-from fleet.errors import ConfigError, Diagnostic
-from runtime.confined import Outside, confined, fault_of, left_outside, refused, special
+from fleet.errors import ConfigError
+from runtime.confined import NamedPath, confined, problems_of
 from runtime.files import open_plain
 
 MAIN = "fleet.yaml"
@@ -52,50 +51,38 @@ def declaration_files(root: Path) -> list[str]:
     Raises:
         ConfigError: FC1285, links lead outside; FC1286, a file is none; FC1312, too many files.
     """
-    links = _Links(root, [], [])
-    names = sorted(_found(links))
-    problems = [*links.problems, *([refused(links.outside)] if links.outside else [])]
-    if problems:
+    links: list[NamedPath] = []
+    names = sorted(_found(root, links))
+    if problems := problems_of(root, links):
         raise ConfigError(*problems)
     return names
 
 
-@dataclass(frozen=True, slots=True)
-class _Links:
-    """The links and special files met on the way, with their problems."""
+def _found(root: Path, links: list[NamedPath]) -> Iterator[str]:
+    """Yield the files; links that are met are added to `links`, and followed where they may be.
 
-    root: Path
-    outside: list[Outside]
-    problems: list[Diagnostic]
-
-    def may_follow(self, entry: "os.DirEntry[str]", name: str) -> bool:
-        """Say whether to follow a link; a folder around the link is read already."""
-        real = Path(os.path.realpath(entry))
-        if fault := fault_of(real):
-            self.problems.append(special(f"`{name}`", fault))
-            return False
-        left = left_outside(self.root, [Outside(f"`{name}`", real)])
-        self.outside.extend(left)
-        return not left and not Path(os.path.realpath(Path(entry).parent)).is_relative_to(real)
-
-
-def _found(links: _Links) -> Iterator[str]:
+    A link to a folder around the link is not followed: that folder is read already.
+    """
     seen, folders = 0, [""]
     while folders:
         prefix = folders.pop()
-        with os.scandir(links.root / prefix) as entries:
+        with os.scandir(root / prefix) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
                 if (seen := seen + 1) > _MOST_ENTRIES:
-                    detail = f"`{links.root}` holds over {_MOST_ENTRIES}: move declarations away."
+                    detail = f"`{root}` holds over {_MOST_ENTRIES}: move declarations away."
                     raise ConfigError(diagnostic("FC1312", detail))
                 name, is_link = f"{prefix}{entry.name}", entry.is_symlink()
                 is_folder = Path(entry).is_dir() if is_link else entry.is_dir()
                 is_left_out = name in _LEFT_OUT if is_folder else not name.endswith(_SUFFIXES)
-                is_plain = not is_link and (is_folder or entry.is_file())
-                if is_left_out or not (is_plain or links.may_follow(entry, name)):
+                if is_left_out:
                     continue
+                if is_link or not (is_folder or entry.is_file()):
+                    links.append(NamedPath.of(name, root))
+                    around = Path(os.path.realpath(root / prefix))
+                    if around.is_relative_to(links[-1].real) or problems_of(root, links[-1:]):
+                        continue
                 if is_folder:
                     folders.append(f"{name}/")
                 elif not is_compiled(Path(entry)):
