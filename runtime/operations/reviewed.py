@@ -14,13 +14,11 @@ from typing import Any, Final
 from fleet.encoding import canonical_json, plain, plan_digest
 from fleet.errors import StalePlanError
 from fleet.history import overtaken
-from fleet.names import step_parts
 from fleet.plan import Plan
-from fleet.resources import Resource, Route, Server, ServerFlags, State
+from fleet.resources import State
 from fleet.spec import FleetSpec
-from fleet.steps import Step, resource_of
 from runtime.files import make_private, replace_file
-from runtime.operations.planning import is_unrecorded, plan_fleet
+from runtime.operations.planning import plan_fleet
 from runtime.workspace import Workspace
 
 PLANS: Final = "plans"
@@ -61,8 +59,7 @@ def require_reviewed(workspace: Workspace, plan: Plan, live: State) -> None:
 
     A plan made here of other declarations is refused, too: steps use what is declared beside them,
     such as interpreters. A plan that planning gives now is remembered: a run that is cut short may
-    be repeated. Until the first apply of this release, a plan of an earlier one, which remembered
-    none, needs the same changes alone.
+    be repeated.
 
     Raises:
         StalePlanError: FC3040, the plan is not one of this project; FC3041, it is an older one.
@@ -80,8 +77,7 @@ def require_reviewed(workspace: Workspace, plan: Plan, live: State) -> None:
             )
         return
     now = plan_fleet(workspace, live)
-    same = plan_digest(replace(now, ledger_seq=plan.ledger_seq)) == plan_digest(plan)
-    if not same and not (is_unrecorded(workspace) and _is_of_before(plan, now, live)):
+    if plan_digest(replace(now, ledger_seq=plan.ledger_seq)) != plan_digest(plan):
         raise StalePlanError.of(
             "FC3040",
             "The plan is not one of this project",
@@ -92,53 +88,6 @@ def require_reviewed(workspace: Workspace, plan: Plan, live: State) -> None:
             command=_AGAIN,
         )
     keep_plan(workspace, plan)
-
-
-def _is_of_before(plan: Plan, now: Plan, live: State) -> bool:
-    """Say whether a plan of an earlier release makes the changes that planning here makes.
-
-    Its steps may come in another order: every step stands once, and acts on a resource of the
-    changes or of the live state, or on a live route with fewer servers.
-    """
-    changes, ours = (
-        [(made.address, made.action, made.before, *_exact(made.after)) for made in side.changes]
-        for side in (plan, now)
-    )
-    known = [*live.resources.values(), *(r for change in now.changes for r in change.resources)]
-    exact = {_exact(resource) for resource in known}
-    routes = [resource for resource in known if isinstance(resource, Route)]
-
-    def fits(step: Step) -> bool:
-        acted = resource_of(step.operation)
-        if acted.address != step.address or step_parts(step.id)[1] != step.address:
-            return False
-        return _exact(acted) in exact or (
-            isinstance(acted, Route) and any(_is_narrower(acted, route) for route in routes)
-        )
-
-    single = len({step.id for step in plan.steps}) == len(plan.steps)
-    changed = {change.address for change in plan.changes if change.after is not None}
-    whole = {step.address for step in plan.steps} >= {step.address for step in now.steps} & changed
-    return changes == ours and not plan.settings and single and whole and all(map(fits, plan.steps))
-
-
-def _exact(resource: Resource | None) -> tuple[Resource | None, ServerFlags | None]:
-    """Return a resource with its flags, which equality leaves to their digest."""
-    return resource, resource.flags if isinstance(resource, Server) else None
-
-
-def _is_narrower(route: Route, whole: Route) -> bool:
-    """Say whether a route is another with fewer servers."""
-    shares = zip(route.shares, whole.shares, strict=False)
-    fewer = all({*mine.servers} <= {*theirs.servers} for mine, theirs in shares)
-    return (
-        fewer
-        and replace(route, shares=whole.shares) == whole
-        and (
-            [(share.adapter, share.percent) for share in route.shares]
-            == [(share.adapter, share.percent) for share in whole.shares]
-        )
-    )
 
 
 def _kept_for(workspace: Workspace, plan: Plan) -> str:
