@@ -36,6 +36,7 @@ from tests.attacks.reviewed import (
     workspace,
     workspace_of,
 )
+from tests.attacks.test_shown import applied
 from tests.drawn import drawn
 from tests.fleet.planning.test_properties import fleets, usual
 
@@ -204,16 +205,10 @@ def test_a_file_without_end_is_refused_before_it_is_parsed() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [
-        '{"decisions":' * 100_000,
-        "[" * 1_000_000,
-        '{"format":"fleetctl-plan"',
-        "9" * 10_000,
-        "\0",
-        "",
-    ],
+    ['{"decisions":' * 100_000, "[" * 1_000_000, '{"format":"fleetctl-plan"', "9" * 10_000,
+     "\0", ""],
     ids=["deep maps", "deep lists", "cut off", "a long number", "nul", "empty"],
-)
+)  # fmt: skip
 def test_a_file_that_is_no_plan_ends_in_an_error_for_people(
     project: Path, tmp_path: Path, text: str
 ) -> None:
@@ -266,17 +261,19 @@ def edit(document: Document, data: st.DataObject) -> None:
 
 @drawn
 @usual
-@given(fleets(), st.data(), st.booleans(), st.integers(1, 3))
+@given(fleets(), fleets(), st.data(), st.booleans(), st.integers(1, 3))
 def test_apply_refuses_an_edited_plan_or_does_what_is_shown(
     tmp_path_factory: pytest.TempPathFactory,
     declared: FleetSpec,
+    before: FleetSpec,
     data: st.DataObject,
     kept: bool,  # noqa: FBT001 (drawn)
     edits: int,
 ) -> None:
     workspace = workspace_of(tmp_path_factory.mktemp("drawn"), declared)
     try:
-        plan = plan_fleet(workspace, NOTHING)
+        live = data.draw(st.sampled_from([NOTHING, applied(before)[0]]))
+        plan = plan_fleet(workspace, live)
     except PlacementError:
         return
     if kept:
@@ -287,7 +284,7 @@ def test_apply_refuses_an_edited_plan_or_does_what_is_shown(
             edit(document, data)
         try:
             read = load(resealed(document))
-            require_reviewed(workspace, read, NOTHING)
+            require_reviewed(workspace, read, live)
         except StalePlanError:
             continue
         except FleetError as error:

@@ -12,6 +12,8 @@ from runtime.files import make_private
 from runtime.state_folder import require_private
 from tests.attacks.conftest import call
 from tests.attacks.test_git import git
+from tests.fleetctl import in_process
+from tests.fleetctl.project_on_disk import Project
 
 COMMANDS = [
     ("validate",),
@@ -130,6 +132,31 @@ def test_what_is_made_is_its_owners_alone_whatever_the_umask(project: Path) -> N
     made = [project / ".fleetctl", *(project / ".fleetctl").rglob("*")]
     assert len(made) > 2
     assert [str(path) for path in made if others(path)] == []
+
+
+@pytest.mark.long
+def test_no_file_of_a_running_fleet_is_reached_by_others_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    project = Project.copy(tmp_path / "project", None)
+    try:
+        for command in (
+            "gateway start",
+            "apply --auto --yes",
+            "eval run acme-support",
+            "freeze --reason test",
+            "rollback acme-supportstate backup b.tar.gz",
+        ):
+            in_process.call(project, *command.split())
+        state = project.root / ".fleetctl"
+        assert others(state) == 0  # so nothing below is reached, whatever its mode
+        made = [*state.rglob("*")]
+        assert {"ledger.jsonl", "routes.json", "log", "store"} <= {path.name for path in made}
+        served = [path for path in made if path.is_relative_to(state / "store")]
+        assert served
+        assert [str(path) for path in {*made} - {*served} if others(path)] == []
+    finally:
+        os.umask(before)
+        project.clean_up()
 
 
 @pytest.mark.usefixtures("umask")
