@@ -206,7 +206,8 @@ def _record(target: Any, *, lenient: bool) -> Reader:
                     raise _UnfitError(
                         f"`{name}` must be a name as in declarations, not {text!r:.60}"
                     )
-        return target(**values)
+        made = target(**values)
+        return made.as_known() if isinstance(made, LoadedAdapter) else made
 
     return read
 

@@ -1,9 +1,10 @@
 """Defines resources, declared or live, and `State`: values that compare by meaning."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Self
 
 from fleet import names
 from fleet.flag_formats import digest_of, format_of
@@ -88,6 +89,10 @@ class LoadedAdapter:
             return AdapterName.parse(self.adapter)
         except ValueError:
             return None
+
+    def as_known(self) -> Self:
+        """Return the adapter, without a digest if its name has no parts: no library has it."""
+        return self if self.digest is None or self.parts else replace(self, digest=None)
 
 
 FULL = 100

@@ -109,7 +109,7 @@ class StateBuilder:
         if snapshot.version:
             self.versions[server.name] = snapshot.version
         for name, path in snapshot.listing.adapters.items():
-            adapter = LoadedAdapter(name, server.name, self.store.digest(path), path)
+            adapter = LoadedAdapter(name, server.name, self.store.digest(path), path).as_known()
             self.resources[adapter.address] = adapter
         for name, entry in entries.items() if snapshot.listing.stamps.has_resolver else ():
             adapter = LoadedAdapter(name, server.name, entry.digest, entry.path)

@@ -11,12 +11,14 @@ from fleet.errors import FleetError
 from fleet.history import StepStarted
 from fleet.plan import Plan
 from fleet.resources import Server
+from fleet.steps import LoadAdapter
 from plans.documents import live_file
 from plans.documents.plan_file import dump
 from runtime.engines.launch_records import RECORD, LaunchRecord, LaunchRecords
 from runtime.evals.store import EvalStore
 from runtime.gateway.table import RoutingTable
 from runtime.gateway.table_loader import parse_routes
+from runtime.operations.planning import plan_fleet
 from runtime.workspace import Workspace
 from tests.attacks.reviewed import (
     ACME,
@@ -146,3 +148,19 @@ def test_a_run_of_a_name_that_is_none_is_no_file(tmp_path: Path, name: str) -> N
     store = EvalStore(tmp_path / "evals")
     assert store.path(f"{name}.") == store.folder / "no-run.jsonl"
     assert store.found(f"{name}/../x") is None
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name])
+def test_a_version_of_another_name_is_never_taken_for_one_of_the_library(
+    name: str, made: Plan, workspace: Workspace
+) -> None:
+    load = step(json.loads(dump(made)), "load")["adapter"] | {"adapter": name}
+    read = live_file.load(
+        json.dumps({"format": "fleetctl-live", "format_version": "1.0", "resources": [
+            step(json.loads(dump(made)), "start")["server"], load,
+        ]})
+    )  # fmt: skip
+    (seen,) = read.adapters().values()
+    assert (seen.adapter, seen.digest) == (name, None)
+    loads = [s.operation for s in plan_fleet(workspace, read).steps]
+    assert name not in {work.adapter.adapter for work in loads if isinstance(work, LoadAdapter)}
