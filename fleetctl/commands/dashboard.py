@@ -79,15 +79,24 @@ def make_dashboard(
     from plans.reports.rollouts import rollout_document
     from runtime.web.access import TokenSigner, signing_key
     from runtime.web.app import Dashboard
+    from runtime.web.cost_facts import BillReader
     from runtime.web.facts import Documents
 
     return Dashboard(
         workspace=workspace,
         reader=reader,
-        documents=Documents(rollout_document, cause_document, sentence, document),
+        documents=Documents(
+            rollout=rollout_document,
+            cause=cause_document,
+            cost=dashboard.cost_documents,
+            invoice=dashboard.invoice_documents,
+            sentence=sentence,
+            report=document,
+        ),
         render=dashboard.render,
         stylesheet=dashboard.stylesheet(),
         signer=TokenSigner(signing_key(workspace.state_dir)),
+        bills=BillReader(workspace),
         listen=listen,
         url=url,
         read_only=read_only,

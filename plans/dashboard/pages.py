@@ -27,6 +27,7 @@ NAVIGATION = (
     ("/", "Fleet"),
     ("/models", "Models"),
     ("/usage", "Usage"),
+    ("/cost", "Cost"),
     ("/rollouts", "Rollouts"),
     ("/drift", "Drift"),
     ("/plans", "Plans"),
@@ -64,6 +65,7 @@ def render(page: str, values: Mapping[str, Any]) -> str:
         steps=steps,
         hue=hue,
         requests=requests,
+        costs=costs,
         latency=latency,
         moment=moment,
         seconds=seconds,
@@ -125,6 +127,20 @@ def latency(hours: Sequence[Mapping[str, Any]], promise: float | None = None) ->
     """Return the 95th percentile of the latency by hour, with the promise as the limit."""
     series = [ChartSeries("95th percentile", tuple(hour["p95_s"] for hour in hours))]
     return line_chart("Latency by hour, UTC", _clock(hours), series, unit="s", limit=promise)
+
+
+def costs(lines: Sequence[Mapping[str, Any]]) -> Markup:
+    """Return the cost of every client as a bar, a colour a line of the bill."""
+    clients = list(dict.fromkeys(line["client"] or "platform" for line in lines))
+    kinds = list(dict.fromkeys(line["line"] for line in lines))
+    sums = {(client, kind): 0 for client in clients for kind in kinds}
+    for line in lines:
+        sums[line["client"] or "platform", line["line"]] += line["cents"]
+    series = [
+        ChartSeries(kind, tuple(max(sums[client, kind], 0) / 100 for client in clients))
+        for kind in kinds
+    ]
+    return bar_chart("Cost by client", clients, series)
 
 
 def _clock(hours: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -23,10 +24,12 @@ from fleet.usage import OfClient, Operator, Scope
 from runtime.web.access import SESSION_S, Grant, TokenSigner, allowed_hosts, subject_of
 from runtime.web.apply_facts import plan_page, plans_page
 from runtime.web.client_facts import client_alias, client_page
+from runtime.web.cost_facts import BillReader, client_invoice, cost_page
 from runtime.web.facts import Documents
 from runtime.web.gather import (
     drift_page,
     fleet_page,
+    heading,
     model_page,
     models_page,
     rollouts_page,
@@ -52,6 +55,7 @@ PATHS: Final[Mapping[str, tuple[str, str]]] = {
     "models": ("/models", "aliases"),
     "model": ("/models/{name}", "versions"),
     "usage": ("/usage", "clients"),
+    "cost": ("/cost", "lines"),
     "rollouts": ("/rollouts", "rollouts"),
     "rollout": ("/rollouts/{name}", "events"),
     "drift": ("/drift", "causes"),
@@ -61,13 +65,17 @@ PATHS: Final[Mapping[str, tuple[str, str]]] = {
 """Path of an operator's page, and the field of its facts that the CSV has."""
 CLIENT_PATHS: Final[Mapping[str, tuple[str, str]]] = {
     "client": ("/c/{client}", "aliases"),
+    "client_invoice": ("/c/{client}/invoice", "lines"),
     "client_alias": ("/c/{client}/{name}", "hours"),
 }
 FORMS: Final = (".json", ".csv", "")
 ROWS: Final = 200
 """Upper bound of rows of a table in HTML; JSON and CSV have all."""
-ARRANGE: Final = ("q", "sort", "desc")
-"""Parameters of an address that filter and sort the table of its page."""
+ARRANGE: Final = ("q", "sort", "desc", "month")
+"""Parameters of an address that filter and sort the table of its page, and choose its month."""
+BILLED: Final = ("cost", "client_invoice")
+"""Pages of a month's bill."""
+MONTH: Final = re.compile(r"2[0-9]{3}-(0[1-9]|1[0-2])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +88,7 @@ class Dashboard:
     render: RenderPage
     stylesheet: str
     signer: TokenSigner
+    bills: BillReader
     listen: str
     url: str = ""
     """Public URL behind a proxy; empty: none."""
@@ -131,12 +140,23 @@ class Dashboard:
                 wanted = OfClient(request.path_params["client"])
             if self._grant(request, seen, wanted, form) is None:
                 return not_found()
-            facts = self._facts(page, seen, wanted, request.path_params.get("name", ""))
+            name = request.path_params.get("name", "")
+            if page in BILLED:
+                facts = await self._billed(request, seen, wanted)
+            else:
+                facts = self._facts(page, seen, wanted, name)
             if facts is None:
                 return not_found()
             return self._answer(request, page, form, plain(facts))
 
         return answer
+
+    async def _billed(self, request: Request, seen: FleetSnapshot, scope: Scope) -> Any:
+        month = request.query_params.get("month", "")
+        found = await asyncio.to_thread(self.bills.read, month if MONTH.fullmatch(month) else "")
+        if isinstance(scope, OfClient):
+            return client_invoice(found, seen, scope, self.documents)
+        return cost_page(found, heading(seen, scope, self.workspace.now()), scope, self.documents)
 
     def _facts(  # noqa: PLR0911 (a case a page)
         self, page: str, seen: FleetSnapshot, scope: Scope, name: str

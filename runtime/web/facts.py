@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from fleet.history import (
-    Entry,
-)
+from fleet.costing import Bill
+from fleet.history import Entry
 from fleet.planning import DriftCause
 from fleet.rollouts import RolloutStatus
 from fleet.spec import FleetSpec
@@ -26,6 +25,10 @@ class Documents:
 
     rollout: Callable[[FleetSpec, RolloutStatus], Document]
     cause: Callable[[DriftCause], Document]
+    cost: Callable[[Bill], tuple[Document, tuple[Document, ...]]]
+    """Report of a month and its rounded lines."""
+    invoice: Callable[[Bill, str], tuple[Document, Document]]
+    """Invoice of a client and its report."""
     sentence: Callable[[Entry], str]
     report: Callable[[Iterable[Entry], str, str, datetime], Document]
     """The report of a rollout to its client: entries, alias, full adapter name, now."""

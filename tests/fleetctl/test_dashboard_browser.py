@@ -20,10 +20,11 @@ FLAGS = (
     "--disable-background-networking", "--disable-component-update",
 )  # fmt: skip
 OPERATOR = (
-    "/", "/models", "/models/acme-support", "/rollouts", "/rollouts/acme-support", "/drift",
-    "/plans", "/plans/RUN", "/do/rollback/acme-support", "/do/hold/acme-support",
+    "/", "/models", "/models/acme-support", "/usage", "/cost", "/rollouts",
+    "/rollouts/acme-support", "/drift", "/plans", "/plans/RUN",
+    "/do/rollback/acme-support", "/do/hold/acme-support",
 )  # fmt: skip
-CLIENT = ("/c/acme", "/c/acme/acme-support")
+CLIENT = ("/c/acme", "/c/acme/invoice", "/c/acme/acme-support")
 LOOKS = [("light", 1280), ("dark", 390)]
 MORE = [("dark", 1280), ("light", 390), ("light", 320), ("dark", 3840)]
 

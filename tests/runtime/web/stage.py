@@ -6,15 +6,18 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from fleet.cost_policy import MICRO, IdleRule
+from fleet.costing import FleetTerms, Terms
 from fleet.history import (
     ApplyFinished,
     ApplyStarted,
+    CostTermsChanged,
     Entry,
     History,
     LedgerEvent,
@@ -31,12 +34,14 @@ from fleet.usage import OfClient, Operator, Sketch, UsageCell, UsageFigures
 from fleetctl.commands.dashboard import make_dashboard
 from fleetctl.wiring import open_workspace
 from plans.dashboard import hosts
+from runtime.ledger import open_ledger
 from runtime.operations.status import FleetStatus
 from runtime.web.access import Grant, TokenKind, revocations
 from runtime.web.app import CLIENT_COOKIE, OPERATOR_COOKIE, Dashboard
 from runtime.web.snapshot import FleetSnapshot, SnapshotReader
 from runtime.web.usage import UsageReading
 from runtime.workspace import Workspace
+from tests.fleet.costing.worlds import NOON, client, leases, resident, server
 from tests.fleetctl.project_on_disk import QUICKSTART
 
 BASE = "http://127.0.0.1:8090"
@@ -45,20 +50,40 @@ SERVER = "tiny-laptop-cpu0"
 OLD, NEW = "acme-support-tiny-v2.1.0", "acme-support-tiny-v2.2.0"
 
 
+class WorkspaceAtNoon(Workspace):
+    """A workspace whose clock stands still."""
+
+    def now(self) -> datetime:
+        return NOON
+
+
 def project(folder: Path) -> Workspace:
     """Return the workspace of a copy of the quickstart fleet, in which acme has a rollout."""
     leave = shutil.ignore_patterns(".fleetctl", "training", "v2.4.0")
     shutil.copytree(QUICKSTART, folder, ignore=leave)
     acme = folder / "clients" / "acme.yaml"
     acme.write_text(acme.read_text("utf-8").replace('"2.1.0"', '"2.2.0"'), "utf-8")
-    return open_workspace(folder, "fake", {}, folder / ".fleetctl")
+    its = open_workspace(folder, "fake", {}, folder / ".fleetctl")
+    made = WorkspaceAtNoon(
+        its.root, its.environment, its.variables, its.state_dir, its.emit, its.render_notice,
+        its.make_envoys,
+    )  # fmt: skip
+    terms = Terms(
+        FleetTerms("EUR", "UTC", IdleRule.RESERVED, 0),
+        leases(1_500_000, "laptop/cpu0"),
+        {SERVER: server(resident("acme", 50), resident("birch", 50), devices=("laptop/cpu0",))},
+        {"acme": client(2000 * MICRO), "birch": client(1777 * MICRO)},
+    )
+    ledger = open_ledger(its.state_dir, "run0", PERSON, lambda: NOON - timedelta(hours=5))
+    ledger.append([CostTermsChanged(terms.documents())])
+    return made
 
 
 def reading(
     workspace: Workspace, events: tuple[LedgerEvent, ...] = (), silent: Mapping[str, str] = {}
 ) -> FleetSnapshot:
     """Return a reading in which 2.2.0 of acme-support has 10 % of the requests."""
-    fleet, now = workspace.fleet(), datetime.now(UTC)
+    fleet, now = workspace.fleet(), NOON
     live = desired_state(fleet, State(), History(), now)
     route = live.routes()["acme-support"]
     shares = (Share(NEW, 10, (SERVER,)), Share(OLD, 90, (SERVER,)))
@@ -130,17 +155,17 @@ class Viewer:
     pages: Dashboard
     http: Http
 
-    def token(self, kind: TokenKind, client: str = "", generation: int = 0) -> str:
-        scope = OfClient(client) if client else Operator()
-        until = datetime.now(UTC) + timedelta(hours=1)
+    def token(self, kind: TokenKind, who: str = "", generation: int = 0) -> str:
+        scope = OfClient(who) if who else Operator()
+        until = NOON + timedelta(hours=1)
         return self.pages.signer.make(kind, Grant(scope, PERSON, until, generation))
 
-    def session(self, client: str = "") -> dict[str, str]:
-        name = CLIENT_COOKIE if client else OPERATOR_COOKIE
-        return {"cookie": f"{name}={self.token('session', client)}"}
+    def session(self, who: str = "") -> dict[str, str]:
+        name = CLIENT_COOKIE if who else OPERATOR_COOKIE
+        return {"cookie": f"{name}={self.token('session', who)}"}
 
-    def bearer(self, client: str = "") -> dict[str, str]:
-        return {"authorization": f"Bearer {self.token('token', client)}"}
+    def bearer(self, who: str = "") -> dict[str, str]:
+        return {"authorization": f"Bearer {self.token('token', who)}"}
 
 
 @contextmanager
@@ -150,9 +175,9 @@ def viewing(
     """Serve a reading, and yield a viewer without any access."""
     pages = make_dashboard(workspace, SnapshotReader(lambda _: seen), read_only=read_only)
     application = pages.application()
-    client = httpx.AsyncClient(transport=httpx.ASGITransport(application), base_url=BASE)
+    asker = httpx.AsyncClient(transport=httpx.ASGITransport(application), base_url=BASE)
     with asyncio.Runner() as runner:
         lifespan = application.router.lifespan_context(application)
         runner.run(lifespan.__aenter__())
-        yield Viewer(pages, Http(runner, client))
+        yield Viewer(pages, Http(runner, asker))
         runner.run(lifespan.__aexit__(None, None, None))

@@ -114,3 +114,20 @@ def test_the_figures_of_the_last_day_are_those_of_the_cells(viewer: Viewer) -> N
     assert [hour["requests"] for hour in own["hours"]] == [0] * 23 + [101]
     (row,) = [row for row in facts["clients"] if row["client"] == "globe"]
     assert (row["requests"], row["p95_s"]) == (0, None)
+
+
+def test_the_lines_of_a_month_add_up_to_the_bill_and_a_client_sees_its_invoice_alone(
+    viewer: Viewer,
+) -> None:
+    facts = viewer.http.get("/cost.json", headers=viewer.session()).json()
+    assert sum(line["cents"] for line in facts["lines"]) == 5 * 150
+    assert "7.50" in viewer.http.get("/cost", headers=viewer.session()).text
+    session = viewer.session("acme")
+    own = viewer.http.get("/c/acme/invoice.json", headers=session).json()
+    assert own["invoice"]["fee_cents"] == 1389  # 5 of 720 hours of 2000.00
+    page = viewer.http.get("/c/acme/invoice", headers=session).text
+    assert "13.89" in page
+    assert "idle" not in page
+    assert viewer.http.get("/cost?month=1999-99", headers=viewer.session()).status_code == 200
+    none = viewer.http.get("/cost.json?month=2025-01", headers=viewer.session()).json()
+    assert (none["report"], "No costs of this month" in none["problem"]) == ({}, True)

@@ -1,0 +1,20 @@
+"""Turn a bill into documents of pages: the operator's tables, a client's invoice."""
+
+from typing import Any
+
+from fleet.costing import Bill
+from fleet.encoding import plain
+from plans.reports import cost, invoice
+
+
+def cost_documents(bill: Bill) -> tuple[dict[str, Any], tuple[dict[str, Any], ...]]:
+    """Return the report of a month, and its rounded lines in cents."""
+    return plain(cost.report(bill)), tuple(cost.document(bill)["cents"])
+
+
+def invoice_documents(bill: Bill, client: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the invoice of a client, and its report."""
+    figures, month = bill.cost.clients[client], bill.cost
+    is_final = bool(bill.sha256)
+    found = invoice.document(client, month.month, month.currency, figures, is_final=is_final)
+    return found, plain(invoice.report(found))
