@@ -34,7 +34,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup vllm engines browser litellm second-python demo canary smollm2 lint lock licences clean fuzz
 .PHONY: test test-fast test-long real bench bench-alerts bench-fairness bench-gates bench-gateway bench-help bench-house
 .PHONY: bench-paths bench-peers bench-physics bench-placement bench-rollback
-.PHONY: proof-latency proof-slots proof-soak proof-tests proof-training proof-walk scorecard
+.PHONY: proof-latency proof-slots proof-soak proof-tests proof-training proof-walk scorecard screenshots
 .SUFFIXES:
 
 help: ## List the targets
@@ -141,6 +141,9 @@ bench-rollback: setup vllm ## Measure 50 rollback drills under load, on a real v
 
 bench-watching: setup ## Measure the usage store with 10 million rows (5 GB of disk)
 	$(PY) -m tests.bench.watching
+
+screenshots: setup browser ## Take the pictures of the dashboard in docs/pictures
+	$(PY) -m tests.bench.screenshots
 
 scorecard: setup vllm ## Let 40 faults happen under a steady client; table in docs/trust.md (ENGINE=fake: printed)
 	$(PY) -m tests.faults.scorecard --engine $(ENGINE) $(if $(filter vllm,$(ENGINE)),--into docs/trust.md)

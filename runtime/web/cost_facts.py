@@ -50,7 +50,7 @@ class ClientInvoicePage:
     as_of: str
     month: str
     invoice: Document
-    """As `fleetctl cost invoice` gives it; empty: there is none."""
+    """Document of `fleetctl cost invoice`; empty: there is none."""
     report: Document
     lines: tuple[Document, ...]
 

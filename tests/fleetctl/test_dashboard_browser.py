@@ -3,6 +3,7 @@
 import json
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,38 +52,47 @@ class Stage:
         return page
 
 
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+@contextmanager
+def serving(project: Project) -> Iterator[Stage]:
+    """Serve the dashboard of an applied fleet, with acme-support at 10 % of a new version."""
     from playwright.sync_api import sync_playwright  # noqa: PLC0415 (may not be installed)
 
-    project = Project.copy(tmp_path_factory.mktemp("fleet") / "project", None)
-    assert call(project, "gateway", "start").returncode == 0
-    assert call(project, "apply", "--auto", "--yes").returncode == 0
     acme = project.root / "clients/acme.yaml"
     acme.write_text(acme.read_text("utf-8").replace('"2.1.0"', '"2.2.0"'), "utf-8")
     assert call(project, "apply", "--auto", "--yes").returncode == 0
-    assert call(project, "rollout", "extend", "acme-support").returncode == 0
     url = f"http://127.0.0.1:{free_port()}"
-    serving = subprocess.Popen(
+    dashboard = subprocess.Popen(
         project.command("dashboard", "--listen", url.removeprefix("http://")),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
     )
-    assert serving.stdout is not None
-    link = serving.stdout.readline().strip()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
-        made = Stage(project, browser, url)
-        client = project.run("dashboard", "link", "acme", "--url", url).stdout.strip()
-        for who, address in (("operator", link), ("client", client)):
-            page = made.page(who)
-            assert page.goto(address).status == 200
-            made.states[who] = page.context.storage_state()
+    assert dashboard.stdout is not None
+    link = dashboard.stdout.readline().strip()
+    try:
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
+            made = Stage(project, browser, url)
+            client = project.run("dashboard", "link", "acme", "--url", url).stdout.strip()
+            for who, address in (("operator", link), ("client", client)):
+                page = made.page(who)
+                assert page.goto(address).status == 200
+                made.states[who] = page.context.storage_state()
+            yield made
+            browser.close()
+    finally:
+        dashboard.terminate()
+        dashboard.wait()
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    project = Project.copy(tmp_path_factory.mktemp("fleet") / "project", None)
+    assert call(project, "gateway", "start").returncode == 0
+    assert call(project, "apply", "--auto", "--yes").returncode == 0
+    with serving(project) as made:
+        assert project.run("rollout", "extend", "acme-support").returncode == 0
         yield made
-        browser.close()
-    serving.terminate()
-    serving.wait()
     project.clean_up()
 
 
@@ -154,6 +164,13 @@ def shares(project: Project) -> dict[str, int]:
     return {version["version"]: version["percent"] for version in found["versions"]}
 
 
+def roll_back(page: Any, typed: str) -> None:
+    """Confirm a rollback, by keyboard alone."""
+    page.get_by_label("Reason").fill("wrong refunds")
+    page.get_by_label("Type acme-support to confirm").fill(typed)
+    page.keyboard.press("Enter")
+
+
 def test_a_rollback_by_keyboard_moves_the_traffic_and_the_ledger_names_the_person(
     stage: Stage,
 ) -> None:
@@ -161,14 +178,10 @@ def test_a_rollback_by_keyboard_moves_the_traffic_and_the_ledger_names_the_perso
     page.goto(f"{stage.url}/models/acme-support")
     page.get_by_role("link", name="Roll back").focus()
     page.keyboard.press("Enter")
-    page.get_by_label("Reason").fill("wrong refunds")
-    page.get_by_label("Type acme-support to confirm").fill("acme")
-    page.keyboard.press("Enter")
+    roll_back(page, "acme")
     page.get_by_text("That is not the alias").wait_for()
     assert shares(stage.project) == {"2.2.0": 10, "2.1.0": 90}
-    page.get_by_label("Reason").fill("wrong refunds")
-    page.get_by_label("Type acme-support to confirm").fill("acme-support")
-    page.keyboard.press("Enter")
+    roll_back(page, "acme-support")
     page.get_by_text("acme-support back on 2.1.0").wait_for()
     assert shares(stage.project) == {"2.2.0": 0, "2.1.0": 100}
     told = stage.project.run("history", "acme-support").stdout

@@ -98,6 +98,8 @@ def reading(
         ApplyFinished(plan_id="0123456789abcdef", result="converged"),
         RolloutMarked("acme-support", NEW, "hold", "the launch"),
     )  # fmt: skip
+    routes = live.routes()
+    percent = {part.adapter: part.percent for its in routes.values() for part in its.shares}
     entries = [
         Entry(number, now - timedelta(minutes=50 - number), event, "run1", PERSON, 1, "", "")
         for number, event in enumerate((*steps, *events), 1)
@@ -108,10 +110,10 @@ def reading(
         fleet=fleet,
         status=FleetStatus(live, history, entries, Counter({("acme-support", NEW): 7})),
         rollouts=rollout_statuses(fleet, wanted.wanted, history, live.routes()),
-        hosts=hosts(fleet, place(fleet, wanted, live, SearchLimits()), silent, {NEW: 10, OLD: 90}),
+        hosts=hosts(fleet, place(fleet, wanted, live, SearchLimits()), silent, percent),
         causes=(),
         usage=usage(now),
-        routes=live.routes(),
+        routes=routes,
         revoked=revocations(entries),
         at=now,
     )

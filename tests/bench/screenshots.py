@@ -1,0 +1,52 @@
+"""Take the pictures of the dashboard in the documentation: `make screenshots`.
+
+The reading is made up and its clock stands still; fonts differ between machines.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import sync_playwright
+
+from tests.conftest import chromium
+from tests.runtime.web.stage import Viewer, project, reading, viewing
+
+FOLDER = Path(__file__).parents[2] / "docs" / "pictures"
+SHOTS = (
+    ("fleet-day", "/", "", "light", 1280),
+    ("rollouts-day", "/rollouts", "", "light", 1280),
+    ("client-night", "/c/acme", "acme", "dark", 900),
+)
+
+
+def html(viewer: Viewer, path: str, who: str) -> str:
+    """Return a page with its style sheet inside."""
+    link = '<link rel="stylesheet" href="/static/style.css">'
+    text = viewer.http.get(path, headers=viewer.session(who)).text
+    assert link in text
+    return text.replace(link, f"<style>{viewer.pages.stylesheet}</style>")
+
+
+def main() -> int:
+    """Write the pictures."""
+    FOLDER.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        workspace = project(Path(folder) / "project")
+        with viewing(workspace, reading(workspace)) as viewer:
+            pages = {name: html(viewer, path, who) for name, path, who, _, _ in SHOTS}
+    with sync_playwright() as playwright:
+        browser: Any = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        for name, _, _, scheme, width in SHOTS:
+            size = {"width": width, "height": 320}
+            page = browser.new_page(color_scheme=scheme, viewport=size)
+            page.route("**/*", lambda route: route.abort())
+            page.set_content(pages[name])
+            page.screenshot(path=FOLDER / f"{name}.png", full_page=True)
+        browser.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
