@@ -73,6 +73,7 @@ def make_dashboard(
 ) -> "Dashboard":
     """Return the dashboard of a workspace with the renderers of `plans`."""
     from plans import dashboard
+    from plans.reports.alerts import alerts_document
     from plans.reports.client_report import document
     from plans.reports.drift import cause_document
     from plans.reports.history import sentence
@@ -90,6 +91,7 @@ def make_dashboard(
             cause=cause_document,
             cost=dashboard.cost_documents,
             invoice=dashboard.invoice_documents,
+            alerts=alerts_document,
             sentence=sentence,
             report=document,
         ),

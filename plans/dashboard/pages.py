@@ -29,6 +29,7 @@ NAVIGATION = (
     ("/usage", "Usage"),
     ("/cost", "Cost"),
     ("/rollouts", "Rollouts"),
+    ("/alerts", "Alerts"),
     ("/drift", "Drift"),
     ("/plans", "Plans"),
 )

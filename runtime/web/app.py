@@ -27,6 +27,7 @@ from runtime.web.client_facts import client_alias, client_page
 from runtime.web.cost_facts import BillReader, client_invoice, cost_page
 from runtime.web.facts import Documents
 from runtime.web.gather import (
+    alerts_page,
     drift_page,
     fleet_page,
     heading,
@@ -58,6 +59,7 @@ PATHS: Final[Mapping[str, tuple[str, str]]] = {
     "cost": ("/cost", "lines"),
     "rollouts": ("/rollouts", "rollouts"),
     "rollout": ("/rollouts/{name}", "events"),
+    "alerts": ("/alerts", "alerts"),
     "drift": ("/drift", "causes"),
     "plans": ("/plans", "applies"),
     "plan": ("/plans/{name}", "steps"),
@@ -158,7 +160,7 @@ class Dashboard:
             return client_invoice(found, seen, scope, self.documents)
         return cost_page(found, heading(seen, scope, self.workspace.now()), scope, self.documents)
 
-    def _facts(  # noqa: PLR0911 (a case a page)
+    def _facts(  # noqa: C901, PLR0911 (a case a page)
         self, page: str, seen: FleetSnapshot, scope: Scope, name: str
     ) -> Any:
         make, now = self.documents, self.workspace.now()
@@ -177,6 +179,8 @@ class Dashboard:
                 return usage_page(seen, scope, now)
             case "rollouts":
                 return rollouts_page(seen, scope, make, now)
+            case "alerts":
+                return alerts_page(seen, scope, make, now)
             case "drift":
                 return drift_page(seen, scope, make, now)
             case "plans":

@@ -4,11 +4,12 @@ The plain form of a page's facts is its `.json`, its table is its `.csv`, and it
 nothing else. The facts of a client's pages have types of their own, in `client_facts`.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
 
+from fleet.alerting import Alert
 from fleet.costing import Bill
 from fleet.history import Entry
 from fleet.planning import DriftCause
@@ -29,6 +30,8 @@ class Documents:
     """Report of a month and its rounded lines."""
     invoice: Callable[[Bill, str], tuple[Document, Document]]
     """Invoice of a client and its report."""
+    alerts: Callable[[Sequence[Alert]], list[dict[str, Any]]]
+    """Alerts that are open, with a sentence."""
     sentence: Callable[[Entry], str]
     report: Callable[[Iterable[Entry], str, str, datetime], Document]
     """The report of a rollout to its client: entries, alias, full adapter name, now."""
@@ -45,6 +48,7 @@ class Heading:
     """Why a later reading failed; empty: the figures are of now."""
     frozen: str
     outages: int
+    alerts: int
     drift: int
     notes: tuple[str, ...]
 
@@ -136,6 +140,15 @@ class RolloutsPage:
 
     heading: Heading
     rollouts: tuple[Document, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AlertsPage:
+    """The page `/alerts`: alerts that are open, and those that ended."""
+
+    heading: Heading
+    alerts: tuple[Document, ...]
+    ended: tuple[Document, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
+from fleet.alerting import AlertPhase
 from fleet.encoding import plain
 from fleet.evals import EvalRecord, eval_records
 from fleet.history import (
@@ -19,6 +20,7 @@ from fleet.rollouts import Phase, RolloutStatus
 from fleet.usage import Operator
 from runtime.operations.drills import drill_document
 from runtime.web.facts import (
+    AlertsPage,
     AliasRow,
     Document,
     Documents,
@@ -58,6 +60,7 @@ def heading(seen: FleetSnapshot, scope: Operator, now: datetime) -> Heading:  # 
         problem=problem,
         frozen=f"{freeze.by}: {freeze.reason}" if freeze else "",
         outages=len(seen.status.outages),
+        alerts=sum(alert.stands for alert in seen.alerts),
         drift=len(seen.causes),
         notes=(*seen.notes, *seen.status.live.notes),
     )
@@ -260,6 +263,17 @@ def rollouts_page(
     under_way.sort(key=lambda rollout: (rollout.target.phase not in STUCK, rollout.target.alias))
     documents = tuple(make.rollout(seen.fleet, rollout) for rollout in under_way)
     return RolloutsPage(heading(seen, scope, now), documents)
+
+
+def alerts_page(seen: FleetSnapshot, scope: Operator, make: Documents, now: datetime) -> AlertsPage:
+    """Return the facts of the alerts of the last round of `watch`."""
+    ended = [alert for alert in seen.alerts if alert.phase is AlertPhase.RESOLVED]
+    return AlertsPage(
+        heading(seen, scope, now),
+        tuple(make.alerts(seen.alerts)),
+        tuple({"rule": end.rule, "subject": end.subject, "since": iso(end.since),
+               "until": iso(end.until) if end.until else None} for end in ended),
+    )  # fmt: skip
 
 
 def drift_page(seen: FleetSnapshot, scope: Operator, make: Documents, now: datetime) -> DriftPage:

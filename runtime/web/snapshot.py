@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
+from fleet.alerting import Alert
 from fleet.errors import ConfigError, Diagnostic, FleetError
 from fleet.placement import PlacementResult, SearchLimits
 from fleet.planning import DriftCause
@@ -17,6 +18,7 @@ from fleet.spec import FleetSpec
 from runtime.messages import FailureMessage, Message
 from runtime.operations.planning import drift_causes, place_fleet, with_valid_files
 from runtime.operations.status import FleetStatus, observe_status
+from runtime.operations.watch import read_alerts
 from runtime.web.access import revocations
 from runtime.web.usage import UsageReading, read_usage
 from runtime.workspace import Workspace
@@ -45,6 +47,8 @@ class FleetSnapshot:
     usage: UsageReading
     routes: Mapping[str, Route]
     """The live routes by alias."""
+    alerts: tuple[Alert, ...]
+    """Alerts of the last round of `watch`."""
     revoked: Mapping[str, int]
     """Number of revocations of the dashboard's tokens, by client."""
     at: datetime
@@ -108,6 +112,7 @@ def read_fleet(
         left_out=left_out,
         causes=causes,
         usage=usage,
+        alerts=read_alerts(workspace.state_dir),
         routes=routes,
         revoked=revocations(status.entries),
         at=now,

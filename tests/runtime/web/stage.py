@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from fleet.alerting import Alert, AlertPhase, AlertRule
 from fleet.cost_policy import MICRO, IdleRule
 from fleet.costing import FleetTerms, Terms
 from fleet.history import (
@@ -106,6 +107,10 @@ def reading(
     ]
     history = fold_entries(entries)
     wanted = decide_rollouts(fleet, live, history, now)
+    alert = Alert(
+        AlertRule.SLOW, "birch-units", 3.0, 2.0, now, "fleetctl why birch-units",
+        phase=AlertPhase.FIRING,
+    )  # fmt: skip
     return FleetSnapshot(
         fleet=fleet,
         status=FleetStatus(live, history, entries, Counter({("acme-support", NEW): 7})),
@@ -113,6 +118,7 @@ def reading(
         hosts=hosts(fleet, place(fleet, wanted, live, SearchLimits()), silent, percent),
         causes=(),
         usage=usage(now),
+        alerts=(alert,),
         routes=routes,
         revoked=revocations(entries),
         at=now,

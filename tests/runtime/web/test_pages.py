@@ -131,3 +131,12 @@ def test_the_lines_of_a_month_add_up_to_the_bill_and_a_client_sees_its_invoice_a
     assert viewer.http.get("/cost?month=1999-99", headers=viewer.session()).status_code == 200
     none = viewer.http.get("/cost.json?month=2025-01", headers=viewer.session()).json()
     assert (none["report"], "No costs of this month" in none["problem"]) == ({}, True)
+
+
+def test_an_alert_that_fires_is_counted_and_named_with_its_command(viewer: Viewer) -> None:
+    facts = viewer.http.get("/alerts.json", headers=viewer.session()).json()
+    assert facts["heading"]["alerts"] == 1
+    (alert,) = facts["alerts"]
+    page = viewer.http.get("/alerts", headers=viewer.session()).text
+    assert alert["text"] in page
+    assert "fleetctl why birch-units" in page
