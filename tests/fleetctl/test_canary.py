@@ -76,6 +76,7 @@ ARGUMENTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "state restore": (("backup.tar.gz", "--force"),),
     "trust add": (("https://gw.test", "--secret", "env:CANARY_OPERATOR"),),
     "trust remove": (("https://gw.test",),),
+    "watch": (("--once",),),
 }
 """Arguments by command; other commands get the alias `acme-support` for a required one."""
 LAST = ("gateway stop", "server stop")
