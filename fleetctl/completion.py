@@ -14,6 +14,7 @@ import click
 
 from fleet.errors import FleetError
 from fleet.names import AdapterName
+from runtime.files import read_plain
 
 Completion = Callable[[click.Context, click.Parameter, str], list[str]]
 
@@ -112,7 +113,7 @@ def _table(ctx: click.Context) -> dict[str, Any]:
 def _document(path: Path) -> dict[str, Any]:
     """Read a JSON file; empty where the file is missing, broken or no map."""
     with suppress(OSError, ValueError, RecursionError):
-        return as_map(json.loads(path.read_bytes()))
+        return as_map(json.loads(read_plain(path)))
     return {}
 
 

@@ -16,9 +16,10 @@ _PATH = re.compile(
 _MARKUP = re.compile(r"([\\*_\[\]|#~<>&@])")
 _RUNS = re.compile("(`+)")
 _ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;", "@": "&#64;"}
-_LIVE = re.compile(r"@(?=\w)|#(?=\d)|\bGH-(?=\d)|\bwww\.(?=\w)", re.IGNORECASE)
-"""Beginnings of mentions, references and links that a forge makes of rendered text: as code they
-are none. An entity or a backslash does not help, for the rendered text is the same."""
+_LIVE = re.compile(r"@(?=\w)|#(?=\d)|\bGH-(?=\d)|\bwww\.(?=\w)|\b[0-9a-f]{7,40}\b", re.IGNORECASE)
+"""Commits, and beginnings of mentions, references and links, which a forge makes of rendered text.
+
+As code they are none. An entity or a backslash does not help: the rendered text is the same."""
 _BLOCK = re.compile(r"^(?:[-+](?=\s)|-{2,}$|=+$|\d{1,9}(?=[.)](?:\s|$)))")
 """Beginnings of lists and underlines of headings."""
 

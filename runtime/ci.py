@@ -1,10 +1,12 @@
 """Tell whether a CI job runs on the branch of a fork, by the job's environment."""
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
+
+from fleet.encoding import decode_json
+from runtime.files import read_plain
 
 _LARGEST: Final = 16 << 20
 """Upper bound of the file that describes the event. Bytes."""
@@ -23,11 +25,11 @@ def fork_of(environment: Mapping[str, str] = os.environ) -> str:
     if not event.startswith(("pull_request", "workflow_run")):
         return ""
     try:
-        with Path(environment.get("GITHUB_EVENT_PATH", "")).open("rb") as stream:
-            document = json.loads(stream.read(_LARGEST))
+        path = Path(environment.get("GITHUB_EVENT_PATH", ""))
+        document = decode_json(read_plain(path, _LARGEST))
         if all(head == base for head, base in _repositories(document)):
             return ""
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+    except (OSError, ValueError, TypeError, KeyError):
         return f"GITHUB_EVENT_NAME is {event}, and GITHUB_EVENT_PATH does not name its repositories"
     return f"GITHUB_EVENT_NAME is {event}, from another repository"
 

@@ -18,6 +18,8 @@ from fleet.errors import FleetError
 
 LARGEST = 128 << 20
 """Upper bound of the bytes of a file that is read whole; a plan of 10,000 adapters takes 30 MB."""
+LARGEST_LOG = 1 << 30
+"""Upper bound of the bytes of a log that is only ever appended to: a ledger, a usage log."""
 _CHUNK = 1 << 20
 
 
@@ -39,11 +41,7 @@ def open_plain(path: Path) -> BufferedReader:
 
 
 def unlinked(path: Path) -> Path:
-    """Return a path as given, if there is no link: bytes that are pinned lie where they are named.
-
-    Raises:
-        OSError: the path is a link.
-    """
+    """Return a path as given; raises OSError for a link: pinned bytes lie where they are named."""
     if path.is_symlink():
         raise OSError(errno.ELOOP, "It is a link", str(path))
     return path
@@ -63,27 +61,32 @@ def read_plain(path: Path, limit: int = LARGEST) -> bytes:
         OSError: the file cannot be read, is no plain file, or is larger.
     """
     with open_plain(path) as stream:
-        return _bounded(stream, path, limit)
+        return bounded(stream, path, limit)
 
 
-def _bounded(stream: IO[bytes], path: Path, limit: int) -> bytes:
-    """Read by chunks: files of `/proc` have no size, and a large read takes its memory at once."""
+def bounded(stream: IO[bytes], path: Path, limit: int) -> bytes:
+    """Return the bytes of an open file of at most `limit` bytes.
+
+    Read by chunks: files of `/proc` have no size, and a large read takes its memory at once.
+    """
+    if os.fstat(stream.fileno()).st_size > limit:
+        raise too_large(path, limit)
     parts, left = [], limit
     while part := stream.read(min(_CHUNK, left + 1)):
         left -= len(part)
         if left < 0:
-            raise OSError(errno.EFBIG, f"Larger than {limit / 2**20:g} MiB", str(path))
+            raise too_large(path, limit)
         parts.append(part)
     return b"".join(parts)
 
 
-def plain_text(path: Path, limit: int = LARGEST) -> str:
-    """Return the text of a plain file, as `read_plain`.
+def too_large(path: Path, limit: int) -> OSError:
+    """Return the error of a file, or a line, of more than `limit` bytes."""
+    return OSError(errno.EFBIG, f"Larger than {limit / 2**20:g} MiB", str(path))
 
-    Raises:
-        OSError: as `read_plain`.
-        ValueError: the file is not UTF-8.
-    """
+
+def plain_text(path: Path, limit: int = LARGEST) -> str:
+    """Return the text of a plain file, as `read_plain`; raises ValueError if it is not UTF-8."""
     return read_plain(path, limit).decode("utf-8").replace("\r\n", "\n")
 
 
@@ -100,7 +103,7 @@ def read_text(path: Path, most: int = LARGEST) -> str:
         if str(path) != "-" and not str(path).startswith("/dev/"):
             return plain_text(path, most)
         with sys.stdin.buffer if str(path) == "-" else path.open("rb") as stream:
-            return _bounded(stream, path, most).decode("utf-8")
+            return bounded(stream, path, most).decode("utf-8")
     except UnicodeDecodeError:
         reason = "it is not UTF-8 text"
     except OSError as error:
@@ -245,7 +248,7 @@ def try_lock(path: Path) -> Iterator[bool]:
 def is_locked(path: Path) -> bool:
     """Return whether a process holds the lock of a file; False where the file is not there."""
     try:
-        with path.open("rb") as stream:
+        with open_plain(path) as stream:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False

@@ -30,7 +30,7 @@ from fleet.history import (
 from fleet.maintenance import standing_claim
 from fleet.names import AdapterName
 from fleet.spec import AdapterSpec
-from runtime.files import locked_file, make_private
+from runtime.files import locked_file, make_private, plain_text
 from runtime.ledger.protocol import Ledger
 from runtime.library.add import AddedVersion, KnownBase, add
 from runtime.library.layout import SERVED_FILES
@@ -215,7 +215,8 @@ def one_training(folder: Path, alias: str) -> Iterator[int]:
         try:
             handle = stack.enter_context(locked_file(path, timeout_s=0))
         except BlockingIOError:
-            pid = path.read_text(encoding="utf-8")
+            written = plain_text(path)
+            pid = written if written.isdecimal() else ""
             by = f", by process {pid}" if pid else ", and the trainer is about to start"
             raise FleetError.of(
                 "FC6715",

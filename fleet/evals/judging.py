@@ -4,7 +4,6 @@
 little agreement, is advisory: its scores are shown, and no gate is decided by them.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -130,8 +129,8 @@ def read_labels(content: bytes, file: str) -> tuple[LabelledAnswer, ...]:
         try:
             label = _labelled(line)
             if label.item.id in seen:
-                raise GoldenItemError(f"`{label.item.id}` stands twice")  # noqa: TRY301 (one text for all)
-        except (GoldenItemError, json.JSONDecodeError, RecursionError) as error:
+                raise GoldenItemError(f"`{label.item.id}` stands twice")
+        except (ValueError, RecursionError) as error:
             wrong.append(_wrong(str(error), file, number, line))
             continue
         seen.add(label.item.id)

@@ -188,6 +188,8 @@ def _json(text: str, source: _InstanceFile) -> Any:
         return json.loads(text)
     except JSONDecodeError as error:
         raise source.error(error.msg + ".", error.lineno, error.colno) from None
+    except (ValueError, RecursionError):  # too many digits, or nested too deeply
+        raise source.error("It holds a number or a nesting beyond reason.") from None
 
 
 def _entry(value: Any, key: str, kind: type, source: _InstanceFile) -> Any:

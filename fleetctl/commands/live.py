@@ -10,6 +10,7 @@ from fleetctl import completion
 from fleetctl.options import Command, Group, Workspace, with_format
 from fleetctl.output import print_result
 from plans.amounts import counted
+from runtime.files import LARGEST_LOG, read_plain
 
 if TYPE_CHECKING:
     from runtime.engines.launch_records import LaunchRecords
@@ -198,7 +199,8 @@ def print_log(workspace: Workspace, name: str, lines: int | None, previous: bool
     if previous:
         path = path.with_name(f"{path.name}.1")
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = read_plain(path, LARGEST_LOG).decode(errors="replace")
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
     except OSError:
         detail = f"There is no log at {path}."
         raise EngineError.of(

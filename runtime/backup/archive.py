@@ -16,10 +16,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from fleet.encoding import decode_json
 from fleet.errors import FleetError, require_known
 from fleet.history import Entry
 from runtime.backup.parts import is_part
-from runtime.files import PRIVATE, make_private, put_in_place, sync
+from runtime.files import (
+    LARGEST_LOG,
+    PRIVATE,
+    make_private,
+    open_plain,
+    put_in_place,
+    read_plain,
+    sync,
+)
 from runtime.ledger import chain
 from runtime.ledger.file import LEDGER_FILE
 
@@ -29,6 +38,10 @@ KIND: Final = "fleetctl-backup"
 _MANIFEST, _STATE = "manifest.json", "state/"
 _LONGEST_MANIFEST: Final = 64 << 20
 """Upper bound of a manifest's bytes; one of 100,000 files takes 15 MB."""
+_LARGEST: Final = 4 << 30
+"""Upper bound of a backup's bytes."""
+_LONGEST_END: Final = 8 << 20
+"""Upper bound of the bytes after the last file, which are zeros."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,18 +120,21 @@ def unpack(path: Path, folder: Path) -> Backup:
         NewerFormatError: FC5007, the backup has the format of a later release.
     """
     try:
-        with path.open("rb") as stream:
+        with open_plain(path) as stream:
+            if path.stat().st_size > _LARGEST:
+                raise broken(path, f"it has more than {_LARGEST >> 30} GiB")
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         with tarfile.open(path, "r:gz") as archive:
             manifest = _manifest(archive, path)
             _unpack_files(archive, manifest, folder, path)
         with gzip.open(path) as stream:  # its checksum stands at the end
             while stream.read(1 << 20):
-                pass
+                if stream.tell() > archive.offset + _LONGEST_END:
+                    raise broken(path, "it goes on after its end")
     except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise broken(path, f"it is torn, or no backup: {error}") from None
     ledger = folder / LEDGER_FILE
-    content = ledger.read_bytes() if ledger.exists() else b""
+    content = read_plain(ledger, LARGEST_LOG) if ledger.exists() else b""
     entries = tuple(chain.entries(content, f"{path}:{LEDGER_FILE}"))
     head = entries[-1].hash if entries else ""
     if (len(entries), head) != (manifest.seq, manifest.head):
@@ -134,7 +150,7 @@ def _manifest(archive: tarfile.TarFile, path: Path) -> Manifest:
     if member.size > _LONGEST_MANIFEST:
         raise broken(path, "its manifest is too long")
     try:
-        found: dict[str, Any] = json.loads(stream.read())
+        found: dict[str, Any] = decode_json(stream.read())
         if found.get("kind") != KIND:
             raise broken(path, f"its manifest is not of a `{KIND}`")
         require_known(found.get("format"), FORMAT, str(path))

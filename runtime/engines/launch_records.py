@@ -170,7 +170,7 @@ class LaunchRecords:
         path = self.folder / name / RECORD
         try:
             record = _parsed(plain_text(path), str(path))
-        except (FileNotFoundError, NotADirectoryError, ValidationError):
+        except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
         return record if record.name == name else None
 

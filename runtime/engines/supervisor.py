@@ -15,7 +15,7 @@ from fleet.resources import Server
 from runtime.engines.launch_records import LaunchRecord, LaunchRecords
 from runtime.engines.recognition import url_of
 from runtime.engines.vllm_api import list_models
-from runtime.files import make_private, private_file
+from runtime.files import make_private, open_plain, private_file
 from runtime.json_client import JsonClient
 from runtime.processes import command_line, is_stopped, listening, send, start_mark
 from runtime.trust import may_contact
@@ -84,7 +84,7 @@ _KILL_TIMEOUT_S = 10.0
 _POLL_S = 0.05
 _TAIL_LINES = 12
 _TAIL_BYTES = 65536
-_ERROR_LINE = re.compile(r"(?:\w+(?:Error|Exception)|error): \S")
+_ERROR_LINE = re.compile(r"(?:\w(?:Error|Exception)|error): \S")
 
 
 def spawn(
@@ -166,7 +166,7 @@ async def _gone(pids: Sequence[int], timeout_s: float) -> bool:
 def last_log_lines(log: Path) -> str:
     """Return the end of a log, headed by the last line that names an error; may be empty."""
     try:
-        with log.open("rb") as stream:
+        with open_plain(log) as stream:
             stream.seek(0, os.SEEK_END)
             stream.seek(max(0, stream.tell() - _TAIL_BYTES))
             text = stream.read().decode(errors="replace")

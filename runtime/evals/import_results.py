@@ -1,11 +1,11 @@
 """Import the results of another tool as a run."""
 
 import asyncio
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fleet.encoding import decode_json
 from fleet.errors import EvalError
 from fleet.evals import (
     EvalRun,
@@ -20,6 +20,7 @@ from fleet.evals import (
 from runtime.evals.context import EvalContext
 from runtime.evals.engines.tool_process import interpreter, run_tool, tool_failed
 from runtime.evals.evaluate import required
+from runtime.files import read_text
 
 
 def import_run(
@@ -39,9 +40,9 @@ def import_run(
             golden, digest_of = questions(log.get("samples") or ())
             name = str(log["eval"].get("task", path.stem))
         else:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = read_text(path).splitlines()
             samples, version = numbered(lm_eval_samples(lines, chosen=chosen)), "lm-eval"
-            golden, digest_of = questions(json.loads(line) for line in lines if line.strip())
+            golden, digest_of = questions(decode_json(line) for line in lines if line.strip())
             name = path.stem
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise _not_results(path, source, str(error)) from None
@@ -74,14 +75,14 @@ def import_run(
 def _log(path: Path, context: EvalContext) -> dict[str, Any]:
     """Return a log; inspect-ai itself unpacks the packed form."""
     if path.suffix != ".eval":
-        document = json.loads(path.read_bytes())
+        document = decode_json(read_text(path))
     else:
         python = interpreter("inspect-ai", context.root)
         command = [str(python), "-m", "inspect_ai", "log", "dump", str(path.absolute())]
         result = asyncio.run(run_tool(command, context.root))
         if result.code:
             raise tool_failed("inspect-ai", f"cannot read `{path}`", result.errors)
-        document = json.loads(result.output)
+        document = decode_json(result.output)
     if not isinstance(document, dict):
         raise ValueError("not a JSON object")  # noqa: TRY004 (of the file, not the code)
     return document

@@ -187,6 +187,6 @@ def beside_the_version(
     }
     target.parent.mkdir(exist_ok=True)
     if after_training:
-        answers = store.path(run.id).read_bytes()
+        answers = read_plain(store.path(run.id))
         replace_file(target.with_suffix(".jsonl"), answers, PUBLIC)
     replace_file(target, (json.dumps(page, indent=2) + "\n").encode(), PUBLIC)

@@ -18,7 +18,7 @@ from fleet.evals import (
     run_faults,
     run_of,
 )
-from runtime.files import make_private, plain_text, replace_file
+from runtime.files import make_private, plain_text, read_plain, replace_file
 
 _CACHE = "cache"
 _RUN = re.compile(r"[A-Za-z0-9_-]{1,100}")
@@ -50,7 +50,7 @@ class EvalStore:
 
     def digest(self, run: str) -> str:
         """Return the SHA-256 of a run's file, 64 hex digits."""
-        return hashlib.sha256(self.path(run).read_bytes()).hexdigest()
+        return hashlib.sha256(read_plain(self.path(run))).hexdigest()
 
     def named(self, beginning: str) -> str:
         """Return the id that begins like that, where a single run does; else the beginning."""
@@ -93,7 +93,7 @@ class EvalStore:
         key = cache_key(target, golden.digest, spec.decoding(), fingerprint)
         try:
             run = self.read(plain_text(self.folder / _CACHE / key))
-        except (OSError, EvalError):
+        except (OSError, ValueError, EvalError):
             return None
         same = (run.adapter, run.digest) == (target.adapter, target.digest)
         return run if same and not run_faults(run) else None
@@ -112,7 +112,7 @@ class EvalStore:
     def remove(self, runs: Collection[str]) -> None:
         """Delete runs, their entries in the index of answers first."""
         for key in (self.folder / _CACHE).glob("*"):
-            if key.read_text(encoding="utf-8") in runs:
+            if read_plain(key).decode(errors="replace") in runs:
                 key.unlink(missing_ok=True)
         for run in runs:
             self.path(run).unlink(missing_ok=True)

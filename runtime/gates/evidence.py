@@ -11,6 +11,7 @@ from fleet.history import LIMITS, Entry, EvalFinished, GateEvidence, GateJudged,
 from fleet.rollout_policy import GateSpec
 from fleet.rollouts import GateTrial
 from runtime.evals.store import EvalStore
+from runtime.files import read_plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ def changed_runs(entries: Iterable[Entry], state_dir: Path) -> Iterator[tuple[st
             continue
         path = EvalStore(state_dir / "evals").path(event.run)
         try:
-            found = hashlib.sha256(path.read_bytes()).hexdigest()
+            found = hashlib.sha256(read_plain(path)).hexdigest()
         except OSError:
             continue
         if found != event.samples_sha256:

@@ -30,7 +30,14 @@ from fleet.encoding import decode_json
 from fleet.errors import FleetError, LockHeldError, NewerFormatError, StalePlanError
 from fleet.names import is_id
 from fleet.spec import GatewaySpec
-from runtime.files import is_locked, locked_file, make_private, read_plain, replace_file
+from runtime.files import (
+    is_locked,
+    locked_file,
+    make_private,
+    plain_text,
+    read_plain,
+    replace_file,
+)
 from runtime.gateway.table import RoutingTable
 from runtime.gateway.table_loader import require_format
 from runtime.processes import described_holder, lock_holder
@@ -110,7 +117,9 @@ def _read_or_make_secret(path: Path) -> str:
         with suppress(FileExistsError):  # another process has just made it
             path.hardlink_to(scratch)
         scratch.unlink()
-    return path.read_text(encoding="utf-8").strip()
+    with suppress(ValueError):  # not UTF-8
+        return plain_text(path).strip()
+    return ""
 
 
 def remember(state_dir: Path, gateways: Mapping[str, GatewaySpec]) -> None:
@@ -118,7 +127,7 @@ def remember(state_dir: Path, gateways: Mapping[str, GatewaySpec]) -> None:
     for name, gateway in gateways.items():
         path = gateway_dir(state_dir, name) / _GATEWAY_FILE
         text = json.dumps(asdict(gateway), indent=2, sort_keys=True) + "\n"
-        if path.is_file() and path.read_text(encoding="utf-8") == text:
+        if path.is_file() and read_plain(path) == text.encode():
             continue
         make_private(path.parent)
         replace_file(path, text.encode())

@@ -19,7 +19,7 @@ from fleet.encoding import decode_json
 from fleet.environment import inherited
 from fleet.errors import FleetError
 from fleet.spec import GatewaySpec
-from runtime.files import is_locked, private_file, read_plain, replace_file
+from runtime.files import is_locked, plain_text, private_file, read_plain, replace_file
 from runtime.gateway.http.timeouts import GRACE_S
 from runtime.gateway.state_dir import LOCK, gateway_dir, remember, run_dir
 from runtime.processes import environment, lock_holder, marked_by, send, start_mark
@@ -201,7 +201,7 @@ def _require_own(state_dir: Path, name: str, pid: int) -> None:
 def wanted(state_dir: Path, name: str) -> str:
     """Return the content of `WANTED`; empty: there is none."""
     with suppress(OSError, ValueError):
-        return (gateway_dir(state_dir, name) / WANTED).read_text(encoding="utf-8").strip()
+        return plain_text(gateway_dir(state_dir, name) / WANTED).strip()
     return ""
 
 

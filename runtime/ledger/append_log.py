@@ -2,11 +2,31 @@
 
 import os
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 
-from runtime.files import PRIVATE, sync
+from runtime.files import LARGEST_LOG, PRIVATE, bounded, open_plain, sync, too_large
 
 _TAIL = 1 << 16
+"""Bytes that are read first; each further step reads as many as all before."""
+
+LONGEST_LINE = 64 << 20
+"""Upper bound of the bytes of a line."""
+
+
+def read_log(path: Path) -> bytes:
+    """Return all bytes of the file.
+
+    Raises:
+        OSError: it cannot be read, or is larger than `LARGEST_LOG`.
+    """
+    with _opened(path) as stream:
+        return bounded(stream, path, LARGEST_LOG)
+
+
+def _opened(path: Path) -> BufferedReader:
+    """Open a file; a FIFO waits for a writer, as a home that hangs: readers have deadlines."""
+    return path.open("rb") if path.is_fifo() else open_plain(path)
 
 
 def last_line(path: Path, size: int) -> tuple[int, bytes]:
@@ -18,14 +38,14 @@ def last_line(path: Path, size: int) -> tuple[int, bytes]:
         OSError: it cannot be read.
     """
     start, content = size, b""
-    with path.open("rb") as stream:
+    with _opened(path) as stream:
         while True:
             end = content.rfind(b"\n")
             begin = content.rfind(b"\n", 0, end) if end >= 0 else -1
             if begin >= 0 or start == 0:
                 whole = start + end + 1 if end >= 0 else 0
                 return whole, content[begin + 1 : end] if end >= 0 else b""
-            step = min(_TAIL, start)
+            step = _step(path, len(content), start)
             start -= step
             stream.seek(start)
             content = stream.read(step) + content
@@ -37,11 +57,11 @@ def backwards(path: Path) -> Iterator[bytes]:
     Raises:
         OSError: it cannot be read.
     """
-    with path.open("rb") as stream:
+    with _opened(path) as stream:
         start, rest = stream.seek(0, os.SEEK_END), b""
         whole = False  # whether `rest` ends with a line that has its end
         while start:
-            step = min(_TAIL, start)
+            step = _step(path, len(rest), start)
             start -= step
             stream.seek(start)
             first, *lines = (stream.read(step) + rest).split(b"\n")
@@ -51,6 +71,17 @@ def backwards(path: Path) -> Iterator[bytes]:
             rest = first
         if whole:
             yield rest
+
+
+def _step(path: Path, held: int, start: int) -> int:
+    """Return how many bytes to read next of a line of which `held` bytes are read.
+
+    Raises:
+        OSError: the line has more than `LONGEST_LINE` bytes.
+    """
+    if held >= LONGEST_LINE:
+        raise too_large(path, LONGEST_LINE)
+    return min(max(_TAIL, held), start)
 
 
 def add_lines(path: Path, content: bytes, *, durable: bool = True) -> None:

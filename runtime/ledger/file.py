@@ -21,7 +21,7 @@ from fleet.history import Entry, LedgerEvent, Noted
 from runtime.files import locked_file, make_private, replace_file
 from runtime.ledger import chain
 from runtime.ledger import lease as leases
-from runtime.ledger.append_log import add_lines, backwards, last_line
+from runtime.ledger.append_log import add_lines, backwards, last_line, read_log
 from runtime.ledger.lease import LeaseRecord
 from runtime.ledger.protocol import Lease, RestoredLedger, unanswered
 from runtime.processes import lock_holder, start_mark
@@ -53,9 +53,10 @@ class FileLedger:
 
         Raises:
             FleetError: FC5102, a line was changed; the error names it.
+            OSError: the file cannot be read, or is larger than `LARGEST_LOG`.
         """
         try:
-            content = self._path.read_bytes()
+            content = read_log(self._path)
         except FileNotFoundError:
             return []
         return [entry for entry in chain.entries(content, str(self._path)) if entry.seq > after]
@@ -117,7 +118,7 @@ class FileLedger:
     def count(self) -> int:
         """Return the number of whole lines, damaged lines too."""
         try:
-            return self._path.read_bytes().count(b"\n")
+            return read_log(self._path).count(b"\n")
         except FileNotFoundError:
             return 0
 
@@ -131,7 +132,7 @@ class FileLedger:
             FleetError: FC5182, the copy shares no line with the file.
         """
         with self._locked():
-            content = self._path.read_bytes() if self._path.exists() else b""
+            content = read_log(self._path) if self._path.exists() else b""
             lines = content.split(b"\n")[:-1]
             if lines and not any(e.line == line for e, line in zip(copy, lines, strict=False)):
                 raise FleetError.of(

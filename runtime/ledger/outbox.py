@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
 
+from fleet.encoding import decode_json
 from fleet.errors import FleetError
 from fleet.history import Entry, LedgerEvent, data_of, event_of
 from runtime.deadline import LIMIT_S, call_with_timeout
-from runtime.files import make_private, replace_file, try_lock
+from runtime.files import make_private, read_plain, replace_file, try_lock
 from runtime.ledger.protocol import Ledger, unanswered
 
 Found = TypeVar("Found")
@@ -141,8 +142,26 @@ def _waiting(queue: Path) -> list[Path]:
 
 
 def _events(path: Path) -> list[LedgerEvent]:
-    document = json.loads(path.read_bytes())
-    return [event_of(document["kind"], record) for record in document["records"]]
+    """Return the events of a queued file.
+
+    Raises:
+        FleetError: FC5183, the file is not what `append` wrote.
+    """
+    try:
+        document = decode_json(read_plain(path))
+        events = [event_of(document["kind"], record) for record in document["records"]]
+        for event in events:
+            late = event.queued or {}
+            _ = datetime.fromisoformat(late["time"]), late["by"], late["run"]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise FleetError.of(
+            "FC5183",
+            "Queued entries are damaged",
+            f"`{path}` cannot be read, so the ledger lacks what a rollback did while its home was "
+            "away.",
+            hint="Move the file away; `fleetctl status` shows what is live.",
+        ) from None
+    return events
 
 
 def queued(queue: Path, after: Sequence[Entry]) -> Iterator[Entry]:

@@ -17,9 +17,16 @@ from typing import Final
 
 from fleet.errors import FleetError
 from fleet.history import Entry
-from runtime.files import make_private, replace_file, try_lock
+from runtime.files import (
+    LARGEST_LOG,
+    make_private,
+    open_plain,
+    read_plain,
+    replace_file,
+    try_lock,
+)
 from runtime.ledger import chain
-from runtime.ledger.append_log import add_lines, last_line
+from runtime.ledger.append_log import LONGEST_LINE, add_lines, last_line
 
 MIRROR_FILE: Final = "ledger-as-last-read.jsonl"
 _LOCK_FILE: Final = "ledger-as-last-read.lock"
@@ -46,7 +53,7 @@ class LedgerReplica:
             OSError: it cannot be read.
         """
         try:
-            content = self.path.read_bytes()
+            content = read_plain(self.path, LARGEST_LOG)
         except FileNotFoundError:
             return []
         return list(chain.entries(content, str(self.path)))
@@ -61,7 +68,7 @@ class LedgerReplica:
             OSError: it cannot be read.
         """
         try:
-            content = self.path.read_bytes()
+            content = read_plain(self.path, LARGEST_LOG)
         except FileNotFoundError:
             return [], None
         whole = content[: content.rfind(b"\n") + 1]
@@ -187,7 +194,9 @@ class Tail:
 
 def _tail(path: Path) -> Tail:
     try:
-        whole, text = last_line(path, path.stat().st_size)
+        with open_plain(path) as stream:
+            size = os.fstat(stream.fileno()).st_size
+        whole, text = last_line(path, size)
         found = chain.checked(text, 0, str(path))
     except (OSError, FleetError):
         return Tail()
@@ -195,8 +204,8 @@ def _tail(path: Path) -> Tail:
 
 
 def _first_line(path: Path) -> bytes:
-    with path.open("rb") as stream:
-        return stream.readline().rstrip(b"\n")
+    with open_plain(path) as stream:
+        return stream.readline(LONGEST_LINE).rstrip(b"\n")
 
 
 def _lines_with(content: bytes, sought: bytes) -> Iterator[tuple[int, int]]:

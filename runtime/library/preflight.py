@@ -15,7 +15,7 @@ from typing import Final
 from fleet.errors import Diagnostic, FleetError, LibraryError
 from fleet.names import AdapterName
 from fleet.spec import AdapterFacts
-from runtime.files import replace_file
+from runtime.files import read_plain, replace_file
 from runtime.library.add import KnownBase
 from runtime.library.inspect import AdapterWeights, check_values, does_nothing, inspect
 from runtime.secrets import make_key, write_secret
@@ -42,8 +42,8 @@ class FiniteValues:
     def silent(self, digest: str) -> bool | None:
         """Return whether the adapter answers as its base does; None: its values are not known."""
         try:
-            entry = (self.folder / digest).read_bytes()
-            key = (self.folder / "key").read_bytes()
+            entry = read_plain(self.folder / digest)
+            key = read_plain(self.folder / "key")
         except OSError:
             return None
         known = (silent for silent in (False, True) if _entry(key, digest, silent=silent) == entry)
@@ -56,7 +56,7 @@ class FiniteValues:
         with suppress(OSError):
             with suppress(FleetError):  # there is a key
                 write_secret(make_key(), self.folder / "key")
-            key = (self.folder / "key").read_bytes()
+            key = read_plain(self.folder / "key")
             replace_file(self.folder / digest, _entry(key, digest, silent=silent))
 
 

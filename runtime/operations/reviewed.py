@@ -17,7 +17,7 @@ from fleet.history import overtaken
 from fleet.plan import Plan
 from fleet.resources import State
 from fleet.spec import FleetSpec
-from runtime.files import make_private, replace_file
+from runtime.files import make_private, plain_text, replace_file
 from runtime.operations.planning import plan_fleet
 from runtime.workspace import Workspace
 
@@ -93,7 +93,7 @@ def require_reviewed(workspace: Workspace, plan: Plan, live: State) -> None:
 def _kept_for(workspace: Workspace, plan: Plan) -> str:
     """Return the digest of the declarations that a kept plan was made of; empty: not kept."""
     try:
-        return (workspace.state_dir / PLANS / plan_digest(plan)).read_text("ascii")
+        return plain_text(workspace.state_dir / PLANS / plan_digest(plan))
     except (OSError, ValueError):
         return ""
 

@@ -12,7 +12,7 @@ from runtime.backup.archive import Backup, Manifest, unpack, write_backup
 from runtime.backup.parts import left_out, parts_in
 from runtime.backup.restore import put_state_in_place, scratch_folder
 from runtime.engines.launch_records import RECORD, LaunchRecords
-from runtime.files import replace_file
+from runtime.files import LARGEST_LOG, read_plain, replace_file
 from runtime.gateway.state_dir import PREVIOUS_FILE, TABLE_FILE, read_table
 from runtime.ledger import chain
 from runtime.ledger import lease as leases
@@ -76,7 +76,8 @@ def back_up(workspace: Workspace, file: Path, *, with_keys: bool, force: bool) -
     with locked_ledger(state_dir):
         entries = home.read()
         contents = {
-            name: part.read_bytes() for name, part in parts_in(state_dir, with_keys=with_keys)
+            name: read_plain(part, LARGEST_LOG)
+            for name, part in parts_in(state_dir, with_keys=with_keys)
         }
         sizes = left_out(state_dir, with_keys=with_keys)
         table = read_table(state_dir)
@@ -147,7 +148,7 @@ def _entries_here(workspace: Workspace) -> tuple[bytes, list[Entry] | None]:
     """
     for name in (LEDGER_FILE, MIRROR_FILE):
         path = workspace.state_dir / name
-        content = path.read_bytes() if path.is_file() else b""
+        content = read_plain(path, LARGEST_LOG) if path.is_file() else b""
         if content := content[: content.rfind(b"\n") + 1]:
             try:
                 return content, list(chain.entries(content, str(path)))

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from fleet.config import Parsed, parse
-from runtime.files import make_private, replace_file
+from fleet.encoding import decode_json
+from runtime.files import make_private, plain_text, replace_file
 
 FORMAT = "fleetctl-parsed-1"
 """Format of the cache; changes with the values of `fleet.config.parse`."""
@@ -64,10 +65,10 @@ class ParseCache:
 
     def _read(self) -> dict[str, Any]:
         try:
-            seal, _, body = self._path.read_text(encoding="utf-8").partition("\n")
+            seal, _, body = plain_text(self._path).partition("\n")
+            found: dict[str, Any] = decode_json(body) if seal == _seal(body) else {}
         except (OSError, ValueError):
             return {}
-        found: dict[str, Any] = json.loads(body) if seal == _seal(body) else {}
         return found
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Final, get_args, get_type_hints
 
+from fleet.encoding import decode_json
 from fleet.errors import FleetError
-from runtime.files import PRIVATE, locked_file, make_private, put_in_place, replace_file
+from runtime.files import PRIVATE, locked_file, make_private, put_in_place, read_plain, replace_file
 from runtime.usage.log import COPY_PATTERN, USAGE_FILE
 from runtime.usage.row import UsageRow, translate_lines
 from runtime.usage.segments import Segment, whole_segments
@@ -160,10 +161,10 @@ def _literal(value: str | Sequence[str]) -> str:
 
 def _read_marks(folder: Path) -> dict[str, int]:
     try:
-        marks: dict[str, int] = json.loads((folder / MARKS).read_bytes())
-    except (OSError, ValueError):  # without marks all is compacted anew, and counted once
+        marks = decode_json(read_plain(folder / MARKS))
+        return {key: int(marks[key]) for key in marks}
+    except (OSError, ValueError, TypeError):  # all is compacted anew then, and counted once
         return {}
-    return marks
 
 
 @contextmanager

@@ -9,15 +9,17 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from fleet.encoding import decode_json
+from runtime.files import LARGEST_LOG, open_plain, too_large
 from runtime.usage.log import COPY_PATTERN, LOG_PATTERN
 from runtime.usage.row import UsageRow, to_usage_row
-from runtime.usage.segments import whole_segments
+from runtime.usage.segments import LONGEST_ROW, whole_segments
 
 _MAX_LISTINGS: Final = 10
 """Upper bound of folder listings in a reading; a rotation makes another listing necessary, and a
@@ -66,11 +68,13 @@ class UsageReader:
                 return
             for path, identity in unread:
                 try:
-                    with path.open("rb") as lines:
-                        opened = _identity(os.fstat(lines.fileno()))
-                        if opened not in read:
-                            read.add(opened)
-                            yield from lines
+                    with open_plain(path) as log:
+                        status = os.fstat(log.fileno())
+                        if status.st_size > LARGEST_LOG:
+                            raise too_large(path, LARGEST_LOG)
+                        if _identity(status) not in read:
+                            read.add(_identity(status))
+                            yield from iter(partial(log.readline, LONGEST_ROW), b"")
                 except FileNotFoundError:  # renamed meanwhile
                     continue
                 except OSError as error:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from runtime.files import LARGEST_LOG, open_plain, too_large
 from runtime.usage.log import COPY_PATTERN, LOG_PATTERN
 
 GATEWAYS: Final = "gateways"
@@ -16,7 +17,7 @@ USAGE_PATH: Final = "/-/usage"
 `GET /-/usage` lists the segments with their sizes in bytes, and the gateway's clock.
 `GET /-/usage/KEY?from=BYTES` gives whole rows of one segment from there on.
 """
-_TAIL_BYTES: Final = 65_536
+LONGEST_ROW: Final = 65_536
 """Upper bound of a row, in bytes."""
 
 
@@ -40,11 +41,13 @@ class Segment:
             return b""
         for path in (self.path, *sorted(self.path.parent.glob(LOG_PATTERN), reverse=True)):
             try:
-                with path.open("rb") as stream:
-                    if _key(stream.readline(_TAIL_BYTES)) != self.key:  # rotated meanwhile
+                with open_plain(path) as stream:
+                    if _key(stream.readline(LONGEST_ROW)) != self.key:  # rotated meanwhile
                         continue
                     stream.seek(start)
                     size = self.end - start
+                    if max_bytes is None and size > LARGEST_LOG:
+                        raise too_large(path, LARGEST_LOG)
                     rows = stream.read(size if max_bytes is None else min(size, max_bytes))
                     return rows[: rows.rfind(b"\n") + 1]
             except FileNotFoundError:
@@ -85,10 +88,10 @@ def whole_segments(state_dir: Path) -> list[Segment]:
 def _inspect(paths: Iterable[Path]) -> Iterator[Segment]:
     for path in paths:
         try:
-            with path.open("rb") as stream:
-                first = stream.readline(_TAIL_BYTES)
+            with open_plain(path) as stream:
+                first = stream.readline(LONGEST_ROW)
                 size = stream.seek(0, 2)
-                start = stream.seek(max(0, size - _TAIL_BYTES))
+                start = stream.seek(max(0, size - LONGEST_ROW))
                 end = start + stream.read(size - start).rfind(b"\n") + 1
         except FileNotFoundError:
             continue

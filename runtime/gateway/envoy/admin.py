@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
+from fleet.encoding import decode_json
 from fleet.errors import EngineRejectedError, EngineTimedOutError, EngineUnreachableError, problem
 from fleet.spec import GatewaySpec
-from runtime.files import replace_file
+from runtime.files import read_plain, replace_file
 from runtime.gateway.admin_socket import reachable_path, short_path
 from runtime.gateway.envoy import files
 from runtime.gateway.protocol import (
@@ -239,6 +240,15 @@ def _split_aliases(table: RoutingTable) -> list[tuple[str, AliasEntry]]:
 def _saved_splits(folder: Path) -> dict[str, Any]:
     """Return the saved splits; empty: none were saved, or the file cannot be read."""
     try:
-        return dict(json.loads((folder / SHARES_FILE).read_bytes()))
-    except (OSError, ValueError):
+        saved = decode_json(read_plain(folder / SHARES_FILE))
+        return {alias: entry for alias, entry in saved.items() if _is_saved(entry)}
+    except (OSError, ValueError, AttributeError):
         return {}
+
+
+def _is_saved(entry: object) -> bool:
+    match entry:
+        case {"split": list(), "since": str(), "before": dict() as before}:
+            return all(type(count) is int for count in before.values())
+        case _:
+            return False

@@ -15,7 +15,7 @@ from fleet.encoding import decode_json
 from fleet.environment import inherited
 from fleet.errors import EngineRejectedError, FleetError
 from fleet.spec import GatewaySpec
-from runtime.files import make_private, read_plain, replace_file
+from runtime.files import make_private, plain_text, read_plain, replace_file
 from runtime.gateway.admin_socket import short_path, socket_path
 from runtime.gateway.state_dir import gateway_dir
 from runtime.gateway.table import RoutingTable
@@ -78,15 +78,15 @@ def write(folder: Path, documents: Mapping[str, str]) -> None:
     make_private(folder)
     for name, text in documents.items():
         path = folder / name
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        if not path.is_file() or read_plain(path) != text.encode():
             replace_file(path, text.encode())
 
 
 def served_clusters(folder: Path) -> list[dict[str, Any]]:
     """Return the clusters that the routes in a folder name, as defined there."""
     try:
-        routes = (folder / ROUTES).read_text(encoding="utf-8")
-    except OSError:
+        routes = plain_text(folder / ROUTES)
+    except (OSError, ValueError):
         return []
     clusters = _resources(folder / CLUSTERS)
     return [cluster for cluster in clusters if json.dumps(cluster["name"]) in routes]
@@ -95,7 +95,7 @@ def served_clusters(folder: Path) -> list[dict[str, Any]]:
 def written_table(folder: Path) -> RoutingTable | None:
     """Return the table that the folder was last written from; None if there is none."""
     try:
-        return RoutingTable.model_validate_json((folder / TABLE).read_bytes())
+        return RoutingTable.model_validate_json(read_plain(folder / TABLE))
     except (FileNotFoundError, ValidationError):
         return None
 
