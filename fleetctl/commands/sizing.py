@@ -1,6 +1,5 @@
 """`fleetctl demand`, `pack`: requests of adapters by hour; packings of files."""
 
-import asyncio
 import json
 import time
 from collections import Counter
@@ -74,6 +73,8 @@ def record_demand(workspace: Workspace, days: int, folder: Path | None) -> None:
       fleetctl demand record --days 14
       fleetctl demand record --from /srv/logs/gateways
     """
+    import asyncio
+
     from fleet.capacity import DEMAND_FILE, carried_on, record_demand, recorded_demand_text
     from fleet.usage import Grain, Operator
     from runtime.operations.usage import WAIT_S, gather_usage_rows

@@ -1,6 +1,5 @@
 """`fleetctl usage`: requests of clients, summed up, listed, ingested, compacted."""
 
-import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -50,6 +49,8 @@ def _filters(function: Callable[..., None]) -> Any:
 
 def _gather(workspace: Workspace) -> "Ingested":
     """Bring new rows into the store; warn of those that are lacking."""
+    import asyncio
+
     from runtime.operations.usage import WAIT_S, gather_usage_rows
 
     with waiting("Reading usage…"):
@@ -81,7 +82,7 @@ def summary(
 
     An error is an answer of 400 or above; requests whose client disconnected count apart. Users
     are counted about, and anew in each rollout. Times are within 1 %. `--since` counts from the
-    begin of its hour, UTC. What `recounted` and `unknown tokens` are: docs/usage.md.
+    begin of its hour, UTC. The columns are explained in docs/usage.md.
 
     Examples:
       fleetctl usage summary

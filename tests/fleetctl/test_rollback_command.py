@@ -135,10 +135,9 @@ def test_a_rollback_needs_no_planner_no_library_no_evaluations_and_no_ledger(
     assert kinds(project)[-2:] == ["rolled_back", "rollback_checked"]
     for _ in range(2):  # and who was to be told is told once the declarations say so
         assert call(project, "reconcile", "--once").returncode == 0
-        assert sorted(path for path, _ in hook.documents) == ["/acme", "/secret-path?token=T0K3N"]
-    assert (
-        "acme-support is back on 2.1.0" in dict(hook.documents)["/secret-path?token=T0K3N"]["text"]
-    )
+        back = [(path, sent) for path, sent in hook.documents if sent["event"] == "rolled_back"]
+        assert sorted(path for path, _ in back) == ["/acme", "/secret-path?token=T0K3N"]
+    assert "acme-support is back on 2.1.0" in dict(back)["/secret-path?token=T0K3N"]["text"]
 
 
 @pytest.mark.usefixtures("canary")
