@@ -7,6 +7,7 @@ Additions raise the minor version, as in the plan file.
 """
 
 import re
+from collections import Counter
 from collections.abc import Container, Sequence
 from typing import Any
 
@@ -22,6 +23,8 @@ FORMAT = "fleetctl-live"
 VERSION = (1, 0)
 MAKE = "fleetctl plan --save-live live.json"
 
+_MOST_ON_A_DEVICE = 32
+"""Upper bound of the servers on a device: the work of placing grows with a power of them."""
 _CREDENTIALS = re.compile(r"(?<=//)[^/@]*@")
 _BESIDE = ("unknown_servers", "routes_unknown", "boots", "urls", "versions", "notes")
 _GATEWAYS = "gateways"
@@ -90,12 +93,16 @@ def load(text: str) -> State:
 
 
 def _require_servers(listed: Sequence[Resource], unknown: Container[str]) -> None:
-    """Refuse adapters on servers that the file does not have.
+    """Refuse adapters on servers that the file does not have, and servers that no device holds.
 
     Raises:
         MalformedError: with the first of them.
     """
     servers = {resource.name for resource in listed if isinstance(resource, Server)}
+    placed = [(r.host, device) for r in listed if isinstance(r, Server) for device in r.devices]
+    for (host, device), count in Counter(placed).items():
+        if count > _MOST_ON_A_DEVICE:
+            raise MalformedError(f"resources: {count} servers on device `{device}` of `{host}`")
     for number, resource in enumerate(listed):
         if not isinstance(resource, LoadedAdapter) or resource.server in unknown:
             continue

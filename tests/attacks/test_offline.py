@@ -262,6 +262,10 @@ HOSTILE: dict[str, Any] = {
     "a resource of no kind": _with(resources=[{"name": "x"}]),
     "a resource of an unknown kind": _with(resources=[{"kind": "program", "name": "x"}]),
     "a resource twice": _with(resources=[SERVER, SERVER]),
+    "many servers on a device": _with(
+        resources=[{**SERVER, "name": f"s{number}", "port": number} for number in range(300)]
+    ),
+    "a server on a device many times": _with(resources=[{**SERVER, "devices": ["cpu0"] * 300}]),
     "a server with a wrong port": _with(resources=[{**SERVER, "port": "8100"}]),
     "a server with NaN": json.dumps(_with(resources=[{**SERVER, "port": float("nan")}])),
     "a server with more": _with(resources=[{**SERVER, "python": "/bin/sh"}]),
