@@ -15,6 +15,7 @@ from fleet.decoding import NAMES
 from fleet.encoding import MEASURED, VERBS, decisions, plan_id
 from fleet.errors import FleetError
 from fleet.plan import Impact, Plan, PlanNote
+from fleet.resources import LoadedAdapter
 from fleet.steps import Operation, Step
 from plans.documents.plan_file import Envelope, dump, load, load_with_envelope
 
@@ -54,7 +55,8 @@ def values(hint: Any) -> st.SearchStrategy[Any]:  # noqa: PLR0911 (one for each 
             found = st.sampled_from(["tiny", "tiny-laptop_2-cpu0"])
             many = get_origin(hints[name]) is tuple
             parts[name] = st.lists(found, max_size=2).map(tuple) if many else found
-        return st.builds(cast("type", hint), **parts)
+        made = st.builds(cast("type", hint), **parts)
+        return made.map(LoadedAdapter.as_known) if hint is LoadedAdapter else made
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return st.sampled_from(list(hint))
     return {
