@@ -42,7 +42,7 @@ def digest_of(
 def format_of(digest: str | None) -> int:
     """Return the format of a digest; a server without one counts as format 1."""
     number, point, _ = (digest or "").partition(".")
-    return int(number) if point and number.isdecimal() else 1
+    return int(number[:9]) if point and number.isdecimal() else 1
 
 
 def differing(

@@ -26,7 +26,7 @@ Address = NewType("Address", str)
 ID_PATTERN = r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*"
 NAME_PATTERN = rf"{ID_PATTERN}(?:-{ID_PATTERN})*"
 """Pattern of the names of servers and aliases: ids joined by hyphens."""
-VERSION_PATTERN = r"(?:0|[1-9][0-9]*)\.(?:0|[1-9][0-9]*)\.(?:0|[1-9][0-9]*)"
+VERSION_PATTERN = r"(?:0|[1-9][0-9]{0,17})(?:\.(?:0|[1-9][0-9]{0,17})){2}"
 _ID = re.compile(ID_PATTERN)
 _NAME = re.compile(NAME_PATTERN)
 _VERSION = re.compile(VERSION_PATTERN)
@@ -46,7 +46,7 @@ def is_name(text: str) -> bool:
 
 def by_number(name: str) -> tuple[tuple[str | int, ...], str]:
     """Return the key that sorts names as people count: `gpu2` before `gpu10`, then by text."""
-    parts = re.split(r"([0-9]+)", name)
+    parts = re.split(r"([0-9]{1,18})", name)
     return tuple(int(part) if at % 2 else part for at, part in enumerate(parts)), name
 
 
@@ -243,7 +243,7 @@ def step_parts(step: str) -> tuple[str, str]:
     return verb.partition(".")[0], address
 
 
-_DIGEST_STAMP = re.compile(r"fleetctl-((?:[0-9]+\.)?[0-9a-f]{12})")
+_DIGEST_STAMP = re.compile(r"fleetctl-((?:[0-9]{1,9}\.)?[0-9a-f]{12})")
 _LAUNCH_STAMP = re.compile(r"fleetctl-launch-([0-9a-f]{12})")
 RESOLVER_STAMP = "fleetctl-resolver"
 

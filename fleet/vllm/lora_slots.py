@@ -149,7 +149,7 @@ def assumption(vllm: str) -> str:
 
 def _numbers(vllm: str) -> tuple[int, int] | None:
     """Read a version; a development build, `0.1.dev6216+g1125ba0`, has no release."""
-    match = re.match(r"([0-9]+)\.([0-9]+)(?![^.])(?!\.dev)", vllm)
+    match = re.match(r"([0-9]{1,9})\.([0-9]{1,9})(?![^.])(?!\.dev)", vllm)
     return (int(match[1]), int(match[2])) if match else None
 
 

@@ -12,10 +12,14 @@ import pytest
 from fleet.config import check_project, parse
 from fleet.encoding import MOST_VALUES, decode_json
 from fleet.errors import ConfigError, FleetError
+from fleet.flag_formats import format_of
+from fleet.names import Stamps, Version, by_number
+from fleet.vllm import release
 from fleetctl.synthetic import SyntheticSize, synthesise
 from runtime.files import open_plain, read_plain, read_text
 from runtime.library.inspect import read_config, read_header
 from runtime.project.load import load_project, read_files, read_tree
+from tests.attacks.conftest import HOST, call, declare
 
 MB = 2 * 10**5
 """A fifth of a megabyte: the texts have a fifth of the size that is promised to be refused."""
@@ -237,3 +241,20 @@ def test_an_adapters_hostile_configuration_is_refused(text: str, tmp_path: Path)
 
 def test_the_limit_of_memory_is_one_that_this_machine_keeps() -> None:
     assert resource.getrlimit(resource.RLIMIT_AS)[1] in {resource.RLIM_INFINITY, -1}
+
+
+DIGITS = "7" * 5_000
+"""More digits than Python makes a number of."""
+
+
+def test_names_and_versions_with_many_digits_are_read_or_none(project: Path) -> None:
+    assert sorted([f"gpu{DIGITS}", "gpu10", "gpu2"], key=by_number)[:2] == ["gpu2", "gpu10"]
+    assert release(f"{DIGITS}.1.1") == release(f"0.{DIGITS}.1") == release("")
+    assert format_of(f"{DIGITS}.abc") == int(DIGITS[:9])
+    assert Stamps.among([f"fleetctl-{DIGITS}.0123456789ab"]).digest is None
+    with pytest.raises(ValueError, match="not a version"):
+        Version.parse(f"1.0.{DIGITS}")
+    adapter = f'clients: {{acme: {{adapters: {{a: {{base: tiny, version: "1.0.{DIGITS}"}}}}}}}}\n'
+    declare(project, adapter + HOST.replace("fake", f'fake\n    vllm: "{DIGITS}.1.1"'))
+    done = call(project, "validate")
+    assert (done.code, "FC1104" in done.text, "FC1311" in done.text) == (1, True, False)
