@@ -7,6 +7,7 @@ import os
 import shlex
 import stat
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -33,7 +34,10 @@ class NamedPath(NamedTuple):
     @classmethod
     def of(cls, path: str | Path, beside: Path = Path()) -> Self:
         """Return a path, relative to the folder `beside`."""
-        return cls(f"`{path}`", Path(os.path.realpath(beside / path)))
+        real = Path(beside / path)
+        with suppress(ValueError):  # `problems_of` refuses a text that is no path
+            real = Path(os.path.realpath(real))
+        return cls(f"`{path}`", real)
 
 
 def problems_of(root: Path, paths: Iterable[NamedPath]) -> list[Diagnostic]:
@@ -80,7 +84,7 @@ def links_in(folder: Path) -> list[NamedPath]:
     try:
         with os.scandir(folder) as entries:
             found = [Path(entry) for entry in entries if not _is_plain(entry)]
-    except OSError:
+    except (OSError, ValueError):  # `problems_of` judges the folder
         return []
     return [*map(NamedPath.of, sorted(found))]
 
@@ -99,6 +103,8 @@ def _fault_of(real: Path, *, is_socket: bool) -> str:
         mode = real.lstat().st_mode
     except OSError:  # whoever reads it says so
         return ""
+    except ValueError:  # a zero byte, or half of a character
+        return "is no name of a file"
     kinds = {stat.S_ISFIFO: "a FIFO", stat.S_ISSOCK: "a socket", stat.S_ISLNK: "a loop of links"}
     kinds |= {stat.S_ISCHR: "a device", stat.S_ISBLK: "a device"}
     kind = next((name for matches, name in kinds.items() if matches(mode)), "")

@@ -17,7 +17,7 @@ import msgspec
 
 from fleet.errors import FleetError
 from fleet.usage import COUNTS, Grain
-from runtime.files import PRIVATE, locked_file, make_private
+from runtime.files import PRIVATE, locked_file, make_private, open_plain
 from runtime.usage.batch import KEPT_S, Batch, Cells, IngestRow
 from runtime.usage.mounts import network_filesystem
 from runtime.usage.row import translate_lines
@@ -163,7 +163,7 @@ class _IngestRun:
             self._write(Batch(self._now), segment, (segment.end, *mark[1:5], mark[5] + 1), {}, 0.0)
             return
         if segment.end > size:
-            with suppress(OSError), segment.path.open("rb") as log:
+            with suppress(OSError), open_plain(segment.path) as log:
                 os.fdatasync(log.fileno())  # else a power failure could take what the mark covers
         if segment.gateway != self._gateway:
             self._gateway = segment.gateway
@@ -184,7 +184,7 @@ class _IngestRun:
                     twins += 1
                     continue
                 batch.add(row)
-            except (ValueError, OverflowError):
+            except (ValueError, OverflowError, RecursionError):
                 broken += 1
             else:
                 ids[row.request_id] = ended

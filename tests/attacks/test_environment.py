@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fleet.environment import FORBIDDEN, inherited, read_command
-from fleet.errors import FleetError
+from fleet.errors import EvalError, FleetError
 from fleet.spec import GatewaySpec
 from runtime.evals.engines.tool_process import run_tool
 from runtime.gateway import supervisor
@@ -132,6 +132,12 @@ def test_an_eval_program_has_what_its_command_names(
     done = asyncio.run(run_tool([*words, sys.executable, "-c", SHOW], tmp_path))
     found = {name for name, value in json.loads(done.output).items() if CANARY in value}
     assert found == expected
+
+
+def test_an_eval_program_that_prints_without_end_is_ended(tmp_path: Path) -> None:
+    with pytest.raises(EvalError) as ended:
+        asyncio.run(run_tool(["yes"], tmp_path))
+    assert "printed more than 64 MiB" in str(ended.value)
 
 
 @pytest.mark.usefixtures("caller")

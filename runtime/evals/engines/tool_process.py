@@ -5,6 +5,7 @@ import os
 import signal
 from asyncio.subprocess import PIPE
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from fleet.evals import EvalTarget
 
 LONGEST_S = 6 * 3600.0
 """Upper bound of the time of a program, in seconds."""
+MOST_OUTPUT = 64 * 2**20
+"""Upper bound of what a program may print. Bytes."""
 _TAIL = 1500
 _REPOSITORY = Path(__file__).parents[3]
 _ENVIRONMENTS = {
@@ -64,7 +67,7 @@ async def run_tool(
     The program inherits what every program does, and the variables that the command names.
 
     Raises:
-        EvalError: FC4521, the program cannot be started or does not end in time.
+        EvalError: FC4521, the program cannot be started, does not end in time or prints too much.
         FleetError: FC1335, the command names a variable that is not set.
     """
     program, own = read_command(command, os.environ)
@@ -82,15 +85,32 @@ async def run_tool(
         raise tool_failed(program[0], f"cannot be started: {error.strerror}") from None
     try:
         async with asyncio.timeout(LONGEST_S):
-            output, errors = await process.communicate()
+            printed = (_read(process, stream) for stream in (process.stdout, process.stderr))
+            output, errors = await asyncio.gather(*printed)
+            await process.wait()
     except TimeoutError:
         raise tool_failed(program[0], f"has not ended after {LONGEST_S:g} s") from None
     finally:
         if process.returncode is None:
             os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
+    if max(len(output), len(errors)) > MOST_OUTPUT:
+        raise tool_failed(program[0], f"printed more than {MOST_OUTPUT >> 20} MiB")
     tail = errors.decode(errors="replace")[-_TAIL:]
     return ProcessResult(process.returncode or 0, output.decode(errors="replace"), tail)
+
+
+async def _read(process: asyncio.subprocess.Process, stream: asyncio.StreamReader | None) -> bytes:
+    """Return what a program prints; end a program that prints more than `MOST_OUTPUT`."""
+    assert stream is not None  # a pipe, as asked for
+    printed = bytearray()
+    while part := await stream.read(2**16):
+        if len(printed) <= MOST_OUTPUT:
+            printed += part
+        elif process.returncode is None:
+            with suppress(ProcessLookupError):  # it has just ended
+                os.killpg(process.pid, signal.SIGKILL)
+    return bytes(printed)
 
 
 def refuse_headers(engine: str, target: EvalTarget) -> None:

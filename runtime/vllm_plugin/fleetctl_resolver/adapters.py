@@ -7,6 +7,9 @@ from pathlib import Path
 SERVED_FILES = ("adapter_config.json", "adapter_model.safetensors")
 """The files that vLLM reads of an adapter and the digest covers, sorted."""
 
+LARGEST = 64 * 2**20
+"""Upper bound of the file of adapters; a larger one is malformed. Bytes."""
+
 
 class UntrustedAdapterError(Exception):
     """The file names the adapter, and its bytes or its entry are not to be trusted."""
@@ -22,7 +25,9 @@ def trusted_folder(file: Path, name: str) -> str | None:
         UntrustedAdapterError: the file or the entry is malformed, or the bytes are others.
     """
     try:
-        entries = json.loads(file.read_bytes())
+        with file.open("rb") as stream:
+            text = stream.read(LARGEST + 1)
+        entries = json.loads(text if len(text) <= LARGEST else b"")
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
