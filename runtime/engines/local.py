@@ -2,7 +2,7 @@
 
 import asyncio
 import subprocess
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import which
@@ -72,7 +72,7 @@ class LocalEngine:
         records = {
             record.name: record for record in self.records.all(self.host.name) if record.leader()
         }
-        for record in self._unrecorded(records.values()):
+        for record in self._unrecorded():
             if records.setdefault(record.name, record) is record:
                 seen.notes.append(
                     f"Server {record.name} runs without a launch record, as process {record.pid}: "
@@ -217,8 +217,9 @@ class LocalEngine:
                 return found
         return None
 
-    def _unrecorded(self, recorded: Iterable[LaunchRecord] = ()) -> Iterator[LaunchRecord]:
-        ports = {record.port for record in recorded}
+    def _unrecorded(self) -> Iterator[LaunchRecord]:
+        """Yield records of servers that have none; a port of another host's server is no such."""
+        ports = {record.port for record in self.records.all() if record.leader() is not None}
         return unrecorded(self.host, self.records, self.folder, self.fleet, ports)
 
     def _running(self, server: str) -> JsonClient:

@@ -69,7 +69,8 @@ def write_missing_records(
     written = list(records.lost())
     for host in hosts:
         if host.engine != "attach":
-            ports = {record.port for record in records.all(host.name) if record.leader()}
+            known = (*records.all(), *written)
+            ports = {record.port for record in known if record.leader() is not None}
             written += unrecorded(host, records, root.absolute(), fleet_name, ports)
     for record in written:
         records.write(record)

@@ -18,7 +18,7 @@ OURS = "notify: {webhook: env:HOOK, template: note.j2%s}\n"
     [
         (OURS % "", "{{ it.event }}: {{ it.alias", "FC1251 note.j2:1:1 end of print statement"),
         (OURS % "", "x\n{% if it.event %}", "FC1251 note.j2:2:1"),
-        (OURS % "", "{{ it.to }}", "of `drifted`: UndefinedError"),
+        (OURS % "", "{{ it.to }}", "of `alert`: UndefinedError"),
         (OURS % ", events: [rolled_back]", "{{ it.smoke.passed }}", ""),
         (OURS % ", events: [undecided]", "{{ it.percent / 0 }}", "ZeroDivisionError"),
         (OURS % "", None, "FC1250 fleet.yaml"),
