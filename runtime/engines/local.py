@@ -218,8 +218,7 @@ class LocalEngine:
         return None
 
     def _unrecorded(self) -> Iterator[LaunchRecord]:
-        """Yield records of servers that have none; a port of another host's server is no such."""
-        ports = {record.port for record in self.records.all() if record.leader() is not None}
+        ports = {record.port for record in self.records.all() if record.leader()}  # of all hosts
         return unrecorded(self.host, self.records, self.folder, self.fleet, ports)
 
     def _running(self, server: str) -> JsonClient:

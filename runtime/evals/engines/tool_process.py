@@ -16,7 +16,7 @@ from fleet.evals import EvalTarget
 LONGEST_S = 6 * 3600.0
 """Upper bound of the time of a program, in seconds."""
 MOST_OUTPUT = 64 * 2**20
-"""Upper bound of what a program may print. Bytes."""
+"""Upper bound of the output of a program. Bytes."""
 _TAIL = 1500
 _REPOSITORY = Path(__file__).parents[3]
 _ENVIRONMENTS = {
@@ -101,7 +101,7 @@ async def run_tool(
 
 
 async def _read(process: asyncio.subprocess.Process, stream: asyncio.StreamReader | None) -> bytes:
-    """Return what a program prints; end a program that prints more than `MOST_OUTPUT`."""
+    """Return the output of a program; end the program where that is more than `MOST_OUTPUT`."""
     assert stream is not None  # a pipe, as asked for
     printed = bytearray()
     while part := await stream.read(2**16):
