@@ -10,7 +10,7 @@ import click
 from fleet.errors import FleetError
 from fleetctl import __version__
 from fleetctl.harmless_stream import harmless_streams
-from fleetctl.lazy_group import FOR_FORKS, LazyGroup
+from fleetctl.lazy_group import LazyGroup
 from fleetctl.options import FOLDER
 
 USAGE_ERROR = 64
@@ -65,18 +65,9 @@ def main_group(
     found or an alert stands; 3 a gate failed and was rolled back; 4 stopped half-way, safe to
     repeat; 5 the plan is stale, or the fleet is locked or frozen; 64 wrong usage; 130 interrupted.
     """
-    from fleetctl.wiring import open_workspace  # noqa: PLC0415 (keeps `--help` fast)
-    from runtime.ci import fork_of  # noqa: PLC0415
+    from fleetctl.wiring import allowed_fork, open_workspace  # noqa: PLC0415 (`--help` is fast)
 
-    fork = fork_of()
-    if fork and ctx.invoked_subcommand not in FOR_FORKS:
-        raise FleetError.of(
-            "FC1278",
-            "Command is not for the branch of a fork",
-            f"`{ctx.invoked_subcommand}` would use hosts, secrets or programs ({fork}).",
-            hint="Run it once the branch is merged. Until then, plan without a connection:",
-            command="fleetctl plan --offline",
-        )
+    fork = allowed_fork(ctx.invoked_subcommand or "")
     ctx.obj = open_workspace(
         root,
         environment,

@@ -4,8 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fleet.errors import FleetError
 from fleet.spec import FleetSpec, NotifyEvent
+from fleetctl.lazy_group import FOR_FORKS
 from fleetctl.output import print_message
+from runtime.ci import fork_of
 from runtime.messages import Audience
 from runtime.trust_file import require_outside
 from runtime.workspace import Workspace
@@ -30,6 +33,24 @@ def open_workspace(
     return Workspace(
         root, environment, variables, state_dir, print_message, _notice, _envoys, given=given
     )
+
+
+def allowed_fork(command: str) -> str:
+    """Return the words of a CI job that tell of a fork's branch; empty: there are none.
+
+    Raises:
+        FleetError: FC1278, the branch is a fork's, and the command is not for such a branch.
+    """
+    fork = fork_of()
+    if fork and command not in FOR_FORKS:
+        raise FleetError.of(
+            "FC1278",
+            "Command is not for the branch of a fork",
+            f"`{command}` would use hosts, secrets or programs ({fork}).",
+            hint="Run it once the branch is merged. Until then, plan without a connection:",
+            command="fleetctl plan --offline",
+        )
+    return fork
 
 
 def _notice(

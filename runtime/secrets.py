@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -61,3 +62,19 @@ def write_secret(secret: str, path: Path) -> None:
         stream.write(secret + "\n")
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def read_or_make_secret(path: Path) -> str:
+    """Return the secret in a file; empty: the file is empty or no text.
+
+    A file that is not there is made, whole or not at all.
+    """
+    if not path.is_file():
+        scratch = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+        write_secret(make_key(), scratch)
+        with suppress(FileExistsError):  # another process has just made it
+            path.hardlink_to(scratch)
+        scratch.unlink()
+    with suppress(ValueError):  # not UTF-8
+        return plain_text(path).strip()
+    return ""

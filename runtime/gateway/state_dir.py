@@ -16,7 +16,6 @@ import hashlib
 import json
 import os
 import pwd
-import secrets
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -34,14 +33,13 @@ from runtime.files import (
     is_locked,
     locked_file,
     make_private,
-    plain_text,
     read_plain,
     replace_file,
 )
 from runtime.gateway.table import RoutingTable
 from runtime.gateway.table_loader import require_format
 from runtime.processes import described_holder, lock_holder
-from runtime.secrets import make_key, read_secret, write_secret
+from runtime.secrets import read_or_make_secret, read_secret
 from runtime.usage.segments import GATEWAYS
 
 DEFAULT_GATEWAY: Final = GatewaySpec(name="main", listen="127.0.0.1:8080", admin="")
@@ -95,7 +93,7 @@ def operator_secret(state_dir: Path, gateway: GatewaySpec) -> str:
     secret = (
         read_secret(state_dir.resolve().parent, gateway.secret)
         if gateway.secret
-        else _read_or_make_secret(state_dir / SECRET_FILE)
+        else read_or_make_secret(state_dir / SECRET_FILE)
     )
     if not secret:  # an empty secret would open the admin side to every caller
         raise FleetError.of(
@@ -107,19 +105,6 @@ def operator_secret(state_dir: Path, gateway: GatewaySpec) -> str:
             hint="Put it there, or delete it and the gateway's `secret`: one is made then.",
         )
     return secret
-
-
-def _read_or_make_secret(path: Path) -> str:
-    """Return the secret in a file; a file that is not there is made, whole or not at all."""
-    if not path.is_file():
-        scratch = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-        write_secret(make_key(), scratch)
-        with suppress(FileExistsError):  # another process has just made it
-            path.hardlink_to(scratch)
-        scratch.unlink()
-    with suppress(ValueError):  # not UTF-8
-        return plain_text(path).strip()
-    return ""
 
 
 def remember(state_dir: Path, gateways: Mapping[str, GatewaySpec]) -> None:

@@ -1,6 +1,5 @@
 """Decide access: signed tokens, revocations, hosts, origins of writes."""
 
-import os
 import secrets
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -12,8 +11,10 @@ from urllib.parse import urlsplit
 
 from itsdangerous import BadData, URLSafeSerializer
 
+from fleet.errors import FleetError
 from fleet.history import DashboardRevoked, Entry
 from fleet.usage import OfClient, Operator, Scope
+from runtime.secrets import read_or_make_secret
 
 KEY_FILE: Final = "dashboard.key"
 """File of the state folder with the key that signs links, sessions and tokens."""
@@ -23,7 +24,6 @@ LINK_S: Final = 600
 """Time for which an operator's link opens a session, once. Seconds."""
 SESSION_S: Final = 12 * 3600
 """Time for which an operator's session lasts. Seconds."""
-_KEY_BYTES: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +40,17 @@ class Grant:
 
 
 def signing_key(state_dir: Path) -> bytes:
-    """Return the key of the state folder; make it on first use, for its owner alone."""
+    """Return the key of the state folder, made on first use; or raise FC6112."""
     path = state_dir / KEY_FILE
-    state_dir.mkdir(parents=True, exist_ok=True)
-    try:
-        file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    except FileExistsError:
-        return path.read_bytes()
-    with os.fdopen(file, "wb") as stream:
-        made = secrets.token_hex(_KEY_BYTES).encode()
-        stream.write(made)
-    return made
+    key = read_or_make_secret(path)
+    if not key:  # anybody could sign with an empty key
+        raise FleetError.of(
+            "FC6112",
+            "The dashboard's key cannot be read",
+            f"`{path}` is empty or no text, so nothing can be signed or opened.",
+            hint="Remove it: the next start makes another one, and all links given out end.",
+        )
+    return key.encode()
 
 
 def subject_of(scope: Scope) -> str:

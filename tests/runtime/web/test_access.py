@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fleet.errors import FleetError
 from fleet.history import DashboardRevoked
 from fleet.usage import OfClient
 from runtime.web.access import Grant, TokenSigner, allowed_hosts, is_same_origin, signing_key
@@ -55,7 +56,11 @@ def test_a_changed_token_opens_nothing() -> None:
 def test_the_key_is_made_once_and_is_its_owners(tmp_path: Path) -> None:
     first = signing_key(tmp_path / "state")
     assert signing_key(tmp_path / "state") == first
-    assert (tmp_path / "state" / "dashboard.key").stat().st_mode & 0o077 == 0
+    path = tmp_path / "state" / "dashboard.key"
+    assert path.stat().st_mode & 0o077 == 0
+    path.write_bytes(b"")
+    with pytest.raises(FleetError, match="empty or no text"):
+        signing_key(tmp_path / "state")
 
 
 @pytest.mark.parametrize(
