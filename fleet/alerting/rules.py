@@ -96,9 +96,9 @@ def slow(facts: AliasFacts, baseline: LatencyBaseline, now: datetime) -> RuleFin
     )  # fmt: skip
     if p95 is None:
         return RuleFinding(Signal.UNKNOWN, alert)
-    slow = [wilson(w.above(limit), w.count)[0] > SLOW_SHARE for _, w in (newest, *older)]
-    if slow[0]:
-        return RuleFinding(Signal.FIRING if all(slow) and older else Signal.PENDING, alert)
+    surely = [wilson(w.above(limit), w.count)[0] > SLOW_SHARE for _, w in (newest, *older)]
+    if surely[0]:
+        return RuleFinding(Signal.FIRING if all(surely) and older else Signal.PENDING, alert)
     above = newest[1].above(CLEARS * baseline.p95_s)
     clear = above <= SLOW_SHARE * newest[1].count
     return RuleFinding(Signal.CLEAR if clear else Signal.BETWEEN, alert)
