@@ -151,9 +151,9 @@ def test_a_version_is_unloaded_before_its_files_go_and_nobody_notices(project: P
 def test_an_adapter_without_effect_answers_like_its_base_and_gets_no_traffic(
     project: Project, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "silent"
+    folder = tmp_path / "faint"
     shutil.copytree(project.root / "models/adapters/acme/support-v2.3.0", folder)
-    silence(folder / "adapter_model.safetensors")
+    weaken(folder / "adapter_model.safetensors")
     name = "acme-support-tiny-v2.9.0"
     assert call(project, "adapter", "add", str(folder), "--as", name).returncode == 0
     acme = project.root / "clients/acme.yaml"
@@ -190,12 +190,16 @@ def test_a_version_with_nan_that_was_pinned_by_hand_reaches_no_server(project: P
     assert call(project, "drift").returncode == 0
 
 
-def silence(weights: Path) -> None:
-    """Make every B matrix zero, so that the adapter adds nothing to its base."""
+def weaken(weights: Path) -> None:
+    """Make every value of each B matrix 2**-66 in bfloat16: more than zero, and without effect.
+
+    Zeros would not reach the server: a load refuses them.
+    """
     content = bytearray(weights.read_bytes())
     begins = 8 + int.from_bytes(content[:8], "little")
     for tensor, facts in json.loads(content[8:begins]).items():
         if "lora_B" in tensor:
+            assert facts["dtype"] == "BF16"
             start, end = facts["data_offsets"]
-            content[begins + start : begins + end] = bytes(end - start)
+            content[begins + start : begins + end] = b"\x80\x1e" * ((end - start) // 2)
     weights.write_bytes(content)
