@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -220,9 +221,10 @@ class Stage:
             self.post(url, "unload", f"probe-{number}")
 
     def kill_server(self, record: Mapping[str, Any], number: int = signal.SIGKILL) -> None:
-        """End a server's process group and wait until its process is gone."""
-        os.killpg(record["pid"], number)
-        wait(lambda: start_mark(record["pid"]) is None)
+        """End a server's process group and wait until its process and its sockets are gone."""
+        pid = record["pid"]
+        os.killpg(pid, number)
+        wait(lambda: start_mark(pid) is None and threads_of(pid) <= 1)
 
     def start_by_hand(self, record: Mapping[str, Any], *changes: tuple[str, str]) -> None:
         """Start a server as a person does who copies its command line."""
@@ -266,6 +268,13 @@ def wait(condition: Any, limit_s: float = START_S) -> None:
     while not condition():
         assert time.monotonic() < until, "waited in vain"
         time.sleep(0.05)
+
+
+def threads_of(pid: int) -> int:
+    """Return the threads that are left: sockets stay open as long as more than a zombie is."""
+    with suppress(OSError):
+        return len([*Path(f"/proc/{pid}/task").iterdir()])
+    return 0
 
 
 def answers(url: str) -> bool:
