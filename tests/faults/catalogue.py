@@ -59,7 +59,7 @@ FAULTS = (
     Fault(
         "worse version, golden gate",
         versions.golden_gate,
-        r"(failed|rejected)[^\n]*2\.4\.0|2\.4\.0[^\n]*(failed|rejected)",
+        r"FAIL answers of \S+2\.4\.0|rejected: digest",
         (APPLY,),
         fake=False,
         person=RESTORES,

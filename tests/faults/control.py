@@ -146,10 +146,10 @@ def expired_holder(stage: Stage) -> Person:
 
 
 def killed_apply(stage: Stage) -> Person:
-    """An apply is killed at ten moments, each time with something to do."""
+    """An apply is killed at ten moments, each time with something to do, and at last surely."""
     allow_better(stage)
     kills, version = 0, "2.1.0"
-    for moment in (1, 2, 3, 4, 5, 6, 2, 4, 3, 5):
+    for moment in (2, 3, 4, 5, 6, 2, 4, 3, 5, 1):
         other = "2.2.0" if version == "2.1.0" else "2.1.0"
         stage.edit(ACME, (f'version: "{version}"', f'version: "{other}"'))
         version, seen = other, 0
