@@ -73,7 +73,7 @@ def make_dashboard(
 ) -> "Dashboard":
     """Return the dashboard of a workspace with the renderers of `plans`."""
     from plans import dashboard
-    from plans.reports.alerts import alerts_document
+    from plans.reports.alerts import alerts_document, why_document
     from plans.reports.client_report import document
     from plans.reports.drift import cause_document
     from plans.reports.history import sentence
@@ -82,23 +82,25 @@ def make_dashboard(
     from runtime.web.app import Dashboard
     from runtime.web.cost_facts import BillReader
     from runtime.web.facts import Documents
+    from runtime.web.sources import FactSource
 
+    documents = Documents(
+        rollout=rollout_document,
+        cause=cause_document,
+        cost=dashboard.cost_documents,
+        invoice=dashboard.invoice_documents,
+        alerts=alerts_document,
+        why=why_document,
+        sentence=sentence,
+        report=document,
+    )
     return Dashboard(
         workspace=workspace,
         reader=reader,
-        documents=Documents(
-            rollout=rollout_document,
-            cause=cause_document,
-            cost=dashboard.cost_documents,
-            invoice=dashboard.invoice_documents,
-            alerts=alerts_document,
-            sentence=sentence,
-            report=document,
-        ),
+        source=FactSource(workspace, documents, BillReader(workspace)),
         render=dashboard.render,
         stylesheet=dashboard.stylesheet(),
         signer=TokenSigner(signing_key(workspace.state_dir)),
-        bills=BillReader(workspace),
         listen=listen,
         url=url,
         read_only=read_only,

@@ -91,8 +91,12 @@ def why_document(why: WhyWorse) -> dict[str, Any]:
         "onset": None if why.onset is None else why.onset.isoformat(),
         "before": _figures(why.before),
         "after": _figures(why.after),
-        "causes": [{**plain(cause.change), "score": round(cause.score, 3)} for cause in why.causes],
+        "causes": [_ranked(plain(cause.change), cause.score) for cause in why.causes],
     }
+
+
+def _ranked(change: Mapping[str, Any], score: float) -> dict[str, Any]:
+    return {**change, "text": _cause_sentence(change), "score": round(score, 3)}
 
 
 def _figures(figures: UsageFigures) -> dict[str, float | int | None]:
@@ -123,7 +127,7 @@ def render_why(document: Mapping[str, Any]) -> str:
     if causes:
         lines += ["", "Changes, the best fit first:" if onset else "Changes, the newest first:"]
         cells = [
-            [f"{cause['score']:.2f}" if onset else "", _minute(cause["at"]), _cause_sentence(cause)]
+            [f"{cause['score']:.2f}" if onset else "", _minute(cause["at"]), cause["text"]]
             for cause in causes
         ]
         lines += aligned(cells, indent="  ")

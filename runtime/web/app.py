@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import json
-import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -22,62 +21,23 @@ from fleet.encoding import plain
 from fleet.errors import FleetError
 from fleet.usage import OfClient, Operator, Scope
 from runtime.web.access import SESSION_S, Grant, TokenSigner, allowed_hosts, subject_of
-from runtime.web.apply_facts import plan_page, plans_page
-from runtime.web.client_facts import client_alias, client_page
-from runtime.web.cost_facts import BillReader, client_invoice, cost_page
-from runtime.web.facts import Documents
-from runtime.web.gather import (
-    alerts_page,
-    drift_page,
-    fleet_page,
-    heading,
-    model_page,
-    models_page,
-    rollouts_page,
-    usage_page,
-)
 from runtime.web.guard import Guard, not_found
 from runtime.web.snapshot import FleetSnapshot, SnapshotReader
+from runtime.web.sources import ARRANGE, CLIENT_PATHS, PATHS, FactSource
 from runtime.web.tables import arranged, csv_of
 from runtime.web.writes import ACTIONS, ROLLBACK, confirm, write
 from runtime.workspace import Workspace
 
 RenderPage: TypeAlias = Callable[[str, Mapping[str, Any]], str]
 """Makes HTML from the name of a page and its values."""
-Gather: TypeAlias = Callable[[FleetSnapshot, str], Any]
-"""Makes the facts of an operator's page from a reading and the last part of the path."""
 OPERATOR_COOKIE: Final = "fleetctl_operator"
 CLIENT_COOKIE: Final = "fleetctl_client"
 STATIC: Final = Path(__file__).with_name("static")
 MOST_FORM: Final = 16 * 1024
 """Upper bound of a form. Bytes."""
-PATHS: Final[Mapping[str, tuple[str, str]]] = {
-    "fleet": ("/", "aliases"),
-    "models": ("/models", "aliases"),
-    "model": ("/models/{name}", "versions"),
-    "usage": ("/usage", "clients"),
-    "cost": ("/cost", "lines"),
-    "rollouts": ("/rollouts", "rollouts"),
-    "rollout": ("/rollouts/{name}", "events"),
-    "alerts": ("/alerts", "alerts"),
-    "drift": ("/drift", "causes"),
-    "plans": ("/plans", "applies"),
-    "plan": ("/plans/{name}", "steps"),
-}
-"""Path of an operator's page, and the field of its facts that the CSV has."""
-CLIENT_PATHS: Final[Mapping[str, tuple[str, str]]] = {
-    "client": ("/c/{client}", "aliases"),
-    "client_invoice": ("/c/{client}/invoice", "lines"),
-    "client_alias": ("/c/{client}/{name}", "hours"),
-}
 FORMS: Final = (".json", ".csv", "")
 ROWS: Final = 200
 """Upper bound of rows of a table in HTML; JSON and CSV have all."""
-ARRANGE: Final = ("q", "sort", "desc", "month")
-"""Parameters of an address that filter and sort the table of its page, and choose its month."""
-BILLED: Final = ("cost", "client_invoice")
-"""Pages of a month's bill."""
-MONTH: Final = re.compile(r"2[0-9]{3}-(0[1-9]|1[0-2])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +46,10 @@ class Dashboard:
 
     workspace: Workspace
     reader: SnapshotReader
-    documents: Documents
+    source: FactSource
     render: RenderPage
     stylesheet: str
     signer: TokenSigner
-    bills: BillReader
     listen: str
     url: str = ""
     """Public URL behind a proxy; empty: none."""
@@ -142,51 +101,13 @@ class Dashboard:
                 wanted = OfClient(request.path_params["client"])
             if self._grant(request, seen, wanted, form) is None:
                 return not_found()
-            name = request.path_params.get("name", "")
-            if page in BILLED:
-                facts = await self._billed(request, seen, wanted)
-            else:
-                facts = self._facts(page, seen, wanted, name)
+            asked = {**request.query_params, **request.path_params}
+            facts = await asyncio.to_thread(self.source.facts, page, seen, wanted, asked)
             if facts is None:
                 return not_found()
             return self._answer(request, page, form, plain(facts))
 
         return answer
-
-    async def _billed(self, request: Request, seen: FleetSnapshot, scope: Scope) -> Any:
-        month = request.query_params.get("month", "")
-        found = await asyncio.to_thread(self.bills.read, month if MONTH.fullmatch(month) else "")
-        if isinstance(scope, OfClient):
-            return client_invoice(found, seen, scope, self.documents)
-        return cost_page(found, heading(seen, scope, self.workspace.now()), scope, self.documents)
-
-    def _facts(  # noqa: C901, PLR0911 (a case a page)
-        self, page: str, seen: FleetSnapshot, scope: Scope, name: str
-    ) -> Any:
-        make, now = self.documents, self.workspace.now()
-        if isinstance(scope, OfClient):
-            if page == "client":
-                return client_page(seen, scope)
-            return client_alias(seen, scope, make.report, now, name)
-        match page:
-            case "fleet":
-                return fleet_page(seen, scope, make, now)
-            case "models":
-                return models_page(seen, scope, now)
-            case "model" | "rollout":
-                return model_page(seen, scope, make, now, name)
-            case "usage":
-                return usage_page(seen, scope, now)
-            case "rollouts":
-                return rollouts_page(seen, scope, make, now)
-            case "alerts":
-                return alerts_page(seen, scope, make, now)
-            case "drift":
-                return drift_page(seen, scope, make, now)
-            case "plans":
-                return plans_page(seen, scope, now)
-            case _:
-                return plan_page(seen, scope, now, name)
 
     def _answer(self, request: Request, page: str, form: str, facts: Any) -> Response:
         table = {**PATHS, **CLIENT_PATHS}[page][1]

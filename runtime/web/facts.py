@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from fleet.alerting import Alert
+from fleet.alerting import Alert, WhyWorse
 from fleet.costing import Bill
 from fleet.history import Entry
 from fleet.planning import DriftCause
@@ -32,6 +32,7 @@ class Documents:
     """Invoice of a client and its report."""
     alerts: Callable[[Sequence[Alert]], list[dict[str, Any]]]
     """Alerts that are open, with a sentence."""
+    why: Callable[[WhyWorse], dict[str, Any]]
     sentence: Callable[[Entry], str]
     report: Callable[[Iterable[Entry], str, str, datetime], Document]
     """The report of a rollout to its client: entries, alias, full adapter name, now."""

@@ -22,7 +22,7 @@ FLAGS = (
 )  # fmt: skip
 OPERATOR = (
     "/", "/models", "/models/acme-support", "/usage", "/cost", "/rollouts",
-    "/rollouts/acme-support", "/alerts", "/drift", "/plans", "/plans/RUN",
+    "/rollouts/acme-support", "/why/acme-support", "/alerts", "/drift", "/plans", "/plans/RUN",
     "/do/rollback/acme-support", "/do/hold/acme-support",
 )  # fmt: skip
 CLIENT = ("/c/acme", "/c/acme/invoice", "/c/acme/acme-support")

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from runtime.web.app import CLIENT_PATHS, PATHS
+from fleet.history import EvalFinished
+from runtime.web.sources import CLIENT_PATHS, PATHS
 from runtime.web.tables import arranged, csv_of
-from tests.runtime.web.stage import SERVER, Viewer, project, reading, viewing
+from tests.runtime.web.stage import NEW, SERVER, Viewer, project, reading, viewing
 
 ALL = {**PATHS, **CLIENT_PATHS}
 HTMX = "a0abb04f2f45a1f89d1d4844023245537e5e6014c87b144553e0607b4cc32130"
@@ -22,7 +23,8 @@ NAMES = {"model": "acme-support", "rollout": "acme-support", "plan": "run1"}
 @pytest.fixture(scope="module")
 def viewer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Viewer]:
     workspace = project(tmp_path_factory.mktemp("web") / "project")
-    with viewing(workspace, reading(workspace)) as made:
+    run = EvalFinished("e1", "acme-support", NEW, "anchor")
+    with viewing(workspace, reading(workspace, (run,))) as made:
         yield made
 
 
@@ -140,3 +142,16 @@ def test_an_alert_that_fires_is_counted_and_named_with_its_command(viewer: Viewe
     page = viewer.http.get("/alerts", headers=viewer.session()).text
     assert alert["text"] in page
     assert "fleetctl why birch-units" in page
+
+
+def test_why_shows_the_changes_around_an_alias_and_its_times(viewer: Viewer) -> None:
+    path, session = "/why/acme-support", viewer.session()
+    facts = viewer.http.get(f"{path}.json?since=24h", headers=session).json()
+    assert (facts["since"], facts["why"]["onset"]) == ("24h", None)
+    assert facts["causes"][0]["kind"] == "evaluation"
+    page = viewer.http.get(f"{path}?since=24h", headers=session).text
+    assert f"an evaluation of {NEW} ran" in page
+    assert viewer.http.get(f"{path}.json?since=never", headers=session).json()["since"] == "6h"
+    assert viewer.http.get("/why/nothing-here", headers=session).status_code == 404
+    assert f'href="{path}"' in viewer.http.get("/models/acme-support", headers=session).text
+    assert 'href="/why/birch-units"' in viewer.http.get("/alerts", headers=session).text
