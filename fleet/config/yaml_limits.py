@@ -13,7 +13,7 @@ from fleet.errors import ConfigError, Position
 
 MAX_CHARACTERS: Final = 32 << 20
 """Upper bound of a file's characters."""
-MAX_VALUES: Final = 250_000
+MAX_VALUES: Final = 150_000
 """Upper bound of a file's keys, values and items, by the estimate of `_values`."""
 MAX_DEPTH: Final = 60
 """Upper bound of the nesting of maps and lists."""
