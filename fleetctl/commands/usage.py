@@ -187,8 +187,6 @@ def ingest_usage(workspace: Workspace) -> None:
     click.echo(f"Ingested {counted(done.rows, 'row')}.")
     if done.duplicates:
         click.echo(f"Left out {counted(done.duplicates, 'row')} that a log has twice.", err=True)
-    if done.damaged:
-        click.echo(f"Left out {counted(done.damaged, 'line')} that cannot be read.", err=True)
 
 
 @usage.command()

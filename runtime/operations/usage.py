@@ -29,7 +29,11 @@ async def gather_usage_rows(
     lacking = await sync_usage(sources, clock() - KEEP_PARTS, clock)
     done = await asyncio.to_thread(ingest, state_dir, clock(), wait_s=wait_s)
     cut = (f"log {path} was cut: requests before its end may be lacking" for path in done.cut)
-    return done, (*lacking, *cut)
+    damaged = (
+        f"lines of log {path} cannot be read and are left out: {lines}"
+        for path, lines in done.damaged.items()
+    )
+    return done, (*lacking, *cut, *damaged)
 
 
 async def keep_usage(workspace: Workspace) -> None:

@@ -197,19 +197,15 @@ def _lasting(events: Sequence[Notification], now: datetime) -> Iterator[RuleFind
 
 async def _gather(workspace: Workspace) -> list[DataFault]:
     """Bring new rows of all gateways into the usage store; return the faults of rows."""
-    command, found = "fleetctl usage summary", list[DataFault]()
+    command = "fleetctl usage summary"
     try:
-        done, lacking = await gather_usage_rows(workspace.state_dir, workspace.now)
+        _, lacking = await gather_usage_rows(workspace.state_dir, workspace.now)
     except FleetError as error:
         if error.diagnostics[0].code == BUSY:  # another process brings them in
             return []
         return [DataFault("usage", error.diagnostics[0].detail.rstrip("."), 0, 0, command)]
-    if done.damaged:
-        detail = f"{done.damaged} new lines are no rows"
-        found.append(DataFault("lines of usage", detail, done.damaged, 0, command))
-    if lacking:
-        found.append(DataFault("usage", "; ".join(lacking), len(lacking), 0, command))
-    return found
+    text = "; ".join(lacking)
+    return [DataFault("usage", text, len(lacking), 0, command)] if text else []
 
 
 def _data_faults(state_dir: Path, now: datetime) -> Iterator[DataFault]:

@@ -6,6 +6,7 @@ marks. A row that a log has twice counts once. One process writes at a time.
 
 import os
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -45,6 +46,8 @@ _ADD: Final = (
     + ", ".join(f"{name} = {name} + excluded.{name}" for name in COUNTS)
     + ", sketches = added(sketches, excluded.sketches)"
 )
+_TOO_LONG: Final = b"-"
+"""In the place of a line that is longer than a batch: no row."""
 _SEEN: Final = "SELECT seen FROM users WHERE client = ? AND alias = ? AND version = ? AND day = ?"
 _MARK: Final = ("size", "rows", "newest", "duplicates", "damaged", "cut")
 
@@ -55,8 +58,8 @@ class Ingested:
 
     rows: int = 0
     duplicates: int = 0
-    damaged: int = 0
-    """Lines that are no row."""
+    damaged: Counter[Path] = field(default_factory=Counter)
+    """Lines that are no row, by log."""
     cut: list[Path] = field(default_factory=list)
     """Logs that have become shorter than their mark; rows may be lacking since."""
 
@@ -170,11 +173,14 @@ class _IngestRun:
             query = "SELECT request_id, ended FROM recent WHERE gateway = ?"
             self._recent = dict(self._database.execute(query, [segment.gateway]))
         while lines := segment.read_rows(mark[0], BATCH_BYTES):
-            mark = self._ingest_batch(segment, lines, mark)
+            end = mark[0] + len(lines)
+            if not lines.endswith(b"\n"):
+                lines, end = _TOO_LONG, _line_end(segment, end)
+            mark = self._ingest_batch(segment, lines, end, mark)
 
-    def _ingest_batch(self, segment: Segment, lines: bytes, mark: Any) -> Any:
+    def _ingest_batch(self, segment: Segment, lines: bytes, end: int, mark: Any) -> Any:
         batch, ids, recent = Batch(self._now), {}, self._recent
-        size, rows, newest, duplicates, damaged, cut = mark
+        _, rows, newest, duplicates, damaged, cut = mark
         twins = broken = 0
         for line in translate_lines(lines.splitlines()):
             try:
@@ -193,12 +199,12 @@ class _IngestRun:
         recent |= ids
         self._recent = {name: ended for name, ended in recent.items() if ended >= floor}
         mark = (
-            size + len(lines), rows + batch.rows, newest, duplicates + twins, damaged + broken, cut
+            end, rows + batch.rows, newest, duplicates + twins, damaged + broken, cut
         )  # fmt: skip
         self._write(batch, segment, mark, ids, floor)
         self.done.rows += batch.rows
         self.done.duplicates += twins
-        self.done.damaged += broken
+        self.done.damaged += Counter({segment.path: broken})
         return mark
 
     def _write(
@@ -254,3 +260,12 @@ class _IngestRun:
                     execute(f"DELETE FROM {grain} WHERE start < ?", [oldest])  # noqa: S608
             execute("DELETE FROM ingested")
             execute("INSERT INTO ingested VALUES (?)", [now])
+
+
+def _line_end(segment: Segment, start: int) -> int:
+    """Return the end of the line that has begun before an offset."""
+    while part := segment.read_rows(start, BATCH_BYTES):
+        if found := part.find(b"\n") + 1:
+            return start + found
+        start += len(part)
+    return start

@@ -20,7 +20,7 @@ from fleet.errors import FleetError
 from runtime.files import PRIVATE, locked_file, make_private, put_in_place, read_plain, replace_file
 from runtime.usage.log import COPY_PATTERN, USAGE_FILE
 from runtime.usage.row import UsageRow, translate_lines
-from runtime.usage.segments import Segment, whole_segments
+from runtime.usage.segments import LONGEST_ROW, Segment, whole_segments
 from runtime.usage.store import FOLDER, UsageStore
 
 if TYPE_CHECKING:
@@ -135,7 +135,8 @@ def _as_file(rows: bytes, folder: Path) -> Iterator[Path]:
 
 
 def _translate(rows: bytes) -> bytes:
-    return b"".join(translate_lines(rows.splitlines(keepends=True)))
+    lines = rows.splitlines(keepends=True)
+    return b"".join(translate_lines(line for line in lines if len(line) <= LONGEST_ROW))
 
 
 def _from_json(path: Path) -> str:

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from runtime.files import LARGEST_LOG, open_plain, too_large
 from runtime.usage.log import COPY_PATTERN, LOG_PATTERN
@@ -35,7 +35,8 @@ class Segment:
     def read_rows(self, start: int, max_bytes: int | None = None) -> bytes:
         """Return whole rows from offset `start` on, whatever name the file has by now.
 
-        `max_bytes` is above the size of any row; None: no bound. Raises `OSError`.
+        `max_bytes` is above the size of any row; None: no bound. A line of more bytes comes in
+        parts, which are no rows. Raises `OSError`.
         """
         if start >= self.end:
             return b""
@@ -49,7 +50,7 @@ class Segment:
                     if max_bytes is None and size > LARGEST_LOG:
                         raise too_large(path, LARGEST_LOG)
                     rows = stream.read(size if max_bytes is None else min(size, max_bytes))
-                    return rows[: rows.rfind(b"\n") + 1]
+                    return rows[: rows.rfind(b"\n") + 1] or rows
             except FileNotFoundError:
                 continue
         return b""
@@ -90,13 +91,22 @@ def _inspect(paths: Iterable[Path]) -> Iterator[Segment]:
         try:
             with open_plain(path) as stream:
                 first = stream.readline(LONGEST_ROW)
-                size = stream.seek(0, 2)
-                start = stream.seek(max(0, size - LONGEST_ROW))
-                end = start + stream.read(size - start).rfind(b"\n") + 1
+                end = _end_of_rows(stream)
         except FileNotFoundError:
             continue
-        if first.endswith(b"\n"):
+        if end:
             yield Segment(path, path.parent.name, _key(first), end)
+
+
+def _end_of_rows(stream: BinaryIO) -> int:
+    """Return the offset after the last line end; 0: there is none."""
+    end = stream.seek(0, 2)
+    while end:
+        start = stream.seek(max(0, end - LONGEST_ROW))
+        if found := stream.read(end - start).rfind(b"\n") + 1:
+            return start + found
+        end = start
+    return 0
 
 
 def _key(first: bytes) -> str:

@@ -82,9 +82,11 @@ def test_the_last_requests_come_from_the_logs(run: Run) -> None:
 
 
 def test_ingestion_says_what_it_found_and_compaction_what_it_wrote(run: Run) -> None:
-    assert run("ingest")[1:] == (
+    _, out, err = run("ingest")
+    assert (out, err.startswith("Warning: lines of log "), err.endswith("left out: 1\n")) == (
         "Ingested 104 rows.\n",
-        "Left out 1 line that cannot be read.\n",
+        True,
+        True,
     )
     assert run("ingest")[1] == "Ingested 0 rows.\n"
     assert run("compact")[1].startswith("Wrote 104 rows to ")

@@ -1,7 +1,8 @@
-"""What befalls the usage store: full disks, network file systems, very many users."""
+"""What befalls the usage store: full disks, network file systems, long lines, very many."""
 
 import random
 import resource
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -10,9 +11,14 @@ from pathlib import Path
 import pytest
 
 from fleet.errors import FleetError
+from fleet.usage import OfClient, Operator
+from runtime.gateway.admin import MAX_USAGE_PART
 from runtime.usage import mounts
-from runtime.usage.ingest import ingest
+from runtime.usage.ingest import BATCH_BYTES, Ingested, ingest
 from runtime.usage.mounts import network_filesystem
+from runtime.usage.parquet import compact
+from runtime.usage.segments import segments
+from runtime.usage.store import UsageStore
 from runtime.usage.users import about, seen, union
 from tests.runtime.usage.sums import summed
 from tests.runtime.usage.test_parquet import logged, row
@@ -72,7 +78,9 @@ def test_a_network_file_system_is_refused(
     assert not [*(state / "usage").glob("*.sqlite")]
 
 
-@pytest.mark.parametrize("count", [0, 1, 30, 3_000, 100_000])
+@pytest.mark.parametrize(
+    "count", [0, 1, 30, 3_000, 100_000, pytest.param(1_000_000, marks=pytest.mark.long)]
+)
 def test_users_are_counted_about(count: int) -> None:
     draw = random.Random(count)  # noqa: S311
     units = [f"{draw.getrandbits(64):016x}" for _ in range(count)]
@@ -84,3 +92,40 @@ def test_users_are_counted_about(count: int) -> None:
 
 def test_a_unit_that_is_no_hash_counts_as_no_user() -> None:
     assert about(seen(["", "<script>", "-5", "ü", "1" * 17, "f" * 16])) == 1
+
+
+@pytest.mark.parametrize("size", [100_000, BATCH_BYTES - 1, 2 * BATCH_BYTES + 77])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_line_longer_than_a_batch_is_left_out_counted_and_named(
+    tmp_path: Path, size: int, *, is_first: bool
+) -> None:
+    log, inner = tmp_path / "gateways/main/usage.jsonl", row(9)
+    rows = [row(number) for number in range(1, 4)]
+    # What the parts of the line hold is no row either, wherever the parts begin.
+    long = b"x" * (-size % len(inner)) + inner * (size // len(inner))
+    logged(tmp_path, *([] if is_first else rows[:1]))
+    log.write_bytes(log.read_bytes() + long + b"\n" + b"\n".join(rows[is_first ^ 1 :]) + b"\n")
+    logged(tmp_path, row(4), rotate=2**30)
+    assert ingest(tmp_path, NOW) == Ingested(rows=4, damaged=Counter({log: 1}))
+    assert ingest(tmp_path, NOW) == Ingested()
+    (segment,) = segments(tmp_path)
+    copied = b""
+    while part := segment.read_rows(len(copied), MAX_USAGE_PART):
+        copied += part
+    assert copied == log.read_bytes()
+    assert compact(tmp_path, NOW).rows == 4
+    log.write_bytes(log.read_bytes() + long)  # not complete yet: no line
+    assert ingest(tmp_path, NOW) == Ingested()
+
+
+def test_ten_thousand_aliases_are_summed_up_and_read(tmp_path: Path) -> None:
+    names = [(f"c{n % 100}", f"c{n % 100}-t{n}") for n in range(10_000)]
+    rows = (row(n, client=client, alias=alias) for n, (client, alias) in enumerate(names))
+    logged(tmp_path, *rows, rotate=2**21)
+    assert ingest(tmp_path, NOW).rows == len(names)
+    with UsageStore(tmp_path) as store:
+        cells = store.last_day(Operator(), NOW)
+        own = store.last_day(OfClient("c7"), NOW)
+    assert [(cell.client, cell.alias) for cell in cells] == sorted(names)
+    assert {cell.figures.requests for cell in cells} == {1}
+    assert [cell.alias for cell in own] == [cell.alias for cell in cells if cell.client == "c7"]

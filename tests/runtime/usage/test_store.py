@@ -3,6 +3,7 @@
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -96,7 +97,8 @@ def test_rows_count_once_over_rotation_copies_and_second_runs(tmp_path: Path) ->
     (newest,) = folder.glob("usage.jsonl")
     copy = folder / "copy-of-usage-0123.jsonl"
     copy.write_bytes(newest.read_bytes()[:200].rpartition(b"\n")[0])
-    assert ingest(tmp_path, NOW) == Ingested(rows=2, duplicates=2, damaged=1)
+    damaged = Counter({newest: 1})
+    assert ingest(tmp_path, NOW) == Ingested(rows=2, duplicates=2, damaged=damaged)
     for grain in Grain:
         assert total(tmp_path, grain) == 32
 
@@ -125,11 +127,16 @@ def test_a_log_that_becomes_shorter_is_named_and_goes_on(tmp_path: Path) -> None
 
 def test_odd_clocks_are_counted_and_shown(tmp_path: Path) -> None:
     ahead = row(1, time="2026-11-25T10:00:00.000+00:00")
-    logged(tmp_path, ahead, row(2, latency_s=-1.0), row(3, time="2026-11-25T08:00:00"))
-    assert ingest(tmp_path, NOW) == Ingested(rows=2, damaged=1)
+    behind = row(4, time="2026-11-25T07:00:00.000+00:00")
+    unzoned = row(3, time="2026-11-25T08:00:00")
+    logged(tmp_path, ahead, row(2, latency_s=-1.0), unzoned, behind)
+    done = ingest(tmp_path, NOW)
+    assert (done.rows, done.damaged.total()) == (3, 1)
     with UsageStore(tmp_path) as store:
         (cell,) = store.cells(Operator(), DAY, NEXT, Grain.DAY, by=())
         assert (cell.figures.odd, cell.figures.latency.quantile(0)) == (2, 0.0)
+        hours = store.cells(Operator(), DAY, NEXT, by=())
+        assert [(c.start.hour, c.figures.requests) for c in hours] == [(7, 1), (8, 1), (10, 1)]
         assert [each.newest for each in store.gateways()] == [NOW]
 
 
