@@ -34,7 +34,7 @@ def command() -> None:
 @click.option("--force", is_flag=True, help="Overwrite FILE.")
 @with_format
 def backup(workspace: Workspace, *, file: Path, with_keys: bool, force: bool, form: str) -> None:
-    """Write ledger, queue, routes, launch records and the index of evaluations to FILE.
+    """Write ledger, queue, routes, launch records, usage store and closed months to FILE.
 
     Taken at one moment of the ledger, whose chain is checked. Left out are served copies, usage
     rows, answers of evaluations and logs; and secrets, of which fingerprints are kept.
@@ -72,7 +72,7 @@ def restore(workspace: Workspace, *, file: Path, force: bool, form: str) -> None
     """Put the whole state of FILE in place, or nothing. Touches no server and no gateway.
 
     Refuses a backup that is torn, altered, of another fleet or of a later format, and a state here
-    that is ahead. Keys, copies, usage rows and newer routes here stay.
+    that is ahead. Keys, copies, usage and newer routes here stay.
 
     Examples:
       fleetctl state restore /backups/fleet.tar.gz

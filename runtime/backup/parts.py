@@ -1,16 +1,21 @@
 """Lists the files of a state folder that a backup holds, and the sizes of those left out."""
 
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
 from runtime.engines.launch_records import RECORD
+from runtime.files import LARGEST_LOG, read_plain
 from runtime.gateway.state_dir import PREVIOUS_FILE, SECRET_FILE, TABLE_FILE
 from runtime.ledger.file import LEDGER_FILE
 from runtime.ledger.outbox import FOLDER as QUEUE
+from runtime.usage.store import FOLDER, STORE_FILE, told_errors
 
+STORE: Final = f"{FOLDER}/{STORE_FILE}"
 PARTS: Final = (
     LEDGER_FILE,
     "ledger-as-last-read.*.jsonl",
@@ -22,6 +27,8 @@ PARTS: Final = (
     f"servers/*/{RECORD}",
     "gateways/*/gateway.json",
     "evals/cache/*",
+    "costs/*.json",
+    STORE,
 )
 """Patterns of the files that every backup holds; `*` stands for a name without a slash."""
 SECRETS: Final = (SECRET_FILE, "keys/*")
@@ -48,6 +55,25 @@ def parts_in(state_dir: Path, *, with_keys: bool) -> Iterator[tuple[str, Path]]:
         for path in sorted(state_dir.glob(pattern)):
             if path.is_file() and not path.is_symlink() and not path.name.startswith("."):
                 yield path.relative_to(state_dir).as_posix(), path
+
+
+def content_of(path: Path) -> bytes:
+    """Return the content of a part; of the usage store as it is between two transactions.
+
+    Raises:
+        FleetError: FC6065, the usage store is damaged.
+        OSError: the file cannot be read.
+    """
+    if path.name != STORE_FILE:
+        return read_plain(path, LARGEST_LOG)
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    with (
+        told_errors(path),
+        closing(sqlite3.connect(uri, uri=True)) as store,
+        closing(sqlite3.connect(":memory:")) as copy,
+    ):
+        store.backup(copy)
+        return copy.serialize()
 
 
 def left_out(state_dir: Path, *, with_keys: bool) -> dict[str, int]:

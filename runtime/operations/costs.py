@@ -49,10 +49,10 @@ class MonthBills:
 
     def __init__(self, workspace: Workspace) -> None:
         """Bring new rows into the store, and read the ledger."""
-        self._workspace = workspace
+        self._workspace, self._state_dir = workspace, workspace.state_dir
         self.now = workspace.now()
         try:
-            ingest(workspace.state_dir, self.now)
+            ingest(self._state_dir, self.now)
         except FleetError as error:
             if error.diagnostics[0].code != BUSY:
                 raise
@@ -83,7 +83,7 @@ class MonthBills:
     @cached_property
     def _read(self) -> datetime | None:
         """The time at which rows were last looked for; None: never."""
-        with UsageStore(self._workspace.state_dir) as store:
+        with UsageStore(self._state_dir) as store:
             return store.ingested_at
 
     @cached_property
@@ -125,7 +125,11 @@ class MonthBills:
                 closed month is not the closed one.
         """
         closed = self.closed.get(month)
-        cost = self.read_closed(closed) if closed else self.compute(month, self._corrections(month))
+        cost = (
+            read_closed(self._state_dir, closed)
+            if closed
+            else self.compute(month, self._corrections(month))
+        )
         begin, _ = self.bounds(month)
         early = {} if closed else self._before(month, cost)
         terms = self._last
@@ -170,9 +174,9 @@ class MonthBills:
         Raises:
             FleetError: FC6086, the month is not over, or an earlier month is open.
         """
-        path = self._path(month)
+        path = _file(self._state_dir, month)
         if known := self.closed.get(month):
-            self.read_closed(known)
+            read_closed(self._state_dir, known)
             return path, known
         _, end = self.bounds(month)
         first = max([self.month_of(self.changes[0][0]), *map(_following, self.closed)])
@@ -193,31 +197,11 @@ class MonthBills:
         self._workspace.ledger().append([event])
         return path, event
 
-    def read_closed(self, closed: MonthClosed) -> MonthCost:
-        """Return the cost in the file of a closed month; the ledger has the file's hash."""
-        path = self._path(closed.month)
-        why = "cannot be read"
-        with suppress(OSError, MalformedError, ValueError, KeyError):
-            content = read_plain(path)
-            if hashlib.sha256(content).hexdigest() == closed.sha256:
-                return decode(MonthCost, decode_json(content)["cost"], "cost", lenient=True)
-            why = "is not the file whose hash the ledger has"
-        raise FleetError.of(
-            "FC6085",
-            "Closed month was changed",
-            f"`{path}` {why}.",
-            hint="Put the file back from a backup of the state folder.",
-            command="fleetctl state restore FILE",
-        )
-
-    def _path(self, month: str) -> Path:
-        return self._workspace.state_dir / FOLDER / f"{month}.json"
-
     def _corrections(self, month: str) -> list[CostLine]:
         """Return the changes of closed months by late rows, for the month after the last."""
         if not self.closed or month != _following(max(self.closed)):
             return []
-        files = {name: self.read_closed(event) for name, event in self.closed.items()}
+        files = {name: read_closed(self._state_dir, event) for name, event in self.closed.items()}
         lines = []
         for name in [*files][-CORRECTED:]:
             due: Counter[str] = Counter()
@@ -247,7 +231,7 @@ class MonthBills:
         self, begin: datetime, end: datetime
     ) -> Iterator[tuple[datetime, Terms, list[WorkCell] | None]]:
         """Yield the hours that are over; usage is None where rows were not looked for since."""
-        with UsageStore(self._workspace.state_dir) as store:
+        with UsageStore(self._state_dir) as store:
             rows = groupby(store.counts(Operator(), begin, end, COUNTED), key=itemgetter(0))
             start, cells = next(rows, _NO_ROWS)
             for hour, terms in self._terms(begin, end):
@@ -265,7 +249,7 @@ class MonthBills:
         if cost.elapsed >= cost.hours or previous < self.month_of(self.changes[0][0]):
             return {}
         closed = self.closed.get(previous)
-        found = self.read_closed(closed) if closed else self.compute(previous)
+        found = read_closed(self._state_dir, closed) if closed else self.compute(previous)
         days = found.hours // 24
         return {
             client: {int(day) - days: amount for day, amount in daily.items() if int(day) < days}
@@ -277,6 +261,28 @@ def month_file(cost: MonthCost) -> bytes:
     """Return the content of a closed month's file; equal costs have equal bytes."""
     document = {"format": "fleetctl-month", "format_version": "1.0", "cost": plain(cost)}
     return canonical_json(document).encode() + b"\n"
+
+
+def read_closed(state_dir: Path, closed: MonthClosed) -> MonthCost:
+    """Return the cost in the file of a closed month; the ledger has the file's hash."""
+    path = _file(state_dir, closed.month)
+    why = "cannot be read"
+    with suppress(OSError, MalformedError, ValueError, KeyError):
+        content = read_plain(path)
+        if hashlib.sha256(content).hexdigest() == closed.sha256:
+            return decode(MonthCost, decode_json(content)["cost"], "cost", lenient=True)
+        why = "is not the file whose hash the ledger has"
+    raise FleetError.of(
+        "FC6085",
+        "Closed month was changed",
+        f"`{path}` {why}.",
+        hint="Put the file back from a backup of the state folder.",
+        command="fleetctl state restore FILE",
+    )
+
+
+def _file(state_dir: Path, month: str) -> Path:
+    return state_dir / FOLDER / f"{month}.json"
 
 
 def _following(month: str) -> str:

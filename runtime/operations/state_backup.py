@@ -9,16 +9,19 @@ from fleet import __version__
 from fleet.errors import FleetError
 from fleet.history import ApplyStarted, BackedUp, BackupDrilled, Entry, Restored
 from runtime.backup.archive import Backup, Manifest, unpack, write_backup
-from runtime.backup.parts import left_out, parts_in
+from runtime.backup.parts import STORE, content_of, left_out, parts_in
 from runtime.backup.restore import put_state_in_place, scratch_folder
 from runtime.engines.launch_records import RECORD, LaunchRecords
-from runtime.files import LARGEST_LOG, read_plain, replace_file
+from runtime.files import LARGEST_LOG, make_private, read_plain, replace_file
 from runtime.gateway.state_dir import PREVIOUS_FILE, TABLE_FILE, read_table
 from runtime.ledger import chain
 from runtime.ledger import lease as leases
 from runtime.ledger.file import LEDGER_FILE, FileLedger, locked_ledger
 from runtime.ledger.lease import LeaseRecord
 from runtime.ledger.replica import MIRROR_FILE
+from runtime.operations.usage import WAIT_S
+from runtime.usage.ingest import alone
+from runtime.usage.store import FOLDER
 from runtime.workspace import Workspace
 
 QUIET = (BackedUp, BackupDrilled, Restored)
@@ -76,8 +79,7 @@ def back_up(workspace: Workspace, file: Path, *, with_keys: bool, force: bool) -
     with locked_ledger(state_dir):
         entries = home.read()
         contents = {
-            name: read_plain(part, LARGEST_LOG)
-            for name, part in parts_in(state_dir, with_keys=with_keys)
+            name: content_of(part) for name, part in parts_in(state_dir, with_keys=with_keys)
         }
         sizes = left_out(state_dir, with_keys=with_keys)
         table = read_table(state_dir)
@@ -112,7 +114,8 @@ def restore(workspace: Workspace, file: Path, *, force: bool) -> RestoreResult:
     """Put the files of a backup in the place of those here: all of them, or none.
 
     Servers and gateways are not touched. A newer routing table stays, and so do the records of
-    servers that run: they describe what is live, and `drift` compares them with the ledger.
+    servers that run: they describe what is live, and `drift` compares them with the ledger. A
+    usage store that is here stays: it is of the logs here.
 
     Raises:
         FleetError: FC6071, the backup is torn or altered; FC6072, it is of another fleet; FC6073,
@@ -120,7 +123,12 @@ def restore(workspace: Workspace, file: Path, *, force: bool) -> RestoreResult:
         LockHeldError: FC5104, another run holds the lease.
     """
     state_dir = workspace.state_dir
-    with scratch_folder(state_dir) as scratch, locked_ledger(state_dir):
+    make_private(state_dir / FOLDER)
+    with (
+        scratch_folder(state_dir) as scratch,
+        locked_ledger(state_dir),
+        alone(state_dir / FOLDER, WAIT_S),
+    ):
         lease = leases.read(state_dir) or LeaseRecord()
         if lease.is_held(workspace.now()):
             raise leases.held(lease, workspace.now())
@@ -225,6 +233,11 @@ def _keep_live(state_dir: Path, scratch: Path) -> tuple[str, ...]:
         now = then = None
     if now is not None and (then is None or now.revision >= then.revision):
         kept += [TABLE_FILE, PREVIOUS_FILE]
+    if (state_dir / STORE).exists():
+        kept.append(STORE)
+    else:
+        for end in ("-wal", "-shm"):  # of a store that was lost
+            (state_dir / f"{STORE}{end}").unlink(missing_ok=True)
     there = [name for name in kept if (scratch / name).exists()]
     for name in there:
         (scratch / name).unlink()

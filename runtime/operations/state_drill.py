@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Final
 
 from fleet.errors import FleetError
 from fleet.hardware import PORT_STRIDE, HostSpec
-from fleet.history import BackedUp, BackupDrilled, History, fold_entries, settled
+from fleet.history import BackedUp, BackupDrilled, History, MonthClosed, fold_entries, settled
 from fleet.planning import DriftAction, classify_drift, repair
 from fleet.resources import LoadedAdapter, Route, Server, State
 from fleet.spec import FleetSpec, GatewaySpec
@@ -22,8 +22,10 @@ from runtime.engines.supervisor import end
 from runtime.files import PRIVATE_FOLDER, make_private, try_lock
 from runtime.library.delete import delete_folder
 from runtime.operations.apply import execute_plan
+from runtime.operations.costs import read_closed
 from runtime.operations.planning import plan_fleet
 from runtime.processes import open_ports
+from runtime.usage.store import UsageStore
 from runtime.workspace import Workspace
 
 FOLDER: Final = "drill"
@@ -149,7 +151,8 @@ async def _bring_back(workspace: Workspace, backup: Backup, file: Path) -> Drill
     outcome = await execute_plan(
         apart, plan, lambda _: None, stop=asyncio.Event(), trigger="drill", heeds_freeze=False
     )
-    failures = [
+    failures = [*_lost_figures(backup)]
+    failures += [
         f"{step}: {problem.summary}: {problem.detail}"
         for step, done in outcome.results.items()
         for problem in done.diagnostics
@@ -174,6 +177,21 @@ async def _bring_back(workspace: Workspace, backup: Backup, file: Path) -> Drill
         tuple(sorted(lost)),
         await asyncio.to_thread(_due, apart, live),
     )
+
+
+def _lost_figures(backup: Backup) -> Iterator[str]:
+    """Yield why the usage store or a closed month would not come back."""
+    try:
+        with UsageStore(backup.folder) as store:
+            store.gateways()
+    except FleetError as error:
+        yield error.diagnostics[0].detail
+    for entry in backup.entries:
+        if isinstance(entry.event, MonthClosed):
+            try:
+                read_closed(backup.folder, entry.event)
+            except FleetError as error:
+                yield error.diagnostics[0].detail
 
 
 def _port_shift(fleet: FleetSpec, history: History) -> int:

@@ -88,7 +88,7 @@ def ingest(
             hint="Keep the state folder on a local disk: `--state-dir DIR`.",
         )
     path = folder / STORE_FILE
-    with _alone(folder, wait_s), told_errors(path), _opened(path) as database:
+    with alone(folder, wait_s), told_errors(path), _opened(path) as database:
         run = _IngestRun(database, now)
         for segment in found:
             run.ingest(segment)
@@ -97,7 +97,8 @@ def ingest(
 
 
 @contextmanager
-def _alone(folder: Path, wait_s: float) -> Iterator[None]:
+def alone(folder: Path, wait_s: float) -> Iterator[None]:
+    """Keep other processes from writing the store in a folder; raises FC6066."""
     with ExitStack() as stack:
         try:
             stack.enter_context(locked_file(folder / "ingest.lock", timeout_s=wait_s))

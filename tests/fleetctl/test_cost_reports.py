@@ -3,9 +3,13 @@
 import csv
 import hashlib
 import json
+import shutil
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -19,6 +23,7 @@ from runtime.ledger import open_ledger
 from runtime.operations.costs import MonthBills, month_file
 from runtime.operations.forecasts import projected_costs
 from runtime.usage.log import USAGE_FILE
+from runtime.usage.store import UsageStore
 from runtime.workspace import Workspace
 from tests.fleet.costing.worlds import client, fleet, leases, resident, server
 from tests.fleetctl.in_process import Done, call
@@ -235,3 +240,47 @@ def test_without_recorded_terms_the_command_says_how_to_begin(tmp_path: Path) ->
     (tmp_path / "fleet.yaml").write_text("fleet: lab\n", "utf-8")
     done = call(Project(tmp_path, ()), "cost", "report")
     assert "FC6083" in done.stderr
+
+
+def test_a_backup_brings_back_closed_months_and_the_usage_store(
+    project: Project, tmp_path: Path
+) -> None:
+    at(project, HOURS + 1).close("2026-10")
+    whole = report(project, "--format", "json").stdout
+    state, backup = project.root / ".fleetctl", str(tmp_path / "fleet.tar.gz")
+    store, stop = state / "usage/usage.sqlite", Event()
+
+    def write() -> None:  # as an ingestion that runs meanwhile
+        with closing(sqlite3.connect(store, isolation_level=None)) as database:
+            while not stop.is_set():
+                database.execute("UPDATE ingested SET time = time")
+                stop.wait(0.01)
+
+    writer = Thread(target=write)
+    writer.start()
+    try:
+        done = call(project, "state", "backup", backup)
+    finally:
+        stop.set()
+        writer.join()
+    assert done.returncode == 0, done.stderr
+    assert '"complete": true' in call(project, "state", "drill", "--format", "json").stdout
+    shutil.rmtree(state)
+    (state / "usage").mkdir(0o700, parents=True)
+    Path(f"{store}-wal").write_bytes(b"of a store that was lost")
+    assert call(project, "state", "restore", backup).returncode == 0
+    assert report(project, "--format", "json").stdout == whole
+    assert at(project, HOURS).compute("2026-10").clients["a"].requests > 0
+    rows(state, "late", range(3, 6))
+    assert call(project, "usage", "ingest").returncode == 0
+    with UsageStore(state) as found:
+        before = [gateway.rows for gateway in found.gateways()]
+    again = call(project, "state", "restore", backup)
+    assert "usage/usage.sqlite" in again.stderr  # of the logs here: it stays
+    with UsageStore(state) as found:
+        assert [gateway.rows for gateway in found.gateways()] == before
+    (state / "costs/2026-10.json").unlink()
+    assert call(project, "state", "backup", backup, "--force").returncode == 0
+    drilled = call(project, "state", "drill", "--format", "json")
+    (failure,) = json.loads(drilled.stdout)["failures"]
+    assert (drilled.returncode, "2026-10.json` cannot be read" in failure) == (1, True)
