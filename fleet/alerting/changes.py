@@ -4,7 +4,7 @@ A change is a value with its scope: the versions or the servers on which an effe
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
@@ -37,6 +37,8 @@ class ChangeKind(StrEnum):
     RESTART = "restart"
     MOVE = "move"
     LIMIT = "limit"
+    ENGINE = "engine flag"
+    """A setting of the base, such as a flag of its servers."""
     EVAL = "evaluation"
 
 
@@ -100,14 +102,15 @@ def route_changes(entries: Iterable[Entry]) -> Iterator[RouteChange]:
 def ledger_changes(
     entries: Iterable[Entry],
     alias: str,
-    tier: str,
+    sections: Mapping[str, str],
     neighbours: Collection[str],
     servers: Collection[str],
     since: datetime,
 ) -> Iterator[AliasChange]:
     """Yield the changes around an alias since a moment that the ledger tells of, in any order.
 
-    `neighbours`: aliases on the same `servers`, whose evaluations take time there.
+    `sections`: the names of its tier and base, by `tiers` and `bases`. `neighbours`: aliases on the
+    same `servers`, whose evaluations take time there.
     """
     known = tuple(entries)
     for change in route_changes(known):
@@ -115,7 +118,7 @@ def ledger_changes(
             yield from _of_route(change)
     boots, settings = dict[str, str](), dict[str, str | None]()
     for entry in known:
-        for found in _of_event(entry, alias, tier, neighbours, servers, boots, settings):
+        for found in _of_event(entry, alias, sections, neighbours, servers, boots, settings):
             if found.at >= since or (found.until and found.until >= since):
                 yield found
 
@@ -142,7 +145,7 @@ def _of_route(change: RouteChange) -> Iterator[AliasChange]:
 def _of_event(
     entry: Entry,
     alias: str,
-    tier: str,
+    sections: Mapping[str, str],
     neighbours: Collection[str],
     servers: Collection[str],
     boots: dict[str, str],
@@ -161,7 +164,9 @@ def _of_event(
                 if server in servers and boots.setdefault(server, boot) != boot:
                     yield _on_server(ChangeKind.RESTART, entry, server, server)
             boots.update(event.boots)
-            yield from _of_settings(entry, event.settings or {}, settings, alias, tier)
+            for change in _of_settings(entry, event.settings or {}, settings, alias, sections):
+                is_engine = change.kind is ChangeKind.ENGINE
+                yield replace(change, servers=tuple(sorted(servers))) if is_engine else change
         case EvalFinished(alias=evaluated) as event if evaluated in {alias, *neighbours}:
             begun = entry.time - timedelta(seconds=float(event.summary.get("seconds") or 0))
             texts = event.adapter, "", event.purpose
@@ -175,12 +180,12 @@ def _of_settings(
     recorded: Mapping[str, str | None],
     before: dict[str, str | None],
     alias: str,
-    tier: str,
+    sections: Mapping[str, str],
 ) -> Iterator[AliasChange]:
     for path, after in recorded.items():
-        if _concerns(path, alias, tier):
+        if kind := _kind_of(path, alias, sections):
             texts = path, before.get(path) or "the default", after or "the default"
-            yield AliasChange(ChangeKind.LIMIT, entry.time, *texts, entry.by)
+            yield AliasChange(kind, entry.time, *texts, entry.by)
     before.update(recorded)
 
 
@@ -188,10 +193,13 @@ def _on_server(kind: ChangeKind, entry: Entry, subject: str, server: str) -> Ali
     return AliasChange(kind, entry.time, subject, by=entry.by, servers=(server,))
 
 
-def _concerns(path: str, alias: str, tier: str) -> bool:
-    """Say whether a setting limits the requests of an alias."""
+def _kind_of(path: str, alias: str, sections: Mapping[str, str]) -> ChangeKind | None:
+    """Return the kind of a setting that concerns the requests of an alias; None: it does not."""
+    if path.startswith(f"bases.{sections['bases']}."):
+        return ChangeKind.ENGINE
     client, task = alias_parts(alias)
     parts = path.split(".")
     of_another_task = parts[2:3] == ["adapters"] and parts[3:4] != [task]
-    owns = parts[:2] in (["clients", client], ["tiers", tier]) and not of_another_task
-    return owns and not _LIMITS.isdisjoint(parts)
+    of_its_own = parts[:2] in (["clients", client], ["tiers", sections["tiers"]])
+    limits = of_its_own and not of_another_task and not _LIMITS.isdisjoint(parts)
+    return ChangeKind.LIMIT if limits else None

@@ -57,6 +57,8 @@ class AliasFacts:
     hours: tuple[UsageCell, ...]
     """Closed hours of `HOURS_FOR`."""
     servers: tuple[str, ...] = ()
+    full: tuple[str, ...] = ()
+    """Its servers at which requests of other aliases waited in the newest quarter."""
 
 
 def alias_findings(
@@ -110,7 +112,11 @@ def starved(facts: AliasFacts, now: datetime) -> RuleFinding:
     since = facts.quarters[-1].start if facts.quarters else now
     p95, limit = waited.quantile(0.95), WAIT_SHARE * facts.promise_s
     command = f"fleetctl why {facts.alias}"
-    alert = Alert(AlertRule.STARVED, facts.alias, p95, limit, since, command, servers=facts.servers)
+    full = f"full, for others wait there too: {', '.join(facts.full)}"
+    alert = Alert(
+        AlertRule.STARVED, facts.alias, p95, limit, since, command, servers=facts.servers,
+        detail=full if facts.full else "no other alias waits at its servers",
+    )  # fmt: skip
     if p95 is None or waited.count < LEAST_REQUESTS:
         return RuleFinding(Signal.UNKNOWN, alert)
     clear = Signal.CLEAR if p95 <= limit / SLOWER else Signal.BETWEEN

@@ -19,6 +19,7 @@ _USUAL: Final[Mapping[ChangeKind, float]] = {
     ChangeKind.WEIGHTS: 1.0,
     ChangeKind.LOAD: 1.0,
     ChangeKind.OWN_LOAD: 0.9,
+    ChangeKind.ENGINE: 0.9,
     ChangeKind.LIMIT: 0.8,
     ChangeKind.RESTART: 0.8,
     ChangeKind.MOVE: 0.7,

@@ -75,7 +75,10 @@ class MonthCost:
 class _Sums:
     """The sums of a month while hours are counted."""
 
-    lines: Counter[tuple[str, LineKind, str, str]] = field(default_factory=Counter)
+    days: dict[int, Counter[tuple[str, LineKind, str, str]]] = field(
+        default_factory=lambda: defaultdict(Counter)
+    )
+    """Amounts of lines by day."""
     monthly: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Amounts for a whole month, added up over its hours."""
     hours_with_fee: Counter[str] = field(default_factory=Counter)
@@ -83,10 +86,8 @@ class _Sums:
         default_factory=lambda: defaultdict(lambda: defaultdict(lambda: [0, 0, 0, 0]))
     )
     """By client and version: requests, tokens in and out, tokens of prompts from a cache."""
-    daily: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     uncalibrated: set[str] = field(default_factory=set)
     estimated: int = 0
-    leased: int = 0
     counted: int = 0
     elapsed: int = 0
 
@@ -114,7 +115,13 @@ def month_cost(
     if terms is None:
         return None
     whole = int((end - begin) / HOUR)
-    lines = [CostLine(*key[:3], amount, key[3]) for key, amount in sums.lines.items() if amount]
+    amounts: Counter[tuple[str, LineKind, str, str]] = Counter()
+    daily: dict[str, Counter[str]] = defaultdict(Counter)
+    for day, of_day in sums.days.items():
+        for key, amount in of_day.items():
+            amounts[key] += amount
+            daily[key[0]][str(day)] += amount
+    lines = [CostLine(*key[:3], amount, key[3]) for key, amount in amounts.items() if amount]
     rates = {name: client.staff_rate for name, client in terms.clients.items()}
     for client in sorted({name for name, _ in sums.monthly} | (worked or {}).keys()):
         staff = sums.monthly[client, "staff"] // whole
@@ -129,10 +136,10 @@ def month_cost(
     lines.extend(corrections)
     return MonthCost(
         month, terms.fleet.currency, terms.fleet.timezone, whole, sums.counted, sums.elapsed,
-        sums.leased,
+        amounts.total(),
         tuple(sorted(lines, key=lambda line: (line.client, line.kind, line.device, line.reason))),
         dict(_clients(sums, terms, whole)), tuple(sorted(sums.uncalibrated)), sums.estimated,
-        {client: dict(sorted(days.items())) for client, days in sorted(sums.daily.items())},
+        {client: dict(sorted(days.items())) for client, days in sorted(daily.items())},
     )  # fmt: skip
 
 
@@ -140,7 +147,7 @@ def _add_hour(
     sums: _Sums, splitter: HourSplitter, hour: datetime, usage: HourUsage, day: int
 ) -> None:
     terms, cells = splitter.terms, None if usage is None else list(usage)
-    sums.counted, today = sums.counted + 1, str(day)
+    sums.counted, today = sums.counted + 1, sums.days[day]
     for parts in splitter.split(hour, cells).values():
         for part in parts:
             if isinstance(part, ServerHour):
@@ -148,9 +155,7 @@ def _add_hour(
                 if not terms.servers[part.server].calibrated:
                     sums.uncalibrated.add(part.server)
         for line in lines_of(parts):
-            sums.lines[line.client, line.kind, line.device, line.reason] += line.micro
-            sums.daily[line.client][today] += line.micro
-            sums.leased += line.micro
+            today[line.client, line.kind, line.device, line.reason] += line.micro
     for name, client in terms.clients.items():
         sums.monthly[name, "staff"] += client.staff
         sums.monthly[name, "storage"] += client.storage_bytes * terms.fleet.storage

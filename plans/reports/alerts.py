@@ -14,7 +14,8 @@ _SENTENCES: Mapping[AlertRule, str] = {
     AlertRule.OUTAGE: "{subject}: {detail}",
     AlertRule.ERRORS: f"{{subject}} fails: {{value:.1%}} of its requests, {_LIMITED}",
     AlertRule.SLOW: "{subject} is slow: p95 {value:.3g} s, limit {limit:.3g} s",
-    AlertRule.STARVED: "{subject} waits for its turn: p95 {value:.3g} s, limit {limit:.3g} s",
+    AlertRule.STARVED: "{subject} waits for its turn: p95 {value:.3g} s, limit {limit:.3g} s; "
+    "{detail}",
     AlertRule.PROMISE: f"{{subject}} breaks its promise: {{value:.1%}} late, {_LIMITED}",
     AlertRule.ERRORS_BUDGET: f"{{subject}} fails too often for days: {{value:.1%}}, {_LIMITED}",
     AlertRule.PROMISE_BUDGET: f"{{subject}} is late too often for days: {{value:.1%}}, {_LIMITED}",
@@ -33,6 +34,7 @@ _CAUSES: Mapping[ChangeKind, str] = {
     ChangeKind.RESTART: "{subject} was started or stopped",
     ChangeKind.MOVE: "{subject} was loaded or unloaded",
     ChangeKind.LIMIT: "{subject} was set, {before} -> {after}",
+    ChangeKind.ENGINE: "{subject} of its servers was set, {before} -> {after}",
     ChangeKind.EVAL: "an evaluation of {subject} ran, purpose {after}",
 }
 

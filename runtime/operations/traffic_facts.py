@@ -25,6 +25,7 @@ from runtime.usage.store import UsageStore
 
 QUARTERS_KEPT = timedelta(hours=48)
 """Time for which the store has quarters; before that, hours."""
+QUARTER = Grain.QUARTER.length
 _Cells = Mapping[str, Sequence[UsageCell]]
 
 
@@ -68,6 +69,8 @@ class TrafficReader:
             by = ("alias", "version")
             past = (store.cells(scope, at, at + one, by=by) for at in same_class(now))
             self._history = _by_alias(cell for cells in past for cell in cells)
+        waits = store.cells(scope, end - QUARTER, end, Grain.QUARTER, by=("alias", "server"))
+        waiting = {(c.server, c.alias) for c in waits if c.figures.waited.quantile(0.95)}
         routes = live.routes()
         found = []
         for alias, adapter in fleet.adapters.items():
@@ -82,6 +85,7 @@ class TrafficReader:
                     tuple(quarters.get(alias, ())),
                     tuple(self._hours.get(alias, ())),
                     servers,
+                    tuple(s for s in servers if any(at == s and a != alias for at, a in waiting)),
                 )
             )
         return found
@@ -121,5 +125,6 @@ def explain_alias(
     cells = store.cells(Operator(), end - since, end, grain, by=by)
     servers = {cell.server for cell in cells if cell.alias == alias} - {""}
     others = {cell.alias for cell in cells if cell.server in servers} - {alias}
-    changes = ledger_changes(entries, alias, adapter.tier, others, servers, end - since)
+    sections = {"tiers": adapter.tier, "bases": adapter.name.base}
+    changes = ledger_changes(entries, alias, sections, others, servers, end - since)
     return explain_worse(alias, (c for c in cells if c.alias in {alias, *others}), [*changes])

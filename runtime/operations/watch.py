@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import shutil
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
@@ -14,7 +13,6 @@ from fleet.alerting import (
     Alert,
     AlertRule,
     BaseForecast,
-    DataFault,
     Notification,
     ProjectedCost,
     RuleFinding,
@@ -28,19 +26,18 @@ from fleet.alerting import (
 from fleet.decoding import MalformedError, decode
 from fleet.encoding import plain
 from fleet.errors import FleetError
-from fleet.history import SKEW, Entry, fold_entries, settled
+from fleet.history import Entry, fold_entries, settled
 from fleet.planning import outages_of
 from fleet.resources import State
 from runtime.files import read_text, write_text
 from runtime.messages import FailureMessage
 from runtime.notify.alertmanager import post_alerts
 from runtime.operations.apply import stop_signals
+from runtime.operations.data_faults import data_faults, gather_rows
 from runtime.operations.forecasts import base_forecasts, projected_costs
 from runtime.operations.notifications import notify_once, open_notifications
 from runtime.operations.outages import observe_faults, with_ledger
 from runtime.operations.traffic_facts import TrafficReader, explain_alias
-from runtime.operations.usage import gather_usage_rows
-from runtime.usage.ingest import BUSY
 from runtime.usage.store import UsageStore
 from runtime.workspace import Workspace
 
@@ -48,8 +45,6 @@ STANDS: Final = 2
 """Exit code of a single round in which an alert stands."""
 FILE: Final = "alerts.json"
 """File of the state folder with the alerts of the last round, and those that ended."""
-LEAST_DISK: Final = 0.05
-"""Part of the state folder's disk that should be free."""
 _LASTING: Final = frozenset({"undecided", "drifted", "gate_failed", "retraining_overdue"})
 """Events that last, and stand as alerts; their notices are their own."""
 
@@ -100,7 +95,7 @@ class Watcher:
             FleetError: the declarations, the ledger or the usage store cannot be read.
         """
         fleet, now, known = workspace.fleet(), workspace.now(), read_alerts(workspace.state_dir)
-        faults = [*await _gather(workspace), *_data_faults(workspace.state_dir, now)]
+        faults = [*await gather_rows(workspace), *data_faults(workspace.state_dir, now)]
         snapshot = workspace.last_known()
         live = with_ledger(workspace, await observe_faults(workspace), snapshot)
         history = settled(fold_entries(snapshot.entries), live)
@@ -173,7 +168,7 @@ def why_worse(workspace: Workspace, alias: str, since: timedelta) -> WhyWorse:
         FleetError: the alias is not declared; declarations, ledger or store cannot be read.
     """
     fleet, now, state_dir = workspace.fleet(), workspace.now(), workspace.state_dir
-    asyncio.run(_gather(workspace))
+    asyncio.run(gather_rows(workspace))
     entries = workspace.last_known().entries
     with closing(UsageStore(state_dir)) as store:
         return explain_alias(store, fleet, entries, alias, since, now)
@@ -193,32 +188,3 @@ def _lasting(events: Sequence[Notification], now: datetime) -> Iterator[RuleFind
                 urgent=kind == "undecided",
             )  # fmt: skip
             yield RuleFinding(Signal.FIRING, alert)
-
-
-async def _gather(workspace: Workspace) -> list[DataFault]:
-    """Bring new rows of all gateways into the usage store; return the faults of rows."""
-    command = "fleetctl usage summary"
-    try:
-        _, lacking = await gather_usage_rows(workspace.state_dir, workspace.now)
-    except FleetError as error:
-        if error.diagnostics[0].code == BUSY:  # another process brings them in
-            return []
-        return [DataFault("usage", error.diagnostics[0].detail.rstrip("."), 0, 0, command)]
-    text = "; ".join(lacking)
-    return [DataFault("usage", text, len(lacking), 0, command)] if text else []
-
-
-def _data_faults(state_dir: Path, now: datetime) -> Iterator[DataFault]:
-    """Yield the faults of clocks and of the disk."""
-    with closing(UsageStore(state_dir)) as store:
-        for gateway in store.gateways():
-            if gateway.newest and gateway.newest > now + SKEW:
-                ahead = (gateway.newest - now).total_seconds()
-                detail = f"its clock is {ahead:.0f} s ahead of the clock here"
-                limit = SKEW.total_seconds()
-                yield DataFault(gateway.gateway, detail, ahead, limit, "fleetctl gateway status")
-    disk = shutil.disk_usage(state_dir)
-    if disk.free < LEAST_DISK * disk.total:
-        detail = f"{disk.free / 2**30:.1f} GiB are free on the disk of the state folder"
-        share = disk.free / disk.total
-        yield DataFault("disk", detail, share, LEAST_DISK, "fleetctl usage compact")

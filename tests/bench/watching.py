@@ -14,11 +14,19 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from fleet.cost_policy import MICRO
+from fleet.costing import ResidentTerms, Role, Terms
+from fleet.history import CostTermsChanged
 from fleet.usage import Grain, OfClient, Operator
+from fleetctl.output import print_message
+from runtime.ledger import open_ledger
+from runtime.operations.costs import MonthBills
 from runtime.usage.ingest import ingest
 from runtime.usage.store import FOLDER, STORE_FILE, UsageStore
+from runtime.workspace import Workspace
+from tests.fleet.costing.worlds import client, fleet, leases, server
 
 BEGIN: Final = datetime(2026, 10, 1, tzinfo=UTC)
 DAYS: Final = 30
@@ -84,6 +92,42 @@ def timed(name: str, read: Callable[[], object]) -> None:
     print(f"{name:46}{taken[REPEATS // 2] * 1e3:>9.0f} ms{taken[-2] * 1e3:>9.0f} ms")
 
 
+class WorkspaceAtEnd(Workspace):
+    """A workspace at the end of the rows."""
+
+    def now(self) -> datetime:
+        return BEGIN + timedelta(days=DAYS)
+
+
+def report_month(state: Path) -> None:
+    """Print how long the bill of the month takes, from cells and recorded terms."""
+    names = [f"h{number}-gpu0" for number in range(SERVERS)]
+    residents = {
+        name: [
+            ResidentTerms(f"client{alias % CLIENTS}-task{alias}-llama-v1.0.0", Role.STABLE, 1, 100,
+                          (1000,) * 24)
+            for alias in range(ALIASES)
+            if number in {alias % SERVERS, (alias + 1) % SERVERS}
+        ]
+        for number, name in enumerate(names)
+    }  # fmt: skip
+    terms = Terms(
+        fleet(),
+        leases(2_490_000, *names),
+        {n: server(*residents[n], devices=(n,), capacity=5_000_000) for n in names},
+        {f"client{number}": client(3000 * MICRO) for number in range(CLIENTS)},
+    )
+    ledger = open_ledger(state, "bench", "bench", lambda: BEGIN)
+    ledger.append([CostTermsChanged(terms.documents())])
+    nothing: Any = None
+    workspace = WorkspaceAtEnd(state, None, {}, state, print_message, nothing, nothing)
+    began, wall = time.process_time(), time.monotonic()
+    cost = MonthBills(workspace).bill("2026-10").cost
+    used, wall = time.process_time() - began, time.monotonic() - wall
+    assert sum(line.micro for line in cost.lines) == cost.leased == SERVERS * DAYS * 24 * 2_490_000
+    print(f"month report ({CLIENTS} clients, {SERVERS} servers): {used:.1f} s of CPU, {wall:.1f} s")
+
+
 def main() -> None:
     """Write, ingest and read."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -106,7 +150,7 @@ def measure(state: Path, count: int) -> None:
     store = (state / FOLDER / STORE_FILE).stat().st_size
     print(f"ingest: {done.rows / used:,.0f} rows a CPU second, {done.rows / wall:,.0f} a second")
     print(f"        peak memory {peak_mib():.0f} MiB ({before:.0f} before), duplicates "
-          f"{done.duplicates}, damaged {done.damaged}")  # fmt: skip
+          f"{done.duplicates}, damaged {done.damaged.total()}")  # fmt: skip
     print(f"store:  {store / 2**20:.0f} MiB")
     assert done.rows == count
     with UsageStore(state) as found:
@@ -116,7 +160,8 @@ def measure(state: Path, count: int) -> None:
         days = [BEGIN + timedelta(days=day) for day in range(DAYS)]
         cells = sum(len(found.cells(operator, day, day + DAY, sketches=False)) for day in days)
         print(f"        {cells:,} cells of an hour")
-        print(f"{'CPU of a reading':46}{'median':>12}{'p95':>12}")
+        report_month(state)
+        print(f"{'CPU of a reading, as pages read':46}{'median':>12}{'p95':>12}")
         week = until - timedelta(days=7)
         client, alias = OfClient("client7"), "client7-task7"
         timed("all aliases, 24 hours", lambda: found.last_day(operator, until - timedelta(hours=1)))

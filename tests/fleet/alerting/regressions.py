@@ -86,6 +86,14 @@ def _plant(  # noqa: PLR0911 (a kind each)
         case ChangeKind.LIMIT:
             world.refused = _after(begin, 0, float(rng.uniform(0.1, 0.4)))
             return AliasChange(kind, at, "clients.acme.limits.concurrency", "20", "2")
+        case ChangeKind.ENGINE:
+            world.slow["", ""] = _after(begin, 1, factor)
+            world.changes += [
+                AliasChange(ChangeKind.RESTART, at, name, servers=(name,))
+                for name in (FIRST, SECOND)
+            ]
+            flag = "bases.tiny.flags.max-num-batched-tokens"
+            return AliasChange(kind, at, flag, "the default", "512", servers=(FIRST, SECOND))
         case ChangeKind.EVAL:
             end = begin + int(rng.integers(3, 6))
             world.slow["", ""] = _after(begin, 1, factor, end)
@@ -110,6 +118,9 @@ def _distract(rng: np.random.Generator, world: World, kind: ChangeKind) -> None:
         case ChangeKind.RESTART | ChangeKind.MOVE:
             server = str(rng.choice([FIRST, SECOND]))
             world.changes.append(AliasChange(kind, at, server, servers=(server,)))
+        case ChangeKind.ENGINE:
+            flag = "bases.tiny.flags.seed"
+            world.changes.append(AliasChange(kind, at, flag, servers=(FIRST, SECOND)))
         case ChangeKind.LIMIT:
             world.changes.append(AliasChange(kind, at, "tiers.standard.weight", "1", "2"))
         case ChangeKind.EVAL:

@@ -1,5 +1,6 @@
 """When an alert begins and ends, by the figures of an alias and of the fleet."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from fleet.alerting.alert import AlertRule, RuleFinding, Signal
 from fleet.alerting.baseline import LatencyBaseline, latency_baseline, same_class
 from fleet.alerting.fleet_rules import BaseForecast, ProjectedCost, fleet_findings
-from fleet.alerting.rules import AliasFacts, alias_findings, slow
+from fleet.alerting.rules import AliasFacts, alias_findings, slow, starved
 from fleet.usage import Sketch, UsageCell, UsageFigures
 from tests.fleet.alerting.simulation import ALIAS, MONDAY, PROMISE, QUARTER, SERVER, VERSION
 
@@ -151,3 +152,13 @@ def test_a_base_that_grows_is_told_two_weeks_ahead_with_a_purchase() -> None:
     assert alert.value == pytest.approx(0.75)
     assert "14:00" in alert.detail
     assert "acme, birch; buy an A100" in alert.detail
+
+
+def test_a_starved_alias_names_its_full_servers() -> None:
+    waited = Sketch.of_values([0.6] * 60)
+    cell = UsageCell(NOON - QUARTER, UsageFigures(60, waited=waited))
+    alone = replace(facts((60, 0, 0.0)), quarters=(cell,))
+    found = starved(alone, NOON)
+    assert (found.signal, found.alert.detail) == (FIRING, "no other alias waits at its servers")
+    found = starved(replace(alone, full=("h0", "h1")), NOON)
+    assert found.alert.detail == "full, for others wait there too: h0, h1"
