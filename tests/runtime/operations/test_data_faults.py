@@ -1,12 +1,12 @@
 """Faults of the figures that `watch` finds by what earlier looks have noted."""
 
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from runtime.operations import data_faults as module
 from runtime.operations.data_faults import FILE, data_faults
 from runtime.usage.ingest import ingest
 from tests.runtime.usage.test_parquet import logged, row
@@ -54,7 +54,7 @@ def test_a_disk_that_is_soon_full_is_told(
     tmp_path: Path, lost: int, hours: int, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = SimpleNamespace(total=1000 * GIB, free=370 * GIB)
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: disk)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: disk)
     assert told(tmp_path, NOW) == []
     disk.free -= lost * GIB
     found = [detail for _, detail in told(tmp_path, NOW + timedelta(hours=hours))]
