@@ -1,4 +1,4 @@
-"""Asks git about the project's checkout, without the configuration that lies in the checkout.
+"""Asks git about the checkout, and commits on new branches, without configuration from the tree.
 
 A tree from a stranger may name programs in its configuration: a file system monitor, hooks,
 filters, a command for ssh. So the question that reads the working tree is asked with a
@@ -7,6 +7,7 @@ configuration counts.
 """
 
 import os
+import re
 import subprocess
 import tempfile
 from pathlib import Path
@@ -31,6 +32,7 @@ _SHA256 = 64
 """Hex digits of a commit in a repository of SHA-256."""
 _SHORT = 12
 _LIMIT_S = 10
+_PEOPLE = ("AUTHOR", "COMMITTER")
 
 
 def commit_of(root: Path) -> str:
@@ -57,6 +59,40 @@ def tracked(folder: Path) -> str:
     return found.partition("\0")[0]
 
 
+def commit_on_branch(
+    root: Path, branch: str, file: str, texts: tuple[str, str], message: str, author: str
+) -> str:
+    """Commit a file of `root` on a new branch from the commit checked out; return why not, or "".
+
+    `texts`: the file as committed, and as it shall be. The checkout, its index and its branch stay:
+    the commit is made in an index of its own. Nothing is filtered, signed or sent; no hook runs.
+    """
+    head, prefix = (_git(root, "rev-parse", "HEAD", "--show-prefix") or "\n").split("\n")[:2]
+    committed = re.match(r"(\d+) blob (\w+)\t", _git(root, "ls-tree", head, "--", file) or "")
+    if committed is None:
+        return "the file is committed in no checkout of git"
+    mode, blob = committed.groups()
+    store = "hash-object", "--no-filters", "--stdin"
+    if (_git(root, *store, given=texts[0]) or "").strip() != blob:
+        return "the file differs from the one committed"
+    made = (_git(root, *store, "-w", given=texts[1]) or "").strip()
+    with tempfile.TemporaryDirectory(prefix="fleetctl-git-") as folder:
+        own = {"GIT_INDEX_FILE": f"{folder}/index"}
+        entry = f"{mode},{made},{prefix}{file}"
+        steps = ("read-tree", head), ("update-index", "--cacheinfo", entry), ("write-tree",)
+        *done, tree = [_git(root, *step, **own) for step in steps]
+    people = {f"GIT_{who}_{what}": author for who in _PEOPLE for what in ("NAME", "EMAIL")}
+    commit = None
+    if tree is not None and None not in done:
+        words = "commit-tree", tree.strip(), "-p", head, "-m", message
+        commit = _git(root, *words, **people)
+    if commit is None:
+        return "git cannot write the commit"
+    if _git(root, "update-ref", f"refs/heads/{branch}", commit.strip(), "") is None:
+        return "there is a branch of that name, or git cannot make it"
+    return ""
+
+
 def _changes(root: Path, head: str, top: Path, folder: Path, common: Path) -> str | None:
     """Return the differences below `root` from the commit `head`; None: they cannot be told."""
     if not root.resolve().is_relative_to(top):  # as by `core.worktree`
@@ -78,15 +114,18 @@ def _changes(root: Path, head: str, top: Path, folder: Path, common: Path) -> st
         return _git(root, "status", "--porcelain", "--ignore-submodules=all", "--", ".", **places)
 
 
-def _git(folder: Path, *words: str, **places: str) -> str | None:
-    """Return the output of a git command in a folder; None where git is not there or fails."""
+def _git(folder: Path, *words: str, given: str = "", **places: str) -> str | None:
+    """Return the output of a git command in a folder; None where git is not there or fails.
+
+    `given`: its standard input. `places`: variables of its environment.
+    """
     ours = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
         done = subprocess.run(
             ["git", *_SAFE, *words],
             cwd=folder,
             env=ours | _SETTINGS | places,
-            stdin=subprocess.DEVNULL,
+            input=given,
             capture_output=True,
             text=True,
             errors="surrogateescape",

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from threading import Thread
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -105,13 +106,16 @@ class Workspace:
             return self.given
         return self.project().fleet
 
-    def project(self) -> "Project":
-        """Read and check the declarations; raises `ConfigError` with every problem."""
+    def project(self, edited: Mapping[str, str] = MappingProxyType({})) -> "Project":
+        """Read and check the declarations; raises `ConfigError` with every problem.
+
+        `edited`: texts by file that are taken in place of those on disk.
+        """
         from runtime.project.load import load_project  # noqa: PLC0415 (a rollback needs no fleet)
 
         secrets = os.environ if self.offline is None else None
         its = self.root, self.environment, self.variables
-        return load_project(*its, secrets=secrets)
+        return load_project(*its, secrets=secrets, edited=edited)
 
     @cached_property
     def _ledger(self) -> FallbackLedger:

@@ -73,6 +73,7 @@ def make_dashboard(
 ) -> "Dashboard":
     """Return the dashboard of a workspace with the renderers of `plans`."""
     from plans import dashboard
+    from plans.render import RENDERERS
     from plans.reports.alerts import alerts_document, why_document
     from plans.reports.client_report import document
     from plans.reports.drift import cause_document
@@ -91,6 +92,7 @@ def make_dashboard(
         invoice=dashboard.invoice_documents,
         alerts=alerts_document,
         why=why_document,
+        plan=RENDERERS["text"],
         sentence=sentence,
         report=document,
     )

@@ -6,14 +6,14 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
-from fleet.config import set_value
 from fleet.errors import FleetError
 from fleet.evals import eval_records
 from fleet.history import Claim, RetrainFinished, fold_entries
 from fleet.maintenance import due_retrainings, next_version
 from fleet.names import AdapterName, Version
 from fleet.spec import AdapterSpec
-from runtime.files import read_text, write_text
+from runtime.files import write_text
+from runtime.operations.deploy import version_change
 from runtime.project.facts import read_lock
 from runtime.project.known_base import known_base
 from runtime.project.load import library_folder
@@ -138,13 +138,8 @@ def declare_version(workspace: Workspace, name: AdapterName) -> str:
 
     Empty where there is no plain scalar to change.
     """
-    path = ("clients", name.client, "adapters", name.task, "version")
-    place = workspace.fleet().declared_at(*path)
-    if place is None:
+    change = version_change(workspace.root, workspace.fleet(), name)
+    if change is None:
         return ""
-    target = workspace.root / place.file
-    made = set_value(read_text(target), place.file, path, str(name.version))
-    if made is None:
-        return ""
-    write_text(target, made)
-    return place.file
+    write_text(workspace.root / change.file, change.after)
+    return change.file

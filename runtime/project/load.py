@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from fleet import __version__
 from fleet.codes import Sources, diagnostic
@@ -57,18 +58,19 @@ def load_project(
     variables: Mapping[str, str],
     without: frozenset[str] = frozenset(),
     secrets: Mapping[str, str] | None = os.environ,
+    edited: Mapping[str, str] = MappingProxyType({}),
 ) -> Project:
     """Read and check a project.
 
     `root`: the folder that holds `fleet.yaml`. `environment`: overlay to lay over the rest,
     `env/NAME.yaml`; None: none. `variables`: values of `${var.NAME}`. `without`: files to
     leave out. `secrets`: values of `${env:NAME}`; None: these stay unread, and so do keys of
-    clients.
+    clients. `edited`: texts by file that are taken in place of those on disk.
 
     Raises:
         ConfigError: with every problem found, sorted by place.
     """
-    texts = read_files(root, environment, without)
+    texts = {**read_files(root, environment, without), **edited}
     cache = ParseCache(root)
     tree = read_tree(texts, environment, variables, cache, UNREAD if secrets is None else secrets)
     given, findings = check_shape(tree.value)

@@ -21,11 +21,12 @@ from fleet.encoding import plain
 from fleet.errors import FleetError
 from fleet.usage import OfClient, Operator, Scope
 from runtime.web.access import SESSION_S, Grant, TokenSigner, allowed_hosts, subject_of
+from runtime.web.deploy_facts import deploy_page
 from runtime.web.guard import Guard, not_found
 from runtime.web.snapshot import FleetSnapshot, SnapshotReader
 from runtime.web.sources import ARRANGE, CLIENT_PATHS, PATHS, FactSource
 from runtime.web.tables import arranged, csv_of
-from runtime.web.writes import ACTIONS, ROLLBACK, confirm, write
+from runtime.web.writes import ACTIONS, ROLLBACK, WriteOutcome, confirm, write
 from runtime.workspace import Workspace
 
 RenderPage: TypeAlias = Callable[[str, Mapping[str, Any]], str]
@@ -69,6 +70,8 @@ class Dashboard:
             routes += [
                 Route("/do/{action}/{name}", self._confirm),
                 Route("/do/{action}/{name}", self._write, methods=["POST"]),
+                Route("/deploy/{name}.patch", self._deploy),
+                Route("/deploy/{name}", self._deploy, methods=["GET", "POST"]),
             ]
         for form in FORMS:
             routes += [
@@ -184,13 +187,34 @@ class Dashboard:
         return await self._write_page(request, None)
 
     async def _write(self, request: Request) -> Response:
-        body = b""
-        async for part in request.stream():
-            body += part
-            if len(body) > MOST_FORM:
-                return not_found()
-        given = parse_qs(body.decode(errors="replace"), keep_blank_values=True)
-        return await self._write_page(request, {name: texts[0] for name, texts in given.items()})
+        given = await _form(request)
+        return not_found() if given is None else await self._write_page(request, given)
+
+    async def _deploy(self, request: Request) -> Response:
+        """Show the change that declares another version; by POST, commit the change on a branch."""
+        alias, seen = request.path_params["name"], await self.reader.latest()
+        grant, given = self._grant(request, seen, Operator(), ""), await _form(request)
+        if grant is None or given is None or alias not in seen.fleet.adapters:
+            return not_found()
+        posts = request.method == "POST"
+        version = (given if posts else request.query_params).get("version", "")
+        values = {"alias": alias, "label": "Deploy"}
+        its = self.workspace, seen, self.source.documents, alias, version, grant.by if posts else ""
+        try:
+            facts = await asyncio.to_thread(deploy_page, *its)
+        except FleetError as error:
+            return self._refused(request, error, **values)
+        if isinstance(facts, WriteOutcome):
+            return self._html("written", request, facts=asdict(facts), **values)
+        if facts.version and request.url.path.endswith(".patch"):
+            name = f'attachment; filename="{alias}-{version}.patch"'
+            headers = {"content-disposition": name}
+            return Response(facts.patch, media_type="text/x-patch; charset=utf-8", headers=headers)
+        return self._html("deploy", request, facts=asdict(facts), **values)
+
+    def _refused(self, request: Request, error: FleetError, **values: Any) -> Response:
+        problems = [asdict(problem) for problem in error.diagnostics]
+        return self._html("refused", request, 409, facts=problems, **values)
 
     async def _write_page(self, request: Request, given: Mapping[str, str] | None) -> Response:
         """Show the consequences of a write, or carry the write out where `given` confirms."""
@@ -209,7 +233,17 @@ class Dashboard:
                 return self._html("written", request, facts=asdict(written), **values)
             asked = await asyncio.to_thread(confirm, self.workspace, action, alias)
         except FleetError as error:
-            problems = [asdict(problem) for problem in error.diagnostics]
-            return self._html("refused", request, 409, facts=problems, **values)
+            return self._refused(request, error, **values)
         wrong = given is not None
         return self._html("confirm", request, facts=asdict(asked), wrong=wrong, **values)
+
+
+async def _form(request: Request) -> Mapping[str, str] | None:
+    """Return the fields of a form; None: it is too large."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > MOST_FORM:
+            return None
+    given = parse_qs(body.decode(errors="replace"), keep_blank_values=True)
+    return {name: texts[0] for name, texts in given.items()}

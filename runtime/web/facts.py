@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from fleet.alerting import Alert, WhyWorse
 from fleet.costing import Bill
 from fleet.history import Entry
+from fleet.plan import Plan
 from fleet.planning import DriftCause
 from fleet.rollouts import RolloutStatus
 from fleet.spec import FleetSpec
@@ -33,6 +34,8 @@ class Documents:
     alerts: Callable[[Sequence[Alert]], list[dict[str, Any]]]
     """Alerts that are open, with a sentence."""
     why: Callable[[WhyWorse], dict[str, Any]]
+    plan: Callable[[Plan], str]
+    """A plan as text."""
     sentence: Callable[[Entry], str]
     report: Callable[[Iterable[Entry], str, str, datetime], Document]
     """The report of a rollout to its client: entries, alias, full adapter name, now."""

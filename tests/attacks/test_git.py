@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.git import commit_of, tracked
+from runtime.git import commit_of, commit_on_branch, tracked
 from tests.attacks.conftest import call
 
 Arrange = Callable[[Path, str], None]
@@ -146,6 +146,7 @@ ARRANGEMENTS: dict[str, Arrange] = {
     "smudge filter": filtered("smudge"),
     "process filter": filtered("process"),
     "hook at index change": hook("post-index-change"),
+    "hook at change of refs": hook("reference-transaction"),
     "hook of fsmonitor": hook("fsmonitor-watchman"),
     "hook of auto gc": hook("pre-auto-gc"),
     "hooks elsewhere": hooks_elsewhere,
@@ -160,6 +161,8 @@ def test_no_program_of_the_checkout_runs(checkout: Path, program: str, arrange: 
     arrange(checkout, program)
     commit_of(checkout)
     tracked(checkout / ".fleetctl")
+    text = (checkout / "fleet.yaml").read_text()
+    commit_on_branch(checkout, "deploy/a", "fleet.yaml", (text, f"{text}#\n"), "a change", "me")
 
 
 @pytest.mark.parametrize("name", ["fsmonitor", "clean filter", "hook at index change"])

@@ -24,6 +24,7 @@ OPERATOR = (
     "/", "/models", "/models/acme-support", "/usage", "/cost", "/rollouts",
     "/rollouts/acme-support", "/why/acme-support", "/alerts", "/drift", "/plans", "/plans/RUN",
     "/do/rollback/acme-support", "/do/hold/acme-support",
+    "/deploy/acme-support?version=2.1.0",
 )  # fmt: skip
 CLIENT = ("/c/acme", "/c/acme/invoice", "/c/acme/acme-support")
 LOOKS = [("light", 1280), ("dark", 390)]

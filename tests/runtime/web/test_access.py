@@ -1,5 +1,6 @@
 """Links, sessions and tokens open what they were made for, until their end, and nothing else."""
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -140,7 +141,9 @@ def test_read_only_has_no_route_that_writes(tmp_path: Path) -> None:
             for method in getattr(route, "methods", ())
         }
         assert methods == {"GET", "HEAD"}
-        page = viewer.http.get("/rollouts", headers=viewer.session()).text
-        assert "/do/" not in page
-        asked = viewer.http.get("/do/rollback/acme-support", headers=viewer.session())
-        assert (asked.status_code, asked.text) == (404, NOT_FOUND)
+        for page in ("/rollouts", "/models/acme-support"):
+            shown = viewer.http.get(page, headers=viewer.session()).text
+            assert not re.search("/do/|/deploy/", shown)
+        for path in ("/do/rollback/acme-support", "/deploy/acme-support"):
+            asked = viewer.http.get(path, headers=viewer.session())
+            assert (asked.status_code, asked.text) == (404, NOT_FOUND)
