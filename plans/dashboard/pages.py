@@ -6,6 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from fleet.costing import ALARM
 from plans import amounts
 from plans.charts import (
     BarPart,
@@ -19,6 +20,7 @@ from plans.charts import (
     timeline,
 )
 from plans.drawing.labels import PART_NAMES
+from plans.reports.cost import money
 from plans.templating import rendered
 
 HUES = 12
@@ -26,6 +28,7 @@ HUES = 12
 NAVIGATION = (
     ("/", "Fleet"),
     ("/models", "Models"),
+    ("/clients", "Clients"),
     ("/usage", "Usage"),
     ("/cost", "Cost"),
     ("/rollouts", "Rollouts"),
@@ -67,6 +70,8 @@ def render(page: str, values: Mapping[str, Any]) -> str:
         hue=hue,
         requests=requests,
         costs=costs,
+        fee_shares=fee_shares,
+        money=money,
         latency=latency,
         moment=moment,
         seconds=seconds,
@@ -142,6 +147,18 @@ def costs(lines: Sequence[Mapping[str, Any]]) -> Markup:
         for kind in kinds
     ]
     return bar_chart("Cost by client", clients, series)
+
+
+def fee_shares(clients: Sequence[Mapping[str, Any]]) -> Markup:
+    """Return the cost of every client that has a fee in percent of the fee, with the alarm's line.
+
+    Empty where no client has one.
+    """
+    known = [client for client in clients if client["of_fee_percent"] is not None]
+    series = [ChartSeries("cost", tuple(client["of_fee_percent"] for client in known))]
+    names = [client["client"] for client in known]
+    chart = bar_chart("Cost in percent of the fee", names, series, unit="%", limit=float(ALARM))
+    return chart if known else Markup("")
 
 
 def _clock(hours: Sequence[Mapping[str, Any]]) -> list[str]:

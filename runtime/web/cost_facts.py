@@ -1,15 +1,18 @@
 """Gather the facts of costs: the operator's month, and the preview of a client's invoice."""
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 from typing import Any, Final
 
-from fleet.costing import Bill
+from fleet.costing import PLATFORM, Bill, bill_cents, share_state, to_cents
 from fleet.errors import FleetError
 from fleet.usage import OfClient, Operator
 from runtime.operations.costs import MonthBills
-from runtime.web.facts import Document, Documents, Heading
+from runtime.web.facts import AliasRow, Document, Documents, Heading
+from runtime.web.gather import AWAY, alias_rows, heading
 from runtime.web.snapshot import FleetSnapshot
 from runtime.workspace import Workspace
 
@@ -40,6 +43,48 @@ class CostPage:
     """The tables of `fleetctl cost report`; empty: there is no bill."""
     lines: tuple[Document, ...]
     """Rounded lines in cents, which add up to the bill."""
+    shares: "tuple[ClientCost, ...]"
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCost:
+    """The cost of a client in a month so far, beside its fee for the same hours."""
+
+    client: str
+    cost_cents: int | None = None
+    """None: there is no bill."""
+    fee_cents: int | None = None
+    """With overage; None: no fee is declared."""
+    of_fee_percent: float | None = None
+    state: str = ""
+    """`ok`, `warning`, `alarm` or `no fee declared`; empty: there is no bill."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientRow(ClientCost):
+    """A client on the list of clients, with the health of its aliases."""
+
+    aliases: int = 0
+    away: int = 0
+    """Aliases that no server answers, or of which that is not known."""
+    alerts: int = 0
+    """Alerts that stand on the client or an alias."""
+    promises: int = 0
+    """Aliases with a promise and a request, of the last day as all that follows."""
+    promises_kept: int = 0
+    requests: int = 0
+    errors: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ClientsPage:
+    """The page `/clients`."""
+
+    heading: Heading
+    month: str
+    problem: str
+    """Why there are no costs; empty: there are."""
+    clients: tuple[ClientRow, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +141,54 @@ def cost_page(found: ReadBill, head: Heading, scope: Operator, make: Documents) 
     lines: tuple[Document, ...] = ()
     if found.bill is not None:
         report, lines = make.cost(found.bill)
-    return CostPage(head, found.month, found.months, found.problem, report, lines)
+    shares = tuple(client_costs(found.bill).values())
+    return CostPage(head, found.month, found.months, found.problem, report, lines, shares)
+
+
+def client_costs(bill: Bill | None) -> dict[str, ClientCost]:
+    """Return the cost of every client of a bill, by name; their sum is the bill's."""
+    if bill is None:
+        return {}
+    cents: Counter[str] = Counter()
+    for (name, _, _), amount in to_cents(bill.cost.lines).items():
+        cents[name] += amount
+    found = {}
+    for name in sorted({*cents, *bill.cost.clients} - {PLATFORM}):
+        its, cost = bill.cost.clients.get(name), bill.cost.cost(name)
+        fee = its.fee if its else None
+        earned = bill_cents(fee) + bill_cents(its.overage) if its and fee is not None else None
+        share = round(100 * cost / fee, 1) if fee else None
+        found[name] = ClientCost(name, cents[name], earned, share, share_state(cost, fee).value)
+    return found
+
+
+def clients_page(
+    found: ReadBill, seen: FleetSnapshot, scope: Operator, now: datetime
+) -> ClientsPage:
+    """Return the facts of the list of clients: health of the last day, costs of the month."""
+    costs, rows = client_costs(found.bill), dict[str, list[AliasRow]]()
+    for row in alias_rows(seen, scope):
+        rows.setdefault(row.client, []).append(row)
+    clients = sorted({*seen.fleet.clients, *rows, *costs})
+    listed = tuple(
+        _client_row(seen, rows.get(name, []), costs.get(name, ClientCost(name))) for name in clients
+    )
+    return ClientsPage(heading(seen, scope, now), found.month, found.problem, listed)
+
+
+def _client_row(seen: FleetSnapshot, rows: Sequence[AliasRow], cost: ClientCost) -> ClientRow:
+    subjects = {cost.client, *(row.alias for row in rows)}
+    asked = [row for row in rows if row.promise_s is not None and row.p95_s is not None]
+    return ClientRow(
+        **asdict(cost),
+        aliases=len(rows),
+        away=sum(row.state in AWAY for row in rows),
+        alerts=sum(alert.stands and alert.subject in subjects for alert in seen.alerts),
+        promises=len(asked),
+        promises_kept=sum((row.p95_s or 0) <= (row.promise_s or 0) for row in asked),
+        requests=sum(row.requests for row in rows),
+        errors=sum(row.errors for row in rows),
+    )
 
 
 def client_invoice(

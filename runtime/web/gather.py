@@ -40,6 +40,8 @@ QUIET: Final = (Phase.COMPLETE, Phase.FIRST)
 """Phases without a rollout under way."""
 STUCK: Final = (Phase.PAUSED, Phase.HELD, Phase.UNDECIDED, Phase.DOUBTED, Phase.EDITED)
 """Phases that wait for a person."""
+AWAY: Final = ("down", "unknown")
+"""States of an alias that no server is known to answer."""
 OLD_S: Final = 60.0
 """Age above which a reading is shown as old. Seconds."""
 MOST_ENTRIES: Final = 50
@@ -142,7 +144,7 @@ def fleet_page(
             "serving": states.count("serving"),
             "rollouts": states.count("rollout"),
             "waiting": states.count("waits"),
-            "away": states.count("down") + states.count("unknown"),
+            "away": sum(state in AWAY for state in states),
             "devices_used": len(used),
             "devices": len(used) + sum(len(host["idle"]) for host in hosts),
             "price_per_hour": round(sum(box["price_per_hour"] for box in used), 4),

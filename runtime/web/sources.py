@@ -8,7 +8,7 @@ from typing import Any, Final
 from fleet.usage import OfClient, Scope
 from runtime.web.apply_facts import plan_page, plans_page
 from runtime.web.client_facts import client_alias, client_page
-from runtime.web.cost_facts import BillReader, client_invoice, cost_page
+from runtime.web.cost_facts import BillReader, client_invoice, clients_page, cost_page
 from runtime.web.facts import Documents
 from runtime.web.gather import (
     alerts_page,
@@ -29,6 +29,7 @@ PATHS: Final[Mapping[str, tuple[str, str]]] = {
     "models": ("/models", "aliases"),
     "model": ("/models/{name}", "versions"),
     "why": ("/why/{name}", "causes"),
+    "clients": ("/clients", "clients"),
     "usage": ("/usage", "clients"),
     "cost": ("/cost", "lines"),
     "rollouts": ("/rollouts", "rollouts"),
@@ -85,6 +86,8 @@ class FactSource:
                 return why_page(seen, scope, make, now, name, since, state_dir)
             case "usage":
                 return usage_page(seen, scope, now)
+            case "clients":
+                return clients_page(self._bill(asked), seen, scope, now)
             case "cost":
                 return cost_page(self._bill(asked), heading(seen, scope, now), scope, make)
             case "rollouts":

@@ -21,7 +21,7 @@ FLAGS = (
     "--disable-background-networking", "--disable-component-update",
 )  # fmt: skip
 OPERATOR = (
-    "/", "/models", "/models/acme-support", "/usage", "/cost", "/rollouts",
+    "/", "/models", "/models/acme-support", "/clients", "/usage", "/cost", "/rollouts",
     "/rollouts/acme-support", "/why/acme-support", "/alerts", "/drift", "/plans", "/plans/RUN",
     "/do/rollback/acme-support", "/do/hold/acme-support",
     "/deploy/acme-support?version=2.1.0",

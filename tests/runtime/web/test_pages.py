@@ -155,3 +155,21 @@ def test_why_shows_the_changes_around_an_alias_and_its_times(viewer: Viewer) -> 
     assert viewer.http.get("/why/nothing-here", headers=session).status_code == 404
     assert f'href="{path}"' in viewer.http.get("/models/acme-support", headers=session).text
     assert 'href="/why/birch-units"' in viewer.http.get("/alerts", headers=session).text
+
+
+def test_clients_have_the_costs_of_the_bill_and_the_health_of_their_aliases(viewer: Viewer) -> None:
+    session = viewer.session()
+    clients = viewer.http.get("/clients.json", headers=session).json()["clients"]
+    rows = {row["client"]: row for row in clients}
+    cost = viewer.http.get("/cost.json", headers=session).json()
+    for name, row in rows.items():
+        lines = [line["cents"] for line in cost["lines"] if line["client"] == name]
+        assert (row["cost_cents"] or 0) == sum(lines), name
+    acme, birch, globe = rows["acme"], rows["birch"], rows["globe"]
+    assert acme["fee_cents"] == 1389  # 5 of 720 hours of 2000.00
+    assert acme["of_fee_percent"] == pytest.approx(acme["cost_cents"] / 13.89, abs=0.1)
+    assert (acme["requests"], acme["errors"], acme["promises_kept"]) == (101, 1, 0)
+    assert (birch["alerts"], globe["alerts"], globe["state"]) == (1, 0, "")
+    page = viewer.http.get("/clients", headers=session).text
+    assert f"{acme['of_fee_percent']} %" in page
+    assert "limit 40 %" in viewer.http.get("/cost", headers=session).text
