@@ -1,0 +1,176 @@
+"""Every number of the pages of usage, models, clients and costs, counted anew from raw rows.
+
+`tests/recount.py` imports nothing of fleetctl; prices, fee and capacity stand below as declared.
+"""
+
+import json
+import random
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from runtime.web.usage import read_usage
+from tests.fleet.costing.worlds import NOON
+from tests.recount import figures, read
+from tests.runtime.web.stage import SERVER, Viewer, project, reading, viewing
+
+PRICE, CAPACITY, PROMPT = 1_500_000, 1000 * 1_000_000, 250_000
+FEES = {"acme": 2000 * 1_000_000, "birch": 1777 * 1_000_000}
+OK, LEFT = 200, 499
+COUNTED, MONTH = 5, 720
+"""Hours with recorded terms, and hours of the month."""
+ALIASES = {
+    "acme-support": "tiny-v2.1.0",
+    "acme-triage": "tiny-v1.0.0",
+    "birch-units": "tiny-v1.2.0",
+}
+TIMES = {"p50_s": "latency_p50_s", "p95_s": "latency_p95_s", "p99_s": "latency_p99_s",
+         "first_token_p95_s": "first_token_p95_s"}  # fmt: skip
+COUNTS = {"requests": "requests", "errors": "errors", "refused": "refused",
+          "input_tokens": "input_tokens", "output_tokens": "output_tokens",
+          "tokens_unknown": "unknown"}  # fmt: skip
+
+
+def row(chance: random.Random, number: int) -> dict[str, Any]:
+    ago = chance.uniform(1, 23 * 3600)
+    alias, status = (
+        chance.choice([*ALIASES]),
+        chance.choices([200, 500, 429, 499], [90, 4, 4, 2])[0],
+    )
+    stream, latency = chance.random() < 0.5, chance.lognormvariate(-1, 1)
+    known = ago < (COUNTED + 1) * 3600 or chance.random() < 0.9
+    return {
+        "time": f"{NOON - timedelta(seconds=ago):%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z",
+        "request_id": f"{number:032x}", "client": alias.partition("-")[0], "alias": alias,
+        "version": "" if status == 429 else f"{alias}-{ALIASES[alias]}",
+        "server": "" if status == 429 else SERVER, "path": "/v1/completions", "revision": 1,
+        "status": status, "latency_s": latency, "first_byte_s": latency / 3, "stream": stream,
+        "input_tokens": chance.randrange(1, 90) if status == 200 and known else None,
+        "output_tokens": chance.randrange(1, 30) if status == 200 and known else None,
+        "finish": None, "format_ok": None, "purpose": "eval" if number % 11 == 0 else "live",
+        "retries": 0, "unit": None, "counted": None, "cached_tokens": None, "waited_s": 0.0,
+        "trace_id": None,
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def viewer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Viewer]:
+    workspace = project(tmp_path_factory.mktemp("web") / "project")
+    chance = random.Random(14)  # noqa: S311 (not for secrets)
+    rows = [row(chance, number) for number in range(900)]
+    lines = [json.dumps(made) for made in sorted(rows, key=lambda made: made["time"])]
+    folder = workspace.state_dir / "gateways/main"
+    folder.mkdir(parents=True)
+    text = "\n".join([*lines[:-1], lines[-1], lines[-1], '{"time": "20'])
+    (folder / "usage.jsonl").write_text(f"{text}\n", "utf-8")
+    seen = replace(reading(workspace), usage=read_usage(workspace.state_dir, NOON))
+    assert not seen.usage.problem
+    with viewing(workspace, seen) as made:
+        yield made
+
+
+def raw(viewer: Viewer, purpose: str = "live", **fits: str) -> list[dict[str, Any]]:
+    """Return the raw rows of a purpose whose fields begin with texts."""
+    found = read(viewer.pages.workspace.state_dir)
+    its = [made for made in found if made["purpose"] == purpose]
+    return [row for row in its if all(row[name].startswith(text) for name, text in fits.items())]
+
+
+def facts(viewer: Viewer, path: str, who: str = "") -> Any:
+    return viewer.http.get(f"{path}.json", headers=viewer.session(who)).json()
+
+
+def check(shown: Mapping[str, Any], rows: list[dict[str, Any]]) -> None:
+    """Assert that counts are equal, and times within 1 %, wherever the page shows them."""
+    counted = figures(rows)
+    for name in COUNTS.keys() & shown.keys():
+        assert shown[name] == counted[COUNTS[name]], name
+    for name in TIMES.keys() & shown.keys():
+        exact = counted[TIMES[name]]
+        near = exact if exact is None else pytest.approx(exact, rel=0.0101, abs=6e-5)
+        assert shown[name] == near, name
+
+
+def test_usage_is_that_of_the_rows(viewer: Viewer) -> None:
+    page = facts(viewer, "/usage")
+    assert page["total"]["requests"] > 700
+    check(page["total"], raw(viewer))
+    for hour in page["hours"]:
+        check(hour, raw(viewer, time=hour["hour"][:13]))
+    for client in page["clients"]:
+        check(client, raw(viewer, client=client["client"]))
+
+
+def test_models_and_the_pages_of_clients_are_those_of_the_rows(viewer: Viewer) -> None:
+    for alias in facts(viewer, "/models")["aliases"]:
+        check(alias, raw(viewer, alias=alias["alias"]))
+    for alias in ALIASES:
+        page, rows = facts(viewer, f"/models/{alias}"), raw(viewer, alias=alias)
+        check(page["usage"], rows)
+        client = alias.partition("-")[0]
+        own = facts(viewer, f"/c/{client}/{alias}", client)
+        check(own["alias"], rows)
+        for hour in (*page["hours"], *own["hours"]):
+            check(hour, raw(viewer, alias=alias, time=hour["hour"][:13]))
+        kept = (figures(rows)["latency_p95_s"] or 0) <= (own["alias"]["promise_s"] or 0)
+        assert own["alias"]["kept"] in (None, kept)
+    for client in facts(viewer, "/clients")["clients"]:
+        check(client, raw(viewer, client=client["client"]))
+
+
+def size(made: Mapping[str, Any]) -> int:
+    """Return the work of a request, in millionths of a decoded token."""
+    return int(PROMPT * made["input_tokens"] + 1_000_000 * made["output_tokens"])
+
+
+def bill(viewer: Viewer) -> Counter[tuple[str, str]]:
+    """Return the cost of client and line in millionths, from rows and declared prices."""
+    found: Counter[tuple[str, str]] = Counter()
+    for ago in range(COUNTED, 0, -1):
+        hour, work = f"{NOON - timedelta(hours=ago):%Y-%m-%dT%H}", Counter[tuple[str, str]]()
+        for alias in ALIASES:
+            client, sizes = alias.partition("-")[0], list[int]()
+            for purpose, line in (("live", "serving"), ("eval", "eval")):
+                rows = raw(viewer, purpose, time=hour, alias=alias, server=SERVER)
+                sizes += (known := [size(made) for made in rows if made["status"] == OK])
+                work[client, line] += sum(known)
+            for purpose, line in (("live", "serving"), ("eval", "eval")):
+                rows = raw(viewer, purpose, time=hour, alias=alias, server=SERVER)
+                unknown = sum(made["status"] == LEFT for made in rows)  # weigh as the others
+                work[client, line] += sum(sizes) * unknown // len(sizes)
+        whole = max(work.total(), CAPACITY)
+        used = {key: PRICE * amount // whole for key, amount in work.items()}
+        found.update(used)
+        idle = PRICE - sum(used.values())
+        found["acme", "idle"] += idle - idle // 2  # equal loads: the odd one is the first's
+        found["birch", "idle"] += idle // 2
+    return found
+
+
+def test_costs_are_those_of_rows_and_prices_to_the_cent(viewer: Viewer) -> None:
+    micro = bill(viewer)
+    assert micro.total() == COUNTED * PRICE
+    cents = {key: amount // 10_000 for key, amount in micro.items()}
+    left = COUNTED * PRICE // 10_000 - sum(cents.values())
+    for key in sorted(micro, key=lambda key: -(micro[key] % 10_000))[:left]:
+        cents[key] += 1
+    page = facts(viewer, "/cost")
+    shown = {(line["client"], line["line"]): line["cents"] for line in page["lines"]}
+    assert shown == {key: amount for key, amount in cents.items() if micro[key]}
+    rows = {client["client"]: client for client in facts(viewer, "/clients")["clients"]}
+    for share in page["shares"]:
+        client = share["client"]
+        cost = sum(amount for (name, _), amount in micro.items() if name == client)
+        fee = FEES[client] * COUNTED / MONTH
+        assert share["of_fee_percent"] == pytest.approx(100 * cost / fee, abs=0.051)
+        assert share["fee_cents"] == round(fee / 10_000)
+        assert share["cost_cents"] == sum(its for (name, _), its in cents.items() if name == client)
+        state = "alarm" if cost / fee > 0.4 else "warning" if cost / fee > 0.3 else "ok"
+        assert share["state"] == state
+        assert {name: rows[client][name] for name in share} == share
+        invoice = facts(viewer, f"/c/{client}/invoice", client)["invoice"]
+        assert invoice["fee_cents"] == share["fee_cents"]
