@@ -217,6 +217,7 @@ class ClientSpec:
     bill_evals: bool = False
     """Whether the client pays for evaluations; the tier's setting where not declared."""
     costs: ClientCosts = field(default_factory=ClientCosts)
+    capture: traffic.CapturePolicy | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,14 @@ USUAL_TIMEOUTS = TimeoutPolicy()
 
 
 @dataclass(frozen=True, slots=True)
+class CapturePolicy:
+    """The part of requests whose text a gateway writes down, with the answer."""
+
+    percent: int
+    keep_days: int
+
+
+@dataclass(frozen=True, slots=True)
 class TrafficPolicy:
     """Policy for the requests of an alias."""
 
@@ -98,3 +106,5 @@ class TrafficPolicy:
     prioritized: bool = False
     """Whether its servers schedule by priority: the gateway sends the turns as priorities."""
     shadow: ShadowPolicy | None = None
+    capture: CapturePolicy | None = None
+    """None: no text of a request is ever written."""

@@ -4,6 +4,7 @@ Layer 4, beside `config` and `rollouts`; records come from `history`. `runtime/e
 models; `fleet.gates` judges one version against another from the scores made here. Pure.
 """
 
+from fleet.evals.captured import EXPORTS, CapturedText
 from fleet.evals.golden_item import (
     ACCURACY,
     GROUNDED,

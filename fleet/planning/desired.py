@@ -71,6 +71,7 @@ def traffic_policy_of(
         turns=turns if prioritized or turns != USUAL_TURNS else None,
         prioritized=prioritized,
         shadow=replace(shadow, servers=servers) if shadow and servers else None,
+        capture=client.capture if client else None,
     )
     return None if policy == TrafficPolicy() else policy
 

@@ -10,7 +10,7 @@ from fleet.names import version_of
 from fleet.plan import Action, Change, Reason
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, Share, State
 from fleet.response_format import ResponseFormat
-from fleet.traffic import LimitPolicy, ShadowPolicy, TimeoutPolicy, TrafficPolicy
+from fleet.traffic import CapturePolicy, LimitPolicy, ShadowPolicy, TimeoutPolicy, TrafficPolicy
 
 
 def diff(desired: State, live: State) -> tuple[Change, ...]:
@@ -166,6 +166,8 @@ def _lines(policy: TrafficPolicy) -> dict[str, str]:
                     f"{value.percent} % to {value.adapter} on {', '.join(value.servers)}, "
                     f"{value.concurrency} at a time"
                 )
+            case CapturePolicy():
+                lines["capture"] = f"{value.percent} % of the text, kept {value.keep_days} days"
             case ResponseFormat():
                 lines["format"] = value.shown
             case _:

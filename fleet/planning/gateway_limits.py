@@ -181,6 +181,7 @@ _UNKEPT: Final = (
         why="Envoy copies a request as it goes to the server, with the name of the version that "
         "answers in it.",
     ),
+    _Unkept("capture of requests and answers", _sets("capture")),
 )
 
 

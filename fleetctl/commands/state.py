@@ -37,7 +37,7 @@ def backup(workspace: Workspace, *, file: Path, with_keys: bool, force: bool, fo
     """Write ledger, queue, routes, launch records, usage store and closed months to FILE.
 
     Taken at one moment of the ledger, whose chain is checked. Left out are served copies, usage
-    rows, answers of evaluations and logs; and secrets, of which fingerprints are kept.
+    rows, captured text, answers of evaluations, logs; and secrets, whose fingerprints are kept.
 
     Examples:
       fleetctl state backup /backups/fleet.tar.gz --force

@@ -1,5 +1,7 @@
-"""`fleetctl usage`: requests of clients, summed up, listed, ingested, compacted."""
+"""`fleetctl usage`: requests of clients, summed up, listed, ingested, compacted; captured text."""
 
+import json
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -21,6 +23,8 @@ _BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
 @click.group(cls=Group)
 def usage() -> None:
     """Summarise, list, ingest and compact the usage logs of gateways; a row is a request.
+
+    Export and delete the text of requests that a client's `capture` declares.
 
     Examples:
       fleetctl usage summary
@@ -213,3 +217,69 @@ def compact(workspace: Workspace) -> None:
     if done.removed:
         click.echo(f"Removed {counted(done.removed, 'log')} that Parquet and the store hold.")
     print_lines(f"{path} stays: its Parquet holds other rows." for path in done.kept)
+
+
+_CLIENT: Final = click.option(
+    "--client", required=True, shell_complete=completion.clients, help="The client."
+)
+
+
+@usage.command()
+@_CLIENT
+@click.option("--alias", shell_complete=completion.aliases, help="Only this alias.")
+@click.option(
+    "--as",
+    "kind",
+    type=click.Choice(["golden", "training"]),
+    required=True,
+    help="golden: expects the answers. training: conversations that end with the answer.",
+)
+@click.option("--since", callback=moment, help="Only since this time, as 2026-11-25T08:00Z.")
+@click.pass_obj
+def export(
+    workspace: Workspace, /, client: str, alias: str | None, kind: str, since: datetime | None
+) -> None:
+    """Print captured requests and answers as JSON Lines, repetitions once.
+
+    Requests with tools, images or several prompts are left out. Items hold what users wrote, and
+    answers that nobody has checked: read them before they judge or train a version.
+
+    Examples:
+      fleetctl usage export --client acme --alias acme-support --as golden > golden/acme.jsonl
+      fleetctl usage export --client acme --as training --since 2026-11-25
+    """
+    from runtime.operations.captured import export_captured
+
+    begin = since or _BEGINNING
+    items, left_out = export_captured(workspace.state_dir, client, kind, alias, begin)
+    for item in items:
+        click.echo(json.dumps(item))
+    said = f"Exported {counted(len(items), 'item')}; left out {counted(left_out, 'request')}."
+    click.echo(said, err=True)
+
+
+@usage.command()
+@_CLIENT
+@click.option("--user", help="Only requests that name this user or session.")
+@click.option("--yes", is_flag=True, help="Delete without confirmation.")
+@click.pass_obj
+def forget(workspace: Workspace, /, client: str, user: str | None, *, yes: bool) -> None:
+    """Delete captured requests and answers of a client for ever.
+
+    Rows of usage stay, for bills are made of them; they hold no text and no name of a user. Files
+    that `usage export` printed are yours to delete. Capture goes on until its declaration is gone.
+
+    Examples:
+      fleetctl usage forget --client acme --yes
+      fleetctl usage forget --client acme --user ann --yes
+    """
+    from runtime.usage.captured import forget_captured
+
+    if not (yes or sys.stdin.isatty()):
+        raise click.UsageError("Not a terminal: pass --yes to delete without confirmation.")
+    whose = f"of {client}" + (f" that name {user}" if user is not None else "")
+    if not yes and not click.confirm(f"Delete captured requests {whose} for ever?", err=True):
+        click.echo("Nothing was deleted.", err=True)
+        return
+    gone = forget_captured(workspace.state_dir, client, user)
+    click.echo(f"Deleted {counted(gone, 'captured request')} {whose}.")

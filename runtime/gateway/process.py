@@ -32,6 +32,7 @@ from runtime.gateway.state_dir import (
 )
 from runtime.gateway.table_loader import InvalidTableError, build_routes
 from runtime.processes import start_mark
+from runtime.usage.captured import CaptureWriter
 from runtime.usage.log import USAGE_FILE, UsageLog, keep_synced
 
 _LOCK_S = 0.2
@@ -59,7 +60,9 @@ async def serving(
     folders = (folder, *_made(run_dir(state_dir, gateway.name)))
     with _locked(folders, gateway) as record, UsageLog(folder / USAGE_FILE) as log:
         secret = operator_secret(state_dir, gateway)
-        state = GatewayState(log, digest(secret))
+        # A gateway elsewhere has no folder here that `usage forget` could empty.
+        captured = None if is_url(gateway.admin) else CaptureWriter(state_dir, gateway.name)
+        state = GatewayState(log, digest(secret), captured)
         admin = AdminServer(Admin(state, secret if is_url(gateway.admin) else "").application())
         server = HttpServer(GatewayApp(state))
         get, balancer = server.pool.get, state.balancer

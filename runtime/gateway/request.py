@@ -22,6 +22,7 @@ from runtime.gateway import errors
 from runtime.gateway.admission import ShadowSample, Ticket, sample_shadow
 from runtime.gateway.attempts import UpstreamAttempts
 from runtime.gateway.body import RequestBody, parse_body
+from runtime.gateway.capture import RequestCapture, begin_capture
 from runtime.gateway.endpoints import check_fields, trace_of
 from runtime.gateway.limits import UNCOUNTED_BYTES
 from runtime.gateway.responses import ResponseFacts, inspect_response
@@ -67,6 +68,7 @@ class ProxyRequest:
     _is_shadow: bool = False
     _ticket: Ticket | None = None
     _stream: EventStream | None = None
+    _capture: RequestCapture | None = None
     shadow: ShadowSample | None = None
     """The copy that is to begin once a server has the request."""
     _attempts: UpstreamAttempts | None = None
@@ -119,6 +121,9 @@ class ProxyRequest:
         check_fields(self.path, body.fields, target.policy.choices)
         if body.stream:
             self._stream = event_stream(self.path, body, target.policy.format)
+        if capture := target.policy.capture:
+            given = body, meta.session, self._stream
+            self._capture = begin_capture(state, capture, row, *given)
         attempts = self._attempts = UpstreamAttempts(state, target, routes.urls, now)
         if not principal.is_operator:
             if route.shadow is not None:
@@ -262,6 +267,7 @@ class ProxyRequest:
         if response is not None:
             expected = self.target.policy.format if status == _OK else None
             facts = inspect_response(response, expected)
+            record.first_byte()
             record.tokens, record.row.finish = facts.tokens, facts.finish
             record.row.format_ok = facts.format_ok
         elif self.is_stream and self._stream is not None:
@@ -282,6 +288,7 @@ class ProxyRequest:
                 state.admission.end_shadow(self.target.alias)
             if state.admission.queues:
                 state.admission.serve_waiting()
-        if response is not None:
-            record.first_byte()
         record.write(status)
+        if self._capture is not None:
+            self._capture.finish(record.row, self.body, response)
+            self._capture = None

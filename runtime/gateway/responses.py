@@ -14,13 +14,13 @@ from runtime.usage.row import Tokens
 
 CUT_SHORT: Final = "length"
 """Finish reason of an answer that reached its limit of tokens, whatever the shape."""
-_STOP: Final = "stop"
+STOP: Final = "stop"
 _NULL: Final = b"null"
 _FAILED: Final = 502
 _ERRORS: Final = range(400, 600)
 _REASONS: Final = {
-    "end_turn": _STOP,
-    "stop_sequence": _STOP,
+    "end_turn": STOP,
+    "stop_sequence": STOP,
     "max_tokens": CUT_SHORT,
     "tool_use": "tool_calls",
     "max_output_tokens": CUT_SHORT,
@@ -110,6 +110,7 @@ class UsageOnly(msgspec.Struct):
 
 
 class _TextPart(msgspec.Struct):
+    type: str = ""
     text: str = ""
     content: "list[_TextPart]" = []
 
@@ -136,6 +137,8 @@ class ResponseFacts(msgspec.Struct):
     format_ok: bool | None = None
     counted: str | None = None
     """As `UsageRow.counted`."""
+    texts: list[str] = []
+    """Answers of a complete stream whose text is collected."""
 
 
 def inspect_response(body: bytes, expected: ResponseFormat | None) -> ResponseFacts:
@@ -148,7 +151,7 @@ def inspect_response(body: bytes, expected: ResponseFormat | None) -> ResponseFa
         usage = decoded(_USAGE_ONLY, body, UsageOnly()).usage
     facts = ResponseFacts(usage.tokens() if usage else Tokens(), finish)
     if expected is not None:
-        facts.format_ok = judge_format(expected, _texts(body))
+        facts.format_ok = judge_format(expected, texts_of(body))
     return facts
 
 
@@ -190,7 +193,7 @@ def parse_choices(raw: bytes | msgspec.Raw) -> list[AnswerChoice]:
 def first_unusual(reasons: Iterator[str | None]) -> str | None:
     """Return the first reason that is not `stop`, else `stop`; None: there is no reason."""
     given = [reason for reason in reasons if reason]
-    return next((reason for reason in given if reason != _STOP), given[0] if given else None)
+    return next((reason for reason in given if reason != STOP), given[0] if given else None)
 
 
 def finish_reason(reason: str | None) -> str | None:
@@ -221,10 +224,11 @@ def finish_of(reply: ResponseSummary) -> str | None:
         return finish_reason(reply.incomplete_details.reason)
     if reply.stop_reason:
         return finish_reason(reply.stop_reason)
-    return _STOP if reply.status == "completed" else None
+    return STOP if reply.status == "completed" else None
 
 
-def _texts(body: bytes) -> list[str]:
+def texts_of(body: bytes) -> list[str]:
+    """Return the text of every answer in a whole JSON response."""
     reply = decoded(_TEXTS, body, _Texts())
     if reply.choices:
         raws = (
@@ -232,6 +236,7 @@ def _texts(body: bytes) -> list[str]:
         )
         return [text for raw in raws if (text := parse_text(raw)) is not None]
     raw = reply.content if memoryview(reply.content) else reply.output
-    parts = decoded(_PARTS, raw, []) if memoryview(raw) else []
+    given = decoded(_PARTS, raw, []) if memoryview(raw) else []
+    parts = [part for part in given if part.type != "reasoning"]
     text = "".join(part.text + "".join(inner.text for inner in part.content) for part in parts)
     return [text] if text else []

@@ -23,6 +23,7 @@ _DONE: Final = b"[DONE]"
 _NO_CHOICES: Final = b"[]"
 _UNFINISHED: Final = b'"finish_reason":null'
 _FAILURES: Final = frozenset({"response.failed", "error"})
+_ANSWERS: Final = frozenset({"response.output_text.delta", "content_block_delta"})
 _LAST: Final = _FAILURES | {"message_stop", "response.completed", "response.incomplete"}
 
 
@@ -66,9 +67,10 @@ class OutputCollector:
         facts = responses.ResponseFacts(tokens)
         if self._finish:
             facts.finish = responses.first_unusual(iter(self._finish.values()))
-        if self.collects_text and self._expected is not None and complete:
-            texts = ["".join(pieces) for pieces in self._texts.values()]
-            facts.format_ok = responses.judge_format(self._expected, texts)
+        if self.collects_text and complete:
+            facts.texts = ["".join(pieces) for pieces in self._texts.values()]
+            if self._expected is not None:
+                facts.format_ok = responses.judge_format(self._expected, facts.texts)
         return facts
 
 
@@ -94,7 +96,7 @@ class CompletionsStream:
         self._rest = b""
         self._skips_blank = False
         """Whether the line before belonged to an event that was taken out."""
-        self._output = OutputCollector(expected)
+        self.output = OutputCollector(expected)
         self.is_done = False
         self._has_answer = False
         self.failed = 0
@@ -122,7 +124,7 @@ class CompletionsStream:
     def result(self) -> responses.ResponseFacts:
         """Return the facts that the stream has stated so far."""
         tokens = self._sum() if self._by_answer else responses.parse_usage(self.usage)
-        return self._output.result(tokens, complete=self.is_done)
+        return self.output.result(tokens, complete=self.is_done)
 
     def _sum(self) -> Tokens:
         """Return the counts over all answers so far; a prompt counts once."""
@@ -143,7 +145,7 @@ class CompletionsStream:
         if line[len(_DATA) :].strip() == _DONE:
             self.is_done = True
             self._check_answer()
-        elif self._output.collects_text or _UNFINISHED not in line:
+        elif self.output.collects_text or _UNFINISHED not in line:
             self._observe(responses.decoded(_EVENT, line[len(_DATA) :], {}))
         else:
             self._has_answer = True
@@ -155,7 +157,7 @@ class CompletionsStream:
 
     def _observe(self, event: dict[str, msgspec.Raw]) -> None:
         """Read all of an event but its counts."""
-        self._output.observe(event.get("choices", _NO_CHOICES))
+        self.output.observe(event.get("choices", _NO_CHOICES))
         if "error" in event and (failed := responses.error_status(event["error"])):
             self.failed = failed
         elif not self._has_answer:  # an event without choices has the counts
@@ -163,7 +165,7 @@ class CompletionsStream:
 
     def _take_usage_out(self, line: bytes) -> bytes:
         event = responses.decoded(_EVENT, line[len(_DATA) :], {})
-        if self._output.collects_text or _UNFINISHED not in line:
+        if self.output.collects_text or _UNFINISHED not in line:
             self._observe(event)
         else:
             self._has_answer = True
@@ -212,7 +214,7 @@ class TypedStream:
     """
 
     def __init__(self, expected: ResponseFormat | None = None) -> None:
-        self._output = OutputCollector(expected)
+        self.output = OutputCollector(expected)
         self._rest = b""
         self._tokens = Tokens()
         self._pieces = 0
@@ -237,7 +239,7 @@ class TypedStream:
 
     def result(self) -> responses.ResponseFacts:
         """Return the facts that the stream has stated so far."""
-        facts = self._output.result(self._tokens, complete=self.is_done)
+        facts = self.output.result(self._tokens, complete=self.is_done)
         if self._pieces and not self._tokens.completion_tokens:
             tokens = self._tokens
             facts.tokens = Tokens(tokens.prompt_tokens, self._pieces, tokens.cached_tokens)
@@ -261,7 +263,7 @@ class TypedStream:
         if event.type in _LAST:
             self.is_done = True
             if event.response is not None:
-                self._output.note_finish(responses.finish_of(event.response))
+                self.output.note_finish(responses.finish_of(event.response))
                 if event.response.usage is not None:
                     self._tokens = event.response.usage.tokens()
 
@@ -271,7 +273,7 @@ class TypedStream:
             delta = responses.decoded(_DELTA, event.delta, None)
             if delta is None:
                 return
-            self._output.note_finish(responses.finish_reason(delta.stop_reason))
+            self.output.note_finish(responses.finish_reason(delta.stop_reason))
             if delta.stop_reason and event.usage is not None:
                 self._tokens = event.usage.tokens()
                 return
@@ -279,8 +281,8 @@ class TypedStream:
                 return
             text = responses.parse_text(delta.text)
         self._pieces += 1
-        if text is not None and self._output.collects_text:
-            self._output.add(text)
+        if text is not None and self.output.collects_text and event.type in _ANSWERS:
+            self.output.add(text)
 
 
 EventStream = CompletionsStream | TypedStream

@@ -14,6 +14,7 @@ from runtime.gateway.probes import ServerListing
 from runtime.gateway.routing import RouteTable
 from runtime.gateway.table import RoutingTable
 from runtime.gateway.table_loader import build_routes
+from runtime.usage.captured import CaptureWriter
 from runtime.usage.log import UsageLog
 
 
@@ -72,11 +73,17 @@ class ActiveTable:
 
 
 class GatewayState:
-    """The shared state of a gateway process; `operator` is the SHA-256 of the operator's secret."""
+    """The shared state of a gateway process; `operator` is the SHA-256 of the operator's secret.
 
-    def __init__(self, log: UsageLog, operator: bytes = b"") -> None:
+    `captured` None: no text is captured, whatever the table says.
+    """
+
+    def __init__(
+        self, log: UsageLog, operator: bytes = b"", captured: CaptureWriter | None = None
+    ) -> None:
         self.log = log
         self.operator = operator
+        self.captured = captured
         self.active = ActiveTable(self._on_swap, self._on_change)
         self.ready = asyncio.Event()
         """Set while clients are answered."""

@@ -8,7 +8,7 @@ serves.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
@@ -26,8 +26,9 @@ from fleet.names import ID_PATTERN, NAME_PATTERN
 from fleet.resources import Key, Route, Share
 from fleet.traffic import TrafficPolicy
 
-FORMAT: Final = 2
-"""Newest format of a table that this release serves and writes: 2 names the launches of servers."""
+FORMAT: Final = 3
+"""Newest format of a table that this release serves and writes: 2 names the launches of servers, 3
+has a client whose text is captured."""
 _POLICY: Final = TypeAdapter(TrafficPolicy)
 _Id = Annotated[str, StringConstraints(pattern=rf"^{ID_PATTERN}$")]
 _Name = Annotated[str, StringConstraints(pattern=rf"^{NAME_PATTERN}$")]
@@ -68,6 +69,11 @@ class AliasEntry(_TableModel):
         """The version that gets shadow requests; empty: none."""
         return self.policy.shadow.adapter if self.policy and self.policy.shadow else ""
 
+    @property
+    def is_captured(self) -> bool:
+        """Whether text of requests is captured."""
+        return self.policy is not None and self.policy.capture is not None
+
     @classmethod
     def of(cls, route: Route) -> Self:
         """Return the entry that says the same as `route`."""
@@ -106,10 +112,19 @@ def _json(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
-def _members(entries: Iterable[tuple[str, _TableModel]]) -> Iterator[str]:
+def _members(entries: Iterable[tuple[str, _TableModel]]) -> Generator[str, None, bool]:
+    """Yield the members of an object; return whether text of a member's requests is captured."""
+    is_captured = False
     for place, (name, entry) in enumerate(entries):
+        is_captured |= isinstance(entry, AliasEntry) and entry.is_captured
         document = entry.model_dump(mode="json")
         yield f"{',' if place else ''}{_json(name)}:{_json(document)}"
+    return is_captured
+
+
+def _format(launches: Mapping[str, str], *, is_captured: bool) -> dict[str, int]:
+    """Return the member that says the format; empty: format 1."""
+    return {"format": FORMAT} if is_captured else {"format": 2} if launches else {}
 
 
 def pieces(
@@ -125,20 +140,20 @@ def pieces(
     A gateway writes the document while it answers requests, so never in one long call.
     """
     yield '{"aliases":{'
-    yield from _members(aliases)
+    is_captured = yield from _members(aliases)
     yield '},"keys":{'
     yield from _members(keys)
     rest: dict[str, Any] = {"revision": revision, "servers": dict(servers), "token": token}
-    if launches:
-        rest |= {"format": FORMAT, "launches": dict(launches)}
+    rest |= {"launches": dict(launches)} if launches else {}
+    rest |= _format(launches, is_captured=is_captured)
     yield "}," + _json(rest)[1:]
 
 
 class RoutingTable(_TableModel):
     """A revision of all that a gateway needs."""
 
-    format: Literal[1, 2] = Field(default=1, exclude=True)
-    """Format 2 is that of a table that names a launch; written for format 2 alone."""
+    format: Literal[1, 2, 3] = Field(default=1, exclude=True)
+    """The format, by the contents when written; left out for format 1."""
     revision: int
     """Grows with every write; a gateway refuses an older revision."""
     token: int = 0
@@ -163,10 +178,10 @@ class RoutingTable(_TableModel):
     def _by_format(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out the addition of format 2 where no server has a launch."""
         document: dict[str, Any] = fields(self)
-        if self.launches:
-            return document | {"format": FORMAT}
-        document.pop("launches", None)
-        return document
+        if not self.launches:
+            document.pop("launches", None)
+        is_captured = any(entry.is_captured for entry in self.aliases.values())
+        return document | _format(self.launches, is_captured=is_captured)
 
     @property
     def named(self) -> frozenset[str]:

@@ -9,6 +9,7 @@ from typing import Final
 from fleet.errors import FleetError
 from runtime.gateway.client import usage_sources
 from runtime.messages import FailureMessage
+from runtime.usage.captured import delete_expired
 from runtime.usage.ingest import BUSY, Ingested, ingest
 from runtime.usage.parquet import KEEP_PARTS
 from runtime.usage.sync import sync_usage
@@ -23,10 +24,13 @@ async def gather_usage_rows(
 ) -> tuple[Ingested, tuple[str, ...]]:
     """Copy rows of gateways on other machines here, and ingest all; return why rows are lacking.
 
+    Captured text whose time is over is deleted before.
+
     `wait_s`: as `ingest`; raises as `ingest`.
     """
     sources = usage_sources(state_dir, {})
     lacking = await sync_usage(sources, clock() - KEEP_PARTS, clock)
+    delete_expired(state_dir, clock().date())
     done = await asyncio.to_thread(ingest, state_dir, clock(), wait_s=wait_s)
     cut = (f"log {path} was cut: requests before its end may be lacking" for path in done.cut)
     damaged = (

@@ -82,11 +82,11 @@ class UsageLog:
             self.refusal = error.strerror or str(error)
             if not self.is_refusing:
                 self.is_refusing = True
-                _warn(f"The usage log cannot be written, so clients are refused: {error}")
+                warn(f"The usage log cannot be written, so clients are refused: {error}")
             raise
         if self.is_refusing:
             self.is_refusing, self.refusal = False, ""
-            _warn("The usage log can be written again.")
+            warn("The usage log can be written again.")
 
     def _write_whole(self, data: bytes) -> None:
         if os.write(self._file, data) != len(data):
@@ -116,7 +116,7 @@ class UsageLog:
         except OSError as error:
             self._warn_once(f"The usage log's file was removed and none can be made: {error}")
             return
-        _warn("The usage log's file was removed; another one has been begun.")
+        warn("The usage log's file was removed; another one has been begun.")
         os.close(self._file)
         self._file, self._size = fresh, cut_incomplete_line(fresh)
         self._seen_size, self._has_warned = self._size, False
@@ -146,7 +146,7 @@ class UsageLog:
     def _warn_once(self, text: str) -> None:
         if not self._has_warned:
             self._has_warned = True
-            _warn(text)
+            warn(text)
 
     def __enter__(self) -> Self:
         return self
@@ -172,11 +172,11 @@ async def keep_synced(log: UsageLog) -> None:
             await asyncio.shield(loop.run_in_executor(None, _sync_and_close, file))
         except OSError as error:
             if not has_warned:
-                _warn(f"The usage log cannot be written through to the disk: {error}")
+                warn(f"The usage log cannot be written through to the disk: {error}")
             has_warned = True
 
 
-def _warn(text: str) -> None:
+def warn(text: str) -> None:
     """Write to the log of the process, which often lies on the disk that is full just then."""
     with suppress(OSError, ValueError):
         sys.stderr.write(f"{text}\n")

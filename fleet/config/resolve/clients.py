@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import timedelta
+from math import ceil
 
 from fleet.config.checks import ProjectFacts
 from fleet.config.checks.references import DeclaredAdapter, adapters_of
@@ -22,7 +24,7 @@ from fleet.spec import (
     NotifySpec,
     TierSpec,
 )
-from fleet.traffic import LimitPolicy, ShadowPolicy, Sticky, TimeoutPolicy
+from fleet.traffic import CapturePolicy, LimitPolicy, ShadowPolicy, Sticky, TimeoutPolicy
 
 USUAL_SLO_S: Mapping[LatencyClass, float] = {
     "classification": 0.5,
@@ -72,7 +74,12 @@ def client(name: str, declared: Client, given: Declarations, facts: ProjectFacts
         above.above if above else 0,
         above.per_million if above else 0.0,
     )
-    return ClientSpec(name, named, declared.monthly_fee, keys, allowed, notices, billed, costs)
+    agreed, capture = declared.capture, None
+    if agreed:
+        capture = CapturePolicy(agreed.share, max(1, ceil(agreed.keep / timedelta(days=1))))
+    return ClientSpec(
+        name, named, declared.monthly_fee, keys, allowed, notices, billed, costs, capture
+    )
 
 
 def notify(declared: Notify | ClientNotify | None) -> NotifySpec | None:

@@ -5,7 +5,7 @@ from typing import Literal
 from fleet.config.scalars.quantities import Amount, Count, Delay, Duration, Hours, Spare, Switch
 from fleet.config.scalars.texts import Id, SecretRef, Semver, Word
 from fleet.config.schema.section import Section
-from fleet.config.schema.traffic import ClientNotify, Format, Limits, Shadow, Timeouts
+from fleet.config.schema.traffic import Capture, ClientNotify, Format, Limits, Shadow, Timeouts
 from fleet.spec import Isolation, LatencyClass, Residency, Spread
 
 
@@ -133,6 +133,8 @@ class Client(Section):
     """Upper bounds of the requests to all adapters together. Default: that of the tier."""
     bill_evals: Switch | None = None
     """Whether the client pays for evaluations of its adapters. Default: that of the tier."""
+    capture: Capture | None = None
+    """Capture of the client's requests and answers. Default: no text is ever kept."""
     adapters: dict[Id, Adapter] = {}
     """Adapters by task; the alias is `{client}-{task}`."""
 

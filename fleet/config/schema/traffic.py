@@ -1,10 +1,11 @@
 """Declares the treatment of requests, and notices: limits, deadlines, shadows, formats."""
 
+from datetime import timedelta
 from typing import Annotated, Any
 
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
-from fleet.config.scalars.quantities import Count, Delay, Percent, shown, wrong
+from fleet.config.scalars.quantities import Count, Delay, Duration, Percent, shown, wrong
 from fleet.config.scalars.texts import Argument, Listen, SecretRef, Semver, Url, Webhook, Word
 from fleet.config.schema.section import Section
 from fleet.response_format import FormatKind, flaw
@@ -106,6 +107,17 @@ class Shadow(Section):
     """Share of the requests that are copied."""
     concurrency: Count = 2
     """Copies at work at the same time in a gateway; above this number no copies are made."""
+
+
+class Capture(Section):
+    """Capture of requests and answers as text, to which the client has agreed."""
+
+    consent: Word
+    """The person who agreed, and the day, such as `Ann Lee of Acme, 2026-11-20, by mail`."""
+    keep: Duration = timedelta(days=30)
+    """Time after which captured text is deleted; begun days count whole."""
+    share: Percent = 100
+    """Share of the requests that are captured."""
 
 
 _HINT = (
