@@ -113,7 +113,7 @@ class Capture(Section):
     """Capture of requests and answers as text, to which the client has agreed."""
 
     consent: Word
-    """The person who agreed, and the day, such as `Ann Lee of Acme, 2026-11-20, by mail`."""
+    """The consent: a name and a day, such as `Ann Lee of Acme, 2026-11-20, by mail`."""
     keep: Duration = timedelta(days=30)
     """Time after which captured text is deleted; begun days count whole."""
     share: Percent = 100

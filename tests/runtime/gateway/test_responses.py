@@ -9,7 +9,7 @@ import pytest
 
 from fleet.response_format import FormatKind, ResponseFormat
 from fleet.traffic import TrafficPolicy
-from runtime.gateway.responses import ResponseFacts, inspect_response
+from runtime.gateway.responses import ResponseFacts, inspect_response, texts_of
 from runtime.gateway.sse import CompletionsStream, TypedStream
 from runtime.usage.row import Tokens
 from tests.runtime.gateway.sockets import asked, scripted
@@ -80,6 +80,7 @@ COMPLETIONS = [piece("bil"), piece("ling", "stop"), b"data: [DONE]\n\n"]
 TWO = [piece("billing"), piece("b", None, 1), piece("", "length", 1), *COMPLETIONS[2:]]
 RESPONSES = [
     line({"type": "response.created", "response": {"usage": None, "status": "in_progress"}}),
+    line({"type": "response.reasoning_text.delta", "delta": "Shipping?"}),
     line({"type": "response.output_text.delta", "delta": "bil"}),
     line({"type": "response.output_text.delta", "delta": "ling"}),
     line({"type": "response.completed", "response": {"status": "completed", **TYPED}}),
@@ -115,7 +116,16 @@ def test_a_stream_tells_the_same_wherever_it_is_cut(
     passed = b"".join(made.feed(whole[at : at + size]) for at in range(0, len(whole), size))
     assert passed + made.end() == whole
     assert made.is_done
-    assert made.result() == ResponseFacts(Tokens(5, 3), finish, format_ok)
+    texts = ["billing", "b"] if lines is TWO else ["billing"]
+    assert made.result() == ResponseFacts(Tokens(5, 3), finish, format_ok, texts=texts)
+
+
+def test_the_text_of_a_response_is_its_message_alone() -> None:
+    parts = [
+        {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "Shipping?"}]},
+        {"type": "message", "content": [{"type": "output_text", "text": "billing"}]},
+    ]
+    assert texts_of(json.dumps({"output": parts}).encode()) == ["billing"]
 
 
 @pytest.mark.parametrize(
