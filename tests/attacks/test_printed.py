@@ -4,15 +4,18 @@
 import io
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fleet.errors import Diagnostic, Position
 from fleet.plan import Plan
+from fleet.resources import Route, Share
 from fleetctl.harmless_stream import HarmlessStream
+from plans.compile.envoy import Credential, RoutePlace, Routing, files, whole
 from plans.diagnostics import render_github, render_text
 from plans.redact import fenced, prose
 from plans.render import RENDERERS
@@ -170,6 +173,28 @@ def test_a_notice_calls_nobody(text: str) -> None:
 
 def test_an_entry_of_the_history_is_a_single_line() -> None:
     assert one_line("a\nb\r\nc\u2028d\x85e\tf").count("\n") == 0
+
+
+def _formats(value: Any) -> Iterator[str]:
+    """Yield the texts in which Envoy replaces what stands between percent signs."""
+    if isinstance(value, dict):
+        found = value.get("text_format_source", value.get("format_string"))
+        yield json.dumps([found, value.get("header"), value.get("json_format")])
+    for part in value.values() if isinstance(value, dict) else value:
+        if isinstance(part, dict | list):
+            yield from _formats(part)
+
+
+@pytest.mark.parametrize("text", ["%REQ(authorization)%", '"}], "x": "', "\\1", "a\n::error::x"])
+def test_envoy_replaces_nothing_in_a_text_from_outside(text: str) -> None:
+    routes = {"a-b": Route("a-b", (Share("a-b-tiny-v1.0.0", 100, ("s",)),), text)}
+    urls = {"s": "http://127.0.0.1:8000/" + re.sub(r"[\s?#]", "", text)}
+    routing = Routing(1, "0" * 64, urls, routes, (Credential("a", text),))
+    place = RoutePlace("main", "127.0.0.1:0", f"/f/{text}", f"/f/{text}/admin.sock")
+    for written in (*files(routing, place).values(), whole(routing, place)):
+        document = json.loads(written)
+        assert json.loads(json.dumps(document)) == document
+        assert text not in "".join(_formats(document))
 
 
 TEMPLATES = (
