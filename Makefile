@@ -34,7 +34,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup vllm engines browser litellm second-python demo canary smollm2 lint lock licences clean fuzz
 .PHONY: test test-fast test-long real bench bench-alerts bench-fairness bench-gates bench-gateway bench-help bench-house
 .PHONY: bench-paths bench-peers bench-physics bench-placement bench-rollback
-.PHONY: proof-latency proof-slots proof-soak proof-tests proof-training proof-walk scorecard screenshots
+.PHONY: proof-latency proof-retraining proof-slots proof-soak proof-tests proof-training proof-walk scorecard screenshots
 .SUFFIXES:
 
 help: ## List the targets
@@ -152,6 +152,9 @@ PROOF := $(PY) -m tests.bench.proof
 
 proof-latency: setup vllm ## Slow a real vLLM down and see its version fail the latency gates; kept in docs/proof
 	$(PROOF) latency $(PYTEST) -n 0 -m proof tests/runtime/gates/test_slow_versions.py -v
+
+proof-retraining: setup vllm ## Time a retraining from data to all traffic, on a real vLLM; kept in docs/proof
+	$(PROOF) retraining $(PY) -m tests.bench.retraining
 
 proof-slots: setup vllm ## Compare slot bytes of eight model classes with a real vLLM; kept in docs/proof
 	$(PROOF) slots $(PYTEST) -n 0 -m proof tests/fleet/vllm/test_slots_on_vllm.py -v
