@@ -5,11 +5,11 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
 from fleet.errors import ConfigError, Diagnostic
-from fleet.spec import NotifyEvent
 from fleetctl.harmless_stream import print_exact
 from fleetctl.options import (
     EXISTING_FILE,
@@ -24,7 +24,6 @@ from fleetctl.output import print_diagnostics, print_preflight
 from plans.amounts import counted
 from plans.diagnostics import RENDERERS
 from runtime.files import read_plain
-from runtime.messages import Audience
 
 
 @click.command(cls=Command)
@@ -81,13 +80,11 @@ def validate(workspace: Workspace, form: str) -> None:
     click.echo(f"{fleet.name}: ok ({text})")
 
 
-def _template_fault(
-    template: str, audience: Audience, events: tuple[NotifyEvent, ...]
-) -> tuple[int, str] | None:
+def _template_fault(*asked: Any) -> tuple[int, str] | None:
     """Return a template's fault; a project without a template need not load what finds it."""
     from plans.reports.notifications import fault
 
-    return fault(template, audience, events)
+    return fault(*asked)
 
 
 def _print(form: str, found: Sequence[Diagnostic]) -> None:

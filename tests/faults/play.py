@@ -104,7 +104,8 @@ def play(stage: Stage, fault: Fault) -> Row:
     stage.client.taken()
     person = fault.inject(stage)
     row.note(stage.ran[first:])
-    while not row.found and time.monotonic() < began + fault.find_s and not fault.harmless:
+    until = time.monotonic() + fault.find_s
+    while not row.found and time.monotonic() < until and not fault.harmless:
         codes = [stage.run(*command).returncode for command in LOOKS]
         row.note(stage.ran[first:])
         row.fine |= not row.found and not any(codes) and not stage.client.probe_all(1)
