@@ -12,7 +12,7 @@ from fleetctl.options import Group, Workspace, duration
 
 if TYPE_CHECKING:
     from fleet.usage import Scope
-    from runtime.web.access import TokenKind
+    from runtime.web.access import TokenKind, TrustedProxy
     from runtime.web.app import Dashboard
     from runtime.web.snapshot import SnapshotReader
 
@@ -46,8 +46,22 @@ _for_option = click.option(
 )
 @click.option("--url", metavar="URL", default="", help="Public address behind a proxy with TLS.")
 @click.option("--read-only", is_flag=True, help="Leave out the routes of all buttons.")
+@click.option(
+    "--proxy-header",
+    metavar="NAME",
+    help="Header in which a proxy that signs operators in names the person.",
+)
+@click.option("--proxy-address", metavar="IP", help="Address of that proxy; no other is trusted.")
 @click.pass_context
-def command(ctx: click.Context, listen: str, url: str, *, read_only: bool) -> None:
+def command(
+    ctx: click.Context,
+    listen: str,
+    url: str,
+    *,
+    read_only: bool,
+    proxy_header: str | None,
+    proxy_address: str | None,
+) -> None:
     """Serve web pages of the fleet: devices, models, rollouts, drift, plans.
 
     Prints a link that opens one session of an operator. Clients see pages of their own, by links
@@ -57,10 +71,27 @@ def command(ctx: click.Context, listen: str, url: str, *, read_only: bool) -> No
       fleetctl dashboard
       fleetctl dashboard --read-only
       fleetctl dashboard --listen 0.0.0.0:8090 --url https://fleet.example.com
+      fleetctl dashboard --proxy-header X-Forwarded-User --proxy-address 10.0.0.7
       fleetctl dashboard link acme --for 30d --url https://fleet.example.com
     """
     if ctx.invoked_subcommand is None:
-        _serve(ctx.obj, listen, url.rstrip("/"), read_only=read_only)
+        proxy = _proxy(proxy_header, proxy_address)
+        _serve(ctx.obj, listen, url.rstrip("/"), proxy, read_only=read_only)
+
+
+def _proxy(header: str | None, address: str | None) -> "TrustedProxy | None":
+    from ipaddress import ip_address
+
+    from runtime.web.access import TrustedProxy
+
+    if header is None and address is None:
+        return None
+    if not header or not address:
+        raise click.UsageError("Pass --proxy-header and --proxy-address together.")
+    try:
+        return TrustedProxy(header, str(ip_address(address)))
+    except ValueError:
+        raise click.BadParameter("Write it as 10.0.0.7.", param_hint="--proxy-address") from None
 
 
 def make_dashboard(
@@ -68,6 +99,7 @@ def make_dashboard(
     reader: "SnapshotReader",
     listen: str = DEFAULT_LISTEN,
     url: str = "",
+    proxy: "TrustedProxy | None" = None,
     *,
     read_only: bool = False,
 ) -> "Dashboard":
@@ -106,10 +138,13 @@ def make_dashboard(
         listen=listen,
         url=url,
         read_only=read_only,
+        proxy=proxy,
     )
 
 
-def _serve(workspace: Workspace, listen: str, url: str, *, read_only: bool) -> None:
+def _serve(
+    workspace: Workspace, listen: str, url: str, proxy: "TrustedProxy | None", *, read_only: bool
+) -> None:
     import socket
 
     import uvicorn
@@ -129,9 +164,14 @@ def _serve(workspace: Workspace, listen: str, url: str, *, read_only: bool) -> N
         )
     workspace.fleet()  # broken declarations are told here, with their places
     reader = SnapshotReader(partial(read_fleet, workspace, hosts))
-    pages = make_dashboard(workspace, reader, listen, url, read_only=read_only)
+    pages = make_dashboard(workspace, reader, listen, url, proxy, read_only=read_only)
     settings = uvicorn.Config(
-        pages.application(), log_level="warning", server_header=False, access_log=False, ws="none"
+        pages.application(),
+        log_level="warning",
+        server_header=False,
+        access_log=False,
+        ws="none",
+        proxy_headers=False,  # else a header of any local program would say where it comes from
     )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as listener:

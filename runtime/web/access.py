@@ -10,6 +10,7 @@ from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from itsdangerous import BadData, URLSafeSerializer
+from starlette.requests import HTTPConnection
 
 from fleet.errors import FleetError
 from fleet.history import DashboardRevoked, Entry
@@ -22,6 +23,8 @@ TokenKind = Literal["link", "session", "token"]
 """`link`: opens a session. `session`: in a cookie. `token`: a bearer's, for JSON and CSV alone."""
 LINK_S: Final = 600
 """Time for which an operator's link opens a session, once. Seconds."""
+MOST_NAME: Final = 200
+"""Upper bound of the characters of a person's name from a header."""
 SESSION_S: Final = 12 * 3600
 """Time for which an operator's session lasts. Seconds."""
 
@@ -37,6 +40,21 @@ class Grant:
     generation: int = 0
     """Number of revocations of the scope when the token was made."""
     nonce: str = field(default_factory=lambda: secrets.token_hex(8))
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedProxy:
+    """A proxy that lets operators alone through, and names the person in a header."""
+
+    header: str
+    address: str
+    """Address from which the proxy connects; the header counts from there alone."""
+
+    def person_of(self, request: HTTPConnection) -> str:
+        """Return the person of a request; empty: of another sender, or not named exactly once."""
+        names, peer = request.headers.getlist(self.header), request.client
+        is_trusted = peer is not None and peer.host == self.address and len(names) == 1
+        return names[0][:MOST_NAME] if is_trusted else ""
 
 
 def signing_key(state_dir: Path) -> bytes:

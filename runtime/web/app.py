@@ -20,7 +20,14 @@ from starlette.routing import Route
 from fleet.encoding import plain
 from fleet.errors import FleetError
 from fleet.usage import OfClient, Operator, Scope
-from runtime.web.access import SESSION_S, Grant, TokenSigner, allowed_hosts, subject_of
+from runtime.web.access import (
+    SESSION_S,
+    Grant,
+    TokenSigner,
+    TrustedProxy,
+    allowed_hosts,
+    subject_of,
+)
 from runtime.web.deploy_facts import deploy_page
 from runtime.web.guard import Guard, not_found
 from runtime.web.snapshot import FleetSnapshot, SnapshotReader
@@ -55,6 +62,8 @@ class Dashboard:
     url: str = ""
     """Public URL behind a proxy; empty: none."""
     read_only: bool = False
+    proxy: TrustedProxy | None = None
+    """The proxy whose header names operators; None: links and tokens alone open pages."""
     _used: set[str] = field(default_factory=set)
     """Links of operators that have opened a session."""
 
@@ -151,6 +160,9 @@ class Dashboard:
         kind, _, bearer = request.headers.get("authorization", "").partition(" ")
         if form and kind.lower() == "bearer":
             found = self.signer.read("token", bearer, now, seen.revoked)
+        if not found and self.proxy and isinstance(wanted, Operator):
+            person = self.proxy.person_of(request)
+            found = Grant(wanted, person, now) if person else None
         return found if found and found.scope == wanted else None
 
     async def _enter(self, request: Request) -> Response:

@@ -37,7 +37,7 @@ from fleetctl.wiring import open_workspace
 from plans.dashboard import hosts
 from runtime.ledger import open_ledger
 from runtime.operations.status import FleetStatus
-from runtime.web.access import Grant, TokenKind, revocations
+from runtime.web.access import Grant, TokenKind, TrustedProxy, revocations
 from runtime.web.app import CLIENT_COOKIE, OPERATOR_COOKIE, Dashboard
 from runtime.web.snapshot import FleetSnapshot, SnapshotReader
 from runtime.web.usage import UsageReading
@@ -178,10 +178,15 @@ class Viewer:
 
 @contextmanager
 def viewing(
-    workspace: Workspace, seen: FleetSnapshot, *, read_only: bool = False
+    workspace: Workspace,
+    seen: FleetSnapshot,
+    *,
+    read_only: bool = False,
+    proxy: TrustedProxy | None = None,
 ) -> Iterator[Viewer]:
     """Serve a reading, and yield a viewer without any access."""
-    pages = make_dashboard(workspace, SnapshotReader(lambda _: seen), read_only=read_only)
+    reader = SnapshotReader(lambda _: seen)
+    pages = make_dashboard(workspace, reader, proxy=proxy, read_only=read_only)
     application = pages.application()
     asker = httpx.AsyncClient(transport=httpx.ASGITransport(application), base_url=BASE)
     with asyncio.Runner() as runner:

@@ -10,7 +10,14 @@ import pytest
 from fleet.errors import FleetError
 from fleet.history import DashboardRevoked
 from fleet.usage import OfClient
-from runtime.web.access import Grant, TokenSigner, allowed_hosts, is_same_origin, signing_key
+from runtime.web.access import (
+    Grant,
+    TokenSigner,
+    TrustedProxy,
+    allowed_hosts,
+    is_same_origin,
+    signing_key,
+)
 from runtime.web.guard import NOT_FOUND
 from tests.runtime.web.stage import Viewer, project, reading, viewing
 
@@ -147,3 +154,31 @@ def test_read_only_has_no_route_that_writes(tmp_path: Path) -> None:
         for path in ("/do/rollback/acme-support", "/deploy/acme-support"):
             asked = viewer.http.get(path, headers=viewer.session())
             assert (asked.status_code, asked.text) == (404, NOT_FOUND)
+
+
+@pytest.mark.parametrize(
+    ("address", "headers", "status"),
+    [
+        ("127.0.0.1", [("x-forwarded-user", "mara")], 200),
+        ("127.0.0.1", [("x-forwarded-user", "mara"), ("x-forwarded-user", "eve")], 404),
+        ("127.0.0.1", [("x-forwarded-user", "")], 404),
+        ("127.0.0.1", [("x-user", "mara")], 404),
+        ("10.0.0.7", [("x-forwarded-user", "mara"), ("x-forwarded-for", "10.0.0.7")], 404),
+    ],
+    ids=["named", "named twice", "empty", "another header", "from elsewhere"],
+)
+def test_a_proxys_header_counts_from_its_address_alone(
+    tmp_path: Path, address: str, headers: list[tuple[str, str]], status: int
+) -> None:
+    workspace = project(tmp_path / "project")
+    proxy = TrustedProxy("X-Forwarded-User", address)
+    with viewing(workspace, reading(workspace), proxy=proxy) as viewer:
+        assert viewer.http.get("/models", headers=headers).status_code == status
+        assert viewer.http.get("/c/acme", headers=headers).status_code == 404
+        write = viewer.http.post("/do/hold/acme-support", data={"reason": "x"}, headers=headers)
+        assert (write.status_code, write.text) == (404, NOT_FOUND)
+
+
+def test_a_header_opens_nothing_where_no_proxy_is_declared(viewer: Viewer) -> None:
+    answer = viewer.http.get("/models", headers={"x-forwarded-user": "mara"})
+    assert (answer.status_code, answer.text) == (404, NOT_FOUND)
