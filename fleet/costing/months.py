@@ -34,6 +34,8 @@ class ClientMonth:
     """Tokens that the fee covers, for the counted hours; 0: no overage is declared."""
     versions: Mapping[str, int] = field(default_factory=dict)
     """Requests by version, sorted."""
+    evaluations: int = 0
+    """Evaluations among the requests; 0 where the client does not pay for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +85,9 @@ class _Sums:
     """Amounts for a whole month, added up over its hours."""
     hours_with_fee: Counter[str] = field(default_factory=Counter)
     counts: dict[str, dict[str, list[int]]] = field(
-        default_factory=lambda: defaultdict(lambda: defaultdict(lambda: [0, 0, 0, 0]))
+        default_factory=lambda: defaultdict(lambda: defaultdict(lambda: [0] * 5))
     )
-    """By client and version: requests, tokens in and out, tokens of prompts from a cache."""
+    """By client and version: requests, tokens in, out and from a cache, evaluations."""
     uncalibrated: set[str] = field(default_factory=set)
     estimated: int = 0
     counted: int = 0
@@ -172,13 +174,14 @@ def _add_hour(
             counts[1] += cell.input_tokens
             counts[2] += cell.output_tokens
             counts[3] += cell.cached_tokens
+            counts[4] += cell.requests * (cell.purpose == "eval")
 
 
 def _clients(sums: _Sums, terms: Terms, whole: int) -> Iterator[tuple[str, ClientMonth]]:
     for name in sorted({client for client, _ in sums.monthly}):
         its, by_version = terms.clients.get(name), sums.counts[name]
-        requests, tokens_in, tokens_out, cached = (
-            sum(counts[place] for counts in by_version.values()) for place in range(4)
+        requests, tokens_in, tokens_out, cached, evaluations = (
+            sum(counts[place] for counts in by_version.values()) for place in range(5)
         )
         included = sums.monthly[name, "included"] // whole
         beyond = max(tokens_in + tokens_out - included, 0)
@@ -187,6 +190,7 @@ def _clients(sums: _Sums, terms: Terms, whole: int) -> Iterator[tuple[str, Clien
             beyond * its.overage // MICRO if its else 0,
             requests, tokens_in, tokens_out, cached, included,
             {version: counts[0] for version, counts in sorted(by_version.items()) if version},
+            evaluations,
         )  # fmt: skip
 
 

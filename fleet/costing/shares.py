@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
@@ -60,6 +60,8 @@ class Bill:
     """Terms of its last hour."""
     before: Mapping[str, Mapping[int, int]]
     """By client: cost of devices by day before the month, the last is -1; for projections."""
+    rollbacks: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """By client: seconds of the rollbacks of the month, in the order of time."""
 
 
 @dataclass(frozen=True, slots=True)

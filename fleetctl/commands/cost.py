@@ -129,9 +129,7 @@ def invoice_command(
     bills = _bills(workspace)
     bill = bills.bill(month or bills.month_of(bills.now))
     _require(client, {*bill.cost.clients})
-    cost = bill.cost
-    figures, is_final = cost.clients[client], bool(bill.sha256)
-    found = invoice.document(client, cost.month, cost.currency, figures, is_final=is_final)
+    found = invoice.document(bill, client)
     match form:
         case "json":
             text = invoice.render_json(found)

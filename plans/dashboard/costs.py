@@ -14,7 +14,5 @@ def cost_documents(bill: Bill) -> tuple[dict[str, Any], tuple[dict[str, Any], ..
 
 def invoice_documents(bill: Bill, client: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the invoice of a client, and its report."""
-    figures, month = bill.cost.clients[client], bill.cost
-    is_final = bool(bill.sha256)
-    found = invoice.document(client, month.month, month.currency, figures, is_final=is_final)
+    found = invoice.document(bill, client)
     return found, plain(invoice.report(found))

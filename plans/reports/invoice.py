@@ -6,7 +6,7 @@ Holds no cost, margin, server, device or other client.
 import hashlib
 from typing import Any
 
-from fleet.costing import ClientMonth, bill_cents
+from fleet.costing import Bill, bill_cents
 from fleet.encoding import canonical_json
 from fleet.names import alias_of, version_of
 from plans.documents.document import write
@@ -14,24 +14,25 @@ from plans.reports.cost import money
 from plans.reports.tabular import ReportTable, TabularReport, csv_text
 
 
-def document(
-    client: str, month: str, currency: str, figures: ClientMonth, *, is_final: bool
-) -> dict[str, Any]:
-    """Return the invoice of a month; `is_final`: the month is closed."""
+def document(bill: Bill, client: str) -> dict[str, Any]:
+    """Return the invoice of a client; the invoice of a closed month is final."""
+    cost, figures = bill.cost, bill.cost.clients[client]
     used = figures.input_tokens + figures.output_tokens
     fee, overage = bill_cents(figures.fee or 0), bill_cents(figures.overage)
     content: dict[str, Any] = {
         "format": "fleetctl-invoice",
-        "format_version": "1.0",
+        "format_version": "1.1",
         "client": client,
-        "month": month,
-        "final": is_final,
-        "currency": currency,
+        "month": cost.month,
+        "final": bool(bill.sha256),
+        "currency": cost.currency,
         "versions": [
             {"alias": alias_of(name), "version": version_of(name), "requests": requests}
             for name, requests in figures.versions.items()
         ],
         "requests": figures.requests,
+        "evaluations": figures.evaluations,
+        "rollback_seconds": [round(seconds, 1) for seconds in bill.rollbacks.get(client, ())],
         "input_tokens": figures.input_tokens,
         "output_tokens": figures.output_tokens,
         "cached_tokens": figures.cached_tokens,
@@ -42,7 +43,7 @@ def document(
         "amount_cents": fee + overage,
     }
     digest = hashlib.sha256(canonical_json(content).encode()).hexdigest()
-    return {**content, "document": f"{client}-{month}", "sha256": digest}
+    return {**content, "document": f"{client}-{cost.month}", "sha256": digest}
 
 
 def report(found: dict[str, Any]) -> TabularReport:
@@ -54,6 +55,8 @@ def report(found: dict[str, Any]) -> TabularReport:
     covers = f", {included:,} covered by the fee" if (included := found["included_tokens"]) else ""
     cached = f"{found['cached_tokens']:,} from a cache"
     tokens = f"in {found['input_tokens']:,} ({cached}), out {found['output_tokens']:,}{covers}"
+    billed = found["evaluations"]
+    evaluations = f", {billed:,} of them evaluations" if billed else ""
     due = [("fee", money(found["fee_cents"]))]
     if found["overage_cents"]:
         due.append((f"{found['overage_tokens']:,} further tokens", money(found["overage_cents"])))
@@ -62,13 +65,20 @@ def report(found: dict[str, Any]) -> TabularReport:
         f"{found['client']}, {found['month']}",
         (
             f"Document {found['document']}, {state}. sha256 {found['sha256']}.",
-            f"{found['requests']:,} requests; tokens: {tokens}.",
+            f"{found['requests']:,} requests{evaluations}; tokens: {tokens}.",
+            _rollbacks(found["rollback_seconds"]),
         ),
         (
             ReportTable("Versions", ("alias", "version", "requests"), rows, 2),
             ReportTable(f"Due, {found['currency']}", ("position", "amount"), tuple(due)),
         ),
     )
+
+
+def _rollbacks(seconds: list[float]) -> str:
+    if not seconds:
+        return "No rollback."
+    return f"Rollbacks: {len(seconds)}, in {', '.join(map(str, seconds))} seconds."
 
 
 def render_json(found: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """Months: sums, fees, storage, staff, cents; shares of fees, projections and moves."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -175,3 +176,15 @@ def test_a_plan_tells_the_clients_that_cross_the_limit() -> None:
     assert (change.crosses, change.over) == (True, True)
     assert cost_changes(before, before) == ()
     assert cost_changes(priced(1, None), priced(10**9, None)) == ()
+
+
+@pytest.mark.parametrize(("pays", "expected"), [(False, (3, 0)), (True, (5, 2))])
+def test_evaluations_count_where_the_client_pays_for_them(
+    expected: tuple[int, int], *, pays: bool
+) -> None:
+    its = replace(TERMS.clients["a"], bill_evals=pays)
+    cells = [cell("a", 9, requests=3), cell("a", 9, requests=2, purpose="eval")]
+    given = [(BEGIN, replace(TERMS, clients={"a": its}), cells)]
+    found = month_cost("2026-11", BEGIN, END, given)
+    assert found is not None
+    assert (found.clients["a"].requests, found.clients["a"].evaluations) == expected
