@@ -18,6 +18,7 @@ from fleet.costing.months import (
     MonthCost,
     bill_cents,
     month_cost,
+    rollback_seconds,
     to_cents,
 )
 from fleet.costing.shares import (

@@ -10,6 +10,8 @@ from fleet.cost_policy import MICRO
 from fleet.costing.hours import HOUR, HourSplitter, lines_of, payer
 from fleet.costing.lines import CostLine, LineKind, ServerHour, WorkCell
 from fleet.costing.terms import Terms
+from fleet.history import Entry, RolledBack
+from fleet.names import client_of
 
 GIB: Final = 1 << 30
 CENT: Final = MICRO // 100
@@ -192,6 +194,23 @@ def _clients(sums: _Sums, terms: Terms, whole: int) -> Iterator[tuple[str, Clien
             {version: counts[0] for version, counts in sorted(by_version.items()) if version},
             evaluations,
         )  # fmt: skip
+
+
+def rollback_seconds(
+    entries: Iterable[Entry], begin: datetime, end: datetime
+) -> dict[str, tuple[float, ...]]:
+    """Return the seconds of rollbacks by client; entries for several versions are one rollback."""
+    once = {
+        (event.alias, event.decided or str(entry.time)): event.seconds
+        for entry in entries
+        if begin <= entry.time < end
+        and isinstance(event := entry.event, RolledBack)
+        and not event.forward
+    }
+    found: dict[str, tuple[float, ...]] = {}
+    for (alias, _), seconds in once.items():
+        found[client_of(alias)] = (*found.get(client_of(alias), ()), seconds)
+    return found
 
 
 def to_cents(lines: Iterable[CostLine]) -> dict[tuple[str, LineKind, str], int]:

@@ -24,12 +24,12 @@ from fleet.costing import (
     WorkCell,
     hourly_terms,
     month_cost,
+    rollback_seconds,
 )
 from fleet.decoding import MalformedError, decode
 from fleet.encoding import canonical_json, decode_json, plain
 from fleet.errors import FleetError
-from fleet.history import CostTermsChanged, Entry, MonthClosed, RolledBack, StaffHoursImported
-from fleet.names import client_of
+from fleet.history import CostTermsChanged, Entry, MonthClosed, StaffHoursImported
 from fleet.usage import Operator
 from runtime.files import READ_ONLY_FILE, make_private, read_plain, replace_file
 from runtime.usage.ingest import ingest
@@ -138,21 +138,9 @@ class MonthBills:
             hours = self._terms(begin, begin + cost.hours * HOUR)
             terms = next(reversed([terms for _, terms in hours]), terms)
         sha256 = closed.sha256 if closed else ""
-        return Bill(cost, sha256, terms, early, self._rollbacks(*self.bounds(month)))
-
-    def _rollbacks(self, begin: datetime, end: datetime) -> dict[str, tuple[float, ...]]:
-        """Return the seconds of rollbacks by client; an entry for every version is one rollback."""
-        once = {
-            (event.alias, event.decided or str(entry.time)): event.seconds
-            for entry in self._entries
-            if begin <= entry.time < end
-            and isinstance(event := entry.event, RolledBack)
-            and not event.forward
-        }
-        found: dict[str, tuple[float, ...]] = {}
-        for (alias, _), seconds in once.items():
-            found[client_of(alias)] = (*found.get(client_of(alias), ()), seconds)
-        return found
+        return Bill(
+            cost, sha256, terms, early, rollback_seconds(self._entries, *self.bounds(month))
+        )
 
     def compute(self, month: str, corrections: Sequence[CostLine] = ()) -> MonthCost:
         """Return the cost of a month from rows and recorded terms, closed or not."""

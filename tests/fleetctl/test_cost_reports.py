@@ -6,7 +6,7 @@ import json
 import shutil
 import sqlite3
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event, Thread
@@ -17,7 +17,7 @@ import pytest
 from fleet.cost_policy import MICRO
 from fleet.costing import Terms
 from fleet.errors import FleetError
-from fleet.history import CostTermsChanged, RolledBack
+from fleet.history import CostTermsChanged
 from fleetctl.output import print_message
 from runtime.ledger import open_ledger
 from runtime.operations.costs import MonthBills, month_file
@@ -174,23 +174,6 @@ def test_an_invoice_shows_a_client_nothing_of_the_operator_or_of_others(project:
         for word in ("secretive", "margin", "idle", "h/0", "1.234567", "b-x"):
             assert word not in text
         assert "2000" in done.stdout.replace(",", "")
-
-
-def test_an_invoice_tells_of_rollbacks_once(project: Project) -> None:
-    when = workspace_at(project, 100).now()
-    back = RolledBack("a-x", "a-x-tiny-v1.0.0", decided="2026-10-05T02:00:00", seconds=1.26)
-    held = replace(back, adapter="a-x-tiny-v1.1.0")
-    undone = replace(back, forward=True, decided="2026-10-05T03:00:00")
-    other = replace(back, alias="b-x")
-    ledger = open_ledger(project.root / ".fleetctl", "run", "me", lambda: when)
-    ledger.append([back, held, undone, other])
-    done = call(project, "cost", "invoice", "a", "--month", "2026-10", "--format", "json")
-    assert json.loads(done.stdout)["rollback_seconds"] == [1.3]
-    text = call(project, "cost", "invoice", "a", "--month", "2026-10").stdout
-    assert "Rollbacks: 1, in 1.3 seconds." in text
-    assert (
-        "No rollback." in call(project, "cost", "invoice", "secretive", "--month", "2026-10").stdout
-    )
 
 
 def test_an_hour_is_explained_and_adds_up(project: Project) -> None:

@@ -21,9 +21,11 @@ from fleet.costing import (
     month_cost,
     monthly_costs,
     projection,
+    rollback_seconds,
     share_state,
     to_cents,
 )
+from fleet.history import Entry, RolledBack
 from tests.fleet.costing.worlds import cell, client, fleet, leases, resident, server
 
 BEGIN = datetime(2026, 11, 1, tzinfo=UTC)
@@ -188,3 +190,15 @@ def test_evaluations_count_where_the_client_pays_for_them(
     found = month_cost("2026-11", BEGIN, END, given)
     assert found is not None
     assert (found.clients["a"].requests, found.clients["a"].evaluations) == expected
+
+
+def test_a_rollback_counts_once_and_an_undone_one_is_none() -> None:
+    back = RolledBack("a-x", "a-x-tiny-v1.0.0", decided="2026-11-05T02:00:00", seconds=1.26)
+    events = [
+        back, replace(back, adapter="a-x-tiny-v1.1.0"), replace(back, forward=True, decided="later"),
+        replace(back, decided="2026-11-06", seconds=2.0), replace(back, alias="b-x"),
+    ]  # fmt: skip
+    entries = [Entry(1, BEGIN + HOUR, event, "r", "me", 1, "", "") for event in events]
+    late = Entry(1, END, replace(back, decided="next"), "r", "me", 1, "", "")
+    found = rollback_seconds([*entries, late], BEGIN, END)
+    assert found == {"a": (1.26, 2.0), "b": (1.26,)}
