@@ -194,8 +194,12 @@ def test_evaluations_count_where_the_client_pays_for_them(
 
 def test_a_rollback_counts_once_and_an_undone_one_is_none() -> None:
     back = RolledBack("a-x", "a-x-tiny-v1.0.0", decided="2026-11-05T02:00:00", seconds=1.26)
-    others: list[dict[str, Any]] = [{"adapter": "a-x-tiny-v1.1.0"}, {"forward": True, "decided": "later"},
-              {"decided": "2026-11-06", "seconds": 2.0}, {"alias": "b-x"}]  # fmt: skip
+    others: list[dict[str, Any]] = [
+        {"adapter": "a-x-tiny-v1.1.0"},
+        {"forward": True, "decided": "later"},
+        {"decided": "2026-11-06", "seconds": 2.0},
+        {"alias": "b-x"},
+    ]
     events = [back, *(replace(back, **other) for other in others)]
     entries = [Entry(1, BEGIN + HOUR, event, "r", "me", 1, "", "") for event in events]
     late = Entry(1, END, replace(back, decided="next"), "r", "me", 1, "", "")
