@@ -94,7 +94,7 @@ class Sketch:
         for bucket, count in self.buckets:
             left -= count
             if left <= 0:
-                return _value(bucket)
+                return 0.0 if bucket == ODD else 2 * _GAMMA**bucket / (_GAMMA + 1)
         return None
 
     def above(self, limit: float) -> int:
@@ -104,10 +104,6 @@ class Sketch:
 
     def __add__(self, other: "Sketch") -> "Sketch":
         return Sketch.of_counts(Counter(dict(self.buckets)) + Counter(dict(other.buckets)))
-
-
-def _value(bucket: int) -> float:
-    return 0.0 if bucket == ODD else 2 * _GAMMA**bucket / (_GAMMA + 1)
 
 
 @dataclass(frozen=True, slots=True)

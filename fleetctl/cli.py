@@ -90,17 +90,12 @@ def _problem(error: Exception) -> FleetError:
         case FleetError():
             return error
         case OSError():
-            return _file_error(error)
+            path = f"`{error.filename}`: " if error.filename else ""
+            detail = f"{path}{error.strerror or error}."
+            hint = "Check permissions and free space, then run the command again."
+            return FleetError.of("FC1015", "A file cannot be read or written", detail, hint=hint)
         case _:
             return _unexpected(error)
-
-
-def _file_error(error: OSError) -> FleetError:
-    """Return the problem of a call that the system refused: a read-only folder, a full disk."""
-    path = f"`{error.filename}`: " if error.filename else ""
-    detail = f"{path}{error.strerror or error}."
-    hint = "Check permissions and free space, then run the command again."
-    return FleetError.of("FC1015", "A file cannot be read or written", detail, hint=hint)
 
 
 def _unexpected(error: Exception) -> FleetError:

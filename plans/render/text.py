@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from fleet.plan import Action, Change, GateDue, Plan
+from fleet.plan import Action, GateDue, Plan
 from plans.amounts import about, capitalized, counted
 from plans.render import detail_levels, sections
 from plans.render.verdict import Review, ReviewLevel, judge
@@ -129,7 +129,11 @@ def _changes(plan: Plan, paint: Paint, *, every: bool) -> Iterator[str]:
     )
     if every:
         for change in ordered(plan.changes):
-            yield from _change(change, plan, paint)
+            symbol = paint(_COLOURS[change.action], SYMBOLS[change.action].rjust(3))
+            yield f"  {symbol} {verb(change).ljust(7)} {change.address}"
+            asked = f" [{change.origin}]" if change.origin else ""
+            yield f"              {change.why}{asked}"
+            yield from (f"              {line}" for line in differences(change, plan))
         return
     if rows := detail_levels.by_client(plan.changes):
         yield from aligned([("By client", ""), *rows], indent="  ", gap=WIDE_GAP)
@@ -142,14 +146,6 @@ def _settings(plan: Plan, *, every: bool) -> Iterator[str]:
     if heading := sections.settings_heading(plan):
         yield f"{heading}."
         yield from (f"  {line}" for line in sections.settings_lines(plan, every=every))
-
-
-def _change(change: Change, plan: Plan, paint: Paint) -> Iterator[str]:
-    symbol = paint(_COLOURS[change.action], SYMBOLS[change.action].rjust(3))
-    yield f"  {symbol} {verb(change).ljust(7)} {change.address}"
-    asked = f" [{change.origin}]" if change.origin else ""
-    yield f"              {change.why}{asked}"
-    yield from (f"              {line}" for line in differences(change, plan))
 
 
 def _notes(plan: Plan) -> Iterator[list[str]]:

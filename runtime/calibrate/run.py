@@ -98,7 +98,8 @@ async def calibrate(
         require_adapters(target, snapshot.listing.adapters)
         require_idle(target, None if force else before.in_flight)
         adapters = sorted(snapshot.listing.adapters)[: target.usable_slots]
-        tokens = _output_tokens(target, budget)
+        room = _longest_prompt(target) - PROMPT_TOKENS
+        tokens = max(min(budget.tokens, room), SHORT_TOKENS + 1)
         most = largest_batch(budget.largest_batch, before.kv_tokens, PROMPT_TOKENS + tokens)
         plan = batch_plans(most, len(adapters))
         names = ServedNames(snapshot.listing.names[0], tuple(adapters))
@@ -181,11 +182,6 @@ def _longest_prompt(target: CalibrationTarget) -> int:
     shape = target.base.shape
     usual = shape.max_position_embeddings if shape else _USUAL_LENGTH
     return (target.base.max_model_len or usual) - 2
-
-
-def _output_tokens(target: CalibrationTarget, budget: CalibrationBudget) -> int:
-    room = _longest_prompt(target) - PROMPT_TOKENS
-    return max(min(budget.tokens, room), SHORT_TOKENS + 1)
 
 
 def reserve(target: CalibrationTarget, metrics: ServerMetrics, vllm: str) -> int | None:

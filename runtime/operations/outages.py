@@ -8,7 +8,7 @@ from pathlib import Path
 from fleet.history import fold_entries, settled
 from fleet.names import LEDGER, Address
 from fleet.planning import DriftCause, classify_drift, outages_of
-from fleet.resources import Fault, Key, OutageKind, State
+from fleet.resources import Fault, OutageKind, State
 from runtime.ledger.fallback import LedgerSnapshot
 from runtime.library.served_copies import damaged
 from runtime.operations.hung_servers import (
@@ -53,12 +53,8 @@ def _unreadable_keys(live: State, root: Path) -> Mapping[Address, Fault]:
             OutageKind.KEY_GONE,
         )
         for address, key in live.keys().items()
-        if key.reference.startswith(_FILE) and not _is_readable(key, root)
+        if key.reference.startswith(_FILE) and read_secret(root, key.reference) is None
     }
-
-
-def _is_readable(key: Key, root: Path) -> bool:
-    return read_secret(root, key.reference) is not None
 
 
 def with_ledger(workspace: Workspace, live: State, known: LedgerSnapshot) -> State:
