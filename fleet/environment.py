@@ -78,10 +78,7 @@ def read_command(
     missing = [name for name in named if name not in variables]
     if missing or not program:
         what = f"`{missing[0]}` is not set here" if missing else "it names variables and no program"
-        raise FleetError.of(
-            "FC1335",
-            "Declared command cannot be started",
-            f"Of the command `{' '.join(words)[:80]}`: {what}.",
-            hint="Set the variable where fleetctl runs, or take it out of the command.",
-        )
+        detail = f"Of the command `{' '.join(words)[:80]}`: {what}."
+        hint = "Set the variable where fleetctl runs, or take it out of the command."
+        raise FleetError.of("FC1335", "Declared command cannot be started", detail, hint=hint)
     return program, inherited(variables, named)

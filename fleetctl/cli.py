@@ -107,13 +107,10 @@ def _unexpected(error: Exception) -> FleetError:
     while at is not None and at.tb_next is not None:
         at = at.tb_next
     where = f" at {Path(at.tb_frame.f_code.co_filename).name}:{at.tb_lineno}" if at else ""
-    return FleetError.of(
-        "FC1311",
-        "fleetctl itself failed",
-        f"{type(error).__name__}{where}. Nothing is half done that a second run does not mend.",
-        hint="Report this line, with the command and the version of fleetctl",
-        command="fleetctl --version",
-    )
+    detail = f"{type(error).__name__}{where}. Nothing is half done that a second run does not mend."
+    hint = "Report this line, with the command and the version of fleetctl"
+    command = "fleetctl --version"
+    return FleetError.of("FC1311", "fleetctl itself failed", detail, hint=hint, command=command)
 
 
 def main(arguments: list[str] | None = None) -> Any:

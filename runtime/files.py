@@ -115,12 +115,8 @@ def read_text(path: Path, most: int = LARGEST) -> str:
 
 
 def _too_large(path: Path, most: int) -> FleetError:
-    return FleetError.of(
-        "FC3042",
-        "File is too large",
-        f"{path}: it has more than {most >> 20} MiB, which no file of fleetctl has.",
-        hint="check the name",
-    )
+    detail = f"{path}: it has more than {most >> 20} MiB, which no file of fleetctl has."
+    return FleetError.of("FC3042", "File is too large", detail, hint="check the name")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -132,12 +128,9 @@ def write_text(path: Path, text: str) -> None:
     try:
         replace_file(path, text.encode(), PUBLIC, exact=True)
     except OSError as error:
-        raise FleetError.of(
-            "FC5021",
-            "File cannot be written",
-            f"{path}: {error.strerror or error}.",
-            hint="choose a folder that exists and that you may write to",
-        ) from None
+        detail = f"{path}: {error.strerror or error}."
+        hint = "choose a folder that exists and that you may write to"
+        raise FleetError.of("FC5021", "File cannot be written", detail, hint=hint) from None
 
 
 PRIVATE = 0o600

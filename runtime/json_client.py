@@ -139,12 +139,9 @@ class JsonClient:
             async with asyncio.timeout(limit):
                 response = await self._attempts(method, path, body, attempts)
         except TimeoutError:
-            raise EngineTimedOutError.of(
-                "FC4002",
-                "No answer in time",
-                f"{self.peer} did not answer {method} {path} within {limit:g} s.",
-                hint="Look at the server's log and load; running the command again is safe.",
-            ) from None
+            detail = f"{self.peer} did not answer {method} {path} within {limit:g} s."
+            hint = "Look at the server's log and load; running the command again is safe."
+            raise EngineTimedOutError.of("FC4002", "No answer in time", detail, hint=hint) from None
         if not response.is_success:
             raise EngineRejectedError(
                 problem(

@@ -51,13 +51,9 @@ def write_secret(secret: str, path: Path) -> None:
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        raise FleetError.of(
-            "FC6011",
-            "The key exists already",
-            f"`{path}` is there and may be in use; it is not overwritten.",
-            hint="To rotate, declare a second key, apply, move the client over, and remove "
-            "the first.",
-        ) from None
+        detail = f"`{path}` is there and may be in use; it is not overwritten."
+        hint = "To rotate, declare a second key, apply, move the client over, and remove the first."
+        raise FleetError.of("FC6011", "The key exists already", detail, hint=hint) from None
     with os.fdopen(handle, "w", encoding="utf-8") as stream:
         stream.write(secret + "\n")
         stream.flush()

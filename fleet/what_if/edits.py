@@ -64,12 +64,8 @@ def not_understood(text: str) -> FleetError:
     firsts = sorted({example.split()[0] for example in EXAMPLES})
     near = "" if forms else did_you_mean(first, firsts)
     shown = ", ".join(f"`{form}`" for form in forms or EXAMPLES)
-    return FleetError.of(
-        "FC6040",
-        "What-if not understood",
-        f"`{text}` is no change that can be tried{f'; {near}' if near else '.'}",
-        hint=f"Write such as {shown}.",
-    )
+    detail = f"`{text}` is no change that can be tried{f'; {near}' if near else '.'}"
+    return FleetError.of("FC6040", "What-if not understood", detail, hint=f"Write such as {shown}.")
 
 
 def known(kind: str, name: str, names: Sequence[str]) -> str:
@@ -84,12 +80,9 @@ def known(kind: str, name: str, names: Sequence[str]) -> str:
         return (exact or begin)[0]
     several = f"`{name}` may be {' or '.join(f'`{choice}`' for choice in begin[:4])}."
     declared = f"Declared: {', '.join(sorted(names)[:8])}." if names else ""
-    raise FleetError.of(
-        "FC6041",
-        "What-if names nothing in the fleet",
-        several if begin else f"No {kind} is called `{name}`.",
-        hint=did_you_mean(name, sorted(names)) or declared,
-    )
+    detail = several if begin else f"No {kind} is called `{name}`."
+    hint = did_you_mean(name, sorted(names)) or declared
+    raise FleetError.of("FC6041", "What-if names nothing in the fleet", detail, hint=hint)
 
 
 def impossible(detail: str, hint: str) -> FleetError:

@@ -52,23 +52,17 @@ def read(text: str, name: str, version: tuple[int, int], command: str) -> tuple[
         if "\\u" in text:
             canonical_json(document).encode()  # an escape can make half a character
     except (ValueError, RecursionError) as error:
+        detail = f"This is not whole JSON: {_reason(error)}. It may have been cut off or edited."
         raise FleetError.of(
-            "FC5001",
-            "File is damaged",
-            f"This is not whole JSON: {_reason(error)}. It may have been cut off or edited.",
-            hint="make it again",
-            command=command,
+            "FC5001", "File is damaged", detail, hint="make it again", command=command
         ) from None
     if not isinstance(document, dict) or document.get("format") != name:
         found = document.get("format") if isinstance(document, dict) else None
-        raise FleetError.of(
-            "FC5002",
-            "File is of another kind",
-            f"Its field `format` should say `{name}` and "
-            + (f"says {found!r:.60}." if found else "is missing."),
-            hint="give the file that this command writes",
-            command=command,
+        detail = f"Its field `format` should say `{name}` and " + (
+            f"says {found!r:.60}." if found else "is missing."
         )
+        hint = "give the file that this command writes"
+        raise FleetError.of("FC5002", "File is of another kind", detail, hint=hint, command=command)
     match = _VERSION.fullmatch(str(document.get("format_version")))
     if match is None or int(match[1]) != version[0]:
         newer = match is not None and int(match[1]) > version[0]

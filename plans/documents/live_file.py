@@ -75,12 +75,10 @@ def load(text: str) -> State:
             raise MalformedError(f"live: {strange[0]!r:.60} is no name")  # noqa: TRY301 (one exit)
         _require_servers(listed, state.unknown_servers)
     except MalformedError as error:
+        detail = f"At {error}. A plan made from it would be made from a guess."
+        hint = "compare with the fields that fleetctl writes"
         raise FleetError.of(
-            "FC5006",
-            "Live-state file has a wrong field",
-            f"At {error}. A plan made from it would be made from a guess.",
-            hint="compare with the fields that fleetctl writes",
-            command=MAKE,
+            "FC5006", "Live-state file has a wrong field", detail, hint=hint, command=MAKE
         ) from None
     for resource in listed:
         if isinstance(resource, Server) and format_of(resource.digest) > max(FORMATS):

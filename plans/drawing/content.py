@@ -165,13 +165,10 @@ def around_server(drawing: Drawing, server: str) -> Drawing:
     )
     if not rows:
         names = [panel.server for panel in drawing.panels]
-        raise FleetError.of(
-            "FC5011",
-            "No such resource",
-            f"`{server}` is no server that fleet {drawing.fleet} should have.",
-            hint=did_you_mean(server, names) or "without --server all are drawn",
-            command="fleetctl draw",
-        )
+        detail = f"`{server}` is no server that fleet {drawing.fleet} should have."
+        hint = did_you_mean(server, names) or "without --server all are drawn"
+        command = "fleetctl draw"
+        raise FleetError.of("FC5011", "No such resource", detail, hint=hint, command=command)
     return replace(drawing, rows=rows)
 
 

@@ -51,13 +51,10 @@ def find(inputs: ExplainInput, name: str) -> list[Address]:
     if not addresses:
         words = [word for address in sorted(known) for word in (address, name_in_address(address))]
         near = did_you_mean(name, words)
-        raise FleetError.of(
-            "FC5011",
-            "No such resource",
-            f"`{name}` is neither wanted nor live in fleet {inputs.fleet.name}.",
-            hint=near or "name it as the plan does, such as route/acme-support",
-            command="fleetctl status",
-        )
+        detail = f"`{name}` is neither wanted nor live in fleet {inputs.fleet.name}."
+        hint = near or "name it as the plan does, such as route/acme-support"
+        command = "fleetctl status"
+        raise FleetError.of("FC5011", "No such resource", detail, hint=hint, command=command)
     return addresses
 
 

@@ -190,10 +190,7 @@ def _unpack_files(archive: tarfile.TarFile, manifest: Manifest, folder: Path, pa
 
 def broken(path: Path, why: str) -> FleetError:
     """Return the error of a file that is no whole backup; `why` is a clause."""
-    return FleetError.of(
-        "FC6071",
-        "The backup cannot be used",
-        f"`{path}`: {why}. Nothing was restored from it.",
-        hint="Take another backup; `fleetctl history` names those that were made.",
-        command="fleetctl state drill FILE",
-    )
+    detail = f"`{path}`: {why}. Nothing was restored from it."
+    hint = "Take another backup; `fleetctl history` names those that were made."
+    command = "fleetctl state drill FILE"
+    return FleetError.of("FC6071", "The backup cannot be used", detail, hint=hint, command=command)

@@ -47,14 +47,12 @@ async def refuse_taken_port(server: Server, address: str, grace_s: float) -> Non
             else f"It serves {serving}, so leave it. Declare another `port` for the host. A server "
             "of this fleet is adopted from the project and by the user that started it."
         )
-        raise EngineError.of(
-            "FC4011",
-            "A port is taken",
+        detail = (
             f"Something else listens on {address}:{server.port}, where `{server.name}` would"
-            f"{f': {processes}' if processes else ''}. It may be a server of another project.",
-            hint=hint,
-            command="" if pids else f"lsof -i :{server.port}",
+            f"{f': {processes}' if processes else ''}. It may be a server of another project."
         )
+        command = "" if pids else f"lsof -i :{server.port}"
+        raise EngineError.of("FC4011", "A port is taken", detail, hint=hint, command=command)
 
 
 async def _answering(url: str) -> str | None:

@@ -139,22 +139,16 @@ async def perform(
                     raise AssertionError("routes and keys are written in batches")
             return StepResult(StepOutcome.DONE)
     except TimeoutError:
-        raise EngineTimedOutError.of(
-            "FC5112",
-            "A step took too long",
-            f"`{step.id}` was not done after {step.timeout_s} s. It may still be going on.",
-            hint="Running the command again is safe: it looks first.",
-        ) from None
+        detail = f"`{step.id}` was not done after {step.timeout_s} s. It may still be going on."
+        hint = "Running the command again is safe: it looks first."
+        raise EngineTimedOutError.of("FC5112", "A step took too long", detail, hint=hint) from None
 
 
 async def _load(adapter: LoadedAdapter, context: ExecutionContext, view: LiveView) -> None:
     if adapter.digest is None:
-        raise EngineError.of(
-            "FC5116",
-            "Adapter without a digest",
-            f"The plan does not say which bytes `{adapter.adapter}` has.",
-            command="fleetctl adapter verify",
-        )
+        detail = f"The plan does not say which bytes `{adapter.adapter}` has."
+        command = "fleetctl adapter verify"
+        raise EngineError.of("FC5116", "Adapter without a digest", detail, command=command)
     source = await asyncio.to_thread(context.publish, adapter.adapter, adapter.digest)
     await view.engine_of(adapter.server).load(adapter.server, adapter.adapter, str(source))
     view.record_own_change(adapter.server, adapter.address, adapter)

@@ -28,11 +28,8 @@ def open_ledger(
     """
     scheme = address.partition(":")[0] if address else "file"
     if scheme != "file":
-        raise FleetError.of(
-            "FC5101",
-            "No such home for a ledger",
-            f"`{address}` has the scheme `{scheme}`; there are file.",
-            hint=did_you_mean(scheme, ["file"]),
-        )
+        detail = f"`{address}` has the scheme `{scheme}`; there are file."
+        hint = did_you_mean(scheme, ["file"])
+        raise FleetError.of("FC5101", "No such home for a ledger", detail, hint=hint)
     folder = Path(address.removeprefix("file:").removeprefix("//")) if address else state_dir
     return FileLedger(folder, run=run, by=by, clock=clock)

@@ -188,10 +188,5 @@ def _gone(mirror: LedgerReplica, home: Ledger) -> FleetError:
         what = f"entries were read from it before; the copy of them, `{mirror.path}`, is damaged"
         hint = "Bring back the disk or the file. Without either, rebuild it from what is live."
         command = "fleetctl adopt"
-    return FleetError.of(
-        "FC5109",
-        "The ledger is gone",
-        f"Its home is empty, and {what}. Nothing is written to it; a rollback is queued.",
-        hint=hint,
-        command=command,
-    )
+    detail = f"Its home is empty, and {what}. Nothing is written to it; a rollback is queued."
+    return FleetError.of("FC5109", "The ledger is gone", detail, hint=hint, command=command)

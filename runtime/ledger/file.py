@@ -135,12 +135,9 @@ class FileLedger:
             content = read_log(self._path) if self._path.exists() else b""
             lines = content.split(b"\n")[:-1]
             if lines and not any(e.line == line for e, line in zip(copy, lines, strict=False)):
-                raise FleetError.of(
-                    "FC5182",
-                    "The copy is of another ledger",
-                    f"No line of `{self._path}` is a line of the copy, so nothing was changed.",
-                    hint="Put back a backup of the ledger.",
-                )
+                detail = f"No line of `{self._path}` is a line of the copy, so nothing was changed."
+                hint = "Put back a backup of the ledger."
+                raise FleetError.of("FC5182", "The copy is of another ledger", detail, hint=hint)
             kept = [*copy, *_continuing(copy[-1], lines[len(copy) :])]
             names = (self._path.with_suffix(f".damaged-{n}.jsonl") for n in itertools.count(1))
             aside = next(path for path in names if not path.exists())

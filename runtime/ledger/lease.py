@@ -55,13 +55,9 @@ def read(folder: Path) -> LeaseRecord | None:
     except FileNotFoundError:
         return None
     except (ValueError, TypeError):
-        raise FleetError.of(
-            "FC5103",
-            "The lease's file is damaged",
-            f"`{path}` cannot be read, so it is unknown who may change the fleet.",
-            hint="See that no apply is running, then remove the file; tokens go on from "
-            "the ledger's.",
-        ) from None
+        detail = f"`{path}` cannot be read, so it is unknown who may change the fleet."
+        hint = "See that no apply is running, then remove the file; tokens go on from the ledger's."
+        raise FleetError.of("FC5103", "The lease's file is damaged", detail, hint=hint) from None
 
 
 def write(folder: Path, record: LeaseRecord) -> None:

@@ -108,13 +108,10 @@ def report_changes_since(workspace: Workspace, plan: Plan, live: State) -> None:
         return
     listed = "".join(f"\n  {address}" for address in moved)
     if len(moved) == len(plan.changes):
-        raise StalePlanError.of(
-            "FC5121",
-            "The plan is stale",
-            f"Everything that plan {plan.id} would change has been changed since:{listed}",
-            hint="Plan again.",
-            command="fleetctl plan --out plan.json",
-        )
+        detail = f"Everything that plan {plan.id} would change has been changed since:{listed}"
+        hint = "Plan again."
+        command = "fleetctl plan --out plan.json"
+        raise StalePlanError.of("FC5121", "The plan is stale", detail, hint=hint, command=command)
     workspace.inform(
         f"Changed since plan {plan.id} was made; dependent steps will be skipped:{listed}"
     )

@@ -122,23 +122,17 @@ def _job_of(
     declared = fleet.adapters.get(alias)
     path = golden or (declared.golden if declared else None)
     if path is None:
-        raise FleetError.of(
-            "FC6701",
-            "No golden set",
-            f"`{alias}` declares none.",
-            hint="Declare `golden: golden/FILE.jsonl` on the adapter, or give --golden.",
-        )
+        hint = "Declare `golden: golden/FILE.jsonl` on the adapter, or give --golden."
+        raise FleetError.of("FC6701", "No golden set", f"`{alias}` declares none.", hint=hint)
     if adapter not in served:
         base = adapter.rpartition("-v")[0]
         held = [name for name in sorted(served) if name.rpartition("-v")[0] == base]
         also = f" Loaded of this adapter: {', '.join(held)}." if held else ""
         near = did_you_mean(adapter, sorted(served))
+        detail = f"No reachable server holds `{adapter}`, so nothing can be asked of it.{also}"
+        hint = near or "Declare it and apply: it is loaded before it gets any traffic."
         raise EvalError.of(
-            "FC4507",
-            "The version is not loaded",
-            f"No reachable server holds `{adapter}`, so nothing can be asked of it.{also}",
-            hint=near or "Declare it and apply: it is loaded before it gets any traffic.",
-            command="fleetctl status",
+            "FC4507", "The version is not loaded", detail, hint=hint, command="fleetctl status"
         )
     purposes: dict[str | None, Purpose] = {}
     if declared is not None:
@@ -179,12 +173,9 @@ def _version_of(
     with suppress(ValueError):
         return AdapterName.parse(name).alias, name
     if name not in fleet.adapters:
-        raise FleetError.of(
-            "FC5123",
-            "No such alias",
-            f"`{name}` is neither declared nor the full name of a version.",
-            hint=did_you_mean(name, sorted(fleet.adapters)),
-        )
+        detail = f"`{name}` is neither declared nor the full name of a version."
+        hint = did_you_mean(name, sorted(fleet.adapters))
+        raise FleetError.of("FC5123", "No such alias", detail, hint=hint)
     declared = fleet.adapters[name].name
     if version is not None:
         return name, f"{declared.alias}-{declared.base}-v{version.removeprefix('v')}"

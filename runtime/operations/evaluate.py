@@ -86,12 +86,8 @@ def evals_of(
         known = {*past}
     if alias in known:
         return {}
-    raise FleetError.of(
-        "FC5123",
-        "No such alias",
-        f"`{alias}` is not declared, and was never evaluated.",
-        hint=did_you_mean(alias, sorted(known)),
-    )
+    detail = f"`{alias}` is not declared, and was never evaluated."
+    raise FleetError.of("FC5123", "No such alias", detail, hint=did_you_mean(alias, sorted(known)))
 
 
 def run_all(

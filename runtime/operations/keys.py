@@ -22,12 +22,10 @@ def fingerprints_in_use(workspace: Workspace) -> Mapping[str, str]:
         known = fold_entries(workspace.last_known().entries).established.values()
     except FleetError as error:
         first = error.diagnostics[0]
+        detail = f"A new key could lock a client out. {first.summary}: {first.detail}"
+        hint = first.hint
         raise FleetError.of(
-            "FC6062",
-            "The keys in use cannot be told",
-            f"A new key could lock a client out. {first.summary}: {first.detail}",
-            hint=first.hint,
-            command=first.command,
+            "FC6062", "The keys in use cannot be told", detail, hint=hint, command=first.command
         ) from error
     used = {
         f"{key.client}/{key.name}": key.fingerprint or "unknown"
@@ -43,12 +41,9 @@ async def _newest_table(workspace: Workspace) -> RoutingTable:
         table, notes = await gateways.read_table()
         silent = [note for note in notes if note.runs and not note.answers]
         if silent and not table.revision:
-            raise FleetError.of(
-                "FC6062",
-                "The keys in use cannot be told",
-                f"There is no routing table here, and {silent[0]}",
-                command="fleetctl gateway status",
-            )
+            detail = f"There is no routing table here, and {silent[0]}"
+            command = "fleetctl gateway status"
+            raise FleetError.of("FC6062", "The keys in use cannot be told", detail, command=command)
     return table
 
 

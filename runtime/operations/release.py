@@ -49,25 +49,17 @@ def release_versions(workspace: Workspace, alias: str, version: str | None, reas
     # A release vouches for the clock here.
     late = clock_behind(entries, workspace.now()) is not None
     if entry is None and not (holds or tampered):
-        raise FleetError.of(
-            "FC5123",
-            "No such alias",
-            f"`{alias}` has neither a route nor a hold.",
-            hint=did_you_mean(alias, sorted(table.aliases)),
-            command="fleetctl status",
-        )
+        detail = f"`{alias}` has neither a route nor a hold."
+        hint = did_you_mean(alias, sorted(table.aliases))
+        raise FleetError.of("FC5123", "No such alias", detail, hint=hint, command="fleetctl status")
     versions = _locked(workspace, alias) if version else {}
     known = {version_of(name): name for name in (*versions, *holds)}
     named = same_bytes(history, versions, alias, known[version]) if version in known else set()
     named |= {known[version]} & holds if version in known else set()  # given up
     if version is not None and not named:
         held = ", ".join(sorted(map(version_of, holds)))
-        raise FleetError.of(
-            "FC5124",
-            "The version is not held",
-            f"{version} of `{alias}` is not held; held are {held or 'none'}.",
-            command="fleetctl status",
-        )
+        detail = f"{version} of `{alias}` is not held; held are {held or 'none'}."
+        raise FleetError.of("FC5124", "The version is not held", detail, command="fleetctl status")
     route = entry.route(alias) if entry else None
     if not (holds or tampered or late) and history.established.get(route_address(alias)) == route:
         return Release(nothing=True)

@@ -108,12 +108,9 @@ async def _train(
         name = next_version(adapter.alias, adapter.name.base, list(adapters))
     locked = adapters.get(str(name))
     if locked is not None and str(name) != begun:
-        raise FleetError.of(
-            "FC6714",
-            "The version exists already",
-            f"`{name}` is in fleet.lock; a version is trained once.",
-            hint="Leave --version out for the next one.",
-        )
+        detail = f"`{name}` is in fleet.lock; a version is trained once."
+        hint = "Leave --version out for the next one."
+        raise FleetError.of("FC6714", "The version exists already", detail, hint=hint)
     folder = workspace.state_dir / "retrain" / str(name)
     training = Training(name, adapter, workspace.root, folder, lock)
     command = " ".join(training.filled())

@@ -68,12 +68,10 @@ def require_reviewed(workspace: Workspace, plan: Plan, live: State) -> None:
         since = tuple(overtaken(workspace.ledger().read(), plan))
         if since:
             listed = "".join(f"\n  {line}" for line in since[:_NAMED])
+            detail = f"Plan {plan.id} was made for another moment. Since then:{listed}"
+            hint = "What it would do now was not reviewed. Plan again."
             raise StalePlanError.of(
-                "FC3041",
-                "The plan is an older one",
-                f"Plan {plan.id} was made for another moment. Since then:{listed}",
-                hint="What it would do now was not reviewed. Plan again.",
-                command=_AGAIN,
+                "FC3041", "The plan is an older one", detail, hint=hint, command=_AGAIN
             )
         return
     now = plan_fleet(workspace, live)

@@ -62,13 +62,9 @@ def rollout_of(workspace: Workspace, alias: str) -> RolloutStatus:
     found = all_rollouts(workspace)
     if alias not in found:
         near = did_you_mean(alias, sorted(found))
-        raise FleetError.of(
-            "FC5132",
-            "No such rollout",
-            f"`{alias}` is not declared.",
-            hint=near,
-            command="fleetctl rollout list --all",
-        )
+        detail = f"`{alias}` is not declared."
+        command = "fleetctl rollout list --all"
+        raise FleetError.of("FC5132", "No such rollout", detail, hint=near, command=command)
     return found[alias]
 
 
@@ -134,12 +130,8 @@ def mark_rollout(
                 command=f"fleetctl rollback {alias}",
             )
         case MarkRefusal.KEPT_OUT:
-            raise FleetError.of(
-                "FC5135",
-                "The version is kept out",
-                f"{waits}.",
-                command=f"fleetctl release {alias}",
-            )
+            command = f"fleetctl release {alias}"
+            raise FleetError.of("FC5135", "The version is kept out", f"{waits}.", command=command)
         case None:
             pass
     if word in ONWARD:
@@ -187,10 +179,6 @@ def last_tried(entries: Sequence[Entry], alias: str, version: str | None) -> str
     fitting = [name for name in tried if version in (None, version_of(name))]
     if not fitting:
         which = f"{version} of `{alias}`" if version else f"`{alias}`"
-        raise FleetError.of(
-            "FC5134",
-            "Nothing to report",
-            f"The ledger knows of no rollout of {which}.",
-            command="fleetctl evidence list",
-        )
+        detail = f"The ledger knows of no rollout of {which}."
+        raise FleetError.of("FC5134", "Nothing to report", detail, command="fleetctl evidence list")
     return fitting[-1]

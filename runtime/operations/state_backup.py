@@ -68,12 +68,9 @@ def back_up(workspace: Workspace, file: Path, *, with_keys: bool, force: bool) -
     """
     path, state_dir = file.absolute(), workspace.state_dir
     if path.exists() and not force:
-        raise FleetError.of(
-            "FC6070",
-            "The backup's file is there",
-            f"`{file}` is not overwritten: it may be the only backup that works.",
-            hint="Choose another name, such as one with the date; --force overwrites.",
-        )
+        detail = f"`{file}` is not overwritten: it may be the only backup that works."
+        hint = "Choose another name, such as one with the date; --force overwrites."
+        raise FleetError.of("FC6070", "The backup's file is there", detail, hint=hint)
     workspace.ledger().read()  # a lost ledger is refused, and what is queued is written down
     home = FileLedger(state_dir, run=workspace.run, by=workspace.by, clock=workspace.now)
     with locked_ledger(state_dir):

@@ -95,12 +95,9 @@ async def drill_backup(workspace: Workspace, file: Path) -> DrilledBackup:
     make_private(workspace.state_dir)
     with try_lock(workspace.state_dir / f"{FOLDER}.lock") as ours:
         if not ours:
-            raise FleetError.of(
-                "FC6076",
-                "Another drill of a backup runs",
-                f"A process works in `{workspace.state_dir / FOLDER}`.",
-                hint="Wait until it ends.",
-            )
+            detail = f"A process works in `{workspace.state_dir / FOLDER}`."
+            hint = "Wait until it ends."
+            raise FleetError.of("FC6076", "Another drill of a backup runs", detail, hint=hint)
         async with _apart(workspace.state_dir / FOLDER) as state_dir:
             backup = await asyncio.to_thread(_unpacked, file, state_dir)
             result = await _bring_back(workspace, backup, file)

@@ -75,15 +75,13 @@ def entry_of(table: RoutingTable, alias: str) -> AliasEntry:
     """
     if alias not in table.aliases:
         known = sorted(table.aliases)
-        raise FleetError.of(
-            "FC6020",
-            "No such alias",
-            f"`{alias}` is not in the routing table, which has {len(known)} aliases.",
-            hint=did_you_mean(alias, known)
+        detail = f"`{alias}` is not in the routing table, which has {len(known)} aliases."
+        hint = (
+            did_you_mean(alias, known)
             if known
-            else "Is this the fleet's folder? `-C DIR` before the command names another.",
-            command="fleetctl status",
+            else "Is this the fleet's folder? `-C DIR` before the command names another."
         )
+        raise FleetError.of("FC6020", "No such alias", detail, hint=hint, command="fleetctl status")
     return table.aliases[alias]
 
 
@@ -140,12 +138,10 @@ def choose_target(
         others = [version_of(share.adapter) for share in resident if share.adapter != now.adapter]
         newer = f" Newer ones are resident: {', '.join(others)}." if others else ""
         version = version_of(now.adapter)
+        detail = f"`{alias}` is answered by {version}, the oldest that is loaded.{newer}"
+        hint = "Declare an earlier version and apply: it is loaded and tested first."
         raise FleetError.of(
-            "FC6022",
-            "No earlier version is resident",
-            f"`{alias}` is answered by {version}, the oldest that is loaded.{newer}",
-            hint="Declare an earlier version and apply: it is loaded and tested first.",
-            command="fleetctl status",
+            "FC6022", "No earlier version is resident", detail, hint=hint, command="fleetctl status"
         )
     if len(stable) == 1:
         return stable[0]
@@ -174,12 +170,9 @@ def _named(alias: str, entry: AliasEntry, to: str, *, forward: bool) -> ShareEnt
     found = [share for share in resident if to in (version_of(share.adapter), share.adapter)]
     if not found:
         listed = ", ".join(f"{version_of(share.adapter)} ({share.percent} %)" for share in resident)
-        raise FleetError.of(
-            "FC6021",
-            "The version is not resident",
-            f"No server holds `{to}` for `{alias}`. Resident: {listed or 'none'}.",
-            hint="Choose one of these, or declare the version and apply: it is loaded first.",
-        )
+        detail = f"No server holds `{to}` for `{alias}`. Resident: {listed or 'none'}."
+        hint = "Choose one of these, or declare the version and apply: it is loaded first."
+        raise FleetError.of("FC6021", "The version is not resident", detail, hint=hint)
     share, now = found[0], entry.shares[newest]
     ahead = share in entry.shares[: newest + 1] or share.adapter == entry.shadow
     if ahead and share.percent < FULL and not forward:
