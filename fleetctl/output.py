@@ -52,9 +52,8 @@ def print_preflight(warnings: Sequence[Diagnostic], left: int) -> None:
     if warnings:
         print_diagnostics(warnings, before="\n")
     if left:
-        click.echo(
-            f"Note: the weights of {counted(left, 'version')} are checked by apply.", err=True
-        )
+        text = f"Note: the weights of {counted(left, 'version')} are checked by apply."
+        click.echo(text, err=True)
 
 
 def print_message(message: Message | FailureMessage) -> None:

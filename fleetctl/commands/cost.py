@@ -159,9 +159,8 @@ def explain_command(workspace: Workspace, place: str) -> None:
     try:
         hour = datetime.strptime(text, "%Y-%m-%dT%H").replace(tzinfo=UTC)
     except ValueError:
-        raise click.UsageError(
-            "Name it as acme/2026-11-14T15/box1/gpu0, the hour in UTC."
-        ) from None
+        text = "Name it as acme/2026-11-14T15/box1/gpu0, the hour in UTC."
+        raise click.UsageError(text) from None
     terms, cells = _bills(workspace).hour(hour)
     found = HourSplitter(terms).split(hour, cells)
     if device not in found:

@@ -35,9 +35,8 @@ def command(workspace: Workspace, *, dry_run: bool, yes: bool, form: str) -> Non
     from runtime.operations.collect import delete_garbage, find_garbage, garbage_sizes
 
     if not (dry_run or yes) and (form == "json" or not sys.stdin.isatty()):
-        raise click.UsageError(
-            "Not a terminal: pass --yes to delete without confirmation, or --dry-run."
-        )
+        text = "Not a terminal: pass --yes to delete without confirmation, or --dry-run."
+        raise click.UsageError(text)
     garbage = find_garbage(workspace)
     sizes, due = garbage_sizes(workspace, garbage), garbage.due
     if form == "text":

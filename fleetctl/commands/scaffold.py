@@ -99,10 +99,8 @@ def adapter(workspace: Workspace, task: str, base: str, version: str) -> None:
     if locked:
         _next(f"{line} plan")
         return
-    click.echo(
-        f"{name} is not in fleet.lock yet: until its files are added, `validate` says FC1210.",
-        err=True,
-    )
+    text = f"{name} is not in fleet.lock yet: until its files are added, `validate` says FC1210."
+    click.echo(text, err=True)
     _next(f"{line} adapter add PATH --as {name}", f"{line} plan")
 
 

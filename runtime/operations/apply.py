@@ -112,9 +112,8 @@ def report_changes_since(workspace: Workspace, plan: Plan, live: State) -> None:
         hint = "Plan again."
         command = "fleetctl plan --out plan.json"
         raise StalePlanError.of("FC5121", "The plan is stale", detail, hint=hint, command=command)
-    workspace.inform(
-        f"Changed since plan {plan.id} was made; dependent steps will be skipped:{listed}"
-    )
+    text = f"Changed since plan {plan.id} was made; dependent steps will be skipped:{listed}"
+    workspace.inform(text)
 
 
 async def execute_plan(
