@@ -2,8 +2,14 @@
 
 from fleet.planning.desired import desired_state_of
 from fleet.planning.drift import classify_drift, outages_of, ownerless
-from fleet.planning.drift_cause import DriftAction, DriftCause, fault_causes, without_ignored
-from fleet.planning.failed_steps import failed_causes
+from fleet.planning.drift_cause import (
+    DriftAction,
+    DriftCause,
+    failed_causes,
+    fault_causes,
+    quality_causes,
+    without_ignored,
+)
 from fleet.planning.gateway_limits import lost
 from fleet.planning.modes import (
     BestEffort,
@@ -14,6 +20,5 @@ from fleet.planning.modes import (
     without_unready,
 )
 from fleet.planning.pipeline import USUAL, desired_state, make_plan
-from fleet.planning.quality import quality_causes
 from fleet.planning.settling import changed_by_others, forgotten, recovered
 from fleet.planning.target import TargetPattern, parse_criteria, require_known_targets, select

@@ -1,14 +1,15 @@
 """Causes of drift as values: events, the resources that differ, the remedy, the outage."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import partial
 
-from fleet.history import History
-from fleet.names import LEDGER, Address, kind_of_address
+from fleet.evals import DriftStatus, EvalRecord, answering, drifts
+from fleet.history import History, StepFailed
+from fleet.names import LEDGER, Address, adapter_address, kind_of_address, route_address
 from fleet.resources import Fault, OutageKind, Route, State
 
 
@@ -94,3 +95,52 @@ def without_ignored(causes: Iterable[DriftCause], globs: Iterable[str]) -> tuple
 
     kept = (replace(cause, addresses=tuple(filter(counts, cause.addresses))) for cause in causes)
     return tuple(cause for cause in kept if cause.addresses)
+
+
+def failed_causes(failed: Mapping[str, StepFailed], due: Collection[str]) -> tuple[DriftCause, ...]:
+    """Return a cause for every failed step that a plan made now asks for again.
+
+    `due`: ids of the steps of that plan.
+    """
+    return tuple(
+        DriftCause(
+            Address(event.address),
+            DriftAction.ALERT,
+            f"`{step}` could not be done, and is still due: {event.summary} ({event.code}). "
+            f"{event.detail}".rstrip("."),
+            (Address(event.address),),
+            "fleetctl plan",
+        )
+        for step, event in sorted(failed.items())
+        if step in due
+    )
+
+
+def quality_causes(past: Mapping[str, Sequence[EvalRecord]], live: State) -> tuple[DriftCause, ...]:
+    """Return the answering versions whose last result is far below the library's own evaluation.
+
+    Args:
+        past: Evaluations of the ledger by alias, oldest first.
+        live: The observed state, with the routes that say which version answers.
+    """
+    return tuple(_causes(past, live))
+
+
+def _causes(past: Mapping[str, Sequence[EvalRecord]], live: State) -> Iterator[DriftCause]:
+    routes = live.routes()
+    for alias, adapter in sorted(answering(live).items()):
+        for drift in drifts(past.get(alias, ()), adapter):
+            if drift.rule == "library" and drift.standing is DriftStatus.SERVING:
+                servers = (
+                    server
+                    for share in routes[alias].shares
+                    if share.adapter == adapter
+                    for server in share.servers
+                )
+                yield DriftCause(
+                    route_address(alias),
+                    DriftAction.ALERT,
+                    f"{adapter} answers with an accuracy of {drift.reason}",
+                    tuple(adapter_address(adapter, server) for server in servers),
+                    f"fleetctl adapter verify {adapter}",
+                )

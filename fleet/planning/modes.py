@@ -17,10 +17,10 @@ from fleet.history import History
 from fleet.names import Address, adapter_address, alias_of, name_in_address, step_parts
 from fleet.placement import SearchLimits, attempt, causes_of
 from fleet.plan import Action, Change, Plan, Reason
+from fleet.planning.desired import StepRules
 from fleet.planning.diversion import reroute
 from fleet.planning.drift_cause import DriftAction, DriftCause
 from fleet.planning.ordering import order
-from fleet.planning.step_rules import StepRules
 from fleet.resources import LoadedAdapter, OutageKind, Route, Server, State, servers_in
 from fleet.rollouts import decide_rollouts
 from fleet.spec import FleetSpec

@@ -17,8 +17,8 @@ import networkx as nx
 from fleet import steps
 from fleet.names import alias_of, route_address, server_address, step_id, step_parts
 from fleet.plan import Change
+from fleet.planning.desired import StepRules
 from fleet.planning.diversion import Diversion
-from fleet.planning.step_rules import StepRules
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, State, servers_in
 from fleet.steps import TIMES, Operation, Step
 

@@ -17,7 +17,7 @@ from fleet.errors import FleetError, PlacementError
 from fleet.history import History, settings_due
 from fleet.placement import SearchLimits, Violation, place, verify_placement, verify_steps
 from fleet.plan import Change, CostChange, Plan
-from fleet.planning.desired import PlanInput, desired_state_of
+from fleet.planning.desired import PlanInput, desired_state_of, rules_of
 from fleet.planning.diff import diff
 from fleet.planning.diversion import Interruption, reroute
 from fleet.planning.gateway_limits import translations
@@ -25,7 +25,6 @@ from fleet.planning.impact import cost_bound, impacts_of, moves_of, price_per_ho
 from fleet.planning.notes import held_back, not_observed, warnings_of
 from fleet.planning.ordering import order
 from fleet.planning.reasons import reasons_of
-from fleet.planning.step_rules import rules_of
 from fleet.resources import State
 from fleet.rollouts import decide_rollouts, forecast_rollouts
 from fleet.spec import FleetSpec

@@ -7,7 +7,7 @@ from fleet.vllm.adapter_config import check_config, served_rank
 from fleet.vllm.adapter_tensors import DTYPES, Tensor, adapted_modules, check_tensors, module_shapes
 from fleet.vllm.command_reader import CommandRead, read_back
 from fleet.vllm.command_words import split_words
-from fleet.vllm.flag_rules import fault_of, path_in, spelling_hint
+from fleet.vllm.flag_rules import FLAG_KINDS, fault_of, path_in, spelling_hint
 from fleet.vllm.flags import (
     SERVERS_PER_DEVICE,
     cpu_loras_for,

@@ -14,9 +14,11 @@ from fleet.codes import nearest
 from fleet.vllm.command_words import split_words
 from fleet.vllm.known_flags import ALIASES, CHOICES, RELEASE, TAKES
 
-KIND: Mapping[str, str] = {flag: kind for kind, flags in TAKES.items() for flag in flags.split()}
+FLAG_KINDS: Mapping[str, str] = {
+    flag: kind for kind, flags in TAKES.items() for flag in flags.split()
+}
 """Kind of value, by the name of the flag."""
-_NAMES = tuple(sorted(KIND))
+_NAMES = tuple(sorted(FLAG_KINDS))
 _SHOWN_RELEASE = ".".join(map(str, RELEASE))
 
 _PLAIN_HTTP = "gateways call servers over plain HTTP at `/v1`"
@@ -149,12 +151,12 @@ def fault_of(flag: str, value: str, allowed: Collection[str] | None = ()) -> Fla
     allowed flag need not be known, for releases of vLLM with other flags.
     """
     name = flag.removeprefix("no-")
-    name = name if KIND.get(name) == "switch" else flag
+    name = name if FLAG_KINDS.get(name) == "switch" else flag
     meant = ALIASES.get(name, name)
     if meant in RESERVED:
         other = "" if meant == name else f"vLLM may read it as `{meant}`; "
         return FlagFault("FC1215", f"{other}{RESERVED[meant]}", "Delete the flag.")
-    if name not in KIND:
+    if name not in FLAG_KINDS:
         return None if name in (allowed or ()) and not _leads_on(value) else _unknown(flag)
     if misfit := _misfit(name, value):
         return FlagFault("FC1331", misfit, "Values of several words are quoted within the value.")
@@ -171,7 +173,7 @@ def words_of(flag: str, value: str) -> tuple[str, ...]:
     Raises:
         ValueError: a quote in the value is left open.
     """
-    if KIND.get(flag) in ("json", "text") and _is_json(value):
+    if FLAG_KINDS.get(flag) in ("json", "text") and _is_json(value):
         return (value,)
     return split_words(value)
 
@@ -192,7 +194,7 @@ def _unknown(flag: str) -> FlagFault:
     detail = f"vLLM {_SHOWN_RELEASE} has no flag of this name"
     if meant := ALIASES.get(flag):
         return FlagFault("FC1330", detail, f"Write the long name: `{meant}`.")
-    if flag.startswith("no-") and flag[3:] in KIND:
+    if flag.startswith("no-") and flag[3:] in FLAG_KINDS:
         return FlagFault("FC1330", "vLLM has no opposite of it", "Delete the flag.")
     return FlagFault("FC1330", detail, "")
 
@@ -222,7 +224,7 @@ def _guard(name: str, value: str) -> str:
 
 def _misfit(name: str, value: str) -> str:
     """Return the fault in the value of a known flag; empty: none."""
-    kind = KIND[name]
+    kind = FLAG_KINDS[name]
     if len(value) > _LONGEST:
         return f"its value has more than {_LONGEST} characters"
     words = words_of(name, value)
@@ -239,7 +241,7 @@ def _misfit(name: str, value: str) -> str:
 
 
 def _word_misfit(name: str, word: str) -> str:
-    form, says = _FORMS[KIND[name].removesuffix("s")]
+    form, says = _FORMS[FLAG_KINDS[name].removesuffix("s")]
     if form.fullmatch(word) is None:
         return f"its value is not {says}"
     choices = CHOICES.get(name, "").split()

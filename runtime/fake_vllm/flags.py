@@ -1,31 +1,24 @@
 """The command line of the fake server: the flags of vLLM; other flags are refused."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
+
+from fleet.vllm import FLAG_KINDS
 
 MAX_LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Values of `--max-lora-rank` that vLLM allows."""
 
-_IGNORED_WITH_VALUE = (  # noqa: SIM905 (a word a line would bury them)
-    "api-key api-server-count block-size chat-template config cpu-offload-gb data-parallel-size "
-    "disable-access-log-for-endpoints distributed-executor-backend dtype generation-config "
-    "gpu-memory-utilization kv-cache-dtype kv-cache-memory-bytes load-format "
-    "long-prefill-token-threshold lora-dtype max-num-active-seqs max-num-batched-tokens "
-    "max-num-queued-reqs max-num-queued-tokens middleware num-gpu-blocks-override "
-    "optimization-level performance-mode pipeline-parallel-size prefix-caching-hash-algo "
-    "quantization revision root-path scheduling-policy seed tensor-parallel-size tokenizer "
-    "watermark"
-).split()
-_IGNORED_SWITCHES = (  # noqa: SIM905 (a word a line would bury them)
-    "async-scheduling disable-uvicorn-access-log enable-chunked-prefill "
-    "enable-per-request-metrics enable-prefix-caching enable-prompt-tokens-details "
-    "enable-request-id-headers enable-server-load-tracking enforce-eager fully-sharded-loras "
-    "specialize-active-lora trust-remote-code"
-).split()
+_IGNORED: Mapping[str, Mapping[str, Any]] = {
+    "bare": {"action": "store_true"},
+    "switch": {"action": argparse.BooleanOptionalAction},
+    "numbers": {"nargs": "+"},
+    "texts": {"nargs": "+"},
+}
+"""How flags without an effect are read, by kind; other kinds have a single value."""
 _NUMBERS = ("port", "max-loras", "max-cpu-loras", "max-model-len", "max-num-seqs",
             "shutdown-timeout")  # fmt: skip
-_IGNORED_LISTS = ("cudagraph-capture-sizes", "lora-target-modules")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +67,13 @@ def parse_flags(
 ) -> FakeConfig:
     """Read a vLLM command line; exit with 2 and a message if wrong, as vLLM does."""
     parser = argparse.ArgumentParser(
-        prog="runtime.fake_vllm.server", allow_abbrev=False, argument_default=argparse.SUPPRESS
+        prog="runtime.fake_vllm.server",
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+        conflict_handler="resolve",  # flags with an effect take the place of the ignored
     )
+    for name, kind in FLAG_KINDS.items():
+        parser.add_argument(f"--{name}", **_IGNORED.get(kind, {}))
     parser.add_argument("--model", required=True)
     parser.add_argument("--served-model-name", dest="served_model_names", nargs="+")
     parser.add_argument("--host")
@@ -85,13 +83,6 @@ def parse_flags(
         parser.add_argument(f"--{name}", type=int)
     parser.add_argument("--fingerprint-mode", choices=["full", "hash", "custom", "none"])
     parser.add_argument("--fingerprint-value", dest="fingerprint")
-    parser.add_argument("--disable-fastapi-docs", action="store_true")
-    for name in _IGNORED_WITH_VALUE:
-        parser.add_argument(f"--{name}")
-    for name in _IGNORED_LISTS:
-        parser.add_argument(f"--{name}", nargs="+")
-    for name in _IGNORED_SWITCHES:
-        parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction)
     given = vars(parser.parse_args(arguments))
     values = {name: value for name, value in given.items() if name in _FIELDS}
     values["served_model_names"] = tuple(values.get("served_model_names", ()))

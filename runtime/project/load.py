@@ -16,11 +16,13 @@ from fleet.codes import Sources, diagnostic
 from fleet.config import (
     KEY,
     Declarations,
+    DeclaredPath,
     Parsed,
     Tree,
     aliases_of,
     check_project,
     check_shape,
+    declared_paths,
     diagnostics,
     merge_files,
     overlay,
@@ -31,10 +33,9 @@ from fleet.config import (
 )
 from fleet.errors import ConfigError, Diagnostic, Position, did_you_mean
 from fleet.spec import FleetSpec
-from runtime.confined import confined
+from runtime.confined import NamedPath, confined, links_in, problems_of
 from runtime.files import read_plain
 from runtime.project.addresses import UNREAD, env_in_addresses
-from runtime.project.confined_paths import refuse_outside
 from runtime.project.declaration_files import MAIN, declaration_files, require_project
 from runtime.project.facts import collected, decode, read_facts, weak_secrets
 from runtime.project.parse_cache import ParseCache
@@ -215,3 +216,35 @@ def read_files(
     if problems:
         raise ConfigError(*problems)
     return texts
+
+
+def refuse_outside(
+    root: Path, given: Declarations, tree: Tree, *, secrets: bool
+) -> list[Diagnostic]:
+    """Return the problems of declared paths: a single FC1285 for all that lead outside.
+
+    The files of a model's folder count too, for publishers keep links there. `secrets`: whether
+    paths of secrets count; a run that reads none needs no trust in their places.
+
+    Raises:
+        FleetError: as `load_trust`.
+    """
+    found: list[NamedPath] = []
+    seen: set[DeclaredPath] = set()
+    for path in declared_paths(given):
+        like = replace(path, at=())
+        if like in seen:
+            continue
+        seen.add(like)
+        is_absent = path.is_optional and not os.path.lexists(root / path.text)
+        if is_absent or (path.is_secret and not secrets):
+            continue
+        real = NamedPath.of(path.text, root).real
+        named = f"`{path.text}` (`{'.'.join(map(str, path.at))}`)"
+        is_socket = path.is_socket and os.path.lexists(real)
+        found.append(NamedPath(named, real, tree.place(path.at), is_socket))
+        if path.is_optional:
+            found += links_in(real)
+    for name in given.bases:
+        found += links_in(root / given.library / "base" / name)
+    return problems_of(root, found)

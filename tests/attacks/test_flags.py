@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fleet.errors import ConfigError
 from fleet.resources import ServerFlags
 from fleet.vllm import command_line, fault_of, read_back, split_words
-from fleet.vllm.flag_rules import GUARDED, KIND, PATHS, RESERVED
+from fleet.vllm.flag_rules import FLAG_KINDS, GUARDED, PATHS, RESERVED
 from fleet.vllm.known_flags import ALIASES
 
 FLAGS = ServerFlags("m", "tiny", 1, 8, 1)
@@ -130,7 +130,7 @@ def test_no_operator_can_allow_what_is_fleetctls_own_nor_a_short_name(flag: str)
 
 @pytest.mark.parametrize("flag", GUARDED)
 def test_a_guarded_flag_is_allowed_by_its_own_name_alone(flag: str) -> None:
-    value = {"switch": "", "bare": "", "json": "{}", "number": "1"}.get(KIND[flag], "other")
+    value = {"switch": "", "bare": "", "json": "{}", "number": "1"}.get(FLAG_KINDS[flag], "other")
     fault = fault_of(flag, value)
     assert fault is not None
     assert (fault.code, fault.detail) == ("FC1332", GUARDED[flag])
@@ -166,7 +166,8 @@ def test_a_long_value_takes_no_time(text: str) -> None:
 
 
 @given(
-    flag=st.sampled_from([*KIND, *ALIASES, "x"]) | st.text(max_size=12), value=st.text(max_size=24)
+    flag=st.sampled_from([*FLAG_KINDS, *ALIASES, "x"]) | st.text(max_size=12),
+    value=st.text(max_size=24),
 )
 def test_no_declared_text_becomes_a_further_option(flag: str, value: str) -> None:
     try:
@@ -187,10 +188,10 @@ def test_json_is_read_back_from_a_command_line(value: dict[str, object]) -> None
 
 
 def test_every_flag_of_the_rules_is_one_of_vllm() -> None:
-    assert {*RESERVED, *GUARDED, *PATHS} <= {*KIND}
+    assert {*RESERVED, *GUARDED, *PATHS} <= {*FLAG_KINDS}
     assert {*RESERVED}.isdisjoint(GUARDED)
-    assert {*ALIASES.values()} <= {*KIND}
-    assert {*ALIASES}.isdisjoint(KIND)
+    assert {*ALIASES.values()} <= {*FLAG_KINDS}
+    assert {*ALIASES}.isdisjoint(FLAG_KINDS)
 
 
 @pytest.mark.live
