@@ -156,10 +156,9 @@ def require_known(found: object, newest: int, file: str) -> None:
 
 def newer_server(name: str, version: int, newest: int) -> EngineError:
     """Return the error of a server whose flags are of a later format than this release knows."""
-    return EngineError.of(
-        "FC4023",
-        "A server was started by a newer fleetctl",
+    detail = (
         f"The flags of `{name}` are of format {version}, and this fleetctl knows up to format "
-        f"{newest}. What it cannot compare it leaves alone.",
-        hint="Upgrade fleetctl here to the release that started the server, or a later one.",
+        f"{newest}. What it cannot compare it leaves alone."
     )
+    hint = "Upgrade fleetctl here to the release that started the server, or a later one."
+    return EngineError.of("FC4023", "A server was started by a newer fleetctl", detail, hint=hint)

@@ -92,12 +92,11 @@ def _refuse_others(found: Claim | None, alias: str, by: str) -> None:
     if found is None or found.by == by:
         return
     why = f": {found.reason}" if found.reason else ""
+    detail = f"`{alias}` is claimed by {found.by} until {found.until:%Y-%m-%d %H:%M} UTC{why}."
+    hint = "Talk to them; two trainings of one adapter waste one. The claim ends by itself."
+    command = f"fleetctl retrain release {alias} --force --reason TEXT"
     raise FleetError.of(
-        "FC6710",
-        "Another person is retraining it",
-        f"`{alias}` is claimed by {found.by} until {found.until:%Y-%m-%d %H:%M} UTC{why}.",
-        hint="Talk to them; two trainings of one adapter waste one. The claim ends by itself.",
-        command=f"fleetctl retrain release {alias} --force --reason TEXT",
+        "FC6710", "Another person is retraining it", detail, hint=hint, command=command
     )
 
 
@@ -148,11 +147,10 @@ class Training:
         except ValueError as error:
             unknown = [str(error)]
         if unknown:
+            detail = f"`{{{unknown[0]}}}` is no placeholder of `retrain`."
+            hint = f"It may name {', '.join(f'{{{name}}}' for name in values)}."
             raise FleetError.of(
-                "FC6711",
-                "The training command cannot be filled in",
-                f"`{{{unknown[0]}}}` is no placeholder of `retrain`.",
-                hint=f"It may name {', '.join(f'{{{name}}}' for name in values)}.",
+                "FC6711", "The training command cannot be filled in", detail, hint=hint
             )
         return [part.format(**values) for part in self.adapter.retrain]
 
@@ -191,12 +189,11 @@ async def train(
 
 
 def _failed(training: Training, why: str) -> FleetError:
+    detail = f"`{training.adapter.retrain[0]}` for `{training.name}` {why}."
+    hint = "Nothing was added. See what it printed above, then run the command again."
+    command = f"fleetctl retrain run {training.name.alias}"
     return FleetError.of(
-        "FC6712",
-        "The training gave no adapter",
-        f"`{training.adapter.retrain[0]}` for `{training.name}` {why}.",
-        hint="Nothing was added. See what it printed above, then run the command again.",
-        command=f"fleetctl retrain run {training.name.alias}",
+        "FC6712", "The training gave no adapter", detail, hint=hint, command=command
     )
 
 
@@ -218,12 +215,11 @@ def one_training(folder: Path, alias: str) -> Iterator[int]:
             written = plain_text(path)
             pid = written if written.isdecimal() else ""
             by = f", by process {pid}" if pid else ", and the trainer is about to start"
+            detail = f"`{alias}` is being trained on this machine{by}."
+            hint = "Wait for it. If the run that began it is gone, end it, and run this again."
+            command = f"kill -- -{pid}" if pid else f"fleetctl retrain run {alias}"
             raise FleetError.of(
-                "FC6715",
-                "A training of it runs here",
-                f"`{alias}` is being trained on this machine{by}.",
-                hint="Wait for it. If the run that began it is gone, end it, and run this again.",
-                command=f"kill -- -{pid}" if pid else f"fleetctl retrain run {alias}",
+                "FC6715", "A training of it runs here", detail, hint=hint, command=command
             ) from None
         os.ftruncate(handle, 0)
         yield handle

@@ -68,12 +68,11 @@ def fold_entries(entries: Iterable[Entry]) -> History:
         try:
             past.take(entry)
         except (ValueError, KeyError) as error:
+            detail = f"Entry {entry.seq}, by {entry.by}: {error}. fleetctl writes no such entry."
+            hint = "Put the ledger back from a backup; what is live goes on meanwhile."
+            command = "fleetctl history --limit 5"
             raise FleetError.of(
-                "FC3043",
-                "Ledger entry has a wrong resource",
-                f"Entry {entry.seq}, by {entry.by}: {error}. fleetctl writes no such entry.",
-                hint="Put the ledger back from a backup; what is live goes on meanwhile.",
-                command="fleetctl history --limit 5",
+                "FC3043", "Ledger entry has a wrong resource", detail, hint=hint, command=command
             ) from None
         taken |= {entry.event.entry_id} if entry.event.entry_id else set()
     return past.history()

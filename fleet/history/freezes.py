@@ -26,11 +26,10 @@ def freeze_after(entries: Iterable[Entry], before: Freeze | None = None) -> Free
 
 def frozen_fleet(freeze: Freeze, stopped: str) -> FrozenError:
     """Return the error of work that a freeze stops; `stopped` is a clause without full stop."""
-    return FrozenError.of(
-        "FC6067",
-        "The fleet is frozen",
+    detail = (
         f"{freeze.by} froze it at {freeze.at:%Y-%m-%d %H:%M} UTC: {freeze.reason}. {stopped}; "
-        "`plan`, healing, gates and `rollback` go on.",
-        hint="Ask first whether the reason is over; then:",
-        command="fleetctl thaw",
+        "`plan`, healing, gates and `rollback` go on."
     )
+    hint = "Ask first whether the reason is over; then:"
+    command = "fleetctl thaw"
+    return FrozenError.of("FC6067", "The fleet is frozen", detail, hint=hint, command=command)

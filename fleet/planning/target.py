@@ -43,11 +43,10 @@ def parse_criteria(texts: Iterable[str]) -> tuple[TargetPattern, ...]:
         field, separator, value = text.partition("=")
         if field not in get_args(Field) or not separator or not value:
             near = did_you_mean(field, get_args(Field))
+            detail = f"`{text}` selects nothing; the fields are client, adapter and server."
+            hint = near or "write client=NAME, adapter=ALIAS or server=NAME"
             raise FleetError.of(
-                "FC5010",
-                "Selection is not of the form field=value",
-                f"`{text}` selects nothing; the fields are client, adapter and server.",
-                hint=near or "write client=NAME, adapter=ALIAS or server=NAME",
+                "FC5010", "Selection is not of the form field=value", detail, hint=hint
             )
         patterns.append(TargetPattern(cast("Field", field), value))
     return tuple(sorted(set(patterns)))
@@ -70,13 +69,12 @@ def require_known_targets(criteria: Sequence[TargetPattern], fleet: FleetSpec, p
             known[field].update(values)
     for criterion in criteria:
         if criterion.value not in known[criterion.field]:
-            raise FleetError.of(
-                "FC5013",
-                "Selection names nothing",
+            detail = (
                 f"There is no {criterion.field} `{criterion.value}` in fleet {fleet.name}, "
-                "neither declared nor in the plan.",
-                hint=did_you_mean(criterion.value, sorted(known[criterion.field])),
+                "neither declared nor in the plan."
             )
+            hint = did_you_mean(criterion.value, sorted(known[criterion.field]))
+            raise FleetError.of("FC5013", "Selection names nothing", detail, hint=hint)
 
 
 def select(plan: Plan, criteria: Sequence[TargetPattern]) -> Plan:

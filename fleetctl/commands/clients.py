@@ -71,14 +71,13 @@ def create_keys(workspace: Workspace, name: str | None, *, every: bool, replace:
         for key in client.keys
     }
     if name is not None and name not in declared:
-        raise FleetError.of(
-            "FC6012",
-            "No such key is declared",
+        detail = (
             f"`{name}` is not declared. A key is declared with its client: "
-            '`keys: {prod: "file:.fleetctl/keys/acme-prod"}`.',
-            hint=did_you_mean(name, sorted(declared)),
-            command="fleetctl validate",
+            '`keys: {prod: "file:.fleetctl/keys/acme-prod"}`.'
         )
+        hint = did_you_mean(name, sorted(declared))
+        command = "fleetctl validate"
+        raise FleetError.of("FC6012", "No such key is declared", detail, hint=hint, command=command)
     chosen = {name: declared[name]} if name else declared
     missing = {
         full: path

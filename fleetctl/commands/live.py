@@ -166,12 +166,11 @@ def stop_servers(
     known = {record.name: record for record in records.all()}
     for name in names:
         if name not in known:
+            detail = f"There is no record of `{name}` in {records.folder}."
+            hint = did_you_mean(name, sorted(known))
+            command = "fleetctl server list"
             raise EngineError.of(
-                "FC4021",
-                "No such server was started here",
-                f"There is no record of `{name}` in {records.folder}.",
-                hint=did_you_mean(name, sorted(known)),
-                command="fleetctl server list",
+                "FC4021", "No such server was started here", detail, hint=hint, command=command
             )
     chosen = sorted(known) if everything else sorted(set(names))
 

@@ -220,14 +220,13 @@ def require_times(target: CalibrationTarget, steps: Iterable[float]) -> None:
     """
     if all(step > 0 for step in steps):
         return
-    raise EngineError.of(
-        "FC4066",
-        "Too noisy to measure",
+    detail = (
         f"Server `{target.server}`: a batch of long answers took no longer than one of short "
-        "ones, so other work on the machine took more time than the answers; nothing is kept.",
-        hint="Measure in a quieter hour, with longer answers (--tokens) and more rounds.",
-        command=f"fleetctl calibrate {target.server} --tokens 400 --rounds 10",
+        "ones, so other work on the machine took more time than the answers; nothing is kept."
     )
+    hint = "Measure in a quieter hour, with longer answers (--tokens) and more rounds."
+    command = f"fleetctl calibrate {target.server} --tokens 400 --rounds 10"
+    raise EngineError.of("FC4066", "Too noisy to measure", detail, hint=hint, command=command)
 
 
 def foreign_traffic(

@@ -99,10 +99,9 @@ class AttachEngine:
         return self._clients[server]
 
     def _refuse(self, verb: str, server: str) -> NoReturn:
+        detail = f"Server `{server}` of host `{self._host.name}` cannot be {verb} by fleetctl."
+        hint = "Do it where it runs; `fleetctl compile` prints suitable flags."
+        command = "fleetctl compile"
         raise EngineError.of(
-            "FC4010",
-            "An attached server has another operator",
-            f"Server `{server}` of host `{self._host.name}` cannot be {verb} by fleetctl.",
-            hint="Do it where it runs; `fleetctl compile` prints suitable flags.",
-            command="fleetctl compile",
+            "FC4010", "An attached server has another operator", detail, hint=hint, command=command
         )

@@ -224,12 +224,11 @@ class LocalEngine:
     def _running(self, server: str) -> JsonClient:
         record = self._record(server)
         if record is None:
+            detail = f"`{server}` was not started here or has ended."
+            hint = "Apply starts it; its log says why it ended."
+            command = f"fleetctl server logs {server}"
             raise EngineUnreachableError.of(
-                "FC4017",
-                "The server does not run",
-                f"`{server}` was not started here or has ended.",
-                hint="Apply starts it; its log says why it ended.",
-                command=f"fleetctl server logs {server}",
+                "FC4017", "The server does not run", detail, hint=hint, command=command
             )
         return self._client(record)
 
@@ -262,20 +261,18 @@ class LocalEngine:
             if record.leader() is None:
                 log = self.records.log(record.name)
                 lines = last_log_lines(log) or "It wrote nothing."
+                detail = f"`{record.name}` ended. The end of its log:\n\n{lines}"
+                hint = f"The whole log is {log}."
+                command = f"fleetctl server logs {record.name}"
                 raise EngineError.of(
-                    "FC4012",
-                    "A server ended while it started",
-                    f"`{record.name}` ended. The end of its log:\n\n{lines}",
-                    hint=f"The whole log is {log}.",
-                    command=f"fleetctl server logs {record.name}",
+                    "FC4012", "A server ended while it started", detail, hint=hint, command=command
                 )
             if waited > self.start_timeout_s:
+                detail = f"`{record.name}` runs and does not answer after {waited:.0f} s."
+                hint = "The log shows the reason; the server is left running."
+                command = f"fleetctl server logs {record.name}"
                 raise EngineTimedOutError.of(
-                    "FC4019",
-                    "A server does not become ready",
-                    f"`{record.name}` runs and does not answer after {waited:.0f} s.",
-                    hint="The log shows the reason; the server is left running.",
-                    command=f"fleetctl server logs {record.name}",
+                    "FC4019", "A server does not become ready", detail, hint=hint, command=command
                 )
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_POLL_S)

@@ -141,14 +141,13 @@ async def end(
 
 
 def _not_its_own(record: LaunchRecord, records: LaunchRecords) -> EngineError:
-    return EngineError.of(
-        "FC6082",
-        "Process of a record is another one",
+    detail = (
         f"The record of `{record.name}` names process {record.pid}, "
         f"`{command_line(record.pid):.120}`, which bears no mark of this launch. Nothing was "
-        "stopped.",
-        hint=f"If the record is not yours, remove `{records.folder / record.name}`.",
+        "stopped."
     )
+    hint = f"If the record is not yours, remove `{records.folder / record.name}`."
+    return EngineError.of("FC6082", "Process of a record is another one", detail, hint=hint)
 
 
 async def _gone(pids: Sequence[int], timeout_s: float) -> bool:

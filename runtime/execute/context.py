@@ -116,9 +116,8 @@ class Journal:
         try:
             await asyncio.to_thread(self._ledger.append, batch, self.token)
         except OSError as error:
+            detail = f"{error.strerror or error}. Nothing is done that is not written down first."
+            hint = "Make room or see to the permissions, then apply again."
             raise FleetError.of(
-                "FC5106",
-                "The ledger cannot be written",
-                f"{error.strerror or error}. Nothing is done that is not written down first.",
-                hint="Make room or see to the permissions, then apply again.",
+                "FC5106", "The ledger cannot be written", detail, hint=hint
             ) from error

@@ -56,12 +56,11 @@ class LiveView:
         """
         host = self._hosts.get(server)
         if host is None or host not in self._context.engines:
+            detail = f"The plan names server `{server}`, and no declared host has it."
+            hint = "The declarations have changed since; plan again."
+            command = "fleetctl plan"
             raise EngineError.of(
-                "FC5110",
-                "A server's host is not declared",
-                f"The plan names server `{server}`, and no declared host has it.",
-                hint="The declarations have changed since; plan again.",
-                command="fleetctl plan",
+                "FC5110", "A server's host is not declared", detail, hint=hint, command=command
             )
         return host
 

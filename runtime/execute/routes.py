@@ -150,12 +150,11 @@ class RouteWriter:
         """Resolve the secret; only its hash goes on."""
         secret = self._context.secret(key.reference)
         if secret is None:
+            detail = f"`{key.reference}` of {key.address} is not readable here."
+            hint = "Run apply where it is, or make the key."
+            command = f"fleetctl key create {key.client}/{key.name}"
             raise FleetError.of(
-                "FC5117",
-                "A key's secret cannot be read",
-                f"`{key.reference}` of {key.address} is not readable here.",
-                hint="Run apply where it is, or make the key.",
-                command=f"fleetctl key create {key.client}/{key.name}",
+                "FC5117", "A key's secret cannot be read", detail, hint=hint, command=command
             )
         digest = hashlib.sha256(secret.encode()).hexdigest()
         entry = KeyEntry(client=key.client, name=key.name, reference=key.reference, sha256=digest)

@@ -166,13 +166,12 @@ async def _drain(adapter: LoadedAdapter, context: ExecutionContext, deadline_s: 
         if time.monotonic() >= end:
             if is_doubted:
                 return
-            raise EngineTimedOutError.of(
-                "FC5114",
-                "Requests are still running",
+            detail = (
                 f"`{adapter.adapter}` on `{adapter.server}` still answers {count} requests "
-                f"after {deadline_s} s, so it stays loaded.",
-                hint="No new ones arrive; apply again when they have ended.",
+                f"after {deadline_s} s, so it stays loaded."
             )
+            hint = "No new ones arrive; apply again when they have ended."
+            raise EngineTimedOutError.of("FC5114", "Requests are still running", detail, hint=hint)
         await asyncio.sleep(context.timings.drain_poll)
 
 

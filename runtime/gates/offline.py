@@ -172,12 +172,11 @@ def targets(trial: GateTrial, live: State) -> tuple[EvalTarget, EvalTarget]:
         for name in (name for name in (*both, *servers) if name in live.urls):
             url, engine = live.urls[name], engine_digest(live, name)
             return EvalTarget(url, adapter, adapter, digest, trial.alias, serving=engine)
+        detail = f"No server that answers lists `{adapter}`, so it cannot be evaluated."
+        hint = "An apply loads what is declared."
+        command = "fleetctl apply --auto"
         raise EvalError.of(
-            "FC4530",
-            "The version is not loaded",
-            f"No server that answers lists `{adapter}`, so it cannot be evaluated.",
-            hint="An apply loads what is declared.",
-            command="fleetctl apply --auto",
+            "FC4530", "The version is not loaded", detail, hint=hint, command=command
         )
 
     return (
@@ -188,12 +187,11 @@ def targets(trial: GateTrial, live: State) -> tuple[EvalTarget, EvalTarget]:
 
 def _read(evals: EvalContext, path: str) -> GoldenSet:
     if not path:
-        raise EvalError.of(
-            "FC4531",
-            "No golden set is declared",
-            "The gate compares answers on a golden set, and neither it nor the adapter names one.",
-            hint="Add `golden: FILE` to the adapter.",
+        detail = (
+            "The gate compares answers on a golden set, and neither it nor the adapter names one."
         )
+        hint = "Add `golden: FILE` to the adapter."
+        raise EvalError.of("FC4531", "No golden set is declared", detail, hint=hint)
     try:
         content = read_plain(evals.root / path)
     except OSError as error:

@@ -77,21 +77,19 @@ def this_machine() -> str:
 def held(record: LeaseRecord, now: datetime) -> LockHeldError:
     """Return the error that names the holder and the end of its lease."""
     rest = max(0, round((datetime.fromisoformat(record.expires) - now).total_seconds()))
-    return LockHeldError.of(
-        "FC5104",
-        "The fleet is locked",
+    detail = (
         f"{record.holder} is changing it; its lease {record.token} ends in {rest} s unless it "
-        "is renewed.",
-        hint="Wait for it. Planning, `status` and `rollback` work meanwhile.",
+        "is renewed."
     )
+    hint = "Wait for it. Planning, `status` and `rollback` work meanwhile."
+    return LockHeldError.of("FC5104", "The fleet is locked", detail, hint=hint)
 
 
 def lost(token: int, newest: int) -> LockHeldError:
     """Return the error of a run whose lease has been taken over."""
-    return LockHeldError.of(
-        "FC5105",
-        "The lease was lost",
+    detail = (
         f"This run holds lease {token}, and lease {newest} has been given out since: another "
-        "run may be changing the fleet. Nothing more is done.",
-        hint="Wait for the other run, then plan again.",
+        "run may be changing the fleet. Nothing more is done."
     )
+    hint = "Wait for the other run, then plan again."
+    return LockHeldError.of("FC5105", "The lease was lost", detail, hint=hint)

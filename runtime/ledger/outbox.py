@@ -154,13 +154,12 @@ def _events(path: Path) -> list[LedgerEvent]:
             late = event.queued or {}
             _ = datetime.fromisoformat(late["time"]), late["by"], late["run"]
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise FleetError.of(
-            "FC5183",
-            "Queued entries are damaged",
+        detail = (
             f"`{path}` cannot be read, so the ledger lacks what a rollback did while its home was "
-            "away.",
-            hint="Move the file away; `fleetctl status` shows what is live.",
-        ) from None
+            "away."
+        )
+        hint = "Move the file away; `fleetctl status` shows what is live."
+        raise FleetError.of("FC5183", "Queued entries are damaged", detail, hint=hint) from None
     return events
 
 

@@ -222,11 +222,10 @@ def _copy(version: Path, scratch: Path, digest: str) -> None:
 def _expect(folder: Path, digest: str, remedy: str) -> None:
     found = folder_digest(folder)
     if found != digest:
+        detail = f"`{folder}` has digest {found[:12]}, the lock pins {digest[:12]}. {remedy}"
+        command = "fleetctl adapter verify"
         raise LibraryError.of(
-            "FC3002",
-            "Adapter bytes are not those of the lock",
-            f"`{folder}` has digest {found[:12]}, the lock pins {digest[:12]}. {remedy}",
-            command="fleetctl adapter verify",
+            "FC3002", "Adapter bytes are not those of the lock", detail, command=command
         )
 
 

@@ -55,12 +55,11 @@ def require_applicable(workspace: Workspace, plan: Plan, file: Path) -> None:
         )
     done = carried_out(workspace.ledger().read(), plan.id)
     if done is not None:
+        detail = f"Plan {plan.id} was done at {done:%Y-%m-%d %H:%M} UTC, and other plans since."
+        hint = "Its review was of an earlier state. Plan again."
+        command = "fleetctl plan --out plan.json"
         raise StalePlanError.of(
-            "FC5125",
-            "The plan has been carried out before",
-            f"Plan {plan.id} was done at {done:%Y-%m-%d %H:%M} UTC, and other plans since.",
-            hint="Its review was of an earlier state. Plan again.",
-            command="fleetctl plan --out plan.json",
+            "FC5125", "The plan has been carried out before", detail, hint=hint, command=command
         )
 
 

@@ -150,13 +150,12 @@ class MonthBills:
         )
         if found is None:
             first = self.month_of(self.changes[0][0])
-            raise FleetError.of(
-                "FC6084",
-                "No costs of this month",
+            detail = (
                 f"No hour of {month} that is over has recorded prices and servers; costs are "
-                f"recorded since {first}.",
-                command=f"fleetctl cost report --month {self.month_of(self.now)}",
+                f"recorded since {first}."
             )
+            command = f"fleetctl cost report --month {self.month_of(self.now)}"
+            raise FleetError.of("FC6084", "No costs of this month", detail, command=command)
         return found
 
     def hour(self, hour: datetime) -> tuple[Terms, list[WorkCell] | None]:

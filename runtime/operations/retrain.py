@@ -65,13 +65,12 @@ async def retrain(
     """
     adapter = workspace.fleet().adapters[alias]
     if not adapter.retrain:
-        raise FleetError.of(
-            "FC6713",
-            "No training command",
-            f"`{alias}` declares none, and neither do the defaults.",
-            hint='Declare it as a list: retrain: [python, train.py, "{alias}", "{version}", '
-            '--out, "{folder}"].',
+        detail = f"`{alias}` declares none, and neither do the defaults."
+        hint = (
+            'Declare it as a list: retrain: [python, train.py, "{alias}", "{version}", '
+            '--out, "{folder}"].'
         )
+        raise FleetError.of("FC6713", "No training command", detail, hint=hint)
 
     ledger, by = workspace.ledger(), workspace.by
 

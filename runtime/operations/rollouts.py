@@ -83,12 +83,11 @@ def pause_rollout(
     now = workspace.now()
     until = now + length if length is not None else end
     if until is None or until <= now:
+        detail = f"It is {now:%Y-%m-%d %H:%M} UTC, and the pause of `{alias}` would end before."
+        hint = "Give a time ahead; one without a zone is UTC."
+        command = f"fleetctl rollout pause {alias} --for 4h"
         raise FleetError.of(
-            "FC5136",
-            "The pause would be over already",
-            f"It is {now:%Y-%m-%d %H:%M} UTC, and the pause of `{alias}` would end before.",
-            hint="Give a time ahead; one without a zone is UTC.",
-            command=f"fleetctl rollout pause {alias} --for 4h",
+            "FC5136", "The pause would be over already", detail, hint=hint, command=command
         )
     then = (
         f"stays where it is until {until.astimezone(UTC):%Y-%m-%d %H:%M} UTC and then goes on by "
@@ -122,12 +121,11 @@ def mark_rollout(
     waits = str(target.note or target.why)
     match status.refusal(word):
         case MarkRefusal.COMPLETE:
+            detail = f"{version} answers all requests of `{alias}`; there is no stage to {word}."
+            hint = "To go back to the version before:"
+            command = f"fleetctl rollback {alias}"
             raise FleetError.of(
-                "FC5133",
-                "The rollout is complete",
-                f"{version} answers all requests of `{alias}`; there is no stage to {word}.",
-                hint="To go back to the version before:",
-                command=f"fleetctl rollback {alias}",
+                "FC5133", "The rollout is complete", detail, hint=hint, command=command
             )
         case MarkRefusal.KEPT_OUT:
             command = f"fleetctl release {alias}"

@@ -83,13 +83,12 @@ def back_up(workspace: Workspace, file: Path, *, with_keys: bool, force: bool) -
     contents[LEDGER_FILE] = b"".join(entry.line + b"\n" for entry in entries)
     name = fleet_name(workspace, entries)
     if not name:
-        raise FleetError.of(
-            "FC6075",
-            "The backup would have no fleet",
+        detail = (
             "Neither the declarations nor the ledger name the fleet, and a backup without a name "
-            "could be restored over another fleet.",
-            command="fleetctl validate",
+            "could be restored over another fleet."
         )
+        command = "fleetctl validate"
+        raise FleetError.of("FC6075", "The backup would have no fleet", detail, command=command)
     keys = [entry.key() for entry in table.keys.values()] if table else []
     manifest = Manifest(
         fleet=name,
@@ -180,13 +179,12 @@ def _require_same_fleet(
     name = fleet_name(workspace, entries or ())
     if name in {"", backup.manifest.fleet}:
         return
-    raise FleetError.of(
-        "FC6072",
-        "The backup is of another fleet",
+    detail = (
         f"`{file}` is of fleet `{backup.manifest.fleet}`; this is `{name}`. Its routes and its "
-        "ledger would be taken for those of this fleet.",
-        hint="Restore it in its own project (-C DIR), or with another --state-dir.",
+        "ledger would be taken for those of this fleet."
     )
+    hint = "Restore it in its own project (-C DIR), or with another --state-dir."
+    raise FleetError.of("FC6072", "The backup is of another fleet", detail, hint=hint)
 
 
 def _ahead(backup: Backup, lost: int, file: Path) -> FleetError:

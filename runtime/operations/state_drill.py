@@ -208,13 +208,12 @@ def _port_shift(fleet: FleetSpec, history: History) -> int:
         shift = _FIRST_PORT + secrets.randbelow(_LAST_PORT - _FIRST_PORT) - lowest
         if highest + shift <= _LAST_PORT and not taken & {port + shift for port in ports}:
             return shift
-    raise FleetError.of(
-        "FC6077",
-        "There are no free ports for a drill",
+    detail = (
         f"{len(ports)} ports from {_FIRST_PORT} to {_LAST_PORT} are wanted, as far apart as those "
-        "of the fleet.",
-        hint="Drill on another machine: a backup and the project are enough.",
+        "of the fleet."
     )
+    hint = "Drill on another machine: a backup and the project are enough."
+    raise FleetError.of("FC6077", "There are no free ports for a drill", detail, hint=hint)
 
 
 def _shifted(history: History, shift: int) -> History:
