@@ -31,7 +31,7 @@ unexport PYTHONPATH PYTHONHOME
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup vllm engines browser litellm second-python demo canary smollm2 lint lock licences clean fuzz
+.PHONY: help setup vllm engines browser prometheus litellm second-python demo canary smollm2 lint lock licences clean fuzz
 .PHONY: test test-fast test-long real bench bench-alerts bench-fairness bench-gates bench-gateway bench-help bench-house
 .PHONY: bench-paths bench-peers bench-physics bench-placement bench-rollback
 .PHONY: proof-latency proof-retraining proof-slots proof-soak proof-tests proof-training proof-walk scorecard screenshots
@@ -51,6 +51,17 @@ browser: setup ## Look for Chromium, for the tests of pages (0.5 GB; SYSTEM_PACK
 		apt-get install -qq -y --no-install-recommends chromium fonts-dejavu-core; } >&2,false); } || { \
 		echo 'Tests of pages need Chromium. On Debian: apt-get install chromium, or as root:'; \
 		echo '    make browser SYSTEM_PACKAGES=1'; \
+		exit 1; } >&2
+
+# Debian starts what it installs, unless a policy says otherwise.
+POLICY := /usr/sbin/policy-rc.d
+prometheus: setup ## Look for Prometheus and Alertmanager, for tests of what they read (0.3 GB; SYSTEM_PACKAGES=1 installs them)
+	@command -v promtool >/dev/null && command -v amtool >/dev/null || { $(if $(SYSTEM_PACKAGES),{ apt-get update -qq && \
+		{ test -e $(POLICY) || { printf '#!/bin/sh\nexit 101\n' >$(POLICY) && chmod +x $(POLICY) && made=1; }; } && \
+		{ apt-get install -qq -y --no-install-recommends prometheus prometheus-alertmanager; code=$$?; \
+		test -z "$$made" || rm -f $(POLICY); test $$code = 0; }; } >&2,false); } || { \
+		echo 'Tests of rules, alerts and dashboards need Prometheus and Alertmanager. As root, on Debian:'; \
+		echo '    make prometheus SYSTEM_PACKAGES=1'; \
 		exit 1; } >&2
 
 litellm: .venv-peer-litellm/.installed ## Install LiteLLM, for the test of its configuration (730 MB)
@@ -91,6 +102,7 @@ real: setup
 	@$(MAKE) --no-print-directory vllm || echo 'Going on without a real vLLM.'
 	@$(MAKE) --no-print-directory engines || echo 'Going on without inspect-ai or lm-eval.'
 	@$(MAKE) --no-print-directory browser || echo 'Going on without a browser.'
+	@$(MAKE) --no-print-directory prometheus || echo 'Going on without Prometheus.'
 	@$(MAKE) --no-print-directory litellm || echo 'Going on without LiteLLM.'
 	@$(MAKE) --no-print-directory second-python || echo 'Going on without a second Python.'
 

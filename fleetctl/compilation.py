@@ -2,6 +2,7 @@
 
 import asyncio
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
 from fleet.config import COMPILED_FILE, COMPILED_LINE
@@ -13,12 +14,13 @@ from fleet.errors import (
 )
 from fleet.plan import GatewayTarget
 from fleet.planning import lost
-from fleet.spec import GatewaySpec
+from fleet.spec import GatewaySpec, NotifySpec
 from fleet.vllm import launch_of
 from fleetctl.envoys import envoys_of, named_gateway, routing_of
-from plans.compile import litellm
+from plans.compile import alertmanager, grafana, litellm, prometheus
 from plans.compile.envoy import ADMIN_SOCKET, BOOTSTRAP_FILE, RoutePlace, Routing, whole
 from plans.compile.launch import LAUNCH_FORMATS
+from plans.compile.prometheus import TOKEN_FILE
 from plans.render.sections import limits_sentences
 from runtime.engines.adapters_file import adapters_path
 from runtime.files import replace_file
@@ -29,6 +31,7 @@ from runtime.gateway.state_dir import known_gateways
 from runtime.gateway.table import RoutingTable
 from runtime.operations.planning import desired_servers
 from runtime.project.declaration_files import is_compiled
+from runtime.secrets import read_secret
 from runtime.trust import load_trust
 from runtime.workspace import Workspace
 
@@ -122,6 +125,45 @@ def for_litellm(workspace: Workspace, out: Path | None) -> Compiled:
     replace_file(path, (COMPILED_LINE + text).encode())
     start = f"revision {routing.revision} is written; start it: litellm --config {path}"
     return "", (start, *notes)
+
+
+def for_monitoring(workspace: Workspace, target: str, out: Path, url: str) -> tuple[str, ...]:
+    """Write the files of Prometheus, Alertmanager or Grafana; return notes.
+
+    Raises:
+        FleetError: the declarations are broken, or FC5022, a receiver's secret is not readable.
+    """
+    fleet = workspace.fleet()
+    to, notes = fleet.notify or NotifySpec(), list[str]()
+    if target == "prometheus":
+        token = shlex.join(["fleetctl", "dashboard", "token", "--for", "365d"])
+        notes.append(f"scrapes need a token: {token} > {shlex.quote(str(out / TOKEN_FILE))}")
+        files: Mapping[str, str] = {
+            prometheus.CONFIG_FILE: prometheus.config(url, to.alertmanager),
+            prometheus.RULES_FILE: prometheus.rules(fleet.name),
+        }
+    elif target == "alertmanager":
+        login = _secret(workspace, to.mail.login) if to.mail and to.mail.login else ""
+        webhook = to.webhook if "://" in to.webhook else _secret(workspace, to.webhook)
+        files = {alertmanager.CONFIG_FILE: alertmanager.config(webhook, to.mail, login)}
+        if not (webhook or to.mail):
+            notes.append("alerts are sent nowhere: no webhook and no mail is declared in `notify`")
+    else:
+        files = grafana.dashboards()
+        notes.append("for operators alone: a variable isolates no client; clients have `dashboard`")
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        replace_file(out / name, text.encode())
+    return (f"written to {out}: {', '.join(files)}", *notes)
+
+
+def _secret(workspace: Workspace, reference: str) -> str:
+    """Return the secret of a receiver; empty: none is declared."""
+    found = read_secret(workspace.root, reference) if reference else ""
+    if found is None:
+        detail = f"`{reference}` of `notify` is not readable here, and its receiver needs it."
+        raise FleetError.of("FC5022", "Secret of a receiver is not readable", detail)
+    return found
 
 
 def _lost(target: GatewayTarget, routing: Routing) -> tuple[str, ...]:

@@ -57,6 +57,9 @@ _TOGETHER = {
 }
 """Files of tests that share a server, by a name for them all."""
 _BROWSER = pytest.StashKey[str | None]()
+_PROMETHEUS = pytest.StashKey[str | None]()
+PROMETHEUS = ("prometheus", "promtool", "prometheus-alertmanager", "amtool")
+"""Programs that tests marked `prometheus` run."""
 _LEFT_OUT = "left out"
 """Property of a skipped test: the program that it needs. Reports of workers carry it."""
 
@@ -119,6 +122,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=lambda item: _scope(item.nodeid) not in _TOGETHER)
     config.stash[_MISSING] = _what_is_missing(_vllm_python(config)) if live else None
     config.stash[_BROWSER] = None if chromium() else "no Chromium that Playwright can start"
+    absent = ", ".join(name for name in PROMETHEUS if shutil.which(name) is None)
+    config.stash[_PROMETHEUS] = f"not installed: {absent}" if absent else None
 
 
 def chromium() -> str | None:
@@ -131,6 +136,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for marker, key, program, target in (
         ("live", _MISSING, "A REAL vLLM", "vllm"),
         ("browser", _BROWSER, "CHROMIUM", "browser"),
+        ("prometheus", _PROMETHEUS, "PROMETHEUS", "prometheus"),
     ):
         missing = item.config.stash[key]
         if missing is None or item.get_closest_marker(marker) is None:
@@ -151,5 +157,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section(f"NOT TESTED ON {program}", "!", red=True, bold=True)
         terminalreporter.line(f"Tests that were skipped: {len(reasons)}")
         terminalreporter.line(f"Reason: {reasons[0].removeprefix('Skipped: ')}")
-        remedy = {"LiteLLM": "make litellm", "CHROMIUM": "make browser"}.get(program, "make vllm")
+        targets = {"LiteLLM": "litellm", "CHROMIUM": "browser", "PROMETHEUS": "prometheus"}
+        remedy = f"make {targets.get(str(program), 'vllm')}"
         terminalreporter.line(f"Remedy: {remedy}")

@@ -4,8 +4,16 @@ Layer 8, above `maintenance`. Callers hand in figures of usage, ledger entries, 
 time. Pure.
 """
 
-from fleet.alerting.alert import Alert, AlertPhase, AlertRule, RuleFinding, Signal, advance
-from fleet.alerting.baseline import LatencyBaseline, latency_baseline, same_class
+from fleet.alerting.alert import (
+    OF_TRAFFIC,
+    Alert,
+    AlertPhase,
+    AlertRule,
+    RuleFinding,
+    Signal,
+    advance,
+)
+from fleet.alerting.baseline import LEAST_REQUESTS, LatencyBaseline, latency_baseline, same_class
 from fleet.alerting.changes import (
     AliasChange,
     ChangeKind,
@@ -35,6 +43,13 @@ from fleet.alerting.notifications import (
     rollout_turns,
     undecided_rollouts,
 )
-from fleet.alerting.rules import HOURS_FOR, QUARTERS_FOR, AliasFacts, alias_findings
+from fleet.alerting.rules import (
+    ERROR_SHARE,
+    HOURS_FOR,
+    QUARTERS_FOR,
+    SLOW_SHARE,
+    AliasFacts,
+    alias_findings,
+)
 from fleet.alerting.timeline import Measure
 from fleet.alerting.why import RankedChange, WhyWorse, explain_worse

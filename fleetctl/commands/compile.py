@@ -5,17 +5,20 @@ from pathlib import Path
 import click
 
 from fleetctl import completion
+from fleetctl.commands.dashboard import DEFAULT_LISTEN
 from fleetctl.options import FOLDER, Command, Workspace
 from fleetctl.output import print_lines
 from runtime.secrets import FILLED
+
+MONITORS = ("prometheus", "alertmanager", "grafana")
 
 
 @click.command(cls=Command)
 @click.option(
     "--target",
-    type=click.Choice(["servers", "envoy", "litellm"]),
+    type=click.Choice(["servers", "envoy", "litellm", *MONITORS]),
     default="servers",
-    help="Start commands of servers, or the configuration of another gateway.",
+    help="Start commands of servers, or the configuration of another program.",
 )
 @click.option(
     "--format",
@@ -27,8 +30,8 @@ from runtime.secrets import FILLED
 @click.option(
     "--out",
     type=FOLDER,
-    help="Folder for the configuration, API keys included, readable by its owner only "
-    "(default: print without keys).",
+    help="Folder for the configuration, secrets included, readable by its owner only "
+    "(default: print a gateway's without keys).",
 )
 @click.option(
     "--gateway",
@@ -39,6 +42,11 @@ from runtime.secrets import FILLED
 @click.option(
     "--seen-at", help="Path of the folder inside the other gateway's container, such as /etc/envoy."
 )
+@click.option(
+    "--url",
+    metavar="URL",
+    help=f"Address of the dashboard for Prometheus (default: http://{DEFAULT_LISTEN}).",
+)
 @click.pass_obj
 def command(
     workspace: Workspace,
@@ -48,12 +56,13 @@ def command(
     out: Path | None,
     name: str | None,
     seen_at: str | None,
+    url: str | None,
 ) -> None:
-    """Print start commands of servers, or the routes for another gateway.
+    """Print start commands of servers, routes for another gateway; write what monitors read.
 
     servers: command lines of the planned servers, for hosts where another program starts them.
-    envoy, litellm: the configuration that serves the current routing table. Features that are
-    lost in translation are printed on standard error.
+    envoy, litellm: the configuration that serves the current routing table; losses are notes.
+    prometheus, alertmanager, grafana: scrapes, rules and alerts; receivers; dashboards.
 
     Examples:
       fleetctl compile
@@ -62,9 +71,12 @@ def command(
       fleetctl compile --target envoy --out build --seen-at /etc/envoy
       fleetctl compile --target envoy | less
       fleetctl compile --target litellm --out litellm
+      fleetctl compile --target prometheus --out monitoring --url https://fleet.example.com
     """
     from fleetctl import compilation
 
+    if target != "prometheus":
+        _refuse(target, {"--url": url})
     if target == "servers":
         _refuse(target, {"--out": out, "--gateway": name, "--seen-at": seen_at})
         text = compilation.servers(workspace, form or "sh", hosts)
@@ -72,6 +84,15 @@ def command(
         click.echo(text, nl=False)
         return
     _refuse(target, {"--format": form, "--host": hosts})
+    if target in MONITORS:
+        _refuse(target, {"--gateway": name, "--seen-at": seen_at})
+        if out is None:
+            raise click.UsageError(f"--target {target} needs --out.")
+        address = (url or f"http://{DEFAULT_LISTEN}").rstrip("/")
+        if not address.startswith(("http://", "https://")):
+            raise click.BadParameter("Write it as https://HOST.", param_hint="--url")
+        print_lines(compilation.for_monitoring(workspace, target, out, address), "Note")
+        return
     if target == "litellm":
         _refuse(target, {"--gateway": name, "--seen-at": seen_at})
         text, notes = compilation.for_litellm(workspace, out)

@@ -5,7 +5,7 @@ One call writes a row and counts it, so that log and counters cannot differ.
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -227,7 +227,7 @@ def exposition(
         samples[family].append(f"{family}{{{labels}}} {value!r}")
 
     for (client, alias, version), series in sorted(counters.series.items()):
-        labels = _labels(client=client, alias=alias, version=version)
+        labels = labelled(client=client, alias=alias, version=version)
         for status, count in sorted(series.statuses.items()):
             add("fleetctl_requests_total", f'{labels},status="{status}"', count)
         add("fleetctl_input_tokens_total", labels, series.input_tokens)
@@ -240,18 +240,25 @@ def exposition(
         ):
             samples[family] += _histogram(family, labels, histogram)
     for (server, adapter), count in sorted(in_flight.items()):
-        add("fleetctl_in_flight", _labels(server=server, adapter=adapter), count)
+        add("fleetctl_in_flight", labelled(server=server, adapter=adapter), count)
     samples["fleetctl_waiting"].append(f"fleetctl_waiting {waiting}")
     for share in split:
-        labels = _labels(alias=str(share["alias"]), adapter=str(share["adapter"]))
+        labels = labelled(alias=str(share["alias"]), adapter=str(share["adapter"]))
         add("fleetctl_target_percent", labels, share["percent"])
         add("fleetctl_split_requests", labels, share["requests"])
     for server, is_up in sorted(servers.items()):
-        add("fleetctl_server_up", _labels(server=server), int(is_up))
+        add("fleetctl_server_up", labelled(server=server), int(is_up))
     for (purpose, status), count in sorted(counters.others.items()):
         add("fleetctl_other_requests_total", f'purpose="{purpose}",status="{status}"', count)
+    return in_families(_HELP, samples)
+
+
+def in_families(
+    families: Mapping[str, tuple[str, str]], samples: Mapping[str, Sequence[str]]
+) -> str:
+    """Return samples as Prometheus reads them; `families`: kind and help by name, in order."""
     lines: list[str] = []
-    for family, (kind, text) in _HELP.items():
+    for family, (kind, text) in families.items():
         lines += [f"# HELP {family} {text}", f"# TYPE {family} {kind}", *samples[family]]
     return "\n".join(lines) + "\n"
 
@@ -265,5 +272,6 @@ def _histogram(family: str, labels: str, histogram: Histogram) -> Iterator[str]:
     yield f"{family}_count{{{labels}}} {cumulated[-1]}"
 
 
-def _labels(**labels: str) -> str:
+def labelled(**labels: str) -> str:
+    """Return labels with their values as they stand in a sample."""
     return ",".join(f'{name}="{value.translate(_ESCAPES)}"' for name, value in labels.items())

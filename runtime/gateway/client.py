@@ -64,6 +64,10 @@ class AdminClient:
         with self._understood():
             return tuple(ObservedShare(**share) for share in shown["shares"])
 
+    async def metrics(self) -> str:
+        """Return the counters as Prometheus reads them."""
+        return await self._http.get_text("/metrics", timeout_s=READ_S, attempts=1)
+
     async def table(self) -> RoutingTable:
         """Return the table that the gateway serves."""
         shown = await self._http.get("/-/table")

@@ -8,7 +8,7 @@ from math import isfinite
 
 from fleet.alerting import BaseForecast, ProjectedCost, ahead
 from fleet.capacity import HOURS, USUAL_PROMPT_WEIGHT
-from fleet.costing import projection
+from fleet.costing import Bill, projection
 from fleet.names import client_of
 from fleet.placement import ServerAccount, placement_accounts
 from fleet.planning import USUAL
@@ -37,7 +37,11 @@ def projected_costs(workspace: Workspace) -> list[ProjectedCost]:
         FleetError: no costs are recorded, or ledger or store cannot be read.
     """
     bills = MonthBills(workspace)
-    bill = bills.bill(bills.month_of(bills.now))
+    return projected_shares(bills.bill(bills.month_of(bills.now)))
+
+
+def projected_shares(bill: Bill) -> list[ProjectedCost]:
+    """Return the projected costs of the month of a bill."""
     found = []
     for name, terms in bill.terms.clients.items():
         expected = projection(bill.cost, name, bill.before.get(name, {}))

@@ -30,6 +30,7 @@ from runtime.web.access import (
 )
 from runtime.web.deploy_facts import deploy_page
 from runtime.web.guard import Guard, not_found
+from runtime.web.scraped import ScrapedPages
 from runtime.web.snapshot import FleetSnapshot, SnapshotReader
 from runtime.web.sources import ARRANGE, CLIENT_PATHS, PATHS, FactSource
 from runtime.web.tables import arranged, csv_of
@@ -74,6 +75,7 @@ class Dashboard:
             Route("/static/style.css", self._style),
             Route("/static/htmx.min.js", self._file),
             Route("/static/icon.svg", self._file),
+            *ScrapedPages(self.workspace, self.bills, self._for_operator).routes(),
         ]
         if not self.read_only:
             routes += [
@@ -164,6 +166,10 @@ class Dashboard:
             person = self.proxy.person_of(request)
             found = Grant(wanted, person, now) if person else None
         return found if found and found.scope == wanted else None
+
+    async def _for_operator(self, request: Request) -> FleetSnapshot | None:
+        seen = await self.reader.latest()
+        return seen if self._grant(request, seen, Operator(), "metrics") else None
 
     async def _enter(self, request: Request) -> Response:
         """Open a session for a link, and send the browser on to an address without the token."""
