@@ -130,6 +130,34 @@ def test_what_is_compiled_into_the_project_declares_nothing(project: Path, folde
     assert place.file == str(file.relative_to(project))
 
 
+def test_monitors_get_files_with_the_declared_receivers(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (project / "fleet.yaml").open("a", encoding="utf-8") as file:
+        file.write("notify:\n  webhook: env:CHAT\n  alertmanager: https://alerts.example.com\n")
+    out = project / "monitoring"
+    arguments = ("compile", "--out", str(out), "--target")
+    with pytest.raises(FleetError, match="env:CHAT") as unread:
+        fleetctl(project, *arguments, "alertmanager")
+    assert unread.value.diagnostics[0].code == "FC5022"
+    monkeypatch.setenv("CHAT", "https://chat.example.com/secret")
+    for target in ("alertmanager", "prometheus", "grafana"):
+        assert fleetctl(project, *arguments, target).exit_code == 0
+    assert [path.name for path in sorted(out.iterdir())] == [
+        "alertmanager.json", "grafana-client.json", "grafana-cost.json", "grafana-fleet.json",
+        "grafana-server.json", "prometheus.json", "rules.json",
+    ]  # fmt: skip
+    (receiver,) = json.loads((out / "alertmanager.json").read_text("utf-8"))["receivers"]
+    assert receiver["slack_configs"][0]["api_url"] == "https://chat.example.com/secret"
+    assert {path.stat().st_mode & 0o077 for path in out.iterdir()} == {0}
+    config = json.loads((out / "prometheus.json").read_text("utf-8"))
+    assert config["alerting"]["alertmanagers"][0]["static_configs"] == [
+        {"targets": ["alerts.example.com"]}
+    ]
+    assert config["scrape_configs"][0]["static_configs"] == [{"targets": ["127.0.0.1:8090"]}]
+    assert fleetctl(project, "validate").exit_code == 0
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -140,6 +168,11 @@ def test_what_is_compiled_into_the_project_declares_nothing(project: Path, folde
         ("--target", "envoy", "--seen-at", "/etc/envoy"),
         ("--target", "litellm", "--gateway", "main"),
         ("--target", "nginx"),
+        ("--url", "https://fleet.example.com"),
+        ("--target", "grafana", "--out", "x", "--url", "https://fleet.example.com"),
+        ("--target", "prometheus", "--out", "x", "--url", "fleet.example.com"),
+        ("--target", "alertmanager", "--out", "x", "--gateway", "main"),
+        ("--target", "grafana"),
     ],
 )
 def test_options_that_have_no_meaning_together_are_wrong_usage(
