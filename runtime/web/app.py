@@ -75,7 +75,7 @@ class Dashboard:
             Route("/static/style.css", self._style),
             Route("/static/htmx.min.js", self._file),
             Route("/static/icon.svg", self._file),
-            *ScrapedPages(self.workspace, self.bills, self._for_operator).routes(),
+            *ScrapedPages(self.workspace, self.source.bills, self._for_operator).routes(),
         ]
         if not self.read_only:
             routes += [
