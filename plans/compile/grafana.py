@@ -25,7 +25,7 @@ _LATENCY: Final = "fleetctl_request_seconds"
 _HITS = _rate("vllm:prefix_cache_hits_total", _AT, "server")
 _LOOKUPS = _rate("vllm:prefix_cache_queries_total", _AT, "server")
 _Panel = tuple[str, ...]
-"""Title, unit, and then queries, every one behind its legend."""
+"""Title, unit, and then queries, all behind their legends."""
 
 _FLEET: Final[tuple[_Panel, ...]] = (
     ("Requests", "reqps", "{{client}}", _rate("fleetctl_requests_total", "", "client")),
