@@ -21,44 +21,26 @@ def config(webhook: str, mail: MailSpec | None, login: str) -> str:
     """
     receiver: dict[str, Any] = {"name": "operators"}
     if webhook:
-        its = {"api_url": webhook, "send_resolved": True, "text": _TEXT}
-        receiver["slack_configs"] = [its]
+        receiver["slack_configs"] = [{"api_url": webhook, "send_resolved": True, "text": _TEXT}]
     if mail:
         user, _, password = login.partition(":")
-        sent: dict[str, Any] = {
-            "to": ", ".join(mail.to),
-            "from": mail.sender,
-            "smarthost": mail.server,
-            "send_resolved": True,
-        }
-        receiver["email_configs"] = [
-            sent | ({"auth_username": user, "auth_password": password} if login else {})
-        ]
+        sent: dict[str, Any] = {"to": ", ".join(mail.to), "from": mail.sender}
+        sent |= {"smarthost": mail.server, "send_resolved": True}
+        sent |= {"auth_username": user, "auth_password": password} if login else {}
+        receiver["email_configs"] = [sent]
+    outage, traffic = AlertRule.OUTAGE, "|".join(sorted(OF_TRAFFIC))
+    ticket, to = ['severity="ticket"'], {"receiver": "operators"}
     document = {
         "route": {
-            "receiver": "operators",
-            "group_by": ["fleet", "subject"],
-            "repeat_interval": "4h",
-            "routes": [
-                {
-                    "receiver": "operators",
-                    "matchers": ['severity="ticket"'],
-                    "repeat_interval": "24h",
-                }
-            ],
+            **to, "group_by": ["fleet", "subject"], "repeat_interval": "4h",
+            "routes": [{**to, "matchers": ticket, "repeat_interval": "24h"}],
         },
         "inhibit_rules": [
-            {
-                "source_matchers": [f'alertname="{AlertRule.OUTAGE}"', 'server!=""'],
-                "target_matchers": [f'alertname=~"{"|".join(sorted(OF_TRAFFIC))}"'],
-                "equal": ["fleet", "server"],
-            },
-            {
-                "source_matchers": ['severity="page"'],
-                "target_matchers": ['severity="ticket"'],
-                "equal": ["fleet", "subject"],
-            },
+            {"source_matchers": [f'alertname="{outage}"', 'server!=""'],
+             "target_matchers": [f'alertname=~"{traffic}"'], "equal": ["fleet", "server"]},
+            {"source_matchers": ['severity="page"'], "target_matchers": ticket,
+             "equal": ["fleet", "subject"]},
         ],
         "receivers": [receiver],
-    }
+    }  # fmt: skip
     return json.dumps(document, indent=1) + "\n"

@@ -58,27 +58,18 @@ def config(url: str, alertmanager: str) -> str:
     """
     scheme, _, host = url.partition("://")
     access = {"authorization": {"credentials_file": TOKEN_FILE}}
+    through, found = {"scheme": scheme, **access}, f"{url}/targets/"
+    jobs: dict[str, _Rule] = {
+        "fleetctl": {**through, "static_configs": [{"targets": [host]}]},
+        "fleetctl-gateways": {
+            **through, "http_sd_configs": [{"url": f"{found}gateways", **access}],
+        },
+        "vllm": {"http_sd_configs": [{"url": f"{found}servers", **access}]},
+    }  # fmt: skip
     document: _Rule = {
         "global": {"scrape_interval": "15s", "evaluation_interval": "30s"},
         "rule_files": [RULES_FILE],
-        "scrape_configs": [
-            {
-                "job_name": "fleetctl",
-                "scheme": scheme,
-                **access,
-                "static_configs": [{"targets": [host]}],
-            },
-            {
-                "job_name": "fleetctl-gateways",
-                "scheme": scheme,
-                **access,
-                "http_sd_configs": [{"url": f"{url}/targets/gateways", **access}],
-            },
-            {
-                "job_name": "vllm",
-                "http_sd_configs": [{"url": f"{url}/targets/servers", **access}],
-            },
-        ],
+        "scrape_configs": [{"job_name": name, **its} for name, its in jobs.items()],
     }
     if alertmanager:
         scheme, _, host = alertmanager.rstrip("/").partition("://")
