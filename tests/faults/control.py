@@ -5,6 +5,7 @@ import resource
 import signal
 import subprocess
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from fleet.history import Noted
 from runtime.gateway.state_dir import read_table, write_table
@@ -155,10 +156,10 @@ def killed_apply(stage: Stage) -> Person:
         stage.edit(ACME, (f'version: "{versions[0]}"', f'version: "{versions[1]}"'))
         versions, seen = versions[::-1], 0
 
-        def when(_: object, at: int = moment) -> bool:
+        def when(event: dict[str, Any], at: int = moment) -> bool:
             nonlocal seen
             seen += 1
-            return seen == at
+            return seen == at if at > 1 else event["type"] == "step_begin"
 
         code = stage.project.stop_during_apply(signal.SIGKILL, when)
     assert code == -signal.SIGKILL, "the last apply was not killed"
