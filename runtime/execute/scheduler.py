@@ -5,10 +5,17 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import replace
+from http import HTTPStatus
 from typing import Any
 
 from fleet.encoding import plain
-from fleet.errors import EngineUnreachableError, FleetError, LockHeldError, StalePlanError
+from fleet.errors import (
+    EngineRejectedError,
+    EngineUnreachableError,
+    FleetError,
+    LockHeldError,
+    StalePlanError,
+)
 from fleet.history import LedgerEvent, StepFailed, StepFinished, StepStarted
 from fleet.names import name_in_address
 from fleet.plan import Freeze, Plan, Reason
@@ -179,9 +186,9 @@ class Scheduler:
                     return await perform(step, self.context, self._view, self.routes)
         except LockHeldError as error:
             return self.stop_lease_lost(error)
-        except EngineUnreachableError as error:
-            return await self._probed(step, error)
         except FleetError as error:
+            if _may_have_taken_effect(error):
+                return await self._probed(step, error)
             stale_now = isinstance(error, StalePlanError)
             verdict = StepOutcome.STALE if stale_now else StepOutcome.FAILED
             return StepResult(verdict, diagnostics=error.diagnostics)
@@ -193,8 +200,8 @@ class Scheduler:
             return step.before
         return await self._view.resource(server_of(step), step.address)
 
-    async def _probed(self, step: Step, error: EngineUnreachableError) -> StepResult:
-        """Observe once whether a call without an answer had its effect."""
+    async def _probed(self, step: Step, error: FleetError) -> StepResult:
+        """Observe once whether a call without an answer of the server had its effect."""
         failed = StepResult(StepOutcome.FAILED, diagnostics=error.diagnostics)
         if isinstance(step.operation, Drain | SmokeTest):
             return failed
@@ -275,3 +282,10 @@ class Scheduler:
 
     def _started(self, step: Step) -> StepStarted:
         return StepStarted(self.plan.id, step.id, step.address, plain(step.operation))
+
+
+def _may_have_taken_effect(error: FleetError) -> bool:
+    """Say whether a failed call may have done its work: no answer, or the answer of a proxy."""
+    if isinstance(error, EngineRejectedError):
+        return error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    return isinstance(error, EngineUnreachableError)

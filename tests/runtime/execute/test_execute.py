@@ -10,6 +10,7 @@ import pytest
 from fleet.errors import EngineError, EngineRejectedError, LibraryError, problem
 from fleet.names import route_address
 from fleet.plan import Plan
+from fleet.planning import DriftAction, classify_drift
 from plans.reports.apply_progress import line, record
 from runtime.execute.context import Timings
 from runtime.gateway.table import RoutingTable
@@ -64,6 +65,33 @@ def test_a_rejected_step_stops_its_branch_and_the_rest_goes_on(bench: Bench) -> 
     assert route_address("acme-support") in outcome.unconverged
     assert kinds(bench, f"load adapter/{OLD}@tiny-laptop-cpu0") == ["step_started", "step_failed"]
     assert asyncio.run(bench.apply(declared(OLD, FAQ))).exit_code == 0
+
+
+BROKEN_PROXY = EngineRejectedError(problem("T", "Refused", "502: Bad Gateway."), status=502)
+
+
+def test_a_load_that_took_effect_behind_a_broken_proxy_is_done(bench: Bench) -> None:
+    with bench.faults(on(f"after load {OLD}", BROKEN_PROXY)):
+        outcome = asyncio.run(bench.apply(declared(OLD, FAQ)))
+    assert outcome.exit_code == 0
+    assert verdicts(outcome)[f"load adapter/{OLD}@tiny-laptop-cpu0"] == "done"
+
+
+def test_a_load_that_takes_effect_after_its_failure_is_ours_from_the_next_apply_on(
+    bench: Bench,
+) -> None:
+    with bench.faults(on(f"before load {OLD}", BROKEN_PROXY)):
+        assert asyncio.run(bench.apply(declared(OLD, FAQ))).exit_code == 4
+    engine = bench.server("tiny-laptop-cpu0")
+    place = ("tiny-laptop-cpu0", OLD)
+    engine.paths[place] = f"/store/{declared(OLD, FAQ).versions[OLD].digest}"
+    assert asyncio.run(bench.apply(declared(OLD, FAQ))).exit_code == 0
+    del engine.paths[place]
+    live = asyncio.run(engine.observe())
+    (cause,) = [
+        each for each in classify_drift(bench.history(), live) if OLD in str(each.addresses)
+    ]
+    assert cause.remedy is DriftAction.HEAL
 
 
 def test_wrong_bytes_in_the_library_are_never_loaded(bench: Bench) -> None:
