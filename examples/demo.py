@@ -199,6 +199,14 @@ class Demo:
         with self.step("No drift is left, and the clients are served"):
             self.fleetctl("drift")
             self.ask_everybody()
+        with self.step("Where to look, and what it costs"):
+            self.fleetctl("dashboard", "link")
+            print(
+                f"  {DIM}opens while `fleetctl dashboard` runs in {self.project}{RESET}\n"
+                "Cost: 0.00 per hour, as declared (price_per_hour: 0). With a price, "
+                "`fleetctl cost report`\nshares each hour that is over among the clients.",
+                flush=True,
+            )
 
 
 def running(pid: int) -> bool:

@@ -18,6 +18,8 @@ TOLD = (
     "acme-support back on 2.1.0 in",
     "Drift: 1 cause, 10 resources, 1 outage.",
     "No drift",
+    "http://127.0.0.1:8090/",
+    "Cost: 0.00 per hour",
 )
 USUAL = (8080, 8100)
 """Ports of the example's gateway and server."""
