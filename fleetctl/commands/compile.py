@@ -58,11 +58,11 @@ def command(
     seen_at: str | None,
     url: str | None,
 ) -> None:
-    """Print start commands of servers, routes for another gateway; write what monitors read.
+    """Compile files for other programs: start commands, routes, rules.
 
-    servers: command lines of the planned servers, for hosts where another program starts them.
-    envoy, litellm: the configuration that serves the current routing table; losses are notes.
-    prometheus, alertmanager, grafana: scrapes, rules and alerts; receivers; dashboards.
+    servers: command lines, for hosts where another program starts servers. envoy, litellm:
+    the routing table as it is; losses are notes. prometheus, alertmanager, grafana: scrapes,
+    rules and alerts; receivers; dashboards.
 
     Examples:
       fleetctl compile
