@@ -23,6 +23,9 @@ MAX_BODY: Final = 96 << 20
 """Upper bound of an answer's body, which is never compressed. Bytes."""
 _BACKOFF_S = 0.05
 _CONNECTIONS = 16
+_IDLE_S = 2.0
+"""Time without a request after which a connection is closed: vLLM closes its own after 5 seconds,
+and a request that goes out at that moment is lost."""
 _LONGEST_DETAIL, _LONGEST_TYPE = 600, 60
 
 
@@ -72,7 +75,7 @@ class JsonClient:
             transport = httpx.AsyncHTTPTransport(
                 verify=_tls() if self.url.startswith("https:") else _no_tls(),
                 uds=str(socket) if socket else None,
-                limits=httpx.Limits(max_connections=_CONNECTIONS),
+                limits=httpx.Limits(max_connections=_CONNECTIONS, keepalive_expiry=_IDLE_S),
                 trust_env=False,
             )
         self._http = httpx.AsyncClient(

@@ -91,17 +91,19 @@ def _inspect(paths: Iterable[Path]) -> Iterator[Segment]:
         try:
             with open_plain(path) as stream:
                 first = stream.readline(LONGEST_ROW)
-                end = _end_of_rows(stream)
+                end = _end_of_rows(stream, path)
         except FileNotFoundError:
             continue
         if end:
             yield Segment(path, path.parent.name, _key(first), end)
 
 
-def _end_of_rows(stream: BinaryIO) -> int:
-    """Return the offset after the last line end; 0: there is none."""
-    end = stream.seek(0, 2)
+def _end_of_rows(stream: BinaryIO, path: Path) -> int:
+    """Return the offset after the last line end; 0: there is none. Raises OSError: far too long."""
+    size = end = stream.seek(0, 2)
     while end:
+        if size - end > LARGEST_LOG:
+            raise too_large(path, LARGEST_LOG)
         start = stream.seek(max(0, end - LONGEST_ROW))
         if found := stream.read(end - start).rfind(b"\n") + 1:
             return start + found
