@@ -7,7 +7,7 @@ from fleet.encoding import plain
 from fleet.history import Adopted, History, LedgerEvent, Noted, StepFinished, settled
 from fleet.names import Address
 from fleet.plan import Change, PlanNote
-from fleet.resources import Key, LoadedAdapter, Route, State
+from fleet.resources import Key, Route, State
 from fleet.rollouts import is_diverted, may_be_rollback
 
 
@@ -44,23 +44,16 @@ def forgotten(history: History, live: State) -> tuple[Address, ...]:
 def changed_by_others(
     changes: Iterable[Change], held: Iterable[PlanNote], history: History, live: State
 ) -> tuple[Adopted, ...]:
-    """Return what others made as it is declared now, to be written down.
+    """Return the routes and keys that others made as they are declared now, to be written down.
 
-    Routes and keys, and versions whose load failed for all that the ledger knows, and took effect
-    later: behind a proxy, say. `changes` and `held` are those of the whole plan of the live state:
-    a part that is changed or held back is not as declared.
+    `changes` and `held` are those of the whole plan of the live state: a part that is changed or
+    held back is not as declared.
     """
     left = {change.address for change in changes} | {note.subject for note in held}
     found = []
     for address, now in live.resources.items():
         before = history.established.get(address)
-        if address in left:
-            continue
-        if isinstance(now, LoadedAdapter):
-            if before is None and address in history.owned and now.digest and not now.unsure:
-                found.append(Adopted(address, plain(now), ""))
-            continue
-        if before is None or before == now or not isinstance(now, Route | Key):
+        if before is None or before == now or not isinstance(now, Route | Key) or address in left:
             continue
         if isinstance(now, Route) and isinstance(before, Route):
             undone = may_be_rollback(before, now, history) or is_diverted(before, now)

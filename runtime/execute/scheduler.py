@@ -187,7 +187,7 @@ class Scheduler:
         except LockHeldError as error:
             return self.stop_lease_lost(error)
         except FleetError as error:
-            if _may_have_taken_effect(error):
+            if isinstance(error, EngineUnreachableError) or _is_perhaps_of_a_proxy(error):
                 return await self._probed(step, error)
             stale_now = isinstance(error, StalePlanError)
             verdict = StepOutcome.STALE if stale_now else StepOutcome.FAILED
@@ -214,7 +214,7 @@ class Scheduler:
             return replace(failed, unsure=True)
         if step_state(step, seen.resources.get(step.address)) is StepState.SATISFIED:
             return StepResult(StepOutcome.DONE, boot=seen.boots.get(server, ""))
-        return failed
+        return replace(failed, unsure=_is_perhaps_of_a_proxy(error))
 
     def stop_lease_lost(self, error: LockHeldError) -> StepResult:
         """Begin no further step and write nothing more: another run may hold the lease."""
@@ -284,8 +284,7 @@ class Scheduler:
         return StepStarted(self.plan.id, step.id, step.address, plain(step.operation))
 
 
-def _may_have_taken_effect(error: FleetError) -> bool:
-    """Say whether a failed call may have done its work: no answer, or the answer of a proxy."""
-    if isinstance(error, EngineRejectedError):
-        return error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
-    return isinstance(error, EngineUnreachableError)
+def _is_perhaps_of_a_proxy(error: FleetError) -> bool:
+    """Say whether the call may go on behind a proxy that answered in the server's place."""
+    status = error.status if isinstance(error, EngineRejectedError) else 0
+    return status >= HTTPStatus.INTERNAL_SERVER_ERROR
