@@ -15,6 +15,8 @@ from runtime.json_client import READ_ATTEMPTS, JsonClient
 OBSERVE_DEADLINE_S = 5.0
 LOAD_DEADLINE_S = 120.0
 COMPLETION_DEADLINE_S = 120.0
+MAX_LISTED = 10_000
+"""Upper bound of the models that a server lists; servers hold a few hundred adapters at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +75,17 @@ async def list_models(http: JsonClient, timeout_s: float = OBSERVE_DEADLINE_S) -
     """Return the served models of a server.
 
     Raises:
-        EngineError: the server did not answer, or not with a list of models.
+        EngineError: the server did not answer, or not with a list of at most `MAX_LISTED` models.
     """
     document = await http.get("/v1/models", timeout_s=timeout_s)
     try:
-        return _listing(document["data"])
+        if len(document["data"]) <= MAX_LISTED:
+            return _listing(document["data"])
+        detail = f"{http.peer} lists more than {MAX_LISTED} models."
     except (KeyError, TypeError, AttributeError):
         detail = f"{http.peer} answered GET /v1/models with an unknown document."
-        hint = "Check that the address is that of a vLLM server."
-        raise EngineRejectedError.of("FC4004", "Answer not understood", detail, hint=hint) from None
+    hint = "Check that the address is that of a vLLM server."
+    raise EngineRejectedError.of("FC4004", "Answer not understood", detail, hint=hint)
 
 
 def _listing(cards: list[dict[str, Any]]) -> ListedModels:

@@ -9,6 +9,7 @@ import pytest
 
 from fleet.errors import EngineError, EngineRejectedError
 from runtime import json_client
+from runtime.engines.vllm_api import list_models
 from runtime.json_client import JsonClient
 from tests.attacks.conftest import Listener, call, declare
 from tests.attacks.test_secrets import attached, gateway
@@ -57,6 +58,21 @@ BODIES = {
     "two lengths": _answer(b"{}", "content-length: 2", "content-length: 3"),
     "an endless head": b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 50_000,
 }
+
+
+def test_a_server_with_countless_models_is_no_server_of_ours(listener: Listener) -> None:
+    card = b'{"id": "a", "parent": "b"},'
+    listener.may_be_called = True
+    listener.answer = _answer(
+        b'{"data": [' + card * 30_000 + card[:-1] + b"]}", "connection: close"
+    )
+
+    async def ask() -> object:
+        async with JsonClient(f"http://127.0.0.1:{listener.port}", timeout_s=60) as client:
+            return await list_models(client)
+
+    with pytest.raises(EngineRejectedError, match="more than 10000 models"):
+        asyncio.run(ask())
 
 
 @pytest.mark.parametrize("name", BODIES)
