@@ -12,6 +12,7 @@ from fleetctl import __version__
 from fleetctl.harmless_stream import harmless_streams
 from fleetctl.lazy_group import LazyGroup
 from fleetctl.options import FOLDER
+from fleetctl.output import print_diagnostics
 
 USAGE_ERROR = 64
 """Exit code for wrong usage; click's own 2 means `changes are due` here."""
@@ -136,8 +137,6 @@ def _run(arguments: list[str] | None) -> NoReturn:
         sys.stderr.close()
         sys.exit(0)
     except Exception as failed:  # noqa: BLE001 (the last guard: no traceback, which holds values)
-        from fleetctl.output import print_diagnostics  # noqa: PLC0415 (keeps `--help` fast)
-
         shown = _problem(failed)
         print_diagnostics(shown.diagnostics)
         sys.exit(shown.exit_code)

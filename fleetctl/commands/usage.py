@@ -241,8 +241,8 @@ def export(
 ) -> None:
     """Print captured requests and answers as JSON Lines, repetitions once.
 
-    Requests with tools, images or several prompts are left out. Items hold what users wrote, and
-    answers that nobody has checked: read them before they judge or train a version.
+    Requests with tools, images or several prompts are left out. Items hold text of users and
+    unchecked answers: read them before they judge or train a version.
 
     Examples:
       fleetctl usage export --client acme --alias acme-support --as golden > golden/acme.jsonl

@@ -69,14 +69,14 @@ def config(url: str, alertmanager: str) -> str:
     document: _Rule = {
         "global": {"scrape_interval": "15s", "evaluation_interval": "30s"},
         "rule_files": [RULES_FILE],
-        "scrape_configs": [{"job_name": name, **its} for name, its in jobs.items()],
+        "scrape_configs": [{"job_name": name, **job} for name, job in jobs.items()],
     }
     if alertmanager:
         scheme, _, host = alertmanager.rstrip("/").partition("://")
         host, _, prefix = host.partition("/")
-        its = {"scheme": scheme, "static_configs": [{"targets": [host]}]}
-        its |= {"path_prefix": f"/{prefix}"} if prefix else {}
-        document["alerting"] = {"alertmanagers": [its]}
+        manager = {"scheme": scheme, "static_configs": [{"targets": [host]}]}
+        manager |= {"path_prefix": f"/{prefix}"} if prefix else {}
+        document["alerting"] = {"alertmanagers": [manager]}
     return json.dumps(document, indent=1) + "\n"
 
 

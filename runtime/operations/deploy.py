@@ -19,7 +19,7 @@ from runtime.operations.planning import plan_fleet
 from runtime.project.facts import decode
 from runtime.workspace import Workspace
 
-LINE: Final = re.compile(r"[^\n]*\n|[^\n]+")
+_LINE: Final = re.compile(r"[^\n]*\n|[^\n]+")
 """A line of a patch: other breaks of lines are characters of a line."""
 
 
@@ -100,6 +100,6 @@ def branch_change(workspace: Workspace, by: str, change: VersionChange) -> tuple
 
 
 def _patch_lines(change: VersionChange) -> Iterator[str]:
-    before, after = LINE.findall(change.before), LINE.findall(change.after)
+    before, after = _LINE.findall(change.before), _LINE.findall(change.after)
     for line in unified_diff(before, after, f"a/{change.file}", f"b/{change.file}"):
         yield line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"

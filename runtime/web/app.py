@@ -217,9 +217,10 @@ class Dashboard:
         posts = request.method == "POST"
         version = (given if posts else request.query_params).get("version", "")
         values = {"alias": alias, "label": "Deploy"}
-        its = self.workspace, seen, self.source.documents, alias, version, grant.by if posts else ""
+        by = grant.by if posts else ""
+        asked = self.workspace, seen, self.source.documents, alias, version, by
         try:
-            facts = await asyncio.to_thread(deploy_page, *its)
+            facts = await asyncio.to_thread(deploy_page, *asked)
         except FleetError as error:
             return self._refused(request, error, **values)
         if isinstance(facts, WriteOutcome):
@@ -245,8 +246,8 @@ class Dashboard:
         try:
             if given is not None and (action != ROLLBACK or given.get("typed") == alias):
                 to, reason = given.get("to", ""), given.get("reason", "")
-                its = (self.workspace, grant.by, action, alias, to, reason)
-                written = await asyncio.to_thread(write, *its)
+                said = (self.workspace, grant.by, action, alias, to, reason)
+                written = await asyncio.to_thread(write, *said)
                 await self.reader.refresh()
                 return self._html("written", request, facts=asdict(written), **values)
             asked = await asyncio.to_thread(confirm, self.workspace, action, alias)

@@ -150,18 +150,18 @@ def _of_fleet(seen: FleetSnapshot, watched: float | None) -> Iterator[_Sample]:
 def _of_aliases(seen: FleetSnapshot, scope: Operator) -> Iterator[_Sample]:
     evaluations = eval_records(seen.status.entries)
     for row in alias_rows(seen, scope):
-        its = {"client": row.client, "alias": row.alias}
-        yield "fleetctl_alias_state", 1, {**its, "state": row.state}
+        labels = {"client": row.client, "alias": row.alias}
+        yield "fleetctl_alias_state", 1, {**labels, "state": row.state}
         route = seen.routes.get(row.alias)
         for share in route.shares if route else ():
-            yield "fleetctl_version_percent", share.percent, {**its, "version": share.adapter}
+            yield "fleetctl_version_percent", share.percent, {**labels, "version": share.adapter}
         if spec := seen.fleet.adapters.get(row.alias):
             # Between two bounds the lower counts: what is surely kept.
             kept = max((bound for bound in BOUNDS_S if bound <= spec.slo_s), default=BOUNDS_S[0])
-            yield "fleetctl_promise_seconds", spec.slo_s, {**its, "le": str(kept)}
+            yield "fleetctl_promise_seconds", spec.slo_s, {**labels, "le": str(kept)}
         scores = [run for run in evaluations.get(row.alias, ()) if run.valid and not run.made_up]
         if scores and isinstance(accuracy := scores[-1].summary.get("accuracy"), int | float):
-            yield "fleetctl_eval_accuracy", accuracy, its
+            yield "fleetctl_eval_accuracy", accuracy, labels
 
 
 def _of_devices(seen: FleetSnapshot) -> Iterator[_Sample]:
@@ -172,12 +172,12 @@ def _of_devices(seen: FleetSnapshot) -> Iterator[_Sample]:
             parts = Counter({("", "free"): box["free_bytes"]})
             for part in box["parts"]:
                 parts[part["server"], part["name"]] += part["bytes"]
-            for (server, name), size in sorted(parts.items()):
-                yield "fleetctl_device_bytes", size, {**device, "server": server, "part": name}
+            for (holder, name), size in sorted(parts.items()):
+                yield "fleetctl_device_bytes", size, {**device, "server": holder, "part": name}
         for panel in group["panels"]:
-            its = {"server": panel["server"]}
-            yield "fleetctl_slots", panel["empty"], {**its, "state": "free"}
-            yield "fleetctl_slots", panel["slots"] - panel["empty"], {**its, "state": "used"}
+            server = {"server": panel["server"]}
+            yield "fleetctl_slots", panel["empty"], {**server, "state": "free"}
+            yield "fleetctl_slots", panel["slots"] - panel["empty"], {**server, "state": "used"}
 
 
 def _of_costs(bill: Bill | None) -> Iterator[_Sample]:
@@ -188,8 +188,8 @@ def _of_costs(bill: Bill | None) -> Iterator[_Sample]:
         sums[line.client, line.kind.value] += line.micro
     currency = {"currency": bill.cost.currency}
     for (client, purpose), micro in sorted(sums.items()):
-        its = {"client": client, "purpose": purpose, **currency}
-        yield "fleetctl_cost", micro / MICRO, its
+        labels = {"client": client, "purpose": purpose, **currency}
+        yield "fleetctl_cost", micro / MICRO, labels
     for client, terms in bill.terms.clients.items():
         if terms.fee is not None:
             yield "fleetctl_fee", terms.fee / MICRO, {"client": client, **currency}

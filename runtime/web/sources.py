@@ -8,7 +8,13 @@ from typing import Any, Final
 from fleet.usage import OfClient, Scope
 from runtime.web.apply_facts import plan_page, plans_page
 from runtime.web.client_facts import client_alias, client_page
-from runtime.web.cost_facts import BillReader, client_invoice, clients_page, cost_page
+from runtime.web.cost_facts import (
+    BillReader,
+    ReadBill,
+    client_invoice,
+    clients_page,
+    cost_page,
+)
 from runtime.web.facts import Documents
 from runtime.web.gather import (
     alerts_page,
@@ -101,6 +107,6 @@ class FactSource:
             case _:
                 return plan_page(seen, scope, now, name)
 
-    def _bill(self, asked: Mapping[str, str]) -> Any:
+    def _bill(self, asked: Mapping[str, str]) -> ReadBill:
         month = asked.get("month", "")
         return self.bills.read(month if MONTH.fullmatch(month) else "")
