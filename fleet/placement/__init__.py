@@ -11,7 +11,7 @@ from fleet.placement.causes import Attempt, Limit, PlacementCause, TotalNeed
 from fleet.placement.consolidate import cost
 from fleet.placement.latency_slo import LatencyAnswer, answer_of, late, slowest
 from fleet.placement.result import PlacementResult
-from fleet.placement.search import attempt, place
+from fleet.placement.search import attempt, place, substitutes
 from fleet.placement.servers import DeviceId
 from fleet.placement.state import PlacementState, SearchLimits
 from fleet.placement.unplaced import causes_of, totals_of, trials_of

@@ -48,6 +48,26 @@ def restart(state: PlacementState) -> None:
     _place_all(state, shape_of, "the server restarts with more room")
 
 
+def stand_ins(state: PlacementState, among: Iterable[Item]) -> dict[str, str]:
+    """Return, by version, a running server that takes the version as its flags are now.
+
+    Rules, slots and load count as for every other place. A version that fits nowhere is left out.
+    """
+
+    def shape_of(draft: ServerDraft, item: Item) -> SlotShape | None:
+        runs = draft.fixed and draft.live is not None
+        return _shape(state, draft, item, (0,)) if runs else None
+
+    found: dict[str, str] = {}
+    for item in sorted(among, key=hardest_first):
+        pool = [draft for draft in state.drafts.values() if draft.base.name == item.base]
+        if best := _best(state, pool, item, shape_of, set()):
+            draft, _ = best
+            state.bind(item, draft, "")
+            found[item.adapter] = draft.name
+    return found
+
+
 def _shape(
     state: PlacementState,
     draft: ServerDraft,

@@ -17,7 +17,7 @@ from dataclasses import replace
 from fleet.errors import PlacementError
 from fleet.placement.buy import buy
 from fleet.placement.consolidate import consolidate, cost, level, repacked
-from fleet.placement.fill import fill, place_first, restart, spare
+from fleet.placement.fill import fill, place_first, restart, spare, stand_ins
 from fleet.placement.items import Item
 from fleet.placement.keep import close_empty, keep, put_back, relieve
 from fleet.placement.latency_swaps import keep_promises
@@ -132,6 +132,23 @@ def _once(
     restart(state)
     put_back(state)
     return state, [item for item in state.missing() if not state.silent_servers(item)]
+
+
+def substitutes(fleet: FleetSpec, targets: RolloutTargets, live: State) -> dict[str, str]:
+    """Return servers with room for the versions whose traffic goes to silent servers alone.
+
+    By full adapter name. Nothing else moves, starts or restarts.
+    """
+    state = placement_state_of(fleet, targets, live)
+    keep(state)
+    silent = live.unknown_servers.keys()
+    unanswered = {
+        share.adapter
+        for route in live.routes().values()
+        for share in route.shares
+        if share.percent and silent >= set(share.servers)
+    }
+    return stand_ins(state, [item for item in state.items.values() if item.adapter in unanswered])
 
 
 USUAL = SearchLimits()

@@ -32,15 +32,23 @@ def repair(
     history: History,
     live: State,
     smoke: Mapping[str, tuple[str, ...]],
+    substitutes: Mapping[str, str] | None = None,
 ) -> Plan:
     """Return the plan that puts back the resources that the healable causes took away.
 
     Versions that may answer other bytes are loaded again. Servers come back with the flags that
     `history` established; a server that hangs is stopped first, once routes have left the server
     where others serve. `smoke` has the inputs to ask after a load, by full adapter name.
+    `substitutes` has, by the same name, a server that answers in place of one that hangs; the
+    copy there stays until a plan needs its slot or no longer wants the copy.
     """
     causes = tuple(causes)
-    live = _with_hung(causes, history, live)
+    hung = frozenset(
+        name_in_address(cause.subject)
+        for cause in causes
+        if cause.remedy is DriftAction.HEAL and cause.outage is OutageKind.SERVER_HUNG
+    )
+    live = _with_hung(hung, history, live)
     changes = tuple(
         Change(address, Action.REPLACE, now, was, Reason.HUNG, cause.summary)
         if (now := live.resources.get(address)) and cause.outage is OutageKind.SERVER_HUNG
@@ -54,9 +62,23 @@ def repair(
         for address in cause.addresses
         if (was := history.established.get(address))
     )
-    back = {change.address: history.established[change.address] for change in changes}
+    copies = tuple(
+        replace(was, server=server)
+        for name, server in sorted((substitutes or {}).items())
+        for was in live.adapters().values()
+        if was.adapter == name and was.server in hung
+    )
+    why = "it answers until its own server does"
+    changes += tuple(
+        Change(copy.address, Action.CREATE, None, copy, Reason.HUNG, why)
+        for copy in copies
+        if copy.address not in live.resources
+    )
+    back = {change.address: change.after for change in changes if change.after}
     desired = replace(live, resources=dict(sorted({**live.resources, **back}.items())))
-    steps = order(changes, desired, live, reroute(changes, desired, live), StepRules(smoke))
+    meanwhile = _with_substitutes(desired, copies)
+    diversion = reroute(changes, meanwhile, live)
+    steps = order(changes, desired, live, diversion, StepRules(smoke))
     plan = Plan("", fleet, changes, steps, ledger_seq=history.seq)
     return replace(plan, id=plan_id(plan))
 
@@ -86,19 +108,32 @@ def without_unready(
     return tuple(filter(is_ready, causes))
 
 
-def _with_hung(causes: Iterable[DriftCause], history: History, live: State) -> State:
+def _with_hung(hung: frozenset[str], history: History, live: State) -> State:
     """Return the state in which servers to be replaced hold their established adapters."""
-    hung = {
-        name_in_address(cause.subject)
-        for cause in causes
-        if cause.remedy is DriftAction.HEAL and cause.outage is OutageKind.SERVER_HUNG
-    }
     held = {
         address: resource
         for address, resource in history.established.items()
         if isinstance(resource, Server | LoadedAdapter) and hung.intersection(servers_in(resource))
     }
     return replace(live, resources=dict(sorted({**live.resources, **held}.items())))
+
+
+def _with_substitutes(desired: State, copies: Iterable[LoadedAdapter]) -> State:
+    """Return the state in which routes name these copies too."""
+    servers = {copy.adapter: copy.server for copy in copies}
+    routes = {
+        route.address: replace(
+            route,
+            shares=tuple(
+                replace(share, servers=tuple(sorted({*share.servers, servers[share.adapter]})))
+                if share.percent and share.adapter in servers
+                else share
+                for share in route.shares
+            ),
+        )
+        for route in desired.routes().values()
+    }
+    return replace(desired, resources=dict(sorted({**desired.resources, **routes}.items())))
 
 
 def advances(plan: Plan, without: Collection[str] = ()) -> Plan:

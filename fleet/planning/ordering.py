@@ -102,7 +102,9 @@ class _Graph:
                 step = self._add(verb, steps.SetRoute(stage.route), before, numbers[verb])
                 self._follow(alias, step)
                 self.between[alias].append(step)
-                for server in stage.away:
+                # A silent server answers nobody: its stop waits for no load elsewhere.
+                idle = self.live.unknown_servers.keys() if stage.needs else ()
+                for server in stage.away.difference(idle):
                     self.left[server][alias] = step
                 before = stage.route
             meanwhile[alias] = before

@@ -8,6 +8,7 @@ from typing import Final
 from fleet.errors import FleetError, LibraryError
 from fleet.history import History, Noted, fold_entries, found_damage, marked_unsure, settled
 from fleet.names import AdapterName, alias_of, name_in_address
+from fleet.placement import substitutes
 from fleet.plan import Plan
 from fleet.planning import (
     DriftAction,
@@ -19,6 +20,7 @@ from fleet.planning import (
     without_unready,
 )
 from fleet.resources import LoadedAdapter, OutageKind, State
+from fleet.rollouts import decide_rollouts
 from runtime.files import make_private
 from runtime.gateway import supervisor
 from runtime.gateway.state_dir import known_gateways
@@ -139,7 +141,11 @@ async def heal_plan(
         if isinstance(loaded, LoadedAdapter)
         and (alias := alias_of(loaded.adapter)) in fleet.adapters
     }
-    plan = repair(fleet.name, due, history, live, smoke)
+    copies = {}
+    if any(cause.outage is OutageKind.SERVER_HUNG for cause in due):
+        targets = decide_rollouts(fleet, live, history, workspace.now())
+        copies = substitutes(fleet, targets, live)
+    plan = repair(fleet.name, due, history, live, smoke, copies)
     given_up = backoff.given_up(ours)
     for cause in causes:
         summary = cause.summary.rstrip(".")

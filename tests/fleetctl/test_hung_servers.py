@@ -1,12 +1,16 @@
 """A server that hangs is replaced by rounds of reconcile, not by looking, and not for ever."""
 
 import os
+import re
 import signal
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from runtime.processes import start_mark
+from tests.faults.stage import DATES, Stage
 from tests.fleetctl.in_process import call
 from tests.fleetctl.outage_checks import left, outages, the_outage
 from tests.fleetctl.project_on_disk import Project, applied
@@ -69,3 +73,28 @@ def test_a_server_is_replaced_by_rounds_and_not_by_looking(
         assert (told["subject"], told["remedy"]) == (f"server/{impatient}", "alert")
     os.kill(pid, signal.SIGCONT)
     assert project.server_processes() == [pid]
+
+
+@pytest.mark.long
+def test_a_server_with_room_answers_while_a_hung_one_is_replaced(tmp_path: Path) -> None:
+    stage = Stage.raise_up(tmp_path / "fleet", None)
+    try:
+        hung = stage.record_of(stage.url_of(DATES))
+        (other,) = (each for each in stage.servers().values() if each["name"] != hung["name"])
+        host = f"  {hung['host']}:\n"
+        stage.edit("fleet.yaml", (host, f"{host}    restart_after: 1s\n"))
+        os.killpg(hung["pid"], signal.SIGSTOP)
+        assert left(stage.project) == [("server_hung", f"server/{hung['name']}")]
+        time.sleep(1)
+        assert left(stage.project) == []
+        history = stage.must("history", "--steps", "--limit", "0").stdout
+        steps = re.findall(r"(begins|done) +(\S.*)", history)
+        diverted = steps.index(("done", "divert route/corvid-dates"))
+        assert ("done", f"load adapter/{DATES}@{other['name']}") in steps[:diverted]
+        assert ("done", "set route/corvid-dates") in steps[diverted:]
+        assert DATES in stage.listed(other["url"])
+        plan = stage.run("plan").stdout
+        assert "Changes: 1 adapter to unload." in plan
+        assert f"- unload  adapter/{DATES}@{other['name']}" in plan
+    finally:
+        stage.clean_up()

@@ -8,10 +8,10 @@ from fleet.errors import PlacementError
 from fleet.hardware import AttachedServerSpec
 from fleet.history.values import History
 from fleet.placement.result import PlacementResult
-from fleet.placement.search import place
+from fleet.placement.search import place, substitutes
 from fleet.resources import LoadedAdapter, Server, State
 from fleet.rollouts.decide import decide_rollouts
-from fleet.spec import FleetSpec
+from fleet.spec import AdapterSpec, FleetSpec
 from fleet.vllm.flags import flags_for
 from tests.fleet.planning.builders import (
     GIB,
@@ -171,6 +171,25 @@ def test_on_a_server_that_does_not_answer_nothing_changes() -> None:
     assert result.bindings == {A: (there.name,), B: ()}
     assert "does not answer" in result.unplaced[B]
     assert result.servers == {}
+
+
+def test_only_a_server_with_room_answers_in_place_of_a_silent_one() -> None:
+    there, silent = server(), "tiny-b-gpu0"
+    routes = (route("acme-a", (A, 100, silent)), route("acme-b", (B, 100, there.name)))
+    live = state(there, loaded(B, there.name), *routes, unknown_servers={silent: "timed out"})
+
+    def found(declared: FleetSpec, now: State = live) -> dict[str, str]:
+        targets = decide_rollouts(declared, now, history(), NOON)
+        return substitutes(declared, targets, now)
+
+    def two(*adapters: AdapterSpec) -> FleetSpec:
+        return fleet(*adapters, hosts=[host("laptop", device()), host("b", device("gpu0"))])
+
+    assert found(two(adapter(A), adapter(B))) == {A: there.name}
+    assert found(two(adapter(A, pin="b"), adapter(B))) == {}
+    others = state(*(LoadedAdapter(name, there.name, None) for name in ("first", "second")))
+    full = replace(live, resources={**live.resources, **others.resources})
+    assert found(two(adapter(A), adapter(B)), full) == {}
 
 
 def test_a_server_that_is_gone_comes_back_where_it_was() -> None:

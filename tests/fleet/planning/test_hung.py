@@ -1,10 +1,12 @@
 """A server that hangs is replaced once its traffic has gone elsewhere, where that is possible."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from fleet.names import Address
 from fleet.planning import DriftAction, DriftCause, outages_of, repair
 from fleet.resources import Fault, OutageKind, State
+from fleet.steps import SetRoute
 from tests.fleet.planning.builders import route
 from tests.fleet.planning.test_drift import ALL, FAQ, KEY, OLD, established, live, server
 
@@ -24,8 +26,10 @@ def hung(*unknown: str) -> State:
     )
 
 
-def steps_of(now: State, causes: tuple[DriftCause, ...]) -> list[str]:
-    plan = repair("test", causes, established(*ALL[:5], KEY), now, {})
+def steps_of(
+    now: State, causes: tuple[DriftCause, ...], substitutes: Mapping[str, str] | None = None
+) -> list[str]:
+    plan = repair("test", causes, established(*ALL[:5], KEY), now, {}, substitutes)
     position = {step.id: number for number, step in enumerate(plan.steps)}
     assert all(position[need] < position[step.id] for step in plan.steps for need in step.needs)
     return [step.id for step in plan.steps]
@@ -52,3 +56,23 @@ def test_a_hung_server_that_the_ledger_cannot_start_is_left_to_people() -> None:
     past = established(replace(server("a"), flags=None), *ALL[1:])
     (cause,) = (cause for cause in outages_of(past, hung("a")) if cause.subject == "server/a")
     assert cause.remedy is DriftAction.ALERT
+
+
+def test_versions_of_a_hung_server_go_to_a_server_with_room_and_its_stop_waits_for_none() -> None:
+    now = hung("a")
+    only = route("acme-support", (OLD, 100, "a"))
+    copy = Address(f"adapter/{OLD}@b")
+    kept = {name: each for name, each in now.resources.items() if name != copy}
+    now = replace(now, resources={**kept, only.address: only})
+    (cause,) = outages_of(established(), now)
+    plan = repair("test", (cause,), established(*ALL[:5], KEY), now, {}, {OLD: "b"})
+    needs = {step.id: set(step.needs) for step in plan.steps}
+    assert list(needs) == [
+        "stop server/a", "start server/a", f"load adapter/{OLD}@a", f"load {copy}",
+        f"load adapter/{FAQ}@a", "divert route/acme-support", "set route/acme-support",
+    ]  # fmt: skip
+    assert needs["stop server/a"] == set()
+    assert needs["divert route/acme-support"] == {f"load {copy}"}
+    divert = next(step for step in plan.steps if step.id == "divert route/acme-support")
+    assert isinstance(divert.operation, SetRoute)
+    assert divert.operation.route.shares[0].servers == ("b",)
