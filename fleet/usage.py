@@ -63,7 +63,8 @@ def bucket_of(value: float) -> int:
     """
     if value <= 0:
         return ODD
-    return max(ODD + 1, min(_LARGEST, math.ceil(math.log(value) / _LOG_GAMMA)))
+    bucket = math.ceil(math.log(value) / _LOG_GAMMA)
+    return min(_LARGEST, max(-_LARGEST, bucket)) if abs(bucket) > _LARGEST else bucket
 
 
 @dataclass(frozen=True, slots=True)

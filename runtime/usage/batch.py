@@ -51,6 +51,8 @@ class IngestRow(msgspec.Struct):
     _KV_TOKEN_MS,
 ) = range(len(COUNTS))  # fmt: skip
 _Series = tuple[str, str, str, str, str]
+# As plain numbers: rows are compared millions of times.
+_BAD_REQUEST, _SERVER_ERROR = int(HTTPStatus.BAD_REQUEST), int(HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
 _LATENCY, _FIRST_TOKEN, _PER_TOKEN, _WAITED = (
@@ -73,7 +75,7 @@ class CellSums:
         counts, status, latency = self.counts, row.status, row.latency_s
         counts[_REQUESTS] += 1
         counts[_RETRIES] += row.retries
-        is_answered = status < HTTPStatus.BAD_REQUEST
+        is_answered = status < _BAD_REQUEST
         if not is_answered:
             counts[_kind(status)] += 1
         given, made = row.input_tokens, row.output_tokens
@@ -91,7 +93,7 @@ class CellSums:
         if row.waited_s is not None:
             counts[_WAITED_US] += round(row.waited_s * 1e6)
             self.pairs[_WAITED + bucket_of(row.waited_s)] += 1
-        if status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        if status < _SERVER_ERROR:
             counts[_JUDGED] += row.format_ok is not None
             counts[_MISSHAPEN] += row.format_ok is False
             counts[_ENDED] += bool(row.finish)
@@ -126,7 +128,7 @@ def _kind(status: int) -> int:
         return _LEFT
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return _REFUSED
-    return _ERRORS if status >= HTTPStatus.INTERNAL_SERVER_ERROR else _REJECTED
+    return _ERRORS if status >= _SERVER_ERROR else _REJECTED
 
 
 Cells = defaultdict[tuple[_Series, int], CellSums]
@@ -147,17 +149,14 @@ class Batch:
         """Pseudonyms of users by client, alias, version and day."""
         self.rows = 0
 
-    def ended(self, row: IngestRow) -> float:
-        """Return when a request ended, in seconds since 1970, at most now.
+    def add(self, row: IngestRow) -> float:
+        """Count a row; return when its request ended, in seconds since 1970, at most now.
 
         Raises:
             ValueError: the row's time is none, or has no zone.
         """
-        return min(_seconds(row.time) + row.latency_s, self._now)
-
-    def add(self, row: IngestRow) -> None:
-        """Count a row; raises as `ended`."""
-        began = int(_seconds(row.time))
+        time = _seconds(row.time)
+        began = int(time)
         series = (row.client, row.alias, row.version, row.server, row.purpose)
         is_ahead = began + row.latency_s > self._now + AHEAD_S
         self._hours[series, began // _HOUR_S].add(row, is_ahead=is_ahead)
@@ -166,6 +165,7 @@ class Batch:
         if row.unit and row.purpose == LIVE:
             self.users[row.client, row.alias, row.version, began // _DAY_S].add(row.unit)
         self.rows += 1
+        return min(time + row.latency_s, self._now)
 
     def cells(self) -> dict[Grain, Cells]:
         """Return the sums by series and start, in lengths of the grain since 1970."""

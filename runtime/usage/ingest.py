@@ -186,15 +186,12 @@ class _IngestRun:
         for line in translate_lines(lines.splitlines()):
             try:
                 row = _ROW.decode(line)
-                ended = batch.ended(row)
                 if row.request_id in recent or row.request_id in ids:
                     twins += 1
-                    continue
-                batch.add(row)
+                else:
+                    ids[row.request_id] = batch.add(row)
             except (ValueError, OverflowError, RecursionError):
                 broken += 1
-            else:
-                ids[row.request_id] = ended
         newest = max([*ids.values(), newest or 0.0]) or None
         floor = (newest or 0.0) - RECENT_S
         recent |= ids
