@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fleet.errors import FleetError
-from fleet.names import version_of
 from fleetctl import completion
 from fleetctl.options import (
     Group,
@@ -174,18 +172,6 @@ def extend(workspace: Workspace, alias: str, reason: str | None, form: str) -> N
     Examples:
       fleetctl rollout extend acme-support
     """
-    from runtime.operations.rollouts import rollout_of
-
-    status = rollout_of(workspace, alias)
-    if not status.percent:
-        raise FleetError.of(
-            "FC5137",
-            "There is no stage to extend",
-            f"{version_of(status.target.target)} of `{alias}` has no traffic yet, and a golden set "
-            "says the same tomorrow.",
-            hint="Start the rollout regardless, or abort it:",
-            command=f"fleetctl rollout approve {alias}",
-        )
     _mark(workspace, alias, "extend", reason, form)
 
 

@@ -111,8 +111,8 @@ def mark_rollout(
 
     Raises:
         FrozenError: FC6067, the fleet is frozen, and the mark would promote the rollout.
-        FleetError: FC5133, the rollout is complete; FC5135, the version is kept out; FC5152, no
-            server holds the version.
+        FleetError: FC5133, the rollout is complete; FC5135, the version is kept out; FC5137, there
+            is no stage to extend; FC5152, no server holds the version.
     """
     if word in UPWARD:
         require_thawed(workspace, f"The {word} of `{alias}` was not written down")
@@ -132,6 +132,14 @@ def mark_rollout(
             raise FleetError.of("FC5135", "The version is kept out", f"{waits}.", command=command)
         case None:
             pass
+    if word == "extend" and not status.percent:
+        raise FleetError.of(
+            "FC5137",
+            "There is no stage to extend",
+            f"{version} of `{alias}` has no traffic yet, and a golden set says the same tomorrow.",
+            hint="Start the rollout regardless, or abort it:",
+            command=f"fleetctl rollout approve {alias}",
+        )
     if word in ONWARD:
         _require_loaded(workspace, target)
     facts = workspace.fleet().versions.get(target.target)

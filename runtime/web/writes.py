@@ -22,6 +22,7 @@ ACTIONS: Final[Mapping[str, str]] = MappingProxyType(
         "hold": "Hold at this share",
         "resume": "Resume",
         "approve": "Approve this stage",
+        "extend": "Extend this stage",
     }
 )
 """Label by action; all but the rollback are marks of a person on a rollout."""

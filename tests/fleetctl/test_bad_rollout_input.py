@@ -69,6 +69,7 @@ def test_a_version_that_is_not_loaded_is_neither_advanced_nor_approved_nor_asked
         assert "    fleetctl apply" in done.stderr
     assert "FC4507" in call(project, "eval", "run", "acme-support", "--version", "2.2.0").stderr
     assert call(project, "apply", "--auto", "--yes").returncode == 0
+    assert "FC5137" in call(project, "rollout", "extend", "acme-support").stderr  # is at 0 %
 
 
 @pytest.mark.parametrize(

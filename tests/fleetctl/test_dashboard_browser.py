@@ -159,6 +159,18 @@ def test_a_poll_shows_what_is_new_and_keeps_text_focus_and_open_figures(stage: S
     assert problems == []
 
 
+def test_a_stage_is_extended_by_click_after_a_confirmation(stage: Stage) -> None:
+    page = stage.page("operator")
+    page.goto(f"{stage.url}/rollouts")
+    page.get_by_role("link", name="Extend this stage").click()
+    page.get_by_text("The declared version has as much time again").wait_for()
+    page.get_by_label("Reason").fill("the client tests until Friday")
+    assert "until Friday" not in stage.project.run("history", "acme-support").stdout
+    page.get_by_role("button", name="Extend this stage").click()
+    page.get_by_text("2.2.0 has as much time again").wait_for()
+    assert "the client tests until Friday" in stage.project.run("history", "acme-support").stdout
+
+
 def shares(project: Project) -> dict[str, int]:
     status = json.loads(project.run("status", "--format", "json").stdout)
     (found,) = [alias for alias in status["aliases"] if alias["alias"] == "acme-support"]
