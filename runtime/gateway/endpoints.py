@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from runtime.gateway.errors import invalid
+from runtime.usage.row import trace_id_of
 
 CHAT: Final = "/v1/chat/completions"
 TEXT: Final = "/v1/completions"
@@ -40,8 +41,6 @@ _STORED: Final = ("previous_response_id", "conversation", "background")
 _OWN_TOOLS: Final = frozenset({"function", "custom"})
 """Types of tools that the client runs itself; the server would run the others."""
 _LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
-_TRACE: Final = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-"""Source: W3C Trace Context, level 1, section 3.2."""
 _TRACE_STATE: Final = re.compile(r"[\x21-\x7e][\x20-\x7e]{0,510}")
 
 
@@ -57,13 +56,13 @@ def trace_of(parent: str, state: str) -> tuple[str | None, bytes]:
 
     Neither where `parent`, the header `traceparent`, is malformed; no `state` where that is.
     """
-    found = _TRACE.fullmatch(parent)
-    if found is None:
+    trace_id = trace_id_of(parent)
+    if trace_id is None:
         return None, b""
     lines = f"Traceparent: {parent}\r\n"
     if _TRACE_STATE.fullmatch(state):
         lines += f"Tracestate: {state}\r\n"
-    return found[1], lines.encode("ascii")
+    return trace_id, lines.encode("ascii")
 
 
 def check_fields(path: str, fields: Mapping[str, msgspec.Raw], max_answers: int) -> None:

@@ -1,6 +1,7 @@
 """The usage row of a request, written by a gateway or translated from a row of an Envoy."""
 
 import json
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,6 +24,8 @@ _MARK_OF_ENVOY: Final = b'"latency_us":'
 """In every line that an Envoy wrote, and in no line of a gateway: quotes in a value are escaped."""
 _SERVER_ABORT_FLAGS: Final = frozenset({"UC", "UR", "UPE", "UMSDR", "SI"})
 """Envoy's response flags for a server that broke off or fell silent."""
+_TRACE: Final = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+"""Source: W3C Trace Context, level 1, section 3.2."""
 
 
 class UsageRow(msgspec.Struct, omit_defaults=False):
@@ -175,6 +178,12 @@ class UsageRecorder:
         self._add(row)
 
 
+def trace_id_of(parent: str) -> str | None:
+    """Return the trace id of a header `traceparent`; None: the header is malformed or missing."""
+    found = _TRACE.fullmatch(parent)
+    return found[1] if found else None
+
+
 def to_usage_row(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row with the fields of `UsageRow`; a row of a gateway comes back as it is.
 
@@ -192,6 +201,7 @@ def to_usage_row(row: dict[str, Any]) -> dict[str, Any]:
         "status": _status(row),
         "stream": row.get("stream") == "true",
         "purpose": LIVE,
+        "trace_id": trace_id_of(str(row.get("traceparent") or "")),
     }
 
 

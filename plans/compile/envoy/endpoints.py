@@ -19,6 +19,8 @@ KEPT: Final = (
     "content-type",
     "expect",
     "host",
+    "traceparent",
+    "tracestate",
     "transfer-encoding",
     "x-api-key",
     "x-session-id",

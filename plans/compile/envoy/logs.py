@@ -34,8 +34,10 @@ _ROW: Final[dict[str, str]] = {
     "output_tokens": _OUTPUT,
     "stream": f"%FILTER_STATE({messages.STREAM_STATE}:PLAIN)%",
     "flags": "%RESPONSE_FLAGS%",
+    "traceparent": "%REQ(traceparent):56%",
 }
-"""Fields of a row; Envoy has no fractions, so durations are microseconds."""
+"""Fields of a row; Envoy has no fractions, so durations are microseconds. A `traceparent` of more
+than 55 characters is malformed: the 56th shows that."""
 
 
 def access_logs(folder: str) -> list[Json]:

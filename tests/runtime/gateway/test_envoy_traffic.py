@@ -40,6 +40,7 @@ from tests.runtime.gateway.stage import (
     running,
     table,
 )
+from tests.runtime.gateway.test_row_fields import PARENT, TRACE
 from tests.runtime.usage.sums import summed
 
 pytestmark = needs_envoy
@@ -102,7 +103,8 @@ def test_a_stream_arrives_as_it_is_generated_and_is_counted(tmp_path: Path) -> N
             assert events[-2:] == ["data: [DONE]", ""]
             last = json.loads(events[-3].removeprefix("data: "))
             assert (last["choices"], last["usage"]["completion_tokens"]) == ([], 20)
-            whole = (await ours.send(chat(), headers={"X-Session-Id": "a"})).json["usage"]
+            given = {"X-Session-Id": "a", "traceparent": PARENT, "tracestate": "vendor=1"}
+            whole = (await ours.send(chat(), headers=given)).json["usage"]
             stats = (await ours.ask("/stats/prometheus")).splitlines()
             served = f'client="acme",alias="acme-support",version="{OLD}"'
             tokens = 20 + whole["completion_tokens"]
@@ -112,6 +114,9 @@ def test_a_stream_arrives_as_it_is_generated_and_is_counted(tmp_path: Path) -> N
             assert (streamed["stream"], streamed["output_tokens"]) == (True, 20)
             assert (counted["stream"], counted["output_tokens"]) == (False, tokens - 20)
             assert counted["input_tokens"] == whole["prompt_tokens"]
+            assert (streamed["trace_id"], counted["trace_id"]) == (None, TRACE)
+            sent = ours.replicas["s1"].headers[-1]
+            assert (sent["traceparent"], sent["tracestate"]) == (PARENT, "vendor=1")
             assert 0 < streamed["first_byte_us"] < streamed["latency_us"]
             for row in (streamed, counted):
                 kept = (row["client"], row["alias"], row["version"], row["status"])

@@ -12,6 +12,7 @@ import pytest
 from runtime.usage.log import USAGE_FILE
 from runtime.usage.parquet import compact
 from runtime.usage.read import last_rows
+from runtime.usage.row import to_usage_row
 from tests.runtime.gateway.envoy_stage import EnvoyStage, healthy_server, needs_envoy
 from tests.runtime.gateway.fronts import ENVOY, OURS, Front
 from tests.runtime.gateway.stage import (
@@ -26,6 +27,7 @@ from tests.runtime.gateway.stage import (
     chat,
     table,
 )
+from tests.runtime.gateway.test_row_fields import PARENT, TRACE
 from tests.runtime.usage.sums import BEGINNING, summed
 from tests.runtime.usage.test_parquet import logged, row
 
@@ -38,6 +40,17 @@ WRITTEN = {
 }  # fmt: skip
 """A row that Envoy 1.40 wrote."""
 STREAM = HEAD % b"text/event-stream" + EVENT
+
+
+@pytest.mark.parametrize(
+    ("parent", "trace"),
+    [(PARENT, TRACE), (f"{PARENT}-", None), ("-", None), (None, None), (5, None)],
+)
+def test_a_row_of_an_envoy_has_the_trace_that_a_gateway_would_find(
+    parent: object, trace: str | None
+) -> None:
+    assert to_usage_row(WRITTEN | {"traceparent": parent})["trace_id"] == trace
+    assert to_usage_row(WRITTEN)["trace_id"] is None  # of an earlier release
 
 
 def test_rows_of_an_envoy_count_beside_ours_before_and_after_compaction(tmp_path: Path) -> None:
