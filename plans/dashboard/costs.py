@@ -7,9 +7,11 @@ from fleet.encoding import plain
 from plans.reports import cost, invoice
 
 
-def cost_documents(bill: Bill) -> tuple[dict[str, Any], tuple[dict[str, Any], ...]]:
-    """Return the report of a month, and its rounded lines in cents."""
-    return plain(cost.report(bill)), tuple(cost.document(bill)["cents"])
+def cost_documents(
+    bill: Bill, client: str | None
+) -> tuple[dict[str, Any], tuple[dict[str, Any], ...]]:
+    """Return the report of a month, and its rounded lines in cents; of a client or of all."""
+    return plain(cost.report(bill, client)), tuple(cost.document(bill, client)["cents"])
 
 
 def invoice_documents(bill: Bill, client: str) -> tuple[dict[str, Any], dict[str, Any]]:

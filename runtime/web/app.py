@@ -32,7 +32,7 @@ from runtime.web.deploy_facts import deploy_page
 from runtime.web.guard import Guard, not_found
 from runtime.web.scraped import ScrapedPages
 from runtime.web.snapshot import FleetSnapshot, SnapshotReader
-from runtime.web.sources import ARRANGE, CLIENT_PATHS, PATHS, FactSource
+from runtime.web.sources import ARRANGE, CLIENT_PATHS, OWN, PATHS, VIEW, FactSource
 from runtime.web.tables import arranged, csv_of
 from runtime.web.writes import ACTIONS, ROLLBACK, WriteOutcome, confirm, write
 from runtime.workspace import Workspace
@@ -89,6 +89,10 @@ class Dashboard:
                 Route(path + form, self._page(page, form), name=f"{page}{form}")
                 for page, (path, _) in {**PATHS, **CLIENT_PATHS}.items()
             ]
+            routes += [
+                Route(path.replace(OWN, VIEW) + form, self._page(page, form, by_operator=True))
+                for page, (path, _) in CLIENT_PATHS.items()
+            ]
         guard = Middleware(Guard, hosts=allowed_hosts(self.listen, self.url))
         application = Starlette(
             routes=routes,
@@ -107,13 +111,16 @@ class Dashboard:
         with suppress(asyncio.CancelledError):
             await reading
 
-    def _page(self, page: str, form: str) -> Callable[[Request], Any]:
+    def _page(self, page: str, form: str, *, by_operator: bool = False) -> Callable[[Request], Any]:
+        """Return the endpoint of a page; `by_operator`: a client's page for operators."""
+
         async def answer(request: Request) -> Response:
             seen = await self.reader.latest()
             wanted: Scope = Operator()
             if page in CLIENT_PATHS:
                 wanted = OfClient(request.path_params["client"])
-            if self._grant(request, seen, wanted, form) is None:
+            asker = Operator() if by_operator else wanted
+            if self._grant(request, seen, asker, form) is None:
                 return not_found()
             asked = {**request.query_params, **request.path_params}
             facts = await asyncio.to_thread(self.source.facts, page, seen, wanted, asked)
@@ -144,8 +151,10 @@ class Dashboard:
         return self._html(page, request, facts=facts, made=made, **shown)
 
     def _html(self, page: str, request: Request, status: int = 200, **values: Any) -> Response:
+        path = request.url.path
         shown = {
-            "here": request.url.path,
+            "here": path,
+            "home": "/".join(path.split("/")[: 4 if path.startswith("/clients/") else 3]),
             "read_only": self.read_only,
             "actions": ACTIONS,
             **values,

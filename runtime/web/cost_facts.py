@@ -140,7 +140,7 @@ def cost_page(found: ReadBill, head: Heading, scope: Operator, make: Documents) 
     report: Mapping[str, Any] = {}
     lines: tuple[Document, ...] = ()
     if found.bill is not None:
-        report, lines = make.cost(found.bill)
+        report, lines = make.cost(found.bill, None)
     shares = tuple(client_costs(found.bill).values())
     return CostPage(head, found.month, found.months, found.problem, report, lines, shares)
 

@@ -27,8 +27,8 @@ class Documents:
 
     rollout: Callable[[FleetSpec, RolloutStatus], Document]
     cause: Callable[[DriftCause], Document]
-    cost: Callable[[Bill], tuple[Document, tuple[Document, ...]]]
-    """Report of a month and its rounded lines."""
+    cost: Callable[[Bill, str | None], tuple[Document, tuple[Document, ...]]]
+    """Report of a month and its rounded lines, of a client or of all."""
     invoice: Callable[[Bill, str], tuple[Document, Document]]
     """Invoice of a client and its report."""
     alerts: Callable[[Sequence[Alert]], list[dict[str, Any]]]
@@ -87,6 +87,8 @@ class AliasRow:
     requests: int
     """Of the last day, as all that follows."""
     errors: int
+    refused: int
+    """For a limit, or without a turn in time."""
     p50_s: float | None
     p95_s: float | None
     p99_s: float | None

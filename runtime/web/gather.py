@@ -104,6 +104,7 @@ def _alias_row(seen: FleetSnapshot, alias: str) -> AliasRow:
         ),
         requests=usage.requests,
         errors=usage.errors,
+        refused=usage.refused,
         p50_s=usage.p50_s,
         p95_s=usage.p95_s,
         p99_s=usage.p99_s,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from fleet.usage import OfClient, Scope
+from runtime.web.account_facts import client_account
 from runtime.web.apply_facts import plan_page, plans_page
 from runtime.web.client_facts import client_alias, client_page
 from runtime.web.cost_facts import (
@@ -36,6 +37,7 @@ PATHS: Final[Mapping[str, tuple[str, str]]] = {
     "model": ("/models/{name}", "versions"),
     "why": ("/why/{name}", "causes"),
     "clients": ("/clients", "clients"),
+    "client_account": ("/clients/{name}", "aliases"),
     "usage": ("/usage", "clients"),
     "cost": ("/cost", "lines"),
     "rollouts": ("/rollouts", "rollouts"),
@@ -46,10 +48,12 @@ PATHS: Final[Mapping[str, tuple[str, str]]] = {
     "plan": ("/plans/{name}", "steps"),
 }
 """Path of an operator's page, and the field of its facts that the CSV has."""
+OWN, VIEW = "/c/{client}", "/clients/{client}/view"
+"""Beginnings of the addresses of a client's pages: the client's own, and operators' view."""
 CLIENT_PATHS: Final[Mapping[str, tuple[str, str]]] = {
-    "client": ("/c/{client}", "aliases"),
-    "client_invoice": ("/c/{client}/invoice", "lines"),
-    "client_alias": ("/c/{client}/{name}", "hours"),
+    "client": (OWN, "aliases"),
+    "client_invoice": (f"{OWN}/invoice", "lines"),
+    "client_alias": (f"{OWN}/{{name}}", "hours"),
 }
 ARRANGE: Final = ("q", "sort", "desc", "month", "since")
 """Parameters of an address: filter and order of the page's table, its month, its time."""
@@ -94,6 +98,8 @@ class FactSource:
                 return usage_page(seen, scope, now)
             case "clients":
                 return clients_page(self._bill(asked), seen, scope, now)
+            case "client_account":
+                return client_account(self._bill(asked), seen, scope, make, now, name)
             case "cost":
                 return cost_page(self._bill(asked), heading(seen, scope, now), scope, make)
             case "rollouts":

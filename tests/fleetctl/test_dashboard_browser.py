@@ -21,7 +21,8 @@ FLAGS = (
     "--disable-background-networking", "--disable-component-update",
 )  # fmt: skip
 OPERATOR = (
-    "/", "/models", "/models/acme-support", "/clients", "/usage", "/cost", "/rollouts",
+    "/", "/models", "/models/acme-support", "/clients", "/clients/acme", "/clients/acme/view",
+    "/usage", "/cost", "/rollouts",
     "/rollouts/acme-support", "/why/acme-support", "/alerts", "/drift", "/plans", "/plans/RUN",
     "/do/rollback/acme-support", "/do/hold/acme-support",
     "/deploy/acme-support?version=2.1.0",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.history import EvalFinished
+from fleet.history import EvalFinished, Notified
 from runtime.web.sources import CLIENT_PATHS, PATHS
 from runtime.web.tables import arranged, csv_of
 from tests.runtime.web.stage import NEW, SERVER, Viewer, project, reading, viewing
@@ -17,14 +17,18 @@ from tests.runtime.web.stage import NEW, SERVER, Viewer, project, reading, viewi
 ALL = {**PATHS, **CLIENT_PATHS}
 HTMX = "a0abb04f2f45a1f89d1d4844023245537e5e6014c87b144553e0607b4cc32130"
 """SHA-256 of dist/htmx.min.js of htmx.org 4.0.1."""
-NAMES = {"model": "acme-support", "rollout": "acme-support", "plan": "run1"}
+NAMES = {"client_account": "acme", "plan": "run1"}
 
 
 @pytest.fixture(scope="module")
 def viewer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Viewer]:
     workspace = project(tmp_path_factory.mktemp("web") / "project")
     run = EvalFinished("e1", "acme-support", NEW, "anchor")
-    with viewing(workspace, reading(workspace, (run,))) as made:
+    notices = (
+        Notified("acme-support", "rollout_started", "client acme", delivered=True, key="k"),
+        Notified("birch", "alert", "client birch by mail", detail="refused"),
+    )
+    with viewing(workspace, reading(workspace, (run, *notices))) as made:
         yield made
 
 
@@ -173,3 +177,46 @@ def test_clients_have_the_costs_of_the_bill_and_the_health_of_their_aliases(view
     page = viewer.http.get("/clients", headers=session).text
     assert f"{acme['of_fee_percent']} %" in page
     assert "limit 40 %" in viewer.http.get("/cost", headers=session).text
+
+
+def test_a_client_has_a_page_with_its_account_its_keys_and_its_notices_alone(
+    viewer: Viewer,
+) -> None:
+    session = viewer.session()
+    facts = viewer.http.get("/clients/acme.json", headers=session).json()
+    (listed,) = [
+        row
+        for row in viewer.http.get("/clients.json", headers=session).json()["clients"]
+        if row["client"] == "acme"
+    ]
+    assert facts["account"] == listed
+    assert {row["client"] for row in facts["aliases"]} == {"acme"}
+    assert sum(line["cents"] for line in facts["lines"]) == listed["cost_cents"]
+    (row,) = facts["report"]["tables"][0]["rows"]
+    earned, margin, _, state = row[-4:]
+    assert float(earned) - float(margin) == pytest.approx(listed["cost_cents"] / 100)
+    assert state == listed["state"]
+    assert [(key["key"], key["declared"], key["taken"]) for key in facts["keys"]] == [
+        (key.name, True, True) for key in viewer.pages.workspace.fleet().clients["acme"].keys
+    ]
+    assert [(its["to"], its["event"]) for its in facts["notices"]] == [
+        ("client acme", "rollout_started")
+    ]
+    page = viewer.http.get("/clients/birch", headers=session).text
+    assert "not delivered</strong>: refused" in page
+    assert 'href="/clients/birch"' in viewer.http.get("/clients", headers=session).text
+    assert viewer.http.get("/clients/nothing-here", headers=session).status_code == 404
+
+
+def test_an_operator_sees_a_client_s_pages_as_the_client_does(viewer: Viewer) -> None:
+    view = "/clients/acme/view"
+    for path in ("", "/invoice", "/acme-support"):
+        own = viewer.http.get(f"/c/acme{path}.json", headers=viewer.session("acme"))
+        seen = viewer.http.get(f"{view}{path}.json", headers=viewer.session())
+        assert (own.status_code, own.text) == (200, seen.text)
+        page = viewer.http.get(view + path, headers=viewer.session()).text
+        links = re.findall(r'(?:href|hx-get)="(/c[^"]*)"', page)
+        assert links
+        assert all(link.startswith(view) or link == "/clients/acme" for link in links)
+    for path in (f"{view}/birch-units", "/clients/nothing/view"):
+        assert viewer.http.get(path, headers=viewer.session()).status_code == 404

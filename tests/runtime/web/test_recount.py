@@ -119,7 +119,14 @@ def test_models_and_the_pages_of_clients_are_those_of_the_rows(viewer: Viewer) -
         kept = (figures(rows)["latency_p95_s"] or 0) <= (own["alias"]["promise_s"] or 0)
         assert own["alias"]["kept"] in (None, kept)
     for client in facts(viewer, "/clients")["clients"]:
-        check(client, raw(viewer, client=client["client"]))
+        rows = raw(viewer, client=client["client"])
+        check(client, rows)
+        page = facts(viewer, f"/clients/{client['client']}")
+        check(page["usage"], rows)
+        for alias in page["aliases"]:
+            check(alias, raw(viewer, alias=alias["alias"]))
+        for hour in page["hours"]:
+            check(hour, [made for made in rows if made["time"].startswith(hour["hour"][:13])])
 
 
 def size(made: Mapping[str, Any]) -> int:
@@ -172,5 +179,7 @@ def test_costs_are_those_of_rows_and_prices_to_the_cent(viewer: Viewer) -> None:
         state = "alarm" if cost / fee > 0.4 else "warning" if cost / fee > 0.3 else "ok"
         assert share["state"] == state
         assert {name: rows[client][name] for name in share} == share
+        own = facts(viewer, f"/clients/{client}")["lines"]
+        assert own == [line for line in page["lines"] if line["client"] == client]
         invoice = facts(viewer, f"/c/{client}/invoice", client)["invoice"]
         assert invoice["fee_cents"] == share["fee_cents"]
