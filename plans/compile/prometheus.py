@@ -25,6 +25,7 @@ _BURNS: Final = {
 """Multiple of the budget's pace, short window and long window, by severity, as Sloth has them.
 Source: Beyer et al. 2018, The Site Reliability Workbook, chapter 5."""
 _BY: Final = "sum by (client, alias)"
+_ALIAS: Final = "on (client, alias)"
 _ANSWERED: Final = 'fleetctl_request_seconds_count{version!=""}'
 _ASKED: Final = 'fleetctl_requests_total{alias!="",status!="429"}'
 _LATE: Final = (
@@ -146,9 +147,12 @@ def _burning(
             burns.append(
                 f"({_share(names[0], short)} > {most} and ignoring (sloth_window)"
                 f" {_share(names[0], long)} > {most}"
-                f" and on (client, alias) {enough} >= {LEAST_REQUESTS})"
+                f" and {_ALIAS} {enough} >= {LEAST_REQUESTS})"
             )
-        expression = f"max without (sloth_window) ({' or '.join(burns)})"
+        burnt = f"max without (sloth_window) ({' or '.join(burns)})"
+        # The label by which an outage of the server silences the alert, as in alerts of `watch`.
+        at = f"{_ALIAS} group_left (server) fleetctl_alias_state"
+        expression = f"{burnt} * {at} or {_ALIAS} {burnt}"
         summary = f"{{{{ $labels.alias }}}}: {name}, {{{{ $value | humanizePercentage }}}}"
         yield _alert(
             fleet, name, expression, summary, "fleetctl why {{ $labels.alias }}",

@@ -151,9 +151,12 @@ def _of_aliases(seen: FleetSnapshot, scope: Operator) -> Iterator[_Sample]:
     evaluations = eval_records(seen.status.entries)
     for row in alias_rows(seen, scope):
         labels = {"client": row.client, "alias": row.alias}
-        yield "fleetctl_alias_state", 1, {**labels, "state": row.state}
         route = seen.routes.get(row.alias)
-        for share in route.shares if route else ():
+        shares = route.shares if route else ()
+        servers = {name for share in shares if share.percent for name in share.servers}
+        at = {"server": servers.pop()} if len(servers) == 1 else {}
+        yield "fleetctl_alias_state", 1, {**labels, "state": row.state, **at}
+        for share in shares:
             yield "fleetctl_version_percent", share.percent, {**labels, "version": share.adapter}
         if spec := seen.fleet.adapters.get(row.alias):
             # Between two bounds the lower counts: what is surely kept.

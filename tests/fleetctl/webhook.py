@@ -28,6 +28,7 @@ def webhook(arrived: Callable[[], object] = lambda: None) -> Iterator[Webhook]:
             made.documents.append((self.path, json.loads(body)))
             self.send_response(made.status)
             self.end_headers()
+            self.wfile.write(b"ok")  # as Slack says it
 
         def log_message(self, *_: object) -> None:
             pass

@@ -94,6 +94,8 @@ SERIES = [
     {"series": f'fleetctl_request_seconds_bucket{{{of("quiet")},version="v1",le="2.0"}}',
      "values": "0x140"},
     {"series": f'fleetctl_promise_seconds{{{of("quiet")},le="2.0"}}', "values": "2x140"},
+    {"series": f'fleetctl_alias_state{{{of("late")},state="kept",server="s1"}}', "values": "1x140"},
+    {"series": f'fleetctl_alias_state{{{of("well")},state="kept"}}', "values": "1x140"},
     {"series": 'fleetctl_alert{rule="slow",subject="well",severity="page",server="s1"}',
      "values": "1x140"},
     {"series": 'fleetctl_reading_timestamp_seconds{reading="fleet"}',
@@ -101,12 +103,12 @@ SERIES = [
 ]  # fmt: skip
 
 
-def burning(alias: str, slo: str, severity: str, value: str) -> dict[str, Any]:
+def burning(alias: str, slo: str, severity: str, value: str, **at: str) -> dict[str, Any]:
     names = {"client": "acme", "alias": alias, "subject": alias, "fleet": "demo"}
     names |= {"sloth_service": alias, "sloth_slo": slo, "sloth_id": f"{alias}-{slo}"}
     name = slo if severity == "page" else f"{slo}_budget"
     return {
-        "exp_labels": names | {"severity": severity, "sloth_severity": severity},
+        "exp_labels": names | at | {"severity": severity, "sloth_severity": severity},
         "exp_annotations": {
             "summary": f"{alias}: {name}, {value}",
             "command": f"fleetctl why {alias}",
@@ -119,8 +121,8 @@ def burning(alias: str, slo: str, severity: str, value: str) -> dict[str, Any]:
 def test_the_sick_ring_and_an_alias_whose_only_request_failed_does_not(tmp_path: Path) -> None:
     (tmp_path / "rules.json").write_text(prometheus.rules("demo"))
     alerts = {
-        "promise": [burning("late", "promise", "page", "90%")],
-        "promise_budget": [burning("late", "promise", "ticket", "90%")],
+        "promise": [burning("late", "promise", "page", "90%", server="s1")],
+        "promise_budget": [burning("late", "promise", "ticket", "90%", server="s1")],
         "errors": [burning("fails", "errors", "page", "100%")],
         "errors_budget": [burning("fails", "errors", "ticket", "100%")],
         "slow": [
