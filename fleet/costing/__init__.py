@@ -3,6 +3,7 @@
 Takes capacity and weights from `placement`'s accounts: no law of its own. Pure.
 """
 
+from fleet.costing.corrections import corrections
 from fleet.costing.hours import HOUR, HourSplitter, hourly_terms, lines_of, split_server
 from fleet.costing.lines import (
     COUNTED,
@@ -15,6 +16,7 @@ from fleet.costing.lines import (
 )
 from fleet.costing.months import (
     ClientMonth,
+    Corrections,
     MonthCost,
     bill_cents,
     month_cost,

@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 from fleet.cost_policy import MICRO
 from fleet.costing.hours import HOUR, HourSplitter, lines_of, payer
 from fleet.costing.lines import CostLine, LineKind, ServerHour, WorkCell
-from fleet.costing.terms import Terms
+from fleet.costing.terms import ClientTerms, Terms
 from fleet.history import Entry, RolledBack
 from fleet.names import client_of
 
@@ -38,6 +38,14 @@ class ClientMonth:
     """Requests by version, sorted."""
     evaluations: int = 0
     """Evaluations among the requests; 0 where the client does not pay for them."""
+    corrections: Mapping[str, int] = field(default_factory=dict)
+    """Change of the overage of closed months by late rows, by month; due in this one."""
+
+    @property
+    def due_cents(self) -> int:
+        """What the client owes: fee, overage and corrections, each in whole cents."""
+        amounts = (self.fee or 0, self.overage, *self.corrections.values())
+        return sum(map(bill_cents, amounts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +83,15 @@ class MonthCost:
         return sum(line.micro for line in self.lines if line.client == client)
 
 
+@dataclass(frozen=True, slots=True)
+class Corrections:
+    """The changes of closed months by late rows, which the open month takes up."""
+
+    lines: tuple[CostLine, ...] = ()
+    overage: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Change of the overage by client and closed month."""
+
+
 @dataclass(slots=True)
 class _Sums:
     """The sums of a month while hours are counted."""
@@ -102,7 +119,7 @@ def month_cost(
     end: datetime,
     hours: Iterable[tuple[datetime, Terms, HourUsage]],
     worked: Mapping[str, int] | None = None,
-    corrections: Iterable[CostLine] = (),
+    corrected: Corrections | None = None,
 ) -> MonthCost | None:
     """Return the cost of a month of `hours`; None: no hour has terms.
 
@@ -110,9 +127,11 @@ def month_cost(
     where they were imported; they replace the declared hours.
     """
     sums, terms, splitter = _Sums(), None, None
+    known: dict[str, ClientTerms] = {}  # as last recorded, those that have left too
     for hour, terms, usage in hours:
         if splitter is None or splitter.terms is not terms:
             splitter = HourSplitter(terms)
+            known |= terms.clients
         place = int((hour - begin) / HOUR)
         sums.elapsed = place + 1
         _add_hour(sums, splitter, hour, usage, place // DAY_HOURS)
@@ -126,23 +145,25 @@ def month_cost(
             amounts[key] += amount
             daily[key[0]][str(day)] += amount
     lines = [CostLine(*key[:3], amount, key[3]) for key, amount in amounts.items() if amount]
-    rates = {name: client.staff_rate for name, client in terms.clients.items()}
-    for client in sorted({name for name, _ in sums.monthly} | (worked or {}).keys()):
+    worked = {name: hours for name, hours in (worked or {}).items() if name in known}
+    for client in sorted({name for name, _ in sums.monthly} | worked.keys()):
         staff = sums.monthly[client, "staff"] // whole
-        if worked is not None and client in worked:
-            staff = worked[client] * rates.get(client, 0) // 1000
+        if client in worked:
+            staff = worked[client] * known[client].staff_rate // 1000
         storage = sums.monthly[client, "storage"] // (GIB * whole)
         lines += [
             CostLine(client, kind, "", amount)
             for kind, amount in ((LineKind.STORAGE, storage), (LineKind.STAFF, staff))
             if amount
         ]
-    lines.extend(corrections)
+    corrected = corrected or Corrections()
+    lines.extend(corrected.lines)
     return MonthCost(
         month, terms.fleet.currency, terms.fleet.timezone, whole, sums.counted, sums.elapsed,
         amounts.total(),
         tuple(sorted(lines, key=lambda line: (line.client, line.kind, line.device, line.reason))),
-        dict(_clients(sums, terms, whole)), tuple(sorted(sums.uncalibrated)), sums.estimated,
+        dict(_clients(sums, known, whole, corrected.overage)),
+        tuple(sorted(sums.uncalibrated)), sums.estimated,
         {client: dict(sorted(days.items())) for client, days in sorted(daily.items())},
     )  # fmt: skip
 
@@ -179,9 +200,14 @@ def _add_hour(
             counts[4] += cell.requests * (cell.purpose == "eval")
 
 
-def _clients(sums: _Sums, terms: Terms, whole: int) -> Iterator[tuple[str, ClientMonth]]:
-    for name in sorted({client for client, _ in sums.monthly}):
-        its, by_version = terms.clients.get(name), sums.counts[name]
+def _clients(
+    sums: _Sums,
+    known: Mapping[str, ClientTerms],
+    whole: int,
+    corrected: Mapping[str, Mapping[str, int]],
+) -> Iterator[tuple[str, ClientMonth]]:
+    for name in sorted({client for client, _ in sums.monthly} | corrected.keys()):
+        its, by_version = known.get(name), sums.counts[name]
         requests, tokens_in, tokens_out, cached, evaluations = (
             sum(counts[place] for counts in by_version.values()) for place in range(5)
         )
@@ -192,7 +218,7 @@ def _clients(sums: _Sums, terms: Terms, whole: int) -> Iterator[tuple[str, Clien
             beyond * its.overage // MICRO if its else 0,
             requests, tokens_in, tokens_out, cached, included,
             {version: counts[0] for version, counts in sorted(by_version.items()) if version},
-            evaluations,
+            evaluations, corrected.get(name, {}),
         )  # fmt: skip
 
 

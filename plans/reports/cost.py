@@ -82,7 +82,7 @@ def _clients(bill: Bill, client: str | None) -> ReportTable:
         cells = [money(sums[name, kind]) for kind in kinds]
         ending = ["", "", "", ""]
         if its is not None and its.fee is not None:
-            earned = bill_cents(its.fee) + bill_cents(its.overage)
+            earned = its.due_cents
             share = percent(cost.cost(name) / its.fee, 1) if its.fee else "-"
             ending = [money(earned), money(earned - total), share, _state(bill, name)]
         elif name:
@@ -139,6 +139,7 @@ def _notes(bill: Bill, client: str | None) -> Iterator[str]:
                     f"  {move.adapter} on {move.server} would save {_micro(move.saved)} a month by "
                     "declared demand: pin it there, and ask `fleetctl plan`."
                 )
+    yield from _corrections(bill, client)
     if cost.uncalibrated:
         servers = listed(cost.uncalibrated, 4)
         yield f"Capacity and weights are uncalibrated on {servers}: fleetctl calibrate SERVER."
@@ -150,6 +151,12 @@ def _notes(bill: Bill, client: str | None) -> Iterator[str]:
             reasons[f"{line.kind}, {line.reason}"] += line.micro
     for reason, amount in sorted(reasons.items()):
         yield f"The platform pays {_micro(amount)}: {reason}."
+
+
+def _corrections(bill: Bill, client: str | None) -> Iterator[str]:
+    for name, figures in bill.cost.clients.items():
+        for month, amount in figures.corrections.items() if client in (None, name) else ():
+            yield f"{name} owes {_micro(amount)} more for further tokens of {month}, counted late."
 
 
 def document(bill: Bill, client: str | None = None) -> dict[str, Any]:

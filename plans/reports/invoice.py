@@ -21,7 +21,7 @@ def document(bill: Bill, client: str) -> dict[str, Any]:
     fee, overage = bill_cents(figures.fee or 0), bill_cents(figures.overage)
     content: dict[str, Any] = {
         "format": "fleetctl-invoice",
-        "format_version": "1.1",
+        "format_version": "1.2",
         "client": client,
         "month": cost.month,
         "final": bool(bill.sha256),
@@ -40,7 +40,11 @@ def document(bill: Bill, client: str) -> dict[str, Any]:
         "overage_tokens": max(used - figures.included, 0) if figures.included else 0,
         "fee_cents": fee,
         "overage_cents": overage,
-        "amount_cents": fee + overage,
+        "corrections": [
+            {"month": month, "cents": bill_cents(amount)}
+            for month, amount in figures.corrections.items()
+        ],
+        "amount_cents": figures.due_cents,
     }
     digest = hashlib.sha256(canonical_json(content).encode()).hexdigest()
     return {**content, "document": f"{client}-{cost.month}", "sha256": digest}
@@ -60,6 +64,7 @@ def report(found: dict[str, Any]) -> TabularReport:
     due = [("fee", money(found["fee_cents"]))]
     if found["overage_cents"]:
         due.append((f"{found['overage_tokens']:,} further tokens", money(found["overage_cents"])))
+    due += [(_late(row), money(row["cents"])) for row in found["corrections"]]
     due.append(("amount", money(found["amount_cents"])))
     return TabularReport(
         f"{found['client']}, {found['month']}",
@@ -81,6 +86,10 @@ def _rollbacks(seconds: list[float]) -> str:
     return f"Rollbacks: {len(seconds)}, in {', '.join(map(str, seconds))} seconds."
 
 
+def _late(correction: dict[str, Any]) -> str:
+    return f"correction of {correction['month']}: further tokens, counted late"
+
+
 def render_json(found: dict[str, Any]) -> str:
     """Return the document as text."""
     return write(found)
@@ -90,7 +99,8 @@ def render_csv(found: dict[str, Any]) -> str:
     """Return the positions."""
     head = [found["client"], found["month"]]
     rows: list[list[object]] = [["client", "month", "position", "amount", "currency"]]
-    for name in ("fee", "overage", "amount"):
-        cents = found[f"{name}_cents"]
-        rows.append([*head, name, f"{cents // 100}.{cents % 100:02}", found["currency"]])
+    due = [(name, found[f"{name}_cents"]) for name in ("fee", "overage")]
+    due += [(_late(row), row["cents"]) for row in found["corrections"]]
+    for name, cents in (*due, ("amount", found["amount_cents"])):
+        rows.append([*head, name, money(cents).replace(",", ""), found["currency"]])
     return csv_text(rows)

@@ -1,9 +1,7 @@
 """Make bills of months from the ledger and the usage store; close months."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import groupby
@@ -17,30 +15,28 @@ from fleet.costing import (
     COUNTED,
     HOUR,
     Bill,
-    CostLine,
-    LineKind,
+    Corrections,
     MonthCost,
     Terms,
     WorkCell,
+    corrections,
     hourly_terms,
     month_cost,
     rollback_seconds,
 )
-from fleet.decoding import MalformedError, decode
-from fleet.encoding import canonical_json, decode_json, plain
 from fleet.errors import FleetError
 from fleet.history import CostTermsChanged, Entry, MonthClosed, StaffHoursImported
 from fleet.usage import Operator
-from runtime.files import READ_ONLY_FILE, make_private, read_plain, replace_file
+from runtime.files import READ_ONLY_FILE, make_private, replace_file
+from runtime.operations.closed_months import month_file, month_path, read_closed
 from runtime.usage.ingest import ingest
 from runtime.usage.store import UsageStore
 from runtime.workspace import Workspace
 
-FOLDER: Final = "costs"
-"""Folder of the state folder that holds a file for every closed month."""
 CORRECTED: Final = 3
 """Number of closed months whose late rows become corrections."""
 _NO_ROWS: Final[tuple[float, Iterator[Any]]] = (inf, iter(()))
+_NOTHING: Final = Corrections()
 BUSY: Final = "FC6066"
 """Code of an ingestion that another process has begun."""
 
@@ -142,11 +138,11 @@ class MonthBills:
             cost, sha256, terms, early, rollback_seconds(self._entries, *self.bounds(month))
         )
 
-    def compute(self, month: str, corrections: Sequence[CostLine] = ()) -> MonthCost:
+    def compute(self, month: str, corrected: Corrections = _NOTHING) -> MonthCost:
         """Return the cost of a month from rows and recorded terms, closed or not."""
         begin, end = self.bounds(month)
         found = month_cost(
-            month, begin, end, self._hours(begin, end), self._worked(month), corrections
+            month, begin, end, self._hours(begin, end), self._worked(month), corrected
         )
         if found is None:
             first = self.month_of(self.changes[0][0])
@@ -177,7 +173,7 @@ class MonthBills:
         Raises:
             FleetError: FC6086, the month is not over, or an earlier month is open.
         """
-        path = _file(self._state_dir, month)
+        path = month_path(self._state_dir, month)
         if known := self.closed.get(month):
             read_closed(self._state_dir, known)
             return path, known
@@ -200,27 +196,12 @@ class MonthBills:
         self._workspace.ledger().append([event])
         return path, event
 
-    def _corrections(self, month: str) -> list[CostLine]:
+    def _corrections(self, month: str) -> Corrections:
         """Return the changes of closed months by late rows, for the month after the last."""
         if not self.closed or month != _following(max(self.closed)):
-            return []
+            return Corrections()
         files = {name: read_closed(self._state_dir, event) for name, event in self.closed.items()}
-        lines = []
-        for name in [*files][-CORRECTED:]:
-            due: Counter[str] = Counter()
-            for line in self.compute(name).lines:
-                due[line.client] += line.micro
-            for other, cost in files.items():
-                for line in cost.lines:
-                    is_correction = line.kind is LineKind.CORRECTION
-                    if line.reason == name if is_correction else other == name:
-                        due[line.client] -= line.micro
-            lines += [
-                CostLine(client, LineKind.CORRECTION, "", amount, name)
-                for client, amount in sorted(due.items())
-                if amount
-            ]
-        return lines
+        return corrections(files, {name: self.compute(name) for name in [*files][-CORRECTED:]})
 
     def _worked(self, month: str) -> Mapping[str, int] | None:
         events = (entry.event for entry in self._entries)
@@ -258,34 +239,6 @@ class MonthBills:
             client: {int(day) - days: amount for day, amount in daily.items() if int(day) < days}
             for client, daily in found.daily.items()
         }
-
-
-def month_file(cost: MonthCost) -> bytes:
-    """Return the content of a closed month's file; equal costs have equal bytes."""
-    document = {"format": "fleetctl-month", "format_version": "1.0", "cost": plain(cost)}
-    return canonical_json(document).encode() + b"\n"
-
-
-def read_closed(state_dir: Path, closed: MonthClosed) -> MonthCost:
-    """Return the cost in the file of a closed month; the ledger has the file's hash."""
-    path = _file(state_dir, closed.month)
-    why = "cannot be read"
-    with suppress(OSError, MalformedError, ValueError, KeyError):
-        content = read_plain(path)
-        if hashlib.sha256(content).hexdigest() == closed.sha256:
-            return decode(MonthCost, decode_json(content)["cost"], "cost", lenient=True)
-        why = "is not the file whose hash the ledger has"
-    raise FleetError.of(
-        "FC6085",
-        "Closed month was changed",
-        f"`{path}` {why}.",
-        hint="Put the file back from a backup of the state folder.",
-        command="fleetctl state restore FILE",
-    )
-
-
-def _file(state_dir: Path, month: str) -> Path:
-    return state_dir / FOLDER / f"{month}.json"
 
 
 def _following(month: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
-from fleet.costing import PLATFORM, Bill, bill_cents, share_state, to_cents
+from fleet.costing import PLATFORM, Bill, share_state, to_cents
 from fleet.errors import FleetError
 from fleet.usage import OfClient, Operator
 from runtime.operations.costs import MonthBills
@@ -54,7 +54,7 @@ class ClientCost:
     cost_cents: int | None = None
     """None: there is no bill."""
     fee_cents: int | None = None
-    """With overage; None: no fee is declared."""
+    """With overage and corrections; None: no fee is declared."""
     of_fee_percent: float | None = None
     state: str = ""
     """`ok`, `warning`, `alarm` or `no fee declared`; empty: there is no bill."""
@@ -156,7 +156,7 @@ def client_costs(bill: Bill | None) -> dict[str, ClientCost]:
     for name in sorted({*cents, *bill.cost.clients} - {PLATFORM}):
         its, cost = bill.cost.clients.get(name), bill.cost.cost(name)
         fee = its.fee if its else None
-        earned = bill_cents(fee) + bill_cents(its.overage) if its and fee is not None else None
+        earned = its.due_cents if its and fee is not None else None
         share = round(100 * cost / fee, 1) if fee else None
         found[name] = ClientCost(name, cents[name], earned, share, share_state(cost, fee).value)
     return found
