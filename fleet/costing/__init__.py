@@ -3,7 +3,7 @@
 Takes capacity and weights from `placement`'s accounts: no law of its own. Pure.
 """
 
-from fleet.costing.corrections import corrections
+from fleet.costing.corrections import due_corrections
 from fleet.costing.hours import HOUR, HourSplitter, hourly_terms, lines_of, split_server
 from fleet.costing.lines import (
     COUNTED,

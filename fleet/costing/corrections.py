@@ -7,7 +7,9 @@ from fleet.costing.lines import CostLine, LineKind
 from fleet.costing.months import Corrections, MonthCost
 
 
-def corrections(closed: Mapping[str, MonthCost], recounted: Mapping[str, MonthCost]) -> Corrections:
+def due_corrections(
+    closed: Mapping[str, MonthCost], recounted: Mapping[str, MonthCost]
+) -> Corrections:
     """Return what a recount of closed months changes beyond the corrections in their files.
 
     `closed`: all closed months as their files have them; `recounted`: some of them, from all rows.

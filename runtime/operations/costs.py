@@ -19,7 +19,7 @@ from fleet.costing import (
     MonthCost,
     Terms,
     WorkCell,
-    corrections,
+    due_corrections,
     hourly_terms,
     month_cost,
     rollback_seconds,
@@ -201,7 +201,7 @@ class MonthBills:
         if not self.closed or month != _following(max(self.closed)):
             return Corrections()
         files = {name: read_closed(self._state_dir, event) for name, event in self.closed.items()}
-        return corrections(files, {name: self.compute(name) for name in [*files][-CORRECTED:]})
+        return due_corrections(files, {name: self.compute(name) for name in [*files][-CORRECTED:]})
 
     def _worked(self, month: str) -> Mapping[str, int] | None:
         events = (entry.event for entry in self._entries)
