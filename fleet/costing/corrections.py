@@ -10,7 +10,7 @@ from fleet.costing.months import Corrections, MonthCost
 def due_corrections(
     closed: Mapping[str, MonthCost], recounted: Mapping[str, MonthCost]
 ) -> Corrections:
-    """Return what a recount of closed months changes beyond the corrections in their files.
+    """Return the changes by a recount of closed months, beyond the corrections in their files.
 
     `closed`: all closed months as their files have them; `recounted`: some of them, from all rows.
     """

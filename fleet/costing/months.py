@@ -43,7 +43,7 @@ class ClientMonth:
 
     @property
     def due_cents(self) -> int:
-        """What the client owes: fee, overage and corrections, each in whole cents."""
+        """The sum that the client owes: fee, overage and corrections, all in whole cents."""
         amounts = (self.fee or 0, self.overage, *self.corrections.values())
         return sum(map(bill_cents, amounts))
 
