@@ -67,6 +67,7 @@ from fleet.history.events import Entry, LedgerEvent, UnknownEvent, data_of, even
 from fleet.history.fold import fold_entries, settled
 from fleet.history.freezes import freeze_after, frozen_fleet
 from fleet.history.rollout_events import (
+    CaptureForgotten,
     DashboardRevoked,
     Drilled,
     DrillRefused,

@@ -255,6 +255,17 @@ class RetrainFinished(PassiveEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class CaptureForgotten(PassiveEvent):
+    """The deletion of captured text by a person; holds nothing of the text."""
+
+    kind: ClassVar[str] = "capture_forgotten"
+    client: str = ""
+    items: int = 0
+    of_user: bool = False
+    """Whether the items of a single user or session were deleted; the entry names neither."""
+
+
+@dataclass(frozen=True, slots=True)
 class DashboardRevoked(PassiveEvent):
     """The end of all links, sessions and tokens that a client has for the dashboard."""
 
@@ -280,5 +291,6 @@ RolloutEvent: TypeAlias = (
     | RetrainReleased
     | RetrainStarted
     | RetrainFinished
+    | CaptureForgotten
     | DashboardRevoked
 )

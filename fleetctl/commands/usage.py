@@ -268,11 +268,13 @@ def forget(workspace: Workspace, /, client: str, user: str | None, *, yes: bool)
 
     Rows of usage stay, for bills are made of them; they hold no text and no name of a user. Files
     that `usage export` printed are yours to delete. Capture goes on until its declaration is gone.
+    The ledger says who deleted how many requests, and nothing of them.
 
     Examples:
       fleetctl usage forget --client acme --yes
       fleetctl usage forget --client acme --user ann --yes
     """
+    from fleet.history import CaptureForgotten
     from runtime.usage.captured import forget_captured
 
     if not (yes or sys.stdin.isatty()):
@@ -282,4 +284,7 @@ def forget(workspace: Workspace, /, client: str, user: str | None, *, yes: bool)
         click.echo("Nothing was deleted.", err=True)
         return
     gone = forget_captured(workspace.state_dir, client, user)
+    entry = CaptureForgotten(client, gone, of_user=user is not None)
+    if why := workspace.outbox().append([entry]):
+        workspace.warn(f"The ledger has no entry of it yet: {why}")
     click.echo(f"Deleted {counted(gone, 'captured request')} {whose}.")

@@ -121,6 +121,9 @@ def sentence(entry: Entry) -> str:  # noqa: C901, PLR0911, PLR0912, PLR0915 (a c
             return f"released the claim on {alias}{_because(reason)}"
         case history.RetrainStarted(adapter=adapter):
             return f"began to train {adapter}"
+        case history.CaptureForgotten() as event:
+            whose = " that name a user" if event.of_user else ""
+            return f"deleted {counted(event.items, 'captured request')} of {event.client}{whose}"
         case history.DashboardRevoked(client=client):
             return f"revoked the dashboard links of {client or 'operators'}"
         case history.RetrainFinished(adapter=adapter):

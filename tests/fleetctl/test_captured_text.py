@@ -1,6 +1,7 @@
 """Capture from its declaration to golden sets, and what never holds captured text."""
 
 import json
+import re
 import stat
 import tarfile
 from collections.abc import Callable
@@ -26,6 +27,7 @@ AGREED = ACME.replace(
 WITH_GOLDEN = ACME.replace(
     "        latency:", "        golden: golden/acme.jsonl\n        latency:"
 )
+FAR = "listen: '127.0.0.1:8080', admin: 'https://far.example.com', secret: env:FAR"
 CANARY = "canary of a user"
 Run = Callable[..., tuple[int, str, str]]
 
@@ -109,6 +111,39 @@ def test_what_is_forgotten_or_over_is_gone(run: Run, tmp_path: Path) -> None:
     assert (CANARY.encode() in text(), b"of bo" in text()) == (False, True)
     assert run(*forget, "--yes")[1] == "Deleted 1 captured request of acme.\n"
     assert [*(state / FOLDER).iterdir()] == []
+    ledger = (state / "ledger.jsonl").read_text("utf-8")
+    lines = [json.loads(line) for line in ledger.splitlines()]
+    assert [line["data"] | {"entry_id": ""} for line in lines] == [
+        {"client": "acme", "items": 1, "of_user": of_user, "entry_id": ""}
+        for of_user in (True, False)
+    ]
+    assert not {"ann", "bo", CANARY} & set(re.findall(r'[^"]+', ledger))
+    shown = run("history")[1]
+    assert "deleted 1 captured request of acme that name a user" in shown
+    assert lines[0]["by"] in shown
+
+
+@pytest.mark.parametrize(
+    ("gateways", "places"),
+    [
+        ("main: {listen: '127.0.0.1:8080'}", []),
+        (f"far: {{{FAR}}}", ["clients/acme.yaml:5:5"]),
+        (
+            f"far: {{{FAR}}}, edge: {{listen: '127.0.0.1:8081', kind: envoy}}",
+            ["clients/acme.yaml:5:5"],
+        ),
+        (f"far: {{{FAR}}}, main: {{listen: '127.0.0.1:8081'}}", []),
+    ],
+)
+def test_capture_that_no_gateway_does_is_told(
+    tmp_path: Path, gateways: str, places: list[str]
+) -> None:
+    main = '  main: {listen: "127.0.0.1:8080"}'
+    assert main in valid()["fleet.yaml"]
+    declared = valid()["fleet.yaml"].replace(main, f"  {{{gateways}}}")
+    write(tmp_path, valid() | {"fleet.yaml": declared, "clients/acme.yaml": AGREED})
+    warnings = load_project(tmp_path, None, {}).warnings
+    assert [str(found.place) for found in warnings if found.code == "FC1255"] == places
 
 
 def test_a_backup_leaves_captured_text_out_and_says_so(run: Run, tmp_path: Path) -> None:

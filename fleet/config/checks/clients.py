@@ -97,6 +97,8 @@ def check_clients(
     for client_name, client in given.clients.items():
         path = ("clients", client_name, "tier")
         yield from reference("FC1201", "tier", client.tier, names.tiers, path)
+        if client.capture:
+            yield from _capture((*path[:2], "capture"), given)
         yield from _receivers(("clients", client_name, "notify"), client.notify)
     for adapter in adapters_of(given):
         at, alias, declared = adapter.path, adapter.alias, adapter.declared
@@ -124,6 +126,15 @@ def _receivers(at: Path, notify: Notify | ClientNotify | None) -> Iterator[Probl
     if notify and not (notify.webhook or notify.mail or operators):
         hint = "Add `webhook` or `mail`, or remove `notify`."
         yield Problem("FC1113", at, "It names no receiver of its notices.", hint=hint)
+
+
+def _capture(at: Path, given: Declarations) -> Iterator[Problem]:
+    """Warn where no declared gateway captures text; without any, `gateway start` runs one here."""
+    gateways = given.gateways.values()
+    if gateways and all(its.kind == "envoy" or "://" in (its.admin or "") for its in gateways):
+        detail = "No text is kept: gateways with a URL as `admin` and Envoys capture nothing."
+        hint = "Declare a gateway of this machine, without `admin`, or leave `capture` out."
+        yield Problem("FC1255", at, detail, hint=hint, at="key", severity="warning")
 
 
 def _adapter(
