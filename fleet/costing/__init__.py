@@ -31,6 +31,7 @@ from fleet.costing.shares import (
     CostMove,
     Projection,
     ShareState,
+    change_since,
     cheaper_moves,
     cost_changes,
     fee_needed,

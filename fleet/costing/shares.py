@@ -64,6 +64,25 @@ class Bill:
     """By client: seconds of the rollbacks of the month, in the order of time."""
 
 
+def change_since(found: MonthCost, before: MonthCost | None, client: str) -> tuple[int, int] | None:
+    """Return the change of a client's cost since the month before, and the cost in that month.
+
+    The month before counts with as many hours; corrections are left out. None: not known.
+    """
+    if before is None or client not in {*before.clients, *before.daily}:
+        return None
+    now, then = (
+        sum(
+            line.micro
+            for line in month.lines
+            if line.client == client and line.kind is not LineKind.CORRECTION
+        )
+        for month in (found, before)
+    )
+    then = then * found.counted // before.counted
+    return now - then, then
+
+
 @dataclass(frozen=True, slots=True)
 class Projection:
     """The cost of a whole month: expected, and the range of the last four weeks."""

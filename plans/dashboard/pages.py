@@ -1,5 +1,7 @@
 """Render a page: its template, with the charts that its document gives."""
 
+from calendar import monthrange
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -23,6 +25,8 @@ from plans.drawing.labels import PART_NAMES
 from plans.reports.cost import money
 from plans.templating import rendered
 
+MOST_SERIES = 6
+"""Upper bound of the colours of a chart's bars."""
 HUES = 12
 """Number of colours of clients; the name stands beside every colour."""
 NAVIGATION = (
@@ -70,6 +74,8 @@ def render(page: str, values: Mapping[str, Any]) -> str:
         hue=hue,
         requests=requests,
         costs=costs,
+        daily_costs=daily_costs,
+        change=change,
         fee_shares=fee_shares,
         money=money,
         latency=latency,
@@ -147,6 +153,37 @@ def costs(lines: Sequence[Mapping[str, Any]]) -> Markup:
         for kind in kinds
     ]
     return bar_chart("Cost by client", clients, series)
+
+
+def daily_costs(days: Sequence[Mapping[str, Any]]) -> Markup:
+    """Return the cost of devices by day as bars of the costliest clients and all others."""
+    sums: Counter[str] = Counter()
+    for line in days:
+        sums[line["client"] or "platform"] += line["micro"]
+    names = [name for name, _ in sums.most_common()]
+    shown = names[: MOST_SERIES - (len(names) > MOST_SERIES)]
+    cells: Counter[tuple[str, str]] = Counter()
+    for line in days:
+        name = line["client"] or "platform"
+        cells[line["day"], name if name in shown else "all others"] += line["micro"]
+    month, known = days[0]["day"][:7], {line["day"] for line in days}
+    dates = [f"{month}-{day + 1:02}" for day in range(monthrange(*map(int, month.split("-")))[1])]
+    series = [
+        ChartSeries(
+            name, tuple(cells[date, name] / 1e6 if date in known else None for date in dates)
+        )
+        for name in [*shown, *(["all others"] if len(names) > len(shown) else [])]
+    ]
+    return bar_chart("Cost of devices by day", [date[5:] for date in dates], series)
+
+
+def change(client: Mapping[str, Any]) -> str:
+    """Return the change of a client's cost: `+12.00 (+8.1 %)`, `not known`."""
+    cents, share = client["change_cents"], client["change_percent"]
+    if cents is None:
+        return "not known"
+    sign = "+" if cents > 0 else ""
+    return f"{sign}{money(cents)}" + ("" if share is None else f" ({share:+} %)")
 
 
 def fee_shares(clients: Sequence[Mapping[str, Any]]) -> Markup:

@@ -54,6 +54,7 @@ class MonthBills:
             if error.diagnostics[0].code != BUSY:
                 raise
         self._entries: Sequence[Entry] = workspace.ledger().read()
+        self._previous: dict[str, MonthCost | None] = {}
 
     @cached_property
     def changes(self) -> list[tuple[datetime, Mapping[str, Mapping[str, Any] | None]]]:
@@ -137,6 +138,21 @@ class MonthBills:
         return Bill(
             cost, sha256, terms, early, rollback_seconds(self._entries, *self.bounds(month))
         )
+
+    def previous(self, month: str) -> MonthCost | None:
+        """Return the cost of the month before; None: no terms of its hours are recorded.
+
+        Raises:
+            FleetError: FC6083, FC6085.
+        """
+        if month not in self._previous:
+            name, found = self.month_of(self.bounds(month)[0] - HOUR), None
+            if closed := self.closed.get(name):
+                found = read_closed(self._state_dir, closed)
+            elif name >= self.month_of(self.changes[0][0]):
+                found = self.compute(name)
+            self._previous[month] = found
+        return self._previous[month]
 
     def compute(self, month: str, corrected: Corrections = _NOTHING) -> MonthCost:
         """Return the cost of a month from rows and recorded terms, closed or not."""
@@ -228,12 +244,9 @@ class MonthBills:
 
     def _before(self, month: str, cost: MonthCost) -> dict[str, dict[int, int]]:
         """Return the daily costs of the month before, of a month that is not over."""
-        begin, _ = self.bounds(month)
-        previous = self.month_of(begin - HOUR)
-        if cost.elapsed >= cost.hours or previous < self.month_of(self.changes[0][0]):
+        found = self.previous(month) if cost.elapsed < cost.hours else None
+        if found is None:
             return {}
-        closed = self.closed.get(previous)
-        found = read_closed(self._state_dir, closed) if closed else self.compute(previous)
         days = found.hours // 24
         return {
             client: {int(day) - days: amount for day, amount in daily.items() if int(day) < days}

@@ -1,13 +1,23 @@
 """Gather the facts of costs: the operator's month, and the preview of a client's invoice."""
 
 import time
+from calendar import monthrange
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
-from fleet.costing import PLATFORM, Bill, share_state, to_cents
+from fleet.costing import (
+    PLATFORM,
+    Bill,
+    MonthCost,
+    bill_cents,
+    change_since,
+    share_state,
+    to_cents,
+)
 from fleet.errors import FleetError
 from fleet.usage import OfClient, Operator
 from runtime.operations.costs import MonthBills
@@ -29,6 +39,8 @@ class ReadBill:
     """Months with costs: closed ones and the present one, newest first."""
     bill: Bill | None = None
     problem: str = ""
+    before: MonthCost | None = None
+    """Cost of the month before; None: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +56,8 @@ class CostPage:
     lines: tuple[Document, ...]
     """Rounded lines in cents, which add up to the bill."""
     shares: "tuple[ClientCost, ...]"
+    days: tuple[Document, ...]
+    """Cost of devices by day and client, in millionths; None is the platform."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +72,10 @@ class ClientCost:
     of_fee_percent: float | None = None
     state: str = ""
     """`ok`, `warning`, `alarm` or `no fee declared`; empty: there is no bill."""
+    change_cents: int | None = None
+    """Cost beyond that of as many hours of the month before, corrections left out; None: not
+    known."""
+    change_percent: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +141,12 @@ class BillReader:
         except (FleetError, OSError) as error:
             return ReadBill(month, problem=_reason(error))
         try:
-            return ReadBill(month or present, months, bills.bill(month or present))
+            found = ReadBill(month or present, months, bills.bill(month or present))
         except (FleetError, OSError) as error:
             return ReadBill(month or present, months, problem=_reason(error))
+        with suppress(FleetError, OSError):  # the change stays unknown
+            found = replace(found, before=bills.previous(found.month))
+        return found
 
 
 def _reason(error: FleetError | OSError) -> str:
@@ -141,12 +162,30 @@ def cost_page(found: ReadBill, head: Heading, scope: Operator, make: Documents) 
     lines: tuple[Document, ...] = ()
     if found.bill is not None:
         report, lines = make.cost(found.bill, None)
-    shares = tuple(client_costs(found.bill).values())
-    return CostPage(head, found.month, found.months, found.problem, report, lines, shares)
+    shares = tuple(client_costs(found).values())
+    days = cost_days(found.bill.cost) if found.bill else ()
+    return CostPage(head, found.month, found.months, found.problem, report, lines, shares, days)
 
 
-def client_costs(bill: Bill | None) -> dict[str, ClientCost]:
+def cost_days(cost: MonthCost) -> tuple[Document, ...]:
+    """Return the cost of devices by day and client; days without recorded terms are left out.
+
+    A day is 24 hours from the month's begin on; where clocks go back, the last has an hour more.
+    """
+    last = monthrange(*map(int, cost.month.split("-")))[1]
+    sums: Counter[tuple[int, str]] = Counter()
+    for client, daily in cost.daily.items():
+        for day, micro in daily.items():
+            sums[min(int(day) + 1, last), client] += micro
+    return tuple(
+        {"day": f"{cost.month}-{day:02}", "client": client or None, "micro": micro}
+        for (day, client), micro in sorted(sums.items())
+    )
+
+
+def client_costs(read: ReadBill) -> dict[str, ClientCost]:
     """Return the cost of every client of a bill, by name; their sum is the bill's."""
+    bill = read.bill
     if bill is None:
         return {}
     cents: Counter[str] = Counter()
@@ -158,7 +197,17 @@ def client_costs(bill: Bill | None) -> dict[str, ClientCost]:
         fee = its.fee if its else None
         earned = its.due_cents if its and fee is not None else None
         share = round(100 * cost / fee, 1) if fee else None
-        found[name] = ClientCost(name, cents[name], earned, share, share_state(cost, fee).value)
+        state, moved = share_state(cost, fee).value, change_since(bill.cost, read.before, name)
+        change, before = moved or (None, 0)
+        found[name] = ClientCost(
+            name,
+            cents[name],
+            earned,
+            share,
+            state,
+            None if change is None else bill_cents(change),
+            round(100 * change / before, 1) if change is not None and before else None,
+        )
     return found
 
 
@@ -166,7 +215,7 @@ def clients_page(
     found: ReadBill, seen: FleetSnapshot, scope: Operator, now: datetime
 ) -> ClientsPage:
     """Return the facts of the list of clients: health of the last day, costs of the month."""
-    costs, rows = client_costs(found.bill), dict[str, list[AliasRow]]()
+    costs, rows = client_costs(found), dict[str, list[AliasRow]]()
     for row in alias_rows(seen, scope):
         rows.setdefault(row.client, []).append(row)
     clients = sorted({*seen.fleet.clients, *rows, *costs})

@@ -19,6 +19,7 @@ from plans.charts import (
     timeline,
 )
 from plans.charts.paths import ceiling
+from plans.dashboard.pages import daily_costs
 
 NOON = datetime(2026, 11, 28, 12, tzinfo=UTC)
 EVIL = "<script>alert(1)</script>"
@@ -99,3 +100,18 @@ def test_labels_stand_at_their_places_or_at_both_ends(number: int, shown: int) -
 def test_the_same_figures_give_the_same_bytes() -> None:
     again = bar_chart(EVIL, LABELS, [ChartSeries("requests", (1, 2, 3, 4))])
     assert again == CHARTS["bars"]
+
+
+def test_days_show_the_costliest_clients_and_a_day_without_terms_as_not_known() -> None:
+    days = [
+        {"day": f"2026-02-{day:02}", "client": f"c{number}", "micro": number * 1_000_000}
+        for day in range(2, 4)
+        for number in range(1, 8)
+    ]
+    rows = re.findall("<tr>(.*?)</tr>", daily_costs(days))
+    assert re.findall("<th.*?>(.*?)</th>", rows[0]) == [
+        "At", "c7", "c6", "c5", "c4", "c3", "all others",
+    ]  # fmt: skip
+    assert len(rows) == 29
+    assert re.findall("<td>(.*?)</td>", rows[1]) == ["02-01", *["not known"] * 6]
+    assert re.findall("<td>(.*?)</td>", rows[2]) == ["02-02", "7", "6", "5", "4", "3", "3"]

@@ -4,16 +4,20 @@
 """
 
 import json
+import math
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from runtime.ledger import open_ledger
 from runtime.web.usage import read_usage
+from runtime.workspace import Workspace
 from tests.fleet.costing.worlds import NOON
 from tests.recount import figures, read
 from tests.runtime.web.stage import SERVER, Viewer, project, reading, viewing
@@ -23,6 +27,8 @@ FEES = {"acme": 2000 * 1_000_000, "birch": 1777 * 1_000_000}
 OK, LEFT = 200, 499
 COUNTED, MONTH = 5, 720
 """Hours with recorded terms, and hours of the month."""
+EARLY, NOVEMBER = 28, 13 * 24 + 12
+"""Hours of October and November with recorded terms, where they were recorded earlier."""
 ALIASES = {
     "acme-support": "tiny-v2.1.0",
     "acme-triage": "tiny-v1.0.0",
@@ -35,8 +41,8 @@ COUNTS = {"requests": "requests", "errors": "errors", "refused": "refused",
           "tokens_unknown": "unknown"}  # fmt: skip
 
 
-def row(chance: random.Random, number: int) -> dict[str, Any]:
-    ago = chance.uniform(1, 23 * 3600)
+def row(chance: random.Random, number: int, hours: int = 23) -> dict[str, Any]:
+    ago = chance.uniform(1, hours * 3600)
     alias, status = (
         chance.choice([*ALIASES]),
         chance.choices([200, 500, 429, 499], [90, 4, 4, 2])[0],
@@ -57,16 +63,21 @@ def row(chance: random.Random, number: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def log(workspace: Workspace, rows: list[dict[str, Any]]) -> None:
+    """Write rows as a gateway's log, the last one twice and then a torn line."""
+    lines = [json.dumps(made) for made in sorted(rows, key=lambda made: made["time"])]
+    folder = workspace.state_dir / "gateways/main"
+    folder.mkdir(parents=True)
+    text = "\n".join([*lines, lines[-1], '{"time": "20'])
+    (folder / "usage.jsonl").write_text(f"{text}\n", "utf-8")
+
+
 @pytest.fixture(scope="module")
 def viewer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Viewer]:
     workspace = project(tmp_path_factory.mktemp("web") / "project")
     chance = random.Random(14)  # noqa: S311 (not for secrets)
     rows = [row(chance, number) for number in range(900)]
-    lines = [json.dumps(made) for made in sorted(rows, key=lambda made: made["time"])]
-    folder = workspace.state_dir / "gateways/main"
-    folder.mkdir(parents=True)
-    text = "\n".join([*lines[:-1], lines[-1], lines[-1], '{"time": "20'])
-    (folder / "usage.jsonl").write_text(f"{text}\n", "utf-8")
+    log(workspace, rows)
     seen = replace(reading(workspace), usage=read_usage(workspace.state_dir, NOON))
     assert not seen.usage.problem
     with viewing(workspace, seen) as made:
@@ -134,32 +145,39 @@ def size(made: Mapping[str, Any]) -> int:
     return int(PROMPT * made["input_tokens"] + 1_000_000 * made["output_tokens"])
 
 
-def bill(viewer: Viewer) -> Counter[tuple[str, str]]:
-    """Return the cost of client and line in millionths, from rows and declared prices."""
-    found: Counter[tuple[str, str]] = Counter()
-    for ago in range(COUNTED, 0, -1):
-        hour, work = f"{NOON - timedelta(hours=ago):%Y-%m-%dT%H}", Counter[tuple[str, str]]()
-        for alias in ALIASES:
-            client, sizes = alias.partition("-")[0], list[int]()
-            for purpose, line in (("live", "serving"), ("eval", "eval")):
-                rows = raw(viewer, purpose, time=hour, alias=alias, server=SERVER)
-                sizes += (known := [size(made) for made in rows if made["status"] == OK])
-                work[client, line] += sum(known)
-            for purpose, line in (("live", "serving"), ("eval", "eval")):
-                rows = raw(viewer, purpose, time=hour, alias=alias, server=SERVER)
-                unknown = sum(made["status"] == LEFT for made in rows)  # weigh as the others
-                work[client, line] += sum(sizes) * unknown // len(sizes)
-        whole = max(work.total(), CAPACITY)
-        used = {key: PRICE * amount // whole for key, amount in work.items()}
-        found.update(used)
-        idle = PRICE - sum(used.values())
-        found["acme", "idle"] += idle - idle // 2  # equal loads: the odd one is the first's
-        found["birch", "idle"] += idle // 2
+def hour_cost(rows: list[dict[str, Any]]) -> Counter[tuple[str, str]]:
+    """Return the cost of an hour by client and line in millionths, from its rows and the price."""
+    found, work = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    lines = {"live": "serving", "eval": "eval"}
+    for alias in ALIASES:
+        client = alias.partition("-")[0]
+        its = [made for made in rows if (made["alias"], made["server"]) == (alias, SERVER)]
+        known = [(made, size(made)) for made in its if made["status"] == OK]
+        for made, amount in known:
+            work[client, lines[made["purpose"]]] += amount
+        for purpose, line in lines.items():
+            left = [made for made in its if (made["purpose"], made["status"]) == (purpose, LEFT)]
+            if left:  # weigh as the others
+                whole = sum(amount for _, amount in known)
+                work[client, line] += whole * len(left) // len(known)
+    found.update({key: PRICE * size // max(work.total(), CAPACITY) for key, size in work.items()})
+    idle = PRICE - sum(found.values())
+    found["acme", "idle"] += idle - idle // 2  # equal loads: the odd one is the first's
+    found["birch", "idle"] += idle // 2
+    return found
+
+
+def costs(viewer: Viewer, hours: int) -> dict[str, Counter[tuple[str, str]]]:
+    """Return the cost of the hours before noon, by hour."""
+    rows, found = read(viewer.pages.workspace.state_dir), {}
+    for ago in range(hours, 0, -1):
+        hour = f"{NOON - timedelta(hours=ago):%Y-%m-%dT%H}"
+        found[hour] = hour_cost([made for made in rows if made["time"].startswith(hour)])
     return found
 
 
 def test_costs_are_those_of_rows_and_prices_to_the_cent(viewer: Viewer) -> None:
-    micro = bill(viewer)
+    micro = sum(costs(viewer, COUNTED).values(), Counter[tuple[str, str]]())
     assert micro.total() == COUNTED * PRICE
     cents = {key: amount // 10_000 for key, amount in micro.items()}
     left = COUNTED * PRICE // 10_000 - sum(cents.values())
@@ -183,3 +201,33 @@ def test_costs_are_those_of_rows_and_prices_to_the_cent(viewer: Viewer) -> None:
         assert own == [line for line in page["lines"] if line["client"] == client]
         invoice = facts(viewer, f"/c/{client}/invoice", client)["invoice"]
         assert invoice["fee_cents"] == share["fee_cents"]
+        assert (share["change_cents"], share["change_percent"]) == (None, None)
+
+
+def test_days_and_the_change_since_last_month_are_those_of_rows_and_prices(tmp_path: Path) -> None:
+    workspace = project(tmp_path / "project")
+    (terms,) = [entry.event for entry in workspace.ledger().read()]
+    first = NOON - timedelta(hours=EARLY + NOVEMBER)
+    open_ledger(workspace.state_dir, "r", "me", lambda: first).append([terms])
+    chance = random.Random(11)  # noqa: S311 (not for secrets)
+    rows = [row(chance, number, EARLY + NOVEMBER - 1) for number in range(1500)]
+    log(workspace, [made for made in rows if made["status"] != LEFT and made["input_tokens"]])
+    with viewing(workspace, reading(workspace)) as viewer:
+        days, months = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+        for hour, micro in costs(viewer, EARLY + NOVEMBER).items():
+            for (client, _), amount in micro.items():
+                months[hour[:7], client] += amount
+                days[hour[:10], client] += amount
+        page = facts(viewer, "/cost")
+        shown = {(line["day"], line["client"]): line["micro"] for line in page["days"]}
+        assert shown == {key: amount for key, amount in days.items() if key[0] >= "2026-11"}
+        clients = {client["client"]: client for client in facts(viewer, "/clients")["clients"]}
+        assert len(page["shares"]) == len(FEES)
+        for share in page["shares"]:
+            then = months["2026-10", share["client"]] * NOVEMBER // EARLY
+            moved = months["2026-11", share["client"]] - then
+            assert share["change_cents"] == math.floor(moved / 10_000 + 0.5)
+            assert share["change_percent"] == pytest.approx(100 * moved / then, abs=0.051)
+            assert clients[share["client"]]["change_cents"] == share["change_cents"]
+        text = viewer.http.get("/cost", headers=viewer.session()).text
+        assert f"({page['shares'][0]['change_percent']:+} %)" in text
