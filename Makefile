@@ -151,7 +151,7 @@ bench-physics: setup ## Print our laws of memory and throughput beside published
 bench-rollback: setup vllm ## Measure 50 rollback drills under load, on a real vLLM
 	$(PY) examples/canary/play.py --drills
 
-bench-watching: setup ## Measure the usage store with 10 million rows (5 GB of disk)
+bench-watching: setup ## Measure the usage store and the pages with 10 million rows (5 GB of disk)
 	$(PY) -m tests.bench.watching
 
 screenshots: setup browser ## Take the pictures of the dashboard in docs/pictures

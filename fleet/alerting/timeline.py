@@ -81,7 +81,7 @@ class Timeline:
     def figures(self, starts: Iterable[datetime]) -> UsageFigures:
         """Return the figures of the alias in cells."""
         groups = (self.own.get(start, ()) for start in starts)
-        return sum((cell.figures for group in groups for cell in group), UsageFigures())
+        return UsageFigures.sum_of(cell.figures for group in groups for cell in group)
 
     def onset(self) -> Onset | None:
         """Return the surest change for the worse; None: none is sure."""

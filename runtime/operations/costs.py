@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import groupby
@@ -29,7 +30,7 @@ from fleet.history import CostTermsChanged, Entry, MonthClosed, StaffHoursImport
 from fleet.usage import Operator
 from runtime.files import READ_ONLY_FILE, make_private, replace_file
 from runtime.operations.closed_months import month_file, month_path, read_closed
-from runtime.usage.ingest import ingest
+from runtime.usage.ingest import BUSY, ingest
 from runtime.usage.store import UsageStore
 from runtime.workspace import Workspace
 
@@ -37,8 +38,6 @@ CORRECTED: Final = 3
 """Number of closed months whose late rows become corrections."""
 _NO_ROWS: Final[tuple[float, Iterator[Any]]] = (inf, iter(()))
 _NOTHING: Final = Corrections()
-BUSY: Final = "FC6066"
-"""Code of an ingestion that another process has begun."""
 
 
 class MonthBills:
@@ -231,8 +230,11 @@ class MonthBills:
         self, begin: datetime, end: datetime
     ) -> Iterator[tuple[datetime, Terms, list[WorkCell] | None]]:
         """Yield the hours that are over; usage is None where rows were not looked for since."""
-        with UsageStore(self._state_dir) as store:
-            rows = groupby(store.counts(Operator(), begin, end, COUNTED), key=itemgetter(0))
+        with (
+            UsageStore(self._state_dir) as store,
+            closing(store.counts(Operator(), begin, end, COUNTED)) as counts,
+        ):
+            rows = groupby(counts, key=itemgetter(0))
             start, cells = next(rows, _NO_ROWS)
             for hour, terms in self._terms(begin, end):
                 wanted = int(hour.timestamp()) // 3600

@@ -132,7 +132,7 @@ def _purchase(
 
 def _grown(adapter: AdapterSpec, cells: list[UsageCell], growth: float) -> DemandSpec:
     """Return the demand of the busiest day hours of a week, grown."""
-    total = sum((cell.figures for cell in cells), UsageFigures())
+    total = UsageFigures.sum_of(cell.figures for cell in cells)
     rpm = dict(_busiest(cells))
     return DemandSpec(
         peak_rpm=growth * max(rpm.values()),

@@ -7,7 +7,7 @@ the answer of a page takes; a store that is not there yet is empty.
 import sqlite3
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import chain
@@ -202,7 +202,7 @@ class UsageStore:
 
     def counts(
         self, scope: Operator, since: datetime, until: datetime, names: Sequence[str]
-    ) -> Iterator[tuple[Any, ...]]:
+    ) -> Generator[tuple[Any, ...]]:
         """Yield the hourly cells as tuples: start, the fields of `SERIES`, the counts of `names`.
 
         Sorted by start, in hours since 1970: for bills, which read half a million cells.

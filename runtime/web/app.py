@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -105,11 +105,11 @@ class Dashboard:
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
-        reading = asyncio.create_task(self.reader.run())
+        tasks = [asyncio.create_task(work.run()) for work in (self.reader, self.source.bills)]
         yield
-        reading.cancel()
-        with suppress(asyncio.CancelledError):
-            await reading
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _page(self, page: str, form: str, *, by_operator: bool = False) -> Callable[[Request], Any]:
         """Return the endpoint of a page; `by_operator`: a client's page for operators."""

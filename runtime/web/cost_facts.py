@@ -1,5 +1,6 @@
 """Gather the facts of costs: the operator's month, and the preview of a client's invoice."""
 
+import asyncio
 import time
 from calendar import monthrange
 from collections import Counter
@@ -7,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
+from threading import Lock
 from typing import Any, Final
 
 from fleet.costing import (
@@ -27,7 +29,11 @@ from runtime.web.snapshot import FleetSnapshot
 from runtime.workspace import Workspace
 
 KEPT_S: Final = 60.0
-"""Time for which a bill is shown again without counting anew. Seconds."""
+"""Lower bound of the time between two bills of the present month. Seconds."""
+LEAST_PAUSE: Final = 20
+"""Lower bound of that time, in durations of a bill: bills cost a twentieth of a core at most."""
+OLDEST_S: Final = 600.0
+"""Upper bound of the age of a bill that a page shows. Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,17 +126,32 @@ class ClientInvoicePage:
 
 @dataclass(slots=True)
 class BillReader:
-    """Reads bills of months, and keeps them for a minute."""
+    """Reads bills of months and keeps them; the present one is made anew before it is old."""
 
     workspace: Workspace
     _kept: dict[str, tuple[float, ReadBill]] = field(default_factory=dict)
+    _making: Lock = field(default_factory=Lock)
+
+    async def run(self) -> None:
+        """Make the present month's bill anew, until cancelled, so that no page waits for a bill."""
+        while True:
+            began = time.monotonic()
+            await asyncio.to_thread(self._make, "")
+            await asyncio.sleep(max(KEPT_S, LEAST_PAUSE * (time.monotonic() - began)))
 
     def read(self, month: str) -> ReadBill:
-        """Return the bill of a month, empty: the present month. Blocks."""
+        """Return the bill of a month, empty: the present month. Blocks where none is kept."""
         at, found = self._kept.get(month, (0.0, None))
-        if found is None or time.monotonic() - at > KEPT_S:
-            found = self._read(month)
-            self._kept = {**dict(list(self._kept.items())[-24:]), month: (time.monotonic(), found)}
+        return found if found and time.monotonic() - at < OLDEST_S else self._make(month)
+
+    def _make(self, month: str) -> ReadBill:
+        asked = time.monotonic()
+        with self._making:
+            at, found = self._kept.get(month, (0.0, None))
+            if found is None or at < asked:  # no other has made it meanwhile
+                found = self._read(month)
+                kept = dict(list(self._kept.items())[-24:])
+                self._kept = {**kept, month: (time.monotonic(), found)}
         return found
 
     def _read(self, month: str) -> ReadBill:

@@ -4,8 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import reduce
-from operator import add
 from pathlib import Path
 from typing import Final, Self
 
@@ -97,7 +95,7 @@ def read_usage(state_dir: Path, now: datetime) -> UsageReading:
 
 def summed(cells: Iterable[UsageCell]) -> UsageFigures:
     """Return the sum of cells."""
-    return reduce(add, (cell.figures for cell in cells), UsageFigures())
+    return UsageFigures.sum_of(cell.figures for cell in cells)
 
 
 def usage_facts(cells: Iterable[UsageCell]) -> UsageFacts:
