@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 from fleet.errors import EngineError, EngineUnreachableError
 from fleet.history import Damage, marked_unsure
-from fleet.names import Address, server_of_address
-from fleet.resources import Resource, State
+from fleet.names import Address, adapter_address, server_of_address
+from fleet.resources import LoadedAdapter, Resource, State
 from runtime.engines.protocol import Engine
 from runtime.execute.context import ExecutionContext
-from runtime.gateway.table import RoutingTable
+from runtime.gateway.table import AliasEntry, RoutingTable, ShareEntry
 
 
 def no_answer(server: str, reason: str) -> EngineUnreachableError:
@@ -46,6 +46,7 @@ class LiveView:
         self._pictures: dict[str, _Picture] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._launches: dict[str, str] = {}
+        self._digests: dict[Address, str | None] = {}
         self._served: tuple[float, float, dict[tuple[str, str], str]] = (-math.inf, 0.0, {})
 
     def host_of(self, server: str) -> str:
@@ -65,10 +66,12 @@ class LiveView:
         return host
 
     def learn(self, live: State) -> None:
-        """Record the host and the launch of every live server."""
+        """Record host and launch of every live server, and the bytes of its adapters."""
         servers = live.servers()
         self._hosts |= {server.name: server.host for server in servers.values()}
         self._launches |= {name: live.launches.get(name, "") for name in servers}
+        for address, adapter in live.adapters().items():
+            self._learn_bytes(address, adapter)
 
     def engine_of(self, server: str) -> Engine:
         """Return the engine that runs a server."""
@@ -103,6 +106,8 @@ class LiveView:
                 if server_of_address(resource) == server:
                     picture.changes[resource] = now, None
         picture.changes[address] = now, after
+        if isinstance(after, LoadedAdapter):
+            self._learn_bytes(address, after)
 
     async def served(self) -> Mapping[tuple[str, str], str]:
         """Return which (version, server) gets traffic, and from which alias.
@@ -141,6 +146,25 @@ class LiveView:
     def launches(self) -> dict[str, str]:
         """Return the launches of all servers that answered; empty for a server without one."""
         return dict(self._launches)
+
+    def with_digests(self, entry: AliasEntry) -> AliasEntry:
+        """Return an alias whose versions name the bytes that servers were last seen to hold."""
+        shares = (
+            share.model_copy(update={"digest": self._digest_of(share)}) for share in entry.shares
+        )
+        return entry.model_copy(update={"shares": tuple(shares)})
+
+    def _digest_of(self, share: ShareEntry) -> str | None:
+        """Return the digest of a version; None: unknown, or not the same on all its servers."""
+        places = [adapter_address(share.adapter, server) for server in share.servers]
+        seen = {self._digests[place] for place in places if place in self._digests}
+        if not seen:
+            return share.digest
+        digest = seen.pop() if len(seen) == 1 else None
+        return digest[:12] if digest else None
+
+    def _learn_bytes(self, address: Address, adapter: LoadedAdapter) -> None:
+        self._digests[address] = None if adapter.unsure else adapter.digest
 
     async def _look(self, host: str) -> _Picture:
         async with self._locks.setdefault(host, asyncio.Lock()):

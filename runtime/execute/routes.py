@@ -113,6 +113,9 @@ class RouteWriter:
             "revision": table.revision + 1,
             "token": self._journal.token,
             "servers": servers,
+            "aliases": {
+                alias: self._view.with_digests(entry) for alias, entry in table.aliases.items()
+            },
             "launches": self._launches(table, servers),
         }
         written = table.model_copy(update=update)
@@ -136,7 +139,7 @@ class RouteWriter:
     def _put(self, step: Step, aliases: dict[str, AliasEntry], keys: dict[str, KeyEntry]) -> None:
         match step.operation:
             case SetRoute(route=route):
-                aliases[route.alias] = AliasEntry.of(route)
+                aliases[route.alias] = AliasEntry.of(route, aliases.get(route.alias))
             case DeleteRoute(route=route):
                 aliases.pop(route.alias, None)
             case SetKey(key=key):

@@ -113,6 +113,7 @@ class ProxyRequest:
             row.purpose = meta.purpose if is_known else OPERATOR_PURPOSES[0]
         route, target, user = routes.decide(principal, body, meta.session, meta.version)
         row.client, row.alias, row.version = target.client, target.alias, target.adapter
+        row.digest = target.digest
         if meta.trace:
             row.trace_id, self.trace = trace_of(meta.trace, meta.trace_state)
         if user:

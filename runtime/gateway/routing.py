@@ -64,6 +64,8 @@ class RouteTarget:
     """Priority for servers that look at priorities, the lower the sooner."""
     json_names: tuple[msgspec.Raw, msgspec.Raw] = (msgspec.Raw(b'""'), msgspec.Raw(b'""'))
     """Adapter and client as JSON, for the body that the server gets."""
+    digest: str | None = None
+    """First 12 hex digits of the digest of the version's bytes; None: unknown."""
 
 
 @dataclass(frozen=True, slots=True)

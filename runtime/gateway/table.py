@@ -9,6 +9,7 @@ serves.
 import hashlib
 import json
 from collections.abc import Generator, Iterable, Iterator, Mapping
+from dataclasses import asdict
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
@@ -26,9 +27,9 @@ from fleet.names import ID_PATTERN, NAME_PATTERN
 from fleet.resources import Key, Route, Share
 from fleet.traffic import TrafficPolicy
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 """Newest format of a table that this release serves and writes: 2 names the launches of servers, 3
-has a client whose text is captured."""
+has a client whose text is captured, 4 names the bytes of versions."""
 _POLICY: Final = TypeAdapter(TrafficPolicy)
 _Id = Annotated[str, StringConstraints(pattern=rf"^{ID_PATTERN}$")]
 _Name = Annotated[str, StringConstraints(pattern=rf"^{NAME_PATTERN}$")]
@@ -45,6 +46,15 @@ class ShareEntry(_TableModel):
     adapter: str
     percent: int
     servers: tuple[_Name, ...]
+    digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")] | None = None
+    """First 12 hex digits of the digest of its bytes; None: unknown, and left out."""
+
+    @model_serializer(mode="wrap")
+    def _known(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        document: dict[str, Any] = fields(self)
+        if self.digest is None:
+            document.pop("digest", None)
+        return document
 
 
 class AliasEntry(_TableModel):
@@ -70,16 +80,18 @@ class AliasEntry(_TableModel):
         return self.policy.shadow.adapter if self.policy and self.policy.shadow else ""
 
     @property
-    def is_captured(self) -> bool:
-        """Whether text of requests is captured."""
-        return self.policy is not None and self.policy.capture is not None
+    def format(self) -> int:
+        """The earliest format of a table that can hold the entry."""
+        if any(share.digest for share in self.shares):
+            return 4
+        return 3 if self.policy is not None and self.policy.capture is not None else 1
 
     @classmethod
-    def of(cls, route: Route) -> Self:
-        """Return the entry that says the same as `route`."""
+    def of(cls, route: Route, before: Self | None = None) -> Self:
+        """Return the entry that says the same as `route`; `before` knows digests of versions."""
+        known = {share.adapter: share.digest for share in before.shares} if before else {}
         shares = tuple(
-            ShareEntry(adapter=share.adapter, percent=share.percent, servers=share.servers)
-            for share in route.shares
+            ShareEntry(**asdict(share), digest=known.get(share.adapter)) for share in route.shares
         )
         return cls(client=route.client, salt=route.salt, shares=shares, policy=route.policy)
 
@@ -112,19 +124,20 @@ def _json(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
-def _members(entries: Iterable[tuple[str, _TableModel]]) -> Generator[str, None, bool]:
-    """Yield the members of an object; return whether text of a member's requests is captured."""
-    is_captured = False
+def _members(entries: Iterable[tuple[str, _TableModel]]) -> Generator[str, None, int]:
+    """Yield the members of an object; return the earliest format that can hold them."""
+    least = 1
     for place, (name, entry) in enumerate(entries):
-        is_captured |= isinstance(entry, AliasEntry) and entry.is_captured
+        least = max(least, entry.format if isinstance(entry, AliasEntry) else 1)
         document = entry.model_dump(mode="json")
         yield f"{',' if place else ''}{_json(name)}:{_json(document)}"
-    return is_captured
+    return least
 
 
-def _format(launches: Mapping[str, str], *, is_captured: bool) -> dict[str, int]:
-    """Return the member that says the format; empty: format 1."""
-    return {"format": FORMAT} if is_captured else {"format": 2} if launches else {}
+def _format(launches: Mapping[str, str], least: int) -> dict[str, int]:
+    """Return the member that says the format, `least` or later; empty: format 1."""
+    needed = max(least, 2 if launches else 1)
+    return {"format": needed} if needed > 1 else {}
 
 
 def pieces(
@@ -140,19 +153,19 @@ def pieces(
     A gateway writes the document while it answers requests, so never in one long call.
     """
     yield '{"aliases":{'
-    is_captured = yield from _members(aliases)
+    least = yield from _members(aliases)
     yield '},"keys":{'
     yield from _members(keys)
     rest: dict[str, Any] = {"revision": revision, "servers": dict(servers), "token": token}
     rest |= {"launches": dict(launches)} if launches else {}
-    rest |= _format(launches, is_captured=is_captured)
+    rest |= _format(launches, least)
     yield "}," + _json(rest)[1:]
 
 
 class RoutingTable(_TableModel):
     """A revision of all that a gateway needs."""
 
-    format: Literal[1, 2, 3] = Field(default=1, exclude=True)
+    format: Literal[1, 2, 3, 4] = Field(default=1, exclude=True)
     """The format, by the contents when written; left out for format 1."""
     revision: int
     """Grows with every write; a gateway refuses an older revision."""
@@ -180,8 +193,8 @@ class RoutingTable(_TableModel):
         document: dict[str, Any] = fields(self)
         if not self.launches:
             document.pop("launches", None)
-        is_captured = any(entry.is_captured for entry in self.aliases.values())
-        return document | _format(self.launches, is_captured=is_captured)
+        least = max((entry.format for entry in self.aliases.values()), default=1)
+        return document | _format(self.launches, least)
 
     @property
     def named(self) -> frozenset[str]:

@@ -192,7 +192,8 @@ def _alias_route(name: str, entry: AliasEntry, urls: Mapping[str, str]) -> routi
             raise InvalidTableError(f"alias `{name}` has a share below 0 percent")
         total += share.percent
         below = routing.BUCKETS * total // _ALL
-        arms.append(routing.SplitArm(below, share.percent, target(share.adapter, share.servers)))
+        arm = target(share.adapter, share.servers, share.digest)
+        arms.append(routing.SplitArm(below, share.percent, arm))
     if total != _ALL:
         raise InvalidTableError(f"the shares of alias `{name}` add up to {total}, not to 100")
     shadow = target(policy.shadow.adapter, policy.shadow.servers) if policy.shadow else None
@@ -207,6 +208,7 @@ def _target(
     urls: Mapping[str, str],
     adapter: str,
     servers: Sequence[str],
+    digest: str | None = None,
 ) -> routing.RouteTarget:
     try:
         owner = AdapterName.parse(adapter).client
@@ -232,6 +234,7 @@ def _target(
         or policy.server_in_flight is not None,
         priority=-(policy.turns or 0) if policy.prioritized else None,
         json_names=(_json(adapter), _json(client)),
+        digest=digest,
     )
 
 

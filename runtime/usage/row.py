@@ -84,6 +84,11 @@ class UsageRow(msgspec.Struct, omit_defaults=False):
     version."""
     trace_id: str | None = None
     """Trace id of the client's `traceparent`, which the server gets too; None: there was none."""
+    digest: str | None = None
+    """First 12 hex digits of the digest of the version's bytes, by the routing table.
+
+    None: unknown, or a row of an Envoy or of an earlier version.
+    """
 
 
 class Tokens(msgspec.Struct):

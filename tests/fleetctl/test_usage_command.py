@@ -77,7 +77,7 @@ def test_evaluations_are_billed_where_the_client_pays_for_them(run: Run, tmp_pat
 def test_the_last_requests_come_from_the_logs(run: Run) -> None:
     found = rows(run, "show", "--last", "2")
     assert [each["request_id"] for each in found] == [f"{number:032x}" for number in (101, 3600)]
-    assert {"cached_tokens", "waited_s", "trace_id", "unit"} <= found[0].keys()
+    assert {"cached_tokens", "waited_s", "trace_id", "unit", "digest"} <= found[0].keys()
     assert "No such request" in run("show", "--client", "globex")[1]
 
 

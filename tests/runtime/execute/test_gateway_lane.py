@@ -7,11 +7,12 @@ import pytest
 
 from fleet.hardware import AttachedServerSpec
 from fleet.names import route_address
-from fleet.resources import Server
+from fleet.resources import LoadedAdapter, Server, State
 from fleet.steps import Drain
 from plans.reports.apply_progress import record
+from runtime.execute.live_view import LiveView
 from runtime.execute.outcome import StepOutcome
-from runtime.gateway.table import RoutingTable, ShareEntry
+from runtime.gateway.table import AliasEntry, RoutingTable, ShareEntry
 from tests.fleet.planning.builders import adapter, attached, device, fleet, host
 from tests.runtime.execute.bench import Bench
 from tests.runtime.execute.small_fleet import DAY, FAQ, NEW, OLD, declared, verdicts
@@ -39,6 +40,43 @@ def test_a_thousand_routes_are_one_table_and_two_flushes(bench: Bench) -> None:
     assert bench.gateways.published == 1
     flushes = [each for each in bench.passed if "after append" in each and " set route" in each]
     assert len(flushes) == 2
+
+
+def test_the_table_names_the_bytes_that_servers_were_seen_to_hold(bench: Bench) -> None:
+    def named() -> dict[str, str | None]:
+        entries = bench.gateways.table.aliases.values()
+        return {share.adapter: share.digest for entry in entries for share in entry.shares}
+
+    asyncio.run(bench.apply(declared(OLD, FAQ)))
+    live = asyncio.run(bench.observe()).adapters().values()
+    held = {adapter.adapter: (adapter.digest or "")[:12] for adapter in live}
+    assert named() == held
+    assert "" not in held.values()
+    asyncio.run(bench.apply(declared(NEW, FAQ)))
+    assert len(named()) == 3
+    assert held.items() <= named().items()
+
+
+@pytest.mark.parametrize(
+    ("held", "named"),
+    [
+        ({}, "1" * 12),  # no server was seen: as the table says
+        ({"s1": "2" * 64}, "2" * 12),
+        ({"s1": "2" * 64, "s2": "2" * 64, "s3": "3" * 64}, "2" * 12),
+        ({"s1": "2" * 64, "s2": "3" * 64}, None),
+        ({"s1": "2" * 64, "s2": None}, None),
+        ({"s1": None}, None),
+    ],
+)
+def test_a_version_is_named_by_its_bytes_only_where_all_its_servers_hold_them(
+    bench: Bench, held: dict[str, str | None], named: str | None
+) -> None:
+    share = ShareEntry(adapter=OLD, percent=100, servers=("s1", "s2"), digest="1" * 12)
+    loaded = (LoadedAdapter(OLD, server, digest) for server, digest in held.items())
+    view = LiveView(bench.world(), {})
+    view.learn(State({adapter.address: adapter for adapter in loaded}))
+    entry = view.with_digests(AliasEntry(client="acme", salt="s", shares=(share,)))
+    assert [share.digest for share in entry.shares] == [named]
 
 
 def test_a_rollback_after_planning_makes_its_branch_stale_and_no_other(bench: Bench) -> None:

@@ -8,8 +8,9 @@ import pytest
 
 from fleet.traffic import LimitPolicy, TrafficPolicy
 from runtime.gateway.responses import inspect_response
+from runtime.gateway.table import RoutingTable
 from tests.runtime.gateway.sockets import on
-from tests.runtime.gateway.stage import OLD, Stage, alias, chat, stage, table, until
+from tests.runtime.gateway.stage import GLOBEX, OLD, Stage, alias, chat, stage, table, until
 
 pytestmark = pytest.mark.usefixtures("serving_loop")
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -78,6 +79,30 @@ def test_a_request_that_waits_for_its_turn_notes_how_long(tmp_path: Path) -> Non
             early, late = sorted(ours.rows(), key=lambda row: str(row["time"]))
             assert early["waited_s"] == 0.0
             assert 0.0 < late["waited_s"] <= late["latency_s"]
+
+    asyncio.run(scenario())
+
+
+def test_a_row_names_the_bytes_that_the_table_states_and_unknown_ones_stay_null(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl") as ours:
+            given = table(ours.servers, revision=2)
+            assert '"format"' not in given.canonical()
+            entry = given.aliases["acme-support"]
+            shares = (entry.shares[0], entry.shares[1].model_copy(update={"digest": "0a" * 6}))
+            known = {"acme-support": entry.model_copy(update={"shares": shares})}
+            given = given.model_copy(update={"aliases": given.aliases | known})
+            text = given.canonical()
+            assert '"format":4' in text
+            assert RoutingTable.model_validate_json(text).canonical() == text
+            await ours.publish(given)
+            assert (await ours.send(chat())).status == 200
+            assert (await ours.send(chat("globex-dates"), secret=GLOBEX)).status == 200
+            assert (await ours.send(chat("foreign"))).status == 404
+            found = {row["alias"]: row["digest"] for row in ours.rows()}
+            assert found == {"acme-support": "0a" * 6, "globex-dates": None, "": None}
 
     asyncio.run(scenario())
 
