@@ -8,6 +8,8 @@ from dataclasses import dataclass
 _SERIES = re.compile(
     r"^(process_start_time_seconds|vllm:(?:num_requests_running|num_requests_waiting"
     r"|request_success_total|prompt_tokens_total|generation_tokens_total|cache_config_info"
+    r"|kv_cache_usage_perc|num_preemptions_total|prefix_cache_hits_total"
+    r"|prefix_cache_queries_total"
     r"|lora_requests_info))(?:\{(.*)\})? (\S+)$",
     re.MULTILINE,
 )
@@ -27,6 +29,14 @@ class ServerMetrics:
     """Requests answered since the server started."""
     kv_tokens: int | None = None
     """Tokens that the KV cache holds."""
+    kv_used: float | None = None
+    """Part of the KV cache in use, 0 to 1; of several engines the fullest."""
+    prefix_hits: int | None = None
+    """Tokens of prompts found in the prefix cache since the server started."""
+    prefix_lookups: int | None = None
+    """Tokens of prompts looked for in the prefix cache since the server started."""
+    preemptions: int | None = None
+    """Requests put off for lack of KV cache since the server started."""
     memory_share: float | None = None
     """Share of the memory of every device that the server may use."""
     max_loras: int | None = None
@@ -54,12 +64,17 @@ def parse_metrics(text: str) -> ServerMetrics:
         elif name == "process_start_time_seconds":
             started = started or (value if _NUMBER.fullmatch(value) else "")
         elif (number := _number(value)) is not None:
-            sums[name] += number
+            is_part = name == "vllm:kv_cache_usage_perc"
+            sums[name] = max(sums[name], number) if is_part else sums[name] + number
     return ServerMetrics(
         running=_count(sums, "vllm:num_requests_running"),
         waiting=_count(sums, "vllm:num_requests_waiting"),
         finished=_count(sums, "vllm:request_success_total"),
         tokens=_tokens(sums),
+        kv_used=sums.get("vllm:kv_cache_usage_perc"),
+        prefix_hits=_count(sums, "vllm:prefix_cache_hits_total"),
+        prefix_lookups=_count(sums, "vllm:prefix_cache_queries_total"),
+        preemptions=_count(sums, "vllm:num_preemptions_total"),
         kv_tokens=_whole(labels.get("kv_cache_size_tokens")),
         memory_share=_number(labels.get("gpu_memory_utilization")),
         max_loras=_whole(labels.get("max_lora")),

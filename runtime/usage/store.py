@@ -143,6 +143,7 @@ class UsageStore:
         *,
         alias: str = "",
         client: str = "",
+        server: str = "",
         purposes: Sequence[str] = (LIVE,),
         by_cell: bool = True,
         sketches: bool = True,
@@ -157,8 +158,8 @@ class UsageStore:
             by = [name for name in by if name != "server"]
             if client not in {"", scope.name}:
                 return ()
-            client = scope.name
-        tests = {"client = ?": client, "alias = ?": alias}
+            client, server = scope.name, ""
+        tests = {"client = ?": client, "alias = ?": alias, "server = ?": server}
         given = {test: value for test, value in tests.items() if value}
         if purposes:
             given[f"purpose IN ({', '.join('?' * len(purposes))})"] = ""

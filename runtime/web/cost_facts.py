@@ -12,9 +12,12 @@ from threading import Lock
 from typing import Any, Final
 
 from fleet.costing import (
+    HOUR,
     PLATFORM,
     Bill,
+    HourSplitter,
     MonthCost,
+    ServerHour,
     bill_cents,
     change_since,
     share_state,
@@ -47,6 +50,8 @@ class ReadBill:
     problem: str = ""
     before: MonthCost | None = None
     """Cost of the month before; None: not known."""
+    busy: Mapping[str, float] = field(default_factory=dict)
+    """Work of the last full hour as a part of the capacity, by server on a device with a price."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,12 +167,29 @@ class BillReader:
         except (FleetError, OSError) as error:
             return ReadBill(month, problem=_reason(error))
         try:
-            found = ReadBill(month or present, months, bills.bill(month or present))
+            bill = bills.bill(month or present)
+            busy = {} if month else _busy(bills)
+            found = ReadBill(month or present, months, bill, busy=busy)
         except (FleetError, OSError) as error:
             return ReadBill(month or present, months, problem=_reason(error))
         with suppress(FleetError, OSError):  # the change stays unknown
             found = replace(found, before=bills.previous(found.month))
         return found
+
+
+def _busy(bills: MonthBills) -> dict[str, float]:
+    hour = bills.now.replace(minute=0, second=0, microsecond=0) - HOUR
+    try:
+        terms, cells = bills.hour(hour)
+    except FleetError:  # the hour has no recorded terms
+        return {}
+    devices = HourSplitter(terms).split(hour, cells).values() if cells is not None else ()
+    hours = (part for parts in devices for part in parts if isinstance(part, ServerHour))
+    return {
+        part.server: round(min(1, sum(part.work.values()) / part.capacity), 4)
+        for part in hours
+        if part.capacity
+    }
 
 
 def _reason(error: FleetError | OSError) -> str:

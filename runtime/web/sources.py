@@ -27,6 +27,7 @@ from runtime.web.gather import (
     rollouts_page,
     usage_page,
 )
+from runtime.web.server_facts import server_page
 from runtime.web.snapshot import FleetSnapshot
 from runtime.web.why_facts import why_page
 from runtime.workspace import Workspace
@@ -35,6 +36,7 @@ PATHS: Final[Mapping[str, tuple[str, str]]] = {
     "fleet": ("/", "aliases"),
     "models": ("/models", "aliases"),
     "model": ("/models/{name}", "versions"),
+    "server": ("/servers/{name}", "versions"),
     "why": ("/why/{name}", "causes"),
     "clients": ("/clients", "clients"),
     "client_account": ("/clients/{name}", "aliases"),
@@ -91,6 +93,9 @@ class FactSource:
                 return models_page(seen, scope, now)
             case "model" | "rollout":
                 return model_page(seen, scope, make, now, name)
+            case "server":
+                busy, state_dir = self.bills.read("").busy, self.workspace.state_dir
+                return server_page(seen, scope, now, name, busy, state_dir)
             case "why":
                 state_dir, since = self.workspace.state_dir, asked.get("since", "")
                 return why_page(seen, scope, make, now, name, since, state_dir)

@@ -11,6 +11,11 @@ vllm:num_requests_waiting{engine="0",model_name="tiny"} 2.0
 vllm:num_requests_waiting_by_reason{engine="0",reason="deferred"} 2.0
 vllm:request_success_total{engine="0",finished_reason="stop",model_name="tiny"} 40.0
 vllm:request_success_total{engine="0",finished_reason="length",model_name="tiny"} 2.0
+vllm:kv_cache_usage_perc{engine="0",model_name="tiny"} 0.25
+vllm:kv_cache_usage_perc{engine="1",model_name="tiny"} 0.125
+vllm:prefix_cache_queries_total{engine="0",model_name="tiny"} 900.0
+vllm:prefix_cache_hits_total{engine="0",model_name="tiny"} 300.0
+vllm:num_preemptions_total{engine="0",model_name="tiny"} 5.0
 vllm:cache_config_info{block_size="128",gpu_memory_utilization="0.92",kv_cache_size_tokens="65536"} 1.0
 vllm:lora_requests_info{max_lora="4",running_lora_adapters="a\\"b",waiting_lora_adapters=""} 1.7e9
 process_start_time_seconds 1.7e9
@@ -23,6 +28,10 @@ def test_what_a_server_says_of_itself() -> None:
         waiting=2,
         finished=42,
         kv_tokens=65536,
+        kv_used=0.25,
+        prefix_hits=300,
+        prefix_lookups=900,
+        preemptions=5,
         memory_share=0.92,
         max_loras=4,
         started="1.7e9",

@@ -19,7 +19,7 @@ from tests.runtime.web.stage import NEW, SERVER, Viewer, project, reading, viewi
 ALL = {**PATHS, **CLIENT_PATHS}
 HTMX = "a0abb04f2f45a1f89d1d4844023245537e5e6014c87b144553e0607b4cc32130"
 """SHA-256 of dist/htmx.min.js of htmx.org 4.0.1."""
-NAMES = {"client_account": "acme", "plan": "run1"}
+NAMES = {"client_account": "acme", "plan": "run1", "server": SERVER}
 
 
 @pytest.fixture(scope="module")

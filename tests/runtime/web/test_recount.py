@@ -140,14 +140,27 @@ def test_models_and_the_pages_of_clients_are_those_of_the_rows(viewer: Viewer) -
             check(hour, [made for made in rows if made["time"].startswith(hour["hour"][:13])])
 
 
+def test_the_page_of_a_server_is_that_of_its_rows(viewer: Viewer) -> None:
+    page, rows = facts(viewer, f"/servers/{SERVER}"), raw(viewer, server=SERVER)
+    assert page["usage"]["requests"] > 600
+    check(page["usage"], rows)
+    for hour in page["hours"]:
+        check(hour, raw(viewer, server=SERVER, time=hour["hour"][:13]))
+    for version in page["versions"]:
+        check(version, raw(viewer, server=SERVER, version=version["adapter"]))
+    last = f"{NOON - timedelta(hours=1):%Y-%m-%dT%H}"
+    work = worked([*raw(viewer, time=last), *raw(viewer, "eval", time=last)]).total()
+    assert page["busy"] == pytest.approx(work / CAPACITY, abs=5.1e-5)
+
+
 def size(made: Mapping[str, Any]) -> int:
     """Return the work of a request, in millionths of a decoded token."""
     return int(PROMPT * made["input_tokens"] + 1_000_000 * made["output_tokens"])
 
 
-def hour_cost(rows: list[dict[str, Any]]) -> Counter[tuple[str, str]]:
-    """Return the cost of an hour by client and line in millionths, from its rows and the price."""
-    found, work = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+def worked(rows: list[dict[str, Any]]) -> Counter[tuple[str, str]]:
+    """Return the work of an hour by client and line, in millionths of a decoded token."""
+    work = Counter[tuple[str, str]]()
     lines = {"live": "serving", "eval": "eval"}
     for alias in ALIASES:
         client = alias.partition("-")[0]
@@ -160,6 +173,12 @@ def hour_cost(rows: list[dict[str, Any]]) -> Counter[tuple[str, str]]:
             if left:  # weigh as the others
                 whole = sum(amount for _, amount in known)
                 work[client, line] += whole * len(left) // len(known)
+    return work
+
+
+def hour_cost(rows: list[dict[str, Any]]) -> Counter[tuple[str, str]]:
+    """Return the cost of an hour by client and line in millionths, from its rows and the price."""
+    found, work = Counter[tuple[str, str]](), worked(rows)
     found.update({key: PRICE * size // max(work.total(), CAPACITY) for key, size in work.items()})
     idle = PRICE - sum(found.values())
     found["acme", "idle"] += idle - idle // 2  # equal loads: the odd one is the first's
