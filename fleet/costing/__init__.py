@@ -23,6 +23,7 @@ from fleet.costing.months import (
     rollback_seconds,
     to_cents,
 )
+from fleet.costing.promises import PromisedSpan, PromiseHours, promise_hours, promised_spans
 from fleet.costing.shares import (
     ALARM,
     CLEAR,

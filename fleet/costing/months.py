@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 from fleet.cost_policy import MICRO
 from fleet.costing.hours import HOUR, HourSplitter, lines_of, payer
 from fleet.costing.lines import CostLine, LineKind, ServerHour, WorkCell
+from fleet.costing.promises import PromiseHours
 from fleet.costing.terms import ClientTerms, Terms
 from fleet.history import Entry, RolledBack
 from fleet.names import client_of
@@ -40,6 +41,8 @@ class ClientMonth:
     """Evaluations among the requests; 0 where the client does not pay for them."""
     corrections: Mapping[str, int] = field(default_factory=dict)
     """Change of the overage of closed months by late rows, by month; due in this one."""
+    promises: Mapping[str, PromiseHours] = field(default_factory=dict)
+    """The promised p95 by alias, with the hours of a kept promise."""
 
     @property
     def due_cents(self) -> int:

@@ -102,6 +102,8 @@ class ClientTerms:
     overage: int
     """Price of a million further tokens; 0: none."""
     bill_evals: bool
+    promises: Mapping[str, int] = field(default_factory=dict)
+    """Promised p95 of an answer by alias, in milliseconds; no promise: not here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +210,10 @@ def _clients(fleet: FleetSpec) -> Iterator[tuple[str, ClientTerms]]:
     sizes: dict[str, int] = defaultdict(int)
     for name, facts in fleet.versions.items():
         sizes[client_of(name)] += facts.bytes
+    promises: dict[str, dict[str, int]] = defaultdict(dict)
+    for alias, adapter in sorted(fleet.adapters.items()):
+        if adapter.promised:
+            promises[client_of(alias)][alias] = round(1000 * adapter.slo_s)
     for name, client in fleet.clients.items():
         its = client.costs
         yield (
@@ -220,6 +226,7 @@ def _clients(fleet: FleetSpec) -> Iterator[tuple[str, ClientTerms]]:
                 its.included_tokens,
                 micro(its.overage_price),
                 client.bill_evals,
+                promises[name],
             ),
         )
 

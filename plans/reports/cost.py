@@ -27,6 +27,7 @@ from fleet.costing import (
 from fleet.encoding import plain
 from plans.amounts import listed, percent
 from plans.documents.document import write
+from plans.reports.promises import promise_table, promises
 from plans.reports.tabular import ReportTable, TabularReport, csv_text
 
 _MOVES: Final = 2
@@ -53,6 +54,8 @@ def report(bill: Bill, client: str | None = None) -> TabularReport:
     tables = [_clients(bill, client)]
     if client is None:
         tables.append(_devices(bill))
+    elif figures := cost.clients.get(client):
+        tables.append(promise_table(promises(figures)))
     if rows := tuple(_projections(bill, client)):
         heads = ("client", "expected", "from", "to", "fee", "of the fee")
         tables.append(ReportTable(f"Projection of the whole month, {cost.currency}", heads, rows))

@@ -11,6 +11,7 @@ from fleet.encoding import canonical_json
 from fleet.names import alias_of, version_of
 from plans.documents.document import write
 from plans.reports.cost import money
+from plans.reports.promises import promise_table, promises
 from plans.reports.tabular import ReportTable, TabularReport, csv_text
 
 
@@ -30,6 +31,7 @@ def document(bill: Bill, client: str) -> dict[str, Any]:
             {"alias": alias_of(name), "version": version_of(name), "requests": requests}
             for name, requests in figures.versions.items()
         ],
+        "promises": promises(figures),
         "requests": figures.requests,
         "evaluations": figures.evaluations,
         "rollback_seconds": [round(seconds, 1) for seconds in bill.rollbacks.get(client, ())],
@@ -75,6 +77,7 @@ def report(found: dict[str, Any]) -> TabularReport:
         ),
         (
             ReportTable("Versions", ("alias", "version", "requests"), rows, 2),
+            promise_table(found["promises"]),
             ReportTable(f"Due, {found['currency']}", ("position", "amount"), tuple(due)),
         ),
     )

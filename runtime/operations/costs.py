@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import groupby
@@ -23,6 +24,8 @@ from fleet.costing import (
     due_corrections,
     hourly_terms,
     month_cost,
+    promise_hours,
+    promised_spans,
     rollback_seconds,
 )
 from fleet.errors import FleetError
@@ -149,12 +152,28 @@ class MonthBills:
             if closed := self.closed.get(name):
                 found = read_closed(self._state_dir, closed)
             elif name >= self.month_of(self.changes[0][0]):
-                found = self.compute(name)
+                found = self._counted(name)
             self._previous[month] = found
         return self._previous[month]
 
     def compute(self, month: str, corrected: Corrections = _NOTHING) -> MonthCost:
         """Return the cost of a month from rows and recorded terms, closed or not."""
+        found = self._counted(month, corrected)
+        spans = promised_spans(self._terms(*self.bounds(month)))
+        with UsageStore(self._state_dir) as store:
+            kept = promise_hours(
+                spans,
+                lambda span: store.hours_within(
+                    Operator(), span.alias, span.begin, span.end, span.limit_ms / 1000
+                ),
+            )
+        clients = {
+            name: replace(its, promises=kept.get(name, {})) for name, its in found.clients.items()
+        }
+        return replace(found, clients=clients)
+
+    def _counted(self, month: str, corrected: Corrections = _NOTHING) -> MonthCost:
+        """Return the cost of a month without the hours of promises."""
         begin, end = self.bounds(month)
         found = month_cost(
             month, begin, end, self._hours(begin, end), self._worked(month), corrected
@@ -216,7 +235,7 @@ class MonthBills:
         if not self.closed or month != _following(max(self.closed)):
             return Corrections()
         files = {name: read_closed(self._state_dir, event) for name, event in self.closed.items()}
-        return due_corrections(files, {name: self.compute(name) for name in [*files][-CORRECTED:]})
+        return due_corrections(files, {name: self._counted(name) for name in [*files][-CORRECTED:]})
 
     def _worked(self, month: str) -> Mapping[str, int] | None:
         events = (entry.event for entry in self._entries)

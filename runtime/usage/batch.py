@@ -9,7 +9,7 @@ import msgspec
 
 from fleet.usage import COUNTS, SKETCHES, Grain, bucket_of
 from runtime.usage.row import CLIENT_LEFT, LIVE
-from runtime.usage.store import SKETCH_STEP, stored_pairs
+from runtime.usage.sketches import SKETCH_STEP, stored_pairs
 
 _LARGEST: Final = 2**31
 _Tokens = Annotated[int, msgspec.Meta(ge=0, le=_LARGEST)]
@@ -68,7 +68,7 @@ class CellSums:
     def __init__(self) -> None:
         self.counts = [0] * len(COUNTS)
         self.pairs: defaultdict[int, int] = defaultdict(int)
-        """The counts of all sketches by key, see `store.SKETCH_STEP`."""
+        """The counts of all sketches by key, see `sketches.SKETCH_STEP`."""
 
     def add(self, row: IngestRow, *, is_ahead: bool) -> None:
         """Count a row."""

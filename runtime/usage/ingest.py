@@ -23,12 +23,12 @@ from runtime.usage.batch import KEPT_S, Batch, Cells, IngestRow
 from runtime.usage.mounts import network_filesystem
 from runtime.usage.row import translate_lines
 from runtime.usage.segments import Segment, whole_segments
+from runtime.usage.sketches import added
 from runtime.usage.store import (
     FOLDER,
     SCHEMA,
     SERIES,
     STORE_FILE,
-    added,
     check_version,
     told_errors,
 )

@@ -5,31 +5,25 @@ the answer of a page takes; a store that is not there yet is empty.
 """
 
 import sqlite3
-from array import array
-from collections import Counter
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Self
-
-import numpy as np
 
 from fleet.errors import FleetError
 from fleet.usage import (
     COUNTS,
-    SKETCHES,
     GatewayIngest,
     Grain,
     OfClient,
     Operator,
     Scope,
-    Sketch,
     UsageCell,
     UsageFigures,
 )
 from runtime.usage.row import LIVE
+from runtime.usage.sketches import latencies_within, merged
 from runtime.usage.users import about, union
 
 FOLDER: Final = "usage"
@@ -61,22 +55,6 @@ CREATE TABLE users (
 CREATE TABLE ingested (time REAL);
 PRAGMA user_version = {VERSION};
 """
-SKETCH_STEP: Final = 2**17
-"""Distance of the keys of two sketches. The sketches of a cell are one BLOB of pairs, 8 bytes a
-pair, a key and a count; a key is the bucket plus this for every sketch before in `SKETCHES`."""
-
-
-def stored_pairs(pairs: Mapping[int, int]) -> bytes:
-    """Return counts by key as they lie in the file."""
-    return array("i", chain.from_iterable(pairs.items())).tobytes()
-
-
-def added(first: bytes, second: bytes) -> bytes:
-    """Return the sum of the sketches of two cells, as they lie in the file."""
-    pairs = Counter(dict(np.frombuffer(first, "<i4").reshape(-1, 2).tolist()))
-    for key, count in np.frombuffer(second, "<i4").reshape(-1, 2).tolist():
-        pairs[key] += count
-    return stored_pairs(pairs)
 
 
 @contextmanager
@@ -222,6 +200,24 @@ class UsageStore:
                 (-(-since.timestamp() // hour), -(-until.timestamp() // hour)),
             )
 
+    def hours_within(
+        self, scope: Operator, alias: str, since: datetime, until: datetime, limit_s: float
+    ) -> tuple[int, int]:
+        """Return the hours with answers to live requests of an alias, and those of a good p95.
+
+        The p95 of a good hour is at most the limit; sketches tell this within `ACCURACY`.
+        """
+        del scope  # the operator's alone
+        hour = Grain.HOUR.length.total_seconds()
+        with told_errors(self._path):
+            cells = self._database.execute(
+                "SELECT cell.start, cell.sketches FROM series "
+                "CROSS JOIN hourly AS cell ON cell.series = series.id WHERE alias = ? "
+                "AND purpose = ? AND cell.start >= ? AND cell.start < ?",
+                (alias, LIVE, since.timestamp() // hour, until.timestamp() // hour),
+            ).fetchall()
+        return latencies_within(cells, limit_s)
+
     def last_day(self, scope: Scope, now: datetime) -> tuple[UsageCell, ...]:
         """Return live figures by client and alias of 24 hours, the last being the hour of `now`."""
         until = now.replace(minute=0, second=0, microsecond=0) + Grain.HOUR.length
@@ -282,17 +278,6 @@ class UsageStore:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def merged(blobs: Sequence[bytes]) -> Iterator[Sketch]:
-    """Yield the sums of the sketches of cells, in the order of `SKETCHES`."""
-    pairs = np.frombuffer(b"".join(blobs), "<i4").reshape(-1, 2)
-    keys, place = np.unique(pairs[:, 0], return_inverse=True)
-    counts = np.bincount(place, pairs[:, 1]).astype(np.int64)
-    found = [*zip(keys.tolist(), counts.tolist(), strict=True)]
-    for number in range(len(SKETCHES)):
-        base, half = number * SKETCH_STEP, SKETCH_STEP // 2
-        yield Sketch(tuple((k - base, count) for k, count in found if -half <= k - base < half))
 
 
 def _time(seconds: float | None) -> datetime | None:

@@ -13,7 +13,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Self
@@ -21,7 +21,7 @@ from typing import Final, Self
 import httpx
 
 from fleet.cost_policy import MICRO
-from fleet.costing import ResidentTerms, Role, Terms
+from fleet.costing import ClientTerms, ResidentTerms, Role, Terms
 from fleet.history import CostTermsChanged
 from fleet.spec import FleetSpec
 from fleet.usage import Grain, OfClient, Operator
@@ -159,6 +159,12 @@ def time_pages(workspace: Workspace, version: tuple[str, str, str]) -> None:
     asyncio.run(ask_all())
 
 
+def promised(name: str, made: Made) -> ClientTerms:
+    """Return the terms of a client, with a promise for each of its aliases."""
+    limits = {alias: 1500 for client, alias, _ in made.versions if client == name}
+    return replace(client(3000 * MICRO), promises=limits)
+
+
 class WorkspaceAtEnd(Workspace):
     """A workspace at the end of the rows."""
 
@@ -180,7 +186,7 @@ def record_terms(workspace: Workspace, made: Made) -> None:
         fleet(),
         leases(2_490_000, *made.servers),
         {n: server(*residents[n], devices=(n,), capacity=5_000_000) for n in made.servers},
-        {name: client(3000 * MICRO) for name, _, _ in made.versions},
+        {name: promised(name, made) for name, _, _ in made.versions},
     )
     ledger = open_ledger(workspace.state_dir, "bench", "bench", lambda: BEGIN)
     ledger.append([CostTermsChanged(terms.documents())])
@@ -193,6 +199,8 @@ def report_month(workspace: Workspace) -> None:
     used, wall = time.process_time() - began, time.monotonic() - wall
     hours = DAYS * 24 - 1
     assert sum(line.micro for line in cost.lines) == cost.leased == SERVERS * hours * 2_490_000
+    promises = [its for figures in cost.clients.values() for its in figures.promises.values()]
+    assert sum(its.kept for its in promises) <= sum(its.judged for its in promises) > 0
     print(f"month report ({CLIENTS} clients, {SERVERS} servers): {used:.1f} s of CPU, {wall:.1f} s")
 
 

@@ -69,7 +69,8 @@ def rows(state: Path, gateway: str, numbers: range) -> None:
             "time": time.isoformat(timespec="milliseconds"), "request_id": f"{gateway}{number:028}",
             "client": name, "alias": f"{name}-x", "version": f"{name}-x-tiny-v1.0.0",
             "server": "t" if name == "b" else "s", "path": "/v1/chat/completions", "revision": 1,
-            "status": 200, "latency_s": 0.5, "input_tokens": number % 400,
+            "status": 200, "latency_s": round(0.05 + number % 41 * 0.04, 2),
+            "input_tokens": number % 400,
             "output_tokens": number % 211, "purpose": "live" if number % 5 else "eval",
         })  # fmt: skip
     text = "".join(f"{json.dumps(line, separators=(',', ':'))}\n" for line in lines)

@@ -1,6 +1,7 @@
 """Terms and cells of small fleets; amounts are millionths, a unit of work a decoded token."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 from fleet.cost_policy import MICRO, IdleRule
 from fleet.costing import (
@@ -39,7 +40,7 @@ def server(
     return ServerTerms(devices, "tiny", 4, MICRO // 4, hours, True, residents)
 
 
-def client(fee: int | None = None, **more: int) -> ClientTerms:
+def client(fee: int | None = None, **more: Any) -> ClientTerms:
     usual = {"staff": 0, "staff_rate": 0, "storage_bytes": 0, "included": 0, "overage": 0}
     return ClientTerms(fee, **{**usual, **more}, bill_evals=False)
 

@@ -1,0 +1,54 @@
+"""Keeps the sketches of a cell as bytes, and reads them."""
+
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Final
+
+import numpy as np
+
+from fleet.usage import SKETCHES, Sketch, bucket_of
+
+SKETCH_STEP: Final = 2**17
+"""Distance of the keys of two sketches. The sketches of a cell are one BLOB of pairs, 8 bytes a
+pair, a key and a count; a key is the bucket plus this for every sketch before in `SKETCHES`."""
+
+
+def stored_pairs(pairs: Mapping[int, int]) -> bytes:
+    """Return counts by key as they lie in the file."""
+    return array("i", chain.from_iterable(pairs.items())).tobytes()
+
+
+def added(first: bytes, second: bytes) -> bytes:
+    """Return the sum of the sketches of two cells, as they lie in the file."""
+    pairs = Counter(dict(np.frombuffer(first, "<i4").reshape(-1, 2).tolist()))
+    for key, count in np.frombuffer(second, "<i4").reshape(-1, 2).tolist():
+        pairs[key] += count
+    return stored_pairs(pairs)
+
+
+def merged(blobs: Sequence[bytes]) -> Iterator[Sketch]:
+    """Yield the sums of the sketches of cells, in the order of `SKETCHES`."""
+    pairs = np.frombuffer(b"".join(blobs), "<i4").reshape(-1, 2)
+    keys, place = np.unique(pairs[:, 0], return_inverse=True)
+    counts = np.bincount(place, pairs[:, 1]).astype(np.int64)
+    found = [*zip(keys.tolist(), counts.tolist(), strict=True)]
+    for number in range(len(SKETCHES)):
+        base, half = number * SKETCH_STEP, SKETCH_STEP // 2
+        yield Sketch(tuple((k - base, count) for k, count in found if -half <= k - base < half))
+
+
+def latencies_within(cells: Sequence[tuple[int, bytes]], limit_s: float) -> tuple[int, int]:
+    """Return how many starts have latencies, and of how many the p95 is within a limit.
+
+    `cells`: start and sketches. All of them are read at once: a bill has half a million.
+    """
+    pairs = np.frombuffer(b"".join(blob for _, blob in cells), "<i4").reshape(-1, 2)
+    starts = np.repeat([start for start, _ in cells], [len(blob) // 8 for _, blob in cells])
+    is_latency = np.abs(pairs[:, 0]) <= SKETCH_STEP // 2  # the first of `SKETCHES`
+    (keys, counts), starts = pairs[is_latency].T, starts[is_latency]
+    _, place = np.unique(starts, return_inverse=True)
+    answered = np.bincount(place, counts)
+    within = np.bincount(place, counts * (keys <= bucket_of(limit_s)))
+    return len(answered), int((100 * within >= 95 * answered).sum())
