@@ -15,8 +15,8 @@ from fleet.names import alias_of, client_of
 from fleet.plan import CostChange
 
 WARN, ALARM, CLEAR = 30, 40, 35
-"""Cost in percent of the fee: above `WARN` a warning, above `ALARM` an alarm, which ends below
-`CLEAR`."""
+"""Cost in percent of the fee: above `WARN` a warning, above `ALARM` an alarm. A standing alert of
+`watch` ends below `CLEAR`."""
 FIRST_DAY: Final = 7
 """Days of a month before which nothing is projected."""
 WEEK: Final = 7
@@ -33,13 +33,11 @@ class ShareState(StrEnum):
     ALARM = "alarm"
 
 
-def share_state(cost: int, fee: int | None, before: ShareState = ShareState.OK) -> ShareState:
-    """Return the state of a cost; an alarm of `before` lasts until the cost is below `CLEAR`."""
+def share_state(cost: int, fee: int | None) -> ShareState:
+    """Return the state of a cost against a fee."""
     if fee is None:
         return ShareState.NO_FEE
     if 100 * cost > ALARM * fee:
-        return ShareState.ALARM
-    if before is ShareState.ALARM and 100 * cost >= CLEAR * fee:
         return ShareState.ALARM
     return ShareState.WARN if 100 * cost > WARN * fee else ShareState.OK
 

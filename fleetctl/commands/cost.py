@@ -151,7 +151,7 @@ def explain_command(workspace: Workspace, place: str) -> None:
     Examples:
       fleetctl cost explain acme/2026-11-14T15/box1/gpu0
     """
-    from fleet.costing import HourSplitter
+    from fleet.costing import HourSplitter, lines_of
     from plans.reports.cost import explanation
 
     client, _, rest = place.partition("/")
@@ -167,6 +167,7 @@ def explain_command(workspace: Workspace, place: str) -> None:
         hint = did_you_mean(device, sorted(found))
         detail = f"`{device}` had no lease in that hour."
         raise FleetError.of("FC6088", "No such lease", detail, hint=hint)
+    _require(client, {*terms.clients, *(line.client for line in lines_of(found[device]))})
     click.echo(explanation(terms, hour, device, client, found[device]), nl=False)
 
 

@@ -137,11 +137,7 @@ def _notes(bill: Bill, client: str | None) -> Iterator[str]:
         if state is ShareState.ALARM:
             fee = fee_needed(cost.cost(name) * cost.hours // cost.counted)
             yield f"  At this cost, a fee of {_micro(fee)} a month is 2.5 times the cost."
-            for move in cheaper_moves(bill.terms, name)[:_MOVES]:
-                yield (
-                    f"  {move.adapter} on {move.server} would save {_micro(move.saved)} a month by "
-                    "declared demand: pin it there, and ask `fleetctl plan`."
-                )
+            yield from _moves(bill, name)
     yield from _corrections(bill, client)
     if cost.uncalibrated:
         servers = listed(cost.uncalibrated, 4)
@@ -154,6 +150,18 @@ def _notes(bill: Bill, client: str | None) -> Iterator[str]:
             reasons[f"{line.kind}, {line.reason}"] += line.micro
     for reason, amount in sorted(reasons.items()):
         yield f"The platform pays {_micro(amount)}: {reason}."
+
+
+def _moves(bill: Bill, client: str) -> Iterator[str]:
+    cost = bill.cost
+    fee = cost.clients[client].fee
+    for move in cheaper_moves(bill.terms, client)[:_MOVES]:
+        left = cost.cost(client) - move.saved * cost.counted // cost.hours
+        share = f", to {percent(max(left, 0) / fee, 1)} of the fee" if fee else ""
+        yield (
+            f"  {move.adapter} on {move.server} would save {_micro(move.saved)} a month by "
+            f"declared demand{share}: pin it there, and ask `fleetctl plan`."
+        )
 
 
 def _corrections(bill: Bill, client: str | None) -> Iterator[str]:

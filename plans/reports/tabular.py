@@ -63,6 +63,7 @@ def render_html(report: TabularReport) -> str:
 def csv_text(rows: Sequence[Sequence[object]]) -> str:
     """Return rows as CSV; a cell that a spreadsheet would compute begins with an apostrophe."""
     out = io.StringIO()
-    safe = ([f"'{cell}" if str(cell)[:1] in "=+@" else cell for cell in row] for row in rows)
+    acts = ("=", "+", "@")
+    safe = ([f"'{cell}" if str(cell).startswith(acts) else cell for cell in row] for row in rows)
     csv.writer(out, lineterminator="\n").writerows(safe)
     return out.getvalue()

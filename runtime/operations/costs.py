@@ -184,7 +184,8 @@ class MonthBills:
                 f"No hour of {month} that is over has recorded prices and servers; costs are "
                 f"recorded since {first}."
             )
-            command = f"fleetctl cost report --month {self.month_of(self.now)}"
+            last = self.month_of(_full_hour(self.now, up=False) - HOUR)
+            command = f"fleetctl cost report --month {last}"
             raise FleetError.of("FC6084", "No costs of this month", detail, command=command)
         return found
 

@@ -72,6 +72,10 @@ def test_a_report_names_states_and_what_would_bring_a_client_under_the_limit(
     assert "sum = bill" in shown
     assert "no fee declared" in shown
     assert "b costs more than 40 % of its fee.\n  At this cost, a fee of 1,303.76" in shown
+    assert "  b-x-tiny-v1.0.0 on s would save " in shown
+    assert " % of the fee: pin it there" in shown
+    amounts = csv.DictReader(report(project, "--format", "csv").stdout.splitlines())
+    assert {row["reason"] for row in amounts} == {""}
     for form in ("md", "html"):
         assert "no fee declared" in report(project, "--format", form).stdout
     assert "secretive" not in report(project, "--client", "a").stdout
@@ -103,6 +107,8 @@ def test_an_hour_is_explained_and_adds_up(project: Project) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("h/0, 2026-10-03 15:00 UTC: 1.234567 EUR leased.\ns: 1.234567 of")
     assert "50.0 % of idle time is its, by `reserved`." in done.stdout
+    wrong = call(project, "cost", "explain", "nobody/2026-10-03T15/h/0")
+    assert "FC5122" in wrong.stderr
     wrong = call(project, "cost", "explain", "a/2026-10-03T15/h/9")
     assert "FC6088" in wrong.stderr
 
