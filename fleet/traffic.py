@@ -15,6 +15,11 @@ QUEUE_S = 1.0
 """Default wait of a request whose own limits are used up, in seconds."""
 USUAL_TURNS = 2
 """Default turns in a row of a client."""
+LATENCY_BOUNDS_S = (
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
+)  # fmt: skip
+"""Upper bounds of the buckets of a histogram, seconds, the promises of a tier that declares none
+(`USUAL_SLO_S`) among them; one more bucket holds the rest."""
 
 
 class Sticky(StrEnum):

@@ -14,23 +14,19 @@ from typing import Final
 
 import msgspec
 
+from fleet.traffic import LATENCY_BOUNDS_S
 from runtime.gateway import errors
 from runtime.gateway.routing import RouteTable
 from runtime.usage.log import UsageLog
 from runtime.usage.row import LIVE, UsageRow
 
-BOUNDS_S: Final = (
-    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
-)  # fmt: skip
-"""Upper bounds of the buckets of a histogram, seconds, the promises of a tier that declares none
-(`USUAL_SLO_S`) among them; one more bucket holds the rest."""
 KEPT_S: Final = 3600.0
 """How long the series of a version stays after the version left the table, in seconds."""
 _ERRORS_FROM: Final = int(HTTPStatus.BAD_REQUEST)
 _ROW: Final = msgspec.json.Encoder()
 _ESCAPES: Final = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-_HELP: Final = {
+FAMILIES: Final = {
     "fleetctl_requests_total": ("counter", "Requests, by status as sent to the client."),
     "fleetctl_input_tokens_total": ("counter", "Prompt tokens as the servers reported them."),
     "fleetctl_cached_tokens_total": ("counter", "Prompt tokens that the servers had in a cache."),
@@ -51,12 +47,12 @@ _HELP: Final = {
 class Histogram:
     """Counts per bucket, and their sum."""
 
-    counts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_S) + 1))
+    counts: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BOUNDS_S) + 1))
     total: float = 0.0
 
     def add(self, seconds: float) -> None:
         """Count a value."""
-        self.counts[bisect_left(BOUNDS_S, seconds)] += 1
+        self.counts[bisect_left(LATENCY_BOUNDS_S, seconds)] += 1
         self.total += seconds
 
 
@@ -221,7 +217,7 @@ def exposition(
     waiting: int,
 ) -> str:
     """Return the counters as Prometheus reads them; `split` as `ObservedSplit.document` has it."""
-    samples: dict[str, list[str]] = {name: [] for name in _HELP}
+    samples: dict[str, list[str]] = {name: [] for name in FAMILIES}
 
     def add(family: str, labels: str, value: object) -> None:
         samples[family].append(f"{family}{{{labels}}} {value!r}")
@@ -250,7 +246,7 @@ def exposition(
         add("fleetctl_server_up", labelled(server=server), int(is_up))
     for (purpose, status), count in sorted(counters.others.items()):
         add("fleetctl_other_requests_total", f'purpose="{purpose}",status="{status}"', count)
-    return in_families(_HELP, samples)
+    return in_families(FAMILIES, samples)
 
 
 def in_families(
@@ -266,7 +262,7 @@ def in_families(
 def _histogram(family: str, labels: str, histogram: Histogram) -> Iterator[str]:
     """Yield the samples of a histogram, buckets cumulated."""
     cumulated = [*accumulate(histogram.counts)]
-    for bound, count in zip((*BOUNDS_S, "+Inf"), cumulated, strict=True):
+    for bound, count in zip((*LATENCY_BOUNDS_S, "+Inf"), cumulated, strict=True):
         yield f'{family}_bucket{{{labels},le="{bound}"}} {count}'
     yield f"{family}_sum{{{labels}}} {histogram.total!r}"
     yield f"{family}_count{{{labels}}} {cumulated[-1]}"

@@ -15,9 +15,10 @@ from fleet.cost_policy import MICRO
 from fleet.costing import Bill
 from fleet.errors import FleetError
 from fleet.evals import eval_records
+from fleet.traffic import LATENCY_BOUNDS_S
 from fleet.usage import Operator
-from runtime.gateway.accounting import BOUNDS_S, CONTENT_TYPE, in_families, labelled
-from runtime.gateway.client import AdminClient, connect
+from runtime.gateway.accounting import CONTENT_TYPE, in_families, labelled
+from runtime.gateway.client import connect
 from runtime.gateway.state_dir import known_gateways, read_table
 from runtime.operations.forecasts import projected_shares
 from runtime.operations.watch import FILE as ALERTS_FILE
@@ -83,11 +84,10 @@ class ScrapedPages:
         seen, state_dir = await self.reading_for(request), self.workspace.state_dir
         gateways = {} if seen is None else seen.fleet.gateways or known_gateways(state_dir)
         gateway = gateways.get(request.path_params["name"])
-        if gateway is None or gateway.kind == "envoy":
+        if gateway is None:
             return not_found()
         try:
-            client = connect(state_dir, gateway)
-            assert isinstance(client, AdminClient)
+            client = connect(state_dir, gateway, self.workspace.envoys())
             try:
                 text = await client.metrics()
             finally:
@@ -104,8 +104,7 @@ class ScrapedPages:
         return JSONResponse(
             [
                 _target(request.headers["host"], gateway=name, __metrics_path__=f"/metrics/{name}")
-                for name, gateway in sorted(known.items())
-                if gateway.kind != "envoy"
+                for name in sorted(known)
             ]
         )
 
@@ -160,7 +159,10 @@ def _of_aliases(seen: FleetSnapshot, scope: Operator) -> Iterator[_Sample]:
             yield "fleetctl_version_percent", share.percent, {**labels, "version": share.adapter}
         if spec := seen.fleet.adapters.get(row.alias):
             # Between two bounds the lower counts: what is surely kept.
-            kept = max((bound for bound in BOUNDS_S if bound <= spec.slo_s), default=BOUNDS_S[0])
+            kept = max(
+                (bound for bound in LATENCY_BOUNDS_S if bound <= spec.slo_s),
+                default=LATENCY_BOUNDS_S[0],
+            )
             yield "fleetctl_promise_seconds", spec.slo_s, {**labels, "le": str(kept)}
         scores = [run for run in evaluations.get(row.alias, ()) if run.valid and not run.made_up]
         if scores and isinstance(accuracy := scores[-1].summary.get("accuracy"), int | float):

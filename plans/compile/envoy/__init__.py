@@ -12,7 +12,7 @@ from typing import Final
 
 from plans.compile.envoy import filters
 from plans.compile.envoy.clusters import clusters
-from plans.compile.envoy.logs import access_logs
+from plans.compile.envoy.logs import STATS_CONFIG, access_logs
 from plans.compile.envoy.messages import (
     Credential,
     Json,
@@ -98,6 +98,7 @@ def _bootstrap(place: RoutePlace, routing: Routing | None = None) -> Json:
     document: Json = {
         "node": {"id": place.name, "cluster": "fleetctl"},
         "admin": {"address": {"pipe": {"path": place.admin, "mode": _PRIVATE}}},
+        "stats_config": STATS_CONFIG,
         "layered_runtime": {"layers": [{"name": "fleetctl", "static_layer": _LIMITS}]},
         "static_resources": {"listeners": [_listener(place, served)]},
     }

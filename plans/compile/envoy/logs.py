@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from fleet.traffic import LATENCY_BOUNDS_S
 from plans.compile.envoy import messages
 from plans.compile.envoy.endpoints import SERVED
 from plans.compile.envoy.messages import Json, extension
@@ -85,6 +86,11 @@ def _stats(name: str, **fields: list[Json]) -> Json:
     return extension(name, kind, stats_scope={"prefix": "fleetctl"}, **fields)
 
 
+_BUCKETS: Final = [round(bound * 1e6) for bound in LATENCY_BOUNDS_S]
+STATS_CONFIG: Final[Json] = {
+    "histogram_bucket_settings": [{"match": {"prefix": "fleetctl."}, "buckets": _BUCKETS}]
+}
+"""Buckets of fleetctl's own gateway, so that a promise is a bound; Envoy's own end at 3.6 s."""
 _SERVED: Final[Json] = {"safe_regex": {"regex": f"({SERVED})(\\?.*)?"}}
 _COUNTED: Final[Json] = {
     "metadata_filter": {

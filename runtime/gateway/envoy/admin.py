@@ -16,7 +16,7 @@ from fleet.errors import EngineRejectedError, EngineTimedOutError, EngineUnreach
 from fleet.spec import GatewaySpec
 from runtime.files import read_plain, replace_file
 from runtime.gateway.admin_socket import reachable_path, short_path
-from runtime.gateway.envoy import files
+from runtime.gateway.envoy import files, metrics
 from runtime.gateway.protocol import (
     ACKNOWLEDGE_S,
     READ_S,
@@ -90,6 +90,10 @@ class EnvoyClient:
         table = files.written_table(self._folder)
         counts = await self._count_requests(READ_S)
         return _observed_shares(self._folder, table, counts) if table else ()
+
+    async def metrics(self) -> str:
+        """Return the counters as those of fleetctl's own gateway; Envoy has not all of them."""
+        return metrics.exposition(await self._metrics(metrics.STATS, READ_S))
 
     async def table(self) -> RoutingTable:
         """Return the table that the Envoy's files were written from."""

@@ -7,7 +7,8 @@ import aiohttp
 import pytest
 
 from fleet.config.resolve.clients import USUAL_SLO_S
-from runtime.gateway.accounting import BOUNDS_S, KEPT_S, UsageCounters, exposition
+from fleet.traffic import LATENCY_BOUNDS_S
+from runtime.gateway.accounting import KEPT_S, UsageCounters, exposition
 from runtime.gateway.table_loader import build_routes
 from runtime.usage.log import USAGE_FILE
 from runtime.usage.row import UsageRow
@@ -28,7 +29,9 @@ def test_buckets_are_cumulative_and_end_at_the_count() -> None:
     buckets = [
         int(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name}_bucket{{")
     ]
-    assert buckets == [sum(v <= bound for v in values) for bound in (*BOUNDS_S, float("inf"))]
+    assert buckets == [
+        sum(v <= bound for v in values) for bound in (*LATENCY_BOUNDS_S, float("inf"))
+    ]
     assert f"{name}_count{{{labels}}} 5" in lines
     assert f"fleetctl_first_byte_seconds_count{{{labels}}} 0" in lines
     assert f"fleetctl_input_tokens_total{{{labels}}} 15" in lines
@@ -36,7 +39,7 @@ def test_buckets_are_cumulative_and_end_at_the_count() -> None:
 
 
 def test_usual_promises_are_bounds() -> None:
-    assert set(USUAL_SLO_S.values()) <= {*BOUNDS_S}
+    assert set(USUAL_SLO_S.values()) <= {*LATENCY_BOUNDS_S}
 
 
 def test_series_of_a_version_end_an_hour_after_it_left_the_table() -> None:
