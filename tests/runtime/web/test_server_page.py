@@ -8,11 +8,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from fleet.resources import LoadedAdapter
 from runtime.web.snapshot import FleetSnapshot
 from tests.runtime.engines.test_vllm_metrics import METRICS
+from tests.runtime.gateway.live import Served
 from tests.runtime.web.stage import NEW, OLD, SERVER, Viewer, project, reading, viewing
 
 FIGURES = {"running": 4, "waiting": 2, "kv_used": 0.25, "prefix_hits": 300, "preemptions": 5}
@@ -82,3 +84,19 @@ def test_what_a_server_does_not_say_is_unknown_and_never_zero(
     assert (facts["state"], facts["detail"]) == (("unknown", "timed out") if silent else ("up", ""))
     assert {row["loaded"] for row in facts["versions"]} == ({None} if silent else {True, False})
     assert missing.status_code == 404
+
+
+@pytest.mark.live
+@pytest.mark.long
+def test_every_figure_of_a_real_vllm_is_known(vllm: Served, tmp_path: Path) -> None:
+    asked = {"model": NEW, "prompt": "I was charged twice for May. " * 40, "max_tokens": 2}
+    for _ in range(2):
+        httpx.post(f"{vllm.url}/v1/completions", json=asked, timeout=120).raise_for_status()
+    workspace = project(tmp_path / "project")
+    with viewing(workspace, at(reading(workspace), vllm.url)) as viewer:
+        facts, _ = page_of(viewer)
+    figures = facts["figures"]
+    assert [name for name in FIGURES if figures[name] is None] == []
+    assert 0 < figures["prefix_hits"] < figures["prefix_lookups"]
+    assert 0 <= figures["kv_used"] <= 1
+    assert figures["kv_tokens"] > 0
