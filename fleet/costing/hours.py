@@ -11,7 +11,7 @@ from typing import Any, Final
 from fleet.cost_policy import MICRO, IdleRule
 from fleet.costing.lines import (
     PLATFORM,
-    CostLine,
+    HourLine,
     LineKind,
     ServerHour,
     Weights,
@@ -101,7 +101,7 @@ class HourSplitter:
 
     def split(
         self, hour: datetime, cells: Iterable[WorkCell] | None
-    ) -> dict[str, tuple[CostLine, ...] | tuple[ServerHour, ...]]:
+    ) -> dict[str, tuple[HourLine, ...] | tuple[ServerHour, ...]]:
         """Return the cost of an hour by device: a line of its own, or the hours of its servers.
 
         `cells`: None where rows of the hour were not read; the platform pays.
@@ -109,7 +109,7 @@ class HourSplitter:
         by_server: dict[str, list[WorkCell]] = defaultdict(list)
         for cell in cells or ():
             by_server[cell.server].append(cell)
-        found: dict[str, tuple[CostLine, ...] | tuple[ServerHour, ...]] = {}
+        found: dict[str, tuple[HourLine, ...] | tuple[ServerHour, ...]] = {}
         for device, costs in self._servers.items():
             lease = self.terms.devices[device]
             if costs:
@@ -120,7 +120,7 @@ class HourSplitter:
                     for name, cost in costs.items()
                 )
             elif lease.always:
-                found[device] = (CostLine(PLATFORM, LineKind.UNPLACED, device, lease.price),)
+                found[device] = (HourLine(PLATFORM, LineKind.UNPLACED, device, lease.price),)
         return found
 
     def _server_hour(
@@ -134,7 +134,7 @@ class HourSplitter:
             is_known = bool(work) or not any(cell.unknown for cell in cells)
             reason = "" if is_known else "no server reported tokens"
         if reason:
-            line = CostLine(PLATFORM, LineKind.UNKNOWN, device, cost, reason)
+            line = HourLine(PLATFORM, LineKind.UNKNOWN, device, cost, reason)
             return ServerHour(name, cost, capacity, {}, {}, (line,) if cost else ())
         if rule is IdleRule.RESERVED and (name, hour) not in self._reserved:
             self._reserved[name, hour] = idle_weights(server, hour, rule, work)
@@ -151,12 +151,16 @@ class HourSplitter:
         work: Counter[tuple[str, LineKind]] = Counter()
         unknown = []
         for cell in cells:
-            is_canary = (name, cell.version) in self._canaries
-            usual = LineKind.CANARY if is_canary else LineKind.SERVING
-            key = payer(cell), PURPOSES.get(cell.purpose, usual)
+            kind = PURPOSES.get(cell.purpose)
+            if kind is None:
+                is_canary = (name, cell.version) in self._canaries
+                kind = LineKind.CANARY if is_canary else LineKind.SERVING
+            key = payer(cell), kind
             work[key] += _weight(server, cell)
             if cell.unknown:
                 unknown.append((key, cell.alias, cell.unknown))
+        if not unknown:
+            return +work, 0
         estimated = 0
         added: Counter[tuple[str, LineKind]] = Counter()
         for key, alias, count in unknown:
@@ -168,7 +172,7 @@ class HourSplitter:
         return +work, estimated
 
 
-def lines_of(parts: tuple[CostLine, ...] | tuple[ServerHour, ...]) -> Iterator[CostLine]:
+def lines_of(parts: tuple[HourLine, ...] | tuple[ServerHour, ...]) -> Iterator[HourLine]:
     """Yield the lines of a device's hour."""
     for part in parts:
         if isinstance(part, ServerHour):
@@ -197,14 +201,14 @@ def split_server(
     capacity = server.capacity[hour] * MICRO if server.capacity else None
     whole = max(sum(work.values()), capacity or 0)
     used = {key: cost * weight // whole for key, weight in work.items()} if whole else {}
-    lines = [CostLine(client, kind, device, part) for (client, kind), part in used.items() if part]
+    lines = [HourLine(client, kind, device, part) for (client, kind), part in used.items() if part]
     idle = cost - sum(used.values())
     shared = apportion(idle, weights)
     lines += [
-        CostLine(client, kind, device, part) for (client, kind), part in shared.items() if part
+        HourLine(client, kind, device, part) for (client, kind), part in shared.items() if part
     ]
     if idle and not shared:
-        lines.append(CostLine(PLATFORM, LineKind.IDLE, device, idle, _REASONS[rule]))
+        lines.append(HourLine(PLATFORM, LineKind.IDLE, device, idle, _REASONS[rule]))
     return ServerHour(name, cost, capacity, work, weights, tuple(lines), estimated)
 
 

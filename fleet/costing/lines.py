@@ -66,6 +66,19 @@ class CostLine:
     """Why the platform pays, or the month that is corrected."""
 
 
+class HourLine(NamedTuple):
+    """A cost of a device's hour; a tuple, as a month has a million."""
+
+    client: str
+    """`PLATFORM`: the operator pays."""
+    kind: LineKind
+    device: str
+    micro: int
+    """Millionths of the currency."""
+    reason: str = ""
+    """Why the platform pays."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServerHour:
     """An hour of a server on a device, and how its cost was split."""
@@ -78,7 +91,7 @@ class ServerHour:
     """Work by client and kind, in millionths of a token."""
     reserved: Weights
     """Weights of the idle part."""
-    lines: tuple[CostLine, ...]
+    lines: tuple[HourLine, ...]
     estimated: int = 0
     """Requests whose tokens were taken from the mean of the others of their alias."""
 
@@ -91,9 +104,11 @@ def apportion(amount: int, weights: Mapping[Key, int]) -> dict[Key, int]:
     total = sum(weights.values())
     if total <= 0:
         return {}
-    parts = {key: amount * weight // total for key, weight in weights.items()}
-    rest = amount - sum(parts.values())
-    order = sorted(parts, key=lambda key: (-(amount * weights[key] % total), key))
-    for key in order[:rest]:
+    parts: dict[Key, int] = {}
+    rests: list[tuple[int, Key]] = []
+    for key, weight in weights.items():
+        parts[key], rest = divmod(amount * weight, total)
+        rests.append((-rest, key))
+    for _, key in sorted(rests)[: amount - sum(parts.values())]:
         parts[key] += 1
     return parts

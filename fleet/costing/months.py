@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import pairwise
 from typing import Final, TypeAlias
 
 from fleet.cost_policy import MICRO
@@ -131,15 +132,19 @@ def month_cost(
     """
     sums, terms, splitter = _Sums(), None, None
     known: dict[str, ClientTerms] = {}  # as last recorded, those that have left too
+    spans: list[tuple[Terms, int]] = []
     for hour, terms, usage in hours:
         if splitter is None or splitter.terms is not terms:
             splitter = HourSplitter(terms)
             known |= terms.clients
+            spans.append((terms, sums.counted))
         place = int((hour - begin) / HOUR)
         sums.elapsed = place + 1
         _add_hour(sums, splitter, hour, usage, place // DAY_HOURS)
     if terms is None:
         return None
+    for (its, first), (_, following) in pairwise((*spans, (terms, sums.counted))):
+        _add_terms(sums, its, following - first)
     whole = int((end - begin) / HOUR)
     amounts: Counter[tuple[str, LineKind, str, str]] = Counter()
     daily: dict[str, Counter[str]] = defaultdict(Counter)
@@ -171,6 +176,16 @@ def month_cost(
     )  # fmt: skip
 
 
+def _add_terms(sums: _Sums, terms: Terms, hours: int) -> None:
+    for name, client in terms.clients.items():
+        sums.monthly[name, "staff"] += client.staff * hours
+        sums.monthly[name, "storage"] += client.storage_bytes * terms.fleet.storage * hours
+        sums.monthly[name, "included"] += (client.included if client.overage else 0) * hours
+        if client.fee is not None:
+            sums.hours_with_fee[name] += hours
+            sums.monthly[name, "fee"] += client.fee * hours
+
+
 def _add_hour(
     sums: _Sums, splitter: HourSplitter, hour: datetime, usage: HourUsage, day: int
 ) -> None:
@@ -182,15 +197,8 @@ def _add_hour(
                 sums.estimated += part.estimated
                 if not terms.servers[part.server].calibrated:
                     sums.uncalibrated.add(part.server)
-        for line in lines_of(parts):
-            today[line.client, line.kind, line.device, line.reason] += line.micro
-    for name, client in terms.clients.items():
-        sums.monthly[name, "staff"] += client.staff
-        sums.monthly[name, "storage"] += client.storage_bytes * terms.fleet.storage
-        sums.monthly[name, "included"] += client.included if client.overage else 0
-        if client.fee is not None:
-            sums.hours_with_fee[name] += 1
-            sums.monthly[name, "fee"] += client.fee
+        for client, kind, device, micro, reason in lines_of(parts):
+            today[client, kind, device, reason] += micro
     for cell in cells or ():
         name = payer(cell)
         its = terms.clients.get(name)

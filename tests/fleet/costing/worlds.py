@@ -61,7 +61,7 @@ def leases(price: int, *names: str, always: bool = True) -> dict[str, DeviceTerm
 
 def lines(terms: Terms, *cells: WorkCell, is_known: bool = True) -> list[CostLine]:
     parts = HourSplitter(terms).split(NOON, cells if is_known else None)
-    return [line for found in parts.values() for line in lines_of(found)]
+    return [CostLine(*line) for found in parts.values() for line in lines_of(found)]
 
 
 def bill(terms: Terms, *cells: WorkCell, is_known: bool = True) -> dict[str, int]:
