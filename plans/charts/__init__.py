@@ -3,7 +3,7 @@
 A chart has a title, a description, and the same figures as a table.
 """
 
-from plans.charts.figures import ChartSeries, bar_chart, line_chart
+from plans.charts.figures import ChartSeries, bar_chart, heat_map, line_chart
 from plans.charts.strips import (
     BarPart,
     TimelineRow,
@@ -21,6 +21,7 @@ __all__ = [
     "TimelineRow",
     "bar_chart",
     "day_strip",
+    "heat_map",
     "line_chart",
     "share_bar",
     "sparkline",

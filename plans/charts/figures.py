@@ -1,7 +1,8 @@
-"""Draw series over a common axis: lines with a band and a limit, bars, stacked bars."""
+"""Draw series over a common axis: lines with a band and a limit, bars, stacked bars, heat maps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 
 from markupsafe import Markup
 
@@ -10,6 +11,8 @@ from plans.templating import rendered
 
 WIDTH, HEIGHT = 1000.0, 100.0
 """The view box, which is stretched to the room on the page; labels are text beside it."""
+LEVELS = 5
+"""Number of shades of a heat map."""
 MOST_LABELS = 8
 """Upper bound of labels below a chart."""
 
@@ -89,6 +92,39 @@ def bar_chart(
     return _figure(title, labels, series, top, unit, limit, paths, {}, len(series))
 
 
+def heat_map(title: str, columns: Sequence[str], rows: Sequence[ChartSeries]) -> Markup:
+    """Return a table of boxes, the darker the larger the value; boxes of 0 are empty."""
+    top = ceiling([float(LEVELS), *(value for row in rows for value in row.known)])
+    wide, tall, paths = WIDTH / max(len(columns), 1), HEIGHT / max(len(rows), 1), []
+    for number, row in enumerate(rows):
+        for index, value in enumerate(row.values):
+            level = ceil(LEVELS * (value or 0.0) / top)
+            words = f"{row.name} {columns[index]}: {figure(value)}"
+            look = f"fill heat{level}" if level else "free"
+            paths.append(rectangle(look, index * wide, number * tall, wide, tall, words))
+    known = [value for row in rows for value in row.known]
+    return Markup(  # noqa: S704 (our own template, which has escaped it)
+        rendered(
+            "chart.html.j2",
+            title=title,
+            text=f"largest {figure(max(known, default=None))}",
+            box=f"0 0 {WIDTH:.0f} {HEIGHT:.0f}",
+            paths=paths,
+            heights=[row.name[:3] for row in rows],
+            below=_below(columns),
+            names=columns,
+            legend=[
+                (f"fill heat{level}", f"to {figure(top * level / LEVELS)}")
+                for level in range(1, LEVELS + 1)
+            ],
+            grid=True,
+            limit="",
+            events=False,
+            rows=[(row.name, *map(figure, row.values), "") for row in rows],
+        )
+    )
+
+
 def _figure(
     title: str, labels: Sequence[str], series: Sequence[ChartSeries], top: float, unit: str,
     limit: float | None, paths: list[ChartPath], events: dict[int, str], lines: int,
@@ -110,7 +146,11 @@ def _figure(
             heights=[figure(top, unit), figure(top / 2), "0"],
             below=_below(labels),
             names=[line.name for line in series],
-            lines=lines,
+            legend=[
+                (f"fill s{number % 6}" if number < lines else "band", line.name)
+                for number, line in enumerate(series)
+            ],
+            grid=False,
             limit=figure(limit, unit) if limit is not None else "",
             rows=[
                 (label, *(figure(line.values[at], unit) for line in series), events.get(at, ""))

@@ -17,6 +17,7 @@ from plans.charts import (
     TimeSpan,
     bar_chart,
     day_strip,
+    heat_map,
     line_chart,
     share_bar,
     timeline,
@@ -73,6 +74,8 @@ def render(page: str, values: Mapping[str, Any]) -> str:
         steps=steps,
         hue=hue,
         requests=requests,
+        week_map=week_map,
+        demand=demand,
         costs=costs,
         daily_costs=daily_costs,
         change=change,
@@ -133,6 +136,22 @@ def requests(hours: Sequence[Mapping[str, Any]]) -> Markup:
     bad = tuple(hour["errors"] for hour in hours)
     series = [ChartSeries("answered, refused or left", good), ChartSeries("failed", bad)]
     return bar_chart("Requests by hour, UTC", _clock(hours), series)
+
+
+def week_map(week: Sequence[Mapping[str, Any]]) -> Markup:
+    """Return the requests of a week by weekday and hour."""
+    rows = [ChartSeries(row["weekday"], tuple(row["requests"])) for row in week]
+    hours = [f"{hour:02}" for hour in range(24)]
+    return heat_map("Requests of the last seven days by weekday and hour, UTC", hours, rows)
+
+
+def demand(row: Mapping[str, Any]) -> Markup:
+    """Return the planned and the observed demand of an alias by hour, as parts of the peak."""
+    peak = row["planned_peak_rpm"] or row["observed_peak_rpm"] or 1.0
+    planned, observed = (
+        [rpm / peak for rpm in row[name] or ()] for name in ("planned_rpm", "observed_rpm")
+    )
+    return day_strip(f"Demand of {row['alias']}, of {peak:g} requests a minute", planned, observed)
 
 
 def latency(hours: Sequence[Mapping[str, Any]], promise: float | None = None) -> Markup:

@@ -130,17 +130,6 @@ class ModelPage:
 
 
 @dataclass(frozen=True, slots=True)
-class UsagePage:
-    """The page `/usage`: the live requests of the last day."""
-
-    heading: Heading
-    total: UsageFacts
-    hours: tuple[HourFacts, ...]
-    clients: tuple[Document, ...]
-    """`UsageFacts` with the client's name."""
-
-
-@dataclass(frozen=True, slots=True)
 class RolloutsPage:
     """The page `/rollouts`; rollouts that wait for a person come first."""
 

@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from fleet.alerting import AlertPhase
-from fleet.encoding import plain
 from fleet.evals import EvalRecord, eval_records
 from fleet.history import (
     Entry,
@@ -30,11 +29,9 @@ from runtime.web.facts import (
     ModelPage,
     ModelsPage,
     RolloutsPage,
-    UsagePage,
     VersionShare,
 )
 from runtime.web.snapshot import FleetSnapshot
-from runtime.web.usage import hour_facts, usage_facts
 
 QUIET: Final = (Phase.COMPLETE, Phase.FIRST)
 """Phases without a rollout under way."""
@@ -240,22 +237,6 @@ def _told(entry: Entry, make: Documents) -> Document:
 def newest(entries: Sequence[Entry], fits: Callable[[LedgerEvent], bool]) -> list[Entry]:
     """Return the newest entries that fit, newest first."""
     return [entry for entry in reversed(entries) if fits(entry.event)][:MOST_ENTRIES]
-
-
-def usage_page(seen: FleetSnapshot, scope: Operator, now: datetime) -> UsagePage:
-    """Return the facts of the last day's requests."""
-    usage = seen.usage
-    clients = sorted({*seen.fleet.clients, *(cell.client for cell in usage.cells)})
-    return UsagePage(
-        heading=heading(seen, scope, now),
-        total=usage_facts(usage.cells),
-        hours=hour_facts(usage.since, usage.cells),
-        clients=tuple(
-            {"client": client, **plain(usage_facts(cells))}
-            for client in clients
-            for cells in [[cell for cell in usage.cells if cell.client == client]]
-        ),
-    )
 
 
 def rollouts_page(

@@ -25,10 +25,10 @@ from runtime.web.gather import (
     model_page,
     models_page,
     rollouts_page,
-    usage_page,
 )
 from runtime.web.server_facts import server_page
 from runtime.web.snapshot import FleetSnapshot
+from runtime.web.usage_facts import usage_page
 from runtime.web.why_facts import why_page
 from runtime.workspace import Workspace
 

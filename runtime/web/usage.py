@@ -1,19 +1,26 @@
-"""Read the usage of the last day for pages: new rows are ingested, then sums by hour are read."""
+"""Read the usage of the last day and week for pages, after new rows have been ingested."""
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Final, Self
 
 from fleet.errors import FleetError
 from fleet.usage import Grain, Operator, UsageCell, UsageFigures
 from runtime.usage.ingest import ingest
+from runtime.usage.row import LIVE
 from runtime.usage.store import UsageStore
 
 HOURS: Final = 24
 """Hours of usage on pages, with the present hour."""
+WEEK_HOURS: Final = 7 * HOURS
+WEEK_KEPT: Final = timedelta(minutes=1)
+"""Time for which a week is shown again without counting anew: a large fleet has 100,000 cells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +52,19 @@ class HourFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class WeekReading:
+    """The live requests of the last seven days, the present hour among them."""
+
+    at: datetime
+    since: datetime
+    requests: tuple[int, ...]
+    """By hour from `since` on."""
+    busiest: Mapping[str, Sequence[int]]
+    """By alias: requests of the hours of the day, UTC, each on its busiest day. Requests that came
+    as far as a version, as `demand record` counts them."""
+
+
+@dataclass(frozen=True, slots=True)
 class UsageReading:
     """The live requests of the last day, by hour, client and alias."""
 
@@ -55,6 +75,8 @@ class UsageReading:
     """By alias; aliases without a request are left out."""
     problem: str = ""
     """Why rows are lacking; empty: all rows of the gateways are in."""
+    week: WeekReading | None = None
+    """None: not read."""
 
     @classmethod
     def of(cls, since: datetime, cells: Sequence[UsageCell], problem: str = "") -> Self:
@@ -74,8 +96,11 @@ class UsageReading:
         return hour_facts(self.since, self.by_alias.get(alias, ()))
 
 
-def read_usage(state_dir: Path, now: datetime) -> UsageReading:
-    """Ingest new rows and return the last day; another process that ingests is not waited for."""
+def read_usage(state_dir: Path, now: datetime, before: UsageReading | None = None) -> UsageReading:
+    """Ingest new rows and return the last day; another process that ingests is not waited for.
+
+    `before`: the reading before, whose week is kept for a minute.
+    """
     until = now.replace(minute=0, second=0, microsecond=0) + Grain.HOUR.length
     since, problem = until - timedelta(hours=HOURS), ""
     try:
@@ -88,9 +113,30 @@ def read_usage(state_dir: Path, now: datetime) -> UsageReading:
     try:
         with closing(UsageStore(state_dir)) as store:
             cells = store.cells(Operator(), since, until, by=("client", "alias"))
+            week = before.week if before else None
+            if week is None or not timedelta() <= now - week.at < WEEK_KEPT:
+                week = _read_week(store, now, until)
     except FleetError as error:
         return UsageReading.of(since, (), problem or error.diagnostics[0].detail)
-    return UsageReading.of(since, cells, problem)
+    return replace(UsageReading.of(since, cells, problem), week=week)
+
+
+def _read_week(store: UsageStore, now: datetime, until: datetime) -> WeekReading:
+    """Return the requests of the seven days that end with a full hour."""
+    since = until - timedelta(hours=WEEK_HOURS)
+    first, requests = int(since.timestamp()) // 3600, [0] * WEEK_HOURS
+    busiest: defaultdict[str, list[int]] = defaultdict(lambda: [0] * HOURS)
+    cells = store.counts(Operator(), since, until, ("requests",))
+    for start, its in groupby(cells, key=itemgetter(0)):
+        of_hour: Counter[str] = Counter()
+        for _, _, alias, version, _, purpose, count in its:
+            if purpose == LIVE:
+                requests[start - first] += count
+                of_hour[alias if version else ""] += count
+        for alias, count in of_hour.items():
+            busiest[alias][start % HOURS] = max(busiest[alias][start % HOURS], count)
+    busiest.pop("", None)
+    return WeekReading(now, since, tuple(requests), busiest)
 
 
 def summed(cells: Iterable[UsageCell]) -> UsageFigures:

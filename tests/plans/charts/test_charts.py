@@ -13,6 +13,7 @@ from plans.charts import (
     TimeSpan,
     bar_chart,
     day_strip,
+    heat_map,
     line_chart,
     share_bar,
     sparkline,
@@ -32,6 +33,7 @@ CHARTS = {
     ),
     "bars": bar_chart(EVIL, LABELS, [ChartSeries("requests", (1, 2, 3, 4))]),
     "stacked": bar_chart(EVIL, LABELS, [LOW, HIGH], unit="EUR", limit=10),
+    "heat": heat_map(EVIL, LABELS, [ChartSeries(EVIL, (0, 1, 20, 93))]),
     "strip": day_strip(EVIL, [0.5] * 24, [0.25] * 24, limit=0.8, now=12),
     "spark": sparkline(EVIL, (1, None, 3)),
     "share": share_bar(EVIL, [BarPart("base", 3, "base 3 GiB")], 4, limit=3.5),
@@ -115,3 +117,12 @@ def test_days_show_the_costliest_clients_and_a_day_without_terms_as_not_known() 
     assert len(rows) == 29
     assert re.findall("<td>(.*?)</td>", rows[1]) == ["02-01", *["not known"] * 6]
     assert re.findall("<td>(.*?)</td>", rows[2]) == ["02-02", "7", "6", "5", "4", "3", "3"]
+
+
+def test_a_box_is_the_darker_the_larger_its_value_and_the_table_has_the_values() -> None:
+    chart = CHARTS["heat"]
+    assert re.findall('class="(free|fill heat.)" d="M', chart)[5:] == [
+        "free", "fill heat1", "fill heat1", "fill heat5",
+    ]  # fmt: skip
+    assert re.findall("<td>(.*?)</td>", chart)[1:] == ["0", "1", "20", "93"]
+    assert re.findall("</svg> (to .*?)</li>", chart) == [f"to {20 * n}" for n in range(1, 6)]

@@ -3,13 +3,14 @@
 `tests/recount.py` imports nothing of fleetctl; prices, fee and capacity stand below as declared.
 """
 
+import calendar
 import json
 import math
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ from tests.runtime.web.stage import SERVER, Viewer, project, reading, viewing
 PRICE, CAPACITY, PROMPT = 1_500_000, 1000 * 1_000_000, 250_000
 FEES = {"acme": 2000 * 1_000_000, "birch": 1777 * 1_000_000}
 OK, LEFT = 200, 499
-COUNTED, MONTH = 5, 720
-"""Hours with recorded terms, and hours of the month."""
+COUNTED, MONTH, WEEK = 5, 720, 168
+"""Hours with recorded terms, of the month, and of a week."""
 EARLY, NOVEMBER = 28, 13 * 24 + 12
 """Hours of October and November with recorded terms, where they were recorded earlier."""
 ALIASES = {
@@ -77,6 +78,7 @@ def viewer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Viewer]:
     workspace = project(tmp_path_factory.mktemp("web") / "project")
     chance = random.Random(14)  # noqa: S311 (not for secrets)
     rows = [row(chance, number) for number in range(900)]
+    rows += [row(chance, number, WEEK - 1) for number in range(900, 1500)]
     log(workspace, rows)
     seen = replace(reading(workspace), usage=read_usage(workspace.state_dir, NOON))
     assert not seen.usage.problem
@@ -85,9 +87,9 @@ def viewer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Viewer]:
 
 
 def raw(viewer: Viewer, purpose: str = "live", **fits: str) -> list[dict[str, Any]]:
-    """Return the raw rows of a purpose whose fields begin with texts."""
-    found = read(viewer.pages.workspace.state_dir)
-    its = [made for made in found if made["purpose"] == purpose]
+    """Return the raw rows of a purpose and the last day whose fields begin with texts."""
+    found, day = read(viewer.pages.workspace.state_dir), f"{NOON - timedelta(hours=23):%Y-%m-%dT%H}"
+    its = [made for made in found if made["purpose"] == purpose and made["time"] >= day]
     return [row for row in its if all(row[name].startswith(text) for name, text in fits.items())]
 
 
@@ -114,6 +116,39 @@ def test_usage_is_that_of_the_rows(viewer: Viewer) -> None:
         check(hour, raw(viewer, time=hour["hour"][:13]))
     for client in page["clients"]:
         check(client, raw(viewer, client=client["client"]))
+
+
+def test_the_hours_of_a_week_and_observed_demand_are_those_of_the_rows(viewer: Viewer) -> None:
+    page, found = facts(viewer, "/usage"), read(viewer.pages.workspace.state_dir)
+    hours, of_alias = Counter[tuple[int, int]](), Counter[tuple[str, str]]()
+    for made in found:
+        time = datetime.fromisoformat(made["time"])
+        if made["purpose"] == "live":
+            hours[time.weekday(), time.hour] += 1
+            of_alias[made["alias"], made["time"][:13]] += bool(made["version"])
+    assert [row["weekday"] for row in page["week"]] == [*calendar.day_name]
+    assert sum(sum(row["requests"]) for row in page["week"]) == hours.total() > 1200
+    for day, row in enumerate(page["week"]):
+        assert row["requests"] == [hours[day, hour] for hour in range(24)]
+    demand = {its["alias"]: its for its in page["demand"]}
+    assert ALIASES.keys() < demand.keys()
+    for alias, its in demand.items():
+        rates = [
+            max((n for (a, at), n in of_alias.items() if (a, at[11:]) == (alias, f"{hour:02}")),
+                default=0) / 60 for hour in range(24)
+        ]  # fmt: skip
+        assert its["observed_rpm"] == pytest.approx(rates, abs=6e-5)
+        assert its["observed_peak_rpm"] == pytest.approx(max(rates), abs=6e-5)
+    units = demand["birch-units"]  # 08-17 in Chicago, under summer and winter time
+    assert units["planned_rpm"] == [6.0 if 13 <= hour < 23 else 0.0 for hour in range(24)]
+    share = 100 * units["observed_peak_rpm"] / 6
+    assert units["of_planned_percent"] == pytest.approx(share, abs=0.051)
+    parts = [its["of_planned_percent"] for its in page["demand"]]
+    assert parts == sorted(parts, reverse=True)
+    text = viewer.http.get("/usage", headers=viewer.session()).text
+    assert f"{units['of_planned_percent']} %" in text
+    ((day, hour), most), *_ = hours.most_common(1)
+    assert f"{calendar.day_name[day]} {hour:02}: {most}<" in text
 
 
 def test_models_and_the_pages_of_clients_are_those_of_the_rows(viewer: Viewer) -> None:
