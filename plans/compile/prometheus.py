@@ -151,7 +151,8 @@ def _burning(
             )
         burnt = f"max without (sloth_window) ({' or '.join(burns)})"
         # The label by which an outage of the server silences the alert, as in alerts of `watch`.
-        at = f"{_ALIAS} group_left (server) fleetctl_alias_state"
+        # A group, as two dashboards may be scraped.
+        at = f"{_ALIAS} group_left (server) group by (client, alias, server) (fleetctl_alias_state)"
         expression = f"{burnt} * {at} or {_ALIAS} {burnt}"
         summary = f"{{{{ $labels.alias }}}}: {name}, {{{{ $value | humanizePercentage }}}}"
         yield _alert(
