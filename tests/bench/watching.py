@@ -145,8 +145,13 @@ def time_pages(workspace: Workspace, version: tuple[str, str, str]) -> None:
             await asker.get("/cost", headers=header)
             print(f"first page after the start: {time.monotonic() - began:.1f} s")
             print(f"{'page':46}{'median':>12}{'p95':>12}")
-            for path, _ in {**PATHS, **CLIENT_PATHS}.values():
-                place = path.replace("{client}", client).replace("{name}", alias)
+            (panel, *_), *_ = [
+                group["panels"] for row in (await reader.latest()).hosts for group in row["groups"]
+            ]
+            names = {"client_account": client, "server": panel["server"]}
+            for page, (path, _) in {**PATHS, **CLIENT_PATHS}.items():
+                place = path.replace("{client}", client)
+                place = place.replace("{name}", names.get(page, alias))
                 taken = []
                 for _ in range(REPEATS):
                     began = time.monotonic()
