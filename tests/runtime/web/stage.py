@@ -73,7 +73,10 @@ def project(folder: Path) -> Workspace:
         FleetTerms("EUR", "UTC", IdleRule.RESERVED, 0),
         leases(1_500_000, "laptop/cpu0"),
         {SERVER: server(resident("acme", 50), resident("birch", 50), devices=("laptop/cpu0",))},
-        {"acme": client(2000 * MICRO), "birch": client(1777 * MICRO)},
+        {
+            "acme": client(2000 * MICRO),
+            "birch": client(1777 * MICRO, promises={"birch-units": 2000}),
+        },
     )
     ledger = open_ledger(its.state_dir, "run0", PERSON, lambda: NOON - timedelta(hours=5))
     ledger.append([CostTermsChanged(terms.documents())])
