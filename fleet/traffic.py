@@ -18,8 +18,8 @@ USUAL_TURNS = 2
 LATENCY_BOUNDS_S = (
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
 )  # fmt: skip
-"""Upper bounds of the buckets of a histogram, seconds, the promises of a tier that declares none
-(`USUAL_SLO_S`) among them; one more bucket holds the rest."""
+"""Upper bounds of the buckets of a gateway's histograms, in seconds, the usual promises among them;
+`TrafficPolicy.promise_s` adds to them, and one more bucket holds the rest."""
 
 
 class Sticky(StrEnum):
@@ -113,3 +113,6 @@ class TrafficPolicy:
     shadow: ShadowPolicy | None = None
     capture: CapturePolicy | None = None
     """None: no text of a request is ever written."""
+    promise_s: float | None = None
+    """Promised p95 of an answer, in seconds: a bound of the gateway's histograms. None: the promise
+    is a bound of `LATENCY_BOUNDS_S`."""

@@ -14,7 +14,7 @@ from fleet.placement import PlacementResult
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, Share, State
 from fleet.rollouts import AliasTarget, Phase, RolloutTargets
 from fleet.spec import FleetSpec, LatencyClass
-from fleet.traffic import UNLIMITED, USUAL_TIMEOUTS, USUAL_TURNS, TrafficPolicy
+from fleet.traffic import LATENCY_BOUNDS_S, UNLIMITED, USUAL_TIMEOUTS, USUAL_TURNS, TrafficPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,7 @@ def traffic_policy_of(
         prioritized=prioritized,
         shadow=replace(shadow, servers=servers) if shadow and servers else None,
         capture=client.capture if client else None,
+        promise_s=None if adapter.slo_s in LATENCY_BOUNDS_S else adapter.slo_s,
     )
     return None if policy == TrafficPolicy() else policy
 

@@ -45,14 +45,18 @@ FAMILIES: Final = {
 
 @dataclass(slots=True)
 class Histogram:
-    """Counts per bucket, and their sum."""
+    """Counts per bucket, whose upper bounds never change, and their sum."""
 
-    counts: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BOUNDS_S) + 1))
+    bounds_s: tuple[float, ...]
+    counts: list[int] = field(init=False)
     total: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.counts = [0] * (len(self.bounds_s) + 1)
 
     def add(self, seconds: float) -> None:
         """Count a value."""
-        self.counts[bisect_left(LATENCY_BOUNDS_S, seconds)] += 1
+        self.counts[bisect_left(self.bounds_s, seconds)] += 1
         self.total += seconds
 
 
@@ -60,13 +64,13 @@ class Histogram:
 class Series:
     """The counts of a client, alias and version."""
 
+    latency: Histogram
+    first_byte: Histogram
     statuses: Counter[int] = field(default_factory=Counter)
     input_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
     waited_s: float = 0.0
-    latency: Histogram = field(default_factory=Histogram)
-    first_byte: Histogram = field(default_factory=Histogram)
 
 
 @dataclass(slots=True)
@@ -79,6 +83,15 @@ class UsageCounters:
     """When the versions of series were found to be served no longer."""
     others: Counter[tuple[str, int]] = field(default_factory=Counter)
     """Requests that no client made, by purpose and status; no series counts them."""
+    _bounds_s: tuple[float, ...] = LATENCY_BOUNDS_S
+
+    def use_bounds(self, bounds_s: tuple[float, ...]) -> None:
+        """Use these bounds of buckets; if they are others, all histograms begin again at 0."""
+        if bounds_s == self._bounds_s:
+            return
+        self._bounds_s = bounds_s
+        for series in [*self.series.values()]:  # a copy: another thread may drop some meanwhile
+            series.latency, series.first_byte = Histogram(bounds_s), Histogram(bounds_s)
 
     def count(self, row: UsageRow) -> None:
         """Count a row."""
@@ -88,7 +101,8 @@ class UsageCounters:
         labels = (row.client, row.alias, row.version)
         series = self.series.get(labels)
         if series is None:
-            series = self.series[labels] = Series()
+            bounds_s = self._bounds_s
+            series = self.series[labels] = Series(Histogram(bounds_s), Histogram(bounds_s))
         series.statuses[row.status] += 1
         series.latency.add(row.latency_s)
         if row.first_byte_s is not None:
@@ -262,7 +276,7 @@ def in_families(
 def _histogram(family: str, labels: str, histogram: Histogram) -> Iterator[str]:
     """Yield the samples of a histogram, buckets cumulated."""
     cumulated = [*accumulate(histogram.counts)]
-    for bound, count in zip((*LATENCY_BOUNDS_S, "+Inf"), cumulated, strict=True):
+    for bound, count in zip((*histogram.bounds_s, "+Inf"), cumulated, strict=True):
         yield f'{family}_bucket{{{labels},le="{bound}"}} {count}'
     yield f"{family}_sum{{{labels}}} {histogram.total!r}"
     yield f"{family}_count{{{labels}}} {cumulated[-1]}"

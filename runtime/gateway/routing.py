@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from fleet.traffic import Sticky, TrafficPolicy
+from fleet.traffic import LATENCY_BOUNDS_S, Sticky, TrafficPolicy
 from runtime.gateway import errors
 from runtime.gateway.body import RequestBody
 
@@ -144,6 +144,8 @@ class RouteTable:
     reloading: frozenset[tuple[str, str]] = frozenset()
     """(alias, full adapter name) of versions that have traffic and are being loaded again: their
     shares name no server."""
+    bounds_s: tuple[float, ...] = LATENCY_BOUNDS_S
+    """Bounds of the histograms: the usual ones and every promise, ascending."""
 
     def find(self, client: str, alias: str) -> AliasRoute | None:
         """Return a client's own alias, or None: no such alias, or another client's."""

@@ -126,6 +126,7 @@ class GatewayState:
 
     def _on_swap(self, after: RouteTable) -> None:
         self.admission.take_table(after, asyncio.get_running_loop().time())
+        self.counters.use_bounds(after.bounds_s)
 
     def _on_change(self, before: RouteTable, after: RouteTable) -> None:
         self.split.restart(before, after)

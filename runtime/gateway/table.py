@@ -29,7 +29,7 @@ from fleet.traffic import TrafficPolicy
 
 FORMAT: Final = 4
 """Newest format of a table that this release serves and writes: 2 names the launches of servers, 3
-has a client whose text is captured, 4 names the bytes of versions."""
+has a client whose text is captured, 4 names the bytes of versions or a promise."""
 _POLICY: Final = TypeAdapter(TrafficPolicy)
 _Id = Annotated[str, StringConstraints(pattern=rf"^{ID_PATTERN}$")]
 _Name = Annotated[str, StringConstraints(pattern=rf"^{NAME_PATTERN}$")]
@@ -82,9 +82,10 @@ class AliasEntry(_TableModel):
     @property
     def format(self) -> int:
         """The earliest format of a table that can hold the entry."""
-        if any(share.digest for share in self.shares):
+        policy = self.policy
+        if any(share.digest for share in self.shares) or (policy and policy.promise_s):
             return 4
-        return 3 if self.policy is not None and self.policy.capture is not None else 1
+        return 3 if policy and policy.capture else 1
 
     @classmethod
     def of(cls, route: Route, before: Self | None = None) -> Self:

@@ -22,7 +22,7 @@ from pydantic import BaseModel
 from fleet.errors import require_known
 from fleet.names import AdapterName, client_of, is_id, is_name
 from fleet.response_format import flaw
-from fleet.traffic import UNLIMITED, USUAL_TIMEOUTS, TrafficPolicy
+from fleet.traffic import LATENCY_BOUNDS_S, UNLIMITED, USUAL_TIMEOUTS, TrafficPolicy
 from runtime.gateway import routing
 from runtime.gateway.table import FORMAT, AliasEntry, KeyEntry, RoutingTable, pieces
 
@@ -131,6 +131,7 @@ def _build(
     owned: dict[str, tuple[str, ...]] = {}
     principals: dict[bytes, routing.Principal] = {}
     reloading: set[tuple[str, str]] = set()
+    bounds = {*LATENCY_BOUNDS_S}
 
     def alias_members() -> Iterator[tuple[str, AliasEntry]]:
         for name, entry in entries:
@@ -138,6 +139,8 @@ def _build(
             owned[route.client] = (*owned.get(route.client, ()), name)
             away = (share for share in entry.shares if share.percent and not share.servers)
             reloading.update((name, share.adapter) for share in away)
+            if entry.policy and entry.policy.promise_s:
+                bounds.add(entry.policy.promise_s)
             yield name, entry
 
     def key_members() -> Iterator[tuple[str, KeyEntry]]:
@@ -164,6 +167,7 @@ def _build(
         MappingProxyType(routes),
         MappingProxyType(owned),
         frozenset(reloading),
+        tuple(sorted(bounds)),
     )
 
 

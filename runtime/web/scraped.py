@@ -148,6 +148,7 @@ def _of_fleet(seen: FleetSnapshot, watched: float | None) -> Iterator[_Sample]:
 
 def _of_aliases(seen: FleetSnapshot, scope: Operator) -> Iterator[_Sample]:
     evaluations = eval_records(seen.status.entries)
+    has_envoy = any(gateway.kind == "envoy" for gateway in seen.fleet.gateways.values())
     for row in alias_rows(seen, scope):
         labels = {"client": row.client, "alias": row.alias}
         route = seen.routes.get(row.alias)
@@ -158,11 +159,11 @@ def _of_aliases(seen: FleetSnapshot, scope: Operator) -> Iterator[_Sample]:
         for share in shares:
             yield "fleetctl_version_percent", share.percent, {**labels, "version": share.adapter}
         if spec := seen.fleet.adapters.get(row.alias):
-            # Between two bounds the lower counts: what is surely kept.
-            kept = max(
-                (bound for bound in LATENCY_BOUNDS_S if bound <= spec.slo_s),
-                default=LATENCY_BOUNDS_S[0],
-            )
+            # Where a gateway has no such bound, the next lower counts: what is surely kept.
+            least = LATENCY_BOUNDS_S[0]
+            routed = route.policy.promise_s if route and route.policy and not has_envoy else None
+            bounds = (*LATENCY_BOUNDS_S, routed or least)
+            kept = max((bound for bound in bounds if bound <= spec.slo_s), default=least)
             yield "fleetctl_promise_seconds", spec.slo_s, {**labels, "le": str(kept)}
         scores = [run for run in evaluations.get(row.alias, ()) if run.valid and not run.made_up]
         if scores and isinstance(accuracy := scores[-1].summary.get("accuracy"), int | float):

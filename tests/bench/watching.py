@@ -94,7 +94,7 @@ def rows(count: int, made: Made) -> Iterator[bytes]:
             b'"server":"%b","path":"/v1/chat/completions","revision":1795644744,"status":200,'
             b'"latency_s":%.6f,"first_byte_s":%.6f,"input_tokens":%d,"output_tokens":%d,'
             b'"stream":true,"finish":"stop","format_ok":null,"purpose":"live","retries":0,'
-            b'"unit":"%016x","counted":null,"cached_tokens":16,"waited_s":0.0,"trace_id":null}\n'
+            b'"unit":"%016x","counted":null,"cached_tokens":16,"waited_s":0.0,"trace_id":null,"digest":"0123456789ab"}\n'
             % (
                 day + 1, rest // 3600, rest // 60 % 60, rest % 60, rest * 1000 % 1000, number,
                 client.encode(), name.encode(), version.encode(),

@@ -82,7 +82,19 @@ def of(alias: str) -> str:
     return f'client="acme",alias="{alias}"'
 
 
+def young(bucket: str, others: str) -> list[Any]:
+    """Return an alias that keeps a promise whose bucket began with its 60th minute."""
+    its = f'{of("young")},version="v1"'
+    values = {
+        f'fleetctl_request_seconds_bucket{{{its},le="12.0"}}': bucket,
+        f"fleetctl_request_seconds_count{{{its}}}": others,
+        f'fleetctl_promise_seconds{{{of("young")},le="12.0"}}': "12x140",
+    }
+    return [{"series": series, "values": its} for series, its in values.items()]
+
+
 SERIES = [
+    *young("_x59 0+10x80", "0+10x59 0+10x80"),
     *growing(of("well"), 10, 10),
     *growing(of("late"), 1, 10),
     *growing(of("fails"), 10, 10, "503"),
@@ -140,6 +152,26 @@ def test_the_sick_ring_and_an_alias_whose_only_request_failed_does_not(tmp_path:
         "unread": [],
         "outage": [],
     }  # fmt: skip
+    # A promise is judged in windows that its bucket covers.
+    judged = [
+        {
+            "expr": f'slo:sli_error:ratio_rate{window}{{sloth_id="young-promise"}}',
+            "eval_time": time,
+            "exp_samples": [
+                {
+                    "labels": f'slo:sli_error:ratio_rate{window}{{client="acme",alias="young",'
+                    f'sloth_id="young-promise",sloth_service="young",sloth_slo="promise",'
+                    f'sloth_window="{window}"}}',
+                    "value": 0,
+                }
+            ]
+            * is_judged,
+        }
+        for window, time, is_judged in (
+            ("5m", "1h3m", False), ("5m", "1h7m", True), ("1h", "1h50m", False),
+            ("1h", "2h2m", True),
+        )
+    ]  # fmt: skip
     left = {
         "expr": 'slo:period_error_budget_remaining:ratio{sloth_id="well-promise"}',
         "eval_time": "2h",
@@ -181,7 +213,7 @@ def test_the_sick_ring_and_an_alias_whose_only_request_failed_does_not(tmp_path:
                         for name, expected in alerts.items()
                     ),
                 ],
-                "promql_expr_test": [left],
+                "promql_expr_test": [left, *judged],
             }
         ],
     }

@@ -2,15 +2,20 @@
 
 import asyncio
 import json
+import re
+from datetime import UTC, datetime
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from fleet.traffic import LimitPolicy, TrafficPolicy
 from runtime.gateway.responses import inspect_response
 from runtime.gateway.table import RoutingTable
+from runtime.usage.parquet import compact
 from tests.runtime.gateway.sockets import on
 from tests.runtime.gateway.stage import GLOBEX, OLD, Stage, alias, chat, stage, table, until
+from tests.runtime.usage.sums import summed
 
 pytestmark = pytest.mark.usefixtures("serving_loop")
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -63,6 +68,37 @@ def test_a_trace_goes_on_to_the_server_and_its_id_into_the_row(tmp_path: Path) -
         PARENT if trace else None for _, trace, _ in cases
     ]
     assert [head.get("tracestate") for head in heads] == [state for *_, state in cases]
+
+
+def test_what_no_server_reported_is_null_in_row_and_parquet_and_counted_as_unknown(
+    tmp_path: Path,
+) -> None:
+    state = tmp_path / ".fleetctl"
+    unknown = (
+        "input_tokens", "output_tokens", "cached_tokens", "counted", "finish", "format_ok", "unit",
+        "trace_id", "digest",
+    )  # fmt: skip
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: int) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        if head.startswith("get "):
+            raise ConnectionResetError
+        await reader.readexactly(int(re.findall(r"content-length: (\d+)", head)[0]))
+        kind = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+        writer.write(kind + b"Content-Length: 2\r\n\r\n{}")
+
+    async def scenario(ours: Stage) -> None:
+        assert (await ours.send(chat())).status == 200
+        (row,) = ours.rows()
+        assert {row[name] for name in unknown} == {None}
+
+    on(tmp_path, script, scenario)
+    (figures,) = summed(state)
+    assert (figures["requests"], figures["unknown_tokens"]) == (1, 1)
+    assert compact(state, datetime.now(UTC)).rows == 1
+    with duckdb.connect() as database:
+        found = database.read_parquet(f"{state}/usage/*.parquet").project(", ".join(unknown))
+        assert set(found.fetchall()) == {(None,) * len(unknown)}
 
 
 def test_a_request_that_waits_for_its_turn_notes_how_long(tmp_path: Path) -> None:

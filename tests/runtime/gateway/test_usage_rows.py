@@ -1,13 +1,16 @@
 """Rows and numbers that a gateway keeps of its requests."""
 
 import asyncio
+import re
+from collections import defaultdict
 from pathlib import Path
 
 import aiohttp
 import pytest
 
 from fleet.config.resolve.clients import USUAL_SLO_S
-from fleet.traffic import LATENCY_BOUNDS_S
+from fleet.traffic import LATENCY_BOUNDS_S, TrafficPolicy
+from runtime.gateway import accounting
 from runtime.gateway.accounting import KEPT_S, UsageCounters, exposition
 from runtime.gateway.table_loader import build_routes
 from runtime.usage.log import USAGE_FILE
@@ -42,6 +45,47 @@ def test_usual_promises_are_bounds() -> None:
     assert set(USUAL_SLO_S.values()) <= {*LATENCY_BOUNDS_S}
 
 
+@pytest.mark.usefixtures("serving_loop")
+def test_every_promise_is_a_bound_and_other_bounds_begin_histograms_again_at_0(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl") as ours:
+
+            async def asked(revision: int, *promises: float) -> dict[str, list[str]]:
+                """Return bounds and counts of every series after a table and a request of each."""
+                entries = {
+                    name: alias(
+                        "acme", (OLD, 100, ("s1",)), policy=TrafficPolicy(promise_s=promise)
+                    )
+                    for name, promise in zip(("acme-support", "acme-other"), promises, strict=True)
+                }
+                given = table(ours.servers, revision=revision)
+                await ours.publish(given.model_copy(update={"aliases": entries}))
+                for name in entries:
+                    assert (await ours.send(chat(name))).status == 200
+                shown = await metrics_of(ours.state)
+                pattern = r'fleetctl_request_seconds_bucket\{.*alias="(.+?)".*le="(.+?)"\} (\d+)'
+                found = defaultdict(list)
+                for name, bound, count in re.findall(pattern, shown):
+                    found[name].append(f"{bound} {count}" if bound == "+Inf" else bound)
+                for name in entries:
+                    (total,) = re.findall(rf'requests_total\{{.*"{name}".*\}} (\d+)', shown)
+                    assert int(total) == revision - 1  # other counters go on
+                return found
+
+            def expected(*promises: float, count: int) -> dict[str, list[str]]:
+                bounds = sorted({*LATENCY_BOUNDS_S, *promises})
+                both = [*map(str, bounds), f"+Inf {count}"]
+                return {"acme-support": both, "acme-other": both}
+
+            assert await asked(2, 3.0, 0.3) == expected(0.3, 3.0, count=1)
+            assert await asked(3, 0.3, 3.0) == expected(0.3, 3.0, count=2)
+            assert await asked(4, 3.0, 45.0) == expected(3.0, 45.0, count=1)
+
+    asyncio.run(scenario())
+
+
 def test_series_of_a_version_end_an_hour_after_it_left_the_table() -> None:
     counters = UsageCounters()
     for name, version in (("acme-support", OLD), ("acme-support", ""), ("gone-x", "v"), ("", "")):
@@ -63,6 +107,25 @@ def test_series_of_a_version_end_an_hour_after_it_left_the_table() -> None:
     assert ("acme", "acme-support", OLD) in counters.series
     counters.expire(moved, 3 * KEPT_S)
     assert ("acme", "acme-support", OLD) not in counters.series
+
+
+@pytest.mark.usefixtures("serving_loop")
+def test_a_scrape_drops_the_series_of_versions_that_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accounting, "KEPT_S", 1e-9)
+
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl") as ours:
+            assert (await ours.send(chat())).version == OLD
+            labels = f'alias="acme-support",version="{OLD}"'
+            assert labels in await metrics_of(ours.state)
+            given = table(ours.servers, revision=2)
+            only_new = {"acme-support": alias("acme", (NEW, 100, ("s1",)))}
+            await ours.publish(given.model_copy(update={"aliases": only_new}))
+            assert labels not in await metrics_of(ours.state)  # no other table came since
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.usefixtures("serving_loop")

@@ -60,7 +60,7 @@ def row(chance: random.Random, number: int, hours: int = 23) -> dict[str, Any]:
         "output_tokens": chance.randrange(1, 30) if status == 200 and known else None,
         "finish": None, "format_ok": None, "purpose": "eval" if number % 11 == 0 else "live",
         "retries": 0, "unit": None, "counted": None, "cached_tokens": None, "waited_s": 0.0,
-        "trace_id": None,
+        "trace_id": None, "digest": f"{number % 3:012x}" if number % 3 else None,
     }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,9 +19,13 @@ import uvicorn
 from click.testing import CliRunner
 
 from fleet.history import EvalFinished
+from fleet.spec import GatewayKind, GatewaySpec
+from fleet.traffic import TrafficPolicy
+from fleet.usage import Operator
 from fleetctl.cli import main_group
 from fleetctl.commands.dashboard import make_dashboard
 from plans.compile.prometheus import CONFIG_FILE, RULES_FILE, TOKEN_FILE
+from runtime.web.scraped import exposition
 from runtime.web.snapshot import SnapshotReader
 from runtime.workspace import Workspace
 from tests.ports import free_port
@@ -55,6 +60,35 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 def viewer(workspace: Workspace) -> Iterator[Viewer]:
     with viewing(workspace, reading(workspace, (EVALUATED,))) as made:
         yield made
+
+
+@pytest.mark.parametrize(
+    ("declared", "routed", "kind", "bound"),
+    [
+        (12.0, 12.0, "fleetctl", "12.0"),
+        (12.0, None, "fleetctl", "10.0"),  # not applied yet
+        (15.0, 12.0, "fleetctl", "12.0"),
+        (8.0, 12.0, "fleetctl", "5.0"),
+        (2.0, None, "fleetctl", "2.0"),
+        (0.001, None, "fleetctl", "0.005"),
+        (12.0, 12.0, "envoy", "10.0"),
+    ],
+)
+def test_a_promise_counts_as_kept_at_its_own_bound_once_gateways_have_that(
+    workspace: Workspace, declared: float, routed: float | None, kind: GatewayKind, bound: str
+) -> None:
+    seen, name = reading(workspace), "acme-support"
+    spec = replace(seen.fleet.adapters[name], slo_s=declared)
+    route = replace(seen.routes[name], policy=TrafficPolicy(promise_s=routed) if routed else None)
+    fleet = replace(
+        seen.fleet,
+        adapters={**seen.fleet.adapters, name: spec},
+        gateways={"main": GatewaySpec("main", "127.0.0.1:0", "", kind=kind)},
+    )
+    seen = replace(seen, fleet=fleet, routes={**seen.routes, name: route})
+    labels = f'client="acme",alias="{name}",le="{bound}"'
+    line = f"fleetctl_promise_seconds{{{labels}}} {declared}"
+    assert line in exposition(seen, Operator(), None, None).splitlines()
 
 
 def test_figures_of_the_fleet_are_exposed_once(viewer: Viewer) -> None:
