@@ -43,6 +43,12 @@ def routing_of(table: RoutingTable, keys: Iterable[tuple[str, str]] = ()) -> Rou
         table.servers,
         {alias: entry.route(alias) for alias, entry in table.aliases.items()},
         tuple(Credential(client, secret) for client, secret in keys),
+        {
+            share.adapter: share.digest
+            for entry in table.aliases.values()
+            for share in entry.shares
+            if share.digest
+        },
     )
 
 

@@ -24,6 +24,8 @@ _MARK_OF_ENVOY: Final = b'"latency_us":'
 """In every line that an Envoy wrote, and in no line of a gateway: quotes in a value are escaped."""
 _SERVER_ABORT_FLAGS: Final = frozenset({"UC", "UR", "UPE", "UMSDR", "SI"})
 """Envoy's response flags for a server that broke off or fell silent."""
+_UNSET: Final = (None, "", "-")
+"""Values of a field in Envoy's rows that was never set."""
 _TRACE: Final = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 """Source: W3C Trace Context, level 1, section 3.2."""
 
@@ -87,7 +89,7 @@ class UsageRow(msgspec.Struct, omit_defaults=False):
     digest: str | None = None
     """First 12 hex digits of the digest of the version's bytes, by the routing table.
 
-    None: unknown, or a row of an Envoy or of an earlier version.
+    None: unknown, or a row of an earlier version.
     """
 
 
@@ -207,6 +209,7 @@ def to_usage_row(row: dict[str, Any]) -> dict[str, Any]:
         "stream": row.get("stream") == "true",
         "purpose": LIVE,
         "trace_id": trace_id_of(str(row.get("traceparent") or "")),
+        "digest": None if row.get("digest") in _UNSET else row["digest"],
     }
 
 

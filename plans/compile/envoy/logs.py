@@ -35,6 +35,7 @@ _ROW: Final[dict[str, str]] = {
     "output_tokens": _OUTPUT,
     "stream": f"%FILTER_STATE({messages.STREAM_STATE}:PLAIN)%",
     "flags": "%RESPONSE_FLAGS%",
+    "digest": f"%FILTER_STATE({messages.DIGEST_STATE}:PLAIN)%",
     "traceparent": "%REQ(traceparent):56%",
 }
 """Fields of a row; Envoy has no fractions, so durations are microseconds. A `traceparent` of more

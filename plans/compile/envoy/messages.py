@@ -21,6 +21,8 @@ STREAM_STATE: Final = "fleetctl.stream"
 """Filter state with the body's field `stream`."""
 VERSION_STATE: Final = "fleetctl.version"
 """Filter state with the version that answers."""
+DIGEST_STATE: Final = "fleetctl.digest"
+"""Filter state with the digest of that version's bytes, where known."""
 VERSION: Final = "x-fleetctl-version"
 """Header with the version that answers; Envoy sets it on requests to servers and on answers."""
 NAMESPACE: Final = "fleetctl"
@@ -48,6 +50,8 @@ class Routing:
     """Route by alias."""
     credentials: tuple[Credential, ...]
     """API keys; empty: every request is refused."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """First 12 hex digits of the digest of a version's bytes, where known, by full adapter name."""
 
     @property
     def version(self) -> str:

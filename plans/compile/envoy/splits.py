@@ -78,13 +78,13 @@ def _split(routing: Routing, route: Route) -> Json:
     }
     if len(taking) == 1:
         action["cluster"] = cluster_name(routing.reachable(taking[0].servers))
-        split["typed_per_filter_config"] = _chosen(taking[0])
+        split["typed_per_filter_config"] = _chosen(routing, taking[0])
     else:
         weighted = [
             {
                 "name": cluster_name(routing.reachable(share.servers)),
                 "weight": share.percent,
-                "typed_per_filter_config": _chosen(share),
+                "typed_per_filter_config": _chosen(routing, share),
             }
             for share in taking
         ]
@@ -121,10 +121,12 @@ def _sticky_headers(route: Route) -> tuple[str, ...]:
             return ()
 
 
-def _chosen(share: Share) -> Json:
-    """Return the filter state that keeps the version for the body, the answer and the row."""
-    named = state(messages.VERSION_STATE, share.adapter)
-    return {CHOOSING: typed(_FILTER_STATE, on_request_headers=[named])}
+def _chosen(routing: Routing, share: Share) -> Json:
+    """Return the filter states that keep the version for body, answer and row, and its bytes."""
+    states = [state(messages.VERSION_STATE, share.adapter)]
+    if digest := routing.digests.get(share.adapter):
+        states.append(state(messages.DIGEST_STATE, digest))
+    return {CHOOSING: typed(_FILTER_STATE, on_request_headers=states)}
 
 
 def rate_limits(routes: Iterable[Route]) -> Json | None:

@@ -29,6 +29,7 @@ from tests.runtime.gateway.stage import (
     ACME,
     CHAT,
     EVENT,
+    GLOBEX,
     HEAD,
     LASTING,
     NEW,
@@ -40,7 +41,7 @@ from tests.runtime.gateway.stage import (
     running,
     table,
 )
-from tests.runtime.gateway.test_row_fields import PARENT, TRACE
+from tests.runtime.gateway.test_row_fields import PARENT, TRACE, table_with_a_digest
 from tests.runtime.usage.sums import summed
 
 pytestmark = needs_envoy
@@ -152,6 +153,18 @@ def test_a_client_that_leaves_ends_its_request_on_the_server(tmp_path: Path, ans
             (left,) = map(to_usage_row, await ours.ended())
             assert (left["status"], left["version"], left["server"]) == (499, OLD, "s1")
             assert 0 <= left["latency_s"] < 60  # in whole milliseconds
+
+    asyncio.run(scenario())
+
+
+def test_a_row_names_the_bytes_that_the_table_states(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with envoy_stage(tmp_path) as ours:
+            await ours.publish(table_with_a_digest(ours.servers))
+            assert (await ours.send(chat())).status == 200
+            assert (await ours.send(chat("globex-dates"), secret=GLOBEX)).status == 200
+            found = {row["alias"]: row["digest"] for row in map(to_usage_row, await ours.ended())}
+            assert found == {"acme-support": "0a" * 6, "globex-dates": None}
 
     asyncio.run(scenario())
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -119,17 +120,22 @@ def test_a_request_that_waits_for_its_turn_notes_how_long(tmp_path: Path) -> Non
     asyncio.run(scenario())
 
 
+def table_with_a_digest(servers: Mapping[str, str]) -> RoutingTable:
+    """Return revision 2 of the usual table, which names the bytes of the version `OLD`."""
+    given = table(servers, revision=2)
+    entry = given.aliases["acme-support"]
+    shares = (entry.shares[0], entry.shares[1].model_copy(update={"digest": "0a" * 6}))
+    known = {"acme-support": entry.model_copy(update={"shares": shares})}
+    return given.model_copy(update={"aliases": given.aliases | known})
+
+
 def test_a_row_names_the_bytes_that_the_table_states_and_unknown_ones_stay_null(
     tmp_path: Path,
 ) -> None:
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl") as ours:
-            given = table(ours.servers, revision=2)
-            assert '"format"' not in given.canonical()
-            entry = given.aliases["acme-support"]
-            shares = (entry.shares[0], entry.shares[1].model_copy(update={"digest": "0a" * 6}))
-            known = {"acme-support": entry.model_copy(update={"shares": shares})}
-            given = given.model_copy(update={"aliases": given.aliases | known})
+            assert '"format"' not in table(ours.servers).canonical()
+            given = table_with_a_digest(ours.servers)
             text = given.canonical()
             assert '"format":4' in text
             assert RoutingTable.model_validate_json(text).canonical() == text
