@@ -28,7 +28,7 @@ from runtime.web.gather import (
 )
 from runtime.web.server_facts import server_page
 from runtime.web.snapshot import FleetSnapshot
-from runtime.web.usage_facts import usage_page
+from runtime.web.usage_facts import demand_page, usage_page
 from runtime.web.why_facts import why_page
 from runtime.workspace import Workspace
 
@@ -41,6 +41,7 @@ PATHS: Final[Mapping[str, tuple[str, str]]] = {
     "clients": ("/clients", "clients"),
     "client_account": ("/clients/{name}", "aliases"),
     "usage": ("/usage", "clients"),
+    "demand": ("/demand", "demand"),
     "cost": ("/cost", "lines"),
     "rollouts": ("/rollouts", "rollouts"),
     "rollout": ("/rollouts/{name}", "events"),
@@ -101,6 +102,8 @@ class FactSource:
                 return why_page(seen, scope, make, now, name, since, state_dir)
             case "usage":
                 return usage_page(seen, scope, now)
+            case "demand":
+                return demand_page(seen, scope, now)
             case "clients":
                 return clients_page(self._bill(asked), seen, scope, now)
             case "client_account":

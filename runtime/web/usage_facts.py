@@ -4,6 +4,7 @@ from calendar import day_name
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import inf
+from typing import Final
 
 from fleet.capacity import HOURS, hourly_rpm
 from fleet.encoding import plain
@@ -13,6 +14,9 @@ from runtime.web.facts import Document, Heading
 from runtime.web.gather import heading
 from runtime.web.snapshot import FleetSnapshot
 from runtime.web.usage import HourFacts, UsageFacts, WeekReading, hour_facts, usage_facts
+
+FEW: Final = 20
+"""Upper bound of aliases whose demand the page of usage shows; the page of demand shows all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,21 @@ class UsagePage:
     week: tuple[Document, ...]
     """Requests of the last seven days by weekday and hour, UTC; empty: not known."""
     demand: tuple[AliasDemand, ...]
+    """Of the aliases with the most requests beyond their planned demand; empty: not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class DemandPage:
+    """The page `/demand`."""
+
+    heading: Heading
+    demand: tuple[AliasDemand, ...]
     """Aliases with the most requests beyond their planned demand first; empty: not known."""
+
+
+def demand_page(seen: FleetSnapshot, scope: Operator, now: datetime) -> DemandPage:
+    """Return the planned and the observed demand of all aliases."""
+    return DemandPage(heading(seen, scope, now), _demand(seen))
 
 
 def usage_page(seen: FleetSnapshot, scope: Operator, now: datetime) -> UsagePage:
@@ -64,7 +82,7 @@ def usage_page(seen: FleetSnapshot, scope: Operator, now: datetime) -> UsagePage
             for cells in [[cell for cell in usage.cells if cell.client == client]]
         ),
         week=_weekdays(week) if week else (),
-        demand=_demand(seen, week) if week else (),
+        demand=_demand(seen)[:FEW],
     )
 
 
@@ -77,8 +95,10 @@ def _weekdays(week: WeekReading) -> tuple[Document, ...]:
     return tuple({"weekday": name, "requests": row} for name, row in names)
 
 
-def _demand(seen: FleetSnapshot, week: WeekReading) -> tuple[AliasDemand, ...]:
-    found = []
+def _demand(seen: FleetSnapshot) -> tuple[AliasDemand, ...]:
+    found, week = list[AliasDemand](), seen.usage.week
+    if week is None:
+        return ()
     for alias in {*seen.fleet.adapters, *week.busiest}:
         spec = seen.fleet.adapters.get(alias)
         demand = spec.demand if spec else None

@@ -22,7 +22,7 @@ FLAGS = (
 )  # fmt: skip
 OPERATOR = (
     "/", "/models", "/models/acme-support", "/clients", "/clients/acme", "/clients/acme/view",
-    "/servers/tiny-laptop-cpu0", "/usage", "/cost", "/rollouts",
+    "/servers/tiny-laptop-cpu0", "/usage", "/demand", "/cost", "/rollouts",
     "/rollouts/acme-support", "/why/acme-support", "/alerts", "/drift", "/plans", "/plans/RUN",
     "/do/rollback/acme-support", "/do/hold/acme-support",
     "/deploy/acme-support?version=2.1.0",
