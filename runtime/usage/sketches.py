@@ -30,10 +30,12 @@ def added(first: bytes, second: bytes) -> bytes:
 
 def merged(blobs: Sequence[bytes]) -> Iterator[Sketch]:
     """Yield the sums of the sketches of cells, in the order of `SKETCHES`."""
-    pairs = np.frombuffer(b"".join(blobs), "<i4").reshape(-1, 2)
-    keys, place = np.unique(pairs[:, 0], return_inverse=True)
-    counts = np.bincount(place, pairs[:, 1]).astype(np.int64)
-    found = [*zip(keys.tolist(), counts.tolist(), strict=True)]
+    counts: Counter[int] = Counter()
+    for blob in blobs:
+        its = array("i", blob)
+        for key, count in zip(its[::2], its[1::2], strict=True):
+            counts[key] += count
+    found = sorted(counts.items())
     for number in range(len(SKETCHES)):
         base, half = number * SKETCH_STEP, SKETCH_STEP // 2
         yield Sketch(tuple((k - base, count) for k, count in found if -half <= k - base < half))

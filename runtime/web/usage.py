@@ -40,6 +40,9 @@ class UsageFacts:
     """Requests of which a token count is not known."""
 
 
+NO_USAGE: Final = UsageFacts(0, 0, 0, None, None, None, None, 0, 0, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class HourFacts:
     """Figures of the live requests of an hour."""
@@ -73,6 +76,9 @@ class UsageReading:
     by_alias: Mapping[str, Sequence[UsageCell]]
     last_day: Mapping[str, UsageFacts]
     """By alias; aliases without a request are left out."""
+    clients: Mapping[str, UsageFacts]
+    """By client; clients without a request are left out."""
+    total: UsageFacts
     problem: str = ""
     """Why rows are lacking; empty: all rows of the gateways are in."""
     week: WeekReading | None = None
@@ -81,15 +87,30 @@ class UsageReading:
     @classmethod
     def of(cls, since: datetime, cells: Sequence[UsageCell], problem: str = "") -> Self:
         """Return the reading of cells by hour, client and alias."""
-        by_alias: dict[str, list[UsageCell]] = {}
+        by_alias: defaultdict[str, list[UsageCell]] = defaultdict(list)
+        parts: defaultdict[tuple[str, str], list[UsageFigures]] = defaultdict(list)
         for cell in cells:
-            by_alias.setdefault(cell.alias, []).append(cell)
-        last_day = {alias: usage_facts(found) for alias, found in by_alias.items()}
-        return cls(since, tuple(cells), by_alias, last_day, problem)
+            by_alias[cell.alias].append(cell)
+            parts[cell.client, cell.alias].append(cell.figures)
+        sums = {key: UsageFigures.sum_of(found) for key, found in parts.items()}
+        clients: defaultdict[str, list[UsageFigures]] = defaultdict(list)
+        aliases: defaultdict[str, list[UsageFigures]] = defaultdict(list)
+        for (client, alias), its in sums.items():
+            clients[client].append(its)
+            aliases[alias].append(its)
+        return cls(
+            since,
+            tuple(cells),
+            by_alias,
+            {alias: facts_of(found) for alias, found in aliases.items()},
+            {client: facts_of(found) for client, found in clients.items()},
+            facts_of(sums.values()),
+            problem,
+        )
 
     def facts(self, alias: str) -> UsageFacts:
         """Return the figures of an alias."""
-        return self.last_day.get(alias) or usage_facts(())
+        return self.last_day.get(alias) or NO_USAGE
 
     def hours(self, alias: str) -> tuple[HourFacts, ...]:
         """Return the figures of an alias by hour."""
@@ -139,14 +160,14 @@ def _read_week(store: UsageStore, now: datetime, until: datetime) -> WeekReading
     return WeekReading(now, since, tuple(requests), busiest)
 
 
-def summed(cells: Iterable[UsageCell]) -> UsageFigures:
-    """Return the sum of cells."""
-    return UsageFigures.sum_of(cell.figures for cell in cells)
-
-
 def usage_facts(cells: Iterable[UsageCell]) -> UsageFacts:
     """Return the figures of cells together."""
-    figures = summed(cells)
+    return facts_of(cell.figures for cell in cells)
+
+
+def facts_of(parts: Iterable[UsageFigures]) -> UsageFacts:
+    """Return figures together."""
+    figures = UsageFigures.sum_of(parts)
     return UsageFacts(
         requests=figures.requests,
         errors=figures.errors,
@@ -163,8 +184,11 @@ def usage_facts(cells: Iterable[UsageCell]) -> UsageFacts:
 
 def hour_facts(since: datetime, cells: Sequence[UsageCell]) -> tuple[HourFacts, ...]:
     """Return the figures of cells by hour; hours without a request are there, too."""
-    hours = [since + timedelta(hours=number) for number in range(HOURS)]
-    found = {hour: summed(cell for cell in cells if cell.start == hour) for hour in hours}
+    by_hour: defaultdict[datetime, list[UsageFigures]] = defaultdict(list)
+    for cell in cells:
+        by_hour[cell.start].append(cell.figures)
+    hours = (since + timedelta(hours=number) for number in range(HOURS))
+    found = {hour: UsageFigures.sum_of(by_hour[hour]) for hour in hours}
     return tuple(
         HourFacts(
             hour.isoformat(timespec="minutes"),

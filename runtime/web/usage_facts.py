@@ -13,7 +13,7 @@ from fleet.usage import Operator
 from runtime.web.facts import Document, Heading
 from runtime.web.gather import heading
 from runtime.web.snapshot import FleetSnapshot
-from runtime.web.usage import HourFacts, UsageFacts, WeekReading, hour_facts, usage_facts
+from runtime.web.usage import NO_USAGE, HourFacts, UsageFacts, WeekReading, hour_facts
 
 FEW: Final = 20
 """Upper bound of aliases whose demand the page of usage shows; the page of demand shows all."""
@@ -71,15 +71,13 @@ def demand_page(seen: FleetSnapshot, scope: Operator, now: datetime) -> DemandPa
 def usage_page(seen: FleetSnapshot, scope: Operator, now: datetime) -> UsagePage:
     """Return the facts of usage."""
     usage, week = seen.usage, seen.usage.week
-    clients = sorted({*seen.fleet.clients, *(cell.client for cell in usage.cells)})
+    clients = sorted({*seen.fleet.clients, *usage.clients})
     return UsagePage(
         heading=heading(seen, scope, now),
-        total=usage_facts(usage.cells),
+        total=usage.total,
         hours=hour_facts(usage.since, usage.cells),
         clients=tuple(
-            {"client": client, **plain(usage_facts(cells))}
-            for client in clients
-            for cells in [[cell for cell in usage.cells if cell.client == client]]
+            {"client": client, **plain(usage.clients.get(client, NO_USAGE))} for client in clients
         ),
         week=_weekdays(week) if week else (),
         demand=_demand(seen)[:FEW],
