@@ -1,8 +1,10 @@
 """Compiles servers of the plan into start commands, and routes for other gateways."""
 
 import asyncio
+import os
 import shlex
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from fleet.config import COMPILED_FILE, COMPILED_LINE
@@ -15,18 +17,20 @@ from fleet.errors import (
 from fleet.plan import GatewayTarget
 from fleet.planning import lost
 from fleet.spec import GatewaySpec, NotifySpec
-from fleet.vllm import launch_of
+from fleet.vllm import LaunchCommand, launch_of
 from fleetctl.envoys import envoys_of, named_gateway, routing_of
 from plans.compile import alertmanager, grafana, litellm, prometheus
 from plans.compile.envoy import ADMIN_SOCKET, BOOTSTRAP_FILE, RoutePlace, Routing, whole
 from plans.compile.launch import LAUNCH_FORMATS
 from plans.compile.prometheus import TOKEN_FILE
+from plans.compile.systemd import Service, service_of, unit
 from plans.render.sections import limits_sentences
 from runtime.engines.adapters_file import adapters_path
 from runtime.files import replace_file
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.envoy.admin import EnvoyClient
 from runtime.gateway.envoy.files import command_line
+from runtime.gateway.http.timeouts import GRACE_S
 from runtime.gateway.state_dir import known_gateways
 from runtime.gateway.table import RoutingTable
 from runtime.operations.planning import desired_servers
@@ -37,6 +41,10 @@ from runtime.workspace import Workspace
 
 _ELSEWHERE = "/etc/envoy"
 """Folder named in a configuration that is printed, not written."""
+_STOP_MARGIN_S = 10
+"""Seconds beyond a gateway's own grace period, until systemd kills."""
+_ROUND_S = 120
+"""Seconds that a running round gets when the reconciler is told to stop."""
 
 
 Compiled = tuple[str, tuple[str, ...]]
@@ -49,6 +57,65 @@ def servers(workspace: Workspace, form: str, hosts: tuple[str, ...]) -> str:
     Raises:
         FleetError: FC5011, no such host is declared.
     """
+    return LAUNCH_FORMATS[form](_launches(workspace, hosts))
+
+
+def for_systemd(
+    workspace: Workspace, hosts: tuple[str, ...], out: Path | None, user: str, *, programs: bool
+) -> Compiled:
+    """Return units of the servers; of gateways and reconciler too, if `programs`.
+
+    `user` runs them as system units; empty: they are units of a user's own manager.
+
+    Raises:
+        FleetError: as `servers`.
+    """
+    folder = _absolute(workspace.root)
+    services = [service_of(launch, folder) for launch in _launches(workspace, hosts)]
+    if programs:
+        services += _programs(workspace, folder, [service.unit for service in services])
+    units = {service.unit: unit(service, user) for service in services}
+    if out is None:
+        return "\n".join(units.values()), ()
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in units.items():
+        replace_file(out / name, text.encode())
+    manager = "systemctl" if user else "loginctl enable-linger && systemctl --user"
+    start = f"start them now and at every boot: {manager} enable --now {' '.join(units)}"
+    return "", (f"written to {out}", *((start,) if units else ()))
+
+
+def _programs(workspace: Workspace, folder: str, servers: Sequence[str]) -> Iterator[Service]:
+    """Yield the services of the gateways, and of the reconciler after those of the servers."""
+    fleet, state = workspace.fleet(), _absolute(workspace.state_dir)
+    variables = (word for pair in workspace.variables.items() for word in ("--var", "=".join(pair)))
+    words = [sys.executable, "-m", "fleetctl", "-C", folder, *variables, "--state-dir", state]
+    words += ["--env", workspace.environment] if workspace.environment else []
+    secrets = f"%E/fleetctl/{fleet.name}.env"
+    for name in sorted(fleet.gateways or known_gateways(workspace.state_dir)):
+        yield Service(
+            f"fleetctl-gateway-{name}.service",
+            f"fleetctl gateway {name} of {fleet.name}",
+            (*words, "gateway", "run", name),
+            folder,
+            GRACE_S + _STOP_MARGIN_S,
+            {},
+            secrets,
+        )
+    yield Service(
+        "fleetctl-reconcile.service",
+        f"fleetctl reconciler of {fleet.name}",
+        (*words, "reconcile", "--interval", "30s"),
+        folder,
+        _ROUND_S,
+        {},
+        secrets,
+        servers,
+        kill_mode="process",  # servers and gateways that it started again go on
+    )
+
+
+def _launches(workspace: Workspace, hosts: tuple[str, ...]) -> list[LaunchCommand]:
     fleet = workspace.fleet()
     for name in hosts:
         if name not in fleet.hosts:
@@ -56,13 +123,15 @@ def servers(workspace: Workspace, form: str, hosts: tuple[str, ...]) -> str:
             near = did_you_mean(name, known) or f"There are: {', '.join(known)}."
             detail = f"No host is called `{name}`."
             raise FleetError.of("FC5011", "No such resource", detail, hint=near)
-    launches, records = [], workspace.state_dir / "servers"
+    launches, root = [], Path(_absolute(workspace.root))
+    records = Path(_absolute(workspace.state_dir)) / "servers"
     for server in desired_servers(workspace):
         host = fleet.hosts.get(server.host)
         if host is None or (hosts and host.name not in hosts):
             continue
-        model = workspace.root.absolute() / server.flags.model if server.flags else Path()
-        python, fake = _interpreter(workspace.root, host.python), host.engine == "fake"
+        model = root / server.flags.model if server.flags else Path()
+        fake = host.engine == "fake"
+        python = sys.executable if fake else _interpreter(root, host.python)
         launch = launch_of(
             server,
             host,
@@ -73,14 +142,18 @@ def servers(workspace: Workspace, form: str, hosts: tuple[str, ...]) -> str:
         )
         if launch is not None:
             launches.append(launch)
-    return LAUNCH_FORMATS[form](launches)
+    return launches
 
 
 def _interpreter(root: Path, declared: str) -> str:
     """Return the declared interpreter as a path that works from anywhere."""
     if "/" not in declared:
         return declared or "python3"
-    return str((root / declared).absolute())
+    return _absolute(root / declared)
+
+
+def _absolute(path: Path) -> str:
+    return os.path.abspath(path)  # noqa: PTH100 (`resolve` would follow the links)
 
 
 def for_envoy(

@@ -76,6 +76,11 @@ def marked_by(variable: str, value: str) -> tuple[int, ...]:
     return tuple(sorted(pid for pid in found if start_mark(pid)))
 
 
+def started_with(word: str) -> tuple[int, ...]:
+    """Return the processes with this word in their command line, sorted; without `/proc` none."""
+    return tuple(sorted(pid for pid in _pids() if word in arguments(pid)))
+
+
 def environment(pid: int) -> dict[str, str]:
     """Return the environment a process was started with; empty where it cannot be seen."""
     pairs = (part.partition("=") for part in _read(pid, "environ").split("\0"))

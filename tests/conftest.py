@@ -60,6 +60,12 @@ _BROWSER = pytest.StashKey[str | None]()
 _PROMETHEUS = pytest.StashKey[str | None]()
 PROMETHEUS = ("prometheus", "promtool", "prometheus-alertmanager", "amtool")
 """Programs that tests marked `prometheus` run."""
+_REMEDIES = {
+    "LiteLLM": "make litellm",
+    "CHROMIUM": "make browser",
+    "PROMETHEUS": "make prometheus",
+    "SYSTEMD": "apt-get install systemd",
+}
 _LEFT_OUT = "left out"
 """Property of a skipped test: the program that it needs. Reports of workers carry it."""
 
@@ -83,6 +89,15 @@ def litellm_program(request: pytest.FixtureRequest) -> Path:
         pytest.fail(f"{missing}; no installation was tried", pytrace=False)
     request.node.user_properties.append((_LEFT_OUT, "LiteLLM"))
     pytest.skip(missing)
+
+
+@pytest.fixture
+def systemd_analyze(request: pytest.FixtureRequest) -> str:
+    """The program that checks units."""
+    if program := shutil.which("systemd-analyze"):
+        return program
+    request.node.user_properties.append((_LEFT_OUT, "SYSTEMD"))
+    pytest.skip("systemd-analyze is not installed")
 
 
 def _vllm_python(config: pytest.Config) -> Path:
@@ -157,6 +172,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section(f"NOT TESTED ON {program}", "!", red=True, bold=True)
         terminalreporter.line(f"Tests that were skipped: {len(reasons)}")
         terminalreporter.line(f"Reason: {reasons[0].removeprefix('Skipped: ')}")
-        targets = {"LiteLLM": "litellm", "CHROMIUM": "browser", "PROMETHEUS": "prometheus"}
-        remedy = f"make {targets.get(str(program), 'vllm')}"
+        remedy = _REMEDIES.get(program, "make vllm")
         terminalreporter.line(f"Remedy: {remedy}")

@@ -16,7 +16,7 @@ MONITORS = ("prometheus", "alertmanager", "grafana")
 @click.command(cls=Command)
 @click.option(
     "--target",
-    type=click.Choice(["servers", "envoy", "litellm", *MONITORS]),
+    type=click.Choice(["servers", "systemd", "envoy", "litellm", *MONITORS]),
     default="servers",
     help="Start commands of servers, or the configuration of another program.",
 )
@@ -24,9 +24,10 @@ MONITORS = ("prometheus", "alertmanager", "grafana")
     "--format",
     "form",
     type=click.Choice(["json", "sh", "systemd"]),
-    help="Format of the start commands (default: sh).",
+    help="Format of the start commands (default: sh). systemd: units of the servers alone.",
 )
 @click.option("--host", "hosts", multiple=True, help="Only servers of this host; repeatable.")
+@click.option("--system-user", metavar="NAME", help="Print system units, run by this user.")
 @click.option(
     "--out",
     type=FOLDER,
@@ -53,20 +54,23 @@ def command(
     target: str,
     form: str | None,
     hosts: tuple[str, ...],
+    system_user: str | None,
     out: Path | None,
     name: str | None,
     seen_at: str | None,
     url: str | None,
 ) -> None:
-    """Compile files for other programs: start commands, routes, rules.
+    """Compile files for other programs: start commands, units, routes, rules.
 
-    servers: command lines, for hosts where another program starts servers. envoy, litellm:
-    the routing table as it is; losses are notes. prometheus, alertmanager, grafana: scrapes,
-    rules and alerts; receivers; dashboards.
+    servers: command lines, for hosts where another program starts servers. systemd: units of
+    servers, gateways and reconciler; with --host, of its servers alone. envoy, litellm: the
+    routing table as it is; losses are notes. prometheus, alertmanager, grafana: scrapes, rules
+    and alerts; receivers; dashboards.
 
     Examples:
       fleetctl compile
-      fleetctl compile --format systemd --host rack1
+      fleetctl compile --target systemd --out ~/.config/systemd/user
+      fleetctl compile --target systemd --host rack1 --system-user fleet
       fleetctl compile --target envoy --out envoy
       fleetctl compile --target envoy --out build --seen-at /etc/envoy
       fleetctl compile --target envoy | less
@@ -77,6 +81,18 @@ def command(
 
     if target != "prometheus":
         _refuse(target, {"--url": url})
+    if target == "systemd" or (target, form) == ("servers", "systemd"):
+        form = None if target == "servers" else form
+        _refuse(target, {"--format": form, "--gateway": name, "--seen-at": seen_at})
+        programs = target == "systemd" and not hosts
+        text, notes = compilation.for_systemd(
+            workspace, hosts, out, system_user or "", programs=programs
+        )
+        FILLED.filled.clear()  # as below
+        click.echo(text, nl=False)
+        print_lines(notes, "Note")
+        return
+    _refuse(target, {"--system-user": system_user})
     if target == "servers":
         _refuse(target, {"--out": out, "--gateway": name, "--seen-at": seen_at})
         text = compilation.servers(workspace, form or "sh", hosts)

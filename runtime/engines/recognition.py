@@ -9,10 +9,18 @@ from pathlib import Path
 from uuid import uuid4
 
 from fleet.hardware import PORT_STRIDE, DeviceSpec, HostSpec, is_cpu
-from fleet.names import server_name
-from fleet.vllm import SERVERS_PER_DEVICE, read_back
+from fleet.names import launch_stamp, server_name
+from fleet.resources import Server
+from fleet.vllm import SERVERS_PER_DEVICE, compiled_launch, read_back
 from runtime.engines.launch_records import HOME, MARK, RECORD, LaunchRecord, LaunchRecords
-from runtime.processes import arguments, environment, listening, open_ports, start_mark
+from runtime.processes import (
+    arguments,
+    environment,
+    listening,
+    open_ports,
+    start_mark,
+    started_with,
+)
 
 FLEET = "FLEETCTL_FLEET"
 """Environment variable with the name of the fleet that a process serves."""
@@ -46,6 +54,21 @@ def unrecorded(
                 yield from (
                     record for record in found if record and _is_ours(record, records, fleet)
                 )
+
+
+def started_by_others(
+    server: Server, host: HostSpec, records: LaunchRecords, folder: Path, fleet: str
+) -> LaunchRecord | None:
+    """Return a record of a server that runs by a command of `compile`; None: no process does.
+
+    The server may not listen yet.
+    """
+    (device,) = (device for device in host.devices if device.name == server.devices[0])
+    for pid in started_with(launch_stamp(compiled_launch(server))):
+        record = _record_of(pid, host, device, server.port, folder)
+        if record and record.name == server.name and _is_ours(record, records, fleet):
+            return record.model_copy(update={"ready": False})
+    return None
 
 
 def _record_of(

@@ -30,7 +30,7 @@ def make_engine(host: HostSpec, root: Path, state_dir: Path, fleet_name: str = "
     store = state_dir / STORE
     if host.engine == "attach":
         return AttachEngine(host, store)
-    folder = root.absolute()
+    folder = Path(_absolute(root))
     records = LaunchRecords(state_dir / "servers")
 
     def command(server: Server, drawn: str) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -71,7 +71,7 @@ def write_missing_records(
         if host.engine != "attach":
             known = (*records.all(), *written)
             ports = {record.port for record in known if record.leader() is not None}
-            written += unrecorded(host, records, root.absolute(), fleet_name, ports)
+            written += unrecorded(host, records, Path(_absolute(root)), fleet_name, ports)
     for record in written:
         records.write(record)
     return tuple(written)
@@ -87,4 +87,8 @@ def _interpreter(host: HostSpec, root: Path) -> str:
         )
     if os.sep not in host.python:
         return host.python
-    return os.path.abspath(root / host.python)  # noqa: PTH100 (`resolve` would follow the links)
+    return _absolute(root / host.python)
+
+
+def _absolute(path: Path) -> str:
+    return os.path.abspath(path)  # noqa: PTH100 (`resolve` would follow the links)

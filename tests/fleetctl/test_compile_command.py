@@ -168,6 +168,8 @@ def test_monitors_get_files_with_the_declared_receivers(
         ("--target", "envoy", "--seen-at", "/etc/envoy"),
         ("--target", "litellm", "--gateway", "main"),
         ("--target", "nginx"),
+        ("--target", "systemd", "--format", "json"),
+        ("--system-user", "fleet"),
         ("--url", "https://fleet.example.com"),
         ("--target", "grafana", "--out", "x", "--url", "https://fleet.example.com"),
         ("--target", "prometheus", "--out", "x", "--url", "fleet.example.com"),

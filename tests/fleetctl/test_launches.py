@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.request import Request, urlopen
@@ -68,6 +69,25 @@ def by_hand(project: Project) -> Iterator[int]:
             process.kill()
 
 
+@contextmanager
+def starting(project: Project, tmp_path: Path) -> Iterator[int]:
+    """Run the server of the plan as `by_hand`, with an interpreter that waits for a file."""
+    (line,) = json.loads(call(project, "compile", "--format", "json").stdout)
+    code = (
+        "import pathlib, runpy, sys, time\n"
+        f"while not pathlib.Path({str(tmp_path / 'go')!r}).exists(): time.sleep(0.01)\n"
+        "del sys.argv[0]; sys.argv[0] = 'server'\n"
+        "runpy.run_module('runtime.fake_vllm.server', run_name='__main__')\n"
+    )
+    environment = {**os.environ, **line["environment"], "PYTHONPATH": str(REPOSITORY)}
+    words = [sys.executable, "-c", code, *line["arguments"][2:]]
+    with subprocess.Popen(words, env=environment, cwd="/") as process:
+        try:
+            yield process.pid
+        finally:
+            process.kill()
+
+
 def status_of_a_request(project: Project) -> int:
     secret = (project.root / ".fleetctl/keys/acme-prod").read_text().strip()
     (row,) = json.loads(call(project, "gateway", "status", "--format", "json").stdout)
@@ -116,6 +136,25 @@ def test_a_server_restarted_by_hand_is_fenced_named_adopted_and_healed(project: 
         assert call(project, "plan", "--detailed-exitcode").returncode == 0
         assert status_of_a_request(project) == 200
         assert start_mark(pid) is not None
+
+
+def test_a_server_that_a_supervisor_starts_is_joined_and_not_started_twice(
+    project: Project, tmp_path: Path
+) -> None:
+    """A unit of systemd starts the process; vLLM listens much later."""
+    project.kill_servers()
+    with starting(project, tmp_path) as pid, ThreadPoolExecutor(1) as pool:
+        round_ = pool.submit(project.run, "reconcile", "--once")
+        file = records(project).folder / SERVER / "launch.json"
+        while json.loads(file.read_text())["pid"] != pid:
+            assert not round_.done(), round_.result().stderr
+            os.sched_yield()
+        assert project.server_processes() == [pid]
+        (tmp_path / "go").touch()
+        assert round_.result().returncode == 0, round_.result().stderr
+        assert project.server_processes() == [pid]
+        assert status_of_a_request(project) == 200
+        assert call(project, "drift").returncode == 0
 
 
 def test_a_launch_that_is_not_the_newest_is_drift_of_its_own(project: Project) -> None:

@@ -12,7 +12,8 @@ from fleet.resources import Server, ServerFlags
 from fleet.vllm.flag_rules import RESERVED
 from fleet.vllm.known_flags import ALIASES
 from fleet.vllm.launch import LaunchCommand, command_line, environment, launch_of
-from plans.compile.launch import LAUNCH_FORMATS, as_json, as_shell, as_systemd
+from plans.compile.launch import LAUNCH_FORMATS, as_json, as_shell
+from plans.compile.systemd import service_of, unit
 from runtime.fake_vllm.flags import FakeConfig, parse_flags
 
 FLAGS = ServerFlags(
@@ -159,8 +160,8 @@ def test_a_server_with_the_plug_in_is_stamped_and_has_the_same_digest() -> None:
     served = launch.arguments[names + 1 : launch.arguments.index("--host")]
     assert served == ("llama3", f"fleetctl-{FLAGS.digest}", f"fleetctl-launch-{launch.launch}",
                       "fleetctl-resolver")  # fmt: skip
-    for form in LAUNCH_FORMATS.values():
-        text = form([launch])
+    texts = [form([launch]) for form in LAUNCH_FORMATS.values()]
+    for text in (*texts, unit(service_of(launch, "/fleet"))):
         assert "fleetctl_resolver" in text
         assert "/s/adapters.json" in text
 
@@ -181,16 +182,6 @@ def test_a_shell_script_says_the_same_words() -> None:
     assert words[begin : begin + len(arguments)] == arguments
     assert "CUDA_VISIBLE_DEVICES=1" in words
     assert words[:3] == ["env", "-u", "VLLM_SERVER_DEV_MODE"]
-
-
-def test_a_systemd_unit_quotes_what_systemd_would_expand() -> None:
-    launch = replace(made("gpu1"), environment={"A": "50% of $B"})
-    unit = as_systemd([launch])
-    assert 'Environment="A=50%% of $$B"' in unit
-    broken = as_systemd([replace(launch, environment={"A": "1\nExecStartPre=/bin/sh"})])
-    assert 'Environment="A=1\\x0aExecStartPre=/bin/sh"' in broken
-    assert '--model "/models/my llama"' in unit
-    assert "KillMode=mixed" in unit
 
 
 @pytest.mark.parametrize("form", sorted(LAUNCH_FORMATS))
