@@ -12,7 +12,6 @@ from fleet.errors import EngineError, EngineTimedOutError, EngineUnreachableErro
 from fleet.hardware import HostSpec
 from fleet.names import Address
 from fleet.resources import Server, ServerFlags, State
-from fleet.vllm import compiled_launch
 from runtime.engines.adapters_file import AdapterEntry, entries_of
 from runtime.engines.launch_records import LaunchRecord, LaunchRecords
 from runtime.engines.observation import StateBuilder, base_digest, observe_servers
@@ -34,8 +33,6 @@ START_TIMEOUT_S = 1800.0
 """Upper bound of the start of a server: a large base on a slow disk. Raise it for larger bases."""
 
 _PORT_GRACE_S = 5.0
-_SUPERVISOR_S = 5.0
-"""Upper bound of the pause of a supervisor before it starts a server again."""
 _FIRST_POLL_S, _LONGEST_POLL_S = 0.02, 0.5
 _POLL_DEADLINE_S = 2.0
 
@@ -126,8 +123,8 @@ class LocalEngine:
         """Start a server and return once the server answers with the digest of its flags.
 
         A server that runs with the same flags is fine; a server that still starts is waited for.
-        An interrupted wait leaves the server starting, and the next call joins. A server that a
-        supervisor starts by the command of `compile` is waited for, too.
+        An interrupted wait leaves the server starting, and the next call joins; so does this call
+        where a supervisor starts the server.
 
         Raises:
             EngineError: the server runs with other flags, the port is taken, or the server died;
@@ -138,7 +135,9 @@ class LocalEngine:
             raise EngineError.of(
                 "FC4015", "A server without flags", f"`{server.name}` has no flags."
             )
-        record = self._record(server.name) or await self._started_by_others(server)
+        record = self._record(server.name) or await started_by_others(
+            server, self.host, self.records, self.folder, self.fleet
+        )
         if record is not None:
             declared = server.digest or server.flags.digest
             if record.digest != declared:
@@ -220,23 +219,6 @@ class LocalEngine:
                 self.records.write(found)
                 return found
         return None
-
-    async def _started_by_others(self, server: Server) -> LaunchRecord | None:
-        """Return the record, written, of a server that a supervisor starts; None: none does.
-
-        A supervisor that had started the server before gets a moment to do so again.
-        """
-        ended = self.records.read(server.name)
-        was_theirs = ended is not None and ended.served_launch == compiled_launch(server)
-        clock = asyncio.get_running_loop().time
-        deadline = clock() + (_SUPERVISOR_S if was_theirs else 0)
-        its = server, self.host, self.records, self.folder, self.fleet
-        while True:
-            if (found := started_by_others(*its)) is not None:
-                self.records.write(found)
-            if found is not None or clock() >= deadline:
-                return found
-            await asyncio.sleep(_LONGEST_POLL_S)
 
     def _unrecorded(self) -> Iterator[LaunchRecord]:
         ports = {record.port for record in self.records.all() if record.leader()}  # of all hosts

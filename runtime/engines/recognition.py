@@ -4,6 +4,7 @@ Such a server was started by hand from `fleetctl compile`, or its record was los
 of the process says the same as a record would; the stamped digest proves the flags that are read.
 """
 
+import asyncio
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -24,6 +25,8 @@ from runtime.processes import (
 
 FLEET = "FLEETCTL_FLEET"
 """Environment variable with the name of the fleet that a process serves."""
+_TRIES, _PAUSE_S = 11, 0.5
+"""Looks for a server, and seconds between them: longer than a supervisor pauses before a start."""
 
 
 def url_of(address: str, port: int) -> str:
@@ -56,18 +59,25 @@ def unrecorded(
                 )
 
 
-def started_by_others(
+async def started_by_others(
     server: Server, host: HostSpec, records: LaunchRecords, folder: Path, fleet: str
 ) -> LaunchRecord | None:
-    """Return a record of a server that runs by a command of `compile`; None: no process does.
+    """Return the record, written, of a server that a supervisor starts; None: none does.
 
-    The server may not listen yet.
+    The command is that of `compile`, and the server may not listen yet. A supervisor that had
+    started the server before gets a moment to do so again.
     """
+    launch, ended = compiled_launch(server), records.read(server.name)
     (device,) = (device for device in host.devices if device.name == server.devices[0])
-    for pid in started_with(launch_stamp(compiled_launch(server))):
-        record = _record_of(pid, host, device, server.port, folder)
-        if record and record.name == server.name and _is_ours(record, records, fleet):
-            return record.model_copy(update={"ready": False})
+    for left in reversed(range(_TRIES if ended and ended.served_launch == launch else 1)):
+        for pid in started_with(launch_stamp(launch)):
+            record = _record_of(pid, host, device, server.port, folder)
+            if record and record.name == server.name and _is_ours(record, records, fleet):
+                record = record.model_copy(update={"ready": False})
+                records.write(record)
+                return record
+        if left:
+            await asyncio.sleep(_PAUSE_S)
     return None
 
 
