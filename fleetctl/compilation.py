@@ -5,6 +5,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fleet.config import COMPILED_FILE, COMPILED_LINE
@@ -23,7 +24,7 @@ from plans.compile import alertmanager, grafana, litellm, prometheus
 from plans.compile.envoy import ADMIN_SOCKET, BOOTSTRAP_FILE, RoutePlace, Routing, whole
 from plans.compile.launch import LAUNCH_FORMATS
 from plans.compile.prometheus import TOKEN_FILE
-from plans.compile.systemd import Service, service_of, unit
+from plans.compile.systemd import SystemdUnit, server_unit, unit_text
 from plans.render.sections import limits_sentences
 from runtime.engines.adapters_file import adapters_path
 from runtime.files import replace_file
@@ -71,48 +72,37 @@ def for_systemd(
         FleetError: as `servers`.
     """
     folder = _absolute(workspace.root)
-    services = [service_of(launch, folder) for launch in _launches(workspace, hosts)]
+    units = [server_unit(launch, folder) for launch in _launches(workspace, hosts)]
     if programs:
-        services += _programs(workspace, folder, [service.unit for service in services])
-    units = {service.unit: unit(service, user) for service in services}
+        units += _programs(workspace, folder, [unit.file for unit in units])
+    texts = {unit.file: unit_text(unit, user) for unit in units}
     if out is None:
-        return "\n".join(units.values()), ()
+        return "\n".join(texts.values()), ()
     out.mkdir(parents=True, exist_ok=True)
-    for name, text in units.items():
+    for name, text in texts.items():
         replace_file(out / name, text.encode())
     manager = "systemctl" if user else "loginctl enable-linger && systemctl --user"
-    start = f"start them now and at every boot: {manager} enable --now {' '.join(units)}"
-    return "", (f"written to {out}", *((start,) if units else ()))
+    start = f"start them now and at every boot: {manager} enable --now {' '.join(texts)}"
+    return "", (f"written to {out}", start)
 
 
-def _programs(workspace: Workspace, folder: str, servers: Sequence[str]) -> Iterator[Service]:
-    """Yield the services of the gateways, and of the reconciler after those of the servers."""
+def _programs(workspace: Workspace, folder: str, servers: Sequence[str]) -> Iterator[SystemdUnit]:
+    """Yield the units of the gateways, and of the reconciler after those of the servers."""
     fleet, state = workspace.fleet(), _absolute(workspace.state_dir)
     variables = (word for pair in workspace.variables.items() for word in ("--var", "=".join(pair)))
     words = [sys.executable, "-m", "fleetctl", "-C", folder, *variables, "--state-dir", state]
     words += ["--env", workspace.environment] if workspace.environment else []
-    secrets = f"%E/fleetctl/{fleet.name}.env"
+
+    def made(name: str, stop_s: float, *arguments: str) -> SystemdUnit:
+        file, title = f"fleetctl-{name}.service", f"fleetctl {' '.join(arguments)}, {fleet.name}"
+        secrets = f"%E/fleetctl/{fleet.name}.env"
+        return SystemdUnit(file, title, (*words, *arguments), folder, stop_s, {}, secrets)
+
     for name in sorted(fleet.gateways or known_gateways(workspace.state_dir)):
-        yield Service(
-            f"fleetctl-gateway-{name}.service",
-            f"fleetctl gateway {name} of {fleet.name}",
-            (*words, "gateway", "run", name),
-            folder,
-            GRACE_S + _STOP_MARGIN_S,
-            {},
-            secrets,
-        )
-    yield Service(
-        "fleetctl-reconcile.service",
-        f"fleetctl reconciler of {fleet.name}",
-        (*words, "reconcile", "--interval", "30s"),
-        folder,
-        _ROUND_S,
-        {},
-        secrets,
-        servers,
-        kill_mode="process",  # servers and gateways that it started again go on
-    )
+        yield made(f"gateway-{name}", GRACE_S + _STOP_MARGIN_S, "gateway", "run", name)
+    # Servers and gateways that the reconciler started outlive the reconciler.
+    reconciler = made("reconcile", _ROUND_S, "reconcile", "--interval", "30s")
+    yield replace(reconciler, after=servers, kill_mode="process")
 
 
 def _launches(workspace: Workspace, hosts: tuple[str, ...]) -> list[LaunchCommand]:

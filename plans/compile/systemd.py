@@ -13,11 +13,11 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
-    """A program that systemd starts at boot, and again after every end."""
+class SystemdUnit:
+    """Program that systemd starts at boot, and again after every end."""
 
-    unit: str
-    """File name of the unit."""
+    file: str
+    """Name of the file."""
     description: str
     arguments: Sequence[str]
     folder: str
@@ -32,9 +32,9 @@ class Service:
     kill_mode: str = "mixed"
 
 
-def service_of(launch: LaunchCommand, folder: str) -> Service:
+def server_unit(launch: LaunchCommand, folder: str) -> SystemdUnit:
     """Return the service of a server; `folder` is the project."""
-    return Service(
+    return SystemdUnit(
         f"fleetctl-{launch.server.name}.service",
         f"vLLM {launch.server.name}, flags {launch.server.digest}",
         launch.arguments,
@@ -44,18 +44,18 @@ def service_of(launch: LaunchCommand, folder: str) -> Service:
     )
 
 
-def unit(service: Service, user: str = "") -> str:
+def unit_text(unit: SystemdUnit, user: str = "") -> str:
     """Return a unit, headed by its file name.
 
     `user` runs the program of a system unit. Empty: the unit is for a user's own manager.
     """
     # Modules that lie in the project must not shadow those of the program.
-    variables = {"PYTHONSAFEPATH": "1", **service.environment}
-    after = [*(["network-online.target"] if user else []), *service.after]
+    variables = {"PYTHONSAFEPATH": "1", **unit.environment}
+    after = [*(["network-online.target"] if user else []), *unit.after]
     lines = [
-        f"# {service.unit}",
+        f"# {unit.file}",
         "[Unit]",
-        f"Description={_path(service.description)}",
+        f"Description={_path(unit.description)}",
         *(["Wants=network-online.target"] if user else []),
         *([f"After={' '.join(after)}"] if after else []),
         "StartLimitIntervalSec=0",
@@ -63,15 +63,15 @@ def unit(service: Service, user: str = "") -> str:
         "[Service]",
         "Type=exec",
         *([f"User={_path(user)}"] if user else []),
-        f"WorkingDirectory={_path(service.folder)}",
-        *([f"EnvironmentFile=-{service.secrets}"] if service.secrets else []),
+        f"WorkingDirectory={_path(unit.folder)}",
+        *([f"EnvironmentFile=-{unit.secrets}"] if unit.secrets else []),
         *(f"Environment={_word(f'{key}={value}')}" for key, value in sorted(variables.items())),
         f"UnsetEnvironment={' '.join(cleared_variables(variables))}",
-        f"ExecStart={_command(service.arguments)}",
+        f"ExecStart={_command(unit.arguments)}",
         "Restart=always",
         "RestartSec=1",
-        f"TimeoutStopSec={service.stop_s:g}",
-        f"KillMode={service.kill_mode}",
+        f"TimeoutStopSec={unit.stop_s:g}",
+        f"KillMode={unit.kill_mode}",
         "",
         "[Install]",
         f"WantedBy={'multi-user' if user else 'default'}.target",

@@ -13,7 +13,7 @@ from fleet.vllm.flag_rules import RESERVED
 from fleet.vllm.known_flags import ALIASES
 from fleet.vllm.launch import LaunchCommand, command_line, environment, launch_of
 from plans.compile.launch import LAUNCH_FORMATS, as_json, as_shell
-from plans.compile.systemd import service_of, unit
+from plans.compile.systemd import server_unit, unit_text
 from runtime.fake_vllm.flags import FakeConfig, parse_flags
 
 FLAGS = ServerFlags(
@@ -161,7 +161,7 @@ def test_a_server_with_the_plug_in_is_stamped_and_has_the_same_digest() -> None:
     assert served == ("llama3", f"fleetctl-{FLAGS.digest}", f"fleetctl-launch-{launch.launch}",
                       "fleetctl-resolver")  # fmt: skip
     texts = [form([launch]) for form in LAUNCH_FORMATS.values()]
-    for text in (*texts, unit(service_of(launch, "/fleet"))):
+    for text in (*texts, unit_text(server_unit(launch, "/fleet"))):
         assert "fleetctl_resolver" in text
         assert "/s/adapters.json" in text
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from plans.compile.systemd import Service, unit
+from plans.compile.systemd import SystemdUnit, unit_text
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project
 
@@ -50,8 +50,8 @@ def test_systemd_reads_back_the_word_that_was_quoted(
     tmp_path: Path, verify: Verify, word: str
 ) -> None:
     """A name with a space is refused, and the message shows the whole assignment as read."""
-    service = Service("x.service", "X", ["/bin/true"], str(tmp_path), 1, {"A B": word})
-    said = verify(written(tmp_path, unit(service)))
+    unit = SystemdUnit("x.service", "X", ["/bin/true"], str(tmp_path), 1, {"A B": word})
+    said = verify(written(tmp_path, unit_text(unit)))
     assert f"Invalid environment assignment, ignoring: A B={word}\n" in said
     assert "Unknown key" not in said
 
@@ -60,13 +60,15 @@ def test_systemd_reads_back_the_word_that_was_quoted(
 def test_a_program_that_is_not_there_is_named_as_it_was_given(
     tmp_path: Path, verify: Verify, word: str
 ) -> None:
-    service = Service("x.service", "X", [f"/no/{word}", ";"], str(tmp_path), 1, {})
-    assert f"/no/{word}" in verify(written(tmp_path, unit(service)))
+    unit = SystemdUnit("x.service", "X", [f"/no/{word}", ";"], str(tmp_path), 1, {})
+    assert f"/no/{word}" in verify(written(tmp_path, unit_text(unit)))
 
 
 def test_a_line_break_ends_no_setting(tmp_path: Path, verify: Verify) -> None:
-    text = unit(
-        Service("x.service", "X\nUser=root", ["/bin/true", "a\nUser=root"], "/a\nUser=root", 1, {}),
+    text = unit_text(
+        SystemdUnit(
+            "x.service", "X\nUser=root", ["/bin/true", "a\nUser=root"], "/a\nUser=root", 1, {}
+        ),
         user="fleet\nUser=root",
     )
     assert "\nUser=root" not in text
