@@ -19,7 +19,7 @@ from fleet.resources import State
 from fleet.vllm import compiled_launch, launch_of
 from runtime.engines.launch_records import HOME
 from runtime.engines.protocol import Engine
-from runtime.engines.recognition import FLEET
+from runtime.engines.recognition import FLEET, started_by_others
 from runtime.engines.registry import write_missing_records
 from runtime.engines.vllm_api import list_models
 
@@ -32,13 +32,20 @@ REPOSITORY = Path(__file__).parents[3]
 @contextmanager
 def by_hand(bench: "Bench", **variables: str) -> Iterator[int]:
     """Run the server as `fleetctl compile` prints it; give its process number once it answers."""
+    with started(bench, **variables) as pid:
+        asyncio.run(answers(bench))
+        yield pid
+
+
+@contextmanager
+def started(bench: "Bench", **variables: str) -> Iterator[int]:
+    """Run the server as `fleetctl compile` prints it, as a supervisor does; do not wait."""
     model = str(bench.root / "models" / "tiny")
     launch = launch_of(bench.server, bench.host, python=sys.executable, model=model)
     assert launch is not None
     environment = {**os.environ, **launch.environment, "PYTHONPATH": str(REPOSITORY), **variables}
     with subprocess.Popen(launch.arguments, env=environment, cwd=bench.root) as process:
         try:
-            asyncio.run(answers(bench))
             yield process.pid
         finally:
             process.kill()
@@ -76,6 +83,38 @@ def test_a_server_started_by_hand_is_the_server_and_needs_no_record(bench: "Benc
         assert (len(state.adapters()), state.notes) == (1, ())
         bench.run(lambda engine: engine.stop(bench.server.name))
         assert bench.run(lambda engine: engine.observe()).resources == {}
+
+
+def test_a_supervisor_gets_time_to_start_its_server_again(bench: "Bench") -> None:
+    with by_hand(bench):
+        bench.run(lambda engine: engine.start(bench.server))
+    first = bench.record().pid
+
+    async def looks() -> None:
+        its = bench.server, bench.host, bench.records, bench.root, "bench"
+        looking = asyncio.create_task(started_by_others(*its))
+        await asyncio.sleep(0)  # the first look ends with a pause
+        assert not looking.done()
+        with started(bench) as second:
+            found = await looking
+        assert found is not None
+        assert (found.pid, found.ready) == (second, False)
+        assert bench.record() == found
+        assert second != first
+
+    asyncio.run(looks())
+
+
+def test_a_server_that_no_supervisor_had_started_is_not_waited_for(bench: "Bench") -> None:
+    its = bench.server, bench.host, bench.records, bench.root, "bench"
+
+    async def looks() -> None:
+        looking = asyncio.create_task(started_by_others(*its))
+        await asyncio.sleep(0)
+        assert looking.done()
+        assert looking.result() is None
+
+    asyncio.run(looks())
 
 
 @pytest.mark.parametrize("use", ["load", "adopt"])
