@@ -33,7 +33,7 @@ class SystemdUnit:
 
 
 def server_unit(launch: LaunchCommand, folder: str) -> SystemdUnit:
-    """Return the service of a server; `folder` is the project."""
+    """Return the unit of a server; `folder` is the project."""
     return SystemdUnit(
         f"fleetctl-{launch.server.name}.service",
         f"vLLM {launch.server.name}, flags {launch.server.digest}",
