@@ -3,20 +3,28 @@
 The reading is made up and its clock stands still; fonts differ between machines.
 """
 
+import random
 import sys
 import tempfile
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import sync_playwright
 
+from runtime.ledger import open_ledger
+from runtime.workspace import Workspace
 from tests.conftest import chromium
-from tests.runtime.web.stage import Viewer, project, reading, viewing
+from tests.fleet.costing.worlds import NOON
+from tests.runtime.web.stage import PERSON, Viewer, project, reading, viewing
+from tests.runtime.web.test_recount import log, row
 
 FOLDER = Path(__file__).parents[2] / "docs" / "pictures"
+DAYS = 44
 SHOTS = (
     ("fleet-day", "/", "", "light", 1280),
     ("rollouts-day", "/rollouts", "", "light", 1280),
+    ("cost-day", "/cost", "", "light", 1280),
     ("client-night", "/c/acme", "acme", "dark", 900),
 )
 
@@ -29,11 +37,21 @@ def html(viewer: Viewer, path: str, who: str) -> str:
     return text.replace(link, f"<style>{viewer.pages.stylesheet}</style>")
 
 
+def add_past(workspace: Workspace) -> None:
+    """Give the fleet costs and requests of six weeks."""
+    (terms,) = [entry.event for entry in workspace.ledger().read()]
+    begin = NOON - timedelta(days=DAYS)
+    open_ledger(workspace.state_dir, "run0", PERSON, lambda: begin).append([terms])
+    chance = random.Random(14)  # noqa: S311 (not for secrets)
+    log(workspace, [row(chance, number, DAYS * 24) for number in range(DAYS * 300)])
+
+
 def main() -> int:
     """Write the pictures."""
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         workspace = project(Path(folder) / "project")
+        add_past(workspace)
         with viewing(workspace, reading(workspace)) as viewer:
             pages = {name: html(viewer, path, who) for name, path, who, _, _ in SHOTS}
     with sync_playwright() as playwright:
