@@ -168,13 +168,14 @@ class UpstreamConnection(asyncio.Protocol):
             self._end()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """End the response, which may be its regular end."""
+        """End the response, perhaps regularly, and leave no cycle: a new table would keep it."""
         self._pool.forget(self, by_server=not self._is_ended)
         if self._stage == _HAS_HEAD and self._is_until_close and error is None:
             self._end()
         else:
             is_fresh = self._loop.time() - self._sent_at < STALE_S
             self._disconnect(stale=self._was_used and self._stage == _AWAITED and is_fresh)
+        del self._parser
 
     # ------------------------------------------------------- without the parser
     def _read_repeated(self, data: bytes) -> bool:

@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 
 from runtime.gateway import state
+from runtime.gateway.accounting import UsageCounters, UsageWriter
 from runtime.gateway.http.connection import ClientConnection
+from runtime.gateway.http.pool import ConnectionPool
 from runtime.gateway.http.request_reader import RequestReader
+from runtime.gateway.http.upstream import UpstreamConnection
+from runtime.usage.log import UsageLog
 from tests.runtime.gateway.sockets import Script, answered, asked, connected, on, post, raw, told
 from tests.runtime.gateway.stage import GLOBEX, Stage, chat, until
 
@@ -70,6 +74,33 @@ def test_a_connection_that_has_ended_leaves_no_cycle(tmp_path: Path) -> None:
         async with asyncio.timeout(60):
             while left():  # noqa: ASYNC110 (nothing tells when an object goes)
                 await asyncio.sleep(0)
+
+    on(tmp_path, script, scenario)
+
+
+@pytest.mark.usefixtures("traced")
+def test_a_connection_to_a_server_that_has_ended_leaves_no_cycle(tmp_path: Path) -> None:
+    """Servers are asked for their health every two seconds, on a new connection."""
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: int) -> None:
+        await asked(reader)
+        writer.write(told("well"))
+
+    def left() -> int:
+        return sum(isinstance(found, UpstreamConnection) for found in gc.get_objects())
+
+    async def scenario(ours: Stage) -> None:
+        (url,) = ours.servers.values()
+        with UsageLog(tmp_path / "probes.jsonl") as log:
+            loop = asyncio.get_running_loop()
+            pool = ConnectionPool(loop, UsageWriter(log, UsageCounters()), lambda _, __: True)
+            before = left()
+            for _ in range(3):
+                assert (await pool.get(url, "/health", 60))[0] == 200
+            async with asyncio.timeout(60):
+                while left() > before:  # noqa: ASYNC110 (nothing tells when an object goes)
+                    await asyncio.sleep(0)
+            pool.close()
 
     on(tmp_path, script, scenario)
 
