@@ -66,11 +66,13 @@ def counts_document(versions: Mapping[tuple[str, str], int]) -> list[dict[str, o
 
 @dataclass(slots=True)
 class _Failures:
-    """The failures of a server that has not worked since: errors and ejections in a row."""
+    """The failures of a server that has not worked since."""
 
     ejected_until: float
     errors: int = 0
-    ejections: int = 0
+    """Errors in a row."""
+    ejection_s: float = 0.0
+    """Length of the last ejection; 0: none yet."""
 
 
 @dataclass(slots=True)
@@ -170,10 +172,9 @@ class LoadBalancer:
     def eject(self, server: str, now: float) -> None:
         """Choose a server last for a while: a server that was not reached, or keeps failing."""
         failures = self._failures.setdefault(server, _Failures(now))
-        ejection_s = min(FIRST_EJECTION_S * 2**failures.ejections, MAX_EJECTION_S)
-        failures.ejections += 1
+        failures.ejection_s = min(2 * failures.ejection_s or FIRST_EJECTION_S, MAX_EJECTION_S)
         failures.errors = 0
-        failures.ejected_until = now + ejection_s
+        failures.ejected_until = now + failures.ejection_s
 
     def record_error(self, server: str, now: float) -> None:
         """Count an error of a server's own, or an answer that the server broke off."""

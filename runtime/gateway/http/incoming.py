@@ -188,7 +188,7 @@ class IncomingRequest:
 
     def refuse(self, error: ApiError, *, closing: bool = False) -> None:
         """Refuse the request; `closing`: nothing after it can be trusted to be a request."""
-        self.error = error
+        self.error = error.with_traceback(None)  # its frames have this request: a cycle
         self._parts.clear()
         if closing:
             self.keeps_alive = False

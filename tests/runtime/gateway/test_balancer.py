@@ -52,6 +52,9 @@ def test_a_server_that_cannot_be_reached_rests_longer_each_time() -> None:
         assert picks(balancer, now + rest - 0.01) == {"b", "c"}
         now += rest
         assert picks(balancer, now) == {"a"}  # it may show whether it is well again
+    for _ in range(2000):  # requests to an alias that has no other server
+        balancer.eject("a", now)
+    assert picks(balancer, now + MAX_EJECTION_S) == {"a"}
     balancer.record_success("a", "v1")
     balancer.eject("a", now)
     assert picks(balancer, now + 1) == {"a"}

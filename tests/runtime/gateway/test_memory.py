@@ -71,6 +71,8 @@ def test_a_connection_that_has_ended_leaves_no_cycle(tmp_path: Path) -> None:
             async with connected(ours) as (reader, writer):
                 writer.write(post(raw("hello")))
                 assert (await answered(reader))[0] == 200
+                writer.write(post(raw("hello"), key="wrong"))
+                assert (await answered(reader))[0] == 401
         async with asyncio.timeout(60):
             while left():  # noqa: ASYNC110 (nothing tells when an object goes)
                 await asyncio.sleep(0)
