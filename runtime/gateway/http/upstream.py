@@ -90,12 +90,13 @@ class UpstreamConnection(asyncio.Protocol):
 
     _transport: asyncio.Transport
     """Set before any other call."""
+    _parser: httptools.HttpResponseParser
+    """There while connected: a cycle."""
 
     def __init__(
         self, pool: OriginPool, loop: asyncio.AbstractEventLoop, batch: WriteBatch
     ) -> None:
         self._pool, self._loop, self._batch = pool, loop, batch
-        self._parser = httptools.HttpResponseParser(self)
         self._receiver: ResponseReceiver | None = None
         self._was_used = False
         self._stage = _AWAITED
@@ -143,8 +144,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     # ------------------------------------------------------- called by the event loop
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
+        """Keep the transport, and make the parser."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by name
+        self._parser = httptools.HttpResponseParser(self)
         self._pool.connections.add(self)
 
     def data_received(self, data: bytes) -> None:

@@ -15,6 +15,7 @@ from runtime.gateway.http.pool import ConnectionPool
 from runtime.gateway.http.request_reader import RequestReader
 from runtime.gateway.http.upstream import UpstreamConnection
 from runtime.usage.log import UsageLog
+from tests.ports import free_port
 from tests.runtime.gateway.sockets import Script, answered, asked, connected, on, post, raw, told
 from tests.runtime.gateway.stage import GLOBEX, Stage, chat, until
 
@@ -99,6 +100,8 @@ def test_a_connection_to_a_server_that_has_ended_leaves_no_cycle(tmp_path: Path)
             before = left()
             for _ in range(3):
                 assert (await pool.get(url, "/health", 60))[0] == 200
+                with pytest.raises(OSError, match="refused"):
+                    await pool.get(f"http://127.0.0.1:{free_port()}", "/health", 60)
             async with asyncio.timeout(60):
                 while left() > before:  # noqa: ASYNC110 (nothing tells when an object goes)
                     await asyncio.sleep(0)
