@@ -151,7 +151,8 @@ def _routes(
             if before is not None:
                 where = {share.adapter: share.servers for share in before.shares}
                 policy = traffic_policy_of(fleet, alias, where)
-                yield from _as_it_is(replace(before, policy=policy), live)
+                route = _with_promise(replace(before, policy=policy), before)
+                yield from _as_it_is(route, live)
         elif target.shares:
             had = {share.adapter: share.percent for share in before.shares} if before else {}
             shares = tuple(
@@ -161,7 +162,16 @@ def _routes(
                 for is_more in [percent > had.get(adapter, 0)]
             )
             policy = traffic_policy_of(fleet, alias, placement.bindings)
-            yield Route(alias, shares, target.salt, policy)
+            yield _with_promise(Route(alias, shares, target.salt, policy), before)
+
+
+def _with_promise(route: Route, before: Route | None) -> Route:
+    """Return a route; a promise alone changes no route that names none, as of earlier releases."""
+    if before is None or route.policy is None or (before.policy and before.policy.promise_s):
+        return route
+    policy = replace(route.policy, promise_s=None)
+    without = replace(route, policy=None if policy == TrafficPolicy() else policy)
+    return without if without == before else route
 
 
 def _answering(servers: tuple[str, ...], live: State) -> tuple[str, ...]:

@@ -96,7 +96,7 @@ def subject(**changed: object) -> CalibrationTarget:
 
 
 def metrics(*, finished: int | None = 100, kv_tokens: int | None = 400_000) -> ServerMetrics:
-    return ServerMetrics(0, 0, finished, kv_tokens, 0.9)
+    return ServerMetrics(0, 0, finished, kv_tokens, memory_share=0.9)
 
 
 def test_a_gpus_reserve_is_what_its_start_left_over() -> None:
