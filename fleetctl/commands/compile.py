@@ -62,10 +62,9 @@ def command(
 ) -> None:
     """Compile files for other programs: start commands, units, routes, rules.
 
-    servers: command lines, for hosts where another program starts servers. systemd: units of
-    servers, gateways and reconciler; with --host, of its servers alone. envoy, litellm: the
-    routing table as it is; losses are notes. prometheus, alertmanager, grafana: scrapes, rules
-    and alerts; receivers; dashboards.
+    servers: command lines, for other supervisors. systemd: units of servers, gateways and
+    reconciler; with --host, of its servers alone. envoy, litellm: the routing table as it is;
+    losses are notes. prometheus, alertmanager, grafana: scrapes, rules, alerts; dashboards.
 
     Examples:
       fleetctl compile
