@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 
 from fleet.alerting import (
     HOURS_FOR,
@@ -121,10 +122,18 @@ def explain_alias(
         )
     grain = Grain.QUARTER if since <= QUARTERS_KEPT else Grain.HOUR
     end = _start(now, grain)
-    by = ("alias", "version", "server")
-    cells = store.cells(Operator(), end - since, end, grain, by=by)
-    servers = {cell.server for cell in cells if cell.alias == alias} - {""}
-    others = {cell.alias for cell in cells if cell.server in servers} - {alias}
+    read = partial(
+        store.cells, Operator(), end - since, end, grain, by=("alias", "version", "server")
+    )
+    own = read(alias=alias)
+    servers = {cell.server for cell in own} - {""}
+    beside = [
+        cell
+        for server in sorted(servers)
+        for cell in read(server=server, sketches=False)
+        if cell.alias != alias
+    ]
+    others = {cell.alias for cell in beside}
     sections = {"tiers": adapter.tier, "bases": adapter.name.base}
     changes = ledger_changes(entries, alias, sections, others, servers, end - since)
-    return explain_worse(alias, (c for c in cells if c.alias in {alias, *others}), [*changes])
+    return explain_worse(alias, [*own, *beside], [*changes])

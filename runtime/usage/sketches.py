@@ -1,6 +1,7 @@
 """Keeps the sketches of a cell as bytes, and reads them."""
 
 from array import array
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
@@ -38,7 +39,8 @@ def merged(blobs: Sequence[bytes]) -> Iterator[Sketch]:
     found = sorted(counts.items())
     for number in range(len(SKETCHES)):
         base, half = number * SKETCH_STEP, SKETCH_STEP // 2
-        yield Sketch(tuple((k - base, count) for k, count in found if -half <= k - base < half))
+        first, end = (bisect_left(found, (base + side,)) for side in (-half, half))
+        yield Sketch(tuple((key - base, count) for key, count in found[first:end]))
 
 
 def latencies_within(cells: Sequence[tuple[int, bytes]], limit_s: float) -> tuple[int, int]:

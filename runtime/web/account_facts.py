@@ -12,7 +12,7 @@ from runtime.web.cost_facts import ClientRow, ReadBill, clients_page
 from runtime.web.facts import AliasRow, Document, Documents, Heading
 from runtime.web.gather import MOST_ENTRIES, alias_rows, iso
 from runtime.web.snapshot import FleetSnapshot
-from runtime.web.usage import HourFacts, UsageFacts, hour_facts, usage_facts
+from runtime.web.usage import NO_USAGE, HourFacts, UsageFacts, hour_facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def client_account(
         problem=found.problem,
         report=report,
         lines=lines,
-        usage=usage_facts(cells),
+        usage=usage.clients.get(name, NO_USAGE),
         hours=hour_facts(usage.since, cells),
         limits=spec.limits if spec else UNLIMITED,
         aliases=aliases,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from fleet.errors import FleetError
-from fleet.usage import Grain, Operator, UsageCell, UsageFigures
+from fleet.usage import Grain, Operator, Sketch, UsageCell, UsageFigures
 from runtime.usage.ingest import ingest
 from runtime.usage.row import LIVE
 from runtime.usage.store import UsageStore
@@ -73,6 +73,7 @@ class UsageReading:
 
     since: datetime
     cells: tuple[UsageCell, ...]
+    """With the sketch of latencies alone: pages show no other by hour, and memory is dear."""
     by_alias: Mapping[str, Sequence[UsageCell]]
     last_day: Mapping[str, UsageFacts]
     """By alias; aliases without a request are left out."""
@@ -89,8 +90,9 @@ class UsageReading:
         """Return the reading of cells by hour, client and alias."""
         by_alias: defaultdict[str, list[UsageCell]] = defaultdict(list)
         parts: defaultdict[tuple[str, str], list[UsageFigures]] = defaultdict(list)
-        for cell in cells:
-            by_alias[cell.alias].append(cell)
+        kept = tuple(map(_with_latency_alone, cells))
+        for cell, thin in zip(cells, kept, strict=True):
+            by_alias[cell.alias].append(thin)
             parts[cell.client, cell.alias].append(cell.figures)
         sums = {key: UsageFigures.sum_of(found) for key, found in parts.items()}
         clients: defaultdict[str, list[UsageFigures]] = defaultdict(list)
@@ -100,7 +102,7 @@ class UsageReading:
             aliases[alias].append(its)
         return cls(
             since,
-            tuple(cells),
+            kept,
             by_alias,
             {alias: facts_of(found) for alias, found in aliases.items()},
             {client: facts_of(found) for client, found in clients.items()},
@@ -158,6 +160,12 @@ def _read_week(store: UsageStore, now: datetime, until: datetime) -> WeekReading
             busiest[alias][start % HOURS] = max(busiest[alias][start % HOURS], count)
     busiest.pop("", None)
     return WeekReading(now, since, tuple(requests), busiest)
+
+
+def _with_latency_alone(cell: UsageCell) -> UsageCell:
+    none = Sketch()
+    figures = replace(cell.figures, first_token=none, per_token=none, waited=none)
+    return replace(cell, figures=figures)
 
 
 def usage_facts(cells: Iterable[UsageCell]) -> UsageFacts:
