@@ -1,7 +1,6 @@
 """Compiles servers of the plan into start commands, and routes for other gateways."""
 
 import asyncio
-import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +26,7 @@ from plans.compile.prometheus import TOKEN_FILE
 from plans.compile.systemd import SystemdUnit, server_unit, unit_text
 from plans.render.sections import limits_sentences
 from runtime.engines.adapters_file import adapters_path
-from runtime.files import replace_file
+from runtime.files import normal_path, replace_file
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.envoy.admin import EnvoyClient
 from runtime.gateway.envoy.files import command_line
@@ -71,7 +70,7 @@ def for_systemd(
     Raises:
         FleetError: as `servers`.
     """
-    folder = _absolute(workspace.root)
+    folder = normal_path(workspace.root)
     units = [server_unit(launch, folder) for launch in _launches(workspace, hosts)]
     if programs:
         units += _programs(workspace, folder, [unit.file for unit in units])
@@ -88,7 +87,7 @@ def for_systemd(
 
 def _programs(workspace: Workspace, folder: str, servers: Sequence[str]) -> Iterator[SystemdUnit]:
     """Yield the units of the gateways, and of the reconciler after those of the servers."""
-    fleet, state = workspace.fleet(), _absolute(workspace.state_dir)
+    fleet, state = workspace.fleet(), normal_path(workspace.state_dir)
     variables = (word for pair in workspace.variables.items() for word in ("--var", "=".join(pair)))
     words = [sys.executable, "-m", "fleetctl", "-C", folder, *variables, "--state-dir", state]
     words += ["--env", workspace.environment] if workspace.environment else []
@@ -113,8 +112,8 @@ def _launches(workspace: Workspace, hosts: tuple[str, ...]) -> list[LaunchComman
             near = did_you_mean(name, known) or f"There are: {', '.join(known)}."
             detail = f"No host is called `{name}`."
             raise FleetError.of("FC5011", "No such resource", detail, hint=near)
-    launches, root = [], Path(_absolute(workspace.root))
-    records = Path(_absolute(workspace.state_dir)) / "servers"
+    launches, root = [], Path(normal_path(workspace.root))
+    records = Path(normal_path(workspace.state_dir)) / "servers"
     for server in desired_servers(workspace):
         host = fleet.hosts.get(server.host)
         if host is None or (hosts and host.name not in hosts):
@@ -139,11 +138,7 @@ def _interpreter(root: Path, declared: str) -> str:
     """Return the declared interpreter as a path that works from anywhere."""
     if "/" not in declared:
         return declared or "python3"
-    return _absolute(root / declared)
-
-
-def _absolute(path: Path) -> str:
-    return os.path.abspath(path)  # noqa: PTH100 (`resolve` would follow the links)
+    return normal_path(root / declared)
 
 
 def for_envoy(

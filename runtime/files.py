@@ -291,3 +291,8 @@ def moved_into_place(target: Path) -> Iterator[Path]:
         if scratch.exists():
             scratch.chmod(FOLDER)
             shutil.rmtree(scratch)
+
+
+def normal_path(path: Path) -> str:
+    """Return an absolute path without `..`; links stay, for they may name an environment."""
+    return os.path.abspath(path)  # noqa: PTH100 (`resolve` would follow the links)

@@ -48,8 +48,8 @@ def restart(state: PlacementState) -> None:
     _place_all(state, shape_of, "the server restarts with more room")
 
 
-def stand_ins(state: PlacementState, among: Iterable[Item]) -> dict[str, str]:
-    """Return, by version, a running server that takes the version as its flags are now.
+def substitute(state: PlacementState, among: Iterable[Item]) -> dict[str, str]:
+    """Put versions on running servers as their flags are now; return the servers by version.
 
     Rules, slots and load count as for every other place. A version that fits nowhere is left out.
     """

@@ -17,7 +17,7 @@ from dataclasses import replace
 from fleet.errors import PlacementError
 from fleet.placement.buy import buy
 from fleet.placement.consolidate import consolidate, cost, level, repacked
-from fleet.placement.fill import fill, place_first, restart, spare, stand_ins
+from fleet.placement.fill import fill, place_first, restart, spare, substitute
 from fleet.placement.items import Item
 from fleet.placement.keep import close_empty, keep, put_back, relieve
 from fleet.placement.latency_swaps import keep_promises
@@ -148,7 +148,7 @@ def substitutes(fleet: FleetSpec, targets: RolloutTargets, live: State) -> dict[
         for share in route.shares
         if share.percent and silent >= set(share.servers)
     }
-    return stand_ins(state, [item for item in state.items.values() if item.adapter in unanswered])
+    return substitute(state, [item for item in state.items.values() if item.adapter in unanswered])
 
 
 USUAL = SearchLimits()

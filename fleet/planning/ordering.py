@@ -102,7 +102,7 @@ class _Graph:
                 step = self._add(verb, steps.SetRoute(stage.route), before, numbers[verb])
                 self._follow(alias, step)
                 self.between[alias].append(step)
-                # A silent server answers nobody: its stop waits for no load elsewhere.
+                # A silent server answers no request: its stop waits for no load elsewhere.
                 idle = self.live.unknown_servers.keys() if stage.needs else ()
                 for server in stage.away.difference(idle):
                     self.left[server][alias] = step

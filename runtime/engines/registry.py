@@ -17,6 +17,7 @@ from runtime.engines.launch_records import LaunchRecord, LaunchRecords
 from runtime.engines.local import LocalEngine
 from runtime.engines.protocol import Engine
 from runtime.engines.recognition import FLEET, unrecorded
+from runtime.files import normal_path
 from runtime.store_paths import STORE, StoreView
 from runtime.trust import load_trust
 
@@ -30,7 +31,7 @@ def make_engine(host: HostSpec, root: Path, state_dir: Path, fleet_name: str = "
     store = state_dir / STORE
     if host.engine == "attach":
         return AttachEngine(host, store)
-    folder = Path(_absolute(root))
+    folder = Path(normal_path(root))
     records = LaunchRecords(state_dir / "servers")
 
     def command(server: Server, drawn: str) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -71,7 +72,7 @@ def write_missing_records(
         if host.engine != "attach":
             known = (*records.all(), *written)
             ports = {record.port for record in known if record.leader() is not None}
-            written += unrecorded(host, records, Path(_absolute(root)), fleet_name, ports)
+            written += unrecorded(host, records, Path(normal_path(root)), fleet_name, ports)
     for record in written:
         records.write(record)
     return tuple(written)
@@ -87,8 +88,4 @@ def _interpreter(host: HostSpec, root: Path) -> str:
         )
     if os.sep not in host.python:
         return host.python
-    return _absolute(root / host.python)
-
-
-def _absolute(path: Path) -> str:
-    return os.path.abspath(path)  # noqa: PTH100 (`resolve` would follow the links)
+    return normal_path(root / host.python)

@@ -141,11 +141,11 @@ async def heal_plan(
         if isinstance(loaded, LoadedAdapter)
         and (alias := alias_of(loaded.adapter)) in fleet.adapters
     }
-    copies = {}
+    found = {}
     if any(cause.outage is OutageKind.SERVER_HUNG for cause in due):
         targets = decide_rollouts(fleet, live, history, workspace.now())
-        copies = substitutes(fleet, targets, live)
-    plan = repair(fleet.name, due, history, live, smoke, copies)
+        found = substitutes(fleet, targets, live)
+    plan = repair(fleet.name, due, history, live, smoke, found)
     given_up = backoff.given_up(ours)
     for cause in causes:
         summary = cause.summary.rstrip(".")
