@@ -12,6 +12,7 @@ from fleet.costing.lines import (
     LineKind,
     ServerHour,
     WorkCell,
+    WorkNames,
     apportion,
 )
 from fleet.costing.months import (

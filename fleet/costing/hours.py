@@ -16,6 +16,7 @@ from fleet.costing.lines import (
     ServerHour,
     Weights,
     WorkCell,
+    WorkNames,
     apportion,
 )
 from fleet.costing.terms import ResidentTerms, Role, ServerTerms, Terms
@@ -98,6 +99,8 @@ class HourSplitter:
             if resident.role is Role.CANARY
         }
         self._reserved: dict[tuple[str, int], Weights] = {}
+        self._keys: dict[WorkNames, tuple[str, LineKind]] = {}
+        """Client and kind of requests; names are those of many cells."""
 
     def split(
         self, hour: datetime, cells: Iterable[WorkCell] | None
@@ -108,7 +111,7 @@ class HourSplitter:
         """
         by_server: dict[str, list[WorkCell]] = defaultdict(list)
         for cell in cells or ():
-            by_server[cell.server].append(cell)
+            by_server[cell.names.server].append(cell)
         found: dict[str, tuple[HourLine, ...] | tuple[ServerHour, ...]] = {}
         for device, costs in self._servers.items():
             lease = self.terms.devices[device]
@@ -130,41 +133,43 @@ class HourSplitter:
         capacity = server.capacity[hour] * MICRO if server.capacity else None
         reason, work, estimated = "usage of the hour is not known", Counter[Any](), 0
         if cells is not None:
-            work, estimated = self._work(name, server, cells)
+            work, estimated = self._work(server, cells)
             is_known = bool(work) or not any(cell.unknown for cell in cells)
             reason = "" if is_known else "no server reported tokens"
         if reason:
             line = HourLine(PLATFORM, LineKind.UNKNOWN, device, cost, reason)
-            return ServerHour(name, cost, capacity, {}, {}, (line,) if cost else ())
+            return ServerHour(name, device, cost, capacity, {}, {}, {}, line if cost else None)
         if rule is IdleRule.RESERVED and (name, hour) not in self._reserved:
             self._reserved[name, hour] = idle_weights(server, hour, rule, work)
         weights = self._reserved.get((name, hour)) or idle_weights(server, hour, rule, work)
         return split_server(server, name, device, cost, hour, rule, work, weights, estimated)
 
-    def _work(
-        self, name: str, server: ServerTerms, cells: Sequence[WorkCell]
-    ) -> tuple[Counter[Any], int]:
+    def _key(self, names: WorkNames) -> tuple[str, LineKind]:
+        kind = PURPOSES.get(names.purpose)
+        if kind is None:
+            is_canary = (names.server, names.version) in self._canaries
+            kind = LineKind.CANARY if is_canary else LineKind.SERVING
+        return self._keys.setdefault(names, (names.payer, kind))
+
+    def _work(self, server: ServerTerms, cells: Sequence[WorkCell]) -> tuple[Counter[Any], int]:
         """Return the work by client and kind, and the requests of unknown size.
 
         Such a request weighs as the mean of the others of its alias here, else nothing.
         """
         work: Counter[tuple[str, LineKind]] = Counter()
         unknown = []
-        for cell in cells:
-            kind = PURPOSES.get(cell.purpose)
-            if kind is None:
-                is_canary = (name, cell.version) in self._canaries
-                kind = LineKind.CANARY if is_canary else LineKind.SERVING
-            key = payer(cell), kind
-            work[key] += _weight(server, cell)
-            if cell.unknown:
-                unknown.append((key, cell.alias, cell.unknown))
+        keys, prompt_weight = self._keys, server.prompt_weight
+        for names, _, given, made, cached, _, count in cells:  # a month has half a million
+            key = keys.get(names) or self._key(names)
+            work[key] += prompt_weight * (given - cached if given > cached else 0) + MICRO * made
+            if count:
+                unknown.append((key, names.alias, count))
         if not unknown:
             return +work, 0
         estimated = 0
         added: Counter[tuple[str, LineKind]] = Counter()
         for key, alias, count in unknown:
-            alike = [cell for cell in cells if cell.alias == alias]
+            alike = [cell for cell in cells if cell.names.alias == alias]
             if known := sum(cell.outputs for cell in alike):
                 added[key] += sum(_weight(server, cell) for cell in alike) * count // known
                 estimated += count
@@ -200,21 +205,14 @@ def split_server(
     """
     capacity = server.capacity[hour] * MICRO if server.capacity else None
     whole = max(sum(work.values()), capacity or 0)
-    used = {key: cost * weight // whole for key, weight in work.items()} if whole else {}
-    lines = [HourLine(client, kind, device, part) for (client, kind), part in used.items() if part]
-    idle = cost - sum(used.values())
+    shares = {key: cost * weight // whole for key, weight in work.items()} if whole else {}
+    idle, rest = cost - sum(shares.values()), None
     shared = apportion(idle, weights)
-    lines += [
-        HourLine(client, kind, device, part) for (client, kind), part in shared.items() if part
-    ]
+    for key, part in shared.items():
+        shares[key] = shares.get(key, 0) + part
     if idle and not shared:
-        lines.append(HourLine(PLATFORM, LineKind.IDLE, device, idle, _REASONS[rule]))
-    return ServerHour(name, cost, capacity, work, weights, tuple(lines), estimated)
-
-
-def payer(cell: WorkCell) -> str:
-    """Return the client of a cell's alias; without an alias the client of the key."""
-    return client_of(cell.alias) if cell.alias else cell.client
+        rest = HourLine(PLATFORM, LineKind.IDLE, device, idle, _REASONS[rule])
+    return ServerHour(name, device, cost, capacity, work, weights, shares, rest, estimated)
 
 
 def _weight(server: ServerTerms, cell: WorkCell) -> int:

@@ -1,9 +1,11 @@
 """Defines the lines of a bill, and divides whole amounts."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, NamedTuple, TypeVar
+
+from fleet.names import client_of
 
 PLATFORM: Final = ""
 """In the place of a client: the operator's own cost."""
@@ -29,14 +31,25 @@ class LineKind(StrEnum):
 Weights = Mapping[tuple[str, LineKind], int]
 
 
-class WorkCell(NamedTuple):
-    """The requests of an hour with all of their names equal; a tuple, as a month has many."""
+class WorkNames(NamedTuple):
+    """The names that the requests of a cell have in common."""
 
     client: str
     alias: str
     version: str
     server: str
     purpose: str
+
+    @property
+    def payer(self) -> str:
+        """The client of the alias; without an alias the client of the key."""
+        return client_of(self.alias) if self.alias else self.client
+
+
+class WorkCell(NamedTuple):
+    """The requests of an hour with all of their names equal; a tuple, as a month has many."""
+
+    names: WorkNames
     requests: int
     input_tokens: int
     output_tokens: int
@@ -47,7 +60,7 @@ class WorkCell(NamedTuple):
     """Answered requests of which a token count is not known."""
 
 
-COUNTED: Final = WorkCell._fields[5:]
+COUNTED: Final = WorkCell._fields[1:]
 """The counts of a cell, as the usage store names them."""
 
 
@@ -84,6 +97,7 @@ class ServerHour:
     """An hour of a server on a device, and how its cost was split."""
 
     server: str
+    device: str
     cost: int
     capacity: int | None
     """Work that the hour could do, in millionths of a token; None: not known."""
@@ -91,9 +105,21 @@ class ServerHour:
     """Work by client and kind, in millionths of a token."""
     reserved: Weights
     """Weights of the idle part."""
-    lines: tuple[HourLine, ...]
+    shares: Weights
+    """Millionths of the currency by client and kind."""
+    rest: HourLine | None = None
+    """The part that the platform pays."""
     estimated: int = 0
     """Requests whose tokens were taken from the mean of the others of their alias."""
+
+    @property
+    def lines(self) -> Iterator[HourLine]:
+        """The shares and the rest; a month has too many to make each of them."""
+        for (client, kind), micro in self.shares.items():
+            if micro:
+                yield HourLine(client, kind, self.device, micro)
+        if self.rest:
+            yield self.rest
 
 
 def apportion(amount: int, weights: Mapping[Key, int]) -> dict[Key, int]:

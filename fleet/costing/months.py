@@ -4,12 +4,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Final, TypeAlias
 
 from fleet.cost_policy import MICRO
-from fleet.costing.hours import HOUR, HourSplitter, lines_of, payer
-from fleet.costing.lines import CostLine, LineKind, ServerHour, WorkCell
+from fleet.costing.hours import HOUR, HourSplitter
+from fleet.costing.lines import CostLine, HourLine, LineKind, ServerHour, WorkCell, WorkNames
 from fleet.costing.promises import PromiseHours
 from fleet.costing.terms import ClientTerms, Terms
 from fleet.history import Entry, RolledBack
@@ -96,14 +96,18 @@ class Corrections:
     """Change of the overage by client and closed month."""
 
 
+_Counts: TypeAlias = dict[WorkNames, list[int]]
+"""Requests, and tokens in, out and from a cache."""
+
+
 @dataclass(slots=True)
 class _Sums:
     """The sums of a month while hours are counted."""
 
-    days: dict[int, Counter[tuple[str, LineKind, str, str]]] = field(
+    days: dict[tuple[int, str, str], Counter[tuple[str, LineKind]]] = field(
         default_factory=lambda: defaultdict(Counter)
     )
-    """Amounts of lines by day."""
+    """Amounts by day, device and reason; by client and kind."""
     monthly: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Amounts for a whole month, added up over its hours."""
     hours_with_fee: Counter[str] = field(default_factory=Counter)
@@ -132,26 +136,27 @@ def month_cost(
     """
     sums, terms, splitter = _Sums(), None, None
     known: dict[str, ClientTerms] = {}  # as last recorded, those that have left too
-    spans: list[tuple[Terms, int]] = []
+    spans: list[tuple[Terms, int, _Counts]] = []
     for hour, terms, usage in hours:
         if splitter is None or splitter.terms is not terms:
             splitter = HourSplitter(terms)
             known |= terms.clients
-            spans.append((terms, sums.counted))
+            spans.append((terms, sums.counted, defaultdict(lambda: [0] * 4)))
         place = int((hour - begin) / HOUR)
         sums.elapsed = place + 1
-        _add_hour(sums, splitter, hour, usage, place // DAY_HOURS)
+        _add_hour(sums, splitter, hour, usage, place // DAY_HOURS, spans[-1][2])
     if terms is None:
         return None
-    for (its, first), (_, following) in pairwise((*spans, (terms, sums.counted))):
+    for (its, first, counts), (_, following, _) in pairwise((*spans, (terms, sums.counted, {}))):
         _add_terms(sums, its, following - first)
+        _add_counts(sums, its, counts)
     whole = int((end - begin) / HOUR)
     amounts: Counter[tuple[str, LineKind, str, str]] = Counter()
     daily: dict[str, Counter[str]] = defaultdict(Counter)
-    for day, of_day in sums.days.items():
-        for key, amount in of_day.items():
-            amounts[key] += amount
-            daily[key[0]][str(day)] += amount
+    for (day, device, reason), of_day in sums.days.items():
+        for (client, kind), amount in of_day.items():
+            amounts[client, kind, device, reason] += amount
+            daily[client][str(day)] += amount
     lines = [CostLine(*key[:3], amount, key[3]) for key, amount in amounts.items() if amount]
     worked = {name: hours for name, hours in (worked or {}).items() if name in known}
     for client in sorted({name for name, _ in sums.monthly} | worked.keys()):
@@ -186,29 +191,44 @@ def _add_terms(sums: _Sums, terms: Terms, hours: int) -> None:
             sums.monthly[name, "fee"] += client.fee * hours
 
 
+def _add_counts(sums: _Sums, terms: Terms, counts: _Counts) -> None:
+    """Add live requests by client and version, and the evaluations that the client pays for."""
+    for names, numbers in counts.items():
+        its = terms.clients.get(names.payer)
+        is_eval = names.purpose == "eval"
+        if names.purpose == "live" or (is_eval and its and its.bill_evals):
+            known = sums.counts[names.payer][names.version]
+            for place, number in enumerate((*numbers, numbers[0] * is_eval)):
+                known[place] += number
+
+
 def _add_hour(
-    sums: _Sums, splitter: HourSplitter, hour: datetime, usage: HourUsage, day: int
+    sums: _Sums,
+    splitter: HourSplitter,
+    hour: datetime,
+    usage: HourUsage,
+    day: int,
+    counts: _Counts,
 ) -> None:
     terms, cells = splitter.terms, None if usage is None else list(usage)
-    sums.counted, today = sums.counted + 1, sums.days[day]
-    for parts in splitter.split(hour, cells).values():
-        for part in parts:
-            if isinstance(part, ServerHour):
-                sums.estimated += part.estimated
-                if not terms.servers[part.server].calibrated:
-                    sums.uncalibrated.add(part.server)
-        for client, kind, device, micro, reason in lines_of(parts):
-            today[client, kind, device, reason] += micro
-    for cell in cells or ():
-        name = payer(cell)
-        its = terms.clients.get(name)
-        if cell.purpose == "live" or (cell.purpose == "eval" and its and its.bill_evals):
-            counts = sums.counts[name][cell.version]
-            counts[0] += cell.requests
-            counts[1] += cell.input_tokens
-            counts[2] += cell.output_tokens
-            counts[3] += cell.cached_tokens
-            counts[4] += cell.requests * (cell.purpose == "eval")
+    sums.counted += 1
+    for part in chain.from_iterable(splitter.split(hour, cells).values()):
+        line = part
+        if isinstance(part, ServerHour):
+            sums.estimated += part.estimated
+            if not terms.servers[part.server].calibrated:
+                sums.uncalibrated.add(part.server)
+            of_day, line = sums.days[day, part.device, ""], part.rest
+            for key, micro in part.shares.items():
+                of_day[key] += micro
+        if isinstance(line, HourLine):
+            sums.days[day, line.device, line.reason][line.client, line.kind] += line.micro
+    for names, requests, given, made, cached, *_ in cells or ():
+        sums_of = counts[names]
+        sums_of[0] += requests
+        sums_of[1] += given
+        sums_of[2] += made
+        sums_of[3] += cached
 
 
 def _clients(

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import groupby
 from math import inf
 from operator import itemgetter
@@ -21,6 +21,7 @@ from fleet.costing import (
     MonthCost,
     Terms,
     WorkCell,
+    WorkNames,
     due_corrections,
     hourly_terms,
     month_cost,
@@ -254,13 +255,14 @@ class MonthBills:
             UsageStore(self._state_dir) as store,
             closing(store.counts(Operator(), begin, end, COUNTED)) as counts,
         ):
-            rows = groupby(counts, key=itemgetter(0))
+            rows, named = groupby(counts, key=itemgetter(0)), cache(WorkNames._make)
             start, cells = next(rows, _NO_ROWS)
             for hour, terms in self._terms(begin, end):
                 wanted = int(hour.timestamp()) // 3600
                 while start < wanted:
                     start, cells = next(rows, _NO_ROWS)
-                found = [WorkCell._make(row[1:]) for row in cells] if start == wanted else []
+                read = cells if start == wanted else ()
+                found = [WorkCell(named(names), *numbers) for _, names, *numbers in read]
                 is_read = self._read is not None and hour + HOUR <= self._read
                 yield hour, terms, found if is_read else None
 

@@ -5,7 +5,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from fleet.usage import SKETCHES, Sketch, bucket_of
 SKETCH_STEP: Final = 2**17
 """Distance of the keys of two sketches. The sketches of a cell are one BLOB of pairs, 8 bytes a
 pair, a key and a count; a key is the bucket plus this for every sketch before in `SKETCHES`."""
+
+_Pairs: TypeAlias = dict[tuple[int, int], tuple[int, int]]
 
 
 def stored_pairs(pairs: Mapping[int, int]) -> bytes:
@@ -29,8 +31,12 @@ def added(first: bytes, second: bytes) -> bytes:
     return stored_pairs(pairs)
 
 
-def merged(blobs: Sequence[bytes]) -> Iterator[Sketch]:
-    """Yield the sums of the sketches of cells, in the order of `SKETCHES`."""
+def merged(blobs: Sequence[bytes], pairs: _Pairs) -> Iterator[Sketch]:
+    """Yield the sums of the sketches of cells, in the order of `SKETCHES`.
+
+    `pairs` are shared by the sketches of a reading, which has few different ones: else they would
+    take most of its memory.
+    """
     counts: Counter[int] = Counter()
     for blob in blobs:
         its = array("i", blob)
@@ -40,7 +46,8 @@ def merged(blobs: Sequence[bytes]) -> Iterator[Sketch]:
     for number in range(len(SKETCHES)):
         base, half = number * SKETCH_STEP, SKETCH_STEP // 2
         first, end = (bisect_left(found, (base + side,)) for side in (-half, half))
-        yield Sketch(tuple((key - base, count) for key, count in found[first:end]))
+        own = ((key - base, count) for key, count in found[first:end])
+        yield Sketch(tuple(pairs.setdefault(pair, pair) for pair in own))
 
 
 def latencies_within(cells: Sequence[tuple[int, bytes]], limit_s: float) -> tuple[int, int]:
@@ -48,11 +55,12 @@ def latencies_within(cells: Sequence[tuple[int, bytes]], limit_s: float) -> tupl
 
     `cells`: start and sketches. All of them are read at once: a bill has half a million.
     """
-    pairs = np.frombuffer(b"".join(blob for _, blob in cells), "<i4").reshape(-1, 2)
-    starts = np.repeat([start for start, _ in cells], [len(blob) // 8 for _, blob in cells])
-    is_latency = np.abs(pairs[:, 0]) <= SKETCH_STEP // 2  # the first of `SKETCHES`
-    (keys, counts), starts = pairs[is_latency].T, starts[is_latency]
-    _, place = np.unique(starts, return_inverse=True)
-    answered = np.bincount(place, counts)
-    within = np.bincount(place, counts * (keys <= bucket_of(limit_s)))
-    return len(answered), int((100 * within >= 95 * answered).sum())
+    keys, counts = np.frombuffer(b"".join(blob for _, blob in cells), "<i4").reshape(-1, 2).T
+    ends = np.cumsum([0, *(len(blob) // 8 for _, blob in cells)])  # of the cells' pairs
+    latencies = np.where(np.abs(keys) <= SKETCH_STEP // 2, counts, 0)  # the first of `SKETCHES`
+    _, place = np.unique([start for start, _ in cells], return_inverse=True)
+    answered, within = (
+        np.bincount(place, np.diff(np.append(0, np.cumsum(chosen))[ends]))
+        for chosen in (latencies, np.where(keys <= bucket_of(limit_s), latencies, 0))
+    )
+    return int((answered > 0).sum()), int((100 * within >= 95 * answered)[answered > 0].sum())

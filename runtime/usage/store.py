@@ -166,14 +166,14 @@ class UsageStore:
                     sums[key] = counts, blobs
                 else:
                     sums[key] = counts, [blob]
-        starts = {key[-1] for key in sums}
+        starts, pairs = {key[-1] for key in sums}, dict[Any, Any]()
         times = {
             at: datetime.fromtimestamp(at * length, UTC) if by_cell else since for at in starts
         }
         return tuple(
             UsageCell(
                 times[key[-1]],
-                UsageFigures(*counts, *(merged(blobs) if sketches else ())),
+                UsageFigures(*counts, *(merged(blobs, pairs) if sketches else ())),
                 *key[:-1],
             )
             for key, (counts, blobs) in sorted(sums.items())
@@ -182,23 +182,23 @@ class UsageStore:
     def counts(
         self, scope: Operator, since: datetime, until: datetime, names: Sequence[str]
     ) -> Generator[tuple[Any, ...]]:
-        """Yield the hourly cells as tuples: start, the fields of `SERIES`, the counts of `names`.
+        """Yield the hourly cells as tuples: start, names as in `SERIES`, the counts of `names`.
 
         Sorted by start, in hours since 1970: for bills, which read half a million cells.
         """
         del scope  # the operator's alone
         hour = Grain.HOUR.length.total_seconds()
-        chosen = [
-            *(f"series.{name}" for name in SERIES),
-            *(f"cell.{COUNTS[COUNTS.index(name)]}" for name in names),
-        ]
+        chosen = [f"cell.{COUNTS[COUNTS.index(name)]}" for name in names]
         with told_errors(self._path):
-            yield from self._database.execute(
-                f"SELECT cell.start, {', '.join(chosen)} "  # noqa: S608 (our names)
+            listed = self._database.execute(f"SELECT id, {', '.join(SERIES)} FROM series")  # noqa: S608
+            series = {number: tuple(fields) for number, *fields in listed}
+            for start, number, *counts in self._database.execute(
+                f"SELECT cell.start, cell.series, {', '.join(chosen)} "  # noqa: S608 (our names)
                 "FROM series CROSS JOIN hourly AS cell ON cell.series = series.id "
                 "WHERE cell.start >= ? AND cell.start < ? ORDER BY cell.start",
                 (-(-since.timestamp() // hour), -(-until.timestamp() // hour)),
-            )
+            ):
+                yield start, series[number], *counts
 
     def hours_within(
         self, scope: Operator, alias: str, since: datetime, until: datetime, limit_s: float

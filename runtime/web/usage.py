@@ -152,7 +152,7 @@ def _read_week(store: UsageStore, now: datetime, until: datetime) -> WeekReading
     cells = store.counts(Operator(), since, until, ("requests",))
     for start, its in groupby(cells, key=itemgetter(0)):
         of_hour: Counter[str] = Counter()
-        for _, _, alias, version, _, purpose, count in its:
+        for _, (_, alias, version, _, purpose), count in its:
             if purpose == LIVE:
                 requests[start - first] += count
                 of_hour[alias if version else ""] += count

@@ -15,6 +15,7 @@ from fleet.costing import (
     ServerTerms,
     Terms,
     WorkCell,
+    WorkNames,
     lines_of,
 )
 
@@ -49,10 +50,8 @@ def cell(
     client: str, tokens: int, server: str = "s", prompt: int = 0, cached: int = 0,
     purpose: str = "live", version: str = "1.0.0", unknown: int = 0, requests: int = 1,
 ) -> WorkCell:  # fmt: skip
-    return WorkCell(
-        client, f"{client}-x", f"{client}-x-tiny-v{version}", server, purpose, requests, prompt,
-        tokens, cached, requests - unknown, unknown,
-    )  # fmt: skip
+    names = WorkNames(client, f"{client}-x", f"{client}-x-tiny-v{version}", server, purpose)
+    return WorkCell(names, requests, prompt, tokens, cached, requests - unknown, unknown)
 
 
 def leases(price: int, *names: str, always: bool = True) -> dict[str, DeviceTerms]:
