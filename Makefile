@@ -8,6 +8,7 @@ EXAMPLES ?= 10000
 ENGINE ?= vllm
 MINUTES ?= 30
 WORKERS ?= 3
+BED ?= /var/tmp/fleetctl-bed
 
 PY := .venv/bin/python
 PYTEST := $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=15
@@ -32,7 +33,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup vllm engines browser prometheus litellm second-python demo canary smollm2 lint lock licences clean fuzz
-.PHONY: test test-fast test-long real bench bench-alerts bench-fairness bench-gates bench-gateway bench-help bench-house
+.PHONY: test test-boxes test-fast test-long real bench bench-alerts bench-fairness bench-gates bench-gateway bench-help bench-house
 .PHONY: bench-paths bench-peers bench-physics bench-placement bench-rollback
 .PHONY: proof-latency proof-retraining proof-slots proof-soak proof-tests proof-training proof-walk scorecard screenshots
 .SUFFIXES:
@@ -88,14 +89,19 @@ smollm2: setup vllm ## Convert SmolLM2 and train its adapters (once, about 10 mi
 	done
 
 test: lint real ## Check lint, types, import rules; run the tests, on the real vLLM too (WORKERS=3 at once)
-	$(PYTEST) -m 'not long and not proof'
+	$(PYTEST) -m 'not long and not proof and not boxes'
 
 # Two workers: each runs a vLLM that takes a core.
 test-long: setup real ## Run the tests that take longest: stories on a real vLLM, all drawn inputs
-	FLEETCTL_LONG=1 $(PYTEST) -n 2 -m '(long or drawn) and not proof'
+	FLEETCTL_LONG=1 $(PYTEST) -n 2 -m '(long or drawn) and not proof and not boxes'
 
 test-fast: setup ## Run the tests that need neither vLLM nor LiteLLM
-	$(PYTEST) -m 'not live and not slow and not long and not proof'
+	$(PYTEST) -m 'not live and not slow and not long and not proof and not boxes'
+
+BOXES := BED=$(BED) tests/beds/boxes.sh
+test-boxes: setup ## Run the tests on boxes that boot systemd and sshd, as root (BED=FOLDER keeps their image)
+	$(BOXES) up 2
+	$(BOXES) exec env BED=$(BED) $(PY) -m pytest -n 0 -m boxes tests/beds; code=$$?; $(BOXES) down; exit $$code
 
 # What cannot be installed is left out, loudly; FLEETCTL_REQUIRE_LIVE=1 fails the tests of it.
 real: setup

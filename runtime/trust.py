@@ -23,10 +23,10 @@ from runtime.trust_file import read_trust, trust_path
 
 OPERATOR: Final = "operator"
 """Reference of the operator's secret that fleetctl makes in a state folder."""
-_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443, "ssh": 22}
 _LARGEST_PORT: Final = 65535
 _URL: Final = re.compile(
-    r"(https?)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?(/[!-~]*)?", re.ASCII
+    r"(https?|ssh)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?(/[!-~]*)?", re.ASCII
 )
 """Addresses that two readers cannot read differently: no user, no backslash, no fragment first."""
 _SECRET: Final = re.compile(r"[!-~]{1,4096}")
@@ -82,14 +82,14 @@ class Peer(NamedTuple):
         return f"{self.scheme}://{self.netloc}"
 
 
-def peer_of(url: str) -> Peer:
-    """Return the other side that a URL means.
+def peer_of(url: str, *, ssh: bool = False) -> Peer:
+    """Return the other side that a URL means; `ssh`: also that of `ssh://host`.
 
     Raises:
         ValueError: the URL is none, or readers may differ on what it means; the text has no value.
     """
     match = _URL.fullmatch(url)
-    if match is None or "\\" in url or "#" in url:
+    if match is None or "\\" in url or "#" in url or (match[1] == "ssh" and not ssh):
         raise ValueError("it is not `http://host:port/path` in plain ASCII")
     port = int(match[3] or _DEFAULT_PORTS[match[1]])
     if not 0 < port <= _LARGEST_PORT:
@@ -149,14 +149,16 @@ def dump_trust(trust: Trust) -> bytes:
     return yaml.safe_dump(document, sort_keys=True).encode()
 
 
-def require_contact(url: str) -> None:
+def require_contact(url: str, *, ssh: bool = False) -> None:
     """Refuse to contact a network host that is not trusted. Nothing is sent.
+
+    `ssh`: the URL may be `ssh://host`, of a host that commands are run on.
 
     Raises:
         UntrustedError: FC1270, the host is not trusted, or the address is not plain; or as
             `load_trust`.
     """
-    peer = _peer(url)
+    peer = _peer(url, ssh=ssh)
     if is_own(peer.host) or peer.netloc in _hosts():
         return
     secret = " --no-secret" if peer.scheme == "https" else ""
@@ -257,9 +259,9 @@ def _hosts() -> Mapping[str, tuple[str, ...]]:
         raise UntrustedError(*error.diagnostics) from None
 
 
-def _peer(url: str) -> Peer:
+def _peer(url: str, *, ssh: bool = False) -> Peer:
     try:
-        return peer_of(url)
+        return peer_of(url, ssh=ssh)
     except ValueError as error:
         detail = f"An address cannot be contacted: {error}"
         raise _untrusted("FC1270", "Network host is not trusted", detail) from None

@@ -25,6 +25,8 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling
 
+from tests.beds import boxes
+
 # Sockets of gateways lie in the home of the user, and those of tests in a folder of their own.
 if "FLEETCTL_RUN_DIR" not in os.environ:
     os.environ["FLEETCTL_RUN_DIR"] = tempfile.mkdtemp(prefix="fleetctl-run-")
@@ -64,8 +66,10 @@ _REMEDIES = {
     "LiteLLM": "make litellm",
     "CHROMIUM": "make browser",
     "PROMETHEUS": "make prometheus",
+    "BOXES": "make test-boxes",
     "SYSTEMD": "apt-get install systemd",
 }
+_BOXES = pytest.StashKey[str | None]()
 _LEFT_OUT = "left out"
 """Property of a skipped test: the program that it needs. Reports of workers carry it."""
 
@@ -138,6 +142,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.stash[_MISSING] = _what_is_missing(_vllm_python(config)) if live else None
     config.stash[_BROWSER] = None if chromium() else "no Chromium that Playwright can start"
     absent = ", ".join(name for name in PROMETHEUS if shutil.which(name) is None)
+    config.stash[_BOXES] = boxes.missing()
     config.stash[_PROMETHEUS] = f"not installed: {absent}" if absent else None
 
 
@@ -152,6 +157,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         ("live", _MISSING, "A REAL vLLM", "vllm"),
         ("browser", _BROWSER, "CHROMIUM", "browser"),
         ("prometheus", _PROMETHEUS, "PROMETHEUS", "prometheus"),
+        ("boxes", _BOXES, "BOXES", "test-boxes"),
     ):
         missing = item.config.stash[key]
         if missing is None or item.get_closest_marker(marker) is None:

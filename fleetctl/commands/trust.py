@@ -59,7 +59,7 @@ def add(
     Examples:
       fleetctl trust add https://gw.example.com
       fleetctl trust add https://judge.example.com --secret env:JUDGE_KEY
-      fleetctl trust add http://10.0.0.5:8000 http://10.0.0.6:8000
+      fleetctl trust add http://10.0.0.5:8000 ssh://10.0.0.6
       fleetctl trust add /models
       fleetctl trust add --code trust-remote-code --host box1
     """

@@ -36,7 +36,7 @@ def parse_items(items: Iterable[str], *, adding: bool) -> TrustChange:
             roots.append(_folder(item, adding=adding))
             continue
         try:
-            peer = peer_of(item)
+            peer = peer_of(item, ssh=True)
         except ValueError as error:
             raise _neither(f"An address is not used: {error}.") from None  # it may hold a password
         hosts.append(peer.netloc)

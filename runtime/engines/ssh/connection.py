@@ -1,0 +1,244 @@
+"""Runs scripts on a host by the `ssh` program, over a connection that all of them share."""
+
+import asyncio
+import hashlib
+import os
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from secrets import token_hex
+from typing import Final
+
+from fleet.errors import EngineError, EngineRejectedError, EngineUnreachableError
+from runtime.engines.ssh.client_process import ClientOutput, OutputTooLargeError, run_client
+from runtime.engines.ssh.failures import (
+    connection_error,
+    fingerprint_in,
+    is_unknown_key,
+    last_line,
+    never_began,
+    unknown_outcome,
+)
+from runtime.engines.ssh.framing import ScriptResult, framed, has_begun, has_ended, unframed
+from runtime.files import make_private
+from runtime.trust import require_contact
+
+SESSIONS: Final = 8
+"""Upper bound of sessions at the same time on a host; sshd's own `MaxSessions` is 10."""
+SCRIPT_S: Final = 30.0
+"""Upper bound of a script, unless the caller names another. Above the 14 s in which a silent drop
+of packets is noticed. Seconds."""
+_CONNECT_S: Final = 30.0
+"""Upper bound of the making of a connection, through jump hosts too. Seconds."""
+MOST: Final = 4 << 20
+"""Upper bound of a script's output, unless the caller names another. Bytes."""
+_ADDRESS: Final = re.compile(
+    r"(?:(?P<user>[A-Za-z0-9_][A-Za-z0-9_.-]*)@)?"
+    r"(?:(?P<host>[A-Za-z0-9_][A-Za-z0-9_.-]*)|\[(?P<ip>[0-9A-Fa-f:.]+)\])(?::(?P<port>[0-9]{1,5}))?",
+    re.ASCII,
+)
+_FIXED: Final = ("BatchMode=yes", "StrictHostKeyChecking=yes", "RemoteCommand=none",
+                 "PermitLocalCommand=no", "LogLevel=ERROR")  # fmt: skip
+"""Options that neither a declaration nor the operator's configuration changes."""
+_USUAL: Final = ("ConnectTimeout=5", "ServerAliveInterval=3", "ServerAliveCountMax=2",
+                 "ControlPersist=300")  # fmt: skip
+"""Options that the caller may change. A connection without traffic is kept for 5 minutes."""
+
+
+def control_folder() -> Path:
+    """Return the folder of the sockets of shared connections, the user's alone; made if need be.
+
+    Short, since the path of a socket has 107 bytes at most.
+    """
+    given = os.environ.get("XDG_RUNTIME_DIR")
+    folder = Path(given) if given else Path.home() / ".local" / "state"
+    make_private(folder / "fleetctl-ssh")
+    return folder / "fleetctl-ssh"
+
+
+@dataclass(eq=False)
+class SshConnection:
+    """A host that is reached by `ssh`, as the operator's own configuration says.
+
+    The connection is shared by all commands of this user on this machine. It outlives the command,
+    so that the next one need not connect.
+    """
+
+    address: str
+    """`host`, `user@host` or `user@host:port`; the host may be an alias of the configuration."""
+    options: tuple[str, ...] = ()
+    """Further words for `ssh`, such as `-i FILE`."""
+    folder: Path = field(default_factory=control_folder)
+    _sessions: asyncio.Semaphore = field(
+        default_factory=partial(asyncio.Semaphore, SESSIONS), init=False
+    )
+    _opening: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    _socket: str = field(default="none", init=False)
+    _is_open: bool = field(default=False, init=False)
+    _is_ours: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        parts = _ADDRESS.fullmatch(self.address)
+        if parts is None:
+            detail = f"`{self.address}` is not `user@host:port`; user and port may be left out."
+            raise EngineError.of("FC4090", "Host cannot be reached by SSH", detail)
+        self._host = parts["host"] or parts["ip"]
+        user = f"{parts['user']}@" if parts["user"] else ""
+        self._target = f"{user}{self._host}"
+        self._port = ("-p", parts["port"]) if parts["port"] else ()
+        shown = f"[{self._host}]" if parts["ip"] else self._host
+        self.rsync_host = f"{user}{shown}"
+        """The host as `rsync` takes it, beside `words`."""
+        self._trusted_as = f"ssh://{shown}:{parts['port'] or 22}"
+
+    def words(self, *further: str) -> tuple[str, ...]:
+        """Return the command line of `ssh` up to the host, over the shared connection."""
+        own = (*_FIXED, "ControlMaster=auto", f"ControlPath={self._socket}")
+        return ("ssh", *further, "-Txa", *_options(own), *self._port, *self.options,
+                *_options(_USUAL))  # fmt: skip
+
+    async def run(
+        self, script: str, *, timeout_s: float = SCRIPT_S, most: int = MOST
+    ) -> ScriptResult:
+        """Run a script of POSIX shell on the host in the user's home folder; return its result.
+
+        A script that fails is a result, whatever its status. No more than `SESSIONS` run at once;
+        the others wait, and their time does not count.
+
+        Raises:
+            EngineUnreachableError: FC4090 to FC4093, the host was not reached and nothing was run;
+                FC1270, the host is not trusted.
+            EngineTimedOutError: FC4094, the end of the script was not heard of.
+            EngineRejectedError: FC4095, more than `most` bytes of output; the script was cut off.
+        """
+        mark = f"fleetctl-{token_hex(12)}"
+        async with self.session():
+            try:
+                output = await run_client(
+                    (
+                        *self.words("-o", "ClearAllForwardings=yes"),
+                        "--",
+                        self._target,
+                        "/bin/sh -s",
+                    ),
+                    stdin=framed(script, mark),
+                    timeout_s=timeout_s,
+                    most=most,
+                    is_whole=partial(has_ended, mark=mark),
+                )
+            except TimeoutError:
+                self._is_open = False
+                raise unknown_outcome(self.address, f"no end within {timeout_s:g} s") from None
+            except OutputTooLargeError:
+                detail = f"`{self.address}` gave more than {most} bytes."
+                raise EngineRejectedError.of(
+                    "FC4095", "Answer of a host is too large", detail
+                ) from None
+        result = unframed(output.stdout, mark)
+        if result is not None:
+            return result._replace(stderr=output.complaint)
+        self._is_open = False
+        if never_began(output.complaint) and not has_begun(output.stdout, mark):
+            raise await self._failure(output)
+        raise unknown_outcome(self.address, f"the connection ended: {last_line(output.complaint)}")
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[None]:
+        """Give a session of the host, with the connection open; for `rsync` too."""
+        await self._open()
+        async with self._sessions:
+            yield
+
+    async def forward(self, local: int, remote: int) -> None:
+        """Forward a port of this machine's loopback to a port of the host's loopback.
+
+        A forward ends with the shared connection: after a reboot, and after 5 minutes without
+        traffic. Asking again is safe.
+
+        Raises:
+            EngineError: FC4096, the port here is taken or the host forbids forwards; or as `run`.
+        """
+        words = ("-L", _forward(local, remote))
+        await self._open()
+        done = await self._control("forward", *words)
+        if done.code:
+            self._is_open = False  # the connection may have ended meanwhile
+            await self._open()
+            done = await self._control("forward", *words)
+        if done.code:
+            raise EngineError.of(
+                "FC4096",
+                "Port cannot be forwarded",
+                f"127.0.0.1:{local} to port {remote} of `{self.address}`: "
+                f"{last_line(done.complaint)}.",
+                hint="The port here is taken, or the box's sshd forbids forwards "
+                "(`AllowTcpForwarding`, `permitopen`).",
+            )
+
+    async def cancel_forward(self, local: int, remote: int) -> None:
+        """End a forward; an absent one is fine."""
+        await self._control("cancel", "-L", _forward(local, remote))
+
+    async def close(self, *, end_shared: bool = False) -> None:
+        """Forget the connection; `end_shared` ends it, with its forwards, if it was opened here."""
+        if end_shared and self._is_ours:
+            await self._control("exit")
+        self._is_open = self._is_ours = False
+
+    async def _open(self) -> None:
+        """Connect, unless a shared connection is there.
+
+        First and alone: many connections at the same time are refused by sshd (`MaxStartups`).
+        """
+        async with self._opening:
+            if self._is_open:
+                return
+            require_contact(self._trusted_as, ssh=True)
+            if self._socket == "none":
+                resolved = await self._client("-G")
+                if resolved.code:
+                    raise await self._failure(resolved)
+                # Of the whole configuration: a changed host name must not find the old host.
+                name = hashlib.sha256(resolved.stdout).hexdigest()[:16]
+                self._socket = str(self.folder / name)
+            if (await self._control("check")).code:
+                made = await self._client("-o", "ClearAllForwardings=yes", command=("true",))
+                if made.code:
+                    raise await self._failure(made)
+                self._is_ours = True
+            self._is_open = True
+
+    async def _control(self, *words: str) -> ClientOutput:
+        return await self._client("-O", *words)
+
+    async def _client(self, *words: str, command: tuple[str, ...] = ()) -> ClientOutput:
+        try:
+            return await run_client(
+                (*self.words(*words), "--", self._target, *command),
+                timeout_s=_CONNECT_S,
+                most=MOST,
+            )
+        except (TimeoutError, OutputTooLargeError):
+            self._is_open = False
+            return ClientOutput(
+                stderr=bytearray(f"no answer in {_CONNECT_S:g} s".encode()), code=255
+            )
+
+    async def _failure(self, output: ClientOutput) -> EngineUnreachableError:
+        fingerprint = ""
+        if is_unknown_key(output.complaint):
+            words = ("-v", "-o", "ControlPath=none", "-o", "LogLevel=DEBUG1")
+            fingerprint = fingerprint_in((await self._client(*words)).complaint)
+        pasted = ("ssh", *self._port, *self.options)
+        return connection_error(self._target, output.complaint, pasted, fingerprint)
+
+
+def _options(options: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(word for option in options for word in ("-o", option))
+
+
+def _forward(local: int, remote: int) -> str:
+    return f"127.0.0.1:{local}:127.0.0.1:{remote}"
