@@ -1,19 +1,38 @@
-"""The layout of the store, and the only rule of which digest a path that a server lists means.
+"""The layout of the store, its digests, and the only rule of which digest a listed path means.
 
 A copy lies at `<store>/<digest>`; a fresh path for the same bytes is `<store>/<digest>-<n>`, with n
 of 2 or more. `<store>/.source-<digest>` is a link to the version in the library.
 """
 
+import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.errors import EngineError
+from runtime.files import open_plain, unlinked
 
 STORE = "store"
 """Folder of the copies, in the state folder."""
 
 _COPY = re.compile(r"([0-9a-f]{64})(?:-(?:[2-9]|[1-9][0-9]{1,8}))?")
+
+
+def manifest_of(folder: Path, names: Iterable[str]) -> str:
+    """Return a line `<sha256>  <file name>` for every file, in sorted order.
+
+    The format of `sha256sum`, so that a copy can be checked without fleetctl. The digest of the
+    folder is the SHA-256 of the manifest.
+
+    Raises:
+        OSError: a file is missing, is a link or cannot be read.
+    """
+    lines = []
+    for name in sorted(names):
+        with open_plain(unlinked(folder / name)) as stream:
+            lines.append(f"{hashlib.file_digest(stream, 'sha256').hexdigest()}  {name}\n")
+    return "".join(lines)
 
 
 def digest_of_copy(name: str) -> str | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from fleet.errors import LibraryError
 from fleet.names import AdapterName, Version, is_id
 from runtime.confined import confined
-from runtime.files import open_plain, unlinked
+from runtime.store_paths import manifest_of
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -50,27 +50,17 @@ def versions(library: Path) -> Iterator[tuple[str, str, Version, Path]]:
     yield from sorted(folders)
 
 
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, 64 hex digits."""
-    with open_plain(unlinked(path)) as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def folder_digest(folder: Path) -> str:
     """Return the digest of an adapter version: 64 hex digits.
 
-    SHA-256 over a line `<sha256>  <file name>` per served file, in sorted order: the format of
-    `sha256sum`, so that the digest can be checked without fleetctl.
+    SHA-256 of the manifest of its served files.
 
     Raises:
         LibraryError: a served file is missing or cannot be read.
     """
-    lines = []
-    for name in sorted(SERVED_FILES):
-        try:
-            lines.append(f"{file_digest(folder / name)}  {name}\n")
-        except OSError as error:
-            detail = f"`{folder / name}`: {error.strerror or error}."
-            hint = f"A version's folder holds {' and '.join(SERVED_FILES)}."
-            raise LibraryError.of("FC3001", "Adapter file missing", detail, hint=hint) from (error)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    try:
+        return hashlib.sha256(manifest_of(folder, SERVED_FILES).encode()).hexdigest()
+    except OSError as error:
+        detail = f"`{error.filename or folder}`: {error.strerror or error}."
+        hint = f"A version's folder holds {' and '.join(SERVED_FILES)}."
+        raise LibraryError.of("FC3001", "Adapter file missing", detail, hint=hint) from error

@@ -44,7 +44,7 @@ async def run_client(
     words: Sequence[str],
     *,
     stdin: bytes = b"",
-    timeout_s: float,
+    timeout_s: float | None,
     most: int = _TAIL,
     is_whole: Callable[[bytearray], bool] = lambda _: False,
 ) -> ClientOutput:

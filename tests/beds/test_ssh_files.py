@@ -1,0 +1,209 @@
+"""Folders brought to real boxes by digest."""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fleet.errors import EngineError
+from runtime.engines.ssh.files import SourceFolder, bring_folder, fault_of_copy
+from runtime.library.layout import SERVED_FILES, folder_digest
+from tests.beds.boxes import BoxBed
+
+pytestmark = pytest.mark.boxes
+SIZE = 40 << 20
+NAMES = (*SERVED_FILES, "original/it's a file.txt")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> SourceFolder:
+    """A folder of chance bytes, so that no earlier test has brought it."""
+    folder = tmp_path / "a version"
+    (folder / "original").mkdir(parents=True)
+    for name, size in zip(NAMES, (1000, SIZE, 10), strict=True):
+        (folder / name).write_bytes(os.urandom(size))
+        (folder / name).chmod(0o444)
+    return SourceFolder.of(folder, NAMES)
+
+
+def test_a_folder_arrives_under_the_digest_of_the_lock_and_read_only(
+    bed: BoxBed, source: SourceFolder
+) -> None:
+    async def body() -> None:
+        ssh, seen = bed.connection(), list[tuple[int, int]]()
+        version = SourceFolder.of(source.folder, SERVED_FILES)
+        path = await bring_folder(ssh, version, "a store", report=lambda *pair: seen.append(pair))
+        assert path == f"/home/fleetctl/a store/{folder_digest(source.folder)}"
+        assert seen[-1] == (1000 + SIZE, 1000 + SIZE)
+        listed = await ssh.run(f"cd '{path}' && stat -c '%a %n' . * && ls -A ..")
+        modes = [f"444 {name}" for name in SERVED_FILES]
+        assert listed.stdout.splitlines() == ["555 .", *modes, version.digest]
+        assert await fault_of_copy(ssh, version, path) == ""
+        again = list[tuple[int, int]]()
+        assert (
+            await bring_folder(ssh, version, "a store", report=lambda *p: again.append(p)) == path
+        )
+        assert again == []
+        assert await bring_folder(ssh, version, "a store", 2) == f"{path}-2"
+        await ssh.run("chmod -R u+w 'a store'; rm -r 'a store'")
+        await ssh.close(end_shared=True)
+
+    asyncio.run(body())
+
+
+def test_an_interrupted_transfer_never_gets_the_name_and_goes_on_later(
+    bed: BoxBed, source: SourceFolder
+) -> None:
+    async def body() -> None:
+        ssh = bed.connection()
+
+        def report(*_: int) -> None:
+            task.cancel()
+
+        task = asyncio.create_task(bring_folder(ssh, source, "store", report=report))
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        listed = f"ls store | grep {source.digest}"
+        assert (await ssh.run(listed)).stdout == f"{source.digest}.part\n"
+        path = await bring_folder(ssh, source, "store")
+        assert await fault_of_copy(ssh, source, path) == ""
+        assert (await ssh.run(listed)).stdout == f"{source.digest}\n"
+        await ssh.close(end_shared=True)
+
+    asyncio.run(body())
+
+
+def test_what_arrived_before_is_not_sent_again(bed: BoxBed, source: SourceFolder) -> None:
+    received = "cat /sys/class/net/host0/statistics/rx_bytes"
+
+    async def body() -> None:
+        ssh = bed.connection()
+        path = await bring_folder(ssh, source, "store", 2)
+        weights = SERVED_FILES[1]
+        half = f"mkdir -p {path[:-2]}.part && cd {path[:-2]}.part && head -c {SIZE // 2}"
+        assert (await ssh.run(f"{half} {path}/{weights} >{weights}")).code == 0
+        before = int((await ssh.run(received)).stdout)
+        assert await bring_folder(ssh, source, "store") == path[:-2]
+        assert int((await ssh.run(received)).stdout) - before < SIZE * 3 // 4
+        await ssh.close(end_shared=True)
+
+    asyncio.run(body())
+
+
+def test_a_byte_that_changed_is_found_in_a_copy_and_mended_in_what_arrived(
+    bed: BoxBed, source: SourceFolder
+) -> None:
+    async def body() -> None:
+        ssh = bed.connection()
+        path = await bring_folder(ssh, source, "store")
+        weights = f"{path}/{SERVED_FILES[1]}"
+        change = (
+            f"chmod u+w {weights} && touch -r {weights} when && printf X | "
+            f"dd of={weights} bs=1 seek=100 conv=notrunc status=none && touch -r when {weights}"
+        )
+        assert (await ssh.run(change)).code == 0
+        assert await fault_of_copy(ssh, source, path) == "has other bytes than its digest"
+        # Size and time are those of the source: only the digest tells.
+        assert (await ssh.run(f"chmod -R u+w {path} && mv {path} {path}.part")).code == 0
+        assert await fault_of_copy(ssh, source, path) == "is gone, or cannot be read"
+        assert await bring_folder(ssh, source, "store") == path
+        assert await fault_of_copy(ssh, source, path) == ""
+        extra = f"chmod u+w {path} && touch {path}/tokenizer.json && chmod u-w {path}"
+        assert (await ssh.run(extra)).code == 0
+        assert await fault_of_copy(ssh, source, path) == "has other bytes than its digest"
+        await ssh.close(end_shared=True)
+
+    asyncio.run(body())
+
+
+def test_a_source_that_changes_under_way_never_gets_the_name(
+    bed: BoxBed, source: SourceFolder
+) -> None:
+    async def body() -> None:
+        ssh = bed.connection()
+        weights = source.folder / SERVED_FILES[1]
+        weights.chmod(0o644)
+        weights.write_bytes(os.urandom(SIZE))
+        with pytest.raises(EngineError, match="arrived twice"):
+            await bring_folder(ssh, source, "store")
+        assert (await ssh.run(f"test -e store/{source.digest}")).code == 1
+        await ssh.close(end_shared=True)
+
+    asyncio.run(body())
+
+
+def test_two_operators_at_once_bring_the_same_folder(bed: BoxBed, source: SourceFolder) -> None:
+    async def body() -> None:
+        first, second = bed.connection(), bed.connection()
+        paths = await asyncio.gather(
+            *(bring_folder(ssh, source, "store") for ssh in (first, second, first, second))
+        )
+        assert len(set(paths)) == 1
+        assert await fault_of_copy(first, source, paths[0]) == ""
+        await first.close(end_shared=True)
+        await second.close(end_shared=True)
+
+    asyncio.run(body())
+
+
+@pytest.fixture
+def small_disk(bed: BoxBed) -> Iterator[str]:
+    """A folder of `box1` with a disk of its own: 60 MiB, and room for the names of three files."""
+    options = f"size={SIZE * 3 // 2},nr_inodes=5,mode=777"
+    bed.do("root", "box1", f"mkdir -p /small; mount -t tmpfs -o {options} tmpfs /small")
+    yield "/small"
+    bed.do("root", "box1", "umount /small")
+
+
+def test_a_full_disk_is_told_before_a_byte_is_sent(
+    bed: BoxBed, source: SourceFolder, small_disk: str
+) -> None:
+    async def body() -> None:
+        ssh = bed.connection()
+        await ssh.run(f"head -c {SIZE} /dev/zero >{small_disk}/zeros")
+        with pytest.raises(EngineError, match="lacks room: 20 MiB are free") as raised:
+            await bring_folder(ssh, source, f"{small_disk}/store")
+        assert raised.value.diagnostics[0].code == "FC4098"
+        await ssh.close(end_shared=True)
+
+    asyncio.run(body())
+
+
+def test_a_disk_that_becomes_full_under_way_is_told(
+    bed: BoxBed, source: SourceFolder, small_disk: str
+) -> None:
+    async def body() -> None:
+        ssh = bed.connection()
+        with pytest.raises(EngineError, match="became full meanwhile"):
+            await bring_folder(ssh, source, f"{small_disk}/store")
+        bed.do("root", "box1", f"mount -o remount,nr_inodes=100 {small_disk}")
+        await bring_folder(ssh, source, f"{small_disk}/store")
+        await ssh.close(end_shared=True)
+
+    asyncio.run(body())
+
+
+def test_a_box_that_is_cut_off_under_way_is_told_and_the_rest_comes_later(
+    bed: BoxBed, source: SourceFolder
+) -> None:
+    async def body() -> None:
+        ssh = bed.connection("box2")
+
+        def report(done: int, _: int) -> None:
+            if done:
+                bed.do("cut", "box2")
+
+        with pytest.raises(EngineError) as raised:
+            await bring_folder(ssh, source, "store", report=report)
+        assert raised.value.diagnostics[0].code in {"FC4090", "FC4094", "FC4097"}
+        bed.until_mended("box2")
+        path = await bring_folder(ssh, source, "store")
+        assert await fault_of_copy(ssh, source, path) == ""
+        await ssh.close(end_shared=True)
+
+    try:
+        asyncio.run(body())
+    finally:
+        bed.until_mended("box2")
