@@ -21,7 +21,6 @@ from fleet.vllm.flags import (
 from fleet.vllm.known_flags import RELEASE
 from fleet.vllm.launch import (
     RESOLVER,
-    SHUTDOWN_TIMEOUT_S,
     LaunchCommand,
     command_line,
     compiled_launch,
@@ -44,3 +43,4 @@ from fleet.vllm.memory import (
     slots_bucket,
     weight_bytes,
 )
+from fleet.vllm.unit import cleared, flag_lines, unit_name, user_unit

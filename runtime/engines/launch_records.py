@@ -169,7 +169,7 @@ class LaunchRecords:
     def _kept(self, name: str) -> LaunchRecord | None:
         path = self.folder / name / RECORD
         try:
-            record = _parsed(plain_text(path), str(path))
+            record = parse_record(plain_text(path), str(path))
         except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
         return record if record.name == name else None
@@ -181,7 +181,7 @@ class LaunchRecords:
             with suppress(ValidationError, ProcessLookupError):
                 if os.getsid(pid) != pid:  # a worker
                     continue
-                record = _parsed(environment(pid).get(COPY, ""), f"{COPY} of process {pid}")
+                record = parse_record(environment(pid).get(COPY, ""), f"{COPY} of process {pid}")
                 # A server that may have answered must not count as starting.
                 update = {"pid": pid, "process_start": start_mark(pid) or "", "ready": True}
                 records[record.name] = record.model_copy(update=update)
@@ -216,7 +216,7 @@ def _is_worker(pid: int) -> bool:
     return not environment(pid) and command_line(pid).startswith(_TITLE)
 
 
-def _parsed(text: str, file: str) -> LaunchRecord:
+def parse_record(text: str, file: str) -> LaunchRecord:
     """Read a record.
 
     Raises:

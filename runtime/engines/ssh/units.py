@@ -1,0 +1,167 @@
+"""Keeps servers of a host as units of the user manager there, with the records of launches."""
+
+import hashlib
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from pydantic import ValidationError
+
+from fleet.errors import EngineRejectedError, NewerFormatError
+from fleet.vllm import unit_name
+from runtime.engines.launch_records import LaunchRecord, parse_record
+from runtime.engines.ssh.connection import SCRIPT_S, SshConnection
+from runtime.engines.ssh.framing import ScriptResult
+
+_SECTION: Final = "[X-Fleetctl]\n"
+"""Section that systemd reads past: a digest of the unit before it, and the record of the launch."""
+_STOP_S: Final = 60.0
+"""Upper bound of a stop; above `TimeoutStopSec` of the units. Seconds."""
+_HOME: Final = """\
+export XDG_RUNTIME_DIR=/run/user/$(id -u)
+mkdir -p ~/.config/systemd/user && cd ~/.config/systemd/user || exit
+"""
+_LIST: Final = (
+    _HOME
+    + """\
+files=$(ls | grep '^fleetctl-.*[.]service$')
+systemctl --user show --property=Id,ActiveState,SubState,MainPID,InvocationID,NRestarts\\
+,UnitFileState,NeedDaemonReload,DropInPaths -- $files 'fleetctl-*.service' || exit
+for file in $files; do echo; echo "File=$file"; sed 's/^/ /' "$file"; done
+"""
+)
+_WRITE: Final = (
+    _HOME
+    + """\
+new=$(mktemp -d) && trap 'rm -r "$new"' EXIT || exit
+cat >"$new/{unit}" <<'END_OF_UNIT'
+{text}END_OF_UNIT
+systemd-analyze --user verify "$new/{unit}" 2>"$new/faults"; code=$?
+if [ $code != 0 ] || grep -qF "{unit}" "$new/faults"; then cat "$new/faults" >&2; exit 9; fi
+mv "$new/{unit}" {unit} && sync {unit} . && systemctl --user daemon-reload &&
+systemctl --user enable --quiet {unit}
+"""
+)
+_REMOVE: Final = (
+    _HOME
+    + """\
+systemctl --user disable --now --quiet {unit} 2>/dev/null
+rm -f {unit} && rm -rf {unit}.d && systemctl --user daemon-reload &&
+{{ systemctl --user reset-failed {unit} 2>/dev/null || :; }}
+"""
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerUnit:
+    """The unit of a server, by systemd and by the unit's file."""
+
+    name: str
+    """Name of the server."""
+    state: str
+    """`active` also while vLLM still loads its base; `activating`: waits for its next start."""
+    pid: int
+    """Main process; 0: none."""
+    invocation: str
+    """Changes with every start, also with a start by systemd: loaded adapters are gone then."""
+    restarts: int
+    is_enabled: bool
+    """Whether the server starts with the machine."""
+    is_edited: bool
+    """Whether the unit was changed by hand, or systemd has read another text."""
+    record: LaunchRecord | None
+    """None: the unit has no record that can be read; another program wrote it."""
+
+
+def sealed(unit: str, record: LaunchRecord) -> str:
+    """Return a unit with the record of its launch, and a digest that shows changes by hand."""
+    text = record.model_dump_json(exclude={"pid", "process_start"})
+    return f"{unit}\n{_SECTION}Digest={_digest(unit, text)}\nRecord={text}\n"
+
+
+async def list_units(ssh: SshConnection) -> dict[str, ServerUnit]:
+    """Return the units of fleetctl's servers on a host by server, running or not.
+
+    Raises:
+        EngineError: FC4100, the host has no user manager; or as `SshConnection.run`.
+    """
+    return parse_units(_done(ssh, "cannot list its units", await ssh.run(_LIST)).stdout)
+
+
+async def write_unit(ssh: SshConnection, record: LaunchRecord, unit: str) -> None:
+    """Write a server's unit, which systemd checks, reads and enables; start nothing.
+
+    Raises:
+        EngineError: FC4100, systemd does not take the unit; or as `SshConnection.run`.
+    """
+    script = _WRITE.format(unit=unit_name(record.name), text=sealed(unit, record))
+    _done(ssh, f"does not take the unit of `{record.name}`", await ssh.run(script))
+
+
+async def remove_unit(ssh: SshConnection, server: str) -> None:
+    """Stop a server and delete its unit; an absent unit is fine."""
+    script = _REMOVE.format(unit=unit_name(server))
+    ended = await ssh.run(script, timeout_s=_STOP_S)
+    _done(ssh, f"cannot remove the unit of `{server}`", ended)
+
+
+async def control_unit(
+    ssh: SshConnection, verb: Literal["start", "stop", "restart"], server: str
+) -> None:
+    """Start, stop or restart a server; a start returns once the program runs, before it answers."""
+    script = f"{_HOME}systemctl --user {verb} {unit_name(server)}"
+    ended = await ssh.run(script, timeout_s=SCRIPT_S if verb == "start" else _STOP_S)
+    _done(ssh, f"cannot {verb} `{server}`", ended)
+
+
+def parse_units(listed: str) -> dict[str, ServerUnit]:
+    """Return the units in the output of the listing script."""
+    shown: dict[str, dict[str, str]] = {}
+    texts: dict[str, str] = {}
+    for block in filter(None, (block.strip("\n") for block in listed.split("\n\n"))):
+        first, *rest = block.split("\n")
+        key, _, value = first.partition("=")
+        if key == "File":
+            texts[value] = "".join(f"{line[1:]}\n" for line in rest)
+        else:
+            pairs = dict(line.partition("=")[::2] for line in (first, *rest))
+            shown[pairs.get("Id", "")] = pairs
+    units = (_parsed(name, pairs, texts.get(name, "")) for name, pairs in sorted(shown.items()))
+    return {unit.name: unit for unit in units if unit.name}
+
+
+def _parsed(name: str, pairs: dict[str, str], text: str) -> ServerUnit:
+    unit, _, seal = text.partition(f"\n{_SECTION}")
+    fields = dict(line.partition("=")[::2] for line in seal.splitlines())
+    written, record = fields.get("Record", ""), None
+    with suppress(ValidationError, NewerFormatError):
+        record = parse_record(written, name)
+    return ServerUnit(
+        name=name.removeprefix("fleetctl-").removesuffix(".service"),
+        state=pairs.get("ActiveState", ""),
+        pid=int(pairs.get("MainPID") or 0),
+        invocation=pairs.get("InvocationID", ""),
+        restarts=int(pairs.get("NRestarts") or 0),
+        is_enabled=pairs.get("UnitFileState") == "enabled",
+        is_edited=fields.get("Digest") != _digest(unit, written)
+        or pairs.get("NeedDaemonReload") == "yes"
+        or bool(pairs.get("DropInPaths")),
+        record=record if record and unit_name(record.name) == name else None,
+    )
+
+
+def _digest(unit: str, record: str) -> str:
+    return hashlib.sha256(f"{unit}\n{record}".encode()).hexdigest()[:16]
+
+
+def _done(ssh: SshConnection, what: str, ended: ScriptResult) -> ScriptResult:
+    if ended.code == 0:
+        return ended
+    told = [line.strip() for line in ended.stderr.splitlines() if line.strip()]
+    raise EngineRejectedError.of(
+        "FC4100",
+        "Host refuses a unit",
+        f"`{ssh.address}` {what}: {' '.join(told[-3:]).rstrip('.') or f'status {ended.code}'}.",
+        hint="Units need a user manager that runs without a login. As root on the host:",
+        command="loginctl enable-linger USER",
+    )

@@ -1,0 +1,86 @@
+"""The text of units, and the listing of units read back."""
+
+from dataclasses import replace
+
+from fleet.vllm import user_unit
+from runtime.engines.ssh.units import ServerUnit, parse_units, sealed
+from tests.runtime.engines.ssh.units import LAUNCH, RECORD
+
+UNIT = sealed(user_unit(LAUNCH), RECORD)
+FIELDS = {
+    "Id": "fleetctl-llama3-box1-gpu0.service",
+    "ActiveState": "active",
+    "SubState": "running",
+    "MainPID": "4711",
+    "InvocationID": "1a06f53bfd3b4a3c8b4c8d4b3b0ab07b",
+    "NRestarts": "2",
+    "UnitFileState": "enabled",
+    "NeedDaemonReload": "no",
+    "DropInPaths": "",
+}
+EXPECTED = ServerUnit(
+    "llama3-box1-gpu0", "active", 4711, FIELDS["InvocationID"], 2, is_enabled=True,
+    is_edited=False, record=RECORD,
+)  # fmt: skip
+
+
+def listed(text: str = UNIT, **changes: str) -> str:
+    shown = "\n".join(f"{key}={value}" for key, value in (FIELDS | changes).items())
+    file = "".join(f" {line}\n" for line in text.splitlines())
+    return f"{shown}\n\nFile={FIELDS['Id']}\n{file}"
+
+
+def test_a_unit_is_read_back_with_its_record() -> None:
+    assert parse_units(listed()) == {"llama3-box1-gpu0": EXPECTED}
+
+
+def test_a_host_without_units_has_none() -> None:
+    assert parse_units("") == {}
+    assert parse_units("\n") == {}
+
+
+def test_a_unit_that_is_loaded_and_whose_file_is_gone_has_no_record() -> None:
+    shown = listed().partition("\n\n")[0]
+    (unit,) = parse_units(shown).values()
+    assert unit == replace(EXPECTED, record=None, is_edited=True)
+
+
+def test_every_change_of_the_text_is_an_edit() -> None:
+    lines = UNIT.splitlines()
+    for number, line in enumerate(lines):
+        for changed in (
+            [*lines[:number], *lines[number + 1 :]],
+            [*lines[:number], line + " ", *lines[number + 1 :]],
+        ):
+            (unit,) = parse_units(listed("\n".join(changed) + "\n")).values()
+            assert unit.is_edited, line
+
+
+def test_a_unit_that_systemd_has_not_read_or_that_has_additions_is_edited() -> None:
+    for change in ({"NeedDaemonReload": "yes"}, {"DropInPaths": "/home/fleetctl/a.conf"}):
+        (unit,) = parse_units(listed(**change)).values()
+        assert unit == replace(EXPECTED, is_edited=True)
+
+
+def test_a_record_under_the_name_of_another_server_counts_as_none() -> None:
+    other = RECORD.model_copy(update={"name": "llama3-box1-gpu1"})
+    (unit,) = parse_units(listed(sealed(user_unit(LAUNCH), other))).values()
+    assert unit.record is None
+
+
+def test_a_unit_names_what_it_needs_and_no_more() -> None:
+    assert user_unit(LAUNCH).splitlines()[:6] == [
+        "[Unit]",
+        f"Description=vLLM llama3-box1-gpu0, flags {RECORD.digest}",
+        "StartLimitIntervalSec=0",
+        "",
+        "[Service]",
+        "Type=exec",
+    ]
+    assert UNIT.splitlines()[12:14] == [
+        "ExecStart=/opt/vllm/bin/python -m vllm.entrypoints.openai.api_server \\",
+        '  --model "/models/my llama" \\',
+    ]
+    for line in ("Restart=always", "KillMode=mixed", "TimeoutStopSec=30", "WantedBy=default.target",
+                 "Environment=CUDA_VISIBLE_DEVICES=0"):  # fmt: skip
+        assert line in UNIT.splitlines()
