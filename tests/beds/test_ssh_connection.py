@@ -19,8 +19,8 @@ from tests.ports import free_port
 pytestmark = pytest.mark.boxes
 _CONNECTION = 'echo "$SSH_CONNECTION"'
 """Prints both ends of the TCP connection that a script came by."""
-_BOOT = "readlink /proc/self/ns/pid"
-"""Prints what differs between two boots of a box."""
+_BOOT = "cut -d ' ' -f 22 /proc/1/stat"
+"""Prints the start time of the first process, which differs between two boots of a box."""
 
 
 async def refused(call: Awaitable[Any]) -> EngineError:
@@ -65,8 +65,14 @@ def test_a_script_that_ends_with_255_is_told_from_a_failure_of_ssh(bed: BoxBed) 
         assert code_of(closed) == "FC4090"
         assert "Connection refused" in str(closed)
         await ssh.close(end_shared=True)
+        bed.do("root", "box1", "usermod --shell /usr/sbin/nologin fleetctl")
+        barred = await refused(ssh.run("true"))
+        assert code_of(barred) == "FC4090"
 
-    asyncio.run(body())
+    try:
+        asyncio.run(body())
+    finally:
+        bed.do("root", "box1", "usermod --shell /bin/bash fleetctl")
 
 
 def test_a_script_beyond_its_deadline_is_given_up_and_the_connection_goes_on(bed: BoxBed) -> None:

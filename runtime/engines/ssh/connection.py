@@ -71,7 +71,8 @@ class SshConnection:
     """`host`, `user@host` or `user@host:port`; the host may be an alias of the configuration."""
     options: tuple[str, ...] = ()
     """Further words for `ssh`, such as `-i FILE`."""
-    folder: Path = field(default_factory=control_folder)
+    folder: Path | None = None
+    """Of the socket; None: `control_folder`."""
     _sessions: asyncio.Semaphore = field(
         default_factory=partial(asyncio.Semaphore, SESSIONS), init=False
     )
@@ -85,18 +86,19 @@ class SshConnection:
         if parts is None:
             detail = f"`{self.address}` is not `user@host:port`; user and port may be left out."
             raise EngineError.of("FC4090", "Host cannot be reached by SSH", detail)
-        self._host = parts["host"] or parts["ip"]
-        user = f"{parts['user']}@" if parts["user"] else ""
-        self._target = f"{user}{self._host}"
+        user, host = f"{parts['user']}@" if parts["user"] else "", parts["host"] or parts["ip"]
+        self._target = f"{user}{host}"
         self._port = ("-p", parts["port"]) if parts["port"] else ()
-        shown = f"[{self._host}]" if parts["ip"] else self._host
-        self.rsync_host = f"{user}{shown}"
+        host = f"[{host}]" if parts["ip"] else host
+        self.rsync_host = f"{user}{host}"
         """The host as `rsync` takes it, beside `words`."""
-        self._trusted_as = f"ssh://{shown}:{parts['port'] or 22}"
+        self._trusted_as = f"ssh://{host}:{parts['port'] or 22}"
 
     def words(self, *further: str) -> tuple[str, ...]:
         """Return the command line of `ssh` up to the host, over the shared connection."""
-        own = (*_FIXED, "ControlMaster=auto", f"ControlPath={self._socket}")
+        # Forwards are ours to ask for (by -O), not the configuration's.
+        cleared = () if "-O" in further else ("ControlMaster=auto", "ClearAllForwardings=yes")
+        own = (*_FIXED, f"ControlPath={self._socket}", *cleared)
         return ("ssh", *further, "-Txa", *_options(own), *self._port, *self.options,
                 *_options(_USUAL))  # fmt: skip
 
@@ -118,12 +120,7 @@ class SshConnection:
         async with self.session():
             try:
                 output = await run_client(
-                    (
-                        *self.words("-o", "ClearAllForwardings=yes"),
-                        "--",
-                        self._target,
-                        "/bin/sh -s",
-                    ),
+                    (*self.words(), "--", self._target, "/bin/sh -s"),
                     stdin=framed(script, mark),
                     timeout_s=timeout_s,
                     most=most,
@@ -141,7 +138,9 @@ class SshConnection:
         if result is not None:
             return result._replace(stderr=output.complaint)
         self._is_open = False
-        if never_began(output.complaint) and not has_begun(output.stdout, mark):
+        is_ours = output.code in (None, 255)  # else it is that of the login shell
+        if not has_begun(output.stdout, mark) and (not is_ours or never_began(output.complaint)):
+            output.stderr = output.stderr or output.stdout
             raise await self._failure(output)
         raise unknown_outcome(self.address, f"the connection ended: {last_line(output.complaint)}")
 
@@ -161,13 +160,12 @@ class SshConnection:
         Raises:
             EngineError: FC4096, the port here is taken or the host forbids forwards; or as `run`.
         """
-        words = ("-L", _forward(local, remote))
+        words = ("-O", "forward", "-L", _forward(local, remote))
         await self._open()
-        done = await self._control("forward", *words)
-        if done.code:
+        if (done := await self._client(*words)).code:
             self._is_open = False  # the connection may have ended meanwhile
             await self._open()
-            done = await self._control("forward", *words)
+            done = await self._client(*words)
         if done.code:
             raise EngineError.of(
                 "FC4096",
@@ -180,12 +178,12 @@ class SshConnection:
 
     async def cancel_forward(self, local: int, remote: int) -> None:
         """End a forward; an absent one is fine."""
-        await self._control("cancel", "-L", _forward(local, remote))
+        await self._client("-O", "cancel", "-L", _forward(local, remote))
 
     async def close(self, *, end_shared: bool = False) -> None:
         """Forget the connection; `end_shared` ends it, with its forwards, if it was opened here."""
         if end_shared and self._is_ours:
-            await self._control("exit")
+            await self._client("-O", "exit")
         self._is_open = self._is_ours = False
 
     async def _open(self) -> None:
@@ -203,16 +201,13 @@ class SshConnection:
                     raise await self._failure(resolved)
                 # Of the whole configuration: a changed host name must not find the old host.
                 name = hashlib.sha256(resolved.stdout).hexdigest()[:16]
-                self._socket = str(self.folder / name)
-            if (await self._control("check")).code:
-                made = await self._client("-o", "ClearAllForwardings=yes", command=("true",))
+                self._socket = str((self.folder or control_folder()) / name)
+            if (await self._client("-O", "check")).code:
+                made = await self._client(command=("true",))
                 if made.code:
                     raise await self._failure(made)
                 self._is_ours = True
             self._is_open = True
-
-    async def _control(self, *words: str) -> ClientOutput:
-        return await self._client("-O", *words)
 
     async def _client(self, *words: str, command: tuple[str, ...] = ()) -> ClientOutput:
         try:

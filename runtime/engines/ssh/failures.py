@@ -12,8 +12,9 @@ _CHANGED = "REMOTE HOST IDENTIFICATION HAS CHANGED"
 _SENT = re.compile(r"key sent by the remote host is\n(SHA256:\S+?)\.?$", re.MULTILINE)
 _REMOVAL = re.compile(r"^\s*(ssh-keygen (?:-f .+ )?-R .+)$", re.MULTILINE)
 _DENIED = re.compile(r"Permission denied|Too many authentication failures", re.MULTILINE)
+# Not `Connection closed by`, which may as well end a session.
 _BEFORE_SESSION = re.compile(
-    r"^(ssh: |kex_|banner |Host key verification failed|Connection (closed|reset) by|No \S+ host "
+    r"^(ssh: |kex_|banner |Host key verification failed|No \S+ host "
     r"key|command-line|.*: Permission denied \(|.*: Bad |.*Too many authentication|Unable to nego)",
     re.MULTILINE,
 )

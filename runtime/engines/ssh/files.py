@@ -164,7 +164,7 @@ async def _transfer(
         "rsync", "--times", "--perms", "--chmod=D755,F644", "--inplace", "--protect-args",
         "--files-from=-", "--from0", "--info=progress2", "--no-human-readable",
         f"--timeout={_SILENCE_S}", *(["--ignore-times"] if again else []),
-        "--rsh", shlex.join(ssh.words("-o", "ClearAllForwardings=yes")),
+        "--rsh", shlex.join(ssh.words()),
         f"{source.folder}/", f"{ssh.rsync_host}:{part}/",
     )  # fmt: skip
     names = "\0".join(source.names).encode()

@@ -158,10 +158,13 @@ def _done(ssh: SshConnection, what: str, ended: ScriptResult) -> ScriptResult:
     if ended.code == 0:
         return ended
     told = [line.strip() for line in ended.stderr.splitlines() if line.strip()]
+    lacks_manager = any("connect to" in line for line in told)
     raise EngineRejectedError.of(
         "FC4100",
         "Host refuses a unit",
         f"`{ssh.address}` {what}: {' '.join(told[-3:]).rstrip('.') or f'status {ended.code}'}.",
-        hint="Units need a user manager that runs without a login. As root on the host:",
-        command="loginctl enable-linger USER",
+        hint="Units need a user manager that runs without a login. As root on the host:"
+        if lacks_manager
+        else "The host's journal says more: `journalctl --user -e` there.",
+        command="loginctl enable-linger USER" if lacks_manager else "",
     )

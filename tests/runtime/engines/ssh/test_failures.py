@@ -61,7 +61,7 @@ def test_what_ssh_says_becomes_an_error_with_a_command(
         (CHANGED, True),
         ("ssh: connect to host 10.77.0.99 port 22: Connection timed out\n", True),
         ("kex_exchange_identification: read: Connection reset by peer\n", True),
-        ("Connection closed by 10.77.0.11 port 22\n", True),
+        ("Connection closed by 10.77.0.11 port 22\n", False),
         ("ann@box1: Permission denied (publickey).\n", True),
         ("client_loop: send disconnect: Broken pipe\n", False),
         ("Timeout, server 10.77.0.11 not responding.\n", False),
