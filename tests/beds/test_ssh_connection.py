@@ -199,6 +199,17 @@ def test_a_box_that_rebooted_is_reached_again_without_a_command(bed: BoxBed) -> 
         bed.do("on", "box2")
 
 
+def test_a_connection_through_a_jump_host_is_shared_too(bed: BoxBed) -> None:
+    async def body() -> None:
+        ssh = bed.connection("box1", "-o", "ProxyJump=box2")
+        first = await ssh.run(_CONNECTION)
+        assert first.stdout.startswith("10.77.0.12 ")
+        assert await ssh.run(_CONNECTION) == first
+        await ssh.close(end_shared=True)
+
+    asyncio.run(body())
+
+
 def test_a_port_is_forwarded_until_the_forward_is_cancelled(bed: BoxBed) -> None:
     async def body() -> None:
         ssh, local = bed.connection(), free_port()

@@ -6,7 +6,6 @@ was killed. So a client has ended when its process has, or when its output says 
 
 import asyncio
 import os
-import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -111,7 +110,7 @@ async def run_client(
                 stdout.cancel()
                 stderr.cancel()
                 with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+                    process.kill()  # not its group: the way through a jump host belongs to that
                 await exited
 
 

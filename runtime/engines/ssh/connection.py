@@ -91,7 +91,7 @@ class SshConnection:
         self._port = ("-p", parts["port"]) if parts["port"] else ()
         host = f"[{host}]" if parts["ip"] else host
         self.rsync_host = f"{user}{host}"
-        """The host as `rsync` takes it, beside `words`."""
+        """The host in the words of `rsync`, beside `words`."""
         self._trusted_as = f"ssh://{host}:{parts['port'] or 22}"
 
     def words(self, *further: str) -> tuple[str, ...]:
