@@ -17,13 +17,13 @@ from fleet.errors import (
 from fleet.plan import GatewayTarget
 from fleet.planning import lost
 from fleet.spec import GatewaySpec, NotifySpec
-from fleet.vllm import LaunchCommand, launch_of
+from fleet.systemd_unit import SystemdUnit, unit_text
+from fleet.vllm import LaunchCommand, launch_of, server_unit
 from fleetctl.envoys import envoys_of, named_gateway, routing_of
 from plans.compile import alertmanager, grafana, litellm, prometheus
 from plans.compile.envoy import ADMIN_SOCKET, BOOTSTRAP_FILE, RoutePlace, Routing, whole
 from plans.compile.launch import LAUNCH_FORMATS
 from plans.compile.prometheus import TOKEN_FILE
-from plans.compile.systemd import SystemdUnit, server_unit, unit_text
 from plans.render.sections import limits_sentences
 from runtime.engines.adapters_file import adapters_path
 from runtime.files import normal_path, replace_file

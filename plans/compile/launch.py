@@ -2,10 +2,10 @@
 
 import json
 import shlex
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
-from fleet.environment import FORBIDDEN
+from fleet.systemd_unit import cleared_variables, flag_lines
 from fleet.vllm import LaunchCommand
 
 
@@ -23,21 +23,6 @@ def as_shell(launches: Sequence[LaunchCommand]) -> str:
         lines += [f"  {shlex.join(line)} \\" for line in flag_lines(launch.arguments)]
         lines.append(f"  >{shlex.quote(f'{name}.log')} 2>&1 &")
     return "\n".join(lines) + "\n"
-
-
-def cleared_variables(given: Collection[str]) -> list[str]:
-    """Return the variables that must not be inherited; systemd would clear given ones too."""
-    return [name for name in FORBIDDEN if name not in given]
-
-
-def flag_lines(arguments: Sequence[str]) -> list[list[str]]:
-    """Return the words of a command by line: its program, then a line for every flag."""
-    lines: list[list[str]] = [[]]
-    for argument in arguments:
-        if argument.startswith("--"):
-            lines.append([])
-        lines[-1].append(argument)
-    return lines
 
 
 def as_json(launches: Sequence[LaunchCommand]) -> str:

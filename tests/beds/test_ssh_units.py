@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from fleet.errors import EngineError
-from fleet.vllm import LaunchCommand, user_unit
+from fleet.systemd_unit import unit_text
+from fleet.vllm import LaunchCommand, server_unit
 from runtime.engines.ssh.connection import SshConnection
 from runtime.engines.ssh.units import (
     ServerUnit,
@@ -54,6 +55,10 @@ def restarted(before: ServerUnit) -> Callable[[ServerUnit], bool]:
     return lambda unit: unit.state == "active" and unit.pid != before.pid
 
 
+def text(made: LaunchCommand) -> str:
+    return unit_text(server_unit(made, "~"))
+
+
 def run(bed: BoxBed, body: Callable[[SshConnection], Awaitable[None]], box: str = "box1") -> None:
     async def whole() -> None:
         ssh = bed.connection(box)
@@ -70,7 +75,7 @@ def run(bed: BoxBed, body: Callable[[SshConnection], Awaitable[None]], box: str 
 def test_a_server_runs_with_its_words_and_variables_unchanged(bed: BoxBed) -> None:
     async def body(ssh: SshConnection) -> None:
         assert NAME not in await list_units(ssh)
-        await write_unit(ssh, RECORD, user_unit(launch(*NASTY, NASTY=NASTY[0])))
+        await write_unit(ssh, RECORD, text(launch(*NASTY, NASTY=NASTY[0])))
         written = (await list_units(ssh))[NAME]
         assert (written.state, written.pid, written.is_edited) == ("inactive", 0, False)
         assert written.is_enabled
@@ -93,7 +98,7 @@ def test_a_server_runs_with_its_words_and_variables_unchanged(bed: BoxBed) -> No
 
 def test_a_killed_server_is_back_and_the_invocation_tells(bed: BoxBed) -> None:
     async def body(ssh: SshConnection) -> None:
-        await write_unit(ssh, RECORD, user_unit(launch()))
+        await write_unit(ssh, RECORD, text(launch()))
         await control_unit(ssh, "start", NAME)
         before = (await list_units(ssh))[NAME]
         for number in range(1, 8):  # more often than systemd's usual limit of 5
@@ -108,7 +113,7 @@ def test_a_killed_server_is_back_and_the_invocation_tells(bed: BoxBed) -> None:
 
 def test_a_reboot_brings_a_server_back_without_a_command(bed: BoxBed) -> None:
     async def body(ssh: SshConnection) -> None:
-        await write_unit(ssh, RECORD, user_unit(launch()))
+        await write_unit(ssh, RECORD, text(launch()))
         await control_unit(ssh, "start", NAME)
         before = (await list_units(ssh))[NAME]
         bed.do("reboot", "box2")
@@ -130,11 +135,11 @@ def test_a_reboot_brings_a_server_back_without_a_command(bed: BoxBed) -> None:
 )
 def test_a_change_by_hand_is_seen(bed: BoxBed, change: str) -> None:
     async def body(ssh: SshConnection) -> None:
-        await write_unit(ssh, RECORD, user_unit(launch()))
+        await write_unit(ssh, RECORD, text(launch()))
         file = f"~/.config/systemd/user/fleetctl-{NAME}.service"
         assert (await ssh.run(change.format(file=file))).code == 0
         assert (await list_units(ssh))[NAME].is_edited
-        await write_unit(ssh, RECORD, user_unit(launch()))
+        await write_unit(ssh, RECORD, text(launch()))
         assert (await list_units(ssh))[NAME].is_edited == ("mkdir" in change)
 
     run(bed, body)
@@ -155,8 +160,11 @@ def test_a_unit_of_another_program_has_no_record(bed: BoxBed) -> None:
 @pytest.mark.parametrize(
     ("unit", "told"),
     [
-        (user_unit(launch()).replace("RestartSec", "RestartSecs"), "RestartSecs"),
-        (user_unit(replace(LAUNCH, arguments=("/no/python", "-m", "x"))), "/no/python"),
+        (text(launch()).replace("RestartSec", "RestartSecs"), "RestartSecs"),
+        (
+            unit_text(server_unit(replace(LAUNCH, arguments=("/no/python", "-m", "x")), "~")),
+            "/no/python",
+        ),
     ],
 )
 def test_a_unit_that_systemd_would_not_follow_is_not_written(

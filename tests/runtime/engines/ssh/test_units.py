@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 
-from fleet.vllm import user_unit
+from fleet.systemd_unit import unit_text
+from fleet.vllm import server_unit
 from runtime.engines.ssh.units import ServerUnit, parse_units, sealed
 from tests.runtime.engines.ssh.units import LAUNCH, RECORD
 
-UNIT = sealed(user_unit(LAUNCH), RECORD)
+UNIT = sealed(unit_text(server_unit(LAUNCH, "~")), RECORD)
 FIELDS = {
     "Id": "fleetctl-llama3-box1-gpu0.service",
     "ActiveState": "active",
@@ -64,23 +65,19 @@ def test_a_unit_that_systemd_has_not_read_or_that_has_additions_is_edited() -> N
 
 def test_a_record_under_the_name_of_another_server_counts_as_none() -> None:
     other = RECORD.model_copy(update={"name": "llama3-box1-gpu1"})
-    (unit,) = parse_units(listed(sealed(user_unit(LAUNCH), other))).values()
+    (unit,) = parse_units(listed(sealed(unit_text(server_unit(LAUNCH, "~")), other))).values()
     assert unit.record is None
 
 
-def test_a_unit_names_what_it_needs_and_no_more() -> None:
-    assert user_unit(LAUNCH).splitlines()[:6] == [
-        "[Unit]",
+def test_a_unit_names_what_it_needs() -> None:
+    for line in (
         f"Description=vLLM llama3-box1-gpu0, flags {RECORD.digest}",
-        "StartLimitIntervalSec=0",
-        "",
-        "[Service]",
-        "Type=exec",
-    ]
-    assert UNIT.splitlines()[12:14] == [
-        "ExecStart=/opt/vllm/bin/python -m vllm.entrypoints.openai.api_server \\",
+        "WorkingDirectory=~",
+        "Restart=always",
+        "KillMode=mixed",
+        "TimeoutStopSec=30",
+        "WantedBy=default.target",
+        "Environment=CUDA_VISIBLE_DEVICES=0",
         '  --model "/models/my llama" \\',
-    ]
-    for line in ("Restart=always", "KillMode=mixed", "TimeoutStopSec=30", "WantedBy=default.target",
-                 "Environment=CUDA_VISIBLE_DEVICES=0"):  # fmt: skip
+    ):
         assert line in UNIT.splitlines()

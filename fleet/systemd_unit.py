@@ -1,14 +1,11 @@
-"""Write units of systemd: servers of a plan, gateways, and the reconciler."""
+"""Writes units of systemd: servers, gateways, forwards of ports, the reconciler."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from fleet.vllm import SHUTDOWN_TIMEOUT_S, LaunchCommand
-from plans.compile.launch import cleared_variables, flag_lines
+from fleet.environment import FORBIDDEN
 
-_STOP_MARGIN_S = 10
-"""Seconds beyond vLLM's own shutdown timeout, until systemd kills."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -30,18 +27,6 @@ class SystemdUnit:
     after: Sequence[str] = ()
     """Units that are started first."""
     kill_mode: str = "mixed"
-
-
-def server_unit(launch: LaunchCommand, folder: str) -> SystemdUnit:
-    """Return the unit of a server; `folder` is the project."""
-    return SystemdUnit(
-        f"fleetctl-{launch.server.name}.service",
-        f"vLLM {launch.server.name}, flags {launch.server.digest}",
-        launch.arguments,
-        folder,
-        SHUTDOWN_TIMEOUT_S + _STOP_MARGIN_S,
-        launch.environment,
-    )
 
 
 def unit_text(unit: SystemdUnit, user: str = "") -> str:
@@ -77,6 +62,21 @@ def unit_text(unit: SystemdUnit, user: str = "") -> str:
         f"WantedBy={'multi-user' if user else 'default'}.target",
     ]
     return "\n".join(lines) + "\n"
+
+
+def cleared_variables(given: Collection[str]) -> list[str]:
+    """Return the variables that must not be inherited; systemd would clear given ones too."""
+    return [name for name in FORBIDDEN if name not in given]
+
+
+def flag_lines(arguments: Sequence[str]) -> list[list[str]]:
+    """Return the words of a command by line: its program, then a line for every flag."""
+    lines: list[list[str]] = [[]]
+    for argument in arguments:
+        if argument.startswith("--"):
+            lines.append([])
+        lines[-1].append(argument)
+    return lines
 
 
 def _command(arguments: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from plans.compile.systemd import SystemdUnit, unit_text
+from fleet.systemd_unit import SystemdUnit, unit_text
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project
 
