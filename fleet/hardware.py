@@ -1,5 +1,6 @@
 """Describes hosts, devices, attached servers, bases, known GPUs and measured profiles."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -230,14 +231,16 @@ class HostSpec:
     """A machine with devices, or a group of attached servers."""
 
     name: str
-    engine: Literal["local", "attach", "fake"]
+    engine: Literal["local", "attach", "fake", "ssh"]
     devices: tuple[DeviceSpec, ...] = ()
     attached: tuple[AttachedServerSpec, ...] = ()
     python: str = ""
-    """Path of the interpreter that has vLLM, for engine `local`; relative to the project."""
+    """Path of the interpreter that has vLLM: engine `local`, relative to the project; engine `ssh`,
+    on the host, relative to the user's home."""
     paths: tuple[tuple[str, str], ...] = ()
     """Prefix here to prefix on the server's host, longest first (engine `attach`)."""
     address: str = "127.0.0.1"
+    """Address that the servers listen on; engine `ssh`: destination of `ssh`."""
     reserved_for: tuple[str, ...] = ()
     """Tiers and clients to whose adapters the host is reserved; empty: all."""
     memory_bytes: int | None = None
@@ -245,3 +248,22 @@ class HostSpec:
     restart_after_s: float = 120.0
     """Seconds without a sign of life after which `reconcile` replaces a server."""
     billing: Billing = "always"
+    store: str = ""
+    """Folder of adapters and bases on the host (engine `ssh`), relative to the user's home."""
+
+    @property
+    def listens_on(self) -> str:
+        """Address that the host's servers listen on."""
+        return "127.0.0.1" if self.engine == "ssh" else self.address
+
+    @property
+    def reached_at(self) -> str:
+        """Address at which this machine and its gateways reach the host's servers.
+
+        A host of engine `ssh` has a loopback address of its own, drawn from its destination, whose
+        ports are forwarded to the same ports of the host.
+        """
+        if self.engine != "ssh":
+            return self.address
+        drawn = hashlib.sha256(self.address.encode()).digest()
+        return f"127.{drawn[0]}.{drawn[1]}.{drawn[2] % 253 + 2}"

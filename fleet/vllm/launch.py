@@ -190,7 +190,7 @@ def launch_of(
     gpus = [name for name, kind in kinds.items() if kind != CPU]
     kind = CPU if {kinds.get(device) for device in server.devices} == {CPU} else ""
     arguments = command_line(
-        replace(server.flags, model=model or server.flags.model), python, host.address,
+        replace(server.flags, model=model or server.flags.model), python, host.listens_on,
         server.port, server.digest or server.flags.digest, kind=kind,
         launch=(launch := launch or compiled_launch(server)), resolver=bool(adapters),
         module=FAKE_MODULE if host.engine == "fake" else VLLM_MODULE,
