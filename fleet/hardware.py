@@ -252,6 +252,16 @@ class HostSpec:
     """Folder of adapters and bases on the host (engine `ssh`), relative to the user's home."""
 
     @property
+    def store_there(self) -> str:
+        """Folder of adapters and bases on a host of engine `ssh`, declared or usual."""
+        return self.store or ".local/share/fleetctl/store"
+
+    @property
+    def python_there(self) -> str:
+        """Interpreter that has vLLM on a host of engine `ssh`, declared or usual."""
+        return self.python or ".local/share/fleetctl/vllm/bin/python"
+
+    @property
     def listens_on(self) -> str:
         """Address that the host's servers listen on."""
         return "127.0.0.1" if self.engine == "ssh" else self.address
