@@ -98,6 +98,8 @@ SUMMARIES: Mapping[str, str] = {
     "FC1264": "Bytes of another client",
     "FC1265": "New version with the bytes of an earlier one",
     "FC1266": "`same_as` does not hold",
+    "FC1267": "Engine `local` is this machine alone",
+    "FC1268": "Machine declared twice",
     "FC1285": "Path leads out of the project",
     "FC1286": "Path is no regular file",
     "FC1287": "Secret is weak",

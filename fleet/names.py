@@ -31,6 +31,12 @@ _ID = re.compile(ID_PATTERN)
 _NAME = re.compile(NAME_PATTERN)
 _VERSION = re.compile(VERSION_PATTERN)
 _ADAPTER = re.compile(rf"({ID_PATTERN})-({ID_PATTERN})-({ID_PATTERN})-v({VERSION_PATTERN})")
+SSH_DESTINATION: Final = re.compile(
+    r"(?:(?P<user>[A-Za-z0-9_][A-Za-z0-9_.-]*)@)?"
+    r"(?:(?P<host>[A-Za-z0-9_][A-Za-z0-9_.-]*)|\[(?P<ip>[0-9A-Fa-f:.]+)\])(?::(?P<port>[0-9]{1,5}))?",
+    re.ASCII,
+)
+"""`host`, `user@host`, `host:port`, `[ip6]`; the host may be an alias of ssh's configuration."""
 _DNS_ADAPTER = re.compile(r"(.+)-v([0-9]+)-([0-9]+)-([0-9]+)")
 
 

@@ -78,7 +78,7 @@ def test_validate_lets_it_pass_where_the_operator_does(tmp_path: Path) -> None:
     assert problems_of(root, declared) == ()
     (other,) = problems_of(root, f"{declared}, middleware: evil.mod")
     assert other.command == "fleetctl trust add --code middleware --host laptop"
-    more = "  box2:\n    engine: local\n    python: python3\n"
+    more = "  box2:\n    engine: ssh\n    address: box2\n"
     more += "    devices: {cpu0: {kind: cpu, memory: 1GiB}}\n"
     text = FLEET.replace("{enable-prefix-caching: true}", f"{{{declared}}}")
     write(root, valid() | {"fleet.yaml": text.replace("hosts:\n", f"hosts:\n{more}")})

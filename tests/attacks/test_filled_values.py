@@ -44,7 +44,7 @@ def test_the_values_in_force_show_placeholders(
     declare(
         project,
         'evals: {command: [run, "--token=${env:CANARY}"]}\n'
-        'hosts: {h: {engine: local, python: "${env:CANARY}/python", address: "${env:CANARY}", '
+        'hosts: {h: {engine: ssh, python: "${env:CANARY}/python", address: "${env:CANARY}", '
         "devices: {cpu0: {kind: cpu, memory: 6GiB}}}}\n",
     )
     options = ("--origin",) if origin else ()

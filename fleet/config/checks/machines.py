@@ -8,11 +8,12 @@ from fleet.codes import nearest
 from fleet.config.checks import ProjectFacts
 from fleet.config.checks.references import DeclaredNames, reference
 from fleet.config.merge import Path
+from fleet.config.scalars.texts import is_bind_address, is_loopback
 from fleet.config.schema.fleet import Declarations
 from fleet.config.schema.machines import Gateway, Host
 from fleet.config.validate import Problem
-from fleet.hardware import SHEETS, BaseShape, sheet_of
-from fleet.names import by_number
+from fleet.hardware import SHEETS, BaseShape, HostSpec, sheet_of
+from fleet.names import SSH_DESTINATION, by_number
 from fleet.vllm import RELEASE, fault_of, release, spelling_hint
 
 _HINTS = 50
@@ -21,7 +22,7 @@ _HINTS = 50
 
 def check_bases(given: Declarations, facts: ProjectFacts) -> Iterator[Problem]:
     """Check bases, and their flags by the hosts that may start servers of them."""
-    starting = sorted(name for name, host in given.hosts.items() if host.engine == "local")
+    starting = sorted(name for name, host in given.hosts.items() if host.engine in _VLLM)
     allowing: dict[frozenset[str] | None, list[str]] = {}
     for host in starting:
         allowing.setdefault(frozenset(facts.code.get(host, ())), []).append(host)
@@ -114,9 +115,12 @@ def check_hosts(given: Declarations, names: DeclaredNames) -> Iterator[Problem]:
     """Check hosts, their servers, and gateways."""
     ports: dict[tuple[str, int], Path] = {}
     servers: dict[str, Path] = {}
+    machines: dict[str, Path] = {}
     for name, host in given.hosts.items():
         path: Path = ("hosts", name)
         yield from _engine(path, host, names)
+        yield from _address(path, host, machines)
+        usual = name if host.engine == "ssh" else "127.0.0.1"
         yield from _reserved((*path, "reserved_for"), host, given, names)
         for device, port in ports_of(host).items():
             own = host.devices[device].port is not None
@@ -125,7 +129,7 @@ def check_hosts(given: Declarations, names: DeclaredNames) -> Iterator[Problem]:
                 detail = f"`{device}` would get port {port}, and the last port is 65535."
                 yield Problem("FC1111", at, detail, hint="Lower the host's `port`.", at="key")
             elif host.engine != "attach":
-                yield from _port(ports, (host.address, port), at)
+                yield from _port(ports, (host.address or usual, port), at)
         for server, attached in host.servers.items():
             at = (*path, "servers", server)
             yield from reference("FC1202", "base", attached.base, names.bases, (*at, "base"))
@@ -203,14 +207,18 @@ def _port(
         yield Problem("FC1207", path, detail, hint="Choose another port.", also=also)
 
 
+_VLLM = {"local", "ssh"}
+"""Engines that start vLLM."""
 _KEYS = {
-    "local": (("devices", "python"), ("servers", "paths")),
-    "fake": (("devices",), ("servers", "paths")),
-    "attach": (("servers",), ("devices",)),
+    "local": (("devices", "python"), ("servers", "paths", "store")),
+    "ssh": (("devices", "address"), ("servers", "paths")),
+    "fake": (("devices",), ("servers", "paths", "store")),
+    "attach": (("servers",), ("devices", "store")),
 }
 """Keys that a host needs and keys that a host must not have, by engine."""
 _EXAMPLES = {
     "devices": "`devices: {gpu0: {kind: h100_80g, memory: 80GiB}}`",
+    "address": "`address: fleet@10.0.0.5`",
     "python": "`python: .venv-vllm/bin/python`",
     "servers": "`servers: {a: {url: …, base: …, max_loras: 16, max_lora_rank: 64}}`",
 }
@@ -227,6 +235,45 @@ def _engine(path: Path, host: Host, names: DeclaredNames) -> Iterator[Problem]:
         if not getattr(host, key) and not names.written(*path, key):  # malformed: reported already
             detail = f"A host of engine `{host.engine}` needs `{key}`, and `{path[1]}` has none."
             yield Problem("FC1209", path, detail, hint=f"Add {_EXAMPLES[key]}.", at="key")
+
+
+def _address(path: Path, host: Host, machines: dict[str, Path]) -> Iterator[Problem]:
+    """Check the address of a host, and that no other host is the same machine.
+
+    `machines` has the hosts so far that start vLLM, by the address at which they are reached.
+    """
+    at, address = (*path, "address"), host.address or ""
+    is_local = host.engine == "local"
+    if address and is_local and not is_loopback(address):
+        detail = f"Servers of engine `local` listen on this machine alone, not on `{address}`."
+        yield Problem("FC1267", at, detail, hint=f"Delete it. {_OTHERS}")
+        return
+    fits = SSH_DESTINATION.fullmatch if host.engine == "ssh" else is_bind_address
+    if address and not fits(address):
+        detail = f"`{address}` is no address for a host of engine `{host.engine}`."
+        hint = "`ssh` takes `user@host:port` and `[IPv6]`; other engines a name or an IP address."
+        yield Problem("FC1208", at, detail, hint=hint)
+    elif host.engine in _VLLM and (is_local or address):
+        reached = "" if is_local else HostSpec(str(path[1]), "ssh", address=address).reached_at
+        first = machines.setdefault(reached, path)
+        if first != path:
+            also = (("first given at", first),)
+            detail = (
+                f"`{first[1]}` and `{path[1]}` are both this machine, and would start servers on "
+                "the same GPUs."
+                if is_local
+                else f"`{first[1]}` and `{path[1]}` would both be reached at {reached}."
+            )
+            hint = _OTHERS if is_local else f"Declare a machine once. If there are two: {_ANEW}"
+            code = "FC1267" if is_local else "FC1268"
+            yield Problem(code, path, detail, hint=hint, at="key", also=also)
+
+
+_OTHERS = (
+    "A machine reached by SSH has `engine: ssh`, servers that others start `attach`, and a machine "
+    "that is only planned for `fake`."
+)
+_ANEW = "write one in another way, such as with its port or as an alias of ssh's configuration."
 
 
 def _reserved(

@@ -74,11 +74,12 @@ def host(name: str, declared: Host) -> HostSpec:
         attached,
         declared.python or "",
         paths,
-        declared.address,
+        declared.address or "127.0.0.1",
         tuple(sorted({*declared.reserved_for})),
         declared.memory,
         declared.restart_after.total_seconds(),
         declared.billing,
+        declared.store or "",
     )
 
 

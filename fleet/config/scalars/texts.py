@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, Wit
 
 from fleet.config.required_version import PATTERN, conditions
 from fleet.config.scalars.quantities import MAX_PORT, cached, shown, text_schema, wrong
-from fleet.names import ID_PATTERN, VERSION_PATTERN, is_id, suggest_id
+from fleet.names import ID_PATTERN, SSH_DESTINATION, VERSION_PATTERN, is_id, suggest_id
 from fleet.rollout_policy import ChangeWindow
 from fleet.vllm import split_words
 
@@ -189,10 +189,28 @@ def _program(value: str) -> str:
     return value
 
 
-def _bind_address(value: str) -> str:
-    if _ADDRESS.fullmatch(value) is None:
-        detail = f"{shown(value)} is not a name or an IP address."
-        raise wrong("FC1334", detail, "Write it without a port: `127.0.0.1`.")
+def _folder(value: str) -> str:
+    if _PROGRAM.fullmatch(_word(value)) is None:
+        hint = "Write it absolute, or relative to the user's home there, without quotes."
+        raise wrong("FC1334", f"{shown(value)} is not the path of a folder.", hint)
+    return value
+
+
+def is_bind_address(value: str) -> bool:
+    """Say whether servers may listen on an address: a name or an IP address."""
+    return _ADDRESS.fullmatch(value) is not None
+
+
+def is_loopback(value: str) -> bool:
+    """Say whether an address is of loopback, which no other machine reaches."""
+    return value in ("localhost", "::1") or re.fullmatch(r"127(\.[0-9]{1,3}){3}", value) is not None
+
+
+def _host_address(value: str) -> str:
+    """Return an address that suits an engine; `check_hosts` says whether the host has that."""
+    if not is_bind_address(value) and SSH_DESTINATION.fullmatch(value) is None:
+        detail = f"{shown(value)} is not a name, an IP address or `user@host:port`."
+        raise wrong("FC1334", detail, "Write it as `127.0.0.1`, or as `ssh` takes it.")
     return value
 
 
@@ -230,5 +248,6 @@ Word = Annotated[str, Field(min_length=1, max_length=4096)]
 Argument = Annotated[Word, AfterValidator(_word)]
 """A text that no program takes for a flag."""
 Program = Annotated[Word, AfterValidator(_program)]
-BindAddress = Annotated[Word, AfterValidator(_bind_address)]
+Folder = Annotated[Word, AfterValidator(_folder)]
+HostAddress = Annotated[Word, AfterValidator(_host_address)]
 AdminAddress = Annotated[Word, AfterValidator(_without_password)]

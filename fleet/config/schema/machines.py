@@ -9,8 +9,9 @@ from fleet.config.scalars.quantities import Amount, Count, Duration, Port, Size,
 from fleet.config.scalars.texts import (
     AdminAddress,
     Argument,
-    BindAddress,
     FlagValue,
+    Folder,
+    HostAddress,
     Id,
     Listen,
     Program,
@@ -105,12 +106,24 @@ class AttachedServer(Section):
 class Host(Section):
     """A machine whose devices run servers, or a group of attached servers."""
 
-    engine: Literal["local", "attach", "fake"] = "local"
-    """`local`: fleetctl starts vLLM. `attach`: attached servers. `fake`: answers made up."""
+    engine: Literal["local", "ssh", "attach", "fake"] = "local"
+    """`local`: fleetctl starts vLLM on this machine. `ssh`: on another, as units of systemd.
+
+    `attach`: attached servers. `fake`: answers made up.
+    """
     python: Program | None = None
-    """Interpreter that has vLLM (engine `local`); relative to the project."""
-    address: BindAddress = "127.0.0.1"
-    """Address that the host's servers listen on."""
+    """Interpreter that has vLLM. Relative to the project; engine `ssh`: to the user's home there.
+
+    Engine `local` needs `python`.
+    """
+    store: Folder | None = None
+    """Folder for adapters and bases on the host (engine `ssh`), relative to the user's home."""
+    address: HostAddress | None = None
+    """Address that the host's servers listen on. Default: `127.0.0.1`.
+
+    Engine `ssh`: the host as `ssh` takes it, such as `user@10.0.0.5:2222`; there its servers listen
+    on 127.0.0.1.
+    """
     port: Port = 8100
     """Port of the first device's server; each further device, by name, counts up."""
     devices: dict[Id, Device] = {}

@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import os
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from secrets import token_hex
 from typing import Final
 
 from fleet.errors import EngineError, EngineRejectedError, EngineUnreachableError
+from fleet.names import SSH_DESTINATION
 from runtime.engines.ssh.client_process import ClientOutput, OutputTooLargeError, run_client
 from runtime.engines.ssh.failures import (
     connection_error,
@@ -35,11 +35,6 @@ _CONNECT_S: Final = 30.0
 """Upper bound of the making of a connection, through jump hosts too. Seconds."""
 MOST: Final = 4 << 20
 """Upper bound of a script's output, unless the caller names another. Bytes."""
-_ADDRESS: Final = re.compile(
-    r"(?:(?P<user>[A-Za-z0-9_][A-Za-z0-9_.-]*)@)?"
-    r"(?:(?P<host>[A-Za-z0-9_][A-Za-z0-9_.-]*)|\[(?P<ip>[0-9A-Fa-f:.]+)\])(?::(?P<port>[0-9]{1,5}))?",
-    re.ASCII,
-)
 _FIXED: Final = ("BatchMode=yes", "StrictHostKeyChecking=yes", "RemoteCommand=none",
                  "PermitLocalCommand=no", "LogLevel=ERROR")  # fmt: skip
 """Options that neither a declaration nor the operator's configuration changes."""
@@ -82,7 +77,7 @@ class SshConnection:
     _is_ours: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        parts = _ADDRESS.fullmatch(self.address)
+        parts = SSH_DESTINATION.fullmatch(self.address)
         if parts is None:
             detail = f"`{self.address}` is not `user@host:port`; user and port may be left out."
             raise EngineError.of("FC4090", "Host cannot be reached by SSH", detail)
