@@ -1,10 +1,17 @@
-"""Makes the systemd unit of a server."""
+"""Makes the systemd units of servers, and of forwards to their hosts."""
 
+from fleet.hardware import PORT_STRIDE, HostSpec
 from fleet.systemd_unit import SystemdUnit
+from fleet.vllm.flags import SERVERS_PER_DEVICE
 from fleet.vllm.launch import SHUTDOWN_TIMEOUT_S, LaunchCommand
 
 _STOP_MARGIN_S = 10
 """Seconds beyond vLLM's own shutdown timeout, until systemd kills."""
+
+_FORWARD = ("BatchMode=yes", "StrictHostKeyChecking=yes", "ExitOnForwardFailure=yes",
+            "ConnectTimeout=5", "ServerAliveInterval=3", "ServerAliveCountMax=2",
+            "ControlPath=none", "RemoteCommand=none", "PermitLocalCommand=no")  # fmt: skip
+"""Options of `ssh`: a lost connection ends the program within 9 s, and systemd starts it again."""
 
 
 def unit_name(server: str) -> str:
@@ -21,4 +28,31 @@ def server_unit(launch: LaunchCommand, folder: str) -> SystemdUnit:
         folder,
         SHUTDOWN_TIMEOUT_S + _STOP_MARGIN_S,
         launch.environment,
+    )
+
+
+def forward_unit(host: HostSpec, folder: str) -> SystemdUnit:
+    """Return the unit that forwards the ports of a host of engine `ssh` to its servers.
+
+    It has every port that servers of the host may get, so that a new server needs no new unit: that
+    of a server which takes over while the servers of its device still run too.
+    """
+    last = 65535
+    ports = sorted({
+        port
+        for device in host.devices
+        for number in range(SERVERS_PER_DEVICE[-1] + 1)
+        if (port := device.port + number * PORT_STRIDE) <= last
+    })  # fmt: skip
+    options = (word for option in _FORWARD for word in ("-o", option))
+    forwards = (
+        word for port in ports for word in ("-L", f"{host.reached_at}:{port}:127.0.0.1:{port}")
+    )
+    return SystemdUnit(
+        f"fleetctl-forward-{host.name}.service",
+        f"fleetctl, ports of host {host.name}",
+        ("ssh", "-NTxa", *options, *forwards, f"ssh://{host.address}"),
+        folder,
+        _STOP_MARGIN_S,
+        {},
     )

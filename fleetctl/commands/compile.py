@@ -62,9 +62,9 @@ def command(
 ) -> None:
     """Compile files for other programs: start commands, units, routes, rules.
 
-    servers: command lines, for other supervisors. systemd: units of servers, gateways and
-    reconciler; with --host, of its servers alone. envoy, litellm: the routing table as it is;
-    losses are notes. prometheus, alertmanager, grafana: scrapes, rules, alerts; dashboards.
+    servers: command lines, for other supervisors. systemd: units of this machine, forwards to hosts
+    of engine ssh too; with --host, of its servers alone. envoy, litellm: the routing table as it
+    is; losses are notes. prometheus, alertmanager, grafana: scrapes, rules, alerts; dashboards.
 
     Examples:
       fleetctl compile
@@ -76,7 +76,7 @@ def command(
       fleetctl compile --target litellm --out litellm
       fleetctl compile --target prometheus --out monitoring --url https://fleet.example.com
     """
-    from fleetctl import compilation
+    from fleetctl import compilation, start_commands
 
     if target != "prometheus":
         _refuse(target, {"--url": url})
@@ -84,7 +84,7 @@ def command(
         form = None if target == "servers" else form
         _refuse(target, {"--format": form, "--gateway": name, "--seen-at": seen_at})
         programs = target == "systemd" and not hosts
-        text, notes = compilation.for_systemd(
+        text, notes = start_commands.for_systemd(
             workspace, hosts, out, system_user or "", programs=programs
         )
         FILLED.filled.clear()  # as below
@@ -94,7 +94,7 @@ def command(
     _refuse(target, {"--system-user": system_user})
     if target == "servers":
         _refuse(target, {"--out": out, "--gateway": name, "--seen-at": seen_at})
-        text = compilation.servers(workspace, form or "sh", hosts)
+        text = start_commands.servers(workspace, form or "sh", hosts)
         FILLED.filled.clear()  # servers are started with the values themselves
         click.echo(text, nl=False)
         return

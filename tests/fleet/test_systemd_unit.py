@@ -3,11 +3,14 @@
 import os
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from fleet.hardware import DeviceSpec, HostSpec
 from fleet.systemd_unit import SystemdUnit, unit_text
+from fleet.vllm import forward_unit
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project
 
@@ -93,6 +96,18 @@ def test_systemd_has_nothing_against_the_units_of_the_quickstart(
         assert verify(*files, manager=manager) == ""
         _, _, enabled = done.stderr.partition("enable --now ")
         assert sorted(enabled.split()) == [file.name for file in files]
+
+
+def test_systemd_has_nothing_against_the_units_of_boxes(tmp_path: Path, verify: Verify) -> None:
+    devices = tuple(DeviceSpec(f"gpu{n}", "rtx4090_24g", 24 << 30, 0, 8100 + n) for n in range(8))
+    box = HostSpec("box1", "ssh", devices, address="fleet@[fd00::5]:2222")
+    words = forward_unit(box, "/").arguments
+    unit = replace(forward_unit(box, str(tmp_path)), arguments=["/bin/true", *words[1:]])
+    for made in (unit, replace(unit, folder="~")):
+        for user, manager in (("", "--user"), ("daemon", "--system")):
+            assert verify(written(tmp_path, unit_text(made, user)), manager=manager) == ""
+    assert sum(word == "-L" for word in words) == 32
+    assert words[-1] == "ssh://fleet@[fd00::5]:2222"
 
 
 def test_a_unit_holds_no_secret_and_no_roundabout_path(

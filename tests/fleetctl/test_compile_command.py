@@ -8,6 +8,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from fleet.errors import FleetError
+from fleet.hardware import HostSpec
 from fleetctl.cli import main_group
 from runtime.gateway.state_dir import write_table
 from tests.runtime.gateway.stage import OLD, table
@@ -94,6 +95,66 @@ def test_hosts_may_be_chosen(project: Path) -> None:
     assert one["server"] == "tiny-laptop-cpu0"
     with pytest.raises(FleetError, match="No host is called `rack`"):
         fleetctl(project, "compile", "--format", "json", "--host", "rack")
+
+
+BOXES = FLEET.replace(
+    """\
+    engine: local
+    python: venv/bin/python
+""",
+    """\
+    engine: ssh
+    address: fleet@10.0.0.5:2222
+""",
+)
+
+
+def test_units_of_a_box_are_printed_for_the_box_alone(project: Path) -> None:
+    (project / "fleet.yaml").write_text(BOXES, encoding="utf-8")
+    assert json.loads(fleetctl(project, "compile", "--format", "json").stdout) == []
+    unit = fleetctl(project, "compile", "--target", "systemd", "--host", "laptop").stdout
+    assert unit.startswith("# fleetctl-tiny-laptop-cpu0.service\n")
+    assert unit.count("[Unit]") == 1
+    assert "\nWorkingDirectory=~\n" in unit
+    start = "ExecStart=:/usr/bin/env .local/share/fleetctl/vllm/bin/python -m vllm."
+    assert start in unit
+    assert f"{project}" not in unit
+    assert "VLLM_PLUGINS=\n" in unit
+    declared = BOXES.replace("    port:", "    python: /opt/vllm/bin/python\n    port:")
+    (project / "fleet.yaml").write_text(declared, encoding="utf-8")
+    unit = fleetctl(project, "compile", "--target", "systemd", "--host", "laptop").stdout
+    assert "ExecStart=:/opt/vllm/bin/python -m vllm." in unit
+
+
+def test_the_machine_of_the_gateway_gets_a_forward_to_each_box(project: Path) -> None:
+    declared = BOXES.replace("laptop:", "box1:") + "gateways: {main: {listen: '127.0.0.1:8080'}}\n"
+    (project / "fleet.yaml").write_text(declared, encoding="utf-8")
+    out = project / "units"
+    done = fleetctl(project, "compile", "--target", "systemd", "--out", str(out))
+    names = ["fleetctl-forward-box1", "fleetctl-gateway-main", "fleetctl-reconcile"]
+    assert sorted(path.stem for path in out.iterdir()) == names
+    assert all(f"{name}.service" in done.stderr for name in names)
+    forward, *others = ((out / f"{name}.service").read_text("utf-8") for name in names)
+    at = HostSpec("box1", "ssh", address="fleet@10.0.0.5:2222").reached_at
+    for port in (8100, 8200, 8300, 8400):
+        assert f"-L {at}:{port}:127.0.0.1:{port} " in forward
+    assert "Restart=always\n" in forward
+    assert "ssh://fleet@10.0.0.5:2222\n" in forward
+    for text in others:
+        assert "\nAfter=fleetctl-forward-box1.service\n" in text
+
+
+def test_units_of_another_fleet_are_not_overwritten(project: Path) -> None:
+    out = project / "units"
+    arguments = ("compile", "--target", "systemd", "--out", str(out))
+    for _ in range(2):
+        assert fleetctl(project, *arguments).exit_code == 0
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    (project / "fleet.yaml").write_text(FLEET.replace("demo", "other"), encoding="utf-8")
+    with pytest.raises(FleetError, match="is the unit of fleet `demo`") as refused:
+        fleetctl(project, *arguments)
+    assert refused.value.diagnostics[0].code == "FC5021"
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
 
 
 def test_there_is_nothing_to_compile_for_another_gateway_before_the_first_apply(

@@ -1,0 +1,165 @@
+"""Compiles servers of the plan into start commands, and into units of systemd with the rest."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from fleet.errors import FleetError, did_you_mean
+from fleet.hardware import HostSpec
+from fleet.resources import Server
+from fleet.systemd_unit import SystemdUnit, unit_text
+from fleet.vllm import LaunchCommand, forward_unit, launch_of, server_unit
+from plans.compile.launch import LAUNCH_FORMATS
+from runtime.engines.adapters_file import adapters_path
+from runtime.engines.recognition import FLEET
+from runtime.files import normal_path, replace_file
+from runtime.gateway.http.timeouts import GRACE_S
+from runtime.gateway.state_dir import known_gateways
+from runtime.operations.planning import desired_servers
+from runtime.trust import load_trust
+from runtime.workspace import Workspace
+
+_STOP_MARGIN_S = 10
+"""Seconds beyond a gateway's own grace period, until systemd kills."""
+_ROUND_S = 120
+"""Seconds that a running round gets when the reconciler is told to stop."""
+
+
+def servers(workspace: Workspace, form: str, hosts: tuple[str, ...]) -> str:
+    """Return the launch files of the servers of the plan.
+
+    Raises:
+        FleetError: FC5011, no such host is declared.
+    """
+    return LAUNCH_FORMATS[form](_launches(workspace, hosts))
+
+
+def for_systemd(
+    workspace: Workspace, hosts: tuple[str, ...], out: Path | None, user: str, *, programs: bool
+) -> tuple[str, tuple[str, ...]]:
+    """Return units of the servers; of forwards, gateways and reconciler too, if `programs`.
+
+    `user` runs them as system units; empty: they are units of a user's own manager.
+
+    Raises:
+        FleetError: as `servers`, or FC5021, another fleet has units of these names.
+    """
+    folder, fleet = normal_path(workspace.root), workspace.fleet()
+    boxes = {name: host for name, host in fleet.hosts.items() if host.engine == "ssh"}
+    units = [
+        server_unit(launch, "~" if launch.server.host in boxes else folder)
+        for launch in _launches(workspace, hosts)
+    ]
+    if programs:
+        forwards = [forward_unit(host, folder) for _, host in sorted(boxes.items())]
+        servers = [unit.file for unit in units]
+        units += [*forwards, *_programs(workspace, folder, servers, [f.file for f in forwards])]
+    texts = {
+        unit.file: unit_text(
+            replace(unit, environment={**unit.environment, FLEET: fleet.name}), user
+        )
+        for unit in units
+    }
+    if out is None:
+        return "\n".join(texts.values()), ()
+    out.mkdir(parents=True, exist_ok=True)
+    for name in texts:
+        _refuse_other_fleet(out / name, fleet.name)
+    for name, text in texts.items():
+        replace_file(out / name, text.encode())
+    manager = "systemctl" if user else "loginctl enable-linger && systemctl --user"
+    start = f"start them now and at every boot: {manager} enable --now {' '.join(texts)}"
+    return "", (f"written to {out}", start)
+
+
+def _refuse_other_fleet(file: Path, fleet: str) -> None:
+    """Raise where a unit is of another fleet: its servers would be replaced by ours."""
+    variable = f"Environment={FLEET}="
+    lines = file.read_text("utf-8", "replace").splitlines() if file.is_file() else []
+    other = next((line for line in lines if line.startswith(variable)), variable + fleet)
+    if other != variable + fleet:
+        raise FleetError.of(
+            "FC5021",
+            "File cannot be written",
+            f"`{file}` is the unit of fleet `{other.removeprefix(variable)}`: names of units do "
+            "not hold that of the fleet.",
+            hint="Run the two fleets as two users.",
+        )
+
+
+def _programs(
+    workspace: Workspace, folder: str, servers: Sequence[str], forwards: Sequence[str]
+) -> Iterator[SystemdUnit]:
+    """Yield the units of the gateways, and of the reconciler after those of the servers."""
+    fleet, state = workspace.fleet(), normal_path(workspace.state_dir)
+    variables = (word for pair in workspace.variables.items() for word in ("--var", "=".join(pair)))
+    words = [sys.executable, "-m", "fleetctl", "-C", folder, *variables, "--state-dir", state]
+    words += ["--env", workspace.environment] if workspace.environment else []
+
+    def made(name: str, stop_s: float, *arguments: str) -> SystemdUnit:
+        file, title = f"fleetctl-{name}.service", f"fleetctl {' '.join(arguments)}, {fleet.name}"
+        secrets = f"%E/fleetctl/{fleet.name}.env"
+        return SystemdUnit(file, title, (*words, *arguments), folder, stop_s, {}, secrets, forwards)
+
+    for name in sorted(fleet.gateways or known_gateways(workspace.state_dir)):
+        yield made(f"gateway-{name}", GRACE_S + _STOP_MARGIN_S, "gateway", "run", name)
+    # Servers and gateways that the reconciler started outlive the reconciler.
+    reconciler = made("reconcile", _ROUND_S, "reconcile", "--interval", "30s")
+    yield replace(reconciler, after=(*servers, *forwards), kill_mode="process")
+
+
+def _launches(workspace: Workspace, hosts: tuple[str, ...]) -> list[LaunchCommand]:
+    fleet = workspace.fleet()
+    for name in hosts:
+        if name not in fleet.hosts:
+            known = sorted(fleet.hosts)
+            near = did_you_mean(name, known) or f"There are: {', '.join(known)}."
+            detail = f"No host is called `{name}`."
+            raise FleetError.of("FC5011", "No such resource", detail, hint=near)
+    launches = list[LaunchCommand]()
+    root = Path(normal_path(workspace.root))
+    records = Path(normal_path(workspace.state_dir)) / "servers"
+    for server in desired_servers(workspace):
+        host = fleet.hosts.get(server.host)
+        if host is None or (hosts and host.name not in hosts):
+            continue
+        if host.engine == "ssh":
+            if hosts:  # else for this machine, where none of its servers runs
+                launches += _on_box(server, host)
+            continue
+        model = root / server.flags.model if server.flags else Path()
+        fake = host.engine == "fake"
+        python = sys.executable if fake else _interpreter(root, host.python)
+        launch = launch_of(
+            server,
+            host,
+            python=python,
+            model=str(model) if model.is_dir() else "",
+            adapters=adapters_path(records, server.name, python, fake=fake),
+            allowed=load_trust().code.get(host.name, ()),
+        )
+        if launch is not None:
+            launches.append(launch)
+    return launches
+
+
+def _on_box(server: Server, host: HostSpec) -> Iterator[LaunchCommand]:
+    """Yield the launch of a server on a host of engine `ssh`, by paths as they are there.
+
+    The file of adapters is left out: `apply` writes it where the host has the plug-in.
+    """
+    allowed = load_trust().code.get(host.name, ())
+    launch = launch_of(server, host, python=host.python_there, allowed=allowed)
+    if launch is not None:
+        # systemd starts no program by a relative path, and does not know the home of the user.
+        is_relative = "/" in host.python_there and not host.python_there.startswith("/")
+        env = ("/usr/bin/env",) if is_relative else ()
+        yield replace(launch, arguments=(*env, *launch.arguments))
+
+
+def _interpreter(root: Path, declared: str) -> str:
+    """Return the declared interpreter as a path that works from anywhere."""
+    if "/" not in declared:
+        return declared or "python3"
+    return normal_path(root / declared)
