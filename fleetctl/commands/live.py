@@ -115,7 +115,11 @@ def list_servers(workspace: Workspace, form: str) -> None:
     rows = [
         {
             "server": record.name,
-            "state": "running" if record.leader() else "ended",
+            "state": "running"
+            if record.leader()
+            else "elsewhere"
+            if record.is_elsewhere
+            else "ended",
             "pid": record.leader(),
             "url": record.url,
             "digest": record.digest,

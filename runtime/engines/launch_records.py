@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from runtime.processes import (
     command_line,
     environment,
     in_session,
+    machine_id,
     marked_by,
     start_mark,
 )
@@ -76,13 +77,17 @@ class LaunchRecord(BaseModel):
     """`base_digest` of the base at the start; empty: not known."""
     ready: bool = False
     """The server has answered."""
+    machine: str = ""
+    """`machine_id` of the machine that started the server; empty: this machine."""
 
     @classmethod
     def of(cls, server: Server, flags: ServerFlags, url: str, launch: str) -> Self:
         """Return the record of a server that is about to be started."""
         same = {name: getattr(server, name) for name in _OF_SERVER}
-        digest = server.digest or flags.digest
-        return cls(**same, digest=digest, url=url, launch=launch, flags=flags, arguments=())
+        return cls(
+            **same, digest=server.digest or flags.digest, url=url, launch=launch, flags=flags,
+            arguments=(), machine=machine_id(),
+        )  # fmt: skip
 
     def server(self, digest: str | None) -> Server:
         """Return the server as seen live, with the digest that the server shows.
@@ -100,8 +105,15 @@ class LaunchRecord(BaseModel):
         """Launch that the server is stamped with; empty: started by a release that drew none."""
         return Stamps.among(self.arguments).launch
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether another machine started the server: nothing here tells whether it runs."""
+        return self.machine not in ("", machine_id())
+
     def leader(self) -> int | None:
-        """Return the number of the main process if that still runs."""
+        """Return the number of the main process if that still runs, on this machine."""
+        if self.is_elsewhere:
+            return None
         if self.pid:
             is_same = start_mark(self.pid) == self.process_start
             return self.pid if is_same and self.is_borne_by(self.pid) else None
@@ -120,6 +132,8 @@ class LaunchRecord(BaseModel):
 
     def processes(self) -> tuple[int, ...]:
         """Return all processes that still run, the main process first."""
+        if self.is_elsewhere:
+            return ()
         leader = self.leader()
         pids = {*marked_by(MARK, self.launch)}
         if leader:
@@ -205,6 +219,21 @@ class LaunchRecords:
     def adapters(self, name: str) -> AdaptersFile:
         """Return the file of adapters that a server may load by itself."""
         return AdaptersFile(self.folder.absolute() / name / FILE)
+
+    def started_elsewhere(self, host: str, known: Collection[str]) -> dict[str, str]:
+        """Return why servers of a host that another machine started are not known here, by name.
+
+        `known` are left out: the same server runs here.
+        """
+        records = (record for record in self.all(host) if record.is_elsewhere)
+        return {found.name: self.elsewhere(found) for found in records if found.name not in known}
+
+    def elsewhere(self, record: LaunchRecord) -> str:
+        """Return why nothing is known here of a server that another machine started."""
+        return (
+            "another machine started it, so run fleetctl there; if that machine is gone for good, "
+            f"remove {self.folder / record.name / RECORD}"
+        )
 
     def log(self, name: str) -> Path:
         """Return the path of a server's log."""

@@ -64,20 +64,19 @@ class LocalEngine:
     async def observe(self) -> State:
         """Return the servers that run here, with their adapters.
 
-        A server whose process has ended is absent. A server that still starts is absent too, with
-        a note: `start` joins it. A server that answered before and does not now is unknown, and so
-        is a server at whose address another launch answers.
+        A server that has ended is absent, a server that still starts too, with a note: `start`
+        joins it. Unknown is a server that answered before and does not now, that another machine
+        started, or at whose address another launch answers.
         """
-        seen = StateBuilder(self.store)
-        records = {
-            record.name: record for record in self.records.all(self.host.name) if record.leader()
-        }
+        seen, kept = StateBuilder(self.store), self.records.all(self.host.name)
+        records = {record.name: record for record in kept if record.leader()}
         for record in self._unrecorded():
             if records.setdefault(record.name, record) is record:
                 seen.notes.append(
                     f"Server {record.name} runs without a launch record, as process {record.pid}: "
                     "fleetctl adopt"
                 )
+        seen.unknown_servers |= self.records.started_elsewhere(self.host.name, records)
         clients = {name: self._client(record) for name, record in records.items()}
         for name, answer in (await observe_servers(clients)).items():
             record = records[name]

@@ -18,6 +18,7 @@ from runtime.processes import (
     arguments,
     environment,
     listening,
+    machine_id,
     open_ports,
     start_mark,
     started_with,
@@ -106,6 +107,7 @@ def _record_of(
         pid=pid,
         process_start=mark,
         ready=True,
+        machine=machine_id(),
     )
 
 

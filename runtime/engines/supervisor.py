@@ -117,10 +117,14 @@ async def end(
     processes is fine.
 
     Raises:
-        EngineError: FC6082, the process of the record is another one; no signal was sent.
+        EngineError: FC6082, the process of the record is another one, or on another machine; no
+            signal was sent.
         EngineTimedOutError: a process survives SIGKILL, as in uninterruptible sleep.
     """
     leader = record.leader()
+    if record.is_elsewhere:
+        detail = f"`{record.name}`: {records.elsewhere(record)}."
+        raise EngineError.of("FC6082", "Process of a record is another one", detail)
     if leader is None and record.pid and start_mark(record.pid) == record.process_start:
         raise _not_its_own(record, records)
     if leader is not None and not is_stopped(leader):

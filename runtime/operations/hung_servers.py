@@ -93,7 +93,8 @@ async def find_silent(
 
     A server that lists its models and makes no token becomes unknown: no plan sends traffic there.
     """
-    records = {record.name: record for record in LaunchRecords(state_dir / "servers").all()}
+    kept = LaunchRecords(state_dir / "servers").all()
+    records = {record.name: record for record in kept if not record.is_elsewhere}
     attached = {
         server.name: server.url for host in fleet.hosts.values() for server in host.attached
     }

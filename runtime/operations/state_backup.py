@@ -218,7 +218,13 @@ def _stage_ledger(workspace: Workspace, backup: Backup, here: bytes, lost: int, 
 
 
 def _keep_live(state_dir: Path, scratch: Path) -> tuple[str, ...]:
-    """Drop the files that would hide the live fleet from a restore; return their names."""
+    """Drop the files that would hide the live fleet from a restore; return their names.
+
+    Records of servers that another machine started go too: the fleet goes on here.
+    """
+    for record in LaunchRecords(scratch / "servers").all():
+        if record.is_elsewhere:
+            (scratch / "servers" / record.name / RECORD).unlink()
     records = LaunchRecords(state_dir / "servers").all()
     running = (record.name for record in records if record.leader() is not None)
     kept = [f"servers/{name}/{RECORD}" for name in running]
