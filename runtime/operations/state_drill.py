@@ -225,12 +225,18 @@ def _shifted(history: History, shift: int) -> History:
 
 
 def _fake(fleet: FleetSpec, shift: int) -> FleetSpec:
-    """Return the fleet under another name, on fake servers at an address and ports of their own."""
-    here = ".".join(["127", *(str(1 + secrets.randbelow(254)) for _ in range(3))])
-    hosts = {name: _fake_host(host, here, shift) for name, host in fleet.hosts.items()}
-    gateway = GatewaySpec(FOLDER, f"{here}:8080", "")
+    """Return the fleet under another name, on fake servers at an address and ports of their own.
+
+    Hosts of engine `ssh` may have the same ports, so every host gets an address of its own.
+    """
+    hosts = {name: _fake_host(host, _loopback(), shift) for name, host in fleet.hosts.items()}
+    gateway = GatewaySpec(FOLDER, f"{_loopback()}:8080", "")
     name = f"{fleet.name}-{FOLDER}-{secrets.token_hex(3)}"
     return replace(fleet, name=name, hosts=hosts, gateways={FOLDER: gateway}, notify=None)
+
+
+def _loopback() -> str:
+    return ".".join(["127", *(str(1 + secrets.randbelow(254)) for _ in range(3))])
 
 
 def _fake_host(host: HostSpec, address: str, shift: int) -> HostSpec:

@@ -7,9 +7,14 @@ from typing import Any
 
 import pytest
 
+from runtime.operations.state_drill import _fake
+from runtime.project.load import load_project
+from tests.broken.project import FLEET, valid, write
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project, applied
 from tests.witness import lay_out
+
+CARD = "{kind: rtx4090_24g, memory: 24GiB}"
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +85,14 @@ def test_a_drill_of_a_torn_backup_is_an_error(
     refused = call(project, "state", "drill", str(torn))
     assert (refused.returncode, "FC6071" in refused.stderr) == (1, True)
     assert not (project.root / ".fleetctl/drill").exists()
+
+
+def test_boxes_with_the_same_ports_are_drilled_at_addresses_of_their_own(tmp_path: Path) -> None:
+    hosts = "hosts:\n"
+    for name in ("box1", "box2"):
+        hosts += f"  {name}: {{engine: ssh, address: {name}, devices: {{gpu0: {CARD}}}}}\n"
+    write(tmp_path, valid() | {"fleet.yaml": FLEET.replace("hosts:\n", hosts)})
+    made = _fake(load_project(tmp_path, None, {}).fleet, 1000).hosts
+    assert {made[name].engine for name in made} == {"fake"}
+    at = [(made[name].address, made[name].devices[0].port) for name in ("box1", "box2", "laptop")]
+    assert len({*at}) == 3
