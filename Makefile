@@ -100,7 +100,7 @@ test-fast: setup ## Run the tests that need neither vLLM nor LiteLLM
 
 BOXES := BED=$(BED) tests/beds/boxes.sh
 test-boxes: setup ## Run the tests on boxes that boot systemd and sshd, as root (BED=FOLDER keeps their image)
-	$(BOXES) up 2
+	SHOW=$(CURDIR):$$($(PY) -c 'import sys; print(sys.base_prefix)') $(BOXES) up 2
 	$(BOXES) exec env BED=$(BED) $(PY) -m pytest -n 0 -m boxes tests/beds; code=$$?; $(BOXES) down; exit $$code
 
 # What cannot be installed is left out, loudly; FLEETCTL_REQUIRE_LIVE=1 fails the tests of it.

@@ -1,7 +1,8 @@
-"""Names that a shell completes: aliases, versions, clients, servers, gateways, addresses.
+"""Names that a shell completes: aliases, versions, clients, hosts, servers, gateways, addresses.
 
-Adapters are those of the lock. Read from files alone: `fleet.lock`, the routing table's file, the
-launch records. A file that is missing or broken completes to nothing. Nothing is written.
+Adapters are those of the lock. Read from files alone: `fleet.lock`, `fleet.yaml`, the routing
+table's file, the launch records. A file that is missing or broken completes to nothing. Nothing is
+written.
 """
 
 import json
@@ -75,6 +76,16 @@ def numbers(ctx: click.Context) -> Iterable[str]:
     named = ctx.params.get("alias") or ctx.args
     chosen = {named} if isinstance(named, str) else set(named)
     return [str(adapter.version) for adapter in _adapters(ctx) if adapter.alias in chosen]
+
+
+@completion
+def ssh_hosts(ctx: click.Context) -> Iterable[str]:
+    """Return the hosts of engine `ssh` in `fleet.yaml`, without overlays and other files."""
+    from fleet.config import parse  # noqa: PLC0415 (keeps other completions fast)
+
+    text = read_plain(ctx.find_root().params["root"] / "fleet.yaml").decode()
+    hosts = as_map(parse(text, "fleet.yaml").value.get("hosts"))
+    return [name for name, host in hosts.items() if as_map(host).get("engine") == "ssh"]
 
 
 @completion

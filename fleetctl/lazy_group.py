@@ -42,6 +42,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "adopt": ("live", "Write live resources into the ledger."),
         "ledger": ("ledger", "Put the verified copy back in place of a damaged ledger."),
         "state": ("state", "Back up, restore and drill the state folder."),
+        "host": ("host", "Check and prepare hosts that are reached by SSH."),
         "server": ("live", "List, stop and read the logs of servers that fleetctl started."),
     },
     "Rollouts and evals": {

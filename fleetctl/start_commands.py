@@ -12,14 +12,15 @@ from fleet.systemd_unit import SystemdUnit, unit_text
 from fleet.vllm import LaunchCommand, forward_unit, launch_of, server_unit
 from plans.compile.launch import LAUNCH_FORMATS
 from runtime.engines.adapters_file import adapters_path
-from runtime.engines.recognition import FLEET
-from runtime.files import normal_path, replace_file
+from runtime.files import normal_path, read_text, replace_file
 from runtime.gateway.http.timeouts import GRACE_S
 from runtime.gateway.state_dir import known_gateways
 from runtime.operations.planning import desired_servers
 from runtime.trust import load_trust
 from runtime.workspace import Workspace
 
+_FLEET = "# Fleet "
+"""Beginning of the first line of units, which names the fleet."""
 _STOP_MARGIN_S = 10
 """Seconds beyond a gateway's own grace period, until systemd kills."""
 _ROUND_S = 120
@@ -55,12 +56,8 @@ def for_systemd(
         forwards = [forward_unit(host, folder) for _, host in sorted(boxes.items())]
         servers = [unit.file for unit in units]
         units += [*forwards, *_programs(workspace, folder, servers, [f.file for f in forwards])]
-    texts = {
-        unit.file: unit_text(
-            replace(unit, environment={**unit.environment, FLEET: fleet.name}), user
-        )
-        for unit in units
-    }
+    mark = f"{_FLEET}{fleet.name}\n"
+    texts = {unit.file: mark + unit_text(unit, user) for unit in units}
     if out is None:
         return "\n".join(texts.values()), ()
     out.mkdir(parents=True, exist_ok=True)
@@ -75,14 +72,13 @@ def for_systemd(
 
 def _refuse_other_fleet(file: Path, fleet: str) -> None:
     """Raise where a unit is of another fleet: its servers would be replaced by ours."""
-    variable = f"Environment={FLEET}="
-    lines = file.read_text("utf-8", "replace").splitlines() if file.is_file() else []
-    other = next((line for line in lines if line.startswith(variable)), variable + fleet)
-    if other != variable + fleet:
+    first = read_text(file).partition("\n")[0] if file.is_file() else ""
+    other = first.removeprefix(_FLEET)
+    if other not in (first, fleet):
         raise FleetError.of(
             "FC5021",
             "File cannot be written",
-            f"`{file}` is the unit of fleet `{other.removeprefix(variable)}`: names of units do "
+            f"`{file}` is the unit of fleet `{other}`: names of units do "
             "not hold that of the fleet.",
             hint="Run the two fleets as two users.",
         )

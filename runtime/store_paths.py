@@ -19,18 +19,19 @@ STORE = "store"
 _COPY = re.compile(r"([0-9a-f]{64})(?:-(?:[2-9]|[1-9][0-9]{1,8}))?")
 
 
-def manifest_of(folder: Path, names: Iterable[str]) -> str:
+def manifest_of(folder: Path, names: Iterable[str], *, links: bool = False) -> str:
     """Return a line `<sha256>  <file name>` for every file, in sorted order.
 
     The format of `sha256sum`, so that a copy can be checked without fleetctl. The digest of the
-    folder is the SHA-256 of the manifest.
+    folder is the SHA-256 of the manifest. `links`: files may be links, which are followed.
 
     Raises:
         OSError: a file is missing, is a link or cannot be read.
     """
     lines = []
     for name in sorted(names):
-        with open_plain(unlinked(folder / name)) as stream:
+        path = folder / name
+        with open_plain(path.resolve() if links else unlinked(path)) as stream:
             lines.append(f"{hashlib.file_digest(stream, 'sha256').hexdigest()}  {name}\n")
     return "".join(lines)
 

@@ -27,9 +27,9 @@ def command() -> None:
 @click.option("--base", default="llama3_8b", help="Name of the first base.")
 @click.option(
     "--engine",
-    type=click.Choice(["attach", "fake", "local"]),
+    type=click.Choice(["attach", "fake", "local", "ssh"]),
     default="local",
-    help="local: fleetctl starts vLLM; attach: vLLM runs already; fake: made-up answers.",
+    help="local, ssh: fleetctl starts vLLM here, there; attach: vLLM runs; fake: made-up answers.",
 )
 def fleet(folder: Path, name: str | None, base: str, engine: str) -> None:
     """Write a fleet with a base and a host into DIR.

@@ -42,6 +42,22 @@ class AdapterEntry(NamedTuple):
     digest: str
 
 
+def parse_entries(text: bytes | str) -> dict[str, AdapterEntry]:
+    """Return the entries of a file by served name; none if the text is malformed."""
+    try:
+        return {
+            str(name): AdapterEntry(str(entry["path"]), str(entry["digest"]))
+            for name, entry in decode_json(text).items()
+        }
+    except (ValueError, AttributeError, KeyError, TypeError):
+        return {}
+
+
+def dump_entries(entries: Mapping[str, AdapterEntry]) -> str:
+    """Return the text of a file with these entries."""
+    return json.dumps({name: entry._asdict() for name, entry in sorted(entries.items())}, indent=1)
+
+
 def entries_of(
     live: State, host: str, kept: Collection[Address]
 ) -> dict[str, dict[str, AdapterEntry]]:
@@ -68,12 +84,8 @@ class AdaptersFile:
     def read(self) -> dict[str, AdapterEntry]:
         """Return the entries by served name; none if the file is missing or malformed."""
         try:
-            document = decode_json(read_plain(self.path))
-            return {
-                str(name): AdapterEntry(str(entry["path"]), str(entry["digest"]))
-                for name, entry in document.items()
-            }
-        except (OSError, ValueError, AttributeError, KeyError, TypeError):
+            return parse_entries(read_plain(self.path))
+        except OSError:
             return {}
 
     def add(self, adapter: str, entry: AdapterEntry) -> None:
@@ -125,5 +137,4 @@ class AdaptersFile:
             ) from None
 
     def _write(self, entries: Mapping[str, AdapterEntry]) -> None:
-        document = {name: entry._asdict() for name, entry in sorted(entries.items())}
-        replace_file(self.path, json.dumps(document, indent=1).encode())
+        replace_file(self.path, dump_entries(entries).encode())

@@ -81,18 +81,7 @@ class LocalEngine:
         for name, answer in (await observe_servers(clients)).items():
             record = records[name]
             if not isinstance(answer, EngineError):
-                try:
-                    stamps = answer.listing.stamps
-                    server = record.server(stamps.digest)
-                except EngineError as error:
-                    seen.record_unknown(name, error)
-                    continue
-                if stamps.launch != record.served_launch:
-                    seen.record_stale(name, stamps.launch, record.served_launch)
-                    continue
-                seen.record(server, record.url, answer, self.records.adapters(name).read())
-                if record.base_files:
-                    seen.bases[name] = record.base_files
+                seen.record_launch(record, answer, self.records.adapters(name).read())
             elif record.leader() is None:
                 continue
             elif record.ready:

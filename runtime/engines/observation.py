@@ -13,6 +13,7 @@ from fleet.errors import EngineError
 from fleet.names import Address
 from fleet.resources import LoadedAdapter, Resource, Server, State
 from runtime.engines.adapters_file import AdapterEntry
+from runtime.engines.launch_records import LaunchRecord
 from runtime.engines.vllm_api import ServerSnapshot, observe_server
 from runtime.json_client import JsonClient
 from runtime.store_paths import StoreView
@@ -115,6 +116,23 @@ class StateBuilder:
             adapter = LoadedAdapter(name, server.name, entry.digest, entry.path)
             if name not in snapshot.listing.adapters and self._is_copy(entry):
                 self.resolvable[adapter.address] = adapter
+
+    def record_launch(
+        self, launched: LaunchRecord, snapshot: ServerSnapshot, entries: Mapping[str, AdapterEntry]
+    ) -> None:
+        """Record the answer at the address of a launch: of its server, or of another launch."""
+        stamps = snapshot.listing.stamps
+        try:
+            server = launched.server(stamps.digest)
+        except EngineError as error:
+            self.record_unknown(launched.name, error)
+            return
+        if stamps.launch != launched.served_launch:
+            self.record_stale(launched.name, stamps.launch, launched.served_launch)
+            return
+        self.record(server, launched.url, snapshot, entries)
+        if launched.base_files:
+            self.bases[launched.name] = launched.base_files
 
     def _is_copy(self, entry: AdapterEntry) -> bool:
         return self.store.digest(entry.path) == entry.digest

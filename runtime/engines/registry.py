@@ -1,4 +1,4 @@
-"""Makes the engine that a host declares: `local`, `attach` or `fake`."""
+"""Makes the engine that a host declares: `local`, `ssh`, `attach` or `fake`."""
 
 import os
 import sys
@@ -17,6 +17,8 @@ from runtime.engines.launch_records import LaunchRecord, LaunchRecords
 from runtime.engines.local import LocalEngine
 from runtime.engines.protocol import Engine
 from runtime.engines.recognition import FLEET, unrecorded
+from runtime.engines.ssh.connection import SshConnection
+from runtime.engines.ssh.engine import SshEngine
 from runtime.files import normal_path
 from runtime.store_paths import STORE, StoreView
 from runtime.trust import load_trust
@@ -32,6 +34,9 @@ def make_engine(host: HostSpec, root: Path, state_dir: Path, fleet_name: str = "
     if host.engine == "attach":
         return AttachEngine(host, store)
     folder = Path(normal_path(root))
+    if host.engine == "ssh":
+        memory = state_dir / "hosts" / f"{host.name}.json"
+        return SshEngine(host, SshConnection(host.address), folder, store, memory, fleet_name)
     records = LaunchRecords(state_dir / "servers")
 
     def command(server: Server, drawn: str) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -69,7 +74,7 @@ def write_missing_records(
     records = LaunchRecords(state_dir / "servers")
     written = list(records.lost())
     for host in hosts:
-        if host.engine != "attach":
+        if host.engine in ("local", "fake"):
             known = (*records.all(), *written)
             ports = {record.port for record in known if record.leader() is not None}
             written += unrecorded(host, records, Path(normal_path(root)), fleet_name, ports)

@@ -1,5 +1,6 @@
 """What tests on beds ask for."""
 
 from tests.beds.boxes import bed
+from tests.beds.engine_bench import box_project, ready, shared_bench
 
-__all__ = ["bed"]
+__all__ = ["bed", "box_project", "ready", "shared_bench"]

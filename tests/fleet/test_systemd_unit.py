@@ -123,6 +123,6 @@ def test_a_unit_holds_no_secret_and_no_roundabout_path(
     assert not [secret for secret in secrets if secret in text]
     assert "/../" not in text
     older = call(project, "compile", "--format", "systemd").stdout
-    assert older.startswith("# fleetctl-tiny-laptop-cpu0.service\n")
+    assert older.startswith("# Fleet quickstart\n# fleetctl-tiny-laptop-cpu0.service\n")
     assert text.startswith(older)
     assert text.count(".service\n[Unit]") == older.count(".service\n[Unit]") + 2

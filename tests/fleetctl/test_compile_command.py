@@ -113,7 +113,7 @@ def test_units_of_a_box_are_printed_for_the_box_alone(project: Path) -> None:
     (project / "fleet.yaml").write_text(BOXES, encoding="utf-8")
     assert json.loads(fleetctl(project, "compile", "--format", "json").stdout) == []
     unit = fleetctl(project, "compile", "--target", "systemd", "--host", "laptop").stdout
-    assert unit.startswith("# fleetctl-tiny-laptop-cpu0.service\n")
+    assert unit.startswith("# Fleet demo\n# fleetctl-tiny-laptop-cpu0.service\n")
     assert unit.count("[Unit]") == 1
     assert "\nWorkingDirectory=~\n" in unit
     start = "ExecStart=:/usr/bin/env .local/share/fleetctl/vllm/bin/python -m vllm."

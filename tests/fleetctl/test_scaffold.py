@@ -46,7 +46,7 @@ def project(run: Run, tmp_path: Path) -> str:
     return str(tmp_path / "agency")
 
 
-@pytest.mark.parametrize("engine", ["local", "attach", "fake"])
+@pytest.mark.parametrize("engine", ["local", "attach", "fake", "ssh"])
 def test_a_scaffolded_fleet_is_valid_and_canonical(run: Run, tmp_path: Path, engine: str) -> None:
     folder = tmp_path / "My Agency-2"
     code, out, err = run(

@@ -146,8 +146,8 @@ class SshConnection:
         async with self._sessions:
             yield
 
-    async def forward(self, local: int, remote: int) -> None:
-        """Forward a port of this machine's loopback to a port of the host's loopback.
+    async def forward(self, local: int, remote: int, at: str = "127.0.0.1") -> None:
+        """Forward a port of `at`, an address of this machine, to a port of the host's loopback.
 
         A forward ends with the shared connection: after a reboot, and after 5 minutes without
         traffic. Asking again is safe.
@@ -155,7 +155,7 @@ class SshConnection:
         Raises:
             EngineError: FC4096, the port here is taken or the host forbids forwards; or as `run`.
         """
-        words = ("-O", "forward", "-L", _forward(local, remote))
+        words = ("-O", "forward", "-L", _forward(at, local, remote))
         await self._open()
         if (done := await self._client(*words)).code:
             self._is_open = False  # the connection may have ended meanwhile
@@ -165,15 +165,20 @@ class SshConnection:
             raise EngineError.of(
                 "FC4096",
                 "Port cannot be forwarded",
-                f"127.0.0.1:{local} to port {remote} of `{self.address}`: "
-                f"{last_line(done.complaint)}.",
+                f"{at}:{local} to port {remote} of `{self.address}`: {last_line(done.complaint)}.",
                 hint="The port here is taken, or the box's sshd forbids forwards "
                 "(`AllowTcpForwarding`, `permitopen`).",
             )
 
-    async def cancel_forward(self, local: int, remote: int) -> None:
+    async def cancel_forward(self, local: int, remote: int, at: str = "127.0.0.1") -> None:
         """End a forward; an absent one is fine."""
-        await self._client("-O", "cancel", "-L", _forward(local, remote))
+        await self._client("-O", "cancel", "-L", _forward(at, local, remote))
+
+    async def host_name(self) -> str:
+        """Return the name or IP address that the configuration gives the host; empty: unknown."""
+        resolved = (await self._client("-G")).stdout.decode(errors="replace").splitlines()
+        names = (line.partition(" ")[2] for line in resolved if line.startswith("hostname "))
+        return next(names, "")
 
     async def close(self, *, end_shared: bool = False) -> None:
         """Forget the connection; `end_shared` ends it, with its forwards, if it was opened here."""
@@ -230,5 +235,5 @@ def _options(options: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(word for option in options for word in ("-o", option))
 
 
-def _forward(local: int, remote: int) -> str:
-    return f"127.0.0.1:{local}:127.0.0.1:{remote}"
+def _forward(at: str, local: int, remote: int) -> str:
+    return f"{at}:{local}:127.0.0.1:{remote}"

@@ -1,5 +1,6 @@
 """Brings folders to the store of a host, where a folder's name is its digest."""
 
+import asyncio
 import hashlib
 import re
 import shlex
@@ -20,6 +21,8 @@ _SILENCE_S: Final = 30
 _HASHED: Final = 50e6
 """Lower bound of the speed at which a host reads and hashes, for the deadline. Bytes a second."""
 _OTHER_BYTES: Final = 5
+_PATHS: Final = 3
+"""Upper bound of the paths that are tried for a folder whose copies are damaged."""
 _PROGRESS: Final = re.compile(rb"(\d+)\s+\d+%")
 
 _PREPARE: Final = """\
@@ -53,11 +56,15 @@ class SourceFolder:
     """Sum of the files. Bytes."""
 
     @classmethod
-    def of(cls, folder: Path, names: Iterable[str]) -> Self:
-        """Hash the files of these names, relative to the folder; raises OSError."""
+    def of(cls, folder: Path, names: Iterable[str], *, links: bool = False) -> Self:
+        """Hash the files of these names, relative to the folder; `links` are followed if allowed.
+
+        Raises:
+            OSError: as `manifest_of`.
+        """
         chosen = sorted(names)
         size = sum((folder / name).stat().st_size for name in chosen)
-        return cls(folder, manifest_of(folder, chosen), size)
+        return cls(folder, manifest_of(folder, chosen, links=links), size)
 
     @property
     def digest(self) -> str:
@@ -113,12 +120,40 @@ async def bring_folder(
         is_there = ended.code == 0
     if is_there:
         return path
-    raise EngineError.of(
-        "FC4099",
-        "Files on a host have other bytes",
-        f"`{source.folder}` arrived twice at `{part}` of `{ssh.address}` with other bytes than "
-        "those of its digest: its files change here, or the host's disk or memory is faulty.",
-    )
+    raise _other_bytes(ssh, source, part)
+
+
+async def bring_good(ssh: SshConnection, source: SourceFolder, store: str, number: int) -> str:
+    """Bring a folder to a host, hash the copy there even if present, and return the copy's path.
+
+    A copy with other bytes is left to the servers that may read it: the next path is taken.
+
+    Raises:
+        EngineError: as `bring_folder`.
+    """
+    for fresh in range(number, number + _PATHS):
+        path = await bring_folder(ssh, source, store, fresh)
+        if not await fault_of_copy(ssh, source, path):
+            return path
+    raise _other_bytes(ssh, source, path)
+
+
+async def source_of(folder: Path, *, links: bool = False) -> SourceFolder:
+    """Hash the files of a folder, without its folders; `links`: as `SourceFolder.of`.
+
+    Raises:
+        EngineError: FC4097, a file cannot be read.
+    """
+
+    def hashed() -> SourceFolder:
+        names = [path.name for path in folder.iterdir() if path.is_file()]
+        return SourceFolder.of(folder, names, links=links)
+
+    try:
+        return await asyncio.to_thread(hashed)
+    except OSError as error:
+        detail = f"`{error.filename or folder}` cannot be read: {error.strerror or error}."
+        raise EngineError.of("FC4097", "Files did not arrive on a host", detail) from None
 
 
 async def fault_of_copy(ssh: SshConnection, source: SourceFolder, path: str) -> str:
@@ -161,8 +196,8 @@ async def _transfer(
         return False
 
     words = (
-        "rsync", "--times", "--perms", "--chmod=D755,F644", "--inplace", "--protect-args",
-        "--files-from=-", "--from0", "--info=progress2", "--no-human-readable",
+        "rsync", "--copy-links", "--times", "--perms", "--chmod=D755,F644", "--inplace",
+        "--protect-args", "--files-from=-", "--from0", "--info=progress2", "--no-human-readable",
         f"--timeout={_SILENCE_S}", *(["--ignore-times"] if again else []),
         "--rsh", shlex.join(ssh.words()),
         f"{source.folder}/", f"{ssh.rsync_host}:{part}/",
@@ -196,6 +231,15 @@ def _check(source: SourceFolder, path: str) -> str:
 
 def _deadline_s(source: SourceFolder) -> float:
     return SCRIPT_S + source.size / _HASHED
+
+
+def _other_bytes(ssh: SshConnection, source: SourceFolder, path: str) -> EngineError:
+    return EngineError.of(
+        "FC4099",
+        "Files on a host have other bytes",
+        f"`{source.folder}` has at `{path}` of `{ssh.address}` again and again other bytes than "
+        "those of its digest: its files change here, or the host's disk or memory is faulty.",
+    )
 
 
 def _no_room(ssh: SshConnection, source: SourceFolder, why: str) -> EngineError:

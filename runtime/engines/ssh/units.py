@@ -1,6 +1,7 @@
 """Keeps servers of a host as units of the user manager there, with the records of launches."""
 
 import hashlib
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -10,18 +11,20 @@ from pydantic import ValidationError
 from fleet.errors import EngineRejectedError, NewerFormatError
 from fleet.vllm import unit_name
 from runtime.engines.launch_records import LaunchRecord, parse_record
+from runtime.engines.recognition import FLEET
 from runtime.engines.ssh.connection import SCRIPT_S, SshConnection
 from runtime.engines.ssh.framing import ScriptResult
 
 _SECTION: Final = "[X-Fleetctl]\n"
 """Section that systemd reads past: a digest of the unit before it, and the record of the launch."""
+_FLEET: Final = re.compile(rf'^Environment="?{FLEET}=([^"\n]*)', re.MULTILINE)
 _STOP_S: Final = 60.0
 """Upper bound of a stop; above `TimeoutStopSec` of the units. Seconds."""
 _HOME: Final = """\
 export XDG_RUNTIME_DIR=/run/user/$(id -u)
 mkdir -p ~/.config/systemd/user && cd ~/.config/systemd/user || exit
 """
-_LIST: Final = (
+LIST: Final = (
     _HOME
     + """\
 files=$(ls | grep '^fleetctl-.*[.]service$')
@@ -30,6 +33,7 @@ systemctl --user show --property=Id,ActiveState,SubState,MainPID,InvocationID,NR
 for file in $files; do echo; echo "File=$file"; sed 's/^/ /' "$file"; done
 """
 )
+"""Lists the units, for `parse_units`."""
 _WRITE: Final = (
     _HOME
     + """\
@@ -71,6 +75,24 @@ class ServerUnit:
     """Whether the unit was changed by hand, or systemd has read another text."""
     record: LaunchRecord | None
     """None: the unit has no record that can be read; another program wrote it."""
+    fleet: str = ""
+    """Fleet that the server serves; empty: the unit names none."""
+
+    @property
+    def runs(self) -> bool:
+        """Whether the server runs, or waits for its next start by systemd."""
+        return self.state not in ("", "inactive", "failed", "deactivating")
+
+
+def has_ended(first: ServerUnit, before: ServerUnit, now: ServerUnit) -> bool:
+    """Say whether a server ended between looks at its unit.
+
+    A server that waited for its next start at the first look has had the end before: its counter of
+    restarts grows once more. A server that ends at once is hardly ever seen `active`.
+    """
+    was_up = before.state == "active"
+    is_another = was_up and (now.state, now.invocation) != ("active", before.invocation)
+    return is_another or not now.runs or now.restarts > first.restarts + 1
 
 
 def sealed(unit: str, record: LaunchRecord) -> str:
@@ -85,7 +107,7 @@ async def list_units(ssh: SshConnection) -> dict[str, ServerUnit]:
     Raises:
         EngineError: FC4100, the host has no user manager; or as `SshConnection.run`.
     """
-    return parse_units(_done(ssh, "cannot list its units", await ssh.run(_LIST)).stdout)
+    return parse_units(done(ssh, "cannot list its units", await ssh.run(LIST)).stdout)
 
 
 async def write_unit(ssh: SshConnection, record: LaunchRecord, unit: str) -> None:
@@ -95,14 +117,14 @@ async def write_unit(ssh: SshConnection, record: LaunchRecord, unit: str) -> Non
         EngineError: FC4100, systemd does not take the unit; or as `SshConnection.run`.
     """
     script = _WRITE.format(unit=unit_name(record.name), text=sealed(unit, record))
-    _done(ssh, f"does not take the unit of `{record.name}`", await ssh.run(script))
+    done(ssh, f"does not take the unit of `{record.name}`", await ssh.run(script))
 
 
 async def remove_unit(ssh: SshConnection, server: str) -> None:
     """Stop a server and delete its unit; an absent unit is fine."""
     script = _REMOVE.format(unit=unit_name(server))
     ended = await ssh.run(script, timeout_s=_STOP_S)
-    _done(ssh, f"cannot remove the unit of `{server}`", ended)
+    done(ssh, f"cannot remove the unit of `{server}`", ended)
 
 
 async def control_unit(
@@ -111,7 +133,7 @@ async def control_unit(
     """Start, stop or restart a server; a start returns once the program runs, before it answers."""
     script = f"{_HOME}systemctl --user {verb} {unit_name(server)}"
     ended = await ssh.run(script, timeout_s=SCRIPT_S if verb == "start" else _STOP_S)
-    _done(ssh, f"cannot {verb} `{server}`", ended)
+    done(ssh, f"cannot {verb} `{server}`", ended)
 
 
 def parse_units(listed: str) -> dict[str, ServerUnit]:
@@ -147,6 +169,7 @@ def _parsed(name: str, pairs: dict[str, str], text: str) -> ServerUnit:
         or pairs.get("NeedDaemonReload") == "yes"
         or bool(pairs.get("DropInPaths")),
         record=record if record and unit_name(record.name) == name else None,
+        fleet=found[1] if (found := _FLEET.search(unit)) else "",
     )
 
 
@@ -154,7 +177,8 @@ def _digest(unit: str, record: str) -> str:
     return hashlib.sha256(f"{unit}\n{record}".encode()).hexdigest()[:16]
 
 
-def _done(ssh: SshConnection, what: str, ended: ScriptResult) -> ScriptResult:
+def done(ssh: SshConnection, what: str, ended: ScriptResult) -> ScriptResult:
+    """Return the result of a script about units; raises FC4100 if the script failed."""
     if ended.code == 0:
         return ended
     told = [line.strip() for line in ended.stderr.splitlines() if line.strip()]

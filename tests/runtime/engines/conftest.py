@@ -21,7 +21,6 @@ from fleet.hardware import DeviceSpec, HostSpec
 from fleet.names import AdapterName
 from fleet.resources import Server, ServerFlags
 from runtime.engines.launch_records import LaunchRecord, LaunchRecords
-from runtime.engines.local import LocalEngine
 from runtime.engines.protocol import Engine
 from runtime.engines.registry import make_engine
 from runtime.json_client import JsonClient
@@ -46,11 +45,9 @@ class Bench:
     root: Path
     state_dir: Path
 
-    def engine(self) -> LocalEngine:
+    def engine(self) -> Engine:
         """A new engine; what it knows comes from the state folder."""
-        made = make_engine(self.host, self.root, self.state_dir, "bench")
-        assert isinstance(made, LocalEngine)
-        return made
+        return make_engine(self.host, self.root, self.state_dir, "bench")
 
     def run(self, use: Use) -> Any:
         """Run a coroutine with an engine of its own."""
@@ -73,13 +70,25 @@ class Bench:
         assert found is not None
         return found
 
+    def served_launch(self) -> str:
+        """The launch that the server is stamped with."""
+        return self.record().served_launch
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host.reached_at}:{self.server.port}"
+
+    def path_there(self, folder: str) -> str:
+        """The path of an adapter's folder as the server sees it."""
+        return folder
+
     def until_gone(self, record: LaunchRecord, *, leader_only: bool = False) -> None:
         """Return once killed processes have ended; the kernel takes a moment."""
         while record.leader() is not None if leader_only else record.processes():
             os.sched_yield()
 
     def client(self) -> JsonClient:
-        return JsonClient(f"http://127.0.0.1:{self.server.port}", timeout_s=60)
+        return JsonClient(self.url, timeout_s=60)
 
     def adapter(self, client: str, *, rank: int = 4, seed: int | None = None) -> tuple[str, str]:
         """Write an adapter; return its name and its folder, named by its digest."""

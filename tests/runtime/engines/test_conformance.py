@@ -49,7 +49,7 @@ def test_a_loaded_adapter_is_listed_with_its_digest_and_answers(ready: "Bench") 
         digest = folder.rpartition("/")[2]
         found = state.adapters()[adapter_address(name, ready.server.name)]
         assert found == LoadedAdapter(name, ready.server.name, digest)
-        assert found.path == folder
+        assert found.path == ready.path_there(folder)
         return await engine.complete(ready.server.name, name, PROMPT, max_tokens=8)
 
     answer = ready.run(use)
@@ -65,10 +65,10 @@ def test_the_server_is_seen_with_the_digest_of_its_flags(ready: "Bench") -> None
     assert server == ready.server
     assert server.flags == ready.server.flags
     assert state.unknown_servers == {}
-    assert state.urls == {server.name: f"http://127.0.0.1:{server.port}"}
+    assert state.urls == {server.name: ready.url}
     assert state.versions[server.name].startswith("0.")
     assert float(state.boots[server.name]) > 0
-    assert state.launches == {server.name: ready.record().served_launch}
+    assert state.launches == {server.name: ready.served_launch()}
     assert re.fullmatch("[0-9a-f]{12}", state.launches[server.name])
 
 
@@ -106,7 +106,7 @@ def test_a_name_is_never_given_to_other_bytes(ready: "Bench") -> None:
         assert caught.value.diagnostics[0].code == "FC4005"
         return [each.path for each in (await engine.observe()).adapters().values()]
 
-    assert ready.run(use) == [folder]
+    assert ready.run(use) == [ready.path_there(folder)]
 
 
 def test_two_loads_of_one_adapter_at_the_same_time_both_succeed(ready: "Bench") -> None:
@@ -234,13 +234,13 @@ def test_a_running_request_survives_the_unloading_of_its_adapter(ready: "Bench")
 
 
 def test_starting_a_running_server_changes_nothing(ready: "Bench") -> None:
-    before = ready.record()
+    before = ready.served_launch()
 
     async def use(engine: Engine) -> None:
         await asyncio.gather(*(engine.start(ready.server) for _ in range(2)))
 
     ready.run(use)
-    assert ready.record() == before
+    assert ready.served_launch() == before
 
 
 @pytest.mark.parametrize("shared_bench", ["fake"], indirect=True)  # the demo plays it on vLLM

@@ -35,6 +35,12 @@ def test_a_unit_is_read_back_with_its_record() -> None:
     assert parse_units(listed()) == {"llama3-box1-gpu0": EXPECTED}
 
 
+def test_a_unit_names_its_fleet() -> None:
+    made = replace(LAUNCH, environment={**LAUNCH.environment, "FLEETCTL_FLEET": "agency"})
+    text = sealed(unit_text(server_unit(made, "~")), RECORD)
+    assert parse_units(listed(text))[RECORD.name] == replace(EXPECTED, fleet="agency")
+
+
 def test_a_host_without_units_has_none() -> None:
     assert parse_units("") == {}
     assert parse_units("\n") == {}

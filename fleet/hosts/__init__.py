@@ -1,0 +1,7 @@
+"""Judges the facts of hosts of engine `ssh`, and names the commands that help.
+
+Layer 3, beside `capacity` and `history`. Callers read the facts. Pure.
+"""
+
+from fleet.hosts.facts import HostFacts, HostFinding, parse_facts
+from fleet.hosts.findings import HostNeeds, judge_host

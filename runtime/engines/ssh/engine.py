@@ -1,0 +1,290 @@
+"""Servers of a host that is reached by SSH: units of systemd, which answer through forwards."""
+
+import asyncio
+import posixpath
+from collections import defaultdict
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from fleet.errors import EngineError, EngineTimedOutError, EngineUnreachableError
+from fleet.hardware import HostSpec
+from fleet.names import Address
+from fleet.resources import Server, State
+from fleet.vllm import unit_name
+from runtime.engines.adapters_file import AdapterEntry, entries_of
+from runtime.engines.launch_records import LaunchRecord
+from runtime.engines.observation import StateBuilder, observe_servers
+from runtime.engines.protocol import Completion
+from runtime.engines.ssh.box import BoxMemory, BoxView, look, write_entries
+from runtime.engines.ssh.connection import SshConnection
+from runtime.engines.ssh.files import bring_good, source_of
+from runtime.engines.ssh.forwards import ForwardedClients
+from runtime.engines.ssh.launching import BoxLauncher
+from runtime.engines.ssh.units import has_ended, list_units, remove_unit
+from runtime.engines.vllm_api import absolute, load_adapter, request_completion, unload_adapter
+from runtime.json_client import JsonClient
+from runtime.store_paths import StoreView, number_of_copy
+
+START_TIMEOUT_S: Final = 1800.0
+"""Upper bound of the start of a server: a large base on a slow disk. Raise it for larger bases."""
+_FIRST_POLL_S, _LONGEST_POLL_S = 0.05, 0.5
+
+Entries = dict[str, AdapterEntry]
+
+
+@dataclass(eq=False)
+class SshEngine:
+    """Keeps servers as units of systemd on a host; all that is known of them lies there."""
+
+    host: HostSpec
+    ssh: SshConnection
+    folder: Path
+    """The project, to which bases are relative."""
+    store: Path
+    """The copies on this machine, which are brought to the host."""
+    memory: Path
+    """File of `BoxMemory`."""
+    fleet: str
+    """Name of the fleet; units of other fleets are left alone."""
+    start_timeout_s: float = START_TIMEOUT_S
+    _entering: dict[str, asyncio.Lock] = field(
+        default_factory=lambda: defaultdict(asyncio.Lock), init=False
+    )
+
+    def __post_init__(self) -> None:
+        self._servers = ForwardedClients(self.host, self.ssh)
+        self._launcher = BoxLauncher(self.host, self.ssh, self.folder, self.fleet)
+
+    async def observe(self) -> State:
+        """Return the servers of the host, with their adapters.
+
+        A server whose unit is stopped is absent. A server that starts, or that systemd starts
+        again, is absent too, with a note: `start` joins it. A server that answered and does not now
+        is unknown. Where SSH does not reach the host, the servers of the last time are asked
+        through forwards that stand, and those that do not answer are unknown.
+        """
+        before = BoxMemory.read(self.memory)
+        try:
+            box = await self._look()
+        except EngineError as error:
+            return await self._observe_unreached(before, error)
+        seen = StateBuilder(self._copies(box.store))
+        now = self._started(box, before, seen.notes)
+        errors = await self._servers.faults(now.values())
+        clients = {name: self._servers.client(record) for name, record in now.items()}
+        for name, answer in (await observe_servers(clients)).items():
+            if not isinstance(answer, EngineError):
+                seen.record_launch(now[name], answer, box.adapters.get(name, {}))
+                if name in seen.urls:
+                    now[name] = now[name].model_copy(update={"ready": True})
+            elif now[name].ready or name in errors:
+                seen.record_unknown(name, errors.get(name, answer))
+            else:
+                number = box.units[name].restarts
+                again = f", by systemd for the time {number}" if number else ""
+                seen.notes.append(f"Server {name} is still starting{again}.")
+        if (after := BoxMemory(box.store, now)) != before:
+            after.write(self.memory)
+        return seen.state()
+
+    async def check_start(self, server: Server) -> None:
+        """Refuse a start on a port that others have, or without an interpreter; start nothing.
+
+        A server that runs or starts is for `start` to judge.
+
+        Raises:
+            EngineError: FC4011, FC4018, FC4101; or as `SshConnection.run`.
+        """
+        box = await self._look()
+        unit = box.units.get(server.name)
+        self._launcher.require_own(unit)
+        if unit is None or not unit.runs:
+            await self._launcher.check(server, box)
+
+    async def start(self, server: Server) -> None:
+        """Start a server and return once the server answers with the digest of its flags.
+
+        A server that runs with the same flags is fine; a server that still starts is waited for.
+        An interrupted wait leaves the server starting, and the next call joins. A server that does
+        not answer, with a unit of other flags or changed by hand, is started anew.
+
+        Raises:
+            EngineError: the server answers with other flags, its unit belongs to others, or the
+                server ended; the diagnostic holds the end of its log.
+            EngineTimedOutError: no answer in time; the server is left running.
+        """
+        if server.flags is None:
+            raise EngineError.of(
+                "FC4015", "A server without flags", f"`{server.name}` has no flags."
+            )
+        box = await self._look()
+        unit = box.units.get(server.name)
+        self._launcher.require_own(unit)
+        declared = server.digest or server.flags.digest
+        record = unit.record if unit is not None and unit.runs else None
+        is_answering = record is not None and await self._servers.answers(record)
+        is_same = record is not None and record.digest == declared
+        if is_answering and not is_same:
+            raise EngineError.of(
+                "FC4016",
+                "A server runs with other flags",
+                f"`{server.name}` answers with other flags than {declared}. vLLM changes no flag "
+                "while it runs.",
+                hint="Plan again: the plan stops it first.",
+                command="fleetctl plan",
+            )
+        if is_answering:
+            return
+        if record is not None and is_same and unit is not None and not unit.is_edited:
+            await self._until_ready(record, is_new=False)
+            return
+        record = await self._launcher.launch(server, server.flags, box)
+        await self._until_ready(record, is_new=True)
+
+    async def stop(self, server: str) -> None:
+        """Stop a server and delete its unit, letting running requests finish."""
+        unit = (await self._look()).units.get(server)
+        if unit is not None and unit.fleet == self.fleet:
+            await remove_unit(self.ssh, server)
+        await self._servers.close(server)
+
+    async def load(self, server: str, adapter: str, source: str) -> None:
+        """Load an adapter from a copy on the host; the server may load the copy again itself."""
+        box = await self._look()
+        client = await self._up(box, server)
+        folder = Path(absolute(source))
+        if not await asyncio.to_thread(folder.is_dir):  # the server's own answer says so
+            await load_adapter(
+                client, adapter, posixpath.join(box.home, self.host.store_there, folder.name)
+            )
+            return
+        files = await source_of(folder)
+        number = number_of_copy(folder.name, files.digest) or 1
+        path = await bring_good(self.ssh, files, self.host.store_there, number)
+        await load_adapter(client, adapter, path)
+        added = {adapter: AdapterEntry(path, files.digest)}
+        await self._enter(server, lambda entries: entries | added)
+
+    async def unload(self, server: str, adapter: str) -> None:
+        """Unload an adapter and verify the list of models; a server that is gone holds none."""
+        # The entry first, or a late request brings the adapter back.
+        box = await self._enter(
+            server, lambda entries: {name: entries[name] for name in entries if name != adapter}
+        )
+        if (record := self._record(box, server)) is not None:
+            await unload_adapter(await self._servers.reach(record), adapter)
+
+    async def keep_for_restart(self, live: State, kept: Collection[Address]) -> None:
+        """Enter the kept adapters into the servers' files of adapters, and remove all others."""
+        wanted = entries_of(live, self.host.name, kept)
+        written = (await self._look()).adapters if wanted else {}
+        for name, entries in wanted.items():
+            if written.get(name, {}) != entries:
+                await write_entries(self.ssh, name, entries)
+
+    async def complete(
+        self, server: str, model: str, prompt: str, max_tokens: int = 64
+    ) -> Completion:
+        """Return a greedy chat completion."""
+        client = self._servers.by_server.get(server) or await self._up(await self._look(), server)
+        return await request_completion(client, model, prompt, max_tokens)
+
+    async def close(self) -> None:
+        """Release connections; servers go on running, and the shared connection stays a while."""
+        await self._servers.close()
+        await self.ssh.close()
+
+    async def _look(self) -> BoxView:
+        return await look(self.ssh, self.host.store_there)
+
+    def _copies(self, store: str) -> StoreView:
+        return StoreView(self.store, ((str(self.store.absolute()), store or "/"),))
+
+    def _started(
+        self, box: BoxView, before: BoxMemory, notes: list[str]
+    ) -> dict[str, LaunchRecord]:
+        """Return the records of this fleet's servers that run or start; note odd units."""
+        found = {}
+        for name, unit in box.units.items():
+            if unit.fleet != self.fleet:
+                continue
+            shown = f"Unit {unit_name(name)} of host {self.host.name}"
+            record, was = unit.record, before.records.get(name)
+            if record is None or record.host != self.host.name:
+                notes.append(f"{shown} has no record of a server of this host; it is left alone.")
+                continue
+            if unit.is_edited:
+                notes.append(f"{shown} was changed by hand; the next start writes it anew.")
+            if unit.runs:
+                # A server that waits for its next start has the invocation of the start before.
+                is_up = was is not None and was.ready and unit.state == "active"
+                ready = is_up and was is not None and was.process_start == unit.invocation
+                known = {"process_start": unit.invocation, "ready": ready}
+                found[name] = self._servers.here(record.model_copy(update=known))
+        return found
+
+    async def _observe_unreached(self, before: BoxMemory, error: EngineError) -> State:
+        seen = StateBuilder(self._copies(before.store))
+        why = "; ".join(problem.detail for problem in error.diagnostics)
+        seen.notes.append(f"Host {self.host.name} is not reached: {why}")
+        records = {name: self._servers.here(record) for name, record in before.records.items()}
+        clients = {name: self._servers.client(record) for name, record in records.items()}
+        for name, answer in (await observe_servers(clients)).items():
+            if isinstance(answer, EngineError):
+                seen.record_unknown(name, error)
+            else:
+                seen.record_launch(records[name], answer, {})
+        return seen.state()
+
+    def _record(self, box: BoxView, server: str) -> LaunchRecord | None:
+        """Return the record of a server of this fleet that runs or starts."""
+        unit = box.units.get(server)
+        is_up = unit is not None and unit.fleet == self.fleet and unit.runs
+        return unit.record if unit is not None and is_up else None
+
+    async def _up(self, box: BoxView, server: str) -> JsonClient:
+        record = self._record(box, server)
+        if record is None:
+            raise EngineUnreachableError.of(
+                "FC4017",
+                "The server does not run",
+                f"`{server}` has no unit of this fleet on `{self.ssh.address}` that runs.",
+                hint="Apply starts it; its log says why it ended.",
+                command=f"fleetctl server logs {server}",
+            )
+        return await self._servers.reach(record)
+
+    async def _enter(self, server: str, change: Callable[[Entries], Entries]) -> BoxView:
+        """Change the entries of a server's file of adapters; return the host before that."""
+        async with self._entering[server]:
+            box = await self._look()
+            unit, entries = box.units.get(server), box.adapters.get(server, {})
+            is_ours = unit is None or unit.fleet == self.fleet
+            if is_ours and (changed := change(entries)) != entries:
+                await write_entries(self.ssh, server, changed)
+        return box
+
+    async def _until_ready(self, record: LaunchRecord, *, is_new: bool) -> None:
+        clock = asyncio.get_running_loop().time
+        began, pause = clock(), _FIRST_POLL_S
+        first = before = (await list_units(self.ssh)).get(record.name)
+        while not await self._servers.answers(record):
+            unit = (await list_units(self.ssh)).get(record.name)
+            if unit is None or first is None or before is None or has_ended(first, before, unit):
+                error = await self._launcher.ended(record.name)
+                if is_new:
+                    await self._launcher.take_back(record.name)
+                raise error
+            before = unit
+            if (waited := clock() - began) > self.start_timeout_s:
+                raise EngineTimedOutError.of(
+                    "FC4019",
+                    "A server does not become ready",
+                    f"`{record.name}` runs and does not answer after {waited:.0f} s.",
+                    hint="The log shows the reason; the server is left running.",
+                    command=f"fleetctl server logs {record.name}",
+                )
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_POLL_S)

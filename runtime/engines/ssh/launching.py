@@ -1,0 +1,148 @@
+"""Starts a server on a host as a unit: checks, the base's files, the unit with its record."""
+
+import asyncio
+import posixpath
+import shlex
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+from fleet.errors import EngineError, EngineRejectedError
+from fleet.hardware import HostSpec
+from fleet.resources import Server, ServerFlags
+from fleet.systemd_unit import unit_text
+from fleet.vllm import RESOLVER, launch_of, server_unit, unit_name
+from runtime.engines.adapters_file import FILE
+from runtime.engines.launch_records import LaunchRecord
+from runtime.engines.observation import base_digest
+from runtime.engines.recognition import FLEET, url_of
+from runtime.engines.ssh.box import SERVERS, BoxView, write_entries
+from runtime.engines.ssh.connection import SshConnection
+from runtime.engines.ssh.files import bring_folder, source_of
+from runtime.engines.ssh.logs import unit_log
+from runtime.engines.ssh.units import ServerUnit, control_unit, remove_unit, write_unit
+from runtime.trust import load_trust
+
+_NO_PYTHON, _PORT_TAKEN = 8, 11
+_CHECK: Final = f"""\
+test -x {{python}} || exit {_NO_PYTHON}
+grep -Eq ':{{port:04X}} [0-9A-F]+:0000 0A ' /proc/net/tcp /proc/net/tcp6 && exit {_PORT_TAKEN}
+:
+"""
+_HAS_RESOLVER: Final = f"ls -d {{prefix}}/lib*/python*/*-packages/{RESOLVER}-*.dist-info"
+_LAUNCH_LENGTH: Final = 12
+_LOG_LINES: Final = 40
+
+
+@dataclass(frozen=True, slots=True)
+class BoxLauncher:
+    """The way servers are started on a host."""
+
+    host: HostSpec
+    ssh: SshConnection
+    folder: Path
+    """The project, to which bases are relative."""
+    fleet: str
+
+    def require_own(self, unit: ServerUnit | None) -> None:
+        """Refuse a unit of another fleet or program; raises FC4101."""
+        if unit is not None and unit.fleet != self.fleet:
+            writer = f"serves fleet `{unit.fleet}`" if unit.fleet else "is not fleetctl's"
+            raise EngineRejectedError.of(
+                "FC4101",
+                "Unit belongs to others",
+                f"`{unit_name(unit.name)}` of `{self.ssh.address}` {writer}. It was left as it is.",
+                hint="Give the host another name in one of the fleets, or log in as another user.",
+            )
+
+    async def check(self, server: Server, box: BoxView) -> None:
+        """Refuse a port that others have and a missing interpreter.
+
+        Raises:
+            EngineError: FC4011, FC4018; or as `SshConnection.run`.
+        """
+        script = _CHECK.format(python=shlex.quote(self._python(box)), port=server.port)
+        code = (await self.ssh.run(script)).code
+        if code == _PORT_TAKEN:
+            raise EngineError.of(
+                "FC4011",
+                "A port is taken",
+                f"Something else listens on port {server.port} of `{self.ssh.address}`, where "
+                f"`{server.name}` would.",
+                hint="See there what it serves before you end it, or declare another `port` for "
+                "the host.",
+                command=f"ssh {self.ssh.address} ss -Hltnp sport = {server.port}",
+            )
+        if code:
+            raise EngineError.of(
+                "FC4018",
+                "A server cannot be started",
+                f"`{self.ssh.address}` has no program `{self._python(box)}` for `{server.name}`.",
+                hint="Set `python` of the host to an interpreter there that has vLLM.",
+            )
+
+    async def launch(self, server: Server, flags: ServerFlags, box: BoxView) -> LaunchRecord:
+        """Bring the base, write the unit and start the server; return before the server answers.
+
+        Raises:
+            EngineError: as `bring_folder`, `write_unit` and `control_unit`; after the latter no
+                unit is left.
+        """
+        model, files = await self._bring_base(flags)
+        python, mark = self._python(box), uuid4().hex
+        prefix = posixpath.dirname(posixpath.dirname(python))
+        plugged = await self.ssh.run(_HAS_RESOLVER.format(prefix=shlex.quote(prefix)))
+        launch = launch_of(
+            server,
+            self.host,
+            python=python,
+            model=model,
+            launch=mark[:_LAUNCH_LENGTH],
+            adapters="" if plugged.code else f"{box.home}/{SERVERS}/{server.name}/{FILE}",
+            allowed=load_trust().code.get(self.host.name, ()),
+        )
+        assert launch is not None, "hosts of engine ssh start their servers"
+        record = LaunchRecord.of(server, flags, url_of(self.host.reached_at, server.port), mark)
+        record = record.model_copy(update={"arguments": launch.arguments, "base_files": files})
+        named = {**launch.environment, FLEET: self.fleet}
+        await write_entries(self.ssh, server.name, {})
+        await write_unit(
+            self.ssh, record, unit_text(server_unit(replace(launch, environment=named), "~"))
+        )
+        try:
+            await control_unit(self.ssh, "restart", server.name)
+        except EngineRejectedError:
+            await self.take_back(server.name)
+            raise
+        return record
+
+    async def take_back(self, server: str) -> None:
+        """Remove a new unit, which systemd would start for ever."""
+        with suppress(EngineError):  # the error before says more
+            await remove_unit(self.ssh, server)
+
+    async def ended(self, server: str) -> EngineError:
+        """Return the error of a server that ended during its start, with the end of its log."""
+        lines = await unit_log(self.ssh, server, _LOG_LINES) or "It wrote nothing."
+        return EngineError.of(
+            "FC4012",
+            "A server ended while it started",
+            f"`{server}` on `{self.ssh.address}` ended. The end of its log:\n\n{lines}",
+            hint="The host's journal has the whole log.",
+            command=f"fleetctl server logs {server}",
+        )
+
+    async def _bring_base(self, flags: ServerFlags) -> tuple[str, str]:
+        """Return the path of the base there, and the digest of its files; empty: no folder here."""
+        here = self.folder / flags.model
+        if not here.is_dir():
+            return "", ""
+        source = await source_of(here, links=True)
+        return await bring_folder(self.ssh, source, self.host.store_there), await asyncio.to_thread(
+            base_digest, here
+        )
+
+    def _python(self, box: BoxView) -> str:
+        return posixpath.join(box.home, self.host.python_there)

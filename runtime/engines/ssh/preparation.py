@@ -1,0 +1,182 @@
+"""Makes the folders of a host, and installs vLLM by uv and the plug-in of vLLM there."""
+
+import asyncio
+import platform
+import shutil
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from shlex import quote
+from typing import Final
+
+from fleet.errors import EngineError, EngineRejectedError
+from fleet.hardware import HostSpec, is_cpu
+from fleet.hosts import HostFacts
+from fleet.vllm import RELEASE
+from runtime.engines.ssh.connection import SCRIPT_S, SshConnection
+from runtime.engines.ssh.files import SourceFolder, bring_folder
+
+_TOOLS: Final = ".local/share/fleetctl/tools"
+"""Folder of the programs that fleetctl brings, by digest."""
+_UV: Final = ".local/share/fleetctl/uv"
+_PLUGIN: Final = Path(__file__).parents[2] / "vllm_plugin"
+_INSTALL_S: Final = 3600.0
+"""Upper bound of an installation of vLLM. Seconds."""
+_SIGN_S: Final = 15.0
+"""Seconds between two lines about a long step."""
+_VLLM: Final = """\
+umask 077 && mkdir -p {folder} && exec 9>>{folder}/.fleetctl-incomplete || exit
+flock -n 9 || {{ echo 'another installation still runs there; wait for its end' >&2; exit 1; }}
+export UV_HTTP_TIMEOUT=300 UV_COMPILE_BYTECODE=1
+{python} -c '' 2>/dev/null ||
+    {uv} venv --quiet --allow-existing --python '>=3.11,<3.15' {folder} || exit
+{python} -c 'import ctypes, shutil' 2>/dev/null ||
+    {{ echo 'a Python without its library: sudo apt-get install python3' >&2; exit 1; }}
+{uv} pip install --quiet --python {python} --only-binary :all: --torch-backend={backend} \\
+    {packages} || exit
+VLLM_PLUGINS= {python} -P -c 'import vllm' || exit
+rm {folder}/.fleetctl-incomplete
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparationStep:
+    """A step of the preparation of a host; safe to repeat, also after an interruption."""
+
+    title: str
+    script: str
+    timeout_s: float = SCRIPT_S
+    grows: str = ""
+    """Folder whose size tells the progress; empty: the step is short."""
+    source: SourceFolder | None = None
+    """Brought to `_TOOLS` before the script."""
+
+    def shown(self, host: str) -> str:
+        """Return the commands of the step, to be read or run by hand."""
+        brought = ""
+        if self.source:
+            names = " ".join(quote(str(self.source.folder / name)) for name in self.source.names)
+            brought = f"# rsync {names} to {host}:{_TOOLS}/{self.source.digest}\n"
+        return f"# {self.title}\n{brought}{self.script.rstrip()}\n"
+
+
+def resolver_version() -> str:
+    """Return the version of the plug-in that this fleetctl brings."""
+    text = (_PLUGIN / "pyproject.toml").read_text(encoding="utf-8")
+    return str(tomllib.loads(text)["project"]["version"])
+
+
+def preparation(host: HostSpec, facts: HostFacts) -> tuple[PreparationStep, ...]:
+    """Return the steps that a host needs, by its facts; none: it is prepared.
+
+    Raises:
+        EngineError: FC4110, vLLM has to be installed, and there is no uv for the host or no
+            environment.
+    """
+    return tuple(_steps(host, facts))
+
+
+async def carry_out(
+    ssh: SshConnection, host: HostSpec, step: PreparationStep, emit: Callable[[str], None]
+) -> None:
+    """Carry out a step, and emit lines about its progress.
+
+    Raises:
+        EngineError: FC4110, the step failed; or as `SshConnection.run` and `bring_folder`.
+    """
+    emit(f"{host.name}: {step.title}{', some GB, which takes minutes' if step.grows else ''}")
+    if step.source:
+        await bring_folder(ssh, step.source, _TOOLS)
+    signs = asyncio.create_task(_signs(ssh, host, step, emit))
+    try:
+        ended = await ssh.run(step.script, timeout_s=step.timeout_s)
+    finally:
+        signs.cancel()
+    if ended.code:
+        told = " ".join(ended.stderr.split())[-400:] or f"status {ended.code}"
+        raise _failed(host, f"{step.title}: {told.rstrip('.')}.")
+
+
+async def _signs(
+    ssh: SshConnection, host: HostSpec, step: PreparationStep, emit: Callable[[str], None]
+) -> None:
+    while step.grows:
+        await asyncio.sleep(_SIGN_S)
+        with suppress(EngineError):
+            size = await ssh.run(f"du -sm {step.grows} | cut -f 1")
+            emit(f"{host.name}: {size.stdout.strip()} MiB are there")
+
+
+def _steps(host: HostSpec, facts: HostFacts) -> Iterator[PreparationStep]:
+    store = quote(host.store_there)
+    if facts.told("store") != "yes" or facts.told("store_mode") != "700":
+        script = f"umask 077 && mkdir -p {store} && chmod 700 {store}\n"
+        yield PreparationStep(f"the store {host.store_there}", script)
+    lacks_vllm = facts.told("vllm") in ("", "none") or facts.told("incomplete") == "yes"
+    if not lacks_vllm and facts.told("resolver") == resolver_version():
+        return
+    uv, own = facts.told("uv"), _own_uv(facts)
+    if own and uv != _UV:
+        uv, there = _UV, f"{_TOOLS}/{own.digest}/uv"
+        title = f"uv, {own.size >> 20} MiB"
+        script = f"install -m 700 {there} {uv}.new && mv {uv}.new {uv}\n"
+        yield PreparationStep(title, script, source=own)
+    if not uv:
+        detail = f"`{host.address}` has no uv, and this machine has none for its system."
+        raise _failed(host, detail, "curl -LsSf https://astral.sh/uv/install.sh | sh")
+    python = PurePosixPath(host.python_there)
+    if python.parent.name != "bin":
+        raise _failed(host, f"`{python}` is in no environment: it must end in `bin/python`.")
+    if lacks_vllm:
+        yield _vllm_step(host, python, quote(uv))
+    names = ("pyproject.toml", *(f"fleetctl_resolver/{path.name}" for path in _modules()))
+    plugin = SourceFolder.of(_PLUGIN, names)
+    script = (
+        f"{quote(uv)} pip install --quiet --offline --reinstall --no-deps "
+        f"--python {quote(str(python))} {_TOOLS}/{plugin.digest}\n"
+    )
+    yield PreparationStep("the plug-in of vLLM", script, source=plugin)
+
+
+def _vllm_step(host: HostSpec, python: PurePosixPath, uv: str) -> PreparationStep:
+    declared = next((device.vllm for device in host.devices if device.vllm), "")
+    wanted = declared or f"{'.'.join(map(str, RELEASE))}.*"
+    only_cpu = all(is_cpu(device.kind) for device in host.devices)
+    folder = quote(str(python.parents[1]))
+    script = _VLLM.format(
+        folder=folder,
+        uv=uv,
+        python=quote(str(python)),
+        backend="cpu" if only_cpu else "auto",
+        packages=quote(f"vllm{'-cpu' if only_cpu else ''}=={wanted}"),
+    )
+    return PreparationStep(
+        f"vLLM {wanted} into {python.parents[1]}", script, _INSTALL_S, grows=folder
+    )
+
+
+def _own_uv(facts: HostFacts) -> SourceFolder | None:
+    """Return this machine's uv; None: there is none, or the host is another kind of machine."""
+    beside = Path(sys.executable).with_name("uv")
+    found = beside if beside.is_file() else Path(shutil.which("uv") or "")
+    if facts.told("platform") != f"{platform.system()} {platform.machine()}" or not found.name:
+        return None
+    return SourceFolder.of(found.resolve().parent, ["uv"])
+
+
+def _modules() -> list[Path]:
+    return sorted((_PLUGIN / "fleetctl_resolver").glob("*.py"))
+
+
+def _failed(host: HostSpec, detail: str, command: str = "") -> EngineRejectedError:
+    return EngineRejectedError.of(
+        "FC4110",
+        "Host could not be prepared",
+        detail,
+        hint="Running it again goes on where it stopped. A host that reaches no package index can "
+        "have a mirror in `~/.config/uv/uv.toml`, or the same commands run by hand:",
+        command=command or f"fleetctl host prepare {host.name} --dry-run",
+    )

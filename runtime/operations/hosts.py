@@ -1,0 +1,81 @@
+"""Check a host of engine `ssh`, and prepare the host for servers."""
+
+import asyncio
+from collections.abc import Sequence
+
+from fleet.errors import ConfigError, did_you_mean
+from fleet.hardware import HostSpec
+from fleet.hosts import HostFacts, HostFinding, HostNeeds, judge_host
+from fleet.spec import FleetSpec
+from runtime.engines.ssh.connection import SshConnection
+from runtime.engines.ssh.host_facts import read_facts
+from runtime.engines.ssh.preparation import (
+    PreparationStep,
+    carry_out,
+    preparation,
+    resolver_version,
+)
+from runtime.workspace import Workspace
+
+
+def ssh_host(workspace: Workspace, name: str) -> HostSpec:
+    """Return a declared host of engine `ssh`.
+
+    Raises:
+        ConfigError: FC1205, there is no such host, or its engine is another.
+    """
+    hosts = workspace.fleet().hosts
+    host = hosts.get(name)
+    if host and host.engine == "ssh":
+        return host
+    known = sorted(name for name, host in hosts.items() if host.engine == "ssh")
+    why = f"has engine `{host.engine}`, which is not reached by SSH" if host else "is not declared"
+    hint = did_you_mean(name, known) or f"Hosts of engine `ssh`: {', '.join(known) or 'none'}."
+    raise ConfigError.of("FC1205", "Unknown server or host", f"`{name}` {why}.", hint=hint)
+
+
+def check_host(workspace: Workspace, host: HostSpec) -> tuple[HostFinding, ...]:
+    """Return a finding for every part of a host; nothing is changed.
+
+    Raises:
+        EngineError: the host is not reached, or its answer is not whole.
+    """
+    return _judged(workspace, host, asyncio.run(read_facts(SshConnection(host.address), host)))
+
+
+def due_steps(host: HostSpec) -> tuple[PreparationStep, ...]:
+    """Return the steps that a host needs; nothing is changed.
+
+    Raises:
+        EngineError: as `check_host` and `preparation`.
+    """
+    return preparation(host, asyncio.run(read_facts(SshConnection(host.address), host)))
+
+
+def prepare_host(
+    workspace: Workspace, host: HostSpec, steps: Sequence[PreparationStep]
+) -> tuple[HostFinding, ...]:
+    """Carry the steps out, with messages of progress; return what a check says afterwards.
+
+    Raises:
+        EngineError: a step failed; the steps before it are done, and repeating is safe.
+    """
+
+    async def carried_out() -> HostFacts:
+        ssh = SshConnection(host.address)
+        for step in steps:
+            await carry_out(ssh, host, step, workspace.inform)
+        return await read_facts(ssh, host)
+
+    return _judged(workspace, host, asyncio.run(carried_out()))
+
+
+def _judged(workspace: Workspace, host: HostSpec, facts: HostFacts) -> tuple[HostFinding, ...]:
+    needs = HostNeeds(_served_bytes(workspace.fleet()), resolver_version())
+    return judge_host(host, facts, needs)
+
+
+def _served_bytes(fleet: FleetSpec) -> int:
+    shapes = (base.shape.weight_bytes for base in fleet.bases.values() if base.shape)
+    names = (str(adapter.name) for adapter in fleet.adapters.values())
+    return sum(shapes) + sum(fleet.versions[name].bytes for name in names if name in fleet.versions)

@@ -1,0 +1,129 @@
+"""A host of engine `ssh` on a box, with the fake server in place of vLLM.
+
+The box's interpreter is a script that runs another module. It waits where `~/hold` exists, and ends
+at once where `~/fail` does.
+"""
+
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from fleet.hardware import HostSpec
+from fleet.resources import State
+from runtime.engines.protocol import Engine
+from runtime.engines.ssh.engine import SshEngine
+from runtime.engines.ssh.units import ServerUnit, list_units
+from runtime.store_paths import STORE
+from tests.beds.boxes import BoxBed
+from tests.runtime.engines.conftest import Bench, make_bench
+
+BOX = "box1"
+UNITS = "~/.config/systemd/user"
+STORE_THERE = "/home/fleetctl/.local/share/fleetctl/store"
+_FAKE = f"""\
+mkdir -p fake/bin fake/lib/python3/site-packages/fleetctl_resolver-0.dist-info
+cat >fake/bin/python <<'END'
+#!/bin/sh
+[ ! -e ~/fail ] || {{ echo 'ValueError: no room for the base'; exit 1; }}
+while [ -e ~/hold ]; do sleep 0.05; done
+shift 2
+exec {sys.executable} -m runtime.fake_vllm.server "$@"
+END
+chmod +x fake/bin/python; {sys.executable} -c 'import runtime'
+"""
+_CLEAN = f"""\
+systemctl --user stop 'fleetctl-*'; rm -rf {UNITS}/fleetctl-* {UNITS}/*/fleetctl-* hold fail fake
+systemctl --user daemon-reload; cd .local/share/fleetctl && chmod -R u+w . && rm -rf *
+:
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class BoxBench(Bench):
+    """A host of engine `ssh` with a server, and adapters to load onto it."""
+
+    bed: BoxBed
+    fleet: str = "bench"
+    options: tuple[str, ...] = ()
+    """Further words for `ssh`."""
+
+    def engine(self) -> SshEngine:
+        return SshEngine(
+            self.host,
+            self.bed.connection(BOX, *self.options),
+            self.root,
+            self.state_dir / STORE,
+            self.state_dir / "hosts" / f"{BOX}.json",
+            self.fleet,
+        )
+
+    def unit(self) -> ServerUnit:
+        async def listed() -> ServerUnit:
+            return (await list_units(self.engine().ssh))[self.server.name]
+
+        found = self.run(lambda _: listed())
+        assert isinstance(found, ServerUnit)
+        return found
+
+    def served_launch(self) -> str:
+        record = self.unit().record
+        assert record is not None
+        return record.served_launch
+
+    def path_there(self, folder: str) -> str:
+        return f"{STORE_THERE}/{Path(folder).name}"
+
+    def there(self, script: str) -> str:
+        """Run a script in the box; return what it prints."""
+        return self.bed.do("ssh", BOX, f"timeout 60 sh -c {shlex.quote(script)}")
+
+    def kill(self) -> None:
+        """Kill the server's main process; return once systemd has noticed."""
+        name = f"fleetctl-{self.server.name}"
+        show = f"systemctl --user show -P MainPID {name}"
+        self.there(f"pid=$({show}); kill -9 $pid; while [ $({show}) = $pid ]; do :; done")
+
+    def start(self) -> None:
+        self.run(lambda engine: engine.start(self.server))
+
+    def observe(self) -> State:
+        state = self.run(lambda engine: engine.observe())
+        assert isinstance(state, State)
+        return state
+
+
+@pytest.fixture(scope="module")
+def box_project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Bench, BoxBed]]:
+    """A project with its server, and a box that has the fake server in place of vLLM."""
+    bed = BoxBed(Path(os.environ["BED"]), tmp_path_factory.mktemp("s"))
+    bed.do("ssh", BOX, _CLEAN + "cd; " + _FAKE)
+    yield make_bench("fake", tmp_path_factory.mktemp("ssh") / "project"), bed
+    bed.do("ssh", BOX, _CLEAN)
+
+
+@pytest.fixture
+def shared_bench(bed: BoxBed, box_project: tuple[Bench, BoxBed]) -> BoxBench:
+    """One server for a whole file; what a test stops, the next one starts."""
+    assert bed.folder != bed.sockets  # it is asked for its trust
+    made, shared = box_project
+    host = HostSpec(BOX, "ssh", made.host.devices, address=BOX, python="fake/bin/python")
+    server = replace(made.server, name=f"tiny-{BOX}-cpu0", host=BOX)
+    return BoxBench(host, server, made.root, made.state_dir, shared)
+
+
+@pytest.fixture
+def ready(shared_bench: BoxBench) -> BoxBench:
+    """The shared server, running and without adapters."""
+
+    async def prepare(engine: Engine) -> None:
+        await engine.start(shared_bench.server)
+        for loaded in (await engine.observe()).adapters().values():
+            await engine.unload(loaded.server, loaded.adapter)
+
+    shared_bench.run(prepare)
+    return shared_bench
