@@ -4,4 +4,4 @@ Layer 3, beside `capacity` and `history`. Callers read the facts. Pure.
 """
 
 from fleet.hosts.facts import HostFacts, HostFinding, parse_facts
-from fleet.hosts.findings import HostNeeds, judge_host
+from fleet.hosts.findings import judge_host

@@ -1,7 +1,6 @@
 """Judges every part of a host of engine `ssh`, and names the command that helps."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from shlex import quote
 from typing import Final
 
@@ -19,33 +18,29 @@ _REPORTED: Final = 0.99
 """Part of the memory by name that a driver reports at least; see `SHEETS`."""
 _OTHER_CARD: Final = 0.9
 """Lower bound of the part of the declared memory that a card of the declared kind has."""
+_LOOPBACK: Final = ("127.", "::1", "::ffff:127.")
 _PROGRAMS: Final = {"rsync": "rsync", "sha256sum": "coreutils", "ss": "iproute2"}
 """Packages of the programs that every host needs."""
 _OF_DNF: Final = {"iproute2": "iproute", "libnuma1": "numactl-libs"}
 _KNOWN: Final = ".".join(map(str, RELEASE))
 
 
-@dataclass(frozen=True, slots=True)
-class HostNeeds:
-    """Needs of the servers of the fleet on any host."""
+def judge_host(
+    host: HostSpec, facts: HostFacts, *, needed: int, resolver: str
+) -> tuple[HostFinding, ...]:
+    """Return findings about every part of a host, in the order of an installation.
 
-    bytes: int = 0
-    """Size of the declared bases and adapter versions."""
-    resolver: str = ""
-    """Version of the plug-in; empty: unknown."""
-
-
-def judge_host(host: HostSpec, facts: HostFacts, needs: HostNeeds) -> tuple[HostFinding, ...]:
-    """Return a finding for every part of a host, in the order of an installation."""
+    `needed`: bytes of the declared bases and adapters. `resolver`: version of the plug-in of vLLM.
+    """
     return (
         _rights(facts),
         *_manager(facts),
         *_programs(host, facts),
-        *_interpreter(host, facts, needs),
+        *_interpreter(host, facts, resolver),
         *_devices(host, facts),
-        *_store(host, facts, needs),
+        *_store(host, facts, needed),
         *_ports(host, facts),
-        _outside(facts),
+        _outside(host, facts),
         _clock(facts),
     )
 
@@ -104,7 +99,7 @@ def _programs(host: HostSpec, facts: HostFacts) -> Iterator[HostFinding]:
             yield HostFinding(program, "ok", "The program is there.")
 
 
-def _interpreter(host: HostSpec, facts: HostFacts, needs: HostNeeds) -> Iterator[HostFinding]:
+def _interpreter(host: HostSpec, facts: HostFacts, newest: str) -> Iterator[HostFinding]:
     prepare, path = f"fleetctl host prepare {host.name}", f"`{host.python_there}`"
     python, vllm, resolver = map(facts.told, ("python", "vllm", "resolver"))
     if python in ("missing", "broken"):
@@ -119,10 +114,10 @@ def _interpreter(host: HostSpec, facts: HostFacts, needs: HostNeeds) -> Iterator
         yield _release(host, vllm) if vllm else _unknown("vLLM")
     if not resolver:
         yield _unknown("resolver")
-    elif resolver == needs.resolver:
+    elif resolver == newest:
         yield HostFinding("resolver", "ok", "Restarted servers load their adapters themselves.")
     else:
-        found = "missing" if resolver == "none" else f"{resolver}, not {needs.resolver}"
+        found = "missing" if resolver == "none" else f"{resolver}, not {newest}"
         text = f"The plug-in of vLLM is {found}: restarted servers wait for a reconcile."
         yield HostFinding("resolver", "warning", text, prepare)
     if facts.told("numa") != "yes" and not _cards(host):
@@ -197,7 +192,7 @@ def _card(index: int, device: DeviceSpec, facts: HostFacts) -> HostFinding:
     return HostFinding(subject, "ok", f"Card {index} is {shown}.")
 
 
-def _store(host: HostSpec, facts: HostFacts, needs: HostNeeds) -> Iterator[HostFinding]:
+def _store(host: HostSpec, facts: HostFacts, needed: int) -> Iterator[HostFinding]:
     prepare, path = f"fleetctl host prepare {host.name}", f"`{host.store_there}`"
     there = quote(host.store_there)
     writable, mode = facts.told("store_writable"), facts.told("store_mode")
@@ -217,7 +212,7 @@ def _store(host: HostSpec, facts: HostFacts, needs: HostNeeds) -> Iterator[HostF
         yield _unknown("disk")
         return
     room = f"{free / 1024**2:.1f} GiB are free"
-    missing = needs.bytes + _SPARE - ((free + (facts.number("store_kib") or 0)) << 10)
+    missing = needed + _SPARE - ((free + (facts.number("store_kib") or 0)) << 10)
     if free << 10 < _SPARE:
         yield HostFinding("disk", "fault", f"{room}, less than 1 GiB.", f"df -h {there}")
     elif missing > 0:
@@ -241,16 +236,25 @@ def _ports(host: HostSpec, facts: HostFacts) -> Iterator[HostFinding]:
         yield HostFinding("ports", "ok", text)
 
 
-def _outside(facts: HostFacts) -> HostFinding:
-    if facts.outside is None:
-        return HostFinding("outside", "unknown", "The host's ports cannot be tried from here.")
-    if opened := [port for port, answers in sorted(facts.outside.items()) if answers]:
+def _outside(host: HostSpec, facts: HostFacts) -> HostFinding:
+    ports = {device.port for device in host.devices}
+    opened = {port for port, answers in (facts.outside or {}).items() if answers} | {
+        listener.port
+        for listener in facts.listeners
+        if listener.port in ports and not listener.address.startswith(_LOOPBACK)
+    }
+    if opened:
         text = (
-            f"From here port {', '.join(map(str, opened))} answers without SSH: a server there "
+            f"Port {', '.join(map(str, sorted(opened)))} is open to other machines: a server there "
             "would show prompts, adapters and figures to all."
         )
-        return HostFinding("outside", "fault", text, f"sudo ss -ltnp 'sport = :{opened[0]}'")
-    text = "From here no port of a server answers without SSH: no prompt, adapter or figure."
+        return HostFinding("outside", "fault", text, f"sudo ss -ltnp 'sport = :{min(opened)}'")
+    if facts.outside is not None:
+        text = "From here no port of a server answers without SSH: no prompt, adapter or figure."
+    elif facts.told("ss") == "yes":
+        text = "No port of a server is open beyond the host itself; none can be tried from here."
+    else:
+        return HostFinding("outside", "unknown", "The host's ports cannot be tried from here.")
     return HostFinding("outside", "ok", text)
 
 

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 from fleet.errors import ConfigError, did_you_mean
 from fleet.hardware import HostSpec
-from fleet.hosts import HostFacts, HostFinding, HostNeeds, judge_host
-from fleet.spec import FleetSpec
+from fleet.hosts import HostFacts, HostFinding, judge_host
 from runtime.engines.ssh.connection import SshConnection
 from runtime.engines.ssh.host_facts import read_facts
 from runtime.engines.ssh.preparation import (
@@ -71,11 +70,9 @@ def prepare_host(
 
 
 def _judged(workspace: Workspace, host: HostSpec, facts: HostFacts) -> tuple[HostFinding, ...]:
-    needs = HostNeeds(_served_bytes(workspace.fleet()), resolver_version())
-    return judge_host(host, facts, needs)
-
-
-def _served_bytes(fleet: FleetSpec) -> int:
+    fleet = workspace.fleet()
     shapes = (base.shape.weight_bytes for base in fleet.bases.values() if base.shape)
-    names = (str(adapter.name) for adapter in fleet.adapters.values())
-    return sum(shapes) + sum(fleet.versions[name].bytes for name in names if name in fleet.versions)
+    names = {str(adapter.name) for adapter in fleet.adapters.values()}
+    sizes = (version.bytes for name, version in fleet.versions.items() if name in names)
+    needed = sum(shapes) + sum(sizes)
+    return judge_host(host, facts, needed=needed, resolver=resolver_version())

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -85,43 +85,47 @@ def test_a_check_changes_nothing_and_tells_what_is_missing(bed: BoxBed, boxes: P
     assert bed.do("ssh", "box2", f"ls -A {FOLDER}") == ""
 
 
-@pytest.mark.parametrize(
-    ("change", "back", "subject", "verdict", "command"),
-    [
-        (
-            "loginctl disable-linger fleetctl", "loginctl enable-linger fleetctl",
-            "linger", "fault", "sudo loginctl enable-linger fleetctl",
-        ),
-        (
-            "mv /usr/bin/rsync /root/", "mv /root/rsync /usr/bin/",
-            "rsync", "fault", "sudo apt-get install rsync",
-        ),
-        (
-            AN_HOUR_AHEAD, "rm /usr/local/bin/date",
-            "clock", "fault", "sudo timedatectl set-ntp true",
-        ),
-        (
-            f"mount -t tmpfs -o size=9m,mode=777 tmpfs /home/fleetctl/{FOLDER}",
-            f"umount /home/fleetctl/{FOLDER}",
-            "disk", "fault", f"df -h {FOLDER}/store",
-        ),
-        (
-            f"mount -t tmpfs -o ro tmpfs /home/fleetctl/{FOLDER}",
-            f"umount /home/fleetctl/{FOLDER}",
-            "store", "fault", f"sudo install -d -m 700 -o fleetctl {FOLDER}/store",
-        ),
-        (
-            "echo 'fleetctl ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/x", "rm /etc/sudoers.d/x",
-            "rights", "warning", "sudo visudo",
-        ),
-    ],
-)  # fmt: skip
-def test_a_fault_of_the_box_has_its_command(
-    bed: BoxBed, boxes: Project, change: str, back: str, subject: str, verdict: str, command: str
-) -> None:
-    assert subject == "store" or verdicts(boxes)[subject] == ("ok", "")
-    with changed(bed, change, back):
-        assert verdicts(boxes)[subject] == (verdict, command)
+HOME = f"/home/fleetctl/{FOLDER}"
+FAULTS = [
+    (
+        "loginctl disable-linger fleetctl", "loginctl enable-linger fleetctl",
+        "linger", "fault", "sudo loginctl enable-linger fleetctl",
+    ),
+    (
+        "mv /usr/bin/rsync /root/", "mv /root/rsync /usr/bin/",
+        "rsync", "fault", "sudo apt-get install rsync",
+    ),
+    (
+        AN_HOUR_AHEAD, "rm /usr/local/bin/date",
+        "clock", "fault", "sudo timedatectl set-ntp true",
+    ),
+    (
+        f"mount -t tmpfs -o size=9m,mode=777 tmpfs {HOME}", f"umount {HOME}",
+        "disk", "fault", f"df -h {FOLDER}/store",
+    ),
+    (
+        "echo 'fleetctl ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/x", "rm /etc/sudoers.d/x",
+        "rights", "warning", "sudo visudo",
+    ),
+]  # fmt: skip
+
+
+def test_faults_of_a_box_have_their_commands(bed: BoxBed, boxes: Project) -> None:
+    before = verdicts(boxes)
+    with ExitStack() as changes:
+        for change, back, subject, _, _ in FAULTS:
+            assert before[subject] == ("ok", "")
+            changes.enter_context(changed(bed, change, back))
+        after = verdicts(boxes)
+    assert [(subject, *after[subject]) for _, _, subject, _, _ in FAULTS] == [
+        (subject, verdict, command) for _, _, subject, verdict, command in FAULTS
+    ]
+
+
+def test_a_store_that_cannot_be_written_is_told(bed: BoxBed, boxes: Project) -> None:
+    with changed(bed, f"mount -t tmpfs -o ro tmpfs {HOME}", f"umount {HOME}"):
+        command = f"sudo install -d -m 700 -o fleetctl {FOLDER}/store"
+        assert verdicts(boxes)["store"] == ("fault", command)
 
 
 def listen(bed: BoxBed, unit: str, address: str) -> None:
@@ -203,7 +207,8 @@ def test_a_box_is_prepared_from_an_index_of_its_own_and_then_left_alone(
     ]  # fmt: skip
     assert done.returncode == 0
 
-    everything = "find host-commands .local/share/fleetctl -printf '%p %m %C@ %T@\n' | sort"
+    ours = f"{FOLDER} .local/share/fleetctl/tools .local/share/fleetctl/uv"
+    everything = f"find {ours} -printf '%p %m %C@ %T@\\n' | sort"
     before = bed.do("ssh", "box2", everything)
     again = call(boxes, "host", "prepare", "box")
     assert (again.returncode, again.stdout) == (0, done.stdout)

@@ -175,10 +175,10 @@ class SshConnection:
         await self._client("-O", "cancel", "-L", _forward(at, local, remote))
 
     async def host_name(self) -> str:
-        """Return the name or IP address that the configuration gives the host; empty: unknown."""
+        """Return the name or IP address at which the host is reached; empty: through others."""
         resolved = (await self._client("-G")).stdout.decode(errors="replace").splitlines()
-        names = (line.partition(" ")[2] for line in resolved if line.startswith("hostname "))
-        return next(names, "")
+        words = dict(line.partition(" ")[::2] for line in resolved)
+        return "" if {"proxyjump", "proxycommand"} & {*words} else words.get("hostname", "")
 
     async def close(self, *, end_shared: bool = False) -> None:
         """Forget the connection; `end_shared` ends it, with its forwards, if it was opened here."""

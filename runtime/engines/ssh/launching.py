@@ -80,7 +80,8 @@ class BoxLauncher:
                 "FC4018",
                 "A server cannot be started",
                 f"`{self.ssh.address}` has no program `{self._python(box)}` for `{server.name}`.",
-                hint="Set `python` of the host to an interpreter there that has vLLM.",
+                hint="Install vLLM there, or let `python` of the host name an interpreter with it.",
+                command=f"fleetctl host prepare {self.host.name}",
             )
 
     async def launch(self, server: Server, flags: ServerFlags, box: BoxView) -> LaunchRecord:

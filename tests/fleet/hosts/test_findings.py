@@ -8,14 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.hardware import GIB, DeviceSpec, HostSpec
-from fleet.hosts import HostFacts, HostFinding, HostNeeds, judge_host, parse_facts
+from fleet.hosts import HostFacts, HostFinding, judge_host, parse_facts
 
 CARD = DeviceSpec("gpu0", "rtx4090_24g", 24 * GIB, 0, 8100)
 HOST = HostSpec(
     "box1", "ssh", (CARD, replace(CARD, name="gpu1", port=8101)), address="fleet@10.0.0.5"
 )
 CPU = replace(HOST, devices=(DeviceSpec("cpu0", "cpu", 8 * GIB, 0, 8100),))
-NEEDS = HostNeeds(100 * GIB, "2")
 TOLD = {
     "user": "fleet", "uid": "1000", "sudo": "closed", "packages": "apt", "os": "debian",
     "rsync": "yes", "sha256sum": "yes", "ss": "yes", "cc": "yes", "systemd": "257", "linger": "yes",
@@ -37,13 +36,17 @@ def facts(cards: str = CARDS, **changed: str) -> HostFacts:
     return replace(parse_facts(told + cards), clock_s=(0.2, 1.0), outside={8100: False})
 
 
+def findings(found: HostFacts, host: HostSpec = HOST) -> tuple[HostFinding, ...]:
+    return judge_host(host, found, needed=100 * GIB, resolver="2")
+
+
 def judged(found: HostFacts, host: HostSpec = HOST) -> dict[str, HostFinding]:
-    return {finding.subject: finding for finding in judge_host(host, found, NEEDS)}
+    return {finding.subject: finding for finding in findings(found, host)}
 
 
 def test_a_good_host_lacks_nothing() -> None:
-    findings = judge_host(HOST, facts(), NEEDS)
-    assert [finding for finding in findings if finding.verdict != "ok" or finding.command] == []
+    found = findings(facts())
+    assert [finding for finding in found if finding.verdict != "ok" or finding.command] == []
     assert judged(facts())["device gpu1"].text == (
         "Card 1 is `NVIDIA GeForce RTX 4090` with 24564 MiB."
     )
@@ -178,7 +181,7 @@ def test_a_clock_is_off_by_more_than_the_error_of_the_reading(
 
 def test_a_port_of_another_program_is_a_fault() -> None:
     found = facts("listen=127.0.0.1:8100 \nlisten=[::1]:8101 \nlisten=*:9 \nlisten=x\n")
-    texts = [finding for finding in judge_host(HOST, found, NEEDS) if finding.subject == "ports"]
+    texts = [finding for finding in findings(found) if finding.subject == "ports"]
     assert [finding.command for finding in texts] == [
         "sudo ss -ltnp 'sport = :8100'",
         "sudo ss -ltnp 'sport = :8101'",
@@ -187,17 +190,19 @@ def test_a_port_of_another_program_is_a_fault() -> None:
 
 def test_a_port_that_answers_without_ssh_is_a_fault() -> None:
     assert judged(replace(facts(), outside={8100: False, 8101: True}))["outside"].text == (
-        "From here port 8101 answers without SSH: a server there would show prompts, adapters and "
+        "Port 8101 is open to other machines: a server there would show prompts, adapters and "
         "figures to all."
     )
-    assert judged(replace(facts(), outside=None))["outside"].verdict == "unknown"
+    through_others = replace(facts(), outside=None)
+    assert judged(through_others)["outside"].verdict == "ok"
+    wide = parse_facts("ss=yes\nlisten=0.0.0.0:8101 fleetctl-x.service\n")
+    assert judged(wide)["outside"].verdict == "fault"
+    assert judged(replace(through_others, values={}))["outside"].verdict == "unknown"
 
 
 def test_a_host_that_tells_nothing_is_unknown_and_never_ok() -> None:
     for host in (HOST, CPU):
-        assert {finding.verdict for finding in judge_host(host, HostFacts({}), NEEDS)} == {
-            "unknown"
-        }
+        assert {finding.verdict for finding in findings(HostFacts({}), host)} == {"unknown"}
 
 
 @pytest.mark.parametrize(
@@ -205,7 +210,7 @@ def test_a_host_that_tells_nothing_is_unknown_and_never_ok() -> None:
 )
 def test_a_fact_that_is_missing_is_unknown(key: str) -> None:
     host = CPU if key == "numa" else HOST
-    verdicts = {finding.verdict for finding in judge_host(host, facts(**{key: ""}), NEEDS)}
+    verdicts = {finding.verdict for finding in findings(facts(**{key: ""}), host)}
     assert verdicts == {"ok", "unknown"}
 
 
@@ -217,4 +222,4 @@ def test_a_fact_that_is_missing_is_unknown(key: str) -> None:
 )
 def test_a_host_may_print_anything(lines: list[tuple[str, str]]) -> None:
     printed = "".join(f"{key}={value}\n" for key, value in lines)
-    judge_host(HOST, parse_facts(printed), NEEDS)
+    findings(parse_facts(printed))
