@@ -119,8 +119,9 @@ def check_hosts(given: Declarations, names: DeclaredNames) -> Iterator[Problem]:
     for name, host in given.hosts.items():
         path: Path = ("hosts", name)
         yield from _engine(path, host, names)
-        yield from _address(path, host, machines)
-        usual = name if host.engine == "ssh" else "127.0.0.1"
+        is_given = host.engine != "ssh" or names.written(*path, "address") == host.address
+        address = host.address if is_given else ""  # absent or malformed: told elsewhere
+        yield from _address(path, host, address, machines)
         yield from _reserved((*path, "reserved_for"), host, given, names)
         for device, port in ports_of(host).items():
             own = host.devices[device].port is not None
@@ -129,7 +130,7 @@ def check_hosts(given: Declarations, names: DeclaredNames) -> Iterator[Problem]:
                 detail = f"`{device}` would get port {port}, and the last port is 65535."
                 yield Problem("FC1111", at, detail, hint="Lower the host's `port`.", at="key")
             elif host.engine != "attach":
-                yield from _port(ports, (host.address or usual, port), at)
+                yield from _port(ports, (address or name, port), at)
         for server, attached in host.servers.items():
             at = (*path, "servers", server)
             yield from reference("FC1202", "base", attached.base, names.bases, (*at, "base"))
@@ -232,17 +233,17 @@ def _engine(path: Path, host: Host, names: DeclaredNames) -> Iterator[Problem]:
             hint = "Delete it, or change `engine`."
             yield Problem("FC1208", (*path, key), detail, hint=hint, at="key")
     for key in needed:
-        if not getattr(host, key) and not names.written(*path, key):  # malformed: reported already
+        if not names.written(*path, key):  # malformed: reported already
             detail = f"A host of engine `{host.engine}` needs `{key}`, and `{path[1]}` has none."
             yield Problem("FC1209", path, detail, hint=f"Add {_EXAMPLES[key]}.", at="key")
 
 
-def _address(path: Path, host: Host, machines: dict[str, Path]) -> Iterator[Problem]:
+def _address(path: Path, host: Host, address: str, machines: dict[str, Path]) -> Iterator[Problem]:
     """Check the address of a host, and that no other host is the same machine.
 
     `machines` has the hosts so far that start vLLM, by the address at which they are reached.
     """
-    at, address = (*path, "address"), host.address or ""
+    at = (*path, "address")
     is_local = host.engine == "local"
     if address and is_local and not is_loopback(address):
         detail = f"Servers of engine `local` listen on this machine alone, not on `{address}`."

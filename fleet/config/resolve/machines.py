@@ -74,7 +74,7 @@ def host(name: str, declared: Host) -> HostSpec:
         attached,
         declared.python or "",
         paths,
-        declared.address or "127.0.0.1",
+        declared.address,
         tuple(sorted({*declared.reserved_for})),
         declared.memory,
         declared.restart_after.total_seconds(),

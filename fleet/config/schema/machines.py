@@ -118,8 +118,8 @@ class Host(Section):
     """
     store: Folder | None = None
     """Folder for adapters and bases on the host (engine `ssh`), relative to the user's home."""
-    address: HostAddress | None = None
-    """Address that the host's servers listen on. Default: `127.0.0.1`.
+    address: HostAddress = "127.0.0.1"
+    """Address that the host's servers listen on.
 
     Engine `ssh`: the host as `ssh` takes it, such as `user@10.0.0.5:2222`; there its servers listen
     on 127.0.0.1.
@@ -146,7 +146,7 @@ class Host(Section):
     """Time after which `reconcile` replaces a server that gives no sign of life, such as `2m`.
 
     Such a server answers neither requests nor `/health`, and its counters of tokens stand still.
-    Replaced twice within an hour at most. Attached servers are only named.
+    Replaced twice within an hour at most. Attached servers and those of boxes are only named.
     """
     billing: Billing = "always"
     """Whether devices cost `always`, or only `in_use`: in hours in which they have a server."""
