@@ -4,7 +4,7 @@ import hashlib
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -172,3 +172,15 @@ def send(pid: int, number: signal.Signals) -> None:
     """Send a signal; a process that is gone is fine."""
     with suppress(ProcessLookupError):
         os.kill(pid, number)
+
+
+def lines_of(words: Sequence[str]) -> Generator[str, None, None]:
+    """Yield the lines of a program's output as they come; the program ends with the caller."""
+    with subprocess.Popen(
+        words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, encoding="utf-8", errors="replace"
+    ) as program:
+        assert program.stdout is not None
+        try:
+            yield from program.stdout
+        finally:
+            program.terminate()

@@ -1,11 +1,12 @@
 """`fleetctl status`, `adopt`, `server`: the live fleet, and the servers that run here."""
 
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from fleet.errors import EngineError, did_you_mean
+from fleet.errors import EngineError, FleetError, did_you_mean
 from fleetctl import completion
 from fleetctl.options import Command, Group, Workspace, with_format
 from fleetctl.output import print_result
@@ -186,21 +187,55 @@ def stop_servers(
         click.echo(f"stopped {name}", err=True)
 
 
+def _address_of(workspace: Workspace, name: str) -> str:
+    """Return the `ssh` destination of a server's host; empty: no declared host of engine `ssh`."""
+    with suppress(FleetError):  # broken declarations: then the state folder alone is read
+        for host in workspace.fleet().hosts.values():
+            ends = tuple(f"-{host.name}-{device.name}" for device in host.devices)
+            if host.engine == "ssh" and name.endswith(ends):
+                return host.address
+    return ""
+
+
 @server.command("logs")
 @click.argument("name", shell_complete=completion.started_servers)
 @click.option("--lines", type=click.IntRange(min=1), help="Number of last lines to print.")
 @click.option("--previous", is_flag=True, help="Print the log of the launch before.")
+@click.option("-f", "--follow", is_flag=True, help="Print new lines too, until Ctrl-C.")
 @click.pass_obj
-def print_log(workspace: Workspace, name: str, lines: int | None, previous: bool) -> None:
+def print_log(
+    workspace: Workspace, name: str, *, lines: int | None, previous: bool, follow: bool
+) -> None:
     """Print a server's log, which is kept after the server has ended.
 
+    The log of a server on a host of engine `ssh` is the journal there.
+
     Examples:
-      fleetctl server logs tiny-laptop-cpu0 --lines 50
+      fleetctl server logs tiny-laptop-cpu0 --lines 50 --follow
       fleetctl server logs tiny-laptop-cpu0 --previous
     """
+    import asyncio
+
+    from runtime.engines.ssh.connection import SshConnection
+    from runtime.engines.ssh.logs import follow_command, launch_log
+    from runtime.processes import lines_of
+
     path = _records(workspace).log(name)
     if previous:
         path = path.with_name(f"{path.name}.1")
+    address = "" if path.exists() else _address_of(workspace, name)
+    if address and not follow:
+        ssh = SshConnection(address)
+        sys.stdout.write(asyncio.run(launch_log(ssh, name, lines, previous=previous)))
+        return
+    if follow and (address or path.exists()):
+        words: tuple[str, ...] = ("tail", "-n", str(lines or "+1"), "-F", "--", str(path))
+        if address:
+            words = asyncio.run(follow_command(SshConnection(address), name, lines))
+        for line in lines_of(words):
+            sys.stdout.write(line)
+            sys.stdout.flush()
+        return
     try:
         text = read_plain(path, LARGEST_LOG).decode(errors="replace")
         text = text.replace("\r\n", "\n").replace("\r", "\n")

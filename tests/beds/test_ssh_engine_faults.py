@@ -11,6 +11,7 @@ from fleet.errors import EngineError
 from fleet.names import adapter_address
 from runtime.engines.protocol import Engine
 from runtime.engines.ssh.engine import SshEngine
+from runtime.engines.ssh.logs import launch_log
 from tests.beds.engine_bench import BOX, STORE_THERE, UNITS
 
 if TYPE_CHECKING:
@@ -176,3 +177,23 @@ def test_what_is_not_kept_does_not_come_back(ready: "BoxBench") -> None:
     ready.kill()
     ready.start()
     assert list(ready.observe().resolvable) == names[:1]
+
+
+def test_the_log_is_that_of_a_launch_or_of_the_launch_before(ready: "BoxBench") -> None:
+    name = ready.server.name
+    ready.kill()
+    ready.start()
+
+    async def logs(engine: Engine) -> tuple[str, str, str]:
+        assert isinstance(engine, SshEngine)
+        with pytest.raises(EngineError) as raised:
+            await launch_log(engine.ssh, "nothing", None)
+        assert raised.value.diagnostics[0].code == "FC4021"
+        now, end = await launch_log(engine.ssh, name, None), await launch_log(engine.ssh, name, 1)
+        return now, end, await launch_log(engine.ssh, name, None, previous=True)
+
+    now, end, before = ready.run(logs)
+    assert "code=killed" in before
+    assert "code=killed" not in now
+    assert now.endswith(end)
+    assert end.count("\n") == 1

@@ -12,6 +12,7 @@ from fleet.hardware import DeviceSpec, HostSpec
 from fleet.resources import Server, ServerFlags
 from fleetctl.cli import main_group
 from runtime.engines.registry import make_engine
+from runtime.processes import lines_of
 from tests.ports import free_port
 
 FLAGS = ServerFlags("/models/tiny", "tiny", 2, 16, 4)
@@ -66,3 +67,14 @@ def test_an_unknown_server_is_an_error(tmp_path: Path, arguments: list[str]) -> 
     with pytest.raises(EngineError) as caught:
         fleetctl(tmp_path, "server", *arguments)
     assert caught.value.diagnostics[0].code == "FC4021"
+
+
+def test_a_log_is_followed_until_the_reader_goes(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("one\n", encoding="utf-8")
+    lines = lines_of(("tail", "-n", "+1", "-F", "--", str(log)))
+    assert next(lines) == "one\n"
+    with log.open("a", encoding="utf-8") as stream:
+        stream.write("two\n")
+    assert next(lines) == "two\n"
+    lines.close()

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import shlex
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -138,6 +139,15 @@ class SshConnection:
             output.stderr = output.stderr or output.stdout
             raise await self._failure(output)
         raise unknown_outcome(self.address, f"the connection ended: {last_line(output.complaint)}")
+
+    async def command(self, script: str) -> tuple[str, ...]:
+        """Connect, and return a command line that runs a script on the host for the caller to read.
+
+        Raises:
+            EngineUnreachableError: as `run`.
+        """
+        await self._open()
+        return (*self.words(), "--", self._target, f"exec /bin/sh -c {shlex.quote(script)}")
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[None]:

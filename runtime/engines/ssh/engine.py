@@ -83,7 +83,7 @@ class SshEngine:
                 seen.record_unknown(name, errors.get(name, answer))
             else:
                 number = box.units[name].restarts
-                again = f", by systemd for the time {number}" if number else ""
+                again = f", started again by systemd (restart {number})" if number else ""
                 seen.notes.append(f"Server {name} is still starting{again}.")
         if (after := BoxMemory(box.store, now)) != before:
             after.write(self.memory)

@@ -21,7 +21,7 @@ from runtime.engines.recognition import FLEET, url_of
 from runtime.engines.ssh.box import SERVERS, BoxView, write_entries
 from runtime.engines.ssh.connection import SshConnection
 from runtime.engines.ssh.files import bring_folder, source_of
-from runtime.engines.ssh.logs import unit_log
+from runtime.engines.ssh.logs import last_lines
 from runtime.engines.ssh.units import ServerUnit, control_unit, remove_unit, write_unit
 from runtime.trust import load_trust
 
@@ -126,7 +126,7 @@ class BoxLauncher:
 
     async def ended(self, server: str) -> EngineError:
         """Return the error of a server that ended during its start, with the end of its log."""
-        lines = await unit_log(self.ssh, server, _LOG_LINES) or "It wrote nothing."
+        lines = await last_lines(self.ssh, server, _LOG_LINES) or "It wrote nothing."
         return EngineError.of(
             "FC4012",
             "A server ended while it started",

@@ -1,25 +1,58 @@
-"""Reads the logs of units on a host."""
+"""Reads the logs of servers from the journal of their host."""
 
 from typing import Final
 
+from fleet.errors import EngineError
 from fleet.vllm import unit_name
 from runtime.engines.ssh.connection import SshConnection
 
 _MOST: Final = 64 << 20
 """Upper bound of a log that is read whole. Bytes."""
+_READ: Final = "journalctl --user --quiet --no-pager --output=cat --lines={lines}"
+_LAUNCH: Final = f"""\
+id=$(journalctl --user --quiet --reverse --unit={{unit}} --output=export \\
+  --output-fields=_SYSTEMD_INVOCATION_ID,USER_INVOCATION_ID |
+  sed -n -e s/^_SYSTEMD_INVOCATION_ID=//p -e s/^USER_INVOCATION_ID=//p |
+  awk '!seen[$0]++' | sed -n '{{back}}{{{{p;q}}}}')
+test -z "$id" || exec {_READ} _SYSTEMD_INVOCATION_ID=$id + USER_INVOCATION_ID=$id
+"""
+"""The journal names the launch of systemd's own lines otherwise than that of the program's."""
 
 
-def log_command(server: str, lines: int | None = None, *, follow: bool = False) -> str:
-    """Return the command that prints the log of a server on its host."""
-    words = ["journalctl --user --quiet --no-pager --output=cat", f"--unit={unit_name(server)}"]
-    words += [f"--lines={lines or 'all'}"] + (["--follow"] if follow else [])
-    return " ".join(words)
-
-
-async def unit_log(ssh: SshConnection, server: str, lines: int | None = None) -> str:
-    """Return the log of a server, or its last lines; empty if there is none.
+async def last_lines(ssh: SshConnection, server: str, lines: int) -> str:
+    """Return the last lines of a server's log, over all its launches; may be empty.
 
     Raises:
         EngineError: as `SshConnection.run`.
     """
-    return (await ssh.run(log_command(server, lines), most=_MOST)).stdout
+    return (await ssh.run(f"{_READ.format(lines=lines)} --unit={unit_name(server)}")).stdout
+
+
+async def launch_log(
+    ssh: SshConnection, server: str, lines: int | None, *, previous: bool = False
+) -> str:
+    """Return the log of a server since its last start by systemd, or of the start before.
+
+    Raises:
+        EngineError: FC4021, there is none; or as `SshConnection.run`.
+    """
+    script = _LAUNCH.format(unit=unit_name(server), back=2 if previous else 1, lines=lines or "all")
+    text = (await ssh.run(script, most=_MOST)).stdout
+    if not text:
+        raise EngineError.of(
+            "FC4021",
+            "No such server was started here",
+            f"The journal of `{ssh.address}` has no such log of `{server}`.",
+            command="fleetctl status",
+        )
+    return text
+
+
+async def follow_command(ssh: SshConnection, server: str, lines: int | None) -> tuple[str, ...]:
+    """Return the command line that prints a server's last lines and then new ones; connects.
+
+    Raises:
+        EngineError: as `SshConnection.run`.
+    """
+    script = f"exec {_READ.format(lines=lines or 'all')} --follow --unit={unit_name(server)}"
+    return await ssh.command(script)
