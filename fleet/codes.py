@@ -100,6 +100,7 @@ SUMMARIES: Mapping[str, str] = {
     "FC1266": "`same_as` does not hold",
     "FC1267": "Engine `local` is this machine alone",
     "FC1268": "Machine declared twice",
+    "FC1269": "Keys of servers need gateways of fleetctl's own",
     "FC1285": "Path leads out of the project",
     "FC1286": "Path is no regular file",
     "FC1287": "Secret is weak",

@@ -1,9 +1,11 @@
 """Chooses the environment of the programs that fleetctl starts: no secret, nothing unneeded.
 
 A program gets the variables of the list below, those that fleetctl sets, and those that are named
-for it: by leading words `env:NAME` of a declared command, or by the operator for a host.
+for it: by leading words `env:NAME` of a declared command, or by the operator for a host. A server
+gets the key that is derived for its launch.
 """
 
+import hmac
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -40,6 +42,17 @@ FORBIDDEN = (
     "LD_PRELOAD",
 )
 """Variables that open a server up or change its code: inherited where they are named alone."""
+
+SERVER_KEY = "VLLM_API_KEY"
+"""Variable from which vLLM takes the key that its paths under `/v1` ask for."""
+
+
+def server_key(secret: str, server: str, launch: str) -> str:
+    """Return the key of a launch of a server, 32 hex digits; empty without a secret or a launch."""
+    parts = [part.encode() for part in ("fleetctl server key", server, launch)]
+    message = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    derived = hmac.new(secret.encode(), message, "sha256").hexdigest()[:32]
+    return derived if secret and launch else ""
 
 
 def inherited(variables: Mapping[str, str], named: Iterable[str] = ()) -> dict[str, str]:

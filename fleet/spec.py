@@ -232,6 +232,8 @@ class GatewaySpec:
     secret: str = ""
     """Reference of the operator's secret; empty: the secret in the state folder."""
     kind: GatewayKind = "fleetctl"
+    servers_secret: str = ""
+    """Reference of the secret of the servers' keys; empty: servers have none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +282,8 @@ class FleetSpec:
     """Other gateways that the routes are compiled for."""
     evals: EvalPolicy = field(default_factory=EvalPolicy)
     costs: CostPolicy = field(default_factory=CostPolicy)
+    servers_secret: str = ""
+    """Reference of the secret that the servers' keys are derived from; empty: they have none."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """Declared values other than the defaults by dotted path, as texts; secrets as references."""
 

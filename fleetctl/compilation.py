@@ -43,9 +43,10 @@ def for_envoy(
     """Compile the routing table that gateways serve now for an Envoy.
 
     Raises:
-        FleetError: there is no table yet, no such gateway, a key cannot be read, or the Envoy
-            that runs on the folder refuses the files.
+        FleetError: servers have keys (FC1269), there is no table yet, no such gateway, a key
+            cannot be read, or the Envoy that runs on the folder refuses the files.
     """
+    _refuse_keys(workspace)
     gateway = _gateway(workspace, name)
     table = asyncio.run(_table(workspace))
     routing = routing_of(table)
@@ -63,8 +64,10 @@ def for_litellm(workspace: Workspace, out: Path | None) -> Compiled:
     """Compile the routing table that gateways serve now for LiteLLM; it holds no secret.
 
     Raises:
-        FleetError: there is no table yet, or FC5021, another file has the name of the one to write.
+        FleetError: servers have keys (FC1269), there is no table yet, or FC5021, another file
+            has the name of the one to write.
     """
+    _refuse_keys(workspace)
     routing = routing_of(asyncio.run(_table(workspace)))
     text = litellm.config(routing.routes, routing.servers)
     notes = _lost(GatewayTarget.LITELLM, routing)
@@ -145,6 +148,14 @@ async def _write(
     finally:
         await client.close()
     return f"{written} and served by the Envoy that runs on it"
+
+
+def _refuse_keys(workspace: Workspace) -> None:
+    if workspace.fleet().servers_secret:
+        detail = "What is compiled for other gateways sends no keys, and servers refuse it then."
+        hint = "Leave `servers_secret` out, or serve clients by gateways of kind `fleetctl`."
+        summary = "Keys of servers need gateways of fleetctl's own"
+        raise FleetError.of("FC1269", summary, detail, hint=hint)
 
 
 async def _table(workspace: Workspace) -> RoutingTable:

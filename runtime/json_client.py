@@ -21,6 +21,8 @@ from runtime.trust import require_contact
 READ_ATTEMPTS = 3
 MAX_BODY: Final = 96 << 20
 """Upper bound of an answer's body, which is never compressed. Bytes."""
+SERVER_KEYS: Final[dict[str, str]] = {}
+"""Keys of the fleet's own servers by base URL: every request there carries its key."""
 _BACKOFF_S = 0.05
 _CONNECTIONS = 16
 _IDLE_S = 2.0
@@ -175,7 +177,9 @@ class JsonClient:
         raise AssertionError("attempts is 1 or more")
 
     async def _bounded(self, method: str, path: str, body: Any) -> httpx.Response:
-        async with self._http.stream(method, path, json=body) as response:
+        key = "" if self._is_inside else SERVER_KEYS.get(self.url)
+        headers = {"Authorization": f"Bearer {key}"} if key else None
+        async with self._http.stream(method, path, json=body, headers=headers) as response:
             if response.headers.get("content-encoding", "identity") != "identity":
                 raise self._not_understood(response, "a compressed body that was not asked for")
             content = bytearray()

@@ -135,7 +135,8 @@ async def connect(
 ) -> AsyncIterator[FleetConnections]:
     """Give connections to the engines and gateways of a fleet; they are closed at the end."""
     engines = {
-        name: make_engine(host, root, state_dir, fleet.name) for name, host in fleet.hosts.items()
+        name: make_engine(host, root, state_dir, fleet.name, fleet.servers_secret)
+        for name, host in fleet.hosts.items()
     }
     gateways = LocalGateways(state_dir, fleet.gateways, envoys)
     try:

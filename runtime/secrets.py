@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from fleet.codes import Sources
-from fleet.errors import FleetError
+from fleet.errors import EngineError, FleetError
 from runtime.files import make_private, plain_text
 
 PREFIX = "fctl_"
@@ -34,6 +34,13 @@ def read_secret(root: Path, reference: str) -> str | None:
         except (OSError, ValueError):
             return None
     return found.strip() or None
+
+
+def secret_unreadable(reference: str) -> EngineError:
+    """Return the error of a secret of servers' keys that cannot be read where the key is needed."""
+    detail = f"`{reference}`, of which the servers' keys are made, is empty or not readable here."
+    hint = "Put the secret of the fleet there: with another one, servers that run refuse the keys."
+    return EngineError.of("FC4025", "The secret of the servers cannot be read", detail, hint=hint)
 
 
 def make_key() -> str:

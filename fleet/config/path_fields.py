@@ -36,6 +36,7 @@ def declared_paths(given: Declarations) -> Iterator[DeclaredPath]:
     for name, gate in given.gates.items():
         yield from _named(("gates", name, "golden"), gate.golden)
     yield from _of_gateways(given)
+    yield from _secret(("servers_secret",), given.servers_secret)
     if given.evals.judge:
         yield from _secret(("evals", "judge", "key"), given.evals.judge.key)
     yield from _of_receivers(("notify",), given.notify)

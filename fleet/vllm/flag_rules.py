@@ -26,7 +26,7 @@ _PAGES = "servers show no pages"
 _DIGEST = "it stamps the digest of the flags"
 _ADAPTERS = "adapters are loaded by `apply`"
 RESERVED: Mapping[str, str] = {
-    "api-key": "clients' keys are checked by the gateway",
+    "api-key": "gateways check clients' keys, and `servers_secret` gives servers theirs",
     "default-mm-loras": _ADAPTERS,
     "device-ids": "the plan chooses devices",
     "disable-fastapi-docs": _PAGES,

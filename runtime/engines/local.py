@@ -8,6 +8,7 @@ from pathlib import Path
 from shutil import which
 from uuid import uuid4
 
+from fleet.environment import server_key
 from fleet.errors import EngineError, EngineTimedOutError, EngineUnreachableError
 from fleet.hardware import HostSpec
 from fleet.names import Address
@@ -17,15 +18,23 @@ from runtime.engines.launch_records import LaunchRecord, LaunchRecords
 from runtime.engines.observation import StateBuilder, base_digest, observe_servers
 from runtime.engines.protocol import Completion
 from runtime.engines.recognition import started_by_others, unrecorded, url_of
-from runtime.engines.supervisor import STOP_TIMEOUT_S, end, last_log_lines, refuse_taken_port, spawn
+from runtime.engines.supervisor import (
+    STOP_TIMEOUT_S,
+    cannot_start,
+    end,
+    ended_early,
+    refuse_taken_port,
+    spawn,
+)
 from runtime.engines.vllm_api import (
     absolute,
     list_models,
     load_adapter,
+    refuses_key,
     request_completion,
     unload_adapter,
 )
-from runtime.json_client import JsonClient
+from runtime.json_client import SERVER_KEYS, JsonClient
 from runtime.processes import start_mark
 from runtime.store_paths import StoreView
 
@@ -55,6 +64,8 @@ class LocalEngine:
     """The copies that servers load from."""
     fleet: str = ""
     """Name of the fleet."""
+    secret: str = field(default="", repr=False)
+    """The secret that the keys of servers are derived from; empty: they have none."""
     start_timeout_s: float = START_TIMEOUT_S
     stop_timeout_s: float = STOP_TIMEOUT_S
     """Seconds between SIGTERM and SIGKILL."""
@@ -84,7 +95,7 @@ class LocalEngine:
                 seen.record_launch(record, answer, self.records.adapters(name).read())
             elif record.leader() is None:
                 continue
-            elif record.ready:
+            elif record.ready or refuses_key(answer):
                 seen.record_unknown(name, answer)
             else:
                 seen.notes.append(f"Server {name} is still starting.")
@@ -105,7 +116,7 @@ class LocalEngine:
         await refuse_taken_port(server, self.host.address, grace)
         program = self.command(server, "")[0][0]
         if which(program) is None and not (self.folder / program).is_file():
-            raise _cannot_start(server.name, program, "there is no such program")
+            raise cannot_start(server.name, program, "there is no such program")
 
     async def start(self, server: Server) -> None:
         """Start a server and return once the server answers with the digest of its flags.
@@ -191,6 +202,7 @@ class LocalEngine:
         self._clients.clear()
 
     def _client(self, record: LaunchRecord) -> JsonClient:
+        SERVER_KEYS[record.url] = server_key(self.secret, record.name, record.served_launch)
         client = self._clients.get(record.name)
         if client is None or client.url != record.url:
             client = JsonClient(record.url, peer=f"server `{record.name}` at {record.url}")
@@ -236,7 +248,7 @@ class LocalEngine:
             child = spawn(arguments, variables, self.folder.absolute(), log)
         except OSError as error:
             self.records.forget(server.name)
-            raise _cannot_start(server.name, arguments[0], error.strerror or "") from None
+            raise cannot_start(server.name, arguments[0], error.strerror or "") from None
         self._children[server.name] = child
         process = {"pid": child.pid, "process_start": start_mark(child.pid) or ""}
         record = record.model_copy(update=process)
@@ -250,14 +262,7 @@ class LocalEngine:
         while not await self._answers(record):
             waited = clock() - began
             if record.leader() is None:
-                log = self.records.log(record.name)
-                lines = last_log_lines(log) or "It wrote nothing."
-                detail = f"`{record.name}` ended. The end of its log:\n\n{lines}"
-                hint = f"The whole log is {log}."
-                command = f"fleetctl server logs {record.name}"
-                raise EngineError.of(
-                    "FC4012", "A server ended while it started", detail, hint=hint, command=command
-                )
+                raise ended_early(record.name, self.records.log(record.name))
             if waited > self.start_timeout_s:
                 detail = f"`{record.name}` runs and does not answer after {waited:.0f} s."
                 hint = "The log shows the reason; the server is left running."
@@ -274,15 +279,9 @@ class LocalEngine:
         """Return whether this server answers, not another server on its port."""
         try:
             listing = await list_models(self._client(record), _POLL_DEADLINE_S)
-        except EngineError:
+        except EngineError as error:
+            if refuses_key(error):
+                raise
             return False
         stamps = listing.stamps
         return (stamps.digest, stamps.launch) == (record.digest, record.served_launch)
-
-
-def _cannot_start(server: str, program: str, why: str) -> EngineError:
-    detail = f"`{program}` for `{server}`: {why}."
-    hint = "Set `python` of the host to an interpreter that has vLLM."
-    return EngineError.of(
-        "FC4018", "A server cannot be started", detail, hint=hint, command="make vllm"
-    )

@@ -10,11 +10,11 @@ from types import MappingProxyType
 from typing import Any
 
 from fleet.errors import EngineError
-from fleet.names import Address
-from fleet.resources import LoadedAdapter, Resource, Server, State
+from fleet.names import Address, server_address
+from fleet.resources import Fault, LoadedAdapter, Resource, Server, State
 from runtime.engines.adapters_file import AdapterEntry
 from runtime.engines.launch_records import LaunchRecord
-from runtime.engines.vllm_api import ServerSnapshot, observe_server
+from runtime.engines.vllm_api import ServerSnapshot, observe_server, refuses_key
 from runtime.json_client import JsonClient
 from runtime.store_paths import StoreView
 
@@ -88,6 +88,7 @@ class StateBuilder:
     versions: dict[str, str] = field(default_factory=dict)
     bases: dict[str, str] = field(default_factory=dict)
     resolvable: dict[Address, LoadedAdapter] = field(default_factory=dict)
+    faults: dict[Address, Fault] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def record(
@@ -142,6 +143,9 @@ class StateBuilder:
         self.unknown_servers[name] = "; ".join(
             diagnostic.detail for diagnostic in error.diagnostics
         )
+        if refuses_key(error):
+            what = "asks for another key than `servers_secret` gives (FC4024)"
+            self.faults[server_address(name)] = Fault(what, f"fleetctl server stop {name}")
 
     def record_stale(self, name: str, launch: str, ours: str) -> None:
         """Record a server at whose address another launch than the newest answers."""
@@ -153,6 +157,6 @@ class StateBuilder:
     def state(self) -> State:
         """Return the state, everything sorted."""
         names = ("resources", "unknown_servers", "boots", "launches", "urls", "versions", "bases",
-                 "resolvable")  # fmt: skip
+                 "resolvable", "faults")  # fmt: skip
         tables: dict[str, Any] = {name: dict(sorted(getattr(self, name).items())) for name in names}
         return State(**tables, notes=tuple(self.notes))

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import runtime
-from fleet.environment import inherited
+from fleet.environment import SERVER_KEY, inherited, server_key
 from fleet.errors import EngineError
 from fleet.hardware import HostSpec
 from fleet.resources import Server
@@ -20,17 +20,21 @@ from runtime.engines.recognition import FLEET, unrecorded
 from runtime.engines.ssh.connection import SshConnection
 from runtime.engines.ssh.engine import SshEngine
 from runtime.files import normal_path
+from runtime.secrets import read_secret, secret_unreadable
 from runtime.store_paths import STORE, StoreView
 from runtime.trust import load_trust
 
 
-def make_engine(host: HostSpec, root: Path, state_dir: Path, fleet_name: str = "") -> Engine:
+def make_engine(
+    host: HostSpec, root: Path, state_dir: Path, fleet_name: str = "", servers_secret: str = ""
+) -> Engine:
     """Return the engine of a host. No server is contacted or started.
 
     Declared paths are relative to `root`. `fleet_name` is put into the environment of started
-    processes, for process lists.
+    processes, for process lists. `servers_secret` is the reference of the secret of their keys.
     """
     store = state_dir / STORE
+    secret = read_secret(root, servers_secret) if servers_secret else ""
     if host.engine == "attach":
         return AttachEngine(host, store)
     folder = Path(normal_path(root))
@@ -62,9 +66,13 @@ def make_engine(host: HostSpec, root: Path, state_dir: Path, fleet_name: str = "
             environment["PYTHONPATH"] = str(Path(runtime.__file__).parent.parent)
         if fleet_name:
             environment[FLEET] = fleet_name
+        if secret is None:
+            raise secret_unreadable(servers_secret)
+        if secret:
+            environment[SERVER_KEY] = server_key(secret, server.name, launch.launch)
         return launch.arguments, environment
 
-    return LocalEngine(host, records, folder, command, StoreView(store), fleet_name)
+    return LocalEngine(host, records, folder, command, StoreView(store), fleet_name, secret or "")
 
 
 def write_missing_records(

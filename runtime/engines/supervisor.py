@@ -107,6 +107,25 @@ def spawn(
         )
 
 
+def cannot_start(server: str, program: str, why: str) -> EngineError:
+    """Return the error of a program that cannot be run."""
+    detail = f"`{program}` for `{server}`: {why}."
+    hint = "Set `python` of the host to an interpreter that has vLLM."
+    return EngineError.of(
+        "FC4018", "A server cannot be started", detail, hint=hint, command="make vllm"
+    )
+
+
+def ended_early(server: str, log: Path) -> EngineError:
+    """Return the error of a server that ended during its start, with the last lines of the log."""
+    lines = last_log_lines(log) or "It wrote nothing."
+    detail = f"`{server}` ended. The end of its log:\n\n{lines}"
+    hint, command = f"The whole log is {log}.", f"fleetctl server logs {server}"
+    return EngineError.of(
+        "FC4012", "A server ended while it started", detail, hint=hint, command=command
+    )
+
+
 async def end(
     record: LaunchRecord, records: LaunchRecords, timeout_s: float = STOP_TIMEOUT_S
 ) -> None:

@@ -1,7 +1,7 @@
 """Calls the HTTP API of a vLLM server and reads the answers."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from fleet.errors import Diagnostic, EngineError, EngineRejectedError, problem
 from fleet.names import Stamps
 from runtime.engines.protocol import Completion
 from runtime.engines.vllm_metrics import ServerMetrics, parse_metrics
-from runtime.json_client import READ_ATTEMPTS, JsonClient
+from runtime.json_client import READ_ATTEMPTS, SERVER_KEYS, JsonClient
 
 OBSERVE_DEADLINE_S = 5.0
 LOAD_DEADLINE_S = 120.0
@@ -75,9 +75,14 @@ async def list_models(http: JsonClient, timeout_s: float = OBSERVE_DEADLINE_S) -
     """Return the served models of a server.
 
     Raises:
-        EngineError: the server did not answer, or not with a list of at most `MAX_LISTED` models.
+        EngineError: the server did not answer, or not with a list of at most `MAX_LISTED` models;
+            FC4024, the server asks for another key.
     """
-    document = await http.get("/v1/models", timeout_s=timeout_s)
+    try:
+        document = await http.get("/v1/models", timeout_s=timeout_s)
+    except EngineRejectedError as error:
+        is_own = error.status == HTTPStatus.UNAUTHORIZED and http.url in SERVER_KEYS
+        raise _key_refused(http, error) if is_own else error from None
     try:
         if len(document["data"]) <= MAX_LISTED:
             return _listing(document["data"])
@@ -86,6 +91,19 @@ async def list_models(http: JsonClient, timeout_s: float = OBSERVE_DEADLINE_S) -
         detail = f"{http.peer} answered GET /v1/models with an unknown document."
     hint = "Check that the address is that of a vLLM server."
     raise EngineRejectedError.of("FC4004", "Answer not understood", detail, hint=hint)
+
+
+def refuses_key(error: EngineError) -> bool:
+    """Say whether a server of the fleet has refused its key: the server runs, with another."""
+    return error.diagnostics[0].code == "FC4024"
+
+
+def _key_refused(http: JsonClient, error: EngineRejectedError) -> EngineRejectedError:
+    detail = f"{http.peer} runs and asks for another key than `servers_secret` gives (401)."
+    hint = "With the secret of its start it answers again; a server that is stopped gets the new "
+    hint += "key from the next apply: fleetctl server stop SERVER."
+    fault = problem("FC4024", "A server refuses fleetctl's key", detail, hint=hint)
+    return EngineRejectedError(replace(fault, command="fleetctl drift"), status=error.status)
 
 
 def _listing(cards: list[dict[str, Any]]) -> ListedModels:

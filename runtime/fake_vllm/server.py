@@ -4,9 +4,14 @@ import asyncio
 import os
 import signal
 import sys
+from hmac import compare_digest
+from http import HTTPStatus
 from types import FrameType
 
 import uvicorn
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from runtime.fake_vllm.app import fake_app
 from runtime.fake_vllm.flags import FakeConfig, parse_flags
@@ -46,12 +51,26 @@ class _DrainingServer(uvicorn.Server):
         self.should_exit = True
 
 
+def _guarded(app: ASGIApp, key: str) -> ASGIApp:
+    """Ask for a key on all paths under `/v1`, and on no other, as vLLM does."""
+
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+        given = Headers(scope=scope).get("Authorization", "") if key else ""
+        scheme, _, shown = given.partition(" ")
+        is_guarded = key and scope["path"].startswith("/v1") and scope["method"] != "OPTIONS"
+        is_right = scheme.lower() == "bearer" and compare_digest(shown.encode(), key.encode())
+        refusal = JSONResponse({"error": "Unauthorized"}, status_code=HTTPStatus.UNAUTHORIZED)
+        await (refusal if is_guarded and not is_right else app)(scope, receive, send)
+
+    return guarded
+
+
 def serve(config: FakeConfig) -> int:
     """Serve until a signal arrives or the engine dies; return the exit status."""
     memory = FakeModelServer(config)
     server = _DrainingServer(
         uvicorn.Config(
-            fake_app(config, memory),
+            _guarded(fake_app(config, memory), os.environ.get("VLLM_API_KEY", "")),
             host=config.host,
             port=config.port,
             log_level="warning",

@@ -80,7 +80,8 @@ class Admin:
         if body is None:
             return _error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"above {MAX_TABLE} bytes")
         try:
-            await self._state.active.apply(await asyncio.to_thread(parse_routes, body))
+            secret = self._state.servers_secret
+            await self._state.active.apply(await asyncio.to_thread(parse_routes, body, secret))
         except ValidationError as error:
             details = json.loads(error.json(include_input=False, include_url=False))
             return _error(HTTPStatus.BAD_REQUEST, f"not a routing table: {details}")

@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fleet.errors import EngineError, EngineRejectedError
+from fleet.environment import server_key
+from fleet.errors import EngineError, EngineRejectedError, FleetError
 from fleet.spec import GatewaySpec
 from runtime.gateway.admin_socket import is_url, reachable_path, socket_path
 from runtime.gateway.envoy.admin import EnvoyClient, Envoys
@@ -20,9 +21,15 @@ from runtime.gateway.protocol import (
     ObservedShare,
     OnServer,
 )
-from runtime.gateway.state_dir import gateway_dir, known_gateways, operator_secret, remember
+from runtime.gateway.state_dir import (
+    gateway_dir,
+    known_gateways,
+    operator_secret,
+    remember,
+    secret_of_servers,
+)
 from runtime.gateway.table import RoutingTable
-from runtime.json_client import JsonClient
+from runtime.json_client import SERVER_KEYS, JsonClient
 from runtime.trust import OPERATOR, authorization, require_bound
 from runtime.usage.sync import UsageSource
 
@@ -122,6 +129,16 @@ def connect(state_dir: Path, gateway: GatewaySpec, envoys: Envoys | None = None)
         return AdminClient(_over_tcp(state_dir, gateway, peer))
     socket = reachable_path(socket_path(state_dir, gateway))
     return AdminClient(JsonClient("http://gateway", peer=peer, socket=socket))
+
+
+def use_keys(state_dir: Path, table: RoutingTable, gateways: Iterable[GatewaySpec]) -> None:
+    """Send servers of a table their keys, where the secret can be read and no engine knows them."""
+    for gateway in gateways:
+        with suppress(FleetError):
+            secret = secret_of_servers(state_dir, gateway)
+            for server, launch in table.launches.items() if secret else ():
+                url = table.servers.get(server, "").rstrip("/")
+                SERVER_KEYS.setdefault(url, server_key(secret, server, launch))
 
 
 def usage_sources(state_dir: Path, gateways: Mapping[str, GatewaySpec]) -> list[UsageSource]:

@@ -19,7 +19,7 @@ from fleet.resources import Fault
 from fleet.spec import GatewaySpec
 from runtime.gateway import faults
 from runtime.gateway.admin_socket import is_url
-from runtime.gateway.client import AdminClient, GatewayClient, connect, tables_of
+from runtime.gateway.client import AdminClient, GatewayClient, connect, tables_of, use_keys
 from runtime.gateway.envoy.admin import Envoys
 from runtime.gateway.protocol import (
     READ_S,
@@ -78,8 +78,7 @@ class LocalGateways:
         except FleetError as error:
             damage = error
             notes.append(Note(error.diagnostics[0].detail, is_damage=True))
-        configs = await self._configs(within_s)
-        for name, config in configs.items():
+        for name, config in (configs := await self._configs(within_s)).items():
             if isinstance(config, GatewayConfig) and config.revision > newest.revision:
                 newest = await self._client(name).table()
                 notes.append(Note("holds a newer table than the file", name, is_damage=True))
@@ -88,6 +87,7 @@ class LocalGateways:
         for name, config in configs.items():
             notes += lagging(name, config, newest)
         notes += [address_unknown(server) for server in newest.without_address]
+        use_keys(self._state_dir, newest, self._gateways.values())
         return newest, tuple(notes)
 
     async def served_tables(self) -> tuple[RoutingTable, ...]:

@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 from fleet.errors import FleetError, NewerFormatError
@@ -21,7 +21,7 @@ from runtime.gateway.app import GatewayApp
 from runtime.gateway.http.server import HttpServer, raise_file_limit
 from runtime.gateway.probes import LoadProbes, check_health
 from runtime.gateway.routing import digest
-from runtime.gateway.state import ActiveTable, GatewayState
+from runtime.gateway.state import GatewayState
 from runtime.gateway.state_dir import (
     LOCK,
     PREVIOUS_FILE,
@@ -29,6 +29,8 @@ from runtime.gateway.state_dir import (
     operator_secret,
     read_table,
     run_dir,
+    secret_of_servers,
+    spec_document,
 )
 from runtime.gateway.table_loader import InvalidTableError, build_routes
 from runtime.processes import start_mark
@@ -62,7 +64,8 @@ async def serving(
         secret = operator_secret(state_dir, gateway)
         # A gateway elsewhere has no folder here that `usage forget` could empty.
         captured = None if is_url(gateway.admin) else CaptureWriter(state_dir, gateway.name)
-        state = GatewayState(log, digest(secret), captured)
+        servers_secret = secret_of_servers(state_dir, gateway)
+        state = GatewayState(log, digest(secret), captured, servers_secret)
         admin = AdminServer(Admin(state, secret if is_url(gateway.admin) else "").application())
         server = HttpServer(GatewayApp(state))
         get, balancer = server.pool.get, state.balancer
@@ -75,7 +78,7 @@ async def serving(
             else:
                 path = folders[-1] / SOCKET if not gateway.admin else None
                 await admin.open_unix(path or socket_path(state_dir, gateway), folder / SOCKET)
-            await _load(state.active, state_dir)
+            await _load(state, state_dir)
             url = await _listen(server, gateway)
             record(url)
             tasks.append(
@@ -102,7 +105,7 @@ def _made(folder: Path) -> Iterator[Path]:
         yield folder
 
 
-async def _load(active: ActiveTable, state_dir: Path) -> None:
+async def _load(state: GatewayState, state_dir: Path) -> None:
     try:
         table = read_table(state_dir)
     except FleetError as error:
@@ -120,10 +123,11 @@ async def _load(active: ActiveTable, state_dir: Path) -> None:
             f"{table.revision}: keys that were revoked since then open it, and rollouts are where "
             f"they were. {again}\n"
         )
-    if table is None or table.revision <= active.routes.revision:
+    if table is None or table.revision <= state.active.routes.revision:
         return
     try:
-        await active.apply(await asyncio.to_thread(build_routes, table))
+        routes = await asyncio.to_thread(build_routes, table, state.servers_secret)
+        await state.active.apply(routes)
     except InvalidTableError as error:
         raise FleetError.of(
             "FC6006", "The routing table is not to be served", f"{error}."
@@ -171,7 +175,7 @@ def _locked(folders: Sequence[Path], gateway: GatewaySpec) -> Iterator[Callable[
                 "process_start": start_mark(pid),
                 "url": url,
                 "admin": gateway.admin,
-                "declared": asdict(gateway),
+                "declared": spec_document(gateway),
             }
             for handle in handles:
                 os.ftruncate(handle, 0)
@@ -231,9 +235,11 @@ def _main() -> None:
     parser.add_argument("--listen", required=True)
     parser.add_argument("--admin", default="")
     parser.add_argument("--secret", default="", help="reference, such as `env:NAME`")
+    parser.add_argument("--servers-secret", default="", help="reference, such as `env:NAME`")
     args = parser.parse_args()
+    spec = GatewaySpec(args.name, args.listen, args.admin, args.secret)
     try:
-        run(args.state_dir, GatewaySpec(args.name, args.listen, args.admin, args.secret))
+        run(args.state_dir, replace(spec, servers_secret=args.servers_secret))
     except FleetError as error:
         sys.exit(
             "\n".join(

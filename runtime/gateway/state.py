@@ -79,9 +79,14 @@ class GatewayState:
     """
 
     def __init__(
-        self, log: UsageLog, operator: bytes = b"", captured: CaptureWriter | None = None
+        self,
+        log: UsageLog,
+        operator: bytes = b"",
+        captured: CaptureWriter | None = None,
+        servers_secret: str = "",
     ) -> None:
         self.log = log
+        self.servers_secret = servers_secret
         self.operator = operator
         self.captured = captured
         self.active = ActiveTable(self._on_swap, self._on_change)
@@ -109,7 +114,7 @@ class GatewayState:
 
         A server with a resolver holds a version that the server does not list yet.
         """
-        is_right = listing.stamps.launch == url.partition("#")[2]
+        is_right = listing.stamps.launch == url.partition("#")[2].partition(":")[0]
         for server, known in self.urls().items():
             if known == url:
                 self.balancer.record_launch(server, stale=not is_right)

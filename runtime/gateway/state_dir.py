@@ -39,7 +39,7 @@ from runtime.files import (
 from runtime.gateway.table import RoutingTable
 from runtime.gateway.table_loader import require_format
 from runtime.processes import described_holder, lock_holder
-from runtime.secrets import read_or_make_secret, read_secret
+from runtime.secrets import read_or_make_secret, read_secret, secret_unreadable
 from runtime.usage.segments import GATEWAYS
 
 DEFAULT_GATEWAY: Final = GatewaySpec(name="main", listen="127.0.0.1:8080", admin="")
@@ -107,11 +107,31 @@ def operator_secret(state_dir: Path, gateway: GatewaySpec) -> str:
     return secret
 
 
+def secret_of_servers(state_dir: Path, gateway: GatewaySpec) -> str:
+    """Return the secret that servers' keys are derived from; empty: none is declared.
+
+    Raises:
+        EngineError: FC4025, the secret is declared and cannot be read here.
+    """
+    if not gateway.servers_secret:
+        return ""
+    found = read_secret(state_dir.resolve().parent, gateway.servers_secret)
+    if found is None:
+        raise secret_unreadable(gateway.servers_secret)
+    return found
+
+
+def spec_document(gateway: GatewaySpec) -> dict[str, str]:
+    """Return a declaration as JSON; earlier releases read all without `servers_secret`."""
+    document = asdict(gateway)
+    return {name: text for name, text in document.items() if text or name != "servers_secret"}
+
+
 def remember(state_dir: Path, gateways: Mapping[str, GatewaySpec]) -> None:
     """Save the declarations of gateways, so that a rollback needs no declarations."""
     for name, gateway in gateways.items():
         path = gateway_dir(state_dir, name) / _GATEWAY_FILE
-        text = json.dumps(asdict(gateway), indent=2, sort_keys=True) + "\n"
+        text = json.dumps(spec_document(gateway), indent=2, sort_keys=True) + "\n"
         if path.is_file() and read_plain(path) == text.encode():
             continue
         make_private(path.parent)

@@ -151,10 +151,10 @@ def _launch(state_dir: Path, gateway: GatewaySpec) -> tuple[list[str], dict[str,
     """Return the command line and the environment of a gateway's process."""
     command = [sys.executable, "-m", "runtime.gateway.process", "--state-dir", str(state_dir)]
     command += ["--name", gateway.name, "--listen", gateway.listen, "--admin", gateway.admin]
-    command += ["--secret", gateway.secret]
-    kind, _, variable = gateway.secret.partition(":")
+    command += ["--secret", gateway.secret, "--servers-secret", gateway.servers_secret]
+    pairs = (text.partition(":") for text in (gateway.secret, gateway.servers_secret))
     variables = {
-        **inherited(os.environ, (variable,) if kind == "env" else ()),
+        **inherited(os.environ, [variable for kind, _, variable in pairs if kind == "env"]),
         "PYTHONPATH": str(Path(__file__).parents[2]),
         MARK: _mark(state_dir, gateway.name),
         URL: f"http://{gateway.listen}",

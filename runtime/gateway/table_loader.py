@@ -19,6 +19,7 @@ from typing import Final, TypeVar
 import msgspec
 from pydantic import BaseModel
 
+from fleet.environment import server_key
 from fleet.errors import require_known
 from fleet.names import AdapterName, client_of, is_id, is_name
 from fleet.response_format import flaw
@@ -73,8 +74,8 @@ def require_format(raw: bytes, file: str) -> None:
         require_known(_TABLE_FORMAT.decode(raw).format, FORMAT, file)
 
 
-def parse_routes(raw: bytes) -> routing.RouteTable:
-    """Read the routing table in a JSON document, in small pieces.
+def parse_routes(raw: bytes, secret: str = "") -> routing.RouteTable:
+    """Read the routing table in a JSON document, in small pieces; `secret` as in `build_routes`.
 
     Raises:
         ValidationError: the document is no routing table; the text names the faults.
@@ -83,31 +84,35 @@ def parse_routes(raw: bytes) -> routing.RouteTable:
     """
     gc.disable()  # what is built here stays, and looking for garbage in it stops all threads
     try:
-        routes = _parse(raw)
+        routes = _parse(raw, secret)
         gc.freeze()
         return routes
     finally:
         gc.enable()
 
 
-def build_routes(table: RoutingTable) -> routing.RouteTable:
+def build_routes(table: RoutingTable, secret: str = "") -> routing.RouteTable:
     """Check a table and make the table ready for requests.
+
+    Servers' keys are derived from `secret`; empty: servers have none.
 
     Raises:
         InvalidTableError: an alias would reach another client's adapter, two clients have one key,
             shares do not add up, or a key or URL is malformed.
     """
-    return _build(table, sorted(table.aliases.items()), sorted(table.keys.items()))
+    return _build(table, sorted(table.aliases.items()), sorted(table.keys.items()), secret)
 
 
-def _parse(raw: bytes) -> routing.RouteTable:
+def _parse(raw: bytes, secret: str) -> routing.RouteTable:
     try:
         table = _RAW_TABLE.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         require_format(raw, _SENT)
-        return build_routes(RoutingTable.model_validate_json(raw))  # which says what is wrong
+        table_of = RoutingTable.model_validate_json(raw)  # which says what is wrong
+        return build_routes(table_of, secret)
     require_known(table.format, FORMAT, _SENT)
-    return _build(table, _entries(AliasEntry, table.aliases), _entries(KeyEntry, table.keys))
+    entries, keys = _entries(AliasEntry, table.aliases), _entries(KeyEntry, table.keys)
+    return _build(table, entries, keys, secret)
 
 
 def _entries(model: type[Entry], raws: Mapping[str, msgspec.Raw]) -> Iterator[tuple[str, Entry]]:
@@ -124,9 +129,10 @@ def _build(
     table: RoutingTable | _RawTable,
     entries: Iterable[tuple[str, AliasEntry]],
     keys: Iterable[tuple[str, KeyEntry]],
+    secret: str,
 ) -> routing.RouteTable:
     """Build a table from entries that come singly, sorted by name; none is kept."""
-    urls = _urls(table.servers, table.launches)
+    urls = _urls(table.servers, table.launches, secret)
     routes: dict[str, routing.AliasRoute] = {}
     owned: dict[str, tuple[str, ...]] = {}
     principals: dict[bytes, routing.Principal] = {}
@@ -171,8 +177,8 @@ def _build(
     )
 
 
-def _urls(servers: Mapping[str, str], launches: Mapping[str, str]) -> dict[str, str]:
-    """Return the URL of every server, the launch that must answer there as its fragment."""
+def _urls(servers: Mapping[str, str], launches: Mapping[str, str], secret: str) -> dict[str, str]:
+    """Return the URL of every server; its fragment is the launch that must answer, and its key."""
     for server, url in servers.items():
         if not is_name(server) or _URL.fullmatch(url) is None:
             raise InvalidTableError(f"server `{server}` has no valid name or URL")
@@ -180,7 +186,10 @@ def _urls(servers: Mapping[str, str], launches: Mapping[str, str]) -> dict[str, 
         if server not in servers or _LAUNCH.fullmatch(launch) is None:
             raise InvalidTableError(f"server `{server}` has a malformed launch, or no URL beside")
     urls = {server: url.rstrip("/") for server, url in servers.items()}
-    return urls | {server: f"{urls[server]}#{launch}" for server, launch in launches.items()}
+    for server, launch in launches.items():
+        key = server_key(secret, server, launch)
+        urls[server] += f"#{launch}:{key}" if key else f"#{launch}"
+    return urls
 
 
 def _alias_route(name: str, entry: AliasEntry, urls: Mapping[str, str]) -> routing.AliasRoute:

@@ -99,7 +99,8 @@ async def find_silent(
         server.name: server.url for host in fleet.hosts.values() for server in host.attached
     }
     urls = {**attached, **{name: record.url for name, record in records.items()}, **live.urls}
-    silent = (name for name in live.unknown_servers if name not in live.launches)
+    unknown = live.unknown_servers.keys() - live.launches.keys()
+    silent = (name for name in sorted(unknown) if server_address(name) not in live.faults)
     asked = [name for name in (*live.servers(), *silent) if name in urls]
     found = await asyncio.gather(
         *(_ask(urls[name], is_listed=name not in live.unknown_servers) for name in asked)

@@ -17,6 +17,8 @@ from pathlib import Path
 import click
 import pytest
 
+from fleet.environment import server_key
+from runtime.engines.launch_records import LaunchRecords
 from tests.fleetctl.in_process import Done, call
 from tests.fleetctl.project_on_disk import Project
 from tests.fleetctl.test_help import commands
@@ -27,6 +29,7 @@ ENVIRONMENT = {
     "CANARY_KEY": "canary-0-client-key-of-acme",
     "CANARY_OPERATOR": "canary-1-operator-secret",
     "CANARY_JUDGE": "canary-2-key-of-the-judge",
+    "CANARY_SERVERS": "canary-8-secret-of-the-servers",
     "UNRELATED_API_KEY": "canary-3-of-nobody",
 }
 HOOK = "canary-4-in-the-path-of-a-webhook"
@@ -123,13 +126,12 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planted]:
 
 
 def _made(project: Project) -> list[str]:
-    """Return the secrets that fleetctl made."""
-    state = project.root / ".fleetctl"
-    return [
-        path.read_text("utf-8").strip()
-        for pattern in ("keys/*", "operator.secret")
-        for path in state.glob(pattern)
-    ]
+    """Return the secrets that fleetctl made: keys of clients and servers, and the operator's."""
+    state, secret = project.root / ".fleetctl", ENVIRONMENT["CANARY_SERVERS"]
+    files = (path for pattern in ("keys/*", "operator.secret") for path in state.glob(pattern))
+    records = LaunchRecords(state / "servers").all()
+    keys = (server_key(secret, record.name, record.served_launch) for record in records)
+    return [*(path.read_text("utf-8").strip() for path in files), *keys]
 
 
 def _declare(project: Project) -> None:
@@ -139,6 +141,7 @@ def _declare(project: Project) -> None:
     text = re.sub(r'main: \{listen: "([0-9.:]+)"\}', rf'main: {{listen: "\1", {admin}', text)
     assert "CANARY_OPERATOR" in text
     judge = "{url: http://127.0.0.1:9, model: m, key: env:CANARY_JUDGE}"
+    text += "servers_secret: env:CANARY_SERVERS\n"
     text += f"notify: {{webhook: env:CANARY_HOOK}}\nevals: {{judge: {judge}}}\n"
     fleet.write_text(text, "utf-8")
     keys = "prod: file:.fleetctl/keys/acme-prod\n"

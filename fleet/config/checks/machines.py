@@ -146,6 +146,7 @@ def check_hosts(given: Declarations, names: DeclaredNames) -> Iterator[Problem]:
         yield from _port(ports, (address, int(port_text)), ("gateways", name, "listen"))
         if gateway.kind == "envoy":
             yield from _envoy(("gateways", name), gateway)
+    yield from _servers_secret(given)
 
 
 def ports_of(host: Host) -> dict[str, int]:
@@ -182,8 +183,8 @@ def check_kinds(given: Declarations, measured: Collection[str]) -> Iterator[Prob
 def _envoy(path: Path, gateway: Gateway) -> Iterator[Problem]:
     if "://" in (gateway.admin or ""):
         detail = "fleetctl writes an Envoy's files and asks it on a socket whether it serves them."
-        hint = "Name a socket path, or leave `admin` out. For an Envoy elsewhere, compile."
         command = "fleetctl compile --target envoy --out FOLDER"
+        hint = "Name a socket path, or leave `admin` out. For an Envoy elsewhere, compile."
         yield Problem("FC1261", (*path, "admin"), detail, hint=hint, command=command)
     detail = (
         f"Gateway `{path[1]}` is an Envoy: it assigns users to versions by another hash, keeps "
@@ -191,6 +192,13 @@ def _envoy(path: Path, gateway: Gateway) -> Iterator[Problem]:
     )
     hint, command = "The plan lists all that is lost in translation.", "fleetctl plan"
     yield Problem("FC1260", path, detail, hint=hint, command=command, at="key", severity="warning")
+
+
+def _servers_secret(given: Declarations) -> Iterator[Problem]:
+    kinds = {gateway.kind for gateway in given.gateways.values()}
+    if given.servers_secret and kinds != {"fleetctl"}:
+        detail = "Servers with keys answer gateways of kind `fleetctl` alone, and need one."
+        yield Problem("FC1269", ("servers_secret",), detail, hint="Declare no other gateways.")
 
 
 _ANY = {"0.0.0.0", "[::]", "localhost"}  # noqa: S104 (compared, never bound)

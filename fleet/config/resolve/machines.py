@@ -14,11 +14,10 @@ from fleet.spec import GatewaySpec
 _STRICTNESS = ("active", "cordoned", "draining")
 
 
-def gateway(name: str, declared: Gateway) -> GatewaySpec:
+def gateway(name: str, declared: Gateway, servers_secret: str | None) -> GatewaySpec:
     """Resolve a gateway."""
-    return GatewaySpec(
-        name, declared.listen, declared.admin or "", declared.secret or "", kind=declared.kind
-    )
+    admin, secret = declared.admin or "", declared.secret or ""
+    return GatewaySpec(name, declared.listen, admin, secret, declared.kind, servers_secret or "")
 
 
 def base(name: str, declared: Base, facts: ProjectFacts) -> BaseSpec:

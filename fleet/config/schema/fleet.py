@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from fleet.config.scalars.quantities import Amount, Kept, Share, Spare, Switch
-from fleet.config.scalars.texts import Id, Requirement, Word
+from fleet.config.scalars.texts import Id, Requirement, SecretRef, Word
 from fleet.config.schema.clients import Client, Tier
 from fleet.config.schema.machines import Base, Gateway, Host
 from fleet.config.schema.rollouts import Evals, Gate, Override, Rollout
@@ -71,6 +71,11 @@ class Declarations(Section):
     """
     library: Word = "models"
     """Folder of base models and adapter versions, relative to the project."""
+    servers_secret: SecretRef | None = None
+    """The secret that the API keys of all servers are derived from, such as `env:FLEET_SERVERS`.
+
+    Default: servers have no key, and answer all users of their machine.
+    """
     defaults: Defaults = Defaults()
     """Settings of clients and adapters that declare no others."""
     placement: Placement = Placement()

@@ -18,6 +18,7 @@ from fleet.evals import EvalSpec, EvalTarget, GoldenSet, Sample, sample_of, scor
 from runtime.evals.context import EngineAnswers, EngineJob
 from runtime.evals.engines.tool_process import refuse_headers, run_tool, tool_failed
 from runtime.evals.judge import judge_client
+from runtime.json_client import SERVER_KEYS
 
 
 async def run_command(job: EngineJob) -> EngineAnswers:
@@ -27,7 +28,8 @@ async def run_command(job: EngineJob) -> EngineAnswers:
     command = fill_command(spec, job.target, (root / golden.file).absolute())
     program = next((word for word in command if not word.startswith("env:")), command[0])
     job.report(0, job.total)
-    result = await run_tool(command, root)
+    key = SERVER_KEYS.get(job.target.url)
+    result = await run_tool(command, root, {"FLEETCTL_KEY": key} if key else None)
     if result.code:
         raise tool_failed(program, f"ended with exit code {result.code}", result.errors)
     try:

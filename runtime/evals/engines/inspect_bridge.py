@@ -5,6 +5,7 @@ tasks. A task has a `scorer`, `max_tokens` and `items` (id, messages, target), a
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def main(path: Path) -> None:
     model = get_model(
         f"openai-api/fleetctl/{job['model']}",
         base_url=f"{job['url']}/v1",
-        api_key=job["key"],
+        api_key=os.environ["FLEETCTL_KEY"],
         default_headers=job["headers"],
     )
     tasks = [_task(number, task, job) for number, task in enumerate(job["tasks"])]

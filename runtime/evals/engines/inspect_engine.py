@@ -21,6 +21,7 @@ from runtime.evals.context import EngineAnswers, EngineJob
 from runtime.evals.engines.tool_process import interpreter, run_tool, tool_failed
 from runtime.evals.target import PURPOSE_HEADER
 from runtime.files import read_plain
+from runtime.json_client import SERVER_KEYS
 
 BRIDGE = Path(__file__).with_name("inspect_bridge.py")
 ROLES = {"system", "user", "assistant"}
@@ -37,8 +38,10 @@ async def run_inspect(job: EngineJob) -> EngineAnswers:
     job.report(0, job.total)
     path, logs = job.folder / "job.json", job.folder / "logs"
     path.write_text(json.dumps(_document(job.target, job.golden, job.spec, logs)), encoding="utf-8")
-    quiet = {"INSPECT_DISPLAY": "none", "INSPECT_LOG_LEVEL": "error"}
-    result = await run_tool([str(python), str(BRIDGE), str(path)], job.folder, quiet)
+    shown = job.target.headers.get("Authorization", "").removeprefix("Bearer ")
+    key = shown or SERVER_KEYS.get(job.target.url) or "none"
+    variables = {"INSPECT_DISPLAY": "none", "INSPECT_LOG_LEVEL": "error", "FLEETCTL_KEY": key}
+    result = await run_tool([str(python), str(BRIDGE), str(path)], job.folder, variables)
     samples: list[Sample] = []
     version = ""
     for log in sorted(logs.glob("*.json")):
@@ -85,11 +88,10 @@ def _document(target: EvalTarget, golden: GoldenSet, spec: EvalSpec, logs: Path)
     for item in golden.items:
         grouped[item.checks[ACCURACY].metric, item.max_tokens].append(item)
     others = dict(target.headers)
-    key = others.pop("Authorization", "").removeprefix("Bearer ") or "none"
+    others.pop("Authorization", None)  # in the environment, and in no file
     return {
         "url": target.url,
         "model": target.model,
-        "key": key,
         "headers": {PURPOSE_HEADER: "eval", **others},
         **{name: getattr(spec, name) for name in SPEC},
         "log_dir": str(logs),

@@ -19,6 +19,7 @@ from runtime.evals.engines.tool_process import (
     tool_failed,
 )
 from runtime.files import plain_text, read_plain
+from runtime.json_client import SERVER_KEYS
 
 TASK = "fleetctl_golden"
 GUARD = "= "
@@ -45,7 +46,7 @@ async def run_lm_eval(job: EngineJob) -> EngineAnswers:
         "HF_HUB_OFFLINE": "1",
         "HF_DATASETS_OFFLINE": "1",
         "HF_HOME": str(folder / "hf"),  # no cache of the user's
-        "OPENAI_API_KEY": "none",
+        "OPENAI_API_KEY": SERVER_KEYS.get(target.url) or "none",
     }
     result = await run_tool(_command(python, target, spec, folder), folder, offline)
     samples = _read(folder, result)

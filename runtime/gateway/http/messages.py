@@ -27,8 +27,10 @@ class Origin:
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         self.url = url
-        self.launch = parts.fragment
+        self.launch, _, key = parts.fragment.partition(":")
         """Launch that must answer; empty: any launch may."""
+        self.key_header = f"Authorization: Bearer {key}\r\n" if key else ""
+        """The server's own key, never a client's."""
         self.is_tls = parts.scheme == "https"
         self.host = parts.hostname or ""
         self.port = parts.port or (443 if self.is_tls else 80)
@@ -45,7 +47,7 @@ def request_start(server: Origin, path: str, priority: int | None) -> bytes:
     urgent = "" if priority is None else f"{PRIORITY}: {priority}\r\n"
     return (
         f"POST {server.prefix}{path} HTTP/1.1\r\nHost: {server.host_header}\r\nAccept: */*\r\n"
-        f"{urgent}Content-Type: application/json\r\nContent-Length: "
+        f"{server.key_header}{urgent}Content-Type: application/json\r\nContent-Length: "
     ).encode("ascii")
 
 
@@ -53,7 +55,8 @@ def get_request(server: Origin, path: str, *, closing: bool = True) -> bytes:
     """Return a request of the gateway's own; `closing`: the connection ends with the response."""
     end = "Connection: close\r\n\r\n" if closing else "\r\n"
     return (
-        f"GET {server.prefix}{path} HTTP/1.1\r\nHost: {server.host_header}\r\nAccept: */*\r\n{end}"
+        f"GET {server.prefix}{path} HTTP/1.1\r\nHost: {server.host_header}\r\nAccept: */*\r\n"
+        f"{server.key_header}{end}"
     ).encode("ascii")
 
 

@@ -106,7 +106,7 @@ class ConnectionPool:
     def _require_launch(self, server: Origin, status: int, body: bytes) -> None:
         listing = parse_listing(status, body)
         if listing is None:
-            raise ConnectionError(f"{server.url} does not list its models")
+            raise ConnectionError(f"{server.host_header} does not list its models")
         if not self._on_listing(server.url, listing):
             raise StaleLaunchError(f"another launch than {server.launch} answers")
 

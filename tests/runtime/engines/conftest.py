@@ -11,7 +11,7 @@ import random
 import shutil
 import struct
 from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,10 +44,11 @@ class Bench:
     server: Server
     root: Path
     state_dir: Path
+    servers_secret: str = ""
 
     def engine(self) -> Engine:
         """A new engine; what it knows comes from the state folder."""
-        return make_engine(self.host, self.root, self.state_dir, "bench")
+        return make_engine(self.host, self.root, self.state_dir, "bench", self.servers_secret)
 
     def run(self, use: Use) -> Any:
         """Run a coroutine with an engine of its own."""
@@ -172,10 +173,12 @@ def make_bench(kind: Kind, root: Path, python: str = "") -> Bench:
 def shared_bench(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Bench]:
-    """One server for the whole conformance suite; what a test stops, the next one starts."""
+    """One server, with a key, for the whole conformance suite; a test starts what another stops."""
     kind: Kind = request.param
     python = str(request.getfixturevalue("vllm_python")) if kind == "local" else ""
-    bench = make_bench(kind, tmp_path_factory.mktemp(kind), python)
+    made = make_bench(kind, tmp_path_factory.mktemp(kind), python)
+    (made.root / "servers.secret").write_text("secret-of-the-bench", encoding="utf-8")
+    bench = replace(made, servers_secret="file:servers.secret")
     yield bench
     bench.run(lambda engine: engine.stop(bench.server.name))
 

@@ -17,6 +17,8 @@ from fleet.errors import EngineRejectedError, EngineUnreachableError
 from fleet.names import adapter_address
 from fleet.resources import LoadedAdapter
 from runtime.engines.protocol import Completion, Engine
+from runtime.json_client import SERVER_KEYS
+from runtime.processes import arguments
 
 if TYPE_CHECKING:
     from tests.runtime.engines.conftest import Bench
@@ -282,3 +284,17 @@ def test_a_stopped_server_leaves_no_process_and_no_port(ready: "Bench") -> None:
     assert record.processes() == ()
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", ready.server.port)) != 0
+
+
+def test_paths_under_v1_ask_for_the_key_and_no_other_path_does(ready: "Bench") -> None:
+    async def use(engine: Engine) -> None:
+        assert (await engine.observe()).servers()
+        async with ready.client() as own:
+            key = SERVER_KEYS.pop(own.url)
+            assert key not in " ".join(arguments(ready.record().pid))
+            await asyncio.gather(*map(own.get_text, ("/health", "/version", "/metrics")))
+            for refused in (own.get("/v1/models"), own.post("/v1/load_lora_adapter", {})):
+                with pytest.raises(EngineRejectedError, match="401"):
+                    await refused
+
+    ready.run(use)
