@@ -238,4 +238,13 @@ CASES = [
         f"{F}:25:56",
         "socket",
     ),
+    Case(
+        "keys of servers without a gateway",
+        F,
+        'gateways:\n  main: {listen: "127.0.0.1:8080"}\n',
+        "servers_secret: env:SERVERS\n",
+        "FC1269",
+        f"{F}:24:17",
+        "no other",
+    ),
 ]
