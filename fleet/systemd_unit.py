@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from fleet.environment import FORBIDDEN
+from fleet.environment import FORBIDDEN, SERVER_KEY
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -27,6 +27,8 @@ class SystemdUnit:
     after: Sequence[str] = ()
     """Units that are started first."""
     kill_mode: str = "mixed"
+    key_file: str = ""
+    """File with a server's key, without which the program does not start; empty: no key."""
 
 
 def unit_text(unit: SystemdUnit, user: str = "") -> str:
@@ -36,6 +38,7 @@ def unit_text(unit: SystemdUnit, user: str = "") -> str:
     """
     # Modules that lie in the project must not shadow those of the program.
     variables = {"PYTHONSAFEPATH": "1", **unit.environment}
+    given = {*variables, *([SERVER_KEY] if unit.key_file else [])}
     after = [*(["network-online.target"] if user else []), *unit.after]
     lines = [
         f"# {unit.file}",
@@ -50,8 +53,9 @@ def unit_text(unit: SystemdUnit, user: str = "") -> str:
         *([f"User={_path(user)}"] if user else []),
         f"WorkingDirectory={_path(unit.folder)}",
         *([f"EnvironmentFile=-{unit.secrets}"] if unit.secrets else []),
+        *([f"EnvironmentFile={unit.key_file}"] if unit.key_file else []),
         *(f"Environment={_word(f'{key}={value}')}" for key, value in sorted(variables.items())),
-        f"UnsetEnvironment={' '.join(cleared_variables(variables))}",
+        f"UnsetEnvironment={' '.join(cleared_variables(given))}",
         f"ExecStart={_command(unit.arguments)}",
         "Restart=always",
         "RestartSec=1",

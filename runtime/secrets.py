@@ -36,9 +36,9 @@ def read_secret(root: Path, reference: str) -> str | None:
     return found.strip() or None
 
 
-def secret_unreadable(reference: str) -> EngineError:
+def secret_unreadable() -> EngineError:
     """Return the error of a secret of servers' keys that cannot be read where the key is needed."""
-    detail = f"`{reference}`, of which the servers' keys are made, is empty or not readable here."
+    detail = "What `servers_secret` names, of which keys are made, is empty or not readable here."
     hint = "Put the secret of the fleet there: with another one, servers that run refuse the keys."
     return EngineError.of("FC4025", "The secret of the servers cannot be read", detail, hint=hint)
 

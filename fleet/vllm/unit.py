@@ -19,8 +19,11 @@ def unit_name(server: str) -> str:
     return f"fleetctl-{server}.service"
 
 
-def server_unit(launch: LaunchCommand, folder: str) -> SystemdUnit:
-    """Return the unit of a server; `folder` is its working folder, `~` the user's home."""
+def server_unit(launch: LaunchCommand, folder: str, key_file: str = "") -> SystemdUnit:
+    """Return the unit of a server; `folder` is its working folder, `~` the user's home.
+
+    `key_file` has the server's key; empty: the server has none.
+    """
     return SystemdUnit(
         unit_name(launch.server.name),
         f"vLLM {launch.server.name}, flags {launch.server.digest}",
@@ -28,6 +31,7 @@ def server_unit(launch: LaunchCommand, folder: str) -> SystemdUnit:
         folder,
         SHUTDOWN_TIMEOUT_S + _STOP_MARGIN_S,
         launch.environment,
+        key_file=key_file,
     )
 
 

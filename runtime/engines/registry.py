@@ -40,7 +40,9 @@ def make_engine(
     folder = Path(normal_path(root))
     if host.engine == "ssh":
         memory = state_dir / "hosts" / f"{host.name}.json"
-        return SshEngine(host, SshConnection(host.address), folder, store, memory, fleet_name)
+        return SshEngine(
+            host, SshConnection(host.address), folder, store, memory, fleet_name, secret
+        )
     records = LaunchRecords(state_dir / "servers")
 
     def command(server: Server, drawn: str) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -67,7 +69,7 @@ def make_engine(
         if fleet_name:
             environment[FLEET] = fleet_name
         if secret is None:
-            raise secret_unreadable(servers_secret)
+            raise secret_unreadable()
         if secret:
             environment[SERVER_KEY] = server_key(secret, server.name, launch.launch)
         return launch.arguments, environment

@@ -117,7 +117,7 @@ def secret_of_servers(state_dir: Path, gateway: GatewaySpec) -> str:
         return ""
     found = read_secret(state_dir.resolve().parent, gateway.servers_secret)
     if found is None:
-        raise secret_unreadable(gateway.servers_secret)
+        raise secret_unreadable()
     return found
 
 

@@ -60,7 +60,13 @@ class BoxBench(Bench):
             self.state_dir / STORE,
             self.state_dir / "hosts" / f"{BOX}.json",
             self.fleet,
+            "secret-of-the-box",
         )
+
+    def seen_by_others(self) -> str:
+        """Every command line, the units and the journal of the box."""
+        journal = f"journalctl --user -u fleetctl-{self.server.name}"
+        return self.there(f"cat /proc/[0-9]*/cmdline {UNITS}/fleetctl-*; {journal}")
 
     def unit(self) -> ServerUnit:
         async def listed() -> ServerUnit:

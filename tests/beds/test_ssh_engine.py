@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fleet.environment import server_key
 from fleet.names import adapter_address
 from runtime.engines.protocol import Engine
 from tests.beds.engine_bench import UNITS
@@ -56,3 +57,12 @@ def test_a_stopped_server_leaves_no_process_and_no_port(  # type: ignore[no-rede
 
     ready.run(use)
     assert ready.there(f"ss -Hltn sport = {ready.server.port}; ls {UNITS}/fleetctl-* || :") == ""
+
+
+def test_a_key_is_in_a_file_of_its_owner_alone(ready: "BoxBench") -> None:
+    launch = ready.served_launch()
+    key = server_key("secret-of-the-box", ready.server.name, launch)
+    path = f".local/share/fleetctl/servers/{ready.server.name}/key"
+    assert ready.there(f"stat -c %a {path}; cat {path}").split() == ["600", f"VLLM_API_KEY={key}"]
+    assert key in ready.there(f"cat /proc/{ready.unit().pid}/environ")
+    assert key not in ready.seen_by_others()

@@ -195,8 +195,7 @@ def _envoy(path: Path, gateway: Gateway) -> Iterator[Problem]:
 
 
 def _servers_secret(given: Declarations) -> Iterator[Problem]:
-    kinds = {gateway.kind for gateway in given.gateways.values()}
-    if given.servers_secret and kinds != {"fleetctl"}:
+    if given.servers_secret and {its.kind for its in given.gateways.values()} != {"fleetctl"}:
         detail = "Servers with keys answer gateways of kind `fleetctl` alone, and need one."
         yield Problem("FC1269", ("servers_secret",), detail, hint="Declare no other gateways.")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from fleet.encoding import decode_json
+from fleet.environment import SERVER_KEY
 from fleet.errors import EngineRejectedError, NewerFormatError
 from runtime.engines.adapters_file import FILE, AdapterEntry, dump_entries, parse_entries
 from runtime.engines.launch_records import LaunchRecord, parse_record
@@ -32,6 +33,15 @@ cat >.{FILE}.$$ <<'END_OF_FILE'
 {{text}}
 END_OF_FILE
 test $? = 0 && sync .{FILE}.$$ && mv .{FILE}.$$ {FILE} && sync .
+"""
+KEY: Final = "key"
+"""File with the server's key, for its unit."""
+_WRITE_KEY: Final = f"""\
+umask 077; mkdir -p {SERVERS}/{{server}} && cd {SERVERS}/{{server}} && rm -f .{KEY}.new || exit
+cat >.{KEY}.new <<'END_OF_FILE'
+{SERVER_KEY}={{key}}
+END_OF_FILE
+test $? = 0 && sync .{KEY}.new && mv .{KEY}.new {KEY} && sync .
 """
 
 
@@ -86,6 +96,16 @@ async def write_entries(
             hint="Make room or see to the permissions, then apply again.",
             command="fleetctl apply --auto",
         )
+
+
+async def write_key(ssh: SshConnection, server: str, key: str) -> None:
+    """Write a server's key for its unit, the user's alone; it is in no argument of a program.
+
+    Raises:
+        EngineError: FC4100, the file cannot be written; or as `SshConnection.run`.
+    """
+    ended = await ssh.run(_WRITE_KEY.format(server=server, key=key))
+    done(ssh, f"does not take the key of `{server}`", ended)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,13 @@ from runtime.engines.ssh.files import bring_good, source_of
 from runtime.engines.ssh.forwards import ForwardedClients
 from runtime.engines.ssh.launching import BoxLauncher
 from runtime.engines.ssh.units import has_ended, list_units, remove_unit
-from runtime.engines.vllm_api import absolute, load_adapter, request_completion, unload_adapter
+from runtime.engines.vllm_api import (
+    absolute,
+    load_adapter,
+    refuses_key,
+    request_completion,
+    unload_adapter,
+)
 from runtime.json_client import JsonClient
 from runtime.store_paths import StoreView, number_of_copy
 
@@ -48,14 +54,16 @@ class SshEngine:
     """File of `BoxMemory`."""
     fleet: str
     """Name of the fleet; units of other fleets are left alone."""
+    secret: str | None = field(default="", repr=False)
+    """As in `BoxLauncher`."""
     start_timeout_s: float = START_TIMEOUT_S
     _entering: dict[str, asyncio.Lock] = field(
         default_factory=lambda: defaultdict(asyncio.Lock), init=False
     )
 
     def __post_init__(self) -> None:
-        self._servers = ForwardedClients(self.host, self.ssh)
-        self._launcher = BoxLauncher(self.host, self.ssh, self.folder, self.fleet)
+        self._servers = ForwardedClients(self.host, self.ssh, self.secret or "")
+        self._launcher = BoxLauncher(self.host, self.ssh, self.folder, self.fleet, self.secret)
 
     async def observe(self) -> State:
         """Return the servers of the host, with their adapters.
@@ -79,7 +87,7 @@ class SshEngine:
                 seen.record_launch(now[name], answer, box.adapters.get(name, {}))
                 if name in seen.urls:
                     now[name] = now[name].model_copy(update={"ready": True})
-            elif now[name].ready or name in errors:
+            elif now[name].ready or name in errors or refuses_key(answer):
                 seen.record_unknown(name, errors.get(name, answer))
             else:
                 number = box.units[name].restarts
@@ -233,7 +241,7 @@ class SshEngine:
         clients = {name: self._servers.client(record) for name, record in records.items()}
         for name, answer in (await observe_servers(clients)).items():
             if isinstance(answer, EngineError):
-                seen.record_unknown(name, error)
+                seen.record_unknown(name, answer if refuses_key(answer) else error)
             else:
                 seen.record_launch(records[name], answer, {})
         return seen.state()

@@ -5,13 +5,14 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final
 
+from fleet.environment import server_key
 from fleet.errors import EngineError
 from fleet.hardware import HostSpec
 from runtime.engines.launch_records import LaunchRecord
 from runtime.engines.recognition import url_of
 from runtime.engines.ssh.connection import SshConnection
-from runtime.engines.vllm_api import list_models
-from runtime.json_client import JsonClient
+from runtime.engines.vllm_api import list_models, refuses_key
+from runtime.json_client import SERVER_KEYS, JsonClient
 
 _REACH_S: Final = 2.0
 """Upper bound of the wait for a forwarded port, and in a start for a list of models. Seconds."""
@@ -23,6 +24,8 @@ class ForwardedClients:
 
     host: HostSpec
     ssh: SshConnection
+    secret: str = field(default="", repr=False)
+    """The secret of the keys of servers; empty: they have none."""
     by_server: dict[str, JsonClient] = field(default_factory=dict, init=False)
 
     def here(self, record: LaunchRecord) -> LaunchRecord:
@@ -32,6 +35,7 @@ class ForwardedClients:
     def client(self, record: LaunchRecord) -> JsonClient:
         """Return the client of a server, whether a forward stands or not."""
         url, client = self.here(record).url, self.by_server.get(record.name)
+        SERVER_KEYS[url] = server_key(self.secret, record.name, record.served_launch)
         if client is None or client.url != url:
             client = JsonClient(url, peer=f"server `{record.name}` at {url}")
             self.by_server[record.name] = client
@@ -67,11 +71,17 @@ class ForwardedClients:
         return {record.name: error for record, error in found if error is not None}
 
     async def answers(self, record: LaunchRecord) -> bool:
-        """Return whether the server of a launch answers, not another server on its port."""
+        """Return whether the server of a launch answers, not another server on its port.
+
+        Raises:
+            EngineError: FC4024, the server has another key; or as `reach`.
+        """
         client = await self.reach(record)
         try:
             stamps = (await list_models(client, _REACH_S)).stamps
-        except EngineError:
+        except EngineError as error:
+            if refuses_key(error):
+                raise
             return False
         return (stamps.digest, stamps.launch) == (record.digest, record.served_launch)
 

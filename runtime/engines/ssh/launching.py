@@ -4,11 +4,12 @@ import asyncio
 import posixpath
 import shlex
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
+from fleet.environment import server_key
 from fleet.errors import EngineError, EngineRejectedError
 from fleet.hardware import HostSpec
 from fleet.resources import Server, ServerFlags
@@ -18,11 +19,12 @@ from runtime.engines.adapters_file import FILE
 from runtime.engines.launch_records import LaunchRecord
 from runtime.engines.observation import base_digest
 from runtime.engines.recognition import FLEET, url_of
-from runtime.engines.ssh.box import SERVERS, BoxView, write_entries
+from runtime.engines.ssh.box import KEY, SERVERS, BoxView, write_entries, write_key
 from runtime.engines.ssh.connection import SshConnection
 from runtime.engines.ssh.files import bring_folder, source_of
 from runtime.engines.ssh.logs import last_lines
 from runtime.engines.ssh.units import ServerUnit, control_unit, remove_unit, write_unit
+from runtime.secrets import secret_unreadable
 from runtime.trust import load_trust
 
 _NO_PYTHON, _PORT_TAKEN = 8, 11
@@ -45,6 +47,8 @@ class BoxLauncher:
     folder: Path
     """The project, to which bases are relative."""
     fleet: str
+    secret: str | None = field(default="", repr=False)
+    """The secret of the keys of servers; empty: they have none, None: it cannot be read."""
 
     def require_own(self, unit: ServerUnit | None) -> None:
         """Refuse a unit of another fleet or program; raises FC4101."""
@@ -61,8 +65,10 @@ class BoxLauncher:
         """Refuse a port that others have and a missing interpreter.
 
         Raises:
-            EngineError: FC4011, FC4018; or as `SshConnection.run`.
+            EngineError: FC4011, FC4018, FC4025; or as `SshConnection.run`.
         """
+        if self.secret is None:
+            raise secret_unreadable()
         script = _CHECK.format(python=shlex.quote(self._python(box)), port=server.port)
         code = (await self.ssh.run(script)).code
         if code == _PORT_TAKEN:
@@ -109,9 +115,13 @@ class BoxLauncher:
         record = record.model_copy(update={"arguments": launch.arguments, "base_files": files})
         named = {**launch.environment, FLEET: self.fleet}
         await write_entries(self.ssh, server.name, {})
-        await write_unit(
-            self.ssh, record, unit_text(server_unit(replace(launch, environment=named), "~"))
-        )
+        if self.secret is None:
+            raise secret_unreadable()
+        if key := server_key(self.secret, server.name, launch.launch):
+            await write_key(self.ssh, server.name, key)
+        key_file = f"%h/{SERVERS}/{server.name}/{KEY}" if key else ""
+        unit = server_unit(replace(launch, environment=named), "~", key_file)
+        await write_unit(self.ssh, record, unit_text(unit))
         try:
             await control_unit(self.ssh, "restart", server.name)
         except EngineRejectedError:

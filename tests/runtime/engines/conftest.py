@@ -11,7 +11,7 @@ import random
 import shutil
 import struct
 from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from runtime.engines.protocol import Engine
 from runtime.engines.registry import make_engine
 from runtime.json_client import JsonClient
 from runtime.library.layout import folder_digest
+from runtime.processes import arguments
 from runtime.store_paths import STORE
 from tests.ports import free_port
 
@@ -44,7 +45,7 @@ class Bench:
     server: Server
     root: Path
     state_dir: Path
-    servers_secret: str = ""
+    servers_secret: str = field(default="", kw_only=True)
 
     def engine(self) -> Engine:
         """A new engine; what it knows comes from the state folder."""
@@ -82,6 +83,10 @@ class Bench:
     def path_there(self, folder: str) -> str:
         """The path of an adapter's folder as the server sees it."""
         return folder
+
+    def seen_by_others(self) -> str:
+        """The command line, which every user of the machine sees."""
+        return " ".join(arguments(self.record().pid))
 
     def until_gone(self, record: LaunchRecord, *, leader_only: bool = False) -> None:
         """Return once killed processes have ended; the kernel takes a moment."""

@@ -17,8 +17,7 @@ from fleet.errors import EngineRejectedError, EngineUnreachableError
 from fleet.names import adapter_address
 from fleet.resources import LoadedAdapter
 from runtime.engines.protocol import Completion, Engine
-from runtime.json_client import SERVER_KEYS
-from runtime.processes import arguments
+from runtime.json_client import SERVER_KEYS, JsonClient
 
 if TYPE_CHECKING:
     from tests.runtime.engines.conftest import Bench
@@ -288,10 +287,10 @@ def test_a_stopped_server_leaves_no_process_and_no_port(ready: "Bench") -> None:
 
 def test_paths_under_v1_ask_for_the_key_and_no_other_path_does(ready: "Bench") -> None:
     async def use(engine: Engine) -> None:
-        assert (await engine.observe()).servers()
-        async with ready.client() as own:
-            key = SERVER_KEYS.pop(own.url)
-            assert key not in " ".join(arguments(ready.record().pid))
+        url = (await engine.observe()).urls[ready.server.name]
+        async with JsonClient(url) as own:
+            key = SERVER_KEYS.pop(url)
+            assert key not in ready.seen_by_others()
             await asyncio.gather(*map(own.get_text, ("/health", "/version", "/metrics")))
             for refused in (own.get("/v1/models"), own.post("/v1/load_lora_adapter", {})):
                 with pytest.raises(EngineRejectedError, match="401"):
