@@ -46,6 +46,8 @@ def deviations(running: GatewayProcess, declared: GatewaySpec | None) -> Iterato
         yield f"on {running.url.removeprefix('http://')} and is declared on {declared.listen}"
     if running.admin not in (None, declared.admin):
         yield f"with admin {running.admin or 'as usual'}, declared is {declared.admin or 'none'}"
+    if running.servers_secret not in (None, declared.servers_secret):
+        yield f"with `servers_secret: {running.servers_secret or 'null'}`, not as declared"
 
 
 def deviating(state_dir: Path, gateways: Mapping[str, GatewaySpec]) -> dict[str, Fault]:

@@ -49,6 +49,8 @@ class GatewayProcess:
     """URL for clients; empty until the process is ready."""
     admin: str | None = None
     """Admin side as declared at the start; None where the record does not say."""
+    servers_secret: str | None = None
+    """Reference of the secret of servers' keys at the start; None as before."""
 
 
 def find_process(state_dir: Path, name: str) -> GatewayProcess | None:
@@ -63,7 +65,8 @@ def find_process(state_dir: Path, name: str) -> GatewayProcess | None:
         with suppress(ValueError, KeyError):
             record = decode_json(read_plain(path))
             if start_mark(record["pid"]) == record["process_start"]:
-                return GatewayProcess(record["pid"], record["url"], record.get("admin"))
+                secret = record.get("declared", {}).get("servers_secret", "")
+                return GatewayProcess(record["pid"], record["url"], record.get("admin"), secret)
     if any(path.exists() for path in paths):
         return None
     for pid in marked_by(MARK, _mark(state_dir, name)):

@@ -133,6 +133,17 @@ def test_another_secret_is_named_and_a_stopped_server_takes_the_new_key(project:
     assert call(project, "drift").returncode == 0
 
 
+def test_a_gateway_that_began_without_the_declared_secret_is_named(project: Project) -> None:
+    file = project.root / "fleet.yaml"
+    before = file.read_text()
+    file.write_text(before.replace("servers.secret", "other.secret"))
+    (project.root / "other.secret").write_text(OTHER)
+    drift = call(project, "drift")
+    file.write_text(before)
+    assert "with `servers_secret: file:servers.secret`, not as declared" in drift.stdout
+    assert "fleetctl gateway stop main && fleetctl gateway start main" in drift.stdout
+
+
 def test_without_the_secret_nothing_is_started(project: Project) -> None:
     project.kill_servers()
     (project.root / "servers.secret").unlink()
