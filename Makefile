@@ -33,7 +33,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: boxes help setup vllm engines browser prometheus litellm second-python demo canary smollm2 lint lock licences clean fuzz
-.PHONY: test test-boxes test-fast test-long real bench bench-alerts bench-fairness bench-gates bench-gateway bench-help bench-house
+.PHONY: test proof-boxes test-fast test-long real bench bench-alerts bench-fairness bench-gates bench-gateway bench-help bench-house
 .PHONY: bench-paths bench-peers bench-physics bench-placement bench-rollback
 .PHONY: proof-latency proof-retraining proof-slots proof-soak proof-tests proof-training proof-walk scorecard screenshots
 .SUFFIXES:
@@ -72,16 +72,17 @@ second-python: .venv-second/.installed ## Install fleetctl on another supported 
 demo: setup vllm $(filter smollm2,$(MODEL)) ## Play the whole story on a real vLLM (MODEL=smollm2 for the larger model)
 	$(PY) examples/demo.py --model $(MODEL)
 
-boxes: setup vllm ## Play a fleet on three boxes that boot on this machine, each with a real vLLM (as root)
-	SHOW=$(SEEN) $(BOXES) up 3
+boxes: setup vllm ## Play a fleet on boxes that boot on this machine, three with a real vLLM (as root)
+	SHOW=$(SEEN) $(BOXES) up 4
 	$(BOXES) exec env BED=$(BED) $(PY) examples/boxes/play.py; code=$$?; $(BOXES) down; exit $$code
 
 canary: setup vllm ## Play the lives of four new versions under load, on a real vLLM
 	$(PY) examples/canary/play.py
 
 BOXES := BED=$(BED) tests/beds/boxes.sh
-# What boxes see read-only: vLLM with its Python.
-SEEN = $(abspath .venv-vllm):$(realpath .venv-vllm):$$(.venv-vllm/bin/python -c 'import sys; print(sys.base_prefix)')
+# What boxes see read-only: vLLM, fleetctl, and their Pythons.
+PREFIX = -c 'import sys; print(sys.base_prefix)'
+SEEN = $(CURDIR):$(realpath .venv-vllm):$$(.venv-vllm/bin/python $(PREFIX)):$$($(PY) $(PREFIX))
 
 SMOLLM2 := acme/support-v2.1.0 acme/support-v2.2.0 corvid/dates-v1.0.0 delta/orders-v3.0.1 \
 	fjord/reviews-v1.0.0
@@ -106,7 +107,7 @@ test-long: setup real ## Run the tests that take longest: stories on a real vLLM
 test-fast: setup ## Run the tests that need neither vLLM nor LiteLLM
 	$(PYTEST) -m 'not live and not slow and not long and not proof and not boxes'
 
-test-boxes: setup ## Run the tests on boxes that boot systemd and sshd, as root (BED=FOLDER keeps their image)
+proof-boxes: setup ## Run the tests on boxes that boot systemd and sshd, as root (BED=FOLDER keeps their image)
 	SHOW=$(CURDIR):$$($(PY) -c 'import sys; print(sys.base_prefix)') $(BOXES) up 2
 	$(BOXES) exec env BED=$(BED) $(PY) -m pytest -n 0 -m boxes tests/beds; code=$$?; $(BOXES) down; exit $$code
 

@@ -66,7 +66,7 @@ _REMEDIES = {
     "LiteLLM": "make litellm",
     "CHROMIUM": "make browser",
     "PROMETHEUS": "make prometheus",
-    "BOXES": "make test-boxes",
+    "BOXES": "make proof-boxes",
     "SYSTEMD": "apt-get install systemd",
 }
 _BOXES = pytest.StashKey[str | None]()
@@ -157,7 +157,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         ("live", _MISSING, "A REAL vLLM", "vllm"),
         ("browser", _BROWSER, "CHROMIUM", "browser"),
         ("prometheus", _PROMETHEUS, "PROMETHEUS", "prometheus"),
-        ("boxes", _BOXES, "BOXES", "test-boxes"),
+        ("boxes", _BOXES, "BOXES", "proof-boxes"),
     ):
         missing = item.config.stash[key]
         if missing is None or item.get_closest_marker(marker) is None:

@@ -2,13 +2,16 @@
 
     make boxes
 
-The boxes boot on this machine, each with its own systemd, sshd and address. Clients ask all the
-while. A server is killed, a box reboots, a box is cut off, a box is added and removed. At the end
-no request was answered by another version than it should be, and the seconds are printed in which
-an alias had no answer.
+The boxes boot on this machine, each with its own systemd, sshd and address. A fourth, box4, has
+no vLLM: fleetctl runs there, with its gateway and reconciler as units. Clients ask all the while.
+A server is killed, a box reboots, box4 reboots, a box is cut off, a box is added and removed. At
+the end no request was answered by another version than it should be, and the seconds are printed
+in which an alias had no answer.
 """
 
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from ask import ask
 from demo import BOLD, GREEN, REPOSITORY, RESET, STORIES, Demo, copy_example
 
+BED = Path(os.environ.get("BED", ""))
 SCRIPT = REPOSITORY / "tests" / "beds" / "boxes.sh"
 QUESTIONS = {
     "acme-support": "I was charged twice for May. This is urgent.",
@@ -49,6 +53,16 @@ HOST = """  {name}:
 """
 DRAINING = "    state: draining\n"
 LAPTOP = "  laptop:"
+OFFICE = "box4"
+HOME = BED / "boxes" / OFFICE / "root" / "home" / "fleetctl"
+"""Home folder of the operator on box4, as this process sees it."""
+PROJECT = HOME / "fleet"
+GATEWAY = "10.77.0.14:8080"
+SSH_CONFIG = """Host box*
+  User fleetctl
+  IdentityFile ~/.ssh/bed
+  StrictHostKeyChecking yes
+"""
 
 
 @dataclass
@@ -108,6 +122,27 @@ class Play(Demo):
     python: str = ""
     gaps: list[tuple[str, dict[str, float]]] = field(default_factory=list)
 
+    def fleetctl(self, *arguments: str, expect: int = 0) -> None:
+        """Print and run a command on box4; stop the play when its exit code is not expected."""
+        print(f"{GREEN}${RESET} {BOLD}fleetctl {shlex.join(arguments)}{RESET}", flush=True)
+        code = self.on_office(f"{shlex.join((sys.executable, '-m', 'fleetctl', *arguments))}")
+        if code != expect:
+            raise SystemExit(f"play failed: exit code {code}, expected {expect}")
+
+    def systemd(self, *units: str) -> None:
+        """Write the units of box4, and start some of them now and at every boot."""
+        self.fleetctl("compile", "--target", "systemd", "--out", "../.config/systemd/user")
+        started = " ".join(f"fleetctl-{unit}" for unit in units)
+        shown = f"systemctl --user daemon-reload && systemctl --user enable --now {started}"
+        print(f"{GREEN}${RESET} {BOLD}{shown}{RESET}", flush=True)
+        if self.on_office(shown.replace("enable", "enable --quiet")):
+            raise SystemExit("play failed: systemd does not take the units")
+
+    def on_office(self, words: str) -> int:
+        """Run a command in the project on box4; return its exit code."""
+        command = [SCRIPT, "ssh", OFFICE, f"cd fleet && {words}"]
+        return subprocess.run(command, check=False).returncode
+
     def box(self, verb: str, *words: str) -> None:
         """Do something to a box, as its owner or a fault would."""
         print(f"{GREEN}${RESET} {BOLD}boxes.sh {' '.join((verb, *words))}{RESET}", flush=True)
@@ -123,10 +158,6 @@ class Play(Demo):
                 witness.answers_again(alias)
             time.sleep(2)
             self.gaps.append((title, {a: witness.longest_gap(a, began) for a in QUESTIONS}))
-
-    def server(self, box: str) -> str:
-        """Return the name of the server of a box."""
-        return f"tiny-{box}-cpu0"
 
     def add_box(self, name: str) -> None:
         """Declare a further box."""
@@ -148,13 +179,13 @@ class Play(Demo):
         """The story."""
         with self.step("Two boxes are declared, trusted, and served"):
             self.fleetctl("validate")
-            for number in (1, 2, 3):
-                self.fleetctl("trust", "add", f"ssh://box{number}", "--yes")
+            self.fleetctl("trust", "add", *(f"ssh://box{number}" for number in (1, 2, 3)))
             self.fleetctl("key", "create", "--all")
-            self.fleetctl("gateway", "start")
+            self.systemd("forward-box1", "forward-box2", "gateway-main")
             self.fleetctl("plan", "--out", "first.plan.json")
             self.fleetctl("apply", "first.plan.json", "--yes")
             self.fleetctl("plan", "--detailed-exitcode")
+            self.systemd("reconcile")
         keys = {alias: self.key(f"{alias.partition('-')[0]}-prod") for alias in QUESTIONS}
         witness = Witness(self.gateway, keys)
         with witness.asking():
@@ -169,18 +200,14 @@ class Play(Demo):
             self.edit_one_line()
             self.fleetctl("apply", "--auto", "--yes")
         with self.fault("The server of box1 is killed: systemd starts it again", witness):
-            name = self.server("box1")
-            self.box("ssh", "box1", "systemctl", "--user", "kill", "-s", "KILL", f"fleetctl-{name}")
-            self.fleetctl("server", "list")
-        with self.step("Drift names what happened; reconcile mends what is left"):
-            self.fleetctl("reconcile", "--once")
-            self.fleetctl("drift")
+            unit = "fleetctl-tiny-box1-cpu0"
+            self.box("ssh", "box1", "systemctl", "--user", "kill", "-s", "KILL", unit)
         with self.fault("box2 reboots: everything is back without a command", witness):
             self.box("reboot", "box2")
-        self.fleetctl("drift")
+        with self.fault("box4 reboots, with gateway and reconciler: the same", witness):
+            self.box("reboot", OFFICE)
         with self.fault("box1 is cut off: unknown, not gone; nothing is planned there", witness):
             self.box("cut", "box1")
-            self.fleetctl("status", expect=0)
             self.fleetctl("plan")
             self.box("mend", "box1")
         with self.step("Back on the net, nothing has changed"):
@@ -188,6 +215,7 @@ class Play(Demo):
         with self.fault("box3 is added, with a replica of its own", witness):
             self.add_box("box3")
             self.edit("fleet.yaml", ("replicas: 2", "replicas: 3"))
+            self.systemd("forward-box3")
             self.fleetctl("apply", "--auto", "--yes")
         with self.fault("box3 is drained and removed", witness):
             self.drain_box("box3")
@@ -214,24 +242,33 @@ class Play(Demo):
             raise SystemExit(f"play failed: answers of another version: {dict(witness.texts)}")
 
     def stop_everything(self) -> None:
-        """Stop servers and gateway, also on boxes that a fault left off."""
-        for number in (1, 2, 3):
+        """Leave the boxes as a new play wants them: without units."""
+        for number in (1, 2, 3, 4):
             for verb in ("mend", "on"):
                 subprocess.run([SCRIPT, verb, f"box{number}"], check=False)
-        super().stop_everything()
+            ended = "systemctl --user disable --now --quiet $(ls .config/systemd/user/*.service)"
+            removed = "rm -rf .config/systemd/user"
+            subprocess.run([SCRIPT, "ssh", f"box{number}", f"{ended}; {removed}"], check=False)
 
 
-def prepared(python: str) -> Path:
-    """Return a fresh copy of the quickstart fleet, with two boxes in place of the laptop."""
-    project = copy_example("quickstart")
-    path = project / "fleet.yaml"
+def prepare(python: str) -> None:
+    """Put the quickstart fleet on box4, with two boxes in place of the laptop."""
+    shutil.rmtree(PROJECT, ignore_errors=True)
+    shutil.copytree(copy_example("quickstart"), PROJECT)
+    shutil.copy(BED / "key", HOME / ".ssh" / "bed")
+    shutil.copy(BED / "known_hosts", HOME / ".ssh" / "known_hosts")
+    names = "".join(f"Host box{n}\n  HostName 10.77.0.{10 + n}\n" for n in (1, 2, 3))
+    (HOME / ".ssh" / "config").write_text(names + SSH_CONFIG, encoding="utf-8")
+    path = PROJECT / "fleet.yaml"
     text = path.read_text(encoding="utf-8")
     begin, end = text.index(LAPTOP), text.index("\ngateways:")
     hosts = "".join(HOST.format(name=name, python=python) for name in ("box1", "box2"))
     text = text[:begin] + hosts + text[end:]
     text = text.replace("retrain_every: 30d}", "retrain_every: 30d, replicas: 2, spread: host}")
-    path.write_text(text, encoding="utf-8")
-    return project
+    path.write_text(text.replace("127.0.0.1:8080", GATEWAY), encoding="utf-8")
+    owner = HOME.stat()
+    for file in (*PROJECT.rglob("*"), *(HOME / ".ssh").iterdir(), PROJECT):
+        os.chown(file, owner.st_uid, owner.st_gid)
 
 
 def main() -> None:
@@ -239,8 +276,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("play stopped"))
     given = os.environ.get("FLEETCTL_VLLM_PYTHON")
     python = Path(given) if given else REPOSITORY / ".venv-vllm" / "bin" / "python"
-    project, story = prepared(str(python.absolute())), STORIES["quickstart"]
-    play = Play(project, story, "http://127.0.0.1:8080", python=str(python.absolute()))
+    prepare(str(python.absolute()))
+    play = Play(PROJECT, STORIES["quickstart"], f"http://{GATEWAY}", python=str(python.absolute()))
     began = time.monotonic()
     try:
         play.play()

@@ -1,6 +1,6 @@
 """A bed of boxes to test on: hosts of their own address that boot systemd and sshd.
 
-`make test-boxes` brings it up, runs the tests where the boxes' addresses exist, and powers it off.
+`make proof-boxes` brings it up, runs the tests where the boxes' addresses exist, and powers it off.
 `BED` names its folder.
 """
 

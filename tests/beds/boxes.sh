@@ -278,7 +278,7 @@ up) up "$@" ;;
 down) down ;;
 wipe) down; rm -rf --one-file-system "$BED/boxes" "$BED/key" "$BED/key.pub" "$BED/known_hosts" "$BED/ssh_config" "$BED/c" ;;
 status) status ;;
-exec) alive "$BED/operator.pid" || die "down."; operator "$@" ;;
+exec) alive "$BED/operator.pid" || die "down."; operator --wdns="$PWD" "$@" ;;
 ssh) known "$1"; ask "$@" ;;
 root) known "$1"; box=$1; shift; operator ssh -F "$BED/ssh_config" -l root "$box" "$@" ;;
 reboot) known "$1"; operator ssh -F "$BED/ssh_config" -l root "$1" systemctl reboot || true ;;
