@@ -128,27 +128,6 @@ class Demo:
             if old != new:
                 print(f"  - {old.strip()}\n  + {new.strip()}", flush=True)
 
-    def edit(self, file: str, *changes: tuple[str, str]) -> None:
-        """Change declarations and print what was changed."""
-        path = self.project / file
-        before = path.read_text(encoding="utf-8")
-        after = before
-        for old, new in changes:
-            if old not in after:
-                raise SystemExit(f"play failed: no {old!r} in {file}")
-            after = after.replace(old, new, 1)
-        path.write_text(after, encoding="utf-8")
-        shown = ", ".join(f"{old!r} -> {new.strip()!r}" for old, new in changes)
-        print(f"{DIM}{file}: {shown}{RESET}", flush=True)
-
-    def told(self, *arguments: str) -> str:
-        """Run a command quietly and return what it says on stdout."""
-        command = [sys.executable, "-m", "fleetctl", *arguments]
-        done = subprocess.run(
-            command, cwd=self.project, check=True, stdout=subprocess.PIPE, text=True
-        )
-        return done.stdout
-
     def forty_requests(self) -> None:
         """Send 40 requests by 20 users and show that each user stays on one version."""
         question = self.story.questions[0]

@@ -28,6 +28,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from ask import ask
 from demo import BOLD, GREEN, REPOSITORY, RESET, STORIES, Demo, copy_example
+from edits import edit
 
 BED = Path(os.environ.get("BED", ""))
 SCRIPT = REPOSITORY / "tests" / "beds" / "boxes.sh"
@@ -161,15 +162,15 @@ class Play(Demo):
 
     def add_box(self, name: str) -> None:
         """Declare a further box."""
-        self.edit("fleet.yaml", ("hosts:\n", "hosts:\n" + self.declared(name)))
+        edit(PROJECT / "fleet.yaml", ("hosts:\n", "hosts:\n" + self.declared(name)))
 
     def drain_box(self, name: str) -> None:
         """Declare that a box is to become empty."""
-        self.edit("fleet.yaml", (self.declared(name), self.declared(name) + DRAINING))
+        edit(PROJECT / "fleet.yaml", (self.declared(name), self.declared(name) + DRAINING))
 
     def remove_box(self, name: str) -> None:
         """Delete a box's declaration."""
-        self.edit("fleet.yaml", (self.declared(name) + DRAINING, ""))
+        edit(PROJECT / "fleet.yaml", (self.declared(name) + DRAINING, ""))
 
     def declared(self, name: str) -> str:
         """Return the declaration of a box."""
@@ -214,12 +215,12 @@ class Play(Demo):
             self.fleetctl("plan", "--detailed-exitcode")
         with self.fault("box3 is added, with a replica of its own", witness):
             self.add_box("box3")
-            self.edit("fleet.yaml", ("replicas: 2", "replicas: 3"))
+            edit(PROJECT / "fleet.yaml", ("replicas: 2", "replicas: 3"))
             self.systemd("forward-box3")
             self.fleetctl("apply", "--auto", "--yes")
         with self.fault("box3 is drained and removed", witness):
             self.drain_box("box3")
-            self.edit("fleet.yaml", ("replicas: 3", "replicas: 2"))
+            edit(PROJECT / "fleet.yaml", ("replicas: 3", "replicas: 2"))
             self.fleetctl("apply", "--auto", "--yes")
             self.remove_box("box3")
             self.fleetctl("apply", "--auto", "--yes")

@@ -24,6 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from demo import BOLD, DIM, GREEN, REPOSITORY, RESET, STORIES, Demo, copy_example, free_port
+from edits import edit
 
 QUICKSTART = REPOSITORY / "examples" / "quickstart"
 WAIT_S = 600.0
@@ -37,6 +38,18 @@ class Play(Demo):
 
     short: bool = False
     drills: bool = False
+
+    def edit(self, file: str, *changes: tuple[str, str]) -> None:
+        """Change declarations and print what was changed."""
+        edit(self.project / file, *changes)
+
+    def told(self, *arguments: str) -> str:
+        """Run a command quietly and return what it says on stdout."""
+        command = [sys.executable, "-m", "fleetctl", *arguments]
+        done = subprocess.run(
+            command, cwd=self.project, check=True, stdout=subprocess.PIPE, text=True
+        )
+        return done.stdout
 
     def shares(self) -> dict[str, dict[str, int]]:
         """Return the percent of each version by alias."""
