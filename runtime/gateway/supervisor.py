@@ -62,7 +62,7 @@ def find_process(state_dir: Path, name: str) -> GatewayProcess | None:
     """
     paths = [lock_path(state_dir, name), run_dir(state_dir, name) / LOCK]
     for path in filter(is_locked, paths):
-        with suppress(ValueError, KeyError):
+        with suppress(ValueError, KeyError, AttributeError):
             record = decode_json(read_plain(path))
             if start_mark(record["pid"]) == record["process_start"]:
                 secret = record.get("declared", {}).get("servers_secret", "")
