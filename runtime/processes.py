@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import resource
 import signal
 import subprocess
 from collections.abc import Generator, Iterator, Sequence
@@ -184,3 +185,10 @@ def lines_of(words: Sequence[str]) -> Generator[str, None, None]:
             yield from program.stdout
         finally:
             program.terminate()
+
+
+def raise_file_limit() -> None:
+    """Raise the process's limit on open files as far as the system allows."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # macOS allows less than it says
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

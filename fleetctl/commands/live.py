@@ -9,12 +9,13 @@ import click
 from fleet.errors import EngineError, FleetError, did_you_mean
 from fleetctl import completion
 from fleetctl.options import Command, Group, Workspace, with_format
-from fleetctl.output import print_result
+from fleetctl.output import print_diagnostics, print_result
 from plans.amounts import counted
 from runtime.files import LARGEST_LOG, read_plain
 
 if TYPE_CHECKING:
     from runtime.engines.launch_records import LaunchRecords
+    from runtime.operations.box_servers import BoxServer
 
 
 @click.command(cls=Command)
@@ -87,9 +88,10 @@ def adopt(workspace: Workspace, *, globs: tuple[str, ...], dry_run: bool, form: 
 
 @click.group(cls=Group)
 def server() -> None:
-    """List, stop and read the logs of servers that fleetctl started on this machine.
+    """List, stop and read the logs of servers that fleetctl started.
 
-    Needs the state folder alone: declarations may be broken or missing.
+    For those of this machine, declarations may be broken or missing. Those on hosts of engine
+    `ssh` are found by the declared hosts.
 
     Examples:
       fleetctl server list
@@ -104,10 +106,24 @@ def _records(workspace: Workspace) -> "LaunchRecords":
     return LaunchRecords(workspace.state_dir / "servers")
 
 
+def _on_boxes(workspace: Workspace) -> "list[BoxServer]":
+    """Return the servers on hosts of engine `ssh`; hosts that are not reached are told."""
+    from runtime.operations.box_servers import list_box_servers
+
+    try:
+        fleet = workspace.fleet()
+    except FleetError:  # broken declarations: then the state folder alone is read
+        return []
+    servers, errors = list_box_servers(fleet)
+    for error in errors:
+        print_diagnostics(error.diagnostics)
+    return servers
+
+
 @server.command("list")
 @with_format
 def list_servers(workspace: Workspace, form: str) -> None:
-    """List the servers that were started here.
+    """List the servers that fleetctl started, here and on hosts of engine `ssh`.
 
     Examples:
       fleetctl server list
@@ -127,6 +143,16 @@ def list_servers(workspace: Workspace, form: str) -> None:
         }
         for record in _records(workspace).all()
     ]
+    rows += [
+        {
+            "server": box.name,
+            "state": box.state,
+            "pid": box.pid,
+            "url": box.url,
+            "digest": box.digest,
+        }
+        for box in _on_boxes(workspace)
+    ]
     print_result(form, rows, _table, "No server was started from this folder.")
 
 
@@ -141,13 +167,13 @@ def _table(rows: list[dict[str, Any]]) -> str:
 
 @server.command("stop")
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=completion.started_servers)
-@click.option("--all", "everything", is_flag=True, help="Stop every server that was started here.")
+@click.option("--all", "everything", is_flag=True, help="Stop every server of `server list`.")
 @click.option(
     "--timeout",
     "timeout_s",
     type=click.FloatRange(min=0),
     default=40.0,
-    help="Seconds to let running requests finish before the processes are killed.",
+    help="Seconds to let running requests finish before the processes are killed; 30 on boxes.",
 )
 @click.pass_obj
 def stop_servers(
@@ -164,25 +190,30 @@ def stop_servers(
     import asyncio
 
     from runtime.engines.supervisor import end
+    from runtime.operations.box_servers import stop_box_servers
 
     if bool(names) == everything:
         raise click.UsageError("Name the servers to stop, or pass --all.")
     records = _records(workspace)
     known = {record.name: record for record in records.all()}
+    is_asked = everything or not {*names} <= known.keys()
+    boxes = {box.name: box for box in (_on_boxes(workspace) if is_asked else ())}
     for name in names:
-        if name not in known:
+        if name not in known and name not in boxes:
             detail = f"There is no record of `{name}` in {records.folder}."
-            hint = did_you_mean(name, sorted(known))
+            hint = did_you_mean(name, sorted({*known, *boxes}))
             command = "fleetctl server list"
             raise EngineError.of(
                 "FC4021", "No such server was started here", detail, hint=hint, command=command
             )
-    chosen = sorted(known) if everything else sorted(set(names))
+    chosen = sorted({*known, *boxes} if everything else {*names})
 
     async def stop_all() -> None:
-        await asyncio.gather(*(end(known[name], records, timeout_s) for name in chosen))
+        here = (known[name] for name in chosen if name in known)
+        await asyncio.gather(*(end(record, records, timeout_s) for record in here))
 
     asyncio.run(stop_all())
+    stop_box_servers(boxes[name] for name in chosen if name in boxes)
     for name in chosen:
         click.echo(f"stopped {name}", err=True)
 

@@ -17,9 +17,11 @@ from runtime.engines.launch_records import LaunchRecord, LaunchRecords
 from runtime.engines.local import LocalEngine
 from runtime.engines.protocol import Engine
 from runtime.engines.recognition import FLEET, unrecorded
+from runtime.engines.ssh.box import MEMORIES
 from runtime.engines.ssh.connection import SshConnection
 from runtime.engines.ssh.engine import SshEngine
 from runtime.files import normal_path
+from runtime.processes import raise_file_limit
 from runtime.secrets import read_secret, secret_unreadable
 from runtime.store_paths import STORE, StoreView
 from runtime.trust import load_trust
@@ -39,7 +41,8 @@ def make_engine(
         return AttachEngine(host, store)
     folder = Path(normal_path(root))
     if host.engine == "ssh":
-        memory = state_dir / "hosts" / f"{host.name}.json"
+        raise_file_limit()  # a round has 5 files open for every host
+        memory = state_dir / MEMORIES / f"{host.name}.json"
         return SshEngine(
             host, SshConnection(host.address), folder, store, memory, fleet_name, secret
         )

@@ -18,7 +18,7 @@ from runtime.files import PRIVATE_FOLDER, locked_file, make_private
 from runtime.gateway.admin import Admin
 from runtime.gateway.admin_socket import SOCKET, AdminServer, is_url, socket_path
 from runtime.gateway.app import GatewayApp
-from runtime.gateway.http.server import HttpServer, raise_file_limit
+from runtime.gateway.http.server import HttpServer
 from runtime.gateway.probes import LoadProbes, check_health
 from runtime.gateway.routing import digest
 from runtime.gateway.state import GatewayState
@@ -33,7 +33,7 @@ from runtime.gateway.state_dir import (
     spec_document,
 )
 from runtime.gateway.table_loader import InvalidTableError, build_routes
-from runtime.processes import start_mark
+from runtime.processes import raise_file_limit, start_mark
 from runtime.usage.captured import CaptureWriter
 from runtime.usage.log import USAGE_FILE, UsageLog, keep_synced
 

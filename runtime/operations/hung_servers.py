@@ -22,6 +22,7 @@ from fleet.resources import Fault, OutageKind, State
 from fleet.spec import FleetSpec
 from runtime.engines.launch_records import LaunchRecord, LaunchRecords
 from runtime.engines.liveness import Liveness, signs_of_life, without_token
+from runtime.engines.ssh.box import MEMORIES, BoxMemory
 from runtime.files import read_plain, replace_file
 from runtime.json_client import JsonClient
 
@@ -93,8 +94,7 @@ async def find_silent(
 
     A server that lists its models and makes no token becomes unknown: no plan sends traffic there.
     """
-    kept = LaunchRecords(state_dir / "servers").all()
-    records = {record.name: record for record in kept if not record.is_elsewhere}
+    records, running = _started(fleet, state_dir)
     attached = {
         server.name: server.url for host in fleet.hosts.values() for server in host.attached
     }
@@ -112,7 +112,7 @@ async def find_silent(
     for name, sign in signs.items():
         record = records.get(name)
         host = fleet.hosts.get(record.host) if record else servers.get(name)
-        silence = _silence(memory.silent.get(name), sign, record, now)
+        silence = _silence(memory.silent.get(name), sign, running.get(name), now)
         if silence is not None:
             silences[name] = silence
         what = (
@@ -124,6 +124,30 @@ async def find_silent(
     return _without(replace(live, faults=faults), stuck), silences
 
 
+def _started(fleet: FleetSpec, state_dir: Path) -> tuple[dict[str, LaunchRecord], dict[str, str]]:
+    """Return the records of servers that fleetctl started, and the launch of those that run.
+
+    On a host that was not reached just now, no server is known to run.
+    """
+    kept = LaunchRecords(state_dir / "servers").all()
+    records = {record.name: record for record in kept if not record.is_elsewhere}
+    running = {
+        name: f"{record.launch} {record.pid}"
+        for name, record in records.items()
+        if record.leader() is not None
+    }
+    for host in fleet.hosts.values():
+        if host.engine == "ssh":
+            box = BoxMemory.read(state_dir / MEMORIES / f"{host.name}.json")
+            records |= box.records
+            running |= {
+                name: f"{record.launch} {record.process_start}"
+                for name, record in box.records.items()
+                if box.is_reached and record.ready
+            }
+    return records, running
+
+
 async def _ask(url: str, *, is_listed: bool) -> Liveness | None:
     """Return the signs of life of a server that does not work; None: the server works."""
     async with JsonClient(url) as http:
@@ -131,15 +155,14 @@ async def _ask(url: str, *, is_listed: bool) -> Liveness | None:
 
 
 def _silence(
-    before: Silence | None, sign: Liveness, record: LaunchRecord | None, now: datetime
+    before: Silence | None, sign: Liveness, launch: str | None, now: datetime
 ) -> Silence | None:
     """Return the silence of a server, begun anew after any sign of life; None: a sign now.
 
     A server that others started is never replaced, so that its silence is not measured.
     """
-    if sign.is_healthy or record is None or record.leader() is None:
+    if sign.is_healthy or launch is None:
         return None
-    launch = f"{record.launch} {record.pid}"
     if before is None or before.launch != launch:
         return Silence(now, launch, sign.tokens)
     moved = None not in (before.tokens, sign.tokens) and before.tokens != sign.tokens

@@ -17,6 +17,8 @@ from runtime.engines.ssh.connection import SshConnection
 from runtime.engines.ssh.units import LIST, ServerUnit, done, parse_units
 from runtime.files import make_private, read_plain, replace_file
 
+MEMORIES: Final = "hosts"
+"""Folder of the files of `BoxMemory` in the state folder."""
 SERVERS: Final = ".local/share/fleetctl/servers"
 """Folder of the files of adapters on a host, relative to the user's home."""
 _END: Final = "----"
@@ -122,6 +124,8 @@ class BoxMemory:
     records: dict[str, LaunchRecord] = field(default_factory=dict)
     """By server, with the invocation of its unit as start of the process; `ready`: this invocation
     has answered."""
+    is_reached: bool = True
+    """Whether the last observation reached the host."""
 
     @classmethod
     def read(cls, path: Path) -> "BoxMemory":
@@ -129,7 +133,8 @@ class BoxMemory:
         with suppress(OSError, ValueError, AttributeError, KeyError, TypeError, NewerFormatError):
             document = decode_json(read_plain(path))
             records = (parse_record(json.dumps(text), str(path)) for text in document["records"])
-            return cls(str(document["store"]), {record.name: record for record in records})
+            known = {record.name: record for record in records}
+            return cls(str(document["store"]), known, document.get("reached") is not False)
         return cls()
 
     def write(self, path: Path) -> None:
@@ -137,5 +142,5 @@ class BoxMemory:
         records = [record.model_dump(mode="json") for _, record in sorted(self.records.items())]
         with suppress(OSError):
             make_private(path.parent)
-            text = json.dumps({"store": self.store, "records": records}, indent=1)
-            replace_file(path, text.encode())
+            document = {"store": self.store, "reached": self.is_reached, "records": records}
+            replace_file(path, json.dumps(document, indent=1).encode())

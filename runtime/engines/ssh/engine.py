@@ -4,7 +4,7 @@ import asyncio
 import posixpath
 from collections import defaultdict
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -234,6 +234,8 @@ class SshEngine:
         return found
 
     async def _observe_unreached(self, before: BoxMemory, error: EngineError) -> State:
+        if before.is_reached:
+            replace(before, is_reached=False).write(self.memory)
         seen = StateBuilder(self._copies(before.store))
         why = "; ".join(problem.detail for problem in error.diagnostics)
         seen.notes.append(f"Host {self.host.name} is not reached: {why}")

@@ -69,13 +69,6 @@ class HttpServer:
         self._timer = self._loop.call_later(timeouts.SWEEP_S, self._sweep)
 
 
-def raise_file_limit() -> None:
-    """Raise the process's limit on open files as far as the system allows."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):  # macOS allows less than it says
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
 def max_clients() -> int:
     """Return the number of clients' connections for which the limit on open files leaves room.
 
