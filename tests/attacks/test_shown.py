@@ -32,8 +32,9 @@ from tests.drawn import drawn, examples
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 RICH = Path(__file__).with_name("rich.yaml").read_text("utf-8")
 VALUES: tuple[Any, ...] = (
-    None, "other", "env:OTHER", "http://10.9.9.9:9000", "127.0.0.1:9999", "1.2.3", 5, 7, 2, 0.25,
-    False, True, ["other"], "5%", "7d", "90s", "3GiB", "10-12", "Europe/Berlin", "gold", "standard",
+    None, "other", "env:OTHER", "http://10.9.9.9:9000", "127.0.0.1:9999", "127.0.0.2", "1.2.3", 5,
+    7, 2, 0.25, False, True, ["other"], "5%", "7d", "90s", "3GiB", "10-12", "Europe/Berlin", "gold",
+    "standard",
     "tiny", "laptop", ["laptop"], ["acme"], "host", "device", "client", "cached", "pinned", "hold",
     "server", "native", "cordoned", "fake", "envoy", ["envoy"], ["ledger_away"], ["rolled_back"],
     "roll_back", [5, 100], ["5%", "100%"], ["Mon 10:00-Tue 10:00"], "5pp", "2.5x", "600ms", 64,
@@ -135,8 +136,9 @@ PLACES = sorted(set(fields_of(check_shape(rich())[0] or Declarations(fleet="x"))
 ALONE = {
     "evals.through", "gates.errors.floor", "gates.errors.golden", "gates.errors.samples",
     "gates.errors.score", "gates.right.false_alarm", "gates.right.min_requests",
-    "gates.right.tolerate", "gateways.main.kind", "hosts.far.devices", "hosts.far.engine",
-    "hosts.laptop.paths", "hosts.laptop.servers",
+    "gates.right.tolerate", "gateways.main.kind", "hosts.box.engine", "hosts.box.paths",
+    "hosts.box.servers", "hosts.far.devices", "hosts.far.engine", "hosts.far.store",
+    "hosts.laptop.paths", "hosts.laptop.servers", "hosts.laptop.store",
 }  # fmt: skip
 """Places where every other value is refused, beside what else is declared."""
 
