@@ -33,7 +33,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: boxes help setup vllm engines browser prometheus litellm second-python demo canary smollm2 lint lock licences clean fuzz
-.PHONY: test proof-boxes test-fast test-long real bench bench-alerts bench-fairness bench-gates bench-gateway bench-help bench-house
+.PHONY: test proof-boxes test-fast test-long real bench bench-alerts bench-boxes bench-fairness bench-gates bench-gateway bench-help bench-house
 .PHONY: bench-paths bench-peers bench-physics bench-placement bench-rollback
 .PHONY: proof-latency proof-retraining proof-slots proof-soak proof-tests proof-training proof-walk scorecard screenshots
 .SUFFIXES:
@@ -134,6 +134,10 @@ bench: setup ## Measure planning, refresh and start-up
 
 bench-alerts: setup ## Print how often alerts ring in vain, how soon, and whether causes are found
 	$(PY) -m tests.bench.alerts
+
+bench-boxes: setup ## Measure a look at 50 and 200 hosts by ssh, on three boxes that boot here (as root)
+	$(BOXES) up 3
+	$(BOXES) exec env BED=$(BED) $(PY) -m tests.bench.boxes; code=$$?; $(BOXES) down; exit $$code
 
 bench-fairness: setup vllm ## Measure a real-time client beside a flood, on a real vLLM
 	$(PY) -m tests.bench.fairness

@@ -1,4 +1,4 @@
-"""How long a look at many hosts of engine `ssh` takes: `make bench-boxes HOSTS=200`.
+"""How long a look at many hosts of engine `ssh` takes: `make bench-boxes`.
 
 Hosts have a connection of their own, and share the sshd and the systemd of the few boxes that are
 up. Prints the first look, which connects, and later ones; open files and memory of this process.
