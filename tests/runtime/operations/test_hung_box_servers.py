@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from fleet.hardware import HostSpec
+from fleet.names import server_address
 from fleet.resources import Fault
 from runtime.engines.launch_records import LaunchRecord
 from runtime.engines.ssh.box import MEMORIES, BoxMemory
@@ -29,7 +30,7 @@ async def seen(
     memory = OutageMemory(silent={name: before} if before else {})
     live = state(unknown_servers={name: "timeout"})
     after, silences = await find_silent(boxes, live, folder, memory, now)
-    return after.faults[f"server/{name}"], silences.get(name)
+    return after.faults[server_address(name)], silences.get(name)
 
 
 def test_a_silent_server_heals_after_a_time_if_its_host_is_reached(tmp_path: Path) -> None:
@@ -39,13 +40,14 @@ def test_a_silent_server_heals_after_a_time_if_its_host_is_reached(tmp_path: Pat
             up = RECORD.model_copy(update={"url": url, "ready": True, "process_start": "a1"})
             restarted = up.model_copy(update={"process_start": "a2"})
             starting = up.model_copy(update={"ready": False})
-            return await asyncio.gather(
+            rounds = await asyncio.gather(
                 seen(tmp_path / "1", up, None, BEGAN),
                 seen(tmp_path / "2", up, SILENT, LATER),
                 seen(tmp_path / "3", restarted, SILENT, LATER),
                 seen(tmp_path / "4", up, SILENT, LATER, is_reached=False),
                 seen(tmp_path / "5", starting, SILENT, LATER),
             )
+        return [*rounds]
 
     faults, silences = zip(*asyncio.run(all_rounds()), strict=True)
     assert [fault.heals for fault in faults] == [False, True, False, False, False]
