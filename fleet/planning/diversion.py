@@ -160,10 +160,16 @@ class _Way:
                 add(self._at(route, goal, waves[number - 1] + 1, frozenset(), is_back=True))
             stage = self._at(route, goal, wave, away)
             add(stage)
-            failing = [share for share in stage.route.shares if away.issuperset(share.servers)]
+            failing = [share for share in stage.route.shares if self._fails(share, away)]
             percents.append(sum(share.percent for share in failing))
-            lacking |= {name for share in failing if share.percent for name in share.servers}
+            lacking |= {name for share in failing if share.percent for name in share.servers} & away
         return tuple(found), Interruption(max(percents), frozenset(lacking))
+
+    def _fails(self, share: Share, away: frozenset[str]) -> bool:
+        """Say whether a share has no server left: those that are silent do not answer either."""
+        left = {*share.servers} - away
+        is_less = len(left) < len({*share.servers})
+        return not left or (is_less and left <= self.live.unknown_servers.keys())
 
     def _at(
         self,

@@ -8,8 +8,8 @@ from tests.fleetctl.project_on_disk import QUICKSTART, Project
 from tests.ports import free_port
 
 CLIENTS = ("acme", "birch", "corvid", "fjord")
-HOSTS = ("laptop", "tower")
-"""Both are this machine."""
+DEVICES = ("cpu0", "cpu1")
+"""Of this machine; each has a server."""
 FLEET = """\
 fleet: faults
 library: models
@@ -41,7 +41,7 @@ GATED_ITEMS = 40
 def make_project(
     root: Path, python: Path | None, gateway_port: int, *, servers: int, soaks: bool
 ) -> Project:
-    """Lay out four clients of the quickstart on hosts of one server each.
+    """Lay out four clients of the quickstart on devices of one server each.
 
     `soaks`: each version is on every server, and rollouts take seconds.
     """
@@ -51,10 +51,9 @@ def make_project(
         if file.stem not in CLIENTS:
             file.unlink()
     engine = f"engine: local\n    python: {python}" if python else "engine: fake"
-    hosts = "".join(
-        f"  {name}:\n    {engine}\n    port: {free_port()}\n"
-        "    devices:\n      cpu0: {kind: cpu, memory: 6GiB, price_per_hour: 0}\n"
-        for name in HOSTS[:servers]
+    hosts = f"  laptop:\n    {engine}\n    devices:\n" + "".join(
+        f"      {name}: {{kind: cpu, memory: 6GiB, price_per_hour: 0, port: {free_port()}}}\n"
+        for name in DEVICES[:servers]
     )
     pace = "bake: 1s, retain: 1d" if soaks else "bake: 1h, retain: 7d"
     replicas = servers if soaks else 1
@@ -73,10 +72,10 @@ def make_project(
     text = text[: text.index("      triage:")]
     line = "        base: tiny\n"
     acme.write_text(text.replace(line, f"{line}        replicas: {servers}\n", 1), encoding="utf-8")
-    if soaks:  # a version of one replica, which moves
+    if soaks:  # a version of one replica, which gets another for a while
         text = corvid.read_text(encoding="utf-8")
-        moves = f"{line}        replicas: 1\n        pin: laptop\n"
-        corvid.write_text(text.replace(line, moves, 1), encoding="utf-8")
+        alone = f"{line}        replicas: 1\n"
+        corvid.write_text(text.replace(line, alone, 1), encoding="utf-8")
     made = Project(root, ())
     for client in CLIENTS:
         done = call(made, "key", "create", f"{client}/prod")

@@ -6,7 +6,7 @@ said before that it would have no server for a while, as its only server is repl
 
     python -m tests.faults.soak [--minutes 30] [--engine vllm|fake]
 
-A cycle rolls a new version out, moves an adapter to the other server, replaces the servers by such
+A cycle rolls a new version out, adds a replica on the other server, replaces the servers by such
 with other flags, and kills a server; then all of it backwards. `reconcile --interval` runs beside.
 """
 
@@ -80,12 +80,12 @@ class Soak:
         self.stage.run("release", "acme-support", "--reason", "soak")
         self.apply()
 
-    def move(self) -> None:
-        self.stage.edit(CORVID, ("pin: laptop", "pin: tower"))
+    def widen(self) -> None:
+        self.stage.edit(CORVID, ("replicas: 1", "replicas: 2"))
         self.apply()
 
-    def move_back(self) -> None:
-        self.stage.edit(CORVID, ("pin: tower", "pin: laptop"))
+    def narrow(self) -> None:
+        self.stage.edit(CORVID, ("replicas: 2", "replicas: 1"))
         self.apply()
 
     def replace_servers(self) -> None:
@@ -113,8 +113,8 @@ def resident_mib(pid: int) -> float:
 
 
 ACTS: tuple[Callable[[Soak], None], ...] = (
-    Soak.roll_out, Soak.move, Soak.replace_servers, Soak.kill,
-    Soak.roll_back, Soak.move_back, Soak.replace_servers_again, Soak.kill,
+    Soak.roll_out, Soak.widen, Soak.replace_servers, Soak.kill,
+    Soak.roll_back, Soak.narrow, Soak.replace_servers_again, Soak.kill,
 )  # fmt: skip
 
 

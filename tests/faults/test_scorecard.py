@@ -100,6 +100,6 @@ def test_no_request_fails_while_servers_with_replicas_are_replaced(tmp_path: Pat
 def test_no_request_fails_while_a_fleet_is_worked(tmp_path: Path, vllm_python: Path) -> None:
     stage = Stage.raise_up(tmp_path / "fleet", vllm_python, soaks=True)
     try:
-        nothing_fails(stage, (Soak.roll_out, Soak.move))
+        nothing_fails(stage, (Soak.roll_out, Soak.widen))
     finally:
         stage.clean_up()

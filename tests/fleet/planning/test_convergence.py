@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import assert_never
 
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 
 from fleet.errors import PlacementError
@@ -106,6 +106,12 @@ class Tamper:
 
 Event = Declare | Remove | Slots | Pass | Break | Silence | RollBack | Release | Tamper
 
+ONE_SILENT = [
+    Declare("acme-triage", "tiny", "1.0.0", 2),
+    Silence(0, True),
+    Slots("tiny", None, True),
+]
+"""The only replica that answers gets other flags."""
 aliases = st.sampled_from(ALIASES)
 declares = st.builds(
     Declare,
@@ -190,6 +196,7 @@ def with_adapters(declared: FleetSpec, adapters: Mapping[str, object]) -> FleetS
 @drawn
 @settings(max_examples=examples(80, 160), suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(events, max_size=14), st.booleans(), st.sampled_from((None, 1, 2, 3, 4)))
+@example(ONE_SILENT, False, None)
 def test_every_plan_is_safe_step_by_step_and_ends_where_nothing_is_left_to_do(
     happenings: list[Event],
     backwards: bool,  # noqa: FBT001 (drawn by hypothesis)
