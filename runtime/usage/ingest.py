@@ -34,8 +34,8 @@ from runtime.usage.store import (
 )
 from runtime.usage.users import seen
 
-BATCH_BYTES: Final = 8 * 2**20
-"""Upper bound of a transaction, in bytes of a log (17,000 rows or so): bounds memory."""
+BATCH_BYTES: Final = 16 * 2**20
+"""Upper bound of a transaction, in bytes of a log (35,000 rows or so): bounds memory."""
 BUSY: Final = "FC6066"
 """Code of the error that another process ingests."""
 RECENT_S: Final = 600.0
