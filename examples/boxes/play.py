@@ -28,7 +28,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from ask import ask
 from demo import BOLD, GREEN, REPOSITORY, RESET, STORIES, Demo, copy_example
-from edits import edit
+from playing import edit, play_to_the_end
 
 BED = Path(os.environ.get("BED", ""))
 SCRIPT = REPOSITORY / "tests" / "beds" / "boxes.sh"
@@ -285,15 +285,7 @@ def main() -> None:
     python = Path(given) if given else REPOSITORY / ".venv-vllm" / "bin" / "python"
     prepare(str(python.absolute()))
     play = Play(PROJECT, STORIES["quickstart"], f"http://{GATEWAY}", python=str(python.absolute()))
-    began = time.monotonic()
-    try:
-        play.play()
-    finally:
-        with play.step("Stop what was started"):
-            play.stop_everything()
-        for title, seconds in play.times:
-            print(f"  {seconds:6.1f}  {title}")
-        print(f"  {time.monotonic() - began:6.1f}  in all")
+    play_to_the_end(play)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from demo import BOLD, DIM, GREEN, REPOSITORY, RESET, STORIES, Demo, copy_example, free_port
-from edits import edit
+from playing import edit, play_to_the_end
 
 QUICKSTART = REPOSITORY / "examples" / "quickstart"
 WAIT_S = 600.0
@@ -235,15 +235,7 @@ def main() -> None:
         project, STORIES["quickstart"], gateway=f"http://127.0.0.1:{port}",
         short=arguments.short, drills=arguments.drills,
     )  # fmt: skip
-    began = time.monotonic()
-    try:
-        play.play()
-    finally:
-        with play.step("Stop what was started"):
-            play.stop_everything()
-        for title, seconds in play.times:
-            print(f"  {seconds:6.1f}  {title}")
-        print(f"  {time.monotonic() - began:6.1f}  in all")
+    play_to_the_end(play)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from shutil import which
 from uuid import uuid4
 
 from fleet.environment import server_key
-from fleet.errors import EngineError, EngineTimedOutError, EngineUnreachableError
+from fleet.errors import EngineError, EngineUnreachableError
 from fleet.hardware import HostSpec
 from fleet.names import Address
 from fleet.resources import Server, ServerFlags, State
@@ -18,6 +18,7 @@ from runtime.engines.launch_records import LaunchRecord, LaunchRecords
 from runtime.engines.observation import StateBuilder, base_digest, observe_servers
 from runtime.engines.protocol import Completion
 from runtime.engines.recognition import started_by_others, unrecorded, url_of
+from runtime.engines.starting import LAUNCH_LENGTH, START_TIMEOUT_S, flags_of, not_ready
 from runtime.engines.supervisor import (
     STOP_TIMEOUT_S,
     cannot_start,
@@ -38,16 +39,12 @@ from runtime.json_client import SERVER_KEYS, JsonClient
 from runtime.processes import start_mark
 from runtime.store_paths import StoreView
 
-START_TIMEOUT_S = 1800.0
-"""Upper bound of the start of a server: a large base on a slow disk. Raise it for larger bases."""
-
 _PORT_GRACE_S = 5.0
 _FIRST_POLL_S, _LONGEST_POLL_S = 0.02, 0.5
 _POLL_DEADLINE_S = 2.0
 
 Command = Callable[[Server, str], tuple[tuple[str, ...], dict[str, str]]]
 """Returns the argument vector and the whole environment that start a server as a launch."""
-_LAUNCH_LENGTH = 12
 
 
 @dataclass(eq=False)
@@ -130,15 +127,12 @@ class LocalEngine:
                 the diagnostic holds the end of its log.
             EngineTimedOutError: no answer in time; the server is left running.
         """
-        if server.flags is None:
-            raise EngineError.of(
-                "FC4015", "A server without flags", f"`{server.name}` has no flags."
-            )
+        flags = flags_of(server)
         record = self._record(server.name) or await started_by_others(
             server, self.host, self.records, self.folder, self.fleet
         )
         if record is not None:
-            declared = server.digest or server.flags.digest
+            declared = server.digest or flags.digest
             if record.digest != declared:
                 raise EngineError.of(
                     "FC4016",
@@ -154,8 +148,8 @@ class LocalEngine:
                 await end(ended, self.records)  # workers that outlived their server
             grace = _PORT_GRACE_S if ended is not None else 0.0
             await refuse_taken_port(server, self.host.address, grace)
-            files = await asyncio.to_thread(base_digest, self.folder / server.flags.model)
-            record = self._launch(server, server.flags, files)
+            files = await asyncio.to_thread(base_digest, self.folder / flags.model)
+            record = self._launch(server, flags, files)
         await self._until_ready(record)
 
     async def stop(self, server: str) -> None:
@@ -238,7 +232,7 @@ class LocalEngine:
     def _launch(self, server: Server, flags: ServerFlags, files: str) -> LaunchRecord:
         url, mark = url_of(self.host.address, server.port), uuid4().hex
         record = LaunchRecord.of(server, flags, url, mark)
-        arguments, environment = self.command(server, mark[:_LAUNCH_LENGTH])
+        arguments, environment = self.command(server, mark[:LAUNCH_LENGTH])
         record = record.model_copy(update={"arguments": arguments, "base_files": files})
         self.records.adapters(server.name).replace({})
         self.records.write(record)
@@ -264,12 +258,7 @@ class LocalEngine:
             if record.leader() is None:
                 raise ended_early(record.name, self.records.log(record.name))
             if waited > self.start_timeout_s:
-                detail = f"`{record.name}` runs and does not answer after {waited:.0f} s."
-                hint = "The log shows the reason; the server is left running."
-                command = f"fleetctl server logs {record.name}"
-                raise EngineTimedOutError.of(
-                    "FC4019", "A server does not become ready", detail, hint=hint, command=command
-                )
+                raise not_ready(record.name, waited)
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_POLL_S)
         # Also a server that was ready before: the file may be lost, and `record` its copy.

@@ -6,9 +6,8 @@ from collections import defaultdict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
 
-from fleet.errors import EngineError, EngineTimedOutError, EngineUnreachableError
+from fleet.errors import EngineError, EngineUnreachableError
 from fleet.hardware import HostSpec
 from fleet.names import Address
 from fleet.resources import Server, State
@@ -23,6 +22,7 @@ from runtime.engines.ssh.files import bring_good, source_of
 from runtime.engines.ssh.forwards import ForwardedClients
 from runtime.engines.ssh.launching import BoxLauncher
 from runtime.engines.ssh.units import has_ended, list_units, remove_unit
+from runtime.engines.starting import START_TIMEOUT_S, flags_of, not_ready
 from runtime.engines.vllm_api import (
     absolute,
     load_adapter,
@@ -33,8 +33,6 @@ from runtime.engines.vllm_api import (
 from runtime.json_client import JsonClient
 from runtime.store_paths import StoreView, number_of_copy
 
-START_TIMEOUT_S: Final = 1800.0
-"""Upper bound of the start of a server: a large base on a slow disk. Raise it for larger bases."""
 _FIRST_POLL_S, _LONGEST_POLL_S = 0.05, 0.5
 
 Entries = dict[str, AdapterEntry]
@@ -123,14 +121,11 @@ class SshEngine:
                 server ended; the diagnostic holds the end of its log.
             EngineTimedOutError: no answer in time; the server is left running.
         """
-        if server.flags is None:
-            raise EngineError.of(
-                "FC4015", "A server without flags", f"`{server.name}` has no flags."
-            )
+        flags = flags_of(server)
         box = await self._look()
         unit = box.units.get(server.name)
         self._launcher.require_own(unit)
-        declared = server.digest or server.flags.digest
+        declared = server.digest or flags.digest
         record = unit.record if unit is not None and unit.runs else None
         is_answering = record is not None and await self._servers.answers(record)
         is_same = record is not None and record.digest == declared
@@ -148,7 +143,7 @@ class SshEngine:
         if record is not None and is_same and unit is not None and not unit.is_edited:
             await self._until_ready(record, is_new=False)
             return
-        record = await self._launcher.launch(server, server.flags, box)
+        record = await self._launcher.launch(server, flags, box)
         await self._until_ready(record, is_new=True)
 
     async def stop(self, server: str) -> None:
@@ -289,12 +284,6 @@ class SshEngine:
                 raise error
             before = unit
             if (waited := clock() - began) > self.start_timeout_s:
-                raise EngineTimedOutError.of(
-                    "FC4019",
-                    "A server does not become ready",
-                    f"`{record.name}` runs and does not answer after {waited:.0f} s.",
-                    hint="The log shows the reason; the server is left running.",
-                    command=f"fleetctl server logs {record.name}",
-                )
+                raise not_ready(record.name, waited)
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_POLL_S)

@@ -24,6 +24,7 @@ from runtime.engines.ssh.connection import SshConnection
 from runtime.engines.ssh.files import bring_folder, source_of
 from runtime.engines.ssh.logs import last_lines
 from runtime.engines.ssh.units import ServerUnit, control_unit, remove_unit, write_unit
+from runtime.engines.starting import LAUNCH_LENGTH
 from runtime.secrets import secret_unreadable
 from runtime.trust import load_trust
 
@@ -34,7 +35,6 @@ grep -Eq ':{{port:04X}} [0-9A-F]+:0000 0A ' /proc/net/tcp /proc/net/tcp6 && exit
 :
 """
 _HAS_RESOLVER: Final = f"ls -d {{prefix}}/lib*/python*/*-packages/{RESOLVER}-*.dist-info"
-_LAUNCH_LENGTH: Final = 12
 _LOG_LINES: Final = 40
 
 
@@ -106,7 +106,7 @@ class BoxLauncher:
             self.host,
             python=python,
             model=model,
-            launch=mark[:_LAUNCH_LENGTH],
+            launch=mark[:LAUNCH_LENGTH],
             adapters="" if plugged.code else f"{box.home}/{SERVERS}/{server.name}/{FILE}",
             allowed=load_trust().code.get(self.host.name, ()),
         )

@@ -1,8 +1,9 @@
-"""Changes declarations of a play, and prints what was changed."""
+"""Changes declarations of a play and prints the changes; plays to the end and cleans up."""
 
+import time
 from pathlib import Path
 
-from demo import DIM, RESET
+from demo import DIM, RESET, Demo
 
 
 def edit(path: Path, *changes: tuple[str, str]) -> None:
@@ -15,3 +16,16 @@ def edit(path: Path, *changes: tuple[str, str]) -> None:
     path.write_text(text, encoding="utf-8")
     shown = ", ".join(f"{old!r} -> {new.strip()!r}" for old, new in changes)
     print(f"{DIM}{path.name}: {shown}{RESET}", flush=True)
+
+
+def play_to_the_end(play: Demo) -> None:
+    """Play, stop what was started, and print the seconds of each step."""
+    began = time.monotonic()
+    try:
+        play.play()
+    finally:
+        with play.step("Stop what was started"):
+            play.stop_everything()
+        for title, seconds in play.times:
+            print(f"  {seconds:6.1f}  {title}")
+        print(f"  {time.monotonic() - began:6.1f}  in all")
