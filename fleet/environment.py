@@ -55,6 +55,11 @@ def server_key(secret: str, server: str, launch: str) -> str:
     return derived if secret and launch else ""
 
 
+def secret_mark(secret: str) -> str:
+    """Return the mark of a secret of servers' keys, which tells secrets apart and no key."""
+    return server_key(secret, "", "mark")
+
+
 def inherited(variables: Mapping[str, str], named: Iterable[str] = ()) -> dict[str, str]:
     """Return the variables of this process that a program inherits.
 

@@ -22,6 +22,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from fleet.environment import secret_mark
 from fleet.errors import NewerFormatError
 from runtime.gateway.accounting import CONTENT_TYPE, exposition
 from runtime.gateway.balancer import counts_document
@@ -72,7 +73,10 @@ class Admin:
         health = {name: state.balancer.health(name, now) for name in self._state.active.routes.urls}
         shown = {"servers": health, "missing": state.balancer.missing(now)}
         state.log.try_write()  # a disk may have become full since the last request
-        shown["refusing"] = state.log.refusal
+        shown |= {
+            "refusing": state.log.refusal,
+            "servers_secret": secret_mark(state.servers_secret),
+        }
         return JSONResponse(self._state.active.document() | shown)
 
     async def _put_config(self, request: Request) -> Response:

@@ -56,6 +56,7 @@ class AdminClient:
                 {str(name): str(how) for name, how in shown.get("servers", {}).items()},
                 tuple((str(pair["adapter"]), str(pair["server"])) for pair in pairs),
                 str(shown.get("refusing", "")),  # not shown by earlier releases
+                shown.get("servers_secret"),
             )
 
     async def load(self) -> GatewayLoad:

@@ -89,6 +89,12 @@ def refusal_of(state_dir: Path, name: str, why: str) -> Fault:
     return Fault(text, command, OutageKind.GATEWAY_REFUSES)
 
 
+def lacks_secret(name: str) -> Fault:
+    """Return the fault of a gateway that servers would refuse."""
+    text = "has another secret of `servers_secret` than this checkout, or none"
+    return Fault(text, f"fleetctl gateway stop {name} && fleetctl gateway start {name}")
+
+
 async def still_runs(state_dir: Path, name: str) -> bool:
     """Return whether a gateway that took no connection still answers clients after `END_S`."""
     clock = asyncio.get_running_loop().time

@@ -28,6 +28,8 @@ class GatewayConfig:
     """(full adapter name, server): versions that a server should hold and said not to hold."""
     refusing: str = ""
     """Why clients are refused, such as `No space left on device`; empty: they are not."""
+    secret_mark: str | None = None
+    """Mark of its secret of servers' keys, empty without one; None: of an earlier release."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from fleet.history import (
 from fleet.names import AdapterName
 from fleet.plan import Plan
 from fleet.resources import Route, State
-from fleet.steps import Emit
+from fleet.steps import Emit, StartServer
 from runtime.execute.context import ExecutionContext
 from runtime.execute.outcome import ApplyOutcome
 from runtime.execute.run import execute, moved_since
@@ -128,6 +128,7 @@ async def execute_plan(
 
     Raises:
         asyncio.CancelledError: the execution was cancelled.
+        EngineRejectedError: FC4026, started servers would refuse a gateway.
         FrozenError: FC6067, a freeze stops the plan, which heeds one.
         LockHeldError: another run holds the lease.
     """
@@ -150,6 +151,8 @@ async def execute_plan(
         return found_damage(damaged(live.adapters().values(), store), history, live)
 
     async with workspace.connected() as connections:
+        if any(isinstance(step.operation, StartServer) for step in plan.steps):
+            await connections.gateways.require_secret()
         context = ExecutionContext(
             *connections,
             ledger=workspace.ledger(),

@@ -121,11 +121,15 @@ def test_another_secret_is_named_and_a_stopped_server_takes_the_new_key(project:
     planned = call(project, "plan")
     assert "asks for another key" in planned.stdout + planned.stderr
     assert ask(project) == 200  # the gateway has read the secret of before
+    assert "gateway/main: has another secret of `servers_secret`" in drift.stdout
+    assert call(project, "server", "stop", SERVER).returncode == 0
+    refused = call(project, "apply", "--auto", "--yes")
+    assert (refused.returncode, "FC4026" in refused.stderr) == (1, True)
+    assert call(project, "server", "list", "--format", "json").stdout.strip() == "[]"
 
     assert call(project, "gateway", "stop").returncode == 0
     assert call(project, "gateway", "start").returncode == 0
     assert ask(project) == 503  # no 401: the client's key is right
-    assert call(project, "server", "stop", SERVER).returncode == 0
     done = call(project, "apply", "--auto", "--yes")
     assert done.returncode == 0, done.stderr
     assert environment(record(project).pid)[SERVER_KEY] == key(project, OTHER)
