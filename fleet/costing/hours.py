@@ -34,6 +34,7 @@ ROLES: Final[Mapping[Role, LineKind]] = {
     Role.RETAINED: LineKind.RETAINED,
 }
 """Kind of a slot's idle part by the role of its version; else `IDLE`."""
+_NO_WORK: Final[Weights] = {}
 _REASONS: Final[Mapping[IdleRule, str]] = {
     IdleRule.RESERVED: "no client has a slot",
     IdleRule.USAGE: "no request in the hour",
@@ -131,7 +132,7 @@ class HourSplitter:
     ) -> ServerHour:
         server, rule = self.terms.servers[name], self.terms.fleet.idle
         capacity = server.capacity[hour] * MICRO if server.capacity else None
-        reason, work, estimated = "usage of the hour is not known", Counter[Any](), 0
+        reason, work, estimated = "usage of the hour is not known", _NO_WORK, 0
         if cells is not None:
             work, estimated = self._work(server, cells)
             is_known = bool(work) or not any(cell.unknown for cell in cells)
@@ -151,12 +152,12 @@ class HourSplitter:
             kind = LineKind.CANARY if is_canary else LineKind.SERVING
         return self._keys.setdefault(names, (names.payer, kind))
 
-    def _work(self, server: ServerTerms, cells: Sequence[WorkCell]) -> tuple[Counter[Any], int]:
+    def _work(self, server: ServerTerms, cells: Sequence[WorkCell]) -> tuple[Weights, int]:
         """Return the work by client and kind, and the requests of unknown size.
 
         Such a request weighs as the mean of the others of its alias here, else nothing.
         """
-        work: Counter[tuple[str, LineKind]] = Counter()
+        work: defaultdict[tuple[str, LineKind], int] = defaultdict(int)
         unknown = []
         keys, prompt_weight = self._keys, server.prompt_weight
         for names, _, given, made, cached, _, count in cells:  # a month has half a million
@@ -165,7 +166,7 @@ class HourSplitter:
             if count:
                 unknown.append((key, names.alias, count))
         if not unknown:
-            return +work, 0
+            return {key: weight for key, weight in work.items() if weight}, 0
         estimated = 0
         added: Counter[tuple[str, LineKind]] = Counter()
         for key, alias, count in unknown:
@@ -173,8 +174,7 @@ class HourSplitter:
             if known := sum(cell.outputs for cell in alike):
                 added[key] += sum(_weight(server, cell) for cell in alike) * count // known
                 estimated += count
-        work.update(added)
-        return +work, estimated
+        return +Counter(work) + added, estimated
 
 
 def lines_of(parts: tuple[HourLine, ...] | tuple[ServerHour, ...]) -> Iterator[HourLine]:

@@ -130,11 +130,9 @@ def apportion(amount: int, weights: Mapping[Key, int]) -> dict[Key, int]:
     total = sum(weights.values())
     if total <= 0:
         return {}
-    parts: dict[Key, int] = {}
-    rests: list[tuple[int, Key]] = []
-    for key, weight in weights.items():
-        parts[key], rest = divmod(amount * weight, total)
-        rests.append((-rest, key))
-    for _, key in sorted(rests)[: amount - sum(parts.values())]:
+    divided = [divmod(amount * weight, total) for weight in weights.values()]
+    parts = {key: part for key, (part, _) in zip(weights, divided, strict=True)}
+    rests = sorted([(-rest, key) for key, (_, rest) in zip(weights, divided, strict=True)])
+    for _, key in rests[: amount - sum(parts.values())]:
         parts[key] += 1
     return parts

@@ -5,10 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cache, cached_property
-from itertools import groupby
+from functools import cached_property
 from math import inf
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -40,7 +38,7 @@ from runtime.workspace import Workspace
 
 CORRECTED: Final = 3
 """Number of closed months whose late rows become corrections."""
-_NO_ROWS: Final[tuple[float, Iterator[Any]]] = (inf, iter(()))
+_NO_CELLS: Final[tuple[float, Iterator[Any]]] = (inf, iter(()))
 _NOTHING: Final = Corrections()
 
 
@@ -253,18 +251,16 @@ class MonthBills:
         """Yield the hours that are over; usage is None where rows were not looked for since."""
         with (
             UsageStore(self._state_dir) as store,
-            closing(store.counts(Operator(), begin, end, COUNTED)) as counts,
+            closing(store.counts(Operator(), begin, end, COUNTED, WorkNames._make)) as counted,
         ):
-            rows, named = groupby(counts, key=itemgetter(0)), cache(WorkNames._make)
-            start, cells = next(rows, _NO_ROWS)
+            start, cells = next(counted, _NO_CELLS)
             for hour, terms in self._terms(begin, end):
                 wanted = int(hour.timestamp()) // 3600
                 while start < wanted:
-                    start, cells = next(rows, _NO_ROWS)
-                read = cells if start == wanted else ()
-                found = [WorkCell(named(names), *numbers) for _, names, *numbers in read]
+                    start, cells = next(counted, _NO_CELLS)
+                found = map(WorkCell._make, cells if start == wanted else ())
                 is_read = self._read is not None and hour + HOUR <= self._read
-                yield hour, terms, found if is_read else None
+                yield hour, terms, [*found] if is_read else None
 
     def _before(self, month: str, cost: MonthCost) -> dict[str, dict[int, int]]:
         """Return the daily costs of the month before, of a month that is not over."""

@@ -5,9 +5,11 @@ the answer of a page takes; a store that is not there yet is empty.
 """
 
 import sqlite3
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -180,25 +182,32 @@ class UsageStore:
         )
 
     def counts(
-        self, scope: Operator, since: datetime, until: datetime, names: Sequence[str]
-    ) -> Generator[tuple[Any, ...]]:
-        """Yield the hourly cells as tuples: start, names as in `SERIES`, the counts of `names`.
+        self,
+        scope: Operator,
+        since: datetime,
+        until: datetime,
+        chosen: Sequence[str],
+        make: Callable[[tuple[str, ...]], Any] = tuple,
+    ) -> Generator[tuple[int, Iterator[tuple[Any, ...]]]]:
+        """Yield the hours in order, as hours since 1970, with their cells: names, chosen counts.
 
-        Sorted by start, in hours since 1970: for bills, which read half a million cells.
+        For bills, which read half a million cells: `make` makes the names of a series once, of the
+        fields in `SERIES`; cells have to be read before the next hour is asked for.
         """
         del scope  # the operator's alone
         hour = Grain.HOUR.length.total_seconds()
-        chosen = [f"cell.{COUNTS[COUNTS.index(name)]}" for name in names]
+        columns = [f"cell.{COUNTS[COUNTS.index(name)]}" for name in chosen]
         with told_errors(self._path):
             listed = self._database.execute(f"SELECT id, {', '.join(SERIES)} FROM series")  # noqa: S608
-            series = {number: tuple(fields) for number, *fields in listed}
-            for start, number, *counts in self._database.execute(
-                f"SELECT cell.start, cell.series, {', '.join(chosen)} "  # noqa: S608 (our names)
+            series = {number: make(fields) for number, *fields in listed}
+            rows = self._database.execute(
+                f"SELECT cell.start, cell.series, {', '.join(columns)} "  # noqa: S608 (our names)
                 "FROM series CROSS JOIN hourly AS cell ON cell.series = series.id "
                 "WHERE cell.start >= ? AND cell.start < ? ORDER BY cell.start",
                 (-(-since.timestamp() // hour), -(-until.timestamp() // hour)),
-            ):
-                yield start, series[number], *counts
+            )
+            for start, cells in groupby(rows, key=itemgetter(0)):
+                yield start, ((series[cell[1]], *cell[2:]) for cell in cells)
 
     def hours_within(
         self, scope: Operator, alias: str, since: datetime, until: datetime, limit_s: float

@@ -5,8 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 from typing import Final, Self
 
@@ -149,10 +147,9 @@ def _read_week(store: UsageStore, now: datetime, until: datetime) -> WeekReading
     since = until - timedelta(hours=WEEK_HOURS)
     first, requests = int(since.timestamp()) // 3600, [0] * WEEK_HOURS
     busiest: defaultdict[str, list[int]] = defaultdict(lambda: [0] * HOURS)
-    cells = store.counts(Operator(), since, until, ("requests",))
-    for start, its in groupby(cells, key=itemgetter(0)):
+    for start, its in store.counts(Operator(), since, until, ("requests",)):
         of_hour: Counter[str] = Counter()
-        for _, (_, alias, version, _, purpose), count in its:
+        for (_, alias, version, _, purpose), count in its:
             if purpose == LIVE:
                 requests[start - first] += count
                 of_hour[alias if version else ""] += count
