@@ -262,6 +262,11 @@ class HostSpec:
         return self.python or ".local/share/fleetctl/vllm/bin/python"
 
     @property
+    def machine(self) -> str | None:
+        """Machine that fleetctl starts vLLM on, to compare hosts by; None: fleetctl does not."""
+        return self.reached_at if self.engine in {"local", "ssh"} else None
+
+    @property
     def listens_on(self) -> str:
         """Address that the host's servers listen on."""
         return "127.0.0.1" if self.engine == "ssh" else self.address

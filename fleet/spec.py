@@ -286,6 +286,8 @@ class FleetSpec:
     """Reference of the secret that the servers' keys are derived from; empty: they have none."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """Declared values other than the defaults by dotted path, as texts; secrets as references."""
+    removed: frozenset[str] = frozenset()
+    """Hosts in `hosts` that are no longer declared: all of their devices drain."""
 
     def declared_at(self, *path: str) -> Position | None:
         """Return the place of `path`, or of its nearest declared parent; None: not of a file."""

@@ -104,7 +104,9 @@ class Workspace:
     def _fleet(self) -> FleetSpec:
         if self.given is not None:
             return self.given
-        return self.project().fleet
+        from runtime.removed_hosts import with_removed  # noqa: PLC0415 (as above)
+
+        return with_removed(self.project().fleet, self.state_dir)
 
     def project(self, edited: Mapping[str, str] = MappingProxyType({})) -> "Project":
         """Read and check the declarations; raises `ConfigError` with every problem.

@@ -20,6 +20,7 @@ from fleet.spec import AdapterSpec, FleetSpec, Spread
 from fleet.vllm import flag_drift, host_bytes, known_flags, rank_bucket, servers_per_device_of
 
 DRAINING = "is draining"
+REMOVED = "is no longer declared"
 
 
 def placement_state_of(
@@ -177,9 +178,11 @@ def _managed(fleet: FleetSpec, server: Server, hardware: Devices) -> ServerDraft
     flags = known_flags(base, server)
     changed = flag_drift(base, flags, server.digest)
     states = {device.state for device in devices}
+    leaving = DRAINING if "draining" in states else ""
     draft = ServerDraft(
         server.name, base, server.host, devices, server.port, fixed=not changed, changed=changed,
-        closed=not states.isdisjoint(CLOSED), leaving=DRAINING if "draining" in states else "",
+        closed=not states.isdisjoint(CLOSED),
+        leaving=REMOVED if server.host in fleet.removed else leaving,
         live=replace(server, flags=flags) if flags else server,
     )  # fmt: skip
     if flags is not None:

@@ -9,7 +9,7 @@ from fleet.placement import late, placement_accounts
 from fleet.plan import Change, PlanNote, Reason
 from fleet.planning.desired import PlanInput, unmanaged, waits
 from fleet.planning.settling import changed_by_others
-from fleet.resources import FULL, Key, LoadedAdapter, Route, Server
+from fleet.resources import FULL, Key, LoadedAdapter, Route, Server, State
 from fleet.rollouts import RolloutTargets
 from fleet.spec import FleetSpec
 from fleet.traffic import Sticky
@@ -60,9 +60,12 @@ def _other_bytes(plan_input: PlanInput, changed: Container[Address]) -> Iterator
 
 def not_observed(plan_input: PlanInput) -> Iterator[PlanNote]:
     """Yield the resources that could not be observed, with the reason."""
-    live = plan_input.live
+    live, fleet = plan_input.live, plan_input.fleet
+    established = State(resources=plan_input.history.established).servers()
     for server, reason in sorted(live.unknown_servers.items()):
-        yield PlanNote(reason, server_address(server))
+        host = established[server].host if server in established else ""
+        gone = f" `{host}` is no longer declared, and the server may still run there."
+        yield PlanNote(reason + gone * (host in fleet.removed), server_address(server))
     if live.routes_unknown:
         yield PlanNote(live.routes_unknown, "routes and keys")
     for client in plan_input.fleet.clients.values():
@@ -86,6 +89,7 @@ def warnings_of(plan_input: PlanInput, changes: Collection[Change]) -> Iterator[
     yield from coarse_shares(fleet, plan_input.targets)
     for warnings in (
         _unmanaged(plan_input),
+        _renamed_hosts(plan_input),
         _late(plan_input),
         _without_smoke(fleet, changes),
         _unreadable_keys(changes),
@@ -140,6 +144,19 @@ def _unmanaged(plan_input: PlanInput) -> Iterator[str]:
                 yield f"{resource.address} is neither declared nor in the ledger; it stays"
             case Server():
                 pass
+
+
+def _renamed_hosts(plan_input: PlanInput) -> Iterator[str]:
+    """Yield the machines that have servers of a former name, whose ports and memory are taken."""
+    hosts, removed = plan_input.fleet.hosts, plan_input.fleet.removed
+    machines = {host.machine: name for name, host in hosts.items() if name not in removed}
+    for former in sorted({server.host for server in plan_input.live.servers().values()} & removed):
+        if name := machines.get(hosts[former].machine or ""):
+            yield (
+                f"`{name}` is the machine of `{former}`, which is no longer declared and whose "
+                "servers still run: a start there finds port and memory taken. Call it "
+                f"`{former}` again, or stop its servers first: fleetctl server stop"
+            )
 
 
 def _late(plan_input: PlanInput) -> Iterator[str]:

@@ -65,8 +65,9 @@ class _Reasons:
                     return Reason.REMOVED, f"base `{server.base}` is no longer declared"
                 declared = self.fleet.hosts.get(server.host)
                 devices = {device.name for device in declared.devices} if declared else set()
-                if not devices.issuperset(server.devices):
-                    return Reason.REMOVED, "its device is no longer declared"
+                if server.host in self.fleet.removed or not devices.issuperset(server.devices):
+                    part = "host" if server.host in self.fleet.removed else "device"
+                    return Reason.REMOVED, f"its {part} is no longer declared"
                 return Reason.SERVER_EMPTY, "no version is placed on it any more"
             case Action.REPLACE | Action.UPDATE | Action.MOVE:
                 fields = ", ".join(name for name, _, _ in change.details)

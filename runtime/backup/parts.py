@@ -13,6 +13,7 @@ from runtime.files import LARGEST_LOG, read_plain
 from runtime.gateway.state_dir import PREVIOUS_FILE, SECRET_FILE, TABLE_FILE
 from runtime.ledger.file import LEDGER_FILE
 from runtime.ledger.outbox import FOLDER as QUEUE
+from runtime.removed_hosts import HOSTS_FILE
 from runtime.usage.store import FOLDER, STORE_FILE, told_errors
 
 STORE: Final = f"{FOLDER}/{STORE_FILE}"
@@ -26,6 +27,7 @@ PARTS: Final = (
     f"{QUEUE}/*.json",
     f"servers/*/{RECORD}",
     "gateways/*/gateway.json",
+    HOSTS_FILE,
     "evals/cache/*",
     "costs/*.json",
     STORE,

@@ -28,10 +28,12 @@ from runtime.execute.run import execute, moved_since
 from runtime.git import commit_of
 from runtime.library.layout import version_folder
 from runtime.library.served_copies import damaged, publish
+from runtime.observe import FleetConnections
 from runtime.operations.cost_terms import record_cost_terms
 from runtime.operations.planning import plan_fleet
 from runtime.operations.preflight import preflight_of
 from runtime.project.load import library_folder
+from runtime.removed_hosts import remember_hosts
 from runtime.secrets import read_secret
 from runtime.store_paths import STORE
 from runtime.workspace import Workspace
@@ -150,6 +152,7 @@ async def execute_plan(
             return ()  # a reconcile round has just looked
         return found_damage(damaged(live.adapters().values(), store), history, live)
 
+    remember_hosts(workspace.state_dir, fleet.hosts)
     async with workspace.connected() as connections:
         if any(isinstance(step.operation, StartServer) for step in plan.steps):
             await connections.gateways.require_secret()
@@ -176,9 +179,20 @@ async def execute_plan(
             heeds_freeze=heeds_freeze,
             settings=fleet.settings if trigger == "apply" else None,
         )
+        await _forget_empty(workspace, connections)
     if outcome.live is not None:
         record_cost_terms(workspace, outcome.live)
     return outcome
+
+
+async def _forget_empty(workspace: Workspace, connections: FleetConnections) -> None:
+    """Forget the removed hosts that hold nothing any more."""
+    hosts = dict(workspace.fleet().hosts)
+    for name in workspace.fleet().removed:
+        left = await connections.engines[name].observe()
+        if not (left.resources or left.unknown_servers or left.notes):
+            del hosts[name]
+    remember_hosts(workspace.state_dir, hosts)
 
 
 @contextmanager

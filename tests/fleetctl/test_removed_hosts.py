@@ -1,0 +1,72 @@
+"""A host that leaves the declarations while its servers run."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fleetctl.in_process import call
+from tests.fleetctl.project_on_disk import Project
+from tests.ports import free_port
+
+SERVER = "tiny-desk-cpu0"
+DESK = "  desk: {{engine: fake, port: {port}, devices: {{cpu0: {{kind: cpu, memory: 6GiB}}}}}}\n"
+CLOSED = "  laptop: {engine: fake, devices: {cpu0: {kind: cpu, memory: 6GiB, state: draining}}}\n"
+OPEN = "hosts:\n  laptop: {engine: fake}\n"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    """The quickstart fleet on the host `desk`, which then leaves the declarations."""
+    made = Project.copy(tmp_path / "project", None)
+    hosts = made.root / "env" / "fake.yaml"
+    hosts.write_text("hosts:\n" + CLOSED + DESK.format(port=free_port()))
+    try:
+        done = call(made, "apply", "--auto", "--yes")
+        assert done.returncode == 0, done.stderr
+        assert list(running(made)) == [SERVER]
+        hosts.write_text(OPEN)
+        yield made
+    finally:
+        made.clean_up()
+
+
+def running(project: Project) -> dict[str, int]:
+    shown = json.loads(call(project, "server", "list", "--format", "json").stdout)
+    return {server["server"]: server["pid"] for server in shown}
+
+
+def test_its_versions_move_and_its_servers_are_stopped(project: Project) -> None:
+    drift = call(project, "drift")
+    assert drift.returncode == 0, drift.stdout  # it serves as the last apply left it
+    plan = call(project, "plan").stdout
+    assert f"2.1.0 moves from {SERVER} to tiny-laptop-cpu0" in plan
+    assert "acme-support-tiny-v2.1.0: `desk/cpu0` is no longer declared" in plan
+    assert f"- stop    server/{SERVER}\n              its host is no longer declared" in plan
+
+    done = call(project, "apply", "--auto", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert list(running(project)) == ["tiny-laptop-cpu0"]
+    assert call(project, "plan").stdout.startswith("No changes.")
+    assert list(json.loads((project.root / ".fleetctl" / "hosts.json").read_text())) == ["laptop"]
+
+
+def test_servers_that_do_not_answer_stay_and_may_run(project: Project) -> None:
+    pid = running(project)[SERVER]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        plan = call(project, "plan").stdout
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert "`desk` is no longer declared, and the server may still run there." in plan
+    assert f"stop    server/{SERVER}" not in plan
+
+
+def test_a_host_that_comes_back_keeps_its_servers(project: Project) -> None:
+    port = json.loads((project.root / ".fleetctl" / "hosts.json").read_text())["desk"]
+    hosts = project.root / "env" / "fake.yaml"
+    hosts.write_text("hosts:\n" + CLOSED + DESK.format(port=port["devices"][0]["port"]))
+    assert call(project, "plan").stdout.startswith("No changes.")
