@@ -7,7 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self, TypeVar
 
-from fleet.environment import secret_mark
 from fleet.errors import (
     EngineError,
     EngineRejectedError,
@@ -33,13 +32,7 @@ from runtime.gateway.protocol import (
     address_unknown,
     lagging,
 )
-from runtime.gateway.state_dir import (
-    known_gateways,
-    read_table,
-    remember,
-    secret_of_servers,
-    write_table,
-)
+from runtime.gateway.state_dir import known_gateways, read_table, remember, write_table
 from runtime.gateway.table import RoutingTable
 from runtime.gateway.table_loader import InvalidTableError, build_routes
 
@@ -199,42 +192,14 @@ class LocalGateways:
         """Return by name the gateways that are down, refuse, or run otherwise than declared."""
         found = await asyncio.to_thread(faults.deviating, self._state_dir, self._gateways)
         for name, config in (await self._configs()).items():
-            fault: Fault | None = None
-            if not isinstance(config, GatewayConfig):
-                fault = faults.fault_of(self._state_dir, self._gateways[name], config)
-            elif config.refusing:
-                fault = faults.refusal_of(self._state_dir, name, config.refusing)
-            elif self._lacks_secret(name, config):
-                fault = faults.lacks_secret(name)
+            fault = faults.fault_of(self._state_dir, self._gateways[name], config)
             if fault is not None and (fault.outage or name not in found):
                 found[name] = fault
         return dict(sorted(found.items()))
 
     async def require_secret(self) -> None:
-        """Refuse to go on where servers with keys would refuse a gateway that answers here.
-
-        Raises:
-            EngineRejectedError: FC4026, a gateway has another secret of servers' keys, or none.
-        """
-        for name, config in (await self._configs()).items():
-            if isinstance(config, GatewayConfig) and self._lacks_secret(name, config):
-                fault = faults.lacks_secret(name)
-                detail = f"Gateway `{name}` {fault.what}: servers would refuse it."
-                raise EngineRejectedError.of(
-                    "FC4026",
-                    "A gateway does not know the servers' keys",
-                    detail,
-                    hint="Nothing was started. Restart the gateway where it runs, with the secret.",
-                    command=fault.command,
-                )
-
-    def _lacks_secret(self, name: str, config: GatewayConfig) -> bool:
-        """Say whether servers that are started now would refuse a gateway."""
-        try:
-            secret = secret_of_servers(self._state_dir, self._gateways[name])
-        except EngineError:  # nothing is started without it (FC4025)
-            return False
-        return bool(secret) and config.secret_mark not in (None, secret_mark(secret))
+        """Raise FC4026 where servers that are started now would refuse a gateway."""
+        faults.require_secret(self._state_dir, self._gateways, await self._configs())
 
     async def statuses(self) -> tuple[GatewayStatus, ...]:
         """Return the status of every gateway, by name."""

@@ -10,11 +10,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from fleet.errors import EngineError, EngineUnreachableError
+from fleet.environment import secret_mark
+from fleet.errors import EngineError, EngineRejectedError, EngineUnreachableError
 from fleet.resources import Fault, OutageKind
 from fleet.spec import GatewaySpec
 from runtime.gateway.admin_socket import is_url, socket_path
-from runtime.gateway.state_dir import gateway_dir, known_gateways
+from runtime.gateway.protocol import GatewayConfig
+from runtime.gateway.state_dir import gateway_dir, known_gateways, secret_of_servers
 from runtime.gateway.supervisor import (
     RUNNING,
     STOPPED,
@@ -63,13 +65,19 @@ def deviating(state_dir: Path, gateways: Mapping[str, GatewaySpec]) -> dict[str,
     return faults
 
 
-def fault_of(state_dir: Path, gateway: GatewaySpec, error: EngineError | None) -> Fault | None:
-    """Return the fault of a gateway that does not show its table; None: the gateway never ran.
+def fault_of(
+    state_dir: Path, gateway: GatewaySpec, config: GatewayConfig | EngineError | None
+) -> Fault | None:
+    """Return the fault of a gateway; None: there is none, or the gateway never ran.
 
-    `error` says why the gateway does not answer; None: no process listens on its socket.
+    `config` may be why the gateway does not answer; None: no process listens on its socket.
     """
-    if error is not None:
-        text = f"does not answer: {error.diagnostics[0].detail.rstrip('.')}"
+    if isinstance(config, GatewayConfig):
+        if config.refusing:
+            return refusal_of(state_dir, gateway.name, config.refusing)
+        return lacks_secret(state_dir, gateway, config)
+    if config is not None:
+        text = f"does not answer: {config.diagnostics[0].detail.rstrip('.')}"
         return Fault(text, "fleetctl gateway status", OutageKind.GATEWAY_DOWN)
     has_socket = not is_url(gateway.admin) and socket_path(state_dir, gateway).exists()
     if not has_socket and not lock_path(state_dir, gateway.name).exists():
@@ -89,10 +97,41 @@ def refusal_of(state_dir: Path, name: str, why: str) -> Fault:
     return Fault(text, command, OutageKind.GATEWAY_REFUSES)
 
 
-def lacks_secret(name: str) -> Fault:
-    """Return the fault of a gateway that servers would refuse."""
+def lacks_secret(
+    state_dir: Path, gateway: GatewaySpec, config: GatewayConfig | EngineError | None
+) -> Fault | None:
+    """Return the fault of a gateway that servers would refuse, which are started now."""
+    try:
+        secret = secret_of_servers(state_dir, gateway)
+    except EngineError:  # nothing is started without it (FC4025)
+        return None
+    shown = config.secret_mark if isinstance(config, GatewayConfig) else None
+    if not secret or shown in (None, secret_mark(secret)):
+        return None
     text = "has another secret of `servers_secret` than this checkout, or none"
+    name = gateway.name
     return Fault(text, f"fleetctl gateway stop {name} && fleetctl gateway start {name}")
+
+
+def require_secret(
+    state_dir: Path,
+    gateways: Mapping[str, GatewaySpec],
+    configs: Mapping[str, GatewayConfig | EngineError | None],
+) -> None:
+    """Refuse to go on where servers that are started now would refuse a gateway.
+
+    Raises:
+        EngineRejectedError: FC4026.
+    """
+    for name, config in configs.items():
+        if fault := lacks_secret(state_dir, gateways[name], config):
+            raise EngineRejectedError.of(
+                "FC4026",
+                "A gateway does not know the servers' keys",
+                f"Gateway `{name}` {fault.what}: servers would refuse it.",
+                hint="Nothing was started. Restart the gateway where it runs, with the secret.",
+                command=fault.command,
+            )
 
 
 async def still_runs(state_dir: Path, name: str) -> bool:

@@ -29,7 +29,7 @@ class GatewayConfig:
     refusing: str = ""
     """Why clients are refused, such as `No space left on device`; empty: they are not."""
     secret_mark: str | None = None
-    """Mark of its secret of servers' keys, empty without one; None: of an earlier release."""
+    """Mark of the secret of servers' keys, empty without a secret; None: of an earlier release."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
@@ -173,17 +174,21 @@ class _IngestRun:
             self._gateway = segment.gateway
             query = "SELECT request_id, ended FROM recent WHERE gateway = ?"
             self._recent = dict(self._database.execute(query, [segment.gateway]))
-        while lines := segment.read_rows(mark[0], BATCH_BYTES):
-            end = mark[0] + len(lines)
-            if not lines.endswith(b"\n"):
-                lines, end = _TOO_LONG, _line_end(segment, end)
-            mark = self._ingest_batch(segment, lines, end, mark)
+        while mark := self._ingest_batch(segment, mark):
+            pass
 
-    def _ingest_batch(self, segment: Segment, lines: bytes, end: int, mark: Any) -> Any:
+    def _ingest_batch(self, segment: Segment, mark: Any) -> Any:
+        """Ingest rows after a mark, up to `BATCH_BYTES`; return the next mark, None at the end."""
+        lines = segment.read_rows(mark[0], BATCH_BYTES)
+        if not lines:
+            return None
+        end = mark[0] + len(lines)
+        if not lines.endswith(b"\n"):
+            lines, end = _TOO_LONG, _line_end(segment, end)
         batch, ids, recent = Batch(self._now), {}, self._recent
         _, rows, newest, duplicates, damaged, cut = mark
         twins = broken = 0
-        for line in translate_lines(lines.splitlines()):
+        for line in translate_lines(BytesIO(lines)):  # line by line, for memory
             try:
                 row = _ROW.decode(line)
                 if row.request_id in recent or row.request_id in ids:
@@ -192,6 +197,7 @@ class _IngestRun:
                     ids[row.request_id] = batch.add(row)
             except (ValueError, OverflowError, RecursionError):
                 broken += 1
+        del lines
         newest = max([*ids.values(), newest or 0.0]) or None
         floor = (newest or 0.0) - RECENT_S
         recent |= ids
