@@ -9,6 +9,7 @@ Types of `ApplyEvent` and their fields, besides those that every event has:
     checking        adapters, starts: how many are checked before the first step, if it takes long
     step_begin      step, n, of
     step_progress   step, seconds: still running
+    transfer        what, bytes, size: files on their way to a host, every few seconds
     step_done       step, how (done, adopted), seconds, warnings, n, of
     step_failed     step, seconds, summary, detail, n, of
     step_stale      step, detail, n, of

@@ -21,7 +21,7 @@ from fleet.names import (
 from fleet.resources import Fault, OutageKind, Resource, State
 from fleet.spec import FleetSpec
 from runtime.engines.launch_records import LaunchRecords
-from runtime.engines.protocol import Engine, Observer
+from runtime.engines.protocol import Engine, Observer, Report
 from runtime.engines.registry import make_engine
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.envoy.admin import Envoys
@@ -131,11 +131,15 @@ class FleetConnections(NamedTuple):
 
 @asynccontextmanager
 async def connect(
-    fleet: FleetSpec, root: Path, state_dir: Path, envoys: Envoys
+    fleet: FleetSpec,
+    root: Path,
+    state_dir: Path,
+    envoys: Envoys,
+    report: Report = lambda *_: None,
 ) -> AsyncIterator[FleetConnections]:
     """Give connections to the engines and gateways of a fleet; they are closed at the end."""
     engines = {
-        name: make_engine(host, root, state_dir, fleet.name, fleet.servers_secret)
+        name: make_engine(host, root, state_dir, fleet.name, fleet.servers_secret, report)
         for name, host in fleet.hosts.items()
     }
     gateways = LocalGateways(state_dir, fleet.gateways, envoys)

@@ -37,6 +37,7 @@ from runtime.trust import untrusted_addresses
 if TYPE_CHECKING:  # a rollback works while declarations cannot be read or engines be imported
     from contextlib import AbstractAsyncContextManager
 
+    from runtime.engines.protocol import Report
     from runtime.gateway.envoy.admin import Envoys
     from runtime.observe import FleetConnections
     from runtime.project.load import Project
@@ -175,11 +176,16 @@ class Workspace:
         """Return the maker of files of gateways that are Envoys."""
         return self.make_envoys(self.root)
 
-    def connected(self) -> "AbstractAsyncContextManager[FleetConnections]":
-        """Connect to engines and gateways; their connections are released at the end."""
+    def connected(
+        self, report: "Report" = lambda *_: None
+    ) -> "AbstractAsyncContextManager[FleetConnections]":
+        """Connect to engines and gateways; their connections are released at the end.
+
+        `report`: called while files are brought to a host.
+        """
         from runtime.observe import connect  # noqa: PLC0415 (starlette, uvicorn)
 
-        return connect(self.fleet(), self.root, self.state_dir, self.envoys())
+        return connect(self.fleet(), self.root, self.state_dir, self.envoys(), report)
 
     async def observe_now(self) -> State:
         """Observe every server and gateway; versions that may answer other bytes are marked."""

@@ -8,7 +8,7 @@ from fleet.encoding import canonical_json
 from fleet.names import adapter_of_address, address_parts, server_of_address, step_parts
 from fleet.resources import OutageKind
 from fleet.steps import VERSION, ApplyEvent
-from plans.amounts import counted, iso_millis
+from plans.amounts import counted, iso_millis, size
 from plans.reports.drift import impact_of, outage_lines
 
 Data = Mapping[str, Any]
@@ -49,6 +49,10 @@ def _done(data: Data) -> str:
 def _checking(data: Data) -> str:
     what = [counted(data["adapters"], "adapter"), counted(data["starts"], "port")]
     return f"Checks {' and '.join(text for text in what if text[:2] != '0 ')} before the first step"
+
+
+def _transfer(data: Data) -> str:
+    return f"{data['what']}: {100 * data['bytes'] // data['size']} % of {size(data['size'])}"
 
 
 def _recovered(data: Data) -> str:
@@ -116,6 +120,7 @@ _STEP_WORDS: Mapping[str, Callable[[Data], str]] = {
 _WORDS: Mapping[str, Callable[[Data], str]] = {
     "checking": _checking,
     "step_progress": lambda data: f"{_words(data['step'])}: {data['seconds']:.0f} s so far",
+    "transfer": _transfer,
     "recovered": _recovered,
     "frozen": _frozen,
     "interrupted": _stopping,

@@ -1,11 +1,14 @@
 """The contract of every engine, fake and real alike."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
 from fleet.names import Address
 from fleet.resources import Server, State
+
+Report = Callable[[str, int, int], None]
+"""Called with folder and host of a transfer, the bytes that are there, and all bytes."""
 
 
 @dataclass(frozen=True, slots=True)

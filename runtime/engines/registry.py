@@ -15,7 +15,7 @@ from runtime.engines.adapters_file import adapters_path
 from runtime.engines.attach import AttachEngine
 from runtime.engines.launch_records import LaunchRecord, LaunchRecords
 from runtime.engines.local import LocalEngine
-from runtime.engines.protocol import Engine
+from runtime.engines.protocol import Engine, Report
 from runtime.engines.recognition import FLEET, unrecorded
 from runtime.engines.ssh.box import MEMORIES
 from runtime.engines.ssh.connection import SshConnection
@@ -28,12 +28,18 @@ from runtime.trust import load_trust
 
 
 def make_engine(
-    host: HostSpec, root: Path, state_dir: Path, fleet_name: str = "", servers_secret: str = ""
+    host: HostSpec,
+    root: Path,
+    state_dir: Path,
+    fleet_name: str = "",
+    servers_secret: str = "",
+    report: Report = lambda *_: None,
 ) -> Engine:
     """Return the engine of a host. No server is contacted or started.
 
     Declared paths are relative to `root`. `fleet_name` is put into the environment of started
     processes, for process lists. `servers_secret` is the reference of the secret of their keys.
+    `report`: called while files are brought to the host.
     """
     store = state_dir / STORE
     secret = read_secret(root, servers_secret) if servers_secret else ""
@@ -44,7 +50,7 @@ def make_engine(
         raise_file_limit()  # a round has 5 files open for every host
         memory = state_dir / MEMORIES / f"{host.name}.json"
         return SshEngine(
-            host, SshConnection(host.address), folder, store, memory, fleet_name, secret
+            host, SshConnection(host.address), folder, store, memory, fleet_name, secret, report
         )
     records = LaunchRecords(state_dir / "servers")
 

@@ -21,7 +21,7 @@ from fleet.history import (
 from fleet.names import AdapterName
 from fleet.plan import Plan
 from fleet.resources import Route, State
-from fleet.steps import Emit, StartServer
+from fleet.steps import ApplyEvent, Emit, StartServer
 from runtime.execute.context import ExecutionContext
 from runtime.execute.outcome import ApplyOutcome
 from runtime.execute.run import execute, moved_since
@@ -153,7 +153,11 @@ async def execute_plan(
         return found_damage(damaged(live.adapters().values(), store), history, live)
 
     remember_hosts(workspace.state_dir, fleet.hosts)
-    async with workspace.connected() as connections:
+
+    def report(what: str, done: int, size: int) -> None:
+        emit(ApplyEvent("transfer", {"what": what, "bytes": done, "size": size}))
+
+    async with workspace.connected(report) as connections:
         if any(isinstance(step.operation, StartServer) for step in plan.steps):
             await connections.gateways.require_secret()
         context = ExecutionContext(

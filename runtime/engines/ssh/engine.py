@@ -15,10 +15,10 @@ from fleet.vllm import unit_name
 from runtime.engines.adapters_file import AdapterEntry, entries_of
 from runtime.engines.launch_records import LaunchRecord
 from runtime.engines.observation import StateBuilder, observe_servers
-from runtime.engines.protocol import Completion
+from runtime.engines.protocol import Completion, Report
 from runtime.engines.ssh.box import BoxMemory, BoxView, look, write_entries
 from runtime.engines.ssh.connection import SshConnection
-from runtime.engines.ssh.files import bring_good, source_of
+from runtime.engines.ssh.files import bring_good, now_and_then, source_of
 from runtime.engines.ssh.forwards import ForwardedClients
 from runtime.engines.ssh.launching import BoxLauncher
 from runtime.engines.ssh.units import has_ended, list_units, remove_unit
@@ -54,6 +54,7 @@ class SshEngine:
     """Name of the fleet; units of other fleets are left alone."""
     secret: str | None = field(default="", repr=False)
     """As in `BoxLauncher`."""
+    report: Report = lambda *_: None
     start_timeout_s: float = START_TIMEOUT_S
     _entering: dict[str, asyncio.Lock] = field(
         default_factory=lambda: defaultdict(asyncio.Lock), init=False
@@ -61,7 +62,9 @@ class SshEngine:
 
     def __post_init__(self) -> None:
         self._servers = ForwardedClients(self.host, self.ssh, self.secret or "")
-        self._launcher = BoxLauncher(self.host, self.ssh, self.folder, self.fleet, self.secret)
+        self._launcher = BoxLauncher(
+            self.host, self.ssh, self.folder, self.fleet, self.secret, self.report
+        )
 
     async def observe(self) -> State:
         """Return the servers of the host, with their adapters.
@@ -165,7 +168,8 @@ class SshEngine:
             return
         files = await source_of(folder)
         number = number_of_copy(folder.name, files.digest) or 1
-        path = await bring_good(self.ssh, files, self.host.store_there, number)
+        told = now_and_then(self.host.name, files, self.report)
+        path = await bring_good(self.ssh, files, self.host.store_there, number, told)
         await load_adapter(client, adapter, path)
         added = {adapter: AdapterEntry(path, files.digest)}
         await self._enter(server, lambda entries: entries | added)

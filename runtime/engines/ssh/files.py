@@ -7,9 +7,11 @@ import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Final, Self
 
 from fleet.errors import EngineError, EngineUnreachableError
+from runtime.engines.protocol import Report
 from runtime.engines.ssh.client_process import run_client
 from runtime.engines.ssh.connection import SCRIPT_S, SshConnection
 from runtime.store_paths import manifest_of, name_of_copy
@@ -18,6 +20,8 @@ _SPARE: Final = 1 << 20
 """Room that a copy leaves on the host's disk. Bytes."""
 _SILENCE_S: Final = 30
 """Upper bound of a transfer's time without a byte. Seconds."""
+_REPORT_S: Final = 5.0
+"""Time between two reports of a transfer. Seconds."""
 _HASHED: Final = 50e6
 """Lower bound of the speed at which a host reads and hashes, for the deadline. Bytes a second."""
 _OTHER_BYTES: Final = 5
@@ -77,6 +81,19 @@ class SourceFolder:
         return [line.partition("  ")[2] for line in self.manifest.splitlines()]
 
 
+def now_and_then(host: str, source: SourceFolder, report: Report) -> Callable[[int, int], None]:
+    """Return the report of a transfer, which is made every `_REPORT_S` seconds."""
+    told = monotonic()
+
+    def tell(done: int, size: int) -> None:
+        nonlocal told
+        if monotonic() - told >= _REPORT_S:
+            told = monotonic()
+            report(f"{source.folder.name} to {host}", done, size)
+
+    return tell
+
+
 async def bring_folder(
     ssh: SshConnection,
     source: SourceFolder,
@@ -123,7 +140,13 @@ async def bring_folder(
     raise _other_bytes(ssh, source, part)
 
 
-async def bring_good(ssh: SshConnection, source: SourceFolder, store: str, number: int) -> str:
+async def bring_good(
+    ssh: SshConnection,
+    source: SourceFolder,
+    store: str,
+    number: int,
+    report: Callable[[int, int], None],
+) -> str:
     """Bring a folder to a host, hash the copy there even if present, and return the copy's path.
 
     A copy with other bytes is left to the servers that may read it: the next path is taken.
@@ -132,7 +155,7 @@ async def bring_good(ssh: SshConnection, source: SourceFolder, store: str, numbe
         EngineError: as `bring_folder`.
     """
     for fresh in range(number, number + _PATHS):
-        path = await bring_folder(ssh, source, store, fresh)
+        path = await bring_folder(ssh, source, store, fresh, report)
         if not await fault_of_copy(ssh, source, path):
             return path
     raise _other_bytes(ssh, source, path)

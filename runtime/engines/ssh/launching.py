@@ -18,10 +18,11 @@ from fleet.vllm import RESOLVER, launch_of, server_unit, unit_name
 from runtime.engines.adapters_file import FILE
 from runtime.engines.launch_records import LaunchRecord
 from runtime.engines.observation import base_digest
+from runtime.engines.protocol import Report
 from runtime.engines.recognition import FLEET, url_of
 from runtime.engines.ssh.box import KEY, SERVERS, BoxView, write_entries, write_key
 from runtime.engines.ssh.connection import SshConnection
-from runtime.engines.ssh.files import bring_folder, source_of
+from runtime.engines.ssh.files import bring_folder, now_and_then, source_of
 from runtime.engines.ssh.logs import last_lines
 from runtime.engines.ssh.units import ServerUnit, control_unit, remove_unit, write_unit
 from runtime.engines.starting import LAUNCH_LENGTH
@@ -49,6 +50,7 @@ class BoxLauncher:
     fleet: str
     secret: str | None = field(default="", repr=False)
     """The secret of the keys of servers; empty: they have none, None: it cannot be read."""
+    report: Report = lambda *_: None
 
     def require_own(self, unit: ServerUnit | None) -> None:
         """Refuse a unit of another fleet or program; raises FC4101."""
@@ -151,9 +153,9 @@ class BoxLauncher:
         if not here.is_dir():
             return "", ""
         source = await source_of(here, links=True)
-        return await bring_folder(self.ssh, source, self.host.store_there), await asyncio.to_thread(
-            base_digest, here
-        )
+        told = now_and_then(self.host.name, source, self.report)
+        path = await bring_folder(self.ssh, source, self.host.store_there, report=told)
+        return path, await asyncio.to_thread(base_digest, here)
 
     def _python(self, box: BoxView) -> str:
         return posixpath.join(box.home, self.host.python_there)
