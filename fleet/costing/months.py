@@ -86,6 +86,15 @@ class MonthCost:
         """Return the cost of a client, or of `PLATFORM`."""
         return sum(line.micro for line in self.lines if line.client == client)
 
+    def recurring(self, client: str, hours: int) -> int:
+        """Return the cost of a client for as many hours as if the month went on so.
+
+        Corrections are due once, and left out.
+        """
+        lines = (its for its in self.lines if its.client == client)
+        counted = sum(its.micro for its in lines if its.kind is not LineKind.CORRECTION)
+        return counted * hours // self.counted
+
 
 @dataclass(frozen=True, slots=True)
 class Corrections:

@@ -69,15 +69,7 @@ def change_since(found: MonthCost, before: MonthCost | None, client: str) -> tup
     """
     if before is None or client not in {*before.clients, *before.daily}:
         return None
-    now, then = (
-        sum(
-            line.micro
-            for line in month.lines
-            if line.client == client and line.kind is not LineKind.CORRECTION
-        )
-        for month in (found, before)
-    )
-    then = then * found.counted // before.counted
+    now, then = (month.recurring(client, found.counted) for month in (found, before))
     return now - then, then
 
 

@@ -135,7 +135,7 @@ def _notes(bill: Bill, client: str | None) -> Iterator[str]:
             limit = ALARM if state is ShareState.ALARM else WARN
             yield f"{name} costs more than {limit} % of its fee."
         if state is ShareState.ALARM:
-            fee = fee_needed(cost.cost(name) * cost.hours // cost.counted)
+            fee = fee_needed(cost.recurring(name, cost.hours))
             yield f"  At this cost, a fee of {_micro(fee)} a month is 2.5 times the cost."
             yield from _moves(bill, name)
     yield from _corrections(bill, client)
@@ -185,7 +185,7 @@ def document(bill: Bill, client: str | None = None) -> dict[str, Any]:
             **(plain(figures) if figures else {}),
             "cost": cost.cost(name),
             "state": _state(bill, name),
-            "fee_needed": fee_needed(cost.cost(name) * cost.hours // cost.counted),
+            "fee_needed": fee_needed(cost.recurring(name, cost.hours)),
             "projection": plain(found)
             if (found := projection(cost, name, bill.before.get(name, {})))
             else None,

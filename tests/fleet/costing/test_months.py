@@ -127,6 +127,13 @@ def test_the_fee_that_is_needed_is_the_least(cost: int) -> None:
     assert share_state(cost, fee - 10_000) is ShareState.ALARM
 
 
+def test_a_correction_is_not_expected_again() -> None:
+    found = month(TERMS, 168)
+    once = replace(found, lines=(*found.lines, CostLine("a", LineKind.CORRECTION, "", 5 * MICRO)))
+    assert once.cost("a") == found.cost("a") + 5 * MICRO
+    assert once.recurring("a", 336) == found.recurring("a", 336) == 2 * found.cost("a")
+
+
 def test_a_projection_begins_on_day_7_and_goes_by_weekdays() -> None:
     assert projection(month(TERMS, 167), "a", {}) is None
     found = projection(month(TERMS, 168), "a", {})
