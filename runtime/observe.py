@@ -139,7 +139,9 @@ async def connect(
 ) -> AsyncIterator[FleetConnections]:
     """Give connections to the engines and gateways of a fleet; they are closed at the end."""
     engines = {
-        name: make_engine(host, root, state_dir, fleet.name, fleet.servers_secret, report)
+        name: make_engine(
+            host, root, state_dir, fleet.name, fleet.servers_secret, fleet.bases, report
+        )
         for name, host in fleet.hosts.items()
     }
     gateways = LocalGateways(state_dir, fleet.gateways, envoys)

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import runtime
@@ -33,13 +33,15 @@ def make_engine(
     state_dir: Path,
     fleet_name: str = "",
     servers_secret: str = "",
+    bases: Collection[str] = (),
     report: Report = lambda *_: None,
 ) -> Engine:
     """Return the engine of a host. No server is contacted or started.
 
     Declared paths are relative to `root`. `fleet_name` is put into the environment of started
     processes, for process lists. `servers_secret` is the reference of the secret of their keys.
-    `report`: called while files are brought to the host.
+    `bases` are the names of the declared bases. `report`: called while files are brought to the
+    host.
     """
     store = state_dir / STORE
     secret = read_secret(root, servers_secret) if servers_secret else ""
@@ -49,9 +51,8 @@ def make_engine(
     if host.engine == "ssh":
         raise_file_limit()  # a round has 5 files open for every host
         memory = state_dir / MEMORIES / f"{host.name}.json"
-        return SshEngine(
-            host, SshConnection(host.address), folder, store, memory, fleet_name, secret, report
-        )
+        ssh = SshConnection(host.address)
+        return SshEngine(host, ssh, folder, store, memory, fleet_name, secret, bases, report)
     records = LaunchRecords(state_dir / "servers")
 
     def command(server: Server, drawn: str) -> tuple[tuple[str, ...], dict[str, str]]:

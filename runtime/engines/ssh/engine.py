@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fleet.errors import EngineError, EngineUnreachableError
 from fleet.hardware import HostSpec
-from fleet.names import Address
+from fleet.names import Address, server_name
 from fleet.resources import Server, State
 from fleet.vllm import unit_name
 from runtime.engines.adapters_file import AdapterEntry, entries_of
@@ -54,6 +54,8 @@ class SshEngine:
     """Name of the fleet; units of other fleets are left alone."""
     secret: str | None = field(default="", repr=False)
     """As in `BoxLauncher`."""
+    bases: Collection[str] = ()
+    """Names of the bases of which the host may have servers."""
     report: Report = lambda *_: None
     start_timeout_s: float = START_TIMEOUT_S
     _entering: dict[str, asyncio.Lock] = field(
@@ -72,7 +74,8 @@ class SshEngine:
         A server whose unit is stopped is absent. A server that starts, or that systemd starts
         again, is absent too, with a note: `start` joins it. A server that answered and does not now
         is unknown. Where SSH does not reach the host, the servers of the last time are asked
-        through forwards that stand, and those that do not answer are unknown.
+        through forwards that stand, and those that do not answer are unknown. Where none were
+        seen, every server that the host may have is unknown.
         """
         before = BoxMemory.read(self.memory)
         try:
@@ -245,6 +248,9 @@ class SshEngine:
                 seen.record_unknown(name, answer if refuses_key(answer) else error)
             else:
                 seen.record_launch(records[name], answer, {})
+        for device in () if records else self.host.devices:
+            for base in self.bases:
+                seen.record_unknown(server_name(base, self.host.name, device.name), error)
         return seen.state()
 
     def _record(self, box: BoxView, server: str) -> LaunchRecord | None:
