@@ -4,9 +4,9 @@
 
 The boxes boot on this machine, each with its own systemd, sshd and address. A fourth, box4, has
 no vLLM: fleetctl runs there, with its gateway and reconciler as units. Clients ask all the while.
-A server is killed and another hangs, a box reboots, box4 reboots, a box is cut off, a box is
-added and removed. At the end no request was answered by another version than it should be, and
-the seconds are printed in which an alias had no answer.
+A server is killed and another hangs, boxes reboot, a box is cut off, a box is added and removed; a
+step ends when `drift` finds nothing. At the end no request was answered by another version than it
+should be, and the seconds are printed in which an alias had no answer.
 """
 
 import os
@@ -60,6 +60,7 @@ HOME = BED / "boxes" / OFFICE / "root" / "home" / "fleetctl"
 """Home folder of the operator on box4, as this process sees it."""
 PROJECT = HOME / "fleet"
 GATEWAY = "10.77.0.14:8080"
+FLEETCTL = f"{sys.executable} -m fleetctl"
 SSH_CONFIG = """Host box*
   User fleetctl
   IdentityFile ~/.ssh/bed
@@ -127,7 +128,7 @@ class Play(Demo):
     def fleetctl(self, *arguments: str, expect: int = 0) -> None:
         """Print and run a command on box4; stop the play when its exit code is not expected."""
         print(f"{GREEN}${RESET} {BOLD}fleetctl {shlex.join(arguments)}{RESET}", flush=True)
-        code = self.on_office(f"{shlex.join((sys.executable, '-m', 'fleetctl', *arguments))}")
+        code = self.on_office(f"{FLEETCTL} {shlex.join(arguments)}")
         if code != expect:
             raise SystemExit(f"play failed: exit code {code}, expected {expect}")
 
@@ -152,14 +153,22 @@ class Play(Demo):
 
     @contextmanager
     def fault(self, title: str, witness: Witness) -> Iterator[None]:
-        """A step that ends when all aliases have answers; note how long each had none."""
+        """A step that ends when the fleet is as declared; note how long an alias had no answer."""
         with self.step(title):
             began = time.monotonic()
             yield
-            time.sleep(2)  # what was under way has ended
+            self.until_mended()
             for alias in QUESTIONS:
                 witness.answers_again(alias)
             self.gaps.append((title, {a: witness.longest_gap(a, began) for a in QUESTIONS}))
+
+    def until_mended(self, within_s: float = 300.0) -> None:
+        """Return once `drift` finds nothing; systemd and the reconciler are left to themselves."""
+        ends = time.monotonic() + within_s
+        time.sleep(2)  # the fault shows
+        while self.on_office(f"{FLEETCTL} drift >~/drift 2>&1"):
+            if time.monotonic() > ends:
+                raise SystemExit(f"play failed: {(HOME / 'drift').read_text(encoding='utf-8')}")
 
     def add_box(self, name: str) -> None:
         """Declare a further box."""
