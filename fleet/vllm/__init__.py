@@ -25,6 +25,7 @@ from fleet.vllm.launch import (
     command_line,
     compiled_launch,
     environment,
+    gpus_of,
     launch_of,
 )
 from fleet.vllm.lora_slots import assumption, pool_bytes, release, slot_bytes

@@ -187,7 +187,6 @@ def launch_of(
     if server.flags is None or host.engine == "attach":
         return None
     kinds = {device.name: device.kind for device in host.devices}
-    gpus = [name for name, kind in kinds.items() if kind != CPU]
     kind = CPU if {kinds.get(device) for device in server.devices} == {CPU} else ""
     arguments = command_line(
         replace(server.flags, model=model or server.flags.model), python, host.listens_on,
@@ -196,5 +195,11 @@ def launch_of(
         module=FAKE_MODULE if host.engine == "fake" else VLLM_MODULE,
         allowed=None if host.engine == "fake" else allowed,
     )  # fmt: skip
-    indices = [gpus.index(device) for device in server.devices if device in gpus]
-    return LaunchCommand(server, arguments, environment(kind, indices, adapters), launch)
+    variables = environment(kind, gpus_of(server, host), adapters)
+    return LaunchCommand(server, arguments, variables, launch)
+
+
+def gpus_of(server: Server, host: HostSpec) -> tuple[int, ...]:
+    """Return the indices of a server's GPUs on its host."""
+    gpus = [device.name for device in host.devices if device.kind != CPU]
+    return tuple(gpus.index(device) for device in server.devices if device in gpus)

@@ -139,7 +139,7 @@ def test_a_change_by_hand_is_seen(bed: BoxBed, change: str) -> None:
         file = f"~/.config/systemd/user/fleetctl-{NAME}.service"
         assert (await ssh.run(change.format(file=file))).code == 0
         assert (await list_units(ssh))[NAME].is_edited
-        await write_unit(ssh, RECORD, text(launch()))
+        await write_unit(ssh, RECORD, text(launch()), RECORD.launch)
         assert (await list_units(ssh))[NAME].is_edited == ("mkdir" in change)
 
     run(bed, body)

@@ -100,14 +100,14 @@ async def write_entries(
         )
 
 
-async def write_key(ssh: SshConnection, server: str, key: str) -> None:
-    """Write a server's key for its unit, the user's alone; it is in no argument of a program.
+def files_of_launch(server: str, key: str) -> str:
+    """Return the script that writes the files of a new launch: no adapters, and its key.
 
-    Raises:
-        EngineError: FC4100, the file cannot be written; or as `SshConnection.run`.
+    The key is the user's alone, and in no argument of a program.
     """
-    ended = await ssh.run(_WRITE_KEY.format(server=server, key=key))
-    done(ssh, f"does not take the key of `{server}`", ended)
+    scripts = [_WRITE.format(server=server, text=dump_entries({}))]
+    scripts += [_WRITE_KEY.format(server=server, key=key)] if key else []
+    return "".join(f"(cd; {script}) || exit\n" for script in scripts)
 
 
 @dataclass(frozen=True, slots=True)

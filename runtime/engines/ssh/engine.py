@@ -290,7 +290,7 @@ class SshEngine:
             if unit is None or first is None or before is None or has_ended(first, before, unit):
                 error = await self._launcher.ended(record.name)
                 if is_new:
-                    await self._launcher.take_back(record.name)
+                    await self._launcher.take_back(record)
                 raise error
             before = unit
             if (waited := clock() - began) > self.start_timeout_s:

@@ -3,6 +3,7 @@
 import asyncio
 import posixpath
 import shlex
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,17 +15,31 @@ from fleet.errors import EngineError, EngineRejectedError
 from fleet.hardware import HostSpec
 from fleet.resources import Server, ServerFlags
 from fleet.systemd_unit import unit_text
-from fleet.vllm import RESOLVER, launch_of, server_unit, unit_name
+from fleet.vllm import (
+    RESOLVER,
+    gpus_of,
+    launch_of,
+    server_unit,
+    servers_per_device_of,
+    unit_name,
+)
 from runtime.engines.adapters_file import FILE
 from runtime.engines.launch_records import LaunchRecord
 from runtime.engines.observation import base_digest
 from runtime.engines.protocol import Report
 from runtime.engines.recognition import FLEET, url_of
-from runtime.engines.ssh.box import KEY, SERVERS, BoxView, write_entries, write_key
+from runtime.engines.ssh.box import KEY, SERVERS, BoxView, files_of_launch
 from runtime.engines.ssh.connection import SshConnection
 from runtime.engines.ssh.files import bring_folder, now_and_then, source_of
 from runtime.engines.ssh.logs import last_lines
-from runtime.engines.ssh.units import ServerUnit, control_unit, remove_unit, write_unit
+from runtime.engines.ssh.units import (
+    ServerUnit,
+    control_unit,
+    list_units,
+    remove_unit,
+    started_elsewhere,
+    write_unit,
+)
 from runtime.engines.starting import LAUNCH_LENGTH
 from runtime.secrets import secret_unreadable
 from runtime.trust import load_trust
@@ -100,6 +115,8 @@ class BoxLauncher:
                 unit is left.
         """
         model, files = await self._bring_base(flags)
+        units = await list_units(self.ssh)
+        self._require_free(server, flags, units)
         python, mark = self._python(box), uuid4().hex
         prefix = posixpath.dirname(posixpath.dirname(python))
         plugged = await self.ssh.run(_HAS_RESOLVER.format(prefix=shlex.quote(prefix)))
@@ -116,25 +133,52 @@ class BoxLauncher:
         record = LaunchRecord.of(server, flags, url_of(self.host.reached_at, server.port), mark)
         record = record.model_copy(update={"arguments": launch.arguments, "base_files": files})
         named = {**launch.environment, FLEET: self.fleet}
-        await write_entries(self.ssh, server.name, {})
         if self.secret is None:
             raise secret_unreadable()
-        if key := server_key(self.secret, server.name, launch.launch):
-            await write_key(self.ssh, server.name, key)
+        key = server_key(self.secret, server.name, launch.launch)
         key_file = f"%h/{SERVERS}/{server.name}/{KEY}" if key else ""
         unit = server_unit(replace(launch, environment=named), "~", key_file)
-        await write_unit(self.ssh, record, unit_text(unit))
+        there = box.units.get(server.name)
+        before = there.launch if there else ""
+        files_there = files_of_launch(server.name, key)
+        await write_unit(self.ssh, record, unit_text(unit), before, files_there)
         try:
             await control_unit(self.ssh, "restart", server.name)
         except EngineRejectedError:
-            await self.take_back(server.name)
+            await self.take_back(record)
             raise
         return record
 
-    async def take_back(self, server: str) -> None:
-        """Remove a new unit, which systemd would start for ever."""
+    async def take_back(self, record: LaunchRecord) -> None:
+        """Remove the unit of a new launch, which systemd would start for ever."""
         with suppress(EngineError):  # the error before says more
-            await remove_unit(self.ssh, server)
+            unit = (await list_units(self.ssh)).get(record.name)
+            if unit is not None and unit.launch == record.launch:
+                await remove_unit(self.ssh, record.name)
+
+    def _require_free(
+        self, server: Server, flags: ServerFlags, units: Mapping[str, ServerUnit]
+    ) -> None:
+        """Refuse GPUs beside a server that does not share them, or that is not of this fleet.
+
+        Raises:
+            EngineRejectedError: FC4102.
+        """
+        gpus = {*map(str, gpus_of(server, self.host))}
+        for unit in units.values():
+            if unit.name == server.name or not unit.runs or gpus.isdisjoint(unit.gpus):
+                continue
+            shares = [_part(flags), _part(unit.record.flags) if unit.record else 1]
+            if unit.fleet == self.fleet and max(shares) < 1 and sum(shares) <= 1:
+                continue
+            ends = f"ssh {self.ssh.address} systemctl --user disable --now {unit_name(unit.name)}"
+            raise started_elsewhere(
+                self.ssh,
+                server.name,
+                f"`{unit_name(unit.name)}` of fleet `{unit.fleet}` runs on GPU "
+                f"{', '.join(sorted(gpus & unit.gpus))}",
+                f"fleetctl server stop {unit.name}" if unit.fleet == self.fleet else ends,
+            )
 
     async def ended(self, server: str) -> EngineError:
         """Return the error of a server that ended during its start, with the end of its log."""
@@ -159,3 +203,8 @@ class BoxLauncher:
 
     def _python(self, box: BoxView) -> str:
         return posixpath.join(box.home, self.host.python_there)
+
+
+def _part(flags: ServerFlags) -> float:
+    """Return the part of a GPU's memory that a server takes; 0: it takes declared bytes."""
+    return 0 if flags.memory_share is None else 1 / servers_per_device_of(flags)

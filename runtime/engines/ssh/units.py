@@ -18,6 +18,9 @@ from runtime.engines.ssh.framing import ScriptResult
 _SECTION: Final = "[X-Fleetctl]\n"
 """Section that systemd reads past: a digest of the unit before it, and the record of the launch."""
 _FLEET: Final = re.compile(rf'^Environment="?{FLEET}=([^"\n]*)', re.MULTILINE)
+_GPUS: Final = re.compile(r'^Environment="?CUDA_VISIBLE_DEVICES=([0-9,]*)', re.MULTILINE)
+_LAUNCH: Final = re.compile(r'.*"launch":"([^"]*)"')
+_CHANGED: Final = 10
 _STOP_S: Final = 60.0
 """Upper bound of a stop; above `TimeoutStopSec` of the units. Seconds."""
 _HOME: Final = """\
@@ -37,7 +40,10 @@ for file in $files; do echo; echo "File=$file"; sed 's/^/ /' "$file"; done
 _WRITE: Final = (
     _HOME
     + """\
-new=$(mktemp -d) && trap 'rm -r "$new"' EXIT || exit
+exec 9<. && flock 9 || exit
+now=$(sed -n '/^Record=/s/.*"launch":"\\([^"]*\\)".*/\\1/p' {unit} 2>/dev/null)
+[ "$now" = "{before}" ] || exit {changed}
+{files}new=$(mktemp -d) && trap 'rm -r "$new"' EXIT || exit
 cat >"$new/{unit}" <<'END_OF_UNIT'
 {text}END_OF_UNIT
 systemd-analyze --user verify "$new/{unit}" 2>"$new/faults"; code=$?
@@ -77,6 +83,10 @@ class ServerUnit:
     """None: the unit has no record that can be read; another program wrote it."""
     fleet: str = ""
     """Fleet that the server serves; empty: the unit names none."""
+    launch: str = ""
+    """Launch in the record, which may be of a later release; empty: none."""
+    gpus: frozenset[str] = frozenset()
+    """Indices of the GPUs that the server sees."""
 
     @property
     def runs(self) -> bool:
@@ -110,14 +120,24 @@ async def list_units(ssh: SshConnection) -> dict[str, ServerUnit]:
     return parse_units(done(ssh, "cannot list its units", await ssh.run(LIST)).stdout)
 
 
-async def write_unit(ssh: SshConnection, record: LaunchRecord, unit: str) -> None:
+async def write_unit(
+    ssh: SshConnection, record: LaunchRecord, unit: str, before: str = "", files: str = ""
+) -> None:
     """Write a server's unit, which systemd checks, reads and enables; start nothing.
 
+    `before` is the launch in the unit that is there; empty: there is none. `files` is the script
+    that writes the files of the launch, unless the unit is of another launch by now.
+
     Raises:
-        EngineError: FC4100, systemd does not take the unit; or as `SshConnection.run`.
+        EngineError: FC4100, systemd does not take the unit; FC4102, the unit is of another launch
+            by now; or as `SshConnection.run`.
     """
-    script = _WRITE.format(unit=unit_name(record.name), text=sealed(unit, record))
-    done(ssh, f"does not take the unit of `{record.name}`", await ssh.run(script))
+    name, text = unit_name(record.name), sealed(unit, record)
+    script = _WRITE.format(unit=name, text=text, before=before, changed=_CHANGED, files=files)
+    ended = await ssh.run(script)
+    if ended.code == _CHANGED:
+        raise started_elsewhere(ssh, record.name, f"`{name}` was written since this run looked")
+    done(ssh, f"does not take the unit of `{record.name}`", ended)
 
 
 async def remove_unit(ssh: SshConnection, server: str) -> None:
@@ -170,11 +190,27 @@ def _parsed(name: str, pairs: dict[str, str], text: str) -> ServerUnit:
         or bool(pairs.get("DropInPaths")),
         record=record if record and unit_name(record.name) == name else None,
         fleet=found[1] if (found := _FLEET.search(unit)) else "",
+        launch=found[1] if (found := _LAUNCH.match(written)) else "",
+        gpus=frozenset(found[1].split(",")) if (found := _GPUS.search(unit)) else frozenset(),
     )
 
 
 def _digest(unit: str, record: str) -> str:
     return hashlib.sha256(f"{unit}\n{record}".encode()).hexdigest()[:16]
+
+
+def started_elsewhere(
+    ssh: SshConnection, server: str, why: str, command: str = "fleetctl plan"
+) -> EngineRejectedError:
+    """Return the error of a start for which another run has left no place."""
+    return EngineRejectedError.of(
+        "FC4102",
+        "Another run started a server",
+        f"`{server}` was not started on `{ssh.address}`: {why}. That one was left as it is.",
+        hint="Another checkout or a person started it. Plan again once it answers, or end it if "
+        "nobody needs it.",
+        command=command,
+    )
 
 
 def done(ssh: SshConnection, what: str, ended: ScriptResult) -> ScriptResult:
