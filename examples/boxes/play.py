@@ -61,6 +61,7 @@ HOME = BED / "boxes" / OFFICE / "root" / "home" / "fleetctl"
 PROJECT = HOME / "fleet"
 GATEWAY = "10.77.0.14:8080"
 FLEETCTL = f"{sys.executable} -m fleetctl"
+KILL = ("systemctl", "--user", "kill", "-s")
 SSH_CONFIG = """Host box*
   User fleetctl
   IdentityFile ~/.ssh/bed
@@ -128,8 +129,7 @@ class Play(Demo):
     def fleetctl(self, *arguments: str, expect: int = 0) -> None:
         """Print and run a command on box4; stop the play when its exit code is not expected."""
         print(f"{GREEN}${RESET} {BOLD}fleetctl {shlex.join(arguments)}{RESET}", flush=True)
-        code = self.on_office(f"{FLEETCTL} {shlex.join(arguments)}")
-        if code != expect:
+        if (code := self.on_office(f"{FLEETCTL} {shlex.join(arguments)}")) != expect:
             raise SystemExit(f"play failed: exit code {code}, expected {expect}")
 
     def systemd(self, *units: str) -> None:
@@ -143,8 +143,7 @@ class Play(Demo):
 
     def on_office(self, words: str) -> int:
         """Run a command in the project on box4; return its exit code."""
-        command = [SCRIPT, "ssh", OFFICE, f"cd fleet && {words}"]
-        return subprocess.run(command, check=False).returncode
+        return subprocess.run([SCRIPT, "ssh", OFFICE, f"cd fleet; {words}"], check=False).returncode
 
     def box(self, verb: str, *words: str) -> None:
         """Do something to a box, as its owner or a fault would."""
@@ -212,11 +211,11 @@ class Play(Demo):
             self.edit_one_line()
             self.fleetctl("apply", "--auto", "--yes")
         with self.fault("The server of box1 is killed: systemd starts it again", witness):
-            unit = "fleetctl-tiny-box1-cpu0"
-            self.box("ssh", "box1", "systemctl", "--user", "kill", "-s", "KILL", unit)
+            self.box("ssh", "box1", *KILL, "KILL", "fleetctl-tiny-box1-cpu0")
         with self.fault("The server of box2 hangs: reconcile replaces it", witness):
-            unit = "fleetctl-tiny-box2-cpu0"
-            self.box("ssh", "box2", "systemctl", "--user", "kill", "-s", "STOP", unit)
+            self.box("ssh", "box2", *KILL, "STOP", "fleetctl-tiny-box2-cpu0")
+            self.until_mended()
+            self.fleetctl("apply", "--auto", "--yes")  # unloads what answered meanwhile on box1
         with self.fault("box2 reboots: everything is back without a command", witness):
             self.box("reboot", "box2")
         with self.fault("box4 reboots, with gateway and reconciler: the same", witness):
