@@ -18,6 +18,7 @@ from fleet.history import (
     settings_to_record,
     with_damage,
 )
+from fleet.names import adapter_address
 from fleet.plan import Action, Plan
 from fleet.planning import changed_by_others, forgotten, recovered
 from fleet.resources import State
@@ -211,15 +212,23 @@ async def _verified(
 
 
 async def keep_for_restart(engines: Mapping[str, Engine], live: State, history: History) -> None:
-    """Let a restart bring back the adapters that are established and live, and no others.
+    """Let a restart bring back the live adapters that are established or routed, and no others.
+
+    Another checkout may have loaded those that a route names here.
 
     Raises:
         EngineError: FC4080, a file cannot be written.
     """
+    routed = {
+        adapter_address(share.adapter, server)
+        for route in live.routes().values()
+        for share in route.shares
+        for server in share.servers
+    }
     kept = {
         address
         for address, adapter in live.adapters().items()
-        if history.established.get(address) == adapter
+        if history.established.get(address) == adapter or address in routed
     }
     for engine in engines.values():
         await engine.keep_for_restart(live, kept)

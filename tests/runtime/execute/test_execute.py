@@ -2,19 +2,23 @@
 
 import asyncio
 import json
-from dataclasses import replace
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from fleet.errors import EngineError, EngineRejectedError, LibraryError, problem
-from fleet.names import route_address
+from fleet.history import History
+from fleet.names import Address, route_address
 from fleet.plan import Plan
 from fleet.planning import DriftAction, classify_drift
+from fleet.resources import LoadedAdapter, Resource, Route, Share, State
 from plans.reports.apply_progress import line, record
 from runtime.execute.context import Timings
+from runtime.execute.run import keep_for_restart
 from runtime.gateway.table import RoutingTable
-from tests.runtime.execute.bench import Bench
+from tests.runtime.execute.bench import Bench, MemoryEngine
 from tests.runtime.execute.small_fleet import FAQ, NEW, OLD, declared, kinds, on, verdicts
 
 
@@ -35,6 +39,27 @@ def test_the_same_plan_file_applied_twice_adopts_what_is_there(bench: Bench) -> 
     found = verdicts(again)
     assert found.pop(smoke) == "done"
     assert set(found.values()) == {"adopted"}
+
+
+@dataclass
+class Keeping(MemoryEngine):
+    kept: frozenset[Address] = frozenset()
+
+    async def keep_for_restart(self, live: State, kept: Collection[Address]) -> None:
+        assert kept <= live.resources.keys()
+        self.kept = frozenset(kept)
+
+
+def test_a_restart_brings_back_what_is_established_or_routed_and_no_others(bench: Bench) -> None:
+    """Another checkout has loaded what a route names here and no entry does."""
+    loaded = {name: LoadedAdapter(name, "s", "ab", "/store/ab") for name in (OLD, NEW, FAQ)}
+    route = Route("acme-support", (Share(NEW, 100, ("s",)),), "salt")
+    resources: list[Resource] = [*loaded.values(), route]
+    live = State({resource.address: resource for resource in resources})
+    engine = Keeping("laptop", lambda _: None, bench.gateways)
+    known = History(established={loaded[OLD].address: loaded[OLD]})
+    asyncio.run(keep_for_restart({"laptop": engine}, live, known))
+    assert engine.kept == {loaded[OLD].address, loaded[NEW].address}
 
 
 def test_what_is_begun_is_durable_before_it_is_done(bench: Bench) -> None:
