@@ -1,6 +1,7 @@
 """What tests on beds ask for."""
 
 from tests.beds.boxes import bed
+from tests.beds.checkouts import checkout
 from tests.beds.engine_bench import box_project, ready, shared_bench
 
-__all__ = ["bed", "box_project", "ready", "shared_bench"]
+__all__ = ["bed", "box_project", "checkout", "ready", "shared_bench"]

@@ -25,7 +25,7 @@ from tests.runtime.engines.conftest import Bench, make_bench
 BOX = "box1"
 UNITS = "~/.config/systemd/user"
 STORE_THERE = "/home/fleetctl/.local/share/fleetctl/store"
-_FAKE = f"""\
+FAKE = f"""\
 mkdir -p fake/bin fake/lib/python3/site-packages/fleetctl_resolver-0.dist-info
 cat >fake/bin/python <<'END'
 #!/bin/sh
@@ -36,7 +36,7 @@ exec {sys.executable} -m runtime.fake_vllm.server "$@"
 END
 chmod +x fake/bin/python; {sys.executable} -c 'import runtime'
 """
-_CLEAN = f"""\
+CLEAN = f"""\
 systemctl --user stop 'fleetctl-*'; rm -rf {UNITS}/fleetctl-* {UNITS}/*/fleetctl-* hold fail fake
 systemctl --user daemon-reload; cd .local/share/fleetctl && chmod -R u+w . && rm -rf *
 :
@@ -107,9 +107,9 @@ class BoxBench(Bench):
 def box_project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Bench, BoxBed]]:
     """A project with its server, and a box that has the fake server in place of vLLM."""
     bed = BoxBed(Path(os.environ["BED"]), tmp_path_factory.mktemp("s"))
-    bed.do("ssh", BOX, _CLEAN + "cd; " + _FAKE)
+    bed.do("ssh", BOX, CLEAN + "cd; " + FAKE)
     yield make_bench("fake", tmp_path_factory.mktemp("ssh") / "project"), bed
-    bed.do("ssh", BOX, _CLEAN)
+    bed.do("ssh", BOX, CLEAN)
 
 
 @pytest.fixture

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleet.errors import EngineError
+from fleet.hardware import DeviceSpec
 from fleet.names import adapter_address
+from fleet.resources import Server
 from runtime.engines.protocol import Engine
 from runtime.engines.ssh.engine import SshEngine
 from runtime.engines.ssh.logs import launch_log
@@ -83,6 +85,39 @@ def test_a_server_of_another_fleet_is_neither_shown_nor_touched(ready: "BoxBench
     other.run(lambda engine: engine.stop(ready.server.name))
     assert (ready.observe(), ready.served_launch()) == (before, launch)
     assert name in ready.there("cat .local/share/fleetctl/servers/*/adapters.json")
+
+
+def test_a_gpu_that_a_running_server_has_for_itself_gets_no_other_server(
+    ready: "BoxBench",
+) -> None:
+    """A checkout with an earlier base, and another fleet, have started it; `ready` has no GPU."""
+    host = replace(ready.host, devices=(DeviceSpec("gpu0", "rtx4090_24g", 24 << 30, 0, 8100),))
+
+    def bench(base: str, port: int, share: float, fleet: str = "bench") -> "BoxBench":
+        old = ready.server.flags
+        assert old is not None
+        flags = replace(old, kv_cache_bytes=None, memory_share=share)
+        server = Server(f"{base}-{BOX}-gpu0", "tiny", BOX, ("gpu0",), port, flags.digest, flags)
+        return replace(ready, host=host, server=server, fleet=fleet)
+
+    stale, new = bench("stale", 8100, 0.45), bench("new", 8101, 0.9)
+    stale.start()
+    before, launch = stale.observe(), stale.served_launch()
+    for refused, command in (
+        (new, f"fleetctl server stop {stale.server.name}"),
+        (replace(new, fleet="other"), f"ssh {BOX} systemctl --user disable --now fleetctl-stale-"),
+    ):
+        with pytest.raises(EngineError, match=r"of fleet `bench` runs on GPU 0") as raised:
+            refused.start()
+        assert raised.value.diagnostics[0].code == "FC4102"
+        assert raised.value.diagnostics[0].command.startswith(command)
+    assert (stale.observe(), stale.served_launch()) == (before, launch)
+    half = bench("half", 8101, 0.45)
+    half.start()
+    for started in (half, stale):
+        started.run(lambda engine: engine.stop(started.server.name))  # noqa: B023
+    new.start()
+    new.run(lambda engine: engine.stop(new.server.name))
 
 
 def test_a_unit_changed_by_hand_is_named_and_written_anew_once_it_does_not_answer(

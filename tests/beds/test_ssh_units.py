@@ -145,6 +145,24 @@ def test_a_change_by_hand_is_seen(bed: BoxBed, change: str) -> None:
     run(bed, body)
 
 
+def test_a_unit_that_another_run_wrote_meanwhile_is_left_with_its_files(bed: BoxBed) -> None:
+    async def body(ssh: SshConnection) -> None:
+        await write_unit(ssh, RECORD, text(launch()), files="echo one >files-of-a-launch\n")
+        before = (await list_units(ssh))[NAME]
+        later = RECORD.model_copy(update={"launch": "fedcba987654"})
+        for seen in ("", "another"):
+            with pytest.raises(EngineError, match="was written since this run looked") as raised:
+                await write_unit(ssh, later, text(launch()), seen, "echo two >files-of-a-launch\n")
+            assert raised.value.diagnostics[0].code == "FC4102"
+        assert (await list_units(ssh))[NAME] == before
+        file = "~/.config/systemd/user/files-of-a-launch"
+        assert (await ssh.run(f"cat {file}; rm {file}")).stdout == "one\n"
+        await write_unit(ssh, later, text(launch()), RECORD.launch)
+        assert (await list_units(ssh))[NAME].launch == later.launch
+
+    run(bed, body)
+
+
 def test_a_unit_of_another_program_has_no_record(bed: BoxBed) -> None:
     async def body(ssh: SshConnection) -> None:
         text = "[Service]\\nExecStart=/bin/sleep infinity\\n"

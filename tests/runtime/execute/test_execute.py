@@ -46,7 +46,7 @@ class Keeping(MemoryEngine):
     kept: frozenset[Address] = frozenset()
 
     async def keep_for_restart(self, live: State, kept: Collection[Address]) -> None:
-        assert kept <= live.resources.keys()
+        assert {*kept} <= live.resources.keys()
         self.kept = frozenset(kept)
 
 
