@@ -21,7 +21,7 @@ FIELDS = {
 }
 EXPECTED = ServerUnit(
     "llama3-box1-gpu0", "active", 4711, FIELDS["InvocationID"], 2, is_enabled=True,
-    is_edited=False, record=RECORD,
+    is_edited=False, record=RECORD, launch=RECORD.launch, gpus=frozenset("0"),
 )  # fmt: skip
 
 
@@ -49,7 +49,7 @@ def test_a_host_without_units_has_none() -> None:
 def test_a_unit_that_is_loaded_and_whose_file_is_gone_has_no_record() -> None:
     shown = listed().partition("\n\n")[0]
     (unit,) = parse_units(shown).values()
-    assert unit == replace(EXPECTED, record=None, is_edited=True)
+    assert unit == replace(EXPECTED, record=None, launch="", gpus=frozenset(), is_edited=True)
 
 
 def test_every_change_of_the_text_is_an_edit() -> None:
