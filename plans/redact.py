@@ -9,7 +9,9 @@ import re
 from plans.visible import visible
 
 _URL = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s`'\")]+", re.IGNORECASE)
-_IP = re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b|\[[0-9a-f:]{3,}\](?::\d+)?", re.IGNORECASE)
+_IP = re.compile(
+    r"\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b|\[(?=[0-9a-f]*:)[0-9a-f:]{3,}\](?::\d+)?", re.IGNORECASE
+)
 _PATH = re.compile(
     r"(?<![\w./@-])(?:~|[A-Za-z]:)?[\\/](?:[^\s\\/`'\"():,]+[\\/])*[^\s\\/`'\"():,]+"
 )

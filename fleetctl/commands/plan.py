@@ -1,7 +1,9 @@
 """`fleetctl plan`, `show`, `graph`: make a plan, print it, draw its steps."""
 
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,17 +125,18 @@ def plan(
     if save_live and workspace.offline is not None:
         raise click.UsageError("--save-live writes an observed state: pass --online.")
     search = SearchLimits(**limits)
-    fleet = what_if(workspace.fleet(), changes) if changes else workspace.fleet()
-    live = live_state(workspace, live_file)
-    print_lines((*live.notes, *fault_notes(live)), "Note")
-    if not live_file:
-        require_known(workspace, live)
-    if changes:
-        whole = _plan_changed(workspace, fleet, live, changes, search, form)
-    else:
-        whole = plan_fleet(workspace, live, search=search)
-    require_known_targets(targets, fleet, whole)
-    selected = select(whole, targets)
+    with _failure_told(workspace, form):
+        fleet = what_if(workspace.fleet(), changes) if changes else workspace.fleet()
+        live = live_state(workspace, live_file)
+        print_lines((*live.notes, *fault_notes(live)), "Note")
+        if not live_file:
+            require_known(workspace, live)
+        if changes:
+            whole = _plan_changed(workspace, fleet, live, changes, search, form)
+        else:
+            whole = plan_fleet(workspace, live, search=search)
+        require_known_targets(targets, fleet, whole)
+        selected = select(whole, targets)
     if is_unrecorded(workspace):
         print_lines((UNRECORDED,), "Note")
     if save_live:
@@ -148,6 +151,30 @@ def plan(
     if out:
         _save(workspace, selected, out)
     sys.exit(2 if detailed_exitcode and (selected.changes or selected.settings) else 0)
+
+
+@contextmanager
+def _failure_told(workspace: Workspace, form: str) -> Iterator[None]:
+    """Print a document of the format where there is no plan, beside the error as for people."""
+    from plans.render.failure import RENDERERS as FAILURES
+
+    try:
+        yield
+    except FleetError as error:
+        if form in FAILURES:
+            click.echo(FAILURES[form](_name(workspace), error.diagnostics), nl=False)
+        raise
+
+
+def _name(workspace: Workspace) -> str:
+    """Return the fleet's name even where its declarations are broken; empty: not known."""
+    from runtime.files import read_plain
+
+    with suppress(OSError, ValueError):
+        text = read_plain(workspace.root / "fleet.yaml").decode()
+        if found := re.search(r"^fleet: *([a-z][a-z0-9_-]*) *$", text, re.MULTILINE):
+            return found[1]
+    return ""
 
 
 def _criteria(texts: Sequence[str]) -> "tuple[TargetPattern, ...]":

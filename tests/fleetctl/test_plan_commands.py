@@ -104,6 +104,23 @@ def test_every_format_is_on_stdout_alone(run: Run, project: Path, form: str) -> 
     assert err == ""
 
 
+@pytest.mark.parametrize("form", ["md", "html", "json"])
+def test_where_there_is_no_plan_the_document_says_why(run: Run, project: Path, form: str) -> None:
+    declared = project / "clients" / "acme.yaml"
+    declared.write_text(declared.read_text().replace("2.2.0", "9.9.9"))
+    code, out, err = run("plan", *live(project), "--format", form)
+    assert (code, "Error: Version is not in the lock [FC1210]" in err) == (1, True)
+    if form == "json":
+        document = json.loads(out)
+        assert (document["format"], document["fleet"]) == ("fleetctl-no-plan", "agency")
+        assert [problem["code"] for problem in document["diagnostics"]] == ["FC1210"]
+    else:
+        begins = {"md": "<!-- fleetctl:plan fleet=agency v=1 -->\n### ⛔ No plan", "html": "<!doc"}
+        assert out.startswith(begins[form])
+        assert "Error: Version is not in the lock [FC1210]" in out
+        assert "clients/acme.yaml:" in out
+
+
 def test_a_changed_plan_file_is_refused(run: Run, project: Path) -> None:
     file = project / "plan.json"
     run("plan", *live(project), "--out", str(file))
