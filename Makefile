@@ -33,7 +33,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: boxes help setup vllm engines browser prometheus litellm second-python demo canary smollm2 lint lock licences clean fuzz
-.PHONY: test proof-boxes test-fast test-long real bench bench-alerts bench-boxes bench-fairness bench-gates bench-gateway bench-help bench-house
+.PHONY: test proof-boxes test-fast test-long real bench bench-alerts bench-boxes bench-fairness bench-gates bench-gateway bench-help bench-house bench-ledger
 .PHONY: bench-paths bench-peers bench-physics bench-placement bench-rollback
 .PHONY: proof-latency proof-retraining proof-slots proof-soak proof-tests proof-training proof-walk scorecard screenshots
 .SUFFIXES:
@@ -153,6 +153,9 @@ bench-help: setup ## Measure the CPU time of `fleetctl COMMAND --help`
 
 bench-house: setup ## Print sizes, names and imports of the packages, and numbers of tests
 	$(PY) -m tests.bench.house --collect
+
+bench-ledger: setup ## Measure plans with ledgers of up to a million entries
+	$(PY) -m tests.bench.ledger
 
 bench-paths: setup ## Print the files that a request and a round of reconcile go through
 	$(PY) -m tests.bench.paths

@@ -4,14 +4,24 @@ A value of another type, a missing field and an unknown field are refused, with 
 the file. A lenient reader ignores unknown fields: a later release may have added them.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import cache
 from itertools import cycle
 from types import NoneType, UnionType
-from typing import Any, NewType, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    Literal,
+    NewType,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from fleet.encoding import KINDS, SPARSE, TAGS
 from fleet.names import is_name
@@ -77,11 +87,16 @@ def _reader(hint: Any, *, lenient: bool) -> Reader:  # noqa: PLR0911 (a line per
         return _reader(hint.__supertype__, lenient=lenient)
     if get_origin(hint) in (Union, UnionType):
         return _union(arguments, lenient=lenient)
+    if get_origin(hint) in (frozenset, Sequence):
+        items = _tuple((*arguments, ...), lenient=lenient)
+        return items if get_origin(hint) is Sequence else lambda value: frozenset(items(value))
+    if get_origin(hint) is Literal:
+        return _scalar(str)
     if get_origin(hint) is tuple:
         return _tuple(arguments, lenient=lenient)
     if get_origin(hint) is Mapping:
         reader = _reader(arguments[1], lenient=lenient)
-        return lambda value: _fields([(key, reader) for key in sorted(_document(value))], value)
+        return lambda value: _fields([(key, reader) for key in _document(value)], value)
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return _enumeration(hint)
     if hint is PlanNote:
@@ -162,6 +177,9 @@ def _fields(readers: Iterable[tuple[str, Reader]], document: dict[str, Any]) -> 
 def _union(arguments: tuple[Any, ...], *, lenient: bool) -> Reader:
     members = [hint for hint in arguments if hint is not NoneType]
     only = _reader(members[0], lenient=lenient) if len(members) == 1 else None
+    if get_origin(members[-1]) is Sequence:  # a number, or several
+        one, several = (_reader(hint, lenient=lenient) for hint in members)
+        return lambda value: (several if isinstance(value, list) else one)(value)
     readers = {} if only else {TAGS[kind][1]: _reader(kind, lenient=lenient) for kind in members}
 
     def read(value: Any) -> Any:

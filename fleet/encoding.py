@@ -97,8 +97,10 @@ def plain(value: Any) -> Any:
             return value.value
         case int() | float() | str():
             return value
-        case tuple() | list():
-            return [plain(item) for item in value]
+        case tuple() | list() | frozenset():
+            return [
+                plain(item) for item in (sorted(value) if isinstance(value, frozenset) else value)
+            ]
         case Mapping():
             return {str(key): plain(item) for key, item in value.items()}
         case _:

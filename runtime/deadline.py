@@ -12,12 +12,16 @@ as a whole is over in seconds; raise it where a home is slow and healthy."""
 
 
 def call_with_timeout(
-    call: Callable[[], Result], limit_s: float = LIMIT_S, hung: list[Thread] | None = None
+    call: Callable[[], Result],
+    limit_s: float = LIMIT_S,
+    hung: list[Thread] | None = None,
+    progress: list[int] | None = None,
 ) -> Result:
     """Run `call` in a daemon thread, for `limit_s` seconds at most, and return its result.
 
     `hung`: threads of earlier calls that have not ended; while one of them runs, `call` is not
-    started. None: a thread that hangs is forgotten.
+    started. None: a thread that hangs is forgotten. `progress`: changed by `call` as it gets on;
+    the seconds begin anew then.
 
     Raises:
         TimeoutError: `call` has not ended in time; its thread ends with the program.
@@ -38,6 +42,9 @@ def call_with_timeout(
     thread = Thread(target=run, daemon=True)
     thread.start()
     thread.join(limit_s)
+    while progress and thread.is_alive():
+        progress.clear()
+        thread.join(limit_s)
     if failures:
         raise failures[0]
     if not results:

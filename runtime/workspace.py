@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from fleet.errors import FleetError
-from fleet.history import History, fold_entries, marked_unsure
+from fleet.history import History, marked_unsure
 from fleet.resources import State
 from fleet.spec import FleetSpec, NotifyEvent
 from runtime.backup.restore import finish_restore
@@ -170,7 +170,7 @@ class Workspace:
 
     def history(self) -> History:
         """Return the ledger folded into the facts that planning needs."""
-        return fold_entries(self.ledger().read())
+        return self.ledger().history()
 
     def envoys(self) -> "Envoys":
         """Return the maker of files of gateways that are Envoys."""

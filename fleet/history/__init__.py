@@ -39,6 +39,7 @@ from fleet.history.blocks import (
     rejection,
     same_bytes,
 )
+from fleet.history.checkpoint import history_document, history_of
 from fleet.history.damage import (
     MAY_ANSWER_OTHER_BYTES,
     Damage,

@@ -55,26 +55,30 @@ from fleet.plan import Freeze
 from fleet.resources import FULL, Key, LoadedAdapter, Resource, Route, Server, State
 
 
-def fold_entries(entries: Iterable[Entry]) -> History:
+def fold_entries(entries: Iterable[Entry], before: History | None = None) -> History:
     """Return the history that entries, oldest first, amount to; unknown kinds are passed over.
+
+    `before`: the history of the entries before these; None: there are none.
 
     Raises:
         FleetError: FC3043, an entry's resource is none: a field is wrong, a name is no name.
     """
-    past, taken = _Past(), set[str]()
+    past = _Past.of(before or History())
     for entry in entries:
-        if entry.event.entry_id in taken:  # queued while the home hung, which wrote it after all
+        entry_id = entry.event.entry_id
+        if entry_id in past.entry_ids:  # queued while the home hung, which wrote it after all
             entry = replace(entry, event=Noted())  # noqa: PLW2901 (its time counts)
         try:
             past.take(entry)
         except (ValueError, KeyError) as error:
-            detail = f"Entry {entry.seq}, by {entry.by}: {error}. fleetctl writes no such entry."
-            hint = "Put the ledger back from a backup; what is live goes on meanwhile."
-            command = "fleetctl history --limit 5"
             raise FleetError.of(
-                "FC3043", "Ledger entry has a wrong resource", detail, hint=hint, command=command
+                "FC3043",
+                "Ledger entry has a wrong resource",
+                f"Entry {entry.seq}, by {entry.by}: {error}. fleetctl writes no such entry.",
+                hint="Put the ledger back from a backup; what is live goes on meanwhile.",
+                command="fleetctl history --limit 5",
             ) from None
-        taken |= {entry.event.entry_id} if entry.event.entry_id else set()
+        past.entry_ids |= {entry_id} if entry_id else set()
     return past.history()
 
 
@@ -96,7 +100,8 @@ def settled(history: History, live: State) -> History:
 
 
 _LISTED = ("holds", "evidence", "rejected", "marks", "released", "fell")
-"""Fields of `History` without an entry for an alias that has nothing in them."""
+"""Fields of `History` sorted by alias, without aliases that have nothing in them."""
+_SETS = "owned", "answered_all", "entry_ids"
 
 
 @dataclass(slots=True)
@@ -122,20 +127,17 @@ class _Past(RolloutsFold):
     @classmethod
     def of(cls, history: History) -> "_Past":
         values = {item.name: getattr(history, item.name) for item in fields(History)}
-        copies = {name: dict(values[name]) for name in values if isinstance(values[name], Mapping)}
-        past = cls(**values | copies)
-        past.owned, past.answered_all = set(past.owned), set(past.answered_all)
-        for address in {*past.owned, *past.established}:
+        values |= {name: dict(its) for name, its in values.items() if isinstance(its, Mapping)}
+        past = cls(**values | {name: set(values[name]) for name in _SETS})
+        for address in (*past.owned, *past.established):
             past._list(Address(address))
         return past
 
     def history(self) -> History:
         values = {item.name: getattr(self, item.name) for item in fields(History)}
         for name in _LISTED:
-            values[name] = {alias: listed for alias, listed in values[name].items() if listed}
-        for name in ("owned", "answered_all"):
-            values[name] = frozenset(values[name])
-        return History(**values)
+            values[name] = {key: found for key, found in sorted(values[name].items()) if found}
+        return History(**values | {name: frozenset(values[name]) for name in _SETS})
 
     def take(self, entry: Entry) -> None:  # noqa: C901, PLR0912 (a case a kind)
         """Add an entry."""

@@ -38,6 +38,7 @@ class RolloutsFold:
     released: dict[str, frozenset[str]] = field(default_factory=dict)
     fell: dict[str, dict[str, Block]] = field(default_factory=dict)
     cost_terms: Mapping[str, Document] = field(default_factory=dict)
+    entry_ids: set[str] = field(default_factory=set)
 
     def judged(self, event: GateJudged, entry: Entry) -> bool:
         """Take a judged gate; say whether it shows that what serves has changed meanwhile."""

@@ -224,6 +224,8 @@ class History:
     """Declared values of the last apply by path; None: no apply of a release that records them."""
     cost_terms: Mapping[str, Document] = field(default_factory=dict)
     """Terms of costs as last recorded, documents of `fleet.costing` by key."""
+    entry_ids: frozenset[str] = frozenset()
+    """Ids of entries from the outbox: a second entry with such an id counts as a note."""
 
 
 def latest_time(before: datetime | None, entry: Entry) -> datetime:

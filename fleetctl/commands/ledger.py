@@ -190,7 +190,7 @@ def show_evidence(workspace: Workspace, number: int, form: str) -> None:
 @click.option("--head", metavar="HASH", help="Hash of an entry that must be in the chain.")
 @with_format
 def verify_evidence(workspace: Workspace, head: str | None, form: str) -> None:
-    """Check the ledger's hash chain and compute every verdict again. Exit 1 on a difference.
+    """Check the ledger's hash chain, its checkpoint and every verdict. Exit 1 on a difference.
 
     Needs the ledger alone. A writer of the ledger can rewrite all of it: keep the last hash
     elsewhere, and pass that hash as --head.
@@ -203,6 +203,7 @@ def verify_evidence(workspace: Workspace, head: str | None, form: str) -> None:
     from fleet.history import check_evidence
     from plans.reports.evidence import render_checks
     from runtime.gates.evidence import changed_runs
+    from runtime.ledger.checkpoint import CHECKPOINT_FILE, is_forged
 
     entries = workspace.ledger().read()
     checks = list(check_evidence(entries))
@@ -216,8 +217,9 @@ def verify_evidence(workspace: Workspace, head: str | None, form: str) -> None:
         "wrong": [asdict(check) for check in checks if check.differs],
         "changed_evaluations": dict(changed_runs(entries, workspace.state_dir)),
         "lacking": {str(path): known for path, known in workspace.replica.lacking(entries).items()},
+        "checkpoint_forged": is_forged(workspace.state_dir, workspace.ledger(), entries),
     }
-    problems = ("head_lost", "wrong", "changed_evaluations", "lacking")
+    problems = ("head_lost", "wrong", "changed_evaluations", "lacking", "checkpoint_forged")
     exit_code = int(any(document[name] for name in problems))
     if form == "json":
         click.echo(json.dumps(document, indent=2))
@@ -232,6 +234,12 @@ def verify_evidence(workspace: Workspace, head: str | None, form: str) -> None:
             f"The ledger has {len(entries)} entries and lacks some of the {known} that were once "
             f"read of it and are kept in {path}: put them back, or delete that file if you know "
             "why they are gone."
+        )
+    if document["checkpoint_forged"]:
+        checkpoint = workspace.state_dir / CHECKPOINT_FILE
+        click.echo(
+            f"{checkpoint} was edited: it is not what the ledger's entries amount to, and plans "
+            "were made by it. Remove it; the next plan makes it anew."
         )
     if not exit_code:
         last = f", the last one {entries[-1].hash}" if entries else ""

@@ -1,5 +1,6 @@
 """A file of lines that is only ever appended to: its last whole line, and what is put after it."""
 
+import hashlib
 import os
 from collections.abc import Iterator
 from io import BufferedReader
@@ -10,6 +11,7 @@ from runtime.files import LARGEST_LOG, PRIVATE, bounded, open_plain, sync, too_l
 _TAIL = 1 << 16
 """Bytes that are read first; each further step reads as many as all before."""
 
+_CHUNK = 1 << 20
 LONGEST_LINE = 64 << 20
 """Upper bound of the bytes of a line."""
 
@@ -22,6 +24,38 @@ def read_log(path: Path) -> bytes:
     """
     with _opened(path) as stream:
         return bounded(stream, path, LARGEST_LOG)
+
+
+def whole_lines(path: Path, size: int) -> tuple[Iterator[bytes], "hashlib._Hash"]:
+    """Return the whole lines after the first `size` bytes, and the hash of these bytes.
+
+    The lines end where the last one ends now: what another process appends meanwhile is left out,
+    and what it cuts off is no whole line. No lines and no hash of so many bytes: there are fewer.
+
+    Raises:
+        OSError: it cannot be read, or is larger than `LARGEST_LOG`.
+    """
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(_CHUNK))
+    stream = _opened(path)
+    length = os.fstat(stream.fileno()).st_size
+    if length > LARGEST_LOG:
+        stream.close()
+        raise too_large(path, LARGEST_LOG)
+    whole = LARGEST_LOG  # of a FIFO
+    if stream.seekable():
+        whole = _last_line(stream, path, length)[0]
+        stream.seek(0)
+    for start in range(0, min(size, whole), _CHUNK):
+        part = buffer[: min(_CHUNK, size - start)]
+        digest.update(part[: stream.readinto(part)])
+    return _lines(stream, whole - size), digest
+
+
+def _lines(stream: BufferedReader, left: int) -> Iterator[bytes]:
+    with stream:
+        while left > 0 and (line := stream.readline(LONGEST_LINE)):
+            left -= len(line)
+            yield line
 
 
 def _opened(path: Path) -> BufferedReader:
@@ -37,18 +71,22 @@ def last_line(path: Path, size: int) -> tuple[int, bytes]:
     Raises:
         OSError: it cannot be read.
     """
-    start, content = size, b""
     with _opened(path) as stream:
-        while True:
-            end = content.rfind(b"\n")
-            begin = content.rfind(b"\n", 0, end) if end >= 0 else -1
-            if begin >= 0 or start == 0:
-                whole = start + end + 1 if end >= 0 else 0
-                return whole, content[begin + 1 : end] if end >= 0 else b""
-            step = _step(path, len(content), start)
-            start -= step
-            stream.seek(start)
-            content = stream.read(step) + content
+        return _last_line(stream, path, size)
+
+
+def _last_line(stream: BufferedReader, path: Path, size: int) -> tuple[int, bytes]:
+    start, content = size, b""
+    while True:
+        end = content.rfind(b"\n")
+        begin = content.rfind(b"\n", 0, end) if end >= 0 else -1
+        if begin >= 0 or start == 0:
+            whole = start + end + 1 if end >= 0 else 0
+            return whole, content[begin + 1 : end] if end >= 0 else b""
+        step = _step(path, len(content), start)
+        start -= step
+        stream.seek(start)
+        content = stream.read(step) + content
 
 
 def backwards(path: Path) -> Iterator[bytes]:

@@ -7,7 +7,8 @@ must not pass over has a later `format`, which refuses that release by name.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -94,20 +95,56 @@ def entry(text: bytes, number: int, home: str) -> Entry:
         raise broken(home, number, "is not a ledger entry") from None
 
 
-def entries(content: bytes, home: str) -> Iterator[Entry]:
-    """Yield the entries of whole lines, checked as an unbroken chain.
+@dataclass(frozen=True, slots=True)
+class LedgerPrefix:
+    """The first lines of a ledger, proven to be an unbroken chain."""
 
-    Raises:
-        FleetError: FC5102, names the first line that does not belong; FC5007, the first line of
-            a later format.
-    """
-    previous = ""
-    for number, text in enumerate(content.split(b"\n")[:-1], start=1):
-        made = entry(text, number, home)
-        if made.seq != number or made.previous != previous:
-            raise broken(home, number, "does not follow the line before it")
-        previous = made.hash
-        yield made
+    seq: int = 0
+    """Number of lines."""
+    hash: str = ""
+    """Hash of the last line's entry."""
+    size: int = 0
+    """Bytes of the lines."""
+    sha256: str = hashlib.sha256().hexdigest()
+    """Digest of these bytes. The same bytes are the same chain, so no line is checked again."""
+
+
+class ChainedEntries:
+    """The entries of the lines after a prefix, read once and checked as an unbroken chain."""
+
+    def __init__(
+        self, lines: Iterable[bytes], home: str, start: LedgerPrefix, read: "hashlib._Hash"
+    ) -> None:
+        """Prepare; no line is read. `read`: the hash of the bytes of `start`."""
+        self._lines, self._home, self._read = lines, home, read
+        self._seq, self._hash, self._size = start.seq, start.hash, start.size
+        self.start = start
+
+    def __iter__(self) -> Iterator[Entry]:
+        """Yield the entries.
+
+        Raises:
+            FleetError: FC5102, names the first line that does not belong; FC5007, the first line
+                of a later format.
+        """
+        for line in self._lines:
+            made = entry(line.removesuffix(b"\n"), self._seq + 1, self._home)
+            if made.seq != self._seq + 1 or made.previous != self._hash:
+                raise broken(self._home, self._seq + 1, "does not follow the line before it")
+            self._seq, self._hash, self._size = made.seq, made.hash, self._size + len(line)
+            self._read.update(line)
+            yield made
+
+    @property
+    def end(self) -> LedgerPrefix:
+        """The prefix with all entries that were read."""
+        return LedgerPrefix(self._seq, self._hash, self._size, self._read.hexdigest())
+
+
+def entries(content: bytes, home: str) -> ChainedEntries:
+    """Return the entries of whole lines, to be checked as an unbroken chain."""
+    lines = (text + b"\n" for text in content.split(b"\n")[:-1])
+    return ChainedEntries(lines, home, LedgerPrefix(), hashlib.sha256())
 
 
 def broken(home: str, number: int, what: str) -> DamagedLedgerError:

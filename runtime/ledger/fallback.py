@@ -10,18 +10,28 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Thread
-from typing import Final
+from typing import Final, TypeVar
 
 from fleet.errors import FleetError
-from fleet.history import Entry, LedgerEvent
+from fleet.history import Entry, History, LedgerEvent, fold_entries
 from runtime.deadline import call_with_timeout
-from runtime.ledger.chain import DamagedLedgerError
+from runtime.ledger.chain import DamagedLedgerError, LedgerPrefix
+from runtime.ledger.checkpoint import (
+    EVERY,
+    Checkpoint,
+    fold_on,
+    read_checkpoint,
+    reported,
+    write_checkpoint,
+)
 from runtime.ledger.outbox import LedgerOutbox, queued
 from runtime.ledger.protocol import Ledger, unanswered
 from runtime.ledger.replica import LedgerReplica
 
+Found = TypeVar("Found")
+
 READ_S: Final = 10.0
-"""How long a home may take to be read; a busy laptop reads 200 MB in that time."""
+"""How long a home may take until the next entry is read; a slow disk reads 1 GB in that time."""
 
 
 class FallbackLedger:
@@ -35,7 +45,10 @@ class FallbackLedger:
         `hung`: earlier readings that have not ended; shared by all objects for one home.
         """
         self._home, self._mirror, self._hung, self._read_s = home, mirror, hung, read_s
-        self.newest, self.is_empty = home.newest, home.is_empty
+        self._seen: tuple[object, Checkpoint] = None, Checkpoint()
+        self._kept = 0  # entries of the checkpoint's file
+        self.newest, self.is_empty, self.since = home.newest, home.is_empty, home.since
+        self.mark = home.mark
         self.restoring, self.lease = home.restoring, home.lease
         self.raise_token, self.count, self.restore = home.raise_token, home.count, home.restore
 
@@ -47,19 +60,70 @@ class FallbackLedger:
                 empty and was not; or what the home refuses.
         """
         before = self._mirror.tail()
-        try:
-            found = call_with_timeout(lambda: self._home.read(after), self._read_s, self._hung)
-        except DamagedLedgerError as error:
-            raise _with_way_out(error, self._mirror) from None
-        except OSError as error:  # of time, too
-            where = f"`{error.filename}`: " if error.filename else ""
-            raise unanswered(f"{where}{error.strerror or error}") from None
+        found = self._asked(
+            lambda progress: [
+                entry
+                for entry in reported(self._home.since(LedgerPrefix()), progress)
+                if entry.seq > after
+            ]
+        )
         if not found:
             self._require_home()
         if not after:
             with suppress(OSError):  # without a copy everything works while the home does
                 self._mirror.save(found, before)
         return found
+
+    def history(self) -> History:
+        """Return all entries folded; entries that were folded before are not folded again.
+
+        Raises:
+            FleetError: as `read`.
+        """
+        self._seen = self._asked(self._fold)
+        end = self._seen[1].prefix
+        if not end.seq:
+            self._require_home()
+        with suppress(FleetError, OSError):  # without a copy everything works while the home does
+            self._copy(end)
+        return self._seen[1].history
+
+    def _fold(self, progress: list[int]) -> tuple[object, Checkpoint]:
+        folder, mark, (seen, known) = self._mirror.path.parent, self._home.mark(), self._seen
+        if mark is not None and mark == seen:
+            return self._seen
+        if not known.prefix.seq:
+            known = read_checkpoint(folder)
+            self._kept = known.prefix.seq
+        found = fold_on(known, self._home, progress)
+        if not 0 <= found.prefix.seq - self._kept < EVERY or found.prefix.seq < known.prefix.seq:
+            with suppress(OSError):
+                write_checkpoint(folder, found)
+                self._kept = found.prefix.seq
+        return mark, found
+
+    def _copy(self, end: LedgerPrefix) -> None:
+        """Bring the copy to the end of the ledger; another history takes its place."""
+        tail, home = self._mirror.tail(), self._home
+        if (tail.seq, tail.hash) == (end.seq, end.hash):
+            return
+        if self._mirror.is_empty():
+            self._mirror.begin(home.since(LedgerPrefix()))
+        elif tail.seq and [tail.hash] == [e.hash for e in home.newest(tail.seq - 1)[:1]]:
+            self._mirror.follow(home.newest)
+        else:
+            self.read()
+
+    def _asked(self, ask: Callable[[list[int]], Found]) -> Found:
+        """Return an answer of the home; the deadline begins anew with its progress."""
+        progress: list[int] = []
+        try:
+            return call_with_timeout(lambda: ask(progress), self._read_s, self._hung, progress)
+        except DamagedLedgerError as error:
+            raise _with_way_out(error, self._mirror) from None
+        except OSError as error:  # of time, too
+            where = f"`{error.filename}`: " if error.filename else ""
+            raise unanswered(f"{where}{error.strerror or error}") from None
 
     def append(self, events: Sequence[LedgerEvent], token: int = 0) -> int:
         """Append an entry for every event.
@@ -105,6 +169,10 @@ class SalvagedLedger(FallbackLedger):
         """Return the entries of copy and queue with `seq` above `after`."""
         kept = self._mirror.read()
         return [entry for entry in (*kept, *queued(self._queue, kept)) if entry.seq > after]
+
+    def history(self) -> History:
+        """Return the entries of copy and queue folded."""
+        return fold_entries(self.read())
 
     def append(self, events: Sequence[LedgerEvent], token: int = 0) -> int:
         """Append an entry for every event, or queue the events."""

@@ -5,6 +5,7 @@ ledger.lock      held while one process appends or takes the lease
 lease.json       who may change the fleet, and the newest fencing token
 """
 
+import hashlib
 import itertools
 import os
 import shlex
@@ -17,11 +18,12 @@ from functools import partial
 from pathlib import Path
 
 from fleet.errors import FleetError
-from fleet.history import Entry, LedgerEvent, Noted
+from fleet.history import Entry, History, LedgerEvent, Noted, fold_entries
 from runtime.files import locked_file, make_private, replace_file
 from runtime.ledger import chain
 from runtime.ledger import lease as leases
-from runtime.ledger.append_log import add_lines, backwards, last_line, read_log
+from runtime.ledger.append_log import add_lines, backwards, last_line, read_log, whole_lines
+from runtime.ledger.chain import ChainedEntries, LedgerPrefix
 from runtime.ledger.lease import LeaseRecord
 from runtime.ledger.protocol import Lease, RestoredLedger, unanswered
 from runtime.processes import lock_holder, start_mark
@@ -55,11 +57,35 @@ class FileLedger:
             FleetError: FC5102, a line was changed; the error names it.
             OSError: the file cannot be read, or is larger than `LARGEST_LOG`.
         """
+        return [entry for entry in self.since(LedgerPrefix()) if entry.seq > after]
+
+    def since(self, known: LedgerPrefix) -> ChainedEntries:
+        """Return the entries after a prefix; all where the ledger begins with other lines.
+
+        Raises:
+            OSError: the file cannot be read, or is larger than `LARGEST_LOG`.
+        """
+        home, start = str(self._path), LedgerPrefix()
         try:
-            content = read_log(self._path)
+            lines, read = whole_lines(self._path, known.size)
+            if read.hexdigest() == known.sha256:
+                return ChainedEntries(lines, home, known, read)
+            lines, read = whole_lines(self._path, 0)
         except FileNotFoundError:
-            return []
-        return [entry for entry in chain.entries(content, str(self._path)) if entry.seq > after]
+            return ChainedEntries((), home, start, hashlib.sha256())
+        return ChainedEntries(lines, home, start, read)
+
+    def mark(self) -> object:
+        """Return a value that changes when the ledger does."""
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+    def history(self) -> History:
+        """Return all entries folded."""
+        return fold_entries(self.since(LedgerPrefix()))
 
     def newest(self, after: int) -> list[Entry]:
         """Return the entries with `seq` above `after`, read from the end.

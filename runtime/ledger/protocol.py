@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Protocol
 
 from fleet.errors import FleetError
-from fleet.history import Entry, LedgerEvent
+from fleet.history import Entry, History, LedgerEvent
+from runtime.ledger.chain import ChainedEntries, LedgerPrefix
 from runtime.processes import described_holder
 
 
@@ -38,6 +39,18 @@ class Ledger(Protocol):
 
     def read(self, after: int = 0) -> list[Entry]:
         """Return the entries with `seq` above `after`, verified as a hash chain."""
+        ...
+
+    def since(self, known: LedgerPrefix) -> ChainedEntries:
+        """Return the entries after a prefix; all where the ledger begins with other lines."""
+        ...
+
+    def mark(self) -> object:
+        """Return a value that changes when the ledger does; None where there is none."""
+        ...
+
+    def history(self) -> History:
+        """Return all entries folded."""
         ...
 
     def newest(self, after: int) -> list[Entry]:

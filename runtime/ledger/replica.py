@@ -8,7 +8,7 @@ a copy in whose place another history comes is moved aside.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
@@ -21,6 +21,8 @@ from runtime.files import (
     LARGEST_LOG,
     make_private,
     open_plain,
+    private_file,
+    put_in_place,
     read_plain,
     replace_file,
     try_lock,
@@ -30,6 +32,7 @@ from runtime.ledger.append_log import LONGEST_LINE, add_lines, last_line
 
 MIRROR_FILE: Final = "ledger-as-last-read.jsonl"
 _LOCK_FILE: Final = "ledger-as-last-read.lock"
+_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 _KEPT: Final = "What was read before is kept in"
 
 
@@ -104,6 +107,20 @@ class LedgerReplica:
                     os.truncate(self.path, tail.whole)  # a torn last line goes
                 # Not flushed: the ledger is, and only a lost disk loses both.
                 add_lines(self.path, _lines(new), durable=False)
+
+    def begin(self, entries: Iterable[Entry]) -> None:
+        """Write the first copy, line by line, unless another process does so now.
+
+        Raises:
+            FleetError, OSError: the entries cannot be read, or the copy be written.
+        """
+        make_private(self._folder)
+        with try_lock(self._folder / _LOCK_FILE) as ours:
+            if ours and self.is_empty():
+                scratch = self.path.with_suffix(".new")
+                with os.fdopen(private_file(str(scratch), _NEW), "wb") as stream:
+                    stream.writelines(entry.line + b"\n" for entry in entries)
+                put_in_place(scratch, self.path)
 
     def save(self, entries: Sequence[Entry], before: "Tail") -> None:
         """Take over the entries that were read, unless another process does so now.

@@ -22,6 +22,7 @@ from runtime.gateway.envoy.files import served_clusters, written_table
 from runtime.gateway.state_dir import DEFAULT_GATEWAY, known_gateways, operator_secret, read_table
 from runtime.gateway.supervisor import wanted
 from runtime.ledger import lease
+from runtime.ledger.checkpoint import read_checkpoint
 from runtime.ledger.file import FileLedger
 from runtime.ledger.outbox import deliver, queued
 from runtime.ledger.replica import LedgerReplica
@@ -51,6 +52,7 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "copy": ("ledger-as-last-read.jsonl", lambda folder: LedgerReplica(folder).read()),
     "copy, alias": ("ledger-as-last-read.jsonl", lambda folder: LedgerReplica(folder).about("a")),
     "copy, end": ("ledger-as-last-read.jsonl", lambda folder: LedgerReplica(folder).tail()),
+    "checkpoint": ("ledger-checkpoint.json", read_checkpoint),
     "copies": ("ledger-as-last-read.1.jsonl", lambda folder: LedgerReplica(folder).cut([])),
     "queue": ("queued/a.json", lambda folder: list(queued(folder / "queued", []))),
     "queue, deliver": ("queued/a.json", lambda folder: deliver(folder / "queued", ledger(folder))),
