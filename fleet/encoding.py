@@ -60,6 +60,7 @@ SPARSE: Mapping[type, tuple[str, ...]] = {
     Impact: ("outage_s",),
     LoadedAdapter: ("unsure",),
     Route: ("policy",),
+    Server: ("supervisor",),
     TrafficPolicy: tuple(field.name for field in fields(TrafficPolicy)),
     TimeoutPolicy: tuple(field.name for field in fields(TimeoutPolicy)),
     LimitPolicy: tuple(field.name for field in fields(LimitPolicy)),

@@ -250,6 +250,8 @@ class HostSpec:
     billing: Billing = "always"
     store: str = ""
     """Folder of adapters and bases on the host (engine `ssh`), relative to the user's home."""
+    supervisor: str = ""
+    """Keeper of the servers: `systemd`; empty: the usual one of the engine."""
 
     @property
     def store_there(self) -> str:

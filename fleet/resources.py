@@ -56,6 +56,8 @@ class Server:
     """Digest of the flags; None on an attached server, whose flags others choose."""
     flags: ServerFlags | None = field(default=None, compare=False)
     """The flags where known; the digest alone decides equality."""
+    supervisor: str = ""
+    """Keeper of the process, as `HostSpec.supervisor`."""
 
     @property
     def address(self) -> Address:

@@ -120,9 +120,10 @@ def _launches(workspace: Workspace, hosts: tuple[str, ...]) -> list[LaunchComman
         host = fleet.hosts.get(server.host)
         if host is None or (hosts and host.name not in hosts):
             continue
+        if (host.engine == "ssh" or host.supervisor) and not hosts:
+            continue  # not for this machine, or `apply` writes their units
         if host.engine == "ssh":
-            if hosts:  # else for this machine, where none of its servers runs
-                launches += _on_box(server, host)
+            launches += _on_box(server, host)
             continue
         model = root / server.flags.model if server.flags else Path()
         fake = host.engine == "fake"

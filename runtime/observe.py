@@ -9,11 +9,10 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple
 
-from fleet.errors import EngineError, EngineRejectedError, FleetError
+from fleet.errors import EngineError, EngineRejectedError
 from fleet.names import (
     RESOLVER_STAMP,
     TABLE,
-    Address,
     adapter_address,
     gateway_address,
     launch_stamp,
@@ -21,6 +20,7 @@ from fleet.names import (
 from fleet.resources import Fault, OutageKind, Resource, State
 from fleet.spec import FleetSpec
 from runtime.engines.launch_records import LaunchRecords
+from runtime.engines.observation import merge
 from runtime.engines.protocol import Engine, Observer, Report
 from runtime.engines.registry import make_engine
 from runtime.gateway.control import LocalGateways
@@ -192,39 +192,4 @@ async def _routes(gateways: LocalGateways) -> State:
         lost=tuple(adapter_address(*pair) for pair in missing),
         faults=faults,
         routed_launches=table.launches,
-    )
-
-
-_BY_SERVER = (
-    "unknown_servers", "boots", "launches", "routed_launches", "urls", "versions", "bases",
-    "resolvable",
-)  # fmt: skip
-"""Fields of a state that the states of different hosts add to, by server or by adapter."""
-
-
-def merge(*states: State) -> State:
-    """Merge the states of different hosts, sorted.
-
-    Raises:
-        FleetError: an address occurs in two of them.
-    """
-    resources: dict[Address, Resource] = {}
-    for state in states:
-        twice = sorted(resources.keys() & state.resources.keys())
-        if twice:
-            raise FleetError.of(
-                "FC4020", "A name occurs on two hosts", f"`{twice[0]}` is on two hosts."
-            )
-        resources |= state.resources
-    joined = {
-        field: dict(sorted(pair for state in states for pair in getattr(state, field).items()))
-        for field in (*_BY_SERVER, "faults")
-    }
-    return State(
-        resources=dict(sorted(resources.items())),
-        routes_unknown="; ".join(state.routes_unknown for state in states if state.routes_unknown),
-        lost=tuple(sorted({address for state in states for address in state.lost})),
-        notes=tuple(note for state in states for note in state.notes),
-        behind=any(state.behind for state in states),
-        **joined,
     )

@@ -177,6 +177,9 @@ def _managed(fleet: FleetSpec, server: Server, hardware: Devices) -> ServerDraft
         return None  # a server on other devices takes its place
     flags = known_flags(base, server)
     changed = flag_drift(base, flags, server.digest)
+    supervisor = fleet.hosts[server.host].supervisor
+    if server.supervisor != supervisor:
+        changed = changed or "declared otherwise: supervisor"
     states = {device.state for device in devices}
     leaving = DRAINING if "draining" in states else ""
     draft = ServerDraft(

@@ -142,7 +142,7 @@ class PlacementResult:
     """`optimal`: the price is the bound."""
 
 
-def _server(draft: ServerDraft) -> Server:
+def _server(draft: ServerDraft, supervisor: str) -> Server:
     """Return the server of a draft: the live server where its flags stay."""
     if draft.live is not None and (not draft.devices or draft.fixed):
         return draft.live
@@ -152,7 +152,10 @@ def _server(draft: ServerDraft) -> Server:
         listed=len(draft.names),
     )  # fmt: skip
     devices = tuple(device.name for device in draft.devices)
-    return Server(draft.name, draft.base.name, draft.host, devices, draft.port, flags.digest, flags)
+    return Server(
+        draft.name, draft.base.name, draft.host, devices, draft.port, flags.digest, flags,
+        supervisor,
+    )  # fmt: skip
 
 
 def result(state: PlacementState) -> PlacementResult:
@@ -190,7 +193,7 @@ def _servers(state: PlacementState) -> dict[str, Server]:
     servers: dict[str, Server] = {}
     for name, draft in sorted(state.drafts.items()):
         if draft.residents or not draft.devices:
-            servers[name] = _server(draft)
+            servers[name] = _server(draft, state.fleet.hosts[draft.host].supervisor)
             if draft.live is not None and draft.changed and not draft.fixed:
                 state.opened[name] = draft.changed
         elif _foreign(state, draft) and draft.live is not None:

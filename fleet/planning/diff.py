@@ -109,6 +109,7 @@ def _plain(server: Server) -> dict[str, object]:
     """Return the flags where known, else the digest that stands for them."""
     fields = {"base": server.base, "host": server.host, "port": server.port}
     fields["devices"] = ", ".join(server.devices)
+    fields["supervisor"] = server.supervisor or "usual"
     if server.flags is None:
         return {**fields, "digest": server.digest}
     flags = asdict(server.flags)

@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +16,7 @@ from runtime.files import LARGEST_LOG, read_plain
 
 if TYPE_CHECKING:
     from runtime.engines.launch_records import LaunchRecords
+    from runtime.engines.ssh.connection import SshConnection
     from runtime.operations.box_servers import BoxServer
 
 
@@ -107,7 +109,7 @@ def _records(workspace: Workspace) -> "LaunchRecords":
 
 
 def _on_boxes(workspace: Workspace) -> "list[BoxServer]":
-    """Return the servers on hosts of engine `ssh`; hosts that are not reached are told."""
+    """Return the servers that are units, here and on boxes; hosts that are not reached are told."""
     from runtime.operations.box_servers import list_box_servers
 
     try:
@@ -173,7 +175,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
     "timeout_s",
     type=click.FloatRange(min=0),
     default=40.0,
-    help="Seconds to let running requests finish before the processes are killed; 30 on boxes.",
+    help="Seconds to let running requests finish before the processes are killed; 30 for units.",
 )
 @click.pass_obj
 def stop_servers(
@@ -218,14 +220,20 @@ def stop_servers(
         click.echo(f"stopped {name}", err=True)
 
 
-def _address_of(workspace: Workspace, name: str) -> str:
-    """Return the `ssh` destination of a server's host; empty: no declared host of engine `ssh`."""
+def _journal_of(workspace: Workspace, name: str, log: Path) -> "SshConnection | None":
+    """Return the way to the journal that has a server's log; None: it is in the file, if at all."""
+    from runtime.engines.ssh.here import ThisMachine, connection_to, has_units, unit_file
+
+    if unit_file(name).exists():
+        return ThisMachine()
+    if log.exists():
+        return None
     with suppress(FleetError):  # broken declarations: then the state folder alone is read
         for host in workspace.fleet().hosts.values():
             ends = tuple(f"-{host.name}-{device.name}" for device in host.devices)
-            if host.engine == "ssh" and name.endswith(ends):
-                return host.address
-    return ""
+            if name.endswith(ends) and has_units(host):
+                return connection_to(host)
+    return None
 
 
 @server.command("logs")
@@ -239,7 +247,7 @@ def print_log(
 ) -> None:
     """Print a server's log, which is kept after the server has ended.
 
-    The log of a server on a host of engine `ssh` is the journal there.
+    The log of a server that is a unit of systemd is the journal of its machine.
 
     Examples:
       fleetctl server logs tiny-laptop-cpu0 --lines 50 --follow
@@ -247,22 +255,20 @@ def print_log(
     """
     import asyncio
 
-    from runtime.engines.ssh.connection import SshConnection
     from runtime.engines.ssh.logs import follow_command, launch_log
     from runtime.processes import lines_of
 
     path = _records(workspace).log(name)
     if previous:
         path = path.with_name(f"{path.name}.1")
-    address = "" if path.exists() else _address_of(workspace, name)
-    if address and not follow:
-        ssh = SshConnection(address)
+    ssh = _journal_of(workspace, name, path)
+    if ssh and not follow:
         sys.stdout.write(asyncio.run(launch_log(ssh, name, lines, previous=previous)))
         return
-    if follow and (address or path.exists()):
+    if follow and (ssh or path.exists()):
         words: tuple[str, ...] = ("tail", "-n", str(lines or "+1"), "-F", "--", str(path))
-        if address:
-            words = asyncio.run(follow_command(SshConnection(address), name, lines))
+        if ssh:
+            words = asyncio.run(follow_command(ssh, name, lines))
         for line in lines_of(words):
             sys.stdout.write(line)
             sys.stdout.flush()

@@ -1,15 +1,15 @@
-"""Observes many servers at the same time into a `State`, and digests the files of a base."""
+"""Observes many servers at the same time into a `State`, merges states, digests a base's files."""
 
 import asyncio
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from fleet.errors import EngineError
+from fleet.errors import EngineError, FleetError
 from fleet.names import Address, server_address
 from fleet.resources import Fault, LoadedAdapter, Resource, Server, State
 from runtime.engines.adapters_file import AdapterEntry
@@ -80,6 +80,8 @@ class StateBuilder:
     """Builds a `State` from snapshots."""
 
     store: StoreView
+    supervisor: str = ""
+    """As `HostSpec.supervisor`, of launches."""
     resources: dict[Address, Resource] = field(default_factory=dict)
     unknown_servers: dict[str, str] = field(default_factory=dict)
     boots: dict[str, str] = field(default_factory=dict)
@@ -124,7 +126,7 @@ class StateBuilder:
         """Record the answer at the address of a launch: of its server, or of another launch."""
         stamps = snapshot.listing.stamps
         try:
-            server = launched.server(stamps.digest)
+            server = replace(launched.server(stamps.digest), supervisor=self.supervisor)
         except EngineError as error:
             self.record_unknown(launched.name, error)
             return
@@ -160,3 +162,38 @@ class StateBuilder:
                  "resolvable", "faults")  # fmt: skip
         tables: dict[str, Any] = {name: dict(sorted(getattr(self, name).items())) for name in names}
         return State(**tables, notes=tuple(self.notes))
+
+
+_BY_SERVER = (
+    "unknown_servers", "boots", "launches", "routed_launches", "urls", "versions", "bases",
+    "resolvable",
+)  # fmt: skip
+"""Fields of a state that the states of different hosts add to, by server or by adapter."""
+
+
+def merge(*states: State) -> State:
+    """Merge the states of different hosts, sorted.
+
+    Raises:
+        FleetError: an address occurs in two of them.
+    """
+    resources: dict[Address, Resource] = {}
+    for state in states:
+        twice = sorted(resources.keys() & state.resources.keys())
+        if twice:
+            raise FleetError.of(
+                "FC4020", "A name occurs on two hosts", f"`{twice[0]}` is on two hosts."
+            )
+        resources |= state.resources
+    joined = {
+        field: dict(sorted(pair for state in states for pair in getattr(state, field).items()))
+        for field in (*_BY_SERVER, "faults")
+    }
+    return State(
+        resources=dict(sorted(resources.items())),
+        routes_unknown="; ".join(state.routes_unknown for state in states if state.routes_unknown),
+        lost=tuple(sorted({address for state in states for address in state.lost})),
+        notes=tuple(note for state in states for note in state.notes),
+        behind=any(state.behind for state in states),
+        **joined,
+    )

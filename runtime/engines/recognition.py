@@ -26,6 +26,8 @@ from runtime.processes import (
 
 FLEET = "FLEETCTL_FLEET"
 """Environment variable with the name of the fleet that a process serves."""
+UNIT = "FLEETCTL_UNIT"
+"""Environment variable with the unit that `apply` wrote for a process."""
 _TRIES, _PAUSE_S = 11, 0.5
 """Looks for a server, and seconds between them: longer than a supervisor pauses before a start."""
 
@@ -121,6 +123,8 @@ def _devices(host: HostSpec, device: DeviceSpec, visible: str) -> tuple[str, ...
 
 def _is_ours(record: LaunchRecord, records: LaunchRecords, fleet: str) -> bool:
     variables = environment(record.pid)
+    if UNIT in variables:  # the engine of units knows it
+        return False
     if fleet and variables.get(FLEET, fleet) != fleet:
         return False
     home = variables.get(HOME, "")

@@ -3,7 +3,9 @@
 import os
 import sys
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from pathlib import Path
+from shutil import which
 
 import runtime
 from fleet.environment import SERVER_KEY, inherited, server_key
@@ -13,13 +15,14 @@ from fleet.resources import Server
 from fleet.vllm import launch_of
 from runtime.engines.adapters_file import adapters_path
 from runtime.engines.attach import AttachEngine
+from runtime.engines.handover import HandoverEngine
 from runtime.engines.launch_records import LaunchRecord, LaunchRecords
 from runtime.engines.local import LocalEngine
 from runtime.engines.protocol import Engine, Report
 from runtime.engines.recognition import FLEET, unrecorded
 from runtime.engines.ssh.box import MEMORIES
-from runtime.engines.ssh.connection import SshConnection
 from runtime.engines.ssh.engine import SshEngine
+from runtime.engines.ssh.here import connection_to, has_units
 from runtime.files import normal_path
 from runtime.processes import raise_file_limit
 from runtime.secrets import read_secret, secret_unreadable
@@ -48,11 +51,16 @@ def make_engine(
     if host.engine == "attach":
         return AttachEngine(host, store)
     folder = Path(normal_path(root))
+
+    def units(host: HostSpec) -> SshEngine:
+        memory = state_dir / MEMORIES / f"{host.name}.json"
+        known = bases if host.engine == "ssh" else ()  # units here run or do not
+        ssh = connection_to(host)
+        return SshEngine(host, ssh, folder, store, memory, fleet_name, secret, known, report)
+
     if host.engine == "ssh":
         raise_file_limit()  # a round has 5 files open for every host
-        memory = state_dir / MEMORIES / f"{host.name}.json"
-        ssh = SshConnection(host.address)
-        return SshEngine(host, ssh, folder, store, memory, fleet_name, secret, bases, report)
+        return units(host)
     records = LaunchRecords(state_dir / "servers")
 
     def command(server: Server, drawn: str) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -84,7 +92,18 @@ def make_engine(
             environment[SERVER_KEY] = server_key(secret, server.name, launch.launch)
         return launch.arguments, environment
 
-    return LocalEngine(host, records, folder, command, StoreView(store), fleet_name, secret or "")
+    processes = LocalEngine(
+        host, records, folder, command, StoreView(store), fleet_name, secret or ""
+    )
+    if not has_units(host):
+        return processes
+    python = _interpreter(host, folder)
+    by_units = replace(
+        host, python=which(python) or python, supervisor=host.supervisor or "systemd"
+    )
+    supervised = units(by_units)
+    both = (supervised, processes) if host.supervisor else (processes, supervised)
+    return HandoverEngine(*both)
 
 
 def write_missing_records(

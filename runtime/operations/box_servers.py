@@ -1,4 +1,4 @@
-"""Lists and stops the servers on hosts of engine `ssh`."""
+"""Lists and stops the servers that are units of systemd, here and on hosts of engine `ssh`."""
 
 import asyncio
 from collections.abc import Iterable
@@ -8,13 +8,13 @@ from fleet.errors import EngineError
 from fleet.hardware import HostSpec
 from fleet.spec import FleetSpec
 from runtime.engines.recognition import url_of
-from runtime.engines.ssh.connection import SshConnection
+from runtime.engines.ssh.here import connection_to, has_units
 from runtime.engines.ssh.units import list_units, remove_unit
 
 
 @dataclass(frozen=True, slots=True)
 class BoxServer:
-    """A server of the fleet on a host of engine `ssh`, by its unit."""
+    """A server of the fleet, by its unit."""
 
     name: str
     host: HostSpec
@@ -28,10 +28,10 @@ class BoxServer:
 
 
 def list_box_servers(fleet: FleetSpec) -> tuple[list[BoxServer], list[EngineError]]:
-    """Return the servers of all hosts of engine `ssh`, and why hosts could not be asked."""
+    """Return the servers that are units, and why hosts could not be asked."""
 
     async def listed() -> list[list[BoxServer] | EngineError]:
-        hosts = [host for _, host in sorted(fleet.hosts.items()) if host.engine == "ssh"]
+        hosts = [host for _, host in sorted(fleet.hosts.items()) if has_units(host)]
         return await asyncio.gather(*(_of_host(host, fleet.name) for host in hosts))
 
     found = asyncio.run(listed())
@@ -47,7 +47,7 @@ def stop_box_servers(servers: Iterable[BoxServer]) -> None:
     """
 
     async def stopped() -> list[BaseException | None]:
-        removals = (remove_unit(SshConnection(its.host.address), its.name) for its in servers)
+        removals = (remove_unit(connection_to(its.host), its.name) for its in servers)
         return await asyncio.gather(*removals, return_exceptions=True)
 
     for error in asyncio.run(stopped()):
@@ -57,7 +57,7 @@ def stop_box_servers(servers: Iterable[BoxServer]) -> None:
 
 async def _of_host(host: HostSpec, fleet: str) -> list[BoxServer] | EngineError:
     try:
-        units = await list_units(SshConnection(host.address))
+        units = await list_units(connection_to(host))
     except EngineError as error:
         return error
     return [

@@ -23,6 +23,7 @@ from fleet.spec import FleetSpec
 from runtime.engines.launch_records import LaunchRecord, LaunchRecords
 from runtime.engines.liveness import Liveness, signs_of_life, without_token
 from runtime.engines.ssh.box import MEMORIES, BoxMemory
+from runtime.engines.ssh.here import has_units
 from runtime.files import read_plain, replace_file
 from runtime.json_client import JsonClient
 
@@ -137,7 +138,7 @@ def _started(fleet: FleetSpec, state_dir: Path) -> tuple[dict[str, LaunchRecord]
         if record.leader() is not None
     }
     for host in fleet.hosts.values():
-        if host.engine == "ssh":
+        if has_units(host):
             box = BoxMemory.read(state_dir / MEMORIES / f"{host.name}.json")
             records |= box.records
             running |= {

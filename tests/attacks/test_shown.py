@@ -40,7 +40,7 @@ VALUES: tuple[Any, ...] = (
     "roll_back", [5, 100], ["5%", "100%"], ["Mon 10:00-Tue 10:00"], "5pp", "2.5x", "600ms", 64,
     "float32", "2032-02-02", "f" * 64, "error_rate", "birch-faq", "birch-faq-tiny-v2.0.0", "json",
     "request", "classification", "long_generation", "slow", "right", ["right"], "0.33.0", ">=0.0.2",
-    "session", "drifted", ["undecided"], "label", "undecided", "CHF", "even", "in_use",
+    "session", "drifted", ["undecided"], "label", "undecided", "CHF", "even", "in_use", "systemd",
 )  # fmt: skip
 Where = tuple[str, ...]
 
@@ -137,7 +137,8 @@ ALONE = {
     "evals.through", "gates.errors.floor", "gates.errors.golden", "gates.errors.samples",
     "gates.errors.score", "gates.right.false_alarm", "gates.right.min_requests",
     "gates.right.tolerate", "gateways.main.kind", "hosts.box.engine", "hosts.box.paths",
-    "hosts.box.servers", "hosts.far.devices", "hosts.far.engine", "hosts.far.store",
+    "hosts.box.servers", "hosts.box.supervisor", "hosts.far.devices", "hosts.far.engine",
+    "hosts.far.store", "hosts.far.supervisor",
     "hosts.laptop.paths", "hosts.laptop.servers", "hosts.laptop.store",
 }  # fmt: skip
 """Places where every other value is refused, beside what else is declared."""

@@ -103,11 +103,16 @@ class BoxBench(Bench):
         return state
 
 
+def clean_box(bed: BoxBed) -> None:
+    """Leave a box with the fake server, and with no unit, store or file of a test."""
+    bed.do("ssh", BOX, CLEAN + "cd; " + FAKE)
+
+
 @pytest.fixture(scope="module")
 def box_project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Bench, BoxBed]]:
     """A project with its server, and a box that has the fake server in place of vLLM."""
     bed = BoxBed(Path(os.environ["BED"]), tmp_path_factory.mktemp("s"))
-    bed.do("ssh", BOX, CLEAN + "cd; " + FAKE)
+    clean_box(bed)
     yield make_bench("fake", tmp_path_factory.mktemp("ssh") / "project"), bed
     bed.do("ssh", BOX, CLEAN)
 

@@ -9,10 +9,11 @@ import pytest
 from fleet.errors import EngineUnreachableError, FleetError, problem
 from fleet.names import Address
 from fleet.resources import Fault, Key, Resource, Route, Server, Share, State
+from runtime.engines.observation import merge
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.protocol import READ_S, Note, address_unknown, not_running
 from runtime.gateway.table import AliasEntry, KeyEntry, RoutingTable
-from runtime.observe import merge, observe
+from runtime.observe import observe
 
 ROUTE = Route("acme-support", (Share("acme-support-tiny-v1.0.0", 100, ("s",)),), "salt")
 TABLE = RoutingTable(

@@ -219,9 +219,9 @@ _VLLM = {"local", "ssh"}
 """Engines that start vLLM."""
 _KEYS = {
     "local": (("devices", "python"), ("servers", "paths", "store")),
-    "ssh": (("devices", "address"), ("servers", "paths")),
-    "fake": (("devices",), ("servers", "paths", "store")),
-    "attach": (("servers",), ("devices", "store")),
+    "ssh": (("devices", "address"), ("servers", "paths", "supervisor")),
+    "fake": (("devices",), ("servers", "paths", "store", "supervisor")),
+    "attach": (("servers",), ("devices", "store", "supervisor")),
 }
 """Keys that a host needs and keys that a host must not have, by engine."""
 _EXAMPLES = {

@@ -79,6 +79,7 @@ def host(name: str, declared: Host) -> HostSpec:
         declared.restart_after.total_seconds(),
         declared.billing,
         declared.store or "",
+        declared.supervisor or "",
     )
 
 

@@ -116,6 +116,11 @@ class Host(Section):
 
     Engine `local` needs `python`.
     """
+    supervisor: Literal["systemd"] | None = None
+    """`systemd`: units of the user keep the servers, also at boot (engine `local`).
+
+    Default: processes that outlive the command; engine `ssh` always has units.
+    """
     store: Folder | None = None
     """Folder for adapters and bases on the host (engine `ssh`), relative to the user's home."""
     address: HostAddress = "127.0.0.1"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from secrets import token_hex
-from typing import Final
+from typing import ClassVar, Final
 
 from fleet.errors import EngineError, EngineRejectedError, EngineUnreachableError
 from fleet.names import SSH_DESTINATION
@@ -69,6 +69,8 @@ class SshConnection:
     """Further words for `ssh`, such as `-i FILE`."""
     folder: Path | None = None
     """Of the socket; None: `control_folder`."""
+    is_here: ClassVar[bool] = False
+    """Whether the host is this machine: servers read its files where they are."""
     _sessions: asyncio.Semaphore = field(
         default_factory=partial(asyncio.Semaphore, SESSIONS), init=False
     )
@@ -116,7 +118,7 @@ class SshConnection:
         async with self.session():
             try:
                 output = await run_client(
-                    (*self.words(), "--", self._target, "/bin/sh -s"),
+                    self._shell("/bin/sh -s"),
                     stdin=framed(script, mark),
                     timeout_s=timeout_s,
                     most=most,
@@ -147,7 +149,7 @@ class SshConnection:
             EngineUnreachableError: as `run`.
         """
         await self._open()
-        return (*self.words(), "--", self._target, f"exec /bin/sh -c {shlex.quote(script)}")
+        return self._shell(f"exec /bin/sh -c {shlex.quote(script)}")
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[None]:
@@ -218,6 +220,9 @@ class SshConnection:
                     raise await self._failure(made)
                 self._is_ours = True
             self._is_open = True
+
+    def _shell(self, command: str) -> tuple[str, ...]:
+        return (*self.words(), "--", self._target, command)
 
     async def _client(self, *words: str, command: tuple[str, ...] = ()) -> ClientOutput:
         try:

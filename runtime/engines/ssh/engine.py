@@ -1,7 +1,6 @@
 """Servers of a host that is reached by SSH: units of systemd, which answer through forwards."""
 
 import asyncio
-import posixpath
 from collections import defaultdict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
@@ -18,8 +17,8 @@ from runtime.engines.observation import StateBuilder, observe_servers
 from runtime.engines.protocol import Completion, Report
 from runtime.engines.ssh.box import BoxMemory, BoxView, look, write_entries
 from runtime.engines.ssh.connection import SshConnection
-from runtime.engines.ssh.files import bring_good, now_and_then, source_of
 from runtime.engines.ssh.forwards import ForwardedClients
+from runtime.engines.ssh.here import linger_notes
 from runtime.engines.ssh.launching import BoxLauncher
 from runtime.engines.ssh.units import has_ended, list_units, remove_unit
 from runtime.engines.starting import START_TIMEOUT_S, flags_of, not_ready
@@ -31,7 +30,7 @@ from runtime.engines.vllm_api import (
     unload_adapter,
 )
 from runtime.json_client import JsonClient
-from runtime.store_paths import StoreView, number_of_copy
+from runtime.store_paths import StoreView
 
 _FIRST_POLL_S, _LONGEST_POLL_S = 0.05, 0.5
 
@@ -82,8 +81,10 @@ class SshEngine:
             box = await self._look()
         except EngineError as error:
             return await self._observe_unreached(before, error)
-        seen = StateBuilder(self._copies(box.store))
+        seen = StateBuilder(self._copies(box.store), self.host.supervisor)
         now = self._started(box, before, seen.notes)
+        if self.ssh.is_here and now:
+            seen.notes += linger_notes()
         errors = await self._servers.faults(now.values())
         clients = {name: self._servers.client(record) for name, record in now.items()}
         for name, answer in (await observe_servers(clients)).items():
@@ -164,18 +165,11 @@ class SshEngine:
         box = await self._look()
         client = await self._up(box, server)
         folder = Path(absolute(source))
-        if not await asyncio.to_thread(folder.is_dir):  # the server's own answer says so
-            await load_adapter(
-                client, adapter, posixpath.join(box.home, self.host.store_there, folder.name)
-            )
-            return
-        files = await source_of(folder)
-        number = number_of_copy(folder.name, files.digest) or 1
-        told = now_and_then(self.host.name, files, self.report)
-        path = await bring_good(self.ssh, files, self.host.store_there, number, told)
+        path, digest = await self._launcher.bring_adapter(folder, box, self._copies(box.store))
         await load_adapter(client, adapter, path)
-        added = {adapter: AdapterEntry(path, files.digest)}
-        await self._enter(server, lambda entries: entries | added)
+        if digest:
+            added = {adapter: AdapterEntry(path, digest)}
+            await self._enter(server, lambda entries: entries | added)
 
     async def unload(self, server: str, adapter: str) -> None:
         """Unload an adapter and verify the list of models; a server that is gone holds none."""
@@ -210,7 +204,8 @@ class SshEngine:
         return await look(self.ssh, self.host.store_there)
 
     def _copies(self, store: str) -> StoreView:
-        return StoreView(self.store, ((str(self.store.absolute()), store or "/"),))
+        there = () if self.ssh.is_here else ((str(self.store.absolute()), store or "/"),)
+        return StoreView(self.store, there)
 
     def _started(
         self, box: BoxView, before: BoxMemory, notes: list[str]
@@ -238,7 +233,7 @@ class SshEngine:
     async def _observe_unreached(self, before: BoxMemory, error: EngineError) -> State:
         if before.is_reached:
             replace(before, is_reached=False).write(self.memory)
-        seen = StateBuilder(self._copies(before.store))
+        seen = StateBuilder(self._copies(before.store), self.host.supervisor)
         why = "; ".join(problem.detail for problem in error.diagnostics)
         seen.notes.append(f"Host {self.host.name} is not reached: {why}")
         records = {name: self._servers.here(record) for name, record in before.records.items()}

@@ -27,10 +27,10 @@ from runtime.engines.adapters_file import FILE
 from runtime.engines.launch_records import LaunchRecord
 from runtime.engines.observation import base_digest
 from runtime.engines.protocol import Report
-from runtime.engines.recognition import FLEET, url_of
+from runtime.engines.recognition import FLEET, UNIT, url_of
 from runtime.engines.ssh.box import KEY, SERVERS, BoxView, files_of_launch
 from runtime.engines.ssh.connection import SshConnection
-from runtime.engines.ssh.files import bring_folder, now_and_then, source_of
+from runtime.engines.ssh.files import bring_folder, bring_good, now_and_then, source_of
 from runtime.engines.ssh.logs import last_lines
 from runtime.engines.ssh.units import (
     ServerUnit,
@@ -42,6 +42,7 @@ from runtime.engines.ssh.units import (
 )
 from runtime.engines.starting import LAUNCH_LENGTH
 from runtime.secrets import secret_unreadable
+from runtime.store_paths import StoreView, number_of_copy
 from runtime.trust import load_trust
 
 _NO_PYTHON, _PORT_TAKEN = 8, 11
@@ -89,6 +90,7 @@ class BoxLauncher:
         script = _CHECK.format(python=shlex.quote(self._python(box)), port=server.port)
         code = (await self.ssh.run(script)).code
         if code == _PORT_TAKEN:
+            ssh = "" if self.ssh.is_here else f"ssh {self.ssh.address} "
             raise EngineError.of(
                 "FC4011",
                 "A port is taken",
@@ -96,7 +98,7 @@ class BoxLauncher:
                 f"`{server.name}` would.",
                 hint="See there what it serves before you end it, or declare another `port` for "
                 "the host.",
-                command=f"ssh {self.ssh.address} ss -Hltnp sport = {server.port}",
+                command=f"{ssh}ss -Hltnp sport = {server.port}",
             )
         if code:
             raise EngineError.of(
@@ -104,7 +106,7 @@ class BoxLauncher:
                 "A server cannot be started",
                 f"`{self.ssh.address}` has no program `{self._python(box)}` for `{server.name}`.",
                 hint="Install vLLM there, or let `python` of the host name an interpreter with it.",
-                command=f"fleetctl host prepare {self.host.name}",
+                command="" if self.ssh.is_here else f"fleetctl host prepare {self.host.name}",
             )
 
     async def launch(self, server: Server, flags: ServerFlags, box: BoxView) -> LaunchRecord:
@@ -132,12 +134,13 @@ class BoxLauncher:
         assert launch is not None, "hosts of engine ssh start their servers"
         record = LaunchRecord.of(server, flags, url_of(self.host.reached_at, server.port), mark)
         record = record.model_copy(update={"arguments": launch.arguments, "base_files": files})
-        named = {**launch.environment, FLEET: self.fleet}
+        named = {**launch.environment, FLEET: self.fleet, UNIT: unit_name(server.name)}
         if self.secret is None:
             raise secret_unreadable()
         key = server_key(self.secret, server.name, launch.launch)
         key_file = f"%h/{SERVERS}/{server.name}/{KEY}" if key else ""
-        unit = server_unit(replace(launch, environment=named), "~", key_file)
+        folder = str(self.folder) if self.ssh.is_here else "~"
+        unit = server_unit(replace(launch, environment=named), folder, key_file)
         there = box.units.get(server.name)
         before = there.launch if there else ""
         files_there = files_of_launch(server.name, key)
@@ -191,11 +194,31 @@ class BoxLauncher:
             command=f"fleetctl server logs {server}",
         )
 
+    async def bring_adapter(self, folder: Path, box: BoxView, copies: StoreView) -> tuple[str, str]:
+        """Return the path of an adapter there, and its digest; empty: no copy, or none here.
+
+        Raises:
+            EngineError: as `bring_good`.
+        """
+        if self.ssh.is_here:
+            return str(folder), copies.digest(str(folder)) or ""
+        if not await asyncio.to_thread(folder.is_dir):  # the server's own answer says so
+            return posixpath.join(box.home, self.host.store_there, folder.name), ""
+        files = await source_of(folder)
+        number = number_of_copy(folder.name, files.digest) or 1
+        told = now_and_then(self.host.name, files, self.report)
+        return await bring_good(self.ssh, files, self.host.store_there, number, told), files.digest
+
     async def _bring_base(self, flags: ServerFlags) -> tuple[str, str]:
-        """Return the path of the base there, and the digest of its files; empty: no folder here."""
+        """Return the path of the base there, and the digest of its files; empty: no folder here.
+
+        On this machine it is read where it is.
+        """
         here = self.folder / flags.model
         if not here.is_dir():
             return "", ""
+        if self.ssh.is_here:
+            return str(here), await asyncio.to_thread(base_digest, here)
         source = await source_of(here, links=True)
         told = now_and_then(self.host.name, source, self.report)
         path = await bring_folder(self.ssh, source, self.host.store_there, report=told)

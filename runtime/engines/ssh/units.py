@@ -15,7 +15,7 @@ from runtime.engines.recognition import FLEET
 from runtime.engines.ssh.connection import SCRIPT_S, SshConnection
 from runtime.engines.ssh.framing import ScriptResult
 
-_SECTION: Final = "[X-Fleetctl]\n"
+SECTION: Final = "[X-Fleetctl]\n"
 """Section that systemd reads past: a digest of the unit before it, and the record of the launch."""
 _FLEET: Final = re.compile(rf'^Environment="?{FLEET}=([^"\n]*)', re.MULTILINE)
 _GPUS: Final = re.compile(r'^Environment="?CUDA_VISIBLE_DEVICES=([0-9,]*)', re.MULTILINE)
@@ -108,7 +108,7 @@ def has_ended(first: ServerUnit, before: ServerUnit, now: ServerUnit) -> bool:
 def sealed(unit: str, record: LaunchRecord) -> str:
     """Return a unit with the record of its launch, and a digest that shows changes by hand."""
     text = record.model_dump_json(exclude={"pid", "process_start"})
-    return f"{unit}\n{_SECTION}Digest={_digest(unit, text)}\nRecord={text}\n"
+    return f"{unit}\n{SECTION}Digest={_digest(unit, text)}\nRecord={text}\n"
 
 
 async def list_units(ssh: SshConnection) -> dict[str, ServerUnit]:
@@ -173,7 +173,7 @@ def parse_units(listed: str) -> dict[str, ServerUnit]:
 
 
 def _parsed(name: str, pairs: dict[str, str], text: str) -> ServerUnit:
-    unit, _, seal = text.partition(f"\n{_SECTION}")
+    unit, _, seal = text.partition(f"\n{SECTION}")
     fields = dict(line.partition("=")[::2] for line in seal.splitlines())
     written, record = fields.get("Record", ""), None
     with suppress(ValidationError, NewerFormatError):
@@ -219,6 +219,8 @@ def done(ssh: SshConnection, what: str, ended: ScriptResult) -> ScriptResult:
         return ended
     told = [line.strip() for line in ended.stderr.splitlines() if line.strip()]
     lacks_manager = any("connect to" in line for line in told)
+    if any("systemctl: " in line and "not found" in line for line in told):
+        told = ["there is no systemd, which `supervisor: systemd` needs"]
     raise EngineRejectedError.of(
         "FC4100",
         "Host refuses a unit",

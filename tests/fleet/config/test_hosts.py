@@ -63,6 +63,8 @@ def test_a_box_has_an_address_of_ssh(tmp_path: Path, address: str) -> None:
         (f'engine: ssh, address: "fd00::5", {DEVICES}', "FC1208", "`ssh`"),
         (f'engine: ssh, address: "-oProxyCommand=x", {DEVICES}', "FC1334", "is not a name"),
         (f'engine: ssh, address: "a@b c", {DEVICES}', "FC1334", "is not a name"),
+        (f"{BOX}, supervisor: systemd", "FC1208", "no supervisor"),
+        (f"engine: fake, port: 1, supervisor: systemd, {DEVICES}", "FC1208", "no supervisor"),
         (f'{BOX}, store: "a; id"', "FC1334", "is not the path"),
         (f'{BOX}, store: "~/store"', "FC1334", "is not the path"),
         (f"engine: local, port: 1, python: p, {DEVICES}", "FC1267", "both this machine"),
