@@ -32,7 +32,7 @@ unexport PYTHONPATH PYTHONHOME
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: boxes help setup vllm engines browser prometheus litellm second-python demo canary smollm2 lint lock licences clean fuzz
+.PHONY: boxes help setup vllm engines browser prometheus podman litellm second-python demo canary smollm2 lint lock licences clean fuzz
 .PHONY: test proof-boxes test-fast test-long real bench bench-alerts bench-boxes bench-fairness bench-gates bench-gateway bench-help bench-house bench-ledger
 .PHONY: bench-paths bench-peers bench-physics bench-placement bench-rollback
 .PHONY: proof-latency proof-retraining proof-slots proof-soak proof-tests proof-training proof-walk scorecard screenshots
@@ -63,6 +63,14 @@ prometheus: setup ## Look for Prometheus and Alertmanager, for tests of what the
 		test -z "$$made" || rm -f $(POLICY); test $$code = 0; }; } >&2,false); } || { \
 		echo 'Tests of rules, alerts and dashboards need Prometheus and Alertmanager. As root, on Debian:'; \
 		echo '    make prometheus SYSTEM_PACKAGES=1'; \
+		exit 1; } >&2
+
+GENERATOR := /usr/lib/systemd/user-generators/podman-user-generator
+podman: setup ## Look for podman, for tests of Quadlet files (170 MB; SYSTEM_PACKAGES=1 installs it)
+	@test -e $(GENERATOR) || { $(if $(SYSTEM_PACKAGES),{ apt-get update -qq && apt-get install -qq -y \
+		--no-install-recommends podman; } >&2,false); } || { \
+		echo 'Tests of Quadlet files need podman 4.4 or later. As root, on Debian:'; \
+		echo '    make podman SYSTEM_PACKAGES=1'; \
 		exit 1; } >&2
 
 litellm: .venv-peer-litellm/.installed ## Install LiteLLM, for the test of its configuration (730 MB)
@@ -117,6 +125,7 @@ real: setup
 	@$(MAKE) --no-print-directory engines || echo 'Going on without inspect-ai or lm-eval.'
 	@$(MAKE) --no-print-directory browser || echo 'Going on without a browser.'
 	@$(MAKE) --no-print-directory prometheus || echo 'Going on without Prometheus.'
+	@$(MAKE) --no-print-directory podman || echo 'Going on without podman.'
 	@$(MAKE) --no-print-directory litellm || echo 'Going on without LiteLLM.'
 	@$(MAKE) --no-print-directory second-python || echo 'Going on without a second Python.'
 

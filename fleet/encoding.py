@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from fleet import steps
 from fleet.plan import Impact, Plan, PlanNote
-from fleet.resources import Key, LoadedAdapter, Route, Server
+from fleet.resources import Key, LoadedAdapter, Route, Server, ServerFlags
 from fleet.traffic import LimitPolicy, TimeoutPolicy, TrafficPolicy
 
 KINDS: Mapping[str, type] = {
@@ -59,6 +59,7 @@ out, so that the same fleet in another order has the same plan."""
 SPARSE: Mapping[type, tuple[str, ...]] = {
     Impact: ("outage_s",),
     LoadedAdapter: ("unsure",),
+    ServerFlags: ("image",),
     Route: ("policy",),
     Server: ("supervisor",),
     TrafficPolicy: tuple(field.name for field in fields(TrafficPolicy)),

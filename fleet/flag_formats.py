@@ -18,8 +18,14 @@ from typing import Any
 Hashed = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 """Function from all flags, by the names of their fields, to the flags that a format hashes."""
 
-FORMATS: Mapping[int, Hashed] = {1: dict}
-"""Formats that this release knows; a format never changes."""
+
+def _without_default(flags: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Leave `image` out where a server has none: earlier releases knew no image."""
+    return {name: value for name, value in flags.items() if name != "image" or value}
+
+
+FORMATS: Mapping[int, Hashed] = {1: _without_default}
+"""Formats that this release knows; the digest of given flags in a format never changes."""
 
 
 def digest_of(

@@ -252,6 +252,8 @@ class HostSpec:
     """Folder of adapters and bases on the host (engine `ssh`), relative to the user's home."""
     supervisor: str = ""
     """Keeper of the servers: `systemd`; empty: the usual one of the engine."""
+    image: str = ""
+    """Image, by digest, that servers of a host of engine `ssh` run from; empty: from `python`."""
 
     @property
     def store_there(self) -> str:

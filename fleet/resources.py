@@ -32,6 +32,8 @@ class ServerFlags:
     kv_cache_bytes: int | None = None
     extra: tuple[tuple[str, str], ...] = ()
     """Further flags as declared on the base, sorted; an empty value is a bare switch."""
+    image: str = ""
+    """Image that the server runs from; empty: from an interpreter of its host."""
 
     @property
     def digest(self) -> str:

@@ -43,18 +43,18 @@ def unit_text(unit: SystemdUnit, user: str = "") -> str:
     lines = [
         f"# {unit.file}",
         "[Unit]",
-        f"Description={_path(unit.description)}",
+        f"Description={plain_value(unit.description)}",
         *(["Wants=network-online.target"] if user else []),
         *([f"After={' '.join(after)}"] if after else []),
         "StartLimitIntervalSec=0",
         "",
         "[Service]",
         "Type=exec",
-        *([f"User={_path(user)}"] if user else []),
-        f"WorkingDirectory={_path(unit.folder)}",
+        *([f"User={plain_value(user)}"] if user else []),
+        f"WorkingDirectory={plain_value(unit.folder)}",
         *([f"EnvironmentFile=-{unit.secrets}"] if unit.secrets else []),
         *([f"EnvironmentFile={unit.key_file}"] if unit.key_file else []),
-        *(f"Environment={_word(f'{key}={value}')}" for key, value in sorted(variables.items())),
+        *(f"Environment={quoted_word('='.join(pair))}" for pair in sorted(variables.items())),
         f"UnsetEnvironment={' '.join(cleared_variables(given))}",
         f"ExecStart={_command(unit.arguments)}",
         "Restart=always",
@@ -86,10 +86,10 @@ def flag_lines(arguments: Sequence[str]) -> list[list[str]]:
 def _command(arguments: Sequence[str]) -> str:
     # The colon keeps `$` as it is; doubled, it would stay double in the program's path.
     lines = flag_lines((f":{arguments[0]}", *arguments[1:]))
-    return " \\\n  ".join(" ".join(map(_word, line)) for line in lines)
+    return " \\\n  ".join(" ".join(map(quoted_word, line)) for line in lines)
 
 
-def _word(text: str) -> str:
+def quoted_word(text: str) -> str:
     """Return a word by systemd's rules of quoting, without specifiers."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     # A line break would end the setting, and the rest be read as another.
@@ -98,6 +98,6 @@ def _word(text: str) -> str:
     return escaped if plain else f'"{escaped}"'
 
 
-def _path(text: str) -> str:
+def plain_value(text: str) -> str:
     """Return a value that systemd reads to the end of its line, and does not unquote."""
     return _CONTROL.sub("?", text.replace("%", "%%"))

@@ -68,6 +68,7 @@ _REMEDIES = {
     "PROMETHEUS": "make prometheus",
     "BOXES": "make proof-boxes",
     "SYSTEMD": "apt-get install systemd",
+    "QUADLET": "make podman",
 }
 _BOXES = pytest.StashKey[str | None]()
 _LEFT_OUT = "left out"
@@ -102,6 +103,15 @@ def systemd_analyze(request: pytest.FixtureRequest) -> str:
         return program
     request.node.user_properties.append((_LEFT_OUT, "SYSTEMD"))
     pytest.skip("systemd-analyze is not installed")
+
+
+@pytest.fixture
+def quadlet(request: pytest.FixtureRequest) -> str:
+    """The generator of podman that makes units of Quadlet files."""
+    if (program := Path("/usr/lib/systemd/user-generators/podman-user-generator")).exists():
+        return str(program)
+    request.node.user_properties.append((_LEFT_OUT, "QUADLET"))
+    pytest.skip("podman is not installed")
 
 
 def _vllm_python(config: pytest.Config) -> Path:

@@ -15,8 +15,8 @@ Value = TypeVar("Value")
 _RESOURCES: Final = re.compile(r"clients\.[^.]+\.(?:adapters\.[^.]+\.(?:version|base)|keys\.[^.]+)")
 """Paths of values that the live state shows as adapters, routes and keys."""
 _ACTING: Final = frozenset(
-    {"python", "vllm", "engine", "address", "store", "url", "paths", "library", "model", "flags"}
-    | {"listen", "admin", "secret", "gateways", "retrain", "command", "judge", "notify"}
+    {"python", "image", "vllm", "engine", "address", "store", "url", "paths", "library", "model"}
+    | {"flags", "listen", "admin", "secret", "gateways", "retrain", "command", "judge", "notify"}
 )
 """Parts of paths: commands run, contact, read or write what is declared there."""
 

@@ -9,6 +9,9 @@ HostVerdict = Literal["ok", "warning", "fault", "unknown"]
 
 _DIGITS: Final = 16
 """Upper bound of the digits of a figure that a host tells."""
+_OF_DNF: Final = {
+    "iproute2": "iproute", "libnuma1": "numactl-libs", "uidmap": "shadow-utils"
+}  # fmt: skip
 
 
 class HostFinding(NamedTuple):
@@ -83,6 +86,18 @@ def parse_facts(printed: str) -> HostFacts:
             case _:
                 values[key] = value.strip()
     return HostFacts(values, tuple(listeners), cards)
+
+
+def unknown(subject: str, command: str = "") -> HostFinding:
+    """Return the finding about a part that the host does not tell."""
+    return HostFinding(subject, "unknown", "The host does not tell.", command)
+
+
+def install_command(facts: HostFacts, package: str) -> str:
+    """Return the command that installs a package, named as on Debian."""
+    if facts.told("packages") == "dnf":
+        return f"sudo dnf install {_OF_DNF.get(package, package)}"
+    return f"sudo apt-get install {package}"
 
 
 def _whole(text: str) -> int | None:

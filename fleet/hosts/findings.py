@@ -5,7 +5,8 @@ from shlex import quote
 from typing import Final
 
 from fleet.hardware import GIB, SHEETS, DeviceSpec, HostSpec, is_cpu
-from fleet.hosts.facts import HostFacts, HostFinding, HostVerdict
+from fleet.hosts.facts import HostFacts, HostFinding, HostVerdict, install_command, unknown
+from fleet.hosts.images import judge_image
 from fleet.vllm import RELEASE, release
 
 _SYSTEMD: Final = 244
@@ -21,7 +22,8 @@ _OTHER_CARD: Final = 0.9
 _LOOPBACK: Final = ("127.", "::1", "::ffff:127.")
 _PROGRAMS: Final = {"rsync": "rsync", "sha256sum": "coreutils", "ss": "iproute2"}
 """Packages of the programs that every host needs."""
-_OF_DNF: Final = {"iproute2": "iproute", "libnuma1": "numactl-libs"}
+_OF_IMAGES: Final = {"podman": "podman", "newuidmap": "uidmap"}
+"""Packages of the programs of hosts that run servers from an image."""
 _KNOWN: Final = ".".join(map(str, RELEASE))
 
 
@@ -36,7 +38,8 @@ def judge_host(
         _rights(facts),
         *_manager(facts),
         *_programs(host, facts),
-        *_interpreter(host, facts, resolver),
+        *(judge_image(host, facts) if host.image else _interpreter(host, facts)),
+        *_resolver(host, facts, resolver),
         *_devices(host, facts),
         *_store(host, facts, needed),
         *_ports(host, facts),
@@ -48,7 +51,7 @@ def judge_host(
 def _rights(facts: HostFacts) -> HostFinding:
     user, subject = facts.told("user"), "rights"
     if not (user and facts.told("uid") and facts.told("sudo")):
-        return _unknown(subject)
+        return unknown(subject)
     if facts.told("uid") == "0":
         text = "Servers would run as root; name a user of their own in `address`."
         return HostFinding(subject, "warning", text, "sudo useradd --create-home fleetctl")
@@ -63,7 +66,7 @@ def _manager(facts: HostFacts) -> Iterator[HostFinding]:
     enable = f"sudo loginctl enable-linger {quote(user)}"
     version = facts.number("systemd")
     if version is None:
-        yield _unknown("systemd")
+        yield unknown("systemd")
     elif version < _SYSTEMD:
         found = f"systemd is of version {version}" if version else "There is no systemd"
         yield HostFinding("systemd", "fault", f"{found}; units of servers need {_SYSTEMD}.")
@@ -76,9 +79,9 @@ def _manager(facts: HostFacts) -> Iterator[HostFinding]:
         text = f"Servers of `{user}` would end with its last login and not start with the machine."
         yield HostFinding("linger", "fault", text, enable)
     else:
-        yield _unknown("linger", enable)
+        yield unknown("linger", enable)
     if not (manager := facts.told("manager")):
-        yield _unknown("user manager")
+        yield unknown("user manager")
     elif manager == "no":
         text = "The user's manager of systemd does not answer; it would keep the servers."
         restart = f"sudo systemctl restart user@{facts.number('uid')}.service"
@@ -88,20 +91,21 @@ def _manager(facts: HostFacts) -> Iterator[HostFinding]:
 
 
 def _programs(host: HostSpec, facts: HostFacts) -> Iterator[HostFinding]:
-    compiler = {"cc": "gcc"} if _cards(host) else {}  # vLLM compiles kernels for cards at its start
-    for program, package in (_PROGRAMS | compiler).items():
+    # vLLM compiles kernels for cards at its start; an image has its own compiler.
+    more = _OF_IMAGES if host.image else {"cc": "gcc"} if _cards(host) else {}
+    for program, package in (_PROGRAMS | more).items():
         if not (found := facts.told(program)):
-            yield _unknown(program)
+            yield unknown(program)
         elif found == "no":
             text = "The program is missing, or not in the PATH of ssh's commands."
-            yield HostFinding(program, "fault", text, _install(facts, package))
+            yield HostFinding(program, "fault", text, install_command(facts, package))
         else:
             yield HostFinding(program, "ok", "The program is there.")
 
 
-def _interpreter(host: HostSpec, facts: HostFacts, newest: str) -> Iterator[HostFinding]:
+def _interpreter(host: HostSpec, facts: HostFacts) -> Iterator[HostFinding]:
     prepare, path = f"fleetctl host prepare {host.name}", f"`{host.python_there}`"
-    python, vllm, resolver = map(facts.told, ("python", "vllm", "resolver"))
+    python, vllm = map(facts.told, ("python", "vllm"))
     if python in ("missing", "broken"):
         yield HostFinding("vLLM", "fault", f"The interpreter {path} is {python}.", prepare)
         return
@@ -111,19 +115,26 @@ def _interpreter(host: HostSpec, facts: HostFacts, newest: str) -> Iterator[Host
     elif vllm == "none":
         yield HostFinding("vLLM", "fault", f"{path} (Python {python}) has no vLLM.", prepare)
     else:
-        yield _release(host, vllm) if vllm else _unknown("vLLM")
+        yield _release(host, vllm) if vllm else unknown("vLLM")
+    if facts.told("numa") != "yes" and not _cards(host):
+        text = "The library libnuma is missing: vLLM for processors fails at its first request."
+        missing = HostFinding("libnuma", "fault", text, install_command(facts, "libnuma1"))
+        yield missing if facts.told("numa") else unknown("libnuma")
+
+
+def _resolver(host: HostSpec, facts: HostFacts, newest: str) -> Iterator[HostFinding]:
+    resolver = facts.told("resolver")
+    if not host.image and facts.told("python") in ("missing", "broken"):
+        return  # told already
     if not resolver:
-        yield _unknown("resolver")
+        yield unknown("resolver")
     elif resolver == newest:
         yield HostFinding("resolver", "ok", "Restarted servers load their adapters themselves.")
     else:
         found = "missing" if resolver == "none" else f"{resolver}, not {newest}"
         text = f"The plug-in of vLLM is {found}: restarted servers wait for a reconcile."
+        prepare = f"fleetctl host prepare {host.name}"
         yield HostFinding("resolver", "warning", text, prepare)
-    if facts.told("numa") != "yes" and not _cards(host):
-        text = "The library libnuma is missing: vLLM for processors fails at its first request."
-        missing = HostFinding("libnuma", "fault", text, _install(facts, "libnuma1"))
-        yield missing if facts.told("numa") else _unknown("libnuma")
 
 
 def _release(host: HostSpec, vllm: str) -> HostFinding:
@@ -142,7 +153,7 @@ def _release(host: HostSpec, vllm: str) -> HostFinding:
 def _devices(host: HostSpec, facts: HostFacts) -> Iterator[HostFinding]:
     cards = _cards(host)
     if any(device.kind.startswith("mi") for device in cards):  # AMD's, of another driver
-        yield _unknown("driver")
+        yield unknown("driver")
     elif cards and facts.number("smi") == 0:
         yield HostFinding("driver", "ok", f"The driver of NVIDIA is {facts.told('driver') or '?'}.")
         yield from (_card(index, device, facts) for index, device in enumerate(cards))
@@ -152,12 +163,12 @@ def _devices(host: HostSpec, facts: HostFacts) -> Iterator[HostFinding]:
 
 def _driver(facts: HostFacts) -> HostFinding:
     told = facts.told("smi_error").rstrip(".") or "it gives no reason"
-    install = _install(facts, "nvidia-driver")
+    install = install_command(facts, "nvidia-driver")
     if facts.told("os") == "ubuntu":
         install = "sudo ubuntu-drivers install"
     match facts.number("smi"):
         case None:
-            return _unknown("driver")
+            return unknown("driver")
         case 127:
             text, command = "`nvidia-smi` is missing: there is no driver.", install
         case 124:
@@ -197,7 +208,7 @@ def _store(host: HostSpec, facts: HostFacts, needed: int) -> Iterator[HostFindin
     there = quote(host.store_there)
     writable, mode = facts.told("store_writable"), facts.told("store_mode")
     if not writable:
-        yield _unknown("store")
+        yield unknown("store")
     elif writable == "no":
         make = f"sudo install -d -m 700 -o {quote(facts.told('user'))} {there}"
         yield HostFinding("store", "fault", f"{path} cannot be written.", make)
@@ -209,7 +220,7 @@ def _store(host: HostSpec, facts: HostFacts, needed: int) -> Iterator[HostFindin
     else:
         yield HostFinding("store", "ok", f"{path} is its user's alone.")
     if (free := facts.number("free_kib")) is None:
-        yield _unknown("disk")
+        yield unknown("disk")
         return
     room = f"{free / 1024**2:.1f} GiB are free"
     missing = needed + _SPARE - ((free + (facts.number("store_kib") or 0)) << 10)
@@ -224,7 +235,7 @@ def _store(host: HostSpec, facts: HostFacts, needed: int) -> Iterator[HostFindin
 
 def _ports(host: HostSpec, facts: HostFacts) -> Iterator[HostFinding]:
     if facts.told("ss") != "yes":
-        yield _unknown("ports")
+        yield unknown("ports")
         return
     ports = sorted(device.port for device in host.devices)
     held = [listener for listener in facts.listeners if listener.port in ports]
@@ -260,7 +271,7 @@ def _outside(host: HostSpec, facts: HostFacts) -> HostFinding:
 
 def _clock(facts: HostFacts) -> HostFinding:
     if facts.clock_s is None:
-        return _unknown("clock")
+        return unknown("clock")
     ahead, error = facts.clock_s
     if (off := abs(ahead) - error) > _WARNED_S:
         verdict: HostVerdict = "fault" if off > _WRONG_S else "warning"
@@ -271,13 +282,3 @@ def _clock(facts: HostFacts) -> HostFinding:
 
 def _cards(host: HostSpec) -> list[DeviceSpec]:
     return [device for device in host.devices if not is_cpu(device.kind)]
-
-
-def _unknown(subject: str, command: str = "") -> HostFinding:
-    return HostFinding(subject, "unknown", "The host does not tell.", command)
-
-
-def _install(facts: HostFacts, package: str) -> str:
-    if facts.told("packages") == "dnf":
-        return f"sudo dnf install {_OF_DNF.get(package, package)}"
-    return f"sudo apt-get install {package}"

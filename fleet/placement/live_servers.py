@@ -139,7 +139,7 @@ def _listed(
                 largest[name] = max(largest[name], facts.bytes)
     for name, server in live.servers().items():
         base = fleet.bases.get(server.base)
-        flags = known_flags(base, server) if base else server.flags
+        flags = known_flags(base, server, _image(fleet, server)) if base else server.flags
         if name in used and server.host in found and server.devices and flags is not None:
             copies = flags.tensor_parallel
             found[server.host][name] = host_bytes(flags.max_cpu_loras, largest[name], copies)
@@ -175,10 +175,10 @@ def _managed(fleet: FleetSpec, server: Server, hardware: Devices) -> ServerDraft
         return draft
     if base.tensor_parallel not in (None, len(devices)):
         return None  # a server on other devices takes its place
-    flags = known_flags(base, server)
-    changed = flag_drift(base, flags, server.digest)
-    supervisor = fleet.hosts[server.host].supervisor
-    if server.supervisor != supervisor:
+    host = fleet.hosts[server.host]
+    flags = known_flags(base, server, host.image)
+    changed = flag_drift(base, flags, server.digest, image=host.image)
+    if server.supervisor != host.supervisor:
         changed = changed or "declared otherwise: supervisor"
     states = {device.state for device in devices}
     leaving = DRAINING if "draining" in states else ""
@@ -197,6 +197,11 @@ def _managed(fleet: FleetSpec, server: Server, hardware: Devices) -> ServerDraft
             draft.most_listed = flags.max_cpu_loras
     hardware.put(draft)
     return draft
+
+
+def _image(fleet: FleetSpec, server: Server) -> str:
+    host = fleet.hosts.get(server.host)
+    return host.image if host else ""
 
 
 def _devices(fleet: FleetSpec, server: Server) -> dict[str, DeviceSpec]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fleet.capacity import DeviceMemory, memory_of
-from fleet.hardware import NO_BASIS, Basis
+from fleet.hardware import NO_BASIS, Basis, HostSpec
 from fleet.names import Address, adapter_address
 from fleet.placement.consolidate import cost
 from fleet.placement.devices import Devices
@@ -142,19 +142,19 @@ class PlacementResult:
     """`optimal`: the price is the bound."""
 
 
-def _server(draft: ServerDraft, supervisor: str) -> Server:
+def _server(draft: ServerDraft, host: HostSpec) -> Server:
     """Return the server of a draft: the live server where its flags stay."""
     if draft.live is not None and (not draft.devices or draft.fixed):
         return draft.live
     flags = flags_for(
         draft.base, draft.slots, draft.rank,
         tensor_parallel=len(draft.devices) or 1, servers_per_device=draft.parts,
-        listed=len(draft.names),
+        listed=len(draft.names), image=host.image,
     )  # fmt: skip
     devices = tuple(device.name for device in draft.devices)
     return Server(
         draft.name, draft.base.name, draft.host, devices, draft.port, flags.digest, flags,
-        supervisor,
+        host.supervisor,
     )  # fmt: skip
 
 
@@ -193,7 +193,7 @@ def _servers(state: PlacementState) -> dict[str, Server]:
     servers: dict[str, Server] = {}
     for name, draft in sorted(state.drafts.items()):
         if draft.residents or not draft.devices:
-            servers[name] = _server(draft, state.fleet.hosts[draft.host].supervisor)
+            servers[name] = _server(draft, state.fleet.hosts[draft.host])
             if draft.live is not None and draft.changed and not draft.fixed:
                 state.opened[name] = draft.changed
         elif _foreign(state, draft) and draft.live is not None:

@@ -44,4 +44,4 @@ from fleet.vllm.memory import (
     slots_bucket,
     weight_bytes,
 )
-from fleet.vllm.unit import forward_unit, server_unit, unit_name
+from fleet.vllm.unit import forward_unit, server_container, server_unit, unit_name

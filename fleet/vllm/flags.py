@@ -38,10 +38,12 @@ def flags_for(
     tensor_parallel: int = 1,
     servers_per_device: int = 1,
     listed: int = 0,
+    image: str = "",
 ) -> ServerFlags:
     """Return the flags that a managed server of `base` starts with.
 
-    `listed` is the number of versions that the server must be able to list at a time.
+    `listed` is the number of versions that the server must be able to list at a time; `image` is
+    that of its host.
     """
     share = USABLE if servers_per_device == 1 else round(USABLE / servers_per_device, 3)
     return ServerFlags(
@@ -56,6 +58,7 @@ def flags_for(
         memory_share=share if base.kv_cache_bytes is None else None,
         kv_cache_bytes=base.kv_cache_bytes,
         extra=base.extra,
+        image=image,
     )
 
 
@@ -64,18 +67,19 @@ def flag_drift(
     flags: ServerFlags | None,
     digest: str | None = None,
     formats: Mapping[int, Hashed] = FORMATS,
+    image: str = "",
 ) -> str:
     """Say which flags of a live server are not as declared; empty when all may stay.
 
-    A flag that the planner chose earlier may stay, whatever the planner would choose today. A flag
-    that only a later format adds may stay too: flags are compared in the format of the `digest`
-    that the server shows.
+    `image` is that of the server's host. A flag that the planner chose earlier may stay, whatever
+    the planner would choose today. A flag that only a later format adds may stay too: flags are
+    compared in the format of the `digest` that the server shows.
     """
     if flags is None:
         return "its flags are unknown"
     desired = flags_for(
         base, base.slots or flags.max_loras, base.max_lora_rank or flags.max_lora_rank,
-        tensor_parallel=base.tensor_parallel or flags.tensor_parallel,
+        tensor_parallel=base.tensor_parallel or flags.tensor_parallel, image=image,
     )  # fmt: skip
     if flags.max_cpu_loras >= desired.max_loras:
         desired = replace(desired, max_cpu_loras=flags.max_cpu_loras)
@@ -85,17 +89,15 @@ def flag_drift(
     return f"declared otherwise: {', '.join(names)}" if names else ""
 
 
-def known_flags(base: BaseSpec, server: Server) -> ServerFlags | None:
+def known_flags(base: BaseSpec, server: Server, image: str = "") -> ServerFlags | None:
     """Return a live server's flags: observed, or found by digest among the planner's choices."""
     if server.flags is not None or server.digest is None:
         return server.flags
-    known = server.digest
-    return next(
-        (choice for choice in _choices(base, server) if choice.digest_like(known) == known), None
-    )
+    known, choices = server.digest, _choices(base, server, image)
+    return next((choice for choice in choices if choice.digest_like(known) == known), None)
 
 
-def _choices(base: BaseSpec, server: Server) -> Iterator[ServerFlags]:
+def _choices(base: BaseSpec, server: Server, image: str) -> Iterator[ServerFlags]:
     """Yield flags that the planner may have started a server with, the likely ones first."""
     every_slots = (base.slots,) if base.slots else SLOTS
     ranks = (base.max_lora_rank,) if base.max_lora_rank else RANKS
@@ -104,7 +106,7 @@ def _choices(base: BaseSpec, server: Server) -> Iterator[ServerFlags]:
     ):
         yield flags_for(
             base, slots, rank, tensor_parallel=max(len(server.devices), 1),
-            servers_per_device=servers, listed=listed,
+            servers_per_device=servers, listed=listed, image=image,
         )  # fmt: skip
 
 

@@ -1,6 +1,10 @@
 """Makes the systemd units of servers, and of forwards to their hosts."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from fleet.hardware import PORT_STRIDE, HostSpec
+from fleet.quadlet_unit import Container
 from fleet.systemd_unit import SystemdUnit
 from fleet.vllm.flags import SERVERS_PER_DEVICE
 from fleet.vllm.launch import SHUTDOWN_TIMEOUT_S, LaunchCommand
@@ -33,6 +37,23 @@ def server_unit(launch: LaunchCommand, folder: str, key_file: str = "") -> Syste
         launch.environment,
         key_file=key_file,
     )
+
+
+def server_container(
+    unit: SystemdUnit, image: str, readable: Sequence[str], resolver: str = ""
+) -> tuple[SystemdUnit, Container]:
+    """Return the unit of a server that runs from an image, with the server's container.
+
+    `readable`: what the server reads, as for `Container`. `resolver`: folder of the plug-in there,
+    among them; empty: the server has none.
+    """
+    variables = dict(unit.environment)
+    # A container has its own cards alone, which begin at 0 there.
+    cards = variables.pop("CUDA_VISIBLE_DEVICES", "")
+    if resolver:
+        variables["PYTHONPATH"] = resolver
+    container = Container(image, readable, cards=cards.split(",") if cards else ())
+    return replace(unit, environment=variables), container
 
 
 def forward_unit(host: HostSpec, folder: str) -> SystemdUnit:

@@ -6,11 +6,11 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer
 
-from fleet.encoding import decode_json
+from fleet.encoding import decode_json, plain
 from fleet.errors import newer_server, require_known
 from fleet.flag_formats import FORMATS, format_of
 from fleet.names import NAME_PATTERN, Stamps
@@ -79,6 +79,10 @@ class LaunchRecord(BaseModel):
     """The server has answered."""
     machine: str = ""
     """`machine_id` of the machine that started the server; empty: this machine."""
+
+    @field_serializer("flags")
+    def _flags(self, flags: ServerFlags) -> Any:
+        return plain(flags)  # without a default that earlier releases would refuse
 
     @classmethod
     def of(cls, server: Server, flags: ServerFlags, url: str, launch: str) -> Self:

@@ -41,6 +41,7 @@ VALUES: tuple[Any, ...] = (
     "float32", "2032-02-02", "f" * 64, "error_rate", "birch-faq", "birch-faq-tiny-v2.0.0", "json",
     "request", "classification", "long_generation", "slow", "right", ["right"], "0.33.0", ">=0.0.2",
     "session", "drifted", ["undecided"], "label", "undecided", "CHF", "even", "in_use", "systemd",
+    f"a.io/b@sha256:{'0' * 64}",
 )  # fmt: skip
 Where = tuple[str, ...]
 
@@ -138,7 +139,7 @@ ALONE = {
     "gates.errors.score", "gates.right.false_alarm", "gates.right.min_requests",
     "gates.right.tolerate", "gateways.main.kind", "hosts.box.engine", "hosts.box.paths",
     "hosts.box.servers", "hosts.box.supervisor", "hosts.far.devices", "hosts.far.engine",
-    "hosts.far.store", "hosts.far.supervisor",
+    "hosts.far.image", "hosts.far.store", "hosts.far.supervisor", "hosts.laptop.image",
     "hosts.laptop.paths", "hosts.laptop.servers", "hosts.laptop.store",
 }  # fmt: skip
 """Places where every other value is refused, beside what else is declared."""

@@ -35,7 +35,9 @@ def server_of(digest: str | None, flags: ServerFlags | None = None) -> Server:
 
 def test_a_digest_of_format_1_is_what_servers_were_stamped_with() -> None:
     assert FLAGS.digest == "2229dcb3366e"
-    text = json.dumps(asdict(FLAGS), sort_keys=True, separators=(",", ":"))
+    hashed = asdict(FLAGS)
+    assert hashed.pop("image") == ""  # a later release added it
+    text = json.dumps(hashed, sort_keys=True, separators=(",", ":"))
     assert FLAGS.digest == hashlib.sha256(text.encode()).hexdigest()[:12]
     assert FLAGS.digest_like(FLAGS.digest) == FLAGS.digest_like(None) == FLAGS.digest
 
@@ -75,13 +77,23 @@ def test_a_declared_value_of_a_flag_that_is_new_is_a_change() -> None:
     """A format before leaves out a new flag only where that has its default."""
 
     def before(flags: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in flags.items() if (name, value) != ("new", None)}
+        known = FORMATS[1](flags).items()
+        return {name: value for name, value in known if (name, value) != ("new", None)}
 
     formats = {1: before, 2: FORMATS[1]}
     running = {**asdict(FLAGS), "new": None}
     assert digest_of(running, 1, formats) == FLAGS.digest
     assert differing(running, running, 1, formats) == ()
     assert differing({**running, "new": 64}, running, 1, formats) == ("new",)
+
+
+def test_an_image_is_a_flag_that_a_server_of_an_interpreter_lacks() -> None:
+    old, new = flags_for(base(), 8, 16), flags_for(base(), 8, 16, image="a.io/b@sha256:1")
+    assert old.digest != new.digest
+    assert flag_drift(base(), old, old.digest, image=new.image) == "declared otherwise: image"
+    assert flag_drift(base(), new, new.digest) == "declared otherwise: image"
+    assert flag_drift(base(), new, new.digest, image=new.image) == ""
+    assert known_flags(base(), server_of(new.digest), new.image) == new
 
 
 def test_flags_are_found_by_a_digest_of_their_own_format_alone() -> None:

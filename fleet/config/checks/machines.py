@@ -207,8 +207,7 @@ def _port(
     ports: dict[tuple[str, int], Path], taken: tuple[str, int], path: Path
 ) -> Iterator[Problem]:
     where = "127.0.0.1" if taken[0] in _ANY else taken[0]
-    first = ports.setdefault((where, taken[1]), path)
-    if first != path:
+    if (first := ports.setdefault((where, taken[1]), path)) != path:
         shown = f"{taken[0]}:{taken[1]}" if taken[1] else taken[0]
         detail = f"`{shown}` is given to `{'.'.join(map(str, first[1:4]))}` as well."
         also = (("first given at", first),)
@@ -218,10 +217,10 @@ def _port(
 _VLLM = {"local", "ssh"}
 """Engines that start vLLM."""
 _KEYS = {
-    "local": (("devices", "python"), ("servers", "paths", "store")),
+    "local": (("devices", "python"), ("servers", "paths", "store", "image")),
     "ssh": (("devices", "address"), ("servers", "paths", "supervisor")),
-    "fake": (("devices",), ("servers", "paths", "store", "supervisor")),
-    "attach": (("servers",), ("devices", "store", "supervisor")),
+    "fake": (("devices",), ("servers", "paths", "store", "image", "supervisor")),
+    "attach": (("servers",), ("devices", "store", "image", "supervisor")),
 }
 """Keys that a host needs and keys that a host must not have, by engine."""
 _EXAMPLES = {
@@ -234,10 +233,11 @@ _EXAMPLES = {
 
 def _engine(path: Path, host: Host, names: DeclaredNames) -> Iterator[Problem]:
     needed, unfit = _KEYS[host.engine]
-    for key in unfit:
+    by_image = " with `image`" if host.image and host.engine == "ssh" else ""
+    for key in (*unfit, "python") if by_image else unfit:
         if getattr(host, key):
-            detail = f"A host of engine `{host.engine}` has no {key}."
-            hint = "Delete it, or change `engine`."
+            detail = f"A host of engine `{host.engine}`{by_image} has no {key}."
+            hint = f"Delete it, or change `{'image' if by_image else 'engine'}`."
             yield Problem("FC1208", (*path, key), detail, hint=hint, at="key")
     for key in needed:
         if not names.written(*path, key):  # malformed: reported already

@@ -80,6 +80,7 @@ def host(name: str, declared: Host) -> HostSpec:
         declared.billing,
         declared.store or "",
         declared.supervisor or "",
+        declared.image or "",
     )
 
 

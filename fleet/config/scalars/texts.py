@@ -18,6 +18,10 @@ _SPOT = r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun) ([01][0-9]|2[0-3]):([0-5][0-9])"
 _WINDOW = re.compile(f"{_SPOT} ?- ?{_SPOT}", re.IGNORECASE)
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{12,64})")
+_IMAGE = re.compile(
+    r"(?:localhost|[a-z0-9-]+(?:\.[a-z0-9-]+)+|[a-z0-9.-]+:[0-9]+)(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)+"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?@sha256:[0-9a-f]{64}"
+)
 
 
 @cached
@@ -196,6 +200,18 @@ def _folder(value: str) -> str:
     return value
 
 
+def _image(value: str) -> str:
+    if _IMAGE.fullmatch(value) is None:
+        hint = (
+            "Write `REGISTRY/NAME@sha256:` and 64 hex digits; a tag may stand before the `@`, and "
+            "names no other bytes then. A host that has the image tells its digest:"
+        )
+        command = "podman image inspect --format '{{.Digest}}' REGISTRY/NAME:TAG"
+        detail = f"{shown(value)} is not an image with registry and digest: a tag alone moves."
+        raise wrong("FC1143", detail, f"{hint} `{command}`.")
+    return value
+
+
 def is_bind_address(value: str) -> bool:
     """Say whether servers may listen on an address: a name or an IP address."""
     return _ADDRESS.fullmatch(value) is not None
@@ -249,5 +265,6 @@ Argument = Annotated[Word, AfterValidator(_word)]
 """A text that no program takes for a flag."""
 Program = Annotated[Word, AfterValidator(_program)]
 Folder = Annotated[Word, AfterValidator(_folder)]
+Image = Annotated[Word, AfterValidator(_image)]
 HostAddress = Annotated[Word, AfterValidator(_host_address)]
 AdminAddress = Annotated[Word, AfterValidator(_without_password)]

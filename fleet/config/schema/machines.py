@@ -13,6 +13,7 @@ from fleet.config.scalars.texts import (
     Folder,
     HostAddress,
     Id,
+    Image,
     Listen,
     Program,
     SecretRef,
@@ -120,6 +121,11 @@ class Host(Section):
     """`systemd`: units of the user keep the servers, also at boot (engine `local`).
 
     Default: processes that outlive the command; engine `ssh` always has units.
+    """
+    image: Image | None = None
+    """Image with vLLM that servers run from as containers of podman (engine `ssh`), by digest.
+
+    Such as `docker.io/vllm/vllm-openai:v0.32.0@sha256:…`; in place of `python`.
     """
     store: Folder | None = None
     """Folder for adapters and bases on the host (engine `ssh`), relative to the user's home."""

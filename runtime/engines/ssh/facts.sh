@@ -1,5 +1,6 @@
 # Prints facts of a host as lines `key=value`; changes nothing. What cannot be found out is left out.
-# Given before: `python`, `store`: paths; `gpus`: whether cards are declared.
+# Given before: `python`, `store`, `plugin`: paths; `gpus`: whether cards are declared; `image`: the
+# image that servers run from, empty: they run from `python`.
 export XDG_RUNTIME_DIR="/run/user/$(id -u)"
 PATH=$PATH:/usr/sbin:/sbin
 tell() { printf '%s=%s\n' "$1" "$2"; }
@@ -28,11 +29,26 @@ else
 fi
 if has sudo && timeout 5 sudo -n true 2>/dev/null; then tell sudo open; else tell sudo closed; fi
 
-if [ ! -x "$python" ]; then
-    tell python missing
+if [ "$image" ]; then
+    for program in podman newuidmap; do
+        if has "$program"; then tell "$program" yes; else tell "$program" no; fi
+    done
+    tell podman_version "$(podman --version 2>/dev/null | sed 's/.* //')"
+    if podman image exists "$image" 2>/dev/null; then tell image yes; else tell image no; fi
+    if [ "$gpus" = yes ]; then
+        if has nvidia-ctk; then tell nvidia_ctk yes; else tell nvidia_ctk no; fi
+        if grep -qs nvidia.com/gpu /etc/cdi/* /var/run/cdi/*; then tell cdi yes; else tell cdi no; fi
+    fi
+    set -- podman run --rm --interactive --pull=never --network=none --entrypoint=python3 "$image"
 else
+    set -- "$python"
+fi
+
+if [ ! "$image" ] && [ ! -x "$python" ]; then
+    tell python missing
+elif [ ! "$image" ] || podman image exists "$image" 2>/dev/null; then
     [ ! -e "${python%/*/*}/.fleetctl-incomplete" ] || tell incomplete yes
-    timeout 20 "$python" -I - 2>/dev/null <<'END' || tell python broken
+    timeout 30 "$@" -I - 2>/dev/null <<'END' || tell python broken
 import ctypes, platform
 from importlib.metadata import PackageNotFoundError, version
 
@@ -53,6 +69,11 @@ try:
 except OSError:
     print("numa=no")
 END
+fi
+
+if [ "$image" ]; then  # the last word of a key holds
+    version=$(ls -d "$plugin"/*.dist-info 2>/dev/null | sed -n 's/.*-\(.*\)[.]dist-info$/\1/p')
+    tell resolver "${version:-none}"
 fi
 
 if [ "$gpus" = yes ]; then

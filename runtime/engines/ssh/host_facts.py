@@ -13,6 +13,7 @@ from typing import Final
 from fleet.hardware import HostSpec, is_cpu
 from fleet.hosts import HostFacts, parse_facts
 from runtime.engines.ssh.connection import SshConnection
+from runtime.engines.ssh.quadlets import PLUGIN
 
 _SCRIPT: Final = Path(__file__).with_name("facts.sh")
 _SCRIPT_S: Final = 90.0
@@ -28,8 +29,10 @@ async def read_facts(ssh: SshConnection, host: HostSpec) -> HostFacts:
         EngineError: as `SshConnection.run`.
     """
     gpus = any(not is_cpu(device.kind) for device in host.devices)
-    given = f"python={quote(host.python_there)} store={quote(host.store_there)} gpus="
-    script = f"{given}{'yes' if gpus else 'no'}\n{_SCRIPT.read_text(encoding='utf-8')}"
+    given = {"python": host.python_there, "store": host.store_there, "plugin": PLUGIN,
+             "gpus": "yes" if gpus else "no", "image": host.image}  # fmt: skip
+    lines = "".join(f"{name}={quote(value)}\n" for name, value in given.items())
+    script = lines + _SCRIPT.read_text(encoding="utf-8")
     async with ssh.session():  # so that the making of a connection is no part of the clocks' error
         before = time.time()
     facts = parse_facts((await ssh.run(script, timeout_s=_SCRIPT_S)).stdout)

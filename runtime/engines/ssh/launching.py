@@ -32,6 +32,7 @@ from runtime.engines.ssh.box import KEY, SERVERS, BoxView, files_of_launch
 from runtime.engines.ssh.connection import SshConnection
 from runtime.engines.ssh.files import bring_folder, bring_good, now_and_then, source_of
 from runtime.engines.ssh.logs import last_lines
+from runtime.engines.ssh.quadlets import INSTALL_QUADLET, look_for_plugin, quadlet_of
 from runtime.engines.ssh.units import (
     ServerUnit,
     control_unit,
@@ -45,9 +46,9 @@ from runtime.secrets import secret_unreadable
 from runtime.store_paths import StoreView, number_of_copy
 from runtime.trust import load_trust
 
-_NO_PYTHON, _PORT_TAKEN = 8, 11
+_NO_PROGRAM, _PORT_TAKEN = 8, 11
 _CHECK: Final = f"""\
-test -x {{python}} || exit {_NO_PYTHON}
+{{test}} || exit {_NO_PROGRAM}
 grep -Eq ':{{port:04X}} [0-9A-F]+:0000 0A ' /proc/net/tcp /proc/net/tcp6 && exit {_PORT_TAKEN}
 :
 """
@@ -80,14 +81,16 @@ class BoxLauncher:
             )
 
     async def check(self, server: Server, box: BoxView) -> None:
-        """Refuse a port that others have and a missing interpreter.
+        """Refuse a port that others have and a missing interpreter or image.
 
         Raises:
             EngineError: FC4011, FC4018, FC4025; or as `SshConnection.run`.
         """
         if self.secret is None:
             raise secret_unreadable()
-        script = _CHECK.format(python=shlex.quote(self._python(box)), port=server.port)
+        image, python = self.host.image, self._python(box)
+        test = f"podman image exists {image}" if image else f"test -x {shlex.quote(python)}"
+        script = _CHECK.format(test=test, port=server.port)
         code = (await self.ssh.run(script)).code
         if code == _PORT_TAKEN:
             ssh = "" if self.ssh.is_here else f"ssh {self.ssh.address} "
@@ -101,11 +104,14 @@ class BoxLauncher:
                 command=f"{ssh}ss -Hltnp sport = {server.port}",
             )
         if code:
+            lacks = f"no image `{image}`" if image else f"no program `{python}`"
             raise EngineError.of(
                 "FC4018",
                 "A server cannot be started",
-                f"`{self.ssh.address}` has no program `{self._python(box)}` for `{server.name}`.",
-                hint="Install vLLM there, or let `python` of the host name an interpreter with it.",
+                f"`{self.ssh.address}` has {lacks} for `{server.name}`.",
+                hint="A start pulls no image."
+                if image
+                else "Install vLLM there, or let `python` of the host name an interpreter with it.",
                 command="" if self.ssh.is_here else f"fleetctl host prepare {self.host.name}",
             )
 
@@ -120,15 +126,18 @@ class BoxLauncher:
         units = await list_units(self.ssh)
         self._require_free(server, flags, units)
         python, mark = self._python(box), uuid4().hex
-        prefix = posixpath.dirname(posixpath.dirname(python))
-        plugged = await self.ssh.run(_HAS_RESOLVER.format(prefix=shlex.quote(prefix)))
+        if self.host.image:
+            store, plugged = await look_for_plugin(self.ssh, self.host)
+        else:
+            prefix = shlex.quote(posixpath.dirname(posixpath.dirname(python)))
+            plugged = not (await self.ssh.run(_HAS_RESOLVER.format(prefix=prefix))).code
         launch = launch_of(
             server,
             self.host,
             python=python,
             model=model,
             launch=mark[:LAUNCH_LENGTH],
-            adapters="" if plugged.code else f"{box.home}/{SERVERS}/{server.name}/{FILE}",
+            adapters=f"{box.home}/{SERVERS}/{server.name}/{FILE}" if plugged else "",
             allowed=load_trust().code.get(self.host.name, ()),
         )
         assert launch is not None, "hosts of engine ssh start their servers"
@@ -144,7 +153,11 @@ class BoxLauncher:
         there = box.units.get(server.name)
         before = there.launch if there else ""
         files_there = files_of_launch(server.name, key)
-        await write_unit(self.ssh, record, unit_text(unit), before, files_there)
+        if self.host.image:
+            quadlet = quadlet_of(record, unit, box, store)
+            await write_unit(self.ssh, record, quadlet, before, files_there, INSTALL_QUADLET)
+        else:
+            await write_unit(self.ssh, record, unit_text(unit), before, files_there)
         try:
             await control_unit(self.ssh, "restart", server.name)
         except EngineRejectedError:
@@ -225,7 +238,8 @@ class BoxLauncher:
         return path, await asyncio.to_thread(base_digest, here)
 
     def _python(self, box: BoxView) -> str:
-        return posixpath.join(box.home, self.host.python_there)
+        path = posixpath.join(box.home, self.host.python_there)
+        return "python3" if self.host.image else path
 
 
 def _part(flags: ServerFlags) -> float:

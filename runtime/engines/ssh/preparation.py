@@ -18,6 +18,7 @@ from fleet.hosts import HostFacts
 from fleet.vllm import RELEASE
 from runtime.engines.ssh.connection import SCRIPT_S, SshConnection
 from runtime.engines.ssh.files import SourceFolder, bring_folder
+from runtime.engines.ssh.quadlets import PLUGIN
 
 _TOOLS: Final = ".local/share/fleetctl/tools"
 """Folder of the programs that fleetctl brings, by digest."""
@@ -40,6 +41,18 @@ export UV_HTTP_TIMEOUT=300 UV_COMPILE_BYTECODE=1
 VLLM_PLUGINS= {python} -P -c 'import vllm' || exit
 rm {folder}/.fleetctl-incomplete
 """
+_MOUNTED: Final = """\
+rm -rf {new} && mkdir -p {new} && cp -r {brought}/fleetctl_resolver {new} && chmod -R u+w {new} ||
+    exit
+cd {new} && mkdir fleetctl_resolver-{version}.dist-info && cd *.dist-info || exit
+echo 'Metadata-Version: 2.1
+Name: fleetctl-resolver
+Version: {version}' >METADATA
+echo '[vllm.general_plugins]
+fleetctl_resolver = fleetctl_resolver.resolver:register' >entry_points.txt
+cd && rm -rf {folder} && mv {new} {folder}
+"""
+"""Makes a folder in which Python finds the plug-in as if installed: containers get it mounted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +128,9 @@ def _steps(host: HostSpec, facts: HostFacts) -> Iterator[PreparationStep]:
     if facts.told("store") != "yes" or facts.told("store_mode") != "700":
         script = f"umask 077 && mkdir -p {store} && chmod 700 {store}\n"
         yield PreparationStep(f"the store {host.store_there}", script)
+    if host.image:
+        yield from _image_steps(host, facts)
+        return
     lacks_vllm = facts.told("vllm") in ("", "none") or facts.told("incomplete") == "yes"
     if not lacks_vllm and facts.told("resolver") == resolver_version():
         return
@@ -132,13 +148,24 @@ def _steps(host: HostSpec, facts: HostFacts) -> Iterator[PreparationStep]:
         raise _failed(host, f"`{python}` is in no environment: it must end in `bin/python`.")
     if lacks_vllm:
         yield _vllm_step(host, python, quote(uv))
-    names = ("pyproject.toml", *(f"fleetctl_resolver/{path.name}" for path in _modules()))
-    plugin = SourceFolder.of(_PLUGIN, names)
+    plugin = _plugin()
     script = (
         f"{quote(uv)} pip install --quiet --offline --reinstall --no-deps "
         f"--python {quote(str(python))} {_TOOLS}/{plugin.digest}\n"
     )
     yield PreparationStep("the plug-in of vLLM", script, source=plugin)
+
+
+def _image_steps(host: HostSpec, facts: HostFacts) -> Iterator[PreparationStep]:
+    if facts.told("image") != "yes":
+        pull, images = f"podman pull --quiet {host.image}\n", ".local/share/containers"
+        yield PreparationStep(f"the image {host.image}", pull, _INSTALL_S, grows=images)
+    if facts.told("resolver") != (version := resolver_version()):
+        plugin = _plugin()
+        script = _MOUNTED.format(
+            brought=f"{_TOOLS}/{plugin.digest}", version=version, new=f"{PLUGIN}.new", folder=PLUGIN
+        )
+        yield PreparationStep("the plug-in of vLLM for containers", script, source=plugin)
 
 
 def _vllm_step(host: HostSpec, python: PurePosixPath, uv: str) -> PreparationStep:
@@ -167,8 +194,10 @@ def _own_uv(facts: HostFacts) -> SourceFolder | None:
     return SourceFolder.of(found.resolve().parent, ["uv"])
 
 
-def _modules() -> list[Path]:
-    return sorted((_PLUGIN / "fleetctl_resolver").glob("*.py"))
+def _plugin() -> SourceFolder:
+    modules = sorted((_PLUGIN / "fleetctl_resolver").glob("*.py"))
+    names = ("pyproject.toml", *(f"fleetctl_resolver/{path.name}" for path in modules))
+    return SourceFolder.of(_PLUGIN, names)
 
 
 def _failed(host: HostSpec, detail: str, command: str = "") -> EngineRejectedError:

@@ -9,6 +9,7 @@ from typing import Final, Literal
 from pydantic import ValidationError
 
 from fleet.errors import EngineRejectedError, NewerFormatError
+from fleet.quadlet_unit import container_name
 from fleet.vllm import unit_name
 from runtime.engines.launch_records import LaunchRecord, parse_record
 from runtime.engines.recognition import FLEET
@@ -18,7 +19,9 @@ from runtime.engines.ssh.framing import ScriptResult
 SECTION: Final = "[X-Fleetctl]\n"
 """Section that systemd reads past: a digest of the unit before it, and the record of the launch."""
 _FLEET: Final = re.compile(rf'^Environment="?{FLEET}=([^"\n]*)', re.MULTILINE)
-_GPUS: Final = re.compile(r'^Environment="?CUDA_VISIBLE_DEVICES=([0-9,]*)', re.MULTILINE)
+_GPUS: Final = re.compile(
+    r'^(?:Environment="?CUDA_VISIBLE_DEVICES|AddDevice=nvidia[.]com/gpu)=([0-9,]*)', re.MULTILINE
+)
 _LAUNCH: Final = re.compile(r'.*"launch":"([^"]*)"')
 _CHANGED: Final = 10
 _STOP_S: Final = 60.0
@@ -27,13 +30,21 @@ _HOME: Final = """\
 export XDG_RUNTIME_DIR=/run/user/$(id -u)
 mkdir -p ~/.config/systemd/user && cd ~/.config/systemd/user || exit
 """
+"""Begins a script in the folder of units."""
+_QUADLETS: Final = "../../containers/systemd"
+"""Folder of Quadlet files, from that of units."""
 LIST: Final = (
     _HOME
-    + """\
-files=$(ls | grep '^fleetctl-.*[.]service$')
+    + f"""\
+files=$(ls . {_QUADLETS} 2>/dev/null | sed 's/[.]container$/.service/' |
+  grep '^fleetctl-.*[.]service$')
 systemctl --user show --property=Id,ActiveState,SubState,MainPID,InvocationID,NRestarts\\
 ,UnitFileState,NeedDaemonReload,DropInPaths -- $files 'fleetctl-*.service' || exit
-for file in $files; do echo; echo "File=$file"; sed 's/^/ /' "$file"; done
+for file in $files; do
+  quadlet={_QUADLETS}/${{file%.service}}.container
+  if test -f "$file"; then set -- "$file"; else set -- "$quadlet".d/*.conf "$quadlet"; fi
+  echo; echo "File=$file"; cat "$@" 2>/dev/null | sed 's/^/ /'
+done
 """
 )
 """Lists the units, for `parse_units`."""
@@ -41,22 +52,26 @@ _WRITE: Final = (
     _HOME
     + """\
 exec 9<. && flock 9 || exit
-now=$(sed -n '/^Record=/s/.*"launch":"\\([^"]*\\)".*/\\1/p' {unit} 2>/dev/null)
+if test -f {unit}; then set -- {unit}; else set -- {quadlet}; fi
+now=$(sed -n '/^Record=/s/.*"launch":"\\([^"]*\\)".*/\\1/p' "$1" 2>/dev/null)
 [ "$now" = "{before}" ] || exit {changed}
 {files}new=$(mktemp -d) && trap 'rm -r "$new"' EXIT || exit
 cat >"$new/{unit}" <<'END_OF_UNIT'
 {text}END_OF_UNIT
+{install}"""
+)
+_INSTALL: Final = """\
 systemd-analyze --user verify "$new/{unit}" 2>"$new/faults"; code=$?
 if [ $code != 0 ] || grep -qF "{unit}" "$new/faults"; then cat "$new/faults" >&2; exit 9; fi
-mv "$new/{unit}" {unit} && sync {unit} . && systemctl --user daemon-reload &&
-systemctl --user enable --quiet {unit}
+mv "$new/{unit}" {unit} && sync {unit} . && rm -rf {quadlet} {quadlet}.d &&
+systemctl --user daemon-reload && systemctl --user enable --quiet {unit}
 """
-)
 _REMOVE: Final = (
     _HOME
     + """\
-systemctl --user disable --now --quiet {unit} 2>/dev/null
-rm -f {unit} && rm -rf {unit}.d && systemctl --user daemon-reload &&
+systemctl --user stop --quiet {unit} 2>/dev/null
+systemctl --user disable --quiet {unit} 2>/dev/null
+rm -rf {unit} {unit}.d {quadlet} {quadlet}.d && systemctl --user daemon-reload &&
 {{ systemctl --user reset-failed {unit} 2>/dev/null || :; }}
 """
 )
@@ -121,19 +136,29 @@ async def list_units(ssh: SshConnection) -> dict[str, ServerUnit]:
 
 
 async def write_unit(
-    ssh: SshConnection, record: LaunchRecord, unit: str, before: str = "", files: str = ""
+    ssh: SshConnection,
+    record: LaunchRecord,
+    unit: str,
+    before: str = "",
+    files: str = "",
+    install: str = _INSTALL,
 ) -> None:
     """Write a server's unit, which systemd checks, reads and enables; start nothing.
 
     `before` is the launch in the unit that is there; empty: there is none. `files` is the script
-    that writes the files of the launch, unless the unit is of another launch by now.
+    that writes the files of the launch, unless the unit is of another launch by now. `install` is
+    the script that checks the unit and hands it to systemd.
 
     Raises:
         EngineError: FC4100, systemd does not take the unit; FC4102, the unit is of another launch
             by now; or as `SshConnection.run`.
     """
-    name, text = unit_name(record.name), sealed(unit, record)
-    script = _WRITE.format(unit=name, text=text, before=before, changed=_CHANGED, files=files)
+    name = unit_name(record.name)
+    names = {"unit": name, "quadlet": f"{_QUADLETS}/{container_name(name)}"}
+    script = _WRITE.format(
+        text=sealed(unit, record), before=before, changed=_CHANGED, files=files,
+        install=install.format(**names), **names,
+    )  # fmt: skip
     ended = await ssh.run(script)
     if ended.code == _CHANGED:
         raise started_elsewhere(ssh, record.name, f"`{name}` was written since this run looked")
@@ -142,7 +167,8 @@ async def write_unit(
 
 async def remove_unit(ssh: SshConnection, server: str) -> None:
     """Stop a server and delete its unit; an absent unit is fine."""
-    script = _REMOVE.format(unit=unit_name(server))
+    name = unit_name(server)
+    script = _REMOVE.format(unit=name, quadlet=f"{_QUADLETS}/{container_name(name)}")
     ended = await ssh.run(script, timeout_s=_STOP_S)
     done(ssh, f"cannot remove the unit of `{server}`", ended)
 
@@ -184,14 +210,14 @@ def _parsed(name: str, pairs: dict[str, str], text: str) -> ServerUnit:
         pid=int(pairs.get("MainPID") or 0),
         invocation=pairs.get("InvocationID", ""),
         restarts=int(pairs.get("NRestarts") or 0),
-        is_enabled=pairs.get("UnitFileState") == "enabled",
+        is_enabled=pairs.get("UnitFileState") in ("enabled", "generated"),
         is_edited=fields.get("Digest") != _digest(unit, written)
         or pairs.get("NeedDaemonReload") == "yes"
         or bool(pairs.get("DropInPaths")),
         record=record if record and unit_name(record.name) == name else None,
         fleet=found[1] if (found := _FLEET.search(unit)) else "",
         launch=found[1] if (found := _LAUNCH.match(written)) else "",
-        gpus=frozenset(found[1].split(",")) if (found := _GPUS.search(unit)) else frozenset(),
+        gpus=frozenset(gpu for found in _GPUS.findall(unit) for gpu in found.split(",")),
     )
 
 

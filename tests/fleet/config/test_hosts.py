@@ -12,6 +12,7 @@ from runtime.project.load import load_project
 from tests.broken.project import FLEET, valid, write
 
 DEVICES = "devices: {gpu0: {kind: rtx4090_24g, memory: 24GiB}}"
+DIGEST = f"sha256:{'0123456789abcdef' * 4}"
 BOX = f"engine: ssh, address: fleet@10.0.0.5, {DEVICES}"
 
 
@@ -41,6 +42,8 @@ def test_a_box_keeps_its_paths_as_they_are_there(tmp_path: Path) -> None:
     usual = declared(tmp_path, box1=BOX)
     assert usual["box1"] == replace(box, python="", store="")
     assert usual["laptop"].address == "127.0.0.1"
+    image = f"docker.io/vllm/vllm-openai:v0.32.0@{DIGEST}"
+    assert declared(tmp_path, box1=f'{BOX}, image: "{image}"')["box1"].image == image
 
 
 @pytest.mark.parametrize(
@@ -67,6 +70,15 @@ def test_a_box_has_an_address_of_ssh(tmp_path: Path, address: str) -> None:
         (f"engine: fake, port: 1, supervisor: systemd, {DEVICES}", "FC1208", "no supervisor"),
         (f'{BOX}, store: "a; id"', "FC1334", "is not the path"),
         (f'{BOX}, store: "~/store"', "FC1334", "is not the path"),
+        (f'{BOX}, image: "docker.io/vllm/vllm-openai:v0.32.0"', "FC1143", "a tag alone moves"),
+        (f'{BOX}, image: "vllm/vllm-openai@{DIGEST}"', "FC1143", "with registry and digest"),
+        (f'{BOX}, image: "a.io/b --privileged@{DIGEST}"', "FC1143", "is not an image"),
+        (
+            f'{BOX}, python: p, image: "a.io/b@{DIGEST}"',
+            "FC1208",
+            "`ssh` with `image` has no python",
+        ),
+        (f'engine: fake, port: 1, image: "a.io/b@{DIGEST}", {DEVICES}', "FC1208", "no image"),
         (f"engine: local, port: 1, python: p, {DEVICES}", "FC1267", "both this machine"),
     ],
 )

@@ -27,6 +27,12 @@ gpu=1, NVIDIA GeForce RTX 4090, 24564 MiB, 550.54.14
 listen=0.0.0.0:22 
 listen=127.0.0.1:8100 fleetctl-llama3-box1-gpu0.service
 """  # noqa: W291 (a listener without a unit)
+IMAGE = f"a.io/vllm@sha256:{'0' * 64}"
+OF_IMAGE = {
+    "podman": "yes", "newuidmap": "yes", "podman_version": "4.9.3", "image": "yes", "cdi": "yes",
+    "nvidia_ctk": "yes",
+}  # fmt: skip
+CDI = "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
 MISSING = "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver."
 MISMATCH = "Failed to initialize NVML: Driver/library version mismatch"
 
@@ -97,6 +103,39 @@ def test_what_is_missing_has_the_command_that_helps(
     changed: dict[str, str], subject: str, verdict: str, command: str
 ) -> None:
     finding = judged(facts(**changed))[subject]
+    assert (finding.verdict, finding.command) == (verdict, command)
+
+
+@pytest.mark.parametrize(
+    ("changed", "subject", "verdict", "command"),
+    [
+        ({"podman": "no"}, "podman", "fault", "sudo apt-get install podman"),
+        ({"newuidmap": "no"}, "newuidmap", "fault", "sudo apt-get install uidmap"),
+        ({"podman_version": "4.3.1"}, "Quadlet", "fault", "sudo apt-get install podman"),
+        ({"podman_version": ""}, "Quadlet", "unknown", ""),
+        ({"image": "no"}, "image", "fault", f"podman pull {IMAGE}"),
+        ({"vllm": "none"}, "vLLM", "fault", ""),
+        ({"vllm": "0.29.1"}, "vLLM", "warning", ""),
+        ({"vllm": ""}, "vLLM", "unknown", ""),
+        (
+            {"python": "broken"}, "vLLM", "fault",
+            f"podman run --rm --network=none --entrypoint=python3 {IMAGE} --version",
+        ),
+        ({"resolver": "none"}, "resolver", "warning", "fleetctl host prepare box1"),
+        ({"cdi": "no"}, "CDI", "fault", CDI),
+        (
+            {"cdi": "no", "nvidia_ctk": "no"}, "CDI", "fault",
+            f"sudo apt-get install nvidia-container-toolkit && {CDI}",
+        ),
+    ],
+)  # fmt: skip
+def test_what_a_host_with_an_image_lacks_has_the_command_that_helps(
+    changed: dict[str, str], subject: str, verdict: str, command: str
+) -> None:
+    by_image = replace(HOST, image=IMAGE)
+    good = facts(cc="no", numa="", **OF_IMAGE)
+    assert [found for found in findings(good, by_image) if found.verdict != "ok"] == []
+    finding = judged(facts(**OF_IMAGE | changed), by_image)[subject]
     assert (finding.verdict, finding.command) == (verdict, command)
 
 

@@ -120,6 +120,18 @@ def test_a_server_restarts_only_when_no_device_is_free() -> None:
     assert beside.bindings[names[3]] == ("tiny-laptop-cpu1",)
 
 
+def test_a_server_restarts_from_another_image() -> None:
+    there = server()
+    other = replace(host("laptop"), image="a.io/b@sha256:1")
+    result = placed(fleet(adapter(A), hosts=[other]), running(A, on=there))
+    flags = result.servers[there.name].flags
+    assert flags is not None
+    assert flags.image == other.image
+    assert result.server_why[there.name] == "declared otherwise: image"
+    again = running(A, on=result.servers[there.name])
+    assert placed(fleet(adapter(A), hosts=[other]), again).servers == result.servers
+
+
 def test_flags_are_recognised_by_their_digest() -> None:
     there = replace(server(slots=16, rank=64), flags=None)
     result = placed(fleet(adapter(A)), running(A, on=there))

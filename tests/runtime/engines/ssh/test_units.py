@@ -1,9 +1,11 @@
 """The text of units, and the listing of units read back."""
 
+import json
 from dataclasses import replace
 
+from fleet.quadlet_unit import container_text
 from fleet.systemd_unit import unit_text
-from fleet.vllm import server_unit
+from fleet.vllm import server_container, server_unit
 from runtime.engines.ssh.units import ServerUnit, parse_units, sealed
 from tests.runtime.engines.ssh.units import LAUNCH, RECORD
 
@@ -39,6 +41,22 @@ def test_a_unit_names_its_fleet() -> None:
     made = replace(LAUNCH, environment={**LAUNCH.environment, "FLEETCTL_FLEET": "agency"})
     text = sealed(unit_text(server_unit(made, "~")), RECORD)
     assert parse_units(listed(text))[RECORD.name] == replace(EXPECTED, fleet="agency")
+
+
+def test_the_unit_of_a_container_is_read_back_from_its_quadlet_file() -> None:
+    made = replace(LAUNCH, environment={**LAUNCH.environment, "FLEETCTL_FLEET": "agency"})
+    record = RECORD.model_copy(update={"flags": replace(RECORD.flags, image="a.io/b@sha256:1")})
+    text = container_text(*server_container(server_unit(made, "~"), record.flags.image, ["/srv"]))
+    unit = parse_units(listed(sealed(text, record), UnitFileState="generated"))[RECORD.name]
+    assert unit == replace(EXPECTED, fleet="agency", record=record)
+    drop_in = parse_units(listed("[Service]\nRestart=no\n" + sealed(text, record)))[RECORD.name]
+    assert drop_in.is_edited
+
+
+def test_a_record_of_a_server_without_an_image_names_none() -> None:
+    """Earlier releases refuse a field that they do not know."""
+    assert "image" not in json.loads(RECORD.model_dump_json())["flags"]
+    assert "image" not in RECORD.model_dump(mode="json")["flags"]
 
 
 def test_a_host_without_units_has_none() -> None:
