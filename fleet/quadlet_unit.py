@@ -60,6 +60,9 @@ def container_text(unit: SystemdUnit, container: Container) -> str:
         *([f"After={' '.join(unit.after)}"] if unit.after else []),
         "StartLimitIntervalSec=0",
         "",
+        "[Quadlet]",  # else a start waits 90 s for a target that few machines reach
+        "DefaultDependencies=false",
+        "",
         "[Container]",
         f"Image={container.image}",
         "Network=host",

@@ -75,6 +75,7 @@ def test_the_container_of_a_server_has_what_the_server_needs_and_no_more(
     for line in ("Restart=always", "StartLimitIntervalSec=0", "WantedBy=default.target",
                  "TimeoutStopSec=40", f"Description={unit.description}"):  # fmt: skip
         assert line in made.splitlines()
+    assert "network-online" not in made
     words = words_of(made)
     pairs = {*pairwise(words)}
     for pair in (
