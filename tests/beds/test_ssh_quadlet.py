@@ -62,7 +62,7 @@ def by_image(shared_bench: "BoxBench") -> "Iterator[BoxBench]":
     try:
         image = shared_bench.there(f"command -v podman >/dev/null || exit 9\n{_IMAGE}").strip()
     except CalledProcessError as error:
-        if error.returncode != 9:  # noqa: PLR2004 (as above)
+        if error.returncode != 9:
             raise
         pytest.skip("the box has no podman")
     assert shared_bench.server.flags is not None
