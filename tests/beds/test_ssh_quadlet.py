@@ -95,7 +95,7 @@ def test_a_server_in_a_container_is_started_joined_and_stopped_as_any_other(
     key = server_key("secret-of-the-box", server, bench.served_launch())
     seen = bench.seen_by_others() + bench.there(f"cat {QUADLETS}/fleetctl-*")
     assert key not in seen
-    assert "in a container\n" in bench.run(lambda engine: launch_log(engine.ssh, server, None))
+    assert "in a container\n" in bench.run(lambda _: launch_log(bench.engine().ssh, server, None))
     bench.there(_KILL.format(unit=f"fleetctl-{server}"))
     bench.start()
     assert bench.unit().restarts == 1
