@@ -184,10 +184,12 @@ def drift_causes(
 
 
 def desired_servers(workspace: Workspace) -> tuple[Server, ...]:
-    """Return the servers that the fleet should have, with their flags."""
-    state = desired_state(
-        workspace.fleet(), workspace.observe(), workspace.history(), workspace.now()
-    )
+    """Return the servers that the fleet should have, with their flags.
+
+    A server that does not answer counts as absent: its host may not have been reached yet.
+    """
+    live = replace(workspace.observe(), unknown_servers={})
+    state = desired_state(workspace.fleet(), live, workspace.history(), workspace.now())
     return tuple(state.servers().values())
 
 

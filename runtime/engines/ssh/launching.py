@@ -77,7 +77,8 @@ class BoxLauncher:
                 "FC4101",
                 "Unit belongs to others",
                 f"`{unit_name(unit.name)}` of `{self.ssh.address}` {writer}. It was left as it is.",
-                hint="Give the host another name in one of the fleets, or log in as another user.",
+                hint="Give the host another name in one of the fleets, or log in as another user. "
+                "Disable and delete a unit that `fleetctl compile` printed.",
             )
 
     async def check(self, server: Server, box: BoxView) -> None:
