@@ -13,4 +13,4 @@ from fleet.maintenance.due import (
     next_version,
     standing_claim,
 )
-from fleet.maintenance.retention import RetentionDecision, kept_answers, retained
+from fleet.maintenance.retention import UNRECORDED, RetentionDecision, kept_answers, retained

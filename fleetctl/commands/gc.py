@@ -56,10 +56,17 @@ def command(workspace: Workspace, *, dry_run: bool, yes: bool, form: str) -> Non
 
 
 def _print(garbage: "Garbage", sizes: dict[str, int], *, all_of_it: bool) -> None:
-    for title, group in (("version", garbage.versions), ("served copy", garbage.copies)):
+    for title, group in (
+        ("version", garbage.versions),
+        ("served copy", garbage.copies),
+        ("copy on", garbage.host_copies),
+    ):
         for decision in group:
             if all_of_it or not decision.needed:
-                name = decision.name[:12] if title == "served copy" else decision.name
+                name = decision.name
+                if title != "version":
+                    host, colon, copy = name.rpartition(":")
+                    name = f"{host}{colon}{copy[:12]}"
                 _print_line(decision.needed, f"{title} {name}", sizes[decision.name], decision.why)
     _print_answers(garbage, sizes, all_of_it=all_of_it)
     if not garbage.due:
@@ -85,7 +92,11 @@ def _counted(garbage: "Garbage") -> str:
 
     versions, copies, runs = (
         sum(not decision.needed for decision in group)
-        for group in (garbage.versions, garbage.copies, garbage.answers)
+        for group in (
+            garbage.versions,
+            (*garbage.copies, *garbage.host_copies),
+            garbage.answers,
+        )
     )
     served = "served copy" if copies == 1 else "served copies"
     answers = f"the answers of {counted(runs, 'evaluation')}" if runs else ""
@@ -101,6 +112,7 @@ def _document(garbage: "Garbage", sizes: dict[str, int], *, deleted: bool) -> di
             ("versions", garbage.versions),
             ("copies", garbage.copies),
             ("evaluations", garbage.answers),
+            ("host_copies", garbage.host_copies),
         )
     }
     return {"format": "fleetctl-gc", "format_version": "1.0", "deleted": deleted, **rows}

@@ -2,12 +2,17 @@
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from fleet.errors import EngineError
 from fleet.history import Collected
-from fleet.maintenance import RetentionDecision, kept_answers, retained
+from fleet.maintenance import UNRECORDED, RetentionDecision, kept_answers, retained
 from fleet.names import AdapterName
+from runtime.engines.ssh.connection import SshConnection
+from runtime.engines.ssh.copies import HostCopy, delete_copies, list_copies
+from runtime.engines.ssh.engine import SshEngine
+from runtime.engines.ssh.files import source_of
 from runtime.evals.store import EvalStore
 from runtime.library.delete import clear, copies, remove_copy, remove_version, size
 from runtime.library.layout import version_folder
@@ -23,11 +28,14 @@ class Garbage:
     versions: tuple[RetentionDecision, ...]
     copies: tuple[RetentionDecision, ...]
     answers: tuple[RetentionDecision, ...]
+    host_copies: tuple[RetentionDecision, ...] = ()
+    """Copies in the stores of hosts of engine `ssh`, as `HOST:COPY`."""
+    host_sizes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def due(self) -> list[RetentionDecision]:
         """Decisions to delete."""
-        decisions = (*self.versions, *self.copies, *self.answers)
+        decisions = (*self.versions, *self.copies, *self.answers, *self.host_copies)
         return [decision for decision in decisions if not decision.needed]
 
 
@@ -38,15 +46,42 @@ def find_garbage(workspace: Workspace) -> Garbage:
         EngineError: FC4022, a server or a gateway does not answer.
     """
     fleet, stored = workspace.fleet(), EvalStore(workspace.state_dir / "evals").stored()
-    versions, served = asyncio.run(_retained(workspace))
+    versions, served, there = asyncio.run(_retained(workspace))
     entries = workspace.ledger().read() if stored else []
     answers = kept_answers(stored, entries, fleet.versions, workspace.now(), fleet.evals.keep)
-    return Garbage(versions, served, answers)
+    kept = {fleet.versions[its.name].digest: f"{its.name} stays" for its in versions if its.needed}
+    kept |= {its.name.partition("-")[0]: its.why for its in served if its.needed}
+    kept |= _bases(workspace) if there else {}
+    sizes = {name: copy.size for name, copy in there.items()}
+    return Garbage(versions, served, answers, tuple(_on_hosts(there, kept)), sizes)
+
+
+def _bases(workspace: Workspace) -> dict[str, str]:
+    """Return why the copies of bases stay, by digest."""
+    folders = {name: workspace.root / base.model for name, base in workspace.fleet().bases.items()}
+    return {
+        asyncio.run(source_of(folder, links=True)).digest: f"base {name} is declared"
+        for name, folder in folders.items()
+        if folder.is_dir()
+    }
+
+
+def _on_hosts(
+    there: Mapping[str, HostCopy], kept: Mapping[str, str]
+) -> Iterator[RetentionDecision]:
+    """Decide which copies on hosts may be deleted; `kept` has the digests that stay, and why."""
+    for name, copy in sorted(there.items()):
+        why = kept.get(copy.digest, "")
+        if copy.age_s < UNRECORDED.total_seconds():
+            why = "it was brought less than a day ago"
+        if copy.is_used:
+            why = "a unit, a file of adapters or a process there names it"
+        yield RetentionDecision(name, bool(why), why or "nothing there or here needs it")
 
 
 async def _retained(
     workspace: Workspace,
-) -> tuple[tuple[RetentionDecision, ...], tuple[RetentionDecision, ...]]:
+) -> tuple[tuple[RetentionDecision, ...], tuple[RetentionDecision, ...], dict[str, HostCopy]]:
     fleet = workspace.fleet()
     async with workspace.connected() as connections:
         live, gateways = await connections.observe(), connections.gateways
@@ -63,9 +98,17 @@ async def _retained(
         busy: Counter[str] = Counter()
         for (_, adapter), count in (await gateways.all_in_flight()).items():
             busy[adapter] += count
+        boxes = {
+            name: engine
+            for name, engine in connections.engines.items()
+            if isinstance(engine, SshEngine) and engine.host.engine == "ssh"
+        }
+        calls = (list_copies(box.ssh, box.host.store_there) for box in boxes.values())
+        listed = zip(boxes, await asyncio.gather(*calls), strict=True)
+    there = {f"{host}:{copy.name}": copy for host, its in listed for copy in its}
     present = copies(workspace.state_dir / "store")
     history, now = workspace.history(), workspace.now()
-    return retained(fleet, live, history, now, copies=present, busy=busy)
+    return *retained(fleet, live, history, now, copies=present, busy=busy), there
 
 
 def garbage_sizes(workspace: Workspace, garbage: Garbage) -> dict[str, int]:
@@ -79,6 +122,7 @@ def garbage_sizes(workspace: Workspace, garbage: Garbage) -> dict[str, int]:
         },
         **{copy.name: size(store / copy.name) for copy in garbage.copies},
         **{run.name: evals.size(run.name) for run in garbage.answers},
+        **garbage.host_sizes,
     }
 
 
@@ -93,16 +137,21 @@ def delete_garbage(workspace: Workspace, agreed: Garbage) -> None:
     names = {decision.name for decision in agreed.due}
     with ledger.lease(f"{workspace.by} (run {workspace.run}, gc)") as lease:
         now = find_garbage(workspace)
-        versions, copies, runs = (
+        versions, copies, runs, there = (
             [decision.name for decision in group if not decision.needed and decision.name in names]
-            for group in (now.versions, now.copies, now.answers)
+            for group in (now.versions, now.copies, now.answers, now.host_copies)
         )
-        event = Collected(tuple(versions), tuple(copies), tuple(runs))
+        event = Collected(tuple(versions), (*copies, *there), tuple(runs))
         ledger.append([event], lease.token)
         EvalStore(workspace.state_dir / "evals").remove(runs)
         clear([store, *(library_folder(workspace.root) / "adapters").glob("*")])
         for copy in copies:  # copies first: from them servers load
             remove_copy(store, copy)
+            lease.renew()
+        for name in there:
+            host = workspace.fleet().hosts[name.partition(":")[0]]
+            ssh, copy = SshConnection(host.address), name.partition(":")[2]
+            asyncio.run(delete_copies(ssh, host.store_there, [copy]))
             lease.renew()
         for name in versions:
             remove_version(library_folder(workspace.root), workspace.root, AdapterName.parse(name))
