@@ -3,6 +3,7 @@
 Only what podman 4.4 knows stands under a key of its own; newer options are words of `PodmanArgs=`.
 """
 
+import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,6 +30,8 @@ class Container:
     """Indices of the NVIDIA cards that the program sees, by the names of CDI."""
     folder: str = ""
     """Working folder by `unit_path`; empty: the image's."""
+    options: Sequence[str] = ()
+    """Further options of `podman run`."""
 
 
 def unit_path(path: str) -> str:
@@ -52,7 +55,7 @@ def container_text(unit: SystemdUnit, container: Container) -> str:
     files = [file for file in (unit.secrets, unit.key_file) if file]
     options = ["--pull=never", "--http-proxy=false", "--log-driver=passthrough", "--ipc=host",
                "--user=0", "--security-opt=label=disable", f"--stop-timeout={unit.stop_s:g}",
-               *(f"--unsetenv={name}" for name in cleared)]  # fmt: skip
+               *(f"--unsetenv={name}" for name in cleared), *container.options]  # fmt: skip
     lines = [
         f"# {container_name(unit.file)}",
         "[Unit]",
@@ -64,7 +67,7 @@ def container_text(unit: SystemdUnit, container: Container) -> str:
         "DefaultDependencies=false",
         "",
         "[Container]",
-        f"Image={container.image}",
+        f"Image={plain_value(container.image)}",
         "Network=host",
         *(f"AddDevice=nvidia.com/gpu={card}" for card in container.cards),
         *(f"Volume={_mount(path)}:ro" for path in container.readable),
@@ -79,7 +82,7 @@ def container_text(unit: SystemdUnit, container: Container) -> str:
         f"Exec={_command(arguments)}",
         "",
         "[Service]",
-        *(f'ExecStartPre=/bin/sh -c "umask 077; : >>{file}"' for file in [unit.secrets] if file),
+        *([f'ExecStartPre=/bin/sh -c "{_made(unit.secrets)}"'] if unit.secrets else []),
         "Restart=always",
         "RestartSec=1",
         f"TimeoutStopSec={unit.stop_s + _STOP_MARGIN_S:g}",
@@ -88,6 +91,10 @@ def container_text(unit: SystemdUnit, container: Container) -> str:
         "WantedBy=default.target",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _made(file: str) -> str:
+    return f"umask 077; mkdir -p {posixpath.dirname(file)}; : >>{file}"  # podman needs it
 
 
 def _mount(path: str) -> str:

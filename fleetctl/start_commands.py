@@ -1,15 +1,16 @@
 """Compiles servers of the plan into start commands, and into units of systemd with the rest."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from fleet.errors import FleetError, did_you_mean
 from fleet.hardware import HostSpec
+from fleet.quadlet_unit import Container, container_name, container_text, unit_path
 from fleet.resources import Server
 from fleet.systemd_unit import SystemdUnit, unit_text
-from fleet.vllm import LaunchCommand, forward_unit, launch_of, server_unit
+from fleet.vllm import LaunchCommand, forward_unit, launch_of, server_container, server_unit
 from plans.compile.launch import LAUNCH_FORMATS
 from runtime.engines.adapters_file import adapters_path
 from runtime.files import normal_path, read_text, replace_file
@@ -56,17 +57,75 @@ def for_systemd(
         forwards = [forward_unit(host, folder) for _, host in sorted(boxes.items())]
         servers = [unit.file for unit in units]
         units += [*forwards, *_programs(workspace, folder, servers, [f.file for f in forwards])]
-    mark = f"{_FLEET}{fleet.name}\n"
-    texts = {unit.file: mark + unit_text(unit, user) for unit in units}
+    texts = {unit.file: unit_text(unit, user) for unit in units}
+    manager = "systemctl" if user else "loginctl enable-linger && systemctl --user"
+    start = f"start them now and at every boot: {manager} enable --now {' '.join(texts)}"
+    return _written(fleet.name, texts, out, start)
+
+
+def for_quadlet(
+    workspace: Workspace, hosts: tuple[str, ...], out: Path | None, image: str
+) -> tuple[str, tuple[str, ...]]:
+    """Return Quadlet files of the servers of hosts; without hosts, of this machine's programs.
+
+    These are forwards, gateways and reconciler, from an `image` with the program `fleetctl`.
+
+    Raises:
+        FleetError: as `for_systemd`.
+    """
+    fleet, notes = workspace.fleet(), list[str]()
+    folder, state = normal_path(workspace.root), normal_path(workspace.state_dir)
+    if hosts:
+        made = [
+            _in_container(launch, fleet.hosts) for launch in _launches(workspace, hosts, "image")
+        ]
+    else:
+        boxes = [host for _, host in sorted(fleet.hosts.items()) if host.engine == "ssh"]
+        forwards = [forward_unit(host, folder) for host in boxes]
+        files = [unit.file for unit in forwards]
+        units = [*forwards, *_programs(workspace, folder, (), files, ("fleetctl",))]
+        if any(host.engine in ("local", "fake") for host in fleet.hosts.values()):
+            units.pop()  # the last is the reconciler's
+            notes.append("the reconciler starts servers of this machine, which no container can: "
+                         "--target systemd has its unit")  # fmt: skip
+        read = ["/etc/machine-id", "%E/fleetctl:/root/.config/fleetctl"]
+        read += ["%h/.ssh:/root/.ssh"] if boxes else []
+        written = [
+            unit_path(folder),
+            *([] if f"{state}/".startswith(f"{folder}/") else [unit_path(state)]),
+        ]
+        # The state folder names processes by their numbers on this machine.
+        container = Container(image, read, written, options=["--pid=host"])
+        made = [(unit, container) for unit in units]
+    texts = {container_name(unit.file): container_text(unit, its) for unit, its in made}
+    names = " ".join(unit.file for unit, _ in made)
+    manager = "loginctl enable-linger && systemctl --user daemon-reload && systemctl --user"
+    start = f"start them now, as at every boot: {manager} start {names}"
+    text, told = _written(fleet.name, texts, out, start)
+    return text, (*told, *notes)
+
+
+def _in_container(
+    launch: LaunchCommand, hosts: Mapping[str, HostSpec]
+) -> tuple[SystemdUnit, Container]:
+    """Return the unit and the container of a server, whose base is a folder of its host."""
+    host, model = hosts[launch.server.host], launch.arguments[launch.arguments.index("--model") + 1]
+    paths = [unit_path(host.store_there), unit_path(model)]
+    unit, container = server_container(server_unit(launch, "~"), host.image, paths)
+    return unit, container if model.startswith("/") else replace(container, folder="%h")
+
+
+def _written(
+    fleet: str, texts: Mapping[str, str], out: Path | None, start: str
+) -> tuple[str, tuple[str, ...]]:
+    texts = {name: f"{_FLEET}{fleet}\n{text}" for name, text in texts.items()}
     if out is None:
         return "\n".join(texts.values()), ()
     out.mkdir(parents=True, exist_ok=True)
     for name in texts:
-        _refuse_other_fleet(out / name, fleet.name)
+        _refuse_other_fleet(out / name, fleet)
     for name, text in texts.items():
         replace_file(out / name, text.encode())
-    manager = "systemctl" if user else "loginctl enable-linger && systemctl --user"
-    start = f"start them now and at every boot: {manager} enable --now {' '.join(texts)}"
     return "", (f"written to {out}", start)
 
 
@@ -85,12 +144,16 @@ def _refuse_other_fleet(file: Path, fleet: str) -> None:
 
 
 def _programs(
-    workspace: Workspace, folder: str, servers: Sequence[str], forwards: Sequence[str]
+    workspace: Workspace,
+    folder: str,
+    servers: Sequence[str],
+    forwards: Sequence[str],
+    program: Sequence[str] = (sys.executable, "-m", "fleetctl"),
 ) -> Iterator[SystemdUnit]:
     """Yield the units of the gateways, and of the reconciler after those of the servers."""
     fleet, state = workspace.fleet(), normal_path(workspace.state_dir)
     variables = (word for pair in workspace.variables.items() for word in ("--var", "=".join(pair)))
-    words = [sys.executable, "-m", "fleetctl", "-C", folder, *variables, "--state-dir", state]
+    words = [*program, "-C", folder, *variables, "--state-dir", state]
     words += ["--env", workspace.environment] if workspace.environment else []
 
     def made(name: str, stop_s: float, *arguments: str) -> SystemdUnit:
@@ -105,7 +168,10 @@ def _programs(
     yield replace(reconciler, after=(*servers, *forwards), kill_mode="process")
 
 
-def _launches(workspace: Workspace, hosts: tuple[str, ...]) -> list[LaunchCommand]:
+def _launches(
+    workspace: Workspace, hosts: tuple[str, ...], from_what: str = "python"
+) -> list[LaunchCommand]:
+    """Return the launches of servers that run from a `python`, or from an `image`."""
     fleet = workspace.fleet()
     for name in hosts:
         if name not in fleet.hosts:
@@ -113,6 +179,11 @@ def _launches(workspace: Workspace, hosts: tuple[str, ...]) -> list[LaunchComman
             near = did_you_mean(name, known) or f"There are: {', '.join(known)}."
             detail = f"No host is called `{name}`."
             raise FleetError.of("FC5011", "No such resource", detail, hint=near)
+        if bool(fleet.hosts[name].image) is not (from_what == "image"):
+            target = "systemd" if from_what == "image" else "quadlet"
+            detail = f"Servers of `{name}` do not run from `{from_what}`."
+            hint = f"`--target {target}` has their files."
+            raise FleetError.of("FC5011", "No such resource", detail, hint=hint)
     launches = list[LaunchCommand]()
     root = Path(normal_path(workspace.root))
     records = Path(normal_path(workspace.state_dir)) / "servers"
@@ -147,10 +218,11 @@ def _on_box(server: Server, host: HostSpec) -> Iterator[LaunchCommand]:
     The file of adapters is left out: `apply` writes it where the host has the plug-in.
     """
     allowed = load_trust().code.get(host.name, ())
-    launch = launch_of(server, host, python=host.python_there, allowed=allowed)
+    python = "python3" if host.image else host.python_there
+    launch = launch_of(server, host, python=python, allowed=allowed)
     if launch is not None:
         # systemd starts no program by a relative path, and does not know the home of the user.
-        is_relative = "/" in host.python_there and not host.python_there.startswith("/")
+        is_relative = "/" in python and not python.startswith("/")
         env = ("/usr/bin/env",) if is_relative else ()
         yield replace(launch, arguments=(*env, *launch.arguments))
 

@@ -26,6 +26,7 @@ from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling
 
 from tests.beds import boxes
+from tests.quadlets import GENERATOR, Generate, generated
 
 # Sockets of gateways lie in the home of the user, and those of tests in a folder of their own.
 if "FLEETCTL_RUN_DIR" not in os.environ:
@@ -106,10 +107,10 @@ def systemd_analyze(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def quadlet(request: pytest.FixtureRequest) -> str:
+def generate(request: pytest.FixtureRequest) -> Generate:
     """The generator of podman that makes units of Quadlet files."""
-    if (program := Path("/usr/lib/systemd/user-generators/podman-user-generator")).exists():
-        return str(program)
+    if GENERATOR.exists():
+        return generated
     request.node.user_properties.append((_LEFT_OUT, "QUADLET"))
     pytest.skip("podman is not installed")
 

@@ -16,7 +16,7 @@ MONITORS = ("prometheus", "alertmanager", "grafana")
 @click.command(cls=Command)
 @click.option(
     "--target",
-    type=click.Choice(["servers", "systemd", "envoy", "litellm", *MONITORS]),
+    type=click.Choice(["servers", "systemd", "quadlet", "envoy", "litellm", *MONITORS]),
     default="servers",
     help="Start commands of servers, or the configuration of another program.",
 )
@@ -28,6 +28,7 @@ MONITORS = ("prometheus", "alertmanager", "grafana")
 )
 @click.option("--host", "hosts", multiple=True, help="Only servers of this host; repeatable.")
 @click.option("--system-user", metavar="NAME", help="Print system units, run by this user.")
+@click.option("--image", help="Image with `fleetctl` that containers of this machine run from.")
 @click.option(
     "--out",
     type=FOLDER,
@@ -55,6 +56,7 @@ def command(
     form: str | None,
     hosts: tuple[str, ...],
     system_user: str | None,
+    image: str | None,
     out: Path | None,
     name: str | None,
     seen_at: str | None,
@@ -63,13 +65,16 @@ def command(
     """Compile files for other programs: start commands, units, routes, rules.
 
     servers: command lines, for other supervisors. systemd: units of this machine, forwards to hosts
-    of engine ssh too; with --host, of its servers alone. envoy, litellm: the routing table as it
-    is; losses are notes. prometheus, alertmanager, grafana: scrapes, rules, alerts; dashboards.
+    of engine ssh too; with --host, of its servers alone. quadlet: the same as containers of podman.
+    envoy, litellm: the routing table as it is; losses are notes. prometheus, alertmanager, grafana:
+    scrapes, rules, alerts; dashboards.
 
     Examples:
       fleetctl compile
       fleetctl compile --target systemd --out ~/.config/systemd/user
       fleetctl compile --target systemd --host rack1 --system-user fleet
+      fleetctl compile --target quadlet --host box1
+      fleetctl compile --target quadlet --image registry.example/fleetctl:1 --out quadlets
       fleetctl compile --target envoy --out envoy
       fleetctl compile --target envoy --out build --seen-at /etc/envoy
       fleetctl compile --target envoy | less
@@ -80,6 +85,16 @@ def command(
 
     if target != "prometheus":
         _refuse(target, {"--url": url})
+    if target == "quadlet":
+        given = {"--format": form, "--system-user": system_user, "--gateway": name}
+        _refuse(target, {**given, "--seen-at": seen_at})
+        _need_one(hosts, image)
+        text, notes = start_commands.for_quadlet(workspace, hosts, out, image or "")
+        FILLED.filled.clear()  # as below
+        click.echo(text, nl=False)
+        print_lines(notes, "Note")
+        return
+    _refuse(target, {"--image": image})
     if target == "systemd" or (target, form) == ("servers", "systemd"):
         form = None if target == "servers" else form
         _refuse(target, {"--format": form, "--gateway": name, "--seen-at": seen_at})
@@ -117,6 +132,14 @@ def command(
         text, notes = compilation.for_envoy(workspace, name, out, seen_at)
     click.echo(text, nl=False)
     print_lines(notes, "Note")
+
+
+def _need_one(hosts: tuple[str, ...], image: str | None) -> None:
+    if bool(hosts) is bool(image):
+        raise click.UsageError(
+            "--target quadlet takes --host, for servers of that host, or --image, for forwards, "
+            "gateways and reconciler of this machine: no image of fleetctl is published."
+        )
 
 
 def _refuse(target: str, given: dict[str, object]) -> None:

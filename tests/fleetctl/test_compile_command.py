@@ -11,6 +11,7 @@ from fleet.errors import FleetError
 from fleet.hardware import HostSpec
 from fleetctl.cli import main_group
 from runtime.gateway.state_dir import write_table
+from tests.quadlets import Generate, words_of
 from tests.runtime.gateway.stage import OLD, table
 
 FLEET = """\
@@ -126,6 +127,53 @@ def test_units_of_a_box_are_printed_for_the_box_alone(project: Path) -> None:
     assert "ExecStart=:/opt/vllm/bin/python -m vllm." in unit
 
 
+IMAGE = f"a.io/vllm@sha256:{'0' * 64}"
+
+
+def test_podman_takes_the_quadlet_files_of_a_box(project: Path, generate: Generate) -> None:
+    by_image = BOXES.replace("    port:", f"    image: {IMAGE}\n    port:")
+    (project / "fleet.yaml").write_text(by_image, encoding="utf-8")
+    text = fleetctl(project, "compile", "--target", "quadlet", "--host", "laptop").stdout
+    assert text.startswith("# Fleet demo\n# fleetctl-tiny-laptop-cpu0.container\n")
+    words = words_of(generate(text.partition("\n")[2]))
+    assert words[words.index(IMAGE) :][:2] == [IMAGE, "-m"]
+    store = "%h/.local/share/fleetctl/store"
+    assert {f"{store}:{store}:ro", "%h/models/tiny:%h/models/tiny:ro"} <= {*words}
+    assert {"--workdir=%h", "--entrypoint=python3"} <= {*words}
+    for target, host in (("systemd", IMAGE), ("quadlet", "")):
+        declared = by_image if host else BOXES
+        (project / "fleet.yaml").write_text(declared, encoding="utf-8")
+        with pytest.raises(FleetError, match="do not run from `"):
+            fleetctl(project, "compile", "--target", target, "--host", "laptop")
+
+
+def test_podman_takes_the_quadlet_files_of_the_machine_of_the_gateway(
+    project: Path, generate: Generate
+) -> None:
+    gateway = "gateways: {main: {listen: '127.0.0.1:8080'}}\n"
+    (project / "fleet.yaml").write_text(BOXES + gateway, encoding="utf-8")
+    out, image = project / "quadlets", "registry.example/fleetctl:1"
+    arguments = ("compile", "--target", "quadlet", "--image", image, "--out", str(out))
+    done = fleetctl(project, *arguments)
+    names = ["fleetctl-forward-laptop", "fleetctl-gateway-main", "fleetctl-reconcile"]
+    assert sorted(path.name for path in out.iterdir()) == [f"{name}.container" for name in names]
+    assert all(f"{name}.service" in done.stderr for name in names)
+    texts = {path.stem: path.read_text("utf-8").partition("\n")[2] for path in out.iterdir()}
+    programs = {name: words_of(generate(text)) for name, text in texts.items()}
+    assert "--entrypoint=ssh" in programs[names[0]]
+    for name in names[1:]:
+        words = programs[name]
+        assert {"--entrypoint=fleetctl", "--pid=host", f"{project}:{project}"} <= {*words}
+        assert {"%h/.ssh:/root/.ssh:ro", "%E/fleetctl:/root/.config/fleetctl:ro"} <= {*words}
+        assert words[words.index(image) :][:3] == [image, "-C", str(project)]
+        assert "\nAfter=fleetctl-forward-laptop.service\n" in texts[name]
+        assert "mkdir -p %E/fleetctl; : >>%E/fleetctl/demo.env" in texts[name]
+    (project / "fleet.yaml").write_text(FLEET + gateway, encoding="utf-8")
+    done = fleetctl(project, *arguments[:-2])
+    assert "the reconciler starts servers of this machine" in done.stderr
+    assert done.stdout.count("[Container]") == 1
+
+
 def test_the_machine_of_the_gateway_gets_a_forward_to_each_box(project: Path) -> None:
     declared = BOXES.replace("laptop:", "box1:") + "gateways: {main: {listen: '127.0.0.1:8080'}}\n"
     (project / "fleet.yaml").write_text(declared, encoding="utf-8")
@@ -230,6 +278,10 @@ def test_monitors_get_files_with_the_declared_receivers(
         ("--target", "litellm", "--gateway", "main"),
         ("--target", "nginx"),
         ("--target", "systemd", "--format", "json"),
+        ("--target", "systemd", "--image", "a.io/fleetctl:1"),
+        ("--target", "quadlet"),
+        ("--target", "quadlet", "--image", "a.io/fleetctl:1", "--host", "laptop"),
+        ("--target", "quadlet", "--image", "a.io/fleetctl:1", "--system-user", "fleet"),
         ("--system-user", "fleet"),
         ("--url", "https://fleet.example.com"),
         ("--target", "grafana", "--out", "x", "--url", "https://fleet.example.com"),
