@@ -138,7 +138,7 @@ def test_podman_takes_the_quadlet_files_of_a_box(project: Path, generate: Genera
     words = words_of(generate(text.partition("\n")[2]))
     assert words[words.index(IMAGE) :][:2] == [IMAGE, "-m"]
     store = "%h/.local/share/fleetctl/store"
-    assert {f"{store}:{store}:ro", "%h/models/tiny:%h/models/tiny:ro"} <= {*words}
+    assert {f"{store}:{store}:ro", "%h/models/base/tiny:%h/models/base/tiny:ro"} <= {*words}
     assert {"--workdir=%h", "--entrypoint=python3"} <= {*words}
     for target, host in (("systemd", IMAGE), ("quadlet", "")):
         declared = by_image if host else BOXES
