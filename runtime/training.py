@@ -25,7 +25,6 @@ from fleet.history import (
     RetrainFinished,
     RetrainReleased,
     RetrainStarted,
-    fold_entries,
 )
 from fleet.maintenance import standing_claim
 from fleet.names import AdapterName
@@ -52,10 +51,10 @@ def claim(
     Raises:
         FleetError: FC6710, another person holds the claim; the error names the person and the end.
     """
-    _refuse_others(standing_claim(fold_entries(ledger.read()).claims, alias, now), alias, by)
+    _refuse_others(standing_claim(ledger.history().claims, alias, now), alias, by)
     until = (now + lasts).replace(microsecond=0)
     ledger.append([RetrainClaimed(alias, by, until, reason)])
-    written = fold_entries(ledger.read()).claims[alias]
+    written = ledger.history().claims[alias]
     _refuse_others(written, alias, by)
     return written
 
@@ -79,7 +78,7 @@ def release(
     Raises:
         FleetError: FC6710, the claim is another person's, and `force` is not given.
     """
-    found = standing_claim(fold_entries(ledger.read()).claims, alias, now)
+    found = standing_claim(ledger.history().claims, alias, now)
     if found is None:
         return None
     if not force:

@@ -64,7 +64,6 @@ def drift(workspace: Workspace, *, form: str, globs: tuple[str, ...]) -> None:
     """
     import asyncio
 
-    from fleet.history import fold_entries
     from fleet.planning import without_ignored
     from plans.reports.drift import render_json, render_text
     from runtime.operations.outages import observe_faults, with_ledger
@@ -77,7 +76,7 @@ def drift(workspace: Workspace, *, form: str, globs: tuple[str, ...]) -> None:
         workspace, exit_code = with_valid_files(workspace, error), error.exit_code
     known = workspace.last_known()
     live = with_ledger(workspace, asyncio.run(observe_faults(workspace)), known)
-    history = fold_entries(known.entries)
+    history = known.history()
     drifts = drift_causes(workspace, live, history, known.entries)
     causes = without_ignored(drifts, globs)
     render = render_json if form == "json" else render_text

@@ -12,7 +12,6 @@ from fleet.history import (
     ApplyFinished,
     ApplyStarted,
     History,
-    fold_entries,
     frozen_fleet,
     marked_unsure,
     settings_to_record,
@@ -85,7 +84,7 @@ async def execute(
     began = time.monotonic()
     with context.ledger.lease(context.holder, context.timings.lease) as lease:
         emit(ApplyEvent("lock_acquired", {"token": lease.token}))
-        history = fold_entries(await asyncio.to_thread(context.ledger.read))
+        history = await asyncio.to_thread(context.ledger.history)
         if heeds_freeze and history.freeze is not None:
             raise frozen_fleet(history.freeze, "Nothing of the plan was done")
         watch = FreezeWatch(context.ledger, history) if heeds_freeze else None
@@ -198,7 +197,7 @@ async def _verified(
     )
     gone: tuple[str, ...] = ()
     if due == 0:
-        history = fold_entries(await asyncio.to_thread(context.ledger.read))
+        history = await asyncio.to_thread(context.ledger.history)
         gone = forgotten(history, live)
         await journal.write(*changed_by_others(whole.changes, whole.held, history, live))
         with suppress(EngineError):  # a disk that is full is told by the ledger

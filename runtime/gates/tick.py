@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from fleet.history import Doubts, Entry, History, find_doubts, fold_entries, settled
+from fleet.history import Doubts, Entry, History, find_doubts, settled
 from fleet.resources import FULL, State
 from fleet.rollouts import GateTrial, due_gates
 from fleet.spec import FleetSpec
@@ -16,6 +16,7 @@ from runtime.gates.evidence import JudgedGate, unjudged, worth_recording
 from runtime.gates.live import BEFORE, WINDOWS_A_BAKE, began, judge_traffic
 from runtime.gates.offline import OfflineResult, judge_golden, unexpected
 from runtime.gateway.client import usage_sources
+from runtime.ledger.fallback import LedgerSnapshot
 from runtime.usage.read import UsageReader
 from runtime.usage.segments import GATEWAYS
 from runtime.usage.sync import sync_usage
@@ -40,10 +41,10 @@ class TickContext:
 
 
 def tick_context(
-    fleet: FleetSpec, live: State, entries: Sequence[Entry], state_dir: Path, now: datetime
+    fleet: FleetSpec, live: State, known: LedgerSnapshot, state_dir: Path, now: datetime
 ) -> TickContext:
     """Return the facts of a tick, and the trials that follow from these facts."""
-    history = settled(fold_entries(entries), live)
+    history, entries = settled(known.history(), live), known.entries
     doubts, trusted = find_doubts(fleet, entries, history, now)
     trials = due_gates(fleet, live, trusted, now)
     return TickContext(fleet, live, trusted, entries, state_dir, now, trials, doubts)

@@ -116,7 +116,7 @@ class ChainedEntries:
         self, lines: Iterable[bytes], home: str, start: LedgerPrefix, read: "hashlib._Hash"
     ) -> None:
         """Prepare; no line is read. `read`: the hash of the bytes of `start`."""
-        self._lines, self._home, self._read = lines, home, read
+        self.lines, self._home, self._read = lines, home, read
         self._seq, self._hash, self._size = start.seq, start.hash, start.size
         self.start = start
 
@@ -127,7 +127,7 @@ class ChainedEntries:
             FleetError: FC5102, names the first line that does not belong; FC5007, the first line
                 of a later format.
         """
-        for line in self._lines:
+        for line in self.lines:
             made = entry(line.removesuffix(b"\n"), self._seq + 1, self._home)
             if made.seq != self._seq + 1 or made.previous != self._hash:
                 raise broken(self._home, self._seq + 1, "does not follow the line before it")

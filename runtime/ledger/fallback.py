@@ -7,7 +7,7 @@ read --> home --in time--> entries --> mirror: what is new of them
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Thread
 from typing import Final, TypeVar
@@ -46,6 +46,7 @@ class FallbackLedger:
         """
         self._home, self._mirror, self._hung, self._read_s = home, mirror, hung, read_s
         self._seen: tuple[object, Checkpoint] = None, Checkpoint()
+        self._read: tuple[object, Sequence[Entry]] = None, ()
         self._kept = 0  # entries of the checkpoint's file
         self.newest, self.is_empty, self.since = home.newest, home.is_empty, home.since
         self.mark = home.mark
@@ -60,19 +61,20 @@ class FallbackLedger:
                 empty and was not; or what the home refuses.
         """
         before = self._mirror.tail()
-        found = self._asked(
-            lambda progress: [
-                entry
-                for entry in reported(self._home.since(LedgerPrefix()), progress)
-                if entry.seq > after
-            ]
-        )
+        self._read = self._asked(self._entries)
+        found = [entry for entry in self._read[1] if entry.seq > after]
         if not found:
             self._require_home()
         if not after:
             with suppress(OSError):  # without a copy everything works while the home does
                 self._mirror.save(found, before)
         return found
+
+    def _entries(self, progress: list[int]) -> tuple[object, Sequence[Entry]]:
+        mark = self._home.mark()
+        if mark is not None and mark == self._read[0]:
+            return self._read
+        return mark, list(reported(self._home.since(LedgerPrefix()), progress))
 
     def history(self) -> History:
         """Return all entries folded; entries that were folded before are not folded again.
@@ -108,7 +110,7 @@ class FallbackLedger:
         if (tail.seq, tail.hash) == (end.seq, end.hash):
             return
         if self._mirror.is_empty():
-            self._mirror.begin(home.since(LedgerPrefix()))
+            self._mirror.begin(home.since(LedgerPrefix()).lines, end)
         elif tail.seq and [tail.hash] == [e.hash for e in home.newest(tail.seq - 1)[:1]]:
             self._mirror.follow(home.newest)
         else:
@@ -193,6 +195,12 @@ class LedgerSnapshot:
     """Why the home could not be read, so that the entries are of the copy and the queue; None: they
     are the ledger's.
     """
+    folded: History | None = field(default=None, compare=False)
+    """The entries folded, where they are known so."""
+
+    def history(self) -> History:
+        """Return the entries folded."""
+        return fold_entries(self.entries) if self.folded is None else self.folded
 
 
 def last_known(ledger: Callable[[], Ledger], mirror: LedgerReplica, queue: Path) -> LedgerSnapshot:
@@ -202,14 +210,12 @@ def last_known(ledger: Callable[[], Ledger], mirror: LedgerReplica, queue: Path)
         FleetError: the home cannot be read, and nothing of it is known here.
     """
     try:
-        # Opening it may mean to write down what was queued.
-        found = call_with_timeout(lambda: ledger().read(), READ_S)
+        home = call_with_timeout(ledger, READ_S)  # which may write down what was queued
+        return LedgerSnapshot(home.read(), folded=home.history())
     except TimeoutError as error:
         away = unanswered(str(error))
     except FleetError as error:
         away = error
-    else:
-        return LedgerSnapshot(found)
     kept = _or_none(mirror)
     if not kept:
         raise away

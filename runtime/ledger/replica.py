@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -29,6 +30,7 @@ from runtime.files import (
 )
 from runtime.ledger import chain
 from runtime.ledger.append_log import LONGEST_LINE, add_lines, last_line
+from runtime.ledger.chain import LedgerPrefix
 
 MIRROR_FILE: Final = "ledger-as-last-read.jsonl"
 _LOCK_FILE: Final = "ledger-as-last-read.lock"
@@ -108,19 +110,27 @@ class LedgerReplica:
                 # Not flushed: the ledger is, and only a lost disk loses both.
                 add_lines(self.path, _lines(new), durable=False)
 
-    def begin(self, entries: Iterable[Entry]) -> None:
-        """Write the first copy, line by line, unless another process does so now.
+    def begin(self, lines: Iterable[bytes], proven: LedgerPrefix) -> None:
+        """Write the first copy, unless another process does so now, or the lines are others.
 
         Raises:
-            FleetError, OSError: the entries cannot be read, or the copy be written.
+            OSError: the lines cannot be read, or the copy be written.
         """
         make_private(self._folder)
         with try_lock(self._folder / _LOCK_FILE) as ours:
             if ours and self.is_empty():
-                scratch = self.path.with_suffix(".new")
+                scratch, digest, left = self.path.with_suffix(".new"), sha256(), proven.size
                 with os.fdopen(private_file(str(scratch), _NEW), "wb") as stream:
-                    stream.writelines(entry.line + b"\n" for entry in entries)
-                put_in_place(scratch, self.path)
+                    for line in lines:
+                        digest.update(line)
+                        stream.write(line)
+                        left -= len(line)
+                        if left <= 0:
+                            break
+                if digest.hexdigest() == proven.sha256:
+                    put_in_place(scratch, self.path)
+                else:
+                    scratch.unlink()
 
     def save(self, entries: Sequence[Entry], before: "Tail") -> None:
         """Take over the entries that were read, unless another process does so now.

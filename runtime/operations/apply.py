@@ -13,7 +13,6 @@ from fleet.history import (
     History,
     carried_out,
     clock_behind,
-    fold_entries,
     found_damage,
     tampered_evidence,
     tampering,
@@ -81,7 +80,7 @@ def require_trusted(workspace: Workspace, plan: Plan) -> None:
     late = clock_behind(entries, workspace.now())
     if late is not None:
         raise late
-    found = tampered_evidence(entries, fold_entries(entries), up)
+    found = tampered_evidence(entries, workspace.history(), up)
     if found:
         raise FleetError(*(tampering(alias, check) for alias, check in sorted(found.items())))
 

@@ -15,7 +15,6 @@ from fleet.history import (
     Entry,
     History,
     fallback_check,
-    fold_entries,
     loaded_digests,
     settled,
 )
@@ -113,7 +112,7 @@ async def aliases_to_drill(
     table = await read_routing_table(workspace)
     intervals = _declared(workspace) if declared else dict.fromkeys(table.aliases, longest)
     entries = workspace.ledger().read()
-    last, history, now = last_drills(entries), fold_entries(entries), workspace.now()
+    last, history, now = last_drills(entries), workspace.history(), workspace.now()
     digests = loaded_digests(history)
     due: list[str] = []
     stuck: list[str] = []
@@ -163,7 +162,7 @@ async def drill_records(
         table = await read_routing_table(workspace)
     except FleetError:  # `observe` reports the same; without routes nothing is drilled
         return ()
-    history = settled(fold_entries(entries), live)
+    history = settled(workspace.history(), live)
     cutovers, digests = history.cutovers, loaded_digests(history)
     since = {
         alias: min(times)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from fleet.errors import FleetError, LibraryError
-from fleet.history import History, Noted, fold_entries, found_damage, marked_unsure, settled
+from fleet.history import History, Noted, found_damage, marked_unsure, settled
 from fleet.names import AdapterName, alias_of, name_in_address
 from fleet.placement import substitutes
 from fleet.plan import Plan
@@ -128,9 +128,9 @@ async def heal_plan(
     fleet = workspace.fleet()
     await asyncio.to_thread(put_back_store, workspace, live)
     damage = await asyncio.to_thread(_repair_copies, workspace, live)
-    entries = workspace.ledger().read()
-    history = settled(fold_entries(entries), live)
-    live = marked_unsure(with_ledger(workspace, live, LedgerSnapshot(entries)), history.damage)
+    known = LedgerSnapshot(workspace.ledger().read(), folded=workspace.history())
+    history = settled(known.history(), live)
+    live = marked_unsure(with_ledger(workspace, live, known), history.damage)
     causes = classify_drift(history, live, damage)
     ours = [cause for cause in causes if cause.remedy is DriftAction.HEAL]
     due = await asyncio.to_thread(_with_copies, workspace, backoff.due(ours, clock), history, live)

@@ -88,9 +88,7 @@ async def judge_round(
 async def _read_facts(workspace: Workspace, live: State) -> tuple[LedgerSnapshot, TickContext]:
     fleet, now = workspace.fleet(), workspace.now()
     known = await asyncio.to_thread(workspace.last_known)
-    context = await asyncio.to_thread(
-        tick_context, fleet, live, known.entries, workspace.state_dir, now
-    )
+    context = await asyncio.to_thread(tick_context, fleet, live, known, workspace.state_dir, now)
     return known, context
 
 

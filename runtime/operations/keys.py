@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Mapping
 
 from fleet.errors import Diagnostic, FleetError, problem
-from fleet.history import fold_entries
 from fleet.resources import Key
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.table import RoutingTable
@@ -19,7 +18,7 @@ def fingerprints_in_use(workspace: Workspace) -> Mapping[str, str]:
     """
     try:
         table = asyncio.run(_newest_table(workspace))
-        known = fold_entries(workspace.last_known().entries).established.values()
+        known = workspace.last_known().history().established.values()
     except FleetError as error:
         first = error.diagnostics[0]
         detail = f"A new key could lock a client out. {first.summary}: {first.detail}"

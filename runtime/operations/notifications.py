@@ -15,7 +15,7 @@ from fleet.alerting import (
     undecided_rollouts,
 )
 from fleet.evals import DriftStatus, eval_records
-from fleet.history import Doubts, Entry, Notified, fold_entries, settled
+from fleet.history import Doubts, Entry, Notified, settled
 from fleet.maintenance import due_retrainings
 from fleet.resources import State
 from fleet.rollouts import decide_rollouts
@@ -57,7 +57,7 @@ def open_notifications(workspace: Workspace, live: State) -> list[Notification]:
     """Return the events that last: stopped versions, undecided rollouts, quality drift, ..."""
     fleet, now = workspace.fleet(), workspace.now()
     entries = workspace.ledger().read()
-    history, past = settled(fold_entries(entries), live), eval_records(entries)
+    history, past = settled(workspace.history(), live), eval_records(entries)
     alarms = drift_standings(
         past, live, {DriftStatus.SERVING, DriftStatus.RETRAIN, DriftStatus.WATCH}
     )

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from fleet.history import fold_entries, settled
+from fleet.history import settled
 from fleet.names import LEDGER, Address
 from fleet.planning import DriftCause, classify_drift, outages_of
 from fleet.resources import Fault, OutageKind, State
@@ -83,7 +83,7 @@ async def causes_left(workspace: Workspace) -> tuple[DriftCause, ...]:
     """Observe again, hash the served copies, and return the causes of drift, outages first."""
     known = workspace.last_known()
     live = with_ledger(workspace, await observe_faults(workspace), known)
-    history = settled(fold_entries(known.entries), live)
+    history = settled(known.history(), live)
     store = workspace.state_dir / STORE
     copies = await asyncio.to_thread(damaged, live.adapters().values(), store)
     found = classify_drift(history, live, copies)

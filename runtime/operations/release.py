@@ -9,7 +9,6 @@ from fleet.errors import FleetError, did_you_mean
 from fleet.history import (
     Released,
     clock_behind,
-    fold_entries,
     kept_out,
     same_bytes,
     tampered_evidence,
@@ -42,7 +41,7 @@ def release_versions(workspace: Workspace, alias: str, version: str | None, reas
     """
     table = asyncio.run(read_routing_table(workspace))
     entries = workspace.ledger().read()
-    history = fold_entries(entries)
+    history = workspace.history()
     holds = kept_out(history, alias) | history.fell.get(alias, {}).keys()
     entry = table.aliases.get(alias)
     tampered = alias in tampered_evidence(entries, history, {alias})

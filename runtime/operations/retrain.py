@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from fleet.errors import FleetError
 from fleet.evals import eval_records
-from fleet.history import Claim, RetrainFinished, fold_entries
+from fleet.history import Claim, RetrainFinished
 from fleet.maintenance import due_retrainings, next_version
 from fleet.names import AdapterName, Version
 from fleet.spec import AdapterSpec
@@ -27,7 +27,7 @@ URGENT: Final = frozenset({"overdue", "due", "ad hoc"})
 def retraining_documents(workspace: Workspace) -> list[dict[str, Any]]:
     """Return the retraining state of every adapter, the most urgent first."""
     entries, fleet, now = workspace.ledger().read(), workspace.fleet(), workspace.now()
-    claims = fold_entries(entries).claims
+    claims = workspace.history().claims
     return [
         {
             "alias": due.alias,

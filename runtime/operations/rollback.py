@@ -5,7 +5,7 @@ neither planning nor evaluations, gates, applies or reports.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import datetime
@@ -15,6 +15,7 @@ from fleet.errors import FleetError
 from fleet.history import (
     Entry,
     FallbackCheck,
+    History,
     clock_behind,
     fallback_check,
     fold_entries,
@@ -81,9 +82,8 @@ def check_fallbacks(
     objections where the source is not the ledger.
     """
 
-    def checked(entries: Iterable[Entry]) -> FallbackCheck:
-        history, overrides = fold_entries(entries), tuple[OverrideSpec, ...]()
-        digests = loaded_digests(history)
+    def checked(history: History) -> FallbackCheck:
+        overrides, digests = tuple[OverrideSpec, ...](), loaded_digests(history)
 
         def rejected() -> Mapping[str, str]:
             now = workspace.now()
@@ -98,9 +98,9 @@ def check_fallbacks(
 
     def copied() -> tuple[FallbackCheck, datetime | None]:
         kept, last = workspace.replica.about(alias)
-        return checked([*kept, *queued(workspace.queue, kept)]), last
+        return checked(fold_entries([*kept, *queued(workspace.queue, kept)])), last
 
-    found = outbox.read(None, lambda ledger: checked(ledger.read()), CHOICE_S)
+    found = outbox.read(None, lambda ledger: checked(ledger.history()), CHOICE_S)
     if found is not None:
         return found
     try:

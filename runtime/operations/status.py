@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from fleet.errors import FleetError, did_you_mean
 from fleet.evals import DriftStatus, QualityDrift, eval_records
-from fleet.history import Entry, History, fold_entries, marked_unsure, settled
+from fleet.history import Entry, History, marked_unsure, settled
 from fleet.maintenance import DrillRecord
 from fleet.names import client_of
 from fleet.planning import DriftCause, outages_of
@@ -64,7 +64,7 @@ async def _observe(workspace: Workspace, client: str | None) -> FleetStatus:
         requests[share.alias, share.adapter] += share.requests
     known = workspace.last_known()
     live = with_ledger(workspace, live, known)
-    history = settled(fold_entries(known.entries), live)
+    history = settled(known.history(), live)
     live = with_damage_now(workspace, marked_unsure(live, history.damage), history)
     outages = outages_of(history, live)
     if known.away is not None:

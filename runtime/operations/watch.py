@@ -26,7 +26,7 @@ from fleet.alerting import (
 from fleet.decoding import MalformedError, decode
 from fleet.encoding import plain
 from fleet.errors import FleetError
-from fleet.history import Entry, fold_entries, settled
+from fleet.history import Entry, settled
 from fleet.planning import outages_of
 from fleet.resources import State
 from runtime.files import read_text, write_text
@@ -98,7 +98,7 @@ class Watcher:
         faults = [*await gather_rows(workspace), *data_faults(workspace.state_dir, now)]
         snapshot = workspace.last_known()
         live = with_ledger(workspace, await observe_faults(workspace), snapshot)
-        history = settled(fold_entries(snapshot.entries), live)
+        history = settled(snapshot.history(), live)
         events = [] if snapshot.away else open_notifications(workspace, live)
         with closing(UsageStore(workspace.state_dir)) as store:
             self._by_the_hour(workspace, store, live, now)

@@ -27,7 +27,7 @@ from runtime.ledger.checkpoint import (
     write_checkpoint,
 )
 from runtime.ledger.file import LEDGER_FILE
-from runtime.ledger.replica import MIRROR_FILE
+from runtime.ledger.replica import MIRROR_FILE, LedgerReplica
 from tests.runtime.ledger.test_replica import NOON, home, is_a_copy, ledger
 
 REPOSITORY = Path(__file__).parents[3]
@@ -259,3 +259,29 @@ def test_a_call_may_take_long_as_long_as_it_gets_on() -> None:
     assert call_with_timeout(call, 0.5, progress=progress) == 3
     with pytest.raises(TimeoutError):
         call_with_timeout(Event().wait, 0.1, progress=[])
+
+
+def test_the_first_copy_is_of_the_lines_that_were_folded_and_no_others(tmp_path: Path) -> None:
+    with_checkpoint(tmp_path)
+    (tmp_path / MIRROR_FILE).unlink()
+    run = ledger(tmp_path)
+    run.history()
+    assert is_a_copy(tmp_path)
+    (tmp_path / MIRROR_FILE).unlink()
+    proven = read_checkpoint(tmp_path).prefix
+    LedgerReplica(tmp_path).begin([b"other\n"] * proven.seq, proven)
+    assert not list(tmp_path.glob(f"{MIRROR_FILE.removesuffix('.jsonl')}*.new"))
+    assert not (tmp_path / MIRROR_FILE).exists()
+
+
+def test_a_run_reads_and_proves_a_ledger_once_until_it_is_written_to(tmp_path: Path) -> None:
+    with_checkpoint(tmp_path)
+    run = ledger(tmp_path)
+    first = run.read()
+    assert all(one is other for one, other in zip(first, run.read(), strict=True))
+    claimed(tmp_path, "one-more")
+    assert [entry.line for entry in run.read()] == [entry.line for entry in home(tmp_path).read()]
+    path = tmp_path / "home" / LEDGER_FILE
+    path.write_bytes(path.read_bytes().replace(b"alias-7", b"alias_7", 1))
+    with pytest.raises(FleetError, match="was changed after it was written"):
+        run.read()
