@@ -126,7 +126,7 @@ def test_a_source_that_changes_under_way_never_gets_the_name(
         weights = source.folder / SERVED_FILES[1]
         weights.chmod(0o644)
         weights.write_bytes(os.urandom(SIZE))
-        with pytest.raises(EngineError, match="arrived twice"):
+        with pytest.raises(EngineError, match="again and again"):
             await bring_folder(ssh, source, "store")
         assert (await ssh.run(f"test -e store/{source.digest}")).code == 1
         await ssh.close(end_shared=True)
