@@ -125,7 +125,7 @@ def test_an_unknown_host_key_is_shown_with_the_command_that_accepts_it(
         fingerprint = do(f"ssh-keygen -lf {key}").split()[1]
         (told,) = error.diagnostics
         assert fingerprint in told.detail
-        do(told.command.replace("=ask", "=accept-new"))  # nobody answers here
+        do(told.command.replace("=ask", "=accept-new -o ControlPath=none"))  # nobody answers here
         assert (await ssh.run("true")).code == 0
         await ssh.close(end_shared=True)
 

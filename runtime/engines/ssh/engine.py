@@ -130,7 +130,9 @@ class SshEngine:
         """
         flags = flags_of(server)
         box = await self._look()
-        unit = box.units.get(server.name)
+        while (unit := box.units.get(server.name)) is not None and unit.state == "deactivating":
+            await asyncio.sleep(_LONGEST_POLL_S)  # systemd bounds it, and may start it again then
+            box = await self._look()
         self._launcher.require_own(unit)
         declared = server.digest or flags.digest
         record = unit.record if unit is not None and unit.runs else None
