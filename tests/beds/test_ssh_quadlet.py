@@ -1,5 +1,6 @@
 """The engine `ssh` with servers in containers of a box's podman, which run the fake server."""
 
+import platform
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,10 +11,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleet.environment import server_key
+from fleet.hosts import HostFacts
 from fleet.names import adapter_address
 from runtime.engines.protocol import Engine
+from runtime.engines.ssh.host_facts import read_facts
 from runtime.engines.ssh.logs import launch_log
-from runtime.engines.ssh.quadlets import PLUGIN
+from runtime.engines.ssh.preparation import carry_out, preparation
 from tests.beds.engine_bench import UNITS
 
 if TYPE_CHECKING:
@@ -31,8 +34,7 @@ volumes = ["/usr:/usr:ro", "{sys.base_prefix}:{sys.base_prefix}:ro",
   "{Path(__file__).parents[2]}:{Path(__file__).parents[2]}:ro"]
 """
 _IMAGE = f"""\
-mkdir -p .config/containers {PLUGIN}/fleetctl_resolver-0.dist-info || exit
-: >{PLUGIN}/fleetctl_resolver-0.dist-info/entry_points.txt
+mkdir -p .config/containers || exit
 echo '[storage]\ndriver = "vfs"' >.config/containers/storage.conf
 cat >.config/containers/containers.conf <<'END'
 {_CONTAINERS}END
@@ -40,6 +42,7 @@ rm -rf image && mkdir -p image/fake image/tmp image/root && cd image && for name
 do ln -s usr/$name $name; done
 cat >fake/python3 <<'END'
 #!/bin/sh
+[ "$1" != -I ] || exec {sys.executable} "$@"
 echo in a container
 shift 2
 exec {sys.executable} -m runtime.fake_vllm.server "$@"
@@ -69,7 +72,20 @@ def by_image(shared_bench: "BoxBench") -> "Iterator[BoxBench]":
     flags = replace(shared_bench.server.flags, image=image)
     server = replace(shared_bench.server, flags=flags, digest=flags.digest)
     host = replace(shared_bench.host, image=image, python="")
-    yield replace(shared_bench, host=host, server=server)
+    bench = replace(shared_bench, host=host, server=server)
+
+    async def prepared() -> HostFacts:
+        ssh = bench.engine().ssh
+        for step in preparation(host, await read_facts(ssh, host)):
+            await carry_out(ssh, host, step, lambda _: None)
+        return await read_facts(ssh, host)
+
+    facts = bench.run(lambda _: prepared())
+    assert preparation(host, facts) == ()
+    assert [facts.told(key) for key in ("podman", "newuidmap", "image")] == ["yes"] * 3
+    assert facts.told("python") == platform.python_version()
+    assert facts.told("vllm") == "none"
+    yield bench
     shared_bench.there(_CLEAN)
 
 
@@ -108,6 +124,4 @@ def test_a_server_in_a_container_is_started_joined_and_stopped_as_any_other(
     assert bench.unit().is_edited
     bench.run(lambda engine: engine.stop(server))
     assert bench.observe().resources == {}
-    assert bench.there(f"ls {QUADLETS}; podman ps --all --quiet; ls {UNITS}").split() == [
-        "default.target.wants"
-    ]
+    assert bench.there(f"ls {QUADLETS} {UNITS} | grep fleetctl-; podman ps --all --quiet") == ""
