@@ -64,10 +64,9 @@ def command(
 ) -> None:
     """Compile files for other programs: start commands, units, routes, rules.
 
-    servers: command lines, for other supervisors. systemd: units of this machine, forwards to hosts
-    of engine ssh too; with --host, of its servers alone. quadlet: the same as containers of podman.
-    envoy, litellm: the routing table as it is; losses are notes. prometheus, alertmanager, grafana:
-    scrapes, rules, alerts; dashboards.
+    servers: command lines, for other supervisors. systemd: units of this machine; with --host, of
+    its servers alone. quadlet: the same as containers of podman. envoy, litellm: the routing table
+    as it is; losses are notes. prometheus, alertmanager, grafana: scrapes, rules, dashboards.
 
     Examples:
       fleetctl compile
