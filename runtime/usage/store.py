@@ -25,7 +25,7 @@ from fleet.usage import (
     UsageFigures,
 )
 from runtime.usage.row import LIVE
-from runtime.usage.sketches import latencies_within, merged
+from runtime.usage.sketches import latencies_within, merged, summed
 from runtime.usage.users import about, union
 
 FOLDER: Final = "usage"
@@ -33,6 +33,8 @@ FOLDER: Final = "usage"
 STORE_FILE: Final = "usage.sqlite"
 VERSION: Final = 1
 """Version of the tables, in `user_version` of the file; a later one is refused."""
+MANY: Final = 100
+"""Upper bound of the sketches of a sum that are in memory at the same time."""
 SERIES: Final = ("client", "alias", "version", "server", "purpose")
 """The fields that a cell's requests have in common."""
 _NUMBERS: Final = ", ".join(f"{name} INTEGER" for name in COUNTS)
@@ -165,7 +167,7 @@ class UsageStore:
                     before, blobs = sums[key]
                     counts = tuple(map(int.__add__, before, counts))
                     blobs.append(blob)
-                    sums[key] = counts, blobs
+                    sums[key] = counts, blobs if len(blobs) < MANY else [summed(blobs)]
                 else:
                     sums[key] = counts, [blob]
         starts, pairs = {key[-1] for key in sums}, dict[Any, Any]()
