@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from tests.beds.boxes import BoxBed
-from tests.beds.checkouts import applying, converges, no_changes, second, servers_of
+from tests.beds.checkouts import HOST, applying, converges, no_changes, second, servers_of
 from tests.fleetctl.project_on_disk import Project
 
 pytestmark = pytest.mark.boxes
@@ -56,6 +56,27 @@ def test_a_box_that_is_lost_in_an_apply_is_looked_at_and_joined_by_the_next(
         bed.do(*is_mended)
     assert no_changes(checkout)
     assert servers_of(bed) == before
+
+
+def test_a_box_that_leaves_the_declarations_moves_its_versions_and_stops_its_server(
+    bed: BoxBed, checkout: Project
+) -> None:
+    converges(checkout)
+    before = servers_of(bed)
+    assert [*before] == [UNIT, UNIT.replace("box1", "box2")]
+    file = checkout.root / "fleet.yaml"
+    text = file.read_text(encoding="utf-8").replace(", replicas: 2, spread: host", "")
+    file.write_text(text.replace(HOST.format(name="box2"), ""), encoding="utf-8")
+    bed.do("cut", "box2")
+    try:
+        shown = checkout.run("plan").stdout
+        assert "`box2` is no longer declared, and the server may still run there." in shown
+        assert checkout.run("apply", "--auto", "--yes").returncode == 0
+    finally:
+        bed.do("mend", "box2")
+    assert servers_of(bed) == before
+    converges(checkout)
+    assert servers_of(bed) == {UNIT: before[UNIT]}
 
 
 def test_two_checkouts_apply_at_once_and_no_server_is_there_twice(
