@@ -60,11 +60,13 @@ def create_keys(workspace: Workspace, name: str | None, *, every: bool, replace:
       fleetctl key create --all
     """
     from runtime.operations import keys
+    from runtime.operations.planning import as_far_as_valid
 
     if (name is None) != every:
         raise click.UsageError("Name one CLIENT/KEY, or pass --all.")
     if every and replace:
         raise click.UsageError("Name the CLIENT/KEY to replace.")
+    workspace, _ = as_far_as_valid(workspace)
     declared = {
         f"{client.name}/{key.name}": key
         for client in workspace.fleet().clients.values()

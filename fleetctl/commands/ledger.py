@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from fleet.errors import ConfigError, FleetError
+from fleet.errors import FleetError
 from fleetctl import completion
 from fleetctl.options import Command, Group, Workspace, format_option, with_format
 
@@ -67,13 +67,9 @@ def drift(workspace: Workspace, *, form: str, globs: tuple[str, ...]) -> None:
     from fleet.planning import without_ignored
     from plans.reports.drift import render_json, render_text
     from runtime.operations.outages import observe_faults, with_ledger
-    from runtime.operations.planning import drift_causes, with_valid_files
+    from runtime.operations.planning import as_far_as_valid, drift_causes
 
-    exit_code = 0
-    try:
-        workspace.fleet()
-    except ConfigError as error:
-        workspace, exit_code = with_valid_files(workspace, error), error.exit_code
+    workspace, exit_code = as_far_as_valid(workspace)
     known = workspace.last_known()
     live = with_ledger(workspace, asyncio.run(observe_faults(workspace)), known)
     history = known.history()

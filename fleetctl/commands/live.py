@@ -29,10 +29,11 @@ if TYPE_CHECKING:
 )
 @with_format
 def status(workspace: Workspace, *, client: str | None, form: str) -> None:
-    """Show outages, aliases with versions and shares, holds, servers, drift, work that is due.
+    """Show outages, versions with their shares, holds, servers, drift, work due.
 
-    Beside each declared share stands the share of requests since the split last changed.
-    Changes nothing. Without a readable ledger, stages and holds come from its local copy.
+    Beside each declared share stands the share of requests since the split last changed. Changes
+    nothing. Without a readable ledger, stages and holds come from its local copy; files of clients
+    with an error are left out, with exit code 1.
 
     Examples:
       fleetctl status
@@ -42,8 +43,10 @@ def status(workspace: Workspace, *, client: str | None, form: str) -> None:
     from plans.reports import status
     from plans.reports.evals import drift_row
     from runtime.operations.drills import drill_document
+    from runtime.operations.planning import as_far_as_valid
     from runtime.operations.status import observe_status
 
+    workspace, exit_code = as_far_as_valid(workspace)
     seen = observe_status(workspace, client)
     document = status.status(
         workspace.fleet().name,
@@ -59,6 +62,7 @@ def status(workspace: Workspace, *, client: str | None, form: str) -> None:
     document["drift"] = [drift_row(*alarm) for alarm in seen.drift]
     document["drills"] = [drill_document(record) for record in seen.drills]
     print_result(form, document, status.render_text)
+    sys.exit(exit_code)
 
 
 @click.command(cls=Command)

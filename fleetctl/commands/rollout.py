@@ -61,11 +61,14 @@ def list_(workspace: Workspace, *, every: bool, form: str) -> None:
       fleetctl rollout list --all --format json
     """
     from plans.reports.rollouts import active, render_list, rollout_documents
+    from runtime.operations.planning import as_far_as_valid
     from runtime.operations.rollouts import all_rollouts
 
+    workspace, exit_code = as_far_as_valid(workspace)
     _note_freeze(workspace)
     rollouts = rollout_documents(workspace.fleet(), all_rollouts(workspace).values())
     print_result(form, rollouts if every else active(rollouts), render_list)
+    sys.exit(exit_code)
 
 
 @command.command()

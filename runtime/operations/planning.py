@@ -40,6 +40,7 @@ from runtime.library.served_copies import damaged
 from runtime.messages import FailureMessage
 from runtime.project.declaration_files import MAIN
 from runtime.project.load import load_project
+from runtime.removed_hosts import with_removed
 from runtime.store_paths import STORE
 from runtime.workspace import Workspace
 
@@ -240,6 +241,19 @@ def diagnose_fleet(
     return replace(found, remedies=remedies)
 
 
+def as_far_as_valid(workspace: Workspace) -> tuple[Workspace, int]:
+    """Return a workspace of the files without an error, and the exit code of the errors, else 0.
+
+    Raises:
+        ConfigError: a problem is in `fleet.yaml` or in no file.
+    """
+    try:
+        workspace.fleet()
+    except ConfigError as error:
+        return with_valid_files(workspace, error), error.exit_code
+    return workspace, 0
+
+
 def with_valid_files(workspace: Workspace, error: ConfigError) -> Workspace:
     """Return a workspace whose fleet is declared by the files without an error.
 
@@ -261,7 +275,7 @@ def with_valid_files(workspace: Workspace, error: ConfigError) -> Workspace:
             continue
         names = ", ".join(sorted(without))
         report_broken(workspace, error, f"by the files that are sound, without {names}")
-        return replace(workspace, given=rest.fleet)
+        return replace(workspace, given=with_removed(rest.fleet, workspace.state_dir))
 
 
 def report_broken(workspace: Workspace, error: ConfigError, how: str) -> None:

@@ -47,8 +47,17 @@ def test_a_single_round_heals_by_the_files_that_are_sound(project: Project) -> N
     assert "clients/birch.yaml:" in done.stderr
     assert "by the files that are sound, without clients/birch.yaml" in done.stderr
     assert "Heals server/" in done.stderr
-    status = json.loads(call(project, "status", "--format", "json").stdout or "{}")
-    assert status == {}  # what only reads says what is wrong, and nothing else
+    shown = call(project, "status", "--format", "json")
+    status = json.loads(shown.stdout)
+    assert (shown.returncode, "without clients/birch.yaml" in shown.stderr) == (1, True)
+    assert "birch-units" in [row["alias"] for row in status["aliases"]]  # as the routes have it
+    listed = call(project, "rollout", "list", "--all", "--format", "json")
+    assert (listed.returncode, "without clients/birch.yaml" in listed.stderr) == (1, True)
+    assert "acme-support" in [row["alias"] for row in json.loads(listed.stdout)]
+    key = project.root / ".fleetctl" / "keys" / "acme-prod"
+    key.unlink()
+    made = call(project, "key", "create", "acme/prod", "--replace")
+    assert (made.returncode, key.is_file()) == (0, True), made.stderr
     assert call(project, "drift").returncode == 1
 
 
