@@ -1,6 +1,7 @@
 """Links, sessions and tokens open what they were made for, until their end, and nothing else."""
 
 import re
+import string
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -59,6 +60,10 @@ def test_a_changed_token_opens_nothing() -> None:
     for place in range(0, len(token), 7):
         changed = token[:place] + ("A" if token[place] != "A" else "B") + token[place + 1 :]
         assert SIGNER.read("link", changed, NOON, {}) is None
+    assert SIGNER.read("link", token, NOON, {}) == GRANT
+    for last in string.ascii_letters + string.digits + "-_":
+        changed = token[:-1] + last
+        assert (SIGNER.read("link", changed, NOON, {}) is None) == (changed != token)
 
 
 def test_the_key_is_made_once_and_is_its_owners(tmp_path: Path) -> None:
