@@ -31,6 +31,7 @@ from runtime.ledger.outbox import FOLDER, LedgerOutbox, deliver
 from runtime.ledger.protocol import Ledger
 from runtime.ledger.replica import LedgerReplica
 from runtime.messages import Audience, EmitMessage, Message, Severity
+from runtime.removed_hosts import with_removed
 from runtime.state_folder import require_private
 from runtime.trust import untrusted_addresses
 
@@ -105,8 +106,6 @@ class Workspace:
     def _fleet(self) -> FleetSpec:
         if self.given is not None:
             return self.given
-        from runtime.removed_hosts import with_removed  # noqa: PLC0415 (as above)
-
         return with_removed(self.project().fleet, self.state_dir)
 
     def project(self, edited: Mapping[str, str] = MappingProxyType({})) -> "Project":

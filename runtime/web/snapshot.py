@@ -9,14 +9,14 @@ from datetime import datetime
 from typing import Any, Final, TypeAlias
 
 from fleet.alerting import Alert
-from fleet.errors import ConfigError, Diagnostic, FleetError
+from fleet.errors import Diagnostic, FleetError
 from fleet.placement import PlacementResult, SearchLimits
 from fleet.planning import DriftCause
 from fleet.resources import Route
 from fleet.rollouts import RolloutStatus, decide_rollouts, rollout_statuses
 from fleet.spec import FleetSpec
 from runtime.messages import FailureMessage, Message
-from runtime.operations.planning import drift_causes, place_fleet, with_valid_files
+from runtime.operations.planning import as_far_as_valid, drift_causes, place_fleet
 from runtime.operations.status import FleetStatus, observe_status
 from runtime.operations.watch import read_alerts
 from runtime.web.access import revocations
@@ -77,11 +77,7 @@ def read_fleet(
             case FailureMessage(diagnostics):
                 notes.extend(map(_line, diagnostics))
 
-    fresh = replace(workspace, emit=note)
-    try:
-        fresh.fleet()
-    except ConfigError as error:
-        fresh = with_valid_files(fresh, error)
+    fresh, _ = as_far_as_valid(replace(workspace, emit=note))
     fleet, status, now = fresh.fleet(), observe_status(fresh, None), fresh.now()
     live = status.live
     wanted = decide_rollouts(fleet, live, status.history, now).wanted
