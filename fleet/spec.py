@@ -23,7 +23,6 @@ NotifyEvent = Literal[ClientEvent, "ledger_away", "alert", "alert_resolved"]
 NOTIFY_EVENTS: tuple[NotifyEvent, ...] = get_args(NotifyEvent)
 USUAL_FOR_CLIENTS: tuple[ClientEvent, ...] = ("rolled_back",)
 """Default events for a client: those that changed the answering version."""
-
 LEAST_KEPT = 3
 """Lower bound of the earlier versions of an adapter that stay in the library."""
 
@@ -269,6 +268,8 @@ class FleetSpec:
     """Place of a field by dotted path, such as `clients.acme.adapters.support.version`."""
     renames: Mapping[str, str] = field(default_factory=dict)
     """Former alias by alias."""
+    called: Mapping[str, str] = field(default_factory=dict)
+    """Name in the files by dotted path, of bases, hosts and clients that are renamed."""
     warnings: tuple[str, ...] = ()
     policy: PlacementPolicy = PlacementPolicy()
     profiles: tuple[Profile, ...] = ()

@@ -72,7 +72,8 @@ def new_adapter(workspace: Workspace, name: AdapterName) -> tuple[Path, bool]:
     values = {"task": name.task, "base": name.base, "version": str(name.version)}
     entry = rendered("adapter.yaml.j2", **values)
     path = workspace.root / spot.file
-    locked = _write_if_valid(workspace, path, lambda: _with_entry(texts, spot, name.client, entry))
+    written = tree.called.get(f"clients.{name.client}", name.client)
+    locked = _write_if_valid(workspace, path, lambda: _with_entry(texts, spot, written, entry))
     return path, locked
 
 

@@ -13,6 +13,7 @@ from fleet.config.checks.same_bytes import equal_bytes
 from fleet.config.edit import add_entry, set_value
 from fleet.config.effective import effective_settings
 from fleet.config.format import format_text
+from fleet.config.former_names import with_former_names
 from fleet.config.lockfile import LOCK_FILE, Lock, LockedAdapter, base_shape, lock_text, parse_lock
 from fleet.config.merge import (
     COMPILED_FILE,

@@ -5,7 +5,7 @@ Every value keeps its place in the files, through all three.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from fleet.codes import Sources, diagnostic, hide, nearest, scalar_width
@@ -44,6 +44,8 @@ class Tree(Mapping[str, Position]):
     value: dict[str, Any]
     marks: Marks
     sources: Sources
+    called: Mapping[str, str] = field(default_factory=dict)
+    """Name in the files by dotted path, of resources that are renamed, such as `hosts.rack1`."""
 
     def place(self, path: Path, *, of_key: bool = False) -> Position | None:
         """Return where `path` is given, or else its nearest parent; None at the root."""

@@ -1,7 +1,7 @@
 """Lists the declared values as texts by their paths: what a plan compares with the last apply."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from fleet.config.filled import Filled
 from fleet.config.merge import Path, Tree
@@ -11,6 +11,9 @@ from fleet.encoding import canonical_json
 _ORDERED = frozenset({"command", "labels", "retrain", "smoke", "weights"})
 """Fields whose lists mean an order; every other list is a set of items."""
 
+CALLED: Final = "called"
+"""Last part of the path under which a renamed resource has its name in the files."""
+
 
 def declared_settings(given: Declarations, tree: Tree) -> dict[str, str]:
     """Return every value that is not the default by its dotted path, sorted.
@@ -19,7 +22,11 @@ def declared_settings(given: Declarations, tree: Tree) -> dict[str, str]:
     either is kept.
     """
     document = given.model_dump(mode="json", exclude_defaults=True)
-    return dict(sorted(_leaves(document, tree.value, ())))
+    found = dict(_leaves(document, tree.value, ()))
+    for path, name in tree.called.items():
+        found[f"{path}.{CALLED}"] = name
+        found.pop(f"{path}.formerly", None)
+    return dict(sorted(found.items()))
 
 
 def _leaves(value: Any, written: Any, path: Path) -> Iterator[tuple[str, str]]:

@@ -154,8 +154,9 @@ def _renamed_hosts(plan_input: PlanInput) -> Iterator[str]:
         if name := machines.get(hosts[former].machine or ""):
             yield (
                 f"`{name}` is the machine of `{former}`, which is no longer declared and whose "
-                "servers still run: a start there finds port and memory taken. Call it "
-                f"`{former}` again, or stop its servers first: fleetctl server stop"
+                "servers still run: a start there finds port and memory taken. If it was renamed, "
+                f"declare `formerly: {former}` for it, and nothing moves; else stop its servers "
+                "first: fleetctl server stop"
             )
 
 

@@ -69,14 +69,31 @@ def settings_heading(plan: Plan) -> str:
 
 
 def settings_lines(plan: Plan, *, every: bool) -> Iterator[str]:
-    """Yield the settings that differ: all that act, and the others while they are few."""
+    """Yield the settings that differ: all renames, all that act, and the others while few."""
+    yield from (renamed_line(setting) for setting in plan.settings if is_rename(setting))
     yield from (f"! {setting_line(setting)}" for setting in plan.settings if setting.acts)
-    rest = [setting for setting in plan.settings if not setting.acts]
+    rest = [setting for setting in plan.settings if not setting.acts and not is_rename(setting)]
     if every or len(rest) <= _SETTINGS:
         yield from (f"~ {setting_line(setting)}" for setting in rest)
         return
     counts = Counter(setting.path.partition(".")[0] for setting in rest)
     yield f"~ {', '.join(f'{counts[section]} in {section}' for section in sorted(counts))}"
+
+
+_RENAMED: Final = {"bases": "base", "clients": "client", "hosts": "host"}
+
+
+def is_rename(setting: SettingChange) -> bool:
+    """Say whether a setting is the name in the files of a base, a host or a client."""
+    section, *rest = setting.path.split(".")
+    return rest[1:] == ["called"] and section in _RENAMED and setting.after is not None
+
+
+def renamed_line(setting: SettingChange) -> str:
+    """Return a rename as a line."""
+    section, first, _ = setting.path.split(".")
+    what = f"{_RENAMED[section]} `{first}` is now called `{setting.after}`"
+    return f"~ renamed, nothing moves: {what}"
 
 
 def setting_line(setting: SettingChange) -> str:

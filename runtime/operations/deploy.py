@@ -52,7 +52,8 @@ def version_change(root: Path, fleet: FleetSpec, name: AdapterName) -> VersionCh
     if place is None:
         return None
     before = decode(read_plain(root / place.file), place.file)
-    after = set_value(before, place.file, path, str(name.version))
+    written = ("clients", fleet.called.get(f"clients.{name.client}", name.client), *path[2:])
+    after = set_value(before, place.file, written, str(name.version))
     return None if after is None else VersionChange(name, place.file, before, after)
 
 

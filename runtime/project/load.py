@@ -30,6 +30,7 @@ from fleet.config import (
     refusal,
     resolve_fleet,
     substitute,
+    with_former_names,
 )
 from fleet.errors import ConfigError, Diagnostic, Position, did_you_mean
 from fleet.spec import FleetSpec
@@ -149,7 +150,7 @@ def read_tree(
     tree = merge_files({file: parsed[file] for file in parsed if file != above}, sources)
     tree = overlay(tree, parsed[above], above) if above in parsed else tree
     _require_this_release(tree)
-    return tree
+    return with_former_names(tree)
 
 
 def _require_this_release(tree: Tree) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from fleet.codes import Sources
-from fleet.config import Declarations, Tree, check_shape, parse, resolve_fleet
+from fleet.config import Declarations, Tree, check_shape, parse, resolve_fleet, with_former_names
 from fleet.config.checks import ProjectFacts
 from fleet.errors import ConfigError, FleetError
 from fleet.history import History, settings_due
@@ -54,10 +54,11 @@ def rich() -> dict[str, Any]:
 
 def read(document: dict[str, Any]) -> tuple[Declarations, FleetSpec, frozenset[str]] | None:
     """Return what a document declares and the codes of its errors; None: no declarations."""
-    given_, _ = check_shape(document)
+    tree = with_former_names(Tree(document, {}, Sources({})))
+    given_, _ = check_shape(tree.value)
     if given_ is None:
         return None
-    fleet, problems = resolve_fleet(given_, Tree(document, {}, Sources({})), ProjectFacts())
+    fleet, problems = resolve_fleet(given_, tree, ProjectFacts())
     facts = {
         str(adapter.name): AdapterFacts(
             hashlib.sha256(str(adapter.name).encode()).hexdigest(), 8, 1 << 20, ("q_proj",)

@@ -10,6 +10,7 @@ from fleet.config.checks.machines import check_bases, check_hosts, check_kinds
 from fleet.config.checks.references import DeclaredNames, check_zone, reference
 from fleet.config.checks.rollouts import check_evals, check_rollouts
 from fleet.config.checks.same_bytes import check_same_bytes
+from fleet.config.former_names import check_former_names
 from fleet.config.merge import Tree
 from fleet.config.resolve import clients
 from fleet.config.resolve.machines import base, gate, gateway, host, override, rollout
@@ -47,6 +48,7 @@ def resolve_fleet(
         versions=_sorted((name, entry.facts) for name, entry in facts.lock.adapters.items()),
         origins=tree,
         renames=_sorted(clients.renames(given)),
+        called=tree.called,
         warnings=tuple(
             sorted(
                 tree.sources.unfilled(finding.detail)
@@ -80,6 +82,7 @@ def _check(given: Declarations, names: DeclaredNames, facts: ProjectFacts) -> It
     yield from reference("FC1201", "tier", given.defaults.tier, names.tiers, ("defaults", "tier"))
     default = ("defaults", "rollout")
     yield from reference("FC1203", "rollout", given.defaults.rollout, names.rollouts, default)
+    yield from check_former_names(given)
     yield from check_rollouts(given, names, facts)
     yield from check_bases(given, facts)
     yield from check_hosts(given, names)

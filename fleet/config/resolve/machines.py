@@ -24,6 +24,7 @@ def base(name: str, declared: Base, facts: ProjectFacts) -> BaseSpec:
     """Resolve a base."""
     shared = dict(declared)
     kv_cache, slots, flags = (shared.pop(key) for key in ("kv_cache", "max_loras", "flags"))
+    del shared["formerly"]
     return BaseSpec(
         name=name,
         kv_cache_bytes=kv_cache,

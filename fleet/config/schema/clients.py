@@ -115,6 +115,8 @@ class Overage(Section):
 class Client(Section):
     """A tenant with its adapters."""
 
+    formerly: Id | None = None
+    """The first name of a renamed client; it stays in aliases, keys, versions and bills."""
     tier: Id | None = None
     """Class of service. Default: `defaults.tier`."""
     monthly_fee: Amount | None = None

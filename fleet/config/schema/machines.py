@@ -32,6 +32,8 @@ Flag = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$")]
 class Base(Section):
     """A base model; a server has a single base in memory and serves many adapters on the base."""
 
+    formerly: Id | None = None
+    """The first name of a renamed base; it stays in versions, servers and the library."""
     model: Argument
     """Path of the weights as the servers see the path; relative paths start at the project."""
     known_as: tuple[Word, ...] = ()
@@ -107,6 +109,8 @@ class AttachedServer(Section):
 class Host(Section):
     """A machine whose devices run servers, or a group of attached servers."""
 
+    formerly: Id | None = None
+    """The first name of a renamed host; it stays in the names of the host's servers."""
     engine: Literal["local", "ssh", "attach", "fake"] = "local"
     """`local`: fleetctl starts vLLM on this machine. `ssh`: on another, as units of systemd.
 
