@@ -32,7 +32,7 @@ unexport PYTHONPATH PYTHONHOME
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: boxes help setup vllm engines browser prometheus podman litellm second-python demo canary smollm2 lint lock licences clean fuzz
+.PHONY: boxes help setup vllm engines browser haproxy prometheus podman litellm second-python demo canary smollm2 lint lock licences clean fuzz
 .PHONY: test proof-boxes test-fast test-long real bench bench-alerts bench-boxes bench-fairness bench-gates bench-gateway bench-help bench-house bench-ledger
 .PHONY: bench-paths bench-peers bench-physics bench-placement bench-rollback
 .PHONY: proof-latency proof-retraining proof-slots proof-soak proof-tests proof-training proof-walk scorecard screenshots
@@ -56,13 +56,22 @@ browser: setup ## Look for Chromium, for the tests of pages (0.5 GB; SYSTEM_PACK
 
 # Debian starts what it installs, unless a policy says otherwise.
 POLICY := /usr/sbin/policy-rc.d
+HASH := \#
+# $(call stopped,PACKAGES): install packages without starting what is in them.
+stopped = $(if $(SYSTEM_PACKAGES),{ apt-get update -qq && \
+	{ test -e $(POLICY) || { printf '$(HASH)!/bin/sh\nexit 101\n' >$(POLICY) && chmod +x $(POLICY) && made=1; }; } && \
+	{ apt-get install -qq -y --no-install-recommends $1; code=$$?; \
+	test -z "$$made" || rm -f $(POLICY); test $$code = 0; }; } >&2,false)
 prometheus: setup ## Look for Prometheus and Alertmanager, for tests of what they read (0.3 GB; SYSTEM_PACKAGES=1 installs them)
-	@command -v promtool >/dev/null && command -v amtool >/dev/null || { $(if $(SYSTEM_PACKAGES),{ apt-get update -qq && \
-		{ test -e $(POLICY) || { printf '#!/bin/sh\nexit 101\n' >$(POLICY) && chmod +x $(POLICY) && made=1; }; } && \
-		{ apt-get install -qq -y --no-install-recommends prometheus prometheus-alertmanager; code=$$?; \
-		test -z "$$made" || rm -f $(POLICY); test $$code = 0; }; } >&2,false); } || { \
+	@command -v promtool >/dev/null && command -v amtool >/dev/null || { $(call stopped,prometheus prometheus-alertmanager); } || { \
 		echo 'Tests of rules, alerts and dashboards need Prometheus and Alertmanager. As root, on Debian:'; \
 		echo '    make prometheus SYSTEM_PACKAGES=1'; \
+		exit 1; } >&2
+
+haproxy: setup ## Look for HAProxy, for the test of several gateways (5 MB; SYSTEM_PACKAGES=1 installs it)
+	@command -v haproxy >/dev/null || { $(call stopped,haproxy); } || { \
+		echo 'The test of gateways behind a balancer needs HAProxy. As root, on Debian:'; \
+		echo '    make haproxy SYSTEM_PACKAGES=1'; \
 		exit 1; } >&2
 
 GENERATOR := /usr/lib/systemd/user-generators/podman-user-generator
@@ -125,6 +134,7 @@ real: setup
 	@$(MAKE) --no-print-directory engines || echo 'Going on without inspect-ai or lm-eval.'
 	@$(MAKE) --no-print-directory browser || echo 'Going on without a browser.'
 	@$(MAKE) --no-print-directory prometheus || echo 'Going on without Prometheus.'
+	@$(MAKE) --no-print-directory haproxy || echo 'Going on without HAProxy.'
 	@$(MAKE) --no-print-directory podman || echo 'Going on without podman.'
 	@$(MAKE) --no-print-directory litellm || echo 'Going on without LiteLLM.'
 	@$(MAKE) --no-print-directory second-python || echo 'Going on without a second Python.'

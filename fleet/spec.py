@@ -221,18 +221,18 @@ class ClientSpec:
 
 @dataclass(frozen=True, slots=True)
 class GatewaySpec:
-    """A data-plane process."""
+    """A data-plane process; `listen` is `host:port`, `admin` the socket or URL of the operator."""
 
     name: str
     listen: str
-    """`host:port` for clients."""
     admin: str
-    """Unix socket path or URL of its admin side."""
     secret: str = ""
     """Reference of the operator's secret; empty: the secret in the state folder."""
     kind: GatewayKind = "fleetctl"
     servers_secret: str = ""
     """Reference of the secret of the servers' keys; empty: servers have none."""
+    certificate: str = ""
+    """Path of the file with certificate and key of its admin side; empty: plain HTTP there."""
 
 
 @dataclass(frozen=True, slots=True)

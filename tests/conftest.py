@@ -61,12 +61,14 @@ _TOGETHER = {
 """Files of tests that share a server, by a name for them all."""
 _BROWSER = pytest.StashKey[str | None]()
 _PROMETHEUS = pytest.StashKey[str | None]()
+_HAPROXY = pytest.StashKey[str | None]()
 PROMETHEUS = ("prometheus", "promtool", "prometheus-alertmanager", "amtool")
 """Programs that tests marked `prometheus` run."""
 _REMEDIES = {
     "LiteLLM": "make litellm",
     "CHROMIUM": "make browser",
     "PROMETHEUS": "make prometheus",
+    "HAPROXY": "make haproxy",
     "BOXES": "make proof-boxes",
     "SYSTEMD": "apt-get install systemd",
     "QUADLET": "make podman",
@@ -154,6 +156,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.stash[_BROWSER] = None if chromium() else "no Chromium that Playwright can start"
     absent = ", ".join(name for name in PROMETHEUS if shutil.which(name) is None)
     config.stash[_BOXES] = boxes.missing()
+    config.stash[_HAPROXY] = None if shutil.which("haproxy") else "HAProxy is not installed"
     config.stash[_PROMETHEUS] = f"not installed: {absent}" if absent else None
 
 
@@ -168,6 +171,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         ("live", _MISSING, "A REAL vLLM", "vllm"),
         ("browser", _BROWSER, "CHROMIUM", "browser"),
         ("prometheus", _PROMETHEUS, "PROMETHEUS", "prometheus"),
+        ("haproxy", _HAPROXY, "HAPROXY", "haproxy"),
         ("boxes", _BOXES, "BOXES", "proof-boxes"),
     ):
         missing = item.config.stash[key]

@@ -56,6 +56,8 @@ def _of_gateways(given: Declarations) -> Iterator[DeclaredPath]:
         yield from _secret((*at, "secret"), gateway.secret)
         if gateway.admin and "://" not in gateway.admin:
             yield DeclaredPath((*at, "admin"), gateway.admin, is_socket=True)
+        if gateway.certificate:
+            yield DeclaredPath((*at, "certificate"), gateway.certificate, is_optional=True)
 
 
 def _of_clients(given: Declarations) -> Iterator[DeclaredPath]:

@@ -4,14 +4,15 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from fleet.errors import ConfigError
+from fleet.errors import ConfigError, FleetError
 from fleetctl import completion
-from fleetctl.options import Group, Workspace, with_format
-from fleetctl.output import print_result
+from fleetctl.options import Group, Workspace, duration, with_format
+from fleetctl.output import print_diagnostics, print_result
 
 _TRIED_LAST = "requests try other servers first"
 _CONSEQUENCE = {"stale": "another launch answers at its address and gets no request"}
@@ -103,6 +104,64 @@ def stop(workspace: Workspace, name: str | None) -> None:
 
 
 @command.command()
+@_optional_name
+@click.option(
+    "--wait",
+    default="10s",
+    callback=duration,
+    help="Time in which a balancer notices that a gateway is not ready, or is (default: 10s).",
+)
+@click.pass_obj
+def restart(workspace: Workspace, name: str | None, wait: timedelta) -> None:
+    """Restart gateways in turn, on other machines too, without a failed request.
+
+    A gateway first says that it is not ready, so that a balancer takes it out, and then ends its
+    running requests. Nothing is restarted while another gateway does not answer.
+
+    Examples:
+      fleetctl gateway restart
+      fleetctl gateway restart gw2 --wait 5s
+    """
+    import asyncio
+
+    sys.exit(asyncio.run(_restart(workspace, name, wait.total_seconds())))
+
+
+async def _restart(workspace: Workspace, name: str | None, wait_s: float) -> int:
+    """Return the exit code: 4 where some gateways were restarted, and another is not back."""
+    import asyncio
+
+    from fleetctl.envoys import named_gateway
+    from runtime.gateway.client import AdminClient, connect
+    from runtime.gateway.control import LocalGateways
+    from runtime.gateway.envoy.files import not_started_here
+    from runtime.gateway.restart import require_others, restart
+
+    known, done = _gateways(workspace), 0
+    chosen = [named_gateway(known, name)] if name else [*_started_here(workspace, None, known)]
+    async with LocalGateways(workspace.state_dir, known, workspace.envoys()) as gateways:
+        for gateway in chosen:
+            client = connect(workspace.state_dir, gateway, workspace.envoys())
+            try:
+                if not isinstance(client, AdminClient):
+                    raise not_started_here(gateway)
+                if done:
+                    await asyncio.sleep(wait_s)  # until the balancer has the one before again
+                await require_others(gateways, gateway.name)
+                await restart(gateway.name, gateways, client, wait_s)
+            except FleetError as error:
+                if not done:
+                    raise
+                print_diagnostics(error.diagnostics)
+                return 4
+            finally:
+                await client.close()
+            done += 1
+            click.echo(f"gateway {gateway.name} restarted", err=True)
+    return 0
+
+
+@command.command()
 @with_format
 def status(workspace: Workspace, form: str) -> None:
     """Show gateways: process, revision, servers, declared and observed split.
@@ -119,7 +178,8 @@ def status(workspace: Workspace, form: str) -> None:
 
 def _status_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
     for row in rows:
-        state = f"running  pid {row['pid']}  {row['url']}" if row["pid"] else "stopped"
+        state = "stopped" if row["revision"] is None else "running elsewhere"
+        state = f"running  pid {row['pid']}  {row['url']}" if row["pid"] else state
         if row["kind"] == "envoy":
             state = f"an Envoy, {'stopped' if row['revision'] is None else 'running'}"
         served = ""

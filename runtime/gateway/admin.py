@@ -8,6 +8,7 @@ import asyncio
 import json
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -28,6 +29,7 @@ from runtime.gateway.accounting import CONTENT_TYPE, exposition
 from runtime.gateway.balancer import counts_document
 from runtime.gateway.routing import digest
 from runtime.gateway.state import GatewayState, StaleTableError
+from runtime.gateway.table import RoutingTable
 from runtime.gateway.table_loader import InvalidTableError, parse_routes
 from runtime.usage.segments import USAGE_PATH, gateway_segments
 
@@ -35,6 +37,8 @@ MAX_TABLE: Final = 256 * 2**20
 """Upper bound of a table, in bytes: tens of thousands of aliases."""
 MAX_USAGE_PART: Final = 2**20
 """Upper bound of usage rows in an answer, in bytes; a larger answer would hold up requests."""
+MAX_LEAD_S: Final = 600.0
+"""Upper bound of the wait before a restart, in seconds."""
 _HEALTH: Final = "/-/healthz"
 _READY: Final = "/-/readyz"
 _OFFSET: Final = re.compile(r"[0-9]{1,18}")
@@ -49,6 +53,10 @@ class Admin:
     _state: GatewayState
     _secret: str = ""
     """The operator's; empty where the socket is the owner's alone."""
+    _keep: Callable[[RoutingTable], None] | None = None
+    """Writes the served table for the next start; None: the publisher has written the table."""
+    _restart: asyncio.Event | None = None
+    """Set to start anew; None: the process cannot."""
 
     def application(self) -> ASGIApp:
         """Return the ASGI application."""
@@ -57,6 +65,7 @@ class Admin:
             Route("/-/config", self._put_config, methods=["PUT"]),
             Route("/-/table", self._get_table),
             Route("/-/loaded", self._post_loaded, methods=["POST"]),
+            Route("/-/restart", self._post_restart, methods=["POST"]),
             Route("/-/inflight", self._get_in_flight),
             Route("/-/shares", self._get_shares),
             Route(_HEALTH, self._get_health),
@@ -93,6 +102,8 @@ class Admin:
             return _error(HTTPStatus.BAD_REQUEST, str(error))
         except StaleTableError as error:
             return _error(HTTPStatus.CONFLICT, str(error))
+        if self._keep is not None:
+            await asyncio.to_thread(self._keep, RoutingTable.model_validate_json(body))
         return JSONResponse(self._state.active.document())
 
     async def _get_table(self, _: Request) -> Response:
@@ -105,6 +116,21 @@ class Admin:
         except (ValueError, KeyError, TypeError):
             return _error(HTTPStatus.BAD_REQUEST, "Name a server and an adapter.")
         return JSONResponse({})
+
+    async def _post_restart(self, request: Request) -> Response:
+        """Turn readiness off, and start anew after `after_s` seconds and the running requests."""
+        restart = self._restart
+        try:
+            after_s = float(json.loads(await _read_body(request) or b"")["after_s"])
+        except (ValueError, KeyError, TypeError):
+            after_s = -1.0
+        if not 0 <= after_s <= MAX_LEAD_S:
+            return _error(HTTPStatus.BAD_REQUEST, f"`after_s`: seconds, {MAX_LEAD_S:g} at most.")
+        if restart is None:
+            return _error(HTTPStatus.CONFLICT, "This gateway is no process of its own.")
+        self._state.ready.clear()
+        asyncio.get_running_loop().call_later(after_s, restart.set)
+        return JSONResponse({"boot": self._state.boot}, HTTPStatus.ACCEPTED)
 
     async def _get_in_flight(self, _: Request) -> Response:
         state = self._state
@@ -133,7 +159,7 @@ class Admin:
         return Response(text.encode(), headers={"Content-Type": CONTENT_TYPE})
 
     async def _get_health(self, _: Request) -> Response:
-        return JSONResponse({"status": "ok", "pid": os.getpid()})
+        return JSONResponse({"status": "ok", "pid": os.getpid(), "boot": self._state.boot})
 
     async def _get_readiness(self, _: Request) -> Response:
         is_ready = self._state.is_ready

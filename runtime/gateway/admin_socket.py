@@ -10,6 +10,7 @@ import errno
 import hashlib
 import os
 import socket
+import ssl
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -52,6 +53,11 @@ def socket_path(state_dir: Path, gateway: GatewaySpec) -> Path:
     inside = gateway_dir(state, gateway.name) / SOCKET
     is_inside = gateway.kind == "envoy" or inside.exists()
     return inside if is_inside else run_dir(state, gateway.name) / SOCKET
+
+
+def certificate_path(state_dir: Path, gateway: GatewaySpec) -> Path | None:
+    """Return the path of a gateway's certificate, as `socket_path`; None: it has none."""
+    return state_dir.resolve().parent / gateway.certificate if gateway.certificate else None
 
 
 def short_path(path: Path) -> Path:
@@ -139,13 +145,21 @@ class AdminServer:
         loop = asyncio.get_running_loop()
         self._listening = await loop.create_unix_server(self._protocol, sock=bound)
 
-    async def open_tcp(self, url: str) -> None:
-        """Listen at the host and port of a URL, or raise FC6007: the port cannot be used."""
+    async def open_tcp(self, url: str, certificate: Path | None = None) -> None:
+        """Listen at the host and port of a URL, by TLS where there is a certificate with its key.
+
+        Raises:
+            FleetError: FC6007, the port or the certificate cannot be used.
+        """
         host, _, port = url.partition("://")[2].partition("/")[0].rpartition(":")
         loop = asyncio.get_running_loop()
         try:
+            tls = None
+            if certificate is not None:
+                tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+                tls.load_cert_chain(certificate)
             self._listening = await loop.create_server(
-                self._protocol, host.strip("[]"), int(port), backlog=_BACKLOG
+                self._protocol, host.strip("[]"), int(port), backlog=_BACKLOG, ssl=tls
             )
         except OSError as error:
             raise _cannot_listen(url, error) from None

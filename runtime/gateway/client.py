@@ -89,6 +89,26 @@ class AdminClient:
         with self._understood():
             return int(shown["revision"]), str(shown["digest"])
 
+    async def restart(self, after_s: float) -> str:
+        """Tell the gateway to start anew after some seconds; return the boot that then ends."""
+        shown = await self._http.post("/-/restart", {"after_s": after_s}, timeout_s=READ_S)
+        with self._understood():
+            return str(shown["boot"])
+
+    async def boot(self) -> str:
+        """Return the mark of the present start of the process."""
+        shown = await self._http.get("/-/healthz", timeout_s=READ_S, attempts=1)
+        with self._understood():
+            return str(shown["boot"])
+
+    async def is_ready(self) -> bool:
+        """Return whether clients are answered."""
+        try:
+            await self._http.get("/-/readyz", timeout_s=READ_S, attempts=1)
+        except EngineRejectedError:
+            return False
+        return True
+
     async def loaded(self, server: str, adapter: str) -> None:
         """Tell that a version was just loaded: earlier answers of 404 count no more."""
         body = {"server": server, "adapter": adapter}

@@ -10,13 +10,14 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from fleet.errors import FleetError, NewerFormatError
 from fleet.spec import GatewaySpec
 from runtime.files import PRIVATE_FOLDER, locked_file, make_private
 from runtime.gateway.admin import Admin
-from runtime.gateway.admin_socket import SOCKET, AdminServer, is_url, socket_path
+from runtime.gateway.admin_socket import SOCKET, AdminServer, certificate_path, is_url, socket_path
 from runtime.gateway.app import GatewayApp
 from runtime.gateway.http.server import HttpServer
 from runtime.gateway.probes import LoadProbes, check_health
@@ -31,7 +32,9 @@ from runtime.gateway.state_dir import (
     run_dir,
     secret_of_servers,
     spec_document,
+    write_table,
 )
+from runtime.gateway.table import RoutingTable
 from runtime.gateway.table_loader import InvalidTableError, build_routes
 from runtime.processes import raise_file_limit, start_mark
 from runtime.usage.captured import CaptureWriter
@@ -45,11 +48,14 @@ _SWITCH_S = 0.001
 
 @asynccontextmanager
 async def serving(
-    state_dir: Path, gateway: GatewaySpec, hurry: asyncio.Event | None = None
+    state_dir: Path,
+    gateway: GatewaySpec,
+    hurry: asyncio.Event | None = None,
+    restart: asyncio.Event | None = None,
 ) -> AsyncIterator[str]:
     """Serve while the block runs; yield the URL for clients (port 0 is a free port).
 
-    Once `hurry` is set, the end waits for no request.
+    Once `hurry` is set, the end waits for no request. The admin side sets `restart` when told so.
 
     The admin side opens first and the table's file is read after that, so that a table which is
     published meanwhile arrives one way or the other.
@@ -66,15 +72,17 @@ async def serving(
         captured = None if is_url(gateway.admin) else CaptureWriter(state_dir, gateway.name)
         servers_secret = secret_of_servers(state_dir, gateway)
         state = GatewayState(log, digest(secret), captured, servers_secret)
-        admin = AdminServer(Admin(state, secret if is_url(gateway.admin) else "").application())
+        remote = is_url(gateway.admin)
+        keep = partial(_keep, state_dir) if remote else None
+        admin = AdminServer(Admin(state, secret if remote else "", keep, restart).application())
         server = HttpServer(GatewayApp(state))
         get, balancer = server.pool.get, state.balancer
         probes = LoadProbes(state.urls, get, state.limiter, state.admission.serve_waiting)
         state.limiter.probe = probes.start
         tasks = [asyncio.create_task(keep_synced(log))]
         try:
-            if is_url(gateway.admin):
-                await admin.open_tcp(gateway.admin)
+            if remote:
+                await admin.open_tcp(gateway.admin, certificate_path(state_dir, gateway))
             else:
                 path = folders[-1] / SOCKET if not gateway.admin else None
                 await admin.open_unix(path or socket_path(state_dir, gateway), folder / SOCKET)
@@ -95,6 +103,15 @@ async def serving(
             for task in tasks:
                 task.cancel()
             await admin.close()
+
+
+def _keep(state_dir: Path, table: RoutingTable) -> None:
+    """Write a table for the next start; where that fails, the table is served all the same."""
+    try:
+        write_table(state_dir, table, urgent=True)
+    except (OSError, FleetError) as error:
+        why = error.diagnostics[0].detail if isinstance(error, FleetError) else error.strerror
+        sys.stderr.write(f"Revision {table.revision} is served and was not written: {why}\n")
 
 
 def _made(folder: Path) -> Iterator[Path]:
@@ -190,20 +207,30 @@ def _locked(folders: Sequence[Path], gateway: GatewaySpec) -> Iterator[Callable[
                 folder.parent.rmdir()
 
 
-async def serve_until_signal(state_dir: Path, gateway: GatewaySpec) -> None:
-    """Serve until SIGTERM or SIGINT, then let requests finish; a second signal ends them."""
-    stop, hurry = asyncio.Event(), asyncio.Event()
+async def serve_until_signal(state_dir: Path, gateway: GatewaySpec) -> bool:
+    """Serve until SIGTERM or SIGINT, then let requests finish; a second signal ends them.
+
+    Returns whether the process was told to start anew, and by no signal to stop.
+    """
+    stop, hurry, restart = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    signalled = False
     loop = asyncio.get_running_loop()
 
     def on_signal() -> None:
+        nonlocal signalled
+        signalled = True
         (hurry if stop.is_set() else stop).set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    async with serving(state_dir, gateway, hurry) as url:
+    async with serving(state_dir, gateway, hurry, restart) as url:
         sys.stderr.write(f"gateway {gateway.name} listens on {url}\n")
         tune()
+        told = asyncio.create_task(restart.wait())
+        told.add_done_callback(lambda _: stop.set())
         await stop.wait()
+        told.cancel()
+    return restart.is_set() and not signalled
 
 
 def tune() -> None:
@@ -219,13 +246,13 @@ def tune() -> None:
     sys.setswitchinterval(_SWITCH_S)
 
 
-def run(state_dir: Path, gateway: GatewaySpec) -> None:
-    """Serve in this process until a signal; raises as `serving`."""
+def run(state_dir: Path, gateway: GatewaySpec) -> bool:
+    """Serve in this process as `serve_until_signal`; raises as `serving`."""
     import uvloop  # noqa: PLC0415 (not on Windows, and not when only imported)
 
     raise_file_limit()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve_until_signal(state_dir, gateway))
+        return runner.run(serve_until_signal(state_dir, gateway))
 
 
 def _main() -> None:
@@ -236,10 +263,13 @@ def _main() -> None:
     parser.add_argument("--admin", default="")
     parser.add_argument("--secret", default="", help="reference, such as `env:NAME`")
     parser.add_argument("--servers-secret", default="", help="reference, such as `env:NAME`")
+    parser.add_argument("--certificate", default="", help="PEM file with certificate and key")
     args = parser.parse_args()
     spec = GatewaySpec(args.name, args.listen, args.admin, args.secret)
+    newer = {"servers_secret": args.servers_secret, "certificate": args.certificate}
     try:
-        run(args.state_dir, replace(spec, servers_secret=args.servers_secret))
+        if run(args.state_dir, replace(spec, **newer)):
+            os.execv(sys.executable, sys.orig_argv)  # noqa: S606 (no shell is wanted)
     except FleetError as error:
         sys.exit(
             "\n".join(

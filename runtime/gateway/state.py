@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from secrets import token_hex
 
 from runtime.gateway.accounting import ObservedSplit, UsageCounters, UsageWriter
 from runtime.gateway.admission import Admission
@@ -92,6 +93,8 @@ class GatewayState:
         self.active = ActiveTable(self._on_swap, self._on_change)
         self.ready = asyncio.Event()
         """Set while clients are answered."""
+        self.boot = token_hex(8)
+        """Drawn anew by each start of the process."""
         self.counters = UsageCounters()
         self.usage = UsageWriter(log, self.counters)
         self.split = ObservedSplit(self.counters)

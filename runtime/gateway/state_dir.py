@@ -122,9 +122,9 @@ def secret_of_servers(state_dir: Path, gateway: GatewaySpec) -> str:
 
 
 def spec_document(gateway: GatewaySpec) -> dict[str, str]:
-    """Return a declaration as JSON; earlier releases read all without `servers_secret`."""
-    document = asdict(gateway)
-    return {name: text for name, text in document.items() if text or name != "servers_secret"}
+    """Return a declaration as JSON; earlier releases read all without the newer fields."""
+    newer = {"servers_secret", "certificate"}
+    return {name: text for name, text in asdict(gateway).items() if text or name not in newer}
 
 
 def remember(state_dir: Path, gateways: Mapping[str, GatewaySpec]) -> None:

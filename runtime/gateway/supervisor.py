@@ -155,6 +155,7 @@ def _launch(state_dir: Path, gateway: GatewaySpec) -> tuple[list[str], dict[str,
     command = [sys.executable, "-m", "runtime.gateway.process", "--state-dir", str(state_dir)]
     command += ["--name", gateway.name, "--listen", gateway.listen, "--admin", gateway.admin]
     command += ["--secret", gateway.secret, "--servers-secret", gateway.servers_secret]
+    command += ["--certificate", gateway.certificate]
     pairs = (text.partition(":") for text in (gateway.secret, gateway.servers_secret))
     variables = {
         **inherited(os.environ, [variable for kind, _, variable in pairs if kind == "env"]),

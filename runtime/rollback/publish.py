@@ -20,6 +20,9 @@ ATTEMPTS = 5
 SHOW_S = 0.5
 """Upper bound of the wait for the table of a gateway before the others are given the new table."""
 
+_LATER = " It may go on by older routes; once it answers: fleetctl reconcile --once"
+"""Addition to the reason of a gateway that did not take a table."""
+
 Change = Callable[[RoutingTable], RoutingTable]
 """Makes the next revision of a table; returns the very same table where nothing is to be done."""
 
@@ -42,7 +45,7 @@ class Written:
         found = ((name, error.diagnostics[0]) for name, error in self.published.failures)
         return tuple(
             f"gateway {name}: {diagnostic.detail}"
-            + (f" {diagnostic.hint} {diagnostic.command}" if diagnostic.command else "")
+            + (f" {diagnostic.hint} {diagnostic.command}" if diagnostic.command else _LATER)
             for name, diagnostic in found
         )
 

@@ -16,8 +16,15 @@ _STRICTNESS = ("active", "cordoned", "draining")
 
 def gateway(name: str, declared: Gateway, servers_secret: str | None) -> GatewaySpec:
     """Resolve a gateway."""
-    admin, secret = declared.admin or "", declared.secret or ""
-    return GatewaySpec(name, declared.listen, admin, secret, declared.kind, servers_secret or "")
+    return GatewaySpec(
+        name,
+        declared.listen,
+        declared.admin or "",
+        declared.secret or "",
+        declared.kind,
+        servers_secret or "",
+        declared.certificate or "",
+    )
 
 
 def base(name: str, declared: Base, facts: ProjectFacts) -> BaseSpec:

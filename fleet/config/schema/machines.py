@@ -178,7 +178,15 @@ class Gateway(Section):
     listen: Listen
     """Host and port for clients, such as `127.0.0.1:8080`."""
     admin: AdminAddress | None = None
-    """Socket path or URL of the admin side. Default: a socket in the state folder."""
+    """Socket path or URL of the admin side. Default: a socket in the state folder.
+
+    A gateway on another machine has a URL, and keeps its routes in a state folder there.
+    """
+    certificate: Word | None = None
+    """Path of a PEM file with certificate and key, for an `admin` that begins with `https`.
+
+    It lies on the gateway's machine.
+    """
     secret: SecretRef | None = None
     """The operator's secret: opens the admin side over TCP, and calls any alias for evaluation.
 
