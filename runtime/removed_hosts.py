@@ -29,15 +29,17 @@ def remember_hosts(state_dir: Path, hosts: Mapping[str, HostSpec]) -> None:
         replace_file(path, text)
 
 
-def with_removed(fleet: FleetSpec, state_dir: Path) -> FleetSpec:
-    """Return a fleet with the hosts that left its declarations, all their devices draining."""
-    known: dict[str, HostSpec] = {}
+def known_hosts(state_dir: Path) -> dict[str, HostSpec]:
+    """Return the hosts on which fleetctl has started servers, as they were last declared."""
     # Without a file, or with that of another release, none is known.
     with suppress(OSError, ValueError, AttributeError):
         document = decode_json(read_plain(state_dir / HOSTS_FILE))
-        known = {
-            name: decode(HostSpec, host, name, lenient=True) for name, host in document.items()
-        }
+        return {name: decode(HostSpec, host, name, lenient=True) for name, host in document.items()}
+    return {}
+
+
+def with_removed(fleet: FleetSpec, known: Mapping[str, HostSpec]) -> FleetSpec:
+    """Return a fleet with known hosts that left its declarations, their devices draining."""
     removed = {
         name: replace(host, devices=tuple(replace(d, state="draining") for d in host.devices))
         for name, host in known.items()

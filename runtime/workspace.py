@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from fleet.errors import FleetError
+from fleet.hardware import HostSpec
 from fleet.history import History, marked_unsure
 from fleet.resources import State
 from fleet.spec import FleetSpec, NotifyEvent
@@ -31,7 +32,7 @@ from runtime.ledger.outbox import FOLDER, LedgerOutbox, deliver
 from runtime.ledger.protocol import Ledger
 from runtime.ledger.replica import LedgerReplica
 from runtime.messages import Audience, EmitMessage, Message, Severity
-from runtime.removed_hosts import with_removed
+from runtime.removed_hosts import known_hosts, with_removed
 from runtime.state_folder import require_private
 from runtime.trust import untrusted_addresses
 
@@ -63,6 +64,10 @@ class Workspace:
     """Id of this run, on every ledger entry that the run writes."""
     given: FleetSpec | None = None
     """Taken for the declared fleet; None: the files are read."""
+    hosts: Mapping[str, HostSpec] | None = None
+    """Taken for the hosts that are known to have servers; None: those of the state folder."""
+    past: History | None = None
+    """Taken for the folded ledger; None: the ledger is read."""
     hung: list[Thread] = field(default_factory=list)
     """Readings of the ledger that have not ended; copies of a workspace share the list."""
     salvaged: bool = False
@@ -106,7 +111,15 @@ class Workspace:
     def _fleet(self) -> FleetSpec:
         if self.given is not None:
             return self.given
-        return with_removed(self.project().fleet, self.state_dir)
+        return self.with_removed(self.project().fleet)
+
+    def with_removed(self, fleet: FleetSpec) -> FleetSpec:
+        """Return a fleet with the hosts that left its declarations and may have servers."""
+        return with_removed(fleet, self.known_hosts())
+
+    def known_hosts(self) -> Mapping[str, HostSpec]:
+        """Return the hosts that are known to have servers, declared or not."""
+        return known_hosts(self.state_dir) if self.hosts is None else self.hosts
 
     def project(self, edited: Mapping[str, str] = MappingProxyType({})) -> "Project":
         """Read and check the declarations; raises `ConfigError` with every problem.
@@ -169,7 +182,7 @@ class Workspace:
 
     def history(self) -> History:
         """Return the ledger folded into the facts that planning needs."""
-        return self.ledger().history()
+        return self.ledger().history() if self.past is None else self.past
 
     def envoys(self) -> "Envoys":
         """Return the maker of files of gateways that are Envoys."""

@@ -42,7 +42,9 @@ def live_state(workspace: Workspace, file: Path | None) -> "State":
         said = f"Offline{workspace.offline}: no connection is opened, no secret is read"
         click.echo(f"{said}; the live state is {where}.", err=True)
     if file:
-        return live_file.load(read_text(file))
+        state, past = live_file.load_with_past(read_text(file))
+        workspace.past, workspace.hosts = past.history, past.hosts
+        return state
     if workspace.offline is not None:
         return unknown_state(workspace)
     with waiting("Observing the servers…"):

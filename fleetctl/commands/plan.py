@@ -104,7 +104,7 @@ def plan(
     from fleet.planning import require_known_targets, select
     from fleet.what_if import what_if
     from fleetctl.commands.placement import live_state
-    from plans.documents.live_file import dump
+    from plans.documents.live_file import KnownPast, dump
     from plans.render.sections import compared_cost, marked_what_if
     from plans.reports.status import fault_notes
     from runtime.files import write_text
@@ -126,8 +126,8 @@ def plan(
         raise click.UsageError("--save-live writes an observed state: pass --online.")
     search = SearchLimits(**limits)
     with _failure_told(workspace, form):
+        live = live_state(workspace, live_file)  # first: a file names hosts that left the fleet
         fleet = what_if(workspace.fleet(), changes) if changes else workspace.fleet()
-        live = live_state(workspace, live_file)
         print_lines((*live.notes, *fault_notes(live)), "Note")
         if not live_file:
             require_known(workspace, live)
@@ -140,7 +140,8 @@ def plan(
     if is_unrecorded(workspace):
         print_lines((UNRECORDED,), "Note")
     if save_live:
-        write_text(save_live, dump(live))
+        past = KnownPast(workspace.history(), workspace.known_hosts())
+        write_text(save_live, dump(live, past))
     text = _rendered(selected, form, every=every)
     if changes:
         cost = compared_cost(whole, plan_declared(workspace, live, search))

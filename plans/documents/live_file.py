@@ -1,26 +1,30 @@
 """Write and read the live-state file: the observed state, for `fleetctl plan --live FILE`.
 
 With such a file a plan is made without the fleet: in a test, in CI, for a supposed fleet. The file
-holds no secret: keys are references and fingerprints, URLs have no user and password.
+holds no secret: keys are references and fingerprints, URLs have no user and password. The folded
+ledger and the hosts that may have servers are in it, so that a plan elsewhere is the same plan.
 
 Additions raise the minor version, as in the plan file.
 """
 
 import re
 from collections import Counter
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fleet.decoding import MalformedError, decode
 from fleet.encoding import plain
 from fleet.errors import FleetError, newer_server
 from fleet.flag_formats import FORMATS, format_of
+from fleet.hardware import HostSpec
+from fleet.history import History
 from fleet.names import address_parts, gateway_address, is_name
 from fleet.resources import LoadedAdapter, Resource, Server, State
 from plans.documents.document import read, write
 
 FORMAT = "fleetctl-live"
-VERSION = (1, 0)
+VERSION = (1, 1)
 MAKE = "fleetctl plan --save-live live.json"
 
 _MOST_ON_A_DEVICE = 32
@@ -31,7 +35,17 @@ _GATEWAYS = "gateways"
 """Faults of gateways by name, with `what` and `command`; no other fault is in a file."""
 
 
-def dump(state: State) -> str:
+@dataclass(frozen=True, slots=True)
+class KnownPast:
+    """The part of a live-state file that is known from before and not observed."""
+
+    history: History | None = None
+    """The folded ledger; None: a file of an earlier release, or made by hand."""
+    hosts: Mapping[str, HostSpec] | None = None
+    """Hosts on which fleetctl has started servers, declared or not."""
+
+
+def dump(state: State, past: KnownPast | None = None) -> str:
     """Return the live-state file; equal states give equal bytes."""
     document: dict[str, Any] = {
         "format": FORMAT,
@@ -46,12 +60,19 @@ def dump(state: State) -> str:
         )
         if kind == "gateway"
     }
+    if past is not None:
+        document |= {"history": plain(past.history), "hosts": plain(past.hosts)}
     document["urls"] = {name: _CREDENTIALS.sub("", url) for name, url in state.urls.items()}
     return write({name: field for name, field in document.items() if field or name == "resources"})
 
 
 def load(text: str) -> State:
-    """Return the state in a live-state file.
+    """Return the state in a live-state file; raises as `load_with_past`."""
+    return load_with_past(text)[0]
+
+
+def load_with_past(text: str) -> tuple[State, KnownPast]:
+    """Return the state and the past in a live-state file.
 
     Raises:
         FleetError: FC5001 to FC5003 as `plans.document.read`; FC5006 a field is wrong; FC4023 a
@@ -65,6 +86,8 @@ def load(text: str) -> State:
         resources = {resource.address: resource for resource in listed}
         if len(resources) != len(listed):
             raise MalformedError("resources: the same address twice")  # noqa: TRY301 (one exit)
+        known = {name: beside.pop(name) for name in ("history", "hosts") if name in beside}
+        past = decode(KnownPast, known, "live", lenient=later)
         gateways = beside.pop(_GATEWAYS, {})
         if not isinstance(gateways, dict):
             raise MalformedError(f"{_GATEWAYS}: expected an object")  # noqa: TRY301 (one exit)
@@ -83,11 +106,12 @@ def load(text: str) -> State:
     for resource in listed:
         if isinstance(resource, Server) and format_of(resource.digest) > max(FORMATS):
             raise newer_server(resource.name, format_of(resource.digest), max(FORMATS))
-    return State(
+    found = State(
         resources=dict(sorted(resources.items())),
         **{name: getattr(state, name) for name in _BESIDE},
         faults=state.faults,
     )
+    return found, past
 
 
 def _require_servers(listed: Sequence[Resource], unknown: Container[str]) -> None:

@@ -40,7 +40,6 @@ from runtime.library.served_copies import damaged
 from runtime.messages import FailureMessage
 from runtime.project.declaration_files import MAIN
 from runtime.project.load import load_project
-from runtime.removed_hosts import with_removed
 from runtime.store_paths import STORE
 from runtime.workspace import Workspace
 
@@ -275,7 +274,7 @@ def with_valid_files(workspace: Workspace, error: ConfigError) -> Workspace:
             continue
         names = ", ".join(sorted(without))
         report_broken(workspace, error, f"by the files that are sound, without {names}")
-        return replace(workspace, given=with_removed(rest.fleet, workspace.state_dir))
+        return replace(workspace, given=workspace.with_removed(rest.fleet))
 
 
 def report_broken(workspace: Workspace, error: ConfigError, how: str) -> None:

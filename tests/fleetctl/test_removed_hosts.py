@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,6 +53,20 @@ def test_its_versions_move_and_its_servers_are_stopped(project: Project) -> None
     assert list(running(project)) == ["tiny-laptop-cpu0"]
     assert call(project, "plan").stdout.startswith("No changes.")
     assert list(json.loads((project.root / ".fleetctl" / "hosts.json").read_text())) == ["laptop"]
+
+
+def test_a_pull_request_plans_from_the_live_file_what_is_planned_with_access(
+    project: Project, tmp_path: Path
+) -> None:
+    file = str(tmp_path / "live.json")
+    plan = call(project, "plan", "--save-live", file, "--format", "json")
+    clone = Project(tmp_path / "clone", project.options)
+    shutil.copytree(project.root, clone.root, ignore=shutil.ignore_patterns(".fleetctl"))
+    seen = call(clone, "plan", "--offline", "--live", file, "--format", "json")
+    assert json.loads(seen.stdout)["plan_id"] == json.loads(plan.stdout)["plan_id"]
+    text = call(clone, "plan", "--offline", "--live", file).stdout
+    assert f"2.1.0 moves from {SERVER} to tiny-laptop-cpu0" in text
+    assert f"- stop    server/{SERVER}\n              its host is no longer declared" in text
 
 
 def test_servers_that_do_not_answer_stay_and_may_run(project: Project) -> None:

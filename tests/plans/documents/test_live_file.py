@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 from fleet.errors import FleetError
+from fleet.hardware import DeviceSpec, HostSpec
+from fleet.history import History
 from fleet.names import Address
 from fleet.resources import (
     Fault,
@@ -17,7 +19,7 @@ from fleet.resources import (
     Share,
     State,
 )
-from plans.documents.live_file import dump, load
+from plans.documents.live_file import KnownPast, dump, load, load_with_past
 
 FLAGS = ServerFlags("models/base/tiny", "tiny", 8, 16, 16, extra=(("seed", "1"),))
 RESOURCES: tuple[Resource, ...] = (
@@ -43,6 +45,18 @@ def test_a_state_is_read_back_as_it_was_written() -> None:
     assert load(dump(STATE)) == STATE
     assert load(dump(STATE)).servers()["tiny-laptop-cpu0"].flags == FLAGS
     assert load(dump(State())) == State()
+
+
+def test_the_ledger_and_the_hosts_with_servers_are_read_back() -> None:
+    owned = frozenset(map(str, STATE.resources))
+    history = History(7, owned=owned, established=STATE.resources, settings={"fleet": "agency"})
+    devices = (DeviceSpec("gpu0", "h100_80g", 80 << 30, 2.5, 8000),)
+    past = KnownPast(history, {"rack": HostSpec("rack", "ssh", devices, address="a@b")})
+    assert load_with_past(dump(STATE, past)) == (STATE, past)
+    assert load_with_past(dump(STATE)) == (STATE, KnownPast())
+    torn = dump(STATE, past).replace('"seq": 7', '"seq": "7"')
+    with pytest.raises(FleetError, match=r"live\.history\.seq: expected a whole number"):
+        load(torn)
 
 
 def test_what_is_empty_is_not_written() -> None:
