@@ -192,6 +192,9 @@ NO_BASIS: Final = Basis("unknown")
 PORT_STRIDE: Final = 100
 """Distance of the ports of servers that share a device: the first has the device's own port."""
 
+SYSTEM: Final = "systemd-system"
+"""Supervisor of servers that are instances of a template that root owns."""
+
 DeviceState = Literal["active", "cordoned", "draining"]
 """`cordoned`: takes no further adapters. `draining`: its adapters leave."""
 
@@ -251,9 +254,14 @@ class HostSpec:
     store: str = ""
     """Folder of adapters and bases on the host (engine `ssh`), relative to the user's home."""
     supervisor: str = ""
-    """Keeper of the servers: `systemd`; empty: the usual one of the engine."""
+    """Keeper of the servers: `systemd`, `systemd-system`; empty: the usual one of the engine."""
     image: str = ""
     """Image, by digest, that servers of a host of engine `ssh` run from; empty: from `python`."""
+
+    @property
+    def has_system_units(self) -> bool:
+        """Whether root has allowed the servers, instances of its template; else units of a user."""
+        return self.supervisor == SYSTEM
 
     @property
     def store_there(self) -> str:

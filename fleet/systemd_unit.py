@@ -1,6 +1,7 @@
 """Writes units of systemd: servers, gateways, forwards of ports, the reconciler."""
 
 import re
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -64,6 +65,26 @@ def unit_text(unit: SystemdUnit, user: str = "") -> str:
         "",
         "[Install]",
         f"WantedBy={'multi-user' if user else 'default'}.target",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def script_text(unit: SystemdUnit) -> str:
+    """Return a script that becomes the program of a unit, for a unit that runs a file.
+
+    The program's output goes to the journal by `systemd-cat`, where the user may read it: lines of
+    a system unit that systemd itself collects are for administrators alone.
+    """
+    variables = {"PYTHONSAFEPATH": "1", **unit.environment}
+    given = {*variables, *([SERVER_KEY] if unit.key_file else [])}
+    exports = (f"{name}={shlex.quote(value)}" for name, value in sorted(variables.items()))
+    command = " \\\n  ".join(shlex.join(line) for line in flag_lines(unit.arguments))
+    lines = [
+        f"# {unit.file}: {plain_value(unit.description)}",
+        f"unset {' '.join(cleared_variables(given))}",
+        *([f"set -a && . {shlex.quote(unit.key_file)} && set +a || exit"] if unit.key_file else []),
+        *(f"export {pair}" for pair in exports),
+        f"exec systemd-cat --identifier=vllm {command}",
     ]
     return "\n".join(lines) + "\n"
 

@@ -7,6 +7,7 @@ from typing import Final
 from fleet.hardware import GIB, SHEETS, DeviceSpec, HostSpec, is_cpu
 from fleet.hosts.facts import HostFacts, HostFinding, HostVerdict, install_command, unknown
 from fleet.hosts.images import judge_image
+from fleet.hosts.template import judge_template
 from fleet.vllm import RELEASE, release
 
 _SYSTEMD: Final = 244
@@ -36,7 +37,7 @@ def judge_host(
     """
     return (
         _rights(facts),
-        *_manager(facts),
+        *_manager(host, facts),
         *_programs(host, facts),
         *(judge_image(host, facts) if host.image else _interpreter(host, facts)),
         *_resolver(host, facts, resolver),
@@ -61,7 +62,7 @@ def _rights(facts: HostFacts) -> HostFinding:
     return HostFinding(subject, "ok", f"`{user}` is not root, nor by sudo without a password.")
 
 
-def _manager(facts: HostFacts) -> Iterator[HostFinding]:
+def _manager(host: HostSpec, facts: HostFacts) -> Iterator[HostFinding]:
     user, lingers = facts.told("user") or "USER", facts.told("linger")
     enable = f"sudo loginctl enable-linger {quote(user)}"
     version = facts.number("systemd")
@@ -72,6 +73,9 @@ def _manager(facts: HostFacts) -> Iterator[HostFinding]:
         yield HostFinding("systemd", "fault", f"{found}; units of servers need {_SYSTEMD}.")
     else:
         yield HostFinding("systemd", "ok", f"systemd is of version {version}.")
+    if host.has_system_units:
+        yield from judge_template(host.name, facts)
+        return
     if lingers == "yes":
         text = f"Servers of `{user}` start with the machine and need no login."
         yield HostFinding("linger", "ok", text)

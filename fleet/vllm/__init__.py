@@ -44,4 +44,11 @@ from fleet.vllm.memory import (
     slots_bucket,
     weight_bytes,
 )
-from fleet.vllm.unit import forward_unit, server_container, server_unit, unit_name
+from fleet.vllm.unit import (
+    STOP_S,
+    forward_unit,
+    instance_name,
+    server_container,
+    server_unit,
+    unit_name,
+)

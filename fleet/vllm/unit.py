@@ -9,8 +9,9 @@ from fleet.systemd_unit import SystemdUnit
 from fleet.vllm.flags import SERVERS_PER_DEVICE
 from fleet.vllm.launch import SHUTDOWN_TIMEOUT_S, LaunchCommand
 
-_STOP_MARGIN_S = 10
-"""Seconds beyond vLLM's own shutdown timeout, until systemd kills."""
+_MARGIN_S = 10
+STOP_S = SHUTDOWN_TIMEOUT_S + _MARGIN_S
+"""Seconds between SIGTERM and SIGKILL, more than vLLM's own time for a stop."""
 
 _FORWARD = ("BatchMode=yes", "StrictHostKeyChecking=yes", "ExitOnForwardFailure=yes",
             "ConnectTimeout=5", "ServerAliveInterval=3", "ServerAliveCountMax=2",
@@ -23,6 +24,11 @@ def unit_name(server: str) -> str:
     return f"fleetctl-{server}.service"
 
 
+def instance_name(server: str) -> str:
+    """Return the name of a server's instance of the template that root owns."""
+    return f"fleetctl-engine@{server}.service"
+
+
 def server_unit(launch: LaunchCommand, folder: str, key_file: str = "") -> SystemdUnit:
     """Return the unit of a server; `folder` is its working folder, `~` the user's home.
 
@@ -33,7 +39,7 @@ def server_unit(launch: LaunchCommand, folder: str, key_file: str = "") -> Syste
         f"vLLM {launch.server.name}, flags {launch.server.digest}",
         launch.arguments,
         folder,
-        SHUTDOWN_TIMEOUT_S + _STOP_MARGIN_S,
+        STOP_S,
         launch.environment,
         key_file=key_file,
     )
@@ -78,6 +84,6 @@ def forward_unit(host: HostSpec, folder: str) -> SystemdUnit:
         f"fleetctl, ports of host {host.name}",
         ("ssh", "-NTxa", *options, *forwards, f"ssh://{host.address}"),
         folder,
-        _STOP_MARGIN_S,
+        _MARGIN_S,
         {},
     )

@@ -63,7 +63,7 @@ def prepare(workspace: Workspace, *, name: str, dry_run: bool) -> None:
     from runtime.operations.hosts import due_steps, prepare_host, ssh_host
 
     host = ssh_host(workspace, name)
-    steps = due_steps(host)
+    steps = due_steps(workspace, host)
     if not steps:
         click.echo(f"`{name}` is prepared: nothing to do.", err=True)
     if dry_run:

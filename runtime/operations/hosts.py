@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from fleet.errors import ConfigError, did_you_mean
 from fleet.hardware import HostSpec
 from fleet.hosts import HostFacts, HostFinding, judge_host
+from fleet.names import server_name
 from runtime.engines.ssh.connection import SshConnection
 from runtime.engines.ssh.host_facts import read_facts
 from runtime.engines.ssh.preparation import (
@@ -39,22 +40,26 @@ def check_host(workspace: Workspace, host: HostSpec) -> tuple[HostFinding, ...]:
     Raises:
         EngineError: the host is not reached, or its answer is not whole.
     """
-    return _judged(workspace, host, asyncio.run(read_facts(SshConnection(host.address), host)))
+    ssh = SshConnection(host.address)
+    facts = asyncio.run(read_facts(ssh, host, _servers(workspace, host)))
+    return _judged(workspace, host, facts)
 
 
-def due_steps(host: HostSpec) -> tuple[PreparationStep, ...]:
+def due_steps(workspace: Workspace, host: HostSpec) -> tuple[PreparationStep, ...]:
     """Return the steps that a host needs; nothing is changed.
 
     Raises:
         EngineError: as `check_host` and `preparation`.
     """
-    return preparation(host, asyncio.run(read_facts(SshConnection(host.address), host)))
+    servers = _servers(workspace, host)
+    facts = asyncio.run(read_facts(SshConnection(host.address), host, servers))
+    return preparation(host, facts, servers)
 
 
 def prepare_host(
     workspace: Workspace, host: HostSpec, steps: Sequence[PreparationStep]
 ) -> tuple[HostFinding, ...]:
-    """Carry the steps out, with messages of progress; return what a check says afterwards.
+    """Carry out the steps that need no root, with messages; return what a check says afterwards.
 
     Raises:
         EngineError: a step failed; the steps before it are done, and repeating is safe.
@@ -62,11 +67,17 @@ def prepare_host(
 
     async def carried_out() -> HostFacts:
         ssh = SshConnection(host.address)
-        for step in steps:
+        for step in (step for step in steps if not step.is_for_root):
             await carry_out(ssh, host, step, workspace.inform)
-        return await read_facts(ssh, host)
+        return await read_facts(ssh, host, _servers(workspace, host))
 
     return _judged(workspace, host, asyncio.run(carried_out()))
+
+
+def _servers(workspace: Workspace, host: HostSpec) -> list[str]:
+    """Return the names of all servers that the host may have."""
+    bases = sorted(workspace.fleet().bases)
+    return [server_name(base, host.name, device.name) for device in host.devices for base in bases]
 
 
 def _judged(workspace: Workspace, host: HostSpec, facts: HostFacts) -> tuple[HostFinding, ...]:

@@ -22,10 +22,10 @@ SHOW=${SHOW-$(cat "$BED/show" 2>/dev/null || true)}
 NET=10.77.0
 MIRROR=${MIRROR:-$(apt-get indextargets --format '$(SITE)' 2>/dev/null | grep -m 1 '/debian$' || true)}   # as apt has it
 PACKAGES=systemd,systemd-sysv,dbus,dbus-user-session,libpam-systemd,openssh-server,python3-minimal
-PACKAGES+=,iproute2,libnuma1,libgomp1,ca-certificates,rsync,polkitd,sudo
+PACKAGES+=,iproute2,libnuma1,libgomp1,ca-certificates,rsync,polkitd,sudo,podman,uidmap
 TAG=$(printf %s "$BED" | sha256sum | cut -c1-4)   # two beds on one machine do not meet
 CGROUP=/sys/fs/cgroup/fleetctl-bed-$TAG
-RECIPE="2 $PACKAGES"   # raise the number when prepare_base changes
+RECIPE="3 $PACKAGES"   # raise the number when prepare_base changes
 
 die() { echo "bed: $*" >&2; exit 1; }
 say() { echo "bed: $*" >&2; }

@@ -2,6 +2,6 @@
 
 from tests.beds.boxes import bed
 from tests.beds.checkouts import checkout
-from tests.beds.engine_bench import box_project, ready, shared_bench
+from tests.beds.engine_bench import box_project, ready, shared_bench, user_bench
 
-__all__ = ["bed", "box_project", "checkout", "ready", "shared_bench"]
+__all__ = ["bed", "box_project", "checkout", "ready", "shared_bench", "user_bench"]

@@ -15,9 +15,11 @@ import pytest
 
 from fleet.hardware import HostSpec
 from fleet.resources import State
+from fleet.vllm import instance_name
 from runtime.engines.protocol import Engine
 from runtime.engines.ssh.engine import SshEngine
-from runtime.engines.ssh.units import ServerUnit, list_units
+from runtime.engines.ssh.server_units import ServerUnit
+from runtime.engines.ssh.units import list_units
 from runtime.store_paths import STORE
 from tests.beds.boxes import BoxBed
 from tests.runtime.engines.conftest import Bench, make_bench
@@ -52,6 +54,12 @@ class BoxBench(Bench):
     options: tuple[str, ...] = ()
     """Further words for `ssh`."""
 
+    @property
+    def name_there(self) -> str:
+        """The unit of the server, with the words for its manager."""
+        server = self.server.name
+        return instance_name(server) if self.host.has_system_units else f"--user fleetctl-{server}"
+
     def engine(self) -> SshEngine:
         return SshEngine(
             self.host,
@@ -65,8 +73,10 @@ class BoxBench(Bench):
 
     def seen_by_others(self) -> str:
         """Every command line, the units and the journal of the box."""
-        journal = f"journalctl --user -u fleetctl-{self.server.name}"
-        return self.there(f"cat /proc/[0-9]*/cmdline {UNITS}/fleetctl-*; {journal}")
+        units = f"{UNITS}/fleetctl-* .local/share/fleetctl/servers/*/run"
+        return self.there(
+            f"cat /proc/[0-9]*/cmdline {units} 2>/dev/null; journalctl --user --quiet"
+        )
 
     def unit(self) -> ServerUnit:
         async def listed() -> ServerUnit:
@@ -90,8 +100,7 @@ class BoxBench(Bench):
 
     def kill(self) -> None:
         """Kill the server's main process; return once systemd has noticed."""
-        name = f"fleetctl-{self.server.name}"
-        show = f"systemctl --user show -P MainPID {name}"
+        show = f"systemctl show -P MainPID {self.name_there}"
         self.there(f"pid=$({show}); kill -9 $pid; while [ $({show}) = $pid ]; do :; done")
 
     def start(self) -> None:
@@ -118,8 +127,14 @@ def box_project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Benc
 
 
 @pytest.fixture
-def shared_bench(bed: BoxBed, box_project: tuple[Bench, BoxBed]) -> BoxBench:
+def shared_bench(user_bench: BoxBench) -> BoxBench:
     """One server for a whole file; what a test stops, the next one starts."""
+    return user_bench
+
+
+@pytest.fixture
+def user_bench(bed: BoxBed, box_project: tuple[Bench, BoxBed]) -> BoxBench:
+    """The server as a unit of the user."""
     assert bed.folder != bed.sockets  # it is asked for its trust
     made, shared = box_project
     host = HostSpec(BOX, "ssh", made.host.devices, address=BOX, python="fake/bin/python")

@@ -10,8 +10,8 @@ from fleet.errors import EngineError
 from fleet.systemd_unit import unit_text
 from fleet.vllm import LaunchCommand, server_unit
 from runtime.engines.ssh.connection import SshConnection
+from runtime.engines.ssh.server_units import ServerUnit
 from runtime.engines.ssh.units import (
-    ServerUnit,
     control_unit,
     list_units,
     remove_unit,

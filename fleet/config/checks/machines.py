@@ -6,14 +6,14 @@ from typing import Literal
 
 from fleet.codes import nearest
 from fleet.config.checks import ProjectFacts
+from fleet.config.checks.addresses import STARTING, address_faults, port_faults
 from fleet.config.checks.references import DeclaredNames, reference
 from fleet.config.merge import Path
-from fleet.config.scalars.texts import is_bind_address, is_loopback
 from fleet.config.schema.fleet import Declarations
 from fleet.config.schema.machines import Gateway, Host
 from fleet.config.validate import Problem
-from fleet.hardware import SHEETS, BaseShape, HostSpec, sheet_of
-from fleet.names import SSH_DESTINATION, by_number
+from fleet.hardware import SHEETS, SYSTEM, BaseShape, sheet_of
+from fleet.names import by_number
 from fleet.vllm import RELEASE, fault_of, release, spelling_hint
 
 _HINTS = 50
@@ -22,7 +22,7 @@ _HINTS = 50
 
 def check_bases(given: Declarations, facts: ProjectFacts) -> Iterator[Problem]:
     """Check bases, and their flags by the hosts that may start servers of them."""
-    starting = sorted(name for name, host in given.hosts.items() if host.engine in _VLLM)
+    starting = sorted(name for name, host in given.hosts.items() if host.engine in STARTING)
     allowing: dict[frozenset[str] | None, list[str]] = {}
     for host in starting:
         allowing.setdefault(frozenset(facts.code.get(host, ())), []).append(host)
@@ -121,7 +121,7 @@ def check_hosts(given: Declarations, names: DeclaredNames) -> Iterator[Problem]:
         yield from _engine(path, host, names)
         is_given = host.engine != "ssh" or names.written(*path, "address") == host.address
         address = host.address if is_given else ""  # absent or malformed: told elsewhere
-        yield from _address(path, host, address, machines)
+        yield from address_faults(path, host, address, machines)
         yield from _reserved((*path, "reserved_for"), host, given, names)
         for device, port in ports_of(host).items():
             own = host.devices[device].port is not None
@@ -130,7 +130,7 @@ def check_hosts(given: Declarations, names: DeclaredNames) -> Iterator[Problem]:
                 detail = f"`{device}` would get port {port}, and the last port is 65535."
                 yield Problem("FC1111", at, detail, hint="Lower the host's `port`.", at="key")
             elif host.engine != "attach":
-                yield from _port(ports, (address or name, port), at)
+                yield from port_faults(ports, (address or name, port), at)
         for server, attached in host.servers.items():
             at = (*path, "servers", server)
             yield from reference("FC1202", "base", attached.base, names.bases, (*at, "base"))
@@ -140,10 +140,10 @@ def check_hosts(given: Declarations, names: DeclaredNames) -> Iterator[Problem]:
                 also = (("first given at", first),)
                 hint = "Rename one of them."
                 yield Problem("FC1002", at, detail, hint=hint, at="key", also=also)
-            yield from _port(ports, (attached.url, 0), (*at, "url"))
+            yield from port_faults(ports, (attached.url, 0), (*at, "url"))
     for name, gateway in given.gateways.items():
         address, _, port_text = gateway.listen.rpartition(":")
-        yield from _port(ports, (address, int(port_text)), ("gateways", name, "listen"))
+        yield from port_faults(ports, (address, int(port_text)), ("gateways", name, "listen"))
         if gateway.kind == "envoy":
             yield from _envoy(("gateways", name), gateway)
     yield from _servers_secret(given)
@@ -200,27 +200,11 @@ def _servers_secret(given: Declarations) -> Iterator[Problem]:
         yield Problem("FC1269", ("servers_secret",), detail, hint="Declare no other gateways.")
 
 
-_ANY = {"0.0.0.0", "[::]", "localhost"}  # noqa: S104 (compared, never bound)
-
-
-def _port(
-    ports: dict[tuple[str, int], Path], taken: tuple[str, int], path: Path
-) -> Iterator[Problem]:
-    where = "127.0.0.1" if taken[0] in _ANY else taken[0]
-    if (first := ports.setdefault((where, taken[1]), path)) != path:
-        shown = f"{taken[0]}:{taken[1]}" if taken[1] else taken[0]
-        detail = f"`{shown}` is given to `{'.'.join(map(str, first[1:4]))}` as well."
-        also = (("first given at", first),)
-        yield Problem("FC1207", path, detail, hint="Choose another port.", also=also)
-
-
-_VLLM = {"local", "ssh"}
-"""Engines that start vLLM."""
 _KEYS = {
     "local": (("devices", "python"), ("servers", "paths", "store", "image")),
-    "ssh": (("devices", "address"), ("servers", "paths", "supervisor")),
-    "fake": (("devices",), ("servers", "paths", "store", "image", "supervisor")),
-    "attach": (("servers",), ("devices", "store", "image", "supervisor")),
+    "ssh": (("devices", "address"), ("servers", "paths")),
+    "fake": (("devices",), ("servers", "paths", "store", "image")),
+    "attach": (("servers",), ("devices", "store", "image")),
 }
 """Keys that a host needs and keys that a host must not have, by engine."""
 _EXAMPLES = {
@@ -234,54 +218,18 @@ _EXAMPLES = {
 def _engine(path: Path, host: Host, names: DeclaredNames) -> Iterator[Problem]:
     needed, unfit = _KEYS[host.engine]
     by_image = " with `image`" if host.image and host.engine == "ssh" else ""
-    for key in (*unfit, "python") if by_image else unfit:
-        if getattr(host, key):
-            detail = f"A host of engine `{host.engine}`{by_image} has no {key}."
+    keeper = {"local": "systemd", "ssh": None if by_image else SYSTEM}.get(host.engine)
+    unfit = (*unfit, *(["python"] if by_image else []))
+    for key in unfit if host.supervisor == keeper else (*unfit, "supervisor"):
+        if value := getattr(host, key):
+            shown = f"`{key}: {value}`" if key == "supervisor" else key
+            detail = f"A host of engine `{host.engine}`{by_image} has no {shown}."
             hint = f"Delete it, or change `{'image' if by_image else 'engine'}`."
             yield Problem("FC1208", (*path, key), detail, hint=hint, at="key")
     for key in needed:
         if not names.written(*path, key):  # malformed: reported already
             detail = f"A host of engine `{host.engine}` needs `{key}`, and `{path[1]}` has none."
             yield Problem("FC1209", path, detail, hint=f"Add {_EXAMPLES[key]}.", at="key")
-
-
-def _address(path: Path, host: Host, address: str, machines: dict[str, Path]) -> Iterator[Problem]:
-    """Check the address of a host, and that no other host is the same machine.
-
-    `machines` has the hosts so far that start vLLM, by the address at which they are reached.
-    """
-    at = (*path, "address")
-    is_local = host.engine == "local"
-    if address and is_local and not is_loopback(address):
-        detail = f"Servers of engine `local` listen on this machine alone, not on `{address}`."
-        yield Problem("FC1267", at, detail, hint=f"Delete it. {_OTHERS}")
-        return
-    fits = SSH_DESTINATION.fullmatch if host.engine == "ssh" else is_bind_address
-    if address and not fits(address):
-        detail = f"`{address}` is no address for a host of engine `{host.engine}`."
-        hint = "`ssh` takes `user@host:port` and `[IPv6]`; other engines a name or an IP address."
-        yield Problem("FC1208", at, detail, hint=hint)
-    elif host.engine in _VLLM and (is_local or address):
-        reached = "" if is_local else HostSpec(str(path[1]), "ssh", address=address).reached_at
-        first = machines.setdefault(reached, path)
-        if first != path:
-            also = (("first given at", first),)
-            detail = (
-                f"`{first[1]}` and `{path[1]}` are both this machine, and would start servers on "
-                "the same GPUs."
-                if is_local
-                else f"`{first[1]}` and `{path[1]}` would both be reached at {reached}."
-            )
-            hint = _OTHERS if is_local else f"Declare a machine once. If there are two: {_ANEW}"
-            code = "FC1267" if is_local else "FC1268"
-            yield Problem(code, path, detail, hint=hint, at="key", also=also)
-
-
-_OTHERS = (
-    "A machine reached by SSH has `engine: ssh`, servers that others start `attach`, and a machine "
-    "that is only planned for `fake`."
-)
-_ANEW = "write one in another way, such as with its port or as an alias of ssh's configuration."
 
 
 def _reserved(

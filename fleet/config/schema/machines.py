@@ -121,10 +121,11 @@ class Host(Section):
 
     Engine `local` needs `python`.
     """
-    supervisor: Literal["systemd"] | None = None
+    supervisor: Literal["systemd", "systemd-system"] | None = None
     """`systemd`: units of the user keep the servers, also at boot (engine `local`).
 
-    Default: processes that outlive the command; engine `ssh` always has units.
+    `systemd-system`: instances of a template that root installs (engine `ssh`). Default: processes
+    that outlive the command; engine `ssh`: units of the user.
     """
     image: Image | None = None
     """Image with vLLM that servers run from as containers of podman (engine `ssh`), by digest.

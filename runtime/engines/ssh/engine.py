@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fleet.errors import EngineError, EngineUnreachableError
-from fleet.hardware import HostSpec
+from fleet.hardware import SYSTEM, HostSpec
 from fleet.names import Address, server_name
 from fleet.resources import Server, State
 from fleet.vllm import unit_name
@@ -20,7 +20,8 @@ from runtime.engines.ssh.connection import SshConnection
 from runtime.engines.ssh.forwards import ForwardedClients
 from runtime.engines.ssh.here import linger_notes
 from runtime.engines.ssh.launching import BoxLauncher
-from runtime.engines.ssh.units import has_ended, list_units, remove_unit
+from runtime.engines.ssh.server_units import has_ended
+from runtime.engines.ssh.units import list_units, remove_unit
 from runtime.engines.starting import START_TIMEOUT_S, flags_of, not_ready
 from runtime.engines.vllm_api import (
     absolute,
@@ -89,6 +90,8 @@ class SshEngine:
         clients = {name: self._servers.client(record) for name, record in now.items()}
         for name, answer in (await observe_servers(clients)).items():
             if not isinstance(answer, EngineError):
+                usual = self.host.supervisor if self.ssh.is_here else ""
+                seen.supervisor = SYSTEM if box.units[name].is_system else usual
                 seen.record_launch(now[name], answer, box.adapters.get(name, {}))
                 if name in seen.urls:
                     now[name] = now[name].model_copy(update={"ready": True})

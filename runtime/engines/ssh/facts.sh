@@ -1,6 +1,7 @@
 # Prints facts of a host as lines `key=value`; changes nothing. What cannot be found out is left out.
 # Given before: `python`, `store`, `plugin`: paths; `gpus`: whether cards are declared; `image`: the
-# image that servers run from, empty: they run from `python`.
+# image that servers run from, empty: they run from `python`; `template`, and its `instances` that
+# may be servers, empty: servers are units of the user.
 export XDG_RUNTIME_DIR="/run/user/$(id -u)"
 PATH=$PATH:/usr/sbin:/sbin
 tell() { printf '%s=%s\n' "$1" "$2"; }
@@ -9,6 +10,7 @@ has() { command -v "$1" >/dev/null; }
 tell clock "$(date +%s)"
 tell user "$(id -un)"
 tell uid "$(id -u)"
+tell home "$HOME"
 tell platform "$(uname -sm)"
 [ ! -r /etc/os-release ] || tell os "$(. /etc/os-release && echo "$ID")"
 if [ -x .local/share/fleetctl/uv ]; then tell uv .local/share/fleetctl/uv
@@ -26,6 +28,18 @@ if has systemctl; then
     then tell manager "$version"; else tell manager no; fi
 else
     tell systemd 0
+fi
+if [ "$instances" ]; then
+    if [ ! -e "$template" ]; then tell template none
+    else tell template "$(sha256sum <"$template" | cut -d ' ' -f 1)"; fi
+    refused='' disabled=''
+    for unit in $instances; do
+        systemctl --quiet is-enabled "$unit" 2>/dev/null || disabled="$disabled $unit"
+        systemctl --quiet is-active "$unit" ||  # nothing but a trial of the right
+            systemctl --no-ask-password reset-failed "$unit" 2>/dev/null || refused="$refused $unit"
+    done
+    tell refused "${refused:-none}"
+    tell disabled "${disabled:-none}"
 fi
 if has sudo && timeout 5 sudo -n true 2>/dev/null; then tell sudo open; else tell sudo closed; fi
 

@@ -9,7 +9,7 @@ from typing import ClassVar, Final
 from fleet.hardware import HostSpec
 from fleet.vllm import unit_name
 from runtime.engines.ssh.connection import SshConnection
-from runtime.engines.ssh.units import SECTION
+from runtime.engines.ssh.server_units import SECTION
 from runtime.files import read_text
 
 _LINGER: Final = Path("/var/lib/systemd/linger")

@@ -11,7 +11,8 @@ from shlex import quote
 from typing import Final
 
 from fleet.hardware import HostSpec, is_cpu
-from fleet.hosts import HostFacts, parse_facts
+from fleet.hosts import TEMPLATE, HostFacts, parse_facts
+from fleet.vllm import instance_name
 from runtime.engines.ssh.connection import SshConnection
 from runtime.engines.ssh.quadlets import PLUGIN
 
@@ -22,15 +23,19 @@ _CONNECT_S: Final = 3.0
 """Upper bound of the wait for a port of the host that should not answer. Seconds."""
 
 
-async def read_facts(ssh: SshConnection, host: HostSpec) -> HostFacts:
-    """Return the facts of a host; nothing there is changed.
+async def read_facts(
+    ssh: SshConnection, host: HostSpec, servers: Collection[str] = ()
+) -> HostFacts:
+    """Return the facts of a host, which may have these servers; nothing there is changed.
 
     Raises:
         EngineError: as `SshConnection.run`.
     """
+    units = map(instance_name, servers if host.has_system_units else ())
     gpus = any(not is_cpu(device.kind) for device in host.devices)
     given = {"python": host.python_there, "store": host.store_there, "plugin": PLUGIN,
-             "gpus": "yes" if gpus else "no", "image": host.image}  # fmt: skip
+             "gpus": "yes" if gpus else "no", "image": host.image,
+             "template": TEMPLATE, "instances": " ".join(units)}  # fmt: skip
     lines = "".join(f"{name}={quote(value)}\n" for name, value in given.items())
     script = lines + _SCRIPT.read_text(encoding="utf-8")
     async with ssh.session():  # so that the making of a connection is no part of the clocks' error

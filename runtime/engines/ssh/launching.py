@@ -14,10 +14,11 @@ from fleet.environment import server_key
 from fleet.errors import EngineError, EngineRejectedError
 from fleet.hardware import HostSpec
 from fleet.resources import Server, ServerFlags
-from fleet.systemd_unit import unit_text
+from fleet.systemd_unit import script_text, unit_text
 from fleet.vllm import (
     RESOLVER,
     gpus_of,
+    instance_name,
     launch_of,
     server_unit,
     servers_per_device_of,
@@ -33,9 +34,11 @@ from runtime.engines.ssh.connection import SshConnection
 from runtime.engines.ssh.files import bring_folder, bring_good, now_and_then, source_of
 from runtime.engines.ssh.logs import last_lines
 from runtime.engines.ssh.quadlets import INSTALL_QUADLET, look_for_plugin, quadlet_of
+from runtime.engines.ssh.server_units import ServerUnit
 from runtime.engines.ssh.units import (
-    ServerUnit,
+    INSTALL_SCRIPT,
     control_unit,
+    done,
     list_units,
     remove_unit,
     started_elsewhere,
@@ -46,12 +49,12 @@ from runtime.secrets import secret_unreadable
 from runtime.store_paths import StoreView, number_of_copy
 from runtime.trust import load_trust
 
-_NO_PROGRAM, _PORT_TAKEN = 8, 11
+_NO_PROGRAM, _PORT_TAKEN, _REFUSED = 8, 11, 12
 _CHECK: Final = f"""\
 {{test}} || exit {_NO_PROGRAM}
 grep -Eq ':{{port:04X}} [0-9A-F]+:0000 0A ' /proc/net/tcp /proc/net/tcp6 && exit {_PORT_TAKEN}
-:
-"""
+{{rights}}"""
+_RIGHTS: Final = f"systemctl --no-ask-password reset-failed {{}} || exit {_REFUSED}\n"
 _HAS_RESOLVER: Final = f"ls -d {{prefix}}/lib*/python*/*-packages/{RESOLVER}-*.dist-info"
 _LOG_LINES: Final = 40
 
@@ -82,17 +85,19 @@ class BoxLauncher:
             )
 
     async def check(self, server: Server, box: BoxView) -> None:
-        """Refuse a port that others have and a missing interpreter or image.
+        """Refuse a port that others have, a missing interpreter or image, and missing rights.
 
         Raises:
-            EngineError: FC4011, FC4018, FC4025; or as `SshConnection.run`.
+            EngineError: FC4011, FC4018, FC4025, FC4100; or as `SshConnection.run`.
         """
         if self.secret is None:
             raise secret_unreadable()
         image, python = self.host.image, self._python(box)
         test = f"podman image exists {image}" if image else f"test -x {shlex.quote(python)}"
-        script = _CHECK.format(test=test, port=server.port)
-        code = (await self.ssh.run(script)).code
+        rights = _RIGHTS.format(instance_name(server.name)) if self.host.has_system_units else ":\n"
+        ended = await self.ssh.run(_CHECK.format(test=test, port=server.port, rights=rights))
+        if (code := ended.code) == _REFUSED:
+            done(self.ssh, f"does not let `{server.name}` be started", ended)
         if code == _PORT_TAKEN:
             ssh = "" if self.ssh.is_here else f"ssh {self.ssh.address} "
             raise EngineError.of(
@@ -148,7 +153,9 @@ class BoxLauncher:
         if self.secret is None:
             raise secret_unreadable()
         key = server_key(self.secret, server.name, launch.launch)
-        key_file = f"%h/{SERVERS}/{server.name}/{KEY}" if key else ""
+        is_system = self.host.has_system_units
+        home = box.home if is_system else "%h"
+        key_file = f"{home}/{SERVERS}/{server.name}/{KEY}" if key else ""
         folder = str(self.folder) if self.ssh.is_here else "~"
         unit = server_unit(replace(launch, environment=named), folder, key_file)
         there = box.units.get(server.name)
@@ -157,10 +164,13 @@ class BoxLauncher:
         if self.host.image:
             quadlet = quadlet_of(record, unit, box, store)
             await write_unit(self.ssh, record, quadlet, before, files_there, INSTALL_QUADLET)
+        elif is_system:
+            script = script_text(unit)
+            await write_unit(self.ssh, record, script, before, files_there, INSTALL_SCRIPT)
         else:
             await write_unit(self.ssh, record, unit_text(unit), before, files_there)
         try:
-            await control_unit(self.ssh, "restart", server.name)
+            await control_unit(self.ssh, "restart", server.name, is_system=is_system)
         except EngineRejectedError:
             await self.take_back(record)
             raise

@@ -3,14 +3,14 @@
 from typing import Final
 
 from fleet.errors import EngineError
-from fleet.vllm import unit_name
+from fleet.vllm import instance_name, unit_name
 from runtime.engines.ssh.connection import SshConnection
 
 _MOST: Final = 64 << 20
 """Upper bound of a log that is read whole. Bytes."""
 _READ: Final = "journalctl --user --quiet --no-pager --output=cat --lines={lines}"
 _LAUNCH: Final = f"""\
-id=$(journalctl --user --quiet --reverse --unit={{unit}} --output=export \\
+id=$(journalctl --user --quiet --reverse {{unit}} --output=export \\
   --output-fields=_SYSTEMD_INVOCATION_ID,USER_INVOCATION_ID |
   sed -n -e s/^_SYSTEMD_INVOCATION_ID=//p -e s/^USER_INVOCATION_ID=//p |
   awk '!seen[$0]++' | sed -n '{{back}}{{{{p;q}}}}')
@@ -25,7 +25,7 @@ async def last_lines(ssh: SshConnection, server: str, lines: int) -> str:
     Raises:
         EngineError: as `SshConnection.run`.
     """
-    return (await ssh.run(f"{_READ.format(lines=lines)} --unit={unit_name(server)}")).stdout
+    return (await ssh.run(f"{_READ.format(lines=lines)} {_units(server)}")).stdout
 
 
 async def launch_log(
@@ -36,7 +36,7 @@ async def launch_log(
     Raises:
         EngineError: FC4021, there is none; or as `SshConnection.run`.
     """
-    script = _LAUNCH.format(unit=unit_name(server), back=2 if previous else 1, lines=lines or "all")
+    script = _LAUNCH.format(unit=_units(server), back=2 if previous else 1, lines=lines or "all")
     text = (await ssh.run(script, most=_MOST)).stdout
     if not text:
         raise EngineError.of(
@@ -54,5 +54,11 @@ async def follow_command(ssh: SshConnection, server: str, lines: int | None) -> 
     Raises:
         EngineError: as `SshConnection.run`.
     """
-    script = f"exec {_READ.format(lines=lines or 'all')} --follow --unit={unit_name(server)}"
+    script = f"exec {_READ.format(lines=lines or 'all')} --follow {_units(server)}"
     return await ssh.command(script)
+
+
+def _units(server: str) -> str:
+    """Return the words for the lines of a server, of either manager of units."""
+    unit = unit_name(server)
+    return f"_SYSTEMD_USER_UNIT={unit} + USER_UNIT={unit} + _SYSTEMD_UNIT={instance_name(server)}"

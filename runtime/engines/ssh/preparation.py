@@ -5,7 +5,7 @@ import platform
 import shutil
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -14,7 +14,7 @@ from typing import Final
 
 from fleet.errors import EngineError, EngineRejectedError
 from fleet.hardware import HostSpec, is_cpu
-from fleet.hosts import HostFacts
+from fleet.hosts import HostFacts, judge_template, root_script
 from fleet.vllm import RELEASE
 from runtime.engines.ssh.connection import SCRIPT_S, SshConnection
 from runtime.engines.ssh.files import SourceFolder, bring_folder
@@ -66,6 +66,8 @@ class PreparationStep:
     """Folder whose size tells the progress; empty: the step is short."""
     source: SourceFolder | None = None
     """Brought to `_TOOLS` before the script."""
+    is_for_root: bool = False
+    """Whether only root can take the step: a person, since fleetctl does nothing as root."""
 
     def shown(self, host: str) -> str:
         """Return the commands of the step, to be read or run by hand."""
@@ -73,7 +75,8 @@ class PreparationStep:
         if self.source:
             names = " ".join(quote(str(self.source.folder / name)) for name in self.source.names)
             brought = f"# rsync {names} to {host}:{_TOOLS}/{self.source.digest}\n"
-        return f"# {self.title}\n{brought}{self.script.rstrip()}\n"
+        title = f"as root on {host}: {self.title}" if self.is_for_root else self.title
+        return f"# {title}\n{brought}{self.script.rstrip()}\n"
 
 
 def resolver_version() -> str:
@@ -82,14 +85,21 @@ def resolver_version() -> str:
     return str(tomllib.loads(text)["project"]["version"])
 
 
-def preparation(host: HostSpec, facts: HostFacts) -> tuple[PreparationStep, ...]:
-    """Return the steps that a host needs, by its facts; none: it is prepared.
+def preparation(
+    host: HostSpec, facts: HostFacts, servers: Collection[str] = ()
+) -> tuple[PreparationStep, ...]:
+    """Return the steps that a host needs for these servers, by its facts; none: it is prepared.
 
     Raises:
         EngineError: FC4110, vLLM has to be installed, and there is no uv for the host or no
             environment.
     """
-    return tuple(_steps(host, facts))
+    steps = list(_steps(host, facts))
+    judged = judge_template(host.name, facts) if host.has_system_units else ()
+    if any(finding.verdict != "ok" for finding in judged):
+        script = root_script(facts.told("user"), facts.told("home"), servers)
+        steps.append(PreparationStep("a template of units", script, is_for_root=True))
+    return tuple(steps)
 
 
 async def carry_out(

@@ -1,12 +1,15 @@
 """The text of units, and the listing of units read back."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 from fleet.quadlet_unit import container_text
-from fleet.systemd_unit import unit_text
-from fleet.vllm import server_container, server_unit
-from runtime.engines.ssh.units import ServerUnit, parse_units, sealed
+from fleet.systemd_unit import script_text, unit_text
+from fleet.vllm import instance_name, server_container, server_unit
+from runtime.engines.ssh.server_units import ServerUnit, parse_units, sealed
 from tests.runtime.engines.ssh.units import LAUNCH, RECORD
 
 UNIT = sealed(unit_text(server_unit(LAUNCH, "~")), RECORD)
@@ -51,6 +54,40 @@ def test_the_unit_of_a_container_is_read_back_from_its_quadlet_file() -> None:
     assert unit == replace(EXPECTED, fleet="agency", record=record)
     drop_in = parse_units(listed("[Service]\nRestart=no\n" + sealed(text, record)))[RECORD.name]
     assert drop_in.is_edited
+
+
+def test_an_instance_of_roots_template_is_read_back_from_its_script() -> None:
+    made = replace(LAUNCH, environment={**LAUNCH.environment, "FLEETCTL_FLEET": "agency"})
+    text = sealed(script_text(server_unit(made, "~")), RECORD)
+    name = instance_name(RECORD.name)
+    (unit,) = parse_units(listed(text).replace(FIELDS["Id"], name, 2)).values()
+    assert unit == replace(EXPECTED, fleet="agency", is_system=True)
+    by_hand = listed(text.replace("export", "export A=1 ", 1)).replace(FIELDS["Id"], name, 2)
+    assert parse_units(by_hand)[RECORD.name].is_edited
+
+
+def test_a_script_runs_its_program_with_the_same_words_and_variables(tmp_path: Path) -> None:
+    words = ("a b", "$HOME", "'", '"', "\\", "`id`", "a\nb", "%h", "--flag", "")
+    (tmp_path / "systemd-cat").write_text('#!/bin/sh\nshift\nexec "$@"\n', encoding="ascii")
+    (tmp_path / "systemd-cat").chmod(0o755)
+    (tmp_path / "key").write_text("VLLM_API_KEY=k\n", encoding="ascii")
+    show = "import json, os, sys; print(json.dumps([sys.argv[1:], dict(os.environ)]))"
+    made = replace(LAUNCH, arguments=(sys.executable, "-c", show, *words))
+    made = replace(made, environment={f"V{number}": word for number, word in enumerate(words)})
+    text = sealed(script_text(server_unit(made, "~", str(tmp_path / "key"))), RECORD)
+    done = subprocess.run(
+        ["/bin/sh", "-s"],
+        input=text,
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "LD_PRELOAD": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    given, environment = json.loads(done.stdout)
+    assert given == [*words]
+    assert [environment[f"V{number}"] for number in range(len(words))] == [*words]
+    assert (environment["VLLM_API_KEY"], "LD_PRELOAD" in environment) == ("k", False)
+    assert done.stderr == ""
 
 
 def test_a_record_of_a_server_without_an_image_names_none() -> None:
