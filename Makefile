@@ -32,7 +32,7 @@ unexport PYTHONPATH PYTHONHOME
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: boxes help setup vllm engines browser haproxy prometheus podman litellm second-python demo canary smollm2 lint lock licences clean fuzz
+.PHONY: boxes help setup vllm engines browser haproxy prometheus postgresql podman litellm second-python demo canary smollm2 lint lock licences clean fuzz
 .PHONY: test proof-boxes test-fast test-long real bench bench-alerts bench-boxes bench-fairness bench-gates bench-gateway bench-help bench-house bench-ledger
 .PHONY: bench-paths bench-peers bench-physics bench-placement bench-rollback
 .PHONY: proof-latency proof-retraining proof-slots proof-soak proof-tests proof-training proof-walk scorecard screenshots
@@ -72,6 +72,13 @@ haproxy: setup ## Look for HAProxy, for the test of several gateways (5 MB; SYST
 	@command -v haproxy >/dev/null || { $(call stopped,haproxy); } || { \
 		echo 'The test of gateways behind a balancer needs HAProxy. As root, on Debian:'; \
 		echo '    make haproxy SYSTEM_PACKAGES=1'; \
+		exit 1; } >&2
+
+DATABASE := { command -v pgbouncer || ls /usr/sbin/pgbouncer; } && ls /usr/lib/postgresql/*/bin/initdb
+postgresql: setup ## Look for PostgreSQL and PgBouncer, for tests of the shared home (70 MB; SYSTEM_PACKAGES=1 installs them)
+	@{ $(DATABASE); } >/dev/null 2>&1 || { $(call stopped,postgresql pgbouncer); } || { \
+		echo 'Tests of the shared home need PostgreSQL and PgBouncer. As root, on Debian:'; \
+		echo '    make postgresql SYSTEM_PACKAGES=1'; \
 		exit 1; } >&2
 
 GENERATOR := /usr/lib/systemd/user-generators/podman-user-generator
@@ -135,6 +142,7 @@ real: setup
 	@$(MAKE) --no-print-directory browser || echo 'Going on without a browser.'
 	@$(MAKE) --no-print-directory prometheus || echo 'Going on without Prometheus.'
 	@$(MAKE) --no-print-directory haproxy || echo 'Going on without HAProxy.'
+	@$(MAKE) --no-print-directory postgresql || echo 'Going on without PostgreSQL.'
 	@$(MAKE) --no-print-directory podman || echo 'Going on without podman.'
 	@$(MAKE) --no-print-directory litellm || echo 'Going on without LiteLLM.'
 	@$(MAKE) --no-print-directory second-python || echo 'Going on without a second Python.'

@@ -63,6 +63,7 @@ SUMMARIES: Mapping[str, str] = {
     "FC1215": "Flag is set by fleetctl itself",
     "FC1216": "Golden set not found",
     "FC1217": "Lock cannot be read",
+    "FC1235": "Home of the state cannot be used",
     "FC1219": "Base cannot be read",
     "FC1220": "Base cannot be spread over so many devices",
     "FC1221": "Unknown tier or client",

@@ -33,6 +33,7 @@ from runtime.ledger.protocol import Ledger
 from runtime.ledger.replica import LedgerReplica
 from runtime.messages import Audience, EmitMessage, Message, Severity
 from runtime.removed_hosts import known_hosts, with_removed
+from runtime.state.home import HomeAddress, remember_home, remembered_home
 from runtime.state_folder import require_private
 from runtime.trust import untrusted_addresses
 
@@ -76,6 +77,8 @@ class Workspace:
     """Why no connection is opened, and no secret and no variable is read; None: they are."""
     author: str = ""
     """Author of this run; empty: found from the environment."""
+    apart: bool = False
+    """The fleet is a copy, and its state folder its only home."""
     _delivered: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
@@ -133,10 +136,26 @@ class Workspace:
         return load_project(*its, secrets=secrets, edited=edited)
 
     @cached_property
+    def home(self) -> HomeAddress:
+        """The declared home; the home as last declared, while the declarations are broken."""
+        from runtime.project.home import declared_home  # noqa: PLC0415 (a rollback needs no fleet)
+
+        if self.apart:
+            return HomeAddress()
+        values = os.environ if self.offline is None else {}
+        try:
+            declared = declared_home(self.root, self.environment, self.variables, values)
+            remember_home(self.state_dir, declared)
+        except (FleetError, OSError):
+            return remembered_home(self.state_dir)
+        return declared
+
+    @cached_property
     def _ledger(self) -> FallbackLedger:
         replica = self.replica
-        home = open_ledger(self.state_dir, run=self.run, by=self.by, clock=self.now)
-        if self.salvaged:
+        address = self.home
+        home = open_ledger(self.state_dir, self.run, self.by, self.now, address, self.root)
+        if self.salvaged or (self.offline is not None and address.postgresql):
             outbox = LedgerOutbox(lambda: home, self.queue, self.by, self.run, down="is damaged")
             return SalvagedLedger(home, replica, outbox, self.queue)
         return FallbackLedger(home, replica, self.hung)

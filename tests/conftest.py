@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import tempfile
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling
 
+from tests import postgres
 from tests.beds import boxes
 from tests.quadlets import GENERATOR, Generate, generated
 
@@ -69,10 +71,12 @@ _REMEDIES = {
     "CHROMIUM": "make browser",
     "PROMETHEUS": "make prometheus",
     "HAPROXY": "make haproxy",
+    "POSTGRESQL": "make postgresql",
     "BOXES": "make proof-boxes",
     "SYSTEMD": "apt-get install systemd",
     "QUADLET": "make podman",
 }
+_POSTGRESQL = pytest.StashKey[str | None]()
 _BOXES = pytest.StashKey[str | None]()
 _LEFT_OUT = "left out"
 """Property of a skipped test: the program that it needs. Reports of workers carry it."""
@@ -82,6 +86,20 @@ _LEFT_OUT = "left out"
 def vllm_python(request: pytest.FixtureRequest) -> Path:
     """The interpreter that runs vLLM; only tests marked `live` may ask for it."""
     return _vllm_python(request.config)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[postgres.PostgresServer]:
+    """A PostgreSQL; only tests marked `postgresql` may ask for it."""
+    with postgres.running() as server:
+        yield server
+
+
+@pytest.fixture
+def database(request: pytest.FixtureRequest) -> postgres.FreshDatabase:
+    """A new database, for tests marked `postgresql`."""
+    server: postgres.PostgresServer = request.getfixturevalue("postgresql")
+    return server.database()
 
 
 @pytest.fixture
@@ -155,6 +173,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.stash[_MISSING] = _what_is_missing(_vllm_python(config)) if live else None
     config.stash[_BROWSER] = None if chromium() else "no Chromium that Playwright can start"
     absent = ", ".join(name for name in PROMETHEUS if shutil.which(name) is None)
+    config.stash[_POSTGRESQL] = (
+        None if postgres.programs() else "not installed: PostgreSQL or PgBouncer"
+    )
     config.stash[_BOXES] = boxes.missing()
     config.stash[_HAPROXY] = None if shutil.which("haproxy") else "HAProxy is not installed"
     config.stash[_PROMETHEUS] = f"not installed: {absent}" if absent else None
@@ -172,6 +193,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         ("browser", _BROWSER, "CHROMIUM", "browser"),
         ("prometheus", _PROMETHEUS, "PROMETHEUS", "prometheus"),
         ("haproxy", _HAPROXY, "HAPROXY", "haproxy"),
+        ("postgresql", _POSTGRESQL, "POSTGRESQL", "postgresql"),
         ("boxes", _BOXES, "BOXES", "proof-boxes"),
     ):
         missing = item.config.stash[key]

@@ -30,7 +30,7 @@ from fleet.config.resolve import resolve_fleet
 from fleet.config.scalars.quantities import format_duration, parse_duration
 from fleet.config.schema import json_schema
 from fleet.config.schema.clients import Adapter
-from fleet.config.schema.fleet import Declarations
+from fleet.config.schema.fleet import Declarations, StateHome
 from fleet.config.validate import Problem, check_shape, diagnostics
 from fleet.config.yaml import Parsed, parse, unmark
 from fleet.config.yaml_limits import check_project

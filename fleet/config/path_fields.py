@@ -28,6 +28,8 @@ class DeclaredPath:
 def declared_paths(given: Declarations) -> Iterator[DeclaredPath]:
     """Yield every path that fleetctl would read; programs and folders of servers are no such."""
     yield DeclaredPath(("library",), given.library)
+    yield from _named(("state", "file"), given.state.file)
+    yield from _secret(("state", "postgresql"), given.state.postgresql)
     for name, base in given.bases.items():
         yield DeclaredPath(("bases", name, "model"), base.model, is_optional=True)
         for flag, value in base.flags.items():

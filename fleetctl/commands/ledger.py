@@ -106,7 +106,7 @@ def restore_ledger(workspace: Workspace) -> None:
     if done is None:
         click.echo("The ledger is whole: nothing was changed.", err=True)
         return
-    kept = f" The damaged file is {done.aside}." if done.aside.exists() else ""
+    kept = f" The damaged file is {done.aside}." if done.aside else ""
     dropped = f" {done.dropped} lines at its end could not be kept." if done.dropped else ""
     click.echo(f"Restored {done.entries} entries from the local copy.{dropped}{kept}", err=True)
 

@@ -4,32 +4,41 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from fleet.errors import FleetError, did_you_mean
 from runtime.ledger.file import FileLedger
+from runtime.ledger.postgres import PostgresLedger
 from runtime.ledger.protocol import Lease, Ledger
+from runtime.state.home import HomeAddress
+from runtime.state.postgres import Database
+from runtime.state_folder import require_private
 
 __all__ = ["Lease", "Ledger", "open_ledger"]
 
+HERE = HomeAddress()
+
 
 def open_ledger(
-    state_dir: Path, run: str, by: str, clock: Callable[[], datetime], address: str = ""
+    state_dir: Path,
+    run: str,
+    by: str,
+    clock: Callable[[], datetime],
+    home: HomeAddress = HERE,
+    root: Path = Path(),
 ) -> Ledger:
     """Return the ledger of a fleet; nothing is read or written yet.
 
     Args:
-        state_dir: Folder of the file home, unless the address names another.
+        state_dir: Folder of the ledger, unless the home is another.
         run: Id of this run, stamped on every entry that it writes.
         by: Author of the run.
         clock: Gives the time, in UTC.
-        address: Where the ledger lives, such as `file:///var/lib/fleet`; empty: `state_dir`.
+        home: Where the ledger lives.
+        root: The project, where a file with the database's URI counts from.
 
     Raises:
-        FleetError: FC5101, no home has the address's scheme.
+        FleetError: FC6080, FC6081: the home is a folder that others may have written.
     """
-    scheme = address.partition(":")[0] if address else "file"
-    if scheme != "file":
-        detail = f"`{address}` has the scheme `{scheme}`; there are file."
-        hint = did_you_mean(scheme, ["file"])
-        raise FleetError.of("FC5101", "No such home for a ledger", detail, hint=hint)
-    folder = Path(address.removeprefix("file:").removeprefix("//")) if address else state_dir
+    if home.postgresql:
+        return PostgresLedger(Database(root, home.postgresql), home.fleet, run, by, clock)
+    folder = Path(home.folder) if home.folder else state_dir
+    require_private(folder)
     return FileLedger(folder, run=run, by=by, clock=clock)

@@ -106,16 +106,21 @@ class LedgerPrefix:
     size: int = 0
     """Bytes of the lines."""
     sha256: str = hashlib.sha256().hexdigest()
-    """Digest of these bytes. The same bytes are the same chain, so no line is checked again."""
+    """Digest of these bytes. The same bytes are the same chain, so no line is checked again. Empty:
+    the home keeps written lines from changes, and `hash` stands for all.
+    """
 
 
 class ChainedEntries:
     """The entries of the lines after a prefix, read once and checked as an unbroken chain."""
 
     def __init__(
-        self, lines: Iterable[bytes], home: str, start: LedgerPrefix, read: "hashlib._Hash"
+        self, lines: Iterable[bytes], home: str, start: LedgerPrefix, read: "hashlib._Hash | None"
     ) -> None:
-        """Prepare; no line is read. `read`: the hash of the bytes of `start`."""
+        """Prepare; no line is read.
+
+        `read`: the hash of the bytes of `start`; None: the home keeps no digest of its bytes.
+        """
         self.lines, self._home, self._read = lines, home, read
         self._seq, self._hash, self._size = start.seq, start.hash, start.size
         self.start = start
@@ -132,13 +137,15 @@ class ChainedEntries:
             if made.seq != self._seq + 1 or made.previous != self._hash:
                 raise broken(self._home, self._seq + 1, "does not follow the line before it")
             self._seq, self._hash, self._size = made.seq, made.hash, self._size + len(line)
-            self._read.update(line)
+            if self._read is not None:
+                self._read.update(line)
             yield made
 
     @property
     def end(self) -> LedgerPrefix:
         """The prefix with all entries that were read."""
-        return LedgerPrefix(self._seq, self._hash, self._size, self._read.hexdigest())
+        digest = "" if self._read is None else self._read.hexdigest()
+        return LedgerPrefix(self._seq, self._hash, self._size, digest)
 
 
 def entries(content: bytes, home: str) -> ChainedEntries:

@@ -50,7 +50,7 @@ class FallbackLedger:
         self._kept = 0  # entries of the checkpoint's file
         self.newest, self.is_empty, self.since = home.newest, home.is_empty, home.since
         self.mark = home.mark
-        self.restoring, self.lease = home.restoring, home.lease
+        self.lease = home.lease
         self.raise_token, self.count, self.restore = home.raise_token, home.count, home.restore
 
     def read(self, after: int = 0) -> list[Entry]:
@@ -109,7 +109,7 @@ class FallbackLedger:
         tail, home = self._mirror.tail(), self._home
         if (tail.seq, tail.hash) == (end.seq, end.hash):
             return
-        if self._mirror.is_empty():
+        if self._mirror.is_empty() and end.sha256:
             self._mirror.begin(home.since(LedgerPrefix()).lines, end)
         elif tail.seq and [tail.hash] == [e.hash for e in home.newest(tail.seq - 1)[:1]]:
             self._mirror.follow(home.newest)
@@ -152,7 +152,7 @@ class FallbackLedger:
         A new history would take the place of quarantine, stages and evidence without a word.
         """
         if self.is_lost():
-            raise _gone(self._mirror, self._home)
+            raise _gone(self._mirror)
 
 
 class SalvagedLedger(FallbackLedger):
@@ -243,7 +243,7 @@ def _or_none(mirror: LedgerReplica) -> list[Entry]:
         return []
 
 
-def _gone(mirror: LedgerReplica, home: Ledger) -> FleetError:
+def _gone(mirror: LedgerReplica) -> FleetError:
     kept = _or_none(mirror)
     if kept:
         last = kept[-1]
@@ -257,7 +257,7 @@ def _gone(mirror: LedgerReplica, home: Ledger) -> FleetError:
             "written later elsewhere is not in it. Without either, `fleetctl adopt` rebuilds the "
             "ledger from what is live, and what was held for a reason is held no more."
         )
-        command = home.restoring(mirror.path)
+        command = "fleetctl ledger restore"
     else:
         what = f"entries were read from it before; the copy of them, `{mirror.path}`, is damaged"
         hint = "Bring back the disk or the file. Without either, rebuild it from what is live."

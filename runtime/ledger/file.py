@@ -8,7 +8,6 @@ lease.json       who may change the fleet, and the newest fencing token
 import hashlib
 import itertools
 import os
-import shlex
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -137,10 +136,6 @@ class FileLedger:
             return True
         return stat.S_ISREG(found.st_mode) and not last_line(self._path, found.st_size)[0]
 
-    def restoring(self, copy: Path) -> str:
-        """Return the command that makes a copy of all lines the ledger, where there is none."""
-        return shlex.join(("cp", str(copy), str(self._path)))
-
     def count(self) -> int:
         """Return the number of whole lines, damaged lines too."""
         try:
@@ -170,7 +165,7 @@ class FileLedger:
             if lines:
                 aside.hardlink_to(self._path)
             replace_file(self._path, b"".join(entry.line + b"\n" for entry in kept))
-        return RestoredLedger(len(kept), max(0, len(lines) - len(kept)), aside)
+        return RestoredLedger(len(kept), max(0, len(lines) - len(kept)), aside if lines else None)
 
     def raise_token(self, token: int) -> None:
         """Let every later lease have a newer token."""

@@ -30,8 +30,8 @@ class RestoredLedger:
     """Entries of the ledger now."""
     dropped: int
     """Lines at the end that continue neither copy nor chain."""
-    aside: Path
-    """File with the damaged lines."""
+    aside: Path | None
+    """File with the damaged lines; None: there were none."""
 
 
 class Ledger(Protocol):
@@ -70,10 +70,6 @@ class Ledger(Protocol):
 
     def is_empty(self) -> bool:
         """Say whether there is no entry, without reading them."""
-        ...
-
-    def restoring(self, copy: Path) -> str:
-        """Return the command that makes a copy of all lines the ledger, where there is none."""
         ...
 
     def count(self) -> int:

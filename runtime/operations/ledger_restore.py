@@ -32,7 +32,7 @@ def restore_ledger(workspace: Workspace) -> RestoredLedger | None:
         else:
             return None
     done = ledger.restore(_copy(workspace))
-    kept = f"; the damaged file is `{done.aside.name}`" if done.aside.exists() else ""
+    kept = f"; the damaged file is `{done.aside.name}`" if done.aside else ""
     ledger.append([Noted(f"restored from the local copy, {done.entries} entries{kept}")])
     return done
 

@@ -74,7 +74,7 @@ def back_up(workspace: Workspace, file: Path, *, with_keys: bool, force: bool) -
     workspace.ledger().read()  # a lost ledger is refused, and what is queued is written down
     home = FileLedger(state_dir, run=workspace.run, by=workspace.by, clock=workspace.now)
     with locked_ledger(state_dir):
-        entries = home.read()
+        entries = home.read() if workspace.home.is_state_folder else workspace.ledger().read()
         contents = {
             name: content_of(part) for name, part in parts_in(state_dir, with_keys=with_keys)
         }
@@ -115,10 +115,12 @@ def restore(workspace: Workspace, file: Path, *, force: bool) -> RestoreResult:
 
     Raises:
         FleetError: FC6071, the backup is torn or altered; FC6072, it is of another fleet; FC6073,
-            the state here is ahead.
+            the state here is ahead; FC6078, the ledger has another home.
         LockHeldError: FC5104, another run holds the lease.
     """
     state_dir = workspace.state_dir
+    if not workspace.home.is_state_folder:
+        raise _elsewhere(workspace, file)
     make_private(state_dir / FOLDER)
     with (
         scratch_folder(state_dir) as scratch,
@@ -185,6 +187,18 @@ def _require_same_fleet(
     )
     hint = "Restore it in its own project (-C DIR), or with another --state-dir."
     raise FleetError.of("FC6072", "The backup is of another fleet", detail, hint=hint)
+
+
+def _elsewhere(workspace: Workspace, file: Path) -> FleetError:
+    home = str(workspace.home)
+    return FleetError.of(
+        "FC6078",
+        "The ledger has another home",
+        f"{home[:1].upper()}{home[1:]} has the ledger of all checkouts, and `{file}` would put an "
+        "earlier one beside it.",
+        hint="Restore the home by backups of its own, then add what this checkout has read since:",
+        command="fleetctl ledger restore",
+    )
 
 
 def _ahead(backup: Backup, lost: int, file: Path) -> FleetError:

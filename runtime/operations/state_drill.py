@@ -140,7 +140,7 @@ async def _bring_back(workspace: Workspace, backup: Backup, file: Path) -> Drill
     past = fold_entries(backup.entries)
     shift = _port_shift(declared, past)
     fleet = _fake(declared, shift)
-    apart = replace(workspace, state_dir=backup.folder, given=fleet)
+    apart = replace(workspace, state_dir=backup.folder, given=fleet, apart=True)
     live, history = await apart.observe_now(), _shifted(past, shift)
     causes = classify_drift(settled(history, live), live)
     due = [cause for cause in causes if cause.remedy is DriftAction.HEAL]

@@ -141,7 +141,7 @@ ALONE = {
     "gates.right.tolerate", "gateways.main.kind", "hosts.box.engine", "hosts.box.paths",
     "hosts.box.servers", "hosts.box.supervisor", "hosts.far.devices", "hosts.far.engine",
     "hosts.far.image", "hosts.far.store", "hosts.far.supervisor", "hosts.laptop.image",
-    "hosts.laptop.paths", "hosts.laptop.servers", "hosts.laptop.store",
+    "hosts.laptop.paths", "hosts.laptop.servers", "hosts.laptop.store", "state.file",
 }  # fmt: skip
 """Places where every other value is refused, beside what else is declared."""
 

@@ -6,9 +6,9 @@ from typing import Any, Self
 
 from fleet.codes import nearest
 from fleet.config.checks import ProjectFacts
-from fleet.config.merge import Path, value_at
+from fleet.config.merge import Path, Tree, value_at
 from fleet.config.schema.clients import Adapter
-from fleet.config.schema.fleet import Declarations
+from fleet.config.schema.fleet import Declarations, StateHome
 from fleet.config.validate import Problem
 from fleet.names import alias_name
 
@@ -71,6 +71,18 @@ def reference(
     if not hint:
         hint = f"Declared: {', '.join(names[:8])}." if names else f"Declare it under `{kind}s:`."
     yield Problem(code, path, f"No {kind} is called `{name}`.", hint=hint)
+
+
+def check_state(state: StateHome, tree: Tree) -> Iterator[Problem]:
+    """Refuse two homes, and a home that a rollback would not find: it reads no other files."""
+    place = tree.place(("state",), of_key=True)
+    if place and place.file != "fleet.yaml" and not place.file.startswith("env/"):
+        detail = f"`{place.file}` declares it; a rollback reads `fleet.yaml` and overlays alone."
+        hint = "Move `state` to `fleet.yaml`."
+        yield Problem("FC1235", ("state",), detail, hint=hint, at="key")
+    if state.postgresql and state.file:
+        detail = "It names a database and a folder, and the ledger has one home."
+        yield Problem("FC1235", ("state",), detail, hint="Remove one of the two.", at="key")
 
 
 def check_zone(zone: str, facts: ProjectFacts, path: Path) -> Iterator[Problem]:

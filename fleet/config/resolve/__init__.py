@@ -7,7 +7,7 @@ from typing import Any
 from fleet.config.checks import ProjectFacts
 from fleet.config.checks.clients import check_clients, check_keys
 from fleet.config.checks.machines import check_bases, check_hosts, check_kinds
-from fleet.config.checks.references import DeclaredNames, check_zone, reference
+from fleet.config.checks.references import DeclaredNames, check_state, check_zone, reference
 from fleet.config.checks.rollouts import check_evals, check_rollouts
 from fleet.config.checks.same_bytes import check_same_bytes
 from fleet.config.former_names import check_former_names
@@ -31,6 +31,7 @@ def resolve_fleet(
         The fleet, and all problems; with an error among them the fleet is not to be used.
     """
     findings = list(_check(given, DeclaredNames.of(tree.value, given), facts))
+    findings += check_state(given.state, tree)
     fleet = FleetSpec(
         name=given.fleet,
         clients=_resolved(given.clients, lambda n, own: clients.client(n, own, given, facts)),

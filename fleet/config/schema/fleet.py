@@ -58,6 +58,18 @@ class Costs(Section):
     """Price of a GiB of adapter versions in the library, a month."""
 
 
+class StateHome(Section):
+    """The home of the ledger for all checkouts: a database or a folder.
+
+    `fleet.yaml` or an overlay declares it. Default: the state folder, `.fleetctl` beside the files.
+    """
+
+    postgresql: SecretRef | None = None
+    """Where the URI of a PostgreSQL database is kept, such as `env:FLEET_DB`."""
+    file: Word | None = None
+    """A folder, relative to the project, such as a share that all machines have mounted."""
+
+
 class Declarations(Section):
     """A fleet, merged from `fleet.yaml`, `clients/*.yaml` and an overlay."""
 
@@ -69,6 +81,8 @@ class Declarations(Section):
     Operators are `==`, `!=`, `>=`, `<=`, `>`, `<` and `~=`. Any other release refuses the fleet
     before it reads anything else.
     """
+    state: StateHome = StateHome()
+    """Home of ledger and leases."""
     library: Word = "models"
     """Folder of base models and adapter versions, relative to the project."""
     servers_secret: SecretRef | None = None

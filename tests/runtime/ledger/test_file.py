@@ -19,6 +19,7 @@ from fleet.errors import FleetError, LockHeldError
 from fleet.history import Noted, Released, RolledBack
 from runtime.ledger import open_ledger
 from runtime.ledger.file import LEDGER_FILE, FileLedger
+from runtime.state.home import HomeAddress
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
@@ -224,9 +225,7 @@ def test_a_killed_holder_locks_nobody_out(tmp_path: Path) -> None:
         assert lease.token == 2
 
 
-def test_an_address_of_an_unknown_home_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FleetError, match="`s3`"):
-        open_ledger(tmp_path, "run", "me", lambda: NOON, address="s3://bucket")
-    other = open_ledger(tmp_path, "run", "me", lambda: NOON, address=f"file:{tmp_path}/other")
-    other.append([Noted()])
+def test_a_ledger_lives_in_the_folder_that_its_home_names(tmp_path: Path) -> None:
+    home = HomeAddress(folder=f"{tmp_path}/other")
+    open_ledger(tmp_path, "run", "me", lambda: NOON, home).append([Noted()])
     assert (tmp_path / "other" / LEDGER_FILE).is_file()
