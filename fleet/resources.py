@@ -235,6 +235,8 @@ class State:
     resources: Mapping[Address, Resource] = field(default_factory=dict)
     unknown_servers: Mapping[str, str] = field(default_factory=dict)
     """Servers that did not answer, with the reason."""
+    of_others: Mapping[str, str] = field(default_factory=dict)
+    """Unknown servers of this fleet that another state folder started, with the folder."""
     routes_unknown: str = ""
     """Reason why routes and keys could not be read; empty: they were read."""
     boots: Mapping[str, str] = field(default_factory=dict)

@@ -162,6 +162,9 @@ async def observe(engines: Mapping[str, Observer], gateways: LocalGateways) -> S
     """
     observations = (engine.observe() for engine in engines.values())
     state = merge(*await asyncio.gather(_routes(gateways), *observations))
+    if state.of_others and not state.routes():  # the table lies beside the servers' records
+        folders = ", ".join(sorted({*state.of_others.values()}))
+        state = replace(state, routes_unknown=f"the routing table is in the state folder {folders}")
     stale = [
         f"the routes name launch {launch} of server {name} and another answers: it gets no request"
         for name, launch in state.routed_launches.items()

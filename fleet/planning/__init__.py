@@ -1,7 +1,7 @@
 """Planning: from the declared, live and past state to a plan, and to drift. Pure."""
 
 from fleet.planning.desired import desired_state_of
-from fleet.planning.drift import classify_drift, outages_of, ownerless
+from fleet.planning.drift import classify_drift, folders_of, outages_of, ownerless
 from fleet.planning.drift_cause import (
     DriftAction,
     DriftCause,

@@ -43,9 +43,11 @@ def classify_drift(
         damaged: By path as servers list it: the damage of the copy that servers load from.
     """
     if of_others := ownerless(history, live):
-        text = "the ledger knows none of what runs here: the state folder was lost"
+        text = "the ledger knows none of what runs here: "
+        text += f"{', '.join(found)} has it" if (found := folders_of(live)) else "it was lost"
         faults = (cause for cause in fault_causes(history, live) if cause.outage)
-        return (*faults, alert(LEDGER, text, of_others, "fleetctl adopt"))
+        helps = "fleetctl plan" if found else "fleetctl adopt"
+        return (*faults, alert(LEDGER, text, of_others, helps))
     return _all(history, live, damaged)
 
 
@@ -73,13 +75,20 @@ def outages_of(history: History, live: State) -> tuple[DriftCause, ...]:
 def ownerless(history: History, live: State) -> tuple[Address, ...]:
     """Return the started servers and the routes that are live, if the ledger knows none of them.
 
-    The state folder was lost then, and with it the ledger. Empty: the ledger knows a part.
+    The state folder was lost then, and with it the ledger, or another state folder has the ledger.
+    Empty: the ledger knows a part.
     """
-    if history.owned & live.resources.keys():
+    if history.owned & {*live.resources, *map(server_address, live.of_others)}:
         return ()
     started = (server for server in live.servers().values() if server.digest is not None)
     routes = live.routes().values()
-    return (*(server.address for server in started), *(route.address for route in routes))
+    others = map(server_address, live.of_others)
+    return (*others, *(server.address for server in started), *(route.address for route in routes))
+
+
+def folders_of(live: State) -> list[str]:
+    """Return the other state folders that started servers of this fleet, sorted."""
+    return sorted({*live.of_others.values()})
 
 
 def _servers(history: History, live: State, damaged: Mapping[str, str]) -> Iterator[DriftCause]:
@@ -114,7 +123,9 @@ def _server(
     adapters = number_of(len(missing), "adapter")
     lost = f"; {adapters} gone with it" if missing else ""
     stale = stale_routes(name, live)
-    if name in live.unknown_servers and name in live.launches:
+    if name in live.of_others:
+        yield alert(address, live.unknown_servers[name], command="fleetctl plan")
+    elif name in live.unknown_servers and name in live.launches:
         text = f"stale launch: {live.unknown_servers[name]}{stale}"
         outage = OutageKind.SERVER_DOWN if stale else None
         yield alert(address, text, command=f"fleetctl server stop {name}", outage=outage)

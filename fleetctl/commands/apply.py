@@ -51,13 +51,9 @@ def apply(workspace: Workspace, *, file: Path | None, auto: bool, yes: bool, for
     )
     from runtime.operations.freeze import require_thawed
     from runtime.operations.heal import put_back_store
-    from runtime.operations.planning import (
-        is_record_due,
-        observe_copies,
-        plan_fleet,
-        require_known,
-    )
+    from runtime.operations.planning import is_record_due, observe_copies, plan_fleet
     from runtime.operations.reviewed import require_reviewed
+    from runtime.operations.unknown_fleet import require_known
 
     if (file is None) != auto:
         raise click.UsageError("Name a plan file, or pass --auto.")

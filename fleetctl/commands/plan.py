@@ -113,9 +113,9 @@ def plan(
         is_unrecorded,
         plan_declared,
         plan_fleet,
-        require_known,
     )
     from runtime.operations.preflight import check_plan
+    from runtime.operations.unknown_fleet import known_part
 
     targets = _criteria(selections)
     if changes and (out or save_live):
@@ -130,7 +130,7 @@ def plan(
         fleet = what_if(workspace.fleet(), changes) if changes else workspace.fleet()
         print_lines((*live.notes, *fault_notes(live)), "Note")
         if not live_file:
-            require_known(workspace, live)
+            live = known_part(workspace, live)
         if changes:
             whole = _plan_changed(workspace, fleet, live, changes, search, form)
         else:
@@ -289,9 +289,10 @@ def graph(workspace: Workspace, plan_file: Path | None, form: str) -> None:
     from fleetctl.commands.placement import live_state
     from plans.render.graph import FORMATS
     from runtime.operations.planning import plan_fleet
+    from runtime.operations.unknown_fleet import known_part
 
     if plan_file:
         plan = _saved_plan(workspace, plan_file)
     else:
-        plan = plan_fleet(workspace, live_state(workspace, None))
+        plan = plan_fleet(workspace, known_part(workspace, live_state(workspace, None)))
     click.echo(FORMATS[form](plan), nl=False)

@@ -18,8 +18,8 @@ from plans.reports.findings import findings
 from plans.wording import frozen_document, frozen_line, short_version
 
 LEDGER_LOST = (
-    "the ledger knows none of what runs here, as its state folder was lost; what was applied and "
-    "held before is not shown: fleetctl adopt"
+    "the ledger knows none of what runs here; what was applied and held before is not shown: "
+    "fleetctl drift"
 )
 Counts = Mapping[tuple[str, str], int]
 """Requests by alias and full name of the version."""

@@ -74,12 +74,14 @@ class LocalEngine:
 
         A server that has ended is absent, a server that still starts too, with a note: `start`
         joins it. Unknown is a server that answered before and does not now, that another machine
-        started, or at whose address another launch answers.
+        or another state folder started, or at whose address another launch answers.
         """
         seen, kept = StateBuilder(self.store), self.records.all(self.host.name)
         records = {record.name: record for record in kept if record.leader()}
-        for record in self._unrecorded():
-            if records.setdefault(record.name, record) is record:
+        for record, elsewhere in self._unrecorded():
+            if elsewhere:
+                seen.record_of_others(record, elsewhere)
+            elif records.setdefault(record.name, record) is record:
                 seen.notes.append(
                     f"Server {record.name} runs without a launch record, as process {record.pid}: "
                     "fleetctl adopt"
@@ -208,13 +210,13 @@ class LocalEngine:
         record = self.records.read(server)
         if record is not None and record.leader() is not None:
             return record
-        for found in self._unrecorded():
-            if found.name == server:
+        for found, elsewhere in self._unrecorded():
+            if found.name == server and not elsewhere:
                 self.records.write(found)
                 return found
         return None
 
-    def _unrecorded(self) -> Iterator[LaunchRecord]:
+    def _unrecorded(self) -> Iterator[tuple[LaunchRecord, str]]:
         ports = {record.port for record in self.records.all() if record.leader()}  # of all hosts
         return unrecorded(self.host, self.records, self.folder, self.fleet, ports)
 

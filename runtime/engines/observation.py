@@ -84,6 +84,7 @@ class StateBuilder:
     """As `HostSpec.supervisor`, of launches."""
     resources: dict[Address, Resource] = field(default_factory=dict)
     unknown_servers: dict[str, str] = field(default_factory=dict)
+    of_others: dict[str, str] = field(default_factory=dict)
     boots: dict[str, str] = field(default_factory=dict)
     launches: dict[str, str] = field(default_factory=dict)
     urls: dict[str, str] = field(default_factory=dict)
@@ -149,6 +150,14 @@ class StateBuilder:
             what = "asks for another key than `servers_secret` gives (FC4024)"
             self.faults[server_address(name)] = Fault(what, f"fleetctl server stop {name}")
 
+    def record_of_others(self, record: LaunchRecord, folder: str) -> None:
+        """Record a server of this fleet that runs here and that another state folder started."""
+        self.of_others[record.name] = folder
+        self.unknown_servers[record.name] = (
+            f"it runs as process {record.pid}, started from the state folder {folder}: it is "
+            "left alone here"
+        )
+
     def record_stale(self, name: str, launch: str, ours: str) -> None:
         """Record a server at whose address another launch than the newest answers."""
         self.launches[name] = launch
@@ -159,14 +168,14 @@ class StateBuilder:
     def state(self) -> State:
         """Return the state, everything sorted."""
         names = ("resources", "unknown_servers", "boots", "launches", "urls", "versions", "bases",
-                 "resolvable", "faults")  # fmt: skip
+                 "resolvable", "faults", "of_others")  # fmt: skip
         tables: dict[str, Any] = {name: dict(sorted(getattr(self, name).items())) for name in names}
         return State(**tables, notes=tuple(self.notes))
 
 
 _BY_SERVER = (
-    "unknown_servers", "boots", "launches", "routed_launches", "urls", "versions", "bases",
-    "resolvable",
+    "unknown_servers", "of_others", "boots", "launches", "routed_launches", "urls", "versions",
+    "bases", "resolvable",
 )  # fmt: skip
 """Fields of a state that the states of different hosts add to, by server or by adapter."""
 

@@ -6,14 +6,25 @@ of the process says the same as a record would; the stamped digest proves the fl
 
 import asyncio
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
+
+from pydantic import ValidationError
 
 from fleet.hardware import PORT_STRIDE, DeviceSpec, HostSpec, is_cpu
 from fleet.names import launch_stamp, server_name
 from fleet.resources import Server
 from fleet.vllm import SERVERS_PER_DEVICE, compiled_launch, read_back
-from runtime.engines.launch_records import HOME, MARK, RECORD, LaunchRecord, LaunchRecords
+from runtime.engines.launch_records import (
+    COPY,
+    HOME,
+    MARK,
+    RECORD,
+    LaunchRecord,
+    LaunchRecords,
+    parse_record,
+)
 from runtime.processes import (
     arguments,
     environment,
@@ -43,11 +54,12 @@ def unrecorded(
     folder: Path,
     fleet: str = "",
     recorded: Collection[int] = (),
-) -> Iterator[LaunchRecord]:
+) -> Iterator[tuple[LaunchRecord, str]]:
     """Yield a record of every server of this fleet that listens on a port of a host and has none.
 
-    `folder` is the project; `recorded` are the ports of servers whose record is there. A server of
-    another fleet, of another project that keeps its record, or of another user is left out.
+    `folder` is the project; `recorded` are the ports of servers whose record is there. With the
+    record comes the state folder that keeps it, of another checkout; empty: none does. A server of
+    another fleet or of another user is left out.
     """
     is_open = open_ports()
     seen = {*recorded}
@@ -56,10 +68,12 @@ def unrecorded(
             port = device.port + number * PORT_STRIDE
             if port in is_open and port not in seen:
                 seen.add(port)
-                found = (_record_of(pid, host, device, port, folder) for pid in listening(port))
-                yield from (
-                    record for record in found if record and _is_ours(record, records, fleet)
-                )
+                for pid in listening(port):
+                    record = _record_of(pid, host, device, port, folder) or _carried(pid)
+                    if record and _is_ours(pid, fleet):
+                        home = _kept_elsewhere(record, records)
+                        if home or record.ready:  # a carried record counts where it is kept
+                            yield record, home
 
 
 async def started_by_others(
@@ -75,7 +89,8 @@ async def started_by_others(
     for left in reversed(range(_TRIES if ended and ended.served_launch == launch else 1)):
         for pid in started_with(launch_stamp(launch)):
             record = _record_of(pid, host, device, server.port, folder)
-            if record and record.name == server.name and _is_ours(record, records, fleet):
+            is_this = record and record.name == server.name and _is_ours(pid, fleet)
+            if record and is_this and not _kept_elsewhere(record, records):
                 record = record.model_copy(update={"ready": False})
                 records.write(record)
                 return record
@@ -121,12 +136,23 @@ def _devices(host: HostSpec, device: DeviceSpec, visible: str) -> tuple[str, ...
     return seen if seen and not is_cpu(device.kind) else (device.name,)
 
 
-def _is_ours(record: LaunchRecord, records: LaunchRecords, fleet: str) -> bool:
-    variables = environment(record.pid)
+def _is_ours(pid: int, fleet: str) -> bool:
+    variables = environment(pid)
     if UNIT in variables:  # the engine of units knows it
         return False
-    if fleet and variables.get(FLEET, fleet) != fleet:
-        return False
-    home = variables.get(HOME, "")
-    is_elsewhere = home and Path(home) != records.folder.resolve()
-    return not (is_elsewhere and (Path(home) / record.name / RECORD).is_file())
+    return not fleet or variables.get(FLEET, fleet) == fleet
+
+
+def _carried(pid: int) -> LaunchRecord | None:
+    """Return the record in the environment of a process, of another project's folder."""
+    with suppress(ValidationError):
+        record = parse_record(environment(pid).get(COPY, ""), f"{COPY} of process {pid}")
+        return record.model_copy(update={"pid": pid, "ready": False})
+    return None
+
+
+def _kept_elsewhere(record: LaunchRecord, records: LaunchRecords) -> str:
+    """Return the state folder of another checkout that keeps a record; empty: none does."""
+    home = Path(environment(record.pid).get(HOME, "") or records.folder)
+    is_elsewhere = home.resolve() != records.folder.resolve()
+    return str(home.parent) if is_elsewhere and (home / record.name / RECORD).is_file() else ""

@@ -116,7 +116,8 @@ def write_missing_records(
         if host.engine in ("local", "fake"):
             known = (*records.all(), *written)
             ports = {record.port for record in known if record.leader() is not None}
-            written += unrecorded(host, records, Path(normal_path(root)), fleet_name, ports)
+            found = unrecorded(host, records, Path(normal_path(root)), fleet_name, ports)
+            written += (record for record, elsewhere in found if not elsewhere)
     for record in written:
         records.write(record)
     return tuple(written)

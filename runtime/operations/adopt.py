@@ -67,7 +67,9 @@ def adopt(workspace: Workspace, live: State, resources: Mapping[Address, Resourc
         workspace.inform(f"Launch record of {record.name} written, from process {record.pid}.")
     if workspace.is_ledger_lost():
         workspace.replica.set_aside("what is live")
-    was_lost = bool(ownerless(settled(workspace.history(), live), live))
+    was_lost = bool(ownerless(settled(workspace.history(), live), live)) and not live.of_others
+    for name in live.of_others:
+        workspace.warn(f"Server {name}: {live.unknown_servers[name]}.")
     ledger = workspace.ledger()
     ledger.raise_token(asyncio.run(_keep_table(workspace)))
     if resources:

@@ -15,7 +15,6 @@ from fleet.history import (
     undone_steps,
     with_damage,
 )
-from fleet.names import kind_of_address
 from fleet.placement import PlacementResult, SearchLimits, place
 from fleet.plan import Plan
 from fleet.planning import (
@@ -28,7 +27,6 @@ from fleet.planning import (
     desired_state,
     failed_causes,
     make_plan,
-    ownerless,
     quality_causes,
 )
 from fleet.resources import Server, State
@@ -81,44 +79,6 @@ def plan_fleet(
     wanted = workspace.fleet() if fleet is None else fleet
     state = workspace.observe() if live is None else live
     return make_plan(wanted, state, settled(workspace.history(), state), workspace.now(), search)
-
-
-def unknown_state(workspace: Workspace) -> State:
-    """Return a live state in which every server that is or should be there is unknown."""
-    fleet, history = workspace.fleet(), workspace.history()
-    wanted = desired_state(fleet, State(), settled(history, State()), workspace.now())
-    established = State(resources=history.established)
-    attached = {server.name for host in fleet.hosts.values() for server in host.attached}
-    names = {*wanted.servers(), *established.servers(), *attached}
-    why = "not asked: no connection is opened"
-    return State(unknown_servers=dict.fromkeys(sorted(names), why), routes_unknown=why)
-
-
-def require_known(workspace: Workspace, live: State) -> None:
-    """Refuse to plan a fleet that was observed here and of which the ledger knows nothing.
-
-    Raises:
-        FleetError: FC5180, the state folder was lost.
-    """
-    found = ownerless(settled(workspace.history(), live), live)
-    if not found:
-        return
-    servers = sum(kind_of_address(address) == "server" for address in found)
-    text = " and ".join(
-        f"{count} {noun}{'s' * (count != 1)}"
-        for count, noun in ((servers, "server"), (len(found) - servers, "route"))
-        if count
-    )
-    raise FleetError.of(
-        "FC5180",
-        "This state folder is new, and the fleet runs",
-        f"{text} of this fleet {'serve' if len(found) > 1 else 'serves'}, and the ledger knows "
-        "none of them: the folder that they were started from was lost. A plan from here would "
-        "create what is there.",
-        hint="Adopt them: nothing that serves is touched, and copies that servers read again are "
-        "put back first. Rollback works meanwhile.",
-        command="fleetctl adopt",
-    )
 
 
 def is_unrecorded(workspace: Workspace) -> bool:

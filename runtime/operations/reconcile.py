@@ -31,9 +31,9 @@ from runtime.operations.planning import (
     plan_best_effort,
     plan_fleet,
     report_broken,
-    require_known,
     with_valid_files,
 )
+from runtime.operations.unknown_fleet import require_known
 from runtime.operations.usage import keep_usage
 from runtime.workspace import Workspace
 

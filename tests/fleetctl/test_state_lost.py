@@ -88,7 +88,11 @@ def test_adopt_goes_on_without_an_outage(project: Project) -> None:
     secrets = {path.name: path.read_bytes() for path in (state / "keys").iterdir()}
     with steady_client(project) as answers:
         lose_state(project)
-        for command in ("plan", "apply --auto --yes", "reconcile --once"):
+        plan = call(project, "plan")
+        assert (plan.returncode, "8 of its versions loaded" in plan.stdout) == (0, True)
+        assert "if they were lost: fleetctl adopt" in plan.stdout
+        assert call(project, "plan", "--detailed-exitcode").returncode == 0
+        for command in ("apply --auto --yes", "reconcile --once"):
             done = call(project, *command.split())
             assert done.returncode == 1
             assert "1 server and 8 routes of this fleet serve" in done.stderr

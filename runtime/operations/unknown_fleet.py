@@ -1,0 +1,89 @@
+"""Plans nothing for a fleet of which this checkout knows too little; says how it would know more.
+
+A clone, or a new state folder, has an empty ledger. What runs is recognised by its marks then, and
+what only the ledger knows is unknown, so that nothing is made anew, stopped or unloaded.
+"""
+
+from dataclasses import replace
+from typing import Final
+
+from fleet.errors import FleetError
+from fleet.history import settled
+from fleet.names import kind_of_address
+from fleet.planning import desired_state, folders_of, ownerless
+from fleet.resources import State
+from runtime.workspace import Workspace
+
+NOT_ASKED: Final = "not asked: no connection is opened"
+_SHARE: Final = "a home that checkouts share (`state: {postgresql: env:NAME}` or `{file: FOLDER}`)"
+
+
+def unknown_state(workspace: Workspace, why: str = NOT_ASKED) -> State:
+    """Return a live state in which every server that is or should be there is unknown."""
+    fleet, history = workspace.fleet(), workspace.history()
+    wanted = desired_state(fleet, State(), settled(history, State()), workspace.now())
+    established = State(resources=history.established)
+    attached = {server.name for host in fleet.hosts.values() for server in host.attached}
+    names = {*wanted.servers(), *established.servers(), *attached}
+    return State(unknown_servers=dict.fromkeys(sorted(names), why), routes_unknown=why)
+
+
+def known_part(workspace: Workspace, live: State) -> State:
+    """Return a live state; of a fleet that the ledger does not know, with all of it unknown.
+
+    Nothing is created, stopped or unloaded on the strength of an empty state folder, and no setting
+    is told to differ.
+    """
+    if not ownerless(settled(workspace.history(), live), live):
+        return live
+    others = ", ".join(folders_of(live))
+    why = (
+        "the ledger here is empty and the fleet runs: stages, blocks and evidence are unknown, and "
+        + (f"{others} has them. " if others else "another checkout has them, or they were lost. ")
+        + f"Declare {_SHARE}, or plan there"
+        + ("" if others else "; if they were lost: fleetctl adopt")
+    )
+    running = {
+        name: f"runs on {server.host}, with {held} of its versions loaded"
+        for name, server in live.servers().items()
+        for held in [sum(adapter.server == name for adapter in live.adapters().values())]
+    }
+    unknown = unknown_state(workspace, "whether it runs is known where its ledger is")
+    workspace.past = replace(workspace.history(), settings=workspace.fleet().settings)
+    servers = {**unknown.unknown_servers, **running, **live.unknown_servers}
+    return replace(live, resources={}, unknown_servers=servers, routes_unknown=why)
+
+
+def require_known(workspace: Workspace, live: State) -> None:
+    """Refuse to change a fleet that was observed here and of which the ledger knows nothing.
+
+    Raises:
+        FleetError: FC5180, the ledger is elsewhere, or was lost.
+    """
+    found = ownerless(settled(workspace.history(), live), live)
+    if not found:
+        return
+    servers = sum(kind_of_address(address) == "server" for address in found)
+    text = " and ".join(
+        f"{count} {noun}{'s' * (count != 1)}"
+        for count, noun in ((servers, "server"), (len(found) - servers, "route"))
+        if count
+    )
+    others = ", ".join(folders_of(live))
+    where = (
+        f"{others} has the ledger. Work there, or declare {_SHARE}."
+        if others
+        else "the folder that they were started from was lost, or is another checkout's. Checkouts "
+        f"share {_SHARE.removeprefix('a home that checkouts share ')} as home of the ledger."
+    )
+    raise FleetError.of(
+        "FC5180",
+        "This state folder is new, and the fleet runs",
+        f"{text} of this fleet {'serve' if len(found) > 1 else 'serves'}, and the ledger knows "
+        f"none of them: {where} A plan from here would create what is there.",
+        hint=""
+        if others
+        else "If it was lost, adopt them: nothing that serves is touched, and copies that servers "
+        "read again are put back first. Rollback works meanwhile.",
+        command="fleetctl plan" if others else "fleetctl adopt",
+    )
