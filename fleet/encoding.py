@@ -43,7 +43,7 @@ VERBS: Mapping[str, type] = {
 DECISIONS = ("fleet", "changes", "steps", "capacity", "impacts", "gates", "held", "warnings")
 """Fields of a plan that its id covers."""
 
-ADDED = ("settings",)
+ADDED = ("settings", "upgrades")
 """Further fields that the id covers, left out where they are empty: earlier releases had none."""
 
 MEASURED: Mapping[str, tuple[str, ...]] = {

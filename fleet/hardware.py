@@ -257,6 +257,8 @@ class HostSpec:
     """Keeper of the servers: `systemd`, `systemd-system`; empty: the usual one of the engine."""
     image: str = ""
     """Image, by digest, that servers of a host of engine `ssh` run from; empty: from `python`."""
+    vllm: str = ""
+    """Declared version of vLLM; empty: whichever there is."""
 
     @property
     def has_system_units(self) -> bool:

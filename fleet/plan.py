@@ -80,6 +80,8 @@ class Reason(StrEnum):
     SERVER_EMPTY = "server_empty"
     ROTATED = "rotated"
     RENAMED = "renamed"
+    UPGRADE = "upgrade"
+    """A server with new settings takes over from old servers, or old servers take back."""
     EDITED_LIVE = "edited_live"
     """Changed by hand on the live side."""
 
@@ -251,7 +253,7 @@ class Plan:
     """A complete, reviewable and executable description of a change of the fleet.
 
     `id` hashes the decisions (changes, steps, capacity, impacts, gates, held, warnings,
-    settings), never times or measurements.
+    upgrades, settings), never times or measurements.
     """
 
     id: str
@@ -266,6 +268,8 @@ class Plan:
     unknown: tuple[PlanNote, ...] = ()
     """Resources that could not be observed and are therefore left alone; by address."""
     warnings: tuple[PlanNote, ...] = ()
+    upgrades: tuple[PlanNote, ...] = ()
+    """Upgrades of servers under way, stage by stage; by base."""
     settings: tuple[SettingChange, ...] = ()
     """Declared values that differ from the last apply, by path; an apply records them."""
     cost_before: float | None = None

@@ -12,6 +12,8 @@ from fleet.steps import LoadAdapter, schedule
 from plans.amounts import counted, iso
 
 SYMBOLS = dict(zip(Action, ("+", "-", "~", "-/+", ">"), strict=True))
+UPGRADED = "^"
+"""Symbol of the stages of an upgrade."""
 KIND_ORDER = ("server", "adapter", "route", "key")
 _VERBS = {
     (kind, action): verb

@@ -61,14 +61,21 @@ def run_faults(run: EvalRun) -> tuple[str, ...]:
     return tuple(faults)
 
 
-def pair_faults(stable: EvalRun, canary: EvalRun) -> tuple[str, ...]:
-    """Return why two runs cannot be compared, with the faults of both."""
+def pair_faults(
+    stable: EvalRun, canary: EvalRun, *, engines_differ: bool = False
+) -> tuple[str, ...]:
+    """Return why two runs cannot be compared, with the faults of both.
+
+    `engines_differ`: the engines are what is compared.
+    """
     arms = {"stable": stable, "canary": canary}
     faults = [f"{arm}: {fault}" for arm, run in arms.items() for fault in run_faults(run)]
     if stable.golden_digest != canary.golden_digest:
         faults.append("the two runs are of different golden sets")
     if stable.spec.decoding() != canary.spec.decoding():
         faults.append("the two runs asked in different ways")
+    if engines_differ:
+        return tuple(faults)
     prints = {*stable.fingerprints, *canary.fingerprints}
     if not faults and len(prints) > 1:
         faults.append(f"the two runs were answered by different engines: {', '.join(prints)}")

@@ -66,6 +66,7 @@ from fleet.history.doubts import (
 )
 from fleet.history.events import Entry, LedgerEvent, UnknownEvent, data_of, event_of
 from fleet.history.fold import fold_entries, settled
+from fleet.history.fold_upgrades import UpgradeDecision, UpgradeRecord, UpgradeVerdict
 from fleet.history.freezes import freeze_after, frozen_fleet
 from fleet.history.rollout_events import (
     CaptureForgotten,
@@ -89,6 +90,7 @@ from fleet.history.rollout_events import (
     SmokeCounts,
 )
 from fleet.history.settings import settings_due, settings_to_record
+from fleet.history.upgrade_events import UpgradeDecided, UpgradeJudged, UpgradeMark
 from fleet.history.values import (
     LIMITS,
     SKEW,

@@ -2,8 +2,8 @@
 
 The plain form of an event is the `data` of a line. A field that an older line lacks has its
 default; a field or a kind that only a later release knows is passed over. A new kind needs a type
-in `apply_events` or `rollout_events`, a place in the `match` of `fold` unless the event is passive,
-and a sentence in `plans.reports.history`.
+in `apply_events`, `rollout_events` or `upgrade_events`, a place in the `match` of `fold` unless the
+event is passive, and a sentence in `plans.reports.history`.
 """
 
 import json
@@ -17,6 +17,7 @@ from fleet.decoding import decode
 from fleet.encoding import plain
 from fleet.history.apply_events import ApplyEvent, Document, PassiveEvent
 from fleet.history.rollout_events import Drilled, DrillRefused, RolloutEvent
+from fleet.history.upgrade_events import UpgradeEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +28,13 @@ class UnknownEvent(PassiveEvent):
     data: Document
 
 
-LedgerEvent: TypeAlias = ApplyEvent | RolloutEvent | UnknownEvent
+LedgerEvent: TypeAlias = ApplyEvent | RolloutEvent | UpgradeEvent | UnknownEvent
 _KINDS: Mapping[str, type[LedgerEvent]] = MappingProxyType(
-    {made.kind: made for made in get_args(ApplyEvent | RolloutEvent) if made is not DrillRefused}
+    {
+        made.kind: made
+        for made in get_args(ApplyEvent | RolloutEvent | UpgradeEvent)
+        if made is not DrillRefused
+    }
 )
 
 

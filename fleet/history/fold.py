@@ -35,6 +35,7 @@ from fleet.history.rollout_events import (
     RolloutMarked,
 )
 from fleet.history.settings import with_changes
+from fleet.history.upgrade_events import UpgradeFields
 from fleet.history.values import (
     Block,
     BlockKind,
@@ -178,10 +179,10 @@ class _Past(RolloutsFold):
                     self.stages[event.alias] = replace(stage, restarted=entry.time)
             case RolloutMarked() as event:
                 self.marked(event, entry, self._stage(event))
-            case RetrainClaimed() as event:
+            case RetrainClaimed() | RetrainReleased() as event:
                 self.claimed(event, entry)
-            case RetrainReleased(alias=alias):
-                self.claims.pop(alias, None)
+            case UpgradeFields() as event:
+                self.upgraded(event, entry)
             case PassiveEvent() | StepFailed() | Noted():
                 pass
             case event:

@@ -10,7 +10,13 @@ from datetime import datetime
 from fleet.gates import Finding, Verdict
 from fleet.history.apply_events import Document
 from fleet.history.events import Entry
-from fleet.history.rollout_events import GateJudged, RetrainClaimed, RolloutMarked
+from fleet.history.fold_upgrades import UpgradesFold
+from fleet.history.rollout_events import (
+    GateJudged,
+    RetrainClaimed,
+    RetrainReleased,
+    RolloutMarked,
+)
 from fleet.history.values import (
     MARK_KINDS,
     Block,
@@ -27,7 +33,7 @@ _OF_A_STAGE = ("approve", "advance", "extend")
 
 
 @dataclass(slots=True)
-class RolloutsFold:
+class RolloutsFold(UpgradesFold):
     """Evidence and marks while entries are being added; the fields are those of `History`."""
 
     evidence: dict[str, tuple[GateEvidence, ...]] = field(default_factory=dict)
@@ -151,8 +157,14 @@ class RolloutsFold:
             for mark in self.marks.get(alias, ())
         )
 
-    def claimed(self, event: RetrainClaimed, entry: Entry) -> None:
-        """Take a claim, unless another author's claim runs; without an end it is over."""
+    def claimed(self, event: RetrainClaimed | RetrainReleased, entry: Entry) -> None:
+        """Take a claim, unless another author's claim runs, or the end of a claim.
+
+        A claim without an end is over.
+        """
+        if isinstance(event, RetrainReleased):
+            self.claims.pop(event.alias, None)
+            return
         by, until = event.by or entry.by, event.until or entry.time
         known = self.claims.get(event.alias)
         if known is None or known.by == by or known.until <= entry.time:

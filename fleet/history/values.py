@@ -9,6 +9,7 @@ from typing import Final, Literal, get_args
 from fleet.gates import Finding
 from fleet.history.apply_events import Adopted, Document
 from fleet.history.events import Entry
+from fleet.history.fold_upgrades import UpgradeRecord
 from fleet.history.rollout_events import Released
 from fleet.names import Address
 from fleet.plan import Freeze
@@ -224,6 +225,8 @@ class History:
     """Declared values of the last apply by path; None: no apply of a release that records them."""
     cost_terms: Mapping[str, Document] = field(default_factory=dict)
     """Terms of costs as last recorded, documents of `fleet.costing` by key."""
+    upgrades: Mapping[str, UpgradeRecord] = field(default_factory=dict)
+    """By base: verdicts and decisions about new settings of its servers."""
     entry_ids: frozenset[str] = frozenset()
     """Ids of entries from the outbox: a second entry with such an id counts as a note."""
 

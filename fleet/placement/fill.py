@@ -235,7 +235,7 @@ def server_types_for(
         usable = [device for device in host.devices if device.state not in CLOSED]
         for server_type, devices in server_types_on(state.fleet, base, rank, usable):
             name = server_name(base.name, host_name, devices[0].name)
-            free = all(_is_free(state, base, host, device, server_type.parts) for device in devices)
+            free = all(is_free(state, base, host, device, server_type.parts) for device in devices)
             if free and not state.hardware.waits_for(name, host, devices):
                 found.setdefault(server_type.label, server_type).places.append((host, devices))
     on_device = state.hardware.on_device
@@ -246,9 +246,10 @@ def server_types_for(
     return [found[label] for label in sorted(found)]
 
 
-def _is_free(
+def is_free(
     state: PlacementState, base: BaseSpec, host: HostSpec, device: DeviceSpec, parts: int
 ) -> bool:
+    """Say whether a device has room for a further server, of `parts` that divide the device."""
     name = server_name(base.name, host.name, device.name)
     if name in state.drafts or name in state.live.unknown_servers:
         return False

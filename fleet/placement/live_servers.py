@@ -14,6 +14,7 @@ from fleet.placement.rules import CLOSED, anti_affinity_of, is_open_to
 from fleet.placement.server_types import limits_of
 from fleet.placement.servers import ServerDraft
 from fleet.placement.state import PlacementState
+from fleet.placement.upgrade_view import without_hidden
 from fleet.resources import Server, ServerFlags, State
 from fleet.rollouts import RolloutTargets
 from fleet.spec import AdapterSpec, FleetSpec, Spread
@@ -30,6 +31,9 @@ def placement_state_of(
 
     `failed` counts, by alias, the numbers of replicas that were tried and found no place.
     """
+    every = live.servers()
+    targets, live = without_hidden(targets, live)
+    hidden = every.keys() - live.servers().keys()
     hardware = Devices(fleet)
     places = {
         server_name(base, host.name, device.name): (base, host, device)
@@ -60,7 +64,7 @@ def placement_state_of(
     versions = items_of(fleet, targets, limits, unplaced, failed or {})
     items = {item.adapter: item for item in sorted(versions, key=lambda item: item.adapter)}
     drafts = _open_live(fleet, targets, live, hardware)
-    for name in sorted(live.unknown_servers):
+    for name in sorted({*live.unknown_servers, *hidden}):
         if name in places:
             base, host, device = places[name]
             whole = replace(fleet.bases[base], kv_cache_bytes=None)
@@ -91,12 +95,13 @@ def _open_live(
         for adapter, _ in target.shares
     }
     held = _held(targets)
+    waiting = {name for upgrade in targets.upgrades for name in upgrade.held}
     drafts: dict[str, ServerDraft] = {}
     for name, server in live.servers().items():
         if name in attached:
             draft = _attached(fleet, server, *attached[name])
         else:
-            draft = _managed(fleet, server, hardware)
+            draft = _managed(fleet, server, hardware, keeps=name in waiting)
             if draft is None and held[name]:
                 _note_stopping(fleet, server, hardware)
         if draft is not None:
@@ -159,8 +164,13 @@ def _attached(
     )  # fmt: skip
 
 
-def _managed(fleet: FleetSpec, server: Server, hardware: Devices) -> ServerDraft | None:
-    """Return a draft of a managed server; None where its device is no longer declared."""
+def _managed(
+    fleet: FleetSpec, server: Server, hardware: Devices, *, keeps: bool
+) -> ServerDraft | None:
+    """Return a draft of a managed server; None where its device is no longer declared.
+
+    `keeps`: the server keeps its settings for now, whatever is declared.
+    """
     declared = _devices(fleet, server)
     if not server.devices or any(name not in declared for name in server.devices):
         return None
@@ -180,6 +190,7 @@ def _managed(fleet: FleetSpec, server: Server, hardware: Devices) -> ServerDraft
     changed = flag_drift(base, flags, server.digest, image=host.image)
     if server.supervisor != host.supervisor:
         changed = changed or "declared otherwise: supervisor"
+    changed = "" if keeps else changed
     states = {device.state for device in devices}
     leaving = DRAINING if "draining" in states else ""
     draft = ServerDraft(

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from fleet.capacity import DeviceMemory, memory_of
@@ -16,6 +16,7 @@ from fleet.placement.servers import FULL, ServerDraft, percent
 from fleet.placement.state import PlacementState
 from fleet.plan import DeviceUse
 from fleet.resources import Server
+from fleet.rollouts import Upgrade
 from fleet.vllm import flags_for, lora_dtype, slot_bytes
 
 
@@ -140,6 +141,10 @@ class PlacementResult:
     """Lower bound of the price of these versions."""
     status: Status
     """`optimal`: the price is the bound."""
+    beside: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By version: servers of upgrades that hold the version without traffic, sorted."""
+    upgrades: tuple[Upgrade, ...] = ()
+    """Upgrades as there is room for them, by base."""
 
 
 def _server(draft: ServerDraft, host: HostSpec) -> Server:
@@ -186,6 +191,8 @@ def result(state: PlacementState) -> PlacementResult:
         price=price,
         bound=min(bound, price),
         status=status,
+        beside={name: tuple(sorted(there)) for name, there in sorted(state.beside.items())},
+        upgrades=state.targets.upgrades,
     )
 
 

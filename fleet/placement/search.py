@@ -25,6 +25,7 @@ from fleet.placement.live_servers import placement_state_of
 from fleet.placement.result import PlacementResult, result
 from fleet.placement.state import PlacementState, SearchLimits
 from fleet.placement.unplaced import diagnose
+from fleet.placement.upgrades import add_upgrade_servers, without_room
 from fleet.resources import State
 from fleet.rollouts import RolloutTargets
 from fleet.spec import FleetSpec
@@ -168,6 +169,8 @@ def place(
         PlacementError: FC2001 to FC2010, naming the limit that leaves no place.
     """
     state, failed = attempt(fleet, targets, live, search)
+    if failed and (without := without_room(targets, targets.upgrades)) != targets:
+        return place(fleet, without, live, search)
     if failed:
         raise PlacementError(*diagnose(failed, state))
     if fleet.policy.share_devices and any(draft.live is None for draft in state.drafts.values()):
@@ -187,4 +190,6 @@ def place(
         state = repacked(state, search)
     elif search.max_moves:
         consolidate(state, search.max_moves)
+    if short := add_upgrade_servers(state, targets, live):
+        return place(fleet, without_room(targets, short), live, search)
     return result(state)

@@ -57,6 +57,8 @@ class PlacementState:
     groups: int = 0
     """Largest number of orders that were bought for in a round."""
     notes: list[str] = field(default_factory=list)
+    beside: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    """By version: servers that hold it without traffic, as an upgrade wants it."""
 
     def missing(self) -> list[Item]:
         """Return the versions that lack a replica, hardest first."""

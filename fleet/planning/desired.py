@@ -129,9 +129,9 @@ def _declared(fleet: FleetSpec, key: Key) -> bool:
 
 
 def _adapters(fleet: FleetSpec, placement: PlacementResult, live: State) -> Iterator[LoadedAdapter]:
-    for adapter, servers in placement.bindings.items():
+    for adapter, bound in placement.bindings.items():
         facts = fleet.versions.get(adapter)
-        for server in servers:
+        for server in (*bound, *placement.beside.get(adapter, ())):
             there = live.resources.get(adapter_address(adapter, server))
             if facts is not None:
                 yield LoadedAdapter(adapter, server, facts.digest)

@@ -25,6 +25,7 @@ from fleet.planning.impact import cost_bound, impacts_of, moves_of, price_per_ho
 from fleet.planning.notes import held_back, not_observed, warnings_of
 from fleet.planning.ordering import order
 from fleet.planning.reasons import reasons_of
+from fleet.planning.upgrades import upgrade_notes
 from fleet.resources import State
 from fleet.rollouts import decide_rollouts, forecast_rollouts
 from fleet.spec import FleetSpec
@@ -92,6 +93,7 @@ def _described(
         held=tuple(held_back(plan_input, changes)),
         unknown=tuple(not_observed(plan_input)),
         warnings=tuple(warnings_of(plan_input, changes)),
+        upgrades=tuple(upgrade_notes(plan_input)),
         settings=settings_due(fleet.settings, plan_input.history),
         cost_before=price_per_hour(fleet, live, live.unknown_servers),
         cost_after=cost,

@@ -4,11 +4,18 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from fleet.history import MAY_ANSWER_OTHER_BYTES
-from fleet.names import alias_of, alias_parts, server_address, version_of
+from fleet.names import (
+    adapter_address,
+    alias_of,
+    alias_parts,
+    base_of,
+    server_address,
+    version_of,
+)
 from fleet.plan import Action, Change, Reason
 from fleet.planning.desired import PlanInput
 from fleet.resources import FULL, Key, LoadedAdapter, Route, Server
-from fleet.rollouts import AliasTarget, Phase, applied_route
+from fleet.rollouts import AliasTarget, Phase, UpgradeStage, applied_route
 
 
 def reasons_of(changes: Iterable[Change], plan_input: PlanInput) -> tuple[Change, ...]:
@@ -23,18 +30,33 @@ class _Reasons:
     def __init__(self, plan_input: PlanInput) -> None:
         self.fleet, self.live, self.history = plan_input.fleet, plan_input.live, plan_input.history
         self.targets, self.placement = plan_input.targets, plan_input.placement
+        self.upgraded = {
+            name
+            for upgrade in self.placement.upgrades
+            for name in (*upgrade.hidden, *upgrade.old, upgrade.canary)
+        }
+        stages = {upgrade.base: upgrade.stage for upgrade in self.placement.upgrades}
+        self.moving = {base for base, at in stages.items() if at is UpgradeStage.MOVING}
+        self.beside = {
+            name
+            for adapter, servers in self.placement.beside.items()
+            for server in servers
+            for name in (server, adapter_address(adapter, server))
+        }
+        """Servers of upgrades without traffic, and the addresses of adapters there."""
         self.former = frozenset(plan_input.fleet.renames.values())
         self.resident = {
             version for target in plan_input.targets.wanted.values() for version, _ in target.shares
         }
 
     def explained(self, change: Change) -> Change:
+        upgraded = self._upgraded(change)
         match change.after or change.before:
             case Server() as server:
-                reason, why = self._server(change, server)
+                reason, why = upgraded or self._server(change, server)
                 origin = self.fleet.origin("bases", server.base)
             case LoadedAdapter() as adapter:
-                reason, why = self._adapter(change, adapter)
+                reason, why = upgraded or self._adapter(change, adapter)
                 origin = self._origin(alias_of(adapter.adapter))
             case Route() as route:
                 reason, why = self._route(change, route)
@@ -46,6 +68,24 @@ class _Reasons:
                 return change
         asked = reason is not Reason.REMOVED
         return replace(change, reason=reason, why=why, origin=origin if asked else "")
+
+    def _upgraded(self, change: Change) -> tuple[Reason, str] | None:
+        """Return the reason of a change on a server of an upgrade; None: the usual reasons hold."""
+        gone, comes, why = change.action is Action.DELETE, change.action is Action.CREATE, ""
+        match change.resources[-1]:
+            case Server(name=name, base=base) if gone and name in self.upgraded:
+                why = f"base `{base}` is served without the server now"
+            case Server(name=name, base=base) if name in self.beside:
+                why = f"canary of the upgrade of base `{base}`"
+            case Server(base=base) if comes and base in self.moving:
+                why = f"the next server of the upgrade of base `{base}`"
+            case LoadedAdapter(server=server) if gone and server in self.upgraded:
+                why = "its server is part of an upgrade"
+            case LoadedAdapter() as adapter if adapter.address in self.beside:
+                why = "its golden sets are asked there before any request"
+            case LoadedAdapter(adapter=adapter) if comes and base_of(adapter) in self.moving:
+                why = "its old server is upgraded" if self.targets.loaded.get(adapter) else ""
+        return (Reason.UPGRADE, why) if why else None
 
     def _origin(self, alias: str) -> str:
         if alias not in self.fleet.adapters:

@@ -13,6 +13,7 @@ from fleet.rollouts.guards import held_for_silent, shadowed
 from fleet.rollouts.progress import decide_rollout
 from fleet.rollouts.targets import AliasTarget, Phase, RolloutTargets
 from fleet.rollouts.trials import engine_of, grouped, loaded_on, other_bytes
+from fleet.rollouts.upgrades import decide_upgrades
 from fleet.spec import AdapterSpec, FleetSpec
 
 
@@ -52,7 +53,8 @@ def decide_rollouts(
     wanted = {alias: target(alias, adapter) for alias, adapter in sorted(fleet.adapters.items())}
     names = frozenset(adapter for target in wanted.values() for adapter, _ in target.shares)
     idle = frozenset(_freeable(fleet, names, loaded, routes, history))
-    return RolloutTargets(wanted, loaded, routed, idle, history.owned)
+    upgrades = decide_upgrades(fleet, live, history, now)
+    return RolloutTargets(wanted, loaded, routed, idle, history.owned, upgrades)
 
 
 def _route(

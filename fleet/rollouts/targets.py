@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from fleet.plan import GateDue, PlanNote
+from fleet.rollouts.upgrades import Upgrade
 
 
 class Phase(StrEnum):
@@ -78,3 +79,5 @@ class RolloutTargets:
     """(adapter, server): ours, wanted nowhere and without traffic; may be unloaded first."""
     owned: frozenset[str]
     """Addresses that fleetctl created or adopted."""
+    upgrades: tuple[Upgrade, ...] = ()
+    """Upgrades of servers that are due or under way, by base."""

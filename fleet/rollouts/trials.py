@@ -61,6 +61,16 @@ class GateTrial:
     sticky: Sticky = Sticky.REQUEST
     """The unit that the split keeps on a version."""
 
+    @property
+    def on_canary(self) -> bool:
+        """Whether a version is compared with itself, on the canary server of an upgrade."""
+        return self.adapter == self.stable
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Alias and version, with the server of a canary."""
+        return self.alias, f"{self.adapter}@{self.servers[0]}" if self.on_canary else self.adapter
+
 
 def due_gates(
     fleet: FleetSpec, live: State, history: History, now: datetime

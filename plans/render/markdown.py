@@ -192,6 +192,7 @@ def _change(change: Change, plan: Plan) -> Iterator[str]:
 
 def _notes(plan: Plan, level: int) -> Iterator[str]:
     for title, notes in (
+        ("⬆️ Upgrades", plan.upgrades),
         ("⚠️ Warnings", plan.warnings),
         ("Held back", plan.held),
         ("Not known here", plan.unknown),

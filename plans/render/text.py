@@ -9,6 +9,7 @@ from plans.render.verdict import Review, ReviewLevel, judge
 from plans.tables import WIDE_GAP, Paint, aligned, painter
 from plans.wording import (
     SYMBOLS,
+    UPGRADED,
     cost,
     critical_path,
     differences,
@@ -31,11 +32,19 @@ def render(plan: Plan, *, colour: bool = False, every: bool = False) -> str:
         if plan.settings:
             first = [_headline(plan, judge(plan), paint), as_declared(plan)]
         costs = [*sections.client_costs(plan)]
-        blocks = [frozen, first, costs, [*_settings(plan, every=every)], *_notes(plan)]
+        blocks = [
+            frozen,
+            first,
+            [*_upgrades(plan)],
+            costs,
+            [*_settings(plan, every=every)],
+            *_notes(plan),
+        ]
         return "\n\n".join(map("\n".join, filter(None, blocks))) + "\n"
     blocks = [
         frozen,
         [_headline(plan, judge(plan), paint)],
+        [*_upgrades(plan)],
         [*_clients(plan)],
         [*_capacity(plan)],
         [*sections.moves(plan)],
@@ -75,6 +84,12 @@ def _headline(plan: Plan, verdict: Review, paint: Paint) -> str:
     return f"Plan {plan.id} for fleet {plan.fleet}: {level}\n" + "\n".join(
         f"  {reason}" for reason in verdict.reasons
     )
+
+
+def _upgrades(plan: Plan) -> Iterator[str]:
+    if plan.upgrades:
+        yield "Upgrades:"
+        yield from (f"  {UPGRADED} {note}" for note in plan.upgrades)
 
 
 def _clients(plan: Plan) -> Iterator[str]:

@@ -132,6 +132,11 @@ def sentence(entry: Entry) -> str:  # noqa: C901, PLR0911, PLR0912, PLR0915 (a c
             where = f"{event.adapter} at {event.percent} %"
             verdict = f"{finding.get('verdict')} {event.gate}"
             return f"{verdict} of {where}: {finding.get('reason')}"
+        case history.UpgradeJudged(finding=finding) as event:
+            verdict = f"{finding.get('verdict')} {event.gate} of {event.adapter}"
+            return f"upgrade of {event.base} on {event.canary}: {verdict}: {finding.get('reason')}"
+        case history.UpgradeDecided() as event:
+            return f"{event.mark} upgrade of {event.base}{_because(event.reason)}"
         case history.RolloutMarked() as event:
             until = f" until {event.until.isoformat()}" if event.until else ""
             return f"{event.mark} {event.adapter}{until}{_because(event.reason)}"

@@ -128,8 +128,12 @@ async def evaluate_pair(
     spec: EvalSpec,
     context: EvalContext,
     report: ReportProgress = report_nothing,
+    *,
+    engines_differ: bool = False,
 ) -> tuple[EvalRun, EvalRun]:
     """Evaluate two versions on a golden set; stable's answers may be those of an earlier run.
+
+    `engines_differ`: a version is compared with itself on another engine.
 
     Raises:
         EvalError: FC4503 with every reason why the pair proves nothing. Never a verdict.
@@ -144,7 +148,7 @@ async def evaluate_pair(
     )
     done_before = 0 if first.cached else len(golden.items) * spec.samples
     second = await evaluate(canary, golden, spec, context, beside=True, report=report_both)
-    if wrong := pair_faults(first, second):
+    if wrong := pair_faults(first, second, engines_differ=engines_differ):
         raise proves_nothing(f"`{stable.adapter}` beside `{canary.adapter}`", wrong)
     if any(map(in_pairs, golden.items)):
         return await pairwise(first, second, golden, spec, context)

@@ -97,7 +97,9 @@ async def _judge_group(
         warm = spec.temperature or (WARM if samples > 1 else 0.0)
         spec = replace(spec, samples=samples, temperature=warm)
         old, new = targets(trial, live)
-        stable, canary = await evaluate_pair(old, new, golden, spec, evals, report=report)
+        stable, canary = await evaluate_pair(
+            old, new, golden, spec, evals, report, engines_differ=trial.on_canary
+        )
     except (EvalError, ConfigError, EngineError) as error:
         why = "; ".join(map(_obstacle, error.diagnostics[:SHOWN]))
         if more := len(error.diagnostics[SHOWN:]):

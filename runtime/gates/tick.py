@@ -9,7 +9,7 @@ from typing import Any
 
 from fleet.history import Doubts, Entry, History, find_doubts, settled
 from fleet.resources import FULL, State
-from fleet.rollouts import GateTrial, due_gates
+from fleet.rollouts import GateTrial, Upgrade, decide_upgrades, due_gates, upgrade_trials
 from fleet.spec import FleetSpec
 from runtime.evals.context import EvalContext, ReportProgress
 from runtime.gates.evidence import JudgedGate, unjudged, worth_recording
@@ -37,6 +37,8 @@ class TickContext:
     state_dir: Path
     now: datetime
     trials: tuple[GateTrial, ...]
+    canaries: tuple[tuple[Upgrade, GateTrial], ...] = ()
+    """Golden sets that are due on the canary servers of upgrades."""
     doubts: Doubts = field(default_factory=Doubts)
 
 
@@ -47,7 +49,8 @@ def tick_context(
     history, entries = settled(known.history(), live), known.entries
     doubts, trusted = find_doubts(fleet, entries, history, now)
     trials = due_gates(fleet, live, trusted, now)
-    return TickContext(fleet, live, trusted, entries, state_dir, now, trials, doubts)
+    canaries = upgrade_trials(fleet, live, decide_upgrades(fleet, live, trusted, now))
+    return TickContext(fleet, live, trusted, entries, state_dir, now, trials, canaries, doubts)
 
 
 async def gather_usage(context: TickContext, clock: Callable[[], datetime]) -> tuple[str, ...]:
@@ -107,7 +110,7 @@ class Evaluations:
     """Evaluations under way; a round neither waits for them nor starts one twice."""
 
     running: dict[tuple[str, str], "asyncio.Task[OfflineResult]"] = field(default_factory=dict)
-    """By alias and version."""
+    """By `GateTrial.key`."""
     room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
     def start(
@@ -117,18 +120,19 @@ class Evaluations:
         report: Callable[[GateTrial], ReportProgress],
     ) -> list[GateTrial]:
         """Start the evaluations that are lacking; return the trials that are begun now."""
+        due = (*context.trials, *(trial for _, trial in context.canaries))
         begun = [
             trial
-            for trial in context.trials
+            for trial in due
             if trial.offline
-            and (trial.alias, trial.adapter) not in self.running
+            and trial.key not in self.running
             and context.doubts.may_pass(trial.alias)
         ]
         if begun:
             evals = make_evals()
             for trial in begun:
                 work = self._evaluate(trial, context, evals, report(trial))
-                self.running[trial.alias, trial.adapter] = asyncio.create_task(work)
+                self.running[trial.key] = asyncio.create_task(work)
         return begun
 
     async def _evaluate(

@@ -27,6 +27,7 @@ from runtime.messages import report_quarters
 from runtime.operations.evaluate import eval_context
 from runtime.operations.gate_failures import JudgingRound, roll_back_failed, roll_back_rejected
 from runtime.operations.notifications import notify_once, report_doubts
+from runtime.operations.upgrades import approve_passed, record_canaries
 from runtime.rollback.drill import undo, unfinished
 from runtime.workspace import Workspace
 
@@ -82,6 +83,7 @@ async def judge_round(
     if until is not None:
         for key, result in await evaluations.finished(until):
             done = await _take_evaluation(workspace, live, evaluations, done, key, result)
+    await asyncio.to_thread(approve_passed, workspace, live, done)
     return done
 
 
@@ -99,7 +101,9 @@ def _start_evaluations(
         return report_quarters(workspace.emit, f"{trial.adapter}: ", "answers")
 
     for trial in evaluations.start(context, partial(eval_context, workspace), report):
-        workspace.inform(f"Evaluates {trial.adapter} beside {trial.stable}.")
+        beside = "its old server" if trial.on_canary else trial.stable
+        where = f" on {trial.servers[0]}" if trial.on_canary else ""
+        workspace.inform(f"Evaluates {trial.adapter}{where} beside {beside}.")
 
 
 async def _take_evaluation(
@@ -119,7 +123,10 @@ async def _take_evaluation(
     if result.events:
         await asyncio.to_thread(outbox.append, result.events)
     evaluations.taken(key)
-    return await _act_on(workspace, context, result.judged, done, evaluated=True)
+    canaries = [gate for gate in result.judged if gate.trial.on_canary]
+    done = await record_canaries(workspace, context, canaries, outbox, done)
+    judged = [gate for gate in result.judged if not gate.trial.on_canary]
+    return await _act_on(workspace, context, judged, done, evaluated=True)
 
 
 async def _act_on(

@@ -34,6 +34,7 @@ from runtime.operations.planning import (
     with_valid_files,
 )
 from runtime.operations.unknown_fleet import require_known
+from runtime.operations.upgrades import upgrade_onward
 from runtime.operations.usage import keep_usage
 from runtime.workspace import Workspace
 
@@ -239,6 +240,9 @@ class Reconciler:
         code = 0
         if onward.steps:
             code = await self._execute(workspace, onward, stop, heeds_freeze=heeds)
+        elif freeze is None and (part := await asyncio.to_thread(upgrade_onward, workspace, now)):
+            code = await self._execute(workspace, part, stop, heeds_freeze=True)
+            return True, code or left
         return bool(onward.steps), code or left
 
     async def _execute(

@@ -89,6 +89,7 @@ def host(name: str, declared: Host) -> HostSpec:
         declared.store or "",
         declared.supervisor or "",
         declared.image or "",
+        declared.vllm or "",
     )
 
 

@@ -169,7 +169,8 @@ class Host(Section):
     vllm: Release | None = None
     """Version of vLLM that the host's servers run, such as `0.32.0`; slots take memory by version.
 
-    Default: the version that a running server of the host tells.
+    Another version than that of running servers is an upgrade of these servers, where a client has
+    a golden set as a gate. Default: the version that a running server of the host tells.
     """
 
 

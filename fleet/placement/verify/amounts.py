@@ -32,10 +32,15 @@ def flags(view: PlacementView) -> Iterator[Violation]:
             faults.append(f"tensor_parallel {has.tensor_parallel} on {len(server.devices)} devices")
         if len(kinds) > 1 and live.get(name) != server:  # a running server keeps its devices
             faults.append(f"devices of kinds {', '.join(sorted(kinds))}")
+        waits = any(name in upgrade.held for upgrade in view.targets.upgrades)
         for flag, own, declared in (
-            ("tensor_parallel", has.tensor_parallel, base.tensor_parallel),
-            ("max_loras", has.max_loras, base.slots),
-            ("max_lora_rank", has.max_lora_rank, base.max_lora_rank),
+            ()
+            if waits
+            else (
+                ("tensor_parallel", has.tensor_parallel, base.tensor_parallel),
+                ("max_loras", has.max_loras, base.slots),
+                ("max_lora_rank", has.max_lora_rank, base.max_lora_rank),
+            )
         ):
             if declared not in (None, own):
                 faults.append(f"{flag} {own}, declared {declared}")

@@ -1,0 +1,118 @@
+"""Word the upgrades of a plan, stage by stage; select the part that carries an upgrade on."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from fleet.gates import Verdict
+from fleet.names import version_of
+from fleet.plan import Plan, PlanNote, Reason
+from fleet.planning.desired import PlanInput
+from fleet.planning.target import TargetPattern, select
+from fleet.rollouts import GoldenResult, Upgrade, UpgradeStage
+
+SHOWN = 5
+"""Upper bound of the aliases that a note names."""
+
+
+def upgrade_notes(plan_input: PlanInput) -> Iterator[PlanNote]:
+    """Yield the upgrades of a plan, stage by stage."""
+    for upgrade in plan_input.placement.upgrades:
+        for text in _texts(plan_input, upgrade):
+            yield PlanNote(text, upgrade.base)
+
+
+def upgrade_part(plan: Plan, servers: Collection[str]) -> Plan | None:
+    """Return the part of a plan that carries an upgrade on; None: other changes belong to it.
+
+    Those were never applied, and a person applies them.
+    """
+    chosen = tuple(TargetPattern("server", name) for name in sorted(servers))
+    part = select(plan, chosen) if chosen else replace(plan, changes=(), steps=())
+    asked = all(change.reason in _OF_UPGRADES for change in part.changes)
+    return replace(part, settings=()) if asked else None
+
+
+_OF_UPGRADES = (Reason.UPGRADE, Reason.REPLICA_MOVED)
+
+
+def _texts(plan_input: PlanInput, upgrade: Upgrade) -> Iterator[str]:
+    canary, first, rest = _canary(plan_input, upgrade), upgrade.old[0], upgrade.old[1:]
+    yield ", ".join(upgrade.changed)
+    match upgrade.stage:
+        case UpgradeStage.CANARY | UpgradeStage.JUDGING:
+            ready = "runs" if upgrade.stage is UpgradeStage.JUDGING else "starts"
+            yield f"canary {canary} {ready} beside {first}; no client's request goes there"
+            if upgrade.reason:
+                yield (
+                    f"{upgrade.reason}, and another version is declared, so nothing is judged: see "
+                    f"`python` or `image` of its host, then fleetctl server stop {canary}"
+                )
+            yield f"golden sets on both, by `reconcile`: {_judged(upgrade.results)}"
+            yield from _unguarded(upgrade)
+            then = f"then {first}'s clients move to {canary}, and {first} is kept as the way back"
+            yield then + (f"; then {_listed(rest)}, one after another" if rest else "")
+            if undecided := [r for r in upgrade.results if r.verdict and not r.passed]:
+                yield (
+                    f"{undecided[0].alias} is undecided, and the upgrade waits: fleetctl upgrade "
+                    f"approve {upgrade.base} --reason TEXT, or stop"
+                )
+        case UpgradeStage.MOVING:
+            yield f"approved: {upgrade.reason or 'clients were served so before'}"
+            leaving = min(upgrade.hidden)
+            if upgrade.kept and upgrade.until:
+                yield (
+                    f"{leaving} is kept loaded until {_time(upgrade.until)}; the way back: "
+                    f"fleetctl upgrade stop {upgrade.base} --reason TEXT, and apply"
+                )
+            else:
+                yield f"clients leave {leaving}, which then stops"
+            if waiting := [name for name in upgrade.old if name != leaving]:
+                yield f"then {_listed(waiting)}, one after another"
+        case UpgradeStage.STOPPED:
+            yield f"stopped for all clients: {upgrade.reason}"
+            yield (
+                f"{_listed(upgrade.old)} as before. Declare other settings, or have these judged "
+                f"anew: fleetctl upgrade release {upgrade.base} --reason TEXT"
+            )
+        case UpgradeStage.NO_ROOM:
+            yield (
+                "no free device for a canary, so servers restart in their place and no golden set "
+                "is asked. What helps: a further device like "
+                f"{first}'s for the time of the upgrade, with room for all versions"
+            )
+
+
+def _canary(plan_input: PlanInput, upgrade: Upgrade) -> str:
+    """Return the canary of a plan: the one that runs, or the one that starts."""
+    there = (name for names in plan_input.placement.beside.values() for name in names)
+    servers = plan_input.placement.servers
+    found = (name for name in there if servers[name].base == upgrade.base)
+    return upgrade.canary or next(found, "a further server")
+
+
+def _judged(results: tuple[GoldenResult, ...]) -> str:
+    return "; ".join(f"{result.alias} {result.gate.name}: {_verdict(result)}" for result in results)
+
+
+def _verdict(result: GoldenResult) -> str:
+    if result.verdict is None:
+        return f"no evidence yet on {version_of(result.adapter)}"
+    finding = result.verdict.finding
+    passed = finding.verdict is Verdict.PASS
+    return finding.verdict.value if passed else f"{finding.verdict.value}, {finding.reason}"
+
+
+def _unguarded(upgrade: Upgrade) -> Iterator[str]:
+    if upgrade.unguarded:
+        names = upgrade.unguarded
+        yield f"no golden set is a gate of {_listed(names)}: nothing is asked for them"
+
+
+def _listed(names: tuple[str, ...] | list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,264 @@
+"""New settings of a base: a canary, golden sets of all clients, then a server after another."""
+
+from dataclasses import replace
+from random import Random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fleet.gates import Verdict, judge_paired
+from fleet.names import Address
+from fleet.plan import Action, Plan
+from fleet.resources import Server
+from fleet.rollout_policy import GateSpec, GoldenFacts
+from fleet.rollouts import Upgrade, decide_upgrades, upgrade_trials
+from fleet.spec import FleetSpec
+from tests.drawn import drawn, examples
+from tests.fleet.planning.builders import (
+    DAY,
+    MIB,
+    NOON,
+    STANDARD,
+    adapter,
+    base,
+    device,
+    fleet,
+    host,
+)
+from tests.fleet.planning.simulator import World
+from tests.fleet.planning.test_replacements import served_by, watch
+
+SUPPORT, FAQ, LEGAL = (f"{name}-tiny-v1.0.0" for name in ("acme-support", "birch-faq", "cedar-law"))
+GATE = GateSpec("accuracy", "accuracy_drop", 3.0, "pp")
+GATED, BARE = replace(STANDARD, gates=("accuracy",)), replace(STANDARD, name="bare")
+A, B, C = (f"tiny-laptop-cpu{number}" for number in range(3))
+ALIASES = {"acme-support", "birch-faq", "cedar-law"}
+
+
+def declared(kv_cache: int = 64, devices: int = 3, gates: str = "standard") -> FleetSpec:
+    """Declare three clients on two servers, and further devices."""
+    made = fleet(
+        adapter(SUPPORT, golden="g.jsonl", rollout=gates, replicas=2),
+        adapter(FAQ, golden="g.jsonl", rollout=gates),
+        adapter(LEGAL, rollout="bare"),
+        rollouts=(GATED, BARE),
+        gates=(GATE,),
+        hosts=[host("laptop", *(device(f"cpu{n}", port=8100 + n) for n in range(devices)))],
+        bases=[base(kv_cache_bytes=kv_cache * MIB)],
+    )
+    return replace(made, golden={"g.jsonl": GoldenFacts("d" * 64, 100)})
+
+
+def applied(devices: int = 3) -> World:
+    world = World(NOON)
+    world.apply(world.plan(declared(devices=devices)))
+    assert {*world.live().servers()} == {A, B}
+    watch(world, ALIASES)
+    return world
+
+
+def upgrade_of(world: World, made: FleetSpec) -> Upgrade:
+    (found,) = decide_upgrades(made, world.live(), world.history(), world.now)
+    return found
+
+
+def judge(world: World, made: FleetSpec, alias: str, *, good: bool, items: int = 300) -> Verdict:
+    """Write down what the golden set of a client finds on the canary."""
+    upgrade = upgrade_of(world, made)
+    trials = upgrade_trials(made, world.live(), [upgrade])
+    trial = next(trial for _, trial in trials if trial.alias == alias)
+    finding = judge_paired(GATE, (1.0,) * items, (float(good),) * items)
+    world._append(
+        "upgrade_judged",
+        {
+            "base": upgrade.base, "settings": upgrade.settings, "old": upgrade.old_settings,
+            "canary": upgrade.canary, "alias": alias, "adapter": trial.adapter,
+            "gate": "accuracy", "finding": finding.plain(),
+            "digests": {**trial.digests, "golden": "d" * 64, "terms": GATE.terms},
+        },
+    )  # fmt: skip
+    return finding.verdict
+
+
+def mark(world: World, made: FleetSpec, word: str) -> None:
+    upgrade = upgrade_of(world, made)
+    world._append(
+        "upgrade_decided",
+        {"base": "tiny", "settings": upgrade.settings, "mark": word, "reason": "test",
+         "old": upgrade.old_settings},
+    )  # fmt: skip
+
+
+def notes(plan: Plan) -> str:
+    return "\n".join(map(str, plan.upgrades))
+
+
+def routed(world: World) -> set[str]:
+    """Return the servers that routes send requests to."""
+    return {
+        server
+        for alias in ALIASES
+        for servers in served_by(world.resources, alias).values()
+        for server in servers
+    }
+
+
+def settings_of(world: World) -> set[int | None]:
+    flags = (server.flags for server in world.live().servers().values())
+    return {known.kv_cache_bytes for known in flags if known}
+
+
+def test_a_canary_starts_beside_the_old_servers_and_no_route_changes() -> None:
+    world, made = applied(), declared(48)
+    plan = world.plan(made)
+    assert {c.address for c in plan.changes if isinstance(c.after, Server)} == {f"server/{C}"}
+    assert {change.action for change in plan.changes} == {Action.CREATE}
+    assert not any(step.id.startswith(("set ", "divert ")) for step in plan.steps)
+    assert plan.impacts == ()
+    assert f"canary {C} starts beside {A}" in notes(plan)
+    assert "no golden set is a gate of cedar-law" in notes(plan)
+    world.apply(plan)
+    held = {a.adapter for a in world.live().adapters().values() if a.server == C}
+    assert held == {SUPPORT, FAQ, LEGAL}
+    assert routed(world) == {A, B}
+    assert world.plan(made).steps == ()
+
+
+def test_without_a_free_device_servers_restart_in_place_and_the_plan_says_what_helps() -> None:
+    world, made = applied(devices=2), declared(48, devices=2)
+    plan = world.plan(made)
+    assert [c.action for c in plan.changes if isinstance(c.after, Server)] == [Action.REPLACE] * 2
+    assert "no free device for a canary" in notes(plan)
+    assert "a further device" in notes(plan)
+
+
+def test_without_a_golden_set_as_a_gate_servers_restart_as_ever() -> None:
+    world = applied()
+    plan = world.plan(declared(48, gates="bare"))
+    assert [c.action for c in plan.changes if isinstance(c.after, Server)] == [Action.REPLACE] * 2
+    assert plan.upgrades == ()
+
+
+def test_a_set_that_fails_for_one_client_ends_the_canary_and_everybody_stays() -> None:
+    world, made = applied(), declared(48)
+    before = dict(world.resources)
+    world.apply(world.plan(made))
+    assert judge(world, made, "birch-faq", good=True) is Verdict.PASS
+    assert judge(world, made, "acme-support", good=False) is Verdict.FAIL
+    plan = world.plan(made)
+    assert "stopped for all clients: acme-support, accuracy: drop of 100.0 pp" in notes(plan)
+    world.apply(plan)
+    assert world.resources == before
+    assert world.plan(made).steps == ()
+    mark(world, made, "release")
+    assert f"canary {C} starts" in notes(world.plan(made))
+
+
+def test_a_set_without_a_verdict_lets_nobody_move_until_a_person_approves() -> None:
+    world, made = applied(), declared(48)
+    world.apply(world.plan(made))
+    judge(world, made, "birch-faq", good=True)
+    assert not upgrade_of(world, made).passed
+    assert judge(world, made, "acme-support", good=True, items=10) is Verdict.INCONCLUSIVE
+    assert not upgrade_of(world, made).passed
+    assert world.plan(made).steps == ()
+    assert "acme-support is undecided" in notes(world.plan(made))
+    mark(world, made, "approve")
+    assert world.plan(made).steps
+
+
+@pytest.mark.parametrize("change", ["golden", "engine"])
+def test_a_verdict_on_another_golden_set_or_engine_does_not_count(change: str) -> None:
+    world, made = applied(), declared(48)
+    world.apply(world.plan(made))
+    for alias in ("acme-support", "birch-faq"):
+        judge(world, made, alias, good=True)
+    live = world.live()
+    if change == "golden":
+        made = replace(made, golden={"g.jsonl": GoldenFacts("e" * 64, 100)})
+    else:
+        live = replace(live, versions={C: "0.33.0"})
+    (upgrade,) = decide_upgrades(made, live, world.history(), world.now)
+    assert [result.verdict for result in upgrade.results] == [None, None]
+
+
+def approved(world: World, made: FleetSpec) -> None:
+    world.apply(world.plan(made))
+    mark(world, made, "approve")
+
+
+def test_servers_follow_one_after_another_and_no_client_is_without_a_server() -> None:
+    world, made = applied(), declared(48)
+    approved(world, made)
+    moves = []
+    for _ in range(12):
+        plan = world.plan(made)
+        assert not any(impact.interrupted for impact in plan.impacts)
+        stopped = [c for c in plan.changes if isinstance(c.before, Server) and c.after is None]
+        assert len(stopped) <= 1
+        moves.append(len(plan.steps))
+        world.apply(plan, backwards=True)
+        world.pass_time(DAY)
+    assert settings_of(world) == {48 * MIB}
+    assert moves[-1] == 0
+    assert world.plan(made).upgrades == ()
+
+
+def test_the_way_back_is_a_change_of_routes_while_the_old_server_is_kept() -> None:
+    world, made = applied(), declared(48)
+    approved(world, made)
+    plan = world.plan(made)
+    assert f"{A} is kept loaded until 2026-03-03 12:00 UTC" in notes(plan)
+    world.apply(plan)
+    assert routed(world) == {B, C}
+    assert Address(f"server/{A}") in world.resources
+    mark(world, made, "stop")
+    back = world.plan(made)
+    first = [step for step in back.steps if step.id.startswith("set ")]
+    assert first
+    assert not any(need.startswith(("load", "start")) for step in first for need in step.needs)
+    world.apply(back)
+    assert routed(world) == {A, B}
+    assert settings_of(world) == {64 * MIB}
+    assert world.plan(made).steps == ()
+
+
+def test_old_settings_that_are_declared_again_need_no_golden_set() -> None:
+    world, made = applied(), declared(48)
+    approved(world, made)
+    world.apply(world.plan(made))
+    assert routed(world) == {B, C}
+    world.apply(world.plan(declared()))
+    assert routed(world) == {A, B}
+    assert settings_of(world) == {64 * MIB}
+    assert world.plan(declared()).steps == ()
+
+
+@drawn
+@settings(max_examples=examples(25, 200), suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.randoms(use_true_random=False),
+    st.lists(st.integers(0, 14), max_size=6),
+    st.sampled_from(("approve", "stop", "fail", "declared again")),
+    st.integers(0, 3),
+)
+def test_an_upgrade_that_is_killed_anywhere_ends_and_serves_everybody_meanwhile(
+    chance: Random, killed: list[int], end: str, when: int
+) -> None:
+    """`killed`: steps of every apply before it is killed; `end` comes after `when` applies."""
+    world, made = applied(), declared(48)
+    world.apply(world.plan(made))
+    mark(world, made, "approve")
+    for number in range(16):
+        if number == when and end in {"stop", "fail"} and world.plan(made).upgrades:
+            mark(world, made, "stop")
+        if number == when and end == "declared again":
+            made = declared()
+        plan = world.plan(made)
+        assert not any(impact.interrupted for impact in plan.impacts)
+        most = killed[number] if number < len(killed) else None
+        world.apply(plan, chance=chance, most=most)
+        world.pass_time(DAY)
+    assert world.plan(made).steps == ()
+    assert len(world.live().servers()) == 2

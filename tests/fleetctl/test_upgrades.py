@@ -1,0 +1,154 @@
+"""New settings of a base: a canary server, golden sets of all clients on it, then the move."""
+
+import json
+import threading
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fleetctl.in_process import Done, call
+from tests.fleetctl.project_on_disk import Project
+
+OLD, CANARY = "tiny-laptop-cpu0", "tiny-laptop-cpu1"
+GATES = "\ngates: {answers: {metric: accuracy_drop, max: 8pp}}\n"
+LONG = "please " * 164
+"""Text of 288 tokens: of 290, the fake server has too few left for its answer."""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    """The quickstart fleet on one of two devices; every client has a golden set as its gate."""
+    made = Project.copy(tmp_path / "project", None)
+    with_gates(made)
+    for path in (made.root / "golden").iterdir():
+        golden(path, "")
+    golden(made.root / "golden/support.jsonl", LONG)
+    assert call(made, "gateway", "start").returncode == 0
+    applied(made)
+    yield made
+    made.clean_up()
+
+
+def with_gates(project: Project) -> None:
+    """Declare a golden set as the gate of every client, and a second device."""
+    fleet = project.root / "fleet.yaml"
+    text = fleet.read_text(encoding="utf-8")
+    device = "      cpu0: {kind: cpu, memory: 6GiB, price_per_hour: 0}\n"
+    for old, new in (
+        ("weights: [10%, 50%, 100%], bake: 24h, retain: 7d, gates: []", "gates: [answers]"),
+        (device, device + device.replace("cpu0", "cpu1")),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    fleet.write_text(text + GATES, encoding="utf-8")
+
+
+def golden(path: Path, before: str) -> None:
+    """Write a set of questions that six words answer."""
+    lines: list[dict[str, Any]] = [{"defaults": {"metric": {"regex": {}}}}]
+    lines += [
+        {"id": f"q{n}", "input": f"{before}{n}", "expected": r"(\S+ ){5}\S+"} for n in range(40)
+    ]
+    path.write_text("".join(json.dumps(each) + "\n" for each in lines), encoding="utf-8")
+
+
+def declare(project: Project, length: int) -> None:
+    """Declare another context length: the settings of all servers change."""
+    fleet = project.root / "fleet.yaml"
+    before, mark, rest = fleet.read_text(encoding="utf-8").partition("    max_model_len: ")
+    _, newline, rest = rest.partition("\n")
+    fleet.write_text(f"{before}{mark}{length}{newline}{rest}", encoding="utf-8")
+
+
+def ask(project: Project, number: int) -> int:
+    """Ask a client's alias through the gateway; return the status."""
+    text = (project.root / "fleet.yaml").read_text(encoding="utf-8")
+    port = text.partition('listen: "127.0.0.1:')[2].partition('"')[0]
+    key = (project.root / ".fleetctl/keys/acme-prod").read_text(encoding="utf-8").strip()
+    body = {"model": "acme-triage", "messages": [{"role": "user", "content": f"{number}"}]}
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/v1/chat/completions",
+        data=json.dumps(body).encode(),
+        headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as reply:
+        return int(reply.status)
+
+
+@contextmanager
+def asked(project: Project) -> Iterator[list[int]]:
+    """Ask all the time meanwhile; yield the statuses. A refusal ends the asking with an error."""
+    seen: list[int] = []
+    ended = threading.Event()
+
+    def work() -> None:
+        while not ended.is_set():
+            try:
+                seen.append(ask(project, len(seen)))
+            except OSError as error:
+                seen.append(getattr(error, "code", 0))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        thread.join()
+    assert seen
+    assert {*seen} == {200}, seen
+
+
+def servers(project: Project) -> dict[str, set[str]]:
+    """Return the servers of routes by alias."""
+    shown = json.loads(call(project, "status", "--format", "json").stdout)
+    return {
+        alias["alias"]: {name for version in alias["versions"] for name in version["servers"]}
+        for alias in shown["aliases"]
+    }
+
+
+def applied(project: Project) -> Done:
+    done = call(project, "apply", "--auto", "--yes")
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_a_failed_golden_set_of_one_client_stops_the_upgrade_for_all(project: Project) -> None:
+    declare(project, 290)
+    with asked(project):
+        plan = call(project, "plan").stdout
+        assert "^ tiny: max_model_len: 512 -> 290" in plan
+        assert f"canary {CANARY} starts beside {OLD}" in plan
+        applied(project)
+        assert {*map(frozenset, servers(project).values())} == {frozenset({OLD})}
+        done = call(project, "reconcile", "--once")
+        assert done.returncode == 3, done.stderr
+        assert "FAIL answers of acme-support-tiny-v2.1.0 on tiny-laptop-cpu1" in done.stderr
+        assert "stopped for all its clients" in done.stderr
+    assert {*map(frozenset, servers(project).values())} == {frozenset({OLD})}
+    stopped = call(project, "plan").stdout
+    assert "stopped for all clients: acme-support, answers: " in stopped
+
+
+def test_clients_move_once_all_golden_sets_have_passed_and_the_old_server_stays(
+    project: Project,
+) -> None:
+    declare(project, 480)
+    with asked(project):
+        applied(project)
+        done = call(project, "reconcile", "--once")
+        assert done.returncode == 0, done.stderr
+        assert {*map(frozenset, servers(project).values())} == {frozenset({CANARY})}
+        plan = call(project, "plan").stdout
+        assert f"{OLD} is kept loaded until" in plan
+        back = call(project, "upgrade", "stop", "tiny", "--reason", "slow since noon")
+        assert back.returncode == 0, back.stderr
+        done = call(project, "reconcile", "--once")
+        assert done.returncode == 0, done.stderr
+        assert {*map(frozenset, servers(project).values())} == {frozenset({OLD})}
+    assert "stopped for all clients: slow since noon" in call(project, "plan").stdout
