@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from threading import Thread
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 from fleet.errors import FleetError
@@ -25,7 +25,7 @@ from fleet.history import History, marked_unsure
 from fleet.resources import State
 from fleet.spec import FleetSpec, NotifyEvent
 from runtime.backup.restore import finish_restore
-from runtime.deadline import LIMIT_S
+from runtime.deadline import LIMIT_S, call_with_timeout
 from runtime.ledger import open_ledger
 from runtime.ledger.fallback import FallbackLedger, LedgerSnapshot, SalvagedLedger, last_known
 from runtime.ledger.outbox import FOLDER, LedgerOutbox, deliver
@@ -33,7 +33,9 @@ from runtime.ledger.protocol import Ledger
 from runtime.ledger.replica import LedgerReplica
 from runtime.messages import Audience, EmitMessage, Message, Severity
 from runtime.removed_hosts import known_hosts, with_removed
+from runtime.state.documents import open_documents
 from runtime.state.home import HomeAddress, remember_home, remembered_home
+from runtime.state.shared_files import TABLE, SharedFiles
 from runtime.state_folder import require_private
 from runtime.trust import untrusted_addresses
 
@@ -45,6 +47,8 @@ if TYPE_CHECKING:  # a rollback works while declarations cannot be read or engin
     from runtime.observe import FleetConnections
     from runtime.project.load import Project
 
+PULL_S: Final = 5.0
+"""Upper bound of the wait for the files that other checkouts have changed. Seconds."""
 RenderNotice = Callable[[NotifyEvent, Audience, Mapping[str, Any], str], Mapping[str, Any]]
 """Makes the document of a notice; the last argument is the project's own template, or empty."""
 
@@ -80,6 +84,7 @@ class Workspace:
     apart: bool = False
     """The fleet is a copy, and its state folder its only home."""
     _delivered: bool = field(default=False, init=False)
+    _pulled: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         require_private(self.state_dir)
@@ -122,6 +127,7 @@ class Workspace:
 
     def known_hosts(self) -> Mapping[str, HostSpec]:
         """Return the hosts that are known to have servers, declared or not."""
+        self.pull()
         return known_hosts(self.state_dir) if self.hosts is None else self.hosts
 
     def project(self, edited: Mapping[str, str] = MappingProxyType({})) -> "Project":
@@ -158,7 +164,37 @@ class Workspace:
         if self.salvaged or (self.offline is not None and address.postgresql):
             outbox = LedgerOutbox(lambda: home, self.queue, self.by, self.run, down="is damaged")
             return SalvagedLedger(home, replica, outbox, self.queue)
-        return FallbackLedger(home, replica, self.hung)
+        return FallbackLedger(home, replica, self.hung, wrote=self._push)
+
+    @cached_property
+    def _shared(self) -> SharedFiles | None:
+        """The files that other checkouts have too; None: the state folder is the home."""
+        if self.home.is_state_folder or self.offline is not None:
+            return None
+        return SharedFiles(self.state_dir, open_documents(self.home, self.root), self.warn)
+
+    def pull(self, limit_s: float = PULL_S) -> None:
+        """Take over the files that other checkouts have changed, once; warn where that fails."""
+        if self._pulled or self._shared is None:
+            return
+        self._pulled = True
+        try:
+            call_with_timeout(self._shared.pull, limit_s)
+        except (FleetError, OSError) as error:  # of time, too
+            self.warn(f"what other checkouts have changed is not known: {error}")
+
+    @property
+    def knows_routes(self) -> bool:
+        """Whether a routing table is known here."""
+        return (self.state_dir / TABLE).is_file()
+
+    def _push(self) -> None:
+        """Give the home the files that have changed here; warn where that fails."""
+        if self._shared is not None:
+            try:
+                self._shared.push()
+            except (FleetError, OSError) as error:
+                self.warn(f"other checkouts do not know yet of the change: {error}")
 
     @cached_property
     def replica(self) -> LedgerReplica:
@@ -220,6 +256,7 @@ class Workspace:
 
     async def observe_now(self) -> State:
         """Observe every server and gateway; versions that may answer other bytes are marked."""
+        await asyncio.to_thread(self.pull)
         async with self.connected() as connections:
             live = await connections.observe()
         live = replace(live, notes=(*live.notes, *self._not_contacted()))

@@ -38,12 +38,19 @@ class FallbackLedger:
     """A ledger of which a copy is kept. Keeps the contract of `runtime.ledger.protocol.Ledger`."""
 
     def __init__(
-        self, home: Ledger, mirror: LedgerReplica, hung: list[Thread], read_s: float = READ_S
+        self,
+        home: Ledger,
+        mirror: LedgerReplica,
+        hung: list[Thread],
+        read_s: float = READ_S,
+        wrote: Callable[[], object] = lambda: None,
     ) -> None:
         """Prepare; nothing is read or written.
 
-        `hung`: earlier readings that have not ended; shared by all objects for one home.
+        `hung`: earlier readings that have not ended; shared by all objects for one home. `wrote`:
+        called after entries were appended.
         """
+        self._wrote = wrote
         self._home, self._mirror, self._hung, self._read_s = home, mirror, hung, read_s
         self._seen: tuple[object, Checkpoint] = None, Checkpoint()
         self._read: tuple[object, Sequence[Entry]] = None, ()
@@ -140,6 +147,7 @@ class FallbackLedger:
             raise _with_way_out(error, self._mirror) from None
         with suppress(FleetError, OSError):  # without a copy everything works while the home does
             self._mirror.follow(self._home.newest)
+        self._wrote()
         return seq
 
     def is_lost(self) -> bool:

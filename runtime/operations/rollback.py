@@ -33,7 +33,8 @@ from runtime.smoke import recorded_inputs
 from runtime.workspace import Workspace
 
 CHOICE_S: Final = 0.5
-"""Upper bound of the wait for the ledger before a version is chosen; a rollback takes no second."""
+"""Upper bound of the wait for the ledger, or for routes that only other checkouts know, before a
+version is chosen; a rollback takes no second."""
 REPLICA_S: Final = 0.3
 """Upper bound of the wait for the ledger's copy here, where the ledger does not answer. Seconds."""
 
@@ -57,6 +58,8 @@ async def roll_back(
     """
     outbox, alias = outbox or workspace.outbox(), request.alias
     notes: list[str] = []
+    if not workspace.knows_routes:
+        await asyncio.to_thread(workspace.pull, CHOICE_S)
     async with LocalGateways(workspace.state_dir, envoys=workspace.envoys()) as gateways:
         result = await rollback(
             replace(request, cause=request.cause or workspace.by),

@@ -8,7 +8,7 @@ from fleet.codes import nearest
 from fleet.config.checks import ProjectFacts
 from fleet.config.merge import Path, Tree, value_at
 from fleet.config.schema.clients import Adapter
-from fleet.config.schema.fleet import Declarations, StateHome
+from fleet.config.schema.fleet import Declarations
 from fleet.config.validate import Problem
 from fleet.names import alias_name
 
@@ -73,8 +73,9 @@ def reference(
     yield Problem(code, path, f"No {kind} is called `{name}`.", hint=hint)
 
 
-def check_state(state: StateHome, tree: Tree) -> Iterator[Problem]:
+def check_state(given: Declarations, tree: Tree) -> Iterator[Problem]:
     """Refuse two homes, and a home that a rollback would not find: it reads no other files."""
+    state = given.state
     place = tree.place(("state",), of_key=True)
     if place and place.file != "fleet.yaml" and not place.file.startswith("env/"):
         detail = f"`{place.file}` declares it; a rollback reads `fleet.yaml` and overlays alone."
@@ -83,6 +84,12 @@ def check_state(state: StateHome, tree: Tree) -> Iterator[Problem]:
     if state.postgresql and state.file:
         detail = "It names a database and a folder, and the ledger has one home."
         yield Problem("FC1235", ("state",), detail, hint="Remove one of the two.", at="key")
+    for name, gateway in given.gateways.items() if state.postgresql or state.file else ():
+        if "://" not in (gateway.admin or ""):
+            detail = f"An apply in another checkout does not reach `{name}`: it keeps its routes."
+            hint = "Give it an `admin` with a URL, and a `secret`, that all checkouts reach."
+            at = ("gateways", name)
+            yield Problem("FC1236", at, detail, hint=hint, at="key", severity="warning")
 
 
 def check_zone(zone: str, facts: ProjectFacts, path: Path) -> Iterator[Problem]:

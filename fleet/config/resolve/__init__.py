@@ -31,7 +31,7 @@ def resolve_fleet(
         The fleet, and all problems; with an error among them the fleet is not to be used.
     """
     findings = list(_check(given, DeclaredNames.of(tree.value, given), facts))
-    findings += check_state(given.state, tree)
+    findings += check_state(given, tree)
     fleet = FleetSpec(
         name=given.fleet,
         clients=_resolved(given.clients, lambda n, own: clients.client(n, own, given, facts)),

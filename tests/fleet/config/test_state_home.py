@@ -69,6 +69,20 @@ def test_a_home_that_cannot_be_used_is_refused_at_its_place(
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("state", "admin", "warned"), [
+    ("", "", False), ("state: {file: truth}", "", True),
+    ("state: {postgresql: env:A}", ', admin: "https://gw.example.com", secret: env:B', False),
+])  # fmt: skip
+def test_a_gateway_that_other_checkouts_do_not_reach_is_warned_of(
+    tmp_path: Path, state: str, admin: str, *, warned: bool
+) -> None:
+    root = project(tmp_path, state)
+    file = root / "fleet.yaml"
+    file.write_text(file.read_text().replace('"127.0.0.1:8080"', f'"127.0.0.1:8080"{admin}'))
+    codes = [found.code for found in load_project(root, None, {}).warnings]
+    assert ("FC1236" in codes) is warned
+
+
 def test_the_home_as_last_declared_is_remembered_without_a_secret(tmp_path: Path) -> None:
     state = tmp_path / "state"
     assert remembered_home(state) == HomeAddress()

@@ -1,0 +1,160 @@
+"""Keeps files of the state folder equal in all checkouts, by the documents of their home.
+
+pull --> what others have written, before the files are read
+push --> what has changed here, after every entry of the ledger
+
+The state folder is the working copy: readers and writers of these files know nothing of the home,
+and go on while it is away. Of a file that changed here and there the home's stays, whose writer
+held the lease; of two routing tables the later revision.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from threading import Lock
+from typing import Final
+
+from fleet.decoding import decode
+from fleet.encoding import decode_json
+from fleet.errors import StalePlanError
+from runtime.files import make_private, read_plain, replace_file
+from runtime.state.documents import StateDocuments, digest_of
+
+KNOWN_FILE: Final = "shared.json"
+"""File of the state folder with the versions that its files have."""
+TABLE: Final = "routes.json"
+SHARED: Final = (
+    TABLE, "hosts.json", "servers/*/launch.json", "gateways/*/gateway.json", "costs/*.json",
+)  # fmt: skip
+"""Patterns of the files: routing table, hosts with servers, launch records, where gateways are
+reached, closed months."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownVersion:
+    """The version of a file at the last pull or push."""
+
+    version: str = ""
+    digest: str = ""
+
+
+class SharedFiles:
+    """The files of a state folder that the checkouts of a fleet share."""
+
+    def __init__(
+        self, state_dir: Path, documents: StateDocuments, tell: Callable[[str], object] = str
+    ) -> None:
+        """Prepare; nothing is read or written. `tell`: is told what people should know."""
+        self._folder, self._documents, self._tell = state_dir, documents, tell
+        self._lock = Lock()
+        self._seen: dict[str, object] = {}
+
+    def pull(self) -> None:
+        """Write the files that other checkouts have changed.
+
+        Raises:
+            FleetError, OSError: the home does not answer, or the files cannot be written.
+        """
+        with self._lock:
+            known = self._read()
+            before = dict(known)
+            for name, version in self._documents.versions().items():
+                if is_shared(name) and known.get(name, KnownVersion()).version != version:
+                    self._take(name, known)
+            self._write(known, before)
+
+    def push(self) -> None:
+        """Give the home the files that have changed here.
+
+        Raises:
+            FleetError, OSError: the home does not answer, or the files cannot be read.
+        """
+        with self._lock:
+            known = self._read()
+            before = dict(known)
+            for name in sorted({*self._names(), *known}):
+                path = self._folder / name
+                mark = _mark(path)
+                if self._seen.get(name, "") == mark:
+                    continue
+                body, had = _content(path), known.get(name, KnownVersion())
+                if digest_of(body) != had.digest:
+                    try:
+                        version = self._documents.write(name, body, had.version)
+                    except StalePlanError:
+                        if not self._take(name, known):
+                            continue
+                        version = self._documents.write(name, body, known[name].version)
+                    known[name] = KnownVersion(version, digest_of(body))
+                self._seen[name] = mark
+            self._write(known, before)
+
+    def _take(self, name: str, known: dict[str, KnownVersion]) -> bool:
+        """Put the home's file here, unless the table here is later; say whether that is so."""
+        path, had = self._folder / name, known.get(name, KnownVersion())
+        found, here = self._documents.read(name), _content(self._folder / name)
+        if found is None:
+            return False
+        changed = digest_of(here) not in (had.digest, digest_of(found.body))
+        if changed and name == TABLE and _revision(here) > _revision(found.body):
+            known[name] = KnownVersion(found.version, digest_of(found.body))
+            return True
+        if changed:
+            self._tell(f"`{path}` was changed here and in another checkout: it is now as there")
+        if not found.body:
+            path.unlink(missing_ok=True)
+        elif found.body != here:
+            make_private(path.parent)
+            replace_file(path, found.body)
+        known[name] = KnownVersion(found.version, digest_of(found.body))
+        return False
+
+    def _names(self) -> Iterator[str]:
+        for pattern in SHARED:
+            for path in self._folder.glob(pattern):
+                yield path.relative_to(self._folder).as_posix()
+
+    def _read(self) -> dict[str, KnownVersion]:
+        with suppress(OSError, ValueError, TypeError, AttributeError):
+            document = decode_json(read_plain(self._folder / KNOWN_FILE))
+            return {name: decode(KnownVersion, its, name) for name, its in document.items()}
+        return {}
+
+    def _write(self, known: dict[str, KnownVersion], before: dict[str, KnownVersion]) -> None:
+        if known != before:
+            make_private(self._folder)
+            text = json.dumps({name: asdict(its) for name, its in sorted(known.items())})
+            replace_file(self._folder / KNOWN_FILE, text.encode())
+
+
+def is_shared(name: str) -> bool:
+    """Say whether a name is of a shared file; a name that leads out of the folder never is."""
+    parts = name.split("/")
+    return ".." not in parts and any(
+        len(parts) == len(wanted := pattern.split("/")) and all(map(fnmatchcase, parts, wanted))
+        for pattern in SHARED
+    )
+
+
+def _mark(path: Path) -> object:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return read_plain(path)
+    except FileNotFoundError:
+        return b""
+
+
+def _revision(body: bytes) -> int:
+    with suppress(ValueError, KeyError, TypeError):
+        return int(decode_json(body)["revision"])
+    return 0

@@ -1,0 +1,120 @@
+"""Three checkouts with a home: planned in the first, applied in the second, seen in the third."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.fleetctl.in_process import Done, call
+from tests.fleetctl.project_on_disk import Project
+from tests.postgres import PASSWORD, PostgresServer, free_port
+
+SECRET = "the-operators-own-secret-of-this-fleet"
+
+
+@dataclass(frozen=True)
+class Team:
+    """The checkouts: of a developer, of a job that applies, of a job that looks."""
+
+    checkouts: tuple[Project, ...]
+    is_database: bool
+
+    def plan_ids(self) -> set[str]:
+        """Return the ids of the plans of all checkouts."""
+        return {planned(checkout)["plan_id"] for checkout in self.checkouts}
+
+    def declare(self, old: str, new: str) -> None:
+        for checkout in self.checkouts:
+            file = checkout.root / "clients/acme.yaml"
+            file.write_text(file.read_text("utf-8").replace(f'"{old}"', f'"{new}"'), "utf-8")
+
+
+def planned(checkout: Project) -> dict[str, str]:
+    done = call(checkout, "plan", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    found: dict[str, str] = json.loads(done.stdout)
+    return found
+
+
+@pytest.fixture(params=[
+    pytest.param("postgresql", marks=pytest.mark.postgresql),
+    pytest.param("file", marks=pytest.mark.long),
+])  # fmt: skip
+def team(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Team]:
+    monkeypatch.setenv("FLEET_OPERATOR", SECRET)
+    first, home = Project.copy(tmp_path / "a", None), "{file: ../truth}"
+    if request.param == "postgresql":
+        server: PostgresServer = request.getfixturevalue("postgresql")
+        monkeypatch.setenv("FLEET_DB", server.database().uri)
+        home = "{postgresql: env:FLEET_DB}"
+    else:
+        (tmp_path / "truth").mkdir(0o700)
+        assert call(first, "trust", "add", str(tmp_path / "truth")).returncode == 0
+    file = first.root / "fleet.yaml"
+    admin = f'admin: "http://127.0.0.1:{free_port()}", secret: env:FLEET_OPERATOR}}'
+    text = re.sub(
+        r'main: \{listen: "([0-9.:]+)"\}',
+        rf'main: {{listen: "\1", {admin}',
+        file.read_text("utf-8"),
+    )
+    file.write_text(f"{text}\nstate: {home}\n", "utf-8")
+    others = [Project(tmp_path / name, first.options) for name in "bc"]
+    state = first.root / ".fleetctl"
+    for other in others:
+        shutil.copytree(first.root, other.root, ignore=shutil.ignore_patterns(".fleetctl"))
+        shutil.copytree(state / "keys", other.root / ".fleetctl/keys")
+        (other.root / ".fleetctl/store").symlink_to(state / "store")
+    started = call(first, "gateway", "start")
+    assert started.returncode == 0, started.stderr
+    yield Team((first, *others), request.param == "postgresql")
+    first.clean_up()
+
+
+def applied(done: Done) -> Done:
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_a_fleet_is_planned_applied_and_watched_from_three_checkouts(
+    team: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = team.checkouts
+    assert len(team.plan_ids()) == 1, "of a fleet that nobody has applied"
+    applied(call(first, "apply", "--auto", "--yes"))
+    assert len(team.plan_ids()) == 1
+    team.declare("2.1.0", "2.2.0")
+    file = str(tmp_path / "plan.json")
+    assert call(first, "plan", "--out", file).returncode == 0
+    reviewed = json.loads(Path(file).read_text("utf-8"))["plan_id"]
+    assert team.plan_ids() == {reviewed}
+    applied(call(second, "apply", file, "--yes"))
+    for checkout in (first, third):
+        drift = call(checkout, "drift")
+        assert drift.returncode == 0, drift.stdout
+    assert len(team.plan_ids()) == 1
+    assert reviewed in call(third, "history", "--limit", "0", "--format", "json").stdout
+    with monkeypatch.context() as patch:
+        if team.is_database:
+            closed = f"postgresql://x:{PASSWORD}@127.0.0.1:{free_port()}/x"
+            patch.setenv("FLEET_DB", closed)
+        else:
+            (tmp_path / "truth/ledger.jsonl").rename(tmp_path / "aside")
+            (tmp_path / "truth/ledger.jsonl").mkdir()
+        back = call(third, "rollback", "acme-support", "--reason", "home away")
+        assert back.returncode == 0, back.stderr
+        assert "1 gateway acknowledged" in back.stdout
+        if not team.is_database:
+            (tmp_path / "truth/ledger.jsonl").rmdir()
+            (tmp_path / "aside").rename(tmp_path / "truth/ledger.jsonl")
+    for checkout in (third, first, second):
+        told = call(checkout, "history", "acme-support", "--limit", "0").stdout
+        assert told.count("home away") == 1, told
+    assert len(team.plan_ids()) == 1
+    held = [call(checkout, "status", "--client", "acme").stdout for checkout in team.checkouts]
+    assert all("held: 2.2.0" in text for text in held), held
