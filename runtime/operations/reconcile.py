@@ -240,10 +240,12 @@ class Reconciler:
         code = 0
         if onward.steps:
             code = await self._execute(workspace, onward, stop, heeds_freeze=heeds)
-        elif freeze is None and (part := await asyncio.to_thread(upgrade_onward, workspace, now)):
-            code = await self._execute(workspace, part, stop, heeds_freeze=True)
             return True, code or left
-        return bool(onward.steps), code or left
+        is_frozen = freeze is not None
+        part = await asyncio.to_thread(upgrade_onward, workspace, now, frozen=is_frozen)
+        if part is not None:
+            code = await self._execute(workspace, part, stop, heeds_freeze=not is_frozen)
+        return part is not None, code or left
 
     async def _execute(
         self, workspace: Workspace, plan: Plan, stop: asyncio.Event, *, heeds_freeze: bool = False

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from fleet.errors import FleetError, did_you_mean
@@ -18,6 +18,7 @@ from runtime.operations.eval_jobs import drift_standings
 from runtime.operations.outages import observe_faults, with_ledger
 from runtime.operations.planning import with_damage_now
 from runtime.operations.retrain import URGENT, retraining_documents
+from runtime.operations.upgrades import upgrade_standings
 from runtime.workspace import Workspace
 
 ALARMS: Final = frozenset({DriftStatus.SERVING, DriftStatus.RETRAIN})
@@ -74,6 +75,7 @@ async def _observe(workspace: Workspace, client: str | None) -> FleetStatus:
     def is_shown(alias: str) -> bool:
         return client in {None, client_of(alias)}
 
+    live = replace(live, notes=(*live.notes, *upgrade_standings(workspace, live)))
     past = eval_records(known.entries)
     due = (row for row in retraining_documents(workspace) if row["turn"] in URGENT)
     drills = await drill_records(workspace, live, known.entries)

@@ -82,22 +82,39 @@ def approve_passed(workspace: Workspace, live: State, done: JudgingRound) -> Non
             workspace.inform(f"The upgrade of base {upgrade.base} is approved: {reason}.")
 
 
-def decided_servers(workspace: Workspace, live: State) -> tuple[str, ...]:
-    """Return the servers of upgrades that were approved or stopped: `reconcile` carries those on.
-
-    An upgrade that no canary has been judged for begins with an apply alone.
-    """
+def upgrade_standings(workspace: Workspace, live: State) -> tuple[str, ...]:
+    """Return a sentence for every upgrade that is due or under way."""
     return tuple(
-        name
+        f"upgrade of base {upgrade.base}, {upgrade.stage}: {_standing(upgrade)}"
         for upgrade in _upgrades(workspace, live)
-        if upgrade.reason and upgrade.stage in {UpgradeStage.MOVING, UpgradeStage.STOPPED}
-        for name in sorted({*upgrade.hidden, upgrade.canary} - {""})
     )
 
 
-def upgrade_onward(workspace: Workspace, live: State) -> Plan | None:
-    """Return the plan that carries decided upgrades on; None: nothing is due, or not by itself."""
-    if not (servers := decided_servers(workspace, live)):
+def _standing(upgrade: Upgrade) -> str:
+    match upgrade.stage:
+        case UpgradeStage.MOVING | UpgradeStage.STOPPED:
+            return upgrade.reason or "clients were served so before"
+        case UpgradeStage.JUDGING:
+            passed = sum(result.passed for result in upgrade.results)
+            return f"{passed} of {len(upgrade.results)} golden sets passed on {upgrade.canary}"
+        case UpgradeStage.CANARY | UpgradeStage.NO_ROOM:
+            return "see fleetctl plan"
+
+
+def upgrade_onward(workspace: Workspace, live: State, *, frozen: bool) -> Plan | None:
+    """Return the plan that carries decided upgrades on; None: nothing is due, or not by itself.
+
+    An upgrade that no canary has been judged for begins with an apply alone. In a `frozen` fleet
+    ways back alone go on.
+    """
+    stages = {UpgradeStage.STOPPED} if frozen else {UpgradeStage.STOPPED, UpgradeStage.MOVING}
+    servers = {
+        name
+        for upgrade in _upgrades(workspace, live)
+        if upgrade.reason and upgrade.stage in stages
+        for name in {*upgrade.hidden, upgrade.canary} - {""}
+    }
+    if not servers:
         return None
     part = upgrade_part(plan_fleet(workspace, live), servers)
     if part is None:

@@ -1,10 +1,12 @@
 """New settings of a base: a canary server, golden sets of all clients on it, then the move."""
 
 import json
+import signal
 import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -133,9 +135,13 @@ def test_a_failed_golden_set_of_one_client_stops_the_upgrade_for_all(project: Pr
     assert {*map(frozenset, servers(project).values())} == {frozenset({OLD})}
     stopped = call(project, "plan").stdout
     assert "stopped for all clients: acme-support, answers: " in stopped
+    status = call(project, "status").stdout
+    assert "upgrade of base tiny, stopped: acme-support, answers: " in status
+    history = call(project, "history").stdout
+    assert f"upgrade of tiny on {CANARY}: FAIL answers of acme-support-tiny-v2.1.0: " in history
 
 
-def test_clients_move_once_all_golden_sets_have_passed_and_the_old_server_stays(
+def test_clients_move_once_all_golden_sets_have_passed_and_go_back_when_told_to(
     project: Project,
 ) -> None:
     declare(project, 480)
@@ -146,9 +152,28 @@ def test_clients_move_once_all_golden_sets_have_passed_and_the_old_server_stays(
         assert {*map(frozenset, servers(project).values())} == {frozenset({CANARY})}
         plan = call(project, "plan").stdout
         assert f"{OLD} is kept loaded until" in plan
+        assert call(project, "freeze", "--reason", "a launch").returncode == 0
         back = call(project, "upgrade", "stop", "tiny", "--reason", "slow since noon")
         assert back.returncode == 0, back.stderr
-        done = call(project, "reconcile", "--once")
+        done = call(project, "reconcile", "--once")  # ways back go on in a frozen fleet
         assert done.returncode == 0, done.stderr
         assert {*map(frozenset, servers(project).values())} == {frozenset({OLD})}
     assert "stopped for all clients: slow since noon" in call(project, "plan").stdout
+
+
+def test_an_apply_that_is_killed_at_the_canary_is_taken_up_by_the_next(project: Project) -> None:
+    declare(project, 480)
+    loads = count(1)
+
+    def at_third_load(event: dict[str, Any]) -> bool:
+        is_load = event["type"] == "step_done" and event["step"].startswith("load ")
+        return is_load and next(loads) == 3
+
+    with asked(project):
+        project.stop_during_apply(signal.SIGKILL, at_third_load)
+        assert {*map(frozenset, servers(project).values())} == {frozenset({OLD})}
+        assert call(project, "upgrade", "approve", "birch", "--reason", "r").returncode == 1
+        applied(project)
+        done = call(project, "reconcile", "--once")
+        assert done.returncode == 0, done.stderr
+        assert {*map(frozenset, servers(project).values())} == {frozenset({CANARY})}
