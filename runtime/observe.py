@@ -136,11 +136,12 @@ async def connect(
     state_dir: Path,
     envoys: Envoys,
     report: Report = lambda *_: None,
+    fleet_id: str = "",
 ) -> AsyncIterator[FleetConnections]:
     """Give connections to the engines and gateways of a fleet; they are closed at the end."""
     engines = {
         name: make_engine(
-            host, root, state_dir, fleet.name, fleet.servers_secret, fleet.bases, report
+            host, root, state_dir, fleet.name, fleet.servers_secret, fleet.bases, report, fleet_id
         )
         for name, host in fleet.hosts.items()
     }

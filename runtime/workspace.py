@@ -79,6 +79,8 @@ class Workspace:
     """The ledger is damaged, and its verified copy is read in its place: for repairs alone."""
     offline: str | None = None
     """Why no connection is opened, and no secret and no variable is read; None: they are."""
+    drawn_id: str = ""
+    """Id of a fleet, drawn by this run; empty: the ledger has it, or none is needed."""
     author: str = ""
     """Author of this run; empty: found from the environment."""
     apart: bool = False
@@ -239,6 +241,12 @@ class Workspace:
         """Return the ledger folded into the facts that planning needs."""
         return self.ledger().history() if self.past is None else self.past
 
+    def fleet_id(self) -> str:
+        """Return the fleet's id, of the ledger or drawn by this run; empty: none is known."""
+        with suppress(FleetError):  # what needs the ledger says so itself
+            return self.history().fleet_id or self.drawn_id
+        return self.drawn_id
+
     def envoys(self) -> "Envoys":
         """Return the maker of files of gateways that are Envoys."""
         return self.make_envoys(self.root)
@@ -252,7 +260,8 @@ class Workspace:
         """
         from runtime.observe import connect  # noqa: PLC0415 (starlette, uvicorn)
 
-        return connect(self.fleet(), self.root, self.state_dir, self.envoys(), report)
+        its = self.fleet(), self.root, self.state_dir, self.envoys()
+        return connect(*its, report, self.fleet_id())
 
     async def observe_now(self) -> State:
         """Observe every server and gateway; versions that may answer other bytes are marked."""

@@ -38,6 +38,8 @@ class ApplyStarted(EventFields):
     steps: int = 0
     settings: int | None = optional()
     """Number of settings that the plan changes; None: a repair, or an earlier release."""
+    fleet_id: str | None = optional()
+    """Id of the fleet, which its first apply draws; None: an entry before has it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ from fleet.resources import FULL, Key, LoadedAdapter, Resource, Route, Server, S
 def fold_entries(entries: Iterable[Entry], before: History | None = None) -> History:
     """Return the history that entries, oldest first, amount to; unknown kinds are passed over.
 
-    `before`: the history of the entries before these; None: there are none.
+    `before`: that of the entries before these; None: there are none.
 
     Raises:
         FleetError: FC3043, an entry's resource is none: a field is wrong, a name is no name.
@@ -110,6 +110,7 @@ class _Past(RolloutsFold):
     """A history while entries are being added."""
 
     seq: int = 0
+    fleet_id: str = ""
     as_of: datetime | None = None
     freeze: Freeze | None = None
     settings: Mapping[str, str] | None = None
@@ -150,7 +151,8 @@ class _Past(RolloutsFold):
                 self._finished(event, entry.time)
             case StepFailed(unsure=False, step=step) | Noted(step=str(step)):
                 self.unfinished.pop(step, None)
-            case ApplyStarted(settings=settings):
+            case ApplyStarted(settings=settings, fleet_id=drawn):
+                self.fleet_id = self.fleet_id or drawn or ""
                 if settings is not None:
                     self.settings = self.settings or {}
             case ApplyFinished(boots=boots, gone=gone, settings=settings):
@@ -166,8 +168,7 @@ class _Past(RolloutsFold):
             case Frozen() | Thawed():
                 self.freeze = freeze_after([entry], self.freeze)
             case Adopted() as event:
-                resource = resource_of_plain(event.resource)
-                self.became(Address(event.address), resource, entry.time)
+                self.became(Address(event.address), resource_of_plain(event.resource), entry.time)
                 self._booted(event)
             case CostTermsChanged(changed=changed):
                 self.cost_terms = with_changes(self.cost_terms, changed)
@@ -269,9 +270,8 @@ class _Past(RolloutsFold):
         holds.pop(event.to, None)
         self.holds[event.alias] = holds
         if isinstance(route, Route):
-            shares = (
-                replace(share, percent=FULL * (share.adapter == event.to)) for share in route.shares
-            )
+            to = event.to
+            shares = (replace(its, percent=FULL * (its.adapter == to)) for its in route.shares)
             self._routed(replace(route, shares=tuple(shares)), entry.time)
 
     def _released(self, event: Released, time: datetime) -> None:

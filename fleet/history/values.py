@@ -181,6 +181,8 @@ class History:
 
     seq: int = 0
     """Number of ledger entries read."""
+    fleet_id: str = ""
+    """Id of the fleet, on its servers; empty: no apply has drawn one."""
     stages: Mapping[str, RolloutStage] = field(default_factory=dict)
     """By alias: the newest version's latest stage."""
     holds: Mapping[str, Mapping[str, Block]] = field(default_factory=dict)

@@ -49,6 +49,7 @@ def apply(workspace: Workspace, *, file: Path | None, auto: bool, yes: bool, for
         require_applicable,
         require_trusted,
     )
+    from runtime.operations.fleet_id import draw_fleet_id
     from runtime.operations.freeze import require_thawed
     from runtime.operations.heal import put_back_store
     from runtime.operations.planning import is_record_due, observe_copies, plan_fleet
@@ -70,6 +71,7 @@ def apply(workspace: Workspace, *, file: Path | None, auto: bool, yes: bool, for
     if put_back_store(workspace, live):
         live = observe_copies(workspace)
     require_known(workspace, live)
+    draw_fleet_id(workspace, live)
     plan = saved or plan_fleet(workspace, live)
     require_trusted(workspace, plan)
     report_changes_since(workspace, plan, live)

@@ -120,7 +120,7 @@ def _on_boxes(workspace: Workspace) -> "list[BoxServer]":
         fleet = workspace.fleet()
     except FleetError:  # broken declarations: then the state folder alone is read
         return []
-    servers, errors = list_box_servers(fleet)
+    servers, errors = list_box_servers(fleet, workspace.fleet_id())
     for error in errors:
         print_diagnostics(error.diagnostics)
     return servers

@@ -17,7 +17,7 @@ from runtime.engines.adapters_file import AdapterEntry, entries_of
 from runtime.engines.launch_records import LaunchRecord, LaunchRecords
 from runtime.engines.observation import StateBuilder, base_digest, observe_servers
 from runtime.engines.protocol import Completion
-from runtime.engines.recognition import started_by_others, unrecorded, url_of
+from runtime.engines.recognition import NO_FLEET, FleetMark, started_by_others, unrecorded, url_of
 from runtime.engines.starting import LAUNCH_LENGTH, START_TIMEOUT_S, flags_of, not_ready
 from runtime.engines.supervisor import (
     STOP_TIMEOUT_S,
@@ -36,7 +36,7 @@ from runtime.engines.vllm_api import (
     unload_adapter,
 )
 from runtime.json_client import SERVER_KEYS, JsonClient
-from runtime.processes import start_mark
+from runtime.processes import environment, start_mark
 from runtime.store_paths import StoreView
 
 _PORT_GRACE_S = 5.0
@@ -59,8 +59,8 @@ class LocalEngine:
     command: Command
     store: StoreView
     """The copies that servers load from."""
-    fleet: str = ""
-    """Name of the fleet."""
+    fleet: FleetMark = NO_FLEET
+    """The fleet of the servers."""
     secret: str = field(default="", repr=False)
     """The secret that the keys of servers are derived from; empty: they have none."""
     start_timeout_s: float = START_TIMEOUT_S
@@ -87,6 +87,9 @@ class LocalEngine:
                     "fleetctl adopt"
                 )
         seen.unknown_servers |= self.records.started_elsewhere(self.host.name, records)
+        for name, record in records.items():
+            if drawn := FleetMark.among(environment(record.leader() or 0)).id:
+                seen.fleets[name] = drawn
         clients = {name: self._client(record) for name, record in records.items()}
         for name, answer in (await observe_servers(clients)).items():
             record = records[name]
@@ -112,7 +115,7 @@ class LocalEngine:
         if record is not None and record.processes():
             return
         grace = _PORT_GRACE_S if record is not None else 0.0
-        await refuse_taken_port(server, self.host.address, grace)
+        await refuse_taken_port(server, self.host.address, grace, self.fleet)
         program = self.command(server, "")[0][0]
         if which(program) is None and not (self.folder / program).is_file():
             raise cannot_start(server.name, program, "there is no such program")
@@ -149,7 +152,7 @@ class LocalEngine:
             if ended is not None:
                 await end(ended, self.records)  # workers that outlived their server
             grace = _PORT_GRACE_S if ended is not None else 0.0
-            await refuse_taken_port(server, self.host.address, grace)
+            await refuse_taken_port(server, self.host.address, grace, self.fleet)
             files = await asyncio.to_thread(base_digest, self.folder / flags.model)
             record = self._launch(server, flags, files)
         await self._until_ready(record)

@@ -5,9 +5,11 @@ of the process says the same as a record would; the stamped digest proves the fl
 """
 
 import asyncio
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, Self
 from uuid import uuid4
 
 from pydantic import ValidationError
@@ -37,10 +39,45 @@ from runtime.processes import (
 
 FLEET = "FLEETCTL_FLEET"
 """Environment variable with the name of the fleet that a process serves."""
+FLEET_ID = "FLEETCTL_FLEET_ID"
+"""Environment variable with the id of that fleet."""
 UNIT = "FLEETCTL_UNIT"
 """Environment variable with the unit that `apply` wrote for a process."""
 _TRIES, _PAUSE_S = 11, 0.5
 """Looks for a server, and seconds between them: longer than a supervisor pauses before a start."""
+
+
+@dataclass(frozen=True, slots=True)
+class FleetMark:
+    """The fleet that a server serves, as its environment says."""
+
+    name: str = ""
+    id: str = ""
+    """Drawn by the first apply; empty: none was yet, or an earlier release started the server."""
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Environment of a server of the fleet."""
+        return {FLEET: self.name} | ({FLEET_ID: self.id} if self.id else {})
+
+    @classmethod
+    def among(cls, variables: Mapping[str, str], unsaid: str = "") -> Self:
+        """Return the mark in an environment; `unsaid`: the name where it says none."""
+        return cls(variables.get(FLEET, unsaid), variables.get(FLEET_ID, ""))
+
+    def owns(self, other: Self) -> bool:
+        """Say whether a server is of this fleet; where an id is missing, the names decide."""
+        return self.name == other.name and ("" in (self.id, other.id) or self.id == other.id)
+
+    def others(self, other: Self, what: str) -> list[str]:
+        """Return a note about a server of a fleet of the same name; empty: it has another name."""
+        return [f"{what} serves {other}, not {self}; it is left alone."] * (self.name == other.name)
+
+    def __str__(self) -> str:
+        return f"fleet `{self.name}`" + (f" (id {self.id})" if self.id else "")
+
+
+NO_FLEET: Final = FleetMark()
 
 
 def url_of(address: str, port: int) -> str:
@@ -52,7 +89,7 @@ def unrecorded(
     host: HostSpec,
     records: LaunchRecords,
     folder: Path,
-    fleet: str = "",
+    fleet: FleetMark,
     recorded: Collection[int] = (),
 ) -> Iterator[tuple[LaunchRecord, str]]:
     """Yield a record of every server of this fleet that listens on a port of a host and has none.
@@ -77,7 +114,7 @@ def unrecorded(
 
 
 async def started_by_others(
-    server: Server, host: HostSpec, records: LaunchRecords, folder: Path, fleet: str
+    server: Server, host: HostSpec, records: LaunchRecords, folder: Path, fleet: FleetMark
 ) -> LaunchRecord | None:
     """Return the record, written, of a server that a supervisor starts; None: none does.
 
@@ -136,11 +173,11 @@ def _devices(host: HostSpec, device: DeviceSpec, visible: str) -> tuple[str, ...
     return seen if seen and not is_cpu(device.kind) else (device.name,)
 
 
-def _is_ours(pid: int, fleet: str) -> bool:
+def _is_ours(pid: int, fleet: FleetMark) -> bool:
     variables = environment(pid)
     if UNIT in variables:  # the engine of units knows it
         return False
-    return not fleet or variables.get(FLEET, fleet) == fleet
+    return not fleet.name or fleet.owns(FleetMark.among(variables, fleet.name))
 
 
 def _carried(pid: int) -> LaunchRecord | None:

@@ -19,7 +19,7 @@ from runtime.engines.handover import HandoverEngine
 from runtime.engines.launch_records import LaunchRecord, LaunchRecords
 from runtime.engines.local import LocalEngine
 from runtime.engines.protocol import Engine, Report
-from runtime.engines.recognition import FLEET, unrecorded
+from runtime.engines.recognition import FleetMark, unrecorded
 from runtime.engines.ssh.box import MEMORIES
 from runtime.engines.ssh.engine import SshEngine
 from runtime.engines.ssh.here import connection_to, has_units
@@ -38,15 +38,16 @@ def make_engine(
     servers_secret: str = "",
     bases: Collection[str] = (),
     report: Report = lambda *_: None,
+    fleet_id: str = "",
 ) -> Engine:
     """Return the engine of a host. No server is contacted or started.
 
-    Declared paths are relative to `root`. `fleet_name` is put into the environment of started
-    processes, for process lists. `servers_secret` is the reference of the secret of their keys.
-    `bases` are the names of the declared bases. `report`: called while files are brought to the
-    host.
+    Declared paths are relative to `root`. `fleet_name` and `fleet_id` are put into the environment
+    of started processes, which are recognised by them. `servers_secret` is the reference of the
+    secret of their keys. `bases` are the names of the declared bases. `report`: called while files
+    are brought to the host.
     """
-    store = state_dir / STORE
+    store, fleet = state_dir / STORE, FleetMark(fleet_name, fleet_id)
     secret = read_secret(root, servers_secret) if servers_secret else ""
     if host.engine == "attach":
         return AttachEngine(host, store)
@@ -56,7 +57,7 @@ def make_engine(
         memory = state_dir / MEMORIES / f"{host.name}.json"
         known = bases if host.engine == "ssh" else ()  # units here run or do not
         ssh = connection_to(host)
-        return SshEngine(host, ssh, folder, store, memory, fleet_name, secret, known, report)
+        return SshEngine(host, ssh, folder, store, memory, fleet, secret, known, report)
 
     if host.engine == "ssh":
         raise_file_limit()  # a round has 5 files open for every host
@@ -85,16 +86,14 @@ def make_engine(
         if fake:
             environment["PYTHONPATH"] = str(Path(runtime.__file__).parent.parent)
         if fleet_name:
-            environment[FLEET] = fleet_name
+            environment |= fleet.variables
         if secret is None:
             raise secret_unreadable()
         if secret:
             environment[SERVER_KEY] = server_key(secret, server.name, launch.launch)
         return launch.arguments, environment
 
-    processes = LocalEngine(
-        host, records, folder, command, StoreView(store), fleet_name, secret or ""
-    )
+    processes = LocalEngine(host, records, folder, command, StoreView(store), fleet, secret or "")
     if not has_units(host):
         return processes
     python = _interpreter(host, folder)
@@ -116,7 +115,8 @@ def write_missing_records(
         if host.engine in ("local", "fake"):
             known = (*records.all(), *written)
             ports = {record.port for record in known if record.leader() is not None}
-            found = unrecorded(host, records, Path(normal_path(root)), fleet_name, ports)
+            mark = FleetMark(fleet_name)
+            found = unrecorded(host, records, Path(normal_path(root)), mark, ports)
             written += (record for record, elsewhere in found if not elsewhere)
     for record in written:
         records.write(record)

@@ -6,32 +6,34 @@ import re
 import signal
 import socket
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from fleet.errors import EngineError, EngineTimedOutError
 from fleet.resources import Server
 from runtime.engines.launch_records import LaunchRecord, LaunchRecords
-from runtime.engines.recognition import url_of
+from runtime.engines.recognition import NO_FLEET, FleetMark, url_of
 from runtime.engines.vllm_api import list_models
 from runtime.files import make_private, open_plain, private_file
 from runtime.json_client import JsonClient
-from runtime.processes import command_line, is_stopped, listening, send, start_mark
+from runtime.processes import command_line, environment, is_stopped, listening, send, start_mark
 from runtime.trust import may_contact
 
 _PORT_POLL_S = 0.02
 _ANSWER_S = 2.0
 
 
-async def refuse_taken_port(server: Server, address: str, grace_s: float) -> None:
+async def refuse_taken_port(
+    server: Server, address: str, grace_s: float, fleet: FleetMark = NO_FLEET
+) -> None:
     """Refuse a port that is taken for longer than `grace_s` seconds.
 
     The main thread of a killed process is a zombie, and so counts as gone, a moment before
     its other threads release the port.
 
     Raises:
-        EngineError: FC4011, with the processes that listen on the port.
+        EngineError: FC4011, with the processes that listen on the port; FC4103, of another fleet.
     """
     deadline = asyncio.get_running_loop().time() + grace_s
     while _listens(address, server.port):
@@ -39,6 +41,7 @@ async def refuse_taken_port(server: Server, address: str, grace_s: float) -> Non
             await asyncio.sleep(_PORT_POLL_S)
             continue
         pids = listening(server.port)
+        _refuse_others(server, pids, fleet)
         processes = "; ".join(f"process {pid}, `{command_line(pid):.120}`" for pid in pids)
         serving = await _answering(url_of(address, server.port))
         hint = (
@@ -53,6 +56,21 @@ async def refuse_taken_port(server: Server, address: str, grace_s: float) -> Non
         )
         command = "" if pids else f"lsof -i :{server.port}"
         raise EngineError.of("FC4011", "A port is taken", detail, hint=hint, command=command)
+
+
+def _refuse_others(server: Server, pids: Iterable[int], fleet: FleetMark) -> None:
+    """Refuse the place of a server of another fleet; raises FC4103."""
+    for pid in pids:
+        other = FleetMark.among(environment(pid), fleet.name)
+        if not fleet.owns(other):
+            raise EngineError.of(
+                "FC4103",
+                "A server of another fleet",
+                f"Process {pid} serves {other} on port {server.port}, where `{server.name}` of "
+                f"{fleet} would. It was left as it is.",
+                hint="Declare another `port` for the host in one of the two. If both are one, they "
+                "have two ledgers: keep the one that its servers name.",
+            )
 
 
 async def _answering(url: str) -> str | None:

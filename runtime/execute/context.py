@@ -56,6 +56,8 @@ class ExecutionContext:
     """Host by server, for servers that are declared and may not answer."""
     commit: str = ""
     """Commit of the declarations, for the record."""
+    fleet_id: str = ""
+    """Id that the servers are started with; empty: the fleet has none."""
     timings: Timings = Timings()
 
 

@@ -97,7 +97,8 @@ async def execute(
         steps, commit = len(plan.steps), context.commit
         record = None if settings is None else settings_to_record(plan, settings, history)
         due = None if settings is None else len(plan.settings)
-        await journal.write(ApplyStarted(plan.id, plan.fleet, commit, trigger, steps, due))
+        drawn = None if history.fleet_id else context.fleet_id or None
+        await journal.write(ApplyStarted(plan.id, plan.fleet, commit, trigger, steps, due, drawn))
         facts = {"changes": len(plan.changes), "steps": steps, "trigger": trigger}
         emit(ApplyEvent("plan_started", facts))
         beside = _renew_lease(lease, scheduler), _report_interrupt(stop, scheduler)

@@ -170,6 +170,7 @@ async def execute_plan(
                 server.name: name for name, host in fleet.hosts.items() for server in host.attached
             },
             commit=commit_of(workspace.root),
+            fleet_id=workspace.fleet_id(),
         )
         replan = partial(plan_fleet, workspace)
         outcome = await execute(

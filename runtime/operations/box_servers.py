@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fleet.errors import EngineError
 from fleet.hardware import HostSpec
 from fleet.spec import FleetSpec
-from runtime.engines.recognition import url_of
+from runtime.engines.recognition import FleetMark, url_of
 from runtime.engines.ssh.here import connection_to, has_units
 from runtime.engines.ssh.units import list_units, remove_unit
 
@@ -27,12 +27,13 @@ class BoxServer:
     digest: str
 
 
-def list_box_servers(fleet: FleetSpec) -> tuple[list[BoxServer], list[EngineError]]:
+def list_box_servers(fleet: FleetSpec, fleet_id: str) -> tuple[list[BoxServer], list[EngineError]]:
     """Return the servers that are units, and why hosts could not be asked."""
+    mark = FleetMark(fleet.name, fleet_id)
 
     async def listed() -> list[list[BoxServer] | EngineError]:
         hosts = [host for _, host in sorted(fleet.hosts.items()) if has_units(host)]
-        return await asyncio.gather(*(_of_host(host, fleet.name) for host in hosts))
+        return await asyncio.gather(*(_of_host(host, mark) for host in hosts))
 
     found = asyncio.run(listed())
     servers = [server for its in found if not isinstance(its, EngineError) for server in its]
@@ -55,7 +56,7 @@ def stop_box_servers(servers: Iterable[BoxServer]) -> None:
             raise error
 
 
-async def _of_host(host: HostSpec, fleet: str) -> list[BoxServer] | EngineError:
+async def _of_host(host: HostSpec, fleet: FleetMark) -> list[BoxServer] | EngineError:
     try:
         units = await list_units(connection_to(host))
     except EngineError as error:
@@ -70,5 +71,5 @@ async def _of_host(host: HostSpec, fleet: str) -> list[BoxServer] | EngineError:
             unit.record.digest,
         )
         for name, unit in sorted(units.items())
-        if unit.fleet == fleet and unit.record is not None and unit.record.host == host.name
+        if fleet.owns(unit.fleet) and unit.record is not None and unit.record.host == host.name
     ]

@@ -90,8 +90,11 @@ def is_unrecorded(workspace: Workspace) -> bool:
 def is_record_due(workspace: Workspace, plan: Plan, live: State) -> bool:
     """Say whether an apply of a whole plan records something else than its changes."""
     history = settled(workspace.history(), live)
-    return is_unrecorded(workspace) or bool(
-        changed_by_others(plan.changes, plan.held, history, live)
+    has_no_id = bool(history.owned) and not history.fleet_id
+    return (
+        has_no_id
+        or is_unrecorded(workspace)
+        or bool(changed_by_others(plan.changes, plan.held, history, live))
     )
 
 

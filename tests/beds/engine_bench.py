@@ -17,6 +17,7 @@ from fleet.hardware import HostSpec
 from fleet.resources import State
 from fleet.vllm import instance_name
 from runtime.engines.protocol import Engine
+from runtime.engines.recognition import FleetMark
 from runtime.engines.ssh.engine import SshEngine
 from runtime.engines.ssh.server_units import ServerUnit
 from runtime.engines.ssh.units import list_units
@@ -67,7 +68,7 @@ class BoxBench(Bench):
             self.root,
             self.state_dir / STORE,
             self.state_dir / "hosts" / f"{BOX}.json",
-            self.fleet,
+            FleetMark(self.fleet),
             "secret-of-the-box",
         )
 

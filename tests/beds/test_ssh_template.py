@@ -143,7 +143,7 @@ def test_a_server_runs_as_its_user_who_reads_its_log_and_sees_changes_by_hand(
 ) -> None:
     unit = ready.unit()
     assert (unit.is_system, unit.is_enabled, unit.is_edited) == (True, True, False)
-    assert (unit.fleet, unit.record and unit.record.host) == (ready.fleet, BOX)
+    assert (unit.fleet.name, unit.record and unit.record.host) == (ready.fleet, BOX)
     shown = ready.there(f"stat -c %U /proc/{unit.pid}; cat /proc/{unit.pid}/cgroup").split()
     assert shown[0] == "fleetctl"
     assert shown[-1].endswith(f".slice/{instance_name(ready.server.name)}")

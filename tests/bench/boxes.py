@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 from fleet.hardware import HostSpec
+from runtime.engines.recognition import FleetMark
 from runtime.engines.ssh.connection import SshConnection
 from runtime.engines.ssh.engine import SshEngine
 from runtime.trust import Trust, dump_trust
@@ -75,7 +76,7 @@ async def measure(names: list[str], folder: Path) -> None:
             folder,
             folder / "store",
             folder / "hosts" / f"{name}.json",
-            "bench",
+            FleetMark("bench"),
         )
         for name in names
     ]

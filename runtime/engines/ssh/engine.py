@@ -15,6 +15,7 @@ from runtime.engines.adapters_file import AdapterEntry, entries_of
 from runtime.engines.launch_records import LaunchRecord
 from runtime.engines.observation import StateBuilder, observe_servers
 from runtime.engines.protocol import Completion, Report
+from runtime.engines.recognition import FleetMark
 from runtime.engines.ssh.box import BoxMemory, BoxView, look, write_entries
 from runtime.engines.ssh.connection import SshConnection
 from runtime.engines.ssh.forwards import ForwardedClients
@@ -50,8 +51,8 @@ class SshEngine:
     """The copies on this machine, which are brought to the host."""
     memory: Path
     """File of `BoxMemory`."""
-    fleet: str
-    """Name of the fleet; units of other fleets are left alone."""
+    fleet: FleetMark
+    """The fleet; units of other fleets are left alone."""
     secret: str | None = field(default="", repr=False)
     """As in `BoxLauncher`."""
     bases: Collection[str] = ()
@@ -84,6 +85,7 @@ class SshEngine:
             return await self._observe_unreached(before, error)
         seen = StateBuilder(self._copies(box.store), self.host.supervisor)
         now = self._started(box, before, seen.notes)
+        seen.fleets = {name: drawn for name in now if (drawn := box.units[name].fleet.id)}
         if self.ssh.is_here and now:
             seen.notes += linger_notes()
         errors = await self._servers.faults(now.values())
@@ -107,8 +109,6 @@ class SshEngine:
 
     async def check_start(self, server: Server) -> None:
         """Refuse a start on a port that others have, or without an interpreter; start nothing.
-
-        A server that runs or starts is for `start` to judge.
 
         Raises:
             EngineError: FC4011, FC4018, FC4101; or as `SshConnection.run`.
@@ -161,7 +161,7 @@ class SshEngine:
     async def stop(self, server: str) -> None:
         """Stop a server and delete its unit, letting running requests finish."""
         unit = (await self._look()).units.get(server)
-        if unit is not None and unit.fleet == self.fleet:
+        if unit is not None and self.fleet.owns(unit.fleet):
             await remove_unit(self.ssh, server)
         await self._servers.close(server)
 
@@ -218,9 +218,10 @@ class SshEngine:
         """Return the records of this fleet's servers that run or start; note odd units."""
         found = {}
         for name, unit in box.units.items():
-            if unit.fleet != self.fleet:
-                continue
             shown = f"Unit {unit_name(name)} of host {self.host.name}"
+            if not self.fleet.owns(unit.fleet):
+                notes += self.fleet.others(unit.fleet, shown)
+                continue
             record, was = unit.record, before.records.get(name)
             if record is None or record.host != self.host.name:
                 notes.append(f"{shown} has no record of a server of this host; it is left alone.")
@@ -256,7 +257,7 @@ class SshEngine:
     def _record(self, box: BoxView, server: str) -> LaunchRecord | None:
         """Return the record of a server of this fleet that runs or starts."""
         unit = box.units.get(server)
-        is_up = unit is not None and unit.fleet == self.fleet and unit.runs
+        is_up = unit is not None and self.fleet.owns(unit.fleet) and unit.runs
         return unit.record if unit is not None and is_up else None
 
     async def _up(self, box: BoxView, server: str) -> JsonClient:
@@ -276,7 +277,7 @@ class SshEngine:
         async with self._entering[server]:
             box = await self._look()
             unit, entries = box.units.get(server), box.adapters.get(server, {})
-            is_ours = unit is None or unit.fleet == self.fleet
+            is_ours = unit is None or self.fleet.owns(unit.fleet)
             if is_ours and (changed := change(entries)) != entries:
                 await write_entries(self.ssh, server, changed)
         return box

@@ -28,7 +28,7 @@ from runtime.engines.adapters_file import FILE
 from runtime.engines.launch_records import LaunchRecord
 from runtime.engines.observation import base_digest
 from runtime.engines.protocol import Report
-from runtime.engines.recognition import FLEET, UNIT, url_of
+from runtime.engines.recognition import UNIT, FleetMark, url_of
 from runtime.engines.ssh.box import KEY, SERVERS, BoxView, files_of_launch
 from runtime.engines.ssh.connection import SshConnection
 from runtime.engines.ssh.files import bring_folder, bring_good, now_and_then, source_of
@@ -67,19 +67,20 @@ class BoxLauncher:
     ssh: SshConnection
     folder: Path
     """The project, to which bases are relative."""
-    fleet: str
+    fleet: FleetMark
     secret: str | None = field(default="", repr=False)
     """The secret of the keys of servers; empty: they have none, None: it cannot be read."""
     report: Report = lambda *_: None
 
     def require_own(self, unit: ServerUnit | None) -> None:
         """Refuse a unit of another fleet or program; raises FC4101."""
-        if unit is not None and unit.fleet != self.fleet:
-            writer = f"serves fleet `{unit.fleet}`" if unit.fleet else "is not fleetctl's"
+        if unit is not None and not self.fleet.owns(unit.fleet):
+            writer = f"serves {unit.fleet}" if unit.fleet.name else "is not fleetctl's"
             raise EngineRejectedError.of(
                 "FC4101",
                 "Unit belongs to others",
-                f"`{unit_name(unit.name)}` of `{self.ssh.address}` {writer}. It was left as it is.",
+                f"`{unit_name(unit.name)}` of `{self.ssh.address}` {writer}, and this is "
+                f"{self.fleet}. It was left as it is.",
                 hint="Give the host another name in one of the fleets, or log in as another user. "
                 "Disable and delete a unit that `fleetctl compile` printed.",
             )
@@ -149,7 +150,7 @@ class BoxLauncher:
         assert launch is not None, "hosts of engine ssh start their servers"
         record = LaunchRecord.of(server, flags, url_of(self.host.reached_at, server.port), mark)
         record = record.model_copy(update={"arguments": launch.arguments, "base_files": files})
-        named = {**launch.environment, FLEET: self.fleet, UNIT: unit_name(server.name)}
+        named = {**launch.environment, **self.fleet.variables, UNIT: unit_name(server.name)}
         if self.secret is None:
             raise secret_unreadable()
         key = server_key(self.secret, server.name, launch.launch)
@@ -196,15 +197,15 @@ class BoxLauncher:
             if unit.name == server.name or not unit.runs or gpus.isdisjoint(unit.gpus):
                 continue
             shares = [_part(flags), _part(unit.record.flags) if unit.record else 1]
-            if unit.fleet == self.fleet and max(shares) < 1 and sum(shares) <= 1:
+            if self.fleet.owns(unit.fleet) and max(shares) < 1 and sum(shares) <= 1:
                 continue
             ends = f"ssh {self.ssh.address} systemctl --user disable --now {unit_name(unit.name)}"
             raise started_elsewhere(
                 self.ssh,
                 server.name,
-                f"`{unit_name(unit.name)}` of fleet `{unit.fleet}` runs on GPU "
+                f"`{unit_name(unit.name)}` of {unit.fleet} runs on GPU "
                 f"{', '.join(sorted(gpus & unit.gpus))}",
-                f"fleetctl server stop {unit.name}" if unit.fleet == self.fleet else ends,
+                f"fleetctl server stop {unit.name}" if self.fleet.owns(unit.fleet) else ends,
             )
 
     async def ended(self, server: str) -> EngineError:

@@ -10,12 +10,12 @@ from pydantic import ValidationError
 
 from fleet.errors import NewerFormatError
 from runtime.engines.launch_records import LaunchRecord, parse_record
-from runtime.engines.recognition import FLEET
+from runtime.engines.recognition import FLEET, FLEET_ID, NO_FLEET, FleetMark
 
 SECTION: Final = "[X-Fleetctl]\n"
 """Section that systemd reads past: a digest of the unit before it, and the record of the launch."""
 _SET: Final = '(?:Environment="?|export )'
-_FLEET: Final = re.compile(rf'^{_SET}{FLEET}=([^"\n]*)', re.MULTILINE)
+_FLEET: Final = re.compile(rf'^{_SET}({FLEET}|{FLEET_ID})=([^"\n]*)', re.MULTILINE)
 _GPUS: Final = re.compile(
     rf"^(?:{_SET}CUDA_VISIBLE_DEVICES|AddDevice=nvidia[.]com/gpu)=([0-9,]*)", re.MULTILINE
 )
@@ -41,7 +41,7 @@ class ServerUnit:
     """Whether the unit was changed by hand, or systemd has read another text."""
     record: LaunchRecord | None
     """None: the unit has no record that can be read; another program wrote it."""
-    fleet: str = ""
+    fleet: FleetMark = NO_FLEET
     """Fleet that the server serves; empty: the unit names none."""
     launch: str = ""
     """Launch in the record, which may be of a later release; empty: none."""
@@ -108,7 +108,7 @@ def _parsed(name: str, pairs: dict[str, str], text: str) -> ServerUnit:
         or pairs.get("NeedDaemonReload") == "yes"
         or bool(pairs.get("DropInPaths")),
         record=record if record and record.name == server else None,
-        fleet=found[1] if (found := _FLEET.search(unit)) else "",
+        fleet=FleetMark.among(dict(_FLEET.findall(unit))),
         launch=found[1] if (found := _LAUNCH.match(written)) else "",
         gpus=frozenset(gpu for found in _GPUS.findall(unit) for gpu in found.split(",")),
         is_system=is_system,

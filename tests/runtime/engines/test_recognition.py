@@ -19,7 +19,7 @@ from fleet.resources import State
 from fleet.vllm import compiled_launch, launch_of
 from runtime.engines.launch_records import HOME
 from runtime.engines.protocol import Engine
-from runtime.engines.recognition import FLEET, started_by_others
+from runtime.engines.recognition import FLEET, FleetMark, started_by_others
 from runtime.engines.registry import write_missing_records
 from runtime.engines.vllm_api import list_models
 
@@ -91,7 +91,7 @@ def test_a_supervisor_gets_time_to_start_its_server_again(bench: "Bench") -> Non
     first = bench.record().pid
 
     async def looks() -> None:
-        its = bench.server, bench.host, bench.records, bench.root, "bench"
+        its = bench.server, bench.host, bench.records, bench.root, FleetMark("bench")
         looking = asyncio.create_task(started_by_others(*its))
         await asyncio.sleep(0)  # the first look ends with a pause
         assert not looking.done()
@@ -106,7 +106,7 @@ def test_a_supervisor_gets_time_to_start_its_server_again(bench: "Bench") -> Non
 
 
 def test_a_server_that_no_supervisor_had_started_is_not_waited_for(bench: "Bench") -> None:
-    its = bench.server, bench.host, bench.records, bench.root, "bench"
+    its = bench.server, bench.host, bench.records, bench.root, FleetMark("bench")
 
     async def looks() -> None:
         looking = asyncio.create_task(started_by_others(*its))
@@ -150,14 +150,16 @@ def test_a_server_of_another_fleet_or_project_is_left_alone_and_never_to_be_kill
     theirs = tmp_path / "theirs"
     (theirs / bench.server.name).mkdir(parents=True)
     (theirs / bench.server.name / "launch.json").write_text("{}")
-    others: list[Mapping[str, str]] = [{FLEET: "another"}, {HOME: str(theirs)}]
-    for variables in others:
+    others: list[tuple[Mapping[str, str], str, str]] = [
+        ({FLEET: "another"}, "FC4103", "serves fleet `another` on port"),
+        ({HOME: str(theirs)}, "FC4011", "It serves `tiny`"),
+    ]
+    for variables, code, says in others:
         with by_hand(bench, **variables):
             assert bench.run(lambda engine: engine.observe()).resources == {}
             told = refused(bench, lambda engine: engine.start(bench.server))
-            assert (told.code, told.command) == ("FC4011", "")
-            assert "It serves `tiny`" in told.hint
-            assert "leave it" in told.hint
+            assert (told.code, told.command) == (code, "")
+            assert says in told.detail + told.hint
             assert "kill" not in told.hint
     with by_hand(bench, **{HOME: str(tmp_path / "gone")}):  # its records are nowhere
         assert set(bench.run(lambda engine: engine.observe()).servers()) == {bench.server.name}

@@ -9,6 +9,7 @@ from pathlib import Path
 from fleet.quadlet_unit import container_text
 from fleet.systemd_unit import script_text, unit_text
 from fleet.vllm import instance_name, server_container, server_unit
+from runtime.engines.recognition import FleetMark
 from runtime.engines.ssh.server_units import ServerUnit, parse_units, sealed
 from tests.runtime.engines.ssh.units import LAUNCH, RECORD
 
@@ -43,7 +44,7 @@ def test_a_unit_is_read_back_with_its_record() -> None:
 def test_a_unit_names_its_fleet() -> None:
     made = replace(LAUNCH, environment={**LAUNCH.environment, "FLEETCTL_FLEET": "agency"})
     text = sealed(unit_text(server_unit(made, "~")), RECORD)
-    assert parse_units(listed(text))[RECORD.name] == replace(EXPECTED, fleet="agency")
+    assert parse_units(listed(text))[RECORD.name] == replace(EXPECTED, fleet=FleetMark("agency"))
 
 
 def test_the_unit_of_a_container_is_read_back_from_its_quadlet_file() -> None:
@@ -51,7 +52,7 @@ def test_the_unit_of_a_container_is_read_back_from_its_quadlet_file() -> None:
     record = RECORD.model_copy(update={"flags": replace(RECORD.flags, image="a.io/b@sha256:1")})
     text = container_text(*server_container(server_unit(made, "~"), record.flags.image, ["/srv"]))
     unit = parse_units(listed(sealed(text, record), UnitFileState="generated"))[RECORD.name]
-    assert unit == replace(EXPECTED, fleet="agency", record=record)
+    assert unit == replace(EXPECTED, fleet=FleetMark("agency"), record=record)
     drop_in = parse_units(listed("[Service]\nRestart=no\n" + sealed(text, record)))[RECORD.name]
     assert drop_in.is_edited
 
@@ -61,7 +62,7 @@ def test_an_instance_of_roots_template_is_read_back_from_its_script() -> None:
     text = sealed(script_text(server_unit(made, "~")), RECORD)
     name = instance_name(RECORD.name)
     (unit,) = parse_units(listed(text).replace(FIELDS["Id"], name, 2)).values()
-    assert unit == replace(EXPECTED, fleet="agency", is_system=True)
+    assert unit == replace(EXPECTED, fleet=FleetMark("agency"), is_system=True)
     by_hand = listed(text.replace("export", "export A=1 ", 1)).replace(FIELDS["Id"], name, 2)
     assert parse_units(by_hand)[RECORD.name].is_edited
 
