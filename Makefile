@@ -35,7 +35,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: boxes help setup vllm engines browser haproxy prometheus postgresql podman litellm second-python demo canary smollm2 lint lock licences clean fuzz
 .PHONY: test proof-boxes test-fast test-long real bench bench-alerts bench-boxes bench-fairness bench-gates bench-gateway bench-help bench-house bench-ledger
 .PHONY: bench-paths bench-peers bench-physics bench-placement bench-rollback
-.PHONY: proof-latency proof-retraining proof-slots proof-soak proof-tests proof-training proof-walk scorecard screenshots
+.PHONY: proof-failover proof-latency proof-retraining proof-slots proof-soak proof-tests proof-training proof-walk scorecard screenshots
 .SUFFIXES:
 
 help: ## List the targets
@@ -209,6 +209,9 @@ scorecard: setup vllm ## Let 40 faults happen under a steady client; table in do
 	$(PY) -m tests.faults.scorecard --engine $(ENGINE) $(if $(filter vllm,$(ENGINE)),--into docs/trust.md)
 
 PROOF := $(PY) -m tests.bench.proof
+
+proof-failover: setup postgresql ## Kill the primary of a PostgreSQL under Patroni while runs append (needs patroni, etcd-server); kept in docs/proof
+	$(PROOF) failover $(PYTEST) -n 0 -m proof tests/beds/test_failover.py -s
 
 proof-latency: setup vllm ## Slow a real vLLM down and see its version fail the latency gates; kept in docs/proof
 	$(PROOF) latency $(PYTEST) -n 0 -m proof tests/runtime/gates/test_slow_versions.py -v

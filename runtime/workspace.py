@@ -176,10 +176,15 @@ class Workspace:
         return SharedFiles(self.state_dir, open_documents(self.home, self.root), self.warn)
 
     def pull(self, limit_s: float = PULL_S) -> None:
-        """Take over the files that other checkouts have changed, once; warn where that fails."""
+        """Take over the files that other checkouts have changed, once; warn where that fails.
+
+        `limit_s`: upper bound of the wait in seconds; 0: they are not asked for, now or later.
+        """
         if self._pulled or self._shared is None:
             return
         self._pulled = True
+        if not limit_s:
+            return
         try:
             call_with_timeout(self._shared.pull, limit_s)
         except (FleetError, OSError) as error:  # of time, too

@@ -18,6 +18,7 @@ class CuttingProxy:
     """Whether the message still reaches the server, whose answer is lost."""
     cut: bool = False
     _listener: socket.socket = field(default_factory=socket.socket)
+    _open: list[socket.socket] = field(default_factory=list)
 
     @property
     def port(self) -> int:
@@ -38,6 +39,7 @@ class CuttingProxy:
 
     def _pass(self, client: socket.socket, first: bool) -> None:  # noqa: FBT001 (an argument of a thread)
         with client, socket.create_connection(("127.0.0.1", self.target)) as server:
+            self._open += [client, server]
             back = threading.Thread(target=_copy, args=(server, client), daemon=True)
             if not (first and self.after):
                 back.start()
@@ -64,6 +66,10 @@ class CuttingProxy:
                 back.join()
 
     def close(self) -> None:
+        """Take no connection any more, and end those that are open."""
+        for end in (self._listener, *self._open):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
 

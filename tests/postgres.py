@@ -39,7 +39,7 @@ def free_port() -> int:
         return int(made.getsockname()[1])
 
 
-def _user() -> dict[str, Any]:
+def lesser_user() -> dict[str, Any]:
     """Return whom the server runs as: it refuses to run as root."""
     return {"user": _NOBODY, "group": _NOBODY} if os.geteuid() == 0 else {}
 
@@ -47,7 +47,7 @@ def _user() -> dict[str, Any]:
 @contextmanager
 def _running(words: list[str], folder: Path, port: int, user: str) -> Iterator[None]:
     with (folder / "log").open("ab") as log:
-        process = subprocess.Popen(words, stdout=log, stderr=log, cwd=folder, **_user())
+        process = subprocess.Popen(words, stdout=log, stderr=log, cwd=folder, **lesser_user())
     try:
         while True:
             assert process.poll() is None, (folder / "log").read_text()
@@ -108,7 +108,7 @@ class PostgresServer:
         """Run PgBouncer in transaction mode before a database; give its port."""
         port, program = free_port(), bouncer()
         assert program
-        with _folder() as folder:
+        with bed() as folder:
             file = folder / "pgbouncer.ini"
             file.write_text(
                 f"[databases]\n* = host=127.0.0.1 port={self.port}\n[pgbouncer]\n"
@@ -122,7 +122,8 @@ class PostgresServer:
 
 
 @contextmanager
-def _folder() -> Iterator[Path]:
+def bed() -> Iterator[Path]:
+    """Give a folder of the user that servers run as."""
     folder = Path(tempfile.mkdtemp(prefix="fleetctl-pg-"))
     if os.geteuid() == 0:
         os.chown(folder, _NOBODY, _NOBODY)
@@ -137,13 +138,13 @@ def running() -> Iterator[PostgresServer]:
     """Run a new PostgreSQL."""
     found = programs()
     assert found
-    with _folder() as folder:
+    with bed() as folder:
         (folder / "password").write_text(PASSWORD)
         (folder / "password").chmod(0o644)
         options = ["-U", "owner", "-A", "scram-sha-256", "--no-sync", "-E", "UTF8", "--locale=C"]
         subprocess.run(
             [found / "initdb", "-D", folder / "data", f"--pwfile={folder}/password", *options],
-            check=True, capture_output=True, cwd=folder, **_user(),
+            check=True, capture_output=True, cwd=folder, **lesser_user(),
         )  # fmt: skip
         port = free_port()
         settings = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off".split()

@@ -58,8 +58,7 @@ async def roll_back(
     """
     outbox, alias = outbox or workspace.outbox(), request.alias
     notes: list[str] = []
-    if not workspace.knows_routes:
-        await asyncio.to_thread(workspace.pull, CHOICE_S)
+    await asyncio.to_thread(workspace.pull, 0 if workspace.knows_routes else CHOICE_S)
     async with LocalGateways(workspace.state_dir, envoys=workspace.envoys()) as gateways:
         result = await rollback(
             replace(request, cause=request.cause or workspace.by),

@@ -1,7 +1,8 @@
 """Small documents in a fleet's home, replaced by writers that know the newest version alone."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -34,8 +35,8 @@ class StateDocuments(Protocol):
         """Return the newest version of every document, by name."""
         ...
 
-    def read(self, name: str) -> Document | None:
-        """Return a document; None: there never was one of the name."""
+    def read(self, names: Collection[str]) -> Mapping[str, Document]:
+        """Return documents by name; without those that never were."""
         ...
 
     def write(self, name: str, body: bytes, expected: str) -> str:
@@ -67,22 +68,23 @@ class FileDocuments:
     def versions(self) -> Mapping[str, str]:
         """Return the newest version of every document, by name."""
         files = (path for path in self._folder.rglob("[!.]*") if path.is_file())
-        names = (path.relative_to(self._folder).as_posix() for path in files)
-        return {name: found.version for name in names if (found := self.read(name))}
+        names = [path.relative_to(self._folder).as_posix() for path in files]
+        return {name: found.version for name, found in self.read(names).items()}
 
-    def read(self, name: str) -> Document | None:
-        """Return a document; None: there never was one of the name."""
-        try:
-            body = read_plain(self._folder / name)
-        except FileNotFoundError:
-            return None
-        return Document(body, digest_of(body))
+    def read(self, names: Collection[str]) -> Mapping[str, Document]:
+        """Return documents by name; without those that never were."""
+        found = {}
+        for name in names:
+            with suppress(FileNotFoundError):
+                body = read_plain(self._folder / name)
+                found[name] = Document(body, digest_of(body))
+        return found
 
     def write(self, name: str, body: bytes, expected: str) -> str:
         """Replace the version `expected` of a document; return the new version."""
         make_private((self._folder / name).parent)
         with locked_file(self._lock, timeout_s=_LOCK_S):
-            found = self.read(name)
+            found = self.read([name]).get(name)
             if found and found.version not in (expected, digest_of(body)):
                 raise replaced(name)
             replace_file(self._folder / name, body)
@@ -102,9 +104,9 @@ class PostgresDocuments:
         rows = self.database.read(lambda c: c.execute(sql, (self.fleet,)).fetchall(), list[Any]())
         return {name: str(version) for name, version in rows}
 
-    def read(self, name: str) -> Document | None:
-        """Return a document; None: there never was one of the name."""
-        return self.database.read(lambda cursor: self._found(cursor, name), None)
+    def read(self, names: Collection[str]) -> Mapping[str, Document]:
+        """Return documents by name; without those that never were."""
+        return self.database.read(lambda cursor: self._found(cursor, names), {})
 
     def write(self, name: str, body: bytes, expected: str) -> str:
         """Replace the version `expected` of a document; return the new version."""
@@ -113,19 +115,21 @@ class PostgresDocuments:
             given = self.fleet, name, body, int(expected or 0)
             if row := cursor.execute(_WRITE, given).fetchone():
                 return str(row[0])
-            found = self._found(cursor, name)
+            found = self._found(cursor, [name]).get(name)
             if found is None or found.body != body:  # the same: a commit whose answer was lost
                 raise replaced(name)
             return found.version
 
         return self.database.write(work)
 
-    def _found(self, cursor: "Cursor[Any]", name: str) -> Document | None:
-        sql = "select body, version from fleetctl.document where fleet = %s and name = %s"
-        row = cursor.execute(sql, (self.fleet, name)).fetchone()
-        return Document(bytes(row[0]), str(row[1])) if row else None
+    def _found(self, cursor: "Cursor[Any]", names: Collection[str]) -> dict[str, Document]:
+        rows = cursor.execute(_READ, (self.fleet, list(names))).fetchall()
+        return {name: Document(bytes(body), str(version)) for name, body, version in rows}
 
 
+_READ: Final = """
+select name, body, version from fleetctl.document where fleet = %s and name = any(%s)
+"""
 _WRITE: Final = """
 insert into fleetctl.document as known (fleet, name, version, body) values (%s, %s, 1, %s)
 on conflict (fleet, name) do update set version = known.version + 1, body = excluded.body

@@ -28,6 +28,8 @@ _DEFAULTS: Final[Mapping[str, object]] = {
     "tcp_user_timeout": 10_000,
 }
 """Parameters of a connection that the URI does not give. A host that is cut off is noticed."""
+_IDLE: "Final[dict[str, list[Connection[Any]]]]" = {}
+"""Connections that wait, by URI: the objects of a loop come and go."""
 _SETTINGS: Final = """
 select set_config('lock_timeout', '8s', true), set_config('statement_timeout', '10s', true),
   set_config('idle_in_transaction_session_timeout', '5s', true),
@@ -51,7 +53,6 @@ class Database:
     def __init__(self, root: Path, reference: str) -> None:
         """Prepare; nothing is connected. `reference`: `env:NAME` or `file:PATH` below `root`."""
         self._root, self.reference = root, reference
-        self._idle: list[Connection[Any]] = []
         self._version = 0
 
     def read(self, work: "Callable[[Cursor[Any]], Found]", otherwise: Found) -> Found:
@@ -84,7 +85,9 @@ class Database:
     def _run(self, work: "Callable[[Cursor[Any]], Found]") -> Found:
         driver = self._driver()
         for left in reversed(range(_TRIES)):
-            connection = self._take()
+            uri = read_secret(self._root, self.reference) or "?"
+            idle = _IDLE.setdefault(uri, [])
+            connection = self._taken(idle) or self._connect(uri)
             try:
                 with connection.transaction():
                     cursor = connection.cursor()
@@ -93,13 +96,15 @@ class Database:
             except driver.Error as error:
                 again = connection.closed or (error.sqlstate or "").startswith(_GONE)
                 connection.close()
+                while again and idle:  # the server has ended these, too
+                    idle.pop().close()
                 if not (again and left):
                     raise self._told(error) from None
             except BaseException:
                 connection.close()
                 raise
             else:
-                self._idle.append(connection)
+                idle.append(connection)
                 return found
         raise AssertionError
 
@@ -123,17 +128,15 @@ class Database:
             cursor.execute(statements)
             cursor.execute("insert into fleetctl.migration values (%s)", (number,))
 
-    def _take(self) -> "Connection[Any]":
+    def _taken(self, idle: "list[Connection[Any]]") -> "Connection[Any] | None":
         with suppress(IndexError):
-            return self._idle.pop()
-        return self._connect()
+            return idle.pop()
+        return None
 
-    def _connect(self) -> "Connection[Any]":
+    def _connect(self, uri: str) -> "Connection[Any]":
         psycopg = self._driver()
         try:
-            given = psycopg.conninfo.conninfo_to_dict(
-                read_secret(self._root, self.reference) or "?"
-            )
+            given = psycopg.conninfo.conninfo_to_dict(uri)
         except psycopg.Error:  # whose text may hold the password
             detail = f"`{self.reference}` is empty, not readable here, or no URI of a database."
             hint = "Give it as `postgresql://USER:PASSWORD@HOST:5432/DATABASE`, all of one line."
@@ -186,12 +189,6 @@ class Database:
             hint="See to the database, the network and the credentials. A rollback works "
             "meanwhile, and is written down later.",
         )
-
-    def close(self) -> None:
-        """Close the connections that wait."""
-        while self._idle:
-            with suppress(Exception):
-                self._idle.pop().close()
 
     def __str__(self) -> str:
         """Return the database as people name databases."""

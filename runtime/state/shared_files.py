@@ -10,19 +10,20 @@ held the lease; of two routing tables the later revision.
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from threading import Lock
 from typing import Final
 
 from fleet.decoding import decode
 from fleet.encoding import decode_json
 from fleet.errors import StalePlanError
-from runtime.files import make_private, read_plain, replace_file
-from runtime.state.documents import StateDocuments, digest_of
+from runtime.files import locked_file, make_private, read_plain, replace_file
+from runtime.state.documents import Document, StateDocuments, digest_of
 
+_LOCK: Final = "shared.lock"
+_LOCK_S: Final = 15.0
 KNOWN_FILE: Final = "shared.json"
 """File of the state folder with the versions that its files have."""
 TABLE: Final = "routes.json"
@@ -49,7 +50,6 @@ class SharedFiles:
     ) -> None:
         """Prepare; nothing is read or written. `tell`: is told what people should know."""
         self._folder, self._documents, self._tell = state_dir, documents, tell
-        self._lock = Lock()
         self._seen: dict[str, object] = {}
 
     def pull(self) -> None:
@@ -58,13 +58,18 @@ class SharedFiles:
         Raises:
             FleetError, OSError: the home does not answer, or the files cannot be written.
         """
-        with self._lock:
-            known = self._read()
-            before = dict(known)
-            for name, version in self._documents.versions().items():
-                if is_shared(name) and known.get(name, KnownVersion()).version != version:
-                    self._take(name, known)
-            self._write(known, before)
+        versions = self._documents.versions()
+        known = self._read()
+        if all(known.get(name, KnownVersion()).version == its for name, its in versions.items()):
+            return
+        with self._locked() as known:
+            new = [
+                name
+                for name, version in versions.items()
+                if is_shared(name) and known.get(name, KnownVersion()).version != version
+            ]
+            for name, found in self._documents.read(new).items():
+                self._take(name, found, known)
 
     def push(self) -> None:
         """Give the home the files that have changed here.
@@ -72,32 +77,31 @@ class SharedFiles:
         Raises:
             FleetError, OSError: the home does not answer, or the files cannot be read.
         """
-        with self._lock:
-            known = self._read()
-            before = dict(known)
-            for name in sorted({*self._names(), *known}):
-                path = self._folder / name
-                mark = _mark(path)
-                if self._seen.get(name, "") == mark:
-                    continue
-                body, had = _content(path), known.get(name, KnownVersion())
+        marks = {name: _mark(self._folder / name) for name in {*self._names(), *self._seen}}
+        if marks == self._seen:
+            return
+        with self._locked() as known:
+            for name in sorted({*marks, *known}):
+                body, had = _content(self._folder / name), known.get(name, KnownVersion())
                 if digest_of(body) != had.digest:
-                    try:
-                        version = self._documents.write(name, body, had.version)
-                    except StalePlanError:
-                        if not self._take(name, known):
-                            continue
-                        version = self._documents.write(name, body, known[name].version)
-                    known[name] = KnownVersion(version, digest_of(body))
-                self._seen[name] = mark
-            self._write(known, before)
+                    self._give(name, body, known)
+        self._seen = marks
 
-    def _take(self, name: str, known: dict[str, KnownVersion]) -> bool:
+    def _give(self, name: str, body: bytes, known: dict[str, KnownVersion]) -> None:
+        had = known.get(name, KnownVersion())
+        try:
+            version = self._documents.write(name, body, had.version)
+        except StalePlanError:
+            found = self._documents.read([name])[name]
+            if not self._take(name, found, known):
+                return
+            version = self._documents.write(name, body, found.version)
+        known[name] = KnownVersion(version, digest_of(body))
+
+    def _take(self, name: str, found: Document, known: dict[str, KnownVersion]) -> bool:
         """Put the home's file here, unless the table here is later; say whether that is so."""
         path, had = self._folder / name, known.get(name, KnownVersion())
-        found, here = self._documents.read(name), _content(self._folder / name)
-        if found is None:
-            return False
+        here = _content(path)
         changed = digest_of(here) not in (had.digest, digest_of(found.body))
         if changed and name == TABLE and _revision(here) > _revision(found.body):
             known[name] = KnownVersion(found.version, digest_of(found.body))
@@ -123,11 +127,19 @@ class SharedFiles:
             return {name: decode(KnownVersion, its, name) for name, its in document.items()}
         return {}
 
-    def _write(self, known: dict[str, KnownVersion], before: dict[str, KnownVersion]) -> None:
-        if known != before:
-            make_private(self._folder)
-            text = json.dumps({name: asdict(its) for name, its in sorted(known.items())})
-            replace_file(self._folder / KNOWN_FILE, text.encode())
+    @contextmanager
+    def _locked(self) -> Iterator[dict[str, KnownVersion]]:
+        """Give the known versions to a block that changes them; one process of the checkout."""
+        make_private(self._folder)
+        with locked_file(self._folder / _LOCK, timeout_s=_LOCK_S):
+            known = self._read()
+            before = dict(known)
+            try:
+                yield known
+            finally:
+                if known != before:
+                    text = json.dumps({name: asdict(its) for name, its in sorted(known.items())})
+                    replace_file(self._folder / KNOWN_FILE, text.encode())
 
 
 def is_shared(name: str) -> bool:

@@ -22,29 +22,32 @@ from tests.fleetctl.project_on_disk import Project
 OLD, NEW = "acme-support-tiny-v2.1.0", "acme-support-tiny-v2.2.0"
 LOUD = "THE LEDGER CANNOT BE READ"
 GLOBE = {"alias": "globe-language"}
+PACE = "careful: {weights: [50%, 100%], bake: 1h, gates: [form]}"
 GATES = "\ngates: {form: {metric: format_drop, max: 30pp, min_requests: 5}}\n"
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """The quickstart fleet; half of acme-support is on a version that breaks its format."""
-    made = Project.copy(tmp_path_factory.mktemp("fleet") / "project", None)
+    yield from made_with_bad_version(tmp_path_factory.mktemp("fleet"))
+
+
+def made_with_bad_version(folder: Path, more: str = "") -> Iterator[Project]:
+    """Yield the quickstart fleet; half of acme-support is on a version that breaks its format."""
+    made = Project.copy(folder / "project", None)
     fleet, acme = made.root / "fleet.yaml", made.root / "clients/acme.yaml"
     text = fleet.read_text(encoding="utf-8")
     before = "careful: {weights: [10%, 50%, 100%], bake: 24h, retain: 7d, gates: []}"
     assert before in text
-    pace = "careful: {weights: [50%, 100%], bake: 1h, gates: [form]}"
-    fleet.write_text(text.replace(before, pace) + GATES, encoding="utf-8")
+    fleet.write_text(text.replace(before, PACE) + GATES + more, encoding="utf-8")
     assert call(made, "gateway", "start").returncode == 0
     assert call(made, "apply", "--auto", "--yes").returncode == 0
     word = ask(made, 0).split()[0]  # it depends on the version's bytes alone
-    shown = acme.read_text(encoding="utf-8")
+    shown = acme.read_text(encoding="utf-8").replace('"2.1.0"', '"2.2.0"')
     line = "        golden: golden/support"
-    shown = shown.replace(line, f'        format: {{regex: "{word}.*"}}\n{line}')
-    acme.write_text(shown.replace('"2.1.0"', '"2.2.0"'), encoding="utf-8")
+    form = f'        format: {{regex: "{word}.*"}}\n'
+    acme.write_text(shown.replace(line, form + line), encoding="utf-8")
     assert (done := call(made, "apply", "--auto", "--yes")).returncode == 0, done.stderr
-    for number in range(60):
-        ask(made, number)
+    asked(made)
     yield made
     made.clean_up()
 
@@ -53,8 +56,8 @@ def ask(project: Project, number: int) -> str:
     text = (project.root / "fleet.yaml").read_text(encoding="utf-8")
     port = text.partition('listen: "127.0.0.1:')[2].partition('"')[0]
     key = (project.root / ".fleetctl/keys/acme-prod").read_text(encoding="utf-8").strip()
-    asked = [{"role": "user", "content": "hello"}]
-    body = {"model": "acme-support", "messages": asked, "user": f"u{number}"}
+    messages = [{"role": "user", "content": "hello"}]
+    body = {"model": "acme-support", "messages": messages, "user": f"u{number}"}
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/v1/chat/completions",
         data=json.dumps(body).encode(),
@@ -62,6 +65,10 @@ def ask(project: Project, number: int) -> str:
     )
     with urllib.request.urlopen(request, timeout=60) as reply:
         return str(json.load(reply)["choices"][0]["message"]["content"])
+
+
+def asked(project: Project) -> list[str]:
+    return [ask(project, number) for number in range(60)]
 
 
 def shares(project: Project) -> dict[str, int]:
@@ -102,9 +109,7 @@ def gone(project: Project, instead: Callable[[Path], None]) -> Iterator[None]:
 @contextmanager
 def asking(project: Project) -> Iterator[list[str]]:
     """Ask all the time; give the answers. An error of any kind is raised at the end."""
-    answers: list[str] = []
-    failed: list[Exception] = []
-    stop = threading.Event()
+    answers, failed, stop = list[str](), list[Exception](), threading.Event()
 
     def run() -> None:
         while not stop.is_set():
@@ -165,8 +170,7 @@ def test_the_copy_is_the_ledger_and_nobody_elses_to_read(project: Project) -> No
 
 def test_a_version_that_fails_is_taken_back_while_its_ledger_is_no_file(project: Project) -> None:
     tried_again(project)
-    for number in range(60):
-        ask(project, number)
+    asked(project)
     before = kinds(project)
     with gone(project, Path.mkdir), asking(project) as answers:
         done = call(project, "reconcile", "--once")
@@ -263,8 +267,7 @@ def written(project: Project, *events: LedgerEvent, ahead: float = 0) -> None:
 
 def test_one_fast_clock_switches_off_no_gate(project: Project) -> None:
     tried_again(project)
-    for number in range(60):
-        ask(project, number)
+    asked(project)
     written(project, Noted("of tomorrow"), ahead=5)
     done = call(project, "reconcile", "--once")
     assert (done.returncode, shares(project)) == (1, {NEW: 0, OLD: 100}), done.stderr
@@ -284,8 +287,7 @@ def test_a_forged_verdict_holds_up_its_own_alias_and_saves_nobody(project: Proje
     *_, true = (line["data"] for line in lines if line["kind"] == "gate_judged")
     forged = {**true, "finding": {**true["finding"], "verdict": "PASS"}, "entry_id": ""}
     written(project, *(event_of("gate_judged", forged | more) for more in ({}, GLOBE)))
-    for number in range(60):
-        ask(project, number)
+    asked(project)
     done = call(project, "reconcile", "--once")
     assert (done.returncode, shares(project)) == (1, {NEW: 0, OLD: 100}), done.stderr
     for alias in ("acme-support", "globe-language"):
