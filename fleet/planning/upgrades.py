@@ -76,10 +76,12 @@ def _texts(plan_input: PlanInput, upgrade: Upgrade) -> Iterator[str]:
                 f"anew: fleetctl upgrade release {upgrade.base} --reason TEXT"
             )
         case UpgradeStage.NO_ROOM:
+            engine_alone = all(change.startswith("vllm:") for change in upgrade.changed)
+            what = "servers go on as they are" if engine_alone else "servers restart in their place"
             yield (
-                "no free device for a canary, so servers restart in their place and no golden set "
-                "is asked. What helps: a further device like "
-                f"{first}'s for the time of the upgrade, with room for all versions"
+                f"no free device for a canary, so {what} and no golden set is asked. What helps: "
+                f"a further device like {first}'s for the time of the upgrade, with room for all "
+                "versions"
             )
 
 

@@ -130,7 +130,8 @@ def mark_upgrade(workspace: Workspace, mark: UpgradeMark, base: str, reason: str
     """Write down a person's decision about an upgrade; return what follows.
 
     Raises:
-        FleetError: FC5138, no upgrade of the base is under way; FC6067, the fleet is frozen.
+        FleetError: FC5138, no upgrade of the base is under way; FC5139, it was stopped and cannot
+            be approved; FC6067, the fleet is frozen.
     """
     if mark != "stop":
         require_thawed(workspace, f"The upgrade of base `{base}` was not marked")
@@ -143,6 +144,14 @@ def mark_upgrade(workspace: Workspace, mark: UpgradeMark, base: str, reason: str
             "no client of it has a golden set as a gate.",
             hint=did_you_mean(base, sorted(found)),
             command="fleetctl plan",
+        )
+    if mark == "approve" and found[base].stage is UpgradeStage.STOPPED:
+        raise FleetError.of(
+            "FC5139",
+            "The upgrade was stopped",
+            f"Base `{base}`: {found[base].reason}. What has failed is not undecided.",
+            hint="Mend the settings or the golden set, and have them judged anew.",
+            command=f"fleetctl upgrade release {base} --reason TEXT",
         )
     workspace.ledger().append([_decided(found[base], mark, reason)])
     return f"The upgrade of base {base}: {ENDS[mark]}."

@@ -137,6 +137,8 @@ def test_a_failed_golden_set_of_one_client_stops_the_upgrade_for_all(project: Pr
     assert "stopped for all clients: acme-support, answers: " in stopped
     status = call(project, "status").stdout
     assert "upgrade of base tiny, stopped: acme-support, answers: " in status
+    refused = call(project, "upgrade", "approve", "tiny", "--reason", "all the same")
+    assert (refused.returncode, "FC5139" in refused.stderr) == (1, True)
     history = call(project, "history").stdout
     assert f"upgrade of tiny on {CANARY}: FAIL answers of acme-support-tiny-v2.1.0: " in history
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from fleet.gates import Verdict, judge_paired
 from fleet.names import Address
 from fleet.plan import Action, Plan
+from fleet.planning.pipeline import make_plan
 from fleet.resources import Server
 from fleet.rollout_policy import GateSpec, GoldenFacts
 from fleet.rollouts import Upgrade, decide_upgrades, upgrade_trials
@@ -181,6 +182,34 @@ def test_a_verdict_on_another_golden_set_or_engine_does_not_count(change: str) -
         live = replace(live, versions={C: "0.33.0"})
     (upgrade,) = decide_upgrades(made, live, world.history(), world.now)
     assert [result.verdict for result in upgrade.results] == [None, None]
+
+
+def test_another_declared_engine_is_tried_on_a_canary_that_answers_its_version() -> None:
+    world, made = applied(), declared()
+    host_ = replace(made.hosts["laptop"], vllm="0.33")
+    made = replace(made, hosts={"laptop": host_})
+    running = {A: "0.32.0+cpu", B: "0.32.0+cpu"}
+
+    def plan(versions: dict[str, str]) -> Plan:
+        live = replace(world.live(), versions=versions)
+        return make_plan(made, live, world.history(), world.now)
+
+    begun = plan(running)
+    assert "vllm: 0.32.0+cpu -> 0.33" in notes(begun)
+    world.apply(begun)
+    wrong = notes(plan({**running, C: "0.32.0+cpu"}))
+    assert f"{C} runs vLLM 0.32.0+cpu, and another version is declared" in wrong
+    assert f"canary {C} runs beside {A}" in notes(plan({**running, C: "0.33.1+cpu"}))
+    assert plan({A: "0.33.0", B: "0.33.1", C: "0.33.1"}).upgrades == ()
+
+
+def test_another_declared_engine_changes_no_server_where_there_is_no_room() -> None:
+    world, made = applied(devices=2), declared(devices=2)
+    made = replace(made, hosts={"laptop": replace(made.hosts["laptop"], vllm="0.33.0")})
+    live = replace(world.live(), versions={A: "0.32.0", B: "0.32.0"})
+    plan = make_plan(made, live, world.history(), world.now)
+    assert plan.steps == ()
+    assert "servers go on as they are and no golden set is asked" in notes(plan)
 
 
 def approved(world: World, made: FleetSpec) -> None:
