@@ -34,7 +34,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .PHONY: boxes help setup vllm engines browser haproxy prometheus postgresql podman litellm second-python demo canary smollm2 lint lock licences clean fuzz
 .PHONY: test proof-boxes test-fast test-long real bench bench-alerts bench-boxes bench-fairness bench-gates bench-gateway bench-help bench-house bench-ledger
-.PHONY: bench-paths bench-peers bench-physics bench-placement bench-rollback
+.PHONY: bench-paths bench-peers bench-physics bench-placement bench-rollback bench-scale
 .PHONY: proof-failover proof-latency proof-retraining proof-slots proof-soak proof-tests proof-training proof-walk scorecard screenshots
 .SUFFIXES:
 
@@ -198,6 +198,9 @@ bench-physics: setup ## Print our laws of memory and throughput beside published
 
 bench-rollback: setup vllm ## Measure 50 rollback drills under load, on a real vLLM
 	$(PY) examples/canary/play.py --drills
+
+bench-scale: setup ## Measure a look, plan, drift and apply with up to 1,000 servers (15 minutes)
+	$(PY) -m tests.bench.scale
 
 bench-watching: setup ## Measure the usage store and the pages with 10 million rows (5 GB of disk)
 	$(PY) -m tests.bench.watching

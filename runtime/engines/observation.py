@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from fleet.errors import EngineError, FleetError
 from fleet.names import Address, server_address
@@ -55,17 +56,26 @@ def _blocks(path: Path) -> Iterator[bytes]:
 
 
 AT_ONCE = 64
-"""Upper bound of servers that an engine observes at the same time."""
+"""Upper bound of servers that are asked at the same time, over all engines of an event loop."""
+_LIMITS: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+
+
+def turn() -> asyncio.Semaphore:
+    """Return the lock that lets `AT_ONCE` servers be asked at the same time.
+
+    Of a thousand at once the last would have no answer by their deadlines, and be taken for
+    silent, as this process is too slow.
+    """
+    return _LIMITS.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(AT_ONCE))
 
 
 async def observe_servers(
     clients: Mapping[str, JsonClient],
 ) -> dict[str, ServerSnapshot | EngineError]:
     """Return the snapshot or the error of every server."""
-    limit = asyncio.Semaphore(AT_ONCE)
 
     async def snapshot(http: JsonClient) -> ServerSnapshot | EngineError:
-        async with limit:
+        async with turn():
             try:
                 return await observe_server(http)
             except EngineError as error:

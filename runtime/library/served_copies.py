@@ -5,6 +5,7 @@ answers or kill the server. So a server never sees the library itself: the serve
 path is its digest and whose files are read-only. Damaged copies are repaired from the library.
 """
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -118,7 +119,11 @@ def _require_room(version: Path, copy: Path) -> None:
 
 def copies_of(digest: str, store: Path) -> tuple[Path, ...]:
     """Return the copies of a digest in the store, at the first path and at fresh ones, sorted."""
-    return tuple(sorted(path for path in store.glob(f"{digest}*") if digest_of_copy(path.name)))
+    try:
+        names = os.listdir(store)  # noqa: PTH208 (10,000 and more, of which no path is made)
+    except OSError:
+        return ()
+    return tuple(store / name for name in sorted(names) if digest_of_copy(name) == digest)
 
 
 def wrong_with(copy: Path, digest: str) -> str:
@@ -140,14 +145,13 @@ def damaged(adapters: Iterable[LoadedAdapter], store: Path) -> dict[str, str]:
     server names a folder of this store: another server may see its own store under another path.
     """
     listed = {adapter.path: adapter.digest for adapter in adapters if adapter.digest}
-    folders = {
-        folder: digest for path, digest in listed.items() for folder in _folders(path, store)
-    }
+    there = {path: _folders(path, store) for path in sorted(listed)}
+    folders = {folder: listed[path] for path, found in there.items() for folder in found}
     with ThreadPoolExecutor() as pool:
         faults = dict(zip(folders, pool.map(wrong_with, folders, folders.values()), strict=True))
     found: dict[str, str] = {}
-    for path in sorted(listed):
-        for folder in _folders(path, store):
+    for path, its in there.items():
+        for folder in its:
             if fault := faults[folder]:
                 where = "" if folder == _copy_of(path, store) else f"at `{folder}` "
                 found.setdefault(path, f"{where}{fault}")
@@ -163,7 +167,7 @@ def gone(adapters: Iterable[LoadedAdapter], store: Path) -> dict[str, str]:
 
 def _folders(path: str, store: Path) -> tuple[Path, ...]:
     copy, named = _copy_of(path, store), Path(path)
-    if named.parent.resolve() == store.resolve():
+    if named.parent == store or named.parent.resolve() == store.resolve():
         return (copy,)
     return tuple(folder for folder in (copy, named) if folder.is_dir())
 

@@ -22,6 +22,7 @@ from fleet.resources import Fault, OutageKind, State
 from fleet.spec import FleetSpec
 from runtime.engines.launch_records import LaunchRecord, LaunchRecords
 from runtime.engines.liveness import Liveness, signs_of_life, without_token
+from runtime.engines.observation import turn
 from runtime.engines.ssh.box import MEMORIES, BoxMemory
 from runtime.engines.ssh.here import has_units
 from runtime.files import read_plain, replace_file
@@ -151,7 +152,7 @@ def _started(fleet: FleetSpec, state_dir: Path) -> tuple[dict[str, LaunchRecord]
 
 async def _ask(url: str, *, is_listed: bool) -> Liveness | None:
     """Return the signs of life of a server that does not work; None: the server works."""
-    async with JsonClient(url) as http:
+    async with turn(), JsonClient(url) as http:
         return await (without_token(http) if is_listed else signs_of_life(http))
 
 
@@ -195,11 +196,11 @@ def _fault(
 
 def _without(live: State, stuck: set[str]) -> State:
     """Return the state in which these servers do not answer."""
+    gone = {server_address(name) for name in stuck}
     resources = {
         address: resource
         for address, resource in live.resources.items()
-        if not any(address == server_address(name) for name in stuck)
-        and server_of_address(address) not in stuck
+        if address not in gone and server_of_address(address) not in stuck
     }
     reasons = dict.fromkeys(sorted(stuck), "it makes no token")
     unknown = dict(sorted({**live.unknown_servers, **reasons}.items()))

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 from starlette.applications import Starlette
+from starlette.types import Receive, Scope, Send
 
 from fleet.errors import EngineError, EngineRejectedError, EngineUnreachableError
 from fleet.hardware import AttachedServerSpec, HostSpec
 from fleet.resources import LoadedAdapter, Server, State
 from runtime.engines.attach import AttachEngine, attached_port
+from runtime.engines.observation import AT_ONCE
 from runtime.engines.protocol import Observer
 from runtime.fake_vllm.app import fake_app
 from runtime.fake_vllm.flags import FakeConfig
@@ -20,6 +22,7 @@ from runtime.fake_vllm.state import FakeModelServer
 from runtime.store_paths import path_there
 
 DIGEST = "ab" * 32
+URL = "http://10.0.0.5:8000"
 CONFIG = FakeConfig(
     model="/models/llama", served_model_names=("llama",), enable_lora=True, max_loras=4
 )
@@ -218,3 +221,37 @@ def test_an_unreachable_server_is_no_error_of_the_whole_look() -> None:
     assert "cannot be reached" in state.unknown_servers["x"]
     with pytest.raises(EngineUnreachableError):
         run({}, lambda engine: engine.complete("x", "m", "hello"), host)
+
+
+def test_over_all_hosts_no_more_servers_are_asked_at_once_than_this_process_can_wait_for() -> None:
+    count, asked, most = AT_ONCE + 20, set[str](), 0
+
+    def app(name: str) -> Any:
+        inner = fake_app(CONFIG, FakeModelServer(CONFIG))
+
+        async def counted(scope: Scope, receive: Receive, send: Send) -> None:
+            nonlocal most
+            if scope["path"] == "/v1/models":
+                asked.add(name)
+                most = max(most, len(asked))
+                for _ in range(count):  # so that all who may ask do
+                    await asyncio.sleep(0)
+                asked.discard(name)
+            await inner(scope, receive, send)
+
+        return counted
+
+    async def scenario() -> list[State]:
+        specs = [AttachedServerSpec(f"s{n}", URL, "tiny", 4, 16, 0) for n in range(count)]
+        engines = [
+            AttachEngine(HostSpec(s.name, "attach", attached=(s,)), STORE, {s.name: app(s.name)})
+            for s in specs
+        ]
+        try:
+            return await asyncio.gather(*(engine.observe() for engine in engines))
+        finally:
+            await asyncio.gather(*(engine.close() for engine in engines))
+
+    states = asyncio.run(scenario())
+    assert [len(state.servers()) for state in states] == [1] * count
+    assert most == AT_ONCE

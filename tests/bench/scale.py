@@ -1,0 +1,180 @@
+"""What `make bench-scale` prints: what a command takes with 10, 100 and 1,000 servers.
+
+    .venv/bin/python -m tests.bench.scale [--servers 10 100 1000] [--load 1.0]
+
+Servers are fake ones that speak HTTP, in one process beside; each holds 10 adapters of 10 clients.
+`observe` is a look at all servers; `plan`, `drift` and `apply` are whole processes. The apply loads
+half an adapter a server again, which servers have lost, and every load takes `--load` seconds at
+the server: the ideal is that time, with as many servers at work at a time as fleetctl allows.
+The exponent is that of CPU seconds over servers, between the last two sizes.
+"""
+
+import argparse
+import json
+import math
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+from typing import Final, NamedTuple
+
+REPOSITORY: Final = Path(__file__).resolve().parents[2]
+PYTHON: Final = (sys.executable, "-m")
+BASE: Final = REPOSITORY / "examples/quickstart/models/base/tiny"
+PER_SERVER: Final = 10
+"""Adapters a server."""
+PER_HOST: Final = 8
+LANES: Final = 8
+"""Servers that an apply works on at the same time (`Timings.lanes`)."""
+
+
+class Figures(NamedTuple):
+    """What a process took."""
+
+    wall_s: float
+    cpu_s: float
+    memory_mb: float
+    output: str
+
+
+def measured(*command: str, codes: tuple[int, ...] = (0,)) -> Figures:
+    """Run a command; it ends with one of `codes`."""
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as out:
+        began = time.monotonic()
+        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=out, stderr=out)
+        _, status, used = os.wait4(process.pid, 0)
+        wall = time.monotonic() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0)
+        text = out.read()
+    if process.returncode not in codes:
+        raise SystemExit(f"{' '.join(command)}: {process.returncode}\n{text[-3000:]}")
+    return Figures(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1000, text)
+
+
+def write_adapter(folder: Path, number: int) -> None:
+    """Write an adapter of rank 1 that has bytes of its own."""
+    names = [
+        f"base_model.model.model.layers.{layer}.self_attn.q_proj.lora_{side}.weight"
+        for layer in range(4)
+        for side in "AB"
+    ]
+    header, end = {}, 0
+    for name in names:
+        shape = [1, 128] if ".lora_A." in name else [128, 1]
+        header[name] = {"dtype": "F16", "shape": shape, "data_offsets": [end, end + 256]}
+        end += 256
+    text = json.dumps(header).encode()
+    values = struct.pack("<e", 0.001) * (end // 2 - 4) + struct.pack("<Q", number)
+    folder.mkdir(parents=True)
+    (folder / "adapter_model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + values)
+    config = {"peft_type": "LORA", "r": 1, "lora_alpha": 1, "target_modules": ["q_proj"],
+              "base_model_name_or_path": "tiny", "bias": "none"}  # fmt: skip
+    (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+
+
+def write_fleet(root: Path, ports: list[str]) -> None:
+    """Write a fleet of the servers at these ports, with a library and its lock."""
+    fleet = {
+        "fleet": "scale", "library": "models",
+        "bases": {"tiny": {"model": "models/base/tiny", "dtype": "bfloat16", "max_model_len": 512,
+                           "kv_cache": "64MiB"}},
+        "tiers": {"standard": {}}, "defaults": {"tier": "standard"},
+        "hosts": {
+            f"rack{first // PER_HOST:03}": {
+                "engine": "attach",
+                "servers": {
+                    f"s{first + place:04}": {"url": f"http://127.0.0.1:{port}", "base": "tiny",
+                                             "max_loras": 12, "max_lora_rank": 16}
+                    for place, port in enumerate(ports[first : first + PER_HOST])
+                },
+            }
+            for first in range(0, len(ports), PER_HOST)
+        },
+    }  # fmt: skip
+    shutil.copytree(BASE, root / "models/base/tiny")
+    (root / "clients").mkdir()
+    (root / "fleet.yaml").write_text(json.dumps(fleet, indent=1), encoding="utf-8")
+    for number in range(len(ports)):
+        client = f"c{number:04}"
+        adapters = {f"t{task}": {"base": "tiny", "version": "1.0.0"} for task in range(PER_SERVER)}
+        text = json.dumps({"clients": {client: {"adapters": adapters}}}, indent=1)
+        (root / f"clients/{client}.yaml").write_text(text, encoding="utf-8")
+        for task in range(PER_SERVER):
+            folder = root / f"models/adapters/{client}/t{task}-v1.0.0"
+            write_adapter(folder, number * PER_SERVER + task)
+    measured(*PYTHON, "tests.bench.scale_parts", "lock", str(root))
+
+
+def run_seconds(events: str) -> float:
+    """Return the seconds from the first check to the last step of an apply."""
+    (done,) = (line for line in events.splitlines() if '"run_complete"' in line)
+    return float(json.loads(done)["seconds"])
+
+
+def report(work: Path, servers: int, load_s: float) -> dict[str, Figures]:
+    """Measure a fleet of a size."""
+    root = work / f"fleet{servers}"
+    root.mkdir()
+    command = *PYTHON, "tests.bench.scale_servers", str(servers), str(root / "models/base/tiny")
+    with subprocess.Popen(
+        [*command, str(load_s)], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            ports = process.stdout.readline().split()
+            write_fleet(root, ports)
+            own = *PYTHON, "fleetctl", "-C", str(root)
+            parts = *PYTHON, "tests.bench.scale_parts"
+            lost = measured(*parts, "seed", str(root)).output.split()[: servers // 2]
+            measured(*own, "adopt")
+            found = {"all routes": measured(*own, "apply", "--auto", "--yes")}
+            found["observe"] = measured(*parts, "look", str(root))
+            found["plan"] = measured(*own, "plan")
+            found["drift"] = measured(*own, "drift")
+            for port in lost:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/forget", b"", timeout=60).close()
+            found["apply"] = measured(*own, "apply", "--auto", "--yes", "--format", "json")
+        finally:
+            process.kill()
+    print(f"\n{servers:,} servers, {servers * PER_SERVER:,} adapters")
+    for name, its in found.items():
+        more = ""
+        if name == "apply":
+            changes, steps_s = len(lost), run_seconds(its.output)
+            ideal = math.ceil(changes / LANES) * load_s
+            more = f"{changes} loads in {steps_s:.1f} s, {ideal / steps_s:.0%} of the ideal"
+        if name == "observe":
+            more = f"the look alone {its.output.strip()} s"
+        print(f"  {name:12} {its.wall_s:8.2f} s {its.cpu_s:8.2f} s CPU {its.memory_mb:7.0f} MB  "
+              f"{more}", flush=True)  # fmt: skip
+    return found
+
+
+def main() -> None:
+    """Measure all sizes and print the exponents."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--servers", type=int, nargs="+", default=[10, 100, 1000])
+    parser.add_argument("--load", type=float, default=1.0)
+    given = parser.parse_args()
+    print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores")
+    with tempfile.TemporaryDirectory() as folder:
+        found = [report(Path(folder), servers, given.load) for servers in given.servers]
+    for before, after, small, large in zip(
+        found, found[1:], given.servers, given.servers[1:], strict=False
+    ):
+        grown = {
+            name: math.log(after[name].cpu_s / before[name].cpu_s) / math.log(large / small)
+            for name in after
+        }
+        print(f"Exponents of CPU, {small:,} to {large:,} servers: "
+              + ", ".join(f"{name} {power:.2f}" for name, power in grown.items()))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
