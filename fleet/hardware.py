@@ -194,7 +194,6 @@ PORT_STRIDE: Final = 100
 
 SYSTEM: Final = "systemd-system"
 """Supervisor of servers that are instances of a template that root owns."""
-
 DeviceState = Literal["active", "cordoned", "draining"]
 """`cordoned`: takes no further adapters. `draining`: its adapters leave."""
 
@@ -264,6 +263,9 @@ class HostSpec:
     def has_system_units(self) -> bool:
         """Whether root has allowed the servers, instances of its template; else units of a user."""
         return self.supervisor == SYSTEM
+
+    left: tuple[DeviceSpec, ...] = ()
+    """Devices that are no longer declared and may have servers, as they were last declared."""
 
     @property
     def store_there(self) -> str:

@@ -179,6 +179,13 @@ def base_of_server(server: str) -> str:
     return server.partition("-")[0]
 
 
+def place_of_server(server: str) -> tuple[str, str]:
+    """Return host and first device in the name of a managed server."""
+    _, _, place = server.partition("-")
+    host, _, device = place.partition("-")
+    return host, device
+
+
 def server_address(server: str) -> Address:
     """Return `server/<name>`."""
     return Address(f"server/{server}")

@@ -21,8 +21,12 @@ HOSTS_FILE: Final = "hosts.json"
 
 
 def remember_hosts(state_dir: Path, hosts: Mapping[str, HostSpec]) -> None:
-    """Save the hosts on which fleetctl starts servers, as they are declared; others are dropped."""
-    ours = {name: host for name, host in hosts.items() if host.engine != "attach"}
+    """Save the hosts on which fleetctl starts servers, with their left devices; drop others."""
+    ours = {
+        name: replace(host, devices=(*host.devices, *host.left), left=())
+        for name, host in hosts.items()
+        if host.engine != "attach"
+    }
     path, text = state_dir / HOSTS_FILE, json.dumps(plain(ours), indent=2).encode() + b"\n"
     if not path.is_file() or read_plain(path) != text:
         make_private(state_dir)
@@ -39,11 +43,22 @@ def known_hosts(state_dir: Path) -> dict[str, HostSpec]:
 
 
 def with_removed(fleet: FleetSpec, known: Mapping[str, HostSpec]) -> FleetSpec:
-    """Return a fleet with known hosts that left its declarations, their devices draining."""
+    """Return a fleet with the known hosts and devices that left its declarations.
+
+    All devices of such a host drain. A device alone keeps its price: its server stops.
+    """
     removed = {
         name: replace(host, devices=tuple(replace(d, state="draining") for d in host.devices))
         for name, host in known.items()
         if name not in fleet.hosts
     }
-    hosts = dict(sorted({**removed, **fleet.hosts}.items()))
-    return replace(fleet, hosts=hosts, removed=frozenset(removed)) if removed else fleet
+    hosts = {**removed, **{name: _with_left(host, known) for name, host in fleet.hosts.items()}}
+    return replace(fleet, hosts=dict(sorted(hosts.items())), removed=frozenset(removed))
+
+
+def _with_left(host: HostSpec, known: Mapping[str, HostSpec]) -> HostSpec:
+    """Return a declared host with the known devices that left its declaration."""
+    declared = {device.name for device in host.devices}
+    before = known[host.name].devices if host.name in known else ()
+    left = tuple(device for device in before if device.name not in declared)
+    return replace(host, left=left) if left else host

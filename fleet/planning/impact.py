@@ -7,9 +7,9 @@ from fleet.names import (
     alias_of,
     by_number,
     client_of,
+    place_of_server,
     route_address,
     server_address,
-    server_name,
     step_id,
     version_of,
 )
@@ -95,13 +95,12 @@ def untouched(
 def price_per_hour(fleet: FleetSpec, state: State, unknown: Iterable[str] = ()) -> float | None:
     """Return the price of the devices in use, an hour; None where a device has no price."""
     hosts = fleet.hosts.values()
-    devices = {(h.name, device.name): device.price_per_hour for h in hosts for device in h.devices}
-    attached = {server.name: server.price_per_hour for h in hosts for server in h.attached}
-    silent = {
-        server_name(base, host, device): (host, device)
-        for host, device in devices
-        for base in fleet.bases
+    devices = {
+        (host.name, device.name): device.price_per_hour
+        for host in hosts
+        for device in (*host.left, *host.devices)
     }
+    attached = {server.name: server.price_per_hour for h in hosts for server in h.attached}
     used: set[tuple[str, str]] = set()
     total = 0.0
     for server in state.servers().values():
@@ -109,7 +108,7 @@ def price_per_hour(fleet: FleetSpec, state: State, unknown: Iterable[str] = ()) 
         used |= {(server.host, device) for device in server.devices}
     for name in unknown:
         total += attached.get(name, 0.0)
-        used |= {silent[name]} if name in silent else set()
+        used |= {place_of_server(name)} & devices.keys()
     if not used <= devices.keys():
         return None
     return round(total + sum(devices[device] for device in sorted(used)), 6)

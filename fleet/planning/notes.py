@@ -63,9 +63,11 @@ def not_observed(plan_input: PlanInput) -> Iterator[PlanNote]:
     live, fleet = plan_input.live, plan_input.fleet
     established = State(resources=plan_input.history.established).servers()
     for server, reason in sorted(live.unknown_servers.items()):
-        host = established[server].host if server in established else ""
-        gone = f" `{host}` is no longer declared, and the server may still run there."
-        yield PlanNote(reason + gone * (host in fleet.removed), server_address(server))
+        was = established.get(server)
+        left = was.host if was and was.host in fleet.removed else ""
+        left = left or (was.base if was and was.base not in fleet.bases else "")
+        gone = f" `{left}` is no longer declared, and the server may still run there."
+        yield PlanNote(reason + gone * bool(left), server_address(server))
     if live.routes_unknown:
         yield PlanNote(live.routes_unknown, "routes and keys")
     for client in plan_input.fleet.clients.values():

@@ -85,3 +85,39 @@ def test_a_host_that_comes_back_keeps_its_servers(project: Project) -> None:
     hosts = project.root / "env" / "fake.yaml"
     hosts.write_text("hosts:\n" + CLOSED + DESK.format(port=port["devices"][0]["port"]))
     assert call(project, "plan").stdout.startswith("No changes.")
+
+
+def test_a_server_on_a_device_that_left_counts_with_its_price_until_it_stops(
+    project: Project,
+) -> None:
+    hosts = project.root / "env" / "fake.yaml"
+    port = json.loads((project.root / ".fleetctl" / "hosts.json").read_text())["desk"]
+    used = f"cpu0: {{kind: cpu, memory: 6GiB, price_per_hour: 3, port: {port['devices'][0]['port']}"
+    desk = "  desk: {engine: fake, billing: in_use, devices: {"
+    spare = f"cpu1: {{kind: cpu, memory: 6GiB, price_per_hour: 2, port: {free_port()}"
+    hosts.write_text(f"hosts:\n{CLOSED}{desk}{used}}}, {spare}, state: cordoned}}}}}}\n")
+    done = call(project, "apply", "--auto", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert list(running(project)) == [SERVER]
+    hosts.write_text(f"hosts:\n{CLOSED}{desk}{spare}}}}}}}\n")
+    plan = call(project, "plan").stdout
+    assert "Cost: 3.00 -> 2.00 per hour" in plan
+    assert f"2.1.0 moves from {SERVER} to tiny-desk-cpu1" in plan
+    assert f"- stop    server/{SERVER}\n              its device is no longer declared" in plan
+
+
+def test_a_server_of_a_removed_base_that_does_not_answer_is_named(project: Project) -> None:
+    pid, main = running(project)[SERVER], project.root / "fleet.yaml"
+    main.write_text(main.read_text("utf-8").replace("  tiny:\n", "  small:\n"), "utf-8")
+    for file in (project.root / "clients").glob("*.yaml"):
+        file.write_text("clients: {}\n", "utf-8")
+    hosts = project.root / "env" / "fake.yaml"
+    port = json.loads((project.root / ".fleetctl" / "hosts.json").read_text())["desk"]
+    hosts.write_text("hosts:\n" + CLOSED + DESK.format(port=port["devices"][0]["port"]))
+    assert f"- stop    server/{SERVER}\n              base `tiny`" in call(project, "plan").stdout
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        plan = call(project, "plan").stdout
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert "`tiny` is no longer declared, and the server may still run there." in plan
