@@ -11,6 +11,17 @@ FIRST, SIZE = 10_000, 20_000 // WORKERS
 _given: set[int] = set()
 
 
+def two_free_ports() -> int:
+    """Return the first of two neighbours that are as `free_port`."""
+    while True:
+        first = free_port()
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", first + 1))
+            if first + 1 not in _given:
+                _given.add(first + 1)
+                return first
+
+
 def free_port() -> int:
     """Return a port that nobody listens on right now, and that was not returned before.
 

@@ -86,7 +86,7 @@ class EvalTarget:
     serving: str = ""
     """Digest of the engine behind the URL: `fleet.rollouts.engine_digest`; empty: not known."""
     fixed: bool = False
-    """Whether a person named the URL, so that no other way is taken."""
+    """Whether no other way than the URL is taken: a person named it, or it is a canary's."""
 
 
 @dataclass(frozen=True, slots=True)

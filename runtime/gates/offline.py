@@ -165,6 +165,8 @@ def _judge_runs(gate: GateSpec, stable: EvalRun, canary: EvalRun) -> Finding:
 def targets(trial: GateTrial, live: State) -> tuple[EvalTarget, EvalTarget]:
     """Return both targets, the old version first; on the same server where possible.
 
+    A canary server is asked itself, as no gateway sends requests there.
+
     Raises:
         EvalError: FC4530, a version is loaded nowhere that can be reached.
     """
@@ -173,7 +175,9 @@ def targets(trial: GateTrial, live: State) -> tuple[EvalTarget, EvalTarget]:
     def target(adapter: str, servers: Iterable[str], digest: str) -> EvalTarget:
         for name in (name for name in (*both, *servers) if name in live.urls):
             url, engine = live.urls[name], engine_digest(live, name)
-            return EvalTarget(url, adapter, adapter, digest, trial.alias, serving=engine)
+            return EvalTarget(
+                url, adapter, adapter, digest, trial.alias, serving=engine, fixed=trial.on_canary
+            )
         detail = f"No server that answers lists `{adapter}`, so it cannot be evaluated."
         hint = "An apply loads what is declared."
         command = "fleetctl apply --auto"

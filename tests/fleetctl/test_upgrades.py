@@ -1,6 +1,7 @@
 """New settings of a base: a canary server, golden sets of all clients on it, then the move."""
 
 import json
+import re
 import signal
 import threading
 import urllib.request
@@ -14,6 +15,7 @@ import pytest
 
 from tests.fleetctl.in_process import Done, call
 from tests.fleetctl.project_on_disk import Project
+from tests.ports import two_free_ports
 
 OLD, CANARY = "tiny-laptop-cpu0", "tiny-laptop-cpu1"
 GATES = "\ngates: {answers: {metric: accuracy_drop, max: 8pp}}\n"
@@ -38,7 +40,7 @@ def project(tmp_path: Path) -> Iterator[Project]:
 def with_gates(project: Project) -> None:
     """Declare a golden set as the gate of every client, and a second device."""
     fleet = project.root / "fleet.yaml"
-    text = fleet.read_text(encoding="utf-8")
+    text = re.sub(r"port: \d+", f"port: {two_free_ports()}", fleet.read_text(encoding="utf-8"))
     device = "      cpu0: {kind: cpu, memory: 6GiB, price_per_hour: 0}\n"
     for old, new in (
         ("weights: [10%, 50%, 100%], bake: 24h, retain: 7d, gates: []", "gates: [answers]"),
@@ -121,6 +123,8 @@ def applied(project: Project) -> Done:
 
 
 def test_a_failed_golden_set_of_one_client_stops_the_upgrade_for_all(project: Project) -> None:
+    fleet = project.root / "fleet.yaml"  # gateways send nothing to a canary: it is asked itself
+    fleet.write_text(f"{fleet.read_text('utf-8')}evals: {{through: gateway}}\n", encoding="utf-8")
     declare(project, 290)
     with asked(project):
         plan = call(project, "plan").stdout
