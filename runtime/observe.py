@@ -145,7 +145,7 @@ async def connect(
         )
         for name, host in fleet.hosts.items()
     }
-    gateways = LocalGateways(state_dir, fleet.gateways, envoys)
+    gateways = LocalGateways(state_dir, fleet.gateways, envoys, fleet_id)
     try:
         yield FleetConnections(engines, gateways)
     finally:

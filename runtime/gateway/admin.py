@@ -53,8 +53,9 @@ class Admin:
     _state: GatewayState
     _secret: str = ""
     """The operator's; empty where the socket is the owner's alone."""
-    _keep: Callable[[RoutingTable], None] | None = None
-    """Writes the served table for the next start; None: the publisher has written the table."""
+    _keep: Callable[[RoutingTable, str], None] | None = None
+    """Writes the served table, and the id of its fleet, for the next start; None: the publisher has
+    written the table."""
     _restart: asyncio.Event | None = None
     """Set to start anew; None: the process cannot."""
 
@@ -85,6 +86,7 @@ class Admin:
         shown |= {
             "refusing": state.log.refusal,
             "servers_secret": secret_mark(state.servers_secret),
+            "fleet_id": state.fleet_id,
         }
         return JSONResponse(self._state.active.document() | shown)
 
@@ -92,6 +94,12 @@ class Admin:
         body = await _read_body(request)
         if body is None:
             return _error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"above {MAX_TABLE} bytes")
+        fleet, served = request.query_params.get("fleet", ""), self._state.fleet_id
+        if fleet and served and fleet != served:
+            reason = (
+                f"serves the fleet of id {served}, and this table is of the fleet of id {fleet}"
+            )
+            return _error(HTTPStatus.CONFLICT, reason)
         try:
             secret = self._state.servers_secret
             await self._state.active.apply(await asyncio.to_thread(parse_routes, body, secret))
@@ -102,8 +110,10 @@ class Admin:
             return _error(HTTPStatus.BAD_REQUEST, str(error))
         except StaleTableError as error:
             return _error(HTTPStatus.CONFLICT, str(error))
+        self._state.fleet_id = served or fleet
         if self._keep is not None:
-            await asyncio.to_thread(self._keep, RoutingTable.model_validate_json(body))
+            table = RoutingTable.model_validate_json(body)
+            await asyncio.to_thread(self._keep, table, self._state.fleet_id)
         return JSONResponse(self._state.active.document())
 
     async def _get_table(self, _: Request) -> Response:

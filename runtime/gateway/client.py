@@ -44,10 +44,13 @@ class AdminClient:
     """
 
     _http: JsonClient
+    _fleet_id: str = ""
+    """Id of the fleet that the gateway is to serve; empty: not known, and not compared."""
 
     async def config(self, timeout_s: float = READ_S) -> GatewayConfig:
         """Return which table the gateway serves, and how servers answer."""
         shown = await self._http.get("/-/config", timeout_s=timeout_s, attempts=1)
+        self._require_own(str(shown.get("fleet_id", "")))  # not shown by earlier releases
         with self._understood():
             pairs = shown.get("missing", ())
             return GatewayConfig(
@@ -85,7 +88,8 @@ class AdminClient:
     async def serve(self, table: RoutingTable, timeout_s: float = ACKNOWLEDGE_S) -> tuple[int, str]:
         """Hand over a table; return revision and digest of the table that is served then."""
         body = table.model_dump(mode="json")
-        shown = await self._http.put("/-/config", body, timeout_s=timeout_s)
+        query = f"?fleet={self._fleet_id}" if self._fleet_id else ""
+        shown = await self._http.put(f"/-/config{query}", body, timeout_s=timeout_s)
         with self._understood():
             return int(shown["revision"]), str(shown["digest"])
 
@@ -118,6 +122,16 @@ class AdminClient:
         """Release connections."""
         await self._http.close()
 
+    def _require_own(self, fleet_id: str) -> None:
+        if self._fleet_id and fleet_id not in ("", self._fleet_id):
+            raise EngineRejectedError.of(
+                "FC4103",
+                "A server of another fleet",
+                f"{self._http.peer} serves the fleet of id {fleet_id}, and this is the fleet of id "
+                f"{self._fleet_id}. It was left as it is.",
+                hint="Declare another `admin` for the gateway in one of the two fleets.",
+            )
+
     @contextmanager
     def _understood(self) -> Iterator[None]:
         try:
@@ -133,7 +147,9 @@ class AdminClient:
 GatewayClient = AdminClient | EnvoyClient
 
 
-def connect(state_dir: Path, gateway: GatewaySpec, envoys: Envoys | None = None) -> GatewayClient:
+def connect(
+    state_dir: Path, gateway: GatewaySpec, envoys: Envoys | None = None, fleet_id: str = ""
+) -> GatewayClient:
     """Return the client of a gateway; nothing is sent. `envoys` None: no gateway is an Envoy.
 
     Raises:
@@ -147,7 +163,7 @@ def connect(state_dir: Path, gateway: GatewaySpec, envoys: Envoys | None = None)
         return EnvoyClient(gateway, folder, socket_path(state_dir, gateway), envoys)
     peer = f"gateway `{gateway.name}`"
     if is_url(gateway.admin):
-        return AdminClient(_over_tcp(state_dir, gateway, peer))
+        return AdminClient(_over_tcp(state_dir, gateway, peer), fleet_id)
     socket = reachable_path(socket_path(state_dir, gateway))
     return AdminClient(JsonClient("http://gateway", peer=peer, socket=socket))
 

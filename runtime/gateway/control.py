@@ -49,10 +49,10 @@ class LocalGateways:
         state_dir: Path,
         gateways: Mapping[str, GatewaySpec] | None = None,
         envoys: Envoys | None = None,
+        fleet_id: str = "",
     ) -> None:
-        self._state_dir = state_dir
+        self._state_dir, self._envoys, self._fleet_id = state_dir, envoys, fleet_id
         self._gateways = dict(gateways) if gateways else known_gateways(state_dir)
-        self._envoys = envoys
         self._clients: dict[str, GatewayClient] = {}
 
     @property
@@ -65,9 +65,8 @@ class LocalGateways:
 
         A gateway that lags behind or does not show its table within `within_s` seconds is a note.
 
-        Raises:
-            EngineError: the file is damaged and no gateway has a table either.
-            NewerFormatError: the file is of a later format.
+        Raises `EngineError` where the file is damaged and no gateway has a table either,
+        `NewerFormatError` where it is of a later format.
         """
         notes, newest = list[Note](), RoutingTable(revision=0)
         damage: FleetError | None = None
@@ -296,5 +295,6 @@ class LocalGateways:
 
     def _client(self, name: str) -> GatewayClient:
         if name not in self._clients:
-            self._clients[name] = connect(self._state_dir, self._gateways[name], self._envoys)
+            its = self._state_dir, self._gateways[name], self._envoys
+            self._clients[name] = connect(*its, self._fleet_id)
         return self._clients[name]

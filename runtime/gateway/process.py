@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fleet.errors import FleetError, NewerFormatError
 from fleet.spec import GatewaySpec
-from runtime.files import PRIVATE_FOLDER, locked_file, make_private
+from runtime.files import PRIVATE_FOLDER, locked_file, make_private, read_plain, replace_file
 from runtime.gateway.admin import Admin
 from runtime.gateway.admin_socket import SOCKET, AdminServer, certificate_path, is_url, socket_path
 from runtime.gateway.app import GatewayApp
@@ -24,6 +24,7 @@ from runtime.gateway.probes import LoadProbes, check_health
 from runtime.gateway.routing import digest
 from runtime.gateway.state import GatewayState
 from runtime.gateway.state_dir import (
+    FLEET_FILE,
     LOCK,
     PREVIOUS_FILE,
     gateway_dir,
@@ -73,7 +74,9 @@ async def serving(
         servers_secret = secret_of_servers(state_dir, gateway)
         state = GatewayState(log, digest(secret), captured, servers_secret)
         remote = is_url(gateway.admin)
-        keep = partial(_keep, state_dir) if remote else None
+        keep = partial(_keep, state_dir, folder / FLEET_FILE) if remote else None
+        with suppress(OSError):
+            state.fleet_id = read_plain(folder / FLEET_FILE).decode() if remote else ""
         admin = AdminServer(Admin(state, secret if remote else "", keep, restart).application())
         server = HttpServer(GatewayApp(state))
         get, balancer = server.pool.get, state.balancer
@@ -105,9 +108,10 @@ async def serving(
             await admin.close()
 
 
-def _keep(state_dir: Path, table: RoutingTable) -> None:
+def _keep(state_dir: Path, file: Path, table: RoutingTable, fleet_id: str) -> None:
     """Write a table for the next start; where that fails, the table is served all the same."""
     try:
+        replace_file(file, fleet_id.encode())
         write_table(state_dir, table, urgent=True)
     except (OSError, FleetError) as error:
         why = error.diagnostics[0].detail if isinstance(error, FleetError) else error.strerror

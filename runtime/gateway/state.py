@@ -93,6 +93,8 @@ class GatewayState:
         self.active = ActiveTable(self._on_swap, self._on_change)
         self.ready = asyncio.Event()
         """Set while clients are answered."""
+        self.fleet_id = ""
+        """Id of the fleet whose tables are served; empty: none has said its id."""
         self.boot = token_hex(8)
         """Drawn anew by each start of the process."""
         self.counters = UsageCounters()

@@ -3,7 +3,7 @@
 routes.json              the routing table, for all gateways of this machine
 routes.previous.json     the table before it
 operator.secret          opens admin sides over TCP, and calls any alias for evaluation
-gateways/<name>/         gateway.json, run.lock, usage.jsonl, log
+gateways/<name>/         gateway.json, run.lock, usage.jsonl, log; elsewhere: fleet-id
 
 The socket of the admin side, and the lock a second time, lie outside, in `run_dir`: a state folder
 that is lost takes neither along, and the gateway that goes on serving is found.
@@ -51,6 +51,8 @@ PREVIOUS_FILE: Final = "routes.previous.json"
 SECRET_FILE: Final = "operator.secret"  # noqa: S105 (a file name)
 RUN_DIR_VARIABLE: Final = "FLEETCTL_RUN_DIR"
 """Environment variable with the folder in place of `~/.local/state/fleetctl`."""
+FLEET_FILE: Final = "fleet-id"
+"""File of a gateway with a URL as `admin`: id of the fleet that it serves."""
 _LOCK_FILE: Final = "routes.lock"
 LOCK_S: Final = 15.0
 """Upper bound of the wait for the lock of the table's file, which is usually held for milliseconds.
