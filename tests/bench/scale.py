@@ -112,7 +112,7 @@ def write_fleet(root: Path, ports: list[str]) -> None:
 
 
 def run_seconds(events: str) -> float:
-    """Return the seconds from the first check to the last step of an apply."""
+    """Return the seconds of an apply from its first check to the look at all servers after it."""
     (done,) = (line for line in events.splitlines() if '"run_complete"' in line)
     return float(json.loads(done)["seconds"])
 
