@@ -93,6 +93,7 @@ SUMMARIES: Mapping[str, str] = {
     "FC1253": "Billed evaluations that no gateway counts",
     "FC1254": "Gate cannot score its golden set",
     "FC1255": "Capture that no gateway does",
+    "FC1256": "More tokens than the base has positions",
     "FC1260": "A gateway is an Envoy",
     "FC1261": "An Envoy has its admin side on this machine",
     "FC1262": "Kind of device is not known",

@@ -4,21 +4,27 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from textwrap import wrap
+from textwrap import shorten, wrap
 from types import MappingProxyType
 from typing import Any
 
 from fleet.errors import Diagnostic, Position
-from plans.amounts import and_more
+from plans.amounts import and_more, counted
 from plans.tables import Paint, painter
 from plans.visible import visible
 
 SHOWN = 50
 """Upper bound of problems that are shown as text; the other formats hold all."""
+ALIKE = 3
+"""Lower bound of problems of a kind that are shown as text in a block."""
+LISTED = 20
+"""Upper bound of the further problems in a block."""
 WIDTH = 100
 """Upper bound of a line of prose. Unit: characters."""
 _MAX_LINE = 160
 """Upper bound of a quoted line of YAML. Unit: characters."""
+_LEAST_ROOM = 40
+"""Lower bound of the text beside a place. Unit: characters."""
 RED, YELLOW, BOLD = "31", "33", "1"
 """ANSI codes."""
 _TWO_STOPS = re.compile(r"(?<!\.)\.\.(?!\.|/)(?=\s|$)")
@@ -27,12 +33,47 @@ _TABS = str.maketrans("\t", " ")
 
 
 def render_text(diagnostics: Sequence[Diagnostic], colour: bool = False) -> str:  # noqa: FBT001, FBT002 (a rendering's only option)
-    """Return the text for a terminal, a blank line between problems."""
+    """Return the text for a terminal, a blank line between problems.
+
+    Several problems of a kind are a block: the first whole, a line for every other.
+    """
     paint = painter(colour=colour)
-    blocks = [_block(_seen(diagnostic), paint) for diagnostic in diagnostics[:SHOWN]]
-    if rest := and_more(diagnostics, SHOWN):
+    kinds = _kinds(diagnostics)
+    blocks = [
+        _block(_seen(first), paint) + _others(first, others) for first, *others in kinds[:SHOWN]
+    ]
+    if rest := and_more(kinds, SHOWN):
         blocks.append(f"… {rest}. `fleetctl validate --format json` lists all.\n")
     return "\n".join(blocks)
+
+
+def _kinds(diagnostics: Sequence[Diagnostic]) -> list[list[Diagnostic]]:
+    """Return the problems by kind, where several have a place and the same remedy."""
+    kinds: dict[object, list[Diagnostic]] = {}
+    for diagnostic in diagnostics:
+        its = (diagnostic.code, diagnostic.severity, diagnostic.hint)
+        kinds.setdefault(its if diagnostic.place else id(diagnostic), []).append(diagnostic)
+    return [
+        block
+        for alike in kinds.values()
+        for block in ([alike] if len(alike) >= ALIKE else [[single] for single in alike])
+    ]
+
+
+def _others(first: Diagnostic, others: Sequence[Diagnostic]) -> str:
+    """Return a line for every further problem of a kind: its place, and its text if another."""
+    if not others:
+        return ""
+    shown = others[:LISTED]
+    width = max(len(str(other.place)) for other in shown)
+    room = max(_LEAST_ROOM, WIDTH - width)
+    lines = [f"The same in {counted(len(others), 'more place')}:"]
+    for other in shown:
+        text = "" if other.detail == first.detail else visible(other.detail)
+        text = shorten(text, room, placeholder=" …")
+        lines.append(f"  {visible(str(other.place)):{width}}  {text}".rstrip())
+    lines += [f"  … {rest}"] if (rest := and_more(others, LISTED)) else []
+    return "\n" + "\n".join(lines) + "\n"
 
 
 def _seen(diagnostic: Diagnostic) -> Diagnostic:

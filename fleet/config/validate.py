@@ -254,6 +254,8 @@ def _value_finding(error: ErrorDetails, path: Path) -> Problem:
     fault = f" must be {expected}, not {written}" if expected else f": {error['msg']}"
     if given is None:
         remedy = "Give it a value, or delete the line."
+    elif kind == "dict_type" and isinstance(given, list) and given:
+        remedy = f"Write every name as a key, with its settings: `{path[-1]}: {{NAME: {{…}}}}`."
     elif kind == "string_type" and isinstance(given, bool | int | float):
         remedy = f'Quote it: `"{shown(given).strip("`")}"`.'
     return Problem("FC1101", path, f"{name}{fault}.", hint=remedy or "Correct the value.")

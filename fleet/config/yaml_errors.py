@@ -49,6 +49,9 @@ def explain(error: Exception, text: str, file: str) -> Diagnostic:
     also = (("began at", Position(file, start.line + 1, start.column + 1)),) if start else ()
     detail = f"{problem[:1].upper()}{problem[1:]}{f' {context}' if context else ''}."
     hint = next(remedy for part, remedy in _REMEDIES.items() if part in problem)
+    line = _lines(text)[spot.line] if spot.line < len(_lines(text)) else ""
+    if line[: spot.column].endswith("$") and line[spot.column : spot.column + 5] == "{env:":
+        hint = 'Between braces, quote a variable: `"${env:NAME}"`.'
     return quoting(text, place, "FC1001", detail, hint=hint, also=also, wide=False)
 
 

@@ -5,6 +5,9 @@ from tests.broken.case import A, Case, E, F
 CASES = [
     # --- not YAML, or no declaration
     Case("open bracket", F, "[10%, 50%, 100%]", "[10%, 50%", "FC1001", f"{F}:27:73", "bracket"),
+    Case(
+        "variable in braces", F, "[10%, 50%, 100%]", "${env:X}", "FC1001", f"{F}:27:23", "quote a"
+    ),
     Case("open quote", A, '"2.1.0"', '"2.1.0', "FC1001", f"{A}:10:18", "quote"),
     Case("colon in a value", A, "tier: premium", "tier: a: b", "FC1001", f"{A}:3:12", "Quote"),
     Case("percent sign first", A, "3000", "%3000", "FC1001", f"{A}:4:18", "Quote"),

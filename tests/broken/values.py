@@ -44,7 +44,13 @@ CASES = [
         "delete the line",
     ),
     Case(
-        "list for a map", A, '{prod: "env:ACME_KEY"}', "[prod]", "FC1101", f"{A}:5:5", "Write a map"
+        "list for a map",
+        A,
+        '{prod: "env:ACME_KEY"}',
+        "[prod]",
+        "FC1101",
+        f"{A}:5:5",
+        "every name as a key",
     ),
     Case(
         "text for a list",

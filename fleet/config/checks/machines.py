@@ -34,6 +34,14 @@ def check_bases(given: Declarations, facts: ProjectFacts) -> Iterator[Problem]:
                 found = replace(found, hint=spelling_hint(flag))
             yield from filter(None, [found])
         shape, width = facts.shape(name), base.tensor_parallel or 1
+        most, length = shape.max_position_embeddings if shape else 0, base.max_model_len or 0
+        if 0 < most < length:
+            detail = (
+                f"`{name}` has {most} positions by its config.json. A server of it does not start "
+                f"with {length}, unless that file scales them (`rope_scaling`)."
+            )
+            path, hint = ("bases", name, "max_model_len"), f"Write at most {most}."
+            yield Problem("FC1256", path, detail, hint=hint, severity="warning")
         if shape and not splits(shape, width):
             fitting = [parts for parts in range(1, 65) if splits(shape, parts)]
             detail = (
