@@ -35,7 +35,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "thaw": ("freeze", "End the freeze: applies and rollouts go on."),
         "watch": ("watch", "Judge the fleet by rules; notify people. Exit 2 on an alert."),
         "why": ("watch", "Rank what may have made an alias worse, with figures."),
-        "status": ("live", "Show which versions serve which aliases right now."),
+        "status": ("status", "Show outages, rollouts that wait for people, versions and servers."),
         "history": ("ledger", "Show the ledger: actions with their time and author."),
         "drift": ("ledger", "Compare live with the last apply. Exit 2 on drift."),
         "reconcile": ("apply", "Repair drift and promote rollouts, once or at an interval."),

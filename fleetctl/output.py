@@ -1,11 +1,12 @@
 """Prints results to standard output; messages, problems and notes to standard error."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Timer
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 import click
 
@@ -35,6 +36,15 @@ def print_result(
         click.echo(empty, err=True)
 
 
+def has_colour(stream: TextIO) -> bool:
+    """Say whether text for a stream is coloured: on a terminal, unless `NO_COLOR` is set.
+
+    Source:
+        https://no-color.org
+    """
+    return stream.isatty() and not os.environ.get("NO_COLOR")
+
+
 def print_lines(lines: Iterable[str], prefix: str = "Warning") -> None:
     """Print lines to standard error, behind a prefix."""
     for line in lines:
@@ -43,7 +53,7 @@ def print_lines(lines: Iterable[str], prefix: str = "Warning") -> None:
 
 def print_diagnostics(diagnostics: Sequence[Diagnostic], before: str = "") -> None:
     """Print problems to standard error, coloured on a terminal."""
-    text = render_text(diagnostics, colour=sys.stderr.isatty())
+    text = render_text(diagnostics, colour=has_colour(sys.stderr))
     click.echo(f"{before}{text}", err=True, nl=False)
 
 

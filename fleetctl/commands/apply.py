@@ -9,7 +9,7 @@ import click
 
 from fleet.errors import LockHeldError
 from fleetctl.options import INPUT_FILE, Command, Workspace, choice_option, duration, with_format
-from fleetctl.output import Form, print_diagnostics, print_lines
+from fleetctl.output import Form, has_colour, print_diagnostics, print_lines
 
 if TYPE_CHECKING:
     from fleet.plan import Plan
@@ -123,7 +123,7 @@ def _confirm(plan: "Plan", *, whole: bool) -> None:
     if not plan.steps and not plan.settings:
         return
     if whole:
-        click.echo(render(plan, colour=sys.stderr.isatty()), err=True, nl=False)
+        click.echo(render(plan, colour=has_colour(sys.stderr)), err=True, nl=False)
     settings = f", {len(plan.settings)} settings" if plan.settings else ""
     if not click.confirm(
         f"Carry out plan {plan.id} ({len(plan.steps)} steps{settings})?", err=True

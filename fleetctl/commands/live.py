@@ -1,4 +1,4 @@
-"""`fleetctl status`, `adopt`, `server`: the live fleet, and the servers that run here."""
+"""`fleetctl adopt`, `server`: the live fleet, and the servers that run here."""
 
 import sys
 from contextlib import suppress
@@ -18,51 +18,6 @@ if TYPE_CHECKING:
     from runtime.engines.launch_records import LaunchRecords
     from runtime.engines.ssh.connection import SshConnection
     from runtime.operations.box_servers import BoxServer
-
-
-@click.command(cls=Command)
-@click.option(
-    "--client",
-    metavar="CLIENT",
-    shell_complete=completion.clients,
-    help="Only this client's aliases.",
-)
-@with_format
-def status(workspace: Workspace, *, client: str | None, form: str) -> None:
-    """Show outages, versions with their shares, holds, servers, drift, work due.
-
-    Beside each declared share stands the share of requests since the split last changed. Changes
-    nothing. Without a readable ledger, stages and holds come from its local copy; files of clients
-    with an error are left out, with exit code 1.
-
-    Examples:
-      fleetctl status
-      fleetctl status --client acme
-      fleetctl status --format json
-    """
-    from plans.reports import status
-    from plans.reports.evals import drift_row
-    from runtime.operations.drills import drill_document
-    from runtime.operations.planning import as_far_as_valid
-    from runtime.operations.status import observe_status
-
-    workspace, exit_code = as_far_as_valid(workspace)
-    seen = observe_status(workspace, client)
-    document = status.status(
-        workspace.fleet().name,
-        seen.live,
-        seen.history,
-        seen.entries,
-        client,
-        seen.requests,
-        seen.ledger_problem,
-        seen.outages,
-    )
-    document["retraining"] = seen.retraining
-    document["drift"] = [drift_row(*alarm) for alarm in seen.drift]
-    document["drills"] = [drill_document(record) for record in seen.drills]
-    print_result(form, document, status.render_text)
-    sys.exit(exit_code)
 
 
 @click.command(cls=Command)

@@ -19,7 +19,7 @@ from fleetctl.options import (
     live_option,
     search_options,
 )
-from fleetctl.output import print_lines, print_preflight, waiting
+from fleetctl.output import has_colour, print_lines, print_preflight, waiting
 from plans.amounts import capitalized
 from plans.render import RENDERERS
 
@@ -217,7 +217,7 @@ def _rendered(plan: "Plan", form: str, *, every: bool) -> str:
     if form == "text":
         from plans.render.text import render
 
-        return render(plan, colour=sys.stdout.isatty(), every=every)
+        return render(plan, colour=has_colour(sys.stdout), every=every)
     return RENDERERS[form](plan)
 
 

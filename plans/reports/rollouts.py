@@ -98,12 +98,13 @@ def render_list(rollouts: Iterable[Mapping[str, Any]]) -> str:
     lines = [heading]
     for line, rollout in zip(table, listed, strict=True):
         lines.append(line)
-        if condition := _waits(rollout):
+        if condition := condition_of(rollout):
             lines.append(f"  {condition}")
     return "\n".join(lines) + "\n"
 
 
-def _waits(rollout: Mapping[str, Any]) -> str:
+def condition_of(rollout: Mapping[str, Any]) -> str:
+    """Return the condition that a rollout, given as its document, waits for."""
     return PlanNote.of(rollout["waits_for"]).text or str(rollout["next"])
 
 
@@ -136,6 +137,6 @@ def render_one(rollout: Mapping[str, Any], now: datetime) -> str:
         until = f"until {mark['until']}, " if mark["until"] else ""
         until += f"void since {mark['void']}, " if mark["void"] else ""
         lines.append(f"  {mark['mark']:12} {until}by {mark['by']} at {mark['at']}{reason}")
-    if condition := _waits(rollout):
+    if condition := condition_of(rollout):
         lines.append(f"  next         {condition}")
     return "\n".join(lines) + "\n"

@@ -13,8 +13,9 @@ from fleet.planning import DriftCause, ownerless
 from fleet.resources import LoadedAdapter, Route, State
 from plans.amounts import iso
 from plans.explain.rollout import rollout_document, rollout_lines
-from plans.reports.drift import outage_documents, outage_lines
 from plans.reports.findings import findings
+from plans.reports.urgent import urgent_lines, urgent_outages
+from plans.tables import painter
 from plans.wording import frozen_document, frozen_line, short_version
 
 LEDGER_LOST = (
@@ -59,8 +60,8 @@ def status(
     }
     if history.freeze:
         document["frozen"] = frozen_document(history.freeze)
-    if listed := outage_documents(outages, client):
-        document["outages"] = listed
+    if urgent := urgent_outages(outages, live, client):
+        document["outages"] = urgent
     if client is None:
         document["servers"] = _servers(live, history)
         document["last_apply"] = _last_apply(entries)
@@ -184,9 +185,9 @@ def _backup_line(backup: Mapping[str, Any]) -> str:
     return f"Backup: {backup['file']} at {backup['at']}, {backup['behind']} entries ago, {tried}"
 
 
-def render_text(document: Mapping[str, Any]) -> str:
-    """Return the status as text."""
-    lines = [*outage_lines(document.get("outages", ())), f"Fleet {document['fleet']}"]
+def render_text(document: Mapping[str, Any], *, colour: bool = False) -> str:
+    """Return the status as text: first what cannot wait, then what stands."""
+    lines = [*urgent_lines(document, painter(colour=colour)), f"Fleet {document['fleet']}"]
     if "frozen" in document:
         lines.append(frozen_line(decode(Freeze, document["frozen"], "frozen")))
     if document["routes_unknown"]:

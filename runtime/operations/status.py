@@ -13,6 +13,7 @@ from fleet.maintenance import DrillRecord
 from fleet.names import client_of
 from fleet.planning import DriftCause, outages_of
 from fleet.resources import State
+from fleet.rollouts import RolloutStatus, decide_rollouts, rollout_statuses
 from runtime.operations.drills import drill_records
 from runtime.operations.eval_jobs import drift_standings
 from runtime.operations.outages import observe_faults, with_ledger
@@ -41,6 +42,7 @@ class FleetStatus:
     drift: Sequence[tuple[str, str, QualityDrift]] = ()
     """Alias, version and finding of a drift rule."""
     drills: Sequence[DrillRecord] = ()
+    rollouts: Sequence[RolloutStatus] = ()
 
 
 def observe_status(workspace: Workspace, client: str | None) -> FleetStatus:
@@ -76,6 +78,9 @@ async def _observe(workspace: Workspace, client: str | None) -> FleetStatus:
         return client in {None, client_of(alias)}
 
     live = replace(live, notes=(*live.notes, *upgrade_standings(workspace, live)))
+    fleet = workspace.fleet()
+    decided = decide_rollouts(fleet, live, history, workspace.now())
+    rollouts = rollout_statuses(fleet, decided.wanted, history, live.routes())
     past = eval_records(known.entries)
     due = (row for row in retraining_documents(workspace) if row["turn"] in URGENT)
     drills = await drill_records(workspace, live, known.entries)
@@ -87,5 +92,6 @@ async def _observe(workspace: Workspace, client: str | None) -> FleetStatus:
         outages=outages,
         retraining=[row for row in due if is_shown(row["alias"])],
         drift=[alarm for alarm in drift_standings(past, live, ALARMS) if is_shown(alarm[0])],
+        rollouts=[*rollouts.values()],
         drills=[record for record in drills if is_shown(record.alias)],
     )

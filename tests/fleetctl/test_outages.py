@@ -53,7 +53,12 @@ def test_a_gateway_that_was_killed_is_started_again_and_noted(project: Project) 
     before = kill_gateway(project)
     told = ("gateway_down", "gateway/main", "is not running and answers no client")
     assert the_outage(project) == told
+    checked = call(project, "status", "--check")
+    assert checked.returncode == 2
+    assert "  Without an answer: acme-support, acme-triage, birch-units, " in checked.stdout
+    assert call(project, "status").returncode == 0
     done = reconcile(project, 0)
+    assert call(project, "status", "--check").returncode == 0
     assert "Heals gateway/main: is not running" in done.stderr
     assert gateway_pid(project) != before
     assert outages(project) == []

@@ -1,0 +1,89 @@
+"""`fleetctl status`: outages, rollouts that wait for people, versions and servers."""
+
+import sys
+import time
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+
+import click
+
+from fleetctl import completion
+from fleetctl.options import Command, Workspace, with_format
+from fleetctl.output import has_colour, print_result
+
+_OUTAGE: Final = 2
+"""Exit code of `--check` while an outage stands, as of `reconcile --once`."""
+_PAUSE_S: Final = 5.0
+
+
+@click.command(cls=Command)
+@click.option(
+    "--client",
+    metavar="CLIENT",
+    shell_complete=completion.clients,
+    help="Only this client's aliases.",
+)
+@click.option("--check", is_flag=True, help="Exit 2 while an outage stands.")
+@click.option("--watch", is_flag=True, help="Show it anew every 5 seconds, until Ctrl-C.")
+@with_format
+def command(
+    workspace: Workspace, *, client: str | None, check: bool, watch: bool, form: str
+) -> None:
+    """Show outages first, then rollouts that wait for people, versions and servers.
+
+    Beside each declared share stands the share of requests since the split last changed. Changes
+    nothing. Without a readable ledger, stages and holds come from its local copy; files of clients
+    with an error are left out, with exit code 1.
+
+    Examples:
+      fleetctl status
+      fleetctl status --client acme --watch
+      fleetctl status --check --format json
+    """
+    if watch and form == "json":
+        raise click.UsageError("`--watch` shows text. In a script, repeat `status --format json`.")
+    while True:
+        document, exit_code = _observed(replace(workspace), client)
+        if watch and sys.stdout.isatty():
+            click.clear()
+        _print(document, form)
+        if not watch:
+            break
+        time.sleep(_PAUSE_S)
+    sys.exit(_OUTAGE if check and "outages" in document else exit_code)
+
+
+def _observed(workspace: Workspace, client: str | None) -> tuple[dict[str, Any], int]:
+    """Return the status as a document, and the exit code that faults of files ask for."""
+    from plans.reports import status
+    from plans.reports.evals import drift_row
+    from plans.reports.urgent import waiting_rollouts
+    from runtime.operations.drills import drill_document
+    from runtime.operations.planning import as_far_as_valid
+    from runtime.operations.status import observe_status
+
+    workspace, exit_code = as_far_as_valid(workspace)
+    seen = observe_status(workspace, client)
+    fleet = workspace.fleet()
+    document = status.status(
+        fleet.name,
+        seen.live,
+        seen.history,
+        seen.entries,
+        client,
+        seen.requests,
+        seen.ledger_problem,
+        seen.outages,
+    )
+    document["waiting"] = waiting_rollouts(fleet, seen.rollouts, client)
+    document["retraining"] = seen.retraining
+    document["drift"] = [drift_row(*alarm) for alarm in seen.drift]
+    document["drills"] = [drill_document(record) for record in seen.drills]
+    return document, exit_code
+
+
+def _print(document: dict[str, Any], form: str) -> None:
+    from plans.reports.status import render_text
+
+    print_result(form, document, partial(render_text, colour=has_colour(sys.stdout)))

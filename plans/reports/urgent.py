@@ -1,0 +1,77 @@
+"""Words the parts of a status that cannot wait: outages, and rollouts that wait for people."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from fleet.names import name_in_address
+from fleet.planning import DriftCause
+from fleet.resources import OutageKind, State
+from fleet.rollouts import Phase, RolloutStatus
+from fleet.spec import FleetSpec
+from plans.amounts import listed
+from plans.reports.drift import outage_documents, outage_lines
+from plans.reports.rollouts import condition_of, rollout_documents
+from plans.tables import Paint
+
+FOR_PEOPLE: Final = frozenset({Phase.UNDECIDED, Phase.DOUBTED, Phase.PAUSED, Phase.HELD})
+"""Phases in which a version keeps its share until a person decides."""
+_SILENT: Final = frozenset({OutageKind.SERVER_DOWN, OutageKind.SERVER_HUNG})
+_CLOSED: Final = frozenset({OutageKind.GATEWAY_DOWN, OutageKind.GATEWAY_REFUSES})
+_RED, _YELLOW = "31", "33"
+
+
+def urgent_outages(
+    outages: Iterable[DriftCause], live: State, client: str | None
+) -> list[dict[str, Any]]:
+    """Return outages as documents, with the aliases of which requests get no answer.
+
+    At a server: aliases of which a version with traffic is on servers alone that are down or hung.
+    At a gateway: all aliases, by that gateway.
+    """
+    known = list(outages)
+    silent = {name_in_address(outage.subject) for outage in known if outage.outage in _SILENT}
+    routes = [route for route in live.routes().values() if client in (None, route.client)]
+    rows = outage_documents(known, client)
+    for row in rows:
+        kind, name = OutageKind(row["outage"]), name_in_address(row["subject"])
+        if kind in _SILENT:
+            row["unanswered"] = [
+                route.alias
+                for route in routes
+                if any(
+                    share.percent and name in share.servers and silent.issuperset(share.servers)
+                    for share in route.shares
+                )
+            ]
+        elif kind in _CLOSED:
+            row["unanswered"] = [route.alias for route in routes]
+    return rows
+
+
+def waiting_rollouts(
+    fleet: FleetSpec, statuses: Iterable[RolloutStatus], client: str | None
+) -> list[dict[str, Any]]:
+    """Return the documents of the rollouts that wait for people."""
+    found = (status for status in statuses if status.target.phase in FOR_PEOPLE)
+    documents = rollout_documents(fleet, found)
+    return [its for its in documents if client is None or its["alias"].startswith(f"{client}-")]
+
+
+def urgent_lines(document: Mapping[str, Any], paint: Paint) -> list[str]:
+    """Return the lines of outages, then of rollouts that wait; an empty line ends each kind."""
+    lines = []
+    for outage in document.get("outages", ()):
+        first, *rest = outage_lines([outage])[:-1]
+        helps = rest.pop()
+        lines += [paint(_RED, first), *rest, *_unanswered(outage), helps]
+    lines += [""] if lines else []
+    for rollout in document.get("waiting", ()):
+        version = f"{rollout['alias']} {rollout['version']} at {rollout['percent']} %"
+        lines.append(paint(_YELLOW, f"WAITS FOR A PERSON {version}: {condition_of(rollout)}"))
+        lines.append(f"  Helps: fleetctl rollout status {rollout['alias']}")
+    return [*lines, ""] if document.get("waiting") else lines
+
+
+def _unanswered(outage: Mapping[str, Any]) -> Iterator[str]:
+    if (aliases := outage.get("unanswered")) is not None:
+        yield f"  Without an answer: {listed(aliases) or 'no alias'}"
