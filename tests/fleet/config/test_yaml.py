@@ -150,6 +150,7 @@ def test_the_fast_way_equals_ruamel_on_handwritten_lines(lines: dict[str, str]) 
 
 @given(st.text("ab:-?#,[]{}'\"|>&*!% \n.01<=~\\", max_size=40))
 @example("a: {b: c:d}")
+@example("[!,]")
 @example("a: [b:c, http://x/y]")
 @example('a: {"b":c}')
 @example("a: - b")
