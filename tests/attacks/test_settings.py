@@ -46,13 +46,19 @@ OFFLINE = "live.json"
 @pytest.fixture
 def applied(project: Path, canary: str, trust_home: Path) -> Path:  # noqa: ARG001 (what they set)
     """The small fleet after its first apply, which has nothing to do but to record."""
-    done = call(project, "plan", "--detailed-exitcode", "--save-live", str(project / OFFLINE))
+    done = call(project, "plan", "--detailed-exitcode")
     assert done.code == 2
     assert "No changes" not in done.stdout
-    done = call(project, "apply", "--auto", "--yes")
+    apply(project, "--auto")
+    return project
+
+
+def apply(project: Path, what: str) -> None:
+    """Apply, and save the live state with the ledger of now for `plan`."""
+    done = call(project, "apply", what, "--yes")
     assert done.code == 0
     assert "Settings recorded: " in done.stderr
-    return project
+    assert call(project, "plan", "--save-live", str(project / OFFLINE)).code == 0
 
 
 def plan(project: Path, *more: str) -> tuple[int, str]:
@@ -86,14 +92,14 @@ def test_a_value_of_the_environment_stands_as_its_name(applied: Path, canary: st
     code, shown = plan(applied)
     assert code == 2
     assert '! evals.command: ["sh","x${env:CANARY}"] (new)' in shown
-    assert call(applied, "apply", "--auto", "--yes").code == 0
+    apply(applied, "--auto")
     assert canary not in (applied / ".fleetctl" / "ledger.jsonl").read_text()
     assert plan(applied)[0] == 0
 
 
 def test_a_setting_that_is_taken_back_shows_again(applied: Path) -> None:
     declare(applied, HOSTILE["webhook"])
-    assert call(applied, "apply", "--auto", "--yes").code == 0
+    apply(applied, "--auto")
     assert plan(applied)[0] == 0
     declare(applied, "")
     code, shown = plan(applied)
@@ -106,6 +112,7 @@ def test_reconcile_records_nothing(applied: Path) -> None:
     before = plan(applied)
     for _ in range(2):
         call(applied, "reconcile", "--once")
+    assert call(applied, "plan", "--save-live", str(applied / OFFLINE)).code == 0
     assert plan(applied) == before
 
 
@@ -118,7 +125,7 @@ def test_a_plan_file_of_other_settings_is_refused(applied: Path, tmp_path: Path)
     assert refused.code == 5
     assert "FC3040" in refused.stderr
     declare(applied, HOSTILE["command"])
-    assert call(applied, "apply", str(file), "--yes").code == 0
+    apply(applied, str(file))
     assert plan(applied)[0] == 0
 
 
