@@ -72,7 +72,7 @@ class Upgrade:
     canary: str
     """The canary server; empty: there is none yet."""
     versions: tuple[str, ...]
-    """Full names of the versions with traffic on the base."""
+    """Full names of the locked versions with traffic on the base."""
     results: tuple[GoldenResult, ...]
     unguarded: tuple[str, ...]
     """Aliases without a golden set as a gate."""
@@ -193,7 +193,9 @@ class _BaseServers:
         if new and not (idle or approved or stopped):
             return None  # other servers serve with these settings already
         canary = idle[0] if idle else ""
-        versions = sorted(name for shares in self.serving.values() for name in shares)
+        known = self.fleet.versions
+        served = (name for shares in self.serving.values() for name in shares if name in known)
+        versions = sorted(served)
         made = Upgrade(
             self.base.name, settings, has.digest, has.until(wants), UpgradeStage.JUDGING,
             tuple(old), canary, tuple(versions),
@@ -282,6 +284,8 @@ def upgrade_trials(
             if result.verdict is None or not counted:
                 due[result.alias, result.adapter].append(result.gate)
         for (alias, version), gates in due.items():
+            if version not in fleet.versions:
+                continue  # it cannot be loaded on the canary, and waits
             shares = live.routes()[alias].shares
             there = next(share.servers for share in shares if share.adapter == version)
             digest, canary = fleet.versions[version].digest, upgrade.canary
