@@ -57,24 +57,29 @@ def test_a_fleet_whose_ledger_was_lost_takes_the_id_of_its_servers_and_restarts_
     assert (drawn(project), project.server_processes()) == ([fleet_id], servers)
 
 
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[Project]:
+    """Another fleet of the same name."""
+    yield from applied(tmp_path / "theirs")
+
+
 def test_a_server_of_another_fleet_of_the_same_name_is_named_and_left_alone(
-    project: Project, tmp_path: Path
+    project: Project, other: Project
 ) -> None:
-    for other in applied(tmp_path / "theirs"):
-        files = [made.root / "fleet.yaml" for made in (project, other)]
-        ours, theirs = (
-            next(line for line in file.read_text("utf-8").splitlines() if "  port:" in line)
-            for file in files
-        )
-        text = files[0].read_text("utf-8")
-        files[0].write_text(text.replace(ours, theirs), "utf-8")
-        before = other.server_processes()
-        assert call(project, "server", "stop", "--all", "--timeout", "5").returncode == 0
-        done = call(project, "apply", "--auto", "--yes")
-        assert (done.returncode, "FC4103" in done.stderr) == (4, True)
-        told = " ".join(done.stderr.split())
-        assert f"serves fleet `quickstart` (id {borne(other)}) on port" in told
-        assert f"of fleet `quickstart` (id {drawn(project)[0]}) would" in told
-        assert other.server_processes() == before
-        assert call(other, "plan").stdout.startswith("No changes.")
-        files[0].write_text(text.replace(ours, f"    port: {free_port()}"), "utf-8")
+    files = [made.root / "fleet.yaml" for made in (project, other)]
+    ours, theirs = (
+        next(line for line in file.read_text("utf-8").splitlines() if "  port:" in line)
+        for file in files
+    )
+    text = files[0].read_text("utf-8")
+    files[0].write_text(text.replace(ours, theirs), "utf-8")
+    before = other.server_processes()
+    assert call(project, "server", "stop", "--all", "--timeout", "5").returncode == 0
+    done = call(project, "apply", "--auto", "--yes")
+    assert (done.returncode, "FC4103" in done.stderr) == (4, True)
+    told = " ".join(done.stderr.split())
+    assert f"serves fleet `quickstart` (id {borne(other)}) on port" in told
+    assert f"of fleet `quickstart` (id {drawn(project)[0]}) would" in told
+    assert other.server_processes() == before
+    assert call(other, "plan").stdout.startswith("No changes.")
+    files[0].write_text(text.replace(ours, f"    port: {free_port()}"), "utf-8")
