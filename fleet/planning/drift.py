@@ -29,8 +29,6 @@ from fleet.rollouts import is_diverted, may_be_rollback
 
 Kind = TypeVar("Kind", bound=Resource)
 
-_STATUS = "fleetctl status"
-
 
 def classify_drift(
     history: History, live: State, damaged: Mapping[str, str] = MappingProxyType({})
@@ -198,17 +196,18 @@ def _copies(history: History, live: State, damaged: Mapping[str, str]) -> Iterat
 
 def _lost(live: State) -> Iterator[DriftCause]:
     """Yield the adapters that a server lists and yet does not answer with."""
+    adapters = live.adapters()
     for address in live.lost:
-        if address in live.resources:
+        if (adapter := adapters.get(address)) is not None:
             text = "the server lists it and answers a gateway's requests for it with 404"
-            yield alert(address, text, command=_STATUS)
+            yield alert(address, text, command=f"fleetctl server logs {adapter.server}")
 
 
 def _routes(history: History, live: State) -> Iterator[DriftCause]:
     if live.routes_unknown:
         text = f"routes and keys cannot be read: {live.routes_unknown}"
         outage = OutageKind.TABLE_DAMAGED
-        yield alert(Address("route/*"), text, command=_STATUS, outage=outage)
+        yield alert(Address("route/*"), text, command="fleetctl gateway status", outage=outage)
         return
     kept: list[Route | Key] = [*_kind(history, Route), *_kind(history, Key)]
     gone = tuple(

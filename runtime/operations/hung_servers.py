@@ -183,7 +183,8 @@ def _fault(
     """Return the fault of a server; `reconcile` heals a fault that has lasted long enough."""
     logs, kind = f"fleetctl server logs {name}", OutageKind.SERVER_HUNG
     if host is None or host.engine == "attach":
-        return Fault(f"{what}; its own operator has to look", "fleetctl status", kind)
+        shows = f"fleetctl explain server/{name}"
+        return Fault(f"{what}; its own operator has to look", shows, kind)
     if silence is None:
         health = "; its /health answers, so it is not replaced" if sign.is_healthy else ""
         return Fault(f"{what}{health}", logs, kind)
