@@ -41,11 +41,23 @@ def versions_of_guests(logged: list[dict[str, Any]]) -> dict[str, str]:
     return {row["unit"]: row["version"] for row in asked[-GUESTS:]}
 
 
-@pytest.mark.parametrize("name", [name for name in OUTPUTS if not name.startswith("usage")])
+@pytest.mark.parametrize(
+    "name", [name for name in OUTPUTS if not name.startswith(("usage", "status"))]
+)
 def test_commands_print_the_same_bytes_of_old_artefacts(fleet: Witness, name: str) -> None:
     done = fleet.call(*OUTPUTS[name])
     assert done.returncode == 0, done.stderr
     assert fleet.as_stored(done.stdout) == stored(name)
+
+
+def test_status_prints_the_same_behind_what_waits_for_a_person(fleet: Witness) -> None:
+    text = fleet.as_stored(fleet.call(*OUTPUTS["status.txt"]).stdout)
+    waits, _, rest = text.partition("\n\n")
+    assert waits.startswith("WAITS FOR A PERSON acme-support 2.4.0 at 50 %: ")
+    assert rest == stored("status.txt")
+    document = json.loads(fleet.as_stored(fleet.call(*OUTPUTS["status.json"]).stdout))
+    assert [its["alias"] for its in document.pop("waiting")] == ["acme-support"]
+    assert document == json.loads(stored("status.json"))
 
 
 @pytest.mark.parametrize("name", ["usage_evals.json", "usage_show.json"])

@@ -30,7 +30,7 @@ _PAUSE_S: Final = 5.0
 def command(
     workspace: Workspace, *, client: str | None, check: bool, watch: bool, form: str
 ) -> None:
-    """Show outages first, then rollouts that wait for people, versions and servers.
+    """Show outages, rollouts that wait for people, versions and servers.
 
     Beside each declared share stands the share of requests since the split last changed. Changes
     nothing. Without a readable ledger, stages and holds come from its local copy; files of clients

@@ -87,15 +87,16 @@ def test_sarif_has_the_fields_that_the_standard_requires(
     }
 
 
-def test_no_more_than_fifty_problems_are_shown_as_text(
+def test_sixty_problems_of_a_kind_are_told_once_as_text(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tiers = "".join(f"  t{number}: {{replicas: 0}}\n" for number in range(60))
     (project / "x.yaml").write_text(f"tiers:\n{tiers}")
     run(project, "validate")
     shown = capsys.readouterr().err
-    assert shown.count("Error:") == 50
-    assert "and 10 more" in shown
+    assert shown.count("Error:") == 1
+    assert "The same in 59 more places:\n  x.yaml:3:18" in shown
+    assert "… and 39 more\n" in shown
     run(project, "validate", "--format", "json")
     assert len(json.loads(capsys.readouterr().out)) == 60
 
