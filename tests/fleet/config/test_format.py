@@ -1,7 +1,7 @@
 """The canonical form: values, comments and their keys stay; once is enough."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fleet.config.format import comment_lines, format_text
@@ -113,6 +113,7 @@ lines = st.sampled_from(
 )
 
 
+@example([(3, "  &a b: *a"), (13, "  &a b: *a")], FLEET)
 @given(
     st.lists(st.tuples(st.integers(0, 40), lines), max_size=12),
     st.sampled_from([UNTIDY, FLEET, ACME]),
@@ -130,5 +131,6 @@ def test_values_and_comments_survive_and_twice_is_once(
         return
     done = format_text(messy, "f.yaml")
     assert parse(done, "f.yaml").value == value
-    assert sorted(comment_lines(done)) == sorted(comment_lines(messy))
+    if done != messy:  # left as it is: such as an anchor that is given twice
+        assert sorted(comment_lines(done)) == sorted(comment_lines(messy))
     assert format_text(done, "f.yaml") == done
