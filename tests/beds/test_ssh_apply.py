@@ -82,7 +82,9 @@ def test_a_box_that_leaves_the_declarations_moves_its_versions_and_stops_its_ser
 def test_two_checkouts_apply_at_once_and_no_server_is_there_twice(
     bed: BoxBed, checkout: Project
 ) -> None:
+    converges(checkout)  # draws the fleet's id, which both know from here on
     other = second(checkout)
+    checkout.run("server", "stop", "--all")
     with applying(checkout) as one, applying(other) as two:
         for running in (one, two):
             told = ended(running)
