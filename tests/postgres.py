@@ -3,11 +3,10 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import count
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any, LiteralString
 
 import psycopg
+
+from tests.ports import free_port
 
 PASSWORD = "pa55-never-printed"
 _NUMBERS = count(1)
@@ -33,14 +34,8 @@ def bouncer() -> str | None:
     return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
 
-def free_port() -> int:
-    with closing(socket.socket()) as made:
-        made.bind(("127.0.0.1", 0))
-        return int(made.getsockname()[1])
-
-
 def lesser_user() -> dict[str, Any]:
-    """Return whom the server runs as: it refuses to run as root."""
+    """Return the user of a server, which refuses to run as root."""
     return {"user": _NOBODY, "group": _NOBODY} if os.geteuid() == 0 else {}
 
 

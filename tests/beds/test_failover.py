@@ -22,7 +22,8 @@ from fleet.errors import FleetError
 from runtime.ledger import open_ledger
 from runtime.ledger.protocol import Ledger
 from runtime.state.home import HomeAddress
-from tests.postgres import PASSWORD, bed, free_port, lesser_user, programs
+from tests.ports import free_port
+from tests.postgres import PASSWORD, bed, lesser_user, programs
 
 pytestmark = [pytest.mark.proof, pytest.mark.postgresql]
 NODE = """

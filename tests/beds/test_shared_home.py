@@ -11,7 +11,8 @@ import pytest
 from tests.beds.boxes import BoxBed
 from tests.beds.checkouts import servers_of
 from tests.fleetctl.project_on_disk import Project
-from tests.postgres import PASSWORD, FreshDatabase, free_port
+from tests.ports import free_port
+from tests.postgres import PASSWORD, FreshDatabase
 
 pytestmark = [pytest.mark.boxes, pytest.mark.postgresql]
 

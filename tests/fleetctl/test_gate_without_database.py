@@ -8,7 +8,8 @@ import pytest
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import Project
 from tests.fleetctl.test_gate_without_ledger import NEW, OLD, ask, made_with_bad_version, shares
-from tests.postgres import PASSWORD, FreshDatabase, free_port
+from tests.ports import free_port
+from tests.postgres import PASSWORD, FreshDatabase
 
 pytestmark = [pytest.mark.postgresql, pytest.mark.long]
 

@@ -11,7 +11,8 @@ import pytest
 
 from tests.fleetctl.in_process import Done, call
 from tests.fleetctl.project_on_disk import Project
-from tests.postgres import PASSWORD, PostgresServer, free_port
+from tests.ports import free_port
+from tests.postgres import PASSWORD, PostgresServer
 
 SECRET = "the-operators-own-secret-of-this-fleet"
 

@@ -18,7 +18,8 @@ from runtime.ledger.protocol import Ledger
 from runtime.state.home import HomeAddress
 from runtime.state.postgres import Database
 from runtime.state.schema import MIGRATIONS
-from tests.postgres import PASSWORD, FreshDatabase, free_port
+from tests.ports import free_port
+from tests.postgres import PASSWORD, FreshDatabase
 from tests.runtime.ledger.test_homes import APPEND, ROOT
 
 pytestmark = pytest.mark.postgresql
