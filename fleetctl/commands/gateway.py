@@ -109,7 +109,7 @@ def stop(workspace: Workspace, name: str | None) -> None:
     "--wait",
     default="10s",
     callback=duration,
-    help="Time in which a balancer notices that a gateway is not ready, or is (default: 10s).",
+    help="Time in which a balancer notices that a gateway is or is not ready.",
 )
 @click.pass_obj
 def restart(workspace: Workspace, name: str | None, wait: timedelta) -> None:

@@ -31,5 +31,5 @@ def command(workspace: Workspace, mark: "UpgradeMark", base: str, reason: str) -
 
     text = " ".join(reason.split())
     if not text:
-        raise click.UsageError("--reason is empty: say why, for who finds it in the ledger.")
+        raise click.UsageError("`--reason` is empty: readers of the ledger need one.")
     click.echo(mark_upgrade(workspace, mark, base, text), err=True)

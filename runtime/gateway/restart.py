@@ -29,8 +29,8 @@ async def require_others(gateways: LocalGateways, restarted: str) -> None:
             "FC6017",
             "Another gateway would not take over",
             f"Gateway `{status.name}`: {why.rstrip('.')}. While `{restarted}` starts anew, "
-            "clients would have no gateway, or older routes. It goes on as it is.",
-            hint="Start that one first, or bring its routes up to date.",
+            f"clients would have no gateway, or older routes. `{restarted}` was left as it is.",
+            hint="Start the other gateway first, or bring its routes up to date.",
             command="fleetctl reconcile --once" if status.revision is not None else "",
         )
 
@@ -38,7 +38,7 @@ async def require_others(gateways: LocalGateways, restarted: str) -> None:
 async def restart(name: str, gateways: LocalGateways, client: AdminClient, wait_s: float) -> None:
     """Start a gateway anew; return once it is ready with the newest table.
 
-    It says that it is not ready for `wait_s` seconds first, in which it goes on answering and
+    The gateway first says for `wait_s` seconds that it is not ready: it goes on answering,
     balancers take it out, and running requests end. Its program, certificate and the files of its
     secrets are read anew; its settings and variables stay those of its start.
 
@@ -48,7 +48,8 @@ async def restart(name: str, gateways: LocalGateways, client: AdminClient, wait_
     """
     clock = asyncio.get_running_loop().time
     boot = await client.restart(wait_s)
-    deadline = clock() + wait_s + GRACE_S + START_S
+    longest_s = wait_s + GRACE_S + START_S
+    deadline = clock() + longest_s
     while True:
         with suppress(EngineError):
             if await client.boot() != boot:
@@ -62,7 +63,7 @@ async def restart(name: str, gateways: LocalGateways, client: AdminClient, wait_
                 "FC6018",
                 "A gateway is not back",
                 f"Gateway `{name}` was told to start anew and is not ready after "
-                f"{deadline - wait_s:.0f} s. Clients are answered by the others; none of these was "
+                f"{longest_s:.0f} s. Clients are answered by the others; none of these was "
                 "restarted after it.",
                 hint="Look at its log where it runs, start it there, then say the same again.",
                 command="fleetctl gateway status",
