@@ -47,7 +47,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     },
     "Rollouts and evals": {
         "rollout": ("rollout", "Show, hold, pause, approve, advance, extend or abort rollouts."),
-        "upgrade": ("upgrade", "Approve, stop or release an upgrade of servers."),
+        "upgrade": ("upgrade", "Approve, advance, stop or release an upgrade of servers."),
         "rollback": ("rollback", "Give an alias's traffic to its previous version, now."),
         "release": ("rollback", "Allow a version that was rolled back to be rolled out again."),
         "eval": ("eval", "Evaluate served versions on golden sets; list the results."),

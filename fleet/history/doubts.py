@@ -9,6 +9,7 @@ from fleet.errors import Diagnostic, FleetError, problem
 from fleet.gates import Finding, recheck_verdict
 from fleet.history.events import Entry
 from fleet.history.rollout_events import GateJudged, Released
+from fleet.history.upgrade_events import UpgradeJudged
 from fleet.history.values import SKEW, History, latest_time
 from fleet.spec import FleetSpec
 
@@ -34,13 +35,13 @@ class EvidenceCheck:
 
 
 def check_evidence(entries: Iterable[Entry]) -> Iterator[EvidenceCheck]:
-    """Judge every verdict of the ledger again from its own counts and limits."""
+    """Judge every verdict of the ledger again from its own counts and limits, also of upgrades."""
     for entry in entries:
-        if isinstance(entry.event, GateJudged):
+        if isinstance(entry.event, GateJudged | UpgradeJudged):
             yield check_one(entry.seq, entry.event)
 
 
-def check_one(seq: int, event: GateJudged) -> EvidenceCheck:
+def check_one(seq: int, event: GateJudged | UpgradeJudged) -> EvidenceCheck:
     """Judge a verdict again."""
     computed, document = "", event.finding
     try:

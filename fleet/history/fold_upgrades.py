@@ -30,7 +30,7 @@ class UpgradeDecision:
     """The latest decision about some settings."""
 
     mark: str
-    """`approve` or `stop`."""
+    """`approve`, `advance` or `stop`."""
     reason: str
     by: str
     at: datetime
@@ -76,7 +76,7 @@ class UpgradesFold:
                     verdicts={k: v for k, v in record.verdicts.items() if k != settings},
                     decisions={k: v for k, v in record.decisions.items() if k != settings},
                 )
-            case UpgradeDecided(mark="approve" | "stop"):
+            case UpgradeDecided(mark="approve" | "advance" | "stop"):
                 decision = UpgradeDecision(event.mark, event.reason, entry.by, entry.time)
                 record = replace(record, decisions={**record.decisions, settings: decision})
             case _:

@@ -6,10 +6,11 @@ from typing import ClassVar, Literal, TypeAlias
 
 from fleet.history.apply_events import Document, EventFields
 
-UpgradeMark = Literal["approve", "stop", "release"]
+UpgradeMark = Literal["approve", "advance", "stop", "release"]
 """A decision about the settings of an upgrade.
 
-`approve`: servers are replaced; `stop`: none is, and clients go back; `release`: judged anew.
+`approve`: servers are replaced; `advance`: the same before all golden sets were judged; `stop`:
+none is, and clients go back; `release`: judged anew.
 """
 
 

@@ -124,20 +124,23 @@ def _free_devices(
 
 
 def without_room(targets: RolloutTargets, short: Iterable[Upgrade]) -> RolloutTargets:
-    """Return the targets in which upgrades without room for a further server restart in place.
+    """Return the targets in which upgrades lack room for a further server.
 
-    An upgrade that is being judged, or was stopped, never does.
+    Before a canary was judged servers keep their settings; once clients may move, servers restart
+    in their place.
     """
-    ends = {
-        upgrade.base
-        for upgrade in short
-        if upgrade.stage is UpgradeStage.MOVING
-        or (upgrade.stage is UpgradeStage.CANARY and not upgrade.canary)
-    }
-    upgrades = tuple(
-        replace(upgrade, stage=UpgradeStage.NO_ROOM, held=frozenset(), hidden=frozenset(), kept="")
-        if upgrade.base in ends
-        else upgrade
-        for upgrade in targets.upgrades
-    )
-    return replace(targets, upgrades=upgrades)
+    bases = {upgrade.base for upgrade in short}
+
+    def seen(upgrade: Upgrade) -> Upgrade:
+        without = replace(upgrade, stage=UpgradeStage.NO_ROOM, hidden=frozenset(), kept="")
+        if upgrade.base not in bases:
+            return upgrade
+        match upgrade.stage:
+            case UpgradeStage.MOVING:
+                return replace(without, held=frozenset())
+            case UpgradeStage.CANARY if not upgrade.canary:
+                return without
+            case _:
+                return upgrade
+
+    return replace(targets, upgrades=tuple(map(seen, targets.upgrades)))

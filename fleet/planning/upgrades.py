@@ -4,12 +4,10 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from fleet.gates import Verdict
-from fleet.names import version_of
 from fleet.plan import Plan, PlanNote, Reason
 from fleet.planning.desired import PlanInput
 from fleet.planning.target import TargetPattern, select
-from fleet.rollouts import GoldenResult, Upgrade, UpgradeStage
+from fleet.rollouts import Upgrade, UpgradeStage
 
 SHOWN = 5
 """Upper bound of the aliases that a note names."""
@@ -48,14 +46,17 @@ def _texts(plan_input: PlanInput, upgrade: Upgrade) -> Iterator[str]:
                     f"{upgrade.reason}, and another version is declared, so nothing is judged: see "
                     f"`python` or `image` of its host, then fleetctl server stop {canary}"
                 )
-            yield f"golden sets on both, by `reconcile`: {_judged(upgrade.results)}"
+            yield f"golden sets on both, by `reconcile`: {'; '.join(map(str, upgrade.results))}"
             yield from _unguarded(upgrade)
             then = f"then {first}'s clients move to {canary}, and {first} is kept as the way back"
             yield then + (f"; then {_listed(rest)}, one after another" if rest else "")
-            if undecided := [r for r in upgrade.results if r.verdict and not r.passed]:
+            if upgrade.stage is UpgradeStage.JUDGING and not upgrade.awaited:
+                undecided = [result.alias for result in upgrade.results if not result.passed]
+                waits = [f"{undecided[0]} is undecided"] if undecided else []
+                waits += [f"nothing judges {upgrade.unguarded[0]}"] if upgrade.unguarded else []
                 yield (
-                    f"{undecided[0].alias} is undecided, and the upgrade waits: fleetctl upgrade "
-                    f"approve {upgrade.base} --reason TEXT, or stop"
+                    f"{' and '.join(waits) or 'all have passed'}, and the upgrade waits: fleetctl "
+                    f"upgrade approve {upgrade.base} --reason TEXT, or stop"
                 )
         case UpgradeStage.MOVING:
             yield f"approved: {upgrade.reason or 'clients were served so before'}"
@@ -76,13 +77,25 @@ def _texts(plan_input: PlanInput, upgrade: Upgrade) -> Iterator[str]:
                 f"anew: fleetctl upgrade release {upgrade.base} --reason TEXT"
             )
         case UpgradeStage.NO_ROOM:
-            engine_alone = all(change.startswith("vllm:") for change in upgrade.changed)
-            what = "servers go on as they are" if engine_alone else "servers restart in their place"
-            yield (
-                f"no free device for a canary, so {what} and no golden set is asked. What helps: "
-                f"a further device like {first}'s for the time of the upgrade, with room for all "
-                "versions"
-            )
+            yield from _without_room(upgrade)
+
+
+def _without_room(upgrade: Upgrade) -> Iterator[str]:
+    engine_alone = all(text.startswith("vllm:") for text in upgrade.changed)
+    stay = "servers go on as they are"
+    if not upgrade.held:
+        then = stay if engine_alone else "servers restart in their place"
+        yield f"no free device, so {then}: {upgrade.reason or 'clients were served so before'}"
+        return
+    yield (
+        f"no free device for a canary, so nothing is judged and {stay}. What helps: a further "
+        f"device like {upgrade.old[0]}'s for the time of the upgrade, with room for all versions"
+    )
+    if not engine_alone:
+        yield (
+            "to restart servers in their place, which nothing judges: fleetctl upgrade advance "
+            f"{upgrade.base} --reason TEXT, and apply"
+        )
 
 
 def _canary(plan_input: PlanInput, upgrade: Upgrade) -> str:
@@ -93,22 +106,13 @@ def _canary(plan_input: PlanInput, upgrade: Upgrade) -> str:
     return upgrade.canary or next(found, "a further server")
 
 
-def _judged(results: tuple[GoldenResult, ...]) -> str:
-    return "; ".join(f"{result.alias} {result.gate.name}: {_verdict(result)}" for result in results)
-
-
-def _verdict(result: GoldenResult) -> str:
-    if result.verdict is None:
-        return f"no evidence yet on {version_of(result.adapter)}"
-    finding = result.verdict.finding
-    passed = finding.verdict is Verdict.PASS
-    return finding.verdict.value if passed else f"{finding.verdict.value}, {finding.reason}"
-
-
 def _unguarded(upgrade: Upgrade) -> Iterator[str]:
     if upgrade.unguarded:
         names = upgrade.unguarded
-        yield f"no golden set is a gate of {_listed(names)}: nothing is asked for them"
+        yield (
+            f"nothing judges {_listed(names)}: no golden set is a gate there. Once the others are "
+            "judged, the upgrade waits for a person"
+        )
 
 
 def _listed(names: tuple[str, ...] | list[str]) -> str:

@@ -18,10 +18,5 @@ from fleet.rollouts.guards import closed_until
 from fleet.rollouts.status import ONWARD, MarkRefusal, RolloutStatus, rollout_statuses
 from fleet.rollouts.targets import AliasTarget, Phase, RolloutTargets
 from fleet.rollouts.trials import GateTrial, due_gates, engine_digest
-from fleet.rollouts.upgrades import (
-    GoldenResult,
-    Upgrade,
-    UpgradeStage,
-    decide_upgrades,
-    upgrade_trials,
-)
+from fleet.rollouts.upgrade import GoldenResult, Upgrade, UpgradeStage
+from fleet.rollouts.upgrades import MOVES, decide_upgrades, upgrade_trials

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from fleet.plan import GateDue, PlanNote
-from fleet.rollouts.upgrades import Upgrade
+from fleet.rollouts.upgrade import Upgrade
 
 
 class Phase(StrEnum):

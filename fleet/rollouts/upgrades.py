@@ -1,127 +1,28 @@
 """Decides the upgrades of servers: new settings of a base, tried on a canary server first.
 
-Settings are the flags of a server without slots and rank, its image, and the declared version of
-vLLM: what can change answers.
 An upgrade is one of a base on which a client has a golden set as a gate of its rollout. Without
 such a client servers restart in their place, one after another.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from datetime import datetime
-from enum import StrEnum
 
-from fleet.gates import Verdict
 from fleet.hardware import BaseSpec
-from fleet.history import History, UpgradeRecord, UpgradeVerdict
+from fleet.history import History, UpgradeRecord, judge_again
 from fleet.names import adapter_address, base_of, by_number
-from fleet.resources import Server, ServerFlags, State
+from fleet.resources import Server, State
 from fleet.rollout_policy import GateSpec
 from fleet.rollouts.evidence import gates_of, golden_of
+from fleet.rollouts.server_settings import ServerSettings, is_release, sizeless
 from fleet.rollouts.trials import GateTrial, engine_digest
+from fleet.rollouts.upgrade import GoldenResult, Upgrade, UpgradeStage
 from fleet.spec import FleetSpec
 from fleet.vllm import flags_for
 
-
-class UpgradeStage(StrEnum):
-    """Stage of an upgrade after this plan."""
-
-    CANARY = "canary"
-    """A canary server starts, or loads the versions of clients; no route names it."""
-    JUDGING = "judging"
-    """Golden sets are asked on the canary server and on the old servers."""
-    MOVING = "moving"
-    """Clients move from an old server to new servers; the old server is kept for a while."""
-    STOPPED = "stopped"
-    """A golden set failed, or a person said so: clients stay on, or return to, old servers."""
-    NO_ROOM = "no room"
-    """No device is free for a canary: servers restart in their place, and nothing is judged."""
-
-
-@dataclass(frozen=True, slots=True)
-class GoldenResult:
-    """A gate of a client on the canary server."""
-
-    alias: str
-    adapter: str
-    """Full name of the version with most traffic, which answers on both servers."""
-    gate: GateSpec
-    verdict: UpgradeVerdict | None
-    """None: not judged on this canary, with this golden set and these terms."""
-
-    @property
-    def passed(self) -> bool:
-        """Whether the new settings are no worse for the client."""
-        return self.verdict is not None and self.verdict.finding.verdict is Verdict.PASS
-
-
-@dataclass(frozen=True, slots=True)
-class Upgrade:
-    """An upgrade of the servers of a base, as of now."""
-
-    base: str
-    settings: str
-    """Text that stands for the new settings."""
-    old_settings: str
-    changed: tuple[str, ...]
-    """Flags that differ, such as `max_model_len: 512 -> 256`."""
-    stage: UpgradeStage
-    old: tuple[str, ...]
-    """Servers with other settings, in the order in which they are replaced."""
-    canary: str
-    """The canary server; empty: there is none yet."""
-    versions: tuple[str, ...]
-    """Full names of the locked versions with traffic on the base."""
-    results: tuple[GoldenResult, ...]
-    unguarded: tuple[str, ...]
-    """Aliases without a golden set as a gate."""
-    held: frozenset[str]
-    """Servers that keep their settings for now."""
-    hidden: frozenset[str]
-    """Servers on which nothing is placed: their devices are taken."""
-    kept: str = ""
-    """The old server that stays loaded without traffic, as the way back; empty: none does."""
-    until: datetime | None = None
-    """End of that time."""
-    reason: str = ""
-    """Reason of the approval or the stop."""
-
-    @property
-    def passed(self) -> bool:
-        """Whether every golden set has passed."""
-        return all(result.passed for result in self.results)
-
-
-@dataclass(frozen=True, slots=True)
-class _Settings:
-    """The settings of a server."""
-
-    flags: ServerFlags
-    """Without slots and rank."""
-    vllm: str
-    """The declared version, or another that a server with traffic runs; empty: none is declared."""
-
-    @property
-    def digest(self) -> str:
-        """A text that other settings do not have."""
-        return f"{self.flags.digest} {self.vllm}".strip()
-
-    def until(self, wants: "_Settings") -> tuple[str, ...]:
-        """Return the differences from other settings, such as `max_model_len: 512 -> 256`."""
-        before = {**asdict(self.flags), "vllm": self.vllm}
-        after = {**asdict(wants.flags), "vllm": wants.vllm}
-        names = [name for name in before if before[name] != after[name]]
-        return tuple(f"{name}: {before[name]} -> {after[name]}" for name in names)
-
-
-def _sizeless(flags: ServerFlags) -> ServerFlags:
-    return replace(flags, max_loras=1, max_lora_rank=1, max_cpu_loras=1, memory_share=None)
-
-
-def _is_release(seen: str, declared: str) -> bool:
-    """Say whether a version such as `0.33.1+cpu` is the declared version, such as `0.33`."""
-    return f"{seen.partition('+')[0]}.".startswith(f"{declared.partition('+')[0]}.")
+MOVES = ("approve", "advance")
+"""Marks with which clients move to servers with new settings."""
 
 
 def decide_upgrades(
@@ -154,7 +55,9 @@ class _BaseServers:
         self.servers = dict(self._settings(history))
         """By server: settings as they are, and as they are declared; in the order of upgrades."""
 
-    def _settings(self, history: History) -> Iterator[tuple[str, tuple["_Settings", "_Settings"]]]:
+    def _settings(
+        self, history: History
+    ) -> Iterator[tuple[str, tuple[ServerSettings, ServerSettings]]]:
         established = history.established
         for name, server in sorted(self.live.servers().items(), key=lambda it: by_number(it[0])):
             host = self.fleet.hosts.get(server.host)
@@ -168,12 +71,12 @@ class _BaseServers:
             if server.host not in self.fleet.removed and self.base.tensor_parallel in (None, 1):
                 wants = flags_for(self.base, 1, 1, image=host.image)
                 seen = self.live.versions.get(name, "") if self.routed[name] else ""
-                other = seen and host.vllm and not _is_release(seen, host.vllm)
+                other = seen and host.vllm and not is_release(seen, host.vllm)
                 yield (
                     name,
                     (
-                        _Settings(_sizeless(has), seen if other else host.vllm),
-                        _Settings(_sizeless(wants), host.vllm),
+                        ServerSettings(sizeless(has), seen if other else host.vllm),
+                        ServerSettings(sizeless(wants), host.vllm),
                     ),
                 )
 
@@ -188,7 +91,7 @@ class _BaseServers:
         new = [name for name in self.servers if name not in old]
         idle = [name for name in new if not self.routed[name]]
         decision = self.record.decisions.get(settings)
-        approved = settings in self.record.proven or (decision and decision.mark == "approve")
+        approved = settings in self.record.proven or (decision and decision.mark in MOVES)
         stopped = decision is not None and decision.mark == "stop"
         if new and not (idle or approved or stopped):
             return None  # other servers serve with these settings already
@@ -210,7 +113,7 @@ class _BaseServers:
         there = self.live.adapters()
         lacks = any(adapter_address(version, canary) not in there for version in made.versions)
         runs = self.live.versions.get(canary, "")
-        if runs and wants.vllm and not _is_release(runs, wants.vllm):
+        if runs and wants.vllm and not is_release(runs, wants.vllm):
             lacks, made = True, replace(made, reason=f"{canary} runs vLLM {runs}")
         return replace(made, stage=UpgradeStage.CANARY) if lacks else made
 
@@ -263,6 +166,7 @@ class _BaseServers:
                 if found and (
                     found.adapter != version
                     or any(now[key] != found.digests.get(key, now[key]) for key in now if now[key])
+                    or judge_again(found.finding, found.gate)
                 ):
                     found = None
                 yield GoldenResult(alias, version, gate, found)
@@ -279,10 +183,8 @@ def upgrade_trials(
     found = []
     for upgrade in upgrades:
         due: dict[tuple[str, str], list[GateSpec]] = defaultdict(list)
-        for result in upgrade.results if upgrade.stage is UpgradeStage.JUDGING else ():
-            counted = result.verdict and result.verdict.finding.counts.get("items")
-            if result.verdict is None or not counted:
-                due[result.alias, result.adapter].append(result.gate)
+        for result in upgrade.awaited if upgrade.stage is UpgradeStage.JUDGING else ():
+            due[result.alias, result.adapter].append(result.gate)
         for (alias, version), gates in due.items():
             if version not in fleet.versions:
                 continue  # it cannot be loaded on the canary, and waits

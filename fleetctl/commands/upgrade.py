@@ -1,4 +1,4 @@
-"""`fleetctl upgrade`: approve, stop or release the upgrade of a base's servers."""
+"""`fleetctl upgrade`: approve, advance, stop or release the upgrade of a base's servers."""
 
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ from fleetctl.options import Command, Workspace
 if TYPE_CHECKING:
     from fleet.history import UpgradeMark
 
-MARKS = ("approve", "stop", "release")
+MARKS = ("approve", "advance", "stop", "release")
 
 
 @click.command(cls=Command)
@@ -18,10 +18,11 @@ MARKS = ("approve", "stop", "release")
 @click.option("--reason", required=True, metavar="TEXT", help="Reason for the ledger.")
 @click.pass_obj
 def command(workspace: Workspace, mark: "UpgradeMark", base: str, reason: str) -> None:
-    """Approve, stop or release an upgrade of the servers of a base.
+    """Approve, advance, stop or release an upgrade of the servers of a base.
 
-    `approve` lets clients move though a golden set is undecided, `stop` takes them back to the old
-    servers, `release` has settings that were stopped judged anew. `plan` shows where it stands.
+    `approve` lets clients move though a golden set is undecided or a client has none, `advance`
+    though nothing was judged. `stop` takes clients back to the old servers, `release` has settings
+    that were stopped judged anew. `plan` shows where it stands.
 
     Examples:
       fleetctl upgrade stop llama3 --reason "slow since noon"

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fleet.history import Entry, EvidenceCheck, GateJudged
+from fleet.history import Entry, EvidenceCheck, GateJudged, UpgradeJudged
 from plans.amounts import date_time, iso_millis
 from plans.tables import aligned
 
@@ -15,7 +15,7 @@ def chosen(
     found = [
         entry
         for entry in entries
-        if isinstance(event := entry.event, GateJudged)
+        if isinstance(event := entry.event, GateJudged | UpgradeJudged)
         and alias in ("", event.alias, event.adapter)
         and verdict in ("", event.finding["verdict"])
     ]
@@ -41,13 +41,13 @@ def render_list(entries: Iterable[Entry]) -> str:
             f"{entry.seq}",
             date_time(entry.time),
             event.adapter,
-            f"{event.percent} %",
+            f"{event.percent} %" if isinstance(event, GateJudged) else event.canary,
             event.gate,
             str(event.finding["verdict"]),
             str(event.finding["reason"]),
         )
         for entry in entries
-        if isinstance(event := entry.event, GateJudged)
+        if isinstance(event := entry.event, GateJudged | UpgradeJudged)
     ]
     if not rows:
         return "No gate has been judged yet.\n"
@@ -55,17 +55,16 @@ def render_list(entries: Iterable[Entry]) -> str:
     return "\n".join(aligned([head, *rows])) + "\n"
 
 
-def render_one(entry: Entry, event: GateJudged) -> str:
+def render_one(entry: Entry, event: GateJudged | UpgradeJudged) -> str:
     """Return a verdict in full."""
-    finding, since = event.finding, event.since or entry.time
+    finding = event.finding
     limits = ", ".join(f"{name} {value:g}" for name, value in sorted(finding["parameters"].items()))
     lines = [
         f"Entry {entry.seq} of {date_time(entry.time)} UTC, by {entry.by}, run {entry.run}",
         f"Gate {event.gate} ({finding['metric']}): {finding['verdict']}",
         f"  {finding['reason']}",
         *([f"  {finding['power']}"] if finding["power"] else []),
-        f"Version {event.adapter} at {event.percent} %, beside {event.stable}",
-        f"Counted since {since.isoformat()}",
+        *_subject(entry, event),
         f"Rule {finding['rule']}: {_figures(finding)}",
         f"Limits: {limits or 'none'}",
         "Counts:",
@@ -73,12 +72,23 @@ def render_one(entry: Entry, event: GateJudged) -> str:
         "Bytes:",
         *(f"  {name}: {value}" for name, value in sorted(event.digests.items())),
     ]
-    if event.fingerprint:
+    if isinstance(event, GateJudged) and event.fingerprint:
         lines.append(f"  engine: {event.fingerprint}")
     if event.runs:
         lines.append(f"Evaluations: {', '.join(event.runs)}")
     lines.append(f"Hash {entry.hash}")
     return "\n".join(lines) + "\n"
+
+
+def _subject(entry: Entry, event: GateJudged | UpgradeJudged) -> tuple[str, ...]:
+    match event:
+        case GateJudged():
+            since = (event.since or entry.time).isoformat()
+            beside = f"Version {event.adapter} at {event.percent} %, beside {event.stable}"
+            return beside, f"Counted since {since}"
+        case UpgradeJudged():
+            where = f"canary {event.canary} of the upgrade of base {event.base}"
+            return (f"Version {event.adapter} on {where}, beside the old server",)
 
 
 def render_checks(checks: Iterable[EvidenceCheck]) -> str:

@@ -10,7 +10,7 @@ from fleet.history import UpgradeDecided, UpgradeJudged, UpgradeMark
 from fleet.plan import Plan
 from fleet.planning import upgrade_part
 from fleet.resources import State
-from fleet.rollouts import Upgrade, UpgradeStage, decide_upgrades
+from fleet.rollouts import MOVES, Upgrade, UpgradeStage, decide_upgrades
 from runtime.gates.evidence import JudgedGate
 from runtime.gates.tick import TickContext
 from runtime.ledger.outbox import LedgerOutbox
@@ -21,6 +21,7 @@ from runtime.workspace import Workspace
 
 ENDS: dict[UpgradeMark, str] = {
     "approve": "its clients move with the next apply or reconcile",
+    "advance": "its clients move with the next apply or reconcile, before it is judged",
     "stop": "its clients stay on the old servers, or return there with the next apply or reconcile",
     "release": "its golden sets are asked anew",
 }
@@ -130,8 +131,8 @@ def mark_upgrade(workspace: Workspace, mark: UpgradeMark, base: str, reason: str
     """Write down a person's decision about an upgrade; return what follows.
 
     Raises:
-        FleetError: FC5138, no upgrade of the base is under way; FC5139, it was stopped and cannot
-            be approved; FC6067, the fleet is frozen.
+        FleetError: FC5138, no upgrade of the base is under way; FC5139, it was stopped and
+            clients cannot move; FC5141, golden sets are awaited; FC6067, the fleet is frozen.
     """
     if mark != "stop":
         require_thawed(workspace, f"The upgrade of base `{base}` was not marked")
@@ -145,16 +146,44 @@ def mark_upgrade(workspace: Workspace, mark: UpgradeMark, base: str, reason: str
             hint=did_you_mean(base, sorted(found)),
             command="fleetctl plan",
         )
-    if mark == "approve" and found[base].stage is UpgradeStage.STOPPED:
+    upgrade = found[base]
+    if mark in MOVES and upgrade.stage is UpgradeStage.STOPPED:
         raise FleetError.of(
             "FC5139",
             "The upgrade was stopped",
-            f"Base `{base}`: {found[base].reason}. What has failed is not undecided.",
+            f"Base `{base}`: {upgrade.reason}. What has failed is not undecided.",
             hint="Mend the settings or the golden set, and have them judged anew.",
             command=f"fleetctl upgrade release {base} --reason TEXT",
         )
-    workspace.ledger().append([_decided(found[base], mark, reason)])
+    if mark == "approve":
+        _require_judged(upgrade)
+    workspace.ledger().append([_decided(upgrade, mark, reason)])
     return f"The upgrade of base {base}: {ENDS[mark]}."
+
+
+def _require_judged(upgrade: Upgrade) -> None:
+    """Refuse to approve settings of which no golden set could say anything.
+
+    Raises:
+        FleetError: FC5141, no canary holds the versions, or golden sets are awaited there.
+    """
+    match upgrade.stage:
+        case UpgradeStage.CANARY:
+            lacks = upgrade.reason or "no canary server with the versions of all clients runs yet"
+            command = "fleetctl apply"
+        case UpgradeStage.JUDGING if upgrade.awaited:
+            lacks = f"on {upgrade.canary}, {'; '.join(map(str, upgrade.awaited))}"
+            command = "fleetctl reconcile --once"
+        case _:
+            return
+    raise FleetError.of(
+        "FC5141",
+        "The upgrade is not judged yet",
+        f"Base `{upgrade.base}`: {lacks}. A golden set that was not asked approves nothing.",
+        hint="`fleetctl plan` shows where they stand, and `fleetctl upgrade advance` moves clients "
+        "without them. What brings the verdicts on:",
+        command=command,
+    )
 
 
 def _decided(upgrade: Upgrade, mark: UpgradeMark, reason: str) -> UpgradeDecided:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from runtime.evals.store import EvalStore
 from tests.fleetctl.in_process import Done, call
 from tests.fleetctl.project_on_disk import Project
 from tests.ports import two_free_ports
@@ -128,9 +129,16 @@ def test_a_failed_golden_set_of_one_client_stops_the_upgrade_for_all(project: Pr
     declare(project, 290)
     with asked(project):
         plan = call(project, "plan").stdout
+        early = call(project, "upgrade", "approve", "tiny", "--reason", "looks good")
+        assert (early.returncode, "FC5141" in early.stderr) == (1, True)
+        assert "no canary server with the versions of all clients runs yet" in early.stderr
         assert "^ tiny: max_model_len: 512 -> 290" in plan
         assert f"canary {CANARY} starts beside {OLD}" in plan
         applied(project)
+        early = call(project, "upgrade", "approve", "tiny", "--reason", "looks good")
+        assert (early.returncode, "FC5141" in early.stderr) == (1, True)
+        assert f"on {CANARY}, acme-support answers: no evidence yet on 2.1.0" in early.stderr
+        assert "`fleetctl upgrade advance` moves clients" in early.stderr
         assert {*map(frozenset, servers(project).values())} == {frozenset({OLD})}
         done = call(project, "reconcile", "--once")
         assert done.returncode == 3, done.stderr
@@ -145,6 +153,29 @@ def test_a_failed_golden_set_of_one_client_stops_the_upgrade_for_all(project: Pr
     assert (refused.returncode, "FC5139" in refused.stderr) == (1, True)
     history = call(project, "history").stdout
     assert f"upgrade of tiny on {CANARY}: FAIL answers of acme-support-tiny-v2.1.0: " in history
+    changed_evidence_is_found(project)
+
+
+def changed_evidence_is_found(project: Project) -> None:
+    """Change a byte of the ledger's verdict, then of answers; both are found, and put back."""
+    listed = call(project, "evidence", "list", "acme-support", "--verdict", "FAIL").stdout
+    assert CANARY in listed
+    entry = next(line.split()[0] for line in listed.splitlines() if CANARY in line)
+    assert f"on canary {CANARY} of the upgrade" in call(project, "evidence", "show", entry).stdout
+    ledger = project.root / ".fleetctl/ledger.jsonl"
+    (line,) = (n for n in ledger.read_bytes().splitlines() if b'"FAIL"' in n)
+    (run, *_) = json.loads(line)["data"]["runs"]
+    answers = EvalStore(project.root / ".fleetctl/evals").path(run)
+    assert call(project, "evidence", "verify").returncode == 0
+    for path, old, new in ((ledger, b'"FAIL"', b'"PASS"'), (answers, b"q1", b"q2")):
+        known = path.read_bytes()
+        assert old in known
+        path.chmod(0o600)
+        path.write_bytes(known.replace(old, new, 1))
+        found = call(project, "evidence", "verify")
+        assert found.returncode == 1, found.stdout
+        path.write_bytes(known)
+    assert f"Evaluation {run}: " in found.stdout
 
 
 def test_clients_move_once_all_golden_sets_have_passed_and_go_back_when_told_to(

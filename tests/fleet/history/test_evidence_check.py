@@ -12,6 +12,7 @@ from fleet.gates.offline import judge_paired
 from fleet.history.doubts import check_one
 from fleet.history.events import event_of
 from fleet.history.rollout_events import GateJudged
+from fleet.history.upgrade_events import UpgradeJudged
 from fleet.rollout_policy import GateSpec
 
 NOON = datetime(2031, 5, 1, 12, tzinfo=UTC)
@@ -31,13 +32,17 @@ def live() -> dict[str, Any]:
     return {"alias": "a", "adapter": "b", "gate": "errors", "finding": found.plain()}
 
 
-def read(data: dict[str, Any]) -> GateJudged:
-    event = event_of("gate_judged", data)
-    assert isinstance(event, GateJudged)
+def read(data: dict[str, Any]) -> GateJudged | UpgradeJudged:
+    event = event_of("upgrade_judged" if "canary" in data else "gate_judged", data)
+    assert isinstance(event, GateJudged | UpgradeJudged)
     return event
 
 
-@pytest.mark.parametrize("made", [offline, live])
+def on_canary() -> dict[str, Any]:
+    return {**offline(), "base": "tiny", "settings": "s", "canary": "tiny-laptop-cpu1"}
+
+
+@pytest.mark.parametrize("made", [offline, live, on_canary])
 def test_what_was_judged_follows_from_its_counts(made: Callable[[], dict[str, Any]]) -> None:
     found = check_one(7, read(made()))
     assert (found.differs, found.recorded, found.computed) == ("", "FAIL", "FAIL")
@@ -54,7 +59,7 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("made", [offline, live])
+@pytest.mark.parametrize("made", [offline, live, on_canary])
 @pytest.mark.parametrize("case", CHANGES)
 def test_what_was_changed_shows(made: Callable[[], dict[str, Any]], case: str) -> None:
     changes, said = CHANGES[case]
