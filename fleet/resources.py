@@ -239,6 +239,8 @@ class State:
     """Unknown servers of this fleet that another state folder started, with the folder."""
     routes_unknown: str = ""
     """Reason why routes and keys could not be read; empty: they were read."""
+    ended: Mapping[str, str] = field(default_factory=dict)
+    """Launch by absent server of which its host has the record: it ended without being stopped."""
     fleets: Mapping[str, str] = field(default_factory=dict)
     """Id of the fleet by server, as the process or unit says; absent: it says none."""
     boots: Mapping[str, str] = field(default_factory=dict)

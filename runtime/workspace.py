@@ -27,6 +27,7 @@ from fleet.spec import FleetSpec, NotifyEvent
 from runtime.backup.restore import finish_restore
 from runtime.deadline import LIMIT_S, call_with_timeout
 from runtime.ledger import open_ledger
+from runtime.ledger.away import AwayLedger
 from runtime.ledger.fallback import FallbackLedger, LedgerSnapshot, SalvagedLedger, last_known
 from runtime.ledger.outbox import FOLDER, LedgerOutbox, deliver
 from runtime.ledger.protocol import Ledger
@@ -77,6 +78,9 @@ class Workspace:
     """Readings of the ledger that have not ended; copies of a workspace share the list."""
     salvaged: bool = False
     """The ledger is damaged, and its verified copy is read in its place: for repairs alone."""
+    away: int | None = None
+    """Token of the served routing table while the ledger does not answer, and its copy is read in
+    its place: for restarts in place alone; None: another case."""
     offline: str | None = None
     """Why no connection is opened, and no secret and no variable is read; None: they are."""
     drawn_id: str = ""
@@ -164,7 +168,10 @@ class Workspace:
         address = self.home
         home = open_ledger(self.state_dir, self.run, self.by, self.now, address, self.root)
         if self.salvaged or (self.offline is not None and address.postgresql):
-            outbox = LedgerOutbox(lambda: home, self.queue, self.by, self.run, down="is damaged")
+            why = "is damaged" if self.away is None else "does not answer"
+            outbox = LedgerOutbox(lambda: home, self.queue, self.by, self.run, down=why)
+            if self.away is not None:
+                return AwayLedger(home, replica, outbox, self.queue, self.away)
             return SalvagedLedger(home, replica, outbox, self.queue)
         return FallbackLedger(home, replica, self.hung, wrote=self._push)
 

@@ -55,6 +55,11 @@ class Entry:
     line: bytes = b""
     """The line as written, without its newline; empty: the entry waits for its home."""
 
+    @property
+    def is_late_repair(self) -> bool:
+        """Whether a repair waited for the home, which may have moved on: it changes no history."""
+        return self.event.queued is not None and self.event.kind.startswith(("apply_", "step_"))
+
     def document(self) -> dict[str, Any]:
         """Return the data of the line as written, with the fields of a later release."""
         found: dict[str, Any] = json.loads(self.line)["data"] if self.line else data_of(self.event)

@@ -67,7 +67,7 @@ def fold_entries(entries: Iterable[Entry], before: History | None = None) -> His
     past = _Past.of(before or History())
     for entry in entries:
         entry_id = entry.event.entry_id
-        if entry_id in past.entry_ids:  # queued while the home hung, which wrote it after all
+        if entry_id in past.entry_ids or entry.is_late_repair:  # a hung home wrote it twice
             entry = replace(entry, event=Noted())  # noqa: PLW2901 (its time counts)
         try:
             past.take(entry)

@@ -15,8 +15,10 @@ from fleet.planning.modes import (
     BestEffort,
     advances,
     best_effort,
+    in_place,
     promoted,
     repair,
+    without_routes,
     without_unready,
 )
 from fleet.planning.pipeline import USUAL, desired_state, make_plan

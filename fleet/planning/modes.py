@@ -14,7 +14,15 @@ from datetime import datetime
 
 from fleet.encoding import plan_id
 from fleet.history import History
-from fleet.names import Address, adapter_address, alias_of, name_in_address, step_parts
+from fleet.names import (
+    Address,
+    adapter_address,
+    address_parts,
+    alias_of,
+    name_in_address,
+    server_address,
+    step_parts,
+)
 from fleet.placement import SearchLimits, attempt, causes_of
 from fleet.plan import Action, Change, Plan, Reason
 from fleet.planning.desired import StepRules
@@ -106,6 +114,41 @@ def without_unready(
         return all(is_good(adapter_address(*pair)) for pair in wants - has)
 
     return tuple(filter(is_ready, causes))
+
+
+def in_place(causes: Iterable[DriftCause], live: State) -> tuple[DriftCause, ...]:
+    """Leave out all but servers that start again where they were, and adapters, as routes name.
+
+    A server that was stopped on purpose has no record on its host, and one that another run has
+    taken the traffic of is in no route: what is live says both, whatever the ledger says meanwhile.
+    """
+    routes = live.routes().values()
+    routed = {
+        adapter_address(share.adapter, server): server
+        for route in routes
+        for share in route.shares
+        for server in share.servers
+    }
+
+    def is_due(address: Address, cause: DriftCause) -> bool:
+        kind, name = address_parts(address)
+        if kind != "server":
+            address = server_address(name := routed.get(address, ""))
+            return bool(name) and (address in live.resources or is_due(address, cause))
+        is_there = name in live.ended or cause.outage is OutageKind.SERVER_HUNG
+        return is_there and name in routed.values() and address in cause.addresses
+
+    kept = (
+        replace(cause, addresses=tuple(its for its in cause.addresses if is_due(its, cause)))
+        for cause in causes
+    )
+    return tuple(cause for cause in kept if cause.addresses)
+
+
+def without_routes(live: State) -> State:
+    """Return a state without its routes, so that a repair changes none."""
+    kept = {at: its for at, its in live.resources.items() if not isinstance(its, Route)}
+    return replace(live, resources=kept)
 
 
 def _with_hung(hung: frozenset[str], history: History, live: State) -> State:

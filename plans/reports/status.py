@@ -197,8 +197,8 @@ def render_text(document: Mapping[str, Any], *, colour: bool = False) -> str:
         lines.append(f"THE LEDGER CANNOT BE READ: {document['ledger_away']}")
         lines.append(
             f"Stages, holds and gates are those of {document['ledger_as_of']}. Live gates take "
-            "traffic back meanwhile; no rollout moves on, nothing is healed, and no golden set is "
-            "asked."
+            "traffic back meanwhile, and servers that end start again where they were; no rollout "
+            "moves on, and no golden set is asked."
         )
     nothing = [] if document["routes_unknown"] else ["No alias is routed."]
     lines += ["", *(_alias_lines(document["aliases"]) or nothing)]

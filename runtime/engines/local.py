@@ -76,7 +76,7 @@ class LocalEngine:
         joins it. Unknown is a server that answered before and does not now, that another machine
         or another state folder started, or at whose address another launch answers.
         """
-        seen, kept = StateBuilder(self.store), self.records.all(self.host.name)
+        seen, kept = StateBuilder(self.store), [*self.records.all(self.host.name)]
         records = {record.name: record for record in kept if record.leader()}
         for record, elsewhere in self._unrecorded():
             if elsewhere:
@@ -87,6 +87,8 @@ class LocalEngine:
                     "fleetctl adopt"
                 )
         seen.unknown_servers |= self.records.started_elsewhere(self.host.name, records)
+        here = (record for record in kept if not record.is_elsewhere)
+        seen.ended = {its.name: its.served_launch for its in here if its.name not in records}
         for name, record in records.items():
             if drawn := FleetMark.among(environment(record.leader() or 0)).id:
                 seen.fleets[name] = drawn

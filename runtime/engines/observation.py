@@ -95,6 +95,7 @@ class StateBuilder:
     resources: dict[Address, Resource] = field(default_factory=dict)
     unknown_servers: dict[str, str] = field(default_factory=dict)
     of_others: dict[str, str] = field(default_factory=dict)
+    ended: dict[str, str] = field(default_factory=dict)
     fleets: dict[str, str] = field(default_factory=dict)
     boots: dict[str, str] = field(default_factory=dict)
     launches: dict[str, str] = field(default_factory=dict)
@@ -179,14 +180,14 @@ class StateBuilder:
     def state(self) -> State:
         """Return the state, everything sorted."""
         names = ("resources", "unknown_servers", "boots", "launches", "urls", "versions", "bases",
-                 "resolvable", "faults", "of_others", "fleets")  # fmt: skip
+                 "resolvable", "faults", "of_others", "ended", "fleets")  # fmt: skip
         tables: dict[str, Any] = {name: dict(sorted(getattr(self, name).items())) for name in names}
         return State(**tables, notes=tuple(self.notes))
 
 
 _BY_SERVER = (
-    "unknown_servers", "of_others", "fleets", "boots", "launches", "routed_launches", "urls",
-    "versions", "bases", "resolvable",
+    "unknown_servers", "of_others", "ended", "fleets", "boots", "launches", "routed_launches",
+    "urls", "versions", "bases", "resolvable",
 )  # fmt: skip
 """Fields of a state that the states of different hosts add to, by server or by adapter."""
 

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
@@ -27,6 +28,8 @@ Found = TypeVar("Found")
 FOLDER = "queued"
 READ_S = 2.0
 _LOCK = ".lock"
+_NUMBERS = count()
+"""Keeps the order of entries that are queued within a millisecond."""
 
 
 class LedgerOutbox:
@@ -106,7 +109,7 @@ class LedgerOutbox:
         document = {"kind": events[0].kind, "records": records}
         try:
             make_private(self._queue)
-            name = f"{now.replace(':', '')}-{uuid4().hex[:8]}.json"
+            name = f"{now.replace(':', '')}-{next(_NUMBERS):06}-{uuid4().hex[:8]}.json"
             replace_file(self._queue / name, json.dumps(document).encode())
         except OSError as error:
             again = "once that is mended run this again, which writes it down"

@@ -172,7 +172,7 @@ async def execute_plan(
             commit=commit_of(workspace.root),
             fleet_id=workspace.fleet_id(),
         )
-        replan = partial(plan_fleet, workspace)
+        replan = partial(plan_fleet, workspace) if workspace.away is None else None
         outcome = await execute(
             plan,
             context,
@@ -184,7 +184,7 @@ async def execute_plan(
             settings=fleet.settings if trigger == "apply" else None,
         )
         await _forget_empty(workspace, connections)
-    if outcome.live is not None:
+    if outcome.live is not None and workspace.away is None:
         record_cost_terms(workspace, outcome.live)
     return outcome
 

@@ -15,14 +15,17 @@ from fleet.planning import (
     DriftCause,
     classify_drift,
     fault_causes,
+    in_place,
     ownerless,
     repair,
+    without_routes,
     without_unready,
 )
 from fleet.resources import LoadedAdapter, OutageKind, State
 from fleet.rollouts import decide_rollouts
 from runtime.files import make_private
 from runtime.gateway import supervisor
+from runtime.gateway.control import LocalGateways
 from runtime.gateway.state_dir import known_gateways
 from runtime.ledger.fallback import LedgerSnapshot
 from runtime.library.layout import version_folder
@@ -117,22 +120,35 @@ async def start_gateways(workspace: Workspace, live: State, backoff: HealBackoff
     return bool(due)
 
 
+async def served_token(workspace: Workspace) -> int | None:
+    """Return the token of the newest routing table; None: no gateway that runs shows its table."""
+    its = workspace.state_dir, workspace.fleet().gateways, workspace.envoys()
+    async with LocalGateways(*its) as gateways:
+        table, _ = await gateways.read_table()
+        found = await gateways.statuses()
+    is_hidden = bool(found) and all(status.problem for status in found)
+    return None if is_hidden else table.token
+
+
 async def heal_plan(
     workspace: Workspace, live: State, backoff: HealBackoff, clock: float
 ) -> tuple[Plan, tuple[DriftCause, ...], tuple[DriftCause, ...]]:
     """Return the plan of the repairs that are due, their causes, and the causes that are left.
 
     Records damaged copies and repairs them from the library first. Emits every cause. `clock` gives
-    the seconds of a clock that never goes back.
+    the seconds of a clock that never goes back. While the ledger does not answer, servers alone
+    are put back where they were, and no route is changed.
     """
+    is_away = workspace.away is not None
     fleet = workspace.fleet()
     await asyncio.to_thread(put_back_store, workspace, live)
-    damage = await asyncio.to_thread(_repair_copies, workspace, live)
+    damage = {} if is_away else await asyncio.to_thread(_repair_copies, workspace, live)
     known = LedgerSnapshot(workspace.ledger().read(), folded=workspace.history())
     history = settled(known.history(), live)
     live = marked_unsure(with_ledger(workspace, live, known), history.damage)
     causes = classify_drift(history, live, damage)
-    ours = [cause for cause in causes if cause.remedy is DriftAction.HEAL]
+    ours = tuple(cause for cause in causes if cause.remedy is DriftAction.HEAL)
+    ours = in_place(ours, live) if is_away else ours
     due = await asyncio.to_thread(_with_copies, workspace, backoff.due(ours, clock), history, live)
     due = without_unready(due, history, live)
     smoke = {
@@ -142,21 +158,24 @@ async def heal_plan(
         and (alias := alias_of(loaded.adapter)) in fleet.adapters
     }
     found = {}
-    if any(cause.outage is OutageKind.SERVER_HUNG for cause in due):
+    if is_away:
+        live = without_routes(live)
+    elif any(cause.outage is OutageKind.SERVER_HUNG for cause in due):
         targets = decide_rollouts(fleet, live, history, workspace.now())
         found = substitutes(fleet, targets, live)
     plan = repair(fleet.name, due, history, live, smoke, found)
     given_up = backoff.given_up(ours)
+    subjects = {cause.id for cause in due}
     for cause in causes:
         summary = cause.summary.rstrip(".")
-        if cause in due:
+        if cause.id in subjects:
             text = f"Heals {cause.subject}: {summary}."
-        elif cause in given_up:
+        elif cause.id in {its.id for its in given_up}:
             text = f"Given up, it comes back: {cause.subject}: {summary}."
         else:
             text = f"Left alone: {cause.subject}: {summary}. Helps: {cause.command}"
         workspace.inform(text)
-    return plan, due, tuple(cause for cause in causes if cause not in due)
+    return plan, due, tuple(cause for cause in causes if cause.id not in subjects)
 
 
 def _with_copies(

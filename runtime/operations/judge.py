@@ -186,7 +186,7 @@ async def _report_ledger_away(
     workspace.inform(
         f"THE LEDGER CANNOT BE READ. Gates judge by the {count:,} entries that are known, "
         f"until {last:%Y-%m-%d %H:%M:%S} UTC, and take traffic back. No rollout moves on, "
-        "nothing is healed, and no golden set is asked."
+        "servers that end are started again where they were, and no golden set is asked."
     )
     for trial in (trial for trial in trials if trial.offline):
         gates = ", ".join(gate.name for gate in trial.offline)

@@ -22,7 +22,7 @@ from runtime.operations.apply import execute_plan, stop_signals
 from runtime.operations.cost_terms import record_cost_terms
 from runtime.operations.drills import drill_next_due
 from runtime.operations.gate_failures import JudgingRound
-from runtime.operations.heal import HealBackoff, heal_plan, start_gateways
+from runtime.operations.heal import HealBackoff, heal_plan, served_token, start_gateways
 from runtime.operations.judge import judge_round
 from runtime.operations.ledger_restore import covers_ledger
 from runtime.operations.notifications import notify_all_open
@@ -157,9 +157,22 @@ class Reconciler:
     async def _heal_by_copy(
         self, workspace: Workspace, live: State, stop: asyncio.Event, away: FleetError
     ) -> FleetError:
-        """Heal by the copy of a damaged ledger, where no entry lacks; return the ledger's error."""
-        if isinstance(away, DamagedLedgerError) and covers_ledger(workspace):
-            await self._heal(replace(workspace, salvaged=True), live, stop)
+        """Heal by the copy of a ledger that cannot be read; return the ledger's error.
+
+        Of a damaged ledger where no entry lacks. While the home does not answer, servers are
+        started again where they were, by the routes that are served now.
+        """
+        if isinstance(away, DamagedLedgerError):
+            if covers_ledger(workspace):
+                await self._heal(replace(workspace, salvaged=True), live, stop)
+            return away
+        token = await served_token(workspace)
+        if token is None:
+            workspace.inform("No gateway shows its routes, so that no server is started again.")
+            return away
+        copy = replace(workspace, salvaged=True, away=token)
+        copy.pull(0)
+        await self._heal(copy, await observe_faults(copy), stop)
         return away
 
     def _read_declarations(self, workspace: Workspace) -> tuple[Workspace, bool]:

@@ -5,7 +5,8 @@ push --> what has changed here, after every entry of the ledger
 
 The state folder is the working copy: readers and writers of these files know nothing of the home,
 and go on while it is away. Of a file that changed here and there the home's stays, whose writer
-held the lease; of two routing tables the later revision.
+held the lease; of two routing tables the later revision, and of two launch records the one of a
+server that runs on this machine.
 """
 
 import json
@@ -20,6 +21,7 @@ from fleet.decoding import decode
 from fleet.encoding import decode_json
 from fleet.errors import StalePlanError
 from runtime.files import locked_file, make_private, read_plain, replace_file
+from runtime.processes import machine_id, start_mark
 from runtime.state.documents import Document, StateDocuments, digest_of
 
 _LOCK: Final = "shared.lock"
@@ -99,11 +101,12 @@ class SharedFiles:
         known[name] = KnownVersion(version, digest_of(body))
 
     def _take(self, name: str, found: Document, known: dict[str, KnownVersion]) -> bool:
-        """Put the home's file here, unless the table here is later; say whether that is so."""
+        """Put the home's file here, unless the file here counts; say whether that is so."""
         path, had = self._folder / name, known.get(name, KnownVersion())
         here = _content(path)
         changed = digest_of(here) not in (had.digest, digest_of(found.body))
-        if changed and name == TABLE and _revision(here) > _revision(found.body):
+        is_later = name == TABLE and _revision(here) > _revision(found.body)
+        if changed and (is_later or _runs_here(here)):
             known[name] = KnownVersion(found.version, digest_of(found.body))
             return True
         if changed:
@@ -164,6 +167,17 @@ def _content(path: Path) -> bytes:
         return read_plain(path)
     except FileNotFoundError:
         return b""
+
+
+def _runs_here(body: bytes) -> bool:
+    """Say whether a file is the record of a launch that runs on this machine."""
+    with suppress(ValueError, KeyError, TypeError, AttributeError):
+        record = decode_json(body)
+        is_here = record.get("machine", "") in ("", machine_id())
+        return (
+            is_here and bool(record["pid"]) and start_mark(record["pid"]) == record["process_start"]
+        )
+    return False
 
 
 def _revision(body: bytes) -> int:

@@ -74,9 +74,8 @@ class SshEngine:
 
         A server whose unit is stopped is absent. A server that starts, or that systemd starts
         again, is absent too, with a note: `start` joins it. A server that answered and does not now
-        is unknown. Where SSH does not reach the host, the servers of the last time are asked
-        through forwards that stand, and those that do not answer are unknown. Where none were
-        seen, every server that the host may have is unknown.
+        is unknown. Where SSH does not reach the host, the servers of the last time are asked by
+        forwards that stand, else unknown; where none were seen, all that the host may have are.
         """
         before = BoxMemory.read(self.memory)
         try:
@@ -84,7 +83,7 @@ class SshEngine:
         except EngineError as error:
             return await self._observe_unreached(before, error)
         seen = StateBuilder(self._copies(box.store), self.host.supervisor)
-        now = self._started(box, before, seen.notes)
+        now = self._started(box, before, seen)
         seen.fleets = {name: drawn for name in now if (drawn := box.units[name].fleet.id)}
         if self.ssh.is_here and now:
             seen.notes += linger_notes()
@@ -123,8 +122,7 @@ class SshEngine:
         """Start a server and return once the server answers with the digest of its flags.
 
         A server that runs with the same flags is fine; a server that still starts is waited for.
-        An interrupted wait leaves the server starting, and the next call joins. A server that does
-        not answer, with a unit of other flags or changed by hand, is started anew.
+        The next call joins. A silent server with a unit of other or edited flags is started anew.
 
         Raises:
             EngineError: the server answers with other flags, its unit belongs to others, or the
@@ -213,10 +211,10 @@ class SshEngine:
         return StoreView(self.store, there)
 
     def _started(
-        self, box: BoxView, before: BoxMemory, notes: list[str]
+        self, box: BoxView, before: BoxMemory, seen: StateBuilder
     ) -> dict[str, LaunchRecord]:
-        """Return the records of this fleet's servers that run or start; note odd units."""
-        found = {}
+        """Return the records of this fleet's servers that run or start; note ended, odd units."""
+        found, notes = dict[str, LaunchRecord](), seen.notes
         for name, unit in box.units.items():
             shown = f"Unit {unit_name(name)} of host {self.host.name}"
             if not self.fleet.owns(unit.fleet):
@@ -234,6 +232,8 @@ class SshEngine:
                 ready = is_up and was is not None and was.process_start == unit.invocation
                 known = {"process_start": unit.invocation, "ready": ready}
                 found[name] = self._servers.here(record.model_copy(update=known))
+            else:
+                seen.ended[name] = record.served_launch
         return found
 
     async def _observe_unreached(self, before: BoxMemory, error: EngineError) -> State:

@@ -107,6 +107,18 @@ def test_what_was_unloaded_or_stopped_is_neither() -> None:
     assert (past.owned, past.established, past.boots) == (frozenset(), {}, {})
 
 
+def test_a_repair_that_waited_for_the_home_brings_back_nothing_that_left_meanwhile() -> None:
+    tape = Tape().did("start server/a", StartServer(SERVER))
+    tape.did("stop server/a", StopServer(SERVER))
+    left = tape.history()
+    late = Tape().did("start server/a", StartServer(SERVER), boot="boot-2").entries
+    waited = {"time": NOON.isoformat(), "by": "bert", "run": "other"}
+    queued = [replace(its, event=replace(its.event, queued=waited)) for its in late]
+    past = fold_entries(queued, left)
+    assert (past.owned, past.established, past.boots) == (frozenset(), {}, {})
+    assert not past.unfinished
+
+
 def test_a_server_that_is_started_again_still_had_its_adapters() -> None:
     tape = Tape().did("start server/a", StartServer(SERVER), boot="boot-1")
     tape.did(f"load {HELD.address}", LoadAdapter(HELD))
