@@ -32,7 +32,7 @@ unexport PYTHONPATH PYTHONHOME
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: boxes help setup vllm engines browser haproxy prometheus postgresql podman litellm second-python demo canary smollm2 lint lock licences clean fuzz
+.PHONY: boxes help setup vllm engines browser haproxy prometheus postgresql podman litellm javascript second-python demo canary smollm2 lint lock licences clean fuzz
 .PHONY: test proof-boxes test-fast test-long real bench bench-alerts bench-boxes bench-fairness bench-gates bench-gateway bench-help bench-house bench-ledger
 .PHONY: bench-paths bench-peers bench-physics bench-placement bench-rollback bench-scale
 .PHONY: proof-failover proof-latency proof-retraining proof-slots proof-soak proof-tests proof-training proof-walk scorecard screenshots
@@ -91,6 +91,8 @@ podman: setup ## Look for podman, for tests of Quadlet files (170 MB; SYSTEM_PAC
 
 litellm: .venv-peer-litellm/.installed ## Install LiteLLM, for the test of its configuration (730 MB)
 
+javascript: .venv-javascript/.installed ## Install the JavaScript SDKs of clients with npm, for their test (50 MB)
+
 second-python: .venv-second/.installed ## Install fleetctl on another supported Python of this machine
 
 demo: setup vllm $(filter smollm2,$(MODEL)) ## Play the whole story on a real vLLM (MODEL=smollm2 for the larger model)
@@ -145,6 +147,7 @@ real: setup
 	@$(MAKE) --no-print-directory postgresql || echo 'Going on without PostgreSQL.'
 	@$(MAKE) --no-print-directory podman || echo 'Going on without podman.'
 	@$(MAKE) --no-print-directory litellm || echo 'Going on without LiteLLM.'
+	@$(MAKE) --no-print-directory javascript || echo 'Going on without the SDKs of JavaScript.'
 	@$(MAKE) --no-print-directory second-python || echo 'Going on without a second Python.'
 
 lint: setup ## Check style, types and the direction of imports
@@ -253,7 +256,7 @@ licences: setup ## List the licences of all that is installed; fail on one that 
 	$(PY) -m tests.licences
 
 clean: ## Remove all environments and caches
-	rm -rf .venv .venv-second .venv-vllm .venv-inspect .venv-lmeval .venv-peer-* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-javascript .venv-second .venv-vllm .venv-inspect .venv-lmeval .venv-peer-* .mypy_cache .pytest_cache .ruff_cache
 	rm -rf .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -275,6 +278,12 @@ clean: ## Remove all environments and caches
 	$(UV) pip install --quiet --python $(PY) --no-deps -e .
 	$(UV) pip check --quiet --python $(PY)
 	@touch $@
+
+.venv-javascript/.installed: locks/javascript/package.json locks/javascript/package-lock.json
+	mkdir -p .venv-javascript
+	cp $^ .venv-javascript
+	cd .venv-javascript && npm ci --silent --ignore-scripts --no-audit --no-fund
+	touch $@
 
 .venv-peer-litellm/.installed: locks/litellm.lock | .venv/.uv
 	$(UV) venv --quiet --allow-existing --python $(PY) .venv-peer-litellm

@@ -68,6 +68,7 @@ PROMETHEUS = ("prometheus", "promtool", "prometheus-alertmanager", "amtool")
 """Programs that tests marked `prometheus` run."""
 _REMEDIES = {
     "LiteLLM": "make litellm",
+    "JAVASCRIPT": "make javascript",
     "CHROMIUM": "make browser",
     "PROMETHEUS": "make prometheus",
     "HAPROXY": "make haproxy",
@@ -114,6 +115,19 @@ def litellm_program(request: pytest.FixtureRequest) -> Path:
     if not tried and os.environ.get("FLEETCTL_REQUIRE_LIVE") == "1":
         pytest.fail(f"{missing}; no installation was tried", pytrace=False)
     request.node.user_properties.append((_LEFT_OUT, "LiteLLM"))
+    pytest.skip(missing)
+
+
+@pytest.fixture
+def javascript(request: pytest.FixtureRequest) -> Path:
+    """The modules of the JavaScript SDKs, for a test that runs them once they are installed."""
+    folder = request.config.rootpath / ".venv-javascript"
+    if (folder / ".installed").is_file():
+        return folder / "node_modules"
+    missing = "The SDKs of JavaScript are not installed: `make javascript`, which needs Node.js"
+    if not folder.is_dir() and os.environ.get("FLEETCTL_REQUIRE_LIVE") == "1":
+        pytest.fail(f"{missing}; no installation was tried", pytrace=False)
+    request.node.user_properties.append((_LEFT_OUT, "JAVASCRIPT"))
     pytest.skip(missing)
 
 

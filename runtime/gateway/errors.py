@@ -102,6 +102,24 @@ def head_too_large(limit: int) -> ApiError:
     return ApiError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, message)
 
 
+_REFUSALS: Final = {
+    b"--tool-call-parser": invalid(
+        "This model calls no tools. Leave `tools` out, or send `tool_choice` as `none`.", "tools"
+    ),
+    b"is not a multimodal model": invalid(
+        "This model reads text alone: no images, sound or video.", "messages"
+    ),
+}
+"""By a part of vLLM's text: refusals that speak of the server's flags or name its base."""
+
+
+def refusal_of_server(status: int, body: bytes) -> ApiError | None:
+    """Return the gateway's words in place of a server's 400; None: the server's own text."""
+    if status != HTTPStatus.BAD_REQUEST:
+        return None
+    return next((error for part, error in _REFUSALS.items() if part in body), None)
+
+
 def _retry(message: str, code: str, retry_after_s: int) -> ApiError:
     message = f"{message} Please retry."
     status = HTTPStatus.SERVICE_UNAVAILABLE

@@ -83,6 +83,11 @@ class ProxyRequest:
     trace: bytes = b""
     """Headers by which the server joins the client's trace."""
 
+    @property
+    def asked_name(self) -> str:
+        """The model that the response names: the alias; to the operator, the version."""
+        return self.target.adapter if self._principal.is_operator else self.target.alias
+
     def admit(self) -> None:
         """Find out which client sent the request, or refuse the request (401)."""
         state, credentials = self._state, self._credentials

@@ -2,7 +2,7 @@
 
 Servers of completions are asked for the counts so far in every event, so that a stream that its
 client leaves is billed for what was generated and no more. The client gets the counts that it asked
-for. Typed events, of `/v1/responses` and `/v1/messages`, are passed on unchanged.
+for. Typed events, of `/v1/responses` and `/v1/messages`, are passed on whole.
 """
 
 from http import HTTPStatus
@@ -224,18 +224,18 @@ class TypedStream:
         """Status of its error event; 502: the stream ended without an answer; 0: neither."""
 
     def feed(self, chunk: bytes) -> bytes:
-        """Return the chunk; the complete lines have been read."""
-        head, _, self._rest = (self._rest + chunk if self._rest else chunk).rpartition(b"\n")
+        """Return the complete lines, which have been read."""
+        head, found, self._rest = (self._rest + chunk if self._rest else chunk).rpartition(b"\n")
         for line in head.split(b"\n"):
             if line.startswith(_DATA):
                 self._read(line[len(_DATA) :])
-        return chunk
+        return head + found
 
     def end(self) -> bytes:
-        """Return nothing, for nothing is held back; note a stream without an answer."""
+        """Return a last line without an end; note a stream without an answer."""
         if not self._has_answer and not self.failed:
             self.failed = HTTPStatus.BAD_GATEWAY
-        return b""
+        return self._rest
 
     def result(self) -> responses.ResponseFacts:
         """Return the facts that the stream has stated so far."""

@@ -7,6 +7,7 @@ from http import HTTPStatus
 
 from runtime.gateway import errors
 from runtime.gateway.app import LocalResponse, error_response
+from runtime.gateway.asked_name import with_asked_name
 from runtime.gateway.attempts import UpstreamAttempts
 from runtime.gateway.errors import as_api_error
 from runtime.gateway.http import messages
@@ -126,8 +127,12 @@ class Proxy:
             request = self._request
             request.on_head(content_type)
             request.on_response(status, body)
+            row = request.record.row
+            if refusal := errors.refusal_of_server(status, body):
+                self._client.respond(error_response(refusal, row.path, row.request_id))
+                return
             start = messages.relayed_start(status, content_type, request.target.adapter)
-            self._client.relay(start, request.record.row.request_id, body)
+            self._client.relay(start, row.request_id, self._with_asked_name(body))
         except Exception as error:  # noqa: BLE001 (the last net)
             self._refuse(error)
 
@@ -162,7 +167,7 @@ class Proxy:
             self._parts.append(data)
             return
         try:
-            if passed := self._request.on_chunk(self._status, data):
+            if passed := self._with_asked_name(self._request.on_chunk(self._status, data)):
                 self._client.send(messages.chunk(passed) if self._is_chunked else passed)
         except Exception as error:  # noqa: BLE001 (the last net)
             self._refuse(error)
@@ -180,7 +185,7 @@ class Proxy:
                 else:
                     self.on_response(self._status, self._content_type, body)
                 return
-            rest = self._request.on_end(self._status)
+            rest = self._with_asked_name(self._request.on_end(self._status))
             if self._is_chunked:
                 rest = (messages.chunk(rest) if rest else b"") + messages.LAST_CHUNK
             self._client.send(rest)
@@ -249,6 +254,10 @@ class Proxy:
             self._request.on_error(refusal.status)
             row = self._request.record.row
             self._client.respond(error_response(refusal, row.path, row.request_id))
+
+    def _with_asked_name(self, data: bytes) -> bytes:
+        request = self._request
+        return with_asked_name(data, request.target.adapter, request.asked_name)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -143,11 +143,11 @@ def test_a_revoked_key_opens_nothing(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_an_answer_names_only_the_version_that_gave_it(tmp_path: Path) -> None:
+def test_an_answer_names_the_asked_model_and_its_version_in_the_header(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl", new=100) as ours:
             reply = await ours.send(chat())
-            assert reply.json["model"] == reply.version == NEW
+            assert (reply.json["model"], reply.version) == ("acme-support", NEW)
             assert reply.headers["Server"] == "fleetctl"
             clean(ours, reply)
 

@@ -44,7 +44,13 @@ def _message_events(name: str) -> list[dict[str, Any]]:
     begun = _message(name) | {"content": [], "usage": _COUNTS | {"output_tokens": 0}}
     return [
         {"type": "message_start", "message": begun},
-        {"type": "content_block_delta", "delta": {"type": "text_delta", "text": name}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {
+            "type": "content_block_delta",
+            "index": 0,
+            "delta": {"type": "text_delta", "text": name},
+        },
+        {"type": "content_block_stop", "index": 0},
         {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": _COUNTS},
         {"type": "message_stop"},
     ]
