@@ -41,10 +41,10 @@ class AttachEngine:
             for server in host.attached
         }
 
-    async def observe(self) -> State:
+    async def observe(self, only: str = "") -> State:
         """Return the servers with their adapters; no server is ever known to be absent."""
         seen = StateBuilder(self._store)
-        for name, answer in (await observe_servers(self._clients)).items():
+        for name, answer in (await observe_servers(self._clients, only)).items():
             declared = self._servers[name]
             if isinstance(answer, EngineError):
                 seen.record_unknown(name, answer)

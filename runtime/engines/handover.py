@@ -23,10 +23,11 @@ class HandoverEngine:
     _by_other: frozenset[str] | None = field(default=None, init=False)
     """Servers of the other supervisor; None: not observed yet."""
 
-    async def observe(self) -> State:
+    async def observe(self, only: str = "") -> State:
         """Return the servers of both supervisors."""
-        seen, other = await asyncio.gather(self.declared.observe(), self.other.observe())
-        self._by_other = frozenset(other.servers()) | other.unknown_servers.keys()
+        seen, other = await asyncio.gather(self.declared.observe(only), self.other.observe(only))
+        if not only:
+            self._by_other = frozenset(other.servers()) | other.unknown_servers.keys()
         return merge(seen, other)
 
     async def check_start(self, server: Server) -> None:

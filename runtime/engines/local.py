@@ -69,7 +69,7 @@ class LocalEngine:
     _clients: dict[str, JsonClient] = field(default_factory=dict, init=False)
     _children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict, init=False)
 
-    async def observe(self) -> State:
+    async def observe(self, only: str = "") -> State:
         """Return the servers that run here, with their adapters.
 
         A server that has ended is absent, a server that still starts too, with a note: `start`
@@ -93,7 +93,7 @@ class LocalEngine:
             if drawn := FleetMark.among(environment(record.leader() or 0)).id:
                 seen.fleets[name] = drawn
         clients = {name: self._client(record) for name, record in records.items()}
-        for name, answer in (await observe_servers(clients)).items():
+        for name, answer in (await observe_servers(clients, only)).items():
             record = records[name]
             if not isinstance(answer, EngineError):
                 seen.record_launch(record, answer, self.records.adapters(name).read())

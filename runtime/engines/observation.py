@@ -70,9 +70,10 @@ def turn() -> asyncio.Semaphore:
 
 
 async def observe_servers(
-    clients: Mapping[str, JsonClient],
+    clients: Mapping[str, JsonClient], only: str = ""
 ) -> dict[str, ServerSnapshot | EngineError]:
-    """Return the snapshot or the error of every server."""
+    """Return the snapshot or the error of every server, or of the server `only`."""
+    asked = {name: http for name, http in clients.items() if only in {"", name}}
 
     async def snapshot(http: JsonClient) -> ServerSnapshot | EngineError:
         async with turn():
@@ -81,8 +82,8 @@ async def observe_servers(
             except EngineError as error:
                 return error
 
-    answers = await asyncio.gather(*(snapshot(http) for http in clients.values()))
-    return dict(zip(clients, answers, strict=True))
+    answers = await asyncio.gather(*(snapshot(http) for http in asked.values()))
+    return dict(zip(asked, answers, strict=True))
 
 
 @dataclass(slots=True)

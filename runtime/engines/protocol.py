@@ -26,10 +26,11 @@ class Completion:
 class Observer(Protocol):
     """The reading half of an engine: a caller with an `Observer` alone cannot change a server."""
 
-    async def observe(self) -> State:
+    async def observe(self, only: str = "") -> State:
         """Return the servers and adapters of this host; a server that does not answer is unknown.
 
-        A managed server that is known to have exited is absent, not unknown.
+        A managed server that is known to have exited is absent, not unknown. `only`: the server
+        that the caller looks for, so that no other is asked; empty: all.
         """
         ...
 

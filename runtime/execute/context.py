@@ -29,7 +29,7 @@ class Timings:
     """Upper bound of the wait for requests in flight of a version that may answer other bytes: new
     requests wait meanwhile for the version to be loaded again, and must not wait for a stream."""
     refresh: float = 5.0
-    """Upper bound of the age of a host's picture when a step is checked."""
+    """Upper bound of the age of a server's picture when a step is checked."""
     lanes: int = 8
     """Upper bound of the servers that are worked on at the same time."""
 

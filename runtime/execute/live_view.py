@@ -1,6 +1,6 @@
-"""The cached live state of a run, refreshed per host and updated by the run's own steps.
+"""The cached live state of a run, refreshed per server and updated by the run's own steps.
 
-A picture of a host serves for a few seconds. Changes of the run's own steps are recorded in the
+A picture of a server serves for a few seconds. Changes of the run's own steps are recorded in the
 picture, so that a step always sees the work of the steps before.
 """
 
@@ -26,7 +26,7 @@ def no_answer(server: str, reason: str) -> EngineUnreachableError:
 
 @dataclass(slots=True)
 class _Picture:
-    """A host at a moment."""
+    """A server at a moment."""
 
     taken: float
     state: State
@@ -35,7 +35,7 @@ class _Picture:
 
 
 class LiveView:
-    """The live resources of all hosts, and the routing table."""
+    """The live resources of the servers that steps work on, and the routing table."""
 
     def __init__(self, context: ExecutionContext, hosts: Mapping[str, str]) -> None:
         """Prepare; nothing is asked. `hosts`: by server, as the plan knows them."""
@@ -46,6 +46,7 @@ class LiveView:
         self._pictures: dict[str, _Picture] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._launches: dict[str, str] = {}
+        self._urls: dict[str, str] = {}
         self._digests: dict[Address, str | None] = {}
         self._served: tuple[float, float, dict[tuple[str, str], str]] = (-math.inf, 0.0, {})
 
@@ -66,8 +67,9 @@ class LiveView:
         return host
 
     def learn(self, live: State) -> None:
-        """Record host and launch of every live server, and the bytes of its adapters."""
+        """Record host, address and launch of every live server, and the bytes of its adapters."""
         servers = live.servers()
+        self._urls |= live.urls
         self._hosts |= {server.name: server.host for server in servers.values()}
         self._launches |= {name: live.launches.get(name, "") for name in servers}
         for address, adapter in live.adapters().items():
@@ -83,10 +85,9 @@ class LiveView:
         Raises:
             EngineUnreachableError: the server does not answer.
         """
-        host = self.host_of(server)
-        picture = self._pictures.get(host)
+        picture = self._pictures.get(server)
         if picture is None or time.monotonic() - picture.taken > self._context.timings.refresh:
-            picture = await self._look(host)
+            picture = await self._look(server)
         if address in picture.changes:
             return picture.changes[address][1]
         reason = picture.state.unknown_servers.get(server)
@@ -95,12 +96,12 @@ class LiveView:
         return picture.state.resources.get(address)
 
     async def refresh(self, server: str) -> State:
-        """Take a new picture of a server's host and return its state."""
-        return (await self._look(self.host_of(server))).state
+        """Take a new picture of a server and return its state."""
+        return (await self._look(server)).state
 
     def record_own_change(self, server: str, address: Address, after: Resource | None) -> None:
         """Record the effect of an own step."""
-        picture, now = self._pictures[self.host_of(server)], time.monotonic()
+        picture, now = self._pictures[server], time.monotonic()
         if after is None and address.startswith("server/"):
             for resource in (*picture.state.resources, *picture.changes):
                 if server_of_address(resource) == server:
@@ -140,8 +141,7 @@ class LiveView:
 
     def urls(self) -> dict[str, str]:
         """Return the base URLs of all servers that answered."""
-        pictures = self._pictures.values()
-        return {server: url for picture in pictures for server, url in picture.state.urls.items()}
+        return dict(self._urls)
 
     def launches(self) -> dict[str, str]:
         """Return the launches of all servers that answered; empty for a server without one."""
@@ -166,14 +166,15 @@ class LiveView:
     def _learn_bytes(self, address: Address, adapter: LoadedAdapter) -> None:
         self._digests[address] = None if adapter.unsure else adapter.digest
 
-    async def _look(self, host: str) -> _Picture:
-        async with self._locks.setdefault(host, asyncio.Lock()):
+    async def _look(self, server: str) -> _Picture:
+        engine = self.engine_of(server)
+        async with self._locks.setdefault(server, asyncio.Lock()):
             began = time.monotonic()
-            seen = await self._context.engines[host].observe()
+            seen = await engine.observe(server)
             state = marked_unsure(seen, self.damage)
-            before = self._pictures.get(host)
+            before = self._pictures.get(server)
             changes = before.changes.items() if before else ()
             recent = {address: change for address, change in changes if change[0] >= began}
             self.learn(state)
-            self._pictures[host] = picture = _Picture(time.monotonic(), state, recent)
+            self._pictures[server] = picture = _Picture(time.monotonic(), state, recent)
             return picture

@@ -123,7 +123,8 @@ def copies_of(digest: str, store: Path) -> tuple[Path, ...]:
         names = os.listdir(store)  # noqa: PTH208 (10,000 and more, of which no path is made)
     except OSError:
         return ()
-    return tuple(store / name for name in sorted(names) if digest_of_copy(name) == digest)
+    mine = sorted(name for name in names if name.startswith(digest))
+    return tuple(store / name for name in mine if digest_of_copy(name) == digest)
 
 
 def wrong_with(copy: Path, digest: str) -> str:

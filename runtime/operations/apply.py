@@ -134,6 +134,7 @@ async def execute_plan(
         LockHeldError: another run holds the lease.
     """
     fleet, store = workspace.fleet(), workspace.state_dir / STORE
+    library = library_folder(workspace.root)
     preflight = preflight_of(workspace)
 
     @cache
@@ -141,7 +142,7 @@ async def execute_plan(
         return frozenset(workspace.history().damage)  # with the damage that this run has recorded
 
     def copy_to_store(adapter: str, digest: str) -> Path:
-        folder = version_folder(library_folder(workspace.root), AdapterName.parse(adapter))
+        folder = version_folder(library, AdapterName.parse(adapter))
         copy = publish(folder, digest, store, spoiled())
         preflight.check(adapter, digest, copy)
         return copy

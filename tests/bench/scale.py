@@ -6,7 +6,9 @@ Servers are fake ones that speak HTTP, in one process beside; each holds 10 adap
 `observe` is a look at all servers; `plan`, `drift` and `apply` are whole processes. The apply loads
 half an adapter a server again, which servers have lost, and every load takes `--load` seconds at
 the server: the ideal is that time, with as many servers at work at a time as fleetctl allows.
-The exponent is that of CPU seconds over servers, between the last two sizes.
+The exponent is that of CPU seconds over servers, between neighbouring sizes. CPU of the fake
+servers, which share the cores, is printed beside that of the command. Modules are compiled before,
+as after an installation.
 """
 
 import argparse
@@ -20,6 +22,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from datetime import datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -40,6 +43,18 @@ class Figures(NamedTuple):
     cpu_s: float
     memory_mb: float
     output: str
+
+
+def compiled(folder: Path) -> None:
+    """Let the commands of this bench keep compiled modules in a folder."""
+    os.environ["PYTHONPYCACHEPREFIX"] = str(folder)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+def cpu_of(pid: int) -> float:
+    """Return the CPU seconds that a process has used so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def measured(*command: str, codes: tuple[int, ...] = (0,)) -> Figures:
@@ -111,10 +126,16 @@ def write_fleet(root: Path, ports: list[str]) -> None:
     measured(*PYTHON, "tests.bench.scale_parts", "lock", str(root))
 
 
-def run_seconds(events: str) -> float:
-    """Return the seconds of an apply from its first check to the look at all servers after it."""
-    (done,) = (line for line in events.splitlines() if '"run_complete"' in line)
-    return float(json.loads(done)["seconds"])
+def run_seconds(events: str) -> tuple[float, float]:
+    """Return the seconds of an apply's run, and of its steps alone.
+
+    The run begins with the lease and has the look at all servers and the checks before the first
+    step in it; it ends with the last step.
+    """
+    found = [json.loads(line) for line in events.splitlines() if '"run"' in line]
+    (done,) = (event for event in found if event["type"] == "run_complete")
+    times = [datetime.fromisoformat(e["ts"]) for e in found if e["type"].startswith("step_")]
+    return float(done["seconds"]), (max(times) - min(times)).total_seconds()
 
 
 def report(work: Path, servers: int, load_s: float) -> dict[str, Figures]:
@@ -130,29 +151,39 @@ def report(work: Path, servers: int, load_s: float) -> dict[str, Figures]:
             ports = process.stdout.readline().split()
             write_fleet(root, ports)
             own = *PYTHON, "fleetctl", "-C", str(root)
+            beside: dict[str, float] = {}
+
+            def measure(name: str, *command: str) -> Figures:
+                before = cpu_of(process.pid)
+                its = measured(*command)
+                beside[name] = cpu_of(process.pid) - before
+                return its
+
             parts = *PYTHON, "tests.bench.scale_parts"
             lost = measured(*parts, "seed", str(root)).output.split()[: servers // 2]
             measured(*own, "adopt")
-            found = {"all routes": measured(*own, "apply", "--auto", "--yes")}
-            found["observe"] = measured(*parts, "look", str(root))
-            found["plan"] = measured(*own, "plan")
-            found["drift"] = measured(*own, "drift")
+            found = {"all routes": measure("all routes", *own, "apply", "--auto", "--yes")}
+            found["observe"] = measure("observe", *parts, "look", str(root))
+            found["plan"] = measure("plan", *own, "plan")
+            found["drift"] = measure("drift", *own, "drift")
             for port in lost:
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/forget", b"", timeout=60).close()
-            found["apply"] = measured(*own, "apply", "--auto", "--yes", "--format", "json")
+            its = *own, "apply", "--auto", "--yes", "--format", "json"
+            found["apply"] = measure("apply", *its)
         finally:
             process.kill()
     print(f"\n{servers:,} servers, {servers * PER_SERVER:,} adapters")
-    for name, its in found.items():
+    for name, done in found.items():
         more = ""
         if name == "apply":
-            changes, steps_s = len(lost), run_seconds(its.output)
+            changes, (run_s, steps_s) = len(lost), run_seconds(done.output)
             ideal = math.ceil(changes / LANES) * load_s
-            more = f"{changes} loads in {steps_s:.1f} s, {ideal / steps_s:.0%} of the ideal"
+            more = f"{changes} loads in {run_s:.1f} s, {ideal / run_s:.0%} of the ideal; "
+            more += f"the steps alone {steps_s:.1f} s, {ideal / steps_s:.0%}"
         if name == "observe":
-            more = f"the look alone {its.output.strip()} s"
-        print(f"  {name:12} {its.wall_s:8.2f} s {its.cpu_s:8.2f} s CPU {its.memory_mb:7.0f} MB  "
-              f"{more}", flush=True)  # fmt: skip
+            more = f"the look alone {done.output.strip()} s"
+        used = f"{done.cpu_s:8.2f} s CPU (fakes {beside[name]:6.2f}) {done.memory_mb:5.0f} MB"
+        print(f"  {name:12} {done.wall_s:8.2f} s {used}  {more}", flush=True)
     return found
 
 
@@ -164,6 +195,8 @@ def main() -> None:
     given = parser.parse_args()
     print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores")
     with tempfile.TemporaryDirectory() as folder:
+        compiled(Path(folder) / "compiled")
+        measured(*PYTHON, "fleetctl", "plan", "--help")
         found = [report(Path(folder), servers, given.load) for servers in given.servers]
     for before, after, small, large in zip(
         found, found[1:], given.servers, given.servers[1:], strict=False

@@ -31,7 +31,7 @@ class Saying(LocalGateways):
         self.error = error
         self.notes: tuple[Note, ...] = (Note("lags behind", "main"),)
 
-    async def observe(self) -> State:
+    async def observe(self, only: str = "") -> State:  # noqa: ARG002 (it is given)
         return self.state
 
     async def missing(self) -> tuple[tuple[str, str], ...]:

@@ -69,7 +69,7 @@ class SshEngine:
             self.host, self.ssh, self.folder, self.fleet, self.secret, self.report
         )
 
-    async def observe(self) -> State:
+    async def observe(self, only: str = "") -> State:
         """Return the servers of the host, with their adapters.
 
         A server whose unit is stopped is absent. A server that starts, or that systemd starts
@@ -81,7 +81,7 @@ class SshEngine:
         try:
             box = await self._look()
         except EngineError as error:
-            return await self._observe_unreached(before, error)
+            return await self._observe_unreached(before, error, only)
         seen = StateBuilder(self._copies(box.store), self.host.supervisor)
         now = self._started(box, before, seen)
         seen.fleets = {name: drawn for name in now if (drawn := box.units[name].fleet.id)}
@@ -89,7 +89,7 @@ class SshEngine:
             seen.notes += linger_notes()
         errors = await self._servers.faults(now.values())
         clients = {name: self._servers.client(record) for name, record in now.items()}
-        for name, answer in (await observe_servers(clients)).items():
+        for name, answer in (await observe_servers(clients, only)).items():
             if not isinstance(answer, EngineError):
                 usual = self.host.supervisor if self.ssh.is_here else ""
                 seen.supervisor = SYSTEM if box.units[name].is_system else usual
@@ -236,7 +236,7 @@ class SshEngine:
                 seen.ended[name] = record.served_launch
         return found
 
-    async def _observe_unreached(self, before: BoxMemory, error: EngineError) -> State:
+    async def _observe_unreached(self, before: BoxMemory, error: EngineError, only: str) -> State:
         if before.is_reached:
             replace(before, is_reached=False).write(self.memory)
         seen = StateBuilder(self._copies(before.store), self.host.supervisor)
@@ -244,7 +244,7 @@ class SshEngine:
         seen.notes.append(f"Host {self.host.name} is not reached: {why}")
         records = {name: self._servers.here(record) for name, record in before.records.items()}
         clients = {name: self._servers.client(record) for name, record in records.items()}
-        for name, answer in (await observe_servers(clients)).items():
+        for name, answer in (await observe_servers(clients, only)).items():
             if isinstance(answer, EngineError):
                 seen.record_unknown(name, answer if refuses_key(answer) else error)
             else:

@@ -223,6 +223,16 @@ def test_an_unreachable_server_is_no_error_of_the_whole_look() -> None:
         run({}, lambda engine: engine.complete("x", "m", "hello"), host)
 
 
+def test_a_look_for_one_server_asks_no_other() -> None:
+    async def refuse(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise AssertionError("it is asked")
+
+    apps = {**servers(), "llama_b": refuse}
+    state: State = run(apps, lambda engine: engine.observe("llama_a"))  # type: ignore[arg-type]
+    assert sorted(state.servers()) == ["llama_a"]
+    assert not state.unknown_servers
+
+
 def test_over_all_hosts_no_more_servers_are_asked_at_once_than_this_process_can_wait_for() -> None:
     count, asked, most = AT_ONCE + 20, set[str](), 0
 

@@ -61,9 +61,10 @@ class MemoryEngine:
     boots: dict[str, int] = field(default_factory=dict)
     silent: set[str] = field(default_factory=set)
     observed: int = 0
+    """Looks at servers, one for every server of a look at all."""
 
-    async def observe(self) -> State:
-        self.observed += 1
+    async def observe(self, only: str = "") -> State:
+        self.observed += 1 if only else len(self.servers)
         resources: dict[Address, Resource] = {}
         for name, server in self.servers.items():
             if name not in self.silent:

@@ -71,13 +71,13 @@ class Host:
     def _bury(self) -> None:
         self.servers = {n: pair for n, pair in self.servers.items() if not pair[1].dead}
 
-    async def observe(self) -> State:
+    async def observe(self, only: str = "") -> State:
         self._bury()
         seen = StateBuilder(StoreView(self.world.state_dir / STORE))
         for name in self.frozen & self.servers.keys():
             seen.unknown_servers[name] = "no answer in time"
         clients = {name: self._client(name) for name in self.servers.keys() - self.frozen}
-        for name, answer in (await observe_servers(clients)).items():
+        for name, answer in (await observe_servers(clients, only)).items():
             server, _ = self.servers[name]
             if isinstance(answer, FleetError):
                 seen.unknown_servers[name] = "refused"
