@@ -60,8 +60,7 @@ class MemoryEngine:
     """By server and adapter."""
     boots: dict[str, int] = field(default_factory=dict)
     silent: set[str] = field(default_factory=set)
-    observed: int = 0
-    """Looks at servers, one for every server of a look at all."""
+    observed: int = 0  # servers, with every look at them
 
     async def observe(self, only: str = "") -> State:
         self.observed += 1 if only else len(self.servers)
