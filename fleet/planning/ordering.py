@@ -55,7 +55,7 @@ class _Graph:
 
     def __init__(self, desired: State, live: State, diversion: Diversion, rules: StepRules) -> None:
         self.desired, self.live, self.diversion, self.rules = desired, live, diversion, rules
-        self.live_routes = live.routes()
+        self.live_routes, self.live_servers = live.routes(), live.servers()
         self.steps: dict[str, Step] = {}
         self.needs: dict[str, set[str]] = defaultdict(set)
         self.moved: dict[str, str] = {}
@@ -178,8 +178,14 @@ class _Graph:
 
     def _pressed(self, server: str, alias: str) -> bool:
         """Say whether a load or start may be waiting for a version without traffic to go."""
-        gone = server_address(server) not in self.desired.resources
-        return alias in self.lasting and (server in self.rules.tight or gone)
+        if alias not in self.lasting or server in self.rules.tight:
+            return alias in self.lasting
+        gone = self.live_servers.get(server)
+        if gone is None or gone.address in self.desired.resources:
+            return False
+        return gone.host in self.rules.limited.values() or not _devices(gone).isdisjoint(
+            self.starts
+        )
 
     def load(self, adapter: LoadedAdapter) -> None:
         """Load a version, and ask the smoke test."""
@@ -224,9 +230,8 @@ class _Graph:
 
     def link_servers(self) -> None:
         """Let servers wait for their users, and starts and loads for servers that stop."""
-        live = self.live.servers()
         for stop, name in self.stops.items():
-            server = live[name]
+            server = self.live_servers[name]
             self.needs[stop] |= self.unloads[server.name]
             restarts = server.name in self.diversion.restarting
             if restarts or self.unloads[server.name] <= self.early[server.name]:
