@@ -7,7 +7,7 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import count
+from itertools import count, cycle
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +38,14 @@ def project(tmp_path: Path) -> Iterator[Project]:
     made.clean_up()
 
 
-def with_gates(project: Project) -> None:
-    """Declare a golden set as the gate of every client, and a second device."""
+def with_gates(project: Project, devices: int = 2, pace: str = "") -> None:
+    """Declare a golden set as the gate of every client, and further devices."""
     fleet = project.root / "fleet.yaml"
     text = re.sub(r"port: \d+", f"port: {two_free_ports()}", fleet.read_text(encoding="utf-8"))
     device = "      cpu0: {kind: cpu, memory: 6GiB, price_per_hour: 0}\n"
     for old, new in (
-        ("weights: [10%, 50%, 100%], bake: 24h, retain: 7d, gates: []", "gates: [answers]"),
-        (device, device + device.replace("cpu0", "cpu1")),
+        ("weights: [10%, 50%, 100%], bake: 24h, retain: 7d, gates: []", f"{pace}gates: [answers]"),
+        (device, "".join(device.replace("cpu0", f"cpu{number}") for number in range(devices))),
     ):
         assert old in text
         text = text.replace(old, new)
@@ -69,12 +69,13 @@ def declare(project: Project, length: int) -> None:
     fleet.write_text(f"{before}{mark}{length}{newline}{rest}", encoding="utf-8")
 
 
-def ask(project: Project, number: int) -> int:
+def ask(project: Project, alias: str, number: int) -> int:
     """Ask a client's alias through the gateway; return the status."""
     text = (project.root / "fleet.yaml").read_text(encoding="utf-8")
     port = text.partition('listen: "127.0.0.1:')[2].partition('"')[0]
-    key = (project.root / ".fleetctl/keys/acme-prod").read_text(encoding="utf-8").strip()
-    body = {"model": "acme-triage", "messages": [{"role": "user", "content": f"{number}"}]}
+    client = alias.partition("-")[0]
+    key = (project.root / f".fleetctl/keys/{client}-prod").read_text(encoding="utf-8").strip()
+    body = {"model": alias, "messages": [{"role": "user", "content": f"{number}"}]}
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/v1/chat/completions",
         data=json.dumps(body).encode(),
@@ -85,15 +86,16 @@ def ask(project: Project, number: int) -> int:
 
 
 @contextmanager
-def asked(project: Project) -> Iterator[list[int]]:
-    """Ask all the time meanwhile; yield the statuses. A refusal ends the asking with an error."""
+def asked(project: Project, *aliases: str) -> Iterator[list[int]]:
+    """Ask aliases in turn all the time meanwhile; yield the statuses, which must all be 200."""
     seen: list[int] = []
+    asks = cycle(aliases or ("acme-triage",))
     ended = threading.Event()
 
     def work() -> None:
         while not ended.is_set():
             try:
-                seen.append(ask(project, len(seen)))
+                seen.append(ask(project, next(asks), len(seen)))
             except OSError as error:
                 seen.append(getattr(error, "code", 0))
 

@@ -45,7 +45,7 @@ def rolled_out() -> World:
     for _ in range(4):
         world.apply(world.plan(declared(NEW, "bare")))
         world.pass_time(DAY)
-    assert {share: 0 for share in OLD}.items() <= shares_of(world).items()
+    assert dict.fromkeys(OLD, 0).items() <= shares_of(world).items()
     world.watch = lambda step: is_warm(world, step)
     return world
 
