@@ -58,6 +58,7 @@ out, so that the same fleet in another order has the same plan."""
 
 SPARSE: Mapping[type, tuple[str, ...]] = {
     Impact: ("outage_s",),
+    Plan: ("prospects",),
     LoadedAdapter: ("unsure",),
     ServerFlags: ("image",),
     Route: ("policy",),

@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from fleet.names import Address
+from fleet.prospects import Prospect, SettingChange
 from fleet.resources import Resource
 from fleet.steps import Step
 
@@ -106,19 +107,6 @@ class Change:
     def resources(self) -> tuple[Resource, ...]:
         """The resource before and after the change, where there is a resource."""
         return tuple(resource for resource in (self.before, self.after) if resource is not None)
-
-
-@dataclass(frozen=True, slots=True)
-class SettingChange:
-    """A declared value that differs from the last apply, beside the resources."""
-
-    path: str
-    """Dotted path in the declarations, such as `hosts.box1.python`."""
-    before: str | None
-    """The value at the last apply, secrets as references; None: the default."""
-    after: str | None
-    acts: bool = False
-    """Whether the value names a program, an address, a path or a flag that commands use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +276,8 @@ class Plan:
     """Likely end of the rollouts with gates, if the new version is no worse; by alias."""
     translations: tuple[GatewayLimits, ...] = ()
     """Declared settings that other kinds of gateways do not keep."""
+    prospects: tuple[Prospect, ...] = ()
+    """Rollouts that begin, terms that change, servers that restart; sorted by alias."""
     client_costs: tuple[CostChange, ...] = ()
     """Clients with a fee whose cost changes, sorted; empty also where no price is declared."""
     frozen: Freeze | None = None

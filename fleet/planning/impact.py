@@ -17,6 +17,7 @@ from fleet.placement import PlacementResult
 from fleet.plan import Action, Change, Impact, Move, Reason
 from fleet.planning.diff import differences
 from fleet.planning.diversion import Interruption
+from fleet.prospects import Prospect
 from fleet.resources import FULL, Key, LoadedAdapter, Route, State
 from fleet.spec import FleetSpec
 from fleet.steps import LoadAdapter, SmokeTest, Step, schedule
@@ -84,11 +85,15 @@ def _outages(
 
 
 def untouched(
-    fleet: FleetSpec, impacts: Iterable[Impact], changes: Iterable[Change]
+    fleet: FleetSpec,
+    impacts: Iterable[Impact],
+    prospects: Iterable[Prospect],
+    changes: Iterable[Change],
 ) -> tuple[str, ...]:
-    """Return the clients without a change, sorted."""
+    """Return the clients for which the plan changes nothing, sorted."""
     keys = (key for change in changes for key in change.resources if isinstance(key, Key))
     touched = {impact.client for impact in impacts} | {key.client for key in keys}
+    touched |= {prospect.client for prospect in prospects}
     return tuple(name for name in sorted(fleet.clients) if name not in touched)
 
 

@@ -24,10 +24,11 @@ from fleet.planning.gateway_limits import translations
 from fleet.planning.impact import cost_bound, impacts_of, moves_of, price_per_hour, untouched
 from fleet.planning.notes import held_back, not_observed, warnings_of
 from fleet.planning.ordering import order
+from fleet.planning.prospects import prospects_of
 from fleet.planning.reasons import reasons_of
 from fleet.planning.upgrades import upgrade_notes
 from fleet.resources import State
-from fleet.rollouts import decide_rollouts, forecast_rollouts
+from fleet.rollouts import decide_rollouts, forecast_rollouts, outlook, rollout_ahead
 from fleet.spec import FleetSpec
 from fleet.steps import Step
 from fleet.vllm import with_engines
@@ -76,11 +77,13 @@ def _described(
     """Return a plan with the meaning of the changes for clients, gates, costs and gateways."""
     fleet, live, desired = plan_input.fleet, plan_input.live, plan_input.desired
     targets = plan_input.targets.wanted.values()
-    forecasts = [
-        forecast_rollouts(fleet, target, plan_input.history) for target in targets if target.gates
-    ]
+    forecasts = [(t, *forecast_rollouts(fleet, t, plan_input.history)) for t in targets]
+    ahead = {t.alias: rollout_ahead(fleet, t, gates, chances) for t, gates, chances in forecasts}
+    settings = settings_due(fleet.settings, plan_input.history)
     impacts = impacts_of(changes, fleet, interrupted, steps)
     cost = price_per_hour(fleet, desired, live.unknown_servers)
+    rollouts = {alias: stages for alias, stages in ahead.items() if stages}
+    prospects = prospects_of(plan_input, changes, impacts, settings, rollouts)
     policies = {alias: route.policy for alias, route in desired.routes().items()}
     return Plan(
         id="",
@@ -89,23 +92,24 @@ def _described(
         steps=steps,
         capacity=plan_input.placement.capacity,
         impacts=impacts,
-        gates=tuple(gate for gates, _ in forecasts for gate in gates),
+        gates=tuple(gate for _, gates, _ in forecasts for gate in gates),
         held=tuple(held_back(plan_input, changes)),
         unknown=tuple(not_observed(plan_input)),
         warnings=tuple(warnings_of(plan_input, changes)),
         upgrades=tuple(upgrade_notes(plan_input)),
-        settings=settings_due(fleet.settings, plan_input.history),
+        settings=settings,
         cost_before=price_per_hour(fleet, live, live.unknown_servers),
         cost_after=cost,
         unchanged=sum(map(live.knows, desired.resources))
         - sum(change.after is not None for change in changes),
-        untouched_clients=untouched(fleet, impacts, changes),
+        untouched_clients=untouched(fleet, impacts, prospects, changes),
         ledger_seq=plan_input.history.seq,
         cost_bound=cost_bound(plan_input.placement, cost),
         moves=tuple(moves_of(plan_input.placement, live)),
         without_demand=without_demand(fleet.adapters.values()),
-        outlook=tuple(outlook for _, outlook in forecasts if outlook),
+        outlook=tuple(outlook(target, chances) for target, _, chances in forecasts if chances),
         translations=translations(fleet.gateways.values(), fleet.compiled_for, policies),
+        prospects=prospects,
         frozen=plan_input.history.freeze,
         client_costs=_client_costs(plan_input),
     )

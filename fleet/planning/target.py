@@ -96,8 +96,16 @@ def select(plan: Plan, criteria: Sequence[TargetPattern]) -> Plan:
     subjects += [resource_of(step.operation) for step in plan.steps if step.id in steps]
     aliases = {alias for subject in subjects for alias in _aliases(subject)}
     impacts = tuple(impact for impact in plan.impacts if impact.alias in aliases)
+    asked = {criterion.value for criterion in criteria}
+    prospects = tuple(
+        told
+        for told in plan.prospects
+        if told.alias in aliases or asked & {told.client, told.alias}
+    )
     touched = {impact.client for impact in impacts} | {*map(client_in, subjects)}
+    touched |= {told.client for told in prospects}
     spared = {impact.client for impact in plan.impacts} - touched
+    spared |= {told.client for told in plan.prospects} - touched
     selected = replace(
         plan,
         changes=changes,
@@ -105,6 +113,7 @@ def select(plan: Plan, criteria: Sequence[TargetPattern]) -> Plan:
         capacity=tuple(_recounted(use, changes, dropped) for use in plan.capacity),
         impacts=impacts,
         gates=tuple(gate for gate in plan.gates if gate.alias in aliases),
+        prospects=prospects,
         outlook=tuple(note for note in plan.outlook if note.subject in aliases),
         held=(*plan.held, _left_out(criteria, dropped, unset)),
         settings=settings,

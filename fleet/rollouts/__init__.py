@@ -10,6 +10,7 @@ The same declarations, history, live state and time give the same answer, howeve
 whatever intervals they are asked; a clock that goes back delays a rollout and does nothing else.
 """
 
+from fleet.rollouts.ahead import outlook, rollout_ahead
 from fleet.rollouts.applied import applied_route, is_diverted, may_be_rollback
 from fleet.rollouts.decide import decide_rollouts
 from fleet.rollouts.evidence import golden_of

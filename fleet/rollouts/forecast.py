@@ -28,8 +28,8 @@ from fleet.gates import (
     seen,
 )
 from fleet.history import History
-from fleet.names import version_of
-from fleet.plan import NO_EVIDENCE, GateDue, PlanNote
+from fleet.plan import NO_EVIDENCE, GateDue
+from fleet.prospects import Chances
 from fleet.resources import FULL
 from fleet.rollout_policy import RATIOS, RISES, GateSpec, RolloutPolicy
 from fleet.rollouts.evidence import golden_of
@@ -48,10 +48,10 @@ _STANDS_STILL = (Phase.UNDECIDED, Phase.PAUSED, Phase.DOUBTED)
 
 def forecast_rollouts(
     fleet: FleetSpec, wanted: AliasTarget, history: History
-) -> tuple[tuple[GateDue, ...], PlanNote | None]:
-    """Return the plan's gates of an alias with their power, and an outlook on the rollout.
+) -> tuple[tuple[GateDue, ...], Chances | None]:
+    """Return the plan's gates of an alias with their power, and the likely ends of the rollout.
 
-    The outlook is None where nothing can be said.
+    The chances are None where nothing can be said.
     """
     if not wanted.gates or wanted.phase is Phase.ROLLED_BACK:
         return wanted.gates, None
@@ -78,13 +78,7 @@ def forecast_rollouts(
         made.append(due)
     if wanted.phase in _STANDS_STILL:
         return tuple(made), None
-    held = max(0.0, 1 - promoted - failed)
-    outlook = (
-        f"if {version_of(wanted.target)} is no worse, it is promoted by itself "
-        f"with {percent_text(promoted)}, held for people with {percent_text(held)}"
-        f", failed by mistake with {percent_text(failed)}"
-    )
-    return tuple(made), PlanNote(outlook, wanted.alias)
+    return tuple(made), Chances(promoted, max(0.0, 1 - promoted - failed), failed)
 
 
 def _recorded(gate: GateSpec, adapter: AdapterSpec) -> Usual | None:

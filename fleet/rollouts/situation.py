@@ -233,13 +233,7 @@ class Situation:
     @property
     def first_weight(self) -> int:
         """The first share, larger where too few requests are declared for a verdict."""
-        rollout = self.rollout
-        weight, larger = rollout.weights[0], rollout.low_traffic
-        if larger is None or self.adapter.demand is None:
-            return weight
-        days = rollout.longest_bake.total_seconds() / 86_400
-        requests = 60 * sum(hourly_rpm(self.adapter.demand)) * days * weight / FULL
-        return larger if requests < RECOMMENDED else weight
+        return first_weight_of(self.rollout, self.adapter)
 
     def ordered(self, shares: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
         """Return the shares with the target first, then the others by version, newest first."""
@@ -248,3 +242,13 @@ class Situation:
             return name == self.target, AdapterName.parse(name).version, name
 
         return tuple((name, shares[name]) for name in sorted(shares, key=rank, reverse=True))
+
+
+def first_weight_of(rollout: RolloutPolicy, adapter: AdapterSpec) -> int:
+    """Return the first share of a rollout, larger where too few requests are declared."""
+    weight, larger = rollout.weights[0], rollout.low_traffic
+    if larger is None or adapter.demand is None:
+        return weight
+    days = rollout.longest_bake.total_seconds() / 86_400
+    requests = 60 * sum(hourly_rpm(adapter.demand)) * days * weight / FULL
+    return larger if requests < RECOMMENDED else weight

@@ -33,13 +33,14 @@ BESIDE = (
     "without_demand",
     "outlook",
     "translations",
+    "prospects",
     "client_costs",
     "frozen",
 )
 """Fields of a plan that are observations: shown, and not part of the id."""
 REQUIRED = BESIDE[: BESIDE.index("cost_bound")]
 """Observations that every release has written."""
-SPARSE = ("translations", "client_costs", "frozen")
+SPARSE = ("translations", "prospects", "client_costs", "frozen")
 """Observations that are left out where they are empty."""
 
 

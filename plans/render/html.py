@@ -2,7 +2,7 @@
 
 from fleet.plan import Plan
 from plans import amounts, wording
-from plans.render import detail_levels, sections, text
+from plans.render import detail_levels, prospects, sections, text
 from plans.render.verdict import judge
 from plans.templating import rendered
 
@@ -15,6 +15,7 @@ def render(plan: Plan) -> str:
         verdict=judge(plan),
         amounts=amounts,
         levels=detail_levels,
+        prospects=prospects,
         sections=sections,
         text=text,
         wording=wording,

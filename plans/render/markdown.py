@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from fleet.plan import Change, Plan
 from plans.amounts import about, capitalized, counted
 from plans.redact import command, fenced, prose
-from plans.render import detail_levels, sections
+from plans.render import detail_levels, prospects, sections
 from plans.render.text import as_declared, evidence, is_unknown, limit
 from plans.render.verdict import judge
 from plans.wording import (
@@ -50,10 +50,16 @@ def _comment(plan: Plan, level: int) -> str:
         verdict = "Not known" if is_unknown(plan) else "No changes"
         blocks = [[*head, f"### {verdict} · `{plan.fleet}`", as_declared(plan)]]
     elif not plan.changes:
-        blocks = [[*head, *_headline(plan), "", as_declared(plan)], [*_costs(plan)]]
+        blocks = [
+            [*head, *_headline(plan), "", as_declared(plan)],
+            [*_prospects(plan, level)],
+            [*_clients(plan)],
+            [*_costs(plan)],
+        ]
     else:
         blocks = [
             [*head, *_headline(plan)],
+            [*_prospects(plan, level)],
             [*_clients(plan)] if level < HEADLINE else [],
             [*_facts(plan)] if level < IMPACT else [],
             [*_costs(plan)] if level < HEADLINE else [],
@@ -76,6 +82,17 @@ def _headline(plan: Plan) -> Iterator[str]:
         yield f"**{tally(plan.changes)}**" + (
             f" · {plan.unchanged} unchanged" if plan.unchanged else ""
         )
+
+
+def _prospects(plan: Plan, level: int) -> Iterator[str]:
+    lines = prospects.prospect_lines(plan)
+    for title, found in (("⬆️ Upgrades", plan.upgrades), (prospects.TITLE, lines)):
+        if found and level >= COUNTED:
+            yield f"{title}: {len(found)}.  "
+        elif found:
+            yield f"**{title}**"
+            yield from (f"- {prose(str(line))}" for line in found)
+            yield ""
 
 
 def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
@@ -192,7 +209,6 @@ def _change(change: Change, plan: Plan) -> Iterator[str]:
 
 def _notes(plan: Plan, level: int) -> Iterator[str]:
     for title, notes in (
-        ("⬆️ Upgrades", plan.upgrades),
         ("⚠️ Warnings", plan.warnings),
         ("Held back", plan.held),
         ("Not known here", plan.unknown),

@@ -18,8 +18,8 @@ from fleet.plan import (
     GatewayLimits,
     GatewayTarget,
     Plan,
-    SettingChange,
 )
+from fleet.prospects import SettingChange
 from plans.amounts import and_more, counted, listed, percent, size
 from plans.documents.document import write
 from plans.redact import prose

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from fleet.plan import Action, GateDue, Plan
 from plans.amounts import about, capitalized, counted
-from plans.render import detail_levels, sections
+from plans.render import detail_levels, prospects, sections
 from plans.render.verdict import Review, ReviewLevel, judge
 from plans.tables import WIDE_GAP, Paint, aligned, painter
 from plans.wording import (
@@ -36,6 +36,8 @@ def render(plan: Plan, *, colour: bool = False, every: bool = False) -> str:
             frozen,
             first,
             [*_upgrades(plan)],
+            [*_prospects(plan)],
+            [*_clients(plan)] if plan.settings else [],
             costs,
             [*_settings(plan, every=every)],
             *_notes(plan),
@@ -45,6 +47,7 @@ def render(plan: Plan, *, colour: bool = False, every: bool = False) -> str:
         frozen,
         [_headline(plan, judge(plan), paint)],
         [*_upgrades(plan)],
+        [*_prospects(plan)],
         [*_clients(plan)],
         [*_capacity(plan)],
         [*sections.moves(plan)],
@@ -90,6 +93,12 @@ def _upgrades(plan: Plan) -> Iterator[str]:
     if plan.upgrades:
         yield "Upgrades:"
         yield from (f"  {UPGRADED} {note}" for note in plan.upgrades)
+
+
+def _prospects(plan: Plan) -> Iterator[str]:
+    if lines := prospects.prospect_lines(plan):
+        yield f"{prospects.TITLE}:"
+        yield from (f"  {line}" for line in lines)
 
 
 def _clients(plan: Plan) -> Iterator[str]:

@@ -1,12 +1,15 @@
 """Judge the review level of a plan, with reasons: the first line of every rendering."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
 from fleet.names import kind_of_address, name_in_address, step_parts
 from fleet.plan import Action, Plan
+from fleet.resources import Route
 from plans.amounts import about, counted, listed
+from plans.render.prospects import rollouts_begun
 from plans.wording import interruption, kind_of
 
 CANARY_PERCENT = 10
@@ -38,9 +41,9 @@ class Review:
 def judge(plan: Plan) -> Review:
     """Return the verdict on a plan.
 
-    Danger: requests will fail or wait, or a server restarts. Care: a way back that is not warm, a
-    premium client moved by more than a canary, few slots left, a warning, or a server that
-    could not be observed.
+    Danger: requests will fail or wait, or a server restarts. Care: a rollout that begins, terms or
+    hardware that change, a move that must be, a way back that is not warm, a premium client moved
+    by more than a canary, few slots left, a warning, or a server that could not be observed.
     """
     danger, care = tuple(_danger(plan)), tuple(_care(plan))
     if danger:
@@ -70,6 +73,7 @@ def _care(plan: Plan) -> Iterator[str]:
     ]
     if ending:
         yield f"no longer served: {listed(ending)}"
+    yield from _begun(plan)
     cold = [
         impact.alias
         for impact in plan.impacts
@@ -102,6 +106,27 @@ def _care(plan: Plan) -> Iterator[str]:
         note.subject or note.text for note in plan.unknown if kind_of_address(note.subject) != "key"
     ]:
         yield f"not observed: {listed(silent, 4)}"
+
+
+def _begun(plan: Plan) -> Iterator[str]:
+    """Yield the reasons for care that lie in the time after the apply."""
+    if begun := rollouts_begun(plan):
+        yield f"begins a rollout to 100 %: {listed(begun, 4)}"
+    for why, number in Counter(move.why for move in plan.moves if move.forced).items():
+        yield f"{counted(number, 'adapter')} must move: {why}"
+    if terms := _terms_changed(plan):
+        yield f"terms or hardware change for {listed(terms, 4)}"
+
+
+def _terms_changed(plan: Plan) -> list[str]:
+    """Return the aliases whose limits, tier, gates or hardware change beside their versions."""
+    routes = [
+        change.after.alias
+        for change in plan.changes
+        if isinstance(change.before, Route) and isinstance(change.after, Route)
+        if change.before.policy != change.after.policy
+    ]
+    return sorted({*routes, *(told.alias for told in plan.prospects if told.settings)})
 
 
 def _safe(plan: Plan) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """Each folder is a story: what is declared, live and past, and the plan that follows.
 
 `fleet.yaml`, `clients/`, `env/` and `fleet.lock` are the project; `live.json` is a live-state
-file; `history.json` is the folded ledger (none: a new fleet); `env.txt` names an overlay; `now.txt`
+file; `history.json` is the folded ledger (none: a new fleet); `hosts.json` the hosts of the last
+apply; `env.txt` names an overlay; `now.txt`
 is the time. `plan.txt`, `plan.md` and `plan.json`, or `error.txt` where no plan can be made, are
 compared byte by byte; UPDATE_STORIES=1 writes them anew, for a person to read and to commit.
 """
@@ -24,6 +25,7 @@ from plans.diagnostics import render_text
 from plans.documents import live_file, plan_file
 from plans.render import RENDERERS
 from runtime.project.load import load_project
+from runtime.removed_hosts import known_hosts, with_removed
 
 REPOSITORY = Path(__file__).parent.parent.parent
 STORIES = sorted(path.parent for path in Path(__file__).parent.glob("*/fleet.yaml"))
@@ -40,7 +42,10 @@ def given(story: Path, name: str, default: str = "") -> str:
 
 def plan_of(story: Path) -> Plan:
     return make_plan(
-        load_project(story, given(story, "env.txt").strip() or None, {}).fleet,
+        with_removed(
+            load_project(story, given(story, "env.txt").strip() or None, {}).fleet,
+            known_hosts(story),
+        ),
         live_file.load(given(story, "live.json")),
         _HISTORY.validate_json(given(story, "history.json", "{}")),
         datetime.fromisoformat(given(story, "now.txt").strip()),

@@ -9,6 +9,7 @@ from fleet.config.scalars.quantities import parse_duration
 from fleet.gates.verdict import Counts, percent_text
 from fleet.history.values import History
 from fleet.rollout_policy import EndpointFaults, GoldenFacts, RolloutPolicy
+from fleet.rollouts.ahead import outlook
 from fleet.rollouts.forecast import _span, forecast_rollouts
 from fleet.spec import DemandSpec, FleetSpec
 from tests.fleet.planning.builders import NOON
@@ -35,8 +36,8 @@ def said(
 ) -> tuple[dict[str, str], str]:
     history = before or past(None)
     made = wanted(live or ALONE, history, NOON, what)  # type: ignore[arg-type]
-    gates, outlook = forecast_rollouts(what, made, history)
-    return {gate.gate: gate.power for gate in gates}, str(outlook or "")
+    gates, chances = forecast_rollouts(what, made, history)
+    return {gate.gate: gate.power for gate in gates}, str(outlook(made, chances)) if chances else ""
 
 
 def fleet(
@@ -48,22 +49,22 @@ def fleet(
 
 
 def test_a_golden_set_that_is_too_small_says_what_would_help() -> None:
-    gates, outlook = said(fleet(120))
+    gates, likely = said(fleet(120))
     assert gates["accuracy"] == (
         "120 items x 1, 10 % differ (taken as usual): an unchanged version gets PASS 24 %, "
         "INCONCLUSIVE 74 %; a drop of 6.0 pp gets FAIL 58 %. "
         "To be surer: 570 more items, or max: 8pp"
     )
-    assert outlook == (
+    assert likely == (
         "acme-support: if 2.2.0 is no worse, it is promoted by itself with 22 %, held for people "
         "with 75 %, failed by mistake with 2.6 %"
     )
 
 
 def test_a_large_golden_set_needs_no_help() -> None:
-    gates, outlook = said(fleet(1000, 50))
+    gates, likely = said(fleet(1000, 50))
     assert gates["accuracy"].endswith("a drop of 6.0 pp gets FAIL 100 %")
-    assert "promoted by itself with 91 %" in outlook
+    assert "promoted by itself with 91 %" in likely
 
 
 def test_what_differed_last_time_is_used() -> None:
@@ -76,9 +77,9 @@ def test_what_differed_last_time_is_used() -> None:
 
 
 def test_without_a_golden_set_the_gate_can_never_pass() -> None:
-    gates, outlook = said(fleet(0))
+    gates, likely = said(fleet(0))
     assert gates["accuracy"] == "golden/support.jsonl holds no item, so this gate can never pass"
-    assert "held for people with 100 %" in outlook
+    assert "held for people with 100 %" in likely
 
 
 AT_FIVE = (
@@ -139,9 +140,9 @@ def test_what_was_recorded_is_used_where_no_rollout_has_shown_anything() -> None
 def test_what_has_passed_or_was_accepted_is_no_longer_at_stake() -> None:
     before = past(10, evidence("accuracy"), evidence("errors", FAIL))
     what = replace(fleet(120, 50), overrides=(override(),))
-    gates, outlook = said(what, before, live=shared(10, 90))
+    gates, likely = said(what, before, live=shared(10, 90))
     assert gates == {"accuracy": "", "errors": ""}
-    assert "promoted by itself with 100 %" in outlook
+    assert "promoted by itself with 100 %" in likely
 
 
 def test_a_rollout_without_gates_or_one_that_ends_has_no_outlook() -> None:

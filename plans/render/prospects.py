@@ -1,0 +1,120 @@
+"""Word the consequences of a plan beyond its steps, a line for aliases with the same ones."""
+
+from collections import defaultdict
+from collections.abc import Container, Iterator
+
+from fleet.names import base_of, server_address, version_of
+from fleet.plan import Plan
+from fleet.prospects import Chances, Prospect, RolloutAhead, SettingChange
+from plans.amounts import counted, duration, listed, size
+from plans.render.detail_levels import FEW
+
+TITLE = "What follows"
+_ALIKE = 3
+"""Upper bound of the aliases that a line names; the plan file has all."""
+
+
+def prospect_lines(plan: Plan) -> list[str]:
+    """Return the consequences as lines: rollouts first, then restarts, then changed terms."""
+    changed = {change.address for change in plan.changes}
+    groups: dict[str, list[str]] = defaultdict(list)
+    ranked = sorted(plan.prospects, key=lambda told: (not told.rollout, not told.servers))
+    for told in ranked:
+        for text in _texts(told, changed):
+            groups[text].append(told.alias)
+    lines = [f"{listed(aliases, _ALIKE)}{text}" for text, aliases in groups.items()]
+    return lines if len(lines) <= FEW else [*lines[: FEW - 1], _rest(plan, len(lines) - FEW + 1)]
+
+
+def rollouts_begun(plan: Plan) -> list[str]:
+    """Return the rollouts that a plan begins, such as `acme-support 2.2.0`."""
+    return [
+        f"{told.alias} {version_of(told.rollout.version)}"
+        for told in plan.prospects
+        if told.rollout and told.rollout.begins
+    ]
+
+
+def _rest(plan: Plan, number: int) -> str:
+    whole = f"of {len(plan.prospects)} aliases in all"
+    return f"and {counted(number, 'line')} more, {whole}: fleetctl plan --format json"
+
+
+def _texts(told: Prospect, changed: Container[str]) -> Iterator[str]:
+    if told.rollout:
+        yield f" {rollout_text(told.rollout)}"
+    if told.servers:
+        restarts = any(server_address(name) in changed for name in told.servers)
+        how = (
+            "restarts, and another server answers meanwhile"
+            if restarts and len(told.servers) == 1
+            else "restart in turn, and the others answer meanwhile"
+            if restarts
+            else "gives way to a server with the new settings, see Upgrades"
+        )
+        yield f": {listed(told.servers, _ALIKE)} {how}"
+    cards = [setting for setting in told.settings if "/" in setting.path]
+    if terms := [setting for setting in told.settings if setting not in cards]:
+        yield f": {', '.join(map(_term, terms))}"
+    if cards:
+        yield (
+            f": {', '.join(map(_term, cards))}; no step of this plan restarts its server, and "
+            "answers stop while the card is changed"
+        )
+
+
+def _term(setting: SettingChange) -> str:
+    """Return a changed term, such as `retrain_every 90d -> 30d`."""
+    was, now = (
+        "default"
+        if value is None
+        else size(int(value))
+        if setting.path.endswith(" memory") and value.isdigit()
+        else value
+        for value in (setting.before, setting.after)
+    )
+    return f"{setting.path} {was} -> {now}"
+
+
+def rollout_text(ahead: RolloutAhead) -> str:
+    """Return versions, shares with their conditions and earliest times, the way back, chances."""
+    return "; ".join(
+        (
+            f"{_versions(ahead)}: {ahead.percent} % now",
+            *_stages(ahead),
+            *([f"not in {', '.join(ahead.closed)}"] if ahead.closed else []),
+            *([f"rollback {duration(ahead.back_out_s)}"] if ahead.back_out_s else []),
+            _decided(ahead),
+        )
+    )
+
+
+def _versions(ahead: RolloutAhead) -> str:
+    new, old = version_of(ahead.version), version_of(ahead.stable) if ahead.stable else ""
+    if old and base_of(ahead.version) != base_of(ahead.stable):
+        return f"{old} on {base_of(ahead.stable)} -> {new} on {base_of(ahead.version)}"
+    return f"{old} -> {new}" if old else new
+
+
+def _stages(ahead: RolloutAhead) -> Iterator[str]:
+    later = list(ahead.weights)
+    if not ahead.percent:
+        first, *later = ahead.weights
+        golden = f"after its golden set ({', '.join(ahead.golden)})"
+        yield f"{first} % {golden if ahead.golden else 'as soon as it may begin'}"
+    if later:
+        since = "after this apply" if ahead.percent else "later"
+        times = (duration(place * ahead.bake_s) for place in range(1, len(later) + 1))
+        shares = ", ".join(f"{weight} %" for weight in later)
+        yield f"{shares} at the earliest {', '.join(times)} {since}"
+
+
+def _decided(ahead: RolloutAhead) -> str:
+    if not ahead.gated:
+        return "no gate: time alone decides"
+    return _chances(ahead.chances) if ahead.chances else "chances of its gates unknown"
+
+
+def _chances(chances: Chances) -> str:
+    known = f"promoted by itself {chances.promoted:.0%}, waits for a person {chances.held:.0%}"
+    return f"{known} (if no worse)".replace("%", " %")
