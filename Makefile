@@ -208,7 +208,7 @@ bench-scale: setup ## Measure a look, plan, drift and apply with up to 1,000 ser
 bench-watching: setup ## Measure the usage store and the pages with 10 million rows (5 GB of disk)
 	$(PY) -m tests.bench.watching
 
-screenshots: setup browser ## Take the pictures of the dashboard in docs/pictures
+screenshots: setup browser ## Take the pictures of the dashboard in docs/pictures, and of the plan in README
 	$(PY) -m tests.bench.screenshots
 
 scorecard: setup vllm ## Let 40 faults happen under a steady client; table in docs/trust.md (ENGINE=fake: printed)

@@ -4,9 +4,11 @@ Jinja is slow to import: modules that render text for a terminal do not import t
 """
 
 from functools import cache
+from itertools import zip_longest
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup, escape
 
 from plans.amounts import capitalized
 from plans.visible import visible
@@ -29,6 +31,17 @@ def _shown(value: Any) -> Any:
     return visible(value) if type(value) is str else value
 
 
+def code(text: Any) -> Markup:
+    """Return text as HTML, with words between backquotes as code."""
+    parts = str(visible(str(text))).split("`")
+    shown = [escape(part) for part in parts]
+    if len(parts) % 2 == 0:  # a backquote without its other: text as written
+        return Markup("`").join(shown)
+    marked = (Markup("<code>{}</code>").format(part) for part in shown[1::2])
+    pairs = zip_longest(shown[::2], marked, fillvalue=Markup())
+    return Markup().join(part for pair in pairs for part in pair)
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -40,5 +53,6 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
         finalize=_shown,
     )
+    environment.filters["code"] = code
     environment.filters["capitalize_first"] = capitalized
     return environment

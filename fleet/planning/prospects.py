@@ -97,7 +97,7 @@ def _changed_terms(
     if not settings or not applied:
         return found
     old, new = _sections(applied), _sections(plan_input.fleet.settings)
-    cards = [*_cards(settings)]
+    cards, servers = [*_cards(settings)], plan_input.live.servers()
     for alias, route in plan_input.live.routes().items():
         if alias not in plan_input.fleet.adapters:
             continue
@@ -107,7 +107,6 @@ def _changed_terms(
             for name in dict.fromkeys((*now, *was))
             if was.get(name) != now.get(name)
         )
-        servers = plan_input.live.servers()
         places = {
             f"{server.host}.{device}"
             for share in route.shares

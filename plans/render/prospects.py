@@ -40,6 +40,12 @@ def _rest(plan: Plan, number: int) -> str:
     return f"and {counted(number, 'line')} more, {whole}: fleetctl plan --format json"
 
 
+def axes(plan: Plan) -> list[tuple[str, list[tuple[int, str]]]]:
+    """Return the stages of every rollout ahead, for a drawing; of `FEW` rollouts at most."""
+    found = [(told.alias, told.rollout) for told in plan.prospects if told.rollout]
+    return [(f"{alias} {_versions(ahead)}", stages(ahead)) for alias, ahead in found[:FEW]]
+
+
 def _texts(told: Prospect, changed: Container[str]) -> Iterator[str]:
     if told.rollout:
         yield f" {rollout_text(told.rollout)}"
@@ -94,6 +100,18 @@ def _versions(ahead: RolloutAhead) -> str:
     if old and base_of(ahead.version) != base_of(ahead.stable):
         return f"{old} on {base_of(ahead.stable)} -> {new} on {base_of(ahead.version)}"
     return f"{old} -> {new}" if old else new
+
+
+def stages(ahead: RolloutAhead) -> list[tuple[int, str]]:
+    """Return the shares of a rollout in turn, with their earliest times in a few words."""
+    later = list(ahead.weights)
+    found = [(ahead.percent, "now")]
+    if not ahead.percent:
+        found.append(
+            (later.pop(0), "after its golden set" if ahead.golden else "once it may begin")
+        )
+    times = (duration(place * ahead.bake_s) for place in range(1, len(later) + 1))
+    return found + [(weight, f"after {time}") for weight, time in zip(later, times, strict=True)]
 
 
 def _stages(ahead: RolloutAhead) -> Iterator[str]:

@@ -9,8 +9,10 @@ import html
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter
 from typing import Final
 
+from fleet.names import server_address
 from fleet.plan import (
     CostChange,
     DeviceUse,
@@ -20,9 +22,11 @@ from fleet.plan import (
     Plan,
 )
 from fleet.prospects import SettingChange
+from fleet.resources import LoadedAdapter, Server
 from plans.amounts import and_more, counted, listed, percent, size
 from plans.documents.document import write
 from plans.redact import prose
+from plans.render.detail_levels import capacity_rows
 
 WHAT_IF_FORMAT = "fleetctl-what-if"
 """Field `format` of a supposed plan as JSON; `fleetctl apply` refuses such a file."""
@@ -131,6 +135,35 @@ def capacity_cells(use: DeviceUse) -> tuple[str, ...]:
     """Return the cells of a server under `CAPACITY_TITLES`."""
     slots = (use.slots_before, use.slots_during, use.slots_after, use.slots)
     return (*map(str, slots), busiest_hour(use), memory(use))
+
+
+def boxes(plan: Plan) -> list[tuple[str, str, int | None, int | None, int]]:
+    """Return place, server, taken slots before and after, and all slots of servers that change.
+
+    None: no server is there.
+    """
+    gone = {change.address: change.before for change in plan.changes if change.after is None}
+    new = {change.address for change in plan.changes if change.before is None}
+    found: list[tuple[str, str, int | None, int | None, int]] = [
+        (
+            ", ".join(f"{use.host}/{device}" for device in use.devices),
+            use.server,
+            None if server_address(use.server) in new else use.slots_before,
+            use.slots_after,
+            use.slots,
+        )
+        for use in capacity_rows(plan)
+    ]
+    for server in gone.values():
+        if isinstance(server, Server):
+            held = sum(
+                isinstance(change.before, LoadedAdapter) and change.before.server == server.name
+                for change in plan.changes
+            )
+            place = ", ".join(f"{server.host}/{device}" for device in server.devices)
+            slots = server.flags.max_loras if server.flags else held
+            found.append((place, server.name, held, None, slots))
+    return sorted(found, key=itemgetter(0, 1))
 
 
 def moves(plan: Plan) -> Iterator[str]:

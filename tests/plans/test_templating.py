@@ -4,7 +4,7 @@ import sys
 import pytest
 from jinja2 import UndefinedError
 
-from plans.templating import rendered
+from plans.templating import code, rendered
 
 
 @pytest.mark.parametrize("template", ["notice_operators.txt.j2", "rollout.html.j2"])
@@ -21,3 +21,16 @@ def test_a_plan_as_text_needs_no_jinja() -> None:
     code = "import sys, plans.render.text; print('jinja2' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain & <b>", "plain &amp; &lt;b&gt;"),
+        ("`a<b` and `c`", "<code>a&lt;b</code> and <code>c</code>"),
+        ("no `end", "no `end"),
+        ("", ""),
+    ],
+)
+def test_words_between_backquotes_are_code(text: str, shown: str) -> None:
+    assert code(text) == shown

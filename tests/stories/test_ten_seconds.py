@@ -51,7 +51,7 @@ SENTENCES = {
         "answers stop while the card is changed",
     ),
     "host_removed": (
-        "3 adapters must move: `rack1/gpu0` is no longer declared",
+        "3 adapters must move: rack1/gpu0 is no longer declared",
         "2.1.0 moves from llama3_8b-rack1-gpu0 to llama3_8b-rack2-gpu0, same weights",
     ),
     "limit_lowered": (
@@ -116,8 +116,8 @@ def seen(text: str, form: str) -> str:
 @pytest.mark.parametrize("form", ["text", "md", "html"])
 @pytest.mark.parametrize("story", SENTENCES)
 def test_a_reviewer_finds_above_the_fold(story: str, form: str) -> None:
-    shown = seen(RENDERERS[form](plan_of(STORIES / story)), form).lower()
-    assert [sentence for sentence in SENTENCES[story] if sentence.lower() not in shown] == []
+    shown = seen(RENDERERS[form](plan_of(STORIES / story)), form).replace("`", "").lower()
+    assert [words for words in SENTENCES[story] if words.lower() not in shown] == []
 
 
 @pytest.mark.parametrize("story", ["new_version_with_gates", "tier_changed", "upgrade_canary"])
