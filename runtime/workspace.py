@@ -35,7 +35,7 @@ from runtime.ledger.replica import LedgerReplica
 from runtime.messages import Audience, EmitMessage, Message, Severity
 from runtime.removed_hosts import known_hosts, with_removed
 from runtime.state.documents import open_documents
-from runtime.state.home import HomeAddress, remember_home, remembered_home
+from runtime.state.home import KNOWN_FILE, HomeAddress, remember_home, remembered_home
 from runtime.state.shared_files import TABLE, SharedFiles
 from runtime.state_folder import require_private
 from runtime.trust import untrusted_addresses
@@ -79,8 +79,7 @@ class Workspace:
     salvaged: bool = False
     """The ledger is damaged, and its verified copy is read in its place: for repairs alone."""
     away: int | None = None
-    """Token of the served routing table while the ledger does not answer, and its copy is read in
-    its place: for restarts in place alone; None: another case."""
+    """Token of the served table while the home is away and its copy read, for restarts in place."""
     offline: str | None = None
     """Why no connection is opened, and no secret and no variable is read; None: they are."""
     drawn_id: str = ""
@@ -164,8 +163,7 @@ class Workspace:
 
     @cached_property
     def _ledger(self) -> FallbackLedger:
-        replica = self.replica
-        address = self.home
+        replica, address = self.replica, self.home
         home = open_ledger(self.state_dir, self.run, self.by, self.now, address, self.root)
         if self.salvaged or (self.offline is not None and address.postgresql):
             why = "is damaged" if self.away is None else "does not answer"
@@ -187,15 +185,18 @@ class Workspace:
 
         `limit_s`: upper bound of the wait in seconds; 0: they are not asked for, now or later.
         """
-        if self._pulled or self._shared is None:
-            return
-        self._pulled = True
-        if not limit_s:
+        shared, was_pulled, self._pulled = self._shared, self._pulled, True
+        if was_pulled or shared is None or not limit_s:
             return
         try:
-            call_with_timeout(self._shared.pull, limit_s)
+            call_with_timeout(lambda: self._take_over(shared), limit_s)
         except (FleetError, OSError) as error:  # of time, too
             self.warn(f"what other checkouts have changed is not known: {error}")
+
+    def _take_over(self, shared: SharedFiles) -> None:
+        if not (self.state_dir / KNOWN_FILE).exists() and not self.replica.is_empty():
+            self._ledger.history()  # refuses the files of another fleet
+        shared.pull()
 
     @property
     def knows_routes(self) -> bool:
@@ -221,8 +222,7 @@ class Workspace:
         Raises:
             FleetError: the home cannot be read, and no entry is known here.
         """
-        queue, replica = self.queue, self.replica
-        return last_known(self.ledger, replica, queue)
+        return last_known(self.ledger, self.replica, self.queue)
 
     @property
     def queue(self) -> Path:

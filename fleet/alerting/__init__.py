@@ -32,6 +32,7 @@ from fleet.alerting.notifications import (
     OF_A_CLIENT,
     Notification,
     alert_notices,
+    as_told,
     drifted,
     failed_drill,
     failed_gates,

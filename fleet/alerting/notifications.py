@@ -216,6 +216,30 @@ def alert_notices(
             yield Notification("alert", alias, key, facts)
 
 
+def as_told(
+    alerts: Iterable[Alert], known: Iterable[Alert], entries: Iterable[Entry], now: datetime
+) -> tuple[Alert, ...]:
+    """Return alerts, those that are not `known` here with the begin that another watcher told of.
+
+    A begin of the last day counts whose end was not told: it is the same alert, and no new notice.
+    """
+    begun, here = dict[str, datetime](), {alert.id for alert in known}
+    for entry in entries:
+        event = entry.event
+        if isinstance(event, Notified) and event.delivered and now - entry.time < AGAIN_FOR:
+            name, _, since = (event.key or "").rpartition(" ")
+            if event.event == "alert":
+                begun[name] = datetime.fromisoformat(since)
+            elif event.event == "alert_resolved":
+                begun.pop(name, None)
+    return tuple(
+        replace(alert, since=begun[alert.id])
+        if alert.stands and alert.id in begun and alert.id not in here
+        else alert
+        for alert in alerts
+    )
+
+
 def _facts(alias: str, adapter: str, now: datetime) -> dict[str, Any]:
     at = now.isoformat(timespec="seconds")
     return {"alias": alias, "version": version_of(adapter), "adapter": adapter, "at": at}

@@ -27,6 +27,7 @@ from runtime.ledger.checkpoint import (
 from runtime.ledger.outbox import LedgerOutbox, queued
 from runtime.ledger.protocol import Ledger, unanswered
 from runtime.ledger.replica import LedgerReplica
+from runtime.ledger.two_fleets import AnotherFleetError, require_same_fleet
 
 Found = TypeVar("Found")
 
@@ -55,6 +56,7 @@ class FallbackLedger:
         self._seen: tuple[object, Checkpoint] = None, Checkpoint()
         self._read: tuple[object, Sequence[Entry]] = None, ()
         self._kept = 0  # entries of the checkpoint's file
+        self._is_ours = False
         self.newest, self.is_empty, self.since = home.newest, home.is_empty, home.since
         self.mark = home.mark
         self.lease = home.lease
@@ -65,13 +67,14 @@ class FallbackLedger:
 
         Raises:
             FleetError: FC5107, the home does not answer in time or cannot be read; FC5109, it is
-                empty and was not; or what the home refuses.
+                empty and was not; FC5143, it is another fleet's; or what the home refuses.
         """
         before = self._mirror.tail()
         self._read = self._asked(self._entries)
         found = [entry for entry in self._read[1] if entry.seq > after]
         if not found:
             self._require_home()
+        self._require_fleet()
         if not after:
             with suppress(OSError):  # without a copy everything works while the home does
                 self._mirror.save(found, before)
@@ -93,6 +96,7 @@ class FallbackLedger:
         end = self._seen[1].prefix
         if not end.seq:
             self._require_home()
+        self._require_fleet()
         with suppress(FleetError, OSError):  # without a copy everything works while the home does
             self._copy(end)
         return self._seen[1].history
@@ -138,9 +142,10 @@ class FallbackLedger:
         """Append an entry for every event.
 
         Raises:
-            FleetError: FC5109, the home is empty and was not.
+            FleetError: FC5109, the home is empty and was not; FC5143, it is another fleet's.
         """
         self._require_home()
+        self._require_fleet()
         try:
             seq = self._home.append(events, token)
         except DamagedLedgerError as error:
@@ -161,6 +166,23 @@ class FallbackLedger:
         """
         if self.is_lost():
             raise _gone(self._mirror)
+
+    def _require_fleet(self) -> None:
+        """Refuse a home with the ledger of another fleet; once, and at no cost where it is ours.
+
+        What cannot be read is for the caller to meet.
+        """
+        if self._is_ours:
+            return
+        try:
+            tail = self._mirror.tail()
+            if tail.seq and [tail.hash] != [e.hash for e in self._home.newest(tail.seq - 1)[:1]]:
+                require_same_fleet(self._mirror, list(self._home.since(LedgerPrefix())))
+        except AnotherFleetError:
+            raise
+        except (FleetError, OSError):
+            return
+        self._is_ours = True
 
 
 class SalvagedLedger(FallbackLedger):

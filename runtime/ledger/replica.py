@@ -196,6 +196,18 @@ class LedgerReplica:
         lacking = self.lacking(entries)
         return {path: known for path, known in lacking.items() if _first_line(path) == first}
 
+    def beyond(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Return the longest copy moved aside that goes on where the ledger ends; none: no copy.
+
+        Raises:
+            FleetError: FC5102, the copy was changed.
+        """
+        for path in sorted(lacking := self.cut(entries), key=lambda path: -lacking[path]):
+            copy = list(chain.entries(read_plain(path, LARGEST_LOG), str(path)))
+            if [its.hash for its in copy[len(entries) - 1 : len(entries)]] == [entries[-1].hash]:
+                return copy
+        return []
+
     def tail(self) -> "Tail":
         """Return the end of the copy."""
         return _tail(self.path)

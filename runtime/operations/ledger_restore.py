@@ -18,20 +18,23 @@ def covers_ledger(workspace: Workspace) -> bool:
 
 
 def restore_ledger(workspace: Workspace) -> RestoredLedger | None:
-    """Put the copy in the place of a damaged ledger, and record that; None: nothing is damaged.
+    """Put the copy in the place of a damaged ledger, and record that; None: nothing is amiss.
+
+    A ledger that has gone back, as after a restored backup, gets the entries that it lacks.
 
     Raises:
         FleetError: FC5181, there is no whole copy; FC5182, the copy is of another ledger.
     """
-    ledger = workspace.ledger()
+    ledger, copy = workspace.ledger(), list[Entry]()
     if not workspace.is_ledger_lost():
         try:
-            ledger.read()
+            copy = workspace.replica.beyond(ledger.read())
         except DamagedLedgerError:
             pass
         else:
-            return None
-    done = ledger.restore(_copy(workspace))
+            if not copy:
+                return None
+    done = ledger.restore(copy or _copy(workspace))
     kept = f"; the damaged file is `{done.aside.name}`" if done.aside else ""
     ledger.append([Noted(f"restored from the local copy, {done.entries} entries{kept}")])
     return done

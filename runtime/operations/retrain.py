@@ -1,15 +1,16 @@
 """Retrain adapters of a project: list the due ones; claim, train, add and declare a version."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final
 
 from fleet.errors import FleetError
 from fleet.evals import eval_records
-from fleet.history import Claim, RetrainFinished
-from fleet.maintenance import due_retrainings, next_version
+from fleet.history import Claim, Entry, RetrainFinished
+from fleet.maintenance import due_retrainings, next_version, standing_claim
 from fleet.names import AdapterName, Version
 from fleet.spec import AdapterSpec
 from runtime.files import write_text
@@ -98,7 +99,8 @@ async def _train(
 ) -> tuple[AdapterName, str]:
     """Train a version, unless a run before did; return its name and the digest of its bytes."""
     ledger, adapters = workspace.ledger(), read_lock(workspace.root).adapters
-    begun = unfinished(ledger.read(), adapter.alias)
+    entries = ledger.read()
+    begun = unfinished(entries, adapter.alias)
     if version is not None:
         name = replace(adapter.name, version=version)
     elif begun is not None:
@@ -111,6 +113,8 @@ async def _train(
         hint = "Leave --version out for the next one."
         raise FleetError.of("FC6714", "The version exists already", detail, hint=hint)
     folder = workspace.state_dir / "retrain" / str(name)
+    if version is None and locked is None:
+        _require_here(workspace, entries, name, folder)
     training = Training(name, adapter, workspace.root, folder, lock)
     command = " ".join(training.filled())
     take()
@@ -127,6 +131,32 @@ async def _train(
         longer.cancel()
         await asyncio.wait([longer])
     return name, added.facts.digest
+
+
+def _require_here(
+    workspace: Workspace, entries: Sequence[Entry], name: AdapterName, folder: Path
+) -> None:
+    """Refuse a version that another checkout trains, or has trained.
+
+    Raises:
+        FleetError: FC6710, it trains the version while its claim stands; FC6714, it has trained it.
+    """
+    ended = (entry.event for entry in entries if isinstance(entry.event, RetrainFinished))
+    if any(event.adapter == str(name) for event in ended):
+        detail = f"`{name}` was trained in another checkout, and `fleet.lock` here lacks it."
+        hint = "Bring its files and fleet.lock here, or name another version by --version."
+        raise FleetError.of("FC6714", "The version exists already", detail, hint=hint)
+    found = standing_claim(workspace.history().claims, name.alias, workspace.now())
+    if found and unfinished(entries, name.alias) == str(name) and not folder.exists():
+        detail = (
+            f"`{name}` is being trained by {found.by} in another checkout, by a claim until "
+            f"{found.until:%Y-%m-%d %H:%M} UTC."
+        )
+        hint = "Wait for it. If it was killed, the claim ends by itself, or now by this:"
+        command = f"fleetctl retrain release {name.alias} --force --reason TEXT"
+        raise FleetError.of(
+            "FC6710", "Another person is retraining it", detail, hint=hint, command=command
+        )
 
 
 def declare_version(workspace: Workspace, name: AdapterName) -> str:

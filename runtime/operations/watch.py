@@ -21,6 +21,7 @@ from fleet.alerting import (
     advance,
     alert_notices,
     alias_findings,
+    as_told,
     fleet_findings,
 )
 from fleet.decoding import MalformedError, decode
@@ -108,7 +109,7 @@ class Watcher:
                 *_lasting(events, now),
             ]
         unseen = {AlertRule.EVENT} if snapshot.away else ()
-        alerts = advance(known, found, now, unseen)
+        alerts = as_told(advance(known, found, now, unseen), known, snapshot.entries, now)
         write_text(workspace.state_dir / FILE, json.dumps(plain(alerts)) + "\n")
         notices = [*events, *alert_notices(alerts, snapshot.entries, now)]
         entries = None if snapshot.away is None else snapshot.entries

@@ -12,6 +12,8 @@ from runtime.files import make_private, read_plain, replace_file
 
 HOME_FILE: Final = "home.json"
 """File of the state folder."""
+KNOWN_FILE: Final = "shared.json"
+"""File of the state folder with the versions that its files have in the home."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ def remembered_home(state_dir: Path) -> HomeAddress:
 
 
 def remember_home(state_dir: Path, home: HomeAddress) -> None:
-    """Save the home as declared, where another home was declared before.
+    """Save the home as declared, where another home was declared before; versions there are void.
 
     Raises:
         OSError: it cannot be written.
@@ -54,4 +56,5 @@ def remember_home(state_dir: Path, home: HomeAddress) -> None:
     if home == before or (home.is_state_folder and before.is_state_folder):
         return
     make_private(state_dir)
+    (state_dir / KNOWN_FILE).unlink(missing_ok=True)
     replace_file(state_dir / HOME_FILE, json.dumps(asdict(home)).encode() + b"\n")

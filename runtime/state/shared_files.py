@@ -23,11 +23,10 @@ from fleet.errors import StalePlanError
 from runtime.files import locked_file, make_private, read_plain, replace_file
 from runtime.processes import machine_id, start_mark
 from runtime.state.documents import Document, StateDocuments, digest_of
+from runtime.state.home import KNOWN_FILE
 
 _LOCK: Final = "shared.lock"
 _LOCK_S: Final = 15.0
-KNOWN_FILE: Final = "shared.json"
-"""File of the state folder with the versions that its files have."""
 TABLE: Final = "routes.json"
 SHARED: Final = (
     TABLE, "hosts.json", "servers/*/launch.json", "gateways/*/gateway.json", "costs/*.json",

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from runtime.ledger.file import LEDGER_FILE
@@ -26,6 +27,19 @@ class SharedFleet:
     @property
     def state(self) -> Path:
         return self.project.root / ".fleetctl"
+
+    def lose(self, last: int) -> None:
+        """Lose the last entries, as a backup that is put back does."""
+        if self.uri:
+            sql = (
+                "delete from fleetctl.entry where seq > (select max(seq) from fleetctl.entry) - %s"
+            )
+            with psycopg.connect(self.uri) as connection:
+                connection.execute("set session_replication_role = replica")
+                connection.execute(sql, (last,))
+            return
+        file = self.project.root / "truth" / LEDGER_FILE
+        file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:-last]))
 
     @contextmanager
     def away(self) -> Iterator[None]:
@@ -99,6 +113,19 @@ def test_a_backup_has_the_ledger_and_a_restore_leaves_the_home_alone(
     call(fleet.project, "state", "drill", file)
     later = call(fleet.project, "history", "--limit", "0").stdout
     assert later.count("apply") == seen.count("apply"), "the drill has a ledger of its own"
+
+
+def test_a_home_that_was_put_back_from_a_backup_gets_what_a_checkout_has_read_since(
+    fleet: SharedFleet,
+) -> None:
+    before = call(fleet.project, "history", "--limit", "0", "--steps").stdout
+    fleet.lose(3)
+    done = call(fleet.project, "ledger", "restore")
+    assert done.returncode == 0, done.stderr
+    assert "Restored" in done.stderr
+    assert call(fleet.project, "history", "--limit", "0", "--steps").stdout.startswith(before)
+    assert "whole" in call(fleet.project, "ledger", "restore").stderr
+    assert call(fleet.project, "evidence", "verify").returncode == 0
 
 
 def test_while_the_home_is_away_a_rollback_works_and_is_delivered_once(fleet: SharedFleet) -> None:

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -222,3 +223,32 @@ def test_without_a_command_or_with_a_wrong_one_nothing_is_claimed(project: Proje
     assert call(project, "retrain", "run", "nobody-there").returncode == 1
     assert call(project, "retrain", "claim", "globe-language", "--reason", "x", "--for", "soon"
                        ).returncode == 64  # fmt: skip
+
+
+def test_what_another_checkout_trains_or_has_trained_is_not_trained_again(
+    project: Project, tmp_path: Path
+) -> None:
+    kept = {
+        name: (project.root / name).read_bytes() for name in ("fleet.lock", "clients/globe.yaml")
+    }
+
+    def elsewhere(name: str) -> Done:
+        """Run it in a checkout with the same ledger, and the files of before."""
+        other = Project(tmp_path / name, project.options)
+        leave = shutil.ignore_patterns("retrain", "store", "*.sock")
+        shutil.copytree(project.root, other.root, ignore=leave)
+        for file, content in kept.items():
+            (other.root / file).write_bytes(content)
+        return call(other, "retrain", "run", "globe-language")
+
+    command(project, "fail")
+    assert call(project, "retrain", "run", "globe-language").returncode == 1
+    refused = elsewhere("second")
+    assert (refused.returncode, "FC6710" in refused.stderr) == (1, True), refused.stderr
+    assert "is being trained by me in another checkout" in " ".join(refused.stderr.split())
+    command(project, "work")
+    done = call(project, "retrain", "run", "globe-language")
+    assert done.returncode == 0, done.stderr
+    refused = elsewhere("third")
+    assert (refused.returncode, "FC6714" in refused.stderr) == (1, True), refused.stderr
+    assert "was trained in another checkout" in " ".join(refused.stderr.split())

@@ -14,6 +14,7 @@ from tests.fleetctl.project_on_disk import Project
 from tests.ports import free_port
 from tests.postgres import PASSWORD, PostgresServer
 
+SERVER = "tiny-laptop-cpu0"
 SECRET = "the-operators-own-secret-of-this-fleet"
 
 
@@ -119,3 +120,12 @@ def test_a_fleet_is_planned_applied_and_watched_from_three_checkouts(
     assert len(team.plan_ids()) == 1
     held = [call(checkout, "status", "--client", "acme").stdout for checkout in team.checkouts]
     assert all("held: 2.2.0" in text for text in held), held
+    first.kill_servers()
+    healed = call(second, "reconcile", "--once")
+    assert f"Heals server/{SERVER}: the server has ended" in healed.stderr, healed.stderr
+    assert healed.returncode == 0, healed.stderr
+    assert call(first, "drift").returncode == 0, "what another checkout started is known"
+    assert len(team.plan_ids()) == 1
+    assert SERVER in call(third, "server", "list").stdout
+    assert call(third, "server", "stop", SERVER).returncode == 0
+    assert f"{SERVER}  ended" in call(first, "server", "list").stdout

@@ -8,7 +8,7 @@ import pytest
 from fleet.alerting.alert import Alert, AlertPhase, AlertRule, RuleFinding, Signal, advance
 from fleet.alerting.baseline import HISTORY
 from fleet.alerting.changes import AliasChange, ChangeKind
-from fleet.alerting.notifications import AGAIN_FOR, alert_notices, is_due
+from fleet.alerting.notifications import AGAIN_FOR, alert_notices, as_told, is_due
 from fleet.decoding import decode
 from fleet.encoding import plain
 from fleet.history.events import Entry, event_of
@@ -105,3 +105,20 @@ def test_an_alert_is_told_when_it_begins_and_when_it_ends_and_no_second_time() -
     assert not [*alert_notices(ended, entries, MONDAY + 2 * AGAIN_FOR)]
     events = advance((), [RuleFinding(FIRING, alert(AlertRule.EVENT))], MONDAY)
     assert not [*alert_notices(events, [], MONDAY)]  # it has a notice of its own
+
+
+def test_a_second_watcher_tells_neither_begin_nor_end_again() -> None:
+    first = advance((), [RuleFinding(FIRING, alert())], MONDAY)
+    (begun,) = alert_notices(first, [], MONDAY)
+    entries, later = [told(begun.key, "alert", MONDAY)], MONDAY + QUARTER
+    fresh = advance((), [RuleFinding(FIRING, alert(minute=15))], later)
+    (again,) = alert_notices(second := as_told(fresh, (), entries, later), entries, later)
+    assert (again.key, is_due(entries, again, "operators", later)) == (begun.key, False)
+    (over,) = alert_notices(advance(second, [], later), entries, later)
+    assert is_due(entries, over, "operators", later)
+    entries.append(told(over.key, "alert_resolved", later))
+    (over,) = alert_notices(advance(first, [], later), entries, later)
+    assert not is_due(entries, over, "operators", later)
+    assert as_told(fresh, (), entries, later) == fresh, "it has ended, and this is another"
+    assert as_told(fresh, fresh, entries[:1], later) == fresh, "it is known here"
+    assert as_told(fresh, (), entries[:1], MONDAY + 2 * AGAIN_FOR) == fresh

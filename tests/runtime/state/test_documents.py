@@ -14,8 +14,8 @@ from runtime.gateway.state_dir import _GATEWAY_FILE, TABLE_FILE
 from runtime.operations.closed_months import FOLDER as MONTHS
 from runtime.removed_hosts import HOSTS_FILE
 from runtime.state.documents import Document, StateDocuments, open_documents
-from runtime.state.home import HomeAddress
-from runtime.state.shared_files import KNOWN_FILE, SHARED, SharedFiles
+from runtime.state.home import KNOWN_FILE, HomeAddress
+from runtime.state.shared_files import SHARED, SharedFiles
 from runtime.usage.segments import GATEWAYS
 from tests.cutting_proxy import cutting
 from tests.postgres import FreshDatabase
