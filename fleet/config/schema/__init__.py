@@ -15,7 +15,7 @@ def json_schema() -> str:
     Nothing is required at the top level, since a fleet is spread over files; `x-` keys
     are allowed in every map, and so are `${…}` placeholders in every value.
     """
-    schema = Declarations.model_json_schema()
+    schema = Declarations.model_json_schema(mode="serialization")
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema.pop("required", None)
     for model in [schema, *schema.get("$defs", {}).values()]:

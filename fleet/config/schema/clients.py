@@ -13,7 +13,10 @@ class Demand(Section):
     """The load that a client expects on an adapter."""
 
     peak_rpm: Amount | None = None
-    """Requests per minute in the busiest hour. May be left out where `observed` is true."""
+    """Requests per minute in the busiest hour. May be left out where `observed` is true.
+
+    Unit: requests per minute.
+    """
     observed: Switch = False
     """Whether the demand that `fleetctl demand record` measured replaces the declared demand.
 
@@ -71,7 +74,7 @@ class Adapter(Section):
     rollout: Id | None = None
     """The rollout that new versions go through. Default: `defaults.rollout`."""
     replicas: Count | None = None
-    """Servers that hold the adapter at the same time. Default: that of the tier."""
+    """Servers that hold the adapter at the same time. Unit: servers. Default: that of the tier."""
     pin: Id | None = None
     """The host or attached server that must hold the adapter."""
     avoid: tuple[Id, ...] = ()
@@ -98,7 +101,10 @@ class Adapter(Section):
     limits: Limits = Limits()
     """Upper bounds of the requests to the adapter."""
     choices: Count = 16
-    """Upper bound of the answers to a request: `n`, times the prompts in the request."""
+    """Upper bound of the answers to a request: `n`, times the prompts in the request.
+
+    Unit: answers.
+    """
     shadow: Shadow | None = None
     """A version that gets copies of the adapter's requests."""
 
@@ -107,9 +113,9 @@ class Overage(Section):
     """The price of tokens beyond those that the monthly fee covers."""
 
     above: Spare
-    """Tokens of prompts and answers a month that the fee covers."""
+    """Tokens of prompts and answers a month that the fee covers. Unit: tokens per month."""
     per_million: Amount
-    """Price of a million further tokens."""
+    """Price of a million further tokens. Unit: currency per million tokens."""
 
 
 class Client(Section):
@@ -120,13 +126,16 @@ class Client(Section):
     tier: Id | None = None
     """Class of service. Default: `defaults.tier`."""
     monthly_fee: Amount | None = None
-    """Amount that the client pays a month, in the currency of the prices."""
+    """Amount that the client pays a month, in the currency of the prices.
+
+    Unit: currency per month.
+    """
     overage: Overage | None = None
     """Price of tokens beyond those that the fee covers. Default: the fee covers all."""
     staff_hours: Amount | None = None
-    """Hours of work for the client a month. Default: that of the tier."""
+    """Hours of work for the client a month. Unit: hours per month. Default: that of the tier."""
     staff_rate: Amount | None = None
-    """Price of an hour of work. Default: that of the tier."""
+    """Price of an hour of work. Unit: currency per hour. Default: that of the tier."""
     keys: dict[Id, SecretRef] = {}
     """API keys by name; a key says where its secret is kept, `env:NAME` or `file:path`."""
     notify: ClientNotify | None = None
@@ -156,7 +165,7 @@ class Tier(Section):
     """A class of service."""
 
     replicas: Count = 1
-    """Servers that hold an adapter of the tier's clients at the same time."""
+    """Servers that hold an adapter of the tier's clients at the same time. Unit: servers."""
     retrain_every: Duration | None = None
     """The usual time between retrainings, such as `90d`."""
     spread: Spread = "device"
@@ -173,9 +182,9 @@ class Tier(Section):
     takes longer.
     """
     staff_hours: Amount = 0.0
-    """Hours of work a month for a client of the tier."""
+    """Hours of work a month for a client of the tier. Unit: hours per month."""
     staff_rate: Amount = 0.0
-    """Price of an hour of work."""
+    """Price of an hour of work. Unit: currency per hour."""
     slo: Slo = Slo()
     """Promised p95 of an answer, by latency class."""
     limits: Limits = Limits()
@@ -186,6 +195,8 @@ class Tier(Section):
     """Whether the tier's clients pay for evaluations, which then must go through a gateway."""
     weight: Count = 1
     """Turns in a row that a client gets while servers are busy, beside clients of weight 1.
+
+    Unit: turns.
 
     See `max_in_flight` of a base for when servers are busy.
     """

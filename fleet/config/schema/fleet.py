@@ -25,7 +25,7 @@ class Defaults(Section):
     latency: LatencyClass = "short_generation"
     """Latency class of adapters."""
     keep_versions: Kept = LEAST_KEPT
-    """Earlier versions of an adapter that stay in the library. Least: 3."""
+    """Earlier versions of an adapter that stay in the library. Least: 3. Unit: versions."""
     retrain: tuple[Word, ...] = ()
     """The command that trains a new version, see `retrain` of an adapter."""
 
@@ -36,7 +36,7 @@ class Placement(Section):
     utilization: Share = 70
     """Part of a server's throughput that its busiest hour may take. Unit: percent."""
     canary_slots: Spare = 2
-    """LoRA slots kept free on every server, so that a new version needs no restart."""
+    """LoRA slots kept free on every server, so that a new version needs no restart. Unit: slots."""
     share_devices: Switch = False
     """Whether servers of several bases may share a device."""
 
@@ -55,7 +55,10 @@ class Costs(Section):
     `even`: evenly. `platform`: not at all, the platform pays.
     """
     storage_per_gib_month: Amount = 0.0
-    """Price of a GiB of adapter versions in the library, a month."""
+    """Price of a GiB of adapter versions in the library, a month.
+
+    Unit: currency per GiB and month.
+    """
 
 
 class StateHome(Section):

@@ -50,13 +50,19 @@ class Base(Section):
     min_kv_tokens: Count = 4096
     """Least size of the KV cache that a placement must leave. Unit: tokens."""
     max_loras: Count | None = None
-    """LoRA slots of a server. Default: chosen from the adapters placed on the server."""
+    """LoRA slots of a server.
+
+    Unit: slots. Default: chosen from the adapters placed on the server.
+    """
     max_lora_rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512] | None = None
     """Largest adapter rank of a server. Default: chosen from the adapters."""
     tensor_parallel: Width | None = None
-    """Devices that a server spreads the base over. Default: the fewest that hold the base."""
+    """Devices that a server spreads the base over.
+
+    Unit: devices. Default: the fewest that hold the base.
+    """
     max_in_flight: Count | None = None
-    """Requests that a gateway keeps at work on a server at a time.
+    """Requests that a gateway keeps at work on a server at a time. Unit: requests.
 
     Further requests wait in the gateway, where clients take turns: by the `weight` of their tier,
     and short answers before long ones. Default: as many as the server says it runs (`/metrics`
@@ -79,7 +85,10 @@ class Device(Section):
     memory: Size
     """Memory that a server may use, such as `80GiB`."""
     price_per_hour: Amount = 0.0
-    """Cost an hour, see `billing` of the host; in the currency of all prices."""
+    """Cost an hour, see `billing` of the host; in the currency of all prices.
+
+    Unit: currency per hour.
+    """
     port: Port | None = None
     """Port of its server. Default: the host's port plus the device's place among their names.
 
@@ -97,11 +106,11 @@ class AttachedServer(Section):
     base: Id
     """The base that the server serves."""
     max_loras: Count
-    """LoRA slots that the server was started with."""
+    """LoRA slots that the server was started with. Unit: slots."""
     max_lora_rank: Count
-    """Largest adapter rank that the server was started with."""
+    """Largest adapter rank that the server was started with. Unit: rank."""
     price_per_hour: Amount = 0.0
-    """Cost an hour, in the currency of all prices."""
+    """Cost an hour, in the currency of all prices. Unit: currency per hour."""
     state: DeviceState = "active"
     """Whether the server takes adapters; a stricter `state` of the host wins."""
 

@@ -37,13 +37,13 @@ class Evals(Section):
     engine: Literal["native", "inspect", "lm_eval", "command"] = "native"
     """The engine that asks the items and scores the answers."""
     samples: Count = 1
-    """Answers to a golden item; 2 or more need a temperature above 0."""
+    """Answers to a golden item; 2 or more need a temperature above 0. Unit: answers."""
     temperature: Amount = 0.0
-    """Of the sampling; 0 is greedy."""
+    """Of the sampling; 0 is greedy. Unit: none."""
     concurrency: Count = 4
-    """Requests under way at the same time."""
+    """Requests under way at the same time. Unit: requests."""
     max_missing: Spare = 0
-    """Items without an answer that an evaluation may have; they count as wrong."""
+    """Items without an answer that an evaluation may have; they count as wrong. Unit: items."""
     timeout: Delay = 60.0
     """Upper bound of the time of an answer."""
     judge: JudgeModel | None = None
@@ -63,7 +63,10 @@ class Evals(Section):
     that later answers are compared with. The ledger's figures of an evaluation stay for ever.
     """
     pause_above: Spare = 4
-    """Upper bound of the requests waiting on a server; an evaluation pauses above the bound."""
+    """Upper bound of the requests waiting on a server; an evaluation pauses above the bound.
+
+    Unit: requests.
+    """
     command: tuple[Word, ...] = ()
     """The program of the engine `command`, as a list; the program prints samples as JSON lines.
 
@@ -132,13 +135,19 @@ class Gate(Section):
     `declared_format`: whether an answer has the form that the adapter's `format` asks for.
     """
     samples: Count | None = None
-    """Answers asked for a golden item; several make a small set more conclusive. Default: 1."""
+    """Answers asked for a golden item; several make a small set more conclusive.
+
+    Unit: answers. Default: 1.
+    """
     floor: Percent | None = None
     """Lower bound of the share of golden items answered well, independent of the old version."""
     tolerate: Limit | None = None
     """Multiple of the old version's rate that is no finding yet. Default: `1.25x`."""
     min_requests: Count | None = None
-    """Requests of the new version below which no version passes. Default: 50; 500 are better."""
+    """Requests of the new version below which no version passes.
+
+    Unit: requests. Default: 50; 500 are better.
+    """
     false_alarm: Share | None = None
     """Chance that a healthy version is ever failed by this gate. Default: `1%`."""
 

@@ -75,11 +75,17 @@ class Limits(Section):
     """
 
     concurrency: Count | None = None
-    """Requests at work at the same time. Default: no limit."""
+    """Requests at work at the same time. Unit: requests. Default: no limit."""
     requests_per_minute: Count | None = None
-    """Requests per minute, spread evenly: at most ten seconds' worth at once. Default: no limit."""
+    """Requests per minute, spread evenly: at most ten seconds' worth at once.
+
+    Unit: requests per minute. Default: no limit.
+    """
     tokens_per_minute: Count | None = None
-    """Tokens per minute, of prompts and answers, charged after an answer. Default: no limit."""
+    """Tokens per minute, of prompts and answers, charged after an answer.
+
+    Unit: tokens per minute. Default: no limit.
+    """
     queue: Delay | None = None
     """Longest wait of a request for its turn; then the request is refused.
 
@@ -106,7 +112,10 @@ class Shadow(Section):
     percent: Percent = 100
     """Share of the requests that are copied."""
     concurrency: Count = 2
-    """Copies at work at the same time in a gateway; above this number no copies are made."""
+    """Copies at work at the same time in a gateway; above this number no copies are made.
+
+    Unit: requests.
+    """
 
 
 class Capture(Section):
