@@ -28,7 +28,7 @@ from runtime.web.guard import not_found
 from runtime.web.snapshot import FleetSnapshot
 from runtime.workspace import Workspace
 
-_HELP: Final = {
+HELP: Final = {
     "fleetctl_reading_timestamp_seconds": "Time of the last reading of the fleet and of alerts.",
     "fleetctl_alert": "1 for an alert that fires, as of the last round of `watch`.",
     "fleetctl_promise_seconds": "Promised p95; `le` is the bucket that counts as kept.",
@@ -130,7 +130,7 @@ def exposition(
         *_of_fleet(seen, watched), *_of_aliases(seen, scope), *_of_devices(seen), *_of_costs(bill),
     ):  # fmt: skip
         lines[family].append(f"{family}{{{labelled(**labels)}}} {value!r}")
-    return in_families({family: ("gauge", text) for family, text in _HELP.items()}, lines)
+    return in_families({family: ("gauge", text) for family, text in HELP.items()}, lines)
 
 
 def _of_fleet(seen: FleetSnapshot, watched: float | None) -> Iterator[_Sample]:

@@ -1,6 +1,7 @@
 """Holds a page of the reference to its text; `UPDATE_REFERENCE=1` writes the page."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
@@ -17,7 +18,7 @@ def held(name: str, text: str) -> None:
     assert written == text, f"docs/reference/{name}.md is not what the code says; type: {WRITE}"
 
 
-def table(columns: str, rows: list[tuple[str, ...]]) -> list[str]:
+def table(columns: str, rows: Sequence[tuple[str, ...]]) -> list[str]:
     """Return the lines of a table; `columns` are words with bars between."""
     lines = [f"| {columns} |", "|" + "---|" * (columns.count("|") + 1)]
     escaped = ([cell.replace("|", r"\|").replace("\n", " ") for cell in row] for row in rows)

@@ -3,8 +3,14 @@
 `UPDATE_REFERENCE=1 .venv/bin/python -m pytest tests/reference` writes the pages.
 """
 
-from tests.reference import commands, fields
-from tests.reference.page import held
+import json
+import re
+
+from fleet.evals.golden_item import JUDGE, KEYS, METRICS
+from fleet.evals.golden_set import read_golden_set
+from runtime.web.scraped import HELP
+from tests.reference import commands, fields, metrics, plan
+from tests.reference.page import REPOSITORY, held
 
 
 def test_every_field_has_a_description_a_unit_and_an_example_that_parses() -> None:
@@ -28,3 +34,37 @@ def test_the_page_of_the_fields_is_what_the_models_say() -> None:
 
 def test_the_page_of_the_commands_is_what_their_help_says() -> None:
     held("commands", commands.page())
+
+
+def test_the_page_of_the_metrics_is_what_gateway_and_dashboard_say() -> None:
+    held("metrics", metrics.page())
+
+
+def test_the_page_on_prometheus_has_every_metric_of_the_fleet_and_no_other() -> None:
+    assert {*metrics.of_fleet()} == {*HELP}
+
+
+def test_the_page_of_the_plan_is_what_its_encoder_says() -> None:
+    held("plan", plan.page())
+
+
+def test_every_key_in_the_plans_of_the_stories_has_its_entry() -> None:
+    stories = [*(REPOSITORY / "tests" / "stories").glob("*/plan.json")]
+    keys = {key for story in stories for key in plan.keys_in(story.read_text("utf-8"))}
+    assert len(keys) > 50
+    text = plan.page()
+    assert {key for key in keys if f"| `{key}` |" not in text} == set()
+
+
+def test_the_page_on_golden_sets_has_every_key_and_every_metric() -> None:
+    text = (REPOSITORY / "docs" / "evals.md").read_text(encoding="utf-8")
+    named = {*KEYS, *METRICS, JUDGE}
+    assert {name for name in named if not re.search(rf'[`"]{name}[`"]', text)} == set()
+
+
+def test_the_examples_of_golden_sets_are_read() -> None:
+    text = (REPOSITORY / "docs" / "evals.md").read_text(encoding="utf-8")
+    (block, labels, *_) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    lines = re.sub(r"\n ", " ", block).encode()
+    assert len(read_golden_set(lines, "golden.jsonl").items) == 2
+    assert [json.loads(line)["label"] for line in labels.splitlines()] == ["yes", "no"]

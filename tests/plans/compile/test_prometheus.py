@@ -30,7 +30,7 @@ def checked(*command: str | Path) -> str:
 
 
 def exposed() -> set[str]:
-    names = set(scraped._HELP) | {rule["record"] for rule in RULES if "record" in rule}
+    names = set(scraped.HELP) | {rule["record"] for rule in RULES if "record" in rule}
     for name, (kind, _) in accounting.FAMILIES.items():
         ends = ("_bucket", "_sum", "_count") if kind == "histogram" else ("",)
         names |= {f"{name}{end}" for end in ends}

@@ -29,6 +29,7 @@ from runtime.web.scraped import exposition
 from runtime.web.snapshot import SnapshotReader
 from runtime.workspace import Workspace
 from tests.ports import free_port
+from tests.reference.metrics import labels_of, of_fleet
 from tests.runtime.gateway.stage import LASTING, chat, long, stage
 from tests.runtime.web.stage import (
     NEW,
@@ -93,6 +94,8 @@ def test_a_promise_counts_as_kept_at_its_own_bound_once_gateways_have_that(
 
 def test_figures_of_the_fleet_are_exposed_once(viewer: Viewer) -> None:
     text = viewer.http.get("/metrics", headers=viewer.bearer()).text
+    listed = of_fleet()
+    assert [n for n, labels in labels_of(text).items() if {*labels} - {*listed[n]}] == []
     samples = [line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#")]
     assert [name for name, count in Counter(samples).items() if count > 1] == []
     for line in (
