@@ -27,7 +27,7 @@ class Diagnostic:
     """
 
     code: str
-    """Stable id such as `FC1003`, listed in `fleetctl/CODES.md`."""
+    """Stable id such as `FC1003`, listed in `docs/errors.md`."""
     summary: str
     detail: str = ""
     place: Position | None = None

@@ -1,17 +1,14 @@
 """`fleetctl explain`, `draw`, `diagnose`: show where the planner places adapters, and why."""
 
-import re
 import sys
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-import fleetctl
 from fleet.errors import FleetError
-from fleet.names import Address
 from fleetctl import completion
+from fleetctl.catalogue import IS_CODE, explain_code
 from fleetctl.options import (
     Command,
     Workspace,
@@ -25,10 +22,6 @@ from fleetctl.output import waiting
 
 if TYPE_CHECKING:
     from fleet.resources import State
-
-CATALOGUE = Path(fleetctl.__file__).with_name("CODES.md")
-"""The catalogue of error codes; lies in the package, so that an installed fleetctl has the file."""
-_CODE = re.compile(r"FC[0-9]+", re.IGNORECASE)
 
 
 def live_state(workspace: Workspace, file: Path | None) -> "State":
@@ -83,7 +76,7 @@ def explain(
     from plans.explain.explanation import render_json, render_text
 
     render = render_json if form == "json" else render_text
-    if _CODE.fullmatch(address):
+    if IS_CODE.fullmatch(address):
         click.echo(render(explain_code(address)), nl=False)
         return
 
@@ -110,41 +103,6 @@ def explain(
             raise placed.error from None
         raise
     click.echo(render(explanation), nl=False)
-
-
-def explain_code(text: str) -> dict[Address, list[tuple[str, str]]]:
-    """Return the entry of an error code, in the form of an explained resource.
-
-    Raises:
-        FleetError: FC5012, the catalogue has no such code.
-    """
-    entries = _entries(CATALOGUE.read_text(encoding="utf-8"))
-    code = text.upper()
-    if code not in entries:
-        near = f"did you mean `{min(entries, key=partial(_distance, code))}`?"
-        detail = f"`{code}` is not in the catalogue of {len(entries)} codes."
-        raise FleetError.of("FC5012", "No such error code", detail, hint=near)
-    return {Address(code): entries[code]}
-
-
-def _distance(code: str, other: str) -> int:
-    """Return how far two codes lie apart, digits read from the left: FC12100 is FC1210."""
-    width = max(len(code), len(other))
-    return abs(int(code[2:].ljust(width, "0")) - int(other[2:].ljust(width, "0")))
-
-
-def _entries(page: str) -> dict[str, list[tuple[str, str]]]:
-    entries: dict[str, list[tuple[str, str]]] = {}
-    title, advice = "", ""
-    for line in page.splitlines():
-        if line.startswith("## "):
-            title, advice = line[3:], ""
-        elif line.startswith("| FC"):
-            code, summary = (cell.strip() for cell in line.strip("|").split("|", 1))
-            entries[code] = [("meaning", summary), ("part", title), ("what helps", advice)]
-        elif title and line and not line.startswith("|"):
-            advice = f"{advice} {line}".strip()
-    return entries
 
 
 @click.command(cls=Command)

@@ -140,8 +140,9 @@ class Database:
         except psycopg.Error:  # whose text may hold the password
             detail = f"`{self.reference}` is empty, not readable here, or no URI of a database."
             hint = "Give it as `postgresql://USER:PASSWORD@HOST:5432/DATABASE`, all of one line."
-            summary = "The home's URI cannot be read"
-            raise FleetError.of("FC5141", summary, detail, hint=hint) from None
+            raise FleetError.of(
+                "FC5144", "The home's URI cannot be read", detail, hint=hint
+            ) from None
         several = "," in f"{given.get('host', '')}{given.get('hostaddr', '')}"
         more = {"target_session_attrs": "read-write"} if several else {}
         options: dict[str, Any] = {**_DEFAULTS, **more, **given}

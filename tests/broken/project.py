@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from tests.broken.case import Case
+
 FLEET = """\
 fleet: demo
 defaults: {tier: premium, rollout: careful, keep_versions: 3}
@@ -89,3 +91,13 @@ def write(root: Path, files: dict[str, str]) -> None:
 
 def valid() -> dict[str, str]:
     return {"fleet.yaml": FLEET, "clients/acme.yaml": ACME, "fleet.lock": lock()}
+
+
+def broken(case: Case) -> dict[str, str]:
+    files = valid()
+    if case.old:
+        assert case.old in files[case.file], "the case no longer fits the project"
+        files[case.file] = files[case.file].replace(case.old, case.new, 1)
+    else:
+        files[case.file] = case.new
+    return files

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import click
 import pytest
 
-from fleetctl.cli import main_group
+from tests.commands import fault
 
 REPOSITORY = Path(__file__).parents[2]
 PACKAGES = ("fleet", "plans", "runtime", "fleetctl")
@@ -45,23 +44,6 @@ def advised() -> tuple[tuple[str, str], ...]:
                 line = text[begin.end() : end.start() if end else None]
                 found.add((str(path.relative_to(REPOSITORY)), line))
     return tuple(sorted(found))
-
-
-def fault(line: str) -> str:
-    """Return why a command cannot be run; empty: it can."""
-    command: click.Command = main_group
-    words = line.split()
-    while words and isinstance(command, click.Group) and words[0].isalpha():
-        name = words.pop(0)
-        if name == "VALUE":
-            return ""
-        found = command.get_command(click.Context(command), name)
-        if found is None:
-            return f"no command `{name}`"
-        command = found
-    known = {name for option in command.params for name in option.opts + option.secondary_opts}
-    given = (word.partition("=")[0] for word in words if word.startswith("-") and word != "-")
-    return ", ".join(f"no option `{name}`" for name in given if name not in known)
 
 
 def test_every_advised_command_can_be_run() -> None:

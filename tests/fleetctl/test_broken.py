@@ -12,17 +12,7 @@ from plans.diagnostics import RENDERERS, render_text
 from runtime.project.load import load_project
 from tests.broken.case import Case
 from tests.broken.cases import CASES
-from tests.broken.project import valid, write
-
-
-def broken(case: Case) -> dict[str, str]:
-    files = valid()
-    if case.old:
-        assert case.old in files[case.file], "the case no longer fits the project"
-        files[case.file] = files[case.file].replace(case.old, case.new, 1)
-    else:
-        files[case.file] = case.new
-    return files
+from tests.broken.project import broken, valid, write
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -129,7 +129,7 @@ def test_a_uri_that_does_not_lead_to_the_database_is_told_without_its_password(
     point(uri.replace("CLOSED", str(free_port())))
     with pytest.raises(FleetError) as caught:
         ledger().read()
-    assert codes(caught) in {"FC5107", "FC5141"}
+    assert codes(caught) in {"FC5107", "FC5144"}
     assert "env:FLEET_DB" in str(caught.value)
 
 
