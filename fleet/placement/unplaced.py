@@ -2,12 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from fleet.capacity import HOURS
 from fleet.errors import Diagnostic, Position
 from fleet.names import alias_of, alias_parts, server_name
 from fleet.placement.causes import Attempt, Limit, Obstacle, PlacementCause, TotalNeed
+from fleet.placement.error_texts import ERRORS, FEW_SLOTS
 from fleet.placement.items import RATE_UNIT, Item
 from fleet.placement.obstacles import alone_on, places_of
 from fleet.placement.rules import CLOSED, server_rules
@@ -143,26 +143,33 @@ def diagnose(failed: Sequence[Item], state: PlacementState) -> Iterator[Diagnost
     for cause in causes_of(state, failed):
         if cause.primary:
             facts = _facts(cause, state.fleet)
-            error = next(error for error in _ERRORS if cause.limit in error.limits)
+            error = next(error for error in ERRORS if cause.limit in error.limits)
+            place = first = _declared_at(state.fleet, cause)
+            if cause.limit in (Limit.DEVICES, Limit.MEMORY) and (few := _few_slots(state, cause)):
+                error, facts = FEW_SLOTS, facts | few
+                place = state.fleet.declared_at("bases", few["other"], "max_loras") or place
             yield Diagnostic(
                 error.code,
                 error.summary,
                 error.detail.format_map(facts),
-                place=_declared_at(state.fleet, cause),
+                place=place,
                 hint=f"{error.hint.format_map(facts)} What helps",
                 command="fleetctl diagnose",
+                also=(("no place left for", first),) if first and first != place else (),
             )
 
 
-@dataclass(frozen=True, slots=True)
-class _ErrorText:
-    """Text of an error; `_facts` has the words in braces."""
-
-    limits: tuple[Limit, ...]
-    code: str
-    summary: str
-    detail: str
-    hint: str
+def _few_slots(state: PlacementState, cause: PlacementCause) -> dict[str, str] | None:
+    """Return facts of another base whose few slots make its versions take several servers."""
+    for name, base in sorted(state.fleet.bases.items()):
+        ours = [draft for draft in state.drafts.values() if draft.devices and draft.residents]
+        ours = [draft for draft in ours if draft.base.name == name != cause.base]
+        items = {its.adapter: its for draft in ours for its in draft.residents.values()}
+        fewest = max((its.replicas for its in items.values()), default=0)
+        if base.slots and len(items) > base.slots and len(ours) > fewest:
+            counts = {"servers": len(ours), "versions": len(items), "slots": base.slots}
+            return {"other": name, **{key: str(count) for key, count in counts.items()}}
+    return None
 
 
 def _facts(cause: PlacementCause, fleet: FleetSpec) -> dict[str, str]:
@@ -186,91 +193,3 @@ def _facts(cause: PlacementCause, fleet: FleetSpec) -> dict[str, str]:
 def _declared_at(fleet: FleetSpec, cause: PlacementCause) -> Position | None:
     client, task = alias_parts(alias_of(cause.adapters[0]))
     return fleet.declared_at("clients", client, "adapters", task)
-
-
-_ERRORS = (
-    _ErrorText(
-        (Limit.SLOTS,),
-        "FC2001",
-        "Fleet does not fit: no free LoRA slot",
-        "{names} of base `{base}` {find} no server with a free slot. {sentence}",
-        "{raise_slots}declare another device for `{base}`, lower replicas, or retire versions.",
-    ),
-    _ErrorText(
-        (Limit.TENSOR_PARALLEL, Limit.KV_CACHE, Limit.MEMORY),
-        "FC2002",
-        "Base fits on no device",
-        "No server of base `{base}` can be opened for {names}. {sentence}",
-        "declare a larger device or a smaller `kv_cache` or `max_model_len`; bases share a device "
-        "only where each declares its `kv_cache`, or `placement.share_devices` is on.",
-    ),
-    _ErrorText(
-        (Limit.HOSTS, Limit.REPLICAS),
-        "FC2003",
-        "Not enough devices for the replicas",
-        "{names}: {text}.",
-        "declare {lack} more, or lower its replicas.",
-    ),
-    _ErrorText(
-        (Limit.PIN,),
-        "FC2004",
-        "Adapter does not fit where it is pinned",
-        "{names} would fit elsewhere: {text}, where it does not.",
-        "pin it elsewhere, remove the pin, or give that place more room.",
-    ),
-    _ErrorText(
-        (Limit.RANK,),
-        "FC2005",
-        "Adapter rank above the limit",
-        "{names} has rank {need}: {text}. vLLM refuses an adapter above that.",
-        "raise `max_lora_rank` of base `{base}`, which restarts its servers, or train a smaller "
-        "adapter.",
-    ),
-    _ErrorText(
-        (Limit.THROUGHPUT,),
-        "FC2006",
-        "Fleet does not fit: no throughput left",
-        "{names} of base `{base}` finds no server that carries its load. {sentence} At most "
-        "{utilization} of a server's throughput may be asked in any hour.",
-        "declare another device for `{base}`, move batch windows out of that hour, or raise "
-        "`placement.utilization`.",
-    ),
-    _ErrorText(
-        (Limit.DEVICES,),
-        "FC2007",
-        "Fleet does not fit: no free device",
-        "{names} of base `{base}`: every device that would do is in use. {sentence}",
-        "declare another device.",
-    ),
-    _ErrorText(
-        (
-            Limit.RESERVED,
-            Limit.CORDONED,
-            Limit.DRAINING,
-            Limit.ISOLATION,
-            Limit.APART,
-            Limit.AVOID,
-        ),
-        "FC2008",
-        "A rule leaves an adapter no place",
-        "{names} would fit but for a rule ({rule}): {text}.",
-        "loosen the rule, or declare a device that it does not concern.",
-    ),
-    _ErrorText(
-        (Limit.HOST_MEMORY,),
-        "FC2009",
-        "Fleet does not fit: no main memory left on a host",
-        "{names} of base `{base}` cannot be listed. {sentence} A server keeps up to "
-        "`max_cpu_loras` adapters in its host's memory, once for each device, and what an apply "
-        "replaces is there until it has stopped.",
-        "declare more `memory` on the host if it has it, another host, or a smaller `max_loras` on "
-        "base `{base}`; or let what goes go first, with a plan of its own.",
-    ),
-    _ErrorText(
-        (Limit.LATENCY,),
-        "FC2010",
-        "No device keeps a promised latency",
-        "{names} of base `{base}` would be late everywhere. {sentence}",
-        "promise more time (`slo` of the tier), ask for fewer tokens, or declare a faster device.",
-    ),
-)

@@ -219,6 +219,28 @@ def test_no_slot_is_told_with_numbers() -> None:
     assert "`tiny-laptop-cpu0` has 2 versions in 3 slots, 1 of them kept empty on a CPU" in detail
 
 
+def test_a_base_whose_few_slots_take_the_devices_of_another_is_blamed() -> None:
+    crowded = [adapter(f"{client}-a-llama-v1.0.0") for client in ("acme", "birch", "cedar")]
+    other = adapter("dune-a-mini-v1.0.0")
+    bases = [replace(LLAMA, slots=2), replace(LLAMA, name="mini")]
+    hosts = [
+        host(
+            "a",
+            device("gpu0", kind="h100_80g", memory=80 * GIB),
+            device("gpu1", port=8001, kind="h100_80g", memory=80 * GIB),
+        )
+    ]
+    code, detail = refusal(fleet(*crowded, other, bases=bases, hosts=hosts))
+    assert code == "FC2007"
+    assert detail.startswith("`dune-a-mini-v1.0.0` of base `mini`: every device that would do is")
+    assert detail.endswith(
+        "Base `llama` takes 2 devices, because with `max_loras: 2` a server holds only 2 of its 3 "
+        "versions."
+    )
+    roomy = [replace(LLAMA, slots=4), replace(LLAMA, name="mini")]
+    assert placed(fleet(*crowded, other, bases=roomy, hosts=hosts)).bindings
+
+
 def test_a_base_that_fits_on_no_device_is_told_with_numbers() -> None:
     small = host("a", device("gpu0", kind="rtx_2080", memory=8 * GIB))
     code, detail = refusal(fleet(adapter("acme-a-llama-v1.0.0"), bases=[LLAMA], hosts=[small]))
