@@ -50,14 +50,8 @@ def _texts(plan_input: PlanInput, upgrade: Upgrade) -> Iterator[str]:
             yield from _unguarded(upgrade)
             then = f"then {first}'s clients move to {canary}, and {first} is kept as the way back"
             yield then + (f"; then {_listed(rest)}, one after another" if rest else "")
-            if upgrade.stage is UpgradeStage.JUDGING and not upgrade.awaited:
-                undecided = [result.alias for result in upgrade.results if not result.passed]
-                waits = [f"{undecided[0]} is undecided"] if undecided else []
-                waits += [f"nothing judges {upgrade.unguarded[0]}"] if upgrade.unguarded else []
-                yield (
-                    f"{' and '.join(waits) or 'all have passed'}, and the upgrade waits: fleetctl "
-                    f"upgrade approve {upgrade.base} --reason TEXT, or stop"
-                )
+            if waits := awaited_person(upgrade):
+                yield waits
         case UpgradeStage.MOVING:
             yield f"approved: {upgrade.reason or 'clients were served so before'}"
             leaving = min(upgrade.hidden)
@@ -78,6 +72,19 @@ def _texts(plan_input: PlanInput, upgrade: Upgrade) -> Iterator[str]:
             )
         case UpgradeStage.NO_ROOM:
             yield from _without_room(upgrade)
+
+
+def awaited_person(upgrade: Upgrade) -> str:
+    """Return the aliases that keep an upgrade waiting for a person, as a sentence; empty: none."""
+    if upgrade.stage is not UpgradeStage.JUDGING or upgrade.awaited or upgrade.passed:
+        return ""
+    undecided = [result.alias for result in upgrade.results if not result.passed]
+    waits = [f"{undecided[0]} is undecided"] if undecided else []
+    waits += [f"nothing judges {upgrade.unguarded[0]}"] if upgrade.unguarded else []
+    return (
+        f"{' and '.join(waits)}, and the upgrade waits: fleetctl upgrade approve {upgrade.base} "
+        "--reason TEXT, or stop"
+    )
 
 
 def _without_room(upgrade: Upgrade) -> Iterator[str]:

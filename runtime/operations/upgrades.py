@@ -8,7 +8,7 @@ from fleet.errors import FleetError, did_you_mean
 from fleet.gates import Verdict
 from fleet.history import UpgradeDecided, UpgradeJudged, UpgradeMark
 from fleet.plan import Plan
-from fleet.planning import upgrade_part
+from fleet.planning import awaited_person, upgrade_part
 from fleet.resources import State
 from fleet.rollouts import MOVES, Upgrade, UpgradeStage, decide_upgrades
 from runtime.gates.evidence import JudgedGate
@@ -97,7 +97,8 @@ def _standing(upgrade: Upgrade) -> str:
             return upgrade.reason or "clients were served so before"
         case UpgradeStage.JUDGING:
             passed = sum(result.passed for result in upgrade.results)
-            return f"{passed} of {len(upgrade.results)} golden sets passed on {upgrade.canary}"
+            stands = f"{passed} of {len(upgrade.results)} golden sets passed on {upgrade.canary}"
+            return "; ".join(filter(None, (stands, awaited_person(upgrade))))
         case UpgradeStage.CANARY | UpgradeStage.NO_ROOM:
             return "see fleetctl plan"
 
