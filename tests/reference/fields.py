@@ -19,7 +19,7 @@ EXAMPLES = (
 )
 """Declarations that hold every field."""
 UNIT = re.compile(r" ?Unit: ([^.;]+)\.")
-DEFAULT = re.compile(r"[Dd]efault: (.+?)(?:\.(?=\s|$)|;|$)", re.DOTALL)
+DEFAULT = re.compile(r"[Dd]efault(?: \(`ssh`\))?: (.+?)(?:\.(?=\s|$)|;|$)", re.DOTALL)
 HEAD = """# Fields
 
 Every field of `fleet.yaml`, `clients/*.yaml` and `env/*.yaml`, as `fleetctl schema` prints them for

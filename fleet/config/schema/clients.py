@@ -67,7 +67,7 @@ class Adapter(Section):
     latency: LatencyClass | None = None
     """How fast answers are due (p95): classification 0.5 s, short 2 s, long 10 s.
 
-    The tier may promise other times, see `slo`.
+    The tier may promise other times, see `slo`. Default: `defaults.latency`.
     """
     demand: Demand | None = None
     """Expected load; used to spread adapters over servers."""

@@ -128,7 +128,7 @@ class Host(Section):
     python: Program | None = None
     """Interpreter that has vLLM. Relative to the project; engine `ssh`: to the user's home there.
 
-    Engine `local` needs `python`.
+    Engine `local` needs `python`. Default (`ssh`): `.local/share/fleetctl/vllm/bin/python`.
     """
     supervisor: Literal["systemd", "systemd-system"] | None = None
     """`systemd`: units of the user keep the servers, also at boot (engine `local`).
@@ -142,7 +142,10 @@ class Host(Section):
     Such as `docker.io/vllm/vllm-openai:v0.32.0@sha256:…`; in place of `python`.
     """
     store: Folder | None = None
-    """Folder for adapters and bases on the host (engine `ssh`), relative to the user's home."""
+    """Folder for adapters and bases on the host (engine `ssh`), relative to the user's home.
+
+    Default: `.local/share/fleetctl/store`.
+    """
     address: HostAddress = "127.0.0.1"
     """Address that the host's servers listen on.
 
