@@ -5,14 +5,17 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from threading import Timer
 from typing import Any, Literal, TextIO
 
 import click
 
-from fleet.errors import Diagnostic
+from fleet.errors import Diagnostic, Position
+from fleetctl.harmless_stream import print_exact
 from plans.amounts import counted
-from plans.diagnostics import render_text
+from plans.diagnostics import RENDERERS, render_text
 from runtime.messages import FailureMessage, Message
 
 Form = Literal["text", "json"]
@@ -55,6 +58,30 @@ def print_diagnostics(diagnostics: Sequence[Diagnostic], before: str = "") -> No
     """Print problems to standard error, coloured on a terminal."""
     text = render_text(diagnostics, colour=has_colour(sys.stderr))
     click.echo(f"{before}{text}", err=True, nl=False)
+
+
+def print_problems(form: str, found: Iterable[Diagnostic], root: Path) -> None:
+    """Print problems for programs; behind `-C FOLDER`, files are seen from the current folder.
+
+    Commands for GitHub's runner are printed as written: their values are escaped.
+    """
+
+    def seen(place: Position) -> Position:
+        return place if root.is_absolute() else replace(place, file=(root / place.file).as_posix())
+
+    placed = [
+        replace(
+            problem,
+            place=problem.place and seen(problem.place),
+            also=tuple((label, seen(place)) for label, place in problem.also),
+        )
+        for problem in found
+    ]
+    shown = RENDERERS[form](placed)
+    if form == "github":
+        print_exact(shown)
+    else:
+        click.echo(shown, nl=False)
 
 
 def print_preflight(warnings: Sequence[Diagnostic], left: int) -> None:

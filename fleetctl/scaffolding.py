@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from fleet import __version__
 from fleet.config import add_entry, json_schema
 from fleet.errors import ConfigError, Diagnostic, FleetError, Position
 from fleet.names import AdapterName
@@ -15,6 +16,29 @@ SCHEMA_FILE = "fleet.schema.json"
 """File of the JSON schema that the first line of a scaffold names for editors."""
 NOT_IN_LOCK = "FC1210"
 """Error code of an adapter without a version in the lock, until `fleetctl adapter add`."""
+CI_FILES: Mapping[str, Mapping[str, str]] = {
+    "github": {
+        ".github/workflows/fleetctl-{name}-plan.yml": "github_plan.yml.j2",
+        ".github/workflows/fleetctl-{name}-apply.yml": "github_apply.yml.j2",
+        ".github/workflows/fleetctl-{name}-watch.yml": "github_watch.yml.j2",
+    },
+    "gitlab": {".gitlab/fleetctl-{name}.yml": "gitlab.yml.j2"},
+    "atlantis": {"atlantis.yaml": "atlantis.yaml.j2"},
+}
+"""Templates of `plans/templates/ci` by the file that is written, for every forge."""
+_ACTIONS = {
+    "checkout": "actions/checkout@3d3c42e5aac5ba805825da76410c181273ba90b1  # v7.0.1",
+    "upload_artifact": (
+        "actions/upload-artifact@bbbca2ddaa5d8feaa63e36b76fdaad77386f024f  # v7.0.0"
+    ),
+    "download_artifact": (
+        "actions/download-artifact@3e5f45b2cfb9172054b4087a40e8e0b5a5461e7c  # v8.0.1"
+    ),
+    "upload_sarif": (
+        "github/codeql-action/upload-sarif@5d4e8d1aca955e8d8589aabd499c5cae939e33c7  # v4.31.9"
+    ),
+}
+"""Actions of GitHub, pinned to the commits of their releases."""
 
 
 def new_fleet(folder: Path, name: str, base: str, engine: str) -> list[Path]:
@@ -75,6 +99,26 @@ def new_adapter(workspace: Workspace, name: AdapterName) -> tuple[Path, bool]:
     written = tree.called.get(f"clients.{name.client}", name.client)
     locked = _write_if_valid(workspace, path, lambda: _with_entry(texts, spot, written, entry))
     return path, locked
+
+
+def new_ci(forge: str, options: str, **values: str) -> list[Path]:
+    """Write the files of a forge's CI into the current folder, and return them.
+
+    Args:
+        forge: A key of `CI_FILES`.
+        options: Global options of every command, such as `-C agency --env prod`.
+        values: `name` of the environment, in file names, comments and labels; `branch` whose
+            declarations are applied.
+
+    Raises:
+        FleetError: a file exists, or cannot be written.
+    """
+    filled = {**values, **_ACTIONS, "options": options, "version": __version__}
+    texts = {
+        path.format(**values): rendered(f"ci/{template}", **filled)
+        for path, template in CI_FILES[forge].items()
+    }
+    return write_files(Path(), texts)
 
 
 def _with_entry(texts: Mapping[str, str], spot: Position, client: str, entry: str) -> str:

@@ -1,5 +1,6 @@
-"""Render diagnostics: text, JSON, GitHub annotations, SARIF."""
+"""Render diagnostics: text, JSON, GitHub annotations, SARIF, GitLab's code quality."""
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +30,8 @@ RED, YELLOW, BOLD = "31", "33", "1"
 """ANSI codes."""
 _TWO_STOPS = re.compile(r"(?<!\.)\.\.(?!\.|/)(?=\s|$)")
 """A stop after quoted text that ends in a stop of its own."""
+_NOWHERE = Position("fleet.yaml", 1, 1)
+"""Place of a problem without a place, in a report whose problems all need a place."""
 _TABS = str.maketrans("\t", " ")
 
 
@@ -218,7 +221,37 @@ def _location(file: str, line: int, column: int, width: int) -> dict[str, Any]:
     return {"physicalLocation": {"artifactLocation": {"uri": file}, "region": region}}
 
 
+def render_codequality(diagnostics: Sequence[Diagnostic]) -> str:
+    """Return a code-quality report, which GitLab shows in a merge request.
+
+    A problem keeps its fingerprint when lines move: code, file and text make the fingerprint.
+
+    Source:
+        https://docs.gitlab.com/ci/testing/code_quality/#code-quality-report-format
+    """
+    return json.dumps([_quality(diagnostic) for diagnostic in diagnostics], indent=2) + "\n"
+
+
+def _quality(diagnostic: Diagnostic) -> dict[str, Any]:
+    place, code = diagnostic.place or _NOWHERE, diagnostic.code
+    text = f"{diagnostic.summary}: {_message(diagnostic)}"
+    fingerprint = hashlib.sha256(f"{code} {place.file} {diagnostic.detail}".encode()).hexdigest()
+    return {
+        "description": visible(text),
+        "check_name": code,
+        "fingerprint": fingerprint,
+        "severity": "major" if diagnostic.severity == "error" else "minor",
+        "location": {"path": place.file, "lines": {"begin": place.line}},
+    }
+
+
 RENDERERS: Mapping[str, Callable[[Sequence[Diagnostic]], str]] = MappingProxyType(
-    {"text": render_text, "json": render_json, "github": render_github, "sarif": render_sarif}
+    {
+        "text": render_text,
+        "json": render_json,
+        "github": render_github,
+        "sarif": render_sarif,
+        "codequality": render_codequality,
+    }
 )
 """Renderer by format name; the names are those of `fleetctl validate --format`."""

@@ -23,7 +23,14 @@ def rendered(template: str, **values: Any) -> str:
     Raises:
         jinja2.UndefinedError: the template uses a name without a value.
     """
-    return _environment().get_template(template).render(values)
+    environment = _workflows() if template.startswith("ci/") else _environment()
+    return environment.get_template(template).render(values)
+
+
+@cache
+def _workflows() -> Environment:
+    """Return the environment of CI files, in which `${{ … }}` belongs to the runner."""
+    return _environment().overlay(variable_start_string="<%", variable_end_string="%>")
 
 
 def _shown(value: Any) -> Any:

@@ -23,12 +23,25 @@ MAX_SHOWN = 5
 @click.command(cls=Command)
 @click.argument("file", required=False, type=INPUT_FILE)
 @click.option("--auto", is_flag=True, help="Plan now and apply that plan, instead of FILE.")
+@click.option(
+    "--plan-id",
+    metavar="ID",
+    help="Plan now and apply, if that is the plan with this id or nothing is due; else exit 5.",
+)
 @click.option("--yes", is_flag=True, help="Apply without confirmation.")
 @choice_option(
     "text", "json", help="text: progress on stderr. json: events on stdout, one per line."
 )
 @click.pass_obj
-def apply(workspace: Workspace, *, file: Path | None, auto: bool, yes: bool, form: Form) -> None:
+def apply(
+    workspace: Workspace,
+    *,
+    file: Path | None,
+    auto: bool,
+    plan_id: str | None,
+    yes: bool,
+    form: Form,
+) -> None:
     """Carry out the plan in FILE, step by step, and verify the result.
 
     FILE must be a plan that this project made, or would make now. Steps whose precondition
@@ -38,6 +51,7 @@ def apply(workspace: Workspace, *, file: Path | None, auto: bool, yes: bool, for
     Examples:
       fleetctl apply plan.json
       fleetctl apply plan.json --yes
+      fleetctl apply --plan-id 0123456789abcdef --yes
       fleetctl apply --auto --yes --format json
     """
     import asyncio
@@ -53,11 +67,11 @@ def apply(workspace: Workspace, *, file: Path | None, auto: bool, yes: bool, for
     from runtime.operations.freeze import require_thawed
     from runtime.operations.heal import put_back_store
     from runtime.operations.planning import is_record_due, observe_copies, plan_fleet
-    from runtime.operations.reviewed import require_reviewed
+    from runtime.operations.reviewed import require_id, require_reviewed
     from runtime.operations.unknown_fleet import require_known
 
-    if (file is None) != auto:
-        raise click.UsageError("Name a plan file, or pass --auto.")
+    if [file is not None, auto, plan_id is not None].count(True) != 1:
+        raise click.UsageError("Name a plan file, or pass --auto or --plan-id ID.")
     saved = None
     if file is not None:
         saved = plan_file.load(read_text(file))
@@ -73,6 +87,8 @@ def apply(workspace: Workspace, *, file: Path | None, auto: bool, yes: bool, for
     require_known(workspace, live)
     draw_fleet_id(workspace, live)
     plan = saved or plan_fleet(workspace, live)
+    if plan_id is not None:
+        require_id(plan, plan_id)
     require_trusted(workspace, plan)
     report_changes_since(workspace, plan, live)
     due = plan.steps or plan.settings or is_record_due(workspace, plan, live)

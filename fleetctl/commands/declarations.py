@@ -3,14 +3,12 @@
 import difflib
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from fleet.errors import ConfigError, Diagnostic
-from fleetctl.harmless_stream import print_exact
 from fleetctl.options import (
     EXISTING_FILE,
     Command,
@@ -20,7 +18,7 @@ from fleetctl.options import (
     out_option,
     with_format,
 )
-from fleetctl.output import print_diagnostics, print_preflight
+from fleetctl.output import print_diagnostics, print_preflight, print_problems
 from plans.amounts import counted
 from plans.diagnostics import RENDERERS
 from runtime.files import read_plain
@@ -30,7 +28,8 @@ from runtime.files import read_plain
 @choice_option(
     "text",
     *sorted({*RENDERERS} - {"text"}),
-    help="text for people; github annotates pull requests; json and sarif for programs.",
+    help="text for people; github annotates pull requests; codequality (GitLab), json "
+    "and sarif for programs.",
 )
 @click.pass_obj
 def validate(workspace: Workspace, form: str) -> None:
@@ -59,10 +58,10 @@ def validate(workspace: Workspace, form: str) -> None:
     except ConfigError as error:
         if form == "text":
             raise
-        _print(form, error.diagnostics)
+        print_problems(form, error.diagnostics, workspace.root)
         sys.exit(error.exit_code)
     if form != "text":
-        _print(form, warnings)
+        print_problems(form, warnings, workspace.root)
         return
     if warnings:
         print_diagnostics(warnings)
@@ -85,15 +84,6 @@ def _template_fault(*asked: Any) -> tuple[int, str] | None:
     from plans.reports.notifications import fault
 
     return fault(*asked)
-
-
-def _print(form: str, found: Sequence[Diagnostic]) -> None:
-    """Print diagnostics; commands for GitHub's runner as written, their values are escaped."""
-    shown = RENDERERS[form](tuple(found))
-    if form == "github":
-        print_exact(shown)
-    else:
-        click.echo(shown, nl=False)
 
 
 @click.command(cls=Command)

@@ -9,7 +9,8 @@ import click
 
 from fleet.errors import FleetError
 from fleetctl import completion
-from fleetctl.options import Command, Group, Workspace, format_option, with_format
+from fleetctl.options import Command, Group, Workspace, choice_option, with_format
+from fleetctl.output import print_problems
 
 _VERDICTS = click.Choice(["PASS", "FAIL", "INCONCLUSIVE"], case_sensitive=False)
 
@@ -42,7 +43,11 @@ def history(workspace: Workspace, *, about: str, limit: int, steps: bool, form: 
 
 
 @click.command(cls=Command)
-@format_option
+@choice_option(
+    *("text", "json", "issues", "github", "sarif", "codequality"),
+    help="issues: titles and bodies for a forge; github, sarif, codequality (GitLab): at the lines "
+    "that declare what drifted.",
+)
 @click.option(
     "--ignore",
     "globs",
@@ -60,12 +65,13 @@ def drift(workspace: Workspace, *, form: str, globs: tuple[str, ...]) -> None:
     Examples:
       fleetctl drift
       fleetctl drift --format json
+      fleetctl drift --format sarif > drift.sarif
       fleetctl drift --ignore 'adapter/test*@*'
     """
     import asyncio
 
     from fleet.planning import without_ignored
-    from plans.reports.drift import render_json, render_text
+    from plans.reports.drift import as_diagnostics, render_issues, render_json, render_text
     from runtime.operations.outages import observe_faults, with_ledger
     from runtime.operations.planning import as_far_as_valid, drift_causes
 
@@ -75,8 +81,13 @@ def drift(workspace: Workspace, *, form: str, globs: tuple[str, ...]) -> None:
     history = known.history()
     drifts = drift_causes(workspace, live, history, known.entries)
     causes = without_ignored(drifts, globs)
-    render = render_json if form == "json" else render_text
-    click.echo(render(causes, live.notes, history.freeze), nl=False)
+    if form in ("text", "json"):
+        render = render_json if form == "json" else render_text
+        click.echo(render(causes, live.notes, history.freeze), nl=False)
+    elif form == "issues":
+        click.echo(render_issues(causes, workspace.fleet().name), nl=False)
+    else:
+        print_problems(form, as_diagnostics(causes, workspace.fleet()), workspace.root)
     sys.exit(2 if causes else exit_code)
 
 

@@ -21,7 +21,7 @@ from fleetctl.options import (
 )
 from fleetctl.output import has_colour, print_lines, print_preflight, waiting
 from plans.amounts import capitalized
-from plans.render import RENDERERS
+from plans.render import ALL_FORMATS
 
 if TYPE_CHECKING:
     from fleet.placement import SearchLimits
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fleet.resources import State
     from fleet.spec import FleetSpec
 
-_plan_format = choice_option("text", *RENDERERS)
+_plan_format = choice_option("text", *ALL_FORMATS)
 _all_option = click.option("--all", "every", is_flag=True, help="List every change.")
 
 
@@ -218,7 +218,7 @@ def _rendered(plan: "Plan", form: str, *, every: bool) -> str:
         from plans.render.text import render
 
         return render(plan, colour=has_colour(sys.stdout), every=every)
-    return RENDERERS[form](plan)
+    return ALL_FORMATS[form](plan)
 
 
 def _save(workspace: Workspace, plan: "Plan", out: Path) -> None:

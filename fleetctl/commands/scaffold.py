@@ -1,5 +1,6 @@
-"""`fleetctl scaffold`: write a new fleet, client or adapter declaration."""
+"""`fleetctl scaffold`: write a new fleet, client or adapter declaration, and files for CI."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ from fleetctl.options import FOLDER, Group, Workspace
 
 @click.group(cls=Group)
 def command() -> None:
-    """Write a new fleet, client or adapter declaration. Never overwrites a file.
+    """Write a new fleet, client or adapter declaration, or CI. Never overwrites a file.
 
     Examples:
       fleetctl scaffold fleet agency
       fleetctl -C agency scaffold client acme
       fleetctl -C agency scaffold adapter acme/support --base llama3_8b --version 1.0.0
+      fleetctl -C agency scaffold ci github
     """
 
 
@@ -102,6 +104,38 @@ def adapter(workspace: Workspace, task: str, base: str, version: str) -> None:
     text = f"{name} is not in fleet.lock yet: until its files are added, `validate` says FC1210."
     click.echo(text, err=True)
     _next(f"{line} adapter add PATH --as {name}", f"{line} plan")
+
+
+@command.command()
+@click.argument("forge", type=click.Choice(["github", "gitlab", "atlantis"]))
+@click.option("--name", help="Name of the environment (default: of --env, else production).")
+@click.option("--branch", default="main", help="Branch whose declarations are applied.")
+@click.pass_obj
+def ci(workspace: Workspace, forge: str, name: str | None, branch: str) -> None:
+    """Write CI files for the repository in this folder.
+
+    They plan in pull requests, apply the reviewed plan on merge, reconcile, and keep an issue
+    open for every cause of drift.
+
+    Examples:
+      fleetctl scaffold ci github
+      fleetctl -C agency --env prod scaffold ci gitlab --branch release
+    """
+    from fleetctl.scaffolding import new_ci
+
+    root, environment = workspace.root, workspace.environment
+    if root.is_absolute() or ".." in root.parts:
+        raise click.UsageError("Run this in the repository's top folder, with -C FOLDER in it.")
+    if not re.fullmatch(r"[\w./-]+", f"{branch}{root}{environment or ''}"):
+        raise click.UsageError(
+            "Names of branch, folder, environment: letters, digits, . / - _ alone."
+        )
+    overlay = ("--env", environment) if environment else ()
+    where = ("-C", root.as_posix()) if root != Path() else ()
+    values = {"name": _id(name or environment or "production", "--name"), "branch": branch}
+    for path in new_ci(forge, " ".join((*where, *overlay)), **values):
+        click.echo(f"Wrote {path}", err=True)
+    _next("read the comments at the heads of these files: runner, environments, secrets")
 
 
 @command.command()

@@ -20,4 +20,8 @@ RENDERERS: Mapping[str, Callable[["Plan"], str]] = MappingProxyType(
         "text": lazily("plans.render.text", "render"),
     }
 )
-"""Renderer by format name; the names are those of `fleetctl plan --format`."""
+"""Renderer by format name, of all that shows a plan to its reviewers."""
+ALL_FORMATS: Mapping[str, Callable[["Plan"], str]] = MappingProxyType(
+    {**RENDERERS, "gitlab": lazily("plans.render.gitlab", "render")}
+)
+"""Renderer by format name, counts too; the names are those of `fleetctl plan --format`."""

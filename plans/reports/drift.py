@@ -1,15 +1,20 @@
-"""Report drift and outages: text and JSON."""
+"""Report drift and outages: text, JSON, problems for code scanning, issues of a forge."""
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from fleet.encoding import plain
+from fleet.errors import Diagnostic, Position
+from fleet.names import address_parts, alias_of, alias_parts, place_of_server
 from fleet.plan import Freeze
-from fleet.planning import DriftCause
+from fleet.planning import DriftAction, DriftCause
 from fleet.resources import OutageKind
-from plans.amounts import and_more, counted
+from fleet.spec import FleetSpec
+from plans.amounts import and_more, capitalized, counted
+from plans.redact import command, fenced, prose, scrubbed
 from plans.wording import frozen_document, frozen_line
 
 _LISTED = 12
@@ -28,6 +33,15 @@ _IMPACTS: Mapping[OutageKind, str] = MappingProxyType(
         "starts serves the table before.",
         OutageKind.LEDGER_DAMAGED: "all are answered, and failing versions are still rolled back; "
         "no rollout moves on.",
+    }
+)
+
+
+_RULES: Mapping[DriftAction, str] = MappingProxyType(
+    {
+        DriftAction.HEAL: "Drift that reconcile repairs",
+        DriftAction.PLAN: "Drift that needs a plan",
+        DriftAction.ALERT: "Drift that a person has to look at",
     }
 )
 
@@ -77,6 +91,69 @@ def cause_document(cause: DriftCause) -> dict[str, Any]:
     """Return a cause as a JSON document; `impact` is the meaning of an outage for clients."""
     impact = impact_of(cause.outage) if cause.outage else None
     return {"id": cause.id, **plain(cause), "impact": impact}
+
+
+def as_diagnostics(causes: Iterable[DriftCause], fleet: FleetSpec) -> list[Diagnostic]:
+    """Return causes as problems at the lines that declare their subjects."""
+    return [
+        Diagnostic(
+            code=f"outage-{cause.outage}" if cause.outage else f"drift-{cause.remedy}",
+            summary="Outage" if cause.outage else _RULES[cause.remedy],
+            detail=f"{cause.subject}: {cause.summary}.",
+            place=_place(cause.subject, fleet),
+            command=cause.command,
+            severity="error" if cause.outage else "warning",
+        )
+        for cause in causes
+    ]
+
+
+def _place(address: str, fleet: FleetSpec) -> Position:
+    """Return the place of the declaration of an address, or the beginning of the main file."""
+    kind, name = address_parts(address)
+    path: tuple[str, ...] = ()
+    match kind:
+        case "adapter" | "route":
+            alias = alias_of(name.partition("@")[0]) if kind == "adapter" else name
+            if alias in fleet.adapters:
+                client, task = alias_parts(alias)
+                path = ("clients", client, "adapters", task)
+        case "key":
+            client, _, key = name.partition("/")
+            path = ("clients", client, "keys", key)
+        case "server":
+            host, device = place_of_server(name)
+            path = ("hosts", host, "devices", device)
+        case "gateway":
+            path = ("gateways", name)
+        case _:  # the ledger, and stored copies: no line declares them
+            pass
+    return fleet.declared_at(*path) or Position("fleet.yaml", 1, 1)
+
+
+def render_issues(causes: Iterable[DriftCause], fleet: str) -> str:
+    """Return a JSON list of issues: title, body in Markdown that is safe in public, and mark.
+
+    The mark begins the body. It is the same for as long as the same action helps the same
+    subject, so that an issue is found again.
+    """
+    issues = []
+    for cause in causes:
+        key = hashlib.sha256(cause.id.encode()).hexdigest()[:16]
+        mark = f"<!-- fleetctl:drift fleet={fleet} cause={key} -->"
+        kind = "Outage" if cause.outage else "Drift"
+        facts = _outage_facts(cause_document(cause)) if cause.outage else []
+        lines = [
+            *(mark, f"**{kind}** · {prose(capitalized(cause.summary))}.", ""),
+            *(f"{prose(fact)}\n" for fact in facts),
+            f"Helps: {command(cause.command)}\n",
+            *fenced([*cause.addresses[:_LISTED], and_more(cause.addresses, _LISTED)], "text"),
+            "",
+            "This issue is closed when `drift` no longer finds the cause.",
+        ]
+        title = scrubbed(f"{kind}: {cause.subject}")
+        issues.append({"mark": mark, "title": title, "body": "\n".join(lines) + "\n"})
+    return json.dumps(issues, indent=2, ensure_ascii=False) + "\n"
 
 
 def impact_of(kind: OutageKind) -> str:

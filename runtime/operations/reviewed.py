@@ -88,6 +88,25 @@ def require_reviewed(workspace: Workspace, plan: Plan, live: State) -> None:
     keep_plan(workspace, plan)
 
 
+def require_id(plan: Plan, reviewed: str) -> None:
+    """Refuse a plan that is due and has another id than the reviewed plan.
+
+    Raises:
+        StalePlanError: FC3045, the ids differ.
+    """
+    if plan.id == reviewed or not (plan.changes or plan.settings):
+        return
+    was = f"Plan {reviewed} was reviewed" if reviewed else "No plan was reviewed"
+    raise StalePlanError.of(
+        "FC3045",
+        "Planning gives another plan than the reviewed one",
+        f"{was}, and planning now gives plan {plan.id}: the fleet or its declarations have changed "
+        "since. Nothing was done.",
+        hint="Have the plan of now reviewed, and pass its id",
+        command="fleetctl plan",
+    )
+
+
 def _kept_for(workspace: Workspace, plan: Plan) -> str:
     """Return the digest of the declarations that a kept plan was made of; empty: not kept."""
     try:

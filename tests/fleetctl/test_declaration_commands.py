@@ -55,7 +55,7 @@ servers.
     )
 
 
-@pytest.mark.parametrize("form", ["json", "github", "sarif"])
+@pytest.mark.parametrize("form", ["json", "github", "sarif", "codequality"])
 def test_validate_for_programs_writes_to_stdout(
     project: Path, capsys: pytest.CaptureFixture[str], form: str
 ) -> None:

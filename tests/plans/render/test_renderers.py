@@ -1,3 +1,4 @@
+import json
 import re
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from fleet.names import Address
 from fleet.plan import Action, Change, Plan, PlanNote, Reason
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, Share
 from plans.redact import prose, scrubbed
-from plans.render import RENDERERS, markdown, text
+from plans.render import ALL_FORMATS, RENDERERS, markdown, text
 
 RESOURCES: dict[str, Resource] = {
     "server": Server("tiny-laptop-cpu0", "tiny", "laptop", ("cpu0",), 8100, "0a1b2c3d4e5f"),
@@ -44,6 +45,24 @@ def test_every_action_on_every_kind_for_every_reason_is_shown(canary: Plan, form
         for each in part:
             assert each.address in shown
             assert each.reason.value in shown
+
+
+@pytest.mark.parametrize(
+    ("action", "counts"),
+    [
+        (Action.CREATE, (2, 0, 0)),
+        (Action.UPDATE, (0, 2, 0)),
+        (Action.MOVE, (0, 2, 0)),
+        (Action.DELETE, (0, 0, 2)),
+        (Action.REPLACE, (2, 0, 2)),
+    ],
+)
+def test_the_report_for_gitlab_counts_as_terraform_does(
+    canary: Plan, action: Action, counts: tuple[int, int, int]
+) -> None:
+    changes = tuple(change for change in EVERYTHING if change.action is action)[:2]
+    shown = json.loads(ALL_FORMATS["gitlab"](replace(canary, changes=changes)))
+    assert shown == dict(zip(("create", "update", "delete"), counts, strict=True))
 
 
 @pytest.mark.parametrize("form", sorted(RENDERERS))
