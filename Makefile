@@ -184,7 +184,7 @@ bench-help: setup ## Measure the CPU time of `fleetctl COMMAND --help`
 bench-house: setup ## Print sizes, names and imports of the packages, and numbers of tests
 	$(PY) -m tests.bench.house --collect
 
-bench-ledger: setup ## Measure plans with ledgers of up to a million entries
+bench-ledger: setup ## Measure commands with ledgers of up to a million entries
 	$(PY) -m tests.bench.ledger
 
 bench-paths: setup ## Print the files that a request and a round of reconcile go through

@@ -28,10 +28,11 @@ from runtime.backup.restore import finish_restore
 from runtime.deadline import LIMIT_S, call_with_timeout
 from runtime.ledger import open_ledger
 from runtime.ledger.away import AwayLedger
-from runtime.ledger.fallback import FallbackLedger, LedgerSnapshot, SalvagedLedger, last_known
+from runtime.ledger.fallback import FallbackLedger, SalvagedLedger, last_known
 from runtime.ledger.outbox import FOLDER, LedgerOutbox, deliver
 from runtime.ledger.protocol import Ledger
 from runtime.ledger.replica import LedgerReplica
+from runtime.ledger.snapshot import LedgerSnapshot
 from runtime.messages import Audience, EmitMessage, Message, Severity
 from runtime.removed_hosts import known_hosts, with_removed
 from runtime.state.documents import open_documents

@@ -68,6 +68,7 @@ from fleet.history.events import Entry, LedgerEvent, UnknownEvent, data_of, even
 from fleet.history.fold import fold_entries, settled
 from fleet.history.fold_upgrades import UpgradeDecision, UpgradeRecord, UpgradeVerdict
 from fleet.history.freezes import freeze_after, frozen_fleet
+from fleet.history.kept_entries import standing_entries
 from fleet.history.rollout_events import (
     CaptureForgotten,
     DashboardRevoked,

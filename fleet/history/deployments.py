@@ -91,18 +91,18 @@ def carried_out(entries: Iterable[Entry], plan_id: str) -> datetime | None:
     return ended if since else None
 
 
-def overtaken(entries: Iterable[Entry], plan: Plan) -> Iterator[str]:
+def overtaken(entries: Iterable[Entry], plan: Plan, length: int) -> Iterator[str]:
     """Yield, as lines, the events since a plan was made that make the plan too old.
 
     Another plan that a person applied; a step of any plan, or a rollback, at an address that the
     plan changes. Repairs and promotions elsewhere leave the plan as it was reviewed.
+
+    `entries`: those after the ledger's end at that time; `length`: how many the ledger has.
     """
-    seq, others = 0, dict[str, str]()
+    others = dict[str, str]()
     ours = {change.address for change in plan.changes} | {step.address for step in plan.steps}
     for entry in entries:
-        seq, event, at = entry.seq, entry.event, f"{entry.time:%Y-%m-%d %H:%M} UTC"
-        if seq <= plan.ledger_seq:
-            continue
+        event, at = entry.event, f"{entry.time:%Y-%m-%d %H:%M} UTC"
         match event:
             case ApplyStarted(plan_id=other, trigger="apply", steps=steps):
                 if other != plan.id and steps:
@@ -116,8 +116,8 @@ def overtaken(entries: Iterable[Entry], plan: Plan) -> Iterator[str]:
                     others[address] = f"{address} was rolled back by {entry.by}, {at}"
             case _:
                 pass
-    if seq < plan.ledger_seq:
-        yield f"the ledger, which had {plan.ledger_seq} entries, has {seq}"
+    if length < plan.ledger_seq:
+        yield f"the ledger, which had {plan.ledger_seq} entries, has {length}"
     yield from others.values()
 
 

@@ -79,7 +79,7 @@ def drift(workspace: Workspace, *, form: str, globs: tuple[str, ...]) -> None:
     known = workspace.last_known()
     live = with_ledger(workspace, asyncio.run(observe_faults(workspace)), known)
     history = known.history()
-    drifts = drift_causes(workspace, live, history, known.entries)
+    drifts = drift_causes(workspace, live, history, known.standing())
     causes = without_ignored(drifts, globs)
     if form in ("text", "json"):
         render = render_json if form == "json" else render_text

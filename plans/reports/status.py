@@ -169,7 +169,7 @@ def _last_backup(entries: Sequence[Entry]) -> dict[str, Any] | None:
     for entry in entries:
         event = entry.event
         if isinstance(event, BackedUp):
-            behind = len(entries) - event.seq
+            behind = entries[-1].seq - event.seq
             made = {"file": event.file, "at": iso(entry.time), "behind": behind, "drill": None}
             sha256 = event.sha256
         elif isinstance(event, BackupDrilled) and made and event.sha256 == sha256:

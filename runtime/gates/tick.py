@@ -16,7 +16,7 @@ from runtime.gates.evidence import JudgedGate, unjudged, worth_recording
 from runtime.gates.live import BEFORE, WINDOWS_A_BAKE, began, judge_traffic
 from runtime.gates.offline import OfflineResult, judge_golden, unexpected
 from runtime.gateway.client import usage_sources
-from runtime.ledger.fallback import LedgerSnapshot
+from runtime.ledger.snapshot import LedgerSnapshot
 from runtime.usage.read import UsageReader
 from runtime.usage.segments import GATEWAYS
 from runtime.usage.sync import sync_usage
@@ -47,7 +47,7 @@ def tick_context(
 ) -> TickContext:
     """Return the facts of a tick, and the trials that follow from these facts."""
     history, entries = settled(known.history(), live), known.entries
-    doubts, trusted = find_doubts(fleet, entries, history, now)
+    doubts, trusted = find_doubts(fleet, known.standing(), history, now)
     trials = due_gates(fleet, live, trusted, now)
     canaries = upgrade_trials(fleet, live, decide_upgrades(fleet, live, trusted, now))
     return TickContext(fleet, live, trusted, entries, state_dir, now, trials, canaries, doubts)

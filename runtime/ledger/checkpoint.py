@@ -1,4 +1,7 @@
-"""The folded ledger, kept in a file: a plan folds what was appended since, and no more.
+"""The folded ledger, kept in a file: a command folds what was appended since, and no more.
+
+Beside the fold are the entries that still count (`fleet.history.kept_entries`), for what a command
+looks up in entries.
 
 A cache, never the truth. A checkpoint names the bytes that it was folded from, by their digest.
 Where the ledger does not begin with just these bytes, or the file is damaged or of other code, all
@@ -9,23 +12,33 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
-from itertools import accumulate
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Final
 
 import fleet
 from fleet.decoding import decode
 from fleet.encoding import decode_json
-from fleet.history import Entry, History, fold_entries, history_document, history_of
+from fleet.history import (
+    Entry,
+    History,
+    fold_entries,
+    history_document,
+    history_of,
+    standing_entries,
+)
 from runtime.files import LARGEST_LOG, make_private, read_plain, replace_file
+from runtime.ledger import chain
 from runtime.ledger.chain import LedgerPrefix
 from runtime.ledger.protocol import Ledger
 
 CHECKPOINT_FILE: Final = "ledger-checkpoint.json"
 EVERY: Final = 500
-"""Entries after which a checkpoint is replaced. Upper bound of what a plan folds, about 40 ms."""
+"""Entries after which a checkpoint is replaced. Upper bound of what a command folds, some 40 ms."""
+_BATCH: Final = 10_000
+"""Entries that are in memory at most while a long ledger is folded, beside those that count."""
 _FOLDING: Final = "*.py", "history/*.py", "gates/*.py"
 """Files of `fleet` by which entries are decoded and folded."""
 
@@ -36,6 +49,22 @@ class Checkpoint:
 
     prefix: LedgerPrefix = field(default_factory=LedgerPrefix)
     history: History = field(default_factory=History)
+    lines: tuple[bytes, ...] = ()
+    """Of the folded entries those that count; of the newest, which are not sifted yet, all."""
+
+    def entries(self) -> list[Entry]:
+        """Return the entries of `lines`, which answer commands as all entries do."""
+        return [chain.entry(line, 0, CHECKPOINT_FILE) for line in self.lines]
+
+    def then(self, batch: Sequence[Entry]) -> "Checkpoint":
+        """Return the checkpoint with entries that follow."""
+        lines = (*self.lines, *(one.line for one in batch))
+        return replace(self, history=fold_entries(batch, self.history), lines=lines)
+
+    def sifted(self) -> "Checkpoint":
+        """Return the checkpoint with the entries that count, and no others."""
+        kept = standing_entries(self.entries(), self.history)
+        return replace(self, lines=tuple(one.line for one in kept))
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
@@ -48,8 +77,9 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         if document["code"] != _code():
             return Checkpoint()
         prefix = decode(LedgerPrefix, document["prefix"], "prefix")
-        return Checkpoint(prefix, history_of(document["history"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        lines = tuple(line.encode() for line in document["standing"])
+        return Checkpoint(prefix, history_of(document["history"]), lines)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Checkpoint()
 
 
@@ -61,6 +91,7 @@ def write_checkpoint(folder: Path, made: Checkpoint) -> None:
     """
     history = history_document(made.history)
     document = {"code": _code(), "prefix": asdict(made.prefix), "history": history}
+    document["standing"] = [line.decode() for line in made.lines]
     body = json.dumps(document, separators=(",", ":")).encode()  # in the order of the fold
     make_private(folder)
     replace_file(folder / CHECKPOINT_FILE, hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
@@ -69,9 +100,13 @@ def write_checkpoint(folder: Path, made: Checkpoint) -> None:
 def fold_on(known: Checkpoint, home: Ledger, progress: list[int]) -> Checkpoint:
     """Return the ledger folded, from a checkpoint on where the ledger begins with its bytes."""
     entries = home.since(known.prefix)
-    before = known.history if entries.start == known.prefix else None
-    history = fold_entries(reported(entries, progress), before)
-    return Checkpoint(entries.end, history)
+    made = known if entries.start == known.prefix else Checkpoint()
+    news = reported(entries, progress)
+    while batch := list(islice(news, _BATCH)):
+        made = made.then(batch)
+        if len(batch) == _BATCH:
+            made = made.sifted()
+    return replace(made, prefix=entries.end)
 
 
 def reported(entries: Iterable[Entry], progress: list[int]) -> Iterator[Entry]:
@@ -94,7 +129,7 @@ def is_forged(folder: Path, home: Ledger, entries: Sequence[Entry]) -> bool:
     count = ends.index(size) + 1 if size in ends else 0
     last = entries[count - 1].hash if count else ""
     prefix = LedgerPrefix(count, last, size, kept.prefix.sha256)
-    return kept != Checkpoint(prefix, fold_entries(entries[:count]))
+    return kept != Checkpoint(prefix).then(entries[:count]).sifted()
 
 
 @cache

@@ -7,7 +7,7 @@ read --> home --in time--> entries --> mirror: what is new of them
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import Final, TypeVar
@@ -27,6 +27,7 @@ from runtime.ledger.checkpoint import (
 from runtime.ledger.outbox import LedgerOutbox, queued
 from runtime.ledger.protocol import Ledger, unanswered
 from runtime.ledger.replica import LedgerReplica
+from runtime.ledger.snapshot import LedgerSnapshot
 from runtime.ledger.two_fleets import AnotherFleetError, require_same_fleet
 
 Found = TypeVar("Found")
@@ -54,6 +55,7 @@ class FallbackLedger:
         self._wrote = wrote
         self._home, self._mirror, self._hung, self._read_s = home, mirror, hung, read_s
         self._seen: tuple[object, Checkpoint] = None, Checkpoint()
+        self._standing: tuple[Checkpoint | None, Sequence[Entry]] = None, ()
         self._read: tuple[object, Sequence[Entry]] = None, ()
         self._kept = 0  # entries of the checkpoint's file
         self._is_ours = False
@@ -101,6 +103,17 @@ class FallbackLedger:
             self._copy(end)
         return self._seen[1].history
 
+    def standing(self) -> Sequence[Entry]:
+        """Return the entries that still count, without reading the others.
+
+        Raises:
+            FleetError: as `read`.
+        """
+        self.history()
+        if self._standing[0] is not self._seen[1]:
+            self._standing = self._seen[1], self._seen[1].entries()
+        return self._standing[1]
+
     def _fold(self, progress: list[int]) -> tuple[object, Checkpoint]:
         folder, mark, (seen, known) = self._mirror.path.parent, self._home.mark(), self._seen
         if mark is not None and mark == seen:
@@ -110,6 +123,7 @@ class FallbackLedger:
             self._kept = known.prefix.seq
         found = fold_on(known, self._home, progress)
         if not 0 <= found.prefix.seq - self._kept < EVERY or found.prefix.seq < known.prefix.seq:
+            found = found.sifted()
             with suppress(OSError):
                 write_checkpoint(folder, found)
                 self._kept = found.prefix.seq
@@ -206,6 +220,10 @@ class SalvagedLedger(FallbackLedger):
         """Return the entries of copy and queue folded."""
         return fold_entries(self.read())
 
+    def standing(self) -> Sequence[Entry]:
+        """Return all entries."""
+        return self.read()
+
     def append(self, events: Sequence[LedgerEvent], token: int = 0) -> int:
         """Append an entry for every event, or queue the events."""
         try:
@@ -216,23 +234,6 @@ class SalvagedLedger(FallbackLedger):
             return 0
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerSnapshot:
-    """The entries of the ledger, or the known entries."""
-
-    entries: Sequence[Entry]
-    away: FleetError | None = None
-    """Why the home could not be read, so that the entries are of the copy and the queue; None: they
-    are the ledger's.
-    """
-    folded: History | None = field(default=None, compare=False)
-    """The entries folded, where they are known so."""
-
-    def history(self) -> History:
-        """Return the entries folded."""
-        return fold_entries(self.entries) if self.folded is None else self.folded
-
-
 def last_known(ledger: Callable[[], Ledger], mirror: LedgerReplica, queue: Path) -> LedgerSnapshot:
     """Read the ledger, or where that fails its copy and the queue.
 
@@ -241,7 +242,7 @@ def last_known(ledger: Callable[[], Ledger], mirror: LedgerReplica, queue: Path)
     """
     try:
         home = call_with_timeout(ledger, READ_S)  # which may write down what was queued
-        return LedgerSnapshot(home.read(), folded=home.history())
+        return LedgerSnapshot.of(home)
     except TimeoutError as error:
         away = unanswered(str(error))
     except FleetError as error:

@@ -86,6 +86,10 @@ class FileLedger:
         """Return all entries folded."""
         return fold_entries(self.since(LedgerPrefix()))
 
+    def standing(self) -> Sequence[Entry]:
+        """Return all entries."""
+        return self.read()
+
     def newest(self, after: int) -> list[Entry]:
         """Return the entries with `seq` above `after`, read from the end.
 
@@ -94,6 +98,8 @@ class FileLedger:
             OSError: they cannot be read.
         """
         found: list[Entry] = []
+        if self.mark() is None:
+            return found
         for text in backwards(self._path):
             entry = chain.entry(text, 0, str(self._path))
             if entry.seq <= after:

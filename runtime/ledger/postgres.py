@@ -67,6 +67,10 @@ class PostgresLedger:
         """Return all entries folded."""
         return fold_entries(self.since(LedgerPrefix()))
 
+    def standing(self) -> Sequence[Entry]:
+        """Return all entries."""
+        return self.read()
+
     def newest(self, after: int) -> list[Entry]:
         """Return the entries with `seq` above `after`."""
         return self._entries(after)

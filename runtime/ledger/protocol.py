@@ -53,6 +53,10 @@ class Ledger(Protocol):
         """Return all entries folded."""
         ...
 
+    def standing(self) -> Sequence[Entry]:
+        """Return the entries that still count (`fleet.history.kept_entries`), or all."""
+        ...
+
     def newest(self, after: int) -> list[Entry]:
         """Return the entries with `seq` above `after` without reading the entries before them.
 

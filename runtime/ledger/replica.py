@@ -192,8 +192,9 @@ class LedgerReplica:
 
         A ledger that was begun anew, as by `adopt`, is not cut.
         """
+        if not (lacking := self.lacking(entries)):
+            return {}
         first = entries[0].line if entries else b""
-        lacking = self.lacking(entries)
         return {path: known for path, known in lacking.items() if _first_line(path) == first}
 
     def beyond(self, entries: Sequence[Entry]) -> list[Entry]:

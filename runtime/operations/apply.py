@@ -54,7 +54,8 @@ def require_applicable(workspace: Workspace, plan: Plan, file: Path) -> None:
             hint="Apply it in its own project, or plan here.",
             command="fleetctl plan --out plan.json",
         )
-    done = carried_out(workspace.ledger().read(), plan.id)
+    workspace.history()  # which tells of a home that hangs or is gone
+    done = carried_out(workspace.ledger().newest(plan.ledger_seq), plan.id)
     if done is not None:
         detail = f"Plan {plan.id} was done at {done:%Y-%m-%d %H:%M} UTC, and other plans since."
         hint = "Its review was of an earlier state. Plan again."
@@ -76,7 +77,7 @@ def require_trusted(workspace: Workspace, plan: Plan) -> None:
     up = rising(plan)
     if not up:
         return
-    entries = workspace.ledger().read()
+    entries = workspace.ledger().standing()
     late = clock_behind(entries, workspace.now())
     if late is not None:
         raise late

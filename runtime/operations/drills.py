@@ -111,7 +111,7 @@ async def aliases_to_drill(
     """
     table = await read_routing_table(workspace)
     intervals = _declared(workspace) if declared else dict.fromkeys(table.aliases, longest)
-    entries = workspace.ledger().read()
+    entries = workspace.ledger().standing()
     last, history, now = last_drills(entries), workspace.history(), workspace.now()
     digests = loaded_digests(history)
     due: list[str] = []
@@ -189,7 +189,7 @@ async def drill_next_due(workspace: Workspace, live: State) -> None:
     No traffic moves. A failed drill is recorded, notified once until a drill of the alias
     succeeds, and repeated an hour later.
     """
-    entries = await asyncio.to_thread(workspace.ledger().read)
+    entries = await asyncio.to_thread(workspace.ledger().standing)
     now = workspace.now()
     due = [item for item in await drill_records(workspace, live, entries) if item.may_begin(now)]
     if not due:

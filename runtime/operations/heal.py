@@ -27,7 +27,7 @@ from runtime.files import make_private
 from runtime.gateway import supervisor
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.state_dir import known_gateways
-from runtime.ledger.fallback import LedgerSnapshot
+from runtime.ledger.snapshot import LedgerSnapshot
 from runtime.library.layout import version_folder
 from runtime.library.served_copies import damaged, gone, publish, repair_copies
 from runtime.messages import FailureMessage
@@ -143,7 +143,7 @@ async def heal_plan(
     fleet = workspace.fleet()
     await asyncio.to_thread(put_back_store, workspace, live)
     damage = {} if is_away else await asyncio.to_thread(_repair_copies, workspace, live)
-    known = LedgerSnapshot(workspace.ledger().read(), folded=workspace.history())
+    known = LedgerSnapshot.of(workspace.ledger())
     history = settled(known.history(), live)
     live = marked_unsure(with_ledger(workspace, live, known), history.damage)
     causes = classify_drift(history, live, damage)

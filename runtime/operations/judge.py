@@ -21,8 +21,8 @@ from runtime.gates.tick import (
     tick_context,
 )
 from runtime.gateway.control import LocalGateways
-from runtime.ledger.fallback import LedgerSnapshot
 from runtime.ledger.protocol import unanswered
+from runtime.ledger.snapshot import LedgerSnapshot
 from runtime.messages import report_quarters
 from runtime.operations.evaluate import eval_context
 from runtime.operations.gate_failures import JudgingRound, roll_back_failed, roll_back_rejected
@@ -59,7 +59,7 @@ async def judge_round(
     done = JudgingRound(away=known.away, doubts=context.doubts)
     report_doubts(workspace, context.doubts)
     goes_on = known.away is None and context.doubts.behind is None
-    if goes_on and any(unfinished(context.entries)):
+    if goes_on and any(unfinished(known.standing())):
         await _undo_drills(workspace)
         done = replace(done, moved=True)
     done = await roll_back_rejected(workspace, context.trials, done)
@@ -173,7 +173,7 @@ async def _undo_drills(workspace: Workspace) -> None:
     async with LocalGateways(workspace.state_dir, envoys=workspace.envoys()) as gateways:
         # Under the lease, which a drill that still runs holds.
         with ledger.lease(f"{workspace.by} (run {workspace.run}, reconcile)"):
-            for drill in unfinished(ledger.read()):
+            for drill in unfinished(ledger.standing()):
                 workspace.inform(f"Undoes a live drill of {drill.alias} that was killed.")
                 await undo(drill, gateways, workspace.ledger)
 

@@ -33,8 +33,8 @@ async def notify_once(
 ) -> list[str]:
     """Notify recipients that have not been notified; return warnings.
 
-    `known`: entries of the ledger; None: the ledger is read. `down`: why the ledger's home is known
-    to be away; empty: the home is there.
+    `known`: entries of the ledger that count; None: the ledger is read. `down`: why the ledger's
+    home is known to be away; empty: the home is there.
     """
     outbox, fleet, warnings = workspace.outbox(down=down), workspace.fleet(), list[str]()
     addressed = [
@@ -43,7 +43,7 @@ async def notify_once(
         if (to := recipients(fleet, event.alias, event.event))
     ]
     if known is None:
-        known = await asyncio.to_thread(workspace.ledger().read) if addressed else []
+        known = await asyncio.to_thread(workspace.ledger().standing) if addressed else []
     notified = [entry for entry in known if isinstance(entry.event, Notified)]  # few of many
     for event, to in addressed:
         left = [reader for reader in to if is_due(notified, event, reader.name, workspace.now())]
@@ -56,18 +56,20 @@ async def notify_once(
 def open_notifications(workspace: Workspace, live: State) -> list[Notification]:
     """Return the events that last: stopped versions, undecided rollouts, quality drift, ..."""
     fleet, now = workspace.fleet(), workspace.now()
-    entries = workspace.ledger().read()
+    entries = workspace.ledger().standing()
     history, past = settled(workspace.history(), live), eval_records(entries)
     alarms = drift_standings(
         past, live, {DriftStatus.SERVING, DriftStatus.RETRAIN, DriftStatus.WATCH}
     )
+    # Since when an alarm stands is seen in all evaluations.
+    known = eval_records(workspace.ledger().read()) if alarms else {}
     due = due_retrainings(fleet, entries, past, history.claims, now)
     return [
         *rollbacks(entries, now),
         *rollout_turns(entries, now),
         *failed_gates(fleet, history, now),
         *undecided_rollouts(decide_rollouts(fleet, live, history, now).wanted, history, now),
-        *drifted(alarms, past, now),
+        *drifted(alarms, known, now),
         *overdue_retrainings(due, now),
         *planned_retrainings(due, now),
     ]

@@ -9,7 +9,7 @@ from fleet.history import settled
 from fleet.names import LEDGER, Address
 from fleet.planning import DriftCause, classify_drift, outages_of
 from fleet.resources import Fault, OutageKind, State
-from runtime.ledger.fallback import LedgerSnapshot
+from runtime.ledger.snapshot import LedgerSnapshot
 from runtime.library.served_copies import damaged
 from runtime.operations.hung_servers import (
     OutageMemory,
@@ -62,7 +62,7 @@ def with_ledger(workspace: Workspace, live: State, known: LedgerSnapshot) -> Sta
 
     A ledger is at fault that cannot be read, or lacks entries that were read before.
     """
-    live = with_limits(live, known.entries, workspace.now())
+    live = with_limits(live, known.standing(), workspace.now())
     fault: Fault | None = None
     if known.away is not None:
         first = known.away.diagnostics[0]

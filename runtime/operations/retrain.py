@@ -27,7 +27,7 @@ URGENT: Final = frozenset({"overdue", "due", "ad hoc"})
 
 def retraining_documents(workspace: Workspace) -> list[dict[str, Any]]:
     """Return the retraining state of every adapter, the most urgent first."""
-    entries, fleet, now = workspace.ledger().read(), workspace.fleet(), workspace.now()
+    entries, fleet, now = workspace.ledger().standing(), workspace.fleet(), workspace.now()
     claims = workspace.history().claims
     return [
         {

@@ -65,7 +65,8 @@ def require_reviewed(workspace: Workspace, plan: Plan, live: State) -> None:
         StalePlanError: FC3040, the plan is not one of this project; FC3041, it is an older one.
     """
     if _kept_for(workspace, plan) == declared_digest(workspace.fleet()):
-        since = tuple(overtaken(workspace.ledger().read(), plan))
+        length = workspace.history().seq
+        since = tuple(overtaken(workspace.ledger().newest(plan.ledger_seq), plan, length))
         if since:
             listed = "".join(f"\n  {line}" for line in since[:_NAMED])
             detail = f"Plan {plan.id} was made for another moment. Since then:{listed}"

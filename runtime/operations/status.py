@@ -33,6 +33,9 @@ class FleetStatus:
     live: State
     history: History
     entries: Sequence[Entry]
+    """All entries."""
+    standing: Sequence[Entry]
+    """The entries that still count."""
     requests: Counter[tuple[str, str]]
     """By alias and version, over all gateways, since the split last changed."""
     ledger_problem: str = ""
@@ -72,7 +75,8 @@ async def _observe(workspace: Workspace, client: str | None) -> FleetStatus:
     outages = outages_of(history, live)
     if known.away is not None:
         why = known.away.diagnostics[0].detail
-        return FleetStatus(live, history, known.entries, requests, why, outages)
+        its = known.entries, known.standing()
+        return FleetStatus(live, history, *its, requests, why, outages)
 
     def is_shown(alias: str) -> bool:
         return client in {None, client_of(alias)}
@@ -81,13 +85,14 @@ async def _observe(workspace: Workspace, client: str | None) -> FleetStatus:
     fleet = workspace.fleet()
     decided = decide_rollouts(fleet, live, history, workspace.now())
     rollouts = rollout_statuses(fleet, decided.wanted, history, live.routes())
-    past = eval_records(known.entries)
+    past = eval_records(known.standing())
     due = (row for row in retraining_documents(workspace) if row["turn"] in URGENT)
-    drills = await drill_records(workspace, live, known.entries)
+    drills = await drill_records(workspace, live, known.standing())
     return FleetStatus(
         live,
         history,
         known.entries,
+        known.standing(),
         requests,
         outages=outages,
         retraining=[row for row in due if is_shown(row["alias"])],

@@ -111,8 +111,8 @@ class Watcher:
         unseen = {AlertRule.EVENT} if snapshot.away else ()
         alerts = as_told(advance(known, found, now, unseen), known, snapshot.entries, now)
         write_text(workspace.state_dir / FILE, json.dumps(plain(alerts)) + "\n")
-        notices = [*events, *alert_notices(alerts, snapshot.entries, now)]
-        entries = None if snapshot.away is None else snapshot.entries
+        notices = [*events, *alert_notices(alerts, snapshot.standing(), now)]
+        entries = None if snapshot.away is None else snapshot.standing()
         workspace.warn(*await notify_once(workspace, notices, entries))
         if fleet.notify and fleet.notify.alertmanager:
             texts = [(alert, self.word(alert)) for alert in alerts]

@@ -96,7 +96,7 @@ def read_fleet(
             }
             hosts = make_hosts(placed.fleet, placed.placement, live.unknown_servers, shares)
     left_out = tuple(notes[already:])
-    causes = drift_causes(fresh, live, status.history, status.entries)
+    causes = drift_causes(fresh, live, status.history, status.standing)
     usage = read_usage(workspace.state_dir, now, before.usage if before else None)
     if usage.problem:
         notes.append(f"usage is not up to date: {usage.problem}")

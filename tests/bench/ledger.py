@@ -1,10 +1,12 @@
-"""What `make bench-ledger` prints: seconds and memory of a plan with a long ledger.
+"""What `make bench-ledger` prints: seconds and memory of commands with a long ledger.
 
     .venv/bin/python -m tests.bench.ledger [--entries 10000 100000 1000000] [--adapters 1000]
 
 The fleet is as declared, so the plan is empty. `no checkpoint`: the first plan, which proves and
 folds the whole ledger. `checkpoint`: the next one. `100 more`: after as many entries were appended.
-Every row is a whole process; the last column is what the row takes over the plan without a ledger.
+Other commands follow, on fake servers of ten adapters each that listen here: `apply` has nothing to
+do, and a round of `reconcile` has no rollout under way. Every row is a whole process; the last
+column is what the row takes over the same command with the ledger of a first apply.
 """
 
 import argparse
@@ -15,6 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Final, TypeAlias
+
+from tests.bench.scale import compiled, fakes
 
 Figures: TypeAlias = tuple[float, float, float]
 """CPU seconds, wall seconds, and MB of memory at most, of a process."""
@@ -79,6 +83,38 @@ def report(work: Path, adapters: int, lengths: list[int]) -> None:
         plans("and 100 more")
 
 
+COMMANDS: Final = {
+    "plan": ("plan",),
+    "apply": ("apply", "--auto", "--yes"),
+    "status": ("status",),
+    "drift": ("drift",),
+    "reconcile": ("reconcile", "--once"),
+}
+
+
+def report_commands(work: Path, servers: int, lengths: list[int]) -> None:
+    """Make a fleet of servers, and print all commands with ledgers of some lengths."""
+    root = work / "live"
+    root.mkdir()
+    ledger, live = root / ".fleetctl" / "ledger.jsonl", str(root / "live.json")
+    with fakes(root, servers, 0.0):
+        own = *PYTHON, "fleetctl", "-C", str(root)
+        measured(*PYTHON, "tests.bench.scale_parts", "seed", str(root))
+        measured(*own, "adopt")
+        measured(*own, "apply", "--auto", "--yes")
+        measured(*own, "plan", "--save-live", live)
+        base = {name: min(measured(*own, *its) for _ in range(2)) for name, its in COMMANDS.items()}
+        for entries in lengths:
+            for path in ledger.parent.glob("ledger*"):
+                path.unlink()
+            measured(*PYTHON, "tests.bench.ledgers", str(ledger), live, str(entries))
+            measured(*own, "plan")  # which makes the checkpoint
+            print(f"  {servers} servers that answer, {entries:,} entries:")
+            for name, its in COMMANDS.items():
+                figures = min(measured(*own, *its) for _ in range(2))
+                row(f"{entries:,} entries, {name}", figures, f"{figures[0] - base[name][0]:.2f}")
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -86,7 +122,9 @@ def main() -> None:
     parser.add_argument("--adapters", type=int, default=1000)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
+        compiled(Path(name) / "compiled")
         report(Path(name), given.adapters, given.entries)
+        report_commands(Path(name), given.adapters // 10, given.entries)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -126,6 +128,21 @@ def write_fleet(root: Path, ports: list[str]) -> None:
     measured(*PYTHON, "tests.bench.scale_parts", "lock", str(root))
 
 
+@contextmanager
+def fakes(root: Path, servers: int, load_s: float) -> Iterator[int]:
+    """Serve fake servers and write their fleet while the block runs; give their process."""
+    command = *PYTHON, "tests.bench.scale_servers", str(servers), str(root / "models/base/tiny")
+    with subprocess.Popen(
+        [*command, str(load_s)], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            write_fleet(root, process.stdout.readline().split())
+            yield process.pid
+        finally:
+            process.kill()
+
+
 def run_seconds(events: str) -> tuple[float, float]:
     """Return the seconds of an apply's run, and of its steps alone.
 
@@ -142,36 +159,26 @@ def report(work: Path, servers: int, load_s: float) -> dict[str, Figures]:
     """Measure a fleet of a size."""
     root = work / f"fleet{servers}"
     root.mkdir()
-    command = *PYTHON, "tests.bench.scale_servers", str(servers), str(root / "models/base/tiny")
-    with subprocess.Popen(
-        [*command, str(load_s)], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            assert process.stdout is not None
-            ports = process.stdout.readline().split()
-            write_fleet(root, ports)
-            own = *PYTHON, "fleetctl", "-C", str(root)
-            beside: dict[str, float] = {}
+    beside: dict[str, float] = {}
+    found: dict[str, Figures] = {}
+    with fakes(root, servers, load_s) as pid:
+        own = *PYTHON, "fleetctl", "-C", str(root)
+        parts = *PYTHON, "tests.bench.scale_parts"
 
-            def measure(name: str, *command: str) -> Figures:
-                before = cpu_of(process.pid)
-                its = measured(*command)
-                beside[name] = cpu_of(process.pid) - before
-                return its
+        def measure(name: str, *command: str) -> None:
+            before = cpu_of(pid)
+            found[name] = measured(*command)
+            beside[name] = cpu_of(pid) - before
 
-            parts = *PYTHON, "tests.bench.scale_parts"
-            lost = measured(*parts, "seed", str(root)).output.split()[: servers // 2]
-            measured(*own, "adopt")
-            found = {"all routes": measure("all routes", *own, "apply", "--auto", "--yes")}
-            found["observe"] = measure("observe", *parts, "look", str(root))
-            found["plan"] = measure("plan", *own, "plan")
-            found["drift"] = measure("drift", *own, "drift")
-            for port in lost:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/forget", b"", timeout=60).close()
-            its = *own, "apply", "--auto", "--yes", "--format", "json"
-            found["apply"] = measure("apply", *its)
-        finally:
-            process.kill()
+        lost = measured(*parts, "seed", str(root)).output.split()[: servers // 2]
+        measured(*own, "adopt")
+        measure("all routes", *own, "apply", "--auto", "--yes")
+        measure("observe", *parts, "look", str(root))
+        measure("plan", *own, "plan")
+        measure("drift", *own, "drift")
+        for port in lost:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/forget", b"", timeout=60).close()
+        measure("apply", *own, "apply", "--auto", "--yes", "--format", "json")
     print(f"\n{servers:,} servers, {servers * PER_SERVER:,} adapters")
     for name, done in found.items():
         more = ""

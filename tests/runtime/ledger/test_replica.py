@@ -11,10 +11,11 @@ import pytest
 from fleet.errors import FleetError
 from fleet.history import Noted, Released
 from runtime.files import try_lock
-from runtime.ledger.fallback import FallbackLedger, LedgerSnapshot, last_known
+from runtime.ledger.fallback import FallbackLedger, last_known
 from runtime.ledger.file import LEDGER_FILE, FileLedger
 from runtime.ledger.outbox import LedgerOutbox, deliver
 from runtime.ledger.replica import MIRROR_FILE, LedgerReplica
+from runtime.ledger.snapshot import LedgerSnapshot
 
 NOON = datetime(2031, 5, 1, 12, tzinfo=UTC)
 
@@ -184,7 +185,8 @@ def test_a_home_that_hangs_is_not_asked_again_until_it_has_answered(tmp_path: Pa
 
 
 def test_a_new_fleet_has_no_ledger_and_misses_none(tmp_path: Path) -> None:
-    assert known(tmp_path) == LedgerSnapshot([])
+    assert known(tmp_path).away is None
+    assert not known(tmp_path).entries
     assert not (tmp_path / MIRROR_FILE).exists()
 
 

@@ -116,7 +116,7 @@ def reading(
     )  # fmt: skip
     return FleetSnapshot(
         fleet=fleet,
-        status=FleetStatus(live, history, entries, Counter({("acme-support", NEW): 7})),
+        status=FleetStatus(live, history, entries, entries, Counter({("acme-support", NEW): 7})),
         rollouts=rollout_statuses(fleet, wanted.wanted, history, live.routes()),
         hosts=hosts(fleet, place(fleet, wanted, live, SearchLimits()), silent, percent),
         causes=(),
