@@ -172,7 +172,7 @@ class Workspace:
             if self.away is not None:
                 return AwayLedger(home, replica, outbox, self.queue, self.away)
             return SalvagedLedger(home, replica, outbox, self.queue)
-        return FallbackLedger(home, replica, self.hung, wrote=self._push)
+        return FallbackLedger(home, replica, self.hung, wrote=self.push)
 
     @cached_property
     def _shared(self) -> SharedFiles | None:
@@ -204,7 +204,7 @@ class Workspace:
         """Whether a routing table is known here."""
         return (self.state_dir / TABLE).is_file()
 
-    def _push(self) -> None:
+    def push(self) -> None:
         """Give the home the files that have changed here; warn where that fails."""
         if self._shared is not None:
             try:

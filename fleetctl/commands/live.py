@@ -175,6 +175,7 @@ def stop_servers(
 
     asyncio.run(stop_all())
     stop_box_servers(boxes[name] for name in chosen if name in boxes)
+    workspace.push()  # a checkout that does not reach the home would start them again
     for name in chosen:
         click.echo(f"stopped {name}", err=True)
 
