@@ -253,6 +253,8 @@ class State:
     versions: Mapping[str, str] = field(default_factory=dict)
     bases: Mapping[str, str] = field(default_factory=dict)
     """Digest of the base's files at the start, by server; without attached servers."""
+    pythons: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Interpreter at the start and interpreter now, by server, where the two differ."""
     resolvable: Mapping[Address, LoadedAdapter] = field(default_factory=dict)
     """Adapters that a restarted server does not list and loads by itself when asked, by address."""
     lost: tuple[Address, ...] = ()

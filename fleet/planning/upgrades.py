@@ -88,7 +88,7 @@ def awaited_person(upgrade: Upgrade) -> str:
 
 
 def _without_room(upgrade: Upgrade) -> Iterator[str]:
-    engine_alone = all(text.startswith("vllm:") for text in upgrade.changed)
+    engine_alone = all(text.startswith(("vllm:", "python:")) for text in upgrade.changed)
     stay = "servers go on as they are"
     if not upgrade.held:
         then = stay if engine_alone else "servers restart in their place"

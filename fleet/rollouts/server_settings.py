@@ -1,10 +1,11 @@
 """Compares the settings of servers: what can change their answers.
 
-Settings are the flags of a server without slots and rank, its image, and the declared version of
-vLLM.
+Settings are the flags of a server without slots and rank, its image, the declared version of vLLM,
+and the interpreter where servers are started with another now.
 """
 
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from fleet.resources import ServerFlags
 
@@ -17,16 +18,21 @@ class ServerSettings:
     """Without slots and rank."""
     vllm: str
     """The declared version, or another that a server with traffic runs; empty: none is declared."""
+    python: str = ""
+    """Path of the interpreter; empty: the server runs the declared one."""
 
     @property
     def digest(self) -> str:
         """A text that other settings do not have."""
-        return f"{self.flags.digest} {self.vllm}".strip()
+        return " ".join(filter(None, (self.flags.digest, self.vllm, self.python)))
+
+    def named(self) -> dict[str, Any]:
+        """Return the settings by name."""
+        return {**asdict(self.flags), "vllm": self.vllm, "python": self.python}
 
     def until(self, wants: "ServerSettings") -> tuple[str, ...]:
         """Return the differences from other settings, such as `max_model_len: 512 -> 256`."""
-        before = {**asdict(self.flags), "vllm": self.vllm}
-        after = {**asdict(wants.flags), "vllm": wants.vllm}
+        before, after = self.named(), wants.named()
         names = [name for name in before if before[name] != after[name]]
         return tuple(f"{name}: {before[name]} -> {after[name]}" for name in names)
 

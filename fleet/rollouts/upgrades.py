@@ -72,11 +72,12 @@ class _BaseServers:
                 wants = flags_for(self.base, 1, 1, image=host.image)
                 seen = self.live.versions.get(name, "") if self.routed[name] else ""
                 other = seen and host.vllm and not is_release(seen, host.vllm)
+                runs, starts = self.live.pythons.get(name, ("", ""))
                 yield (
                     name,
                     (
-                        ServerSettings(sizeless(has), seen if other else host.vllm),
-                        ServerSettings(sizeless(wants), host.vllm),
+                        ServerSettings(sizeless(has), seen if other else host.vllm, runs),
+                        ServerSettings(sizeless(wants), host.vllm, starts),
                     ),
                 )
 

@@ -63,6 +63,8 @@ class LocalEngine:
     """The fleet of the servers."""
     secret: str = field(default="", repr=False)
     """The secret that the keys of servers are derived from; empty: they have none."""
+    interpreter: tuple[str, str] = ("", "")
+    """Interpreter that servers are started with, as declared and in full; empty: not known."""
     start_timeout_s: float = START_TIMEOUT_S
     stop_timeout_s: float = STOP_TIMEOUT_S
     """Seconds between SIGTERM and SIGKILL."""
@@ -76,7 +78,8 @@ class LocalEngine:
         joins it. Unknown is a server that answered before and does not now, that another machine
         or another state folder started, or at whose address another launch answers.
         """
-        seen, kept = StateBuilder(self.store), [*self.records.all(self.host.name)]
+        seen = StateBuilder(self.store, interpreter=self.interpreter)
+        kept = [*self.records.all(self.host.name)]
         records = {record.name: record for record in kept if record.leader()}
         for record, elsewhere in self._unrecorded():
             if elsewhere:

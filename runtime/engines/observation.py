@@ -5,7 +5,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -93,6 +93,8 @@ class StateBuilder:
     store: StoreView
     supervisor: str = ""
     """As `HostSpec.supervisor`, of launches."""
+    interpreter: tuple[str, str] = ("", "")
+    """Interpreter that servers are started with now, as declared and in full; empty: not known."""
     resources: dict[Address, Resource] = field(default_factory=dict)
     unknown_servers: dict[str, str] = field(default_factory=dict)
     of_others: dict[str, str] = field(default_factory=dict)
@@ -103,6 +105,7 @@ class StateBuilder:
     urls: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     bases: dict[str, str] = field(default_factory=dict)
+    pythons: dict[str, tuple[str, str]] = field(default_factory=dict)
     resolvable: dict[Address, LoadedAdapter] = field(default_factory=dict)
     faults: dict[Address, Fault] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -150,6 +153,10 @@ class StateBuilder:
         self.record(server, launched.url, snapshot, entries)
         if launched.base_files:
             self.bases[launched.name] = launched.base_files
+        declared, starts = self.interpreter
+        runs = launched.arguments[0] if declared and launched.arguments else ""
+        if runs and not is_interpreter(runs, declared):
+            self.pythons[launched.name] = (runs, starts)
 
     def _is_copy(self, entry: AdapterEntry) -> bool:
         return self.store.digest(entry.path) == entry.digest
@@ -181,14 +188,20 @@ class StateBuilder:
     def state(self) -> State:
         """Return the state, everything sorted."""
         names = ("resources", "unknown_servers", "boots", "launches", "urls", "versions", "bases",
-                 "resolvable", "faults", "of_others", "ended", "fleets")  # fmt: skip
+                 "pythons", "resolvable", "faults", "of_others", "ended", "fleets")  # fmt: skip
         tables: dict[str, Any] = {name: dict(sorted(getattr(self, name).items())) for name in names}
         return State(**tables, notes=tuple(self.notes))
 
 
+def is_interpreter(path: str, declared: str) -> bool:
+    """Say whether a path is the declared path; the folder of project or home does not count."""
+    tail = tuple(part for part in PurePosixPath(declared).parts if part != "..")
+    return PurePosixPath(path).parts[-len(tail) :] == tail
+
+
 _BY_SERVER = (
     "unknown_servers", "of_others", "ended", "fleets", "boots", "launches", "routed_launches",
-    "urls", "versions", "bases", "resolvable",
+    "urls", "versions", "bases", "pythons", "resolvable",
 )  # fmt: skip
 """Fields of a state that the states of different hosts add to, by server or by adapter."""
 

@@ -93,7 +93,11 @@ def make_engine(
             environment[SERVER_KEY] = server_key(secret, server.name, launch.launch)
         return launch.arguments, environment
 
-    processes = LocalEngine(host, records, folder, command, StoreView(store), fleet, secret or "")
+    starts = host.engine == "local" and host.python
+    processes = LocalEngine(
+        host, records, folder, command, StoreView(store), fleet, secret or "",
+        (host.python, _interpreter(host, folder)) if starts else ("", ""),
+    )  # fmt: skip
     if not has_units(host):
         return processes
     python = _interpreter(host, folder)

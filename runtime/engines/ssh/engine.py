@@ -72,17 +72,17 @@ class SshEngine:
     async def observe(self, only: str = "") -> State:
         """Return the servers of the host, with their adapters.
 
-        A server whose unit is stopped is absent. A server that starts, or that systemd starts
-        again, is absent too, with a note: `start` joins it. A server that answered and does not now
-        is unknown. Where SSH does not reach the host, the servers of the last time are asked by
-        forwards that stand, else unknown; where none were seen, all that the host may have are.
+        A server whose unit is stopped is absent, and with a note one that systemd still starts.
+        A server that answered and does not now is unknown. Where SSH does not reach the host, the
+        servers of the last time are asked by forwards; else all may be there.
         """
         before = BoxMemory.read(self.memory)
         try:
             box = await self._look()
         except EngineError as error:
             return await self._observe_unreached(before, error, only)
-        seen = StateBuilder(self._copies(box.store), self.host.supervisor)
+        started_by = self._launcher.interpreter(box)
+        seen = StateBuilder(self._copies(box.store), self.host.supervisor, started_by)
         now = self._started(box, before, seen)
         seen.fleets = {name: drawn for name in now if (drawn := box.units[name].fleet.id)}
         if self.ssh.is_here and now:

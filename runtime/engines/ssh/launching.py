@@ -93,7 +93,7 @@ class BoxLauncher:
         """
         if self.secret is None:
             raise secret_unreadable()
-        image, python = self.host.image, self._python(box)
+        image, (_, python) = self.host.image, self.interpreter(box)
         test = f"podman image exists {image}" if image else f"test -x {shlex.quote(python)}"
         rights = _RIGHTS.format(instance_name(server.name)) if self.host.has_system_units else ":\n"
         ended = await self.ssh.run(_CHECK.format(test=test, port=server.port, rights=rights))
@@ -132,7 +132,7 @@ class BoxLauncher:
         model, files = await self._bring_base(flags)
         units = await list_units(self.ssh)
         self._require_free(server, flags, units)
-        python, mark = self._python(box), uuid4().hex
+        (_, python), mark = self.interpreter(box), uuid4().hex
         if self.host.image:
             store, plugged = await look_for_plugin(self.ssh, self.host)
         else:
@@ -249,9 +249,11 @@ class BoxLauncher:
         path = await bring_folder(self.ssh, source, self.host.store_there, report=told)
         return path, await asyncio.to_thread(base_digest, here)
 
-    def _python(self, box: BoxView) -> str:
-        path = posixpath.join(box.home, self.host.python_there)
-        return "python3" if self.host.image else path
+    def interpreter(self, box: BoxView) -> tuple[str, str]:
+        """Return the interpreter of servers, as declared and in full; with an image: none."""
+        if self.host.image:
+            return "", "python3"
+        return self.host.python_there, posixpath.join(box.home, self.host.python_there)
 
 
 def _part(flags: ServerFlags) -> float:
