@@ -49,7 +49,7 @@ ADDED = ("settings", "upgrades")
 MEASURED: Mapping[str, tuple[str, ...]] = {
     "changes": ("origin",),
     "steps": ("estimate_s",),
-    "impacts": ("peak_rpm", "back_out_s", "outage_s"),
+    "impacts": ("peak_rpm", "back_out_s", "outage_s", "lost_requests", "demand_basis"),
     "capacity": ("load",),
     "gates": ("detail", "power"),
 }
@@ -57,7 +57,7 @@ MEASURED: Mapping[str, tuple[str, ...]] = {
 out, so that the same fleet in another order has the same plan."""
 
 SPARSE: Mapping[type, tuple[str, ...]] = {
-    Impact: ("outage_s",),
+    Impact: ("waits", "outage_s", "lost_requests", "demand_basis"),
     Plan: ("prospects",),
     LoadedAdapter: ("unsure",),
     ServerFlags: ("image",),

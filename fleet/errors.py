@@ -88,6 +88,12 @@ class FrozenError(FleetError):
     exit_code = 5
 
 
+class UnapprovedError(FleetError):
+    """A plan needs a decision that no person has made."""
+
+    exit_code = 5
+
+
 class LibraryError(FleetError):
     """An adapter or base in the library is missing, changed or not servable."""
 

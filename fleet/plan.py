@@ -9,6 +9,7 @@ from enum import StrEnum
 from fleet.names import Address
 from fleet.prospects import Prospect, SettingChange
 from fleet.resources import Resource
+from fleet.rule_policy import PlanRuleFinding
 from fleet.steps import Step
 
 
@@ -153,8 +154,13 @@ class Impact:
     back_out_s: float | None
     interrupted: bool
     """Whether requests will fail or wait for a while, as in a restart without a replica."""
+    waits: bool = False
+    """Whether interrupted requests wait for a reload."""
     outage_s: float | None = None
-    """For about how long, in seconds, by the steps' usual duration."""
+    """For about how long, in seconds, by the steps' estimates."""
+    lost_requests: int | None = None
+    """Upper bound of the requests without an answer, in the busiest hour; None: not known."""
+    demand_basis: str = ""  # `recorded` or `declared`; empty: no demand is known
 
 
 NO_EVIDENCE = "no evidence"
@@ -256,8 +262,7 @@ class Plan:
     unknown: tuple[PlanNote, ...] = ()
     """Resources that could not be observed and are therefore left alone; by address."""
     warnings: tuple[PlanNote, ...] = ()
-    upgrades: tuple[PlanNote, ...] = ()
-    """Upgrades of servers under way, stage by stage; by base."""
+    upgrades: tuple[PlanNote, ...] = ()  # of servers under way, stage by stage; by base
     settings: tuple[SettingChange, ...] = ()
     """Declared values that differ from the last apply, by path; an apply records them."""
     cost_before: float | None = None
@@ -281,6 +286,5 @@ class Plan:
     client_costs: tuple[CostChange, ...] = ()
     """Clients with a fee whose cost changes, sorted; empty also where no price is declared."""
     frozen: Freeze | None = None
-    """The freeze at the time of the plan; None: the fleet was not frozen. `apply` asks the ledger
-    again.
-    """
+    """The freeze at the time of the plan; None: not frozen. `apply` asks the ledger again."""
+    rules: tuple[PlanRuleFinding, ...] = ()  # at the time of the plan, by rule; `apply` judges anew

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal, get_args
 
-from fleet import traffic
+from fleet import rule_policy, traffic
 from fleet.cost_policy import ClientCosts, CostPolicy
 from fleet.errors import Position
 from fleet.hardware import BaseSpec as Base
@@ -277,8 +277,8 @@ class FleetSpec:
     golden: Mapping[str, GoldenFacts] = field(default_factory=dict)
     """By path of the golden set, relative to the project."""
     notify: NotifySpec | None = None
-    overrides: tuple[OverrideSpec, ...] = ()
-    """Sorted by name; expired ones too."""
+    overrides: tuple[OverrideSpec, ...] = ()  # sorted by name; expired overrides too
+    plan_rules: tuple[rule_policy.PlanRuleSpec, ...] = ()  # sorted by name
     compiled_for: tuple[CompiledFor, ...] = ()
     """Other gateways that the routes are compiled for."""
     evals: EvalPolicy = field(default_factory=EvalPolicy)

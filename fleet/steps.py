@@ -175,6 +175,17 @@ tests: per input.
 """
 
 
+def duration_key(verb: str, resource: Resource | None) -> str:
+    """Return the key of the duration of a start or a load, such as `start BASE`; else empty."""
+    match verb, resource:
+        case "start", Server(base=base):
+            return f"start {base}"
+        case "load", LoadedAdapter(parts=name) if name:
+            return f"load {name.base}"
+        case _:
+            return ""
+
+
 def schedule(steps: Iterable[Step]) -> dict[str, tuple[float, float]]:
     """Return by id when steps begin and end, by estimate, in seconds: lanes and needs respected.
 

@@ -64,7 +64,8 @@ def main_group(
 
     Exit codes: 0 done or no changes; 1 error; 2 changes due (`plan --detailed-exitcode`), drift
     found or an alert stands; 3 a gate failed and was rolled back; 4 stopped half-way, safe to
-    repeat; 5 the plan is stale, or the fleet is locked or frozen; 64 wrong usage; 130 interrupted.
+    repeat; 5 the plan is stale or not approved, or the fleet is locked or frozen; 64 wrong usage;
+    130 interrupted.
     """
     from fleetctl.wiring import allowed_fork, open_workspace  # noqa: PLC0415 (`--help` is fast)
 

@@ -30,6 +30,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "explain": ("placement", "Explain a resource's place and values, or an error code."),
         "show": ("plan", "Render a saved plan."),
         "graph": ("plan", "Print the steps of a plan as a graph."),
+        "approve": ("approve", "Consent to a plan that needs a decision, such as an outage."),
         "apply": ("apply", "Carry out a plan, step by step."),
         "freeze": ("freeze", "Stop applies and rollouts; healing and rollback go on."),
         "thaw": ("freeze", "End the freeze: applies and rollouts go on."),

@@ -139,6 +139,9 @@ def test_a_saved_plan_is_read_and_planned_anew_and_the_old_ledger_goes_on(tmp_pa
         assert "Plan 2d7b210068d1882d for fleet" in witness.call("show", plan).stdout
         refused = witness.call("--env", "next", "apply", plan, "--yes")
         assert (refused.returncode, "[FC3040]" in refused.stderr) == (5, True)
+        shown = json.loads(witness.call("--env", "next", "plan", "--format", "json").stdout)
+        command = shown["needs_decision"]["command"].replace("TEXT", "announced")
+        assert witness.call(*command.split()[1:]).returncode == 0
         done = witness.call("--env", "next", "apply", "--auto", "--yes")
         assert done.returncode == 0, done.stderr
         assert "The fleet is as planned." in done.stderr

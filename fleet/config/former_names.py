@@ -23,6 +23,8 @@ _REFERENCES: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("clients", ("clients", "*", "adapters", "*", "apart")),
     ("clients", ("hosts", "*", "reserved_for")),
     ("clients", ("overrides", "*", "alias")),
+    ("clients", ("plan_rules", "*", "exceptions", "*", "client")),
+    ("clients", ("plan_rules", "*", "exceptions", "*", "adapter")),
 )
 """Places that name a base, a host, or a client or alias; a star stands for any name."""
 

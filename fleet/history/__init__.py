@@ -18,6 +18,7 @@ from fleet.history.apply_events import (
     Frozen,
     MonthClosed,
     Noted,
+    PlanApproved,
     Restored,
     StaffHoursImported,
     StepFailed,
@@ -66,6 +67,7 @@ from fleet.history.doubts import (
 )
 from fleet.history.events import Entry, LedgerEvent, UnknownEvent, data_of, event_of
 from fleet.history.fold import fold_entries, settled
+from fleet.history.fold_traffic import DAY, TrafficShift
 from fleet.history.fold_upgrades import UpgradeDecision, UpgradeRecord, UpgradeVerdict
 from fleet.history.freezes import freeze_after, frozen_fleet
 from fleet.history.kept_entries import standing_entries

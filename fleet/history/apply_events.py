@@ -139,6 +139,17 @@ class Thawed(EventFields):
 
 
 @dataclass(frozen=True, slots=True)
+class PlanApproved(EventFields):
+    """The approval of a plan by a person."""
+
+    kind: ClassVar[str] = "plan_approved"
+    plan_id: str = ""
+    reason: str = ""
+    accept_outage: int = 0
+    """Upper bound of the clients whose requests may fail."""
+
+
+@dataclass(frozen=True, slots=True)
 class CopyDamaged(EventFields):
     """Damage of a served copy, which servers may have read."""
 
@@ -244,6 +255,7 @@ ApplyEvent: TypeAlias = (
     | Collected
     | Frozen
     | Thawed
+    | PlanApproved
     | CopyDamaged
     | BackedUp
     | BackupDrilled

@@ -16,6 +16,7 @@ from fleet.history.apply_events import (
     Frozen,
     Noted,
     PassiveEvent,
+    PlanApproved,
     StepFailed,
     StepFinished,
     StepStarted,
@@ -144,6 +145,7 @@ class _Past(RolloutsFold):
     def take(self, entry: Entry) -> None:  # noqa: C901, PLR0912 (a case a kind)
         """Add an entry."""
         self.seq, self.as_of = entry.seq, latest_time(self.as_of, entry)
+        self.consented(entry)
         match entry.event:
             case StepStarted() as event:
                 self._started(event, entry.time)
@@ -153,8 +155,7 @@ class _Past(RolloutsFold):
                 self.unfinished.pop(step, None)
             case ApplyStarted(settings=settings, fleet_id=drawn):
                 self.fleet_id = self.fleet_id or drawn or ""
-                if settings is not None:
-                    self.settings = self.settings or {}
+                self.settings = self.settings if settings is None else self.settings or {}
             case ApplyFinished(boots=boots, gone=gone, settings=settings):
                 self.boots |= boots
                 if settings is not None:
@@ -184,7 +185,7 @@ class _Past(RolloutsFold):
                 self.claimed(event, entry)
             case UpgradeFields() as event:
                 self.upgraded(event, entry)
-            case PassiveEvent() | StepFailed() | Noted():
+            case PassiveEvent() | StepFailed() | Noted() | PlanApproved():
                 pass
             case event:
                 assert_never(event)
@@ -197,13 +198,13 @@ class _Past(RolloutsFold):
     def _started(self, event: StepStarted, time: datetime) -> None:
         address = Address(event.address)
         self.unfinished[event.step] = UnfinishedStep(event.step, address, event.operation, time)
-        changes, after = operation_result(event.operation)
-        if changes and after is not None:  # whatever comes of it, it is ours
+        if operation_result(event.operation)[1] is not None:  # whatever comes of it, it is ours
             self._own(address)
 
     def _finished(self, event: StepFinished, time: datetime) -> None:
         begun = self.unfinished.pop(event.step, None)
         changes, after = operation_result(begun.operation if begun else event.operation or {})
+        self.timed(event, after, time - begun.started if begun else None)
         if changes and step_parts(event.step)[0] != "divert":
             when = begun.started if begun and event.how == "recovered" else time
             self.became(Address(event.address), after, when)
@@ -238,6 +239,7 @@ class _Past(RolloutsFold):
         """Note a route's stage, and the versions that lost their share with the route."""
         known = self.established
         before, known[route.address] = known.get(route.address), route
+        self.shifted(before, route, when)
         shares, top = {share.adapter: share.percent for share in route.shares}, route.shares[0]
         for gone in before.shares if isinstance(before, Route) else ():
             if gone.adapter not in shares:
@@ -270,15 +272,13 @@ class _Past(RolloutsFold):
         holds.pop(event.to, None)
         self.holds[event.alias] = holds
         if isinstance(route, Route):
-            to = event.to
-            shares = (replace(its, percent=FULL * (its.adapter == to)) for its in route.shares)
+            shares = (replace(s, percent=FULL * (s.adapter == event.to)) for s in route.shares)
             self._routed(replace(route, shares=tuple(shares)), entry.time)
 
     def _released(self, event: Released, time: datetime) -> None:
         """Forget holds; the route that is live now is where the rollout goes on from."""
-        alias = event.alias
-        self.release(alias, event.adapter or "", self.holds.get(alias, ()))
-        left = self.holds.pop(alias, {})
+        alias, left = event.alias, self.holds.pop(event.alias, {})
+        self.release(alias, event.adapter or "", left)
         if event.adapter:
             self.holds[alias] = {name: left[name] for name in left if name != event.adapter}
         route = resource_of_plain(event.route) if event.route else None

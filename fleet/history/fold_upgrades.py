@@ -6,6 +6,7 @@ from datetime import datetime
 
 from fleet.gates import Finding, Verdict
 from fleet.history.events import Entry
+from fleet.history.fold_approvals import ApprovalsFold
 from fleet.history.upgrade_events import UpgradeDecided, UpgradeFields, UpgradeJudged
 
 
@@ -48,7 +49,7 @@ class UpgradeRecord:
 
 
 @dataclass(slots=True)
-class UpgradesFold:
+class UpgradesFold(ApprovalsFold):
     """Records of upgrades while entries are being added; the field is that of `History`."""
 
     upgrades: dict[str, UpgradeRecord] = field(default_factory=dict)

@@ -6,9 +6,11 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, Literal, get_args
 
+from fleet.consent import Approval
 from fleet.gates import Finding
 from fleet.history.apply_events import Adopted, Document
 from fleet.history.events import Entry
+from fleet.history.fold_traffic import TrafficShift
 from fleet.history.fold_upgrades import UpgradeRecord
 from fleet.history.rollout_events import Released
 from fleet.names import Address
@@ -223,6 +225,13 @@ class History:
     """
     freeze: Freeze | None = None
     """The freeze of the fleet; None: the fleet is not frozen."""
+    approvals: Mapping[str, tuple[Approval, ...]] = field(default_factory=dict)
+    """By id of a plan that was not carried out since: its approvals, oldest first."""
+    shifts: Mapping[str, tuple[TrafficShift, ...]] = field(default_factory=dict)
+    """By alias: shifts of its traffic, oldest first; those of the day before the last one at least.
+    """
+    durations: Mapping[str, float] = field(default_factory=dict)
+    """By `fleet.steps.duration_key`: about how many seconds starts and loads took here."""
     settings: Mapping[str, str] | None = None
     """Declared values of the last apply by path; None: no apply of a release that records them."""
     cost_terms: Mapping[str, Document] = field(default_factory=dict)

@@ -22,6 +22,7 @@ from fleet.planning.modes import (
     without_unready,
 )
 from fleet.planning.pipeline import USUAL, desired_state, make_plan
+from fleet.planning.protection import require_kept
 from fleet.planning.settling import changed_by_others, forgotten, recovered
 from fleet.planning.target import TargetPattern, parse_criteria, require_known_targets, select
 from fleet.planning.upgrades import awaited_person, upgrade_part

@@ -219,6 +219,8 @@ class StepRules:
     """Server to host, where a load must wait until unused servers have stopped."""
     renames: Mapping[str, str] = field(default_factory=dict)
     """Alias to the former alias."""
+    durations: Mapping[str, float] = field(default_factory=dict)
+    """As `History.durations`; elsewhere the usual seconds are taken."""
 
 
 def rules_of(plan_input: PlanInput) -> StepRules:
@@ -234,4 +236,5 @@ def rules_of(plan_input: PlanInput) -> StepRules:
         for name, server in placement.servers.items()
         if server.host in fleet.hosts and fleet.hosts[server.host].memory_bytes
     }
-    return StepRules(smoke, placement.tight, limited, fleet.renames)
+    known = plan_input.history.durations
+    return StepRules(smoke, placement.tight, limited, fleet.renames, known)

@@ -2,7 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import ceil
+from typing import Any
 
+from fleet.consent import WAIT_S
 from fleet.names import (
     alias_of,
     by_number,
@@ -19,7 +22,7 @@ from fleet.planning.diff import differences
 from fleet.planning.diversion import Interruption
 from fleet.prospects import Prospect
 from fleet.resources import FULL, Key, LoadedAdapter, Route, State
-from fleet.spec import FleetSpec
+from fleet.spec import AdapterSpec, FleetSpec
 from fleet.steps import LoadAdapter, SmokeTest, Step, schedule
 
 SWITCH_S = 1.0
@@ -28,7 +31,7 @@ SWITCH_S = 1.0
 RELOAD_S = 10.0
 """Usual seconds to load a version and switch the route to the version."""
 
-_RELOADS = "requests wait while its version is reloaded, and fail after 30 s"
+_RELOADS = f"requests wait while its version is reloaded, and fail after {WAIT_S} s"
 
 
 def impacts_of(
@@ -170,8 +173,25 @@ def _impact(
         back_out_class=class_,
         back_out_s=seconds,
         interrupted=interruption is not None,
+        waits=interruption is not None and not interruption.servers,
         outage_s=outage_s,
+        **_lost(declared, interruption, outage_s),
     )
+
+
+def _lost(
+    declared: AdapterSpec | None, interruption: Interruption | None, outage_s: float | None
+) -> dict[str, Any]:
+    """Return the requests without an answer in the busiest hour, and the origin of the demand."""
+    if interruption is None or declared is None or declared.demand is None:
+        return {}
+    seen = declared.demand.observed
+    rpm, basis = (max(seen), "recorded") if seen else (declared.demand.peak_rpm, "declared")
+    if outage_s is None:
+        return {"demand_basis": basis}
+    span = outage_s if interruption.servers else max(outage_s - WAIT_S, 0.0)
+    lost = ceil(rpm * span / 60 * interruption.percent / FULL)
+    return {"lost_requests": lost, "demand_basis": basis}
 
 
 def _outage_text(interruption: Interruption) -> str:

@@ -85,6 +85,7 @@ class _Graph:
         resource = steps.resource_of(operation)
         lane = GATEWAY if isinstance(resource, Route | Key) else servers_in(resource)[0]
         usual, limit = TIMES[verb]
+        usual = self.rules.durations.get(steps.duration_key(verb, resource), usual)
         if isinstance(operation, steps.SmokeTest):
             usual, limit = usual * len(operation.inputs), limit * len(operation.inputs)
         name = step_id(verb, resource.address, number)

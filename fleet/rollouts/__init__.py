@@ -15,7 +15,7 @@ from fleet.rollouts.applied import applied_route, is_diverted, may_be_rollback
 from fleet.rollouts.decide import decide_rollouts
 from fleet.rollouts.evidence import golden_of
 from fleet.rollouts.forecast import forecast_rollouts
-from fleet.rollouts.guards import closed_until
+from fleet.rollouts.guards import closed_until, closed_windows_until
 from fleet.rollouts.status import ONWARD, MarkRefusal, RolloutStatus, rollout_statuses
 from fleet.rollouts.targets import AliasTarget, Phase, RolloutTargets
 from fleet.rollouts.trials import GateTrial, due_gates, engine_digest

@@ -7,7 +7,7 @@ Taking traffic back needs neither.
 Also the versions that are loaded as shadows: copies of requests, and no traffic of clients.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -24,17 +24,24 @@ WEEK = 7 * 24 * 60
 
 
 def closed_until(rollout: RolloutPolicy, now: datetime) -> datetime | None:
-    """Return when the rollout may go on again; None: now.
+    """Return when the rollout may go on again; None: now."""
+    return closed_windows_until(rollout.no_promote, rollout.offsets, now)
+
+
+def closed_windows_until(
+    windows: Sequence[ChangeWindow], offsets: Sequence[int], now: datetime
+) -> datetime | None:
+    """Return when the windows that are closed now open again; None: all are open.
 
     Where the clocks of the time zone change in the course of the year, a window holds by every
     offset that the year has: at its edges it is up to an hour longer than written.
     """
     until = now.astimezone(UTC)
-    for _ in range(2 * len(rollout.no_promote) * len(rollout.offsets) + 1):
+    for _ in range(2 * len(windows) * len(offsets) + 1):
         ends = [
             end
-            for window in rollout.no_promote
-            for offset in rollout.offsets
+            for window in windows
+            for offset in offsets
             if (end := _end(window, offset, until)) is not None
         ]
         if not ends or max(ends) - now > timedelta(minutes=WEEK):

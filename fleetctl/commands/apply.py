@@ -44,9 +44,9 @@ def apply(
 ) -> None:
     """Carry out the plan in FILE, step by step, and verify the result.
 
-    FILE must be a plan that this project made, or would make now. Steps whose precondition
-    changed since are skipped, and steps that depend on them; the others run. Running the command
-    again is safe. Ctrl-C lets running steps finish, a second Ctrl-C stops at once.
+    FILE must be a plan that this project made, or would make now, approved where it says so. Steps
+    whose precondition changed since are skipped, with the steps that need them; the others run. The
+    command may be repeated. Ctrl-C lets running steps finish, a second Ctrl-C stops at once.
 
     Examples:
       fleetctl apply plan.json
@@ -56,6 +56,7 @@ def apply(
     """
     import asyncio
 
+    from fleet.planning import require_kept
     from plans.documents import plan_file
     from runtime.files import read_text
     from runtime.operations.apply import (
@@ -63,9 +64,11 @@ def apply(
         require_applicable,
         require_trusted,
     )
+    from runtime.operations.approve import require_approved
     from runtime.operations.fleet_id import draw_fleet_id
     from runtime.operations.freeze import require_thawed
     from runtime.operations.heal import put_back_store
+    from runtime.operations.plan_rules import require_allowed
     from runtime.operations.planning import is_record_due, observe_copies, plan_fleet
     from runtime.operations.reviewed import require_id, require_reviewed
     from runtime.operations.unknown_fleet import require_known
@@ -89,12 +92,15 @@ def apply(
     plan = saved or plan_fleet(workspace, live)
     if plan_id is not None:
         require_id(plan, plan_id)
+    require_kept(plan, workspace.fleet(), workspace.history())
     require_trusted(workspace, plan)
     report_changes_since(workspace, plan, live)
     due = plan.steps or plan.settings or is_record_due(workspace, plan, live)
     if not due and not live.notes:
         _print_nothing_to_do(workspace, plan, form)
         return
+    require_allowed(workspace, plan)
+    require_approved(workspace, plan)
     if not yes:
         _confirm(plan, whole=auto)
     try:

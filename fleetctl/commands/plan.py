@@ -87,9 +87,7 @@ def plan(
       fleetctl plan
       fleetctl plan --out plan.json
       fleetctl plan --format md --select client=acme
-      fleetctl plan --detailed-exitcode
       fleetctl plan --offline --live live.json
-      fleetctl plan --max-moves 20
       fleetctl plan --repack --effort balanced
       fleetctl plan --what-if 'gpu h100_80g +1' --what-if 'client acme x3'
 
@@ -101,13 +99,14 @@ def plan(
       base NAME tensor_parallel N | utilization N% | canary_slots N
     """
     from fleet.placement import SearchLimits
-    from fleet.planning import require_known_targets, select
+    from fleet.planning import require_kept, require_known_targets, select
     from fleet.what_if import what_if
     from fleetctl.commands.placement import live_state
     from plans.documents.live_file import KnownPast, dump
     from plans.render.sections import compared_cost, marked_what_if
     from plans.reports.status import fault_notes
     from runtime.files import write_text
+    from runtime.operations.plan_rules import exit_code, with_rules
     from runtime.operations.planning import (
         UNRECORDED,
         is_unrecorded,
@@ -136,7 +135,8 @@ def plan(
         else:
             whole = plan_fleet(workspace, live, search=search)
         require_known_targets(targets, fleet, whole)
-        selected = select(whole, targets)
+        selected = with_rules(workspace, select(whole, targets))
+        require_kept(selected, workspace.fleet(), workspace.history())
     if is_unrecorded(workspace):
         print_lines((UNRECORDED,), "Note")
     if save_live:
@@ -151,7 +151,8 @@ def plan(
         print_preflight(*check_plan(workspace, selected))
     if out:
         _save(workspace, selected, out)
-    sys.exit(2 if detailed_exitcode and (selected.changes or selected.settings) else 0)
+    due = 2 if detailed_exitcode and (selected.changes or selected.settings) else 0
+    sys.exit(exit_code(selected, due))
 
 
 @contextmanager

@@ -1,14 +1,16 @@
 """Write and read the plan file: a plan's decisions as canonical JSON, with their hash as its id.
 
 `decisions` are reviewed and carried out. `plan_id` is their hash; a file whose decisions hash
-to another id is refused. `observations` are estimates and counts for the reader. `envelope`
-names author, time and commit. No part holds a secret: keys are references and fingerprints.
+to another id is refused. `observations` are estimates and counts for the reader.
+`needs_decision` follows from the decisions, and is not read back. `envelope` names author, time
+and commit. No part holds a secret: keys are references and fingerprints.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from fleet.consent import approve_command, clients_out, decisions_due
 from fleet.decoding import MalformedError, decode
 from fleet.encoding import DECISIONS, MEASURED, decisions, identify, plain
 from fleet.errors import FleetError
@@ -36,11 +38,12 @@ BESIDE = (
     "prospects",
     "client_costs",
     "frozen",
+    "rules",
 )
 """Fields of a plan that are observations: shown, and not part of the id."""
 REQUIRED = BESIDE[: BESIDE.index("cost_bound")]
 """Observations that every release has written."""
-SPARSE = ("translations", "prospects", "client_costs", "frozen")
+SPARSE = ("translations", "prospects", "client_costs", "frozen", "rules")
 """Observations that are left out where they are empty."""
 
 
@@ -77,6 +80,12 @@ def dump(plan: Plan, envelope: Envelope | None = None) -> str:
         }
         | measured,
     }
+    if due := decisions_due(plan):
+        document["needs_decision"] = {
+            "causes": plain(due),
+            "clients_out": clients_out(plan),
+            "command": approve_command(plan),
+        }
     if envelope is not None:
         document["envelope"] = asdict(envelope)
     return write(document)

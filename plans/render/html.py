@@ -2,7 +2,7 @@
 
 from fleet.plan import Plan
 from plans import amounts, wording
-from plans.render import detail_levels, prospects, sections, text
+from plans.render import consent, detail_levels, prospects, sections, text
 from plans.render.verdict import judge
 from plans.templating import rendered
 
@@ -17,6 +17,7 @@ def render(plan: Plan) -> str:
         levels=detail_levels,
         prospects=prospects,
         sections=sections,
+        consent=consent,
         text=text,
         wording=wording,
     )

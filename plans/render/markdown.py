@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from fleet.plan import Change, Plan
 from plans.amounts import about, capitalized, counted
 from plans.redact import command, fenced, prose
-from plans.render import detail_levels, prospects, sections
+from plans.render import consent, detail_levels, prospects, sections
 from plans.render.text import as_declared, evidence, is_unknown, limit
 from plans.render.verdict import judge
 from plans.wording import (
@@ -63,6 +63,7 @@ def _comment(plan: Plan, level: int) -> str:
             [*_clients(plan)] if level < HEADLINE else [],
             [*_facts(plan)] if level < IMPACT else [],
             [*_costs(plan)] if level < HEADLINE else [],
+            [*_rules(plan)],
             [*_changes(plan, level)],
         ]
     blocks += [[*_settings(plan, level)], [*_notes(plan, level)]]
@@ -77,6 +78,10 @@ def _headline(plan: Plan) -> Iterator[str]:
     verdict = judge(plan)
     yield f"### {verdict.light} {verdict.level.value.capitalize()} · `{plan.fleet}` · `{plan.id}`"
     yield f"{capitalized('; '.join(prose(reason) for reason in verdict.reasons))}."
+    for line in consent.decision_lines(plan):
+        said, typed, text = line.partition("fleetctl ")
+        bullet = "- " if line[:1] == " " else "\n"
+        yield f"{bullet}{prose(said.strip())}" + (f" {command(typed + text)}" if typed else "")
     if plan.changes:
         yield ""
         yield f"**{tally(plan.changes)}**" + (
@@ -156,6 +161,11 @@ def _facts(plan: Plan) -> Iterator[str]:
         yield f"Cost: {prose(price)}."
     yield ""
     yield "</details>"
+
+
+def _rules(plan: Plan) -> Iterator[str]:
+    for place, line in enumerate(consent.rules(plan)):
+        yield f"- {prose(line.strip())}" if place else f"{prose(line)}\n"
 
 
 def _costs(plan: Plan) -> Iterator[str]:

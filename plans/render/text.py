@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from fleet.plan import Action, GateDue, Plan
 from plans.amounts import about, capitalized, counted
-from plans.render import detail_levels, prospects, sections
+from plans.render import consent, detail_levels, prospects, sections
 from plans.render.verdict import Review, ReviewLevel, judge
 from plans.tables import WIDE_GAP, Paint, aligned, painter
 from plans.wording import (
@@ -20,7 +20,12 @@ from plans.wording import (
 )
 
 _COLOURS = dict(zip(Action, ("32", "31", "33", "35", "36"), strict=True))
-_LEVEL_COLOURS = {ReviewLevel.SAFE: "32", ReviewLevel.CARE: "33", ReviewLevel.DANGER: "31"}
+_LEVEL_COLOURS = {
+    ReviewLevel.SAFE: "32",
+    ReviewLevel.CARE: "33",
+    ReviewLevel.DANGER: "31",
+    ReviewLevel.DENIED: "31",
+}
 
 
 def render(plan: Plan, *, colour: bool = False, every: bool = False) -> str:
@@ -45,7 +50,7 @@ def render(plan: Plan, *, colour: bool = False, every: bool = False) -> str:
         return "\n\n".join(map("\n".join, filter(None, blocks))) + "\n"
     blocks = [
         frozen,
-        [_headline(plan, judge(plan), paint)],
+        [_headline(plan, judge(plan), paint), *consent.decision_lines(plan)],
         [*_upgrades(plan)],
         [*_prospects(plan)],
         [*_clients(plan)],
@@ -54,6 +59,7 @@ def render(plan: Plan, *, colour: bool = False, every: bool = False) -> str:
         [*_gates(plan)],
         [f"Cost: {line}." for line in [cost(plan)] if line],
         [*sections.client_costs(plan)],
+        [*consent.rules(plan)],
         [*_changes(plan, paint, every=every or len(plan.changes) <= detail_levels.MANY)],
         [*_settings(plan, every=every)],
         *_notes(plan),

@@ -1,13 +1,15 @@
 """Judge the review level of a plan, with reasons: the first line of every rendering."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from fleet.consent import DecisionKind, decisions_due, denying, is_outage
 from fleet.names import kind_of_address, name_in_address, step_parts
 from fleet.plan import Action, Plan
 from fleet.resources import Route
+from fleet.rule_policy import PlanRuleFinding, RuleLevel
 from plans.amounts import about, counted, listed
 from plans.render.prospects import rollouts_begun
 from plans.wording import interruption, kind_of
@@ -23,6 +25,7 @@ class ReviewLevel(StrEnum):
     SAFE = "safe to apply"
     CARE = "look before you apply"
     DANGER = "needs a decision"
+    DENIED = "not allowed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,37 +38,59 @@ class Review:
     @property
     def light(self) -> str:
         """Return the coloured circle."""
-        return dict(zip(ReviewLevel, "🟢🟡🔴", strict=True))[self.level]
+        return dict(zip(ReviewLevel, "🟢🟡🔴⛔", strict=True))[self.level]
 
 
 def judge(plan: Plan) -> Review:
     """Return the verdict on a plan.
 
-    Danger: requests will fail or wait, or a server restarts. Care: a rollout that begins, terms or
-    hardware that change, a move that must be, a way back that is not warm, a premium client moved
+    Denied: a plan rule does not allow the plan. Danger: the plan needs a decision, see
+    `fleet.consent`. Care: a rollout that begins, terms or hardware that change, a move that must
+    be, a server that restarts, an alias that is no longer served, a premium client moved
     by more than a canary, few slots left, a warning, or a server that could not be observed.
     """
-    danger, care = tuple(_danger(plan)), tuple(_care(plan))
+    warned = (its for its in plan.rules if its.broken and its.level is RuleLevel.WARN)
+    danger, care = tuple(_danger(plan)), (*_broken(warned), *_care(plan))
+    if denied := denying(plan):
+        return Review(ReviewLevel.DENIED, (*_broken(denied), *danger, *care))
     if danger:
         return Review(ReviewLevel.DANGER, danger + care)
     return Review(ReviewLevel.CARE, care) if care else Review(ReviewLevel.SAFE, tuple(_safe(plan)))
 
 
 def _danger(plan: Plan) -> Iterator[str]:
-    interrupted = [impact for impact in plan.impacts if impact.interrupted]
+    for decision in decisions_due(plan):
+        named = listed(decision.aliases)
+        match decision.kind:
+            case DecisionKind.OUTAGE:
+                yield _interrupted(plan, decision.aliases)
+            case DecisionKind.COLD:
+                yield f"the way back for {named} is cold (a version must be loaded first)"
+            case DecisionKind.UNVERIFIED:
+                yield f"more traffic of {named} goes to a server that could not be observed"
+            case DecisionKind.APPROVALS:
+                yield from _broken(its for its in plan.rules if its.approvals)
+
+
+def _broken(findings: Iterable[PlanRuleFinding]) -> Iterator[str]:
+    yield from (f"rule {finding.rule}: {finding.text}" for finding in findings)
+
+
+def _interrupted(plan: Plan, aliases: Collection[str]) -> str:
+    longest = max(impact.outage_s or 0.0 for impact in plan.impacts if impact.alias in aliases)
+    span = about(longest) if longest else "a while"
+    return f"requests to {listed(aliases)} will {interruption(plan)} for {span}"
+
+
+def _care(plan: Plan) -> Iterator[str]:
+    waiting = [i.alias for i in plan.impacts if i.interrupted and not is_outage(i)]
+    if waiting:
+        yield _interrupted(plan, waiting)
     servers = [change for change in plan.changes if kind_of(change) == "server"]
-    if interrupted:
-        longest = max(impact.outage_s or 0.0 for impact in interrupted)
-        span = about(longest) if longest else "a while"
-        named = listed(impact.alias for impact in interrupted)
-        yield f"requests to {named} will {interruption(plan)} for {span}"
     if restarts := sum(change.action is Action.REPLACE for change in servers):
         in_turn = any(step_parts(step.id)[0] == "restore" for step in plan.steps)
         how = ", those with a version in common one after another" if in_turn else ""
         yield f"{counted(restarts, 'server')} to restart{how}"
-
-
-def _care(plan: Plan) -> Iterator[str]:
     ending = [
         name_in_address(change.address)
         for change in plan.changes
@@ -74,13 +99,6 @@ def _care(plan: Plan) -> Iterator[str]:
     if ending:
         yield f"no longer served: {listed(ending)}"
     yield from _begun(plan)
-    cold = [
-        impact.alias
-        for impact in plan.impacts
-        if impact.back_out_class == "cold" and impact.alias not in ending
-    ]
-    if cold:
-        yield f"the way back for {listed(cold)} is cold (a version must be loaded first)"
     premium = [
         f"{impact.alias} ({impact.share_moved} %)"
         for impact in plan.impacts

@@ -163,6 +163,10 @@ def sentence(entry: Entry) -> str:  # noqa: C901, PLR0911, PLR0912, PLR0915 (a c
             return f"froze the fleet{_because(reason)}"
         case history.Thawed(reason=reason):
             return f"thawed the fleet{_because(reason)}"
+        case history.PlanApproved() as event:
+            out = event.accept_outage
+            what = f" with an outage of {counted(out, 'client')}" if out else ""
+            return f"approved plan {event.plan_id}{what}{_because(event.reason)}"
         case history.CopyDamaged(path=path, fault=fault, boots=boots):
             return f"the served copy {path} {fault}; may have been read by {', '.join(boots)}"
         case history.BackedUp() | history.BackupDrilled() | history.Restored() as event:

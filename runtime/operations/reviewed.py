@@ -76,7 +76,7 @@ def require_reviewed(workspace: Workspace, plan: Plan, live: State) -> None:
             )
         return
     now = plan_fleet(workspace, live)
-    if plan_digest(replace(now, ledger_seq=plan.ledger_seq)) != plan_digest(plan):
+    if plan_digest(replace(now, ledger_seq=plan.ledger_seq, rules=plan.rules)) != plan_digest(plan):
         raise StalePlanError.of(
             "FC3040",
             "The plan is not one of this project",

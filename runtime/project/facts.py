@@ -94,6 +94,7 @@ def read_facts(
     golden |= {gate.golden for gate in given.gates.values() if gate.golden}
     zones = {adapter.demand.timezone for adapter in adapters if adapter.demand}
     zones |= {given.costs.timezone, *(rollout.timezone for rollout in given.rollouts.values())}
+    zones |= {rule.timezone for rule in given.plan_rules.values()}
     references = sorted({secret for client in clients for secret in client.keys.values()})
     return ProjectFacts(
         lock=lock,

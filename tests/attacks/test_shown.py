@@ -41,7 +41,7 @@ VALUES: tuple[Any, ...] = (
     "float32", "2032-02-02", "f" * 64, "error_rate", "birch-faq", "birch-faq-tiny-v2.0.0", "json",
     "request", "classification", "long_generation", "slow", "right", ["right"], "0.33.0", ">=0.0.2",
     "session", "drifted", ["undecided"], "label", "undecided", "CHF", "even", "in_use", "systemd",
-    f"a.io/b@sha256:{'0' * 64}",
+    f"a.io/b@sha256:{'0' * 64}", "warn",
 )  # fmt: skip
 Where = tuple[str, ...]
 
@@ -135,7 +135,20 @@ def base() -> tuple[State, History]:
 PLACES = sorted(set(fields_of(check_shape(rich())[0] or Declarations(fleet="x"))))
 
 
+KINDS = {
+    "calm": "max_traffic_per_day", "office": "closed", "pairs": "two_approvals",
+    "budget": "max_cost_rise",
+}  # fmt: skip
+"""By plan rule: its kind, beside which every other kind is refused."""
 ALONE = {
+    f"plan_rules.{rule}.{kind}"
+    for rule, own in KINDS.items()
+    for kind in KINDS.values()
+    if kind != own
+} | {
+    "plan_rules.budget.exceptions", "plan_rules.pairs.exceptions",
+    "plan_rules.calm.exceptions.launch.adapter", "plan_rules.calm.exceptions.launch.client",
+    "plan_rules.office.exceptions.other.adapter", "plan_rules.office.exceptions.other.client",
     "evals.through", "gates.errors.floor", "gates.errors.golden", "gates.errors.samples",
     "gates.errors.score", "gates.right.false_alarm", "gates.right.min_requests",
     "gates.right.tolerate", "gateways.main.kind", "hosts.box.engine", "hosts.box.paths",

@@ -27,6 +27,7 @@ from statistics import median
 from tests.faults.actions import ACME, APPLY
 from tests.faults.play import is_whole
 from tests.faults.stage import BETTER, DATES, Stage, wait
+from tests.fleetctl.in_process import Done
 from tests.fleetctl.project_on_disk import REPOSITORY
 
 FLEET, CORVID = "fleet.yaml", "clients/corvid.yaml"
@@ -66,8 +67,15 @@ class Soak:
         impacts = plan["decisions"]["impacts"]
         client = self.stage.client
         client.announced = {impact["alias"] for impact in impacts if impact["interrupted"]}
-        wait(lambda: self.stage.run(*APPLY).returncode == 0 and is_whole(self.stage))
+        wait(lambda: self._approved().returncode == 0 and is_whole(self.stage))
         client.announced = set()
+
+    def _approved(self) -> Done:
+        """Apply what is declared, approved as its plan asks for."""
+        plan = json.loads(self.stage.must("plan", "--format", "json").stdout)
+        if due := plan.get("needs_decision"):
+            self.stage.must(*due["command"].split()[1:])
+        return self.stage.run(*APPLY)
 
     def roll_out(self) -> None:
         self.stage.client.allowed["acme-support"].add(BETTER)

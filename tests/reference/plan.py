@@ -12,6 +12,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from fleet.consent import DecisionDue
 from fleet.encoding import ADDED, DECISIONS, MEASURED, TAGS
 from fleet.names import Address
 from fleet.plan import Plan, PlanNote
@@ -31,7 +32,13 @@ TOP = (
     ("`plan_id`", "text", "16 hex digits of the SHA-256 of the decisions"),
     ("`decisions`", "[Plan](#plan)", "what is reviewed and carried out"),
     ("`observations`", "[Plan](#plan)", "estimates and counts for the reader"),
+    ("`needs_decision`", "see below", "why a person has to approve; left out where none has to"),
     ("`envelope`", "[Envelope](#envelope)", "author, time and commit"),
+)
+CONSENT = (
+    ("`causes`", "list of [DecisionDue](#decisiondue)", "1 or more"),
+    ("`clients_out`", "whole number", "clients whose requests fail for a while"),
+    ("`command`", "text", "the command that approves the plan; `TEXT` is yours"),
 )
 PLAIN = {str: "text", int: "whole number", float: "number", bool: "`true` or `false`"}
 TEXTS = (PlanNote, Address)
@@ -121,7 +128,8 @@ def page() -> str:
         "",
     ]
     assert {*DECISIONS, *ADDED, *BESIDE, "id"} == {*hints_of(Plan)}
-    for kind in kinds():
+    lines += ["## needs_decision", "", *table("key | type | meaning", [*CONSENT]), ""]
+    for kind in (*kinds(), DecisionDue):
         said, tag = meanings(kind), TAGS.get(kind)
         rows = [("`" + tag[0] + "`", "text", f"`{tag[1]}`")] if tag else []
         rows += [

@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from pydantic import TypeAdapter
 from fleet.errors import FleetError
 from fleet.history.values import History
 from fleet.plan import Plan
+from fleet.plan_rules import judge_rules
 from fleet.planning.pipeline import make_plan
 from plans.diagnostics import render_text
 from plans.documents import live_file, plan_file
@@ -41,15 +43,14 @@ def given(story: Path, name: str, default: str = "") -> str:
 
 
 def plan_of(story: Path) -> Plan:
-    return make_plan(
-        with_removed(
-            load_project(story, given(story, "env.txt").strip() or None, {}).fleet,
-            known_hosts(story),
-        ),
-        live_file.load(given(story, "live.json")),
-        _HISTORY.validate_json(given(story, "history.json", "{}")),
-        datetime.fromisoformat(given(story, "now.txt").strip()),
+    fleet = with_removed(
+        load_project(story, given(story, "env.txt").strip() or None, {}).fleet,
+        known_hosts(story),
     )
+    history = _HISTORY.validate_json(given(story, "history.json", "{}"))
+    now = datetime.fromisoformat(given(story, "now.txt").strip())
+    plan = make_plan(fleet, live_file.load(given(story, "live.json")), history, now)
+    return replace(plan, rules=judge_rules(plan, fleet, history, now))
 
 
 def told(story: Path) -> dict[str, str]:

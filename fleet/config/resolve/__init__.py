@@ -7,6 +7,7 @@ from typing import Any
 from fleet.config.checks import ProjectFacts
 from fleet.config.checks.clients import check_clients, check_keys
 from fleet.config.checks.machines import check_bases, check_hosts, check_kinds
+from fleet.config.checks.plan_rules import check_plan_rules
 from fleet.config.checks.references import DeclaredNames, check_state, check_zone, reference
 from fleet.config.checks.rollouts import check_evals, check_rollouts
 from fleet.config.checks.same_bytes import check_same_bytes
@@ -14,6 +15,7 @@ from fleet.config.former_names import check_former_names
 from fleet.config.merge import Tree
 from fleet.config.resolve import clients
 from fleet.config.resolve.machines import base, gate, gateway, host, override, rollout
+from fleet.config.resolve.plan_rules import plan_rule
 from fleet.config.schema.fleet import Declarations
 from fleet.config.schema.rollouts import Evals, Rollout
 from fleet.config.settings import declared_settings
@@ -66,6 +68,9 @@ def resolve_fleet(
         notify=clients.notify(given.notify),
         golden=facts.golden,
         overrides=tuple(_resolved(given.overrides, override).values()),
+        plan_rules=tuple(
+            _resolved(given.plan_rules, lambda n, own: plan_rule(n, own, facts)).values()
+        ),
         evals=_evals(given.evals),
         costs=CostPolicy(
             given.costs.currency,
@@ -85,6 +90,7 @@ def _check(given: Declarations, names: DeclaredNames, facts: ProjectFacts) -> It
     yield from reference("FC1203", "rollout", given.defaults.rollout, names.rollouts, default)
     yield from check_former_names(given)
     yield from check_rollouts(given, names, facts)
+    yield from check_plan_rules(given, names, facts)
     yield from check_bases(given, facts)
     yield from check_hosts(given, names)
     yield from check_kinds(given, {profile.kind for profile in facts.profiles})

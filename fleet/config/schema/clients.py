@@ -107,6 +107,8 @@ class Adapter(Section):
     """
     shadow: Shadow | None = None
     """A version that gets copies of the adapter's requests."""
+    prevent_destroy: Switch = False
+    """Whether a plan that ends the alias is an error. Lifting it takes an apply of its own."""
 
 
 class Overage(Section):
@@ -123,6 +125,8 @@ class Client(Section):
 
     formerly: Id | None = None
     """The first name of a renamed client; it stays in aliases, keys, versions and bills."""
+    prevent_destroy: Switch = False
+    """Whether a plan that ends an alias of the client is an error, as `prevent_destroy` there."""
     tier: Id | None = None
     """Class of service. Default: `defaults.tier`."""
     monthly_fee: Amount | None = None

@@ -11,7 +11,7 @@ from plans.render.verdict import ReviewLevel, judge
     ("changed", "level", "reason"),
     [
         ({}, ReviewLevel.SAFE, "no restart"),
-        ({"back_out_class": "cold"}, ReviewLevel.CARE, "cold"),
+        ({"back_out_class": "cold"}, ReviewLevel.DANGER, "cold"),
         ({"share_moved": 11}, ReviewLevel.CARE, "premium"),
         ({"share_moved": 11, "tier": "standard"}, ReviewLevel.SAFE, "no restart"),
         ({"interrupted": True}, ReviewLevel.DANGER, "will wait"),
@@ -35,11 +35,11 @@ def test_the_verdict_on_slots(canary: Plan, before: int, during: int, level: Rev
     assert judge(replace(canary, capacity=(use,))).level is level
 
 
-def test_a_restart_needs_a_decision_and_the_worst_reason_comes_first(canary: Plan) -> None:
+def test_a_restart_that_interrupts_nobody_needs_no_decision_and_comes_first(canary: Plan) -> None:
     server = Server("tiny-laptop-cpu0", "tiny", "laptop", ("cpu0",), 8100, "0a1b2c3d4e5f")
     restart = Change(
         server.address, Action.REPLACE, server, server, Reason.FLAGS_CHANGED, "Flags differ."
     )
     verdict = judge(replace(canary, changes=(*canary.changes, restart), warnings=(PlanNote("w"),)))
-    assert verdict.level is ReviewLevel.DANGER
+    assert verdict.level is ReviewLevel.CARE
     assert verdict.reasons == ("1 server to restart", "1 warning")

@@ -1,0 +1,29 @@
+"""Folds the approvals of plans; an apply that ends as planned uses up those of its plan."""
+
+from dataclasses import dataclass, field
+
+from fleet.consent import Approval
+from fleet.history.apply_events import ApplyFinished, PlanApproved
+from fleet.history.events import Entry
+from fleet.history.fold_durations import DurationsFold
+
+
+@dataclass(slots=True)
+class ApprovalsFold(DurationsFold):
+    """Approvals while entries are being added; the field is that of `History`."""
+
+    approvals: dict[str, tuple[Approval, ...]] = field(default_factory=dict)
+
+    def consented(self, entry: Entry) -> None:
+        """Take an approval, or the end of an apply; other entries are passed over.
+
+        A plan that was carried out half-way keeps its approvals: the same plan is applied again.
+        """
+        match entry.event:
+            case PlanApproved() as event:
+                made = Approval(entry.by, entry.time, event.reason, event.accept_outage)
+                self.approvals[event.plan_id] = (*self.approvals.get(event.plan_id, ()), made)
+            case ApplyFinished(plan_id=plan_id, result="converged"):
+                self.approvals.pop(plan_id, None)
+            case _:
+                pass
