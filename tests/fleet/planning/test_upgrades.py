@@ -3,7 +3,7 @@
 from dataclasses import replace
 from random import Random
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from fleet.gates import Verdict, judge_paired
@@ -240,6 +240,7 @@ def test_old_settings_that_are_declared_again_need_no_golden_set() -> None:
 
 @drawn
 @settings(max_examples=examples(25, 200), suppress_health_check=[HealthCheck.too_slow])
+@example(Random(2), [0, 11, 4, 0, 0, 0], "stop", 3)  # noqa: S311 (a test)
 @given(
     st.randoms(use_true_random=False),
     st.lists(st.integers(0, 14), max_size=6),
@@ -264,4 +265,6 @@ def test_an_upgrade_that_is_killed_anywhere_ends_and_serves_everybody_meanwhile(
         world.apply(plan, chance=chance, most=most)
         world.pass_time(DAY)
     assert world.plan(made).steps == ()
-    assert len(world.live().servers()) == 2
+    # A stop leaves clients where they are: a server that had begun to take some stays beside them.
+    most = 3 if end in {"stop", "fail"} and when > 0 else 2
+    assert 2 <= len(world.live().servers()) <= most
