@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Final
 
 from fleet.names import server_address
-from fleet.plan import Impact, Plan
+from fleet.plan import Impact, Plan, Reason
 from fleet.resources import Route
 from fleet.rule_policy import PlanRuleFinding, RuleLevel
 
@@ -57,8 +57,14 @@ def decisions_due(plan: Plan) -> tuple[DecisionDue, ...]:
     longer declared needs none: the declarations say it, and `prevent_destroy` keeps it.
     """
     impacts = {impact.alias: impact for impact in plan.impacts}
-    routes = [c for c in plan.changes if isinstance(c.before, Route) and isinstance(c.after, Route)]
-    kept = {change.before.alias for change in routes if isinstance(change.before, Route)}
+    kept = {
+        change.after.alias
+        for change in plan.changes
+        if isinstance(change.before, Route)
+        and isinstance(change.after, Route)
+        # Nobody asks for the way back to a route that others made.
+        and change.reason is not Reason.EDITED_LIVE
+    }
     found = {
         DecisionKind.OUTAGE: [i.alias for i in impacts.values() if is_outage(i)],
         DecisionKind.COLD: [

@@ -22,7 +22,7 @@ def refuse(name: str, place: str) -> None:
         SystemExit: always, with the text.
     """
     raise SystemExit(
-        f"fleetctl cannot start: the package `{name}` that Python finds is another project's.\n"
+        f"Error: the package `{name}` that Python finds is another project's.\n"
         f"  found   {place}\n"
         f"  why     fleetctl brings its own packages {', '.join(OURS)}; only one package of a name"
         " can be imported.\n"

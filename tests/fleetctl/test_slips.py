@@ -24,7 +24,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     ("words", "code", "says"),
     [
         ("explain FC1218", 1, "Did you mean `FC1217`?"),
-        ("explain FC1210", 0, "FC1210\n  meaning     Version is not in the lock\n"),
+        ("explain FC1210", 0, "FC1210\n  meaning       Version is not in the lock\n"),
         ("history nope", 0, "No entry names `nope`."),
         ("history", 0, "Nothing has been done yet."),
         ("compile --host nope", 1, "No host is called `nope`. There are: desk."),
