@@ -21,11 +21,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 
-from fleetctl.cli import main_group
 from runtime.processes import start_mark
+from runtime.workspace import Workspace
 from tests.fleetctl.in_process import Done, call
 from tests.fleetctl.project_on_disk import QUICKSTART, REPOSITORY, Project
 
@@ -176,15 +175,8 @@ def _sealed(text: str) -> str:
 @contextmanager
 def clock_at(now: datetime) -> Iterator[None]:
     """Let commands in this process find that it is `now`."""
-    begin = main_group.callback
-    assert begin is not None
-
-    def begin_at(*arguments: Any, **options: Any) -> None:
-        begin(*arguments, **options)
-        click.get_current_context().obj.now = lambda: now
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(main_group, "callback", begin_at)
+        patch.setattr(Workspace, "now", lambda _: now)
         yield
 
 

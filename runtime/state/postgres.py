@@ -94,7 +94,8 @@ class Database:
                     self._begin(cursor)
                     found = work(cursor)
             except driver.Error as error:
-                again = connection.closed or (error.sqlstate or "").startswith(_GONE)
+                broke = isinstance(error, driver.OperationalError) and not error.sqlstate
+                again = connection.closed or broke or (error.sqlstate or "").startswith(_GONE)
                 connection.close()
                 while again and idle:  # the server has ended these, too
                     idle.pop().close()
