@@ -93,9 +93,10 @@ def test_a_server_that_hangs_is_replaced_where_it_is(fleet: SharedFleet) -> None
 
 
 @pytest.mark.long
+@pytest.mark.parametrize(  # the folder of a copied project would be another home
+    "fleet", [pytest.param("postgresql", marks=pytest.mark.postgresql)], indirect=True
+)
 def test_of_two_checkouts_that_lack_the_home_one_starts_the_server(fleet: SharedFleet) -> None:
-    if not fleet.uri:
-        pytest.skip("the folder of a copied project is another home")
     other = Project(fleet.project.root.with_name("other"), fleet.project.options)
     shutil.copytree(fleet.project.root, other.root)
     fleet.project.kill_servers()
