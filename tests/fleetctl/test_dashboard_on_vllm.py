@@ -29,7 +29,7 @@ def versions(project: Project) -> set[str]:
             f"http://{listen}/v1/completions", json.dumps(body).encode(), headers
         )
         with urllib.request.urlopen(asked, timeout=120) as answer:
-            found.add(json.load(answer)["model"])
+            found.add(answer.headers["x-fleetctl-version"])
     return found
 
 
