@@ -133,7 +133,7 @@ def test_the_life_of_a_pull_request(stage: Stage, branch: Path) -> None:
     """Live state, plan, one comment, apply of exactly that plan, drift with issues."""
     forge, project = stage.forge, stage.project
 
-    # The machine of the fleet publishes the live state; somebody else's is not taken.
+    # The machine of the fleet publishes the live state; a live state of other origin is refused.
     assert stage.on_machine("watch", "reconcile").is_green
     forged = stage.folder / "live.json"
     forged.write_text("forged")

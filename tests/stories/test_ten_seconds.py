@@ -1,6 +1,6 @@
-"""A reviewer with ten seconds finds, in the first lines, what a plan does to whom.
+"""The first lines of a plan say what the plan does to whom, for a reviewer with ten seconds.
 
-Fourteen kinds of change; for each the sentences that have to stand above the fold of the text, of
+Kinds of change; for each the sentences that have to stand above the fold of the text, of
 the Markdown comment and of the page, as a reader sees them.
 """
 

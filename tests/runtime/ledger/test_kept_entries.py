@@ -164,7 +164,7 @@ def test_a_route_that_was_begun_before_a_checkpoint_and_set_after_it_is_told(
 
 
 class Unread(FileLedger):
-    """A ledger of which nobody may read all."""
+    """A ledger whose entries must not all be read."""
 
     def since(self, known: LedgerPrefix) -> Any:
         assert known.seq, "all of the ledger is read"
