@@ -154,7 +154,7 @@ def _facts(plan: Plan) -> Iterator[str]:
             ),
         )
         powers = [f"{gate.alias} {gate.gate}: {gate.power}" for gate in plan.gates if gate.power]
-        for line in (*powers, *map(str, plan.outlook)):
+        for line in (*powers, *prospects.outlook(plan)):
             yield f"- {prose(line)}."
     if price:
         yield ""

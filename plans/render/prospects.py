@@ -4,10 +4,12 @@ from collections import defaultdict
 from collections.abc import Container, Iterator
 
 from fleet.names import base_of, server_address, version_of
-from fleet.plan import Plan
+from fleet.plan import Change, Plan
 from fleet.prospects import Chances, Prospect, RolloutAhead, SettingChange
+from fleet.resources import Key
 from plans.amounts import counted, duration, listed, size
 from plans.render.detail_levels import FEW
+from plans.wording import client_of
 
 TITLE = "What follows"
 _ALIKE = 3
@@ -15,15 +17,24 @@ _ALIKE = 3
 
 
 def prospect_lines(plan: Plan) -> list[str]:
-    """Return the consequences as lines: rollouts first, then restarts, then changed terms."""
+    """Return the consequences as lines: rollouts first, then restarts, terms and keys."""
     changed = {change.address for change in plan.changes}
     groups: dict[str, list[str]] = defaultdict(list)
     ranked = sorted(plan.prospects, key=lambda told: (not told.rollout, not told.servers))
     for told in ranked:
         for text in _texts(told, changed):
             groups[text].append(told.alias)
+    for change in plan.changes:
+        if text := _key_text(change):
+            groups[text].append(client_of(change))
     lines = [f"{listed(aliases, _ALIKE)}{text}" for text, aliases in groups.items()]
     return lines if len(lines) <= FEW else [*lines[: FEW - 1], _rest(plan, len(lines) - FEW + 1)]
+
+
+def outlook(plan: Plan) -> list[str]:
+    """Return the likely ends of rollouts that no line of what follows tells."""
+    told = {told.alias for told in plan.prospects if told.rollout and told.rollout.chances}
+    return [str(note) for note in plan.outlook if note.subject not in told]
 
 
 def rollouts_begun(plan: Plan) -> list[str]:
@@ -67,6 +78,23 @@ def _texts(told: Prospect, changed: Container[str]) -> Iterator[str]:
             f": {', '.join(map(_term, cards))}; no step of this plan restarts its server, and "
             "answers stop while the card is changed"
         )
+
+
+def _key_text(change: Change) -> str:
+    """Return what a change of a key means for the client's requests; empty: no key changes."""
+    match change.before, change.after:
+        case None, Key(name=name):
+            return f": new key {name} lets requests in"
+        case Key(name=name), None:
+            return f": key {name} is withdrawn, and requests with it are refused"
+        case Key(name=name), Key(reference=place, fingerprint=None):
+            return f": key {name} is read from {place}, which is not readable here"
+        case Key(name=name, fingerprint=old), Key(fingerprint=new) if old != new:
+            return f": key {name} is rotated, and requests with its old secret are refused"
+        case Key(name=name), Key(reference=place):
+            return f": key {name} is read from {place}, and its secret stays"
+        case _:
+            return ""
 
 
 def _term(setting: SettingChange) -> str:
@@ -135,4 +163,5 @@ def _decided(ahead: RolloutAhead) -> str:
 
 def _chances(chances: Chances) -> str:
     known = f"promoted by itself {chances.promoted:.0%}, waits for a person {chances.held:.0%}"
-    return f"{known} (if no worse)".replace("%", " %")
+    wrong = f", failed by mistake {chances.failed:.1%}" if chances.failed else ""
+    return f"{known}{wrong} (if no worse)".replace("%", " %")

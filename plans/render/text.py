@@ -150,7 +150,7 @@ def _gates(plan: Plan) -> Iterator[str]:
             gap=WIDE_GAP,
         )
         yield from (f"{gate.alias} {gate.gate}: {gate.power}." for gate in plan.gates if gate.power)
-        yield from (f"{line}." for line in plan.outlook)
+        yield from (f"{line}." for line in prospects.outlook(plan))
 
 
 def _changes(plan: Plan, paint: Paint, *, every: bool) -> Iterator[str]:

@@ -58,6 +58,14 @@ SENTENCES = {
         "terms or hardware change for birch-faq",
         "client's limits.requests_per_minute 60 -> 10",
     ),
+    "key_rotation": (
+        "acme: key prod is rotated, and requests with its old secret are refused",
+        "2 clients untouched: birch, dune",
+    ),
+    "key_not_readable": (
+        "acme: key prod is read from env:ACME_PROD_KEY_OF_A_STORY, which is not readable here",
+    ),
+    "create": ("acme: new key prod lets requests in",),
     "client_added": ("fox-mail", "1.0.0 100 %", "nothing to go back to", "3 clients untouched"),
     "removal": ("no longer served: dune-extract", "cold, 10 s", "declare it again and apply"),
     "upgrade_canary": (
@@ -125,3 +133,11 @@ def test_no_plan_that_begins_something_reads_as_safe(story: str) -> None:
     shown = RENDERERS["text"](plan_of(STORIES / story))
     assert "safe to apply" not in shown
     assert "3 clients untouched" not in shown
+
+
+@pytest.mark.parametrize("form", ["text", "md", "html"])
+@pytest.mark.parametrize("story", ["new_version_with_gates", "golden_set_too_small"])
+def test_the_chances_of_a_rollout_are_told_once(story: str, form: str) -> None:
+    shown = RENDERERS[form](plan_of(STORIES / story))
+    assert shown.count("waits for a person") == 1
+    assert "is no worse, it is promoted" not in shown
