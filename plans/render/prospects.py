@@ -32,7 +32,7 @@ def prospect_lines(plan: Plan) -> list[str]:
 
 
 def outlook(plan: Plan) -> list[str]:
-    """Return the likely ends of rollouts that no line of what follows tells."""
+    """Return the likely ends of the rollouts whose chances stand nowhere else in the plan."""
     told = {told.alias for told in plan.prospects if told.rollout and told.rollout.chances}
     return [str(note) for note in plan.outlook if note.subject not in told]
 
@@ -81,7 +81,7 @@ def _texts(told: Prospect, changed: Container[str]) -> Iterator[str]:
 
 
 def _key_text(change: Change) -> str:
-    """Return what a change of a key means for the client's requests; empty: no key changes."""
+    """Return the consequence of a change of a key for the client's requests; empty: no key."""
     match change.before, change.after:
         case None, Key(name=name):
             return f": new key {name} lets requests in"

@@ -38,7 +38,7 @@ def test_an_outage_is_carried_out_with_an_approval_for_its_clients_alone(
         True,
         True,
     )
-    for arguments in ((file,), ("--auto",)):
+    for arguments in ((file,), ("--auto",), ("--plan-id", plan)):
         refused = call(project, "apply", *arguments, "--yes")
         assert refused.returncode == 5
         assert "FC5126" in refused.stderr
@@ -50,7 +50,8 @@ def test_an_outage_is_carried_out_with_an_approval_for_its_clients_alone(
             project, "approve", other, "--accept-outage", accepted, "--reason", "a", actor="bo"
         )
         assert done.returncode == 0, done.stderr
-        assert call(project, "apply", file, "--yes").returncode == 5
+        for arguments in ((file,), ("--plan-id", plan)):
+            assert call(project, "apply", *arguments, "--yes").returncode == 5
     assert f"bo accepts an outage of {few} client" in call(project, "apply", file, "--yes").stderr
     again = call(project, "plan", "--format", "json").stdout
     assert json.loads(again)["plan_id"] == plan
@@ -71,7 +72,9 @@ def test_the_same_plan_at_a_later_time_needs_another_approval(project: Project) 
         assert call(project, "apply", "--auto", "--yes").returncode == 5
         command = document["needs_decision"]["command"].replace("TEXT", "again").split()
         assert call(project, *command[1:]).returncode == 0
-        assert call(project, "apply", "--auto", "--yes").returncode == 0
+        other = call(project, "apply", "--plan-id", "0" * 16, "--yes")
+        assert (other.returncode, "FC3045" in other.stderr) == (5, True)
+        assert call(project, "apply", "--plan-id", ids[-1], "--yes").returncode == 0
     assert ids[0] == ids[2]
 
 

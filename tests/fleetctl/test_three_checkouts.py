@@ -29,10 +29,12 @@ class Team:
         """Return the ids of the plans of all checkouts."""
         return {planned(checkout)["plan_id"] for checkout in self.checkouts}
 
-    def declare(self, old: str, new: str) -> None:
+    def declare(self, old: str, new: str, name: str = "clients/acme.yaml") -> None:
         for checkout in self.checkouts:
-            file = checkout.root / "clients/acme.yaml"
-            file.write_text(file.read_text("utf-8").replace(f'"{old}"', f'"{new}"'), "utf-8")
+            file = checkout.root / name
+            text = file.read_text("utf-8")
+            assert old in text
+            file.write_text(text.replace(old, new), "utf-8")
 
 
 def planned(checkout: Project) -> dict[str, str]:
@@ -90,7 +92,7 @@ def test_a_fleet_is_planned_applied_and_watched_from_three_checkouts(
     assert len(team.plan_ids()) == 1, "of a fleet that nobody has applied"
     applied(call(first, "apply", "--auto", "--yes"))
     assert len(team.plan_ids()) == 1
-    team.declare("2.1.0", "2.2.0")
+    team.declare('"2.1.0"', '"2.2.0"')
     file = str(tmp_path / "plan.json")
     assert call(first, "plan", "--out", file).returncode == 0
     reviewed = json.loads(Path(file).read_text("utf-8"))["plan_id"]
@@ -129,3 +131,36 @@ def test_a_fleet_is_planned_applied_and_watched_from_three_checkouts(
     assert SERVER in call(third, "server", "list").stdout
     assert call(third, "server", "stop", SERVER).returncode == 0
     assert f"{SERVER}  ended" in call(first, "server", "list").stdout
+
+
+def test_what_is_approved_in_a_checkout_is_applied_in_another(team: Team) -> None:
+    first, second, third = team.checkouts
+    applied(call(first, "apply", "--auto", "--yes"))
+    team.declare("max_model_len: 512", "max_model_len: 256", "fleet.yaml")
+    (plan,) = team.plan_ids()
+    document = json.loads(call(first, "plan", "--format", "json").stdout)
+    out = document["needs_decision"]["clients_out"]
+    assert out > 1
+
+    def refusal(checkout: Project, name: str) -> str:
+        done = call(checkout, "apply", "--plan-id", name, "--yes")
+        assert done.returncode == 5, done.stderr
+        return done.stderr
+
+    assert "Nobody has approved it" in refusal(second, plan)
+    for other, accepted in (("0" * 16, out), (plan, out - 1), (plan, out)):
+        told = refusal(second, plan)
+        assert ("FC5126" in told, f"fleetctl approve {plan} --accept-outage {out}" in told) == (
+            True,
+            True,
+        )
+        accept = ("--accept-outage", str(accepted), "--reason", "Sunday")
+        applied(call(first, "approve", other, *accept, actor="ana"))
+    assert "FC3045" in refusal(second, "0" * 16), "the id of a plan that is not due"
+    applied(call(second, "apply", "--plan-id", plan, "--yes"))
+    told = call(third, "history").stdout
+    assert f"approved plan {plan} with an outage of {out} clients: Sunday" in told
+    team.declare("max_model_len: 256", "max_model_len: 512", "fleet.yaml")
+    (back,) = team.plan_ids()
+    assert back != plan
+    assert "Nobody has approved it" in refusal(first, back)
