@@ -59,6 +59,7 @@ SUMMARIES: Mapping[str, str] = {
     "FC1210": "Version is not in the lock",
     "FC1211": "Adapter rank above the server's limit",
     "FC1212": "Impossible rename",
+    "FC1296": "One name for two aliases of a client",
     "FC1213": "One secret for two keys",
     "FC1214": "Metric and threshold do not fit",
     "FC1215": "Flag is set by fleetctl itself",

@@ -144,6 +144,11 @@ class Route:
         return ", ".join(f"{share.adapter} {share.percent} %" for share in self.shares)
 
     @property
+    def alias_for(self) -> str:
+        """A further name that its client calls it by; empty: none."""
+        return self.policy.alias_for if self.policy else ""
+
+    @property
     def shadow(self) -> str:
         """The version that gets copies of its requests; empty: no version."""
         return self.policy.shadow.adapter if self.policy and self.policy.shadow else ""

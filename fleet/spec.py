@@ -153,8 +153,8 @@ class AdapterSpec:
     shadow: traffic.ShadowPolicy | None = None
     """Version that gets copies of requests, without its servers until placed."""
     rolling: str | None = None
-    retrain: tuple[str, ...] = ()
-    """Command that trains a new version; empty: not declared."""
+    retrain: tuple[str, ...] = ()  # command that trains a new version; empty: not declared
+    alias_for: str = ""  # a further name that the client calls it by
 
     @property
     def alias(self) -> str:

@@ -113,6 +113,8 @@ class TrafficPolicy:
     shadow: ShadowPolicy | None = None
     capture: CapturePolicy | None = None
     """None: no text of a request is ever written."""
+    alias_for: str = ""
+    """Further name that the client calls the alias by; empty: none."""
     promise_s: float | None = None
     """Promised p95 of an answer, in seconds: a bound of the gateway's histograms. None: the promise
     is a bound of `LATENCY_BOUNDS_S`."""

@@ -72,6 +72,7 @@ def traffic_policy_of(
         prioritized=prioritized,
         shadow=replace(shadow, servers=servers) if shadow and servers else None,
         capture=client.capture if client else None,
+        alias_for=adapter.alias_for,
         promise_s=None if adapter.slo_s in LATENCY_BOUNDS_S else adapter.slo_s,
     )
     return None if policy == TrafficPolicy() else policy

@@ -27,6 +27,7 @@ def config(routes: Mapping[str, Route], servers: Mapping[str, str]) -> str:
 
 def _deployments(route: Route, servers: Mapping[str, str]) -> list[dict[str, Any]]:
     deployments = []
+    names = dict.fromkeys(name for name in (route.alias, route.alias_for) if name)
     for share in route.shares:
         held = sorted(server for server in share.servers if server in servers)
         for server in held if share.percent else ():
@@ -37,7 +38,8 @@ def _deployments(route: Route, servers: Mapping[str, str]) -> list[dict[str, Any
                 "weight": round(share.percent / len(held), 6),
             }
             name = {"id": f"{share.adapter}@{server}"}
-            deployments.append(
-                {"model_name": route.alias, "litellm_params": parameters, "model_info": name}
-            )
+            deployments += [
+                {"model_name": asked, "litellm_params": parameters, "model_info": name}
+                for asked in names
+            ]
     return deployments

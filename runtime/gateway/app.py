@@ -60,17 +60,17 @@ class GatewayApp:
             return _json({"ready": True})
         routes = self.state.active.routes
         client = credentials.authenticate(routes, b"").client
-        aliases = routes.aliases_by_client.get(client, ())
+        names = routes.names_by_client.get(client, ())
         if path == _MODELS:
-            cards = [self._card(alias, client) for alias in aliases]
+            cards = [self._card(name, client) for name in names]
             return _json({"object": "list", "data": cards})
-        if _model(path) not in aliases:
+        if _model(path) not in names:
             raise errors.no_such_model()
         return _json(self._card(_model(path), client))
 
-    def _card(self, alias: str, client: str) -> dict[str, object]:
+    def _card(self, name: str, client: str) -> dict[str, object]:
         created = int(self.state.active.loaded_at.timestamp())
-        return {"id": alias, "object": "model", "created": created, "owned_by": client}
+        return {"id": name, "object": "model", "created": created, "owned_by": client}
 
 
 def _model(path: str) -> str:

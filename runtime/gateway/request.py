@@ -73,6 +73,7 @@ class ProxyRequest:
     """The copy that is to begin once a server has the request."""
     _attempts: UpstreamAttempts | None = None
     target: RouteTarget = _NO_TARGET
+    _asked: str = ""
     body: bytes = b""
     is_stream: bool = False
     must_wait: bool = False
@@ -85,8 +86,8 @@ class ProxyRequest:
 
     @property
     def asked_name(self) -> str:
-        """The model that the response names: the alias; to the operator, the version."""
-        return self.target.adapter if self._principal.is_operator else self.target.alias
+        """The model that the response names: the asked one; to the operator, the version."""
+        return self.target.adapter if self._principal.is_operator else self._asked
 
     def admit(self) -> None:
         """Find out which client sent the request, or refuse the request (401)."""
@@ -109,9 +110,8 @@ class ProxyRequest:
         Raises:
             ApiError: 400, 404 for a model that is not this client's, 429, or 503.
         """
-        body = parse_body(raw, meta.content_type, meta.encoding)
+        body, routes = parse_body(raw, meta.content_type, meta.encoding), self._state.active.routes
         state, principal, row = self._state, self._principal, self.record.row
-        routes = state.active.routes
         row.revision, row.stream = routes.revision, body.stream
         if principal.is_operator:
             is_known = meta.purpose in OPERATOR_PURPOSES
@@ -123,7 +123,7 @@ class ProxyRequest:
             row.trace_id, self.trace = trace_of(meta.trace, meta.trace_state)
         if user:
             row.unit = unit(route.key, user, state.operator)
-        self.target, self.priority = target, target.priority
+        self.target, self._asked, self.priority = target, body.model, target.priority
         check_fields(self.path, body.fields, target.policy.choices)
         if body.stream:
             self._stream = event_stream(self.path, body, target.policy.format)

@@ -139,18 +139,22 @@ class RouteTable:
     """SHA-256 of an API key to its client."""
     routes: Mapping[str, AliasRoute]
     """By alias, of all clients."""
-    aliases_by_client: Mapping[str, tuple[str, ...]]
-    """Client to the client's own aliases, sorted."""
+    further: Mapping[tuple[str, str], AliasRoute]
+    """By client and a further name of an alias of the client."""
+    names_by_client: Mapping[str, tuple[str, ...]]
+    """Client to the names that the client may ask for: aliases, sorted, and further names."""
     reloading: frozenset[tuple[str, str]] = frozenset()
     """(alias, full adapter name) of versions that have traffic and are being loaded again: their
     shares name no server."""
     bounds_s: tuple[float, ...] = LATENCY_BOUNDS_S
     """Bounds of the histograms: the usual ones and every promise, ascending."""
 
-    def find(self, client: str, alias: str) -> AliasRoute | None:
-        """Return a client's own alias, or None: no such alias, or another client's."""
-        route = self.routes.get(alias)
-        return route if route is not None and route.client == client else None
+    def find(self, client: str, name: str) -> AliasRoute | None:
+        """Return a client's own alias by a name of the alias, or None: the client has no such."""
+        route = self.routes.get(name)
+        if route is not None and route.client == client:
+            return route
+        return self.further.get((client, name))
 
     def decide(
         self, principal: Principal, body: RequestBody, session: str, version: str = ""

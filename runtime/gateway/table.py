@@ -27,9 +27,10 @@ from fleet.names import ID_PATTERN, NAME_PATTERN
 from fleet.resources import Key, Route, Share
 from fleet.traffic import TrafficPolicy
 
-FORMAT: Final = 4
+FORMAT: Final = 5
 """Newest format of a table that this release serves and writes: 2 names the launches of servers, 3
-has a client whose text is captured, 4 names the bytes of versions or a promise."""
+has a client whose text is captured, 4 names the bytes of versions or a promise, 5 has
+an alias with a further name."""
 _POLICY: Final = TypeAdapter(TrafficPolicy)
 _Id = Annotated[str, StringConstraints(pattern=rf"^{ID_PATTERN}$")]
 _Name = Annotated[str, StringConstraints(pattern=rf"^{NAME_PATTERN}$")]
@@ -83,6 +84,8 @@ class AliasEntry(_TableModel):
     def format(self) -> int:
         """The earliest format of a table that can hold the entry."""
         policy = self.policy
+        if policy and policy.alias_for:
+            return 5
         if any(share.digest for share in self.shares) or (policy and policy.promise_s):
             return 4
         return 3 if policy and policy.capture else 1
@@ -166,7 +169,7 @@ def pieces(
 class RoutingTable(_TableModel):
     """A revision of all that a gateway needs."""
 
-    format: Literal[1, 2, 3, 4] = Field(default=1, exclude=True)
+    format: Literal[1, 2, 3, 4, 5] = Field(default=1, exclude=True)
     """The format, by the contents when written; left out for format 1."""
     revision: int
     """Grows with every write; a gateway refuses an older revision."""

@@ -164,6 +164,9 @@ def _build(
     members = (alias_members(), key_members())
     whole = pieces(table.revision, table.token, table.servers, *members, table.launches)
     text = "".join(whole).encode()
+    further = _further_names(routes)
+    for client, name in further:
+        owned[client] = tuple(dict.fromkeys((*owned[client], name)))
     return routing.RouteTable(
         table.revision,
         hashlib.sha256(text).hexdigest(),
@@ -171,10 +174,22 @@ def _build(
         MappingProxyType(urls),
         MappingProxyType(principals),
         MappingProxyType(routes),
+        MappingProxyType(further),
         MappingProxyType(owned),
         frozenset(reloading),
         tuple(sorted(bounds)),
     )
+
+
+def _further_names(
+    routes: Mapping[str, routing.AliasRoute],
+) -> dict[tuple[str, str], routing.AliasRoute]:
+    """Return the routes by client and further name; of two routes, the first by alias."""
+    found: dict[tuple[str, str], routing.AliasRoute] = {}
+    for route in routes.values():
+        if name := route.arms[0].target.policy.alias_for:
+            found.setdefault((route.client, name), route)
+    return found
 
 
 def _urls(servers: Mapping[str, str], launches: Mapping[str, str], secret: str) -> dict[str, str]:

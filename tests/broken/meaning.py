@@ -169,6 +169,25 @@ CASES = [
         "client-task",
     ),
     Case(
+        "alias_for of another alias",
+        A,
+        "        latency:",
+        "        alias_for: acme-triage\n        latency:",
+        "FC1296",
+        f"{A}:11:20",
+        "Delete `alias_for`",
+    ),
+    Case(
+        "alias_for given twice",
+        A,
+        '"1.0.0"',
+        '"1.0.0"\n        alias_for: lora\n      faq: {base: tiny, version: "1.0.0", '
+        "alias_for: lora}",
+        "FC1296",
+        f"{A}:16:54",
+        "further name of another adapter",
+    ),
+    Case(
         "one secret for two",
         "x.yaml",
         "",

@@ -18,7 +18,7 @@ from fleet.config.schema.clients import Adapter
 from fleet.config.schema.fleet import Declarations
 from fleet.config.schema.traffic import ClientNotify, Notify
 from fleet.config.validate import Problem
-from fleet.names import AdapterName, Version, is_id
+from fleet.names import AdapterName, Version, client_of, is_id
 from fleet.response_format import FormatKind, flaw
 
 
@@ -91,6 +91,7 @@ def check_clients(
 ) -> Iterator[Problem]:
     """Check clients and adapters."""
     former: dict[str, Path] = {}
+    taken: dict[tuple[str, str], Path] = {}
     unlocked: list[AdapterName] = []
     unrecorded: list[DeclaredAdapter] = []
     yield from _receivers(("notify",), given.notify)
@@ -112,6 +113,8 @@ def check_clients(
             yield from _base(facts.lock, name)
         elif name.base in names.bases:
             unlocked.append(name)
+        if declared.alias_for:
+            yield from _further(adapter, names, taken)
         if declared.formerly:
             yield from _rename((*at, "formerly"), declared.formerly, names.aliases, former)
         if declared.demand and declared.demand.observed and alias not in facts.observed:
@@ -212,6 +215,21 @@ def _base(lock: Lock, name: AdapterName) -> Iterator[Problem]:
         hint = "Restore fleet.lock, or add the version again under the name of its base."
         path = ("clients", name.client, "adapters", name.task, "version")
         yield Problem("FC1263", path, detail, hint=hint)
+
+
+def _further(
+    adapter: DeclaredAdapter, names: DeclaredNames, taken: dict[tuple[str, str], Path]
+) -> Iterator[Problem]:
+    """Refuse a further name that means another alias of the client already."""
+    name, path = adapter.declared.alias_for or "", (*adapter.path, "alias_for")
+    first = taken.setdefault((adapter.client, name), path)
+    if first != path:
+        detail = f"`{name}` is a further name of another adapter of `{adapter.client}`."
+        also = (("first given at", first),)
+        yield Problem("FC1296", path, detail, hint="Delete one of the two.", also=also)
+    elif name != adapter.alias and name in names.aliases and client_of(name) == adapter.client:
+        detail = f"`{name}` is the alias of another adapter, and is answered by that one."
+        yield Problem("FC1296", path, detail, hint="Delete `alias_for`, or the other adapter.")
 
 
 def _rename(

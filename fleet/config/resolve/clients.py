@@ -137,6 +137,7 @@ def _adapter(
         sticky=Sticky(declared.sticky),
         limits=limits(declared.limits),
         shadow=_shadow(name, declared.shadow),
+        alias_for=declared.alias_for or "",
         **{key: getattr(declared, key) for key in shared},
         **{key: getattr(declared, key) or getattr(promised, key) for key in of_tier},
     )

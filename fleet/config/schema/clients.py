@@ -48,6 +48,11 @@ class Adapter(Section):
     """
     formerly: Word | None = None
     """The former alias of a renamed adapter, such as `acme-helpdesk`; keeps its history."""
+    alias_for: Word | None = None
+    """A further name that the client calls the adapter by, such as that of a former server.
+
+    Gateways answer as they answer the alias; requests count for the alias.
+    """
     golden: Word | None = None
     """The golden set (JSON Lines), relative to the project."""
     rolling: Word | None = None

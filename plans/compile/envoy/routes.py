@@ -36,8 +36,13 @@ def route_configuration(routing: Routing) -> Json:
     own: dict[str, list[str]] = {credential.client: [] for credential in routing.credentials}
     for alias, route in sorted(routing.routes.items()):
         own.setdefault(route.client, []).append(alias)
-    for client, aliases in own.items():
-        answers |= _listing(client, aliases)
+    for alias, route in sorted(routing.routes.items()):
+        further = f"{route.client}/{route.alias_for}"
+        if route.alias_for and further not in answers:
+            answers[further] = answers[f"{route.client}/{alias}"]
+            own[route.client].append(route.alias_for)
+    for client, names in own.items():
+        answers |= _listing(client, names)
     revision = {messages.NAMESPACE: {"revision": routing.revision}}
     version = header(messages.VERSION, f"%FILTER_STATE({messages.VERSION_STATE}:PLAIN)%")
     return typed(

@@ -83,8 +83,8 @@ def test_keys_open_their_own_client_and_nothing_else() -> None:
     assert [each.client for each in shown if each is not None] == ["acme", "globex"]
     wrong = ("", "x", f"{ACME} ", "\udcff")
     assert [made.principals.get(digest(each)) for each in wrong] == [None] * 4
-    assert made.aliases_by_client.get("acme") == ("acme-support",)
-    assert made.aliases_by_client.get("another") is None
+    assert made.names_by_client.get("acme") == ("acme-support",)
+    assert made.names_by_client.get("another") is None
     assert made.find("globex", "acme-support") is None
     assert made.urls == {"s1": "http://s1:8000"}
 
