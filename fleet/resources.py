@@ -145,7 +145,7 @@ class Route:
 
     @property
     def alias_for(self) -> str:
-        """A further name that its client calls it by; empty: none."""
+        """The further name of the alias; empty: none."""
         return self.policy.alias_for if self.policy else ""
 
     @property
