@@ -26,7 +26,7 @@ class GatewayLimit:
 
     what: str
     """A few words, without a full stop."""
-    detail: str = ""
+    detail: str = ""  # further sentences; empty: none
     aliases: tuple[str, ...] = ()
     """Aliases with this setting, sorted; empty: every alias."""
 
@@ -92,10 +92,10 @@ class Reason(StrEnum):
 class Change:
     """A resource that differs between the desired and the live state."""
 
-    address: Address
+    address: Address  # such as `route/acme-support`
     action: Action
-    before: Resource | None
-    after: Resource | None
+    before: Resource | None  # the live resource; None: there is none
+    after: Resource | None  # the wanted resource; None: it is deleted
     reason: Reason
     why: str = ""
     """A sentence for the reader; decisions depend on `reason` alone."""
@@ -117,19 +117,19 @@ class DeviceUse:
     Bytes. None: unknown. `basis` is the quality of the throughput, such as `uncalibrated`.
     """
 
-    server: str
-    host: str
-    devices: tuple[str, ...]
-    total_bytes: int | None
-    weights_bytes: int | None
-    slot_bytes: int | None
-    kv_bytes: int | None
-    reserve_bytes: int | None
-    slots: int
-    slots_before: int
-    slots_during: int
-    slots_after: int
-    basis: str
+    server: str  # name of the server
+    host: str  # name of its host
+    devices: tuple[str, ...]  # names on the host
+    total_bytes: int | None  # memory of the devices
+    weights_bytes: int | None  # weights of the base
+    slot_bytes: int | None  # all LoRA slots together
+    kv_bytes: int | None  # left for the KV cache
+    reserve_bytes: int | None  # activations, CUDA graphs and what vLLM leaves free
+    slots: int  # LoRA slots that the server has
+    slots_before: int  # in use before the apply
+    slots_during: int  # upper bound while the apply runs
+    slots_after: int  # in use after the apply
+    basis: str  # quality of the throughput
     load: tuple[float, ...] = ()
     """Part of its throughput that is asked for, by hour of the day, UTC; empty: unknown."""
     memory_basis: str = ""
@@ -140,18 +140,18 @@ class DeviceUse:
 class Impact:
     """The effect of a plan on an alias of a client."""
 
-    client: str
-    tier: str
-    alias: str
+    client: str  # name of the client
+    tier: str  # name of the client's tier
+    alias: str  # name that the client asks for
     summary: str
     """Such as `2.1.0 100 % -> 90 %, 2.2.0 10 %`."""
     share_moved: int
     """Percent of the alias's requests that will be answered differently."""
-    peak_rpm: float | None
-    back_out: str
+    peak_rpm: float | None  # requests per minute in the busiest hour; None: not known
+    back_out: str  # command of the way back, or why there is none
     back_out_class: str
     """`warm`, `cold` or `none`."""
-    back_out_s: float | None
+    back_out_s: float | None  # usual seconds of the way back; None: not known
     interrupted: bool
     """Whether requests will fail or wait for a while, as in a restart without a replica."""
     waits: bool = False
@@ -171,13 +171,13 @@ NO_EVIDENCE = "no evidence"
 class GateDue:
     """A gate that guards a rollout in a plan, with the gate's evidence."""
 
-    alias: str
-    gate: str
-    metric: str
-    threshold: str
+    alias: str  # name of the alias
+    gate: str  # its name in `gates`
+    metric: str  # such as `error_rate_rise`
+    threshold: str  # upper bound with its unit, such as `3 pp`
     status: str
     """`NO_EVIDENCE` until the gate has run; then the verdict, or the words of an acceptance."""
-    detail: str = ""
+    detail: str = ""  # counts behind the status; empty: none yet
     power: str = ""
     """Chance that the gate decides, and ways to raise the chance; empty: unknown."""
 
@@ -186,8 +186,8 @@ class GateDue:
 class Move:
     """A version that leaves a server for another."""
 
-    adapter: str
-    forced: bool
+    adapter: str  # full name of the version
+    forced: bool  # whether it cannot stay, and does not merely move to save costs
     why: str
     """Reason of a forced move, or the saving of another move."""
 
@@ -221,25 +221,25 @@ class PlanNote:
 class CostChange:
     """The effect of a plan on the cost of a client; a month, by declared demand."""
 
-    client: str
+    client: str  # name of the client
     fee: float | None
     """After the plan; None: no fee is declared."""
-    before: float
-    after: float
+    before: float  # cost before the plan
+    after: float  # cost after the plan
     crosses: bool
     """Whether the cost crosses 40 % of the fee, up or down."""
     over: bool
     """Whether the cost is above 40 % of the fee after the plan."""
-    currency: str
+    currency: str  # such as `EUR`
 
 
 @dataclass(frozen=True, slots=True)
 class Freeze:
     """The order of a person to apply nothing and to promote no rollout, until thawed."""
 
-    by: str
-    at: datetime
-    reason: str
+    by: str  # the person
+    at: datetime  # time at which it was ordered
+    reason: str  # as given
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,8 +250,8 @@ class Plan:
     upgrades, settings), never times or measurements.
     """
 
-    id: str
-    fleet: str
+    id: str  # 16 hex digits of the SHA-256 of the decisions
+    fleet: str  # name of the fleet
     changes: tuple[Change, ...] = ()
     steps: tuple[Step, ...] = ()
     capacity: tuple[DeviceUse, ...] = ()
@@ -261,16 +261,16 @@ class Plan:
     """Parts of the declarations that the plan does not carry out, with the reason; by alias."""
     unknown: tuple[PlanNote, ...] = ()
     """Resources that could not be observed and are therefore left alone; by address."""
-    warnings: tuple[PlanNote, ...] = ()
-    upgrades: tuple[PlanNote, ...] = ()  # of servers under way, stage by stage; by base
+    warnings: tuple[PlanNote, ...] = ()  # remarks of the planner
+    upgrades: tuple[PlanNote, ...] = ()  # under way, stage by stage; by base
     settings: tuple[SettingChange, ...] = ()
     """Declared values that differ from the last apply, by path; an apply records them."""
-    cost_before: float | None = None
+    cost_before: float | None = None  # as `cost_after`, before the apply
     cost_after: float | None = None
     """Currency units per hour of the devices in use; None: a price is not declared."""
-    unchanged: int = 0
-    untouched_clients: tuple[str, ...] = ()
-    ledger_seq: int = 0
+    unchanged: int = 0  # number of resources that are as declared
+    untouched_clients: tuple[str, ...] = ()  # clients that no part of the plan concerns, sorted
+    ledger_seq: int = 0  # last entry of the ledger that the plan knows
     cost_bound: float | None = None
     """No placement of these versions costs less an hour; None where a price is not declared."""
     moves: tuple[Move, ...] = ()
@@ -287,4 +287,4 @@ class Plan:
     """Clients with a fee whose cost changes, sorted; empty also where no price is declared."""
     frozen: Freeze | None = None
     """The freeze at the time of the plan; None: not frozen. `apply` asks the ledger again."""
-    rules: tuple[PlanRuleFinding, ...] = ()  # at the time of the plan, by rule; `apply` judges anew
+    rules: tuple[PlanRuleFinding, ...] = ()  # findings by rule, at that time; `apply` judges anew

@@ -11,7 +11,7 @@ class SettingChange:
     """Dotted path in the declarations, such as `hosts.box1.python`."""
     before: str | None
     """The value at the last apply, secrets as references; None: the default."""
-    after: str | None
+    after: str | None  # the value in force after the apply; None: the default
     acts: bool = False
     """Whether the value names a program, an address, a path or a flag that commands use."""
 
@@ -60,8 +60,8 @@ class RolloutAhead:
 class Prospect:
     """Consequences of a plan for an alias that its steps alone do not show."""
 
-    client: str
-    alias: str
+    client: str  # name of the client
+    alias: str  # name of the alias
     rollout: RolloutAhead | None = None
     settings: tuple[SettingChange, ...] = ()
     """Declared values that hold for the alias and change: of its tier, rollout, gates, devices."""

@@ -19,17 +19,17 @@ class ServerFlags:
     `model` is the base's path on the server's host. Sizes are bytes.
     """
 
-    model: str
-    served_name: str
-    max_loras: int
-    max_lora_rank: int
-    max_cpu_loras: int
-    dtype: str = "auto"
-    max_model_len: int | None = None
-    tensor_parallel: int = 1
+    model: str  # `--model`
+    served_name: str  # `--served-model-name`, without the digest
+    max_loras: int  # `--max-loras`: LoRA slots
+    max_lora_rank: int  # `--max-lora-rank`
+    max_cpu_loras: int  # `--max-cpu-loras`: adapters in host memory
+    dtype: str = "auto"  # `--dtype`
+    max_model_len: int | None = None  # `--max-model-len`, tokens; None: the model's
+    tensor_parallel: int = 1  # `--tensor-parallel-size`: devices
     memory_share: float | None = None
     """`--gpu-memory-utilization`; None where the KV cache is given in bytes."""
-    kv_cache_bytes: int | None = None
+    kv_cache_bytes: int | None = None  # size of the KV cache; None: by `memory_share`
     extra: tuple[tuple[str, str], ...] = ()
     """Further flags as declared on the base, sorted; an empty value is a bare switch."""
     image: str = ""
@@ -49,11 +49,11 @@ class ServerFlags:
 class Server:
     """A vLLM process with a loaded base on devices of a host."""
 
-    name: str
-    base: str
-    host: str
-    devices: tuple[str, ...]
-    port: int
+    name: str  # `BASE-HOST-DEVICE`, or as declared
+    base: str  # name of its base
+    host: str  # name of its host
+    devices: tuple[str, ...]  # names on the host
+    port: int  # TCP, on the host's loopback
     digest: str | None
     """Digest of the flags; None on an attached server, whose flags others choose."""
     flags: ServerFlags | None = field(default=None, compare=False)
@@ -73,7 +73,7 @@ class LoadedAdapter:
 
     adapter: str
     """Full name, which is also the served model name."""
-    server: str
+    server: str  # name of the server
     digest: str | None
     """Digest of the served bytes, read from the path in the store; None: loaded from elsewhere."""
     path: str = field(default="", compare=False)
@@ -107,8 +107,8 @@ FULL = 100
 class Share:
     """The part of an alias's traffic that a version answers."""
 
-    adapter: str
-    percent: int
+    adapter: str  # full name of the version
+    percent: int  # share of the requests
     servers: tuple[str, ...]
     """Servers that hold the version, sorted."""
 
@@ -121,7 +121,7 @@ class Route:
     resident, so that a rollback to the version is a change of the route alone.
     """
 
-    alias: str
+    alias: str  # name that the client asks for
     shares: tuple[Share, ...]
     salt: str
     """Text in the hash that assigns users to versions; another text in every rollout."""
@@ -158,8 +158,8 @@ class Route:
 class Key:
     """A client's API key, known by its reference and fingerprint, never by its value."""
 
-    client: str
-    name: str
+    client: str  # name of the client
+    name: str  # name among the keys of the client
     reference: str
     """Where the secret is kept: `env:NAME` or `file:path`."""
     fingerprint: str | None

@@ -38,7 +38,7 @@ class ResponseFormat:
     kind: FormatKind
     text: str = ""
     """The schema as JSON, or the pattern; empty for the other kinds."""
-    labels: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()  # the words; empty for the other kinds
 
     @property
     def shown(self) -> str:

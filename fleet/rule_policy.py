@@ -61,10 +61,10 @@ class PlanRuleSpec:
 class PlanRuleFinding:
     """The finding of a rule on a plan at a time."""
 
-    rule: str
+    rule: str  # its name in `plan_rules`
     level: RuleLevel
-    broken: bool
-    text: str
+    broken: bool  # whether the plan breaks the rule
+    text: str  # the finding as a sentence
     origin: str = ""
     """`file:line:col` of the rule; empty: not of a file."""
     approvals: int = 0

@@ -55,7 +55,7 @@ class SmokeTest:
     """Send a few known inputs to a freshly loaded version, before any client's request."""
 
     adapter: LoadedAdapter
-    inputs: tuple[str, ...]
+    inputs: tuple[str, ...]  # texts to ask
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Drain:
     """Wait until no gateway has a request in flight for a version on a server."""
 
     adapter: LoadedAdapter
-    deadline_s: int
+    deadline_s: int  # upper bound of the wait, in seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +128,14 @@ class Step:
     """`load adapter/x@y`: the operation's verb and the address; unique in a plan. A route that is
     diverted again has a number: `divert.2 route/x`.
     """
-    operation: Operation
-    address: Address
-    before: Resource | None
-    needs: tuple[str, ...]
+    operation: Operation  # what is done, by its `verb`
+    address: Address  # address of the resource
+    before: Resource | None  # live resource while the step is valid; None: none
+    needs: tuple[str, ...]  # ids of steps that have to be done before
     lane: str
     """A server's name, or `gateway`: the steps of a lane run in order."""
-    estimate_s: float
-    timeout_s: int
+    estimate_s: float  # usual seconds
+    timeout_s: int  # seconds after which the step has failed
 
 
 VERSION = 1

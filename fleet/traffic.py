@@ -39,8 +39,8 @@ class Sticky(StrEnum):
 class LimitPolicy:
     """Limits of requests and tokens. None: no limit. Every gateway counts for itself."""
 
-    concurrency: int | None = None
-    requests_per_minute: int | None = None
+    concurrency: int | None = None  # requests at work at a time
+    requests_per_minute: int | None = None  # admitted requests
     tokens_per_minute: int | None = None
     """Prompt and answer together, charged after the answer, when they are known."""
     queue_s: float | None = None
@@ -58,10 +58,10 @@ UNLIMITED = LimitPolicy()
 class ShadowPolicy:
     """A version that gets copies of requests; its answers are thrown away."""
 
-    adapter: str
+    adapter: str  # full name of the version
     servers: tuple[str, ...]
     """Servers that hold the version, sorted."""
-    percent: int
+    percent: int  # share of the requests that are copied
     concurrency: int
     """Upper bound of the copies at work at the same time; further requests are not copied."""
 
@@ -74,7 +74,7 @@ class TimeoutPolicy:
     """Until a server begins a stream, or has sent another answer."""
     idle_s: float | None = None
     """Pause inside a stream."""
-    total_s: float | None = None
+    total_s: float | None = None  # a whole answer
 
 
 USUAL_TIMEOUTS = TimeoutPolicy()
@@ -84,8 +84,8 @@ USUAL_TIMEOUTS = TimeoutPolicy()
 class CapturePolicy:
     """The part of requests whose text a gateway writes down, with the answer."""
 
-    percent: int
-    keep_days: int
+    percent: int  # share of the requests
+    keep_days: int  # days until the texts are deleted
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class TrafficPolicy:
     """Limits of its client, all aliases together."""
     gateways: int = 1
     """Gateways that share the limits: every gateway allows its part."""
-    choices: int = CHOICES
+    choices: int = CHOICES  # upper bound of the answers to a request (`n`)
     timeouts: TimeoutPolicy = USUAL_TIMEOUTS
     server_in_flight: int | None = None
     """Requests that a gateway keeps at work on a server at a time; the rest wait in turn.

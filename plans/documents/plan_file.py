@@ -53,10 +53,10 @@ class Envelope:
 
     created_at: str
     """ISO 8601, UTC."""
-    by: str
+    by: str  # author
     commit: str = ""
     """Git commit of the declarations; empty when unknown, `-dirty` appended when edited."""
-    version: str = ""
+    version: str = ""  # release of fleetctl
 
 
 def dump(plan: Plan, envelope: Envelope | None = None) -> str:

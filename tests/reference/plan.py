@@ -1,6 +1,5 @@
 """The page of the plan file, from the dataclasses in it and the lists of their encoder."""
 
-import ast
 import inspect
 import json
 import re
@@ -74,6 +73,14 @@ def dataclasses_in(hint: Any) -> Iterator[type]:
         yield from dataclasses_in(part)
 
 
+def enums_in(hint: Any) -> Iterator[type]:
+    """Yield the enumerations that a type names."""
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        yield hint
+    for part in get_args(hint):
+        yield from enums_in(part)
+
+
 def hints_of(kind: type) -> dict[str, Any]:
     """Return the types of the fields of a dataclass."""
     found = get_type_hints(kind, vars(sys.modules[kind.__module__]))
@@ -92,21 +99,28 @@ def kinds() -> list[type]:
     return found
 
 
+FIELD = re.compile(r'(?ms)^    (\w+): [^\n#]*?(?:  # ([^\n]+))?$(?:\n    """(.+?)""")?')
+"""A field of a dataclass with the comment beside it, or with its docstring."""
+
+
 def meanings(kind: type) -> dict[str, str]:
-    """Return the docstrings of the fields of a dataclass."""
-    (body,) = ast.parse(inspect.cleandoc(inspect.getsource(kind))).body
-    assert isinstance(body, ast.ClassDef)
+    """Return the comments and docstrings of the fields of a dataclass, as sentences."""
     found = {}
-    for field, text in zip(body.body, body.body[1:], strict=False):
-        if (
-            isinstance(field, ast.AnnAssign)
-            and isinstance(field.target, ast.Name)
-            and isinstance(text, ast.Expr)
-            and isinstance(text.value, ast.Constant)
-        ):
-            said = " ".join(str(text.value.value).split())
-            found[field.target.id] = re.sub(r"\bNone\b", "null", said)
+    for name, comment, text in FIELD.findall(inspect.getsource(kind)):
+        said = " ".join((text or comment).split())
+        ended = f"{said.removesuffix('.')}." if said else ""
+        found[name] = re.sub(r"\bNone\b", "null", ended[:1].upper() + ended[1:])
     return found
+
+
+def meaning(kind: type, name: str) -> str:
+    """Return the docstring of a field, or else that of the dataclass or enumeration in it."""
+    if said := meanings(kind).get(name):
+        return said
+    hint = hints_of(kind)[name]
+    inside = [*dataclasses_in(hint), *enums_in(hint)]
+    text = (inspect.getdoc(inside[0]) or "") if len(inside) == 1 else ""
+    return " ".join(text.partition("\n\n")[0].split())
 
 
 def _notes(kind: type, name: str) -> str:
@@ -130,10 +144,10 @@ def page() -> str:
     assert {*DECISIONS, *ADDED, *BESIDE, "id"} == {*hints_of(Plan)}
     lines += ["## needs_decision", "", *table("key | type | meaning", [*CONSENT]), ""]
     for kind in (*kinds(), DecisionDue):
-        said, tag = meanings(kind), TAGS.get(kind)
+        tag = TAGS.get(kind)
         rows = [("`" + tag[0] + "`", "text", f"`{tag[1]}`")] if tag else []
         rows += [
-            (f"`{name}`", in_words(hint), (_notes(kind, name) + said.get(name, "")).strip())
+            (f"`{name}`", in_words(hint), (_notes(kind, name) + meaning(kind, name)).strip())
             for name, hint in hints_of(kind).items()
             if (kind, name) != (Plan, "id")
         ]

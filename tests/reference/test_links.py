@@ -11,6 +11,13 @@ from fleet.config import check_shape, parse
 from tests.reference.page import REPOSITORY
 
 PAGES = sorted([REPOSITORY / "README.md", *(REPOSITORY / "docs").rglob("*.md")])
+PACKAGES = ("fleet", "plans", "runtime", "fleetctl", "examples", "tests")
+"""Folders whose READMEs link, too."""
+LINKING = [
+    *PAGES,
+    REPOSITORY / "CONTRIBUTING.md",
+    *sorted(readme for name in PACKAGES for readme in (REPOSITORY / name).rglob("README.md")),
+]
 FENCE = re.compile(r"^ *```(\w*)[^\n]*\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 CODE = re.compile(r"`[^`\n]*`")
@@ -36,7 +43,7 @@ def anchors(page: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
     broken = []
     for link in LINK.findall(CODE.sub("", prose(page))):
