@@ -43,7 +43,7 @@ help: ## List the targets
 
 setup: .venv/.installed ## Install fleetctl with all it needs for work on it into .venv
 
-vllm: .venv-vllm/.resolver ## Install a real vLLM for CPU, with fleetctl's plug-in (3 GB; SYSTEM_PACKAGES=1: libnuma too)
+vllm: .venv-vllm/.installed ## Install a real vLLM for CPU, with fleetctl's plug-in (3 GB; SYSTEM_PACKAGES=1: libnuma too)
 
 engines: .venv-inspect/.installed .venv-lmeval/.installed ## Install the eval engines inspect-ai and lm-eval (1.1 GB)
 
@@ -304,13 +304,11 @@ clean: ## Remove all environments and caches
 	$(INSTALL) .venv-second/bin/python -r $(LOCK)
 	@touch $@
 
-.venv-vllm/.installed: locks/vllm.lock locks/torch.txt | .venv/.uv
-	@VLLM_PYTHON='$(VLLM_PYTHON)' runtime/install_vllm.sh $(if $(SYSTEM_PACKAGES),--system-packages)
-	@touch $@
-
-# A stamp of its own: an environment that is there gets the plug-in in a second, without a network.
-.venv-vllm/.resolver: $(wildcard runtime/vllm_plugin/*.toml runtime/vllm_plugin/*/*.py) .venv-vllm/.installed
-	$(UV) pip install --quiet --offline --reinstall --no-deps --python .venv-vllm/bin/python ./runtime/vllm_plugin
+# vLLM's kernels link against libnuma, which no wheel carries. VLLM_PYTHON=PATH: another interpreter.
+.venv-vllm/.installed: locks/vllm.lock locks/torch.txt $(wildcard runtime/vllm_plugin/*.toml runtime/vllm_plugin/*/*.py) | .venv/.installed
+	@$(if $(SYSTEM_PACKAGES),$(PY) -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' 2>/dev/null || { apt-get update -qq && \
+		apt-get install -qq -y --no-install-recommends libnuma1; } >&2 || :)
+	@$(PY) -m fleetctl vllm install --cpu --into .venv-vllm $(if $(VLLM_PYTHON),--python '$(VLLM_PYTHON)')
 	@touch $@
 
 .venv-inspect/.installed: locks/inspect.lock | .venv/.uv

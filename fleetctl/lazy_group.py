@@ -58,6 +58,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "dashboard": ("dashboard", "Serve web pages of the fleet and of its clients."),
     },
     "Data plane": {
+        "vllm": ("vllm", "Install vLLM with its plug-in for servers on this machine."),
         "gateway": ("gateway", "Run, start, stop and show gateways."),
         "key": ("clients", "Create API keys of clients."),
         "usage": ("usage", "Summarise, list and compact the requests of clients."),

@@ -1,13 +1,15 @@
 #!/bin/sh
 # Run the uv of .venv, told what pip has been told: uv does not read pip's settings itself, and
 # where packages come through a mirror those settings are often the only place that names it.
-# uv's own variables win.
+# uv's own variables win. `fleetctl vllm install` names another uv, and a Python that has pip.
 set -eu
-venv=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)/.venv
+home=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
+uv=${FLEETCTL_UV:-$home/.venv/bin/uv}
+python=${FLEETCTL_PIP:-$home/.venv/bin/python}
 
 # `pip config get` reads one file only; `list` merges all. PIP_USER would narrow it to one as well.
 pip_setting() {
-    PIP_USER=0 "$venv/bin/python" -m pip --disable-pip-version-check config list 2>/dev/null |
+    PIP_USER=0 "$python" -m pip --disable-pip-version-check config list 2>/dev/null |
         sed -nE "s/^(global|install)\.$1='(.*)'\$/\2/p" | tail -n 1
 }
 
@@ -26,9 +28,9 @@ export UV_COMPILE_BYTECODE=1
 # The largest wheels are some 200 MB; uv's own 30 s without a byte are short for a slow line.
 export UV_HTTP_TIMEOUT="${UV_HTTP_TIMEOUT:-300}"
 # Builds take what the lock names, by hash; the path is relative, for uv reads a list with blanks.
-cd "${venv%/.venv}"
-export UV_BUILD_CONSTRAINT=locks/build.lock
+cd "$home"
+if [ -e locks/build.lock ]; then export UV_BUILD_CONSTRAINT=locks/build.lock; fi
 # `--system` contradicts the `--python` that every caller here gives.
 unset UV_SYSTEM_PYTHON
 
-exec "$venv/bin/uv" "$@"
+exec "$uv" "$@"

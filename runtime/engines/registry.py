@@ -133,7 +133,11 @@ def _interpreter(host: HostSpec, root: Path) -> str:
         detail = f"Host `{host.name}` says not which interpreter has vLLM."
         hint = "Set `python` of the host, such as `.venv-vllm/bin/python`."
         raise EngineError.of(
-            "FC4018", "A server cannot be started", detail, hint=hint, command="make vllm"
+            "FC4018",
+            "A server cannot be started",
+            detail,
+            hint=hint,
+            command="fleetctl vllm install",
         )
     if os.sep not in host.python:
         return host.python

@@ -130,7 +130,7 @@ def cannot_start(server: str, program: str, why: str) -> EngineError:
     detail = f"`{program}` for `{server}`: {why}."
     hint = "Set `python` of the host to an interpreter that has vLLM."
     return EngineError.of(
-        "FC4018", "A server cannot be started", detail, hint=hint, command="make vllm"
+        "FC4018", "A server cannot be started", detail, hint=hint, command="fleetctl vllm install"
     )
 
 

@@ -90,7 +90,7 @@ def test_an_interpreter_that_does_not_exist_is_a_clear_error(bench: "Bench") -> 
         with pytest.raises(EngineError, match="nowhere/bin/python") as caught:
             await engine.start(bench.server)
         assert caught.value.diagnostics[0].code == "FC4018"
-        assert caught.value.diagnostics[0].command == "make vllm"
+        assert caught.value.diagnostics[0].command == "fleetctl vllm install"
 
     bench.run(use)
     assert bench.records.read(bench.server.name) is None

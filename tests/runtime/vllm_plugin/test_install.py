@@ -1,4 +1,4 @@
-"""The distribution as `make vllm` installs it: without a network, nothing left in the tree."""
+"""The distribution as `fleetctl vllm install` installs it: no network, nothing left in the tree."""
 
 import json
 import subprocess
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 PLUGIN = Path(__file__).parents[3] / "runtime" / "vllm_plugin"
-INSTALL = "$(UV) pip install --quiet --offline --reinstall --no-deps"
+INSTALL = ("--quiet", "--offline", "--reinstall", "--no-deps")
 
 
 def test_it_installs_offline_and_offers_itself_to_vllm(tmp_path: Path) -> None:
@@ -14,9 +14,10 @@ def test_it_installs_offline_and_offers_itself_to_vllm(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
     python = environment / "bin" / "python"
     before = {path for path in PLUGIN.rglob("*") if "__pycache__" not in path.parts}
-    assert INSTALL in (PLUGIN.parents[1] / "Makefile").read_text(encoding="utf-8")
-    words = INSTALL.split()[1:]
-    subprocess.run([PLUGIN.parent / "uv.sh", *words, "--python", python, PLUGIN], check=True)
+    installer = PLUGIN.parent / "operations" / "vllm_install.py"
+    assert str(INSTALL)[1:-1].replace("'", '"') in installer.read_text(encoding="utf-8")
+    words = ["pip", "install", *INSTALL, "--python", str(python), str(PLUGIN)]
+    subprocess.run([PLUGIN.parent / "uv.sh", *words], check=True)
     assert {path for path in PLUGIN.rglob("*") if "__pycache__" not in path.parts} == before
     probe = (
         "import importlib.metadata as metadata, json\n"
