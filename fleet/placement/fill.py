@@ -36,12 +36,14 @@ def spare(state: PlacementState) -> None:
 def restart(state: PlacementState) -> None:
     """Restart running servers with more slots or rank, where their device has the memory.
 
-    While a server of its base is silent, nothing is restarted for a version.
+    While a server of its base is silent, nothing is restarted for a version. A server that keeps
+    its settings during an upgrade is not restarted either: it would start with the new ones.
     """
     spares = (state.fleet.policy.canary_slots, 0)
+    waiting = {name for upgrade in state.targets.upgrades for name in upgrade.held}
 
     def shape_of(draft: ServerDraft, item: Item) -> SlotShape | None:
-        if not draft.devices or state.silent_servers(item):
+        if not draft.devices or draft.name in waiting or state.silent_servers(item):
             return None
         return _shape(state, draft, item, spares, keeps=False)
 

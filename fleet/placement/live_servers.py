@@ -67,8 +67,9 @@ def placement_state_of(
     for name in sorted({*live.unknown_servers, *hidden}):
         if name in places:
             base, host, device = places[name]
+            devices = tuple(_devices(fleet, every[name]).values()) if name in hidden else (device,)
             whole = replace(fleet.bases[base], kv_cache_bytes=None)
-            hardware.put(ServerDraft(name, whole, host.name, (device,), device.port))
+            hardware.put(ServerDraft(name, whole, host.name, devices, device.port))
     for draft in drafts.values():
         if draft.changed and draft.live and (flags := draft.live.flags):
             # A server that restarts anyway keeps its former slots, if they still fit.

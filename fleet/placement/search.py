@@ -11,10 +11,10 @@ could have had, so versions without a place are tried again, in this order:
    and Clements 1999, "squeaky wheel" optimisation).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from fleet.errors import PlacementError
+from fleet.errors import Diagnostic, PlacementError
 from fleet.placement.buy import buy
 from fleet.placement.consolidate import consolidate, cost, level, repacked
 from fleet.placement.fill import fill, place_first, restart, spare, substitute
@@ -25,7 +25,7 @@ from fleet.placement.live_servers import placement_state_of
 from fleet.placement.result import PlacementResult, result
 from fleet.placement.state import PlacementState, SearchLimits
 from fleet.placement.unplaced import diagnose
-from fleet.placement.upgrades import add_upgrade_servers, without_room
+from fleet.placement.upgrades import add_upgrade_servers, restarting, without_room
 from fleet.resources import State
 from fleet.rollouts import RolloutTargets
 from fleet.spec import FleetSpec
@@ -172,7 +172,8 @@ def place(
     if failed and (without := without_room(targets, targets.upgrades)) != targets:
         return place(fleet, without, live, search)
     if failed:
-        raise PlacementError(*diagnose(failed, state))
+        found = diagnose(failed, state)
+        raise PlacementError(*_advised(found, fleet, targets, live, search))
     if fleet.policy.share_devices and any(draft.live is None for draft in state.drafts.values()):
         # A part of a device is bought at its part of the price, and the rest may find no taker.
         undivided = replace(fleet, policy=replace(fleet.policy, share_devices=False))
@@ -193,3 +194,27 @@ def place(
     if short := add_upgrade_servers(state, targets, live):
         return place(fleet, without_room(targets, short), live, search)
     return result(state)
+
+
+def _advised(
+    found: Iterable[Diagnostic],
+    fleet: FleetSpec,
+    targets: RolloutTargets,
+    live: State,
+    search: SearchLimits,
+) -> Iterator[Diagnostic]:
+    """Yield the diagnostics; where new settings are held back and would fit, with the way to them.
+
+    Servers keep their settings until golden sets were asked, for which no device is free.
+    """
+    bases = [upgrade.base for upgrade in targets.upgrades if upgrade.held]
+    if not bases or attempt(fleet, restarting(targets), live, search)[1]:
+        yield from found
+        return
+    for diagnostic in found:
+        yield replace(
+            diagnostic,
+            hint=f"With the new settings of base `{bases[0]}` all versions fit, and no device is "
+            "free for a canary. To let servers restart in their place, which nothing judges",
+            command=f"fleetctl upgrade advance {bases[0]} --reason TEXT",
+        )

@@ -1,16 +1,17 @@
 """Places the servers of upgrades: canaries on free devices, old servers that stay for a while."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 
-from fleet.hardware import DeviceSpec, HostSpec
+from fleet.hardware import BaseSpec, DeviceSpec, HostSpec
 from fleet.names import adapter_address, server_name
-from fleet.placement.fill import is_free
+from fleet.placement.fill import server_types_for
 from fleet.placement.rules import allows
 from fleet.placement.servers import ServerDraft
 from fleet.placement.state import PlacementState
 from fleet.resources import Server, State
 from fleet.rollouts import RolloutTargets, Upgrade, UpgradeStage
+from fleet.vllm import RANKS
 
 
 def add_upgrade_servers(
@@ -73,10 +74,10 @@ def _running(state: PlacementState, name: str, live: State) -> ServerDraft | Non
 def _canary(state: PlacementState, upgrade: Upgrade, live: State) -> ServerDraft | None:
     """Return a server with the new settings for all clients of a base; None: no device has room."""
     like, base = live.servers()[upgrade.old[0]], state.fleet.bases[upgrade.base]
-    for host, device in _free_devices(state, upgrade, like):
-        name = server_name(base.name, host.name, device.name)
-        port = state.hardware.port(name, host, device)
-        draft = ServerDraft(name, base, host.name, (device,), port)
+    for host, devices in _free_devices(state, base, like):
+        name = server_name(base.name, host.name, devices[0].name)
+        port = state.hardware.port(name, host, devices[0])
+        draft = ServerDraft(name, base, host.name, devices, port)
         if like.flags is not None:
             draft.slots = base.slots or like.flags.max_loras
             draft.rank = base.max_lora_rank or like.flags.max_lora_rank
@@ -103,44 +104,57 @@ def _fits(state: PlacementState, draft: ServerDraft, upgrade: Upgrade) -> bool:
 
 
 def _free_devices(
-    state: PlacementState, upgrade: Upgrade, like: Server
-) -> Iterator[tuple[HostSpec, DeviceSpec]]:
-    """Yield the free devices of the kind of the old server's, those of its host first."""
-    base, hosts = state.fleet.bases[upgrade.base], state.fleet.hosts
+    state: PlacementState, base: BaseSpec, like: Server
+) -> list[tuple[HostSpec, tuple[DeviceSpec, ...]]]:
+    """Return the free devices of the kind of the old server's, those of its host first."""
+    hosts, rank = state.fleet.hosts, like.flags.max_lora_rank if like.flags else RANKS[0]
     kinds = {
         (device.kind, device.memory_bytes)
         for device in hosts[like.host].devices
         if device.name in like.devices
     }
-    for name in sorted(hosts, key=lambda name: (name != like.host, name)):
-        host = hosts[name]
-        for device in host.devices:
-            server = server_name(base.name, name, device.name)
-            if (device.kind, device.memory_bytes) not in kinds or device.state != "active":
-                continue
-            waits = state.hardware.waits_for(server, host, (device,))
-            if not waits and is_free(state, base, host, device, 1):
-                yield host, device
+    places = [
+        place
+        for server_type in server_types_for(state, base, rank, frozenset(hosts))
+        if server_type.parts == 1
+        if (server_type.device.kind, server_type.device.memory_bytes) in kinds
+        for place in server_type.places
+    ]
+    return sorted(places, key=lambda place: (place[0].name != like.host, place[0].name))
 
 
 def without_room(targets: RolloutTargets, short: Iterable[Upgrade]) -> RolloutTargets:
     """Return the targets in which upgrades lack room for a further server.
 
-    Before a canary was judged servers keep their settings; once clients may move, servers restart
-    in their place.
+    Before a canary was judged servers keep their settings. Servers restart in their place once
+    clients may move, or where no golden set would judge the canary.
     """
     bases = {upgrade.base for upgrade in short}
 
     def seen(upgrade: Upgrade) -> Upgrade:
-        without = replace(upgrade, stage=UpgradeStage.NO_ROOM, hidden=frozenset(), kept="")
         if upgrade.base not in bases:
             return upgrade
         match upgrade.stage:
+            case UpgradeStage.STOPPED:
+                return upgrade
             case UpgradeStage.MOVING:
-                return replace(without, held=frozenset())
+                return _restarting(upgrade)
+            case _ if not upgrade.results:
+                return _restarting(upgrade)
             case UpgradeStage.CANARY if not upgrade.canary:
-                return without
+                return replace(_restarting(upgrade), held=upgrade.held)
             case _:
                 return upgrade
 
     return replace(targets, upgrades=tuple(map(seen, targets.upgrades)))
+
+
+def restarting(targets: RolloutTargets) -> RolloutTargets:
+    """Return the targets by which all upgrades restart servers in their place."""
+    return replace(targets, upgrades=tuple(map(_restarting, targets.upgrades)))
+
+
+def _restarting(upgrade: Upgrade) -> Upgrade:
+    return replace(
+        upgrade, stage=UpgradeStage.NO_ROOM, held=frozenset(), hidden=frozenset(), kept=""
+    )

@@ -82,7 +82,7 @@ class _Reasons:
             case LoadedAdapter(server=server) if gone and server in self.upgraded:
                 why = "its server is part of an upgrade"
             case LoadedAdapter() as adapter if adapter.address in self.beside:
-                why = "its golden sets are asked there before any request"
+                why = "it stands on the canary before any request goes there"
             case LoadedAdapter(adapter=adapter) if comes and base_of(adapter) in self.moving:
                 why = "its old server is upgraded" if self.targets.loaded.get(adapter) else ""
         return (Reason.UPGRADE, why) if why else None

@@ -46,7 +46,8 @@ def _texts(plan_input: PlanInput, upgrade: Upgrade) -> Iterator[str]:
                     f"{upgrade.reason}, and another version is declared, so nothing is judged: see "
                     f"`python` or `image` of its host, then fleetctl server stop {canary}"
                 )
-            yield f"golden sets on both, by `reconcile`: {'; '.join(map(str, upgrade.results))}"
+            if upgrade.results:
+                yield f"golden sets on both, by `reconcile`: {'; '.join(map(str, upgrade.results))}"
             yield from _unguarded(upgrade)
             then = f"then {first}'s clients move to {canary}, and {first} is kept as the way back"
             yield then + (f"; then {_listed(rest)}, one after another" if rest else "")
@@ -92,7 +93,9 @@ def _without_room(upgrade: Upgrade) -> Iterator[str]:
     stay = "servers go on as they are"
     if not upgrade.held:
         then = stay if engine_alone else "servers restart in their place"
-        yield f"no free device, so {then}: {upgrade.reason or 'clients were served so before'}"
+        why = upgrade.reason or ("clients were served so before" if upgrade.results else "")
+        yield f"no free device, so {then}{f': {why}' * bool(why)}"
+        yield from _unguarded(upgrade)
         return
     yield (
         f"no free device for a canary, so nothing is judged and {stay}. What helps: a further "
@@ -114,12 +117,17 @@ def _canary(plan_input: PlanInput, upgrade: Upgrade) -> str:
 
 
 def _unguarded(upgrade: Upgrade) -> Iterator[str]:
-    if upgrade.unguarded:
-        names = upgrade.unguarded
-        yield (
-            f"nothing judges {_listed(names)}: no golden set is a gate there. Once the others are "
-            "judged, the upgrade waits for a person"
-        )
+    if not upgrade.unguarded:
+        return
+    lacks = f"nothing judges {_listed(upgrade.unguarded)}: no golden set is a gate there"
+    declare = "declare `golden` for their adapters, and a gate on it for their rollouts"
+    match upgrade.stage, upgrade.results:
+        case UpgradeStage.NO_ROOM, _:
+            yield f"{lacks}. What helps: a further device, and to have them judged {declare}"
+        case _, ():
+            yield f"{lacks}, so the upgrade waits for a person. To have them judged, {declare}"
+        case _:
+            yield f"{lacks}. Once the others are judged, the upgrade waits for a person"
 
 
 def _listed(names: tuple[str, ...] | list[str]) -> str:

@@ -1,6 +1,6 @@
 """Compares the settings of servers: what can change their answers.
 
-Settings are the flags of a server without slots and rank, its image, the declared version of vLLM,
+Settings are the flags of a server without its sizes, its image, the declared version of vLLM,
 and the interpreter where servers are started with another now.
 """
 
@@ -15,7 +15,7 @@ class ServerSettings:
     """The settings of a server."""
 
     flags: ServerFlags
-    """Without slots and rank."""
+    """Without slots, rank and number of devices."""
     vllm: str
     """The declared version, or another that a server with traffic runs; empty: none is declared."""
     python: str = ""
@@ -27,19 +27,29 @@ class ServerSettings:
         return " ".join(filter(None, (self.flags.digest, self.vllm, self.python)))
 
     def named(self) -> dict[str, Any]:
-        """Return the settings by name."""
-        return {**asdict(self.flags), "vllm": self.vllm, "python": self.python}
+        """Return the settings by name; declared flags that stand alone are `set`."""
+        flags = asdict(self.flags)
+        extra = {f"flags.{name}": value or "set" for name, value in flags.pop("extra")}
+        return {**flags, **extra, "vllm": self.vllm, "python": self.python}
 
     def until(self, wants: "ServerSettings") -> tuple[str, ...]:
         """Return the differences from other settings, such as `max_model_len: 512 -> 256`."""
         before, after = self.named(), wants.named()
-        names = [name for name in before if before[name] != after[name]]
-        return tuple(f"{name}: {before[name]} -> {after[name]}" for name in names)
+        pairs = ((name, before.get(name), after.get(name)) for name in {**before, **after})
+        return tuple(
+            f"{name}: {_shown(was)} -> {_shown(now)}" for name, was, now in pairs if was != now
+        )
+
+
+def _shown(value: object) -> str:
+    return "default" if value is None else str(value)
 
 
 def sizeless(flags: ServerFlags) -> ServerFlags:
-    """Return flags without slots, rank and share of memory: these change no answer."""
-    return replace(flags, max_loras=1, max_lora_rank=1, max_cpu_loras=1, memory_share=None)
+    """Return flags without slots, rank, devices and share of memory: these change no answer."""
+    return replace(
+        flags, max_loras=1, max_lora_rank=1, max_cpu_loras=1, tensor_parallel=1, memory_share=None
+    )
 
 
 def is_release(seen: str, declared: str) -> bool:

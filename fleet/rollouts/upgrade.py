@@ -24,7 +24,8 @@ class UpgradeStage(StrEnum):
     NO_ROOM = "no room"
     """No device is free for a canary: nothing is judged, and servers keep their settings.
 
-    Sent on by a person, servers restart in their place.
+    Sent on by a person, servers restart in their place; and so they do where no golden set would
+    judge the canary.
     """
 
 

@@ -1,13 +1,13 @@
 """Decides the upgrades of servers: new settings of a base, tried on a canary server first.
 
-An upgrade is one of a base on which a client has a golden set as a gate of its rollout. Without
-such a client servers restart in their place, one after another.
+Where no client has a golden set as a gate of its rollout, the canary server waits for a person,
+and without a free device servers restart in their place, one after another.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from fleet.hardware import BaseSpec
 from fleet.history import History, UpgradeRecord, judge_again
@@ -66,9 +66,10 @@ class _BaseServers:
             before = established.get(server.address)
             known = before.flags if isinstance(before, Server) and before == server else None
             has, declared = server.flags or known, {device.name for device in host.devices}
-            if has is None or len(server.devices) != 1 or not declared.issuperset(server.devices):
+            if has is None or not server.devices or not declared.issuperset(server.devices):
                 continue
-            if server.host not in self.fleet.removed and self.base.tensor_parallel in (None, 1):
+            parallel = self.base.tensor_parallel in (None, len(server.devices))
+            if server.host not in self.fleet.removed and parallel:
                 wants = flags_for(self.base, 1, 1, image=host.image)
                 seen = self.live.versions.get(name, "") if self.routed[name] else ""
                 other = seen and host.vllm and not is_release(seen, host.vllm)
@@ -82,10 +83,14 @@ class _BaseServers:
                 )
 
     def upgrade(self, now: datetime) -> Upgrade | None:
-        """Return the upgrade of the base; None: none is due, or none asks for golden sets."""
-        old = [name for name, (has, wants) in self.servers.items() if has != wants]
+        """Return the upgrade of the base; None: none is due, or no client is served."""
         gates = {alias: found for alias in self.serving if (found := self._gates(alias))}
-        if not old or not gates:
+        old = [
+            name
+            for name, (has, wants) in self.servers.items()
+            if has.flags != wants.flags or (gates and has != wants)
+        ]
+        if not old or not self.serving:
             return None
         has, wants = self.servers[old[0]]
         settings = wants.digest
@@ -122,9 +127,9 @@ class _BaseServers:
         """Let clients leave an old server; a server that was left before goes first."""
         left = [name for name in made.old if not self.routed[name]]
         leaving = (left or made.old)[0]
-        rollouts = {result.alias for result in made.results}
-        bakes = [self.fleet.rollouts[self.fleet.adapters[alias].rollout].bake for alias in rollouts]
-        until = since + max(bakes) if since else now
+        declared = [its.rollout for its in map(self.fleet.adapters.get, self.serving) if its]
+        bakes = (self.fleet.rollouts[rollout].bake for rollout in declared)
+        until = since + max(bakes, default=timedelta()) if since else now
         return replace(
             made, stage=UpgradeStage.MOVING, held=made.held - {leaving},
             hidden=frozenset({leaving}), kept=leaving if now < until else "", until=until,

@@ -143,7 +143,7 @@ def mark_upgrade(workspace: Workspace, mark: UpgradeMark, base: str, reason: str
             "FC5138",
             "No such upgrade",
             f"No upgrade of base `{base}` is under way: its servers have the declared settings, or "
-            "no client of it has a golden set as a gate.",
+            "no client is served by them.",
             hint=did_you_mean(base, sorted(found)),
             command="fleetctl plan",
         )

@@ -136,13 +136,6 @@ def test_without_a_free_device_servers_keep_their_settings_until_a_person_says_o
     assert "no free device, so servers restart in their place: test" in notes(plan)
 
 
-def test_without_a_golden_set_as_a_gate_servers_restart_as_ever() -> None:
-    world = applied()
-    plan = world.plan(declared(48, gates="bare"))
-    assert [c.action for c in plan.changes if isinstance(c.after, Server)] == [Action.REPLACE] * 2
-    assert plan.upgrades == ()
-
-
 def test_a_set_that_fails_for_one_client_ends_the_canary_and_everybody_stays() -> None:
     world, made = applied(), declared(48)
     before = dict(world.resources)
