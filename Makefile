@@ -96,7 +96,7 @@ javascript: .venv-javascript/.installed ## Install the JavaScript SDKs of client
 second-python: .venv-second/.installed ## Install fleetctl on another supported Python of this machine
 
 demo: setup vllm $(filter smollm2,$(MODEL)) ## Play the whole story on a real vLLM (MODEL=smollm2 for the larger model)
-	$(PY) examples/demo.py --model $(MODEL)
+	$(PY) -m fleetctl demo --model $(MODEL)
 
 boxes: setup vllm ## Play a fleet on boxes that boot on this machine, three with a real vLLM (as root)
 	SHOW=$(SEEN) $(BOXES) up 4

@@ -1,6 +1,6 @@
-"""Play fleetctl's main job on a real vLLM: plan, apply, canary, rollback, drift, heal.
+"""Play fleetctl's main job: plan, apply, canary, rollback, drift, heal. `fleetctl demo` runs it.
 
-    python examples/demo.py [--model quickstart|smollm2]
+    python examples/demo.py [--fake] [--model quickstart|smollm2] [--into FOLDER]
 
 Works on a copy of the example under `.demo/`, prints every command before it runs it,
 checks each exit code, and at the end (also on Ctrl-C) stops what it started.
@@ -21,6 +21,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from runtime.processes import start_mark
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ask import ask
@@ -84,6 +86,7 @@ class Demo:
     story: Story
     gateway: str
     times: list[tuple[str, float]] = field(default_factory=list)
+    options: tuple[str, ...] = ()
 
     @contextlib.contextmanager
     def step(self, title: str) -> Iterator[None]:
@@ -95,9 +98,10 @@ class Demo:
 
     def fleetctl(self, *arguments: str, expect: int = 0) -> None:
         """Print and run a command; stop the demo when its exit code is not the expected one."""
-        shown = " ".join(f"'{each}'" if " " in each else each for each in arguments)
+        words = (*self.options, *arguments)
+        shown = " ".join(f"'{each}'" if " " in each else each for each in words)
         print(f"{GREEN}${RESET} {BOLD}fleetctl {shown}{RESET}", flush=True)
-        command = [sys.executable, "-m", "fleetctl", *arguments]
+        command = [sys.executable, "-m", "fleetctl", *words]
         code = subprocess.run(command, cwd=self.project, check=False).returncode
         if code != expect:
             raise SystemExit(f"demo failed: exit code {code}, expected {expect}")
@@ -157,7 +161,7 @@ class Demo:
                 f"{GREEN}${RESET} {BOLD}kill -9 -{pid}{RESET}   {DIM}# {record.parent.name}{RESET}"
             )
             os.killpg(pid, signal.SIGKILL)
-            while Path(f"/proc/{pid}/cmdline").exists() and running(pid):
+            while start_mark(pid):
                 time.sleep(0.05)
 
     def stop_everything(self) -> None:
@@ -175,7 +179,7 @@ class Demo:
             self.fleetctl("gateway", "start")
         with self.step("Plan: what would change"):
             self.fleetctl("plan", "--out", "first.plan.json")
-        with self.step("Apply: start vLLM, load, route"):
+        with self.step("Apply: start servers, load, route"):
             self.fleetctl("apply", "first.plan.json", "--yes")
         with self.step("Each client asks its own alias"):
             self.ask_everybody()
@@ -209,18 +213,9 @@ class Demo:
             )
 
 
-def running(pid: int) -> bool:
-    """Say whether a process still runs (a zombie does not)."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
-
-
-def copy_example(name: str) -> Path:
-    """Return a fresh copy of the example, so that the checkout stays as it is."""
-    target = REPOSITORY / ".demo" / name
+def copy_example(name: str, into: Path = REPOSITORY) -> Path:
+    """Return a fresh copy of the example, so that the original stays as it is."""
+    target = into / ".demo" / name
     state = target / ".fleetctl"
     if state.exists():  # a demo that was killed may have left processes behind
         for command in (["gateway", "stop"], ["server", "stop", "--all"]):
@@ -271,11 +266,14 @@ def on_free_ports(project: Path) -> str:
 def main() -> None:
     """Play the story and clean up."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--fake", action="store_true", help="Play on the fake engine.")
     parser.add_argument("--model", choices=sorted(STORIES), default="quickstart")
+    parser.add_argument("--into", type=Path, default=REPOSITORY, help="Folder for `.demo`.")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("demo stopped"))
-    project = copy_example(arguments.model)
-    demo = Demo(project, STORIES[arguments.model], on_free_ports(project))
+    project = copy_example(arguments.model, arguments.into)
+    options = ("--env", "fake") if arguments.fake else ()
+    demo = Demo(project, STORIES[arguments.model], on_free_ports(project), options=options)
     began = time.monotonic()
     finished = False
     try:

@@ -30,6 +30,7 @@ fifth of the time of planning 10,000 adapters."""
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
     epilog="""\b
 Start with:
+  fleetctl demo --fake
   fleetctl scaffold fleet DIR
   fleetctl -C DIR plan
 """,

@@ -9,6 +9,10 @@ from click.shell_completion import CompletionItem
 from fleet.errors import did_you_mean
 
 GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
+    "Begin": {
+        "demo": ("demo", "Play a fleet's day: plan, apply, canary, rollback, drift, healing."),
+        "vllm": ("vllm", "Install vLLM with its plug-in for servers on this machine."),
+    },
     "Declare": {
         "scaffold": ("scaffold", "Write a new fleet, client or adapter declaration."),
         "validate": (
@@ -58,7 +62,6 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "dashboard": ("dashboard", "Serve web pages of the fleet and of its clients."),
     },
     "Data plane": {
-        "vllm": ("vllm", "Install vLLM with its plug-in for servers on this machine."),
         "gateway": ("gateway", "Run, start, stop and show gateways."),
         "key": ("clients", "Create API keys of clients."),
         "usage": ("usage", "Summarise, list and compact the requests of clients."),

@@ -35,7 +35,7 @@ def check_machine(backend: Backend) -> None:
     system, machine = platform.system(), platform.machine()
     if system != "Linux" or machine not in ("x86_64", "aarch64"):
         detail = f"vLLM has wheels for Linux on x86_64 and aarch64, and this is {system} {machine}."
-        raise cannot_install(detail, "Hosts of engine `fake` and `ssh` work from here.")
+        raise cannot_install(detail, "The fake engine works here: `fleetctl demo --fake`.")
     if backend == "rocm" and not any(map(os.environ.get, _INDEXES)):
         raise cannot_install(
             "The usual package index has no vLLM for ROCm. vLLM's project has an index of its own, "

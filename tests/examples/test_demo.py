@@ -28,7 +28,7 @@ ANSWERS = ("queue=billing priority=P1", "2031-03-14", "battery=pos")
 
 def play() -> str:
     """Play the story, and see that it leaves no port taken."""
-    command = [sys.executable, "examples/demo.py"]
+    command = [sys.executable, "-m", "fleetctl", "demo"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     declared = (REPOSITORY / ".demo/quickstart/fleet.yaml").read_text(encoding="utf-8")

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import zipfile
 from ctypes.util import find_library
 from pathlib import Path
 
@@ -13,29 +12,16 @@ import pytest
 
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import REPOSITORY, Project
+from tests.installed import stand_in
 
-KILLS = "import os, signal\nif 'KILL' in os.environ: os.kill(os.getppid(), signal.SIGKILL)\n"
 LINE = "python: .venv-vllm/bin/python\n"
 PLUGIN = "fleetctl_resolver/resolver.py"
 
 
 @pytest.fixture
 def index(tmp_path: Path) -> Path:
-    """A folder of packages in which vLLM is one small module beside another."""
-    folder = tmp_path / "index"
-    folder.mkdir()
-    info = "vllm-0.32.9.dist-info"
-    files = {
-        "vllm/__init__.py": f"{KILLS}__version__ = '0.32.9'\n",
-        "vllm/engine.py": "",
-        f"{info}/METADATA": "Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.9\n",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    }
-    with zipfile.ZipFile(folder / "vllm-0.32.9-py3-none-any.whl", "w") as wheel:
-        for name, text in files.items():
-            wheel.writestr(name, text)
-        wheel.writestr(f"{info}/RECORD", "".join(f"{name},,\n" for name in files))
-    return folder
+    """A folder of packages in which vLLM is small."""
+    return stand_in(tmp_path / "index")
 
 
 def install(
