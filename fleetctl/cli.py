@@ -80,6 +80,17 @@ def main_group(
     ctx.obj.offline = f" for the branch of a fork ({fork})" if fork else None
 
 
+def _remedy(error: click.UsageError) -> str:
+    """Return the remedy of a slip for which click has none; empty: there is none."""
+    words = error.ctx.command_path.partition(" ")[2] if error.ctx else ""
+    own = {name for option in main_group.params for name in option.opts}
+    if words and isinstance(error, click.NoSuchOption) and error.option_name in own:
+        return f"It goes before the command: fleetctl {error.option_name} … {words}"
+    if words and error.message.endswith((".yaml)", ".yml)")):
+        return f"All YAML files of a folder are read: fleetctl -C FOLDER {words}"
+    return ""
+
+
 def _pair(text: str) -> tuple[str, str]:
     name, separator, value = text.partition("=")
     if not separator or not name:
@@ -95,7 +106,10 @@ def _problem(error: Exception) -> FleetError:
         case OSError():
             path = f"`{error.filename}`: " if error.filename else ""
             detail = f"{path}{error.strerror or error}."
-            hint = "Check permissions and free space, then run the command again."
+            hint = (
+                "Check permissions and free space, then run the command again; `--state-dir DIR` "
+                "before the command keeps the state elsewhere."
+            )
             return FleetError.of("FC1015", "A file cannot be read or written", detail, hint=hint)
         case _:
             return _unexpected(error)
@@ -128,6 +142,8 @@ def _run(arguments: list[str] | None) -> NoReturn:
         code = main_group.main(args=arguments, prog_name="fleetctl", standalone_mode=False)
     except click.UsageError as error:
         error.show()
+        if remedy := _remedy(error):
+            click.echo(remedy, err=True)
         sys.exit(USAGE_ERROR)
     except click.ClickException as error:
         error.show()

@@ -234,7 +234,7 @@ class _Builder:
             start = key_node.start_mark
             key = self.scalar(key_node) if key_node.id == "scalar" else None
             if type(key) is not str:
-                self._bad_key(key_node)
+                self._bad_key(key_node, [*value.values()][-1:])
                 continue
             where = (start.line + 1) * _COLUMNS + start.column + 1
             if key in marks:
@@ -253,10 +253,13 @@ class _Builder:
                     value[key], marks[key] = inherited[key], inherited_marks[key]
         return value, marks
 
-    def _bad_key(self, node: Any) -> None:
+    def _bad_key(self, node: Any, before: list[Any]) -> None:
+        """Report a key that is no text; `before` is the value that stands before, if any."""
         shown = node.value if isinstance(node.value, str) else "…"
         detail = f"YAML reads the key `{shown}` as something other than text."
         hint = f'Quote it: `"{shown}"`.' if shown != "…" else "A key is a single word."
+        if shown.isdigit() and before and type(before[0]) is int:
+            hint = f'A number has a point, not a comma: `{before[0]}.{shown}`. A key: `"{shown}"`.'
         place = Position(self.file, node.start_mark.line + 1, node.start_mark.column + 1)
         self._report(quoting(self.text, place, "FC1008", detail, hint=hint))
 

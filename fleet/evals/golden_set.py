@@ -174,7 +174,8 @@ def _document(raw: bytes, place: Position) -> dict[str, Any]:
         document = json.loads(text, object_pairs_hook=_pairs, parse_constant=_constant)
     except json.JSONDecodeError as error:
         where = replace(place, column=error.colno)
-        raise _refusal(where, "FC1302", f"{error.msg}.", text) from None
+        detail = f"{error.msg}. The item cannot be asked or scored, so no set with it is used."
+        raise _refusal(where, "FC1302", detail, text, "Correct the line.") from None
     except (ValueError, RecursionError) as error:
         raise _refusal(place, "FC1302", f"{str(error) or 'Too deeply nested'}.", text) from None
     if not isinstance(document, dict):

@@ -163,4 +163,4 @@ def _terms(sections: _Terms, alias: str) -> dict[str, str]:
     for gate in json.loads(pace.get("gates", "[]")):
         terms |= {f"{gate}.{path}": v for path, v in sections.get(f"gates.{gate}", {}).items()}
     hidden = _ROUTED | _NAMES
-    return {path: v for path, v in terms.items() if path.partition(".")[0] not in hidden}
+    return {path: v for path, v in terms.items() if path and path.partition(".")[0] not in hidden}

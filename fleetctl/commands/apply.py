@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fleet.errors import LockHeldError
+from fleetctl.commands.approve import PLAN_ID
 from fleetctl.options import INPUT_FILE, Command, Workspace, choice_option, duration, with_format
 from fleetctl.output import Form, has_colour, print_diagnostics, print_lines
 
@@ -57,8 +58,6 @@ def apply(
     import asyncio
 
     from fleet.planning import require_kept
-    from plans.documents import plan_file
-    from runtime.files import read_text
     from runtime.operations.apply import (
         report_changes_since,
         require_applicable,
@@ -74,13 +73,15 @@ def apply(
     from runtime.operations.unknown_fleet import require_known
 
     if [file is not None, auto, plan_id is not None].count(True) != 1:
-        raise click.UsageError("Name a plan file, or pass --auto or --plan-id ID.")
+        text = "Name a plan file (fleetctl plan --out plan.json), or pass --auto or --plan-id ID."
+        raise click.UsageError(text)
     saved = None
     if file is not None:
-        saved = plan_file.load(read_text(file))
+        saved = _read_plan(file)
         require_applicable(workspace, saved, file)
     if not yes and (form == "json" or not sys.stdin.isatty()):
-        raise click.UsageError("Not a terminal: pass --yes to apply without confirmation.")
+        text = "Not a terminal, so nobody can say yes: pass --yes to apply without confirmation."
+        raise click.UsageError(text)
     require_thawed(workspace, "Nothing was applied")
     live = observe_copies(workspace)
     if saved is not None:
@@ -107,6 +108,15 @@ def apply(
         sys.exit(asyncio.run(_carry_out(workspace, plan, form)))
     except asyncio.CancelledError:
         raise click.Abort from None
+
+
+def _read_plan(file: Path) -> "Plan":
+    from plans.documents import plan_file
+    from runtime.files import read_text
+
+    if PLAN_ID.fullmatch(str(file)) and not file.exists():
+        raise click.UsageError(f"`{file}` is a plan's id: pass --plan-id {file}")
+    return plan_file.load(read_text(file), str(file))
 
 
 async def _carry_out(workspace: Workspace, plan: "Plan", form: Form) -> int:

@@ -71,7 +71,10 @@ def start(workspace: Workspace, name: str | None) -> None:
       fleetctl gateway start main
     """
     from runtime.gateway import faults, supervisor
+    from runtime.project.declaration_files import require_project
 
+    if not workspace.state_dir.is_dir():
+        require_project(workspace.root)
     exit_code = 0
     for gateway in _started_here(workspace, name):
         process = supervisor.start(workspace.state_dir.resolve(), gateway)

@@ -41,6 +41,7 @@ def live_state(workspace: Workspace, file: Path | None) -> "State":
         return state
     if workspace.offline is not None:
         return unknown_state(workspace)
+    workspace.fleet()  # what is wrong in the files is told before a server is asked
     with waiting("Observing the servers…"):
         return observe_copies(workspace)
 

@@ -35,7 +35,9 @@ def _write(value: Any, indent: str, levels: int) -> str:
     return "[\n" + ",\n".join(f"{inner}{canonical_json(item)}" for item in value) + f"\n{indent}]"
 
 
-def read(text: str, name: str, version: tuple[int, int], command: str) -> tuple[Any, bool]:
+def read(
+    text: str, name: str, version: tuple[int, int], command: str, file: str = ""
+) -> tuple[Any, bool]:
     """Return the document in a text, and whether a later minor version wrote the document.
 
     Args:
@@ -43,6 +45,7 @@ def read(text: str, name: str, version: tuple[int, int], command: str) -> tuple[
         name: Required value of the field `format`.
         version: Newest version that fleetctl reads; a greater major is refused.
         command: Command that writes such a file, for errors.
+        file: Name of the file, for errors; empty: unknown.
 
     Raises:
         FleetError: FC5001 damaged, FC5002 another kind of file, FC5003 a later major.
@@ -52,13 +55,15 @@ def read(text: str, name: str, version: tuple[int, int], command: str) -> tuple[
         if "\\u" in text:
             canonical_json(document).encode()  # an escape can make half a character
     except (ValueError, RecursionError) as error:
-        detail = f"This is not whole JSON: {_reason(error)}. It may have been cut off or edited."
+        this = f"`{file}`" if file else "This"
+        detail = f"{this} is not whole JSON: {_reason(error)}. It may have been cut off or edited."
         raise FleetError.of(
             "FC5001", "File is damaged", detail, hint="make it again", command=command
         ) from None
     if not isinstance(document, dict) or document.get("format") != name:
         found = document.get("format") if isinstance(document, dict) else None
-        detail = f"Its field `format` should say `{name}` and " + (
+        whose = f"Field `format` of `{file}`" if file else "Its field `format`"
+        detail = f"{whose} should say `{name}` and " + (
             f"says {found!r:.60}." if found else "is missing."
         )
         hint = "give the file that this command writes"

@@ -91,19 +91,19 @@ def dump(plan: Plan, envelope: Envelope | None = None) -> str:
     return write(document)
 
 
-def load(text: str) -> Plan:
-    """Return the plan in a plan file.
+def load(text: str, file: str = "") -> Plan:
+    """Return the plan in a plan file; errors name `file`.
 
     Raises:
         FleetError: FC5001 to FC5003 as `plans.document.read`; FC5004 a field is wrong;
             FC5005 the decisions are not those that the id names.
     """
-    return load_with_envelope(text)[0]
+    return load_with_envelope(text, file)[0]
 
 
-def load_with_envelope(text: str) -> tuple[Plan, Envelope | None]:
+def load_with_envelope(text: str, file: str = "") -> tuple[Plan, Envelope | None]:
     """Return the plan in a plan file and its envelope; errors as `load`."""
-    document, later = read(text, FORMAT, VERSION, MAKE)
+    document, later = read(text, FORMAT, VERSION, MAKE, file)
     decided = _section(document, "decisions")
     stated = document.get("plan_id")
     actual = identify(decided)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fleet.errors import EngineError, EngineTimedOutError
 from fleet.resources import Server
+from fleet.vllm import RELEASE
 from runtime.engines.launch_records import LaunchRecord, LaunchRecords
 from runtime.engines.recognition import NO_FLEET, FleetMark, url_of
 from runtime.engines.vllm_api import list_models
@@ -98,6 +99,7 @@ _UNREADY_TIMEOUT_S = 5.0
 
 _KILL_TIMEOUT_S = 10.0
 _POLL_S = 0.05
+_INSTALL = "fleetctl vllm install"
 _TAIL_LINES = 12
 _TAIL_BYTES = 65536
 _ERROR_LINE = re.compile(r"(?:\w(?:Error|Exception)|error): \S")
@@ -130,15 +132,21 @@ def cannot_start(server: str, program: str, why: str) -> EngineError:
     detail = f"`{program}` for `{server}`: {why}."
     hint = "Set `python` of the host to an interpreter that has vLLM."
     return EngineError.of(
-        "FC4018", "A server cannot be started", detail, hint=hint, command="fleetctl vllm install"
+        "FC4018", "A server cannot be started", detail, hint=hint, command=_INSTALL
     )
 
 
 def ended_early(server: str, log: Path) -> EngineError:
     """Return the error of a server that ended during its start, with the last lines of the log."""
     lines = last_log_lines(log) or "It wrote nothing."
-    detail = f"`{server}` ended. The end of its log:\n\n{lines}"
-    hint, command = f"The whole log is {log}.", f"fleetctl server logs {server}"
+    why, hint, command = "", f"The whole log is {log}.", f"fleetctl server logs {server}"
+    if "No module named 'vllm'" in lines:
+        why, command = ": its interpreter has no vLLM", _INSTALL
+        hint = "Set `python` of the host to an interpreter that has vLLM."
+    elif "unrecognized arguments" in lines:
+        release = ".".join(map(str, RELEASE))
+        why = f": its vLLM lacks flags of vLLM {release}, for which fleetctl is made"
+    detail = f"`{server}` ended{why}. The end of its log:\n\n{lines.rstrip('.')}."
     return EngineError.of(
         "FC4012", "A server ended while it started", detail, hint=hint, command=command
     )

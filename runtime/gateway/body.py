@@ -122,11 +122,12 @@ def parse_body(raw: bytes, content_type: str = "", encoding: str = "") -> Reques
     except UnicodeDecodeError:
         raise invalid("The request body is not UTF-8.") from None
     except (msgspec.DecodeError, RecursionError):
-        raise invalid("The request body is not a JSON object.") from None
+        text = "The request body is not a JSON object: look at its quotes and commas."
+        raise invalid(text) from None
     if text and not _unique(text, fields):
         raise invalid("A name is given twice in the request body.")
     if "model" not in fields:
-        raise invalid("The request body names no model.", "model")
+        raise invalid("The request body names no model. GET /v1/models lists yours.", "model")
     model = _text(fields["model"])
     if model is None:
         raise invalid("`model` is not text.", "model")

@@ -96,7 +96,7 @@ def check_headers(content_type: str, encoding: str) -> None:
     kind, *parameters = (part.strip().lower() for part in content_type.split(";"))
     charsets = {part.partition("=")[2].strip('"') for part in parameters if "charset" in part}
     if kind not in _JSON or charsets - {"utf-8"}:
-        raise invalid("Send the request body as `application/json` in UTF-8.")
+        raise invalid("Send the body as JSON in UTF-8, with `Content-Type: application/json`.")
 
 
 def _number(raw: msgspec.Raw) -> int:

@@ -132,7 +132,7 @@ unauthorized: Final = partial(
     ApiError,
     HTTPStatus.UNAUTHORIZED,
     "Incorrect or missing API key. Send it once, as `Authorization: Bearer KEY` or "
-    "`x-api-key: KEY`.",
+    "`x-api-key: KEY`; a key in the URL is not read.",
     code="invalid_api_key",
 )
 """401, the same for no key, a revoked key and an unknown key."""
@@ -145,13 +145,20 @@ no_such_model: Final = partial(
     same_everywhere=True,
 )
 """404, the same for an unknown model, another client's and the name of a version."""
-no_such_path: Final = partial(ApiError, HTTPStatus.NOT_FOUND, "No such path.", code="unknown_url")
+no_such_path: Final = partial(
+    ApiError,
+    HTTPStatus.NOT_FOUND,
+    "No such path. The API is below /v1, such as POST /v1/chat/completions and GET /v1/models.",
+    code="unknown_url",
+)
 not_served: Final = partial(
     ApiError, HTTPStatus.NOT_FOUND, "This model does not answer on this path.", code="unknown_url"
 )
 """404: the base of the model does not serve the path."""
 wrong_method: Final = partial(
-    ApiError, HTTPStatus.METHOD_NOT_ALLOWED, "This path does not take this method."
+    ApiError,
+    HTTPStatus.METHOD_NOT_ALLOWED,
+    "This path does not take this method. Requests are sent by POST; models are read by GET.",
 )
 broke_off: Final = partial(
     ApiError,

@@ -115,7 +115,15 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / CONFIG
     if not path.is_file():
-        raise LibraryError.of("FC3111", "No adapter here", f"`{folder}` holds no `{CONFIG}`.")
+        detail = f"`{folder}` holds no `{CONFIG}`."
+        hint = "Name the folder to which PEFT saved the adapter: it has that file and the weights."
+        if (folder / "config.json").is_file():
+            detail = f"`{folder}` holds no `{CONFIG}` but a `config.json`: a full model."
+            hint = (
+                "Servers load LoRA adapters onto a base. Name the adapter's own folder; a full "
+                f"model is a base: `bases: {{NAME: {{model: {folder}}}}}`."
+            )
+        raise LibraryError.of("FC3111", "No adapter here", detail, hint=hint)
     try:
         config = decode_json(read_plain(unlinked(path)))
     except (ValueError, RecursionError) as error:

@@ -77,12 +77,14 @@ def require_reviewed(workspace: Workspace, plan: Plan, live: State) -> None:
         return
     now = plan_fleet(workspace, live)
     if plan_digest(replace(now, ledger_seq=plan.ledger_seq, rules=plan.rules)) != plan_digest(plan):
+        why = "Whoever edits a plan can give it a fitting id, so nothing of it is done."
+        if is_kept(workspace, plan):
+            why = "The declarations have changed since it was made here, so nothing of it is done."
         raise StalePlanError.of(
             "FC3040",
             "The plan is not one of this project",
             f"This state folder did not make plan {plan.id} of these declarations, and planning "
-            f"here gives plan {now.id}: {_difference(plan, now)}. Whoever edits a plan can give it "
-            "a fitting id, so nothing of it is done.",
+            f"here gives plan {now.id}: {_difference(plan, now)}. {why}",
             hint="Plan here, and have that plan reviewed.",
             command=_AGAIN,
         )

@@ -175,7 +175,7 @@ def _require_loaded(workspace: Workspace, target: AliasTarget) -> None:
         "been read.",
         hint="Load it first, which gives it no traffic that its gates do not allow; then say "
         "it again.",
-        command="fleetctl apply",
+        command="fleetctl apply --auto",
     )
 
 

@@ -171,7 +171,7 @@ def _require_judged(upgrade: Upgrade) -> None:
     match upgrade.stage:
         case UpgradeStage.CANARY:
             lacks = upgrade.reason or "no canary server with the versions of all clients runs yet"
-            command = "fleetctl apply"
+            command = "fleetctl apply --auto"
         case UpgradeStage.JUDGING if upgrade.awaited:
             lacks = f"on {upgrade.canary}, {'; '.join(map(str, upgrade.awaited))}"
             command = "fleetctl reconcile --once"

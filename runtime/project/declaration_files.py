@@ -1,6 +1,7 @@
 """Finds the YAML files of a project; a link that leads outside is refused before it is opened."""
 
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,10 +40,13 @@ def require_project(root: Path) -> None:
     """
     if (root / MAIN).is_file():
         return
-    hint = "Name the project's folder with `-C DIR`, or begin one:"
-    command = "fleetctl scaffold fleet DIR"
-    detail = f"`{root}` holds no `{MAIN}`."
-    raise ConfigError(diagnostic("FC1010", detail, hint=hint, command=command))
+    folder = Path(os.path.normpath(root.absolute()))
+    hint, command = "Name the project's folder with `-C DIR`, or begin one:", "scaffold fleet DIR"
+    if above := next((path for path in folder.parents if (path / MAIN).is_file()), None):
+        hint, command = "A folder above is one:", f"-C {shlex.quote(str(above))} status"
+    there = f"holds no `{MAIN}`" if folder.is_dir() else "does not exist"
+    detail = f"`{folder}` {there}, and fleetctl works on a folder with that file."
+    raise ConfigError(diagnostic("FC1010", detail, hint=hint, command=f"fleetctl {command}"))
 
 
 def declaration_files(root: Path) -> list[str]:

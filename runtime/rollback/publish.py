@@ -79,11 +79,10 @@ def entry_of(table: RoutingTable, alias: str) -> AliasEntry:
     if alias not in table.aliases:
         known = sorted(table.aliases)
         detail = f"`{alias}` is not in the routing table, which has {len(known)} aliases."
-        hint = (
-            did_you_mean(alias, known)
-            if known
-            else "Is this the fleet's folder? `-C DIR` before the command names another."
-        )
+        hint = "Nothing was applied from this folder; `-C DIR` before the command names another."
+        if known:
+            own = [name for name in known if name.startswith(f"{alias}-")]
+            hint = f"Those of `{alias}`: {', '.join(own)}." if own else did_you_mean(alias, known)
         raise FleetError.of("FC6020", "No such alias", detail, hint=hint, command="fleetctl status")
     return table.aliases[alias]
 

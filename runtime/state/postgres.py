@@ -139,7 +139,8 @@ class Database:
         try:
             given = psycopg.conninfo.conninfo_to_dict(uri)
         except psycopg.Error:  # whose text may hold the password
-            detail = f"`{self.reference}` is empty, not readable here, or no URI of a database."
+            fault = "is empty or not readable here" if uri == "?" else "is no URI of a database"
+            detail = f"`{self.reference}` {fault}, and without the ledger nothing is planned."
             hint = "Give it as `postgresql://USER:PASSWORD@HOST:5432/DATABASE`, all of one line."
             raise FleetError.of(
                 "FC5144", "The home's URI cannot be read", detail, hint=hint

@@ -184,7 +184,7 @@ CASES = [
         '"1.0.0"\n        alias_for: lora\n      faq: {base: tiny, version: "1.0.0", '
         "alias_for: lora}",
         "FC1296",
-        f"{A}:16:54",
+        f"{A}:17:54",
         "further name of another adapter",
     ),
     Case(

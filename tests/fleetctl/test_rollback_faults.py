@@ -174,4 +174,4 @@ def test_without_a_state_folder_it_says_what_it_lacks(tmp_path: Path, project: P
     done = call(elsewhere, "rollback", "acme-support")
     assert done.returncode == 1
     assert "`acme-support` is not in the routing table, which has 0 aliases" in done.stderr
-    assert "Is this the fleet's folder?" in done.stderr
+    assert "Nothing was applied from this" in done.stderr

@@ -70,6 +70,8 @@ def reference(
     hint = nearest(name, tuple(names))
     if not hint:
         hint = f"Declared: {', '.join(names[:8])}." if names else f"Declare it under `{kind}s:`."
+        if kind == "gate" and not names:
+            hint = f"Declare it: `gates: {{{name}: {{metric: accuracy_drop, max: 3pp}}}}`."
     yield Problem(code, path, f"No {kind} is called `{name}`.", hint=hint)
 
 

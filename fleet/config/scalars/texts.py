@@ -152,6 +152,9 @@ def _url(value: Any) -> str:
     if match is None or (match[2] and not 0 < int(match[2][1:]) <= MAX_PORT):
         hint = 'Write scheme, host and port: `"http://10.0.0.5:8000"`.'
         raise wrong("FC1113", f"{shown(value)} is not the URL of a server.", hint)
+    if str(value).rstrip("/").endswith("/v1"):
+        hint = f"Write `{str(value).rstrip('/').removesuffix('/v1')}`."
+        raise wrong("FC1113", f"{shown(value)} ends in `/v1`, which fleetctl adds itself.", hint)
     return str(value).rstrip("/")
 
 
