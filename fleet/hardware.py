@@ -228,6 +228,12 @@ class AttachedServerSpec:
     vllm: str = ""
 
 
+def forwarded_address(destination: str) -> str:
+    """Return the loopback address here whose ports are forwarded to a destination of `ssh`."""
+    drawn = hashlib.sha256(destination.encode()).digest()
+    return f"127.{drawn[0]}.{drawn[1]}.{drawn[2] % 253 + 2}"
+
+
 @dataclass(frozen=True, slots=True)
 class HostSpec:
     """A machine with devices, or a group of attached servers."""
@@ -296,5 +302,4 @@ class HostSpec:
         """
         if self.engine != "ssh":
             return self.address
-        drawn = hashlib.sha256(self.address.encode()).digest()
-        return f"127.{drawn[0]}.{drawn[1]}.{drawn[2] % 253 + 2}"
+        return forwarded_address(self.address)

@@ -233,6 +233,8 @@ class GatewaySpec:
     """Reference of the secret of the servers' keys; empty: servers have none."""
     certificate: str = ""
     """Path of the file with certificate and key of its admin side; empty: plain HTTP there."""
+    ssh: str = ""
+    """Destination of `ssh` on whose loopback the admin side is; empty: none is needed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import importlib.util
 import ssl
 import sys
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, Self
@@ -65,6 +65,7 @@ class JsonClient:
         app: Any = None,
         timeout_s: float = 5.0,
         headers: Mapping[str, str] | None = None,
+        forward: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """Prepare; nothing is sent.
 
@@ -72,7 +73,10 @@ class JsonClient:
         error texts; default: the URL. `socket`: Unix socket to connect to instead of the URL's
         host. `app`: ASGI application to call in the process instead of connecting (tests).
         `timeout_s`: deadline of a call, all attempts together, unless the call names a deadline.
+        `forward`: makes the forward that the URL leads to; awaited once in a call, where no
+        connection was taken.
         """
+        self._forward = forward
         self.url = url.rstrip("/")
         self.peer = peer or (f"`{socket}`" if socket else f"`{self.url}`")
         self._timeout_s = timeout_s
@@ -162,11 +166,16 @@ class JsonClient:
             )
         return response
 
-    async def _attempts(self, method: str, path: str, body: Any, attempts: int) -> httpx.Response:
+    async def _attempts(
+        self, method: str, path: str, body: Any, attempts: int, *, is_forwarded: bool = False
+    ) -> httpx.Response:
         for attempt in range(1, attempts + 1):
             try:
                 return await self._bounded(method, path, body)
             except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+                if isinstance(error, httpx.ConnectError) and self._forward and not is_forwarded:
+                    await self._forward()
+                    return await self._attempts(method, path, body, attempts, is_forwarded=True)
                 if attempt < attempts and isinstance(error, httpx.TransportError):
                     await asyncio.sleep(_BACKOFF_S * 2 ** (attempt - 1))
                     continue

@@ -20,6 +20,7 @@ _REFERENCES: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("bases", ("hosts", "*", "servers", "*", "base")),
     ("hosts", ("clients", "*", "adapters", "*", "pin")),
     ("hosts", ("clients", "*", "adapters", "*", "avoid")),
+    ("hosts", ("gateways", "*", "host")),
     ("clients", ("clients", "*", "adapters", "*", "apart")),
     ("clients", ("hosts", "*", "reserved_for")),
     ("clients", ("overrides", "*", "alias")),

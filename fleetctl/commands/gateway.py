@@ -275,7 +275,7 @@ def _gateways(workspace: Workspace) -> "dict[str, GatewaySpec]":
 def _started_here(
     workspace: Workspace, name: str | None, known: "Mapping[str, GatewaySpec] | None" = None
 ) -> "Iterator[GatewaySpec]":
-    """Yield the gateway of the name, or all; of Envoys print the command that runs them.
+    """Yield the gateway of the name, or all of this machine; of Envoys print what runs them.
 
     Raises:
         FleetError: FC6010, no gateway has the name; FC6054, the named gateway is an Envoy.
@@ -284,7 +284,8 @@ def _started_here(
     from runtime.gateway.envoy.files import not_started_here
 
     gateways = _gateways(workspace) if known is None or (name and name not in known) else known
-    for gateway in [named_gateway(gateways, name)] if name else list(gateways.values()):
+    all_here = [gateway for gateway in gateways.values() if not gateway.ssh]
+    for gateway in [named_gateway(gateways, name)] if name else all_here:
         if gateway.kind != "envoy":
             yield gateway
         elif name:

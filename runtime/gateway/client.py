@@ -10,7 +10,10 @@ from typing import Any
 
 from fleet.environment import server_key
 from fleet.errors import EngineError, EngineRejectedError, FleetError
+from fleet.hardware import forwarded_address
 from fleet.spec import GatewaySpec
+from runtime.engines.ssh.connection import SshConnection
+from runtime.files import is_locked
 from runtime.gateway.admin_socket import is_url, reachable_path, socket_path
 from runtime.gateway.envoy.admin import EnvoyClient, Envoys
 from runtime.gateway.protocol import (
@@ -22,6 +25,7 @@ from runtime.gateway.protocol import (
     OnServer,
 )
 from runtime.gateway.state_dir import (
+    LOCK,
     gateway_dir,
     known_gateways,
     operator_secret,
@@ -203,7 +207,11 @@ def _over_tcp(state_dir: Path, gateway: GatewaySpec, peer: str) -> JsonClient:
     require_bound(gateway.admin, reference)  # before the secret is read
     secret = operator_secret(state_dir, gateway)
     headers = authorization(gateway.admin, reference, secret)
-    return JsonClient(gateway.admin, peer=peer, headers=headers)
+    if not gateway.ssh or is_locked(gateway_dir(state_dir, gateway.name) / LOCK):  # it runs here
+        return JsonClient(gateway.admin, peer=peer, headers=headers)
+    at, port = forwarded_address(gateway.ssh), int(gateway.admin.rpartition(":")[2].strip("/"))
+    forward = partial(SshConnection(gateway.ssh).forward, port, port, at)
+    return JsonClient(f"http://{at}:{port}", peer=peer, headers=headers, forward=forward)
 
 
 def _prepare_folder(state_dir: Path, gateway: GatewaySpec) -> Path:

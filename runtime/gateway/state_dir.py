@@ -125,7 +125,7 @@ def secret_of_servers(state_dir: Path, gateway: GatewaySpec) -> str:
 
 def spec_document(gateway: GatewaySpec) -> dict[str, str]:
     """Return a declaration as JSON; earlier releases read all without the newer fields."""
-    newer = {"servers_secret", "certificate"}
+    newer = {"servers_secret", "certificate", "ssh"}
     return {name: text for name, text in asdict(gateway).items() if text or name not in newer}
 
 

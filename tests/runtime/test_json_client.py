@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from fleet.errors import (
     EngineUnreachableError,
 )
 from runtime.json_client import JsonClient
+from tests.ports import free_port
 
 Use = Callable[[JsonClient], Awaitable[Any]]
 Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -163,6 +165,33 @@ def _with_peer(peer: Peer, use: Use) -> Any:
             return await use(http)
 
     return asyncio.run(body())
+
+
+def test_a_refused_connection_asks_for_its_forward_once() -> None:
+    port, asked = free_port(), []
+
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+        writer.close()
+
+    async def body(*, helps: bool) -> Any:
+        async with AsyncExitStack() as stack:
+
+            async def forward() -> None:
+                asked.append(helps)
+                if helps:
+                    server = await asyncio.start_server(peer, "127.0.0.1", port)
+                    await stack.enter_async_context(server)
+
+            http = JsonClient(f"http://127.0.0.1:{port}", forward=forward)
+            await stack.enter_async_context(http)
+            return await http.post("/"), await http.get("/")
+
+    assert asyncio.run(body(helps=True)) == ("{}", {})
+    with pytest.raises(EngineUnreachableError):
+        asyncio.run(body(helps=False))
+    assert asked == [True, False]
 
 
 def test_a_unix_socket_is_spoken_to_like_a_host(tmp_path: Path) -> None:

@@ -154,6 +154,8 @@ def check_hosts(given: Declarations, names: DeclaredNames) -> Iterator[Problem]:
         yield from port_faults(ports, (address, int(port_text)), ("gateways", name, "listen"))
         if gateway.kind == "envoy":
             yield from _envoy(("gateways", name), gateway)
+        if gateway.host:
+            yield from _forwarded(("gateways", name, "host"), gateway, given)
     yield from _servers_secret(given)
 
 
@@ -200,6 +202,18 @@ def _envoy(path: Path, gateway: Gateway) -> Iterator[Problem]:
     )
     hint, command = "The plan lists all that is lost in translation.", "fleetctl plan"
     yield Problem("FC1260", path, detail, hint=hint, command=command, at="key", severity="warning")
+
+
+def _forwarded(path: Path, gateway: Gateway, given: Declarations) -> Iterator[Problem]:
+    yield from reference("FC1205", "host", gateway.host, sorted(given.hosts), path)
+    host = given.hosts.get(gateway.host or "")
+    if host and host.engine != "ssh":
+        detail = f"`{gateway.host}` is of engine `{host.engine}`, and no port is forwarded there."
+        yield Problem("FC1208", path, detail, hint="Name a host of engine `ssh`, or delete it.")
+    elif not (gateway.admin or "").startswith("http://127.0.0.1:"):
+        detail = "The gateway's `admin` is not at a port of `127.0.0.1`, which is forwarded."
+        hint = "Declare `admin: http://127.0.0.1:PORT`, as on that host, or delete `host`."
+        yield Problem("FC1208", path, detail, hint=hint)
 
 
 def _servers_secret(given: Declarations) -> Iterator[Problem]:

@@ -45,7 +45,9 @@ def resolve_fleet(
             {"standard": Rollout(), **given.rollouts}, lambda n, own: rollout(n, own, facts)
         ),
         gates=_resolved(given.gates, gate),
-        gateways=_resolved(given.gateways, lambda n, own: gateway(n, own, given.servers_secret)),
+        gateways=_resolved(
+            given.gateways, lambda n, own: gateway(n, own, given.servers_secret, given.hosts)
+        ),
         servers_secret=given.servers_secret or "",
         keep_versions=given.defaults.keep_versions,
         versions=_sorted((name, entry.facts) for name, entry in facts.lock.adapters.items()),

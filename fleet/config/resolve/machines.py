@@ -1,5 +1,6 @@
 """Resolves bases, hosts, gateways, rollouts, gates and overrides to values of the planner."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from fleet.config.checks import ProjectFacts
@@ -14,8 +15,11 @@ from fleet.spec import GatewaySpec
 _STRICTNESS = ("active", "cordoned", "draining")
 
 
-def gateway(name: str, declared: Gateway, servers_secret: str | None) -> GatewaySpec:
+def gateway(
+    name: str, declared: Gateway, servers_secret: str | None, hosts: Mapping[str, Host]
+) -> GatewaySpec:
     """Resolve a gateway."""
+    host = hosts.get(declared.host or "")
     return GatewaySpec(
         name,
         declared.listen,
@@ -24,6 +28,7 @@ def gateway(name: str, declared: Gateway, servers_secret: str | None) -> Gateway
         declared.kind,
         servers_secret or "",
         declared.certificate or "",
+        host.address if host else "",
     )
 
 

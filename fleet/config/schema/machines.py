@@ -196,6 +196,11 @@ class Gateway(Section):
 
     A gateway on another machine has a URL, and keeps its routes in a state folder there.
     """
+    host: Word | None = None
+    """Host of engine `ssh` that the gateway runs on; fleetctl forwards the port of `admin` there.
+
+    `admin` is then such as `http://127.0.0.1:9302`: its address on that host.
+    """
     certificate: Word | None = None
     """Path of a PEM file with certificate and key, for an `admin` that begins with `https`.
 
