@@ -4,12 +4,13 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.beds.boxes import BoxBed
-from tests.beds.checkouts import servers_of
+from tests.beds.checkouts import no_changes, servers_of
 from tests.fleetctl.project_on_disk import Project
 from tests.ports import free_port
 from tests.postgres import PASSWORD, FreshDatabase
@@ -46,6 +47,14 @@ def plan_ids(checkouts: list[Project]) -> set[str]:
     return {json.loads(plan.stdout)["plan_id"] for plan in plans}
 
 
+@contextmanager
+def away(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let no command reach the database meanwhile."""
+    with monkeypatch.context() as patch:
+        patch.setenv("FLEET_DB", f"postgresql://x:{PASSWORD}@127.0.0.1:{free_port()}/x")
+        yield
+
+
 def test_a_fleet_of_boxes_is_planned_applied_and_watched_from_three_checkouts(
     bed: BoxBed, checkouts: list[Project], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -65,9 +74,7 @@ def test_a_fleet_of_boxes_is_planned_applied_and_watched_from_three_checkouts(
         assert len(plan_ids(checkouts)) == 1
     servers = servers_of(bed)
     assert len(servers) == 2
-    with monkeypatch.context() as patch:
-        closed = f"postgresql://x:{PASSWORD}@127.0.0.1:{free_port()}/x"
-        patch.setenv("FLEET_DB", closed)
+    with away(monkeypatch):
         back = third.run("rollback", "acme-support", "--reason", "home away")
     assert back.returncode == 0, back.stderr
     for checkout in (third, first, second):
@@ -75,3 +82,26 @@ def test_a_fleet_of_boxes_is_planned_applied_and_watched_from_three_checkouts(
         assert told.count("home away") == 1, told
     assert len(plan_ids(checkouts)) == 1
     assert servers_of(bed) == servers
+
+
+def test_a_server_that_ended_on_a_box_is_started_while_the_home_is_away(
+    bed: BoxBed, checkouts: list[Project], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = checkouts
+    done = second.run("apply", "--auto", "--yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert third.run("drift").returncode == 0
+    before = servers_of(bed)
+    ended, kept = "fleetctl-tiny-box1-cpu0.service", "fleetctl-tiny-box2-cpu0.service"
+    bed.do("ssh", "box1", f"systemctl --user stop {ended}")
+    with away(monkeypatch):
+        healed = third.run("reconcile", "--once")
+    assert (healed.returncode, "FC5107" in healed.stderr) == (1, True), healed.stderr
+    assert "Heals server/tiny-box1-cpu0: the server has ended" in healed.stderr
+    after = servers_of(bed)
+    assert after[kept] == before[kept]
+    assert "ActiveState=active" in after[ended]
+    for checkout in (third, first, second):
+        assert checkout.run("drift").returncode == 0
+    assert len(plan_ids(checkouts)) == 1
+    assert no_changes(first)
