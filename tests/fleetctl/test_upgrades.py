@@ -70,12 +70,8 @@ def declare(project: Project, length: int) -> None:
     fleet.write_text(f"{before}{mark}{length}{newline}{rest}", encoding="utf-8")
 
 
-def ask(project: Project, alias: str, number: int) -> int:
+def ask(port: str, key: str, alias: str, number: int) -> int:
     """Ask a client's alias through the gateway; return the status."""
-    text = (project.root / "fleet.yaml").read_text(encoding="utf-8")
-    port = text.partition('listen: "127.0.0.1:')[2].partition('"')[0]
-    client = alias.partition("-")[0]
-    key = (project.root / f".fleetctl/keys/{client}-prod").read_text(encoding="utf-8").strip()
     body = {"model": alias, "messages": [{"role": "user", "content": f"{number}"}]}
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/v1/chat/completions",
@@ -93,13 +89,21 @@ def asked(project: Project, *aliases: str) -> Iterator[list[int | str]]:
     In the place of a status: the error of a request without an answer.
     """
     seen: list[int | str] = []
-    asks = cycle(aliases or ("acme-triage",))
+    # Read once: a test that writes the declarations anew leaves them empty for a moment.
+    text = (project.root / "fleet.yaml").read_text(encoding="utf-8")
+    port = text.partition('listen: "127.0.0.1:')[2].partition('"')[0]
+    keys = project.root / ".fleetctl/keys"
+    asks = cycle(
+        (alias, (keys / f"{alias.partition('-')[0]}-prod").read_text(encoding="utf-8").strip())
+        for alias in aliases or ("acme-triage",)
+    )
     ended = threading.Event()
 
     def work() -> None:
         while not ended.is_set():
             try:
-                seen.append(ask(project, next(asks), len(seen)))
+                alias, key = next(asks)
+                seen.append(ask(port, key, alias, len(seen)))
             except OSError as error:
                 seen.append(getattr(error, "code", repr(error)))
 
