@@ -60,6 +60,14 @@ class Machine:
         """Nothing is to be done."""
         assert "No changes" in self.fleetctl("plan --detailed-exitcode")
 
+    def restart(self) -> None:
+        """Apply a plan for whose restart clients have no answers meanwhile, with consent."""
+        plan = json.loads(self.sh(f"{FLEETCTL} plan --format json 2>&-"))
+        command = plan["needs_decision"]["command"]
+        self.fleetctl(command.removeprefix("fleetctl ").replace("TEXT", "announced"))
+        self.fleetctl("apply --auto --yes")
+        self.as_declared()
+
     def comes_back(self) -> None:
         """The server answers for its versions, which are then loaded again."""
         resolved = "8 adapters are answered by the resolver"
@@ -120,8 +128,7 @@ def test_another_supervisor_is_a_restart_that_leaves_one_process(machine: Machin
     assert "supervisor" in plan
     assert f"server/{SERVER}" in plan
     before = machine.processes()
-    machine.fleetctl("apply --auto --yes")
-    machine.as_declared()
+    machine.restart()
     assert machine.sh(f"ls {UNITS}/{UNIT}.service || :").startswith("ls: cannot")
     after = machine.processes()
     assert len(after) == 1
@@ -130,8 +137,7 @@ def test_another_supervisor_is_a_restart_that_leaves_one_process(machine: Machin
         "    python: ../fake/bin/python\n", f"    python: ../fake/bin/python\n{DECLARED}"
     )
     assert "supervisor" in machine.fleetctl("plan")
-    machine.fleetctl("apply --auto --yes")
-    machine.as_declared()
+    machine.restart()
     (row,) = json.loads(machine.fleetctl("server list --format json"))
     assert machine.processes() == [str(row["pid"])]
     assert machine.sh(f"systemctl --user is-active {UNIT}") == "active\n"
