@@ -1,11 +1,11 @@
 """Describes hosts, devices, attached servers, bases, known GPUs and measured profiles."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from fleet.cost_policy import Billing
+from fleet.names import forwarded_address
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,12 +226,6 @@ class AttachedServerSpec:
     price_per_hour: float
     state: DeviceState = "active"
     vllm: str = ""
-
-
-def forwarded_address(destination: str) -> str:
-    """Return the loopback address here whose ports are forwarded to a destination of `ssh`."""
-    drawn = hashlib.sha256(destination.encode()).digest()
-    return f"127.{drawn[0]}.{drawn[1]}.{drawn[2] % 253 + 2}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ The functions that take a name apart never fail: a name of another form has part
 declaration has. `AdapterName.parse` refuses a name of another form.
 """
 
+import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -184,6 +185,12 @@ def place_of_server(server: str) -> tuple[str, str]:
     _, _, place = server.partition("-")
     host, _, device = place.partition("-")
     return host, device
+
+
+def forwarded_address(destination: str) -> str:
+    """Return the loopback address here whose ports are forwarded to a destination of `ssh`."""
+    drawn = hashlib.sha256(destination.encode()).digest()
+    return f"127.{drawn[0]}.{drawn[1]}.{drawn[2] % 253 + 2}"
 
 
 def server_address(server: str) -> Address:

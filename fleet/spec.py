@@ -233,8 +233,7 @@ class GatewaySpec:
     """Reference of the secret of the servers' keys; empty: servers have none."""
     certificate: str = ""
     """Path of the file with certificate and key of its admin side; empty: plain HTTP there."""
-    ssh: str = ""
-    """Destination of `ssh` on whose loopback the admin side is; empty: none is needed."""
+    ssh: str = ""  # destination on whose loopback the admin side is; empty: none is needed
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,8 +280,7 @@ class FleetSpec:
     notify: NotifySpec | None = None
     overrides: tuple[OverrideSpec, ...] = ()  # sorted by name; expired overrides too
     plan_rules: tuple[rule_policy.PlanRuleSpec, ...] = ()  # sorted by name
-    compiled_for: tuple[CompiledFor, ...] = ()
-    """Other gateways that the routes are compiled for."""
+    compiled_for: tuple[CompiledFor, ...] = ()  # other gateways that get the routes
     evals: EvalPolicy = field(default_factory=EvalPolicy)
     costs: CostPolicy = field(default_factory=CostPolicy)
     servers_secret: str = ""

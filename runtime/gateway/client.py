@@ -10,7 +10,7 @@ from typing import Any
 
 from fleet.environment import server_key
 from fleet.errors import EngineError, EngineRejectedError, FleetError
-from fleet.hardware import forwarded_address
+from fleet.names import forwarded_address
 from fleet.spec import GatewaySpec
 from runtime.engines.ssh.connection import SshConnection
 from runtime.files import is_locked
