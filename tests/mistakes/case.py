@@ -24,3 +24,8 @@ class Mistake(NamedTuple):
 
 FLEET, ACME, GOLDEN = "fleet.yaml", "clients/acme.yaml", "golden/support.jsonl"
 LAPTOP = "{kind: cpu, memory: 6GiB, price_per_hour: 0}"
+GATED = (
+    (FLEET, "gates: []", "gates: [accuracy]"),
+    (FLEET, "fleet: quickstart",
+    "fleet: quickstart\ngates: {accuracy: {metric: accuracy_drop, max: 3pp}}"),
+)  # fmt: skip

@@ -1,10 +1,15 @@
 """Mistakes at the command line, and what the machine lacks."""
 
-from tests.mistakes.case import ACME, FLEET, LAPTOP, Mistake
+from tests.mistakes.case import ACME, FLEET, GATED, LAPTOP, Mistake
 
 APPLY = "fleetctl apply --auto --yes"
 _BOX = f"{LAPTOP}\n  box:\n    engine: ssh\n    address: ann@10.0.0.5\n    devices: {{gpu0: {{kind: l4_24g, memory: 24GiB}}}}"  # noqa: E501
 _DATABASE = (FLEET, "fleet: quickstart", "fleet: quickstart\nstate: {postgresql: env:FLEET_DB}")
+
+_THREE = "".join(
+    f'{{"id": "{name}", "input": "{name} is late.", "expected": "queue=shipping"}}\n'
+    for name in ("tea", "tray", "lamp")
+)
 
 TYPED = [
     Mistake(
@@ -171,6 +176,15 @@ APPLIED = [
         "The plan is not one of this project", "they differ in the settings rollouts.careful",
         "The declarations have changed since it was made here", "fleetctl plan --out plan.json",
         ((FLEET, "bake: 24h", "bake: 12h"),), ("fleetctl plan --out plan.json",),
+    ),
+    Mistake(
+        "a golden set of three items", "fleetctl plan", 0,
+        "3 items x 1", "acme-support accuracy", "an unchanged version gets PASS 0 %",
+        "To be surer: 690 more items, or max: 46pp",
+        (
+            *GATED, (ACME, '"2.1.0"', '"2.2.0"'), ("golden/three.jsonl", "", _THREE),
+            (ACME, "golden/support.jsonl", "golden/three.jsonl"),
+        ),
     ),
     Mistake(
         "a rollback of a client", "fleetctl rollback acme", 1,

@@ -1,13 +1,8 @@
 """Mistakes in the files of a fleet."""
 
-from tests.mistakes.case import ACME, FLEET, GOLDEN, LAPTOP, Mistake
+from tests.mistakes.case import ACME, FLEET, GATED, GOLDEN, LAPTOP, Mistake
 
 VALIDATE = "fleetctl validate"
-GATED = (
-    (FLEET, "gates: []", "gates: [accuracy]"),
-    (FLEET, "fleet: quickstart",
-    "fleet: quickstart\ngates: {accuracy: {metric: accuracy_drop, max: 3pp}}"),
-)  # fmt: skip
 _ATTACHED = f"{LAPTOP}\n  rented:\n    engine: attach\n    servers: {{a: {{url: URL, base: tiny, max_loras: 16, max_lora_rank: 16}}}}"  # noqa: E501
 
 

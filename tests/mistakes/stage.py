@@ -171,7 +171,10 @@ def play(project: Project, mistake: Mistake) -> tuple[int, str]:
         run(project, typed)
     with edited(project, mistake.edits), MACHINES[mistake.during](project):
         code, text = run(project, mistake.typed)
-    return code, _wrapped(_elsewhere(project, text))
+    text = _elsewhere(project, text)
+    if text.startswith("Plan "):
+        text = next(block for block in text.split("\n\n") if mistake.wrong in block)
+    return code, _wrapped(text)
 
 
 def _elsewhere(project: Project, text: str) -> str:
@@ -200,7 +203,7 @@ def _wrapped(text: str) -> str:
     blocks = text.rstrip("\n").split("\n\n")
     return "\n\n".join(
         block
-        if re.search("^(Usage|Error|Warning|Try|Note|[{]| )", block, re.MULTILINE)
+        if re.search(r"^(Usage|Error|Warning|Try|Note|[{]| )|\S   +\S", block, re.MULTILINE)
         else textwrap.fill(block, 100, break_long_words=False, break_on_hyphens=False)
         for block in blocks
     )
