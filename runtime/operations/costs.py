@@ -178,13 +178,16 @@ class MonthBills:
             month, begin, end, self._hours(begin, end), self._worked(month), corrected
         )
         if found is None:
-            first = self.month_of(self.changes[0][0])
+            first = self.changes[0][0]
             detail = (
                 f"No hour of {month} that is over has recorded prices and servers; costs are "
-                f"recorded since {first}."
+                f"recorded since {first:%Y-%m-%d %H:%M} UTC."
             )
-            last = self.month_of(_full_hour(self.now, up=False) - HOUR)
-            command = f"fleetctl cost report --month {last}"
+            last = _full_hour(self.now, up=False) - HOUR
+            command = f"fleetctl cost report --month {self.month_of(last)}"
+            if last < _full_hour(first, up=False):
+                detail += " A plan has the costs by declared demand."
+                command = "fleetctl plan"
             raise FleetError.of("FC6084", "No costs of this month", detail, command=command)
         return found
 

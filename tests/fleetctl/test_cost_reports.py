@@ -139,6 +139,15 @@ def test_a_closed_month_keeps_its_bytes_and_late_rows_become_corrections(project
         bills.bill("2026-10")
 
 
+def test_in_the_first_hour_the_error_leads_to_the_plan(project: Project) -> None:
+    costs = at(project, 10)
+    for hours, command in ((0.5, "fleetctl plan"), (1.5, "fleetctl cost report --month 2026-10")):
+        costs.now = BEGIN + timedelta(hours=hours)
+        with pytest.raises(FleetError) as caught:
+            costs.compute("2025-01")
+        assert caught.value.diagnostics[0].command == command
+
+
 def test_hours_that_were_not_read_are_the_platforms(project: Project) -> None:
     at(project, 10)
     state = project.root / ".fleetctl"

@@ -54,8 +54,8 @@ def test_a_scaffolded_fleet_is_valid_and_canonical(run: Run, tmp_path: Path, eng
     )
     assert (code, out) == (0, "")
     assert f"fleetctl -C {folder} scaffold client acme" in err
-    code, out, _ = run("-C", str(folder), "validate")
-    assert (code, out.partition(":")[0]) == (0, "my_agency_2")
+    code, out, err = run("-C", str(folder), "validate")
+    assert (code, out.partition(":")[0], err) == (0, "my_agency_2", "")
     assert run("-C", str(folder), "fmt", "--check")[0] == 0
     fleet = load_project(folder, None, {}).fleet
     assert list(fleet.bases) == ["qwen25_7b"]
