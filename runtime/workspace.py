@@ -24,6 +24,7 @@ from fleet.hardware import HostSpec
 from fleet.history import History, marked_unsure
 from fleet.resources import State
 from fleet.spec import FleetSpec, NotifyEvent
+from runtime import event_loop
 from runtime.backup.restore import finish_restore
 from runtime.deadline import LIMIT_S, call_with_timeout
 from runtime.ledger import open_ledger
@@ -296,4 +297,4 @@ class Workspace:
 
     def observe(self) -> State:
         """Observe every server and gateway, for synchronous callers."""
-        return asyncio.run(self.observe_now())
+        return event_loop.run(self.observe_now())

@@ -68,16 +68,15 @@ def drift(workspace: Workspace, *, form: str, globs: tuple[str, ...]) -> None:
       fleetctl drift --format sarif > drift.sarif
       fleetctl drift --ignore 'adapter/test*@*'
     """
-    import asyncio
-
     from fleet.planning import without_ignored
     from plans.reports.drift import as_diagnostics, render_issues, render_json, render_text
+    from runtime import event_loop
     from runtime.operations.outages import observe_faults, with_ledger
     from runtime.operations.planning import as_far_as_valid, drift_causes
 
     workspace, exit_code = as_far_as_valid(workspace)
     known = workspace.last_known()
-    live = with_ledger(workspace, asyncio.run(observe_faults(workspace)), known)
+    live = with_ledger(workspace, event_loop.run(observe_faults(workspace)), known)
     history = known.history()
     drifts = drift_causes(workspace, live, history, known.standing())
     causes = without_ignored(drifts, globs)

@@ -26,8 +26,12 @@ def read_log(path: Path) -> bytes:
         return bounded(stream, path, LARGEST_LOG)
 
 
-def whole_lines(path: Path, size: int) -> tuple[Iterator[bytes], "hashlib._Hash"]:
+def whole_lines(
+    path: Path, size: int, *, are_hashed: bool = False
+) -> tuple[Iterator[bytes], "hashlib._Hash"]:
     """Return the whole lines after the first `size` bytes, and the hash of these bytes.
+
+    `are_hashed`: the hash is known, and is not made again.
 
     The lines end where the last one ends now: what another process appends meanwhile is left out,
     and what it cuts off is no whole line. No lines and no hash of so many bytes: there are fewer.
@@ -44,8 +48,8 @@ def whole_lines(path: Path, size: int) -> tuple[Iterator[bytes], "hashlib._Hash"
     whole = LARGEST_LOG  # of a FIFO
     if stream.seekable():
         whole = _last_line(stream, path, length)[0]
-        stream.seek(0)
-    for start in range(0, min(size, whole), _CHUNK):
+        stream.seek(size if are_hashed else 0)
+    for start in range(0, 0 if are_hashed else min(size, whole), _CHUNK):
         part = buffer[: min(_CHUNK, size - start)]
         digest.update(part[: stream.readinto(part)])
     return _lines(stream, whole - size), digest

@@ -78,7 +78,15 @@ def entry(text: bytes, number: int, home: str) -> Entry:
     Raises:
         FleetError: as `checked`; FC5102, a field is of another type.
     """
-    found = checked(text, number, home)
+    return entry_of(checked(text, number, home), text, number, home)
+
+
+def entry_of(found: dict[str, Any], text: bytes, number: int, home: str) -> Entry:
+    """Return the entry of a parsed line whose hash is known to be right.
+
+    Raises:
+        FleetError: FC5102, a field is of another type.
+    """
     try:
         return Entry(
             found["seq"],
@@ -140,6 +148,10 @@ class ChainedEntries:
             if self._read is not None:
                 self._read.update(line)
             yield made
+
+    def hash_so_far(self) -> "hashlib._Hash | None":
+        """Return a copy of the hash of all bytes that were read."""
+        return None if self._read is None else self._read.copy()
 
     @property
     def end(self) -> LedgerPrefix:

@@ -46,6 +46,8 @@ class FileLedger:
         self._folder = folder
         self._path = folder / LEDGER_FILE
         self._run, self._by, self._clock = run, by, clock
+        self._proven: tuple[object, ChainedEntries] | None = None
+        """What was last proven of the file, and the mark of the file that had these bytes."""
 
     def read(self, after: int = 0) -> list[Entry]:
         """Return the entries with `seq` above `after`.
@@ -61,18 +63,28 @@ class FileLedger:
     def since(self, known: LedgerPrefix) -> ChainedEntries:
         """Return the entries after a prefix; all where the ledger begins with other lines.
 
+        The bytes of the prefix are hashed, once in a run: again only where the file has another
+        mark than then, other than by entries of this run. A byte that is changed while
+        a run goes on, and size and times of the file with it put back, is found by the next run.
+
         Raises:
             OSError: the file cannot be read, or is larger than `LARGEST_LOG`.
         """
-        home, start = str(self._path), LedgerPrefix()
+        home, proven, mark = str(self._path), self._proven, self.mark()
         try:
-            lines, read = whole_lines(self._path, known.size)
-            if read.hexdigest() == known.sha256:
-                return ChainedEntries(lines, home, known, read)
-            lines, read = whole_lines(self._path, 0)
+            if proven and proven[0] == mark and proven[1].end == known:
+                lines, _ = whole_lines(self._path, known.size, are_hashed=True)
+                made = ChainedEntries(lines, home, known, proven[1].hash_so_far())
+            else:
+                lines, read = whole_lines(self._path, known.size)
+                if read.hexdigest() != known.sha256:
+                    known = LedgerPrefix()
+                    lines, read = whole_lines(self._path, 0)
+                made = ChainedEntries(lines, home, known, read)
         except FileNotFoundError:
-            return ChainedEntries((), home, start, hashlib.sha256())
-        return ChainedEntries(lines, home, start, read)
+            return ChainedEntries((), home, LedgerPrefix(), hashlib.sha256())
+        self._proven = mark, made
+        return made
 
     def mark(self) -> object:
         """Return a value that changes when the ledger does."""
@@ -118,6 +130,7 @@ class FileLedger:
         with self._locked():
             if token:
                 self._fence(token)
+            proven, before = self._proven, self.mark()
             seq, previous, dropped = self._tail()
             torn = f"a torn last line of {dropped} bytes was dropped"
             lines, now = [], self._clock()
@@ -128,6 +141,8 @@ class FileLedger:
                 lines.append(line)
             if lines:
                 add_lines(self._path, b"".join(lines))
+            if proven and proven[0] == before:
+                self._proven = self.mark(), proven[1]
             return seq
 
     def is_empty(self) -> bool:

@@ -1,6 +1,5 @@
 """Observe a project for `fleetctl status`: live state, ledger, requests, and work that is due."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from fleet.names import client_of
 from fleet.planning import DriftCause, outages_of
 from fleet.resources import State
 from fleet.rollouts import RolloutStatus, decide_rollouts, rollout_statuses
+from runtime import event_loop
 from runtime.operations.drills import drill_records
 from runtime.operations.eval_jobs import drift_standings
 from runtime.operations.outages import observe_faults, with_ledger
@@ -58,7 +58,7 @@ def observe_status(workspace: Workspace, client: str | None) -> FleetStatus:
     if client is not None and client not in declared:
         near = did_you_mean(client, sorted(declared))
         raise FleetError.of("FC5122", "No such client", f"`{client}` is not declared.", hint=near)
-    return asyncio.run(_observe(workspace, client))
+    return event_loop.run(_observe(workspace, client))
 
 
 async def _observe(workspace: Workspace, client: str | None) -> FleetStatus:

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from fleet.errors import FleetError, LockHeldError
 from fleet.history import Noted, Released, RolledBack
 from runtime.ledger import open_ledger
+from runtime.ledger.chain import LedgerPrefix
 from runtime.ledger.file import LEDGER_FILE, FileLedger
 from runtime.state.home import HomeAddress
 
@@ -229,3 +231,46 @@ def test_a_ledger_lives_in_the_folder_that_its_home_names(tmp_path: Path) -> Non
     home = HomeAddress(folder=f"{tmp_path}/other")
     open_ledger(tmp_path, "run", "me", lambda: NOON, home).append([Noted()])
     assert (tmp_path / "other" / LEDGER_FILE).is_file()
+
+
+def bytes_read(work: Callable[[], object]) -> int:
+    """Return how many bytes this process reads meanwhile."""
+    counts = Path("/proc/self/io")
+    before = counts.read_text("ascii")
+    work()
+    return int(counts.read_text("ascii").split()[1]) - int(before.split()[1])
+
+
+def test_a_run_hashes_the_old_bytes_once_and_then_what_it_appends(tmp_path: Path) -> None:
+    ledger(tmp_path).append([Noted("x" * 1000)] * 3000)
+    run, size = ledger(tmp_path), (tmp_path / LEDGER_FILE).stat().st_size
+
+    def entries_after(known: LedgerPrefix) -> tuple[int, LedgerPrefix]:
+        found = run.since(known)
+        return len(list(found)), found.end
+
+    count, end = entries_after(LedgerPrefix())
+    assert count == 3000
+    for number in range(3):
+        run.append([Noted("more")])
+        assert bytes_read(partial(entries_after, end)) < size / 2, number
+        count, end = entries_after(end)
+        assert count == 1
+        assert end == ledger(tmp_path).since(end).end
+    ledger(tmp_path).append([Noted("by another run")])
+    assert bytes_read(partial(entries_after, end)) > size
+    assert entries_after(end)[0] == 1
+
+
+@pytest.mark.parametrize("appends", [0, 1])
+def test_an_old_byte_that_changes_in_mid_run_is_found_by_this_run(
+    tmp_path: Path, appends: int
+) -> None:
+    ledger(tmp_path).append([Noted("one"), Noted("two")])
+    run, path = ledger(tmp_path), tmp_path / LEDGER_FILE
+    whole = run.since(LedgerPrefix())
+    assert len(list(whole)) == 2
+    path.write_bytes(path.read_bytes().replace(b'"one"', b'"One"'))
+    run.append([Noted("three")] * appends)
+    with pytest.raises(FleetError, match=r"Line 1 .* was changed"):
+        list(run.since(whole.end))
