@@ -8,9 +8,10 @@ import asyncio
 import math
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
-from fleet.errors import EngineError, EngineUnreachableError
+from fleet.errors import EngineError, EngineUnreachableError, FleetError
 from fleet.history import Damage, marked_unsure
 from fleet.names import Address, adapter_address, server_of_address
 from fleet.resources import LoadedAdapter, Resource, State
@@ -85,9 +86,7 @@ class LiveView:
         Raises:
             EngineUnreachableError: the server does not answer.
         """
-        picture = self._pictures.get(server)
-        if picture is None or time.monotonic() - picture.taken > self._context.timings.refresh:
-            picture = await self._look(server)
+        picture = await self._recent(server)
         if address in picture.changes:
             return picture.changes[address][1]
         reason = picture.state.unknown_servers.get(server)
@@ -95,9 +94,15 @@ class LiveView:
             raise no_answer(server, reason)
         return picture.state.resources.get(address)
 
+    async def look_ahead(self, server: str) -> None:
+        """Take a picture for a step that comes soon; what is in the way is for the step to tell."""
+        with suppress(FleetError):
+            await self._recent(server)
+
     async def refresh(self, server: str) -> State:
         """Take a new picture of a server and return its state."""
-        return (await self._look(server)).state
+        async with self._lock(server):
+            return (await self._look(server)).state
 
     def record_own_change(self, server: str, address: Address, after: Resource | None) -> None:
         """Record the effect of an own step."""
@@ -166,15 +171,23 @@ class LiveView:
     def _learn_bytes(self, address: Address, adapter: LoadedAdapter) -> None:
         self._digests[address] = None if adapter.unsure else adapter.digest
 
-    async def _look(self, server: str) -> _Picture:
-        engine = self.engine_of(server)
-        async with self._locks.setdefault(server, asyncio.Lock()):
-            began = time.monotonic()
-            seen = await engine.observe(server)
-            state = marked_unsure(seen, self.damage)
-            before = self._pictures.get(server)
-            changes = before.changes.items() if before else ()
-            recent = {address: change for address, change in changes if change[0] >= began}
-            self.learn(state)
-            self._pictures[server] = picture = _Picture(time.monotonic(), state, recent)
+    def _lock(self, server: str) -> asyncio.Lock:
+        return self._locks.setdefault(server, asyncio.Lock())
+
+    async def _recent(self, server: str) -> _Picture:
+        async with self._lock(server):
+            picture = self._pictures.get(server)
+            if picture is None or time.monotonic() - picture.taken > self._context.timings.refresh:
+                picture = await self._look(server)
             return picture
+
+    async def _look(self, server: str) -> _Picture:
+        began = time.monotonic()
+        seen = await self.engine_of(server).observe(server)
+        state = marked_unsure(seen, self.damage)
+        before = self._pictures.get(server)
+        changes = before.changes.items() if before else ()
+        recent = {address: change for address, change in changes if change[0] >= began}
+        self.learn(state)
+        self._pictures[server] = picture = _Picture(time.monotonic(), state, recent)
+        return picture

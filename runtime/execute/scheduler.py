@@ -6,6 +6,7 @@ from collections import defaultdict, deque
 from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import replace
 from http import HTTPStatus
+from itertools import islice
 from typing import Any
 
 from fleet.encoding import plain
@@ -70,8 +71,8 @@ class Scheduler:
         self._after: dict[str, list[Step]] = defaultdict(list)
         self._ready: dict[str, deque[Step]] = defaultdict(deque)
         self._lanes: set[str] = set()
-        self._idle: dict[str, None] = {}
-        """Lanes that have work and wait for a place, in order."""
+        self._idle: dict[str, bool] = {}
+        """Lanes that have work and wait for a place, in order; whether a look at each has begun."""
         self._group: asyncio.TaskGroup | None = None
         self._rest_until = 0.0
 
@@ -124,7 +125,7 @@ class Scheduler:
         """Queue a step in its lane, and the lane for a free place."""
         self._ready[step.lane].append(step)
         if step.lane not in self._lanes:
-            self._idle[step.lane] = None
+            self._idle[step.lane] = False
 
     def _launch(self) -> None:
         """Begin lanes that have work, as many as there is room for; the gateways' always."""
@@ -135,6 +136,14 @@ class Scheduler:
             lane = next(iter(self._idle))
             self._open(lane, self._lane(lane))
             room -= 1
+        self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        """Look at the servers that come next, while others are worked on."""
+        for lane, looked in islice(self._idle.items(), self.context.timings.lanes):
+            if self._group is not None and not (looked or self.ended):
+                self._idle[lane] = True
+                self._group.create_task(self._view.look_ahead(server_of(self._ready[lane][0])))
 
     def _open(self, lane: str, work: Coroutine[Any, Any, None]) -> None:
         assert self._group is not None, "the scheduler runs"

@@ -11,8 +11,15 @@ from fleet.encoding import decode_json
 from fleet.errors import LibraryError
 from fleet.names import AdapterName, Version
 from runtime.files import read_plain
-from runtime.library.layout import EVALS, TRAINING, folder_digest, version_folder, versions
-from runtime.library.served_copies import copies_of, wrong_with
+from runtime.library.layout import (
+    EVALS,
+    TRAINING,
+    copies_of,
+    folder_digest,
+    version_folder,
+    versions,
+)
+from runtime.library.served_copies import wrong_with
 from runtime.store_paths import digest_of_copy
 
 

@@ -1,13 +1,17 @@
-"""Paths in the library, and the digest that pins an adapter version."""
+"""Paths in library and store, and the digest that pins an adapter version."""
 
 import hashlib
-from collections.abc import Iterator
+import os
+import time
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
+from typing import Final
 
 from fleet.errors import LibraryError
 from fleet.names import AdapterName, Version, is_id
 from runtime.confined import confined
-from runtime.store_paths import manifest_of
+from runtime.store_paths import digest_of_copy, manifest_of
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -17,6 +21,9 @@ TRAINING = "training.json"
 EVALS = "evals"
 RECORDS = (TRAINING, EVALS, "README.md")
 """Further content of a version's folder: the training record and the results."""
+_SETTLED_NS: Final = 2_000_000_000
+"""Time after a change of the store from which its listing serves again. Above the tick of the
+clock of any disk. Nanoseconds."""
 
 
 def base_folder(library: Path, base: str) -> Path:
@@ -64,3 +71,29 @@ def folder_digest(folder: Path) -> str:
         detail = f"`{error.filename or folder}`: {error.strerror or error}."
         hint = f"A version's folder holds {' and '.join(SERVED_FILES)}."
         raise LibraryError.of("FC3001", "Adapter file missing", detail, hint=hint) from error
+
+
+def copies_of(digest: str, store: Path) -> tuple[Path, ...]:
+    """Return the copies of a digest in the store, at the first path and at fresh ones, sorted."""
+    try:
+        seen = store.stat()
+        # A later change within a tick of the disk's clock would leave the time as it is.
+        is_settled = time.time_ns() - seen.st_mtime_ns > _SETTLED_NS
+        listing = _listing if is_settled else _listing.__wrapped__
+        names = listing(store, seen.st_ino, seen.st_mtime_ns).get(digest, ())
+    except OSError:
+        return ()
+    return tuple(store / name for name in names)
+
+
+@lru_cache(maxsize=4)
+def _listing(store: Path, _inode: int, _changed_ns: int) -> Mapping[str, tuple[str, ...]]:
+    """Return the names of all copies by their digest, as of the folder's last change.
+
+    Of ten thousand copies an apply would else list the folder for every load, 15 ms a time.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for name in sorted(os.listdir(store)):  # noqa: PTH208 (of 10,000 and more no path is made)
+        if digest := digest_of_copy(name):
+            found[digest] = (*found.get(digest, ()), name)
+    return found

@@ -5,7 +5,6 @@ answers or kill the server. So a server never sees the library itself: the serve
 path is its digest and whose files are read-only. Damaged copies are repaired from the library.
 """
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -27,7 +26,7 @@ from runtime.files import (
     make_private,
     moved_into_place,
 )
-from runtime.library.layout import SERVED_FILES, folder_digest, version_folder
+from runtime.library.layout import SERVED_FILES, copies_of, folder_digest, version_folder
 from runtime.store_paths import digest_of_copy, name_of_copy, number_of_copy, source_name
 
 SPARE: Final = 1 << 20
@@ -115,16 +114,6 @@ def _require_room(version: Path, copy: Path) -> None:
             hint="Delete versions that no server uses, or make room otherwise.",
             command="fleetctl gc",
         )
-
-
-def copies_of(digest: str, store: Path) -> tuple[Path, ...]:
-    """Return the copies of a digest in the store, at the first path and at fresh ones, sorted."""
-    try:
-        names = os.listdir(store)  # noqa: PTH208 (10,000 and more, of which no path is made)
-    except OSError:
-        return ()
-    mine = sorted(name for name in names if name.startswith(digest))
-    return tuple(store / name for name in mine if digest_of_copy(name) == digest)
 
 
 def wrong_with(copy: Path, digest: str) -> str:

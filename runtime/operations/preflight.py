@@ -12,9 +12,9 @@ from fleet.names import AdapterName
 from fleet.plan import Plan
 from fleet.steps import LoadAdapter
 from runtime.library.add import KnownBase
-from runtime.library.layout import WEIGHTS, version_folder
+from runtime.library.layout import WEIGHTS, copies_of, version_folder
 from runtime.library.preflight import FiniteValues, Preflight
-from runtime.library.served_copies import copies_of, require_bytes, wrong_with
+from runtime.library.served_copies import require_bytes, wrong_with
 from runtime.project.facts import read_lock
 from runtime.project.load import library_folder
 from runtime.store_paths import STORE

@@ -153,6 +153,19 @@ def test_a_long_step_says_that_it_still_runs(bench: Bench) -> None:
     assert "step_progress" in {each.type for each in bench.events}
 
 
+def test_the_server_that_comes_next_is_looked_at_while_another_is_worked_on(bench: Bench) -> None:
+    bench.timings = replace(bench.timings, lanes=1)
+    looks: list[int] = []
+
+    def note(_number: int, label: str) -> None:
+        if label.startswith("before start"):
+            looks.append(bench.engines["laptop"].observed)
+
+    with bench.faults(note):
+        asyncio.run(bench.apply(declared(OLD, replicas=2)))
+    assert looks == [2, 3]  # a start is looked at once it is done
+
+
 def test_a_server_of_no_declared_host_fails_its_own_branch(bench: Bench) -> None:
     plan: Plan = asyncio.run(bench.plan(declared(OLD)))
     asyncio.run(bench.apply(declared(OLD), plan=plan))
