@@ -109,7 +109,7 @@ class Watcher:
                 *_lasting(events, now),
             ]
         unseen = {AlertRule.EVENT} if snapshot.away else ()
-        alerts = as_told(advance(known, found, now, unseen), known, snapshot.entries, now)
+        alerts = as_told(advance(known, found, now, unseen), known, snapshot.standing(), now)
         write_text(workspace.state_dir / FILE, json.dumps(plain(alerts)) + "\n")
         notices = [*events, *alert_notices(alerts, snapshot.standing(), now)]
         entries = None if snapshot.away is None else snapshot.standing()

@@ -164,3 +164,22 @@ def test_what_is_approved_in_a_checkout_is_applied_in_another(team: Team) -> Non
     (back,) = team.plan_ids()
     assert back != plan
     assert "Nobody has approved it" in refusal(first, back)
+
+
+def test_recorded_demand_makes_the_same_plan_in_every_checkout_that_has_the_record(
+    team: Team,
+) -> None:
+    applied(call(team.checkouts[0], "apply", "--auto", "--yes"))
+    (declared,) = team.plan_ids()
+    team.declare('{peak_rpm: 30, hours: "09-18", timezone: Europe/Paris}', "{observed: true}")
+    hours = {alias: {"rpm": [20] * 24} for alias in ("acme-support", "acme-triage")}
+    span = {"since": "2026-03-02T00:00:00Z", "until": "2026-03-09T00:00:00Z"}
+    record = json.dumps({"format": 1, **span, "adapters": hours})
+    for checkout in team.checkouts:
+        (checkout.root / "demand.json").write_text(record, "utf-8")
+    (recorded,) = team.plan_ids()
+    assert recorded != declared
+    (team.checkouts[2].root / "demand.json").unlink()
+    refused = call(team.checkouts[2], "plan")
+    assert refused.returncode == 1
+    assert "FC1226" in refused.stderr

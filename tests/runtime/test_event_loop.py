@@ -1,25 +1,32 @@
 """A result comes out of its loop without being written out in words."""
 
-import asyncio
+import subprocess
+import sys
+from pathlib import Path
 
+PROGRAM = """
+import asyncio, signal
 from runtime import event_loop
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
-WORDED: list[object] = []
-
+worded = []
 
 class Large:
-    def __repr__(self) -> str:
-        WORDED.append(self)
+    def __repr__(self):
+        worded.append(self)
         return "large"
 
-
-async def looked() -> Large:
+async def looked():
     return Large()
 
+print(type(event_loop.run(looked())).__name__, len(worded))
+asyncio.run(looked())
+print(len(worded) > 0)
+"""
 
-def test_a_result_is_returned_and_never_put_into_words() -> None:
-    asyncio.run(looked())
-    assert WORDED, "the loops of this Python no longer word results: asyncio.run will do"
-    WORDED.clear()
-    assert isinstance(event_loop.run(looked()), Large)
-    assert not WORDED
+
+def test_a_result_is_returned_and_never_put_into_words_as_asyncio_does() -> None:
+    command = [sys.executable, "-c", PROGRAM]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root)
+    assert done.stdout.split() == ["Large", "0", "True"], done.stderr

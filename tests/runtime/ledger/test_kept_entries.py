@@ -11,7 +11,16 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from fleet.alerting import Notification, is_due, rollbacks, rollout_turns
+from fleet.alerting import (
+    Alert,
+    AlertPhase,
+    AlertRule,
+    Notification,
+    as_told,
+    is_due,
+    rollbacks,
+    rollout_turns,
+)
 from fleet.evals import drifts, eval_records
 from fleet.history import (
     Entry,
@@ -47,6 +56,10 @@ NAMES = [f"acme-support{number}" for number in range(4)]
 VERSIONS = [f"{name}-tiny-v1.0.0" for name in NAMES]
 ADAPTERS = [loaded(version, "a") for version in VERSIONS]
 ROUTES = [route(name, (version, 100, "a")) for name, version in zip(NAMES, VERSIONS, strict=True)]
+ALERTS = [
+    Alert(AlertRule.SLOW, name, 1.0, 1.0, NOON, "fleetctl why", phase=AlertPhase.FIRING)
+    for name in NAMES
+]
 LIVE = State({item.address: item for item in ADAPTERS} | {item.address: item for item in ROUTES})
 
 
@@ -77,6 +90,10 @@ def ledger_of(seed: int, length: int) -> list[Entry]:
             more.append(DrillStarted(chance.choice(NAMES), "t"))
         if chance.random() < 0.01:
             more.append(RetrainFinished(chance.choice(NAMES), chance.choice(VERSIONS)))
+        if chance.random() < 0.05:
+            what = chance.choice(["alert", "alert_resolved"])
+            key = f"{chance.choice(ALERTS).id} {now.isoformat()}"
+            more.append(Notified("", what, "operators", delivered=True, key=key))
         for one in more:
             now += timedelta(minutes=chance.randrange(20))
             wrong = timedelta(days=chance.choice([-2, 3])) if chance.random() < 0.01 else None
@@ -99,6 +116,7 @@ def answers(entries: Sequence[Entry], every: Sequence[Entry], now: datetime) -> 
     }
     yield list(rollbacks(entries, now))
     yield list(rollout_turns(entries, now))
+    yield as_told(ALERTS, (), entries, now)
     for entry in every:
         if isinstance(event := entry.event, Notified):
             about = Notification(event.event, event.alias, event.key or "", {})  # type: ignore[arg-type]
