@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Self
 
 from fleet import names
+from fleet.attached import AttachedFacts
 from fleet.flag_formats import digest_of, format_of
 from fleet.names import AdapterName, Address
 from fleet.traffic import TrafficPolicy
@@ -144,11 +145,6 @@ class Route:
         return ", ".join(f"{share.adapter} {share.percent} %" for share in self.shares)
 
     @property
-    def alias_for(self) -> str:
-        """The further name of the alias; empty: none."""
-        return self.policy.alias_for if self.policy else ""
-
-    @property
     def shadow(self) -> str:
         """The version that gets copies of its requests; empty: no version."""
         return self.policy.shadow.adapter if self.policy and self.policy.shadow else ""
@@ -256,6 +252,8 @@ class State:
     """Launch that the routing table names, by server: any other launch gets no traffic."""
     urls: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    attached: Mapping[str, AttachedFacts] = field(default_factory=dict)
+    """Facts of attached servers, by server."""
     bases: Mapping[str, str] = field(default_factory=dict)
     """Digest of the base's files at the start, by server; without attached servers."""
     pythons: Mapping[str, tuple[str, str]] = field(default_factory=dict)

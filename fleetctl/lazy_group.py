@@ -15,6 +15,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     },
     "Declare": {
         "scaffold": ("scaffold", "Write a new fleet, client or adapter declaration."),
+        "import": ("import_servers", "Write the declarations of vLLM servers that run already."),
         "validate": (
             "declarations",
             "Check the declarations; report every problem with its place.",

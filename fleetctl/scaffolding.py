@@ -175,6 +175,8 @@ def write_files(folder: Path, texts: Mapping[str, str]) -> list[Path]:
     Raises:
         FleetError: a file exists, or cannot be written.
     """
+    if taken := [name for name in texts if (folder / name).exists()]:
+        raise _exists(folder / taken[0])
     written = []
     for parent in sorted({(folder / name).parent for name in texts}):
         make_folder(parent)

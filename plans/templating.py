@@ -3,6 +3,7 @@
 Jinja is slow to import: modules that render text for a terminal do not import this module.
 """
 
+import json
 from functools import cache
 from itertools import zip_longest
 from typing import Any
@@ -49,6 +50,11 @@ def code(text: Any) -> Markup:
     return Markup().join(part for pair in pairs for part in pair)
 
 
+def quoted(text: str) -> str:
+    """Return any text as a quoted scalar of YAML, in which nothing is filled in."""
+    return json.dumps(text).replace("${", "$${")
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -61,5 +67,6 @@ def _environment() -> Environment:
         finalize=_shown,
     )
     environment.filters["code"] = code
+    environment.filters["quoted"] = quoted
     environment.filters["capitalize_first"] = capitalized
     return environment

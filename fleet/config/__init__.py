@@ -14,6 +14,8 @@ from fleet.config.edit import add_entry, set_value
 from fleet.config.effective import effective_settings
 from fleet.config.format import format_text
 from fleet.config.former_names import with_former_names
+from fleet.config.imported import Imported, ImportedAdapter, LiveServer, imported_from
+from fleet.config.litellm import ProxyNames, proxy_names
 from fleet.config.lockfile import LOCK_FILE, Lock, LockedAdapter, base_shape, lock_text, parse_lock
 from fleet.config.merge import (
     COMPILED_FILE,

@@ -13,7 +13,7 @@ from fleet.resources import FULL, Key, LoadedAdapter, Route, Server, State
 from fleet.rollouts import RolloutTargets
 from fleet.spec import FleetSpec
 from fleet.traffic import Sticky
-from fleet.vllm import disagreements
+from fleet.vllm import attached_faults, attached_unknowns, disagreements
 
 SOME_KEYS = 500
 """Lower bound of keys times percent from which on a share of the keys is about the share that is
@@ -88,6 +88,11 @@ def warnings_of(plan_input: PlanInput, changes: Collection[Change]) -> Iterator[
         outdated(_unchanged_servers(plan_input)),
     ):
         yield from map(PlanNote.of, lines)
+    touched = {server for change in changes for server in _servers_of(change)}
+    for address, fault in attached_faults(fleet, live, touched):
+        yield PlanNote(f"an apply is refused: {fault.detail} {fault.hint}", address)
+    for address, unknown in attached_unknowns(fleet, live, touched):
+        yield PlanNote(unknown, address)
     yield from coarse_shares(fleet, plan_input.targets)
     for warnings in (
         _unmanaged(plan_input),
@@ -103,6 +108,13 @@ def warnings_of(plan_input: PlanInput, changes: Collection[Change]) -> Iterator[
         yield PlanNote(
             "was changed by others to what is declared; apply records that", made.address
         )
+
+
+def _servers_of(change: Change) -> Iterator[str]:
+    """Yield the server on which an adapter is loaded or unloaded."""
+    for resource in (change.before, change.after):
+        if isinstance(resource, LoadedAdapter):
+            yield resource.server
 
 
 def _unchanged_servers(plan_input: PlanInput) -> dict[str, str | None]:
@@ -133,12 +145,18 @@ def coarse_shares(fleet: FleetSpec, targets: RolloutTargets) -> Iterator[PlanNot
 def _unmanaged(plan_input: PlanInput) -> Iterator[str]:
     """Yield live resources that are neither declared nor ours, and stay."""
     fleet = plan_input.fleet
+    further = {adapter.alias_for: alias for alias, adapter in fleet.adapters.items()}
     for resource in unmanaged(fleet, plan_input.targets, plan_input.live):
         match resource:
             case LoadedAdapter(parts=name) if name and name.alias in fleet.adapters:
                 yield (
                     f"{resource.address} is not in the ledger, and no route names it; it stays. "
                     "If it is ours: fleetctl adopt"
+                )
+            case LoadedAdapter() if alias := further.get(resource.adapter):
+                yield (
+                    f"{resource.address} is what clients of {alias} ask the server itself for; it "
+                    "stays, until they ask a gateway and its operator unloads it"
                 )
             case LoadedAdapter():
                 yield f"{resource.address} was not loaded by fleetctl; it stays, and takes a slot"

@@ -25,13 +25,18 @@ def decide_rollouts(
     A stage whose start is not in the history counts as entered now, so that a lost ledger
     delays a rollout and never speeds one up. A route that only the ledger knows was lost, and a
     route that others changed is not the one that was applied: both go on from where they were.
+
+    An adapter of others whose name is a further name of an alias takes no slot beside the alias's
+    versions, as its client asks for the one or the other.
     """
     routes = live.routes()
     applied = {} if live.routes_unknown else _applied_routes(fleet, live, history)
     resident = _resident_versions(live, history) if live.routes_unknown else {}
     strange = other_bytes(fleet, live) if history.evidence else frozenset()
     known = {**routes, **applied}
-    loaded, routed = loaded_on(live), _routed_to(routes)
+    former = {adapter.alias_for for adapter in fleet.adapters.values()} - fleet.versions.keys()
+    loaded = {name: its for name, its in loaded_on(live).items() if name not in former}
+    routed = _routed_to(routes)
 
     def target(alias: str, adapter: AdapterSpec) -> AliasTarget:
         if live.routes_unknown:

@@ -27,7 +27,7 @@ def config(routes: Mapping[str, Route], servers: Mapping[str, str]) -> str:
 
 def _deployments(route: Route, servers: Mapping[str, str]) -> list[dict[str, Any]]:
     deployments = []
-    names = dict.fromkeys(name for name in (route.alias, route.alias_for) if name)
+    names = dict.fromkeys((route.alias, (route.policy and route.policy.alias_for) or route.alias))
     for share in route.shares:
         held = sorted(server for server in share.servers if server in servers)
         for server in held if share.percent else ():

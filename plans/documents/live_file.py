@@ -4,7 +4,7 @@ With such a file a plan is made without the fleet: in a test, in CI, for a suppo
 holds no secret: keys are references and fingerprints, URLs have no user and password. The folded
 ledger and the hosts that may have servers are in it, so that a plan elsewhere is the same plan.
 
-Additions raise the minor version, as in the plan file.
+Additions raise the minor version, as in the plan file, of files that have the addition.
 """
 
 import re
@@ -24,13 +24,13 @@ from fleet.resources import LoadedAdapter, Resource, Server, State
 from plans.documents.document import read, write
 
 FORMAT = "fleetctl-live"
-VERSION = (1, 1)
+VERSION = (1, 2)
 MAKE = "fleetctl plan --save-live live.json"
 
 _MOST_ON_A_DEVICE = 32
 """Upper bound of the servers on a device: the work of placing grows with a power of them."""
 _CREDENTIALS = re.compile(r"(?<=//)[^/@]*@")
-_BESIDE = ("unknown_servers", "routes_unknown", "boots", "urls", "versions", "notes")
+_BESIDE = ("unknown_servers", "routes_unknown", "boots", "urls", "versions", "attached", "notes")
 _GATEWAYS = "gateways"
 """Faults of gateways by name, with `what` and `command`; no other fault is in a file."""
 
@@ -49,7 +49,7 @@ def dump(state: State, past: KnownPast | None = None) -> str:
     """Return the live-state file; equal states give equal bytes."""
     document: dict[str, Any] = {
         "format": FORMAT,
-        "format_version": f"{VERSION[0]}.{VERSION[1]}",
+        "format_version": f"{VERSION[0]}.{VERSION[1] if state.attached else 1}",
         "resources": [plain(resource) for _, resource in sorted(state.resources.items())],
     }
     document |= {name: plain(getattr(state, name)) for name in _BESIDE}
@@ -93,7 +93,8 @@ def load_with_past(text: str) -> tuple[State, KnownPast]:
             raise MalformedError(f"{_GATEWAYS}: expected an object")  # noqa: TRY301 (one exit)
         beside["faults"] = {gateway_address(name): fault for name, fault in gateways.items()}
         state = decode(State, {"resources": {}, **beside}, "live", lenient=later)
-        named = [*state.unknown_servers, *state.boots, *state.urls, *state.versions, *gateways]
+        told = (state.unknown_servers, state.boots, state.urls, state.versions, state.attached)
+        named = [name for names in (*told, gateways) for name in names]
         if strange := [name for name in named if not is_name(name)]:
             raise MalformedError(f"live: {strange[0]!r:.60} is no name")  # noqa: TRY301 (one exit)
         _require_servers(listed, state.unknown_servers)

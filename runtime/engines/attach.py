@@ -1,17 +1,26 @@
 """Servers that fleetctl does not run, known by their URLs."""
 
+import asyncio
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
+from fleet.attached import AttachedFacts
 from fleet.errors import EngineError
 from fleet.hardware import HostSpec
 from fleet.names import Address
 from fleet.resources import Server, State
 from runtime.engines.observation import StateBuilder, observe_servers
 from runtime.engines.protocol import Completion
-from runtime.engines.vllm_api import absolute, load_adapter, request_completion, unload_adapter
+from runtime.engines.vllm_api import (
+    ServerSnapshot,
+    absolute,
+    load_adapter,
+    request_completion,
+    takes_adapters,
+    unload_adapter,
+)
 from runtime.json_client import JsonClient
 from runtime.store_paths import StoreView, path_there
 
@@ -44,7 +53,9 @@ class AttachEngine:
     async def observe(self, only: str = "") -> State:
         """Return the servers with their adapters; no server is ever known to be absent."""
         seen = StateBuilder(self._store)
-        for name, answer in (await observe_servers(self._clients, only)).items():
+        answers = await observe_servers(self._clients, only)
+        shown = {} if only else await self._facts(answers)
+        for name, answer in answers.items():
             declared = self._servers[name]
             if isinstance(answer, EngineError):
                 seen.record_unknown(name, answer)
@@ -52,7 +63,21 @@ class AttachEngine:
             port = attached_port(declared.url)
             server = Server(name, declared.base, self._host.name, (), port, digest=None)
             seen.record(server, declared.url, answer)
+        seen.attached |= shown
         return seen.state()
+
+    async def _facts(
+        self, answers: Mapping[str, ServerSnapshot | EngineError]
+    ) -> dict[str, AttachedFacts]:
+        """Return the facts of the servers that answered."""
+        known = {name: told for name, told in answers.items() if isinstance(told, ServerSnapshot)}
+        takes = await asyncio.gather(*(takes_adapters(self._clients[name]) for name in known))
+        return {
+            name: AttachedFacts(
+                taken, told.max_loras, told.listing.root, told.listing.max_model_len
+            )
+            for (name, told), taken in zip(known.items(), takes, strict=True)
+        }
 
     async def check_start(self, server: Server) -> None:
         """Refuse: these servers are not ours to start."""

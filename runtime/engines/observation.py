@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from fleet.attached import AttachedFacts
 from fleet.errors import EngineError, FleetError
 from fleet.names import Address, server_address
 from fleet.resources import Fault, LoadedAdapter, Resource, Server, State
@@ -104,6 +105,7 @@ class StateBuilder:
     launches: dict[str, str] = field(default_factory=dict)
     urls: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    attached: dict[str, AttachedFacts] = field(default_factory=dict)
     bases: dict[str, str] = field(default_factory=dict)
     pythons: dict[str, tuple[str, str]] = field(default_factory=dict)
     resolvable: dict[Address, LoadedAdapter] = field(default_factory=dict)
@@ -188,7 +190,8 @@ class StateBuilder:
     def state(self) -> State:
         """Return the state, everything sorted."""
         names = ("resources", "unknown_servers", "boots", "launches", "urls", "versions", "bases",
-                 "pythons", "resolvable", "faults", "of_others", "ended", "fleets")  # fmt: skip
+                 "pythons", "resolvable", "faults", "of_others", "ended", "fleets",
+                 "attached")  # fmt: skip
         tables: dict[str, Any] = {name: dict(sorted(getattr(self, name).items())) for name in names}
         return State(**tables, notes=tuple(self.notes))
 
@@ -201,7 +204,7 @@ def is_interpreter(path: str, declared: str) -> bool:
 
 _BY_SERVER = (
     "unknown_servers", "of_others", "ended", "fleets", "boots", "launches", "routed_launches",
-    "urls", "versions", "bases", "pythons", "resolvable",
+    "urls", "versions", "attached", "bases", "pythons", "resolvable",
 )  # fmt: skip
 """Fields of a state that the states of different hosts add to, by server or by adapter."""
 

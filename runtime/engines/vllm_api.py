@@ -29,6 +29,9 @@ class ListedModels:
     """Digest of the flags and launch, on a server with a command line of fleetctl's."""
     adapters: dict[str, str]
     """Path by adapter, as the server sees the path."""
+    root: str = ""
+    """Path or name of the base from the command line of the server."""
+    max_model_len: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,8 @@ class ServerSnapshot:
     version: str
     boot: str
     """Start time of the process; empty if the metrics lack it."""
+    max_loras: int | None = None
+    """Slots; None: not told, as before the first request to an adapter."""
 
 
 def absolute(source: str) -> str:
@@ -57,7 +62,22 @@ async def observe_server(http: JsonClient) -> ServerSnapshot:
     listing, version, metrics = await asyncio.gather(
         list_models(http), _version(http), read_metrics(http, OBSERVE_DEADLINE_S)
     )
-    return ServerSnapshot(listing, version, metrics.started)
+    return ServerSnapshot(listing, version, metrics.started, metrics.max_loras)
+
+
+async def takes_adapters(http: JsonClient) -> bool | None:
+    """Say whether a server loads adapters at run time; None: not visible. Changes nothing.
+
+    A server with runtime updates has the route for POST alone, and refuses another method (405).
+    """
+    try:
+        await http.get("/v1/load_lora_adapter", timeout_s=OBSERVE_DEADLINE_S)
+    except EngineRejectedError as error:
+        known = {HTTPStatus.METHOD_NOT_ALLOWED: True, HTTPStatus.NOT_FOUND: False}
+        return known.get(HTTPStatus(error.status))
+    except EngineError:
+        pass
+    return None
 
 
 async def read_metrics(
@@ -113,7 +133,15 @@ def _listing(cards: list[dict[str, Any]]) -> ListedModels:
         for card in cards
         if card.get("parent") is not None
     }
-    return ListedModels(names, Stamps.among(names), adapters)
+    base = next((card for card in cards if card.get("parent") is None), {})
+    length = base.get("max_model_len")
+    return ListedModels(
+        names,
+        Stamps.among(names),
+        adapters,
+        str(base.get("root") or ""),
+        length if type(length) is int else None,
+    )
 
 
 async def _version(http: JsonClient) -> str:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 
-from fleet.errors import FleetError, StalePlanError
+from fleet.errors import EngineError, FleetError, StalePlanError
 from fleet.history import (
     CopyDamaged,
     History,
@@ -20,7 +20,10 @@ from fleet.history import (
 from fleet.names import AdapterName
 from fleet.plan import Plan
 from fleet.resources import Route, State
-from fleet.steps import ApplyEvent, Emit, StartServer
+from fleet.spec import FleetSpec
+from fleet.steps import ApplyEvent, Emit, LoadAdapter, StartServer, UnloadAdapter
+from fleet.vllm import attached_faults
+from runtime.engines.observation import merge
 from runtime.execute.context import ExecutionContext
 from runtime.execute.outcome import ApplyOutcome
 from runtime.execute.run import execute, moved_since
@@ -130,6 +133,7 @@ async def execute_plan(
 
     Raises:
         asyncio.CancelledError: the execution was cancelled.
+        EngineError: FC4037, an attached server is not as declared; nothing was changed.
         EngineRejectedError: FC4026, started servers would refuse a gateway.
         FrozenError: FC6067, a freeze stops the plan, which heeds one.
         LockHeldError: another run holds the lease.
@@ -159,6 +163,8 @@ async def execute_plan(
         emit(ApplyEvent("transfer", {"what": what, "bytes": done, "size": size}))
 
     async with workspace.connected(report) as connections:
+        if trigger == "apply":
+            await _require_attached(fleet, plan, connections)
         if any(isinstance(step.operation, StartServer) for step in plan.steps):
             await connections.gateways.require_secret()
         context = ExecutionContext(
@@ -189,6 +195,26 @@ async def execute_plan(
     if outcome.live is not None and workspace.away is None:
         record_cost_terms(workspace, outcome.live)
     return outcome
+
+
+async def _require_attached(fleet: FleetSpec, plan: Plan, connections: FleetConnections) -> None:
+    """Refuse a plan that would fail half-way on attached servers; a healing run does the rest.
+
+    Raises:
+        EngineError: FC4037.
+    """
+    work = (step.operation for step in plan.steps)
+    touched = {
+        step.adapter.server for step in work if isinstance(step, LoadAdapter | UnloadAdapter)
+    }
+    hosts = [
+        name
+        for name, host in fleet.hosts.items()
+        if touched & {server.name for server in host.attached}
+    ]
+    live = merge(*[await connections.engines[host].observe() for host in hosts])
+    if faults := [fault for _, fault in attached_faults(fleet, live, touched)]:
+        raise EngineError(*faults)
 
 
 async def _forget_empty(workspace: Workspace, connections: FleetConnections) -> None:

@@ -37,10 +37,10 @@ def route_configuration(routing: Routing) -> Json:
     for alias, route in sorted(routing.routes.items()):
         own.setdefault(route.client, []).append(alias)
     for alias, route in sorted(routing.routes.items()):
-        further = f"{route.client}/{route.alias_for}"
-        if route.alias_for and further not in answers:
-            answers[further] = answers[f"{route.client}/{alias}"]
-            own[route.client].append(route.alias_for)
+        name = route.policy.alias_for if route.policy else ""
+        if name and f"{route.client}/{name}" not in answers:
+            answers[f"{route.client}/{name}"] = answers[f"{route.client}/{alias}"]
+            own[route.client].append(name)
     for client, names in own.items():
         answers |= _listing(client, names)
     revision = {messages.NAMESPACE: {"revision": routing.revision}}

@@ -10,6 +10,7 @@ from fleet.errors import EngineError, EngineRejectedError
 from fleet.hardware import AttachedServerSpec, HostSpec
 from fleet.names import adapter_address
 from runtime.engines.attach import AttachEngine
+from tests.runtime.engines.conftest import SLOTS
 
 if TYPE_CHECKING:
     from tests.runtime.engines.conftest import Bench
@@ -45,11 +46,15 @@ def test_an_attached_server_loads_from_its_own_path_and_is_never_stopped(
         assert found.digest == Path(folder).name
         assert found.path == str(there / Path(folder).name)
         assert state.servers()["theirs"].digest is None
+        told = state.attached["theirs"]
+        assert (told.takes_adapters, told.max_model_len) == (True, 512)
+        assert Path(told.root).name == "tiny"
         assert (await engine.complete("theirs", name, "Hello", max_tokens=4)).model == name
         with pytest.raises(EngineRejectedError):
             await engine.load("theirs", name, bench.adapter("attached", seed=2)[1])
         with pytest.raises(EngineError):
             await engine.stop("theirs")
+        assert (await engine.observe()).attached["theirs"].max_loras == SLOTS
         await engine.unload("theirs", name)
         assert (await engine.observe()).adapters() == {}
         await engine.close()

@@ -1,0 +1,64 @@
+"""`fleetctl import`: write the declarations of servers that run already."""
+
+from pathlib import Path
+
+import click
+
+from fleetctl.options import INPUT_FILE, Command, Workspace
+
+
+@click.command(cls=Command)
+@click.argument("urls", metavar="[URL]...", nargs=-1)
+@click.option("--litellm", "proxy", type=INPUT_FILE, help="Configuration of a LiteLLM proxy.")
+@click.pass_obj
+def command(workspace: Workspace, urls: tuple[str, ...], proxy: Path | None) -> None:
+    """Write declarations of vLLM servers that run already; nothing changes on them.
+
+    Clients go on asking for today's names (`alias_for`). Lines with QUESTION hold what no server
+    tells. No file is overwritten.
+
+    Examples:
+      fleetctl import http://127.0.0.1:8000 http://10.0.0.6:8000
+      fleetctl -C agency import --litellm config.yaml
+    """
+    from fleet.config import imported_from, parse, proxy_names
+    from fleetctl.importing import write_import
+    from runtime.files import read_text
+    from runtime.operations.import_servers import add_versions, read_servers
+    from runtime.project.declaration_files import MAIN
+
+    if not urls and proxy is None:
+        raise click.UsageError("Name the URL of a server, or pass --litellm FILE.")
+    named = proxy_names(parse(read_text(proxy), str(proxy)).value, str(proxy)) if proxy else None
+    plain = [url.rstrip("/").removesuffix("/v1").rstrip("/") for url in urls]
+    servers = read_servers([*plain, *(named.urls if named else ())])
+    fleet = workspace.fleet() if (workspace.root / MAIN).exists() else None
+    imported = imported_from(servers, named.asked if named else None, fleet)
+    for path in write_import(workspace, imported):
+        click.echo(f"Wrote {path}", err=True)
+    missing = {str(adapter.name): why for adapter, why in add_versions(workspace, imported)}
+    for adapter in imported.adapters:
+        if str(adapter.name) not in missing:
+            click.echo(f"Added {adapter.name}, which is asked for as {adapter.asked}", err=True)
+    for title, lines in (
+        ("Not added to the library", [f"{name}: {why}" for name, why in missing.items()]),
+        ("Not carried over", [*imported.left_out, *(named.left_out if named else ())]),
+    ):
+        if lines:
+            click.echo("\n".join((f"{title}:", *(f"    {line}" for line in lines))), err=True)
+    _next(workspace, list(missing))
+
+
+def _next(workspace: Workspace, missing: list[str]) -> None:
+    line = "fleetctl" if workspace.root == Path() else f"fleetctl -C {workspace.root}"
+    steps = (
+        f"grep -rn QUESTION {workspace.root}  # answer these, and delete their lines",
+        *(f"{line} adapter add PATH --as {name}" for name in missing),
+        f"{line} key create --all  # or write the keys that clients send today into these files",
+        f"{line} plan  # loads copies beside what is served; nothing restarts, nothing unloads",
+        f"{line} apply --auto",
+        f"{line} gateway start  # then give clients its address in place of the servers'",
+    )
+    click.echo("Next:", err=True)
+    for step in steps:
+        click.echo(f"    {step}", err=True)
