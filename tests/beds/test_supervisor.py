@@ -68,6 +68,18 @@ class Machine:
         self.fleetctl("apply --auto --yes")
         self.as_declared()
 
+    def reboot(self) -> None:
+        """Reboot, and return once the box answers after it; meanwhile ssh is cut or refused."""
+        asks = [str(SCRIPT), "ssh", BOX, "cat /proc/sys/kernel/random/boot_id"]
+
+        def boot() -> str:
+            return subprocess.run(asks, check=False, capture_output=True, text=True).stdout
+
+        before = boot()
+        self.bed.do("reboot", BOX)
+        while boot() in ("", before):
+            continue
+
     def comes_back(self) -> None:
         """The server answers for its versions, which are then loaded again."""
         resolved = "8 adapters are answered by the resolver"
@@ -144,7 +156,7 @@ def test_another_supervisor_is_a_restart_that_leaves_one_process(machine: Machin
 
 
 def test_a_reboot_brings_the_server_back_without_a_command(machine: Machine) -> None:
-    machine.bed.do("reboot", BOX)
+    machine.reboot()
     machine.sh("until pgrep -f [f]ake_vllm.server; do sleep 0.1; done")
     machine.fleetctl("gateway start")
     machine.comes_back()
