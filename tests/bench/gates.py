@@ -14,6 +14,7 @@ from fleet.gates.intervals import wilson
 from fleet.gates.offline import judge_binary
 from fleet.gates.soak import watches
 from fleet.gates.verdict import Verdict
+from tests.bench.gate_lives import lives
 from tests.fleet.gates import splitting, users
 from tests.fleet.gates.rollouts import World, simulate
 from tests.fleet.gates.simulation import (
@@ -244,6 +245,7 @@ def main() -> None:
     crowds(rng, min(given.replications, 1000))
     soaks(rng, min(given.replications, 100))
     splits(rng, min(given.replications, 1000))
+    lives(given.seed, min(given.replications, 100))
 
 
 if __name__ == "__main__":
