@@ -28,6 +28,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from tests.bench.scale_servers import LENGTH
+
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 PYTHON: Final = (sys.executable, "-m")
 BASE: Final = REPOSITORY / "examples/quickstart/models/base/tiny"
@@ -99,8 +101,8 @@ def write_fleet(root: Path, ports: list[str]) -> None:
     """Write a fleet of the servers at these ports, with a library and its lock."""
     fleet = {
         "fleet": "scale", "library": "models",
-        "bases": {"tiny": {"model": "models/base/tiny", "dtype": "bfloat16", "max_model_len": 512,
-                           "kv_cache": "64MiB"}},
+        "bases": {"tiny": {"model": "models/base/tiny", "dtype": "bfloat16",
+                           "max_model_len": LENGTH, "kv_cache": "64MiB"}},
         "tiers": {"standard": {}}, "defaults": {"tier": "standard"},
         "hosts": {
             f"rack{first // PER_HOST:03}": {

@@ -22,6 +22,8 @@ from runtime.fake_vllm.state import FakeModelServer
 
 SLOTS = 12
 """Slots of a server."""
+LENGTH = 512
+"""Upper bound of a request, in tokens, as the fleet of the bench declares."""
 SEED = "/seed"
 """POST: the server lists the adapters of the body from now on, paths by name, and no others."""
 FORGET = "/forget"
@@ -55,7 +57,7 @@ async def serve(count: int, model: str, load_s: float) -> None:
     loop, ports = asyncio.get_running_loop(), []
     config = FakeConfig(
         model=model, served_model_names=("tiny",), enable_lora=True, max_loras=SLOTS,
-        max_lora_rank=16, max_cpu_loras=SLOTS,
+        max_lora_rank=16, max_cpu_loras=SLOTS, max_model_len=LENGTH,
     )  # fmt: skip
     for _ in range(count):
         bound = socket.create_server(("127.0.0.1", 0))
