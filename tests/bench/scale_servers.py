@@ -37,7 +37,7 @@ def slow_app(config: FakeConfig, load_s: float) -> ASGIApp:
     app = fake_app(config, memory)
 
     async def served(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] == _LOAD:
+        if scope["path"] == _LOAD and scope["method"] == "POST":
             await asyncio.sleep(load_s)
         if scope["path"] == FORGET:
             for name in sorted(memory.listed)[:1]:
