@@ -11,7 +11,7 @@ from fleet.errors import EngineError
 from fleet.hardware import HostSpec
 from fleet.names import Address
 from fleet.resources import Server, State
-from runtime.engines.observation import StateBuilder, observe_servers
+from runtime.engines.observation import StateBuilder, observe_servers, turn
 from runtime.engines.protocol import Completion
 from runtime.engines.vllm_api import (
     ServerSnapshot,
@@ -71,12 +71,17 @@ class AttachEngine:
     ) -> dict[str, AttachedFacts]:
         """Return the facts of the servers that answered."""
         known = {name: told for name, told in answers.items() if isinstance(told, ServerSnapshot)}
-        takes = await asyncio.gather(*(takes_adapters(self._clients[name]) for name in known))
+
+        async def takes(name: str) -> bool | None:
+            async with turn():
+                return await takes_adapters(self._clients[name])
+
+        taken_by = await asyncio.gather(*(takes(name) for name in known))
         return {
             name: AttachedFacts(
                 taken, told.max_loras, told.listing.root, told.listing.max_model_len
             )
-            for (name, told), taken in zip(known.items(), takes, strict=True)
+            for (name, told), taken in zip(known.items(), taken_by, strict=True)
         }
 
     async def check_start(self, server: Server) -> None:

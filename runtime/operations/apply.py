@@ -212,7 +212,8 @@ async def _require_attached(fleet: FleetSpec, plan: Plan, connections: FleetConn
         for name, host in fleet.hosts.items()
         if touched & {server.name for server in host.attached}
     ]
-    live = merge(*[await connections.engines[host].observe() for host in hosts])
+    looks = await asyncio.gather(*(connections.engines[host].observe() for host in hosts))
+    live = merge(*looks)
     if faults := [fault for _, fault in attached_faults(fleet, live, touched)]:
         raise EngineError(*faults)
 
