@@ -69,13 +69,13 @@ def new_version(project: Project) -> None:
 
 
 def with_an_adapter(project: Project) -> None:
-    """Lay an adapter of nobody beside the project."""
+    """Write the folder of an adapter without a client, beside the project."""
     source = QUICKSTART / "models/adapters/delta/orders-v3.0.0"
     other(source, project.root.parent / "trained" / "harbour")
 
 
 def with_a_rollout_that_waits(project: Project) -> None:
-    """Let a rollout wait for a person, as nobody sends requests to its version."""
+    """Let a rollout wait for a person: its version gets no requests."""
     edit(
         project,
         "fleet.yaml",

@@ -19,7 +19,7 @@ MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
 OPENS, CLOSES, QUIET, SATURDAY = 9, 18, 0.05, 5
 """Office hours, and the part of the traffic outside them."""
 FRESH = 0
-"""Number of named users of a client whose sessions are each of somebody new."""
+"""Number of named users of a client without any: a session is of a new user."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Client:
     rpm: float = 5.0
     """Requests a minute in an office hour."""
     users: int = FRESH
-    """Named users who come again and again; `FRESH`: each session is of somebody new."""
+    """Number of users who come again and again; `FRESH`: a session is of a new user."""
     session: float = 4.0
     """Mean requests of a session."""
     by_session: bool = False
