@@ -21,6 +21,7 @@ from fleet.gates.power import (
     seen,
 )
 from fleet.gates.recheck import recheck_verdict
+from fleet.gates.row_digest import CountedRows, TimedRow, digest_of_rows, in_order
 from fleet.gates.soak import blameless, judge_soaking, soaking, spared
 from fleet.gates.verdict import Counts, Finding, Verdict, percent_text, points_text
 from fleet.gates.windows import (

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import ClassVar, TypeAlias
 
 from fleet.encoding import optional
+from fleet.gates import CountedRows
 from fleet.history.apply_events import Document, EventFields, PassiveEvent
 
 
@@ -160,6 +161,8 @@ class GateJudged(EventFields):
     """Entry of the stage; None: the time of the ledger's entry."""
     runs: tuple[str, ...] = ()
     """Ids of the evaluations behind the verdict, stable's first."""
+    rows: CountedRows | None = optional()  # noqa: RUF009 (a field)
+    """The usage rows behind a verdict on traffic; None: none, or of an earlier release."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,6 @@
 
 import json
 import sys
-from dataclasses import asdict
-from typing import Any
 
 import click
 
@@ -195,62 +193,23 @@ def show_evidence(workspace: Workspace, number: int, form: str) -> None:
 @click.option("--head", metavar="HASH", help="Hash of an entry that must be in the chain.")
 @with_format
 def verify_evidence(workspace: Workspace, head: str | None, form: str) -> None:
-    """Check the ledger's hash chain, its checkpoint and every verdict. Exit 1 on a difference.
+    """Check the ledger's chain and every verdict, also by a recount. Exit 1 on a difference.
 
-    Needs the ledger alone. A writer of the ledger can rewrite all of it: keep the last hash
-    elsewhere, and pass that hash as --head.
+    Counts stored answers, and usage rows while they exist. A writer of the ledger can rewrite all
+    of it: keep the last hash elsewhere, and pass that hash as --head.
 
     Examples:
       fleetctl evidence verify
       fleetctl evidence verify --head 5f0c…        # a hash that was kept elsewhere
       fleetctl evidence verify --format json
     """
-    from fleet.history import check_evidence
-    from plans.reports.evidence import render_checks
-    from runtime.gates.evidence import changed_runs
-    from runtime.ledger.checkpoint import CHECKPOINT_FILE, is_forged
+    from plans.reports.evidence import render_unchecked, render_verified
+    from runtime.operations.verify_evidence import PROBLEMS, verify_evidence
 
-    entries = workspace.ledger().read()
-    checks = list(check_evidence(entries))
-    document: dict[str, Any] = {
-        "format": "fleetctl-evidence-check",
-        "format_version": "1.0",
-        "entries": len(entries),
-        "head": entries[-1].hash if entries else None,
-        "head_lost": head is not None and not any(entry.hash.startswith(head) for entry in entries),
-        "verdicts": len(checks),
-        "wrong": [asdict(check) for check in checks if check.differs],
-        "changed_evaluations": dict(changed_runs(entries, workspace.state_dir)),
-        "lacking": {str(path): known for path, known in workspace.replica.lacking(entries).items()},
-        "checkpoint_forged": is_forged(workspace.state_dir, workspace.ledger(), entries),
-    }
-    problems = ("head_lost", "wrong", "changed_evaluations", "lacking", "checkpoint_forged")
-    exit_code = int(any(document[name] for name in problems))
+    document = verify_evidence(workspace, head)
     if form == "json":
         click.echo(json.dumps(document, indent=2))
-        sys.exit(exit_code)
-    click.echo(render_checks(checks), nl=False)
-    for run, text in document["changed_evaluations"].items():
-        click.echo(f"Evaluation {run}: {text}.")
-    if document["head_lost"]:
-        click.echo(f"No entry has the hash {head}: the ledger was replaced or truncated.")
-    for path, known in document["lacking"].items():
-        click.echo(
-            f"The ledger has {len(entries)} entries and lacks some of the {known} that were once "
-            f"read of it and are kept in {path}: put them back, or delete that file if you know "
-            "why they are gone."
-        )
-    if document["checkpoint_forged"]:
-        checkpoint = workspace.state_dir / CHECKPOINT_FILE
-        click.echo(
-            f"{checkpoint} was edited: it is not what the ledger's entries amount to, and plans "
-            "were made by it. Remove it; the next plan makes it anew."
-        )
-    if not exit_code:
-        last = f", the last one {entries[-1].hash}" if entries else ""
-        counts = "1 verdict follows from its counts"
-        if len(checks) != 1:
-            counts = f"{len(checks)} verdicts follow from their counts"
-        total = "1 entry" if len(entries) == 1 else f"{len(entries)} entries"
-        click.echo(f"{counts}; {total} in one unbroken chain{last}.")
-    sys.exit(exit_code)
+    else:
+        click.echo(render_verified(document), nl=False)
+        click.echo(render_unchecked(document), nl=False, err=True)
+    sys.exit(int(any(document[name] for name in PROBLEMS)))

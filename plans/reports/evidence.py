@@ -1,9 +1,10 @@
 """Report evidence: a line for every verdict of a gate, and a verdict in full."""
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from fleet.history import Entry, EvidenceCheck, GateJudged, UpgradeJudged
+from fleet.history import Entry, GateJudged, UpgradeJudged
 from plans.amounts import date_time, iso_millis
 from plans.tables import aligned
 
@@ -74,6 +75,8 @@ def render_one(entry: Entry, event: GateJudged | UpgradeJudged) -> str:
     ]
     if isinstance(event, GateJudged) and event.fingerprint:
         lines.append(f"  engine: {event.fingerprint}")
+    if isinstance(event, GateJudged) and (rows := event.rows):
+        lines.append(f"Usage rows: {rows.rows}, digest {rows.sha256}")
     if event.runs:
         lines.append(f"Evaluations: {', '.join(event.runs)}")
     lines.append(f"Hash {entry.hash}")
@@ -91,14 +94,62 @@ def _subject(entry: Entry, event: GateJudged | UpgradeJudged) -> tuple[str, ...]
             return (f"Version {event.adapter} on {where}, beside the old server",)
 
 
-def render_checks(checks: Iterable[EvidenceCheck]) -> str:
-    """Return a line for every verdict that does not follow from the recorded counts."""
-    return "".join(
-        f"Entry {check.seq}: {check.recorded or 'a verdict'} of gate {check.gate} "
-        f"for {check.adapter}: {check.differs}.\n"
-        for check in checks
-        if check.differs
-    )
+def render_verified(found: Mapping[str, Any]) -> str:
+    """Return the differences that `evidence verify` found, or that all follows."""
+    lines = [*_differences(found)]
+    if not lines:
+        last = f", the last one {found['head']}" if found["head"] else ""
+        follow = "follows from its counts" if found["verdicts"] == 1 else "follow from their counts"
+        verdicts = f"{_number(found['verdicts'], 'verdict')} {follow}"
+        entries = _number(found["entries"], "entry", "entries")
+        lines = [f"{verdicts}; {entries} in one unbroken chain{last}."]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def render_unchecked(found: Mapping[str, Any]) -> str:
+    """Return how many verdicts were counted again or could not be, and those that do not count."""
+    lines = []
+    if again := found["counted_again"]:
+        text = "counted again from stored answers and usage rows, with the same counts"
+        lines.append(f"{_number(again, 'verdict')} {text}")
+    reasons = Counter(f"{item['state']}: {item['why']}" for item in found["not_counted"])
+    lines += [f"{_number(count, 'verdict')} {reason}" for reason, count in reasons.items()]
+    lines += [
+        f"entry {item['seq']}: gate {item['gate']} of {item['adapter']} was judged by other limits "
+        "than are declared now, and does not count"
+        for item in found["other_limits"]
+    ]
+    return "".join(f"{line[:1].upper()}{line[1:]}.\n" for line in lines)
+
+
+def _number(count: int, one: str, many: str = "") -> str:
+    return f"{count} {one if count == 1 else many or f'{one}s'}"
+
+
+def _differences(found: Mapping[str, Any]) -> Iterator[str]:
+    for check in found["wrong"]:
+        yield (
+            f"Entry {check['seq']}: {check['recorded'] or 'a verdict'} of gate {check['gate']} "
+            f"for {check['adapter']}: {check['differs']}."
+        )
+    for item in found["recounts_differ"]:
+        yield f"Entry {item['seq']}: gate {item['gate']} of {item['adapter']}: {item['why']}."
+    for run, text in found["changed_evaluations"].items():
+        yield f"Evaluation {run}: {text}."
+    if found["head_lost"]:
+        head = found["asked_head"]
+        yield f"No entry has the hash {head}: the ledger was replaced or truncated."
+    for path, known in found["lacking"].items():
+        yield (
+            f"The ledger has {found['entries']} entries and lacks some of the {known} that were "
+            f"once read of it and are kept in {path}: put them back, or delete that file if you "
+            "know why they are gone."
+        )
+    if found["checkpoint_forged"]:
+        yield (
+            f"{found['checkpoint']} was edited: it is not what the ledger's entries amount to, and "
+            "plans were made by it. Remove it; the next plan makes it anew."
+        )
 
 
 def _figures(finding: Mapping[str, Any]) -> str:

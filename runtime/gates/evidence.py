@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from fleet.gates import Finding, Verdict, judge_live, judge_paired
+from fleet.gates import CountedRows, Finding, Verdict, judge_live, judge_paired
 from fleet.history import LIMITS, Entry, EvalFinished, GateEvidence, GateJudged, other_engine
 from fleet.rollout_policy import GateSpec
 from fleet.rollouts import GateTrial
@@ -27,6 +27,8 @@ class JudgedGate:
     """Ids of the evaluations, stable's first."""
     problem: str = ""
     """Why nothing could be judged; empty where counts stand behind the finding."""
+    rows: CountedRows | None = None
+    """The usage rows that were counted; None: none were, or the finding is not for the ledger."""
 
     @property
     def failed(self) -> bool:
@@ -48,6 +50,7 @@ class JudgedGate:
             self.fingerprint,
             since,
             self.runs,
+            self.rows,
         )
 
 

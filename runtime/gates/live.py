@@ -1,15 +1,14 @@
 """Live gates: counts the usage rows of a stage in windows and judges them."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from itertools import takewhile
 
-from fleet.decoding import operation_result
 from fleet.gates import (
     HOUR,
     Baseline,
+    CountedRows,
     Finding,
     UsageRow,
     Verdict,
@@ -19,18 +18,20 @@ from fleet.gates import (
     baseline,
     blameless,
     count_windows,
+    digest_of_rows,
+    in_order,
     judge_live,
     judge_soaking,
     neighbours,
     soaking,
     spared,
 )
-from fleet.history import SKEW, Entry, GateJudged, Released, RolledBack, StepStarted
-from fleet.names import route_address
-from fleet.resources import FULL, Route, State
+from fleet.history import Entry, GateJudged
+from fleet.resources import FULL, State
 from fleet.rollout_policy import GateSpec, RolloutPolicy
 from fleet.rollouts import GateTrial
 from fleet.traffic import Sticky
+from runtime.gates.attempts import before_the_future, began
 from runtime.gates.evidence import JudgedGate, unjudged
 from runtime.usage.read import UsageReader
 
@@ -48,6 +49,7 @@ def judge_traffic(
     entries: Sequence[Entry],
     usage: UsageReader,
     now: datetime,
+    is_new: Callable[[JudgedGate], bool] = lambda _: True,
 ) -> list[JudgedGate]:
     """Judge every live gate of a trial by all requests of its stage so far.
 
@@ -56,6 +58,8 @@ def judge_traffic(
 
     A stage that a fast clock began in the future is judged by all requests since the last entry
     before that: they may fail the version, and pass nothing.
+
+    `is_new`: says whether a finding is for the ledger, and names the rows that it counted.
     """
     if not trial.live:
         return []
@@ -66,7 +70,7 @@ def judge_traffic(
         adapter.server in trial.servers and adapter.adapter not in (trial.adapter, trial.stable)
         for adapter in live.adapters().values()
     )
-    early = _before_the_future(trial.since, entries, now)
+    early = before_the_future(trial.since, entries, now)
     stage = _Stage(
         trial,
         since=early or trial.since,
@@ -80,7 +84,7 @@ def judge_traffic(
     )
     found = [JudgedGate(trial, stage.judge(gate), {}) for gate in stage.gates]
     if early is None:
-        return found
+        return [stage.bound(judged) if is_new(judged) else judged for judged in found]
     why = f"by the clock here its stage begins in the future, at {trial.since:%Y-%m-%d %H:%M} UTC"
     return [
         judged if judged.failed else unjudged(trial, gate, why)
@@ -88,46 +92,41 @@ def judge_traffic(
     ]
 
 
-def _before_the_future(since: datetime, entries: Iterable[Entry], now: datetime) -> datetime | None:
-    """Return the time of the last entry before the first of the future; None: not needed."""
-    if since - now <= SKEW:
-        return None
-    past = [entry.time for entry in takewhile(lambda entry: entry.time <= now, entries)]
-    return past[-1] if past else None
+def count_again(
+    gate: GateSpec, event: GateJudged, counted: CountedRows, rows: Sequence[UsageRow]
+) -> Finding:
+    """Judge an alias's rows by a gate as they were counted for a recorded finding."""
+    trial = GateTrial(
+        event.alias, event.adapter, event.stable, event.percent, event.since,
+        (), (), (), (gate,), event.digests, sticky=Sticky(counted.sticky),
+    )  # fmt: skip
+    end = counted.end or datetime.max.replace(tzinfo=UTC)
+    stage = _Stage(
+        trial,
+        since=event.since or end,
+        began=counted.began or end,
+        now=end,
+        length=timedelta(seconds=counted.window_s),
+        serving={},
+        alone=True,
+        split=counted.percent is not None,
+        usage=_RowsAsRead(rows),
+    )
+    return stage.judge(stage.gates[0])
 
 
-def began(trial: GateTrial, entries: Iterable[Entry]) -> datetime:
-    """Return when traffic first reached the new version, by the first evidence of this attempt.
+@dataclass(frozen=True, slots=True)
+class _RowsAsRead:
+    """Rows that were read before."""
 
-    Evidence from before the version lost all of its traffic, or was released, or beside another
-    old version, is of an attempt that has ended: since then the old version has been usual.
-    """
-    stages: list[datetime] = []
-    for entry in entries:
-        if _ends(entry, trial):
-            stages.clear()
-        elif isinstance(event := entry.event, GateJudged) and event.percent:
-            about = event.alias, event.adapter, event.stable
-            if about == (trial.alias, trial.adapter, trial.stable):
-                stages.append(event.since or entry.time)
-    return min([*stages, *([trial.since] if trial.since else [])])
+    kept: Sequence[UsageRow]
+    missing: tuple[str, ...] = ()
 
-
-def _ends(entry: Entry, trial: GateTrial) -> bool:
-    """Say whether an entry ends an attempt with the new version."""
-    match entry.event:
-        case RolledBack(alias=trial.alias, to=to):
-            return to != trial.adapter
-        case Released(alias=trial.alias, adapter=adapter):
-            return adapter in (None, trial.adapter)
-        case StepStarted(address=address, operation=operation) if address == route_address(
-            trial.alias
-        ):
-            _, route = operation_result(operation)
-            shares = route.shares if isinstance(route, Route) else ()
-            return not any(share.adapter == trial.adapter and share.percent for share in shares)
-        case _:
-            return False
+    def rows(self, since: datetime, alias: str = "") -> Iterator[UsageRow]:
+        """Yield the rows of an alias, or all, from a moment on."""
+        for row in self.kept:
+            if datetime.fromisoformat(row["time"]) >= since and alias in ("", row["alias"]):
+                yield row
 
 
 @dataclass(frozen=True)
@@ -146,7 +145,7 @@ class _Stage:
     """Whether no other alias shares a server with the new version."""
     split: bool
     """Whether the share is the same in the whole stage, so that requests can prove the share."""
-    usage: UsageReader
+    usage: UsageReader | _RowsAsRead
 
     @cached_property
     def gates(self) -> tuple[GateSpec, ...]:
@@ -168,12 +167,31 @@ class _Stage:
         again = judge_soaking(gate, kept, self.before, missing=self.usage.missing)
         return spared(found, again, len(self.own) - len(kept))
 
+    def bound(self, judged: JudgedGate) -> JudgedGate:
+        """Return a finding with the counted rows of the alias; a neighbour gate names none."""
+        about_others = judged.finding.metric == AROUND
+        return judged if about_others else replace(judged, rows=self._counted)
+
+    @cached_property
+    def _counted(self) -> CountedRows:
+        first = self.began - BEFORE
+        rows = in_order(self._own_rows)
+        digests = [its.digest for its in rows if first <= its.time < self.now]
+        return CountedRows(
+            len(digests), digest_of_rows(digests), first, self.began, self.now,
+            self.length.total_seconds(), self.percent, self.trial.sticky, self.alone,
+        )  # fmt: skip
+
+    @property
+    def percent(self) -> int | None:
+        """The share that the alias's requests are compared with; None: the share says nothing."""
+        return self.trial.percent if self.trial.percent < FULL and self.split else None
+
     @cached_property
     def own(self) -> tuple[Window, ...]:
         """Windows of the alias's own requests."""
-        trial = self.trial
-        percent = trial.percent if trial.percent < FULL and self.split else None
-        return self._windows(self._own_rows, self._side, sticky=trial.sticky, percent=percent)
+        sticky, percent = self.trial.sticky, self.percent
+        return self._windows(self._own_rows, self._side, sticky=sticky, percent=percent)
 
     @cached_property
     def before(self) -> tuple[Window, ...]:

@@ -108,7 +108,7 @@ async def _judge_group(
     made = tuple(
         JudgedGate(
             trial,
-            _judge_runs(gate, stable, canary),
+            judge_runs(gate, stable, canary),
             {"golden": read.digest, "terms": gate.terms_for(form)},
             fingerprint=next(iter(canary.fingerprints), ""),
             runs=(stable.id, canary.id),
@@ -155,7 +155,8 @@ def _measure(gate: GateSpec) -> str:
     return ACCURACY if gate.metric == "accuracy_drop" else GROUNDED
 
 
-def _judge_runs(gate: GateSpec, stable: EvalRun, canary: EvalRun) -> Finding:
+def judge_runs(gate: GateSpec, stable: EvalRun, canary: EvalRun) -> Finding:
+    """Judge the stored scores of both versions pair by pair."""
     measure = _measure(gate)
     pair = paired_scores(stable, canary, measure)
     failed = must_pass_failed(canary) if measure == ACCURACY else ()

@@ -12,8 +12,9 @@ from fleet.resources import FULL, State
 from fleet.rollouts import GateTrial, Upgrade, decide_upgrades, due_gates, upgrade_trials
 from fleet.spec import FleetSpec
 from runtime.evals.context import EvalContext, ReportProgress
+from runtime.gates.attempts import began
 from runtime.gates.evidence import JudgedGate, unjudged, worth_recording
-from runtime.gates.live import BEFORE, WINDOWS_A_BAKE, began, judge_traffic
+from runtime.gates.live import BEFORE, WINDOWS_A_BAKE, judge_traffic
 from runtime.gates.offline import OfflineResult, judge_golden, unexpected
 from runtime.gateway.client import usage_sources
 from runtime.ledger.snapshot import LedgerSnapshot
@@ -77,10 +78,11 @@ def judge_live(context: TickContext, missing: tuple[str, ...] = ()) -> list[Judg
     found: list[JudgedGate] = []
     usage = UsageReader(context.state_dir / GATEWAYS, missing)
     fleet, live, entries, now = context.fleet, context.live, context.entries, context.now
+    is_new = _novelty(context)
     for trial in watched:
         rollout = fleet.rollouts[fleet.adapters[trial.alias].rollout]
         try:
-            found += judge_traffic(trial, rollout, live, entries, usage, now)
+            found += judge_traffic(trial, rollout, live, entries, usage, now, is_new)
         except Exception as error:  # noqa: BLE001 (the other rollouts must be watched all the same)
             found += [unjudged(trial, gate, unexpected(error)) for gate in trial.live]
     return found
@@ -88,6 +90,10 @@ def judge_live(context: TickContext, missing: tuple[str, ...] = ()) -> list[Judg
 
 def new_findings(context: TickContext, judged: Iterable[JudgedGate]) -> list[JudgedGate]:
     """Return the findings that tell more than the ledger knows."""
+    return list(filter(_novelty(context), judged))
+
+
+def _novelty(context: TickContext) -> Callable[[JudgedGate], bool]:
     known = {
         (evidence.alias, evidence.gate): evidence
         for found in context.history.evidence.values()
@@ -102,7 +108,7 @@ def new_findings(context: TickContext, judged: Iterable[JudgedGate]) -> list[Jud
             gate, known.get((trial.alias, gate.finding.gate)), context.now, every
         )
 
-    return list(filter(is_new, judged))
+    return is_new
 
 
 @dataclass(slots=True)

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from types import UnionType
-from typing import TYPE_CHECKING, Final, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Final, get_args, get_type_hints
 
 from fleet.encoding import decode_json
 from fleet.errors import FleetError
@@ -88,6 +89,22 @@ def compact(state_dir: Path, now: datetime) -> Compaction:
             if _age(part, now) > KEEP_PARTS:
                 part.unlink()
     return done
+
+
+def kept_rows(state_dir: Path, since: datetime, alias: str) -> list[dict[str, Any]]:
+    """Return the rows of an alias that are kept as Parquet, from a second on.
+
+    Without DuckDB none are.
+    """
+    parts = sorted((state_dir / FOLDER).glob("[!.]*.parquet"))
+    if not parts or find_spec("duckdb") is None:
+        return []
+    rows = f"FROM read_parquet({_literal([*map(str, parts)])}, union_by_name = true)"
+    with _database() as database:
+        moment = since.astimezone(UTC).isoformat(timespec="seconds")[:19]
+        found = database.execute(f"{rows} WHERE alias = $1 AND time >= $2", [alias, moment])
+        names = [column[0] for column in found.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
 
 
 def _is_due(segment: Segment, now: datetime) -> bool:

@@ -1,0 +1,68 @@
+"""Verify the ledger's evidence: chain, verdicts, answers, usage rows, limits."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+from fleet.errors import FleetError
+from fleet.gates import soaking
+from fleet.history import Entry, check_evidence
+from fleet.resources import FULL
+from runtime.gates.evidence import changed_runs
+from runtime.gates.recount import RecountState, recounted
+from runtime.ledger.checkpoint import CHECKPOINT_FILE, is_forged
+from runtime.workspace import Workspace
+
+PROBLEMS: Final = (
+    "head_lost", "wrong", "changed_evaluations", "recounts_differ", "lacking", "checkpoint_forged",
+)  # fmt: skip
+"""Keys of the document that hold differences; empty or false where all is."""
+
+
+def verify_evidence(workspace: Workspace, head: str | None) -> dict[str, Any]:
+    """Return the document of a check; `head`: hash that an entry must begin with.
+
+    Raises:
+        FleetError: FC5102, the chain is broken.
+    """
+    entries, state_dir = workspace.ledger().read(), workspace.state_dir
+    checks, recounts = list(check_evidence(entries)), list(_recounts(workspace, entries))
+    return {
+        "format": "fleetctl-evidence-check",
+        "format_version": "1.1",
+        "entries": len(entries),
+        "head": entries[-1].hash if entries else None,
+        "asked_head": head,
+        "head_lost": head is not None and not any(entry.hash.startswith(head) for entry in entries),
+        "verdicts": len(checks),
+        "wrong": [asdict(check) for check in checks if check.differs],
+        "changed_evaluations": dict(changed_runs(entries, state_dir)),
+        "counted_again": sum(found["state"] == RecountState.SAME for found in recounts),
+        "recounts_differ": [f for f in recounts if f["state"] == RecountState.CHANGED],
+        "not_counted": [f for f in recounts if f["state"] in _OPEN],
+        "other_limits": list(_other_limits(workspace)),
+        "lacking": {str(path): known for path, known in workspace.replica.lacking(entries).items()},
+        "checkpoint": str(state_dir / CHECKPOINT_FILE),
+        "checkpoint_forged": is_forged(state_dir, workspace.ledger(), entries),
+    }
+
+
+_OPEN: Final = RecountState.FORGOTTEN, RecountState.UNCHECKED
+
+
+def _recounts(workspace: Workspace, entries: Sequence[Entry]) -> Iterator[dict[str, Any]]:
+    for found in recounted(entries, workspace.state_dir, workspace.now()):
+        yield {**asdict(found), "state": str(found.state)}
+
+
+def _other_limits(workspace: Workspace) -> Iterator[dict[str, Any]]:
+    """Yield verdicts of now that were judged by other limits than declared: they do not count."""
+    try:
+        gates = workspace.fleet().gates
+    except FleetError:  # broken declarations; nothing is planned from them
+        return
+    for found in workspace.history().evidence.values():
+        for item in found:
+            gate = gates.get(item.gate)
+            if gate and not item.answers(soaking(gate) if item.percent == FULL else gate):
+                yield {"seq": item.seq, "adapter": item.adapter, "gate": item.gate}
