@@ -213,4 +213,5 @@ def _unwritable(path: Path, error: OSError) -> FleetError:
 
 def _exists(path: Path) -> FleetError:
     detail = f"`{path}` exists, and a scaffold never overwrites."
-    return FleetError.of("FC6030", "File exists", detail)
+    hint = "Move it away, or run the command in another folder."
+    return FleetError.of("FC6030", "File exists", detail, hint=hint)

@@ -182,7 +182,7 @@ def _serve(
             raise FleetError.of(
                 "FC6111",
                 "The dashboard cannot listen",
-                f"{listen}: {error}.",
+                f"`{listen}`: {getattr(error, 'strerror', None) or error}.",
                 hint="Give another port, or end the process that has this one.",
                 command="fleetctl dashboard --listen 127.0.0.1:8091",
             ) from None

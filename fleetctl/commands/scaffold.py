@@ -168,7 +168,7 @@ def synthetic(folder: Path, **size: Any) -> None:
 
     if folder.is_dir() and any(folder.iterdir()):
         detail = f"`{folder}` holds files already, and a scaffold never overwrites."
-        raise FleetError.of("FC6030", "File exists", detail)
+        raise FleetError.of("FC6030", "File exists", detail, hint="Name another folder.")
     texts, warning = synthesise(SyntheticSize(**size))
     written = write_files(folder, {**texts, SCHEMA_FILE: json_schema()})
     click.echo(f"Wrote {len(written)} files into {folder}", err=True)

@@ -18,7 +18,9 @@ def flags_of(server: Server) -> ServerFlags:
         EngineError: FC4015, there are none.
     """
     if server.flags is None:
-        raise EngineError.of("FC4015", "A server without flags", f"`{server.name}` has no flags.")
+        detail = f"The plan starts `{server.name}` and gives no flags for it."
+        command = "fleetctl plan --out plan.json"
+        raise EngineError.of("FC4015", "A server without flags", detail, command=command)
     return server.flags
 
 

@@ -173,8 +173,7 @@ async def load_adapter(http: JsonClient, adapter: str, path: str) -> None:
             _load_problem(adapter, path, error), status=error.status
         ) from None
     if not await _is_listed(http, adapter, path):
-        detail = f"{http.peer} accepted `{adapter}` and does not list it."
-        raise EngineRejectedError.of("FC4006", "A change did not take effect", detail)
+        raise _without_effect(f"{http.peer} accepted `{adapter}` and does not list it.")
 
 
 async def _is_listed(http: JsonClient, adapter: str, path: str) -> bool:
@@ -223,9 +222,15 @@ async def unload_adapter(http: JsonClient, adapter: str) -> None:
         if error.status != HTTPStatus.NOT_FOUND:
             raise
     if adapter in (await list_models(http)).adapters:
-        detail = f"{http.peer} was told to unload `{adapter}` and lists it still."
-        hint = "Check that the server allows runtime updates of adapters."
-        raise EngineRejectedError.of("FC4006", "A change did not take effect", detail, hint=hint)
+        raise _without_effect(f"{http.peer} was told to unload `{adapter}` and lists it still.")
+
+
+def _without_effect(detail: str) -> EngineRejectedError:
+    hint = "Is it a vLLM, with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=1? Then again:"
+    command = "fleetctl apply --auto"
+    return EngineRejectedError.of(
+        "FC4006", "A change did not take effect", detail, hint=hint, command=command
+    )
 
 
 async def request_completion(

@@ -203,7 +203,11 @@ def _read(evals: EvalContext, path: str) -> GoldenSet:
         content = read_plain(evals.root / path)
     except OSError as error:
         raise EvalError.of(
-            "FC4532", "A golden set cannot be read", f"`{path}`: {error.strerror}."
+            "FC4532",
+            "A golden set cannot be read",
+            f"`{path}`: {error.strerror}. The gate has no verdict without it.",
+            hint="Put the file there, or correct `golden`; paths are relative to the project.",
+            command="fleetctl validate",
         ) from None
     return read_golden_set(content, path)
 

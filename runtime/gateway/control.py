@@ -263,11 +263,10 @@ class LocalGateways:
             return await self._error_if_running(name, error) or False
         if (revision, digest) == (table.revision, table.digest):
             return True
+        given = f"Gateway `{name}` was given revision {table.revision} and says that it serves "
+        detail, command = f"{given}{revision} ({digest[:12]}).", "fleetctl reconcile --once"
         return EngineRejectedError.of(
-            "FC6005",
-            "A gateway serves another table",
-            f"Gateway `{name}` was given revision {table.revision} and says that it serves "
-            f"{revision} ({digest[:12]}).",
+            "FC6005", "A gateway serves another table", detail, command=command
         )
 
     async def _error_if_running(self, name: str, error: EngineError) -> EngineError | None:

@@ -263,6 +263,7 @@ def _require_successor(before: RoutingTable, table: RoutingTable) -> None:
             f"Routes were last written under lease {before.token}; this run holds lease "
             f"{table.token}, which has expired.",
             hint="Wait for the other run, then plan again.",
+            command="fleetctl plan",
         )
     if table.revision <= before.revision:
         raise StalePlanError.of(

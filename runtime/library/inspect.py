@@ -63,7 +63,8 @@ def inspect(
         return _inspect(folder, base, base_names, digest, scan or check_values)
     except OSError as error:
         detail = f"`{error.filename or folder}`: {error.strerror or error}."
-        raise LibraryError.of("FC3118", "Adapter cannot be read", detail) from error
+        hint = "Let your user read the folder and its files, then run the command again."
+        raise LibraryError.of("FC3118", "Adapter cannot be read", detail, hint=hint) from error
 
 
 def _inspect(

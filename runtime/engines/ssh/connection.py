@@ -128,9 +128,12 @@ class SshConnection:
                 self._is_open = False
                 raise unknown_outcome(self.address, f"no end within {timeout_s:g} s") from None
             except OutputTooLargeError:
-                detail = f"`{self.address}` gave more than {most} bytes."
                 raise EngineRejectedError.of(
-                    "FC4095", "Answer of a host is too large", detail
+                    "FC4095",
+                    "Answer of a host is too large",
+                    f"`{self.address}` gave more than {most} bytes, and the rest was not read.",
+                    hint="Often a login script prints on every connection. What it prints:",
+                    command=f"ssh {self.address} true",
                 ) from None
         result = unframed(output.stdout, mark)
         if result is not None:

@@ -1,0 +1,151 @@
+"""Errors of rare situations: the catalogue's example of a code is what the situation prints."""
+
+import asyncio
+import errno
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fleet.costing import Terms
+from fleet.errors import Diagnostic, FleetError
+from fleet.resources import Server
+from fleet.spec import GatewaySpec
+from fleetctl.catalogue import entries
+from runtime.calibrate.measure import CalibrationTarget, require_adapters
+from runtime.engines.starting import flags_of
+from runtime.evals.target import through_gateway
+from runtime.files import try_lock
+from runtime.gateway.envoy.files import become_envoy, not_started_here
+from runtime.gateway.state_dir import gateway_dir
+from runtime.library.inspect import inspect
+from runtime.project.load import load_project
+from runtime.web.snapshot import FleetSnapshot, SnapshotReader
+from tests.broken.project import FLEET, valid, write
+from tests.fleet.planning.builders import base
+from tests.fleetctl.in_process import call
+from tests.fleetctl.project_on_disk import QUICKSTART, Project
+
+ENVOY = GatewaySpec("edge", "127.0.0.1:8080", "admin.sock", kind="envoy")
+NEW = ("--base", "tiny", "--version", "1.0.0")
+HOME = "/home/ann/fleet"
+ADAPTER = QUICKSTART / "models/adapters/acme/support-v2.1.0"
+PORT = "cpu0: {kind: cpu, memory: 8GiB, price_per_hour: 0"
+"""In the declarations, a device whose port is the usual one."""
+
+
+def _unmeasurable(_: Path) -> None:
+    given = ("tiny-laptop-cpu0", "http://127.0.0.1:1", base("tiny"), None, "h100_80g", 1, 4, 16)
+    require_adapters(CalibrationTarget(*given), ())
+
+
+def _faulty_disk(_: Path) -> None:
+    def scan(path: Path, _: object) -> Iterator[Diagnostic]:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), f"{HOME}/{path.relative_to(ADAPTER)}")
+
+    shape = load_project(QUICKSTART, "fake", {}).fleet.bases["tiny"].shape
+    assert shape is not None
+    inspect(ADAPTER, shape, "tiny", scan=scan)
+
+
+def _without_flags(_: Path) -> None:
+    flags_of(Server("tiny-laptop-cpu0", "tiny", "laptop", ("cpu0",), 8100, digest=""))
+
+
+def _terms_of_others(_: Path) -> None:
+    Terms.of_documents({"fleet": {"currency": "EUR", "timezone": 1}})
+
+
+def _envoy_that_is_not_installed(folder: Path) -> None:
+    bootstrap = gateway_dir(folder.resolve(), ENVOY.name) / "envoy.json"
+    bootstrap.parent.mkdir(parents=True)
+    bootstrap.write_text("{}", "utf-8")
+    become_envoy(folder, ENVOY)
+
+
+def _started_envoy(_: Path) -> None:
+    raise not_started_here(ENVOY)
+
+
+def _no_reading(_: Path) -> None:
+    def reading(_: FleetSnapshot | None) -> FleetSnapshot:
+        raise FleetError.of("FC1010", "No fleet here", f"`{HOME}` holds no `fleet.yaml`.")
+
+    async def read() -> None:
+        reader = SnapshotReader(reading)
+        task = asyncio.create_task(reader.run())
+        try:
+            await reader.latest()
+        finally:
+            task.cancel()
+
+    asyncio.run(read())
+
+
+RAISED: dict[str, Callable[[Path], object]] = {
+    "FC3118": _faulty_disk,
+    "FC4015": _without_flags,
+    "FC4062": _unmeasurable,
+    "FC4534": lambda folder: through_gateway((ENVOY,), folder),
+    "FC6054": _started_envoy,
+    "FC6055": _envoy_that_is_not_installed,
+    "FC6089": _terms_of_others,
+    "FC6110": _no_reading,
+}
+
+
+@pytest.mark.parametrize("code", RAISED)
+def test_a_situation_gives_the_example_of_its_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(FleetError) as raised:
+        RAISED[code](tmp_path)
+    (told,) = raised.value.diagnostics
+    assert (told.code, told.detail) == (code, entries()[code].example)
+
+
+def _far_apart(text: str) -> str:
+    """Declare two devices whose ports no shift brings below the highest port."""
+    far = "{kind: cpu, memory: 8GiB, price_per_hour: 0, port: 65000}"
+    return text.replace(f"{PORT}}}", f"{PORT}, port: 1100}}\n      cpu1: {far}")
+
+
+def printed(root: Path, *arguments: str) -> str:
+    """Return what a command prints that fails, in one line, with the paths of the catalogue."""
+    done = call(Project(root, ()), *arguments)
+    assert done.returncode == 1
+    return " ".join(done.stderr.replace(str(root), HOME).split())
+
+
+def test_two_drills_at_once_and_ports_too_far_apart(tmp_path: Path) -> None:
+    write(tmp_path, valid() | {"fleet.yaml": _far_apart(FLEET)})
+    backup = str(tmp_path / "fleet.tar.gz")
+    assert call(Project(tmp_path, ()), "state", "backup", backup).returncode == 0
+    said = {"FC6077": printed(tmp_path, "state", "drill", backup)}
+    with try_lock(tmp_path / ".fleetctl/drill.lock") as ours:
+        assert ours
+        said["FC6076"] = printed(tmp_path, "state", "drill", backup)
+    _require_examples(said)
+
+
+def test_a_backup_names_its_fleet_a_client_is_declared_and_a_port_is_free(tmp_path: Path) -> None:
+    write(tmp_path, valid())
+    said = {"FC6032": printed(tmp_path, "scaffold", "adapter", "globe/support", *NEW)}
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        text = printed(tmp_path, "dashboard", "--listen", address)
+        said["FC6111"] = text.replace(address, "127.0.0.1:8090")
+    write(tmp_path, {"fleet.yaml": "fleet: [", "clients/acme.yaml": ""})
+    said["FC6075"] = printed(tmp_path, "state", "backup", str(tmp_path / "fleet.tar.gz"))
+    _require_examples(said)
+
+
+def _require_examples(said: dict[str, str]) -> None:
+    shown = {code: " ".join(entries()[code].example.split()) for code in said}
+    assert {code: text for code, text in said.items() if shown[code] not in text} == {}
+    assert all(shown.values())
