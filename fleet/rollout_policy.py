@@ -153,6 +153,13 @@ class GoldenFacts:
     digest: str
     items: int
     must_pass: int = 0
+    repeated: int = 0
+    """Items beyond the first of their group."""
+
+    @property
+    def independent(self) -> int:
+        """The number of items that do not share a group."""
+        return self.items - self.repeated
 
 
 @dataclass(frozen=True, slots=True)

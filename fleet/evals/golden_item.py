@@ -38,7 +38,7 @@ MUST_PASS = "must_pass"  # noqa: S105 (a tag)
 KEYS = frozenset(
     {
         "id", "input", "messages", "prompt", "system", "expected", "metric", "format",
-        "grounding", "context", "tags", "max_tokens",
+        "grounding", "context", "tags", "max_tokens", "group",
     }
 )  # fmt: skip
 
@@ -75,6 +75,8 @@ class GoldenItem:
     context: str
     tags: tuple[str, ...]
     max_tokens: int
+    group: str = ""
+    """The document, customer or session that the item shares with others; empty: none."""
 
     @property
     def asked(self) -> str:
@@ -117,9 +119,12 @@ def golden_item(document: Mapping[str, Any]) -> GoldenItem:
     longest = document.get("max_tokens", USUAL_MAX_TOKENS)
     if type(longest) is not int or longest < 1:
         raise GoldenItemError("`max_tokens` is a whole number of 1 or more")
+    group = document.get("group", "")
+    if not isinstance(group, str):
+        raise GoldenItemError("`group` is a text")
     return GoldenItem(
         item_id, messages, prompt, document.get("expected"), checks,
-        context, tuple(tags), longest,
+        context, tuple(tags), longest, group,
     )  # fmt: skip
 
 

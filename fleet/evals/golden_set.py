@@ -42,6 +42,11 @@ class GoldenSet:
         """Ids of the items tagged `must_pass`."""
         return tuple(item.id for item in self.items if MUST_PASS in item.tags)
 
+    @property
+    def groups(self) -> dict[str, str]:
+        """Groups by id, of the items that name one."""
+        return {item.id: item.group for item in self.items if item.group}
+
 
 def read_golden_set(content: bytes, file: str) -> GoldenSet:
     """Read a golden set: UTF-8, with or without a byte order mark; blank lines do not count.
@@ -150,7 +155,7 @@ class _Lines:
             name = str(document.get("id", ""))
             detail = f"{f'`{name}`: ' if name else ''}{error}."
             raise _refusal(place, "FC1303", detail, line, error.hint) from None
-        asked = json.dumps({**document, "id": "", "tags": []}, sort_keys=True)
+        asked = json.dumps({**document, "id": "", "tags": [], "group": ""}, sort_keys=True)
         earlier = self.ids.setdefault(item.id, place.line)
         detail = f"`{item.id}` is the id of another item; ids pair the answers of two versions."
         if earlier == place.line:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from fleet.encoding import plain
+from fleet.encoding import optional, plain
 from fleet.evals.golden_item import MEASURES
 from fleet.spec import EvalPolicy, JudgeSpec
 
@@ -140,6 +140,8 @@ class EvalRun:
     """Whether the answers are those of an earlier run of the same bytes."""
     serving: str = ""
     """Digest of the engine, as in `EvalTarget`: a fingerprint may cover the flags alone."""
+    groups: Mapping[str, str] | None = optional()
+    """Groups by item, of the items that share one with others; None: no item does."""
 
     @property
     def made_up(self) -> bool:

@@ -24,6 +24,8 @@ class Pair:
     """Mean score by item, 0 to 1; missing in either arm counts as 0 in both."""
     canary: tuple[float, ...]
     missing: int
+    clusters: tuple[str, ...]
+    """Of each item a name that the items of its group share, and no other item."""
 
 
 def missing(run: EvalRun) -> tuple[str, ...]:
@@ -101,7 +103,9 @@ def paired_scores(stable: EvalRun, canary: EvalRun, measure: str = ACCURACY) -> 
     first, second = (
         tuple(scores[item] if item in both else 0.0 for item in items) for scores in (left, right)
     )
-    return Pair(items, first, second, sum(item not in both for item in items))
+    groups = stable.groups or {}
+    clusters = tuple(f"g {groups[item]}" if item in groups else f"i {item}" for item in items)
+    return Pair(items, first, second, sum(item not in both for item in items), clusters)
 
 
 def changed_answers(before: EvalRun, after: EvalRun) -> dict[str, dict[str, int]]:

@@ -31,7 +31,7 @@ from fleet.history import History
 from fleet.plan import NO_EVIDENCE, GateDue
 from fleet.prospects import Chances
 from fleet.resources import FULL
-from fleet.rollout_policy import RATIOS, RISES, GateSpec, RolloutPolicy
+from fleet.rollout_policy import RATIOS, RISES, GateSpec, GoldenFacts, RolloutPolicy
 from fleet.rollouts.evidence import golden_of
 from fleet.rollouts.targets import AliasTarget, Phase
 from fleet.spec import AdapterSpec, FleetSpec
@@ -118,9 +118,13 @@ class _Gate:
     """Rates of the old version in the last rollout; None: too little."""
 
     @property
+    def golden(self) -> GoldenFacts:
+        return self.fleet.golden.get(golden_of(self.adapter, self.gate), GoldenFacts("", 0))
+
+    @property
     def items(self) -> int:
-        found = self.fleet.golden.get(golden_of(self.adapter, self.gate))
-        return found.items if found else 0
+        """The items that count as independent."""
+        return self.golden.independent
 
     @property
     def stages(self) -> tuple[int, ...]:
@@ -163,10 +167,12 @@ class _Gate:
         )
         basis = "taken as usual" if differ is None else "as last time"
         unsure, drop = 1 - passes - fails, points_text(min(known, 2 * gate.margin))
+        asked = self.golden
+        groups = f" in {items} groups" if asked.repeated else ""
         text = (
-            f"{items} items x {gate.samples}, {percent_text(known)} differ ({basis}): an unchanged "
-            f"version gets PASS {percent_text(passes)}, INCONCLUSIVE {percent_text(unsure)}; "
-            f"a drop of {drop} gets FAIL {percent_text(caught)}"
+            f"{asked.items} items{groups} x {gate.samples}, {percent_text(known)} differ "
+            f"({basis}): an unchanged version gets PASS {percent_text(passes)}, "
+            f"INCONCLUSIVE {percent_text(unsure)}; a drop of {drop} gets FAIL {percent_text(caught)}"
         )
         if passes >= ENOUGH:
             return text

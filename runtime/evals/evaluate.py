@@ -116,6 +116,7 @@ async def evaluate(
         started=started,
         finished=context.now(),
         serving=target.serving,
+        groups=golden.groups or None,
     )
     context.store.save(run)
     return run

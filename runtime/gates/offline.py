@@ -160,7 +160,9 @@ def judge_runs(gate: GateSpec, stable: EvalRun, canary: EvalRun) -> Finding:
     measure = _measure(gate)
     pair = paired_scores(stable, canary, measure)
     failed = must_pass_failed(canary) if measure == ACCURACY else ()
-    return judge_paired(gate, pair.stable, pair.canary, must_pass_failed=failed)
+    return judge_paired(
+        gate, pair.stable, pair.canary, must_pass_failed=failed, clusters=pair.clusters
+    )
 
 
 def targets(trial: GateTrial, live: State) -> tuple[EvalTarget, EvalTarget]:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -120,8 +120,18 @@ def _golden(root: Path, paths: set[str]) -> dict[str, GoldenFacts]:
         lines = [line for line in content.splitlines() if line.strip()]
         items = sum(not line.lstrip().startswith(b'{"defaults"') for line in lines)
         must_pass = sum(b'"must_pass"' in line for line in lines)
-        found[path] = GoldenFacts(hashlib.sha256(content).hexdigest(), items, must_pass)
+        groups = [*filter(None, map(_group, lines))]
+        repeated = len(groups) - len({*groups})
+        found[path] = GoldenFacts(hashlib.sha256(content).hexdigest(), items, must_pass, repeated)
     return found
+
+
+def _group(line: bytes) -> str:
+    """Return the group of a golden item; empty: there is none, or the line is wrong."""
+    with suppress(ValueError):
+        found = decode_json(line) if b'"group"' in line else None
+        return str(found.get("group") or "") if isinstance(found, dict) else ""
+    return ""
 
 
 def _schemas(root: Path, adapters: Iterable[Adapter]) -> dict[str, str | None]:

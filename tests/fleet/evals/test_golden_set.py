@@ -110,6 +110,7 @@ def test_what_an_item_may_say() -> None:
          "FC1303", "another file or host"),
         ('{"id": "a", "input": "x", "expected": "b", "tags": "t"}', "FC1303", "`tags`"),
         ('{"id": "a", "input": "x", "expected": "b", "max_tokens": 0}', "FC1303", "1 or more"),
+        ('{"id": "a", "input": "x", "expected": "b", "group": 7}', "FC1303", "`group` is a text"),
         ('{"id": "a", "input": "x", "expected": "b", "metric": {"exact": {"normalise": [["x"]]}}}',
          "FC1303", "casefold"),
         ('{"id":"a", "input":"x", "expected":{"a":1}, "metric": {"json_fields": {"fields":[[]]}}}',

@@ -46,6 +46,14 @@ def test_an_item_that_one_arm_lacks_counts_as_wrong_in_both() -> None:
     assert changed_answers(stable, canary) == {"accuracy": {"n": 3, "changed": 1, "worse": 1}}
 
 
+def test_items_of_a_group_share_a_cluster_and_others_have_their_own() -> None:
+    grouped = run(*WHOLE, groups={"i0": "i2", "i1": "i2"})
+    first, second, third = paired_scores(grouped, grouped).clusters
+    assert first == second != third
+    assert len({*paired_scores(run(*WHOLE), run(*WHOLE)).clusters}) == 3
+    assert run_of(list(lines_of(grouped))) == grouped
+
+
 @pytest.mark.parametrize(
     ("canary", "says"),
     [

@@ -61,6 +61,13 @@ def test_a_golden_set_that_is_too_small_says_what_would_help() -> None:
     )
 
 
+def test_items_of_a_group_count_as_one_in_the_forecast() -> None:
+    grouped = replace(fleet(), golden={GOLDEN: GoldenFacts("9" * 64, 360, repeated=240)})
+    gates, _ = said(grouped)
+    assert gates["accuracy"].startswith("360 items in 120 groups x 1, 10 % differ")
+    assert gates["accuracy"].partition(":")[2] == said(fleet(120))[0]["accuracy"].partition(":")[2]
+
+
 def test_a_large_golden_set_needs_no_help() -> None:
     gates, likely = said(fleet(1000, 50))
     assert gates["accuracy"].endswith("a drop of 6.0 pp gets FAIL 100 %")
