@@ -38,6 +38,8 @@ UNITS: dict[str, tuple[str, ...]] = {
     "p95_latency": ("ms", "s"),
 }
 """Units of a limit, by metric."""
+AUTO = "auto"
+"""In the place of a limit's unit: the smallest limit that the golden set can show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class GateSpec:
     name: str
     metric: str
     threshold: float
-    """In `unit`: percentage points, percent, times, milliseconds or seconds."""
+    """In `unit`: percentage points, percent, times, milliseconds or seconds; 0 with `auto`."""
     unit: str
     golden: str | None = None
     """Golden set of this gate, relative to the project; None: the adapter's."""
@@ -88,7 +90,7 @@ class GateSpec:
     @property
     def limit(self) -> str:
         """The limit for people: `3 pp`."""
-        return f"{self.threshold:g} {self.unit}".strip()
+        return AUTO if self.unit == AUTO else f"{self.threshold:g} {self.unit}".strip()
 
 
 @dataclass(frozen=True, slots=True)

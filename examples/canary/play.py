@@ -154,7 +154,7 @@ class Play(Demo):
             self.fleetctl("rollout", "status", "acme-support")
 
     def undecidable(self) -> None:
-        """A version that 200 questions cannot tell from the old one within one point."""
+        """A version with two more mistakes on 200 questions, which may be chance."""
         with self.step("An undecidable version is held, with the reason"):
             self.edit("clients/corvid.yaml", ('"1.0.0"', '"1.1.0"'))
             self.fleetctl("apply", "--auto", "--yes")

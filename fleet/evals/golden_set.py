@@ -44,7 +44,7 @@ class GoldenSet:
 
     @property
     def groups(self) -> dict[str, str]:
-        """Groups by id, of the items that name one."""
+        """Groups by id, of the items that name a group."""
         return {item.id: item.group for item in self.items if item.group}
 
 

@@ -141,7 +141,7 @@ class EvalRun:
     serving: str = ""
     """Digest of the engine, as in `EvalTarget`: a fingerprint may cover the flags alone."""
     groups: Mapping[str, str] | None = optional()
-    """Groups by item, of the items that share one with others; None: no item does."""
+    """Groups by item, of the items that name a group; None: no item does."""
 
     @property
     def made_up(self) -> bool:

@@ -25,7 +25,7 @@ class Pair:
     canary: tuple[float, ...]
     missing: int
     clusters: tuple[str, ...]
-    """Of each item a name that the items of its group share, and no other item."""
+    """Names by item, shared by the items of a group alone."""
 
 
 def missing(run: EvalRun) -> tuple[str, ...]:

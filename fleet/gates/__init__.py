@@ -8,8 +8,9 @@ from fleet.gates.counts import BAD, Window
 from fleet.gates.decide import MISSING
 from fleet.gates.intervals import mcnemar, newcombe, upper_tail, wilson
 from fleet.gates.live import judge_live
-from fleet.gates.offline import judge_paired
+from fleet.gates.offline import LEAST_ITEMS, judge_paired
 from fleet.gates.power import (
+    USUAL_DISCORDANCE,
     Usual,
     catching,
     certifiable,

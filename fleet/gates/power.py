@@ -30,6 +30,8 @@ SPREAD = 0.6
 """Standard deviation of the logarithm of a latency in chat traffic."""
 QUINTILES = (-1.2816, -0.5244, 0.0, 0.5244, 1.2816)
 """Middles of five equally likely parts of a normal distribution."""
+USUAL_DISCORDANCE = 0.1
+"""Part of the items on which two versions differ, where no evaluation has told."""
 WIDTH = 6
 """Standard deviations of a binomial that are summed on either side."""
 
@@ -122,11 +124,18 @@ def _first(numbers: range, holds: Callable[[int], bool]) -> int:
 
 
 def certifiable(items: int, discordance: float, samples: int) -> float:
-    """Return the smallest margin that an unchanged version keeps 4 times in 5."""
-    items, noise = max(1, items), discordance / samples
-    added = 2 * PSEUDO_ITEMS if samples > 1 else 0.0
-    error = math.sqrt(items * noise + added) / (items + added)
-    return Z * error + Z_FOUND * math.sqrt(noise / items)
+    """Return the smallest margin that an unchanged version keeps 4 times in 5.
+
+    With a discordance of 0: the smallest margin that any version can keep.
+    """
+    items, noise = max(2, items), discordance / samples
+    differing, added = items * noise, round(2 * PSEUDO_ITEMS)
+    upper = (
+        _half(differing + added, items + added) / (items + added)
+        if samples > 1
+        else bonett_price(differing / 2, differing / 2, items)[1]
+    )
+    return upper + Z_FOUND * math.sqrt(noise / items)
 
 
 def items_needed(discordance: float, samples: int, margin: float) -> int:

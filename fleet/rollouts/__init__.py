@@ -13,7 +13,7 @@ whatever intervals they are asked; a clock that goes back delays a rollout and d
 from fleet.rollouts.ahead import outlook, rollout_ahead
 from fleet.rollouts.applied import applied_route, is_diverted, may_be_rollback
 from fleet.rollouts.decide import decide_rollouts
-from fleet.rollouts.evidence import golden_of
+from fleet.rollouts.evidence import gates_of, golden_of
 from fleet.rollouts.forecast import forecast_rollouts
 from fleet.rollouts.guards import closed_until, closed_windows_until
 from fleet.rollouts.status import ONWARD, MarkRefusal, RolloutStatus, rollout_statuses

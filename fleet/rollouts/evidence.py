@@ -1,12 +1,13 @@
 """Weighs the evidence on a version in its stage, gate by gate: which counts, and what it says."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from fleet.gates import Verdict
+from fleet.gates import USUAL_DISCORDANCE, Verdict, certifiable
 from fleet.history import GateEvidence, RolloutStage, other_engine
 from fleet.plan import NO_EVIDENCE, GateDue
-from fleet.rollout_policy import GateSpec, RolloutPolicy
+from fleet.rollout_policy import AUTO, GateSpec
 from fleet.spec import AdapterSpec, FleetSpec
 
 
@@ -117,6 +118,18 @@ class Comparison:
         return ""
 
 
-def gates_of(fleet: FleetSpec, rollout: RolloutPolicy) -> tuple[GateSpec, ...]:
-    """Return the gates of a rollout, in its order."""
-    return tuple(fleet.gates[name] for name in rollout.gates if name in fleet.gates)
+def gates_of(fleet: FleetSpec, adapter: AdapterSpec) -> tuple[GateSpec, ...]:
+    """Return the gates of an adapter's rollout, in its order, with their limits in numbers."""
+    names = fleet.rollouts[adapter.rollout].gates
+    return tuple(
+        _limited(fleet, adapter, fleet.gates[name]) for name in names if name in fleet.gates
+    )
+
+
+def _limited(fleet: FleetSpec, adapter: AdapterSpec, gate: GateSpec) -> GateSpec:
+    """Return a gate with the limit that its golden set can show in the place of `auto`."""
+    golden = fleet.golden.get(golden_of(adapter, gate))
+    if gate.unit != AUTO or golden is None:
+        return gate
+    least = certifiable(golden.independent, USUAL_DISCORDANCE, gate.samples)
+    return replace(gate, threshold=float(math.ceil(100 * least)), unit="pp")

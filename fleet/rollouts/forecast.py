@@ -13,6 +13,8 @@ from datetime import timedelta
 from fleet.capacity import hourly_rpm
 from fleet.gates import (
     BAD,
+    LEAST_ITEMS,
+    USUAL_DISCORDANCE,
     Counts,
     Usual,
     Verdict,
@@ -32,12 +34,10 @@ from fleet.plan import NO_EVIDENCE, GateDue
 from fleet.prospects import Chances
 from fleet.resources import FULL
 from fleet.rollout_policy import RATIOS, RISES, GateSpec, GoldenFacts, RolloutPolicy
-from fleet.rollouts.evidence import golden_of
+from fleet.rollouts.evidence import gates_of, golden_of
 from fleet.rollouts.targets import AliasTarget, Phase
 from fleet.spec import AdapterSpec, FleetSpec
 
-USUAL_DISCORDANCE = 0.1
-"""Part of the items on which two versions differ, where no evaluation has told."""
 ENOUGH = 0.8
 """Chance of a PASS below which something is proposed."""
 SAMPLES = (3, 5, 10)
@@ -61,8 +61,9 @@ def forecast_rollouts(
         item.gate: item.finding.counts for item in history.evidence.get(wanted.alias, ())
     }
     made, promoted, failed = [], 1.0, 0.0
+    gates = {gate.name: gate for gate in gates_of(fleet, adapter)}
     for due in wanted.gates:
-        gate = fleet.gates[due.gate]
+        gate = gates[due.gate]
         counts = known.get(gate.name, {})
         usual = None if gate.offline else seen(gate, counts) or _recorded(gate, adapter)
         share = dict(wanted.shares).get(wanted.target, 0)
@@ -172,7 +173,8 @@ class _Gate:
         text = (
             f"{asked.items} items{groups} x {gate.samples}, {percent_text(known)} differ "
             f"({basis}): an unchanged version gets PASS {percent_text(passes)}, "
-            f"INCONCLUSIVE {percent_text(unsure)}; a drop of {drop} gets FAIL {percent_text(caught)}"
+            f"INCONCLUSIVE {percent_text(unsure)}; a drop of {drop} gets FAIL "
+            f"{percent_text(caught)}"
         )
         if passes >= ENOUGH:
             return text
@@ -189,8 +191,8 @@ class _Gate:
                 break
         more = items_needed(known, gate.samples, gate.margin) - items
         yield f"{max(1, math.ceil(more / 10)) * 10} more items"
-        margin = certifiable(items, known, gate.samples)
-        yield f"max: {math.ceil(margin * 100)}pp"
+        if items >= LEAST_ITEMS:
+            yield f"max: {math.ceil(100 * certifiable(items, known, gate.samples))}pp"
 
     def live_text(self) -> str:
         """Return the power of the declared traffic, and the advice to raise the power."""

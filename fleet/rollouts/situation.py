@@ -223,7 +223,7 @@ class Situation:
             if self.altered.isdisjoint((self.target, self.stable))
         }
         found = []
-        for gate in gates_of(self.fleet, self.rollout):
+        for gate in gates_of(self.fleet, self.adapter):
             last = evidence[gate.name].stable if gate.name in evidence else ""
             comparison = Comparison(self.fleet, self.adapter, self.stable or last, self.base)
             made = comparison.judged(self.stage, evidence, gate)

@@ -24,7 +24,7 @@ from fleet.history import (
 from fleet.names import server_address
 from fleet.resources import FULL, Route, Server, State
 from fleet.rollout_policy import GateSpec
-from fleet.rollouts.evidence import Comparison
+from fleet.rollouts.evidence import Comparison, gates_of
 from fleet.spec import AdapterSpec, FleetSpec
 from fleet.traffic import Sticky
 
@@ -134,7 +134,7 @@ def _trial(
         "base": base,
     }
     digests = {key: known for key, known in digests.items() if known}
-    gates = [fleet.gates[gate] for gate in fleet.rollouts[adapter.rollout].gates]
+    gates = gates_of(fleet, adapter)
     ours = stage is not None and (stage.adapter, stage.percent) == (name, percent)
     rejected = rejection(history, fleet.overrides, alias, name, digest, now)
     known = {item.gate: item for item in history.evidence.get(alias, ())}

@@ -149,7 +149,7 @@ class _BaseServers:
         """Return the gates of an alias that have a golden set."""
         if (adapter := self.fleet.adapters.get(alias)) is None:
             return []
-        gates = gates_of(self.fleet, self.fleet.rollouts[adapter.rollout])
+        gates = gates_of(self.fleet, adapter)
         return [gate for gate in gates if gate.offline and golden_of(adapter, gate)]
 
     def _results(

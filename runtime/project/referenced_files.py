@@ -11,8 +11,9 @@ from fleet.codes import diagnostic
 from fleet.config import Problem, diagnostics
 from fleet.errors import ConfigError, Diagnostic, Position
 from fleet.evals import GoldenItemError, GoldenSet, in_pairs, read_golden_set, scored_by, to_judge
-from fleet.rollout_policy import BY_FORM
-from fleet.rollouts import golden_of
+from fleet.gates import LEAST_ITEMS, certifiable, items_needed, points_text
+from fleet.rollout_policy import AUTO, BY_FORM
+from fleet.rollouts import gates_of, golden_of
 from fleet.spec import NotifyEvent
 from runtime.files import plain_text, read_plain
 from runtime.messages import Audience
@@ -40,6 +41,7 @@ def _golden(root: Path, project: Project) -> Iterator[Diagnostic]:
             yield from error.diagnostics
             continue
         yield from _scores(path, golden, project)
+        yield from _limits(path, project)
         judged = [item.id for item in golden.items if to_judge(item) or in_pairs(item)]
         if judged and project.fleet.evals.judge is None:
             more = f" and {len(judged) - 1} more" if judged[1:] else ""
@@ -64,6 +66,34 @@ def _scores(path: str, golden: GoldenSet, project: Project) -> Iterator[Diagnost
             scored_by(golden, score, form)
         except GoldenItemError as error:
             found = Problem("FC1254", ("gates", name, "score"), f"{error}.", hint=error.hint)
+            yield from diagnostics([found], project.tree)
+
+
+def _limits(path: str, project: Project) -> Iterator[Diagnostic]:
+    """Yield the gates whose limit no version could keep on this set, however alike the answers."""
+    fleet, items = project.fleet, project.fleet.golden[path].independent
+    asked = {
+        gate
+        for adapter in fleet.adapters.values()
+        for gate in gates_of(fleet, adapter)
+        if gate.offline and golden_of(adapter, gate) == path
+    }
+    for gate in sorted(asked, key=lambda gate: gate.name):
+        least = certifiable(items, 0.0, gate.samples)
+        if items and (items < LEAST_ITEMS or gate.margin < least):
+            few = f"nothing passes on fewer than {LEAST_ITEMS} independent items"
+            alike = (
+                f"the least that they show is {points_text(least)}, of answers that are all alike"
+            )
+            detail = (
+                f"`{gate.name}` asks for {gate.limit} on `{path}`, which has {items} independent "
+                f"items: {few if items < LEAST_ITEMS else alike}. No version could pass."
+            )
+            more = (
+                items_needed(0.0, gate.samples, gate.margin) if gate.unit != AUTO else LEAST_ITEMS
+            )
+            hint = f"Write `max: auto`, or bring the set to {max(LEAST_ITEMS, more)} items or more."
+            found = Problem("FC1257", ("gates", gate.name, "max"), detail, hint=hint)
             yield from diagnostics([found], project.tree)
 
 

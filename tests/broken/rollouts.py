@@ -77,6 +77,7 @@ CASES = [
     _gate("faster than before", "{metric: p95_ratio, max: 0.9x}", "FC1214", 34, "1.5x"),
     _gate("a limit of nothing", "{metric: error_rate_rise, max: 0pp}", "FC1214", 40, "3pp"),
     _gate("a limit of everything", "{metric: error_rate, max: 100%}", "FC1214", 35, "3%"),
+    _gate("a limit by itself", "{metric: error_rate, max: auto}", "FC1214", 35, "Write such as"),
     _gate("tolerated fraction", "{metric: p95_ratio, max: 2x, tolerate: 0.5x}", "FC1214", 48,
           "1.25x"),
     _gate("tolerated points", "{metric: p95_ratio, max: 2x, tolerate: 5pp}", "FC1214", 48, "1.25x"),

@@ -85,9 +85,9 @@ def test_exported_text_is_a_golden_set(run: Run, tmp_path: Path) -> None:
     golden = run(*export, "golden", "--alias", "acme-support")[1]
     assert [json.loads(line)["id"] for line in golden.splitlines()] == ["3", "1"]
     write(tmp_path, {"clients/acme.yaml": WITH_GOLDEN, "golden/acme.jsonl": golden})
-    assert run("validate")[0] == 0
+    assert "has 2 independent items" in run("validate")[2]
     write(tmp_path, {"golden/acme.jsonl": f"{golden}{{}}\n"})
-    assert run("validate")[0] == 1  # so the set above was read
+    assert "FC1303" in run("validate")[2]  # so the set above was read whole
     last = json.loads(run(*export, "training")[1].splitlines()[-1])["messages"][-1]
     assert last == {"role": "assistant", "content": "Hello \u202e."}
     assert run(*export, "training", "--alias", "acme-triage")[1] == ""

@@ -1,5 +1,6 @@
 """validate reads along what is otherwise read too late: golden sets and templates of notices."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,18 @@ from tests.fleetctl.in_process import Done, call
 from tests.fleetctl.project_on_disk import Project
 
 ITEM = '{"id": "a", "input": "hello", "expected": "hi"}\n'
+
+
+def items(number: int, size: int = 0) -> str:
+    """Return a golden set, with `size` in groups of so many items."""
+    lines = (
+        {"id": f"i{at}", "input": f"ask {at}", "expected": "hi"}
+        | ({"group": f"g{at // size}"} if size else {})
+        for at in range(number)
+    )
+    return "".join(f"{json.dumps(line)}\n" for line in lines)
+
+
 GATE = "accuracy: {metric: accuracy_drop, max: 3pp}"
 OURS = "notify: {webhook: env:HOOK, template: note.j2%s}\n"
 
@@ -59,7 +72,11 @@ def test_a_client_s_template_sees_what_a_client_may_see(
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (ITEM, ""),
+        (items(80), ""),
+        (items(75), "`accuracy` asks for 3 pp on `golden/x.jsonl`, which has 75 independent items"),
+        (items(75), "Write `max: auto`, or bring the set to 76 items or more"),
+        (items(80, size=2), "which has 40 independent items"),
+        (items(19), "nothing passes on fewer than 20 independent items"),
         ("\n", "no item to ask"),
         (ITEM + ITEM, "golden/x.jsonl:2:1"),
         (ITEM + "{", "golden/x.jsonl:2:2"),
@@ -74,7 +91,7 @@ def test_a_golden_set_is_read_line_by_line(tmp_path: Path, content: str, says: s
     text = acme.replace("        latency:", "        golden: golden/x.jsonl\n        latency:", 1)
     done = validated(tmp_path, {"clients/acme.yaml": text, "golden/x.jsonl": content}, "")
     assert done.returncode == (1 if says else 0), done.stderr
-    assert says in done.stderr
+    assert says in " ".join(done.stderr.split())
 
 
 def test_a_gate_that_cannot_score_its_golden_set_is_told_at_its_key(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ TRIAGE = """\
         version: "1.0.0"
 """
 GOLDEN = "        golden: golden/x.jsonl\n"
-ITEM = '{"id": "a", "input": "hello", "expected": "hi"}\n'
+ITEMS = "".join(f'{{"id": "{n}", "input": "ask {n}", "expected": "hi"}}\n' for n in range(80))
 SMOKE = "        smoke: [a, b, c, d, e]\n"
 WHOLE = "        rollout: careful\n" + SMOKE + GOLDEN
 GATES = "  accuracy: {metric: accuracy_drop, max: 3pp}\n"
@@ -29,7 +29,7 @@ def warned(root: Path, *edits: tuple[str, str], adapters: str = TRIAGE + WHOLE) 
     acme = acme.replace(
         "        latency:", f"        rollout: careful\n{GOLDEN}        latency:", 1
     )
-    files |= {"clients/acme.yaml": acme, "golden/x.jsonl": ITEM}
+    files |= {"clients/acme.yaml": acme, "golden/x.jsonl": ITEMS}
     for old, new in edits:
         assert any(old in text for text in files.values()), old
         files = {name: text.replace(old, new) for name, text in files.items()}

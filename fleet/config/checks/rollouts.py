@@ -9,7 +9,7 @@ from fleet.config.schema.fleet import Declarations
 from fleet.config.schema.rollouts import Gate, Override, Rollout
 from fleet.config.validate import Problem
 from fleet.resources import FULL
-from fleet.rollout_policy import ABSOLUTE, BY_FORM, OFFLINE, RATIOS, UNITS
+from fleet.rollout_policy import ABSOLUTE, AUTO, BY_FORM, OFFLINE, RATIOS, UNITS
 
 COUNTED = ("native", "inspect")
 """Engines that can ask through a gateway; the others cannot send the header of a version."""
@@ -84,18 +84,19 @@ def _gate(path: Path, gate: Gate, facts: ProjectFacts) -> Iterator[Problem]:
     allowed = UNITS[gate.metric]
     number, unit = gate.max
     share = unit in ("pp", "%")
+    offline = gate.metric in OFFLINE
     detail, hint = "", f"Write such as `{3 if share else 500}{unit}`."
-    if unit not in allowed:
+    chosen = offline and unit == AUTO
+    if unit not in allowed and not chosen:
         detail = f"`{gate.metric}` is limited in {' or '.join(allowed)}, not in {unit}."
         hint = f"Write such as `{number:g}{allowed[0]}`."
     elif gate.metric in RATIOS and number < 1:
         detail = f"{number:g}x asks a new version to be faster than the one it replaces."
         hint = "Write such as `1.5x`."
-    elif number == 0 or (share and number >= FULL):
+    elif (number == 0 and not chosen) or (share and number >= FULL):
         detail = f"No measurement can show that `{gate.metric}` keeps {number:g}{unit}."
     if detail:
         yield Problem("FC1214", (*path, "max"), detail, hint=hint)
-    offline = gate.metric in OFFLINE
     fixed = ("tolerate",) if gate.metric in ABSOLUTE else ()
     for key in _LIVE if offline else (*_GOLDEN, *fixed):
         if getattr(gate, key) is not None:

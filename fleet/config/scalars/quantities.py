@@ -12,6 +12,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from fleet.rollout_policy import AUTO
 from fleet.spec import LEAST_KEPT
 
 
@@ -201,6 +202,15 @@ Limit = Annotated[
     PlainValidator(_threshold),
     PlainSerializer(lambda limit: f"{limit.number:g}{limit.unit}", return_type=str),
     text_schema(_THRESHOLD.pattern, examples=["3pp"]),
+]
+GateLimit = Annotated[
+    Threshold,
+    PlainValidator(lambda value: Threshold(0, AUTO) if value == AUTO else _threshold(value)),
+    PlainSerializer(
+        lambda limit: AUTO if limit.unit == AUTO else f"{limit.number:g}{limit.unit}",
+        return_type=str,
+    ),
+    text_schema(f"{AUTO}|{_THRESHOLD.pattern}", examples=["3pp"]),
 ]
 Hours = Annotated[
     tuple[int, int],

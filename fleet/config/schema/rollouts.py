@@ -8,6 +8,7 @@ from fleet.config.scalars.quantities import (
     Count,
     Delay,
     Duration,
+    GateLimit,
     Limit,
     Percent,
     Share,
@@ -125,8 +126,12 @@ class Gate(Section):
     servers with those elsewhere. Against a fixed limit: `error_rate`, `p95_latency`, and
     `baseline_ratio`, both versions against the time before the rollout.
     """
-    max: Limit
-    """The worst value that passes, with its unit: `3pp`, `2%`, `1.5x`, `500ms`."""
+    max: GateLimit
+    """The worst value that passes, with its unit: `3pp`, `2%`, `1.5x`, `500ms`.
+
+    On a golden set also `auto`: the smallest drop, in whole points, that the adapter's set excludes
+    4 times in 5 for an unchanged version. The plan shows the value.
+    """
     golden: Word | None = None
     """Golden set of this gate, relative to the project. Default: the adapter's."""
     score: Word | None = None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fleet.gates import power
-from fleet.gates.offline import judge_binary
+from fleet.gates.offline import judge_binary, judge_paired
 from fleet.gates.verdict import Verdict
 from fleet.rollout_policy import GateSpec
 from tests.fleet.gates.simulation import flagged, golden_runs, graded_runs, paths, shares_of
@@ -60,11 +60,24 @@ def test_a_small_golden_set_passes_nothing() -> None:
 
 
 def test_what_a_set_can_certify_and_how_large_it_must_be() -> None:
-    assert power.certifiable(120, 0.09, 1) == pytest.approx(0.068, abs=0.0005)
-    needed = {psi: power.items_needed(psi, 1, 0.03) for psi in (0.01, 0.02, 0.05, 0.10, 0.20)}
-    assert needed == pytest.approx({0.01: 69, 0.02: 138, 0.05: 344, 0.1: 688, 0.2: 1375}, abs=1)
-    assert power.items_needed(0.1, 5, 0.03) == 199
-    assert power.certifiable(199, 0.1, 5) <= 0.03 < power.certifiable(198, 0.1, 5)
+    assert power.certifiable(120, 0.09, 1) == pytest.approx(0.071, abs=0.0005)
+    needed = {psi: power.items_needed(psi, 1, 0.03) for psi in (0.02, 0.05, 0.10, 0.20)}
+    assert needed == pytest.approx({0.02: 183, 0.05: 366, 0.1: 698, 0.2: 1378}, abs=1)
+    for psi, items in needed.items():
+        assert power.paired_power(items, psi, 1, 0.03, 0.0)[0] == pytest.approx(0.81, abs=0.015)
+    assert power.items_needed(0.1, 5, 0.03) == 201
+    assert power.certifiable(201, 0.1, 5) <= 0.03 < power.certifiable(200, 0.1, 5)
+
+
+@pytest.mark.parametrize(("items", "samples"), [(20, 1), (60, 1), (60, 5), (200, 1), (300, 3)])
+def test_equal_answers_pass_at_the_least_limit_of_a_set_and_at_none_below(
+    items: int, samples: int
+) -> None:
+    least = power.certifiable(items, 0.0, samples)
+    scores = [1.0] * items if samples == 1 else [0.6] * items
+    for margin, verdict in ((least + 1e-9, Verdict.PASS), (least - 1e-9, Verdict.INCONCLUSIVE)):
+        gate = GateSpec("g", "accuracy_drop", 100 * margin, "pp", samples=samples)
+        assert judge_paired(gate, scores, scores).verdict is verdict
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ import pytest
 from fleet.config.scalars.quantities import parse_duration
 from fleet.gates.verdict import Counts, percent_text
 from fleet.history.values import History
-from fleet.rollout_policy import EndpointFaults, GoldenFacts, RolloutPolicy
+from fleet.rollout_policy import AUTO, EndpointFaults, GoldenFacts, RolloutPolicy
 from fleet.rollouts.ahead import outlook
+from fleet.rollouts.evidence import gates_of
 from fleet.rollouts.forecast import _span, forecast_rollouts
 from fleet.spec import DemandSpec, FleetSpec
 from tests.fleet.planning.builders import NOON
@@ -53,7 +54,7 @@ def test_a_golden_set_that_is_too_small_says_what_would_help() -> None:
     assert gates["accuracy"] == (
         "120 items x 1, 10 % differ (taken as usual): an unchanged version gets PASS 24 %, "
         "INCONCLUSIVE 74 %; a drop of 6.0 pp gets FAIL 58 %. "
-        "To be surer: 570 more items, or max: 8pp"
+        "To be surer: 580 more items, or max: 8pp"
     )
     assert likely == (
         "acme-support: if 2.2.0 is no worse, it is promoted by itself with 22 %, held for people "
@@ -66,6 +67,18 @@ def test_items_of_a_group_count_as_one_in_the_forecast() -> None:
     gates, _ = said(grouped)
     assert gates["accuracy"].startswith("360 items in 120 groups x 1, 10 % differ")
     assert gates["accuracy"].partition(":")[2] == said(fleet(120))[0]["accuracy"].partition(":")[2]
+
+
+def test_a_limit_of_a_gate_may_be_what_its_golden_set_can_show() -> None:
+    made = fleet(60)
+    auto = replace(made.gates["accuracy"], threshold=0, unit=AUTO)
+    assert auto.limit == AUTO
+    made = replace(made, gates={**made.gates, "accuracy": auto})
+    (gate, _), _chances = forecast_rollouts(made, wanted(ALONE, past(None), NOON, made), past(None))
+    assert (gate.gate, gate.threshold) == ("accuracy", "11 pp")
+    assert "an unchanged version gets PASS 82 %" in gate.power
+    larger = replace(made, golden={GOLDEN: GoldenFacts("9" * 64, 300)})
+    assert gates_of(larger, larger.adapters[ALIAS])[0].limit == "5 pp"
 
 
 def test_a_large_golden_set_needs_no_help() -> None:
