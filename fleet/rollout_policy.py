@@ -10,6 +10,7 @@ from fleet.response_format import ResponseFormat
 Metric = Literal[
     "accuracy_drop",
     "hallucination_rise",
+    "replay_drop",
     "error_rate_rise",
     "format_drop",
     "truncation_rise",
@@ -23,7 +24,13 @@ Metric = Literal[
 ]
 BY_FORM = "declared_format"
 """Score of a gate by which an answer has the form that its adapter declares, or not."""
-OFFLINE = frozenset({"accuracy_drop", "hallucination_rise"})
+REPLAY = "replay_drop"
+"""Metric of captured requests that are asked of both versions again, before any traffic."""
+INTACT = "intact"
+"""Score by which an answer is as sound as an earlier answer: its form, its length, no refusal."""
+NEWEST = 300
+"""Upper bound of the captured requests that are asked again."""
+OFFLINE = frozenset({"accuracy_drop", "hallucination_rise", REPLAY})
 """Metrics that are judged on a golden set, before a version takes traffic."""
 RISES = frozenset({"error_rate_rise", "format_drop", "truncation_rise"})
 """Live metrics whose rate is compared between the new and the old version."""
@@ -83,7 +90,7 @@ class GateSpec:
 
     def terms_for(self, form: ResponseFormat | None) -> str:
         """Return the terms for an adapter that declares this form."""
-        if self.score != BY_FORM or form is None:
+        if self.score not in (BY_FORM, INTACT) or form is None:
             return self.terms
         return f"{self.terms} {hashlib.sha256(repr(form).encode()).hexdigest()[:16]}"
 

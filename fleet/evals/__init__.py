@@ -4,7 +4,7 @@ Layer 4, beside `config` and `rollouts`; records come from `history`. `runtime/e
 models; `fleet.gates` judges one version against another from the scores made here. Pure.
 """
 
-from fleet.evals.captured import EXPORTS, CapturedText
+from fleet.evals.captured import EXPORTS, CapturedText, replayed
 from fleet.evals.golden_item import (
     ACCURACY,
     GROUNDED,
@@ -31,6 +31,7 @@ from fleet.evals.judging import (
     to_judge,
 )
 from fleet.evals.metrics import Scored
+from fleet.evals.metrics.intact import FLAWS
 from fleet.evals.quality_drift import DriftStatus, QualityDrift, QualityLevel
 from fleet.evals.records import (
     AFTER_TRAINING,
@@ -46,6 +47,7 @@ from fleet.evals.records import (
 )
 from fleet.evals.run import (
     FAKE,
+    NATIVE,
     EvalRun,
     EvalSpec,
     EvalTarget,

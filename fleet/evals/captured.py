@@ -1,11 +1,19 @@
 """Makes golden items and training items of captured requests and answers."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from fleet.evals.golden_item import USUAL_MAX_TOKENS
+from fleet.evals.golden_item import (
+    USUAL_MAX_TOKENS,
+    GoldenItem,
+    GoldenItemError,
+    golden_item,
+)
 
+ROOM: Final = 2
+"""Tokens that an answer may have, in those of the captured answer, where no limit was asked."""
 _ROLES: Final = ("system", "developer", "user", "assistant")
 _LIMITS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 _PLAIN: Final = ("text", "input_text", "output_text")
@@ -30,10 +38,23 @@ def golden(captured: CapturedText) -> dict[str, Any] | None:
         return None
     given = (captured.request.get(name) for name in _LIMITS)
     longest = next((limit for limit in given if type(limit) is int and limit > 0), None)
-    enough = max(USUAL_MAX_TOKENS, captured.output_tokens or 0)
+    enough = max(USUAL_MAX_TOKENS, ROOM * (captured.output_tokens or 0))
     return {"id": captured.id, **asked, "expected": captured.answer} | (
         {"max_tokens": longest or enough} if longest or enough > USUAL_MAX_TOKENS else {}
     )
+
+
+def replayed(captured: CapturedText, group: str) -> GoldenItem | None:
+    """Return the item by which a request is asked again; None: no model can be asked so.
+
+    `group`: the user or the session that the request shares with others; empty: none.
+    """
+    document = golden(captured)
+    try:
+        json.dumps(document, ensure_ascii=False).encode()  # half a character is no UTF-8
+        return None if document is None else golden_item({**document, "group": group})
+    except (UnicodeEncodeError, GoldenItemError):
+        return None
 
 
 def training(captured: CapturedText) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from fleet.errors import did_you_mean
 from fleet.evals.metrics import Answer, Metric, Scored
+from fleet.evals.metrics.intact import INTACT
 from fleet.evals.metrics.numbers import GROUNDED_NUMBERS, NUMERIC
 from fleet.evals.metrics.structure import DECLARED_FORMAT, JSON_FIELDS, JSON_SCHEMA, LABEL
 from fleet.evals.metrics.texts import CONTAINS, EXACT, FINISH, LENGTH_RATIO, REFUSAL, REGEX
@@ -23,6 +24,7 @@ METRICS: Mapping[str, Metric] = {
     "refusal": REFUSAL,
     "grounded_numbers": GROUNDED_NUMBERS,
     "declared_format": DECLARED_FORMAT,
+    "intact": INTACT,
 }
 
 JUDGE = "judge"

@@ -22,7 +22,7 @@ from fleet.evals.golden_item import (
     golden_item,
 )
 from fleet.response_format import ResponseFormat
-from fleet.rollout_policy import BY_FORM
+from fleet.rollout_policy import BY_FORM, INTACT
 
 DEFAULTS = frozenset({"metric", "format", "grounding", "max_tokens", "system"})
 
@@ -93,7 +93,7 @@ def _with_checks(
 def scored_by(golden: GoldenSet, score: str, form: ResponseFormat | None = None) -> GoldenSet:
     """Return the set with every answer scored by a given metric; the result counts as another set.
 
-    `form` is the adapter's format, which the metric `declared_format` asks of every answer.
+    `form` is the adapter's format, which `declared_format` and `intact` ask of every answer.
 
     Raises:
         GoldenItemError: there is no such metric, or the metric cannot score an item.
@@ -105,7 +105,7 @@ def scored_by(golden: GoldenSet, score: str, form: ResponseFormat | None = None)
         hint = did_you_mean(score, sorted(METRICS)) or f"There are {', '.join(METRICS)}."
         raise GoldenItemError(f"there is no metric `{score}`", hint)
     metric = METRICS[score]
-    options = {"format": form} if score == BY_FORM else {}
+    options = {"format": form} if form and score in (BY_FORM, INTACT) else {}
     for item in golden.items:
         lacks = metric.needs_expected and item.expected is None
         wrong = "`expected` is missing" if lacks else metric.fault(item.expected, options)

@@ -17,8 +17,9 @@ from fleet.encoding import optional, plain
 from fleet.evals.golden_item import MEASURES
 from fleet.spec import EvalPolicy, JudgeSpec
 
-Purpose = Literal["gate", "anchor", "rolling", "smoke", "aa"]
-"""Why a run is made. `aa`: stable against itself, for the noise floor."""
+Purpose = Literal["gate", "anchor", "rolling", "smoke", "aa", "replay"]
+"""Why a run is made. `aa`: stable against itself, for the noise floor. `replay`: captured requests
+are asked again; no text of such a run is kept."""
 
 NATIVE = "native"
 FAKE = "+fake"

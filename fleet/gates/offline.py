@@ -32,6 +32,7 @@ def judge_paired(
     *,
     must_pass_failed: Sequence[str] = (),
     clusters: Sequence[str] | None = None,
+    alike: float = 1.0,
 ) -> Finding:
     """Judge the scores of both versions on the same items, in the same order.
 
@@ -43,6 +44,8 @@ def judge_paired(
         must_pass_failed: Ids of items that the new version may not fail and failed.
         clusters: For each item the group it shares with others (a document, a customer); items
             of one group do not count as independent. None: all are.
+        alike: How alike items of a group are taken to be beyond what the scores show, from 0 to 1:
+            all items of a group may break together.
 
     Raises:
         ValueError: the sequences differ in length, or a score is not between 0 and 1.
@@ -58,7 +61,9 @@ def judge_paired(
     if not graded and len({*names}) == len(names):
         return judge_binary(gate.name, gate.metric, _pairs(stable, canary) | failed, limits)
     limits |= {"pseudo_items": PSEUDO_ITEMS}
-    return judge_graded(gate.name, gate.metric, _sums(stable, canary, names) | failed, limits)
+    return judge_graded(
+        gate.name, gate.metric, _sums(stable, canary, names, alike) | failed, limits
+    )
 
 
 def _pairs(stable: Sequence[float], canary: Sequence[float]) -> dict[str, float]:
@@ -72,7 +77,7 @@ def _pairs(stable: Sequence[float], canary: Sequence[float]) -> dict[str, float]
 
 
 def _sums(
-    stable: Sequence[float], canary: Sequence[float], names: Sequence[str]
+    stable: Sequence[float], canary: Sequence[float], names: Sequence[str], alike: float = 1.0
 ) -> dict[str, float]:
     """Return the sums behind the cluster-robust variance of a mean."""
     items = len(stable)
@@ -80,7 +85,7 @@ def _sums(
     return {
         "items": float(items),
         "clusters": float(len({*names})),
-        "cluster_size": sum(size * size for size in Counter(names).values()) / items,
+        "cluster_size": 1 + alike * (sum(n * n for n in Counter(names).values()) / items - 1),
         "drop": math.fsum(drops),
         "drop_squares": _squares(drops, names),
         "good": math.fsum(canary),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from fleet.gates import USUAL_DISCORDANCE, Verdict, certifiable
 from fleet.history import GateEvidence, RolloutStage, other_engine
 from fleet.plan import NO_EVIDENCE, GateDue
-from fleet.rollout_policy import AUTO, GateSpec
+from fleet.rollout_policy import AUTO, REPLAY, GateSpec
 from fleet.spec import AdapterSpec, FleetSpec
 
 
@@ -49,8 +49,11 @@ class GateResult:
 
 
 def golden_of(adapter: AdapterSpec, gate: GateSpec) -> str:
-    """Return the path of the golden set that judges an adapter; empty: there is none."""
-    return gate.golden or adapter.golden or ""
+    """Return the path of the golden set that judges an adapter; empty: there is none.
+
+    Without a set of its own a gate of replays asks captured requests.
+    """
+    return gate.golden or (gate.metric != REPLAY and adapter.golden) or ""
 
 
 @dataclass(frozen=True, slots=True)

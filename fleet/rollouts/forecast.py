@@ -33,11 +33,21 @@ from fleet.history import History
 from fleet.plan import NO_EVIDENCE, GateDue
 from fleet.prospects import Chances
 from fleet.resources import FULL
-from fleet.rollout_policy import RATIOS, RISES, GateSpec, GoldenFacts, RolloutPolicy
+from fleet.rollout_policy import (
+    NEWEST,
+    RATIOS,
+    REPLAY,
+    RISES,
+    GateSpec,
+    GoldenFacts,
+    RolloutPolicy,
+)
 from fleet.rollouts.evidence import gates_of, golden_of
 from fleet.rollouts.targets import AliasTarget, Phase
 from fleet.spec import AdapterSpec, FleetSpec
 
+USUAL_FLAWED = 0.02
+"""Part of the replayed requests on which two versions differ, where no evaluation has told."""
 ENOUGH = 0.8
 """Chance of a PASS below which something is proposed."""
 SAMPLES = (3, 5, 10)
@@ -120,7 +130,13 @@ class _Gate:
 
     @property
     def golden(self) -> GoldenFacts:
-        return self.fleet.golden.get(golden_of(self.adapter, self.gate), GoldenFacts("", 0))
+        path, replayed = golden_of(self.adapter, self.gate), self.gate.metric == REPLAY
+        return self.fleet.golden.get(path, GoldenFacts("", NEWEST if replayed and not path else 0))
+
+    @property
+    def usual_differ(self) -> float:
+        """The part of the items on which two versions differ, where no evaluation has told."""
+        return USUAL_FLAWED if self.gate.metric == REPLAY else USUAL_DISCORDANCE
 
     @property
     def items(self) -> int:
@@ -142,7 +158,7 @@ class _Gate:
 
     def offline(self, differ: float | None) -> tuple[float, float]:
         """Return the chances that an unchanged version passes and fails."""
-        known = USUAL_DISCORDANCE if differ is None else differ
+        known = self.usual_differ if differ is None else differ
         return paired_power(self.items, known, self.gate.samples, self.gate.margin, 0.0)
 
     def live(self, only: int | None = None, bake: timedelta | None = None) -> float:
@@ -161,19 +177,19 @@ class _Gate:
             path = golden_of(self.adapter, gate)
             lack = f"{path} holds no item" if path else "there is no golden set"
             return f"{lack}, so this gate can never pass"
-        known = USUAL_DISCORDANCE if differ is None else differ
+        known = self.usual_differ if differ is None else differ
         passes, fails = self.offline(differ)
-        _, caught = paired_power(
-            items, known, gate.samples, gate.margin, min(known, 2 * gate.margin)
-        )
+        drop = min(max(known, USUAL_DISCORDANCE), 2 * gate.margin)
+        _, caught = paired_power(items, known, gate.samples, gate.margin, drop)
         basis = "taken as usual" if differ is None else "as last time"
-        unsure, drop = 1 - passes - fails, points_text(min(known, 2 * gate.margin))
+        unsure = 1 - passes - fails
         asked = self.golden
+        what = "items" if asked.digest else "captured requests"
         groups = f" in {items} groups" if asked.repeated else ""
         text = (
-            f"{asked.items} items{groups} x {gate.samples}, {percent_text(known)} differ "
+            f"{asked.items} {what}{groups} x {gate.samples}, {percent_text(known)} differ "
             f"({basis}): an unchanged version gets PASS {percent_text(passes)}, "
-            f"INCONCLUSIVE {percent_text(unsure)}; a drop of {drop} gets FAIL "
+            f"INCONCLUSIVE {percent_text(unsure)}; a drop of {points_text(drop)} gets FAIL "
             f"{percent_text(caught)}"
         )
         if passes >= ENOUGH:

@@ -18,6 +18,7 @@ from plans.wording import short_version
 
 METRICS: Mapping[str, str] = {
     "accuracy_drop": "right answers on the golden set, against the version before",
+    "replay_drop": "sound answers to recent requests asked again, against the version before",
     "hallucination_rise": "answers that invent something, against the version before",
     "error_rate_rise": "failed requests, against the version before",
     "format_drop": "answers without the agreed form, against the version before",

@@ -34,6 +34,11 @@ class EvalContext:
     resolve_target: Callable[[EvalTarget], EvalTarget] = lambda target: target
     """Return the target that requests go to, such as a gateway with the operator's secret."""
 
+    @property
+    def state_dir(self) -> Path:
+        """The state folder, which holds the runs."""
+        return self.store.folder.parent
+
 
 @dataclass(frozen=True, slots=True)
 class EngineJob:

@@ -116,7 +116,7 @@ def _compared_with(run: EvalRun, past: Sequence[EvalRecord]) -> EvalRecord | Non
             return baseline(past, run.adapter, run.golden_digest, run.spec.decoding())
         case "aa":
             return latest_anchor(past, run.adapter, run.golden_digest)
-        case "gate" | "rolling" | "smoke":
+        case "gate" | "rolling" | "smoke" | "replay":
             return None
 
 

@@ -4,6 +4,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from fleet.errors import ConfigError, Diagnostic, EngineError, EvalError
 from fleet.evals import (
@@ -13,6 +14,7 @@ from fleet.evals import (
     EvalTarget,
     GoldenItemError,
     GoldenSet,
+    Purpose,
     eval_spec_of,
     in_pairs,
     must_pass_failed,
@@ -27,7 +29,7 @@ from fleet.history import EvalFinished
 from fleet.names import client_of
 from fleet.resources import State
 from fleet.response_format import ResponseFormat
-from fleet.rollout_policy import GateSpec
+from fleet.rollout_policy import REPLAY, GateSpec
 from fleet.rollouts import GateTrial, engine_digest, golden_of
 from fleet.spec import FleetSpec
 from runtime.evals.context import EvalContext, ReportProgress, report_nothing
@@ -35,6 +37,7 @@ from runtime.evals.evaluate import evaluate_pair
 from runtime.evals.record import eval_event
 from runtime.files import read_plain
 from runtime.gates.evidence import JudgedGate, unjudged
+from runtime.gates.replays import USERS_ALIKE, read_replays, replay_spec
 
 SHOWN = 3
 """Upper bound of the problems that a verdict lists in full."""
@@ -51,6 +54,15 @@ class OfflineResult:
     """Evaluations for the ledger."""
 
 
+class _Questions(NamedTuple):
+    """The questions of gates; gates with the same questions share an evaluation."""
+
+    path: str
+    samples: int
+    score: str
+    replayed: bool
+
+
 async def judge_golden(
     trial: GateTrial,
     fleet: FleetSpec,
@@ -63,10 +75,11 @@ async def judge_golden(
     An evaluation that is prevented (no server answers, another version answers, the judge is away,
     the golden set is wrong) leaves its gates INCONCLUSIVE, with the reason.
     """
-    groups: dict[tuple[str, int, str], list[GateSpec]] = defaultdict(list)
+    groups: dict[_Questions, list[GateSpec]] = defaultdict(list)
     for gate in trial.offline:
         path = golden_of(fleet.adapters[trial.alias], gate)
-        groups[path, gate.samples, gate.score or ""].append(gate)
+        replayed = gate.metric == REPLAY and not path
+        groups[_Questions(path, gate.samples, gate.score or "", replayed)].append(gate)
     result = OfflineResult()
     for key, gates in groups.items():
         try:
@@ -82,23 +95,34 @@ async def _judge_group(
     fleet: FleetSpec,
     live: State,
     evals: EvalContext,
-    key: tuple[str, int, str],
+    asked: _Questions,
     gates: Sequence[GateSpec],
     report: ReportProgress,
 ) -> OfflineResult:
-    path, samples, score = key
     form, spec = fleet.adapters[trial.alias].format, eval_spec_of(fleet.evals)
+    purpose: Purpose = "replay" if asked.replayed else "gate"
     try:
-        read = await asyncio.to_thread(_read, evals, path)
-        golden = _scored(read, score, form) if score else read
+        if asked.replayed:
+            read = await asyncio.to_thread(read_replays, evals, fleet, trial.alias)
+            spec = replay_spec(spec, len(read.items))
+        else:
+            read = await asyncio.to_thread(_read, evals, asked.path)
+        golden = _scored(read, asked.score, form) if asked.score else read
         gates, advisory = _by_judge(golden, gates, evals, trial)
         if not gates:
             return OfflineResult(advisory)
-        warm = spec.temperature or (WARM if samples > 1 else 0.0)
-        spec = replace(spec, samples=samples, temperature=warm)
+        warm = spec.temperature or (WARM if asked.samples > 1 else 0.0)
+        spec = replace(spec, samples=asked.samples, temperature=warm)
         old, new = targets(trial, live)
         stable, canary = await evaluate_pair(
-            old, new, golden, spec, evals, report, engines_differ=trial.on_canary
+            old,
+            new,
+            golden,
+            spec,
+            evals,
+            report,
+            purpose=purpose,
+            engines_differ=trial.on_canary,
         )
     except (EvalError, ConfigError, EngineError) as error:
         why = "; ".join(map(_obstacle, error.diagnostics[:SHOWN]))
@@ -109,7 +133,7 @@ async def _judge_group(
         JudgedGate(
             trial,
             judge_runs(gate, stable, canary),
-            {"golden": read.digest, "terms": gate.terms_for(form)},
+            {"terms": gate.terms_for(form)} | ({} if asked.replayed else {"golden": read.digest}),
             fingerprint=next(iter(canary.fingerprints), ""),
             runs=(stable.id, canary.id),
         )
@@ -152,7 +176,7 @@ def _by_judge(
 
 
 def _measure(gate: GateSpec) -> str:
-    return ACCURACY if gate.metric == "accuracy_drop" else GROUNDED
+    return GROUNDED if gate.metric == "hallucination_rise" else ACCURACY
 
 
 def judge_runs(gate: GateSpec, stable: EvalRun, canary: EvalRun) -> Finding:
@@ -161,7 +185,12 @@ def judge_runs(gate: GateSpec, stable: EvalRun, canary: EvalRun) -> Finding:
     pair = paired_scores(stable, canary, measure)
     failed = must_pass_failed(canary) if measure == ACCURACY else ()
     return judge_paired(
-        gate, pair.stable, pair.canary, must_pass_failed=failed, clusters=pair.clusters
+        gate,
+        pair.stable,
+        pair.canary,
+        must_pass_failed=failed,
+        clusters=pair.clusters,
+        alike=USERS_ALIKE if gate.metric == REPLAY else 1.0,
     )
 
 

@@ -5,10 +5,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from fleet.evals import EXPORTS, CapturedText
-from runtime.usage.captured import read_captured
+from runtime.usage.captured import read_captured, request_of
 
 
 def export_captured(
@@ -22,10 +20,7 @@ def export_captured(
     left_out = 0
     for found in read_captured(state_dir, client):
         if alias in {None, found.alias} and datetime.fromisoformat(found.time) >= since:
-            try:
-                request = msgspec.json.decode(found.request)
-            except (msgspec.DecodeError, RecursionError):  # half a character, or nested too deeply
-                request = {}
+            request = request_of(found)
             text = CapturedText(found.request_id, request, found.answer, found.output_tokens)
             if (item := EXPORTS[form](text)) is None:
                 left_out += 1

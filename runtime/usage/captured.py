@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -92,12 +92,22 @@ def _files(state_dir: Path, client: str | None) -> list[Path]:
     return sorted(path for path in found if client in {None, path.parent.name})
 
 
-def read_captured(state_dir: Path, client: str) -> Iterator[CapturedItem]:
+def read_captured(
+    state_dir: Path, client: str, *, newest_first: bool = False
+) -> Iterator[CapturedItem]:
     """Yield a client's items by day; damaged lines are passed over."""
-    for path in _files(state_dir, client):
-        for line in () if path.name.startswith(".") else _lines(path):
+    order = -1 if newest_first else 1
+    for path in _files(state_dir, client)[::order]:
+        for line in () if path.name.startswith(".") else _lines(path)[::order]:
             with suppress(*_DAMAGED):
                 yield _ITEM.decode(line)
+
+
+def request_of(item: CapturedItem) -> dict[str, Any]:
+    """Return the body of a captured request; of half a character, or too deep a nesting: none."""
+    with suppress(msgspec.DecodeError, RecursionError):
+        return dict(msgspec.json.decode(item.request))
+    return {}
 
 
 def _lines(path: Path) -> list[bytes]:

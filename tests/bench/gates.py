@@ -15,6 +15,7 @@ from fleet.gates.offline import judge_binary
 from fleet.gates.soak import watches
 from fleet.gates.verdict import Verdict
 from tests.bench.gate_lives import lives
+from tests.bench.golden_sets import small_sets
 from tests.fleet.gates import splitting, users
 from tests.fleet.gates.rollouts import World, simulate
 from tests.fleet.gates.simulation import (
@@ -245,6 +246,7 @@ def main() -> None:
     crowds(rng, min(given.replications, 1000))
     soaks(rng, min(given.replications, 100))
     splits(rng, min(given.replications, 1000))
+    small_sets(rng, min(given.replications, 400))
     lives(given.seed, min(given.replications, 100))
 
 

@@ -109,6 +109,11 @@ def test_the_rollout_that_exists_undeclared_has_no_gates_either(tmp_path: Path) 
         ("truncation_rise, max: 2pp", [('8080"}', '8080", kind: envoy}')], "fleet.yaml",
          "needs to know the end of answers, which no Envoy writes down", "of fleetctl's own"),
         ("p95_ratio, max: 2x", [('8080"}', '8080", kind: envoy}')], "", "", ""),
+        ("replay_drop, max: 3pp", [], "clients/acme.yaml", "asks captured requests again, and",
+         "capture: {consent:"),
+        ("replay_drop, max: 3pp, golden: golden/x.jsonl", [], "", "", ""),
+        ("replay_drop, max: 3pp", [("    keys:", '    capture: {consent: "Ann"}\n    keys:')],
+         "", "", ""),
     ],
 )  # fmt: skip
 def test_a_gate_that_can_pass_no_version_says_why_and_what_to_add(

@@ -12,7 +12,7 @@ from fleet.config.merge import Path
 from fleet.config.schema.fleet import Declarations
 from fleet.config.schema.rollouts import Gate
 from fleet.config.validate import Problem
-from fleet.rollout_policy import OFFLINE, RISES
+from fleet.rollout_policy import OFFLINE, REPLAY, RISES
 
 _READ_ALONG = {"format_drop": "the form", "truncation_rise": "the end"}
 """Properties of answers that only fleetctl's own gateway writes down, by metric."""
@@ -80,7 +80,10 @@ def _blind(
     """Yield why a gate can pass no version, of any adapter or of some."""
     at: Path = ("gates", name)
     only_own = _READ_ALONG.get(gate.metric)
-    if gate.metric in OFFLINE:
+    if gate.metric == REPLAY:
+        why, lack = "asks captured requests again, and nothing is captured", "capture"
+        hint = 'Add `capture: {consent: "WHO, WHEN"}` to the client that agreed, or `golden:`.'
+    elif gate.metric in OFFLINE:
         why, lack = "is judged on a golden set, of which there is none", "golden"
         hint = "Add `golden: golden/FILE.jsonl` to the adapter, or to the gate."
     elif not given.gateways:
@@ -98,7 +101,7 @@ def _blind(
     else:
         return
     blind = [user for user in users if not lack or _lacks(given, user, lack)]
-    if not blind or (lack == "golden" and gate.golden is not None):
+    if not blind or (gate.metric in OFFLINE and gate.golden is not None):
         return
     detail = f"`{name}` {why}; no version of {_named(blind)} can pass it."
     where, also = (blind[0].path, (("asked by", at),)) if lack else (at, ())
@@ -106,7 +109,9 @@ def _blind(
 
 
 def _lacks(given: Declarations, user: DeclaredAdapter, lack: str) -> bool:
-    """Say whether an adapter has no golden set, no format, or a split with nothing to split."""
+    """Say whether an adapter lacks a golden set, a format, captured text or something to split."""
+    if lack == "capture":
+        return given.clients[user.client].capture is None
     if lack == "keys":
         return user.declared.sticky == "key" and len(given.clients[user.client].keys) < 2  # noqa: PLR2004 (one for each version)
     return getattr(user.declared, lack) is None

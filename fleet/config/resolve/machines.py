@@ -9,7 +9,7 @@ from fleet.config.schema.machines import Base, Gateway, Host
 from fleet.config.schema.rollouts import Gate, Override, Rollout
 from fleet.hardware import AttachedServerSpec, BaseSpec, DeviceSpec, DeviceState, HostSpec
 from fleet.names import by_number
-from fleet.rollout_policy import GateSpec, OverrideSpec, RolloutPolicy
+from fleet.rollout_policy import INTACT, REPLAY, GateSpec, OverrideSpec, RolloutPolicy
 from fleet.spec import GatewaySpec
 
 _STRICTNESS = ("active", "cordoned", "draining")
@@ -119,7 +119,7 @@ def gate(name: str, declared: Gate) -> GateSpec:
     usual = GateSpec(name, declared.metric, declared.max.number, declared.max.unit, declared.golden)
     return replace(
         usual,
-        score=declared.score,
+        score=declared.score or (INTACT if declared.metric == REPLAY else None),
         samples=declared.samples or usual.samples,
         floor=None if declared.floor is None else declared.floor / 100,
         tolerate=declared.tolerate.number if declared.tolerate else usual.tolerate,

@@ -119,12 +119,13 @@ class Gate(Section):
     metric: Metric
     """The compared figure.
 
-    On a golden set, before any traffic: `accuracy_drop`, `hallucination_rise`. On live
-    requests against the replaced version: `error_rate_rise`, `format_drop`,
-    `truncation_rise`, and the 95th percentiles `p95_ratio` (whole answers),
-    `first_token_ratio`, `token_time_ratio`; `neighbour_ratio` compares other adapters on its
-    servers with those elsewhere. Against a fixed limit: `error_rate`, `p95_latency`, and
-    `baseline_ratio`, both versions against the time before the rollout.
+    Before any traffic, on a golden set: `accuracy_drop`, `hallucination_rise`; on captured requests
+    that both versions are asked again: `replay_drop`. On live requests against the replaced
+    version: `error_rate_rise`, `format_drop`, `truncation_rise`, and the 95th percentiles
+    `p95_ratio` (whole answers), `first_token_ratio`, `token_time_ratio`; `neighbour_ratio`
+    compares other adapters on its servers with those elsewhere. Against a fixed limit:
+    `error_rate`, `p95_latency`, and `baseline_ratio`, both versions against the time before the
+    rollout.
     """
     max: GateLimit
     """The worst value that passes, with its unit: `3pp`, `2%`, `1.5x`, `500ms`.
@@ -133,11 +134,15 @@ class Gate(Section):
     4 times in 5 for an unchanged version. The plan shows the value.
     """
     golden: Word | None = None
-    """Golden set of this gate, relative to the project. Default: the adapter's."""
+    """Golden set of this gate, relative to the project. Default: the adapter's.
+
+    Of `replay_drop`: captured requests.
+    """
     score: Word | None = None
     """Metric that scores every answer, such as `exact`. Default: the metric of each item.
 
     `declared_format`: whether an answer has the form that the adapter's `format` asks for.
+    `intact`, the default of `replay_drop`: whether it is as sound as the earlier answer.
     """
     samples: Count | None = None
     """Answers asked for a golden item; several make a small set more conclusive.

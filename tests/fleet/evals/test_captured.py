@@ -66,11 +66,11 @@ def test_a_request_with_more_than_text_is_no_item(request_: Body) -> None:
 @pytest.mark.parametrize(
     ("limits", "tokens", "longest"),
     [
-        ({}, 5, None), ({}, None, None), ({}, 900, 900), ({"max_tokens": 64}, 5, 64),
+        ({}, 5, None), ({}, None, None), ({}, 900, 1800), ({"max_tokens": 64}, 5, 64),
         ({"max_completion_tokens": 512}, 300, 512), ({"max_output_tokens": True}, 5, None),
     ],
 )  # fmt: skip
-def test_an_item_allows_as_many_tokens_as_the_answer_had(
+def test_an_item_allows_twice_the_tokens_of_the_answer_or_the_limit_of_the_request(
     limits: Body, tokens: int | None, longest: int | None
 ) -> None:
     golden = EXPORTS["golden"](text({"messages": [SAID], **limits}, tokens))

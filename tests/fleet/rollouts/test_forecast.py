@@ -81,6 +81,16 @@ def test_a_limit_of_a_gate_may_be_what_its_golden_set_can_show() -> None:
     assert gates_of(larger, larger.adapters[ALIAS])[0].limit == "5 pp"
 
 
+def test_replays_are_forecast_by_the_newest_captured_requests() -> None:
+    made = fleet(60)
+    replay = replace(made.gates["accuracy"], metric="replay_drop")
+    made = replace(made, gates={**made.gates, "accuracy": replay})
+    assert said(made)[0]["accuracy"] == (
+        "300 captured requests x 1, 2 % differ (taken as usual): an unchanged version gets PASS "
+        "95 %, INCONCLUSIVE 3.6 %; a drop of 6.0 pp gets FAIL 100 %"
+    )
+
+
 def test_a_large_golden_set_needs_no_help() -> None:
     gates, likely = said(fleet(1000, 50))
     assert gates["accuracy"].endswith("a drop of 6.0 pp gets FAIL 100 %")
