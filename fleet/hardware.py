@@ -226,6 +226,7 @@ class AttachedServerSpec:
     price_per_hour: float
     state: DeviceState = "active"
     vllm: str = ""
+    api_key: str = ""  # reference of the key that the server asks for; empty: none
 
 
 @dataclass(frozen=True, slots=True)

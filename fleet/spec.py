@@ -229,11 +229,10 @@ class GatewaySpec:
     secret: str = ""
     """Reference of the operator's secret; empty: the secret in the state folder."""
     kind: GatewayKind = "fleetctl"
-    servers_secret: str = ""
-    """Reference of the secret of the servers' keys; empty: servers have none."""
-    certificate: str = ""
-    """Path of the file with certificate and key of its admin side; empty: plain HTTP there."""
+    servers_secret: str = ""  # reference of the secret of servers' keys; empty: they have none
+    certificate: str = ""  # file with certificate and key of its admin side; empty: plain HTTP
     ssh: str = ""  # destination on whose loopback the admin side is; empty: none is needed
+    server_keys: tuple[tuple[str, str], ...] = ()  # attached servers, references of their keys
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,9 +151,11 @@ async def _write(
 
 
 def _refuse_keys(workspace: Workspace) -> None:
-    if workspace.fleet().servers_secret:
+    fleet = workspace.fleet()
+    attached = (server for host in fleet.hosts.values() for server in host.attached)
+    if fleet.servers_secret or any(server.api_key for server in attached):
         detail = "What is compiled for other gateways sends no keys, and servers refuse it then."
-        hint = "Leave `servers_secret` out, or serve clients by gateways of kind `fleetctl`."
+        hint = "Serve clients by gateways of kind `fleetctl`, or have servers without keys."
         summary = "Keys of servers need gateways of fleetctl's own"
         raise FleetError.of("FC1269", summary, detail, hint=hint)
 

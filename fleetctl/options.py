@@ -1,6 +1,7 @@
 """Commands whose help texts hold examples, and the options that several commands share."""
 
 import inspect
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +21,18 @@ INPUT_FILE = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
 EXISTING_FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 OUTPUT_FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+class KeyReference(click.ParamType[str]):
+    """The place of a key; a value that is no place may be the key, and is not repeated."""
+
+    name = "ref"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the place, or end with the usage."""
+        if re.fullmatch(r"env:[A-Za-z_][A-Za-z0-9_]*|file:\S+", value) is None:
+            self.fail("Write where the key is kept, env:NAME or file:PATH.", param, ctx)
+        return value
 
 
 class Command(click.Command):

@@ -36,11 +36,17 @@ def read_secret(root: Path, reference: str) -> str | None:
     return found.strip() or None
 
 
-def secret_unreadable() -> EngineError:
-    """Return the error of a secret of servers' keys that cannot be read where the key is needed."""
+def secret_unreadable(reference: str = "", server: str = "") -> EngineError:
+    """Return the error of a secret that servers ask for and that cannot be read here.
+
+    `reference`: of the key of the attached server `server`; empty: that of `servers_secret`.
+    """
     detail = "What `servers_secret` names, of which keys are made, is empty or not readable here."
     hint = "Put the secret of the fleet there: with another one, servers that run refuse the keys."
-    return EngineError.of("FC4025", "The secret of the servers cannot be read", detail, hint=hint)
+    if reference:
+        detail = f"`{reference}`, the `api_key` of `{server}`, is empty or not readable here."
+        hint = "Put the key there that the server was started with."
+    return EngineError.of("FC4025", "The secret of servers cannot be read", detail, hint=hint)
 
 
 def make_key() -> str:

@@ -43,6 +43,8 @@ class LiveServer:
     """Slots; None: the server has not told, as no adapter was asked since its start."""
     takes_adapters: bool | None = None
     """Whether adapters are loaded and unloaded at run time; None: not visible."""
+    api_key: str = ""
+    """Reference of the key that the server asked for; empty: it asked for none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ _PROVIDERS: Final = ("hosted_vllm", "openai", "vllm")
 """Providers by which a proxy calls vLLM over HTTP."""
 _KNOWN: Final = {"model", "api_base", "model_name", "litellm_params"}
 _NO_KEYS: Final = {"none", "EMPTY", "dummy", ""}
+_VARIABLE: Final = "os.environ/"
+"""Beginning of a value that names a variable."""
 
 
 @dataclass(slots=True)
@@ -18,6 +20,8 @@ class ProxyNames:
 
     asked: dict[tuple[str, str], str] = field(default_factory=dict)
     """Name that clients ask for, by URL of the server and name there."""
+    keys: dict[str, str] = field(default_factory=dict)
+    """References of the keys that servers ask for, by URL of the server."""
     left_out: list[str] = field(default_factory=list)
     """Sentences about names and settings that are not carried over."""
 
@@ -61,6 +65,8 @@ def _add(model: Any, found: ProxyNames) -> None:
         found.left_out.append(f"Model `{name}`: `{called}` is not of a vLLM server by its URL.")
         return
     place = (base.rstrip("/").removesuffix("/v1").rstrip("/"), served)
+    if (key := str(parameters.get("api_key"))).startswith(_VARIABLE):
+        found.keys[place[0]] = f"env:{key.removeprefix(_VARIABLE)}"
     if found.asked.setdefault(place, name) != name:
         found.left_out.append(f"Model `{name}`: `{found.asked[place]}` means `{served}` already.")
     found.left_out += _parameters(name, parameters, entry)
@@ -71,7 +77,8 @@ def _parameters(
 ) -> Iterator[str]:
     """Yield the settings of an entry beside names and address."""
     others = {*map(str, (*parameters, *entry))} - _KNOWN
-    if "api_key" in others and parameters["api_key"] in _NO_KEYS:
-        others.remove("api_key")
+    key = str(parameters.get("api_key", ""))
+    if key in _NO_KEYS or key.startswith(_VARIABLE):
+        others.discard("api_key")
     if others:
         yield f"Model `{name}`: {', '.join(f'`{other}`' for other in sorted(others))}."

@@ -37,6 +37,9 @@ def declared_paths(given: Declarations) -> Iterator[DeclaredPath]:
                 yield DeclaredPath(("bases", name, "flags", flag), path, is_optional=True)
     for name, gate in given.gates.items():
         yield from _named(("gates", name, "golden"), gate.golden)
+    for name, host in given.hosts.items():
+        for server, attached in host.servers.items():
+            yield from _secret(("hosts", name, "servers", server, "api_key"), attached.api_key)
     yield from _of_gateways(given)
     yield from _secret(("servers_secret",), given.servers_secret)
     if given.evals.judge:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fleetctl import completion
-from fleetctl.options import EXISTING_FILE, Group, Workspace, with_format
+from fleetctl.options import EXISTING_FILE, Group, KeyReference, Workspace, with_format
 from fleetctl.output import print_lines, print_result
 
 if TYPE_CHECKING:
@@ -42,7 +42,12 @@ def command() -> None:
 )
 @click.option("--golden", metavar="FILE", help="Golden set (default: the declared one).")
 @click.option("--url", metavar="URL", help="Evaluate any model name that this URL serves.")
-@click.option("--key", metavar="REF", help="With --url: API key, as env:NAME or file:PATH.")
+@click.option(
+    "--key",
+    metavar="REF",
+    type=KeyReference(),
+    help="With --url: API key, as env:NAME or file:PATH.",
+)
 @click.option("--purpose", type=click.Choice(PURPOSES), help="(default: from the golden set)")
 @click.option("--engine", metavar="NAME", help="native, inspect, lm_eval or command.")
 @click.option("--samples", type=click.IntRange(1, 100), help="Answers per item.")

@@ -4,14 +4,18 @@ from pathlib import Path
 
 import click
 
-from fleetctl.options import INPUT_FILE, Command, Workspace
+from fleetctl.options import INPUT_FILE, Command, KeyReference, Workspace
 
 
 @click.command(cls=Command)
 @click.argument("urls", metavar="[URL]...", nargs=-1)
 @click.option("--litellm", "proxy", type=INPUT_FILE, help="Configuration of a LiteLLM proxy.")
+@click.option("--api-key", metavar="REF", type=KeyReference(), help="Key of servers that ask for "
+              "one, as env:NAME or file:PATH.")  # fmt: skip
 @click.pass_obj
-def command(workspace: Workspace, urls: tuple[str, ...], proxy: Path | None) -> None:
+def command(
+    workspace: Workspace, urls: tuple[str, ...], proxy: Path | None, api_key: str | None
+) -> None:
     """Write declarations of vLLM servers that run already; nothing changes on them.
 
     Clients go on asking for today's names (`alias_for`). Lines with QUESTION hold what no server
@@ -20,6 +24,7 @@ def command(workspace: Workspace, urls: tuple[str, ...], proxy: Path | None) -> 
     Examples:
       fleetctl import http://127.0.0.1:8000 http://10.0.0.6:8000
       fleetctl -C agency import --litellm config.yaml
+      fleetctl import http://127.0.0.1:8000 --api-key env:VLLM_KEY
     """
     from fleet.config import imported_from, parse, proxy_names
     from fleetctl.importing import write_import
@@ -31,7 +36,9 @@ def command(workspace: Workspace, urls: tuple[str, ...], proxy: Path | None) -> 
         raise click.UsageError("Name the URL of a server, or pass --litellm FILE.")
     named = proxy_names(parse(read_text(proxy), str(proxy)).value, str(proxy)) if proxy else None
     plain = [url.rstrip("/").removesuffix("/v1").rstrip("/") for url in urls]
-    servers = read_servers([*plain, *(named.urls if named else ())])
+    found = [*plain, *(named.urls if named else ())]
+    keys = dict.fromkeys(found, api_key or "") | (named.keys if named else {})
+    servers = read_servers(found, workspace.root, keys)
     fleet = workspace.fleet() if (workspace.root / MAIN).exists() else None
     imported = imported_from(servers, named.asked if named else None, fleet)
     for path in write_import(workspace, imported):

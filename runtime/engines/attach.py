@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Collection, Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from fleet.attached import AttachedFacts
 from fleet.errors import EngineError
-from fleet.hardware import HostSpec
+from fleet.hardware import AttachedServerSpec, HostSpec
 from fleet.names import Address
 from fleet.resources import Server, State
 from runtime.engines.observation import StateBuilder, observe_servers, turn
@@ -21,7 +22,8 @@ from runtime.engines.vllm_api import (
     takes_adapters,
     unload_adapter,
 )
-from runtime.json_client import JsonClient
+from runtime.json_client import SERVER_KEYS, JsonClient
+from runtime.server_keys import attached_key
 from runtime.store_paths import StoreView, path_there
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -36,8 +38,17 @@ def attached_port(url: str) -> int:
 class AttachEngine:
     """Loads adapters on attached servers; never starts or stops. A silent server is unknown."""
 
-    def __init__(self, host: HostSpec, store: Path, apps: Mapping[str, Any] | None = None) -> None:
-        """Prepare; no request is sent. Tests give an ASGI application by server in `apps`."""
+    def __init__(
+        self,
+        host: HostSpec,
+        store: Path,
+        apps: Mapping[str, Any] | None = None,
+        root: Path = Path(),
+    ) -> None:
+        """Prepare; no request is sent. Tests give an ASGI application by server in `apps`.
+
+        Files of keys are relative to `root`.
+        """
         self._host = host
         self._store = StoreView(store, host.paths)
         self._servers = {server.name: server for server in host.attached}
@@ -49,16 +60,28 @@ class AttachEngine:
             )
             for server in host.attached
         }
+        self._without_key: dict[str, EngineError] = {}
+        """Servers that ask for a key which cannot be sent; they are not contacted."""
+        for server in host.attached:
+            if server.api_key:
+                try:
+                    key = attached_key(root, server.name, server.url, server.api_key)
+                except EngineError as error:
+                    self._without_key[server.name] = error
+                else:
+                    SERVER_KEYS[self._clients[server.name].url] = key
 
     async def observe(self, only: str = "") -> State:
         """Return the servers with their adapters; no server is ever known to be absent."""
         seen = StateBuilder(self._store)
-        answers = await observe_servers(self._clients, only)
+        asked = {name: its for name, its in self._clients.items() if name not in self._without_key}
+        known = {name: error for name, error in self._without_key.items() if only in {"", name}}
+        answers = {**await observe_servers(asked, only), **known}
         shown = {} if only else await self._facts(answers)
         for name, answer in answers.items():
             declared = self._servers[name]
             if isinstance(answer, EngineError):
-                seen.record_unknown(name, answer)
+                seen.record_unknown(name, _explained(answer, declared))
                 continue
             port = attached_port(declared.url)
             server = Server(name, declared.base, self._host.name, (), port, digest=None)
@@ -126,6 +149,8 @@ class AttachEngine:
             raise EngineError.of(
                 "FC4014", "No such server on this host", detail, hint=hint, command="fleetctl plan"
             )
+        if server in self._without_key:
+            raise self._without_key[server]
         return self._clients[server]
 
     def _refuse(self, verb: str, server: str) -> NoReturn:
@@ -135,3 +160,13 @@ class AttachEngine:
         raise EngineError.of(
             "FC4010", "An attached server has another operator", detail, hint=hint, command=command
         )
+
+
+def _explained(error: EngineError, server: AttachedServerSpec) -> EngineError:
+    """Return the error of a server; of a server that wants another key, with what to declare."""
+    if getattr(error, "status", None) != HTTPStatus.UNAUTHORIZED:
+        return error
+    what = f"refuses the key of `{server.api_key}`" if server.api_key else "asks for a key"
+    detail = f"Server `{server.name}` at {server.url} {what} (401); its `api_key` says where it is."
+    hint = "Declare `api_key: env:NAME` on it, with the key that it was started with."
+    return EngineError.of("FC4038", "An attached server refuses fleetctl's key", detail, hint=hint)

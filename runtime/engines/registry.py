@@ -50,7 +50,7 @@ def make_engine(
     store, fleet = state_dir / STORE, FleetMark(fleet_name, fleet_id)
     secret = read_secret(root, servers_secret) if servers_secret else ""
     if host.engine == "attach":
-        return AttachEngine(host, store)
+        return AttachEngine(host, store, root=root)
     folder = Path(normal_path(root))
 
     def units(host: HostSpec) -> SshEngine:

@@ -82,10 +82,12 @@ class Admin:
         state, now = self._state, asyncio.get_running_loop().time()
         health = {name: state.balancer.health(name, now) for name in self._state.active.routes.urls}
         shown = {"servers": health, "missing": state.balancer.missing(now)}
+        keys = state.server_keys
         state.log.try_write()  # a disk may have become full since the last request
         shown |= {
             "refusing": state.log.refusal,
-            "servers_secret": secret_mark(state.servers_secret),
+            "servers_secret": secret_mark(keys.secret),
+            "server_keys": {name: secret_mark(key) for name, (_, key) in keys.attached.items()},
             "fleet_id": state.fleet_id,
         }
         return JSONResponse(self._state.active.document() | shown)
@@ -101,8 +103,8 @@ class Admin:
             )
             return _error(HTTPStatus.CONFLICT, reason)
         try:
-            secret = self._state.servers_secret
-            await self._state.active.apply(await asyncio.to_thread(parse_routes, body, secret))
+            keys = self._state.server_keys
+            await self._state.active.apply(await asyncio.to_thread(parse_routes, body, keys))
         except ValidationError as error:
             details = json.loads(error.json(include_input=False, include_url=False))
             return _error(HTTPStatus.BAD_REQUEST, f"not a routing table: {details}")

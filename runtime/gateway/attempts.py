@@ -65,7 +65,7 @@ class UpstreamAttempts:
         return self.url
 
     def on_unreachable(self, now: float) -> None:
-        """Pass over a server that took no connection, and so has not seen the request.
+        """Pass over a server that has not begun: no connection, or the gateway's key refused.
 
         The next server is no retry, for all servers together get no more than one request.
         """

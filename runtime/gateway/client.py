@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fleet.environment import server_key
 from fleet.errors import EngineError, EngineRejectedError, FleetError
 from fleet.names import forwarded_address
 from fleet.spec import GatewaySpec
@@ -27,10 +26,10 @@ from runtime.gateway.protocol import (
 from runtime.gateway.state_dir import (
     LOCK,
     gateway_dir,
+    keys_of_servers,
     known_gateways,
     operator_secret,
     remember,
-    secret_of_servers,
 )
 from runtime.gateway.table import RoutingTable
 from runtime.json_client import SERVER_KEYS, JsonClient
@@ -64,6 +63,7 @@ class AdminClient:
                 tuple((str(pair["adapter"]), str(pair["server"])) for pair in pairs),
                 str(shown.get("refusing", "")),  # not shown by earlier releases
                 shown.get("servers_secret"),
+                {str(name): str(mark) for name, mark in shown.get("server_keys", {}).items()},
             )
 
     async def load(self) -> GatewayLoad:
@@ -173,13 +173,13 @@ def connect(
 
 
 def use_keys(state_dir: Path, table: RoutingTable, gateways: Iterable[GatewaySpec]) -> None:
-    """Send servers of a table their keys, where the secret can be read and no engine knows them."""
+    """Send servers of a table their keys, where secrets can be read and no engine knows them."""
     for gateway in gateways:
         with suppress(FleetError):
-            secret = secret_of_servers(state_dir, gateway)
-            for server, launch in table.launches.items() if secret else ():
-                url = table.servers.get(server, "").rstrip("/")
-                SERVER_KEYS.setdefault(url, server_key(secret, server, launch))
+            keys = keys_of_servers(state_dir, gateway)
+            for server, url in table.servers.items():
+                if key := keys.key(server, table.launches.get(server, ""), url):
+                    SERVER_KEYS.setdefault(url.rstrip("/"), key)
 
 
 def usage_sources(state_dir: Path, gateways: Mapping[str, GatewaySpec]) -> list[UsageSource]:

@@ -16,7 +16,7 @@ from fleet.resources import Fault, OutageKind
 from fleet.spec import GatewaySpec
 from runtime.gateway.admin_socket import is_url, socket_path
 from runtime.gateway.protocol import GatewayConfig
-from runtime.gateway.state_dir import gateway_dir, known_gateways, secret_of_servers
+from runtime.gateway.state_dir import gateway_dir, keys_of_servers, known_gateways
 from runtime.gateway.supervisor import (
     RUNNING,
     STOPPED,
@@ -50,6 +50,9 @@ def deviations(running: GatewayProcess, declared: GatewaySpec | None) -> Iterato
         yield f"with admin {running.admin or 'as usual'}, declared is {declared.admin or 'none'}"
     if running.servers_secret not in (None, declared.servers_secret):
         yield f"with `servers_secret: {running.servers_secret or 'null'}`, not as declared"
+    if running.server_keys not in (None, declared.server_keys):
+        given = ", ".join(f"{server} by `{key}`" for server, key in running.server_keys or ())
+        yield f"with the `api_key` of {given or 'no server'}, not as declared"
 
 
 def deviating(state_dir: Path, gateways: Mapping[str, GatewaySpec]) -> dict[str, Fault]:
@@ -102,13 +105,21 @@ def lacks_secret(
 ) -> Fault | None:
     """Return the fault of a gateway that servers would refuse, which are started now."""
     try:
-        secret = secret_of_servers(state_dir, gateway)
+        keys = keys_of_servers(state_dir, gateway)
     except EngineError:  # nothing is started without it (FC4025)
         return None
-    shown = config.secret_mark if isinstance(config, GatewayConfig) else None
-    if not secret or shown in (None, secret_mark(secret)):
+    if not isinstance(config, GatewayConfig) or config.secret_mark is None:
         return None
-    text = "has another secret of `servers_secret` than this checkout, or none"
+    differs = keys.secret and config.secret_mark != secret_mark(keys.secret)
+    lacking = ["secret of `servers_secret`"] if differs else []
+    lacking += [
+        f"`api_key` of server {server}"
+        for server, (_, key) in keys.attached.items()
+        if config.key_marks.get(server) != secret_mark(key)
+    ]
+    if not lacking:
+        return None
+    text = f"has another {' and '.join(lacking)} than this checkout, or none"
     name = gateway.name
     return Fault(text, f"fleetctl gateway stop {name} && fleetctl gateway start {name}")
 

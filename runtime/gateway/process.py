@@ -28,10 +28,10 @@ from runtime.gateway.state_dir import (
     LOCK,
     PREVIOUS_FILE,
     gateway_dir,
+    keys_of_servers,
     operator_secret,
     read_table,
     run_dir,
-    secret_of_servers,
     spec_document,
     write_table,
 )
@@ -71,8 +71,8 @@ async def serving(
         secret = operator_secret(state_dir, gateway)
         # A gateway elsewhere has no folder here that `usage forget` could empty.
         captured = None if is_url(gateway.admin) else CaptureWriter(state_dir, gateway.name)
-        servers_secret = secret_of_servers(state_dir, gateway)
-        state = GatewayState(log, digest(secret), captured, servers_secret)
+        keys = keys_of_servers(state_dir, gateway)
+        state = GatewayState(log, digest(secret), captured, keys)
         remote = is_url(gateway.admin)
         keep = partial(_keep, state_dir, folder / FLEET_FILE) if remote else None
         with suppress(OSError):
@@ -147,7 +147,7 @@ async def _load(state: GatewayState, state_dir: Path) -> None:
     if table is None or table.revision <= state.active.routes.revision:
         return
     try:
-        routes = await asyncio.to_thread(build_routes, table, state.servers_secret)
+        routes = await asyncio.to_thread(build_routes, table, state.server_keys)
         await state.active.apply(routes)
     except InvalidTableError as error:
         raise FleetError.of(
@@ -267,12 +267,14 @@ def _main() -> None:
     parser.add_argument("--admin", default="")
     parser.add_argument("--secret", default="", help="reference, such as `env:NAME`")
     parser.add_argument("--servers-secret", default="", help="reference, such as `env:NAME`")
+    parser.add_argument("--server-key", action="append", nargs=2, default=[], help="of an attached")
     parser.add_argument("--certificate", default="", help="PEM file with certificate and key")
     args = parser.parse_args()
     spec = GatewaySpec(args.name, args.listen, args.admin, args.secret)
     newer = {"servers_secret": args.servers_secret, "certificate": args.certificate}
+    keys = tuple((server, reference) for server, reference in args.server_key)
     try:
-        if run(args.state_dir, replace(spec, **newer)):
+        if run(args.state_dir, replace(spec, **newer, server_keys=keys)):
             os.execv(sys.executable, sys.orig_argv)  # noqa: S606 (no shell is wanted)
     except FleetError as error:
         sys.exit(

@@ -30,6 +30,8 @@ class GatewayConfig:
     """Why clients are refused, such as `No space left on device`; empty: they are not."""
     secret_mark: str | None = None
     """Mark of the secret of servers' keys, empty without a secret; None: of an earlier release."""
+    key_marks: Mapping[str, str] = field(default_factory=dict)
+    """Marks of the keys of attached servers, by server."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from runtime.gateway.probes import ServerListing
 from runtime.gateway.routing import RouteTable
 from runtime.gateway.table import RoutingTable
 from runtime.gateway.table_loader import build_routes
+from runtime.server_keys import NO_KEYS, ServerKeys
 from runtime.usage.captured import CaptureWriter
 from runtime.usage.log import UsageLog
 
@@ -84,10 +85,10 @@ class GatewayState:
         log: UsageLog,
         operator: bytes = b"",
         captured: CaptureWriter | None = None,
-        servers_secret: str = "",
+        server_keys: ServerKeys = NO_KEYS,
     ) -> None:
         self.log = log
-        self.servers_secret = servers_secret
+        self.server_keys = server_keys
         self.operator = operator
         self.captured = captured
         self.active = ActiveTable(self._on_swap, self._on_change)
@@ -119,7 +120,8 @@ class GatewayState:
 
         A server with a resolver holds a version that the server does not list yet.
         """
-        is_right = listing.stamps.launch == url.partition("#")[2].partition(":")[0]
+        launch = url.partition("#")[2].partition(":")[0]
+        is_right = launch in {"", listing.stamps.launch}
         for server, known in self.urls().items():
             if known == url:
                 self.balancer.record_launch(server, stale=not is_right)

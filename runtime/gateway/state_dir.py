@@ -40,6 +40,7 @@ from runtime.gateway.table import RoutingTable
 from runtime.gateway.table_loader import require_format
 from runtime.processes import described_holder, lock_holder
 from runtime.secrets import read_or_make_secret, read_secret, secret_unreadable
+from runtime.server_keys import ServerKeys
 from runtime.usage.segments import GATEWAYS
 
 DEFAULT_GATEWAY: Final = GatewaySpec(name="main", listen="127.0.0.1:8080", admin="")
@@ -109,23 +110,26 @@ def operator_secret(state_dir: Path, gateway: GatewaySpec) -> str:
     return secret
 
 
-def secret_of_servers(state_dir: Path, gateway: GatewaySpec) -> str:
-    """Return the secret that servers' keys are derived from; empty: none is declared.
+def keys_of_servers(state_dir: Path, gateway: GatewaySpec) -> ServerKeys:
+    """Return the keys that a gateway shows to servers.
 
     Raises:
-        EngineError: FC4025, the secret is declared and cannot be read here.
+        EngineError: FC4025, a declared secret cannot be read here.
     """
-    if not gateway.servers_secret:
-        return ""
-    found = read_secret(state_dir.resolve().parent, gateway.servers_secret)
-    if found is None:
+    root, attached = state_dir.resolve().parent, dict[str, tuple[str, str]]()
+    for server, reference in gateway.server_keys:
+        if (key := read_secret(root, reference)) is None:
+            raise secret_unreadable(reference, server)
+        attached[server] = reference, key
+    secret = read_secret(root, gateway.servers_secret) if gateway.servers_secret else ""
+    if secret is None:
         raise secret_unreadable()
-    return found
+    return ServerKeys(secret, attached)
 
 
-def spec_document(gateway: GatewaySpec) -> dict[str, str]:
+def spec_document(gateway: GatewaySpec) -> dict[str, Any]:
     """Return a declaration as JSON; earlier releases read all without the newer fields."""
-    newer = {"servers_secret", "certificate", "ssh"}
+    newer = {"servers_secret", "certificate", "ssh", "server_keys"}
     return {name: text for name, text in asdict(gateway).items() if text or name not in newer}
 
 
@@ -158,7 +162,10 @@ def known_gateways(state_dir: Path) -> dict[str, GatewaySpec]:
 
 
 def _add(gateways: dict[str, GatewaySpec], path: Path, document: Any) -> None:
-    gateway = GatewaySpec(**document)
+    keys = tuple(
+        (str(server), str(reference)) for server, reference in document.get("server_keys", ())
+    )
+    gateway = GatewaySpec(**{**document, "server_keys": keys})
     if is_id(gateway.name) and gateway.name == path.parent.name:
         gateways[gateway.name] = gateway
 

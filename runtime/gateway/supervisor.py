@@ -51,6 +51,8 @@ class GatewayProcess:
     """Admin side as declared at the start; None where the record does not say."""
     servers_secret: str | None = None
     """Reference of the secret of servers' keys at the start; None as before."""
+    server_keys: tuple[tuple[str, str], ...] | None = None
+    """Attached servers with the references of their keys at the start; None as before."""
 
 
 def find_process(state_dir: Path, name: str) -> GatewayProcess | None:
@@ -65,8 +67,10 @@ def find_process(state_dir: Path, name: str) -> GatewayProcess | None:
         with suppress(ValueError, KeyError, AttributeError):
             record = decode_json(read_plain(path))
             if start_mark(record["pid"]) == record["process_start"]:
-                secret = record.get("declared", {}).get("servers_secret", "")
-                return GatewayProcess(record["pid"], record["url"], record.get("admin"), secret)
+                given = record.get("declared", {})
+                secret, keys = given.get("servers_secret", ""), given.get("server_keys", ())
+                its = record["pid"], record["url"], record.get("admin"), secret
+                return GatewayProcess(*its, tuple((name, where) for name, where in keys))
     if any(path.exists() for path in paths):
         return None
     for pid in marked_by(MARK, _mark(state_dir, name)):
@@ -156,7 +160,10 @@ def _launch(state_dir: Path, gateway: GatewaySpec) -> tuple[list[str], dict[str,
     command += ["--name", gateway.name, "--listen", gateway.listen, "--admin", gateway.admin]
     command += ["--secret", gateway.secret, "--servers-secret", gateway.servers_secret]
     command += ["--certificate", gateway.certificate]
-    pairs = (text.partition(":") for text in (gateway.secret, gateway.servers_secret))
+    for server, reference in gateway.server_keys:
+        command += ["--server-key", server, reference]
+    references = gateway.secret, gateway.servers_secret, *dict(gateway.server_keys).values()
+    pairs = (text.partition(":") for text in references)
     variables = {
         **inherited(os.environ, [variable for kind, _, variable in pairs if kind == "env"]),
         "PYTHONPATH": str(Path(__file__).parents[2]),

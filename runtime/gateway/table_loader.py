@@ -19,13 +19,13 @@ from typing import Final, TypeVar
 import msgspec
 from pydantic import BaseModel
 
-from fleet.environment import server_key
 from fleet.errors import require_known
 from fleet.names import AdapterName, client_of, is_id, is_name
 from fleet.response_format import flaw
 from fleet.traffic import LATENCY_BOUNDS_S, UNLIMITED, USUAL_TIMEOUTS, TrafficPolicy
 from runtime.gateway import routing
 from runtime.gateway.table import FORMAT, AliasEntry, KeyEntry, RoutingTable, pieces
+from runtime.server_keys import NO_KEYS, ServerKeys
 
 _WORK_S: Final = 0.0005
 """Time for which the thread works before a rest."""
@@ -74,8 +74,8 @@ def require_format(raw: bytes, file: str) -> None:
         require_known(_TABLE_FORMAT.decode(raw).format, FORMAT, file)
 
 
-def parse_routes(raw: bytes, secret: str = "") -> routing.RouteTable:
-    """Read the routing table in a JSON document, in small pieces; `secret` as in `build_routes`.
+def parse_routes(raw: bytes, keys: ServerKeys = NO_KEYS) -> routing.RouteTable:
+    """Read the routing table in a JSON document, in small pieces; `keys` are those of servers.
 
     Raises:
         ValidationError: the document is no routing table; the text names the faults.
@@ -84,35 +84,33 @@ def parse_routes(raw: bytes, secret: str = "") -> routing.RouteTable:
     """
     gc.disable()  # what is built here stays, and looking for garbage in it stops all threads
     try:
-        routes = _parse(raw, secret)
+        routes = _parse(raw, keys)
         gc.freeze()
         return routes
     finally:
         gc.enable()
 
 
-def build_routes(table: RoutingTable, secret: str = "") -> routing.RouteTable:
-    """Check a table and make the table ready for requests.
-
-    Servers' keys are derived from `secret`; empty: servers have none.
+def build_routes(table: RoutingTable, keys: ServerKeys = NO_KEYS) -> routing.RouteTable:
+    """Check a table and make the table ready for requests; `keys` are those of servers.
 
     Raises:
         InvalidTableError: an alias would reach another client's adapter, two clients have one key,
             shares do not add up, or a key or URL is malformed.
     """
-    return _build(table, sorted(table.aliases.items()), sorted(table.keys.items()), secret)
+    return _build(table, sorted(table.aliases.items()), sorted(table.keys.items()), keys)
 
 
-def _parse(raw: bytes, secret: str) -> routing.RouteTable:
+def _parse(raw: bytes, server_keys: ServerKeys) -> routing.RouteTable:
     try:
         table = _RAW_TABLE.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         require_format(raw, _SENT)
         table_of = RoutingTable.model_validate_json(raw)  # which says what is wrong
-        return build_routes(table_of, secret)
+        return build_routes(table_of, server_keys)
     require_known(table.format, FORMAT, _SENT)
     entries, keys = _entries(AliasEntry, table.aliases), _entries(KeyEntry, table.keys)
-    return _build(table, entries, keys, secret)
+    return _build(table, entries, keys, server_keys)
 
 
 def _entries(model: type[Entry], raws: Mapping[str, msgspec.Raw]) -> Iterator[tuple[str, Entry]]:
@@ -129,10 +127,10 @@ def _build(
     table: RoutingTable | _RawTable,
     entries: Iterable[tuple[str, AliasEntry]],
     keys: Iterable[tuple[str, KeyEntry]],
-    secret: str,
+    server_keys: ServerKeys,
 ) -> routing.RouteTable:
     """Build a table from entries that come singly, sorted by name; none is kept."""
-    urls = _urls(table.servers, table.launches, secret)
+    urls = _urls(table.servers, table.launches, server_keys)
     routes: dict[str, routing.AliasRoute] = {}
     owned: dict[str, tuple[str, ...]] = {}
     principals: dict[bytes, routing.Principal] = {}
@@ -192,18 +190,21 @@ def _further_names(
     return found
 
 
-def _urls(servers: Mapping[str, str], launches: Mapping[str, str], secret: str) -> dict[str, str]:
+def _urls(
+    servers: Mapping[str, str], launches: Mapping[str, str], keys: ServerKeys
+) -> dict[str, str]:
     """Return the URL of every server; its fragment is the launch that must answer, and its key."""
-    for server, url in servers.items():
-        if not is_name(server) or _URL.fullmatch(url) is None:
-            raise InvalidTableError(f"server `{server}` has no valid name or URL")
     for server, launch in launches.items():
         if server not in servers or _LAUNCH.fullmatch(launch) is None:
             raise InvalidTableError(f"server `{server}` has a malformed launch, or no URL beside")
-    urls = {server: url.rstrip("/") for server, url in servers.items()}
-    for server, launch in launches.items():
-        key = server_key(secret, server, launch)
-        urls[server] += f"#{launch}:{key}" if key else f"#{launch}"
+    urls = {}
+    for server, url in servers.items():
+        if not is_name(server) or _URL.fullmatch(url) is None:
+            raise InvalidTableError(f"server `{server}` has no valid name or URL")
+        launch = launches.get(server, "")
+        key = keys.key(server, launch, url)
+        marks = f"#{launch}:{key}" if key else f"#{launch}" if launch else ""
+        urls[server] = url.rstrip("/") + marks
     return urls
 
 

@@ -165,7 +165,12 @@ async def execute_plan(
     async with workspace.connected(report) as connections:
         if trigger == "apply":
             await _require_attached(fleet, plan, connections)
-        if any(isinstance(step.operation, StartServer) for step in plan.steps):
+        keyed = {server for its in fleet.gateways.values() for server, _ in its.server_keys}
+        if any(
+            isinstance(its := step.operation, StartServer)
+            or (isinstance(its, LoadAdapter) and its.adapter.server in keyed)
+            for step in plan.steps
+        ):
             await connections.gateways.require_secret()
         context = ExecutionContext(
             *connections,

@@ -12,28 +12,34 @@ from typing import Any
 from fleet.config import Imported, ImportedAdapter, LiveServer
 from fleet.errors import ConfigError, Diagnostic, EngineError, EngineRejectedError, FleetError
 from fleet.vllm import RANKS, rank_bucket
-from runtime.engines.vllm_api import observe_server, takes_adapters
-from runtime.json_client import JsonClient
+from runtime.engines.vllm_api import ServerSnapshot, observe_server, takes_adapters
+from runtime.json_client import SERVER_KEYS, JsonClient
 from runtime.library.add import add
 from runtime.library.inspect import read_config
 from runtime.project.facts import read_shape
 from runtime.project.known_base import known_base
 from runtime.project.load import library_folder
+from runtime.server_keys import attached_key
 from runtime.trust import is_own, peer_of
 from runtime.workspace import Workspace
 
 
-def read_servers(urls: Collection[str]) -> tuple[LiveServer, ...]:
+def read_servers(
+    urls: Collection[str], root: Path, keys: Mapping[str, str]
+) -> tuple[LiveServer, ...]:
     """Return the answers of servers; nothing is changed on them.
+
+    `keys`: references of keys by URL, which servers that ask for a key get. Files are relative to
+    `root`.
 
     Raises:
         FleetError: with the problems of all of them: FC1113 an address is wrong, FC1270 a host is
-            not trusted, FC4001 and FC4002 no answer, FC6096 not a vLLM server, FC6097 a key is
-            asked for.
+            not trusted, FC4001 and FC4002 no answer, FC6096 not a vLLM server, FC6097 a
+            key is asked for, FC1271, FC1272, FC4025 the key cannot be sent there.
     """
 
     async def all_servers() -> list[LiveServer | BaseException]:
-        calls = (_read(url) for url in dict.fromkeys(urls))
+        calls = (_read(url, root, keys.get(url, "")) for url in dict.fromkeys(urls))
         return await asyncio.gather(*calls, return_exceptions=True)
 
     answers = asyncio.run(all_servers())
@@ -48,19 +54,19 @@ def read_servers(urls: Collection[str]) -> tuple[LiveServer, ...]:
     return tuple(answer for answer in answers if isinstance(answer, LiveServer))
 
 
-async def _read(url: str) -> LiveServer:
+async def _read(url: str, root: Path, reference: str) -> LiveServer:
     try:
         peer = peer_of(url)
     except ValueError as error:
         hint = "Write scheme, host and port alone: http://10.0.0.5:8000."
         raise FleetError.of("FC1113", "Invalid address", f"{error}.", hint=hint) from None
     async with JsonClient(url) as http:
-        try:
-            told = await observe_server(http)
-        except EngineRejectedError as error:
-            if error.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-                raise _keyed(url) from None
-            raise _not_vllm(url, error.diagnostics[0].detail) from None
+        told = await _observed(http)
+        if told is None and reference:
+            SERVER_KEYS[http.url] = attached_key(root, url, url, reference)
+            told = await _observed(http)
+        if told is None:
+            raise _keyed(url, reference)
         if not told.listing.names or not told.listing.root:
             raise _not_vllm(url, "Its list of models names no base with its path.")
         return LiveServer(
@@ -73,18 +79,27 @@ async def _read(url: str) -> LiveServer:
             told.listing.max_model_len,
             told.max_loras,
             await takes_adapters(http),
+            reference if http.url in SERVER_KEYS else "",
         )
 
 
-def _keyed(url: str) -> FleetError:
-    return FleetError.of(
-        "FC6097",
-        "Server asks for a key",
-        f"`{url}` answers with a key alone, and neither fleetctl nor its gateways send a key to an "
-        "attached server. Gateways know clients by keys of their own.",
-        hint="Start it without --api-key on an address that gateways and fleetctl alone reach; "
-        "its key leaves other routes of vLLM open anyway.",
-    )
+async def _observed(http: JsonClient) -> ServerSnapshot | None:
+    """Return the answer of a server; None: it asks for another key, or for any."""
+    try:
+        return await observe_server(http)
+    except EngineRejectedError as error:
+        if error.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+            return None
+        raise _not_vllm(http.url, error.diagnostics[0].detail) from None
+
+
+def _keyed(url: str, reference: str) -> FleetError:
+    why = f", and refuses that of `{reference}`" if reference else ""
+    detail = f"`{url}` answers with a key alone{why}. Nothing was written."
+    hint = "Put the key that it was started with (--api-key) into the environment or a file of "
+    hint += f"yours, and name it: fleetctl import {url} --api-key env:NAME. A gateway of fleetctl "
+    hint += "is asked with its clients' keys: name the servers behind it."
+    return FleetError.of("FC6097", "Server asks for a key", detail, hint=hint)
 
 
 def _not_vllm(url: str, why: str) -> FleetError:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from fleet.environment import SERVER_KEY
 from fleet.vllm import environment
 from runtime.json_client import JsonClient
 from tests.ports import free_port
@@ -26,19 +27,25 @@ def hand_started(
     adapters: tuple[str, ...],
     more: Mapping[str, str] | None = None,
 ) -> Iterator[str]:
-    """Run a server with these adapters, and give its URL; `python` has vLLM, None: the fake."""
+    """Run a server with these adapters, and give its URL; `python` has vLLM, None: the fake.
+
+    `more`: variables of its environment; a `VLLM_API_KEY` among them is given to vLLM as a flag.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     module = "vllm.entrypoints.openai.api_server" if python else "runtime.fake_vllm.server"
     given = os.environ | environment("cpu") | dict(more or {})
+    key = (more or {}).get(SERVER_KEY, "")
     command = [str(python or sys.executable), "-m", module, "--model", str(BASE), *FLAGS]
     command += ["--port", str(port), *(REAL if python else ())]
+    if python and key:
+        command += ["--api-key", given.pop(SERVER_KEY)]
     with (folder / f"{port}.log").open("wb") as log:
         process = subprocess.Popen(command, env=given, stdout=log, stderr=log)
     try:
         url = f"http://127.0.0.1:{port}"
         asyncio.run(_until_ready(url, process))
-        asyncio.run(_load(url, folder, adapters))
+        asyncio.run(_load(url, folder, adapters, key))
         yield url
     finally:
         process.terminate()
@@ -57,8 +64,9 @@ async def _until_ready(url: str, process: "subprocess.Popen[bytes]") -> None:
                 return
 
 
-async def _load(url: str, folder: Path, adapters: tuple[str, ...]) -> None:
-    async with JsonClient(url, timeout_s=60) as http:
+async def _load(url: str, folder: Path, adapters: tuple[str, ...], key: str) -> None:
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    async with JsonClient(url, headers=headers, timeout_s=60) as http:
         for name in adapters:
             source = folder / "adapters" / name.encode().hex()
             if not source.exists():

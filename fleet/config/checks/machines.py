@@ -156,7 +156,7 @@ def check_hosts(given: Declarations, names: DeclaredNames) -> Iterator[Problem]:
             yield from _envoy(("gateways", name), gateway)
         if gateway.host:
             yield from _forwarded(("gateways", name, "host"), gateway, given)
-    yield from _servers_secret(given)
+    yield from _keys_of_servers(given)
 
 
 def ports_of(host: Host) -> dict[str, int]:
@@ -216,10 +216,18 @@ def _forwarded(path: Path, gateway: Gateway, given: Declarations) -> Iterator[Pr
         yield Problem("FC1208", path, detail, hint=hint)
 
 
-def _servers_secret(given: Declarations) -> Iterator[Problem]:
-    if given.servers_secret and {its.kind for its in given.gateways.values()} != {"fleetctl"}:
+def _keys_of_servers(given: Declarations) -> Iterator[Problem]:
+    places: list[Path] = [("servers_secret",)] if given.servers_secret else []
+    places += [
+        ("hosts", name, "servers", server, "api_key")
+        for name, host in given.hosts.items()
+        for server, attached in host.servers.items()
+        if attached.api_key
+    ]
+    if places and {its.kind for its in given.gateways.values()} != {"fleetctl"}:
         detail = "Servers with keys answer gateways of kind `fleetctl` alone, and need one."
-        yield Problem("FC1269", ("servers_secret",), detail, hint="Declare no other gateways.")
+        also = tuple(("and here", place) for place in places[1:])
+        yield Problem("FC1269", places[0], detail, hint="Declare no other gateways.", also=also)
 
 
 _KEYS = {

@@ -29,6 +29,14 @@ def gateway(
         servers_secret or "",
         declared.certificate or "",
         host.address if host else "",
+        tuple(
+            sorted(
+                (server, its.api_key)
+                for owner in hosts.values()
+                for server, its in owner.servers.items()
+                if its.api_key
+            )
+        ),
     )
 
 
@@ -74,7 +82,11 @@ def host(name: str, declared: Host) -> HostSpec:
         AttachedServerSpec(
             server,
             vllm=declared.vllm or "",
-            **{**dict(its), "state": _stricter(declared.state, its.state)},
+            **{
+                **dict(its),
+                "state": _stricter(declared.state, its.state),
+                "api_key": its.api_key or "",
+            },
         )
         for server, its in sorted(declared.servers.items())
     )

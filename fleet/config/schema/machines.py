@@ -109,6 +109,11 @@ class AttachedServer(Section):
     """LoRA slots that the server was started with. Unit: slots."""
     max_lora_rank: Count
     """Largest adapter rank that the server was started with. Unit: rank."""
+    api_key: SecretRef | None = None
+    """Key that the server asks for (`--api-key`), such as `env:VLLM_KEY`. Default: none.
+
+    fleetctl and gateways of kind `fleetctl` send it, over HTTPS or within a machine alone.
+    """
     price_per_hour: Amount = 0.0
     """Cost an hour, in the currency of all prices. Unit: currency per hour."""
     state: DeviceState = "active"

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from typing import Final
 
 from runtime.gateway import errors
 from runtime.gateway.app import LocalResponse, error_response
@@ -14,6 +15,9 @@ from runtime.gateway.http import messages
 from runtime.gateway.http.pool import ConnectionPool
 from runtime.gateway.http.upstream import UpstreamConnection
 from runtime.gateway.request import ProxyRequest
+
+_KEY_REFUSED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+"""Statuses of a server that wants another key of the gateway; no client learns of its keys."""
 
 
 class ResponseSink:
@@ -141,6 +145,11 @@ class Proxy:
         try:
             self._status = status
             if status == HTTPStatus.NOT_FOUND:  # its body says of what
+                return
+            if status in _KEY_REFUSED:
+                self._let_go()
+                self._attempts.on_unreachable(self._pool.loop.time())
+                self.send()
                 return
             if self._attempts.should_retry(status):
                 self._let_go()

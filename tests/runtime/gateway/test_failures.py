@@ -76,6 +76,28 @@ def test_requests_go_to_a_replica_that_answers(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("status", [b"401 Unauthorized", b"403 Forbidden"])
+def test_a_server_that_refuses_the_gateways_key_is_passed_over_and_clients_get_503(
+    tmp_path: Path, status: bytes
+) -> None:
+    refusal = b'HTTP/1.1 %b\r\nContent-Length: 24\r\n\r\n{"error":"Unauthorized"}\n' % status
+
+    async def scenario() -> None:
+        async with (
+            stage(tmp_path / ".fleetctl") as ours,
+            raw_server(refusal) as (url, seen),
+        ):
+            await ours.gateways.publish(table({"s0": url, **ours.servers}, revision=2))
+            statuses = [(await ours.send(chat())).status for _ in range(4)]
+            assert (statuses, len(seen)) == ([200] * 4, 1)
+            await ours.gateways.publish(table({"s0": url}, revision=3))
+            reply = await ours.send(chat())
+            assert (reply.status, b"Unauthorized" in reply.body) == (503, False)
+            assert "WWW-Authenticate" not in reply.headers
+
+    asyncio.run(scenario())
+
+
 def test_the_least_busy_replica_is_asked(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl", servers=2, token_seconds=0.01) as ours:
