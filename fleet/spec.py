@@ -155,6 +155,7 @@ class AdapterSpec:
     rolling: str | None = None
     retrain: tuple[str, ...] = ()  # command that trains a new version; empty: not declared
     alias_for: str = ""  # a further name that the client calls it by
+    served_as: str = ""  # name of the adapter of others that has its bytes; it takes no slot
 
     @property
     def alias(self) -> str:

@@ -1,33 +1,43 @@
-"""Writes the declarations of servers that run already; no file is overwritten."""
+"""Writes the declarations of servers that run already; what stands in files stays."""
 
+from collections.abc import Mapping
+from itertools import chain, count
 from pathlib import Path
 
 from fleet.config import Imported, json_schema
 from fleet.errors import ConfigError
 from fleet.names import suggest_id
-from fleetctl.scaffolding import NOT_IN_LOCK, SCHEMA_FILE, write_files
+from fleetctl.scaffolding import NOT_IN_LOCK, SCHEMA_FILE, with_entry, write_files
 from plans.templating import rendered
+from runtime.files import write_text
 from runtime.library.layout import base_folder
 from runtime.operations.import_servers import adapter_settings, base_files
 from runtime.project.declaration_files import MAIN
-from runtime.project.load import library_folder
+from runtime.project.load import library_folder, read_files, read_tree
 from runtime.workspace import Workspace
 
 
-def write_import(workspace: Workspace, imported: Imported) -> list[Path]:
-    """Write the declarations into a project, new or not, and return the files.
+def write_import(workspace: Workspace, imported: Imported) -> tuple[list[Path], list[Path]]:
+    """Write the declarations into a project; return the new files, and those with new entries.
+
+    A client that is declared already gets entries in its file, of which all else stays.
 
     Raises:
-        FleetError: FC6030, a file exists. Nothing was written.
+        FleetError: FC6030, a file of a client exists and declares others; FC6033, a file has no
+            place for entries. Nothing was written.
         ConfigError: the declarations would be invalid. Nothing is left behind.
     """
     root = workspace.root
     is_new = not (root / MAIN).exists()
-    texts = _texts(workspace, imported, is_new=is_new)
+    before = {} if is_new else read_files(root, workspace.environment)
+    new, edited = _clients(workspace, imported, before)
+    texts = _texts(workspace, imported, is_new=is_new) | new
     present = [name for name in texts if (root / name).exists()]
     for name in {SCHEMA_FILE, ".gitignore", *_base_files(workspace, imported)} & {*present}:
         del texts[name]
     written = write_files(root, texts)
+    for name, text in edited.items():
+        write_text(root / name, text)
     try:
         workspace.project()
     except ConfigError as error:
@@ -35,8 +45,10 @@ def write_import(workspace: Workspace, imported: Imported) -> list[Path]:
         if wrong:
             for path in written:
                 path.unlink()
+            for name in edited:
+                write_text(root / name, before[name])
             raise ConfigError(*wrong) from None
-    return written
+    return written, [root / name for name in edited]
 
 
 def _base_files(workspace: Workspace, imported: Imported) -> dict[str, str]:
@@ -77,16 +89,32 @@ def _texts(workspace: Workspace, imported: Imported, *, is_new: bool) -> dict[st
     name = suggest_id(workspace.root.resolve().name) or "fleet"
     shown = {"bases": bases, "hosts": hosts, "ranks": ranks}
     fleet = rendered("imported_fleet.yaml.j2", fleet=name if is_new else "", **shown)
-    texts = {MAIN if is_new else "imported.yaml": fleet, **files}
+    numbered = (f"imported_{number}.yaml" for number in count(2))
+    free = (
+        file for file in chain(["imported.yaml"], numbered) if not (workspace.root / file).exists()
+    )
+    texts = {MAIN if is_new else next(free): fleet, **files}
     if is_new:
         texts |= {SCHEMA_FILE: json_schema(), ".gitignore": ".fleetctl/\n"}
-    return texts | _clients(imported)
+    return texts
 
 
-def _clients(imported: Imported) -> dict[str, str]:
-    return {
-        f"clients/{client}.yaml": rendered(
-            "imported_client.yaml.j2", client=client, adapters=adapters
-        )
-        for client, adapters in imported.clients.items()
-    }
+def _clients(
+    workspace: Workspace, imported: Imported, before: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the new files of clients, and those with new entries; `before` has the texts there."""
+    tree = read_tree(before, None, workspace.variables) if before else None
+    new, texts = dict[str, str](), dict(before)
+    for client, adapters in imported.clients.items():
+        path = ("clients", client)
+        declared = tree.place(path, of_key=True) if tree and tree.get(".".join(path)) else None
+        entries = [rendered("imported_adapter.yaml.j2", adapter=adapter) for adapter in adapters]
+        if tree is None or declared is None:
+            shown = {"client": client, "entries": [entry.rstrip("\n") for entry in entries]}
+            new[f"clients/{client}.yaml"] = rendered("imported_client.yaml.j2", **shown)
+            continue
+        spot = tree.place((*path, "adapters"), of_key=True) or declared
+        written = tree.called.get(".".join(path), client)
+        for entry in entries:
+            texts[spot.file] = with_entry(texts, spot, written, entry)
+    return new, {name: text for name, text in texts.items() if before[name] != text}

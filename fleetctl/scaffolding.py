@@ -97,7 +97,7 @@ def new_adapter(workspace: Workspace, name: AdapterName) -> tuple[Path, bool]:
     entry = rendered("adapter.yaml.j2", **values)
     path = workspace.root / spot.file
     written = tree.called.get(f"clients.{name.client}", name.client)
-    locked = _write_if_valid(workspace, path, lambda: _with_entry(texts, spot, written, entry))
+    locked = _write_if_valid(workspace, path, lambda: with_entry(texts, spot, written, entry))
     return path, locked
 
 
@@ -121,7 +121,12 @@ def new_ci(forge: str, options: str, **values: str) -> list[Path]:
     return write_files(Path(), texts)
 
 
-def _with_entry(texts: Mapping[str, str], spot: Position, client: str, entry: str) -> str:
+def with_entry(texts: Mapping[str, str], spot: Position, client: str, entry: str) -> str:
+    """Return the text of the file of a place with an entry in the adapters of a client.
+
+    Raises:
+        FleetError: FC6033, the file has no place for it.
+    """
     text = add_entry(texts[spot.file], spot.file, ("clients", client, "adapters"), entry)
     if text is None:
         detail = (

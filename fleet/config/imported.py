@@ -12,7 +12,7 @@ from typing import Final
 
 from fleet.errors import FleetError
 from fleet.names import AdapterName, Version, suggest_id
-from fleet.spec import FleetSpec
+from fleet.spec import AdapterSpec, FleetSpec
 
 _VERSION: Final = re.compile(
     r"(?P<stem>.+?)(?:[-_./:@ ]?v(?P<v>\d{1,9}(?:\.\d{1,9}){0,2})"
@@ -64,6 +64,8 @@ class ImportedAdapter:
     name: AdapterName
     asked: str
     """Name that clients ask for today."""
+    served: str
+    """Name on the servers; another than the asked one behind a proxy."""
     folders: tuple[str, ...]
     """Folders of the adapter on the servers, mostly a single folder."""
     servers: tuple[LiveServer, ...]
@@ -124,7 +126,7 @@ def imported_from(
 
     Raises:
         FleetError: FC6031, a server is declared already.
-        FleetError: FC6095, a name means adapters of different bases.
+        FleetError: FC6095, a name means adapters of different bases, one of them perhaps declared.
     """
     bases: dict[str, LiveServer] = {}
     declared = {} if fleet is None else fleet.bases
@@ -152,7 +154,7 @@ def imported_from(
             hosts[machine] = host_ids.free(f"vllm_{machine}" if is_number else machine, "vllm")
         name = server_ids.free(f"{hosts[machine]}_{server.port}", "vllm")
         found.append(ImportedServer(hosts[machine], name, base, server))
-    adapters = tuple(_adapters(found, asked, left))
+    adapters = tuple(_adapters(found, asked, left, {} if fleet is None else fleet.adapters))
     served = sorted({name for server in servers for name in server.names})
     left.append(
         f"Requests for the base itself ({', '.join(map(_quoted, served))}): gateways answer for "
@@ -165,8 +167,12 @@ def _adapters(
     servers: Iterable[ImportedServer],
     asked: Mapping[tuple[str, str], str] | None,
     left: list[str],
+    declared: Mapping[str, AdapterSpec],
 ) -> Iterator[ImportedAdapter]:
-    """Yield the adapters, those of several servers once; note in `left` what is left out."""
+    """Yield the adapters, those of several servers once; note in `left` what is left out.
+
+    `declared`: the adapters of the fleet that the servers join, by alias.
+    """
     holders: dict[str, list[tuple[ImportedServer, str]]] = {}
     for server in servers:
         for served in server.live.adapters:
@@ -176,13 +182,20 @@ def _adapters(
                 left.append(f"Adapter {_quoted(served)} of {url}: the proxy does not name it.")
             else:
                 holders.setdefault(wanted, []).append((server, served))
-    taken: set[tuple[str, str]] = set()
+    taken = {(its.name.client, its.name.task) for its in declared.values()}
+    known = {name: its for its in declared.values() for name in {its.alias, its.alias_for} - {""}}
     for wanted, places in sorted(holders.items()):
         first, served = places[0]
+        its = known.get(wanted)
+        _require_same_base(wanted, [server for server, _ in places], its)
+        if its is not None:
+            left.append(
+                f"Adapter {_quoted(wanted)}: `{its.alias}` is it already; with more `replicas` it "
+                "is placed here, too."
+            )
+            continue
         same = [server for server, other in places if other == served]
         for server, other in places:
-            if server.base != first.base:
-                raise _different(wanted, first, server)
             if other != served:
                 left.append(
                     f"Adapter {_quoted(other)} of {server.live.url}: {_quoted(wanted)} means "
@@ -190,21 +203,29 @@ def _adapters(
                 )
         name, has_version = _name(wanted, served, first.base, taken)
         taken.add((name.client, name.task))
-        its = tuple(server.live for server in same)
-        folders = tuple(dict.fromkeys(live.adapters[served] for live in its))
-        yield ImportedAdapter(name, wanted, folders, its, has_version)
+        lives = tuple(server.live for server in same)
+        folders = tuple(dict.fromkeys(live.adapters[served] for live in lives))
+        yield ImportedAdapter(name, wanted, served, folders, lives, has_version)
 
 
-def _different(name: str, one: ImportedServer, other: ImportedServer) -> FleetError:
-    shown = [f"{its.live.url} (base {_quoted(its.live.root)})" for its in (one, other)]
-    return FleetError.of(
-        "FC6095",
-        "One name for adapters of different bases",
-        f"{_quoted(name)} is served by {shown[0]} and by {shown[1]}. A client that asks for the "
-        "name would get either. Nothing was written.",
-        hint="Import these servers into two fleets, or first rename one of the adapters, on its "
-        "server and in its client.",
-    )
+def _require_same_base(
+    name: str, servers: Sequence[ImportedServer], declared: AdapterSpec | None
+) -> None:
+    shown = [f"{its.live.url} (base {_quoted(its.live.root)})" for its in servers]
+    base, first = servers[0].base, shown[0]
+    if declared is not None:
+        base = declared.name.base
+        first = f"the declared `{declared.alias}` (base {_quoted(base)})"
+    for server, place in zip(servers, shown, strict=True):
+        if server.base != base:
+            raise FleetError.of(
+                "FC6095",
+                "One name for adapters of different bases",
+                f"{_quoted(name)} is served by {first} and by {place}. A client that asks for "
+                "the name would get either. Nothing was written.",
+                hint="Import these servers into two fleets, or first rename one of the adapters, "
+                "on its server and in its client.",
+            )
 
 
 def _name(

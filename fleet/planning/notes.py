@@ -145,7 +145,7 @@ def coarse_shares(fleet: FleetSpec, targets: RolloutTargets) -> Iterator[PlanNot
 def _unmanaged(plan_input: PlanInput) -> Iterator[str]:
     """Yield live resources that are neither declared nor ours, and stay."""
     fleet = plan_input.fleet
-    further = {adapter.alias_for: alias for alias, adapter in fleet.adapters.items()}
+    further = {adapter.served_as: alias for alias, adapter in fleet.adapters.items()}
     for resource in unmanaged(fleet, plan_input.targets, plan_input.live):
         match resource:
             case LoadedAdapter(parts=name) if name and name.alias in fleet.adapters:

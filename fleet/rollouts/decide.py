@@ -26,15 +26,15 @@ def decide_rollouts(
     delays a rollout and never speeds one up. A route that only the ledger knows was lost, and a
     route that others changed is not the one that was applied: both go on from where they were.
 
-    An adapter of others whose name is a further name of an alias takes no slot beside the alias's
-    versions, as its client asks for the one or the other.
+    An adapter of others that has the bytes of an alias (`served_as`) takes no slot beside the
+    alias's versions, as its client asks for the one or the other.
     """
     routes = live.routes()
     applied = {} if live.routes_unknown else _applied_routes(fleet, live, history)
     resident = _resident_versions(live, history) if live.routes_unknown else {}
     strange = other_bytes(fleet, live) if history.evidence else frozenset()
     known = {**routes, **applied}
-    former = {adapter.alias_for for adapter in fleet.adapters.values()} - fleet.versions.keys()
+    former = {adapter.served_as for adapter in fleet.adapters.values()} - fleet.versions.keys()
     loaded = {name: its for name, its in loaded_on(live).items() if name not in former}
     routed = _routed_to(routes)
 

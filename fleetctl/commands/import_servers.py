@@ -19,7 +19,7 @@ def command(
     """Write declarations of vLLM servers that run already; nothing changes on them.
 
     Clients go on asking for today's names (`alias_for`). Lines with QUESTION hold what no server
-    tells. No file is overwritten.
+    tells. Files that are there keep all their lines.
 
     Examples:
       fleetctl import http://127.0.0.1:8000 http://10.0.0.6:8000
@@ -41,8 +41,10 @@ def command(
     servers = read_servers(found, workspace.root, keys)
     fleet = workspace.fleet() if (workspace.root / MAIN).exists() else None
     imported = imported_from(servers, named.asked if named else None, fleet)
-    for path in write_import(workspace, imported):
-        click.echo(f"Wrote {path}", err=True)
+    written, edited = write_import(workspace, imported)
+    for verb, paths in (("Wrote", written), ("Added to", edited)):
+        for path in paths:
+            click.echo(f"{verb} {path}", err=True)
     missing = {str(adapter.name): why for adapter, why in add_versions(workspace, imported)}
     for adapter in imported.adapters:
         if str(adapter.name) not in missing:

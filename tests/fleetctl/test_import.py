@@ -114,8 +114,9 @@ def test_what_no_server_tells_is_a_question_and_nothing_is_overwritten(
     again = call(project, "import", url)
     assert (again.returncode, codes(again)) == (1, ["FC6031"])
     more = started(servers, tmp_path, TODAY[1])
-    assert codes(call(project, "import", more)) == ["FC6030"]
-    assert not (project.root / "imported.yaml").exists()
+    same = call(project, "import", more)
+    assert same.returncode == 0, same.stderr
+    assert "`globex-support` is it already" in same.stderr
     assert (project.root / "clients/globex.yaml").read_text("utf-8") == text
 
 
@@ -133,18 +134,6 @@ def test_names_of_a_hostile_server_are_texts_and_nothing_else(
     adapters = [its for client in read.clients.values() for its in client.adapters.values()]
     assert {adapter.alias_for for adapter in adapters} == {*HOSTILE}
     assert {key for client in read.clients.values() for key in client.keys} == {"today"}
-
-
-def test_a_further_server_joins_the_fleet_and_its_base(
-    tmp_path: Path, project: Project, servers: ExitStack
-) -> None:
-    assert call(project, "import", started(servers, tmp_path, "acme-lora")).returncode == 0
-    done = call(project, "import", started(servers, tmp_path, "birch-lora"))
-    assert done.returncode == 0, done.stderr
-    text = (project.root / "imported.yaml").read_text("utf-8")
-    assert "bases:" not in text
-    assert "localhost_2:" in text
-    assert {change["action"] for change in changes(project)} == {"create"}
 
 
 def test_a_name_that_is_served_twice_becomes_replicas(
@@ -252,8 +241,13 @@ def test_a_proxy_of_litellm_gives_the_names_that_clients_ask_for(
     file.write_text(LITELLM.format(url=url), encoding="utf-8")
     done = call(project, "import", "--litellm", str(file))
     assert done.returncode == 0, done.stderr
-    assert 'alias_for: "acme-chat"' in (project.root / "clients/acme.yaml").read_text("utf-8")
+    written = (project.root / "clients/acme.yaml").read_text("utf-8")
+    assert ('alias_for: "acme-chat"' in written, 'served_as: "acme-lora"' in written) == (
+        True,
+        True,
+    )
     assert not (project.root / "clients/globex.yaml").exists()
     for left in ("`gpt`", "`router_settings`", "`Globex_support-v3`"):
         assert left in done.stderr
     assert {change["action"] for change in changes(project)} == {"create"}
+    assert "is what clients of acme-chat ask the server itself for" in call(project, "plan").stdout

@@ -138,6 +138,7 @@ def _adapter(
         limits=limits(declared.limits),
         shadow=_shadow(name, declared.shadow),
         alias_for=declared.alias_for or "",
+        served_as=declared.served_as or declared.alias_for or "",
         **{key: getattr(declared, key) for key in shared},
         **{key: getattr(declared, key) or getattr(promised, key) for key in of_tier},
     )

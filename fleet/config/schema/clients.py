@@ -53,6 +53,11 @@ class Adapter(Section):
 
     Gateways answer as they answer the alias; requests count for the alias.
     """
+    served_as: Word | None = None
+    """The name under which attached servers serve the adapter already. Default: `alias_for`.
+
+    An adapter that is loaded under that name takes no slot beside the alias's versions in plans.
+    """
     golden: Word | None = None
     """The golden set (JSON Lines), relative to the project."""
     rolling: Word | None = None

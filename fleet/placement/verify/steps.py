@@ -40,7 +40,7 @@ class _Replay:
         self.listed: dict[str, set[str]] = defaultdict(set)
         self.largest: dict[str, int] = defaultdict(int)
         """By server: the bytes of the largest version that it has listed; it keeps the weights."""
-        further = {adapter.alias_for for adapter in fleet.adapters.values()}
+        further = {adapter.served_as for adapter in fleet.adapters.values()}
         for adapter in live.adapters().values():
             if adapter.adapter in further - fleet.versions.keys():
                 continue  # its client asks for it or for the alias: one of the two has the slot
