@@ -190,6 +190,8 @@ class Demo:
             self.fleetctl("plan", "--out", "canary.plan.json", "--detailed-exitcode", expect=2)
         with self.step("Apply the canary"):
             self.fleetctl("apply", "canary.plan.json", "--yes")
+        with self.step("Reconcile asks both versions the golden set, before any client"):
+            self.fleetctl("reconcile", "--once")
         with self.step("40 requests: about 10 % reach the new version"):
             self.forty_requests()
         with self.step("Roll back"):

@@ -54,6 +54,13 @@ class RolloutAhead:
     """Usual seconds of a rollback while the rollout goes on."""
     chances: Chances | None = None
     """None: unknown, or no gate is left."""
+    longest_s: float = 0.0
+    """Seconds at a share without a verdict after which people decide."""
+    needed: int | None = None
+    """Requests of the new version, about, with which its live gates can tell at its next share;
+    None: unknown, or no gate asks for any."""
+    needed_s: float | None = None
+    """Seconds until these requests are expected, by recorded or declared demand."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,6 +117,7 @@ class DemandSpec:
     """Measured requests per minute by hour of the day, UTC; replaces the declared hours."""
     faults: EndpointFaults | None = None
     """Bad requests of the recording; None: no recording."""
+    users: int | None = None  # of the recording's last 28 days, or sessions; None: not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +129,7 @@ class AdapterSpec:
     demand: DemandSpec | None
     latency: LatencyClass
     replicas: int
-    pin: str | None
-    """Server or host that must hold the adapter."""
+    pin: str | None  # server or host that must hold the adapter
     golden: str | None
     """Path of the golden set, relative to the project."""
     smoke: tuple[str, ...]

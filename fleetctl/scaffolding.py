@@ -1,6 +1,6 @@
 """Writing scaffolds into a project: nothing is overwritten, nothing invalid is left behind."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fleet import __version__
@@ -70,12 +70,15 @@ def new_client(workspace: Workspace, name: str, tier: str | None) -> Path:
     path = workspace.root / "clients" / f"{name}.yaml"
     if path.exists():
         raise _exists(path)
-    _write_if_valid(workspace, path, lambda: rendered("client.yaml.j2", name=name, tier=tier))
+    _write_if_valid(workspace, path, rendered("client.yaml.j2", name=name, tier=tier))
     return path
 
 
-def new_adapter(workspace: Workspace, name: AdapterName) -> tuple[Path, bool]:
-    """Add an adapter to its client's declaration; return the file, and if its version is locked.
+def new_adapter(workspace: Workspace, name: AdapterName) -> tuple[list[Path], bool]:
+    """Add an adapter to its client's declaration, and a golden set where the task has none.
+
+    Returns:
+        The changed and written files, and whether the version is locked.
 
     Raises:
         FleetError: there is no such client, or its file has no place for it.
@@ -95,10 +98,18 @@ def new_adapter(workspace: Workspace, name: AdapterName) -> tuple[Path, bool]:
     spot = tree.place((*client, "adapters"), of_key=True) or declared
     values = {"task": name.task, "base": name.base, "version": str(name.version)}
     entry = rendered("adapter.yaml.j2", **values)
-    path = workspace.root / spot.file
+    path, golden = workspace.root / spot.file, f"golden/{name.task}.jsonl"
     written = tree.called.get(f"clients.{name.client}", name.client)
-    locked = _write_if_valid(workspace, path, lambda: with_entry(texts, spot, written, entry))
-    return path, locked
+    text = with_entry(texts, spot, written, entry)
+    new = [] if (workspace.root / golden).exists() else [golden]
+    made = write_files(workspace.root, {path: rendered("golden.jsonl.j2") for path in new})
+    try:
+        locked = _write_if_valid(workspace, path, text)
+    except ConfigError:
+        for file in made:
+            file.unlink()
+        raise
+    return [path, *made], locked
 
 
 def new_ci(forge: str, options: str, **values: str) -> list[Path]:
@@ -137,7 +148,7 @@ def with_entry(texts: Mapping[str, str], spot: Position, client: str, entry: str
     return text
 
 
-def _write_if_valid(workspace: Workspace, path: Path, text: Callable[[], str]) -> bool:
+def _write_if_valid(workspace: Workspace, path: Path, text: str) -> bool:
     """Write a file, or restore the file if declarations become invalid.
 
     Returns:
@@ -151,7 +162,7 @@ def _write_if_valid(workspace: Workspace, path: Path, text: Callable[[], str]) -
         raise ConfigError(*_wrong(before))
     old = path.read_text(encoding="utf-8") if path.exists() else None
     make_folder(path.parent)
-    write_text(path, text())
+    write_text(path, text)
     after = _problems(workspace)
     if _wrong(after):
         if old is None:

@@ -17,6 +17,7 @@ from fleet.capacity.demand import HOURS, IDLE, Load, hourly_rpm, load_of, peak_h
 from fleet.capacity.estimate import estimate_speed
 from fleet.capacity.recorded_demand import (
     DEMAND_FILE,
+    USER_DAYS,
     ObservedDemand,
     Recording,
     carried_on,

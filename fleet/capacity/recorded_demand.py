@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -18,8 +19,12 @@ from fleet.usage import UsageCell, UsageFigures
 DEMAND_FILE = "demand.json"
 """Name of the file in the project."""
 FORMAT = 1
+USER_DAYS = 28
+"""Days of which users are counted: people who ask once a week count."""
 _SECONDS = 3600
 _PERCENTILE = 95
+_LATER = frozenset({"faults", "users"})
+"""Fields that earlier releases did not write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,8 @@ class ObservedDemand:
     output_tokens: int | None
     faults: EndpointFaults | None = None
     """Of all requests of the days; None: recorded before they were counted."""
+    users: int | None = None
+    """Users of `USER_DAYS`, about, or sessions of requests that name a session; None: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +57,12 @@ class Recording:
         return int((self.until - self.since).total_seconds()) // _SECONDS
 
 
-def record_demand(cells: Iterable[UsageCell], days: int) -> Recording | None:
+def record_demand(
+    cells: Iterable[UsageCell], days: int, users: Mapping[str, int] = MappingProxyType({})
+) -> Recording | None:
     """Sum up the last `days` days of cells of an hour, by alias; None for no cells.
+
+    `users` has the number of users by alias.
 
     The days end with the hour of the newest request and not with the present: a stopped gateway
     says nothing about demand. They begin no earlier than the hour of the oldest request. An hour
@@ -84,6 +95,7 @@ def record_demand(cells: Iterable[UsageCell], days: int) -> Recording | None:
             _mean(total["prompt_tokens"], total["prompts"]),
             _mean(total["output_tokens"], total["outputs"]),
             _faults(total),
+            users.get(alias) or None,
         )
     return Recording(
         datetime.fromtimestamp(since * _SECONDS, UTC),
@@ -144,6 +156,7 @@ class _Entry(BaseModel):
     prompt_tokens: Annotated[int, Field(ge=1)] | None = None
     output_tokens: Annotated[int, Field(ge=1)] | None = None
     faults: dict[str, Annotated[int, Field(ge=0)]] | None = None
+    users: Annotated[int, Field(ge=0)] | None = None
 
 
 class _File(BaseModel):
@@ -160,7 +173,7 @@ def recorded_demand_text(recording: Recording) -> str:
     entries = []
     for alias, adapter in sorted(recording.adapters.items()):
         written = {
-            name: value for name, value in asdict(adapter).items() if value or name != "faults"
+            name: value for name, value in asdict(adapter).items() if value or name not in _LATER
         }
         entries.append(f"    {json.dumps(alias)}: {json.dumps(written)}")
     since, until = recording.since.isoformat(), recording.until.isoformat()

@@ -1,14 +1,16 @@
 """Collect the notes of a plan: parts held back, resources not observed, warnings."""
 
-from collections.abc import Collection, Container, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from datetime import UTC
 
 from fleet.flag_formats import outdated
-from fleet.names import Address, adapter_address, alias_of, key_address, server_address, version_of
+from fleet.names import Address, adapter_address, key_address, server_address, version_of
 from fleet.placement import late, placement_accounts
-from fleet.plan import Change, PlanNote, Reason
+from fleet.plan import Change, PlanNote
 from fleet.planning.desired import PlanInput, unmanaged, waits
+from fleet.planning.rollout_warnings import rollout_warnings
 from fleet.planning.settling import changed_by_others
+from fleet.prospects import RolloutAhead
 from fleet.resources import FULL, Key, LoadedAdapter, Route, Server, State
 from fleet.rollouts import RolloutTargets
 from fleet.spec import FleetSpec
@@ -18,8 +20,6 @@ from fleet.vllm import attached_faults, attached_unknowns, disagreements
 SOME_KEYS = 500
 """Lower bound of keys times percent from which on a share of the keys is about the share that is
 asked for: five keys are expected on the new version, and none are with a chance below 1 %."""
-SHOWN = 5
-"""Upper bound of the aliases that a note names."""
 
 
 def held_back(plan_input: PlanInput, changes: Iterable[Change]) -> Iterator[PlanNote]:
@@ -78,8 +78,10 @@ def not_observed(plan_input: PlanInput) -> Iterator[PlanNote]:
                 )
 
 
-def warnings_of(plan_input: PlanInput, changes: Collection[Change]) -> Iterator[PlanNote]:
-    """Yield the warnings of a plan, in reading order."""
+def warnings_of(
+    plan_input: PlanInput, changes: Collection[Change], rollouts: Mapping[str, RolloutAhead]
+) -> Iterator[PlanNote]:
+    """Yield the warnings of a plan, in reading order; `rollouts` are those that it moves."""
     fleet, live = plan_input.fleet, plan_input.live
     for lines in (
         fleet.warnings,
@@ -94,11 +96,11 @@ def warnings_of(plan_input: PlanInput, changes: Collection[Change]) -> Iterator[
     for address, unknown in attached_unknowns(fleet, live, touched):
         yield PlanNote(unknown, address)
     yield from coarse_shares(fleet, plan_input.targets)
+    yield from rollout_warnings(fleet, plan_input.history, changes, rollouts)
     for warnings in (
         _unmanaged(plan_input),
         _renamed_hosts(plan_input),
         _late(plan_input),
-        _without_smoke(fleet, changes),
         _unreadable_keys(changes),
         _ended_overrides(plan_input),
     ):
@@ -186,26 +188,6 @@ def _late(plan_input: PlanInput) -> Iterator[str]:
     if found := late(plan_input.fleet, accounts.values()):
         text = f"{found.code} {found.summary}: {found.detail}"
         yield f"{text}. To do: {found.hint}: {found.command}"
-
-
-def _without_smoke(fleet: FleetSpec, changes: Iterable[Change]) -> Iterator[str]:
-    new = {
-        alias_of(change.after.adapter)
-        for change in changes
-        if isinstance(change.after, LoadedAdapter)
-        and change.reason in {Reason.ROLLOUT_STARTED, Reason.DECLARED}
-    }
-    untested = sorted(
-        alias for alias in new & fleet.adapters.keys() if not fleet.adapters[alias].smoke
-    )
-    if untested:
-        named = ", ".join(f"`{alias}`" for alias in untested[:SHOWN])
-        if len(untested) > SHOWN:
-            named += f" and {len(untested) - SHOWN} more"
-        yield (
-            f"versions of {named} get traffic without a smoke test: declare 5 to 10 known "
-            "inputs as `smoke`"
-        )
 
 
 def _unreadable_keys(changes: Iterable[Change]) -> Iterator[str]:

@@ -78,7 +78,8 @@ def _described(
     fleet, live, desired = plan_input.fleet, plan_input.live, plan_input.desired
     targets = plan_input.targets.wanted.values()
     forecasts = [(t, *forecast_rollouts(fleet, t, plan_input.history)) for t in targets]
-    ahead = {t.alias: rollout_ahead(fleet, t, gates, chances) for t, gates, chances in forecasts}
+    past = plan_input.history
+    ahead = {t.alias: rollout_ahead(fleet, t, due, likely, past) for t, due, likely in forecasts}
     settings = settings_due(fleet.settings, plan_input.history)
     impacts = impacts_of(changes, fleet, interrupted, steps)
     cost = price_per_hour(fleet, desired, live.unknown_servers)
@@ -95,7 +96,7 @@ def _described(
         gates=tuple(gate for _, gates, _ in forecasts for gate in gates),
         held=tuple(held_back(plan_input, changes)),
         unknown=tuple(not_observed(plan_input)),
-        warnings=tuple(warnings_of(plan_input, changes)),
+        warnings=tuple(warnings_of(plan_input, changes, rollouts)),
         upgrades=tuple(upgrade_notes(plan_input)),
         settings=settings,
         cost_before=price_per_hour(fleet, live, live.unknown_servers),

@@ -16,6 +16,7 @@ from fleet.rollouts.decide import decide_rollouts
 from fleet.rollouts.evidence import gates_of, golden_of
 from fleet.rollouts.forecast import forecast_rollouts
 from fleet.rollouts.guards import closed_until, closed_windows_until
+from fleet.rollouts.stage_traffic import StageTraffic, stage_traffic
 from fleet.rollouts.status import ONWARD, MarkRefusal, RolloutStatus, rollout_statuses
 from fleet.rollouts.targets import AliasTarget, Phase, RolloutTargets
 from fleet.rollouts.trials import GateTrial, due_gates, engine_digest

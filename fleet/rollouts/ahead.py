@@ -3,10 +3,12 @@
 from operator import itemgetter
 
 from fleet.gates import Verdict, percent_text
+from fleet.history import History
 from fleet.names import version_of
 from fleet.plan import NO_EVIDENCE, GateDue, PlanNote
 from fleet.prospects import Chances, RolloutAhead
 from fleet.rollouts.situation import first_weight_of
+from fleet.rollouts.stage_traffic import stage_traffic
 from fleet.rollouts.targets import AliasTarget, Phase
 from fleet.spec import FleetSpec
 
@@ -24,7 +26,11 @@ def outlook(wanted: AliasTarget, chances: Chances) -> PlanNote:
 
 
 def rollout_ahead(
-    fleet: FleetSpec, wanted: AliasTarget, gates: tuple[GateDue, ...], chances: Chances | None
+    fleet: FleetSpec,
+    wanted: AliasTarget,
+    gates: tuple[GateDue, ...],
+    chances: Chances | None,
+    history: History,
 ) -> RolloutAhead | None:
     """Return the stages that follow the plan's own; None: the plan begins or moves no rollout.
 
@@ -41,6 +47,7 @@ def rollout_ahead(
         return None
     unsure = [gate for gate in gates if gate.status in (NO_EVIDENCE, Verdict.INCONCLUSIVE)]
     blind = adapter.demand is None and any(not fleet.gates[gate.gate].offline for gate in unsure)
+    traffic = stage_traffic(fleet, wanted.alias, history, now or first)
     others = [share for share in wanted.shares if share[0] != wanted.target and share[1]]
     return RolloutAhead(
         wanted.target,
@@ -53,6 +60,9 @@ def rollout_ahead(
         gated=bool(rollout.gates),
         closed=tuple(window.text for window in rollout.no_promote),
         chances=None if blind or chances is None else _rounded(chances),
+        longest_s=rollout.longest_bake.total_seconds(),
+        needed=traffic.needed if traffic else None,
+        needed_s=traffic.needed_s if traffic else None,
     )
 
 

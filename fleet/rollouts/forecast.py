@@ -67,15 +67,13 @@ def forecast_rollouts(
         return wanted.gates, None
     adapter = fleet.adapters[wanted.alias]
     rollout = fleet.rollouts[adapter.rollout]
-    known: dict[str, Counts] = {
-        item.gate: item.finding.counts for item in history.evidence.get(wanted.alias, ())
-    }
+    known = counts_of(history, wanted.alias)
     made, promoted, failed = [], 1.0, 0.0
     gates = {gate.name: gate for gate in gates_of(fleet, adapter)}
     for due in wanted.gates:
         gate = gates[due.gate]
         counts = known.get(gate.name, {})
-        usual = None if gate.offline else seen(gate, counts) or _recorded(gate, adapter)
+        usual = None if gate.offline else usual_of(gate, adapter, counts)
         share = dict(wanted.shares).get(wanted.target, 0)
         its = _Gate(fleet, adapter, rollout, gate, share, usual)
         differ = _discordance(counts)
@@ -90,6 +88,16 @@ def forecast_rollouts(
     if wanted.phase in _STANDS_STILL:
         return tuple(made), None
     return tuple(made), Chances(promoted, max(0.0, 1 - promoted - failed), failed)
+
+
+def counts_of(history: History, alias: str) -> dict[str, Counts]:
+    """Return the counts of the newest evidence about an alias, by gate."""
+    return {item.gate: item.finding.counts for item in history.evidence.get(alias, ())}
+
+
+def usual_of(gate: GateSpec, adapter: AdapterSpec, counts: Counts) -> Usual | None:
+    """Return the usual rate of a live gate by earlier evidence, else as recorded; None: unknown."""
+    return seen(gate, counts) or _recorded(gate, adapter)
 
 
 def _recorded(gate: GateSpec, adapter: AdapterSpec) -> Usual | None:

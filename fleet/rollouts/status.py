@@ -8,6 +8,7 @@ from typing import Final
 from fleet.history import GateEvidence, History, RolloutMark, RolloutStage, blocks_on, kept_out
 from fleet.resources import FULL, Route
 from fleet.rollout_policy import RolloutPolicy
+from fleet.rollouts.stage_traffic import StageTraffic, stage_traffic
 from fleet.rollouts.targets import AliasTarget, Phase
 from fleet.spec import FleetSpec
 
@@ -42,6 +43,8 @@ class RolloutStatus:
     """By word: marks on the target's version."""
     evidence: Mapping[str, GateEvidence]
     """By gate: the newest verdict for the alias."""
+    traffic: StageTraffic | None = None
+    """The expected traffic of the stage; None: unknown, or no gate asks for any."""
 
     @property
     def percent(self) -> int:
@@ -86,6 +89,7 @@ def _status(
     shares = {share.adapter: share.percent for share in route.shares} if route else {}
     stage = history.stages.get(alias)
     own = stage if stage is not None and stage.adapter == target.target else None
+    percent = shares.get(target.target, 0) if own else 0
     is_other = stage is not None and own is None and stage.is_half_way(shares)
     return RolloutStatus(
         target=target,
@@ -96,6 +100,7 @@ def _status(
         released=not _is_kept_out(fleet, target, history),
         marks={m.mark: m for m in history.marks.get(alias, ()) if m.adapter == target.target},
         evidence={found.gate: found for found in history.evidence.get(alias, ())},
+        traffic=stage_traffic(fleet, alias, history, percent),
     )
 
 

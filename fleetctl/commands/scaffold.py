@@ -95,8 +95,11 @@ def adapter(workspace: Workspace, task: str, base: str, version: str) -> None:
         raise click.UsageError(f"--version: {error}.") from None
     ids = _id(client_id, "CLIENT"), _id(task_id, "TASK"), _id(base, "--base")
     name = AdapterName(*ids, parsed)
-    path, locked = new_adapter(workspace, name)
+    (path, *golden), locked = new_adapter(workspace, name)
     click.echo(f"Added {name.alias} to {path}", err=True)
+    for made in golden:
+        text = "its questions ask only for an end; put the client's own with right answers there"
+        click.echo(f"Wrote {made}: {text}", err=True)
     line = _prefix(workspace)
     if locked:
         _next(f"{line} plan")

@@ -65,7 +65,7 @@ def show_demand(workspace: Workspace, form: str, *, every: bool) -> None:
 def record_demand(workspace: Workspace, days: int, folder: Path | None) -> None:
     """Write demand.json from the gateways' usage logs.
 
-    For each alias: requests per minute by hour (95th percentile over the days), and mean tokens.
+    For each alias: requests per minute by hour (95th percentile over the days), mean tokens, users.
     Adapters with `demand: {observed: true}` are placed by this file. Keep it in version control.
 
     Examples:
@@ -75,7 +75,13 @@ def record_demand(workspace: Workspace, days: int, folder: Path | None) -> None:
     """
     import asyncio
 
-    from fleet.capacity import DEMAND_FILE, carried_on, record_demand, recorded_demand_text
+    from fleet.capacity import (
+        DEMAND_FILE,
+        USER_DAYS,
+        carried_on,
+        record_demand,
+        recorded_demand_text,
+    )
     from fleet.usage import Grain, Operator
     from runtime.operations.usage import WAIT_S, gather_usage_rows
     from runtime.project.facts import read_recording
@@ -105,7 +111,14 @@ def record_demand(workspace: Workspace, days: int, folder: Path | None) -> None:
             until = (newest or workspace.now()) + Grain.HOUR.length
             since = until - timedelta(days=days + 1)
             cells = store.cells(Operator(), since, until, by=("alias", "version"), sketches=False)
-        recorded = record_demand((cell for cell in cells if cell.alias and cell.version), days)
+            month = until - timedelta(days=USER_DAYS)
+            users = {
+                alias: count
+                for (alias,), count in store.users(Operator(), month, until, ("alias",)).items()
+            }
+        recorded = record_demand(
+            (cell for cell in cells if cell.alias and cell.version), days, users
+        )
         damaged = sum(gateway.damaged for gateway in gateways)
     if recorded is None:
         detail = f"No request was logged under `{logs}`."

@@ -13,13 +13,18 @@ KINDS = (("h100_80g", 80, 3.0), ("h100_80g", 80, 3.0), ("a100_80g", 80, 1.8), ("
 FEES = {"standard": 500, "premium": 2000, "enterprise": 9000}
 """Monthly fee by tier, before the fee per adapter."""
 
+GOLDEN = "golden/questions.jsonl"
+"""Golden set of all adapters."""
+
 
 def files(size: SyntheticSize, clients: Iterable[SyntheticClient]) -> dict[str, str]:
     """Return the text of every file by its path."""
     every = list(clients)
     bases = bases_for(size)
+    values = {"size": size, "bases": bases, "kinds": KINDS, "golden": GOLDEN}
     return {
-        "fleet.yaml": rendered("synthetic_fleet.yaml.j2", size=size, bases=bases, kinds=KINDS),
+        "fleet.yaml": rendered("synthetic_fleet.yaml.j2", **values),
+        GOLDEN: rendered("golden.jsonl.j2"),
         LOCK_FILE: lock_text(_lock(size, every)),
         **{
             f"clients/{client.name}.yaml": rendered(

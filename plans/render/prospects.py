@@ -116,6 +116,7 @@ def rollout_text(ahead: RolloutAhead) -> str:
         (
             f"{_versions(ahead)}: {ahead.percent} % now",
             *_stages(ahead),
+            *_traffic(ahead),
             *([f"not in {', '.join(ahead.closed)}"] if ahead.closed else []),
             *([f"rollback {duration(ahead.back_out_s)}"] if ahead.back_out_s else []),
             _decided(ahead),
@@ -153,6 +154,17 @@ def _stages(ahead: RolloutAhead) -> Iterator[str]:
         times = (duration(place * ahead.bake_s) for place in range(1, len(later) + 1))
         shares = ", ".join(f"{weight} %" for weight in later)
         yield f"{shares} at the earliest {', '.join(times)} {since}"
+
+
+def _traffic(ahead: RolloutAhead) -> Iterator[str]:
+    """Yield the requests that gates need at the next share, and by when they are expected."""
+    if ahead.needed is None or ahead.needed_s is None:
+        return
+    share = ahead.percent or ahead.weights[0]
+    yield (
+        f"gates need about {ahead.needed} requests at {share} %, expected within "
+        f"{duration(ahead.needed_s)} (an estimate; people decide after {duration(ahead.longest_s)})"
+    )
 
 
 def _decided(ahead: RolloutAhead) -> str:

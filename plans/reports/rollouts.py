@@ -1,7 +1,7 @@
 """Report rollouts: a line for every rollout, and a rollout in full."""
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from fleet.history import GateEvidence
@@ -28,6 +28,7 @@ def rollout_document(fleet: FleetSpec, status: RolloutStatus) -> dict[str, Any]:
     target, stage, marks = status.target, status.stage, status.marks
     begun = stage if stage and stage.percent else None
     pause = marks.get("pause") if target.phase is Phase.PAUSED else None
+    needed_s = status.traffic.needed_s if status.traffic else None
     ended = [
         gate
         for gate in status.evidence.values()
@@ -48,6 +49,10 @@ def rollout_document(fleet: FleetSpec, status: RolloutStatus) -> dict[str, Any]:
         "since": iso(stage.since) if stage else None,
         "baked_at": iso(begun.since + status.policy.bake) if begun else None,
         "longest_until": iso(begun.since + status.policy.longest_bake) if begun else None,
+        "requests_needed": status.traffic.needed if status.traffic else None,
+        "expected_at": iso(begun.since + timedelta(seconds=needed_s))
+        if begun and needed_s
+        else None,
         "paused_until": iso(pause.until) if pause and pause.until and "hold" not in marks else None,
         "next": target.why,
         "waits_for": str(target.note or ""),
@@ -124,6 +129,11 @@ def render_one(rollout: Mapping[str, Any], now: datetime) -> str:
         state = "baked" if over else "bakes until"
         lines.append(
             f"  {state:12} {rollout['baked_at']}, at the longest until {rollout['longest_until']}"
+        )
+    if rollout["expected_at"]:
+        lines.append(
+            f"  gates need   about {rollout['requests_needed']} requests of this version, expected "
+            f"by {rollout['expected_at']} (an estimate)"
         )
     for gate in rollout["gates"]:
         entry = f"  (evidence {gate['entry']})" if gate["entry"] else ""

@@ -42,6 +42,7 @@ class Project:
             assert old in text
             text = text.replace(old, new)
         file.write_text(text, encoding="utf-8")
+        by_time_alone(root)
         from tests.fleetctl.in_process import call  # noqa: PLC0415 (it knows of projects)
 
         made = cls(root, () if python else ("--env", "fake"))
@@ -92,6 +93,16 @@ class Project:
 
         call(self, "gateway", "stop")
         call(self, "server", "stop", "--all", "--timeout", "5")
+
+
+def by_time_alone(root: Path) -> None:
+    """Take the gates out of a copy of the quickstart; tests of gates declare their own."""
+    fleet, fake = root / "fleet.yaml", root / "env" / "fake.yaml"
+    text, found, _ = fleet.read_text(encoding="utf-8").partition("\nrollouts:\n")
+    assert found
+    pace = "  careful: {weights: [10%, 50%, 100%], bake: 24h, retain: 7d, gates: []}\n"
+    fleet.write_text(f"{text}{found}{pace}", encoding="utf-8")
+    fake.write_text("hosts:\n  laptop: {engine: fake}\n", encoding="utf-8")
 
 
 def applied(folder: Path) -> Iterator[Project]:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from uuid import uuid4
 
@@ -146,11 +147,13 @@ def test_what_a_gateway_writes_is_what_is_read(run: Run, tmp_path: Path) -> None
     folder = tmp_path / ".fleetctl/gateways/main"
     folder.mkdir(parents=True)
     with UsageLog(folder / "usage.jsonl") as log:
-        for _ in range(3):
+        for user in ("ana", "ben", "ana"):
             record = UsageRecorder(UsageWriter(log, UsageCounters()).add, "/v1/completions", 1)
+            record.row.unit = sha256(user.encode()).hexdigest()[:16]
             record.row.alias, record.row.version = "acme-triage", NAMES["acme-triage"]
             record.tokens = Tokens(7, 3)
             record.write(200)
     assert run("record")[0] == 0
     found = json.loads((tmp_path / "demand.json").read_text("utf-8"))["adapters"]["acme-triage"]
     assert (sum(found["rpm"]), found["prompt_tokens"], found["output_tokens"]) == (0.05, 7, 3)
+    assert found["users"] == 2

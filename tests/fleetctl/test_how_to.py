@@ -44,6 +44,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
     """The quickstart fleet with servers of the engine `fake`, its gateway running; not applied."""
     made = replace(Project.copy(tmp_path / "project", None), options=())
     edit(made, "fleet.yaml", "engine: local", "engine: fake")
+    edit(made, "fleet.yaml", "gates: []}\n", f"gates: [errors]}}\n{GATES}")
     monkeypatch.chdir(made.root)
     monkeypatch.setenv("GITHUB_ACTOR", "ana")
     assert call(made, "gateway", "start").returncode == 0
@@ -79,10 +80,9 @@ def with_a_rollout_that_waits(project: Project) -> None:
     edit(
         project,
         "fleet.yaml",
-        "bake: 24h, retain: 7d, gates: []",
-        "bake: 1s, max_bake: 1s, gates: [errors]",
+        "bake: 24h, retain: 7d",
+        "bake: 1s, max_bake: 1s",
     )
-    edit(project, "fleet.yaml", "\nrollouts:", f"{GATES}\nrollouts:")
     applied(project)
     new_version(project)
     for _ in range(100):

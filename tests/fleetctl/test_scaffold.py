@@ -10,6 +10,7 @@ import yaml
 
 from fleet.config.lockfile import lock_text, parse_lock
 from fleet.errors import PlacementError
+from fleet.evals.golden_set import read_golden_set
 from fleet.history.values import History
 from fleet.planning.pipeline import make_plan
 from fleet.resources import State
@@ -60,7 +61,7 @@ def test_a_scaffolded_fleet_is_valid_and_canonical(run: Run, tmp_path: Path, eng
     fleet = load_project(folder, None, {}).fleet
     assert list(fleet.bases) == ["qwen25_7b"]
     assert [each.engine for each in fleet.hosts.values()] == [engine]
-    assert fleet.rollouts["careful"].gates == ("cut_off", "errors", "speed")
+    assert fleet.rollouts["careful"].gates == ("answers", "cut_off", "errors", "speed")
     first = (folder / "fleet.yaml").read_text("utf-8").splitlines()[0]
     assert first.startswith(HEADER)
     assert "properties" in json.loads((folder / first.removeprefix(HEADER)).read_text("utf-8"))
@@ -123,6 +124,8 @@ def test_a_scaffolded_adapter_lacks_nothing_but_its_bytes(run: Run, project: str
     assert [each["code"] for each in diagnostics] == ["FC1210", "FC1210"]
     written = yaml.safe_load((Path(project) / "clients" / "acme.yaml").read_text("utf-8"))
     assert len(written["clients"]["acme"]["adapters"]["faq"]["smoke"]) == 5
+    golden = (Path(project) / "golden" / "faq.jsonl").read_bytes()
+    assert len(read_golden_set(golden, "faq.jsonl").items) == 72
     assert run("-C", project, "fmt", "--check")[0] == 0
 
 
@@ -135,6 +138,20 @@ def test_an_adapter_that_would_be_wrong_leaves_its_file_as_it_was(run: Run, proj
     assert code == 1
     assert "Did you mean `llama3_8b`?" in err
     assert file.read_bytes() == before
+    assert list(Path(project).glob("golden/*")) == []
+
+
+def test_a_golden_set_of_the_task_is_asked_and_not_written_over(run: Run, project: str) -> None:
+    assert run("-C", project, "scaffold", "client", "acme")[0] == 0
+    mine = Path(project) / "golden" / "faq.jsonl"
+    mine.parent.mkdir()
+    mine.write_text('{"id": "a", "input": "Hello", "expected": "Hi"}\n')
+    before = mine.read_bytes()
+    given = ("acme/faq", "--base", "llama3_8b", "--version", "1.0.0")
+    code, _, err = run("-C", project, "scaffold", "adapter", *given)
+    assert (code, "Wrote" in err) == (0, False)
+    assert mine.read_bytes() == before
+    assert "golden: golden/faq.jsonl" in (Path(project) / "clients/acme.yaml").read_text("utf-8")
 
 
 @pytest.mark.parametrize(
@@ -249,8 +266,9 @@ def test_the_command_writes_a_fleet_and_never_over_another(run: Run, tmp_path: P
     folder = str(tmp_path / "big")
     code, out, err = run("scaffold", "synthetic", *sizes, folder)
     assert (code, out) == (0, "")
-    assert "Wrote 7 files" in err
-    assert run("-C", folder, "validate")[0] == 0
+    assert "Wrote 8 files" in err
+    code, _, err = run("-C", folder, "validate")
+    assert (code, err) == (0, "")
     assert run("-C", folder, "fmt", "--check")[0] == 0
     code, _, err = run("scaffold", "synthetic", *sizes, folder)
     assert (code, "never overwrites" in err) == (1, True)

@@ -72,7 +72,7 @@ def test_versions_that_take_over_by_time_alone_are_named_with_the_line_to_add(
     unjudged, unasked = warned(tmp_path, ("gates: [accuracy]", "gates: []"))
     code, place, detail, hint = unjudged
     assert (code, place) == ("FC1246", "fleet.yaml:27")
-    assert "`acme-support` and 1 more take over by time alone: `careful`" in detail
+    assert "of `acme-support`, `acme-triage`, which take over by time alone: `careful`" in detail
     assert hint == "Add `gates: [accuracy]` to it."
     assert unasked[0] == "FC1248"
     assert unasked[2:] == (
@@ -86,7 +86,7 @@ def test_the_rollout_that_exists_undeclared_has_no_gates_either(tmp_path: Path) 
         tmp_path, adapters=TRIAGE + WHOLE.replace("careful", "standard")
     )
     assert (code, place) == ("FC1246", "clients/acme.yaml:15")
-    assert "`acme-triage` take over by time alone: `standard` asks no gate" in detail
+    assert "`acme-triage`, which take over by time alone: `standard` asks no gate" in detail
     assert hint == "Declare `rollouts: {standard: {gates: [accuracy]}}`."
 
 

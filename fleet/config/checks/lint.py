@@ -16,6 +16,8 @@ from fleet.rollout_policy import OFFLINE, REPLAY, RISES
 
 _READ_ALONG = {"format_drop": "the form", "truncation_rise": "the end"}
 """Properties of answers that only fleetctl's own gateway writes down, by metric."""
+LISTED = 20
+"""Upper bound of the aliases without a gate that a warning names."""
 
 
 def lint(given: Declarations) -> Iterator[Problem]:
@@ -70,7 +72,14 @@ def _unjudged(given: Declarations, name: str, users: Sequence[DeclaredAdapter]) 
         at, hint = ("rollouts", name), f"Add {asks} to it"
     if not given.gates:
         hint += ", and `gates: {errors: {metric: error_rate_rise, max: 2pp}}`"
-    detail = f"New versions of {_named(users)} take over by time alone: `{name}` asks no gate."
+    aliases = sorted(user.alias for user in users)
+    named = ", ".join(f"`{alias}`" for alias in aliases[:LISTED])
+    if len(aliases) > LISTED:
+        named += f" and {len(aliases) - LISTED} more"
+    detail = (
+        f"Nothing judges new versions of {named}, which take over by time alone: `{name}` asks no "
+        "gate."
+    )
     return Problem("FC1246", at, detail, hint=f"{hint}.", at="key", severity="warning")
 
 

@@ -180,6 +180,7 @@ def _demand(declared: Demand, facts: ProjectFacts, alias: str) -> DemandSpec:
         offsets=facts.zones.get(declared.timezone) or (0,),
         observed=seen.rpm if seen else None,
         faults=known.faults if known else None,
+        users=known.users if known else None,
     )
 
 

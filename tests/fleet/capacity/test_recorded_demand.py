@@ -135,3 +135,14 @@ def test_another_file_is_refused_with_the_command_that_helps(text: str) -> None:
         parse_recorded_demand(text)
     (found,) = caught.value.diagnostics
     assert (found.code, found.command) == ("FC1227", "fleetctl demand record")
+
+
+def test_the_users_of_a_recording_are_kept_and_read_back() -> None:
+    made = record_demand(
+        [*asked("a-b", 0, 9, 60), *asked("c-d", 0, 9, 60)], 7, {"a-b": 12, "c-d": 0}
+    )
+    assert made is not None
+    assert (made.adapters["a-b"].users, made.adapters["c-d"].users) == (12, None)
+    text = recorded_demand_text(made)
+    assert text.count('"users"') == 1
+    assert parse_recorded_demand(text) == made

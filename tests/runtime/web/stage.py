@@ -43,7 +43,7 @@ from runtime.web.snapshot import FleetSnapshot, SnapshotReader
 from runtime.web.usage import UsageReading
 from runtime.workspace import Workspace
 from tests.fleet.costing.worlds import NOON, client, leases, resident, server
-from tests.fleetctl.project_on_disk import QUICKSTART
+from tests.fleetctl.project_on_disk import QUICKSTART, by_time_alone
 
 BASE = "http://127.0.0.1:8090"
 PERSON = "mara@agency-secret-host"
@@ -62,6 +62,7 @@ def project(folder: Path) -> Workspace:
     """Return the workspace of a copy of the quickstart fleet, in which acme has a rollout."""
     leave = shutil.ignore_patterns(".fleetctl", "training", "v2.4.0")
     shutil.copytree(QUICKSTART, folder, ignore=leave)
+    by_time_alone(folder)
     acme = folder / "clients" / "acme.yaml"
     acme.write_text(acme.read_text("utf-8").replace('"2.1.0"', '"2.2.0"'), "utf-8")
     its = open_workspace(folder, "fake", {}, folder / ".fleetctl")
