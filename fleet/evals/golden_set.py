@@ -5,7 +5,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -46,6 +46,32 @@ class GoldenSet:
     def groups(self) -> dict[str, str]:
         """Groups by id, of the items that name a group."""
         return {item.id: item.group for item in self.items if item.group}
+
+    def parts(self, number: int) -> tuple[tuple[GoldenItem, ...], ...]:
+        """Return the items in parts, in an order that depends on names alone.
+
+        Items that must pass come first, and a group is in a single part.
+        """
+        names = {item.id: item.group or item.id for item in self.items}
+        first = {names[item] for item in self.must_pass}
+        order = sorted(
+            {*names.values()},
+            key=lambda name: (name not in first, hashlib.sha256(name.encode()).digest()),
+        )
+        part_of = {name: at * number // len(order) for at, name in enumerate(order)}
+        return tuple(
+            tuple(item for item in self.items if part_of[names[item.id]] == part)
+            for part in range(number)
+        )
+
+    def only(self, ids: Collection[str]) -> "GoldenSet":
+        """Return the set with the items of these ids; fewer than all count as another set."""
+        if len(ids) == len(self.items):
+            return self
+        items = tuple(item for item in self.items if item.id in ids)
+        digest = hashlib.sha256(f"{self.digest} {sorted(ids)}".encode()).hexdigest()
+        file = f"{self.file} ({len(items)} of {len(self.items)} items)"
+        return GoldenSet(file, digest, items, {item.id: item for item in items})
 
 
 def read_golden_set(content: bytes, file: str) -> GoldenSet:

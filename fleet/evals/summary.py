@@ -96,9 +96,15 @@ def vector(run: EvalRun, measure: str = ACCURACY) -> dict[str, float]:
 
 
 def paired_scores(stable: EvalRun, canary: EvalRun, measure: str = ACCURACY) -> Pair:
-    """Pair two runs item by item; items that neither run scores are left out."""
+    """Pair two runs item by item; items that neither run scores are left out.
+
+    Only the items that the canary was asked count: it may have been told sooner than stable.
+    """
     left, right = vector(stable, measure), vector(canary, measure)
-    items = tuple(item for item in stable.items if item in left or item in right)
+    asked = {*canary.items}
+    items = tuple(
+        item for item in stable.items if item in asked and (item in left or item in right)
+    )
     both = left.keys() & right.keys()
     first, second = (
         tuple(scores[item] if item in both else 0.0 for item in items) for scores in (left, right)

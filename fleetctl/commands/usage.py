@@ -235,9 +235,16 @@ _CLIENT: Final = click.option(
     help="golden: expects the answers. training: conversations that end with the answer.",
 )
 @click.option("--since", callback=moment, help="Only since this time, as 2026-11-25T08:00Z.")
+@click.option("--beside", metavar="GOLDEN", help="Only what this golden set does not ask yet.")
 @click.pass_obj
 def export(
-    workspace: Workspace, /, client: str, alias: str | None, kind: str, since: datetime | None
+    workspace: Workspace,
+    /,
+    client: str,
+    alias: str | None,
+    kind: str,
+    since: datetime | None,
+    beside: str | None,
 ) -> None:
     """Print captured requests and answers as JSON Lines, repetitions once.
 
@@ -246,12 +253,15 @@ def export(
 
     Examples:
       fleetctl usage export --client acme --alias acme-support --as golden > golden/acme.jsonl
+      fleetctl usage export --client acme --as golden --beside golden/acme.jsonl > more.jsonl
       fleetctl usage export --client acme --as training --since 2026-11-25
     """
     from runtime.operations.captured import export_captured
+    from runtime.operations.eval_jobs import read_set
 
     begin = since or _BEGINNING
-    items, left_out = export_captured(workspace.state_dir, client, kind, alias, begin)
+    asked = read_set(workspace.root, beside) if beside else None
+    items, left_out = export_captured(workspace.state_dir, client, kind, alias, begin, asked)
     for item in items:
         click.echo(json.dumps(item))
     said = f"Exported {counted(len(items), 'item')}; left out {counted(left_out, 'request')}."

@@ -12,6 +12,12 @@ ReportProgress = Callable[[int, int], None]
 """Takes the number of answers so far and the number of all; must not block."""
 
 
+Enough = Callable[[tuple[Sample, ...]], bool]
+"""Takes the samples so far; says whether they decide, so that no further item is asked."""
+PARTS = 5
+"""Parts in which items are asked where a verdict may be sure before the last."""
+
+
 def report_nothing(_done: int, _total: int) -> None:
     """Report nothing: the default."""
 
@@ -51,6 +57,8 @@ class EngineJob:
     folder: Path
     """An empty folder for work files."""
     report: ReportProgress
+    enough: Enough | None = None
+    """A test of the samples so far, after every part of the items; None: all items are asked."""
 
     @property
     def total(self) -> int:

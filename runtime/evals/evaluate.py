@@ -1,6 +1,6 @@
 """Evaluate a version or a pair: request answers, score and store them, check that they count."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,6 +9,7 @@ from fleet.errors import EvalError, did_you_mean
 from fleet.evals import (
     ACCURACY,
     FLAWS,
+    NATIVE,
     EvalRun,
     EvalSpec,
     EvalTarget,
@@ -20,7 +21,14 @@ from fleet.evals import (
     run_faults,
     spelled_as_utf8,
 )
-from runtime.evals.context import EngineJob, EvalContext, EvalEngine, ReportProgress, report_nothing
+from runtime.evals.context import (
+    EngineJob,
+    Enough,
+    EvalContext,
+    EvalEngine,
+    ReportProgress,
+    report_nothing,
+)
 from runtime.evals.engines.command import run_command
 from runtime.evals.engines.inspect_engine import run_inspect
 from runtime.evals.engines.lm_eval import run_lm_eval
@@ -47,6 +55,7 @@ async def evaluate(
     reuse: bool = False,
     beside: bool = False,
     report: ReportProgress = report_nothing,
+    enough: Enough | None = None,
 ) -> EvalRun:
     """Evaluate a version on a golden set and store the run.
 
@@ -54,6 +63,7 @@ async def evaluate(
 
     `reuse`: answers of an earlier run of the same bytes, set, decoding and engine are taken.
     `beside`: another version is asked the same, so that answers can be compared.
+    `enough`: as of an engine's job; the run is of the items that were asked.
 
     Raises:
         EvalError: no server answers under the name, or the engine is unknown or failed as a whole.
@@ -82,7 +92,7 @@ async def evaluate(
         context.store.save(again)
         return again
     with TemporaryDirectory(prefix="fleetctl-eval-") as folder:
-        job = EngineJob(target, golden, spec, context, Path(folder), report)
+        job = EngineJob(target, golden, spec, context, Path(folder), report, enough)
         answers, version = await ENGINES[spec.engine](job)
     after = await probe(target)
     if before != after:
@@ -105,6 +115,8 @@ async def evaluate(
     )
     if purpose == "replay":
         samples = tuple(map(without_text, samples))
+    if enough is not None:
+        golden = golden.only({sample.item for sample in samples})
     run = EvalRun(
         id=context.new_id(),
         alias=target.alias,
@@ -137,10 +149,13 @@ async def evaluate_pair(
     *,
     purpose: Purpose = "gate",
     engines_differ: bool = False,
+    decided: Callable[[EvalRun, EvalRun], bool] | None = None,
 ) -> tuple[EvalRun, EvalRun]:
     """Evaluate two versions on a golden set; stable's answers may be those of an earlier run.
 
     `engines_differ`: a version is compared with itself on another engine.
+    `decided`: says of the runs so far whether further answers are needed. The second run may then
+    be of fewer items than the first.
 
     Raises:
         EvalError: FC4503 with every reason why the pair proves nothing. Never a verdict.
@@ -161,12 +176,34 @@ async def evaluate_pair(
         report=report_both,
     )
     done_before = 0 if first.cached else len(golden.items) * spec.samples
+    compared = any(map(in_pairs, golden.items))
+
+    def enough(samples: tuple[Sample, ...]) -> bool:
+        asked = {sample.item for sample in samples}
+        items = tuple(item for item in first.items if item in asked)
+        must_pass = tuple(item for item in first.must_pass if item in asked)
+        so_far = replace(first, items=items, must_pass=must_pass, samples=samples)
+        return decided is not None and decided(first, so_far)
+
     second = await evaluate(
-        canary, golden, spec, context, purpose=purpose, beside=True, report=report_both
+        canary,
+        golden,
+        spec,
+        context,
+        purpose=purpose,
+        beside=True,
+        report=report_both,
+        enough=enough if decided and spec.engine == NATIVE and not compared else None,
     )
-    if wrong := pair_faults(first, second, engines_differ=engines_differ):
+    same = replace(
+        first,
+        items=second.items,
+        must_pass=second.must_pass,
+        golden_digest=second.golden_digest,
+    )
+    if wrong := pair_faults(same, second, engines_differ=engines_differ):
         raise proves_nothing(f"`{stable.adapter}` beside `{canary.adapter}`", wrong)
-    if any(map(in_pairs, golden.items)):
+    if compared:
         return await pairwise(first, second, golden, spec, context)
     return first, second
 

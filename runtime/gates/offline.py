@@ -4,6 +4,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 from fleet.errors import ConfigError, Diagnostic, EngineError, EvalError
@@ -24,7 +25,7 @@ from fleet.evals import (
     spelled_as_utf8,
     to_judge,
 )
-from fleet.gates import Finding, judge_paired
+from fleet.gates import Finding, Verdict, judge_paired
 from fleet.history import EvalFinished
 from fleet.names import client_of
 from fleet.resources import State
@@ -123,6 +124,7 @@ async def _judge_group(
             report,
             purpose=purpose,
             engines_differ=trial.on_canary,
+            decided=partial(_decided, gates),
         )
     except (EvalError, ConfigError, EngineError) as error:
         why = "; ".join(map(_obstacle, error.diagnostics[:SHOWN]))
@@ -191,7 +193,14 @@ def judge_runs(gate: GateSpec, stable: EvalRun, canary: EvalRun) -> Finding:
         must_pass_failed=failed,
         clusters=pair.clusters,
         alike=USERS_ALIKE if gate.metric == REPLAY else 1.0,
+        early=len(canary.items) < len(stable.items),
     )
+
+
+def _decided(gates: Sequence[GateSpec], stable: EvalRun, canary: EvalRun) -> bool:
+    """Say whether all gates have a verdict before all items were asked."""
+    found = (judge_runs(gate, stable, canary).verdict for gate in gates)
+    return all(verdict is not Verdict.INCONCLUSIVE for verdict in found)
 
 
 def targets(trial: GateTrial, live: State) -> tuple[EvalTarget, EvalTarget]:

@@ -93,6 +93,21 @@ def test_exported_text_is_a_golden_set(run: Run, tmp_path: Path) -> None:
     assert run(*export, "training", "--alias", "acme-triage")[1] == ""
 
 
+def test_a_golden_set_grows_by_what_it_does_not_ask_yet(run: Run, tmp_path: Path) -> None:
+    state = tmp_path / ".fleetctl"
+    captured(state, "First?", "Yes.", id="1", user="ann")
+    export = ("usage", "export", "--client", "acme", "--as", "golden")
+    write(tmp_path, {"golden/acme.jsonl": run(*export)[1]})
+    captured(state, "Second?", "No.", id="2", user="ann")
+    captured(state, "Third?", "No.", id="3", user="bo")
+    captured(state, "Fourth?", "No.", id="4", user="bo")
+    code, more, err = run(*export, "--beside", "golden/acme.jsonl")
+    assert (code, err) == (0, "Exported 3 items; left out 1 request.\n")
+    found = [json.loads(line) for line in more.splitlines()]
+    assert [(item["id"], item["group"]) for item in found] == [("2", "1"), ("3", "3"), ("4", "3")]
+    assert "ann" not in more
+
+
 def test_what_is_forgotten_or_over_is_gone(run: Run, tmp_path: Path) -> None:
     state = tmp_path / ".fleetctl"
     captured(state, CANARY, "1", user="ann")

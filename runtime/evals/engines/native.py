@@ -25,7 +25,7 @@ from fleet.evals import (
     scored,
 )
 from runtime.engines.vllm_api import read_metrics
-from runtime.evals.context import EngineAnswers, EngineJob
+from runtime.evals.context import PARTS, EngineAnswers, EngineJob
 from runtime.evals.judge import JudgeClient, all_of, judge_client
 from runtime.evals.target import client_for
 from runtime.json_client import JsonClient
@@ -105,8 +105,13 @@ async def run_native(job: EngineJob) -> EngineAnswers:
     ):
         room = asyncio.Semaphore(spec.concurrency)
         run = _Run(job, client, judge, Backpressure(server, spec.pause_above), room)
-        turns = await all_of(run.turn(item, k) for item in items for k in range(spec.samples))
-    return tuple(sample for turn in turns for sample in turn), VERSION
+        samples: tuple[Sample, ...] = ()
+        for part in job.golden.parts(PARTS) if job.enough else (items,):
+            turns = await all_of(run.turn(item, k) for item in part for k in range(spec.samples))
+            samples += tuple(sample for turn in turns for sample in turn)
+            if job.enough and len(samples) < job.total and job.enough(samples):
+                break
+    return samples, VERSION
 
 
 @dataclass

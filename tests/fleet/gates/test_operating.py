@@ -9,9 +9,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from fleet.gates.offline import judge_binary
+from fleet.gates.offline import judge_binary, judge_paired
 from fleet.gates.sequential import share_test
 from fleet.gates.verdict import Verdict
+from fleet.rollout_policy import GateSpec
 from tests.drawn import long
 from tests.fleet.gates.rollouts import World, simulate
 from tests.fleet.gates.simulation import (
@@ -74,6 +75,25 @@ def test_a_version_at_the_margin_seldom_passes_and_a_point_estimate_often_lies(
     assert shares_of(partial(verdict, items), *unchanged)["FAIL"] < 5
     naive = 100 * np.mean((at_margin[0] - at_margin[1]) / items > 0.03)
     assert 38 < naive < 53  # a coin, whatever the number of items
+
+
+@pytest.mark.parametrize("drop", [0.0, 0.03])
+def test_looks_before_the_last_item_add_few_wrong_verdicts(drop: float) -> None:
+    gate = GateSpec("g", "accuracy_drop", 3, "pp")
+    rng, wrong = np.random.default_rng(14), {True: 0, False: 0}
+    for _ in range(600):
+        kind = rng.choice(3, 300, p=[(0.1 + drop) / 2, (0.1 - drop) / 2, 0.9])
+        stable, canary = (kind != 1).astype(float), (kind != 0).astype(float)
+        for looks in (False, True):
+            ends = (60, 120, 180, 240, 300) if looks else (300,)
+            found = (
+                judge_paired(gate, stable[:end], canary[:end], early=end < 300).verdict
+                for end in ends
+            )
+            verdict = next((each for each in found if each is not Verdict.INCONCLUSIVE), None)
+            wrong[looks] += verdict is (Verdict.PASS if drop else Verdict.FAIL)
+    assert wrong[False] <= wrong[True] <= wrong[False] + 6
+    assert wrong[True] < 42
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from tests.runtime.evals.scripted import peer
 from tests.runtime.gates.test_evidence import NOON, declared, office, trial
 from tests.runtime.gateway.stage import NEW, OLD
 
-REPLAYS = GateSpec("replays", "replay_drop", 10, "pp", score=INTACT)
+REPLAYS = GateSpec("replays", "replay_drop", 8, "pp", score=INTACT)
 SAID = "The parcel of order {} is at the depot since this morning, and comes on Tuesday."
 Say = Callable[[str, str, int], str]
 
@@ -51,7 +52,7 @@ def replayed(root: Path, say: Say, fleet: FleetSpec | None = None) -> OfflineRes
         found = asyncio.run(judge_golden(given, fleet or agreed(), live, office(root)))
         asked = [body["messages"][-1]["content"] for body in server.asked]
         asked = [question for question in asked if question.startswith("Where")]
-    assert len(asked) == 2 * len({*asked})  # of each version once
+    assert {*Counter(asked).values()} <= {1, 2}  # of each version once, at most
     return found
 
 
