@@ -8,7 +8,7 @@ sockets need no trust.
 import re
 import shlex
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from ipaddress import ip_address
@@ -249,6 +249,14 @@ def untrusted_addresses(urls: Iterable[str]) -> list[Peer]:
             if not is_own(peer.host) and peer.netloc not in _hosts():
                 found.add(peer)
     return sorted(found)
+
+
+def untrusted_notes(urls: Iterable[str]) -> Iterator[str]:
+    """Yield a note with the command that confirms all hosts of servers that are not trusted."""
+    if peers := untrusted_addresses(urls):
+        secret = " --no-secret" if any(peer.scheme == "https" for peer in peers) else ""
+        command = f"fleetctl trust add {' '.join(map(str, peers))}{secret}"
+        yield f"hosts of servers are not trusted and were not contacted; all of them: {command}"
 
 
 def _hosts() -> Mapping[str, tuple[str, ...]]:

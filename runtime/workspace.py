@@ -8,7 +8,7 @@ import asyncio
 import getpass
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -33,6 +33,7 @@ from runtime.ledger.fallback import FallbackLedger, SalvagedLedger, last_known
 from runtime.ledger.outbox import FOLDER, LedgerOutbox, deliver
 from runtime.ledger.protocol import Ledger
 from runtime.ledger.replica import LedgerReplica
+from runtime.ledger.signing import EntrySigner, entry_signer
 from runtime.ledger.snapshot import LedgerSnapshot
 from runtime.messages import Audience, EmitMessage, Message, Severity
 from runtime.removed_hosts import known_hosts, with_removed
@@ -40,7 +41,7 @@ from runtime.state.documents import open_documents
 from runtime.state.home import KNOWN_FILE, HomeAddress, remember_home, remembered_home
 from runtime.state.shared_files import TABLE, SharedFiles
 from runtime.state_folder import require_private
-from runtime.trust import untrusted_addresses
+from runtime.trust import untrusted_notes
 
 if TYPE_CHECKING:  # a rollback works while declarations cannot be read or engines be imported
     from contextlib import AbstractAsyncContextManager
@@ -164,16 +165,22 @@ class Workspace:
         return declared
 
     @cached_property
+    def signer(self) -> EntrySigner:
+        """The signer of entries."""
+        return entry_signer(self.state_dir, self.root, self.home, makes_key=self.offline is None)
+
+    @cached_property
     def _ledger(self) -> FallbackLedger:
         replica, address = self.replica, self.home
-        home = open_ledger(self.state_dir, self.run, self.by, self.now, address, self.root)
+        its = self.state_dir, self.run, self.by, self.now, address, self.root
+        home = open_ledger(*its, self.signer)
         if self.salvaged or (self.offline is not None and address.postgresql):
             why = "is damaged" if self.away is None else "does not answer"
             outbox = LedgerOutbox(lambda: home, self.queue, self.by, self.run, down=why)
             if self.away is not None:
                 return AwayLedger(home, replica, outbox, self.queue, self.away)
             return SalvagedLedger(home, replica, outbox, self.queue)
-        return FallbackLedger(home, replica, self.hung, wrote=self.push)
+        return FallbackLedger(home, replica, self.hung, wrote=self.push, signer=self.signer)
 
     @cached_property
     def _shared(self) -> SharedFiles | None:
@@ -282,18 +289,11 @@ class Workspace:
         await asyncio.to_thread(self.pull)
         async with self.connected() as connections:
             live = await connections.observe()
-        live = replace(live, notes=(*live.notes, *self._not_contacted()))
+        attached = [its for host in self.fleet().hosts.values() for its in host.attached]
+        live = replace(live, notes=(*live.notes, *untrusted_notes(its.url for its in attached)))
         with suppress(FleetError):  # what needs the ledger says so itself
             live = marked_unsure(live, (await asyncio.to_thread(self.history)).damage)
         return live
-
-    def _not_contacted(self) -> Iterator[str]:
-        """Yield a note with the command that confirms all hosts of servers that are not trusted."""
-        hosts = self.fleet().hosts.values()
-        if peers := untrusted_addresses(s.url for host in hosts for s in host.attached):
-            secret = " --no-secret" if any(peer.scheme == "https" for peer in peers) else ""
-            command = f"fleetctl trust add {' '.join(map(str, peers))}{secret}"
-            yield f"hosts of servers are not trusted and were not contacted; all of them: {command}"
 
     def observe(self) -> State:
         """Observe every server and gateway, for synchronous callers."""

@@ -30,6 +30,7 @@ def declared_paths(given: Declarations) -> Iterator[DeclaredPath]:
     yield DeclaredPath(("library",), given.library)
     yield from _named(("state", "file"), given.state.file)
     yield from _secret(("state", "postgresql"), given.state.postgresql)
+    yield from _secret(("state", "evidence_key"), given.state.evidence_key)
     for name, base in given.bases.items():
         yield DeclaredPath(("bases", name, "model"), base.model, is_optional=True)
         for flag, value in base.flags.items():

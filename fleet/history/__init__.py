@@ -65,6 +65,7 @@ from fleet.history.doubts import (
     tampered_evidence,
     tampering,
 )
+from fleet.history.ed25519 import public_key, sign
 from fleet.history.events import Entry, LedgerEvent, UnknownEvent, data_of, event_of
 from fleet.history.fold import fold_entries, settled
 from fleet.history.fold_traffic import DAY, TrafficShift
@@ -93,7 +94,16 @@ from fleet.history.rollout_events import (
     SmokeCounts,
 )
 from fleet.history.settings import settings_due, settings_to_record
-from fleet.history.upgrade_events import UpgradeDecided, UpgradeJudged, UpgradeMark
+from fleet.history.signatures import (
+    KeyAccepted,
+    KeyTerm,
+    Signature,
+    anchored,
+    distrust,
+    keys_after,
+    shown_key,
+)
+from fleet.history.upgrade_events import UpgradeDecided, UpgradeFields, UpgradeJudged, UpgradeMark
 from fleet.history.values import (
     LIMITS,
     SKEW,

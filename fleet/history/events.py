@@ -17,6 +17,7 @@ from fleet.decoding import decode
 from fleet.encoding import plain
 from fleet.history.apply_events import ApplyEvent, Document, PassiveEvent
 from fleet.history.rollout_events import Drilled, DrillRefused, RolloutEvent
+from fleet.history.signatures import KeyAccepted, Signature, signature_of
 from fleet.history.upgrade_events import UpgradeEvent
 
 
@@ -28,11 +29,11 @@ class UnknownEvent(PassiveEvent):
     data: Document
 
 
-LedgerEvent: TypeAlias = ApplyEvent | RolloutEvent | UpgradeEvent | UnknownEvent
+LedgerEvent: TypeAlias = ApplyEvent | RolloutEvent | UpgradeEvent | KeyAccepted | UnknownEvent
 _KINDS: Mapping[str, type[LedgerEvent]] = MappingProxyType(
     {
         made.kind: made
-        for made in get_args(ApplyEvent | RolloutEvent | UpgradeEvent)
+        for made in get_args(ApplyEvent | RolloutEvent | UpgradeEvent | KeyAccepted)
         if made is not DrillRefused
     }
 )
@@ -59,6 +60,11 @@ class Entry:
     def is_late_repair(self) -> bool:
         """Whether a repair waited for the home, which may have moved on: it changes no history."""
         return self.event.queued is not None and self.event.kind.startswith(("apply_", "step_"))
+
+    @property
+    def signature(self) -> Signature | None:
+        """The signature of the line; None: the line has none."""
+        return signature_of(self.line)
 
     def document(self) -> dict[str, Any]:
         """Return the data of the line as written, with the fields of a later release."""

@@ -61,6 +61,7 @@ class RolloutsFold(UpgradesFold):
             event.since or entry.time,
             entry.time,
             entry.seq,
+            entry.signature,
         )
         before = {item.gate: item for item in self.evidence.get(alias, ())}
         same = {gate: item for gate, item in before.items() if item.adapter == made.adapter}
@@ -103,6 +104,7 @@ class RolloutsFold(UpgradesFold):
                 event.until,
                 event.digest or "",
                 seq=entry.seq,
+                signature=entry.signature,
             )
             self.marks[event.alias] += (made,)
 

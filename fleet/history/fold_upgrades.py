@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from fleet.encoding import optional
 from fleet.gates import Finding, Verdict
 from fleet.history.events import Entry
 from fleet.history.fold_approvals import ApprovalsFold
+from fleet.history.signatures import Signature
 from fleet.history.upgrade_events import UpgradeDecided, UpgradeFields, UpgradeJudged
 
 
@@ -24,6 +26,7 @@ class UpgradeVerdict:
     at: datetime
     seq: int
     """Number of the ledger entry."""
+    signature: Signature | None = optional()  # noqa: RUF009 (a field)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,9 @@ class UpgradeDecision:
     reason: str
     by: str
     at: datetime
+    seq: int = 0
+    """Number of the ledger entry; 0: of a plan of an earlier release."""
+    signature: Signature | None = optional()  # noqa: RUF009 (a field)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +67,7 @@ class UpgradesFold(ApprovalsFold):
             case UpgradeJudged():
                 made = UpgradeVerdict(
                     event.alias, event.adapter, event.gate, Finding.of(event.finding),
-                    event.digests, entry.time, entry.seq,
+                    event.digests, entry.time, entry.seq, entry.signature,
                 )  # fmt: skip
                 known = {(v.alias, v.gate): v for v in record.verdicts.get(settings, ())}
                 known[made.alias, made.gate] = made
@@ -69,7 +75,7 @@ class UpgradesFold(ApprovalsFold):
                 record = replace(record, verdicts={**record.verdicts, settings: listed})
                 if made.finding.verdict is Verdict.FAIL:
                     reason = f"{made.alias}, {made.gate}: {made.finding.reason}"
-                    decision = UpgradeDecision("stop", reason, entry.by, entry.time)
+                    decision = _decision("stop", reason, entry)
                     record = replace(record, decisions={**record.decisions, settings: decision})
             case UpgradeDecided(mark="release"):
                 record = replace(
@@ -78,10 +84,14 @@ class UpgradesFold(ApprovalsFold):
                     decisions={k: v for k, v in record.decisions.items() if k != settings},
                 )
             case UpgradeDecided(mark="approve" | "advance" | "stop"):
-                decision = UpgradeDecision(event.mark, event.reason, entry.by, entry.time)
+                decision = _decision(event.mark, event.reason, entry)
                 record = replace(record, decisions={**record.decisions, settings: decision})
             case _:
                 return
         if event.old:
             record = replace(record, proven=record.proven | {event.old})
         self.upgrades[event.base] = record
+
+
+def _decision(mark: str, reason: str, entry: Entry) -> UpgradeDecision:
+    return UpgradeDecision(mark, reason, entry.by, entry.time, entry.seq, entry.signature)

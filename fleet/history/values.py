@@ -7,12 +7,14 @@ from enum import StrEnum
 from typing import Final, Literal, get_args
 
 from fleet.consent import Approval
+from fleet.encoding import optional
 from fleet.gates import Finding
 from fleet.history.apply_events import Adopted, Document
 from fleet.history.events import Entry
 from fleet.history.fold_traffic import TrafficShift
 from fleet.history.fold_upgrades import UpgradeRecord
 from fleet.history.rollout_events import Released
+from fleet.history.signatures import KeyTerm, Signature
 from fleet.names import Address
 from fleet.plan import Freeze
 from fleet.resources import FULL, Resource
@@ -66,6 +68,7 @@ class GateEvidence:
     at: datetime
     seq: int
     """Number of the ledger entry."""
+    signature: Signature | None = optional()  # noqa: RUF009 (a field)
 
     def answers(self, gate: GateSpec) -> bool:
         """Say whether metric and limits of the declared gate are those of this evidence."""
@@ -102,6 +105,7 @@ class RolloutMark:
     """
     seq: int = 0
     """Number of the ledger entry."""
+    signature: Signature | None = optional()  # noqa: RUF009 (a field)
 
     def lasts(self, now: datetime) -> bool:
         """Say whether the mark has not ended by itself."""
@@ -238,6 +242,8 @@ class History:
     """Terms of costs as last recorded, documents of `fleet.costing` by key."""
     upgrades: Mapping[str, UpgradeRecord] = field(default_factory=dict)
     """By base: verdicts and decisions about new settings of its servers."""
+    keys: Mapping[str, KeyTerm] = field(default_factory=dict)
+    """Public keys that may sign entries; empty: no entry is signed."""
     entry_ids: frozenset[str] = frozenset()
     """Ids of entries from the outbox: a second entry with such an id counts as a note."""
 

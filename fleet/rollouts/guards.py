@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from fleet.history import SKEW, GateEvidence, History, judge_again
+from fleet.history import SKEW, GateEvidence, History, RolloutMark, distrust, judge_again
 from fleet.names import version_of
 from fleet.resources import Route, State
 from fleet.rollout_policy import ChangeWindow, RolloutPolicy
@@ -62,11 +62,16 @@ def _end(window: ChangeWindow, offset: int, moment: datetime) -> datetime | None
     return whole + timedelta(minutes=length - since)
 
 
-def doubt(history: History, evidence: Iterable[GateEvidence], now: datetime) -> str:
+def doubt(
+    history: History,
+    evidence: Iterable[GateEvidence],
+    now: datetime,
+    marks: Iterable[RolloutMark] = (),
+) -> str:
     """Return why no share may rise now, as a sentence without its full stop; empty: shares may.
 
-    Of the evidence only that on which the rise would rest is judged again, so that a long ledger
-    and many gates cost a plan nothing.
+    Only evidence and marks on which the rise would rest are checked, so that a long ledger and
+    many gates cost a plan nothing.
     """
     last = history.as_of
     if last is not None and last - now > SKEW:
@@ -81,6 +86,14 @@ def doubt(history: History, evidence: Iterable[GateEvidence], now: datetime) -> 
                 f"evidence #{item.seq}, gate {item.gate}, does not follow from its counts "
                 f"(FC5130): {differs}. To judge it anew: fleetctl release {item.alias}"
             )
+        if why := distrust(history.keys, item.seq, item.signature):
+            return (
+                f"evidence #{item.seq}, gate {item.gate}, is not believed (FC5130): {why}. "
+                f"To judge it anew: fleetctl release {item.alias}"
+            )
+    for mark in marks:
+        if why := distrust(history.keys, mark.seq, mark.signature):
+            return f"the mark `{mark.mark}` of entry {mark.seq} is not believed (FC5130): {why}"
     return ""
 
 

@@ -209,7 +209,8 @@ def _obstacle(
 
 def _doubt(it: Situation, judged: Iterable[GateResult]) -> str:
     evidence = [result.evidence for result in judged if result.evidence is not None]
-    return doubt(it.history, evidence, it.now)
+    said = (it.mark(word) for word in ("advance", "approve") if it.allowed(word))
+    return doubt(it.history, evidence, it.now, filter(None, said))
 
 
 def _unsure(

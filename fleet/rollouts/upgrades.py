@@ -10,7 +10,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from fleet.hardware import BaseSpec
-from fleet.history import History, UpgradeRecord, judge_again
+from fleet.history import (
+    History,
+    UpgradeDecision,
+    UpgradeRecord,
+    UpgradeVerdict,
+    distrust,
+    judge_again,
+)
 from fleet.names import adapter_address, base_of, by_number
 from fleet.resources import Server, State
 from fleet.rollout_policy import GateSpec
@@ -41,7 +48,7 @@ class _BaseServers:
 
     def __init__(self, fleet: FleetSpec, base: BaseSpec, live: State, history: History) -> None:
         self.fleet, self.base, self.live = fleet, base, live
-        self.record = history.upgrades.get(base.name, UpgradeRecord())
+        self.keys, self.record = history.keys, history.upgrades.get(base.name, UpgradeRecord())
         self.routed: dict[str, set[str]] = defaultdict(set)
         """By server: versions that routes send there."""
         self.serving: dict[str, dict[str, int]] = defaultdict(dict)
@@ -97,6 +104,8 @@ class _BaseServers:
         new = [name for name in self.servers if name not in old]
         idle = [name for name in new if not self.routed[name]]
         decision = self.record.decisions.get(settings)
+        if decision and decision.mark in MOVES and self._distrusts(decision):
+            decision = None
         approved = settings in self.record.proven or (decision and decision.mark in MOVES)
         stopped = decision is not None and decision.mark == "stop"
         if new and not (idle or approved or stopped):
@@ -122,6 +131,9 @@ class _BaseServers:
         if runs and wants.vllm and not is_release(runs, wants.vllm):
             lacks, made = True, replace(made, reason=f"{canary} runs vLLM {runs}")
         return replace(made, stage=UpgradeStage.CANARY) if lacks else made
+
+    def _distrusts(self, said: UpgradeDecision | UpgradeVerdict) -> bool:
+        return bool(distrust(self.keys, said.seq, said.signature))
 
     def _moving(self, made: Upgrade, since: datetime | None, now: datetime) -> Upgrade:
         """Let clients leave an old server; a server that was left before goes first."""
@@ -173,6 +185,7 @@ class _BaseServers:
                     found.adapter != version
                     or any(now[key] != found.digests.get(key, now[key]) for key in now if now[key])
                     or judge_again(found.finding, found.gate)
+                    or self._distrusts(found)
                 ):
                     found = None
                 yield GoldenResult(alias, version, gate, found)

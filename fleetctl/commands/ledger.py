@@ -1,6 +1,7 @@
 """`fleetctl history`, `drift`, `evidence`: read the ledger, compare with it, check it."""
 
 import json
+import re
 import sys
 
 import click
@@ -119,6 +120,12 @@ def restore_ledger(workspace: Workspace) -> None:
     click.echo(f"Restored {done.entries} entries from the local copy.{dropped}{kept}", err=True)
 
 
+def _public_key(_: click.Context, __: click.Parameter, given: str | None) -> str | None:
+    if given is None or re.fullmatch("[0-9a-f]{64}", given):
+        return given
+    raise click.BadParameter("a public key has 64 hex digits, as `fleetctl evidence key` prints it")
+
+
 @click.group(cls=Group)
 def evidence() -> None:
     """Show the verdicts of gates and check them.
@@ -187,6 +194,44 @@ def show_evidence(workspace: Workspace, number: int, form: str) -> None:
         click.echo(json.dumps(document(entry), sort_keys=True, indent=2))
     else:
         click.echo(render_one(entry, entry.event), nl=False)
+
+
+@evidence.command("key")
+@click.option(
+    "--accept",
+    metavar="KEY",
+    callback=_public_key,
+    help="Public key of another machine, which may sign, too.",
+)
+@click.option("--replace", "is_replaced", is_flag=True, help="Make a new key, and end this one.")
+@click.option("--lost", metavar="REASON", help="Begin anew with this machine's key.")
+@with_format
+def evidence_key(
+    workspace: Workspace, accept: str | None, lost: str | None, form: str, *, is_replaced: bool
+) -> None:
+    """Show or change the keys that sign verdicts in the ledger.
+
+    Without an option nothing changes. `--lost` is named by `evidence verify` for ever.
+
+    Examples:
+      fleetctl evidence key
+      fleetctl evidence key --replace
+      fleetctl evidence key --lost "the disk of gpu1 is gone"
+    """
+    from plans.reports.evidence import render_keys
+    from runtime.operations import evidence_key as keys
+
+    if accept:
+        keys.accept_key(workspace, accept)
+    if is_replaced:
+        keys.replace_key(workspace)
+    if lost:
+        keys.begin_anew(workspace, lost)
+    document = keys.evidence_keys(workspace)
+    click.echo(
+        json.dumps(document, indent=2) + "\n" if form == "json" else render_keys(document),
+        nl=False,
+    )
 
 
 @evidence.command("verify")

@@ -114,12 +114,37 @@ def render_unchecked(found: Mapping[str, Any]) -> str:
         lines.append(f"{_number(again, 'verdict')} {text}")
     reasons = Counter(f"{item['state']}: {item['why']}" for item in found["not_counted"])
     lines += [f"{_number(count, 'verdict')} {reason}" for reason, count in reasons.items()]
+    if signed := found["signed"]:
+        lines.append(f"signed entries that decide: {signed}")
+    if bare := found["not_signed"]:
+        lines.append(f"entries that decide and are not signed: {bare}")
+    lines += [
+        f"entry {item['seq']} of {item['time']}, by {item['by']}, began anew with another key: do "
+        "you know why?"
+        for item in found["keys_lost"]
+    ]
     lines += [
         f"entry {item['seq']}: gate {item['gate']} of {item['adapter']} was judged by other limits "
         "than are declared now, and does not count"
         for item in found["other_limits"]
     ]
     return "".join(f"{line[:1].upper()}{line[1:]}.\n" for line in lines)
+
+
+def render_keys(found: Mapping[str, Any]) -> str:
+    """Return the key of this machine and the keys that may sign, with their entries."""
+    own = found["own"]
+    if own is None:
+        said = "This machine has no key."
+    elif found["is_accepted"] or not found["keys"]:
+        said = f"Key of this machine: {own}"
+    else:
+        said = f"Key of this machine, which the ledger does not accept: {own}"
+    lines = [said] if found["keys"] else [said, "No entry is signed yet."]
+    for key in found["keys"]:
+        until = f" to {key['until'] - 1}" if key["until"] else " on"
+        lines.append(f"{key['key']} signs entries from {key['since']}{until}")
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _number(count: int, one: str, many: str = "") -> str:
@@ -132,6 +157,8 @@ def _differences(found: Mapping[str, Any]) -> Iterator[str]:
             f"Entry {check['seq']}: {check['recorded'] or 'a verdict'} of gate {check['gate']} "
             f"for {check['adapter']}: {check['differs']}."
         )
+    for item in found["not_believed"]:
+        yield f"Entry {item['seq']}, {item['kind']}: {item['why']}."
     for item in found["recounts_differ"]:
         yield f"Entry {item['seq']}: gate {item['gate']} of {item['adapter']}: {item['why']}."
     for run, text in found["changed_evaluations"].items():

@@ -171,6 +171,9 @@ def sentence(entry: Entry) -> str:  # noqa: C901, PLR0911, PLR0912, PLR0915 (a c
             return f"the served copy {path} {fault}; may have been read by {', '.join(boots)}"
         case history.BackedUp() | history.BackupDrilled() | history.Restored() as event:
             return _kept(event)
+        case history.KeyAccepted(key=key, lost=lost):
+            anew = f" after the loss of all others{_because(lost)}" if lost is not None else ""
+            return f"accepted key {history.shown_key(key)} for evidence{anew}"
         case history.Noted(text=text):
             return f"note: {text}"
         case history.UnknownEvent(kind=kind):

@@ -13,6 +13,7 @@ from runtime.files import LARGEST_LOG, read_plain
 from runtime.gateway.state_dir import PREVIOUS_FILE, SECRET_FILE, TABLE_FILE
 from runtime.ledger.file import LEDGER_FILE
 from runtime.ledger.outbox import FOLDER as QUEUE
+from runtime.ledger.signing import KEY_FILE
 from runtime.removed_hosts import HOSTS_FILE
 from runtime.usage.store import FOLDER, STORE_FILE, told_errors
 
@@ -33,7 +34,7 @@ PARTS: Final = (
     STORE,
 )
 """Patterns of the files that every backup holds; `*` stands for a name without a slash."""
-SECRETS: Final = (SECRET_FILE, "keys/*")
+SECRETS: Final = (SECRET_FILE, KEY_FILE, "keys/*")
 """Patterns of the files that a backup holds only if asked."""
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from runtime.ledger.file import FileLedger
 from runtime.ledger.postgres import PostgresLedger
 from runtime.ledger.protocol import Lease, Ledger
+from runtime.ledger.signing import EntrySigner
 from runtime.state.home import HomeAddress
 from runtime.state.postgres import Database
 from runtime.state_folder import require_private
@@ -23,6 +24,7 @@ def open_ledger(
     clock: Callable[[], datetime],
     home: HomeAddress = HERE,
     root: Path = Path(),
+    signer: EntrySigner | None = None,
 ) -> Ledger:
     """Return the ledger of a fleet; nothing is read or written yet.
 
@@ -33,12 +35,14 @@ def open_ledger(
         clock: Gives the time, in UTC.
         home: Where the ledger lives.
         root: The project, where a file with the database's URI counts from.
+        signer: Signs the entries that decide; None: none is signed.
 
     Raises:
         FleetError: FC6080, FC6081: the home is a folder that others may have written.
     """
     if home.postgresql:
-        return PostgresLedger(Database(root, home.postgresql), home.fleet, run, by, clock)
+        database = Database(root, home.postgresql)
+        return PostgresLedger(database, home.fleet, run, by, clock, signer)
     folder = Path(home.folder) if home.folder else state_dir
     require_private(folder)
-    return FileLedger(folder, run=run, by=by, clock=clock)
+    return FileLedger(folder, run=run, by=by, clock=clock, signer=signer)

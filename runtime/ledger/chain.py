@@ -7,7 +7,7 @@ must not pass over has a later `format`, which refuses that release by name.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from fleet.encoding import decode_json
 from fleet.errors import FleetError, require_known
 from fleet.history import Entry, data_of, event_of
+from runtime.ledger.signing import EntrySigner
 
 
 class DamagedLedgerError(FleetError):
@@ -25,10 +26,11 @@ FORMAT = 1
 """Newest format of a line that this release reads."""
 
 
-def line(entry: Entry) -> tuple[bytes, str]:
+def line(entry: Entry, signer: EntrySigner | None = None) -> tuple[bytes, str]:
     """Return the line of an entry with its newline, and the hash of the line.
 
     The hash is the SHA-256 of the line without the hash, so that checking costs no second encoding.
+    A signature is of the SHA-256 of the line without both.
     """
     body = json.dumps(
         {
@@ -46,6 +48,9 @@ def line(entry: Entry) -> tuple[bytes, str]:
         ensure_ascii=False,
         allow_nan=False,
     )
+    signed = signer and signer.signature(entry.event, hashlib.sha256(body.encode()).digest())
+    if signed:
+        body = f'{body[:-1]},"signed":"{signed}"}}'
     digest = hashlib.sha256(body.encode()).hexdigest()
     return f'{body[:-1]},"hash":"{digest}"}}\n'.encode(), digest
 
@@ -164,6 +169,19 @@ def entries(content: bytes, home: str) -> ChainedEntries:
     """Return the entries of whole lines, to be checked as an unbroken chain."""
     lines = (text + b"\n" for text in content.split(b"\n")[:-1])
     return ChainedEntries(lines, home, LedgerPrefix(), hashlib.sha256())
+
+
+def continuing(last: Entry, lines: Sequence[bytes]) -> Iterator[Entry]:
+    """Yield the entries of lines for as long as they follow the last entry in its chain."""
+    for text in lines:
+        try:
+            found = entry(text, 0, "")
+        except FleetError:
+            return
+        if (found.seq, found.previous) != (last.seq + 1, last.hash):
+            return
+        last = found
+        yield found
 
 
 def broken(home: str, number: int, what: str) -> DamagedLedgerError:

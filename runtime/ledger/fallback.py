@@ -27,6 +27,7 @@ from runtime.ledger.checkpoint import (
 from runtime.ledger.outbox import LedgerOutbox, queued
 from runtime.ledger.protocol import Ledger, unanswered
 from runtime.ledger.replica import LedgerReplica
+from runtime.ledger.signing import EntrySigner, believed
 from runtime.ledger.snapshot import LedgerSnapshot
 from runtime.ledger.two_fleets import AnotherFleetError, require_same_fleet
 
@@ -46,12 +47,14 @@ class FallbackLedger:
         hung: list[Thread],
         read_s: float = READ_S,
         wrote: Callable[[], object] = lambda: None,
+        signer: EntrySigner | None = None,
     ) -> None:
         """Prepare; nothing is read or written.
 
         `hung`: earlier readings that have not ended; shared by all objects for one home. `wrote`:
-        called after entries were appended.
+        called after entries were appended. `signer`: has the key whose entries are believed.
         """
+        self._signer = signer
         self._wrote = wrote
         self._home, self._mirror, self._hung, self._read_s = home, mirror, hung, read_s
         self._seen: tuple[object, Checkpoint] = None, Checkpoint()
@@ -101,7 +104,7 @@ class FallbackLedger:
         self._require_fleet()
         with suppress(FleetError, OSError):  # without a copy everything works while the home does
             self._copy(end)
-        return self._seen[1].history
+        return believed(self._seen[1].history, self._signer)
 
     def standing(self) -> Sequence[Entry]:
         """Return the entries that still count, without reading the others.

@@ -25,6 +25,7 @@ from runtime.ledger.append_log import add_lines, backwards, last_line, read_log,
 from runtime.ledger.chain import ChainedEntries, LedgerPrefix
 from runtime.ledger.lease import LeaseRecord
 from runtime.ledger.protocol import Lease, RestoredLedger, unanswered
+from runtime.ledger.signing import EntrySigner
 from runtime.processes import lock_holder, start_mark
 
 LEDGER_FILE = "ledger.jsonl"
@@ -41,8 +42,17 @@ class FileLedger:
     drops; it was never acknowledged.
     """
 
-    def __init__(self, folder: Path, *, run: str, by: str, clock: Callable[[], datetime]) -> None:
-        """Prepare; nothing is read or written."""
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        run: str,
+        by: str,
+        clock: Callable[[], datetime],
+        signer: EntrySigner | None = None,
+    ) -> None:
+        """Prepare; nothing is read or written. `signer`: None signs no entry."""
+        self._signer = signer
         self._folder = folder
         self._path = folder / LEDGER_FILE
         self._run, self._by, self._clock = run, by, clock
@@ -137,7 +147,7 @@ class FileLedger:
             for event in [*([Noted(torn)] if dropped else []), *events]:
                 seq += 1
                 entry = Entry(seq, now, event, self._run, self._by, token, previous, "")
-                line, previous = chain.line(entry)
+                line, previous = chain.line(entry, self._signer)
                 lines.append(line)
             if lines:
                 add_lines(self._path, b"".join(lines))
@@ -180,7 +190,7 @@ class FileLedger:
                 detail = f"No line of `{self._path}` is a line of the copy, so nothing was changed."
                 hint = "Put back a backup of the ledger."
                 raise FleetError.of("FC5182", "The copy is of another ledger", detail, hint=hint)
-            kept = [*copy, *_continuing(copy[-1], lines[len(copy) :])]
+            kept = [*copy, *chain.continuing(copy[-1], lines[len(copy) :])]
             names = (self._path.with_suffix(f".damaged-{n}.jsonl") for n in itertools.count(1))
             aside = next(path for path in names if not path.exists())
             if lines:
@@ -280,19 +290,6 @@ def locked_ledger(folder: Path) -> Iterator[None]:
             why = f"`{path}` has been locked for {LOCK_S:g} s"
             raise unanswered(why, lock_holder(path)) from None
         yield
-
-
-def _continuing(last: Entry, lines: Sequence[bytes]) -> Iterator[Entry]:
-    """Yield the entries of lines for as long as they follow the last entry in its chain."""
-    for text in lines:
-        try:
-            found = chain.entry(text, 0, "")
-        except FleetError:
-            return
-        if (found.seq, found.previous) != (last.seq + 1, last.hash):
-            return
-        last = found
-        yield found
 
 
 def _end(now: datetime, ttl_s: int) -> str:

@@ -20,6 +20,7 @@ from runtime.ledger import lease as leases
 from runtime.ledger.chain import ChainedEntries, LedgerPrefix
 from runtime.ledger.lease import LeaseRecord
 from runtime.ledger.protocol import Lease, RestoredLedger
+from runtime.ledger.signing import EntrySigner
 from runtime.processes import start_mark
 from runtime.state.postgres import Database
 
@@ -43,6 +44,7 @@ class PostgresLedger:
     run: str
     by: str
     clock: Callable[[], datetime]
+    signer: EntrySigner | None = None
 
     def read(self, after: int = 0) -> list[Entry]:
         """Return the entries with `seq` above `after`, verified as a hash chain."""
@@ -101,7 +103,7 @@ class PostgresLedger:
             for event in new:
                 seq += 1
                 entry = Entry(seq, now, event, self.run, self.by, token, previous, "")
-                line, previous = chain.line(entry)
+                line, previous = chain.line(entry, self.signer)
                 written[seq] = line.removesuffix(b"\n")
             self._insert(cursor, written, [event.entry_id for event in new])
             return seq

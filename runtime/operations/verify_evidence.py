@@ -6,15 +6,17 @@ from typing import Any, Final
 
 from fleet.errors import FleetError
 from fleet.gates import soaking
-from fleet.history import Entry, check_evidence
+from fleet.history import Entry, KeyAccepted, check_evidence, distrust
 from fleet.resources import FULL
 from runtime.gates.evidence import changed_runs
 from runtime.gates.recount import RecountState, recounted
 from runtime.ledger.checkpoint import CHECKPOINT_FILE, is_forged
+from runtime.ledger.signing import SIGNED
 from runtime.workspace import Workspace
 
 PROBLEMS: Final = (
-    "head_lost", "wrong", "changed_evaluations", "recounts_differ", "lacking", "checkpoint_forged",
+    "head_lost", "wrong", "not_believed", "changed_evaluations", "recounts_differ", "lacking",
+    "checkpoint_forged",
 )  # fmt: skip
 """Keys of the document that hold differences; empty or false where all is."""
 
@@ -36,6 +38,7 @@ def verify_evidence(workspace: Workspace, head: str | None) -> dict[str, Any]:
         "head_lost": head is not None and not any(entry.hash.startswith(head) for entry in entries),
         "verdicts": len(checks),
         "wrong": [asdict(check) for check in checks if check.differs],
+        **_signatures(workspace, entries),
         "changed_evaluations": dict(changed_runs(entries, state_dir)),
         "counted_again": sum(found["state"] == RecountState.SAME for found in recounts),
         "recounts_differ": [f for f in recounts if f["state"] == RecountState.CHANGED],
@@ -66,3 +69,33 @@ def _other_limits(workspace: Workspace) -> Iterator[dict[str, Any]]:
             gate = gates.get(item.gate)
             if gate and not item.answers(soaking(gate) if item.percent == FULL else gate):
                 yield {"seq": item.seq, "adapter": item.adapter, "gate": item.gate}
+
+
+def _signatures(workspace: Workspace, entries: Sequence[Entry]) -> dict[str, Any]:
+    """Return how many entries are signed and believed, and the others that should be.
+
+    A key is believed in the entries that it may sign: as this machine accepts it, else as the
+    ledger does.
+    """
+    keys, begun = workspace.history().keys, [e for e in entries if _begins_anew(e)]
+    signed, refused, bare = 0, [], 0
+    for entry in entries:
+        if isinstance(entry.event, SIGNED):
+            signature = entry.signature
+            why = distrust(keys, entry.seq, signature)
+            signed += signature is not None and not why
+            bare += signature is None and not why
+            if why:
+                refused.append({"seq": entry.seq, "kind": entry.event.kind, "why": why})
+    return {
+        "signed": signed,
+        "not_signed": bare,
+        "not_believed": refused,
+        "keys_lost": [
+            {"seq": entry.seq, "by": entry.by, "time": str(entry.time)} for entry in begun
+        ],
+    }
+
+
+def _begins_anew(entry: Entry) -> bool:
+    return isinstance(event := entry.event, KeyAccepted) and event.lost is not None

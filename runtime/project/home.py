@@ -39,4 +39,5 @@ def declared_home(
     except ValidationError:
         raise ConfigError(diagnostic("FC1235", "`state` is not one.")) from None
     folder = str(confined(root, declared.file)) if declared.file else ""
-    return HomeAddress(str(value.get("fleet", "")), declared.postgresql or "", folder)
+    name, key = str(value.get("fleet", "")), declared.evidence_key or ""
+    return HomeAddress(name, declared.postgresql or "", folder, key)

@@ -25,6 +25,10 @@ class HomeAddress:
     postgresql: str = ""
     """Where the URI of the database is kept, `env:NAME` or `file:PATH`; never the URI itself."""
     folder: str = ""
+    evidence_key: str = ""
+    """Where the secret is kept that signs entries, `env:NAME` or `file:PATH`; empty: in the state
+    folder.
+    """
 
     @property
     def is_state_folder(self) -> bool:
@@ -53,7 +57,8 @@ def remember_home(state_dir: Path, home: HomeAddress) -> None:
         OSError: it cannot be written.
     """
     before = remembered_home(state_dir)
-    if home == before or (home.is_state_folder and before.is_state_folder):
+    here = home.is_state_folder and before.is_state_folder
+    if home == before or (here and home.evidence_key == before.evidence_key):
         return
     make_private(state_dir)
     (state_dir / KNOWN_FILE).unlink(missing_ok=True)

@@ -36,6 +36,8 @@ class GitHub:
     """Pull requests of every commit."""
     sarif: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Uploaded logs by category."""
+    statuses: list[dict[str, Any]] = field(default_factory=list)
+    """Of all commits."""
     changed: list[str] = field(default_factory=list)
     """Method of every call that changed something."""
 
@@ -100,6 +102,9 @@ class GitHub:
                 answer = Answer(200, self.comments)
             case "POST /issues/7/comments":
                 answer = Answer(201, self.comment(body))
+            case "POST /statuses/[0-9a-f]+":
+                self.statuses.append(body)
+                answer = Answer(201, body)
             case "GET /issues":
                 its = (issue for issue in self.issues if query["labels"] in issue["labels"])
                 answer = Answer(200, [issue for issue in its if issue["state"] == query["state"]])
@@ -126,6 +131,7 @@ _RIGHTS = {
     "GET /issues/7/comments": "pull-requests:read",
     "POST /issues/7/comments": "pull-requests:write",
     r"PATCH /issues/comments/(\d+)": "pull-requests:write",
+    "POST /statuses/[0-9a-f]+": "statuses:write",
     "GET /issues": "issues:read",
     "POST /issues": "issues:write",
     r"PATCH /issues/(\d+)": "issues:write",

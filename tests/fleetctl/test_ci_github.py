@@ -184,6 +184,15 @@ def test_the_life_of_a_pull_request(stage: Stage, branch: Path) -> None:
     done = stage.on_machine("apply", "apply", needs__reviewed__outputs__plan_id=plan)
     assert done.is_green, done.printed
     assert "2.2.0 10 %" in call(project, "status", "--client", "acme").stdout
+
+    # The last hash of the ledger is published, and the ledger is shown to have the hash.
+    published = done.outputs["head"]
+    assert stage.on_machine("apply", "head", needs__apply__outputs__head=published).is_green
+    (status,) = forge.statuses
+    assert (status["context"], status["description"]) == (
+        "fleetctl/production ledger", f"last hash {published}",
+    )  # fmt: skip
+    assert call(project, "evidence", "verify", "--head", published).returncode == 0
     nothing = call(project, "apply", "--plan-id", "", "--yes")  # as a push without a pull request
     assert (nothing.returncode, "Nothing to do" in nothing.stderr) == (0, True), nothing.stderr
 

@@ -126,6 +126,9 @@ def test_the_life_of_a_merge_request(stage: Stage, branch: Path) -> None:
     done = stage.on_machine("apply", PLAN_ID="")
     assert done.returncode == 0, done.stderr
     assert "2.2.0 10 %" in call(project, "status", "--client", "acme").stdout
+    head = served.notes[-1]["body"].split("`")[3]
+    assert call(project, "evidence", "verify", "--head", head).returncode == 0
+    assert len(head) == 64
 
 
 def test_drift_is_an_issue_and_a_finding_at_its_line(stage: Stage) -> None:

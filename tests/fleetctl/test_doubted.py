@@ -61,14 +61,23 @@ def shares(project: Project) -> dict[str, int]:
 
 
 def judged(project: Project, found: Finding) -> None:
+    written(project, "gate_judged", verdict(project, found))
+
+
+def signed(project: Project, found: Finding) -> None:
+    event = event_of("gate_judged", verdict(project, found))
+    workspace_of(project).ledger().append([event])
+
+
+def verdict(project: Project, found: Finding) -> dict[str, Any]:
     workspace = workspace_of(project)
     stage = workspace.history().stages["acme-support"]
     pinned = workspace.fleet().versions
-    written(project, "gate_judged", {
+    return {
         "alias": "acme-support", "adapter": NEW, "stable": OLD, "percent": 10, "gate": "errors",
         "finding": found.plain(), "since": stage.since.isoformat(), "runs": [],
         "digests": {"adapter": pinned[NEW].digest, "stable": pinned[OLD].digest},
-    })  # fmt: skip
+    }  # fmt: skip
 
 
 def written(project: Project, kind: str, record: dict[str, Any], ahead: float = 0) -> None:
@@ -100,7 +109,32 @@ def test_a_plan_that_was_made_before_a_verdict_was_forged_raises_nobody(project:
     assert (listed["phase"], listed["percent"]) == ("doubted", 10)
     said = call(project, "rollout", "approve", "acme-support").stderr
     assert "Not while it is doubted: acme-support: 2.2.0 stays at 10 %: evidence #" in said
-    judged(project, judge_live(ERRORS, [WINDOWS[Verdict.PASS]]))
+    signed(project, judge_live(ERRORS, [WINDOWS[Verdict.PASS]]))  # as the approval is
+    assert "10 % -> 50 %" in call(project, "plan").stdout
+
+
+def test_a_pass_that_a_stranger_wrote_raises_nobody(project: Project) -> None:
+    finding = judge_live(ERRORS, [WINDOWS[Verdict.PASS]])
+    signed(project, finding)
+    assert "10 % -> 50 %" in call(project, "plan").stdout
+    judged(project, finding)  # as right, and without the key
+    again = call(project, "apply", "--auto", "--yes")
+    assert (again.returncode, shares(project)) == (0, {NEW: 10, OLD: 90})
+    planned = " ".join(call(project, "plan").stdout.split())
+    assert "is not believed (FC5130): it is not signed, and entries of its kind" in planned
+    found = call(project, "evidence", "verify")
+    assert (found.returncode, "gate_judged: it is not signed" in found.stdout) == (1, True)
+    signed(project, finding)
+    assert "10 % -> 50 %" in call(project, "plan").stdout
+
+
+def test_a_mark_that_a_stranger_wrote_raises_nobody(project: Project) -> None:
+    mark = {"alias": "acme-support", "adapter": NEW, "mark": "advance", "reason": "trust me"}
+    written(project, "rollout_marked", mark)
+    planned = " ".join(call(project, "plan").stdout.split())
+    assert "2.2.0 stays at 10 %: the mark `advance` of entry" in planned
+    assert "is not believed (FC5130): it is not signed" in planned
+    assert call(project, "rollout", "advance", "acme-support", "--reason", "x").returncode == 0
     assert "10 % -> 50 %" in call(project, "plan").stdout
 
 

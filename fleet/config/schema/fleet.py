@@ -72,6 +72,11 @@ class StateHome(Section):
     """Where the URI of a PostgreSQL database is kept, such as `env:FLEET_DB`."""
     file: Word | None = None
     """A folder, relative to the project, such as a share that all machines have mounted."""
+    evidence_key: SecretRef | None = None
+    """Where the secret is kept that signs verdicts in the ledger, the same for all checkouts.
+
+    Default: a file of the state folder where that is the home, else none is signed.
+    """
 
 
 class Declarations(Section):
