@@ -147,11 +147,12 @@ class JsonClient:
         if not self._is_inside:
             require_contact(self.url)
         limit = self._timeout_s if timeout_s is None else timeout_s
+        asked = _shown(method, path)
         try:
             async with asyncio.timeout(limit):
                 response = await self._attempts(method, path, body, attempts)
         except TimeoutError:
-            detail = f"{self.peer} did not answer {method} {path} within {limit:g} s."
+            detail = f"{self.peer} did not answer {asked} within {limit:g} s."
             hint = "Look at the server's log and load; running the command again is safe."
             raise EngineTimedOutError.of("FC4002", "No answer in time", detail, hint=hint) from None
         if not response.is_success:
@@ -159,7 +160,7 @@ class JsonClient:
                 problem(
                     "FC4003",
                     "A request was refused",
-                    f"{self.peer} answered {method} {path} with {response.status_code}: "
+                    f"{self.peer} answered {asked} with {response.status_code}: "
                     f"{_message(response)}",
                 ),
                 status=response.status_code,
@@ -182,7 +183,7 @@ class JsonClient:
                 raise EngineUnreachableError.of(
                     "FC4001",
                     "No connection",
-                    f"{self.peer} cannot be reached for {method} {path}: "
+                    f"{self.peer} cannot be reached for {_shown(method, path)}: "
                     f"{str(error) or type(error).__name__}.",
                     hint="Check that it runs and that its address is right.",
                 ) from None
@@ -231,6 +232,11 @@ class JsonClient:
         if response.headers.get("content-type", "").startswith("application/json"):
             return self._document(response)
         return response.text
+
+
+def _shown(method: str, path: str) -> str:
+    """Return method and path of a request, without the query, which may be long."""
+    return f"{method} {path.partition('?')[0]}"
 
 
 def _message(response: httpx.Response) -> str:

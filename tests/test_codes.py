@@ -107,9 +107,13 @@ def test_the_page_has_every_entry() -> None:
     assert PAGE.read_text(encoding="utf-8") == text
 
 
-def test_every_entry_has_a_cause_and_a_fix() -> None:
-    lacking = {code for code, entry in entries().items() if not (entry.cause and entry.fix)}
-    assert lacking == set(), "add `cause` and `fix` in fleetctl/error_codes"
+def test_every_entry_has_a_cause_a_fix_and_an_example() -> None:
+    lacking = {
+        code
+        for code, entry in entries().items()
+        if not (entry.cause and entry.fix and (entry.example or entry.printed))
+    }
+    assert lacking == set(), "add `cause`, `fix` and `example` in fleetctl/error_codes"
 
 
 def test_every_command_of_an_entry_can_be_run() -> None:

@@ -24,14 +24,15 @@ async def require_others(gateways: LocalGateways, restarted: str) -> None:
         if status.name == restarted or status.digest == newest.digest:
             continue
         lag = f"serves revision {status.revision}, the newest is {newest.revision}"
-        why = lag if status.revision is not None else status.problem or "does not run"
+        silent = status.revision is None
+        why = (status.problem or "does not run") if silent else lag
         raise EngineRejectedError.of(
             "FC6017",
             "Another gateway would not take over",
             f"Gateway `{status.name}`: {why.rstrip('.')}. While `{restarted}` starts anew, "
             f"clients would have no gateway, or older routes. `{restarted}` was left as it is.",
             hint="Start the other gateway first, or bring its routes up to date.",
-            command="fleetctl reconcile --once" if status.revision is not None else "",
+            command="fleetctl gateway status" if silent else "fleetctl reconcile --once",
         )
 
 

@@ -192,8 +192,7 @@ def read_table(state_dir: Path, file: str = TABLE_FILE) -> RoutingTable | None:
         return RoutingTable.model_validate_json(raw)
     except ValidationError as error:
         raise _damaged(
-            f"`{path}` is not a routing table: {error.error_count()} problems, the first: "
-            f"{error.errors(include_input=False)[0]['msg']}."
+            f"`{path}` is not a routing table: {error.errors(include_input=False)[0]['msg']}."
         ) from None
 
 

@@ -152,7 +152,7 @@ def mark_upgrade(workspace: Workspace, mark: UpgradeMark, base: str, reason: str
         raise FleetError.of(
             "FC5139",
             "The upgrade was stopped",
-            f"Base `{base}`: {upgrade.reason}. What has failed is not undecided.",
+            f"Base `{base}`: {upgrade.reason}. It moves no client until it is judged anew.",
             hint="Mend the settings or the golden set, and have them judged anew.",
             command=f"fleetctl upgrade release {base} --reason TEXT",
         )

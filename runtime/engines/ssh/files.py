@@ -176,7 +176,10 @@ async def source_of(folder: Path, *, links: bool = False) -> SourceFolder:
         return await asyncio.to_thread(hashed)
     except OSError as error:
         detail = f"`{error.filename or folder}` cannot be read: {error.strerror or error}."
-        raise EngineError.of("FC4097", "Files did not arrive on a host", detail) from None
+        hint = "Let your user read the folder and its files, then run the command again."
+        raise EngineError.of(
+            "FC4097", "Files did not arrive on a host", detail, hint=hint
+        ) from None
 
 
 async def fault_of_copy(ssh: SshConnection, source: SourceFolder, path: str) -> str:
@@ -260,8 +263,10 @@ def _other_bytes(ssh: SshConnection, source: SourceFolder, path: str) -> EngineE
     return EngineError.of(
         "FC4099",
         "Files on a host have other bytes",
-        f"`{source.folder}` has at `{path}` of `{ssh.address}` again and again other bytes than "
-        "those of its digest: its files change here, or the host's disk or memory is faulty.",
+        f"The copy of `{source.folder}` at `{path}` of `{ssh.address}` has other bytes than its "
+        "digest, again and again: files change here, or the host's disk or memory is faulty.",
+        hint="See that no training writes into the folder, and check the library:",
+        command="fleetctl adapter verify",
     )
 
 
@@ -271,7 +276,9 @@ def _no_room(ssh: SshConnection, source: SourceFolder, why: str) -> EngineError:
         "No room on a host",
         f"`{source.folder}` has {source.size >> 20} MiB, and the store's disk of `{ssh.address}` "
         f"lacks room: {why}. Servers there go on.",
-        hint="Make room on the host, then run the command again: what arrived is used again.",
+        hint="Make room on the host, then run the command again: what arrived is used again. What "
+        "no server needs there is deleted by:",
+        command="fleetctl gc",
     )
 
 

@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from fleet.errors import EngineError, EngineRejectedError, EngineUnreachableError
 from fleet.hardware import AttachedServerSpec, HostSpec
 from fleet.resources import LoadedAdapter, Server, State
+from fleetctl.catalogue import entries
 from runtime.engines.attach import AttachEngine, attached_port
 from runtime.engines.observation import AT_ONCE
 from runtime.engines.protocol import Observer
@@ -180,6 +181,18 @@ def test_a_server_that_loads_no_adapters_at_run_time_says_what_to_do() -> None:
     with pytest.raises(EngineRejectedError) as caught:
         run(apps, lambda engine: engine.load("llama_a", "a-t-llama3-v1.0.0", "/x"))
     assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING" in caught.value.diagnostics[0].hint
+
+
+def test_a_server_that_takes_a_load_and_does_not_list_it_has_not_loaded_it() -> None:
+    async def forgetful(scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG001 (ASGI)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b'{"data": []}'})
+
+    apps: dict[str, Any] = {**servers(), "llama_a": forgetful}
+    with pytest.raises(EngineRejectedError) as caught:
+        run(apps, lambda engine: engine.load("llama_a", "a-t-llama3-v1.0.0", "/x"))
+    (told,) = caught.value.diagnostics
+    assert (told.code, told.detail) == ("FC4006", entries()["FC4006"].example)
 
 
 def test_starting_and_stopping_are_refused() -> None:

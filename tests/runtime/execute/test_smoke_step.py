@@ -1,14 +1,21 @@
 """The smoke test before traffic: an adapter that answers like its base gets none."""
 
 import asyncio
+from dataclasses import replace
+from typing import Any
 
+from fleet.plan import Plan
 from fleet.spec import FleetSpec
+from fleet.steps import LoadAdapter
+from fleetctl.catalogue import entries
+from runtime.engines.protocol import Completion
 from runtime.execute.outcome import ApplyOutcome
 from tests.fleet.planning.builders import adapter, fleet
-from tests.runtime.execute.bench import LIKE_ITS_BASE, Bench
+from tests.runtime.execute.bench import LIKE_ITS_BASE, Bench, MemoryEngine
 from tests.runtime.execute.small_fleet import LAPTOP, NEW, OLD, verdicts
 
-SMOKE, ROUTE = f"smoke adapter/{OLD}@tiny-laptop-cpu0", "set route/acme-support"
+LOAD, SMOKE = (f"{verb} adapter/{OLD}@tiny-laptop-cpu0" for verb in ("load", "smoke"))
+ROUTE = "set route/acme-support"
 
 
 def asked(*inputs: str, version: str = OLD) -> FleetSpec:
@@ -54,3 +61,59 @@ def test_of_more_than_ten_inputs_the_first_ten_are_asked(bench: Bench) -> None:
         asyncio.run(bench.apply(asked(*(f"question {n}" for n in range(12)))))
     assert bench.passed.count(f"ask {OLD}@tiny-laptop-cpu0") == 10
     assert bench.passed.count("ask tiny@tiny-laptop-cpu0") == 1  # until one tells them apart
+
+
+def failed(bench: Bench, step: str, plan: Plan | None = None) -> tuple[str, str]:
+    """Return code and text of the step that fails, and keep the route from being set."""
+    outcome = asyncio.run(bench.apply(asked("hello"), plan=plan))
+    found = verdicts(outcome)
+    assert (outcome.exit_code, found[step], found[ROUTE]) == (4, "failed", "blocked")
+    ((code, severity, detail),) = told(outcome, step)
+    assert severity == "error"
+    return code, detail
+
+
+def example(code: str) -> tuple[str, str]:
+    return code, entries()[code].example
+
+
+class Mute(MemoryEngine):
+    """Loads versions that answer nothing."""
+
+    async def complete(
+        self, server: str, model: str, prompt: str, max_tokens: int = 64
+    ) -> Completion:
+        found = await super().complete(server, model, prompt, max_tokens)
+        return replace(found, text=" ") if model == OLD else found
+
+
+class Stuck(MemoryEngine):
+    """Never ends a load."""
+
+    async def load(self, *_: str) -> None:
+        await asyncio.Event().wait()
+
+
+def test_a_version_that_answers_nothing_gets_no_traffic(bench: Bench) -> None:
+    bench.engines["laptop"] = Mute("laptop", bench.engines["laptop"].trap, bench.gateways)
+    assert failed(bench, SMOKE) == example("FC5113")
+
+
+def test_a_load_that_does_not_end_fails_when_its_time_is_over(bench: Bench) -> None:
+    plan = asyncio.run(bench.plan(asked("hello")))
+    bench.engines["laptop"] = Stuck("laptop", bench.engines["laptop"].trap, bench.gateways)
+    assert failed(bench, LOAD, altered(plan, timeout_s=1)) == example("FC5112")
+
+
+def test_a_version_without_a_digest_in_the_plan_is_not_loaded(bench: Bench) -> None:
+    plan = asyncio.run(bench.plan(asked("hello")))
+    (operation,) = (step.operation for step in plan.steps if step.id == LOAD)
+    assert isinstance(operation, LoadAdapter)
+    bare = LoadAdapter(replace(operation.adapter, digest=None))
+    assert failed(bench, LOAD, altered(plan, operation=bare)) == example("FC5116")
+
+
+def altered(plan: Plan, **changes: Any) -> Plan:
+    """Return the plan with another step that loads the version."""
+    steps = (replace(step, **changes) if step.id == LOAD else step for step in plan.steps)
+    return replace(plan, steps=(*steps,))

@@ -17,6 +17,7 @@ from fleet.errors import (
     StalePlanError,
 )
 from fleet.spec import GatewaySpec
+from fleetctl.catalogue import entries
 from runtime.gateway import admin_socket, state_dir
 from runtime.gateway.control import LocalGateways
 from runtime.gateway.process import serving
@@ -24,7 +25,18 @@ from runtime.gateway.state_dir import read_table, write_table
 from runtime.gateway.table import RoutingTable
 from tests.ports import free_port
 from tests.runtime.gateway.admin_side import admin_of
-from tests.runtime.gateway.stage import ACME, MAIN, NEW, OLD, OTHERS, alias, chat, stage, table
+from tests.runtime.gateway.stage import (
+    ACME,
+    MAIN,
+    NEW,
+    OLD,
+    OTHERS,
+    alias,
+    chat,
+    raw_server,
+    stage,
+    table,
+)
 
 SERVERS = {"s1": "http://127.0.0.1:9"}
 
@@ -236,6 +248,24 @@ def test_an_admin_side_over_tcp_acknowledges_and_is_missed_when_it_is_down(
             await gateways.in_flight("s1", OLD)
         assert read_table(state) == table(SERVERS, revision=2)
         await gateways.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_gateway_that_says_that_it_serves_another_table_has_not_acknowledged(
+    tmp_path: Path,
+) -> None:
+    shown = json.dumps({"revision": 6, "digest": "5f3a" * 16})
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(shown)}\r\n"
+
+    async def scenario() -> None:
+        async with raw_server(f"{head}\r\n{shown}".encode(), waits=True) as (url, _):
+            remote = GatewaySpec("main", "127.0.0.1:0", url)
+            gateways = LocalGateways(tmp_path / ".fleetctl", {"main": remote})
+            done = await gateways.publish_and_report(table(SERVERS, revision=7))
+            (told,) = done.failures[0][1].diagnostics
+            assert (told.code, told.detail) == ("FC6005", entries()["FC6005"].example)
+            await gateways.close()
 
     asyncio.run(scenario())
 
