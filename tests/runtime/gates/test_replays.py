@@ -45,9 +45,11 @@ def agreed() -> FleetSpec:
     return replace(made, clients={**made.clients, "acme": client})
 
 
-def replayed(root: Path, say: Say, fleet: FleetSpec | None = None) -> OfflineResult:
+def replayed(
+    root: Path, say: Say, fleet: FleetSpec | None = None, gate: GateSpec = REPLAYS
+) -> OfflineResult:
     with peer(say) as server:
-        given = trial(0, "s1", offline=(REPLAYS,))
+        given = trial(0, "s1", offline=(gate,))
         live = State(urls={"s1": server.url})
         found = asyncio.run(judge_golden(given, fleet or agreed(), live, office(root)))
         asked = [body["messages"][-1]["content"] for body in server.asked]
@@ -106,6 +108,19 @@ def test_no_text_and_no_user_is_kept_of_a_replay(tmp_path: Path) -> None:
     text = b"".join(path.read_bytes() for path in kept) + repr(result).encode()
     assert not any(word in text for word in (b"parcel", b"order", b"sorry", b"Depot", b"ann-"))
     assert b"refused" in text
+
+
+def test_the_questions_of_a_file_may_be_asked_in_their_place(tmp_path: Path) -> None:
+    items = [
+        {"id": f"q{at}", "input": f"Where is order {at}?", "expected": SAID.format(at)}
+        for at in range(60)
+    ]
+    text = "".join(f"{json.dumps(item)}\n" for item in items)
+    (tmp_path / "prompts.jsonl").write_text(text, "utf-8")
+    by_file = replace(REPLAYS, golden="prompts.jsonl")
+    (judged,) = replayed(tmp_path, same, declared(), by_file).judged
+    assert (judged.finding.verdict, judged.finding.counts["items"]) == (Verdict.PASS, 60)
+    assert set(judged.digests) == {"golden", "terms"}
 
 
 def test_too_few_requests_and_no_consent_decide_nothing(tmp_path: Path) -> None:
