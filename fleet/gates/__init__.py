@@ -17,6 +17,7 @@ from fleet.gates.power import (
     harm,
     healthy_rate,
     items_needed,
+    least_limit,
     paired_power,
     passing,
     seen,

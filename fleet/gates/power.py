@@ -138,6 +138,11 @@ def certifiable(items: int, discordance: float, samples: int) -> float:
     return upper + Z_FOUND * math.sqrt(noise / items)
 
 
+def least_limit(items: int, samples: int) -> int:
+    """Return the smallest limit in whole points that a set shows where the usual part differs."""
+    return math.ceil(100 * certifiable(items, USUAL_DISCORDANCE, samples))
+
+
 def items_needed(discordance: float, samples: int, margin: float) -> int:
     """Return the items with which an unchanged version passes 4 times in 5."""
     low, high = 0, 1

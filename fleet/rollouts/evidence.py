@@ -1,10 +1,9 @@
 """Weighs the evidence on a version in its stage, gate by gate: which counts, and what it says."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from fleet.gates import USUAL_DISCORDANCE, Verdict, certifiable
+from fleet.gates import Verdict, least_limit
 from fleet.history import GateEvidence, RolloutStage, other_engine
 from fleet.plan import NO_EVIDENCE, GateDue
 from fleet.rollout_policy import AUTO, REPLAY, GateSpec
@@ -134,5 +133,5 @@ def _limited(fleet: FleetSpec, adapter: AdapterSpec, gate: GateSpec) -> GateSpec
     golden = fleet.golden.get(golden_of(adapter, gate))
     if gate.unit != AUTO or golden is None:
         return gate
-    least = certifiable(golden.independent, USUAL_DISCORDANCE, gate.samples)
-    return replace(gate, threshold=float(math.ceil(100 * least)), unit="pp")
+    limit = least_limit(golden.independent, gate.samples)
+    return replace(gate, threshold=float(limit), unit="pp")

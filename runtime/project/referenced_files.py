@@ -11,7 +11,7 @@ from fleet.codes import diagnostic
 from fleet.config import Problem, diagnostics
 from fleet.errors import ConfigError, Diagnostic, Position
 from fleet.evals import GoldenItemError, GoldenSet, in_pairs, read_golden_set, scored_by, to_judge
-from fleet.gates import LEAST_ITEMS, certifiable, items_needed, points_text
+from fleet.gates import LEAST_ITEMS, certifiable, items_needed, least_limit, points_text
 from fleet.rollout_policy import AUTO, BY_FORM
 from fleet.rollouts import gates_of, golden_of
 from fleet.spec import NotifyEvent
@@ -92,7 +92,10 @@ def _limits(path: str, project: Project) -> Iterator[Diagnostic]:
             more = (
                 items_needed(0.0, gate.samples, gate.margin) if gate.unit != AUTO else LEAST_ITEMS
             )
-            hint = f"Write `max: auto`, or bring the set to {max(LEAST_ITEMS, more)} items or more."
+            auto = f"Write `max: auto`, {least_limit(items, gate.samples)} pp here, or "
+            auto = auto if items >= LEAST_ITEMS else ""
+            hint = f"{auto}bring the set to {max(LEAST_ITEMS, more)} items or more."
+            hint = hint[:1].upper() + hint[1:]
             found = Problem("FC1257", ("gates", gate.name, "max"), detail, hint=hint)
             yield from diagnostics([found], project.tree)
 

@@ -74,9 +74,9 @@ def test_a_client_s_template_sees_what_a_client_may_see(
     [
         (items(80), ""),
         (items(75), "`accuracy` asks for 3 pp on `golden/x.jsonl`, which has 75 independent items"),
-        (items(75), "Write `max: auto`, or bring the set to 76 items or more"),
+        (items(75), "Write `max: auto`, 10 pp here, or bring the set to 76 items or more"),
         (items(80, size=2), "which has 40 independent items"),
-        (items(19), "nothing passes on fewer than 20 independent items"),
+        (items(19), "fewer than 20 independent items. No version could pass. Bring the set to 76"),
         ("\n", "no item to ask"),
         (ITEM + ITEM, "golden/x.jsonl:2:1"),
         (ITEM + "{", "golden/x.jsonl:2:2"),
