@@ -102,7 +102,7 @@ boxes: setup vllm ## Play a fleet on boxes that boot on this machine, three with
 	SHOW=$(SEEN) $(BOXES) up 4
 	$(BOXES) exec env BED=$(BED) $(PY) examples/boxes/play.py; code=$$?; $(BOXES) down; exit $$code
 
-canary: setup vllm ## Play the lives of four new versions under load, on a real vLLM
+canary: setup vllm ## Play the lives of new versions under load, on a real vLLM
 	$(PY) examples/canary/play.py
 
 BOXES := BED=$(BED) tests/beds/boxes.sh

@@ -1,9 +1,10 @@
-"""Clients at work: asks aliases through the gateway, each request as another user.
+"""Clients at work: asks aliases through the gateway, each request as another user or session.
 
     python load.py --url URL --keys FOLDER --golden FOLDER --out FILE [--rate 20]
 
 On SIGTERM or SIGINT it finishes what is under way and writes what it saw to FILE, as JSON:
-by alias and version how many requests were answered, answered rightly, and failed.
+by alias and version how many requests were answered, answered rightly, cut off, and failed.
+Three people of acme ask again and again, in an application that takes short answers only.
 """
 
 import argparse
@@ -21,6 +22,11 @@ ALIASES = {  # alias: golden set, part of the requests
     "corvid-dates": ("dates.jsonl", 0.15),
     "fjord-reviews": ("reviews.jsonl", 0.15),
 }
+SHORT_OF = "acme-support"
+SHORT = ("ana", "ben", "cleo")
+"""Users whose application takes 12 tokens: right answers have 7, one inside small talk has more."""
+EVERY = 8
+"""A request of so many is of one of these users."""
 
 
 class Load:
@@ -47,12 +53,16 @@ class Load:
             "user": f"user-{number}",
         }
         headers = {"Authorization": f"Bearer {self.keys[alias]}"}
+        if is_short := alias == SHORT_OF and number % EVERY == 0:
+            body |= {"max_tokens": 12, "user": SHORT[number // EVERY % len(SHORT)]}
+            headers["X-Session-Id"] = f"session-{number}"
         version = "none"
         try:
             async with http.post(self.url, json=body, headers=headers) as reply:
                 version = reply.headers.get("x-fleetctl-version", "none")
                 answer = await reply.json()
-            text = answer["choices"][0]["message"]["content"] if reply.status == 200 else ""
+            choice = answer["choices"][0] if reply.status == 200 else {"finish_reason": ""}
+            text = choice["message"]["content"] if reply.status == 200 else ""
         except (aiohttp.ClientError, TimeoutError, ValueError, KeyError) as error:
             self.failures.append(f"{alias}: {error!r}")
             self.seen[alias][version]["failed"] += 1
@@ -64,6 +74,8 @@ class Load:
             if reply.status != 200
             else "right"
             if text == question["expected"]
+            else f"cut off for {'named users' if is_short else 'others'}"
+            if choice["finish_reason"] == "length"
             else "wrong"
         )
         self.seen[alias][version][outcome] += 1

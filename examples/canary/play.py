@@ -1,10 +1,11 @@
-"""Play the lives of four new versions on a real vLLM, under load, each step checked.
+"""Play the lives of new versions on a real vLLM, under load, each step checked.
 
     python examples/canary/play.py [--short | --drills]
 
 A good version goes to 100 % by itself; a worse one is stopped by its golden set; one that
-breaks the format passes a lenient golden set, is caught on traffic and rolled back; one that
-cannot be told from the old one is held for people. Then the way back is drilled. At the end
+breaks the format passes a lenient golden set, is caught on traffic and rolled back; let in again
+under gates that do not mind the form, it is taken back because it fails for three users; one
+that cannot be told from the old one is held for people. Then the way back is drilled. At the end
 not one request has failed. --short plays the first and the third with fewer questions;
 --drills only what the drills need.
 """
@@ -132,6 +133,9 @@ class Play(Demo):
                 self.undecidable()
             if not self.drills:
                 self.breaks_the_format()
+                self.fails_for_three_users()
+        if not self.drills:
+            self.others_were_spared()
         with self.step("Evidence, judged again from its counts"):
             self.fleetctl("evidence", "verify")
             self.fleetctl("rollout", "list")
@@ -183,6 +187,23 @@ class Play(Demo):
             if now != others:
                 raise SystemExit(f"play failed: {others} became {now}")
             print(f"  {json.dumps(now)}", flush=True)
+
+    def fails_for_three_users(self) -> None:
+        """The same version, of which three users alone get less than they need."""
+        with self.step("A version that fails for three named users alone is taken back"):
+            self.edit("clients/acme.yaml", ("rollout: lenient", "rollout: people"))
+            self.fleetctl("release", "acme-support", "--reason", "judged by other gates")
+            self.fleetctl("apply", "--auto", "--yes")
+            self.round_until_a_gate_fails()
+            self.expect("acme-support", {"2.4.0": 0, "2.2.0": 100})
+            self.fleetctl("rollout", "status", "acme-support")
+
+    def others_were_spared(self) -> None:
+        """See that the version cut off answers of the three users, and of no other."""
+        found = json.loads((self.project / "load.json").read_text(encoding="utf-8"))["seen"]
+        cut = {outcome for its in found["acme-support"].values() for outcome in its}
+        if "cut off for named users" not in cut or "cut off for others" in cut:
+            raise SystemExit(f"play failed: {found}")
 
     def expect(self, alias: str, wanted: dict[str, int]) -> None:
         """See that versions have these shares."""

@@ -15,6 +15,7 @@ TOLD = (
     "PASS lenient_answers of acme-support-tiny-v2.4.0 at 0 %",
     "FAIL form of acme-support-tiny-v2.4.0 at 50 %",
     "Rolled back: acme-support back on 2.2.0 in",
+    "FAIL cut_off of acme-support-tiny-v2.4.0 at 50 %",
     "0 requests failed",
     "verdicts follow from their counts",
 )
