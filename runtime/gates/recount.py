@@ -157,14 +157,15 @@ def _gate_of(finding: Finding) -> GateSpec:
 
 
 def _compared(finding: Finding, again: Finding) -> _Made:
-    for name, count in again.counts.items():
-        if finding.counts.get(name) != count:
-            said, found = _total(finding.counts.get(name)), _total(count)
+    shared = [name for name in again.counts if name in finding.counts]  # a release may count more
+    if again.rule != finding.rule or not shared:
+        return RecountState.UNCHECKED, "this release judges it by other counts"
+    for name in shared:
+        if finding.counts[name] != again.counts[name]:
+            said, found = _total(finding.counts[name]), _total(again.counts[name])
             return RecountState.CHANGED, f"it says {name} {said}, and a recount gives {found}"
     return RecountState.SAME, ""
 
 
-def _total(count: float | Sequence[float] | None) -> str:
-    if count is None:
-        return "nothing"
+def _total(count: float | Sequence[float]) -> str:
     return f"{sum(count) if isinstance(count, Sequence) else count:g}"

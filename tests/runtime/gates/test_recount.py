@@ -146,6 +146,13 @@ def test_a_finding_of_an_earlier_release_is_not_checked(tmp_path: Path) -> None:
     assert again(event, tmp_path)[0] is RecountState.UNCHECKED
 
 
+def test_a_finding_by_a_rule_of_another_release_is_not_checked(tmp_path: Path) -> None:
+    logged(tmp_path, *usual())
+    event = found(tmp_path)
+    other = replace(event, finding={**event.finding, "rule": "of_old"})
+    assert again(other, tmp_path)[0] is RecountState.UNCHECKED
+
+
 def test_a_repeated_verdict_names_no_rows(tmp_path: Path) -> None:
     logged(tmp_path, *usual())
     asked, usage = trial(50, "s1", live=(ERRORS,)), UsageReader(tmp_path)
