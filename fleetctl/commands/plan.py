@@ -16,6 +16,7 @@ from fleetctl.options import (
     Command,
     Workspace,
     choice_option,
+    command_here,
     live_option,
     search_options,
 )
@@ -233,8 +234,8 @@ def _save(workspace: Workspace, plan: "Plan", out: Path) -> None:
     envelope = Envelope(created, workspace.by, commit_of(workspace.root), __version__)
     write_text(out, dump(plan, envelope))
     keep_plan(workspace, plan)
-    where = "" if workspace.root == Path() else f"-C {workspace.root} "
-    click.echo(f"Wrote {out}. To carry it out: fleetctl {where}apply {out}", err=True)
+    command = command_here(workspace, "apply", str(out))
+    click.echo(f"Wrote {out}. To carry it out: {command}", err=True)
 
 
 @click.command(cls=Command)

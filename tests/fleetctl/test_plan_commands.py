@@ -1,4 +1,5 @@
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +49,17 @@ def test_a_plan_is_shown_and_saved_and_shown_again(run: Run, project: Path) -> N
     again, shown, made = run("show", str(file))
     assert (again, shown) == (0, out)
     assert made.startswith("Made 2")
+
+
+def test_the_command_that_carries_a_plan_out_has_the_options_of_the_plan(
+    run: Run, project: Path
+) -> None:
+    (project / "env").mkdir()
+    (project / "env" / "night.yaml").write_text("defaults: {keep_versions: 3}\n", "utf-8")
+    given = ("--env", "night", "--var", "shift=2", "--state-dir", str(project / "my state"))
+    code, _, err = run(*given, "plan", *live(project), "--out", str(project / "plan.json"))
+    assert code == 0, err
+    assert f"fleetctl {shlex.join(('-C', str(project), *given))} apply {project}/plan.json" in err
 
 
 def test_the_exit_code_says_that_changes_are_due_only_when_asked(run: Run, project: Path) -> None:
