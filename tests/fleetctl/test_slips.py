@@ -1,5 +1,6 @@
 """What a person mistypes: each slip is told in a sentence, with what helps."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,7 @@ NAME = "acme-support-llama3_8b-v9.9.9"
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A fleet that was never applied."""
     root = tmp_path_factory.mktemp("fleet") / "one"
-    root.mkdir()
-    for each in (REPOSITORY / "examples" / "sizing" / "rtx4090").iterdir():
-        (root / each.name).write_bytes(each.read_bytes())
+    shutil.copytree(REPOSITORY / "examples" / "sizing" / "rtx4090", root)
     return Project(root, ())
 
 
