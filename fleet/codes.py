@@ -97,6 +97,7 @@ SUMMARIES: Mapping[str, str] = {
     "FC1255": "Capture that no gateway does",
     "FC1256": "More tokens than the base has positions",
     "FC1257": "Limit that a golden set cannot show",
+    "FC1258": "Library is not here",
     "FC1260": "A gateway is an Envoy",
     "FC1261": "An Envoy has its admin side on this machine",
     "FC1262": "Kind of device is not known",

@@ -199,8 +199,8 @@ class Workspace:
             return
         try:
             call_with_timeout(lambda: self._take_over(shared), limit_s)
-        except (FleetError, OSError) as error:  # of time, too
-            self.warn(f"what other checkouts have changed is not known: {error}")
+        except (FleetError, OSError) as error:  # of time, too; what needs the home says the rest
+            self.warn(f"what other checkouts changed is unknown: {str(error).partition(': ')[0]}")
 
     def _take_over(self, shared: SharedFiles) -> None:
         if not (self.state_dir / KNOWN_FILE).exists() and not self.replica.is_empty():

@@ -6,13 +6,18 @@ other kinds whose first line is a comment with a path, such as `# agency/fleet.y
 that file; all others are for the reader. `UPDATE_TRANSCRIPTS=1` writes the outputs anew.
 """
 
+import contextlib
+import io
 import os
 import re
+import shlex
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
+
+from fleetctl.cli import main
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 FILE = re.compile(r"# (\S+\.\w+)\n")
@@ -48,6 +53,16 @@ class Shell:
     environment: Mapping[str, str]
     ports: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def _noted(self) -> Path:
+        return self.folder / ".where"
+
+    @property
+    def where(self) -> str:
+        """The folder in which the last command ended."""
+        noted = self._noted
+        return noted.read_text("utf-8").strip() if noted.exists() else str(self.folder)
+
     def write(self, name: str, text: str) -> None:
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,11 +70,10 @@ class Shell:
 
     def run(self, line: str) -> str:
         """Run a command where the last one ended, and return what it printed, in its order."""
-        where = self.folder / ".where"
         done = subprocess.run(
             ["bash", "-c", f'{replaced(line, self.ports)}\npwd > "$WHERE"\n'],
-            cwd=where.read_text("utf-8").strip() if where.exists() else self.folder,
-            env={**self.environment, "WHERE": str(where), "PYTHONUNBUFFERED": "1"},
+            cwd=self.where,
+            env={**self.environment, "WHERE": str(self._noted), "PYTHONUNBUFFERED": "1"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -73,6 +87,25 @@ class Shell:
         """Return what was printed with the ports of the page, and without the folder's place."""
         usual = {free: port for port, free in self.ports.items()}
         return replaced(said.replace(str(self.folder), "~"), usual)
+
+
+@dataclass
+class InProcess(Shell):
+    """A shell that calls fleetctl in this process, where nothing else is in the line."""
+
+    def run(self, line: str) -> str:
+        """Run a command, in the environment of this process where it is fleetctl's."""
+        if not line.startswith("fleetctl ") or re.search(r"[|;&<>$]", line):
+            return super().run(line)
+        said = io.StringIO()
+        with (
+            contextlib.chdir(self.where),
+            contextlib.redirect_stdout(said),
+            contextlib.redirect_stderr(said),
+            contextlib.suppress(SystemExit),
+        ):
+            main(shlex.split(replaced(line, self.ports))[1:])
+        return self.shown(said.getvalue())
 
 
 def replaced(text: str, words: Mapping[str, str]) -> str:

@@ -9,10 +9,10 @@ form a lane, routes and keys another; `needs` links steps that must wait across 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-
-import networkx as nx
+from graphlib import TopologicalSorter
+from heapq import heappop, heappush
 
 from fleet import steps
 from fleet.names import alias_of, route_address, server_address, step_id, step_parts
@@ -268,16 +268,22 @@ class _Graph:
 
     def sorted(self) -> tuple[Step, ...]:
         """Return the steps in an order that `needs` allows, the same for the same steps."""
-        graph: nx.DiGraph[str] = nx.DiGraph()
-        graph.add_nodes_from(self.steps)
-        graph.add_edges_from((need, step) for step, needs in self.needs.items() for need in needs)
-        ordered = nx.lexicographical_topological_sort(
-            graph, key=lambda step: (_RANK[step_parts(step)[0]], step)
-        )
         return tuple(
             replace(self.steps[name], needs=tuple(sorted(self.needs.get(name, ()))))
-            for name in ordered
+            for name in _in_order({**dict.fromkeys(self.steps, ()), **self.needs})
         )
+
+
+def _in_order(needs: Mapping[str, Iterable[str]]) -> Iterator[str]:
+    """Yield step ids, needs first; of those that may come next, the first by verb and address."""
+    graph, ready = TopologicalSorter(needs), list[tuple[int, str]]()
+    graph.prepare()
+    while graph.is_active():
+        for step in graph.get_ready():
+            heappush(ready, (_RANK[step_parts(step)[0]], step))
+        _, step = heappop(ready)
+        graph.done(step)
+        yield step
 
 
 def _devices(server: Server) -> set[tuple[str, str]]:

@@ -38,9 +38,7 @@ def _filters(function: Callable[..., None]) -> Any:
     client = click.option("--client", shell_complete=completion.clients, help="Only this client.")
     alias = click.option("--alias", shell_complete=completion.aliases, help="Only this alias.")
     since = click.option(
-        "--since",
-        callback=moment,
-        help="Only requests since this time, such as 2026-11-25T08:00Z.",
+        "--since", callback=moment, help="Only requests since this time, such as 2026-11-25T08:00Z."
     )
     purpose = click.option(
         "--purpose",
@@ -95,6 +93,7 @@ def summary(
     """
     from fleet.usage import Grain, Operator
     from plans.reports.usage import usage_rows
+    from runtime.operations.usage import require_known
     from runtime.usage.row import LIVE
     from runtime.usage.store import UsageStore
 
@@ -119,6 +118,7 @@ def summary(
             by_cell=False,
         )
         users = store.users(Operator(), begin, until, ("client", "alias", "version"))
+    require_known(workspace, client, cells)
     chosen = [cell for cell in cells if not billed or cell.purpose == LIVE or cell.client in paying]
     print_result(form, usage_rows(chosen, users if purpose == LIVE else {}), _table)
 
@@ -149,6 +149,7 @@ def show_usage(
     """
     import msgspec
 
+    from runtime.operations.usage import require_known
     from runtime.usage.read import last_rows
     from runtime.usage.row import UsageRow
 
@@ -158,13 +159,11 @@ def show_usage(
 
     with waiting("Reading usage…"):
         found = last_rows(workspace.state_dir, accepts, since or _BEGINNING, last)
+    require_known(workspace, client, found)
     rows = [msgspec.structs.asdict(row) for row in found]
     if form == "text":
-        names = (
-            "time", "client", "alias", "version", "status", "latency_s", "input_tokens",
-            "output_tokens",
-        )  # fmt: skip
-        rows = [{name: row[name] for name in names} for row in rows]
+        names = "time client alias version status latency_s input_tokens output_tokens"
+        rows = [{name: row[name] for name in names.split()} for row in rows]
     print_result(form, rows, _table)
 
 

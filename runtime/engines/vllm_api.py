@@ -60,7 +60,9 @@ async def observe_server(http: JsonClient) -> ServerSnapshot:
         EngineError: the server did not answer or refused.
     """
     listing, version, metrics = await asyncio.gather(
-        list_models(http), _version(http), read_metrics(http, OBSERVE_DEADLINE_S)
+        list_models(http, OBSERVE_DEADLINE_S),
+        _version(http),
+        read_metrics(http, OBSERVE_DEADLINE_S),
     )
     return ServerSnapshot(listing, version, metrics.started, metrics.max_loras)
 

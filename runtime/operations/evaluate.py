@@ -34,6 +34,7 @@ from runtime.evals.target import through_gateway
 from runtime.files import read_plain
 from runtime.messages import FailureMessage, report_quarters
 from runtime.operations.eval_jobs import EvalJob, read_evals, read_set
+from runtime.operations.status import require_client
 from runtime.project.load import library_folder
 from runtime.secrets import read_secret
 from runtime.workspace import Workspace
@@ -199,10 +200,8 @@ def compare_judge(workspace: Workspace, path: Path, client: str, *, quiet: bool)
     Raises:
         FleetError: no such client, a label is wrong, or the judge does not answer.
     """
+    require_client(workspace, client)
     fleet = workspace.fleet()
-    if client not in fleet.clients:
-        near = did_you_mean(client, sorted(fleet.clients))
-        raise FleetError.of("FC5122", "No such client", f"`{client}` is not declared.", hint=near)
     content = read_plain(path)
     labels, spec = read_labels(content, str(path)), eval_spec_of(fleet.evals)
     context = eval_context(workspace, "server")

@@ -54,11 +54,16 @@ def observe_status(workspace: Workspace, client: str | None) -> FleetStatus:
     Raises:
         FleetError: FC5122, the client is not declared; the ledger cannot be read, and never was.
     """
+    require_client(workspace, client)
+    return event_loop.run(_observe(workspace, client))
+
+
+def require_client(workspace: Workspace, client: str | None) -> None:
+    """Raise FC5122 where a client is named that is not declared."""
     declared = workspace.fleet().clients
     if client is not None and client not in declared:
         near = did_you_mean(client, sorted(declared))
         raise FleetError.of("FC5122", "No such client", f"`{client}` is not declared.", hint=near)
-    return event_loop.run(_observe(workspace, client))
 
 
 async def _observe(workspace: Workspace, client: str | None) -> FleetStatus:

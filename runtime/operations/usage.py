@@ -1,14 +1,16 @@
 """Brings the usage of all gateways into the store, for commands and in rounds of reconcile."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from fleet.errors import FleetError
+from fleet.errors import ConfigError, FleetError
 from runtime.gateway.client import usage_sources
 from runtime.messages import FailureMessage
+from runtime.operations.status import require_client
 from runtime.usage.captured import delete_expired
 from runtime.usage.ingest import BUSY, Ingested, ingest
 from runtime.usage.parquet import KEEP_PARTS
@@ -17,6 +19,13 @@ from runtime.workspace import Workspace
 
 WAIT_S: Final = 60.0
 """Upper bound of a command's wait for another process that ingests, in seconds."""
+
+
+def require_known(workspace: Workspace, client: str | None, found: Collection[object]) -> None:
+    """Refuse a client of which nothing was found and that is not declared (FC5122)."""
+    if not found:
+        with suppress(ConfigError):  # without declarations no name is wrong
+            require_client(workspace, client)
 
 
 async def gather_usage_rows(

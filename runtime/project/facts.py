@@ -231,6 +231,15 @@ def weak_secrets(root: Path, given: Declarations) -> Iterator[Problem]:
             yield Problem("FC1287", at, detail, hint=hint, severity="warning")
 
 
+def missing_library(root: Path, given: Declarations, lock: Lock) -> Iterator[Problem]:
+    """Yield a warning where versions are locked and the folder that holds them is not here."""
+    if lock.adapters and not (root / given.library).exists():
+        detail = f"`{given.library}` is not here, and fleet.lock has {len(lock.adapters)} versions "
+        detail += "of it: an apply from this folder loads none but those in the store already."
+        hint = "Bring the folder here, or name it in `library`. Planning needs the lock alone."
+        yield Problem("FC1258", ("library",), detail, hint=hint, severity="warning")
+
+
 def _shapes(root: Path, given: Declarations, problems: list[Diagnostic]) -> dict[str, BaseShape]:
     """Read the bases' dimensions, from where the library or the base's path has them."""
     shapes = {}

@@ -38,7 +38,7 @@ from runtime.confined import NamedPath, confined, links_in, problems_of
 from runtime.files import read_plain
 from runtime.project.addresses import UNREAD, env_in_addresses
 from runtime.project.declaration_files import MAIN, declaration_files, require_project
-from runtime.project.facts import collected, decode, read_facts, weak_secrets
+from runtime.project.facts import collected, decode, missing_library, read_facts, weak_secrets
 from runtime.project.parse_cache import ParseCache
 from runtime.secrets import FILLED
 
@@ -84,7 +84,8 @@ def load_project(
     facts = read_facts(root, given, problems, secrets=secrets is not None)
     weak = () if secrets is None else weak_secrets(root, given)
     fleet, more = resolve_fleet(given, tree, facts)
-    shown = diagnostics([*findings, *more, *weak], tree)
+    absent = missing_library(root, given, facts.lock)
+    shown = diagnostics([*findings, *more, *weak, *absent], tree)
     problems = [_unfilled(problem, tree) for problem in problems]
     problems += [finding for finding in shown if finding.severity == "error"]
     if problems:

@@ -83,6 +83,7 @@ def lock(rank: int = 16) -> str:
 
 
 def write(root: Path, files: dict[str, str]) -> None:
+    (root / "models").mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,9 @@
-"""The tutorial as a newcomer plays it: from a wheel, outside the repository."""
+"""The tutorial as a newcomer plays it, outside the repository: here, and from a wheel for long."""
 
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from tests.installed import REPOSITORY, environment, install_wheel
 from tests.ports import free_port
-from tests.transcripts import Shell, held, played
+from tests.transcripts import InProcess, Shell, held, played
 
 PAGE = REPOSITORY / "docs" / "tutorial.md"
 PORTS = ("8080", "8100", "8200", "8300")
@@ -24,21 +25,43 @@ SKIPPED = re.compile(
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Iterator[Shell]:
-    """A shell in an empty folder, with the installed program on its path."""
-    program = install_wheel(tmp_path)
+def own(tmp_path: Path) -> dict[str, str]:
+    """Variables of a newcomer, whose home is empty."""
     for folder in ("home", "work"):
         (tmp_path / folder).mkdir()
-    path = f"{program.parent}:{os.environ['PATH']}"
-    own = {"PATH": path, "HOME": str(tmp_path / "home"), "NO_COLOR": "1", "GITHUB_ACTOR": "ana"}
-    ports = {port: str(free_port()) for port in PORTS}
-    made = Shell(tmp_path / "work", {**environment(), **own}, ports)
+    return {"HOME": str(tmp_path / "home"), "NO_COLOR": "1", "GITHUB_ACTOR": "ana"}
+
+
+@pytest.fixture
+def shell(tmp_path: Path, own: dict[str, str]) -> Iterator[Shell]:
+    """A shell in an empty folder, with the installed program on its path."""
+    own["PATH"] = f"{install_wheel(tmp_path).parent}:{os.environ['PATH']}"
+    made = Shell(tmp_path / "work", {**environment(), **own}, ports())
     where = made.run("python - <<<'import fleetctl; print(fleetctl.__file__)'")
     assert str(REPOSITORY) not in where
     yield made
     made.run("fleetctl gateway stop; fleetctl server stop --all")
 
 
+def ports() -> dict[str, str]:
+    """Return free ports for those of the page."""
+    return {port: str(free_port()) for port in PORTS}
+
+
+def test_the_tutorial_shows_what_its_commands_print_here(
+    tmp_path: Path, own: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    for name, text in own.items():
+        monkeypatch.setenv(name, text)
+    here = InProcess(tmp_path / "work", os.environ, ports())
+    try:
+        held(PAGE, here)
+    finally:
+        here.run("fleetctl gateway stop; fleetctl server stop --all")
+
+
+@pytest.mark.long
 def test_the_tutorial_shows_what_its_commands_print(shell: Shell) -> None:
     held(PAGE, shell)
 

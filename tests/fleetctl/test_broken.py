@@ -91,3 +91,12 @@ def test_the_machine_readable_forms_agree_with_each_other(tmp_path: Path) -> Non
         "::error file=clients/acme.yaml,line=9,col=18,endColumn=25,"
         "title=Adapter rank above the server's limit [FC1211]::"
     )
+
+
+def test_a_library_that_is_not_here_is_a_warning_where_versions_are_locked(tmp_path: Path) -> None:
+    write(tmp_path, valid())
+    (tmp_path / "models").rmdir()
+    (warning,) = load_project(tmp_path, None, {}).warnings
+    assert (warning.code, "`models` is not here" in warning.detail) == ("FC1258", True)
+    (tmp_path / "models").mkdir()
+    assert load_project(tmp_path, None, {}).warnings == ()

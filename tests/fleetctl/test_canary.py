@@ -55,6 +55,7 @@ ARGUMENTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "evidence show": (("1",),),
     "explain": (("acme-support",), ("key/acme/ci",), ("FC6011",)),
     "freeze": (("--reason", "canary test"),),
+    "gateway restart": (("--wait", "0s"),),
     "gateway run": (("nothing",),),
     "gateway start": (("main",),),
     "key create": (("acme/prod",), ("--all",)),

@@ -1,42 +1,21 @@
 """The pages on single tasks show what their commands print, on the quickstart fleet."""
 
-import contextlib
-import io
 import os
 import re
-import shlex
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from fleetctl.cli import main
 from tests.fleetctl.in_process import call
 from tests.fleetctl.project_on_disk import QUICKSTART, REPOSITORY, Project
 from tests.fleetctl.test_retrain_commands import SCRIPT
 from tests.other_bytes import other
 from tests.ports import free_port
-from tests.transcripts import Shell, held
+from tests.transcripts import InProcess, held
 
 GATES = "\ngates:\n  errors: {metric: error_rate_rise, max: 1pp}\n"
-
-
-@dataclass
-class InProcess(Shell):
-    """A shell that calls fleetctl in this process, where no pipe is in the line."""
-
-    def run(self, line: str) -> str:
-        if not line.startswith("fleetctl ") or "|" in line:
-            return super().run(line)
-        said = io.StringIO()
-        with (
-            contextlib.redirect_stdout(said),
-            contextlib.redirect_stderr(said),
-            pytest.raises(SystemExit),
-        ):
-            main(shlex.split(line)[1:])
-        return self.shown(said.getvalue())
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.engines import vllm_api
 from runtime.gateway.supervisor import WANTED, find_process
 from tests.fleetctl.in_process import Done, call
 from tests.fleetctl.outage_checks import left, outages, state, the_outage
@@ -221,9 +222,10 @@ def test_a_ledger_that_was_cut_is_named_until_a_person_decides(
     assert outages(project) == []
 
 
-def test_a_frozen_server_is_named(project: Project) -> None:
+def test_a_frozen_server_is_named(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     (pid,) = project.server_processes()
     os.kill(pid, signal.SIGSTOP)
+    monkeypatch.setattr(vllm_api, "OBSERVE_DEADLINE_S", 0.2)
     try:
         kind, subject, summary = the_outage(project)
         assert (kind, subject) == ("server_hung", "server/tiny-laptop-cpu0")
@@ -231,6 +233,7 @@ def test_a_frozen_server_is_named(project: Project) -> None:
         assert left(project) == [("server_hung", "server/tiny-laptop-cpu0")]
     finally:
         os.kill(pid, signal.SIGCONT)
+        monkeypatch.undo()
     assert outages(project) == []
 
 

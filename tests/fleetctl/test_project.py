@@ -214,11 +214,8 @@ def test_the_cache_changes_nothing_and_a_damaged_one_is_ignored(
 def test_a_small_fleet_and_a_failed_run_leave_no_cache(tmp_path: Path) -> None:
     write(tmp_path, valid())
     load_project(tmp_path, None, {})
-    assert sorted(each.name for each in tmp_path.iterdir()) == [
-        "clients",
-        "fleet.lock",
-        "fleet.yaml",
-    ]
+    there = sorted(each.name for each in tmp_path.iterdir())
+    assert there == ["clients", "fleet.lock", "fleet.yaml", "models"]
 
 
 def test_a_host_reserved_for_a_tier_without_clients_is_a_warning(tmp_path: Path) -> None:
@@ -250,8 +247,8 @@ def test_every_code_of_a_broken_declaration_is_in_the_corpus() -> None:
     # tested here, with rollouts, with golden sets, or with the files that `validate` reads along
     elsewhere = (
         "FC1010 FC1011 FC1219 FC1222 FC1232 FC1233 FC1235 FC1236 FC1243 FC1246 FC1247 "
-        "FC1248 FC1249 FC1250 FC1251 FC1254 FC1255 FC1256 FC1257 FC1260 FC1262 FC1267 FC1268 "
-        "FC1279 FC1290 FC1291 FC1301 FC1302 FC1303 FC1304"
+        "FC1248 FC1249 FC1250 FC1251 FC1254 FC1255 FC1256 FC1257 FC1258 FC1260 FC1262 "
+        "FC1267 FC1268 FC1279 FC1290 FC1291 FC1301 FC1302 FC1303 FC1304"
     )
     attacked = "FC1276 FC1285 FC1286 FC1287 FC1312 FC1313 FC1330 FC1331 FC1332 FC1333 FC1334"
     assert {case.code for case in CASES} | {*elsewhere.split()} | {*attacked.split()} == set(

@@ -46,6 +46,15 @@ def rows(run: Run, *arguments: str) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.parametrize("command", ["show", "summary"])
+def test_a_client_that_is_neither_declared_nor_logged_is_named_with_the_nearest(
+    run: Run, command: str
+) -> None:
+    code, _, err = run(command, "--client", "acem")
+    assert (code, "FC5122" in err, "Did you mean `acme`?" in err) == (1, True, True)
+    assert rows(run, command, "--client", "acme")
+
+
 def test_a_summary_holds_requests_errors_tokens_and_times(run: Run) -> None:
     old, new = rows(run, "summary")
     assert (old["version"], old["requests"], old["errors"], old["users"]) == (OLD, 101, 0, 3)
@@ -58,7 +67,7 @@ def test_a_summary_holds_requests_errors_tokens_and_times(run: Run) -> None:
     late = rows(run, "summary", "--since", "2026-11-25T09:45Z")
     assert [each["requests"] for each in late] == [1]
     assert [each["requests"] for each in rows(run, "summary", "--purpose", "eval")] == [1]
-    assert rows(run, "summary", "--client", "globex") == []
+    assert rows(run, "summary", "--client", "acme", "--purpose", "shadow") == []
     code, out, _ = run("summary", "--alias", "acme-support")
     assert (code, out.split()[:4]) == (
         0,
@@ -78,7 +87,7 @@ def test_the_last_requests_come_from_the_logs(run: Run) -> None:
     found = rows(run, "show", "--last", "2")
     assert [each["request_id"] for each in found] == [f"{number:032x}" for number in (101, 3600)]
     assert {"cached_tokens", "waited_s", "trace_id", "unit", "digest"} <= found[0].keys()
-    assert "No such request" in run("show", "--client", "globex")[1]
+    assert "No such request" in run("show", "--client", "acme", "--purpose", "shadow")[1]
 
 
 def test_ingestion_says_what_it_found_and_compaction_what_it_wrote(run: Run) -> None:

@@ -77,6 +77,7 @@ def test_what_is_appended_is_soon_written_through_and_no_descriptor_stays_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(usage_log, "SYNC_EVERY_S", 0.001)
+    others = {*threading.enumerate()}
 
     async def scenario() -> None:
         with UsageLog(tmp_path / USAGE_FILE, rotate_bytes=200) as log:
@@ -90,7 +91,7 @@ def test_what_is_appended_is_soon_written_through_and_no_descriptor_stays_open(
             await asyncio.gather(keeping, return_exceptions=True)
 
     asyncio.run(scenario())
-    for each in set(threading.enumerate()) - {threading.main_thread()}:
+    for each in {*threading.enumerate()} - others:
         each.join(10)  # those that settle what was put aside
     assert len([*tmp_path.iterdir()]) > 3
     held = [str(each.readlink()) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
