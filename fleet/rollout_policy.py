@@ -47,6 +47,8 @@ UNITS: dict[str, tuple[str, ...]] = {
 """Units of a limit, by metric."""
 AUTO = "auto"
 """In the place of a limit's unit: the smallest limit that the golden set can show."""
+SCALES = {"pp": 0.01, "%": 0.01, "ms": 0.001}
+"""Factors to fractions and seconds, by unit; others: 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,8 @@ class GateSpec:
     """Lower bound of the new version's requests for a PASS."""
     false_alarm: float = 0.01
     """Upper bound of the chance that the gate fails a healthy version, over the whole stage."""
+    alarm_at: float | None = None
+    """In `unit`: surely worse than that is a FAIL; None: `threshold`."""
 
     @property
     def offline(self) -> bool:
@@ -80,7 +84,12 @@ class GateSpec:
     @property
     def margin(self) -> float:
         """The limit as a fraction (`3pp` and `3%` are 0.03), a factor, or seconds."""
-        return self.threshold * {"pp": 0.01, "%": 0.01, "ms": 0.001}.get(self.unit, 1.0)
+        return self.threshold * SCALES.get(self.unit, 1.0)
+
+    @property
+    def alarm(self) -> float | None:
+        """The alarm, as `margin` is the limit; None: there is none beside the limit."""
+        return None if self.alarm_at is None else self.alarm_at * SCALES.get(self.unit, 1.0)
 
     @property
     def terms(self) -> str:

@@ -6,9 +6,10 @@ that anyone can compute a verdict again. Which gates are due is decided in `flee
 
 from fleet.gates.counts import BAD, Window
 from fleet.gates.decide import MISSING
-from fleet.gates.intervals import mcnemar, newcombe, upper_tail, wilson
-from fleet.gates.live import judge_live
+from fleet.gates.intervals import Z, mcnemar, newcombe, upper_tail, wilson
+from fleet.gates.live import confidence, judge_live
 from fleet.gates.offline import LEAST_ITEMS, judge_paired
+from fleet.gates.past import HOUR, UNKNOWN, Baseline, baseline, with_usual
 from fleet.gates.power import (
     USUAL_DISCORDANCE,
     Usual,
@@ -22,17 +23,9 @@ from fleet.gates.power import (
     passing,
     seen,
 )
-from fleet.gates.recheck import recheck_verdict
+from fleet.gates.recheck import EARLIER, recheck_verdict
 from fleet.gates.row_digest import CountedRows, TimedRow, digest_of_rows, in_order
+from fleet.gates.rows import UsageRow
 from fleet.gates.soak import blameless, judge_soaking, soaking, spared
 from fleet.gates.verdict import Counts, Finding, Verdict, percent_text, points_text
-from fleet.gates.windows import (
-    HOUR,
-    Baseline,
-    UsageRow,
-    Whose,
-    arms,
-    baseline,
-    count_windows,
-    neighbours,
-)
+from fleet.gates.windows import Whose, arms, count_windows, neighbours

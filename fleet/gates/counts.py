@@ -5,19 +5,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 
-from fleet.gates.design_effect import Clustered, series
+from fleet.gates.own_control import BY_WINDOW, SUMS, ByUser
 from fleet.rollout_policy import RATIOS, GateSpec
 
 ERRORS = "errors"
-SLOW: Mapping[str, str] = MappingProxyType(
-    {
-        "p95_ratio": "slow_total",
-        "neighbour_ratio": "slow_total",
-        "first_token_ratio": "slow_first_token",
-        "token_time_ratio": "slow_token",
-    }
-)
-"""By metric: what counts as slow, above the old version's pinned 95th percentile."""
 BAD: Mapping[str, str] = MappingProxyType(
     {
         "error_rate_rise": ERRORS,
@@ -33,16 +24,16 @@ BAD: Mapping[str, str] = MappingProxyType(
 class Tally:
     """The requests of a side in a window, and the number of bad requests by kind.
 
-    Kinds: `errors format truncated slow_first_token slow_token slow_total`, and
-    `late:<gate>` for those beyond a gate's own limit. Whether a request failed is always known;
-    other kinds may not be, such as the form of an answer that has none declared.
+    Kinds: `errors format truncated`, `late:<gate>` for those beyond a gate's own limit, and
+    `alarm:<gate>` for those beyond its alarm. Whether a request failed is always known; other kinds
+    may not be, such as the form of an answer that has none declared.
     """
 
     requests: int = 0
     bad: Mapping[str, int] = field(default_factory=dict)
     of: Mapping[str, int] = field(default_factory=dict)
     """By kind: requests that could be told to be good or bad; a kind left out was never told."""
-    users: Mapping[str, Clustered] | None = None
+    users: Mapping[str, ByUser] | None = None
     """By kind: the same by user; None: no request of the stage names one."""
     arrived: int | None = None
     """Draws of the split: new users, and requests without a user; None: as `requests`."""
@@ -71,43 +62,68 @@ def late(gate: str) -> str:
     return f"late:{gate}"
 
 
-def counts_of(
-    gate: GateSpec, windows: Sequence[Window], kind: str = ""
-) -> dict[str, float | tuple[float, ...]]:
+def alarming(gate: str) -> str:
+    """Return the kind of requests beyond a gate's alarm."""
+    return f"alarm:{gate}"
+
+
+def kind_of(gate: GateSpec) -> str:
+    """Return the kind of bad requests that a gate counts."""
+    return BAD.get(gate.metric) or late(gate.name)
+
+
+Made = dict[str, float | tuple[float, ...]]
+
+
+def counts_of(gate: GateSpec, windows: Sequence[Window], kind: str = "") -> Made:
     """Take the counts that a gate's rule needs out of the windows; pooled where the rule asks.
 
-    `kind` is of the bad requests; empty: the metric's own.
+    `kind` is of the bad requests; empty: the gate's own.
     """
-    kind = kind or BAD.get(gate.metric) or SLOW.get(gate.metric) or late(gate.name)
-    canary, stable = [window.canary for window in windows], [window.stable for window in windows]
-    sides = ((canary, ""), (stable, "_stable"))
-    made: dict[str, float | tuple[float, ...]] = {}
-    for side, suffix in sides:
-        made[f"bad{suffix}"] = tuple(float(tally.bad.get(kind, 0)) for tally in side)
-        made[f"requests{suffix}"] = tuple(float(tally.total(kind)) for tally in side)
+    kind = kind or kind_of(gate)
+    made: Made = {}
+    for suffix in ("", "_stable"):
+        side = [window.stable if suffix else window.canary for window in windows]
+        made |= _side(side, kind, suffix)
+        if gate.alarm is not None and gate.metric in RATIOS:
+            made |= _by_user(side, alarming(gate.name), f"alarm_{{}}{suffix}")
         arrived = (tally.requests if tally.arrived is None else tally.arrived for tally in side)
         made[f"split{suffix}"] = tuple(map(float, arrived))
     made["percent"] = tuple(
         float(-1 if window.percent is None else window.percent) for window in windows
     )
-    by_user = any(tally.users is not None for tally in (*canary, *stable))
-    kinds = [(kind, "")] if by_user else []
-    if gate.metric in RATIOS:
-        kinds += [(late(gate.name), "late")] if by_user else []
-        for side, suffix in sides:
-            beyond = (tally.bad.get(late(gate.name), 0) for tally in side)
-            made[f"late{suffix}"] = tuple(map(float, beyond))
-    for counted, prefix in kinds:
-        for side, suffix in sides:
-            users = [tally.users or {} for tally in side]
-            made.update(series(users, counted, suffix, prefix))
-    unnamed = sum(tally.unnamed for tally in (*canary, *stable))
-    if by_user or unnamed:
+    sides = [tally for window in windows for tally in (window.canary, window.stable)]
+    unnamed = sum(tally.unnamed for tally in sides)
+    if unnamed or any(tally.users is not None for tally in sides):
         made["unnamed"] = float(unnamed)
     return _pooled(made) if gate.metric == "baseline_ratio" else made
 
 
-def _pooled(made: Mapping[str, float | tuple[float, ...]]) -> dict[str, float | tuple[float, ...]]:
+def _side(side: Sequence[Tally], kind: str, suffix: str) -> Made:
+    made: Made = {
+        f"bad{suffix}": tuple(float(tally.bad.get(kind, 0)) for tally in side),
+        f"requests{suffix}": tuple(float(tally.total(kind)) for tally in side),
+    }
+    return made | _by_user(side, kind, f"{{}}{suffix}")
+
+
+def _by_user(side: Sequence[Tally], kind: str, name: str) -> Made:
+    """Return the counts by user; without users every request is a user's only one."""
+    found = [
+        ByUser(bad, of, of, of, bad, of) if tally.users is None else tally.users.get(kind, ByUser())
+        for tally in side
+        for bad, of in [(tally.bad.get(kind, 0), tally.total(kind))]
+    ]
+    made: Made = {
+        name.format(each): tuple(round(float(getattr(sums, each)), 6) for sums in found)
+        for each in BY_WINDOW
+    }
+    for each in SUMS:
+        made[name.format(each)] = round(float(sum(getattr(sums, each) for sums in found)), 6)
+    return made
+
+
+def _pooled(made: Made) -> Made:
     """Add the old version's counts to the new version's, save for the split."""
     found = dict(made)
     for name, value in made.items():

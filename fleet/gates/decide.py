@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fleet.gates.own_control import names_users
 from fleet.gates.sample_ratio import mismatch, unchecked
 from fleet.gates.sequential import rate_test, share_test
 from fleet.gates.verdict import Finding, Verdict, percent_text
@@ -14,14 +15,14 @@ LEAST_BAD = 5
 """Bad events of the new version below which nothing fails."""
 LEAST_DIFFERENCE = 0.005
 """Difference of rates below which nothing fails."""
-RISE, RATIO, RATE, ALONE = "share_of_bad", "share_of_slow_or_late", "rate_of_bad", "no_neighbours"
+LEAST_USERS, MOSTLY = 2, 0.5
+"""Users with a bad request below which nothing fails, unless so much of all is bad."""
+RISE, RATE, ALONE = "share_by_own_control", "rate_by_own_control", "no_neighbours"
 Series = Mapping[str, Any]
 """Counts by window, and a few of the whole stage; `recheck` answers for others."""
 Limits = Mapping[str, float]
-BOTH = ("bad", "requests", "bad_stable", "requests_stable")
-BOTH_BY_USER = ("first", "at_risk", "first_stable", "at_risk_stable")
 Moment = tuple[float, float, float]
-"""After a window: the e-value, users with a bad request, by how much the rate is too high."""
+"""After a window: the e-value, bad requests that count, by how much the rate is too high."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +39,9 @@ class Estimate:
     independent: float
     """Requests of the new version, as many as they are worth where users ask again and again."""
     collapsed: bool = False
-    """Whether nearly all requests of nearly all users are bad, and the old version's are not."""
-    worse: str = ""
-    """First words of the reason where the new version is worse, of counts that decide only then."""
-
-
-def by_user(counts: Series) -> bool:
-    """Say whether requests are counted by user; without users there is nothing to count by."""
-    return "first" in counts
+    """Whether most requests are bad, and the old version's are not."""
+    tolerated: float = 1.0
+    """Factor on what was to be expected that is no finding yet."""
 
 
 def conclude(
@@ -60,10 +56,8 @@ def conclude(
     value, failed = _first_failure(moments, limits["alpha"])
     about = made.about
     worse = f"worse, with an e-value of {value:.3g}"
-    if failed and made.worse:
-        about = f"{made.worse}; {about}"
     if made.collapsed and not failed:
-        failed, worse = True, "bad for each of its users, nearly always"
+        failed, worse = True, "most of its requests are bad, and of the old version hardly any"
     requests, least = sum(counts["requests"]), f"{limits['least_requests']:g}"
     split = mismatch(counts, limits)
     if split:
@@ -93,7 +87,7 @@ def conclude(
         counts,
         limits,
         f"{about}{_users(counts)}{unchecked(counts)}: {why}",
-        _power(made.rule, counts, limits),
+        _power(made, counts, limits),
     )
 
 
@@ -106,24 +100,29 @@ def _first_failure(moments: Iterator[Moment], alpha: float) -> tuple[float, bool
     return value, False
 
 
-def _power(rule: str, counts: Series, limits: Limits) -> str:
+def enough_people(people: float, bad: float, requests: float) -> bool:
+    """Say whether the bad requests are of several users, or nearly all there are."""
+    return people >= LEAST_USERS or bad >= MOSTLY * requests > 0
+
+
+def _power(made: Estimate, counts: Series, limits: Limits) -> str:
     """Say how many bad requests would have failed the version, had they come all at once."""
-    names = ("at_risk", "first_stable", "at_risk_stable") if by_user(counts) else BOTH[1:]
-    requests, bad, others = (float(sum(counts.get(name, ()))) for name in names)
-    compared = rule in (RISE, RATIO)
-    if not requests or (compared and not others):
+    compared, dispersion = made.rule == RISE, counts.get("dispersion", 1.0)
+    names = ("at_risk", "exposure", "hits_stable", "exposure_stable")
+    requests, exposure, bad, other = (float(sum(counts.get(name, ()))) for name in names)
+    if not requests or (compared and not other):
         return ""
-    usual = bad / others if compared else limits["limit"]
+    usual = bad / float(sum(counts["at_risk_stable"])) if compared else limits["limit"]
 
     def fails(hits: int) -> bool:
+        window = hits / dispersion, exposure, bad / dispersion, other
         test = (
-            share_test([(hits, requests, bad, others)], limits["tolerate"])
+            share_test([window], made.tolerated)
             if compared
-            else rate_test([(hits, requests)], usual)
+            else rate_test([(hits / dispersion, requests / dispersion)], usual)
         )
         enough = hits >= LEAST_BAD and hits / requests - usual >= LEAST_DIFFERENCE
-        value = next(test) / (2 if rule == RATIO else 1)  # were none of them late as well
-        return enough and value * limits["alpha"] >= 1
+        return enough and next(test) * limits["alpha"] >= 1
 
     possible = range(LEAST_BAD, int(requests) + 1)
     low = LEAST_BAD + bisect_left(possible, True, key=fails)
@@ -138,7 +137,7 @@ def _users(counts: Series) -> str:
     """Return the number of users behind the requests, and of requests without a user, as text."""
     unnamed = counts.get("unnamed", 0)
     without = f"{unnamed:g} requests name no user and count one by one" if unnamed else ""
-    if not by_user(counts):
+    if not names_users(counts):
         return f", {without}" if without else ""
     other = f" and {counts['units_stable']:g}" if "units_stable" in counts else ""
     users = f", of {counts['units']:g}{other} users"

@@ -1,40 +1,65 @@
 """Judges live gates: the new version's requests against the old one's, window by window."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from fleet.gates.counts import Window, counts_of
+from fleet.gates.counts import Window, alarming, counts_of, kind_of
 from fleet.gates.decide import (
     ALONE,
-    BOTH,
-    BOTH_BY_USER,
+    LEAST_BAD,
     RATE,
-    RATIO,
     RISE,
     Estimate,
     Limits,
     Moment,
     Series,
-    by_user,
     conclude,
+    enough_people,
 )
-from fleet.gates.design_effect import SideCounts, design_effects
-from fleet.gates.intervals import newcombe, wilson
+from fleet.gates.intervals import Z, newcombe, normal_cdf, wilson
+from fleet.gates.own_control import BY_WINDOW, SideCounts
+from fleet.gates.past import UNKNOWN, Baseline
 from fleet.gates.sample_ratio import MATERIAL, MISMATCH
 from fleet.gates.sequential import rate_test, share_test
 from fleet.gates.verdict import Counts, Finding, Verdict, percent_text, points_text
+from fleet.resources import FULL
 from fleet.rollout_policy import RATIOS, RISES, GateSpec
 
 BROKEN = 0.5
 """Share of bad requests above which an old version is nothing to compare with."""
-ALL, LEAST_USERS = 0.9, 2
-"""Share of bad requests, and least number of users with the share, that need no test."""
+MOST, LEAST_ANSWERS, LEAST_EVENTS, LEAST_USERS, SOUND = 0.5, 10, 3, 2, 0.1
+"""A version needs no test that has failed more than half of 10 requests or more, at three times
+apart or of two users, while at most a tenth is bad of the old version's, now and before."""
 LATE = 0.05
 """Part of the requests that may exceed a limit for the 95th percentile."""
+OUT, LEAST_USUAL = 5.0, 0.005
+"""Factor on the usual rate, and its least value, above which an hour of the old version is one of
+an outage: such an hour says nothing for a version."""
+Z_ONE, Z_EARLY = 2.0537489106318225, 0.8416212335729143
+"""Normal quantiles of the confidence of a PASS: 98 % in the only stage of a rollout with gates,
+80 % in a stage after which others come, and in the last of these 95 %."""
+
+
+def confidence(percent: int, weights: Iterable[int]) -> float:
+    """Return the normal quantile of the bound for a PASS in the stage with a share.
+
+    A version at the limit has to be lucky in every stage, on other requests each time; in the early
+    ones little is at stake, and few requests tell.
+    """
+    stages = [weight for weight in weights if weight < FULL]
+    if len(stages) <= 1:
+        return Z_ONE
+    return Z_EARLY if percent < max(stages) else Z
 
 
 def judge_live(
-    gate: GateSpec, windows: Sequence[Window], *, alone: bool = False, missing: Sequence[str] = ()
+    gate: GateSpec,
+    windows: Sequence[Window],
+    *,
+    known: Baseline = UNKNOWN,
+    z: float = Z_ONE,
+    alone: bool = False,
+    missing: Sequence[str] = (),
 ) -> Finding:
     """Judge a stage by all its windows, oldest first. May be asked at any time.
 
@@ -45,21 +70,21 @@ def judge_live(
         gate: Metric and limit.
         windows: Counts of the stage; for a neighbour gate those of other adapters on servers
             with the new version, and on servers without it.
+        known: The old version before the rollout, by which users are their own control.
+        z: Normal quantile of the confidence of a PASS, see `confidence`.
         alone: No other adapter shares a server with the new version, so that a neighbour gate
             has nothing to protect.
         missing: Why requests of this stage may be lacking, a sentence for each gateway. The
             requests that are there may still fail the version; nothing passes it.
     """
-    counts = dict(counts_of(gate, windows))
-    if missing:
-        counts["missing"] = float(len(missing))
-    limits = limits_of(gate) | {"mismatch": MISMATCH, "material": MATERIAL}
     if alone and gate.metric == "neighbour_ratio":
         return judge_alone(gate.name, gate.metric, {}, {})
-    if gate.metric in RISES:
+    counts = counts_of(gate, windows) | facts(gate, known)
+    if missing:
+        counts["missing"] = float(len(missing))
+    limits = limits_of(gate, z) | {"mismatch": MISMATCH, "material": MATERIAL}
+    if gate.metric in RISES or gate.metric in RATIOS:
         found = judge_rise(gate.name, gate.metric, counts, limits)
-    elif gate.metric in RATIOS:
-        found = judge_ratio(gate.name, gate.metric, counts, limits)
     else:
         limits["limit"] = gate.margin if gate.metric == "error_rate" else LATE
         found = judge_rate(gate.name, gate.metric, counts, limits)
@@ -74,64 +99,92 @@ def judge_alone(gate: str, metric: str, counts: Counts, limits: Limits) -> Findi
     )
 
 
+def facts(gate: GateSpec, known: Baseline) -> dict[str, float]:
+    """Return what a finding keeps of the time before the rollout, beside the counts of users."""
+    found = {"hourly": round(known.hourly, 3)} if known.hourly else {}
+    usual = known.usual.get(kind_of(gate))
+    if usual is not None:
+        found |= {"usual": round(usual.mean, 6), "dispersion": round(usual.dispersion, 3)}
+    alarm = known.usual.get(alarming(gate.name))
+    return found if alarm is None else found | {"alarm_usual": round(alarm.mean, 6)}
+
+
 def judge_rise(gate: str, metric: str, counts: Series, limits: Limits) -> Finding:
-    """Judge rates against the old version's: share test for FAIL, Newcombe bound for PASS."""
-    mine, other = SideCounts.of(counts), SideCounts.of(counts, "_stable")
-    effect, effect_other = design_effects((mine, other))
-    lower, upper = newcombe(
-        mine.bad / effect,
-        mine.requests / effect,
-        other.bad / effect_other,
-        other.requests / effect_other,
-    )
-    # Beside an old version that is broken itself nothing looks worse.
-    sound = other.requests > 0 and other.bad <= BROKEN * other.requests
-    passes = upper <= limits["margin"] and sound
-    about = (
-        f"{mine.bad:g} of {mine.requests:g} bad, the old version {other.bad:g} of "
-        f"{other.requests:g} (95 % sure: at most {points_text(upper)} more)"
-        + ("" if sound or not other.requests else ", which is broken itself and shows nothing")
-    )
-    estimate = mine.rate - other.rate if mine.requests and other.requests else None
-    limit, independent = points_text(limits["margin"]), mine.requests / effect
-    made = Estimate(
-        RISE,
-        estimate,
-        lower,
-        upper,
-        passes,
-        about,
-        limit,
-        independent,
-        _collapsed(mine, other, limits["least_requests"]),
-    )
-    return conclude(gate, metric, made, _shares(counts, limits["tolerate"]), counts, limits)
+    """Judge rates against the old version's: share test for FAIL, Newcombe bound for PASS.
 
-
-def judge_ratio(gate: str, metric: str, counts: Series, limits: Limits) -> Finding:
-    """Judge a 95th percentile: share tests for FAIL, Wilson bound on late requests for PASS.
-
-    Slow is above the old p95, which is soon told; late is beyond the margin, which still tells
-    where times are so alike that a little load makes all requests of both versions slow.
+    What is bad: a request that failed or is malformed, or (of times) one beyond the limit times the
+    old 95th percentile. Each side is compared with what its own users were to be expected to have.
     """
-    late, other = SideCounts.of(counts, prefix="late"), SideCounts.of(counts, "_stable", "late")
-    effect = design_effects((late, other) if "late_units" in counts else (late,))[0]
-    independent, margin = late.requests / effect, limits["margin"]
-    lower, upper = wilson(late.bad / effect, independent)
-    about = f"{late.bad:g} of {late.requests:g} took over {margin:g} times the old p95"
-    estimate = late.rate if late.requests else None
-    passes, limit = upper <= LATE, f"p95 {margin:g} x"
-    collapsed = _collapsed(late, other, limits["least_requests"])
-    slow, beside = SideCounts.of(counts), SideCounts.of(counts, "_stable")
+    times = metric in RATIOS
+    everything, all_other = SideCounts.of(counts), SideCounts.of(counts, "_stable")
+    usual = max(1e-6, counts.get("usual", all_other.rate or LEAST_USUAL))
+    out = _outages(counts, usual)
+    mine, other = SideCounts.of(counts, "", out), SideCounts.of(counts, "_stable", out)
+    both = mine.requests + other.requests
+    mean = (mine.expected + other.expected) / both if both else 0.0
+    effect, effect_other = mine.effect(counts), other.effect(counts)
+    independent, independent_other = mine.requests / effect, other.requests / effect_other
+    rate, other_rate = (min(1.0, max(0.0, side.rate - side.above(mean))) for side in (mine, other))
+    margin = _late_margin(usual, other) if times else limits["margin"]
+    if times and metric == "neighbour_ratio" and not other.requests:  # no server without it
+        lower, upper = wilson(rate * independent, independent, limits["z"])
+        lower, upper = lower - usual, upper - usual
+    else:
+        lower, upper = newcombe(
+            rate * independent, independent,
+            other_rate * independent_other, independent_other, limits["z"],
+        )  # fmt: skip
+    # Beside an old version that is broken itself nothing looks worse.
+    broken = all_other.bad > BROKEN * all_other.requests
+    passes = upper <= margin and not broken
+    what = f"took over {limits['margin']:g} times the old p95" if times else "bad"
     who = "elsewhere" if metric == "neighbour_ratio" else "the old version"
-    worse = (
-        f"{slow.bad:g} of {slow.requests:g} took longer than the old p95, {who} {beside.bad:g} of "
-        f"{beside.requests:g}"
+    sure = percent_text(normal_cdf(limits["z"]))
+    about = (
+        f"{everything.bad:g} of {everything.requests:g} {what}, {who} {all_other.bad:g} of "
+        f"{all_other.requests:g} ({sure} sure: at most {points_text(upper)} more)"
+        + (", which is broken itself and shows nothing" if broken else "")
+        + (f"; without {len(out)} windows in which {who} was out of order" if out else "")
     )
+    estimate = rate - other_rate if mine.requests and other.requests else None
+    limit = f"p95 {limits['margin']:g} x" if times else points_text(margin)
+    collapsed = _collapsed(counts, everything, all_other)
+    tolerated = _tolerated(counts, limits, usual, times=times)
     made = Estimate(
-        RATIO, estimate, lower, upper, passes, about, limit, independent, collapsed, worse
+        RISE, estimate, lower, upper, passes, about, limit, independent, collapsed, tolerated
     )
-    return conclude(gate, metric, made, _slow_or_late(counts, limits["tolerate"]), counts, limits)
+    prefix = "alarm_" if f"alarm_{BY_WINDOW[0]}" in counts else ""
+    return conclude(gate, metric, made, _shares(counts, tolerated, prefix), counts, limits)
+
+
+def _late_margin(usual: float, other: SideCounts) -> float:
+    """Return by how much more requests may be late than of the old version at the same time.
+
+    In calm hours few requests of either version are late, and so the margin is less.
+    """
+    load = min(1.0, (other.bad + LEAST_BAD) / (other.requests * usual + LEAST_BAD))
+    return max(LATE / 2, LATE - usual) * load
+
+
+def _tolerated(counts: Series, limits: Limits, usual: float, *, times: bool) -> float:
+    """Return the factor on what was to be expected that is no finding yet.
+
+    A version fails that is surely beyond its alarm, or where there is none its limit.
+    """
+    if times:
+        largest, usual = LATE, counts.get("alarm_usual", usual)
+    else:
+        largest = usual + limits.get("alarm", limits["margin"])
+    return max(limits["tolerate"], largest / usual)
+
+
+def _outages(counts: Series, usual: float) -> frozenset[int]:
+    """Return the windows in which the old version was out of order itself."""
+    limit = OUT * max(usual, LEAST_USUAL)
+    both = zip(counts["bad_stable"], counts["requests_stable"], strict=True)
+    return frozenset(
+        place for place, (bad, of) in enumerate(both) if bad >= LEAST_BAD and bad > limit * of
+    )
 
 
 def judge_rate(gate: str, metric: str, counts: Series, limits: Limits) -> Finding:
@@ -144,72 +197,67 @@ def judge_fixed(
 ) -> Finding:
     """Judge a rate against a fixed limit: FAIL by the moments of a test, PASS by a Wilson bound."""
     side, limit = SideCounts.of(counts), limits["limit"]
-    (effect,) = design_effects((side,))
-    independent = side.requests / effect
-    lower, upper = wilson(side.bad / effect, independent)
-    most = percent_text(upper)
-    about = f"{side.bad:g} of {side.requests:g} over the limit (95 % sure: at most {most})"
+    independent = side.requests / side.effect(counts)
+    lower, upper = wilson(side.rate * independent, independent, limits["z"])
+    sure, most = percent_text(normal_cdf(limits["z"])), percent_text(upper)
+    about = f"{side.bad:g} of {side.requests:g} over the limit ({sure} sure: at most {most})"
     estimate, text = side.rate if side.requests else None, f"{percent_text(limit)} of them"
     made = Estimate(rule, estimate, lower, upper, upper <= limit, about, text, independent)
     return conclude(gate, metric, made, moments, counts, limits)
 
 
-def limits_of(gate: GateSpec) -> dict[str, float]:
+def limits_of(gate: GateSpec, z: float) -> dict[str, float]:
     """Return the limits that every live rule has."""
-    return {
+    found = {
         "margin": gate.margin,
         "tolerate": gate.tolerate,
         "alpha": gate.false_alarm,
         "least_requests": float(gate.min_requests),
+        "z": z,
     }
+    return found if gate.alarm is None else found | {"alarm": gate.alarm}
 
 
-def _collapsed(mine: SideCounts, other: SideCounts, least: float) -> bool:
-    """Say whether a version is broken for everybody, be they too few for any test.
+def _collapsed(counts: Series, mine: SideCounts, other: SideCounts) -> bool:
+    """Say whether a version is plainly broken, be there too little for any test.
 
-    With 3 users no test of users ever fails a version, and they would be left with it for good.
+    With a few users a test needs hours, in which they are left with it.
     """
-    enough = min(mine.requests, other.requests) >= least and mine.units >= LEAST_USERS
-    return enough and mine.first == mine.units and mine.rate >= ALL and other.rate <= 1 - ALL
+    apart = sum(counts["hits"]) >= LEAST_EVENTS or mine.people >= LEAST_USERS
+    enough = min(mine.requests, other.requests) >= LEAST_ANSWERS and apart
+    usual = counts.get("usual", 0.0)
+    return enough and mine.rate > MOST and max(other.rate, usual) <= SOUND
 
 
-def _slow_or_late(counts: Series, tolerate: float) -> Iterator[Moment]:
-    """Yield the moments of two share tests as a single test: a mean of e-values is an e-value."""
-    late = requests = 0.0
-    tests = (_shares(counts, tolerate), _shares(counts, tolerate, "late"))
-    for slow, beyond, more, of in zip(*tests, counts["late"], counts["requests"], strict=True):
-        late, requests = late + more, requests + of
-        if late <= LATE * requests:  # the p95 is within its margin, and late ones no finding
-            yield slow[0] / 2, *slow[1:]
-        else:
-            yield (slow[0] + beyond[0]) / 2, *max(slow, beyond)[1:]
-
-
-def _shares(counts: Series, tolerate: float, kind: str = "bad") -> Iterator[Moment]:
-    """Yield the share test's moments; the difference is the Mantel-Haenszel one."""
-    names = [series.replace("bad", kind) for series in BOTH]
-    whole = list(zip(*(counts[name] for name in names), strict=True))
-    if by_user(counts):
-        names = [series if kind == "bad" else f"{kind}_{series}" for series in BOTH_BY_USER]
-    tested = list(zip(*(counts[name] for name in names), strict=True))
-    seen = above = weight = 0.0
-    for value, hits, (bad, total, other, total_other) in zip(
-        share_test(tested, tolerate), tested, whole, strict=True
+def _shares(counts: Series, tolerated: float, prefix: str = "") -> Iterator[Moment]:
+    """Yield the share test's moments. The difference is of rates beyond what was to be expected."""
+    about = ("hits", "exposure", "at_risk")
+    names = [f"{prefix}{name}{side}" for side in ("", "_stable") for name in about]
+    windows = list(zip(*(counts[name] for name in names), strict=True))
+    dispersion = counts.get("dispersion", 1.0)
+    tested = [
+        (hits / dispersion, exposure, other / dispersion, beside)
+        for hits, exposure, _, other, beside, _ in windows
+    ]
+    sums, people = [0.0] * len(names), 0.0
+    for value, more, new in zip(
+        share_test(tested, tolerated), windows, counts[f"{prefix}people"], strict=True
     ):
-        seen += hits[0]
-        both = total + total_other
-        above += (bad * total_other - other * total) / both if both else 0.0
-        weight += total * total_other / both if both else 0.0
-        yield value, seen, above / weight if weight else 0.0
+        sums = [before + added for before, added in zip(sums, more, strict=True)]
+        people += new
+        hits, exposure, at_risk, other, beside, of_other = sums
+        above = (hits - exposure) / at_risk if at_risk else 0.0
+        above -= (other - beside) / of_other if of_other else 0.0
+        yield value, hits if enough_people(people, hits, at_risk) else 0.0, above
 
 
 def _rates(counts: Series, limit: float) -> Iterator[Moment]:
-    whole = list(zip(counts["bad"], counts["requests"], strict=True))
-    names = ("first", "at_risk") if by_user(counts) else ("bad", "requests")
-    tested = list(zip(*(counts[name] for name in names), strict=True))
-    seen = bad = total = 0.0
-    for value, hits, window in zip(rate_test(tested, limit), tested, whole, strict=True):
-        seen += hits[0]
-        bad += window[0]
-        total += window[1]
-        yield value, seen, bad / total - limit if total else 0.0
+    windows = list(zip(*(counts[name] for name in ("hits", "at_risk", "people")), strict=True))
+    dispersion = counts.get("dispersion", 1.0)
+    tested = [(hits / dispersion, at_risk / dispersion) for hits, at_risk, _ in windows]
+    sums = [0.0] * 3
+    for value, more in zip(rate_test(tested, limit), windows, strict=True):
+        sums = [before + added for before, added in zip(sums, more, strict=True)]
+        hits, at_risk, people = sums
+        above = hits / at_risk - limit if at_risk else 0.0
+        yield value, hits if enough_people(people, hits, at_risk) else 0.0, above

@@ -8,7 +8,6 @@ from functools import lru_cache, partial
 from typing import Any
 
 from fleet.gates.decide import LEAST_BAD, LEAST_DIFFERENCE
-from fleet.gates.design_effect import SideCounts, design_effects
 from fleet.gates.intervals import (
     Z,
     bonett_price,
@@ -22,7 +21,7 @@ from fleet.gates.intervals import (
 from fleet.gates.live import LATE
 from fleet.gates.offline import LEAST_ITEMS, PSEUDO_ITEMS, SIGNIFICANT, Z_FOUND
 from fleet.gates.sequential import rate_test, share_test
-from fleet.rollout_policy import RATIOS, RISES, GateSpec
+from fleet.rollout_policy import ABSOLUTE, RATIOS, RISES, GateSpec
 
 USUAL_RATE = {"error_rate_rise": 0.01, "error_rate": 0.005, "format_drop": 0.03}
 """Rates of a healthy version where none was measured; other kinds: 3 %."""
@@ -174,19 +173,14 @@ def seen(gate: GateSpec, counts: Mapping[str, Any]) -> Usual | None:
 
     A version that has passed is as good as the old one, but only the old one was so before.
     """
-    if gate.metric in RATIOS:
-        sides = [SideCounts.of(counts, prefix="late")] if "late" in counts else []
-        if sides and "late_units_stable" in counts:
-            sides.append(SideCounts.of(counts, "_stable", "late"))
-    else:
-        suffix = "_stable" if "requests_stable" in counts and gate.metric in RISES else ""
-        sides = [SideCounts.of(counts, suffix)] if f"bad{suffix}" in counts else []
-    side = max(sides, key=lambda arm: arm.requests, default=None)
-    if side is None or side.requests < LEAST_SEEN:
+    suffix = "_stable" if "requests_stable" in counts and gate.metric not in ABSOLUTE else ""
+    if f"bad{suffix}" not in counts:
         return None
-    (effect,) = design_effects((side,))
-    rate = round(max(side.bad, 0.5) / side.requests, 4)
-    return Usual(max(rate, 0.0001), round(effect, 2), int(side.requests))
+    bad, requests = (math.fsum(counts[f"{name}{suffix}"]) for name in ("bad", "requests"))
+    if requests < LEAST_SEEN:
+        return None
+    rate, effect = round(max(bad, 0.5) / requests, 4), counts.get("dispersion", 1.0)
+    return Usual(max(rate, 0.0001), round(effect, 2), int(requests))
 
 
 def healthy_rate(gate: GateSpec) -> float:

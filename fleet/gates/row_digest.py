@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
-from fleet.gates.windows import UsageRow
+from fleet.gates.rows import UsageRow
 
 _TEXTS: Final = (
     "time", "request_id", "client", "alias", "version", "server", "finish", "unit", "digest",

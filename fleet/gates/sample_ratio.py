@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from fleet.gates.intervals import normal_cdf
+from fleet.gates.own_control import names_users
 
 MISMATCH = 0.001
 """Upper bound of the chance that a stage ever calls a correct split wrong, over all looks."""
@@ -19,7 +19,6 @@ its own uncertainty of 5 %, and a million requests would find a twentieth of tha
 """
 BELIEF = 100.0
 """Draws that the alternative is worth: shares some 3 points beside a wanted 10 %."""
-EARLIER_MATERIAL, EARLIER_VARIANCE = 1.25, 5.0
 
 Draws = dict[float, tuple[float, float]]
 """By the share that was wanted, 0 to 1: how many fell on the new version, and on both."""
@@ -30,21 +29,18 @@ def mismatch(counts: Mapping[str, Any], limits: Mapping[str, float]) -> str:
 
     Args:
         counts: A finding's; `split` and `split_stable` are draws, `percent` what was wanted.
-        limits: Its `mismatch` and `material`. Findings from before there were any are judged by
-            the rule of their time, so that they can be judged again.
+        limits: Its `mismatch` and `material`; without them the split is not checked.
     """
     draws = _draws(counts)
     got, total = (sum(draw[place] for draw in draws.values()) for place in (0, 1))
     expected = sum(share * both for share, (_, both) in draws.items())
     if "mismatch" not in limits:
-        wrong = _earlier(got, expected, draws)
-    else:
-        material = limits["material"] * min(expected, total - expected)
-        value = math.prod(e_value(mine, both, share) for share, (mine, both) in draws.items())
-        wrong = abs(got - expected) > material and value * limits["mismatch"] >= 1
-    if not wrong:
         return ""
-    what = "users" if "first" in counts else "requests"
+    material = limits["material"] * min(expected, total - expected)
+    value = math.prod(e_value(mine, both, share) for share, (mine, both) in draws.items())
+    if abs(got - expected) <= material or value * limits["mismatch"] < 1:
+        return ""
+    what = "users" if names_users(counts) else "requests"
     return (
         f"void, for the new version got {got / total * 100:.3g} % of {total:.0f} {what} and not "
         f"{expected / total * 100:.3g} %"
@@ -91,12 +87,3 @@ def _draws(counts: Mapping[str, Any]) -> Draws:
             got, total = found[wanted / 100]
             found[wanted / 100] = (got + mine, total + mine + other)
     return found
-
-
-def _earlier(got: float, expected: float, draws: Draws) -> bool:
-    variance = sum(total * share * (1 - share) for share, (_, total) in draws.items())
-    if variance < EARLIER_VARIANCE:
-        return False
-    p_value = 2 * normal_cdf(-abs(got - expected) / math.sqrt(variance))
-    alike = expected / EARLIER_MATERIAL <= got <= expected * EARLIER_MATERIAL
-    return p_value < MISMATCH and not alike

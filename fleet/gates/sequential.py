@@ -10,16 +10,16 @@ import math
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
-GRID = 64
+GRID = 32
 """Alternatives in the mixture."""
 LARGEST_RATIO = 50.0
-"""Of the alternatives, from the tolerated ratio up, evenly on a log scale."""
+"""Of the alternatives to the tolerated ratio, from that up, evenly on a log scale."""
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=4096)
 def ratios(tolerated: float) -> tuple[float, ...]:
     """Return the grid of alternatives above the tolerated ratio, ascending."""
-    step = math.log(LARGEST_RATIO / tolerated) / GRID
+    step = math.log(LARGEST_RATIO) / GRID
     return tuple(tolerated * math.exp(step * power) for power in range(1, GRID + 1))
 
 
@@ -60,15 +60,16 @@ def share_test(
     """Yield the e-value after every window for too many bad events of the watched side.
 
     Args:
-        windows: Bad events and requests of the watched side, then of the other.
+        windows: Bad events and exposure of the watched side, then of the other. The exposure is
+            the number of requests, or of bad events that were to be expected among these.
         tolerated: The ratio of the two rates that is no finding yet; 1 or more.
 
     Each bad event is the watched side's with chance `w r / (w r + 1 - w)` at most, where `w`
-    is the window's share of requests: load that swings and shares that grow do not matter.
+    is the window's share of the exposure: load that swings and shares that grow do not matter.
     """
     evidence = EProcess(tolerated)
-    for bad, requests, bad_other, requests_other in windows:
-        odds = requests / requests_other if requests_other > 0 else 0.0
+    for bad, exposure, bad_other, exposure_other in windows:
+        odds = exposure / exposure_other if exposure_other > 0 else 0.0
         yield evidence.add(bad, bad + bad_other, odds)
 
 

@@ -9,11 +9,19 @@ hour says nothing about the version.
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from fleet.gates.counts import BAD, Window, counts_of, late
-from fleet.gates.decide import LEAST_BAD, LEAST_DIFFERENCE, Limits, Moment, Series, by_user
-from fleet.gates.design_effect import SideCounts, design_effects
-from fleet.gates.intervals import wilson
-from fleet.gates.live import LATE, judge_fixed, judge_live, limits_of
+from fleet.gates.counts import Window, counts_of, kind_of
+from fleet.gates.decide import (
+    LEAST_BAD,
+    LEAST_DIFFERENCE,
+    Limits,
+    Moment,
+    Series,
+    enough_people,
+)
+from fleet.gates.intervals import Z, wilson
+from fleet.gates.live import LATE, facts, judge_fixed, judge_live, limits_of
+from fleet.gates.own_control import Usual
+from fleet.gates.past import Baseline
 from fleet.gates.sequential import EProcess
 from fleet.gates.verdict import Finding, Verdict, percent_text
 from fleet.rollout_policy import RATIOS, RISES, GateSpec
@@ -22,7 +30,7 @@ TIMES = 2.0
 """Least factor of the old 95th percentile that is a fault; a gate may ask for less beside it."""
 BLOCK = 12
 """Windows after which another watch begins, so that a week of good hours hides no bad day."""
-SINCE = "rate_of_bad_since"
+SINCE = "rate_since_by_own_control"
 LARGEST = 0.95
 """Upper bound of the limits of rates by which a soak can be judged."""
 
@@ -37,7 +45,7 @@ def soaking(gate: GateSpec) -> GateSpec:
 def judge_soaking(
     gate: GateSpec,
     windows: Sequence[Window],
-    before: Sequence[Window],
+    known: Baseline,
     *,
     missing: Sequence[str] = (),
 ) -> Finding:
@@ -46,24 +54,24 @@ def judge_soaking(
     Args:
         gate: As `soaking` returns it; neighbours are judged as ever.
         windows: Counts since the cut-over; the old version has none in them.
-        before: Counts of the old version before the rollout began.
+        known: The old version before the rollout began.
         missing: As of `judge_live`.
     """
     if gate.metric not in RISES and gate.metric not in RATIOS:
-        return judge_live(gate, windows, missing=missing)
-    alone = GateSpec(gate.name, "error_rate", 0, "%")
-    kind = BAD.get(gate.metric) or late(gate.name)
-    counts = counts_of(alone, windows, kind)
-    limits = limits_of(gate) | {"limit": LATE}
+        return judge_live(gate, windows, known=known, z=Z, missing=missing)
+    alone, kind = GateSpec(gate.name, "error_rate", 0, "%"), kind_of(gate)
+    usual = known.usual.get(kind, Usual(0.0))
+    counts = counts_of(alone, windows, kind) | facts(gate, known)
+    limits = limits_of(gate, Z) | {"limit": LATE}
     past = ""
     if gate.metric in RISES:
-        side = SideCounts.of(counts_of(alone, before, kind), "_stable")
-        (effect,) = design_effects((side,))
-        usual = wilson(side.bad / effect, side.requests / effect)[1]
-        limits |= {"usual": usual}
-        limits["limit"] = min(LARGEST, max(usual * gate.tolerate, usual + gate.margin))
-        past = f"; the old version had {side.bad:g} of {side.requests:g} before the rollout"
-        if side.requests < gate.min_requests:
+        worth = usual.requests / usual.dispersion
+        most = wilson(usual.mean * worth, worth, Z)[1]
+        limits |= {"usual": most}
+        limits["limit"] = min(LARGEST, max(most * gate.tolerate, most + gate.margin))
+        bad = round(usual.mean * (usual.requests + 1) - 0.5)
+        past = f"; the old version had {bad} of {usual.requests} before the rollout"
+        if usual.requests < gate.min_requests:
             empty = judge_since(gate.name, gate.metric, counts_of(alone, (), kind), limits)
             return replace(empty, reason=f"nothing to compare with{past}")
     if missing:
@@ -84,22 +92,24 @@ def judge_since(gate: str, metric: str, counts: Series, limits: Limits) -> Findi
 
 def watches(counts: Series, limit: float) -> Iterator[Moment]:
     """Yield the strongest watch's moment after every window."""
-    names = ("first", "at_risk") if by_user(counts) else ("bad", "requests")
     begun: list[tuple[float, EProcess, list[float]]] = []
-    for number, window in enumerate(
-        zip(*(counts[name] for name in (*names, "bad", "requests")), strict=True)
-    ):
+    dispersion = counts.get("dispersion", 1.0)
+    windows = zip(*(counts[name] for name in ("hits", "at_risk", "people")), strict=True)
+    for number, window in enumerate(windows):
         if number % BLOCK == 0:
             part = len(begun) + 1
             begun.append((1 / (part * (part + 1)), EProcess(1.0), [0.0, 0.0, 0.0]))
         found = []
+        hits, at_risk, _ = window
         for part_of, evidence, sums in begun:
-            value = part_of * evidence.add(window[0], window[1], limit / (1 - limit))
-            for place, more in enumerate((window[0], window[2], window[3])):
+            odds = limit / (1 - limit)
+            value = part_of * evidence.add(hits / dispersion, at_risk / dispersion, odds)
+            for place, more in enumerate(window):
                 sums[place] += more
-            above = sums[1] / sums[2] - limit if sums[2] else 0.0
-            enough = sums[0] >= LEAST_BAD and above >= LEAST_DIFFERENCE
-            found.append((enough, value, sums[0], above))
+            bad, requests, people = sums
+            above = bad / requests - limit if requests else 0.0
+            seen = bad if enough_people(people, bad, requests) else 0.0
+            found.append((seen >= LEAST_BAD and above >= LEAST_DIFFERENCE, value, seen, above))
         _, value, seen, above = max(found)
         yield value, seen, above
 
@@ -112,7 +122,7 @@ def blameless(
     `around`: counts of other aliases, as a neighbour gate has them, in windows of the same
     beginnings and lengths.
     """
-    kind = BAD.get(gate.metric) or late(gate.name)
+    kind = kind_of(gate)
     limit = finding.parameters["limit"]
     bad = {
         window.start

@@ -1,56 +1,24 @@
-"""Counts usage rows, as a gateway writes them, by side, window and kind.
-
-Fields read of a row: `time alias version server status latency_s first_token_s (or first_byte_s)
-output_tokens format_ok finish purpose unit`; a missing field is not counted.
-"""
+"""Counts usage rows by side, window and kind."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from operator import itemgetter
-from typing import Any, Literal
+from typing import Literal
 
-from fleet.gates.counts import ERRORS, Tally, Window, late
-from fleet.gates.design_effect import Clustered, Units
+from fleet.gates.counts import ERRORS, Tally, Window
+from fleet.gates.own_control import ByUser, Echoes, Usual
+from fleet.gates.past import HOUR, UNKNOWN, Baseline
+from fleet.gates.rows import UsageRow, is_counted, kinds, limits_of
 from fleet.rollout_policy import GateSpec
 from fleet.traffic import Sticky
 
-UsageRow = Mapping[str, Any]
 Side = Literal["canary", "stable"]
 Whose = Callable[[UsageRow], Side | None]
 """Says which side a row is on; None: neither."""
-SERVER_FAULT = 500
-CLIENT_LEFT = 499
-REFUSED = 400
-HOUR = timedelta(hours=1)
-OURS = frozenset({"eval", "smoke", "shadow"})
-"""Purposes of requests that no client made."""
-LEAST_ROWS = 20
-"""Requests below which a 95th percentile is not pinned."""
-
-
-@dataclass(frozen=True, slots=True)
-class Baseline:
-    """95th percentiles of a version before its rollout, in seconds; None: not known."""
-
-    total: float | None = None
-    first_token: float | None = None
-    token: float | None = None
-    requests: int = 0
-
-
-def baseline(rows: Iterable[UsageRow]) -> Baseline:
-    """Return the 95th percentiles of answered requests, pinned when a rollout begins."""
-    found: dict[str, list[float]] = defaultdict(list)
-    requests = 0
-    for row in rows:
-        if _counts(row) and row["status"] < SERVER_FAULT:
-            requests += 1
-            for name, seconds in _measures(row).items():
-                found[name].append(seconds)
-    pinned = {name: _p95(values) for name, values in found.items() if len(values) >= LEAST_ROWS}
-    return Baseline(**pinned, requests=requests)
+ASSUMED = Usual(0.01)
+"""Of a kind that was never told before: all users are taken to be alike."""
 
 
 def arms(alias: str, canary: str, stable: str) -> Whose:
@@ -110,22 +78,30 @@ def count_windows(
             (`unit` is null) are told of; those that cannot say (no `unit`: an Envoy's), and all
             of them where it goes by key, are no independent draws of the split.
     """
-    units = Units()
+    users, echoes = _Users(), Echoes()
     counting: dict[int, dict[Side, _Counting]] = defaultdict(
-        lambda: {"canary": _Counting(units), "stable": _Counting(units)}
+        lambda: {"canary": _Counting(users, echoes), "stable": _Counting(users, echoes)}
     )
     named, by_user = False, sticky in (Sticky.SESSION, Sticky.USER)
     timed = ((datetime.fromisoformat(row["time"]), row) for row in rows)
     within = ((moment, row) for moment, row in timed if start <= moment < end)
+    limits = {alias: limits_of(gates, known.times) for alias, known in baselines.items()}
+    unknown = limits_of(gates, UNKNOWN.times)
     for moment, row in sorted(within, key=itemgetter(0)):
         where = side(row)
-        if where is None or not _counts(row):
+        if where is None or not is_counted(row):
             continue
-        limits = _limits(gates, baselines.get(str(row["alias"]), Baseline()))
-        unit = (where, str(row["alias"]), str(row["unit"])) if row.get("unit") else None
-        named = named or unit is not None
+        alias = str(row["alias"])
+        user = str(row["unit"]) if row.get("unit") else ""
+        named = named or bool(user)
         drawn = sticky is not Sticky.KEY and (not by_user or "unit" in row)
-        counting[int((moment - start) / length)][where].add(row, limits, unit, drawn=drawn)
+        asked = _Asked(
+            (where, alias, user) if user else None,
+            baselines.get(alias, UNKNOWN).usual,
+            (moment - start).total_seconds(),
+        )
+        counted = counting[int((moment - start) / length)][where]
+        counted.add(kinds(row, limits.get(alias, unknown)), asked, drawn=drawn)
     return tuple(
         Window(
             start + number * length,
@@ -138,67 +114,71 @@ def count_windows(
     )
 
 
-def _counts(row: UsageRow) -> bool:
-    """Say whether a client's request reached a version; what was refused says nothing of it."""
-    status = int(row["status"])
-    asked = row.get("purpose") not in OURS
-    return asked and (status < REFUSED or status >= CLIENT_LEFT)
+class _Users:
+    """Numbers of requests by user, and by user and kind."""
+
+    def __init__(self) -> None:
+        self._asked: Counter[tuple[str, ...]] = Counter()
+
+    def earlier(self, user: tuple[str, ...]) -> int:
+        """Count a request; return how many there were before."""
+        self._asked[user] += 1
+        return self._asked[user] - 1
 
 
-def _measures(row: UsageRow) -> dict[str, float]:
-    """Return the times of a row that are known, in seconds."""
-    made = {"total": float(row["latency_s"])}
-    first = row.get("first_token_s")
-    if first is None and row.get("stream", True):  # else the first byte comes with the last token
-        first = row.get("first_byte_s")
-    if first is not None:
-        made["first_token"] = float(first)
-        tokens = row.get("output_tokens") or 0
-        if tokens > 1:
-            made["token"] = max(0.0, made["total"] - made["first_token"]) / (tokens - 1)
-    return made
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Who asked, and when."""
 
-
-Limits = Mapping[str, tuple[str, float]]
-"""By kind: the measure that it is about, and the seconds beyond which it is bad."""
-
-
-def _limits(gates: Sequence[GateSpec], known: Baseline) -> dict[str, tuple[str, float]]:
-    usual = {"total": known.total, "first_token": known.first_token, "token": known.token}
-    found = {f"slow_{name}": (name, limit) for name, limit in usual.items() if limit is not None}
-    about = {"first_token_ratio": "first_token", "token_time_ratio": "token"}
-    for gate in gates:
-        measure = about.get(gate.metric, "total")
-        pinned = usual[measure]
-        if gate.metric == "p95_latency":
-            found[late(gate.name)] = ("total", gate.margin)
-        elif gate.unit == "x" and pinned is not None:
-            found[late(gate.name)] = (measure, gate.margin * pinned)
-    return found
+    user: tuple[str, str, str] | None
+    """Side, alias and user; None: the request names none."""
+    usual: Mapping[str, Usual]
+    at: float
+    """Seconds since the stage began."""
 
 
 @dataclass(slots=True)
 class _Counting:
-    units: Units
+    users: _Users
+    echoes: Echoes
     requests: int = 0
     unnamed: int = 0
     arrived: int = 0
     bad: Counter[str] = field(default_factory=Counter)
     of: Counter[str] = field(default_factory=Counter)
-    users: dict[str, list[int]] = field(default_factory=dict)
+    by_user: dict[str, ByUser] = field(default_factory=dict)
 
-    def add(
-        self, row: UsageRow, limits: Limits, unit: tuple[str, ...] | None, *, drawn: bool
-    ) -> None:
+    def add(self, kinds: Iterator[tuple[str, bool]], asked: _Asked, *, drawn: bool) -> None:
         self.requests += 1
-        self.arrived += drawn and self.units.new(unit, ERRORS)
-        self.unnamed += unit is None
-        for kind, bad in _kinds(row, limits):
+        self.arrived += drawn and (asked.user is None or not self.users.earlier(asked.user))
+        self.unnamed += asked.user is None
+        for kind, bad in kinds:
             self.of[kind] += 1
             self.bad[kind] += bad
-            sums = self.users.setdefault(kind, [0] * len(fields(Clustered)))
-            for place, more in enumerate(self.units.add(unit, kind, bad=bad)):
-                sums[place] += more
+            sums = self.by_user.setdefault(kind, ByUser())
+            self._add_to(sums, kind, asked, bad=bad)
+
+    def _add_to(self, sums: ByUser, kind: str, asked: _Asked, *, bad: bool) -> None:
+        usual, user = asked.usual.get(kind, ASSUMED), asked.user
+        expected, variance = usual.rate(user[2] if user else "")
+        sums.expected += expected
+        if user is None:
+            sums.units += 1
+            at_risk = first = True
+        else:
+            key = (*user, kind)
+            before = self.users.earlier(key)
+            sums.units += not before
+            sums.spread += variance * (2 * before + 1)
+            at_risk = self.echoes.are_over(key, asked.at)
+            first = (
+                at_risk and bad and self.echoes.follow(key, asked.at, known=usual.knows(user[2]))
+            )
+        if at_risk:
+            sums.at_risk += 1
+            sums.exposure += expected
+            sums.hits += bad
+            sums.people += bad and first
 
     def tally(self, *, named: bool, by_user: bool) -> Tally:
         """Return the counts; kinds that were never told have a total of zero."""
@@ -206,29 +186,5 @@ class _Counting:
         told.pop(ERRORS, None)
         bad = {kind: count for kind, count in self.bad.items() if count}
         unnamed = self.unnamed if by_user or named else 0
-        if not named:
-            return Tally(self.requests, bad, told, arrived=self.arrived, unnamed=unnamed)
-        users = {kind: Clustered(*sums) for kind, sums in self.users.items()}
+        users = self.by_user if named else None
         return Tally(self.requests, bad, told, users, self.arrived, unnamed)
-
-
-def _kinds(row: UsageRow, limits: Limits) -> Iterator[tuple[str, bool]]:
-    """Yield the kinds that can be told of a request, and whether the request was bad."""
-    failed = row["status"] >= SERVER_FAULT
-    yield ERRORS, failed
-    if failed:
-        return
-    if row.get("format_ok") is not None:
-        yield "format", not row["format_ok"]
-    if row.get("finish"):
-        yield "truncated", row["finish"] == "length"
-    measures = _measures(row)
-    for kind, (measure, seconds) in limits.items():
-        if measure in measures:
-            yield kind, measures[measure] > seconds
-
-
-def _p95(values: Sequence[float]) -> float:
-    """Return the 95th percentile: the smallest value that 95 % do not exceed."""
-    ordered = sorted(values)
-    return ordered[-(-95 * len(ordered) // 100) - 1]

@@ -8,7 +8,7 @@ from typing import Final, Literal, get_args
 
 from fleet.consent import Approval
 from fleet.encoding import optional
-from fleet.gates import Finding
+from fleet.gates import EARLIER, Finding
 from fleet.history.apply_events import Adopted, Document
 from fleet.history.events import Entry
 from fleet.history.fold_traffic import TrafficShift
@@ -22,7 +22,7 @@ from fleet.rollout_policy import GateSpec
 
 MarkKind = Literal["hold", "pause", "resume", "approve", "advance", "extend", "abort"]
 MARK_KINDS: tuple[MarkKind, ...] = get_args(MarkKind)
-LIMITS = ("margin", "tolerate", "alpha", "least_requests", "floor")
+LIMITS = ("margin", "tolerate", "alpha", "least_requests", "floor", "alarm")
 """Parameters of a finding that are declared with its gate; others are measured."""
 
 
@@ -71,12 +71,16 @@ class GateEvidence:
     signature: Signature | None = optional()  # noqa: RUF009 (a field)
 
     def answers(self, gate: GateSpec) -> bool:
-        """Say whether metric and limits of the declared gate are those of this evidence."""
+        """Say whether metric and limits of the declared gate are those of this evidence.
+
+        Evidence by a rule of an earlier release answers no gate.
+        """
         least, floor = float(gate.min_requests), gate.floor or 0.0
-        now = (gate.margin, gate.tolerate, gate.false_alarm, least, floor)
+        now = (gate.margin, gate.tolerate, gate.false_alarm, least, floor, gate.alarm)
         then = self.finding.parameters
         same = all(then.get(name, limit) == limit for name, limit in zip(LIMITS, now, strict=True))
-        return same and self.finding.metric == gate.metric
+        same = same and (gate.offline or then.get("alarm") == gate.alarm)
+        return same and self.finding.metric == gate.metric and self.finding.rule not in EARLIER
 
 
 @dataclass(frozen=True, slots=True)

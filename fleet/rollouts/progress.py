@@ -10,6 +10,7 @@ from fleet.names import version_of
 from fleet.plan import GateDue
 from fleet.resources import FULL, Route
 from fleet.rollouts import messages
+from fleet.rollouts.bakes import MOST, is_over, traffic_of
 from fleet.rollouts.evidence import GateResult
 from fleet.rollouts.first_version import decide_first_version
 from fleet.rollouts.guards import closed_until, doubt
@@ -227,6 +228,11 @@ def _unsure(
         end = max(end, extended.at + it.rollout.longest_bake)
     if it.now < end:
         return Phase.EXTENDED, f"{text}; goes on until {messages.time(end)}"
+    counts = [result.evidence.finding.counts for result in it.judged if result.evidence]
+    longest, begun = it.rollout.longest_bake, end - it.rollout.longest_bake
+    if not is_over(longest, it.now - begun, *traffic_of(counts)):
+        latest = messages.time(begun + MOST * longest)
+        return Phase.EXTENDED, f"{text}; goes on, for there was little traffic: until {latest}"
     return Phase.UNDECIDED, f"{text}. {messages.decide(it.alias)}"
 
 

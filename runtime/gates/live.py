@@ -7,6 +7,7 @@ from functools import cached_property
 
 from fleet.gates import (
     HOUR,
+    UNKNOWN,
     Baseline,
     CountedRows,
     Finding,
@@ -14,9 +15,11 @@ from fleet.gates import (
     Verdict,
     Whose,
     Window,
+    Z,
     arms,
     baseline,
     blameless,
+    confidence,
     count_windows,
     digest_of_rows,
     in_order,
@@ -25,6 +28,7 @@ from fleet.gates import (
     neighbours,
     soaking,
     spared,
+    with_usual,
 )
 from fleet.history import Entry, GateJudged
 from fleet.resources import FULL, State
@@ -37,9 +41,13 @@ from runtime.usage.read import UsageReader
 
 BEFORE = timedelta(days=7)
 """Length of the time before a rollout from which the old version's usual times are taken."""
+WEEKS = timedelta(days=28)
+"""Length of the time before a rollout in which users are their own control."""
 WINDOWS_A_BAKE = 12
 LEAST_WINDOW = timedelta(seconds=1)
 AROUND = "neighbour_ratio"
+Pasts = dict[tuple[str, str, datetime, tuple[GateSpec, ...]], Baseline]
+"""What was usual before a rollout; a month of requests is not read again at every look."""
 
 
 def judge_traffic(
@@ -50,11 +58,12 @@ def judge_traffic(
     usage: UsageReader,
     now: datetime,
     is_new: Callable[[JudgedGate], bool] = lambda _: True,
+    pasts: Pasts | None = None,
 ) -> list[JudgedGate]:
     """Judge every live gate of a trial by all requests of its stage so far.
 
     Windows are an hour long, or a part of a short bake. `now`: the end of the last window; a row of
-    a later time is of no clock to rely on.
+    a later time is of no clock to rely on. `pasts`: keeps what is usual from one look to the next.
 
     A stage that a fast clock began in the future is judged by all requests since the last entry
     before that: they may fail the version, and pass nothing.
@@ -81,6 +90,8 @@ def judge_traffic(
         alone=alone,
         split=early is None,
         usage=usage,
+        z=confidence(trial.percent, rollout.weights),
+        pasts={} if pasts is None else pasts,
     )
     found = [JudgedGate(trial, stage.judge(gate), {}) for gate in stage.gates]
     if early is None:
@@ -111,6 +122,8 @@ def count_again(
         alone=True,
         split=counted.percent is not None,
         usage=_RowsAsRead(rows),
+        z=Z,
+        pasts={},
     )
     return stage.judge(stage.gates[0])
 
@@ -146,6 +159,9 @@ class _Stage:
     split: bool
     """Whether the share is the same in the whole stage, so that requests can prove the share."""
     usage: UsageReader | _RowsAsRead
+    z: float
+    """Normal quantile of the confidence of a PASS."""
+    pasts: Pasts
 
     @cached_property
     def gates(self) -> tuple[GateSpec, ...]:
@@ -157,15 +173,17 @@ class _Stage:
         # `missing` is read last: reading finds the files that cannot be read.
         if gate.metric == AROUND:
             around = () if self.alone else self.around
-            return judge_live(gate, around, alone=self.alone, missing=self.usage.missing)
+            missing = self.usage.missing
+            return judge_live(gate, around, z=self.z, alone=self.alone, missing=missing)
+        own, known = self.own, self.known
         if self.trial.percent < FULL:
-            return judge_live(gate, self.own, missing=self.usage.missing)
-        found = judge_soaking(gate, self.own, self.before, missing=self.usage.missing)
+            return judge_live(gate, own, known=known, z=self.z, missing=self.usage.missing)
+        found = judge_soaking(gate, own, known, missing=self.usage.missing)
         if found.verdict is not Verdict.FAIL or self.alone:
             return found
-        kept = blameless(gate, found, self.own, self.around)
-        again = judge_soaking(gate, kept, self.before, missing=self.usage.missing)
-        return spared(found, again, len(self.own) - len(kept))
+        kept = blameless(gate, found, own, self.around)
+        again = judge_soaking(gate, kept, known, missing=self.usage.missing)
+        return spared(found, again, len(own) - len(kept))
 
     def bound(self, judged: JudgedGate) -> JudgedGate:
         """Return a finding with the counted rows of the alias; a neighbour gate names none."""
@@ -174,8 +192,8 @@ class _Stage:
 
     @cached_property
     def _counted(self) -> CountedRows:
-        first = self.began - BEFORE
-        rows = in_order(self._own_rows)
+        first = self.began - WEEKS
+        rows = in_order(self.usage.rows(first, self.trial.alias))
         digests = [its.digest for its in rows if first <= its.time < self.now]
         return CountedRows(
             len(digests), digest_of_rows(digests), first, self.began, self.now,
@@ -190,33 +208,43 @@ class _Stage:
     @cached_property
     def own(self) -> tuple[Window, ...]:
         """Windows of the alias's own requests."""
-        sticky, percent = self.trial.sticky, self.percent
-        return self._windows(self._own_rows, self._side, sticky=sticky, percent=percent)
+        sticky, percent, usual = self.trial.sticky, self.percent, {self.trial.alias: self.known}
+        return self._windows(self._own_rows, self._side, usual, sticky, percent)
 
     @cached_property
-    def before(self) -> tuple[Window, ...]:
-        """The window of the old version's requests before the rollout."""
-        start = self.began - BEFORE
-        return count_windows(
-            self._own_rows, self._side, self.gates, {}, start, self.began, length=BEFORE
-        )
+    def known(self) -> Baseline:
+        """The old version before the rollout: its times, and what is usual of its users."""
+        trial = self.trial
+        key = trial.alias, trial.stable, self.began, self.gates
+        if key in self.pasts:
+            return self.pasts[key]
+        before = [
+            row
+            for row in self.usage.rows(self.began - WEEKS, trial.alias)
+            if row.get("version") == trial.stable
+            and datetime.fromisoformat(row["time"]) < self.began
+        ]
+        times = dict(_baselines(before, {trial.alias: trial.stable}, self.began))
+        found = with_usual(times.get(trial.alias, UNKNOWN), before, self.gates, self.began)
+        if not self.usage.missing:
+            self.pasts[key] = found
+        return found
 
     @cached_property
     def around(self) -> tuple[Window, ...]:
         """Windows of other aliases' requests, on the version's servers and elsewhere."""
         side = neighbours(self.trial.alias, frozenset(self.trial.servers), self.serving)
-        return self._windows(self._all_rows, side)
+        usual = dict(_baselines(self._all_rows, self.serving, self.began))
+        return self._windows(self._all_rows, side, usual)
 
     def _windows(
         self,
         rows: Sequence[UsageRow],
         side: Whose,
-        *,
+        usual: Mapping[str, Baseline],
         sticky: Sticky = Sticky.REQUEST,
         percent: int | None = None,
     ) -> tuple[Window, ...]:
-        serving = {**self.serving, self.trial.alias: self.trial.stable}
-        usual = dict(_baselines(rows, serving, self.began))
         return count_windows(
             rows, side, self.gates, usual, self.since, self.now,
             length=self.length, percent=percent, sticky=sticky,
@@ -228,7 +256,7 @@ class _Stage:
 
     @cached_property
     def _own_rows(self) -> list[UsageRow]:
-        return list(self.usage.rows(self.began - BEFORE, self.trial.alias))
+        return list(self.usage.rows(self.since, self.trial.alias))
 
     @cached_property
     def _all_rows(self) -> list[UsageRow]:

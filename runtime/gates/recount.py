@@ -153,6 +153,7 @@ def _gate_of(finding: Finding) -> GateSpec:
         tolerate=limits.get("tolerate", made.tolerate),
         min_requests=int(limits.get("least_requests", made.min_requests)),
         false_alarm=limits.get("alpha", made.false_alarm),
+        alarm_at=limits.get("alarm"),
     )
 
 

@@ -14,7 +14,7 @@ from fleet.spec import FleetSpec
 from runtime.evals.context import EvalContext, ReportProgress
 from runtime.gates.attempts import began
 from runtime.gates.evidence import JudgedGate, unjudged, worth_recording
-from runtime.gates.live import BEFORE, WINDOWS_A_BAKE, judge_traffic
+from runtime.gates.live import WEEKS, WINDOWS_A_BAKE, Pasts, judge_traffic
 from runtime.gates.offline import OfflineResult, judge_golden, unexpected
 from runtime.gateway.client import usage_sources
 from runtime.ledger.snapshot import LedgerSnapshot
@@ -64,13 +64,15 @@ async def gather_usage(context: TickContext, clock: Callable[[], datetime]) -> t
         return ()
     start = min(began(trial, context.entries) for trial in tried)
     sources = usage_sources(context.state_dir, context.fleet.gateways)
-    return await sync_usage(sources, start - BEFORE, clock)
+    return await sync_usage(sources, start - WEEKS, clock)
 
 
-def judge_live(context: TickContext, missing: tuple[str, ...] = ()) -> list[JudgedGate]:
+def judge_live(
+    context: TickContext, missing: tuple[str, ...] = (), pasts: Pasts | None = None
+) -> list[JudgedGate]:
     """Judge every live gate of every trial; takes as long as reading the usage logs does.
 
-    `missing`: the result of `gather_usage`.
+    `missing`: the result of `gather_usage`. `pasts`: as of `judge_traffic`.
     """
     watched = [trial for trial in context.trials if trial.live]
     if not watched:
@@ -82,7 +84,7 @@ def judge_live(context: TickContext, missing: tuple[str, ...] = ()) -> list[Judg
     for trial in watched:
         rollout = fleet.rollouts[fleet.adapters[trial.alias].rollout]
         try:
-            found += judge_traffic(trial, rollout, live, entries, usage, now, is_new)
+            found += judge_traffic(trial, rollout, live, entries, usage, now, is_new, pasts)
         except Exception as error:  # noqa: BLE001 (the other rollouts must be watched all the same)
             found += [unjudged(trial, gate, unexpected(error)) for gate in trial.live]
     return found
@@ -117,6 +119,8 @@ class Evaluations:
 
     running: dict[tuple[str, str], "asyncio.Task[OfflineResult]"] = field(default_factory=dict)
     """By `GateTrial.key`."""
+    pasts: Pasts = field(default_factory=dict)
+    """What was usual before the rollouts, from round to round."""
     room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
     def start(

@@ -122,7 +122,7 @@ class ProxyRequest:
         if meta.trace:
             row.trace_id, self.trace = trace_of(meta.trace, meta.trace_state)
         if user:
-            row.unit = unit(route.key, user, state.operator)
+            row.unit = unit(route.people, user, state.operator)
         self.target, self._asked, self.priority = target, body.model, target.priority
         check_fields(self.path, body.fields, target.policy.choices)
         if body.stream:

@@ -89,6 +89,8 @@ class AliasRoute:
     arms: tuple[SplitArm, ...]
     """Newest version first."""
     shadow: RouteTarget | None
+    people: bytes = b""
+    """Hash key of the users' pseudonyms in usage rows; unlike the split's it outlives rollouts."""
 
     def choose(self, sticky_id: bytes) -> RouteTarget:
         """Return the version that answers.
@@ -227,13 +229,17 @@ def bucket(key: bytes, sticky_id: bytes) -> int:
 
 
 def unit(key: bytes, sticky_id: bytes, secret: bytes) -> str:
-    """Return a user's pseudonym in usage rows: 16 hex digits, the same in a single rollout only.
+    """Return a user's pseudonym in usage rows: 16 hex digits, the same in all rollouts of an alias.
 
-    `key` is the rollout's. `secret`, at most 64 bytes, keeps ids from being guessed and compared.
+    `key` is the alias's. `secret`, at most 64 bytes, keeps ids from being guessed and compared;
+    with another secret all users are new.
     """
     return hashlib.blake2b(key + sticky_id, digest_size=8, key=secret).hexdigest()
 
 
-def alias_key(alias: str, salt: str) -> bytes:
-    """Return the hash key of an alias's rollout: no two aliases share their first users."""
+def alias_key(alias: str, salt: str = "") -> bytes:
+    """Return the hash key of an alias's rollout: no two aliases share their first users.
+
+    Without a salt: the key of the alias's users, whatever the rollout.
+    """
     return hashlib.blake2b(f"{alias}\0{salt}".encode()).digest()

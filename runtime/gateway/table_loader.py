@@ -226,8 +226,8 @@ def _alias_route(name: str, entry: AliasEntry, urls: Mapping[str, str]) -> routi
     if total != _ALL:
         raise InvalidTableError(f"the shares of alias `{name}` add up to {total}, not to 100")
     shadow = target(policy.shadow.adapter, policy.shadow.servers) if policy.shadow else None
-    key = routing.alias_key(name, entry.salt)
-    return routing.AliasRoute(entry.client, policy.sticky, key, tuple(arms), shadow)
+    key, people = routing.alias_key(name, entry.salt), routing.alias_key(name)
+    return routing.AliasRoute(entry.client, policy.sticky, key, tuple(arms), shadow, people)
 
 
 def _target(

@@ -64,7 +64,7 @@ async def judge_round(
         done = replace(done, moved=True)
     done = await roll_back_rejected(workspace, context.trials, done)
     missing = await gather_usage(context, workspace.now)
-    judged = await asyncio.to_thread(judge_live, context, missing)
+    judged = await asyncio.to_thread(judge_live, context, missing, evaluations.pasts)
     if judged:
         done = await _act_on(workspace, context, judged, done)
     ended = await evaluations.finished()

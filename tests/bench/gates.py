@@ -4,7 +4,6 @@
 """
 
 import argparse
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -16,8 +15,7 @@ from fleet.gates.soak import watches
 from fleet.gates.verdict import Verdict
 from tests.bench.gate_lives import lives
 from tests.bench.golden_sets import small_sets
-from tests.fleet.gates import splitting, users
-from tests.fleet.gates.rollouts import World, simulate
+from tests.fleet.gates import splitting
 from tests.fleet.gates.simulation import (
     Array,
     flagged,
@@ -30,17 +28,6 @@ from tests.fleet.gates.simulation import (
     point_rule,
     shares_of,
 )
-
-WORLDS = {
-    "healthy": World(),
-    "errors 1 -> 3 %": World(errors=0.03),
-    "errors 1 -> 5 %": World(errors=0.05),
-    "errors 1 -> 20 %": World(errors=0.20),
-    "bad format 3 -> 10 %": World(format=0.10),
-    "p95 x 1.2": World(slower=1.2),
-    "p95 x 1.5": World(slower=1.5),
-    "p95 x 2": World(slower=2.0),
-}
 
 
 def verdict(items: int, worse: int, better: int) -> str:
@@ -128,47 +115,6 @@ def cell(first: Array) -> str:
     return f"{100 * hit.mean():.1f}{hour}"
 
 
-def rollouts(rng: np.random.Generator, replications: int) -> None:
-    """Print how whole rollouts of 10 % and 50 % end."""
-    print("\nWhole rollouts, 10 % -> 50 %, 24 to 48 h each: promoted/rolled back/held in %, hour")
-    print(f"{'':<22}{'1 rpm':<22}{'5 rpm':<22}{'50 rpm':<22}")
-    for name, world in WORLDS.items():
-        cells = []
-        for peak_rpm in (1, 5, 50):
-            found = simulate(rng, world, peak_rpm, replications)
-            hour = f" @{found.hours:.0f}h" if found.rolled_back > 1 else ""
-            cells.append(f"{found.promoted:.1f}/{found.rolled_back:.1f}/{found.held:.1f}{hour}")
-        print(f"{name:<22}" + "".join(f"{each:<22}" for each in cells))
-
-
-CROWDS = (
-    users.Crowd(5000, 1, 0.2),
-    users.Crowd(3000, 5, 0.01),
-    users.Crowd(3000, 5, 0.2),
-    users.Crowd(1000, 50, 0.01),
-    users.Crowd(1000, 50, 0.2),
-    users.Crowd(1000, 50, 0.8),
-)
-
-
-def crowds(rng: np.random.Generator, replications: int) -> None:
-    """Print what a stage of 10 % says where users ask again and again, counted both ways."""
-    print("\nUsers who stay on one version, old version 1 % errors, margin 2 pp: by user, and")
-    print("(by request, as if all were independent): PASS/FAIL/INCONCLUSIVE in %")
-    print(
-        f"{'users':>6} {'each':>5} {'alike':>6}   "
-        + "".join(f"{each:<28}" for each in ("1 %", "3 %", "5 %"))
-    )
-    for crowd in CROWDS:
-        cells = []
-        for rate in (0.01, 0.03, 0.05):
-            told = users.verdicts(rng, replace(crowd, rates=(rate, 0.01)), replications)
-            ours, naive = ("/".join(f"{each[one]:.0f}" for one in Verdict) for each in told)
-            cells.append(f"{ours} ({naive})")
-        row = "".join(f"{each:<28}" for each in cells)
-        print(f"{crowd.users:>6} {crowd.requests:>5} {crowd.alike:>6.0%}   {row}")
-
-
 GOT = (0.1, 0.085, 0.12, 0.2)
 LIMITS = {"margin": 0.02, "tolerate": 1.25, "alpha": 0.01, "least_requests": 50.0}
 
@@ -192,7 +138,8 @@ def soaks(rng: np.random.Generator, replications: int) -> None:
             usual = wilson(float(rng.binomial(int(asked.sum()), 0.01)), asked.sum())[1]
             limits = {**LIMITS, "limit": max(usual * 1.25, usual + 0.02)}
             bad = rng.binomial(asked.astype(int), np.where(np.arange(168) < begins, 0.01, rate))
-            counts = {"bad": tuple(bad.astype(float)), "requests": tuple(asked)}
+            hits = tuple(bad.astype(float))
+            counts = {"hits": hits, "people": hits, "at_risk": tuple(asked)}
             hours.append(failing_hour(counts, limits) - begins)
         found = np.array(hours)
         hit = np.isfinite(found)
@@ -242,8 +189,6 @@ def main() -> None:
     graded(rng, min(given.replications, 1000))
     peeking(rng, given.replications)
     slowness(rng, given.replications)
-    rollouts(rng, given.replications)
-    crowds(rng, min(given.replications, 1000))
     soaks(rng, min(given.replications, 100))
     splits(rng, min(given.replications, 1000))
     small_sets(rng, min(given.replications, 400))

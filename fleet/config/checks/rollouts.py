@@ -39,7 +39,7 @@ def check_evals(given: Declarations) -> Iterator[Problem]:
 
 
 _GOLDEN = ("golden", "score", "samples", "floor")
-_LIVE = ("tolerate", "min_requests", "false_alarm")
+_LIVE = ("alarm", "tolerate", "min_requests", "false_alarm")
 
 
 def check_rollouts(
@@ -97,7 +97,7 @@ def _gate(path: Path, gate: Gate, facts: ProjectFacts) -> Iterator[Problem]:
         detail = f"No measurement can show that `{gate.metric}` keeps {number:g}{unit}."
     if detail:
         yield Problem("FC1214", (*path, "max"), detail, hint=hint)
-    fixed = ("tolerate",) if gate.metric in ABSOLUTE else ()
+    fixed = ("alarm", "tolerate") if gate.metric in ABSOLUTE else ()
     for key in _LIVE if offline else (*_GOLDEN, *fixed):
         if getattr(gate, key) is not None:
             judged = "a golden set" if offline else "a fixed limit" if key in fixed else "requests"
@@ -106,13 +106,23 @@ def _gate(path: Path, gate: Gate, facts: ProjectFacts) -> Iterator[Problem]:
             if gate.metric == "format_drop" and key in _GOLDEN:
                 hint += f" On a golden set: `metric: accuracy_drop, score: {BY_FORM}`."
             yield Problem("FC1241", (*path, key), detail, hint=hint, at="key")
-    if gate.tolerate and (gate.tolerate.unit != "x" or gate.tolerate.number < 1):
-        detail = "What is tolerated is a multiple of the old version's rate, 1x or more."
-        yield Problem("FC1214", (*path, "tolerate"), detail, hint="Write such as `1.25x`.")
+    yield from _alarm(path, gate)
     if gate.golden in facts.absent:
         detail = f"`{gate.golden}` does not exist in the project."
         hint = "Add the file, or correct the path; gates compare versions on it."
         yield Problem("FC1216", (*path, "golden"), detail, hint=hint)
+
+
+def _alarm(path: Path, gate: Gate) -> Iterator[Problem]:
+    number, unit = gate.max
+    if gate.tolerate and (gate.tolerate.unit != "x" or gate.tolerate.number < 1):
+        detail = "What is tolerated is a multiple of the old version's rate, 1x or more."
+        yield Problem("FC1214", (*path, "tolerate"), detail, hint="Write such as `1.25x`.")
+    least = 1 if unit == "x" else 0.01
+    if gate.alarm and (gate.alarm.unit != unit or not least <= gate.alarm.number <= number):
+        detail = f"An alarm is between {least:g}{unit} and the limit, {number:g}{unit}."
+        hint = f"Write such as `{(least + number) / 2:.2g}{unit}`."
+        yield Problem("FC1214", (*path, "alarm"), detail, hint=hint)
 
 
 def _override(

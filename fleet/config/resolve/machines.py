@@ -134,6 +134,7 @@ def gate(name: str, declared: Gate) -> GateSpec:
         score=declared.score or (INTACT if declared.metric == REPLAY else None),
         samples=declared.samples or usual.samples,
         floor=None if declared.floor is None else declared.floor / 100,
+        alarm_at=declared.alarm.number if declared.alarm else None,
         tolerate=declared.tolerate.number if declared.tolerate else usual.tolerate,
         min_requests=declared.min_requests or usual.min_requests,
         false_alarm=declared.false_alarm / 100 if declared.false_alarm else usual.false_alarm,

@@ -87,7 +87,11 @@ class Rollout(Section):
     bake: Duration = timedelta(hours=24)
     """Least time at a stage before the next, such as `24h`. Usual: 24 to 48 hours."""
     max_bake: Duration | None = None
-    """Longest wait of a stage for a verdict before people decide. Default: twice `bake`."""
+    """Longest wait of a stage for a verdict before people decide, in hours of usual traffic.
+
+    A stage with little traffic, over a weekend, waits for as many requests, four times as long at
+    most. Default: twice `bake`.
+    """
     retain: Duration = timedelta(days=7)
     """How long the replaced version stays loaded after the cut-over."""
     gates: tuple[Id, ...] = ()
@@ -151,6 +155,12 @@ class Gate(Section):
     """
     floor: Percent | None = None
     """Lower bound of the share of golden items answered well, independent of the old version."""
+    alarm: Limit | None = None
+    """Value beyond which a version surely is for a FAIL, in the unit of `max` and at most `max`.
+
+    Default: `max`, the worst value that may pass. A smaller one takes a harmful version back
+    sooner, and also a version that is a little worse and would pass.
+    """
     tolerate: Limit | None = None
     """Multiple of the old version's rate that is no finding yet. Default: `1.25x`."""
     min_requests: Count | None = None

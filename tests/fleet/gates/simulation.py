@@ -13,7 +13,6 @@ from scipy import stats
 
 from fleet.gates.decide import LEAST_BAD, LEAST_DIFFERENCE
 from fleet.gates.intervals import Z
-from fleet.gates.live import LATE
 from fleet.gates.offline import judge_paired
 from fleet.gates.sequential import GRID, ratios
 from fleet.gates.verdict import Finding
@@ -88,23 +87,6 @@ def flagged(counts: Paths, tolerated: float, alpha: float, *, guarded: bool = Tr
     )
 
 
-def slow_or_late(slow: Paths, late: Paths, alpha: float, tolerated: float = 1.25) -> Array:
-    """Return by replication the window after which a latency gate fails, or infinity."""
-    return first(slow_or_late_fails(slow, late, alpha, tolerated)[1])
-
-
-def slow_or_late_fails(
-    slow: Paths, late: Paths, alpha: float, tolerated: float = 1.25
-) -> tuple[Array, npt.NDArray[np.bool_]]:
-    """Return the e-value of a latency gate after each window, and whether it fails then."""
-    of_slow, of_late = e_values(slow, tolerated), e_values(late, tolerated)
-    beyond = np.cumsum(late.bad, axis=1) > LATE * np.cumsum(late.requests, axis=1)
-    both = np.where(beyond, of_slow + of_late, of_slow) / 2
-    mainly_late = beyond & (of_late > of_slow)
-    hit = np.where(mainly_late, _found(both, late, alpha), _found(both, slow, alpha))
-    return both, hit
-
-
 def _found(values: Array, counts: Paths, alpha: float) -> npt.NDArray[np.bool_]:
     enough = np.cumsum(counts.bad, axis=1) >= LEAST_BAD
     made: npt.NDArray[np.bool_] = (
@@ -119,10 +101,10 @@ def first(hit: npt.NDArray[np.bool_]) -> Array:
 
 
 def _difference(counts: Paths) -> Array:
-    both = np.maximum(counts.requests + counts.requests_stable, 1)
-    above = counts.bad * counts.requests_stable - counts.bad_stable * counts.requests
-    weight = np.cumsum(counts.requests * counts.requests_stable / both, axis=1)
-    return np.cumsum(above / both, axis=1) / np.maximum(weight, 1e-9)
+    sums = (np.cumsum(getattr(counts, name), axis=1) for name in Paths.__annotations__)
+    bad, requests, other, of_other = sums
+    made: Array = bad / np.maximum(requests, 1) - other / np.maximum(of_other, 1)
+    return made
 
 
 def naive_test(counts: Paths, p_value: float = 0.05) -> Array:

@@ -15,10 +15,12 @@ from fleet.encoding import plain
 from fleet.gates.counts import Window
 from fleet.gates.live import judge_live
 from fleet.gates.offline import judge_paired
+from fleet.gates.past import baseline, with_usual
 from fleet.gates.recheck import recheck_verdict
+from fleet.gates.rows import UsageRow
 from fleet.gates.soak import judge_soaking, soaking
 from fleet.gates.verdict import Finding, Verdict
-from fleet.gates.windows import UsageRow, arms, baseline, count_windows
+from fleet.gates.windows import arms, count_windows
 from fleet.history.events import Entry, event_of
 from fleet.history.fold import fold_entries
 from fleet.resources import Route, Share
@@ -31,7 +33,7 @@ from tests.fleet.rollouts.gate_trials import ACCURACY, ALIAS, ERRORS, NEW, OLD, 
 
 HOUR = timedelta(hours=1)
 FORM = GateSpec("form", "format_drop", 3, "pp")
-LATENCY = GateSpec("latency", "p95_ratio", 1.5, "x", tolerate=1.25)
+LATENCY = GateSpec("latency", "p95_ratio", 1.5, "x", alarm_at=1.2)
 LIVE = (ERRORS, FORM, LATENCY)
 ROLLOUT = RolloutPolicy(
     "standard", (10, 50, 100), DAY, 7 * DAY, ("accuracy", "errors", "form", "latency")
@@ -51,7 +53,7 @@ class Life:
         self.entries: list[Entry] = []
         self.now = START
         before = [self.row(START - HOUR, OLD) for _ in range(3000)]
-        self.baselines = {ALIAS: baseline(before)}
+        self.known = with_usual(baseline(before), before, LIVE, START)
         self.rows: list[UsageRow] = before
 
     def row(self, moment: datetime, version: str) -> UsageRow:
@@ -93,7 +95,13 @@ class Life:
     ) -> tuple[Window, ...]:
         gates = [gate if each.name == gate.name else each for each in LIVE]
         return count_windows(
-            self.rows, arms(ALIAS, NEW, OLD), gates, self.baselines, start, end, percent=percent
+            self.rows,
+            arms(ALIAS, NEW, OLD),
+            gates,
+            {ALIAS: self.known},
+            start,
+            end,
+            percent=percent,
         )
 
     def judge(self, gate: GateSpec, finding: Finding, since: datetime, percent: int) -> None:
@@ -116,8 +124,11 @@ class Life:
                 soaks = stage.percent == 100
                 asked = soaking(gate) if soaks else gate
                 found = self.windows(asked, stage.since, self.now, None if soaks else stage.percent)
-                past = self.windows(asked, START - 7 * DAY, START)
-                judged = judge_soaking(asked, found, past) if soaks else judge_live(gate, found)
+                judged = (
+                    judge_soaking(asked, found, self.known)
+                    if soaks
+                    else judge_live(gate, found, known=self.known)
+                )
                 self.judge(gate, judged, stage.since, stage.percent)
         wanted = decide_rollouts(
             self.fleet, state(self.live), fold_entries(self.entries), self.now

@@ -14,7 +14,6 @@ from fleet.gates.sequential import share_test
 from fleet.gates.verdict import Verdict
 from fleet.rollout_policy import GateSpec
 from tests.drawn import long
-from tests.fleet.gates.rollouts import World, simulate
 from tests.fleet.gates.simulation import (
     Paths,
     flagged,
@@ -176,59 +175,6 @@ def test_shocks_of_one_side_need_the_tolerance() -> None:
     )  # fmt: skip
     assert caught(flagged(counts, 1.25, 0.01)) < 3
     assert caught(flagged(counts, 1.0, 0.01)) > caught(flagged(counts, 1.25, 0.01))
-
-
-@pytest.mark.parametrize(
-    ("world", "peak_rpm", "promoted", "rolled_back", "hours"),
-    [
-        (World(), 5, 96, 0.3, None),
-        (World(errors=0.05), 5, 0, 96, 8),
-        (World(format=0.10), 5, 0, 98, 7),
-        (World(slower=2), 5, 0, 100, 2),
-        (World(), 1, 13, 0, None),
-        *long(
-            (World(errors=0.20), 1, 0, 100, 5),
-            (World(errors=0.03), 5, 1, 43, None),
-            (World(errors=0.05), 1, 0, 25, None),
-            (World(format=0.10), 1, 0, 27, None),
-            (World(slower=1.2), 1, 5, 2, None),
-            (World(slower=1.2), 50, 1, 99, None),
-            (World(slower=1.5), 5, 0, 100, None),
-            (World(), 50, 97, 3, None),
-        ),
-    ],
-)
-def test_whole_rollouts_end_as_published(
-    world: World, peak_rpm: float, promoted: float, rolled_back: float, hours: float | None
-) -> None:
-    found = simulate(np.random.default_rng(31), world, peak_rpm, 1000)
-    assert found.promoted == pytest.approx(promoted, abs=POINTS)
-    assert found.rolled_back == pytest.approx(rolled_back, abs=POINTS)
-    if hours is not None:
-        assert found.hours == pytest.approx(hours, abs=1.5)
-
-
-@pytest.mark.parametrize(("first", "promoted"), [(0.5, 81), *long((0.25, 55))])
-def test_a_larger_first_stage_helps_those_with_little_traffic_as_published(
-    first: float, promoted: float
-) -> None:
-    found = simulate(np.random.default_rng(31), World(), 1, 1000, (first, 0.5))
-    assert found.promoted == pytest.approx(promoted, abs=POINTS)
-    assert found.rolled_back < 1
-
-
-@pytest.mark.long
-def test_what_is_slower_within_its_margin_is_rolled_back_no_more_often_than_published() -> None:
-    found = simulate(np.random.default_rng(32), World(slower=1.2), 5, 1000)
-    assert found.promoted > 62 - POINTS
-    assert found.rolled_back < 31 + POINTS
-
-
-@pytest.mark.long
-def test_a_version_of_few_requests_at_its_margin_is_found_no_less_often_than_published() -> None:
-    found = simulate(np.random.default_rng(32), World(slower=1.5), 1, 1000)
-    assert found.promoted < POINTS
-    assert found.rolled_back > 43 - POINTS
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """A split that is not the wanted one voids the evidence, and a correct one seldom does."""
 
-import json
 from dataclasses import replace
 from typing import Any
 
@@ -113,15 +112,6 @@ def test_a_split_of_users_whom_nobody_tells_apart_is_not_checked_and_says_so(
     assert "whose split is not checked" in found.reason
     by_chance = count_windows(rows, SIDE, (), {}, NINE, NINE + HOUR, percent=10)
     assert "void" in judge_live(ERRORS, by_chance).reason
-
-
-def test_findings_from_before_the_level_was_recorded_are_judged_by_the_rule_of_their_time() -> None:
-    worse = judge_live(ERRORS, hours(1, (12_000, {"errors": 12_000}), (88_000, {}), 10)).plain()
-    assert recheck_verdict(worse).verdict is UNSURE
-    del worse["parameters"]["mismatch"], worse["parameters"]["material"]
-    assert recheck_verdict(json.loads(json.dumps(worse))).verdict is FAIL
-    worse["counts"]["split"] = [13_000.0]
-    assert "void, for the new version got 12.9 %" in recheck_verdict(worse).reason
 
 
 def test_the_evidence_is_that_of_a_beta_mixture() -> None:

@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.gates.counts import Tally, Window
+from fleet.gates.own_control import Usual
+from fleet.gates.past import Baseline
 from fleet.gates.recheck import recheck_verdict
 from fleet.gates.soak import blameless, judge_soaking, soaking, spared
 from fleet.gates.verdict import Verdict
@@ -20,8 +22,16 @@ ERRORS = GateSpec("errors", "error_rate_rise", 2, "pp")
 LATENCY = GateSpec("latency", "p95_ratio", 1.5, "x")
 LIMIT = GateSpec("limit", "error_rate", 2, "%")
 PASS, FAIL, UNSURE = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE
-BEFORE = (Window(NINE - 168 * HOUR, NINE, Tally(), Tally(4000, {"errors": 40})),)
-"""A week in which the old version had 1 % errors."""
+
+
+def before(requests: int, errors: int) -> Baseline:
+    """Return weeks in which the old version had so many errors, of users who are all alike."""
+    mean = (errors + 0.5) / (requests + 1)
+    return Baseline(usual={"errors": Usual(mean, dispersion=1.0, requests=requests)})
+
+
+BEFORE = before(4000, 40)
+"""Weeks in which the old version had 1 % errors."""
 
 
 def hours(number: int, requests: int, **bad: int) -> tuple[Window, ...]:
@@ -64,7 +74,7 @@ def test_a_rise_is_above_what_the_old_version_surely_had_and_it_is_said() -> Non
 
 
 def test_without_a_past_nothing_is_said() -> None:
-    found = judge_soaking(ERRORS, hours(20, 100, errors=50), ())
+    found = judge_soaking(ERRORS, hours(20, 100, errors=50), Baseline())
     assert (found.verdict, recheck_verdict(found.plain()).verdict) == (UNSURE, UNSURE)
     assert found.reason == "nothing to compare with; the old version had 0 of 0 before the rollout"
 
@@ -96,8 +106,8 @@ def test_an_hour_in_which_everybody_fails_says_nothing_about_the_version() -> No
 
 @given(st.lists(st.integers(0, 40), max_size=30), st.integers(0, 4000))
 @settings(max_examples=50)
-def test_requests_without_fault_never_fail_a_version(requests: list[int], before: int) -> None:
-    past = (Window(NINE - 168 * HOUR, NINE, Tally(), Tally(before)),)
+def test_requests_without_fault_never_fail_a_version(requests: list[int], asked: int) -> None:
+    past = before(asked, 0)
     windows = tuple(
         Window(NINE + at * HOUR, NINE + (at + 1) * HOUR, Tally(each), Tally())
         for at, each in enumerate(requests)
@@ -124,7 +134,7 @@ def test_many_looks_fail_no_healthy_version_and_every_harmful_one() -> None:
     for rate in (0.01, 0.08):
         failed = 0
         for _ in range(100):
-            past = Tally(2000, {"errors": int(rng.binomial(2000, 0.01))})
+            past = before(2000, int(rng.binomial(2000, 0.01)))
             days = tuple(
                 Window(
                     NINE + at * HOUR,
@@ -134,8 +144,7 @@ def test_many_looks_fail_no_healthy_version_and_every_harmful_one() -> None:
                 )
                 for at in range(60)
             )
-            before = (Window(NINE - 168 * HOUR, NINE, Tally(), past),)
-            failed += judge_soaking(ERRORS, days, before).verdict is FAIL
+            failed += judge_soaking(ERRORS, days, past).verdict is FAIL
         ends[rate] = failed
     assert ends[0.01] <= 1
     assert ends[0.08] > 95

@@ -41,7 +41,14 @@ def test_a_version_that_fails_half_of_all_requests_is_rolled_back() -> None:
     for seed in range(3):
         end = play(rng(seed), Client(), Harm(errors=0.5))
         assert (end.how, end.gates) == ("rolled_back", ("errors",))
-        assert end.after_tenth is not None
+        assert end.hours < 3
+
+
+def test_a_version_that_fails_most_requests_of_a_few_people_is_rolled_back_in_an_hour() -> None:
+    for seed in range(3):
+        end = play(rng(seed), Client(users=60), Harm(errors=0.8))
+        assert end.how == "rolled_back"
+        assert (end.after_tenth or 0) < 1
 
 
 def test_rules_of_thumb_call_a_healthy_version_worse() -> None:

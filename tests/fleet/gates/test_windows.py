@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from fleet.gates.windows import Baseline, arms, baseline, count_windows, neighbours
+from fleet.gates.own_control import Seen, Usual
+from fleet.gates.past import Baseline, baseline
+from fleet.gates.windows import arms, count_windows, neighbours
 from fleet.rollout_policy import GateSpec
 from fleet.traffic import Sticky
 
@@ -64,15 +66,6 @@ def test_what_lies_outside_the_stage_does_not_count(minute: int) -> None:
         ({"format_ok": True}, 1, {}),
         ({"finish": "length"}, 1, {"truncated": 1}),
         ({"finish": "stop"}, 1, {}),
-        ({"latency_s": 1.01}, 1, {"slow_total": 1, "slow_token": 1}),
-        ({"latency_s": 1.0, "output_tokens": 1000}, 1, {}),
-        ({"first_byte_s": 0.21}, 1, {"slow_first_token": 1}),
-        ({"first_byte_s": 0.01, "first_token_s": 0.21}, 1, {"slow_first_token": 1}),
-        ({"output_tokens": 20}, 1, {"slow_token": 1}),
-        ({"output_tokens": 20, "stream": False}, 1, {}),
-        ({"first_byte_s": 0.4, "stream": False}, 1, {}),  # the first byte is the last one, too
-        ({"output_tokens": 2}, 1, {"slow_token": 1}),
-        ({"output_tokens": 1}, 1, {}),
         ({"alias": "acme-faq"}, 0, {}),
         ({"version": "acme-support-tiny-v2.0.0"}, 0, {}),
     ],
@@ -90,9 +83,12 @@ def test_a_request_of_which_something_is_not_known_is_not_counted_as_good() -> N
     assert found.canary.total("errors") == 3
     assert found.canary.total("format") == 1
     assert found.canary.total("truncated") == 1
-    assert found.canary.total("slow_total") == 2
-    blind = count_windows([row()], SIDE, (), {}, NINE, NINE + HOUR)
-    assert blind[0].canary.total("slow_total") == 0
+    gate = GateSpec("g", "p95_ratio", 1.5, "x")
+    (known,), blind = (
+        counted(row(), gates=(gate,)),
+        count_windows([row()], SIDE, (gate,), {}, NINE, NINE + HOUR),
+    )
+    assert (known.canary.total("late:g"), blind[0].canary.total("late:g")) == (1, 0)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +98,15 @@ def test_a_request_of_which_something_is_not_known_is_not_counted_as_good() -> N
         (GateSpec("g", "p95_ratio", 1.5, "x"), {"latency_s": 1.51}, 1),
         (GateSpec("g", "baseline_ratio", 2, "x"), {"latency_s": 2.01}, 1),
         (GateSpec("g", "first_token_ratio", 2, "x"), {"first_byte_s": 0.41}, 1),
+        (
+            GateSpec("g", "first_token_ratio", 2, "x"),
+            {"first_byte_s": 0.1, "first_token_s": 0.41},
+            1,
+        ),
+        # not a stream: the first byte is the last one, too
+        (GateSpec("g", "first_token_ratio", 2, "x"), {"first_byte_s": 0.41, "stream": False}, 0),
+        (GateSpec("g", "token_time_ratio", 2, "x"), {"output_tokens": 9, "stream": False}, 0),
+        (GateSpec("g", "token_time_ratio", 2, "x"), {"output_tokens": 1}, 0),
         (GateSpec("g", "token_time_ratio", 2, "x"), {"output_tokens": 21}, 0),
         (GateSpec("g", "token_time_ratio", 2, "x"), {"output_tokens": 19}, 1),
         (GateSpec("g", "p95_latency", 800, "ms"), {"latency_s": 0.81}, 1),
@@ -115,7 +120,7 @@ def test_a_gate_counts_beyond_its_own_limit(
     assert found.canary.bad.get("late:g", 0) == late
 
 
-def test_a_user_who_stays_on_one_version_contributes_one_bad_request() -> None:
+def test_a_user_without_a_past_contributes_the_first_bad_request() -> None:
     again = [row(minute, unit="ana", status=500 * (minute > 0) or 200) for minute in (0, 1, 2, 90)]
     found = counted(*again, row(3, unit="bob"), row(4), row(5, OLD, unit="ana"))
     assert [each.canary.requests for each in found] == [5, 1]
@@ -123,12 +128,25 @@ def test_a_user_who_stays_on_one_version_contributes_one_bad_request() -> None:
     assert [each.canary.arrived for each in found] == [3, 0]
     assert [each.canary.unnamed for each in found] == [1, 0]
     first, later = ((each.canary.users or {})["errors"] for each in found)
-    assert (first.first, first.at_risk, first.units) == (1, 4, 3)
-    assert (later.first, later.at_risk, later.units) == (0, 0, 0)
-    whole = first + later
-    assert (whole.squares, whole.bad_squares, whole.products) == (4**2 + 1 + 1, 3**2, 3 * 4)
+    assert (first.hits, first.at_risk, first.people, first.units) == (1, 4, 1, 3)
+    assert (later.hits, later.at_risk, later.people, later.units) == (0, 0, 0, 0)
+    assert first.expected == pytest.approx(5 * 0.01)
+    assert later.exposure == 0
     assert found[0].stable.users is not None
     assert found[0].stable.users["errors"].units == 1
+
+
+def test_a_user_who_is_known_counts_again_when_the_echo_is_over() -> None:
+    usual = Usual(0.01, users={"ana": Seen(3, 100)}, requests=1000)
+    known = {"acme-support": Baseline(usual={"errors": usual})}
+    rows = [row(minute, unit="ana", status=500) for minute in (0, 1, 4, 5, 9, 70)]
+    found = count_windows(rows, SIDE, (), known, NINE, NINE + 3 * HOUR)
+    first, later = ((each.canary.users or {})["errors"] for each in found)
+    assert (first.hits, first.people, later.hits, later.people) == (2, 1, 1, 0)
+    rate, variance = usual.rate("ana")
+    assert 0.01 < rate < 0.03
+    assert (first.exposure, first.expected) == pytest.approx((2 * rate, 5 * rate))
+    assert first.spread + later.spread == pytest.approx(variance * 6**2)
 
 
 def test_rows_that_name_nobody_count_one_by_one_and_are_told_of() -> None:

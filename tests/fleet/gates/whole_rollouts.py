@@ -1,7 +1,8 @@
 """Plays whole rollouts of a drawn client through the judges that are used, quarter hour by quarter.
 
-Stages of 10 % and 50 %, then all; each at least a day and at most two. A rollout fails at the first
-look at which a gate does, and goes on at the first look after its bake at which all gates pass.
+Stages of 10 % and 50 %, then all; each at least a day and at most two, in hours that count by their
+traffic. A rollout fails at the first look at which a gate does, and goes on at the first look after
+its bake at which all gates pass.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,23 +12,35 @@ from datetime import timedelta
 import numpy as np
 import numpy.typing as npt
 
-from fleet.gates import HOUR, Verdict, Window, arms, baseline, count_windows, judge_live
-from fleet.rollout_policy import GateSpec
+from fleet.gates import (
+    HOUR,
+    Baseline,
+    Verdict,
+    Window,
+    arms,
+    confidence,
+    count_windows,
+    judge_live,
+)
+from fleet.gates.counts import alarming, late
+from fleet.gates.own_control import usual_of
+from fleet.rollout_policy import RATIOS, GateSpec
+from fleet.rollouts.bakes import is_over
 from fleet.traffic import Sticky
 from tests.fleet.gates.request_traffic import MONDAY, Client, Harm, Requests, draw
 from tests.fleet.gates.simulation import Array, Paths, naive_test, naive_window
 
-BEFORE, BAKE, MAX_BAKE = 168, 24, 48
-"""Hours."""
+BEFORE, TIMES, BAKE, MAX_BAKE, LONGEST = 28 * 24, 168, 24, 48, 192
+"""Hours: of what is usual, of the usual times, and of a stage, by traffic and by the clock."""
 LOOKS = 4
 """Looks an hour."""
 SHARES = (0.1, 0.5)
 TENTH = 9
 GATES = (
-    GateSpec("errors", "error_rate_rise", 2, "pp"),
-    GateSpec("format", "format_drop", 3, "pp"),
-    GateSpec("first", "first_token_ratio", 1.5, "x"),
-    GateSpec("token", "token_time_ratio", 1.5, "x"),
+    GateSpec("errors", "error_rate_rise", 2, "pp", alarm_at=0.25),
+    GateSpec("format", "format_drop", 3, "pp", alarm_at=0.25),
+    GateSpec("first", "first_token_ratio", 1.5, "x", alarm_at=1.2),
+    GateSpec("token", "token_time_ratio", 1.5, "x", alarm_at=1.2),
 )
 
 
@@ -43,43 +56,105 @@ class End:
 
 
 def play(
-    rng: np.random.Generator, client: Client, harm: Harm, gates: Sequence[GateSpec] = GATES
+    rng: np.random.Generator,
+    client: Client,
+    harm: Harm,
+    shares: Sequence[float] = SHARES,
+    gates: Sequence[GateSpec] = GATES,
 ) -> End:
     """Let a rollout run to its end."""
-    drawn = draw(rng, client, harm, before=BEFORE, after=MAX_BAKE * len(SHARES))
+    weights = [round(100 * share) for share in shares]
+    drawn = draw(rng, client, harm, before=BEFORE, after=LONGEST * len(shares))
+    known = _known(drawn, gates)
     at, tenth = 0.0, np.inf
-    for share in SHARES:
-        part = drawn.between(at, at + MAX_BAKE)
+    for share in shares:
+        part = drawn.between(at, at + LONGEST)
         mine = drawn.hour[part][drawn.bucket[part] < share]
         tenth = min(tenth, mine[TENTH] if len(mine) > TENTH else np.inf)
-        looks, how, which = _stage(gates, _windows(drawn, at, share, gates), at)
+        asked = np.searchsorted(drawn.hour[part] - at, np.arange(LONGEST + 1))
+        last = next(
+            hour
+            for hour, requests in enumerate(asked)
+            if is_over(MAX_BAKE * HOUR, hour * HOUR, requests, known.hourly)
+        )
+        looks, how, which = _stage(
+            gates, _windows(drawn, at, at + last, share, gates, known), at, last, known,
+            confidence(round(100 * share), weights),
+        )  # fmt: skip
         at += looks / LOOKS
         if how:
             return End(how, at, which, float(at - tenth) if tenth < at else None)
     return End("promoted", at)
 
 
+def _known(drawn: Requests, gates: Sequence[GateSpec]) -> Baseline:
+    """Return what `baseline` and `with_usual` make of the rows before, but sooner."""
+    week, before = drawn.between(-TIMES, 0), drawn.between(-BEFORE, 0)
+    answered = ~drawn.bad["errors"][0]
+    first, token = (
+        float(np.quantile(each[week][answered[week]], 0.95, method="inverted_cdf"))
+        for each in (drawn.first, drawn.token)
+    )
+    users = [f"u{unit}" for unit in drawn.unit[before]]
+    days = (-drawn.hour[before] / 24).astype(int)
+    told = {"errors": drawn.bad["errors"][0], "format": drawn.bad["format"][0]}
+    for gate in gates:
+        for limit, kind in ((gate.margin, late(gate.name)), (gate.alarm, alarming(gate.name))):
+            if gate.metric in RATIOS and limit is not None:
+                times, pinned = (
+                    (drawn.first, first)
+                    if gate.metric == "first_token_ratio"
+                    else (drawn.token, token)
+                )
+                told[kind] = times > limit * pinned
+    usual = {
+        kind: usual_of(
+            (user, int(day), bool(is_bad))
+            for user, day, is_bad, known in zip(
+                users, days, bad[before], answered[before] | (kind == "errors"), strict=True
+            )
+            if known
+        )
+        for kind, bad in told.items()
+    }
+    hours = -float(drawn.hour[before][0])
+    return Baseline(None, first, token, len(users), usual, len(users) / hours)
+
+
 def _windows(
-    drawn: Requests, start: float, share: float, gates: Sequence[GateSpec]
+    drawn: Requests,
+    start: float,
+    end: float,
+    share: float,
+    gates: Sequence[GateSpec],
+    known: Baseline,
 ) -> tuple[Window, ...]:
-    begin = MONDAY + timedelta(hours=start)
+    begin, stop = (MONDAY + timedelta(hours=hour) for hour in (start, end))
     return count_windows(
-        drawn.rows(start, start + MAX_BAKE, share), arms("a", "new", "old"), gates,
-        {"a": baseline(drawn.rows(-BEFORE, 0, 0))}, begin, begin + MAX_BAKE * HOUR,
+        drawn.rows(start, end, share), arms("a", "new", "old"), gates, {"a": known}, begin, stop,
         length=HOUR / LOOKS, percent=round(100 * share), sticky=Sticky.USER,
     )  # fmt: skip
 
 
 def _stage(
-    gates: Sequence[GateSpec], windows: Sequence[Window], start: float
+    gates: Sequence[GateSpec],
+    windows: Sequence[Window],
+    start: float,
+    longest: int,
+    known: Baseline,
+    z: float,
 ) -> tuple[int, str, tuple[str, ...]]:
     """Return the looks of a stage, how the rollout ended in it (empty: it goes on), and by what."""
-    begin, last = MONDAY + timedelta(hours=start), MAX_BAKE * LOOKS
+    begin, last = MONDAY + timedelta(hours=start), longest * LOOKS
 
     def others(look: int, verdict: Verdict) -> tuple[str, ...]:
         """Return the gates that say otherwise at a look."""
         seen = [each for each in windows if each.start < begin + look * HOUR / LOOKS]
-        return tuple(gate.name for gate in gates if judge_live(gate, seen).verdict is not verdict)
+        return tuple(
+            gate.name
+            for gate in gates
+            if judge_live(gate, seen, known=known, z=z).verdict is not verdict
+        )
 
     def failing(look: int) -> tuple[str, ...]:
         sound = others(look, Verdict.FAIL)
@@ -113,7 +188,7 @@ def play_naive(rng: np.random.Generator, client: Client, harm: Harm) -> tuple[En
 
     A pooled z test after each hour (p < 0.05), and a single hour with more than 5 % bad requests.
     """
-    drawn = draw(rng, client, harm, before=BEFORE, after=MAX_BAKE * len(SHARES))
+    drawn = draw(rng, client, harm, before=TIMES, after=BAKE * len(SHARES))
     counted = [
         _hourly(drawn, stage * BAKE, share, kind)
         for stage, share in enumerate(SHARES)

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from fleet.gates.counts import Tally, Window
 from fleet.gates.live import judge_live
+from fleet.gates.past import UNKNOWN
 from fleet.gates.soak import judge_soaking, soaking
 from fleet.gates.verdict import Verdict
 from fleet.history.values import Block, BlockKind
@@ -158,7 +159,7 @@ def test_the_absence_of_data_is_neither_pass_nor_fail(
     ]
     assert judge_live(gate, seen).verdict is Verdict.INCONCLUSIVE
     if metric != "neighbour_ratio":
-        assert judge_soaking(soaking(gate), seen, seen).verdict is Verdict.INCONCLUSIVE
+        assert judge_soaking(soaking(gate), seen, UNKNOWN).verdict is Verdict.INCONCLUSIVE
     unknown = [replace(each, canary=Tally(5000), stable=Tally(5000)) for each in seen]
     if metric not in ("error_rate", "error_rate_rise"):
         assert judge_live(gate, unknown).verdict is Verdict.INCONCLUSIVE

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from typing import Any
 
-from fleet.gates.counts import BAD, SLOW, Tally, Window, late
+from fleet.gates.counts import BAD, Tally, Window, late
 from fleet.gates.live import judge_live
 from fleet.gates.offline import judge_paired
 from fleet.gates.verdict import Verdict
@@ -179,7 +179,7 @@ def test_the_golden_table_is_of_each_gate_and_its_latest_verdict() -> None:
 
 def live(metric: str, verdict: Verdict, *missing: str) -> tuple[str, dict[str, Any]]:
     bad = 90 if verdict is Verdict.FAIL else 0
-    kinds = (BAD.get(metric) or SLOW[metric], late("form"))
+    kinds = (BAD.get(metric, "errors"), late("form"))
     mine = Tally(771, dict.fromkeys(kinds, bad), dict.fromkeys(kinds, 771))
     other = Tally(8999, of=dict.fromkeys(kinds, 8999))
     seen = [Window(NOON, NOON + timedelta(hours=1), mine, other)]

@@ -39,7 +39,7 @@ from tests.runtime.gateway.stage import ACME, CHAT, MAIN, NEW, OLD, alias, chat,
 
 GATES = (
     GateSpec("whole", "p95_ratio", 1.5, "x", min_requests=20),
-    GateSpec("first", "first_token_ratio", 1.5, "x", min_requests=20),
+    GateSpec("first", "first_token_ratio", 1.5, "x", min_requests=20, alarm_at=1.1),
     GateSpec("token", "token_time_ratio", 1.5, "x", min_requests=20),
     GateSpec("near", "neighbour_ratio", 1.25, "x", min_requests=20),
 )

@@ -18,6 +18,8 @@ from fleet.errors import FleetError, LockHeldError
 from fleet.gates.counts import Tally, Window
 from fleet.gates.live import judge_live
 from fleet.gates.offline import judge_paired
+from fleet.gates.own_control import Usual
+from fleet.gates.past import Baseline
 from fleet.gates.soak import judge_soaking, soaking
 from fleet.gates.verdict import Finding, Verdict
 from fleet.history import Entry, LedgerEvent, Released, event_of
@@ -102,7 +104,7 @@ sides = st.builds(
 
 
 def tally(gate: GateSpec, requests: int, bad: int) -> Tally:
-    kinds = ("errors", "format", "truncated", "slow_total", "slow_first_token", "slow_token")
+    kinds = ("errors", "format", "truncated")
     names = (*kinds, f"late:{gate.name}")
     return Tally(requests, dict.fromkeys(names, bad), dict.fromkeys(names, requests))
 
@@ -125,7 +127,8 @@ def findings(draw: st.DrawFn) -> Finding:
     ]
     if draw(st.booleans()):
         return judge_live(gate, seen)
-    return judge_soaking(soaking(gate), seen, seen[:1])
+    usual = {kind: Usual(0.02, requests=draw(st.integers(0, 500))) for kind in ("errors", "format")}
+    return judge_soaking(soaking(gate), seen, Baseline(usual=usual))
 
 
 def differs(finding: Mapping[str, Any]) -> str:
