@@ -20,6 +20,7 @@ from fleet.gates.intervals import (
 )
 from fleet.gates.live import LATE
 from fleet.gates.offline import LEAST_ITEMS, PSEUDO_ITEMS, SIGNIFICANT, Z_FOUND
+from fleet.gates.own_control import DISPERSION
 from fleet.gates.sequential import rate_test, share_test
 from fleet.rollout_policy import ABSOLUTE, RATIOS, RISES, GateSpec
 
@@ -193,22 +194,30 @@ def healthy_rate(gate: GateSpec) -> float:
 
 
 @lru_cache(maxsize=4096)
-def passing(gate: GateSpec, requests: int, others: int, known: Usual | None = None) -> float:
+def passing(
+    gate: GateSpec, requests: int, others: int, known: Usual | None = None, z: float = Z
+) -> float:
     """Return the chance that a healthy version passes a live gate on `requests` requests.
 
-    `others`: requests of the old version. `known`: what is usual; None: it is assumed.
+    Args:
+        gate: Metric and limit.
+        requests: Of the new version.
+        others: Of the old version.
+        known: What is usual; None: it is assumed.
+        z: Normal quantile of the confidence of a PASS, see `live.confidence`.
     """
-    known = known or Usual(healthy_rate(gate))
+    known = known or Usual(healthy_rate(gate), DISPERSION)
     requests, others = int(requests / known.effect), int(others / known.effect)
     if requests < gate.min_requests:
         return 0.0
     rate = known.rate
+    margin = max(LATE / 2, LATE - rate) if gate.metric in RATIOS else gate.margin
 
     def beyond(bad_other: float, bad: int) -> bool:
-        if gate.metric in RISES:
-            return newcombe(bad, requests, bad_other, others)[1] > gate.margin
+        if gate.metric in RISES or gate.metric in RATIOS:
+            return newcombe(bad, requests, bad_other, others, z)[1] > margin
         limit = gate.margin if gate.metric == "error_rate" else LATE
-        return wilson(bad, requests)[1] > limit
+        return wilson(bad, requests, z)[1] > limit
 
     total = 0.0
     for bad_other in _others(rate, others):
@@ -231,7 +240,9 @@ def harm(gate: GateSpec, known: Usual | None = None) -> tuple[float, float]:
     requests beyond a fixed limit of four times what it may be.
     """
     if gate.metric in RATIOS:
-        return LATE, 1 - normal_cdf(Z - math.log(2) / SPREAD)
+        times = math.log(gate.margin if gate.alarm is None else gate.alarm)
+        healthy = 1 - normal_cdf(Z + times / SPREAD)
+        return healthy, 1 - normal_cdf(Z + (times - math.log(2)) / SPREAD)
     if gate.metric in RISES:
         rate = (known or Usual(healthy_rate(gate))).rate
         return rate, min(1.0, rate + 2 * gate.margin)
@@ -246,11 +257,14 @@ def catching(gate: GateSpec, requests: int, others: int, known: Usual | None = N
     Taken after all the requests at once; a test that is looked at on the way catches some more.
     """
     healthy, harmful = harm(gate, known)
-    effect = known.effect if known else 1.0
+    effect = known.effect if known else DISPERSION
     requests, others = int(requests / effect), int(others / effect)
     if requests < 1 or others < 1:
         return 0.0
     absolute = gate.metric not in RATIOS and gate.metric not in RISES
+    alarm = gate.margin if gate.alarm is None else gate.alarm
+    most = LATE if gate.metric in RATIOS else healthy + alarm
+    tolerated = max(gate.tolerate, most / healthy)
 
     def told(bad_other: float, bad: int) -> bool:
         if bad < LEAST_BAD:
@@ -258,9 +272,7 @@ def catching(gate: GateSpec, requests: int, others: int, known: Usual | None = N
         if absolute:
             (value,) = rate_test([(bad, requests)], healthy)
             return value * gate.false_alarm >= 1 and bad / requests - healthy >= LEAST_DIFFERENCE
-        (value,) = share_test([(bad, requests, bad_other, others)], gate.tolerate)
-        if gate.metric in RATIOS:  # were none of them beyond the margin as well
-            value /= 2
+        (value,) = share_test([(bad, requests, bad_other, others)], tolerated)
         above = bad / requests - bad_other / others
         return value * gate.false_alarm >= 1 and above >= LEAST_DIFFERENCE
 

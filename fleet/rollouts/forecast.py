@@ -20,6 +20,7 @@ from fleet.gates import (
     Verdict,
     catching,
     certifiable,
+    confidence,
     harm,
     healthy_rate,
     items_needed,
@@ -50,6 +51,8 @@ USUAL_FLAWED = 0.02
 """Part of the replayed requests on which two versions differ, where no evaluation has told."""
 ENOUGH = 0.8
 """Chance of a PASS below which something is proposed."""
+SENSITIVE = 8
+"""Part of the limit at which an alarm is proposed."""
 SAMPLES = (3, 5, 10)
 SHARES = (25, 50)
 DAY_S = 86_400
@@ -175,7 +178,8 @@ class _Gate:
             return 1.0
         chance = 1.0
         for share in (only,) if only else self.stages:
-            chance *= passing(self.gate, *self.requests(share, bake), self.usual)
+            sure = confidence(share, self.rollout.weights)
+            chance *= passing(self.gate, *self.requests(share, bake), self.usual, sure)
         return chance
 
     def golden_text(self, differ: float | None) -> str:
@@ -235,10 +239,20 @@ class _Gate:
         )
         if half := self._half(requests, others):
             text += f", half the time within {half} requests"
-        if self.live(share) >= ENOUGH:
-            return text
-        fixes = list(self._live_fixes(share))
-        return f"{text}. To be surer: {', or '.join(fixes)}" if fixes else text
+        fixes = list(self._live_fixes(share)) if self.live(share) < ENOUGH else []
+        text = f"{text}. To be surer: {', or '.join(fixes)}" if fixes else text
+        return text + self._earlier(requests, others)
+
+    def _earlier(self, requests: int, others: int) -> str:
+        """Propose an alarm where harm is hardly found; empty: there is one, or no need for one."""
+        gate = self.gate
+        if gate.alarm is not None or gate.metric not in RISES or (
+            catching(gate, requests, others, self.usual) >= ENOUGH
+        ):  # fmt: skip
+            return ""
+        alarm = replace(gate, alarm_at=gate.threshold / SENSITIVE)
+        caught = percent_text(catching(alarm, requests, others, self.usual))
+        return f". To catch it sooner: alarm: {alarm.alarm_at:g}{gate.unit} ({caught})"
 
     def _basis(self) -> str:
         """Return the usual rate and its source, as text."""

@@ -1,19 +1,22 @@
 """How likely a gate is to tell: the preview against the published and simulated figures."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 
 from fleet.gates import power
+from fleet.gates.intervals import Z
+from fleet.gates.live import Z_EARLY, Z_ONE
 from fleet.gates.offline import judge_binary, judge_paired
 from fleet.gates.verdict import Verdict
 from fleet.rollout_policy import GateSpec
 from tests.fleet.gates.simulation import flagged, golden_runs, graded_runs, paths, shares_of
 
-ERRORS = GateSpec("errors", "error_rate_rise", 2, "pp")
-FORMAT = GateSpec("form", "format_drop", 3, "pp")
-LATENCY = GateSpec("latency", "p95_ratio", 1.5, "x")
+ERRORS = GateSpec("errors", "error_rate_rise", 2, "pp", alarm_at=0.25)
+FORMAT = GateSpec("form", "format_drop", 3, "pp", alarm_at=0.25)
+LATENCY = GateSpec("latency", "p95_ratio", 1.5, "x", alarm_at=1.2)
 
 
 def verdict(items: int, worse: int, better: int) -> str:
@@ -89,16 +92,18 @@ def test_equal_answers_pass_at_the_least_limit_of_a_set_and_at_none_below(
         (ERRORS, 500, 94),
         (ERRORS, 1000, 100),
         (LATENCY, 100, 74),
-        (LATENCY, 150, 94),
+        (LATENCY, 150, 90),
     ],
 )
 def test_the_requests_that_a_live_gate_needs(gate: GateSpec, requests: int, passes: float) -> None:
-    assert 100 * power.passing(gate, requests, 9 * requests) == pytest.approx(passes, abs=4)
+    usual = power.Usual(power.healthy_rate(gate))
+    found = 100 * power.passing(gate, requests, 9 * requests, usual)
+    assert found == pytest.approx(passes, abs=4)
 
 
 @pytest.mark.parametrize(("requests", "published"), [(200, 47), (500, 93)])
 def test_the_requests_after_which_a_rise_is_caught(requests: int, published: float) -> None:
-    found = 100 * power.catching(ERRORS, requests, 9 * requests)
+    found = 100 * power.catching(ERRORS, requests, 9 * requests, power.Usual(0.01))
     assert published - 10 < found < published + 3
 
 
@@ -106,7 +111,18 @@ def test_catching_is_no_more_than_the_test_that_is_looked_at_all_the_time() -> N
     rng = np.random.default_rng(6)
     drawn = paths(rng, 3000, 6, (0.05, 0.01), windows=48)
     found = 100 * np.isfinite(flagged(drawn, 1.25, 0.01)).mean()
-    assert found - 10 < 100 * power.catching(ERRORS, 288, 2592) < found + 2
+    assert found - 10 < 100 * power.catching(ERRORS, 288, 2592, power.Usual(0.01)) < found + 2
+
+
+def test_without_an_alarm_harm_just_beyond_the_limit_is_hardly_caught() -> None:
+    bare = replace(ERRORS, alarm_at=None)
+    assert power.catching(bare, 540, 4860) < 0.1
+    assert power.catching(ERRORS, 540, 4860) > 0.8
+
+
+def test_a_pass_of_less_confidence_is_likelier() -> None:
+    found = [power.passing(ERRORS, 300, 2700, None, z) for z in (Z_EARLY, Z, Z_ONE)]
+    assert found == sorted(found, reverse=True)
 
 
 def test_no_requests_pass_and_catch_nothing() -> None:
@@ -120,11 +136,11 @@ def test_no_requests_pass_and_catch_nothing() -> None:
     [
         (ERRORS, (0.01, 0.05)),
         (FORMAT, (0.03, 0.09)),
-        (LATENCY, (0.05, 0.312)),
+        (LATENCY, (0.026, 0.214)),
         (GateSpec("limit", "error_rate", 2, "%"), (0.02, 0.08)),
         (GateSpec("limit", "p95_latency", 500, "ms"), (0.05, 0.2)),
     ],
 )
 def test_what_harm_means(gate: GateSpec, rates: tuple[float, float]) -> None:
     assert power.harm(gate) == pytest.approx(rates, abs=0.001)
-    assert power.catching(gate, 1000, 9000) > 0.99
+    assert power.catching(gate, 1300, 11_700) > 0.99

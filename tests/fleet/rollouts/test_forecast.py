@@ -57,8 +57,8 @@ def test_a_golden_set_that_is_too_small_says_what_would_help() -> None:
         "To be surer: 580 more items, or max: 8pp"
     )
     assert likely == (
-        "acme-support: if 2.2.0 is no worse, it is promoted by itself with 22 %, held for people "
-        "with 75 %, failed by mistake with 2.6 %"
+        "acme-support: if 2.2.0 is no worse, it is promoted by itself with 23 %, held for people "
+        "with 74 %, failed by mistake with 2.6 %"
     )
 
 
@@ -113,13 +113,13 @@ def test_without_a_golden_set_the_gate_can_never_pass() -> None:
 
 
 AT_FIVE = (
-    "540 requests at 10 % in 48 h, 1 % bad (taken as usual): a healthy version gets PASS 95 %; a "
-    "rise from 1 % to 5 % is caught with at least 93 %, half the time within 237 requests"
+    "540 requests at 10 % in 48 h, 1 % bad (taken as usual): a healthy version gets PASS 99 %; a "
+    "rise from 1 % to 5 % is caught with at least 3.5 %. To catch it sooner: alarm: 0.25pp (82 %)"
 )
 AT_ONE = (
-    "108 requests at 10 % in 48 h, 1 % bad (taken as usual): a healthy version gets PASS 34 %; a "
-    "rise from 1 % to 5 % is caught with at least 14 %. "
-    "To be surer: low_traffic: 50%, or max_bake: 192h"
+    "108 requests at 10 % in 48 h, 1 % bad (taken as usual): a healthy version gets PASS 73 %; a "
+    "rise from 1 % to 5 % is caught with at least 0.53 %. "
+    "To be surer: low_traffic: 25%, or max_bake: 96h. To catch it sooner: alarm: 0.25pp (11 %)"
 )
 
 
