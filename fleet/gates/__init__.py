@@ -12,7 +12,7 @@ from fleet.gates.offline import LEAST_ITEMS, judge_paired
 from fleet.gates.past import HOUR, UNKNOWN, Baseline, baseline, with_usual
 from fleet.gates.power import (
     USUAL_DISCORDANCE,
-    Usual,
+    UsualRate,
     catching,
     certifiable,
     harm,

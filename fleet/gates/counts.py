@@ -115,11 +115,11 @@ def _by_user(side: Sequence[Tally], kind: str, name: str) -> Made:
         for bad, of in [(tally.bad.get(kind, 0), tally.total(kind))]
     ]
     made: Made = {
-        name.format(each): tuple(round(float(getattr(sums, each)), 6) for sums in found)
-        for each in BY_WINDOW
+        name.format(count): tuple(round(float(getattr(sums, count)), 6) for sums in found)
+        for count in BY_WINDOW
     }
-    for each in SUMS:
-        made[name.format(each)] = round(float(sum(getattr(sums, each) for sums in found)), 6)
+    for count in SUMS:
+        made[name.format(count)] = round(float(sum(getattr(sums, count) for sums in found)), 6)
     return made
 
 

@@ -41,7 +41,7 @@ class Estimate:
     collapsed: bool = False
     """Whether most requests are bad, and the old version's are not."""
     tolerated: float = 1.0
-    """Factor on what was to be expected that is no finding yet."""
+    """Factor on the expected bad requests that is no finding yet."""
 
 
 def conclude(

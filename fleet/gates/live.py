@@ -33,8 +33,10 @@ apart or of two users, while at most a tenth is bad of the old version's, now an
 LATE = 0.05
 """Part of the requests that may exceed a limit for the 95th percentile."""
 OUT, LEAST_USUAL = 5.0, 0.005
-"""Factor on the usual rate, and its least value, above which an hour of the old version is one of
-an outage: such an hour says nothing for a version."""
+"""Factor on the usual rate, and least usual rate, above which the old version has an outage.
+
+Such an hour says nothing for a version.
+"""
 Z_ONE, Z_EARLY = 2.0537489106318225, 0.8416212335729143
 """Normal quantiles of the confidence of a PASS: 98 % in the only stage of a rollout with gates,
 80 % in a stage after which others come, and in the last of these 95 %."""
@@ -100,7 +102,7 @@ def judge_alone(gate: str, metric: str, counts: Counts, limits: Limits) -> Findi
 
 
 def facts(gate: GateSpec, known: Baseline) -> dict[str, float]:
-    """Return what a finding keeps of the time before the rollout, beside the counts of users."""
+    """Return the facts of the time before the rollout that a finding keeps."""
     found = {"hourly": round(known.hourly, 3)} if known.hourly else {}
     usual = known.usual.get(kind_of(gate))
     if usual is not None:
@@ -167,7 +169,7 @@ def _late_margin(usual: float, other: SideCounts) -> float:
 
 
 def _tolerated(counts: Series, limits: Limits, usual: float, *, times: bool) -> float:
-    """Return the factor on what was to be expected that is no finding yet.
+    """Return the factor on the expected bad requests that is no finding yet.
 
     A version fails that is surely beyond its alarm, or where there is none its limit.
     """

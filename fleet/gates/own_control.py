@@ -14,9 +14,9 @@ from datetime import timedelta
 from typing import Any, NamedTuple, Self
 
 BELIEF = 20.0
-"""Weight, in bad requests, of what is believed of users and days before any were seen."""
+"""Weight of the beliefs about users and days, in bad requests."""
 ALIKE, DISPERSION = 0.02, 1.3
-"""What is believed: the correlation of a user's bad requests, and the inflation of the variance."""
+"""Beliefs: the correlation of a user's bad requests, and the inflation of the variance by days."""
 LEAST_KNOWN = 30
 """Requests before a rollout from which on a user is their own control.
 
@@ -69,7 +69,7 @@ class Usual:
 
 
 def usual_of(requests: Iterable[tuple[str, int, bool]]) -> Usual:
-    """Return what is usual, from requests of the weeks before a rollout.
+    """Return the usual bad requests of users, from requests of the weeks before a rollout.
 
     `requests`: user (empty: it names none), day, and whether the request was bad.
     """
@@ -145,8 +145,8 @@ class ByUser:
     units: float = 0
     """Users seen for the first time; a request without a user is a unit."""
     spread: float = 0
-    """Variance of what was to be expected, by the users whose usual part is hardly known: the sum
-    of the squares of their requests, less those of before the window, times their variance.
+    """Variance of the expected bad requests, by users whose usual part is hardly known: the sum of
+    the squares of their requests, less those of before the window, times their variance.
     """
 
 
@@ -157,7 +157,7 @@ SUMS = ("units", "spread")
 
 @dataclass(frozen=True, slots=True)
 class SideCounts:
-    """A side of a stage, some windows of it together."""
+    """The counts of a side of a stage, of some windows together."""
 
     bad: float
     requests: float

@@ -56,7 +56,7 @@ def baseline(rows: Iterable[UsageRow]) -> Baseline:
 def with_usual(
     known: Baseline, rows: Iterable[UsageRow], gates: Sequence[GateSpec], start: datetime
 ) -> Baseline:
-    """Return a baseline with what is usual of its users, from requests of the weeks before.
+    """Return a baseline with the usual bad requests of users, by the weeks before.
 
     Args:
         known: The percentiles, against which late requests are told.

@@ -154,7 +154,7 @@ def items_needed(discordance: float, samples: int, margin: float) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Usual:
+class UsualRate:
     """The usual rate of an alias, by the count of a gate."""
 
     rate: float
@@ -169,7 +169,7 @@ LEAST_SEEN = 200
 """Least number of requests of which a seen rate is used; below, the rate is assumed."""
 
 
-def seen(gate: GateSpec, counts: Mapping[str, Any]) -> Usual | None:
+def seen(gate: GateSpec, counts: Mapping[str, Any]) -> UsualRate | None:
     """Return the old version's rate by the counts of earlier evidence; None: too little.
 
     A version that has passed is as good as the old one, but only the old one was so before.
@@ -181,7 +181,7 @@ def seen(gate: GateSpec, counts: Mapping[str, Any]) -> Usual | None:
     if requests < LEAST_SEEN:
         return None
     rate, effect = round(max(bad, 0.5) / requests, 4), counts.get("dispersion", 1.0)
-    return Usual(max(rate, 0.0001), round(effect, 2), int(requests))
+    return UsualRate(max(rate, 0.0001), round(effect, 2), int(requests))
 
 
 def healthy_rate(gate: GateSpec) -> float:
@@ -195,7 +195,7 @@ def healthy_rate(gate: GateSpec) -> float:
 
 @lru_cache(maxsize=4096)
 def passing(
-    gate: GateSpec, requests: int, others: int, known: Usual | None = None, z: float = Z
+    gate: GateSpec, requests: int, others: int, known: UsualRate | None = None, z: float = Z
 ) -> float:
     """Return the chance that a healthy version passes a live gate on `requests` requests.
 
@@ -206,7 +206,7 @@ def passing(
         known: What is usual; None: it is assumed.
         z: Normal quantile of the confidence of a PASS, see `live.confidence`.
     """
-    known = known or Usual(healthy_rate(gate), DISPERSION)
+    known = known or UsualRate(healthy_rate(gate), DISPERSION)
     requests, others = int(requests / known.effect), int(others / known.effect)
     if requests < gate.min_requests:
         return 0.0
@@ -233,7 +233,7 @@ def _others(rate: float, requests: int) -> tuple[float, ...]:
     return tuple(float(min(requests, max(0, count))) for count in counts)
 
 
-def harm(gate: GateSpec, known: Usual | None = None) -> tuple[float, float]:
+def harm(gate: GateSpec, known: UsualRate | None = None) -> tuple[float, float]:
     """Return the rates of a healthy and of a harmful version, as the gate's test counts them.
 
     Harmful: twice the margin above the usual rate; a p95 of twice the old one; a rate of
@@ -244,14 +244,14 @@ def harm(gate: GateSpec, known: Usual | None = None) -> tuple[float, float]:
         healthy = 1 - normal_cdf(Z + times / SPREAD)
         return healthy, 1 - normal_cdf(Z + (times - math.log(2)) / SPREAD)
     if gate.metric in RISES:
-        rate = (known or Usual(healthy_rate(gate))).rate
+        rate = (known or UsualRate(healthy_rate(gate))).rate
         return rate, min(1.0, rate + 2 * gate.margin)
     limit = gate.margin if gate.metric == "error_rate" else LATE
     return limit, min(1.0, 4 * limit)
 
 
 @lru_cache(maxsize=4096)
-def catching(gate: GateSpec, requests: int, others: int, known: Usual | None = None) -> float:
+def catching(gate: GateSpec, requests: int, others: int, known: UsualRate | None = None) -> float:
     """Return the least chance that a harmful version has failed a live gate by then.
 
     Taken after all the requests at once; a test that is looked at on the way catches some more.

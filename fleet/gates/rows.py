@@ -46,7 +46,7 @@ Limits = Mapping[str, tuple[str, float]]
 def limits_of(
     gates: Sequence[GateSpec], usual: Mapping[str, float | None]
 ) -> dict[str, tuple[str, float]]:
-    """Return what is late or alarming for gates; `usual`: old 95th percentiles by measure."""
+    """Return the times beyond which requests are late; `usual`: old 95th percentiles by measure."""
     found: dict[str, tuple[str, float]] = {}
     about = {"first_token_ratio": "first_token", "token_time_ratio": "token"}
     for gate in gates:

@@ -128,7 +128,7 @@ class _Users:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """Who asked, and when."""
+    """The user behind a request, and its time."""
 
     user: tuple[str, str, str] | None
     """Side, alias and user; None: the request names none."""

@@ -7,7 +7,7 @@ from typing import Any
 from fleet.gates import HOUR
 
 MOST = 4
-"""Times `max_bake` after which a stage without a verdict ends, however little traffic it had."""
+"""Times `max_bake` after which a stage without a verdict ends, whatever its traffic."""
 
 
 def is_over(longest: timedelta, waited: timedelta, requests: float, hourly: float) -> bool:
@@ -28,8 +28,8 @@ def is_over(longest: timedelta, waited: timedelta, requests: float, hourly: floa
 def traffic_of(counts: Iterable[Mapping[str, Any]]) -> tuple[float, float]:
     """Return the most requests that gates have counted, and the usual number an hour; 0: none."""
     found = [
-        (float(sum(each["requests"])) + float(sum(each["requests_stable"])), float(each["hourly"]))
-        for each in counts
-        if "hourly" in each and "requests_stable" in each
+        (float(sum(stage["requests"]) + sum(stage["requests_stable"])), float(stage["hourly"]))
+        for stage in counts
+        if "hourly" in stage and "requests_stable" in stage
     ]
     return max(found, default=(0.0, 0.0))

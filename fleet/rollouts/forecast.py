@@ -9,6 +9,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from itertools import islice
 
 from fleet.capacity import hourly_rpm
 from fleet.gates import (
@@ -16,7 +17,7 @@ from fleet.gates import (
     LEAST_ITEMS,
     USUAL_DISCORDANCE,
     Counts,
-    Usual,
+    UsualRate,
     Verdict,
     catching,
     certifiable,
@@ -98,12 +99,12 @@ def counts_of(history: History, alias: str) -> dict[str, Counts]:
     return {item.gate: item.finding.counts for item in history.evidence.get(alias, ())}
 
 
-def usual_of(gate: GateSpec, adapter: AdapterSpec, counts: Counts) -> Usual | None:
+def usual_of(gate: GateSpec, adapter: AdapterSpec, counts: Counts) -> UsualRate | None:
     """Return the usual rate of a live gate by earlier evidence, else as recorded; None: unknown."""
     return seen(gate, counts) or _recorded(gate, adapter)
 
 
-def _recorded(gate: GateSpec, adapter: AdapterSpec) -> Usual | None:
+def _recorded(gate: GateSpec, adapter: AdapterSpec) -> UsualRate | None:
     """Return the recorded rate of a gate's kind of bad requests; None: too little."""
     demand, kind = adapter.demand, BAD.get(gate.metric)
     if kind is None or demand is None or demand.faults is None:
@@ -136,7 +137,7 @@ class _Gate:
     gate: GateSpec
     percent: int
     """The new version's share after this plan."""
-    usual: Usual | None
+    usual: UsualRate | None
     """Rates of the old version in the last rollout; None: too little."""
 
     @property
@@ -245,10 +246,8 @@ class _Gate:
 
     def _earlier(self, requests: int, others: int) -> str:
         """Propose an alarm where harm is hardly found; empty: there is one, or no need for one."""
-        gate = self.gate
-        if gate.alarm is not None or gate.metric not in RISES or (
-            catching(gate, requests, others, self.usual) >= ENOUGH
-        ):  # fmt: skip
+        gate, found = self.gate, catching(self.gate, requests, others, self.usual)
+        if gate.alarm is not None or gate.metric not in RISES or found >= ENOUGH:
             return ""
         alarm = replace(gate, alarm_at=gate.threshold / SENSITIVE)
         caught = percent_text(catching(alarm, requests, others, self.usual))
@@ -276,15 +275,11 @@ class _Gate:
         return 1 + bisect_left(range(1, requests), True, key=caught)
 
     def _live_fixes(self, share: int) -> Iterator[str]:
-        for larger in SHARES:
-            if larger > share and self.live(larger) >= ENOUGH:
-                yield f"low_traffic: {larger}%"
-                break
-        bake = self.rollout.longest_bake
-        for times in (2, 3, 4):
-            if self.live(share, bake * times) >= ENOUGH:
-                yield f"max_bake: {_span(bake * times)}"
-                break
+        larger = (more for more in SHARES if more > share and self.live(more) >= ENOUGH)
+        yield from (f"low_traffic: {more}%" for more in islice(larger, 1))
+        bakes = (self.rollout.longest_bake * times for times in (2, 3, 4))
+        enough = (bake for bake in bakes if self.live(share, bake) >= ENOUGH)
+        yield from (f"max_bake: {_span(bake)}" for bake in islice(enough, 1))
 
 
 def _span(length: timedelta, gap: str = "") -> str:
@@ -296,7 +291,7 @@ def _span(length: timedelta, gap: str = "") -> str:
     return f"{seconds:g}{gap}s"
 
 
-def _harm(gate: GateSpec, known: Usual | None) -> str:
+def _harm(gate: GateSpec, known: UsualRate | None) -> str:
     """Name the harmful version that the chance of being caught is about."""
     usual, harmful = harm(gate, known)
     if gate.metric in RATIOS:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from fleet.capacity import hourly_rpm
-from fleet.gates import Usual, passing
+from fleet.gates import UsualRate, confidence, passing
 from fleet.history import History
 from fleet.resources import FULL
 from fleet.rollout_policy import GateSpec
@@ -47,10 +47,11 @@ def stage_traffic(
     total = daily * rollout.longest_bake.total_seconds() / DAY_S
     requests, others = round(total * share / FULL), round(total * (1 - share / FULL))
     counts, chance, most = counts_of(history, alias), 1.0, 0
+    sure = confidence(share, rollout.weights)
     for gate in live:
         usual = usual_of(gate, adapter, counts.get(gate.name, {}))
-        chance *= passing(gate, requests, others, usual)
-        most = max(most, _needed(gate, share, usual))
+        chance *= passing(gate, requests, others, usual, sure)
+        most = max(most, _needed(gate, share, usual, sure))
     needed = most if most < _MOST else None
     minutes = most * DAY_S / 60 * FULL / (daily * share)
     needed_s = None if needed is None else 60.0 * math.ceil(minutes)
@@ -58,11 +59,12 @@ def stage_traffic(
 
 
 @lru_cache(maxsize=4096)
-def _needed(gate: GateSpec, share: int, usual: Usual | None) -> int:
+def _needed(gate: GateSpec, share: int, usual: UsualRate | None, sure: float) -> int:
     """Return the fewest requests with which a healthy version passes 4 times in 5."""
     begin = gate.min_requests
 
     def passes(requests: int) -> bool:
-        return passing(gate, requests, round(requests * (FULL / share - 1)), usual) >= ENOUGH
+        others = round(requests * (FULL / share - 1))
+        return passing(gate, requests, others, usual, sure) >= ENOUGH
 
     return begin + bisect_left(range(begin, _MOST), True, key=passes)

@@ -47,7 +47,7 @@ WINDOWS_A_BAKE = 12
 LEAST_WINDOW = timedelta(seconds=1)
 AROUND = "neighbour_ratio"
 Pasts = dict[tuple[str, str, datetime, tuple[GateSpec, ...]], Baseline]
-"""What was usual before a rollout; a month of requests is not read again at every look."""
+"""Usual times and users before a rollout; a month of requests is not read at every look."""
 
 
 def judge_traffic(

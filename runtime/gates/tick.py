@@ -120,7 +120,7 @@ class Evaluations:
     running: dict[tuple[str, str], "asyncio.Task[OfflineResult]"] = field(default_factory=dict)
     """By `GateTrial.key`."""
     pasts: Pasts = field(default_factory=dict)
-    """What was usual before the rollouts, from round to round."""
+    """Usual times and users before the rollouts, kept from round to round."""
     room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
     def start(

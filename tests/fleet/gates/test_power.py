@@ -96,14 +96,14 @@ def test_equal_answers_pass_at_the_least_limit_of_a_set_and_at_none_below(
     ],
 )
 def test_the_requests_that_a_live_gate_needs(gate: GateSpec, requests: int, passes: float) -> None:
-    usual = power.Usual(power.healthy_rate(gate))
+    usual = power.UsualRate(power.healthy_rate(gate))
     found = 100 * power.passing(gate, requests, 9 * requests, usual)
     assert found == pytest.approx(passes, abs=4)
 
 
 @pytest.mark.parametrize(("requests", "published"), [(200, 47), (500, 93)])
 def test_the_requests_after_which_a_rise_is_caught(requests: int, published: float) -> None:
-    found = 100 * power.catching(ERRORS, requests, 9 * requests, power.Usual(0.01))
+    found = 100 * power.catching(ERRORS, requests, 9 * requests, power.UsualRate(0.01))
     assert published - 10 < found < published + 3
 
 
@@ -111,7 +111,7 @@ def test_catching_is_no_more_than_the_test_that_is_looked_at_all_the_time() -> N
     rng = np.random.default_rng(6)
     drawn = paths(rng, 3000, 6, (0.05, 0.01), windows=48)
     found = 100 * np.isfinite(flagged(drawn, 1.25, 0.01)).mean()
-    assert found - 10 < 100 * power.catching(ERRORS, 288, 2592, power.Usual(0.01)) < found + 2
+    assert found - 10 < 100 * power.catching(ERRORS, 288, 2592, power.UsualRate(0.01)) < found + 2
 
 
 def test_without_an_alarm_harm_just_beyond_the_limit_is_hardly_caught() -> None:
