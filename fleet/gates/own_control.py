@@ -118,7 +118,7 @@ class Echoes:
         self._until: dict[tuple[str, ...], float] = {}
 
     def are_over(self, user: tuple[str, ...], at: float) -> bool:
-        """Say whether a request at `at` seconds is no echo of the user's last bad one."""
+        """Say whether a request at `at` seconds is no echo of the user's last bad request."""
         return at >= self._until.get(user, -math.inf)
 
     def follow(self, user: tuple[str, ...], at: float, *, known: bool) -> bool:
@@ -137,7 +137,7 @@ class ByUser:
     at_risk: float = 0
     """Requests that could have been such."""
     exposure: float = 0
-    """Bad requests that were to be expected among those at risk, by each user's usual part."""
+    """Expected bad requests among the requests at risk."""
     expected: float = 0
     """Bad requests that were to be expected among all."""
     people: float = 0
