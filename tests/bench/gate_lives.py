@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tests.fleet.gates.request_traffic import Client, Harm
-from tests.fleet.gates.whole_rollouts import End, play, play_naive
+from tests.fleet.gates.whole_rollouts import SHARES, End, play, play_naive
 
 HEALTHY = Harm()
 ALL, FRIDAY = 0.8, 4 * 24 + 9.0
@@ -24,6 +24,7 @@ class Setting:
     name: str
     client: Client
     harm: Harm = HEALTHY
+    shares: tuple[float, ...] = SHARES
 
 
 def named(users: int) -> Client:
@@ -34,6 +35,7 @@ def named(users: int) -> Client:
 SETTINGS = (
     Setting("healthy", Client()),
     Setting("healthy, 1 request/min", Client(rpm=1)),
+    Setting("healthy, 1 request/min, from 25 %", Client(rpm=1), HEALTHY, (0.25, 0.5)),
     Setting("healthy, 30 requests/min", Client(rpm=30)),
     *(Setting(f"healthy, {users} named users", named(users)) for users in (10, 25, 60, 400)),
     Setting("healthy, begins on Friday", Client(begins=FRIDAY)),
@@ -43,6 +45,8 @@ SETTINGS = (
     Setting("healthy, answers x 1.5 as long", Client(), Harm(longer=1.5)),
     Setting("errors 1 -> 3 %, the limit", Client(), Harm(errors=0.03)),
     Setting("errors 1 -> 5 %", Client(), Harm(errors=0.05)),
+    Setting("format 3 -> 6 %, the limit", Client(), Harm(format=0.06)),
+    Setting("format 1 -> 4 %", Client(format=0.01), Harm(format=0.04)),
     Setting("format 3 -> 12 %", Client(), Harm(format=0.12)),
     *(
         Setting(f"fails 80 %, {users} named users", named(users), Harm(errors=ALL))
@@ -59,14 +63,14 @@ SETTINGS = (
 def lives(seed: int, replications: int) -> None:
     """Print a row a setting: ours, and the two rules of thumb."""
     print(
-        "\nRollouts of 10 % and 50 %, 24 to 48 h each, 5 requests/min in office hours, sessions of"
-        "\n4, drawn request by request: promoted/rolled back/held in %, median hour of rollbacks,"
-        "\nand minutes from the new version's tenth answer to the rollback (median, 95 %)"
+        "\nRollouts of 10 % and 50 %, 24 to 48 h of traffic each, 5 requests/min in office hours,"
+        "\nsessions of 4, drawn request by request: promoted/rolled back/held in %, median hour of"
+        "\nrollbacks, minutes from the new version's tenth answer to the rollback (median, 95 %)"
     )
     print(f"{'':<36}{'gates':<22}{'minutes':<14}{'z test, hourly':<18}{'an hour > 5 %':<16}")
     for setting in SETTINGS:
         about = setting.client, setting.harm
-        ends = [play(_rng(seed, each), *about) for each in range(replications)]
+        ends = [play(_rng(seed, each), *about, setting.shares) for each in range(replications)]
         naive = [play_naive(_rng(seed, each), *about) for each in range(replications)]
         cells = [_ends(ends), _minutes(ends), *(_ends([pair[n] for pair in naive]) for n in (0, 1))]
         widths = (22, 14, 18, 16)
