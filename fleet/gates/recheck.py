@@ -1,11 +1,11 @@
 """Judges again: computes the verdict of a finding from its own counts and limits."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from fleet.gates import decide, live, offline, soak
-from fleet.gates.verdict import Finding
+from fleet.gates.verdict import Counts, Finding
 
 RULES: Mapping[str, Callable[..., Finding]] = MappingProxyType(
     {
@@ -39,7 +39,16 @@ def recheck_verdict(document: Mapping[str, Any]) -> Finding:
     rule = RULES.get(claimed.rule)
     if rule is None:
         raise ValueError(f"no rule is called {claimed.rule!r}")
+    if any(_more(claimed.counts, side) for side in ("", "_stable")):
+        raise ValueError("it counts more bad requests than requests")
     try:
         return rule(claimed.gate, claimed.metric, claimed.counts, claimed.parameters)
     except (KeyError, TypeError, ZeroDivisionError, OverflowError) as error:
         raise ValueError(f"the counts do not fit the rule {claimed.rule!r}: {error}") from error
+
+
+def _more(counts: Counts, side: str) -> bool:
+    bad, requests = (counts.get(f"{name}{side}", ()) for name in ("bad", "requests"))
+    if not isinstance(bad, Sequence) or not isinstance(requests, Sequence):
+        return False
+    return any(more > of for more, of in zip(bad, requests, strict=False))

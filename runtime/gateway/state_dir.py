@@ -162,9 +162,8 @@ def known_gateways(state_dir: Path) -> dict[str, GatewaySpec]:
 
 
 def _add(gateways: dict[str, GatewaySpec], path: Path, document: Any) -> None:
-    keys = tuple(
-        (str(server), str(reference)) for server, reference in document.get("server_keys", ())
-    )
+    pairs = document.get("server_keys", ()) if isinstance(document, dict) else ()
+    keys = tuple((str(server), str(reference)) for server, reference in pairs)
     gateway = GatewaySpec(**{**document, "server_keys": keys})
     if is_id(gateway.name) and gateway.name == path.parent.name:
         gateways[gateway.name] = gateway

@@ -32,7 +32,7 @@ def test_names_and_servers_are_read_and_the_rest_is_listed() -> None:
     assert found.asked == {(url, "acme-lora"): "acme", (url, "birch/lora"): "birch"}
     assert found.urls == (url,)
     left = "\n".join(found.left_out)
-    for name in ("`api_key`, `weight`", "`second`", "`gpt`", "`elsewhere`", "`other`"):
+    for name in ("`weight`", "`second`", "`gpt`", "`elsewhere`", "`other`"):
         assert name in left
     assert "`litellm_settings`" in left
 

@@ -83,10 +83,10 @@ def test_few_people_on_the_first_share_are_a_warning(
 
 
 def test_traffic_that_decides_nothing_at_10_percent_is_told_with_what_25_would_do() -> None:
-    little = DemandSpec(1, (9, 18))
+    little = DemandSpec(0.5, (9, 18))
     (warning,), ahead = planned(little)
-    assert warning.startswith("acme-support: at 10 % about 108 requests are expected in 48 h")
-    assert "at 25 % they are 270" in warning
+    assert warning.startswith("acme-support: at 10 % about 54 requests are expected in 48 h")
+    assert "at 25 % they are 135" in warning
     assert "Declare `rollouts: {standard: {low_traffic: 25%}}`" in warning
     assert ahead.needed_s is not None
     assert ahead.needed_s > ahead.longest_s == 2 * 86_400
