@@ -11,6 +11,7 @@ import click
 from fleetctl import completion
 from fleetctl.options import Command, Workspace, with_format
 from fleetctl.output import has_colour, print_result
+from runtime.messages import EmitMessage, FailureMessage, Message
 
 _OUTAGE: Final = 2
 """Exit code of `--check` while an outage stands, as of `reconcile --once`."""
@@ -44,18 +45,23 @@ def command(
     if watch and form == "json":
         raise click.UsageError("`--watch` shows text. In a script, repeat `status --format json`.")
     while True:
-        document, exit_code = _observed(replace(workspace), client)
+        faults: list[Message | FailureMessage] = []
+        document, exit_code = _observed(replace(workspace), client, faults.append)
         if watch and sys.stdout.isatty():
             click.clear()
         _print(document, form)
+        for fault in faults:  # below the outages
+            workspace.emit(fault)
         if not watch:
             break
         time.sleep(_PAUSE_S)
     sys.exit(_OUTAGE if check and "outages" in document else exit_code)
 
 
-def _observed(workspace: Workspace, client: str | None) -> tuple[dict[str, Any], int]:
-    """Return the status as a document, and the exit code that faults of files ask for."""
+def _observed(
+    workspace: Workspace, client: str | None, report: EmitMessage
+) -> tuple[dict[str, Any], int]:
+    """Return the status as a document, and the exit code for the reported faults of files."""
     from plans.reports import status
     from plans.reports.evals import drift_row
     from plans.reports.urgent import waiting_rollouts
@@ -63,7 +69,8 @@ def _observed(workspace: Workspace, client: str | None) -> tuple[dict[str, Any],
     from runtime.operations.planning import as_far_as_valid
     from runtime.operations.status import observe_status
 
-    workspace, exit_code = as_far_as_valid(workspace)
+    sound, exit_code = as_far_as_valid(replace(workspace, emit=report))
+    workspace = replace(sound, emit=workspace.emit)
     seen = observe_status(workspace, client)
     fleet = workspace.fleet()
     document = status.status(
