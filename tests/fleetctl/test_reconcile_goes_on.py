@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -42,6 +43,10 @@ def test_a_single_round_heals_by_the_files_that_are_sound(project: Project) -> N
     project.kill_servers()
     found = call(project, "drift")
     assert (found.returncode, "Drift: 1 cause" in found.stdout) == (2, True)
+    command = sys.executable, "-m", "fleetctl", "-C", str(project.root), *project.options, "status"
+    seen = subprocess.run(command, stdout=-1, stderr=subprocess.STDOUT, text=True, check=False)
+    assert seen.stdout.startswith("OUTAGE"), seen.stdout  # and the file below
+    assert seen.stdout.index("OUTAGE") < seen.stdout.index("clients/birch.yaml:")
     done = call(project, "reconcile", "--once")
     assert done.returncode == 1
     assert "clients/birch.yaml:" in done.stderr
