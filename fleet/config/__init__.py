@@ -6,8 +6,8 @@ from here, not from the modules inside.
 """
 
 from fleet.config.checks import ProjectFacts
+from fleet.config.checks.bases import splits
 from fleet.config.checks.lint import lint
-from fleet.config.checks.machines import splits
 from fleet.config.checks.references import aliases_of
 from fleet.config.checks.same_bytes import equal_bytes
 from fleet.config.edit import add_entry, set_value
@@ -16,7 +16,7 @@ from fleet.config.format import format_text
 from fleet.config.former_names import with_former_names
 from fleet.config.imported import Imported, ImportedAdapter, LiveServer, imported_from
 from fleet.config.litellm import ProxyNames, proxy_names
-from fleet.config.lockfile import LOCK_FILE, Lock, LockedAdapter, base_shape, lock_text, parse_lock
+from fleet.config.lockfile import LOCK_FILE, Lock, LockedAdapter, lock_text, parse_lock
 from fleet.config.merge import (
     COMPILED_FILE,
     COMPILED_LINE,

@@ -5,14 +5,13 @@ so a further field needs the next format. A lock of a later format is refused.
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 
 from fleet.codes import diagnostic
-from fleet.errors import ConfigError, Position, did_you_mean
+from fleet.errors import ConfigError, Position
 from fleet.hardware import BaseShape
 from fleet.names import AdapterName
 from fleet.spec import AdapterFacts
@@ -133,39 +132,3 @@ def lock_text(lock: Lock) -> str:
         body = "{\n" + ",\n".join(entries) + "\n  }" if entries else "{}"
         sections.append(f'  "{section}": {body}')
     return "{\n" + ",\n".join(sections) + "\n}\n"
-
-
-_REQUIRED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size",
-             "intermediate_size")  # fmt: skip
-
-
-def base_shape(config: Mapping[str, Any], weight_bytes: int) -> BaseShape:
-    """Return the dimensions that a base's config.json gives; `weight_bytes` are of all tensors.
-
-    A multi-modal config.json keeps the text model's dimensions under `text_config`.
-
-    Raises:
-        ConfigError: a dimension is missing or no number.
-
-    Source:
-        Defaults as in Hugging Face's LlamaConfig: as many key-value heads as heads,
-        `head_dim` = hidden size / heads.
-    """
-    inner = config.get("text_config")
-    merged = {**config, **inner} if isinstance(inner, Mapping) else dict(config)
-    for name in _REQUIRED:
-        value = merged.get(name)
-        if type(value) is not int or value < 1:
-            near = did_you_mean(name, sorted(map(str, config)))
-            detail = f"Its config.json gives no whole number `{name}`."
-            raise ConfigError(diagnostic("FC1219", detail, hint=near))
-    heads, hidden = merged["num_attention_heads"], merged["hidden_size"]
-    architectures = merged.get("architectures")
-    return BaseShape(
-        **{name: merged[name] for name in _REQUIRED},
-        architecture=str(architectures[0]) if architectures else str(merged.get("model_type", "")),
-        num_key_value_heads=merged.get("num_key_value_heads") or heads,
-        head_dim=merged.get("head_dim") or hidden // heads,
-        max_position_embeddings=merged.get("max_position_embeddings") or 0,
-        weight_bytes=weight_bytes,
-    )

@@ -17,7 +17,6 @@ from fleet.config import (
     Lock,
     Problem,
     ProjectFacts,
-    base_shape,
     parse_lock,
 )
 from fleet.encoding import decode_json
@@ -25,6 +24,7 @@ from fleet.errors import ConfigError, Diagnostic, Position
 from fleet.hardware import BaseShape, Profile
 from fleet.response_format import FormatKind
 from fleet.rollout_policy import GoldenFacts
+from fleet.vllm import base_shape
 from runtime.confined import confined
 from runtime.files import open_plain, plain_text, read_plain
 from runtime.secrets import read_secret

@@ -1,7 +1,7 @@
 """Checks declarations against others and against the facts of the project."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fleet.capacity import ObservedDemand
 from fleet.config.lockfile import Lock
@@ -37,6 +37,11 @@ class ProjectFacts:
     """Flags that the operator lets run code, by the host where they may."""
 
     def shape(self, base: str) -> BaseShape | None:
-        """Return a base's dimensions: from the library, else as the lock keeps them."""
-        locked = self.lock.bases.get(base)
-        return self.shapes.get(base) or (locked.shape if locked else None)
+        """Return a base's dimensions: from the library, else as the lock keeps them.
+
+        The lock's weights count where it has any: a checkout without the weight files plans alike.
+        """
+        here, locked = self.shapes.get(base), self.lock.bases.get(base)
+        if here and locked and locked.weight_bytes:
+            return replace(here, weight_bytes=locked.weight_bytes)
+        return here or (locked.shape if locked else None)

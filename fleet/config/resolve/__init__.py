@@ -5,8 +5,9 @@ from types import MappingProxyType
 from typing import Any
 
 from fleet.config.checks import ProjectFacts
+from fleet.config.checks.bases import check_bases
 from fleet.config.checks.clients import check_clients, check_keys
-from fleet.config.checks.machines import check_bases, check_hosts, check_kinds
+from fleet.config.checks.machines import check_hosts, check_kinds
 from fleet.config.checks.plan_rules import check_plan_rules
 from fleet.config.checks.references import DeclaredNames, check_state, check_zone, reference
 from fleet.config.checks.rollouts import check_evals, check_rollouts

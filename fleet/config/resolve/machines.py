@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from fleet.config.checks import ProjectFacts
-from fleet.config.checks.machines import as_flag, ports_of
+from fleet.config.checks.bases import as_flag
+from fleet.config.checks.machines import ports_of
 from fleet.config.schema.machines import Base, Gateway, Host
 from fleet.config.schema.rollouts import Gate, Override, Rollout
 from fleet.hardware import AttachedServerSpec, BaseSpec, DeviceSpec, DeviceState, HostSpec

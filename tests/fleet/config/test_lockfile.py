@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from fleet.config.lockfile import Lock, LockedAdapter, base_shape, lock_text, parse_lock
+from fleet.config.lockfile import Lock, LockedAdapter, lock_text, parse_lock
 from fleet.errors import ConfigError
 from fleet.hardware import BaseShape
 from fleet.names import AdapterName
@@ -64,32 +64,3 @@ def test_a_malformed_entry_is_named_with_its_line(old: str, new: str, line: int)
     assert found.code == "FC1217"
     assert found.place is not None
     assert (found.place.file, found.place.line) == ("fleet.lock", line)
-
-
-CONFIG = {
-    "architectures": ["LlamaForCausalLM"],
-    "hidden_size": 8,
-    "intermediate_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "vocab_size": 99,
-    "max_position_embeddings": 512,
-}
-
-
-def test_a_shape_is_read_from_a_config() -> None:
-    assert base_shape(CONFIG, 1000) == SHAPE
-    assert base_shape({**CONFIG, "head_dim": 7}, 0).head_dim == 7
-    without = {key: value for key, value in CONFIG.items() if key != "num_key_value_heads"}
-    assert base_shape(without, 0).num_key_value_heads == 4
-
-
-def test_a_multi_modal_config_keeps_the_text_models_dimensions_inside() -> None:
-    assert base_shape({"hidden_size": 3, "text_config": CONFIG}, 1000) == SHAPE
-
-
-@pytest.mark.parametrize("value", [None, 0, "8", True, 8.5])
-def test_a_config_without_a_dimension_is_refused(value: object) -> None:
-    with pytest.raises(ConfigError, match="hidden_size"):
-        base_shape({**CONFIG, "hidden_size": value}, 0)
