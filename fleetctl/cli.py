@@ -9,7 +9,8 @@ import click
 
 from fleet.errors import FleetError
 from fleetctl import __version__
-from fleetctl.harmless_stream import harmless_streams
+from fleetctl.advice import given_options
+from fleetctl.harmless_stream import complete_commands, harmless_streams
 from fleetctl.lazy_group import LazyGroup
 from fleetctl.options import FOLDER
 from fleetctl.output import print_diagnostics
@@ -70,13 +71,12 @@ def main_group(
     """
     from fleetctl.wiring import allowed_fork, open_workspace  # noqa: PLC0415 (`--help` is fast)
 
+    given = dict(_pair(text) for text in variables)
+    place = (root, environment, given, state_dir or root / ".fleetctl")
+    if ctx.invoked_subcommand != "schema":  # reference, the same in all places
+        complete_commands(given_options(*place))
     fork = allowed_fork(ctx.invoked_subcommand or "")
-    ctx.obj = open_workspace(
-        root,
-        environment,
-        dict(_pair(text) for text in variables),
-        state_dir or root / ".fleetctl",
-    )
+    ctx.obj = open_workspace(*place)
     ctx.obj.offline = f" for the branch of a fork ({fork})" if fork else None
 
 

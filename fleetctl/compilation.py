@@ -14,6 +14,7 @@ from fleet.errors import (
 from fleet.plan import GatewayTarget
 from fleet.planning import lost
 from fleet.spec import GatewaySpec, NotifySpec
+from fleetctl.advice import completed, workspace_options
 from fleetctl.envoys import envoys_of, named_gateway, routing_of
 from plans.compile import alertmanager, grafana, litellm, prometheus
 from plans.compile.envoy import ADMIN_SOCKET, BOOTSTRAP_FILE, RoutePlace, Routing, whole
@@ -97,7 +98,9 @@ def for_monitoring(workspace: Workspace, target: str, out: Path, url: str) -> tu
         notes.append(f"scrapes need a token: {token} > {shlex.quote(str(out / TOKEN_FILE))}")
         files: Mapping[str, str] = {
             prometheus.CONFIG_FILE: prometheus.config(url, to.alertmanager),
-            prometheus.RULES_FILE: prometheus.rules(fleet.name),
+            prometheus.RULES_FILE: completed(
+                prometheus.rules(fleet.name), workspace_options(workspace)
+            ),
         }
     elif target == "alertmanager":
         login = _secret(workspace, to.mail.login) if to.mail and to.mail.login else ""

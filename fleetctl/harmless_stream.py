@@ -1,6 +1,7 @@
 """Makes the standard streams harmless: nothing printed acts on a terminal or a CI's runner.
 
-Values that declarations took from the environment are printed as their placeholders.
+Values that declarations took from the environment are printed as their placeholders, and advised
+commands with the global options that were given.
 """
 
 import re
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from fleet.codes import LEAST_HIDDEN
+from fleetctl.advice import completed
 from plans.visible import harmless
 from runtime.secrets import FILLED
 
@@ -25,6 +27,7 @@ class HarmlessStream:
     def __init__(self, stream: Any) -> None:
         """Write to `stream`."""
         self._stream = stream
+        self.options: tuple[str, ...] = ()
 
     def __getattr__(self, name: str) -> Any:
         """Return an attribute of the stream."""
@@ -32,7 +35,7 @@ class HarmlessStream:
 
     def write(self, text: str) -> int:
         """Write text; colours of our own stay on a terminal."""
-        hidden = FILLED.unfilled(text, LEAST_HIDDEN)
+        hidden = self._told(text)
         if not self.isatty():
             self._stream.write(harmless(hidden))
         else:
@@ -43,7 +46,11 @@ class HarmlessStream:
 
     def exact(self, text: str) -> None:
         """Write text that a CI's runner shall obey, whose values are escaped already."""
-        self._stream.write(FILLED.unfilled(text, LEAST_HIDDEN))
+        self._stream.write(self._told(text))
+
+    def _told(self, text: str) -> str:
+        whole = completed(text, self.options) if self.options else text
+        return FILLED.unfilled(whole, LEAST_HIDDEN)
 
 
 @contextmanager
@@ -56,6 +63,13 @@ def harmless_streams() -> Iterator[None]:
         yield
     finally:
         sys.stdout, sys.stderr = out, errors
+
+
+def complete_commands(options: tuple[str, ...]) -> None:
+    """Have advised commands printed with the global options of this call."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, HarmlessStream):
+            stream.options = options
 
 
 def print_exact(text: str) -> None:

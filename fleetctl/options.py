@@ -2,7 +2,6 @@
 
 import inspect
 import re
-import shlex
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -125,12 +124,3 @@ def moment(_: click.Context, __: click.Parameter, value: str | None) -> datetime
     except (ValueError, OverflowError):
         text = f"{value!r} is no time; write it as 2026-11-25T08:00Z."
         raise click.BadParameter(text) from None
-
-
-def command_here(workspace: Workspace, *words: str) -> str:
-    """Return a command to paste, with the options of this workspace."""
-    given = [("-C", workspace.root, Path()), ("--env", workspace.environment, None)]
-    given += [("--var", "=".join(pair), None) for pair in workspace.variables.items()]
-    given += [("--state-dir", workspace.state_dir, workspace.root / ".fleetctl")]
-    typed = (str(word) for name, value, usual in given if value != usual for word in (name, value))
-    return shlex.join(["fleetctl", *typed, *words])

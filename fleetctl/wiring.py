@@ -1,11 +1,13 @@
 """Makes the workspace of a call, with the printer of messages and the renderers."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fleet.errors import FleetError
 from fleet.spec import FleetSpec, NotifyEvent
+from fleetctl.advice import completed, given_options
 from fleetctl.lazy_group import FOR_FORKS
 from fleetctl.output import print_message
 from runtime.ci import fork_of
@@ -30,8 +32,10 @@ def open_workspace(
         FleetError: FC1274, the checkout could carry the operator's file of what is trusted.
     """
     require_outside(root)
+    options = given_options(root, environment, variables, state_dir)
+    notice = partial(_notice, options)
     return Workspace(
-        root, environment, variables, state_dir, print_message, _notice, _envoys, given=given
+        root, environment, variables, state_dir, print_message, notice, _envoys, given=given
     )
 
 
@@ -54,11 +58,20 @@ def allowed_fork(command: str) -> str:
 
 
 def _notice(
-    event: NotifyEvent, audience: Audience, facts: Mapping[str, Any], template: str
+    options: tuple[str, ...],
+    event: NotifyEvent,
+    audience: Audience,
+    facts: Mapping[str, Any],
+    template: str,
 ) -> Mapping[str, Any]:
     from plans.reports.notifications import document  # noqa: PLC0415 (a rollback works without)
 
-    return document(event, audience, facts, template)
+    made = document(event, audience, facts, template)
+    if audience == "client":
+        return made
+    return {
+        name: completed(its, options) if isinstance(its, str) else its for name, its in made.items()
+    }
 
 
 def _envoys(root: Path) -> "Envoys":

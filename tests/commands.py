@@ -1,5 +1,7 @@
 """Tells whether a command that a text advises is there."""
 
+import shlex
+
 import click
 
 from fleetctl.cli import main_group
@@ -20,3 +22,8 @@ def fault(line: str) -> str:
     known = {name for option in command.params for name in option.opts + option.secondary_opts}
     given = (word.partition("=")[0] for word in words if word.startswith("-") and word != "-")
     return ", ".join(f"no option `{name}`" for name in given if name not in known)
+
+
+def in_the_project(text: str, *options: str) -> str:
+    """Return a text with its commands as they are advised in the project's folder."""
+    return text.replace(f"fleetctl {shlex.join(options)} ", "fleetctl ")

@@ -44,7 +44,7 @@ def _texts(plan_input: PlanInput, upgrade: Upgrade) -> Iterator[str]:
             if upgrade.reason:
                 yield (
                     f"{upgrade.reason}, and another version is declared, so nothing is judged: see "
-                    f"`python` or `image` of its host, then fleetctl server stop {canary}"
+                    f"`python` or `image` of its host, then: fleetctl server stop {canary}"
                 )
             if upgrade.results:
                 yield f"golden sets on both, by `reconcile`: {'; '.join(map(str, upgrade.results))}"

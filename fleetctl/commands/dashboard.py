@@ -104,6 +104,7 @@ def make_dashboard(
     read_only: bool = False,
 ) -> "Dashboard":
     """Return the dashboard of a workspace with the renderers of `plans`."""
+    from fleetctl.advice import completed, workspace_options
     from plans import dashboard
     from plans.render import RENDERERS
     from plans.reports.alerts import alerts_document, why_document
@@ -117,6 +118,7 @@ def make_dashboard(
     from runtime.web.facts import Documents
     from runtime.web.sources import FactSource
 
+    options = workspace_options(workspace)
     documents = Documents(
         rollout=rollout_document,
         cause=cause_document,
@@ -132,7 +134,7 @@ def make_dashboard(
         workspace=workspace,
         reader=reader,
         source=FactSource(workspace, documents, BillReader(workspace)),
-        render=dashboard.render,
+        render=lambda page, values: completed(dashboard.render(page, values), options),
         stylesheet=dashboard.stylesheet(),
         signer=TokenSigner(signing_key(workspace.state_dir)),
         listen=listen,

@@ -59,14 +59,13 @@ def command(
 
 
 def _next(workspace: Workspace, missing: list[str]) -> None:
-    line = "fleetctl" if workspace.root == Path() else f"fleetctl -C {workspace.root}"
     steps = (
         f"grep -rn QUESTION {workspace.root}  # answer these, and delete their lines",
-        *(f"{line} adapter add PATH --as {name}" for name in missing),
-        f"{line} key create --all  # or write the keys that clients send today into these files",
-        f"{line} plan  # loads copies beside what is served; nothing restarts, nothing unloads",
-        f"{line} apply --auto",
-        f"{line} gateway start  # then give clients its address in place of the servers'",
+        *(f"fleetctl adapter add PATH --as {name}" for name in missing),
+        "fleetctl key create --all  # or write the keys that clients send today into these files",
+        "fleetctl plan  # loads copies beside what is served; nothing restarts, nothing unloads",
+        "fleetctl apply --auto",
+        "fleetctl gateway start  # then give clients its address in place of the servers'",
     )
     click.echo("Next:", err=True)
     for step in steps:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,7 +17,6 @@ from fleetctl.options import (
     Command,
     Workspace,
     choice_option,
-    command_here,
     live_option,
     search_options,
 )
@@ -234,8 +234,7 @@ def _save(workspace: Workspace, plan: "Plan", out: Path) -> None:
     envelope = Envelope(created, workspace.by, commit_of(workspace.root), __version__)
     write_text(out, dump(plan, envelope))
     keep_plan(workspace, plan)
-    command = command_here(workspace, "apply", str(out))
-    click.echo(f"Wrote {out}. To carry it out: {command}", err=True)
+    click.echo(f"Wrote {out}. To carry it out: fleetctl apply {quote(str(out))}", err=True)
 
 
 @click.command(cls=Command)

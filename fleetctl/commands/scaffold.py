@@ -66,10 +66,9 @@ def client(workspace: Workspace, name: str, tier: str | None) -> None:
 
     path = new_client(workspace, _id(name, "NAME"), _id(tier, "--tier") if tier else None)
     click.echo(f"Wrote {path}", err=True)
-    line = _prefix(workspace)
     _next(
-        f"{line} key create {name}/prod",
-        f"{line} scaffold adapter {name}/TASK --base BASE --version 1.0.0",
+        f"fleetctl key create {name}/prod",
+        f"fleetctl scaffold adapter {name}/TASK --base BASE --version 1.0.0",
     )
 
 
@@ -100,13 +99,12 @@ def adapter(workspace: Workspace, task: str, base: str, version: str) -> None:
     for made in golden:
         text = "its questions ask only for an end; put the client's own with right answers there"
         click.echo(f"Wrote {made}: {text}", err=True)
-    line = _prefix(workspace)
     if locked:
-        _next(f"{line} plan")
+        _next("fleetctl plan")
         return
     text = f"{name} is not in fleet.lock yet: until its files are added, `validate` says FC1210."
     click.echo(text, err=True)
-    _next(f"{line} adapter add PATH --as {name}", f"{line} plan")
+    _next(f"fleetctl adapter add PATH --as {name}", "fleetctl plan")
 
 
 @command.command()
@@ -190,10 +188,6 @@ def _id(text: str, what: str) -> str:
         f"{what}: {text!r} is not a name: lower-case letters, digits and single underscores, "
         f"a letter first; no hyphens.{hint}"
     )
-
-
-def _prefix(workspace: Workspace) -> str:
-    return "fleetctl" if workspace.root == Path() else f"fleetctl -C {workspace.root}"
 
 
 def _next(*steps: str) -> None:

@@ -100,7 +100,7 @@ def _standing(upgrade: Upgrade) -> str:
             stands = f"{passed} of {len(upgrade.results)} golden sets passed on {upgrade.canary}"
             return "; ".join(filter(None, (stands, awaited_person(upgrade))))
         case UpgradeStage.CANARY | UpgradeStage.NO_ROOM:
-            return "see fleetctl plan"
+            return "see `fleetctl plan`"
 
 
 def upgrade_onward(workspace: Workspace, live: State, *, frozen: bool) -> Plan | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from fleetctl.cli import main
+from tests.commands import in_the_project
 from tests.fleetctl.project_on_disk import Project
 
 
@@ -18,7 +19,7 @@ class Done:
 
 
 def call(project: Project, *arguments: str, actor: str = "me") -> Done:
-    """Run a command on a project as somebody."""
+    """Run a command on a project as somebody; its advice is printed as in the project's folder."""
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GITHUB_ACTOR", actor)
@@ -27,6 +28,7 @@ def call(project: Project, *arguments: str, actor: str = "me") -> Done:
             contextlib.redirect_stderr(err),
             pytest.raises(SystemExit) as left,
         ):
-            main(["-C", str(project.root), *project.options, *arguments])
+            main([*project.given, *arguments])
     code = left.value.code
-    return Done(code if isinstance(code, int) else 1, out.getvalue(), err.getvalue())
+    said, warned = (in_the_project(text.getvalue(), *project.given) for text in (out, err))
+    return Done(code if isinstance(code, int) else 1, said, warned)

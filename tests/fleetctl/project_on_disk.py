@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.processes import start_mark
+from tests.commands import in_the_project
 from tests.ports import free_port
 
 REPOSITORY = Path(__file__).parents[2]
@@ -51,12 +52,20 @@ class Project:
         return made
 
     def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "fleetctl", "-C", str(self.root), *self.options, *arguments]
+        return [sys.executable, "-m", "fleetctl", *self.given, *arguments]
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        return "-C", str(self.root), *self.options
 
     def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
+        done = subprocess.run(
             self.command(*arguments), cwd=REPOSITORY, capture_output=True, text=True, check=False
         )
+        done.stdout, done.stderr = (
+            in_the_project(text, *self.given) for text in (done.stdout, done.stderr)
+        )
+        return done
 
     def stop_during_apply(
         self, number: signal.Signals, when: Callable[[dict[str, Any]], bool]

@@ -154,10 +154,10 @@ def test_versions_are_listed_by_alias_with_rank_size_accuracy_and_digest(
     assert len(json.loads(run("adapter", "list", "acme-support", "--format", "json")[1])) == 2
 
 
-def test_an_empty_library_says_how_to_begin(run: Run) -> None:
+def test_an_empty_library_says_how_to_begin(run: Run, project: Path) -> None:
     code, out, err = run("adapter", "list")
     assert (code, out) == (0, "")
-    assert "fleetctl adapter add" in err
+    assert f"fleetctl -C {project} adapter add" in err
 
 
 def test_a_version_is_shown_with_its_training_and_results(run: Run, tmp_path: Path) -> None:

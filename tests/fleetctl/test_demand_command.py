@@ -111,7 +111,7 @@ def test_it_is_recorded_where_the_declarations_wait_for_it(run: Run, tmp_path: P
     write(tmp_path, {"clients/acme.yaml": ACME.replace(_DEMAND, "{observed: true}")})
     code, _, err = run("show")
     assert code == 1
-    assert "fleetctl demand record" in err
+    assert f"fleetctl -C {tmp_path} demand record" in err
     logged(tmp_path, rows("acme-support", 0, 9, 6))
     code, _, err = run("record")
     assert code == 0

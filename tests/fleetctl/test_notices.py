@@ -1,6 +1,7 @@
 """What client and operators are told without having asked, once, and each only what is theirs."""
 
 import json
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -68,7 +69,7 @@ def test_a_rollout_that_waits_for_people_is_told_once(project: Project, hook: We
     seen = told(hook)
     assert {each["event"] for each in seen.values()} == {"undecided"}
     assert seen["/ops"]["text"].startswith(f"NEEDS YOU: {NEW} waits at 0 %")
-    assert "fleetctl rollout" in seen["/ops"]["text"]
+    assert f"fleetctl {shlex.join(project.given)} rollout" in seen["/ops"]["text"]
     assert {*seen["/acme"]} == {"event", "text", "alias", "version", "percent", "at"}
     assert "gate" not in seen["/acme"]["text"]
 

@@ -19,6 +19,7 @@ from fleetctl.scaffolding import write_files
 from fleetctl.synthetic import synthesise
 from fleetctl.synthetic.population import SyntheticSize
 from runtime.project.load import load_project
+from tests.commands import in_the_project
 from tests.drawn import long
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -172,6 +173,7 @@ def test_an_adapter_that_cannot_be_added_is_told_why(
     given = ("--base", "llama3_8b", "--version")
     assert run("-C", project, "scaffold", "adapter", "acme/support", *given, "1.0.0")[0] == 0
     found, _, err = run("-C", project, "scaffold", "adapter", task, *given, version)
+    err = in_the_project(err, "-C", project)
     assert (found, text in err) == (code, True)
 
 

@@ -124,7 +124,8 @@ def test_one_that_does_not_fit_is_diagnosed_and_the_cause_is_named_not_the_victi
     why = shown.out.partition("Why:\n")[2].splitlines()
     assert why[0].startswith("  throughput (base llama3_8b): it takes 2 devices, because on one")
     assert why[1].startswith("  devices (base mistral_7b): `desk/gpu0` is taken by")
-    assert f"fleetctl plan --what-if '{change}' --what-if 'gpu rtx4090_24g +1'" in shown.out
+    command = f"fleetctl -C {tmp_path / 'two'} plan --what-if '{change}'"
+    assert f"{command} --what-if 'gpu rtx4090_24g +1'" in shown.out
     with pytest.raises(SystemExit) as caught:
         main([*asked, "--format", "json"])
     document = json.loads(capsys.readouterr().out)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fleetctl.cli import main
+from tests.commands import in_the_project
 
 STORY = Path(__file__).parent.parent / "stories" / "new_version"
 
@@ -27,7 +28,8 @@ def run(project: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tuple
     shown = capsys.readouterr()
     code = caught.value.code
     assert isinstance(code, int)
-    return code, shown.out, shown.err
+    out, err = (in_the_project(text, "-C", str(project)) for text in shown)
+    return code, out, err
 
 
 def test_what_has_a_place_is_explained(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
