@@ -174,9 +174,12 @@ def _open_server(
 def _best_place(
     state: PlacementState, order: ServerOrder, server_type: ServerType, members: list[Item]
 ) -> int | None:
-    """Return the index of the place that allows most versions, of those that most were on."""
+    """Return the index of the place that allows most versions, of those that most were on.
+
+    A part of a device that is in use already costs nothing more, and so comes before these.
+    """
     prior = {name for item in members for name in item.prior}
-    best, chosen = (0, 0), None
+    best, chosen, on_device = (0, False, 0), None, state.hardware.on_device
     for index, (host, devices) in enumerate(server_type.places):
         name = server_name(order.base.name, host.name, devices[0].name)
         if name in state.drafts:
@@ -187,7 +190,8 @@ def _best_place(
             and not any(replica_rules(item, state.device_ids(item), host.name, device_ids))
             for item in members
         )
-        score = (admitted, sum(name in item.prior for item in members) if prior else 0)
+        were_there = sum(name in item.prior for item in members) if prior else 0
+        score = (admitted, any(map(on_device.get, device_ids)), were_there)
         if score > best:
             best, chosen = score, index
         if best[0] == len(members) and name not in prior and not prior:

@@ -1,20 +1,16 @@
 """Consolidate: optional moves that save money, as many as are allowed; and evener peaks."""
 
 from collections import defaultdict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fleet.names import adapter_address
-from fleet.placement.buy import buy
-from fleet.placement.fill import fill, spare
 from fleet.placement.items import ACTIVE_UNIT, RATE_UNIT, Item
-from fleet.placement.keep import close_empty
-from fleet.placement.live_servers import placement_state_of
 from fleet.placement.rules import allows, takes
-from fleet.placement.servers import FULL, ServerDraft
-from fleet.placement.state import PlacementState, SearchLimits, by_name, hardest_first
+from fleet.placement.servers import ServerDraft
+from fleet.placement.state import PlacementState, by_name, hardest_first
 
 ROUNDING = 1e-9
 """Upper bound of the rounding error of a rough look at loads, as a part; an exact look follows."""
@@ -151,52 +147,6 @@ def _target(
         and state.hardware.carries(draft, item, (draft.slots, draft.rank))
     )
     return next(fitting, None)
-
-
-def repacked(state: PlacementState, search: SearchLimits) -> PlacementState:
-    """Place everything afresh; return that state where it is cheaper, else the given state.
-
-    Versions on servers that do not answer stay, and so do attached servers.
-    """
-    fresh = placement_state_of(state.fleet, state.targets, state.live)
-    for draft in by_name(fresh.drafts.values()):
-        if draft.devices:
-            fresh.close(draft)
-    for item in fresh.items.values():
-        for name in item.prior:
-            if name in fresh.live.unknown_servers:
-                fresh.bound[item.adapter].append(name)
-    fill(fresh)
-    buy(fresh, replace(search, repack=False))
-    spare(fresh)
-    close_empty(fresh)
-    if fresh.missing() or cost(fresh) >= cost(state):
-        state.notes.append("packing everything afresh saves nothing")
-        return state
-    saved = cost(state) - cost(fresh)
-    for name, item in fresh.items.items():
-        if item.prior and not set(fresh.bound[name]) & set(item.prior):
-            fresh.optional[name] = f"packing everything afresh saves {saved:g} an hour in all"
-    _reuse(fresh, state)
-    return fresh
-
-
-def _reuse(fresh: PlacementState, state: PlacementState) -> None:
-    """Keep running servers as they are where they hold the versions placed on them now."""
-    for name, draft in fresh.drafts.items():
-        before = state.drafts.get(name)
-        if before is None or before.live is None or not before.fixed or not draft.devices:
-            continue
-        same = before.devices == draft.devices and before.base.name == draft.base.name
-        if same and before.rank >= draft.rank and before.slots >= draft.slots_needed():
-            shape = (before.slots, before.rank)
-            draft.parts = before.parts
-            if int(fresh.hardware.used(draft, None, shape).max()) <= FULL:
-                draft.slots, draft.rank = shape
-                draft.fixed, draft.live, draft.held = True, before.live, before.held
-                draft.most_listed = before.most_listed
-                draft.names |= before.held
-                fresh.opened.pop(name, None)
 
 
 TRIES = 4

@@ -33,6 +33,8 @@ class Devices:
         self.on_host: dict[str, list[ServerDraft]] = defaultdict(list)
         self.stopping: dict[DeviceId, ServerDraft] = {}
         """Servers that stop in the end, and until then hold versions in use."""
+        self.in_use: set[DeviceId] = set()
+        """Devices of servers that have to hand over their versions before another server starts."""
         self.listed_now: Mapping[str, dict[str, int]] = {}
         """By host that declares its memory, and server: bytes that the server may list now."""
         self.request_mixes: Mapping[str, RequestMix] = request_mix_of(fleet.adapters.values())

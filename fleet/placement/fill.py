@@ -240,11 +240,14 @@ def server_types_for(
             free = all(is_free(state, base, host, device, server_type.parts) for device in devices)
             if free and not state.hardware.waits_for(name, host, devices):
                 found.setdefault(server_type.label, server_type).places.append((host, devices))
-    on_device = state.hardware.on_device
+    on_device, in_use = state.hardware.on_device, state.hardware.in_use
+
+    def order(place: tuple[HostSpec, tuple[DeviceSpec, ...]]) -> tuple[bool, bool]:
+        device_ids = [(place[0].name, device.name) for device in place[1]]
+        return not any(map(on_device.get, device_ids)), not in_use.isdisjoint(device_ids)
+
     for server_type in found.values():
-        server_type.places.sort(
-            key=lambda place: not any(on_device[place[0].name, device.name] for device in place[1])
-        )
+        server_type.places.sort(key=order)
     return [found[label] for label in sorted(found)]
 
 

@@ -155,12 +155,14 @@ def items_of(
     places: Callable[[AdapterSpec, str, int], ReplicaSteps],
     unplaced: dict[str, str],
     failed: Mapping[str, int],
+    *,
+    afresh: bool = False,
 ) -> Iterator[Item]:
     """Yield the versions to place; a version that cannot be loaded goes into `unplaced`.
 
     `places` returns the places that an adapter of a base and rank could have; empty where there
     is no place, or nothing is known. `failed` counts, by alias, the numbers of replicas that were
-    tried and found no place.
+    tried and found no place. `afresh`: the present number of replicas does not matter.
     """
     slack = (1 + 1 / fleet.policy.utilization) / 2
     for target in targets.wanted.values():
@@ -176,7 +178,8 @@ def items_of(
             if replicas == 0:
                 load = load_of(declared.demand, USUAL_PROMPT_WEIGHT, declared.slo_s)
                 limits = places(declared, base, facts.rank if facts else 0)
-                choices = replicas_for(declared, load, limits, _serving(target, targets), slack)
+                now = 0 if afresh else _serving(target, targets)
+                choices = replicas_for(declared, load, limits, now, slack)
                 others = len(choices) - 1
                 replicas = choices[min(failed.get(target.alias, 0), others)]
                 replica_load = _replica_load(load, replicas)

@@ -25,11 +25,17 @@ REMOVED = "is no longer declared"
 
 
 def placement_state_of(
-    fleet: FleetSpec, targets: RolloutTargets, live: State, failed: Mapping[str, int] | None = None
+    fleet: FleetSpec,
+    targets: RolloutTargets,
+    live: State,
+    failed: Mapping[str, int] | None = None,
+    *,
+    afresh: bool = False,
 ) -> PlacementState:
     """Return the state with everything that is live, and nothing placed.
 
     `failed` counts, by alias, the numbers of replicas that were tried and found no place.
+    `afresh`: the numbers of replicas do not hold on to the present ones.
     """
     every = live.servers()
     targets, live = without_hidden(targets, live)
@@ -61,7 +67,7 @@ def placement_state_of(
         hosts = hosts_of(declared.pin, frozenset(declared.avoid), groups)
         return carried(base, bucket, hosts, declared.spread)
 
-    versions = items_of(fleet, targets, limits, unplaced, failed or {})
+    versions = items_of(fleet, targets, limits, unplaced, failed or {}, afresh=afresh)
     items = {item.adapter: item for item in sorted(versions, key=lambda item: item.adapter)}
     drafts = _open_live(fleet, targets, live, hardware)
     for name in sorted({*live.unknown_servers, *hidden}):

@@ -145,6 +145,10 @@ class PlacementResult:
     """By version: servers of upgrades that hold the version without traffic, sorted."""
     upgrades: tuple[Upgrade, ...] = ()
     """Upgrades as there is room for them, by base."""
+    gives_way: frozenset[str] = frozenset()
+    """Live servers that stop before a server starts on their devices."""
+    turns: Mapping[Address, tuple[Address, ...]] = field(default_factory=dict)
+    """By adapter address: the adapters that are unloaded before the adapter is loaded."""
 
 
 def _server(draft: ServerDraft, host: HostSpec) -> Server:
@@ -193,6 +197,8 @@ def result(state: PlacementState) -> PlacementResult:
         status=status,
         beside={name: tuple(sorted(there)) for name, there in sorted(state.beside.items())},
         upgrades=state.targets.upgrades,
+        gives_way=frozenset(state.given_up),
+        turns=dict(sorted(state.turns.items())),
     )
 
 

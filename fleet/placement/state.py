@@ -24,6 +24,8 @@ class SearchLimits:
     """Optional moves: of versions that could stay where they are."""
     repack: bool = False
     """Place everything as if nothing were running; every difference is then an optional move."""
+    staying: frozenset[str] = frozenset()
+    """Live servers that stay even so, with the versions that they list."""
 
 
 @dataclass(slots=True, eq=False)
@@ -57,6 +59,10 @@ class PlacementState:
     groups: int = 0
     """Largest number of orders that were bought for in a round."""
     notes: list[str] = field(default_factory=list)
+    given_up: dict[str, ServerDraft] = field(default_factory=dict)
+    """By server: live servers that were closed to place everything afresh."""
+    turns: dict[Address, tuple[Address, ...]] = field(default_factory=dict)
+    """By version and server: the versions that have to go before the version is loaded."""
     beside: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     """By version: servers that hold it without traffic, as an upgrade wants it."""
 

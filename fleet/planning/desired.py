@@ -216,6 +216,10 @@ class StepRules:
     """By full adapter name: inputs to ask after a load; missing or empty: none."""
     tight: frozenset[str] = frozenset()
     """Servers where a load must wait until versions without traffic are unloaded."""
+    gives_way: frozenset[str] = frozenset()
+    """Servers that stop before a server starts on their devices."""
+    turns: Mapping[Address, tuple[Address, ...]] = field(default_factory=dict)
+    """Adapter address to the adapters that are unloaded before the load."""
     limited: Mapping[str, str] = field(default_factory=dict)
     """Server to host, where a load must wait until unused servers have stopped."""
     renames: Mapping[str, str] = field(default_factory=dict)
@@ -238,4 +242,6 @@ def rules_of(plan_input: PlanInput) -> StepRules:
         if server.host in fleet.hosts and fleet.hosts[server.host].memory_bytes
     }
     known = plan_input.history.durations
-    return StepRules(smoke, placement.tight, limited, fleet.renames, known)
+    return StepRules(
+        smoke, placement.tight, placement.gives_way, placement.turns, limited, fleet.renames, known
+    )

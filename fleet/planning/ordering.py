@@ -200,6 +200,8 @@ class _Graph:
             self.needs[load].add(unload)
         if server in self.rules.tight:
             self.needs[load] |= self.early[server]
+        turns = self.rules.turns.get(adapter.address, ())
+        self.needs[load].update(step_id("unload", gone) for gone in turns)
         self.loads[self.rules.limited.get(server, "")].append(load)
         if inputs := self.rules.smoke.get(name, ()):
             smoke = self._add("smoke", steps.SmokeTest(adapter, inputs), adapter)
@@ -235,13 +237,14 @@ class _Graph:
             server = self.live_servers[name]
             self.needs[stop] |= self.unloads[server.name]
             restarts = server.name in self.diversion.restarting
-            if restarts or self.unloads[server.name] <= self.early[server.name]:
-                for device in _devices(server):
-                    for start in self.starts.get(device, ()):
-                        if not restarts or start == step_id("start", server.address):
-                            self.needs[start].add(stop)
-                for load in () if restarts else self.loads.get(server.host, ()):
-                    self.needs[load].add(stop)
+            is_early = self.unloads[server.name] <= self.early[server.name]
+            gives_way = server.name in self.rules.gives_way
+            for device in _devices(server) if restarts or gives_way or is_early else ():
+                for start in self.starts.get(device, ()):
+                    if gives_way or not restarts or start == step_id("start", server.address):
+                        self.needs[start].add(stop)
+            for load in self.loads.get(server.host, ()) if is_early and not restarts else ():
+                self.needs[load].add(stop)
 
     def leave(self) -> None:
         """Let a server that restarts stop once its traffic is elsewhere and its requests ended.
