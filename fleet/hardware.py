@@ -1,6 +1,5 @@
-"""Describes hosts, devices, attached servers, bases, known GPUs and measured profiles."""
+"""Describes hosts, devices, attached servers, bases and measured profiles."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -116,50 +115,6 @@ class Profile:
     """Largest relative error of the fit over its points."""
     reserve_bytes: int | None = None
     """Memory that is neither weights nor slots nor KV cache, per device."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sheet:
-    """The maker's data sheet of a kind of device: peak figures, never reached."""
-
-    bandwidth: float
-    """Bytes per second between the device and its memory."""
-    flops: float
-    """Dense 16 bit multiply-and-adds per second, counted as two operations."""
-    memory_bytes: int
-    """Memory by name; the driver reports up to 1 % less."""
-
-
-SHEETS: Mapping[str, Sheet] = {
-    "rtx3090_24g": Sheet(936e9, 71e12, 24 * GIB),
-    "rtx4090_24g": Sheet(1008e9, 165.2e12, 24 * GIB),
-    "l4_24g": Sheet(300e9, 121e12, 24 * GIB),
-    "a10_24g": Sheet(600e9, 125e12, 24 * GIB),
-    "a10g_24g": Sheet(600e9, 70e12, 24 * GIB),
-    "l40s_48g": Sheet(864e9, 362e12, 48 * GIB),
-    "a100_40g": Sheet(1555e9, 312e12, 40 * GIB),
-    "a100_80g": Sheet(1935e9, 312e12, 80 * GIB),
-    "h100_80g": Sheet(3350e9, 989e12, 80 * GIB),
-    "h100_pcie_80g": Sheet(2000e9, 756e12, 80 * GIB),
-    "h200_141g": Sheet(4800e9, 989e12, 141_000_000_000),
-    "b200_180g": Sheet(7700e9, 2250e12, 180_000_000_000),
-    "mi300x_192g": Sheet(5300e9, 1307e12, 192 * GIB),
-    "cpu": Sheet(20e9, 0.1e12, 0),
-}
-"""Data sheets of the known kinds of device; others are planned without a limit of throughput.
-
-Source:
-    NVIDIA: Ampere GA102 and Ada whitepapers (3090, 4090: FP16 with FP32 accumulate, dense); data
-    sheets of L4, A10, L40S (half of the figures "with sparsity"), A100 (the PCIe card's 1,935
-    GB/s; SXM has 2,039), H100 (SXM5 and PCIe), H200, HGX B200 (per GPU; 7.7 to 8 TB/s by board).
-    AWS for the A10G. AMD: data sheet of the MI300X (dense bfloat16).
-    `cpu` stands for two desktop cores with dual-channel DDR4, at half of its peak; a guess.
-"""
-
-
-def sheet_of(kind: str) -> Sheet | None:
-    """Return the data sheet of a kind of device; None: unknown kind."""
-    return SHEETS["cpu"] if is_cpu(kind) else SHEETS.get(kind)
 
 
 def is_cpu(kind: str) -> bool:

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from shlex import quote
 from typing import Final
 
-from fleet.hardware import GIB, SHEETS, DeviceSpec, HostSpec, is_cpu
+from fleet.device_kinds import SHEETS
+from fleet.hardware import GIB, DeviceSpec, HostSpec, is_cpu
 from fleet.hosts.facts import HostFacts, HostFinding, HostVerdict, install_command, unknown
 from fleet.hosts.images import judge_image
 from fleet.hosts.template import judge_template
@@ -17,7 +18,7 @@ _SPARE: Final = 1 << 30
 _WARNED_S, _WRONG_S = 5.0, 300.0
 """Lower bounds of the clocks' difference for a warning and for a fault. Seconds."""
 _REPORTED: Final = 0.99
-"""Part of the memory by name that a driver reports at least; see `SHEETS`."""
+"""Part of a device's memory that a driver reports at least."""
 _OTHER_CARD: Final = 0.9
 """Lower bound of the part of the declared memory that a card of the declared kind has."""
 _LOOPBACK: Final = ("127.", "::1", "::ffff:127.")

@@ -6,7 +6,8 @@ from dataclasses import replace
 from itertools import cycle
 
 from fleet.config import splits
-from fleet.hardware import DeviceSpec, HostSpec, sheet_of
+from fleet.device_kinds import sheet_of
+from fleet.hardware import DeviceSpec, HostSpec
 from fleet.resources import LoadedAdapter, Server, State
 from fleet.spec import AdapterSpec, DemandSpec, FleetSpec
 from fleet.vllm import RANKS

@@ -9,7 +9,8 @@ from fleet.config.merge import Path
 from fleet.config.schema.fleet import Declarations
 from fleet.config.schema.machines import Gateway, Host
 from fleet.config.validate import Problem
-from fleet.hardware import SHEETS, SYSTEM, sheet_of
+from fleet.device_kinds import SHEETS, sheet_of
+from fleet.hardware import SYSTEM
 from fleet.names import by_number
 
 

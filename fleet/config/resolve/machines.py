@@ -6,8 +6,9 @@ from dataclasses import replace
 from fleet.config.checks import ProjectFacts
 from fleet.config.checks.bases import as_flag
 from fleet.config.checks.machines import ports_of
-from fleet.config.schema.machines import Base, Gateway, Host
+from fleet.config.schema.machines import Base, Device, Gateway, Host
 from fleet.config.schema.rollouts import Gate, Override, Rollout
+from fleet.device_kinds import sheet_of
 from fleet.hardware import AttachedServerSpec, BaseSpec, DeviceSpec, DeviceState, HostSpec
 from fleet.names import by_number
 from fleet.rollout_policy import INTACT, REPLAY, GateSpec, OverrideSpec, RolloutPolicy
@@ -71,7 +72,7 @@ def host(name: str, declared: Host) -> HostSpec:
         DeviceSpec(
             device,
             its.kind,
-            its.memory,
+            _memory(its),
             its.price_per_hour,
             ports[device],
             _stricter(declared.state, its.state),
@@ -109,6 +110,12 @@ def host(name: str, declared: Host) -> HostSpec:
         declared.image or "",
         declared.vllm or "",
     )
+
+
+def _memory(declared: Device) -> int:
+    """Return the memory that servers find on a device: declared, at most what drivers report."""
+    sheet = sheet_of(declared.kind)
+    return min(declared.memory, sheet.memory_bytes or declared.memory if sheet else declared.memory)
 
 
 def _stricter(whole: DeviceState, own: DeviceState) -> DeviceState:

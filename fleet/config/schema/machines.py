@@ -83,7 +83,7 @@ class Device(Section):
     kind: Word
     """Profile, such as `h100_80g`, `rtx4090_24g` or `cpu`."""
     memory: Size
-    """Memory that a server may use, such as `80GiB`."""
+    """Memory that a server may use, such as `80GiB`; at most what drivers of the kind report."""
     price_per_hour: Amount = 0.0
     """Cost an hour, see `billing` of the host; in the currency of all prices.
 
