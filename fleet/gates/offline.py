@@ -193,7 +193,8 @@ def _judge(
     limits: Mapping[str, float],
 ) -> Finding:
     verdict, reason = _verdict(made, counts, limits)
-    detectable = points_text((Z + Z_FOUND) * made.error)
+    detectable = (Z + Z_FOUND) * made.error
+    found = f"a drop of {points_text(detectable)}" if detectable <= 1 else "no drop"
     return Finding(
         gate,
         metric,
@@ -206,7 +207,7 @@ def _judge(
         dict(counts),
         dict(limits),
         reason,
-        f"finds a drop of {detectable} 4 times in 5" if counts["items"] else "",
+        f"finds {found} 4 times in 5" if counts["items"] else "",
     )
 
 

@@ -72,8 +72,8 @@ class Finding:
 
 
 def points_text(fraction: float) -> str:
-    """Return a difference of rates for people: `3.2 pp`."""
-    return f"{fraction * 100:.1f} pp"
+    """Return a difference of rates for people: `3.2 pp`; bounds of approximations end at 100."""
+    return f"{max(-1.0, min(1.0, fraction)) * 100:.1f} pp"
 
 
 def percent_text(fraction: float) -> str:

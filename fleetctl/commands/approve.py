@@ -5,6 +5,7 @@ import re
 import click
 
 from fleetctl.options import Command, Workspace
+from fleetctl.output import print_lines
 
 PLAN_ID = re.compile("[0-9a-f]{16}")
 
@@ -32,12 +33,19 @@ def command(workspace: Workspace, plan_id: str, accept_outage: int, reason: str)
     """
     from plans.amounts import counted
     from runtime.operations.approve import approve_plan
+    from runtime.operations.reviewed import is_known
 
     text = " ".join(reason.split())
     if not text:
         raise click.UsageError("`--reason` is empty: readers of the ledger need one.")
     if not PLAN_ID.fullmatch(plan_id):
         raise click.UsageError("PLAN_ID is the id that `fleetctl plan` prints: 16 hex digits.")
+    if not is_known(workspace, plan_id):
+        unknown = (
+            f"no plan with the id {plan_id} was made with this state folder. The approval is "
+            "recorded all the same, for plans of other checkouts; compare the id with the plan's"
+        )
+        print_lines([f"{unknown}: fleetctl plan"])
     approve_plan(workspace, plan_id, accept_outage, text)
     accepted = f", with an outage of {counted(accept_outage, 'client')}" if accept_outage else ""
     done = f"Plan {plan_id} is approved by {workspace.by}{accepted}."

@@ -49,8 +49,10 @@ def command(
     for adapter in imported.adapters:
         if str(adapter.name) not in missing:
             click.echo(f"Added {adapter.name}, which is asked for as {adapter.asked}", err=True)
+    unjudged = [adapter.name.alias for adapter in imported.adapters]
     for title, lines in (
         ("Not added to the library", [f"{name}: {why}" for name, why in missing.items()]),
+        ("No golden set judges new versions ahead of clients", unjudged),
         ("Not carried over", [*imported.left_out, *(named.left_out if named else ())]),
     ):
         if lines:
@@ -61,6 +63,7 @@ def command(
 def _next(workspace: Workspace, missing: list[str]) -> None:
     steps = (
         f"grep -rn QUESTION {workspace.root}  # answer these, and delete their lines",
+        "fleetctl validate  # warns of aliases whose new versions nothing judges (FC1246)",
         *(f"fleetctl adapter add PATH --as {name}" for name in missing),
         "fleetctl key create --all  # or write the keys that clients send today into these files",
         "fleetctl plan  # loads copies beside what is served; nothing restarts, nothing unloads",

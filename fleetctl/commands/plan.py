@@ -150,8 +150,7 @@ def plan(
     click.echo(text, nl=False)
     if not changes:
         print_preflight(*check_plan(workspace, selected))
-    if out:
-        _save(workspace, selected, out)
+        _keep(workspace, selected, out)
     due = 2 if detailed_exitcode and (selected.changes or selected.settings) else 0
     sys.exit(exit_code(selected, due))
 
@@ -223,17 +222,22 @@ def _rendered(plan: "Plan", form: str, *, every: bool) -> str:
     return ALL_FORMATS[form](plan)
 
 
-def _save(workspace: Workspace, plan: "Plan", out: Path) -> None:
+def _keep(workspace: Workspace, plan: "Plan", out: Path | None) -> None:
+    """Save a plan, if a file is named; remember what `apply` or `approve` are to know again."""
     from fleet import __version__
+    from fleet.consent import decisions_due
     from plans.documents.plan_file import Envelope, dump
     from runtime.files import write_text
     from runtime.git import commit_of
     from runtime.operations.reviewed import keep_plan
 
+    if out or decisions_due(plan):
+        keep_plan(workspace, plan)
+    if not out:
+        return
     created = workspace.now().isoformat(timespec="seconds")
     envelope = Envelope(created, workspace.by, commit_of(workspace.root), __version__)
     write_text(out, dump(plan, envelope))
-    keep_plan(workspace, plan)
     click.echo(f"Wrote {out}. To carry it out: fleetctl apply {quote(str(out))}", err=True)
 
 
@@ -250,8 +254,7 @@ def show(workspace: Workspace, file: Path, form: str, every: bool) -> None:
       fleetctl show plan.json --format md
       fleetctl show plan.json --format html > plan.html
     """
-    plan = _saved_plan(workspace, file)
-    click.echo(_rendered(plan, form, every=every), nl=False)
+    click.echo(_rendered(_saved_plan(workspace, file), form, every=every), nl=False)
 
 
 def _saved_plan(workspace: Workspace, file: Path) -> "Plan":
@@ -260,15 +263,13 @@ def _saved_plan(workspace: Workspace, file: Path) -> "Plan":
     from runtime.files import read_text
     from runtime.operations.reviewed import is_kept
 
-    plan, envelope = load_with_envelope(read_text(file))
+    plan, made = load_with_envelope(read_text(file))
+    note = "shown is what the file says; this state folder did not make the plan"
     if is_kept(workspace, plan):
         note = "this state folder made this plan"
-    else:
-        note = "shown is what the file says; this state folder did not make the plan"
-    if envelope is not None:
-        commit = f" from commit {envelope.commit}" if envelope.commit else ""
-        made = f"Made {envelope.created_at} by {envelope.by}{commit}, as the file says."
-        click.echo(made, err=True)
+    if made is not None:
+        commit = f" from commit {made.commit}" if made.commit else ""
+        click.echo(f"Made {made.created_at} by {made.by}{commit}, as the file says.", err=True)
     print_lines((f"{note}. `apply` compares it with the declarations first.",), "Note")
     return plan
 

@@ -4,6 +4,7 @@ from fleet.consent import Approval, DecisionKind, approve_command, covering, dec
 from fleet.errors import UnapprovedError
 from fleet.history import PlanApproved
 from fleet.plan import Plan
+from runtime.operations.reviewed import keep_plan
 from runtime.workspace import Workspace
 
 SHOWN = 5
@@ -32,6 +33,7 @@ def require_approved(workspace: Workspace, plan: Plan) -> None:
     given = workspace.history().approvals.get(plan.id, ())
     if covering(plan, given):
         return
+    keep_plan(workspace, plan)
     causes = []
     for decision in due:
         names = decision.clients if decision.kind is DecisionKind.OUTAGE else decision.aliases

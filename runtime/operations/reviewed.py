@@ -23,7 +23,7 @@ from runtime.workspace import Workspace
 
 PLANS: Final = "plans"
 """Folder of the state folder with a file for every plan made here: its name is the digest of the
-plan, its content that of the declarations.
+plan, its content the digest of the declarations and the plan's id.
 """
 KEPT: Final = 1_000
 """Upper bound of the plans that are remembered; the oldest are forgotten first."""
@@ -43,7 +43,7 @@ def keep_plan(workspace: Workspace, plan: Plan) -> None:
     folder, declared = workspace.state_dir / PLANS, declared_digest(workspace.fleet())
     with suppress(OSError):
         make_private(folder)
-        replace_file(folder / plan_digest(plan), declared.encode())
+        replace_file(folder / plan_digest(plan), f"{declared} {plan.id}".encode())
         by_age = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
         for path in by_age[KEPT:]:
             path.unlink(missing_ok=True)
@@ -52,6 +52,14 @@ def keep_plan(workspace: Workspace, plan: Plan) -> None:
 def is_kept(workspace: Workspace, plan: Plan) -> bool:
     """Say whether this state folder made a plan and all that the plan shows."""
     return (workspace.state_dir / PLANS / plan_digest(plan)).is_file()
+
+
+def is_known(workspace: Workspace, plan_id: str) -> bool:
+    """Say whether this state folder made a plan with an id."""
+    with suppress(OSError, ValueError):
+        kept = (workspace.state_dir / PLANS).iterdir()
+        return any(plain_text(path).endswith(f" {plan_id}") for path in kept)
+    return False
 
 
 def require_reviewed(workspace: Workspace, plan: Plan, live: State) -> None:
@@ -113,7 +121,8 @@ def require_id(plan: Plan, reviewed: str) -> None:
 def _kept_for(workspace: Workspace, plan: Plan) -> str:
     """Return the digest of the declarations that a kept plan was made of; empty: not kept."""
     try:
-        return plain_text(workspace.state_dir / PLANS / plan_digest(plan))
+        kept = plain_text(workspace.state_dir / PLANS / plan_digest(plan))
+        return kept.partition(" ")[0]
     except (OSError, ValueError):
         return ""
 

@@ -50,6 +50,8 @@ def test_an_outage_is_carried_out_with_an_approval_for_its_clients_alone(
             project, "approve", other, "--accept-outage", accepted, "--reason", "a", actor="bo"
         )
         assert done.returncode == 0, done.stderr
+        unknown = f"Warning: no plan with the id {other} was made with this state folder."
+        assert (unknown in done.stderr) == (other != plan)
         for arguments in ((file,), ("--plan-id", plan)):
             assert call(project, "apply", *arguments, "--yes").returncode == 5
     assert f"bo accepts an outage of {few} client" in call(project, "apply", file, "--yes").stderr

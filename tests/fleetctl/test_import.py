@@ -110,6 +110,8 @@ def test_what_no_server_tells_is_a_question_and_nothing_is_overwritten(
         lines = (project.root / file).read_text("utf-8").splitlines()
         assert any("QUESTION" in line and asked in line for line in lines), file
     assert "QUESTION" in done.stderr
+    assert "No golden set judges new versions ahead of clients:\n    " in done.stderr
+    assert "golden: golden/support.jsonl" in text
     assert "the base itself (`tiny`)" in done.stderr
     again = call(project, "import", url)
     assert (again.returncode, codes(again)) == (1, ["FC6031"])

@@ -68,6 +68,15 @@ def test_a_finding_says_what_it_rests_on() -> None:
     assert found.power == "finds a drop of 4.5 pp 4 times in 5"
 
 
+def test_no_drop_beyond_all_answers_is_told() -> None:
+    found = judge_paired(GATE, *binary(40, 40, 0, 0))
+    assert found.upper is not None
+    assert found.upper > 1
+    assert found.reason.startswith("drop of 100.0 pp on 40 items (95 % sure: at most 100.0 pp): ")
+    few = judge_paired(GATE, *binary(2, 1, 1, 0))
+    assert few.power == "finds no drop 4 times in 5"
+
+
 def test_without_items_nothing_is_said() -> None:
     found = judge_paired(GATE, [], [])
     assert (found.estimate, found.lower, found.upper, found.power) == (None, None, None, "")
