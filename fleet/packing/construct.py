@@ -19,65 +19,89 @@ GROWTH = (2.0, 1e3)
 
 
 def construct(instance: Instance) -> Packing:
-    """Return the cheapest of several greedy packings.
+    """Return the cheapest of several greedy packings, of those that leave the fewest items out.
 
-    Every item has to fit some type of server alone.
+    An item is left out (server -1) only where a stock has no server for the item any more. Every
+    item has to fit some type of server alone.
     """
     types = range(len(instance.price))
     number = len(instance.rank)
     if number <= WHOLE:
-        packings = [_filled(instance, *way) for way in product(types, range(2), GROWTH)]
-        return min(packings, key=lambda packing: packing.price(instance))
+        first_fit = product(types, (0,), (None,) if instance.busy is not None else ())
+        packings = [
+            _filled(instance, *way) for way in (*product(types, range(2), GROWTH), *first_fit)
+        ]
+        return min(packings, key=lambda packing: _worth(instance, packing))
     total = instance.loads.sum(axis=1)
     order = np.lexsort((total, instance.rank))
     part = instance.part(np.sort(order[:: -(-number // (WHOLE // 2))]))
     alone = instance.loads.max(axis=1) <= instance.capacity[:, instance.rank, 1]
     useful = [gpu for gpu in types if alone[gpu].any()]
     ways = [(gpu, 0, growth) for gpu in useful for growth in GROWTH]
-    return _filled(instance, *min(ways, key=lambda way: (_filled(part, *way).price(part), way)))
+    return _filled(instance, *min(ways, key=lambda way: (_worth(part, _filled(part, *way)), way)))
 
 
-def _filled(instance: Instance, gpu: int, by_total: int, growth: float) -> Packing:
+def _worth(instance: Instance, packing: Packing) -> tuple[int, int]:
+    return int((packing.assignment < 0).sum()), packing.price(instance)
+
+
+def _filled(instance: Instance, gpu: int, by_total: int, growth: float | None) -> Packing:
     total = instance.loads.sum(axis=1)
     key = -total if by_total else -instance.loads.max(axis=1)
     return _fill(instance, gpu, np.lexsort((total, key, -instance.rank)), growth)
 
 
-def _fill(instance: Instance, gpu: int, order: Ints, growth: float) -> Packing:
-    """Place items in an order; open servers of a type, or the cheapest for larger items."""
+def _fill(instance: Instance, gpu: int, order: Ints, growth: float | None) -> Packing:
+    """Place items in an order; open servers of a type, or the cheapest for larger items.
+
+    Without `growth`, an item goes to the first server that holds it.
+    """
     items, hours = instance.loads.shape
     load = np.zeros((items, hours), dtype=np.int64)
-    peak, rank, count, gpus = np.zeros((4, items), dtype=np.int64)
+    busy = np.zeros((items, hours))
+    strain = np.zeros((items, hours), dtype=np.int64 if instance.busy is None else np.float64)
+    rank, count, gpus = np.zeros((3, items), dtype=np.int64)
     assignment = np.full(items, -1, dtype=np.int64)
     servers_of: dict[int, list[int]] = {}
     opened = 0
+    stock = instance.stock
+    left = stock.free.copy()
     for item in order.tolist():
         weight = instance.loads[item]
+        active = 0.0 if instance.busy is None else instance.busy[item]
         top = np.maximum(rank[:opened], instance.rank[item])
         limit = instance.capacity[gpus[:opened], top, np.minimum(count[:opened] + 1, instance.most)]
-        after = (load[:opened] + weight).max(axis=1)
+        grown = instance.strain(load[:opened] + weight, busy[:opened] + active, gpus[:opened], top)
+        after = grown.max(axis=1)
         fits = (count[:opened] < instance.most) & (after <= limit)
         excluded = servers_of.setdefault(int(instance.owner[item]), [])
         fits[excluded] = False
         fitting = fits.nonzero()[0]
-        if len(fitting):
+        if len(fitting) and growth is None:
+            chosen = int(fitting[0])
+        elif len(fitting):
             # Raising a server's rank costs capacity: that is charged in both.
             old = np.maximum(instance.capacity[gpus[fitting], rank[fitting], count[fitting]], 1)
-            grown = after[fitting] / limit[fitting] - peak[fitting] / old
-            free = limit[fitting, None] - load[fitting]
-            score = _cosine(free, weight) * (limit[fitting] / old) ** 2 - growth * grown
+            more = after[fitting] / limit[fitting] - strain[fitting].max(axis=1) / old
+            free = limit[fitting, None] - strain[fitting]
+            score = _cosine(free, weight) * (limit[fitting] / old) ** 2 - growth * more
             chosen = int(fitting[int(score.argmax())])
         else:
+            kinds = instance.holding(np.array([item]), gpu)
+            kind = next((k for k in kinds if stock.units[k] <= left[stock.pool[k]]), None)
+            if kind is None:
+                continue
             chosen = opened
             opened += 1
-            alone = np.array([item])
-            cheapest = instance.cheapest(alone)
-            assert cheapest is not None
-            gpus[chosen] = gpu if instance.fits(gpu, alone) else cheapest
+            gpus[chosen] = kind
+            left[stock.pool[kind]] -= stock.units[kind]
+            grown = np.vstack([grown, weight])
         load[chosen] += weight
-        peak[chosen] = load[chosen].max()
         rank[chosen] = max(rank[chosen], instance.rank[item])
         count[chosen] += 1
+        if instance.busy is not None:
+            busy[chosen] += active
+        strain[chosen] = grown[chosen]
         assignment[item] = chosen
         excluded.append(chosen)
     return downgraded(instance, Packing(gpus[:opened].copy(), assignment))
@@ -90,14 +114,41 @@ def _cosine(free: Ints, weight: Ints) -> Reals:
 
 
 def downgraded(instance: Instance, packing: Packing) -> Packing:
-    """Give every server the cheapest type that holds its items, and drop empty servers."""
+    """Give every server the cheapest type that holds its items, and drop empty servers.
+
+    Where a stock is short, the servers that save most come first.
+    """
+    placed = packing.assignment >= 0
     load, rank, count = packing.totals(instance)
-    limit = instance.capacity[:, rank, np.minimum(count, instance.most)]
-    fits = (load.max(axis=1) <= limit) & (count <= instance.most)
-    by_price = np.argsort(instance.price, kind="stable")
-    gpus = np.where(fits.any(axis=0), by_price[fits[by_price].argmax(axis=0)], packing.gpus)
     kept = count.nonzero()[0]
-    return Packing(gpus[kept], np.searchsorted(kept, packing.assignment))
+    gpus, load, rank, count = packing.gpus[kept], load[kept], rank[kept], count[kept]
+    assignment = np.where(placed, np.searchsorted(kept, packing.assignment), -1)
+    busy = packing.busy(instance)[kept]
+    fits = (count <= instance.most) & np.array(
+        [
+            instance.strain(load, busy, gpu, rank).max(axis=1, initial=0)
+            <= instance.capacity[gpu, rank, np.minimum(count, instance.most)]
+            for gpu in range(len(instance.price))
+        ]
+    )
+    by_price = np.argsort(instance.price, kind="stable")
+    cheapest = np.where(fits.any(axis=0), by_price[fits[by_price].argmax(axis=0)], gpus)
+    stock = instance.stock
+    if (stock.left(cheapest) >= 0).all():
+        return Packing(cheapest, assignment)
+    left = stock.left(gpus)
+    saving = instance.price[gpus] - instance.price[cheapest]
+    for server in np.argsort(-saving, kind="stable").tolist():
+        old = gpus[server]
+        left[stock.pool[old]] += stock.units[old]
+        for gpu in by_price.tolist():
+            if gpu == old or instance.price[gpu] >= instance.price[old]:
+                break
+            if fits[gpu, server] and left[stock.pool[gpu]] >= stock.units[gpu]:
+                gpus[server] = gpu
+                break
+        left[stock.pool[gpus[server]]] -= stock.units[gpus[server]]
+    return Packing(gpus, assignment)
 
 
 def construct_bins(sizes: Ints, capacity: Ints) -> Ints:

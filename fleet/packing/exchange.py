@@ -6,15 +6,14 @@ lack grows with successes and shrinks with failures: at first whole servers are 
 a type is exchanged for a slightly cheaper type.
 """
 
-from collections.abc import Iterator
-from functools import cache, lru_cache
-from itertools import combinations_with_replacement
-from math import comb
+from dataclasses import replace
 
 import numpy as np
 
 from fleet.packing.construct import downgraded
+from fleet.packing.mixes import cheaper_mixes, cheapest_mix
 from fleet.packing.problem import Instance, Ints, Packing, Reals, Rng
+from fleet.packing.slowdown import SlowdownTabu
 from fleet.packing.tabu import ServerTabu
 
 CORE = 4
@@ -28,6 +27,10 @@ PATIENCE = 40
 """Moves without progress after which a mix is given up, at its first try."""
 TOP_MIXES = 1.0
 """Mean place of a tried mix in the list of promising mixes, from 0."""
+FRESH = 0.3
+"""Share of mixes that are filled afresh where items are busy at times."""
+LEAST = 0.5
+"""Lower bound of the random factor, up to 1.5, on the load by which items are ordered then."""
 EMPTY_FIRST = 0.3
 """Share of draws of servers with room together; the other draws take any servers."""
 
@@ -127,7 +130,8 @@ def exchange(
         moves -= OVERHEAD
         servers, core = schedule.draw(full)
         members = np.isin(packing.assignment, servers).nonzero()[0]
-        part = instance.part(members)
+        others = np.delete(packing.gpus, servers)
+        part = replace(instance.part(members), stock=instance.stock.without(others))
         order = np.argsort(servers)
         index = order[np.searchsorted(servers, packing.assignment[members], sorter=order)]
         inner = Packing(packing.gpus[servers], index)
@@ -136,10 +140,12 @@ def exchange(
             if core == len(packing.gpus) <= CORE:
                 break
             continue
-        assignment = _assigned(part, inner, mix)
+        fresh = part.busy is not None and schedule.rng.random() < FRESH
+        assignment = _assigned(part, inner, mix, schedule.rng if fresh else None)
         if assignment is None:
             continue
-        search = ServerTabu(part, mix, assignment, schedule.rng)
+        repair = ServerTabu if part.busy is None else SlowdownTabu
+        search = repair(part, mix, assignment, schedule.rng)
         moves -= search.run(*schedule.limits(moves), schedule.rng)
         if search.done:
             packing = _replaced(instance, packing, servers, members, mix, search.assignment)
@@ -152,15 +158,18 @@ def _fullness(instance: Instance, packing: Packing) -> Reals:
     """Return the shares of the servers' capacity that their busiest hours take."""
     load, rank, count = packing.totals(instance)
     limit = instance.capacity[packing.gpus, rank, count]
-    return np.asarray(load.max(axis=1) / np.maximum(limit, 1))
+    strain = instance.strain(load, packing.busy(instance), packing.gpus, rank)
+    return np.asarray(strain.max(axis=1) / np.maximum(limit, 1))
 
 
-def _assigned(instance: Instance, packing: Packing, mix: Ints) -> Ints | None:
+def _assigned(instance: Instance, packing: Packing, mix: Ints, fresh: Rng | None) -> Ints | None:
     """Assign all items to servers of the mix, with little overload; None if replicas clash.
 
     The items of a server stay together on a server of the same type, as far as the mix has it.
+    With a generator `fresh`, every item goes to the first server that holds it, in an order by rank
+    and, roughly, load: high ranks then stay together.
     """
-    free = list(range(len(mix)))
+    free = list(range(len(mix))) if fresh is None else []
     successor = np.full(len(packing.gpus), -1, dtype=np.int64)
     for server in np.argsort(-instance.price[packing.gpus], kind="stable").tolist():
         same = next((index for index in free if mix[index] == packing.gpus[server]), None)
@@ -170,20 +179,28 @@ def _assigned(instance: Instance, packing: Packing, mix: Ints) -> Ints | None:
     assignment = successor[packing.assignment]
     placed = assignment >= 0
     kept = Packing(mix, assignment[placed])
-    load, rank, count = kept.totals(instance.part(placed.nonzero()[0]))
+    there = instance.part(placed.nonzero()[0])
+    load, rank, count = kept.totals(there)
+    busy = kept.busy(there)
     rest = (~placed).nonzero()[0]
-    order = np.lexsort((-instance.loads[rest].sum(axis=1), -instance.rank[rest]))
+    size = -instance.loads[rest].sum(axis=1)
+    if fresh is not None:
+        size = size * (LEAST + fresh.random(len(rest)))
+    order = np.lexsort((size, -instance.rank[rest]))
     for item in rest[order].tolist():
         top = np.maximum(rank, instance.rank[item])
         limit = instance.capacity[mix, top, np.minimum(count + 1, instance.most)]
-        score = (load + instance.loads[item]).max(axis=1) / np.maximum(limit, 1)
+        active = 0.0 if instance.busy is None else instance.busy[item]
+        strain = instance.strain(load + instance.loads[item], busy + active, mix, top)
+        score = strain.max(axis=1) / np.maximum(limit, 1)
         copies = assignment[instance.owner == instance.owner[item]]
         score[copies[copies >= 0]] = np.inf
-        chosen = int(score.argmin())
+        chosen = int(score.argmin() if fresh is None or score.min() > 1 else (score <= 1).argmax())
         if score[chosen] == np.inf:
             return None
         assignment[item] = chosen
         load[chosen] += instance.loads[item]
+        busy[chosen] += active
         rank[chosen] = top[chosen]
         count[chosen] += 1
     return assignment
@@ -200,99 +217,3 @@ def _replaced(
     assignment[others] = np.searchsorted(stay, packing.assignment[others])
     assignment[members] = inner + len(stay)
     return downgraded(instance, Packing(np.concatenate([packing.gpus[stay], mix]), assignment))
-
-
-MIXES = 500
-"""Upper bound of the compared mixes of a size."""
-HEADROOM = 0.97
-"""Lower bound of a mix's estimated capacity, as a share of the load; mixes below are not tried."""
-
-
-@lru_cache(maxsize=64)
-def _multisets(types: int, size: int) -> Ints:
-    rows = list(combinations_with_replacement(range(types), size))
-    return np.array(rows, dtype=np.int64).reshape(len(rows), size)
-
-
-def cheaper_mixes(instance: Instance, gpus: Ints, core: int) -> list[Ints]:
-    """Return cheaper types for some servers, the most capacity first.
-
-    Only the last `core` types differ.
-    """
-    peak = int(instance.loads.sum(axis=0).max())
-    found: list[tuple[float, Ints]] = []
-    for rows in _cheaper(instance, gpus, core):
-        enough = _estimated(instance, rows, int(instance.rank.min())) >= HEADROOM * peak
-        capacity = _estimated(instance, rows[enough], _high_rank(instance))
-        found += [(-float(size), row) for size, row in zip(capacity, rows[enough], strict=True)]
-    found.sort(key=lambda pair: (pair[0], pair[1].tolist()))
-    return [row for _, row in found]
-
-
-def cheapest_mix(instance: Instance, gpus: Ints, core: int, loss: float) -> Ints | None:
-    """Return the cheapest types with nearly the capacity of some servers; None: no cheaper types.
-
-    Only the last `core` types differ. Where every cheaper mix lacks more than a share `loss` of the
-    servers' capacity, the mix that lacks least.
-    """
-    rank = _high_rank(instance)
-    least = (1 - loss) * int(_estimated(instance, gpus[None, :], rank)[0])
-    best: tuple[tuple[int, int, int], list[int]] | None = None
-    for rows in _cheaper(instance, gpus, core):
-        prices = instance.price[rows].sum(axis=1)
-        capacity = _estimated(instance, rows, rank)
-        lacking = capacity < least
-        first = np.lexsort((-capacity, np.where(lacking, 0, prices), lacking))[0]
-        enough = not lacking[first]
-        key = (not enough, int(prices[first]) if enough else 0, -int(capacity[first]))
-        if best is None or (key, rows[first].tolist()) < best:
-            best = key, rows[first].tolist()
-    return None if best is None else np.array(best[1], dtype=np.int64)
-
-
-def _cheaper(instance: Instance, gpus: Ints, core: int) -> Iterator[Ints]:
-    """Yield arrays of mixes that cost less, as rows, an array per size."""
-    stay, gone = gpus[: len(gpus) - core], gpus[len(gpus) - core :]
-    budget = int(instance.price[gone].sum())
-    copies = instance.copies()
-    types = _by_value(instance, len(gpus), _high_rank(instance))
-    for size in range(core + 2):
-        if len(stay) + size < max(1, copies):
-            continue
-        rows = np.sort(types[_multisets(_compared_types(len(types), size), size)], axis=1)
-        rows = rows[instance.price[rows].sum(axis=1) < budget]
-        if len(rows):
-            kept = np.broadcast_to(stay, (len(rows), len(stay)))
-            yield np.concatenate([kept, rows], axis=1)
-
-
-def _high_rank(instance: Instance) -> int:
-    """Return the rank that three quarters of the items do not exceed."""
-    ranks = np.sort(instance.rank)
-    return int(ranks[len(ranks) * 3 // 4])
-
-
-def _by_value(instance: Instance, servers: int, rank: int) -> Ints:
-    """Return the types, sorted by the price of a unit of capacity."""
-    count = min(instance.most, max(1, len(instance.rank) // max(1, servers)))
-    ratio = instance.price / np.maximum(instance.capacity[:, rank, count], 1)
-    return np.lexsort((instance.price, ratio))
-
-
-@cache
-def _compared_types(types: int, size: int) -> int:
-    """Return the number of types of which all multisets of a size can be compared."""
-    while types > 1 and comb(types + size - 1, size) > MIXES:
-        types -= 1
-    return types
-
-
-def _estimated(instance: Instance, mixes: Ints, rank: int) -> Ints:
-    """Estimate the capacities of mixes at a highest rank, items shared out by capacity."""
-    number = len(instance.rank)
-    count = np.full(mixes.shape, min(number // max(1, mixes.shape[1]), instance.most))
-    for _ in range(2):
-        capacity = instance.capacity[mixes, rank, count]
-        share = capacity / np.maximum(capacity.sum(axis=1, keepdims=True), 1)
-        count = np.minimum((share * number).astype(np.int64), instance.most)
-    return np.asarray(instance.capacity[mixes, rank, count].sum(axis=1))

@@ -1,8 +1,8 @@
 """Define the values of packing: instance and packing of servers, bins, efforts."""
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -22,8 +22,42 @@ PRICE_UNIT = 10_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Stock:
+    """Devices that servers of several types share."""
+
+    pool: Ints
+    """Pools of devices that the types take from."""
+    units: Ints
+    """Units of the pool that a server of the types takes."""
+    free: Ints
+    """Units of the pools for all servers."""
+
+    def left(self, gpus: Ints) -> Ints:
+        """Return the units that servers of these types, in the last axis, leave in the pools."""
+        pools = np.arange(len(self.free))
+        taken = self.units[gpus][..., None] * (self.pool[gpus][..., None] == pools)
+        return np.asarray(self.free - taken.sum(axis=-2))
+
+    def without(self, gpus: Ints) -> "Stock":
+        """Return the stock that servers of these types leave."""
+        return replace(self, free=self.left(gpus))
+
+
+MOST_TYPES = 1_000
+"""Upper bound of the types of server in an instance without a stock."""
+_NONE = np.zeros(MOST_TYPES, dtype=np.int64)
+ENDLESS = Stock(_NONE, _NONE, _NONE[:1])
+"""Servers of all types without end."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Instance:
-    """Items of a base and the types of servers that may hold them."""
+    """Items of a base and the types of servers that may hold them.
+
+    Law:
+        load * (1 + spread * max(busy - 1, 0)) <= capacity, in every hour, where `busy` is the sum
+        of the items' busy parts of the hour. Without `busy` the load alone counts.
+    """
 
     loads: Ints
     """Loads of the items by hour, shape `(items, hours)`."""
@@ -38,6 +72,11 @@ class Instance:
     """
     price: Ints
     """Prices of the types of server in `PRICE_UNIT`s."""
+    busy: Reals | None = None
+    """Parts of the hours in which the items are busy, shape `(items, hours)`."""
+    spread: Reals = field(default_factory=lambda: np.zeros((1, 1)))
+    """Slow-down by a further busy item: `[type, highest rank index]`."""
+    stock: Stock = ENDLESS
 
     @property
     def most(self) -> int:
@@ -51,9 +90,19 @@ class Instance:
 
     def part(self, members: Ints) -> "Instance":
         """Return the instance of some of the items."""
-        return Instance(
-            self.loads[members], self.rank[members], self.owner[members], self.capacity, self.price
+        return replace(
+            self,
+            loads=self.loads[members],
+            rank=self.rank[members],
+            owner=self.owner[members],
+            busy=None if self.busy is None else self.busy[members],
         )
+
+    def strain(self, load: Ints, busy: Reals, gpus: Ints | int, rank: Ints | int) -> Ints | Reals:
+        """Return the loads of servers by hour, slowed down by their busy items."""
+        if self.busy is None:
+            return load
+        return np.asarray(load * (1 + self.spread[gpus, rank, None] * np.maximum(busy - 1, 0)))
 
     def copies(self) -> int:
         """Return the largest number of items of the same owner."""
@@ -64,13 +113,15 @@ class Instance:
         number = len(items)
         if number > self.most or len(np.unique(self.owner[items])) < number:
             return False
-        limit = self.capacity[gpu, int(self.rank[items].max(initial=0)), number]
-        return bool(self.loads[items].sum(axis=0).max(initial=0) <= limit)
+        rank = int(self.rank[items].max(initial=0))
+        busy = np.zeros(1) if self.busy is None else self.busy[items].sum(axis=0)
+        load = self.strain(self.loads[items].sum(axis=0), busy, gpu, rank)
+        return bool(load.max(initial=0) <= self.capacity[gpu, rank, number])
 
-    def cheapest(self, items: Ints) -> int | None:
-        """Return the cheapest type of server that holds these items; None if no type does."""
+    def holding(self, items: Ints, first: int) -> Iterator[int]:
+        """Yield the types of server that hold these items: a type first, then the cheapest."""
         types = np.argsort(self.price, kind="stable").tolist()
-        return next((gpu for gpu in types if self.fits(gpu, items)), None)
+        return (gpu for gpu in [first, *types] if self.fits(gpu, items))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,20 +131,30 @@ class Packing:
     gpus: Ints
     """Types of the servers."""
     assignment: Ints
-    """Servers of the items."""
+    """Servers of the items; -1: left out."""
 
     def price(self, instance: Instance) -> int:
         """Return the sum of the servers' prices."""
         return int(instance.price[self.gpus].sum())
 
+    def busy(self, instance: Instance) -> Reals:
+        """Return the sums of the busy parts of the servers' items, by hour."""
+        busy = np.zeros((len(self.gpus), instance.loads.shape[1]))
+        if instance.busy is not None:
+            placed = self.assignment >= 0
+            np.add.at(busy, self.assignment[placed], instance.busy[placed])
+        return busy
+
     def totals(self, instance: Instance) -> tuple[Ints, Ints, Ints]:
         """Return load by hour, highest rank and number of items of the servers."""
         servers = len(self.gpus)
+        placed = self.assignment >= 0
+        there = self.assignment[placed]
         load = np.zeros((servers, instance.loads.shape[1]), dtype=np.int64)
-        np.add.at(load, self.assignment, instance.loads)
+        np.add.at(load, there, instance.loads[placed])
         rank = np.zeros(servers, dtype=np.int64)
-        np.maximum.at(rank, self.assignment, instance.rank)
-        return load, rank, np.bincount(self.assignment, minlength=servers)
+        np.maximum.at(rank, there, instance.rank[placed])
+        return load, rank, np.bincount(there, minlength=servers)
 
 
 @dataclass(frozen=True, slots=True)

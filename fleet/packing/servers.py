@@ -24,7 +24,7 @@ LEAST_MOVES = 400
 """Lower bound of the moves of the search."""
 FEW = 3_000
 """Moves that pay for any number of servers, at most `BY_ITEM` per item."""
-BY_ITEM = 40
+BY_ITEM = 120
 PAIRED = 8
 """Upper bound of the moves per pair of items: more would only repeat exchanges."""
 LARGE = 13_000
@@ -140,9 +140,25 @@ def instances_of(
 
 
 def pack(instance: Instance, effort: Effort) -> tuple[Packing, int]:
-    """Pack the items of a base; return the packing and a lower bound of the price."""
+    """Pack the items of a base; return the packing and a lower bound of the price.
+
+    Items are left out only where a stock has no servers for them.
+    """
     floor = lower_bound(instance)
-    packing = construct(instance)
+    first = construct(instance)
+    placed = (first.assignment >= 0).nonzero()[0]
+    if len(placed) == len(instance.rank):
+        return _searched(instance, first, floor, effort)
+    rest, _ = _searched(
+        instance.part(placed), Packing(first.gpus, first.assignment[placed]), 0, effort
+    )
+    first.assignment[placed] = rest.assignment
+    return Packing(rest.gpus, first.assignment), floor
+
+
+def _searched(
+    instance: Instance, packing: Packing, floor: int, effort: Effort
+) -> tuple[Packing, int]:
     by_server, more = MOVES[effort]
     servers, items = len(packing.gpus), len(instance.rank)
     if items > WHOLE:

@@ -89,13 +89,14 @@ class _Tabu:
                 last_ones = inside[len(inside) - int(turn * len(inside)) :]
                 inside = np.concatenate([last_ones, inside])[:sample]
             slack = total - self.best
-            total += self._move(source, inside, among, slack, tenure + int(longer * tenure))
+            self._move(source, inside, among, slack, tenure + int(longer * tenure))
+            total = int(self.over.sum())
             if total < self.best:
                 self.best, last = total, count + patience
         return count
 
-    def _move(self, source: int, inside: Columns, among: slice, slack: int, tenure: int) -> int:
-        """Make the best exchange of an item with a column; return the change of overload."""
+    def _move(self, source: int, inside: Columns, among: slice, slack: int, tenure: int) -> None:
+        """Make the best exchange of an item with a column."""
         home = self.home[among]
         weight = self.width[:, inside]
         here, there = self._limits(source, inside, among)
@@ -112,11 +113,17 @@ class _Tabu:
         self._forbid(banned, cells, source, among)
         change[banned] = FAR
         row, other = divmod(int(change.argmin()), change.shape[1])
-        gain = int(change[row, other])
-        if gain >= FAR:
-            return 0
-        self._exchange(source, int(inside[row]), other + among.start, tenure)
-        return gain
+        if int(change[row, other]) < FAR:
+            self._exchange(source, int(inside[row]), other + among.start, tenure)
+
+    def _after(self, source: int, inside: Columns, among: slice) -> Ints:
+        """Return the overload of both bins after the exchanges."""
+        weight = self.width[:, inside]
+        here, there = self._limits(source, inside, among)
+        excess = self.width[:, None, among] + (self.load[:, source][:, None] - weight)[:, :, None]
+        change = self._overload(excess, here)
+        np.add(self.without[:, None, among], weight[:, :, None], out=excess)
+        return change + self._overload(excess, there)
 
     def _overload(self, load: Ints, limit: Ints | None) -> Ints:
         if limit is not None:
@@ -158,7 +165,7 @@ class _Tabu:
         limit = self._limit(bin_, inside)
         self.over[bin_] = int(np.maximum(load - limit, 0).sum(dtype=np.int64))
 
-    def _limit(self, bin_: int, inside: Columns) -> int:
+    def _limit(self, bin_: int, inside: Columns) -> float:
         """Return the limit of a bin with these columns."""
         del bin_, inside
         return 0
@@ -262,7 +269,7 @@ class ServerTabu(_Tabu):
             self.met[replica, source] = False
             self.met[replica, target] = True
 
-    def _limit(self, bin_: int, inside: Columns) -> int:
+    def _limit(self, bin_: int, inside: Columns) -> float:
         """Count a server's items and ranks again; return the load that the server may carry."""
         ranks = self.rank[inside]
         top = int(ranks.max())
@@ -271,4 +278,5 @@ class ServerTabu(_Tabu):
         only = np.count_nonzero(at_top) == 1
         below = int(ranks[~at_top].max(initial=0)) if only else top
         self.others[inside] = np.where(at_top, below, top)
-        return int(self.table[self.gpus[bin_], top, min(len(inside), self.table.shape[2]) - 1])
+        last = min(len(inside), self.table.shape[2]) - 1
+        return float(self.table[self.gpus[bin_], top, last])

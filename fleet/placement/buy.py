@@ -23,6 +23,7 @@ from fleet.placement.server_types import (
     prices,
     rank_bucket_of,
     server_table,
+    stock_of,
 )
 from fleet.placement.servers import ServerDraft
 from fleet.placement.state import PlacementState, SearchLimits
@@ -105,11 +106,7 @@ def _open_order(
     copies = [item for item in order.items for _ in range(state.missing_replicas(item))]
     if not server_types or ranks[0] == 0 or not copies:
         return []
-    # Concurrency is bounded by that of the busiest versions, so that the figure depends on the
-    # number of versions alone and holds for any of them.
-    crowd = np.sort(np.array([item.load.active for item in copies]), axis=0)[::-1].cumsum(axis=0)
-    busiest = (crowd.max(axis=1) / ACTIVE_UNIT).tolist()
-    table = server_table(state, order.base, server_types, ranks, busiest)
+    table, spread = server_table(state, order.base, server_types, ranks, len(copies))
     widths = {item: ranks.index(rank_bucket_of(order.base, item)) for item in order.items}
     alone = table[:, :, 1].max(axis=0)  # by rank: the largest load of a server with 1 version
     copies = [item for item in copies if max(item.peak, 1) <= alone[widths[item]]]
@@ -123,11 +120,15 @@ def _open_order(
         np.array([names[item.adapter] for item in copies], dtype=np.int64),
         table,
         prices([server_type.price for server_type in server_types]),
+        np.array([item.load.active for item in copies]) / ACTIVE_UNIT,
+        spread,
+        stock_of(server_types),
     )
     packing, floor = pack(instance, search.effort)
     if _is_free(state, order, server_types, len(copies)):
         state.floors[order.base.name] = floor
-    full = np.argsort(-np.bincount(packing.assignment, minlength=len(packing.gpus)), kind="stable")
+    placed = packing.assignment[packing.assignment >= 0]
+    full = np.argsort(-np.bincount(placed, minlength=len(packing.gpus)), kind="stable")
     opened = []
     for server in full.tolist():
         members = [copies[index] for index in (packing.assignment == server).nonzero()[0].tolist()]

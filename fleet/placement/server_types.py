@@ -4,13 +4,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from math import inf
+from math import inf, lcm
 
 import numpy as np
 
 from fleet.capacity import NO_REQUEST_MIX, ServerShape, least_bytes, throughput_of
 from fleet.hardware import BaseSpec, DeviceSpec, HostSpec, is_cpu
-from fleet.packing import PRICE_UNIT, Instance
+from fleet.packing import PRICE_UNIT, Instance, Reals, Stock
 from fleet.packing import lower_bound as price_bound
 from fleet.placement.devices import Devices
 from fleet.placement.items import NOWHERE, RATE_UNIT, Ints, Item, ReplicaSlot, ReplicaSteps
@@ -169,27 +169,30 @@ def server_table(
     base: BaseSpec,
     server_types: Sequence[ServerType],
     ranks: Sequence[int],
-    busiest: Sequence[float],
+    versions: int,
     spare: int | None = None,
-) -> Ints:
+) -> tuple[Ints, Reals]:
     """Return the load that a server carries in any hour, by type, rank and number of versions.
 
-    0: as many versions find no room. The unit is that of loads. `busiest` has, by number of
-    versions from 1 on, the number that is active at a time; `spare` slots stay free, by default
-    those for canaries.
+    0: as many versions find no room. The load, in the unit of loads, is that with a single active
+    adapter; the second array has the slow-down by a further one, by type and rank. `spare` slots
+    stay free, by default those for canaries.
     """
     mix = state.hardware.request_mixes.get(base.name, NO_REQUEST_MIX)
     utilization, profiles = state.fleet.policy.utilization, state.fleet.profiles
-    most = min(MOST_SLOTS, len(busiest))
+    most = min(MOST_SLOTS, versions)
     table = np.zeros((len(server_types), len(ranks), most + 1), dtype=np.int64)
+    spread = np.zeros(table.shape[:2])
     for (row, server_type), (width, rank) in product(enumerate(server_types), enumerate(ranks)):
-        for count, active in enumerate(busiest[:most], 1):
+        for count in range(1, most + 1):
             shape = shape_for(state.fleet, base, server_type, rank, count, spare)
             if shape is None:
                 break
-            load = throughput_of(shape, mix, profiles, utilization).at(active) * RATE_UNIT
+            rate = throughput_of(shape, mix, profiles, utilization)
+            load = rate.limit * RATE_UNIT
             table[row, width, count] = int(load) if np.isfinite(load) else UNLIMITED
-    return table
+            spread[row, width] = rate.spread
+    return table, spread
 
 
 def rank_bucket_of(base: BaseSpec, item: Item) -> int:
@@ -202,6 +205,29 @@ def prices(given: Iterable[float]) -> Ints:
     """Return prices as the packer's integers; where all are 0, the number of servers counts."""
     units = np.array([round(price * PRICE_UNIT) for price in given], dtype=np.int64)
     return units if units.any() else np.ones(len(units), dtype=np.int64)
+
+
+def stock_of(server_types: Sequence[ServerType]) -> Stock:
+    """Return the free devices of the types' places; a pool is a kind of device.
+
+    A device counts a unit for every server that it could be divided among.
+    """
+    pools: dict[tuple[str, int, str, float], set[tuple[str, str]]] = defaultdict(set)
+    keys = []
+    for server_type in server_types:
+        device = server_type.device
+        keys.append((device.kind, device.memory_bytes, device.vllm, device.price_per_hour))
+        pools[keys[-1]].update(
+            (host.name, device.name) for host, devices in server_type.places for device in devices
+        )
+    unit = lcm(*(server_type.parts for server_type in server_types))
+    order = list(pools)
+    units = [unit * own.tensor_parallel // own.parts for own in server_types]
+    return Stock(
+        np.array([order.index(key) for key in keys], dtype=np.int64),
+        np.array(units, dtype=np.int64),
+        np.array([unit * len(pools[key]) for key in order], dtype=np.int64),
+    )
 
 
 def lower_bound(state: PlacementState) -> float:
@@ -237,8 +263,7 @@ def _bound(state: PlacementState, items: list[Item], server_types: list[ServerTy
     aliases = {item.alias: item for item in items}.values()  # versions of an alias share its load
     least = {alias.alias: state.fleet.adapters[alias.alias].replicas for alias in aliases}
     copies = [alias for alias in aliases for _ in range(min(least[alias.alias], alias.replicas))]
-    alone = [0.0] * len(copies)
-    table = np.maximum(server_table(state, base, server_types, ranks, alone, spare=0), 0)
+    table, _ = server_table(state, base, server_types, ranks, len(copies), spare=0)
     names = {name: index for index, name in enumerate(sorted({item.alias for item in copies}))}
     instance = Instance(
         # As few copies as are declared: the parts of a load that is divided further add up to it.

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.bench import instances, published
+from fleet.packing import Effort
+from tests.bench import instances, plain_search, published
 from tests.bench.fleets import fleet_rows
 from tests.bench.placement import REPOSITORY, known_columns, measure
 
@@ -176,6 +177,28 @@ def reproducible() -> Iterator[Line]:
     )  # fmt: skip
 
 
+PLANS: tuple[tuple[int, int, Effort, float], ...] = (
+    (300, 7, "balanced", 15),
+    (300, 8, "balanced", 15),
+    (1_000, 7, "balanced", 15),
+    (3_000, 7, "balanced", 15),
+    (3_000, 8, "balanced", 15),
+    (10_000, 7, "fast", 0),
+)
+"""Adapters, seed, effort, and CPU seconds of ruin-and-recreate."""
+
+
+def plans() -> Iterator[Line]:
+    """Plan synthetic fleets, and place them by first fit and by a naive search."""
+    for adapters, seed, effort, seconds in PLANS:
+        case = plain_search.Case(adapters, seed, effort, seconds)
+        for other, figure, ratio, bar in case.rows():
+            yield Line(
+                f"plan, {adapters:,} seed {seed}, {effort}: over {other}",
+                f"{figure}: {ratio:.3f}", f"{bar:.2f}", "-", verdict(ratio, bar),
+            )  # fmt: skip
+
+
 def elsewhere() -> Iterator[Line]:
     """Name the commands of the figures that are printed elsewhere."""
     yield Line("throughput and VRAM law", "see `make bench-physics`", "3 %, 1 %", "-", "-")
@@ -200,6 +223,7 @@ def main() -> None:
             "planted": lambda: planted(options.folder, work),
             "setups": with_setups,
             "fleets": lambda: (Line(*row) for row in fleet_rows(options.folder, sold, work)),
+            "plans": plans,
             "reproducible": reproducible,
             "elsewhere": elsewhere,
         }

@@ -89,8 +89,11 @@ def test_the_danger_is_that_of_the_law(fleet: FleetSpec) -> None:
 
 
 def test_a_first_placement_leaves_more_room_where_that_is_no_dearer() -> None:
-    """Seven servers are needed for the slots and replicas alone; 70 % may be asked of each."""
+    """Seven servers are needed for the slots and replicas alone; 70 % may be asked of each.
+
+    Swaps for promised answers may then take a little of the room.
+    """
     few = synthetic(100, 10, 3)
     plan = World(NOON).plan(few)
     assert plan.cost_after == pytest.approx(7 * 3.0)
-    assert max(max(each.load) for each in plan.capacity) <= 0.85 * few.policy.utilization
+    assert max(max(each.load) for each in plan.capacity) <= 0.87 * few.policy.utilization

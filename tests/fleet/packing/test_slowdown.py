@@ -1,0 +1,67 @@
+"""Servers whose items slow each other down, with few devices of some types."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fleet.packing import Instance, Stock, pack
+from fleet.packing.problem import Packing, Rng
+from fleet.packing.slowdown import SlowdownTabu
+
+HOURS = 6
+
+
+def slowing(seed: int, items: int, free: tuple[int, int]) -> Instance:
+    """Three types of server, two of which take from one pool; ranks cost load and pace."""
+    rng = Rng(np.random.PCG64(seed))
+    size, rank, count = np.array([300, 500, 1_000]), np.arange(3), np.arange(13)
+    table = size[:, None, None] - 30 * rank[None, :, None] - 4 * count[None, None, :]
+    busy = rng.random((items, HOURS)) ** 2
+    return Instance(
+        rng.integers(1, 120, (items, HOURS)),
+        rng.integers(0, 3, items),
+        rng.integers(0, items, items),
+        np.maximum(table, 0),
+        np.array([8_000, 13_000, 26_000]),
+        busy,
+        0.02 * (1 + rank[None, :] + np.zeros((3, 1))),
+        Stock(np.array([0, 1, 1]), np.array([1, 1, 2]), np.array(free)),
+    )
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 10_000), st.integers(1, 30), st.integers(0, 6), st.integers(0, 9))
+def test_every_server_holds_its_items_and_no_pool_is_overdrawn(
+    seed: int, items: int, small: int, large: int
+) -> None:
+    instance = slowing(seed, items, (small, large))
+    packing, floor = pack(instance, "fast")
+    assert (instance.stock.left(packing.gpus) >= 0).all()
+    for server, gpu in enumerate(packing.gpus.tolist()):
+        members = (packing.assignment == server).nonzero()[0]
+        assert len(members)
+        assert instance.fits(gpu, members)
+    if (packing.assignment >= 0).all():
+        assert floor <= packing.price(instance)
+
+
+def test_with_devices_enough_nothing_is_left_out_and_the_search_saves_money() -> None:
+    few, many = (pack(slowing(7, 60, free), "fast")[0] for free in ((0, 60), (60, 60)))
+    instance = slowing(7, 60, (60, 60))
+    assert (few.assignment >= 0).all()
+    assert (many.assignment >= 0).all()
+    assert many.price(instance) < few.price(instance)
+
+
+def test_the_repair_counts_overload_by_the_law_of_the_instance() -> None:
+    instance = slowing(3, 40, (99, 99))
+    gpus = np.arange(6) % 3
+    rng = Rng(np.random.PCG64(0))
+    search = SlowdownTabu(instance, gpus, np.arange(40) % 6, rng)
+    for _ in range(20):
+        search.run(3, 3, rng)
+        packing = Packing(gpus, search.assignment)
+        load, rank, count = packing.totals(instance)
+        strain = instance.strain(load, packing.busy(instance), gpus, rank)
+        over = np.maximum(strain - instance.capacity[gpus, rank, count][:, None], 0).sum(axis=1)
+        assert np.abs(search.over - over).max() <= 2
