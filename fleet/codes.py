@@ -68,6 +68,7 @@ SUMMARIES: Mapping[str, str] = {
     "FC1235": "Home of the state cannot be used",
     "FC1236": "Gateway that other checkouts do not reach",
     "FC1238": "Lock and base disagree",
+    "FC1239": "Weights of a base are not known",
     "FC1219": "Base cannot be read",
     "FC1220": "Base cannot be spread over so many devices",
     "FC1221": "Unknown tier or client",

@@ -6,9 +6,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from fleet.hardware import NO_BASIS
 from fleet.names import server_address
-from fleet.plan import Impact, Plan, Reason
-from fleet.resources import Route
+from fleet.plan import Action, Impact, Plan, Reason
+from fleet.resources import Route, Server
 from fleet.rule_policy import PlanRuleFinding, RuleLevel
 
 WAIT_S: Final = 30
@@ -35,6 +36,8 @@ class DecisionKind(StrEnum):
     """Traffic leaves a version that is not kept loaded."""
     UNVERIFIED = "unverified"
     """More traffic goes to a server that could not be observed."""
+    ASSUMED = "not known"
+    """A server starts whose memory or throughput no law tells; by server."""
     APPROVALS = "approvals"
     """A plan rule asks for the approvals of more people; by no alias."""
 
@@ -45,7 +48,7 @@ class DecisionDue:
 
     kind: DecisionKind
     aliases: tuple[str, ...]
-    """Sorted."""
+    """Sorted; of `ASSUMED` the servers."""
     clients: tuple[str, ...]
     """Of the aliases, sorted."""
 
@@ -83,8 +86,27 @@ def decisions_due(plan: Plan) -> tuple[DecisionDue, ...]:
         for kind, aliases in found.items()
         if aliases
     )
+    if strange := _assumed(plan):
+        due += (DecisionDue(DecisionKind.ASSUMED, strange, ()),)
     asked = any(finding.approvals and _is_denial(finding) for finding in plan.rules)
     return (*due, DecisionDue(DecisionKind.APPROVALS, (), ())) if asked else due
+
+
+def _assumed(plan: Plan) -> tuple[str, ...]:
+    """Return the servers that the plan creates or replaces and no law knows, sorted."""
+    started = {
+        change.address
+        for change in plan.changes
+        if isinstance(change.after, Server) and change.action in {Action.CREATE, Action.REPLACE}
+    }
+    return tuple(
+        sorted(
+            use.server
+            for use in plan.capacity
+            if server_address(use.server) in started
+            and (not use.load or use.memory_basis == str(NO_BASIS))
+        )
+    )
 
 
 def denying(plan: Plan) -> tuple[PlanRuleFinding, ...]:

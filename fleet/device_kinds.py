@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from fleet.hardware import GIB, is_cpu
+from fleet.hardware import GIB, DeviceSpec, is_cpu
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +71,11 @@ SHEETS: Mapping[str, Sheet] = dict(map(_sheet, _ROWS.strip().splitlines()[1:]))
 def sheet_of(kind: str) -> Sheet | None:
     """Return the data sheet of a kind of device; None: unknown kind."""
     return SHEETS["cpu"] if is_cpu(kind) else SHEETS.get(kind)
+
+
+def sheet_of_device(device: DeviceSpec) -> Sheet | None:
+    """Return the figures of a device, declared or of its kind; None: one is not known."""
+    kind = sheet_of(device.kind)
+    bandwidth = device.bandwidth or (kind.bandwidth if kind else None)
+    flops = device.flops or (kind.flops if kind else None)
+    return Sheet(bandwidth, flops, device.memory_bytes) if bandwidth and flops else None

@@ -48,6 +48,10 @@ class BaseSpec:
     device that are neither weights nor slots nor KV cache."""
     known_as: tuple[str, ...] = ()
     """Further names under which adapters name the base."""
+    kv_bytes_per_token: int | None = None
+    """Declared KV cache of a token on a device; None: computed."""
+    active_parameters: int | None = None
+    """Declared parameters that a token is multiplied with; None: computed."""
 
     def reserve(self, kind: str, devices: int, vllm: str = "") -> tuple[int, str] | None:
         """Return the largest measured reserve of such servers, and its version of vLLM.
@@ -167,6 +171,10 @@ class DeviceSpec:
     state: DeviceState = "active"
     vllm: str = ""
     """Version of the device's engine, declared or observed; empty: unknown."""
+    bandwidth: float | None = None
+    """Declared bytes per second between the device and its memory; None: those of the kind."""
+    flops: float | None = None
+    """Declared 16 bit operations per second; None: those of the kind."""
 
 
 @dataclass(frozen=True, slots=True)

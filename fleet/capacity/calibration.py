@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from fleet.capacity.decode_law import crowding, step_seconds
 from fleet.capacity.estimate import estimate_speed
+from fleet.device_kinds import sheet_of_device
 from fleet.hardware import NO_BASIS, BaseSpec, Basis, DeviceSpec, Profile, Speed
 from fleet.vllm import release
 
@@ -42,7 +43,9 @@ def speed_of(
         return _between((below or [above])[-1], above, max_lora_rank)
     if fitting:
         reason = f"measured at rank {fitting[-1].max_lora_rank}, here it is {max_lora_rank}"
-    guess = estimate_speed(base, device.kind, tensor_parallel, max_lora_rank)
+    guess = estimate_speed(
+        base, device.kind, tensor_parallel, max_lora_rank, sheet_of_device(device)
+    )
     if guess is None:
         return None, NO_BASIS
     return guess, Basis("uncalibrated", reason)

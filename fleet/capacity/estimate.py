@@ -70,18 +70,23 @@ CPU_SPREAD = 0.014
 
 
 def estimate_speed(
-    base: BaseSpec, kind: str, tensor_parallel: int, max_lora_rank: int
+    base: BaseSpec,
+    kind: str,
+    tensor_parallel: int,
+    max_lora_rank: int,
+    sheet: Sheet | None = None,
 ) -> Speed | None:
     """Return the constants of a server without a measurement; None where nothing is known.
 
-    LoRA kernels compute on tensors padded to `max_lora_rank`.
+    `sheet`: the device's own figures; None: those of its kind. LoRA kernels compute on
+    tensors padded to `max_lora_rank`.
 
     Law:
         A step reads all weights once, and the KV caches of all requests; the products of a token
         with all weights are two operations per parameter. Both parts are added, though a GPU
         overlaps them.
     """
-    sheet = sheet_of(kind)
+    sheet = sheet or sheet_of(kind)
     if sheet is None or base.shape is None:
         return None
     return _from_sheet(sheet, base, base.shape, tensor_parallel, max_lora_rank, cpu=is_cpu(kind))
@@ -95,7 +100,8 @@ def _from_sheet(
     if devices > 1:
         launch += 2 * shape.num_hidden_layers * ALL_REDUCE_S
     step = launch + weight_bytes(shape, devices) / bandwidth
-    token = 2 * parameters(shape) / (sheet.flops * REACHED_FLOPS * devices)
+    active = base.active_parameters or parameters(shape)
+    token = 2 * active / (sheet.flops * REACHED_FLOPS * devices)
     request = MEAN_CONTEXT * kv_bytes_per_token(base, devices) / bandwidth + token
     # The cheapest decoded token is a token of the largest batch; against it a prompt weighs most.
     decoded = step / MAX_NUM_SEQS + request

@@ -76,6 +76,8 @@ def kv_bytes_per_token(base: BaseSpec | BaseShape, tensor_parallel: int = 1) -> 
     shape = base if isinstance(base, BaseShape) else base.shape
     if shape is None:
         return 0
+    if isinstance(base, BaseSpec) and base.kv_bytes_per_token:
+        return base.kv_bytes_per_token
     value = 2 if isinstance(base, BaseShape) else dtype_bytes(kv_dtype(base))
     return 2 * shape.num_hidden_layers * key_value_width(shape, tensor_parallel) * value
 

@@ -30,6 +30,9 @@ MAX_SHOWN = 5
     help="Plan now and apply, if that is the plan with this id or nothing is due; else exit 5.",
 )
 @click.option("--yes", is_flag=True, help="Apply without confirmation.")
+@click.option(
+    "--assume", is_flag=True, help="Start servers of which nothing is known, as the plan says."
+)
 @choice_option(
     "text", "json", help="text: progress on stderr. json: events on stdout, one per line."
 )
@@ -41,6 +44,7 @@ def apply(
     auto: bool,
     plan_id: str | None,
     yes: bool,
+    assume: bool,
     form: Form,
 ) -> None:
     """Carry out the plan in FILE, step by step, and verify the result.
@@ -101,7 +105,7 @@ def apply(
         _print_nothing_to_do(workspace, plan, form)
         return
     require_allowed(workspace, plan)
-    require_approved(workspace, plan)
+    require_approved(workspace, plan, assume=assume)
     if not yes:
         _confirm(plan, whole=auto)
     try:

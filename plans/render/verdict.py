@@ -68,6 +68,11 @@ def _danger(plan: Plan) -> Iterator[str]:
                 yield f"the way back for {named} is cold (a version must be loaded first)"
             case DecisionKind.UNVERIFIED:
                 yield f"more traffic of {named} goes to a server that could not be observed"
+            case DecisionKind.ASSUMED:
+                yield (
+                    f"nothing is known of the memory or speed of {named}: "
+                    "declare what the warnings name, or go on with `apply --assume`"
+                )
             case DecisionKind.APPROVALS:
                 yield from _broken(its for its in plan.rules if its.approvals)
 

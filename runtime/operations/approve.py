@@ -12,6 +12,7 @@ SHOWN = 5
 _WORDS = {
     DecisionKind.OUTAGE: "requests of {clients} fail for a while ({named})",
     DecisionKind.COLD: "the way back for {named} is cold",
+    DecisionKind.ASSUMED: "nothing is known of the memory or speed of {named}",
     DecisionKind.UNVERIFIED: "more traffic of {named} goes to a server that could not be observed",
 }
 
@@ -21,13 +22,16 @@ def approve_plan(workspace: Workspace, plan_id: str, accept_outage: int, reason:
     workspace.ledger().append([PlanApproved(plan_id, reason, accept_outage)])
 
 
-def require_approved(workspace: Workspace, plan: Plan) -> None:
+def require_approved(workspace: Workspace, plan: Plan, *, assume: bool = False) -> None:
     """Refuse a plan that needs a decision, unless an approval covers the plan.
+
+    `assume`: servers that no law knows may start.
 
     Raises:
         UnapprovedError: FC5126, no approval of this plan accepts what it does to clients.
     """
-    due = [its for its in decisions_due(plan) if its.kind is not DecisionKind.APPROVALS]
+    left_out = {DecisionKind.APPROVALS, *([DecisionKind.ASSUMED] if assume else [])}
+    due = [its for its in decisions_due(plan) if its.kind not in left_out]
     if not due:  # rules are judged by the time of the apply, see `require_allowed`
         return
     given = workspace.history().approvals.get(plan.id, ())

@@ -122,6 +122,7 @@ CASES = [
     Case("unknown unit", F, "bake: 24h", "bake: 24hours", "FC1105", f"{F}:27:46", "`24h`"),
     Case("a century", F, "retain: 7d", "retain: 36500d", "FC1105", f"{F}:27:59", "ten years"),
     Case("size without unit", F, "64MiB", "64", "FC1106", f"{F}:10:15", "unit"),
+    Case("no memory", F, "8GiB", "0GiB", "FC1106", f"{F}:18:33", "nothing"),
     Case("unknown size", F, "8GiB", "8Gigs", "FC1106", f"{F}:18:33", "80GiB"),
     Case("fraction of a percent", F, "[10%,", "[0.5%,", "FC1107", f"{F}:27:23", "whole percentage"),
     Case("above 100 percent", F, "50%, 100%", "50%, 120%", "FC1107", f"{F}:27:33", "`10%`"),

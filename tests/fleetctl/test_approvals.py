@@ -106,3 +106,32 @@ def test_an_approval_names_a_plan_and_a_reason(
     project: Project, arguments: tuple[str, ...]
 ) -> None:
     assert call(project, "approve", *arguments).returncode == 64
+
+
+def test_servers_of_which_nothing_is_known_start_when_a_person_assumes_the_rest(
+    tmp_path: Path,
+) -> None:
+    made = Project.copy(tmp_path / "project", None)
+    file = made.root / "fleet.yaml"
+    file.write_text(file.read_text("utf-8").replace("kind: cpu,", "kind: tpu_v6e,"), "utf-8")
+    shown = call(made, "plan")
+    assert "nothing is known of the memory or speed of tiny-laptop-cpu0" in shown.stdout
+    refused = call(made, "apply", "--auto", "--yes")
+    assert (refused.returncode, "FC5126" in refused.stderr) == (5, True)
+    assert "speed of tiny-laptop-cpu0" in refused.stderr
+    try:
+        done = call(made, "apply", "--auto", "--yes", "--assume")
+        assert done.returncode == 0, done.stderr
+        assert call(made, "plan", "--detailed-exitcode").returncode == 0
+    finally:
+        made.clean_up()
+
+
+def test_declared_figures_of_a_device_are_enough(tmp_path: Path) -> None:
+    made = Project.copy(tmp_path / "project", None)
+    file = made.root / "fleet.yaml"
+    figures = "kind: tpu_v6e, memory_bandwidth: 1600, tflops: 918,"
+    file.write_text(file.read_text("utf-8").replace("kind: cpu,", figures), "utf-8")
+    shown = call(made, "plan")
+    assert shown.returncode == 0
+    assert "nothing is known" not in shown.stdout + shown.stderr

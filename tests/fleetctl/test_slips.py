@@ -64,7 +64,8 @@ def test_a_kind_of_device_of_which_nothing_is_known_is_warned_of(project: Projec
         file.write_text(text, "utf-8")
     assert done.returncode == 0
     said = " ".join((done.stdout + done.stderr).split())
-    assert "are planned without a limit of throughput. Did you mean `h100_80g`? Known are" in said
+    assert "a plan that starts servers on it needs a decision" in said
+    assert "Did you mean `h100_80g`? Known are" in said
 
 
 def test_routes_that_cannot_be_read_are_not_told_as_none(project: Project) -> None:

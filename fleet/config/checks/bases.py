@@ -34,7 +34,7 @@ def check_bases(given: Declarations, facts: ProjectFacts) -> Iterator[Problem]:
             if found and not found.hint and next(hints, None) is not None:
                 found = replace(found, hint=spelling_hint(flag))
             yield from filter(None, [found])
-        yield from _weights(("bases", name, "model"), facts)
+        yield from _weights(("bases", name, "model"), facts, base.weight_bytes)
         shape, width = facts.shape(name), base.tensor_parallel or 1
         most, length = shape.max_position_embeddings if shape else 0, base.max_model_len or 0
         if 0 < most < length:
@@ -57,12 +57,21 @@ def check_bases(given: Declarations, facts: ProjectFacts) -> Iterator[Problem]:
         yield from _other_releases(given, starting)
 
 
-def _weights(path: Path, facts: ProjectFacts) -> Iterator[Problem]:
+def _weights(path: Path, facts: ProjectFacts, declared: int | None) -> Iterator[Problem]:
     """Check the weights that the lock has of a base with those of its files or config.json."""
     name = str(path[1])
     here, locked = facts.shapes.get(name), facts.lock.bases.get(name)
+    if here and not (declared or locked or here.weight_bytes):
+        detail = f"Nothing tells the weights of `{name}`: its files are not here, and its "
+        detail += "`quantization_config` is of an unknown kind."
+        hint = "Declare `weight_bytes`, or bring `model.safetensors.index.json` to its folder."
+        yield Problem("FC1239", path, detail, hint=hint)
     computed, pinned = here.weight_bytes if here else 0, locked.weight_bytes if locked else 0
-    if locked and not math.isclose(computed or pinned, pinned or -1, rel_tol=_LEEWAY):
+    if (
+        locked
+        and not declared
+        and not math.isclose(computed or pinned, pinned or -1, rel_tol=_LEEWAY)
+    ):
         detail = f"`{LOCK_FILE}` has {pinned:,} bytes of weights of `{name}`"
         detail += f", and by the files here the base has {computed:,}." if computed else "."
         detail += " The memory of servers is computed with them."

@@ -71,16 +71,18 @@ def check_kinds(given: Declarations, measured: Collection[str]) -> Iterator[Prob
     known = {*measured}
     for name, host in given.hosts.items():
         for device, its in host.devices.items():
-            if its.kind in known or sheet_of(its.kind) is not None:
+            own = its.memory_bandwidth and its.tflops
+            if own or its.kind in known or sheet_of(its.kind) is not None:
                 continue
             known.add(its.kind)
             path = ("hosts", name, "devices", device, "kind")
             detail = (
-                f"Nothing is known of the speed of `{its.kind}`, so servers on it are planned "
-                "without a limit of throughput."
+                f"Nothing is known of the speed of `{its.kind}`, so a plan that starts servers on "
+                "it needs a decision: they have no limit of throughput."
             )
             hint = nearest(its.kind, tuple(SHEETS))
-            hint = f"{hint} Known are {', '.join(SHEETS)}; others are measured.".strip()
+            hint = f"{hint} Known are {', '.join(SHEETS)}; others are measured, or declared: "
+            hint = f"{hint.strip()}`memory_bandwidth` and `tflops` of its data sheet."
             command = "fleetctl calibrate SERVER"
             yield Problem("FC1262", path, detail, hint=hint, command=command, severity="warning")
 

@@ -47,12 +47,13 @@ def base(name: str, declared: Base, facts: ProjectFacts) -> BaseSpec:
     shared = dict(declared)
     kv_cache, slots, flags = (shared.pop(key) for key in ("kv_cache", "max_loras", "flags"))
     del shared["formerly"]
+    shape, weights = facts.shape(name), shared.pop("weight_bytes")
     return BaseSpec(
         name=name,
         kv_cache_bytes=kv_cache,
         slots=slots,
         extra=tuple(sorted(as_flag(flag, value) for flag, value in flags.items())),
-        shape=facts.shape(name),
+        shape=replace(shape, weight_bytes=weights) if shape and weights else shape,
         reserves=tuple(
             (its.kind, its.tensor_parallel, its.vllm, its.reserve_bytes)
             for its in facts.profiles
@@ -77,6 +78,8 @@ def host(name: str, declared: Host) -> HostSpec:
             ports[device],
             _stricter(declared.state, its.state),
             declared.vllm or "",
+            its.memory_bandwidth and its.memory_bandwidth * 1e9,
+            its.tflops and its.tflops * 1e12,
         )
         for device, its in sorted(declared.devices.items(), key=lambda pair: by_number(pair[0]))
     )

@@ -123,6 +123,8 @@ def parse_size(value: Any) -> int:
     hint = "Write a number with a unit: `80GiB`, `64MiB`, `24GB`."
     match = _with_unit(value, _SIZE, "FC1106", "is not a size", hint)
     number = float(match[1]) if "." in match[1] else int(match[1])
+    if number * _BYTES[match[2]] < 1:
+        raise wrong("FC1106", f"{shown(value)} is nothing.", hint)
     return int(number * _BYTES[match[2]])
 
 
@@ -220,8 +222,10 @@ Hours = Annotated[
 ]
 Count = Annotated[int, Field(ge=1, le=2**31), BeforeValidator(_no_boolean)]
 Kept = Annotated[int, Field(ge=LEAST_KEPT, le=2**31), BeforeValidator(_no_boolean)]
+Many = Annotated[int, Field(ge=1, le=10**14), BeforeValidator(_no_boolean)]
 Spare = Annotated[int, Field(ge=0, le=2**31), BeforeValidator(_no_boolean)]
 Width = Annotated[int, Field(ge=1, le=64), BeforeValidator(_no_boolean)]
 Port = Annotated[int, Field(ge=1, le=MAX_PORT), BeforeValidator(_no_boolean)]
 Amount = Annotated[float, Field(ge=0, le=1e12), BeforeValidator(_no_boolean)]
+Rate = Annotated[float, Field(gt=0, le=1e9), BeforeValidator(_no_boolean)]
 Switch = Annotated[bool, Field(strict=True)]

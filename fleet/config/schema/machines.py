@@ -5,7 +5,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fleet.config.scalars.quantities import Amount, Count, Duration, Port, Size, Width
+from fleet.config.scalars.quantities import (
+    Amount,
+    Count,
+    Duration,
+    Many,
+    Port,
+    Rate,
+    Size,
+    Width,
+)
 from fleet.config.scalars.texts import (
     AdminAddress,
     Argument,
@@ -61,6 +70,18 @@ class Base(Section):
 
     Unit: devices. Default: the fewest that hold the base.
     """
+    weight_bytes: Size | None = None
+    """Weights of the base in memory, such as `14.9GiB`.
+
+    Default: those of its files or lock, else computed from its `config.json`.
+    """
+    kv_bytes_per_token: Count | None = None
+    """KV cache of a token on a device. Unit: bytes. Default: computed from `config.json`."""
+    active_parameters: Many | None = None
+    """Parameters that a token is multiplied with, below those of all experts.
+
+    Unit: parameters. Default: computed from `config.json`.
+    """
     max_in_flight: Count | None = None
     """Requests that a gateway keeps at work on a server at a time. Unit: requests.
 
@@ -84,6 +105,10 @@ class Device(Section):
     """Profile, such as `h100_80g`, `rtx4090_24g` or `cpu`."""
     memory: Size
     """Memory that a server may use, such as `80GiB`; at most what drivers of the kind report."""
+    memory_bandwidth: Rate | None = None
+    """Peak bandwidth between the device and its memory. Unit: GB/s. Default: that of the kind."""
+    tflops: Rate | None = None
+    """Peak dense 16 bit arithmetic. Unit: 10^12 operations/s. Default: that of the kind."""
     price_per_hour: Amount = 0.0
     """Cost an hour, see `billing` of the host; in the currency of all prices.
 
