@@ -33,7 +33,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: boxes help setup vllm engines browser haproxy prometheus postgresql podman litellm javascript second-python demo canary smollm2 lint lock licences clean fuzz
-.PHONY: test proof-boxes test-fast test-long real bench bench-alerts bench-boxes bench-fairness bench-gates bench-gateway bench-help bench-house bench-ledger
+.PHONY: test proof-boxes test-fast test-long real bench bench-alerts bench-boxes bench-fairness bench-forecasts bench-gates bench-gateway bench-help bench-house bench-ledger
 .PHONY: bench-paths bench-peers bench-physics bench-placement bench-rollback bench-scale
 .PHONY: proof-failover proof-latency proof-retraining proof-slots proof-soak proof-tests proof-training proof-walk scorecard screenshots
 .SUFFIXES:
@@ -171,6 +171,9 @@ bench-boxes: setup ## Measure a look at 50 and 200 hosts by ssh, on three boxes 
 
 bench-fairness: setup vllm ## Measure a real-time client beside a flood, on a real vLLM
 	$(PY) -m tests.bench.fairness
+
+bench-forecasts: setup ## Print the forecasts of rollouts, and play as many to hold them against
+	$(PY) -m tests.bench.forecasts
 
 bench-gates: setup ## Print what the gates catch, miss and raise in vain
 	$(PY) -m tests.bench.gates

@@ -12,6 +12,7 @@ from fleet.gates.offline import LEAST_ITEMS, judge_paired
 from fleet.gates.past import HOUR, UNKNOWN, Baseline, baseline, with_usual
 from fleet.gates.power import (
     USUAL_DISCORDANCE,
+    USUAL_EFFECT,
     UsualRate,
     catching,
     certifiable,
@@ -20,7 +21,6 @@ from fleet.gates.power import (
     items_needed,
     least_limit,
     paired_power,
-    passing,
     seen,
 )
 from fleet.gates.recheck import EARLIER, recheck_verdict

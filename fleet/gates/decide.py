@@ -7,7 +7,7 @@ from typing import Any
 
 from fleet.gates.own_control import names_users
 from fleet.gates.sample_ratio import mismatch, unchecked
-from fleet.gates.sequential import rate_test, share_test
+from fleet.gates.sequential import Beside, rate_test, rise_test
 from fleet.gates.verdict import Finding, Verdict, percent_text
 
 MISSING = "nothing passes while a gateway is missing"
@@ -17,7 +17,7 @@ LEAST_DIFFERENCE = 0.005
 """Difference of rates below which nothing fails."""
 LEAST_USERS, MOSTLY = 2, 0.5
 """Users with a bad request below which nothing fails, unless so much of all is bad."""
-RISE, RATE, ALONE = "share_by_own_control", "rate_by_own_control", "no_neighbours"
+RISE, RATE, ALONE = "rise_by_own_control", "rate_by_own_control", "no_neighbours"
 Series = Mapping[str, Any]
 """Counts by window, and a few of the whole stage; `recheck` answers for others."""
 Limits = Mapping[str, float]
@@ -42,6 +42,8 @@ class Estimate:
     """Whether most requests are bad, and the old version's are not."""
     tolerated: float = 1.0
     """Factor on the expected bad requests that is no finding yet."""
+    allowed: float = 0.0
+    """Rise of the rate that is no finding yet."""
 
 
 def conclude(
@@ -108,18 +110,19 @@ def enough_people(people: float, bad: float, requests: float) -> bool:
 def _power(made: Estimate, counts: Series, limits: Limits) -> str:
     """Say how many bad requests would have failed the version, had they come all at once."""
     compared, dispersion = made.rule == RISE, counts.get("dispersion", 1.0)
-    names = ("at_risk", "exposure", "hits_stable", "exposure_stable")
-    requests, exposure, bad, other = (float(sum(counts.get(name, ()))) for name in names)
+    names = ("at_risk", "exposure", "hits_stable", "at_risk_stable", "exposure_stable")
+    seen = [float(sum(counts.get(name, ()))) for name in names]
+    requests, _, bad, of_other, other = seen
     if not requests or (compared and not other):
         return ""
-    usual = bad / float(sum(counts["at_risk_stable"])) if compared else limits["limit"]
+    usual = bad / of_other if compared else limits["limit"]
 
     def fails(hits: int) -> bool:
-        window = hits / dispersion, exposure, bad / dispersion, other
+        scaled = [number / dispersion for number in (hits, *seen)]
         test = (
-            share_test([window], made.tolerated)
+            rise_test([Beside(*scaled)], made.tolerated, made.allowed)
             if compared
-            else rate_test([(hits / dispersion, requests / dispersion)], usual)
+            else rate_test([(scaled[0], scaled[1])], usual)
         )
         enough = hits >= LEAST_BAD and hits / requests - usual >= LEAST_DIFFERENCE
         return enough and next(test) * limits["alpha"] >= 1

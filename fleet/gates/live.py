@@ -20,7 +20,7 @@ from fleet.gates.intervals import Z, newcombe, normal_cdf, wilson
 from fleet.gates.own_control import BY_WINDOW, SideCounts
 from fleet.gates.past import UNKNOWN, Baseline
 from fleet.gates.sample_ratio import MATERIAL, MISMATCH
-from fleet.gates.sequential import rate_test, share_test
+from fleet.gates.sequential import Beside, rate_test, rise_test
 from fleet.gates.verdict import Counts, Finding, Verdict, percent_text, points_text
 from fleet.resources import FULL
 from fleet.rollout_policy import RATIOS, RISES, GateSpec
@@ -151,12 +151,22 @@ def judge_rise(gate: str, metric: str, counts: Series, limits: Limits) -> Findin
     estimate = rate - other_rate if mine.requests and other.requests else None
     limit = f"p95 {limits['margin']:g} x" if times else points_text(margin)
     collapsed = _collapsed(counts, everything, all_other)
-    tolerated = _tolerated(counts, limits, usual, times=times)
+    tolerated, allowed = _allowed(counts, limits, usual, times=times)
     made = Estimate(
-        RISE, estimate, lower, upper, passes, about, limit, independent, collapsed, tolerated
+        RISE,
+        estimate,
+        lower,
+        upper,
+        passes,
+        about,
+        limit,
+        independent,
+        collapsed,
+        tolerated,
+        allowed,
     )
     prefix = "alarm_" if f"alarm_{BY_WINDOW[0]}" in counts else ""
-    return conclude(gate, metric, made, _shares(counts, tolerated, prefix), counts, limits)
+    return conclude(gate, metric, made, _rises(counts, made, prefix), counts, limits)
 
 
 def _late_margin(usual: float, other: SideCounts) -> float:
@@ -168,16 +178,18 @@ def _late_margin(usual: float, other: SideCounts) -> float:
     return max(LATE / 2, LATE - usual) * load
 
 
-def _tolerated(counts: Series, limits: Limits, usual: float, *, times: bool) -> float:
-    """Return the factor on the expected bad requests that is no finding yet.
+def _allowed(counts: Series, limits: Limits, usual: float, *, times: bool) -> tuple[float, float]:
+    """Return the factor on the usual bad requests, and the rise, that are no finding yet.
 
     A version fails that is surely beyond its alarm, or where there is none its limit.
     """
     if times:
-        largest, usual = LATE, counts.get("alarm_usual", usual)
+        usual = counts.get("alarm_usual", usual)
+        rise = LATE - usual
     else:
-        largest = usual + limits.get("alarm", limits["margin"])
-    return max(limits["tolerate"], largest / usual)
+        rise = limits.get("alarm", limits["margin"])
+    rise = max(rise, (limits["tolerate"] - 1) * usual)
+    return (usual + rise) / usual, rise
 
 
 def _outages(counts: Series, usual: float) -> frozenset[int]:
@@ -231,23 +243,23 @@ def _collapsed(counts: Series, mine: SideCounts, other: SideCounts) -> bool:
     return enough and mine.rate > MOST and max(other.rate, usual) <= SOUND
 
 
-def _shares(counts: Series, tolerated: float, prefix: str = "") -> Iterator[Moment]:
-    """Yield the share test's moments. The difference is of rates beyond what was to be expected."""
-    about = ("hits", "exposure", "at_risk")
+def _rises(counts: Series, made: Estimate, prefix: str = "") -> Iterator[Moment]:
+    """Yield the moments of the test of a rise beyond the expected bad requests."""
+    about = ("hits", "at_risk", "exposure")
     names = [f"{prefix}{name}{side}" for side in ("", "_stable") for name in about]
     windows = list(zip(*(counts[name] for name in names), strict=True))
     dispersion = counts.get("dispersion", 1.0)
-    tested = [
-        (hits / dispersion, exposure, other / dispersion, beside)
-        for hits, exposure, _, other, beside, _ in windows
-    ]
+    tested = [Beside(*(number / dispersion for number in window)) for window in windows]
     sums, people = [0.0] * len(names), 0.0
     for value, more, new in zip(
-        share_test(tested, tolerated), windows, counts[f"{prefix}people"], strict=True
+        rise_test(tested, made.tolerated, made.allowed),
+        windows,
+        counts[f"{prefix}people"],
+        strict=True,
     ):
         sums = [before + added for before, added in zip(sums, more, strict=True)]
         people += new
-        hits, exposure, at_risk, other, beside, of_other = sums
+        hits, at_risk, exposure, other, of_other, beside = sums
         above = (hits - exposure) / at_risk if at_risk else 0.0
         above -= (other - beside) / of_other if of_other else 0.0
         yield value, hits if enough_people(people, hits, at_risk) else 0.0, above

@@ -7,7 +7,7 @@ user vary beyond chance (`Usual.dispersion`), by which bad requests count as few
 """
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -58,10 +58,17 @@ class Usual:
             others 2013, Bayesian Data Analysis, section 2.4.
         """
         known = self.users.get(user, Seen())
-        weight = (1 - self.alike) / self.alike
-        both = weight + known.requests
-        expected = (known.bad + weight * self.mean) / both
-        return expected, expected * (1 - expected) / (both + 1)
+        expected = self.expected(known)
+        return expected, expected * (1 - expected) / (self._weight + known.requests + 1)
+
+    def expected(self, known: Seen) -> float:
+        """Return the expected part of bad requests of a user, by earlier requests."""
+        return (known.bad + self._weight * self.mean) / (self._weight + known.requests)
+
+    @property
+    def _weight(self) -> float:
+        """Weight of the usual part beside a user's own. Unit: requests."""
+        return (1 - self.alike) / self.alike
 
     def knows(self, user: str) -> bool:
         """Say whether a user is their own control."""
@@ -73,39 +80,50 @@ def usual_of(requests: Iterable[tuple[str, int, bool]]) -> Usual:
 
     `requests`: user (empty: it names none), day, and whether the request was bad.
     """
-    days: dict[tuple[str, int], list[int]] = defaultdict(lambda: [0, 0])
+    found: defaultdict[tuple[str, int], int] = defaultdict(int)
+    asked: defaultdict[tuple[str, int], int] = defaultdict(int)
     for user, day, is_bad in requests:
-        counted = days[user, day]
-        counted[0] += is_bad
-        counted[1] += 1
-    whole: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    for (user, _), (found, of) in days.items():
-        whole[user][0] += found
-        whole[user][1] += of
+        asked[user, day] += 1
+        if is_bad:
+            found[user, day] += 1
+    whole: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for (user, day), of in asked.items():
+        seen = whole[user]
+        seen[0] += found.get((user, day), 0)
+        seen[1] += of
     bad, total = (sum(seen[place] for seen in whole.values()) for place in (0, 1))
     mean = (bad + 0.5) / (total + 1) if total else 0.01
     bad -= whole.pop("", [0])[0]
     users = {user: Seen(*seen) for user, seen in whole.items()}
-    bare = Usual(mean, _alike(users.values(), mean, bad), requests=total, users=users)
-    if not users:
-        return bare
-    rates = {user: bare.rate(user)[0] for user in users}
-    plain = math.fsum(rate * (1 - rate) * users[user].requests for user, rate in rates.items())
-    squares = math.fsum(
-        (found - rates[user] * of) ** 2 for (user, _), (found, of) in days.items() if user
+    alike = Counter(users.values())
+    bare = Usual(mean, _alike(alike, mean, bad), requests=total, users=users)
+    # Most users are seen as often as others, and have the same rate.
+    rates = {seen: bare.expected(seen) for seen in alike}
+    plain = math.fsum(
+        number * rates[seen] * (1 - rates[seen]) * seen.requests for seen, number in alike.items()
     )
-    seen = squares / plain * bad if plain else 0.0
-    dispersion = max(1.0, (seen + DISPERSION * BELIEF) / (bad + BELIEF))
-    return replace(bare, dispersion=dispersion)
+    days = Counter(
+        (found.get((user, day), 0), of, users[user]) for (user, day), of in asked.items() if user
+    )
+    squares = math.fsum(
+        number * (hits - rates[seen] * of) ** 2 for (hits, of, seen), number in days.items()
+    )
+    beyond = squares / plain * bad if plain else 0.0
+    dispersion = max(1.0, (beyond + DISPERSION * BELIEF) / (bad + BELIEF))
+    return replace(bare, dispersion=dispersion) if users else bare
 
 
-def _alike(users: Iterable[Seen], mean: float, bad: float) -> float:
-    """Return the correlation of a user's bad requests, by moments, drawn towards `ALIKE`."""
+def _alike(users: Mapping[Seen, int], mean: float, bad: float) -> float:
+    """Return the correlation of a user's bad requests, by moments, drawn towards `ALIKE`.
+
+    `users`: how many were seen so.
+    """
     variance, spread, pairs = mean * (1 - mean), 0.0, 0.0
-    for seen in users:
+    for seen, number in users.items():
         if seen.requests > 1:
-            spread += (seen.bad - mean * seen.requests) ** 2 - variance * seen.requests
-            pairs += variance * seen.requests * (seen.requests - 1)
+            beyond = (seen.bad - mean * seen.requests) ** 2 - variance * seen.requests
+            spread += number * beyond
+            pairs += number * variance * seen.requests * (seen.requests - 1)
     found = max(0.0, spread / pairs) if pairs else ALIKE
     return min(0.5, max(1e-3, (found * bad + ALIKE * BELIEF) / (bad + BELIEF)))
 

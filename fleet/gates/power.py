@@ -12,16 +12,14 @@ from fleet.gates.intervals import (
     Z,
     bonett_price,
     mcnemar,
-    newcombe,
     normal_cdf,
     t_quantile,
     upper_tail,
-    wilson,
 )
 from fleet.gates.live import LATE
 from fleet.gates.offline import LEAST_ITEMS, PSEUDO_ITEMS, SIGNIFICANT, Z_FOUND
-from fleet.gates.own_control import DISPERSION
-from fleet.gates.sequential import rate_test, share_test
+from fleet.gates.own_control import SideCounts
+from fleet.gates.sequential import Beside, rate_test, rise_test
 from fleet.rollout_policy import ABSOLUTE, RATIOS, RISES, GateSpec
 
 USUAL_RATE = {"error_rate_rise": 0.01, "error_rate": 0.005, "format_drop": 0.03}
@@ -165,6 +163,8 @@ class UsualRate:
     """Requests behind the rate; 0: it is assumed."""
 
 
+USUAL_EFFECT = 1.4
+"""The effect where none was measured: of new users whose sessions have four requests."""
 LEAST_SEEN = 200
 """Least number of requests of which a seen rate is used; below, the rate is assumed."""
 
@@ -180,7 +180,9 @@ def seen(gate: GateSpec, counts: Mapping[str, Any]) -> UsualRate | None:
     bad, requests = (math.fsum(counts[f"{name}{suffix}"]) for name in ("bad", "requests"))
     if requests < LEAST_SEEN:
         return None
-    rate, effect = round(max(bad, 0.5) / requests, 4), counts.get("dispersion", 1.0)
+    rate, effect = round(max(bad, 0.5) / requests, 4), counts.get("dispersion", USUAL_EFFECT)
+    if f"spread{suffix}" in counts:
+        effect = SideCounts.of(counts, suffix).effect(counts)
     return UsualRate(max(rate, 0.0001), round(effect, 2), int(requests))
 
 
@@ -191,39 +193,6 @@ def healthy_rate(gate: GateSpec) -> float:
     if gate.metric in RISES or gate.metric == "error_rate":
         return min(USUAL_RATE.get(gate.metric, 0.03), gate.margin / 2 if gate.unit == "%" else 1)
     return 0.005
-
-
-@lru_cache(maxsize=4096)
-def passing(
-    gate: GateSpec, requests: int, others: int, known: UsualRate | None = None, z: float = Z
-) -> float:
-    """Return the chance that a healthy version passes a live gate on `requests` requests.
-
-    Args:
-        gate: Metric and limit.
-        requests: Of the new version.
-        others: Of the old version.
-        known: What is usual; None: it is assumed.
-        z: Normal quantile of the confidence of a PASS, see `live.confidence`.
-    """
-    known = known or UsualRate(healthy_rate(gate), DISPERSION)
-    requests, others = int(requests / known.effect), int(others / known.effect)
-    if requests < gate.min_requests:
-        return 0.0
-    rate = known.rate
-    margin = max(LATE / 2, LATE - rate) if gate.metric in RATIOS else gate.margin
-
-    def beyond(bad_other: float, bad: int) -> bool:
-        if gate.metric in RISES or gate.metric in RATIOS:
-            return newcombe(bad, requests, bad_other, others, z)[1] > margin
-        limit = gate.margin if gate.metric == "error_rate" else LATE
-        return wilson(bad, requests, z)[1] > limit
-
-    total = 0.0
-    for bad_other in _others(rate, others):
-        least = _first(range(requests + 1), partial(beyond, bad_other))
-        total += 1 - upper_tail(least, requests, rate)
-    return total / len(QUINTILES)
 
 
 def _others(rate: float, requests: int) -> tuple[float, ...]:
@@ -257,14 +226,15 @@ def catching(gate: GateSpec, requests: int, others: int, known: UsualRate | None
     Taken after all the requests at once; a test that is looked at on the way catches some more.
     """
     healthy, harmful = harm(gate, known)
-    effect = known.effect if known else DISPERSION
+    effect = known.effect if known else USUAL_EFFECT
     requests, others = int(requests / effect), int(others / effect)
     if requests < 1 or others < 1:
         return 0.0
     absolute = gate.metric not in RATIOS and gate.metric not in RISES
     alarm = gate.margin if gate.alarm is None else gate.alarm
-    most = LATE if gate.metric in RATIOS else healthy + alarm
-    tolerated = max(gate.tolerate, most / healthy)
+    rise = LATE - healthy if gate.metric in RATIOS else alarm
+    rise = max(rise, (gate.tolerate - 1) * healthy)
+    tolerated = (healthy + rise) / healthy
 
     def told(bad_other: float, bad: int) -> bool:
         if bad < LEAST_BAD:
@@ -272,7 +242,8 @@ def catching(gate: GateSpec, requests: int, others: int, known: UsualRate | None
         if absolute:
             (value,) = rate_test([(bad, requests)], healthy)
             return value * gate.false_alarm >= 1 and bad / requests - healthy >= LEAST_DIFFERENCE
-        (value,) = share_test([(bad, requests, bad_other, others)], tolerated)
+        seen = Beside(bad, requests, requests * healthy, bad_other, others, others * healthy)
+        (value,) = rise_test([seen], tolerated, rise)
         above = bad / requests - bad_other / others
         return value * gate.false_alarm >= 1 and above >= LEAST_DIFFERENCE
 

@@ -19,7 +19,14 @@ RULES: Mapping[str, Callable[..., Finding]] = MappingProxyType(
 )
 """By name of the rule: (gate, metric, counts, limits) to a finding."""
 EARLIER = frozenset(
-    {"share_of_bad", "share_of_slow", "share_of_slow_or_late", "rate_of_bad", "rate_of_bad_since"}
+    {
+        "share_by_own_control",
+        "share_of_bad",
+        "share_of_slow",
+        "share_of_slow_or_late",
+        "rate_of_bad",
+        "rate_of_bad_since",
+    }
 )
 """Rules of earlier releases, which took no user as their own control. Their findings are void: no
 share grows by them, and they are not computed again."""

@@ -9,9 +9,16 @@ however often the product is looked at, so that a window may end at any time.
 import math
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from typing import NamedTuple
+
+from fleet.gates.intervals import wilson
 
 GRID = 32
 """Alternatives in the mixture."""
+MOSTLY = 0.9
+"""Weight of the share test in the test of a rise."""
+SURE = 2.0
+"""Normal quantile of the bound of the other side's rate, from which a rise is counted."""
 LARGEST_RATIO = 50.0
 """Of the alternatives to the tolerated ratio, from that up, evenly on a log scale."""
 
@@ -81,3 +88,49 @@ def rate_test(windows: Iterable[tuple[float, float]], limit: float) -> Iterator[
     evidence = EProcess(1.0)
     for bad, requests in windows:
         yield evidence.add(bad, requests, limit / (1 - limit))
+
+
+class Beside(NamedTuple):
+    """Bad requests of two sides in a window, beside all requests and the usual bad ones."""
+
+    bad: float
+    requests: float
+    usual: float
+    bad_other: float
+    requests_other: float
+    usual_other: float
+
+
+def rise_test(windows: Iterable[Beside], tolerated: float, allowed: float) -> Iterator[float]:
+    """Yield the e-value after every window for a rise of the rate of the watched side.
+
+    Args:
+        windows: Of both sides, `usual` being the bad requests that were to be expected.
+        tolerated: The ratio of the two rates that is no finding yet; 1 or more.
+        allowed: The difference of the two rates that is no finding yet; 0 to 1.
+
+    The weighted mean of two tests, which is an e-value again. The share test is exact, but where
+    the other side has hardly a bad event it cannot tell a ratio from a larger one. There the rate
+    test tells: its limit is what is allowed above the upper bound of the other side's rate so far.
+    """
+    sums = [0.0] * len(Beside._fields)
+    listed = list(windows)
+    shares = share_test(
+        ((seen.bad, seen.usual, seen.bad_other, seen.usual_other) for seen in listed), tolerated
+    )
+    for value, more in zip(shares, listed, strict=True):
+        sums = [before + added for before, added in zip(sums, more, strict=True)]
+        yield MOSTLY * value + (1 - MOSTLY) * _beyond(Beside(*sums), allowed)
+
+
+def _beyond(both: Beside, allowed: float) -> float:
+    """Return the e-value for a rate beyond the other side's and a rise that is allowed."""
+    if not both.requests or not both.usual_other:
+        return 1.0
+    most = wilson(both.bad_other, both.requests_other, SURE)[1]
+    swing = most * both.requests_other / both.usual_other
+    limit = swing * both.usual / both.requests + allowed
+    if limit >= 1:
+        return 1.0
+    (value,) = rate_test([(both.bad, both.requests)], limit)
+    return value

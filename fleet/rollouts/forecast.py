@@ -11,25 +11,20 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import islice
 
-from fleet.capacity import hourly_rpm
 from fleet.gates import (
-    BAD,
     LEAST_ITEMS,
     USUAL_DISCORDANCE,
+    USUAL_EFFECT,
     Counts,
     UsualRate,
     Verdict,
     catching,
     certifiable,
-    confidence,
     harm,
-    healthy_rate,
     items_needed,
     paired_power,
-    passing,
     percent_text,
     points_text,
-    seen,
 )
 from fleet.history import History
 from fleet.plan import NO_EVIDENCE, GateDue
@@ -42,21 +37,20 @@ from fleet.rollout_policy import (
     RISES,
     GateSpec,
     GoldenFacts,
-    RolloutPolicy,
 )
 from fleet.rollouts.evidence import gates_of, golden_of
+from fleet.rollouts.simulation import LiveStages, Passes, simulate
+from fleet.rollouts.stage_traffic import ENOUGH, by_traffic, counts_of, live_setting, stages_from
 from fleet.rollouts.targets import AliasTarget, Phase
 from fleet.spec import AdapterSpec, FleetSpec
 
 USUAL_FLAWED = 0.02
 """Part of the replayed requests on which two versions differ, where no evaluation has told."""
-ENOUGH = 0.8
-"""Chance of a PASS below which something is proposed."""
 SENSITIVE = 8
 """Part of the limit at which an alarm is proposed."""
 SAMPLES = (3, 5, 10)
 SHARES = (25, 50)
-DAY_S = 86_400
+NO_DEMAND = "no demand is declared, so nothing can be said of it"
 _STANDS_STILL = (Phase.UNDECIDED, Phase.PAUSED, Phase.DOUBTED)
 
 
@@ -74,48 +68,30 @@ def forecast_rollouts(
     known = counts_of(history, wanted.alias)
     made, promoted, failed = [], 1.0, 0.0
     gates = {gate.name: gate for gate in gates_of(fleet, adapter)}
+    unsure = {due.gate for due in wanted.gates if not _is_sure(due, gates[due.gate])}
+    live = [gate for gate in gates.values() if gate.name in unsure and by_traffic(gate)]
+    stages = stages_from(rollout, dict(wanted.shares).get(wanted.target, 0))
+    traffic = live_setting(adapter, rollout, live, known, stages)
+    if live and stages:
+        promoted = simulate(traffic).chance() if traffic else 0.0
     for due in wanted.gates:
-        gate = gates[due.gate]
-        counts = known.get(gate.name, {})
-        usual = None if gate.offline else usual_of(gate, adapter, counts)
-        share = dict(wanted.shares).get(wanted.target, 0)
-        its = _Gate(fleet, adapter, rollout, gate, share, usual)
-        differ = _discordance(counts)
-        chance, mistaken = its.offline(differ) if gate.offline else (its.live(), 0.0)
-        accepted = due.status not in (NO_EVIDENCE, *Verdict)
-        sure = accepted or (due.status == Verdict.PASS and gate.offline)
-        if not sure:
+        gate, text = gates[due.gate], ""
+        if gate.name in unsure and gate.offline:
+            its = _Golden(fleet, adapter, gate, _discordance(known.get(gate.name, {})))
+            chance, mistaken = its.unchanged
             promoted, failed = promoted * chance, 1 - (1 - failed) * (1 - mistaken)
-            text = its.golden_text(differ) if gate.offline else its.live_text()
-            due = replace(due, power=text)  # noqa: PLW2901 (the same gate, told more of)
-        made.append(due)
+            text = its.text()
+        elif gate in live and stages:
+            text = _Live(traffic, live.index(gate)).text() if traffic else NO_DEMAND
+        made.append(replace(due, power=text) if text else due)
     if wanted.phase in _STANDS_STILL:
         return tuple(made), None
     return tuple(made), Chances(promoted, max(0.0, 1 - promoted - failed), failed)
 
 
-def counts_of(history: History, alias: str) -> dict[str, Counts]:
-    """Return the counts of the newest evidence about an alias, by gate."""
-    return {item.gate: item.finding.counts for item in history.evidence.get(alias, ())}
-
-
-def usual_of(gate: GateSpec, adapter: AdapterSpec, counts: Counts) -> UsualRate | None:
-    """Return the usual rate of a live gate by earlier evidence, else as recorded; None: unknown."""
-    return seen(gate, counts) or _recorded(gate, adapter)
-
-
-def _recorded(gate: GateSpec, adapter: AdapterSpec) -> UsualRate | None:
-    """Return the recorded rate of a gate's kind of bad requests; None: too little."""
-    demand, kind = adapter.demand, BAD.get(gate.metric)
-    if kind is None or demand is None or demand.faults is None:
-        return None
-    bad, told = demand.faults.seen(kind)
-    return seen(
-        gate,
-        {"bad_stable": (bad,), "requests_stable": (told,)}
-        if gate.metric in RISES
-        else {"bad": (bad,), "requests": (told,)},
-    )
+def _is_sure(due: GateDue, gate: GateSpec) -> bool:
+    accepted = due.status not in (NO_EVIDENCE, *Verdict)
+    return accepted or (due.status == Verdict.PASS and gate.offline)
 
 
 def _discordance(counts: Counts) -> float | None:
@@ -130,73 +106,45 @@ def _discordance(counts: Counts) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Gate:
+class _Golden:
+    """A gate that a golden set decides, or captured requests."""
+
     fleet: FleetSpec
     adapter: AdapterSpec
-    rollout: RolloutPolicy
     gate: GateSpec
-    percent: int
-    """The new version's share after this plan."""
-    usual: UsualRate | None
-    """Rates of the old version in the last rollout; None: too little."""
+    seen: float | None
+    """Part of the items that differed when they were last asked; None: never."""
 
     @property
-    def golden(self) -> GoldenFacts:
+    def asked(self) -> GoldenFacts:
         path, replayed = golden_of(self.adapter, self.gate), self.gate.metric == REPLAY
         return self.fleet.golden.get(path, GoldenFacts("", NEWEST if replayed and not path else 0))
 
     @property
-    def usual_differ(self) -> float:
-        """The part of the items on which two versions differ, where no evaluation has told."""
-        return USUAL_FLAWED if self.gate.metric == REPLAY else USUAL_DISCORDANCE
+    def differ(self) -> float:
+        """The part of the items on which two versions differ."""
+        usual = USUAL_FLAWED if self.gate.metric == REPLAY else USUAL_DISCORDANCE
+        return usual if self.seen is None else self.seen
 
     @property
-    def items(self) -> int:
-        """The items that count as independent."""
-        return self.golden.independent
+    def unchanged(self) -> tuple[float, float]:
+        """The chances that an unchanged version passes and fails."""
+        gate = self.gate
+        return paired_power(self.asked.independent, self.differ, gate.samples, gate.margin, 0.0)
 
-    @property
-    def stages(self) -> tuple[int, ...]:
-        """The shares at which gates judge traffic."""
-        begun = (self.percent,) if self.percent else ()
-        ahead = (weight for weight in self.rollout.weights if self.percent < weight < FULL)
-        return (*begun, *ahead)
-
-    def requests(self, share: int, bake: timedelta | None = None) -> tuple[int, int]:
-        """Return the requests of both versions in a stage's longest bake."""
-        days = (bake or self.rollout.longest_bake).total_seconds() / DAY_S
-        total = 60 * sum(hourly_rpm(self.adapter.demand)) * days
-        return round(total * share / FULL), round(total * (1 - share / FULL))
-
-    def offline(self, differ: float | None) -> tuple[float, float]:
-        """Return the chances that an unchanged version passes and fails."""
-        known = self.usual_differ if differ is None else differ
-        return paired_power(self.items, known, self.gate.samples, self.gate.margin, 0.0)
-
-    def live(self, only: int | None = None, bake: timedelta | None = None) -> float:
-        """Return the chance that a healthy version passes in every stage that is left."""
-        if self.gate.metric == "neighbour_ratio":
-            return 1.0
-        chance = 1.0
-        for share in (only,) if only else self.stages:
-            sure = confidence(share, self.rollout.weights)
-            chance *= passing(self.gate, *self.requests(share, bake), self.usual, sure)
-        return chance
-
-    def golden_text(self, differ: float | None) -> str:
+    def text(self) -> str:
         """Return the power of the golden set, and the advice to raise the power."""
-        gate, items = self.gate, self.items
+        gate, asked, known = self.gate, self.asked, self.differ
+        items = asked.independent
         if not items:
             path = golden_of(self.adapter, gate)
             lack = f"{path} holds no item" if path else "there is no golden set"
             return f"{lack}, so this gate can never pass"
-        known = self.usual_differ if differ is None else differ
-        passes, fails = self.offline(differ)
+        passes, fails = self.unchanged
         drop = min(max(known, USUAL_DISCORDANCE), 2 * gate.margin)
         _, caught = paired_power(items, known, gate.samples, gate.margin, drop)
-        basis = "taken as usual" if differ is None else "as last time"
+        basis = "taken as usual" if self.seen is None else "as last time"
         unsure = 1 - passes - fails
-        asked = self.golden
         what = "items" if asked.digest else "captured requests"
         groups = f" in {items} groups" if asked.repeated else ""
         text = (
@@ -207,10 +155,10 @@ class _Gate:
         )
         if passes >= ENOUGH:
             return text
-        return f"{text}. To be surer: {', or '.join(self._golden_fixes(known))}"
+        return f"{text}. To be surer: {', or '.join(self._fixes())}"
 
-    def _golden_fixes(self, known: float) -> Iterator[str]:
-        gate, items = self.gate, self.items
+    def _fixes(self) -> Iterator[str]:
+        gate, items, known = self.gate, self.asked.independent, self.differ
         for samples in SAMPLES:
             if (
                 samples > gate.samples
@@ -223,24 +171,42 @@ class _Gate:
         if items >= LEAST_ITEMS:
             yield f"max: {math.ceil(100 * certifiable(items, known, gate.samples))}pp"
 
-    def live_text(self) -> str:
+
+@dataclass(frozen=True, slots=True)
+class _Live:
+    """A gate that traffic decides."""
+
+    setting: LiveStages
+    place: int
+    """Of the gate in the setting."""
+
+    @property
+    def gate(self) -> GateSpec:
+        return self.setting.gates[self.place][0]
+
+    @property
+    def usual(self) -> UsualRate:
+        return self.setting.gates[self.place][1]
+
+    @property
+    def passes(self) -> Passes:
+        return simulate(self.setting)
+
+    def text(self) -> str:
         """Return the power of the declared traffic, and the advice to raise the power."""
-        gate = self.gate
-        if gate.metric == "neighbour_ratio" or not self.stages:
-            return ""
-        if not sum(hourly_rpm(self.adapter.demand)):
-            return "no demand is declared, so nothing can be said of it"
-        share = self.stages[0]
-        requests, others = self.requests(share)
-        longest = _span(self.rollout.longest_bake, " ")
+        setting, gate, usual = self.setting, self.gate, self.usual
+        share, passes = setting.stages[0][0], self.passes.of_gate(self.place)
+        total = setting.hourly * setting.longest
+        requests, others = round(total * share / FULL), round(total * (1 - share / FULL))
         text = (
-            f"{requests} requests at {share} % in {longest}, {self._basis()}: a healthy version "
-            f"gets PASS {percent_text(self.live(share))}; {_harm(gate, self.usual)} is caught "
-            f"with at least {percent_text(catching(gate, requests, others, self.usual))}"
+            f"{requests} requests at {share} % in {_span(timedelta(hours=setting.longest), ' ')}, "
+            f"{self._basis()}: a healthy version gets PASS {percent_text(passes)}; "
+            f"{_harm(gate, usual)} is caught with at least "
+            f"{percent_text(catching(gate, requests, others, usual))}"
         )
         if half := self._half(requests, others):
             text += f", half the time within {half} requests"
-        fixes = list(self._live_fixes(share)) if self.live(share) < ENOUGH else []
+        fixes = list(self._fixes(share)) if passes < ENOUGH else []
         text = f"{text}. To be surer: {', or '.join(fixes)}" if fixes else text
         return text + self._earlier(requests, others)
 
@@ -256,10 +222,10 @@ class _Gate:
     def _basis(self) -> str:
         """Return the usual rate and its source, as text."""
         known, bad = self.usual, "bad" if self.gate.metric in RISES else "beyond the limit"
-        if known is None:
-            return f"{percent_text(healthy_rate(self.gate))} {bad} (taken as usual)"
+        if not known.requests:
+            return f"{percent_text(known.rate)} {bad} (taken as usual)"
         text = f"{percent_text(known.rate)} {bad} (as seen on {known.requests} requests)"
-        if known.effect <= 1.05:  # noqa: PLR2004 (a twentieth is no matter)
+        if known.effect <= USUAL_EFFECT:
             return text
         return f"{text}, of users who ask often, so that {known.effect:.1f} of theirs count as one"
 
@@ -274,12 +240,21 @@ class _Gate:
 
         return 1 + bisect_left(range(1, requests), True, key=caught)
 
-    def _live_fixes(self, share: int) -> Iterator[str]:
-        larger = (more for more in SHARES if more > share and self.live(more) >= ENOUGH)
-        yield from (f"low_traffic: {more}%" for more in islice(larger, 1))
-        bakes = (self.rollout.longest_bake * times for times in (2, 3, 4))
-        enough = (bake for bake in bakes if self.live(share, bake) >= ENOUGH)
-        yield from (f"max_bake: {_span(bake)}" for bake in islice(enough, 1))
+    def _fixes(self, share: int) -> Iterator[str]:
+        (_, sure), *later = self.setting.stages
+        for more in SHARES:
+            larger = tuple(stage for stage in later if stage[0] > more)
+            setting = replace(self.setting, stages=((more, sure), *larger))
+            if more > share and simulate(setting).of_gate(self.place) >= ENOUGH:
+                yield f"low_traffic: {more}%"
+                break
+        longest = timedelta(hours=self.setting.longest)
+        bakes = (
+            f"max_bake: {_span(times * longest)}"
+            for times in (2, 3, 4)
+            if self.passes.of_gate(self.place, times) >= ENOUGH
+        )
+        yield from islice(bakes, 1)
 
 
 def _span(length: timedelta, gap: str = "") -> str:
@@ -291,7 +266,7 @@ def _span(length: timedelta, gap: str = "") -> str:
     return f"{seconds:g}{gap}s"
 
 
-def _harm(gate: GateSpec, known: UsualRate | None) -> str:
+def _harm(gate: GateSpec, known: UsualRate) -> str:
     """Name the harmful version that the chance of being caught is about."""
     usual, harmful = harm(gate, known)
     if gate.metric in RATIOS:

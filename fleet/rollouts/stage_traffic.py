@@ -1,20 +1,31 @@
-"""Estimates the requests that the gates of a stage get, how many they need, and for how long."""
+"""Estimates the requests of a stage, and the requests that its gates need."""
 
 import math
-from bisect import bisect_left
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from datetime import timedelta
 
 from fleet.capacity import hourly_rpm
-from fleet.gates import UsualRate, confidence, passing
+from fleet.gates import (
+    BAD,
+    USUAL_EFFECT,
+    Counts,
+    UsualRate,
+    confidence,
+    healthy_rate,
+    seen,
+)
 from fleet.history import History
 from fleet.resources import FULL
-from fleet.rollout_policy import GateSpec
-from fleet.rollouts.forecast import DAY_S, ENOUGH, counts_of, usual_of
-from fleet.spec import FleetSpec
+from fleet.rollout_policy import RISES, GateSpec, RolloutPolicy
+from fleet.rollouts.simulation import LiveStages, requests_needed, simulate
+from fleet.spec import AdapterSpec, FleetSpec
+from fleet.traffic import Sticky
 
-_MOST = 20_000
-"""Upper bound of the requests that a gate is said to need."""
+ENOUGH = 0.8
+"""Chance of a PASS below which something is proposed."""
+_HOUR = timedelta(hours=1)
+_DAY = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +35,7 @@ class StageTraffic:
     requests: int
     """In the longest bake."""
     chance: float
-    """Chance that a healthy version passes every live gate with the requests."""
+    """Chance that a healthy version passes every live gate in the longest bake."""
     needed: int | None
     """Requests with which a healthy version passes every live gate 4 times in 5; None: too many."""
     needed_s: float | None
@@ -39,32 +50,75 @@ def stage_traffic(
     A share of 100 leaves no old version to compare with, and is judged otherwise.
     """
     adapter = fleet.adapters[alias]
-    rollout, daily = fleet.rollouts[adapter.rollout], 60 * sum(hourly_rpm(adapter.demand))
-    gates = [fleet.gates[name] for name in rollout.gates]
-    live = [gate for gate in gates if not gate.offline and gate.metric != "neighbour_ratio"]
-    if not live or not daily or not 0 < share < FULL:
+    rollout = fleet.rollouts[adapter.rollout]
+    gates = (gate for gate in (fleet.gates[name] for name in rollout.gates) if by_traffic(gate))
+    known, stages = counts_of(history, alias), stages_from(rollout, share)
+    setting = live_setting(adapter, rollout, gates, known, stages)
+    if setting is None or not 0 < share < FULL:
         return None
-    total = daily * rollout.longest_bake.total_seconds() / DAY_S
-    requests, others = round(total * share / FULL), round(total * (1 - share / FULL))
-    counts, chance, most = counts_of(history, alias), 1.0, 0
-    sure = confidence(share, rollout.weights)
-    for gate in live:
-        usual = usual_of(gate, adapter, counts.get(gate.name, {}))
-        chance *= passing(gate, requests, others, usual, sure)
-        most = max(most, _needed(gate, share, usual, sure))
-    needed = most if most < _MOST else None
-    minutes = most * DAY_S / 60 * FULL / (daily * share)
-    needed_s = None if needed is None else 60.0 * math.ceil(minutes)
-    return StageTraffic(requests, chance, needed, needed_s)
+    part = setting.hourly * share / FULL
+    found = round(part * setting.longest), simulate(setting).chance(stages=1)
+    needed = requests_needed(setting.gates, setting.stages[0], setting.users, ENOUGH)
+    return StageTraffic(*found, needed, needed and 60.0 * math.ceil(60 * needed / part))
 
 
-@lru_cache(maxsize=4096)
-def _needed(gate: GateSpec, share: int, usual: UsualRate | None, sure: float) -> int:
-    """Return the fewest requests with which a healthy version passes 4 times in 5."""
-    begin = gate.min_requests
+def by_traffic(gate: GateSpec) -> bool:
+    """Say whether the alias's own requests decide a gate."""
+    return not gate.offline and gate.metric != "neighbour_ratio"
 
-    def passes(requests: int) -> bool:
-        others = round(requests * (FULL / share - 1))
-        return passing(gate, requests, others, usual, sure) >= ENOUGH
 
-    return begin + bisect_left(range(begin, _MOST), True, key=passes)
+def stages_from(rollout: RolloutPolicy, percent: int) -> tuple[int, ...]:
+    """Return the shares at which gates judge traffic, from the share `percent` on."""
+    begun = (percent,) if percent else ()
+    return (*begun, *(weight for weight in rollout.weights if percent < weight < FULL))
+
+
+def live_setting(
+    adapter: AdapterSpec,
+    rollout: RolloutPolicy,
+    gates: Iterable[GateSpec],
+    counts: Mapping[str, Counts],
+    stages: Iterable[int],
+) -> LiveStages | None:
+    """Return live gates with their traffic; None: no gate, or no traffic."""
+    judged = tuple(
+        (gate, usual_of(gate, adapter, counts.get(gate.name, {})) or assumed(gate))
+        for gate in gates
+    )
+    shares = tuple((share, confidence(share, rollout.weights)) for share in stages)
+    hourly = 60 * sum(hourly_rpm(adapter.demand)) / _DAY
+    if not judged or not shares or not hourly:
+        return None
+    by_user = adapter.sticky in (Sticky.SESSION, Sticky.USER)
+    users = adapter.demand.users if adapter.demand and by_user else None
+    bake, longest = rollout.bake / _HOUR, rollout.longest_bake / _HOUR
+    return LiveStages(judged, shares, hourly, bake, longest, users or 0)
+
+
+def assumed(gate: GateSpec) -> UsualRate:
+    """Return the usual rate where none was measured."""
+    return UsualRate(healthy_rate(gate), USUAL_EFFECT)
+
+
+def counts_of(history: History, alias: str) -> dict[str, Counts]:
+    """Return the counts of the newest evidence about an alias, by gate."""
+    return {item.gate: item.finding.counts for item in history.evidence.get(alias, ())}
+
+
+def usual_of(gate: GateSpec, adapter: AdapterSpec, counts: Counts) -> UsualRate | None:
+    """Return the usual rate of a live gate by earlier evidence, else as recorded; None: unknown."""
+    return seen(gate, counts) or _recorded(gate, adapter)
+
+
+def _recorded(gate: GateSpec, adapter: AdapterSpec) -> UsualRate | None:
+    """Return the recorded rate of a gate's kind of bad requests; None: too little."""
+    demand, kind = adapter.demand, BAD.get(gate.metric)
+    if kind is None or demand is None or demand.faults is None:
+        return None
+    bad, told = demand.faults.seen(kind)
+    return seen(
+        gate,
+        {"bad_stable": (bad,), "requests_stable": (told,)}
+        if gate.metric in RISES
+        else {"bad": (bad,), "requests": (told,)},
+    )

@@ -5,12 +5,14 @@ A part of `make bench-gates`: the judges that are used, and beside them two rule
 
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from tests.fleet.gates.request_traffic import Client, Harm
-from tests.fleet.gates.whole_rollouts import SHARES, End, play, play_naive
+from tests.fleet.gates.whole_rollouts import MAX_BAKE, SHARES, End, play, play_naive
 
 HEALTHY = Harm()
 ALL, FRIDAY = 0.8, 4 * 24 + 9.0
@@ -25,6 +27,8 @@ class Setting:
     client: Client
     harm: Harm = HEALTHY
     shares: tuple[float, ...] = SHARES
+    max_bake: int = MAX_BAKE
+    """Unit: hours."""
 
 
 def named(users: int) -> Client:
@@ -35,7 +39,7 @@ def named(users: int) -> Client:
 SETTINGS = (
     Setting("healthy", Client()),
     Setting("healthy, 1 request/min", Client(rpm=1)),
-    Setting("healthy, 1 request/min, from 25 %", Client(rpm=1), HEALTHY, (0.25, 0.5)),
+    Setting("healthy, 1 request/min, as scaffolded", Client(rpm=1), HEALTHY, (0.25, 0.5), 72),
     Setting("healthy, 30 requests/min", Client(rpm=30)),
     *(Setting(f"healthy, {users} named users", named(users)) for users in (10, 25, 60, 400)),
     Setting("healthy, begins on Friday", Client(begins=FRIDAY)),
@@ -70,12 +74,18 @@ def lives(seed: int, replications: int) -> None:
     print(f"{'':<36}{'gates':<22}{'minutes':<14}{'z test, hourly':<18}{'an hour > 5 %':<16}")
     for setting in SETTINGS:
         about = setting.client, setting.harm
-        ends = [play(_rng(seed, each), *about, setting.shares) for each in range(replications)]
+        with ProcessPoolExecutor() as workers:
+            ends = list(workers.map(partial(_end, setting, seed), range(replications)))
         naive = [play_naive(_rng(seed, each), *about) for each in range(replications)]
         cells = [_ends(ends), _minutes(ends), *(_ends([pair[n] for pair in naive]) for n in (0, 1))]
         widths = (22, 14, 18, 16)
         row = "".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True))
         print(f"{setting.name:<36}{row}", flush=True)
+
+
+def _end(setting: Setting, seed: int, replication: int) -> End:
+    about = setting.client, setting.harm, setting.shares
+    return play(_rng(seed, replication), *about, max_bake=setting.max_bake)
 
 
 def _rng(seed: int, replication: int) -> np.random.Generator:

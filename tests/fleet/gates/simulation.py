@@ -12,11 +12,11 @@ import numpy.typing as npt
 from scipy import stats
 
 from fleet.gates.decide import LEAST_BAD, LEAST_DIFFERENCE
-from fleet.gates.intervals import Z
 from fleet.gates.offline import judge_paired
-from fleet.gates.sequential import GRID, ratios
+from fleet.gates.sequential import GRID, MOSTLY, SURE, ratios
 from fleet.gates.verdict import Finding
 from fleet.rollout_policy import GateSpec
+from fleet.rollouts.simulation import wilson_bounds
 
 Array = npt.NDArray[np.float64]
 
@@ -78,8 +78,29 @@ def e_values(counts: Paths, tolerated: float) -> Array:
     return found
 
 
+def rise_values(counts: Paths, tolerated: float, allowed: float) -> Array:
+    """Return the e-value of a rise after each window: of share test and rate test."""
+    bad, requests, other, of_other = _sums(counts)
+    _, most = wilson_bounds(other, np.maximum(of_other, 1), SURE)
+    limit = (most + allowed)[..., None]
+    told = (limit < 1) & (of_other > 0)[..., None]
+    odds = np.where(told, limit / np.where(told, 1 - limit, 1), 1.0)
+    grid = np.array(ratios(1.0))
+    trials = np.log1p(grid * odds) - np.log1p(odds)
+    logs = np.where(told, bad[..., None] * np.log(grid) - requests[..., None] * trials, 0.0)
+    largest = np.minimum(690, logs.max(axis=-1, keepdims=True))
+    beyond = np.exp(largest[..., 0]) * np.exp(logs - largest).mean(axis=-1)
+    made: Array = MOSTLY * e_values(counts, tolerated) + (1 - MOSTLY) * beyond
+    return made
+
+
+def failed(counts: Paths, tolerated: float, allowed: float, alpha: float) -> Array:
+    """Return by replication the window after which the gate of a rise fails, or infinity."""
+    return first(_found(rise_values(counts, tolerated, allowed), counts, alpha))
+
+
 def flagged(counts: Paths, tolerated: float, alpha: float, *, guarded: bool = True) -> Array:
-    """Return by replication the window after which the live gate fails, or infinity."""
+    """Return by replication the window after which the share test fails, or infinity."""
     return first(
         _found(e_values(counts, tolerated), counts, alpha)
         if guarded
@@ -101,10 +122,14 @@ def first(hit: npt.NDArray[np.bool_]) -> Array:
 
 
 def _difference(counts: Paths) -> Array:
-    sums = (np.cumsum(getattr(counts, name), axis=1) for name in Paths.__annotations__)
-    bad, requests, other, of_other = sums
+    bad, requests, other, of_other = _sums(counts)
     made: Array = bad / np.maximum(requests, 1) - other / np.maximum(of_other, 1)
     return made
+
+
+def _sums(counts: Paths) -> Iterator[Array]:
+    """Yield the counts until the end of each window."""
+    return (np.cumsum(getattr(counts, name), axis=1) for name in Paths.__annotations__)
 
 
 def naive_test(counts: Paths, p_value: float = 0.05) -> Array:
@@ -121,27 +146,6 @@ def naive_test(counts: Paths, p_value: float = 0.05) -> Array:
 def naive_window(counts: Paths, limit: float = 0.05) -> Array:
     """Return when a single window's error rate first exceeds a fixed limit."""
     return first(counts.bad > limit * np.maximum(counts.requests, 1e-9))
-
-
-def newcombe_upper(
-    bad: Array, total: Array, other: Array, total_other: Array, z: float = Z
-) -> Array:
-    """Return the upper bound of the difference of two rates, elementwise."""
-    difference = bad / total - other / total_other
-    _, upper = wilson_bounds(bad, total, z)
-    lower, _ = wilson_bounds(other, total_other, z)
-    made: Array = difference + np.hypot(upper - bad / total, other / total_other - lower)
-    return made
-
-
-def wilson_bounds(bad: Array, total: Array, z: float = Z) -> tuple[Array, Array]:
-    """Return both one-sided bounds of a rate, elementwise."""
-    rate, spread = bad / total, z * z / total
-    half = z * np.sqrt(rate * (1 - rate) / total + spread / (4 * total))
-    return (
-        np.maximum(0, (rate + spread / 2 - half) / (1 + spread)),
-        (rate + spread / 2 + half) / (1 + spread),
-    )
 
 
 def golden_runs(

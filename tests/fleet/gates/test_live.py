@@ -92,7 +92,7 @@ def test_a_failure_by_late_requests_names_them(gate: GateSpec, other: str) -> No
 
 def test_a_finding_says_what_it_rests_on() -> None:
     found = judge_live(ERRORS, errors(12, 2, 2))
-    assert found.rule == "share_by_own_control"
+    assert found.rule == "rise_by_own_control"
     assert found.counts["bad"] == (2.0,) * 12
     assert found.counts["requests_stable"] == (270.0,) * 12
     assert found.parameters == {
@@ -147,7 +147,7 @@ def test_the_other_side_must_have_been_seen_too() -> None:
 def test_a_latency_against_the_old_version(late: int, verdict: Verdict) -> None:
     windows = hours(5, (100, {"late:latency": late}), (900, {"late:latency": 9}), 10)
     found = judge_live(LATENCY, windows)
-    assert (found.rule, found.verdict) == ("share_by_own_control", verdict)
+    assert (found.rule, found.verdict) == ("rise_by_own_control", verdict)
     assert found.estimate == pytest.approx(late / 100 - 0.01)
 
 
@@ -229,6 +229,17 @@ def test_the_tolerated_ratio_is_no_finding() -> None:
     windows = hours(40, (300, {"errors": 6}), (2700, {"errors": 27}), 10)
     assert judge_live(ERRORS, windows).verdict is FAIL
     assert judge_live(replace(ERRORS, tolerate=2.0), windows).verdict is PASS
+
+
+@pytest.mark.parametrize("usual", [0.001, 0.01])
+def test_without_an_alarm_max_decides_beside_an_old_version_that_never_fails(usual: float) -> None:
+    gate = GateSpec("errors", "error_rate_rise", 6, "pp")
+    known = Baseline(usual={"errors": Usual(usual, requests=5000)})
+    verdicts = [
+        judge_live(gate, hours(1, (650, {"errors": bad}), (650, {}), 50), known=known).verdict
+        for bad in (10, 40, 95)
+    ]
+    assert verdicts == [PASS, UNSURE, FAIL]
 
 
 counts = st.tuples(st.integers(0, 40), st.integers(0, 40))

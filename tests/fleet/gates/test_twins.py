@@ -7,20 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fleet.gates.intervals import newcombe, wilson
+from fleet.gates.intervals import Z, newcombe, wilson
 from fleet.gates.live import judge_rise
 from fleet.gates.sequential import share_test
 from fleet.gates.verdict import Finding, Verdict
+from fleet.rollouts.simulation import newcombe_uppers, wilson_bounds
 from tests.fleet.gates.simulation import (
     Paths,
     e_values,
-    flagged,
-    newcombe_upper,
+    failed,
     paths,
-    wilson_bounds,
+    rise_values,
 )
 
-CLOSE = 1e-9
+CLOSE, USUAL = 1e-9, 0.03
 LIMITS = {
     "margin": 0.02, "tolerate": 1.25, "alpha": 0.01, "least_requests": 50.0, "alarm": 0.0075,
     "z": 1.645,
@@ -35,11 +35,12 @@ def series(drawn: Paths, row: int, until: int) -> dict[str, Any]:
     }
     for side in ("", "_stable"):
         made[f"hits{side}"] = made[f"people{side}"] = made[f"bad{side}"]
-        for name in ("at_risk", "exposure", "expected"):
-            made[f"{name}{side}"] = made[f"requests{side}"]
+        made[f"at_risk{side}"] = made[f"requests{side}"]
+        for name in ("exposure", "expected"):
+            made[f"{name}{side}"] = tuple(USUAL * asked for asked in made[f"requests{side}"])
         made |= {f"units{side}": math.fsum(made[f"requests{side}"]), f"spread{side}": 0.0}
     one = dict.fromkeys(("split", "split_stable"), (0.0,) * until)
-    return made | one | {"percent": (-1.0,) * until, "usual": 0.03}
+    return made | one | {"percent": (-1.0,) * until, "usual": USUAL}
 
 
 def until_failure(findings: Iterator[Finding]) -> tuple[list[float], float]:
@@ -67,12 +68,13 @@ def test_the_share_test(tolerated: float) -> None:
 def test_the_gate_of_a_rise(seed: int) -> None:
     rng = np.random.default_rng(seed)
     drawn = paths(rng, 6, 20, (rng.uniform(0.02, 0.3), 0.03), windows=12)
-    expected, when = e_values(drawn, 1.25), flagged(drawn, 1.25, 0.01)
+    rise = 1.25, LIMITS["alarm"]
+    expected, when = rise_values(drawn, *rise), failed(drawn, *rise, LIMITS["alpha"])
     for row in range(6):
         each = (judge_rise("g", "error_rate_rise", series(drawn, row, n), LIMITS)
                 for n in range(1, 13))  # fmt: skip
-        values, failed = until_failure(each)
-        assert failed == when[row]
+        values, window = until_failure(each)
+        assert window == when[row]
         assert values == pytest.approx(expected[row, : len(values)], rel=CLOSE)
 
 
@@ -80,8 +82,8 @@ def test_the_bounds_of_rates_and_of_their_difference() -> None:
     rng = np.random.default_rng(3)
     total, other = (rng.integers(1, 500, 60).astype(float) for _ in "ab")
     bad, bad_other = (rng.binomial(each.astype(int), 0.2).astype(float) for each in (total, other))
-    lower, upper = wilson_bounds(bad, total)
-    difference = newcombe_upper(bad, total, bad_other, other)
+    lower, upper = wilson_bounds(bad, total, Z)
+    difference = newcombe_uppers(bad, total, bad_other, other, Z)
     for row in range(60):
         assert (lower[row], min(1, upper[row])) == pytest.approx(
             wilson(bad[row], total[row]), rel=CLOSE, abs=CLOSE

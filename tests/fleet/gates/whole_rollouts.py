@@ -25,13 +25,13 @@ from fleet.gates import (
 from fleet.gates.counts import alarming, late
 from fleet.gates.own_control import usual_of
 from fleet.rollout_policy import RATIOS, GateSpec
-from fleet.rollouts.bakes import is_over
+from fleet.rollouts.bakes import MOST, is_over
 from fleet.traffic import Sticky
 from tests.fleet.gates.request_traffic import MONDAY, Client, Harm, Requests, draw
 from tests.fleet.gates.simulation import Array, Paths, naive_test, naive_window
 
-BEFORE, TIMES, BAKE, MAX_BAKE, LONGEST = 28 * 24, 168, 24, 48, 192
-"""Hours: of what is usual, of the usual times, and of a stage, by traffic and by the clock."""
+BEFORE, TIMES, BAKE, MAX_BAKE = 28 * 24, 168, 24, 48
+"""Hours: of what is usual, of the usual times, and of a stage, at least and at most."""
 LOOKS = 4
 """Looks an hour."""
 SHARES = (0.1, 0.5)
@@ -61,21 +61,23 @@ def play(
     harm: Harm,
     shares: Sequence[float] = SHARES,
     gates: Sequence[GateSpec] = GATES,
+    max_bake: int = MAX_BAKE,
 ) -> End:
     """Let a rollout run to its end."""
+    most = MOST * max_bake
     weights = [round(100 * share) for share in shares]
-    drawn = draw(rng, client, harm, before=BEFORE, after=LONGEST * len(shares))
+    drawn = draw(rng, client, harm, before=BEFORE, after=most * len(shares))
     known = _known(drawn, gates)
     at, tenth = 0.0, np.inf
     for share in shares:
-        part = drawn.between(at, at + LONGEST)
+        part = drawn.between(at, at + most)
         mine = drawn.hour[part][drawn.bucket[part] < share]
         tenth = min(tenth, mine[TENTH] if len(mine) > TENTH else np.inf)
-        asked = np.searchsorted(drawn.hour[part] - at, np.arange(LONGEST + 1))
+        asked = np.searchsorted(drawn.hour[part] - at, np.arange(most + 1))
         last = next(
             hour
             for hour, requests in enumerate(asked)
-            if is_over(MAX_BAKE * HOUR, hour * HOUR, requests, known.hourly)
+            if is_over(max_bake * HOUR, hour * HOUR, requests, known.hourly)
         )
         looks, how, which = _stage(
             gates, _windows(drawn, at, at + last, share, gates, known), at, last, known,
