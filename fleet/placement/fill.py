@@ -180,7 +180,7 @@ def place_first(state: PlacementState, names: tuple[str, ...]) -> None:
     for name in names:
         item = state.items.get(name)
         while item is not None and state.missing_replicas(item) > 0:
-            if not (_joined(state, item, wanted) or _opened(state, item, wanted)):
+            if not (_joined(state, item, wanted) or open_for(state, item, wanted)):
                 break
 
 
@@ -193,7 +193,7 @@ def _joined(state: PlacementState, item: Item, wanted: Counter[str]) -> bool:
     )
 
 
-def _opened(state: PlacementState, item: Item, wanted: Counter[str]) -> bool:
+def open_for(state: PlacementState, item: Item, wanted: Counter[str]) -> bool:
     """Open a server for a version; say whether there was a device for it."""
     base = state.fleet.bases[item.base]
     rank = base.max_lora_rank or rank_bucket(item.rank) or RANKS[-1]

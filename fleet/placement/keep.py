@@ -1,16 +1,16 @@
-"""Keep: bind versions to the servers they are on, as far as valid, and relieve overload."""
+"""Keep: bind versions to the servers they are on, as far as valid."""
 
 from fleet.placement.causes import Limit
 from fleet.placement.items import Item
 from fleet.placement.rules import CLOSED, allows, server_rules
-from fleet.placement.servers import FULL, ServerDraft, SlotShape
-from fleet.placement.state import PlacementState, by_name
+from fleet.placement.servers import ServerDraft, SlotShape
+from fleet.placement.state import PlacementState
 
 
 def keep(state: PlacementState) -> None:
     """Bind every version to its present servers, as far as rules, slots and rank still allow.
 
-    Load does not count here: a server that carries too much is relieved afterwards.
+    Load does not count here: a server that carries too much is relieved afterwards, see `overload`.
     """
     spare = state.fleet.policy.canary_slots
     for item in state.items.values():
@@ -59,54 +59,6 @@ def _reopen(state: PlacementState, name: str, item: Item) -> ServerDraft | None:
     draft.slots, draft.rank = shape
     state.opened[name] = "it is gone, and its adapters belong on it"
     return draft
-
-
-def relieve(state: PlacementState) -> None:
-    """Take versions off overloaded servers, as few as possible; they look for another place.
-
-    A running server is relieved only where it carries more than half-way between the load that a
-    new placement may take and all that it could carry: a small change of demand moves nothing. A
-    server that is gone and starts again may take as much as a new server.
-    """
-    slack = int(FULL * (1 + state.fleet.policy.utilization) / 2 / state.fleet.policy.utilization)
-    for draft in by_name(state.drafts.values()):
-        limit = slack if draft.live else FULL
-        used = state.hardware.used(draft)
-        while int(used.max()) > limit:
-            hour = int(used.argmax())
-            item = _heaviest(draft, hour)
-            if item is None:
-                break
-            state.release(item, draft)
-            state.relieved[item.adapter] = draft.name
-            state.forced[item.adapter] = (
-                f"`{draft.name}` is overloaded at {hour:02}:00 UTC, "
-                f"{state.hardware.peak_percent(used)} of its throughput"
-            )
-            used = state.hardware.used(draft)
-
-
-def put_back(state: PlacementState) -> None:
-    """Leave versions on an overloaded server where no other place is found for them."""
-    for item in state.missing():
-        draft = state.drafts.get(state.relieved.get(item.adapter, ""))
-        if draft is None or item.adapter in draft.residents or not draft.has_slot_for(item):
-            continue
-        if not draft.live or state.hardware.host_shortage(draft, item, draft.slots):
-            continue
-        if item.rank <= draft.rank and allows(state, draft, item):
-            state.bind(item, draft, "")
-            del state.forced[item.adapter]
-
-
-def _heaviest(draft: ServerDraft, hour: int) -> Item | None:
-    """Return the version whose leaving relieves an hour most; None where none does."""
-    movable = (
-        item
-        for _, item in sorted(draft.residents.items())
-        if item.pin is None and draft.aliases[item.alias] == 1 and int(item.load.tokens[hour]) > 0
-    )
-    return max(movable, key=lambda item: int(item.load.tokens[hour]), default=None)
 
 
 def close_empty(state: PlacementState) -> None:

@@ -11,6 +11,7 @@ from fleet.names import Address, adapter_address
 from fleet.placement.consolidate import cost
 from fleet.placement.devices import Devices
 from fleet.placement.items import slots_for_cached
+from fleet.placement.overload import remedies
 from fleet.placement.server_types import lower_bound
 from fleet.placement.servers import FULL, ServerDraft, percent
 from fleet.placement.state import PlacementState
@@ -103,6 +104,7 @@ def _warnings(state: PlacementState, uses: tuple[DeviceUse, ...]) -> Iterator[st
             f"more load than the declared {percent(state.fleet.policy.utilization)} of throughput "
             f"on {_some(over)}"
         )
+        yield from remedies(state)
 
 
 def _some(names: list[str], shown: int = 5) -> str:

@@ -19,9 +19,10 @@ from fleet.placement.buy import buy
 from fleet.placement.consolidate import consolidate, cost, level
 from fleet.placement.fill import fill, place_first, restart, spare, substitute
 from fleet.placement.items import Item
-from fleet.placement.keep import close_empty, keep, put_back, relieve
+from fleet.placement.keep import close_empty, keep
 from fleet.placement.latency_swaps import keep_promises
 from fleet.placement.live_servers import placement_state_of
+from fleet.placement.overload import ease, put_back, relieve
 from fleet.placement.repack import empty, find_way, reuse
 from fleet.placement.result import PlacementResult, result
 from fleet.placement.state import PlacementState, SearchLimits
@@ -142,6 +143,7 @@ def _once(
     spare(state)
     restart(state)
     put_back(state)
+    ease(state)
     return state, [item for item in state.missing() if not state.silent_servers(item)]
 
 
@@ -223,6 +225,7 @@ def _repacked(
     before, moves = cost(state), sum(map(len, state.bound.values()))
     if not failed:
         consolidate(state, moves)
+        ease(state)
     staying: set[str] = set()
     for _ in range(ROUNDS):
         fresh, lacking = _placed(

@@ -247,11 +247,38 @@ def test_a_little_more_demand_moves_nothing_and_an_overload_moves_the_fewest() -
     assert "is overloaded at 09:00 UTC" in moves[0].why
 
 
-def test_an_overload_that_nothing_can_relieve_is_left_and_told() -> None:
-    fleet_ = declared(many(4, 400), [rack("rack1", 1)])
-    made = plan(grown(fleet_, 700), applied(fleet_))
+def test_lighter_versions_leave_an_overloaded_server_where_the_heaviest_finds_no_place() -> None:
+    def of(heavy: float, *others: AdapterSpec) -> FleetSpec:
+        mine = [asked("c0-a-llama-v1.0.0", heavy), *many(3, 250)[1:], *others]
+        return declared(mine, [rack("rack1", 2)])
+
+    beside = asked("c9-a-llama-v1.0.0", 1150)
+    one = applied(of(1150))
+    two = desired_state(of(1150, beside), one, History(), NOON)
+    assert {name: len(there) for name, there in on(two).items()} == {
+        "llama-rack1-gpu0": 3, "llama-rack1-gpu1": 1,
+    }  # fmt: skip
+    made = plan(of(1750, beside), two)
+    assert [(move.adapter[:2], move.forced) for move in made.moves] == [("c1", True)]
+    assert "`llama-rack1-gpu0` is overloaded at 09:00 UTC" in made.moves[0].why
+    assert not any("overloaded" in note.text for note in made.warnings)
+
+
+@pytest.mark.parametrize(
+    ("adapters", "after", "helps"),
+    [
+        (many(4, 400), 700, "a further server on `h100_80g` would take `c0-a`, 29 %"),
+        (many(1, 1500), 2300, "`replicas: 2` of `c0-a` would relieve the server"),
+    ],
+)
+def test_an_overload_that_nothing_can_relieve_is_left_and_told(
+    adapters: list[AdapterSpec], after: float, helps: str
+) -> None:
+    fleet_ = declared(adapters, [rack("rack1", 1)])
+    made = plan(grown(fleet_, after), applied(fleet_))
     assert made.changes == ()
     assert any("more load than the declared 70 %" in note.text for note in made.warnings)
+    assert any(note.text.endswith(helps) for note in made.warnings)
 
 
 @pytest.mark.parametrize(

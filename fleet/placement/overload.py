@@ -1,0 +1,112 @@
+"""Overload: takes versions off servers that carry too much, the heaviest that find a place."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from fleet.placement.fill import fill, open_for
+from fleet.placement.items import RATE_UNIT, Item
+from fleet.placement.rules import allows
+from fleet.placement.servers import FULL, ServerDraft, percent
+from fleet.placement.state import PlacementState, by_name
+
+
+def relieve(state: PlacementState) -> None:
+    """Take the heaviest versions off overloaded servers, as few as possible.
+
+    A running server is relieved only where it carries more than half-way between the load that a
+    new placement may take and all that it could carry: a small change of demand moves nothing. A
+    server that is gone and starts again may take as much as a new server.
+    """
+    for draft in by_name(state.drafts.values()):
+        while (hour := _worst(state, draft)) is not None:
+            item = next(_movable(draft, hour), None)
+            if item is None:
+                break
+            state.forced[item.adapter] = _reason(state, draft, hour)
+            state.release(item, draft)
+            state.relieved[item.adapter] = draft.name
+
+
+def put_back(state: PlacementState) -> None:
+    """Leave versions on an overloaded server where no other place is found for them."""
+    for item in state.missing():
+        draft = state.drafts.get(state.relieved.get(item.adapter, ""))
+        if draft is None or item.adapter in draft.residents or not draft.has_slot_for(item):
+            continue
+        if not draft.live or state.hardware.host_shortage(draft, item, draft.slots):
+            continue
+        if item.rank <= draft.rank and allows(state, draft, item):
+            state.bind(item, draft, "")
+            del state.forced[item.adapter]
+
+
+def ease(state: PlacementState) -> None:
+    """Move any versions off servers that are overloaded still, the heaviest that find a place."""
+    for draft in by_name(state.drafts.values()):
+        tried: set[str] = set()
+        was_closed, draft.closed = draft.closed, True
+        while (hour := _worst(state, draft)) is not None:
+            item = next((i for i in _movable(draft, hour) if i.adapter not in tried), None)
+            if item is None:
+                break
+            tried.add(item.adapter)
+            reason = _reason(state, draft, hour)
+            state.release(item, draft)
+            if _placed_elsewhere(state, item):
+                state.forced[item.adapter] = reason
+            else:
+                state.bind(item, draft, "")
+        draft.closed = was_closed
+
+
+def _placed_elsewhere(state: PlacementState, item: Item) -> bool:
+    """Put a version on an open server, or else on a new server; say whether there is one."""
+    fill(state, [item])
+    if not state.missing_replicas(item):
+        return True
+    return not state.silent_servers(item) and open_for(state, item, Counter())
+
+
+def _worst(state: PlacementState, draft: ServerDraft) -> int | None:
+    """Return the busiest hour of an overloaded server; None: the server carries its load."""
+    slack = int(FULL * (1 + state.fleet.policy.utilization) / 2 / state.fleet.policy.utilization)
+    used = state.hardware.used(draft)
+    return int(used.argmax()) if int(used.max()) > (slack if draft.live else FULL) else None
+
+
+def _reason(state: PlacementState, draft: ServerDraft, hour: int) -> str:
+    part = state.hardware.peak_percent(state.hardware.used(draft))
+    return f"`{draft.name}` is overloaded at {hour:02}:00 UTC, {part} of its throughput"
+
+
+def _movable(draft: ServerDraft, hour: int) -> Iterator[Item]:
+    """Yield the versions whose leaving relieves an hour, those that relieve most first."""
+    movable = (
+        item
+        for _, item in sorted(draft.residents.items())
+        if item.pin is None and draft.aliases[item.alias] == 1 and int(item.load.tokens[hour]) > 0
+    )
+    return iter(sorted(movable, key=lambda item: -int(item.load.tokens[hour])))
+
+
+def remedies(state: PlacementState) -> Iterator[str]:
+    """Yield the servers that nothing relieves, with the declarations that would."""
+    for draft in by_name(state.drafts.values()):
+        hour = _worst(state, draft)
+        if hour is None or not draft.live or draft.device is None:
+            continue
+        heaviest, why = next(_movable(draft, hour), None), _reason(state, draft, hour)
+        if heaviest is None:
+            yield f"{why}, and its versions are pinned or in rollouts there"
+            continue
+        rate = state.hardware.throughput(draft, draft.slots, draft.rank)
+        part = heaviest.peak / RATE_UNIT / rate.limit if rate.limit > 0 else 0.0
+        if part > 1:
+            number = heaviest.replicas + 1
+            yield f"{why}: `replicas: {number}` of `{heaviest.alias}` would relieve the server"
+        else:
+            yield (
+                f"{why}, and no other server or free device takes a version: a further server on "
+                f"`{draft.device.kind}` would take `{heaviest.alias}`, "
+                f"{percent(part * state.fleet.policy.utilization)}"
+            )
