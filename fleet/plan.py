@@ -234,6 +234,14 @@ class CostChange:
 
 
 @dataclass(frozen=True, slots=True)
+class Saving:
+    """Money that optional moves would save, as `plan --max-moves` finds them."""
+
+    moves: int  # number of versions that would change servers
+    per_hour: float  # currency units
+
+
+@dataclass(frozen=True, slots=True)
 class Freeze:
     """The order of a person to apply nothing and to promote no rollout, until thawed."""
 
@@ -288,3 +296,4 @@ class Plan:
     frozen: Freeze | None = None
     """The freeze at the time of the plan; None: not frozen. `apply` asks the ledger again."""
     rules: tuple[PlanRuleFinding, ...] = ()  # findings by rule, at that time; `apply` judges anew
+    saving: Saving | None = None  # a large saving that the plan leaves out; None: none is known

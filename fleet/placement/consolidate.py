@@ -16,11 +16,11 @@ ROUNDING = 1e-9
 """Upper bound of the rounding error of a rough look at loads, as a part; an exact look follows."""
 
 
-def consolidate(state: PlacementState, max_moves: int) -> None:
-    """Empty servers whose versions all fit on others, the largest saving for a move first.
+def consolidate(state: PlacementState, max_moves: int) -> int:
+    """Empty servers whose versions all fit on others; return the number of moves.
 
-    A server is emptied whole or not at all, and only where the money saved is real: its device
-    is then free, or its price is 0 for all.
+    The largest saving for a move comes first. A server is emptied whole or not at all, and
+    only where the money saved is real: its device is then free, or its price is 0 for all.
     """
     left = max_moves
     groups: dict[str, list[ServerDraft]] = defaultdict(list)
@@ -34,7 +34,8 @@ def consolidate(state: PlacementState, max_moves: int) -> None:
                 left -= moves
                 break
         else:
-            return
+            break
+    return max_moves - left
 
 
 def cost(state: PlacementState) -> float:

@@ -15,7 +15,7 @@ from fleet.placement.overload import remedies
 from fleet.placement.server_types import lower_bound
 from fleet.placement.servers import FULL, ServerDraft, percent
 from fleet.placement.state import PlacementState
-from fleet.plan import DeviceUse
+from fleet.plan import DeviceUse, Saving
 from fleet.resources import Server
 from fleet.rollouts import Upgrade
 from fleet.vllm import flags_for, lora_dtype, slot_bytes
@@ -147,6 +147,8 @@ class PlacementResult:
     """By version: servers of upgrades that hold the version without traffic, sorted."""
     upgrades: tuple[Upgrade, ...] = ()
     """Upgrades as there is room for them, by base."""
+    saving: Saving | None = None
+    """A large saving by optional moves that were not asked for."""
     gives_way: frozenset[str] = frozenset()
     """Live servers that stop before a server starts on their devices."""
     turns: Mapping[Address, tuple[Address, ...]] = field(default_factory=dict)

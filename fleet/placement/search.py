@@ -28,6 +28,7 @@ from fleet.placement.result import PlacementResult, result
 from fleet.placement.state import PlacementState, SearchLimits
 from fleet.placement.unplaced import diagnose
 from fleet.placement.upgrades import add_upgrade_servers, restarting, without_room
+from fleet.plan import Saving
 from fleet.resources import State
 from fleet.rollouts import RolloutTargets
 from fleet.spec import FleetSpec
@@ -40,6 +41,11 @@ ROOMIER = 0.85
 """Part of the declared utilization up to which servers are filled where that is no dearer."""
 ROUNDS = 4
 """Upper bound of the packings afresh; each leaves servers that the one before had no way for."""
+BUSY = 0.75
+"""Mean of the servers' busiest hours, as part of the load that they may carry, above which no
+saving by optional moves is looked for: a full fleet is planned again as fast as ever."""
+WORTH = 0.1
+"""Lower bound of a saving that plans tell, as part of the price."""
 MOST_OTHERS = 6
 """Upper bound of the other ways that are tried."""
 WORK = 4_000
@@ -192,7 +198,25 @@ def place(
         raise PlacementError(*_advised(found, fleet, targets, live, search))
     if short := add_upgrade_servers(state, targets, live):
         return place(fleet, without_room(targets, short), live, search)
-    return result(state)
+    placement = result(state)
+    asked = search.repack or search.max_moves
+    if asked or targets.upgrades or _peak(placement) > BUSY * fleet.policy.utilization:
+        return placement
+    return replace(placement, saving=_saving(state))
+
+
+def _peak(placement: PlacementResult) -> float:
+    """Return the mean of the servers' busiest hours, as part of what they could carry."""
+    peaks = [max(use.load) for use in placement.capacity if use.load]
+    return sum(peaks) / len(peaks) if peaks else 1.0
+
+
+def _saving(state: PlacementState) -> Saving | None:
+    """Empty servers as `--max-moves` does; return what that saves where it is worth telling."""
+    before = cost(state)
+    moves = consolidate(state, sum(map(len, state.bound.values())))
+    saved = before - cost(state)
+    return Saving(moves, round(saved, 6)) if moves and saved >= WORTH * before else None
 
 
 def _placed(

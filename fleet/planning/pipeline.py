@@ -112,6 +112,7 @@ def _described(
         translations=translations(fleet.gateways.values(), fleet.compiled_for, policies),
         prospects=prospects,
         frozen=plan_input.history.freeze,
+        saving=plan_input.placement.saving,
         client_costs=_client_costs(plan_input),
     )
 

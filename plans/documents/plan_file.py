@@ -39,11 +39,12 @@ BESIDE = (
     "client_costs",
     "frozen",
     "rules",
+    "saving",
 )
 """Fields of a plan that are observations: shown, and not part of the id."""
 REQUIRED = BESIDE[: BESIDE.index("cost_bound")]
 """Observations that every release has written."""
-SPARSE = ("translations", "prospects", "client_costs", "frozen", "rules")
+SPARSE = ("translations", "prospects", "client_costs", "frozen", "rules", "saving")
 """Observations that are left out where they are empty."""
 
 

@@ -177,6 +177,15 @@ def moves(plan: Plan) -> Iterator[str]:
                 yield f"  {rest}"
 
 
+def saving(plan: Plan) -> Iterator[str]:
+    """Yield the saving that the plan leaves out, with the command that plans with it."""
+    if plan.saving is not None:
+        yield (
+            f"Up to {counted(plan.saving.moves, 'move')} would save {plan.saving.per_hour:.2f} per "
+            f"hour: fleetctl plan --max-moves {plan.saving.moves}"
+        )
+
+
 def memory(use: DeviceUse) -> str:
     """Return the parts of a server's memory, such as weights and KV cache, and the total."""
     parts = {

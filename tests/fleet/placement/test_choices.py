@@ -9,10 +9,12 @@ from fleet.errors import PlacementError
 from fleet.hardware import BaseSpec, DeviceSpec, HostSpec, Profile, Speed
 from fleet.history.values import History
 from fleet.placement.state import SearchLimits
-from fleet.plan import Plan
+from fleet.plan import Plan, Saving
 from fleet.planning.pipeline import desired_state, make_plan
 from fleet.resources import State
 from fleet.spec import AdapterSpec, DemandSpec, FleetSpec, PlacementPolicy
+from plans.documents import plan_file
+from plans.render import RENDERERS
 from tests.fleet.planning.builders import (
     GIB,
     LLAMA_8B,
@@ -297,6 +299,24 @@ def test_servers_are_emptied_only_where_that_is_asked(
     made = plan(grown(fleet_, 100), applied(fleet_), search)
     assert made.cost_after == cost
     assert len([each for each in made.moves if not each.forced]) == moved
+
+
+@pytest.mark.parametrize(("rpm", "told"), [(600, None), (450, None), (100, Saving(2, 2.5))])
+def test_a_plan_tells_what_optional_moves_would_save(rpm: float, told: Saving | None) -> None:
+    fleet_ = declared(many(4, 600))
+    live, after = applied(fleet_), grown(fleet_, rpm)
+    made = plan(after, live)
+    assert made.changes == ()
+    assert made.saving == told
+    if told is None:
+        assert "--max-moves" not in RENDERERS["text"](made)
+        return
+    with_moves = plan(after, live, SearchLimits(max_moves=told.moves))
+    assert (with_moves.cost_before, with_moves.cost_after) == (5.0, 5.0 - told.per_hour)
+    assert with_moves.saving is None
+    for text in (RENDERERS["text"](made), RENDERERS["md"](made)):
+        assert "Up to 2 moves would save 2.50 per hour: fleetctl plan --max-moves 2" in text
+    assert plan_file.load(plan_file.dump(made)) == made
 
 
 def test_hours_that_nothing_carries_are_refused_with_the_hour() -> None:
