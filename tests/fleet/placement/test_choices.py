@@ -9,12 +9,10 @@ from fleet.errors import PlacementError
 from fleet.hardware import BaseSpec, DeviceSpec, HostSpec, Profile, Speed
 from fleet.history.values import History
 from fleet.placement.state import SearchLimits
-from fleet.plan import Plan, Saving
+from fleet.plan import Plan
 from fleet.planning.pipeline import desired_state, make_plan
 from fleet.resources import State
 from fleet.spec import AdapterSpec, DemandSpec, FleetSpec, PlacementPolicy
-from plans.documents import plan_file
-from plans.render import RENDERERS
 from tests.fleet.planning.builders import (
     GIB,
     LLAMA_8B,
@@ -229,94 +227,6 @@ def test_what_is_on_a_draining_device_must_move_and_what_is_on_a_cordoned_one_st
         ("c0-a-llama-v1.0.0", True, "`rack1/gpu0` is draining"),
         ("c1-a-llama-v1.0.0", True, "`rack1/gpu0` is draining"),
     ]
-
-
-def grown(of: FleetSpec, rpm: float) -> FleetSpec:
-    return replace(of, adapters={
-        name: replace(each, demand=replace(each.demand, peak_rpm=rpm))
-        for name, each in of.adapters.items() if each.demand
-    })  # fmt: skip
-
-
-def test_a_little_more_demand_moves_nothing_and_an_overload_moves_the_fewest() -> None:
-    fleet_ = declared(many(4, 400))
-    live = applied(fleet_)
-    assert len(live.servers()) == 1
-    assert plan(grown(fleet_, 450), live).changes == ()
-    moves = plan(grown(fleet_, 600), live).moves
-    assert len(moves) == 1
-    assert moves[0].forced
-    assert "is overloaded at 09:00 UTC" in moves[0].why
-
-
-def test_lighter_versions_leave_an_overloaded_server_where_the_heaviest_finds_no_place() -> None:
-    def of(heavy: float, *others: AdapterSpec) -> FleetSpec:
-        mine = [asked("c0-a-llama-v1.0.0", heavy), *many(3, 250)[1:], *others]
-        return declared(mine, [rack("rack1", 2)])
-
-    beside = asked("c9-a-llama-v1.0.0", 1150)
-    one = applied(of(1150))
-    two = desired_state(of(1150, beside), one, History(), NOON)
-    assert {name: len(there) for name, there in on(two).items()} == {
-        "llama-rack1-gpu0": 3, "llama-rack1-gpu1": 1,
-    }  # fmt: skip
-    made = plan(of(1750, beside), two)
-    assert [(move.adapter[:2], move.forced) for move in made.moves] == [("c1", True)]
-    assert "`llama-rack1-gpu0` is overloaded at 09:00 UTC" in made.moves[0].why
-    assert not any("overloaded" in note.text for note in made.warnings)
-
-
-@pytest.mark.parametrize(
-    ("adapters", "after", "helps"),
-    [
-        (many(4, 400), 700, "a further server on `h100_80g` would take `c0-a`, 29 %"),
-        (many(1, 1500), 2300, "`replicas: 2` of `c0-a` would relieve the server"),
-    ],
-)
-def test_an_overload_that_nothing_can_relieve_is_left_and_told(
-    adapters: list[AdapterSpec], after: float, helps: str
-) -> None:
-    fleet_ = declared(adapters, [rack("rack1", 1)])
-    made = plan(grown(fleet_, after), applied(fleet_))
-    assert made.changes == ()
-    assert any("more load than the declared 70 %" in note.text for note in made.warnings)
-    assert any(note.text.endswith(helps) for note in made.warnings)
-
-
-@pytest.mark.parametrize(
-    ("search", "cost", "moved"),
-    [
-        (SearchLimits(), 5.0, 0),
-        (SearchLimits(max_moves=1), 5.0, 0),
-        (SearchLimits(max_moves=3), 2.5, 2),
-        (SearchLimits(repack=True), 2.5, 2),
-    ],
-)
-def test_servers_are_emptied_only_where_that_is_asked(
-    search: SearchLimits, cost: float, moved: int
-) -> None:
-    fleet_ = declared(many(4, 600))
-    made = plan(grown(fleet_, 100), applied(fleet_), search)
-    assert made.cost_after == cost
-    assert len([each for each in made.moves if not each.forced]) == moved
-
-
-@pytest.mark.parametrize(("rpm", "told"), [(600, None), (450, None), (100, Saving(2, 2.5))])
-def test_a_plan_tells_what_optional_moves_would_save(rpm: float, told: Saving | None) -> None:
-    fleet_ = declared(many(4, 600))
-    live, after = applied(fleet_), grown(fleet_, rpm)
-    made = plan(after, live)
-    assert made.changes == ()
-    assert made.saving == told
-    if told is None:
-        assert "--max-moves" not in RENDERERS["text"](made)
-        return
-    with_moves = plan(after, live, SearchLimits(max_moves=told.moves))
-    assert (with_moves.cost_before, with_moves.cost_after) == (5.0, 5.0 - told.per_hour)
-    assert with_moves.saving is None
-    for text in (RENDERERS["text"](made), RENDERERS["md"](made)):
-        assert "Up to 2 moves would save 2.50 per hour: fleetctl plan --max-moves 2" in text
-    assert plan_file.load(plan_file.dump(made)) == made
 
 
 def test_hours_that_nothing_carries_are_refused_with_the_hour() -> None:
