@@ -108,8 +108,10 @@ def servers_of(change: Change) -> tuple[str, ...]:
 def cost(plan: Plan) -> str:
     """Return the cost of the devices in use, before and after; empty when no price is known."""
     before, after = plan.cost_before, plan.cost_after
-    if before is None or after is None:
-        return "" if before is after else "not known for the whole fleet"
+    if after is None:
+        return "" if before is None else "not known for the whole fleet"
+    if before is None:
+        return f"{after:.2f} per hour; before: not known, a device in use is not declared"
     if before == after:
         return f"{after:.2f} per hour, unchanged"
     change = f"{before:.2f} -> {after:.2f} per hour ({after - before:+.2f})"

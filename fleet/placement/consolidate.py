@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 from fleet.names import adapter_address
 from fleet.placement.items import ACTIVE_UNIT, RATE_UNIT, Item
 from fleet.placement.rules import allows, takes
-from fleet.placement.servers import ServerDraft
+from fleet.placement.server_types import rank_bucket_of
+from fleet.placement.servers import FULL, ServerDraft
 from fleet.placement.state import PlacementState, by_name, hardest_first
+from fleet.vllm import slots_bucket
 
 ROUNDING = 1e-9
 """Upper bound of the rounding error of a rough look at loads, as a part; an exact look follows."""
@@ -222,3 +224,20 @@ def _admitted(state: PlacementState, source: ServerDraft, other: ServerDraft, it
     allowed = allows(state, other, item)
     state.bound[item.adapter].append(source.name)
     return allowed
+
+
+def shrink(state: PlacementState) -> None:
+    """Take slots and rank from new servers that neither their versions nor canaries need.
+
+    Declared values stay, and so do the flags of servers that run.
+    """
+    for draft in state.drafts.values():
+        if draft.live or draft.held or not draft.devices or not draft.residents:
+            continue
+        ranks = (rank_bucket_of(draft.base, item) for item in draft.residents.values())
+        needed = draft.slots_needed() + state.fleet.policy.canary_slots
+        had = draft.slots, draft.rank
+        draft.rank = min(max(ranks), draft.rank)
+        draft.slots = draft.base.slots or min(slots_bucket(needed) or draft.slots, draft.slots)
+        if _peak(state, draft) > FULL:
+            draft.slots, draft.rank = had

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from fleet.errors import Diagnostic, PlacementError
 from fleet.placement.buy import buy
-from fleet.placement.consolidate import consolidate, cost, level
+from fleet.placement.consolidate import consolidate, cost, level, shrink
 from fleet.placement.fill import fill, place_first, restart, spare, substitute
 from fleet.placement.items import Item
 from fleet.placement.keep import close_empty, keep
@@ -206,7 +206,7 @@ def place(
 
 
 def _peak(placement: PlacementResult) -> float:
-    """Return the mean of the servers' busiest hours, as part of what they could carry."""
+    """Return the mean of the servers' busiest hours, as part of their throughput."""
     peaks = [max(use.load) for use in placement.capacity if use.load]
     return sum(peaks) / len(peaks) if peaks else 1.0
 
@@ -239,6 +239,7 @@ def _placed(
         )
     level(state)
     keep_promises(state)
+    shrink(state)
     return state, []
 
 

@@ -170,7 +170,13 @@ def _why_here(inputs: ExplainInput, resource: Resource) -> Iterator[Fact]:
     elif len(able) == 1:
         yield "Why here", f"{able[0]} is the only server of base {base}"
     elif resource.address in inputs.live.resources:
-        yield "Why here", f"it is loaded here already; staying costs nothing ({others})"
+        uses = (use for use in inputs.plan.capacity if use.server == resource.server)
+        peak = max((part for use in uses for part in use.load), default=0.0)
+        limit = inputs.fleet.policy.utilization
+        stays = "staying costs nothing"
+        if peak > limit:
+            stays = f"its server is asked for {100 * peak:.0f} %, {100 * limit:.0f} % are declared"
+        yield "Why here", f"it is loaded here already; {stays} ({others})"
     else:
         yield "Why here", f"chosen among {others} for room and evenness"
     if declared and declared.replicas > 1:

@@ -178,7 +178,7 @@ def moves(plan: Plan) -> Iterator[str]:
 
 
 def saving(plan: Plan) -> Iterator[str]:
-    """Yield the saving that the plan leaves out, with the command that plans with it."""
+    """Yield the saving that the plan leaves out, with the command to plan the moves."""
     if plan.saving is not None:
         yield (
             f"Up to {counted(plan.saving.moves, 'move')} would save {plan.saving.per_hour:.2f} per "

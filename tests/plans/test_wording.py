@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.names import Address
-from fleet.plan import Action, Change, Reason
+from fleet.plan import Action, Change, Plan, Reason
 from plans.amounts import and_more, duration, file_size, listed, percent, size
-from plans.wording import SYMBOLS, difference, short_version, tally, verb
+from plans.wording import SYMBOLS, cost, difference, short_version, tally, verb
 
 
 def test_all_actions_have_a_symbol_and_all_kinds_a_word_for_each() -> None:
@@ -83,3 +83,18 @@ def test_a_rest_is_counted_where_there_is_one(shown: int, words: str) -> None:
 )
 def test_only_a_full_name_is_shortened_to_its_version(adapter: str, version: str) -> None:
     assert short_version(adapter) == version
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        (None, None, ""),
+        (5.0, None, "not known for the whole fleet"),
+        (None, 2.5, "2.50 per hour; before: not known, a device in use is not declared"),
+        (5.0, 5.0, "5.00 per hour, unchanged"),
+    ],
+)
+def test_a_cost_is_told_as_far_as_it_is_known(
+    before: float | None, after: float | None, words: str
+) -> None:
+    assert cost(Plan("", "lab", cost_before=before, cost_after=after)) == words

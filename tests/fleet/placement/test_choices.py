@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import cycle
 
 import pytest
 
@@ -13,6 +14,7 @@ from fleet.plan import Plan
 from fleet.planning.pipeline import desired_state, make_plan
 from fleet.resources import State
 from fleet.spec import AdapterSpec, DemandSpec, FleetSpec, PlacementPolicy
+from fleet.vllm import slots_bucket
 from tests.fleet.planning.builders import (
     GIB,
     LLAMA_8B,
@@ -50,6 +52,9 @@ PROFILE = Profile(
     residual=0.03,
 )
 """256 requests at a time take 30.4 ms a step: 8,432 tokens a second, of which 70 % are given."""
+
+
+CANARIES = PlacementPolicy().canary_slots
 
 
 def gpu(index: int, *, price: float = 2.5) -> DeviceSpec:
@@ -227,6 +232,17 @@ def test_what_is_on_a_draining_device_must_move_and_what_is_on_a_cordoned_one_st
         ("c0-a-llama-v1.0.0", True, "`rack1/gpu0` is draining"),
         ("c1-a-llama-v1.0.0", True, "`rack1/gpu0` is draining"),
     ]
+
+
+def test_new_servers_have_slots_for_their_versions_and_canaries_and_no_more() -> None:
+    wanted = [
+        asked(f"c{number}-a-llama-v1.0.0", 900 if number < 3 else 40, hours)
+        for number, hours in zip(range(20), cycle([(18, 24), (9, 18)]), strict=False)
+    ]
+    made = plan(declared(wanted, [rack(count=6)]))
+    found = sorted((use.slots_after, use.slots) for use in made.capacity)
+    assert sum(after for after, _ in found) == len(wanted)
+    assert all(slots == slots_bucket(after + CANARIES) for after, slots in found)
 
 
 def test_hours_that_nothing_carries_are_refused_with_the_hour() -> None:

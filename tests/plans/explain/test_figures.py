@@ -6,6 +6,7 @@ import pytest
 
 from fleet.placement.alternatives import Weighed, weigh
 from fleet.placement.result import PlacementResult
+from fleet.plan import DeviceUse
 from fleet.planning.desired import desired_state_of
 from fleet.planning.pipeline import make_plan
 from fleet.resources import State
@@ -188,3 +189,20 @@ def test_explain_draws_on_the_placement_where_it_is_given() -> None:
     assert "  Runner-up  llama-b-gpu0: +0.00 per hour" in explain(scene, BIRCH)
     assert "  Slots        2 of 8 taken\n" in explain(scene, f"server/{A0.name}")
     assert "Runner-up" not in explain(replace(scene, placement=None), BIRCH)
+
+
+@pytest.mark.parametrize(
+    ("share", "stays"),
+    [
+        (0.6, "staying costs nothing"),
+        (0.97, "its server is asked for 97 %, 70 % are declared"),
+    ],
+)
+def test_staying_is_not_called_free_on_a_server_above_its_limit(share: float, stays: str) -> None:
+    plan = make_plan(PLAIN, NOTHING, history(), NOON)
+    wanted = decide_rollouts(PLAIN, NOTHING, history(), NOON)
+    live = desired_state_of(PLAIN, wanted, GOOD, NOTHING)
+    use = DeviceUse(A0.name, "a", ("gpu0",), None, None, None, None, None, 8, 2, 2, 2, "", (share,))
+    scene = ExplainInput(PLAIN, replace(plan, capacity=(use,)), live, live)
+    text = explain(scene, f"adapter/{BIRCH}@{A0.name}")
+    assert f"it is loaded here already; {stays} (2 servers of its base)" in text
