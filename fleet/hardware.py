@@ -22,6 +22,16 @@ class BaseShape:
     max_position_embeddings: int
     weight_bytes: int
     """Sum of the sizes of all tensors in the safetensors files."""
+    experts: int = 0
+    """Experts that a router of a layer chooses among; 0: no mixture of experts."""
+    expert_size: int = 0
+    """Inner size of an expert."""
+    sparse_layers: int = 0
+    """Layers with experts."""
+    active_parameters: int = 0
+    """Parameters that a token of a mixture is multiplied with; 0: those of the dense layers."""
+    latent_width: int = 0
+    """Values of a token and layer in the cache of MLA (DeepSeek); 0: keys and values of heads."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,8 +124,10 @@ def lora_factor(max_lora_rank: int, *, cpu: bool = False) -> float:
 def parameters(shape: BaseShape) -> int:
     """Return the parameters that a token is multiplied with, embedding left out.
 
-    Of a mixture of experts, those of a single expert per layer: the shape tells no more.
+    Of a mixture of experts, those of the experts that a token is sent to. A step reads all of them.
     """
+    if shape.active_parameters:
+        return shape.active_parameters
     heads = shape.num_attention_heads * shape.head_dim
     key_values = 2 * shape.num_key_value_heads * shape.head_dim
     hidden, inner = shape.hidden_size, shape.intermediate_size

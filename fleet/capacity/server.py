@@ -21,6 +21,7 @@ from fleet.vllm import (
     reserve_bytes,
     servers_per_device_of,
     slot_bytes,
+    unchecked,
     weight_bytes,
 )
 
@@ -151,18 +152,18 @@ def memory_of(shape: ServerShape) -> DeviceMemory:
     if kv is None and pool is not None:
         kv = int(device.memory_bytes * shape.memory_share) - weights - pool - reserve
     tokens = None if kv is None else max(kv, 0) / kv_bytes_per_token(base, devices)
-    basis = _basis(pool, version, measured=measured is not None)
+    basis = _basis(pool, version, unchecked(base.shape), measured=measured is not None)
     return DeviceMemory(weights, pool, reserve, kv, tokens, basis)
 
 
-def _basis(pool: int | None, version: str, *, measured: bool) -> Basis:
+def _basis(pool: int | None, version: str, doubt: str, *, measured: bool) -> Basis:
     """Return the basis of a server's bytes: that of the worst of their parts.
 
     `uncalibrated` alone stands for an engine of an unknown version too.
     """
     if pool is None:
         return NO_BASIS
-    if version and (doubt := assumption(version)):
+    if doubt := doubt or (version and assumption(version)):
         return Basis("uncalibrated", doubt)
     return Basis("calibrated" if measured else "uncalibrated")
 

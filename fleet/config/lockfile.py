@@ -1,12 +1,15 @@
 """Reads and writes the lock: the facts of every adapter version and base, pinned by digest.
 
+Format 2 has the fields of mixtures of experts and MLA, and is written where a base has such.
+
 A lock without `format` is of format 1; format 1 is written as `1`. A reader refuses unknown fields,
 so a further field needs the next format. A lock of a later format is refused.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 
@@ -17,7 +20,7 @@ from fleet.names import AdapterName
 from fleet.spec import AdapterFacts
 
 LOCK_FILE = "fleet.lock"
-FORMAT = 1
+FORMAT = 2
 """Newest format of a lock that this release reads and writes."""
 
 
@@ -60,6 +63,11 @@ class LockedBase(_Document):
     vocab_size: int
     max_position_embeddings: int
     weight_bytes: int
+    experts: int = 0
+    expert_size: int = 0
+    sparse_layers: int = 0
+    active_parameters: int = 0
+    latent_width: int = 0
 
     @property
     def shape(self) -> BaseShape:
@@ -70,7 +78,7 @@ class LockedBase(_Document):
 class Lock(_Document):
     """The file `fleet.lock`: written by `fleetctl adapter add`, kept in version control."""
 
-    format: Literal[1] = 1
+    format: Literal[1, 2] = 1
     bases: dict[str, LockedBase] = {}
     """By base."""
     adapters: dict[_FullName, LockedAdapter] = {}
@@ -88,7 +96,13 @@ class Lock(_Document):
     def with_base(self, name: str, shape: BaseShape) -> Self:
         """Return this lock with a base added or replaced."""
         entry = LockedBase.model_validate(asdict(shape))
-        return self.model_copy(update={"bases": {**self.bases, name: entry}})
+        later = any(getattr(entry, field) for field in _LATER)
+        bases = {**self.bases, name: entry}
+        return self.model_copy(update={"bases": bases, "format": 2 if later else self.format})
+
+
+_LATER = frozenset(name for name, its in LockedBase.model_fields.items() if not its.is_required())
+"""Fields of bases since format 2."""
 
 
 def parse_lock(text: str, file: str = LOCK_FILE) -> Lock:
@@ -120,13 +134,18 @@ def _line_of(text: str, path: tuple[int | str, ...]) -> int:
     return 1
 
 
+def _told(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of an entry, without those of format 2 that say nothing."""
+    return {name: value for name, value in entry.items() if value or name not in _LATER}
+
+
 def lock_text(lock: Lock) -> str:
     """Return the lock as sorted JSON, a base or an adapter a line, so that git merges lines."""
     document = lock.model_dump(mode="json")
     sections = [f'  "format": {document["format"]}']
     for section in ("bases", "adapters"):
         entries = [
-            f"    {json.dumps(name)}: {json.dumps(entry, sort_keys=True)}"
+            f"    {json.dumps(name)}: {json.dumps(_told(entry), sort_keys=True)}"
             for name, entry in sorted(document[section].items())
         ]
         body = "{\n" + ",\n".join(entries) + "\n  }" if entries else "{}"

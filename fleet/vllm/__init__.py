@@ -6,7 +6,7 @@ Layer 2, beside `packing` and `gates`; knows bases and flags, no fleet. Never im
 from fleet.vllm.adapter_config import check_config, served_rank
 from fleet.vllm.adapter_tensors import DTYPES, Tensor, adapted_modules, check_tensors, module_shapes
 from fleet.vllm.attached import attached_faults, attached_unknowns
-from fleet.vllm.base_config import base_shape
+from fleet.vllm.base_config import base_shape, dimensions
 from fleet.vllm.command_reader import CommandRead, read_back
 from fleet.vllm.command_words import split_words
 from fleet.vllm.flag_rules import FLAG_KINDS, fault_of, path_in, spelling_hint
@@ -30,7 +30,7 @@ from fleet.vllm.launch import (
     gpus_of,
     launch_of,
 )
-from fleet.vllm.lora_slots import assumption, pool_bytes, release, slot_bytes
+from fleet.vllm.lora_slots import assumption, pool_bytes, release, slot_bytes, unchecked
 from fleet.vllm.memory import (
     GIB,
     RANKS,

@@ -6,11 +6,27 @@ from typing import Any
 from fleet.codes import diagnostic
 from fleet.errors import ConfigError, did_you_mean
 from fleet.hardware import BaseShape
-from fleet.vllm.base_weights import computed_bytes, text_of
+from fleet.vllm.base_weights import EXPERTS, computed_bytes, count, number, text_of
 
 _REQUIRED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size",
              "intermediate_size")  # fmt: skip
 _OPTIONAL = ("num_key_value_heads", "head_dim", "max_position_embeddings")
+
+
+_MIXED = (
+    *EXPERTS,
+    *("num_experts_per_tok", "top_k_experts", "moe_intermediate_size", "decoder_sparse_step"),
+    *("n_shared_experts", "shared_expert_intermediate_size", "first_k_dense_replace"),
+    *("kv_lora_rank", "q_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim"),
+)
+"""Fields of mixtures of experts and of MLA."""
+
+
+def dimensions(config: Mapping[str, Any]) -> dict[str, int]:
+    """Return the numbers of a config.json that `base_shape` goes by."""
+    text = text_of(config)
+    names = (*_REQUIRED, *_OPTIONAL, *_MIXED)
+    return {name: found for name in names if (found := number(text, name))}
 
 
 def base_shape(config: Mapping[str, Any], file_bytes: int = 0) -> BaseShape:
@@ -37,7 +53,10 @@ def base_shape(config: Mapping[str, Any], file_bytes: int = 0) -> BaseShape:
             detail += "." if value is None else f" from 1 to {_MOST}, but `{str(value)[:40]}`."
             raise ConfigError(diagnostic("FC1219", detail, hint=near))
     heads, hidden = text["num_attention_heads"], text["hidden_size"]
-    architectures = text.get("architectures")
+    architectures = config.get("architectures") or text.get("architectures")
+    experts, counted = number(text, *EXPERTS), count(config)
+    latent = number(text, "kv_lora_rank")
+    inner = number(text, "moe_intermediate_size") or text["intermediate_size"]
     return BaseShape(
         **{name: text[name] for name in _REQUIRED},
         architecture=str(architectures[0]) if architectures else str(text.get("model_type", "")),
@@ -45,6 +64,11 @@ def base_shape(config: Mapping[str, Any], file_bytes: int = 0) -> BaseShape:
         head_dim=text.get("head_dim") or max(hidden // heads, 1),
         max_position_embeddings=text.get("max_position_embeddings") or 0,
         weight_bytes=file_bytes or computed_bytes(config),
+        experts=experts,
+        expert_size=inner if experts else 0,
+        sparse_layers=counted.sparse,
+        active_parameters=counted.active if experts or latent else 0,
+        latent_width=latent + number(text, "qk_rope_head_dim") if latent else 0,
     )
 
 

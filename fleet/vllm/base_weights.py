@@ -14,6 +14,10 @@ _BITS: Mapping[str, float] = {"float32": 32, "float": 32, "float8_e4m3fn": 8}
 """Bits of a parameter by `dtype`, where not 16."""
 
 
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+"""Names of the number of experts."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parameters:
     """Parameters of a base, by how quantisation treats their kind."""
@@ -26,6 +30,8 @@ class Parameters:
     """Of embeddings, output layer, norms, routers and image encoder: never quantised."""
     active: int
     """Parameters that a token is multiplied with, input embedding left out."""
+    sparse: int
+    """Layers with experts."""
 
 
 def count(config: Mapping[str, Any]) -> Parameters:
@@ -41,7 +47,7 @@ def count(config: Mapping[str, Any]) -> Parameters:
     hidden, inner = number(text, "hidden_size"), number(text, "intermediate_size")
     layers, vocabulary = number(text, "num_hidden_layers"), number(text, "vocab_size")
     wide, attention = 3 * hidden, layers * _attention(text, hidden)
-    kinds = number(text, "num_local_experts", "num_experts", "n_routed_experts")
+    kinds = number(text, *EXPERTS)
     sparse = _sparse_layers(text, layers) if kinds else 0
     expert = wide * (number(text, "moe_intermediate_size") or inner)
     shared = number(text, "n_shared_experts") * expert
@@ -51,7 +57,7 @@ def count(config: Mapping[str, Any]) -> Parameters:
     chosen = min(number(text, "num_experts_per_tok", "top_k_experts") or kinds, kinds)
     plain = router + (1 if is_tied(config) else 2) * output + (2 * layers + 1) * hidden
     active = linear + sparse * chosen * expert + router + output
-    return Parameters(linear, sparse * kinds * expert, plain + _images(config), active)
+    return Parameters(linear, sparse * kinds * expert, plain + _images(config), active, sparse)
 
 
 def computed_bytes(config: Mapping[str, Any]) -> int:

@@ -113,6 +113,7 @@ VOCABULARY_SLOTS: Mapping[str, tuple[int, int] | None] = {
     "Gemma2ForCausalLM": None,
     "Gemma3ForCausalLM": None,
     "Phi3ForCausalLM": (0, 0),
+    "GptOssForCausalLM": None,
 }
 """The vLLM release since which a class reserves LoRA slots for embedding and output layer.
 
@@ -127,8 +128,27 @@ _UNSPLIT = ("Phi3ForCausalLM",)
 Their adapters have a common `A` for the joined matrices, where others have an `A` per matrix.
 """
 
-_EXPERTS = ("MixtralForCausalLM", "Qwen3MoeForCausalLM")
-"""Mixtures of experts: the shape does not tell the number, so their slots are unknown too."""
+_EXPERTS = ("MixtralForCausalLM", "Qwen3MoeForCausalLM", "GptOssForCausalLM")
+"""Mixtures of experts. All experts of all sparse layers have slots, and so have the routers."""
+
+_JOINED_EXPERTS = ("GptOssForCausalLM",)
+"""Mixtures whose files join gate and up of an expert, which have a common `A`."""
+
+_WRAPPER, _TEXT_MODEL = "ForConditionalGeneration", "ForCausalLM"
+
+
+def _text_class(shape: BaseShape) -> str:
+    """Return the class of the text model, without its wrapper for images."""
+    return shape.architecture.removesuffix(_WRAPPER) + (
+        _TEXT_MODEL if shape.architecture.endswith(_WRAPPER) else ""
+    )
+
+
+def unchecked(shape: BaseShape) -> str:
+    """Return the doubt about a class whose slots no running vLLM was asked for; empty: none."""
+    if not shape.architecture.endswith(_WRAPPER):
+        return ""
+    return f"slots of {shape.architecture} from first principles, unchecked"
 
 
 def release(vllm: str) -> tuple[int, int]:
@@ -169,20 +189,31 @@ def slot_tensors(
         vLLM 0.32 LoRA layers (`qkv`, `o`, `gate_up`, `down`, embedding, output layer); their sum
         is equal to the byte count of its stacked tensors for ten models and three shardings.
     """
-    if shape.architecture not in VOCABULARY_SLOTS or shape.architecture in _EXPERTS:
+    name = _text_class(shape)
+    if name not in VOCABULARY_SLOTS or (name in _EXPERTS) is not bool(shape.experts):
         return ()
-    since = VOCABULARY_SLOTS[shape.architecture]
+    since = VOCABULARY_SLOTS[name]
     part = shape.hidden_size // (tensor_parallel if fully_sharded else 1)
     inner = shape.intermediate_size // tensor_parallel
     heads = shape.num_attention_heads * shape.head_dim // tensor_parallel
     width = key_value_width(shape, tensor_parallel)
-    unsplit = shape.architecture in _UNSPLIT
+    unsplit = name in _UNSPLIT
     qkv = (part, heads + 2 * width) if unsplit else (part, part, part, heads, width, width)
     gate_up = (part, 2 * inner) if unsplit else (part, part, inner, inner)
-    layers = (*qkv, heads, part, *gate_up, inner, part) * shape.num_hidden_layers
+    dense, attention = shape.num_hidden_layers - shape.sparse_layers, (*qkv, heads, part)
+    layers = (*attention, *gate_up, inner, part) * dense
+    layers += (*attention, *_experts(shape, part, tensor_parallel)) * shape.sparse_layers
     if since is None or release(vllm) < since:
         return layers
     return (shape.vocab_size, shape.hidden_size, *layers, shape.hidden_size, shape.vocab_size)
+
+
+def _experts(shape: BaseShape, hidden: int, tensor_parallel: int) -> tuple[int, ...]:
+    """Return the tensors of a layer's router and experts, per unit of rank."""
+    width, inner = shape.experts * hidden, shape.experts * (shape.expert_size // tensor_parallel)
+    joined = _text_class(shape) in _JOINED_EXPERTS
+    gate_up = (width, 2 * inner) if joined else (width, width, inner, inner)
+    return (hidden, shape.experts, *gate_up, inner, width)
 
 
 def slot_bytes(
@@ -230,7 +261,7 @@ def pool_bytes(
 
 
 def _extra(shape: BaseShape, vllm: str) -> tuple[int, ...]:
-    since = VOCABULARY_SLOTS[shape.architecture]
+    since = VOCABULARY_SLOTS[_text_class(shape)]
     if since is None or not since <= release(vllm) < OLDEST:
         return ()
     return (EXTRA_VOCABULARY * shape.hidden_size,) * 3

@@ -70,8 +70,9 @@ def weight_bytes(shape: BaseShape, tensor_parallel: int = 1) -> int:
 def kv_bytes_per_token(base: BaseSpec | BaseShape, tensor_parallel: int = 1) -> int:
     """Return the KV cache of a token on a device, in bytes; 0 where the shape is unknown.
 
-    For full attention in every layer: models with a sliding window or compressed attention need
-    less. A device holds at least one key-value head. A bare shape stands for a 16 bit cache.
+    For full attention in every layer, so an upper bound for layers with a sliding window; MLA keeps
+    its latent vector alone. A device holds at least one key-value head. A bare shape stands for a
+    16 bit cache.
     """
     shape = base if isinstance(base, BaseShape) else base.shape
     if shape is None:
@@ -79,6 +80,8 @@ def kv_bytes_per_token(base: BaseSpec | BaseShape, tensor_parallel: int = 1) -> 
     if isinstance(base, BaseSpec) and base.kv_bytes_per_token:
         return base.kv_bytes_per_token
     value = 2 if isinstance(base, BaseShape) else dtype_bytes(kv_dtype(base))
+    if shape.latent_width:  # every device keeps all of it
+        return shape.num_hidden_layers * shape.latent_width * value
     return 2 * shape.num_hidden_layers * key_value_width(shape, tensor_parallel) * value
 
 

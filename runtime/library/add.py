@@ -143,7 +143,8 @@ def _refuse_changed_base(lock: Lock, base: KnownBase) -> None:
     if locked is None:
         return
     now, then = asdict(base.shape), locked.model_dump()
-    differing = sorted(key for key in now if now[key] != then[key] and key != "weight_bytes")
+    told = {key for key, value in then.items() if value} - {"weight_bytes"}  # since its format
+    differing = sorted(key for key in told if now[key] != then[key])
     if differing:
         shown = ", ".join(f"{key} {then[key]} -> {now[key]}" for key in differing)
         detail = (

@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from runtime.engines.vllm_api import ServerSnapshot, observe_server, takes_adapt
 from runtime.json_client import SERVER_KEYS, JsonClient
 from runtime.library.add import add
 from runtime.library.inspect import read_config
-from runtime.project.facts import read_shape
+from runtime.project.facts import read_dimensions, read_shape
 from runtime.project.known_base import known_base
 from runtime.project.load import library_folder
 from runtime.server_keys import attached_key
@@ -120,12 +119,11 @@ def base_files(server: LiveServer) -> Mapping[str, str]:
     if server.machine or not folder.is_absolute():
         return {}
     try:
-        shape = asdict(read_shape(folder))
+        shape, numbers = read_shape(folder), read_dimensions(folder)
     except (ConfigError, OSError):
         return {}
-    size = shape.pop("weight_bytes")
-    config = {"architectures": [shape.pop("architecture")], **shape}
-    index = {"metadata": {"total_size": size}, "weight_map": {}}
+    config = {"architectures": [shape.architecture], **numbers}
+    index = {"metadata": {"total_size": shape.weight_bytes}, "weight_map": {}}
     files = {"config.json": config, "model.safetensors.index.json": index}
     return {name: json.dumps(document, indent=2) + "\n" for name, document in files.items()}
 

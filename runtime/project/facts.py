@@ -24,7 +24,7 @@ from fleet.errors import ConfigError, Diagnostic, Position
 from fleet.hardware import BaseShape, Profile
 from fleet.response_format import FormatKind
 from fleet.rollout_policy import GoldenFacts
-from fleet.vllm import base_shape
+from fleet.vllm import base_shape, dimensions
 from runtime.confined import confined
 from runtime.files import open_plain, plain_text, read_plain
 from runtime.secrets import read_secret
@@ -269,6 +269,11 @@ def read_shape(folder: Path) -> BaseShape:
         raise ConfigError(diagnostic("FC1219", f"`{path}`: {why}.")) from None
 
 
+def read_dimensions(folder: Path) -> dict[str, int]:
+    """Return the numbers of a base's config.json that tell its shape; for one that was read."""
+    return dimensions(_json_object(read_plain(folder / "config.json")))
+
+
 def weight_bytes(folder: Path) -> int:
     """Return the bytes of a base's tensors: by its index where it has one, else by its files.
 
@@ -278,8 +283,7 @@ def weight_bytes(folder: Path) -> int:
     Raises:
         ValueError: the index is no index, or a file is shorter than its header says.
     """
-    index = folder / _INDEX
-    if index.is_file():
+    if (index := folder / _INDEX).is_file():
         metadata = decode_json(read_plain(index))["metadata"]
         if type(metadata.get("total_size")) is int:
             return int(metadata["total_size"])

@@ -1,6 +1,7 @@
 """The lock file: stable, mergeable, and strict when read."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -52,7 +53,7 @@ def test_each_adapter_has_a_line_of_its_own() -> None:
         ('"rank": 8', '"rank": "x"', 7),
         ("ab" * 32, "AB" * 32, 7),
         ('"a-t-tiny-v1.0.0"', '"a-t-tiny-1.0.0"', 7),
-        ('"format": 1', '"format": 2', 2),
+        ('"format": 1', '"format": 3', 2),
         ('"hidden_size": 8, ', "", 4),
         ('"format"', '"form"', 2),
     ],
@@ -64,3 +65,12 @@ def test_a_malformed_entry_is_named_with_its_line(old: str, new: str, line: int)
     assert found.code == "FC1217"
     assert found.place is not None
     assert (found.place.file, found.place.line) == ("fleet.lock", line)
+
+
+def test_a_lock_with_a_mixture_of_experts_is_of_format_2_and_others_stay_in_format_1() -> None:
+    mixture = replace(SHAPE, experts=8, expert_size=16, sparse_layers=2, active_parameters=5000)
+    lock = full().with_base("mixed", mixture)
+    assert parse_lock(lock_text(lock)) == lock
+    assert parse_lock(lock_text(lock)).bases["mixed"].shape == mixture
+    assert (lock.format, full().format) == (2, 1)
+    assert "experts" not in lock_text(full())
