@@ -21,10 +21,10 @@ def empty(state: PlacementState, staying: Collection[str]) -> None:
 
     Attached servers, servers with versions of others and silent servers stay too.
     """
-    owned = state.targets.owned
     for draft in by_name(state.drafts.values()):
-        foreign = any(adapter_address(name, draft.name) not in owned for name in draft.names)
-        if draft.devices and draft.name not in staying and not foreign:
+        others = draft.names - state.items.keys()
+        owned = state.targets.owned.issuperset(adapter_address(n, draft.name) for n in others)
+        if draft.devices and draft.name not in staying and owned:
             state.close(draft)
             state.given_up[draft.name] = draft
             if draft.held:
@@ -144,7 +144,10 @@ def _users(
 
 
 def _moving(state: PlacementState, runs: Collection[str]) -> dict[str, _Moving]:
-    """Return the aliases whose versions come to servers or leave servers."""
+    """Return the aliases whose versions come to servers or leave servers.
+
+    Versions of others stay where they are for as long as the server runs.
+    """
     found: dict[str, _Moving] = defaultdict(_Moving)
     for version, names in state.bound.items():
         there = state.targets.loaded.get(version, ())
@@ -156,7 +159,8 @@ def _moving(state: PlacementState, runs: Collection[str]) -> dict[str, _Moving]:
     for name, before in state.given_up.items():
         stay = state.drafts[name].residents if name in runs else ()
         for version in sorted(before.held):
-            if version not in stay:
+            owned = adapter_address(version, name) in state.targets.owned
+            if version not in stay and (owned or name not in runs):
                 found[alias_of(version)].goes.append((version, name))
     return {alias: move for alias, move in sorted(found.items()) if move.comes or move.goes}
 

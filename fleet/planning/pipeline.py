@@ -13,7 +13,7 @@ from datetime import datetime
 from fleet.capacity import without_demand
 from fleet.costing import Terms, cost_changes, terms_of
 from fleet.encoding import plan_id
-from fleet.errors import FleetError, PlacementError
+from fleet.errors import FleetError
 from fleet.history import History, settings_due
 from fleet.placement import SearchLimits, Violation, place, verify_placement, verify_steps
 from fleet.plan import Change, CostChange, Plan
@@ -51,8 +51,9 @@ def make_plan(
         search: How hard to look for places, and how much may move that need not.
 
     Raises:
-        PlacementError: The fleet does not fit on the declared hardware. FC2090: the placement or
-            the order of the steps fails its check, which is a mistake of fleetctl.
+        PlacementError: The fleet does not fit on the declared hardware.
+        FleetError: FC2090, the placement or the order of the steps fails its check, which is a
+            mistake of fleetctl and says nothing about whether the fleet fits.
     """
     fleet = with_engines(fleet, live)
     targets = decide_rollouts(fleet, live, history, now)
@@ -140,7 +141,7 @@ def _refuse(violations: Sequence[Violation]) -> None:
         return
     texts = [violation.text for violation in violations]
     more = f"; and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
-    raise PlacementError.of(
+    raise FleetError.of(
         "FC2090",
         "A placement failed its own check",
         f"{'; '.join(texts[:SHOWN])}{more}. This is a mistake in fleetctl, not in the "

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fleet.costing import Terms
-from fleet.errors import Diagnostic, FleetError
+from fleet.errors import Diagnostic, FleetError, PlacementError
 from fleet.history import History
 from fleet.planning import pipeline
 from fleet.resources import Server, State
@@ -99,6 +99,12 @@ def _unsound_placement(_: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "place", lambda *_: placement)
         pipeline.make_plan(declared, State(), History(), NOON)
+
+
+def test_a_mistake_of_the_planner_is_not_told_as_a_fleet_that_does_not_fit(tmp_path: Path) -> None:
+    with pytest.raises(FleetError) as caught:
+        _unsound_placement(tmp_path)
+    assert not isinstance(caught.value, PlacementError)
 
 
 RAISED: dict[str, Callable[[Path], object]] = {
