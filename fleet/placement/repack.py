@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from fleet.capacity import least_bytes
 from fleet.names import Address, adapter_address, alias_of
 from fleet.placement.devices import Devices
+from fleet.placement.fill import bind_if_it_fits, server_types_for
+from fleet.placement.server_types import ServerType
 from fleet.placement.servers import FULL, ServerDraft
-from fleet.placement.state import PlacementState, by_name
+from fleet.placement.state import PlacementState, by_name, hardest_first
 
 
 def empty(state: PlacementState, staying: Collection[str]) -> None:
@@ -64,6 +66,48 @@ def _carries(hardware: Devices, draft: ServerDraft, before: ServerDraft) -> bool
         return True
     draft.slots, draft.rank, draft.parts = had
     return False
+
+
+def relocate(state: PlacementState) -> None:
+    """Move servers that would restart in their place to free devices alike, if there are any.
+
+    A restart interrupts the versions that no other server holds.
+    """
+    for name, before in state.given_up.items():
+        draft = state.drafts.get(name)
+        if draft is None or draft.live or not before.held or draft.parts > 1:
+            continue
+        hosts = frozenset(state.fleet.hosts)
+        for server_type in server_types_for(state, draft.base, draft.rank, hosts):
+            kind = ServerType(draft.devices[0], len(draft.devices), 1, server_type.price).kind
+            price = sum(device.price_per_hour for device in draft.devices)
+            if server_type.kind == kind and server_type.price == price:
+                _relocate(state, draft, server_type)
+                break
+
+
+def _relocate(state: PlacementState, draft: ServerDraft, server_type: ServerType) -> None:
+    """Open a server on free devices in place of another, if these take all its versions."""
+    host, devices = server_type.places[0]
+    new = state.open(draft.base.name, host, devices)
+    if new.device_ids & state.hardware.in_use or state.hardware.others(new):
+        state.close(new)
+        return
+    for item in sorted(draft.residents.values(), key=hardest_first):
+        state.release(item, draft)
+        why = f"new server on `{host.name}/{devices[0].name}`, beside the one that it replaces"
+        if not bind_if_it_fits(state, new, item, (state.fleet.policy.canary_slots, 0), why):
+            state.bind(item, draft, "")
+            break
+    else:
+        state.opened[new.name] = f"replaces `{draft.name}` without a restart"
+        state.opened.pop(draft.name, None)
+        state.close(draft)
+        return
+    for item in list(new.residents.values()):
+        state.release(item, new)
+        state.bind(item, draft, "")
+    state.close(new)
 
 
 @dataclass(slots=True)

@@ -23,7 +23,7 @@ from fleet.placement.keep import close_empty, keep
 from fleet.placement.latency_swaps import keep_promises
 from fleet.placement.live_servers import placement_state_of
 from fleet.placement.overload import ease, put_back, relieve
-from fleet.placement.repack import empty, find_way, reuse
+from fleet.placement.repack import empty, find_way, relocate, reuse
 from fleet.placement.result import PlacementResult, result
 from fleet.placement.state import PlacementState, SearchLimits
 from fleet.placement.unplaced import diagnose
@@ -42,8 +42,8 @@ ROOMIER = 0.85
 ROUNDS = 4
 """Upper bound of the packings afresh; each leaves servers that the one before had no way for."""
 BUSY = 0.75
-"""Mean of the servers' busiest hours, as part of the load that they may carry, above which no
-saving by optional moves is looked for: a full fleet is planned again as fast as ever."""
+"""Mean of the busiest hours, as part of the load that servers may carry, above which no saving is
+looked for: a full fleet is planned again as fast as ever."""
 WORTH = 0.1
 """Lower bound of a saving that plans tell, as part of the price."""
 MOST_OTHERS = 6
@@ -260,15 +260,15 @@ def _repacked(
             break
         consolidate(fresh, moves)
         reuse(fresh)
+        relocate(fresh)
         stuck = find_way(fresh)
         if not stuck:
             why = "packing everything afresh gives every version a place"
             if not failed:
                 why = f"packing everything afresh saves {before - cost(fresh):g} an hour in all"
-            fresh.optional = {
-                name: why for name, item in fresh.items.items()
-                if set(item.prior) - set(fresh.bound[name])
-            }  # fmt: skip
+            bound = fresh.bound
+            left = (n for n, item in fresh.items.items() if {*item.prior} - {*bound[n]})
+            fresh.optional = dict.fromkeys(left, why)
             return fresh, []
         staying |= stuck
     if not failed and cost(state) == before:
