@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from fleetctl.cli import main
+from tests.commands import in_the_project
 
 REPOSITORY = Path(__file__).parents[2]
 ENVIRONMENT = ("AWS_SECRET_ACCESS_KEY", "CANARY")
@@ -171,7 +172,8 @@ def call(root: Path, *arguments: str) -> Outcome:
     ):
         main(["-C", str(root), *arguments])
     code = left.value.code
-    return _checked(Outcome(code if isinstance(code, int) else 1, out.getvalue(), err.getvalue()))
+    said, warned = (in_the_project(told.getvalue(), "-C", str(root)) for told in (out, err))
+    return _checked(Outcome(code if isinstance(code, int) else 1, said, warned))
 
 
 def limited(root: Path, *arguments: str, before: str = "", timeout_s: float = LONGEST_S) -> Outcome:
