@@ -5,6 +5,7 @@ random draws come from a seed, so that results repeat.
 """
 
 from fleet.packing.bounds import lower_bound
+from fleet.packing.configurations import configuration_bound
 from fleet.packing.instances import read_fleet, read_setups, read_vectors
 from fleet.packing.problem import PRICE_UNIT, Effort, Instance, Reals, Stock
 from fleet.packing.servers import pack, pack_servers

@@ -14,10 +14,21 @@ CLIQUE_ITEMS = 1_500
 """Upper bound of the items for which the table of clashing pairs is made."""
 
 
+SUMS = 5_000
+"""Upper bound of a price, in steps, for which all sums of prices are counted."""
+
+
 def rounded(instance: Instance, price: float) -> int:
     """Round a lower bound up to a sum that prices can make."""
     step = instance.price_step
-    return math.ceil(price / step - 1e-6) * step
+    least = math.ceil(price / step - 1e-6)
+    prices = set((instance.price // step).tolist())
+    if least > SUMS or 0 in prices:
+        return least * step
+    sums = [True]
+    while not sums[least:] or not sums[-1]:
+        sums.append(any(own <= len(sums) and sums[-own] for own in prices))
+    return (len(sums) - 1) * step
 
 
 def lower_bound(instance: Instance) -> int:

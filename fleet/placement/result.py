@@ -8,6 +8,7 @@ from typing import Literal
 from fleet.capacity import DeviceMemory, memory_of
 from fleet.hardware import NO_BASIS, Basis, HostSpec
 from fleet.names import Address, adapter_address
+from fleet.packing import Effort
 from fleet.placement.consolidate import cost
 from fleet.placement.devices import Devices
 from fleet.placement.items import slots_for_cached
@@ -171,7 +172,7 @@ def _server(draft: ServerDraft, host: HostSpec) -> Server:
     )  # fmt: skip
 
 
-def result(state: PlacementState) -> PlacementResult:
+def result(state: PlacementState, effort: Effort) -> PlacementResult:
     """Return the placement that a search has decided."""
     servers = _servers(state)
     listed: dict[str, set[str]] = defaultdict(set)
@@ -183,7 +184,7 @@ def result(state: PlacementState) -> PlacementResult:
         _device_use(draft, listed[draft.name], _foreign(state, draft), state.hardware)
         for draft in drafts
     )
-    price, bound = round(cost(state), 6), lower_bound(state)
+    price, bound = round(cost(state), 6), lower_bound(state, effort)
     status: Status = "optimal" if price <= bound + 1e-6 else "feasible"
     return PlacementResult(
         servers=servers,

@@ -198,7 +198,7 @@ def place(
         raise PlacementError(*_advised(found, fleet, targets, live, search))
     if short := add_upgrade_servers(state, targets, live):
         return place(fleet, without_room(targets, short), live, search)
-    placement = result(state)
+    placement = result(state, search.effort)
     asked = search.repack or search.max_moves
     if asked or targets.upgrades or _peak(placement) > BUSY * fleet.policy.utilization:
         return placement

@@ -10,10 +10,18 @@ import numpy as np
 
 from fleet.capacity import NO_REQUEST_MIX, ServerShape, least_bytes, throughput_of
 from fleet.hardware import BaseSpec, DeviceSpec, HostSpec, is_cpu
-from fleet.packing import PRICE_UNIT, Instance, Reals, Stock
+from fleet.packing import PRICE_UNIT, Effort, Instance, Reals, Stock, configuration_bound
 from fleet.packing import lower_bound as price_bound
 from fleet.placement.devices import Devices
-from fleet.placement.items import NOWHERE, RATE_UNIT, Ints, Item, ReplicaSlot, ReplicaSteps
+from fleet.placement.items import (
+    ACTIVE_UNIT,
+    NOWHERE,
+    RATE_UNIT,
+    Ints,
+    Item,
+    ReplicaSlot,
+    ReplicaSteps,
+)
 from fleet.placement.state import PlacementState
 from fleet.spec import FleetSpec
 from fleet.vllm import SERVERS_PER_DEVICE, rank_bucket, slots_bucket
@@ -230,13 +238,13 @@ def stock_of(server_types: Sequence[ServerType]) -> Stock:
     )
 
 
-def lower_bound(state: PlacementState) -> float:
+def lower_bound(state: PlacementState, effort: Effort) -> float:
     """Return an hourly price that no placement undercuts.
 
-    A base is priced on its own, as if every kind of device were there without end, no rule
-    held and no two adapters ever slowed each other down; versions on attached servers are free.
-    Where a base was bought for in a single order, the packer's proof counts if it is more. Servers
-    of that proof keep their canary slots free and carry the busiest adapters they might be given.
+    A base is priced on its own, as if every kind of device were there without end and no rule
+    held; versions on attached servers are free. With effort `fast`, as if no two adapters ever
+    slowed each other down. Where a base was bought for in a single order, the packer's proof counts
+    if it is more. Servers of that proof keep their canary slots free.
     """
     total = 0.0
     for name, base in state.fleet.bases.items():
@@ -250,11 +258,13 @@ def lower_bound(state: PlacementState) -> float:
         server_types = every_server_type(state.fleet, base)
         if bought and server_types:
             proved = state.floors.get(name, 0) / PRICE_UNIT
-            total += max(_bound(state, bought, server_types), proved)
+            total += max(_bound(state, bought, server_types, effort), proved)
     return round(total, 6)
 
 
-def _bound(state: PlacementState, items: list[Item], server_types: list[ServerType]) -> float:
+def _bound(
+    state: PlacementState, items: list[Item], server_types: list[ServerType], effort: Effort
+) -> float:
     base = state.fleet.bases[items[0].base]
     price = prices([server_type.price for server_type in server_types])
     if not any(server_type.price for server_type in server_types):
@@ -263,7 +273,7 @@ def _bound(state: PlacementState, items: list[Item], server_types: list[ServerTy
     aliases = {item.alias: item for item in items}.values()  # versions of an alias share its load
     least = {alias.alias: state.fleet.adapters[alias.alias].replicas for alias in aliases}
     copies = [alias for alias in aliases for _ in range(min(least[alias.alias], alias.replicas))]
-    table, _ = server_table(state, base, server_types, ranks, len(copies), spare=0)
+    table, spread = server_table(state, base, server_types, ranks, len(copies), spare=0)
     names = {name: index for index, name in enumerate(sorted({item.alias for item in copies}))}
     instance = Instance(
         # As few copies as are declared: the parts of a load that is divided further add up to it.
@@ -275,5 +285,13 @@ def _bound(state: PlacementState, items: list[Item], server_types: list[ServerTy
         np.array([names[item.alias] for item in copies], dtype=np.int64),
         table,
         price,
+        np.array([item.load.active for item in copies]) / ACTIVE_UNIT,
+        spread,
     )
-    return price_bound(instance) / PRICE_UNIT
+    least_price = price_bound(instance)
+    if effort != "fast" and not any(item.cached for item in copies):
+        divisible = np.array(
+            [item.others > 0 or item.replicas > least[item.alias] for item in copies]
+        )
+        least_price = max(least_price, configuration_bound(instance, divisible))
+    return least_price / PRICE_UNIT

@@ -1,10 +1,12 @@
 """Servers whose items slow each other down, with few devices of some types."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.packing import Instance, Stock, pack
+from fleet.packing import Instance, Stock, configuration_bound, pack
 from fleet.packing.problem import Packing, Rng
 from fleet.packing.slowdown import SlowdownTabu
 
@@ -65,3 +67,28 @@ def test_the_repair_counts_overload_by_the_law_of_the_instance() -> None:
         strain = instance.strain(load, packing.busy(instance), gpus, rank)
         over = np.maximum(strain - instance.capacity[gpus, rank, count][:, None], 0).sum(axis=1)
         assert np.abs(search.over - over).max() <= 2
+
+
+def partitions(items: list[int]) -> Iterator[list[list[int]]]:
+    """Yield the ways to divide items among servers."""
+    if not items:
+        yield []
+        return
+    for rest in partitions(items[1:]):
+        yield [[items[0]], *rest]
+        for place, others in enumerate(rest):
+            yield [*rest[:place], [items[0], *others], *rest[place + 1 :]]
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 10_000), st.integers(1, 6))
+def test_no_packing_costs_less_than_the_bound_by_configurations(seed: int, items: int) -> None:
+    instance = slowing(seed, items, (items, 2 * items))
+    costs = []
+    for servers in partitions(list(range(items))):
+        fitting = [list(instance.holding(np.array(own), 0)) for own in servers]
+        if all(fitting):
+            costs.append(sum(int(instance.price[types].min()) for types in fitting))
+    for divisible in (False, True):
+        bound = configuration_bound(instance, np.full(items, divisible))
+        assert bound <= min(costs)
