@@ -118,13 +118,14 @@ def _alike(users: Mapping[Seen, int], mean: float, bad: float) -> float:
 
     `users`: how many were seen so.
     """
-    variance, spread, pairs = mean * (1 - mean), 0.0, 0.0
-    for seen, number in users.items():
-        if seen.requests > 1:
-            beyond = (seen.bad - mean * seen.requests) ** 2 - variance * seen.requests
-            spread += number * beyond
-            pairs += number * variance * seen.requests * (seen.requests - 1)
-    found = max(0.0, spread / pairs) if pairs else ALIKE
+    variance = mean * (1 - mean)
+    several = [(seen, number) for seen, number in users.items() if seen.requests > 1]
+    spread = math.fsum(
+        number * ((seen.bad - mean * seen.requests) ** 2 - variance * seen.requests)
+        for seen, number in several
+    )
+    pairs = sum(number * seen.requests * (seen.requests - 1) for seen, number in several)
+    found = max(0.0, spread / (variance * pairs)) if pairs and variance else ALIKE
     return min(0.5, max(1e-3, (found * bad + ALIKE * BELIEF) / (bad + BELIEF)))
 
 
