@@ -212,7 +212,7 @@ def test_an_issue_is_kept_for_every_cause_of_drift(stage: Stage) -> None:
     assert (issue["title"], issue["body"]) == (cause["title"], cause["body"])
     assert issue["title"] == "Outage: server/tiny-laptop-cpu0"
     assert issue["labels"] == ["drift:production"]
-    assert "Helps: `fleetctl reconcile --once`" in issue["body"]
+    assert "Helps: `fleetctl --env fake reconcile --once`" in issue["body"]
 
     # The round repairs the cause, and its issue is closed.
     job = stage.on_machine("watch", "reconcile")
