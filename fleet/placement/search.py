@@ -42,8 +42,7 @@ ROOMIER = 0.85
 ROUNDS = 4
 """Upper bound of the packings afresh; each leaves servers that the one before had no way for."""
 BUSY = 0.75
-"""Mean of the busiest hours, as part of the load that servers may carry, above which no saving is
-looked for: a full fleet is planned again as fast as ever."""
+"""Mean of the busiest hours, as part of the usable load, up to which a saving is looked for."""
 WORTH = 0.1
 """Lower bound of a saving that plans tell, as part of the price."""
 MOST_OTHERS = 6
@@ -202,7 +201,7 @@ def place(
     asked = search.repack or search.max_moves
     if asked or targets.upgrades or _peak(placement) > BUSY * fleet.policy.utilization:
         return placement
-    return replace(placement, saving=_saving(state))
+    return replace(placement, saving=_saving(state, placement.price - placement.bound))
 
 
 def _peak(placement: PlacementResult) -> float:
@@ -211,12 +210,13 @@ def _peak(placement: PlacementResult) -> float:
     return sum(peaks) / len(peaks) if peaks else 1.0
 
 
-def _saving(state: PlacementState) -> Saving | None:
-    """Empty servers as `--max-moves` does; return what that saves where it is worth telling."""
+def _saving(state: PlacementState, most: float) -> Saving | None:
+    """Empty servers like `--max-moves`; return a saving worth telling that takes no canary slot."""
     before = cost(state)
     moves = consolidate(state, sum(map(len, state.bound.values())))
     saved = before - cost(state)
-    return Saving(moves, round(saved, 6)) if moves and saved >= WORTH * before else None
+    worth = moves and WORTH * before <= saved <= most + 1e-6
+    return Saving(moves, round(saved, 6)) if worth else None
 
 
 def _placed(

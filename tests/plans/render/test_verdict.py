@@ -40,6 +40,12 @@ def test_a_restart_that_interrupts_nobody_needs_no_decision_and_comes_first(cana
     restart = Change(
         server.address, Action.REPLACE, server, server, Reason.FLAGS_CHANGED, "Flags differ."
     )
-    verdict = judge(replace(canary, changes=(*canary.changes, restart), warnings=(PlanNote("w"),)))
+    changes, known = (
+        (*canary.changes, restart),
+        replace(
+            canary.capacity[0], memory_basis="measured", load=canary.capacity[0].load or (0.0,) * 24
+        ),
+    )
+    verdict = judge(replace(canary, changes=changes, capacity=(known,), warnings=(PlanNote("w"),)))
     assert verdict.level is ReviewLevel.CARE
     assert verdict.reasons == ("1 server to restart", "1 warning")
