@@ -19,7 +19,7 @@ class Done:
 
 
 def call(project: Project, *arguments: str, actor: str = "me") -> Done:
-    """Run a command on a project as somebody; its advice is printed as in the project's folder."""
+    """Run a command on a project for an actor; advice reads as in the project's folder."""
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GITHUB_ACTOR", actor)

@@ -1,4 +1,4 @@
-"""Checks hosts and gateways: engines, ports, kinds of devices, who may reach whom."""
+"""Checks hosts and gateways: engines, ports, kinds of devices, and addresses within reach."""
 
 from collections.abc import Collection, Iterator
 
