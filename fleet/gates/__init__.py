@@ -25,7 +25,7 @@ from fleet.gates.power import (
 )
 from fleet.gates.recheck import EARLIER, recheck_verdict
 from fleet.gates.row_digest import CountedRows, TimedRow, digest_of_rows, in_order
-from fleet.gates.rows import UsageRow
+from fleet.gates.rows import UsageRow, end_of
 from fleet.gates.soak import blameless, judge_soaking, soaking, spared
 from fleet.gates.verdict import Counts, Finding, Verdict, percent_text, points_text
 from fleet.gates.windows import Whose, arms, count_windows, neighbours

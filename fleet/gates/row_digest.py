@@ -9,10 +9,10 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final, NamedTuple
 
-from fleet.gates.rows import UsageRow
+from fleet.gates.rows import UsageRow, end_of
 
 _TEXTS: Final = (
     "time", "request_id", "client", "alias", "version", "server", "finish", "unit", "digest",
@@ -85,7 +85,7 @@ def in_order(rows: Iterable[UsageRow]) -> list[TimedRow]:
 
 
 def _ended(timed: TimedRow) -> tuple[datetime, bytes]:
-    return timed.time + timedelta(seconds=float(timed.row["latency_s"])), timed.digest
+    return end_of(timed.row), timed.digest
 
 
 def digest_of_rows(digests: Iterable[bytes]) -> str:

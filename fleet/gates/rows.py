@@ -5,6 +5,7 @@ output_tokens format_ok finish purpose unit`; a missing field is not counted.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from fleet.gates.counts import ERRORS, alarming, late
@@ -23,6 +24,11 @@ def is_counted(row: UsageRow) -> bool:
     status = int(row["status"])
     asked = row.get("purpose") not in OURS
     return asked and (status < REFUSED or status >= CLIENT_LEFT)
+
+
+def end_of(row: UsageRow) -> datetime:
+    """Return when a request ended, which is when its row was written."""
+    return datetime.fromisoformat(row["time"]) + timedelta(seconds=float(row["latency_s"]))
 
 
 def times_of(row: UsageRow) -> dict[str, float]:

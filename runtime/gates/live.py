@@ -22,6 +22,7 @@ from fleet.gates import (
     confidence,
     count_windows,
     digest_of_rows,
+    end_of,
     in_order,
     judge_live,
     judge_soaking,
@@ -62,8 +63,9 @@ def judge_traffic(
 ) -> list[JudgedGate]:
     """Judge every live gate of a trial by all requests of its stage so far.
 
-    Windows are an hour long, or a part of a short bake. `now`: the end of the last window; a row of
-    a later time is of no clock to rely on. `pasts`: keeps what is usual from one look to the next.
+    Windows are an hour long, or a part of a short bake. `now`: the end of the last window. Requests
+    that end later do not count, so that a recount finds the same rows: the rows of requests that
+    ended before are written by now. `pasts`: keeps what is usual from one look to the next.
 
     A stage that a fast clock began in the future is judged by all requests since the last entry
     before that: they may fail the version, and pass nothing.
@@ -138,7 +140,7 @@ class _RowsAsRead:
     def rows(self, since: datetime, alias: str = "") -> Iterator[UsageRow]:
         """Yield the rows of an alias, or all, from a moment on."""
         for row in self.kept:
-            if datetime.fromisoformat(row["time"]) >= since and alias in ("", row["alias"]):
+            if _time(row) >= since and alias in ("", row["alias"]):
                 yield row
 
 
@@ -193,10 +195,12 @@ class _Stage:
     @cached_property
     def _counted(self) -> CountedRows:
         first = self.began - WEEKS
-        rows = in_order(self.usage.rows(first, self.trial.alias))
-        digests = [its.digest for its in rows if first <= its.time < self.now]
+        earlier = self.usage.rows(first, self.trial.alias)
+        rows = in_order(
+            [*(row for row in earlier if first <= _time(row) < self.since), *self._own_rows]
+        )
         return CountedRows(
-            len(digests), digest_of_rows(digests), first, self.began, self.now,
+            len(rows), digest_of_rows(its.digest for its in rows), first, self.began, self.now,
             self.length.total_seconds(), self.percent, self.trial.sticky, self.alone,
         )  # fmt: skip
 
@@ -221,8 +225,7 @@ class _Stage:
         before = [
             row
             for row in self.usage.rows(self.began - WEEKS, trial.alias)
-            if row.get("version") == trial.stable
-            and datetime.fromisoformat(row["time"]) < self.began
+            if row.get("version") == trial.stable and end_of(row) < self.began
         ]
         times = dict(_baselines(before, {trial.alias: trial.stable}, self.began))
         found = with_usual(times.get(trial.alias, UNKNOWN), before, self.gates, self.began)
@@ -256,11 +259,16 @@ class _Stage:
 
     @cached_property
     def _own_rows(self) -> list[UsageRow]:
-        return list(self.usage.rows(self.since, self.trial.alias))
+        read = self.usage.rows(self.since, self.trial.alias)
+        return [row for row in read if self.since <= _time(row) and end_of(row) < self.now]
 
     @cached_property
     def _all_rows(self) -> list[UsageRow]:
         return list(self.usage.rows(self.began - BEFORE))
+
+
+def _time(row: UsageRow) -> datetime:
+    return datetime.fromisoformat(row["time"])
 
 
 def _serving(live: State) -> dict[str, str]:
@@ -280,7 +288,7 @@ def _baselines(
         alias = str(row.get("alias"))
         if serving.get(alias, row.get("version")) != row.get("version"):
             continue
-        if start - BEFORE <= datetime.fromisoformat(row["time"]) < start:
+        if start - BEFORE <= _time(row) < start:
             before.setdefault(alias, []).append(row)
     for alias, found in before.items():
         yield alias, baseline(found)

@@ -96,6 +96,24 @@ def test_a_request_that_ended_after_the_tick_makes_no_difference(tmp_path: Path)
     assert again(event, tmp_path) == (RecountState.SAME, "")
 
 
+def test_a_request_that_ends_while_gates_are_judged_is_left_to_the_next_look(
+    tmp_path: Path,
+) -> None:
+    logged(tmp_path, *usual())
+    late = json.loads(row(4.9, NEW, 500)) | {"request_id": "late", "latency_s": 40.0}
+
+    def written_meanwhile(_: JudgedGate) -> bool:
+        rewritten(tmp_path, lambda lines: [*lines, compact_line(late)])
+        return True
+
+    asked, usage = trial(50, "s1", live=(ERRORS,)), UsageReader(tmp_path)
+    (one,) = judge_traffic(asked, PACE, LIVE, (), usage, END, written_meanwhile)
+    assert one.finding.counts["requests"] == (12.0,)
+    assert again(one.event(NOON), tmp_path) == (RecountState.SAME, "")
+    (next_one,) = judge_traffic(asked, PACE, LIVE, (), usage, END + timedelta(minutes=1))
+    assert next_one.finding.counts["requests"] == (12.0, 1.0)
+
+
 CHANGES: dict[str, tuple[Callable[[list[str]], Sequence[str]], str]] = {
     "deleted": (lambda lines: lines[:45] + lines[46:], "and 1 of them are gone"),
     "edited": (lambda lines: [line.replace("500", "200") for line in lines], "they are others now"),
