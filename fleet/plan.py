@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from fleet.names import Address
-from fleet.prospects import Prospect, SettingChange
+from fleet.prospects import LateAliases, Prospect, SettingChange
 from fleet.resources import Resource
 from fleet.rule_policy import PlanRuleFinding
 from fleet.steps import Step
@@ -297,3 +297,4 @@ class Plan:
     """The freeze at the time of the plan; None: not frozen. `apply` asks the ledger again."""
     rules: tuple[PlanRuleFinding, ...] = ()  # findings by rule, at that time; `apply` judges anew
     saving: Saving | None = None  # a large saving that the plan leaves out; None: none is known
+    late: LateAliases | None = None  # aliases with late answers after the plan; None: all in time

@@ -1,4 +1,4 @@
-"""Defines the consequences of a plan beyond its steps: rollouts, changed terms, restarts."""
+"""Defines the consequences of a plan beyond its steps: rollouts, terms, restarts, late answers."""
 
 from dataclasses import dataclass
 
@@ -74,3 +74,14 @@ class Prospect:
     """Declared values that hold for the alias and change: of its tier, rollout, gates, devices."""
     servers: tuple[str, ...] = ()
     """Servers that answer for the alias and are to restart, or to be replaced by an upgrade."""
+
+
+@dataclass(frozen=True, slots=True)
+class LateAliases:
+    """Aliases whose answers are expected later than their p95, by the law of throughput."""
+
+    judged: int  # aliases whose answers have an expected time
+    promised: tuple[str, ...] = ()
+    """Late aliases whose tier promises the p95, sorted."""
+    aimed: tuple[str, ...] = ()
+    """Late aliases for which the p95 is the aim of their latency class alone, sorted."""

@@ -4,12 +4,12 @@ A declared p95 of a tier keeps an adapter off a kind of server that, as measured
 even while idle. Late answers warn where the promise is declared or the speed measured.
 
 - An estimated speed keeps no adapter off: an estimate is no measurement.
-- The usual p95 of a latency class is no promise; `explain` alone shows such answers.
+- The usual p95 of a latency class is an aim and no promise: later answers are counted.
 - Under load the planner already fills servers by their deadlines.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import inf, isfinite
 
@@ -20,6 +20,7 @@ from fleet.names import alias_of
 from fleet.placement.accounts import AdapterAccount, ServerAccount
 from fleet.placement.causes import Limit, Obstacle
 from fleet.placement.items import Item
+from fleet.prospects import LateAliases
 from fleet.spec import AdapterSpec, FleetSpec
 from fleet.vllm import rank_bucket
 
@@ -38,15 +39,21 @@ class LatencyAnswer:
     """Decoded for an answer."""
     seconds: float
     """Infinite: its server is asked for more than it can decode."""
-    promised_s: float
-    declared: bool
-    """Whether a tier declares the promise; else it is the usual p95 of the latency class."""
+    due_s: float
+    promised: bool
+    """Whether a tier promises the time; else it is the aim of the latency class."""
     basis: Basis
 
     @property
     def late(self) -> bool:
-        """Whether the answers take longer than promised."""
-        return self.seconds > self.promised_s
+        """Whether the answers take longer than promised, or aimed at."""
+        return self.seconds > self.due_s
+
+    @property
+    def due(self) -> str:
+        """The time within which the answers are due: `2 s are promised`."""
+        says = "promised" if self.promised else "the aim of its latency class"
+        return f"{self.due_s:g} s are {says}"
 
 
 def answer_of(
@@ -67,8 +74,8 @@ def answer_of(
         hour=hour,
         tokens=tokens,
         seconds=(tokens + 1) * account.step_s[hour] + prompt * account.prompt_s,
-        promised_s=declared.slo_s,
-        declared=declared.promised,
+        due_s=declared.slo_s,
+        promised=declared.promised,
         basis=account.basis,
     )
 
@@ -82,19 +89,30 @@ def answers_of(fleet: FleetSpec, accounts: Iterable[ServerAccount]) -> Iterator[
                 yield answer
 
 
-def late(fleet: FleetSpec, accounts: Iterable[ServerAccount]) -> Diagnostic | None:
-    """Return a warning that names the answers that come later than promised; None: all in time.
+def late_aliases(fleet: FleetSpec, accounts: Iterable[ServerAccount]) -> LateAliases | None:
+    """Return the aliases with an answer later than its p95; None: all in time, or not known."""
+    answers = [(alias_of(answer.adapter), answer) for answer in answers_of(fleet, accounts)]
+    late = {alias: answer.promised for alias, answer in answers if answer.late}
+    if not late:
+        return None
+    promised = tuple(sorted(alias for alias, promised in late.items() if promised))
+    aimed = tuple(sorted(late.keys() - {*promised}))
+    return LateAliases(len({alias for alias, _ in answers}), promised, aimed)
 
-    Answers that are neither declared nor measured are left to `explain`: a warning in every plan
-    is no warning.
+
+def late(fleet: FleetSpec, accounts: Iterable[ServerAccount]) -> Diagnostic | None:
+    """Return a warning that names the answers that come late; None: all in time.
+
+    Answers that are neither promised nor measured are counted by `late_aliases` alone: a warning in
+    every plan is no warning.
     """
     answers = sorted(
         (
             answer
             for answer in answers_of(fleet, accounts)
-            if answer.late and (answer.declared or answer.basis.is_measured)
+            if answer.late and (answer.promised or answer.basis.is_measured)
         ),
-        key=lambda own: (not own.declared, -own.seconds / own.promised_s, own.adapter, own.server),
+        key=lambda own: (not own.promised, -own.seconds / own.due_s, own.adapter, own.server),
     )
     if not answers:
         return None
@@ -105,7 +123,7 @@ def late(fleet: FleetSpec, accounts: Iterable[ServerAccount]) -> Diagnostic | No
     if estimated := [answer.server for answer in answers if not answer.basis.is_measured]:
         hint = f"measure first, this is an estimate; then {hint}"
         command = f"fleetctl calibrate {estimated[0]}"
-    return Diagnostic(
+    found = Diagnostic(
         "FC2011",
         "Answers come later than promised",
         f"{texts}{more}",
@@ -113,6 +131,7 @@ def late(fleet: FleetSpec, accounts: Iterable[ServerAccount]) -> Diagnostic | No
         command=command,
         severity="warning",
     )
+    return found if answers[0].promised else replace(found, summary="Answers come late")
 
 
 def _text_of(answer: LatencyAnswer) -> str:
@@ -121,9 +140,9 @@ def _text_of(answer: LatencyAnswer) -> str:
         if isfinite(answer.seconds)
         else f"more is asked at {answer.hour:02}:00 UTC than can be decoded"
     )
-    due = "is promised" if answer.declared else "is due, by its latency class,"
+    due = "is promised" if answer.promised else "is due, as its latency class aims at,"
     return (
-        f"{alias_of(answer.adapter)} {due} within {answer.promised_s:g} s, "
+        f"{alias_of(answer.adapter)} {due} within {answer.due_s:g} s, "
         f"and on {answer.server} {took} ({answer.basis})"
     )
 
@@ -174,11 +193,11 @@ def idle_speed(
 
 
 def slowest(fleet: FleetSpec, accounts: Mapping[str, ServerAccount]) -> LatencyAnswer | None:
-    """Return the answer that takes the largest part of its promised time."""
+    """Return the answer that takes the most, compared with its promise or aim."""
     return max(
         answers_of(fleet, accounts.values()),
         key=lambda answer: (
-            answer.seconds / answer.promised_s if answer.promised_s else inf,
+            answer.seconds / answer.due_s if answer.due_s else inf,
             answer.adapter,
         ),
         default=None,

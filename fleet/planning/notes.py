@@ -5,7 +5,7 @@ from datetime import UTC
 
 from fleet.flag_formats import outdated
 from fleet.names import Address, adapter_address, key_address, server_address, version_of
-from fleet.placement import late, placement_accounts
+from fleet.placement import ServerAccount, late
 from fleet.plan import Change, PlanNote
 from fleet.planning.desired import PlanInput, unmanaged, waits
 from fleet.planning.rollout_warnings import rollout_warnings
@@ -79,9 +79,15 @@ def not_observed(plan_input: PlanInput) -> Iterator[PlanNote]:
 
 
 def warnings_of(
-    plan_input: PlanInput, changes: Collection[Change], rollouts: Mapping[str, RolloutAhead]
+    plan_input: PlanInput,
+    changes: Collection[Change],
+    rollouts: Mapping[str, RolloutAhead],
+    accounts: Iterable[ServerAccount],
 ) -> Iterator[PlanNote]:
-    """Yield the warnings of a plan, in reading order; `rollouts` are those that it moves."""
+    """Yield the warnings of a plan, in reading order; `rollouts` are those that it moves.
+
+    `accounts` are those of the planned servers.
+    """
     fleet, live = plan_input.fleet, plan_input.live
     for lines in (
         fleet.warnings,
@@ -100,7 +106,7 @@ def warnings_of(
     for warnings in (
         _unmanaged(plan_input),
         _renamed_hosts(plan_input),
-        _late(plan_input),
+        _late(fleet, accounts),
         _unreadable_keys(changes),
         _ended_overrides(plan_input),
     ):
@@ -182,10 +188,9 @@ def _renamed_hosts(plan_input: PlanInput) -> Iterator[str]:
             )
 
 
-def _late(plan_input: PlanInput) -> Iterator[str]:
+def _late(fleet: FleetSpec, accounts: Iterable[ServerAccount]) -> Iterator[str]:
     """Yield the aliases whose answers come later than promised, by the law of throughput."""
-    accounts = placement_accounts(plan_input.fleet, plan_input.placement)
-    if found := late(plan_input.fleet, accounts.values()):
+    if found := late(fleet, accounts):
         text = f"{found.code} {found.summary}: {found.detail}"
         yield f"{text}. To do: {found.hint}: {found.command}"
 

@@ -15,7 +15,15 @@ from fleet.costing import Terms, cost_changes, terms_of
 from fleet.encoding import plan_id
 from fleet.errors import FleetError
 from fleet.history import History, settings_due
-from fleet.placement import SearchLimits, Violation, place, verify_placement, verify_steps
+from fleet.placement import (
+    SearchLimits,
+    Violation,
+    late_aliases,
+    place,
+    placement_accounts,
+    verify_placement,
+    verify_steps,
+)
 from fleet.plan import Change, CostChange, Plan
 from fleet.planning.desired import PlanInput, desired_state_of, rules_of
 from fleet.planning.diff import diff
@@ -86,6 +94,7 @@ def _described(
     cost = price_per_hour(fleet, desired, live.unknown_servers)
     rollouts = {alias: stages for alias, stages in ahead.items() if stages}
     prospects = prospects_of(plan_input, changes, impacts, settings, rollouts)
+    accounts = placement_accounts(fleet, plan_input.placement).values()
     policies = {alias: route.policy for alias, route in desired.routes().items()}
     return Plan(
         id="",
@@ -97,7 +106,7 @@ def _described(
         gates=tuple(gate for _, gates, _ in forecasts for gate in gates),
         held=tuple(held_back(plan_input, changes)),
         unknown=tuple(not_observed(plan_input)),
-        warnings=tuple(warnings_of(plan_input, changes, rollouts)),
+        warnings=tuple(warnings_of(plan_input, changes, rollouts, accounts)),
         upgrades=tuple(upgrade_notes(plan_input)),
         settings=settings,
         cost_before=price_per_hour(fleet, live, live.unknown_servers),
@@ -114,6 +123,7 @@ def _described(
         prospects=prospects,
         frozen=plan_input.history.freeze,
         saving=plan_input.placement.saving,
+        late=late_aliases(fleet, accounts),
         client_costs=_client_costs(plan_input),
     )
 

@@ -171,7 +171,7 @@ def tightest(fleet: FleetSpec, placed: placement.PlacementResult) -> tuple[Tight
     if worst := placement.slowest(fleet, accounts):
         text = (
             f"{worst.adapter} on {worst.server}: {worst.tokens} tokens take {worst.seconds:.2g} s "
-            f"at {worst.hour:02}:00 UTC, and {worst.promised_s:g} s are promised ({worst.basis})"
+            f"at {worst.hour:02}:00 UTC, and {worst.due} ({worst.basis})"
         )
-        found.append(Tightest(worst.server, "latency", worst.seconds / worst.promised_s, text))
+        found.append(Tightest(worst.server, "latency", worst.seconds / worst.due_s, text))
     return tuple(sorted(found, key=lambda tightest: (-tightest.used, tightest.resource)))

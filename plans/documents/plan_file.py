@@ -40,11 +40,12 @@ BESIDE = (
     "frozen",
     "rules",
     "saving",
+    "late",
 )
 """Fields of a plan that are observations: shown, and not part of the id."""
 REQUIRED = BESIDE[: BESIDE.index("cost_bound")]
 """Observations that every release has written."""
-SPARSE = ("translations", "prospects", "client_costs", "frozen", "rules", "saving")
+SPARSE = ("translations", "prospects", "client_costs", "frozen", "rules", "saving", "late")
 """Observations that are left out where they are empty."""
 
 

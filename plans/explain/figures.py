@@ -121,7 +121,7 @@ def _answers(found: LatencyAnswer | None) -> str:
         return f"late: at {found.hour:02}:00 UTC its server is asked for more than it can decode"
     took = f"{found.tokens} tokens take {found.seconds:.2g} s at {found.hour:02}:00 UTC"
     so = ", so they are late" if found.late else ""
-    return f"{took}; promised are {found.promised_s:g} s{so} ({found.basis})"
+    return f"{took}; {found.due}{so} ({found.basis})"
 
 
 def _binding(weighed: Weighed) -> str:

@@ -47,15 +47,27 @@ def judge(plan: Plan) -> Review:
     Denied: a plan rule does not allow the plan. Danger: the plan needs a decision, see
     `fleet.consent`. Care: a rollout that begins, terms or hardware that change, a move that must
     be, a server that restarts, an alias that is no longer served, a premium client moved
-    by more than a canary, few slots left, a warning, or a server that could not be observed.
+    by more than a canary, few slots left, a promise that will be broken, a warning, or a server
+    that could not be observed.
     """
     warned = (its for its in plan.rules if its.broken and its.level is RuleLevel.WARN)
+    aims = tuple(_aims(plan))
     danger, care = tuple(_danger(plan)), (*_broken(warned), *_care(plan))
     if denied := denying(plan):
-        return Review(ReviewLevel.DENIED, (*_broken(denied), *danger, *care))
+        return Review(ReviewLevel.DENIED, (*_broken(denied), *danger, *care, *aims))
     if danger:
-        return Review(ReviewLevel.DANGER, danger + care)
-    return Review(ReviewLevel.CARE, care) if care else Review(ReviewLevel.SAFE, tuple(_safe(plan)))
+        return Review(ReviewLevel.DANGER, danger + care + aims)
+    if care:
+        return Review(ReviewLevel.CARE, care + aims)
+    return Review(ReviewLevel.SAFE, (*_safe(plan), *aims))
+
+
+def _aims(plan: Plan) -> Iterator[str]:
+    """Yield the number of adapters whose class aims at less time than their answers will take."""
+    if plan.late and plan.late.aimed:
+        number = counted(plan.late.judged, "adapter")
+        their = "its" if plan.late.judged == 1 else "their"
+        yield f"{len(plan.late.aimed)} of {number} will be later than {their} latency class aims at"
 
 
 def _danger(plan: Plan) -> Iterator[str]:
@@ -122,6 +134,8 @@ def _care(plan: Plan) -> Iterator[str]:
     acting = [setting.path for setting in plan.settings if setting.acts]
     if acting:
         yield f"programs, addresses or flags to look at: {listed(acting, 4)}"
+    if plan.late and plan.late.promised:
+        yield f"answers will come later than promised: {listed(plan.late.promised, 4)}"
     if plan.warnings:
         yield counted(len(plan.warnings), "warning")
     # A key that is not readable here is no risk: apply reads the key, or leaves the live key.

@@ -10,9 +10,11 @@ from fleet.placement.verify import verify_placement
 from fleet.placement.verify.view import Constraint
 from fleet.plan import Plan
 from fleet.planning.pipeline import make_plan
+from fleet.prospects import LateAliases
 from fleet.resources import State
 from fleet.spec import AdapterSpec, DemandSpec, FleetSpec
 from fleet.what_if.advisor import diagnose
+from plans.render.verdict import judge
 from tests.fleet.placement.placements import A0, ACME, LLAMA, card, placed
 from tests.fleet.placement.test_verify import paced
 from tests.fleet.planning.builders import NOON, adapter, fleet, history, host, loaded, state
@@ -56,8 +58,21 @@ def test_an_estimate_warns_and_says_to_measure() -> None:
     assert warning.endswith(": fleetctl calibrate llama-a-gpu0")
 
 
-def test_an_estimate_of_what_nobody_promised_is_no_warning() -> None:
-    assert not told(planned(on(who=asked(slo_s=0.05, promised=False))))
+def test_an_estimate_of_what_nobody_promised_is_no_warning_and_is_counted() -> None:
+    plan = planned(on(who=asked(slo_s=0.05, promised=False)))
+    assert not told(plan)
+    assert plan.late == LateAliases(1, aimed=("acme-support",))
+    assert judge(plan).reasons[-1] == "1 of 1 adapter will be later than its latency class aims at"
+
+
+def test_a_promise_that_will_be_broken_is_a_reason_to_look() -> None:
+    plan = planned(on(who=asked(slo_s=0.05)))
+    assert plan.late == LateAliases(1, promised=("acme-support",))
+    assert "answers will come later than promised: acme-support" in judge(plan).reasons
+
+
+def test_a_plan_whose_answers_are_all_in_time_counts_none() -> None:
+    assert planned(on(who=asked(slo_s=60))).late is None
 
 
 @pytest.mark.parametrize("promised", [False, True])
@@ -68,7 +83,7 @@ def test_what_is_in_time_is_not_told_of(*, promised: bool) -> None:
 
 def test_a_class_that_nobody_promised_warns_though_it_was_measured() -> None:
     [warning] = told(planned(on(measured("h100_80g", SLOW), who=asked(promised=False))))
-    assert "acme-support is due, by its latency class, within 1 s" in warning
+    assert "acme-support is due, as its latency class aims at, within 1 s" in warning
     assert "100 tokens take 3 s at 09:00 UTC (calibrated, residual 0.0 %)" in warning
     assert warning.endswith(f"fleetctl explain adapter/{ACME}@llama-a-gpu0")
 

@@ -139,7 +139,7 @@ def test_a_fleet_that_fits_is_said_to_and_where_it_is_tightest() -> None:
     by_name = {each.resource: each for each in found.tightest}
     slots, throughput, latency = (by_name[each] for each in ("slots", "throughput", "latency"))
     assert found.tightest[0].used == max(each.used for each in found.tightest)
-    assert "are promised (calibrated, residual 2.0 %)" in latency.text
+    assert "are the aim of its latency class (calibrated, residual 2.0 %)" in latency.text
     assert (slots.resource, slots.used) == ("slots", 0.5)
     assert throughput.resource == "throughput"
     assert 0 < throughput.used < slots.used

@@ -100,8 +100,8 @@ def test_an_adapter_tells_what_it_asks_what_binds_and_why_it_moves() -> None:
             "86 % of the time"
         ),
         "Answers": (
-            "200 tokens take 2.6 s at 00:00 UTC; promised are 2 s, so they are late "
-            "(calibrated, residual 2.0 %)"
+            "200 tokens take 2.6 s at 00:00 UTC; 2 s are the aim of its latency class, so they "
+            "are late (calibrated, residual 2.0 %)"
         ),
         "Binding": "slots of llama-a-gpu0: 2 of 8 taken, 1 without it",
         "Must move": "`b/gpu1` is draining",
@@ -129,7 +129,8 @@ def test_answers_that_no_batch_keeps_up_with_are_late() -> None:
     )
     quick = replace(ONE, demand=replace(BUSY, output_tokens=8))
     found = weighed(of=declared(quick))
-    assert "promised are 2 s (" in told(adapter_facts(BIRCH, quick, found, GOOD))["Answers"]
+    answers = told(adapter_facts(BIRCH, quick, found, GOOD))["Answers"]
+    assert "2 s are the aim of its latency class (" in answers
 
 
 def test_a_server_tells_the_host_memory_of_what_it_may_list() -> None:
