@@ -6,12 +6,22 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from fleet.gates.own_control import Usual, usual_of
-from fleet.gates.rows import SERVER_FAULT, UsageRow, is_counted, kinds, limits_of, times_of
+from fleet.gates.rows import (
+    SERVER_FAULT,
+    LatenessLimits,
+    UsageRow,
+    is_counted,
+    kinds,
+    limits_of,
+    times_of,
+    whole_tokens,
+)
 from fleet.rollout_policy import GateSpec
 
 LEAST_ROWS = 20
 """Requests below which a 95th percentile is not pinned."""
 HOUR = timedelta(hours=1)
+MEASURES = ("total", "first_token", "token", "whole")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +38,15 @@ class Baseline:
     hourly: float = 0.0
     """Requests an hour, nights and weekends included."""
 
-    @property
-    def times(self) -> dict[str, float | None]:
-        """The 95th percentiles by measure."""
-        return {"total": self.total, "first_token": self.first_token, "token": self.token}
+    whole: float | None = None
+    """95th percentile of answers that were not streamed, by token. Unit: seconds."""
+    whole_tokens: float = 0.0
+    """Median of the tokens of such answers; shorter ones are judged as if they had so many."""
+
+    def limits(self, gates: Sequence[GateSpec]) -> LatenessLimits:
+        """Return the times beyond which requests are late, by gates."""
+        times = {name: getattr(self, name) for name in MEASURES}
+        return limits_of(gates, times, self.whole_tokens)
 
 
 UNKNOWN = Baseline()
@@ -39,18 +54,17 @@ UNKNOWN = Baseline()
 
 def baseline(rows: Iterable[UsageRow]) -> Baseline:
     """Return the 95th percentiles of answered requests, pinned when a rollout begins."""
+    answered = [row for row in rows if is_counted(row) and row["status"] < SERVER_FAULT]
+    tokens = sorted(filter(None, map(whole_tokens, answered)))
+    usual_tokens = float(tokens[len(tokens) // 2]) if tokens else 0.0
     found: dict[str, list[float]] = defaultdict(list)
-    requests = 0
-    for row in rows:
-        if is_counted(row) and row["status"] < SERVER_FAULT:
-            requests += 1
-            for name, seconds in times_of(row).items():
-                found[name].append(seconds)
-    total, first, token = (
-        _p95(found[name]) if len(found[name]) >= LEAST_ROWS else None
-        for name in ("total", "first_token", "token")
+    for row in answered:
+        for name, seconds in times_of(row, usual_tokens).items():
+            found[name].append(seconds)
+    total, first, token, whole = (
+        _p95(found[name]) if len(found[name]) >= LEAST_ROWS else None for name in MEASURES
     )
-    return Baseline(total, first, token, requests)
+    return Baseline(total, first, token, len(answered), whole=whole, whole_tokens=usual_tokens)
 
 
 def with_usual(
@@ -64,7 +78,7 @@ def with_usual(
         gates: Live gates whose kinds of bad requests are asked for.
         start: Begin of the rollout.
     """
-    limits = limits_of(gates, known.times)
+    limits = known.limits(gates)
     told: dict[str, list[tuple[str, int, bool]]] = defaultdict(list)
     first, requests = start, 0
     for row in rows:

@@ -1,11 +1,13 @@
 """Reads usage rows, as a gateway writes them: what counts, times, and kinds of bad requests.
 
 Fields read of a row: `time alias version server status latency_s first_token_s (or first_byte_s)
-output_tokens format_ok finish purpose unit`; a missing field is not counted.
+stream output_tokens format_ok finish purpose unit`; a missing field is not counted.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from fleet.gates.counts import ERRORS, alarming, late
@@ -31,9 +33,21 @@ def end_of(row: UsageRow) -> datetime:
     return datetime.fromisoformat(row["time"]) + timedelta(seconds=float(row["latency_s"]))
 
 
-def times_of(row: UsageRow) -> dict[str, float]:
-    """Return the times of a row that are known, in seconds."""
+def whole_tokens(row: UsageRow) -> int:
+    """Return the number of tokens of an answer that was not streamed; 0: streamed, or unknown."""
+    streamed = row.get("stream", True) or row.get("first_token_s") is not None
+    return 0 if streamed else int(row.get("output_tokens") or 0)
+
+
+def times_of(row: UsageRow, usual_tokens: float = 0.0) -> dict[str, float]:
+    """Return the times of a row that are known, in seconds.
+
+    Of an answer that was not streamed, the whole time by token. Where it has fewer than
+    `usual_tokens`, by these: the wait for the first token would make short answers look slow.
+    """
     made = {"total": float(row["latency_s"])}
+    if whole := whole_tokens(row):
+        made["whole"] = made["total"] / max(whole, usual_tokens)
     first = row.get("first_token_s")
     if first is None and row.get("stream", True):  # else the first byte comes with the last token
         first = row.get("first_byte_s")
@@ -45,29 +59,42 @@ def times_of(row: UsageRow) -> dict[str, float]:
     return made
 
 
-Limits = Mapping[str, tuple[str, float]]
-"""By kind: the measure that it is about, and the seconds beyond which it is bad."""
+BY_TOKEN: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {"first_token_ratio": ("first_token", "whole"), "token_time_ratio": ("token", "whole")}
+)
+"""By metric: the measures of a streamed answer, and of a whole one."""
+
+
+@dataclass(frozen=True, slots=True)
+class LatenessLimits:
+    """The times beyond which requests are late."""
+
+    seconds: tuple[tuple[str, str, float], ...]
+    """Kinds of bad requests, with the measure and its limit."""
+    usual_tokens: float
+    """As of `times_of`."""
 
 
 def limits_of(
-    gates: Sequence[GateSpec], usual: Mapping[str, float | None]
-) -> dict[str, tuple[str, float]]:
+    gates: Sequence[GateSpec], usual: Mapping[str, float | None], usual_tokens: float
+) -> LatenessLimits:
     """Return the times beyond which requests are late; `usual`: old 95th percentiles by measure."""
-    found: dict[str, tuple[str, float]] = {}
-    about = {"first_token_ratio": "first_token", "token_time_ratio": "token"}
+    found: list[tuple[str, str, float]] = []
     for gate in gates:
-        measure = about.get(gate.metric, "total")
-        pinned = usual.get(measure)
         if gate.metric == "p95_latency":
-            found[late(gate.name)] = ("total", gate.margin)
-        elif gate.unit == "x" and pinned is not None:
-            found[late(gate.name)] = (measure, gate.margin * pinned)
-            if gate.alarm is not None and gate.metric in RATIOS:
-                found[alarming(gate.name)] = (measure, gate.alarm * pinned)
-    return found
+            found.append((late(gate.name), "total", gate.margin))
+        elif gate.unit == "x":
+            for measure in BY_TOKEN.get(gate.metric, ("total",)):
+                pinned = usual.get(measure)
+                if pinned is None:
+                    continue
+                found.append((late(gate.name), measure, gate.margin * pinned))
+                if gate.alarm is not None and gate.metric in RATIOS:
+                    found.append((alarming(gate.name), measure, gate.alarm * pinned))
+    return LatenessLimits(tuple(found), usual_tokens)
 
 
-def kinds(row: UsageRow, limits: Limits) -> Iterator[tuple[str, bool]]:
+def kinds(row: UsageRow, limits: LatenessLimits) -> Iterator[tuple[str, bool]]:
     """Yield the kinds that can be told of a request, and whether the request was bad."""
     failed = row["status"] >= SERVER_FAULT
     yield ERRORS, failed
@@ -77,7 +104,7 @@ def kinds(row: UsageRow, limits: Limits) -> Iterator[tuple[str, bool]]:
         yield "format", not row["format_ok"]
     if row.get("finish"):
         yield "truncated", row["finish"] == "length"
-    times = times_of(row)
-    for kind, (measure, seconds) in limits.items():
+    times = times_of(row, limits.usual_tokens)
+    for kind, measure, seconds in limits.seconds:
         if measure in times:
             yield kind, times[measure] > seconds

@@ -10,7 +10,7 @@ from typing import Literal
 from fleet.gates.counts import ERRORS, Tally, Window
 from fleet.gates.own_control import ByUser, Echoes, Usual
 from fleet.gates.past import HOUR, UNKNOWN, Baseline
-from fleet.gates.rows import UsageRow, is_counted, kinds, limits_of
+from fleet.gates.rows import UsageRow, is_counted, kinds
 from fleet.rollout_policy import GateSpec
 from fleet.traffic import Sticky
 
@@ -85,8 +85,8 @@ def count_windows(
     named, by_user = False, sticky in (Sticky.SESSION, Sticky.USER)
     timed = ((datetime.fromisoformat(row["time"]), row) for row in rows)
     within = ((moment, row) for moment, row in timed if start <= moment < end)
-    limits = {alias: limits_of(gates, known.times) for alias, known in baselines.items()}
-    unknown = limits_of(gates, UNKNOWN.times)
+    limits = {alias: known.limits(gates) for alias, known in baselines.items()}
+    unknown = UNKNOWN.limits(gates)
     for moment, row in sorted(within, key=itemgetter(0)):
         where = side(row)
         if where is None or not is_counted(row):

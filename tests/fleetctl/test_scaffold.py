@@ -62,7 +62,8 @@ def test_a_scaffolded_fleet_is_valid_and_canonical(run: Run, tmp_path: Path, eng
     fleet = load_project(folder, None, {}).fleet
     assert list(fleet.bases) == ["qwen25_7b"]
     assert [each.engine for each in fleet.hosts.values()] == [engine]
-    assert fleet.rollouts["careful"].gates == ("answers", "cut_off", "errors", "speed")
+    asked = ("answers", "cut_off", "errors", "first_token", "speed")
+    assert fleet.rollouts["careful"].gates == asked
     first = (folder / "fleet.yaml").read_text("utf-8").splitlines()[0]
     assert first.startswith(HEADER)
     assert "properties" in json.loads((folder / first.removeprefix(HEADER)).read_text("utf-8"))

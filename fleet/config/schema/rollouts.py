@@ -126,8 +126,9 @@ class Gate(Section):
     Before any traffic, on a golden set: `accuracy_drop`, `hallucination_rise`; on captured requests
     that both versions are asked again: `replay_drop`. On live requests against the replaced
     version: `error_rate_rise`, `format_drop`, `truncation_rise`, and the 95th percentiles
-    `p95_ratio` (whole answers), `first_token_ratio`, `token_time_ratio`; `neighbour_ratio`
-    compares other adapters on its servers with those elsewhere. Against a fixed limit:
+    `first_token_ratio` and `token_time_ratio`, by which longer answers alone are not slow, and
+    `p95_ratio` of whole answers; `neighbour_ratio` compares other adapters on its servers with
+    those elsewhere. Against a fixed limit:
     `error_rate`, `p95_latency`, and `baseline_ratio`, both versions against the time before the
     rollout.
     """
