@@ -51,9 +51,10 @@ def restart(state: PlacementState) -> None:
 
 
 def substitute(state: PlacementState, among: Iterable[Item]) -> dict[str, str]:
-    """Put versions on running servers as their flags are now; return the servers by version.
+    """Put versions, in this order, on running servers with their flags; return the servers.
 
-    Rules, slots and load count as for every other place. A version that fits nowhere is left out.
+    By version. Rules, slots and load count as for every other place. A version that fits nowhere
+    is left out; a version that is named twice gets two servers.
     """
 
     def shape_of(draft: ServerDraft, item: Item) -> SlotShape | None:
@@ -61,9 +62,11 @@ def substitute(state: PlacementState, among: Iterable[Item]) -> dict[str, str]:
         return _shape(state, draft, item, (0,)) if runs else None
 
     found: dict[str, str] = {}
-    for item in sorted(among, key=hardest_first):
-        pool = [draft for draft in state.drafts.values() if draft.base.name == item.base]
-        if best := _best(state, pool, item, shape_of, set()):
+    pools: dict[str, list[ServerDraft]] = defaultdict(list)
+    for draft in state.drafts.values():
+        pools[draft.base.name].append(draft)
+    for item in among:
+        if best := _best(state, pools[item.base], item, shape_of, set()):
             draft, _ = best
             state.bind(item, draft, "")
             found[item.adapter] = draft.name

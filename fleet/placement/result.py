@@ -156,7 +156,7 @@ class PlacementResult:
     """By adapter address: the adapters that are unloaded before the adapter is loaded."""
 
 
-def _server(draft: ServerDraft, host: HostSpec) -> Server:
+def server_of(draft: ServerDraft, host: HostSpec) -> Server:
     """Return the server of a draft: the live server where its flags stay."""
     if draft.live is not None and (not draft.devices or draft.fixed):
         return draft.live
@@ -211,7 +211,7 @@ def _servers(state: PlacementState) -> dict[str, Server]:
     servers: dict[str, Server] = {}
     for name, draft in sorted(state.drafts.items()):
         if draft.residents or not draft.devices:
-            servers[name] = _server(draft, state.fleet.hosts[draft.host])
+            servers[name] = server_of(draft, state.fleet.hosts[draft.host])
             if draft.live is not None and draft.changed and not draft.fixed:
                 state.opened[name] = draft.changed
         elif _foreign(state, draft) and draft.live is not None:

@@ -25,7 +25,7 @@ from fleet.placement.live_servers import placement_state_of
 from fleet.placement.overload import ease, put_back, relieve
 from fleet.placement.repack import empty, find_way, relocate, reuse
 from fleet.placement.result import PlacementResult, result
-from fleet.placement.state import PlacementState, SearchLimits
+from fleet.placement.state import PlacementState, SearchLimits, hardest_first
 from fleet.placement.unplaced import diagnose
 from fleet.placement.upgrades import add_upgrade_servers, restarting, without_room
 from fleet.plan import Saving
@@ -164,9 +164,9 @@ def substitutes(fleet: FleetSpec, targets: RolloutTargets, live: State) -> dict[
         share.adapter
         for route in live.routes().values()
         for share in route.shares
-        if share.percent and silent >= set(share.servers)
+        if share.percent and silent >= set(share.servers) and share.adapter in state.items
     }
-    return substitute(state, [item for item in state.items.values() if item.adapter in unanswered])
+    return substitute(state, sorted((state.items[name] for name in unanswered), key=hardest_first))
 
 
 USUAL = SearchLimits()

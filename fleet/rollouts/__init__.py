@@ -19,6 +19,6 @@ from fleet.rollouts.guards import closed_until, closed_windows_until
 from fleet.rollouts.stage_traffic import StageTraffic, stage_traffic
 from fleet.rollouts.status import ONWARD, MarkRefusal, RolloutStatus, rollout_statuses
 from fleet.rollouts.targets import AliasTarget, Phase, RolloutTargets
-from fleet.rollouts.trials import GateTrial, due_gates, engine_digest
+from fleet.rollouts.trials import GateTrial, due_gates, engine_digest, grouped, loaded_on
 from fleet.rollouts.upgrade import GoldenResult, Upgrade, UpgradeStage
 from fleet.rollouts.upgrades import MOVES, decide_upgrades, upgrade_trials

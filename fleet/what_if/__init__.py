@@ -7,3 +7,4 @@ Pure.
 from fleet.what_if.advisor import diagnose
 from fleet.what_if.candidates import Advice, Diagnosis
 from fleet.what_if.changes import what_if, what_if_live
+from fleet.what_if.loss_advisor import LossDiagnosis, diagnose_losses

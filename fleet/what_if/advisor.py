@@ -104,7 +104,7 @@ def diagnose(
                 plan = make_plan(changed(fleet, candidate), live, history, now, search)
             except FleetError:  # the fleet does not fit, or cannot be
                 continue
-            remedies.append(_advice(fleet, candidate, plan, before))
+            remedies.append(advice_of(fleet, candidate, plan, before))
             break
     return Diagnosis(
         fleet=fleet.name,
@@ -113,7 +113,7 @@ def diagnose(
         causes=causes,
         trials=placement.trials_of(state, alone),
         totals=placement.totals_of(state, bases),
-        remedies=tuple(sorted(remedies, key=_cheapest_first)),
+        remedies=tuple(sorted(remedies, key=cheapest_first)),
         tried=tried,
     )
 
@@ -123,7 +123,8 @@ def changed(fleet: FleetSpec, candidate: Candidate) -> FleetSpec:
     return candidate.change(fleet) if candidate.change else what_if(fleet, candidate.what_if)
 
 
-def _advice(fleet: FleetSpec, candidate: Candidate, plan: Plan, before: float) -> Advice:
+def advice_of(fleet: FleetSpec, candidate: Candidate, plan: Plan, before: float) -> Advice:
+    """Return a candidate with the price, restarts and moves of the plan with its change."""
     after = plan.cost_after if candidate.priced else None
     return Advice(
         text=candidate.text,
@@ -140,7 +141,7 @@ def _advice(fleet: FleetSpec, candidate: Candidate, plan: Plan, before: float) -
     )
 
 
-def _cheapest_first(advice: Advice) -> tuple[float, int, int, int, str]:
+def cheapest_first(advice: Advice) -> tuple[float, int, int, int, str]:
     """Order by price; at equal prices, those first that buy, restart and move the least."""
     added = inf if advice.added_per_hour is None else advice.added_per_hour
     return (added, advice.devices, advice.restarts, advice.moves, advice.text)

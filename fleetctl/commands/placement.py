@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -153,25 +153,46 @@ def draw(
 
 
 @click.command(cls=Command)
+@click.option(
+    "--loss",
+    type=click.Choice(["gpu", "host", "any"]),
+    help="Show which device, host or both can be lost with every promise kept.",
+)
 @format_option
 @live_option
 @click.pass_obj
-def diagnose(workspace: Workspace, form: str, live_file: Path | None) -> None:
+def diagnose(
+    workspace: Workspace,
+    loss: Literal["gpu", "host", "any"] | None,
+    form: str,
+    live_file: Path | None,
+) -> None:
     """Show why the fleet does not fit, and plan with every change that might help.
 
-    Changes nothing. Exits 0 if the fleet fits, else 1.
+    Changes nothing. Exits 0 if the fleet fits, else 1; with --loss, 0 if every loss keeps all
+    promises.
 
     Examples:
       fleetctl diagnose
       fleetctl diagnose --format json
       fleetctl diagnose --live live.json
+      fleetctl diagnose --loss gpu
+      fleetctl diagnose --loss any --format json
     """
     from fleet.placement import SearchLimits
-    from plans.explain.diagnosis import render_json, render_text
-    from runtime.operations.planning import diagnose_fleet
+    from plans.explain import diagnosis as fits
+    from plans.explain import losses
+    from runtime.operations.planning import diagnose_fleet, diagnose_loss
 
     live = live_state(workspace, live_file)
+    if loss:
+        with waiting("Taking devices away, and planning with changes that might help…"):
+            lost = diagnose_loss(workspace, live, loss)
+        click.echo(
+            losses.render_json(lost) if form == "json" else losses.render_text(lost), nl=False
+        )
+        sys.exit(0 if lost.kept else 1)
     with waiting("Planning with changes that might help…"):
-        diagnosis = diagnose_fleet(workspace, workspace.fleet(), live, SearchLimits())
-    click.echo(render_json(diagnosis) if form == "json" else render_text(diagnosis), nl=False)
-    sys.exit(0 if diagnosis.fits else 1)
+        found = diagnose_fleet(workspace, workspace.fleet(), live, SearchLimits())
+    click.echo(fits.render_json(found) if form == "json" else fits.render_text(found), nl=False)
+    sys.exit(0 if found.fits else 1)

@@ -1,12 +1,12 @@
 """Render a diagnosis: the binding limits, by how much they bind, and changes that help."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from math import isfinite
 from typing import Any
 
-from fleet.what_if import Diagnosis
+from fleet.what_if import Advice, Diagnosis
 from plans.amounts import and_more, counted, listed, percent
 from plans.tables import WIDE_GAP, aligned
 
@@ -30,15 +30,16 @@ def render_text(diagnosis: Diagnosis) -> str:
 def render_json(diagnosis: Diagnosis) -> str:
     """Return a diagnosis as a JSON object; unknown and unlimited figures are null."""
     document = {"format": "fleetctl-diagnosis", "format_version": "1.0"} | asdict(diagnosis)
-    return json.dumps(_finite(document), indent=2, sort_keys=True) + "\n"
+    return json.dumps(finite(document), indent=2, sort_keys=True) + "\n"
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Return a value of a document with null for figures that are not finite."""
     match value:
         case dict():
-            return {key: _finite(item) for key, item in value.items()}
+            return {key: finite(item) for key, item in value.items()}
         case list() | tuple():
-            return [_finite(item) for item in value]
+            return [finite(item) for item in value]
         case float() if not isfinite(value):
             return None
         case _:
@@ -95,7 +96,12 @@ def _remedies(diagnosis: Diagnosis) -> Iterator[str]:
         yield f"No single change helps ({tried}): take adapters away, or change several things."
         return
     yield f"What helps, cheapest first (each planned with; {tried}):"
-    for number, remedy in enumerate(diagnosis.remedies[:SHOWN], 1):
+    yield from remedy_lines(diagnosis.remedies, "fleetctl diagnose --format json")
+
+
+def remedy_lines(remedies: Sequence[Advice], more: str) -> Iterator[str]:
+    """Yield changes that help, with their prices; the command `more` prints those left out."""
+    for number, remedy in enumerate(remedies[:SHOWN], 1):
         added = remedy.added_per_hour
         price = "price not known" if added is None else f"{added:+.2f} per hour"
         counts = ((remedy.restarts, "restart"), (remedy.moves, "move"))
@@ -105,5 +111,5 @@ def _remedies(diagnosis: Diagnosis) -> Iterator[str]:
         if remedy.what_if:
             changes = " ".join(f"--what-if '{change}'" for change in remedy.what_if)
             yield f"     fleetctl plan {changes}"
-    if rest := and_more(diagnosis.remedies, SHOWN):
-        yield f"  … {rest}: fleetctl diagnose --format json"
+    if rest := and_more(remedies, SHOWN):
+        yield f"  … {rest}: {more}"

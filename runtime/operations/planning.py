@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal
 
 from fleet.errors import ConfigError, FleetError, PlacementError
 from fleet.evals import eval_records
@@ -33,7 +33,7 @@ from fleet.resources import Server, State
 from fleet.rollouts import RolloutTargets, decide_rollouts
 from fleet.spec import FleetSpec
 from fleet.vllm import with_engines
-from fleet.what_if import Diagnosis, diagnose
+from fleet.what_if import Diagnosis, LossDiagnosis, diagnose, diagnose_losses
 from runtime.library.served_copies import damaged
 from runtime.messages import FailureMessage
 from runtime.project.declaration_files import MAIN
@@ -201,6 +201,15 @@ def diagnose_fleet(
         for remedy in found.remedies
     )
     return replace(found, remedies=remedies)
+
+
+def diagnose_loss(
+    workspace: Workspace, live: State, kind: Literal["gpu", "host", "any"]
+) -> LossDiagnosis:
+    """Return the losses of single devices, hosts or both of the declared fleet, with advice."""
+    hosts = {"gpu": (False,), "host": (True,), "any": (False, True)}[kind]
+    history = settled(workspace.history(), live)
+    return diagnose_losses(workspace.fleet(), live, history, workspace.now(), hosts=hosts)
 
 
 def as_far_as_valid(workspace: Workspace) -> tuple[Workspace, int]:

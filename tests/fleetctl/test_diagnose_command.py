@@ -58,6 +58,21 @@ def test_a_project_that_does_not_fit_exits_1_with_a_way_out(
     assert json.loads(out)["fits"] is False
 
 
+def test_losses_are_told_with_what_would_keep_every_promise(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = run(project, capsys, "diagnose", "--loss", "any")
+    assert code == 1
+    assert out.startswith("Fleet agency: 1 of 2 places can be lost with every promise kept.\n")
+    assert "llama3_8b-rack1-gpu1 starts on free devices, +2.50 per hour" in out
+    assert "fleetctl plan --what-if 'gpu h100_80g +1'" in out
+    code, out, _ = run(project, capsys, "diagnose", "--loss", "gpu", "--format", "json")
+    assert code == 0
+    found = json.loads(out)
+    assert (found["format"], found["kept"]) == ("fleetctl-losses", True)
+    assert [loss["place"] for loss in found["losses"]] == ["rack1/gpu0"]
+
+
 def test_a_plan_that_does_not_fit_names_the_command(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
