@@ -8,7 +8,7 @@ wanted version and from a single engine.
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, variance
 from typing import Any
 
 from fleet.evals.golden_item import ACCURACY, FORMAT, GROUNDED, MEASURES
@@ -26,6 +26,8 @@ class Pair:
     missing: int
     clusters: tuple[str, ...]
     """Names by item, shared by the items of a group alone."""
+    by_chance: float = 0.0
+    """Variance of the difference of single answers by chance, summed over items; 0: unknown."""
 
 
 def missing(run: EvalRun) -> tuple[str, ...]:
@@ -88,11 +90,15 @@ def pair_faults(
 
 def vector(run: EvalRun, measure: str = ACCURACY) -> dict[str, float]:
     """Return mean scores on a measure by item, 0 to 1."""
+    return {item: fmean(scores) for item, scores in _by_item(run, measure).items()}
+
+
+def _by_item(run: EvalRun, measure: str) -> dict[str, list[float]]:
     scores: dict[str, list[float]] = defaultdict(list)
     for sample in counted(run):
         if measure in sample.scores:
             scores[sample.item].append(sample.scores[measure])
-    return {item: fmean(scores[item]) for item in run.items if item in scores}
+    return {item: scores[item] for item in run.items if item in scores}
 
 
 def paired_scores(stable: EvalRun, canary: EvalRun, measure: str = ACCURACY) -> Pair:
@@ -100,18 +106,22 @@ def paired_scores(stable: EvalRun, canary: EvalRun, measure: str = ACCURACY) -> 
 
     Only the items that the canary was asked count: it may have been told sooner than stable.
     """
-    left, right = vector(stable, measure), vector(canary, measure)
+    left, right = _by_item(stable, measure), _by_item(canary, measure)
     asked = {*canary.items}
     items = tuple(
         item for item in stable.items if item in asked and (item in left or item in right)
     )
     both = left.keys() & right.keys()
     first, second = (
-        tuple(scores[item] if item in both else 0.0 for item in items) for scores in (left, right)
+        tuple(fmean(scores[item]) if item in both else 0.0 for item in items)
+        for scores in (left, right)
     )
     groups = stable.groups or {}
     clusters = tuple(f"g {groups[item]}" if item in groups else f"i {item}" for item in items)
-    return Pair(items, first, second, sum(item not in both for item in items), clusters)
+    several = (scores[item] for scores in (left, right) for item in items if item in both)
+    by_chance = sum(variance(scores) for scores in several if len(scores) > 1)
+    absent = sum(item not in both for item in items)
+    return Pair(items, first, second, absent, clusters, by_chance)
 
 
 def changed_answers(before: EvalRun, after: EvalRun) -> dict[str, dict[str, int]]:

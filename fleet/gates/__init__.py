@@ -16,6 +16,7 @@ from fleet.gates.power import (
     UsualRate,
     catching,
     certifiable,
+    differed,
     harm,
     healthy_rate,
     items_needed,

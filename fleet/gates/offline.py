@@ -42,6 +42,7 @@ def judge_paired(
     clusters: Sequence[str] | None = None,
     alike: float = 1.0,
     early: bool = False,
+    by_chance: float = 0.0,
 ) -> Finding:
     """Judge the scores of both versions on the same items, in the same order.
 
@@ -56,6 +57,8 @@ def judge_paired(
         alike: How alike items of a group are taken to be beyond what the scores show, from 0 to 1:
             all items of a group may break together.
         early: More items may be asked, so that the verdict must be surer.
+        by_chance: Variance of the difference of single answers by chance, summed over items; not
+            known of items that were asked once.
 
     Raises:
         ValueError: the sequences differ in length, or a score is not between 0 and 1.
@@ -72,9 +75,10 @@ def judge_paired(
     if not graded and len({*names}) == len(names):
         return judge_binary(gate.name, gate.metric, _pairs(stable, canary) | failed, limits)
     limits |= {"pseudo_items": PSEUDO_ITEMS}
-    return judge_graded(
-        gate.name, gate.metric, _sums(stable, canary, names, alike) | failed, limits
-    )
+    sums = _sums(stable, canary, names, alike) | failed
+    if gate.samples > 1:
+        sums |= {"samples": float(gate.samples), "by_chance": by_chance}
+    return judge_graded(gate.name, gate.metric, sums, limits)
 
 
 def _pairs(stable: Sequence[float], canary: Sequence[float]) -> dict[str, float]:
@@ -126,6 +130,8 @@ class _Estimate:
     independent: float
     best: float
     """Upper bound of the new version's mean score."""
+    by_chance: float = 0.0
+    """Part of the squared error that is of sampling, where items were asked several times."""
 
 
 def judge_binary(
@@ -172,7 +178,10 @@ def judge_graded(
     spread = _clustered(counts["good_squares"], clusters) / items
     best = min(1.0, counts["good"] / items + _quantile(clusters, confidence) * spread)
     lower, upper = min(drop - seen, middle - half), max(drop + seen, middle + half)
-    made = _Estimate(GRADED, drop, lower, upper, drop + seen, error, p_value, clusters, best)
+    by_chance = counts.get("by_chance", 0.0) / counts.get("samples", 1.0) / both**2
+    made = _Estimate(
+        GRADED, drop, lower, upper, drop + seen, error, p_value, clusters, best, by_chance
+    )
     return _judge(gate, metric, made, counts, limits)
 
 
@@ -193,8 +202,6 @@ def _judge(
     limits: Mapping[str, float],
 ) -> Finding:
     verdict, reason = _verdict(made, counts, limits)
-    detectable = (Z + Z_FOUND) * made.error
-    found = f"a drop of {points_text(detectable)}" if detectable <= 1 else "no drop"
     return Finding(
         gate,
         metric,
@@ -207,8 +214,20 @@ def _judge(
         dict(counts),
         dict(limits),
         reason,
-        f"finds {found} 4 times in 5" if counts["items"] else "",
+        _power(made, samples=counts.get("samples", 1) > 1) if counts["items"] else "",
     )
+
+
+def _power(made: _Estimate, *, samples: bool) -> str:
+    """Say which drop is found, and which ones more samples and more items would find."""
+    detectable = (Z + Z_FOUND) * made.error
+    found = f"a drop of {points_text(detectable)}" if detectable <= 1 else "no drop"
+    text = f"finds {found} 4 times in 5"
+    if not samples:
+        return text
+    twice = detectable * math.sqrt(max(0.0, 1 - made.by_chance / made.error**2 / 2))
+    items = points_text(detectable / math.sqrt(2))
+    return f"{text}; with twice the samples {points_text(twice)}, with twice the items {items}"
 
 
 def _verdict(

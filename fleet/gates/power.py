@@ -36,17 +36,18 @@ WIDTH = 6
 
 @lru_cache(maxsize=4096)
 def paired_power(
-    items: int, discordance: float, samples: int, margin: float, drop: float
+    items: int, discordance: float, samples: int, margin: float, drop: float, lasting: float = 0.0
 ) -> tuple[float, float]:
     """Return the chances that an offline gate says PASS, and FAIL.
 
     Args:
         items: Size of the golden set.
         discordance: Part of the items that one version gets right and the other wrong.
-        samples: Answers asked for each item. Several shrink the noise of sampling, which is all
-            there is between two versions that are alike.
+        samples: Answers asked for each item. Several shrink the noise of sampling.
         margin: The gate's limit.
         drop: How much worse the new version really is; at most `discordance`.
+        lasting: The part of `discordance` that several answers do not shrink, as both versions
+            answer these items otherwise each time.
 
     With a single sample: exact, over all splits of the discordant items. With several: exact over
     the number of items that broke wholly, the kind of drop that is hardest to tell; the noise of
@@ -55,7 +56,7 @@ def paired_power(
     if items < LEAST_ITEMS:
         return 0.0, 0.0
     if samples > 1:
-        return _graded(items, max(discordance, 1e-6) / samples, margin, drop)
+        return _graded(items, _noise(max(discordance, 1e-6), samples, lasting), margin, drop)
     discordance = max(discordance, drop, 1e-6)
     chance = (discordance + drop) / (2 * discordance)
     passes = fails = 0.0
@@ -65,6 +66,11 @@ def paired_power(
         passes += weight * (1 - upper_tail(largest + 1, differing, chance))
         fails += weight * upper_tail(least, differing, chance)
     return passes, fails
+
+
+def _noise(discordance: float, samples: int, lasting: float) -> float:
+    """Return the variance of an item's difference, by means of several answers."""
+    return lasting + (discordance - lasting) / samples
 
 
 def _binomial(trials: int, chance: float) -> Iterator[tuple[int, float]]:
@@ -121,12 +127,12 @@ def _first(numbers: range, holds: Callable[[int], bool]) -> int:
     return numbers.start + bisect_left(numbers, True, key=holds)
 
 
-def certifiable(items: int, discordance: float, samples: int) -> float:
+def certifiable(items: int, discordance: float, samples: int, lasting: float = 0.0) -> float:
     """Return the smallest margin that an unchanged version keeps 4 times in 5.
 
     With a discordance of 0: the smallest margin that any version can keep.
     """
-    items, noise = max(2, items), discordance / samples
+    items, noise = max(2, items), _noise(discordance, samples, lasting)
     differing, added = items * noise, round(2 * PSEUDO_ITEMS)
     upper = (
         _half(differing + added, items + added) / (items + added)
@@ -141,14 +147,31 @@ def least_limit(items: int, samples: int) -> int:
     return math.ceil(100 * certifiable(items, USUAL_DISCORDANCE, samples))
 
 
-def items_needed(discordance: float, samples: int, margin: float) -> int:
+def items_needed(discordance: float, samples: int, margin: float, lasting: float = 0.0) -> int:
     """Return the items with which an unchanged version passes 4 times in 5."""
+
+    def enough(items: int) -> bool:
+        return certifiable(items, discordance, samples, lasting) <= margin
+
     low, high = 0, 1
-    while certifiable(high, discordance, samples) > margin:
+    while not enough(high):
         low, high = high, 2 * high
-    return _first(
-        range(low + 1, high), lambda items: certifiable(items, discordance, samples) <= margin
-    )
+    return _first(range(low + 1, high), enough)
+
+
+def differed(counts: Mapping[str, Any]) -> tuple[float, float | None] | None:
+    """Return the part of the items on which two versions differed; None: the counts do not tell.
+
+    Beside it the part that lasts from answer to answer; None: items were asked once.
+    """
+    if "worse" in counts:
+        return (counts["worse"] + counts["better"] + 1) / (counts["items"] + 2), None
+    if "by_chance" not in counts:
+        return None
+    independent = counts["clusters"] / counts["items"] ** 2
+    by_chance, seen = counts["by_chance"] * independent, counts["drop_squares"] * independent
+    lasting = max(0.0, seen - by_chance / counts["samples"])
+    return lasting + by_chance, lasting
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,11 @@ from fleet.gates import (
     LEAST_ITEMS,
     USUAL_DISCORDANCE,
     USUAL_EFFECT,
-    Counts,
     UsualRate,
     Verdict,
     catching,
     certifiable,
+    differed,
     harm,
     items_needed,
     paired_power,
@@ -77,8 +77,8 @@ def forecast_rollouts(
     for due in wanted.gates:
         gate, text = gates[due.gate], ""
         if gate.name in unsure and gate.offline:
-            its = _Golden(fleet, adapter, gate, _discordance(known.get(gate.name, {})))
-            chance, mistaken = its.unchanged
+            its = _Golden(fleet, adapter, gate, differed(known.get(gate.name, {})))
+            chance, mistaken = its.unchanged(gate.samples)
             promoted, failed = promoted * chance, 1 - (1 - failed) * (1 - mistaken)
             text = its.text()
         elif gate in live and stages:
@@ -94,17 +94,6 @@ def _is_sure(due: GateDue, gate: GateSpec) -> bool:
     return accepted or (due.status == Verdict.PASS and gate.offline)
 
 
-def _discordance(counts: Counts) -> float | None:
-    """Return the part of the items that differed when they were last asked; None: never."""
-    numbers = [counts.get(key) for key in ("items", "worse", "better")]
-    items, worse, better = (
-        number if isinstance(number, float | int) else None for number in numbers
-    )
-    if items is None or worse is None or better is None:
-        return None
-    return (worse + better + 1) / (items + 2)
-
-
 @dataclass(frozen=True, slots=True)
 class _Golden:
     """A gate that a golden set decides, or captured requests."""
@@ -112,8 +101,8 @@ class _Golden:
     fleet: FleetSpec
     adapter: AdapterSpec
     gate: GateSpec
-    seen: float | None
-    """Part of the items that differed when they were last asked; None: never."""
+    seen: tuple[float, float | None] | None
+    """Part of the items that differed when they were last asked, as of `differed`; None: never."""
 
     @property
     def asked(self) -> GoldenFacts:
@@ -124,13 +113,17 @@ class _Golden:
     def differ(self) -> float:
         """The part of the items on which two versions differ."""
         usual = USUAL_FLAWED if self.gate.metric == REPLAY else USUAL_DISCORDANCE
-        return usual if self.seen is None else self.seen
+        return usual if self.seen is None else self.seen[0]
 
     @property
-    def unchanged(self) -> tuple[float, float]:
-        """The chances that an unchanged version passes and fails."""
-        gate = self.gate
-        return paired_power(self.asked.independent, self.differ, gate.samples, gate.margin, 0.0)
+    def lasting(self) -> float:
+        """The part of the items that differs from answer to answer; not known: none."""
+        return (self.seen and self.seen[1]) or 0.0
+
+    def unchanged(self, samples: int) -> tuple[float, float]:
+        """Return the chances that an unchanged version passes and fails."""
+        items, margin = self.asked.independent, self.gate.margin
+        return paired_power(items, self.differ, samples, margin, 0.0, self.lasting)
 
     def text(self) -> str:
         """Return the power of the golden set, and the advice to raise the power."""
@@ -140,10 +133,13 @@ class _Golden:
             path = golden_of(self.adapter, gate)
             lack = f"{path} holds no item" if path else "there is no golden set"
             return f"{lack}, so this gate can never pass"
-        passes, fails = self.unchanged
+        passes, fails = self.unchanged(gate.samples)
         drop = min(max(known, USUAL_DISCORDANCE), 2 * gate.margin)
-        _, caught = paired_power(items, known, gate.samples, gate.margin, drop)
+        _, caught = paired_power(items, known, gate.samples, gate.margin, drop, self.lasting)
         basis = "taken as usual" if self.seen is None else "as last time"
+        if self.seen and self.seen[1] is not None:
+            chance, lasting = percent_text(known - self.lasting), percent_text(self.lasting)
+            basis += f": {chance} by the chance of an answer, {lasting} every time"
         unsure = 1 - passes - fails
         what = "items" if asked.digest else "captured requests"
         groups = f" in {items} groups" if asked.repeated else ""
@@ -159,17 +155,18 @@ class _Golden:
 
     def _fixes(self) -> Iterator[str]:
         gate, items, known = self.gate, self.asked.independent, self.differ
-        for samples in SAMPLES:
-            if (
-                samples > gate.samples
-                and paired_power(items, known, samples, gate.margin, 0.0)[0] >= ENOUGH
-            ):
-                yield f"samples: {samples}"
-                break
-        more = items_needed(known, gate.samples, gate.margin) - items
-        yield f"{max(1, math.ceil(more / 10)) * 10} more items"
+        more = {n: self.unchanged(n)[0] for n in SAMPLES if n > gate.samples}
+        split = self.seen is not None and self.seen[1] is not None
+        if enough := [n for n, passes in more.items() if passes >= ENOUGH]:
+            unknown = self.seen is not None and not split
+            yield f"samples: {enough[0]}" + (" if what differs is chance" if unknown else "")
+        elif more and split:
+            yield f"samples: {max(more)} (PASS {percent_text(more[max(more)])})"
+        lacking = items_needed(known, gate.samples, gate.margin, self.lasting) - items
+        yield f"{max(1, math.ceil(lacking / 10)) * 10} more items"
         if items >= LEAST_ITEMS:
-            yield f"max: {math.ceil(100 * certifiable(items, known, gate.samples))}pp"
+            limit = certifiable(items, known, gate.samples, self.lasting)
+            yield f"max: {math.ceil(100 * limit)}pp"
 
 
 @dataclass(frozen=True, slots=True)

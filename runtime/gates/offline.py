@@ -194,6 +194,7 @@ def judge_runs(gate: GateSpec, stable: EvalRun, canary: EvalRun) -> Finding:
         clusters=pair.clusters,
         alike=USERS_ALIKE if gate.metric == REPLAY else 1.0,
         early=len(canary.items) < len(stable.items),
+        by_chance=pair.by_chance,
     )
 
 

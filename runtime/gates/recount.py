@@ -147,9 +147,11 @@ def _gate_of(finding: Finding) -> GateSpec:
     limits = finding.parameters
     unit = "x" if UNITS.get(finding.metric) == ("x",) else ""  # a fraction or seconds otherwise
     made = GateSpec(finding.gate, finding.metric, limits.get("margin", 0.0), unit)
+    samples = finding.counts.get("samples")
     return replace(
         made,
         floor=limits.get("floor"),
+        samples=int(samples) if isinstance(samples, float | int) else 1,
         tolerate=limits.get("tolerate", made.tolerate),
         min_requests=int(limits.get("least_requests", made.min_requests)),
         false_alarm=limits.get("alpha", made.false_alarm),

@@ -46,6 +46,15 @@ def test_an_item_that_one_arm_lacks_counts_as_wrong_in_both() -> None:
     assert changed_answers(stable, canary) == {"accuracy": {"n": 3, "changed": 1, "worse": 1}}
 
 
+def test_answers_to_the_same_item_tell_how_much_is_chance() -> None:
+    """Of item 0 the old version is right once of twice (variance 0.5), of item 1 the new one."""
+    stable = run(sample(0), sample(0, 0.0), sample(1), sample(1), sample(2))
+    canary = run(sample(0), sample(0), sample(1, 0.0), sample(1), sample(2, 0.0))
+    assert paired_scores(stable, canary).by_chance == pytest.approx(1.0)
+    assert paired_scores(run(*WHOLE), canary).by_chance == pytest.approx(0.5)
+    assert paired_scores(run(*WHOLE), run(*WHOLE)).by_chance == 0
+
+
 def test_items_of_a_group_share_a_cluster_and_others_have_their_own() -> None:
     grouped = run(*WHOLE, groups={"i0": "i2", "i1": "i2"})
     first, second, third = paired_scores(grouped, grouped).clusters

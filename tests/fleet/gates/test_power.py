@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from fleet.gates import power
-from fleet.gates.offline import judge_binary, judge_paired
+from fleet.gates.offline import judge_binary, judge_graded, judge_paired
 from fleet.gates.verdict import Verdict
 from fleet.rollout_policy import GateSpec
 from tests.fleet.gates.simulation import flagged, golden_runs, graded_runs, paths, shares_of
 
 ERRORS = GateSpec("errors", "error_rate_rise", 2, "pp", alarm_at=0.25)
 FORMAT = GateSpec("form", "format_drop", 3, "pp", alarm_at=0.25)
+SEVERAL = GateSpec("answers", "accuracy_drop", 3, "pp", samples=5)
 LATENCY = GateSpec("latency", "p95_ratio", 1.5, "x", alarm_at=1.2)
 
 
@@ -46,6 +47,56 @@ def test_of_several_samples_no_more_is_promised_than_comes_true(items: int, samp
         found = [each.verdict for each in drawn].count(verdict) / 600
         told = power.paired_power(items, borderline / 4, samples, 0.03, drop)[place]
         assert found - 0.13 <= told <= found + 0.06
+
+
+@pytest.mark.parametrize("differ", [0.0, 0.06])
+def test_counts_tell_what_is_chance_from_what_lasts(differ: float) -> None:
+    """Some items are answered rightly half of the time, and some by one version alone."""
+    rng = np.random.default_rng(6)
+    found, passes = [], 0
+    for _ in range(300):
+        chance = np.where(rng.random(200) < 0.1, 0.5, 1.0)
+        wrong = rng.random(200)
+        old, new = (
+            rng.binomial(1, np.where(mine, 0.0, chance), (5, 200))
+            for mine in (wrong < differ / 2, wrong > 1 - differ / 2)
+        )
+        by_chance = float((old.var(axis=0, ddof=1) + new.var(axis=0, ddof=1)).sum())
+        scores = (old.mean(axis=0).tolist(), new.mean(axis=0).tolist())
+        made = judge_paired(SEVERAL, *scores, by_chance=by_chance)
+        passes += made.verdict is Verdict.PASS
+        whole, part = power.differed(made.counts) or (0.0, None)
+        assert part is not None
+        found.append([whole, part])
+    differed, lasting = np.mean(found, axis=0)
+    assert differed - lasting == pytest.approx(0.05, abs=0.005)
+    assert lasting == pytest.approx(differ, abs=0.006)
+    told = power.paired_power(200, differed, 5, 0.03, 0.0, lasting)[0]
+    assert told == pytest.approx(passes / 300, abs=0.1)
+    assert (power.paired_power(200, differed, 50, 0.03, 0.0, lasting)[0] < 0.8) is (differ > 0)
+
+
+def test_what_lasts_is_met_by_more_items_and_hardly_by_more_samples() -> None:
+    assert power.items_needed(0.1, 5, 0.03, 0.08) > 2.5 * power.items_needed(0.1, 5, 0.03)
+    few, many = (power.certifiable(100, 0.1, samples, 0.08) for samples in (5, 100))
+    assert few - many < 0.005
+    counts = {
+        "items": 100.0,
+        "clusters": 100.0,
+        "drop": 2.0,
+        "drop_squares": 6.0,
+        "good": 90.0,
+        "good_squares": 9.0,
+        "must_pass_failed": 0.0,
+        "samples": 5.0,
+        "by_chance": 10.0,
+    }
+    limits = {"margin": 0.03, "floor": 0.0, "pseudo_items": 1.5}
+    found = judge_graded("g", "accuracy_drop", counts, limits)
+    assert found.power == (
+        "finds a drop of 7.3 pp 4 times in 5; with twice the samples 6.9 pp, with twice the items "
+        "5.1 pp"
+    )
 
 
 def test_more_samples_say_more() -> None:

@@ -106,6 +106,43 @@ def test_what_differed_last_time_is_used() -> None:
     assert gates["accuracy"].startswith("300 items x 1, 2 % differ (as last time): an unchanged")
 
 
+CHANCE = "10 % by the chance of an answer, 0 % every time"
+LASTS = "10 % by the chance of an answer, 18 % every time"
+
+
+@pytest.mark.parametrize(
+    ("items", "squares", "basis", "fixes"),
+    [
+        (120, 3.0, CHANCE, "samples: 10 (PASS 60 %), or 160 more items, or max: 5pp"),
+        (160, 3.0, CHANCE, "samples: 10, or 120 more items, or max: 5pp"),
+        (120, 30.0, LASTS, "samples: 10 (PASS 16 %), or 1360 more items, or max: 11pp"),
+    ],
+)
+def test_answers_of_last_time_say_whether_more_samples_help(
+    items: int, squares: float, basis: str, fixes: str
+) -> None:
+    seen = evidence("accuracy", percent=0)
+    counts = {
+        "items": 150.0, "clusters": 150.0, "drop": 1.0, "drop_squares": squares,
+        "samples": 5.0, "by_chance": 15.0,
+    }  # fmt: skip
+    unsure = replace(seen.finding, counts=counts, verdict=UNSURE)
+    made = fleet(items)
+    answers = replace(made.gates["accuracy"], samples=3)
+    made = replace(made, gates={**made.gates, "accuracy": answers})
+    gates, _ = said(made, past(0, replace(seen, finding=unsure)), live=shared(0, 100))
+    assert f"(as last time: {basis}): an" in gates["accuracy"]
+    assert gates["accuracy"].endswith(f". To be surer: {fixes}")
+
+
+def test_of_answers_given_once_more_samples_are_advised_with_a_doubt() -> None:
+    seen = evidence("accuracy", percent=0)
+    counts = {"items": 298.0, "worse": 15.0, "better": 14.0, "good": 290.0}
+    unsure = replace(seen.finding, counts=counts, verdict=UNSURE)
+    gates, _ = said(fleet(300), past(0, replace(seen, finding=unsure)), live=shared(0, 100))
+    assert "To be surer: samples: 3 if what differs is chance, or " in gates["accuracy"]
+
+
 def test_without_a_golden_set_the_gate_can_never_pass() -> None:
     gates, likely = said(fleet(0))
     assert gates["accuracy"] == "golden/support.jsonl holds no item, so this gate can never pass"
