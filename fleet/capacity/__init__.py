@@ -26,12 +26,15 @@ from fleet.capacity.recorded_demand import (
     recorded_demand_text,
 )
 from fleet.capacity.server import (
+    NO_PROMISES,
     NO_REQUEST_MIX,
     USUAL_PROMPT_WEIGHT,
     DeviceMemory,
+    LatencyTarget,
     RequestMix,
     ServerShape,
     Throughput,
+    keeps,
     least_bytes,
     memory_of,
     request_mix_of,

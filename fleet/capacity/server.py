@@ -1,13 +1,22 @@
 """Computes the memory of a server by part, and its throughput: law, not search."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import inf
 
 from fleet.capacity.calibration import speed_of
 from fleet.capacity.decode_law import MAX_NUM_SEQS, batch_of_step, capacity, step_within
-from fleet.hardware import NO_BASIS, BaseShape, BaseSpec, Basis, DeviceSpec, Profile, is_cpu
+from fleet.hardware import (
+    NO_BASIS,
+    BaseShape,
+    BaseSpec,
+    Basis,
+    DeviceSpec,
+    Profile,
+    Speed,
+    is_cpu,
+)
 from fleet.resources import ServerFlags
 from fleet.spec import AdapterSpec, DemandSpec
 from fleet.vllm import (
@@ -33,6 +42,9 @@ Prompts are computed many tokens at a time: a fifth to two fifths by the estimat
 
 LEAST_BATCH = 8
 """Lower bound of the batch that a promised latency must allow; below, the promise is left out."""
+
+SPAN = 1.5
+"""Upper bound of the longest answer of adapters that are alike, as a multiple of their shortest."""
 
 LIST_CONTEXT = 64
 """Unit to which mean contexts are rounded up, in tokens: an edited adapter changes no server."""
@@ -74,11 +86,19 @@ class DeviceMemory:
 
 @dataclass(frozen=True, slots=True, order=True)
 class LatencyTarget:
-    """A tier's promise for a latency class, with the mean length of prompts and answers."""
+    """A promised time, with the longest prompts and answers of the adapters that are alike."""
 
     slo_s: float
-    prompt_tokens: float
-    output_tokens: float
+    prompt_tokens: int
+    output_tokens: int
+
+    @property
+    def token_s(self) -> float:
+        """Upper bound of a step's time, whatever the device."""
+        return self.slo_s / (self.output_tokens + 1)
+
+
+NO_PROMISES: frozenset[LatencyTarget] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +108,16 @@ class RequestMix:
     context: int
     """Tokens that a request keeps in the KV cache on average over its life."""
     targets: tuple[LatencyTarget, ...]
-    """Promises of tiers, the shortest time first; the usual times of classes are no promises."""
+    """Promises of tiers, those with the most time for a token first; aims of classes are none."""
+
+    def promise(self, adapter: AdapterSpec | None) -> LatencyTarget | None:
+        """Return the promise for the answers of an adapter; None: nothing is promised."""
+        if adapter is None or not adapter.promised:
+            return None
+        demand = adapter.demand or DemandSpec(0.0)
+        alike = (its for its in self.targets if its.slo_s == adapter.slo_s)
+        longer = (its for its in alike if its.output_tokens >= demand.output_tokens)
+        return next(longer, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,22 +144,23 @@ def request_mix_of(adapters: Iterable[AdapterSpec]) -> Mapping[str, RequestMix]:
 
 
 def _request_mix(group: Sequence[tuple[AdapterSpec, DemandSpec]]) -> RequestMix:
-    promised: dict[float, list[DemandSpec]] = {}
-    for adapter, demand in group:
-        if adapter.promised:
-            promised.setdefault(adapter.slo_s, []).append(demand)
+    promised = {
+        (adapter.slo_s, demand.output_tokens, demand.prompt_tokens)
+        for adapter, demand in group
+        if adapter.promised
+    }
+    targets: list[LatencyTarget] = []
+    for slo_s, output, prompt in sorted(promised, reverse=True):
+        last = targets[-1] if targets else None
+        if last and last.slo_s == slo_s and last.output_tokens + 1 <= SPAN * (output + 1):
+            targets[-1] = replace(last, prompt_tokens=max(prompt, last.prompt_tokens))
+        else:
+            targets.append(LatencyTarget(slo_s, prompt, output))
     # A request holds its prompt all the time, and half of its answer on average.
     mean = sum(demand.prompt_tokens + demand.output_tokens / 2 for _, demand in group) / len(group)
     context = -int(-mean // LIST_CONTEXT) * LIST_CONTEXT
-    targets = (
-        LatencyTarget(
-            slo_s,
-            sum(demand.prompt_tokens for demand in demands) / len(demands),
-            sum(demand.output_tokens for demand in demands) / len(demands),
-        )
-        for slo_s, demands in promised.items()
-    )
-    return RequestMix(max(context, LIST_CONTEXT), tuple(sorted(targets)))
+    most_time_first = sorted(targets, key=lambda target: (-target.token_s, target))
+    return RequestMix(max(context, LIST_CONTEXT), tuple(most_time_first))
 
 
 NO_REQUEST_MIX = RequestMix(512, ())
@@ -192,12 +222,17 @@ def least_bytes(shape: ServerShape) -> int:
 
 @lru_cache(maxsize=65536)
 def throughput_of(
-    shape: ServerShape, request_mix: RequestMix, profiles: tuple[Profile, ...], utilization: float
+    shape: ServerShape,
+    request_mix: RequestMix,
+    profiles: tuple[Profile, ...],
+    utilization: float,
+    promises: frozenset[LatencyTarget] = NO_PROMISES,
 ) -> Throughput:
     """Return the throughput of a server, of which load may take the part `utilization`.
 
-    The batch is the largest that the KV cache, the engine and the promised latencies allow. A
-    promise that the device cannot keep at all is left out. Servers that share a device take turns.
+    The batch is the largest that the KV cache, the engine and the `promises` for adapters on the
+    server allow. A promise that the server cannot keep at all is left out, see `keeps`. Servers
+    that share a device take turns.
     """
     speed, basis = speed_of(
         profiles, shape.base, shape.device, shape.tensor_parallel, shape.rank,
@@ -207,15 +242,28 @@ def throughput_of(
     if speed is None or tokens is None:
         return Throughput(inf, 0.0, NO_BASIS)
     servers = shape.servers_per_device
-    steps = (
-        step_within(speed, target.prompt_tokens, target.output_tokens, target.slo_s / servers)
-        for target in request_mix.targets
-    )
-    batches = (batch_of_step(speed, 1, step) for step in steps)
+    batches = (_batch_within(speed, promise, servers) for promise in promises)
     kept = min((size for size in batches if size >= LEAST_BATCH), default=MAX_NUM_SEQS)
     batch = int(min(kept, MAX_NUM_SEQS))
     best = capacity(speed, tokens, request_mix.context, batch, 1) / servers
     return Throughput(utilization * best, speed.spread, basis)
+
+
+def _batch_within(speed: Speed, promise: LatencyTarget, servers: int) -> float:
+    """Return the largest batch that keeps a promise on a device that `servers` take turns on."""
+    slo_s = promise.slo_s / servers
+    step = step_within(speed, promise.prompt_tokens, promise.output_tokens, slo_s)
+    return batch_of_step(speed, 1, step)
+
+
+@lru_cache(maxsize=65536)
+def keeps(shape: ServerShape, profiles: tuple[Profile, ...], promise: LatencyTarget) -> bool:
+    """Say whether a server keeps a promise with `LEAST_BATCH` requests at a time; or is unknown."""
+    speed, _ = speed_of(
+        profiles, shape.base, shape.device, shape.tensor_parallel, shape.rank,
+        vllm=shape.device.vllm,
+    )  # fmt: skip
+    return speed is None or _batch_within(speed, promise, shape.servers_per_device) >= LEAST_BATCH
 
 
 def shape_of(base: BaseSpec, device: DeviceSpec, flags: ServerFlags) -> ServerShape:

@@ -42,7 +42,7 @@ def lower_bound(instance: Instance) -> int:
     best = 0.0
     counts = np.arange(instance.most + 1)
     for rank in np.unique(instance.rank).tolist():
-        members = instance.rank >= rank
+        members = instance.covers(instance.rank, rank)
         number = int(members.sum())
         peak = int(instance.loads[members].sum(axis=0).max())
         table = instance.capacity[:, rank, :]
@@ -57,7 +57,7 @@ def lower_bound(instance: Instance) -> int:
         for dual in np.linspace(0.0, float((price / items).min()), DUALS).tolist():
             unit = float(((price - dual * items) / carried).min())
             best = max(best, dual * number + unit * peak)
-    usable_alone = (instance.capacity[:, int(instance.rank.min()), 1:] > 0).any(axis=1)
+    usable_alone = (instance.capacity[:, instance.lowest, 1:] > 0).any(axis=1)
     if usable_alone.any():
         best = max(best, instance.copies() * float(instance.price[usable_alone].min()))
     return rounded(instance, best)

@@ -111,7 +111,7 @@ def _rows(
     counted = np.array([1 / kind.most for kind in kinds])[:, None, None]
     rows.append(np.broadcast_to(counted, (len(kinds), len(items), 1)))
     fits = apart[None] | (peak[None] <= limit[:, :, 0])
-    ranked = rank[None] <= np.array([kind.rank for kind in kinds])[:, None]
+    ranked = instance.covers(np.array([kind.rank for kind in kinds])[:, None], rank[None])
     return np.concatenate(rows, axis=2), fits & ranked
 
 

@@ -69,7 +69,7 @@ def _fill(instance: Instance, gpu: int, order: Ints, growth: float | None) -> Pa
     for item in order.tolist():
         weight = instance.loads[item]
         active = 0.0 if instance.busy is None else instance.busy[item]
-        top = np.maximum(rank[:opened], instance.rank[item])
+        top = instance.top(rank[:opened], instance.rank[item])
         limit = instance.capacity[gpus[:opened], top, np.minimum(count[:opened] + 1, instance.most)]
         grown = instance.strain(load[:opened] + weight, busy[:opened] + active, gpus[:opened], top)
         after = grown.max(axis=1)
@@ -97,7 +97,7 @@ def _fill(instance: Instance, gpu: int, order: Ints, growth: float | None) -> Pa
             left[stock.pool[kind]] -= stock.units[kind]
             grown = np.vstack([grown, weight])
         load[chosen] += weight
-        rank[chosen] = max(rank[chosen], instance.rank[item])
+        rank[chosen] = instance.top(rank[chosen], instance.rank[item])
         count[chosen] += 1
         if instance.busy is not None:
             busy[chosen] += active

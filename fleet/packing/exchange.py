@@ -188,7 +188,7 @@ def _assigned(instance: Instance, packing: Packing, mix: Ints, fresh: Rng | None
         size = size * (LEAST + fresh.random(len(rest)))
     order = np.lexsort((size, -instance.rank[rest]))
     for item in rest[order].tolist():
-        top = np.maximum(rank, instance.rank[item])
+        top = instance.top(rank, instance.rank[item])
         limit = instance.capacity[mix, top, np.minimum(count + 1, instance.most)]
         active = 0.0 if instance.busy is None else instance.busy[item]
         strain = instance.strain(load + instance.loads[item], busy + active, mix, top)

@@ -29,7 +29,7 @@ def cheaper_mixes(instance: Instance, gpus: Ints, core: int) -> list[Ints]:
     peak = int(instance.loads.sum(axis=0).max())
     found: list[tuple[float, Ints]] = []
     for rows in _cheaper(instance, gpus, core):
-        enough = _estimated(instance, rows, int(instance.rank.min())) >= HEADROOM * peak
+        enough = _estimated(instance, rows, instance.lowest) >= HEADROOM * peak
         capacity = _estimated(instance, rows[enough], _high_rank(instance))
         found += [(-float(size), row) for size, row in zip(capacity, rows[enough], strict=True)]
     found.sort(key=lambda pair: (pair[0], pair[1].tolist()))

@@ -77,6 +77,30 @@ class Instance:
     spread: Reals = field(default_factory=lambda: np.zeros((1, 1)))
     """Slow-down by a further busy item: `[type, highest rank index]`."""
     stock: Stock = ENDLESS
+    hastes: int = 1
+    """Classes of haste: a rank's index is the rank times these, plus the haste. A server has the
+    highest rank and the greatest haste of its items."""
+
+    def top(self, ranks: Ints | int, others: Ints | int) -> Ints:
+        """Return the indexes of servers that hold items of both."""
+        if self.hastes == 1:
+            return np.asarray(np.maximum(ranks, others))
+        (rank, haste), (other, further) = (np.divmod(its, self.hastes) for its in (ranks, others))
+        return np.asarray(np.maximum(rank, other) * self.hastes + np.maximum(haste, further))
+
+    def covers(self, tops: Ints | int, ranks: Ints | int) -> NDArray[np.bool_]:
+        """Say whether servers of these indexes hold items of those."""
+        return np.asarray(self.top(tops, ranks) == tops)
+
+    def highest(self, ranks: Ints) -> int:
+        """Return the index of a server with items of these ranks."""
+        rank, haste = np.divmod(ranks, self.hastes)
+        return int(rank.max(initial=0)) * self.hastes + int(haste.max(initial=0))
+
+    @property
+    def lowest(self) -> int:
+        """An index that all servers cover."""
+        return int(self.rank.min()) // self.hastes * self.hastes
 
     @property
     def most(self) -> int:
@@ -113,7 +137,7 @@ class Instance:
         number = len(items)
         if number > self.most or len(np.unique(self.owner[items])) < number:
             return False
-        rank = int(self.rank[items].max(initial=0))
+        rank = self.highest(self.rank[items])
         busy = np.zeros(1) if self.busy is None else self.busy[items].sum(axis=0)
         load = self.strain(self.loads[items].sum(axis=0), busy, gpu, rank)
         return bool(load.max(initial=0) <= self.capacity[gpu, rank, number])
@@ -152,9 +176,10 @@ class Packing:
         there = self.assignment[placed]
         load = np.zeros((servers, instance.loads.shape[1]), dtype=np.int64)
         np.add.at(load, there, instance.loads[placed])
-        rank = np.zeros(servers, dtype=np.int64)
-        np.maximum.at(rank, there, instance.rank[placed])
-        return load, rank, np.bincount(there, minlength=servers)
+        rank, haste = np.zeros((2, servers), dtype=np.int64)
+        for top, own in zip((rank, haste), np.divmod(instance.rank, instance.hastes), strict=True):
+            np.maximum.at(top, there, own[placed])
+        return load, rank * instance.hastes + haste, np.bincount(there, minlength=servers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,9 @@ class CapacityLine(NamedTuple):
 
 def _lines(instance: Instance) -> list[CapacityLine]:
     """Return lines that together lie on or above the capacity table."""
-    pairs = product(range(len(instance.price)), np.unique(instance.rank).tolist())
+    ranks = np.unique(instance.rank // instance.hastes) * instance.hastes
+    tops = (ranks[:, None] + np.arange(instance.hastes)).ravel()
+    pairs = product(range(len(instance.price)), tops.tolist())
     return [line for gpu, rank in pairs for line in _lines_of(instance, gpu, rank)]
 
 
@@ -85,8 +87,8 @@ def aggregate_bound(instance: Instance) -> int:
         _count_in_range(program, line, servers, count)
         terms.append((line, servers, count))
     for rank in np.unique(instance.rank).tolist():
-        members = instance.rank >= rank
-        above = [term for term in terms if term[0].rank >= rank]
+        members = instance.covers(instance.rank, rank)
+        above = [term for term in terms if instance.covers(term[0].rank, rank)]
         low = float(members.sum())
         high = low if members.all() else float("inf")
         if (instance.loads[members].max(axis=1) > 0).all():
@@ -106,7 +108,7 @@ def aggregate_bound(instance: Instance) -> int:
 
 def _most_servers(instance: Instance, budget: int) -> int:
     """Return the upper bound of the servers that a budget buys, of types that hold anything."""
-    usable = (instance.capacity[:, int(instance.rank.min()), 1:] > 0).any(axis=1)
+    usable = (instance.capacity[:, instance.lowest, 1:] > 0).any(axis=1)
     return int(budget // int(instance.price[usable].min())) if usable.any() else 0
 
 
@@ -155,6 +157,8 @@ def _program(
     lines: list[list[tuple[CapacityLine, int]]] = []
     shapes = _lines(instance)
     items = range(len(instance.rank))
+    tops = np.arange(instance.capacity.shape[1])
+    above = [set(np.flatnonzero(instance.covers(tops, own)).tolist()) for own in instance.rank]
     step = instance.price_step
     price = (instance.price / step).tolist()
     for server in range(servers):
@@ -172,7 +176,7 @@ def _program(
         program.row([(used, 1.0) for _, used in chosen], high=1.0)
         for item in items:
             cells[item, server] = program.variable()
-            fitting = [(used, -1.0) for line, used in chosen if line.rank >= instance.rank[item]]
+            fitting = [(used, -1.0) for line, used in chosen if line.rank in above[item]]
             program.row([(cells[item, server], 1.0), *fitting], high=0.0)
         program.row([*((cells[item, server], 1.0) for item in items), *number], 0.0, 0.0)
         for loads in instance.loads.T.tolist():

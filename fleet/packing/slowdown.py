@@ -23,7 +23,7 @@ class SlowdownTabu(ServerTabu):
         assert instance.busy is not None
         types, ranks = instance.capacity.shape[:2]
         spread = np.broadcast_to(instance.spread, (types, ranks)).astype(np.float32)
-        self.pace = np.concatenate([spread[:, :1], spread], axis=1)
+        self.pace = spread
         self.even = bool((spread == spread[0, 0]).all())
         """True where all servers are slowed down alike."""
         self.items_busy = instance.busy
@@ -53,13 +53,13 @@ class SlowdownTabu(ServerTabu):
         crowd = self.busy[:, None, among] + (self.crowd[:, source, None] - busy)[:, :, None]
         pace = self.pace[0, 0]
         if not self.even:
-            top = np.maximum(self.others[inside][:, None], self.rank[among])
+            top = self.top(self.others[inside][:, None], self.rank[among])
             pace = self.pace[self.gpus[source]][top]
         change = self._strained(load, crowd, pace, here)
         np.add(self.without[:, None, among], weight[:, :, None], out=load)
         np.add(self.fewer[:, None, among], busy[:, :, None], out=crowd)
         if not self.even:
-            top = np.maximum(self.rank[inside][:, None], self.others[among])
+            top = self.top(self.rank[inside][:, None], self.others[among])
             pace = self.pace[self.gpus[home], top]
         return change + self._strained(load, crowd, pace, there)
 
@@ -89,5 +89,5 @@ class SlowdownTabu(ServerTabu):
         self.without[:, inside] = load[:, None] - width
         self.fewer[:, inside] = crowd[:, None] - busy
         limit = self._limit(bin_, inside)
-        pace = self.pace[self.gpus[bin_], int(self.rank[inside].max())]
+        pace = self.pace[self.gpus[bin_], self.highest(self.rank[inside])]
         self.over[bin_] = int(self._strained(load, crowd, pace, limit))

@@ -205,14 +205,14 @@ class ServerTabu(_Tabu):
         large = max(int(instance.loads.sum()), hours * int(instance.capacity.max(initial=0)))
         super().__init__(instance.loads, assignment, len(gpus), large, order)
         types, ranks, _ = instance.capacity.shape
-        # A first rank row for empty servers, and two columns beyond the table.
-        self.table = np.full((types, ranks + 1, instance.most + 3), TOO_MANY, dtype=self.kind)
-        self.table[:, 1:, : instance.most + 1] = instance.capacity
-        self.table[:, 0, : instance.most + 1] = instance.capacity[:, 0]
+        # Two columns beyond the table.
+        self.table = np.full((types, ranks, instance.most + 3), TOO_MANY, dtype=self.kind)
+        self.table[:, :, : instance.most + 1] = instance.capacity
+        self.top, self.highest, self.hastes = instance.top, instance.highest, instance.hastes
         self.gpus = gpus
         self.one = (~self.real).astype(np.int64)
         self.rank = np.zeros(columns, dtype=np.int64)
-        self.rank[self.column] = instance.rank + 1
+        self.rank[self.column] = instance.rank
         self._separate(instance.owner)
         self.count = np.zeros(len(gpus), dtype=np.int64)
         self.others = np.zeros(columns, dtype=np.int64)
@@ -251,9 +251,9 @@ class ServerTabu(_Tabu):
         self, source: int, inside: Columns, among: slice
     ) -> tuple[Ints | None, Ints | None]:
         home, one, last = self.home[among], self.one[among], self.table.shape[2] - 1
-        top = np.maximum(self.others[inside][:, None], self.rank[among])
+        top = self.top(self.others[inside][:, None], self.rank[among])
         here = self.table[self.gpus[source]][top, np.minimum(self.count[source] - one, last)]
-        top = np.maximum(self.rank[inside][:, None], self.others[among])
+        top = self.top(self.rank[inside][:, None], self.others[among])
         there = self.table[self.gpus[home], top, np.minimum(self.count[home] + one, last)]
         return here, there
 
@@ -271,12 +271,22 @@ class ServerTabu(_Tabu):
 
     def _limit(self, bin_: int, inside: Columns) -> float:
         """Count a server's items and ranks again; return the load that the server may carry."""
-        ranks = self.rank[inside]
-        top = int(ranks.max())
         self.count[bin_] = len(inside) - 1
-        at_top = ranks == top
-        only = np.count_nonzero(at_top) == 1
-        below = int(ranks[~at_top].max(initial=0)) if only else top
-        self.others[inside] = np.where(at_top, below, top)
+        ranks = self.rank[inside]
+        if self.hastes == 1:
+            self.others[inside], top = _others(ranks)
+        else:
+            (others, rank), (hasty, haste) = map(_others, np.divmod(ranks, self.hastes))
+            self.others[inside] = others * self.hastes + hasty
+            top = rank * self.hastes + haste
         last = min(len(inside), self.table.shape[2]) - 1
         return float(self.table[self.gpus[bin_], top, last])
+
+
+def _others(numbers: Ints) -> tuple[Ints, int]:
+    """Return the largest of the other numbers, by number, and the largest of all; at least 0."""
+    top = int(numbers.max())
+    at_top = numbers == top
+    only = np.count_nonzero(at_top) == 1
+    below = int(numbers[~at_top].max(initial=0)) if only else top
+    return np.where(at_top, below, top), top

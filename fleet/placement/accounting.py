@@ -116,7 +116,15 @@ class Accounting:
         if shape:
             mix = self.request_mixes.get(shape.base.name, capacity.NO_REQUEST_MIX)
             policy = self.fleet.policy
-            rate = capacity.throughput_of(shape, mix, self.fleet.profiles, policy.utilization)
+            adapters = (self.fleet.adapters.get(alias_of(own.adapter)) for own in residents)
+            promises = (mix.promise(adapter) for adapter in adapters) if mix.targets else ()
+            rate = capacity.throughput_of(
+                shape,
+                mix,
+                self.fleet.profiles,
+                policy.utilization,
+                frozenset(filter(None, promises)),
+            )
             memory = capacity.memory_of(shape)
             if shape.base.kv_cache_bytes is None and memory.kv and memory.kv_tokens:
                 per_token = memory.kv / memory.kv_tokens

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fleet.capacity import NO_REQUEST_MIX
 from fleet.hardware import BaseSpec
 from fleet.names import server_name
 from fleet.packing import Instance, pack
@@ -43,8 +44,20 @@ class ServerOrder:
 def buy(state: PlacementState, search: SearchLimits, first_group: int = 0) -> None:
     """Open servers until every version has its replicas, or no device is left that helps.
 
-    The order with the index `first_group` buys first, and so chooses first.
+    The order with the index `first_group` buys first, and so chooses first. Devices that break a
+    promise come last.
     """
+    _buy(state, search, first_group)
+    in_reach = state.hardware.in_reach
+    if in_reach and state.missing():
+        state.hardware.in_reach = frozenset()
+        fill(state)
+        _buy(state, search, first_group)
+        if not state.missing():
+            state.hardware.in_reach = in_reach
+
+
+def _buy(state: PlacementState, search: SearchLimits, first_group: int) -> None:
     while True:
         choices = [
             (len(server_types), order)
@@ -106,8 +119,16 @@ def _open_order(
     copies = [item for item in order.items for _ in range(state.missing_replicas(item))]
     if not server_types or ranks[0] == 0 or not copies:
         return []
-    table, spread = server_table(state, order.base, server_types, ranks, len(copies))
-    widths = {item: ranks.index(rank_bucket_of(order.base, item)) for item in order.items}
+    mix = state.hardware.request_mixes.get(order.base.name, NO_REQUEST_MIX)
+    promises = [promise for promise in mix.targets
+                if (order.base.name, promise) in state.hardware.in_reach]  # fmt: skip
+    hastes = len(promises) + 1
+    table, spread = server_table(state, order.base, server_types, ranks, len(copies), promises)
+    widths = {
+        item: ranks.index(rank_bucket_of(order.base, item)) * hastes
+        + (promises.index(item.promise) + 1 if item.promise in promises else 0)
+        for item in order.items
+    }
     alone = table[:, :, 1].max(axis=0)  # by rank: the largest load of a server with 1 version
     copies = [item for item in copies if max(item.peak, 1) <= alone[widths[item]]]
     if not copies:
@@ -123,9 +144,10 @@ def _open_order(
         np.array([item.load.active for item in copies]) / ACTIVE_UNIT,
         spread,
         stock_of(server_types),
+        hastes,
     )
     packing, floor = pack(instance, search.effort)
-    if _is_free(state, order, server_types, len(copies)):
+    if not promises and _is_free(state, order, server_types, len(copies)):
         state.floors[order.base.name] = floor
     placed = packing.assignment[packing.assignment >= 0]
     full = np.argsort(-np.bincount(placed, minlength=len(packing.gpus)), kind="stable")

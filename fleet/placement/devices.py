@@ -7,10 +7,13 @@ import numpy as np
 
 from fleet.capacity import (
     HOURS,
+    NO_PROMISES,
     NO_REQUEST_MIX,
+    LatencyTarget,
     RequestMix,
     ServerShape,
     Throughput,
+    keeps,
     least_bytes,
     request_mix_of,
     throughput_of,
@@ -19,7 +22,7 @@ from fleet.hardware import NO_BASIS, PORT_STRIDE, DeviceSpec, HostSpec
 from fleet.placement.causes import Limit, Obstacle, size
 from fleet.placement.items import ACTIVE_UNIT, NOTHING, RATE_UNIT, Ints, Item
 from fleet.placement.servers import FULL, DeviceId, ServerDraft, SlotShape, percent
-from fleet.spec import FleetSpec
+from fleet.spec import AdapterSpec, FleetSpec
 from fleet.vllm import USABLE, cpu_loras_for, host_bytes, rank_bucket, slots_bucket
 
 
@@ -38,6 +41,13 @@ class Devices:
         self.listed_now: Mapping[str, dict[str, int]] = {}
         """By host that declares its memory, and server: bytes that the server may list now."""
         self.request_mixes: Mapping[str, RequestMix] = request_mix_of(fleet.adapters.values())
+        self.in_reach: frozenset[tuple[str, LatencyTarget]] = frozenset()
+        """Bases with promises that some kind of device keeps: other devices do not get them, as
+        long as such a device is free."""
+
+    def promise(self, adapter: AdapterSpec, base: str) -> LatencyTarget | None:
+        """Return the promise for the answers of an adapter on a base; None: nothing is promised."""
+        return self.request_mixes.get(base, NO_REQUEST_MIX).promise(adapter)
 
     def put(self, draft: ServerDraft) -> None:
         """Take the memory of its devices for a server."""
@@ -110,16 +120,36 @@ class Devices:
             return None
         return slots, wider
 
-    def throughput(self, draft: ServerDraft, slots: int, rank: int) -> Throughput:
-        """Return the load that a server carries at the declared utilization; attached: unknown."""
+    def throughput(
+        self,
+        draft: ServerDraft,
+        slots: int,
+        rank: int,
+        promises: frozenset[LatencyTarget] | None = None,
+    ) -> Throughput:
+        """Return the load that a server carries at the declared utilization; attached: unknown.
+
+        `promises` are those that the server has to keep; None: those of its versions.
+        """
         if draft.device is None:
             return Throughput(float("inf"), 0.0, NO_BASIS)
+        mix = self.request_mixes.get(draft.base.name, NO_REQUEST_MIX)
+        if promises is None:
+            promises = draft.promises if mix.targets else NO_PROMISES
         return throughput_of(
             self.shape(draft, slots, rank),
-            self.request_mixes.get(draft.base.name, NO_REQUEST_MIX),
+            mix,
             self.fleet.profiles,
             self.fleet.policy.utilization,
+            promises,
         )
+
+    def breaks(self, draft: ServerDraft, item: Item, shape: SlotShape) -> bool:
+        """Say whether a server would break a promise that another kind of device keeps."""
+        promise = item.promise
+        if promise is None or (item.base, promise) not in self.in_reach or draft.device is None:
+            return False
+        return not keeps(self.shape(draft, *shape), self.fleet.profiles, promise)
 
     def used(
         self, draft: ServerDraft, item: Item | None = None, shape: SlotShape | None = None
@@ -128,7 +158,8 @@ class Devices:
 
         With a further `item`, and with the slots and rank of a `shape`, if given.
         """
-        rate = self.throughput(draft, *(shape or (draft.slots, draft.rank)))
+        due = draft.promises | {item.promise} if item and item.promise else None
+        rate = self.throughput(draft, *(shape or (draft.slots, draft.rank)), due)
         more = draft.added_load(item) if item is not None else NOTHING
         tokens, active = draft.tokens + more.tokens, draft.active + more.active
         if not np.isfinite(rate.limit):
@@ -144,7 +175,7 @@ class Devices:
 
     def carries(self, draft: ServerDraft, item: Item, shape: SlotShape) -> bool:
         """Say whether a server, its neighbours and its host's memory carry a further item."""
-        if int(self.used(draft, item, shape).max()) > FULL:
+        if int(self.used(draft, item, shape).max()) > FULL or self.breaks(draft, item, shape):
             return False
         if self.host_shortage(draft, item, shape[0]):
             return False

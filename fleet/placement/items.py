@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fleet.capacity import HOURS, USUAL_PROMPT_WEIGHT, Load, load_of
+from fleet.capacity import HOURS, USUAL_PROMPT_WEIGHT, LatencyTarget, Load, load_of
 from fleet.names import base_of
 from fleet.rollouts import AliasTarget, RolloutTargets
 from fleet.spec import AdapterSpec, FleetSpec, Spread
@@ -141,7 +141,9 @@ class Item:
     answer: int = 0
     """Tokens of the usual answer; 0 where no demand is known."""
     promised_s: float = 0.0
-    """Seconds within which 95 % of the answers are due."""
+    """Seconds within which 95 % of the answers are due: promised, or the aim of the class."""
+    promise: LatencyTarget | None = None
+    """Promised latency; None: nothing is promised."""
 
     @property
     def peak(self) -> int:
@@ -153,6 +155,7 @@ def items_of(
     fleet: FleetSpec,
     targets: RolloutTargets,
     places: Callable[[AdapterSpec, str, int], ReplicaSteps],
+    promise: Callable[[AdapterSpec, str], LatencyTarget | None],
     unplaced: dict[str, str],
     failed: Mapping[str, int],
     *,
@@ -162,7 +165,8 @@ def items_of(
 
     `places` returns the places that an adapter of a base and rank could have; empty where there
     is no place, or nothing is known. `failed` counts, by alias, the numbers of replicas that were
-    tried and found no place. `afresh`: the present number of replicas does not matter.
+    tried and found no place. `promise`: that of an adapter on a base. `afresh`: the present
+    number of replicas does not matter.
     """
     slack = (1 + 1 / fleet.policy.utilization) / 2
     for target in targets.wanted.values():
@@ -200,6 +204,7 @@ def items_of(
                 frozenset((client, tier)), declared.spread,
                 declared.residency == "cached", others,
                 declared.demand.output_tokens if declared.demand else 0, declared.slo_s,
+                promise(declared, base),
             )  # fmt: skip
 
 

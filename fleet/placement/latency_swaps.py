@@ -5,13 +5,13 @@ new where they stand change places, or move into free slots, until fewer promise
 no server is opened or restarted, and nothing that runs already moves.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fleet.capacity import speed_of
+from fleet.capacity import LatencyTarget, speed_of
 from fleet.hardware import Speed
 from fleet.names import adapter_address
 from fleet.placement.devices import Devices
@@ -39,9 +39,15 @@ class LatencyRisk:
     """The replicas of a base, their servers, and the danger of every promise."""
 
     def __init__(
-        self, drafts: Sequence[ServerDraft], speeds: Sequence[Speed], limits: Sequence[float]
+        self,
+        drafts: Sequence[ServerDraft],
+        speeds: Sequence[Speed],
+        limit: Callable[[ServerDraft, frozenset[LatencyTarget]], float],
     ) -> None:
-        """Take servers, with their speeds and their limits while a single adapter is active."""
+        """Take servers, with their speeds.
+
+        `limit` is that of a server with promises to keep, while a single adapter is active.
+        """
         pairs = [(place, item) for place, draft in enumerate(drafts)
                  for _, item in sorted(draft.residents.items())]  # fmt: skip
         self.items = [item for _, item in pairs]
@@ -50,7 +56,7 @@ class LatencyRisk:
         """By item: the index of its server."""
         self.movable = np.array([drafts[place].is_movable(item) for place, item in pairs])
         """By item: whether it is new where it stands, and may be elsewhere as well."""
-        self.limit: Floats = np.array(limits) * RATE_UNIT
+        self.limit = limit
         self.rank: Ints = np.array([item.rank for item in self.items], dtype=np.int64)
         self.width: Ints = np.array([draft.rank for draft in drafts], dtype=np.int64)
         """By server: `max_lora_rank`."""
@@ -93,15 +99,16 @@ class LatencyRisk:
         part = np.minimum(length * worst * (1 + 1 / np.sqrt(length)) / due, LATE)
         return np.asarray(np.maximum((part - CALM) / (LATE - CALM), 0) * DANGER).astype(np.int64)
 
-    def bears(self, server: int, tokens: Ints, active: Ints) -> bool:
-        """Say whether a server may carry this load by hour, or carries as much now."""
-        return self._taken(server, tokens, active) <= max(
-            FULL, self._taken(server, self.tokens[server], self.active[server])
-        )
+    def bears(self, server: int, members: Ints, tokens: Ints, active: Ints) -> bool:
+        """Say whether a server may carry these items, with their load by hour, or does now."""
+        now = self.members(server), self.tokens[server], self.active[server]
+        return self._taken(server, members, tokens, active) <= max(FULL, self._taken(server, *now))
 
-    def _taken(self, server: int, tokens: Ints, active: Ints) -> int:
+    def _taken(self, server: int, members: Ints, tokens: Ints, active: Ints) -> int:
+        due = (self.items[item].promise for item in members.tolist())
+        limit = self.limit(self.drafts[server], frozenset(filter(None, due))) * RATE_UNIT
         crowd = 1 + self.speeds[server].spread * np.maximum(active / ACTIVE_UNIT - 1, 0)
-        return int(np.ceil(tokens * crowd / self.limit[server] * FULL).max())
+        return int(np.ceil(tokens * crowd / limit * FULL).max())
 
     def members(self, server: int) -> Ints:
         """Return the items on a server."""
@@ -121,10 +128,13 @@ def latency_risk_of(hardware: Devices, drafts: Sequence[ServerDraft]) -> Latency
         for device, number in [(draft.devices[0], len(draft.devices))]
         if (speed := speed_of(profiles, draft.base, device, number, draft.rank)[0]) is not None
     ]
-    limits = [hardware.throughput(draft, draft.slots, draft.rank).limit for draft in drafts]
-    if len(speeds) < len(drafts) or not all(0 < limit < inf for limit in limits):
+
+    def limit(draft: ServerDraft, promises: frozenset[LatencyTarget]) -> float:
+        return hardware.throughput(draft, draft.slots, draft.rank, promises).limit
+
+    if len(speeds) < len(drafts) or not all(0 < limit(its, its.promises) < inf for its in drafts):
         return None
-    return LatencyRisk(drafts, speeds, limits)
+    return LatencyRisk(drafts, speeds, limit)
 
 
 WORK = 300_000
@@ -203,12 +213,12 @@ def _lowers(risk: LatencyRisk, item: int, server: int, other: int | None) -> boo
         for index in new:
             load = risk.items[index].load
             tokens, active = tokens + load.tokens, active + load.active
-        if not risk.bears(place, tokens, active):
-            return False
         members = risk.members(place)
         before += int(risk.danger[members, place].sum())
         stays = members if not gone else members[members != gone[0]]
         staying = np.append(stays, new).astype(np.int64)
+        if not risk.bears(place, staying, tokens, active):
+            return False
         after += int(risk.at(place, staying, tokens, active).sum())
     return after < before
 

@@ -5,13 +5,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import cache
 
-from fleet.capacity import least_bytes, shape_of
+from fleet.capacity import LatencyTarget, least_bytes, shape_of
 from fleet.hardware import AttachedServerSpec, BaseSpec, DeviceSpec, HostSpec
 from fleet.names import server_name
 from fleet.placement.devices import Devices
 from fleet.placement.items import NOWHERE, ReplicaSteps, items_of
 from fleet.placement.rules import CLOSED, anti_affinity_of, is_open_to
-from fleet.placement.server_types import limits_of
+from fleet.placement.server_types import limits_of, promises_in_reach
 from fleet.placement.servers import ServerDraft
 from fleet.placement.state import PlacementState
 from fleet.placement.upgrade_view import without_hidden
@@ -41,6 +41,7 @@ def placement_state_of(
     targets, live = without_hidden(targets, live)
     hidden = every.keys() - live.servers().keys()
     hardware = Devices(fleet)
+    hardware.in_reach = promises_in_reach(fleet, hardware.request_mixes)
     places = {
         server_name(base, host.name, device.name): (base, host, device)
         for base in sorted(fleet.bases)
@@ -50,9 +51,11 @@ def placement_state_of(
     unplaced: dict[str, str] = {}
 
     @cache
-    def carried(base: str, bucket: int, hosts: tuple[str, ...], spread: Spread) -> ReplicaSteps:
-        there = [fleet.hosts[host] for host in hosts]
-        return limits_of(fleet, fleet.bases[base], bucket, hardware, there, apart=spread == "host")
+    def carried(
+        base: str, bucket: int, hosts: tuple[str, ...], spread: Spread, due: LatencyTarget | None
+    ) -> ReplicaSteps:
+        there, apart = [fleet.hosts[host] for host in hosts], spread == "host"
+        return limits_of(fleet, fleet.bases[base], bucket, hardware, there, due, apart=apart)
 
     @cache
     def hosts_of(pin: str | None, avoid: frozenset[str], groups: frozenset[str]) -> tuple[str, ...]:
@@ -65,9 +68,12 @@ def placement_state_of(
             return NOWHERE
         groups = frozenset((declared.name.client, declared.tier))
         hosts = hosts_of(declared.pin, frozenset(declared.avoid), groups)
-        return carried(base, bucket, hosts, declared.spread)
+        due = hardware.promise(declared, base)
+        return carried(base, bucket, hosts, declared.spread, due)
 
-    versions = items_of(fleet, targets, limits, unplaced, failed or {}, afresh=afresh)
+    versions = items_of(
+        fleet, targets, limits, hardware.promise, unplaced, failed or {}, afresh=afresh
+    )
     items = {item.adapter: item for item in sorted(versions, key=lambda item: item.adapter)}
     drafts = _open_live(fleet, targets, live, hardware)
     for name in sorted({*live.unknown_servers, *hidden}):

@@ -145,7 +145,8 @@ def _load(
     if int(used[hour]) <= FULL:
         return
     need = float(draft.tokens[hour] + draft.added_load(item).tokens[hour]) / RATE_UNIT
-    limit = state.hardware.throughput(draft, *shape).limit
+    due = draft.promises | {item.promise} if item.promise else None
+    limit = state.hardware.throughput(draft, *shape, due).limit
     have = need * FULL / int(used[hour]) if limit > 0 else 0.0
     busiest = sorted(
         {other.alias: other for other in (*draft.residents.values(), item)}.values(),

@@ -13,7 +13,7 @@ from fleet.placement.consolidate import cost
 from fleet.placement.devices import Devices
 from fleet.placement.items import slots_for_cached
 from fleet.placement.overload import remedies
-from fleet.placement.server_types import lower_bound
+from fleet.placement.price_bound import lower_bound
 from fleet.placement.servers import FULL, ServerDraft, percent
 from fleet.placement.state import PlacementState
 from fleet.plan import DeviceUse, Saving

@@ -1,20 +1,26 @@
 """Server types: the ways in which devices can hold servers of a base, with loads and prices."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from math import inf, lcm
 
 import numpy as np
 
-from fleet.capacity import NO_REQUEST_MIX, ServerShape, least_bytes, throughput_of
+from fleet.capacity import (
+    NO_REQUEST_MIX,
+    LatencyTarget,
+    RequestMix,
+    ServerShape,
+    keeps,
+    least_bytes,
+    throughput_of,
+)
 from fleet.hardware import BaseSpec, DeviceSpec, HostSpec, is_cpu
-from fleet.packing import PRICE_UNIT, Effort, Instance, Reals, Stock, configuration_bound
-from fleet.packing import lower_bound as price_bound
+from fleet.packing import PRICE_UNIT, Reals, Stock
 from fleet.placement.devices import Devices
 from fleet.placement.items import (
-    ACTIVE_UNIT,
     NOWHERE,
     RATE_UNIT,
     Ints,
@@ -24,7 +30,7 @@ from fleet.placement.items import (
 )
 from fleet.placement.state import PlacementState
 from fleet.spec import FleetSpec
-from fleet.vllm import SERVERS_PER_DEVICE, rank_bucket, slots_bucket
+from fleet.vllm import RANKS, SERVERS_PER_DEVICE, rank_bucket, slots_bucket
 
 TENSOR_PARALLEL_SIZES = (1, 2, 4, 8)
 """Numbers of devices that a server may stand on."""
@@ -129,20 +135,43 @@ def shape_for(
     return None
 
 
+def promises_in_reach(
+    fleet: FleetSpec, mixes: Mapping[str, RequestMix]
+) -> frozenset[tuple[str, LatencyTarget]]:
+    """Return the bases with promises that a server on some device of the fleet keeps."""
+    found = set()
+    for name, base in fleet.bases.items():
+        if not (targets := mixes.get(name, NO_REQUEST_MIX).targets):
+            continue
+        shapes = [
+            shape
+            for server_type in every_server_type(fleet, base)
+            if (shape := server_type.shape(base, base.slots or 1, base.max_lora_rank or RANKS[0]))
+        ]
+        found |= {
+            (name, promise)
+            for promise in targets
+            if any(keeps(shape, fleet.profiles, promise) for shape in shapes)
+        }
+    return frozenset(found)
+
+
 def limits_of(
     fleet: FleetSpec,
     base: BaseSpec,
     rank: int,
     hardware: Devices,
     hosts: Iterable[HostSpec],
+    promise: LatencyTarget | None,
     *,
     apart: bool,
 ) -> ReplicaSteps:
     """Return the places of an adapter's replicas on these hosts, on devices that are not draining.
 
-    No place where attached servers could hold the adapter, or a throughput is not known. `apart`
-    says that replicas share no host.
+    No place where attached servers could hold the adapter, or a throughput is not known. `promise`
+    is that of the adapter; `apart` says that replicas share no host.
     """
+    promises = frozenset({promise} if promise else ())
     mix = hardware.request_mixes.get(base.name, NO_REQUEST_MIX)
     limits: dict[tuple[str, int, str, int, int], float | None] = {}
     slots: list[ReplicaSlot] = []
@@ -154,7 +183,9 @@ def limits_of(
             if kind not in limits:  # thousands of devices are of a few kinds
                 shape = shape_for(fleet, base, server_type, base.max_lora_rank or rank, 1)
                 policy = fleet.policy
-                rate = shape and throughput_of(shape, mix, fleet.profiles, policy.utilization)
+                rate = shape and throughput_of(
+                    shape, mix, fleet.profiles, policy.utilization, promises
+                )
                 limits[kind] = rate.limit if rate else None
             if (limit := limits[kind]) is not None:
                 slot = ReplicaSlot(limit, server_type.price)
@@ -178,9 +209,13 @@ def server_table(
     server_types: Sequence[ServerType],
     ranks: Sequence[int],
     versions: int,
+    promises: Sequence[LatencyTarget] = (),
     spare: int | None = None,
 ) -> tuple[Ints, Reals]:
     """Return the load that a server carries in any hour, by type, rank and number of versions.
+
+    Where there are `promises`, those with the most time first, a rank has a row for every number of
+    them that a server has to keep, see `Instance.hastes`.
 
     0: as many versions find no room. The load, in the unit of loads, is that with a single active
     adapter; the second array has the slow-down by a further one, by type and rank. `spare` slots
@@ -189,14 +224,18 @@ def server_table(
     mix = state.hardware.request_mixes.get(base.name, NO_REQUEST_MIX)
     utilization, profiles = state.fleet.policy.utilization, state.fleet.profiles
     most = min(MOST_SLOTS, versions)
-    table = np.zeros((len(server_types), len(ranks), most + 1), dtype=np.int64)
+    rows = list(product(ranks, range(len(promises) + 1)))
+    table = np.zeros((len(server_types), len(rows), most + 1), dtype=np.int64)
     spread = np.zeros(table.shape[:2])
-    for (row, server_type), (width, rank) in product(enumerate(server_types), enumerate(ranks)):
+    for (row, server_type), (width, (rank, haste)) in product(
+        enumerate(server_types), enumerate(rows)
+    ):
+        due = frozenset(promises[:haste])
         for count in range(1, most + 1):
             shape = shape_for(state.fleet, base, server_type, rank, count, spare)
-            if shape is None:
+            if shape is None or not all(keeps(shape, profiles, promise) for promise in due):
                 break
-            rate = throughput_of(shape, mix, profiles, utilization)
+            rate = throughput_of(shape, mix, profiles, utilization, due)
             load = rate.limit * RATE_UNIT
             table[row, width, count] = int(load) if np.isfinite(load) else UNLIMITED
             spread[row, width] = rate.spread
@@ -236,62 +275,3 @@ def stock_of(server_types: Sequence[ServerType]) -> Stock:
         np.array(units, dtype=np.int64),
         np.array([unit * len(pools[key]) for key in order], dtype=np.int64),
     )
-
-
-def lower_bound(state: PlacementState, effort: Effort) -> float:
-    """Return an hourly price that no placement undercuts.
-
-    A base is priced on its own, as if every kind of device were there without end and no rule
-    held; versions on attached servers are free. With effort `fast`, as if no two adapters ever
-    slowed each other down. Where a base was bought for in a single order, the packer's proof counts
-    if it is more. Servers of that proof keep their canary slots free.
-    """
-    total = 0.0
-    for name, base in state.fleet.bases.items():
-        bought = [
-            item
-            for item in state.items.values()
-            if item.base == name and item.rank and rank_bucket_of(base, item)
-            if (on := state.bound[item.adapter])
-            if all(server in state.drafts and state.drafts[server].devices for server in on)
-        ]
-        server_types = every_server_type(state.fleet, base)
-        if bought and server_types:
-            proved = state.floors.get(name, 0) / PRICE_UNIT
-            total += max(_bound(state, bought, server_types, effort), proved)
-    return round(total, 6)
-
-
-def _bound(
-    state: PlacementState, items: list[Item], server_types: list[ServerType], effort: Effort
-) -> float:
-    base = state.fleet.bases[items[0].base]
-    price = prices([server_type.price for server_type in server_types])
-    if not any(server_type.price for server_type in server_types):
-        return 0.0
-    ranks = sorted({rank_bucket_of(base, item) for item in items})
-    aliases = {item.alias: item for item in items}.values()  # versions of an alias share its load
-    least = {alias.alias: state.fleet.adapters[alias.alias].replicas for alias in aliases}
-    copies = [alias for alias in aliases for _ in range(min(least[alias.alias], alias.replicas))]
-    table, spread = server_table(state, base, server_types, ranks, len(copies), spare=0)
-    names = {name: index for index, name in enumerate(sorted({item.alias for item in copies}))}
-    instance = Instance(
-        # As few copies as are declared: the parts of a load that is divided further add up to it.
-        np.array(
-            [item.load.tokens * item.replicas // max(least[item.alias], 1) for item in copies],
-            dtype=np.int64,
-        ),
-        np.array([ranks.index(rank_bucket_of(base, item)) for item in copies], dtype=np.int64),
-        np.array([names[item.alias] for item in copies], dtype=np.int64),
-        table,
-        price,
-        np.array([item.load.active for item in copies]) / ACTIVE_UNIT,
-        spread,
-    )
-    least_price = price_bound(instance)
-    if effort != "fast" and not any(item.cached for item in copies):
-        divisible = np.array(
-            [item.others > 0 or item.replicas > least[item.alias] for item in copies]
-        )
-        least_price = max(least_price, configuration_bound(instance, divisible))
-    return least_price / PRICE_UNIT

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fleet.capacity import HOURS
+from fleet.capacity import HOURS, LatencyTarget
 from fleet.hardware import BaseSpec, DeviceSpec, is_cpu
 from fleet.placement.items import NOTHING, Ints, Item, ItemLoad, slots_for_cached
 from fleet.resources import Server
@@ -76,6 +76,11 @@ class ServerDraft:
     def shared(self) -> bool:
         """True when the KV cache takes the rest of the server's part of its devices."""
         return self.base.kv_cache_bytes is None and self.parts > 1
+
+    @property
+    def promises(self) -> frozenset[LatencyTarget]:
+        """The promised latencies of the versions here."""
+        return frozenset(item.promise for item in self.residents.values() if item.promise)
 
     def is_movable(self, item: Item) -> bool:
         """Say whether a version is new on the server, and may move."""

@@ -137,7 +137,8 @@ def test_a_promise_limits_the_batch_of_a_server_nobody_has_measured(
 ) -> None:
     slo_s, prompt, output = due
     shape = replace(cut(), device=replace(CARD, kind=kind))
-    found = throughput_of(shape, RequestMix(64, (LatencyTarget(slo_s, prompt, output),)), (), 1.0)
+    promise = LatencyTarget(slo_s, prompt, output)
+    found = throughput_of(shape, RequestMix(64, (promise,)), (), 1.0, frozenset({promise}))
     speed, basis = speed_of((), LLAMA, shape.device, 1, 16)
     assert speed is not None
     assert found.basis == basis == Basis("uncalibrated")
@@ -152,9 +153,28 @@ def test_what_a_tier_promises_limits_a_measured_server_and_what_is_usual_does_no
     usual = adapter("acme-a-llama-v1.0.0", demand=asked, slo_s=2.0)
     for each, batch in ((usual, 256), (replace(usual, promised=True), 50)):
         habits = request_mix_of([each])["llama"]
-        found = throughput_of(cut(), habits, (plain,), 1.0)
+        due = frozenset(filter(None, [habits.promise(each)]))
+        found = throughput_of(cut(), habits, (plain,), 1.0, due)
         # (2 s - 617 * 0.0278 ms) / 66 steps = 30.0 ms, of which an empty one takes 20.
         assert found.limit == pytest.approx(tokens_per_second(_speed(None), batch, 1))
+
+
+def test_promises_of_much_the_same_lengths_are_alike_and_the_longest_lengths_count() -> None:
+    asked = [(100, 60), (300, 50), (200, 8), (90, 700)]
+    adapters = [
+        adapter(
+            f"acme-t{place}-llama-v1.0.0", slo_s=2.0, promised=True,
+            demand=DemandSpec(peak_rpm=1, prompt_tokens=prompt, output_tokens=output),
+        )
+        for place, (prompt, output) in enumerate(asked)
+    ]  # fmt: skip
+    habits = request_mix_of(adapters)["llama"]
+    short, middle, long = (
+        LatencyTarget(2.0, *lengths) for lengths in ((200, 8), (300, 60), (90, 700))
+    )
+    assert habits.targets == (short, middle, long)
+    assert [*map(habits.promise, adapters)] == [middle, middle, short, long]
+    assert habits.promise(replace(adapters[0], promised=False)) is None
 
 
 def _speed(lora_request_s: float | None) -> Speed:

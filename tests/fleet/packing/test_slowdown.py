@@ -3,40 +3,55 @@
 from collections.abc import Iterator
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.packing import Instance, Stock, configuration_bound, pack
+from fleet.packing import Instance, Stock, configuration_bound, lower_bound, pack
 from fleet.packing.problem import Packing, Rng
+from fleet.packing.proofs import aggregate_bound
 from fleet.packing.slowdown import SlowdownTabu
 
 HOURS = 6
 
 
-def slowing(seed: int, items: int, free: tuple[int, int]) -> Instance:
-    """Three types of server, two of which take from one pool; ranks cost load and pace."""
+def slowing(seed: int, items: int, free: tuple[int, int], hastes: int = 1) -> Instance:
+    """Three types of server, two of which take from one pool; ranks and haste cost load and pace.
+
+    The second type does not take items in haste.
+    """
     rng = Rng(np.random.PCG64(seed))
-    size, rank, count = np.array([300, 500, 1_000]), np.arange(3), np.arange(13)
+    size, count = np.array([300, 500, 1_000]), np.arange(13)
+    rank, haste = np.divmod(np.arange(3 * hastes), hastes)
     table = size[:, None, None] - 30 * rank[None, :, None] - 4 * count[None, None, :]
+    table -= 60 * haste[None, :, None]
+    table[1, haste > 0] = 0
     busy = rng.random((items, HOURS)) ** 2
     return Instance(
         rng.integers(1, 120, (items, HOURS)),
-        rng.integers(0, 3, items),
+        rng.integers(0, 3 * hastes, items),
         rng.integers(0, items, items),
         np.maximum(table, 0),
         np.array([8_000, 13_000, 26_000]),
         busy,
         0.02 * (1 + rank[None, :] + np.zeros((3, 1))),
         Stock(np.array([0, 1, 1]), np.array([1, 1, 2]), np.array(free)),
+        hastes,
     )
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.integers(0, 10_000), st.integers(1, 30), st.integers(0, 6), st.integers(0, 9))
+@given(
+    st.integers(0, 10_000),
+    st.integers(1, 30),
+    st.integers(0, 6),
+    st.integers(0, 9),
+    st.integers(1, 3),
+)
 def test_every_server_holds_its_items_and_no_pool_is_overdrawn(
-    seed: int, items: int, small: int, large: int
+    seed: int, items: int, small: int, large: int, hastes: int
 ) -> None:
-    instance = slowing(seed, items, (small, large))
+    instance = slowing(seed, items, (small, large), hastes)
     packing, floor = pack(instance, "fast")
     assert (instance.stock.left(packing.gpus) >= 0).all()
     for server, gpu in enumerate(packing.gpus.tolist()):
@@ -55,8 +70,9 @@ def test_with_devices_enough_nothing_is_left_out_and_the_search_saves_money() ->
     assert many.price(instance) < few.price(instance)
 
 
-def test_the_repair_counts_overload_by_the_law_of_the_instance() -> None:
-    instance = slowing(3, 40, (99, 99))
+@pytest.mark.parametrize("hastes", [1, 3])
+def test_the_repair_counts_overload_by_the_law_of_the_instance(hastes: int) -> None:
+    instance = slowing(3, 40, (99, 99), hastes)
     gpus = np.arange(6) % 3
     rng = Rng(np.random.PCG64(0))
     search = SlowdownTabu(instance, gpus, np.arange(40) % 6, rng)
@@ -81,9 +97,9 @@ def partitions(items: list[int]) -> Iterator[list[list[int]]]:
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.integers(0, 10_000), st.integers(1, 6))
-def test_no_packing_costs_less_than_the_bound_by_configurations(seed: int, items: int) -> None:
-    instance = slowing(seed, items, (items, 2 * items))
+@given(st.integers(0, 10_000), st.integers(1, 6), st.integers(1, 3))
+def test_no_packing_costs_less_than_the_bounds(seed: int, items: int, hastes: int) -> None:
+    instance = slowing(seed, items, (items, 2 * items), hastes)
     costs = []
     for servers in partitions(list(range(items))):
         fitting = [list(instance.holding(np.array(own), 0)) for own in servers]
@@ -92,3 +108,5 @@ def test_no_packing_costs_less_than_the_bound_by_configurations(seed: int, items
     for divisible in (False, True):
         bound = configuration_bound(instance, np.full(items, divisible))
         assert bound <= min(costs)
+    assert lower_bound(instance) <= min(costs)
+    assert aggregate_bound(instance) <= min(costs)
