@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from fleet.names import Address
-from fleet.prospects import LateAliases, Prospect, SettingChange
+from fleet.prospects import LateAliases, LossOutlook, Prospect, SettingChange
 from fleet.resources import Resource
 from fleet.rule_policy import PlanRuleFinding
 from fleet.steps import Step
@@ -281,8 +281,7 @@ class Plan:
     ledger_seq: int = 0  # last entry of the ledger that the plan knows
     cost_bound: float | None = None
     """No placement of these versions costs less an hour; None where a price is not declared."""
-    moves: tuple[Move, ...] = ()
-    """Sorted by adapter."""
+    moves: tuple[Move, ...] = ()  # sorted by adapter
     without_demand: tuple[str, ...] = ()
     """Aliases without declared demand: they are placed as if idle."""
     outlook: tuple[PlanNote, ...] = ()
@@ -298,3 +297,4 @@ class Plan:
     rules: tuple[PlanRuleFinding, ...] = ()  # findings by rule, at that time; `apply` judges anew
     saving: Saving | None = None  # a large saving that the plan leaves out; None: none is known
     late: LateAliases | None = None  # aliases with late answers after the plan; None: all in time
+    loss: LossOutlook | None = None  # after the loss of any one device; None: there is one at most

@@ -85,3 +85,15 @@ class LateAliases:
     """Late aliases whose tier promises the p95, sorted."""
     aimed: tuple[str, ...] = ()
     """Late aliases for which the p95 is the aim of their latency class alone, sorted."""
+
+
+@dataclass(frozen=True, slots=True)
+class LossOutlook:
+    """Whether every promise is kept after the loss of any single device."""
+
+    kept: bool | None  # null: not known without a search, see `diagnose --loss`
+    place: str = ""  # device whose loss breaks most, such as `box1/gpu0`; empty: none is known
+    unserved: tuple[str, ...] = ()
+    """Aliases with a version that no server holds then, sorted; empty also where sums tell."""
+    fewer: tuple[str, ...] = ()  # aliases that have fewer replicas then, sorted
+    late: tuple[str, ...] = ()  # aliases whose answers come later than promised then, sorted

@@ -10,6 +10,7 @@ from fleet.placement.alternatives import Alternative, Weighed, weigh
 from fleet.placement.causes import Attempt, Limit, PlacementCause, TotalNeed
 from fleet.placement.consolidate import cost
 from fleet.placement.latency_slo import LatencyAnswer, answer_of, late, late_aliases, slowest
+from fleet.placement.loss_outlook import loss_outlook
 from fleet.placement.losses import Loss, losses_of, steady_state
 from fleet.placement.result import PlacementResult
 from fleet.placement.search import attempt, place, substitutes

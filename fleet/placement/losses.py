@@ -5,7 +5,7 @@ is left starts servers on free devices. No other version moves, and no running s
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fleet.names import alias_of
@@ -75,10 +75,12 @@ def steady_state(fleet: FleetSpec, targets: RolloutTargets, desired: State) -> P
     return state
 
 
-def losses_of(state: PlacementState, desired: State, *, hosts: bool) -> Iterator[Loss]:
+def losses_of(
+    state: PlacementState, desired: State, *, hosts: bool, among: Collection[str] | None = None
+) -> Iterator[Loss]:
     """Yield the losses of every device, or of every host, by name.
 
-    Places without versions, and servers that do not answer, are left out.
+    Places without versions, servers that do not answer, and places not in `among` are left out.
     """
     accounts = _Accounts(state, desired)
     places: dict[str, set[DeviceId]] = {}
@@ -87,6 +89,8 @@ def losses_of(state: PlacementState, desired: State, *, hosts: bool) -> Iterator
             for host, device in draft.device_ids:
                 places.setdefault(host if hosts else f"{host}/{device}", set()).add((host, device))
     for place, lost in sorted(places.items()):
+        if among is not None and place not in among:
+            continue
         if hosts:
             lost |= {(place, device.name) for device in state.fleet.hosts[place].devices}
         yield _lost(state, place, frozenset(lost), accounts)

@@ -19,6 +19,7 @@ from fleet.placement import (
     SearchLimits,
     Violation,
     late_aliases,
+    loss_outlook,
     place,
     placement_accounts,
     verify_placement,
@@ -94,6 +95,7 @@ def _described(
     cost = price_per_hour(fleet, desired, live.unknown_servers)
     rollouts = {alias: stages for alias, stages in ahead.items() if stages}
     prospects = prospects_of(plan_input, changes, impacts, settings, rollouts)
+    left = replace(desired, unknown_servers=live.unknown_servers)
     accounts = placement_accounts(fleet, plan_input.placement).values()
     policies = {alias: route.policy for alias, route in desired.routes().items()}
     return Plan(
@@ -124,6 +126,7 @@ def _described(
         frozen=plan_input.history.freeze,
         saving=plan_input.placement.saving,
         late=late_aliases(fleet, accounts),
+        loss=loss_outlook(fleet, plan_input.targets, left, accounts),
         client_costs=_client_costs(plan_input),
     )
 

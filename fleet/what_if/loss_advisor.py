@@ -92,6 +92,7 @@ def _losses(
     targets = decide_rollouts(fleet, live, history, now)
     placed = placement.place(fleet, targets, live, search)
     desired = desired_state_of(fleet, targets, placed, live)
+    desired = replace(desired, unknown_servers=live.unknown_servers)
     state = placement.steady_state(fleet, targets, desired)
     return tuple(
         loss for whole in hosts for loss in placement.losses_of(state, desired, hosts=whole)

@@ -41,11 +41,12 @@ BESIDE = (
     "rules",
     "saving",
     "late",
+    "loss",
 )
 """Fields of a plan that are observations: shown, and not part of the id."""
 REQUIRED = BESIDE[: BESIDE.index("cost_bound")]
 """Observations that every release has written."""
-SPARSE = ("translations", "prospects", "client_costs", "frozen", "rules", "saving", "late")
+SPARSE = ("translations", "prospects", "client_costs", "frozen", "rules", "saving", "late", "loss")
 """Observations that are left out where they are empty."""
 
 

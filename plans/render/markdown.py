@@ -66,7 +66,10 @@ def _comment(plan: Plan, level: int) -> str:
             [*_rules(plan)],
             [*_changes(plan, level)],
         ]
-    blocks += [[*map(prose, sections.saving(plan))]]
+    blocks += [
+        [*map(prose, sections.saving(plan))],
+        [*map(prose, sections.loss(plan))] if plan.changes else [],
+    ]
     blocks += [[*_settings(plan, level)], [*_notes(plan, level)]]
     if plan.changes:
         steps = f"{counted(len(plan.steps), 'step')}, {about(critical_path(plan))}"

@@ -39,6 +39,8 @@ _SETTINGS: Final = 12
 """Upper bound of settings that are listed where no command acts on them; the plan file has all."""
 _COSTS: Final = 12
 """Upper bound of clients whose cost is listed; the plan file has all."""
+_LOST: Final = 3
+"""Upper bound of aliases that the line on a loss names; the plan file has all."""
 _MOVES: Final = 10
 """Upper bound of moves that are listed, forced or not; the plan file has all."""
 _LIMITED_ALIASES: Final = 6
@@ -184,6 +186,31 @@ def saving(plan: Plan) -> Iterator[str]:
             f"Up to {counted(plan.saving.moves, 'move')} would save {plan.saving.per_hour:.2f} per "
             f"hour: fleetctl plan --max-moves {plan.saving.moves}"
         )
+
+
+def loss(plan: Plan) -> Iterator[str]:
+    """Yield whether every promise is kept after the loss of any single device."""
+    found = plan.loss
+    if found is None:
+        return
+    consequences = [
+        f"{listed(aliases, _LOST)} would {then}"
+        for aliases, then in (
+            (found.unserved, "have no server"),
+            (found.fewer, "have fewer replicas"),
+            (found.late, "answer late"),
+        )
+        if aliases
+    ]
+    text = "; ".join(consequences) or "other servers have too little room"
+    match found.kept:
+        case True:
+            answer = "yes"
+        case False:
+            answer = f"no, without {found.place} {text}: fleetctl diagnose --loss gpu"
+        case None:
+            answer = "not known without a search: fleetctl diagnose --loss gpu"
+    yield f"Survives the loss of any one device: {answer}"
 
 
 def memory(use: DeviceUse) -> str:

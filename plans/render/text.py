@@ -59,7 +59,7 @@ def render(plan: Plan, *, colour: bool = False, every: bool = False) -> str:
         [*sections.moves(plan)],
         [*_gates(plan)],
         [f"Cost: {line}." for line in [cost(plan)] if line],
-        [*sections.saving(plan)],
+        [*sections.saving(plan), *sections.loss(plan)],
         [*sections.client_costs(plan)],
         [*consent.rules(plan)],
         [*_changes(plan, paint, every=every or len(plan.changes) <= detail_levels.MANY)],
