@@ -104,7 +104,7 @@ def plan(
     from fleet.what_if import what_if
     from fleetctl.commands.placement import live_state
     from plans.documents.live_file import KnownPast, dump
-    from plans.render.sections import compared_cost, marked_what_if
+    from plans.render.what_if import marked_what_if
     from plans.reports.status import fault_notes
     from runtime.files import write_text
     from runtime.operations.plan_rules import exit_code, with_rules
@@ -145,8 +145,8 @@ def plan(
         write_text(save_live, dump(live, past))
     text = _rendered(selected, form, every=every)
     if changes:
-        cost = compared_cost(whole, plan_declared(workspace, live, search))
-        text = marked_what_if(text, form, changes, cost)
+        declared = plan_declared(workspace, live, search)
+        text = marked_what_if(text, form, changes, whole, declared)
     click.echo(text, nl=False)
     if not changes:
         print_preflight(*check_plan(workspace, selected))

@@ -1,14 +1,11 @@
-"""Word the small sections of a plan: capacity, the banner of a what-if, limits of other gateways.
+"""Word the small sections of a plan: capacity, settings, costs, limits of other gateways.
 
 Capacity: the parts of a server's memory, the busiest hour, and the versions that move.
-What-if: a plan of a changed fleet, marked so that no reader takes it for a plan to carry out.
 Gateway limits: parts of the declarations that Envoy or LiteLLM cannot keep.
 """
 
-import html
-import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from operator import itemgetter
 from typing import Final
 
@@ -24,13 +21,8 @@ from fleet.plan import (
 from fleet.prospects import SettingChange
 from fleet.resources import LoadedAdapter, Server
 from plans.amounts import and_more, counted, listed, percent, size
-from plans.documents.document import write
-from plans.redact import prose
 from plans.render.detail_levels import capacity_rows
 
-WHAT_IF_FORMAT = "fleetctl-what-if"
-"""Field `format` of a supposed plan as JSON; `fleetctl apply` refuses such a file."""
-_UNFIT: Final = "Nothing here can be applied."
 GATEWAY_NAMES: Final = {GatewayTarget.ENVOY: "Envoy", GatewayTarget.LITELLM: "LiteLLM"}
 
 _SILENT_ALIASES: Final = 3
@@ -227,47 +219,6 @@ def memory(use: DeviceUse) -> str:
         return f"unknown ({basis})" if basis else "unknown"
     total = f" of {size(use.total_bytes)}" if use.total_bytes is not None else ""
     return " + ".join(known) + total + (f" ({basis})" if basis else "")
-
-
-def compared_cost(changed: Plan, declared: Plan | None) -> str:
-    """Return the cost of a changed fleet beside the declared fleet; None: that does not fit."""
-    without = "the fleet does not fit" if declared is None else f"it costs {_cost(declared)}"
-    return f"It would cost {_cost(changed)}; without that {without}."
-
-
-def _cost(plan: Plan) -> str:
-    servers = counted(len(plan.capacity), "server")
-    if plan.cost_after is None:
-        return f"an unknown price on {servers}"
-    return f"{plan.cost_after:.2f} per hour on {servers}"
-
-
-def marked_what_if(text: str, form: str, changes: Sequence[str], beside: str) -> str:
-    """Return a rendered plan under the banner of a supposed change.
-
-    Args:
-        text: The plan as its renderer returned it.
-        form: The renderer's name: `text`, `md`, `html` or `json`.
-        changes: The supposed changes, as the person wrote them.
-        beside: The sentence of `compared_cost`.
-    """
-    supposed = "; ".join(" ".join(change.split()) for change in changes)
-    banner = f"What if: {supposed}. {_UNFIT} {beside}"
-    match form:
-        case "json":
-            more = {"format": WHAT_IF_FORMAT, "what_if": list(changes), "beside": beside}
-            return write(json.loads(text) | more)
-        case "md":
-            body = text.replace("<!-- fleetctl:plan ", "<!-- fleetctl:what-if ", 1)
-            first, _, rest = body.partition("\n")
-            return f"{first}\n> **What if:** {prose(supposed)}. {_UNFIT} {prose(beside)}\n\n{rest}"
-        case "html":
-            note = f'<p class="verdict care"><strong>{html.escape(banner)}</strong></p>'
-            return text.replace("<main>", f"<main>\n{note}", 1)
-        case _:
-            before, found, steps = text.rpartition("\n\nApply: ")
-            body = f"{before}\n\nIt would take {steps}" if found else text
-            return f"{banner}\n\n{body}"
 
 
 def limits_heading(limits: GatewayLimits) -> str:

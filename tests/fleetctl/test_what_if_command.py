@@ -1,6 +1,7 @@
 """`plan --what-if`: shown with a banner, in every format, and never to be applied."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -38,25 +39,44 @@ def supposed(run: Run, *more: str) -> str:
     return out
 
 
+def table(out: str) -> dict[str, list[str]]:
+    """Return the cells of both fleets by title."""
+    rows = out.split("\n\n", maxsplit=1)[0].splitlines()[1:]
+    cells = [re.split(r" {3,}", row[2:].strip()) for row in rows]
+    return {"": cells[0]} | {title: rest for title, *rest in cells[1:]}
+
+
 def test_the_banner_comes_first_and_the_changed_fleet_is_planned(run: Run) -> None:
     out = supposed(run)
     assert out.startswith(BANNER)
     assert "acme_2-support" in out
-    first = out.partition("\n")[0]
-    assert first.endswith(
-        "It would cost 2.50 per hour on 1 server; without that it costs 2.50 per hour on 1 server."
-    )
+    assert table(out) == {
+        "": ["As declared", "What if"],
+        "Cost per hour": ["2.50", "2.50"],
+        "Servers": ["1", "1"],
+        "Versions that move": ["0", "0"],
+        "Adapters later than promised": ["0", "0"],
+        "Adapters later than their class aims at": ["0", "3"],
+        "Survives the loss of any one device": ["yes", "yes"],
+    }
     assert "It would take " in out
     assert "Apply: " not in out
 
 
 def test_every_format_says_so(run: Run) -> None:
-    assert f"<strong>{BANNER} It would cost " in supposed(run, "--format", "html")
+    page = supposed(run, "--format", "html")
+    assert f"<strong>{BANNER}</strong>" in page
+    assert "<tr><td>Cost per hour</td><td>2.50</td><td>2.50</td></tr>" in page
     markdown = supposed(run, "--format", "md").splitlines()
     assert markdown[0].startswith("<!-- fleetctl:what-if ")
-    assert markdown[1].startswith(
-        "> **What if:** client acme x1.5; clients +1. Nothing here can be applied. It would cost "
+    assert (
+        markdown[1] == "> **What if:** client acme x1.5; clients +1. Nothing here can be applied."
     )
+    assert markdown[3:6] == [
+        "|  | As declared | What if |",
+        "|---|---|---|",
+        "| Cost per hour | 2.50 | 2.50 |",
+    ]
 
 
 def test_a_script_can_read_it_and_apply_refuses_it(
@@ -66,6 +86,9 @@ def test_a_script_can_read_it_and_apply_refuses_it(
     document = json.loads(text)
     assert document["what_if"] == ["client acme x1.5", "clients +1"]
     assert document["decisions"]["changes"]
+    both = document["compared"]["declared"], document["compared"]["what_if"]
+    assert [facts["cost_per_hour"] for facts in both] == [2.5, 2.5]
+    assert [facts["later_than_aimed"] for facts in both] == [0, 3]
     file = tmp_path / "supposed.json"
     file.write_text(text, encoding="utf-8")
     with pytest.raises(SystemExit) as caught:
@@ -101,7 +124,7 @@ def test_a_fleet_that_fits_only_with_the_change_is_told_so(run: Run, tmp_path: P
     file.write_text(text.replace("version:", "replicas: 9\n        version:", 1), encoding="utf-8")
     code, out, _ = run("--what-if", "adapter acme-support replicas 1")
     assert code == 0
-    assert "without that the fleet does not fit." in out.partition("\n")[0]
+    assert table(out)["Servers"] == ["does not fit", "1"]
 
 
 def test_a_selection_may_name_what_is_only_supposed(run: Run) -> None:
