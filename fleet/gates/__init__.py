@@ -9,6 +9,7 @@ from fleet.gates.decide import MISSING
 from fleet.gates.intervals import Z, mcnemar, newcombe, upper_tail, wilson
 from fleet.gates.live import confidence, judge_live
 from fleet.gates.offline import LEAST_ITEMS, judge_paired
+from fleet.gates.own_control import Beliefs, believed_of
 from fleet.gates.past import HOUR, UNKNOWN, Baseline, baseline, with_usual
 from fleet.gates.power import (
     USUAL_DISCORDANCE,

@@ -17,7 +17,7 @@ from fleet.gates.decide import (
     enough_people,
 )
 from fleet.gates.intervals import Z, newcombe, normal_cdf, wilson
-from fleet.gates.own_control import BY_WINDOW, SideCounts
+from fleet.gates.own_control import BY_WINDOW, CONSTANTS, SideCounts
 from fleet.gates.past import UNKNOWN, Baseline
 from fleet.gates.sample_ratio import MATERIAL, MISMATCH
 from fleet.gates.sequential import Beside, rate_test, rise_test
@@ -105,10 +105,13 @@ def facts(gate: GateSpec, known: Baseline) -> dict[str, float]:
     """Return the facts of the time before the rollout that a finding keeps."""
     found = {"hourly": round(known.hourly, 3)} if known.hourly else {}
     usual = known.usual.get(kind_of(gate))
-    if usual is not None:
+    if usual is not None and usual.requests:
         found |= {"usual": round(usual.mean, 6), "dispersion": round(usual.dispersion, 3)}
+        found |= {"alike": round(usual.alike, 6), "usual_requests": float(usual.requests)}
+    if usual is not None and usual.believed != CONSTANTS:
+        found |= {f"believed_{name}": value for name, value in usual.believed._asdict().items()}
     alarm = known.usual.get(alarming(gate.name))
-    return found if alarm is None else found | {"alarm_usual": round(alarm.mean, 6)}
+    return found | ({"alarm_usual": round(alarm.mean, 6)} if alarm and alarm.requests else {})
 
 
 def judge_rise(gate: str, metric: str, counts: Series, limits: Limits) -> Finding:

@@ -29,6 +29,17 @@ A person who meets an error tries again at once: that is one event.
 """
 
 
+class Beliefs(NamedTuple):
+    """The figures that are believed of an alias of which little was seen."""
+
+    alike: float = ALIKE
+    dispersion: float = DISPERSION
+
+
+CONSTANTS = Beliefs()
+"""Beliefs where no other alias was seen either."""
+
+
 class Seen(NamedTuple):
     """The requests of a user before a rollout, of which a kind could be told."""
 
@@ -49,6 +60,12 @@ class Usual:
     requests: int = 0
     """Behind the mean; 0: it is assumed."""
     users: Mapping[str, Seen] = field(default_factory=dict)
+    believed: Beliefs = CONSTANTS
+
+    @classmethod
+    def assumed(cls, believed: Beliefs = CONSTANTS) -> Self:
+        """Return the usual part of a kind that was never told."""
+        return cls(0.01, *believed, believed=believed)
 
     def rate(self, user: str) -> tuple[float, float]:
         """Return a user's expected part of bad requests, and the variance of that expectation.
@@ -75,7 +92,26 @@ class Usual:
         return self.users.get(user, Seen()).requests >= LEAST_KNOWN
 
 
-def usual_of(requests: Iterable[tuple[str, int, bool]]) -> Usual:
+def believed_of(others: Iterable[Mapping[str, Any]]) -> Beliefs:
+    """Return the beliefs by the counts of findings about other aliases.
+
+    An alias counts by how far its figures are its own, and not beliefs in turn.
+    """
+    weighed: list[tuple[float, float, float]] = []
+    for counts in others:
+        bad = counts.get("usual", 0.0) * counts.get("usual_requests", 0.0)
+        alike, dispersion = counts.get("alike", ALIKE), counts.get("dispersion", DISPERSION)
+        weighed.append((bad / (bad + BELIEF), alike, dispersion))
+    total = math.fsum(weight for weight, _, _ in weighed)
+    if not total:
+        return CONSTANTS
+    alike, dispersion = (
+        math.fsum(one[0] * one[place] for one in weighed) / total for place in (1, 2)
+    )
+    return Beliefs(round(min(0.5, max(1e-3, alike)), 6), round(max(1.0, dispersion), 3))
+
+
+def usual_of(requests: Iterable[tuple[str, int, bool]], believed: Beliefs = CONSTANTS) -> Usual:
     """Return the usual bad requests of users, from requests of the weeks before a rollout.
 
     `requests`: user (empty: it names none), day, and whether the request was bad.
@@ -96,7 +132,8 @@ def usual_of(requests: Iterable[tuple[str, int, bool]]) -> Usual:
     bad -= whole.pop("", [0])[0]
     users = {user: Seen(*seen) for user, seen in whole.items()}
     alike = Counter(users.values())
-    bare = Usual(mean, _alike(alike, mean, bad), requests=total, users=users)
+    found_alike = _alike(alike, mean, bad, believed.alike)
+    bare = Usual(mean, found_alike, believed.dispersion, total, users, believed)
     # Most users are seen as often as others, and have the same rate.
     rates = {seen: bare.expected(seen) for seen in alike}
     plain = math.fsum(
@@ -109,12 +146,12 @@ def usual_of(requests: Iterable[tuple[str, int, bool]]) -> Usual:
         number * (hits - rates[seen] * of) ** 2 for (hits, of, seen), number in days.items()
     )
     beyond = squares / plain * bad if plain else 0.0
-    dispersion = max(1.0, (beyond + DISPERSION * BELIEF) / (bad + BELIEF))
+    dispersion = max(1.0, (beyond + believed.dispersion * BELIEF) / (bad + BELIEF))
     return replace(bare, dispersion=dispersion) if users else bare
 
 
-def _alike(users: Mapping[Seen, int], mean: float, bad: float) -> float:
-    """Return the correlation of a user's bad requests, by moments, drawn towards `ALIKE`.
+def _alike(users: Mapping[Seen, int], mean: float, bad: float, believed: float) -> float:
+    """Return the correlation of a user's bad requests, by moments, drawn towards a belief.
 
     `users`: how many were seen so.
     """
@@ -125,8 +162,8 @@ def _alike(users: Mapping[Seen, int], mean: float, bad: float) -> float:
         for seen, number in several
     )
     pairs = sum(number * seen.requests * (seen.requests - 1) for seen, number in several)
-    found = max(0.0, spread / (variance * pairs)) if pairs and variance else ALIKE
-    return min(0.5, max(1e-3, (found * bad + ALIKE * BELIEF) / (bad + BELIEF)))
+    found = max(0.0, spread / (variance * pairs)) if pairs and variance else believed
+    return min(0.5, max(1e-3, (found * bad + believed * BELIEF) / (bad + BELIEF)))
 
 
 class Echoes:

@@ -4,8 +4,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
-from fleet.gates.own_control import Usual, usual_of
+from fleet.gates.counts import alarming, kind_of
+from fleet.gates.own_control import CONSTANTS, Beliefs, Usual, usual_of
 from fleet.gates.rows import (
     SERVER_FAULT,
     LatenessLimits,
@@ -68,7 +70,11 @@ def baseline(rows: Iterable[UsageRow]) -> Baseline:
 
 
 def with_usual(
-    known: Baseline, rows: Iterable[UsageRow], gates: Sequence[GateSpec], start: datetime
+    known: Baseline,
+    rows: Iterable[UsageRow],
+    gates: Sequence[GateSpec],
+    start: datetime,
+    believed: Mapping[str, Beliefs] = MappingProxyType({}),
 ) -> Baseline:
     """Return a baseline with the usual bad requests of users, by the weeks before.
 
@@ -77,6 +83,7 @@ def with_usual(
         rows: Of the version, from before the rollout; in any order.
         gates: Live gates whose kinds of bad requests are asked for.
         start: Begin of the rollout.
+        believed: By metric, of users of whom little was seen; a metric left out: the constants.
     """
     limits = known.limits(gates)
     told: dict[str, list[tuple[str, int, bool]]] = defaultdict(list)
@@ -90,7 +97,14 @@ def with_usual(
         for kind, bad in kinds(row, limits):
             told[kind].append((str(row.get("unit") or ""), day, bad))
     hours = (start - first) / HOUR
-    usual = {kind: usual_of(found) for kind, found in told.items()}
+    beliefs = {
+        kind: believed[gate.metric]
+        for gate in gates
+        if gate.metric in believed
+        for kind in (kind_of(gate), alarming(gate.name))
+    }
+    usual = {kind: Usual.assumed(belief) for kind, belief in beliefs.items()}
+    usual |= {kind: usual_of(found, beliefs.get(kind, CONSTANTS)) for kind, found in told.items()}
     return replace(known, usual=usual, hourly=requests / hours if hours > 1 else 0.0)
 
 

@@ -17,8 +17,8 @@ from fleet.traffic import Sticky
 Side = Literal["canary", "stable"]
 Whose = Callable[[UsageRow], Side | None]
 """Says which side a row is on; None: neither."""
-ASSUMED = Usual(0.01)
-"""Of a kind that was never told before: all users are taken to be alike."""
+ASSUMED = Usual.assumed()
+"""Of a kind that was never told before, of no alias."""
 
 
 def arms(alias: str, canary: str, stable: str) -> Whose:

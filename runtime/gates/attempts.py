@@ -1,10 +1,13 @@
 """Finds when an attempt with a new version began, by the entries of the ledger."""
 
+from collections import defaultdict
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime
 from itertools import takewhile
 
 from fleet.decoding import operation_result
+from fleet.gates import Beliefs, Counts, Finding, believed_of
 from fleet.history import SKEW, Entry, GateJudged, Released, RolledBack, StepStarted
 from fleet.names import route_address
 from fleet.resources import Route
@@ -34,6 +37,40 @@ def began(trial: GateTrial, entries: Iterable[Entry]) -> datetime:
             if about == (trial.alias, trial.adapter, trial.stable):
                 stages.append(event.since or entry.time)
     return min([*stages, *([trial.since] if trial.since else [])])
+
+
+def beliefs_before(
+    trial: GateTrial, entries: Iterable[Entry], start: datetime
+) -> dict[str, Beliefs]:
+    """Return the beliefs about users by earlier findings about other aliases, by metric.
+
+    Findings count from before the rollout alone, so that all looks believe the same.
+    """
+    newest = {
+        (event.alias, event.gate): event.finding
+        for entry in entries
+        if isinstance(event := entry.event, GateJudged)
+        and event.alias != trial.alias
+        and entry.time < start
+        and "alike" in event.finding.get("counts", ())
+    }
+    found: dict[str, list[Counts]] = defaultdict(list)
+    for document in newest.values():
+        with suppress(ValueError):  # which `check_evidence` says
+            finding = Finding.of(document)
+            found[finding.metric].append(finding.counts)
+    return {metric: believed_of(others) for metric, others in found.items()}
+
+
+def beliefs_recorded(event: GateJudged) -> dict[str, Beliefs]:
+    """Return the beliefs that a finding counted by, by metric."""
+    finding = Finding.of(event.finding)
+    found = {
+        name: counted
+        for name in Beliefs._fields
+        if isinstance(counted := finding.counts.get(f"believed_{name}"), float)
+    }
+    return {finding.metric: Beliefs(**found)} if found else {}
 
 
 def _ends(entry: Entry, trial: GateTrial) -> bool:

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 
 from fleet.gates import (
     HOUR,
     UNKNOWN,
     Baseline,
+    Beliefs,
     CountedRows,
     Finding,
     UsageRow,
@@ -36,7 +37,7 @@ from fleet.resources import FULL, State
 from fleet.rollout_policy import GateSpec, RolloutPolicy
 from fleet.rollouts import GateTrial
 from fleet.traffic import Sticky
-from runtime.gates.attempts import before_the_future, began
+from runtime.gates.attempts import before_the_future, began, beliefs_before, beliefs_recorded
 from runtime.gates.evidence import JudgedGate, unjudged
 from runtime.usage.read import UsageReader
 
@@ -82,10 +83,11 @@ def judge_traffic(
         for adapter in live.adapters().values()
     )
     early = before_the_future(trial.since, entries, now)
+    start = min(began(trial, entries), early or now, now)
     stage = _Stage(
         trial,
         since=early or trial.since,
-        began=min(began(trial, entries), early or now, now),
+        began=start,
         now=now,
         length=min(HOUR, max(LEAST_WINDOW, rollout.bake / WINDOWS_A_BAKE)),
         serving=_serving(live),
@@ -94,6 +96,7 @@ def judge_traffic(
         usage=usage,
         z=confidence(trial.percent, rollout.weights),
         pasts={} if pasts is None else pasts,
+        beliefs=partial(beliefs_before, trial, entries, start),
     )
     found = [JudgedGate(trial, stage.judge(gate), {}) for gate in stage.gates]
     if early is None:
@@ -126,6 +129,7 @@ def count_again(
         usage=_RowsAsRead(rows),
         z=Z,
         pasts={},
+        beliefs=partial(beliefs_recorded, event),
     )
     return stage.judge(stage.gates[0])
 
@@ -164,6 +168,7 @@ class _Stage:
     z: float
     """Normal quantile of the confidence of a PASS."""
     pasts: Pasts
+    beliefs: Callable[[], Mapping[str, Beliefs]]
 
     @cached_property
     def gates(self) -> tuple[GateSpec, ...]:
@@ -228,7 +233,8 @@ class _Stage:
             if row.get("version") == trial.stable and end_of(row) < self.began
         ]
         times = dict(_baselines(before, {trial.alias: trial.stable}, self.began))
-        found = with_usual(times.get(trial.alias, UNKNOWN), before, self.gates, self.began)
+        pinned = times.get(trial.alias, UNKNOWN)
+        found = with_usual(pinned, before, self.gates, self.began, self.beliefs())
         if not self.usage.missing:
             self.pasts[key] = found
         return found

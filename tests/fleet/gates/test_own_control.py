@@ -9,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.gates.live import Z_EARLY, Z_ONE, confidence, judge_live
-from fleet.gates.own_control import ALIKE, DISPERSION, LEAST_KNOWN, Usual, usual_of
+from fleet.gates.own_control import (
+    ALIKE,
+    CONSTANTS,
+    DISPERSION,
+    LEAST_KNOWN,
+    Beliefs,
+    Usual,
+    believed_of,
+    usual_of,
+)
 from fleet.gates.past import Baseline, baseline, with_usual
 from fleet.gates.verdict import Verdict
 from fleet.gates.windows import arms, count_windows
@@ -44,6 +53,57 @@ def test_without_requests_it_is_what_is_believed() -> None:
     nameless = usual_of(asked("", 10, 100, 3))
     assert nameless.mean == pytest.approx(0.03, rel=0.02)
     assert (nameless.users, nameless.dispersion) == ({}, DISPERSION)
+
+
+def counted(alike: float, dispersion: float, bad: int) -> dict[str, float]:
+    return {
+        "usual": 0.01, "usual_requests": 100.0 * bad, "alike": alike, "dispersion": dispersion
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("others", "alike", "dispersion"),
+    [
+        ((), ALIKE, DISPERSION),
+        ((counted(0.2, 3.0, 0),), ALIKE, DISPERSION),
+        ((counted(0.2, 3.0, 5),), 0.2, 3.0),
+        ((counted(0.2, 3.0, 2000), counted(0.1, 1.0, 2000)), 0.15, 2.0),
+        ((counted(0.2, 3.0, 20), counted(0.0, 0.5, 2000)), 0.067, 1.34),
+        ((counted(0.0, 0.5, 9), {"bad": 7.0}), 0.001, 1.0),
+    ],
+)
+def test_of_an_alias_hardly_seen_is_believed_what_was_seen_of_others(
+    others: tuple[dict[str, float], ...], alike: float, dispersion: float
+) -> None:
+    assert believed_of(others) == pytest.approx((alike, dispersion), abs=0.01)
+
+
+def test_the_less_is_known_of_users_the_more_is_believed() -> None:
+    rough = Beliefs(0.2, 3.0)
+    empty, few, many = (
+        usual_of([told for n in range(users) for told in asked(f"u{n}", 20, 10, n % 2)], rough)
+        for users in (0, 2, 60)
+    )
+    assert (empty.alike, empty.dispersion) == rough
+    plain = [usual_of([told for n in range(users) for told in asked(f"u{n}", 20, 10, n % 2)])
+             for users in (2, 60)]  # fmt: skip
+    assert few.alike > plain[0].alike + 0.05
+    assert few.dispersion > plain[0].dispersion + 0.5
+    assert many.alike == pytest.approx(plain[1].alike, abs=0.01)
+    assert many.dispersion == pytest.approx(plain[1].dispersion, abs=0.1)
+
+
+def test_a_client_without_a_past_is_believed_to_be_as_others_are() -> None:
+    believed = {"error_rate_rise": Beliefs(0.3, 2.0)}
+    known = with_usual(Baseline(), (), (ERRORS,), NINE, believed)
+    strangers = {f"u{n}": (NEW if n % 2 else OLD, 30, 1) for n in range(40)}
+    alike, unknown = stage(strangers, known), stage(strangers, Baseline())
+    assert alike.counts["spread"] > 10 * unknown.counts["spread"]
+    assert alike.upper > unknown.upper
+    names = ("believed_alike", "believed_dispersion")
+    assert [alike.counts.get(name) for name in names] == [0.3, 2.0]
+    assert not {"usual", "dispersion", *names} & unknown.counts.keys()
+    assert usual_of([], CONSTANTS) == usual_of([])
 
 
 def test_bad_days_of_users_count_as_fewer_requests_than_bad_requests_by_chance() -> None:

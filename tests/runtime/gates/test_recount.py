@@ -114,6 +114,28 @@ def test_a_request_that_ends_while_gates_are_judged_is_left_to_the_next_look(
     assert next_one.finding.counts["requests"] == (12.0, 1.0)
 
 
+def test_beliefs_by_other_clients_are_recorded_and_counted_with_again(tmp_path: Path) -> None:
+    logged(tmp_path, *usual())
+    earlier = found(tmp_path)
+    seen = {**earlier.finding["counts"], "alike": 0.2, "dispersion": 2.5, "usual_requests": 900.0,
+            "usual": 0.05}  # fmt: skip
+    of_others = replace(earlier, alias="birch-faq", finding={**earlier.finding, "counts": seen})
+    before = replace(entry(of_others), time=NOON - timedelta(days=1))
+    asked = trial(50, "s1", live=(ERRORS,))
+    events = []
+    for told in (before, entry(of_others), replace(before, event=earlier)):
+        (one,) = judge_traffic(asked, PACE, LIVE, (told,), UsageReader(tmp_path), END)
+        events.append(one.event(NOON))
+    believing, later, own = events
+    assert believing.finding["counts"]["believed_alike"] == 0.2
+    assert believing.finding["counts"]["dispersion"] == 2.5
+    assert later.finding["counts"] == own.finding["counts"] == earlier.finding["counts"]
+    assert again(believing, tmp_path) == (RecountState.SAME, "")
+    forged = {**believing.finding["counts"], "believed_dispersion": 1.0}
+    other = replace(believing, finding={**believing.finding, "counts": forged})
+    assert again(other, tmp_path)[0] is RecountState.CHANGED
+
+
 CHANGES: dict[str, tuple[Callable[[list[str]], Sequence[str]], str]] = {
     "deleted": (lambda lines: lines[:45] + lines[46:], "and 1 of them are gone"),
     "edited": (lambda lines: [line.replace("500", "200") for line in lines], "they are others now"),
