@@ -93,7 +93,7 @@ class TierSpec:
     isolation: Isolation = "shared"
     residency: Residency = "pinned"
     slo_s: tuple[tuple[LatencyClass, float], ...] = ()
-    """Promised p95 by latency class, in seconds, where other than the class's usual time."""
+    """Promised p95 by latency class, in seconds; infinite: not even the aim of the class."""
     timeouts: traffic.TimeoutPolicy = traffic.USUAL_TIMEOUTS
     weight: int = 1
     """Turns in a row of a client where requests wait."""
@@ -134,10 +134,10 @@ class AdapterSpec:
     """Path of the golden set, relative to the project."""
     smoke: tuple[str, ...]
     tier: str = "standard"
-    slo_s: float = 2.0
-    """Promised p95 of an answer, in seconds."""
+    slo_s: float = 2.0  # due p95 of an answer
     promised: bool = False
-    """Whether its tier declares the p95; else `slo_s` is the usual time of the latency class."""
+    """Whether its tier promises the p95; else `slo_s` is the usual time of the latency class."""
+    aimed: bool = True  # whether later answers are late: its tier may drop the aim of the class
     avoid: tuple[str, ...] = ()
     """Hosts and servers that must not hold the adapter."""
     apart: tuple[str, ...] = ()

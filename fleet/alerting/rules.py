@@ -51,6 +51,7 @@ class AliasFacts:
 
     alias: str
     promise_s: float
+    """Due p95: promised by the tier, or the aim of the latency class."""
     baseline: LatencyBaseline
     quarters: tuple[UsageCell, ...]
     """Closed quarters of `QUARTERS_FOR`."""
@@ -59,6 +60,8 @@ class AliasFacts:
     servers: tuple[str, ...] = ()
     full: tuple[str, ...] = ()
     """Its servers at which requests of other aliases waited in the newest quarter."""
+    aimed: bool = True
+    """Whether answers after `promise_s` are late; its tier may drop the aim of the class."""
 
 
 def alias_findings(
@@ -71,7 +74,7 @@ def alias_findings(
     yield slow(facts, pinned or facts.baseline, now)
     yield starved(facts, now)
     both = facts.quarters, facts.hours
-    late = [_late(cells, facts.promise_s) for cells in both]
+    late = [_late(cells, facts.promise_s, aimed=facts.aimed) for cells in both]
     failed = [_failed(cells) for cells in both]
     for counts, budget, rules in (
         (late, SLOW_SHARE, (AlertRule.PROMISE, AlertRule.PROMISE_BUDGET)),
@@ -91,7 +94,7 @@ def slow(facts: AliasFacts, baseline: LatencyBaseline, now: datetime) -> RuleFin
     command = f"fleetctl why {facts.alias}"
     p95, limit = newest[1].quantile(0.95), SLOWER * baseline.p95_s
     begun = older[0][0] if older else newest[0]
-    detail = "" if baseline.days else "the promise stands in for a baseline: less than a week"
+    detail = "" if baseline.days else "its due time stands in for a baseline: less than a week"
     alert = Alert(
         AlertRule.SLOW, facts.alias, p95, limit, begun, command, detail=detail,
         servers=facts.servers, baseline=baseline,
@@ -181,9 +184,9 @@ def _failed(cells: Sequence[UsageCell]) -> _Counts:
     return [(start, figures.requests - figures.refused, figures.errors) for start, figures in rows]
 
 
-def _late(cells: Sequence[UsageCell], limit_s: float) -> _Counts:
+def _late(cells: Sequence[UsageCell], limit_s: float, *, aimed: bool) -> _Counts:
     return [
-        (cell.start, cell.figures.latency.count, cell.figures.latency.above(limit_s))
+        (cell.start, cell.figures.latency.count, cell.figures.latency.above(limit_s) * aimed)
         for cell in cells
     ]
 

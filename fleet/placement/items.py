@@ -203,7 +203,8 @@ def items_of(
                 frozenset(declared.apart), groups[declared.isolation],
                 frozenset((client, tier)), declared.spread,
                 declared.residency == "cached", others,
-                declared.demand.output_tokens if declared.demand else 0, declared.slo_s,
+                declared.demand.output_tokens if declared.demand else 0,
+                declared.slo_s if declared.aimed else inf,
                 promise(declared, base),
             )  # fmt: skip
 

@@ -52,6 +52,8 @@ class LatencyAnswer:
     @property
     def due(self) -> str:
         """The time within which the answers are due: `2 s are promised`."""
+        if not isfinite(self.due_s):
+            return "no time is promised or aimed at"
         says = "promised" if self.promised else "the aim of its latency class"
         return f"{self.due_s:g} s are {says}"
 
@@ -74,7 +76,7 @@ def answer_of(
         hour=hour,
         tokens=tokens,
         seconds=(tokens + 1) * account.step_s[hour] + prompt * account.prompt_s,
-        due_s=declared.slo_s,
+        due_s=declared.slo_s if declared.aimed else inf,
         promised=declared.promised,
         basis=account.basis,
     )

@@ -16,7 +16,7 @@ _SENTENCES: Mapping[AlertRule, str] = {
     AlertRule.SLOW: "{subject} is slow: p95 {value:.3g} s, limit {limit:.3g} s",
     AlertRule.STARVED: "{subject} waits for its turn: p95 {value:.3g} s, limit {limit:.3g} s; "
     "{detail}",
-    AlertRule.PROMISE: f"{{subject}} breaks its promise: {{value:.1%}} late, {_LIMITED}",
+    AlertRule.PROMISE: f"{{subject}} answers late: {{value:.1%}} of its requests, {_LIMITED}",
     AlertRule.ERRORS_BUDGET: f"{{subject}} fails too often for days: {{value:.1%}}, {_LIMITED}",
     AlertRule.PROMISE_BUDGET: f"{{subject}} is late too often for days: {{value:.1%}}, {_LIMITED}",
     AlertRule.COST: "{subject} will cost {value:.0%} of its fee, limit {limit:.0%}",

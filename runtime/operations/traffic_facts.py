@@ -87,6 +87,7 @@ class TrafficReader:
                     tuple(self._hours.get(alias, ())),
                     servers,
                     tuple(s for s in servers if any(at == s and a != alias for at, a in waiting)),
+                    adapter.aimed,
                 )
             )
         return found

@@ -31,7 +31,7 @@ from runtime.workspace import Workspace
 HELP: Final = {
     "fleetctl_reading_timestamp_seconds": "Time of the last reading of the fleet and of alerts.",
     "fleetctl_alert": "1 for an alert that fires, as of the last round of `watch`.",
-    "fleetctl_promise_seconds": "Promised p95; `le` is the bucket that counts as kept.",
+    "fleetctl_promise_seconds": "Promised p95, or the class's aim; `le`: the bucket of kept ones.",
     "fleetctl_alias_state": "1 for the present state of an alias.",
     "fleetctl_version_percent": "Share of a version in the requests of its alias.",
     "fleetctl_eval_accuracy": "Accuracy of the last evaluation that counts, 0 to 1.",
@@ -158,7 +158,8 @@ def _of_aliases(seen: FleetSnapshot, scope: Operator) -> Iterator[_Sample]:
         yield "fleetctl_alias_state", 1, {**labels, "state": row.state, **at}
         for share in shares:
             yield "fleetctl_version_percent", share.percent, {**labels, "version": share.adapter}
-        if spec := seen.fleet.adapters.get(row.alias):
+        spec = seen.fleet.adapters.get(row.alias)
+        if spec and spec.aimed:
             # Where a gateway has no such bound, the next lower counts: what is surely kept.
             least = LATENCY_BOUNDS_S[0]
             routed = route.policy.promise_s if route and route.policy and not has_envoy else None

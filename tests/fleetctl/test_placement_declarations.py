@@ -55,6 +55,12 @@ def test_an_adapter_is_promised_what_its_tier_says_of_its_class(
     assert fleet.adapters["acme-support"].slo_s == seconds
 
 
+def test_a_tier_may_drop_the_aim_of_a_class(tmp_path: Path) -> None:
+    said = FLEET.replace("{replicas: 1,", "{slo: {short_generation: none}, replicas: 1,")
+    support = load(tmp_path, said).adapters["acme-support"]
+    assert (support.promised, support.aimed, support.slo_s) == (False, False, 2.0)
+
+
 def test_only_what_a_tier_says_itself_is_a_promise(tmp_path: Path) -> None:
     said = FLEET.replace("{replicas: 1,", "{slo: {short_generation: 3s}, replicas: 1,")
     assert load(tmp_path, said).adapters["acme-support"].promised

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
-from math import ceil
+from math import ceil, inf, isfinite
 
 from fleet.config.checks import ProjectFacts
 from fleet.config.checks.references import DeclaredAdapter, adapters_of
@@ -31,7 +31,7 @@ USUAL_SLO_S: Mapping[LatencyClass, float] = {
     "short_generation": 2.0,
     "long_generation": 10.0,
 }
-"""The p95 of an answer where the tier promises no other, by latency class, in seconds."""
+"""The aim for the p95 of an answer where the tier says no other, by latency class, in seconds."""
 
 
 def tiers(given: Declarations) -> dict[str, Tier]:
@@ -120,6 +120,8 @@ def _adapter(
     version = Version.parse(declared.version)
     name = AdapterName(adapter.client, str(adapter.path[-1]), declared.base, version)
     latency = declared.latency or given.defaults.latency
+    slo_s = dict(promised.slo_s).get(latency)
+    is_promise = slo_s is not None and isfinite(slo_s)
     shared = ("pin", "golden", "rolling", "smoke", "choices")
     of_tier = ("replicas", "spread", "isolation", "residency")
     return AdapterSpec(
@@ -129,8 +131,9 @@ def _adapter(
         latency=latency,
         retrain=declared.retrain or given.defaults.retrain,
         tier=promised.name,
-        slo_s=dict(promised.slo_s).get(latency, USUAL_SLO_S[latency]),
-        promised=latency in dict(promised.slo_s),
+        slo_s=slo_s if slo_s is not None and is_promise else USUAL_SLO_S[latency],
+        promised=is_promise,
+        aimed=slo_s != inf,
         avoid=tuple(sorted({*declared.avoid})),
         apart=tuple(sorted(_apart(adapter, given))),
         format=_format(declared.format, facts),

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from datetime import timedelta
 from functools import lru_cache
+from math import inf, isfinite
 from typing import Annotated, Any, NamedTuple, TypeVar
 
 from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
@@ -169,6 +170,10 @@ def _no_boolean(value: Any) -> Any:
     return value
 
 
+def _delay_text(seconds: float) -> str:
+    return f"{seconds:g}s" if seconds >= 1 else f"{seconds * 1000:g}ms"
+
+
 Duration = Annotated[
     timedelta,
     PlainValidator(parse_duration),
@@ -178,8 +183,14 @@ Duration = Annotated[
 Delay = Annotated[
     float,
     PlainValidator(_delay),
-    PlainSerializer(lambda s: f"{s:g}s" if s >= 1 else f"{s * 1000:g}ms", return_type=str),
+    PlainSerializer(_delay_text, return_type=str),
     text_schema(_DELAY.pattern, examples=["500ms", "2s"]),
+]
+PromisedTime = Annotated[
+    float,
+    PlainValidator(lambda value: inf if value == "none" else _delay(value)),
+    PlainSerializer(lambda s: _delay_text(s) if isfinite(s) else "none", return_type=str),
+    text_schema(f"none|{_DELAY.pattern}", examples=["500ms", "2s", "none"]),
 ]
 Size = Annotated[int, PlainValidator(parse_size), text_schema(_SIZE.pattern, examples=["80GiB"])]
 

@@ -2,7 +2,15 @@
 
 from typing import Literal
 
-from fleet.config.scalars.quantities import Amount, Count, Delay, Duration, Hours, Spare, Switch
+from fleet.config.scalars.quantities import (
+    Amount,
+    Count,
+    Duration,
+    Hours,
+    PromisedTime,
+    Spare,
+    Switch,
+)
 from fleet.config.scalars.texts import Id, SecretRef, Semver, Word
 from fleet.config.schema.section import Section
 from fleet.config.schema.traffic import Capture, ClientNotify, Format, Limits, Shadow, Timeouts
@@ -75,9 +83,9 @@ class Adapter(Section):
     The answer to at least one input must differ from the base's, or a new version gets no traffic.
     """
     latency: LatencyClass | None = None
-    """How fast answers are due (p95): classification 0.5 s, short 2 s, long 10 s.
+    """How fast answers aim to be (p95): classification 0.5 s, short 2 s, long 10 s.
 
-    The tier may promise other times, see `slo`. Default: `defaults.latency`.
+    The tier may promise times, or drop the aim, see `slo`. Default: `defaults.latency`.
     """
     demand: Demand | None = None
     """Expected load; used to spread adapters over servers."""
@@ -165,14 +173,17 @@ class Client(Section):
 
 
 class Slo(Section):
-    """The p95 of an answer that a tier promises, by latency class."""
+    """The p95 of an answer that a tier promises, by latency class.
 
-    classification: Delay | None = None
-    """For answers of a single word. Default: `500ms`."""
-    short_generation: Delay | None = None
-    """For short answers. Default: `2s`."""
-    long_generation: Delay | None = None
-    """For long answers. Default: `10s`."""
+    Without a promise the class has an aim, which plans and alerts tell of; `none`: not even that.
+    """
+
+    classification: PromisedTime | None = None
+    """For answers of a single word. Default: the aim, `500ms`."""
+    short_generation: PromisedTime | None = None
+    """For short answers. Default: the aim, `2s`."""
+    long_generation: PromisedTime | None = None
+    """For long answers. Default: the aim, `10s`."""
 
 
 class Tier(Section):

@@ -110,6 +110,12 @@ def test_a_promise_is_broken_when_its_budget_burns(
     assert signals[rule].alert.urgent is (rule is AlertRule.PROMISE)
 
 
+def test_nothing_is_late_where_a_tier_drops_the_aim() -> None:
+    cells = replace(facts(*[(120, 80, 5.0)] * 24), aimed=False)
+    signals = {found.alert.rule: found.signal for found in alias_findings(cells, None, NOON)}
+    assert signals[AlertRule.PROMISE] is signals[AlertRule.PROMISE_BUDGET] is CLEAR
+
+
 def test_errors_ring_and_few_requests_do_not() -> None:
     def errors(count: int, requests: int) -> Signal:
         cells = facts(*[(requests - count, 0, 0.0)] * 8, errors=count)

@@ -65,6 +65,11 @@ def test_an_estimate_of_what_nobody_promised_is_no_warning_and_is_counted() -> N
     assert judge(plan).reasons[-1] == "1 of 1 adapter will be later than its latency class aims at"
 
 
+def test_an_aim_that_a_tier_drops_is_not_missed() -> None:
+    who = replace(asked(slo_s=0.05, promised=False), aimed=False)
+    assert planned(on(who=who)).late is None
+
+
 def test_a_promise_that_will_be_broken_is_a_reason_to_look() -> None:
     plan = planned(on(who=asked(slo_s=0.05)))
     assert plan.late == LateAliases(1, promised=("acme-support",))
