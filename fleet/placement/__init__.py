@@ -10,11 +10,11 @@ from fleet.placement.alternatives import Alternative, Weighed, weigh
 from fleet.placement.causes import Attempt, Limit, PlacementCause, TotalNeed
 from fleet.placement.consolidate import cost
 from fleet.placement.latency_slo import LatencyAnswer, answer_of, late, late_aliases, slowest
-from fleet.placement.loss_outlook import loss_outlook
 from fleet.placement.losses import Loss, losses_of, steady_state
 from fleet.placement.result import PlacementResult
 from fleet.placement.search import attempt, place, substitutes
 from fleet.placement.servers import DeviceId
 from fleet.placement.state import PlacementState, SearchLimits
+from fleet.placement.survival import loss_outlook
 from fleet.placement.unplaced import causes_of, totals_of, trials_of
 from fleet.placement.verify import Violation, verify_placement, verify_steps

@@ -36,6 +36,7 @@ HELP: Final = {
     "fleetctl_version_percent": "Share of a version in the requests of its alias.",
     "fleetctl_eval_accuracy": "Accuracy of the last evaluation that counts, 0 to 1.",
     "fleetctl_drift_causes": "Causes of drift.",
+    "fleetctl_survives_device_loss": "1: all promises outlast the loss of any one device; 0: not.",
     "fleetctl_device_bytes": "Memory of a device by part, with the placement of the declarations.",
     "fleetctl_device_price_per_hour": "Price of a device.",
     "fleetctl_slots": "Slots for adapters of a server.",
@@ -144,6 +145,8 @@ def _of_fleet(seen: FleetSnapshot, watched: float | None) -> Iterator[_Sample]:
             labels |= {"server": alert.servers[0]} if len(alert.servers) == 1 else {}
             yield "fleetctl_alert", 1, labels
     yield "fleetctl_drift_causes", len(seen.causes), {}
+    if seen.loss and seen.loss.kept is not None:
+        yield "fleetctl_survives_device_loss", int(seen.loss.kept), {}
 
 
 def _of_aliases(seen: FleetSnapshot, scope: Operator) -> Iterator[_Sample]:

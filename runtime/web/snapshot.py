@@ -10,8 +10,9 @@ from typing import Any, Final, TypeAlias
 
 from fleet.alerting import Alert
 from fleet.errors import Diagnostic, FleetError
-from fleet.placement import PlacementResult, SearchLimits
-from fleet.planning import DriftCause
+from fleet.placement import PlacementResult, SearchLimits, loss_outlook, placement_accounts
+from fleet.planning import DriftCause, desired_state_of
+from fleet.prospects import LossOutlook
 from fleet.resources import Route
 from fleet.rollouts import RolloutStatus, decide_rollouts, rollout_statuses
 from fleet.spec import FleetSpec
@@ -56,6 +57,8 @@ class FleetSnapshot:
     """The notes of the placement: aliases that have no place."""
     notes: tuple[str, ...] = ()
     """Messages of the reading, such as problems of the declarations."""
+    loss: LossOutlook | None = None
+    """Whether any single device can be lost; None: not placed, or there is one device at most."""
     problem: str = ""
     """Why a later reading failed; empty: this is the latest."""
 
@@ -84,9 +87,10 @@ def read_fleet(
     routes = live.routes()
     rollouts = rollout_statuses(fleet, wanted, status.history, routes)
     hosts: Sequence[Mapping[str, Any]] = ()
+    loss: LossOutlook | None = None
     already = len(notes)
     if before and (fleet, live, rollouts) == (before.fleet, before.status.live, before.rollouts):
-        hosts = before.hosts
+        hosts, loss = before.hosts, before.loss
         notes.extend(before.left_out)
     else:
         with suppress(FleetError):  # the map stays empty, and a note says why
@@ -95,6 +99,15 @@ def read_fleet(
                 share.adapter: share.percent for route in routes.values() for share in route.shares
             }
             hosts = make_hosts(placed.fleet, placed.placement, live.unknown_servers, shares)
+            loss = loss_outlook(
+                placed.fleet,
+                placed.wanted,
+                replace(
+                    desired_state_of(placed.fleet, placed.wanted, placed.placement, live),
+                    unknown_servers=live.unknown_servers,
+                ),
+                placement_accounts(placed.fleet, placed.placement).values(),
+            )
     left_out = tuple(notes[already:])
     causes = drift_causes(fresh, live, status.history, status.standing)
     usage = read_usage(workspace.state_dir, now, before.usage if before else None)
@@ -105,6 +118,7 @@ def read_fleet(
         status=status,
         rollouts=rollouts,
         hosts=hosts,
+        loss=loss,
         left_out=left_out,
         causes=causes,
         usage=usage,

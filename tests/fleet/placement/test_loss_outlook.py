@@ -6,7 +6,7 @@ import pytest
 
 from fleet.history.values import History
 from fleet.placement.accounting import state_accounts
-from fleet.placement.loss_outlook import loss_outlook
+from fleet.placement.survival import loss_outlook
 from fleet.prospects import LossOutlook
 from fleet.resources import State
 from fleet.rollouts.decide import decide_rollouts

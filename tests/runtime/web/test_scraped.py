@@ -19,6 +19,7 @@ import uvicorn
 from click.testing import CliRunner
 
 from fleet.history import EvalFinished
+from fleet.prospects import LossOutlook
 from fleet.spec import GatewayKind, GatewaySpec
 from fleet.traffic import TrafficPolicy
 from fleet.usage import Operator
@@ -90,6 +91,20 @@ def test_a_promise_counts_as_kept_at_its_own_bound_once_gateways_have_that(
     labels = f'client="acme",alias="{name}",le="{bound}"'
     line = f"fleetctl_promise_seconds{{{labels}}} {declared}"
     assert line in exposition(seen, Operator(), None, None).splitlines()
+
+
+@pytest.mark.parametrize(("kept", "value"), [("yes", "1"), ("no", "0"), ("", "")])
+def test_the_loss_of_a_device_is_a_series_where_its_outcome_is_known(
+    workspace: Workspace, kept: str, value: str
+) -> None:
+    seen = replace(reading(workspace), loss=LossOutlook({"yes": True, "no": False}.get(kept)))
+    name = "fleetctl_survives_device_loss"
+    lines = [
+        line
+        for line in exposition(seen, Operator(), None, None).splitlines()
+        if line.startswith(name)
+    ]
+    assert lines == ([f"{name}{{}} {value}"] if value else [])
 
 
 def test_figures_of_the_fleet_are_exposed_once(viewer: Viewer) -> None:

@@ -1,4 +1,4 @@
-"""Loss outlook: tells in a plan whether any single device can be lost, as far as that is cheap.
+"""Survival: tells in a plan whether any single device can be lost, as far as that is cheap.
 
 1. Yes, if every server has a free device alike, on which the same server would start.
 2. A fleet of few copies is searched, see `losses`.
