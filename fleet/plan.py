@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from fleet.names import Address
-from fleet.prospects import LateAliases, LossOutlook, Prospect, SettingChange
+from fleet.prospects import BoundBasis, LateAliases, LossOutlook, Prospect, SettingChange
 from fleet.resources import Resource
 from fleet.rule_policy import PlanRuleFinding
 from fleet.steps import Step
@@ -282,8 +282,7 @@ class Plan:
     cost_bound: float | None = None
     """No placement of these versions costs less an hour; None where a price is not declared."""
     moves: tuple[Move, ...] = ()  # sorted by adapter
-    without_demand: tuple[str, ...] = ()
-    """Aliases without declared demand: they are placed as if idle."""
+    without_demand: tuple[str, ...] = ()  # aliases without declared demand, placed as if idle
     outlook: tuple[PlanNote, ...] = ()
     """Likely end of the rollouts with gates, if the new version is no worse; by alias."""
     translations: tuple[GatewayLimits, ...] = ()
@@ -298,3 +297,4 @@ class Plan:
     saving: Saving | None = None  # a large saving that the plan leaves out; None: none is known
     late: LateAliases | None = None  # aliases with late answers after the plan; None: all in time
     loss: LossOutlook | None = None  # after the loss of any one device; None: there is one at most
+    bound_by: BoundBasis | None = None  # how `cost_bound` was found; None: not told

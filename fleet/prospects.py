@@ -1,6 +1,7 @@
 """Defines the consequences of a plan beyond its steps: rollouts, terms, restarts, late answers."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,10 @@ class Prospect:
     """Declared values that hold for the alias and change: of its tier, rollout, gates, devices."""
     servers: tuple[str, ...] = ()
     """Servers that answer for the alias and are to restart, or to be replaced by an upgrade."""
+
+
+BoundBasis = Literal["resources", "configurations"]
+"""How a lower bound of the price is found: by sums of resources, or by all shapes of servers."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,7 +120,8 @@ def cost(plan: Plan) -> str:
         return change
     if least >= after:
         return f"{change}, the least possible"
-    return f"{change}; no placement costs less than {least:.2f}"
+    basis = f" (a bound by {plan.bound_by})" if plan.bound_by else ""
+    return f"{change}; no placement costs less than {least:.2f}{basis}"
 
 
 def short_version(adapter: str) -> str:

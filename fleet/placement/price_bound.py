@@ -13,10 +13,11 @@ from fleet.placement.server_types import (
     server_table,
 )
 from fleet.placement.state import PlacementState
+from fleet.prospects import BoundBasis
 
 
-def lower_bound(state: PlacementState, effort: Effort) -> float:
-    """Return an hourly price that no placement undercuts.
+def lower_bound(state: PlacementState, effort: Effort) -> tuple[float, BoundBasis]:
+    """Return an hourly price that no placement undercuts, with its basis.
 
     A base is priced on its own, as if every kind of device were there without end and no rule
     held; versions on attached servers are free. With effort `fast`, as if no two adapters ever
@@ -24,6 +25,7 @@ def lower_bound(state: PlacementState, effort: Effort) -> float:
     if it is more. Servers of that proof keep their canary slots free. Promises do not count.
     """
     total = 0.0
+    basis: BoundBasis = "resources" if effort == "fast" else "configurations"
     for name, base in state.fleet.bases.items():
         bought = [
             item
@@ -35,8 +37,10 @@ def lower_bound(state: PlacementState, effort: Effort) -> float:
         server_types = every_server_type(state.fleet, base)
         if bought and server_types:
             proved = state.floors.get(name, 0) / PRICE_UNIT
+            if any(item.cached for item in bought):
+                basis = "resources"  # of one base at least
             total += max(_bound(state, bought, server_types, effort), proved)
-    return round(total, 6)
+    return round(total, 6), basis
 
 
 def _bound(

@@ -17,6 +17,7 @@ from fleet.placement.price_bound import lower_bound
 from fleet.placement.servers import FULL, ServerDraft, percent
 from fleet.placement.state import PlacementState
 from fleet.plan import DeviceUse, Saving
+from fleet.prospects import BoundBasis
 from fleet.resources import Server
 from fleet.rollouts import Upgrade
 from fleet.vllm import flags_for, lora_dtype, slot_bytes
@@ -148,6 +149,8 @@ class PlacementResult:
     """By version: servers of upgrades that hold the version without traffic, sorted."""
     upgrades: tuple[Upgrade, ...] = ()
     """Upgrades as there is room for them, by base."""
+    bound_by: BoundBasis = "resources"
+    """How the bound was found."""
     saving: Saving | None = None
     """A large saving by optional moves that were not asked for."""
     gives_way: frozenset[str] = frozenset()
@@ -184,7 +187,8 @@ def result(state: PlacementState, effort: Effort) -> PlacementResult:
         _device_use(draft, listed[draft.name], _foreign(state, draft), state.hardware)
         for draft in drafts
     )
-    price, bound = round(cost(state), 6), lower_bound(state, effort)
+    price = round(cost(state), 6)
+    bound, bound_by = lower_bound(state, effort)
     status: Status = "optimal" if price <= bound + 1e-6 else "feasible"
     return PlacementResult(
         servers=servers,
@@ -199,6 +203,7 @@ def result(state: PlacementState, effort: Effort) -> PlacementResult:
         optional=dict(sorted(state.optional.items())),
         price=price,
         bound=min(bound, price),
+        bound_by=bound_by,
         status=status,
         beside={name: tuple(sorted(there)) for name, there in sorted(state.beside.items())},
         upgrades=state.targets.upgrades,

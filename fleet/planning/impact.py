@@ -20,7 +20,7 @@ from fleet.placement import PlacementResult
 from fleet.plan import Action, Change, Impact, Move, Reason
 from fleet.planning.diff import differences
 from fleet.planning.diversion import Interruption
-from fleet.prospects import Prospect
+from fleet.prospects import BoundBasis, Prospect
 from fleet.resources import FULL, Key, LoadedAdapter, Route, State
 from fleet.spec import AdapterSpec, FleetSpec
 from fleet.steps import LoadAdapter, SmokeTest, Step, schedule
@@ -125,6 +125,12 @@ def price_per_hour(fleet: FleetSpec, state: State, unknown: Iterable[str] = ()) 
 def cost_bound(placement: PlacementResult, cost: float | None) -> float | None:
     """Return the least that all in use can cost; attached servers count as they are."""
     return None if cost is None else round(cost - placement.price + placement.bound, 6)
+
+
+def bound_basis(placement: PlacementResult, cost: float | None) -> BoundBasis | None:
+    """Return how the bound of a price was found; None where the price is that bound, or unknown."""
+    shown = cost is not None and placement.price > placement.bound + 1e-6
+    return placement.bound_by if shown else None
 
 
 def moves_of(placement: PlacementResult, live: State) -> Iterator[Move]:

@@ -30,7 +30,14 @@ from fleet.planning.desired import PlanInput, desired_state_of, rules_of
 from fleet.planning.diff import diff
 from fleet.planning.diversion import Interruption, reroute
 from fleet.planning.gateway_limits import translations
-from fleet.planning.impact import cost_bound, impacts_of, moves_of, price_per_hour, untouched
+from fleet.planning.impact import (
+    bound_basis,
+    cost_bound,
+    impacts_of,
+    moves_of,
+    price_per_hour,
+    untouched,
+)
 from fleet.planning.notes import held_back, not_observed, warnings_of
 from fleet.planning.ordering import order
 from fleet.planning.prospects import prospects_of
@@ -126,6 +133,7 @@ def _described(
         frozen=plan_input.history.freeze,
         saving=plan_input.placement.saving,
         late=late_aliases(fleet, accounts),
+        bound_by=bound_basis(plan_input.placement, cost),
         loss=loss_outlook(fleet, plan_input.targets, left, accounts),
         client_costs=_client_costs(plan_input),
     )

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from fleet.history.values import History
+from fleet.packing import Effort
 from fleet.placement.state import SearchLimits
 from fleet.plan import Saving
 from fleet.planning.pipeline import desired_state
@@ -83,6 +84,18 @@ def test_servers_are_emptied_only_where_that_is_asked(
     made = plan(grown(fleet_, 100), applied(fleet_), search)
     assert made.cost_after == cost
     assert len([each for each in made.moves if not each.forced]) == moved
+
+
+@pytest.mark.parametrize(
+    ("effort", "basis"), [("fast", "resources"), ("balanced", "configurations")]
+)
+def test_a_plan_says_how_the_bound_of_its_price_was_found(effort: Effort, basis: str) -> None:
+    fleet_ = declared(many(4, 600))
+    made = plan(grown(fleet_, 100), applied(fleet_), SearchLimits(effort=effort))
+    assert made.bound_by == basis
+    text = RENDERERS["text"](replace(made, cost_before=2.5, changes=plan(fleet_).changes))
+    assert f"no placement costs less than 2.50 (a bound by {basis})" in text
+    assert plan_file.load(plan_file.dump(made)) == made
 
 
 @pytest.mark.parametrize(("rpm", "told"), [(600, None), (450, None), (100, Saving(2, 2.5))])
