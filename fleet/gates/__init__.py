@@ -4,13 +4,14 @@ Layer 2, beside `vllm` and `packing`; knows no fleet. Statistics in plain Python
 that anyone can compute a verdict again. Which gates are due is decided in `fleet.rollouts`.
 """
 
+from fleet.gates.boundary import confidence
 from fleet.gates.counts import BAD, Window
 from fleet.gates.decide import MISSING
 from fleet.gates.intervals import Z, mcnemar, newcombe, upper_tail, wilson
-from fleet.gates.live import confidence, judge_live
+from fleet.gates.live import judge_live
 from fleet.gates.offline import LEAST_ITEMS, judge_paired
 from fleet.gates.own_control import Beliefs, believed_of
-from fleet.gates.past import HOUR, UNKNOWN, Baseline, baseline, with_usual
+from fleet.gates.past import BEFORE, HOUR, UNKNOWN, Baseline, baseline, baselines, with_usual
 from fleet.gates.power import (
     USUAL_DISCORDANCE,
     USUAL_EFFECT,

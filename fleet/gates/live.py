@@ -1,8 +1,9 @@
 """Judges live gates: the new version's requests against the old one's, window by window."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from fleet.gates.boundary import Z_ONE, quantile, sure_text
 from fleet.gates.counts import Window, alarming, counts_of, kind_of
 from fleet.gates.decide import (
     ALONE,
@@ -16,13 +17,12 @@ from fleet.gates.decide import (
     conclude,
     enough_people,
 )
-from fleet.gates.intervals import Z, newcombe, normal_cdf, wilson
+from fleet.gates.intervals import newcombe, wilson
 from fleet.gates.own_control import BY_WINDOW, CONSTANTS, SideCounts
 from fleet.gates.past import UNKNOWN, Baseline
 from fleet.gates.sample_ratio import MATERIAL, MISMATCH
 from fleet.gates.sequential import Beside, rate_test, rise_test
 from fleet.gates.verdict import Counts, Finding, Verdict, percent_text, points_text
-from fleet.resources import FULL
 from fleet.rollout_policy import RATIOS, RISES, GateSpec
 
 BROKEN = 0.5
@@ -37,21 +37,6 @@ OUT, LEAST_USUAL = 5.0, 0.005
 
 Such an hour says nothing for a version.
 """
-Z_ONE, Z_EARLY = 2.0537489106318225, 0.8416212335729143
-"""Normal quantiles of the confidence of a PASS: 98 % in the only stage of a rollout with gates,
-80 % in a stage after which others come, and in the last of these 95 %."""
-
-
-def confidence(percent: int, weights: Iterable[int]) -> float:
-    """Return the normal quantile of the bound for a PASS in the stage with a share.
-
-    A version at the limit has to be lucky in every stage, on other requests each time; in the early
-    ones little is at stake, and few requests tell.
-    """
-    stages = [weight for weight in weights if weight < FULL]
-    if len(stages) <= 1:
-        return Z_ONE
-    return Z_EARLY if percent < max(stages) else Z
 
 
 def judge_live(
@@ -60,6 +45,7 @@ def judge_live(
     *,
     known: Baseline = UNKNOWN,
     z: float = Z_ONE,
+    longest: float | None = None,
     alone: bool = False,
     missing: Sequence[str] = (),
 ) -> Finding:
@@ -73,7 +59,9 @@ def judge_live(
         windows: Counts of the stage; for a neighbour gate those of other adapters on servers
             with the new version, and on servers without it.
         known: The old version before the rollout, by which users are their own control.
-        z: Normal quantile of the confidence of a PASS, see `confidence`.
+        z: Normal quantile of a PASS at the end of the stage, see `confidence`.
+        longest: Hours of usual traffic in which the stage may be looked at; None: it is looked at
+            once.
         alone: No other adapter shares a server with the new version, so that a neighbour gate
             has nothing to protect.
         missing: Why requests of this stage may be lacking, a sentence for each gateway. The
@@ -85,6 +73,8 @@ def judge_live(
     if missing:
         counts["missing"] = float(len(missing))
     limits = limits_of(gate, z) | {"mismatch": MISMATCH, "material": MATERIAL}
+    if longest is not None:
+        limits["longest"] = longest
     if gate.metric in RISES or gate.metric in RATIOS:
         found = judge_rise(gate.name, gate.metric, counts, limits)
     else:
@@ -130,21 +120,21 @@ def judge_rise(gate: str, metric: str, counts: Series, limits: Limits) -> Findin
     effect, effect_other = mine.effect(counts), other.effect(counts)
     independent, independent_other = mine.requests / effect, other.requests / effect_other
     rate, other_rate = (min(1.0, max(0.0, side.rate - side.above(mean))) for side in (mine, other))
-    margin = _late_margin(usual, other) if times else limits["margin"]
+    margin, z = _late_margin(usual, other) if times else limits["margin"], quantile(counts, limits)
     if times and metric == "neighbour_ratio" and not other.requests:  # no server without it
-        lower, upper = wilson(rate * independent, independent, limits["z"])
+        lower, upper = wilson(rate * independent, independent, z)
         lower, upper = lower - usual, upper - usual
     else:
         lower, upper = newcombe(
             rate * independent, independent,
-            other_rate * independent_other, independent_other, limits["z"],
+            other_rate * independent_other, independent_other, z,
         )  # fmt: skip
     # Beside an old version that is broken itself nothing looks worse.
     broken = all_other.bad > BROKEN * all_other.requests
     passes = upper <= margin and not broken
     what = f"took over {limits['margin']:g} times the old p95" if times else "bad"
     who = "elsewhere" if metric == "neighbour_ratio" else "the old version"
-    sure = percent_text(normal_cdf(limits["z"]))
+    sure = sure_text(z)
     about = (
         f"{everything.bad:g} of {everything.requests:g} {what}, {who} {all_other.bad:g} of "
         f"{all_other.requests:g} ({sure} sure: at most {points_text(upper)} more)"
@@ -213,10 +203,10 @@ def judge_fixed(
     rule: str, gate: str, metric: str, moments: Iterator[Moment], counts: Series, limits: Limits
 ) -> Finding:
     """Judge a rate against a fixed limit: FAIL by the moments of a test, PASS by a Wilson bound."""
-    side, limit = SideCounts.of(counts), limits["limit"]
+    side, limit, z = SideCounts.of(counts), limits["limit"], quantile(counts, limits)
     independent = side.requests / side.effect(counts)
-    lower, upper = wilson(side.rate * independent, independent, limits["z"])
-    sure, most = percent_text(normal_cdf(limits["z"])), percent_text(upper)
+    lower, upper = wilson(side.rate * independent, independent, z)
+    sure, most = sure_text(z), percent_text(upper)
     about = f"{side.bad:g} of {side.requests:g} over the limit ({sure} sure: at most {most})"
     estimate, text = side.rate if side.requests else None, f"{percent_text(limit)} of them"
     made = Estimate(rule, estimate, lower, upper, upper <= limit, about, text, independent)

@@ -1,7 +1,7 @@
 """Takes down how a version fared before its rollout: times and users, pinned when it begins."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -23,6 +23,8 @@ from fleet.rollout_policy import GateSpec
 LEAST_ROWS = 20
 """Requests below which a 95th percentile is not pinned."""
 HOUR = timedelta(hours=1)
+BEFORE = timedelta(days=7)
+"""Length of the time before a rollout from which the old version's usual times are taken."""
 MEASURES = ("total", "first_token", "token", "whole")
 
 
@@ -67,6 +69,24 @@ def baseline(rows: Iterable[UsageRow]) -> Baseline:
         _p95(found[name]) if len(found[name]) >= LEAST_ROWS else None for name in MEASURES
     )
     return Baseline(total, first, token, len(answered), whole=whole, whole_tokens=usual_tokens)
+
+
+def baselines(
+    rows: Iterable[UsageRow], serving: Mapping[str, str], start: datetime
+) -> Iterator[tuple[str, Baseline]]:
+    """Yield aliases and their usual times before the rollout, of the version that counts.
+
+    `serving`: that version, by alias.
+    """
+    before: dict[str, list[UsageRow]] = {}
+    for row in rows:
+        alias = str(row.get("alias"))
+        if serving.get(alias, row.get("version")) != row.get("version"):
+            continue
+        if start - BEFORE <= datetime.fromisoformat(row["time"]) < start:
+            before.setdefault(alias, []).append(row)
+    for alias, found in before.items():
+        yield alias, baseline(found)
 
 
 def with_usual(

@@ -81,35 +81,48 @@ def simulate(setting: LiveStages) -> Passes:
     baked = hours >= min(setting.bake, setting.longest)
     together, single = [], []
     for stage in setting.stages:
-        passes = _stage(rng, setting.gates, stage, setting.hourly * hours, split)
+        whole = setting.hourly * setting.longest
+        passes = _stage(rng, setting.gates, stage, setting.hourly * hours, whole, split)
         together.append(_first(np.logical_and.reduce(passes) & baked, hours))
         single.append([_first(alone & baked, hours) for alone in passes])
     return Passes(setting.longest, np.array(together), np.swapaxes(np.array(single), 0, 1))
 
 
 @lru_cache(maxsize=2048)
-def requests_needed(gates: Gates, stage: Stage, users: int, chance: float) -> int | None:
+def requests_needed(
+    gates: Gates, stage: Stage, whole: float, users: int, chance: float
+) -> int | None:
     """Return the number of requests for a PASS of a healthy version; None: too many.
 
     Args:
         gates: As of `LiveStages`.
         stage: As of `LiveStages`; the share is above 0.
+        whole: Requests of both versions in the longest bake.
         users: As of `LiveStages`.
         chance: Of a PASS.
     """
     rng = np.random.default_rng(SEED)
     sizes = np.geomspace(FEWEST, MOST, SIZES)
-    passes = _stage(rng, gates, stage, sizes * FULL / stage[0], _users(rng, users))
+    passes = _stage(rng, gates, stage, sizes * FULL / stage[0], whole, _users(rng, users))
     ordered = np.sort(_first(np.logical_and.reduce(passes), sizes))
     found = float(ordered[math.ceil(chance * REPLICATIONS) - 1])
     return None if math.isinf(found) else round(found)
 
 
 def _stage(
-    rng: np.random.Generator, gates: Gates, stage: Stage, total: Array, split: tuple[Array, Array]
+    rng: np.random.Generator,
+    gates: Gates,
+    stage: Stage,
+    total: Array,
+    whole: float,
+    split: tuple[Array, Array],
 ) -> list[npt.NDArray[np.bool_]]:
-    """Return the verdicts of gates by replication and look; `total`: requests until looks."""
-    (share, z), (bucket, active) = stage, split
+    """Return the verdicts of gates by replication and look.
+
+    `total`: requests until looks; `whole`: those of the longest bake. See `live.quantile`.
+    """
+    (share, at_end), (bucket, active) = stage, split
+    z = at_end / np.sqrt(np.minimum(1, total / whole))
     mine = (active * (bucket < share / FULL)).sum(axis=1) if active.size else share / FULL
     mine = np.broadcast_to(mine, REPLICATIONS)[:, None]
     asked = total * mine, total * (1 - mine)
@@ -136,7 +149,7 @@ def _passes(
     gate: GateSpec,
     usual: UsualRate,
     asked: tuple[Array, Array],
-    z: float,
+    z: Array,
 ) -> npt.NDArray[np.bool_]:
     """Return the verdicts of a gate by replication and look."""
     (bad, requests), (other, of_other) = (
@@ -167,7 +180,9 @@ def _first(passes: npt.NDArray[np.bool_], hours: Array) -> Array:
     return np.where(passes.any(axis=1), hours[passes.argmax(axis=1)], np.inf)
 
 
-def newcombe_uppers(bad: Array, requests: Array, other: Array, of_other: Array, z: float) -> Array:
+def newcombe_uppers(
+    bad: Array, requests: Array, other: Array, of_other: Array, z: float | Array
+) -> Array:
     """Return upper bounds of the difference of two rates, like `intervals.newcombe`."""
     requests, of_other = np.maximum(requests, 1), np.maximum(of_other, 1)
     lower, upper = wilson_bounds(other, of_other, z)[0], wilson_bounds(bad, requests, z)[1]
@@ -176,7 +191,7 @@ def newcombe_uppers(bad: Array, requests: Array, other: Array, of_other: Array, 
     return made
 
 
-def wilson_bounds(bad: Array, requests: Array, z: float) -> tuple[Array, Array]:
+def wilson_bounds(bad: Array, requests: Array, z: float | Array) -> tuple[Array, Array]:
     """Return both bounds of a rate, like `intervals.wilson`."""
     requests = np.maximum(requests, 1)
     rate, spread = bad / requests, z * z / requests

@@ -58,7 +58,8 @@ def stage_traffic(
         return None
     part = setting.hourly * share / FULL
     found = round(part * setting.longest), simulate(setting).chance(stages=1)
-    needed = requests_needed(setting.gates, setting.stages[0], setting.users, ENOUGH)
+    whole = setting.hourly * setting.longest
+    needed = requests_needed(setting.gates, setting.stages[0], whole, setting.users, ENOUGH)
     return StageTraffic(*found, needed, needed and 60.0 * math.ceil(60 * needed / part))
 
 

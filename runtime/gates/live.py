@@ -1,11 +1,12 @@
 """Live gates: counts the usage rows of a stage in windows and judges them."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 
 from fleet.gates import (
+    BEFORE,
     HOUR,
     UNKNOWN,
     Baseline,
@@ -18,7 +19,7 @@ from fleet.gates import (
     Window,
     Z,
     arms,
-    baseline,
+    baselines,
     blameless,
     confidence,
     count_windows,
@@ -41,8 +42,6 @@ from runtime.gates.attempts import before_the_future, began, beliefs_before, bel
 from runtime.gates.evidence import JudgedGate, unjudged
 from runtime.usage.read import UsageReader
 
-BEFORE = timedelta(days=7)
-"""Length of the time before a rollout from which the old version's usual times are taken."""
 WEEKS = timedelta(days=28)
 """Length of the time before a rollout in which users are their own control."""
 WINDOWS_A_BAKE = 12
@@ -95,6 +94,7 @@ def judge_traffic(
         split=early is None,
         usage=usage,
         z=confidence(trial.percent, rollout.weights),
+        longest=rollout.longest_bake / HOUR,
         pasts={} if pasts is None else pasts,
         beliefs=partial(beliefs_before, trial, entries, start),
     )
@@ -128,6 +128,7 @@ def count_again(
         split=counted.percent is not None,
         usage=_RowsAsRead(rows),
         z=Z,
+        longest=None,
         pasts={},
         beliefs=partial(beliefs_recorded, event),
     )
@@ -166,7 +167,8 @@ class _Stage:
     """Whether the share is the same in the whole stage, so that requests can prove the share."""
     usage: UsageReader | _RowsAsRead
     z: float
-    """Normal quantile of the confidence of a PASS."""
+    longest: float | None
+    """As of `judge_live`."""
     pasts: Pasts
     beliefs: Callable[[], Mapping[str, Beliefs]]
 
@@ -184,7 +186,9 @@ class _Stage:
             return judge_live(gate, around, z=self.z, alone=self.alone, missing=missing)
         own, known = self.own, self.known
         if self.trial.percent < FULL:
-            return judge_live(gate, own, known=known, z=self.z, missing=self.usage.missing)
+            return judge_live(
+                gate, own, known=known, z=self.z, longest=self.longest, missing=self.usage.missing
+            )
         found = judge_soaking(gate, own, known, missing=self.usage.missing)
         if found.verdict is not Verdict.FAIL or self.alone:
             return found
@@ -232,7 +236,7 @@ class _Stage:
             for row in self.usage.rows(self.began - WEEKS, trial.alias)
             if row.get("version") == trial.stable and end_of(row) < self.began
         ]
-        times = dict(_baselines(before, {trial.alias: trial.stable}, self.began))
+        times = dict(baselines(before, {trial.alias: trial.stable}, self.began))
         pinned = times.get(trial.alias, UNKNOWN)
         found = with_usual(pinned, before, self.gates, self.began, self.beliefs())
         if not self.usage.missing:
@@ -243,7 +247,7 @@ class _Stage:
     def around(self) -> tuple[Window, ...]:
         """Windows of other aliases' requests, on the version's servers and elsewhere."""
         side = neighbours(self.trial.alias, frozenset(self.trial.servers), self.serving)
-        usual = dict(_baselines(self._all_rows, self.serving, self.began))
+        usual = dict(baselines(self._all_rows, self.serving, self.began))
         return self._windows(self._all_rows, side, usual)
 
     def _windows(
@@ -283,18 +287,3 @@ def _serving(live: State) -> dict[str, str]:
         for alias, route in live.routes().items()
     }
     return {alias: found[-1] for alias, found in answering.items() if found}
-
-
-def _baselines(
-    rows: Iterable[UsageRow], serving: Mapping[str, str], start: datetime
-) -> Iterator[tuple[str, Baseline]]:
-    """Yield aliases and their usual times before the rollout, of the version that counts."""
-    before: dict[str, list[UsageRow]] = {}
-    for row in rows:
-        alias = str(row.get("alias"))
-        if serving.get(alias, row.get("version")) != row.get("version"):
-            continue
-        if start - BEFORE <= _time(row) < start:
-            before.setdefault(alias, []).append(row)
-    for alias, found in before.items():
-        yield alias, baseline(found)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fleet.gates.live import confidence
+from fleet.gates.boundary import confidence
 from fleet.gates.power import USUAL_EFFECT, UsualRate
 from fleet.rollouts.simulation import LiveStages, simulate
 from tests.fleet.gates.request_traffic import CLOSES, OPENS, QUIET, Client, Harm
@@ -44,7 +44,7 @@ SETTINGS = {
     "2 requests/min, from 25 %": Foretold(Client(rpm=2), LARGER),
     "1 request/min": Foretold(Client(rpm=1)),
     "1 request/min, from 25 %": Foretold(Client(rpm=1), LARGER),
-    "1 request/min, as scaffolded": Foretold(Client(rpm=1), LARGER, 72),
+    "1 request/min, as scaffolded": Foretold(Client(rpm=1), LARGER, 96),
     "60 named users": Foretold(Client(users=60)),
     "25 named users": Foretold(Client(users=25)),
     "25 named users, from 25 %": Foretold(Client(users=25), LARGER),

@@ -39,7 +39,7 @@ def named(users: int) -> Client:
 SETTINGS = (
     Setting("healthy", Client()),
     Setting("healthy, 1 request/min", Client(rpm=1)),
-    Setting("healthy, 1 request/min, as scaffolded", Client(rpm=1), HEALTHY, (0.25, 0.5), 72),
+    Setting("healthy, 1 request/min, as scaffolded", Client(rpm=1), HEALTHY, (0.25, 0.5), 96),
     Setting("healthy, 30 requests/min", Client(rpm=30)),
     *(Setting(f"healthy, {users} named users", named(users)) for users in (10, 25, 60, 400)),
     Setting("healthy, begins on Friday", Client(begins=FRIDAY)),

@@ -26,7 +26,7 @@ SENTENCES = {
     "new_version_with_gates": (
         "begins a rollout to 100 %: acme-support 2.2.0",
         ROLLOUT + "0 % now; 10 % after its golden set (accuracy); 50 %, 100 % at the earliest "
-        "1 d, 2 d later; gates need about 75 requests at 10 %, expected within 1 h "
+        "1 d, 2 d later; gates need about 326 requests at 10 %, expected within 4 h 21 min "
         "(an estimate; people decide after 2 d); rollback 1 s; promoted by itself 0 %, waits for a "
         "person 100 %",
         "2 clients untouched: birch, dune",

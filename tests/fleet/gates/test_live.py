@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.gates.counts import Tally, Window
-from fleet.gates.live import Z_ONE, judge_live
+from fleet.gates.live import judge_live
 from fleet.gates.own_control import ByUser, Usual
 from fleet.gates.past import Baseline
 from fleet.gates.recheck import recheck_verdict
@@ -85,7 +85,7 @@ def test_a_failure_by_late_requests_names_them(gate: GateSpec, other: str) -> No
     found = judge_live(gate, hours(10, (144, {late: 30}), (400, {late: 4})))
     assert found.verdict is FAIL
     assert found.reason.startswith(
-        f"300 of 1440 took over {gate.threshold:g} times the old p95, {other} 40 of 4000 (98 % "
+        f"300 of 1440 took over {gate.threshold:g} times the old p95, {other} 40 of 4000 (99 % "
     )
     assert recheck_verdict(found.plain()) == found
 
@@ -97,12 +97,12 @@ def test_a_finding_says_what_it_rests_on() -> None:
     assert found.counts["requests_stable"] == (270.0,) * 12
     assert found.parameters == {
         "margin": 0.02, "tolerate": 1.25, "alpha": 0.01, "least_requests": 50,
-        "z": Z_ONE, "alarm": 0.0025, "mismatch": 0.001, "material": 0.05,
+        "z": pytest.approx(2.3263, abs=1e-4), "alarm": 0.0025, "mismatch": 0.001, "material": 0.05,
     }  # fmt: skip
     assert found.estimate == pytest.approx(2 / 30 - 2 / 270)
     assert found.value is not None
     assert found.value >= 100
-    assert found.reason.startswith("24 of 360 bad, the old version 24 of 3240 (98 % sure: at most")
+    assert found.reason.startswith("24 of 360 bad, the old version 24 of 3240 (99 % sure: at most")
 
 
 def test_a_failure_stays_one_whatever_comes_after_it() -> None:

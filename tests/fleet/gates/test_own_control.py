@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.gates.live import Z_EARLY, Z_ONE, confidence, judge_live
+from fleet.gates.boundary import Z_EARLY, Z_ONE, confidence
+from fleet.gates.live import judge_live
 from fleet.gates.own_control import (
     ALIKE,
     CONSTANTS,

@@ -81,7 +81,7 @@ def play(
         )
         looks, how, which = _stage(
             gates, _windows(drawn, at, at + last, share, gates, known), at, last, known,
-            confidence(round(100 * share), weights),
+            confidence(round(100 * share), weights), max_bake,
         )  # fmt: skip
         at += looks / LOOKS
         if how:
@@ -145,6 +145,7 @@ def _stage(
     longest: int,
     known: Baseline,
     z: float,
+    max_bake: int,
 ) -> tuple[int, str, tuple[str, ...]]:
     """Return the looks of a stage, how the rollout ended in it (empty: it goes on), and by what."""
     begin, last = MONDAY + timedelta(hours=start), longest * LOOKS
@@ -155,7 +156,7 @@ def _stage(
         return tuple(
             gate.name
             for gate in gates
-            if judge_live(gate, seen, known=known, z=z).verdict is not verdict
+            if judge_live(gate, seen, known=known, z=z, longest=max_bake).verdict is not verdict
         )
 
     def failing(look: int) -> tuple[str, ...]:

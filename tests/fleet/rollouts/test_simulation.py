@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
+from fleet.gates.boundary import Z_EARLY, Z_ONE
 from fleet.gates.counts import Tally, Window, kind_of
 from fleet.gates.intervals import Z
-from fleet.gates.live import Z_EARLY, Z_ONE, judge_live
+from fleet.gates.live import judge_live
 from fleet.gates.own_control import Usual
 from fleet.gates.past import Baseline
 from fleet.gates.power import UsualRate, healthy_rate
@@ -78,11 +79,11 @@ def test_a_few_people_may_all_stay_on_the_old_version() -> None:
 
 def test_the_requests_that_are_needed_pass_four_times_in_five() -> None:
     stage = FEW.stages[0]
-    needed = requests_needed(FEW.gates, stage, 0, 0.8)
+    needed = requests_needed(FEW.gates, stage, 1.0, 0, 0.8)
     assert needed is not None
     once = replace(FEW, hourly=10 * needed / LONGEST, bake=LONGEST)
     assert simulate(once).chance() == pytest.approx(0.8, abs=0.15)
-    assert requests_needed(FEW.gates, stage, 10, 0.8) is None
+    assert requests_needed(FEW.gates, stage, 1.0, 10, 0.8) is None
 
 
 def test_the_same_setting_gives_the_same_answer() -> None:

@@ -34,18 +34,18 @@ def test_what_a_neighbour_tries_itself_is_not_held_against_a_version(tmp_path: P
     trying = OTHERS.replace("v1.0.0", "v1.1.0")
     assert trying != OTHERS
     usual = [row(-9, OTHERS, alias="globex-dates"), row(-9, OTHERS, alias="fjord-reviews")] * 40
-    well = [row(1 + n / 99, OTHERS, alias="globex-dates") for n in range(99)]
+    well = [row(1 + n / 99, OTHERS, alias="globex-dates") for n in range(199)]
     slow = [
         row(1 + n / 99, trying, alias="globex-dates").replace("0.1}", "9.9}") for n in range(99)
     ]
-    far = [row(1, OTHERS, alias="fjord-reviews").replace('"s1"', '"s2"') for _ in range(99)]
+    far = [row(1, OTHERS, alias="fjord-reviews").replace('"s1"', '"s2"') for _ in range(199)]
     logged(tmp_path, *usual, *well, *slow, *far)
     split = route("globex-dates", (trying, 50, "s1"), (OTHERS, 50, "s1"))
     tried, end = replace(trial(50, "s1"), live=(gate,)), NOON + timedelta(minutes=5)
     beside = state(loaded(NEW, "s1"), loaded(OLD, "s1"), loaded(OTHERS, "s1"), split)
     (one,) = judge_traffic(tried, PACE, beside, (), UsageReader(tmp_path), end)
     assert one.finding.verdict is Verdict.PASS, one.finding.reason
-    assert sum(one.finding.counts["requests"]) == 99  # type: ignore[arg-type]
+    assert sum(one.finding.counts["requests"]) == 199  # type: ignore[arg-type]
     turned = state(
         loaded(NEW, "s1"), loaded(OTHERS, "s1"), route("globex-dates", (trying, 100, "s1"))
     )
