@@ -67,6 +67,7 @@ SUMMARIES: Mapping[str, str] = {
     "FC1217": "Lock cannot be read",
     "FC1235": "Home of the state cannot be used",
     "FC1236": "Gateway that other checkouts do not reach",
+    "FC1237": "Profile of a base that is not declared",
     "FC1238": "Lock and base disagree",
     "FC1239": "Weights of a base are not known",
     "FC1219": "Base cannot be read",

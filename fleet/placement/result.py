@@ -91,10 +91,17 @@ def _warnings(state: PlacementState, uses: tuple[DeviceUse, ...]) -> Iterator[st
     ]
     if short:
         yield f"no LoRA slot is left for a canary during the apply on {_some(short)}"
-    unknown = [f"`{use.server}`" for use in uses if use.devices and use.slot_bytes is None]
-    if unknown:
-        why = "the base's shape or architecture is unknown"
-        yield f"memory of {_some(unknown)} is not budgeted: {why}"
+    unknown = [use.server for use in uses if use.devices and use.slot_bytes is None]
+    shapeless = [name for name in unknown if state.drafts[name].base.shape is None]
+    if shapeless:
+        bases = _quoted(sorted({state.drafts[name].base.name for name in shapeless}))
+        yield (
+            f"memory of {_quoted(shapeless)} is not budgeted: neither config.json nor fleet.lock "
+            f"tells the dimensions of base {bases}. Put its config.json into its `model` folder; "
+            "weights are not needed"
+        )
+    if strange := [name for name in unknown if name not in shapeless]:
+        yield f"memory of {_quoted(strange)} is not budgeted: the base's architecture is unknown"
     over = []
     for name, draft in sorted(state.drafts.items()):
         used = state.hardware.used(draft)
@@ -107,6 +114,10 @@ def _warnings(state: PlacementState, uses: tuple[DeviceUse, ...]) -> Iterator[st
             f"on {_some(over)}"
         )
         yield from remedies(state)
+
+
+def _quoted(names: list[str]) -> str:
+    return _some([f"`{name}`" for name in names])
 
 
 def _some(names: list[str], shown: int = 5) -> str:

@@ -211,7 +211,7 @@ def _peak(placement: PlacementResult) -> float:
 
 
 def _saving(state: PlacementState, most: float) -> Saving | None:
-    """Empty servers like `--max-moves`; return a saving worth telling that takes no canary slot."""
+    """Empty servers like `--max-moves`; return a saving worth telling."""
     before = cost(state)
     moves = consolidate(state, sum(map(len, state.bound.values())))
     saved = before - cost(state)

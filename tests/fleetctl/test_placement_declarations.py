@@ -249,8 +249,10 @@ def test_a_profile_tells_its_base_the_reserve_that_was_measured(tmp_path: Path) 
     files = {
         "calibration/a.json": json.dumps({**measured, "reserve_bytes": 7_000_000}),
         "calibration/b.json": json.dumps({**measured, "max_lora_rank": 64}),
+        "calibration/c.json": json.dumps({**measured, "base": "other"}),
     }
     fleet = load(tmp_path, **files)
+    assert any("was measured on base `other`, which is not declared" in w for w in fleet.warnings)
     assert fleet.bases["tiny"].reserves == (("cpu", 1, "0.32.0", 7_000_000),)
     assert fleet.bases["tiny"].reserve("cpu", 1) == (7_000_000, "0.32.0")
-    assert len(fleet.profiles) == 2
+    assert len(fleet.profiles) == 3

@@ -1,6 +1,6 @@
 """Checks hosts and gateways: engines, ports, kinds of devices, and addresses within reach."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from fleet.codes import nearest
 from fleet.config.checks.addresses import address_faults, port_faults
@@ -10,7 +10,7 @@ from fleet.config.schema.fleet import Declarations
 from fleet.config.schema.machines import Gateway, Host
 from fleet.config.validate import Problem
 from fleet.device_kinds import SHEETS, sheet_of
-from fleet.hardware import SYSTEM
+from fleet.hardware import SYSTEM, Profile
 from fleet.names import by_number
 
 
@@ -85,6 +85,16 @@ def check_kinds(given: Declarations, measured: Collection[str]) -> Iterator[Prob
             hint = f"{hint.strip()}`memory_bandwidth` and `tflops` of its data sheet."
             command = "fleetctl calibrate SERVER"
             yield Problem("FC1262", path, detail, hint=hint, command=command, severity="warning")
+
+
+def check_profiles(given: Declarations, profiles: Iterable[Profile]) -> Iterator[Problem]:
+    """Yield a warning for measured profiles of bases that are not declared."""
+    for name in sorted({profile.base for profile in profiles} - given.bases.keys()):
+        detail = f"A profile in `calibration` was measured on base `{name}`, which is not "
+        detail += "declared: no plan goes by it."
+        hint = nearest(name, tuple(given.bases)) or "Delete the file, or measure again."
+        command = "fleetctl calibrate SERVER"
+        yield Problem("FC1237", ("bases",), detail, hint=hint, command=command, severity="warning")
 
 
 def _envoy(path: Path, gateway: Gateway) -> Iterator[Problem]:

@@ -7,7 +7,7 @@ from typing import Any
 from fleet.config.checks import ProjectFacts
 from fleet.config.checks.bases import check_bases
 from fleet.config.checks.clients import check_clients, check_keys
-from fleet.config.checks.machines import check_hosts, check_kinds
+from fleet.config.checks.machines import check_hosts, check_kinds, check_profiles
 from fleet.config.checks.plan_rules import check_plan_rules
 from fleet.config.checks.references import DeclaredNames, check_state, check_zone, reference
 from fleet.config.checks.rollouts import check_evals, check_rollouts
@@ -97,6 +97,7 @@ def _check(given: Declarations, names: DeclaredNames, facts: ProjectFacts) -> It
     yield from check_bases(given, facts)
     yield from check_hosts(given, names)
     yield from check_kinds(given, {profile.kind for profile in facts.profiles})
+    yield from check_profiles(given, facts.profiles)
     yield from check_clients(given, names, facts)
     yield from check_same_bytes(given, facts.lock)
     yield from check_evals(given)

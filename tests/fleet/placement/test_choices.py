@@ -257,3 +257,16 @@ def test_no_placement_undercuts_the_bound() -> None:
     assert made.cost_after is not None
     assert made.cost_bound is not None
     assert made.cost_bound <= made.cost_after <= 2 * made.cost_bound
+
+
+def test_a_base_without_dimensions_is_told_apart_from_one_of_an_unknown_architecture() -> None:
+    bare = replace(LLAMA, shape=None)
+    strange = replace(LLAMA, shape=replace(LLAMA_8B, architecture="StrangeForCausalLM"))
+    for base_, told in (
+        (bare, "neither config.json nor fleet.lock tells the dimensions of base `llama`"),
+        (strange, "the base's architecture is unknown"),
+    ):
+        warnings = [note.text for note in plan(declared(many(1), bases=[base_])).warnings]
+        found = [text for text in warnings if "`llama-rack1-gpu0` is not budgeted" in text]
+        assert len(found) == 1
+        assert told in found[0]
