@@ -200,6 +200,7 @@ def _relieved(
         for other in quiet
         if (after := int(state.hardware.used(other, item).max())) < most
         and item.rank <= other.rank
+        and not state.hardware.breaks(other, item, (other.slots, other.rank))
         and state.has_room_for(other, item)
         and _admitted(state, busiest, other, item)
     )

@@ -13,7 +13,7 @@ from fleet.placement.items import NOWHERE, ReplicaSteps, items_of
 from fleet.placement.rules import CLOSED, anti_affinity_of, is_open_to
 from fleet.placement.server_types import limits_of, promises_in_reach
 from fleet.placement.servers import ServerDraft
-from fleet.placement.state import PlacementState
+from fleet.placement.state import PlacementState, SearchLimits
 from fleet.placement.upgrade_view import without_hidden
 from fleet.resources import Server, ServerFlags, State
 from fleet.rollouts import RolloutTargets
@@ -22,6 +22,7 @@ from fleet.vllm import flag_drift, host_bytes, known_flags, rank_bucket, servers
 
 DRAINING = "is draining"
 REMOVED = "is no longer declared"
+USUAL = SearchLimits()
 
 
 def placement_state_of(
@@ -29,19 +30,19 @@ def placement_state_of(
     targets: RolloutTargets,
     live: State,
     failed: Mapping[str, int] | None = None,
-    *,
-    afresh: bool = False,
+    search: SearchLimits = USUAL,
 ) -> PlacementState:
     """Return the state with everything that is live, and nothing placed.
 
     `failed` counts, by alias, the numbers of replicas that were tried and found no place.
-    `afresh`: the numbers of replicas do not hold on to the present ones.
+    Of a search that packs afresh, the numbers of replicas do not hold on to the present ones.
     """
     every = live.servers()
     targets, live = without_hidden(targets, live)
     hidden = every.keys() - live.servers().keys()
     hardware = Devices(fleet)
-    hardware.in_reach = promises_in_reach(fleet, hardware.request_mixes)
+    mixes = hardware.request_mixes if search.promises else {}
+    hardware.in_reach = promises_in_reach(fleet, mixes)
     places = {
         server_name(base, host.name, device.name): (base, host, device)
         for base in sorted(fleet.bases)
@@ -72,7 +73,7 @@ def placement_state_of(
         return carried(base, bucket, hosts, declared.spread, due)
 
     versions = items_of(
-        fleet, targets, limits, hardware.promise, unplaced, failed or {}, afresh=afresh
+        fleet, targets, limits, hardware.promise, unplaced, failed or {}, afresh=search.repack
     )
     items = {item.adapter: item for item in sorted(versions, key=lambda item: item.adapter)}
     drafts = _open_live(fleet, targets, live, hardware)

@@ -57,16 +57,17 @@ def attempt(
     """Place all versions that can be placed; return the state, and the versions without a place.
 
     Versions that wait for a silent server are not among the latter. Where no attempt places
-    everything, the state is that of the first attempt.
+    everything, the state is that of the first attempt in which promises choose no devices.
     """
     numbers: dict[str, int] = {}
     state, failed = _once(fleet, targets, live, search, numbers)
+    if failed and search.promises and any(its.promised for its in fleet.adapters.values()):
+        return attempt(fleet, targets, live, replace(search, promises=False))
     lacking, size = failed, max(len(state.items), 1)
     if not failed:
         return _cheapest(state, search, min(OTHERS // size, MOST_OTHERS)), []
     while others := {item.alias for item in lacking if numbers.get(item.alias, 0) < item.others}:
-        for alias in sorted(others):
-            numbers[alias] = numbers.get(alias, 0) + 1
+        numbers |= {alias: numbers.get(alias, 0) + 1 for alias in others}
         other, lacking = _once(fleet, targets, live, search, numbers)
         if not lacking:
             return other, []
@@ -131,7 +132,7 @@ def _once(
     first_group: int = 0,
 ) -> tuple[PlacementState, list[Item]]:
     """Place the versions named in `first`, and then all others."""
-    state = placement_state_of(fleet, targets, live, numbers, afresh=search.repack)
+    state = placement_state_of(fleet, targets, live, numbers, search)
     if search.repack:
         empty(state, search.staying)
     else:
@@ -266,8 +267,7 @@ def _repacked(
             why = "packing everything afresh gives every version a place"
             if not failed:
                 why = f"packing everything afresh saves {before - cost(fresh):g} an hour in all"
-            bound = fresh.bound
-            left = (n for n, item in fresh.items.items() if {*item.prior} - {*bound[n]})
+            left = (n for n, item in fresh.items.items() if {*item.prior} - {*fresh.bound[n]})
             fresh.optional = dict.fromkeys(left, why)
             return fresh, []
         staying |= stuck

@@ -24,6 +24,8 @@ class SearchLimits:
     """Optional moves: of versions that could stay where they are."""
     repack: bool = False
     """Place everything as if nothing were running; every difference is then an optional move."""
+    promises: bool = True
+    """Whether promised latencies choose devices, at the price of places for others."""
     staying: frozenset[str] = frozenset()
     """Live servers that stay even so, with the versions that they list."""
 

@@ -99,3 +99,14 @@ def test_promises_out_of_reach_of_all_devices_cost_nothing() -> None:
     found = placed(hasty)
     assert found.price == placed(alike).price
     assert len(promised_late(hasty, found)) == 12
+
+
+def test_a_promise_takes_no_device_that_another_version_needs() -> None:
+    plain = of(asking(BUSY, 3), cards(l40s_48g=4, h100_80g=1))
+    one = promising(plain, 1.4, "c01-a")
+    assert placed(one).bindings["c01-a-llama-v1.0.0"] == ("llama-h4-gpu0",)
+    alone = replace(one.adapters["c02-a"], isolation="client", pin="h4")
+    needed = replace(one, adapters={**one.adapters, "c02-a": alone})
+    found = placed(needed)
+    assert found.bindings["c02-a-llama-v1.0.0"] == ("llama-h4-gpu0",)
+    assert promised_late(needed, found) == ("c01-a",)
