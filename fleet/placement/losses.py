@@ -29,6 +29,9 @@ from fleet.spec import FleetSpec
 TRIES = 4
 """Upper bound of the orders in which the versions of a lost place are put elsewhere."""
 
+SAMPLES = 2
+"""Upper bound of the versions of a base for which causes are looked for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Loss:
@@ -51,7 +54,7 @@ class Loss:
     late: tuple[str, ...] = ()
     """Versions whose answers come later than their tier promises, and did not before; sorted."""
     causes: tuple[PlacementCause, ...] = ()
-    """Why versions find no other place."""
+    """Why versions find no other place; of a base, the causes of a few versions."""
 
     @property
     def kept(self) -> bool:
@@ -194,8 +197,17 @@ def _found(
         unserved=tuple(sorted(unserved)),
         fewer=tuple(sorted({item.adapter for item in lacking} - unserved)),
         late=tuple(sorted(accounts.late(state, items))),
-        causes=causes_of(state, lacking) if lacking else (),
+        causes=causes_of(state, [*_samples(lacking)]),
     )
+
+
+def _samples(lacking: Sequence[Item]) -> Iterator[Item]:
+    """Yield some versions of every base: thousands of versions lack a place for the same causes."""
+    seen: Counter[str] = Counter()
+    for item in lacking:
+        seen[item.base] += 1
+        if seen[item.base] <= SAMPLES:
+            yield item
 
 
 def _uncarried(state: PlacementState, lacking: Sequence[Item]) -> Iterator[str]:

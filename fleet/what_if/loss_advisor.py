@@ -55,7 +55,7 @@ def diagnose_losses(
     Raises:
         PlacementError: the fleet does not fit as it is.
     """
-    found = _losses(fleet, live, history, now, hosts, search)
+    found = tuple(_losses(fleet, live, history, now, hosts, search))
     broken = [loss for loss in found if not loss.kept]
     if not broken or len(fleet.adapters) > MOST_VERSIONS:
         return LossDiagnosis(fleet.name, found, tried=None if broken else 0)
@@ -87,16 +87,16 @@ def _losses(
     now: datetime,
     hosts: Sequence[bool],
     search: SearchLimits,
-) -> tuple[Loss, ...]:
+) -> Iterator[Loss]:
+    """Yield the losses in turn, so that a caller may stop at the first that matters."""
     fleet = with_engines(fleet, live)
     targets = decide_rollouts(fleet, live, history, now)
     placed = placement.place(fleet, targets, live, search)
     desired = desired_state_of(fleet, targets, placed, live)
     desired = replace(desired, unknown_servers=live.unknown_servers)
     state = placement.steady_state(fleet, targets, desired)
-    return tuple(
-        loss for whole in hosts for loss in placement.losses_of(state, desired, hosts=whole)
-    )
+    for whole in hosts:
+        yield from placement.losses_of(state, desired, hosts=whole)
 
 
 def _with_more_room(fleet: FleetSpec, broken: Sequence[Loss]) -> Iterator[Candidates]:
