@@ -15,10 +15,9 @@ from tests.fleetctl.test_rollout_commands import ask, declare, rollout, shares
 REQUESTS = 24
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
-    """The quickstart fleet whose client agreed to capture, with a gate of replays alone."""
-    made = Project.copy(tmp_path / "project", None)
+def with_replays(root: Path, python: Path | None) -> Project:
+    """Return the quickstart fleet whose client agreed to capture, with a gate of replays alone."""
+    made = Project.copy(root, python)
     fleet, acme = made.root / "fleet.yaml", made.root / "clients/acme.yaml"
     text = fleet.read_text(encoding="utf-8")
     pace = "careful: {weights: [50%, 100%], bake: 1s, max_bake: 1h, gates: [replays]}"
@@ -30,21 +29,37 @@ def project(tmp_path: Path) -> Iterator[Project]:
     text = acme.read_text(encoding="utf-8")
     acme.write_text(text.replace("    keys:", agreed, 1), encoding="utf-8")
     assert call(made, "gateway", "start").returncode == 0
+    return made
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    """The fleet on the fake server."""
+    made = with_replays(tmp_path / "project", None)
     yield made
     made.clean_up()
 
 
+def captured(project: Project, number: int) -> None:
+    """Wait until as many requests were captured, which is after their answers."""
+    while len([*read_captured(project.root / ".fleetctl", "acme")]) < number:
+        threading.Event().wait(0.05)
+
+
+def declare_form(project: Project, regex: str) -> None:
+    acme, line = project.root / "clients/acme.yaml", "        golden: golden/support"
+    text = acme.read_text(encoding="utf-8")
+    acme.write_text(
+        text.replace(line, f'        format: {{regex: "{regex}"}}\n{line}'), encoding="utf-8"
+    )
+
+
 def test_a_version_that_breaks_what_clients_ask_never_gets_traffic(project: Project) -> None:
-    acme = project.root / "clients/acme.yaml"
     assert call(project, "apply", "--auto", "--yes").returncode == 0
     said = [ask(project, f"question {at}", user=f"user-{at}") for at in range(REQUESTS)]
     state = project.root / ".fleetctl"
-    while len([*read_captured(state, "acme")]) < REQUESTS:  # written after the answer
-        threading.Event().wait(0.05)
-    word, line = said[0].split()[0], "        golden: golden/support"  # the old version's form
-    text = acme.read_text(encoding="utf-8")
-    form = f'        format: {{regex: "{word}.*"}}\n{line}'
-    acme.write_text(text.replace(line, form), encoding="utf-8")
+    captured(project, REQUESTS)
+    declare_form(project, f"{said[0].split()[0]}.*")  # the old version's
     declare(project, "2.1.0", "2.2.0")
     done = call(project, "apply", "--auto", "--yes")
     assert done.returncode == 0, done.stderr
