@@ -66,8 +66,8 @@ def _aims(plan: Plan) -> Iterator[str]:
     """Yield the number of adapters whose class aims at less time than their answers will take."""
     if plan.late and plan.late.aimed:
         number = counted(plan.late.judged, "adapter")
-        their = "its" if plan.late.judged == 1 else "their"
-        yield f"{len(plan.late.aimed)} of {number} will be later than {their} latency class aims at"
+        aim = f"{'its' if plan.late.judged == 1 else 'their'} latency class aims at (an estimate)"
+        yield f"{len(plan.late.aimed)} of {number} will be later than {aim}"
 
 
 def _danger(plan: Plan) -> Iterator[str]:
