@@ -35,7 +35,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: boxes help setup vllm engines browser haproxy prometheus postgresql podman litellm javascript second-python demo canary smollm2 lint lock licences clean fuzz
 .PHONY: test proof-boxes test-fast test-long real bench bench-alerts bench-boxes bench-fairness bench-forecasts bench-gates bench-gateway bench-help bench-house bench-ledger
 .PHONY: bench-paths bench-peers bench-physics bench-placement bench-rollback bench-scale
-.PHONY: proof-failover proof-latency proof-retraining proof-slots proof-soak proof-tests proof-training proof-walk scorecard screenshots
+.PHONY: proof-failover proof-gates proof-latency proof-retraining proof-slots proof-soak proof-tests proof-training proof-walk scorecard screenshots
 .SUFFIXES:
 
 help: ## List the targets
@@ -221,6 +221,9 @@ PROOF := $(PY) -m tests.bench.proof
 
 proof-failover: setup postgresql ## Kill the primary of a PostgreSQL under Patroni while runs append (needs patroni, etcd-server); kept in docs/proof
 	$(PROOF) failover $(PYTEST) -n 0 -m proof tests/beds/test_failover.py -s
+
+proof-gates: setup ## Print what the gates catch, miss and raise in vain (an hour); kept in docs/proof
+	$(PROOF) gates $(PY) -m tests.bench.gates
 
 proof-latency: setup vllm ## Slow a real vLLM down and see its version fail the latency gates; kept in docs/proof
 	$(PROOF) latency $(PYTEST) -n 0 -m proof tests/runtime/gates/test_slow_versions.py -v

@@ -73,10 +73,9 @@ def lives(seed: int, replications: int) -> None:
     )
     print(f"{'':<36}{'gates':<22}{'minutes':<14}{'z test, hourly':<18}{'an hour > 5 %':<16}")
     for setting in SETTINGS:
-        about = setting.client, setting.harm
         with ProcessPoolExecutor() as workers:
             ends = list(workers.map(partial(_end, setting, seed), range(replications)))
-        naive = [play_naive(_rng(seed, each), *about) for each in range(replications)]
+            naive = list(workers.map(partial(_naive, setting, seed), range(replications)))
         cells = [_ends(ends), _minutes(ends), *(_ends([pair[n] for pair in naive]) for n in (0, 1))]
         widths = (22, 14, 18, 16)
         row = "".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True))
@@ -86,6 +85,10 @@ def lives(seed: int, replications: int) -> None:
 def _end(setting: Setting, seed: int, replication: int) -> End:
     about = setting.client, setting.harm, setting.shares
     return play(_rng(seed, replication), *about, max_bake=setting.max_bake)
+
+
+def _naive(setting: Setting, seed: int, replication: int) -> tuple[End, End]:
+    return play_naive(_rng(seed, replication), setting.client, setting.harm)
 
 
 def _rng(seed: int, replication: int) -> np.random.Generator:

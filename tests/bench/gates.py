@@ -182,6 +182,7 @@ def main() -> None:
     """Print all tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--replications", type=int, default=4000)
+    parser.add_argument("--rollouts", type=int, default=60, help="of every kind, drawn by requests")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     rng = np.random.default_rng(given.seed)
@@ -192,7 +193,7 @@ def main() -> None:
     soaks(rng, min(given.replications, 100))
     splits(rng, min(given.replications, 1000))
     small_sets(rng, min(given.replications, 400))
-    lives(given.seed, min(given.replications, 100))
+    lives(given.seed, given.rollouts)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, NewType, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NewType, Union, cast, get_args, get_origin, get_type_hints
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -59,6 +59,8 @@ def values(hint: Any) -> st.SearchStrategy[Any]:  # noqa: PLR0911 (one for each 
         return made.map(LoadedAdapter.as_known) if hint is LoadedAdapter else made
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return st.sampled_from(list(hint))
+    if get_origin(hint) is Literal:
+        return st.sampled_from(get_args(hint))
     return {
         NoneType: st.none(),
         bool: st.booleans(),
