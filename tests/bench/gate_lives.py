@@ -44,11 +44,15 @@ SETTINGS = (
     *(Setting(f"healthy, {users} named users", named(users)) for users in (10, 25, 60, 400)),
     Setting("healthy, begins on Friday", Client(begins=FRIDAY)),
     Setting("healthy, season x 1.4", Client(season=1.4)),
+    Setting("healthy, a tenth more errors a day", Client(drift=1.1)),
+    Setting("healthy, neighbours' load x 3", Client(load=0.45)),
     Setting("healthy, outage of both versions", Client(outage=(2.0, 2.5))),
     Setting("healthy, a robot sends a fifth", Client(robot=0.2)),
     Setting("healthy, answers x 1.5 as long", Client(), Harm(longer=1.5)),
     Setting("errors 1 -> 3 %, the limit", Client(), Harm(errors=0.03)),
     Setting("errors 1 -> 5 %", Client(), Harm(errors=0.05)),
+    Setting("errors 1 -> 5 %, 1/min, as scaffolded", Client(rpm=1), Harm(0.05), (0.25, 0.5), 96),
+    Setting("errors 1 -> 5 %, 30 requests/min", Client(rpm=30), Harm(errors=0.05)),
     Setting("format 3 -> 6 %, the limit", Client(), Harm(format=0.06)),
     Setting("format 1 -> 4 %", Client(format=0.01), Harm(format=0.04)),
     Setting("format 3 -> 12 %", Client(), Harm(format=0.12)),
@@ -71,7 +75,7 @@ def lives(seed: int, replications: int) -> None:
         "\nsessions of 4, drawn request by request: promoted/rolled back/held in %, median hour of"
         "\nrollbacks, minutes from the new version's tenth answer to the rollback (median, 95 %)"
     )
-    print(f"{'':<36}{'gates':<22}{'minutes':<14}{'z test, hourly':<18}{'an hour > 5 %':<16}")
+    print(f"{'':<40}{'gates':<22}{'minutes':<14}{'z test, hourly':<18}{'an hour > 5 %':<16}")
     for setting in SETTINGS:
         with ProcessPoolExecutor() as workers:
             ends = list(workers.map(partial(_end, setting, seed), range(replications)))
@@ -79,7 +83,7 @@ def lives(seed: int, replications: int) -> None:
         cells = [_ends(ends), _minutes(ends), *(_ends([pair[n] for pair in naive]) for n in (0, 1))]
         widths = (22, 14, 18, 16)
         row = "".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True))
-        print(f"{setting.name:<36}{row}", flush=True)
+        print(f"{setting.name:<40}{row}", flush=True)
 
 
 def _end(setting: Setting, seed: int, replication: int) -> End:

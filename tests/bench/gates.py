@@ -16,6 +16,7 @@ from fleet.gates.verdict import Verdict
 from tests.bench.gate_lives import lives
 from tests.bench.golden_sets import small_sets
 from tests.fleet.gates import splitting
+from tests.fleet.gates.at_limit import promoted
 from tests.fleet.gates.simulation import (
     Array,
     flagged,
@@ -88,6 +89,22 @@ def peeking(rng: np.random.Generator, replications: int) -> None:
             print(f"{per_hour:>6} {rate:>6.0%}   " + "".join(f"{cell(each):<12}" for each in cells))
 
 
+def at_limits() -> None:
+    """Print how often versions that are exactly at their limit are promoted."""
+    print(
+        "\nVersions at the limit (errors 1 -> 3 %), looked at hourly after `bake`, 10 % and 50 %:"
+    )
+    print("promoted in %, by the boundary of the judges, and by a fixed bound of 80 and 95 %")
+    print(f"{'bake, max_bake':<16}" + "".join(f"{hourly:>10} req/h" for hourly in HOURLY))
+    for bake, longest in ((24, 48), (1, 48), (12, 96)):
+        cells = (
+            f"{100 * promoted(hourly, bake, longest):.1f} "
+            f"({100 * promoted(hourly, bake, longest, fixed=True):.1f})"
+            for hourly in HOURLY
+        )
+        print(f"{f'{bake} h, {longest} h':<16}" + "".join(f"{cell:>16}" for cell in cells))
+
+
 def slowness(rng: np.random.Generator, replications: int) -> None:
     """Print what the share test makes of latencies under a load that swings, beside point rules."""
     print("\n48 h of latencies, load swings for both: flagged in %, at median hour")
@@ -115,6 +132,7 @@ def cell(first: Array) -> str:
     return f"{100 * hit.mean():.1f}{hour}"
 
 
+HOURLY = (60, 300, 1800)
 GOT = (0.1, 0.085, 0.12, 0.2)
 LIMITS = {"margin": 0.02, "tolerate": 1.25, "alpha": 0.01, "least_requests": 50.0}
 
@@ -189,6 +207,7 @@ def main() -> None:
     golden(rng, given.replications)
     graded(rng, min(given.replications, 1000))
     peeking(rng, given.replications)
+    at_limits()
     slowness(rng, given.replications)
     soaks(rng, min(given.replications, 100))
     splits(rng, min(given.replications, 1000))

@@ -47,6 +47,8 @@ class Client:
     """Parts of the old version's requests that are bad."""
     season: float = 1.0
     """Factor on the bad requests of both versions since the rollout began."""
+    drift: float = 1.0
+    """Factor a day on the bad requests of both versions since the rollout began."""
     outage: tuple[float, float] = (0.0, 0.0)
     """Hours after the begin between which half of all requests fail, on both versions."""
     robot: float = 0.0
@@ -132,7 +134,7 @@ def draw(
     harmed = (rng.random(people) < harm.who)[user]
     if harm.long_inputs:
         harmed = harmed & long_input
-    season = np.where(hour >= 0, client.season, 1.0)
+    season = np.where(hour >= 0, client.season * client.drift ** (hour / 24), 1.0)
     out = (hour >= client.outage[0]) & (hour < client.outage[1])
     bad = {}
     for kind, usual, worse in (
