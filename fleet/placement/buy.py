@@ -133,6 +133,7 @@ def _open_order(
     copies = [item for item in copies if max(item.peak, 1) <= alone[widths[item]]]
     if not copies:
         return []
+    surcharges = dict(search.surcharges)
     names = {name: index for index, name in enumerate(sorted({item.adapter for item in copies}))}
     instance = Instance(
         # A version without load counts a little, so that it too stays out of full servers.
@@ -140,14 +141,14 @@ def _open_order(
         np.array([widths[item] for item in copies], dtype=np.int64),
         np.array([names[item.adapter] for item in copies], dtype=np.int64),
         table,
-        prices([server_type.price for server_type in server_types]),
+        prices([its.price * (1 + surcharges.get(its.device.kind, 0)) for its in server_types]),
         np.array([item.load.active for item in copies]) / ACTIVE_UNIT,
         spread,
         stock_of(server_types),
         hastes,
     )
     packing, floor = pack(instance, search.effort)
-    if not promises and _is_free(state, order, server_types, len(copies)):
+    if not promises and not surcharges and _is_free(state, order, server_types, len(copies)):
         state.floors[order.base.name] = floor
     placed = packing.assignment[packing.assignment >= 0]
     full = np.argsort(-np.bincount(placed, minlength=len(packing.gpus)), kind="stable")

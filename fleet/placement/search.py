@@ -1,29 +1,21 @@
 """Search: keep valid places, fill open servers, buy missing servers, and improve if asked to.
 
 Nothing moves without need. Work grows with versions plus servers, not with their product.
-
-`attempt` places everything once. A greedy choice may take the only place that another version
-could have had, so versions without a place are tried again, in this order:
-
-1. with the next number of replicas: servers that would carry large parts of a load may be taken,
-   and weaker servers free;
-2. before all others, again and again: versions that are hard to place rise to the front (Joslin
-   and Clements 1999, "squeaky wheel" optimisation).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from fleet.errors import Diagnostic, PlacementError
-from fleet.placement.buy import buy
+from fleet.placement.attempts import as_declared, attempt
 from fleet.placement.consolidate import consolidate, cost, level, shrink
-from fleet.placement.fill import fill, place_first, restart, spare, substitute
+from fleet.placement.fill import substitute
 from fleet.placement.items import Item
-from fleet.placement.keep import close_empty, keep
+from fleet.placement.keep import keep
 from fleet.placement.latency_swaps import keep_promises
 from fleet.placement.live_servers import placement_state_of
-from fleet.placement.overload import ease, put_back, relieve
-from fleet.placement.repack import empty, find_way, relocate, reuse
+from fleet.placement.overload import ease
+from fleet.placement.repack import find_way, relocate, reuse
 from fleet.placement.result import PlacementResult, result
 from fleet.placement.state import PlacementState, SearchLimits, hardest_first
 from fleet.placement.unplaced import diagnose
@@ -33,124 +25,12 @@ from fleet.resources import State
 from fleet.rollouts import RolloutTargets
 from fleet.spec import FleetSpec
 
-TRIES = 24
-"""Upper bound of the attempts besides the first."""
-OTHERS = 400
-"""Upper bound of the versions placed in the search for a cheaper way, summed over the ways."""
-ROOMIER = 0.85
-"""Part of the declared utilization up to which servers are filled where that is no dearer."""
 ROUNDS = 4
 """Upper bound of the packings afresh; each leaves servers that the one before had no way for."""
 BUSY = 0.75
 """Mean of the busiest hours, as part of the usable load, up to which a saving is looked for."""
 WORTH = 0.1
 """Lower bound of a saving that plans tell, as part of the price."""
-MOST_OTHERS = 6
-"""Upper bound of the other ways that are tried."""
-WORK = 4_000
-"""Upper bound of the versions placed in all attempts, roughly."""
-
-
-def attempt(
-    fleet: FleetSpec, targets: RolloutTargets, live: State, search: SearchLimits
-) -> tuple[PlacementState, list[Item]]:
-    """Place all versions that can be placed; return the state, and the versions without a place.
-
-    Versions that wait for a silent server are not among the latter. Where no attempt places
-    everything, the state is that of the first attempt in which promises choose no devices.
-    """
-    numbers: dict[str, int] = {}
-    state, failed = _once(fleet, targets, live, search, numbers)
-    if failed and search.promises and any(its.promised for its in fleet.adapters.values()):
-        return attempt(fleet, targets, live, replace(search, promises=False))
-    lacking, size = failed, max(len(state.items), 1)
-    if not failed:
-        return _cheapest(state, search, min(OTHERS // size, MOST_OTHERS)), []
-    while others := {item.alias for item in lacking if numbers.get(item.alias, 0) < item.others}:
-        numbers |= {alias: numbers.get(alias, 0) + 1 for alias in others}
-        other, lacking = _once(fleet, targets, live, search, numbers)
-        if not lacking:
-            return other, []
-    first: tuple[str, ...] = ()
-    tried = {first}
-    for _ in range(min(TRIES, WORK // size + 1)):
-        if not lacking or lacking[0].adapter in first[:1]:
-            break  # done, or not even an empty fleet has a place for it
-        front = tuple(item.adapter for item in lacking)
-        first = (*front, *(name for name in first if name not in front))
-        if first in tried:
-            break
-        tried.add(first)
-        other, lacking = _once(fleet, targets, live, search, numbers, first)
-        if not lacking:
-            return other, []
-    return state, failed
-
-
-def _cheapest(state: PlacementState, search: SearchLimits, tries: int) -> PlacementState:
-    """Return the cheapest of some other ways to place a small fleet, or the given state.
-
-    The orders buy in another sequence, as an order may have taken devices that another order needs
-    more; or an adapter that is new has another number of replicas.
-    """
-    if not tries or not state.groups:
-        return state
-    several = {
-        item.alias
-        for item in state.items.values()
-        if item.others and (search.repack or not item.prior)
-    }
-    ways: list[tuple[int, dict[str, int]]] = [(group, {}) for group in range(1, state.groups)]
-    ways += [(0, {alias: 1}) for alias in sorted(several)]
-    targets, live = state.targets, state.live
-    for first_group, numbers in ways[: tries - 1]:
-        other, lacking = _once(state.fleet, targets, live, search, numbers, (), first_group)
-        if not lacking and cost(other) < cost(state):
-            state = other
-    # More room on every server, where that costs nothing and no running version has to move.
-    if any(draft.live for draft in state.drafts.values()):
-        return state
-    policy = state.fleet.policy
-    roomier = replace(policy, utilization=ROOMIER * policy.utilization)
-    other, lacking = _once(replace(state.fleet, policy=roomier), targets, live, search, {})
-    return state if lacking or cost(other) > cost(state) else _declared(other, state.fleet)
-
-
-def _declared(state: PlacementState, fleet: FleetSpec) -> PlacementState:
-    """Return a state that was placed under another policy, with the declared fleet."""
-    state.fleet = state.hardware.fleet = fleet
-    return state
-
-
-def _once(
-    fleet: FleetSpec,
-    targets: RolloutTargets,
-    live: State,
-    search: SearchLimits,
-    numbers: Mapping[str, int],
-    first: tuple[str, ...] = (),
-    first_group: int = 0,
-) -> tuple[PlacementState, list[Item]]:
-    """Place the versions named in `first`, and then all others."""
-    state = placement_state_of(fleet, targets, live, numbers, search)
-    if search.repack:
-        empty(state, search.staying)
-    else:
-        keep(state)
-        relieve(state)
-        close_empty(state)
-    place_first(state, first)
-    for item in state.missing():
-        if item.rank == 0:
-            why = "it is not in fleet.lock, so it can only stay where it is"
-            state.unplaced[item.adapter] = why
-    fill(state)
-    buy(state, search, first_group)
-    spare(state)
-    restart(state)
-    put_back(state)
-    ease(state)
-    return state, [item for item in state.missing() if not state.silent_servers(item)]
 
 
 def substitutes(fleet: FleetSpec, targets: RolloutTargets, live: State) -> dict[str, str]:
@@ -232,7 +112,7 @@ def _placed(
         undivided = replace(fleet, policy=replace(fleet.policy, share_devices=False))
         whole, failed = attempt(undivided, targets, live, search)
         if not failed and cost(whole) < cost(state):
-            state = _declared(whole, fleet)
+            state = as_declared(whole, fleet)
     for item in state.missing():
         state.unplaced[item.adapter] = (
             f"{', '.join(state.silent_servers(item))} does not answer, and no other server of "

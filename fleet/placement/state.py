@@ -28,6 +28,8 @@ class SearchLimits:
     """Whether promised latencies choose devices, at the price of places for others."""
     staying: frozenset[str] = frozenset()
     """Live servers that stay even so, with the versions that they list."""
+    surcharges: tuple[tuple[str, float], ...] = ()
+    """By kind of device: the part of its price that the choice of servers adds."""
 
 
 @dataclass(slots=True, eq=False)

@@ -136,6 +136,21 @@ def test_dividing_devices_is_never_dearer_than_leaving_them_whole(count: int, rp
     assert plan(sharing).cost_after == plan(whole).cost_after
 
 
+def test_a_device_goes_to_the_base_that_gains_most_by_it_whoever_buys_first() -> None:
+    """Two bases need two of the other devices each; no order of buying puts both first."""
+    large = replace(LLAMA_8B, weight_bytes=60_000_000_000)
+    bases = [replace(LLAMA, name=name, shape=shape) for name, shape in (
+        ("a", large), ("b", LLAMA_8B), ("c", large), ("d", LLAMA_8B))]  # fmt: skip
+    small = (device(f"s{n}", kind="l40s_48g", memory=48 * GIB, price=2.6, port=n) for n in range(8))
+    hosts = [rack(count=2), host("rack2", *small)]
+    made = declared(
+        [asked(f"c-{base.name}-{base.name}-v1.0.0", rpm=1) for base in bases], hosts, bases
+    )
+    servers = applied(made).servers().values()
+    assert {server.base for server in servers if server.host == "rack1"} == {"a", "c"}
+    assert plan(made).cost_after == 2 * 2.5 + 2 * 2.6
+
+
 def test_peaks_at_different_hours_share_a_server_and_peaks_at_the_same_hour_do_not() -> None:
     # 600 requests a minute are 2,000 tokens a second; a server may be asked for 5,900.
     same = declared(many(4, 600))

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from fleet.capacity.decode_law import step_under_load
+from fleet.placement.attempts import attempt
 from fleet.placement.consolidate import cost
 from fleet.placement.latency_swaps import DANGER, LatencyRisk, keep_promises, latency_risk_of
-from fleet.placement.search import attempt, place
+from fleet.placement.search import place
 from fleet.placement.state import PlacementState, SearchLimits, by_name
 from fleet.placement.verify import verify_placement
 from fleet.resources import State

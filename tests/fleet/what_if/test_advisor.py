@@ -6,8 +6,8 @@ from functools import cache
 import pytest
 
 from fleet.errors import PlacementError
+from fleet.placement.attempts import attempt
 from fleet.placement.causes import Limit
-from fleet.placement.search import attempt
 from fleet.placement.state import SearchLimits
 from fleet.placement.unplaced import causes_of
 from fleet.planning.pipeline import make_plan
