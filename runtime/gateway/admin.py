@@ -26,7 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from fleet.environment import secret_mark
 from fleet.errors import NewerFormatError
 from runtime.gateway.accounting import CONTENT_TYPE, exposition
-from runtime.gateway.balancer import counts_document
+from runtime.gateway.in_flight import counts_document
 from runtime.gateway.routing import digest
 from runtime.gateway.state import GatewayState, StaleTableError
 from runtime.gateway.table import RoutingTable

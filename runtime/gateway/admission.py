@@ -4,20 +4,22 @@ A request without limits comes here only while servers are busy or another reque
 requests are copies for a version whose answers no client gets; none waits.
 """
 
-import itertools
 import math
 import secrets
-from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from fleet.traffic import QUEUE_S, USUAL_TURNS
+from fleet.traffic import QUEUE_S
 from runtime.gateway import errors
-from runtime.gateway.balancer import InFlight, LoadBalancer
+from runtime.gateway.balancer import LoadBalancer
 from runtime.gateway.body import RequestBody
+from runtime.gateway.in_flight import InFlight
 from runtime.gateway.limits import UNCOUNTED_BYTES, MemoryBudget, RateLimiter
 from runtime.gateway.routing import DEFAULT_DEADLINES, RouteTable, RouteTarget
+from runtime.gateway.turns import Ticket, Turns
+from runtime.gateway.waiting import AliasQueue, WaitingRequests
 
 MAX_WAITING: Final = 1000
 """Upper bound of the waiting requests of a client; the next request gets 429 at once."""
@@ -25,51 +27,6 @@ RELOAD_S: Final = 30.0
 """Upper bound of the time for which requests wait for a version that is being loaded again. Seconds
 from the first table that names no server for the version: longer than a usual reload, shorter than
 clients wait for an answer."""
-
-
-@dataclass(slots=True)
-class FairQueue:
-    """Turns between names that send again and again, on a clock that moves as turns are taken.
-
-    A turn begins where the last turn of the same name ended, or where the clock stood when the
-    request came, and is the shorter the more turns a name has in a row. The earliest turn is next:
-    a name with a thousand waiting requests delays a name with a single request by one turn.
-
-    Source:
-        Goyal, Vin and Cheng 1996, Start-time Fair Queueing, section 2.
-    """
-
-    now: float = 0.0
-    _ends: dict[str, float] = field(default_factory=dict)
-
-    def start(self, name: str, since: float) -> float:
-        """Return the begin of a name's next turn; the clock said `since` as the request came.
-
-        Computed when needed: a request that left the queue has taken no turn.
-        """
-        return max(since, self._ends.get(name, 0.0))
-
-    def count_turn(self, name: str, since: float, in_a_row: int) -> None:
-        """Count a turn of a name that has `in_a_row` turns where other names have a single turn."""
-        start = self.start(name, since)
-        self.now = max(self.now, start)
-        self._ends[name] = start + 1 / in_a_row
-
-
-@dataclass(slots=True, eq=False)
-class Ticket:
-    """The claim of a request to be at work, from `Admission.request` until its release."""
-
-    target: RouteTarget
-    is_granted: bool = False
-    proceed: Callable[[], None] | None = None
-    """Called when the turn has come, or when a newer table routes the request; None: the request
-    waits no longer."""
-    arrived: tuple[float, float] = (0.0, 0.0)
-    """Time of arrival, on the clock between clients and on the clock within the client."""
-    number: int | None = None
-    """Number of the request in the order of arrival; None: the limits have not seen the request."""
-    max_wait_s: float = QUEUE_S
 
 
 class ShadowSample(NamedTuple):
@@ -110,29 +67,29 @@ class Admission:
     _balancer: LoadBalancer
     _clients: dict[str, RateLimiter] = field(default_factory=dict)
     _aliases: dict[str, RateLimiter] = field(default_factory=dict)
-    queues: dict[tuple[str, str], OrderedDict[Ticket, None]] = field(default_factory=dict)
-    """Waiting requests by alias and version, in the order of their arrival."""
-    _waiting: Counter[str] = field(default_factory=Counter)
-    """By client."""
-    _numbers: Iterator[int] = field(default_factory=itertools.count)
-    _turns: FairQueue = field(default_factory=FairQueue)
-    """Between clients."""
-    _own_turns: defaultdict[str, FairQueue] = field(default_factory=lambda: defaultdict(FairQueue))
-    """By client, between its aliases."""
+    queues: dict[tuple[str, str], AliasQueue] = field(init=False)
+    """Waiting requests by alias and version."""
+    _waiting: WaitingRequests = field(init=False)
+    _turns: Turns = field(default_factory=Turns)
     _shadows: Counter[str] = field(default_factory=Counter)
     """Shadow requests at work, by alias."""
     _reload_ends: Mapping[tuple[str, str], float] = field(default_factory=dict)
     """By alias and version that is being loaded again: until when requests wait for the version."""
 
+    def __post_init__(self) -> None:
+        busy, limits = self._in_flight.servers, (self._client_allows, self._alias_allows)
+        self._waiting = WaitingRequests(self._turns, self._balancer, busy, *limits)
+        self.queues = self._waiting.queues
+
     @property
     def waiting(self) -> int:
         """Requests that wait for their turn."""
-        return self._waiting.total()
+        return self._waiting.by_client.total()
 
     @property
     def queued(self) -> Counter[tuple[str, str]]:
         """Waiting requests by (server, full adapter name), on every server that may answer."""
-        targets = (ticket.target for queue in self.queues.values() for ticket in queue)
+        targets = (ticket.target for queue in self.queues.values() for ticket in queue.tickets)
         return Counter((server, target.adapter) for target in targets for server in target.servers)
 
     def request(self, ticket: Ticket, now: float) -> bool:
@@ -156,16 +113,14 @@ class Admission:
         wait_s = max(limiter.wait_s(limits, policy.gateways, now) for limiter, limits in limiters)
         if wait_s > 0 and ticket.number is None:
             raise errors.too_many(math.ceil(wait_s))
-        is_allowed = self._is_allowed(target)
-        queue = self.queues.get(name)
-        is_ready = queue is None and is_allowed and self._has_server(target)
-        if not is_ready and self._waiting[target.client] >= MAX_WAITING:
+        is_allowed = self._client_allows(target) and self._alias_allows(target)
+        is_ready = name not in self.queues and is_allowed and self._has_server(target)
+        if not is_ready and self._waiting.by_client[target.client] >= MAX_WAITING:
             raise errors.too_many(1)
         if ticket.number is None:
             for limiter, limits in limiters:
                 limiter.count_request(limits, policy.gateways, now)
-            ticket.arrived = (self._turns.now, self._own_turns[target.client].now)
-            ticket.number = next(self._numbers)
+            self._turns.number(ticket)
         if is_ready:
             self._grant(ticket)
             return True
@@ -173,10 +128,7 @@ class Admission:
         usual = first_byte_s if is_allowed else QUEUE_S  # for a server as long as for its answer
         declared = policy.limits.queue_s or policy.client_limits.queue_s or usual
         ticket.max_wait_s = min(declared, left_s)
-        if queue is None:
-            queue = self.queues[name] = OrderedDict()
-        queue[ticket] = None
-        self._waiting[target.client] += 1
+        self._waiting.add(ticket)
         return False
 
     def release(self, ticket: Ticket, tokens: int = 0) -> None:
@@ -187,23 +139,20 @@ class Admission:
             for limiter in (self._clients[target.client], self._aliases[target.alias]):
                 limiter.running -= 1
                 limiter.charge(tokens)
+            self._waiting.give_back(target)
         else:  # left the queue, or was routed again and needed no turn
-            self._leave_queue(ticket)
+            self._waiting.remove(ticket)
+        self.serve_waiting()
+
+    def take_limits(self) -> None:
+        """Let waiting requests proceed once servers have reported their load."""
+        self._waiting.take_limits()
         self.serve_waiting()
 
     def serve_waiting(self) -> None:
         """Let waiting requests proceed, turn by turn, for as long as servers are free."""
-        while self.queues:
-            first = (next(iter(queue)) for queue in self.queues.values())
-            ready = (
-                ticket
-                for ticket in first
-                if self._is_allowed(ticket.target) and self._has_server(ticket.target)
-            )
-            ticket = min(ready, key=self._turn, default=None)
-            if ticket is None:
-                return
-            self._leave_queue(ticket)
+        while self.queues and (ticket := self._waiting.next()) is not None:
+            self._waiting.remove(ticket)
             self._grant(ticket)
             if ticket.proceed is not None:
                 ticket.proceed()
@@ -219,7 +168,7 @@ class Admission:
         for name, queue in self.queues.items():
             route = table.routes.get(name[0])
             target = route.version(name[1]) if route is not None else None
-            for ticket in queue:
+            for ticket in queue.tickets:
                 servers = ticket.target.servers
                 stays = name in self._reload_ends
                 if servers:
@@ -227,8 +176,8 @@ class Admission:
                 if not stays:
                     routed_again.append(ticket)
         for ticket in routed_again:
-            self._leave_queue(ticket)
-        for ticket in sorted(routed_again, key=self._turn):
+            self._waiting.remove(ticket)
+        for ticket in sorted(routed_again, key=self._turns.key):
             if ticket.proceed is not None:
                 ticket.proceed()
 
@@ -251,46 +200,24 @@ class Admission:
         """Count a shadow request no longer."""
         self._shadows[alias] -= 1
 
-    def _is_allowed(self, target: RouteTarget) -> bool:
-        """Return whether the limits of alias and client allow another request at work."""
+    def _client_allows(self, target: RouteTarget) -> bool:
+        """Return whether the limits of the client allow another request at work."""
         policy = target.policy
-        client, alias = self._clients[target.client], self._aliases[target.alias]
-        return client.allows_another(
-            policy.client_limits, policy.gateways
-        ) and alias.allows_another(policy.limits, policy.gateways)
+        return self._clients[target.client].allows_another(policy.client_limits, policy.gateways)
+
+    def _alias_allows(self, target: RouteTarget) -> bool:
+        """Return whether the limits of the alias allow another request at work."""
+        policy = target.policy
+        return self._aliases[target.alias].allows_another(policy.limits, policy.gateways)
 
     def _has_server(self, target: RouteTarget) -> bool:
         limit = target.policy.server_in_flight
         servers = target.servers
         return bool(servers) and self._balancer.has_capacity(servers, target.adapter, limit)
 
-    def _turn(self, ticket: Ticket) -> tuple[float, float, int]:
-        """Return the sort key of the queue: turn of the client, turn of the alias, arrival."""
-        target = ticket.target
-        between, within = ticket.arrived
-        return (
-            self._turns.start(target.client, between),
-            self._own_turns[target.client].start(target.alias, within),
-            ticket.number or 0,
-        )
-
     def _grant(self, ticket: Ticket) -> None:
         target = ticket.target
-        between, within = ticket.arrived
-        in_a_row = target.policy.turns or USUAL_TURNS
-        self._turns.count_turn(target.client, between, in_a_row)
-        self._own_turns[target.client].count_turn(target.alias, within, in_a_row)
+        self._turns.count(ticket)
         ticket.is_granted = True
         self._clients[target.client].running += 1
         self._aliases[target.alias].running += 1
-
-    def _leave_queue(self, ticket: Ticket) -> None:
-        target = ticket.target
-        name = (target.alias, target.adapter)
-        queue = self.queues.get(name)
-        if queue is None or ticket not in queue:
-            return
-        del queue[ticket]
-        self._waiting[target.client] -= 1
-        if not queue:
-            del self.queues[name]

@@ -1,12 +1,13 @@
 """The choice of a request's server: the least busy of those that work and hold the version."""
 
 import time
-from collections import Counter
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from typing import Final
 
 from runtime.gateway.concurrency import ConcurrencyLimiter
+from runtime.gateway.in_flight import InFlight
 from runtime.gateway.routing import RouteTarget
 
 FIRST_EJECTION_S: Final = 1.0
@@ -21,47 +22,6 @@ MAX_CONSECUTIVE_ERRORS: Final = 3
 """Answers of 500 or above in a row after which a server is ejected."""
 MAX_ATTEMPTS: Final = 3
 """Upper bound of the servers that are tried for a request."""
-
-
-@dataclass(slots=True)
-class InFlight:
-    """Requests in flight per server and version in a gateway process.
-
-    A request counts from the choice of its server on, whatever table is swapped in meanwhile. A
-    request that waits for its turn has a version and no server: `Admission.queued` counts it. A
-    version is drained when both counts are 0.
-    """
-
-    versions: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """By server and full adapter name."""
-    servers: Counter[str] = field(default_factory=Counter)
-    """Requests of clients by server: what limits and the choice of a server go by."""
-    shadows: Counter[str] = field(default_factory=Counter)
-    """Shadow requests by server: they take no client's place."""
-
-    def add(self, server: str, adapter: str, *, is_shadow: bool = False) -> None:
-        """Count a request until `remove` is called with the same arguments."""
-        self.versions[server, adapter] += 1
-        (self.shadows if is_shadow else self.servers)[server] += 1
-
-    def remove(self, server: str, adapter: str, *, is_shadow: bool = False) -> None:
-        """Count a request no longer."""
-        (self.shadows if is_shadow else self.servers)[server] -= 1
-        self.versions[server, adapter] -= 1
-        if not self.versions[server, adapter]:  # versions come and go for years
-            del self.versions[server, adapter]
-
-    def on(self, server: str) -> int:
-        """Return the requests on a server, shadow requests included."""
-        return self.servers[server] + self.shadows[server]
-
-
-def counts_document(versions: Mapping[tuple[str, str], int]) -> list[dict[str, object]]:
-    """Return counts by (server, full adapter name) as `GET /-/inflight` shows them."""
-    return [
-        {"server": server, "adapter": adapter, "count": count}
-        for (server, adapter), count in sorted(versions.items())
-    ]
 
 
 @dataclass(slots=True)
@@ -94,6 +54,9 @@ class LoadBalancer:
     _missing: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
     """(server, full adapter name): missing since, and chosen last until."""
     _turn: int = 0
+    _marks: int = 0
+    _ends: list[float] = field(default_factory=list)
+    """When marks end, soonest first."""
 
     def acquire(
         self, target: RouteTarget, tried: Sequence[str], now: float, *, is_shadow: bool = False
@@ -160,14 +123,29 @@ class LoadBalancer:
         True where there is no server: to wait would not help. A server that seems down counts only
         where there is no other.
         """
-        if self._failures or self._down or self._missing or self._stale or self._unlisted:
-            now = self._clock()
-            servers = [s for s in servers if not self._is_bad(s, adapter, now)] or servers
         allows = self._limiter.allows
-        for server in servers:  # for each request, so no generator
+        for server in self.preferred(servers, adapter):  # for each request, so no generator
             if allows(server, limit):
                 return True
         return not servers
+
+    def preferred(self, servers: Sequence[str], adapter: str) -> Sequence[str]:
+        """Return the servers that work and hold the version; all, where that is no server."""
+        if self._failures or self._down or self._missing or self._stale or self._unlisted:
+            now = self._clock()
+            return [s for s in servers if not self._is_bad(s, adapter, now)] or servers
+        return servers
+
+    def allows(self, server: str, limit: int | None) -> bool:
+        """Return whether a server is below its limit; `limit` as of `ConcurrencyLimiter.allows`."""
+        return self._limiter.allows(server, limit)
+
+    def marks(self) -> int:
+        """Return a number that is another once `preferred` may return something else."""
+        while self._ends and self._ends[0] <= self._clock():
+            heappop(self._ends)
+            self._marks += 1
+        return self._marks
 
     def eject(self, server: str, now: float) -> None:
         """Choose a server last for a while: a server that was not reached, or keeps failing."""
@@ -175,6 +153,7 @@ class LoadBalancer:
         failures.ejection_s = min(2 * failures.ejection_s or FIRST_EJECTION_S, MAX_EJECTION_S)
         failures.errors = 0
         failures.ejected_until = now + failures.ejection_s
+        self._mark(failures.ejected_until)
 
     def record_error(self, server: str, now: float) -> None:
         """Count an error of a server's own, or an answer that the server broke off."""
@@ -185,39 +164,38 @@ class LoadBalancer:
 
     def record_success(self, server: str, adapter: str) -> None:
         """Forget the failures of a server that has answered properly."""
-        if self._failures:
-            self._failures.pop(server, None)
-        if self._missing:
-            self._missing.pop((server, adapter), None)
+        if self._failures and self._failures.pop(server, None) is not None:
+            self._marks += 1
+        if self._missing and self._missing.pop((server, adapter), None) is not None:
+            self._marks += 1
 
     def record_missing(self, server: str, adapter: str, now: float) -> None:
         """Note that a server lacks a version that the routing table places there."""
         since, _ = self._missing.get((server, adapter), (now, now))
         self._missing[server, adapter] = (since, now + MISSING_S)
+        self._mark(now + MISSING_S)
 
     def forget_missing(self, server: str, adapter: str) -> None:
         """Forget that a server lacked a version: fleetctl has loaded the version since."""
         self._missing.pop((server, adapter), None)
+        self._marks += 1
 
     def record_health(self, server: str, *, healthy: bool) -> None:
         """Take the result of a health check."""
-        if healthy:
-            self._down.discard(server)
-        else:
-            self._down.add(server)
+        self._set(self._down, server, is_marked=not healthy)
 
     def record_launch(self, server: str, *, stale: bool) -> None:
         """Note whether another launch answers at a server's address.
 
         Such a server is chosen last, and no connection to the launch gets a request.
         """
-        if stale:
-            self._stale.add(server)
-        else:
-            self._stale.discard(server)
+        self._set(self._stale, server, is_marked=stale)
 
     def record_unlisted(self, server: str, adapters: frozenset[str]) -> None:
         """Take the versions that a server should hold and does not list."""
+        if adapters == self._unlisted.get(server, frozenset()):
+            return
+        self._marks += 1
         if adapters:
             self._unlisted[server] = adapters
         else:
@@ -259,6 +237,19 @@ class LoadBalancer:
             for (server, adapter), (since, until) in sorted(self._missing.items())
             if now < until - MISSING_S + SHOWN_MISSING_S
         ]
+
+    def _mark(self, until: float) -> None:
+        self._marks += 1
+        heappush(self._ends, until)
+
+    def _set(self, marked: set[str], server: str, *, is_marked: bool) -> None:
+        if is_marked == (server in marked):
+            return
+        self._marks += 1
+        if is_marked:
+            marked.add(server)
+        else:
+            marked.discard(server)
 
     def _is_bad(self, server: str, adapter: str, now: float) -> bool:
         if server in self._down or server in self._stale:

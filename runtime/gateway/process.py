@@ -80,7 +80,7 @@ async def serving(
         admin = AdminServer(Admin(state, secret if remote else "", keep, restart).application())
         server = HttpServer(GatewayApp(state))
         get, balancer = server.pool.get, state.balancer
-        probes = LoadProbes(state.urls, get, state.limiter, state.admission.serve_waiting)
+        probes = LoadProbes(state.urls, get, state.limiter, state.admission.take_limits)
         state.limiter.probe = probes.start
         tasks = [asyncio.create_task(keep_synced(log))]
         try:

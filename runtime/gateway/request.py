@@ -19,7 +19,7 @@ from http import HTTPStatus
 from typing import Final
 
 from runtime.gateway import errors
-from runtime.gateway.admission import ShadowSample, Ticket, sample_shadow
+from runtime.gateway.admission import ShadowSample, sample_shadow
 from runtime.gateway.attempts import UpstreamAttempts
 from runtime.gateway.body import RequestBody, parse_body
 from runtime.gateway.capture import RequestCapture, begin_capture
@@ -29,6 +29,7 @@ from runtime.gateway.responses import ResponseFacts, inspect_response
 from runtime.gateway.routing import OPERATOR_PURPOSES, Credentials, Principal, RouteTarget, unit
 from runtime.gateway.sse import CompletionsStream, EventStream, event_stream
 from runtime.gateway.state import GatewayState
+from runtime.gateway.turns import Ticket
 from runtime.usage.row import CLIENT_LEFT, UsageRecorder
 
 _EVENT_STREAM: Final = "text/event-stream"
@@ -128,8 +129,7 @@ class ProxyRequest:
         if body.stream:
             self._stream = event_stream(self.path, body, target.policy.format)
         if capture := target.policy.capture:
-            given = body, meta.session, self._stream
-            self._capture = begin_capture(state, capture, row, *given)
+            self._capture = begin_capture(state, capture, row, body, meta.session, self._stream)
         attempts = self._attempts = UpstreamAttempts(state, target, routes.urls, now)
         if not principal.is_operator:
             if route.shadow is not None:

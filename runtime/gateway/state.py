@@ -8,8 +8,9 @@ from secrets import token_hex
 
 from runtime.gateway.accounting import ObservedSplit, UsageCounters, UsageWriter
 from runtime.gateway.admission import Admission
-from runtime.gateway.balancer import InFlight, LoadBalancer
+from runtime.gateway.balancer import LoadBalancer
 from runtime.gateway.concurrency import ConcurrencyLimiter
+from runtime.gateway.in_flight import InFlight
 from runtime.gateway.limits import REQUEST_BYTES, SHADOW_BYTES, MemoryBudget, RetryBudget
 from runtime.gateway.probes import ServerListing
 from runtime.gateway.routing import RouteTable

@@ -6,10 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.traffic import LimitPolicy, TrafficPolicy
-from runtime.gateway.admission import Admission, Ticket
-from runtime.gateway.balancer import InFlight, LoadBalancer
+from runtime.gateway.admission import Admission
+from runtime.gateway.balancer import LoadBalancer
 from runtime.gateway.concurrency import ConcurrencyLimiter
+from runtime.gateway.in_flight import InFlight
 from runtime.gateway.routing import RouteTarget
+from runtime.gateway.turns import Ticket
 
 CLIENT, ALIAS, SERVER = 3, 2, 4
 POLICIES = {

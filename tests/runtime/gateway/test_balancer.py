@@ -8,10 +8,10 @@ from runtime.gateway.balancer import (
     MAX_EJECTION_S,
     MISSING_S,
     SHOWN_MISSING_S,
-    InFlight,
     LoadBalancer,
 )
 from runtime.gateway.concurrency import ConcurrencyLimiter
+from runtime.gateway.in_flight import InFlight
 
 THREE = ("a", "b", "c")
 

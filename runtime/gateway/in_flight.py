@@ -1,0 +1,46 @@
+"""Requests in flight, by server and version."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class InFlight:
+    """Requests in flight per server and version in a gateway process.
+
+    A request counts from the choice of its server on, whatever table is swapped in meanwhile. A
+    request that waits for its turn has a version and no server: `Admission.queued` counts it. A
+    version is drained when both counts are 0.
+    """
+
+    versions: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By server and full adapter name."""
+    servers: Counter[str] = field(default_factory=Counter)
+    """Requests of clients by server: what limits and the choice of a server go by."""
+    shadows: Counter[str] = field(default_factory=Counter)
+    """Shadow requests by server: they take no client's place."""
+
+    def add(self, server: str, adapter: str, *, is_shadow: bool = False) -> None:
+        """Count a request until `remove` is called with the same arguments."""
+        self.versions[server, adapter] += 1
+        (self.shadows if is_shadow else self.servers)[server] += 1
+
+    def remove(self, server: str, adapter: str, *, is_shadow: bool = False) -> None:
+        """Count a request no longer."""
+        (self.shadows if is_shadow else self.servers)[server] -= 1
+        self.versions[server, adapter] -= 1
+        if not self.versions[server, adapter]:  # versions come and go for years
+            del self.versions[server, adapter]
+
+    def on(self, server: str) -> int:
+        """Return the requests on a server, shadow requests included."""
+        return self.servers[server] + self.shadows[server]
+
+
+def counts_document(versions: Mapping[tuple[str, str], int]) -> list[dict[str, object]]:
+    """Return counts by (server, full adapter name) as `GET /-/inflight` shows them."""
+    return [
+        {"server": server, "adapter": adapter, "count": count}
+        for (server, adapter), count in sorted(versions.items())
+    ]

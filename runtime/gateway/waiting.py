@@ -1,0 +1,216 @@
+"""Waiting requests, and the choice of the request whose turn is next.
+
+An alias waits in a lane for each server that may answer its first request. In a lane wait clients,
+and within a client its aliases; each in a heap by its turn. So a turn costs as much with a thousand
+waiting aliases as with one, save for steps of the heaps. What waits for a limit of its own is set
+aside until that client, or alias, gives a turn back.
+"""
+
+import math
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from runtime.gateway.balancer import LoadBalancer
+from runtime.gateway.routing import RouteTarget
+from runtime.gateway.turns import GrowingKeys, Key, Ticket, Turns
+
+AllowsAnother = Callable[[RouteTarget], bool]
+"""Returns whether a limit allows another request of a version at work."""
+
+
+@dataclass(slots=True, eq=False)
+class AliasQueue:
+    """The requests that wait for a version of an alias, in the order of their arrival."""
+
+    name: tuple[str, str]
+    """Alias and full name of the version."""
+    first: Ticket
+    """The request that has waited longest."""
+    tickets: OrderedDict[Ticket, None] = field(default_factory=OrderedDict)
+    lanes: "list[_ClientLane]" = field(default_factory=list)
+    """Where the first request waits."""
+
+
+@dataclass(slots=True, eq=False)
+class _ClientLane:
+    """A client in a lane, with its aliases whose first requests the server may answer.
+
+    Aliases whose requests came before the end of the client's last turn are ordered by the turns
+    within the client, and the others by their arrival as well.
+    """
+
+    lane: "_Lane"
+    client: str
+    turns: Turns
+    due: GrowingKeys[AliasQueue] = field(init=False)
+    later: GrowingKeys[AliasQueue] = field(init=False)
+
+    def __post_init__(self) -> None:
+        key = self.turns.key
+        self.due = GrowingKeys(lambda queue: key(queue.first)[1:])
+        self.later = GrowingKeys(lambda queue: key(queue.first))
+
+    def add(self, queue: AliasQueue) -> None:
+        """Take an alias in."""
+        is_due = queue.first.arrived[0] <= self.turns.between.end(self.client)
+        (self.due if is_due else self.later).offer(queue)
+
+    def remove(self, queue: AliasQueue) -> None:
+        """Drop an alias."""
+        self.due.remove(queue)
+        self.later.remove(queue)
+
+    def first(self) -> AliasQueue | None:
+        """Return the alias whose turn is next; None: no alias is left."""
+        if self.later:
+            end = self.turns.between.end(self.client)
+            while (queue := self.later.first()) is not None and queue.first.arrived[0] <= end:
+                self.later.remove(queue)
+                self.due.offer(queue)
+        return self.due.first() or self.later.first()
+
+    def key(self) -> Key | None:
+        """Return the sort key of the client's next turn; None: no alias is left."""
+        queue = self.first()
+        return None if queue is None else self.turns.key(queue.first)
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """The clients that wait for a server; `limit` as of `ConcurrencyLimiter.allows`."""
+
+    server: str
+    limit: int | None
+    clients: dict[str, _ClientLane] = field(default_factory=dict)
+    ready: GrowingKeys[_ClientLane] = field(default_factory=lambda: GrowingKeys(_ClientLane.key))
+    """Clients that are not set aside."""
+    full_at: float = math.inf
+    """Requests on the server from which on there was no place at the last look."""
+
+
+@dataclass(slots=True)
+class WaitingRequests:
+    """The waiting requests of a gateway process."""
+
+    _turns: Turns
+    _balancer: LoadBalancer
+    _busy: Mapping[str, int]
+    """Requests in flight, by server."""
+    _client_allows: AllowsAnother
+    _alias_allows: AllowsAnother
+    queues: dict[tuple[str, str], AliasQueue] = field(default_factory=dict)
+    """By alias and version."""
+    by_client: Counter[str] = field(default_factory=Counter)
+    _lanes: dict[tuple[str, int | None], _Lane] = field(default_factory=dict)
+    _clients_aside: dict[str, set[_ClientLane]] = field(default_factory=dict)
+    """Clients whose limit is used up, in their lanes."""
+    _aliases_aside: dict[str, set[AliasQueue]] = field(default_factory=dict)
+    """Aliases whose limit is used up, in no lane."""
+    _marks: int = 0
+    """`LoadBalancer.marks` for which the lanes are right."""
+
+    def add(self, ticket: Ticket) -> None:
+        """Take in a request, behind those of its version."""
+        target = ticket.target
+        name = (target.alias, target.adapter)
+        queue = self.queues.get(name)
+        if queue is None:
+            queue = self.queues[name] = AliasQueue(name, ticket)
+        queue.tickets[ticket] = None
+        self.by_client[target.client] += 1
+        if len(queue.tickets) == 1:
+            self._list(queue)
+
+    def remove(self, ticket: Ticket) -> None:
+        """Drop a request, unless the request waits no longer."""
+        target = ticket.target
+        queue = self.queues.get((target.alias, target.adapter))
+        if queue is None or ticket not in queue.tickets:
+            return
+        del queue.tickets[ticket]
+        self.by_client[target.client] -= 1
+        if not queue.tickets:
+            self._unlist(queue)
+            del self.queues[queue.name]
+        elif queue.first is ticket:
+            queue.first = next(iter(queue.tickets))
+            self._list(queue)
+
+    def next(self) -> Ticket | None:
+        """Return the request whose turn is next, of those that a free server may answer."""
+        marks = self._balancer.marks()
+        if marks != self._marks:  # seldom: another server seems down, or seems up again
+            self._marks = marks
+            for queue in self.queues.values():
+                self._list(queue)
+        best: Ticket | None = None
+        best_key: Key = (math.inf,)
+        busy = self._busy
+        free = [lane for lane in self._lanes.values() if busy.get(lane.server, 0) < lane.full_at]
+        for lane in free:
+            if not self._balancer.allows(lane.server, lane.limit):
+                lane.full_at = busy.get(lane.server, 0)
+                continue
+            ticket = self._first(lane)
+            if ticket is not None and (key := self._turns.key(ticket)) < best_key:
+                best, best_key = ticket, key
+        return best
+
+    def take_limits(self) -> None:
+        """Look at all servers again: limits of servers may have changed."""
+        for lane in self._lanes.values():
+            lane.full_at = math.inf
+
+    def give_back(self, target: RouteTarget) -> None:
+        """Look again at aliases that waited for a limit of this client or alias."""
+        for client in self._clients_aside.pop(target.client, ()):
+            client.lane.ready.offer(client)
+        for queue in self._aliases_aside.pop(target.alias, ()):
+            if queue.tickets:
+                self._list(queue)
+
+    def _first(self, lane: _Lane) -> Ticket | None:
+        """Return the next request of a lane, and set aside those that wait for their own limits."""
+        while (client := lane.ready.first()) is not None:
+            queue = client.first()
+            assert queue is not None, "the client has a key"
+            ticket = queue.first
+            if not self._client_allows(ticket.target):
+                lane.ready.remove(client)
+                self._clients_aside.setdefault(client.client, set()).add(client)
+            elif not self._alias_allows(ticket.target):
+                self._unlist(queue)
+                self._aliases_aside.setdefault(ticket.target.alias, set()).add(queue)
+            else:
+                return ticket
+        return None
+
+    def _list(self, queue: AliasQueue) -> None:
+        """Put an alias into the lanes of its first request."""
+        self._unlist(queue)
+        target = queue.first.target
+        limit = target.policy.server_in_flight
+        for server in self._balancer.preferred(target.servers, target.adapter):
+            lane = self._lanes.get((server, limit))
+            if lane is None:
+                lane = self._lanes[server, limit] = _Lane(server, limit)
+            client = lane.clients.get(target.client)
+            if client is None:
+                client = _ClientLane(lane, target.client, self._turns)
+                lane.clients[target.client] = client
+            client.add(queue)
+            lane.ready.offer(client)
+            queue.lanes.append(client)
+
+    def _unlist(self, queue: AliasQueue) -> None:
+        """Take an alias out of its lanes, and drop empty lanes."""
+        for client in queue.lanes:
+            client.remove(queue)
+            if not client.due and not client.later:
+                lane = client.lane
+                lane.ready.remove(client)
+                lane.clients.pop(client.client, None)
+                if not lane.clients:
+                    self._lanes.pop((lane.server, lane.limit), None)
+        queue.lanes.clear()
