@@ -22,6 +22,15 @@ LATENCY_BOUNDS_S = (
 `TrafficPolicy.promise_s` adds to them, and one more bucket holds the rest."""
 
 
+class Budget(StrEnum):
+    """The consequence of a month's budget that is used up, beside alerts."""
+
+    SOFT = "soft"
+    """None."""
+    HARD = "hard"
+    """Requests are refused until the month ends."""
+
+
 class Sticky(StrEnum):
     """The key that keeps a user on the same version while traffic is split."""
 
@@ -37,7 +46,10 @@ class Sticky(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LimitPolicy:
-    """Limits of requests and tokens. None: no limit. Every gateway counts for itself."""
+    """Limits of requests and tokens. None: no limit.
+
+    Every gateway counts for itself, but for those of a month.
+    """
 
     concurrency: int | None = None  # requests at work at a time
     requests_per_minute: int | None = None  # admitted requests
@@ -49,6 +61,19 @@ class LimitPolicy:
     None: `QUEUE_S` where limits of its own are used up; for a busy server, as long as an answer
     may take to begin.
     """
+    requests_per_month: int | None = None  # answered requests of all gateways together
+    tokens_per_month: int | None = None
+    """Prompt and answer together, of all gateways."""
+    budget: Budget = Budget.SOFT
+    """Whether requests beyond the month's budgets are refused."""
+
+    @property
+    def is_hard(self) -> bool:
+        """Whether requests beyond a month's budget are refused."""
+        return self.budget is Budget.HARD and (self.requests_per_month, self.tokens_per_month) != (
+            None,
+            None,
+        )
 
 
 UNLIMITED = LimitPolicy()

@@ -14,6 +14,15 @@ from fleet.alerting.alert import (
     advance,
 )
 from fleet.alerting.baseline import LEAST_REQUESTS, LatencyBaseline, latency_baseline, same_class
+from fleet.alerting.budgets import (
+    BudgetUse,
+    Holder,
+    Month,
+    budget_findings,
+    budget_uses,
+    budgets_of,
+    counted,
+)
 from fleet.alerting.changes import (
     AliasChange,
     ChangeKind,

@@ -22,6 +22,8 @@ class AlertRule(StrEnum):
     PROMISE_BUDGET = "promise_budget"
     COST = "cost"
     COST_WARNING = "cost_warning"
+    BUDGET_USED_UP = "budget_used_up"
+    BUDGET = "budget"
     CAPACITY = "capacity"
     DATA = "data"
     EVENT = "event"

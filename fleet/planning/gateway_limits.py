@@ -165,6 +165,11 @@ _UNKEPT: Final = (
         _limits("tokens_per_minute"),
         why="Charging what an answer took needs a rate limit service beside Envoy.",
     ),
+    _Unkept(
+        "the refusal beyond a hard budget of a month",
+        lambda policy: policy.limits.is_hard or policy.client_limits.is_hard,
+        why="Envoy counts no tokens. `fleetctl watch` alerts at 80 and 100 %.",
+    ),
     _Unkept("time-outs of the first byte", lambda policy: policy.timeouts.first_byte_s is not None),
     _Unkept(
         "time-outs",

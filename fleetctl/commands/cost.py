@@ -8,7 +8,7 @@ import click
 
 from fleet.errors import FleetError, did_you_mean
 from fleetctl.options import EXISTING_FILE, Group, Workspace, choice_option, out_option
-from fleetctl.output import waiting
+from fleetctl.output import print_lines, print_result, waiting
 from runtime.files import write_text
 
 if TYPE_CHECKING:
@@ -105,6 +105,33 @@ def report_command(
         case _:
             text = _rendered(reports.report(bill, client), form)
     _print(text, out)
+
+
+@cost.command("budgets")
+@choice_option("text", "json")
+@click.pass_obj
+def budgets_command(workspace: Workspace, form: str) -> None:
+    """Show the requests and tokens of this month beside the declared budgets.
+
+    They are `requests_per_month` and `tokens_per_month` of `limits`; with `budget: hard` requests
+    beyond are refused until the month ends. Figures are of all gateways, up to now.
+
+    Examples:
+      fleetctl cost budgets
+      fleetctl cost budgets --format json
+    """
+    import asyncio
+
+    from plans.reports import budgets
+    from runtime.operations.budgets import uses_of_month
+    from runtime.operations.usage import WAIT_S, gather_usage_rows
+
+    with waiting("Reading usage…"):
+        _, lacking = asyncio.run(gather_usage_rows(workspace.state_dir, workspace.now, WAIT_S))
+    print_lines(lacking)
+    now = workspace.now()
+    month, uses = uses_of_month(workspace.fleet(), workspace.state_dir, now)
+    print_result(form, budgets.rows(uses, month, now), budgets.table)
 
 
 @cost.command("invoice")

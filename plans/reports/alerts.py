@@ -21,6 +21,8 @@ _SENTENCES: Mapping[AlertRule, str] = {
     AlertRule.PROMISE_BUDGET: f"{{subject}} is late too often for days: {{value:.1%}}, {_LIMITED}",
     AlertRule.COST: "{subject} will cost {value:.0%} of its fee, limit {limit:.0%}",
     AlertRule.COST_WARNING: "{subject} will cost {value:.0%} of its fee, warned at {limit:.0%}",
+    AlertRule.BUDGET_USED_UP: "{subject} has used up its budget of the month: {detail}",
+    AlertRule.BUDGET: "{subject} has used {value:.0%} of its budget of the month: {detail}",
     AlertRule.CAPACITY: "servers of {subject} will be {value:.0%} busy in two weeks, "
     "limit {limit:.0%}, {detail}",
     AlertRule.DATA: "figures of {subject} are in doubt: {detail}",

@@ -26,6 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from fleet.environment import secret_mark
 from fleet.errors import NewerFormatError
 from runtime.gateway.accounting import CONTENT_TYPE, exposition
+from runtime.gateway.budgets import MonthFigures
 from runtime.gateway.in_flight import counts_document
 from runtime.gateway.routing import digest
 from runtime.gateway.state import GatewayState, StaleTableError
@@ -67,6 +68,7 @@ class Admin:
             Route("/-/table", self._get_table),
             Route("/-/loaded", self._post_loaded, methods=["POST"]),
             Route("/-/restart", self._post_restart, methods=["POST"]),
+            Route("/-/month", self._put_month, methods=["PUT"]),
             Route("/-/inflight", self._get_in_flight),
             Route("/-/shares", self._get_shares),
             Route(_HEALTH, self._get_health),
@@ -97,10 +99,7 @@ class Admin:
         if body is None:
             return _error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"above {MAX_TABLE} bytes")
         fleet, served = request.query_params.get("fleet", ""), self._state.fleet_id
-        if fleet and served and fleet != served:
-            reason = (
-                f"serves the fleet of id {served}, and this table is of the fleet of id {fleet}"
-            )
+        if reason := self._other_fleet(fleet, "this table is"):
             return _error(HTTPStatus.CONFLICT, reason)
         try:
             keys = self._state.server_keys
@@ -127,6 +126,27 @@ class Admin:
             self._state.balancer.forget_missing(str(pair["server"]), str(pair["adapter"]))
         except (ValueError, KeyError, TypeError):
             return _error(HTTPStatus.BAD_REQUEST, "Name a server and an adapter.")
+        return JSONResponse({})
+
+    def _other_fleet(self, fleet: str, what: str) -> str:
+        """Return why a document of another fleet is refused; empty: the fleet is the same."""
+        served = self._state.fleet_id
+        if not fleet or not served or fleet == served:
+            return ""
+        return f"serves the fleet of id {served}, and {what} of the fleet of id {fleet}"
+
+    async def _put_month(self, request: Request) -> Response:
+        reason = self._other_fleet(request.query_params.get("fleet", ""), "these figures are")
+        if reason:
+            return _error(HTTPStatus.CONFLICT, reason)
+        try:
+            figures = MonthFigures.model_validate_json(await _read_body(request) or b"")
+        except ValidationError:
+            return _error(HTTPStatus.BAD_REQUEST, "Not figures of a month.")
+        try:
+            self._state.month.replace(figures)
+        except OSError as error:
+            return _error(HTTPStatus.INSUFFICIENT_STORAGE, f"not kept: {error}")
         return JSONResponse({})
 
     async def _post_restart(self, request: Request) -> Response:

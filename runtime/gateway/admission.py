@@ -15,6 +15,7 @@ from fleet.traffic import QUEUE_S
 from runtime.gateway import errors
 from runtime.gateway.balancer import LoadBalancer
 from runtime.gateway.body import RequestBody
+from runtime.gateway.budgets import MonthlyUse
 from runtime.gateway.in_flight import InFlight
 from runtime.gateway.limits import UNCOUNTED_BYTES, MemoryBudget, RateLimiter
 from runtime.gateway.routing import DEFAULT_DEADLINES, RouteTable, RouteTarget
@@ -65,6 +66,7 @@ class Admission:
 
     _in_flight: InFlight
     _balancer: LoadBalancer
+    month: MonthlyUse = field(default_factory=MonthlyUse)
     _clients: dict[str, RateLimiter] = field(default_factory=dict)
     _aliases: dict[str, RateLimiter] = field(default_factory=dict)
     queues: dict[tuple[str, str], AliasQueue] = field(init=False)
@@ -113,6 +115,8 @@ class Admission:
         wait_s = max(limiter.wait_s(limits, policy.gateways, now) for limiter, limits in limiters)
         if wait_s > 0 and ticket.number is None:
             raise errors.too_many(math.ceil(wait_s))
+        if ticket.number is None and (spent_s := self.month.wait_s(target)):
+            raise errors.budget_used_up(spent_s)
         is_allowed = self._client_allows(target) and self._alias_allows(target)
         is_ready = name not in self.queues and is_allowed and self._has_server(target)
         if not is_ready and self._waiting.by_client[target.client] >= MAX_WAITING:
@@ -140,6 +144,7 @@ class Admission:
                 limiter.running -= 1
                 limiter.charge(tokens)
             self._waiting.give_back(target)
+            self.month.count(target, tokens)
         else:  # left the queue, or was routed again and needed no turn
             self._waiting.remove(ticket)
         self.serve_waiting()

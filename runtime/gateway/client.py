@@ -14,6 +14,7 @@ from fleet.spec import GatewaySpec
 from runtime.engines.ssh.connection import SshConnection
 from runtime.files import is_locked
 from runtime.gateway.admin_socket import is_url, reachable_path, socket_path
+from runtime.gateway.budgets import MonthFigures
 from runtime.gateway.envoy.admin import EnvoyClient, Envoys
 from runtime.gateway.protocol import (
     ACKNOWLEDGE_S,
@@ -121,6 +122,11 @@ class AdminClient:
         """Tell that a version was just loaded: earlier answers of 404 count no more."""
         body = {"server": server, "adapter": adapter}
         await self._http.post("/-/loaded", body, timeout_s=READ_S)
+
+    async def use_month(self, figures: MonthFigures) -> None:
+        """Hand over the requests and tokens of this month, by client and alias."""
+        query = f"?fleet={self._fleet_id}" if self._fleet_id else ""
+        await self._http.put(f"/-/month{query}", figures.model_dump(mode="json"), timeout_s=READ_S)
 
     async def close(self) -> None:
         """Release connections."""

@@ -1,5 +1,6 @@
 """Error answers of the gateway itself, in the shape of OpenAI's and of Anthropic's API."""
 
+import math
 import sys
 import traceback
 from contextlib import suppress
@@ -93,6 +94,13 @@ def too_many(retry_after_s: int) -> ApiError:
     """Return 429: a limit is reached; the answer does not say which limit."""
     message = "Too many requests at the moment. Please retry after the time given."
     code, wait_s = "rate_limit_exceeded", max(1, retry_after_s)
+    return ApiError(HTTPStatus.TOO_MANY_REQUESTS, message, code=code, retry_after_s=wait_s)
+
+
+def budget_used_up(left_s: float) -> ApiError:
+    """Return 429: the client's or the alias's requests or tokens of this month are used up."""
+    message = "The budget of this month is used up. Please ask your provider."
+    code, wait_s = "insufficient_quota", max(1, math.ceil(left_s))
     return ApiError(HTTPStatus.TOO_MANY_REQUESTS, message, code=code, retry_after_s=wait_s)
 
 

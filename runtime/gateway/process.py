@@ -19,6 +19,7 @@ from runtime.files import PRIVATE_FOLDER, locked_file, make_private, read_plain,
 from runtime.gateway.admin import Admin
 from runtime.gateway.admin_socket import SOCKET, AdminServer, certificate_path, is_url, socket_path
 from runtime.gateway.app import GatewayApp
+from runtime.gateway.budgets import MonthlyUse
 from runtime.gateway.http.server import HttpServer
 from runtime.gateway.probes import LoadProbes, check_health
 from runtime.gateway.routing import digest
@@ -72,7 +73,7 @@ async def serving(
         # A gateway elsewhere has no folder here that `usage forget` could empty.
         captured = None if is_url(gateway.admin) else CaptureWriter(state_dir, gateway.name)
         keys = keys_of_servers(state_dir, gateway)
-        state = GatewayState(log, digest(secret), captured, keys)
+        state = GatewayState(log, digest(secret), captured, keys, MonthlyUse.open(folder))
         remote = is_url(gateway.admin)
         keep = partial(_keep, state_dir, folder / FLEET_FILE) if remote else None
         with suppress(OSError):

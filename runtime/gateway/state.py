@@ -9,6 +9,7 @@ from secrets import token_hex
 from runtime.gateway.accounting import ObservedSplit, UsageCounters, UsageWriter
 from runtime.gateway.admission import Admission
 from runtime.gateway.balancer import LoadBalancer
+from runtime.gateway.budgets import MonthlyUse
 from runtime.gateway.concurrency import ConcurrencyLimiter
 from runtime.gateway.in_flight import InFlight
 from runtime.gateway.limits import REQUEST_BYTES, SHADOW_BYTES, MemoryBudget, RetryBudget
@@ -87,6 +88,7 @@ class GatewayState:
         operator: bytes = b"",
         captured: CaptureWriter | None = None,
         server_keys: ServerKeys = NO_KEYS,
+        month: MonthlyUse | None = None,
     ) -> None:
         self.log = log
         self.server_keys = server_keys
@@ -107,7 +109,8 @@ class GatewayState:
         self.in_flight = InFlight()
         self.limiter = ConcurrencyLimiter(self.in_flight.servers)
         self.balancer = LoadBalancer(self.in_flight, self.limiter)
-        self.admission = Admission(self.in_flight, self.balancer)
+        self.month = month or MonthlyUse()
+        self.admission = Admission(self.in_flight, self.balancer, self.month)
         self.retry_budget = RetryBudget(self.in_flight.servers)
         self._placed: Mapping[str, frozenset[str]] = {}
         """Full adapter names that the table places on a server."""

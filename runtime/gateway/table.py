@@ -9,7 +9,7 @@ serves.
 import hashlib
 import json
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
@@ -25,12 +25,12 @@ from pydantic import (
 
 from fleet.names import ID_PATTERN, NAME_PATTERN
 from fleet.resources import Key, Route, Share
-from fleet.traffic import TrafficPolicy
+from fleet.traffic import Budget, LimitPolicy, TrafficPolicy
 
-FORMAT: Final = 5
+FORMAT: Final = 6
 """Newest format of a table that this release serves and writes: 2 names the launches of servers, 3
 has a client whose text is captured, 4 names the bytes of versions or a promise, 5 has
-an alias with a further name."""
+an alias with a further name, 6 a budget of a month."""
 _POLICY: Final = TypeAdapter(TrafficPolicy)
 _Id = Annotated[str, StringConstraints(pattern=rf"^{ID_PATTERN}$")]
 _Name = Annotated[str, StringConstraints(pattern=rf"^{NAME_PATTERN}$")]
@@ -84,6 +84,8 @@ class AliasEntry(_TableModel):
     def format(self) -> int:
         """The earliest format of a table that can hold the entry."""
         policy = self.policy
+        if policy and any(_is_monthly(its) for its in (policy.limits, policy.client_limits)):
+            return 6
         if policy and policy.alias_for:
             return 5
         if any(share.digest for share in self.shares) or (policy and policy.promise_s):
@@ -103,6 +105,12 @@ class AliasEntry(_TableModel):
         """Return the route that says the same as this entry."""
         shares = tuple(Share(share.adapter, share.percent, share.servers) for share in self.shares)
         return Route(alias, shares, self.salt, self.policy)
+
+
+def _is_monthly(limits: LimitPolicy) -> bool:
+    return limits != replace(
+        limits, requests_per_month=None, tokens_per_month=None, budget=Budget.SOFT
+    )
 
 
 class KeyEntry(_TableModel):
@@ -169,7 +177,7 @@ def pieces(
 class RoutingTable(_TableModel):
     """A revision of all that a gateway needs."""
 
-    format: Literal[1, 2, 3, 4, 5] = Field(default=1, exclude=True)
+    format: Literal[1, 2, 3, 4, 5, 6] = Field(default=1, exclude=True)
     """The format, by the contents when written; left out for format 1."""
     revision: int
     """Grows with every write; a gateway refuses an older revision."""

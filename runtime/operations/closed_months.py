@@ -2,10 +2,12 @@
 
 import hashlib
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
+from zoneinfo import ZoneInfo
 
-from fleet.costing import MonthCost
+from fleet.costing import HOUR, MonthCost
 from fleet.decoding import MalformedError, decode
 from fleet.encoding import canonical_json, decode_json, plain
 from fleet.errors import FleetError
@@ -38,6 +40,22 @@ def read_closed(state_dir: Path, closed: MonthClosed) -> MonthCost:
         hint="Put the file back from a backup of the state folder.",
         command="fleetctl state restore FILE",
     )
+
+
+def month_bounds(month: str, zone: ZoneInfo) -> tuple[datetime, datetime]:
+    """Return begin and end of a month: the full hours, UTC, that begin in the month."""
+    year, number = int(month[:4]), int(month[5:])
+    following = (year + number // 12, number % 12 + 1)
+    begin, end = (
+        datetime(*first, 1, tzinfo=zone).astimezone(UTC) for first in ((year, number), following)
+    )
+    return full_hour(begin), full_hour(end)
+
+
+def full_hour(time: datetime, *, up: bool = True) -> datetime:
+    """Return the full hour at or after a time; with `up` false, at or before."""
+    floor = time.replace(minute=0, second=0, microsecond=0)
+    return floor + HOUR if up and floor < time else floor
 
 
 def month_path(state_dir: Path, month: str) -> Path:

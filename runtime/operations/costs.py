@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
 from math import inf
 from pathlib import Path
@@ -31,7 +31,13 @@ from fleet.errors import FleetError
 from fleet.history import CostTermsChanged, Entry, MonthClosed, StaffHoursImported
 from fleet.usage import Operator
 from runtime.files import READ_ONLY_FILE, make_private, replace_file
-from runtime.operations.closed_months import month_file, month_path, read_closed
+from runtime.operations.closed_months import (
+    full_hour,
+    month_bounds,
+    month_file,
+    month_path,
+    read_closed,
+)
 from runtime.usage.ingest import BUSY, ingest
 from runtime.usage.store import UsageStore
 from runtime.workspace import Workspace
@@ -108,13 +114,7 @@ class MonthBills:
 
     def bounds(self, month: str) -> tuple[datetime, datetime]:
         """Return begin and end of a month: the full hours, UTC, that begin in the month."""
-        year, number = int(month[:4]), int(month[5:])
-        following = (year + number // 12, number % 12 + 1)
-        begin, end = (
-            datetime(*first, 1, tzinfo=self.zone).astimezone(UTC)
-            for first in ((year, number), following)
-        )
-        return _full_hour(begin), _full_hour(end)
+        return month_bounds(month, self.zone)
 
     def bill(self, month: str) -> Bill:
         """Return the bill of a month.
@@ -183,9 +183,9 @@ class MonthBills:
                 f"No hour of {month} that is over has recorded prices and servers; costs are "
                 f"recorded since {first:%Y-%m-%d %H:%M} UTC."
             )
-            last = _full_hour(self.now, up=False) - HOUR
+            last = full_hour(self.now, up=False) - HOUR
             command = f"fleetctl cost report --month {self.month_of(last)}"
-            if last < _full_hour(first, up=False):
+            if last < full_hour(first, up=False):
                 detail += " A plan has the costs by declared demand."
                 command = "fleetctl plan"
             raise FleetError.of("FC6084", "No costs of this month", detail, command=command)
@@ -246,7 +246,7 @@ class MonthBills:
         return found[-1].hours if found else None
 
     def _terms(self, begin: datetime, end: datetime) -> Iterator[tuple[datetime, Terms]]:
-        return hourly_terms(self.changes, begin, min(end, _full_hour(self.now, up=False)))
+        return hourly_terms(self.changes, begin, min(end, full_hour(self.now, up=False)))
 
     def _hours(
         self, begin: datetime, end: datetime
@@ -280,8 +280,3 @@ class MonthBills:
 def _following(month: str) -> str:
     year, number = int(month[:4]), int(month[5:])
     return f"{year + number // 12:04}-{number % 12 + 1:02}"
-
-
-def _full_hour(time: datetime, *, up: bool = True) -> datetime:
-    floor = time.replace(minute=0, second=0, microsecond=0)
-    return floor + HOUR if up and floor < time else floor

@@ -19,6 +19,7 @@ from runtime.gates.tick import Evaluations
 from runtime.ledger.chain import DamagedLedgerError
 from runtime.messages import FailureMessage
 from runtime.operations.apply import execute_plan, stop_signals
+from runtime.operations.budgets import keep_budgets
 from runtime.operations.cost_terms import record_cost_terms
 from runtime.operations.drills import drill_next_due
 from runtime.operations.gate_failures import JudgingRound
@@ -102,6 +103,7 @@ class Reconciler:
             live = await observe_faults(workspace)
         code = await self._work(workspace, live, stop, once=once, valid=valid)
         await keep_usage(workspace)
+        await keep_budgets(workspace)
         looks_again = self._outages or (once and self._left)
         left = await causes_left(workspace) if looks_again else ()
         emit = self.progress(workspace, "")

@@ -22,6 +22,9 @@ from fleet.alerting import (
     alert_notices,
     alias_findings,
     as_told,
+    budget_findings,
+    budget_uses,
+    budgets_of,
     fleet_findings,
 )
 from fleet.decoding import MalformedError, decode
@@ -30,10 +33,12 @@ from fleet.errors import FleetError
 from fleet.history import Entry, settled
 from fleet.planning import outages_of
 from fleet.resources import State
+from fleet.spec import FleetSpec
 from runtime.files import read_text, write_text
 from runtime.messages import FailureMessage
 from runtime.notify.alertmanager import post_alerts
 from runtime.operations.apply import stop_signals
+from runtime.operations.budgets import keep_budgets, used_in_month
 from runtime.operations.data_faults import data_faults, gather_rows
 from runtime.operations.forecasts import base_forecasts, projected_costs
 from runtime.operations.notifications import notify_once, open_notifications
@@ -106,8 +111,10 @@ class Watcher:
             found = [
                 *self._traffic(workspace, store, live, snapshot.entries, known, now),
                 *fleet_findings(*self._costs, faults, outages_of(history, live), now),
+                *_budgets(fleet, store, now),
                 *_lasting(events, now),
             ]
+        await keep_budgets(workspace)
         unseen = {AlertRule.EVENT} if snapshot.away else ()
         alerts = as_told(advance(known, found, now, unseen), known, snapshot.standing(), now)
         write_text(workspace.state_dir / FILE, json.dumps(plain(alerts)) + "\n")
@@ -160,6 +167,12 @@ class Watcher:
                     yield RuleFinding(signal, replace(alert, cause=likely))
                 else:
                     yield finding
+
+
+def _budgets(fleet: FleetSpec, store: UsageStore, now: datetime) -> Iterator[RuleFinding]:
+    """Yield the findings on budgets of the month."""
+    month, used = used_in_month(fleet, store, now)
+    yield from budget_findings(budget_uses(budgets_of(fleet), used), month, now)
 
 
 def why_worse(workspace: Workspace, alias: str, since: timedelta) -> WhyWorse:

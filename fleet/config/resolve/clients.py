@@ -24,7 +24,7 @@ from fleet.spec import (
     NotifySpec,
     TierSpec,
 )
-from fleet.traffic import CapturePolicy, LimitPolicy, ShadowPolicy, Sticky, TimeoutPolicy
+from fleet.traffic import Budget, CapturePolicy, LimitPolicy, ShadowPolicy, Sticky, TimeoutPolicy
 
 USUAL_SLO_S: Mapping[LatencyClass, float] = {
     "classification": 0.5,
@@ -102,6 +102,9 @@ def limits(own: Limits, usual: Limits = Limits()) -> LimitPolicy:  # noqa: B008 
         own.requests_per_minute or usual.requests_per_minute,
         own.tokens_per_minute or usual.tokens_per_minute,
         own.queue or usual.queue,
+        own.requests_per_month or usual.requests_per_month,
+        own.tokens_per_month or usual.tokens_per_month,
+        own.budget or usual.budget or Budget.SOFT,
     )
 
 

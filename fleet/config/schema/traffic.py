@@ -11,6 +11,7 @@ from fleet.config.schema.section import Section
 from fleet.response_format import FormatKind, flaw
 from fleet.response_format import ResponseFormat as Form
 from fleet.spec import NOTIFY_EVENTS, USUAL_FOR_CLIENTS, ClientEvent, NotifyEvent
+from fleet.traffic import Budget
 
 
 class Mail(Section):
@@ -71,7 +72,7 @@ class ClientNotify(Receivers):
 class Limits(Section):
     """Upper bounds of requests; above a bound a client gets a 429 with the time to come back.
 
-    With several gateways, each gateway allows its part.
+    With several gateways, each gateway allows its part; bounds of a month hold for all together.
     """
 
     concurrency: Count | None = None
@@ -85,6 +86,21 @@ class Limits(Section):
     """Tokens per minute, of prompts and answers, charged after an answer.
 
     Unit: tokens per minute. Default: no limit.
+    """
+    requests_per_month: Count | None = None
+    """Answered requests in a calendar month of `costs.timezone`, of all gateways together.
+
+    Unit: requests per month. Default: no limit.
+    """
+    tokens_per_month: Count | None = None
+    """Tokens of prompts and answers in a calendar month of `costs.timezone`, as they are billed.
+
+    Unit: tokens per month. Default: no limit.
+    """
+    budget: Budget | None = None
+    """Consequence of a month's bound that is reached, beside the alerts of `watch` at 80 and 100 %.
+
+    `soft`: none. `hard`: requests get 429 until the month ends. Default: `soft`.
     """
     queue: Delay | None = None
     """Longest wait of a request for its turn; then the request is refused.
