@@ -4,6 +4,7 @@ Only the top level is decoded, and written anew: whatever trick spells `model` t
 escaped, the server gets a single `model`, the gateway's. Values are passed on byte for byte.
 """
 
+import codecs
 import re
 from functools import lru_cache
 from typing import Final
@@ -12,32 +13,20 @@ import msgspec
 
 from runtime.gateway.endpoints import COUNTED, PLAIN_TYPES, RESPONSES, check_headers
 from runtime.gateway.errors import invalid, no_such_model
-
-DROPPED: Final = frozenset(
-    {
-        "priority",  # jumps the queue of other clients
-        "request_id",  # collides with other clients' requests
-        "kv_transfer_params",  # reads and writes other requests' KV cache
-        "ec_transfer_params",
-        "vllm_xargs",  # reaches into the engine
-        "prompt_logprobs",  # costs as much as generating the prompt
-        "prompt_embeds",  # tensors, unpickled by the server
-        "session_id",  # names a session of the engine's, which another client could guess
-        "chat_template",  # a program for the server to run
-        "mm_processor_kwargs",  # reach into how the server reads images
-        "media_io_kwargs",
-        "mm_payload",
-        "return_mm_kwargs",
-        "routed_experts_prompt_start",
-        "enable_response_messages",  # shows the prompt as the server has put it together
-        "stream_interval",  # hides what was generated of a stream that is left
-        "cache_salt",  # set by the gateway, one per client
-    }
-)
-"""Fields that reach other clients or cost them; vLLM would accept them from any client."""
+from runtime.gateway.fields import SENT, check_size
 
 USER_FIELDS: Final = ("user", "safety_identifier", "prompt_cache_key")
 """Fields that name a user of the client; the first that is given counts."""
+
+MAX_COLONS: Final = 100_000
+"""Upper bound of the colons of a body, and so of its names, for all of which objects are made at
+once. A prompt of a million tokens has fewer."""
+MAX_NAMES: Final = 256
+MAX_NAME: Final = 256
+"""Upper bounds of the names at the top level, and of the letters of a name."""
+MAX_USER: Final = 4096
+"""Upper bound of the JSON of a value that names a user or a session, bytes."""
+_SLICE: Final = 2**20
 
 _TOP: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TEXT: Final = msgspec.json.Decoder(str)
@@ -51,9 +40,9 @@ _SWITCHES: Final = {
     **dict.fromkeys((0, "0", "false", "f", "no", "n", "off"), _NO),
 }
 """Other spellings of true and false that vLLM reads; texts in any case."""
-_START: Final = re.compile(r"[ \t\r\n]*\{[ \t\r\n]*")
-_MEMBER: Final = re.compile(r'("(?:[^"\\]|\\.)*")[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
-_END: Final = re.compile(r"[ \t\r\n]*(?:,[ \t\r\n]*|\}[ \t\r\n]*)")
+_START: Final = re.compile(rb"[ \t\r\n]*\{[ \t\r\n]*")
+_MEMBER: Final = re.compile(rb'("(?:[^"\\]|\\.)*")[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
+_END: Final = re.compile(rb"[ \t\r\n]*(?:,[ \t\r\n]*|\}[ \t\r\n]*)")
 
 
 class RequestBody(msgspec.Struct, frozen=True):
@@ -91,8 +80,9 @@ class RequestBody(msgspec.Struct, frozen=True):
         prompts cached for one client serve no other. Of priorities, the lower the sooner.
         """
         sent = self.fields.copy()
-        for name in DROPPED.intersection(sent):
-            del sent[name]
+        if not SENT.issuperset(sent):
+            for name in sent.keys() - SENT:
+                del sent[name]
         sent["model"] = adapter
         sent["cache_salt"] = client
         if priority is not None:
@@ -116,16 +106,7 @@ def parse_body(raw: bytes, content_type: str = "", encoding: str = "") -> Reques
     """
     if encoding or content_type not in PLAIN_TYPES:
         check_headers(content_type, encoding)
-    try:
-        fields = _TOP.decode(raw)
-        text = "" if _is_plain(raw, fields) else raw.decode("utf-8")
-    except UnicodeDecodeError:
-        raise invalid("The request body is not UTF-8.") from None
-    except (msgspec.DecodeError, RecursionError):
-        text = "The request body is not a JSON object: look at its quotes and commas."
-        raise invalid(text) from None
-    if text and not _unique(text, fields):
-        raise invalid("A name is given twice in the request body.")
+    fields = _decoded(raw)
     if "model" not in fields:
         raise invalid("The request body names no model. GET /v1/models lists yours.", "model")
     model = _text(fields["model"])
@@ -141,20 +122,60 @@ def parse_body(raw: bytes, content_type: str = "", encoding: str = "") -> Reques
         stream = fields["stream"]
     session = fields.get("session_id")
     return RequestBody(
-        fields, model, stream == _YES, _user(fields), None if session is None else _text(session)
+        fields,
+        model,
+        stream == _YES,
+        _user(fields),
+        None if session is None else _name("session_id", session),
     )
+
+
+def _decoded(raw: bytes) -> dict[str, msgspec.Raw]:
+    """Return the top level of a body, or refuse the body (400)."""
+    if len(raw) > MAX_COLONS and raw.count(b":") > MAX_COLONS:
+        raise invalid(f"The request body may have at most {MAX_COLONS} colons.")
+    try:
+        fields = _TOP.decode(raw)
+        if not raw.isascii():
+            _check_utf8(raw)
+    except UnicodeDecodeError:
+        raise invalid("The request body is not UTF-8.") from None
+    except (msgspec.DecodeError, RecursionError):
+        text = "The request body is not a JSON object: look at its quotes and commas."
+        raise invalid(text) from None
+    if not _is_plain(raw, fields):
+        if len(fields) > MAX_NAMES or max(map(len, fields), default=0) > MAX_NAME:
+            text = f"The request body may have at most {MAX_NAMES} names of {MAX_NAME} letters."
+            raise invalid(text)
+        if not _unique(raw, fields):
+            raise invalid("A name is given twice in the request body.")
+    return fields
 
 
 def _user(fields: dict[str, msgspec.Raw]) -> str | None:
     for name in USER_FIELDS:
         raw = fields.get(name)
-        if raw is not None and (text := _text(raw)):
+        if raw is not None and (text := _name(name, raw)):
             return text
     metadata = fields.get("metadata")  # of messages
     if metadata is None:
         return None
+    check_size("metadata", metadata)
     raw = (_object(metadata) or {}).get("user_id")
-    return None if raw is None else _text(raw) or None
+    return None if raw is None else _name("metadata", raw) or None
+
+
+def _name(field: str, raw: msgspec.Raw) -> str | None:
+    """Return the user or session that a field names; None: the value is no text."""
+    check_size(field, raw, MAX_USER)
+    return _text(raw)
+
+
+def _check_utf8(raw: bytes) -> None:
+    """Raise UnicodeDecodeError for bytes that are no UTF-8; takes little memory beside them."""
+    decode = codecs.getincrementaldecoder("utf-8")().decode
+    for start in range(0, len(raw), _SLICE):
+        decode(raw[start : start + _SLICE], start + _SLICE >= len(raw))
 
 
 def _switch(raw: msgspec.Raw) -> msgspec.Raw:
@@ -201,7 +222,7 @@ def _is_plain(raw: bytes, fields: dict[str, msgspec.Raw]) -> bool:
     Put together again in one of the two usual ways to write JSON, its members are the whole body:
     nothing else is in it.
     """
-    if not fields or not raw.isascii():
+    if not fields:
         return False
     names = tuple(fields)
     if len(names) > _USUAL_NAMES or len(names[0]) > _USUAL_LENGTH:
@@ -230,21 +251,22 @@ def _frame(names: tuple[str, ...], *, spaced: bool) -> list[bytes | msgspec.Raw]
     return [*frame, b"}"]
 
 
-def _unique(text: str, fields: dict[str, msgspec.Raw]) -> bool:
+def _unique(raw: bytes, fields: dict[str, msgspec.Raw]) -> bool:
     """Return whether every name stands once at the top level.
 
-    The decoder keeps the last of equal names. So the check walks over the text, past each name and
+    The decoder keeps the last of equal names. So the check walks over the bytes, past each name and
     its kept value: where another value stands, the name was given twice.
     """
-    start = _START.match(text)
+    start = _START.match(raw)
     assert start is not None, "the decoder accepted an object"
     position, seen = start.end(), set()
-    while member := _MEMBER.match(text, position):
+    while member := _MEMBER.match(raw, position):
         name = _TEXT.decode(member[1])
-        value = str(bytes(fields[name]), "utf-8")
-        end = _END.match(text, member.end() + len(value))
-        if name in seen or end is None or not text.startswith(value, member.end()):
+        value = memoryview(fields[name])
+        end = member.end() + len(value)
+        after = _END.match(raw, end)
+        if name in seen or after is None or memoryview(raw)[member.end() : end] != value:
             return False
         seen.add(name)
-        position = end.end()
-    return position == len(text) and len(seen) == len(fields)
+        position = after.end()
+    return position == len(raw) and len(seen) == len(fields)

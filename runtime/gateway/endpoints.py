@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from runtime.gateway.errors import invalid
+from runtime.gateway.fields import check_bounds
 from runtime.usage.row import trace_id_of
 
 CHAT: Final = "/v1/chat/completions"
@@ -32,6 +33,8 @@ _JSON: Final = frozenset({"application/json", "application/octet-stream"})
 _ONE: Final = (msgspec.Raw(b"1"), msgspec.Raw(b"null"))
 """Values of `n` that ask for a single answer."""
 _MANY: Final = 1e9
+_MAX_COMMAS: Final = 250_000
+"""Upper bound of the commas of a list of prompts, and so of the prompts to count."""
 _NUMBER: Final = msgspec.json.Decoder(int | float | str)
 _PROMPTS: Final = re.compile(rb'\[[ \t\r\n]*["\[]')
 """Start of a list of prompts; a list of numbers is a prompt itself."""
@@ -67,7 +70,11 @@ def trace_of(parent: str, state: str) -> tuple[str | None, bytes]:
 
 def check_fields(path: str, fields: Mapping[str, msgspec.Raw], max_answers: int) -> None:
     """Refuse (400) a body that asks for more than `max_answers`, or for fields of no client."""
+    check_bounds(fields)
     number = fields.get("n")
+    best = fields.get("best_of")
+    if best is not None and best not in _ONE and _number(best, "best_of") > max_answers:
+        raise invalid(f"At most {max_answers} answers are made for one request.", "best_of")
     if path == TEXT or (number is not None and number not in _ONE):
         prompts, answers_each = answers(path, fields)
         if prompts * answers_each > max_answers:
@@ -83,7 +90,7 @@ def check_fields(path: str, fields: Mapping[str, msgspec.Raw], max_answers: int)
 def answers(path: str, fields: Mapping[str, msgspec.Raw]) -> tuple[int, int]:
     """Return the number of a body's prompts, and of answers to every prompt."""
     raw = fields.get("n")
-    answers_each = 1 if raw is None or raw in _ONE else _number(raw)
+    answers_each = 1 if raw is None or raw in _ONE else _number(raw, "n")
     return _prompts(fields) if path == TEXT else 1, answers_each
 
 
@@ -99,12 +106,12 @@ def check_headers(content_type: str, encoding: str) -> None:
         raise invalid("Send the body as JSON in UTF-8, with `Content-Type: application/json`.")
 
 
-def _number(raw: msgspec.Raw) -> int:
-    """Return `n`, at least as large as in vLLM's reading; refuse (400) any other value."""
+def _number(raw: msgspec.Raw, name: str) -> int:
+    """Return a number of answers, at least as large as in vLLM's reading, or refuse (400)."""
     try:
         return max(1, int(min(float(_NUMBER.decode(raw)), _MANY)))
     except (msgspec.DecodeError, ValueError, OverflowError):
-        raise invalid("`n` is not a number.", "n") from None
+        raise invalid(f"`{name}` is not a number.", name) from None
 
 
 def _prompts(fields: Mapping[str, msgspec.Raw]) -> int:
@@ -112,10 +119,13 @@ def _prompts(fields: Mapping[str, msgspec.Raw]) -> int:
     raw = fields.get("prompt")
     if raw is None or _PROMPTS.match(memoryview(raw)) is None:
         return 1
+    if bytes(raw).count(b",") > _MAX_COMMAS:  # refused before so many objects are made
+        raise invalid(f"`prompt` may have at most {_MAX_COMMAS} commas as a list.", "prompt")
     return len(_LIST.decode(raw))
 
 
 def _refuse_tools(raw: msgspec.Raw | None) -> None:
+    """Refuse (400) tools of the server's; the bound of `tools` holds."""
     if raw is None or bytes(raw) in _OFF:
         return
     try:

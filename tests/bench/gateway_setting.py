@@ -25,7 +25,7 @@ _USAGE = {"prompt_tokens": 3, "completion_tokens": 5}
 
 @dataclass
 class Server:
-    """Answers at once; a body with `wait` never, one that asks for a stream without end."""
+    """Answers at once; a body with a `suffix` never, one that asks for a stream without end."""
 
     url: str = ""
     begun: int = 0
@@ -45,7 +45,7 @@ class Server:
                 head = (await reader.readuntil(b"\r\n\r\n")).lower()
                 length = int(head.partition(b"content-length:")[2].partition(b"\r")[0] or 0)
                 body = json.loads(await reader.readexactly(length) or b'{"model":""}')
-                if "wait" in body or body.get("stream"):
+                if "suffix" in body or body.get("stream"):
                     await self._work(reader, writer, streams=bool(body.get("stream")))
                     return
                 answer = json.dumps({"model": body["model"], "usage": _USAGE}).encode()

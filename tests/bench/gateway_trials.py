@@ -167,7 +167,7 @@ async def aborts(folder: Path, count: int, *, streams: bool) -> list[float]:
         running = await ours.start()
         for number in range(count):
             async with Client.connected(running.url) as client:
-                client.send(wait=1, stream=streams)
+                client.send(suffix="wait", stream=streams)
                 if streams:
                     await client.reader.readuntil(b"\n\n")
                 await _until(partial(ours.server.has_begun, number + 1))

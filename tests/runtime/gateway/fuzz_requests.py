@@ -7,8 +7,8 @@ from itertools import pairwise
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from runtime.gateway.body import DROPPED
 from runtime.gateway.endpoints import PATHS
+from runtime.gateway.fields import DROPPED
 from tests.runtime.gateway.stage import ACME, CHAT, NEW, OLD, OTHERS, TEXT
 
 WRONG = "acme-secret-that-is-none"

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.gateway.body import DROPPED, RequestBody, parse_body
+from runtime.gateway.body import RequestBody, parse_body
 from runtime.gateway.endpoints import CHAT, MESSAGES, RESPONSES, TEXT
 from runtime.gateway.errors import ApiError
+from runtime.gateway.fields import PASSED
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
@@ -17,7 +18,7 @@ JSON = st.recursive(
     lambda inside: st.lists(inside, max_size=3) | st.dictionaries(st.text(), inside, max_size=3),
     max_leaves=8,
 )  # fmt: skip
-NAMES = st.text(max_size=6)
+NAMES = st.text(max_size=6) | st.sampled_from(sorted(PASSED - {"stream", "echo", "user"}))
 
 
 def for_server(
@@ -35,7 +36,7 @@ def for_server(
     ascii_only=st.booleans(),
     indent=st.none() | st.integers(0, 3),
 )
-def test_all_but_the_model_and_the_policy_fields_arrive_unchanged(
+def test_all_fields_that_are_passed_on_arrive_unchanged_and_no_others(
     fields: dict[str, object], *, ascii_only: bool, indent: int | None
 ) -> None:
     document = {**fields, "model": "acme-support"}
@@ -43,7 +44,7 @@ def test_all_but_the_model_and_the_policy_fields_arrive_unchanged(
     sent = json.loads(for_server(parse_body(raw), "acme-support-tiny-v1.0.0", "acme"))
     assert sent.pop("model") == "acme-support-tiny-v1.0.0"
     assert sent.pop("cache_salt") == "acme"
-    assert sent == {n: v for n, v in fields.items() if n != "model" and n not in DROPPED}
+    assert sent == {name: value for name, value in fields.items() if name in PASSED}
 
 
 @given(

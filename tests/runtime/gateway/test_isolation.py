@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from runtime.gateway.body import DROPPED
+from runtime.gateway.fields import DROPPED
 from tests.runtime.gateway.probe_inputs import FOREIGN, MALFORMED, NO_KEY, PATHS
 from tests.runtime.gateway.sockets import answered, connected, post, raw
 from tests.runtime.gateway.stage import (
@@ -114,7 +114,7 @@ def test_fields_that_cross_tenants_are_dropped_and_all_others_stay_byte_exact(
     tmp_path: Path,
 ) -> None:
     crossing: dict[str, Any] = dict.fromkeys(DROPPED, 7)
-    others = b'"seed":9007199254740993,"temperature":0.10,"stop":[],"x":{"a": 1e2,"a":"\\u00e4"}'
+    others = b'"seed":9007199254740993,"temperature":0.10,"documents":{"a": 1e2,"a":"\\u00e4"}'
     raw = json.dumps(chat(**crossing)).encode()[:-1] + b"," + others + b"}"
 
     async def scenario() -> None:

@@ -207,7 +207,7 @@ def test_copies_have_room_for_their_bodies_or_are_left_out(
         async with stage(tmp_path / ".fleetctl") as ours, scripted(silent(copies)) as url:
             await shadow(ours, server=url)
             for _ in range(4):  # two copies keep all that a client has
-                assert (await ours.send(chat(user="x" * 200_000))).status == 200
+                assert (await ours.send(chat(suffix="x" * 200_000))).status == 200
             await until(ours, 2, NEW, "x")
             await settled(ours, lambda: len(copies))
             assert len(copies) == 2
