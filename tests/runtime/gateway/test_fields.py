@@ -96,7 +96,7 @@ def test_a_field_that_no_list_names_is_dropped_and_a_bounded_one_arrives_whole(
 ) -> None:
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl") as ours:
-            given = {"unheard_of": 7, "stop": ["a", "b"], "logit_bias": {"7": 1.5}}
+            given: dict[str, Any] = {"unheard_of": 7, "stop": ["a", "b"], "logit_bias": {"7": 1.5}}
             assert (await ours.send(chat(**given))).status == 200
             (sent,) = (json.loads(body) for body in ours.replicas["s1"].bodies)
             assert "unheard_of" not in sent

@@ -1,4 +1,4 @@
-"""The fields that the installed vLLM reads, and those that would end or stall it, through the gateway."""
+"""The fields that the installed vLLM reads, and those that would end or stall it."""
 
 import asyncio
 import json
@@ -16,7 +16,8 @@ from tests.runtime.gateway.test_schemas import form, matching, schema
 pytestmark = pytest.mark.live
 _FIELDS = """
 import json, typing
-from vllm.entrypoints.anthropic.protocol import AnthropicCountTokensRequest, AnthropicMessagesRequest
+from vllm.entrypoints.anthropic.protocol import AnthropicCountTokensRequest
+from vllm.entrypoints.anthropic.protocol import AnthropicMessagesRequest
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
@@ -38,7 +39,7 @@ print(json.dumps(found))
 
 
 def test_every_field_that_vllm_reads_is_in_a_list(vllm_python: Path) -> None:
-    """A new field is passed on, bounded, dropped or refused on purpose: `runtime/gateway/fields.py`."""
+    """A new field is passed on, bounded, dropped or refused on purpose, in `fields.py`."""
     ran = subprocess.run(
         [vllm_python, "-c", _FIELDS], capture_output=True, text=True, check=True, timeout=300
     )
