@@ -33,7 +33,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: boxes help setup vllm engines browser haproxy prometheus postgresql podman litellm javascript second-python demo canary smollm2 lint lock licences clean fuzz
-.PHONY: test proof-boxes test-fast test-long real bench bench-alerts bench-boxes bench-fairness bench-forecasts bench-gates bench-gateway bench-help bench-house bench-ledger
+.PHONY: test proof-boxes test-fast test-long real bench bench-alerts bench-attack bench-boxes bench-fairness bench-forecasts bench-gates bench-gateway bench-help bench-house bench-ledger
 .PHONY: bench-paths bench-peers bench-physics bench-placement bench-rollback bench-scale bench-turns
 .PHONY: proof-failover proof-gates proof-latency proof-retraining proof-slots proof-soak proof-tests proof-training proof-walk scorecard screenshots
 .SUFFIXES:
@@ -164,6 +164,10 @@ bench: setup ## Measure planning, refresh and start-up
 
 bench-alerts: setup ## Print how often alerts ring in vain, how soon, and whether causes are found
 	$(PY) -m tests.bench.alerts
+
+ATTACKED := $(if $(filter command environment,$(firstword $(origin ENGINE))),$(filter vllm,$(ENGINE)))
+bench-attack: setup $(ATTACKED) ## Attack a gateway with a valid key beside a victim (ENGINE=vllm: those on the engine, on a real vLLM)
+	$(PY) -m tests.bench.attack --engine $(or $(ATTACKED),stub)
 
 bench-boxes: setup ## Measure a look at 50 and 200 hosts by ssh, on three boxes that boot here (as root)
 	$(BOXES) up 3

@@ -175,6 +175,14 @@ broke_off: Final = partial(
     code="bad_gateway",
 )
 """502: the server took the request, may have worked on it, and broke off."""
+answer_too_large: Final = partial(
+    ApiError,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "The answer is larger than the gateway passes on. Ask for less, such as fewer answers.",
+    code="answer_too_large",
+)
+"""413: an answer, or a line of a stream, has more bytes than the gateway keeps. The server, which
+did as it was asked, is not blamed."""
 no_server: Final = partial(
     _retry, "No server can answer for this model right now.", "unavailable", 2
 )

@@ -9,7 +9,7 @@ The connections call, in this order:
     on_head          the head of the response is there
     on_response      the response is complete; of a stream `on_chunk` for each part, then `on_end`
 
-`on_error`, `on_upstream_abort` and `on_client_disconnect` end the request early. Exactly one usage
+`on_error` and `on_client_disconnect` end the request early. Exactly one usage
 row is written, before the client has its last byte. Nothing here knows a socket.
 """
 
@@ -24,7 +24,7 @@ from runtime.gateway.attempts import UpstreamAttempts
 from runtime.gateway.body import RequestBody, parse_body
 from runtime.gateway.capture import RequestCapture, begin_capture
 from runtime.gateway.endpoints import check_fields, trace_of
-from runtime.gateway.limits import UNCOUNTED_BYTES
+from runtime.gateway.limits import UNCOUNTED_BYTES, MemoryBudget
 from runtime.gateway.responses import ResponseFacts, inspect_response
 from runtime.gateway.routing import OPERATOR_PURPOSES, Credentials, Principal, RouteTarget, unit
 from runtime.gateway.sse import CompletionsStream, EventStream, event_stream
@@ -99,11 +99,15 @@ class ProxyRequest:
         self.record.row.client = self._principal.client
 
     def hold(self, size: int) -> None:
-        """Count more bytes of the body as held until the end, or refuse them (503)."""
+        """Count more bytes of body or answer as held until the end, or refuse them (503)."""
         self._size += size
         if self._size > UNCOUNTED_BYTES:
-            self._state.request_memory.acquire(self._principal.client, self._size - self._held)
+            self._memory.acquire(self._principal.client, self._size - self._held)
             self._held = self._size
+
+    @property
+    def _memory(self) -> MemoryBudget:
+        return self._state.shadow_memory if self._is_shadow else self._state.request_memory
 
     def route(self, raw: bytes, now: float, meta: RequestMeta) -> UpstreamAttempts:
         """Decide which version answers, by the table of this moment; return what finds servers.
@@ -226,6 +230,8 @@ class ProxyRequest:
         assert stream is not None, "the response is a stream"
         self.record.first_byte()
         passed = stream.feed(chunk)
+        if stream.lines.size > UNCOUNTED_BYTES:
+            self.hold(len(chunk))
         if stream.is_done:  # for most clients the last that they read
             self._note(stream.result())
             self.record.write(stream.failed or status)
@@ -240,22 +246,15 @@ class ProxyRequest:
         return rest
 
     def on_error(self, status: int) -> None:
-        """Finish with an error of the gateway's own."""
+        """Finish with an error of the gateway's own, which breaks off a stream that has begun."""
         if self._attempts is not None:
             self.record.row.retries = self._attempts.retries
         self._finish(status, judges=status in _SERVERS_FAULT)
 
-    def on_upstream_abort(self, status: int = HTTPStatus.BAD_GATEWAY) -> None:
-        """Finish a stream that the server broke off; the client's is broken off too."""
-        self._finish(status, judges=True)
-
     def on_client_disconnect(self) -> None:
         """Finish: the client has left, perhaps at an error in the stream, which is the server's."""
-        stream = self._stream
-        if stream is not None and stream.failed:
-            self.on_upstream_abort(stream.failed)
-        else:
-            self._finish(CLIENT_LEFT)
+        failed = self._stream.failed if self._stream is not None else 0
+        self._finish(failed or CLIENT_LEFT, judges=failed > 0)
 
     def _note(self, facts: ResponseFacts) -> None:
         record = self.record
@@ -279,8 +278,7 @@ class ProxyRequest:
         elif self.is_stream and self._stream is not None:
             self._note(self._stream.result())
         if self._held:
-            memory = state.shadow_memory if self._is_shadow else state.request_memory
-            memory.release(self._principal.client, self._held)
+            self._memory.release(self._principal.client, self._held)
             self._held = 0
         if self.shadow is not None:
             self.shadow.drop(state.shadow_memory)

@@ -14,6 +14,7 @@ from fleet.response_format import MAX_TEXT, ResponseFormat
 from runtime.gateway import responses
 from runtime.gateway.body import RequestBody
 from runtime.gateway.endpoints import TYPED, answers
+from runtime.gateway.lines import LineBuffer
 from runtime.usage.row import BY_PIECES, Tokens
 
 _EVENT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -93,7 +94,7 @@ class CompletionsStream:
         answers: tuple[int, int] = (1, 1),
     ) -> None:
         self._keeps_last, self._keeps_all = keeps_last, keeps_all
-        self._rest = b""
+        self.lines = LineBuffer()
         self._skips_blank = False
         """Whether the line before belonged to an event that was taken out."""
         self.output = OutputCollector(expected)
@@ -110,14 +111,12 @@ class CompletionsStream:
 
     def feed(self, chunk: bytes) -> bytes:
         """Return the part of the complete lines that the client gets."""
-        head, found, rest = (self._rest + chunk if self._rest else chunk).rpartition(b"\n")
-        self._rest = rest
-        return b"".join([self._line(line + b"\n") for line in head.split(b"\n")]) if found else b""
+        whole = self.lines.feed(chunk)
+        return b"".join([self._line(line + b"\n") for line in whole[:-1].split(b"\n") if whole])
 
     def end(self) -> bytes:
         """Return the part of a last line without an end that the client gets."""
-        rest, self._rest = self._rest, b""
-        passed = self._line(rest)
+        passed = self._line(self.lines.take())
         self._check_answer()
         return passed
 
@@ -215,7 +214,7 @@ class TypedStream:
 
     def __init__(self, expected: ResponseFormat | None = None) -> None:
         self.output = OutputCollector(expected)
-        self._rest = b""
+        self.lines = LineBuffer()
         self._tokens = Tokens()
         self._pieces = 0
         self._has_answer = False
@@ -225,17 +224,17 @@ class TypedStream:
 
     def feed(self, chunk: bytes) -> bytes:
         """Return the complete lines, which have been read."""
-        head, found, self._rest = (self._rest + chunk if self._rest else chunk).rpartition(b"\n")
-        for line in head.split(b"\n"):
+        whole = self.lines.feed(chunk)
+        for line in whole.split(b"\n"):
             if line.startswith(_DATA):
                 self._read(line[len(_DATA) :])
-        return head + found
+        return whole
 
     def end(self) -> bytes:
         """Return a last line without an end; note a stream without an answer."""
         if not self._has_answer and not self.failed:
             self.failed = HTTPStatus.BAD_GATEWAY
-        return self._rest
+        return self.lines.take()
 
     def result(self) -> responses.ResponseFacts:
         """Return the facts that the stream has stated so far."""

@@ -13,6 +13,7 @@ from runtime.gateway.http.incoming import IncomingRequest
 from runtime.gateway.http.pool import ConnectionPool
 from runtime.gateway.http.proxy import Proxy, ResponseSink
 from runtime.gateway.http.request_reader import RequestReader
+from runtime.gateway.http.turns import LARGE_BODY
 from runtime.gateway.limits import UNREAD
 
 MAX_UNREAD: Final = 256 * 1024
@@ -70,6 +71,8 @@ class ClientConnection(asyncio.Protocol, ResponseSink):
             if self._pipelined_bytes > MAX_PIPELINED and not self._is_reading_paused:
                 self._is_reading_paused = True
                 self._transport.pause_reading()
+        else:
+            self._reader.yield_turn(self._transport)
 
     def connection_lost(self, _: Exception | None) -> None:
         """End the client's requests, and leave no cycle: a new table would keep it for good."""
@@ -114,15 +117,11 @@ class ClientConnection(asyncio.Protocol, ResponseSink):
         return self._served is None and not self._waiting
 
     def on_request(self, request: IncomingRequest) -> None:
-        """Serve a request, after the requests before."""
-        if self._served is not None or self._waiting or self._is_writing_paused:
-            self._waiting.append(request)
-            self._advance()
-            return
-        self._is_advancing = True
-        self._serve(request)
-        self._is_advancing = False
-        if self._waiting or self._reader.reading is not None:
+        """Serve a request, after the requests before; large bodies have turns of their own."""
+        self._waiting.append(request)
+        if len(request.body) > LARGE_BODY:
+            self._pool.turns.add(self._advance)
+        else:
             self._advance()
 
     def _send_continue(self) -> None:

@@ -26,9 +26,11 @@ MAX_BODY: Final = 16 * 2**20
 """Upper bound of a request body, bytes."""
 MAX_IGNORED: Final = 65_536
 """Largest body that is read though its request is refused, bytes; above, the connection ends."""
-_MAX_OVERHEAD: Final = 16
-"""Upper bound of chunk heads in an upload, bytes per byte of the body: honest clients stay below 6.
-"""
+_COUNTED_BYTES: Final = 4096
+"""Bytes of a body without a length that are counted as held together."""
+_MAX_OVERHEAD: Final = 2
+"""Upper bound of chunk heads in an upload, bytes per byte of the body, beyond the first 64 KiB:
+uploads in chunks of 5 bytes or more stay below."""
 Meaning = TypeVar("Meaning")
 _HEAD_END: Final = b"\r\n\r\n"
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: ?([0-9]{1,8})\r\n", re.IGNORECASE)
@@ -142,9 +144,12 @@ class IncomingRequest:
     error: ApiError | None = None
     body: bytes = b""
     """The body, once the request is complete."""
-    _parts: list[bytes] = field(default_factory=list)
+    _received_body: bytearray = field(default_factory=bytearray)
+    """The body so far, joined: parts of a few bytes would take many times their size."""
     _length: int = 0
     _size: int = 0
+    _counted: int = 0
+    """Bytes of the body that count as held."""
     _received: int = 0
 
     def start(self, length: int, state: GatewayState) -> None:
@@ -173,8 +178,9 @@ class IncomingRequest:
     def finish(self) -> None:
         """Join the received parts of the body."""
         self.is_complete = True
-        self.body = b"".join(self._parts)
-        self._parts.clear()
+        self._count_body()
+        self.body = bytes(self._received_body)
+        self._received_body = bytearray()
 
     @property
     def missing(self) -> int:
@@ -189,7 +195,7 @@ class IncomingRequest:
     def refuse(self, error: ApiError, *, closing: bool = False) -> None:
         """Refuse the request; `closing`: nothing after it can be trusted to be a request."""
         self.error = error.with_traceback(None)  # its frames have this request: a cycle
-        self._parts.clear()
+        self._received_body = bytearray()
         if closing:
             self.keeps_alive = False
             self.is_complete = True
@@ -197,12 +203,20 @@ class IncomingRequest:
     def add(self, data: bytes) -> None:
         """Take a part of the body."""
         self._size += len(data)
-        if self._size > (MAX_IGNORED if self.is_ignored else MAX_BODY):
+        is_ignored = self.is_ignored
+        if self._size > (MAX_IGNORED if is_ignored else MAX_BODY):
             self.refuse(self.error or errors.too_large(MAX_BODY), closing=True)
-        elif not self.is_ignored:
-            self._parts.append(data)
-            if self._size > self._length:  # which was not given
-                self._hold(len(data))
+        elif not is_ignored:
+            self._received_body += data
+            if self._size - self._counted >= _COUNTED_BYTES and self._size > self._length:
+                self._count_body()
+
+    def _count_body(self) -> None:
+        """Count the bytes so far of a body whose length was not given, many chunks at once."""
+        counted = max(self._counted, self._length)
+        if self._size > counted:
+            self._counted = self._size
+            self._hold(self._size - counted)
 
     def count_received(self, count: int) -> None:
         """Count bytes that did not complete the request; refuse it if they are too many."""

@@ -9,6 +9,7 @@ from runtime.gateway.accounting import UsageWriter
 from runtime.gateway.http import messages
 from runtime.gateway.http.messages import Origin
 from runtime.gateway.http.timeouts import CONNECT_S, POOL_IDLE_S, VERIFY_S
+from runtime.gateway.http.turns import LoopTurns
 from runtime.gateway.http.upstream import OriginPool, ResponseReceiver, UpstreamConnection
 from runtime.gateway.http.write_batch import WriteBatch
 from runtime.gateway.probes import MODELS_PATH, ServerListing, parse_listing
@@ -38,6 +39,7 @@ class ConnectionPool:
         self.loop = loop
         self._on_listing = on_listing
         self.batch = WriteBatch(loop, usage)
+        self.turns = LoopTurns(loop)
         self.on_close: dict[object, Callable[[], None]] = {}
         """Called when the pool closes: the ends of requests that no client's connection ends."""
         self._origins: dict[Origin, OriginPool] = {}

@@ -14,6 +14,7 @@ from runtime.gateway.errors import as_api_error
 from runtime.gateway.http import messages
 from runtime.gateway.http.pool import ConnectionPool
 from runtime.gateway.http.upstream import UpstreamConnection
+from runtime.gateway.lines import MAX_ANSWER
 from runtime.gateway.request import ProxyRequest
 
 _KEY_REFUSED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
@@ -78,6 +79,8 @@ class Proxy:
     _status: int = 0
     _content_type: str = ""
     _parts: list[bytes] = field(default_factory=list)
+    _size: int = 0
+    """Bytes of `_parts`."""
 
     def start(self) -> None:
         """Send the request to a server once its turn has come."""
@@ -172,14 +175,21 @@ class Proxy:
 
     def on_chunk(self, data: bytes) -> None:
         """Pass a part of a stream on; keep a part of any other response."""
-        if not self._has_started:
-            self._parts.append(data)
-            return
         try:
-            if passed := self._with_asked_name(self._request.on_chunk(self._status, data)):
+            if not self._has_started:
+                self._keep(data)
+            elif passed := self._with_asked_name(self._request.on_chunk(self._status, data)):
                 self._client.send(messages.chunk(passed) if self._is_chunked else passed)
         except Exception as error:  # noqa: BLE001 (the last net)
             self._refuse(error)
+
+    def _keep(self, data: bytes) -> None:
+        """Keep a part of an answer that is passed on whole, or refuse the answer (413, 503)."""
+        self._size += len(data)
+        if self._size > MAX_ANSWER:
+            raise errors.answer_too_large()
+        self._request.hold(len(data))
+        self._parts.append(data)
 
     def on_end(self) -> None:
         """Write the usage row, then send the bytes that the client lacks."""
@@ -187,8 +197,9 @@ class Proxy:
         try:
             if not self._has_started:
                 body = b"".join(self._parts)
+                self._parts.clear()
                 if self._status == HTTPStatus.NOT_FOUND:
-                    self._parts.clear()
+                    self._size = 0
                     self._attempts.on_not_found(body, self._pool.loop.time())
                     self.send()
                 else:
@@ -255,12 +266,12 @@ class Proxy:
 
     def _refuse(self, error: Exception) -> None:
         self._let_go()
+        self._parts.clear()
         refusal = as_api_error(error)
+        self._request.on_error(refusal.status)
         if self._has_started:
-            self._request.on_upstream_abort(refusal.status)
             self._client.abort()
         else:
-            self._request.on_error(refusal.status)
             row = self._request.record.row
             self._client.respond(error_response(refusal, row.path, row.request_id))
 

@@ -61,6 +61,15 @@ class RequestReader:
                 reading.count_received(len(data))
             self._cut_short()
 
+    def yield_turn(self, transport: asyncio.Transport) -> None:
+        """Read no more of a body in this turn of the event loop: other connections come next.
+
+        A transport would read on for as long as more has come, many times its buffer.
+        """
+        if self.reading is not None and not transport.is_closing():
+            transport.pause_reading()
+            self._loop.call_soon(_read_on, transport)
+
     def close(self) -> None:
         """Read nothing more; the request that is incomplete gets no answer."""
         self.is_closed = True
@@ -179,3 +188,8 @@ class RequestReader:
         if self.reading is not None and self.reading.is_complete:
             self.is_closed = True
             self._complete()
+
+
+def _read_on(transport: asyncio.Transport) -> None:
+    if not transport.is_closing():
+        transport.resume_reading()
