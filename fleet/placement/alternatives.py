@@ -3,9 +3,11 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from math import isfinite
 
-from fleet.names import server_name
+from fleet.names import alias_of, server_name
 from fleet.placement.accounts import ServerAccount
+from fleet.placement.latency_slo import answer_of
 from fleet.placement.result import PlacementResult
 from fleet.placement.verify import amounts, rules
 from fleet.placement.verify.view import PlacementView, Violation
@@ -49,6 +51,14 @@ class Weighed:
     """The same server without the version."""
     alternatives: tuple[Alternative, ...]
     """Possible places first; then the cheapest, the quietest, by name."""
+
+    @property
+    def closed(self) -> Alternative | None:
+        """The running server with the fewest obstacles, where only a new server is possible."""
+        if self.runner_up is not None and not self.runner_up.new:
+            return None
+        kept_out = [other for other in self.alternatives if other.obstacles and not other.new]
+        return min(kept_out, key=lambda other: (len(other.obstacles), other.server), default=None)
 
     @property
     def runner_up(self) -> Alternative | None:
@@ -135,10 +145,24 @@ class _Scale:
             if violation.server in about or violation.adapter == adapter
         ]
         broken += self._listed(bindings, target)
-        texts = tuple(dict.fromkeys(violation.text for violation in broken))
         account = view.accounts[target.name]
+        found = (*(violation.text for violation in broken), *self._worse(adapter, target, account))
+        texts = tuple(dict.fromkeys(found))
         price = account.price_per_hour if new else 0.0
         return Alternative(target.name, new, price, account.peak, texts)
+
+    def _worse(self, adapter: str, target: Server, account: ServerAccount) -> Iterator[str]:
+        """Yield obstacles that a plan avoids beyond the rules: a drain, an answer that is late."""
+        host = self.fleet.hosts.get(target.host)
+        for device in host.devices if host else ():
+            if device.name in target.devices and device.state == "draining":
+                yield f"`{target.host}/{device.name}` is draining"
+        declared = self.fleet.adapters.get(alias_of(adapter))
+        own = next((its for its in account.residents if its.adapter == adapter), None)
+        answer = answer_of(own, declared, account) if own else None
+        if answer and answer.promised and answer.late:
+            took = f"take {answer.seconds:.2g} s" if isfinite(answer.seconds) else "never end"
+            yield f"its answers {took}, and {answer.due_s:g} s are promised"
 
     def _listed(
         self, bindings: Mapping[str, tuple[str, ...]], target: Server

@@ -100,6 +100,8 @@ def adapter_facts(
     elif adapter in placement.optional:
         yield "May move", placement.optional[adapter]
     yield "Runner-up", _runner_up(weighed)
+    if weighed.closed is not None and weighed.runner_up is not None:
+        yield "Not on", f"{weighed.closed.server}: {weighed.closed.obstacles[0]}"
 
 
 def _asks(own: AdapterAccount) -> str:

@@ -17,6 +17,9 @@ from plans.explain.rollout import rollout_facts
 from plans.render.sections import memory
 from plans.wording import SYMBOLS, short_version, verb
 
+AT_LIMIT = 0.995
+"""Part of its limit from which on a server counts as at its limit: percents are printed whole."""
+
 
 @dataclass(frozen=True, slots=True)
 class ExplainInput:
@@ -173,10 +176,14 @@ def _why_here(inputs: ExplainInput, resource: Resource) -> Iterator[Fact]:
         uses = (use for use in inputs.plan.capacity if use.server == resource.server)
         peak = max((part for use in uses for part in use.load), default=0.0)
         limit = inputs.fleet.policy.utilization
-        stays = "staying costs nothing"
-        if peak > limit:
+        stays = "nothing makes it move"
+        if peak >= AT_LIMIT * limit:
             stays = f"its server is asked for {100 * peak:.0f} %, {100 * limit:.0f} % are declared"
         yield "Why here", f"it is loaded here already; {stays} ({others})"
+    elif resource.server not in inputs.live.servers() and any(
+        name in inputs.live.servers() for name in able
+    ):
+        yield "Why here", f"its server is new: no running one of its base takes it ({others})"
     else:
         yield "Why here", f"chosen among {others} for room and evenness"
     if declared and declared.replicas > 1:

@@ -80,6 +80,27 @@ def test_what_forbids_a_place_is_told() -> None:
     )
 
 
+def test_where_only_a_new_server_is_left_the_nearest_running_one_tells_why() -> None:
+    alone = declared(TWO, replace(ONE, avoid=("b",)), IDLE)
+    facts = told(adapter_facts(BIRCH, None, weighed(of=alone), GOOD))
+    assert facts["Runner-up"].startswith("a new server llama-a-gpu1: +2.00 per hour")
+    assert facts["Not on"] == (
+        "llama-b-gpu0: `birch-support-llama-v1.0.0` avoids `b`, and is on `llama-b-gpu0`"
+    )
+
+
+def test_a_place_where_the_answers_break_a_promise_is_no_runner_up() -> None:
+    promised = replace(ONE, slo_s=2.7, promised=True)
+    crowd = [replace(adapter(f"c{n}-a-llama-v1.0.0"), demand=BUSY) for n in range(5)]
+    names = {str(its.name): (B0.name,) for its in crowd}
+    busy = replace(GOOD, bindings={**GOOD.bindings, **names})
+    found = weighed(of=declared(TWO, promised, IDLE, *crowd), placement=busy)
+    assert found.runner_up is not None
+    assert found.runner_up.new
+    assert found.closed is not None
+    assert found.closed.obstacles[-1].endswith(" s, and 2.7 s are promised")
+
+
 def test_a_full_server_is_no_runner_up() -> None:
     full = also(server("b/gpu0", max_loras=2), server("a/gpu1", port=8001))
     found = weighed(placement=full)
@@ -195,7 +216,8 @@ def test_explain_draws_on_the_placement_where_it_is_given() -> None:
 @pytest.mark.parametrize(
     ("share", "stays"),
     [
-        (0.6, "staying costs nothing"),
+        (0.6, "nothing makes it move"),
+        (0.7, "its server is asked for 70 %, 70 % are declared"),
         (0.97, "its server is asked for 97 %, 70 % are declared"),
     ],
 )
