@@ -197,8 +197,9 @@ bench-ledger: setup ## Measure commands with ledgers of up to a million entries
 bench-paths: setup ## Print the files that a request and a round of reconcile go through
 	$(PY) -m tests.bench.paths
 
-bench-placement: setup ## Print the acceptance figures of the packers; PACKING=FOLDER of samples
+bench-placement: setup ## Print the figures of packers, promises and losses; PACKING=FOLDER of samples
 	$(PY) -m tests.bench.acceptance $(PACKING)
+	$(PY) -m tests.bench.promises
 
 bench-peers: setup ## Compare our placement with the rules that peers place by
 	$(PY) -m tests.bench.peers.bench

@@ -48,13 +48,16 @@ def _worth(instance: Instance, packing: Packing) -> tuple[int, int]:
 def _filled(instance: Instance, gpu: int, by_total: int, growth: float | None) -> Packing:
     total = instance.loads.sum(axis=1)
     key = -total if by_total else -instance.loads.max(axis=1)
-    return _fill(instance, gpu, np.lexsort((total, key, -instance.rank)), growth)
+    return fill(instance, gpu, np.lexsort((total, key, -instance.rank)), growth)
 
 
-def _fill(instance: Instance, gpu: int, order: Ints, growth: float | None) -> Packing:
+def fill(
+    instance: Instance, gpu: int, order: Ints, growth: float | None, start: Packing | None = None
+) -> Packing:
     """Place items in an order; open servers of a type, or the cheapest for larger items.
 
-    Without `growth`, an item goes to the first server that holds it.
+    Without `growth`, an item goes to the first server that holds it. Servers that are there at the
+    start come first.
     """
     items, hours = instance.loads.shape
     load = np.zeros((items, hours), dtype=np.int64)
@@ -62,10 +65,14 @@ def _fill(instance: Instance, gpu: int, order: Ints, growth: float | None) -> Pa
     strain = np.zeros((items, hours), dtype=np.int64 if instance.busy is None else np.float64)
     rank, count, gpus = np.zeros((3, items), dtype=np.int64)
     assignment = np.full(items, -1, dtype=np.int64)
-    servers_of: dict[int, list[int]] = {}
-    opened = 0
-    stock = instance.stock
+    opened, stock = 0, instance.stock
     left = stock.free.copy()
+    if start is not None:
+        opened = len(start.gpus)
+        gpus[:opened], left = start.gpus, stock.left(start.gpus)
+        load[:opened], rank[:opened], count[:opened] = start.totals(instance)
+        busy[:opened], assignment = start.busy(instance), start.assignment.copy()
+        strain[:opened] = instance.strain(load[:opened], busy[:opened], start.gpus, rank[:opened])
     for item in order.tolist():
         weight = instance.loads[item]
         active = 0.0 if instance.busy is None else instance.busy[item]
@@ -74,8 +81,8 @@ def _fill(instance: Instance, gpu: int, order: Ints, growth: float | None) -> Pa
         grown = instance.strain(load[:opened] + weight, busy[:opened] + active, gpus[:opened], top)
         after = grown.max(axis=1)
         fits = (count[:opened] < instance.most) & (after <= limit)
-        excluded = servers_of.setdefault(int(instance.owner[item]), [])
-        fits[excluded] = False
+        excluded = assignment[instance.owner == instance.owner[item]]
+        fits[excluded[excluded >= 0]] = False
         fitting = fits.nonzero()[0]
         if len(fitting) and growth is None:
             chosen = int(fitting[0])
@@ -103,7 +110,6 @@ def _fill(instance: Instance, gpu: int, order: Ints, growth: float | None) -> Pa
             busy[chosen] += active
         strain[chosen] = grown[chosen]
         assignment[item] = chosen
-        excluded.append(chosen)
     return downgraded(instance, Packing(gpus[:opened].copy(), assignment))
 
 

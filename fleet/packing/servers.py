@@ -10,6 +10,7 @@ from fleet.packing.construct import WHOLE, construct
 from fleet.packing.exchange import Coarse, Thorough, exchange
 from fleet.packing.problem import Effort, Instance, Ints, Packing, Status
 from fleet.packing.proofs import aggregate_bound, cheaper, is_small
+from fleet.packing.recreate import recreate
 from fleet.packing.solver import available
 
 MOVES: dict[Effort, tuple[int, int]] = {
@@ -27,6 +28,8 @@ FEW = 3_000
 BY_ITEM = 120
 PAIRED = 8
 """Upper bound of the moves per pair of items: more would only repeat exchanges."""
+RECREATED = 150
+"""Items that are placed again after the search, per item; from effort `balanced` on."""
 LARGE = 13_000
 """Moves that instances of more than `WHOLE` items are squeezed with: a part of these that grows
 with their servers, a half of it at `LARGE_HALF`. At effort `fast` nothing follows."""
@@ -170,6 +173,8 @@ def _searched(
     moves = max(least, servers * by_server + servers * more // (servers + HALF))
     moves = min(moves, PAIRED * items**2)
     packing = exchange(instance, packing, moves, floor, Thorough(instance))
+    if effort != "fast" and items <= WHOLE:
+        packing = recreate(instance, packing, RECREATED * items, floor)
     if effort == "proof" and packing.price(instance) > floor and available():
         return _proved(instance, packing, max(floor, aggregate_bound(instance)))
     return packing, floor

@@ -83,9 +83,8 @@ def _cheapest(state: PlacementState, search: SearchLimits) -> PlacementState:
     more; kinds of which all devices are in use cost a surcharge, so that the orders that gain most
     by them get them; or an adapter that is new has another number of replicas.
     """
-    size = max(len(state.items), 1)
-    tries, best = min(OTHERS // size, MOST_OTHERS), search
-    if not state.groups or size > (OTHERS if search.effort == "fast" else WORK):
+    tries, best = min(OTHERS // max(len(state.items), 1), MOST_OTHERS), search
+    if not tries or not state.groups:
         return state
     several = {
         item.alias
@@ -101,12 +100,12 @@ def _cheapest(state: PlacementState, search: SearchLimits) -> PlacementState:
         other, lacking = _once(fleet, targets, live, dearer, {})
         if not lacking and cost(other) < cost(state):
             state, best = other, dearer
-    for first_group, numbers in ways[: max(tries - 1, 0)]:
+    for first_group, numbers in ways[: tries - 1]:
         other, lacking = _once(fleet, targets, live, best, numbers, (), first_group)
         if not lacking and cost(other) < cost(state):
             state = other
     # More room on every server, where that costs nothing and no running version has to move.
-    if tries and not any(draft.live for draft in state.drafts.values()):
+    if not any(draft.live for draft in state.drafts.values()):
         policy = replace(fleet.policy, utilization=ROOMIER * fleet.policy.utilization)
         other, lacking = _once(replace(fleet, policy=policy), targets, live, best, {})
         if not lacking and cost(other) <= cost(state):

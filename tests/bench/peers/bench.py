@@ -12,7 +12,7 @@ and how often the placement breaks what is declared, see `breaches`. The second 
 import argparse
 import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -35,7 +35,8 @@ from fleetctl.synthetic import synthesise
 from fleetctl.synthetic.population import SyntheticSize
 from runtime.project.load import load_project
 from tests.bench.peers.breaches import breaches
-from tests.bench.peers.rules import RULES, Pod, Rule, sites
+from tests.bench.peers.dynamo import by_flow, by_hash
+from tests.bench.peers.rules import Pod, Rule, all_on_all, first_fit, sites, ten_per_pod
 from tests.bench.peers.traffic import PROMPT_STEPS, Caller, Machine, day
 from tests.fleet.planning.builders import NOON
 from tests.fleet.planning.simulator import World
@@ -47,6 +48,13 @@ PATIENCE = 3.0
 
 ROOMY = 0.6
 """A declared utilization that leaves more room than the usual one."""
+RULES: Mapping[str, Rule] = {
+    "10 per pod (AIBrix)": ten_per_pod,
+    "all on all (production-stack)": all_on_all,
+    "rendezvous hashing by demand share, 32 slots (Dynamo)": by_hash,
+    "min-cost flow by demand share, 32 slots (Dynamo)": by_flow,
+    "first fit by peak, 32 slots": first_fit,
+}
 FLEETS = ((100, 10), (300, 40), (1000, 100))
 """Adapters and GPUs; hosts of eight alternate between H100, A100 and L40S cards."""
 

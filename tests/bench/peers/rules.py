@@ -5,9 +5,8 @@ many of them as the rule wants. Their servers start with the rank of the base's 
 nobody chooses ranks by server there.
 """
 
-import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 
@@ -114,7 +113,7 @@ def sites(fleet: FleetSpec) -> list[Site]:
 
 
 def _price_of_throughput(site: Site) -> float:
-    limit = site.carries(_slots(site)).limit
+    limit = site.carries(slots_of(site)).limit
     return site.price / limit if limit else inf
 
 
@@ -168,35 +167,10 @@ def _within(loads: Sequence[Load], hour: int, limit: Throughput, room: float) ->
     return tokens <= limit.at(active) and active <= room
 
 
-def hashed(site: Site, before: Sequence[Pod]) -> list[Pod]:
-    """Dynamo: rendezvous hashing that skips pods without a free slot."""
-    del before
-    replicas = sum(each.replicas for each in site.adapters)
-    slots = _slots(site)
-    least = max(each.replicas for each in site.adapters)
-    count = max(_enough(site, slots), -(-replicas // slots), least)
-    while True:
-        pods = [site.pod(each, slots) for each in range(count)]
-        if all(_hash_onto(pods, each, slots) for each in site.adapters):
-            return pods
-        count += 1
-
-
-def _hash_onto(pods: Sequence[Pod], adapter: AdapterSpec, slots: int) -> bool:
-    free = [each for each in pods if len(each.adapters) < slots]
-    ranked = sorted(
-        free,
-        key=lambda each: hashlib.sha256(f"{adapter.alias} {each.name}".encode()).digest(),
-    )[: adapter.replicas]
-    for pod in ranked:
-        pod.adapters.append(adapter.alias)
-    return len(ranked) == adapter.replicas
-
-
 def first_fit(site: Site, before: Sequence[Pod]) -> list[Pod]:
     """By peak: into the first server that has a slot and carries the sum of all daily peaks."""
     del before
-    slots = _slots(site)
+    slots = slots_of(site)
     limit = site.carries(slots)
     pods: list[Pod] = []
     peaks: list[tuple[float, float]] = []
@@ -218,14 +192,6 @@ def first_fit(site: Site, before: Sequence[Pod]) -> list[Pod]:
     return pods
 
 
-RULES: Mapping[str, Rule] = {
-    "10 per pod (AIBrix)": ten_per_pod,
-    "all on all (production-stack)": all_on_all,
-    "rendezvous hashing, 32 slots (Dynamo)": hashed,
-    "first fit by peak, 32 slots": first_fit,
-}
-
-
 def _kept(site: Site, before: Sequence[Pod]) -> list[Pod]:
     """Return the pods there were, without the adapters that are gone."""
     wanted = {each.alias for each in site.adapters}
@@ -236,11 +202,12 @@ def _kept(site: Site, before: Sequence[Pod]) -> list[Pod]:
     ]
 
 
-def _slots(site: Site) -> int:
+def slots_of(site: Site) -> int:
+    """Return the most slots of a server, up to `HASHED_SLOTS`, with which the base starts."""
     return next(each for each in reversed(SLOTS) if each <= HASHED_SLOTS and site.fits(each))
 
 
-def _enough(site: Site, slots: int) -> int:
+def enough(site: Site, slots: int) -> int:
     """Return the fewest servers that carry all load in every hour if it were spread evenly."""
     limit = site.carries(slots)
     loads = [site.load(each, 1) for each in site.adapters]

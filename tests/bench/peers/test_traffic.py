@@ -7,9 +7,8 @@ import pytest
 from fleet.capacity.decode_law import step_seconds
 from fleet.capacity.demand import HOURS
 from fleet.hardware import Speed
-from tests.bench.peers.bench import before_and_after, moves, ours, synthetic, theirs
+from tests.bench.peers.bench import RULES, before_and_after, moves, ours, synthetic, theirs
 from tests.bench.peers.breaches import breaches
-from tests.bench.peers.rules import RULES
 from tests.bench.peers.traffic import Caller, Machine, Request, _Batch, day, simulated
 
 SPEED = Speed(0.010, 0.0001, 2.0, 0.01, 0.3)

@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.packing import Instance, Stock, configuration_bound, lower_bound, pack
+from fleet.packing.construct import construct
 from fleet.packing.problem import Packing, Rng
 from fleet.packing.proofs import aggregate_bound
+from fleet.packing.recreate import recreate
 from fleet.packing.slowdown import SlowdownTabu
 
 HOURS = 6
@@ -68,6 +70,22 @@ def test_with_devices_enough_nothing_is_left_out_and_the_search_saves_money() ->
     assert (few.assignment >= 0).all()
     assert (many.assignment >= 0).all()
     assert many.price(instance) < few.price(instance)
+
+
+@pytest.mark.parametrize(("free", "hastes"), [((60, 60), 1), ((4, 14), 1), ((60, 60), 3)])
+def test_servers_emptied_and_filled_again_hold_all_for_less(
+    free: tuple[int, int], hastes: int
+) -> None:
+    instance = slowing(3, 60, free, hastes)
+    before = construct(instance)
+    assert (before.assignment >= 0).all()
+    found, again = (recreate(instance, before, 5_000, 0) for _ in range(2))
+    assert found.price(instance) < before.price(instance)
+    assert (found.assignment == again.assignment).all()
+    assert (instance.stock.left(found.gpus) >= 0).all()
+    assert np.unique(found.assignment).tolist() == [*range(len(found.gpus))]
+    for server, gpu in enumerate(found.gpus.tolist()):
+        assert instance.fits(gpu, (found.assignment == server).nonzero()[0])
 
 
 @pytest.mark.parametrize("hastes", [1, 3])
