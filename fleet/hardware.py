@@ -129,6 +129,8 @@ class Profile:
     """Largest relative error of the fit over its points."""
     reserve_bytes: int | None = None
     """Memory that is neither weights nor slots nor KV cache, per device."""
+    weight_bytes: int | None = None
+    """Weights of the base that was measured; None: the profile is older than this field."""
 
 
 def is_cpu(kind: str) -> bool:

@@ -7,6 +7,8 @@ used, else the estimate.
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import compress
+from math import isclose
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -19,6 +21,8 @@ from fleet.vllm import release
 
 WORST_RESIDUAL = 0.10
 """Upper bound of the residual of a profile that is used: relative error on its own points."""
+OTHER_WEIGHTS = 0.05
+"""Upper bound of the part by which weights differ from those that a profile was measured on."""
 
 
 def speed_of(
@@ -62,34 +66,45 @@ def measured(
     """Return the profiles that hold for such servers, a profile per rank, or the reason for none.
 
     Where the engine's version is unknown, the newest measured version counts. The reason is empty
-    where there is no profile of this base on this kind of device at all.
+    where no profile is of this base on this kind of device.
     """
-    same = [
-        profile for profile in profiles if (profile.base, profile.kind) == (base.name, device.kind)
-    ]
+    wanted = base.name, device.kind
+    same = [profile for profile in profiles if (profile.base, profile.kind) == wanted]
     if not same:
         return (), ""
     fitting = [profile for profile in same if profile.tensor_parallel == tensor_parallel]
     if not fitting:
         return (), f"measured on {same[0].tensor_parallel} devices per server, not on this many"
-    dtyped = [profile for profile in fitting if profile.dtype == base.dtype]
-    if not dtyped:
-        return (), f"measured as {fitting[0].dtype}, here it is {base.dtype}"
-    current_release = release(vllm) if vllm else max(release(profile.vllm) for profile in dtyped)
-    current = [profile for profile in dtyped if release(profile.vllm) == current_release]
+    alike, reason = _of_the_model(fitting, base)
+    if reason:
+        return (), reason
+    current_release = release(vllm) if vllm else max(release(profile.vllm) for profile in alike)
+    current = [profile for profile in alike if release(profile.vllm) == current_release]
     if not current:
-        return (), f"measured with vLLM {dtyped[0].vllm}, servers run {vllm}"
+        return (), f"measured with vLLM {alike[0].vllm}, servers run {vllm}"
     good = [profile for profile in current if profile.residual <= WORST_RESIDUAL]
     if not good:
-        least = min(profile.residual for profile in current)
-        return (), f"the profile's residual is {least:.1%}, more than {WORST_RESIDUAL:.0%}".replace(
-            "%", " %"
-        )
+        least, most = (100 * min(own.residual for own in current), 100 * WORST_RESIDUAL)
+        return (), f"the profile's residual is {least:.1f} %, more than {most:.0f} %"
     best = {
         profile.max_lora_rank: profile
         for profile in sorted(good, key=lambda profile: (-profile.residual, profile.vllm))
     }
     return tuple(best[rank] for rank in sorted(best)), ""
+
+
+def _of_the_model(profiles: Sequence[Profile], base: BaseSpec) -> tuple[list[Profile], str]:
+    """Return the profiles of the base's type and weights, or the reason for none."""
+    typed = [profile for profile in profiles if profile.dtype == base.dtype]
+    if not typed:
+        return [], f"measured as {profiles[0].dtype}, here it is {base.dtype}"
+    if base.shape is None or not (weights := base.shape.weight_bytes):
+        return typed, ""
+    known = [profile.weight_bytes or weights for profile in typed]
+    near = [isclose(amount, weights, rel_tol=OTHER_WEIGHTS) for amount in known]
+    there, here = (f"{amount / 2**30:.1f} GiB" for amount in (known[0], weights))
+    reason = "" if any(near) else f"measured on {there} of weights, here they are {here}"
+    return list(compress(typed, near)), reason
 
 
 def _between(below: Profile, above: Profile, rank: int) -> tuple[Speed, Basis]:
@@ -272,6 +287,7 @@ def parse_profile(document: Mapping[str, Any]) -> Profile:
         ("max_lora_rank", profile.max_lora_rank, 1, 4096),
         ("residual", profile.residual, 0, 1e3),
         ("reserve_bytes", profile.reserve_bytes or 0, 0, 1 << 50),
+        ("weight_bytes", profile.weight_bytes or 1, 1, 1 << 50),
         ("speed.step_s", speed.step_s, 1e-9, 1e3),
         ("speed.request_s", speed.request_s, 0, 1e3),
         ("speed.lora_factor", speed.lora_factor, 1, 1e3),

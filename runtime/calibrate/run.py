@@ -147,6 +147,7 @@ async def calibrate(
         speed=speed,
         residual=residual,
         reserve_bytes=reserve(target, before, snapshot.version),
+        weight_bytes=target.base.shape.weight_bytes if target.base.shape else None,
     )
     return Calibration(profile, rows, requests, time.monotonic() - began, notes)
 

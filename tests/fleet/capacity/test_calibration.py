@@ -74,6 +74,11 @@ def test_between_two_ranks_costs_are_scaled_linearly() -> None:
             16,
             "measured on 2 devices per server, not on this many",
         ),
+        (
+            replace(MEASURED, weight_bytes=28 << 30),
+            16,
+            "measured on 28.0 GiB of weights, here they are 15.0 GiB",
+        ),
         (replace(MEASURED, vllm="0.31.4"), 16, "measured with vLLM 0.31.4, servers run 0.32.1"),
     ],
 )
@@ -89,6 +94,15 @@ def test_a_profile_that_does_not_fit_is_named_and_not_used(
 def test_a_residual_of_ten_percent_is_just_good_enough() -> None:
     limit = replace(MEASURED, residual=0.10)
     assert speed_of((limit,), BASE, CARD, 1, 16)[1] == Basis("calibrated", "residual 10.0 %")
+
+
+def test_a_profile_of_nearly_the_same_weights_or_of_unknown_ones_counts() -> None:
+    assert BASE.shape is not None
+    near = replace(MEASURED, weight_bytes=int(BASE.shape.weight_bytes * 1.04))
+    far = replace(MEASURED, weight_bytes=28 << 30)
+    unknown = replace(BASE, shape=None)
+    assert speed_of((near, far), BASE, CARD, 1, 16)[1].is_measured
+    assert speed_of((far,), unknown, CARD, 1, 16)[1].is_measured
 
 
 def test_of_several_versions_the_newest_that_was_measured_counts() -> None:
