@@ -31,8 +31,13 @@ def month_of(fleet: FleetSpec, now: datetime) -> Month:
 def used_in_month(
     fleet: FleetSpec, store: UsageStore, now: datetime
 ) -> tuple[Month, dict[Holder, tuple[int, int]]]:
-    """Return the month, with requests and tokens by client and alias of the rows in the store."""
+    """Return the month, with requests and tokens by client and alias of the rows in the store.
+
+    Where no budget is declared, nothing is counted.
+    """
     month = month_of(fleet, now)
+    if not budgets_of(fleet):
+        return month, {}
     cells = store.cells(
         Operator(), month.begin, month.end, by=("client", "alias", "purpose"),
         purposes=("live", _EVALUATIONS), by_cell=False, sketches=False,
