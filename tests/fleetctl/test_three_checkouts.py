@@ -171,7 +171,8 @@ def test_recorded_demand_makes_the_same_plan_in_every_checkout_that_has_the_reco
 ) -> None:
     applied(call(team.checkouts[0], "apply", "--auto", "--yes"))
     (declared,) = team.plan_ids()
-    team.declare('{peak_rpm: 30, hours: "09-18", timezone: Europe/Paris}', "{observed: true}")
+    demand = '{peak_rpm: 30, hours: "09-18", timezone: Europe/Paris, '
+    team.declare(demand + "prompt_tokens: 40, output_tokens: 10}", "{observed: true}")
     hours = {alias: {"rpm": [20] * 24} for alias in ("acme-support", "acme-triage")}
     span = {"since": "2026-03-02T00:00:00Z", "until": "2026-03-09T00:00:00Z"}
     record = json.dumps({"format": 1, **span, "adapters": hours})
