@@ -1,6 +1,7 @@
 """Error answers of the gateway itself, in the shape of OpenAI's and of Anthropic's API."""
 
 import math
+import re
 import sys
 import traceback
 from contextlib import suppress
@@ -121,11 +122,26 @@ _REFUSALS: Final = {
 """By a part of vLLM's text: refusals that speak of the server's flags or name its base."""
 
 
+_CONTEXT: Final = re.compile(rb"maximum context length (?:is |\()(\d{1,12})")
+_ENDING: Final = (b"Internal server error", b"EngineCore")
+"""Parts of vLLM's 500 while the server drains, or once the engine has ended."""
+
+
 def refusal_of_server(status: int, body: bytes) -> ApiError | None:
-    """Return the gateway's words in place of a server's 400; None: the server's own text."""
+    """Return the gateway's words in place of a server's error; None: the server's own text."""
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR and any(part in body for part in _ENDING):
+        return no_server()
     if status != HTTPStatus.BAD_REQUEST:
         return None
+    if context := _CONTEXT.search(body):
+        return too_long(int(context[1]))
     return next((error for part, error in _REFUSALS.items() if part in body), None)
+
+
+def too_long(tokens: int) -> ApiError:
+    """Return 400: prompt and answer have more tokens than the model's context."""
+    message = f"This model's context is {tokens} tokens. Shorten the prompt, or ask for less."
+    return ApiError(HTTPStatus.BAD_REQUEST, message, code="context_length_exceeded")
 
 
 def _retry(message: str, code: str, retry_after_s: int) -> ApiError:

@@ -17,8 +17,10 @@ from runtime.gateway.http.upstream import UpstreamConnection
 from runtime.gateway.lines import MAX_ANSWER
 from runtime.gateway.request import ProxyRequest
 
-_KEY_REFUSED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
-"""Statuses of a server that wants another key of the gateway; no client learns of its keys."""
+_OK: Final = 200
+_NOT_FOR_CLIENTS: Final = frozenset({*range(300, 400), 401, 403, 407})
+"""Statuses of a server that sends elsewhere, or wants another key of the gateway: no client learns
+of its addresses and keys."""
 
 
 class ResponseSink:
@@ -133,9 +135,10 @@ class Proxy:
         try:
             request = self._request
             request.on_head(content_type)
-            request.on_response(status, body)
+            refusal = None if status == _OK else errors.refusal_of_server(status, body)
+            request.on_response(status if refusal is None else refusal.status, body)
             row = request.record.row
-            if refusal := errors.refusal_of_server(status, body):
+            if refusal is not None:
                 self._client.respond(error_response(refusal, row.path, row.request_id))
                 return
             start = messages.relayed_start(status, content_type, request.target.adapter)
@@ -149,7 +152,7 @@ class Proxy:
             self._status = status
             if status == HTTPStatus.NOT_FOUND:  # its body says of what
                 return
-            if status in _KEY_REFUSED:
+            if status in _NOT_FOR_CLIENTS:
                 self._let_go()
                 self._attempts.on_unreachable(self._pool.loop.time())
                 self.send()
