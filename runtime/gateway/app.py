@@ -70,7 +70,16 @@ class GatewayApp:
 
     def _card(self, name: str, client: str) -> dict[str, object]:
         created = int(self.state.active.loaded_at.timestamp())
-        return {"id": name, "object": "model", "created": created, "owned_by": client}
+        card = {"id": name, "object": "model", "created": created, "owned_by": client}
+        tokens = self._context(name, client)
+        return card if tokens is None else card | {"max_model_len": tokens}
+
+    def _context(self, name: str, client: str) -> int | None:
+        """Return the least context of the servers that may answer; None: none has said it."""
+        route = self.state.active.routes.find(client, name)
+        servers = (server for arm in route.arms for server in arm.target.servers) if route else ()
+        known = (self.state.contexts.get(server) for server in servers)
+        return min((tokens for tokens in known if tokens is not None), default=None)
 
 
 def _model(path: str) -> str:

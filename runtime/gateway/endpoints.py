@@ -33,6 +33,8 @@ _JSON: Final = frozenset({"application/json", "application/octet-stream"})
 _ONE: Final = (msgspec.Raw(b"1"), msgspec.Raw(b"null"))
 """Values of `n` that ask for a single answer."""
 _MANY: Final = 1e9
+_MAX_EMBEDDED: Final = 2048
+"""Upper bound of the texts of a request for embeddings, as in OpenAI's API."""
 _MAX_COMMAS: Final = 250_000
 """Upper bound of the commas of a list of prompts, and so of the prompts to count."""
 _NUMBER: Final = msgspec.json.Decoder(int | float | str)
@@ -79,6 +81,8 @@ def check_fields(path: str, fields: Mapping[str, msgspec.Raw], max_answers: int)
         prompts, answers_each = answers(path, fields)
         if prompts * answers_each > max_answers:
             raise invalid(f"At most {max_answers} answers are given to one request.", "n")
+    if path == EMBEDDINGS and _texts("input", fields) > _MAX_EMBEDDED:
+        raise invalid(f"`input` may have at most {_MAX_EMBEDDED} texts.", "input")
     if path == RESPONSES:
         for name in _STORED:
             raw = fields.get(name)
@@ -91,7 +95,7 @@ def answers(path: str, fields: Mapping[str, msgspec.Raw]) -> tuple[int, int]:
     """Return the number of a body's prompts, and of answers to every prompt."""
     raw = fields.get("n")
     answers_each = 1 if raw is None or raw in _ONE else _number(raw, "n")
-    return _prompts(fields) if path == TEXT else 1, answers_each
+    return _texts("prompt", fields) if path == TEXT else 1, answers_each
 
 
 def check_headers(content_type: str, encoding: str) -> None:
@@ -114,13 +118,13 @@ def _number(raw: msgspec.Raw, name: str) -> int:
         raise invalid(f"`{name}` is not a number.", name) from None
 
 
-def _prompts(fields: Mapping[str, msgspec.Raw]) -> int:
-    """Return the number of prompts: a list of numbers is a single prompt."""
-    raw = fields.get("prompt")
+def _texts(name: str, fields: Mapping[str, msgspec.Raw]) -> int:
+    """Return the number of texts in a field: a list of numbers is a single text, as tokens."""
+    raw = fields.get(name)
     if raw is None or _PROMPTS.match(memoryview(raw)) is None:
         return 1
     if bytes(raw).count(b",") > _MAX_COMMAS:  # refused before so many objects are made
-        raise invalid(f"`prompt` may have at most {_MAX_COMMAS} commas as a list.", "prompt")
+        raise invalid(f"`{name}` may have at most {_MAX_COMMAS} commas as a list.", name)
     return len(_LIST.decode(raw))
 
 

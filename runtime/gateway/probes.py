@@ -36,6 +36,7 @@ Raises OSError, TimeoutError where no complete response came in time.
 class _Card(msgspec.Struct):
     id: str
     parent: str | None = None
+    max_model_len: int | None = None
 
 
 class _Models(msgspec.Struct):
@@ -51,6 +52,8 @@ class ServerListing:
 
     stamps: Stamps
     adapters: frozenset[str]
+    max_model_len: int | None = None
+    """Tokens of the context; None: the server does not say."""
 
 
 def parse_listing(status: int, body: bytes) -> ServerListing | None:
@@ -63,7 +66,8 @@ def parse_listing(status: int, body: bytes) -> ServerListing | None:
         return None
     names = (card.id for card in cards if card.parent is None)
     adapters = frozenset(card.id for card in cards if card.parent is not None)
-    return ServerListing(Stamps.among(names), adapters)
+    contexts = [card.max_model_len for card in cards if card.max_model_len is not None]
+    return ServerListing(Stamps.among(names), adapters, min(contexts, default=None))
 
 
 async def check_health(

@@ -112,6 +112,8 @@ class GatewayState:
         self.month = month or MonthlyUse()
         self.admission = Admission(self.in_flight, self.balancer, self.month)
         self.retry_budget = RetryBudget(self.in_flight.servers)
+        self.contexts: dict[str, int | None] = {}
+        """Tokens of a server's context, by server, as the server's list of models says."""
         self._placed: Mapping[str, frozenset[str]] = {}
         """Full adapter names that the table places on a server."""
 
@@ -132,6 +134,7 @@ class GatewayState:
                 placed = self._placed.get(server, frozenset())
                 lacking = frozenset() if listing.stamps.has_resolver else placed - listing.adapters
                 self.balancer.record_unlisted(server, lacking)
+                self.contexts[server] = listing.max_model_len
         return is_right
 
     @property
@@ -160,3 +163,4 @@ class GatewayState:
         self.balancer.retain(after.urls.keys(), pairs)
         for server in before.urls.keys() - after.urls.keys():
             self.limiter.forget(server)
+            self.contexts.pop(server, None)

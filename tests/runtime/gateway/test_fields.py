@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from runtime.gateway.body import parse_body
-from runtime.gateway.endpoints import CHAT, TEXT, check_fields
+from runtime.gateway.endpoints import CHAT, EMBEDDINGS, TEXT, check_fields
 from runtime.gateway.errors import ApiError
 from runtime.gateway.fields import BOUNDS, BY_PATH, DROPPED, PASSED, REFUSED
 from tests.runtime.gateway.stage import chat, stage
@@ -79,6 +79,9 @@ def test_prompts_are_counted_only_as_far_as_that_is_cheap() -> None:
     assert "At most 16 answers" in refusal(TEXT, prompt=["a"] * 17)
     assert "commas" in refusal(TEXT, prompt=[""] * 250_002)
     assert refusal(TEXT, prompt=[1] * 300_000) == ""  # one prompt, as tokens
+    assert refusal(EMBEDDINGS, input=["a"] * 2048) == ""
+    assert "2048 texts" in refusal(EMBEDDINGS, input=[[1]] * 2049)
+    assert refusal(EMBEDDINGS, input=[1] * 8000) == ""
 
 
 def test_a_field_is_in_one_list_only() -> None:

@@ -66,6 +66,24 @@ def test_the_launch_of_the_table_answers(tmp_path: Path) -> None:
     play(scenario)
 
 
+def test_a_clients_models_show_the_context_that_their_servers_have(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with launched(tmp_path, servers=2) as ours:
+            memory = ours.replicas["s2"].memory
+            memory.config = replace(memory.config, max_model_len=1000)
+            before = await ours.send(path="/v1/models", method="GET")
+            assert "max_model_len" not in before.json["data"][0]
+            assert [(await ours.send(chat())).status for _ in range(2)] == [200] * 2
+            for path in ("/v1/models", "/v1/models/acme-support"):
+                found = (await ours.send(path=path, method="GET")).json
+                assert found.get("data", [found])[0]["max_model_len"] == 1000
+            await ours.publish(table({"s1": ours.servers["s1"]}, revision=3))
+            left = await ours.send(path="/v1/models/acme-support", method="GET")
+            assert left.json["max_model_len"] == 4096
+
+    play(scenario)
+
+
 @pytest.mark.parametrize("other", [SECOND, ""])
 def test_another_launch_gets_no_request_and_is_shown(tmp_path: Path, other: str) -> None:
     async def scenario() -> None:
