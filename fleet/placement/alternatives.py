@@ -15,7 +15,7 @@ from fleet.resources import Server, State
 from fleet.rollouts import RolloutTargets
 from fleet.spec import FleetSpec
 
-_CHECKS: tuple[Callable[[PlacementView], Iterator[Violation]], ...] = (
+CHECKS: tuple[Callable[[PlacementView], Iterator[Violation]], ...] = (
     rules.spread,
     rules.choices,
     rules.company,
@@ -25,6 +25,7 @@ _CHECKS: tuple[Callable[[PlacementView], Iterator[Violation]], ...] = (
     amounts.memory,
     amounts.loads,
 )
+"""Checks of a version's place, those of a plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,7 @@ class _Scale:
         about = {target.name, *(f"{target.host}/{device}" for device in target.devices)}
         broken = [
             violation
-            for check in _CHECKS
+            for check in CHECKS
             for violation in check(view)
             if violation.server in about or violation.adapter == adapter
         ]
