@@ -141,5 +141,5 @@ class TrafficPolicy:
     alias_for: str = ""
     """Further name that the client calls the alias by; empty: none."""
     promise_s: float | None = None
-    """Promised p95 of an answer, in seconds: a bound of the gateway's histograms. None: the promise
-    is a bound of `LATENCY_BOUNDS_S`."""
+    """Promised p95 of an answer, in seconds: a bound of the gateway's histograms; an answer without
+    stream may take ten times as long. None: no promise."""

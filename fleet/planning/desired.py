@@ -14,7 +14,7 @@ from fleet.placement import PlacementResult
 from fleet.resources import Key, LoadedAdapter, Resource, Route, Server, Share, State
 from fleet.rollouts import AliasTarget, Phase, RolloutTargets
 from fleet.spec import FleetSpec, LatencyClass
-from fleet.traffic import LATENCY_BOUNDS_S, UNLIMITED, USUAL_TIMEOUTS, USUAL_TURNS, TrafficPolicy
+from fleet.traffic import UNLIMITED, USUAL_TIMEOUTS, USUAL_TURNS, TrafficPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def traffic_policy_of(
         shadow=replace(shadow, servers=servers) if shadow and servers else None,
         capture=client.capture if client else None,
         alias_for=adapter.alias_for,
-        promise_s=None if adapter.slo_s in LATENCY_BOUNDS_S else adapter.slo_s,
+        promise_s=adapter.slo_s if adapter.promised else None,
     )
     return None if policy == TrafficPolicy() else policy
 

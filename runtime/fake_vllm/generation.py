@@ -197,17 +197,17 @@ def missing_field(name: str, given: int) -> RefusedError:
 async def _paced(server: FakeModelServer, generation: Generation) -> AsyncIterator[str]:
     await server.run(generation.model)
     finished = "abort"
+    server.counts["prompt tokens"] += generation.prompt_tokens
     try:
         for token in generation.tokens:
             if server.config.token_seconds:
                 await asyncio.sleep(server.config.token_seconds)
+            server.counts["generated tokens"] += 1
             yield token
         finished = generation.finish_reason
     finally:
         server.finish(generation.model)
         server.counts[f"finished {finished}"] += 1
-        server.counts["prompt tokens"] += generation.prompt_tokens
-        server.counts["generated tokens"] += len(generation.tokens)
 
 
 async def _events(server: FakeModelServer, generation: Generation) -> AsyncIterator[str]:

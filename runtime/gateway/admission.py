@@ -218,7 +218,8 @@ class Admission:
     def _has_server(self, target: RouteTarget) -> bool:
         limit = target.policy.server_in_flight
         servers = target.servers
-        return bool(servers) and self._balancer.has_capacity(servers, target.adapter, limit)
+        has_capacity = self._balancer.has_capacity
+        return bool(servers) and has_capacity(servers, target.adapter, limit, target.client)
 
     def _grant(self, ticket: Ticket) -> None:
         target = ticket.target

@@ -1,5 +1,6 @@
 """The servers that are tried for a request, until a server responds."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -8,6 +9,7 @@ from typing import Final
 from runtime.gateway import errors
 from runtime.gateway.balancer import MAX_ATTEMPTS
 from runtime.gateway.endpoints import NOT_SERVED
+from runtime.gateway.outliers import AGAIN_S, LEFT_S, SILENT_S
 from runtime.gateway.routing import RouteTarget
 from runtime.gateway.state import GatewayState
 
@@ -35,6 +37,8 @@ class UpstreamAttempts:
     _is_retry: bool = False
     """Whether the request counts towards the retry budget."""
     has_resent: bool = False
+    _silent_s: float = 0.0
+    """Silence of the server that has counted as an error, in seconds."""
     _tried: tuple[str, ...] = ()
     server: str = ""
     """The server that has the request; empty: none has."""
@@ -112,15 +116,33 @@ class UpstreamAttempts:
         if not may_retry:
             raise errors.no_server()
 
+    def on_silence(self, silent_s: float, *, has_left: bool = False) -> None:
+        """Count the silence of a server as an error, and every second more as a further error.
+
+        Unless the server makes tokens. `silent_s`: the time in which no client has had a part of an
+        answer from the server. `has_left`: the client has left, perhaps for a reason of its own.
+        """
+        state, server = self._state, self.server
+        longest_s = self._silent_s + AGAIN_S if self._silent_s else SILENT_S
+        if has_left:
+            longest_s = LEFT_S
+        if not server or silent_s <= 0:
+            return
+        state.limiter.probe(server)
+        balancer, now = state.balancer, time.monotonic()
+        if min(silent_s, now - balancer.outliers.made_tokens_at(server)) >= longest_s:
+            self._silent_s = silent_s
+            balancer.record_error(server, now, self._target.client if has_left else "")
+
     def finish(self, status: int | None) -> None:
         """Count the request no longer; `status` judges the server, None: there was no response."""
         if self.server:
             server, self.server, self.url = self.server, "", ""
             balancer, adapter = self._state.balancer, self._target.adapter
             if status is not None and status >= _SERVER_ERROR:
-                balancer.record_error(server, self._now)
+                balancer.record_error(server, time.monotonic(), self._target.client)
             elif status is not None:
-                balancer.record_success(server, adapter)
+                balancer.record_success(server, adapter, self._target.client)
             self._state.in_flight.remove(server, adapter, is_shadow=self._is_shadow)
         if self._is_retry:
             self._is_retry = False

@@ -8,31 +8,16 @@ from typing import Final
 
 from runtime.gateway.concurrency import ConcurrencyLimiter
 from runtime.gateway.in_flight import InFlight
+from runtime.gateway.outliers import Outliers
 from runtime.gateway.routing import RouteTarget
 
-FIRST_EJECTION_S: Final = 1.0
-"""Time for which a server that failed is chosen last; doubles with every further failure."""
-MAX_EJECTION_S: Final = 30.0
 MISSING_S: Final = 10.0
 """Time for which a server that answered 404 for a version is chosen last for the version."""
 SHOWN_MISSING_S: Final = 30.0
 """Time after its last 404 for which a version is shown as missing: longer than `MISSING_S`, so that
 it shows under little traffic too. Another load may have brought it back with no request since."""
-MAX_CONSECUTIVE_ERRORS: Final = 3
-"""Answers of 500 or above in a row after which a server is ejected."""
 MAX_ATTEMPTS: Final = 3
 """Upper bound of the servers that are tried for a request."""
-
-
-@dataclass(slots=True)
-class _Failures:
-    """The failures of a server that has not worked since."""
-
-    ejected_until: float
-    errors: int = 0
-    """Errors in a row."""
-    ejection_s: float = 0.0
-    """Length of the last ejection; 0: none yet."""
 
 
 @dataclass(slots=True)
@@ -43,7 +28,7 @@ class LoadBalancer:
     _limiter: ConcurrencyLimiter
     _clock: Callable[[], float] = time.monotonic
     """The event loop's."""
-    _failures: dict[str, _Failures] = field(default_factory=dict)
+    outliers: Outliers = field(default_factory=Outliers)
     _down: set[str] = field(default_factory=set)
     """Servers that did not pass their last health check."""
     _stale: set[str] = field(default_factory=set)
@@ -63,8 +48,9 @@ class LoadBalancer:
     ) -> str:
         """Return a server and count the request on the server; empty: all have been tried."""
         limit = target.policy.server_in_flight
-        server = self.choose(target.servers, target.adapter, tried, now, limit)
+        server = self.choose(target.servers, target.adapter, tried, now, limit, target.client)
         if server:
+            self._begin(server, target.client, now)
             self._in_flight.add(server, target.adapter, is_shadow=is_shadow)
         return server
 
@@ -73,9 +59,13 @@ class LoadBalancer:
         servers, adapter = target.servers, target.adapter
         if not servers:
             return ""
-        server = servers[0] if len(servers) == 1 else self.choose(servers, adapter, (), now)
+        single = len(servers) == 1
+        client = target.client
+        server = servers[0] if single else self.choose(servers, adapter, (), now, None, client)
         if not self._limiter.allows(server):
             return None
+        if self.outliers.failures:
+            self._begin(server, client, now)
         in_flight = self._in_flight  # `InFlight.add`, without its call
         in_flight.versions[server, adapter] += 1
         in_flight.servers[server] += 1
@@ -88,6 +78,7 @@ class LoadBalancer:
         tried: Sequence[str],
         now: float,
         limit: int | None = None,
+        client: str = "",
     ) -> str:
         """Return the best server that was not tried, empty where there is none.
 
@@ -106,34 +97,36 @@ class LoadBalancer:
         turned = (*servers[shift:], *servers[:shift])
         busy = self._in_flight.servers
         allows = self._limiter.allows
-        if not (self._failures or self._down or self._missing or self._stale or self._unlisted):
+        if not self._has_marks:
             server = min(turned, key=busy.__getitem__)
             if allows(server, limit):
                 return server
 
         def preference(server: str) -> tuple[bool, bool, int]:
-            is_bad = self._is_bad(server, adapter, now)
+            is_bad = self._is_bad(server, adapter, client, now)
             return is_bad, not allows(server, limit), busy[server]
 
         return min(turned, key=preference)
 
-    def has_capacity(self, servers: Sequence[str], adapter: str, limit: int | None) -> bool:
+    def has_capacity(
+        self, servers: Sequence[str], adapter: str, limit: int | None, client: str = ""
+    ) -> bool:
         """Return whether any of the servers that would be chosen is below its limit.
 
         True where there is no server: to wait would not help. A server that seems down counts only
         where there is no other.
         """
         allows = self._limiter.allows
-        for server in self.preferred(servers, adapter):  # for each request, so no generator
+        for server in self.preferred(servers, adapter, client):  # for each request, so no generator
             if allows(server, limit):
                 return True
         return not servers
 
-    def preferred(self, servers: Sequence[str], adapter: str) -> Sequence[str]:
+    def preferred(self, servers: Sequence[str], adapter: str, client: str) -> Sequence[str]:
         """Return the servers that work and hold the version; all, where that is no server."""
-        if self._failures or self._down or self._missing or self._stale or self._unlisted:
+        if self._has_marks:
             now = self._clock()
-            return [s for s in servers if not self._is_bad(s, adapter, now)] or servers
+            return [s for s in servers if not self._is_bad(s, adapter, client, now)] or servers
         return servers
 
     def allows(self, server: str, limit: int | None) -> bool:
@@ -149,22 +142,18 @@ class LoadBalancer:
 
     def eject(self, server: str, now: float) -> None:
         """Choose a server last for a while: a server that was not reached, or keeps failing."""
-        failures = self._failures.setdefault(server, _Failures(now))
-        failures.ejection_s = min(2 * failures.ejection_s or FIRST_EJECTION_S, MAX_EJECTION_S)
-        failures.errors = 0
-        failures.ejected_until = now + failures.ejection_s
-        self._mark(failures.ejected_until)
+        self._mark(self.outliers.eject(server, now))
 
-    def record_error(self, server: str, now: float) -> None:
-        """Count an error of a server's own, or an answer that the server broke off."""
-        failures = self._failures.setdefault(server, _Failures(now))
-        failures.errors += 1
-        if failures.errors >= MAX_CONSECUTIVE_ERRORS:
-            self.eject(server, now)
+    def record_error(self, server: str, now: float, client: str = "") -> None:
+        """Count an error of a server's own, or an answer that the server broke off.
 
-    def record_success(self, server: str, adapter: str) -> None:
+        `client` as of `Outliers.record_error`.
+        """
+        self._mark(self.outliers.record_error(server, now, client))
+
+    def record_success(self, server: str, adapter: str, client: str = "") -> None:
         """Forget the failures of a server that has answered properly."""
-        if self._failures and self._failures.pop(server, None) is not None:
+        if self.outliers.failures and self.outliers.record_success(server, client):
             self._marks += 1
         if self._missing and self._missing.pop((server, adapter), None) is not None:
             self._marks += 1
@@ -207,9 +196,7 @@ class LoadBalancer:
         The event loop may note failures meanwhile, in another thread: so the method walks over
         copies of the names and replaces nothing.
         """
-        for name in [*self._failures]:
-            if name not in servers:
-                self._failures.pop(name, None)
+        self.outliers.retain(servers)
         for marked in (self._down, self._stale):
             for name in [*marked]:
                 if name not in servers:
@@ -227,8 +214,7 @@ class LoadBalancer:
             return "stale"
         if server in self._down:
             return "down"
-        failures = self._failures.get(server)
-        return "resting" if failures is not None and failures.ejected_until > now else "up"
+        return "resting" if self.outliers.is_ejected(server, "", now) else "up"
 
     def missing(self, now: float) -> list[dict[str, object]]:
         """Return the versions that servers should hold and lack, as `GET /-/config` shows them."""
@@ -238,9 +224,21 @@ class LoadBalancer:
             if now < until - MISSING_S + SHOWN_MISSING_S
         ]
 
-    def _mark(self, until: float) -> None:
-        self._marks += 1
-        heappush(self._ends, until)
+    @property
+    def _has_marks(self) -> bool:
+        failures = self.outliers.failures
+        return bool(failures or self._down or self._missing or self._stale or self._unlisted)
+
+    def _begin(self, server: str, client: str, now: float) -> None:
+        """Note that a server gets a request, perhaps the only request after a rest."""
+        if self.outliers.failures:
+            self._mark(self.outliers.begin_trial(server, client, now))
+
+    def _mark(self, until: float | None) -> None:
+        """Note that servers may be preferred otherwise now, and at `until`; None: they are not."""
+        if until is not None:
+            self._marks += 1
+            heappush(self._ends, until)
 
     def _set(self, marked: set[str], server: str, *, is_marked: bool) -> None:
         if is_marked == (server in marked):
@@ -251,7 +249,7 @@ class LoadBalancer:
         else:
             marked.discard(server)
 
-    def _is_bad(self, server: str, adapter: str, now: float) -> bool:
+    def _is_bad(self, server: str, adapter: str, client: str, now: float) -> bool:
         if server in self._down or server in self._stale:
             return True
         if adapter in self._unlisted.get(server, ()):
@@ -259,5 +257,4 @@ class LoadBalancer:
         missing = self._missing.get((server, adapter))
         if missing is not None and missing[1] > now:
             return True
-        failures = self._failures.get(server)
-        return failures is not None and failures.ejected_until > now
+        return self.outliers.is_ejected(server, client, now)

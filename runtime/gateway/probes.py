@@ -1,6 +1,7 @@
 """Probes of servers in the background: whether servers are healthy, and how busy they are."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from fleet.names import Stamps
 from runtime.engines.vllm_metrics import parse_metrics
 from runtime.gateway.balancer import LoadBalancer
 from runtime.gateway.concurrency import PROBE_TIMEOUT_S, ConcurrencyLimiter
+from runtime.gateway.outliers import Outliers
 
 HEALTH_EVERY_S: Final = 2.0
 """Interval of the health checks of a server."""
@@ -21,7 +23,15 @@ MIN_GAP_S: Final = 0.05
 """Least time between two load reports of a server: the engine should have made a step."""
 CAUTIOUS_GAP_S: Final = 0.2
 """Least time where requests waited inside the server: its limit changes by little then."""
-LOAD_PATH: Final = "/metrics/?name[]=vllm:num_requests_running&name[]=vllm:num_requests_waiting"
+LOAD_PATH: Final = "/metrics/?" + "&".join(
+    f"name[]=vllm:{name}"
+    for name in (
+        "num_requests_running",
+        "num_requests_waiting",
+        "prompt_tokens_total",
+        "generation_tokens_total",
+    )
+)
 """The slash after `metrics` makes vLLM leave out all other metrics."""
 MODELS_PATH: Final = "/v1/models"
 Urls = Callable[[], Mapping[str, str]]
@@ -109,6 +119,7 @@ class LoadProbes:
     _urls: Urls
     _get: Get
     _limiter: ConcurrencyLimiter
+    _outliers: Outliers
     _on_report: Callable[[], None]
     """Called when a waiting request may be able to proceed."""
     _running: dict[str, asyncio.Task[None]] = field(default_factory=dict)
@@ -143,6 +154,8 @@ class LoadProbes:
             self._limiter.record_no_load(server, answered=False)
             return
         load = parse_metrics(page.decode(errors="replace"))
+        if load.tokens is not None:
+            self._outliers.record_tokens(server, load.tokens, time.monotonic())
         if status != HTTPStatus.OK or load.running is None or load.waiting is None:
             self._limiter.record_no_load(server, answered=True)
         else:

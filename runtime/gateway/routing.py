@@ -37,7 +37,7 @@ OPERATOR: Final = Principal("", b"", is_operator=True)
 class Deadlines(NamedTuple):
     """Upper bounds of an answer's times, seconds."""
 
-    first_byte_s: float = 600.0
+    first_byte_s: float = 60.0
     """Until the body begins; an answer that is no stream is complete by then."""
     idle_s: float = 60.0
     total_s: float = 3600.0
@@ -58,6 +58,9 @@ class RouteTarget:
     """Servers that hold the version and have an address, sorted."""
     policy: TrafficPolicy = DEFAULT_POLICY
     deadlines: Deadlines = DEFAULT_DEADLINES
+    """For streams."""
+    answer_deadlines: Deadlines = DEFAULT_DEADLINES
+    """For other answers."""
     is_limited: bool = False
     """Whether anything limits requests; most are never counted."""
     priority: int | None = None
@@ -66,6 +69,10 @@ class RouteTarget:
     """Adapter and client as JSON, for the body that the server gets."""
     digest: str | None = None
     """First 12 hex digits of the digest of the version's bytes; None: unknown."""
+
+    def deadlines_of(self, *, stream: bool) -> Deadlines:
+        """Return the deadlines of an answer, by whether a stream was requested."""
+        return self.deadlines if stream else self.answer_deadlines
 
 
 @dataclass(frozen=True, slots=True)

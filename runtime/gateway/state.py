@@ -160,6 +160,13 @@ class GatewayState:
         for server, adapter in pairs:
             placed.setdefault(server, set()).add(adapter)
         self._placed = {server: frozenset(adapters) for server, adapters in placed.items()}
+        clients: dict[str, set[str]] = {}
+        for route in after.routes.values():
+            for arm in route.arms:
+                for server in arm.target.servers:
+                    clients.setdefault(server, set()).add(route.client)
+        shared = (server for server, names in clients.items() if len(names) > 1)
+        self.balancer.outliers.shared = frozenset(shared)
         self.balancer.retain(after.urls.keys(), pairs)
         for server in before.urls.keys() - after.urls.keys():
             self.limiter.forget(server)

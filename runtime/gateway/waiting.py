@@ -191,7 +191,7 @@ class WaitingRequests:
         self._unlist(queue)
         target = queue.first.target
         limit = target.policy.server_in_flight
-        for server in self._balancer.preferred(target.servers, target.adapter):
+        for server in self._balancer.preferred(target.servers, target.adapter, target.client):
             lane = self._lanes.get((server, limit))
             if lane is None:
                 lane = self._lanes[server, limit] = _Lane(server, limit)

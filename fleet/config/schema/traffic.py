@@ -113,7 +113,10 @@ class Timeouts(Section):
     """Upper bounds of the time of answers."""
 
     first_byte: Delay | None = None
-    """Longest time until an answer begins, or a whole answer without stream. Default: `600s`."""
+    """Longest time until an answer begins, or a whole answer without stream.
+
+    Default: `60s`; without stream ten times the `slo` that the tier promises, where it does.
+    """
     idle: Delay | None = None
     """Longest pause inside a stream. Default: `60s`."""
     total: Delay | None = None

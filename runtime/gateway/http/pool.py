@@ -200,6 +200,9 @@ class _Fetch:
     def on_end(self) -> None:
         self._complete(self._status, b"".join(self._parts))
 
+    def on_silence(self, silent_s: float) -> None:
+        pass
+
     def on_timeout(self) -> None:
         self._fail(TimeoutError())
 

@@ -109,7 +109,7 @@ class Proxy:
             number = request.record.row.request_id.encode("ascii")
             trace = request.trace
             self._head = messages.REQUEST_HEAD % (start, len(request.body), number, trace)
-            deadlines = request.target.deadlines
+            deadlines = request.target.deadlines_of(stream=request.record.row.stream)
             self._connection = self._pool.send(server, self, self._head, request.body, deadlines)
             if self._connection is None:
                 self._connecting = self._pool.loop.create_task(self._connect(server))
@@ -120,6 +120,9 @@ class Proxy:
 
     def cancel(self) -> None:
         """End the request: the client has left, and the server must not work on it any longer."""
+        if self._connection is not None:
+            silent_s = self._connection.silent_s(self._pool.loop.time())
+            self._attempts.on_silence(silent_s, has_left=True)
         self._let_go()
         self._request.on_client_disconnect()
 
@@ -224,6 +227,10 @@ class Proxy:
         else:
             self._refuse(errors.broke_off())
 
+    def on_silence(self, silent_s: float) -> None:
+        """Note that no client has had an answer of the server since the request, for a while."""
+        self._attempts.on_silence(silent_s)
+
     def on_timeout(self) -> None:
         """Send an error: the server took longer than it may."""
         self._connection = None
@@ -246,7 +253,8 @@ class Proxy:
         else:
             self._connecting = None
             self._connection, request = connection, self._request
-            connection.send(self, self._head, request.body, request.target.deadlines)
+            deadlines = request.target.deadlines_of(stream=request.record.row.stream)
+            connection.send(self, self._head, request.body, deadlines)
             if request.shadow is not None:
                 self._send_shadow()
 

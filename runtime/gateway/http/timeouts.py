@@ -5,6 +5,8 @@ from typing import Final
 STALE_S: Final = 0.25
 """Longest time until a connection shows that the server had closed the connection already. A server
 that closes later may have worked on the request, which then is not sent again."""
+SUSPECT_S: Final = 1.0
+"""Silence of a server after which the server is asked whether tokens are made."""
 CONNECT_S: Final = 2.0
 """For a server to take a connection."""
 VERIFY_S: Final = 15.0

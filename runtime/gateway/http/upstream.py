@@ -8,7 +8,7 @@ from typing import Final, Protocol, cast
 import httptools
 
 from runtime.gateway.http.incoming import RepeatedHead, repeated_head
-from runtime.gateway.http.timeouts import POOL_IDLE_S, STALE_S
+from runtime.gateway.http.timeouts import POOL_IDLE_S, STALE_S, SUSPECT_S
 from runtime.gateway.http.write_batch import MAX_BATCH, WriteBatch
 from runtime.gateway.routing import DEFAULT_DEADLINES, Deadlines
 
@@ -38,6 +38,9 @@ class ResponseReceiver(Protocol):
     def on_end(self) -> None:
         """Take the end of the body."""
 
+    def on_silence(self, silent_s: float) -> None:
+        """Note that the server has sent no part of any answer since the request, for a while."""
+
     def on_timeout(self) -> None:
         """Note that the response took too long; the connection has been ended."""
 
@@ -63,6 +66,8 @@ class OriginPool:
     means new connections."""
     check: "asyncio.Task[None] | None" = None
     """The newest check of the launch."""
+    answered_at: float = 0.0
+    """When a part of an answer came last; heads and refusals show nothing of an engine."""
     repeated: RepeatedHead[tuple[int, str]] | None = None
     """The head of the newest complete response; its meaning is status and content type."""
 
@@ -104,6 +109,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Whether the response ends with the connection."""
         self._content_type = _JSON
         self._keeps_alive = self._is_paused = self._has_chunk = self._is_ended = False
+        self._is_refusal = False
         self._deadlines = DEFAULT_DEADLINES
         self.last_received_at = self._sent_at = loop.time()
 
@@ -188,6 +194,7 @@ class UpstreamConnection(asyncio.Protocol):
             return False
         receiver, self._receiver = self._receiver, None
         self._was_used = True
+        self._pool.answered_at = self.last_received_at
         self._pool.idle.append(self)
         if receiver is not None:
             receiver.on_response(*repeated.meaning, split[1])
@@ -217,6 +224,7 @@ class UpstreamConnection(asyncio.Protocol):
         if status < _FINAL_FROM or self._stage == _COMPLETE:
             return
         self._stage = _HAS_HEAD
+        self._is_refusal = status >= HTTPStatus.BAD_REQUEST
         self._keeps_alive = self._parser.should_keep_alive() and not self._is_until_close
         if self._receiver is not None:
             self._receiver.on_head(status, self._content_type)
@@ -224,6 +232,8 @@ class UpstreamConnection(asyncio.Protocol):
     def on_body(self, data: bytes) -> None:
         """Pass a part of the body on."""
         self._has_chunk = True
+        if not self._is_refusal:
+            self._pool.answered_at = self.last_received_at
         if self._receiver is not None and self._stage != _COMPLETE:
             self._receiver.on_chunk(data)
 
@@ -255,6 +265,14 @@ class UpstreamConnection(asyncio.Protocol):
             self._is_ended = True
             self._transport.abort()
 
+    def silent_s(self, now: float) -> float:
+        """Return for how long no client has had an answer since the request; 0: a client has.
+
+        Seconds.
+        """
+        is_silent = not self._has_chunk and self._pool.answered_at < self._sent_at
+        return now - self._sent_at if is_silent else 0.0
+
     def sweep(self, now: float) -> None:
         """End the connection if its server takes longer than the deadlines allow.
 
@@ -262,6 +280,8 @@ class UpstreamConnection(asyncio.Protocol):
         """
         if self._receiver is None:
             return
+        if (silent_s := self.silent_s(now)) > SUSPECT_S:
+            self._receiver.on_silence(silent_s)
         first_byte_s, idle_s, total_s = self._deadlines
         elapsed_s = now - self._sent_at
         is_late = elapsed_s > total_s

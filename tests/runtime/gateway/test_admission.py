@@ -234,7 +234,7 @@ def test_who_waited_and_left_has_taken_no_turn() -> None:
     [
         (TrafficPolicy(limits=LimitPolicy(concurrency=1)), 1.0),
         (TrafficPolicy(limits=LimitPolicy(concurrency=1, queue_s=3.0)), 3.0),
-        (TrafficPolicy(server_in_flight=1), 600.0),
+        (TrafficPolicy(server_in_flight=1), 60.0),
         (TrafficPolicy(server_in_flight=1, limits=LimitPolicy(queue_s=1.0)), 1.0),
         (TrafficPolicy(server_in_flight=1, timeouts=TimeoutPolicy(first_byte_s=20.0)), 20.0),
         (TrafficPolicy(server_in_flight=1, client_limits=LimitPolicy(queue_s=2.0)), 2.0),

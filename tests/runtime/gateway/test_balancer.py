@@ -4,14 +4,13 @@ import pytest
 
 from runtime.gateway.balancer import (
     MAX_ATTEMPTS,
-    MAX_CONSECUTIVE_ERRORS,
-    MAX_EJECTION_S,
     MISSING_S,
     SHOWN_MISSING_S,
     LoadBalancer,
 )
 from runtime.gateway.concurrency import ConcurrencyLimiter
 from runtime.gateway.in_flight import InFlight
+from runtime.gateway.outliers import MAX_CONSECUTIVE_ERRORS, MAX_EJECTION_S
 
 THREE = ("a", "b", "c")
 

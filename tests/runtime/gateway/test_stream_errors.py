@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.runtime.gateway.sockets import asked, connected, on, post, raw
-from tests.runtime.gateway.stage import CHAT, HEAD, Stage, chat
+from tests.runtime.gateway.stage import ACME, CHAT, GLOBEX, HEAD, Stage, chat
 from tests.runtime.gateway.typed_server import MESSAGES, RESPONSES
 
 pytestmark = pytest.mark.usefixtures("serving_loop")
@@ -71,10 +71,11 @@ def test_a_row_says_how_a_stream_ended(tmp_path: Path, what: str) -> None:
 
     async def scenario(ours: Stage) -> None:
         counting = {"include_usage": True, "continuous_usage_stats": True}
-        for _ in range(3):
-            reply = await ours.send(chat(stream=True, stream_options=counting), path=path)
+        for model, secret in (("acme-support", ACME), ("globex-dates", GLOBEX)) * 2:
+            body = chat(model, stream=True, stream_options=counting)
+            reply = await ours.send(body, path=path, secret=secret)
             assert (reply.status, reply.body) == (200, stream(events))
-        assert [row["status"] for row in ours.rows()] == [status] * 3
+        assert [row["status"] for row in ours.rows()] == [status] * 4
         shown = (await ours.shown())["the metrics"].decode()
         assert f'fleetctl_server_up{{server="s1"}} {0 if status >= 500 else 1}' in shown
 
