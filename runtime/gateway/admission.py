@@ -17,7 +17,7 @@ from runtime.gateway.balancer import LoadBalancer
 from runtime.gateway.body import RequestBody
 from runtime.gateway.budgets import MonthlyUse
 from runtime.gateway.in_flight import InFlight
-from runtime.gateway.limits import UNCOUNTED_BYTES, MemoryBudget, RateLimiter
+from runtime.gateway.limits import UNCOUNTED_BYTES, MemoryBudget, RateLimiter, least_tokens
 from runtime.gateway.routing import DEFAULT_DEADLINES, RouteTable, RouteTarget
 from runtime.gateway.turns import Ticket, Turns
 from runtime.gateway.waiting import AliasQueue, WaitingRequests
@@ -135,14 +135,18 @@ class Admission:
         self._waiting.add(ticket)
         return False
 
-    def release(self, ticket: Ticket, tokens: int = 0) -> None:
-        """Give a turn back, or leave the queue; `tokens` are those of prompt and answer."""
+    def release(self, ticket: Ticket, tokens: int = 0, left: bytes = b"") -> None:
+        """Give a turn back, or leave the queue; `tokens` are those of prompt and answer.
+
+        `left`: the body of a request that its client has left. Without tokens known, the prompt is
+        charged, for a server has worked on the prompt.
+        """
         if ticket.is_granted:
             ticket.is_granted = False
             target = ticket.target
             for limiter in (self._clients[target.client], self._aliases[target.alias]):
                 limiter.running -= 1
-                limiter.charge(tokens)
+                limiter.charge(tokens or least_tokens(left))
             self._waiting.give_back(target)
             self.month.count(target, tokens)
         else:  # left the queue, or was routed again and needed no turn

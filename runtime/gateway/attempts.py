@@ -33,6 +33,8 @@ class UpstreamAttempts:
     as long as the request."""
     _now: float
     """The event loop's time, seconds."""
+    _user: bytes = b""
+    """The user or session that keeps to a server; empty: the request names none."""
     _is_shadow: bool = False
     _is_retry: bool = False
     """Whether the request counts towards the retry budget."""
@@ -47,7 +49,7 @@ class UpstreamAttempts:
 
     def acquire_free(self) -> bool:
         """Choose a server below its limit; return whether there is one."""
-        server = self._state.balancer.acquire_free(self._target, self._now)
+        server = self._state.balancer.acquire_free(self._target, self._now, self._user)
         if not server:
             return False
         self.server, self.url = server, self._urls[server]
@@ -55,8 +57,9 @@ class UpstreamAttempts:
 
     def acquire(self) -> None:
         """Choose a server, busy or not, and count the request on the server."""
-        balancer = self._state.balancer
-        server = balancer.acquire(self._target, self._tried, self._now, is_shadow=self._is_shadow)
+        server = self._state.balancer.acquire(
+            self._target, self._tried, self._now, self._user, is_shadow=self._is_shadow
+        )
         if server:
             self.server, self.url = server, self._urls[server]
 
@@ -133,6 +136,10 @@ class UpstreamAttempts:
         if min(silent_s, now - balancer.outliers.made_tokens_at(server)) >= longest_s:
             self._silent_s = silent_s
             balancer.record_error(server, now, self._target.client if has_left else "")
+
+    def on_leave(self, silent_s: float) -> None:
+        """Count the silence of a server that made its client leave, as `on_silence`."""
+        self.on_silence(silent_s, has_left=True)
 
     def finish(self, status: int | None) -> None:
         """Count the request no longer; `status` judges the server, None: there was no response."""

@@ -10,6 +10,7 @@ from runtime.gateway.concurrency import ConcurrencyLimiter
 from runtime.gateway.in_flight import InFlight
 from runtime.gateway.outliers import Outliers
 from runtime.gateway.routing import RouteTarget
+from runtime.gateway.sessions import in_order, load_bound, session_hash
 
 MISSING_S: Final = 10.0
 """Time for which a server that answered 404 for a version is chosen last for the version."""
@@ -44,24 +45,37 @@ class LoadBalancer:
     """When marks end, soonest first."""
 
     def acquire(
-        self, target: RouteTarget, tried: Sequence[str], now: float, *, is_shadow: bool = False
+        self,
+        target: RouteTarget,
+        tried: Sequence[str],
+        now: float,
+        user: bytes = b"",
+        *,
+        is_shadow: bool = False,
     ) -> str:
-        """Return a server and count the request on the server; empty: all have been tried."""
-        limit = target.policy.server_in_flight
-        server = self.choose(target.servers, target.adapter, tried, now, limit, target.client)
+        """Return a server and count the request on the server; empty: all have been tried.
+
+        `user`: the user or session that keeps to a server; empty: the request names none.
+        """
+        limit, client = target.policy.server_in_flight, target.client
+        session = session_hash(target.alias, user) if user else None
+        server = self.choose(target.servers, target.adapter, tried, now, limit, client, session)
         if server:
             self._begin(server, target.client, now)
             self._in_flight.add(server, target.adapter, is_shadow=is_shadow)
         return server
 
-    def acquire_free(self, target: RouteTarget, now: float) -> str | None:
+    def acquire_free(self, target: RouteTarget, now: float, user: bytes = b"") -> str | None:
         """Return a server with the request counted; None: all are busy; empty: there is none."""
         servers, adapter = target.servers, target.adapter
         if not servers:
             return ""
-        single = len(servers) == 1
         client = target.client
-        server = servers[0] if single else self.choose(servers, adapter, (), now, None, client)
+        if len(servers) == 1:
+            server = servers[0]
+        else:
+            session = session_hash(target.alias, user) if user else None
+            server = self.choose(servers, adapter, (), now, None, client, session)
         if not self._limiter.allows(server):
             return None
         if self.outliers.failures:
@@ -79,12 +93,13 @@ class LoadBalancer:
         now: float,
         limit: int | None = None,
         client: str = "",
+        session: int | None = None,
     ) -> str:
         """Return the best server that was not tried, empty where there is none.
 
         Order of preference: healthy and holding the version; below its limit (`limit` as of
-        `ConcurrencyLimiter.allows`); least busy; by turns. A server that seems down is still chosen
-        where no other is left, since what seems so may be wrong.
+        `ConcurrencyLimiter.allows`); the session's, if not too busy; least busy; by turns. A server
+        that seems down is still chosen where no other is left, since what seems so may be wrong.
         """
         if tried:
             if len(tried) >= MAX_ATTEMPTS:
@@ -92,6 +107,11 @@ class LoadBalancer:
             servers = [server for server in servers if server not in tried]
         if len(servers) < 2:  # noqa: PLR2004 (nothing to choose)
             return servers[0] if servers else ""
+        if session is not None:
+            bound = load_bound(servers, self._in_flight.servers)
+            for server in in_order(session, self.preferred(servers, adapter, client)):
+                if self._in_flight.servers[server] < bound and self.allows(server, limit):
+                    return server
         self._turn += 1
         shift = self._turn % len(servers)
         turned = (*servers[shift:], *servers[:shift])

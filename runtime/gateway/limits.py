@@ -4,6 +4,7 @@ Counts live here and not in a routing table: a new table forgets no client's req
 """
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ RETRY_SHARE: Final = 0.1
 MIN_RETRIES: Final = 3
 """Requests that may be tried again at a time however few are in flight."""
 _MINUTE: Final = 60.0
+_TOKEN_BYTES: Final = 4
+_DATA_URL: Final = re.compile(rb'"data:[^"]*"')
 
 
 @dataclass(slots=True)
@@ -80,6 +83,14 @@ class RateLimiter:
     def allows_another(self, limits: LimitPolicy, gateways: int) -> bool:
         """Return whether `concurrency` allows another request at work."""
         return limits.concurrency is None or self.running < math.ceil(limits.concurrency / gateways)
+
+
+def least_tokens(body: bytes) -> int:
+    """Return about as many tokens as the prompt in a body has at least; data URLs count for none.
+
+    A token of text takes about four bytes.
+    """
+    return (len(body) - sum(len(url) for url in _DATA_URL.findall(body))) // _TOKEN_BYTES
 
 
 @dataclass(slots=True)

@@ -4,8 +4,7 @@ The connections call, in this order:
 
     admit            the head is there
     hold             for each part of the body that comes in
-    route            the body is complete; `must_wait`: then `wait`, and `take_turn`, which may
-                     route again (`UpstreamAttempts` finds the servers)
+    route            the body is complete; `must_wait`: `wait`, and `take_turn`, which routes again
     on_head          the head of the response is there
     on_response      the response is complete; of a stream `on_chunk` for each part, then `on_end`
 
@@ -134,7 +133,7 @@ class ProxyRequest:
             self._stream = event_stream(self.path, body, target.policy.format)
         if capture := target.policy.capture:
             self._capture = begin_capture(state, capture, row, body, meta.session, self._stream)
-        attempts = self._attempts = UpstreamAttempts(state, target, routes.urls, now)
+        attempts = self._attempts = UpstreamAttempts(state, target, routes.urls, now, user)
         if not principal.is_operator:
             if route.shadow is not None:
                 self.shadow = sample_shadow(state.shadow_memory, route.shadow, body, len(raw))
@@ -285,7 +284,8 @@ class ProxyRequest:
             self.shadow = None
         ticket, self._ticket = self._ticket, None
         if ticket is not None:
-            state.admission.release(ticket, record.tokens.total)
+            left = self.body if status == CLIENT_LEFT else b""
+            state.admission.release(ticket, record.tokens.total, left)
         else:
             if self._is_shadow:
                 self._is_shadow = False

@@ -107,8 +107,7 @@ class Proxy:
             server = self._server = messages.origin(attempts.url or attempts.next_url())
             start = messages.request_start(server, request.path, request.priority)
             number = request.record.row.request_id.encode("ascii")
-            trace = request.trace
-            self._head = messages.REQUEST_HEAD % (start, len(request.body), number, trace)
+            self._head = messages.REQUEST_HEAD % (start, len(request.body), number, request.trace)
             deadlines = request.target.deadlines_of(stream=request.record.row.stream)
             self._connection = self._pool.send(server, self, self._head, request.body, deadlines)
             if self._connection is None:
@@ -121,8 +120,7 @@ class Proxy:
     def cancel(self) -> None:
         """End the request: the client has left, and the server must not work on it any longer."""
         if self._connection is not None:
-            silent_s = self._connection.silent_s(self._pool.loop.time())
-            self._attempts.on_silence(silent_s, has_left=True)
+            self._attempts.on_leave(self._connection.silent_s(self._pool.loop.time()))
         self._let_go()
         self._request.on_client_disconnect()
 

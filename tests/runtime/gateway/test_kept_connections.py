@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from fleet.traffic import TimeoutPolicy, TrafficPolicy
 from runtime.gateway.http.timeouts import CLIENT_IDLE_S, SWEEP_S
 from tests.runtime.gateway.sockets import answered, asked, connected, post, raw, scripted, told
-from tests.runtime.gateway.stage import stage, table, until
+from tests.runtime.gateway.stage import OLD, alias, stage, table, until
 
 
 class Ahead(asyncio.SelectorEventLoop):
@@ -37,7 +38,11 @@ def test_an_answer_that_took_long_leaves_its_connection_as_long_as_any_other(
                 writer.write(told("late"))
 
         async with stage(tmp_path / ".fleetctl") as ours, scripted(script) as url:
-            await ours.gateways.publish(table({"s1": url}, revision=2))
+            policy = TrafficPolicy(timeouts=TimeoutPolicy(first_byte_s=600.0))
+            entry = alias("acme", (OLD, 100, ("s1",)), policy=policy)
+            given = table({"s1": url}, revision=2)
+            aliases = {**given.aliases, "acme-support": entry}
+            await ours.publish(given.model_copy(update={"aliases": aliases}))
             async with connected(ours) as (reader, writer):
                 writer.write(post(raw()))
                 await until(ours, 1)
