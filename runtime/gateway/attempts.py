@@ -150,7 +150,8 @@ class UpstreamAttempts:
                 balancer.record_error(server, time.monotonic(), self._target.client)
             elif status is not None:
                 balancer.record_success(server, adapter, self._target.client)
-            self._state.in_flight.remove(server, adapter, is_shadow=self._is_shadow)
+            client = self._target.client
+            self._state.in_flight.remove(server, adapter, client, is_shadow=self._is_shadow)
         if self._is_retry:
             self._is_retry = False
             self._state.retry_budget.release()
@@ -169,6 +170,7 @@ class UpstreamAttempts:
         self._tried = (*self._tried, self.server)
         self.retries += 1
         server, self.server, self.url = self.server, "", ""
-        self._state.in_flight.remove(server, self._target.adapter, is_shadow=self._is_shadow)
+        adapter, client = self._target.adapter, self._target.client
+        self._state.in_flight.remove(server, adapter, client, is_shadow=self._is_shadow)
         if self._state.admission.queues:
             self._state.admission.serve_waiting()

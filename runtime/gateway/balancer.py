@@ -1,6 +1,7 @@
 """The choice of a request's server: the least busy of those that work and hold the version."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
@@ -11,6 +12,7 @@ from runtime.gateway.in_flight import InFlight
 from runtime.gateway.outliers import Outliers
 from runtime.gateway.routing import RouteTarget
 from runtime.gateway.sessions import in_order, load_bound, session_hash
+from runtime.gateway.shares import UNSHARED, ServerShares
 
 MISSING_S: Final = 10.0
 """Time for which a server that answered 404 for a version is chosen last for the version."""
@@ -30,6 +32,7 @@ class LoadBalancer:
     _clock: Callable[[], float] = time.monotonic
     """The event loop's."""
     outliers: Outliers = field(default_factory=Outliers)
+    shares: ServerShares = field(init=False)
     _down: set[str] = field(default_factory=set)
     """Servers that did not pass their last health check."""
     _stale: set[str] = field(default_factory=set)
@@ -43,6 +46,10 @@ class LoadBalancer:
     _marks: int = 0
     _ends: list[float] = field(default_factory=list)
     """When marks end, soonest first."""
+
+    def __post_init__(self) -> None:
+        busy, clients = self._in_flight.servers, self._in_flight.clients
+        self.shares = ServerShares(busy, clients, _clock=self._clock)
 
     def acquire(
         self,
@@ -61,8 +68,8 @@ class LoadBalancer:
         session = session_hash(target.alias, user) if user else None
         server = self.choose(target.servers, target.adapter, tried, now, limit, client, session)
         if server:
-            self._begin(server, target.client, now)
-            self._in_flight.add(server, target.adapter, is_shadow=is_shadow)
+            self._begin(server, client, now)
+            self._in_flight.add(server, target.adapter, client, is_shadow=is_shadow)
         return server
 
     def acquire_free(self, target: RouteTarget, now: float, user: bytes = b"") -> str | None:
@@ -76,13 +83,14 @@ class LoadBalancer:
         else:
             session = session_hash(target.alias, user) if user else None
             server = self.choose(servers, adapter, (), now, None, client, session)
-        if not self._limiter.allows(server):
+        if not self.allows(server, None, client):
             return None
         if self.outliers.failures:
             self._begin(server, client, now)
         in_flight = self._in_flight  # `InFlight.add`, without its call
         in_flight.versions[server, adapter] += 1
         in_flight.servers[server] += 1
+        in_flight.clients.setdefault(server, Counter())[client] += 1
         return server
 
     def choose(
@@ -110,21 +118,21 @@ class LoadBalancer:
         if session is not None:
             bound = load_bound(servers, self._in_flight.servers)
             for server in in_order(session, self.preferred(servers, adapter, client)):
-                if self._in_flight.servers[server] < bound and self.allows(server, limit):
+                if self._in_flight.servers[server] < bound and self.allows(server, limit, client):
                     return server
         self._turn += 1
         shift = self._turn % len(servers)
         turned = (*servers[shift:], *servers[:shift])
         busy = self._in_flight.servers
-        allows = self._limiter.allows
+        allows = self.allows
         if not self._has_marks:
             server = min(turned, key=busy.__getitem__)
-            if allows(server, limit):
+            if allows(server, limit, client):
                 return server
 
         def preference(server: str) -> tuple[bool, bool, int]:
             is_bad = self._is_bad(server, adapter, client, now)
-            return is_bad, not allows(server, limit), busy[server]
+            return is_bad, not allows(server, limit, client), busy[server]
 
         return min(turned, key=preference)
 
@@ -136,9 +144,9 @@ class LoadBalancer:
         True where there is no server: to wait would not help. A server that seems down counts only
         where there is no other.
         """
-        allows = self._limiter.allows
+        allows = self.allows
         for server in self.preferred(servers, adapter, client):  # for each request, so no generator
-            if allows(server, limit):
+            if allows(server, limit, client):
                 return True
         return not servers
 
@@ -149,9 +157,16 @@ class LoadBalancer:
             return [s for s in servers if not self._is_bad(s, adapter, client, now)] or servers
         return servers
 
-    def allows(self, server: str, limit: int | None) -> bool:
-        """Return whether a server is below its limit; `limit` as of `ConcurrencyLimiter.allows`."""
-        return self._limiter.allows(server, limit)
+    def allows(self, server: str, limit: int | None, client: str = "") -> bool:
+        """Return whether a server is below its limit, and a client below its share of the server.
+
+        `limit` as of `ConcurrencyLimiter.allows`; `client` empty: any client.
+        """
+        if not self._limiter.allows(server, limit):
+            return False
+        return self._in_flight.servers[server] < UNSHARED or self.shares.allows(
+            server, client, limit
+        )
 
     def marks(self) -> int:
         """Return a number that is another once `preferred` may return something else."""
@@ -217,6 +232,7 @@ class LoadBalancer:
         copies of the names and replaces nothing.
         """
         self.outliers.retain(servers)
+        self.shares.retain(servers)
         for marked in (self._down, self._stale):
             for name in [*marked]:
                 if name not in servers:

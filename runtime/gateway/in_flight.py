@@ -18,17 +18,29 @@ class InFlight:
     """By server and full adapter name."""
     servers: Counter[str] = field(default_factory=Counter)
     """Requests of clients by server: what limits and the choice of a server go by."""
+    clients: dict[str, Counter[str]] = field(default_factory=dict)
+    """Requests of clients by server and client, for `ServerShares`."""
     shadows: Counter[str] = field(default_factory=Counter)
     """Shadow requests by server: they take no client's place."""
 
-    def add(self, server: str, adapter: str, *, is_shadow: bool = False) -> None:
+    def add(self, server: str, adapter: str, client: str = "", *, is_shadow: bool = False) -> None:
         """Count a request until `remove` is called with the same arguments."""
         self.versions[server, adapter] += 1
-        (self.shadows if is_shadow else self.servers)[server] += 1
+        if is_shadow:
+            self.shadows[server] += 1
+        else:
+            self.servers[server] += 1
+            self.clients.setdefault(server, Counter())[client] += 1
 
-    def remove(self, server: str, adapter: str, *, is_shadow: bool = False) -> None:
+    def remove(
+        self, server: str, adapter: str, client: str = "", *, is_shadow: bool = False
+    ) -> None:
         """Count a request no longer."""
-        (self.shadows if is_shadow else self.servers)[server] -= 1
+        if is_shadow:
+            self.shadows[server] -= 1
+        else:
+            self.servers[server] -= 1
+            self.clients[server][client] -= 1
         self.versions[server, adapter] -= 1
         if not self.versions[server, adapter]:  # versions come and go for years
             del self.versions[server, adapter]

@@ -12,17 +12,16 @@ from typing import Final
 
 from fleet.traffic import LimitPolicy
 from runtime.gateway import errors
+from runtime.gateway.shares import MEMORY, ClientWeights
 
 BURST_S: Final = 10.0
 """Time whose share of `requests_per_minute` may come at once, seconds; at least 1 request."""
 REQUEST_BYTES: Final = 256 * 2**20
-"""Upper bound of the bytes of request bodies in a gateway process; half of it for each client."""
+"""Upper bound of the bytes of request bodies in a gateway process; shared as `MEMORY` says."""
 SHADOW_BYTES: Final = 64 * 2**20
 """Upper bound of the bytes of bodies kept for shadow requests, beside `REQUEST_BYTES`."""
 UNCOUNTED_BYTES: Final = 64 * 1024
 """Largest body that is not counted, bytes: little beside the buffers of its connection."""
-UNREAD: Final = ""
-"""Account of answers that wait for a slow client; a client has a name."""
 RETRY_SHARE: Final = 0.1
 """Upper bound of the requests that are tried again at a time, as a share of all in flight."""
 MIN_RETRIES: Final = 3
@@ -98,17 +97,18 @@ class MemoryBudget:
     """Bytes that a gateway process holds, by client.
 
     Request bodies count from their heads to the ends of their answers, and answers count while
-    their clients do not read them (`UNREAD`). Bodies of shadow requests have a budget of their own.
+    their clients do not read them. Bodies of shadow requests have a budget of their own.
     """
 
     _max_bytes: int
+    _weights: ClientWeights = field(default_factory=ClientWeights)
     _total: int = 0
     _by_client: Counter[str] = field(default_factory=Counter)
 
     def acquire(self, client: str, size: int) -> None:
-        """Count bytes for a client, or raise 503: the budget or the client's half is used up."""
-        limit = self._max_bytes
-        if self._total + size > limit or self._by_client[client] + size > limit // 2:
+        """Count bytes for a client, or raise 503: the client's share is used up."""
+        free, held = self._max_bytes - self._total - size, self._by_client[client] + size
+        if not self._weights.allows(client, held, free, MEMORY):
             raise errors.no_memory()
         self._total += size
         self._by_client[client] += size
@@ -119,6 +119,31 @@ class MemoryBudget:
         self._by_client[client] -= size
         if not self._by_client[client]:
             del self._by_client[client]
+
+
+@dataclass(slots=True)
+class UnreadBytes:
+    """Bytes of responses that wait on a connection because the client does not read them."""
+
+    _memory: MemoryBudget
+    _client: str = ""
+    _size: int = 0
+
+    def acquire(self, client: str, size: int) -> bool:
+        """Count the bytes for a client; return whether the client's share allows them."""
+        self.release()
+        try:
+            self._memory.acquire(client, size)
+        except errors.ApiError:
+            return False
+        self._client, self._size = client, size
+        return True
+
+    def release(self) -> None:
+        """Count the bytes no longer."""
+        if self._size:
+            self._memory.release(self._client, self._size)
+            self._size = 0
 
 
 @dataclass(slots=True)

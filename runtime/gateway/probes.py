@@ -14,7 +14,6 @@ from fleet.names import Stamps
 from runtime.engines.vllm_metrics import parse_metrics
 from runtime.gateway.balancer import LoadBalancer
 from runtime.gateway.concurrency import PROBE_TIMEOUT_S, ConcurrencyLimiter
-from runtime.gateway.outliers import Outliers
 
 HEALTH_EVERY_S: Final = 2.0
 """Interval of the health checks of a server."""
@@ -119,7 +118,7 @@ class LoadProbes:
     _urls: Urls
     _get: Get
     _limiter: ConcurrencyLimiter
-    _outliers: Outliers
+    _balancer: LoadBalancer
     _on_report: Callable[[], None]
     """Called when a waiting request may be able to proceed."""
     _running: dict[str, asyncio.Task[None]] = field(default_factory=dict)
@@ -155,8 +154,10 @@ class LoadProbes:
             return
         load = parse_metrics(page.decode(errors="replace"))
         if load.tokens is not None:
-            self._outliers.record_tokens(server, load.tokens, time.monotonic())
+            self._balancer.outliers.record_tokens(server, load.tokens, time.monotonic())
         if status != HTTPStatus.OK or load.running is None or load.waiting is None:
             self._limiter.record_no_load(server, answered=True)
+            self._balancer.shares.record_no_load(server)
         else:
             self._limiter.record_load(server, load.running, load.waiting)
+            self._balancer.shares.record_load(server, load.running, load.waiting)

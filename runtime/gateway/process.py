@@ -81,8 +81,8 @@ async def serving(
         admin = AdminServer(Admin(state, secret if remote else "", keep, restart).application())
         server = HttpServer(GatewayApp(state))
         get, balancer = server.pool.get, state.balancer
-        outliers, on_report = state.balancer.outliers, state.admission.take_limits
-        probes = LoadProbes(state.urls, get, state.limiter, outliers, on_report)
+        on_report = state.admission.take_limits
+        probes = LoadProbes(state.urls, get, state.limiter, balancer, on_report)
         state.limiter.probe = probes.start
         tasks = [asyncio.create_task(keep_synced(log))]
         try:

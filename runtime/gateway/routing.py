@@ -157,6 +157,8 @@ class RouteTable:
     shares name no server."""
     bounds_s: tuple[float, ...] = LATENCY_BOUNDS_S
     """Bounds of the histograms: the usual ones and every promise, ascending."""
+    weights: Mapping[str, int] = field(default_factory=dict)
+    """By client: the most turns in a row of any of its aliases."""
 
     def find(self, client: str, name: str) -> AliasRoute | None:
         """Return a client's own alias by a name of the alias, or None: the client has no such."""

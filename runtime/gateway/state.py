@@ -15,6 +15,7 @@ from runtime.gateway.in_flight import InFlight
 from runtime.gateway.limits import REQUEST_BYTES, SHADOW_BYTES, MemoryBudget, RetryBudget
 from runtime.gateway.probes import ServerListing
 from runtime.gateway.routing import RouteTable
+from runtime.gateway.shares import ClientWeights
 from runtime.gateway.table import RoutingTable
 from runtime.gateway.table_loader import build_routes
 from runtime.server_keys import NO_KEYS, ServerKeys
@@ -104,11 +105,13 @@ class GatewayState:
         self.counters = UsageCounters()
         self.usage = UsageWriter(log, self.counters)
         self.split = ObservedSplit(self.counters)
-        self.request_memory = MemoryBudget(REQUEST_BYTES)
-        self.shadow_memory = MemoryBudget(SHADOW_BYTES)
+        self.weights = ClientWeights()
+        self.request_memory = MemoryBudget(REQUEST_BYTES, self.weights)
+        self.shadow_memory = MemoryBudget(SHADOW_BYTES, self.weights)
         self.in_flight = InFlight()
         self.limiter = ConcurrencyLimiter(self.in_flight.servers)
         self.balancer = LoadBalancer(self.in_flight, self.limiter)
+        self.balancer.shares.weights = self.weights
         self.month = month or MonthlyUse()
         self.admission = Admission(self.in_flight, self.balancer, self.month)
         self.retry_budget = RetryBudget(self.in_flight.servers)
@@ -146,6 +149,7 @@ class GatewayState:
     def _on_swap(self, after: RouteTable) -> None:
         self.admission.take_table(after, asyncio.get_running_loop().time())
         self.counters.use_bounds(after.bounds_s)
+        self.weights.of = after.weights
 
     def _on_change(self, before: RouteTable, after: RouteTable) -> None:
         self.split.restart(before, after)
@@ -166,7 +170,7 @@ class GatewayState:
                 for server in arm.target.servers:
                     clients.setdefault(server, set()).add(route.client)
         shared = (server for server, names in clients.items() if len(names) > 1)
-        self.balancer.outliers.shared = frozenset(shared)
+        self.balancer.outliers.shared = self.balancer.shares.shared = frozenset(shared)
         self.balancer.retain(after.urls.keys(), pairs)
         for server in before.urls.keys() - after.urls.keys():
             self.limiter.forget(server)

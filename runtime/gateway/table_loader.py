@@ -22,7 +22,7 @@ from pydantic import BaseModel
 from fleet.errors import require_known
 from fleet.names import AdapterName, client_of, is_id, is_name
 from fleet.response_format import flaw
-from fleet.traffic import LATENCY_BOUNDS_S, UNLIMITED, USUAL_TIMEOUTS, TrafficPolicy
+from fleet.traffic import LATENCY_BOUNDS_S, UNLIMITED, USUAL_TIMEOUTS, USUAL_TURNS, TrafficPolicy
 from runtime.gateway import routing
 from runtime.gateway.table import FORMAT, AliasEntry, KeyEntry, RoutingTable, pieces
 from runtime.server_keys import NO_KEYS, ServerKeys
@@ -138,10 +138,13 @@ def _build(
     principals: dict[bytes, routing.Principal] = {}
     reloading: set[tuple[str, str]] = set()
     bounds = {*LATENCY_BOUNDS_S}
+    weights: dict[str, int] = {}
 
     def alias_members() -> Iterator[tuple[str, AliasEntry]]:
         for name, entry in entries:
             route = routes[name] = _alias_route(name, entry, urls)
+            turns = entry.policy.turns if entry.policy else None
+            weights[route.client] = max(weights.get(route.client, 0), turns or USUAL_TURNS)
             owned[route.client] = (*owned.get(route.client, ()), name)
             away = (share for share in entry.shares if share.percent and not share.servers)
             reloading.update((name, share.adapter) for share in away)
@@ -178,6 +181,7 @@ def _build(
         MappingProxyType(owned),
         frozenset(reloading),
         tuple(sorted(bounds)),
+        MappingProxyType(weights),
     )
 
 

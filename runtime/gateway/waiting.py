@@ -172,6 +172,9 @@ class WaitingRequests:
 
     def _first(self, lane: _Lane) -> Ticket | None:
         """Return the next request of a lane, and set aside those that wait for their own limits."""
+        found: Ticket | None = None
+        over: list[_ClientLane] = []
+        """Clients whose share of the server is used up: few, since each holds many places."""
         while (client := lane.ready.first()) is not None:
             queue = client.first()
             assert queue is not None, "the client has a key"
@@ -182,9 +185,15 @@ class WaitingRequests:
             elif not self._alias_allows(ticket.target):
                 self._unlist(queue)
                 self._aliases_aside.setdefault(ticket.target.alias, set()).add(queue)
+            elif not self._balancer.allows(lane.server, lane.limit, client.client):
+                lane.ready.remove(client)
+                over.append(client)
             else:
-                return ticket
-        return None
+                found = ticket
+                break
+        for client in over:
+            lane.ready.offer(client)
+        return found
 
     def _list(self, queue: AliasQueue) -> None:
         """Put an alias into the lanes of its first request."""

@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import math
 import os
+import resource
 import signal
 import statistics
 import sys
@@ -44,6 +45,7 @@ P99_S: Final = 1.0
 MIB: Final = 2**20
 MEMORY: Final = 256
 STALL_MS: Final = 50
+FILES: Final = 1064
 
 
 @dataclass
@@ -181,6 +183,8 @@ async def measure(
     state: Path, routed: RoutingTable, victim: bytes, names: list[str], seconds: float
 ) -> None:
     """Start a gateway, play the attacks, and print a line for each."""
+    # The gateway's room for connections: (1064 - 64) / 2 = 500.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, FILES))
     spec = GatewaySpec("main", f"127.0.0.1:{free_port()}", "")
     gateways = LocalGateways(state, {"main": spec})
     await gateways.publish(routed)

@@ -21,6 +21,7 @@ from tests.runtime.gateway.stage import ACME, CHAT, TEXT, chat
 PIECE: Final = 2**20
 """Bytes that are written at a time."""
 LARGE: Final = 15_000_000
+PATIENCE_S: Final = 3.0
 PATTERN: Final = {"type": "string", "pattern": "^[a-z]{3,40}$"}
 
 
@@ -82,6 +83,43 @@ async def again(target: Target, requests: list[bytes]) -> None:
         for request in requests:
             with suppress(OSError, asyncio.IncompleteReadError):
                 await exchange(target.url, [request])
+
+
+async def drip(target: Target, requests: list[bytes]) -> None:
+    """Send a request a byte a second, and again on a new connection once it is refused."""
+    while True:
+        with suppress(OSError):
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", int(target.url.rpartition(":")[2])
+            )
+            head, _, body = requests[0].partition(b"\r\n\r\n")
+            writer.write(head + b"\r\n\r\n")
+            for place in range(len(body)):
+                if reader.at_eof() or writer.is_closing():
+                    break
+                writer.write(body[place : place + 1])
+                await asyncio.sleep(1.0)
+            writer.transport.abort()
+
+
+async def leave(target: Target, requests: list[bytes]) -> None:
+    """Send a request and leave after a while, for ever."""
+    while True:
+        with suppress(OSError, asyncio.IncompleteReadError, TimeoutError):
+            async with asyncio.timeout(PATIENCE_S):
+                await exchange(target.url, requests)
+
+
+def _slow(model: str) -> list[bytes]:
+    return [posted(chat(model, suffix="slow"))]
+
+
+def _drops(model: str) -> list[bytes]:
+    return [posted(chat(model, "x" * 10_000))]
+
+
+def _fails(model: str) -> list[bytes]:
+    return [posted(chat(model, suffix="fail"))]
 
 
 def _bodies(model: str) -> list[bytes]:
@@ -156,6 +194,10 @@ ATTACKS: Final[dict[str, Attack]] = {
     "chunks of 2 bytes": Attack(_chunks, connections=8),
     "answers of 600 MB": Attack(_answers, connections=2),
     "lines without end": Attack(_lines, connections=2),
+    "bodies on 600 connections": Attack(_drops, connections=600, play=drip),
+    "300 answers of 8 s": Attack(_slow, connections=300),
+    "500s": Attack(_fails, connections=12),
+    "100 that leave after 3 s": Attack(_slow, connections=100, play=leave),
     "schemas": Attack(_schemas, is_for_engines=True),
     "fields that end an engine": Attack(_engine, is_for_engines=True),
 }

@@ -6,15 +6,16 @@ from http import HTTPStatus
 from typing import Final, cast
 
 from runtime.gateway.app import GatewayApp, LocalResponse, error_response
-from runtime.gateway.errors import ApiError, as_api_error
+from runtime.gateway.errors import as_api_error, no_connection
 from runtime.gateway.http import messages, timeouts
 from runtime.gateway.http.connection_limit import ConnectionLimit, Slot
 from runtime.gateway.http.incoming import IncomingRequest
 from runtime.gateway.http.pool import ConnectionPool
-from runtime.gateway.http.proxy import Proxy, ResponseSink
+from runtime.gateway.http.proxy import Proxy
 from runtime.gateway.http.request_reader import RequestReader
+from runtime.gateway.http.response_sink import ResponseSink
 from runtime.gateway.http.turns import LARGE_BODY
-from runtime.gateway.limits import UNREAD
+from runtime.gateway.limits import UnreadBytes
 
 MAX_UNREAD: Final = 256 * 1024
 """Bytes of a response that wait for the client before the server is read no further."""
@@ -40,15 +41,16 @@ class ClientConnection(asyncio.Protocol, ResponseSink):
         self._slot: Slot | None = None
         self._is_authenticated = False
         """Whether a response has gone out for a key that exists."""
-        self._reader = RequestReader(app.state, pool.loop, self.on_request, self._send_continue)
+        self._reader = RequestReader(app.state, pool.loop, self.on_request, self._on_head)
+        self._client = ""
+        """The client of the newest request."""
         self._waiting: deque[IncomingRequest] = deque()
         self._pipelined_bytes = 0
         self._served: IncomingRequest | None = None
         self._proxy: Proxy | None = None
         self._is_advancing = self._is_draining = False
         self._is_reading_paused = self._is_writing_paused = False
-        self._unread = 0
-        """Bytes of responses that count in the memory budget, for the client does not read them."""
+        self._unread = UnreadBytes(app.state.request_memory)
         self._last_active_at = pool.loop.time()
 
     # ------------------------------------------------------- called by the event loop
@@ -77,7 +79,7 @@ class ClientConnection(asyncio.Protocol, ResponseSink):
     def connection_lost(self, _: Exception | None) -> None:
         """End the client's requests, and leave no cycle: a new table would keep it for good."""
         self._connections.discard(self)
-        self._release_unread()
+        self._unread.release()
         slot, self._slot = self._slot, None
         if slot is not None:
             slot.release()
@@ -90,11 +92,7 @@ class ClientConnection(asyncio.Protocol, ResponseSink):
     def pause_writing(self) -> None:
         """Read the server no further; end the connection where too many clients do not read."""
         self._is_writing_paused = True
-        size = self._transport.get_write_buffer_size()
-        try:
-            self._app.state.request_memory.acquire(UNREAD, size)
-            self._unread += size
-        except ApiError:
+        if not self._unread.acquire(self._client, self._transport.get_write_buffer_size()):
             self._transport.abort()
         if self._proxy is not None:
             self._proxy.pause(paused=True)
@@ -102,14 +100,10 @@ class ClientConnection(asyncio.Protocol, ResponseSink):
     def resume_writing(self) -> None:
         """Go on: the client has read."""
         self._is_writing_paused = False
-        self._release_unread()
+        self._unread.release()
         if self._proxy is not None:
             self._proxy.pause(paused=False)
         self._advance()
-
-    def _release_unread(self) -> None:
-        self._app.state.request_memory.release(UNREAD, self._unread)
-        self._unread = 0
 
     # ------------------------------------------------------- one request after the other
     @property
@@ -124,9 +118,11 @@ class ClientConnection(asyncio.Protocol, ResponseSink):
         else:
             self._advance()
 
-    def _send_continue(self) -> None:
-        """Send `100 Continue` to a client that waits for the line, if the request is next."""
+    def _on_head(self) -> None:
+        """Refuse a body beyond its client's share; send `100 Continue` if the request is next."""
         reading = self._reader.reading
+        if reading and reading.proxied and not reading.is_ignored and not self._may_begin(reading):
+            reading.refuse(no_connection(), closing=True)
         if reading and reading.expects_continue and not reading.is_ignored and self._is_free:
             reading.expects_continue = False
             self.send(messages.CONTINUE)
@@ -145,7 +141,7 @@ class ClientConnection(asyncio.Protocol, ResponseSink):
                 self._is_reading_paused = False
                 self._transport.resume_reading()
         if self._reader.reading is not None:
-            self._send_continue()
+            self._on_head()
 
     def _serve(self, request: IncomingRequest) -> None:
         self._served = request
@@ -160,14 +156,20 @@ class ClientConnection(asyncio.Protocol, ResponseSink):
                 self.respond(response)
             else:
                 self._is_authenticated = True
+                if not self._may_begin(request):
+                    raise no_connection()  # noqa: TRY301 (as any refusal of this request)
                 body, request.body = request.body, b""
                 attempts = proxied.route(body, self._loop.time(), head.meta)
-                if self._slot is not None:
-                    self._slot.mark_busy()
                 self._proxy = Proxy(self, self._pool, proxied, attempts)
                 self._proxy.start()
         except Exception as error:  # noqa: BLE001 (the last net: a client gets our words)
             self._refuse(error)
+
+    def _may_begin(self, request: IncomingRequest) -> bool:
+        """Note a request at work; return whether its client's share of connections allows it."""
+        assert request.proxied is not None, "the request is for a server"
+        self._client = request.proxied.record.row.client
+        return self._slot is None or self._slot.mark_busy(self._client)
 
     def _refuse(self, error: Exception) -> None:
         refusal = as_api_error(error)

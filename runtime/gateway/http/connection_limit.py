@@ -7,7 +7,7 @@ that opens thousands displaces its own.
 
 import asyncio
 import ipaddress
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
@@ -15,6 +15,7 @@ from typing import cast
 from runtime.gateway import errors
 from runtime.gateway.app import error_response
 from runtime.gateway.http import messages
+from runtime.gateway.shares import CONNECTIONS, ClientWeights
 
 _IPV6_NETWORK = 64
 """Bits of an IPv6 address that are the same for all addresses of a customer."""
@@ -29,12 +30,21 @@ class Slot:
     evict: Callable[[], bool]
     """Ends the connection unless a request is at work; returns whether it has ended."""
 
-    def mark_busy(self) -> None:
-        """Note that a request is at work."""
-        self._source.idle.pop(self, None)
+    client: str | None = None
+    """The client whose request is at work; None: no request is."""
+
+    def mark_busy(self, client: str) -> bool:
+        """Note that a request is at work; return whether the client's share allows the request."""
+        if self.client is None:
+            if not self._limit.begin(client):
+                return False
+            self.client = client
+            self._source.idle.pop(self, None)
+        return True
 
     def mark_idle(self) -> None:
         """Note that no request is at work from now on."""
+        self.end()
         source, idle = self._source, self._source.idle
         idle.pop(self, None)
         idle[self] = None
@@ -43,11 +53,18 @@ class Slot:
 
     def mark_idle_again(self) -> None:
         """Note a connection as idle that could not be evicted a while ago."""
-        if self not in self._source.idle:
+        if self.client is None and self not in self._source.idle:
             self.mark_idle()
+
+    def end(self) -> None:
+        """Count the client's request no longer."""
+        client, self.client = self.client, None
+        if client is not None:
+            self._limit.end(client)
 
     def release(self) -> None:
         """Note that the connection has ended."""
+        self.end()
         self._limit.release(self, self._source)
 
 
@@ -72,7 +89,12 @@ class ConnectionLimit:
     """
 
     _max: int
+    _weights: ClientWeights = field(default_factory=ClientWeights)
     _count: int = 0
+    _busy: int = 0
+    """Connections with a request at work."""
+    _by_client: Counter[str] = field(default_factory=Counter)
+    """Of these, by client; the operator has no name and no bound."""
     _sources: dict[str, _Source] = field(default_factory=dict)
     _ranks: dict[int, OrderedDict[_Source, None]] = field(default_factory=dict)
 
@@ -104,6 +126,23 @@ class ConnectionLimit:
             self.rank(source)
             del self._sources[source.address]
 
+    def begin(self, client: str) -> bool:
+        """Count a connection at work; return whether the client's share allows another."""
+        held, free = self._by_client[client] + 1, self._max - self._busy - 1
+        is_over = held > 1 and held > free and bool(client)
+        if is_over and not self._weights.allows(client, held, free, CONNECTIONS):
+            return False
+        self._busy += 1
+        self._by_client[client] = held
+        return True
+
+    def end(self, client: str) -> None:
+        """Count a connection at work no longer."""
+        self._busy -= 1
+        self._by_client[client] -= 1
+        if not self._by_client[client]:
+            del self._by_client[client]
+
     def rank(self, source: _Source) -> None:
         """Sort an address among the others, by its idle connections."""
         before, now = source.rank, len(source.idle)
@@ -123,7 +162,7 @@ class ConnectionLimit:
                 self.rank(source)
                 continue
             slot = next(iter(source.idle))
-            slot.mark_busy()  # until the connection marks it idle
+            source.idle.pop(slot)  # until the connection marks it idle
             if slot.evict():
                 slot.release()
                 return True

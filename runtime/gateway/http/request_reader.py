@@ -98,6 +98,7 @@ class RequestReader:
         self.reading, self._unparsed = request, length - len(body)
         request.start(length, self._state)
         request.add(body)
+        self._on_head()
         return True
 
     def _feed_unparsed(self, data: bytes) -> None:

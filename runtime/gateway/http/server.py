@@ -31,7 +31,7 @@ class HttpServer:
 
     async def open(self, host: str, port: int) -> int:
         """Listen; return the port, a free port for 0; raises `OSError`: the address is taken."""
-        limit = ConnectionLimit(max_clients())
+        limit = ConnectionLimit(max_clients(), self._app.state.weights)
 
         def accept() -> asyncio.Protocol:
             return ClientConnection(self._app, self.pool, self._connections, limit)

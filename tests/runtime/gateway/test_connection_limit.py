@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runtime.gateway.http import timeouts
 from runtime.gateway.http.connection_limit import ConnectionLimit, Slot, address_of
 from tests.runtime.gateway.sockets import (
     Connection,
@@ -21,7 +22,7 @@ from tests.runtime.gateway.sockets import (
     scripted,
     told,
 )
-from tests.runtime.gateway.stage import LASTING, Stage, long, stage, table, until
+from tests.runtime.gateway.stage import GLOBEX, LASTING, Stage, long, stage, table
 
 SEATS = 8
 
@@ -78,28 +79,36 @@ def test_idle_connections_give_way_the_longest_idle_first(tmp_path: Path, first:
 
 
 @pytest.mark.usefixtures("serving_loop")
-def test_connections_with_a_request_at_work_are_never_closed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kept_open", [False, True], ids=["new connections", "repeated heads"])
+def test_a_client_has_two_thirds_of_the_connections_at_work_and_others_get_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, kept_open: bool
+) -> None:
+    monkeypatch.setattr(timeouts, "SWEEP_S", 0.01)
+
     async def scenario() -> None:
         async with crowded(tmp_path, 0.01) as ours, AsyncExitStack() as stack:
-            made = [await stack.enter_async_context(connected(ours)) for _ in range(SEATS)]
             lasting = post(raw(**long(LASTING)))
-            made[0][1].write(lasting[:-1])  # its body is on its way
-            for _, writer in made[1:-1]:
-                writer.write(lasting)
-            await until(ours, SEATS - 2)
-            for _ in range(2):  # the last one is idle
-                made[-1] = await stack.enter_async_context(connected(ours))
-                assert await ask(made[-1]) == 200
-            made[-1][1].write(lasting)
-            await until(ours, SEATS - 1)
-            beyond, _ = await stack.enter_async_context(connected(ours))
-            status, body = await answered(beyond)
-            assert (status, await beyond.read()) == (503, b"")
-            assert b"Too many connections" in body
-            made[0][1].write(lasting[-1:])
-            await until(ours, SEATS)
+            made = [await stack.enter_async_context(connected(ours)) for _ in range(SEATS - 1)]
+            if kept_open:
+                assert [await ask(connection) for connection in made] == [200] * len(made)
+            for number, (_, writer) in enumerate(made):
+                writer.write(
+                    lasting[: -1 if number % 2 else None]
+                )  # half of the bodies come slowly
+            ends = [asyncio.create_task(answered(reader)) for reader, _ in made]
+            async with asyncio.timeout(60):
+                while sum(task.done() for task in ends) < 2:  # noqa: ASYNC110 (in this loop)
+                    await asyncio.sleep(0.01)
+            other = await stack.enter_async_context(connected(ours))
+            other[1].write(post(raw(model="globex-dates"), key=GLOBEX))
+            assert (await answered(other[0]))[0] == 200
+            refused = [(await task)[0] for task in ends if task.done()]
+            assert refused == [503] * 2  # and five are at work, which is two thirds of eight
+            for _, writer in made:
+                writer.write(lasting[-1:])
             ours.replicas["s1"].pace(0)
-            assert [(await answered(reader))[0] for reader, _ in made] == [200] * SEATS
+            found = await asyncio.gather(*ends, return_exceptions=True)
+            assert sum(isinstance(each, tuple) and each[0] == 200 for each in found) == 5
             newcomer = await stack.enter_async_context(connected(ours))
             assert await ask(newcomer) == 200
 
@@ -221,7 +230,7 @@ def test_of_the_address_with_most_idle_connections_the_longest_idle_ends(
                 continue
             else:
                 one.is_secretly_busy = False
-                seats[one].mark_busy() if move == "work" else seats[one].mark_idle()
+                seats[one].mark_busy("") if move == "work" else seats[one].mark_idle()
             idle = [each for each in idle if each is not one] + [one] * (move == "rest")
 
 

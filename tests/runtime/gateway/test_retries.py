@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.gateway import concurrency
+from runtime.gateway import concurrency, shares
 from runtime.gateway.limits import MIN_RETRIES, RETRY_SHARE, RetryBudget
 from tests.ports import free_port
 from tests.runtime.gateway.sockets import asked, scripted, told
@@ -82,9 +82,10 @@ async def all_at_once(ours: Stage, sick: bytes) -> tuple[Counter[str], Counter[i
 def test_a_sick_replica_under_load_does_not_double_the_load_on_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sick: bytes, status: int
 ) -> None:
-    monkeypatch.setattr(
-        concurrency, "FIRST_LIMIT", 10 * CLIENTS
-    )  # the servers tell nothing of their room
+    # The servers tell nothing of their room.
+    monkeypatch.setattr(concurrency, "FIRST_LIMIT", 10 * CLIENTS)
+    monkeypatch.setattr(shares, "FIRST_LIMIT", 10 * CLIENTS)
+    monkeypatch.setattr(shares, "SILENT_PLACES", 10 * CLIENTS)
 
     async def scenario() -> None:
         async with stage(tmp_path / ".fleetctl") as ours:
