@@ -129,12 +129,7 @@ def exchange(
     while moves > 0 and packing.price(instance) > floor:
         moves -= OVERHEAD
         servers, core = schedule.draw(full)
-        members = np.isin(packing.assignment, servers).nonzero()[0]
-        others = np.delete(packing.gpus, servers)
-        part = replace(instance.part(members), stock=instance.stock.without(others))
-        order = np.argsort(servers)
-        index = order[np.searchsorted(servers, packing.assignment[members], sorter=order)]
-        inner = Packing(packing.gpus[servers], index)
+        part, inner, members = drawn(instance, packing, servers)
         mix = schedule.mix(part, inner.gpus, core, servers)
         if mix is None:
             if core == len(packing.gpus) <= CORE:
@@ -148,10 +143,20 @@ def exchange(
         search = repair(part, mix, assignment, schedule.rng)
         moves -= search.run(*schedule.limits(moves), schedule.rng)
         if search.done:
-            packing = _replaced(instance, packing, servers, members, mix, search.assignment)
+            packing = replaced(instance, packing, servers, members, mix, search.assignment)
             full = _fullness(instance, packing)
         schedule.tried(holds=search.done)
     return packing
+
+
+def drawn(instance: Instance, packing: Packing, servers: Ints) -> tuple[Instance, Packing, Ints]:
+    """Return some servers as a packing of their own, its instance, and its items."""
+    members = np.isin(packing.assignment, servers).nonzero()[0]
+    others = np.delete(packing.gpus, servers)
+    part = replace(instance.part(members), stock=instance.stock.without(others))
+    order = np.argsort(servers)
+    index = order[np.searchsorted(servers, packing.assignment[members], sorter=order)]
+    return part, Packing(packing.gpus[servers], index), members
 
 
 def _fullness(instance: Instance, packing: Packing) -> Reals:
@@ -206,7 +211,7 @@ def _assigned(instance: Instance, packing: Packing, mix: Ints, fresh: Rng | None
     return assignment
 
 
-def _replaced(
+def replaced(
     instance: Instance, packing: Packing, servers: Ints, members: Ints, mix: Ints, inner: Ints
 ) -> Packing:
     """Return the packing with the drawn servers exchanged for the mix."""

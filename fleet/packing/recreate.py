@@ -7,6 +7,7 @@ empty, until one is left out. After Schrimpf et al. 2000.
 import numpy as np
 
 from fleet.packing.construct import GROWTH, fill
+from fleet.packing.exchange import drawn, replaced
 from fleet.packing.problem import Instance, Ints, Packing, Rng
 
 RUINED = 4
@@ -17,6 +18,24 @@ LEAST = 0.5
 """Lower bound of the random factor, up to 1.5, on the load by which items are ordered."""
 WAYS = (None, *GROWTH)
 """Ways to choose among servers with room, drawn for every attempt; see `fill`."""
+
+PART = 12
+"""Servers of a large packing that are searched together."""
+ROUNDS = 1.5
+"""Mean number of parts that a server is in."""
+BY_ITEM = 20
+"""Items of a part that are placed again, per item."""
+
+
+def recreate_parts(instance: Instance, packing: Packing) -> Packing:
+    """Improve a large valid packing, a part of the servers after the other."""
+    rng = Rng(np.random.PCG64(1))
+    for _ in range(round(ROUNDS * len(packing.gpus) / PART)):
+        servers = rng.permutation(len(packing.gpus))[:PART]
+        part, inner, members = drawn(instance, packing, servers)
+        better = recreate(part, inner, BY_ITEM * len(members), 0)
+        packing = replaced(instance, packing, servers, members, better.gpus, better.assignment)
+    return packing
 
 
 def recreate(instance: Instance, packing: Packing, placements: int, floor: int) -> Packing:

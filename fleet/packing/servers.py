@@ -10,7 +10,7 @@ from fleet.packing.construct import WHOLE, construct
 from fleet.packing.exchange import Coarse, Thorough, exchange
 from fleet.packing.problem import Effort, Instance, Ints, Packing, Status
 from fleet.packing.proofs import aggregate_bound, cheaper, is_small
-from fleet.packing.recreate import recreate
+from fleet.packing.recreate import recreate, recreate_parts
 from fleet.packing.solver import available
 
 MOVES: dict[Effort, tuple[int, int]] = {
@@ -167,6 +167,7 @@ def _searched(
     if items > WHOLE:
         moves = servers * LARGE // (servers + LARGE_HALF)
         packing = exchange(instance, packing, moves, floor, Coarse(instance))
+        packing = recreate_parts(instance, packing)
         if effort == "fast":
             return packing, floor
     least = max(LEAST_MOVES, min(FEW, BY_ITEM * items))
