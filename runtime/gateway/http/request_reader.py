@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
 import httptools
 
@@ -14,6 +15,9 @@ from runtime.gateway.http.incoming import (
     repeated_head,
 )
 from runtime.gateway.state import GatewayState
+
+_PIECE: Final = 32 * 1024
+"""Most bytes of a body in chunks that are parsed before they are counted."""
 
 
 class RequestReader:
@@ -51,6 +55,11 @@ class RequestReader:
 
     def feed(self, data: bytes) -> None:
         """Take bytes; what breaks the rules is a request that is refused."""
+        if self.reading is not None and self.reading.head.transfer and len(data) > _PIECE:
+            for start in range(0, len(data), _PIECE):  # tiny chunks are noticed in between
+                if not self.is_closed:
+                    self.feed(data[start : start + _PIECE])
+            return
         if self._unparsed:
             self._feed_unparsed(data)
         elif self.reading is not None or not self._feed_repeated(data):
