@@ -75,6 +75,11 @@ class LimitPolicy:
             None,
         )
 
+    @property
+    def has_rate(self) -> bool:
+        """Whether requests or tokens a minute are bounded."""
+        return (self.requests_per_minute, self.tokens_per_minute) != (None, None)
+
 
 UNLIMITED = LimitPolicy()
 
@@ -143,3 +148,8 @@ class TrafficPolicy:
     promise_s: float | None = None
     """Promised p95 of an answer, in seconds: a bound of the gateway's histograms; an answer without
     stream may take ten times as long. None: no promise."""
+
+    @property
+    def has_rates(self) -> bool:
+        """Whether requests or tokens a minute are bounded, of the alias or its client."""
+        return self.limits.has_rate or self.client_limits.has_rate

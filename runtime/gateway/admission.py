@@ -9,6 +9,7 @@ import secrets
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final, NamedTuple
 
 from fleet.traffic import QUEUE_S
@@ -17,7 +18,13 @@ from runtime.gateway.balancer import LoadBalancer
 from runtime.gateway.body import RequestBody
 from runtime.gateway.budgets import MonthlyUse
 from runtime.gateway.in_flight import InFlight
-from runtime.gateway.limits import UNCOUNTED_BYTES, MemoryBudget, RateLimiter, least_tokens
+from runtime.gateway.limits import (
+    UNCOUNTED_BYTES,
+    MemoryBudget,
+    RateLimiter,
+    least_tokens,
+    rate_headers,
+)
 from runtime.gateway.routing import DEFAULT_DEADLINES, RouteTable, RouteTarget
 from runtime.gateway.turns import Ticket, Turns
 from runtime.gateway.waiting import AliasQueue, WaitingRequests
@@ -125,6 +132,9 @@ class Admission:
             for limiter, limits in limiters:
                 limiter.count_request(limits, policy.gateways, now)
             self._turns.number(ticket)
+            if policy.has_rates:
+                left = (limiter.left(its, policy.gateways, now) for limiter, its in limiters)
+                ticket.rates = rate_headers(chain.from_iterable(left))
         if is_ready:
             self._grant(ticket)
             return True

@@ -6,9 +6,9 @@ Counts live here and not in a routing table: a new table forgets no client's req
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from fleet.traffic import LimitPolicy
 from runtime.gateway import errors
@@ -29,6 +29,33 @@ MIN_RETRIES: Final = 3
 _MINUTE: Final = 60.0
 _TOKEN_BYTES: Final = 4
 _DATA_URL: Final = re.compile(rb'"data:[^"]*"')
+
+
+class RateLeft(NamedTuple):
+    """What a rate leaves to a client."""
+
+    kind: str
+    """`requests` or `tokens`."""
+    limit: int
+    """Allowed a minute."""
+    remaining: int
+    """Allowed at once now."""
+    reset_s: float
+    """Time until as much as ever is allowed at once. Unit: seconds."""
+
+
+def rate_headers(found: Iterable[RateLeft]) -> dict[str, str]:
+    """Return the headers that tell a client what its rates leave; of several, the tightest."""
+    tightest: dict[str, RateLeft] = {}
+    for rate in found:
+        if rate.kind not in tightest or rate.remaining < tightest[rate.kind].remaining:
+            tightest[rate.kind] = rate
+    headers: dict[str, str] = {}
+    for kind, rate in tightest.items():
+        headers[f"x-ratelimit-limit-{kind}"] = str(rate.limit)
+        headers[f"x-ratelimit-remaining-{kind}"] = str(rate.remaining)
+        headers[f"x-ratelimit-reset-{kind}"] = f"{rate.reset_s:.2f}s"
+    return headers
 
 
 @dataclass(slots=True)
@@ -73,6 +100,19 @@ class RateLimiter:
         if limits.requests_per_minute is not None:
             interval_s = _MINUTE * gateways / limits.requests_per_minute
             self._earliest_s = max(self._earliest_s, now) + interval_s
+
+    def left(self, limits: LimitPolicy, gateways: int, now: float) -> Iterator[RateLeft]:
+        """Yield what the rates leave, after `wait_s` and `count_request` of the same time."""
+        if limits.requests_per_minute is not None:
+            interval_s = _MINUTE * gateways / limits.requests_per_minute
+            ahead_s = max(0.0, self._earliest_s - now)
+            room_s = max(0.0, BURST_S - interval_s) - ahead_s
+            at_once = math.floor(room_s / interval_s) + 1 if room_s >= 0 else 0
+            yield RateLeft("requests", limits.requests_per_minute // gateways, at_once, ahead_s)
+        if limits.tokens_per_minute is not None and self._level is not None:
+            capacity = limits.tokens_per_minute / gateways
+            reset_s = _MINUTE * (capacity - self._level) / capacity
+            yield RateLeft("tokens", int(capacity), max(0, int(self._level)), reset_s)
 
     def charge(self, tokens: int) -> None:
         """Count the tokens of an answer."""

@@ -12,7 +12,7 @@ The connections call, in this order:
 row is written, before the client has its last byte. Nothing here knows a socket.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
@@ -51,6 +51,7 @@ class RequestMeta:
     version: str = ""
     trace: str = ""
     trace_state: str = ""
+    request_id: str = ""
 
 
 @dataclass(slots=True)
@@ -83,6 +84,7 @@ class ProxyRequest:
     priority: int | None = None
     trace: bytes = b""
     """Headers by which the server joins the client's trace."""
+    rates: Mapping[str, str] | None = None
 
     @property
     def asked_name(self) -> str:
@@ -141,6 +143,7 @@ class ProxyRequest:
                 ticket = self._ticket = self._ticket or Ticket(target)
                 ticket.target = target
                 self.must_wait = not state.admission.request(ticket, now)
+                self.rates = ticket.rates
                 if self.must_wait:
                     self._waiting = body, raw, meta
                     return attempts
@@ -148,10 +151,7 @@ class ProxyRequest:
         return attempts
 
     def wait(self, proceed: Callable[[], None]) -> tuple[float, errors.ApiError]:
-        """Have `proceed` called when `take_turn` is due; return the longest wait and its error.
-
-        Seconds.
-        """
+        """Have `proceed` called when `take_turn` is due; return the longest wait (s), its error."""
         ticket = self._ticket
         assert ticket is not None, "the request has been routed"
         ticket.proceed = proceed

@@ -2,7 +2,7 @@
 
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush, heapreplace
 from typing import Any, Final, Generic, TypeVar
@@ -65,6 +65,8 @@ class Ticket:
     number: int | None = None
     """Number of the request in the order of arrival; None: the limits have not seen the request."""
     max_wait_s: float = QUEUE_S
+    rates: Mapping[str, str] | None = None
+    """Headers that tell the client what its rates leave; None: it has none."""
 
 
 @dataclass(slots=True)

@@ -24,6 +24,8 @@ _MARK_OF_ENVOY: Final = b'"latency_us":'
 """In every line that an Envoy wrote, and in no line of a gateway: quotes in a value are escaped."""
 _SERVER_ABORT_FLAGS: Final = frozenset({"UC", "UR", "UPE", "UMSDR", "SI"})
 """Envoy's response flags for a server that broke off or fell silent."""
+_GIVEN_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+"""Sound ids of clients: without blanks, quotes and line breaks, which have a meaning in logs."""
 _UNSET: Final = (None, "", "-")
 """Values of a field in Envoy's rows that was never set."""
 _TRACE: Final = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
@@ -91,6 +93,13 @@ class UsageRow(msgspec.Struct, omit_defaults=False):
 
     None: unknown, or a row of an earlier version.
     """
+    given_id: str | None = None
+    """Id that the client gave the request (`x-request-id`); None: no id, or no sound one."""
+
+    @property
+    def shown_id(self) -> str:
+        """Id of the request in answers: the client's, else the row's."""
+        return self.given_id or self.request_id
 
 
 class Tokens(msgspec.Struct):
@@ -183,6 +192,11 @@ class UsageRecorder:
         row.input_tokens, row.output_tokens = tokens.prompt_tokens, tokens.completion_tokens
         row.cached_tokens = tokens.cached_tokens
         self._add(row)
+
+
+def sound_id(given: str) -> str | None:
+    """Return the id that a client gave its request, if the id is sound."""
+    return given if given and _GIVEN_ID.fullmatch(given) else None
 
 
 def trace_id_of(parent: str) -> str | None:

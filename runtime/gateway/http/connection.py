@@ -175,7 +175,7 @@ class ClientConnection(asyncio.Protocol, ResponseSink):
         refusal = as_api_error(error)
         served, request_id = self._served, ""
         if served is not None and served.proxied is not None:
-            request_id = served.proxied.record.row.request_id
+            request_id = served.proxied.record.row.shown_id
             served.proxied.on_error(refusal.status)
         self.respond(error_response(refusal, served.head.path if served else "", request_id))
 
@@ -192,12 +192,12 @@ class ClientConnection(asyncio.Protocol, ResponseSink):
         self._batch.add(self._transport, head if is_head else head + body)
         self.finish()
 
-    def relay(self, start: bytes, request_id: str, body: bytes) -> None:
+    def relay(self, start: bytes, shown: str, body: bytes) -> None:
         """Send a server's complete response, its head from `relayed_start`; the request is over."""
         served, is_last = self._served, self._is_last
         self._set_idle()
         if served is not None:
-            number, close = request_id.encode("ascii"), messages.CLOSE if is_last else b""
+            number, close = shown.encode("ascii"), messages.CLOSE if is_last else b""
             data = messages.RELAYED % (start, number, len(body), close, body)
             self._batch.add(self._transport, data, messages.unrecorded(served.head.path))
         if is_last or self._waiting or self._reader.reading is not None:

@@ -18,7 +18,7 @@ from runtime.gateway.limits import UNCOUNTED_BYTES
 from runtime.gateway.request import ProxyRequest, RequestMeta
 from runtime.gateway.routing import Credentials
 from runtime.gateway.state import GatewayState
-from runtime.usage.row import UsageRecorder
+from runtime.usage.row import UsageRecorder, sound_id
 
 MAX_HEAD: Final = 32_768
 """Upper bound of request line and headers together, bytes."""
@@ -43,6 +43,7 @@ _META: Final = {
     b"x-fleetctl-version": "version",
     b"traceparent": "trace",
     b"tracestate": "trace_state",
+    b"x-request-id": "request_id",
 }
 """Field of `RequestMeta` by header."""
 
@@ -234,6 +235,8 @@ class IncomingRequest:
             return
         path = self.head.path
         record = UsageRecorder(state.usage.add, path, state.active.routes.revision)
+        if self.head.meta.request_id:
+            record.row.given_id = sound_id(self.head.meta.request_id)
         self.proxied = ProxyRequest(state, path, self.head.credentials, record)
         try:
             self.proxied.admit()

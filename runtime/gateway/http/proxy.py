@@ -103,10 +103,13 @@ class Proxy:
             request.on_response(status if refusal is None else refusal.status, body)
             row = request.record.row
             if refusal is not None:
-                self._client.respond(error_response(refusal, row.path, row.request_id))
+                self._client.respond(error_response(refusal, row.path, row.shown_id))
                 return
             start = messages.relayed_start(status, content_type, request.target.adapter)
-            self._client.relay(start, row.request_id, self._with_asked_name(body))
+            shown = row.shown_id
+            if request.rates:
+                shown += "".join(f"\r\n{name}: {value}" for name, value in request.rates.items())
+            self._client.relay(start, shown, self._with_asked_name(body))
         except Exception as error:  # noqa: BLE001 (the last net)
             self._refuse(error)
 
@@ -131,7 +134,8 @@ class Proxy:
                 headers = {
                     "Content-Type": content_type,
                     "x-fleetctl-version": self._request.target.adapter,
-                    "x-request-id": self._request.record.row.request_id,
+                    "x-request-id": self._request.record.row.shown_id,
+                    **(self._request.rates or {}),
                 }
                 self._is_chunked = self._client.start_stream(status, headers)
                 self._has_started = True
@@ -245,7 +249,7 @@ class Proxy:
             self._client.abort()
         else:
             row = self._request.record.row
-            self._client.respond(error_response(refusal, row.path, row.request_id))
+            self._client.respond(error_response(refusal, row.path, row.shown_id))
 
     def _with_asked_name(self, data: bytes) -> bytes:
         request = self._request

@@ -16,8 +16,11 @@ class ResponseSink:
         """Send a response of the gateway's own; the request is over."""
         self.finish()
 
-    def relay(self, start: bytes, request_id: str, body: bytes) -> None:  # noqa: ARG002 (dropped)
-        """Send a server's complete response, its head from `relayed_start`; the request is over."""
+    def relay(self, start: bytes, shown: str, body: bytes) -> None:  # noqa: ARG002 (dropped)
+        """Send a server's complete response; the request is over.
+
+        `start`: of its head, `relayed_start`; `shown`: the request's id, and further headers.
+        """
         self.finish()
 
     def start_stream(self, status: int, headers: dict[str, str]) -> bool:  # noqa: ARG002 (dropped)

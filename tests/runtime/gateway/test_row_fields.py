@@ -71,6 +71,27 @@ def test_a_trace_goes_on_to_the_server_and_its_id_into_the_row(tmp_path: Path) -
     assert [head.get("tracestate") for head in heads] == [state for *_, state in cases]
 
 
+def test_the_id_that_a_client_gives_is_in_its_answer_and_row_and_goes_to_no_server(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path / ".fleetctl") as ours:
+            given = ["7c0e-a.b:1", "7c0e-a.b:1", "two words", "x" * 129, "ü", ""]
+            replies = [await ours.send(chat(), headers={"X-Request-Id": text}) for text in given]
+            replies.append(await ours.send(chat(), headers={"X-Request-Id": "gone"}, secret="no"))
+            replies.append(await ours.send(chat(stream=True), headers={"X-Request-Id": "s/1"}))
+            rows = ours.rows()
+            shown = [reply.headers["x-request-id"] for reply in replies]
+            assert [row["given_id"] or row["request_id"] for row in rows] == shown
+            kept = ["7c0e-a.b:1", "7c0e-a.b:1", None, None, None, None, "gone", "s/1"]
+            assert [row["given_id"] for row in rows] == kept
+            assert len({row["request_id"] for row in rows}) == len(rows)
+            asked = {head["x-request-id"] for head in ours.replicas["s1"].headers}
+            assert asked == {row["request_id"] for row in rows if row["status"] == 200}
+
+    asyncio.run(scenario())
+
+
 def test_what_no_server_reported_is_null_in_row_and_parquet_and_counted_as_unknown(
     tmp_path: Path,
 ) -> None:
