@@ -40,8 +40,8 @@ _KNOWN: dict[str, Callable[..., Any]] = CANDIDATES | {"envoy-native": envoy_nati
 Row = dict[str, float]
 
 
-def body(kilobytes: float, number: int, **more: Any) -> dict[str, Any]:
-    text = "lorem ip " * max(1, int(kilobytes * 1000 / 9) - 20)
+def body(kilobytes: float, number: int, word: str = "lorem ip ", **more: Any) -> dict[str, Any]:
+    text = word * max(1, int(kilobytes * 1000 / len(word.encode())) - 20)
     return {
         "model": "c0-a0",
         "messages": [{"role": "user", "content": text}],
@@ -57,14 +57,21 @@ class Scenario:
     connections: int
     kilobytes: float
     stream: bool = False
+    lifelike: bool = False
+    """Whether heads are those of a client library, another with each request, and texts are not
+    ASCII."""
 
     def bodies(self) -> list[dict[str, Any]]:
         more = {"stream": True} if self.stream else {}
-        return [body(self.kilobytes, number, **more) for number in range(USERS)]
+        word = "größe 尺寸 " if self.lifelike else "lorem ip "
+        return [body(self.kilobytes, number, word, **more) for number in range(USERS)]
 
 
 SCENARIOS = (
     Scenario("1 KB, 64 connections", 64, 1),
+    Scenario(
+        "1 KB, 64 connections, heads of a client library that vary, non-ASCII", 64, 1, lifelike=True
+    ),
     Scenario("32 KB, 16 connections", 16, 32),
     Scenario("1 KB, one connection", 1, 1),
     Scenario("32 streams, an event every 10 ms", 32, 1, stream=True),
@@ -75,7 +82,8 @@ def measured(candidate: Candidate, scenario: Scenario, load: Load, seconds: floa
     seconds = max(seconds, STREAM_S) if scenario.stream else seconds
     bodies = [candidate.adapt(each) for each in scenario.bodies()]
     before = cpu_seconds(candidate.pid)
-    found = load.run(candidate.port, bodies, list(KEYS), scenario.connections, seconds)
+    order = candidate.port, bodies, list(KEYS), scenario.connections, seconds
+    found = load.run(*order, lifelike=scenario.lifelike)
     used = (cpu_seconds(candidate.pid) - before) * 1e6
     done = found["parts"] if scenario.stream else found["completed"]
     return {

@@ -72,18 +72,34 @@ class Client(asyncio.Protocol):
         self.next()
 
 
-def request(port: int, body: str, key: str) -> bytes:
+def request(port: int, body: str, key: str, more: str = "") -> bytes:
+    """Return a request; `more` are further lines of its head."""
     raw = body.encode()
     return (
         f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
-        f"Authorization: Bearer {key}\r\nContent-Type: application/json\r\n"
+        f"Authorization: Bearer {key}\r\nContent-Type: application/json\r\n{more}"
         f"Content-Length: {len(raw)}\r\n\r\n"
     ).encode() + raw
 
 
+SDK_HEAD = (
+    "Accept: application/json\r\nAccept-Encoding: gzip, deflate\r\nConnection: keep-alive\r\n"
+    "User-Agent: OpenAI/Python 2.8.1\r\nX-Stainless-Lang: python\r\n"
+    "X-Stainless-Package-Version: 2.8.1\r\nX-Stainless-OS: Linux\r\nX-Stainless-Arch: x64\r\n"
+    "X-Stainless-Runtime: CPython\r\nX-Stainless-Runtime-Version: 3.12.3\r\n"
+    "X-Stainless-Async: async:asyncio\r\nX-Stainless-Retry-Count: 0\r\n"
+    "X-Stainless-Read-Timeout: 600\r\n"
+)
+
+
+def sdk_head(number: int) -> str:
+    """Return the lines of a head as a client library sends them, with a trace of its own."""
+    return f"{SDK_HEAD}traceparent: 00-{number + 1:032x}-{number + 1:016x}-01\r\n"
+
+
 async def window(orders: dict[str, Any]) -> Results:
     results, loop = Results(), asyncio.get_running_loop()
-    made = [request(orders["port"], body, key) for body, key in orders["requests"]]
+    made = [request(orders["port"], *given) for given in orders["requests"]]
     turns = itertools.cycle(made)
     clients = [Client(turns, results) for _ in range(orders["connections"])]
     began = time.perf_counter()
@@ -111,9 +127,14 @@ class Load:
         keys: Sequence[str],
         connections: int,
         seconds: float,
+        *,
+        lifelike: bool = False,
     ) -> dict[str, Any]:
-        """Load a port and return what came of it."""
-        requests = [(_compact(each), keys[n % len(keys)]) for n, each in enumerate(bodies)]
+        """Load a port and return what came of it; `lifelike`: with the heads of a library."""
+        requests = [
+            (_compact(body), keys[n % len(keys)], sdk_head(n) if lifelike else "")
+            for n, body in enumerate(bodies)
+        ]
         orders = {"port": port, "seconds": seconds, "connections": connections}
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -143,7 +164,7 @@ class Load:
 
 def _compact(body: dict[str, Any]) -> str:
     """Write a body as OpenAI's client libraries do."""
-    return json.dumps(body, separators=(",", ":"))
+    return json.dumps(body, separators=(",", ":"), ensure_ascii=False)
 
 
 def main() -> None:
