@@ -12,6 +12,7 @@ from fleet.errors import FleetError
 from fleet.history import Entry
 from fleet.names import client_of, version_of
 from fleet.rollouts import Phase
+from fleet.traffic import UNLIMITED
 from fleet.usage import OfClient
 from runtime.operations.rollouts import last_tried
 from runtime.web.facts import Document
@@ -60,6 +61,11 @@ class ClientPage:
     old: bool
     """Whether later readings failed."""
     aliases: tuple[ClientAlias, ...]
+    requests_per_month: int | None
+    """Budget of a month, as the tokens; None: none is declared."""
+    tokens_per_month: int | None
+    refuses_beyond: bool
+    """Whether requests beyond a budget are refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +88,13 @@ def client_page(seen: FleetSnapshot, scope: OfClient) -> ClientPage | None:
     """Return the facts of a client's start page; None: there is no such client."""
     aliases = {*seen.fleet.adapters, *seen.routes}
     own = tuple(_alias(seen, name) for name in sorted(aliases) if client_of(name) == scope.name)
-    if not own and scope.name not in seen.fleet.clients:
+    spec = seen.fleet.clients.get(scope.name)
+    if not own and spec is None:
         return None
     as_of, old = seen.at.isoformat(timespec="minutes"), bool(seen.problem)
-    return ClientPage(scope.name, as_of, old, own)
+    limits = spec.limits if spec else UNLIMITED
+    budgets = limits.requests_per_month, limits.tokens_per_month
+    return ClientPage(scope.name, as_of, old, own, *budgets, limits.is_hard)
 
 
 def _alias(seen: FleetSnapshot, alias: str) -> ClientAlias:

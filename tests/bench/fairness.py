@@ -33,7 +33,7 @@ WINDOW_S = 24.0
 """How long the real-time client goes on asking; its last request is waited for."""
 PATIENCE_S = 90.0
 _OK = 200
-_HERE = Path(__file__).parents[2] / ".venv-vllm" / "bin" / "python"
+VLLM = Path(__file__).parents[2] / ".venv-vllm" / "bin" / "python"
 _MADE = re.compile(r"^vllm:generation_tokens_total\{.*\} (\S+)$", re.MULTILINE)
 WAYS: dict[str, TrafficPolicy | None] = {
     "by default": None,
@@ -145,7 +145,7 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=4, help="LoRA slots; the flood takes one")
     parser.add_argument("--rounds", type=int, default=2)
     given = parser.parse_args()
-    python = Path(os.environ.get("FLEETCTL_VLLM_PYTHON") or _HERE)
+    python = Path(os.environ.get("FLEETCTL_VLLM_PYTHON") or VLLM)
     how = {"kv_cache_bytes": given.kv << 20, "slots": given.slots}
     with tempfile.TemporaryDirectory() as folder, running(python, Path(folder), **how) as vllm:
         asyncio.run(measure(vllm, Path(folder) / "gateway" / ".fleetctl", given))

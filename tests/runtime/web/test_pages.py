@@ -210,6 +210,19 @@ def test_a_client_has_a_page_with_its_account_its_keys_and_its_notices_alone(
     assert viewer.http.get("/clients/nothing-here", headers=session).status_code == 404
 
 
+def test_a_client_sees_its_budget_of_a_month(viewer: Viewer, tmp_path: Path) -> None:
+    assert "Budget" not in viewer.http.get("/c/birch", headers=viewer.session("birch")).text
+    workspace = project(tmp_path / "project")
+    file = workspace.root / "clients" / "birch.yaml"
+    budget = "limits: {tokens_per_month: 5000000, requests_per_month: 900, budget: hard}"
+    file.write_text(file.read_text("utf-8").replace("birch:\n", f"birch:\n    {budget}\n"), "utf-8")
+    with viewing(workspace, reading(workspace)) as made:
+        page = made.http.get("/c/birch", headers=made.session("birch")).text
+        facts = made.http.get("/c/birch.json", headers=made.session("birch")).json()
+    assert "Budget of a month: 5,000,000 tokens and 900 requests; beyond it requests are" in page
+    assert (facts["tokens_per_month"], facts["refuses_beyond"]) == (5_000_000, True)
+
+
 def test_an_operator_sees_a_client_s_pages_as_the_client_does(viewer: Viewer) -> None:
     view = "/clients/acme/view"
     for path in ("", "/invoice", "/acme-support"):
