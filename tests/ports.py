@@ -3,12 +3,19 @@
 import os
 import secrets
 import socket
+from collections import deque
 from contextlib import suppress
+from typing import Final
+
+from fleet.hardware import PORT_STRIDE
 
 WORKERS = 8
 """Upper bound of workers with ports of their own; more share."""
 FIRST, SIZE = 10_000, 20_000 // WORKERS
 _given: set[int] = set()
+_recent: Final[deque[int]] = deque(maxlen=60)
+"""Ports given last, modulo the distance of a host's further servers: a host looks for its servers
+at these distances, too, and would find those of another test's host."""
 
 
 def two_free_ports() -> int:
@@ -35,6 +42,7 @@ def free_port() -> int:
         port = FIRST + worker * SIZE + secrets.randbelow(SIZE)
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
-            if port not in _given:
+            if port not in _given and port % PORT_STRIDE not in _recent:
                 _given.add(port)
+                _recent.append(port % PORT_STRIDE)
                 return port

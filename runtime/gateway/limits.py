@@ -32,7 +32,7 @@ _DATA_URL: Final = re.compile(rb'"data:[^"]*"')
 
 
 class RateLeft(NamedTuple):
-    """What a rate leaves to a client."""
+    """The rest of a rate of a client."""
 
     kind: str
     """`requests` or `tokens`."""
@@ -45,7 +45,7 @@ class RateLeft(NamedTuple):
 
 
 def rate_headers(found: Iterable[RateLeft]) -> dict[str, str]:
-    """Return the headers that tell a client what its rates leave; of several, the tightest."""
+    """Return headers for a client with the rest of its rates; of several, the tightest."""
     tightest: dict[str, RateLeft] = {}
     for rate in found:
         if rate.kind not in tightest or rate.remaining < tightest[rate.kind].remaining:
@@ -102,7 +102,7 @@ class RateLimiter:
             self._earliest_s = max(self._earliest_s, now) + interval_s
 
     def left(self, limits: LimitPolicy, gateways: int, now: float) -> Iterator[RateLeft]:
-        """Yield what the rates leave, after `wait_s` and `count_request` of the same time."""
+        """Yield the rest of the rates, after `wait_s` and `count_request` of the same time."""
         if limits.requests_per_minute is not None:
             interval_s = _MINUTE * gateways / limits.requests_per_minute
             ahead_s = max(0.0, self._earliest_s - now)

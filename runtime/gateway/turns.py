@@ -66,7 +66,7 @@ class Ticket:
     """Number of the request in the order of arrival; None: the limits have not seen the request."""
     max_wait_s: float = QUEUE_S
     rates: Mapping[str, str] | None = None
-    """Headers that tell the client what its rates leave; None: it has none."""
+    """Headers for the client with the rest of its rates; None: it has no rates."""
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from tests.fleetctl.project_on_disk import Project
 
 
 @pytest.fixture(
-    scope="session",
+    scope="package",  # no fleet of this name may run beside those of other tests
     params=["fake", pytest.param("vllm", marks=[pytest.mark.live, pytest.mark.long])],
 )
 def applied(
