@@ -69,6 +69,7 @@ def test_a_row_says_whom_the_split_keeps_on_one_version_and_not_who_that_is(
         log = (ours.state / "gateways/main/usage.jsonl").read_text("utf-8")
         assert not any(name in log for name in ("ann", "s-1", "s-2", "Zo"))
         users = sum(each["users"] for each in summed(ours.state))
-        assert users == len({each for each in units if each})
+        # Users are counted about: two of four share a register once in 700 draws of the secret.
+        assert abs(users - len({each for each in units if each})) <= 1
 
     on(tmp_path, script, scenario)
