@@ -42,7 +42,7 @@ def test_growth_is_told_two_weeks_ahead_with_hour_clients_and_purchase(
     state = made.root / ".fleetctl"
     workspace = open_workspace(made.root, "fake", {}, state)
     now = workspace.now().replace(minute=30)
-    write_weeks(made, now, (10_000, 12_500, 15_000, 17_500))
+    write_weeks(made, now, (12_000, 15_000, 18_000, 21_000))
     ingest(state, now)
     with UsageStore(state) as store:
         (found,) = base_forecasts(workspace, store, State(), now)
