@@ -34,7 +34,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .PHONY: boxes help setup vllm engines browser haproxy prometheus postgresql podman litellm javascript second-python demo canary smollm2 lint lock licences clean fuzz
 .PHONY: test proof-boxes test-fast test-long real bench bench-alerts bench-attack bench-boxes bench-fairness bench-forecasts bench-gates bench-gateway bench-help bench-house bench-ledger
-.PHONY: bench-paths bench-peers bench-physics bench-placement bench-rollback bench-scale bench-turns
+.PHONY: bench-paths bench-peers bench-physics bench-placement bench-rollback bench-scale bench-sessions bench-turns
 .PHONY: proof-failover proof-gates proof-latency proof-retraining proof-slots proof-soak proof-tests proof-training proof-walk scorecard screenshots
 .SUFFIXES:
 
@@ -212,6 +212,9 @@ bench-rollback: setup vllm ## Measure 50 rollback drills under load, on a real v
 
 bench-scale: setup ## Measure a look, plan, drift and apply with up to 1,000 servers (15 minutes)
 	$(PY) -m tests.bench.scale
+
+bench-sessions: setup vllm ## Count what two real vLLMs find in their prefix caches, with and without sessions
+	$(PY) -m tests.bench.sessions
 
 bench-turns: setup ## Measure a turn in the gateway with 1 and with 1,000 waiting aliases
 	$(PY) -m tests.bench.turns

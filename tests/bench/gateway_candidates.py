@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from fleet.traffic import TrafficPolicy
 from runtime.gateway.state_dir import write_table
 from runtime.gateway.table import AliasEntry, KeyEntry, RoutingTable, ShareEntry
 from tests.ports import free_port
@@ -23,6 +24,8 @@ REPOSITORY: Final = Path(__file__).resolve().parents[2]
 CLIENTS, ALIASES = 50, 4
 KEYS: Final = ("sk-bench-secret-of-client-c0",)
 START_S: Final = 60.0
+PLACES: Final = 4096
+"""Declared places of the server, which reports no load: else a client of many had 28 of 32."""
 _CORES: Final = sorted(os.sched_getaffinity(0))
 UNDER_TEST, AROUND = {_CORES[0]}, {_CORES[-1]}
 
@@ -114,6 +117,7 @@ def routes(upstream: int) -> RoutingTable:
                 ShareEntry(adapter=_version(client, number, minor), percent=share, servers=("s1",))
                 for minor, share in ((1, 30), (0, 70))
             ),
+            policy=TrafficPolicy(server_in_flight=PLACES),
         )
         for client in range(CLIENTS)
         for number in range(ALIASES)

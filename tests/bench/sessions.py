@@ -1,10 +1,11 @@
 """How much of the prompts two real vLLMs find in their caches, with and without sessions.
 
-    .venv/bin/python -m tests.bench.sessions [--sessions 24] [--turns 8]
+    .venv/bin/python -m tests.bench.sessions [--sessions 24] [--turns 8] [--kv 2]
 
 Each session asks turn after turn, with all that was said so far; four sessions ask at a time. They
 are played without a name, so that the least busy server answers, and with `X-Session-Id`, so that
-a session keeps to a server. The texts of the two ways have no beginning in common.
+a session keeps to a server. A KV cache of 2 MiB has 4,096 tokens, about half of what all sessions
+have said at the end. The texts of the two ways have no beginning in common.
 """
 
 import argparse
@@ -26,6 +27,8 @@ from tests.runtime.gateway.live import running
 from tests.runtime.gateway.stage import ACME, CHAT, MAIN, NEW, alias, table
 
 AT_ONCE = 4
+BLOCKS = (("block-size", "32"),)
+"""Tokens that are cached together; the prompts here are a few hundred tokens long."""
 _COUNTS = re.compile(r"^vllm:prefix_cache_(hits|queries)_total\{.*\} (\S+)$", re.MULTILINE)
 
 
@@ -91,13 +94,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--sessions", type=int, default=24)
     parser.add_argument("--turns", type=int, default=8)
+    parser.add_argument("--kv", type=int, default=2, help="KV cache of a server, MiB")
     given = parser.parse_args()
     python = Path(os.environ.get("FLEETCTL_VLLM_PYTHON") or VLLM)
     with tempfile.TemporaryDirectory() as name:
-        folder, size = Path(name), 64 << 20
+        folder, size = Path(name), given.kv << 20
         with (
-            running(python, folder / "one", kv_cache_bytes=size) as one,
-            running(python, folder / "two", kv_cache_bytes=size) as two,
+            running(python, folder / "one", kv_cache_bytes=size, extra=BLOCKS) as one,
+            running(python, folder / "two", kv_cache_bytes=size, extra=BLOCKS) as two,
         ):
             urls = {"s1": one.url, "s2": two.url}
             asyncio.run(measure(urls, folder / "gateway" / ".fleetctl", given))
