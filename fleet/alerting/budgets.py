@@ -12,10 +12,11 @@ from fleet.usage import UsageCell
 
 Holder = tuple[Literal["client", "alias"], str]
 """The holder of a budget: its kind and name."""
+Kind = Literal["requests", "tokens"]
 WARN_AT: Final = 0.8
 """Part of a budget above which an alert stands."""
-_MONTH_S: Final = 86_400.0
-"""Least time after the month's begin that a pace is told of. Unit: seconds."""
+_LEAST_S: Final = 86_400.0
+"""Lower bound of the time since the month's begin at which a pace is told. Unit: seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class BudgetUse:
     """The requests or tokens of the month beside their declared bound."""
 
     holder: Holder
-    kind: Literal["requests", "tokens"]
+    kind: Kind
     used: int
     limit: int
     is_hard: bool
@@ -47,7 +48,7 @@ class BudgetUse:
         None: not before the month's end, or the month is younger than a day.
         """
         so_far = now - month.begin
-        if self.used >= self.limit or not self.used or so_far.total_seconds() < _MONTH_S:
+        if self.used >= self.limit or not self.used or so_far.total_seconds() < _LEAST_S:
             return None
         reached = month.begin + so_far / self.share
         return reached if reached < month.end else None
@@ -95,12 +96,15 @@ def budget_uses(
     found = []
     for holder, limits in budgets.items():
         requests, tokens = used.get(holder, (0, 0))
-        if limits.requests_per_month is not None:
-            bound = limits.requests_per_month
-            found.append(BudgetUse(holder, "requests", requests, bound, limits.is_hard))
-        if limits.tokens_per_month is not None:
-            bound = limits.tokens_per_month
-            found.append(BudgetUse(holder, "tokens", tokens, bound, limits.is_hard))
+        kinds: tuple[tuple[Kind, int, int | None], ...] = (
+            ("requests", requests, limits.requests_per_month),
+            ("tokens", tokens, limits.tokens_per_month),
+        )
+        found += [
+            BudgetUse(holder, kind, number, bound, limits.is_hard)
+            for kind, number, bound in kinds
+            if bound is not None
+        ]
     return tuple(found)
 
 

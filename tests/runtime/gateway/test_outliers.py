@@ -1,4 +1,4 @@
-"""Servers that keep failing: for whom they rest, and how silence is found."""
+"""Servers that keep failing: the clients that they rest for, and the detection of silence."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -27,7 +27,7 @@ def shared() -> Outliers:
 
 
 def resting(found: Outliers, now: float) -> set[str]:
-    """Return the clients for whom the server rests, of acme, globex and all."""
+    """Return the clients that the server rests for, of acme, globex and all."""
     return {name for name in ("acme", "globex", "") if found.is_ejected("s", name, now)}
 
 
