@@ -1,15 +1,13 @@
 """Keep the budgets of the month: count usage, and hand the figures to the gateways."""
 
 import asyncio
-from collections.abc import Mapping
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
 from zoneinfo import ZoneInfo
 
 from fleet.alerting import BudgetUse, Holder, Month, budget_uses, budgets_of, counted
-from fleet.errors import EngineError, EngineUnreachableError, FleetError
+from fleet.errors import EngineUnreachableError, FleetError
 from fleet.spec import FleetSpec, GatewaySpec
 from fleet.usage import Operator
 from runtime.gateway.budgets import MonthFigures
@@ -70,7 +68,8 @@ async def keep_budgets(workspace: Workspace) -> None:
     A gateway that is away gets them in a later round. A fault is told, and ends no round.
     """
     fleet = workspace.fleet()
-    if not any(limits.is_hard for limits in budgets_of(fleet).values()):
+    hard = [holder for holder, limits in budgets_of(fleet).items() if limits.is_hard]
+    if not hard:
         return
     try:
         with closing(UsageStore(workspace.state_dir)) as store:
@@ -78,11 +77,11 @@ async def keep_budgets(workspace: Workspace) -> None:
     except FleetError as error:
         workspace.warn(*(diagnostic.detail for diagnostic in error.diagnostics))
         return
-    figures = MonthFigures(
-        until=month.end.timestamp(),
-        clients=_figures("client", used),
-        aliases=_figures("alias", used),
+    clients, aliases = (
+        {name: used.get((of, name), (0, 0)) for of, name in hard if of == kind}
+        for kind in ("client", "alias")
     )
+    figures = MonthFigures(until=month.end.timestamp(), clients=clients, aliases=aliases)
     fleet_id = workspace.fleet_id()
     gateways = dict(fleet.gateways) or known_gateways(workspace.state_dir)
 
@@ -96,7 +95,7 @@ async def keep_budgets(workspace: Workspace) -> None:
                 await client.close()
         except EngineUnreachableError:  # an outage, which others tell
             return
-        except EngineError as error:
+        except FleetError as error:
             workspace.warn(
                 f"gateway `{gateway.name}` was not handed the budgets of the month: "
                 f"{error.diagnostics[0].detail}"
@@ -104,9 +103,3 @@ async def keep_budgets(workspace: Workspace) -> None:
 
     ours = (gateway for gateway in gateways.values() if gateway.kind != "envoy")
     await asyncio.gather(*map(hand_over, ours))
-
-
-def _figures(
-    kind: Literal["client", "alias"], used: Mapping[Holder, tuple[int, int]]
-) -> dict[str, tuple[int, int]]:
-    return {name: figures for (of, name), figures in used.items() if of == kind and name}

@@ -97,11 +97,14 @@ def test_both_loops_tell_gateways_that_a_budget_is_used_up(project: Project, loo
     try:
         assert call(project, "apply", "--auto", "--yes").returncode == 0
         assert call(project, "gateway", "start").returncode == 0
+        assert call(project, loop, "--once").returncode == 0
+        kept = json.loads((project.root / ".fleetctl/gateways/main/month.json").read_text())
         log(project, "other", 100)
         before = ask()
         call(project, loop, "--once")
         after = ask()
     finally:
         project.clean_up()
+    assert kept["clients"] == {"acme": [0, 0]}, "of a client that has not asked yet"
     assert (before.status_code, after.status_code) == (200, 429), after.text
     assert after.json()["error"]["code"] == "insufficient_quota"
