@@ -1,7 +1,6 @@
 """The choice of a request's server: the least busy of those that work and hold the version."""
 
 import time
-from collections import Counter
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
@@ -64,9 +63,9 @@ class LoadBalancer:
 
         `user`: the user or session that keeps to a server; empty: the request names none.
         """
-        limit, client = target.policy.server_in_flight, target.client
-        session = session_hash(target.alias, user) if user else None
-        server = self.choose(target.servers, target.adapter, tried, now, limit, client, session)
+        limit, client, servers = target.policy.server_in_flight, target.client, target.servers
+        session = session_hash(target.alias, user) if user and len(servers) > 1 else None
+        server = self.choose(servers, target.adapter, tried, now, limit, client, session)
         if server:
             self._begin(server, client, now)
             self._in_flight.add(server, target.adapter, client, is_shadow=is_shadow)
@@ -74,23 +73,20 @@ class LoadBalancer:
 
     def acquire_free(self, target: RouteTarget, now: float, user: bytes = b"") -> str | None:
         """Return a server with the request counted; None: all are busy; empty: there is none."""
-        servers, adapter = target.servers, target.adapter
+        servers, adapter, client = target.servers, target.adapter, target.client
         if not servers:
             return ""
-        client = target.client
+        limit = target.policy.server_in_flight
         if len(servers) == 1:
             server = servers[0]
         else:
             session = session_hash(target.alias, user) if user else None
-            server = self.choose(servers, adapter, (), now, None, client, session)
-        if not self.allows(server, None, client):
+            server = self.choose(servers, adapter, (), now, limit, client, session)
+        if not self.allows(server, limit, client):
             return None
         if self.outliers.failures:
             self._begin(server, client, now)
-        in_flight = self._in_flight  # `InFlight.add`, without its call
-        in_flight.versions[server, adapter] += 1
-        in_flight.servers[server] += 1
-        in_flight.clients.setdefault(server, Counter())[client] += 1
+        self._in_flight.add(server, adapter, client)
         return server
 
     def choose(

@@ -25,12 +25,16 @@ class InFlight:
 
     def add(self, server: str, adapter: str, client: str = "", *, is_shadow: bool = False) -> None:
         """Count a request until `remove` is called with the same arguments."""
-        self.versions[server, adapter] += 1
+        versions, version = self.versions, (server, adapter)
+        versions[version] = versions.get(version, 0) + 1
         if is_shadow:
             self.shadows[server] += 1
-        else:
-            self.servers[server] += 1
-            self.clients.setdefault(server, Counter())[client] += 1
+            return
+        self.servers[server] += 1
+        clients = self.clients.get(server)
+        if clients is None:
+            clients = self.clients[server] = Counter()
+        clients[client] += 1
 
     def remove(
         self, server: str, adapter: str, client: str = "", *, is_shadow: bool = False
@@ -41,9 +45,11 @@ class InFlight:
         else:
             self.servers[server] -= 1
             self.clients[server][client] -= 1
-        self.versions[server, adapter] -= 1
-        if not self.versions[server, adapter]:  # versions come and go for years
-            del self.versions[server, adapter]
+        version = (server, adapter)
+        if left := self.versions[version] - 1:
+            self.versions[version] = left
+        else:  # versions come and go for years
+            del self.versions[version]
 
     def on(self, server: str) -> int:
         """Return the requests on a server, shadow requests included."""

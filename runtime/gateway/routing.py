@@ -62,7 +62,7 @@ class RouteTarget:
     answer_deadlines: Deadlines = DEFAULT_DEADLINES
     """For other answers."""
     is_limited: bool = False
-    """Whether anything limits requests; most are never counted."""
+    """Whether alias or client have limits; without, a request is counted on its server alone."""
     priority: int | None = None
     """Priority for servers that look at priorities, the lower the sooner."""
     json_names: tuple[msgspec.Raw, msgspec.Raw] = (msgspec.Raw(b'""'), msgspec.Raw(b'""'))

@@ -268,8 +268,7 @@ def _target(
         policy=policy,
         deadlines=deadlines,
         answer_deadlines=deadlines._replace(first_byte_s=declared.first_byte_s or answer_s),
-        is_limited=(policy.limits, policy.client_limits) != (UNLIMITED, UNLIMITED)
-        or policy.server_in_flight is not None,
+        is_limited=(policy.limits, policy.client_limits) != (UNLIMITED, UNLIMITED),
         priority=-(policy.turns or 0) if policy.prioritized else None,
         json_names=(_json(adapter), _json(client)),
         digest=digest,
